@@ -1,0 +1,13 @@
+// Command caddy is Caddy with the oauth modules built in, for a fresh clone to run at once.
+package main
+
+import (
+	caddycmd "github.com/caddyserver/caddy/v2/cmd"
+	_ "github.com/caddyserver/caddy/v2/modules/standard"
+
+	_ "github.com/caddy-oauth/caddy-oauth"
+)
+
+func main() {
+	caddycmd.Main()
+}

@@ -1,0 +1,71 @@
+// Package storage keeps what an authorization server must remember: families of tokens, consents
+// and keys. A [Store] is where; the records are what.
+//
+// A backend is a Caddy module in the namespace oauth.stores that implements [Opener], and passes
+// the suite in package storetest.
+package storage
+
+import (
+	"context"
+	"errors"
+	"iter"
+	"time"
+)
+
+// Store remembers records until they expire. Safe for concurrent use, across processes that share
+// the backend. An expired record is absent, whether or not it still takes up space.
+//
+// Every method gives up when ctx ends. A key that does not pass [Key.Check] is an error and touches
+// nothing. A zero expires means never.
+type Store interface {
+	// Get returns the record at key, or ErrNotFound. The caller owns the bytes.
+	Get(ctx context.Context, key Key) ([]byte, error)
+
+	// Put writes a record without looking at what is there. It is only for keys nobody else can
+	// know, such as a freshly drawn random one. When it returns nil, the record survives a crash as
+	// well as the backend can promise.
+	Put(ctx context.Context, key Key, value []byte, expires time.Time) error
+
+	// Update is the only way to decide on what is stored: atomic across every process on this
+	// store. It returns the error of change as it is, with nothing written; what it writes is as
+	// durable as with Put.
+	Update(ctx context.Context, key Key, change Change) error
+
+	// Delete removes the record at key. An absent record is no error.
+	Delete(ctx context.Context, key Key) error
+
+	// List yields the IDs of the live records of a kind, in no order. A record that appears or goes
+	// while the listing runs may or may not be in it. An error ends the listing.
+	List(ctx context.Context, kind Kind) iter.Seq2[string, error]
+}
+
+// Change decides what becomes of a record. It sees the current value, nil if absent, and returns
+// the next value and when that expires; a nil value deletes the record. Returning [ErrKeep] leaves
+// the record as it is, and Update then returns nil; any other error makes Update return it.
+//
+// It may run again when another process was faster, so it must not act on anything but its results;
+// and it runs under a lock, so it must not call the store. It may keep and change old.
+type Change func(old []byte) (value []byte, expires time.Time, err error)
+
+var (
+	// ErrNotFound says that a record is absent or expired.
+	ErrNotFound = errors.New("no such record")
+
+	// ErrKeep is what a Change returns to leave the record as it is.
+	ErrKeep = errors.New("keep the record as it is")
+)
+
+// Opener is what a module in the namespace oauth.stores implements.
+type Opener interface {
+	// Open returns the store that holds the records of the named issuer and no other's. Opening
+	// the same name again, in this process or another, gives the same records. It must leave no trace
+	// in the backend: a record may be the first thing written there.
+	Open(issuer string) (Store, error)
+}
+
+// Sweeper is implemented by a Store that does not drop expired records by itself.
+type Sweeper interface {
+	// Sweep removes what has expired. It may be called at any time and on every node; nodes that
+	// share a backend take turns, so most calls return at once. It never holds up a request.
+	Sweep(ctx context.Context) error
+}
