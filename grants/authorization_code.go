@@ -1,0 +1,80 @@
+package grants
+
+import (
+	"context"
+
+	"github.com/caddyserver/caddy/v2"
+
+	"github.com/caddy-oauth/caddy-oauth/storage"
+)
+
+func init() {
+	caddy.RegisterModule(AuthorizationCode{})
+}
+
+// AuthorizationCode exchanges the code that the authorize endpoint gave to a client for an access
+// token and, if the client may use it, a refresh token (RFC 6749 §4.1, RFC 7636).
+//
+// A code works once and for the client it was given to. Presenting it again within its lifetime
+// revokes all that came of it.
+type AuthorizationCode struct{}
+
+// CaddyModule returns the Caddy module information.
+func (AuthorizationCode) CaddyModule() caddy.ModuleInfo {
+	return caddy.ModuleInfo{
+		ID:  "oauth.grants.authorization_code",
+		New: func() caddy.Module { return new(AuthorizationCode) },
+	}
+}
+
+// Type implements Grant.
+func (AuthorizationCode) Type() string { return "authorization_code" }
+
+var errBadCode = Refuse(InvalidGrant, "authorization code is invalid, expired or was used before")
+
+// Exchange implements Grant.
+func (AuthorizationCode) Exchange(ctx context.Context, req *Request) (*Authorization, error) {
+	code := req.Form.Get("code")
+	if code == "" {
+		return nil, Refuse(InvalidRequest, "code is missing")
+	}
+	key, ok := storage.CodeKey(code)
+	if !ok {
+		return nil, errBadCode
+	}
+
+	var auth *Authorization
+	err := decideFamily(ctx, req, key, errBadCode, func(f *storage.Family) (write bool, err error) {
+		if !f.HasCode(code) || !req.Now.Before(f.Code.Expires) {
+			return false, errBadCode
+		}
+		if !f.Code.Redeemed.IsZero() { // RFC 6749 §4.1.2
+			return true, revokeReplayed(f, key, "authorization code", req.Now, errBadCode)
+		}
+		if err := checkRedirect(f.Code, req.Form.Get("redirect_uri")); err != nil {
+			return false, err
+		}
+		if err := verifyPKCE(f.Code.Challenge, req.Form.Get("code_verifier")); err != nil {
+			return false, err
+		}
+		auth, err = authorize(f, key, req, "")
+		if err != nil {
+			return false, err
+		}
+		auth.RefreshToken = f.RedeemCode(code, req.Now)
+		return true, nil
+	})
+	if err != nil {
+		return nil, err
+	}
+	return auth, nil
+}
+
+// checkRedirect compares the redirect_uri of the token request with that of the authorization
+// request: identical if that had one (RFC 6749 §4.1.3), and where the code went to in any case.
+func checkRedirect(code *storage.Code, uri string) error {
+	if uri == code.RedirectURI || uri == "" && !code.RedirectSent {
+		return nil
+	}
+	return Refuse(InvalidGrant, "redirect_uri is not the one of the authorization request")
+}

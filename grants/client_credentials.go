@@ -1,0 +1,42 @@
+package grants
+
+import (
+	"context"
+
+	"github.com/caddyserver/caddy/v2"
+)
+
+func init() {
+	caddy.RegisterModule(ClientCredentials{})
+}
+
+// ClientCredentials gives a client with a secret an access token for itself (RFC 6749 §4.4). There
+// is no refresh token: the client can ask again at any time.
+type ClientCredentials struct{}
+
+// CaddyModule returns the Caddy module information.
+func (ClientCredentials) CaddyModule() caddy.ModuleInfo {
+	return caddy.ModuleInfo{
+		ID:  "oauth.grants.client_credentials",
+		New: func() caddy.Module { return new(ClientCredentials) },
+	}
+}
+
+// Type implements Grant.
+func (ClientCredentials) Type() string { return "client_credentials" }
+
+// Exchange implements Grant.
+func (ClientCredentials) Exchange(_ context.Context, req *Request) (*Authorization, error) {
+	if req.Client.Public() { // RFC 6749 §4.4
+		return nil, Refuse(UnauthorizedClient, "client_credentials needs a client with a secret")
+	}
+	scopes, err := ChooseScopes(req.Form.Get("scope"), req.Client.Scopes)
+	if err != nil {
+		return nil, err
+	}
+	audience, err := ChooseAudience(req.Form["resource"], req.Client.Audience)
+	if err != nil {
+		return nil, err
+	}
+	return &Authorization{Subject: req.Client.ID, Scopes: scopes, Audience: audience}, nil
+}

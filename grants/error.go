@@ -1,0 +1,65 @@
+package grants
+
+import (
+	"net/http"
+)
+
+// Error is a refusal: what the client may know of it, and the cause for the operator's log.
+type Error struct {
+	Code        string // an error code of RFC 6749 §5.2 or an extension
+	Description string // for the client's developer: printable ASCII without '"' and '\'
+	Status      int    // of the HTTP response; zero is 400
+	Cause       error  // for the log only
+}
+
+// Error codes: RFC 6749 §4.1.2.1 and §5.2, RFC 8707 §2.
+const (
+	InvalidRequest          = "invalid_request"
+	InvalidClient           = "invalid_client"
+	InvalidGrant            = "invalid_grant"
+	InvalidScope            = "invalid_scope"
+	InvalidTarget           = "invalid_target"
+	UnauthorizedClient      = "unauthorized_client"
+	UnsupportedGrantType    = "unsupported_grant_type"
+	UnsupportedResponseType = "unsupported_response_type"
+	AccessDenied            = "access_denied"
+	ServerError             = "server_error"
+	TemporarilyUnavailable  = "temporarily_unavailable"
+)
+
+// Refuse returns an Error without a cause beyond what it says.
+func Refuse(code, description string) *Error {
+	return &Error{Code: code, Description: description}
+}
+
+func (e *Error) Error() string {
+	s := e.Code
+	if e.Description != "" {
+		s += ": " + e.Description
+	}
+	if e.Cause != nil {
+		s += ": " + e.Cause.Error()
+	}
+	return s
+}
+
+func (e *Error) Unwrap() error { return e.Cause }
+
+// HTTPStatus returns the status of the response.
+func (e *Error) HTTPStatus() int {
+	if e.Status == 0 {
+		return http.StatusBadRequest
+	}
+	return e.Status
+}
+
+// Replay is the Cause of an Error when something that was good once was presented again, and the
+// family was revoked for it.
+type Replay struct {
+	What    string // "authorization code" or "refresh token"
+	Family  string // the ID of its record
+	Client  string
+	Subject string
+}
+
+func (r *Replay) Error() string { return r.What + " used again; the family is revoked" }

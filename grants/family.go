@@ -1,0 +1,78 @@
+package grants
+
+import (
+	"context"
+	"time"
+
+	"github.com/caddy-oauth/caddy-oauth/storage"
+)
+
+// decideFamily lets decide look at the family at key and change it, in one atomic step. write says
+// whether the change is kept; the error goes to the caller either way. A family that is not there or was
+// revoked is never shown: the request is refused with absent.
+//
+// decide may run more than once, and only its last run counts.
+func decideFamily(
+	ctx context.Context, req *Request, key storage.Key, absent *Error,
+	decide func(f *storage.Family) (write bool, err error),
+) error {
+	var refusal error
+	err := req.Store.Update(ctx, key, func(record []byte) ([]byte, time.Time, error) {
+		refusal = nil
+		if record == nil {
+			return nil, time.Time{}, absent
+		}
+		f, err := storage.DecodeFamily(record)
+		if err != nil {
+			return nil, time.Time{}, err
+		}
+		if !f.Revoked.IsZero() || f.Client != req.Client.ID {
+			return nil, time.Time{}, absent
+		}
+		write, err := decide(f)
+		if !write {
+			if err == nil {
+				err = storage.ErrKeep
+			}
+			return nil, time.Time{}, err
+		}
+		refusal = err
+		value, err := f.Encode()
+		return value, f.Expires(req.Now, req.Client.RefreshToken.Idle), err
+	})
+	if err != nil {
+		return err
+	}
+	return refusal
+}
+
+// authorize returns what a family allows the request: what was granted, as far as the client's
+// configuration still allows it, narrowed to what the request asks for.
+func authorize(f *storage.Family, key storage.Key, req *Request, scope string) (*Authorization, error) {
+	scopes, err := ChooseScopes(scope, both(f.Scopes, req.Client.Scopes))
+	if err != nil {
+		return nil, err
+	}
+	audience, err := ChooseAudience(req.Form["resource"], both(f.Audience, req.Client.Audience))
+	if err != nil {
+		return nil, err
+	}
+	return &Authorization{
+		Subject:  f.Subject,
+		Scopes:   scopes,
+		Audience: audience,
+		Claims:   f.Claims,
+		AuthTime: f.AuthTime,
+		Family:   key.ID,
+	}, nil
+}
+
+// revokeReplayed ends a family of which something used was presented again.
+func revokeReplayed(f *storage.Family, key storage.Key, what string, now time.Time, refusal *Error) *Error {
+	f.Revoke(what+" used again", now)
+	return &Error{
+		Code:        refusal.Code,
+		Description: refusal.Description,
+		Cause:       &Replay{What: what, Family: key.ID, Client: f.Client, Subject: f.Subject},
+	}
+}

@@ -1,0 +1,50 @@
+// Package grants holds the grant types of the token endpoint, and what a further one needs.
+//
+// A grant type is a Caddy module in the namespace oauth.grants that implements [Grant].
+package grants
+
+import (
+	"context"
+	"net/url"
+	"time"
+
+	"github.com/caddy-oauth/caddy-oauth/storage"
+)
+
+// Grant turns one kind of grant into an Authorization (RFC 6749 §4). It mints no access token and sees no
+// ResponseWriter. It is used by many requests at once.
+type Grant interface {
+	// Type returns the grant_type value.
+	Type() string
+
+	// Exchange decides on one token request. An *Error goes to the client; any other error is the
+	// server's fault and only said to be one.
+	Exchange(ctx context.Context, req *Request) (*Authorization, error)
+}
+
+// Request is a token request whose client is authenticated and may use the grant type.
+type Request struct {
+	Issuer string // the issuer's URL
+	Client *storage.Client
+	// Form holds the parameters of the body. None but resource stands there twice; empty ones are
+	// left out (RFC 6749 §3.2).
+	Form  url.Values
+	Store storage.Store
+	Now   time.Time
+}
+
+// Authorization is what a grant allows: the access token to make, and the refresh token to go with it.
+type Authorization struct {
+	Subject  string // whom the token speaks for; the client's ID if for itself
+	Scopes   []string
+	Audience []string
+	Claims   map[string]any // further claims of the access token
+	AuthTime time.Time      // when the user signed in; zero: not known
+
+	Family string // the ID of the family's record, "" if there is none
+
+	// RefreshToken is the refresh token to hand out, if the grant has made or kept one. Offline asks
+	// for a new family with a first one instead.
+	RefreshToken string
+	Offline      bool
+}

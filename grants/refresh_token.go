@@ -1,0 +1,75 @@
+package grants
+
+import (
+	"context"
+
+	"github.com/caddyserver/caddy/v2"
+
+	"github.com/caddy-oauth/caddy-oauth/storage"
+)
+
+func init() {
+	caddy.RegisterModule(RefreshToken{})
+}
+
+// RefreshToken exchanges a refresh token for a new access token and, unless the issuer is set to
+// keep it, for its successor (RFC 6749 §6, RFC 9700 §4.14.2).
+//
+// The token before the newest yields the newest once more for a few seconds, as long as that was not used: a
+// lost answer logs nobody out. Any other used token revokes the whole family.
+type RefreshToken struct{}
+
+// CaddyModule returns the Caddy module information.
+func (RefreshToken) CaddyModule() caddy.ModuleInfo {
+	return caddy.ModuleInfo{
+		ID:  "oauth.grants.refresh_token",
+		New: func() caddy.Module { return new(RefreshToken) },
+	}
+}
+
+// Type implements Grant.
+func (RefreshToken) Type() string { return "refresh_token" }
+
+var errBadRefreshToken = Refuse(InvalidGrant, "refresh token is invalid, expired or was revoked")
+
+// Exchange implements Grant.
+func (RefreshToken) Exchange(ctx context.Context, req *Request) (*Authorization, error) {
+	token := req.Form.Get("refresh_token")
+	if token == "" {
+		return nil, Refuse(InvalidRequest, "refresh_token is missing")
+	}
+	key, ok := storage.RefreshKey(token)
+	if !ok {
+		return nil, errBadRefreshToken
+	}
+	policy := req.Client.RefreshToken
+
+	var auth *Authorization
+	err := decideFamily(ctx, req, key, errBadRefreshToken, func(f *storage.Family) (write bool, err error) {
+		presented := f.Classify(token, req.Now, policy.Retry)
+		switch presented {
+		case storage.Foreign:
+			return false, errBadRefreshToken
+		case storage.Spent:
+			return true, revokeReplayed(f, key, "refresh token", req.Now, errBadRefreshToken)
+		}
+		auth, err = authorize(f, key, req, req.Form.Get("scope"))
+		if err != nil {
+			return false, err
+		}
+		switch {
+		case presented == storage.Retried:
+			auth.RefreshToken, err = f.Successor(token)
+			return false, err
+		case policy.Keep:
+			auth.RefreshToken = token
+			return policy.Idle > 0, nil // only to move the end of its idle time
+		}
+		auth.RefreshToken, err = f.Rotate(token, req.Now)
+		return err == nil, err
+	})
+	if err != nil {
+		return nil, err
+	}
+	return auth, nil
+}

@@ -1,0 +1,54 @@
+package grants
+
+import (
+	"slices"
+	"strings"
+)
+
+// ParseScope reads a scope parameter (RFC 6749 §3.3). No scope gives an empty list; naming one twice
+// is naming it once.
+func ParseScope(s string) ([]string, error) {
+	var scopes []string
+	for name := range strings.FieldsFuncSeq(s, func(r rune) bool { return r == ' ' }) {
+		if !ValidScope(name) {
+			return nil, Refuse(InvalidScope, "scope is malformed")
+		}
+		if !slices.Contains(scopes, name) {
+			scopes = append(scopes, name)
+		}
+	}
+	return scopes, nil
+}
+
+// ValidScope reports whether s is a scope-token of RFC 6749 §3.3.
+func ValidScope(s string) bool {
+	return s != "" && !strings.ContainsFunc(s, func(r rune) bool {
+		return r < 0x21 || r > 0x7e || r == '"' || r == '\\'
+	})
+}
+
+// ChooseScopes returns the scopes a scope parameter asks for, all of which must be allowed, or all that
+// are allowed if it asks for none (RFC 6749 §3.3, §6).
+func ChooseScopes(parameter string, allowed []string) ([]string, error) {
+	wanted, err := ParseScope(parameter)
+	if err != nil {
+		return nil, err
+	}
+	if len(wanted) == 0 {
+		return allowed, nil
+	}
+	if !contains(allowed, wanted) {
+		return nil, Refuse(InvalidScope, "scope asks for more than is allowed")
+	}
+	return wanted, nil
+}
+
+// both returns what is in both lists, in the order of the first.
+func both(a, b []string) []string {
+	return slices.DeleteFunc(slices.Clone(a), func(s string) bool { return !slices.Contains(b, s) })
+}
+
+// contains reports whether every one of part is in whole.
+func contains(whole, part []string) bool {
+	return !slices.ContainsFunc(part, func(s string) bool { return !slices.Contains(whole, s) })
+}

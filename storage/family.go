@@ -1,0 +1,183 @@
+package storage
+
+import (
+	"encoding/json"
+	"fmt"
+	"time"
+)
+
+// Family is everything that descends from one approval: the authorization code, and the refresh
+// tokens it led to. It is one record, so that whether a code was used, which refresh token is
+// current and whether all of it was revoked is decided at one place, in one atomic step.
+type Family struct {
+	Client   string         `json:"client_id"`
+	Subject  string         `json:"sub"`
+	Scopes   []string       `json:"scopes,omitempty"`
+	Audience []string       `json:"aud,omitempty"`
+	Claims   map[string]any `json:"claims,omitempty"`
+	AuthTime time.Time      `json:"auth_time,omitzero"`
+
+	Started time.Time `json:"started"`
+	Ends    time.Time `json:"ends,omitzero"` // the last moment of a refresh; zero: never
+
+	Code    *Code    `json:"code,omitempty"`
+	Refresh *Refresh `json:"refresh,omitempty"`
+
+	// Revoked makes the record a tombstone: it stays to say no to whatever still arrives.
+	Revoked time.Time `json:"revoked,omitzero"`
+	Reason  string    `json:"reason,omitempty"`
+}
+
+// Code is the state of a family's authorization code.
+type Code struct {
+	Hash         []byte    `json:"hash"`
+	Expires      time.Time `json:"expires"`
+	Redeemed     time.Time `json:"redeemed,omitzero"`
+	RedirectURI  string    `json:"redirect_uri"`             // where the code was sent
+	RedirectSent bool      `json:"redirect_sent,omitempty"`  // the request named it (RFC 6749 §4.1.3)
+	Challenge    string    `json:"code_challenge,omitempty"` // S256 (RFC 7636 §4.2)
+	Offline      bool      `json:"offline,omitempty"`        // redeeming it starts refresh tokens
+}
+
+// Refresh is the state of a family's refresh tokens.
+type Refresh struct {
+	Member    []byte    `json:"member"` // hash of the part that all tokens of the family share
+	Current   []byte    `json:"current"`
+	Previous  []byte    `json:"previous,omitempty"`
+	Successor []byte    `json:"successor,omitempty"` // the current token, sealed under the previous one
+	Rotated   time.Time `json:"rotated,omitzero"`
+}
+
+// DecodeFamily reads a record.
+func DecodeFamily(record []byte) (*Family, error) {
+	f := new(Family)
+	if err := json.Unmarshal(record, f); err != nil {
+		return nil, fmt.Errorf("family record: %w", err)
+	}
+	return f, nil
+}
+
+// Encode returns the record.
+func (f *Family) Encode() ([]byte, error) { return json.Marshal(f) }
+
+// IssueCode draws the family's authorization code and returns it with the key of the record. The
+// caller fills in the rest of f.Code before or after, and writes the record with f.Code.Expires.
+func (f *Family) IssueCode() (code string, key Key) {
+	end := f.Code.Expires
+	if f.Code.Offline {
+		end = f.Ends
+	}
+	h := newHandle(BucketFor(end))
+	code = string(h) + random(secretLength)
+	f.Code.Hash = hash(code)
+	return code, h.key()
+}
+
+// HasCode reports whether code is the family's authorization code, used or not.
+func (f *Family) HasCode(code string) bool {
+	return f.Code != nil && matches(code, f.Code.Hash)
+}
+
+// RedeemCode marks the code used and, if it is for that, returns the family's first refresh token.
+func (f *Family) RedeemCode(code string, now time.Time) (refreshToken string) {
+	f.Code.Redeemed = now
+	if !f.Code.Offline {
+		return ""
+	}
+	return f.startRefresh(handle(code[:handleLength]))
+}
+
+// Start begins a family that has no code and returns its first refresh token with the key of the record.
+func (f *Family) Start() (refreshToken string, key Key) {
+	h := newHandle(BucketFor(f.Ends))
+	return f.startRefresh(h), h.key()
+}
+
+func (f *Family) startRefresh(h handle) string {
+	member := random(memberLength)
+	token := string(h) + member + random(secretLength)
+	f.Refresh = &Refresh{Member: hash(member), Current: hash(token)}
+	return token
+}
+
+// Presented says what a refresh token is to its family.
+type Presented int
+
+// What a refresh token can be to its family.
+const (
+	Foreign Presented = iota // made up: it was never of this family
+	Spent                    // was of this family once, and is not good any more
+	Retried                  // the one before the current one, which nobody has used yet
+	Current                  // the newest
+)
+
+// Classify tells what a refresh token that led to this record is to the family. retry is how long
+// after a rotation the previous token counts as Retried.
+func (f *Family) Classify(token string, now time.Time, retry time.Duration) Presented {
+	r := f.Refresh
+	switch {
+	case r == nil || len(token) != refreshLength:
+		return Foreign
+	case matches(token, r.Current):
+		return Current
+	case !matches(token[handleLength:handleLength+memberLength], r.Member):
+		return Foreign
+	case matches(token, r.Previous) && now.Sub(r.Rotated) < retry:
+		return Retried
+	}
+	return Spent
+}
+
+// Rotate replaces token, which must be Current, by a successor.
+func (f *Family) Rotate(token string, now time.Time) (successor string, err error) {
+	successor = token[:handleLength+memberLength] + random(secretLength)
+	sealed, err := seal(token, successor)
+	if err != nil {
+		return "", err
+	}
+	f.Refresh = &Refresh{
+		Member:    f.Refresh.Member,
+		Current:   hash(successor),
+		Previous:  hash(token),
+		Successor: sealed,
+		Rotated:   now,
+	}
+	return successor, nil
+}
+
+// Successor returns the token that replaced token, which must be Retried.
+func (f *Family) Successor(token string) (string, error) {
+	return unseal(token, f.Refresh.Successor)
+}
+
+// Revoke turns the record into a tombstone that remembers only whose it was and why.
+func (f *Family) Revoke(reason string, now time.Time) {
+	*f = Family{
+		Client: f.Client, Subject: f.Subject, Started: f.Started, Ends: f.Ends,
+		Revoked: now, Reason: reason,
+	}
+}
+
+// tombstoneLife is how long a tombstone of a family without an end is kept.
+const tombstoneLife = 30 * 24 * time.Hour
+
+// Expires returns when the record, written now, expires.
+func (f *Family) Expires(now time.Time, idle time.Duration) time.Time {
+	switch {
+	case !f.Revoked.IsZero():
+		return earlier(f.Ends, now.Add(tombstoneLife))
+	case f.Refresh == nil:
+		return f.Code.Expires
+	case idle > 0:
+		return earlier(f.Ends, now.Add(idle))
+	}
+	return f.Ends
+}
+
+// earlier returns the earlier of two times, of which end may be zero: never.
+func earlier(end, t time.Time) time.Time {
+	if end.IsZero() || t.Before(end) {
+		return t
+	}
+	return end
+}
