@@ -1,2 +1,134 @@
 // Package caddyoauth turns the site behind Caddy into an OAuth 2.0 authorization server.
 package caddyoauth
+
+import (
+	"context"
+	"fmt"
+	"slices"
+	"sync"
+
+	"github.com/caddyserver/caddy/v2"
+	"go.uber.org/zap"
+
+	"github.com/caddy-oauth/caddy-oauth/internal/authserver"
+)
+
+func init() {
+	caddy.RegisterModule(new(App))
+}
+
+// DefaultIssuer is the name of an issuer that was not given one.
+const DefaultIssuer = "default"
+
+// App makes sites OAuth 2.0 authorization servers. It owns the issuers: their clients, keys and
+// records. The `oauth` HTTP handler serves an issuer's endpoints on a site.
+type App struct {
+	// The issuers, by a short name. A name is used in the configuration, in logs and in the storage,
+	// where the issuer's keys and records are kept under it: to rename an issuer is to begin anew.
+	Issuers map[string]*Issuer `json:"issuers,omitempty"`
+
+	servers map[string]*authserver.Server
+	log     *zap.Logger
+	stop    context.CancelFunc
+	running sync.WaitGroup
+}
+
+// CaddyModule returns the Caddy module information.
+func (*App) CaddyModule() caddy.ModuleInfo {
+	return caddy.ModuleInfo{
+		ID:  "oauth",
+		New: func() caddy.Module { return new(App) },
+	}
+}
+
+// Provision checks the configuration and prepares the issuers. It leaves no trace anywhere.
+func (a *App) Provision(ctx caddy.Context) error {
+	a.log = ctx.Logger()
+	repl := caddy.NewReplacer()
+	for name, issuer := range a.Issuers {
+		if issuer == nil {
+			return settingErr("expected the settings of the issuer", "issuer "+name)
+		}
+		if err := issuer.resolve(repl, name); err != nil {
+			return err
+		}
+	}
+	if err := a.check(); err != nil {
+		return err
+	}
+	a.servers = make(map[string]*authserver.Server, len(a.Issuers))
+	for name, issuer := range a.Issuers {
+		server, err := issuer.open(ctx, name, a.log)
+		if err != nil {
+			return fmt.Errorf("issuer %s: %w", name, err)
+		}
+		a.servers[name] = server
+	}
+	return nil
+}
+
+// check finds what is wrong within and between the issuers.
+func (a *App) check() error {
+	urls := make(map[string]string)
+	for _, name := range sortedKeys(a.Issuers) {
+		issuer := a.Issuers[name]
+		if err := issuer.check(name); err != nil {
+			return err
+		}
+		if other, taken := urls[issuer.URL]; taken {
+			return settingErr("expected another URL than that of issuer "+other, "issuer "+name)
+		}
+		urls[issuer.URL] = name
+	}
+	return nil
+}
+
+// Start begins to keep the issuers' keys and records in order.
+func (a *App) Start() error {
+	ctx, cancel := context.WithCancel(context.Background())
+	a.stop = cancel
+	for _, server := range a.servers {
+		a.running.Go(func() { server.Run(ctx) })
+	}
+	return nil
+}
+
+// Stop ends what Start began.
+func (a *App) Stop() error {
+	if a.stop != nil {
+		a.stop()
+	}
+	a.running.Wait()
+	return nil
+}
+
+// server returns the server of the named issuer, or of the only one if there is no name.
+func (a *App) server(name string) (*authserver.Server, error) {
+	if name == "" && len(a.servers) == 1 {
+		for _, server := range a.servers {
+			return server, nil
+		}
+	}
+	if name == "" {
+		name = DefaultIssuer
+	}
+	server, ok := a.servers[name]
+	if !ok {
+		return nil, fmt.Errorf("there is no issuer named %q, expected one of %q", name, sortedKeys(a.Issuers))
+	}
+	return server, nil
+}
+
+func sortedKeys[V any](m map[string]V) []string {
+	keys := make([]string, 0, len(m))
+	for key := range m {
+		keys = append(keys, key)
+	}
+	slices.Sort(keys)
+	return keys
+}
+
+var (
+	_ caddy.App         = (*App)(nil)
+	_ caddy.Provisioner = (*App)(nil)
+)

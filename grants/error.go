@@ -62,4 +62,6 @@ type Replay struct {
 	Subject string
 }
 
-func (r *Replay) Error() string { return r.What + " used again; the family is revoked" }
+func (r *Replay) Error() string {
+	return r.What + " used again; revoked family " + r.Family + " of client " + r.Client + " and subject " + r.Subject
+}

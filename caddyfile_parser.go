@@ -1,0 +1,134 @@
+package caddyoauth
+
+import (
+	"errors"
+	"fmt"
+	"strings"
+
+	"github.com/caddyserver/caddy/v2/caddyconfig/caddyfile"
+)
+
+// parser reads settings and remembers where each one stands, so that a repeated one, or one that turns
+// out to be impossible, is reported with its file and line.
+type parser struct {
+	*caddyfile.Dispenser
+	path []string                   // the names that lead to the current setting
+	at   map[string]caddyfile.Token // where settings stand, by path
+}
+
+func newParser(d *caddyfile.Dispenser) *parser {
+	return &parser{Dispenser: d, at: make(map[string]caddyfile.Token)}
+}
+
+// settings are what may stand in a block: parsers by the word that begins the line.
+type settings map[string]func() error
+
+// block reads the block that opens on this line, if one does.
+func (p *parser) block(known settings) error {
+	for nesting := p.Nesting(); p.NextBlock(nesting); {
+		parse, ok := known[p.Val()]
+		if !ok {
+			return p.Errf("unknown setting %q, expected one of: %s", p.Val(), strings.Join(sortedKeys(known), ", "))
+		}
+		if err := parse(); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// under runs parse for a setting of a name, which may stand there only once.
+func (p *parser) under(name string, parse func() error) error {
+	p.path = append(p.path, name)
+	defer func() { p.path = p.path[:len(p.path)-1] }()
+
+	key := pathKey(p.path)
+	if first, repeated := p.at[key]; repeated {
+		return p.Errf("%s is set already, at %s:%d", name, first.File, first.Line)
+	}
+	p.at[key] = p.Token()
+	return parse()
+}
+
+func pathKey(path []string) string { return strings.Join(path, "\x00") }
+
+// nested returns a parser of a setting that is a block of settings.
+func (p *parser) nested(name string, known settings) func() error {
+	return func() error {
+		return p.under(name, func() error {
+			if _, err := p.args(name, "a block in braces", 0, 0); err != nil {
+				return err
+			}
+			return p.block(known)
+		})
+	}
+}
+
+// word returns a parser of a setting with one value.
+func (p *parser) word(name, expected string, value *string) func() error {
+	return func() error {
+		return p.under(name, func() error {
+			args, err := p.args(name, expected, 1, 1)
+			if err == nil {
+				*value = args[0]
+			}
+			return err
+		})
+	}
+}
+
+// words returns a parser of a setting with one value or more.
+func (p *parser) words(name, expected string, values *[]string) func() error {
+	return func() error {
+		return p.under(name, func() error {
+			args, err := p.args(name, expected, 1, -1)
+			*values = args
+			return err
+		})
+	}
+}
+
+// lifetime returns a parser of a setting that is a lifetime.
+func (p *parser) lifetime(name string, value *Lifetime) func() error {
+	return func() error {
+		return p.under(name, func() error {
+			args, err := p.args(name, "a duration", 1, 1)
+			if err != nil {
+				return err
+			}
+			if *value, err = parseLifetime(args[0]); err != nil {
+				return p.Errf("%s: %v, not %s", name, err, args[0])
+			}
+			return nil
+		})
+	}
+}
+
+// args returns the rest of the line: from least to most arguments, none of them empty. A negative most is
+// any number.
+func (p *parser) args(name, expected string, least, most int) ([]string, error) {
+	args := p.RemainingArgs()
+	if len(args) < least || most >= 0 && len(args) > most {
+		return nil, p.Errf("%s: expected %s, got %d arguments", name, expected, len(args))
+	}
+	for _, arg := range args {
+		if arg == "" {
+			return nil, p.Errf("%s: expected %s, got an empty argument", name, expected)
+		}
+	}
+	return args, nil
+}
+
+// locate adds file and line to the error of a setting that was read here.
+func (p *parser) locate(err error) error {
+	var setting *settingError
+	if !errors.As(err, &setting) {
+		return err
+	}
+	for path := setting.path; len(path) > 0; path = path[:len(path)-1] {
+		if token, ok := p.at[pathKey(path)]; ok {
+			return fmt.Errorf("%w, at %s:%d", err, token.File, token.Line)
+		}
+	}
+	return err
+}

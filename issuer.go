@@ -1,0 +1,261 @@
+package caddyoauth
+
+import (
+	"encoding/json"
+	"net/url"
+	"os"
+	"strings"
+	"time"
+
+	"github.com/caddyserver/caddy/v2"
+	"github.com/caddyserver/caddy/v2/modules/caddyhttp/caddyauth"
+	"go.uber.org/zap"
+
+	"github.com/caddy-oauth/caddy-oauth/grants"
+	"github.com/caddy-oauth/caddy-oauth/internal/authserver"
+	"github.com/caddy-oauth/caddy-oauth/storage"
+)
+
+// Issuer is an authorization server: an issuer URL with its clients, keys and rules.
+type Issuer struct {
+	// The issuer's URL, as clients and resource servers know it: https, without query and fragment;
+	// http is for loopback hosts only. It stands in every token. It is never taken from a request.
+	URL string `json:"url"`
+
+	// The scopes that clients may ask for, in the order in which people are shown them.
+	Scopes []Scope `json:"scopes,omitempty"`
+
+	// The resources (RFC 8707) that clients may ask tokens for, and the audience of tokens when they
+	// ask for none. Default: the issuer's URL. A client can have its own.
+	Audience []string `json:"audience,omitempty"`
+
+	// The clients, by client ID.
+	Clients map[string]*Client `json:"clients,omitempty"`
+
+	// When people are asked for consent, unless the client says otherwise: `once` asks again only when
+	// scopes or audience grow, `always` each time, `never` not at all, which is for your own clients.
+	// Default: `once` for clients with a secret or an https redirect, `always` for the others, as any
+	// program on the person's device could pose as these.
+	Consent storage.ConsentMode `json:"consent,omitempty"`
+
+	// A file with your own consent page, an html/template. Default: the built-in page.
+	ConsentPage string `json:"consent_page,omitempty"`
+
+	// How authorization codes live.
+	Code *CodeSettings `json:"code,omitempty"`
+
+	// How access tokens live.
+	AccessToken *AccessTokenSettings `json:"access_token,omitempty"`
+
+	// How refresh tokens live.
+	RefreshToken *RefreshTokenSettings `json:"refresh_token,omitempty"`
+
+	// Where the endpoints are on the issuer's host. Default: `/oauth/authorize`, `/oauth/token` and
+	// `/oauth/jwks` below the path of the issuer's URL.
+	Endpoints *Endpoints `json:"endpoints,omitempty"`
+
+	// The keys that sign tokens.
+	Signing *Signing `json:"signing,omitempty"`
+
+	// Further grant types. `authorization_code`, `refresh_token` and `client_credentials` are always
+	// there; which of them a client may use is said at the client.
+	GrantsRaw caddy.ModuleMap `json:"grants,omitempty" caddy:"namespace=oauth.grants"`
+
+	// Where records are kept: codes and refresh tokens, consents, keys. Default: `caddy`, which is
+	// Caddy's own storage.
+	StoreRaw json.RawMessage `json:"store,omitempty" caddy:"namespace=oauth.stores inline_key=store"`
+}
+
+// Scope is a permission that clients can ask for.
+type Scope struct {
+	// The scope as it stands in requests and tokens.
+	Name string `json:"name"`
+
+	// What it lets a client do, in words for the consent page, such as "your orders".
+	Description string `json:"description,omitempty"`
+}
+
+// resolve replaces placeholders and fills in what is not set.
+func (i *Issuer) resolve(repl *caddy.Replacer, name string) error {
+	path := []string{"issuer " + name}
+	for _, field := range []*string{&i.URL, &i.ConsentPage} {
+		if err := replace(repl, field, path...); err != nil {
+			return err
+		}
+	}
+	if i.Signing != nil {
+		if err := replace(repl, &i.Signing.JWKSFile, append(path, "signing", "jwks_file")...); err != nil {
+			return err
+		}
+	}
+	for n := range i.Audience {
+		if err := replace(repl, &i.Audience[n], append(path, "audience")...); err != nil {
+			return err
+		}
+	}
+	for id, c := range i.Clients {
+		if c == nil {
+			c = new(Client)
+			i.Clients[id] = c
+		}
+		if err := c.resolve(repl, append(path, "client "+id)); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// replace replaces the placeholders in a value; one that is unknown or empty is an error.
+func replace(repl *caddy.Replacer, value *string, path ...string) error {
+	replaced, err := repl.ReplaceOrErr(*value, true, true)
+	if err != nil {
+		return settingErr(err.Error(), path...)
+	}
+	*value = replaced
+	return nil
+}
+
+// check finds impossible settings. Values that still have placeholders are not looked at.
+func (i *Issuer) check(name string) error {
+	at := func(problem string, path ...string) error {
+		return settingErr(problem, append([]string{"issuer " + name}, path...)...)
+	}
+	if name == "" || strings.ContainsAny(name, "/{} ") {
+		return at("expected a name without spaces, slashes and braces")
+	}
+	if problem := checkIssuerURL(i.URL); problem != "" {
+		return at(problem)
+	}
+	if problem := checkScopes(i.Scopes); problem != "" {
+		return at(problem, "scope")
+	}
+	if problem := checkAudience(i.Audience); problem != "" {
+		return at(problem, "audience")
+	}
+	if problem := checkConsent(i.Consent); problem != "" {
+		return at(problem, "consent")
+	}
+	if l := i.Code; l != nil && (l.Lifetime == Never || time.Duration(l.Lifetime) > maxCodeLifetime) {
+		return at("expected at most 10m", "code", "lifetime")
+	}
+	if l := i.AccessToken; l != nil && l.Lifetime == Never {
+		return at("expected a duration; access tokens must expire", "access_token", "lifetime")
+	}
+	if problem, setting := i.RefreshToken.check(); problem != "" {
+		return at(problem, "refresh_token", setting)
+	}
+	if problem, setting := i.Endpoints.check(); problem != "" {
+		return at(problem, "endpoint "+setting)
+	}
+	if problem, setting := i.Signing.check(); problem != "" {
+		return at(problem, "signing", setting)
+	}
+	for _, id := range sortedKeys(i.Clients) {
+		if problem, path := i.Clients[id].check(id, i); problem != "" {
+			return at(problem, append([]string{"client " + id}, path...)...)
+		}
+	}
+	return nil
+}
+
+// maxCodeLifetime is what RFC 6749 §4.1.2 recommends at most.
+const maxCodeLifetime = 10 * time.Minute
+
+// open makes the server of a checked issuer.
+func (i *Issuer) open(ctx caddy.Context, name string, log *zap.Logger) (*authserver.Server, error) {
+	issuer, err := url.Parse(i.URL)
+	if err != nil {
+		return nil, err
+	}
+	config := authserver.Config{
+		Name:     name,
+		URL:      i.URL,
+		Paths:    i.Endpoints.paths(issuer),
+		Clients:  make(map[string]*storage.Client, len(i.Clients)),
+		Secrets:  secretHashes,
+		Logger:   log,
+		Registry: ctx.GetMetricsRegistry(),
+	}
+	for _, scope := range i.Scopes {
+		config.Scopes = append(config.Scopes, authserver.Scope(scope))
+	}
+	longest := accessTokenLifetime(i.AccessToken)
+	for id, c := range i.Clients {
+		client := c.client(id, i)
+		config.Clients[id] = client
+		longest = max(longest, client.AccessTokenLifetime)
+	}
+	if config.Keys, err = i.Signing.policy(longest); err != nil {
+		return nil, err
+	}
+	if config.ConsentTemplate, err = readFile(i.ConsentPage); err != nil {
+		return nil, err
+	}
+	if config.Grants, err = i.loadGrants(ctx); err != nil {
+		return nil, err
+	}
+	if config.Store, err = i.openStore(ctx, name); err != nil {
+		return nil, err
+	}
+	return authserver.New(config)
+}
+
+// loadGrants returns the grant types of the issuer.
+func (i *Issuer) loadGrants(ctx caddy.Context) ([]grants.Grant, error) {
+	all := builtinGrants()
+	modules, err := ctx.LoadModule(i, "GrantsRaw")
+	if err != nil {
+		return nil, err
+	}
+	for _, module := range modules.(map[string]any) {
+		all = append(all, module.(grants.Grant))
+	}
+	return all, nil
+}
+
+func builtinGrants() []grants.Grant {
+	return []grants.Grant{grants.AuthorizationCode{}, grants.RefreshToken{}, grants.ClientCredentials{}}
+}
+
+// grantTypes returns the grant types that clients of the issuer can be given.
+func (i *Issuer) grantTypes() []string {
+	var types []string
+	for _, g := range builtinGrants() {
+		types = append(types, g.Type())
+	}
+	for _, name := range sortedKeys(i.GrantsRaw) {
+		if info, err := caddy.GetModule("oauth.grants." + name); err == nil {
+			if g, ok := info.New().(grants.Grant); ok {
+				types = append(types, g.Type())
+			}
+		}
+	}
+	return types
+}
+
+func (i *Issuer) openStore(ctx caddy.Context, name string) (storage.Store, error) {
+	if i.StoreRaw == nil {
+		i.StoreRaw = json.RawMessage(`{"store": "caddy"}`)
+	}
+	module, err := ctx.LoadModule(i, "StoreRaw")
+	if err != nil {
+		return nil, err
+	}
+	return module.(storage.Opener).Open(name)
+}
+
+func readFile(name string) (string, error) {
+	if name == "" {
+		return "", nil
+	}
+	b, err := os.ReadFile(name)
+	return string(b), err
+}
+
+// secretHashes are Caddy's own password hashes, by the prefixes of their encoded forms.
+var secretHashes = authserver.Secrets{
+	"$2a$":       caddyauth.BcryptHash{},
+	"$2b$":       caddyauth.BcryptHash{},
+	"$2y$":       caddyauth.BcryptHash{},
+	"$argon2id$": caddyauth.Argon2idHash{},
+}

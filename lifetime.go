@@ -1,0 +1,69 @@
+package caddyoauth
+
+import (
+	"encoding/json"
+	"errors"
+	"time"
+
+	"github.com/caddyserver/caddy/v2"
+)
+
+// Lifetime is how long something lives: a duration as everywhere in Caddy, such as "10m" or "30d", at
+// least one second, or "never" where something may live for ever.
+type Lifetime time.Duration
+
+// Never is the lifetime of what does not expire.
+const Never Lifetime = -1
+
+// parseLifetime reads a lifetime as people write it.
+func parseLifetime(s string) (Lifetime, error) {
+	if s == "never" {
+		return Never, nil
+	}
+	d, err := caddy.ParseDuration(s)
+	if err != nil || d < time.Second {
+		return 0, errors.New("expected a duration of a second or more, such as 10m or 30d")
+	}
+	return Lifetime(d), nil
+}
+
+// UnmarshalJSON implements json.Unmarshaler.
+func (l *Lifetime) UnmarshalJSON(b []byte) error {
+	if s := string(b); s == `"never"` {
+		*l = Never
+		return nil
+	}
+	var d caddy.Duration
+	if err := json.Unmarshal(b, &d); err != nil {
+		return err
+	}
+	if time.Duration(d) < time.Second {
+		return errors.New("a lifetime must be a duration of a second or more, such as \"10m\" or \"30d\"")
+	}
+	*l = Lifetime(d)
+	return nil
+}
+
+// MarshalJSON implements json.Marshaler.
+func (l Lifetime) MarshalJSON() ([]byte, error) {
+	if l == Never {
+		return []byte(`"never"`), nil
+	}
+	return json.Marshal(caddy.Duration(l))
+}
+
+// or returns the lifetime, or another if it is not set.
+func (l Lifetime) or(other time.Duration) Lifetime {
+	if l == 0 {
+		return Lifetime(other)
+	}
+	return l
+}
+
+// duration returns zero for Never.
+func (l Lifetime) duration() time.Duration {
+	if l == Never {
+		return 0
+	}
+	return time.Duration(l)
+}

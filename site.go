@@ -1,0 +1,63 @@
+package caddyoauth
+
+import (
+	"net/http"
+	"net/url"
+
+	"github.com/caddyserver/caddy/v2"
+	"github.com/caddyserver/caddy/v2/modules/caddyhttp"
+
+	"github.com/caddy-oauth/caddy-oauth/internal/authserver"
+)
+
+// site tells an authorization server what Caddy knows of a request.
+type site struct{ h *Handler }
+
+var _ authserver.Site = site{}
+
+// User implements authserver.Site.
+func (s site) User(r *http.Request) (*authserver.User, error) {
+	repl := r.Context().Value(caddy.ReplacerCtxKey).(*caddy.Replacer)
+	subject := repl.ReplaceAll(s.h.User, "")
+	if subject == "" {
+		return nil, nil
+	}
+	user := &authserver.User{Subject: subject}
+	for name, placeholder := range s.h.Claims {
+		if value := repl.ReplaceAll(placeholder, ""); value != "" {
+			if user.Claims == nil {
+				user.Claims = make(map[string]any, len(s.h.Claims))
+			}
+			user.Claims[name] = value
+		}
+	}
+	return user, nil
+}
+
+// LoginURL implements authserver.Site.
+func (s site) LoginURL(returnTo string) string {
+	if s.h.Login == nil {
+		return ""
+	}
+	u, err := url.Parse(s.h.Login.URL)
+	if err != nil {
+		return ""
+	}
+	if u.Host != "" {
+		returnTo = s.h.server.Origin() + returnTo
+	}
+	parameter := s.h.Login.Parameter
+	if parameter == "" {
+		parameter = "return_to"
+	}
+	query := u.Query()
+	query.Set(parameter, returnTo)
+	u.RawQuery = query.Encode()
+	return u.String()
+}
+
+// ClientIP implements authserver.Site.
+func (s site) ClientIP(r *http.Request) string {
+	ip, _ := caddyhttp.GetVar(r.Context(), caddyhttp.ClientIPVarKey).(string)
+	return ip
+}
