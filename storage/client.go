@@ -62,3 +62,11 @@ func (c *Client) Public() bool { return len(c.SecretHashes) == 0 }
 
 // MayUse reports whether the client may use a grant type.
 func (c *Client) MayUse(grantType string) bool { return slices.Contains(c.GrantTypes, grantType) }
+
+// Ends returns when a family that is approved now ends; zero is never.
+func (p RefreshPolicy) Ends(now time.Time) time.Time {
+	if p.Lifetime == 0 {
+		return time.Time{}
+	}
+	return now.Add(p.Lifetime)
+}

@@ -122,7 +122,7 @@ func (f *Family) Classify(token string, now time.Time, retry time.Duration) Pres
 		return Current
 	case !matches(token[handleLength:handleLength+memberLength], r.Member):
 		return Foreign
-	case matches(token, r.Previous) && now.Sub(r.Rotated) < retry:
+	case matches(token, r.Previous) && retry > 0 && now.Sub(r.Rotated) < retry:
 		return Retried
 	}
 	return Spent

@@ -1,0 +1,186 @@
+package authserver
+
+import (
+	"context"
+	"errors"
+	"maps"
+	"net/http"
+	"net/url"
+	"slices"
+	"strings"
+	"time"
+	"unicode"
+	"unicode/utf8"
+
+	"github.com/caddy-oauth/caddy-oauth/grants"
+	"github.com/caddy-oauth/caddy-oauth/storage"
+)
+
+// authorize is the authorization endpoint (RFC 6749 §3.1): it asks the site who is there and, if
+// need be, that person for consent, and answers the client by way of the browser.
+func (s *Server) authorize(c *call) error {
+	params, err := readAuthorizeParams(c.w, c.r)
+	if err != nil {
+		return err
+	}
+	if c.r.Method == http.MethodPost && params.Has("decision") {
+		return s.answer(c, params)
+	}
+	client, to, err := s.findAnswerTo(params)
+	c.client = client
+	if err != nil {
+		return err
+	}
+	req, err := s.checkAuthorizeRequest(client, to, params)
+	if err != nil {
+		return err
+	}
+	user, err := s.signedIn(c, req)
+	if err != nil {
+		return err
+	}
+	if user == nil {
+		return s.signIn(c, req)
+	}
+	ask, err := s.mustAsk(c.r.Context(), req, user)
+	if err != nil {
+		return err
+	}
+	switch {
+	case ask && slices.Contains(req.prompt, "none"):
+		return &redirectError{grants.Refuse("consent_required", "the user has not approved this"), to}
+	case ask:
+		return s.ask(c, req, user)
+	}
+	return s.approve(c, req, user)
+}
+
+// signedIn returns the user, or nil for one who is yet to sign in, be it again (prompt=login).
+func (s *Server) signedIn(c *call, req *authorizeRequest) (*User, error) {
+	user, err := s.user(c)
+	if user == nil || err != nil {
+		return nil, err
+	}
+	if slices.Contains(req.prompt, "login") && !s.returnsFromLogin(c.r.Context(), req) {
+		return nil, nil
+	}
+	return user, nil
+}
+
+// user asks the site who is there, and makes sure that this can be the subject of a token.
+func (s *Server) user(c *call) (*User, error) {
+	user, err := c.site.User(c.r)
+	if user == nil || err != nil {
+		return nil, err
+	}
+	forbid := func(cause string) (*User, error) {
+		return nil, &grants.Error{
+			Code: grants.AccessDenied, Description: "this account cannot be used with apps",
+			Status: http.StatusForbidden, Cause: errors.New(cause),
+		}
+	}
+	if len(user.Subject) > 255 || !utf8.ValidString(user.Subject) || strings.ContainsFunc(user.Subject, unicode.IsControl) {
+		return forbid("the user ID is over 255 bytes, not UTF-8 or has control characters")
+	}
+	// A resource server that knows users by sub must never take a client for one of them (RFC 9700 §4.15).
+	if other := s.config.Clients[user.Subject]; other != nil && other.MayUse("client_credentials") {
+		return forbid("the user ID is also the ID of a client with client_credentials")
+	}
+	return user, nil
+}
+
+// signIn sends the person to the site's login page. Where there is none, or it must not be shown, the client or
+// Caddy's own challenge has the word.
+func (s *Server) signIn(c *call, req *authorizeRequest) error {
+	if slices.Contains(req.prompt, "none") {
+		return &redirectError{grants.Refuse("login_required", "the user is not signed in"), req.answerTo}
+	}
+	returnTo, err := s.returnTo(c, req)
+	if err != nil {
+		return err
+	}
+	if login := c.site.LoginURL(returnTo); login != "" {
+		redirect(c.w, login)
+		return nil
+	}
+	if slices.Contains(req.prompt, "login") {
+		return &redirectError{grants.Refuse("login_required", "this site cannot ask the user to sign in again"), req.answerTo}
+	}
+	return &grants.Error{
+		Code: "login_required", Description: "you are not signed in", Status: http.StatusUnauthorized,
+		Cause: errors.New("the site names no user; put its login before this endpoint, or set login"),
+	}
+}
+
+// afterLogin is the parameter that proves, on the way back from the login page, that prompt=login was obeyed.
+const afterLogin = "after_login"
+
+// maxLogin is how long a person may take to sign in.
+const maxLogin = time.Hour
+
+// returnTo returns path and query of the request, for the login page to lead back to. It is a path on this
+// site and nothing a client could choose.
+func (s *Server) returnTo(c *call, req *authorizeRequest) (string, error) {
+	params := withoutProof(req.params)
+	if slices.Contains(req.prompt, "login") {
+		proof, err := s.sealText(c.r.Context(), afterLogin, params.Encode(), maxLogin)
+		if err != nil {
+			return "", err
+		}
+		params.Set(afterLogin, proof)
+	}
+	return s.config.Paths.Authorize + "?" + params.Encode(), nil
+}
+
+// returnsFromLogin reports whether this very request was sent to the login page before.
+func (s *Server) returnsFromLogin(ctx context.Context, req *authorizeRequest) bool {
+	proof := req.params.Get(afterLogin)
+	if proof == "" {
+		return false
+	}
+	sent, err := s.openText(ctx, afterLogin, proof)
+	if err != nil {
+		return false
+	}
+	return sent == withoutProof(req.params).Encode()
+}
+
+func withoutProof(params url.Values) url.Values {
+	rest := maps.Clone(params)
+	delete(rest, afterLogin)
+	return rest
+}
+
+// approve makes the code and answers the client.
+func (s *Server) approve(c *call, req *authorizeRequest, user *User) error {
+	now := s.now()
+	client := req.client
+	f := &storage.Family{
+		Client:   client.ID,
+		Subject:  user.Subject,
+		Scopes:   req.scopes,
+		Audience: req.audience,
+		Claims:   user.Claims,
+		Started:  now,
+		Code: &storage.Code{
+			Expires:      now.Add(client.CodeLifetime),
+			RedirectURI:  req.redirectURI,
+			RedirectSent: req.redirectSent,
+			Challenge:    req.challenge,
+			Offline:      client.MayUse("refresh_token"),
+		},
+	}
+	f.Ends = f.Code.Expires
+	if f.Code.Offline {
+		f.Ends = client.RefreshToken.Ends(now)
+	}
+	code, key := f.IssueCode()
+	record, err := f.Encode()
+	if err != nil {
+		return err
+	}
+	if err := s.config.Store.Put(c.r.Context(), key, record, f.Code.Expires); err != nil {
+		return err
+	}
+	return s.respond(c, req.answerTo, [][2]string{{"code", code}})
+}

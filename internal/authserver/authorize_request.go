@@ -1,0 +1,145 @@
+package authserver
+
+import (
+	"net/http"
+	"net/url"
+	"slices"
+	"strings"
+
+	"github.com/caddy-oauth/caddy-oauth/grants"
+	"github.com/caddy-oauth/caddy-oauth/storage"
+)
+
+// authorizeRequest is an authorization request that has passed every check that needs no person.
+type authorizeRequest struct {
+	answerTo
+
+	client       *storage.Client
+	redirectSent bool
+	scopes       []string
+	audience     []string
+	challenge    string
+	prompt       []string
+	params       url.Values // as they came
+}
+
+// answerTo is where the answer to an authorization request goes. It is known before the rest of the request is
+// looked at, since refusals go there too.
+type answerTo struct {
+	redirectURI string
+	mode        string // response_mode: query or form_post
+	state       string
+}
+
+// redirectError is a refusal that goes to the client, by way of the browser (RFC 6749 §4.1.2.1).
+type redirectError struct {
+	refusal *grants.Error
+	to      answerTo
+}
+
+func (e *redirectError) Error() string { return e.refusal.Error() }
+
+func (e *redirectError) Unwrap() error { return e.refusal }
+
+// readAuthorizeParams reads the parameters of an authorization request, which may come by GET or by POST
+// (RFC 6749 §3.1).
+func readAuthorizeParams(w http.ResponseWriter, r *http.Request) (url.Values, error) {
+	if r.Method == http.MethodPost {
+		return readForm(w, r)
+	}
+	if len(r.URL.RawQuery) > maxBody {
+		return nil, &grants.Error{
+			Code: grants.InvalidRequest, Description: "the query is too large", Status: http.StatusRequestURITooLong,
+		}
+	}
+	return parseForm(r.URL.RawQuery)
+}
+
+// findAnswerTo returns the client, and where it may be answered. As long as these two are not certain,
+// nothing is sent anywhere: the person gets a page (RFC 6749 §4.1.2.1).
+func (s *Server) findAnswerTo(params url.Values) (*storage.Client, answerTo, error) {
+	none := answerTo{}
+	client := s.config.Clients[params.Get("client_id")]
+	if client == nil {
+		return nil, none, grants.Refuse(grants.InvalidClient, "the app is not known here: client_id is missing or wrong")
+	}
+	uri := params.Get("redirect_uri")
+	switch {
+	case uri == "" && len(client.RedirectURIs) == 1:
+		uri = client.RedirectURIs[0]
+	case uri == "":
+		return client, none, grants.Refuse(grants.InvalidRequest, "redirect_uri is missing")
+	case !matchRedirectURI(client, uri):
+		return client, none, grants.Refuse(grants.InvalidRequest, "redirect_uri is not one that is registered for this app")
+	}
+	to := answerTo{redirectURI: uri, mode: "query", state: params.Get("state")}
+	if mode := params.Get("response_mode"); mode == "form_post" {
+		to.mode = mode
+	}
+	return client, to, nil
+}
+
+// checkAuthorizeRequest checks the rest of an authorization request.
+func (s *Server) checkAuthorizeRequest(
+	client *storage.Client, to answerTo, params url.Values,
+) (*authorizeRequest, error) {
+	refuse := func(code, description string) (*authorizeRequest, error) {
+		return nil, &redirectError{grants.Refuse(code, description), to}
+	}
+	switch {
+	case params.Has("request"):
+		return refuse("request_not_supported", "request objects are not supported")
+	case params.Has("request_uri"):
+		return refuse("request_uri_not_supported", "request_uri is not supported")
+	case !params.Has("response_type"):
+		return refuse(grants.InvalidRequest, "response_type is missing")
+	case params.Get("response_type") != "code":
+		return refuse(grants.UnsupportedResponseType, "response_type must be code")
+	case !client.MayUse("authorization_code"):
+		return refuse(grants.UnauthorizedClient, "the client may not use authorization codes")
+	}
+	if mode := params.Get("response_mode"); mode != "" && mode != to.mode {
+		return refuse(grants.InvalidRequest, "response_mode must be query or form_post")
+	}
+	challenge, err := checkChallenge(client, params)
+	if err != nil {
+		return nil, &redirectError{err, to}
+	}
+	prompt := strings.Fields(params.Get("prompt"))
+	if slices.Contains(prompt, "none") && len(prompt) > 1 { // OpenID Connect Core §3.1.2.1
+		return refuse(grants.InvalidRequest, "prompt=none cannot be combined")
+	}
+	req := &authorizeRequest{
+		answerTo:     to,
+		client:       client,
+		redirectSent: params.Has("redirect_uri"),
+		challenge:    challenge,
+		prompt:       prompt,
+		params:       params,
+	}
+	var refusal error
+	if req.scopes, refusal = grants.ChooseScopes(params.Get("scope"), client.Scopes); refusal == nil {
+		req.audience, refusal = grants.ChooseAudience(params["resource"], client.Audience)
+	}
+	if refusal != nil {
+		return nil, &redirectError{asRefusal(refusal), to}
+	}
+	return req, nil
+}
+
+// checkChallenge returns the code_challenge. Every public client must send one, and S256 is the only method
+// there is (RFC 7636 §4.3, §4.4.1, RFC 9700 §2.1.1).
+func checkChallenge(client *storage.Client, params url.Values) (string, *grants.Error) {
+	challenge, method := params.Get("code_challenge"), params.Get("code_challenge_method")
+	switch {
+	case challenge == "" && method == "" && !client.Public():
+		return "", nil
+	case challenge == "":
+		return "", grants.Refuse(grants.InvalidRequest, "code_challenge is missing")
+	case method != "S256":
+		return "", grants.Refuse(grants.InvalidRequest, "code_challenge_method must be S256")
+	case !grants.ValidChallenge(challenge):
+		return "", grants.Refuse(grants.InvalidRequest, "code_challenge is no S256 challenge: 43 characters of base64url")
+	}
+	return challenge, nil
+}

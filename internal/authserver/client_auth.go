@@ -1,0 +1,179 @@
+package authserver
+
+import (
+	"crypto/sha256"
+	"crypto/subtle"
+	"encoding/hex"
+	"net/http"
+	"net/url"
+	"strings"
+
+	"github.com/caddy-oauth/caddy-oauth/grants"
+	"github.com/caddy-oauth/caddy-oauth/storage"
+)
+
+// Secrets compares secrets with hashes of the kinds that are slow on purpose, by the prefix of the
+// hash, such as "$argon2id$".
+type Secrets map[string]SecretHash
+
+// SecretHash is one kind of hash. Caddy's password hashes are such.
+type SecretHash interface {
+	Compare(hashed, secret []byte) (bool, error)
+	// FakeHash returns a hash that no secret has and that takes as long to compare.
+	FakeHash() []byte
+}
+
+// hashPrefix stands before the hex of a plain SHA-256, the right hash for a secret of 256 random bits.
+const hashPrefix = "sha256:"
+
+// HashSecret returns the hash of a secret that was given in clear.
+func HashSecret(secret string) string {
+	sum := sha256.Sum256([]byte(secret))
+	return hashPrefix + hex.EncodeToString(sum[:])
+}
+
+// ValidHash reports whether a hash is of a kind that can be compared.
+func (s Secrets) ValidHash(hash string) bool {
+	if sum, ok := strings.CutPrefix(hash, hashPrefix); ok {
+		raw, err := hex.DecodeString(sum)
+		return err == nil && len(raw) == sha256.Size && sum == strings.ToLower(sum)
+	}
+	return s.kind(hash) != nil
+}
+
+func (s Secrets) kind(hash string) SecretHash {
+	for prefix, kind := range s {
+		if strings.HasPrefix(hash, prefix) {
+			return kind
+		}
+	}
+	return nil
+}
+
+// matches reports whether hash is of the secret, in a time that does not depend on how they differ.
+func (s Secrets) matches(hash, secret string) bool {
+	if kind := s.kind(hash); kind != nil {
+		ok, err := kind.Compare([]byte(hash), []byte(secret))
+		return ok && err == nil
+	}
+	return subtle.ConstantTimeCompare([]byte(HashSecret(secret)), []byte(hash)) == 1
+}
+
+// clientAuth authenticates clients.
+type clientAuth struct {
+	clients map[string]*storage.Client
+	secrets Secrets
+	decoy   *storage.Client // is compared with when the ID is unknown, so that this takes as long
+}
+
+func newClientAuth(clients map[string]*storage.Client, secrets Secrets) *clientAuth {
+	decoy := &storage.Client{SecretHashes: []string{hashPrefix + strings.Repeat("-", 2*sha256.Size)}}
+	for _, c := range clients {
+		for _, hash := range c.SecretHashes {
+			if kind := secrets.kind(hash); kind != nil {
+				decoy.SecretHashes[0] = string(kind.FakeHash())
+			}
+		}
+	}
+	return &clientAuth{clients: clients, secrets: secrets, decoy: decoy}
+}
+
+var errBadClient = &grants.Error{
+	Code: grants.InvalidClient, Description: "client authentication failed", Status: http.StatusUnauthorized,
+}
+
+// credentials are what a request says of its client: an ID, and a secret unless it is public.
+type credentials struct{ id, secret string }
+
+// authenticate finds the client of a request to the token endpoint: client_secret_basic,
+// client_secret_post or none, and exactly one of them (RFC 6749 §2.3).
+func (a *clientAuth) authenticate(r *http.Request, form url.Values) (*storage.Client, error) {
+	candidates, err := readCredentials(r, form)
+	if err != nil {
+		return nil, err
+	}
+	for _, cred := range candidates {
+		if c := a.verify(cred); c != nil {
+			return c, nil
+		}
+	}
+	return nil, errBadClient
+}
+
+// readCredentials returns how the credentials of a request may be meant, the likeliest first.
+func readCredentials(r *http.Request, form url.Values) ([]credentials, error) {
+	if form.Has("client_assertion") || form.Has("client_assertion_type") {
+		return nil, &grants.Error{
+			Code: grants.InvalidClient, Description: "client_assertion is not supported", Status: http.StatusUnauthorized,
+		}
+	}
+	if r.URL.RawQuery != "" && r.URL.Query().Has("client_secret") { // RFC 6749 §2.3.1
+		return nil, grants.Refuse(grants.InvalidRequest, "client_secret must not be in the URL")
+	}
+	headers := r.Header.Values("Authorization")
+	switch {
+	case len(headers) == 0 && !form.Has("client_id"):
+		return nil, &grants.Error{
+			Code: grants.InvalidClient, Description: "client authentication is missing", Status: http.StatusUnauthorized,
+		}
+	case len(headers) == 0:
+		return []credentials{{form.Get("client_id"), form.Get("client_secret")}}, nil
+	case len(headers) > 1 || form.Has("client_secret"):
+		return nil, grants.Refuse(grants.InvalidRequest, "more than one way of client authentication")
+	}
+	return readBasic(r, form.Get("client_id"))
+}
+
+// readBasic reads client_secret_basic: ID and secret are form-encoded within Basic (RFC 6749 §2.3.1),
+// which many clients forget, so they are tried as they stand too. A client_id in the body must be the same.
+func readBasic(r *http.Request, clientID string) ([]credentials, error) {
+	id, secret, ok := r.BasicAuth()
+	if !ok {
+		return nil, errBadClient
+	}
+	raw := credentials{id, secret}
+	candidates := []credentials{raw}
+	decodedID, err1 := url.QueryUnescape(id)
+	decodedSecret, err2 := url.QueryUnescape(secret)
+	if decoded := (credentials{decodedID, decodedSecret}); err1 == nil && err2 == nil && decoded != raw {
+		candidates = []credentials{decoded, raw}
+	}
+	if clientID == "" {
+		return candidates, nil
+	}
+	same := candidates[:0]
+	for _, cred := range candidates {
+		if cred.id == clientID {
+			same = append(same, cred)
+		}
+	}
+	if len(same) == 0 {
+		return nil, grants.Refuse(grants.InvalidRequest, "client_id is not the one that authenticates")
+	}
+	return same, nil
+}
+
+// verify returns the client if the secret is one of its secrets; for a public client, if there is none.
+func (a *clientAuth) verify(cred credentials) *storage.Client {
+	c := a.clients[cred.id]
+	if c != nil && c.Public() {
+		if cred.secret != "" {
+			return nil
+		}
+		return c
+	}
+	against := c
+	if c == nil {
+		against = a.decoy
+	}
+	match := false
+	for _, hash := range against.SecretHashes {
+		if a.secrets.matches(hash, cred.secret) {
+			match = true
+		}
+	}
+	if !match {
+		return nil
+	}
+	return c
+}

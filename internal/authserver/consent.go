@@ -1,0 +1,149 @@
+package authserver
+
+import (
+	"context"
+	"errors"
+	"net/http"
+	"net/url"
+	"slices"
+	"time"
+
+	"github.com/caddy-oauth/caddy-oauth/grants"
+	"github.com/caddy-oauth/caddy-oauth/storage"
+)
+
+// maxAsk is how long a person may look at the consent page.
+const maxAsk = time.Hour
+
+// mustAsk reports whether the person must be asked for consent.
+func (s *Server) mustAsk(ctx context.Context, req *authorizeRequest, user *User) (bool, error) {
+	mode := req.client.Consent
+	if mode == "" && impersonable(req.client, req.redirectURI) {
+		mode = storage.ConsentAlways
+	}
+	switch {
+	case slices.Contains(req.prompt, "consent"), mode == storage.ConsentAlways:
+		return true, nil
+	case mode == storage.ConsentNever:
+		return false, nil
+	}
+	consents, err := s.consents(ctx, user)
+	if err != nil {
+		return false, err
+	}
+	return !consents.Covers(req.client.ID, req.scopes, req.audience), nil
+}
+
+func (s *Server) consents(ctx context.Context, user *User) (*storage.Consents, error) {
+	record, err := s.config.Store.Get(ctx, storage.ConsentKey(user.Subject))
+	if err != nil && !errors.Is(err, storage.ErrNotFound) {
+		return nil, err
+	}
+	return storage.DecodeConsents(user.Subject, record)
+}
+
+// ask shows the consent page. The request travels in its form, sealed to the person who looks at it, so
+// that there is nothing to keep here, and nobody can make another's browser post an answer.
+func (s *Server) ask(c *call, req *authorizeRequest, user *User) error {
+	ctx := c.r.Context()
+	sealed, err := s.sealText(ctx, consentPurpose(user), req.params.Encode(), maxAsk)
+	if err != nil {
+		return err
+	}
+	consents, err := s.consents(ctx, user)
+	if err != nil {
+		return err
+	}
+	before, known := consents.Clients[req.client.ID]
+	page := ConsentPage{
+		Client:      Party{ID: req.client.ID, Name: req.client.Name},
+		Audience:    foreign(req.audience, s.config.URL),
+		RedirectURI: req.redirectURI,
+		Local:       impersonable(req.client, req.redirectURI),
+		User:        displayName(user),
+		Action:      s.config.Paths.Authorize,
+		Request:     sealed,
+	}
+	for _, name := range req.scopes {
+		page.Scopes = append(page.Scopes, ScopeLine{
+			Name:        name,
+			Description: s.scopes[name].Description,
+			New:         known && !slices.Contains(before.Scopes, name),
+		})
+	}
+	return s.pages.Consent(c.w, page)
+}
+
+func consentPurpose(user *User) string { return "consent\x00" + user.Subject }
+
+// displayName returns the words in which people know an account.
+func displayName(user *User) string {
+	for _, claim := range []string{"name", "preferred_username", "email"} {
+		if name, ok := user.Claims[claim].(string); ok && name != "" && name != user.Subject {
+			return name + " (" + user.Subject + ")"
+		}
+	}
+	return user.Subject
+}
+
+// foreign returns the resources other than the issuer itself.
+func foreign(audience []string, issuer string) []string {
+	return slices.DeleteFunc(slices.Clone(audience), func(r string) bool { return r == issuer })
+}
+
+// answer takes what the person posted from the consent page.
+func (s *Server) answer(c *call, form url.Values) error {
+	user, err := s.user(c)
+	if err != nil {
+		return err
+	}
+	if user == nil {
+		return errStale
+	}
+	ctx := c.r.Context()
+	encoded, err := s.openText(ctx, consentPurpose(user), form.Get("request"))
+	if err != nil {
+		return err
+	}
+	params, err := url.ParseQuery(encoded)
+	if err != nil {
+		return err
+	}
+	// The configuration may have changed since the page was shown.
+	client, to, err := s.findAnswerTo(params)
+	c.client = client
+	if err != nil {
+		return err
+	}
+	req, err := s.checkAuthorizeRequest(client, to, params)
+	if err != nil {
+		return err
+	}
+	if form.Get("decision") != "allow" {
+		return &redirectError{grants.Refuse(grants.AccessDenied, "the user said no"), to}
+	}
+	if err := s.remember(ctx, req, user); err != nil {
+		return err
+	}
+	return s.approve(c, req, user)
+}
+
+var errStale = &grants.Error{
+	Code:        grants.InvalidRequest,
+	Description: "this page is no longer valid: go back to the app and start again",
+	Status:      http.StatusForbidden,
+}
+
+// remember adds the approval to what the user has approved before.
+func (s *Server) remember(ctx context.Context, req *authorizeRequest, user *User) error {
+	now := s.now()
+	return s.config.Store.Update(ctx, storage.ConsentKey(user.Subject), func(old []byte) ([]byte, time.Time, error) {
+		consents, err := storage.DecodeConsents(user.Subject, old)
+		if err != nil {
+			return nil, time.Time{}, err
+		}
+		consents.Approve(req.client.ID, req.scopes, req.audience, now)
+		record, err := consents.Encode()
+		return record, time.Time{}, err
+	})
+}

@@ -1,0 +1,224 @@
+package authserver
+
+import (
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"math/rand/v2"
+	"net/http"
+	"slices"
+	"strconv"
+	"strings"
+
+	"go.uber.org/zap"
+	"go.uber.org/zap/zapcore"
+
+	"github.com/caddy-oauth/caddy-oauth/grants"
+	"github.com/caddy-oauth/caddy-oauth/storage"
+)
+
+// endpoint is one of the server's URLs.
+type endpoint struct {
+	name    string
+	paths   []string
+	methods []string
+	cors    bool // scripts of other sites may call it (RFC 9700 §2.6)
+	json    bool // it speaks to programs, not to people
+	serve   func(c *call) error
+}
+
+// call is a request on its way through an endpoint. What becomes known of it on the way is for the log
+// and the metrics.
+type call struct {
+	w    http.ResponseWriter
+	r    *http.Request
+	site Site
+
+	client *storage.Client // once known, for what it says, and for the token endpoint, once authenticated
+	grant  string          // a grant type this server has
+}
+
+// PageError is a failure that a person is to see, as a page with the status.
+type PageError struct {
+	Status int
+	Title  string
+	ID     string // the same as in the log
+	Err    *grants.Error
+}
+
+func (e *PageError) Error() string { return e.Err.Error() }
+
+func (e *PageError) Unwrap() error { return e.Err }
+
+// WritePage writes the built-in page for the failure.
+func (s *Server) WritePage(w http.ResponseWriter, e *PageError) error {
+	return s.pages.Error(w, e.Status, ErrorPage{Title: e.Title, Description: e.Err.Description, ID: e.ID})
+}
+
+// ServeHTTP answers a request for a path that the server Serves. It returns a *PageError for the caller to
+// show, and has answered everything else itself.
+func (s *Server) ServeHTTP(w http.ResponseWriter, r *http.Request, site Site) error {
+	e := s.endpoints[r.URL.Path]
+	if e == nil {
+		return fmt.Errorf("authserver: no endpoint at this path")
+	}
+	c := &call{w: w, r: r, site: site}
+	if e.cors {
+		allowOrigins(w, r, e)
+	}
+	switch {
+	case e.cors && r.Method == http.MethodOptions:
+		w.WriteHeader(http.StatusNoContent)
+		return nil
+	case !slices.Contains(e.methods, r.Method):
+		w.Header().Set("Allow", strings.Join(e.methods, ", "))
+		return s.fail(c, e, &grants.Error{
+			Code:        grants.InvalidRequest,
+			Description: "this endpoint takes " + strings.Join(e.methods, " and "),
+			Status:      http.StatusMethodNotAllowed,
+		})
+	}
+	if err := e.serve(c); err != nil {
+		return s.fail(c, e, err)
+	}
+	s.metrics.count(e.name, c.grant, "ok")
+	s.log.Debug("request answered", s.fields(c, e)...)
+	return nil
+}
+
+// allowOrigins lets scripts of any site read the answer (Fetch standard, CORS protocol). There are no
+// cookies here that could go along.
+func allowOrigins(w http.ResponseWriter, r *http.Request, e *endpoint) {
+	h := w.Header()
+	h.Set("Access-Control-Allow-Origin", "*")
+	if r.Method == http.MethodOptions {
+		h.Set("Access-Control-Allow-Methods", strings.Join(e.methods, ", "))
+		h.Set("Access-Control-Allow-Headers", "Authorization, Content-Type")
+		h.Set("Access-Control-Max-Age", "86400")
+	}
+}
+
+// fail is the one place that turns an error into a response, a log line and a count.
+func (s *Server) fail(c *call, e *endpoint, err error) error {
+	refusal := asRefusal(err)
+	id := newErrorID()
+
+	s.metrics.count(e.name, c.grant, refusal.Code)
+	level, message := severity(err, refusal)
+	s.log.Log(level, message, append(s.fields(c, e),
+		zap.String("error_id", id),
+		zap.String("error", refusal.Code),
+		zap.String("description", refusal.Description),
+		zap.Int("status", refusal.HTTPStatus()),
+		zap.NamedError("cause", refusal.Cause),
+	)...)
+	var redirect *redirectError
+	switch {
+	case errors.As(err, &redirect):
+		return s.respond(c, redirect.to, [][2]string{
+			{"error", refusal.Code}, {"error_description", refusal.Description}, {"error_id", id},
+		})
+	case e.json:
+		return writeError(c.w, s.config.URL, refusal, id)
+	}
+	c.w.Header().Set("Cache-Control", "no-store")
+	return &PageError{Status: refusal.HTTPStatus(), Title: pageTitle(refusal), ID: id, Err: refusal}
+}
+
+// asRefusal returns what the client may know of an error.
+func asRefusal(err error) *grants.Error {
+	var refusal *grants.Error
+	if errors.As(err, &refusal) {
+		return refusal
+	}
+	return &grants.Error{
+		Code:        grants.TemporarilyUnavailable,
+		Description: "the server cannot answer now, try again later",
+		Status:      http.StatusServiceUnavailable,
+		Cause:       err,
+	}
+}
+
+// severity returns how loud a failure is in the log: what the client caused, what smells of theft, what is
+// our fault.
+func severity(err error, refusal *grants.Error) (zapcore.Level, string) {
+	var replay *grants.Replay
+	switch {
+	case errors.As(err, &replay):
+		return zap.WarnLevel, "family revoked: what was used before was presented again"
+	case errors.Is(err, context.Canceled):
+		return zap.InfoLevel, "request given up by the client"
+	case refusal.HTTPStatus() >= 500:
+		return zap.ErrorLevel, "request failed"
+	}
+	return zap.InfoLevel, "request refused"
+}
+
+func (s *Server) fields(c *call, e *endpoint) []zap.Field {
+	fields := []zap.Field{
+		zap.String("issuer", s.config.Name),
+		zap.String("endpoint", e.name),
+		zap.String("client_ip", c.site.ClientIP(c.r)),
+	}
+	if c.client != nil {
+		fields = append(fields, zap.String("client_id", c.client.ID))
+	}
+	if c.grant != "" {
+		fields = append(fields, zap.String("grant_type", c.grant))
+	}
+	return fields
+}
+
+// writeError writes an error response (RFC 6749 §5.2).
+func writeError(w http.ResponseWriter, realm string, refusal *grants.Error, id string) error {
+	status := refusal.HTTPStatus()
+	switch status {
+	case http.StatusUnauthorized: // RFC 9110 §11.6.1
+		w.Header().Set("WWW-Authenticate", "Basic realm="+strconv.Quote(realm)+`, charset="UTF-8"`)
+	case http.StatusServiceUnavailable:
+		w.Header().Set("Retry-After", "5")
+	}
+	return writeJSON(w, status, struct {
+		Error       string `json:"error"`
+		Description string `json:"error_description,omitempty"`
+		ID          string `json:"error_id"`
+	}{refusal.Code, refusal.Description, id})
+}
+
+// writeJSON writes an answer that nobody may keep (RFC 6749 §5.1), in one Write.
+func writeJSON(w http.ResponseWriter, status int, v any) error {
+	body, err := json.Marshal(v)
+	if err != nil {
+		return err
+	}
+	h := w.Header()
+	h.Set("Content-Type", "application/json")
+	h.Set("Content-Length", strconv.Itoa(len(body)))
+	h.Set("Cache-Control", "no-store")
+	h.Set("Pragma", "no-cache")
+	w.WriteHeader(status)
+	_, _ = w.Write(body) // a client that went away is no failure of ours
+	return nil
+}
+
+// newErrorID returns a short ID that is easy to read out. It need not be secret, only rare.
+func newErrorID() string {
+	const alphabet = "abcdefghjkmnpqrstuvwxyz23456789"
+	id := make([]byte, 8)
+	for i := range id {
+		id[i] = alphabet[rand.IntN(len(alphabet))]
+	}
+	return string(id)
+}
+
+// pageTitle returns the heading of the page for a failure.
+func pageTitle(refusal *grants.Error) string {
+	switch status := refusal.HTTPStatus(); {
+	case status == http.StatusUnauthorized:
+		return "Please sign in"
+	case status >= 500:
+		return "That did not work"
+	}
+	return "This request cannot be granted"
+}

@@ -1,0 +1,91 @@
+package authserver
+
+import (
+	"bytes"
+	"crypto/sha256"
+	"encoding/base64"
+	"encoding/json"
+	"fmt"
+	"net/http"
+	"slices"
+	"strings"
+	"time"
+)
+
+// metadata returns the authorization server metadata (RFC 8414 §2). Nothing stands there that the server
+// then refuses, and arrays without elements are left out.
+func (s *Server) metadata() ([]byte, error) {
+	doc := struct {
+		Issuer                string   `json:"issuer"`
+		AuthorizationEndpoint string   `json:"authorization_endpoint"`
+		TokenEndpoint         string   `json:"token_endpoint"`
+		JWKSURI               string   `json:"jwks_uri,omitempty"`
+		Scopes                []string `json:"scopes_supported,omitempty"`
+		ResponseTypes         []string `json:"response_types_supported"`
+		ResponseModes         []string `json:"response_modes_supported"`
+		GrantTypes            []string `json:"grant_types_supported"`
+		AuthMethods           []string `json:"token_endpoint_auth_methods_supported"`
+		ChallengeMethods      []string `json:"code_challenge_methods_supported"`
+		IssParameter          bool     `json:"authorization_response_iss_parameter_supported"` // RFC 9207 §3
+	}{
+		Issuer:                s.config.URL,
+		AuthorizationEndpoint: s.origin + s.config.Paths.Authorize,
+		TokenEndpoint:         s.origin + s.config.Paths.Token,
+		ResponseTypes:         []string{"code"},
+		ResponseModes:         []string{"query", "form_post"},
+		AuthMethods:           []string{"client_secret_basic", "client_secret_post", "none"},
+		ChallengeMethods:      []string{"S256"},
+		IssParameter:          true,
+	}
+	if s.keys.published() {
+		doc.JWKSURI = s.origin + s.config.Paths.JWKS
+	}
+	for _, scope := range s.config.Scopes {
+		doc.Scopes = append(doc.Scopes, scope.Name)
+	}
+	for grantType := range s.grants {
+		doc.GrantTypes = append(doc.GrantTypes, grantType)
+	}
+	slices.Sort(doc.GrantTypes)
+	return json.Marshal(doc)
+}
+
+func serveMetadata(body []byte) func(*call) error {
+	etag := newETag(body)
+	return func(c *call) error {
+		serveDocument(c, body, etag, time.Hour)
+		return nil
+	}
+}
+
+// serveJWKS serves the public keys (RFC 7517 §5). Caches may keep them for less time than a key is published
+// before it signs.
+func (s *Server) serveJWKS(c *call) error {
+	body, etag, err := s.keys.JWKS(c.r.Context())
+	if err != nil {
+		return err
+	}
+	serveDocument(c, body, etag, min(time.Hour, s.config.Keys.Publish/2))
+	return nil
+}
+
+func serveDocument(c *call, body []byte, etag string, maxAge time.Duration) {
+	h := c.w.Header()
+	h.Set("Content-Type", "application/json")
+	h.Set("Cache-Control", fmt.Sprintf("public, max-age=%d", int(maxAge.Seconds())))
+	h.Set("ETag", etag)
+	http.ServeContent(c.w, c.r, "", time.Time{}, bytes.NewReader(body))
+}
+
+func newETag(body []byte) string {
+	sum := sha256.Sum256(body)
+	return `"` + base64.RawURLEncoding.EncodeToString(sum[:16]) + `"`
+}
+
+// published reports whether there are public keys: not where all keys are shared secrets.
+func (k *Keys) published() bool {
+	if k.policy.File != nil {
+		return len(k.state.Load().keys) > 0
+	}
+	return !strings.HasPrefix(k.policy.Algorithm, "HS")
+}

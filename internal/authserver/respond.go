@@ -1,0 +1,27 @@
+package authserver
+
+import (
+	"net/http"
+)
+
+// respond sends the authorization response (RFC 6749 §4.1.2) or a refusal (§4.1.2.1) to the client. Every
+// one names its issuer (RFC 9207 §2) and gives back the state as it came.
+func (s *Server) respond(c *call, to answerTo, params [][2]string) error {
+	params = append(params, [2]string{"state", to.state}, [2]string{"iss", s.config.URL})
+	if to.mode == "form_post" {
+		return s.pages.FormPost(c.w, FormPostPage{URL: to.redirectURI, Params: params})
+	}
+	redirect(c.w, withParams(to.redirectURI, params))
+	return nil
+}
+
+// redirect sends the browser on with 303, which never repeats a POST with what was in it (RFC 9700 §4.12).
+func redirect(w http.ResponseWriter, location string) {
+	h := w.Header()
+	h.Set("Location", location)
+	h.Set("Cache-Control", "no-store")
+	h.Set("Referrer-Policy", "no-referrer")
+	h.Set("X-Frame-Options", "DENY") // RFC 6749 §10.13
+	h.Set("Content-Security-Policy", "default-src 'none'; frame-ancestors 'none'")
+	w.WriteHeader(http.StatusSeeOther)
+}

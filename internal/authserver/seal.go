@@ -1,0 +1,61 @@
+package authserver
+
+import (
+	"context"
+	"crypto/aes"
+	"crypto/cipher"
+	"crypto/hmac"
+	"crypto/sha256"
+	"encoding/base64"
+	"encoding/binary"
+	"time"
+)
+
+// A sealed text goes to a browser and comes back as it was: nobody else can read, change or
+// make one, and it opens only for the purpose it was sealed for and until its time is over. The key is the
+// issuer's, the same on every node.
+
+// sealText seals text for a purpose.
+func (s *Server) sealText(ctx context.Context, purpose, text string, lifetime time.Duration) (string, error) {
+	aead, err := s.sealer(ctx)
+	if err != nil {
+		return "", err
+	}
+	plain := binary.BigEndian.AppendUint64(nil, uint64(s.now().Add(lifetime).Unix()))
+	plain = append(plain, text...)
+	return base64.RawURLEncoding.EncodeToString(aead.Seal(nil, nil, plain, []byte(purpose))), nil
+}
+
+// openText returns what was sealed for the purpose, or errStale.
+func (s *Server) openText(ctx context.Context, purpose, sealed string) (string, error) {
+	aead, err := s.sealer(ctx)
+	if err != nil {
+		return "", err
+	}
+	raw, err := base64.RawURLEncoding.DecodeString(sealed)
+	if err != nil {
+		return "", errStale
+	}
+	plain, err := aead.Open(nil, nil, raw, []byte(purpose))
+	if err != nil || len(plain) < 8 {
+		return "", errStale
+	}
+	if s.now().Unix() >= int64(binary.BigEndian.Uint64(plain)) {
+		return "", errStale
+	}
+	return string(plain[8:]), nil
+}
+
+func (s *Server) sealer(ctx context.Context) (cipher.AEAD, error) {
+	secret, err := s.keys.Seal(ctx)
+	if err != nil {
+		return nil, err
+	}
+	mac := hmac.New(sha256.New, secret[:])
+	mac.Write([]byte("caddy-oauth: sealed text"))
+	block, err := aes.NewCipher(mac.Sum(nil))
+	if err != nil {
+		return nil, err
+	}
+	return cipher.NewGCMWithRandomNonce(block)
+}

@@ -1,0 +1,116 @@
+package authserver
+
+import (
+	"context"
+	"net/http"
+	"strings"
+	"time"
+
+	"github.com/caddy-oauth/caddy-oauth/grants"
+	"github.com/caddy-oauth/caddy-oauth/storage"
+)
+
+// token is the token endpoint (RFC 6749 §3.2). A request goes through it once, from top to bottom.
+func (s *Server) token(c *call) error {
+	form, err := readForm(c.w, c.r)
+	if err != nil {
+		return err
+	}
+	client, err := s.clients.authenticate(c.r, form)
+	if err != nil {
+		return err
+	}
+	c.client = client
+
+	grant, err := s.findGrant(form.Get("grant_type"), client)
+	if err != nil {
+		return err
+	}
+	c.grant = grant.Type()
+
+	ctx, now := c.r.Context(), s.now()
+	auth, err := grant.Exchange(ctx, &grants.Request{
+		Issuer: s.config.URL,
+		Client: client,
+		Form:   form,
+		Store:  s.config.Store,
+		Now:    now,
+	})
+	if err != nil {
+		return err
+	}
+	response, err := s.issue(ctx, client, auth, now)
+	if err != nil {
+		return err
+	}
+	return writeJSON(c.w, http.StatusOK, response)
+}
+
+// findGrant returns the grant of a type, if this client may use it (RFC 6749 §5.2).
+func (s *Server) findGrant(grantType string, client *storage.Client) (grants.Grant, error) {
+	if grantType == "" {
+		return nil, grants.Refuse(grants.InvalidRequest, "grant_type is missing")
+	}
+	grant, ok := s.grants[grantType]
+	if !ok {
+		return nil, grants.Refuse(grants.UnsupportedGrantType, "grant_type is not supported")
+	}
+	if !client.MayUse(grantType) {
+		return nil, grants.Refuse(grants.UnauthorizedClient, "the client may not use this grant_type")
+	}
+	return grant, nil
+}
+
+// tokenResponse is the success response (RFC 6749 §5.1).
+type tokenResponse struct {
+	AccessToken  string `json:"access_token"`
+	TokenType    string `json:"token_type"`
+	ExpiresIn    int64  `json:"expires_in"` // seconds
+	RefreshToken string `json:"refresh_token,omitempty"`
+	Scope        string `json:"scope,omitempty"`
+}
+
+// issue makes the tokens that a grant allows.
+func (s *Server) issue(
+	ctx context.Context, client *storage.Client, auth *grants.Authorization, now time.Time,
+) (*tokenResponse, error) {
+	if auth.Offline && auth.RefreshToken == "" {
+		if err := s.startFamily(ctx, client, auth, now); err != nil {
+			return nil, err
+		}
+	}
+	accessToken, err := s.accessToken(ctx, client, auth, now)
+	if err != nil {
+		return nil, err
+	}
+	return &tokenResponse{
+		AccessToken:  accessToken,
+		TokenType:    "Bearer",
+		ExpiresIn:    int64(client.AccessTokenLifetime / time.Second),
+		RefreshToken: auth.RefreshToken,
+		Scope:        strings.Join(auth.Scopes, " "),
+	}, nil
+}
+
+// startFamily begins the family of an authorization that has none, with its first refresh token.
+func (s *Server) startFamily(
+	ctx context.Context, client *storage.Client, auth *grants.Authorization, now time.Time,
+) error {
+	f := &storage.Family{
+		Client:   client.ID,
+		Subject:  auth.Subject,
+		Scopes:   auth.Scopes,
+		Audience: auth.Audience,
+		Claims:   auth.Claims,
+		AuthTime: auth.AuthTime,
+		Started:  now,
+		Ends:     client.RefreshToken.Ends(now),
+	}
+	refreshToken, key := f.Start()
+	record, err := f.Encode()
+	if err != nil {
+		return err
+	}
+	auth.RefreshToken, auth.Family = refreshToken, key.ID
+	return s.config.Store.Put(ctx, key, record, f.Expires(now, client.RefreshToken.Idle))
+}
