@@ -1,0 +1,397 @@
+package authserver
+
+import (
+	"cmp"
+	"context"
+	"fmt"
+	"io"
+	"math"
+	"net/http"
+	"net/http/httptest"
+	"net/url"
+	"os"
+	"os/exec"
+	"regexp"
+	"strconv"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/chromedp/cdproto/accessibility"
+	"github.com/chromedp/chromedp"
+	"github.com/chromedp/chromedp/kb"
+	"golang.org/x/net/html"
+)
+
+const hostile = "<img src=x onerror=alert(1)>\"'><script>alert(1)</script>\u202egro.elpmaxe\u2066\x00\r\n{{.Nonce}}"
+
+// ownTemplate is the least that an owner may write.
+const ownTemplate = `<!doctype html><title>Hi</title><style nonce="{{.Nonce}}">b{color:red}</style>
+<form method="post" action="{{.Action}}"><b>{{.Client.Name}}</b> {{.Destination}}
+<input type="hidden" name="request" value="{{.Request}}">
+<button name="decision" value="allow">Yes</button><button name="decision" value="deny">No</button></form>`
+
+func newTestPages(t *testing.T, consentTemplate string) *Pages {
+	t.Helper()
+	p, err := NewPages(consentTemplate)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return p
+}
+
+// pageWriter counts what a page needs to reach the network.
+type pageWriter struct {
+	*httptest.ResponseRecorder
+	writes int
+}
+
+func (w *pageWriter) Write(b []byte) (int, error) {
+	w.writes++
+	return w.ResponseRecorder.Write(b)
+}
+
+func writtenPage(t *testing.T, write func(http.ResponseWriter) error) *pageWriter {
+	t.Helper()
+	w := &pageWriter{ResponseRecorder: httptest.NewRecorder()}
+	if err := write(w); err != nil {
+		t.Fatal(err)
+	}
+	return w
+}
+
+func consentOf(t *testing.T, page ConsentPage) *pageWriter {
+	t.Helper()
+	return writtenPage(t, func(w http.ResponseWriter) error { return newTestPages(t, "").Consent(w, page) })
+}
+
+// pageParts returns the start tags of a page and its text outside <style> and <script>.
+func pageParts(body io.Reader) (tags []html.Token, text string) {
+	raw := false
+	for z := html.NewTokenizer(body); z.Next() != html.ErrorToken; {
+		switch tok := z.Token(); tok.Type {
+		case html.StartTagToken:
+			tags, raw = append(tags, tok), tok.Data == "style" || tok.Data == "script"
+		case html.TextToken:
+			if !raw {
+				text += tok.Data
+			}
+		}
+	}
+	return tags, text
+}
+
+func TestPagesAreSealed(t *testing.T) {
+	built, own := newTestPages(t, ""), newTestPages(t, ownTemplate)
+	for name, test := range map[string]struct {
+		write  func(http.ResponseWriter) error
+		status int
+		policy string // after what every page has
+	}{
+		"consent": {func(w http.ResponseWriter) error { return built.Consent(w, sampleConsents[0]) }, 200, "form-action 'self' https:"},
+		"owner's": {func(w http.ResponseWriter) error { return own.Consent(w, sampleConsents[0]) }, 200, "form-action 'self' https:; img-src 'self' data:; font-src 'self' data:"},
+		"error":   {func(w http.ResponseWriter) error { return built.Error(w, 418, ErrorPage{Title: "No", ID: "x"}) }, 418, "form-action 'none'"},
+		"form":    {func(w http.ResponseWriter) error { return built.FormPost(w, FormPostPage{URL: "https://a.example/"}) }, 200, "script-src 'nonce-NONCE'; form-action https:"},
+	} {
+		t.Run(name, func(t *testing.T) {
+			w := writtenPage(t, test.write)
+			if w.Code != test.status || w.writes != 1 || w.Header().Get("Content-Length") != strconv.Itoa(w.Body.Len()) {
+				t.Errorf("status %d, %d writes, Content-Length %q of %d", w.Code, w.writes, w.Header().Get("Content-Length"), w.Body.Len())
+			}
+			found := regexp.MustCompile(`nonce="(\w{26})"`).FindStringSubmatch(w.Body.String())
+			if found == nil || strings.Contains(writtenPage(t, test.write).Body.String(), found[1]) {
+				t.Fatalf("no fresh nonce: %q", found)
+			}
+			for header, want := range map[string]string{
+				"Cache-Control": "no-store", "Content-Type": "text/html; charset=utf-8", "Referrer-Policy": "no-referrer",
+				"X-Content-Type-Options": "nosniff", "X-Frame-Options": "DENY", "Set-Cookie": "",
+				"Content-Security-Policy": "default-src 'none'; style-src 'nonce-NONCE'; base-uri 'none'; frame-ancestors 'none'; " + test.policy,
+			} {
+				if got := strings.ReplaceAll(w.Header().Get(header), found[1], "NONCE"); got != want {
+					t.Errorf("%s: %q, want %q", header, got, want)
+				}
+			}
+			if loads := regexp.MustCompile(`url\(|@import|src=|<link|style="`).FindString(w.Body.String()); loads != "" {
+				t.Errorf("the page has %q", loads)
+			}
+		})
+	}
+}
+
+func TestConsentPageTarget(t *testing.T) {
+	for i, test := range []struct {
+		uri, destination, source string // source "!" is a refusal
+	}{
+		{uri: "https://app.example.com/cb?x=1", destination: "app.example.com"},
+		{uri: "https://APP.example.com:8443/cb", destination: "app.example.com:8443"},
+		{uri: "https://user@app.example.com@evil.example/cb", destination: "evil.example"},
+		{uri: "https://аpple.com/cb", destination: "xn--pple-43d.com"}, // Cyrillic а
+		{uri: "https://[2001:db8::1]:8443/", destination: "[2001:db8::1]:8443"},
+		{uri: "http://127.0.0.1:4711/cb", destination: "an app on this device (127.0.0.1)", source: " http://127.0.0.1:*"},
+		{uri: "http://localhost/cb", destination: "an app on this device (localhost)", source: " http://localhost:*"},
+		{uri: "http://[::1]:4711/cb", destination: "an app on this device (::1)", source: " http:"},
+		{uri: "http://127.8.8.8/cb", destination: "an app on this device (127.8.8.8)", source: " http:"},
+		{uri: "http://intra.example:8080/cb", destination: "http://intra.example:8080", source: " http://intra.example:8080"},
+		{uri: "http://a;script-src,*/cb", destination: "http://a;script-src,*", source: " http:"},
+		{uri: "com.example.app:/cb", destination: "an app on this device (com.example.app)", source: " com.example.app:"},
+		{uri: "urn:ietf:wg:oauth:2.0:oob:auto", destination: "a page that shows a code to copy into the app"},
+		{uri: ""},
+		{uri: "https:///cb", source: "!"},
+		{uri: "https://a b/", source: "!"},
+		{uri: "https://xn--a/", source: "!"},
+	} {
+		page := sampleConsents[0]
+		page.RedirectURI, page.Local = test.uri, i%2 > 0
+		w := httptest.NewRecorder()
+		err := newTestPages(t, "").Consent(w, page)
+		if refused := test.source == "!"; refused || err != nil {
+			if refused != (err != nil) || w.Body.Len() > 0 {
+				t.Errorf("%s: %v, %d bytes", test.uri, err, w.Body.Len())
+			}
+			continue
+		}
+		_, text := pageParts(w.Body)
+		if !strings.Contains(text, test.destination) || strings.Contains(text, "pose as this one") != page.Local {
+			t.Errorf("%s: not %q, local %v, in %q", test.uri, test.destination, page.Local, text)
+		}
+		policy := w.Header().Get("Content-Security-Policy")
+		if !strings.HasSuffix(policy, "; form-action 'self' https:"+test.source) {
+			t.Errorf("%s: %s", test.uri, policy)
+		}
+	}
+}
+
+func TestPagesHoldHostileText(t *testing.T) {
+	page := sampleConsents[0]
+	want, _ := pageParts(consentOf(t, page).Body)
+	page.Client = Party{Name: hostile, ID: hostile, URI: "javascript:alert(1)"}
+	page.Scopes = []ScopeLine{{Description: hostile, New: true}, {Name: hostile}}
+	page.Audience, page.Site, page.User = []string{hostile}, hostile, hostile
+	page.SwitchURL, page.Action = "javascript:alert(1)", "javascript:alert(1)"
+	tags, text := pageParts(consentOf(t, page).Body)
+	if len(tags) != len(want) {
+		t.Fatalf("elements %v, want %v", tags, want)
+	}
+	for i, tag := range tags {
+		if tag.Data != want[i].Data || len(tag.Attr) != len(want[i].Attr) || strings.Contains(tag.String(), "javascript:") {
+			t.Errorf("%v, want %v", tag, want[i])
+		}
+	}
+	if strings.ContainsAny(text, "\u202e\u2066\x00\r") || strings.Count(text, "gro.elpmaxe {{.Nonce}}") != 8 {
+		t.Errorf("%q", text)
+	}
+
+	if newTestPages(t, "").FormPost(httptest.NewRecorder(), FormPostPage{URL: "javascript:alert(1)"}) == nil {
+		t.Error("a form posts to javascript:")
+	}
+	w := writtenPage(t, func(w http.ResponseWriter) error {
+		return newTestPages(t, "").FormPost(w, FormPostPage{URL: "https://a.example/?x=\"><b>", Params: [][2]string{{"state", "\"><b>"}}})
+	})
+	if strings.Contains(w.Body.String(), "<b>") {
+		t.Error(w.Body)
+	}
+}
+
+func TestConsentTemplateOfOwner(t *testing.T) {
+	for template, want := range map[string]string{
+		"one\ntwo\n{{.Client.Nmae}}":                           "consent:3:",
+		"one\n{{if .User}}":                                    "consent:2:",
+		"{{if not .User}}{{.Nope}}{{end}}" + ownTemplate:       "Nope",
+		"<a href='{{if .User}}x'{{end}}":                       "end in different contexts",
+		"hello":                                                `it lacks a <form method="post" action="{{.Action}}">`,
+		strings.ReplaceAll(ownTemplate, `="deny"`, `="no"`):    `the value "deny"`,
+		strings.ReplaceAll(ownTemplate, `.Request`, `.Action`): `the value {{.Request}}`,
+		strings.ReplaceAll(ownTemplate, `.Nonce`, `.User`):     "<style> lacks nonce",
+		ownTemplate + "<script>alert(1)</script>":              "has a <script>",
+		ownTemplate + "<p style='color:red'>":                  "<p> has a style attribute",
+	} {
+		if _, err := NewPages(template); err == nil || !strings.Contains(err.Error(), want) {
+			t.Errorf("%s\n%v, want %s", template, err, want)
+		}
+	}
+}
+
+// WCAG 2.2 §1.4.3 asks 4.5 of text, §1.4.11 asks 3 of the edges of controls and of focus rings.
+func TestPagePalette(t *testing.T) {
+	layout, err := pageFiles.ReadFile("pages/layout.html")
+	if err != nil {
+		t.Fatal(err)
+	}
+	light, dark, ok := strings.Cut(string(layout), "@media (prefers-color-scheme: dark)")
+	if !ok {
+		t.Fatal("no dark palette")
+	}
+	for name, css := range map[string]string{"light": light, "dark": dark} {
+		luminance := map[string]float64{}
+		for _, m := range regexp.MustCompile(`--([a-z-]+): #(..)(..)(..);`).FindAllStringSubmatch(css, -1) {
+			for i, weight := range []float64{.2126, .7152, .0722} {
+				channel, err := strconv.ParseUint(m[2+i], 16, 8)
+				if err != nil {
+					t.Fatal(err)
+				}
+				luminance[m[1]] += weight * math.Pow((float64(channel)/255+.055)/1.055, 2.4)
+			}
+		}
+		for _, test := range []struct {
+			front, back string
+			least       float64
+		}{
+			{"text", "card", 4.5}, {"text", "hover", 4.5}, {"muted", "card", 4.5}, {"accent", "card", 4.5}, {"on-accent", "accent", 4.5},
+			{"on-accent", "accent-hover", 4.5}, {"on-badge", "badge", 4.5}, {"on-note", "note", 4.5}, {"edge", "card", 3},
+		} {
+			a, aok := luminance[test.front]
+			b, bok := luminance[test.back]
+			if ratio := (max(a, b) + .05) / (min(a, b) + .05); !aok || !bok || ratio < test.least {
+				t.Errorf("%s: %s on %s has %.2f, want %.1f", name, test.front, test.back, ratio, test.least)
+			}
+		}
+	}
+}
+
+// inChromium returns a context of a headless Chromium, which trusts any certificate.
+func inChromium(t *testing.T) context.Context {
+	t.Helper()
+	path, err := exec.LookPath("chromium")
+	if err != nil {
+		if os.Getenv("CADDY_OAUTH_TEST_REQUIRE") == "all" {
+			t.Fatal(err)
+		}
+		t.Skip("install chromium to run this test")
+	}
+	allocator, stop := chromedp.NewExecAllocator(t.Context(), append(chromedp.DefaultExecAllocatorOptions[:],
+		chromedp.ExecPath(path), chromedp.NoSandbox, chromedp.DisableGPU, chromedp.IgnoreCertErrors)...)
+	t.Cleanup(stop)
+	ctx, closeTab := chromedp.NewContext(allocator)
+	t.Cleanup(closeTab)
+	if err := chromedp.Do(ctx); err != nil {
+		t.Fatal(err)
+	}
+	ctx, cancel := context.WithTimeout(ctx, 20*time.Second)
+	t.Cleanup(cancel)
+	return ctx
+}
+
+// inPage runs an action in the browser and returns its value.
+func inPage[T any](ctx context.Context, t *testing.T, action chromedp.Action[T]) T {
+	t.Helper()
+	value, err := chromedp.Run(ctx, action)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return value
+}
+
+func TestPagesInChromium(t *testing.T) {
+	ctx, pages := inChromium(t), newTestPages(t, "")
+	mux := http.NewServeMux()
+	server, app := httptest.NewServer(mux), httptest.NewTLSServer(mux)
+	defer server.Close()
+	defer app.Close()
+	elsewhere := strings.NewReplacer("127.0.0.1", "localhost") // the same port, another origin
+
+	page := func(path string, write func(w http.ResponseWriter, r *http.Request) error) {
+		mux.HandleFunc(path, func(w http.ResponseWriter, r *http.Request) {
+			if err := write(w, r); err != nil {
+				t.Error(err)
+			}
+		})
+	}
+	page("/consent", func(w http.ResponseWriter, r *http.Request) error {
+		page := sampleConsents[0]
+		page.RedirectURI = cmp.Or(r.FormValue("to"), page.RedirectURI)
+		page.Action = cmp.Or(r.FormValue("by"), "/done") + "?" + url.Values{"to": {page.RedirectURI}}.Encode()
+		return pages.Consent(w, page)
+	})
+	page("/long", func(w http.ResponseWriter, r *http.Request) error {
+		long, page := strings.Repeat("long:", 200), sampleConsents[0]
+		page.Client.Name, page.User, page.Site = strings.Repeat("x", 10_000), strings.Repeat("ツ", 300), long
+		page.Scopes, page.Audience, page.RedirectURI = []ScopeLine{{Name: long, New: true}}, []string{long}, "https://"+strings.Repeat("label.", 30)+"example"
+		return pages.Consent(w, page)
+	})
+	page("/error", func(w http.ResponseWriter, r *http.Request) error {
+		return pages.Error(w, 400, ErrorPage{Title: strings.Repeat("x", 300), Description: "It broke.", ID: strings.Repeat("y", 300)})
+	})
+	page("/form_post", func(w http.ResponseWriter, r *http.Request) error {
+		return pages.FormPost(w, FormPostPage{URL: app.URL + "/app", Params: [][2]string{{"request", `a "b"`}, {"decision", "&ü"}}})
+	})
+	mux.HandleFunc("/redirect", func(w http.ResponseWriter, r *http.Request) {
+		http.Redirect(w, r, r.FormValue("to"), http.StatusSeeOther)
+	})
+	mux.HandleFunc("/app", func(w http.ResponseWriter, r *http.Request) { // sends people on to its other host, as apps do
+		q := url.Values{"request": {r.FormValue("request")}, "decision": {r.FormValue("decision")}}
+		http.Redirect(w, r, elsewhere.Replace(app.URL)+"/done?"+q.Encode(), http.StatusSeeOther)
+	})
+	mux.HandleFunc("/done", func(w http.ResponseWriter, r *http.Request) {
+		w.Write([]byte("<!doctype html><meta charset=utf-8><p id=done>" + html.EscapeString(r.FormValue("request")+" "+r.FormValue("decision"))))
+	})
+
+	// With the keyboard: both answers are reached in the order of reading, and sent.
+	for i, want := range []string{"deny", "allow"} {
+		inPage(ctx, t, chromedp.Navigate(server.URL+"/consent"))
+		for _, focused := range []string{"Not you?", "Deny", "Allow"}[:2+i] {
+			inPage(ctx, t, chromedp.KeyEvent(kb.Tab))
+			if got := inPage(ctx, t, chromedp.Evaluate[string](`document.activeElement.textContent`)); got != focused {
+				t.Errorf("Tab reached %q, want %q", got, focused)
+			}
+		}
+		inPage(ctx, t, chromedp.KeyEvent(kb.Enter))
+		if got := inPage(ctx, t, chromedp.Text(chromedp.ID("done"))); got != "sample-request "+want {
+			t.Errorf("posted %q", got)
+		}
+	}
+
+	// form-action lets the answer through to wherever it goes.
+	for _, to := range []string{app.URL + "/app", elsewhere.Replace(server.URL) + "/done"} {
+		inPage(ctx, t, chromedp.Navigate(server.URL+"/consent?"+url.Values{"by": {"/redirect"}, "to": {to}}.Encode()))
+		inPage(ctx, t, chromedp.Click(chromedp.CSS("button.main")))
+		inPage(ctx, t, chromedp.WaitReady(chromedp.ID("done")))
+	}
+	inPage(ctx, t, chromedp.Navigate(server.URL+"/form_post"))
+	if got := inPage(ctx, t, chromedp.Text(chromedp.ID("done"))); got != `a "b" &ü` {
+		t.Errorf("form_post sent %q", got)
+	}
+
+	// WCAG 2.2 §1.4.10: nothing scrolls sideways at 320 px. §2.5.5: a target is 44 px high.
+	inPage(ctx, t, chromedp.EmulateViewport(320, 640))
+	for _, path := range []string{"/consent", "/long", "/error"} {
+		inPage(ctx, t, chromedp.Navigate(server.URL+path))
+		if width := inPage(ctx, t, chromedp.Evaluate[int](`document.documentElement.scrollWidth`)); width > 320 {
+			t.Errorf("%s is %d px wide", path, width)
+		}
+		if low := inPage(ctx, t, chromedp.Evaluate[string](`[...document.querySelectorAll("a, button, summary")]
+			.filter(e => e.getBoundingClientRect().height < 44).map(e => e.textContent).join()`)); low != "" {
+			t.Errorf("%s: %s lower than 44 px", path, low)
+		}
+	}
+
+	// What a screen reader finds, in its order.
+	inPage(ctx, t, chromedp.Navigate(server.URL+"/consent"))
+	tree, err := chromedp.Call(ctx, accessibility.GetFullAXTree, accessibility.GetFullAXTreeParams{})
+	if err != nil {
+		t.Fatal(err)
+	}
+	nodes := map[accessibility.NodeID]*accessibility.Node{}
+	for _, node := range tree.Nodes {
+		nodes[node.NodeID] = node
+	}
+	heard, listen := "", (func(accessibility.NodeID))(nil)
+	listen = func(id accessibility.NodeID) {
+		if node := nodes[id]; !node.Ignored && node.Name != nil {
+			heard += fmt.Sprintf("%s %s\n", node.Role.Value, node.Name.Value)
+		}
+		for _, child := range nodes[id].ChildIDs {
+			listen(child)
+		}
+	}
+	listen(tree.Nodes[0].NodeID)
+	rest := heard
+	for _, want := range []string{
+		`"main"`, `"heading" "Example app wants to access your account on example.com"`, `"list" "What it asks for"`, `"your orders"`,
+		`"term" "You are signed in as"`, `"user@example.com"`, `"app.example.com"`, `"button" "Deny"`, `"button" "Allow"`,
+	} {
+		var found bool
+		if _, rest, found = strings.Cut(rest, want); !found {
+			t.Fatalf("%s is not in its place in\n%s", want, heard)
+		}
+	}
+}
