@@ -31,25 +31,36 @@ type Key struct {
 const maxIDLength = 128
 
 // Check reports whether the key can safely name a file, a directory or a key of any backend: the
-// kind and the ID hold only lower-case letters, digits, '-', '_', '=' and, not first, '.', and are
-// neither empty nor longer than 128 bytes.
+// kind and the ID hold only lower-case letters, digits, '-', '_', '=' and, neither first nor last,
+// '.', and are neither empty nor longer than 128 bytes.
 func (k Key) Check() error {
-	if !safeName(string(k.Kind)) || !safeName(k.ID) {
+	if !safeName(k.ID) {
 		return fmt.Errorf("storage: unsafe key %.140q of kind %.140q", k.ID, string(k.Kind))
+	}
+	return k.Kind.check()
+}
+
+func (k Kind) check() error {
+	if !safeName(string(k)) {
+		return fmt.Errorf("storage: unsafe kind %.140q", string(k))
 	}
 	return nil
 }
 
 // Bucket returns the bucket the ID begins with, or the empty Bucket if it has none.
 func (k Key) Bucket() Bucket {
-	if len(k.ID) > bucketLength && k.ID[bucketLength] == '.' {
-		return Bucket(k.ID[:bucketLength])
+	if len(k.ID) <= bucketLength || k.ID[bucketLength] != '.' {
+		return ""
+	}
+	if b := Bucket(k.ID[:bucketLength]); b.valid() {
+		return b
 	}
 	return ""
 }
 
 func safeName(s string) bool {
-	if s == "" || len(s) > maxIDLength || s[0] == '.' {
+	// Windows drops a dot at the end of a file name, and two keys would name one file.
+	if s == "" || len(s) > maxIDLength || s[0] == '.' || s[len(s)-1] == '.' {
 		return false
 	}
 	for i := range len(s) {
@@ -103,7 +114,8 @@ func BucketFor(expires time.Time) Bucket {
 	if expires.IsZero() {
 		return Never
 	}
-	hours := (expires.Unix() + 3599) / 3600
+	// Round up from the last nanosecond: the record must not outlive its bucket.
+	hours := (expires.Add(time.Second-1).Unix() + 3599) / 3600
 	s := strconv.FormatInt(max(hours, 0), 36)
 	if len(s) > bucketLength {
 		return Never

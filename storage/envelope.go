@@ -1,0 +1,73 @@
+package storage
+
+import (
+	"errors"
+	"fmt"
+	"hash/crc32"
+	"strconv"
+	"time"
+)
+
+// A record at rest is one line of text, of fixed length, and the value as it is:
+//
+//	oauth1 <expiry, 15 digits: milliseconds since 1970, 0 for never> <CRC-32C of all the rest, 8 hex digits>
+//
+// The checksum tells a truncated or zero-filled record, which some backends leave behind after a
+// power failure, from a whole one.
+const (
+	envelopeFormat = "oauth1 %015d %08x\n"
+	envelopeLength = len("oauth1 ") + 15 + 1 + 8 + 1
+	envelopeExpiry = len("oauth1 ")
+	envelopeSum    = envelopeExpiry + 15 + 1
+
+	maxExpiry = 999_999_999_999_999
+)
+
+var (
+	errDamaged = errors.New("damaged record")
+
+	castagnoli = crc32.MakeTable(crc32.Castagnoli)
+)
+
+// wrap returns a copy of the value with its envelope. A zero expires means never.
+func wrap(value []byte, expires time.Time) []byte {
+	var milli int64
+	if !expires.IsZero() {
+		// Rounded up, since a record must not go before its time, and away from 0, which is never.
+		milli = min(max(expires.Add(time.Millisecond-1).UnixMilli(), 1), maxExpiry)
+	}
+	data := make([]byte, 0, envelopeLength+len(value))
+	data = fmt.Appendf(data, envelopeFormat, milli, 0)
+	data = append(data, value...)
+	copy(data[envelopeSum:], fmt.Sprintf("%08x", envelopeChecksum(data)))
+	return data
+}
+
+// unwrap returns the value, which is part of data and never nil, and when it expires, or errDamaged.
+func unwrap(data []byte) (value []byte, expires time.Time, err error) {
+	if len(data) < envelopeLength {
+		return nil, time.Time{}, errDamaged
+	}
+	milli, err := strconv.ParseUint(string(data[envelopeExpiry:envelopeExpiry+15]), 10, 63)
+	if err != nil {
+		return nil, time.Time{}, errDamaged
+	}
+	// Whatever else the line could say is settled by writing it anew.
+	if string(data[:envelopeLength]) != fmt.Sprintf(envelopeFormat, milli, envelopeChecksum(data)) {
+		return nil, time.Time{}, errDamaged
+	}
+	if milli > 0 {
+		expires = time.UnixMilli(int64(milli))
+	}
+	return data[envelopeLength:], expires, nil
+}
+
+func envelopeChecksum(data []byte) uint32 {
+	sum := crc32.Checksum(data[:envelopeSum], castagnoli)
+	return crc32.Update(sum, castagnoli, data[envelopeLength:])
+}
+
+// late reports whether a record that expires at that time is absent now.
+func late(expires, now time.Time) bool {
+	return !expires.IsZero() && !now.Before(expires)
+}

@@ -1,0 +1,76 @@
+package storage_test
+
+import (
+	"os"
+	"sync"
+	"testing"
+
+	"github.com/caddyserver/certmagic"
+
+	"github.com/caddy-oauth/caddy-oauth/storage"
+	"github.com/caddy-oauth/caddy-oauth/storage/storetest"
+)
+
+func TestMain(m *testing.M) {
+	storetest.Child(openFiles)
+	os.Exit(m.Run())
+}
+
+func TestMemory(t *testing.T)          { storetest.Run(t, memory()) }
+func TestCaddyOverFiles(t *testing.T)  { storetest.Run(t, files()) }
+func TestCaddyOverLocks(t *testing.T)  { storetest.Run(t, locks()) }
+func BenchmarkMemory(b *testing.B)     { storetest.Benchmark(b, memory()) }
+func BenchmarkCaddyFiles(b *testing.B) { storetest.Benchmark(b, files()) }
+func BenchmarkCaddyLocks(b *testing.B) { storetest.Benchmark(b, locks()) }
+
+// memory has the module itself, so that stores of one issuer meet in its pool.
+func memory() storetest.Backend {
+	var mu sync.Mutex
+	var module storage.Memory
+	return storetest.Backend{
+		New: func(t testing.TB) string {
+			t.Cleanup(func() {
+				mu.Lock()
+				defer mu.Unlock()
+				if err := module.Cleanup(); err != nil {
+					t.Error(err)
+				}
+			})
+			return t.TempDir() // a name nobody else has
+		},
+		Open: func(name string) (storage.Store, error) {
+			mu.Lock()
+			defer mu.Unlock()
+			return module.Open(name)
+		},
+	}
+}
+
+// files is the default of Caddy.
+func files() storetest.Backend {
+	return storetest.Backend{
+		New:       func(t testing.TB) string { return t.TempDir() },
+		Open:      openFiles,
+		Processes: true,
+	}
+}
+
+func openFiles(dir string) (storage.Store, error) {
+	return storage.OpenCaddy(&certmagic.FileStorage{Path: dir}, "issuer"), nil
+}
+
+// locks is a storage that is no FileStorage, as those over a network are.
+func locks() storetest.Backend {
+	var storages sync.Map
+	return storetest.Backend{
+		New: func(t testing.TB) string {
+			address := t.TempDir()
+			storages.Store(address, newMapStorage())
+			return address
+		},
+		Open: func(address string) (storage.Store, error) {
+			cs, _ := storages.Load(address)
+			return storage.OpenCaddy(cs.(certmagic.Storage), "issuer"), nil
+		},
+	}
+}

@@ -1,0 +1,138 @@
+package storetest
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"strconv"
+	"sync"
+	"sync/atomic"
+	"testing"
+	"time"
+
+	"github.com/caddy-oauth/caddy-oauth/storage"
+)
+
+// win writes name if nobody has written yet, and reports whether it did.
+func win(ctx context.Context, store storage.Store, key storage.Key, name string) (won bool, err error) {
+	err = store.Update(ctx, key, func(old []byte) ([]byte, time.Time, error) {
+		won = old == nil
+		if !won {
+			return nil, never, storage.ErrKeep
+		}
+		return []byte(name), never, nil
+	})
+	return won && err == nil, err
+}
+
+// count adds one.
+func count(ctx context.Context, store storage.Store, key storage.Key) error {
+	return store.Update(ctx, key, func(old []byte) ([]byte, time.Time, error) {
+		n := 0
+		if old != nil {
+			var err error
+			if n, err = strconv.Atoi(string(old)); err != nil {
+				return nil, never, fmt.Errorf("not a number: %q", old)
+			}
+		}
+		return []byte(strconv.Itoa(n + 1)), never, nil
+	})
+}
+
+// Two opened stores take part, as an old and a new config do during a reload.
+func testGoroutinesWinner(t *testing.T, b Backend) {
+	address := b.New(t)
+	stores := []storage.Store{b.open(t, address), b.open(t, address)}
+	ctx := testContext(t)
+	for range 5 {
+		key := freshKey()
+		var winners atomic.Int32
+		var group sync.WaitGroup
+		for i := range 32 {
+			group.Go(func() {
+				won, err := win(ctx, stores[i%2], key, strconv.Itoa(i))
+				if err != nil {
+					t.Errorf("Update: %v", err)
+				}
+				if won {
+					winners.Add(1)
+				}
+			})
+		}
+		group.Wait()
+		if n := winners.Load(); n != 1 {
+			t.Fatalf("%d goroutines won, want 1", n)
+		}
+	}
+}
+
+func testGoroutinesCounter(t *testing.T, b Backend) {
+	address := b.New(t)
+	stores := []storage.Store{b.open(t, address), b.open(t, address)}
+	ctx, key := testContext(t), freshKey()
+	const goroutines, rounds = 8, 25
+	var group sync.WaitGroup
+	for i := range goroutines {
+		group.Go(func() {
+			for range rounds {
+				if err := count(ctx, stores[i%2], key); err != nil {
+					t.Errorf("Update: %v", err)
+				}
+			}
+		})
+	}
+	group.Wait()
+	wantValue(t, stores[0], key, strconv.Itoa(goroutines*rounds))
+}
+
+// testDeadline holds an Update inside its change. A store that locks must let others give up; one
+// that does not may let them through, and runs the first change again.
+func testDeadline(t *testing.T, b Backend) {
+	address := b.New(t)
+	ctx, key := testContext(t), freshKey()
+	inside, leave := make(chan struct{}), make(chan struct{})
+	var once sync.Once
+	held := make(chan error)
+	go func() {
+		store, err := b.Open(address)
+		if err != nil {
+			held <- err
+			return
+		}
+		held <- store.Update(ctx, key, func(old []byte) ([]byte, time.Time, error) {
+			once.Do(func() { close(inside) })
+			<-leave
+			return append(old, "held"...), never, nil
+		})
+	}()
+	select {
+	case <-inside:
+	case err := <-held:
+		t.Fatalf("Update: %v", err)
+	}
+
+	want := "held"
+	for name, store := range map[string]storage.Store{"another store": b.open(t, address), "the same again": b.open(t, address)} {
+		short, cancel := context.WithTimeout(ctx, 50*time.Millisecond)
+		err := store.Update(short, key, func(old []byte) ([]byte, time.Time, error) {
+			return append(old, "passed "...), never, nil
+		})
+		cancel()
+		switch {
+		case err == nil:
+			want = "passed " + want
+		case !errors.Is(err, context.DeadlineExceeded):
+			t.Errorf("%s: got error %v, want DeadlineExceeded", name, err)
+		}
+	}
+	// Who only reads, or wants another record, is not held up.
+	if _, err := b.open(t, address).Get(ctx, key); err != nil && !errors.Is(err, storage.ErrNotFound) {
+		t.Errorf("Get while the record is locked: %v", err)
+	}
+	close(leave)
+	noError(t, <-held)
+	wantValue(t, b.open(t, address), key, want)
+	// Nobody who gave up has kept the lock.
+	noError(t, b.open(t, address).Update(ctx, key, set("free")))
+	wantValue(t, b.open(t, address), key, "free")
+}

@@ -1,0 +1,133 @@
+package storetest
+
+import (
+	"context"
+	"errors"
+	"strconv"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/caddy-oauth/caddy-oauth/storage"
+)
+
+// promptly is how soon a lock must be free whose holder was killed. A lock that goes stale by its age
+// takes at least twice that.
+const promptly = 5 * time.Second
+
+func runProcesses(t *testing.T, b Backend) {
+	t.Run("one winner", func(t *testing.T) { testProcessesWinner(t, b) })
+	t.Run("one counter", func(t *testing.T) { testProcessesCounter(t, b) })
+	t.Run("killed in a Put", func(t *testing.T) { testKilledPut(t, b) })
+	if b.LocksOutlive {
+		return
+	}
+	t.Run("killed with the lock", func(t *testing.T) { testKilledHolder(t, b) })
+	t.Run("killed in an Update", func(t *testing.T) { testKilledUpdate(t, b) })
+}
+
+func testProcessesWinner(t *testing.T, b Backend) {
+	address, key := b.New(t), freshKey()
+	children := startAll(t, address, roleWin, key, 6)
+	var winners []string
+	for _, child := range children {
+		if child.line() == "won" {
+			winners = append(winners, child.name)
+		}
+	}
+	if len(winners) != 1 {
+		t.Fatalf("winners: %v, want one of %d", winners, len(children))
+	}
+	wantValue(t, b.open(t, address), key, winners[0])
+}
+
+func testProcessesCounter(t *testing.T, b Backend) {
+	address, key := b.New(t), freshKey()
+	const processes = 4
+	children := startAll(t, address, roleCount, key, processes)
+	store, ctx := b.open(t, address), testContext(t)
+	for range countRounds {
+		noError(t, count(ctx, store, key))
+	}
+	for _, child := range children {
+		if line := child.line(); line != "done" {
+			t.Fatalf("%s says %q", child.name, line)
+		}
+	}
+	wantValue(t, store, key, strconv.Itoa((processes+1)*countRounds))
+}
+
+// testKilledHolder kills a process in the middle of its change: the next one finds the old value,
+// and the lock free.
+func testKilledHolder(t *testing.T, b Backend) {
+	address, key := b.New(t), freshKey()
+	store := b.open(t, address)
+	noError(t, store.Put(testContext(t), key, []byte("old"), never))
+
+	child := startAll(t, address, roleHold, key, 1)[0]
+	if line := child.line(); line != "inside" {
+		t.Fatalf("the child says %q", line)
+	}
+	// It may be that it holds nothing, in a store that does not lock.
+	short, cancel := context.WithTimeout(testContext(t), 50*time.Millisecond)
+	defer cancel()
+	err := store.Update(short, key, set("old"))
+	if err != nil && !errors.Is(err, context.DeadlineExceeded) {
+		t.Fatalf("Update while a process holds the lock: %v", err)
+	}
+
+	child.kill()
+	wantValue(t, store, key, "old")
+	updatePromptly(t, store, key)
+}
+
+// testKilledUpdate kills processes that change a record from one large value to another and back.
+func testKilledUpdate(t *testing.T, b Backend) {
+	address, key := b.New(t), freshKey()
+	store := b.open(t, address)
+	for round := range 4 {
+		child := startAll(t, address, roleFlip, key, 1)[0]
+		for range 5 + 3*round {
+			if line := child.line(); line != "flipped" {
+				t.Fatalf("the child says %q", line)
+			}
+		}
+		child.kill()
+		value, err := store.Get(testContext(t), key)
+		noError(t, err)
+		if s := string(value); s != flipValue("a") && s != flipValue("b") {
+			t.Fatalf("a killed process left half a record: %d bytes, %q", len(s), brief(s))
+		}
+		updatePromptly(t, store, key)
+	}
+}
+
+// testKilledPut kills a process that puts records and says so after each: none of those is lost.
+func testKilledPut(t *testing.T, b Backend) {
+	address := b.New(t)
+	store := b.open(t, address)
+	child := startAll(t, address, rolePut, freshKey(), 1)[0]
+	var ids []string
+	for range 20 {
+		ids = append(ids, child.line())
+	}
+	ids = append(ids, child.kill()...)
+	for _, id := range ids {
+		wantValue(t, store, storage.Key{Kind: testKind, ID: id}, "value of "+id)
+	}
+	if listed := list(t, store, testKind); len(listed) < len(ids) || len(listed) > len(ids)+1 {
+		t.Errorf("%d records listed, %d were put", len(listed), len(ids))
+	}
+}
+
+func updatePromptly(t *testing.T, store storage.Store, key storage.Key) {
+	t.Helper()
+	ctx, cancel := context.WithTimeout(testContext(t), promptly)
+	defer cancel()
+	if err := store.Update(ctx, key, set("next")); err != nil {
+		t.Fatalf("Update after the holder of the lock was killed: %v", err)
+	}
+	wantValue(t, store, key, "next")
+}
+
+func flipValue(letter string) string { return strings.Repeat(letter, 1<<18) }
