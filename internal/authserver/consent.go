@@ -58,6 +58,7 @@ func (s *Server) ask(c *call, req *authorizeRequest, user *User) error {
 	page := ConsentPage{
 		Client:      Party{ID: req.client.ID, Name: req.client.Name},
 		Audience:    foreign(req.audience, s.config.URL),
+		Site:        s.host,
 		RedirectURI: req.redirectURI,
 		Local:       impersonable(req.client, req.redirectURI),
 		User:        displayName(user),

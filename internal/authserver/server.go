@@ -62,6 +62,7 @@ type User struct {
 type Server struct {
 	config    Config
 	origin    string // scheme and host of the issuer
+	host      string
 	scopes    map[string]Scope
 	grants    map[string]grants.Grant
 	endpoints map[string]*endpoint // by path
@@ -85,6 +86,7 @@ func New(config Config) (*Server, error) {
 	s := &Server{
 		config: config,
 		origin: issuer.Scheme + "://" + issuer.Host,
+		host:   issuer.Hostname(),
 		scopes: make(map[string]Scope),
 		grants: make(map[string]grants.Grant),
 		log:    config.Logger,
