@@ -5,6 +5,7 @@ import (
 	"errors"
 	"strconv"
 	"strings"
+	"sync"
 	"testing"
 	"time"
 
@@ -24,6 +25,9 @@ func runProcesses(t *testing.T, b Backend) {
 	}
 	t.Run("killed with the lock", func(t *testing.T) { testKilledHolder(t, b) })
 	t.Run("killed in an Update", func(t *testing.T) { testKilledUpdate(t, b) })
+	if canStop {
+		t.Run("stopped with the lock", func(t *testing.T) { testStoppedHolder(t, b) })
+	}
 }
 
 func testProcessesWinner(t *testing.T, b Backend) {
@@ -78,6 +82,37 @@ func testKilledHolder(t *testing.T, b Backend) {
 
 	child.kill()
 	wantValue(t, store, key, "old")
+	updatePromptly(t, store, key)
+}
+
+// testStoppedHolder halts a process in the middle of its change. Whoever waits for it gives up in time,
+// and nobody who gave up is in the way when it is gone.
+func testStoppedHolder(t *testing.T, b Backend) {
+	address, key := b.New(t), freshKey()
+	store := b.open(t, address)
+	child := startAll(t, address, roleHold, key, 1)[0]
+	if line := child.line(); line != "inside" {
+		t.Fatalf("the child says %q", line)
+	}
+	noError(t, stop(child.cmd.Process))
+	for range 3 {
+		var waiters sync.WaitGroup
+		for range 10 {
+			waiters.Go(func() {
+				short, cancel := context.WithTimeout(testContext(t), 50*time.Millisecond)
+				defer cancel()
+				err := store.Update(short, key, set("passed"))
+				if err != nil && !errors.Is(err, context.DeadlineExceeded) {
+					t.Errorf("Update while the holder is stopped: %v", err)
+				}
+			})
+		}
+		waiters.Wait()
+	}
+	if _, err := store.Get(testContext(t), key); err != nil && !errors.Is(err, storage.ErrNotFound) {
+		t.Errorf("Get while the holder is stopped: %v", err)
+	}
+	child.kill()
 	updatePromptly(t, store, key)
 }
 

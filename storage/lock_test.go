@@ -1,0 +1,121 @@
+package storage
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io/fs"
+	"runtime"
+	"strings"
+	"syscall"
+	"testing"
+	"time"
+
+	"github.com/caddyserver/certmagic"
+)
+
+func TestExplainFileLock(t *testing.T) {
+	for _, cause := range []error{syscall.ENOLCK, syscall.ENOSYS, &fs.PathError{Op: "Lock", Err: errors.ErrUnsupported}} {
+		err := explainFileLock("/data/locks/00", cause)
+		if !errors.Is(err, cause) || !strings.Contains(err.Error(), "does not support file locks") ||
+			!strings.Contains(err.Error(), "/data/locks/00") {
+			t.Errorf("%v is explained as %q", cause, err)
+		}
+	}
+	err := explainFileLock("/data/locks/00", syscall.EACCES)
+	if !errors.Is(err, syscall.EACCES) || strings.Contains(err.Error(), "support") {
+		t.Errorf("EACCES is explained as %q", err)
+	}
+}
+
+// deafStorage has a lock that waits whatever becomes of the context, as the interface of certmagic
+// lets it.
+type deafStorage struct {
+	certmagic.FileStorage
+	lock     chan struct{}
+	unlocked chan error // the context's state in Unlock
+}
+
+func (s *deafStorage) Lock(context.Context, string) error {
+	s.lock <- struct{}{}
+	return nil
+}
+
+func (s *deafStorage) Unlock(ctx context.Context, _ string) error {
+	<-s.lock
+	s.unlocked <- ctx.Err()
+	return nil
+}
+
+// A request whose time is up leaves the queue, and the lock that comes too late for it is given back.
+func TestLockThatIgnoresContext(t *testing.T) {
+	cs := &deafStorage{
+		FileStorage: certmagic.FileStorage{Path: t.TempDir()},
+		lock:        make(chan struct{}, 1),
+		unlocked:    make(chan error, 100),
+	}
+	store := OpenCaddy(cs, "issuer")
+	key := Key{KindFamily, "zzzz.id"}
+	cs.lock <- struct{}{} // somebody else has it
+	before := runtime.NumGoroutine()
+	for range 20 {
+		ctx, cancel := context.WithTimeout(t.Context(), 5*time.Millisecond)
+		err := store.Update(ctx, key, func([]byte) ([]byte, time.Time, error) {
+			return nil, time.Time{}, errors.New("a change ran without the lock")
+		})
+		cancel()
+		if !errors.Is(err, context.DeadlineExceeded) {
+			t.Fatalf("got error %v, want DeadlineExceeded", err)
+		}
+	}
+	// Who waits for nobody holds the place of one, not of twenty.
+	if n := runtime.NumGoroutine() - before; n > 5 {
+		t.Errorf("%d goroutines wait for one lock", n)
+	}
+
+	<-cs.lock
+	if err := <-cs.unlocked; err != nil {
+		t.Errorf("the late lock was given back with a dead context: %v", err)
+	}
+	ctx, cancel := context.WithTimeout(t.Context(), time.Minute)
+	defer cancel()
+	if err := store.Put(ctx, key, nil, time.Time{}); err != nil {
+		t.Fatal(err)
+	}
+	if err := store.Delete(ctx, key); err != nil {
+		t.Fatalf("the lock is lost: %v", err)
+	}
+}
+
+// A lock is given back even when the request ends while it is held.
+func TestUnlockAfterCancel(t *testing.T) {
+	cs := &deafStorage{
+		FileStorage: certmagic.FileStorage{Path: t.TempDir()},
+		lock:        make(chan struct{}, 1),
+		unlocked:    make(chan error, 1),
+	}
+	ctx, cancel := context.WithCancel(t.Context())
+	_ = OpenCaddy(cs, "issuer").Update(ctx, Key{KindFamily, "zzzz.id"}, func([]byte) ([]byte, time.Time, error) {
+		cancel()
+		return nil, time.Time{}, ErrKeep
+	})
+	if err := <-cs.unlocked; err != nil {
+		t.Errorf("unlocked with a dead context: %v", err)
+	}
+}
+
+// The lock files of an issuer are few, whatever the keys.
+func TestStripesSpread(t *testing.T) {
+	used := map[uint8]int{}
+	for i := range 10000 {
+		used[Key{KindFamily, "zzzz." + HashID(fmt.Sprint(i))}.stripe()]++
+	}
+	for n, keys := range used {
+		if keys > 100 {
+			t.Errorf("stripe %d has %d keys of 10000", n, keys)
+		}
+	}
+	if len(used) != stripeCount {
+		t.Errorf("%d stripes are used, want %d", len(used), stripeCount)
+	}
+}

@@ -1,0 +1,13 @@
+//go:build unix
+
+package storetest
+
+import (
+	"os"
+	"syscall"
+)
+
+const canStop = true
+
+// stop halts a process where it is, as a debugger or a frozen container does.
+func stop(p *os.Process) error { return p.Signal(syscall.SIGSTOP) }
