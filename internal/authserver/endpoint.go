@@ -53,7 +53,15 @@ func (e *PageError) Unwrap() error { return e.Err }
 
 // WritePage writes the built-in page for the failure.
 func (s *Server) WritePage(w http.ResponseWriter, e *PageError) error {
-	return s.pages.Error(w, e.Status, ErrorPage{Title: e.Title, Description: e.Err.Description, ID: e.ID})
+	return s.pages.Error(w, e.Status, ErrorPage{Title: e.Title, Description: sentence(e.Err.Description), ID: e.ID})
+}
+
+// sentence makes a sentence of a description, which is ASCII.
+func sentence(description string) string {
+	if description == "" {
+		return ""
+	}
+	return strings.ToUpper(description[:1]) + description[1:] + "."
 }
 
 // ServeHTTP answers a request for a path that the server Serves. It returns a *PageError for the caller to
