@@ -1,0 +1,369 @@
+package authserver
+
+import (
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"slices"
+	"strings"
+	"sync"
+	"sync/atomic"
+	"testing"
+	"time"
+
+	"go.uber.org/zap"
+
+	"github.com/caddy-oauth/caddy-oauth/storage"
+)
+
+var testLogger = zap.NewNop()
+
+// testClock is a clock that stands still until it is moved.
+type testClock struct{ nanos atomic.Int64 }
+
+func newTestClock() *testClock {
+	c := new(testClock)
+	c.nanos.Store(epoch.UnixNano())
+	return c
+}
+
+func (c *testClock) Now() time.Time          { return time.Unix(0, c.nanos.Load()) }
+func (c *testClock) Advance(d time.Duration) { c.nanos.Add(int64(d)) }
+
+func newTestKeys(t testing.TB, policy KeyPolicy, store storage.Store, clock *testClock) *Keys {
+	t.Helper()
+	if policy.Lifetime == 0 {
+		policy.Lifetime = time.Hour
+	}
+	k, err := NewKeys(policy, store, testLogger, clock.Now)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return k
+}
+
+func sign(t testing.TB, k *Keys, payload string) string {
+	t.Helper()
+	token, err := k.Sign(t.Context(), []byte(payload))
+	if err != nil {
+		t.Fatal(err)
+	}
+	return token
+}
+
+func kidOf(t testing.TB, token string) string {
+	t.Helper()
+	header, _, _ := strings.Cut(token, ".")
+	h, err := parseHeader(header)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return h.KeyID
+}
+
+// kidsIn returns the kids of a node's JWKS.
+func kidsIn(t testing.TB, k *Keys) []string {
+	t.Helper()
+	body, _, err := k.JWKS(t.Context())
+	if err != nil {
+		t.Fatal(err)
+	}
+	var set struct{ Keys []struct{ Kid string } }
+	if err := json.Unmarshal(body, &set); err != nil {
+		t.Fatal(err)
+	}
+	var kids []string
+	for _, key := range set.Keys {
+		kids = append(kids, key.Kid)
+	}
+	return kids
+}
+
+var errDown = errors.New("the store is down")
+
+// switchStore is a store that can be switched off, and that counts what is written.
+type switchStore struct {
+	storage.Store
+	down   atomic.Bool
+	writes atomic.Int32
+}
+
+func (s *switchStore) Get(ctx context.Context, key storage.Key) ([]byte, error) {
+	if s.down.Load() {
+		return nil, errDown
+	}
+	return s.Store.Get(ctx, key)
+}
+
+func (s *switchStore) Update(ctx context.Context, key storage.Key, change storage.Change) error {
+	if s.down.Load() {
+		return errDown
+	}
+	return s.Store.Update(ctx, key, func(old []byte) ([]byte, time.Time, error) {
+		value, expires, err := change(old)
+		if err == nil {
+			s.writes.Add(1)
+		}
+		return value, expires, err
+	})
+}
+
+// noStore panics when it is used.
+type noStore struct{ storage.Store }
+
+func TestKeyPolicyIsChecked(t *testing.T) {
+	for _, tt := range []struct {
+		policy  KeyPolicy
+		wantErr string
+	}{
+		{KeyPolicy{Algorithm: "none", Lifetime: time.Hour}, `algorithm "none", expected ES256`},
+		{KeyPolicy{Algorithm: "es256", Lifetime: time.Hour}, `algorithm "es256", expected ES256`},
+		{KeyPolicy{}, "lifetime of tokens is 0s"},
+		{KeyPolicy{Lifetime: time.Hour, Rotate: -1}, "negative"},
+		{KeyPolicy{Lifetime: time.Hour, Rotate: time.Hour, Publish: time.Hour}, "expected less than the 1h0m0s between rotations"},
+	} {
+		_, err := NewKeys(tt.policy, noStore{}, testLogger, time.Now)
+		if err == nil || !strings.Contains(err.Error(), tt.wantErr) {
+			t.Errorf("%+v: error is %v, want %q in it", tt.policy, err, tt.wantErr)
+		}
+	}
+	if _, err := NewKeys(KeyPolicy{Lifetime: time.Hour}, noStore{}, testLogger, time.Now); err != nil {
+		t.Error(err)
+	}
+}
+
+func TestFirstUseMakesOneKey(t *testing.T) {
+	store := &switchStore{Store: storage.OpenMemory()}
+	nodes := []*Keys{
+		newTestKeys(t, KeyPolicy{}, store, newTestClock()),
+		newTestKeys(t, KeyPolicy{}, store, newTestClock()),
+	}
+	tokens := make([]string, 32)
+	var wg sync.WaitGroup
+	for i := range tokens {
+		wg.Go(func() {
+			var err error
+			if tokens[i], err = nodes[i%2].Sign(t.Context(), []byte(`{}`)); err != nil {
+				t.Error(err)
+			}
+		})
+	}
+	wg.Wait()
+	for _, token := range tokens {
+		if kidOf(t, token) != kidOf(t, tokens[0]) {
+			t.Fatal("two keys sign")
+		}
+	}
+	if n := store.writes.Load(); n != 1 {
+		t.Errorf("%d writes for one key", n)
+	}
+}
+
+func TestMaintainWritesOnlyWhatChanges(t *testing.T) {
+	store, clock := &switchStore{Store: storage.OpenMemory()}, newTestClock()
+	k := newTestKeys(t, KeyPolicy{}, store, clock)
+	for range 25 {
+		if err := k.Maintain(t.Context()); err != nil {
+			t.Fatal(err)
+		}
+		clock.Advance(time.Minute)
+	}
+	if n := store.writes.Load(); n != 1 {
+		t.Errorf("%d writes in 25 rounds", n)
+	}
+}
+
+func TestWithoutStoreKeysInMemorySign(t *testing.T) {
+	store, clock := &switchStore{Store: storage.OpenMemory()}, newTestClock()
+	k := newTestKeys(t, KeyPolicy{Rotate: 24 * time.Hour, Publish: time.Hour}, store, clock)
+	store.down.Store(true)
+	if _, err := k.Sign(t.Context(), []byte(`{}`)); !errors.Is(err, errDown) {
+		t.Fatalf("error without a key is %v", err)
+	}
+	store.down.Store(false)
+	first := kidOf(t, sign(t, k, `{}`))
+
+	store.down.Store(true)
+	for range 100 {
+		clock.Advance(time.Hour)
+		if err := k.Maintain(t.Context()); !errors.Is(err, errDown) {
+			t.Fatalf("Maintain returns %v", err)
+		}
+		token := sign(t, k, `{}`)
+		if kidOf(t, token) != first {
+			t.Fatal("another key signs")
+		}
+		if _, err := k.Verify(t.Context(), token); err != nil {
+			t.Fatal(err)
+		}
+	}
+	if _, err := k.Verify(t.Context(), foreignToken(t)); !errors.Is(err, errDown) {
+		t.Errorf("a key that may be new is refused with %v, want the store's error", err)
+	}
+
+	store.down.Store(false)
+	if err := k.Maintain(t.Context()); err != nil {
+		t.Fatal(err)
+	}
+	if kids := kidsIn(t, k); len(kids) != 2 || kidOf(t, sign(t, k, `{}`)) != first {
+		t.Errorf("after the outage, the keys are %v", kids)
+	}
+	clock.Advance(time.Hour + newsDelay + clockLeeway)
+	if kidOf(t, sign(t, k, `{}`)) == first {
+		t.Error("the overdue key signs although its successor may")
+	}
+}
+
+// foreignToken returns a token whose key nobody here knows.
+func foreignToken(t testing.TB) string {
+	t.Helper()
+	return sign(t, newTestKeys(t, KeyPolicy{}, storage.OpenMemory(), newTestClock()), `{"sub":"alice"}`)
+}
+
+// During a rolling reload, nodes with two algorithms sign side by side for a whole day.
+func TestChangeOfAlgorithm(t *testing.T) {
+	store, clock := storage.OpenMemory(), newTestClock()
+	before := newTestKeys(t, KeyPolicy{Algorithm: "ES256", Lifetime: 10 * time.Minute}, store, clock)
+	old := sign(t, before, `{}`)
+	after := newTestKeys(t, KeyPolicy{Algorithm: "EdDSA", Lifetime: time.Minute}, store, clock)
+	oldKid, newKid := kidOf(t, old), kidOf(t, sign(t, after, `{}`))
+
+	for range 24 * 20 {
+		for _, signer := range []*Keys{before, after} {
+			token := sign(t, signer, `{}`)
+			for _, verifier := range []*Keys{before, after} {
+				if _, err := verifier.Verify(t.Context(), token); err != nil {
+					t.Fatalf("at %s: %v", clock.Now(), err)
+				}
+			}
+			if kid := kidOf(t, token); kid != oldKid && kid != newKid {
+				t.Fatal("a third key signs")
+			}
+		}
+		clock.Advance(3 * time.Minute)
+		for _, k := range []*Keys{before, after} {
+			if err := k.Maintain(t.Context()); err != nil {
+				t.Fatal(err)
+			}
+		}
+	}
+	last := sign(t, before, `{}`) // and now the last old node is gone
+	for range 10 {
+		clock.Advance(time.Minute)
+		if err := after.Maintain(t.Context()); err != nil {
+			t.Fatal(err)
+		}
+		if _, err := after.Verify(t.Context(), last); err != nil {
+			t.Fatal(err)
+		}
+	}
+	clock.Advance(2 * time.Hour)
+	if err := after.Maintain(t.Context()); err != nil {
+		t.Fatal(err)
+	}
+	if kids := kidsIn(t, after); !slices.Equal(kids, []string{newKid}) {
+		t.Errorf("the keys are %v, want %s", kids, newKid)
+	}
+}
+
+func TestUnknownKidsDoNotFloodTheStore(t *testing.T) {
+	reads := &countingStore{Store: storage.OpenMemory()}
+	k := newTestKeys(t, KeyPolicy{}, reads, newTestClock())
+	token := foreignToken(t)
+	for range 1000 {
+		if _, err := k.Verify(t.Context(), token); !errors.Is(err, ErrTokenKey) {
+			t.Fatal(err)
+		}
+	}
+	if n := reads.gets; n > 20 {
+		t.Errorf("%d reads for 1000 tokens of an unknown key", n)
+	}
+}
+
+type countingStore struct {
+	storage.Store
+	gets int
+}
+
+func (s *countingStore) Get(ctx context.Context, key storage.Key) ([]byte, error) {
+	s.gets++
+	return s.Store.Get(ctx, key)
+}
+
+func TestSealIsTheSameOnAllNodesAndForGood(t *testing.T) {
+	store, clock := storage.OpenMemory(), newTestClock()
+	fromFile := []byte(keySet(rawJWK(t, "ES256", nil)))
+	var seals [][sealLength]byte
+	for _, policy := range []KeyPolicy{{File: fromFile}, {}, {Algorithm: "EdDSA"}, {File: fromFile}} {
+		k := newTestKeys(t, policy, store, clock)
+		for range 2 {
+			seal, err := k.Seal(t.Context())
+			if err != nil {
+				t.Fatal(err)
+			}
+			seals = append(seals, seal)
+		}
+		clock.Advance(24 * time.Hour)
+	}
+	for _, seal := range seals {
+		if seal != seals[0] || seal == [sealLength]byte{} {
+			t.Fatalf("seals are %x", seals)
+		}
+	}
+}
+
+func TestRecordIsReadTolerantly(t *testing.T) {
+	store, clock := storage.OpenMemory(), newTestClock()
+	kid := kidOf(t, sign(t, newTestKeys(t, KeyPolicy{}, store, clock), `{}`))
+	edit := func(change func(record map[string]any)) {
+		t.Helper()
+		err := store.Update(t.Context(), keysRecord, func(old []byte) ([]byte, time.Time, error) {
+			record := object(string(old))
+			change(record)
+			return []byte(encode(record)), time.Time{}, nil
+		})
+		if err != nil {
+			t.Fatal(err)
+		}
+	}
+	edit(func(record map[string]any) {
+		record["later"] = map[string]any{"a": 1}
+		record["keys"] = append(record["keys"].([]any), map[string]any{
+			"kid": "later", "alg": "ML-DSA-44", "jwk": map[string]any{"kty": "AKP"}, "new": true,
+			"signs": epoch, "expires": at(time.Hour),
+		})
+	})
+	k := newTestKeys(t, KeyPolicy{}, store, clock)
+	if got := kidOf(t, sign(t, k, `{}`)); got != kid {
+		t.Errorf("%s signs, want %s", got, kid)
+	}
+	if kids := kidsIn(t, k); !slices.Equal(kids, []string{kid}) {
+		t.Errorf("the JWKS has %v", kids)
+	}
+
+	edit(func(record map[string]any) { record["keys"] = "top-secret" })
+	err := k.Maintain(t.Context())
+	if err == nil || strings.Contains(err.Error(), "top-secret") {
+		t.Errorf("Maintain on a broken record returns %v", err)
+	}
+	if _, err := k.Verify(t.Context(), sign(t, k, `{}`)); err != nil {
+		t.Errorf("and the keys in memory do not go on: %v", err)
+	}
+}
+
+func BenchmarkSign(b *testing.B) {
+	for _, alg := range []string{"ES256", "ES384", "EdDSA", "RS256", "PS256", "HS256"} {
+		b.Run(alg, func(b *testing.B) {
+			k := newTestKeys(b, KeyPolicy{Algorithm: alg}, storage.OpenMemory(), newTestClock())
+			payload := fmt.Appendf(nil, `{"sub":"alice","scope":%q}`, strings.Repeat("scope ", 50))
+			sign(b, k, `{}`)
+			b.ReportAllocs()
+			for b.Loop() {
+				if _, err := k.Sign(b.Context(), payload); err != nil {
+					b.Fatal(err)
+				}
+			}
+		})
+	}
+}

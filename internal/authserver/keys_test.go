@@ -1,0 +1,295 @@
+package authserver
+
+import (
+	"crypto"
+	"encoding/base64"
+	"encoding/json"
+	"maps"
+	"net/http"
+	"net/http/httptest"
+	"os"
+	"slices"
+	"strings"
+	"testing"
+
+	"github.com/coreos/go-oidc/v3/oidc"
+	"github.com/lestrrat-go/jwx/v2/jwk"
+
+	"github.com/caddy-oauth/caddy-oauth/storage"
+)
+
+func TestRFC7518EveryAlgorithmSignsAndVerifies(t *testing.T) {
+	for _, alg := range slices.Sorted(maps.Keys(keyKinds)) {
+		t.Run(alg, func(t *testing.T) {
+			t.Parallel()
+			k := newTestKeys(t, KeyPolicy{Algorithm: alg}, storage.OpenMemory(), newTestClock())
+			token := sign(t, k, `{"sub":"alice"}`)
+
+			got, err := k.Verify(t.Context(), token)
+			if err != nil || string(got) != `{"sub":"alice"}` {
+				t.Fatalf("Verify returns %s, %v", got, err)
+			}
+			header, _, _ := strings.Cut(token, ".")
+			h, err := parseHeader(header)
+			if err != nil || h.Algorithm != alg || h.Type != "at+jwt" || h.KeyID == "" {
+				t.Errorf("header is %+v, %v", h, err)
+			}
+
+			jwks, _, err := k.JWKS(t.Context())
+			if err != nil {
+				t.Fatal(err)
+			}
+			if strings.HasPrefix(alg, "HS") {
+				if string(jwks) != `{"keys":[]}` {
+					t.Errorf("the JWKS of a secret is %s", jwks)
+				}
+				return
+			}
+			server := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) { _, _ = w.Write(jwks) }))
+			defer server.Close()
+			got, err = oidc.NewRemoteKeySet(t.Context(), server.URL).VerifySignature(t.Context(), token)
+			if err != nil || string(got) != `{"sub":"alice"}` {
+				t.Errorf("another implementation returns %s, %v", got, err)
+			}
+		})
+	}
+}
+
+func TestRFC7517JWKSHasPublicMembersOnly(t *testing.T) {
+	allowed := []string{"kty", "kid", "use", "alg", "crv", "x", "y", "n", "e"}
+	store, clock := storage.OpenMemory(), newTestClock()
+	for _, alg := range []string{"ES256", "EdDSA", "RS256", "PS256", "HS256"} { // each a change of the configuration
+		if err := newTestKeys(t, KeyPolicy{Algorithm: alg}, store, clock).Maintain(t.Context()); err != nil {
+			t.Fatal(err)
+		}
+	}
+	k := newTestKeys(t, KeyPolicy{Algorithm: "HS256"}, store, clock)
+	body, etag, err := k.JWKS(t.Context())
+	if err != nil {
+		t.Fatal(err)
+	}
+	var set struct{ Keys []map[string]any }
+	if err := json.Unmarshal(body, &set); err != nil || len(set.Keys) != 4 {
+		t.Fatalf("%v in %s", err, body)
+	}
+	kids := map[any]bool{}
+	for _, key := range set.Keys {
+		for member := range key {
+			if !slices.Contains(allowed, member) {
+				t.Errorf("the JWKS has the member %q", member)
+			}
+		}
+		if key["use"] != "sig" || keyKinds[key["alg"].(string)].kty != key["kty"] {
+			t.Errorf("use is %v, alg is %v for kty %v", key["use"], key["alg"], key["kty"])
+		}
+		if kids[key["kid"]] || key["kid"] == "" {
+			t.Errorf("kid %v is not unique", key["kid"])
+		}
+		kids[key["kid"]] = true
+	}
+	other := newTestKeys(t, KeyPolicy{}, storage.OpenMemory(), clock)
+	if _, otherTag, _ := other.JWKS(t.Context()); otherTag == etag || !strings.HasPrefix(etag, `"`) {
+		t.Errorf("etags of two sets are %s and %s", etag, otherTag)
+	}
+}
+
+func TestJOSEVectors(t *testing.T) {
+	var vectors []struct {
+		Name, Alg, JWS string
+		JWK            json.RawMessage
+	}
+	readJSON(t, "testdata/jose_vectors.json", &vectors)
+	for _, v := range vectors {
+		t.Run(v.Name, func(t *testing.T) {
+			key, err := parseKey(v.JWK, "example", v.Alg)
+			if err != nil {
+				t.Fatal(err)
+			}
+			token, err := splitToken(v.JWS)
+			if err != nil {
+				t.Fatal(err)
+			}
+			payload, err := token.verify(key)
+			if err != nil {
+				t.Fatalf("the example does not verify: %v", err)
+			}
+			key.header = token.header
+			made, err := key.sign(payload)
+			if err != nil {
+				t.Fatal(err)
+			}
+			if deterministic := !strings.HasPrefix(v.Alg, "ES"); deterministic && made != v.JWS {
+				t.Errorf("signed again, it is\n%s", made)
+			}
+			if again, err := splitToken(made); err != nil {
+				t.Error(err)
+			} else if _, err := again.verify(key); err != nil {
+				t.Errorf("signed again, it does not verify: %v", err)
+			}
+		})
+	}
+}
+
+// rfc7638Key is the example of RFC 7638 §3.1.
+const rfc7638Key = `{"kty":"RSA","n":"0vx7agoebGcQSuuPiLJXZptN9nndrQmbXEps2aiAFbWhM78LhWx4cbbfAAtVT86zwu1RK7aPFFxuhDR1L6tSoc_BJECPebWKRXjBZCiFV4n3oknjhMstn64tZ_2W-5JsGY4Hc5n9yBXArwl93lqt7_RN5w6Cf0h4QyQ5v-65YGjQR0_FDW2QvzqY368QQMicAtaSqzs8KJZgnYb9c7d0zgdAZHzu6qMQvRL5hajrn1n91CbOpbISD08qNLyrdkt-bFTWhAI4vMQFh6WeZu0fM4lFd2NcRwr3XPksINHaQ-G_xBniIqbw0Ls1jF44-csFCur-kEgU8awapJzKnqDKgw","e":"AQAB"}`
+
+func TestKeyFile(t *testing.T) {
+	rsa, small := rawJWK(t, "RS256", nil), rawJWK(t, "HS256", map[string]any{"k": "c2hvcnQtc2VjcmV0"})
+	ec := rawJWK(t, "ES256", nil)
+	p384 := rawJWK(t, "ES384", nil)
+	foreign := rawJWK(t, "ES256", map[string]any{"d": rawMember(t, "ES256", "d")})
+	tests := []struct {
+		name, file, alg string
+		wantKid         string // of the signer, or what comes before its thumbprint
+		wantKeys        int
+		wantErr         string
+	}{
+		{name: "one key for the algorithm", file: keySet(with(ec, "kid", "one")), alg: "ES256", wantKid: "one", wantKeys: 1},
+		{name: "the first that fits", file: keySet(with(p384, "kid", "a"), with(ec, "kid", "b"), with(ec, "kid", "c")), alg: "ES256", wantKid: "b", wantKeys: 3},
+		{name: "no algorithm named", file: keySet(with(p384, "kid", "a")), wantKid: "a", wantKeys: 1},
+		{name: "the algorithm of the policy decides for RSA", file: keySet(with(rsa, "kid", "r")), alg: "PS384", wantKid: "r", wantKeys: 1},
+		{name: "keys for encryption are passed over", file: keySet(with(ec, "use", "enc"), with(ec, "kid", "s")), alg: "ES256", wantKid: "s", wantKeys: 1},
+		{name: "RFC 7638 a key without kid", file: keySet(rfc7638Key, with(ec, "kid", "s")), wantKid: "s", wantKeys: 2},
+
+		{name: "no JSON", file: "secret", wantErr: "no JWK set"},
+		{name: "no keys", file: `{"keys":[]}`, wantErr: "no JWK set"},
+		{name: "no key type", file: keySet(`{"kid":"x"}`), wantErr: `key 1 in the file (kid "x"): not a readable JWK`},
+		{name: "public keys only", file: keySet(rfc7638Key), wantErr: "no private key"},
+		{name: "none for the algorithm", file: keySet(ec), alg: "ES512", wantErr: "expected an EC key on P-521 for ES512"},
+		{name: "alg and key do not fit", file: keySet(with(ec, "alg", "ES384")), wantErr: "key 1 in the file: not a key for ES384, expected an EC key on P-384"},
+		{name: "alg for encryption", file: keySet(with(rsa, "alg", "RSA-OAEP")), wantErr: `algorithm "RSA-OAEP", expected ES256`},
+		{name: "same kid twice", file: keySet(with(ec, "kid", "a"), with(p384, "kid", "a")), wantErr: `key 2 in the file has the kid "a" of another`},
+		{name: "RFC 7518 §3.2 a short secret", file: keySet(small), wantErr: "oct of at least 256 bits"},
+		{name: "RFC 7518 §3.2 a secret for a longer hash", file: keySet(with(rawJWK(t, "HS256", nil), "alg", "HS512")), wantErr: "oct key of at least 512 bits"},
+		{name: "RFC 7518 §3.3 a short RSA key", file: keySet(with(rfc7638Key, "n", "0vx7agoebGcQSuuPiLJXZptN9nndrQmbXEps2aiAFbWhM78LhWx4cbbfAAtVT86zwu1RK7aPFFxuhDR1L6tSoc_BJECPebWKRXjBZCiFV4n3oknjhMstn64tZ_2W-5JsGY4Hc5n9yBXArwl93lqt7_RN5w6Cf0h4QyQ5v-65YGjQ")), wantErr: "RSA of at least 2048 bits"},
+		{name: "a private part of another key", file: keySet(foreign), wantErr: "does not belong to its public part"},
+		{name: "a point off the curve", file: keySet(without(with(ec, "x", rawMember(t, "ES256", "x")), "d")), wantErr: "no point on its curve"},
+		{name: "half an RSA key", file: keySet(without(rsa, "p")), wantErr: "expected n, e, d, p and q"},
+		{name: "unknown algorithm in the policy", file: keySet(ec), alg: "none", wantErr: `algorithm "none"`},
+	}
+	for _, tt := range tests {
+		t.Run(tt.name, func(t *testing.T) {
+			k, err := NewKeys(KeyPolicy{Algorithm: tt.alg, File: []byte(tt.file)}, noStore{}, testLogger, newTestClock().Now)
+			if tt.wantErr != "" {
+				if err == nil || !strings.Contains(err.Error(), tt.wantErr) {
+					t.Fatalf("error is %v, want %q in it", err, tt.wantErr)
+				}
+				for _, secret := range secretsIn(tt.file) {
+					if strings.Contains(err.Error(), secret) {
+						t.Errorf("error %q quotes a key", err)
+					}
+				}
+				return
+			}
+			if err != nil {
+				t.Fatal(err)
+			}
+			state := k.state.Load()
+			if signer := state.signer(epoch); signer.id != tt.wantKid || len(state.keys) != tt.wantKeys {
+				t.Errorf("of %d keys, %q signs", len(state.keys), signer.id)
+			}
+			if _, err := k.Verify(t.Context(), sign(t, k, `{}`)); err != nil {
+				t.Error(err)
+			}
+		})
+	}
+}
+
+func TestRFC7638Thumbprint(t *testing.T) {
+	key, err := parseFileKey([]byte(rfc7638Key), "")
+	if err != nil || key.id != "NzbLsXh8uDCcd-6MNwXF4W_7noWXFZAfHkxZsRGC9Xs" {
+		t.Errorf("kid is %v, %v", key, err)
+	}
+	raw := rawJWK(t, "ES256", nil)
+	parsed, err := jwk.ParseKey([]byte(without(raw, "d")))
+	if err != nil {
+		t.Fatal(err)
+	}
+	thumbprint, err := parsed.Thumbprint(crypto.SHA256)
+	if err != nil {
+		t.Fatal(err)
+	}
+	want := base64.RawURLEncoding.EncodeToString(thumbprint)
+	if key, err := parseFileKey([]byte(raw), ""); err != nil || key.id != want {
+		t.Errorf("kid of a private key is %v, %v", key, err)
+	}
+}
+
+func readJSON(t *testing.T, name string, v any) {
+	t.Helper()
+	data, err := os.ReadFile(name)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := json.Unmarshal(data, v); err != nil {
+		t.Fatal(err)
+	}
+}
+
+// rawJWK returns a new private key of the algorithm without kid, alg and use, with those members.
+func rawJWK(t *testing.T, alg string, members map[string]any) string {
+	t.Helper()
+	made, err := makeKey(alg)
+	if err != nil {
+		t.Fatal(err)
+	}
+	key := without(string(made.JWK), "kid", "alg", "use")
+	for name, value := range members {
+		key = with(key, name, value)
+	}
+	return key
+}
+
+// rawMember returns one member of a new private key.
+func rawMember(t *testing.T, alg, name string) any {
+	t.Helper()
+	return object(rawJWK(t, alg, nil))[name]
+}
+
+func object(jwk string) map[string]any {
+	var members map[string]any
+	if err := json.Unmarshal([]byte(jwk), &members); err != nil {
+		panic(err)
+	}
+	return members
+}
+
+func encode(members map[string]any) string {
+	encoded, err := json.Marshal(members)
+	if err != nil {
+		panic(err)
+	}
+	return string(encoded)
+}
+
+func with(jwk, name string, value any) string {
+	members := object(jwk)
+	members[name] = value
+	return encode(members)
+}
+
+func without(jwk string, names ...string) string {
+	members := object(jwk)
+	for _, name := range names {
+		delete(members, name)
+	}
+	return encode(members)
+}
+
+func keySet(keys ...string) string { return `{"keys":[` + strings.Join(keys, ",") + `]}` }
+
+// secretsIn returns the private members of the keys in a file.
+func secretsIn(file string) (secrets []string) {
+	var set struct{ Keys []map[string]any }
+	if json.Unmarshal([]byte(file), &set) != nil {
+		return []string{file}
+	}
+	for _, key := range set.Keys {
+		for _, name := range []string{"d", "p", "q", "dp", "dq", "qi", "k"} {
+			if s, ok := key[name].(string); ok {
+				secrets = append(secrets, s)
+			}
+		}
+	}
+	return secrets
+}
