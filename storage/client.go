@@ -44,6 +44,8 @@ type RefreshPolicy struct {
 	Retry time.Duration `json:"retry"`
 	// Keep leaves the refresh token as it is instead of rotating it.
 	Keep bool `json:"keep,omitempty"`
+	// Length is how long refresh tokens are, without a prefix. Zero is as long as is right.
+	Length int `json:"length,omitempty"`
 }
 
 // ConsentMode says when a person is asked.

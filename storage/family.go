@@ -37,6 +37,8 @@ type Code struct {
 	RedirectSent bool      `json:"redirect_sent,omitempty"`  // the request named it (RFC 6749 §4.1.3)
 	Challenge    string    `json:"code_challenge,omitempty"` // S256 (RFC 7636 §4.2)
 	Offline      bool      `json:"offline,omitempty"`        // redeeming it starts refresh tokens
+
+	RefreshLength int `json:"refresh_length,omitempty"` // of these; 0: as long as is right
 }
 
 // Refresh is the state of a family's refresh tokens.
@@ -60,17 +62,13 @@ func DecodeFamily(record []byte) (*Family, error) {
 // Encode returns the record.
 func (f *Family) Encode() ([]byte, error) { return json.Marshal(f) }
 
-// IssueCode draws the family's authorization code and returns it with the key of the record. The
-// caller fills in the rest of f.Code before or after, and writes the record with f.Code.Expires.
+// IssueCode draws the authorization code of a family that is else filled in, and returns it with the key of
+// the record.
 func (f *Family) IssueCode() (code string, key Key) {
-	end := f.Code.Expires
-	if f.Code.Offline {
-		end = f.Ends
-	}
-	h := newHandle(BucketFor(end))
-	code = string(h) + random(secretLength)
+	handle := newHandle(layoutFor(f.Code.RefreshLength), BucketFor(f.Ends))
+	code = handle + random(secretLength)
 	f.Code.Hash = hash(code)
-	return code, h.key()
+	return code, familyKey(handle)
 }
 
 // HasCode reports whether code is the family's authorization code, used or not.
@@ -84,18 +82,23 @@ func (f *Family) RedeemCode(code string, now time.Time) (refreshToken string) {
 	if !f.Code.Offline {
 		return ""
 	}
-	return f.startRefresh(handle(code[:handleLength]))
+	return f.startRefresh(code[:len(code)-secretLength], f.Code.RefreshLength)
 }
 
-// Start begins a family that has no code and returns its first refresh token with the key of the record.
-func (f *Family) Start() (refreshToken string, key Key) {
-	h := newHandle(BucketFor(f.Ends))
-	return f.startRefresh(h), h.key()
+// Start begins a family that has no code, and returns its first refresh token with the key of the record. length
+// is that of its refresh tokens; 0 is as long as is right.
+func (f *Family) Start(length int) (refreshToken string, key Key) {
+	handle := newHandle(layoutFor(length), BucketFor(f.Ends))
+	return f.startRefresh(handle, length), familyKey(handle)
 }
 
-func (f *Family) startRefresh(h handle) string {
-	member := random(memberLength)
-	token := string(h) + member + random(secretLength)
+func (f *Family) startRefresh(handle string, length int) string {
+	l := layoutFor(length)
+	if length == 0 {
+		length = refreshLength
+	}
+	member := random(l.member)
+	token := handle + member + random(length-l.family())
 	f.Refresh = &Refresh{Member: hash(member), Current: hash(token)}
 	return token
 }
@@ -115,12 +118,14 @@ const (
 // after a rotation the previous token counts as Retried.
 func (f *Family) Classify(token string, now time.Time, retry time.Duration) Presented {
 	r := f.Refresh
-	switch {
-	case r == nil || len(token) != refreshLength:
+	if r == nil {
 		return Foreign
+	}
+	l := layoutFor(len(token))
+	switch {
 	case matches(token, r.Current):
 		return Current
-	case !matches(token[handleLength:handleLength+memberLength], r.Member):
+	case !matches(token[l.handle():l.family()], r.Member):
 		return Foreign
 	case matches(token, r.Previous) && retry > 0 && now.Sub(r.Rotated) < retry:
 		return Retried
@@ -130,7 +135,8 @@ func (f *Family) Classify(token string, now time.Time, retry time.Duration) Pres
 
 // Rotate replaces token, which must be Current, by a successor.
 func (f *Family) Rotate(token string, now time.Time) (successor string, err error) {
-	successor = token[:handleLength+memberLength] + random(secretLength)
+	kept := layoutFor(len(token)).family()
+	successor = token[:kept] + random(len(token)-kept)
 	sealed, err := seal(token, successor)
 	if err != nil {
 		return "", err

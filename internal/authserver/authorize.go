@@ -163,11 +163,12 @@ func (s *Server) approve(c *call, req *authorizeRequest, user *User) error {
 		Claims:   user.Claims,
 		Started:  now,
 		Code: &storage.Code{
-			Expires:      now.Add(client.CodeLifetime),
-			RedirectURI:  req.redirectURI,
-			RedirectSent: req.redirectSent,
-			Challenge:    req.challenge,
-			Offline:      client.MayUse("refresh_token"),
+			Expires:       now.Add(client.CodeLifetime),
+			RedirectURI:   req.redirectURI,
+			RedirectSent:  req.redirectSent,
+			Challenge:     req.challenge,
+			Offline:       client.MayUse("refresh_token"),
+			RefreshLength: client.RefreshToken.Length,
 		},
 	}
 	f.Ends = f.Code.Expires

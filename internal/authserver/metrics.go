@@ -6,12 +6,15 @@ import (
 	"github.com/prometheus/client_golang/prometheus"
 )
 
+// Registry is where metrics are registered.
+type Registry = prometheus.Registerer
+
 // metrics counts what the server does. Every label is from the configuration or from a closed list.
 type metrics struct {
 	requests *prometheus.CounterVec
 }
 
-func newMetrics(registry prometheus.Registerer, issuer string) (*metrics, error) {
+func newMetrics(registry Registry, issuer string) (*metrics, error) {
 	requests := prometheus.NewCounterVec(prometheus.CounterOpts{
 		Namespace: "caddy_oauth",
 		Name:      "requests_total",

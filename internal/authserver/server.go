@@ -9,7 +9,6 @@ import (
 	"net/url"
 	"time"
 
-	"github.com/prometheus/client_golang/prometheus"
 	"go.uber.org/zap"
 
 	"github.com/caddy-oauth/caddy-oauth/grants"
@@ -31,7 +30,7 @@ type Config struct {
 	ConsentTemplate string // an owner's own consent page; "" is the built-in one
 
 	Logger   *zap.Logger
-	Registry prometheus.Registerer
+	Registry Registry
 	Now      func() time.Time // nil is time.Now
 }
 

@@ -106,7 +106,7 @@ func (s *Server) startFamily(
 		Started:  now,
 		Ends:     client.RefreshToken.Ends(now),
 	}
-	refreshToken, key := f.Start()
+	refreshToken, key := f.Start(client.RefreshToken.Length)
 	record, err := f.Encode()
 	if err != nil {
 		return err
