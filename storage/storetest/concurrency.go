@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"runtime"
 	"strconv"
 	"sync"
 	"sync/atomic"
@@ -16,6 +17,7 @@ import (
 // win writes name if nobody has written yet, and reports whether it did.
 func win(ctx context.Context, store storage.Store, key storage.Key, name string) (won bool, err error) {
 	err = store.Update(ctx, key, func(old []byte) ([]byte, time.Time, error) {
+		runtime.Gosched() // lets in whoever is not kept out
 		won = old == nil
 		if !won {
 			return nil, never, storage.ErrKeep
@@ -28,6 +30,7 @@ func win(ctx context.Context, store storage.Store, key storage.Key, name string)
 // count adds one.
 func count(ctx context.Context, store storage.Store, key storage.Key) error {
 	return store.Update(ctx, key, func(old []byte) ([]byte, time.Time, error) {
+		runtime.Gosched()
 		n := 0
 		if old != nil {
 			var err error

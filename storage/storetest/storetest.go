@@ -89,15 +89,17 @@ func testContext(t testing.TB) context.Context {
 
 // keys returns fresh keys of every shape: filed by an hour, filed under Never, and not filed.
 func keys() map[string]storage.Key {
-	hour := storage.BucketFor(time.Now().Add(2 * time.Hour))
 	return map[string]storage.Key{
-		"with a bucket":    {Kind: testKind, ID: string(hour) + "." + randomID()},
+		"with a bucket":    freshKey(),
 		"in bucket Never":  {Kind: testKind, ID: string(storage.Never) + "." + randomID()},
 		"without a bucket": {Kind: testKind, ID: randomID()},
 	}
 }
 
-func freshKey() storage.Key { return keys()["with a bucket"] }
+func freshKey() storage.Key {
+	hour := storage.BucketFor(time.Now().Add(2 * time.Hour))
+	return storage.Key{Kind: testKind, ID: string(hour) + "." + randomID()}
+}
 
 func randomID() string { return storage.HashID(rand.Text()) }
 
