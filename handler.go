@@ -94,21 +94,25 @@ func (h *Handler) check() error {
 			return settingErr("expected another name; this claim is the server's own", "claim "+name)
 		}
 	}
+	if h.User != "" && !unresolved(h.User) {
+		return settingErr("expected a placeholder such as "+defaultUser+"; with "+h.User+" everybody would be signed in", "user")
+	}
 	if h.Login == nil {
 		return nil
 	}
 	u, err := url.Parse(h.Login.URL)
 	if err != nil || u.Fragment != "" || !(u.Scheme == "" && u.Host == "" && strings.HasPrefix(u.Path, "/") ||
 		u.Host != "" && (u.Scheme == "https" || u.Scheme == "http")) {
-		return settingErr("expected the URL or the path of a login page, such as /login", "login")
+		return settingErr("expected the URL or the path of a login page, such as /login, not "+h.Login.URL, "login")
 	}
 	return nil
 }
 
 // warnForgeable warns of a placeholder whose value the browser chooses.
 func warnForgeable(log *zap.Logger, setting, value string) {
-	for _, prefix := range []string{"{http.request.header.", "{http.request.cookie.", "{http.request.uri.query"} {
-		if strings.Contains(value, prefix) {
+	for _, placeholder := range strings.Split(value, "{")[1:] {
+		chosen := strings.HasPrefix(placeholder, "http.request.") && !strings.HasPrefix(placeholder, "http.request.tls.")
+		if chosen {
 			log.Warn("this comes from the request, and any browser can forge it; use what Caddy sets after a login",
 				zap.String("setting", setting), zap.String("value", value))
 		}
@@ -141,9 +145,18 @@ func handlesErrors(r *http.Request, failure caddyhttp.HandlerError) bool {
 		return false
 	}
 	failed := server.Errors.WithError(r, failure)
-	return slices.ContainsFunc(server.Errors.Routes, func(route caddyhttp.Route) bool {
-		match, err := route.MatcherSets.AnyMatchWithError(failed)
-		return match && err == nil
+	return handles(server.Errors.Routes, failed)
+}
+
+// handles reports whether any of the routes does something with the request. A Caddyfile wraps the
+// routes of a site in a subroute for its hosts, and those of `handle_errors 404` in one for the status.
+func handles(routes caddyhttp.RouteList, r *http.Request) bool {
+	return slices.ContainsFunc(routes, func(route caddyhttp.Route) bool {
+		match, err := route.MatcherSets.AnyMatchWithError(r)
+		return match && err == nil && slices.ContainsFunc(route.Handlers, func(h caddyhttp.MiddlewareHandler) bool {
+			sub, ok := h.(*caddyhttp.Subroute)
+			return !ok || handles(sub.Routes, r)
+		})
 	})
 }
 

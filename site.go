@@ -18,9 +18,10 @@ var _ authserver.Site = site{}
 // User implements authserver.Site.
 func (s site) User(r *http.Request) (*authserver.User, error) {
 	repl := r.Context().Value(caddy.ReplacerCtxKey).(*caddy.Replacer)
-	subject := repl.ReplaceAll(s.h.User, "")
-	if subject == "" {
-		return nil, nil
+	// With any part of it empty nobody is signed in: what is left may be a mere prefix.
+	subject, err := repl.ReplaceOrErr(s.h.User, true, true)
+	if err != nil || subject == "" {
+		return nil, nil //nolint:nilerr // the error names the placeholder that is empty
 	}
 	user := &authserver.User{Subject: subject}
 	for name, placeholder := range s.h.Claims {
