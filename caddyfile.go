@@ -2,6 +2,7 @@ package caddyoauth
 
 import (
 	"encoding/json"
+	"strings"
 	"time"
 
 	"github.com/caddyserver/caddy/v2"
@@ -62,7 +63,7 @@ func parseApp(d *caddyfile.Dispenser, existing any) (any, error) {
 	p := newParser(d)
 	p.Next()
 	if existing != nil {
-		return nil, p.Err("oauth is set already, expected one oauth block with all issuers")
+		return nil, p.Err("oauth: expected one block with all issuers, and there is one already")
 	}
 	app := &App{Issuers: make(map[string]*Issuer)}
 	if _, err := p.args("oauth", "a block in braces", 0, 0); err != nil {
@@ -81,7 +82,7 @@ func parseApp(d *caddyfile.Dispenser, existing any) (any, error) {
 }
 
 func (p *parser) issuer(app *App) error {
-	args, err := p.args("issuer", "an optional name and a URL", 1, 2)
+	args, err := p.args("issuer", "a URL, or a name and a URL", 1, 2)
 	if err != nil {
 		return err
 	}
@@ -132,7 +133,7 @@ func (p *parser) endpoint(issuer *Issuer) error {
 	endpoints := issuer.Endpoints.byName()
 	path, ok := endpoints[args[0]]
 	if !ok {
-		return p.Errf("unknown endpoint %q, expected one of: %q", args[0], sortedKeys(endpoints))
+		return p.Errf("unknown endpoint %q, expected %s", args[0], oneOf(sortedKeys(endpoints)))
 	}
 	*path = args[1]
 	return p.under("endpoint "+args[0], func() error { return nil })
@@ -221,12 +222,16 @@ func (p *parser) grant(issuer *Issuer) error {
 // module reads the name of a module and, if it takes some, its settings.
 func (p *parser) module(setting, namespace string) (name string, value any, err error) {
 	if !p.NextArg() {
-		return "", nil, p.Errf("%s: expected the name of a module", setting)
+		return "", nil, p.Errf("%s: expected the name of a module, got nothing", setting)
 	}
 	name = p.Val()
 	info, err := caddy.GetModule(namespace + name)
 	if err != nil {
-		return "", nil, p.Errf("%s: there is no module %s%s", setting, namespace, name)
+		var known []string
+		for _, module := range caddy.GetModules(strings.TrimSuffix(namespace, ".")) {
+			known = append(known, module.ID.Name())
+		}
+		return "", nil, p.Errf("%s: there is no module %s%s in this Caddy, expected %s", setting, namespace, name, oneOf(known))
 	}
 	module := info.New()
 	if unmarshaler, ok := module.(caddyfile.Unmarshaler); ok {

@@ -26,15 +26,29 @@ type settings map[string]func() error
 // block reads the block that opens on this line, if one does.
 func (p *parser) block(known settings) error {
 	for nesting := p.Nesting(); p.NextBlock(nesting); {
+		if p.Val() == "{" {
+			return p.Err("unexpected {, expected a setting; the one above takes no block")
+		}
 		parse, ok := known[p.Val()]
 		if !ok {
-			return p.Errf("unknown setting %q, expected one of: %s", p.Val(), strings.Join(sortedKeys(known), ", "))
+			return p.Errf("unknown setting %q, expected %s", p.Val(), oneOf(sortedKeys(known)))
 		}
 		if err := parse(); err != nil {
 			return err
 		}
 	}
 	return nil
+}
+
+// oneOf returns the names for an error.
+func oneOf(names []string) string {
+	switch len(names) {
+	case 0:
+		return "none here"
+	case 1:
+		return names[0]
+	}
+	return "one of: " + strings.Join(names, ", ")
 }
 
 // under runs parse for a setting of a name, which may stand there only once.
@@ -44,7 +58,7 @@ func (p *parser) under(name string, parse func() error) error {
 
 	key := pathKey(p.path)
 	if first, repeated := p.at[key]; repeated {
-		return p.Errf("%s is set already, at %s:%d", name, first.File, first.Line)
+		return p.Errf("%s: expected once, and it is there already (%s:%d)", name, first.File, first.Line)
 	}
 	p.at[key] = p.Token()
 	return parse()
@@ -109,7 +123,7 @@ func (p *parser) lifetime(name string, value *Lifetime) func() error {
 func (p *parser) args(name, expected string, least, most int) ([]string, error) {
 	args := p.RemainingArgs()
 	if len(args) < least || most >= 0 && len(args) > most {
-		return nil, p.Errf("%s: expected %s, got %d arguments", name, expected, len(args))
+		return nil, p.Errf("%s: expected %s, got %s", name, expected, count(len(args)))
 	}
 	for _, arg := range args {
 		if arg == "" {
@@ -117,6 +131,16 @@ func (p *parser) args(name, expected string, least, most int) ([]string, error) 
 		}
 	}
 	return args, nil
+}
+
+func count(args int) string {
+	switch args {
+	case 0:
+		return "nothing"
+	case 1:
+		return "an argument"
+	}
+	return fmt.Sprintf("%d arguments", args)
 }
 
 // locate adds file and line to the error of a setting that was read here.
@@ -127,7 +151,9 @@ func (p *parser) locate(err error) error {
 	}
 	for path := setting.path; len(path) > 0; path = path[:len(path)-1] {
 		if token, ok := p.at[pathKey(path)]; ok {
-			return fmt.Errorf("%w, at %s:%d", err, token.File, token.Line)
+			d := caddyfile.NewDispenser([]caddyfile.Token{token})
+			d.Next()
+			return d.WrapErr(err)
 		}
 	}
 	return err

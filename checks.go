@@ -23,8 +23,10 @@ func checkIssuerURL(s string) (problem string) {
 	}
 	u, err := url.Parse(s)
 	switch {
-	case err != nil || u.Host == "" || u.Opaque != "" || u.User != nil:
-		return "expected the issuer's URL, such as https://example.com"
+	case err != nil || u.Hostname() == "" || u.Opaque != "":
+		return "expected the issuer's URL, such as https://example.com, not " + s
+	case u.User != nil:
+		return "expected an issuer URL without user name and password"
 	case strings.ContainsAny(s, "?#"):
 		return "expected an issuer URL without query and fragment"
 	case u.Scheme == "http" && !isLoopback(u.Hostname()):
@@ -33,8 +35,8 @@ func checkIssuerURL(s string) (problem string) {
 		return "expected an issuer URL with https"
 	case u.Path != "" && u.EscapedPath() != u.Path || strings.Contains(u.Path, "//") || strings.Contains(u.Path, "/."):
 		return "expected an issuer URL whose path needs no escaping and has no empty or dot segments"
-	case u.Host != strings.ToLower(u.Host):
-		return "expected the host of the issuer URL in lower case, as clients compare it letter by letter"
+	case u.Host != strings.ToLower(u.Host) || !strings.HasPrefix(s, u.Scheme):
+		return "expected scheme and host of the issuer URL in lower case, as clients compare it letter by letter"
 	}
 	return ""
 }
@@ -44,18 +46,18 @@ func isLoopback(host string) bool {
 	return host == "localhost" || strings.HasSuffix(host, ".localhost") || ip != nil && ip.IsLoopback()
 }
 
-func checkScopes(scopes []Scope) (problem string) {
+func checkScopes(scopes []Scope) (problem, setting string) {
 	seen := make(map[string]bool)
 	for _, s := range scopes {
 		switch {
 		case !grants.ValidScope(s.Name):
-			return "expected a name of printable ASCII without spaces, quotes and backslashes"
+			return "expected a name of printable ASCII without spaces, quotes and backslashes", "scope " + s.Name
 		case seen[s.Name]:
-			return "scope " + s.Name + " is there already"
+			return "expected once, and it is there already", "scope " + s.Name
 		}
 		seen[s.Name] = true
 	}
-	return ""
+	return "", ""
 }
 
 func checkAudience(audience []string) (problem string) {
@@ -72,5 +74,5 @@ func checkConsent(mode storage.ConsentMode) (problem string) {
 	if slices.Contains(modes, mode) {
 		return ""
 	}
-	return "expected once, always or never"
+	return "expected once, always or never, not " + string(mode)
 }

@@ -59,6 +59,9 @@ func (c *Client) resolve(repl *caddy.Replacer, path []string) error {
 			if err := replace(repl, &values[n], append(path, setting)...); err != nil {
 				return err
 			}
+			if setting != "secret" && unresolved(values[n]) {
+				return settingErr("expected a value without braces, not "+values[n], append(path, setting)...)
+			}
 		}
 	}
 	return nil
@@ -122,7 +125,7 @@ func (c *Client) checkGrants(known []string) (problem string, path []string) {
 	case code && len(c.RedirectURIs) == 0:
 		return "authorization_code needs redirect_uris", nil
 	case !code && len(c.RedirectURIs) > 0:
-		return "redirect_uris needs authorization_code among the grant_types", []string{"redirect_uris"}
+		return "expected authorization_code among the grant_types, which these are for", []string{"redirect_uris"}
 	}
 	return "", nil
 }

@@ -1,7 +1,9 @@
 package caddyoauth
 
 import (
+	"cmp"
 	"net/url"
+	"slices"
 	"strings"
 
 	"github.com/caddy-oauth/caddy-oauth/internal/authserver"
@@ -22,25 +24,48 @@ func (e *Endpoints) byName() map[string]*string {
 	return map[string]*string{"authorize": &e.Authorize, "token": &e.Token, "jwks": &e.JWKS}
 }
 
-func (e *Endpoints) check() (problem, name string) {
+// check looks for impossible paths, and for two endpoints of the issuer at one path, be it a default one.
+func (e *Endpoints) check(issuer string) (problem, name string) {
 	if e == nil {
 		return "", ""
 	}
-	taken := make(map[string]string)
-	endpoints := e.byName()
-	for _, name := range sortedKeys(endpoints) {
-		path := *endpoints[name]
-		switch {
+	set := e.byName()
+	for _, name := range sortedKeys(set) {
+		switch path := *set[name]; {
 		case path == "":
-			continue
-		case path[0] != '/' || strings.ContainsAny(path, "?#*{} \\") || strings.Contains(path, "//"):
-			return "expected a path on the issuer's host, such as /oauth/" + name, name
-		case taken[path] != "":
-			return "expected another path than that of the " + taken[path] + " endpoint", name
+		case !isEndpointPath(path):
+			return "expected a path on the issuer's host, such as /oauth/" + name + ", not " + path, name
+		case strings.Contains(path, wellKnown):
+			return "expected another path, as the metadata is at " + wellKnown, name
 		}
-		taken[path] = name
+	}
+	u, err := url.Parse(issuer)
+	if err != nil {
+		return "", "" // it is not known yet
+	}
+	taken := make(map[string]string)
+	all := pathsByName(e.paths(u))
+	for _, name := range sortedKeys(all) {
+		other := taken[all[name]]
+		taken[all[name]] = name
+		if other != "" && *set[name] == "" {
+			name, other = other, name
+		}
+		if other != "" {
+			return "expected another path than that of the " + other + " endpoint, " + all[name], name
+		}
 	}
 	return "", ""
+}
+
+const wellKnown = "/.well-known/oauth-authorization-server"
+
+// isEndpointPath reports whether a request's path can be this one: not if it has to be escaped, or if
+// browsers change it before they send it.
+func isEndpointPath(path string) bool {
+	segments := strings.Split(path, "/")
+	return path[0] == '/' && (&url.URL{Path: path}).EscapedPath() == path && !strings.ContainsAny(path, "*") &&
+		!slices.Contains(segments[1:len(segments)-1], "") && !slices.Contains(segments, ".") && !slices.Contains(segments, "..")
 }
 
 // paths returns where the endpoints of an issuer are.
@@ -49,12 +74,13 @@ func (e *Endpoints) paths(issuer *url.URL) authserver.Paths {
 	if e == nil {
 		return paths
 	}
-	for _, p := range []struct{ set, path *string }{
-		{&e.Authorize, &paths.Authorize}, {&e.Token, &paths.Token}, {&e.JWKS, &paths.JWKS},
-	} {
-		if *p.set != "" {
-			*p.path = *p.set
-		}
+	return authserver.Paths{
+		Authorize: cmp.Or(e.Authorize, paths.Authorize),
+		Token:     cmp.Or(e.Token, paths.Token),
+		JWKS:      cmp.Or(e.JWKS, paths.JWKS),
 	}
-	return paths
+}
+
+func pathsByName(p authserver.Paths) map[string]string {
+	return map[string]string{"authorize": p.Authorize, "token": p.Token, "jwks": p.JWKS}
 }

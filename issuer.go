@@ -2,6 +2,7 @@ package caddyoauth
 
 import (
 	"encoding/json"
+	"fmt"
 	"net/url"
 	"os"
 	"strings"
@@ -88,9 +89,15 @@ func (i *Issuer) resolve(repl *caddy.Replacer, name string) error {
 			return err
 		}
 	}
+	if unresolved(i.URL) {
+		return settingErr("expected a URL without braces, not "+i.URL, path...)
+	}
 	for n := range i.Audience {
 		if err := replace(repl, &i.Audience[n], append(path, "audience")...); err != nil {
 			return err
+		}
+		if unresolved(i.Audience[n]) {
+			return settingErr("expected URIs without braces, not "+i.Audience[n], append(path, "audience")...)
 		}
 	}
 	for id, c := range i.Clients {
@@ -120,14 +127,14 @@ func (i *Issuer) check(name string) error {
 	at := func(problem string, path ...string) error {
 		return settingErr(problem, append([]string{"issuer " + name}, path...)...)
 	}
-	if name == "" || strings.ContainsAny(name, "/{} ") {
-		return at("expected a name without spaces, slashes and braces")
+	if name == "" || strings.ContainsAny(name, "/{} ") || name[0] == '@' || name[0] == '*' {
+		return at("expected, before the URL, a name without spaces, slashes and braces that does not begin with @ or *")
 	}
 	if problem := checkIssuerURL(i.URL); problem != "" {
 		return at(problem)
 	}
-	if problem := checkScopes(i.Scopes); problem != "" {
-		return at(problem, "scope")
+	if problem, setting := checkScopes(i.Scopes); problem != "" {
+		return at(problem, setting)
 	}
 	if problem := checkAudience(i.Audience); problem != "" {
 		return at(problem, "audience")
@@ -144,7 +151,7 @@ func (i *Issuer) check(name string) error {
 	if problem, setting := i.RefreshToken.check(); problem != "" {
 		return at(problem, "refresh_token", setting)
 	}
-	if problem, setting := i.Endpoints.check(); problem != "" {
+	if problem, setting := i.Endpoints.check(i.URL); problem != "" {
 		return at(problem, "endpoint "+setting)
 	}
 	if problem, setting := i.Signing.check(); problem != "" {
@@ -156,6 +163,17 @@ func (i *Issuer) check(name string) error {
 		}
 	}
 	return nil
+}
+
+// endpointURLs returns the URLs that no other issuer can have, if they are known.
+func (i *Issuer) endpointURLs() []string {
+	u, err := url.Parse(i.URL)
+	if err != nil || unresolved(i.URL) {
+		return nil
+	}
+	origin := u.Scheme + "://" + u.Host
+	paths := i.Endpoints.paths(u)
+	return []string{origin + paths.Authorize, origin + paths.Token, origin + paths.JWKS}
 }
 
 // maxCodeLifetime is what RFC 6749 §4.1.2 recommends at most.
@@ -186,10 +204,10 @@ func (i *Issuer) open(ctx caddy.Context, name string, log *zap.Logger) (*authser
 		longest = max(longest, client.AccessTokenLifetime)
 	}
 	if config.Keys, err = i.Signing.policy(longest); err != nil {
-		return nil, err
+		return nil, fmt.Errorf("signing: jwks_file: %w", err)
 	}
 	if config.ConsentTemplate, err = readFile(i.ConsentPage); err != nil {
-		return nil, err
+		return nil, fmt.Errorf("consent_page: %w", err)
 	}
 	if config.Grants, err = i.loadGrants(ctx); err != nil {
 		return nil, err

@@ -2,6 +2,7 @@
 package caddyoauth
 
 import (
+	"cmp"
 	"context"
 	"fmt"
 	"slices"
@@ -70,6 +71,7 @@ func (a *App) Provision(ctx caddy.Context) error {
 // check finds what is wrong within and between the issuers.
 func (a *App) check() error {
 	urls := make(map[string]string)
+	endpoints := make(map[string]string)
 	for _, name := range sortedKeys(a.Issuers) {
 		issuer := a.Issuers[name]
 		if err := issuer.check(name); err != nil {
@@ -79,6 +81,12 @@ func (a *App) check() error {
 			return settingErr("expected another URL than that of issuer "+other, "issuer "+name)
 		}
 		urls[issuer.URL] = name
+		for _, endpoint := range issuer.endpointURLs() {
+			if other, taken := endpoints[endpoint]; taken {
+				return settingErr("expected an endpoint other than issuer "+other+" has at "+endpoint, "issuer "+name)
+			}
+			endpoints[endpoint] = name
+		}
 	}
 	return nil
 }
@@ -109,14 +117,14 @@ func (a *App) server(name string) (*authserver.Server, error) {
 			return server, nil
 		}
 	}
-	if name == "" {
-		name = DefaultIssuer
+	server, ok := a.servers[cmp.Or(name, DefaultIssuer)]
+	switch {
+	case ok:
+		return server, nil
+	case name == "":
+		return nil, fmt.Errorf("expected the name of an issuer, %s", oneOf(sortedKeys(a.Issuers)))
 	}
-	server, ok := a.servers[name]
-	if !ok {
-		return nil, fmt.Errorf("there is no issuer named %q, expected one of %q", name, sortedKeys(a.Issuers))
-	}
-	return server, nil
+	return nil, fmt.Errorf("there is no issuer %q, expected %s", name, oneOf(sortedKeys(a.Issuers)))
 }
 
 func sortedKeys[V any](m map[string]V) []string {

@@ -38,7 +38,7 @@ func (s *Signing) check() (problem, setting string) {
 	case s == nil:
 		return "", ""
 	case s.Algorithm != "" && !slices.Contains(algorithms, s.Algorithm):
-		return "expected one of " + strings.Join(algorithms, ", "), "algorithm"
+		return "expected one of " + strings.Join(algorithms, ", ") + ", not " + s.Algorithm, "algorithm"
 	case s.Rotate != 0 && s.Rotate != Never && time.Duration(s.Rotate) < time.Hour:
 		return "expected an hour or more, so that others hear of a new key before it signs", "rotate"
 	case s.Rotate != 0 && s.JWKSFile != "":

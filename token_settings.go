@@ -45,7 +45,7 @@ func (r *RefreshTokenSettings) check() (problem, setting string) {
 	case r == nil:
 		return "", ""
 	case r.Rotate != "" && r.Rotate != "always" && r.Rotate != "never":
-		return "expected always or never", "rotate"
+		return "expected always or never, not " + r.Rotate, "rotate"
 	case r.Retry != nil && (*r.Retry < 0 || time.Duration(*r.Retry) > maxRetry):
 		return "expected a duration from 0 to 5m", "retry"
 	}

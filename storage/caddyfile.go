@@ -18,7 +18,7 @@ func noOptions(d *caddyfile.Dispenser) error {
 	d.Next()
 	store := d.Val()
 	if d.NextArg() {
-		return d.ArgErr()
+		return d.Errf("the %s store has no options, but here is %q", store, d.Val())
 	}
 	if d.NextBlock(0) {
 		return d.Errf("the %s store has no options, but here is %q", store, d.Val())

@@ -26,7 +26,7 @@ func CheckRedirectURI(uri string) error {
 		return errors.New("expected a URI without user name and password")
 	}
 	switch {
-	case u.Scheme == "https" && u.Host != "", u.Scheme == "http" && isLoopback(u.Hostname()):
+	case u.Scheme == "https" && u.Hostname() != "", u.Scheme == "http" && isLoopback(u.Hostname()):
 		return nil
 	case u.Scheme == "https":
 		return errors.New("expected a host")
