@@ -3,7 +3,7 @@ package storage
 import (
 	"crypto/aes"
 	"crypto/cipher"
-	"crypto/hmac"
+	"crypto/hkdf"
 	"crypto/sha256"
 	"errors"
 )
@@ -35,12 +35,15 @@ func unseal(token string, sealed []byte) (string, error) {
 	return string(next), nil
 }
 
-// sealer derives the key with another function than the stored hash of the token, which is its
-// plain SHA-256. The AEAD draws its nonce itself.
+// sealer derives the key in a way that the stored hash of the token, its plain SHA-256, is of no help with: the
+// token is the input of HKDF and never the key of an HMAC, which would be just that hash for a token of over 64
+// bytes. The AEAD draws its nonce itself.
 func sealer(token string) (cipher.AEAD, error) {
-	mac := hmac.New(sha256.New, []byte(token))
-	mac.Write([]byte("caddy-oauth: successor of a refresh token"))
-	block, err := aes.NewCipher(mac.Sum(nil))
+	key, err := hkdf.Key(sha256.New, []byte(token), nil, "caddy-oauth: successor of a refresh token", 32)
+	if err != nil {
+		return nil, err
+	}
+	block, err := aes.NewCipher(key)
 	if err != nil {
 		return nil, err
 	}
