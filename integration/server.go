@@ -1,0 +1,262 @@
+// Package integration runs Caddy with this module as its users do: as a process of its own, with a Caddyfile, on
+// loopback, spoken to over HTTP. It is there for the tests below it and for nothing else.
+package integration
+
+import (
+	"bytes"
+	"cmp"
+	"context"
+	"errors"
+	"io"
+	"net"
+	"net/http"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"strings"
+	"syscall"
+	"testing"
+	"time"
+)
+
+// Patience is how long a condition may take that always comes true, on a slow and busy machine.
+const Patience = 30 * time.Second
+
+// Config says how to run Caddy. Its Caddyfile finds in the environment SITE and ISSUER, which are the URLs of the
+// site and its issuer, ADMIN and STORAGE.
+type Config struct {
+	Global string // global options; listening, logging and storage are taken care of
+	Sites  string // the site blocks
+
+	// Caddyfile is the whole Caddyfile instead. SITE stands in it for http://127.0.0.1:8080, and so on, of its
+	// own accord: see [Server.Address].
+	Caddyfile func(s *Server) string
+
+	Issuer  string   // default: the site's own URL and IssuerPath
+	Path    string   // the path of the issuer's URL
+	Storage string   // a directory to share with other servers; default: one of its own
+	Env     []string // further environment variables, NAME=value
+
+	Secrets *Secrets // default: its own
+	Leaky   bool     // what its log says is looked at by the test alone
+}
+
+// Server is Caddy, running or not.
+type Server struct {
+	Config
+
+	Address string // host and port of the site, on 127.0.0.1
+	Admin   string // host and port of the admin API
+	URL     string // of the site
+
+	t       *testing.T
+	file    string // the Caddyfile
+	log     *os.File
+	process *exec.Cmd
+	exited  chan struct{}
+}
+
+const globals = `{
+	admin {$ADMIN}
+	persist_config off
+	auto_https off
+	storage file_system {$STORAGE}
+	log {
+		output stderr
+		format json
+		level DEBUG
+	}
+`
+
+// Start runs Caddy until the test is over. Then its whole log must hold no secret that went over the wire, no
+// panic, no data race and no error.
+func Start(t *testing.T, config Config) *Server {
+	t.Helper()
+	s := &Server{Config: config, Address: freeAddress(t), Admin: freeAddress(t), t: t}
+	s.URL = "http://" + s.Address
+	s.Issuer = cmp.Or(s.Issuer, s.URL+s.Path)
+	dir := t.TempDir()
+	s.Storage = cmp.Or(s.Storage, filepath.Join(dir, "storage"))
+	if s.Secrets == nil {
+		s.Secrets = new(Secrets)
+	}
+	text := globals + s.Global + "}\n" + s.Sites
+	if s.Caddyfile != nil {
+		text = s.Caddyfile(s)
+	}
+	s.file = filepath.Join(dir, "Caddyfile")
+	must(t, os.WriteFile(s.file, []byte(text), 0o600))
+	s.Env = append([]string{
+		"SITE=" + s.URL, "ISSUER=" + s.Issuer, "ADMIN=" + s.Admin, "STORAGE=" + s.Storage,
+		"HOME=" + dir, "XDG_DATA_HOME=" + filepath.Join(dir, "data"), "XDG_CONFIG_HOME=" + filepath.Join(dir, "config"),
+	}, s.Env...)
+	var err error
+	s.log, err = os.Create(filepath.Join(dir, "log"))
+	must(t, err)
+	t.Cleanup(func() {
+		s.Stop()
+		if !s.Leaky {
+			s.checkLog(t)
+		}
+		s.log.Close()
+	})
+	s.Run()
+	return s
+}
+
+// Run starts the process, again if it was stopped or killed, and waits until the site answers.
+func (s *Server) Run() {
+	s.t.Helper()
+	s.process = exec.Command(caddy(s.t), "run", "--config", s.file, "--adapter", "caddyfile") //nolint:noctx // stopped by Stop, so that it can end in good order
+	s.process.Env = append(os.Environ(), s.Env...)
+	s.process.Stdout, s.process.Stderr = s.log, s.log
+	must(s.t, s.process.Start())
+	exited := make(chan struct{})
+	s.exited = exited
+	go func(process *exec.Cmd) {
+		defer close(exited)
+		_ = process.Wait() // what it has to say is in its log
+	}(s.process)
+
+	ready := &http.Client{Transport: &http.Transport{DisableKeepAlives: true}, Timeout: Patience}
+	Eventually(s.t, "the site answers", func() bool {
+		select {
+		case <-exited:
+			s.t.Fatalf("Caddy has ended:\n%s", s.Log())
+		default:
+		}
+		resp, err := ready.Get(s.URL + "/.well-known/oauth-authorization-server") //nolint:noctx // the client has a timeout
+		if err != nil {
+			return false
+		}
+		return resp.Body.Close() == nil
+	})
+}
+
+// Kill ends the process at once, as kill -9 and a power cut do.
+func (s *Server) Kill() {
+	_ = s.process.Process.Kill() // it may have ended
+	<-s.exited
+}
+
+// Stop ends the process in good order.
+func (s *Server) Stop() {
+	s.t.Helper()
+	if s.process == nil || s.process.Process == nil {
+		return
+	}
+	_ = s.process.Process.Signal(syscall.SIGTERM) // it may have ended
+	select {
+	case <-s.exited:
+	case <-time.After(Patience):
+		s.Kill()
+		s.t.Errorf("Caddy did not stop:\n%s", s.Log())
+	}
+}
+
+// Log returns what the server has said so far, over all its runs.
+func (s *Server) Log() []byte {
+	s.t.Helper()
+	text, err := os.ReadFile(s.log.Name())
+	must(s.t, err)
+	return text
+}
+
+// checkLog finds what a log must not have.
+func (s *Server) checkLog(t *testing.T) {
+	t.Helper()
+	log := s.Log()
+	if !bytes.Contains(log, []byte(`"logger":"`)) {
+		t.Errorf("there is nothing in the log:\n%s", log)
+	}
+	for _, leak := range s.Secrets.In(log) {
+		t.Errorf("a secret is in the log: %s", leak)
+	}
+	for line := range bytes.Lines(log) {
+		for _, bad := range []string{"DATA RACE", "panic", `"level":"error"`, `"level":"fatal"`} {
+			if bytes.Contains(line, []byte(bad)) {
+				t.Errorf("the log says: %s", line)
+			}
+		}
+	}
+}
+
+// Adapted returns the server's configuration as JSON.
+func (s *Server) Adapted(t *testing.T) []byte {
+	t.Helper()
+	caddyfile, err := os.ReadFile(s.file)
+	must(t, err)
+	answer, status, err := s.admin(t.Context(), "/adapt", "text/caddyfile", caddyfile)
+	must(t, err)
+	_, config, found := bytes.Cut(answer, []byte(`"result":`))
+	if status != http.StatusOK || !found {
+		t.Fatalf("POST /adapt: %d %s", status, answer)
+	}
+	return bytes.TrimSuffix(bytes.TrimSpace(config), []byte("}"))
+}
+
+// Load makes the server take a configuration, even if it is the one it has.
+func (s *Server) Load(ctx context.Context, config []byte) error {
+	answer, status, err := s.admin(ctx, "/load", "application/json", config)
+	if err == nil && status != http.StatusOK {
+		err = errors.New("POST /load: " + string(answer))
+	}
+	return err
+}
+
+func (s *Server) admin(ctx context.Context, path, mediaType string, body []byte) (answer []byte, status int, err error) {
+	req, err := http.NewRequestWithContext(ctx, http.MethodPost, "http://"+s.Admin+path, bytes.NewReader(body))
+	if err != nil {
+		return nil, 0, err
+	}
+	req.Close = true
+	req.Header.Set("Content-Type", mediaType)
+	req.Header.Set("Cache-Control", "must-revalidate")
+	resp, err := http.DefaultClient.Do(req)
+	if err != nil {
+		return nil, 0, err
+	}
+	defer resp.Body.Close()
+	answer, err = io.ReadAll(resp.Body)
+	return answer, resp.StatusCode, err
+}
+
+// Client returns an HTTP client that follows no redirects and whose secrets the logs are searched for.
+func (s *Server) Client(t *testing.T) *http.Client {
+	t.Helper()
+	transport := &http.Transport{MaxIdleConnsPerHost: 100}
+	t.Cleanup(transport.CloseIdleConnections)
+	return &http.Client{
+		Transport:     s.Secrets.Record(transport),
+		Timeout:       Patience,
+		CheckRedirect: func(*http.Request, []*http.Request) error { return http.ErrUseLastResponse },
+	}
+}
+
+// Eventually waits until a condition is true.
+func Eventually(t *testing.T, what string, condition func() bool) {
+	t.Helper()
+	for deadline := time.Now().Add(Patience); !condition(); time.Sleep(10 * time.Millisecond) {
+		if time.Now().After(deadline) {
+			t.Fatalf("waited for %s in vain", what)
+		}
+	}
+}
+
+func freeAddress(t *testing.T) string {
+	t.Helper()
+	l, err := new(net.ListenConfig).Listen(t.Context(), "tcp", "127.0.0.1:0")
+	must(t, err)
+	defer l.Close()
+	return l.Addr().String()
+}
+
+// Port returns the port of a host and port.
+func Port(address string) string { return address[strings.LastIndexByte(address, ':')+1:] }
+
+func must(t *testing.T, err error) {
+	t.Helper()
+	if err != nil {
+		t.Fatal(err)
+	}
+}
