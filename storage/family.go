@@ -118,7 +118,7 @@ const (
 // after a rotation the previous token counts as Retried.
 func (f *Family) Classify(token string, now time.Time, retry time.Duration) Presented {
 	r := f.Refresh
-	if r == nil {
+	if r == nil || len(token) < MinTokenLength {
 		return Foreign
 	}
 	l := layoutFor(len(token))
