@@ -65,7 +65,11 @@ func (f *Family) Encode() ([]byte, error) { return json.Marshal(f) }
 // IssueCode draws the authorization code of a family that is else filled in, and returns it with the key of
 // the record.
 func (f *Family) IssueCode() (code string, key Key) {
-	handle := newHandle(layoutFor(f.Code.RefreshLength), BucketFor(f.Ends))
+	end := f.Ends
+	if !end.IsZero() && end.Before(f.Code.Expires) {
+		end = f.Code.Expires // the record must not outlive its bucket
+	}
+	handle := newHandle(layoutFor(f.Code.RefreshLength), BucketFor(end))
 	code = handle + random(secretLength)
 	f.Code.Hash = hash(code)
 	return code, familyKey(handle)
