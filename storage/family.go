@@ -1,8 +1,11 @@
 package storage
 
 import (
+	"bytes"
 	"encoding/json"
+	"errors"
 	"fmt"
+	"io"
 	"time"
 )
 
@@ -53,8 +56,13 @@ type Refresh struct {
 // DecodeFamily reads a record.
 func DecodeFamily(record []byte) (*Family, error) {
 	f := new(Family)
-	if err := json.Unmarshal(record, f); err != nil {
+	d := json.NewDecoder(bytes.NewReader(record))
+	d.UseNumber() // a float64 would change large numbers among the claims
+	if err := d.Decode(f); err != nil {
 		return nil, fmt.Errorf("family record: %w", err)
+	}
+	if _, err := d.Token(); !errors.Is(err, io.EOF) {
+		return nil, errors.New("family record: there is more than one")
 	}
 	return f, nil
 }
