@@ -1,9 +1,9 @@
 package storage
 
 import (
-	"context"
 	"encoding/json"
 	"errors"
+	"fmt"
 	"os"
 	"testing"
 	"time"
@@ -117,7 +117,7 @@ func TestCaddyModuleProvision(t *testing.T) {
 			t.Fatal(err)
 		}
 		store := openModule(t, module.(Opener), "provision")
-		if _, err := store.Get(context.Background(), Key{KindKeys, "none"}); !errors.Is(err, ErrNotFound) {
+		if _, err := store.Get(t.Context(), Key{KindKeys, "none"}); !errors.Is(err, ErrNotFound) {
 			t.Errorf("%s: %v", id, err)
 		}
 		if files, ok := store.(*caddyStore); ok && (files.files == nil || files.files.Path != dir) {
@@ -134,16 +134,16 @@ func TestCaddyModuleProvision(t *testing.T) {
 }
 
 func TestStoresInCaddyfile(t *testing.T) {
-	for _, c := range []struct{ text, err string }{
-		{"memory", ""},
-		{"memory big", "wrong argument count or unexpected line ending after 'big', at Caddyfile:1"},
-		{"memory {\n\tsize 5\n}", `the memory store has no options, but here is "size", at Caddyfile:2`},
+	for text, valid := range map[string]bool{
+		"%s":                true,
+		"%s big":            false,
+		"%s {\n\tsize 5\n}": false,
 	} {
-		for _, module := range []caddyfile.Unmarshaler{new(Memory), new(Caddy)} {
-			d := caddyfile.NewTestDispenser(c.text)
-			err := module.UnmarshalCaddyfile(d)
-			if (err == nil) != (c.err == "") {
-				t.Errorf("%q: got error %v, want %q", c.text, err, c.err)
+		for name, module := range map[string]caddyfile.Unmarshaler{"memory": new(Memory), "caddy": new(Caddy)} {
+			text := fmt.Sprintf(text, name)
+			err := module.UnmarshalCaddyfile(caddyfile.NewTestDispenser(text))
+			if (err == nil) != valid {
+				t.Errorf("%q: got error %v, want one: %v", text, err, !valid)
 			}
 		}
 	}

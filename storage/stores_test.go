@@ -28,15 +28,15 @@ func memory() storetest.Backend {
 	var mu sync.Mutex
 	var module storage.Memory
 	return storetest.Backend{
-		New: func(t testing.TB) string {
-			t.Cleanup(func() {
+		New: func(tb testing.TB) string {
+			tb.Cleanup(func() {
 				mu.Lock()
 				defer mu.Unlock()
 				if err := module.Cleanup(); err != nil {
-					t.Error(err)
+					tb.Error(err)
 				}
 			})
-			return t.TempDir() // a name nobody else has
+			return tb.TempDir() // a name nobody else has
 		},
 		Open: func(name string) (storage.Store, error) {
 			mu.Lock()
@@ -49,7 +49,7 @@ func memory() storetest.Backend {
 // files is the default of Caddy.
 func files() storetest.Backend {
 	return storetest.Backend{
-		New:       func(t testing.TB) string { return t.TempDir() },
+		New:       func(tb testing.TB) string { return tb.TempDir() },
 		Open:      openFiles,
 		Processes: true,
 	}
@@ -63,8 +63,8 @@ func openFiles(dir string) (storage.Store, error) {
 func locks() storetest.Backend {
 	var storages sync.Map
 	return storetest.Backend{
-		New: func(t testing.TB) string {
-			address := t.TempDir()
+		New: func(tb testing.TB) string {
+			address := tb.TempDir()
 			storages.Store(address, newMapStorage())
 			return address
 		},

@@ -21,7 +21,7 @@ func newStripes() *stripes {
 
 // stripe returns which stripe the key belongs to, the same in every process.
 func (k Key) stripe() uint8 {
-	return uint8(crc32.ChecksumIEEE([]byte(string(k.Kind) + "/" + k.ID)))
+	return uint8(crc32.ChecksumIEEE([]byte(string(k.Kind)+"/"+k.ID)) % stripeCount)
 }
 
 func (s *stripes) lock(ctx context.Context, n uint8) error {

@@ -1,7 +1,6 @@
 package storage
 
 import (
-	"context"
 	"errors"
 	"io/fs"
 	"os"
@@ -59,7 +58,7 @@ func putAll(t *testing.T, store Store, now time.Time) {
 		"plain":               {},
 		"plain-but-soon":      soon,
 	} {
-		if err := store.Put(context.Background(), Key{KindFamily, id}, []byte("value"), expires); err != nil {
+		if err := store.Put(t.Context(), Key{KindFamily, id}, []byte("value"), expires); err != nil {
 			t.Fatal(err)
 		}
 	}

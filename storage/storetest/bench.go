@@ -4,6 +4,8 @@ import (
 	"bytes"
 	"testing"
 	"time"
+
+	"github.com/caddy-oauth/caddy-oauth/storage"
 )
 
 // Benchmark measures each method with one caller, and Update with as many as there are processors,
@@ -11,7 +13,7 @@ import (
 func Benchmark(b *testing.B, backend Backend) {
 	value := bytes.Repeat([]byte("x"), 600)
 	expires := time.Now().Add(time.Hour)
-	change := func([]byte) ([]byte, time.Time, error) { return value, expires, nil }
+	var change storage.Change = func([]byte) ([]byte, time.Time, error) { return value, expires, nil }
 
 	b.Run("Put", func(b *testing.B) {
 		store, ctx := backend.fresh(b), b.Context()

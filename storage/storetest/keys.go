@@ -17,7 +17,7 @@ func HostileKeys() []storage.Key {
 		"a\x00b", "UPPER", "white space", "line\n", "ümlaut", "\xff", "a:b", "a%2fb", "*", "~",
 		strings.Repeat("x", 129), strings.Repeat("x", 300),
 	}
-	var hostile []storage.Key
+	hostile := make([]storage.Key, 0, 4*len(names))
 	for _, name := range names {
 		hostile = append(hostile,
 			storage.Key{Kind: testKind, ID: name},

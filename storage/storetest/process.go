@@ -142,7 +142,7 @@ func testKilledPut(t *testing.T, b Backend) {
 	address := b.New(t)
 	store := b.open(t, address)
 	child := startAll(t, address, rolePut, freshKey(), 1)[0]
-	var ids []string
+	var ids []string //nolint:prealloc // nobody knows how far the child gets
 	for range 20 {
 		ids = append(ids, child.line())
 	}

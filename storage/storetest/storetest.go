@@ -17,7 +17,7 @@ import (
 type Backend struct {
 	// New makes an empty place for records and returns its address, which means something to Open
 	// only. What needs to be cleaned up is, when the test ends.
-	New func(t testing.TB) (address string)
+	New func(tb testing.TB) (address string)
 
 	// Open opens the store at an address. The suite opens an address several times.
 	Open func(address string) (storage.Store, error)
@@ -65,25 +65,25 @@ const testKind storage.Kind = "storetest"
 
 var never time.Time
 
-func (b Backend) fresh(t testing.TB) storage.Store {
-	t.Helper()
-	return b.open(t, b.New(t))
+func (b Backend) fresh(tb testing.TB) storage.Store {
+	tb.Helper()
+	return b.open(tb, b.New(tb))
 }
 
-func (b Backend) open(t testing.TB, address string) storage.Store {
-	t.Helper()
+func (b Backend) open(tb testing.TB, address string) storage.Store {
+	tb.Helper()
 	store, err := b.Open(address)
 	if err != nil {
-		t.Fatalf("open: %v", err)
+		tb.Fatalf("open: %v", err)
 	}
 	return store
 }
 
 // testContext ends with the test, or when a store hangs.
-func testContext(t testing.TB) context.Context {
-	t.Helper()
-	ctx, cancel := context.WithTimeout(t.Context(), patience)
-	t.Cleanup(cancel)
+func testContext(tb testing.TB) context.Context {
+	tb.Helper()
+	ctx, cancel := context.WithTimeout(tb.Context(), patience)
+	tb.Cleanup(cancel)
 	return ctx
 }
 
@@ -127,10 +127,10 @@ func wantAbsent(t *testing.T, store storage.Store, key storage.Key) {
 	}
 }
 
-func noError(t testing.TB, err error) {
-	t.Helper()
+func noError(tb testing.TB, err error) {
+	tb.Helper()
 	if err != nil {
-		t.Fatal(err)
+		tb.Fatal(err)
 	}
 }
 
