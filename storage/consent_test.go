@@ -1,0 +1,133 @@
+package storage
+
+import (
+	"encoding/json"
+	"os"
+	"path/filepath"
+	"reflect"
+	"testing"
+	"time"
+)
+
+func TestConsentCovers(t *testing.T) {
+	c := &Consents{Subject: "alice", Clients: map[string]Consent{}}
+	c.Approve("app", []string{"profile", "orders"}, []string{"https://api.example.com"}, approval)
+	c.Approve("plain", nil, nil, approval)
+	for _, row := range []struct {
+		name             string
+		client           string
+		scopes, audience []string
+		want             bool
+	}{
+		{"all of it", "app", []string{"profile", "orders"}, []string{"https://api.example.com"}, true},
+		{"in another order", "app", []string{"orders", "profile"}, nil, true},
+		{"less", "app", []string{"orders"}, nil, true},
+		{"nothing", "app", nil, nil, true},
+		{"a further scope", "app", []string{"profile", "mail"}, nil, false},
+		{"a further resource", "app", []string{"profile"}, []string{"https://other.example.com"}, false},
+		{"a scope in other letters", "app", []string{"Profile"}, nil, false},
+		{"the beginning of a scope", "app", []string{"pro"}, nil, false},
+		{"the empty scope", "app", []string{""}, nil, false},
+		{"two scopes in one", "app", []string{"profile orders"}, nil, false},
+		{"another client", "other", nil, nil, false},
+		{"a client that was approved without scopes", "plain", nil, nil, true},
+		{"a scope for that", "plain", []string{"profile"}, nil, false},
+	} {
+		t.Run(row.name, func(t *testing.T) {
+			if got := c.Covers(row.client, row.scopes, row.audience); got != row.want {
+				t.Errorf("got %v, want %v", got, row.want)
+			}
+		})
+	}
+}
+
+func TestConsentGrows(t *testing.T) {
+	c, err := DecodeConsents("alice", nil)
+	if err != nil {
+		t.Fatal(err)
+	}
+	later := approval.Add(time.Hour)
+	scopes := []string{"orders", "profile"}
+	c.Approve("app", scopes, []string{"https://b.example.com"}, approval)
+	c.Approve("app", []string{"mail", "orders"}, []string{"https://a.example.com"}, later)
+
+	want := Consent{
+		Scopes:   []string{"mail", "orders", "profile"},
+		Audience: []string{"https://a.example.com", "https://b.example.com"},
+		Since:    approval,
+		Last:     later,
+	}
+	if got := c.Clients["app"]; !reflect.DeepEqual(got, want) {
+		t.Errorf("got  %+v\nwant %+v", got, want)
+	}
+	if scopes[0] != "orders" || scopes[1] != "profile" {
+		t.Errorf("the caller's scopes became %q", scopes)
+	}
+}
+
+func TestConsentKeyTellsNothing(t *testing.T) {
+	key := ConsentKey("alice@example.com")
+	if want := (Key{KindConsent, HashID("alice@example.com")}); key != want {
+		t.Errorf("got %v, want %v", key, want)
+	}
+	for _, subject := range []string{"", "../../etc", "a\x00b", "alice@example.org"} {
+		if other := ConsentKey(subject); other.Check() != nil || other == key {
+			t.Errorf("%q: key %v", subject, other)
+		}
+	}
+}
+
+// A record that was written before keeps being read, and one from a later version too.
+func TestConsentRecords(t *testing.T) {
+	want := &Consents{Subject: "alice", Clients: map[string]Consent{"app": {
+		Scopes: []string{"orders", "profile"}, Audience: []string{"https://example.com"},
+		Since: approval, Last: approval.Add(time.Hour),
+	}}}
+	for _, name := range []string{"consents.json", "consents-later-version.json"} {
+		t.Run(name, func(t *testing.T) {
+			got, err := DecodeConsents("alice", golden(t, name))
+			if err != nil || !reflect.DeepEqual(got, want) {
+				t.Errorf("got  %+v, error %v\nwant %+v", got, err, want)
+			}
+		})
+	}
+	record, err := want.Encode()
+	if err != nil {
+		t.Fatal(err)
+	}
+	if want := string(golden(t, "consents.json")); string(record) != want {
+		t.Errorf("written %s\nwant    %s", record, want)
+	}
+}
+
+func TestConsentRecordsThatAreNone(t *testing.T) {
+	for _, record := range []string{"", "{", "[]", `"alice"`, `{"clients":[]}`, `{"clients":{"app":1}}`, "{}{}"} {
+		if got, err := DecodeConsents("alice", []byte(record)); err == nil || got != nil {
+			t.Errorf("%q is read as %+v with error %v", record, got, err)
+		}
+	}
+	for _, record := range []string{"{}", "null", `{"clients":null}`} {
+		got, err := DecodeConsents("alice", []byte(record))
+		if err != nil || got.Subject != "alice" || got.Clients == nil || len(got.Clients) != 0 {
+			t.Errorf("%q is read as %+v with error %v, want no approvals", record, got, err)
+		}
+	}
+}
+
+// golden returns a record from testdata, without the white space that is there for people.
+func golden(t *testing.T, name string) []byte {
+	t.Helper()
+	text, err := os.ReadFile(filepath.Join("testdata", name))
+	if err != nil {
+		t.Fatal(err)
+	}
+	var record json.RawMessage
+	if err := json.Unmarshal(text, &record); err != nil {
+		t.Fatal(err)
+	}
+	compact, err := json.Marshal(record)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return compact
+}

@@ -1,0 +1,308 @@
+package storage
+
+import (
+	"bytes"
+	"encoding/json"
+	"reflect"
+	"strings"
+	"testing"
+	"time"
+)
+
+// What a token is to its family, after two rotations, the latter at approval.
+func TestClassify(t *testing.T) {
+	f, code, _ := newFamily()
+	first := f.RedeemCode(code, approval)
+	second := rotated(t, f, first, approval)
+	third := rotated(t, f, second, approval)
+
+	handle, family := standard.handle(), standard.family()
+	shared := third[:family]
+	secret := strings.Repeat("A", secretLength)
+	const window = 10 * time.Second
+	for _, c := range []struct {
+		name  string
+		token string
+		after time.Duration
+		retry time.Duration
+		want  Presented
+	}{
+		{"the newest", third, 0, window, Current},
+		{"the newest, long after", third, 24 * time.Hour, window, Current},
+		{"the newest, strict", third, 0, 0, Current},
+		{"the one before, at once", second, 0, window, Retried},
+		{"the one before, in the last moment", second, window - 1, window, Retried},
+		{"the one before, too late", second, window, window, Spent},
+		{"the one before, strict", second, 0, 0, Spent},
+		{"the one before, by a clock that is behind", second, -time.Second, window, Retried},
+		{"the one before that", first, 0, window, Spent},
+		{"a secret that never was", shared + secret, 0, window, Spent},
+		{"another member part", third[:handle] + strings.Repeat("A", family-handle) + third[len(shared):], 0, window, Foreign},
+		{"made from an old code", code[:handle] + strings.Repeat("A", family-handle) + code[handle:], 0, window, Foreign},
+		{"the code itself", code, 0, window, Foreign},
+		{"nothing", "", 0, window, Foreign},
+		{"cut to another layout", third[:len(third)-1], 0, window, Foreign},
+		{"cut to less than any", third[:5], 0, window, Foreign},
+		{"longer", third + "A", 0, window, Spent}, // who made it knows the member part
+	} {
+		t.Run(c.name, func(t *testing.T) {
+			if got := f.Classify(c.token, approval.Add(c.after), c.retry); got != c.want {
+				t.Errorf("got %v, want %v", got, c.want)
+			}
+		})
+	}
+}
+
+// Nothing is current or spent for a family whose code was not redeemed, or that was revoked.
+func TestClassifyWithoutRefreshTokens(t *testing.T) {
+	f, code, _ := newFamily()
+	if got := f.Classify(tokenOfAnotherFamily(), approval, time.Hour); got != Foreign {
+		t.Errorf("before the code is redeemed: %v, want Foreign", got)
+	}
+	token := f.RedeemCode(code, approval)
+	f.Revoke("test", approval)
+	if got := f.Classify(token, approval, time.Hour); got != Foreign {
+		t.Errorf("after the revocation: %v, want Foreign", got)
+	}
+}
+
+func TestSuccessorIsTheCurrentToken(t *testing.T) {
+	f, code, _ := newFamily()
+	token := f.RedeemCode(code, approval)
+	for range 3 {
+		next := rotated(t, f, token, approval)
+		if got, err := f.Successor(token); err != nil || got != next {
+			t.Errorf("the previous token gives %q with error %v, want %q", got, err, next)
+		}
+		if got, err := f.Successor(next); err == nil || got != "" {
+			t.Errorf("the current token gives %q with error %v", got, err)
+		}
+		token = next
+	}
+}
+
+func TestCodeOfAFamily(t *testing.T) {
+	f, code, _ := newFamily()
+	_, other, _ := newFamily()
+	has := func(what, text string, want bool) {
+		t.Helper()
+		if got := f.HasCode(text); got != want {
+			t.Errorf("%s: %v, want %v", what, got, want)
+		}
+	}
+	has("its code", code, true)
+	has("the code of another family", other, false)
+	has("another secret", code[:standard.handle()]+other[standard.handle():], false)
+	has("no code", "", false)
+	has("part of it", code[:standard.handle()], false)
+
+	f.RedeemCode(code, approval)
+	has("its code, used", code, true)
+	if !f.Code.Redeemed.Equal(approval) {
+		t.Errorf("used at %v, want %v", f.Code.Redeemed, approval)
+	}
+	f.Revoke("test", approval)
+	has("its code, after the revocation", code, false)
+
+	online := &Family{Code: new(Code)}
+	code, _ = online.IssueCode()
+	if token := online.RedeemCode(code, approval); token != "" || online.Refresh != nil {
+		t.Errorf("a code that is for no refresh token gives %q", token)
+	}
+}
+
+// Who finds a code cannot compute the member part of the refresh tokens: it is drawn when the code is redeemed.
+func TestMemberPartDoesNotComeFromTheCode(t *testing.T) {
+	f, code, _ := newFamily()
+	record := encoded(t, f)
+	one, two := decoded(t, record).RedeemCode(code, approval), decoded(t, record).RedeemCode(code, approval)
+	if one[:standard.handle()] != code[:standard.handle()] || two[:standard.handle()] != code[:standard.handle()] {
+		t.Fatalf("%q and %q do not lead to the family of %q", one, two, code)
+	}
+	if one[standard.handle():standard.family()] == two[standard.handle():standard.family()] {
+		t.Errorf("one code gives one member part twice: %q", one)
+	}
+}
+
+func TestRevokedFamilyRemembersWhoseItWas(t *testing.T) {
+	f, code, _ := newFamily()
+	f.Claims = map[string]any{"email": "alice@example.com"}
+	f.RedeemCode(code, approval)
+	f.Revoke("refresh token used again", approval.Add(time.Hour))
+	want := &Family{
+		Client: "app", Subject: "alice", Started: approval, Ends: approval.Add(30 * 24 * time.Hour),
+		Revoked: approval.Add(time.Hour), Reason: "refresh token used again",
+	}
+	if !reflect.DeepEqual(f, want) {
+		t.Errorf("got  %+v\nwant %+v", f, want)
+	}
+}
+
+func TestFamilyExpires(t *testing.T) {
+	const day = 24 * time.Hour
+	code := &Code{Expires: approval.Add(time.Minute)}
+	for _, c := range []struct {
+		name   string
+		family Family
+		now    time.Duration
+		idle   time.Duration
+		want   time.Time
+	}{
+		{"code", Family{Ends: approval.Add(30 * day), Code: code}, 0, 14 * day, approval.Add(time.Minute)},
+		{"refreshed", Family{Ends: approval.Add(30 * day), Code: code, Refresh: &Refresh{}}, day, 14 * day, approval.Add(15 * day)},
+		{"refreshed near the end", Family{Ends: approval.Add(30 * day), Refresh: &Refresh{}}, 20 * day, 14 * day, approval.Add(30 * day)},
+		{"refreshed without idle time", Family{Ends: approval.Add(30 * day), Refresh: &Refresh{}}, day, 0, approval.Add(30 * day)},
+		{"refreshed without end", Family{Refresh: &Refresh{}}, 400 * day, 14 * day, approval.Add(414 * day)},
+		{"refreshed without end and idle time", Family{Refresh: &Refresh{}}, 400 * day, 0, time.Time{}},
+		{"revoked", Family{Ends: approval.Add(30 * day), Revoked: approval}, day, time.Hour, approval.Add(30 * day)},
+		{"revoked, with a far end", Family{Ends: approval.Add(900 * day), Revoked: approval}, day, time.Hour, approval.Add(31 * day)},
+		{"revoked, without end", Family{Revoked: approval}, day, 0, approval.Add(31 * day)},
+	} {
+		t.Run(c.name, func(t *testing.T) {
+			if got := c.family.Expires(approval.Add(c.now), c.idle); !got.Equal(c.want) {
+				t.Errorf("got %v, want %v", got, c.want)
+			}
+		})
+	}
+}
+
+// No record is still live when the bucket it is filed under ends, or a sweep would take it too early.
+func TestFamilyExpiresWithinItsBucket(t *testing.T) {
+	for _, lifetime := range []time.Duration{0, time.Second, 59 * time.Minute, time.Hour, 30 * 24 * time.Hour} {
+		for _, offline := range []bool{false, true} {
+			now := approval.Add(time.Hour - 30*time.Second) // so that the code is live in the hour that follows
+			f := &Family{Code: &Code{Expires: now.Add(time.Minute), Offline: offline}}
+			if lifetime > 0 {
+				f.Ends = now.Add(lifetime)
+			}
+			code, key := f.IssueCode()
+			check := func(what string) {
+				t.Helper()
+				end, ends := key.Bucket().End()
+				expires := f.Expires(now, 0)
+				if ends && (expires.IsZero() || expires.After(end)) {
+					t.Errorf("lifetime %v, offline %v: %s expires at %v, its bucket ends at %v", lifetime, offline, what, expires, end)
+				}
+			}
+			check("the code")
+			f.RedeemCode(code, now)
+			check("the redeemed code")
+			f.Revoke("test", now)
+			if !offline {
+				f.Ends = now.Add(time.Minute) // as that of a family without refresh tokens
+			}
+			check("the tombstone")
+		}
+	}
+}
+
+func decoded(t *testing.T, record []byte) *Family {
+	t.Helper()
+	f, err := DecodeFamily(record)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return f
+}
+
+// What was written before keeps being read, and what a later version writes too.
+func TestFamilyRecords(t *testing.T) {
+	const (
+		shared = "ad00AAAAAAAAAAAAAAAAAAAAAAmmmmmmmmmmmmmmmmmmmmmm"
+		code   = "ad00AAAAAAAAAAAAAAAAAAAAAAccccccccccccccccccccccccccccccccccccccccccc"
+		first  = shared + "1111111111111111111111111111111111111111111"
+		second = shared + "2222222222222222222222222222222222222222222"
+	)
+	read := func(t *testing.T, name string) *Family {
+		t.Helper()
+		record := golden(t, name)
+		f := decoded(t, record)
+		if again := encoded(t, f); !strings.Contains(name, "later") && !bytes.Equal(again, record) {
+			t.Errorf("written %s\nwant    %s", again, record)
+		}
+		return f
+	}
+	for _, name := range []string{"family-code.json", "family-code-later-version.json"} {
+		t.Run(name, func(t *testing.T) {
+			f := read(t, name)
+			if !f.HasCode(code) || !f.Code.Redeemed.IsZero() || !f.Code.Offline || !f.Code.RedirectSent {
+				t.Errorf("the code is %+v", f.Code)
+			}
+			if want := []string{"profile", "orders"}; f.Client != "app" || f.Subject != "alice" || !reflect.DeepEqual(f.Scopes, want) {
+				t.Errorf("got %+v", f)
+			}
+			if !f.Ends.Equal(approval.Add(30*24*time.Hour)) || !f.Expires(approval, 0).Equal(approval.Add(time.Minute)) {
+				t.Errorf("ends at %v, the code expires at %v", f.Ends, f.Expires(approval, 0))
+			}
+		})
+	}
+	t.Run("family-refresh.json", func(t *testing.T) {
+		f := read(t, "family-refresh.json")
+		for token, want := range map[string]Presented{second: Current, first: Retried, shared + code[standard.handle():]: Spent} {
+			if got := f.Classify(token, approval, time.Second); got != want {
+				t.Errorf("%q is %v, want %v", token, got, want)
+			}
+		}
+		if got, err := f.Successor(first); err != nil || got != second {
+			t.Errorf("the successor is %q with error %v, want %q", got, err, second)
+		}
+	})
+	t.Run("family-revoked.json", func(t *testing.T) {
+		f := read(t, "family-revoked.json")
+		if !f.Revoked.Equal(approval) || f.Reason != "refresh token used again" || f.Client != "app" {
+			t.Errorf("got %+v", f)
+		}
+	})
+}
+
+// A claim comes out of a record as it went in, whatever the number of rotations.
+func TestFamilyKeepsClaims(t *testing.T) {
+	claims := `{"admin":true,"groups":["a","b"],"ratio":0.1,"uid":9007199254740993}`
+	record := []byte(`{"client_id":"app","sub":"alice","claims":` + claims + `,"started":"2026-03-01T12:00:00Z"}`)
+	for range 3 {
+		f := decoded(t, record)
+		if got, err := json.Marshal(f.Claims); err != nil || string(got) != claims {
+			t.Errorf("got %s with error %v, want %s", got, err, claims)
+		}
+		record = encoded(t, f)
+	}
+}
+
+// No text panics, gives both a family and an error, or makes a token current or retried that nobody was given.
+func FuzzDecodeFamily(f *testing.F) {
+	family, code, _ := newFamily()
+	f.Add([]byte("{}"), code)
+	f.Add([]byte("null"), "")
+	f.Add([]byte(`{"refresh":{}}`), tokenOfAnotherFamily())
+	f.Add([]byte(`{"refresh":{"current":"","member":""},"code":{}}`), strings.Repeat("z", refreshLength))
+	f.Add([]byte(`{"client_id":"app"}{}`), "")
+	record, err := family.Encode()
+	if err != nil {
+		f.Fatal(err)
+	}
+	f.Add(record, code)
+	f.Fuzz(func(t *testing.T, record []byte, token string) {
+		family, err := DecodeFamily(record)
+		if (family == nil) == (err == nil) {
+			t.Fatalf("%s: family %+v and error %v", record, family, err)
+		}
+		if err != nil {
+			return
+		}
+		if !json.Valid(record) {
+			t.Errorf("%q is read as %+v", record, family)
+		}
+		presented := family.Classify(token, approval, time.Hour)
+		if presented != Foreign && (family.Refresh == nil || len(token) < MinTokenLength) {
+			t.Errorf("%q is %v to %s", token, presented, record)
+		}
+		if presented == Retried {
+			if next, err := family.Successor(token); err == nil && next == "" {
+				t.Errorf("%q has neither a successor nor an error in %s", token, record)
+			}
+		}
+		if family.HasCode(token) && family.Code == nil {
+			t.Errorf("%q is a code of %s", token, record)
+		}
+	})
+}
