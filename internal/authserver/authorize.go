@@ -20,17 +20,28 @@ import (
 // need be, that person for consent, and answers the client by way of the browser.
 func (s *Server) authorize(c *call) error {
 	params, err := readAuthorizeParams(c.w, c.r)
-	if err != nil {
+	var repeated *repeatedError
+	switch {
+	case errors.As(err, &repeated) && !repeated.has("client_id") && !repeated.has("redirect_uri"):
+		params = repeated.rest
+	case err != nil:
 		return err
-	}
-	if c.r.Method == http.MethodPost && params.Has("decision") {
+	case c.r.Method == http.MethodPost && params.Has("request") && params.Has("decision"):
 		return s.answer(c, params)
 	}
-	client, to, err := s.findAnswerTo(params)
+	client, to, uncertain := s.findAnswerTo(params)
 	c.client = client
-	if err != nil {
-		return err
+	switch {
+	case uncertain != nil:
+		return uncertain
+	case err != nil:
+		return toClient(err, to)
 	}
+	return toClient(s.decide(c, client, to, params), to)
+}
+
+// decide takes a request of which it is certain where the answer goes.
+func (s *Server) decide(c *call, client *storage.Client, to answerTo, params url.Values) error {
 	req, err := s.checkAuthorizeRequest(client, to, params)
 	if err != nil {
 		return err

@@ -1,6 +1,7 @@
 package authserver
 
 import (
+	"errors"
 	"net/http"
 	"net/url"
 	"slices"
@@ -41,6 +42,16 @@ func (e *redirectError) Error() string { return e.refusal.Error() }
 
 func (e *redirectError) Unwrap() error { return e.refusal }
 
+// toClient makes whatever went wrong an answer to the client (RFC 6749 §4.1.2.1), but for what the person can
+// mend on the spot, which is to sign in.
+func toClient(err error, to answerTo) error {
+	var already *redirectError
+	if err == nil || errors.As(err, &already) || asRefusal(err).HTTPStatus() == http.StatusUnauthorized {
+		return err
+	}
+	return &redirectError{asRefusal(err), to}
+}
+
 // readAuthorizeParams reads the parameters of an authorization request, which may come by GET or by POST
 // (RFC 6749 §3.1).
 func readAuthorizeParams(w http.ResponseWriter, r *http.Request) (url.Values, error) {
@@ -73,8 +84,8 @@ func (s *Server) findAnswerTo(params url.Values) (*storage.Client, answerTo, err
 		return client, none, grants.Refuse(grants.InvalidRequest, "redirect_uri is not one that is registered for this app")
 	}
 	to := answerTo{redirectURI: uri, mode: "query", state: params.Get("state")}
-	if mode := params.Get("response_mode"); mode == "form_post" {
-		to.mode = mode
+	if target, err := targetOf(uri); err == nil && target.web && params.Get("response_mode") == "form_post" {
+		to.mode = "form_post"
 	}
 	return client, to, nil
 }
@@ -99,7 +110,7 @@ func (s *Server) checkAuthorizeRequest(
 		return refuse(grants.UnauthorizedClient, "the client may not use authorization codes")
 	}
 	if mode := params.Get("response_mode"); mode != "" && mode != to.mode {
-		return refuse(grants.InvalidRequest, "response_mode must be query or form_post")
+		return refuse(grants.InvalidRequest, "response_mode must be query or, for http and https, form_post")
 	}
 	challenge, err := checkChallenge(client, params)
 	if err != nil {

@@ -6,6 +6,7 @@ import (
 	"mime"
 	"net/http"
 	"net/url"
+	"slices"
 
 	"github.com/caddy-oauth/caddy-oauth/grants"
 )
@@ -43,13 +44,32 @@ func parseForm(encoded string) (url.Values, error) {
 	if err != nil {
 		return nil, grants.Refuse(grants.InvalidRequest, "the parameters are not form-encoded")
 	}
+	var repeated []string
 	for name, values := range form {
 		if len(values) > 1 && name != "resource" {
-			return nil, grants.Refuse(grants.InvalidRequest, "a parameter is repeated")
+			repeated = append(repeated, name)
+			delete(form, name)
 		}
 		if len(values) == 1 && values[0] == "" {
 			delete(form, name)
 		}
 	}
+	if repeated != nil {
+		return nil, &repeatedError{repeated, form}
+	}
 	return form, nil
 }
+
+// repeatedError is the refusal of parameters of which some are repeated.
+type repeatedError struct {
+	names []string
+	rest  url.Values
+}
+
+var errRepeated = grants.Refuse(grants.InvalidRequest, "a parameter is repeated")
+
+func (e *repeatedError) has(name string) bool { return slices.Contains(e.names, name) }
+
+func (*repeatedError) Error() string { return errRepeated.Error() }
+
+func (*repeatedError) Unwrap() error { return errRepeated }
