@@ -6,6 +6,7 @@ import (
 	"net/http"
 	"net/url"
 	"slices"
+	"strings"
 	"time"
 
 	"github.com/caddy-oauth/caddy-oauth/grants"
@@ -46,7 +47,7 @@ func (s *Server) consents(ctx context.Context, user *User) (*storage.Consents, e
 // that there is nothing to keep here, and nobody can make another's browser post an answer.
 func (s *Server) ask(c *call, req *authorizeRequest, user *User) error {
 	ctx := c.r.Context()
-	sealed, err := s.sealText(ctx, consentPurpose(user), req.params.Encode(), maxAsk)
+	sealed, err := s.sealText(ctx, consentPurpose(user), shown(req)+"\n"+req.params.Encode(), maxAsk)
 	if err != nil {
 		return err
 	}
@@ -73,6 +74,12 @@ func (s *Server) ask(c *call, req *authorizeRequest, user *User) error {
 		})
 	}
 	return s.pages.Consent(c.w, page)
+}
+
+// shown is what the person says yes to. The request alone does not tell, where it leaves scopes, resources or the
+// redirect URI to the configuration.
+func shown(req *authorizeRequest) string {
+	return url.Values{"redirect_uri": {req.redirectURI}, "scope": req.scopes, "resource": req.audience}.Encode()
 }
 
 func consentPurpose(user *User) string { return "consent\x00" + user.Subject }
@@ -102,10 +109,11 @@ func (s *Server) answer(c *call, form url.Values) error {
 		return errStale
 	}
 	ctx := c.r.Context()
-	encoded, err := s.openText(ctx, consentPurpose(user), form.Get("request"))
+	sealed, err := s.openText(ctx, consentPurpose(user), form.Get("request"))
 	if err != nil {
 		return err
 	}
+	asked, encoded, _ := strings.Cut(sealed, "\n")
 	params, err := url.ParseQuery(encoded)
 	if err != nil {
 		return err
@@ -117,16 +125,18 @@ func (s *Server) answer(c *call, form url.Values) error {
 		return err
 	}
 	req, err := s.checkAuthorizeRequest(client, to, params)
-	if err != nil {
+	switch {
+	case err != nil:
 		return err
-	}
-	if form.Get("decision") != "allow" {
+	case form.Get("decision") != "allow":
 		return &redirectError{grants.Refuse(grants.AccessDenied, "the user said no"), to}
+	case asked != shown(req):
+		return errStale
 	}
 	if err := s.remember(ctx, req, user); err != nil {
-		return err
+		return toClient(err, to)
 	}
-	return s.approve(c, req, user)
+	return toClient(s.approve(c, req, user), to)
 }
 
 var errStale = &grants.Error{
