@@ -1,0 +1,370 @@
+package authserver
+
+import (
+	"context"
+	"crypto/sha256"
+	"encoding/base64"
+	"encoding/json"
+	"errors"
+	"maps"
+	"net/http"
+	"net/http/httptest"
+	"net/url"
+	"slices"
+	"strings"
+	"testing"
+	"time"
+
+	"go.uber.org/zap"
+	"go.uber.org/zap/zaptest/observer"
+
+	"github.com/caddy-oauth/caddy-oauth/grants"
+	"github.com/caddy-oauth/caddy-oauth/storage"
+)
+
+const (
+	testIssuer   = "https://example.com"
+	testAPI      = "https://api.example.com"
+	webSecret    = "the secret of webapp"
+	webRedirect  = "https://app.example.com/callback"
+	testVerifier = "a-code-verifier.of_exactly~43-characters-ABC"
+)
+
+// testServer is a Server over HTTP: on a clock that tests move, in a store that tests break, on a site where
+// tests say who is signed in. When the test ends, its log is searched for secrets.
+type testServer struct {
+	*Server
+	clock *testClock
+	store *testStore
+	site  *testSite
+	logs  *observer.ObservedLogs
+	seen  []string // secrets that went over the wire
+}
+
+// newTestServer returns a server for testClients and alice, who is signed in.
+func newTestServer(t *testing.T, edits ...func(*Config)) *testServer {
+	t.Helper()
+	core, logs := observer.New(zap.DebugLevel)
+	clock := newTestClock()
+	s := &testServer{
+		clock: clock,
+		store: &testStore{Store: storage.OpenMemory(), now: clock.Now, expires: map[storage.Key]time.Time{}},
+		site:  &testSite{user: &User{Subject: "alice"}},
+		logs:  logs,
+		seen:  []string{webSecret, testVerifier},
+	}
+	issuer, _ := url.Parse(testIssuer)
+	config := Config{
+		Name: "default", URL: testIssuer, Paths: DefaultPaths(issuer),
+		Scopes:  []Scope{{"profile", "your name"}, {"orders", "your orders"}, {"admin", ""}},
+		Clients: testClients(),
+		Grants:  []grants.Grant{grants.AuthorizationCode{}, grants.RefreshToken{}, grants.ClientCredentials{}},
+		Keys:    KeyPolicy{Lifetime: time.Hour, Publish: time.Hour},
+		Store:   s.store, Logger: zap.New(core), Now: clock.Now,
+	}
+	for _, edit := range edits {
+		edit(&config)
+	}
+	s.restart(t, config)
+	t.Cleanup(func() { s.searchLog(t) })
+	return s
+}
+
+// restart replaces the server by one with another configuration on the same store.
+func (s *testServer) restart(t *testing.T, config Config) {
+	t.Helper()
+	var err error
+	if s.Server, err = New(config); err != nil {
+		t.Fatal(err)
+	}
+}
+
+func testClients() map[string]*storage.Client {
+	clients := make(map[string]*storage.Client)
+	for _, c := range []storage.Client{
+		{ID: "webapp", SecretHashes: []string{HashSecret(webSecret)}, RedirectURIs: []string{webRedirect}, GrantTypes: []string{"authorization_code", "refresh_token"}},
+		{ID: "spa", RedirectURIs: []string{"https://spa.example.com/callback"}, GrantTypes: []string{"authorization_code", "refresh_token"}},
+		{ID: "native", RedirectURIs: []string{"com.example.app:/callback", "http://127.0.0.1/callback", "http://[::1]/callback"}, GrantTypes: []string{"authorization_code"}},
+		{ID: "billing", SecretHashes: []string{HashSecret(webSecret)}, GrantTypes: []string{"client_credentials"}},
+	} {
+		c.Name, c.Scopes, c.Audience = "The app "+c.ID, []string{"profile", "orders"}, []string{testIssuer, testAPI}
+		c.AccessTokenLifetime, c.CodeLifetime = 10*time.Minute, time.Minute
+		c.RefreshToken = storage.RefreshPolicy{Lifetime: 30 * 24 * time.Hour, Idle: 14 * 24 * time.Hour, Retry: 10 * time.Second}
+		clients[c.ID] = &c
+	}
+	return clients
+}
+
+// client returns an edit that changes one client.
+func client(id string, change func(*storage.Client)) func(*Config) {
+	return func(c *Config) { change(c.Clients[id]) }
+}
+
+type testSite struct {
+	user  *User
+	err   error
+	login string // the login page
+}
+
+func (s *testSite) User(*http.Request) (*User, error) { return s.user, s.err }
+
+func (s *testSite) LoginURL(returnTo string) string {
+	if s.login == "" {
+		return ""
+	}
+	return s.login + "?return_to=" + url.QueryEscape(returnTo)
+}
+
+func (s *testSite) ClientIP(*http.Request) string { return "192.0.2.7" }
+
+// testStore is a store whose records expire by the clock of the test.
+type testStore struct {
+	storage.Store
+	now     func() time.Time
+	err     error // of every operation from now on
+	expires map[storage.Key]time.Time
+}
+
+func (s *testStore) late(key storage.Key) bool {
+	end := s.expires[key]
+	return !end.IsZero() && !s.now().Before(end)
+}
+
+func (s *testStore) Get(ctx context.Context, key storage.Key) ([]byte, error) {
+	if s.err != nil {
+		return nil, s.err
+	}
+	if s.late(key) {
+		return nil, storage.ErrNotFound
+	}
+	return s.Store.Get(ctx, key)
+}
+
+func (s *testStore) Put(ctx context.Context, key storage.Key, value []byte, expires time.Time) error {
+	if s.err != nil {
+		return s.err
+	}
+	s.expires[key] = expires
+	return s.Store.Put(ctx, key, value, time.Time{})
+}
+
+func (s *testStore) Update(ctx context.Context, key storage.Key, change storage.Change) error {
+	if s.err != nil {
+		return s.err
+	}
+	return s.Store.Update(ctx, key, func(old []byte) ([]byte, time.Time, error) {
+		if s.late(key) {
+			old = nil
+		}
+		value, expires, err := change(old)
+		if err == nil {
+			s.expires[key] = expires
+		}
+		return value, time.Time{}, err
+	})
+}
+
+// answer is what a request led to: a page error stands for the page that a site shows for it.
+type answer struct {
+	*pageWriter
+	page *PageError
+}
+
+// do sends a request. What it gets back of codes and tokens must not be in the log.
+func (s *testServer) do(t *testing.T, r *http.Request) answer {
+	t.Helper()
+	a := answer{pageWriter: &pageWriter{ResponseRecorder: httptest.NewRecorder()}}
+	err := s.ServeHTTP(a, r, s.site)
+	if errors.As(err, &a.page) {
+		err = s.WritePage(a, a.page)
+	}
+	if err != nil {
+		t.Fatalf("ServeHTTP: %v", err)
+	}
+	var tokens struct{ AccessToken, RefreshToken string }
+	body := strings.NewReplacer("access_token", "AccessToken", "refresh_token", "RefreshToken").Replace(a.Body.String())
+	_ = json.Unmarshal([]byte(body), &tokens) // not every answer is JSON
+	s.seen = append(s.seen, tokens.AccessToken, tokens.RefreshToken, a.location().Get("code"))
+	return a
+}
+
+func (s *testServer) searchLog(t *testing.T) {
+	t.Helper()
+	for _, entry := range s.logs.All() {
+		line, err := json.Marshal(entry.ContextMap())
+		if err != nil {
+			t.Fatal(err)
+		}
+		for _, secret := range s.seen {
+			if secret != "" && strings.Contains(entry.Message+string(line), secret) {
+				t.Errorf("the log has the secret %q: %s %s", secret, entry.Message, line)
+			}
+		}
+	}
+}
+
+// get sends an authorization request.
+func (s *testServer) get(t *testing.T, params url.Values) answer {
+	t.Helper()
+	return s.do(t, httptest.NewRequest(http.MethodGet, "/oauth/authorize?"+params.Encode(), nil))
+}
+
+func postRequest(path, body string) *http.Request {
+	r := httptest.NewRequest(http.MethodPost, path, strings.NewReader(body))
+	r.Header.Set("Content-Type", "application/x-www-form-urlencoded")
+	return r
+}
+
+// post sends a form to the authorization endpoint.
+func (s *testServer) post(t *testing.T, params url.Values) answer {
+	t.Helper()
+	return s.do(t, postRequest("/oauth/authorize", params.Encode()))
+}
+
+// token sends a token request, by default of webapp.
+func (s *testServer) token(t *testing.T, form url.Values, edits ...func(*http.Request)) answer {
+	t.Helper()
+	r := postRequest("/oauth/token", form.Encode())
+	if !form.Has("client_id") {
+		r.SetBasicAuth("webapp", url.QueryEscape(webSecret))
+	}
+	for _, edit := range edits {
+		edit(r)
+	}
+	return s.do(t, r)
+}
+
+// header returns an edit that sets a header, or with an empty value deletes it.
+func header(name, value string) func(*http.Request) {
+	return func(r *http.Request) {
+		r.Header.Del(name)
+		if value != "" {
+			r.Header.Set(name, value)
+		}
+	}
+}
+
+// merge returns params with names set to values; an empty value deletes.
+func merge(params url.Values, pairs ...string) url.Values {
+	params = maps.Clone(params)
+	for pair := range slices.Chunk(pairs, 2) {
+		params.Set(pair[0], pair[1])
+		if pair[1] == "" {
+			params.Del(pair[0])
+		}
+	}
+	return params
+}
+
+func s256(verifier string) string {
+	sum := sha256.Sum256([]byte(verifier))
+	return base64.RawURLEncoding.EncodeToString(sum[:])
+}
+
+// asks returns a good authorization request of a client, changed by pairs of name and value.
+func asks(id string, pairs ...string) url.Values {
+	return merge(url.Values{
+		"response_type": {"code"}, "client_id": {id}, "redirect_uri": {testClients()[id].RedirectURIs[0]}, "state": {"xyz"},
+		"code_challenge": {s256(testVerifier)}, "code_challenge_method": {"S256"},
+	}, pairs...)
+}
+
+// redeems returns the token request for a code of webapp, changed by pairs of name and value.
+func redeems(code string, pairs ...string) url.Values {
+	return merge(url.Values{
+		"grant_type": {"authorization_code"}, "code": {code}, "redirect_uri": {webRedirect}, "code_verifier": {testVerifier},
+	}, pairs...)
+}
+
+func refreshes(token string, pairs ...string) url.Values {
+	return merge(url.Values{"grant_type": {"refresh_token"}, "refresh_token": {token}}, pairs...)
+}
+
+// decide posts the consent page that an answer is.
+func (s *testServer) decide(t *testing.T, a answer, decision string) answer {
+	t.Helper()
+	return s.post(t, url.Values{"request": {a.sealed(t)}, "decision": {decision}})
+}
+
+// code walks an authorization request through consent and returns the code.
+func (s *testServer) code(t *testing.T, params url.Values) string {
+	t.Helper()
+	a := s.get(t, params)
+	if a.Code == http.StatusOK {
+		a = s.decide(t, a, "allow")
+	}
+	code := a.location().Get("code")
+	if code == "" {
+		t.Fatalf("no code: %d %s %s", a.Code, a.Header().Get("Location"), a.Body)
+	}
+	return code
+}
+
+// tokens walks all the way to the tokens of webapp.
+func (s *testServer) tokens(t *testing.T) map[string]any {
+	t.Helper()
+	a := s.token(t, redeems(s.code(t, asks("webapp"))))
+	a.check(t, http.StatusOK, "")
+	return a.json(t)
+}
+
+// claims returns the claims of an access token that the server's keys verify.
+func (s *testServer) claims(t *testing.T, token any) map[string]any {
+	t.Helper()
+	payload, err := s.keys.Verify(t.Context(), token.(string))
+	if err != nil {
+		t.Fatal(err)
+	}
+	var claims map[string]any
+	if err := json.Unmarshal(payload, &claims); err != nil {
+		t.Fatal(err)
+	}
+	return claims
+}
+
+// sealed returns the hidden field of a consent page.
+func (a answer) sealed(t *testing.T) string {
+	t.Helper()
+	tags, text := pageParts(strings.NewReader(a.Body.String()))
+	for _, tag := range tags {
+		attrs := map[string]string{}
+		for _, attr := range tag.Attr {
+			attrs[attr.Key] = attr.Val
+		}
+		if tag.Data == "input" && attrs["name"] == "request" {
+			return attrs["value"]
+		}
+	}
+	t.Fatalf("no consent page: %d %s %s", a.Code, a.Header().Get("Location"), text)
+	return ""
+}
+
+// location returns the parameters of the redirect, none if there is no redirect.
+func (a answer) location() url.Values {
+	to, _ := url.Parse(a.Header().Get("Location"))
+	return to.Query()
+}
+
+func (a answer) json(t *testing.T) map[string]any {
+	t.Helper()
+	var body map[string]any
+	if err := json.Unmarshal(a.Body.Bytes(), &body); err != nil {
+		t.Fatalf("%v in %s", err, a.Body)
+	}
+	return body
+}
+
+// check compares status and error, wherever that stands: in the redirect, the page's error or the body.
+func (a answer) check(t *testing.T, status int, code string) {
+	t.Helper()
+	got := a.location().Get("error")
+	switch {
+	case a.page != nil:
+		got = a.page.Err.Code
+	case a.Header().Get("Content-Type") == "application/json":
+		got, _ = a.json(t)["error"].(string)
+	}
+	if a.Code != status || got != code {
+		t.Errorf("status %d, error %q; want %d, %q: %s %s", a.Code, got, status, code, a.Header().Get("Location"), a.Body)
+	}
+}
