@@ -53,6 +53,22 @@ func TestClassify(t *testing.T) {
 	}
 }
 
+// The code of short tokens leads to the family as a refresh token would, and is none.
+func TestShortCodeIsNoRefreshToken(t *testing.T) {
+	f := &Family{Ends: approval.Add(time.Hour), Code: &Code{Offline: true, RefreshLength: MinTokenLength}}
+	code, _ := f.IssueCode()
+	token := f.RedeemCode(code, approval)
+	if got := f.Classify(code, approval, time.Hour); got != Foreign {
+		t.Errorf("the code is %v, want Foreign", got)
+	}
+	next := rotated(t, f, token, approval)
+	for presented, want := range map[string]Presented{token: Retried, next: Current, token[:len(token)-1] + "-": Spent} {
+		if got := f.Classify(presented, approval, time.Hour); got != want {
+			t.Errorf("%q is %v, want %v", presented, got, want)
+		}
+	}
+}
+
 // Nothing is current or spent for a family whose code was not redeemed, or that was revoked.
 func TestClassifyWithoutRefreshTokens(t *testing.T) {
 	f, code, _ := newFamily()
