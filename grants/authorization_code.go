@@ -30,13 +30,15 @@ func (AuthorizationCode) CaddyModule() caddy.ModuleInfo {
 // Type implements Grant.
 func (AuthorizationCode) Type() string { return "authorization_code" }
 
-var errBadCode = Refuse(InvalidGrant, "authorization code is invalid, expired or was used before")
+var errBadCode = &Error{
+	Code: InvalidGrant, Description: "authorization code is invalid, expired or was used before", Situation: BadCode,
+}
 
 // Exchange implements Grant.
 func (AuthorizationCode) Exchange(ctx context.Context, req *Request) (*Authorization, error) {
-	code := req.Form.Get("code")
-	if code == "" {
-		return nil, Refuse(InvalidRequest, "code is missing")
+	code, err := req.token("code", req.Client.CodePrefix, errBadCode)
+	if err != nil {
+		return nil, err
 	}
 	key, ok := storage.CodeKey(code)
 	if !ok {
@@ -44,14 +46,14 @@ func (AuthorizationCode) Exchange(ctx context.Context, req *Request) (*Authoriza
 	}
 
 	var auth *Authorization
-	err := decideFamily(ctx, req, key, errBadCode, func(f *storage.Family) (write bool, err error) {
+	err = decideFamily(ctx, req, key, errBadCode, func(f *storage.Family) (write bool, err error) {
 		if !f.HasCode(code) || !req.Now.Before(f.Code.Expires) {
 			return false, errBadCode
 		}
 		if !f.Code.Redeemed.IsZero() { // RFC 6749 §4.1.2
 			return true, revokeReplayed(f, key, "authorization code", req.Now, errBadCode)
 		}
-		if err := checkRedirect(f.Code, req.Form.Get("redirect_uri")); err != nil {
+		if err := checkRedirect(f.Code, req.Form.Get("redirect_uri"), req.Client.RedirectRules.Code); err != nil {
 			return false, err
 		}
 		if err := verifyPKCE(f.Code.Challenge, req.Form.Get("code_verifier")); err != nil {
@@ -61,20 +63,12 @@ func (AuthorizationCode) Exchange(ctx context.Context, req *Request) (*Authoriza
 		if err != nil {
 			return false, err
 		}
-		auth.RefreshToken = f.RedeemCode(code, req.Now)
+		f.Code.RedirectAgain = req.Form.Has("redirect_uri")
+		auth.RefreshToken = withPrefix(req.Client.RefreshToken.Prefix, f.RedeemCode(code, req.Now))
 		return true, nil
 	})
 	if err != nil {
 		return nil, err
 	}
 	return auth, nil
-}
-
-// checkRedirect compares the redirect_uri of the token request with that of the authorization
-// request: identical if that had one (RFC 6749 §4.1.3), and where the code went to in any case.
-func checkRedirect(code *storage.Code, uri string) error {
-	if uri == code.RedirectURI || uri == "" && !code.RedirectSent {
-		return nil
-	}
-	return Refuse(InvalidGrant, "redirect_uri is not the one of the authorization request")
 }

@@ -2,6 +2,7 @@ package grants
 
 import (
 	"net/http"
+	"time"
 )
 
 // Error is a refusal: what the client may know of it, and the cause for the operator's log.
@@ -10,7 +11,20 @@ type Error struct {
 	Description string // for the client's developer: printable ASCII without '"' and '\'
 	Status      int    // of the HTTP response; zero is 400
 	Cause       error  // for the log only
+
+	// Situation is what happened, more precisely than Code, for a server that is set to answer it in other words.
+	Situation string
+	// RetryAfter is when it makes sense to ask again, if that is known.
+	RetryAfter time.Duration
 }
+
+// The situations that a configuration can give their own code and text. Any other refusal is its Code.
+const (
+	BadClient       = "bad_client"
+	BadCode         = "bad_code"
+	BadRefreshToken = "bad_refresh_token"
+	BadUser         = "bad_user"
+)
 
 // Error codes: RFC 6749 §4.1.2.1 and §5.2, RFC 8707 §2.
 const (
@@ -25,7 +39,14 @@ const (
 	AccessDenied            = "access_denied"
 	ServerError             = "server_error"
 	TemporarilyUnavailable  = "temporarily_unavailable"
+	SlowDown                = "slow_down" // RFC 8628 §3.5: here, too many failures
 )
+
+// Codes are all the error codes of the token endpoint.
+var Codes = []string{
+	InvalidRequest, InvalidClient, InvalidGrant, InvalidScope, InvalidTarget, UnauthorizedClient,
+	UnsupportedGrantType, ServerError, TemporarilyUnavailable, SlowDown,
+}
 
 // Refuse returns an Error without a cause beyond what it says.
 func Refuse(code, description string) *Error {

@@ -2,6 +2,7 @@ package grants
 
 import (
 	"context"
+	"strings"
 	"time"
 
 	"github.com/caddy-oauth/caddy-oauth/storage"
@@ -67,12 +68,32 @@ func authorize(f *storage.Family, key storage.Key, req *Request, scope string) (
 	}, nil
 }
 
+// token returns the value of a parameter without the prefix that all of its kind have here; one without the
+// prefix is refused with bad.
+func (req *Request) token(parameter, prefix string, bad *Error) (string, error) {
+	value := req.Form.Get(parameter)
+	if value == "" {
+		return "", Refuse(InvalidRequest, parameter+" is missing")
+	}
+	token, ok := strings.CutPrefix(value, prefix)
+	if !ok {
+		return "", bad
+	}
+	return token, nil
+}
+
+// withPrefix returns a token with the prefix of its kind, and nothing for no token.
+func withPrefix(prefix, token string) string {
+	if token == "" {
+		return ""
+	}
+	return prefix + token
+}
+
 // revokeReplayed ends a family of which something used was presented again.
 func revokeReplayed(f *storage.Family, key storage.Key, what string, now time.Time, refusal *Error) *Error {
 	f.Revoke(what+" used again", now)
-	return &Error{
-		Code:        refusal.Code,
-		Description: refusal.Description,
-		Cause:       &Replay{What: what, Family: key.ID, Client: f.Client, Subject: f.Subject},
-	}
+	replayed := *refusal
+	replayed.Cause = &Replay{What: what, Family: key.ID, Client: f.Client, Subject: f.Subject}
+	return &replayed
 }

@@ -30,7 +30,9 @@ type Request struct {
 	// left out (RFC 6749 §3.2).
 	Form  url.Values
 	Store storage.Store
-	Now   time.Time
+	// Verifier checks user names and passwords, and throttles guessing; nil if the server has none.
+	Verifier Verifier
+	Now      time.Time
 }
 
 // Authorization is what a grant allows: the access token to make, and the refresh token to go with it.
@@ -47,4 +49,23 @@ type Authorization struct {
 	// for a new family with a first one instead.
 	RefreshToken string
 	Offline      bool
+}
+
+// Verifier checks the user name and the password of a person. Safe for concurrent use.
+type Verifier interface {
+	// Verify returns the person. A wrong name or password is ErrBadUser; with any other error it is not
+	// known whether they are right.
+	Verify(ctx context.Context, username, password string) (*Person, error)
+}
+
+// Person is somebody whose password was right.
+type Person struct {
+	Subject string
+	Claims  map[string]any // for the tokens
+}
+
+// VerifierProvider is implemented by a grant that brings a Verifier. The server wraps it with its
+// throttle and hands it back in Request.Verifier.
+type VerifierProvider interface {
+	ProvideVerifier() Verifier
 }

@@ -30,28 +30,33 @@ func (RefreshToken) CaddyModule() caddy.ModuleInfo {
 // Type implements Grant.
 func (RefreshToken) Type() string { return "refresh_token" }
 
-var errBadRefreshToken = Refuse(InvalidGrant, "refresh token is invalid, expired or was revoked")
+var errBadRefreshToken = &Error{
+	Code: InvalidGrant, Description: "refresh token is invalid, expired or was revoked", Situation: BadRefreshToken,
+}
 
 // Exchange implements Grant.
 func (RefreshToken) Exchange(ctx context.Context, req *Request) (*Authorization, error) {
-	token := req.Form.Get("refresh_token")
-	if token == "" {
-		return nil, Refuse(InvalidRequest, "refresh_token is missing")
+	policy := req.Client.RefreshToken
+	token, err := req.token("refresh_token", policy.Prefix, errBadRefreshToken)
+	if err != nil {
+		return nil, err
 	}
 	key, ok := storage.RefreshKey(token)
 	if !ok {
 		return nil, errBadRefreshToken
 	}
-	policy := req.Client.RefreshToken
 
 	var auth *Authorization
-	err := decideFamily(ctx, req, key, errBadRefreshToken, func(f *storage.Family) (write bool, err error) {
+	err = decideFamily(ctx, req, key, errBadRefreshToken, func(f *storage.Family) (write bool, err error) {
 		presented := f.Classify(token, req.Now, policy.Retry)
 		switch presented {
 		case storage.Foreign:
 			return false, errBadRefreshToken
 		case storage.Spent:
 			return true, revokeReplayed(f, key, "refresh token", req.Now, errBadRefreshToken)
+		}
+		if err := checkRefreshRedirect(f.Code, req.Form.Get("redirect_uri"), req.Client.RedirectRules.Refresh); err != nil {
+			return false, err
 		}
 		auth, err = authorize(f, key, req, req.Form.Get("scope"))
 		if err != nil {
@@ -71,5 +76,6 @@ func (RefreshToken) Exchange(ctx context.Context, req *Request) (*Authorization,
 	if err != nil {
 		return nil, err
 	}
+	auth.RefreshToken = withPrefix(policy.Prefix, auth.RefreshToken)
 	return auth, nil
 }

@@ -25,10 +25,17 @@ type Client struct {
 
 	Consent ConsentMode `json:"consent,omitempty"`
 
+	// RequirePKCE makes a client with a secret send a code_challenge too; a public client must anyway.
+	RequirePKCE bool `json:"require_pkce,omitempty"`
+
+	RedirectRules RedirectRules `json:"redirect_uri_rules"`
+
 	// AccessTokenLifetime is how long an access token lives.
 	AccessTokenLifetime time.Duration `json:"access_token_lifetime"`
 	// CodeLifetime is how long an authorization code lives, at most ten minutes (RFC 6749 §4.1.2).
 	CodeLifetime time.Duration `json:"code_lifetime"`
+	// CodePrefix stands before authorization codes.
+	CodePrefix string `json:"code_prefix,omitempty"`
 
 	RefreshToken RefreshPolicy `json:"refresh_token"`
 }
@@ -44,9 +51,38 @@ type RefreshPolicy struct {
 	Retry time.Duration `json:"retry"`
 	// Keep leaves the refresh token as it is instead of rotating it.
 	Keep bool `json:"keep,omitempty"`
-	// Length is how long refresh tokens are, without a prefix. Zero is as long as is right.
+	// Length is how long refresh tokens are, without the prefix. Zero is as long as is right.
 	Length int `json:"length,omitempty"`
+	// Prefix stands before refresh tokens.
+	Prefix string `json:"prefix,omitempty"`
 }
+
+// RedirectRules say where a request must name its redirect_uri. The zero value is RFC 6749's.
+type RedirectRules struct {
+	// Authorize: the authorization request must have one, even if only one is registered.
+	Authorize bool `json:"authorize,omitempty"`
+	// Code is for the exchange of a code.
+	Code RedirectRule `json:"code,omitempty"`
+	// Refresh is for a refresh.
+	Refresh RedirectRule `json:"refresh,omitempty"`
+}
+
+// RedirectRule says when a token request must name the redirect_uri the code was sent to. One that it names must be
+// that one in any case, but where it is ignored.
+type RedirectRule string
+
+// The rules for redirect_uri in token requests.
+const (
+	// RedirectAsSent: if the request before had one, which is the authorization request for a code, and
+	// the exchange of the code for a refresh. The rule for codes (RFC 6749 §4.1.3).
+	RedirectAsSent RedirectRule = "as_sent"
+	// RedirectRequired: always.
+	RedirectRequired RedirectRule = "required"
+	// RedirectOptional: never.
+	RedirectOptional RedirectRule = "optional"
+	// RedirectIgnored: it is not looked at. The rule for refreshes (RFC 6749 §6).
+	RedirectIgnored RedirectRule = "ignored"
+)
 
 // ConsentMode says when a person is asked.
 type ConsentMode string

@@ -33,13 +33,14 @@ type Family struct {
 
 // Code is the state of a family's authorization code.
 type Code struct {
-	Hash         []byte    `json:"hash"`
-	Expires      time.Time `json:"expires"`
-	Redeemed     time.Time `json:"redeemed,omitzero"`
-	RedirectURI  string    `json:"redirect_uri"`             // where the code was sent
-	RedirectSent bool      `json:"redirect_sent,omitempty"`  // the request named it (RFC 6749 §4.1.3)
-	Challenge    string    `json:"code_challenge,omitempty"` // S256 (RFC 7636 §4.2)
-	Offline      bool      `json:"offline,omitempty"`        // redeeming it starts refresh tokens
+	Hash          []byte    `json:"hash"`
+	Expires       time.Time `json:"expires"`
+	Redeemed      time.Time `json:"redeemed,omitzero"`
+	RedirectURI   string    `json:"redirect_uri"`             // where the code was sent
+	RedirectSent  bool      `json:"redirect_sent,omitempty"`  // the authorization request named it (RFC 6749 §4.1.3)
+	RedirectAgain bool      `json:"redirect_again,omitempty"` // the exchange of the code named it too
+	Challenge     string    `json:"code_challenge,omitempty"` // S256 (RFC 7636 §4.2)
+	Offline       bool      `json:"offline,omitempty"`        // redeeming it starts refresh tokens
 
 	RefreshLength int `json:"refresh_length,omitempty"` // of these; 0: as long as is right
 }

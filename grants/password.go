@@ -1,0 +1,102 @@
+package grants
+
+import (
+	"context"
+	"encoding/json"
+	"errors"
+
+	"github.com/caddyserver/caddy/v2"
+	"github.com/caddyserver/caddy/v2/modules/caddyhttp/caddyauth"
+)
+
+func init() {
+	caddy.RegisterModule(new(Password))
+}
+
+// Password exchanges a person's user name and password for tokens (RFC 6749 §4.3).
+//
+// **Danger:** the person gives the password to the client. OAuth 2.1 has no such grant; use it only for
+// clients that already work this way, and move them to the code flow. Guessing is throttled.
+//
+// Either provider or verify says who knows the passwords.
+type Password struct {
+	// A Caddy authentication provider that takes HTTP Basic credentials, such as `http_basic`, which is
+	// what the `basic_auth` directive uses.
+	ProviderRaw json.RawMessage `json:"provider,omitempty" caddy:"namespace=http.authentication.providers inline_key=provider"`
+
+	// The site that knows them.
+	Verify *SiteLogin `json:"verify,omitempty"`
+
+	verifier Verifier
+}
+
+// CaddyModule returns the Caddy module information.
+func (*Password) CaddyModule() caddy.ModuleInfo {
+	return caddy.ModuleInfo{
+		ID:  "oauth.grants.password",
+		New: func() caddy.Module { return new(Password) },
+	}
+}
+
+// Provision finds who knows the passwords.
+func (p *Password) Provision(ctx caddy.Context) error {
+	ctx.Logger().Warn("the password grant is on: clients handle people's passwords (RFC 9700 section 2.4 forbids it); " +
+		"keep it for clients that cannot use the code flow yet")
+	switch {
+	case (p.ProviderRaw == nil) == (p.Verify == nil):
+		return errors.New("password: expected either a provider or verify")
+	case p.Verify != nil:
+		p.verifier = p.Verify
+		return p.Verify.provision()
+	}
+	module, err := ctx.LoadModule(p, "ProviderRaw")
+	if err != nil {
+		return err
+	}
+	p.verifier = provider{module.(caddyauth.Authenticator)}
+	return nil
+}
+
+// Type implements Grant.
+func (*Password) Type() string { return "password" }
+
+// ProvideVerifier implements VerifierProvider.
+func (p *Password) ProvideVerifier() Verifier { return p.verifier }
+
+// ErrBadUser is a wrong user name or a wrong password: nobody learns which.
+var ErrBadUser = &Error{Code: InvalidGrant, Description: "user name or password is wrong", Situation: BadUser}
+
+// Exchange implements Grant.
+func (*Password) Exchange(ctx context.Context, req *Request) (*Authorization, error) {
+	for _, parameter := range []string{"username", "password"} {
+		if !req.Form.Has(parameter) {
+			return nil, Refuse(InvalidRequest, parameter+" is missing")
+		}
+	}
+	scopes, err := ChooseScopes(req.Form.Get("scope"), req.Client.Scopes)
+	if err != nil {
+		return nil, err
+	}
+	audience, err := ChooseAudience(req.Form["resource"], req.Client.Audience)
+	if err != nil {
+		return nil, err
+	}
+	person, err := req.Verifier.Verify(ctx, req.Form.Get("username"), req.Form.Get("password"))
+	if err != nil {
+		return nil, err
+	}
+	return &Authorization{
+		Subject:  person.Subject,
+		Scopes:   scopes,
+		Audience: audience,
+		Claims:   person.Claims,
+		AuthTime: req.Now,
+		Offline:  req.Client.MayUse("refresh_token"),
+	}, nil
+}
+
+var (
+	_ Grant             = (*Password)(nil)
+	_ VerifierProvider  = (*Password)(nil)
+	_ caddy.Provisioner = (*Password)(nil)
+)

@@ -1,0 +1,150 @@
+package grants
+
+import (
+	"bytes"
+	"cmp"
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io"
+	"net/http"
+	"net/url"
+	"time"
+
+	"github.com/caddyserver/caddy/v2"
+)
+
+// SiteLogin lets the existing site check passwords: user name and password are posted to it. A status of
+// 2xx with a JSON object is a yes, 4xx is a no. Anything else, such as a timeout, 5xx or an answer that is not
+// JSON, is neither: the client gets 503, and the log says why.
+type SiteLogin struct {
+	// Where to post to, such as `http://app:8080/login`. Nobody else should reach it.
+	URL string `json:"url"`
+
+	// How the credentials are sent: `form` or `json`. Default: `form`.
+	Body string `json:"body,omitempty"`
+
+	// The names of user name and password in what is sent. Default: `username` and `password`.
+	UsernameField string `json:"username_field,omitempty"`
+	PasswordField string `json:"password_field,omitempty"`
+
+	// The member of the answer that is the person's ID. Default: the user name as it was sent.
+	Subject string `json:"subject,omitempty"`
+
+	// The members of the answer that become claims of the person's tokens. Default: none.
+	Claims []string `json:"claims,omitempty"`
+
+	// How long to wait for the answer. Default: 5 seconds.
+	Timeout caddy.Duration `json:"timeout,omitempty"`
+
+	client *http.Client
+}
+
+const (
+	defaultSiteTimeout = 5 * time.Second
+	maxSiteAnswer      = 64 << 10
+)
+
+func (s *SiteLogin) provision() error {
+	if err := s.Check(); err != nil {
+		return err
+	}
+	if s.Timeout == 0 {
+		s.Timeout = caddy.Duration(defaultSiteTimeout)
+	}
+	s.client = &http.Client{
+		Timeout: time.Duration(s.Timeout),
+		// Credentials go where the owner said and nowhere else.
+		CheckRedirect: func(*http.Request, []*http.Request) error { return http.ErrUseLastResponse },
+		Transport:     &http.Transport{MaxIdleConnsPerHost: 16, IdleConnTimeout: time.Minute},
+	}
+	return nil
+}
+
+// Check reports an impossible setting.
+func (s *SiteLogin) Check() error {
+	u, err := url.Parse(s.URL)
+	switch {
+	case err != nil || u.Host == "" || u.Scheme != "http" && u.Scheme != "https" || u.Fragment != "" || u.User != nil:
+		return errors.New("verify: expected an http or https URL")
+	case s.Body != "" && s.Body != "form" && s.Body != "json":
+		return errors.New("verify: body: expected form or json")
+	case s.Timeout < 0:
+		return errors.New("verify: timeout: expected a duration")
+	}
+	return nil
+}
+
+// Verify implements Verifier.
+func (s *SiteLogin) Verify(ctx context.Context, username, password string) (*Person, error) {
+	req, err := s.request(ctx, username, password)
+	if err != nil {
+		return nil, err
+	}
+	res, err := s.client.Do(req)
+	if err != nil {
+		return nil, fmt.Errorf("asking the site about a password: %w", err)
+	}
+	defer res.Body.Close()
+	switch {
+	case res.StatusCode >= 400 && res.StatusCode < 500 && res.StatusCode != http.StatusTooManyRequests:
+		return nil, ErrBadUser
+	case res.StatusCode < 200 || res.StatusCode > 299:
+		return nil, fmt.Errorf("asking the site about a password: it answered %s", res.Status)
+	}
+	return s.person(res.Body, username)
+}
+
+func (s *SiteLogin) request(ctx context.Context, username, password string) (*http.Request, error) {
+	usernameField, passwordField := cmp.Or(s.UsernameField, "username"), cmp.Or(s.PasswordField, "password")
+	body := []byte(url.Values{usernameField: {username}, passwordField: {password}}.Encode())
+	contentType := "application/x-www-form-urlencoded"
+	if s.Body == "json" {
+		var err error
+		if body, err = json.Marshal(map[string]string{usernameField: username, passwordField: password}); err != nil {
+			return nil, err
+		}
+		contentType = "application/json"
+	}
+	req, err := http.NewRequestWithContext(ctx, http.MethodPost, s.URL, bytes.NewReader(body))
+	if err != nil {
+		return nil, err
+	}
+	req.Header.Set("Content-Type", contentType)
+	req.Header.Set("Accept", "application/json")
+	return req, nil
+}
+
+// person reads the site's answer to a right password.
+func (s *SiteLogin) person(body io.Reader, username string) (*Person, error) {
+	var members map[string]any
+	decoder := json.NewDecoder(io.LimitReader(body, maxSiteAnswer))
+	decoder.UseNumber() // a number as an ID stays as it is written
+	if err := decoder.Decode(&members); err != nil || members == nil {
+		return nil, errors.New("asking the site about a password: the answer is no JSON object")
+	}
+	person := &Person{Subject: username}
+	if s.Subject != "" {
+		switch id := members[s.Subject].(type) {
+		case string:
+			person.Subject = id
+		case json.Number:
+			person.Subject = id.String()
+		default:
+			person.Subject = ""
+		}
+	}
+	if person.Subject == "" {
+		return nil, fmt.Errorf("asking the site about a password: the answer has no %q", s.Subject)
+	}
+	for _, name := range s.Claims {
+		if value, ok := members[name]; ok && value != nil {
+			if person.Claims == nil {
+				person.Claims = make(map[string]any, len(s.Claims))
+			}
+			person.Claims[name] = value
+		}
+	}
+	return person, nil
+}
