@@ -2,7 +2,6 @@ package caddyoauth
 
 import (
 	"encoding/json"
-	"strings"
 	"time"
 
 	"github.com/caddyserver/caddy/v2"
@@ -227,11 +226,7 @@ func (p *parser) module(setting, namespace string) (name string, value any, err 
 	name = p.Val()
 	info, err := caddy.GetModule(namespace + name)
 	if err != nil {
-		var known []string
-		for _, module := range caddy.GetModules(strings.TrimSuffix(namespace, ".")) {
-			known = append(known, module.ID.Name())
-		}
-		return "", nil, p.Errf("%s: there is no module %s%s in this Caddy, expected %s", setting, namespace, name, oneOf(known))
+		return "", nil, p.Errf("%s: expected a module that caddy list-modules shows, and %s%s is none", setting, namespace, name)
 	}
 	module := info.New()
 	if unmarshaler, ok := module.(caddyfile.Unmarshaler); ok {
