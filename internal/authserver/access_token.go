@@ -5,6 +5,7 @@ import (
 	"crypto/rand"
 	"encoding/base64"
 	"encoding/json"
+	"slices"
 	"strings"
 	"time"
 
@@ -14,13 +15,13 @@ import (
 
 // tokenClaims are the claims of an access token (RFC 9068 §2.2).
 type tokenClaims struct {
-	Issuer   string   `json:"iss"`
+	Issuer   string   `json:"iss,omitempty"`
 	Subject  string   `json:"sub"`
-	Audience audience `json:"aud"`
+	Audience audience `json:"aud,omitempty"`
 	Expires  int64    `json:"exp"`
 	IssuedAt int64    `json:"iat"`
-	ID       string   `json:"jti"`
-	ClientID string   `json:"client_id"`
+	ID       string   `json:"jti,omitempty"`
+	ClientID string   `json:"client_id,omitempty"`
 	Scope    string   `json:"scope,omitempty"`
 	AuthTime int64    `json:"auth_time,omitempty"`
 
@@ -46,37 +47,98 @@ func (a audience) MarshalJSON() ([]byte, error) {
 	return json.Marshal([]string(a))
 }
 
-// accessToken makes an access token: a JWT of the profile of RFC 9068.
+// accessToken makes an access token: a JWT of the profile of RFC 9068, or what the wire shape has instead.
 func (s *Server) accessToken(
 	ctx context.Context, client *storage.Client, auth *grants.Authorization, now time.Time,
 ) (string, error) {
+	shape := s.config.Wire.AccessToken
+	more := renameClaims(auth, shape.Rename)
+	if shape.Opaque {
+		return s.opaqueToken(ctx, client, auth, more, now)
+	}
 	own := tokenClaims{
-		Issuer:   s.config.URL,
 		Subject:  auth.Subject,
-		Audience: auth.Audience,
 		Expires:  now.Add(client.AccessTokenLifetime).Unix(),
 		IssuedAt: now.Unix(),
-		ID:       newTokenID(),
-		ClientID: client.ID,
-		Scope:    strings.Join(auth.Scopes, " "),
-		Family:   auth.Family,
 	}
-	if !auth.AuthTime.IsZero() {
-		own.AuthTime = auth.AuthTime.Unix()
+	if !shape.Minimal {
+		own.Issuer = s.config.URL
+		own.Audience = auth.Audience
+		own.ID = newTokenID()
+		own.ClientID = client.ID
+		own.Scope = strings.Join(auth.Scopes, " ")
+		own.Family = auth.Family
+		if !auth.AuthTime.IsZero() {
+			own.AuthTime = auth.AuthTime.Unix()
+		}
 	}
-	payload, err := json.Marshal(own)
+	payload, err := joinClaims(own, more)
 	if err != nil {
 		return "", err
 	}
-	if len(auth.Claims) > 0 {
-		more, err := json.Marshal(auth.Claims)
-		if err != nil {
-			return "", err
-		}
-		payload[len(payload)-1] = ','
-		payload = append(payload, more[1:]...)
-	}
 	return s.keys.Sign(ctx, payload)
+}
+
+// joinClaims returns the claims as one JSON object.
+func joinClaims(own tokenClaims, more map[string]any) ([]byte, error) {
+	payload, err := json.Marshal(own)
+	if err != nil || len(more) == 0 {
+		return payload, err
+	}
+	members, err := json.Marshal(more)
+	if err != nil {
+		return nil, err
+	}
+	payload[len(payload)-1] = ','
+	return append(payload, members[1:]...), nil
+}
+
+// renameClaims returns the claims of an authorization beyond the server's own, by the names the configuration
+// gives them. None can take the place of one of the server's own.
+func renameClaims(auth *grants.Authorization, names map[string]string) map[string]any {
+	if len(auth.Claims) == 0 && len(names) == 0 {
+		return nil
+	}
+	claims := make(map[string]any, len(auth.Claims)+1)
+	for name, value := range auth.Claims {
+		if other, ok := names[name]; ok {
+			name = other
+		}
+		if !slices.Contains(ReservedClaims, name) {
+			claims[name] = value
+		}
+	}
+	if name, ok := names["sub"]; ok {
+		claims[name] = auth.Subject
+	}
+	return claims
+}
+
+// opaqueToken makes an access token that says nothing: it is a reference to a record.
+func (s *Server) opaqueToken(
+	ctx context.Context, client *storage.Client, auth *grants.Authorization, claims map[string]any, now time.Time,
+) (string, error) {
+	shape := s.config.Wire.AccessToken
+	a := &storage.Access{
+		Client:   client.ID,
+		Subject:  auth.Subject,
+		Scopes:   auth.Scopes,
+		Audience: auth.Audience,
+		Claims:   claims,
+		AuthTime: auth.AuthTime,
+		IssuedAt: now,
+		Expires:  now.Add(client.AccessTokenLifetime),
+		Family:   auth.Family,
+	}
+	token, key := a.IssueToken(shape.Length)
+	record, err := a.Encode()
+	if err != nil {
+		return "", err
+	}
+	if err := s.config.Store.Put(ctx, key, record, a.Expires); err != nil {
+		return "", err
+	}
+	return shape.Prefix + token, nil
 }
 
 // newTokenID returns a jti: 128 random bits.

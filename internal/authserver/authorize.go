@@ -84,20 +84,25 @@ func (s *Server) user(c *call) (*User, error) {
 	if user == nil || err != nil {
 		return nil, err
 	}
-	forbid := func(cause string) (*User, error) {
-		return nil, &grants.Error{
+	return user, s.checkSubject(user.Subject)
+}
+
+// checkSubject makes sure that a user's ID can be the subject of a token.
+func (s *Server) checkSubject(subject string) error {
+	forbid := func(cause string) error {
+		return &grants.Error{
 			Code: grants.AccessDenied, Description: "this account cannot be used with apps",
 			Status: http.StatusForbidden, Cause: errors.New(cause),
 		}
 	}
-	if len(user.Subject) > 255 || !utf8.ValidString(user.Subject) || strings.ContainsFunc(user.Subject, unicode.IsControl) {
+	if len(subject) > 255 || !utf8.ValidString(subject) || strings.ContainsFunc(subject, unicode.IsControl) {
 		return forbid("the user ID is over 255 bytes, not UTF-8 or has control characters")
 	}
 	// A resource server that knows users by sub must never take a client for one of them (RFC 9700 §4.15).
-	if other := s.config.Clients[user.Subject]; other != nil && other.MayUse("client_credentials") {
+	if other := s.config.Clients[subject]; other != nil && other.MayUse("client_credentials") {
 		return forbid("the user ID is also the ID of a client with client_credentials")
 	}
-	return user, nil
+	return nil
 }
 
 // signIn sends the person to the site's login page. Where there is none, or it must not be shown, the client or
@@ -194,5 +199,5 @@ func (s *Server) approve(c *call, req *authorizeRequest, user *User) error {
 	if err := s.config.Store.Put(c.r.Context(), key, record, f.Code.Expires); err != nil {
 		return err
 	}
-	return s.respond(c, req.answerTo, [][2]string{{"code", code}})
+	return s.respond(c, req.answerTo, [][2]string{{"code", client.CodePrefix + code}})
 }

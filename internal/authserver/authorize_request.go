@@ -56,7 +56,7 @@ func toClient(err error, to answerTo) error {
 // (RFC 6749 §3.1).
 func readAuthorizeParams(w http.ResponseWriter, r *http.Request) (url.Values, error) {
 	if r.Method == http.MethodPost {
-		return readForm(w, r)
+		return readForm(w, r, formBody)
 	}
 	if len(r.URL.RawQuery) > maxBody {
 		return nil, &grants.Error{
@@ -76,7 +76,7 @@ func (s *Server) findAnswerTo(params url.Values) (*storage.Client, answerTo, err
 	}
 	uri := params.Get("redirect_uri")
 	switch {
-	case uri == "" && len(client.RedirectURIs) == 1:
+	case uri == "" && len(client.RedirectURIs) == 1 && !client.RedirectRules.Authorize:
 		uri = client.RedirectURIs[0]
 	case uri == "":
 		return client, none, grants.Refuse(grants.InvalidRequest, "redirect_uri is missing")
@@ -143,7 +143,7 @@ func (s *Server) checkAuthorizeRequest(
 func checkChallenge(client *storage.Client, params url.Values) (string, *grants.Error) {
 	challenge, method := params.Get("code_challenge"), params.Get("code_challenge_method")
 	switch {
-	case challenge == "" && method == "" && !client.Public():
+	case challenge == "" && method == "" && !client.Public() && !client.RequirePKCE:
 		return "", nil
 	case challenge == "":
 		return "", grants.Refuse(grants.InvalidRequest, "code_challenge is missing")

@@ -63,10 +63,11 @@ func (s Secrets) matches(hash, secret string) bool {
 type clientAuth struct {
 	clients map[string]*storage.Client
 	secrets Secrets
+	header  string          // that may carry a secret, "" for none
 	decoy   *storage.Client // is compared with when the ID is unknown, so that this takes as long
 }
 
-func newClientAuth(clients map[string]*storage.Client, secrets Secrets) *clientAuth {
+func newClientAuth(clients map[string]*storage.Client, secrets Secrets, header string) *clientAuth {
 	decoy := &storage.Client{SecretHashes: []string{hashPrefix + strings.Repeat("-", 2*sha256.Size)}}
 	for _, c := range clients {
 		for _, hash := range c.SecretHashes {
@@ -75,11 +76,19 @@ func newClientAuth(clients map[string]*storage.Client, secrets Secrets) *clientA
 			}
 		}
 	}
-	return &clientAuth{clients: clients, secrets: secrets, decoy: decoy}
+	return &clientAuth{clients: clients, secrets: secrets, header: header, decoy: decoy}
 }
 
-var errBadClient = &grants.Error{
-	Code: grants.InvalidClient, Description: "client authentication failed", Status: http.StatusUnauthorized,
+var (
+	errBadClient = badClient("client authentication failed")
+	errTwoWays   = grants.Refuse(grants.InvalidRequest, "more than one way of client authentication")
+)
+
+func badClient(description string) *grants.Error {
+	return &grants.Error{
+		Code: grants.InvalidClient, Description: description, Status: http.StatusUnauthorized,
+		Situation: grants.BadClient,
+	}
 }
 
 // credentials are what a request says of its client: an ID, and a secret unless it is public.
@@ -88,7 +97,7 @@ type credentials struct{ id, secret string }
 // authenticate finds the client of a request to the token endpoint: client_secret_basic,
 // client_secret_post or none, and exactly one of them (RFC 6749 §2.3).
 func (a *clientAuth) authenticate(r *http.Request, form url.Values) (*storage.Client, error) {
-	candidates, err := readCredentials(r, form)
+	candidates, err := readCredentials(r, form, a.header)
 	if err != nil {
 		return nil, err
 	}
@@ -100,28 +109,35 @@ func (a *clientAuth) authenticate(r *http.Request, form url.Values) (*storage.Cl
 	return nil, errBadClient
 }
 
-// readCredentials returns how the credentials of a request may be meant, the likeliest first.
-func readCredentials(r *http.Request, form url.Values) ([]credentials, error) {
+// readCredentials returns how the credentials of a request may be meant, the likeliest first. secretHeader is a header
+// that may carry a secret, if there is one.
+func readCredentials(r *http.Request, form url.Values, secretHeader string) ([]credentials, error) {
 	if form.Has("client_assertion") || form.Has("client_assertion_type") {
-		return nil, &grants.Error{
-			Code: grants.InvalidClient, Description: "client_assertion is not supported", Status: http.StatusUnauthorized,
-		}
+		return nil, badClient("client_assertion is not supported")
 	}
 	if r.URL.RawQuery != "" && r.URL.Query().Has("client_secret") { // RFC 6749 §2.3.1
 		return nil, grants.Refuse(grants.InvalidRequest, "client_secret must not be in the URL")
 	}
-	headers := r.Header.Values("Authorization")
-	switch {
-	case len(headers) == 0 && !form.Has("client_id"):
-		return nil, &grants.Error{
-			Code: grants.InvalidClient, Description: "client authentication is missing", Status: http.StatusUnauthorized,
-		}
-	case len(headers) == 0:
-		return []credentials{{form.Get("client_id"), form.Get("client_secret")}}, nil
-	case len(headers) > 1 || form.Has("client_secret"):
-		return nil, grants.Refuse(grants.InvalidRequest, "more than one way of client authentication")
+	var named []string
+	if secretHeader != "" {
+		named = r.Header.Values(secretHeader)
 	}
-	return readBasic(r, form.Get("client_id"))
+	basic := r.Header.Values("Authorization")
+	ways := len(basic) + len(named)
+	if form.Has("client_secret") {
+		ways++
+	}
+	switch {
+	case ways > 1:
+		return nil, errTwoWays
+	case len(basic) == 1:
+		return readBasic(r, form.Get("client_id"))
+	case !form.Has("client_id"):
+		return nil, badClient("client authentication is missing")
+	case len(named) == 1:
+		return []credentials{{form.Get("client_id"), named[0]}}, nil
+	}
+	return []credentials{{form.Get("client_id"), form.Get("client_secret")}}, nil
 }
 
 // readBasic reads client_secret_basic: ID and secret are form-encoded within Basic (RFC 6749 §2.3.1),

@@ -128,7 +128,7 @@ func (s *Server) fail(c *call, e *endpoint, err error) error {
 			{"error", refusal.Code}, {"error_description", refusal.Description}, {"error_id", id},
 		})
 	case e.json:
-		return writeError(c.w, s.config.URL, refusal, id)
+		return s.writeError(c.w, refusal, id)
 	}
 	c.w.Header().Set("Cache-Control", "no-store")
 	return &PageError{Status: refusal.HTTPStatus(), Title: pageTitle(refusal), ID: id, Err: refusal}
@@ -178,30 +178,14 @@ func (s *Server) fields(c *call, e *endpoint) []zap.Field {
 	return fields
 }
 
-// writeError writes an error response (RFC 6749 §5.2).
-func writeError(w http.ResponseWriter, realm string, refusal *grants.Error, id string) error {
-	status := refusal.HTTPStatus()
-	switch status {
-	case http.StatusUnauthorized: // RFC 9110 §11.6.1
-		w.Header().Set("WWW-Authenticate", "Basic realm="+strconv.Quote(realm)+`, charset="UTF-8"`)
-	case http.StatusServiceUnavailable:
-		w.Header().Set("Retry-After", "5")
-	}
-	return writeJSON(w, status, struct {
-		Error       string `json:"error"`
-		Description string `json:"error_description,omitempty"`
-		ID          string `json:"error_id"`
-	}{refusal.Code, refusal.Description, id})
-}
-
 // writeJSON writes an answer that nobody may keep (RFC 6749 §5.1), in one Write.
-func writeJSON(w http.ResponseWriter, status int, v any) error {
+func writeJSON(w http.ResponseWriter, status int, contentType string, v any) error {
 	body, err := json.Marshal(v)
 	if err != nil {
 		return err
 	}
 	h := w.Header()
-	h.Set("Content-Type", "application/json")
+	h.Set("Content-Type", contentType)
 	h.Set("Content-Length", strconv.Itoa(len(body)))
 	h.Set("Cache-Control", "no-store")
 	h.Set("Pragma", "no-cache")

@@ -3,27 +3,59 @@ package authserver
 import (
 	"errors"
 	"io"
+	"maps"
 	"mime"
 	"net/http"
 	"net/url"
 	"slices"
+	"strings"
 
 	"github.com/caddy-oauth/caddy-oauth/grants"
 )
 
 const maxBody = 64 << 10
 
-// readForm reads the parameters of the body, once (RFC 6749 §3.2).
-func readForm(w http.ResponseWriter, r *http.Request) (url.Values, error) {
-	mediaType, _, err := mime.ParseMediaType(r.Header.Get("Content-Type"))
-	if err != nil || mediaType != "application/x-www-form-urlencoded" {
-		return nil, grants.Refuse(grants.InvalidRequest, "the body must be application/x-www-form-urlencoded")
+const (
+	formBody = "form"
+	jsonBody = "json"
+)
+
+// bodyTypes are the media types of the kinds of bodies.
+var bodyTypes = map[string]string{
+	"application/x-www-form-urlencoded": formBody,
+	"application/json":                  jsonBody,
+}
+
+// readForm reads the parameters of the body, once (RFC 6749 §3.2), which must be of one of the kinds.
+func readForm(w http.ResponseWriter, r *http.Request, kinds ...string) (url.Values, error) {
+	mediaType, _, _ := mime.ParseMediaType(r.Header.Get("Content-Type"))
+	kind := bodyTypes[mediaType]
+	if !slices.Contains(kinds, kind) {
+		return nil, grants.Refuse(grants.InvalidRequest, "the body must be "+strings.Join(accepted(kinds), " or "))
 	}
 	body, err := io.ReadAll(http.MaxBytesReader(w, r.Body, maxBody))
 	if err != nil {
 		return nil, badBody(err)
 	}
+	if kind == jsonBody {
+		form, err := parseJSON(body)
+		if err != nil {
+			return nil, err
+		}
+		return tidyForm(form)
+	}
 	return parseForm(string(body))
+}
+
+// accepted returns the media types of kinds of bodies.
+func accepted(kinds []string) []string {
+	var types []string
+	for _, mediaType := range slices.Sorted(maps.Keys(bodyTypes)) {
+		if slices.Contains(kinds, bodyTypes[mediaType]) {
+			types = append(types, mediaType)
+		}
+	}
+	return types
 }
 
 func badBody(err error) error {
@@ -37,13 +69,18 @@ func badBody(err error) error {
 	return &grants.Error{Code: grants.InvalidRequest, Description: "the body could not be read", Cause: err}
 }
 
-// parseForm reads form-encoded parameters. A parameter without a value is treated as absent, and none but
-// resource (RFC 8707 §2) may stand there twice (RFC 6749 §3.1, §3.2).
+// parseForm reads form-encoded parameters.
 func parseForm(encoded string) (url.Values, error) {
 	form, err := url.ParseQuery(encoded)
 	if err != nil {
 		return nil, grants.Refuse(grants.InvalidRequest, "the parameters are not form-encoded")
 	}
+	return tidyForm(form)
+}
+
+// tidyForm drops parameters without a value, as these are treated as absent, and makes sure that none
+// but resource (RFC 8707 §2) stands there twice (RFC 6749 §3.1, §3.2).
+func tidyForm(form url.Values) (url.Values, error) {
 	var repeated []string
 	for name, values := range form {
 		if len(values) > 1 && name != "resource" {

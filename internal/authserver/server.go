@@ -26,6 +26,10 @@ type Config struct {
 	Keys    KeyPolicy
 	Store   storage.Store
 	Secrets Secrets
+	Wire    Wire
+
+	// Throttle bounds guessing. It outlives a Server, so that a reload does not forget; nil is a new one.
+	Throttle *Throttle
 
 	ConsentTemplate string // an owner's own consent page; "" is the built-in one
 
@@ -68,6 +72,8 @@ type Server struct {
 	keys      *Keys
 	pages     *Pages
 	clients   *clientAuth
+	bodies    []string        // of token requests
+	verifier  grants.Verifier // of passwords, nil if there is none
 	metrics   *metrics
 	log       *zap.Logger
 	now       func() time.Time
@@ -77,6 +83,9 @@ type Server struct {
 func New(config Config) (*Server, error) {
 	if config.Now == nil {
 		config.Now = time.Now
+	}
+	if config.Throttle == nil {
+		config.Throttle = NewThrottle()
 	}
 	issuer, err := url.Parse(config.URL)
 	if err != nil {
@@ -96,6 +105,12 @@ func New(config Config) (*Server, error) {
 	}
 	for _, g := range config.Grants {
 		s.grants[g.Type()] = g
+		if provider, ok := g.(grants.VerifierProvider); ok {
+			s.verifier = provider.ProvideVerifier()
+		}
+	}
+	if s.bodies = config.Wire.Bodies; len(s.bodies) == 0 {
+		s.bodies = []string{formBody}
 	}
 	s.keys, err = NewKeys(config.Keys, config.Store, config.Logger, config.Now)
 	if err != nil {
@@ -109,7 +124,7 @@ func New(config Config) (*Server, error) {
 	if err != nil {
 		return nil, err
 	}
-	s.clients = newClientAuth(config.Clients, config.Secrets)
+	s.clients = newClientAuth(config.Clients, config.Secrets, config.Wire.SecretHeader)
 	return s, s.route(issuer)
 }
 

@@ -2,7 +2,6 @@ package authserver
 
 import (
 	"context"
-	"net/http"
 	"strings"
 	"time"
 
@@ -12,7 +11,7 @@ import (
 
 // token is the token endpoint (RFC 6749 §3.2). A request goes through it once, from top to bottom.
 func (s *Server) token(c *call) error {
-	form, err := readForm(c.w, c.r)
+	form, err := readForm(c.w, c.r, s.bodies...)
 	if err != nil {
 		return err
 	}
@@ -30,11 +29,12 @@ func (s *Server) token(c *call) error {
 
 	ctx, now := c.r.Context(), s.now()
 	auth, err := grant.Exchange(ctx, &grants.Request{
-		Issuer: s.config.URL,
-		Client: client,
-		Form:   form,
-		Store:  s.config.Store,
-		Now:    now,
+		Issuer:   s.config.URL,
+		Client:   client,
+		Form:     form,
+		Store:    s.config.Store,
+		Now:      now,
+		Verifier: s.verifierFor(c),
 	})
 	if err != nil {
 		return err
@@ -43,11 +43,14 @@ func (s *Server) token(c *call) error {
 	if err != nil {
 		return err
 	}
-	return writeJSON(c.w, http.StatusOK, response)
+	return s.writeTokens(c.w, response)
 }
 
 // findGrant returns the grant of a type, if this client may use it (RFC 6749 §5.2).
 func (s *Server) findGrant(grantType string, client *storage.Client) (grants.Grant, error) {
+	if name, ok := s.config.Wire.GrantAliases[grantType]; ok {
+		grantType = name
+	}
 	if grantType == "" {
 		return nil, grants.Refuse(grants.InvalidRequest, "grant_type is missing")
 	}
@@ -59,15 +62,6 @@ func (s *Server) findGrant(grantType string, client *storage.Client) (grants.Gra
 		return nil, grants.Refuse(grants.UnauthorizedClient, "the client may not use this grant_type")
 	}
 	return grant, nil
-}
-
-// tokenResponse is the success response (RFC 6749 §5.1).
-type tokenResponse struct {
-	AccessToken  string `json:"access_token"`
-	TokenType    string `json:"token_type"`
-	ExpiresIn    int64  `json:"expires_in"` // seconds
-	RefreshToken string `json:"refresh_token,omitempty"`
-	Scope        string `json:"scope,omitempty"`
 }
 
 // issue makes the tokens that a grant allows.
@@ -111,6 +105,6 @@ func (s *Server) startFamily(
 	if err != nil {
 		return err
 	}
-	auth.RefreshToken, auth.Family = refreshToken, key.ID
+	auth.RefreshToken, auth.Family = client.RefreshToken.Prefix+refreshToken, key.ID
 	return s.config.Store.Put(ctx, key, record, f.Expires(now, client.RefreshToken.Idle))
 }
