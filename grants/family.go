@@ -58,6 +58,12 @@ func authorize(f *storage.Family, key storage.Key, req *Request, scope string) (
 	if err != nil {
 		return nil, err
 	}
+	switch { // an access token needs an audience (RFC 9068 §2.2), and no scope says: as asked for (RFC 6749 §5.1)
+	case len(scopes) == 0 && len(f.Scopes) > 0:
+		return nil, Refuse(InvalidScope, "the client may have none of the granted scopes any more")
+	case len(audience) == 0 && len(f.Audience) > 0:
+		return nil, Refuse(InvalidTarget, "the client may have none of the granted resources any more")
+	}
 	return &Authorization{
 		Subject:  f.Subject,
 		Scopes:   scopes,
