@@ -1,0 +1,178 @@
+package grants_test
+
+import (
+	"errors"
+	"maps"
+	"net/url"
+	"testing"
+	"time"
+
+	"github.com/caddy-oauth/caddy-oauth/grants"
+	"github.com/caddy-oauth/caddy-oauth/storage"
+)
+
+// Tests that look at time run in a testing/synctest bubble, where the store and the requests share one clock that
+// stands still until a test sleeps.
+
+const (
+	api   = "https://api.example.com"
+	files = "https://files.example.com"
+
+	callback = "https://app.example.com/callback"
+
+	// The example of RFC 7636 appendix B.
+	verifier  = "dBjftJeZ4CVP-mB92K27uhbUJU1p1r_wW1gFWFOEjXk"
+	challenge = "E9Melhoa2OwvFrEMTJguCHaoeK1t8URWbuGJSstw-cM"
+
+	day = 24 * time.Hour
+)
+
+// params are the parameters of a request. One with several values is resource.
+type params map[string][]string
+
+// site is an authorization server as one of its clients meets it.
+type site struct {
+	t      *testing.T
+	store  storage.Store
+	client *storage.Client
+}
+
+// newSite has a public app, as it is configured when nothing is said about refresh tokens.
+func newSite(t *testing.T) *site {
+	t.Helper()
+	return &site{t, storage.OpenMemory(), &storage.Client{
+		ID:           "app",
+		RedirectURIs: []string{callback, "https://app.example.com/other"},
+		GrantTypes:   []string{"authorization_code", "refresh_token"},
+		Scopes:       []string{"profile", "orders"},
+		Audience:     []string{api, files},
+		CodeLifetime: time.Minute,
+		RefreshToken: storage.RefreshPolicy{Lifetime: 30 * day, Idle: 14 * day, Retry: 10 * time.Second},
+	}}
+}
+
+// reconfigured is the site after its owner changed the client's settings.
+func (s *site) reconfigured(change func(*storage.Client)) *site {
+	client := *s.client
+	if change != nil {
+		change(&client)
+	}
+	return &site{s.t, s.store, &client}
+}
+
+// approve does what the authorization endpoint does when alice approves, and returns the code.
+func (s *site) approve(code storage.Code) string {
+	s.t.Helper()
+	now := time.Now()
+	code.Expires = now.Add(s.client.CodeLifetime)
+	if code.RedirectURI == "" {
+		code.RedirectURI = callback
+	}
+	f := &storage.Family{
+		Client:   s.client.ID,
+		Subject:  "alice",
+		Scopes:   s.client.Scopes,
+		Audience: s.client.Audience,
+		Claims:   map[string]any{"email": "alice@example.com"},
+		AuthTime: now.Add(-time.Hour),
+		Started:  now,
+		Ends:     code.Expires,
+		Code:     &code,
+	}
+	if code.Offline {
+		f.Ends = s.client.RefreshToken.Ends(now)
+	}
+	text, key := f.IssueCode()
+	record, err := f.Encode()
+	if err != nil {
+		s.t.Fatal(err)
+	}
+	if err := s.store.Put(s.t.Context(), key, record, code.Expires); err != nil {
+		s.t.Fatal(err)
+	}
+	return text
+}
+
+// firstToken approves the client and redeems the code for the first refresh token.
+func (s *site) firstToken() string {
+	s.t.Helper()
+	auth, err := s.redeem(s.approve(storage.Code{Offline: true}), nil)
+	if err != nil {
+		s.t.Fatal(err)
+	}
+	return auth.RefreshToken
+}
+
+func (s *site) redeem(code string, more params) (*grants.Authorization, error) {
+	s.t.Helper()
+	return s.exchange(grants.AuthorizationCode{}, "code", code, more)
+}
+
+func (s *site) refresh(token string, more params) (*grants.Authorization, error) {
+	s.t.Helper()
+	return s.exchange(grants.RefreshToken{}, "refresh_token", token, more)
+}
+
+// exchange makes a token request, and checks what holds for every one: there is an answer or an error, not both, and
+// an error is a refusal with words for the client's developer (RFC 6749 §5.2).
+func (s *site) exchange(grant grants.Grant, parameter, value string, more params) (*grants.Authorization, error) {
+	s.t.Helper()
+	form := url.Values{}
+	maps.Copy(form, more)
+	if value != "" {
+		form.Set(parameter, value)
+	}
+	auth, err := grant.Exchange(s.t.Context(), &grants.Request{
+		Issuer: "https://example.com",
+		Client: s.client,
+		Form:   form,
+		Store:  s.store,
+		Now:    time.Now(),
+	})
+	if (auth == nil) == (err == nil) {
+		s.t.Errorf("got %+v and error %v", auth, err)
+	}
+	if err != nil {
+		s.checkRefusal(err)
+	}
+	return auth, err
+}
+
+func (s *site) checkRefusal(err error) {
+	s.t.Helper()
+	var refusal *grants.Error
+	if !errors.As(err, &refusal) {
+		s.t.Errorf("the request failed: %v", err)
+		return
+	}
+	if refusal.HTTPStatus() != 400 {
+		s.t.Errorf("refused with status %d: %v", refusal.HTTPStatus(), err)
+	}
+	for _, r := range refusal.Description {
+		if r < 0x20 || r > 0x7e || r == '"' || r == '\\' {
+			s.t.Errorf("%q must not be in a description (RFC 6749 §5.2): %s", r, refusal.Description)
+		}
+	}
+}
+
+// codeOf returns the error code that the client is told, "" for none.
+func codeOf(err error) string {
+	var refusal *grants.Error
+	if errors.As(err, &refusal) {
+		return refusal.Code
+	}
+	return ""
+}
+
+// revoked reports whether a refusal says to the operator that something was used twice.
+func revoked(err error) bool {
+	var replay *grants.Replay
+	return errors.As(err, &replay)
+}
+
+func (s *site) wantRefused(what string, err error, code string) {
+	s.t.Helper()
+	if codeOf(err) != code {
+		s.t.Errorf("%s: got error %v, want %s", what, err, code)
+	}
+}
