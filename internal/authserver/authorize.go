@@ -199,5 +199,5 @@ func (s *Server) approve(c *call, req *authorizeRequest, user *User) error {
 	if err := s.config.Store.Put(c.r.Context(), key, record, f.Code.Expires); err != nil {
 		return err
 	}
-	return s.respond(c, req.answerTo, [][2]string{{"code", client.CodePrefix + code}})
+	return s.respondCode(c, req.answerTo, client.CodePrefix+code)
 }

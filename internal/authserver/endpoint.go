@@ -73,7 +73,7 @@ func (s *Server) ServeHTTP(w http.ResponseWriter, r *http.Request, site Site) er
 	}
 	c := &call{w: w, r: r, site: site}
 	if e.cors {
-		allowOrigins(w, r, e)
+		s.allowOrigins(w, r, e)
 	}
 	switch {
 	case e.cors && r.Method == http.MethodOptions:
@@ -97,12 +97,16 @@ func (s *Server) ServeHTTP(w http.ResponseWriter, r *http.Request, site Site) er
 
 // allowOrigins lets scripts of any site read the answer (Fetch standard, CORS protocol). There are no
 // cookies here that could go along.
-func allowOrigins(w http.ResponseWriter, r *http.Request, e *endpoint) {
+func (s *Server) allowOrigins(w http.ResponseWriter, r *http.Request, e *endpoint) {
 	h := w.Header()
 	h.Set("Access-Control-Allow-Origin", "*")
 	if r.Method == http.MethodOptions {
 		h.Set("Access-Control-Allow-Methods", strings.Join(e.methods, ", "))
-		h.Set("Access-Control-Allow-Headers", "Authorization, Content-Type")
+		headers := "Authorization, Content-Type"
+		if own := s.config.Wire.SecretHeader; own != "" {
+			headers += ", " + own
+		}
+		h.Set("Access-Control-Allow-Headers", headers)
 		h.Set("Access-Control-Max-Age", "86400")
 	}
 }
@@ -123,7 +127,7 @@ func (s *Server) fail(c *call, e *endpoint, err error) error {
 	)...)
 	var redirect *redirectError
 	switch {
-	case errors.As(err, &redirect):
+	case errors.As(err, &redirect) && !outOfBand(redirect.to.redirectURI):
 		return s.respond(c, redirect.to, [][2]string{
 			{"error", refusal.Code}, {"error_description", refusal.Description}, {"error_id", id},
 		})

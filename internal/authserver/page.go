@@ -9,17 +9,12 @@ import (
 	"html/template"
 	"io"
 	"maps"
-	"net"
 	"net/http"
-	"net/url"
-	"regexp"
 	"slices"
 	"strconv"
 	"strings"
-	"unicode"
 
 	"golang.org/x/net/html"
-	"golang.org/x/net/idna"
 )
 
 //go:embed pages/*.html
@@ -28,7 +23,7 @@ var pageFiles embed.FS
 // Pages writes what a person sees. The pages set no cookie, load nothing, and work without
 // JavaScript. Safe for concurrent use.
 type Pages struct {
-	consent, failure, formPost *template.Template
+	consent, failure, formPost, code *template.Template
 
 	// An owner's consent template may show the site's own images and fonts.
 	owned bool
@@ -94,11 +89,20 @@ type FormPostPage struct {
 	Destination, Nonce string // set by Pages
 }
 
+// CodePage shows an authorization code to the person, who carries it over to the application. It stands in the title
+// too, where an application that opened the window can read it.
+type CodePage struct {
+	Client      string // the name of the application
+	Code, State string
+
+	Nonce string // set by Pages
+}
+
 // NewPages returns the pages, with the text of an owner's template for the consent page or, if that is
 // empty, the built-in one. A template that does not work on sample data is an error here,
 // so that it is found when the config loads.
 func NewPages(consentTemplate string) (*Pages, error) {
-	p := &Pages{failure: builtinPage("error"), formPost: builtinPage("form_post")}
+	p := &Pages{failure: builtinPage("error"), formPost: builtinPage("form_post"), code: builtinPage("code")}
 	if consentTemplate == "" {
 		p.consent = builtinPage("consent")
 		return p, nil
@@ -233,6 +237,12 @@ func (p *Pages) FormPost(w http.ResponseWriter, page FormPostPage) error {
 		"script-src 'nonce-"+page.Nonce+"'", strings.TrimSpace("form-action https: "+to.source))
 }
 
+// Code shows an authorization code. On an error nothing has been written.
+func (p *Pages) Code(w http.ResponseWriter, page CodePage) error {
+	page.Client, page.State, page.Nonce = plain(page.Client), plain(page.State), rand.Text()
+	return writePage(w, http.StatusOK, p.code, page, page.Nonce, "form-action 'none'")
+}
+
 // writePage renders to memory first, so that a page is written whole or not at all.
 func writePage(w http.ResponseWriter, status int, t *template.Template, data any, nonce string, policy ...string) error {
 	var b bytes.Buffer
@@ -254,87 +264,4 @@ func writePage(w http.ResponseWriter, status int, t *template.Template, data any
 	w.WriteHeader(status)
 	w.Write(b.Bytes()) // fails only when the person has left
 	return nil
-}
-
-// target is where a redirect goes.
-type target struct {
-	words  string // for a person
-	source string // for form-action, where "https:" does not cover it
-	web    bool   // http or https
-}
-
-var (
-	// Turns a host into the ASCII form that cannot be mistaken for another (xn--…).
-	asciiHost = idna.New(idna.MapForLookup(), idna.StrictDomainName(false))
-
-	// The hosts a policy can name (CSP 3 §2.3.1). Of the addresses it knows 127.0.0.1 alone (§6.7.2.9).
-	policyHost = regexp.MustCompile(`^[a-z0-9_-]+(\.[a-z0-9_-]+)*$`)
-)
-
-func targetOf(redirectURI string) (target, error) {
-	u, err := url.Parse(redirectURI)
-	if err != nil {
-		return target{}, fmt.Errorf("redirect URI: %w", err)
-	}
-	switch u.Scheme {
-	case "http", "https":
-		return webTarget(u)
-	case "":
-		return target{}, nil
-	case "urn": // the out-of-band URNs: the code is shown, and the person carries it over
-		return target{words: "a page that shows a code to copy into the app"}, nil
-	default: // a private-use scheme (RFC 8252 §7.1)
-		return target{words: "an app on this device (" + u.Scheme + ")", source: u.Scheme + ":"}, nil
-	}
-}
-
-func webTarget(u *url.URL) (target, error) {
-	host, ip := u.Hostname(), net.ParseIP(u.Hostname())
-	if ip == nil {
-		var err error
-		if host, err = asciiHost.ToASCII(host); err != nil {
-			return target{}, fmt.Errorf("redirect URI: %w", err)
-		}
-	}
-	if host == "" {
-		return target{}, errors.New("redirect URI without a host")
-	}
-	shown, port := host, u.Port()
-	if port != "" {
-		shown = net.JoinHostPort(host, port)
-	}
-	if u.Scheme == "https" {
-		return target{words: plain(shown), web: true}, nil
-	}
-
-	to := target{words: plain("http://" + shown), source: "http:", web: true}
-	named := policyHost.MatchString(host) && (ip == nil || host == "127.0.0.1")
-	if named {
-		to.source = "http://" + shown
-	}
-	// RFC 8252 §7.3: the port of a loopback redirect is whatever was free.
-	if host == "localhost" || ip.IsLoopback() {
-		to.words = "an app on this device (" + host + ")"
-		if named {
-			to.source = "http://" + host + ":*"
-		}
-	}
-	return to, nil
-}
-
-// plain makes text that others wrote safe to read in one line: without control characters and without the
-// invisible ones that turn the direction of what follows. The two joiners stay, scripts need them.
-func plain(s string) string {
-	s = strings.Map(func(r rune) rune {
-		switch {
-		case r == '\u200c', r == '\u200d':
-			return r
-		case unicode.Is(unicode.Cf, r):
-			return -1
-		case unicode.IsControl(r):
-			return ' '
-		}
-		return r
-	}, s)
-	return strings.Join(strings.Fields(s), " ")
 }

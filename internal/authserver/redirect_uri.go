@@ -10,10 +10,24 @@ import (
 	"github.com/caddy-oauth/caddy-oauth/storage"
 )
 
+// The out-of-band redirects: the code is shown to the person instead of sent to the client. They came with no RFC; clients of
+// before RFC 8252 use them.
+const (
+	oobManual    = "urn:ietf:wg:oauth:2.0:oob"
+	oobAutomatic = "urn:ietf:wg:oauth:2.0:oob:auto"
+)
+
+func outOfBand(redirectURI string) bool {
+	return redirectURI == oobManual || redirectURI == oobAutomatic
+}
+
 // CheckRedirectURI reports why a URI cannot be registered as a redirect_uri: it must be absolute, have no
 // fragment (RFC 6749 §3.1.2), and lead over https, to this device (RFC 8252 §7.3), or to an app by a
 // scheme of its own that is the app's domain name reversed (RFC 8252 §7.1).
 func CheckRedirectURI(uri string) error {
+	if outOfBand(uri) {
+		return nil
+	}
 	u, err := url.Parse(uri)
 	switch {
 	case err != nil || !u.IsAbs() || strings.ContainsFunc(uri, func(r rune) bool { return r <= ' ' || r == 0x7f }):

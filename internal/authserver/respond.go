@@ -4,8 +4,17 @@ import (
 	"net/http"
 )
 
-// respond sends the authorization response (RFC 6749 §4.1.2) or a refusal (§4.1.2.1) to the client. Every
-// one names its issuer (RFC 9207 §2) and gives back the state as it came.
+// respondCode sends the authorization response (RFC 6749 §4.1.2) to the client, or, where that takes it out of band,
+// shows it to the person.
+func (s *Server) respondCode(c *call, to answerTo, code string) error {
+	if outOfBand(to.redirectURI) {
+		return s.pages.Code(c.w, CodePage{Client: c.client.Name, Code: code, State: to.state})
+	}
+	return s.respond(c, to, [][2]string{{"code", code}})
+}
+
+// respond sends a response or a refusal (RFC 6749 §4.1.2.1) to the client. Every one names its issuer
+// (RFC 9207 §2) and gives back the state as it came.
 func (s *Server) respond(c *call, to answerTo, params [][2]string) error {
 	params = append(params, [2]string{"state", to.state}, [2]string{"iss", s.config.URL})
 	if to.mode == "form_post" {
