@@ -125,6 +125,10 @@ func (h *Handler) ServeHTTP(w http.ResponseWriter, r *http.Request, next caddyht
 		return next.ServeHTTP(w, r)
 	}
 	err := h.server.ServeHTTP(w, r, site{h})
+	// Caddy's access log has the headers of answers, and this one has a code that is still good.
+	if to, err := url.Parse(w.Header().Get("Location")); err == nil && to.Query().Has("code") {
+		caddyhttp.SetVar(r.Context(), caddyhttp.LogSkipVar, true)
+	}
 	var page *authserver.PageError
 	if !errors.As(err, &page) {
 		return err
