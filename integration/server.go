@@ -28,11 +28,10 @@ type Config struct {
 	Global string // global options; listening, logging and storage are taken care of
 	Sites  string // the site blocks
 
-	// Caddyfile is the whole Caddyfile instead. SITE stands in it for http://127.0.0.1:8080, and so on, of its
-	// own accord: see [Server.Address].
+	// Caddyfile returns the whole Caddyfile instead, for a server with these addresses.
 	Caddyfile func(s *Server) string
 
-	Issuer  string   // default: the site's own URL and IssuerPath
+	Issuer  string   // default: the site's own URL and Path
 	Path    string   // the path of the issuer's URL
 	Storage string   // a directory to share with other servers; default: one of its own
 	Env     []string // further environment variables, NAME=value

@@ -1,0 +1,120 @@
+package integration_test
+
+import (
+	"net/url"
+	"sync"
+	"testing"
+
+	"github.com/caddy-oauth/caddy-oauth/integration"
+)
+
+// atOnce sends one form to token endpoints, one client per URL, all at the same moment.
+func atOnce(t *testing.T, s *integration.Server, form url.Values, tokenURLs []string) []*integration.Answer {
+	t.Helper()
+	answers, errs := make([]*integration.Answer, len(tokenURLs)), make([]error, len(tokenURLs))
+	start := make(chan struct{})
+	var clients sync.WaitGroup
+	for i, tokenURL := range tokenURLs {
+		client := s.Client(t)
+		clients.Go(func() {
+			<-start
+			answers[i], errs[i] = integration.Post(t.Context(), client, tokenURL, form)
+		})
+	}
+	close(start)
+	clients.Wait()
+	for _, err := range errs {
+		must(t, err)
+	}
+	return answers
+}
+
+// onlyWinner returns the one answer with tokens; all others must be invalid_grant.
+func onlyWinner(t *testing.T, answers []*integration.Answer) *integration.Answer {
+	t.Helper()
+	var winner *integration.Answer
+	for _, answer := range answers {
+		switch {
+		case answer.Refused("invalid_grant"):
+		case answer.Status == 200 && answer.AccessToken != "" && winner == nil:
+			winner = answer
+		default:
+			t.Errorf("one more answer is %d %s %s", answer.Status, answer.Error, answer.Description)
+		}
+	}
+	if winner == nil {
+		t.Fatal("nobody got tokens")
+	}
+	return winner
+}
+
+func refused(t *testing.T, s *integration.Server, refreshToken string) {
+	t.Helper()
+	answer, err := integration.Post(t.Context(), s.Client(t), s.TokenURL(), integration.RefreshRequest("app", refreshToken))
+	must(t, err)
+	if !answer.Refused("invalid_grant") {
+		t.Errorf("a refresh gives %d %s, want 400 invalid_grant", answer.Status, answer.Error)
+	}
+}
+
+func TestCodeOfFiftyClients(t *testing.T) {
+	s := integration.Start(t, integration.Shop())
+	code, verifier := s.NewCode(t)
+	urls := make([]string, 50)
+	for i := range urls {
+		urls[i] = s.TokenURL()
+	}
+	winner := onlyWinner(t, atOnce(t, s, integration.CodeRequest(s.AppClient(), code, verifier), urls))
+	refused(t, s, winner.RefreshToken) // RFC 6749 §4.1.2: what the first use gave is revoked
+}
+
+// startPair starts two servers of one issuer on one storage.
+func startPair(t *testing.T, settings string) (*integration.Server, []string) {
+	t.Helper()
+	first := integration.Start(t, integration.ShopWith(settings))
+	config := integration.ShopWith(settings)
+	config.Issuer, config.Storage, config.Secrets = first.Issuer, first.Storage, first.Secrets
+	second := integration.Start(t, config)
+	return first, []string{first.TokenURL(), second.TokenURL()}
+}
+
+const rounds = 10
+
+func TestTwoServersOneCode(t *testing.T) {
+	s, urls := startPair(t, "")
+	for range rounds {
+		code, verifier := s.NewCode(t)
+		winner := onlyWinner(t, atOnce(t, s, integration.CodeRequest(s.AppClient(), code, verifier), urls))
+		refused(t, s, winner.RefreshToken) // RFC 6749 §4.1.2
+	}
+}
+
+// A client that sends its refresh token twice, as two tabs of a browser do, gets the same new one twice.
+func TestTwoServersOneRefreshToken(t *testing.T) {
+	s, urls := startPair(t, "")
+	token, keys := s.NewTokens(t).RefreshToken, publishedKeys(t, s)
+	for range rounds {
+		answers := atOnce(t, s, integration.RefreshRequest("app", token), append(urls, urls...))
+		next := answers[0].RefreshToken
+		if next == "" || next == token {
+			t.Fatalf("the refresh gives %d %s and a new token %v", answers[0].Status, answers[0].Error, next != token)
+		}
+		for _, answer := range answers {
+			if answer.Status != 200 || answer.RefreshToken != next {
+				t.Fatalf("%d %s: the family has forked", answer.Status, answer.Error)
+			}
+			verified(t, keys, answer.AccessToken) // whichever server signed it
+		}
+		token = next
+	}
+}
+
+// RFC 9700 §4.14.2: with strict single use, whoever is second ends the family.
+func TestTwoServersStrictSingleUse(t *testing.T) {
+	s, urls := startPair(t, "refresh_token {\n retry 0\n }")
+	for range rounds {
+		token := s.NewTokens(t).RefreshToken
+		winner := onlyWinner(t, atOnce(t, s, integration.RefreshRequest("app", token), urls))
+		refused(t, s, winner.RefreshToken)
+	}
+}

@@ -1,0 +1,56 @@
+package integration_test
+
+import (
+	"net/http"
+	"net/url"
+	"strings"
+	"testing"
+
+	"github.com/caddy-oauth/caddy-oauth/integration"
+)
+
+// What every other test relies on to find secrets in logs does find them.
+func TestSecretsAreFound(t *testing.T) {
+	const token = "3q2-7wAAd0eXJ6aWg5Q2hGc1RxS1pBbk9yWGp5TmVtUnZsb0Jt"
+	secrets := new(integration.Secrets)
+	secrets.Add(token, `pa"ss wörd`, "eyJhbGciOiJFUzI1NiJ9.eyJzdWIiOiJhbGljZSJ9."+strings.Repeat("sIgNaTuRe", 9))
+	secrets.AddFrom(url.Values{"state": {"no-secret-at-all"}, "code_verifier": {"short"}})
+	for _, c := range []struct {
+		name, line string
+		found      bool
+	}{
+		{"a token", `{"token":"` + token + `"}`, true},
+		{"in a query", "/callback?code=" + token + "&state=x", true},
+		{"most of a token", token[3:37] + "...", true},
+		{"a password in JSON", `{"password":"pa\"ss wörd"}`, true},
+		{"a password in a form", "password=pa%22ss+w%C3%B6rd", true},
+		{"the signature of a JWT", strings.Repeat("sIgNaTuRe", 5), true},
+		{"a short one", "verifier short", true},
+		{"the start of a token", token[:12], false},
+		{"the payload of a JWT", "eyJzdWIiOiJhbGljZSJ9", false},
+		{"what is no secret", "state=no-secret-at-all", false},
+	} {
+		t.Run(c.name, func(t *testing.T) {
+			if got := len(secrets.In([]byte("before\n"+c.line+"\nafter\n"))) == 1; got != c.found {
+				t.Errorf("found: %v, want %v", got, c.found)
+			}
+		})
+	}
+}
+
+// A site whose owner has asked Caddy to log credentials is caught.
+func TestLoggedCredentialsAreFound(t *testing.T) {
+	shop := integration.Shop()
+	shop.Leaky = true
+	shop.Global += "servers {\n log_credentials\n }\n"
+	s := integration.Start(t, shop)
+	resp := s.Customer(t).Open(t, s.URL+"/oauth/authorize")
+	if resp.StatusCode != http.StatusBadRequest { // RFC 6749 §4.1.2.1: no client, no redirect
+		t.Errorf("authorize without client_id: %s", resp.Status)
+	}
+	s.Stop()
+	leaks := s.Secrets.In(s.Log())
+	if len(leaks) == 0 || !strings.Contains(leaks[0], "Authorization") {
+		t.Errorf("%d leaks found, want the Authorization header", len(leaks))
+	}
+}
