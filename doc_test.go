@@ -1,0 +1,97 @@
+package caddyoauth_test
+
+import (
+	"go/ast"
+	"go/parser"
+	"go/token"
+	"path/filepath"
+	"reflect"
+	"strconv"
+	"strings"
+	"testing"
+)
+
+// Caddy publishes the comments of the config's types and fields as its documentation.
+func TestConfigIsDocumented(t *testing.T) {
+	files, err := filepath.Glob("*.go")
+	if err != nil {
+		t.Fatal(err)
+	}
+	more, err := filepath.Glob("storage/*.go")
+	if err != nil {
+		t.Fatal(err)
+	}
+	fields := 0
+	set := token.NewFileSet()
+	for _, name := range append(files, more...) {
+		if strings.HasSuffix(name, "_test.go") {
+			continue
+		}
+		file, err := parser.ParseFile(set, name, nil, parser.ParseComments)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if filepath.Dir(name) != "." && !registersModule(file) {
+			continue
+		}
+		for _, decl := range file.Decls {
+			fields += checkDocs(t, set, decl)
+		}
+	}
+	if fields == 0 {
+		t.Fatal("no fields found")
+	}
+}
+
+func registersModule(file *ast.File) (found bool) {
+	ast.Inspect(file, func(n ast.Node) bool {
+		selector, ok := n.(*ast.SelectorExpr)
+		found = found || ok && selector.Sel.Name == "RegisterModule"
+		return true
+	})
+	return found
+}
+
+// checkDocs reports exported structs, and fields of them in JSON, without a comment. It counts the fields.
+func checkDocs(t *testing.T, set *token.FileSet, decl ast.Decl) (fields int) {
+	t.Helper()
+	types, ok := decl.(*ast.GenDecl)
+	if !ok || types.Tok != token.TYPE {
+		return 0
+	}
+	for _, spec := range types.Specs {
+		spec := spec.(*ast.TypeSpec)
+		config, ok := spec.Type.(*ast.StructType)
+		if !ok || !spec.Name.IsExported() {
+			continue
+		}
+		if types.Doc.Text() == "" && spec.Doc.Text() == "" {
+			t.Errorf("%s: %s has no comment", set.Position(spec.Pos()), spec.Name)
+		}
+		for _, field := range config.Fields.List {
+			if len(field.Names) == 0 || !field.Names[0].IsExported() {
+				continue
+			}
+			fields++
+			if !strings.HasSuffix(strings.TrimSpace(field.Doc.Text()), ".") {
+				t.Errorf("%s: %s.%s has no comment that ends in a period", set.Position(field.Pos()), spec.Name, field.Names[0])
+			}
+			if name := jsonName(field); name == "" || name != strings.ToLower(name) {
+				t.Errorf("%s: %s.%s has no JSON name in lower case", set.Position(field.Pos()), spec.Name, field.Names[0])
+			}
+		}
+	}
+	return fields
+}
+
+func jsonName(field *ast.Field) string {
+	if field.Tag == nil {
+		return ""
+	}
+	tag, err := strconv.Unquote(field.Tag.Value)
+	if err != nil {
+		return ""
+	}
+	name, _, _ := strings.Cut(reflect.StructTag(tag).Get("json"), ",")
+	return name
+}

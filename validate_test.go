@@ -1,0 +1,145 @@
+package caddyoauth_test
+
+import (
+	"io/fs"
+	"net"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"strings"
+	"testing"
+)
+
+// caddyCommand runs a caddy command with an empty home, and returns all it says and whether it went well.
+func caddyCommand(t *testing.T, home string, args ...string) (output string, ok bool) {
+	t.Helper()
+	cmd := exec.CommandContext(t.Context(), os.Args[0], args...)
+	cmd.Env = append(os.Environ(), asCaddy+"=1", "HOME="+home,
+		"XDG_DATA_HOME="+filepath.Join(home, "data"), "XDG_CONFIG_HOME="+filepath.Join(home, "config"), "EMPTY_VARIABLE=", "URL_VARIABLE=https://example.com")
+	said, err := cmd.CombinedOutput()
+	return string(said), err == nil
+}
+
+// write writes a file into the directory and returns its name.
+func write(t *testing.T, dir, name, text string) string {
+	t.Helper()
+	name = filepath.Join(dir, name)
+	if err := os.WriteFile(name, []byte(text), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	return name
+}
+
+func validate(t *testing.T, caddyfile string) (output string, ok bool) {
+	t.Helper()
+	dir := t.TempDir()
+	return caddyCommand(t, dir, "validate", "--adapter", "caddyfile", "--config", write(t, dir, "Caddyfile", caddyfile))
+}
+
+// What adapting a Caddyfile cannot know, validating it finds, and names the setting.
+func TestValidateNamesTheSetting(t *testing.T) {
+	dir := t.TempDir()
+	file := func(name, text string) string { return write(t, dir, name, text) }
+	issuer := func(settings string) string {
+		return "{\noauth {\nissuer https://example.com {\n" + settings + "\n}\n}\n}\n"
+	}
+	client := func(settings string) string { return issuer("client app {\n" + settings + "\n}") }
+	const missing = "/no/such/file"
+	for _, tt := range []struct {
+		name, caddyfile string
+		expected        []string
+	}{
+		{"secret of an empty variable", client("secret {env.EMPTY_VARIABLE}\ngrant_types client_credentials"), []string{"issuer default: client app: secret: ", "{env.EMPTY_VARIABLE} is empty"}},
+		{"secret of no variable", client("secret {env.NO_SUCH_VARIABLE}\ngrant_types client_credentials"), []string{"client app: secret: ", "{env.NO_SUCH_VARIABLE} is empty"}},
+		{"secret of an unknown placeholder", client("secret {vault.app}\ngrant_types client_credentials"), []string{"client app: secret: ", "{vault.app}"}},
+		{"secret of no file", client("secret {file." + missing + "}\ngrant_types client_credentials"), []string{"client app: secret: ", missing}},
+		{"secret of an empty file", client("secret {file." + file("empty", "\n") + "}\ngrant_types client_credentials"), []string{"client app: secret: ", "is empty"}},
+		{"hash from a variable that is none", client("secret_hash {env.HOME}\ngrant_types client_credentials"), []string{"client app: secret_hash: expected sha256:"}},
+		{"redirect URI from a variable that is none", client("redirect_uris {env.HOME}"), []string{"client app: redirect_uris: expected an absolute URI"}},
+		{"redirect URI with a brace", client("redirect_uris http://example.com/{"), []string{"client app: redirect_uris: ", "braces"}},
+		{"issuer URL of an empty variable", "{\noauth {\nissuer {env.EMPTY_VARIABLE}\n}\n}", []string{"issuer default: ", "{env.EMPTY_VARIABLE} is empty"}},
+		{"issuer URL from a variable that is none", "{\noauth {\nissuer {env.HOME}\n}\n}", []string{"issuer default: expected the issuer's URL"}},
+		{"issuer URL with a brace", "{\noauth {\nissuer ftp://example.com/{\n}\n}", []string{"issuer default: expected a URL without braces"}},
+		{"two issuers with one URL after all", "{\noauth {\nissuer one https://example.com\nissuer two {env.URL_VARIABLE}\n}\n}", []string{"issuer two: expected another URL than that of issuer one"}},
+		{"audience of an empty variable", issuer("audience {env.EMPTY_VARIABLE}"), []string{"issuer default: audience: "}},
+		{"no consent page", issuer("consent_page " + missing), []string{"issuer default: consent_page: open " + missing}},
+		{"consent page that is no template", issuer("consent_page " + file("bad.html", "{{.User")), []string{"issuer default: consent page: "}},
+		{"consent page that uses what is not there", issuer("consent_page " + file("unknown.html", "{{.Nonsense}}")), []string{"issuer default: consent page: ", "Nonsense"}},
+		{"no JWKS file", issuer("signing {\njwks_file " + missing + "\n}"), []string{"issuer default: signing: jwks_file: open " + missing}},
+		{"JWKS file that is no JSON", issuer("signing {\njwks_file " + file("text", "keys") + "\n}"), []string{"issuer default: signing keys: the file is no JWK set"}},
+		{"JWKS file without keys", issuer("signing {\njwks_file " + file("none", `{"keys":[]}`) + "\n}"), []string{"issuer default: signing keys: the file is no JWK set"}},
+		{"JWKS file with a public key only", issuer("signing {\njwks_file " + file("public", `{"keys":[{"kty":"OKP","crv":"Ed25519","x":"11qYAYKxCrfVS_7TyWQHOg7hcvPapiMlrwIaaPcHURo"}]}`) + "\n}"), []string{"issuer default: signing keys: the file has no private key"}},
+		{"directive without the global option", "http://example.com {\noauth\n}", []string{"http.handlers.oauth: ", "needs the global option oauth with an issuer"}},
+		{"directive of an unknown issuer", issuer("") + "http://example.com {\noauth shop\n}", []string{"http.handlers.oauth: ", `there is no issuer \"shop\", expected default`}},
+		{"directive that must name one of several", "{\noauth {\nissuer one https://one.example.com\nissuer two https://two.example.com\n}\n}\nhttp://example.com {\noauth\n}", []string{"http.handlers.oauth: expected the name of an issuer, one of: one, two"}},
+	} {
+		t.Run(tt.name, func(t *testing.T) {
+			output, ok := validate(t, tt.caddyfile)
+			if ok {
+				t.Fatal("it is valid")
+			}
+			for _, expected := range tt.expected {
+				if !strings.Contains(output, expected) && !strings.Contains(output, strings.ReplaceAll(expected, `\"`, `"`)) {
+					t.Errorf("expected %s, got %s", expected, output)
+				}
+			}
+		})
+	}
+}
+
+// The value of a secret, or a part of it, is in no message.
+func TestValidateKeepsSecrets(t *testing.T) {
+	dir := t.TempDir()
+	secret := write(t, dir, "secret", "do-not-tell")
+	output, ok := validate(t, "{\noauth {\nissuer https://example.com {\nclient app {\nsecret {file."+secret+"}\nredirect_uris https://app.example.com/\nscopes nonsense{env.HOME}\n}\n}\n}\n}")
+	if ok || strings.Contains(output, "do-not-tell") {
+		t.Errorf("valid: %t, %s", ok, output)
+	}
+	jwks := write(t, dir, "jwks", `{"keys":[{"kty":"oct","k":"do-not-tell"}]}`)
+	output, ok = validate(t, "{\noauth {\nissuer https://example.com {\nsigning HS256 {\njwks_file "+jwks+"\n}\n}\n}\n}")
+	if ok || strings.Contains(output, "do-not-tell") {
+		t.Errorf("valid: %t, %s", ok, output)
+	}
+}
+
+// Validating neither writes, nor listens: the port it is to listen on is taken here.
+func TestValidateLeavesNoTrace(t *testing.T) {
+	listener, err := net.Listen("tcp", "127.0.0.1:0") //nolint:noctx // of no consequence
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer listener.Close()
+	home := t.TempDir()
+	storage := filepath.Join(home, "storage")
+	config := write(t, home, "Caddyfile", "{\nadmin "+listener.Addr().String()+"\nstorage file_system "+storage+`
+	oauth {
+		issuer http://localhost:8080 {
+			client app {
+				redirect_uris http://127.0.0.1/callback
+			}
+		}
+		issuer rsa https://example.com {
+			signing RS256
+		}
+	}
+}
+http://`+listener.Addr().String()+` {
+	oauth default
+	oauth rsa
+}`)
+	for _, command := range [][]string{{"validate"}, {"adapt", "--validate"}} {
+		output, ok := caddyCommand(t, home, append(command, "--adapter", "caddyfile", "--config", config)...)
+		if !ok {
+			t.Fatalf("%s: %s", command, output)
+		}
+		err := filepath.WalkDir(home, func(path string, _ fs.DirEntry, err error) error {
+			if strings.Contains(path[len(home):], "oauth") || path == storage {
+				t.Errorf("%s left %s", command, path)
+			}
+			return err
+		})
+		if err != nil {
+			t.Fatal(err)
+		}
+	}
+}
