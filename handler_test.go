@@ -1,0 +1,170 @@
+package caddyoauth_test
+
+import (
+	"net/http"
+	"net/url"
+	"strings"
+	"testing"
+)
+
+func TestHandlerPassesOnWhatIsNotAnEndpoint(t *testing.T) {
+	s := newServer(t)
+	s.run(t, shop, shopSite)
+	for _, tt := range []struct {
+		path string
+		ours bool
+	}{
+		{"/oauth/jwks", true},
+		{"/oauth/%6awks", true}, // RFC 3986 §6.2.2.2: the same path
+		{"/.well-known/oauth-authorization-server", true},
+		{"/", false},
+		{"/oauth", false},
+		{"/oauth/", false},
+		{"/oauth/jwks/", false},
+		{"/oauth/jwks2", false},
+		{"/oauth//jwks", false},
+		{"/OAuth/jwks", false},
+		{"/oauth%2fjwks%00", false},
+		{"/shop/oauth/jwks", false},
+		{"/.well-known/oauth-authorization-server/shop", false},
+	} {
+		t.Run(tt.path, func(t *testing.T) {
+			answer := s.get(t, s.url("shop.localhost")+tt.path)
+			if ours := answer.body != "the site's own"; ours != tt.ours || answer.status != http.StatusOK {
+				t.Errorf("ours: %t, expected %t: %d %s", ours, tt.ours, answer.status, answer.body)
+			}
+		})
+	}
+}
+
+func TestUserAndClaims(t *testing.T) {
+	const site = `http://shop.localhost:PORT {
+		vars {
+			person {header.X-Person}
+			mail {header.X-Mail}
+		}
+		oauth {
+			user SETTING
+			claim email {vars.mail}
+			claim tenant "shop of {vars.person}"
+			claim nothing {vars.nothing}
+		}
+	}`
+	for _, tt := range []struct {
+		name, setting string
+		header        []string
+		sub, email    any // sub is nil if nobody is signed in
+	}{
+		{"placeholder", "{vars.person}", []string{"X-Person", "alice"}, "alice", nil},
+		{"claim", "{vars.person}", []string{"X-Person", "alice", "X-Mail", "alice@example.com"}, "alice", "alice@example.com"},
+		{"placeholder in a value is none", "{vars.person}", []string{"X-Person", "{http.vars.mail}"}, "{http.vars.mail}", nil},
+		{"empty", "{vars.person}", nil, nil, nil},
+		{"prefix", "member-{vars.person}", []string{"X-Person", "alice"}, "member-alice", nil},
+		{"prefix of nobody", "member-{vars.person}", nil, nil, nil},
+		{"one of two parts", "{vars.mail}{vars.person}", []string{"X-Person", "alice"}, nil, nil},
+		{"unknown placeholder", "{http.no.such.thing}", []string{"X-Person", "alice"}, nil, nil},
+		{"default without a login", "{http.auth.user.id}", []string{"X-Person", "alice"}, nil, nil},
+	} {
+		t.Run(tt.name, func(t *testing.T) {
+			s := newServer(t)
+			s.run(t, shop, strings.Replace(site, "SETTING", tt.setting, 1))
+			issuer := s.url("shop.localhost")
+			if tt.sub == nil {
+				if answer := s.authorize(t, issuer, callback, tt.header...); answer.status != http.StatusUnauthorized {
+					t.Errorf("expected nobody to be signed in: %d %v", answer.status, answer.header)
+				}
+				return
+			}
+			got := claims(t, s.signIn(t, issuer, tt.header...).AccessToken)
+			if got["sub"] != tt.sub || got["email"] != tt.email {
+				t.Errorf("sub is %v and email %v, expected %v and %v", got["sub"], got["email"], tt.sub, tt.email)
+			}
+			if _, there := got["nothing"]; there || got["tenant"] == nil {
+				t.Errorf("claims: %v", got)
+			}
+		})
+	}
+}
+
+func TestWarningOfWhatABrowserCanForge(t *testing.T) {
+	const message = "this comes from the request, and any browser can forge it; use what Caddy sets after a login"
+	for _, tt := range []struct {
+		line    string
+		setting string // that is warned of
+	}{
+		{"user {http.auth.user.id}", ""},
+		{"user {rp.header.Remote-User}", ""},
+		{"user {vars.person}", ""},
+		{"user {tls_client_subject}", ""},
+		{"user {header.Remote-User}", "user"},
+		{"user {cookie.user}", "user"},
+		{"user {query.user}", "user"},
+		{"user {query}", "user"},
+		{"user {host}", "user"},
+		{"user {http.auth.user.id}{header.Remote-User}", "user"},
+		{"user {http.request.orig_uri.query.user}", "user"},
+		{"claim email {rp.header.Remote-Email}", ""},
+		{"claim email {header.Remote-Email}", "claim email"},
+	} {
+		t.Run(strings.NewReplacer("{", "", "}", "").Replace(tt.line), func(t *testing.T) {
+			s := newServer(t)
+			s.run(t, shop, "http://shop.localhost:PORT {\noauth {\n"+tt.line+"\n}\n}")
+			var settings []string
+			for _, entry := range s.logged(t, message) {
+				settings = append(settings, entry["setting"].(string))
+			}
+			if got := strings.Join(settings, ", "); got != tt.setting {
+				t.Errorf("warned of %q, expected %q", got, tt.setting)
+			}
+		})
+	}
+}
+
+func TestLoginURL(t *testing.T) {
+	for _, tt := range []struct {
+		name, login      string
+		page, parameter  string
+		rest             url.Values
+		returnToHasAHost bool
+	}{
+		{"path", "/login", "/login", "return_to", nil, false},
+		{"path with a parameter", "/login back", "/login", "back", nil, false},
+		{"path with a query", "/login?app=shop&x=%26", "/login", "return_to", url.Values{"app": {"shop"}, "x": {"&"}}, false},
+		{"query that has the parameter", "/login?back=/elsewhere back", "/login", "back", nil, false},
+		{"URL", "https://login.example.com", "https://login.example.com", "return_to", nil, true},
+		{"URL with a query", "https://login.example.com/in?app=shop next", "https://login.example.com/in", "next", url.Values{"app": {"shop"}}, true},
+		{"parameter that has to be escaped", `/login "a&b=c"`, "/login", "a&b=c", nil, false},
+	} {
+		t.Run(tt.name, func(t *testing.T) {
+			s := newServer(t)
+			s.run(t, shop, "http://shop.localhost:PORT {\noauth {\nlogin "+tt.login+"\n}\n}")
+			issuer := s.url("shop.localhost")
+			answer := s.authorize(t, issuer, callback)
+			page, query, _ := strings.Cut(answer.header.Get("Location"), "?")
+			values, err := url.ParseQuery(query)
+			if err != nil || page != tt.page {
+				t.Fatalf("expected %s, got %d %q", tt.page, answer.status, answer.header.Get("Location"))
+			}
+			returnTo := values.Get(tt.parameter)
+			path, hasHost := strings.CutPrefix(returnTo, issuer)
+			if !strings.HasPrefix(path, "/oauth/authorize?") || hasHost != tt.returnToHasAHost || len(values[tt.parameter]) != 1 {
+				t.Errorf("%s is %q", tt.parameter, values[tt.parameter])
+			}
+			values.Del(tt.parameter)
+			if values.Encode() != tt.rest.Encode() {
+				t.Errorf("the rest of the query is %v, expected %v", values, tt.rest)
+			}
+		})
+	}
+}
+
+// The page is told a path of this site, whatever host the request names.
+func TestLoginURLIsNotMadeFromTheRequest(t *testing.T) {
+	s := newServer(t)
+	s.run(t, shop, "http://:PORT {\noauth {\nlogin https://login.example.com\n}\n}")
+	answer := s.authorize(t, s.url("evil.localhost"), callback, "X-Forwarded-Host", "evil.example.com", "X-Forwarded-Proto", "https")
+	location, err := url.Parse(answer.header.Get("Location"))
+	if err != nil || !strings.HasPrefix(location.Query().Get("return_to"), s.url("shop.localhost")+"/oauth/authorize?") {
+		t.Errorf("%d %v", answer.status, answer.header)
+	}
+}

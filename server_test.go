@@ -1,0 +1,248 @@
+package caddyoauth_test
+
+import (
+	"bytes"
+	"context"
+	"encoding/base64"
+	"encoding/json"
+	"io"
+	"net"
+	"net/http"
+	"net/url"
+	"os"
+	"path/filepath"
+	"strings"
+	"testing"
+
+	"github.com/caddyserver/caddy/v2"
+	"github.com/caddyserver/caddy/v2/caddyconfig"
+)
+
+// server is Caddy in this process, of which there can be one at a time.
+type server struct {
+	port, admin, dir string // ports and a directory of its own, for the storage and the log
+}
+
+// newServer returns a server that runs nothing yet. It is stopped when the test is over.
+func newServer(t *testing.T) *server {
+	t.Helper()
+	t.Cleanup(func() {
+		if err := caddy.Stop(); err != nil {
+			t.Error(err)
+		}
+	})
+	return &server{port: freePort(t), admin: freePort(t), dir: t.TempDir()}
+}
+
+func freePort(t *testing.T) string {
+	t.Helper()
+	listener, err := net.Listen("tcp", "127.0.0.1:0") //nolint:noctx // of no consequence, and closed at once
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer listener.Close()
+	_, port, err := net.SplitHostPort(listener.Addr().String())
+	if err != nil {
+		t.Fatal(err)
+	}
+	return port
+}
+
+// adapt returns the config of a Caddyfile in which PORT stands for the port of the sites.
+func (s *server) adapt(t *testing.T, global, sites string) []byte {
+	t.Helper()
+	text := `{
+		admin 127.0.0.1:` + s.admin + `
+		default_bind 127.0.0.1
+		persist_config off
+		storage file_system ` + filepath.Join(s.dir, "storage") + `
+		log {
+			output file ` + s.logFile() + `
+			format json
+			level DEBUG
+		}
+		` + global + `
+	}
+	` + sites
+	text = strings.ReplaceAll(text, "PORT", s.port)
+	config, _, err := caddyconfig.GetAdapter("caddyfile").Adapt([]byte(text), nil)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return config
+}
+
+// run makes the Caddyfile the running config.
+func (s *server) run(t *testing.T, global, sites string) {
+	t.Helper()
+	if err := caddy.Load(s.adapt(t, global, sites), true); err != nil {
+		t.Fatal(err)
+	}
+}
+
+func (s *server) logFile() string { return filepath.Join(s.dir, "log.json") }
+
+// logged returns the log entries with the message.
+func (s *server) logged(t *testing.T, message string) (entries []map[string]any) {
+	t.Helper()
+	log, err := os.ReadFile(s.logFile())
+	if err != nil {
+		t.Fatal(err)
+	}
+	for line := range bytes.Lines(log) {
+		var entry map[string]any
+		if err := json.Unmarshal(line, &entry); err != nil {
+			t.Fatalf("log line %q: %v", line, err)
+		}
+		if entry["msg"] == message {
+			entries = append(entries, entry)
+		}
+	}
+	return entries
+}
+
+// answer is a response that was read.
+type answer struct {
+	status int
+	header http.Header
+	body   string
+}
+
+// do sends a request to the server, for whatever host the URL has. The header is a list of names and values.
+func (s *server) do(t *testing.T, method, target, contentType, body string, header ...string) answer {
+	t.Helper()
+	req, err := http.NewRequestWithContext(t.Context(), method, target, strings.NewReader(body))
+	if err != nil {
+		t.Fatal(err)
+	}
+	if contentType != "" {
+		req.Header.Set("Content-Type", contentType)
+	}
+	for ; len(header) > 0; header = header[2:] {
+		req.Header.Set(header[0], header[1])
+	}
+	transport := &http.Transport{
+		DisableKeepAlives: true,
+		DialContext: func(ctx context.Context, network, address string) (net.Conn, error) {
+			_, port, err := net.SplitHostPort(address)
+			if err != nil {
+				return nil, err
+			}
+			return new(net.Dialer).DialContext(ctx, network, "127.0.0.1:"+port)
+		},
+	}
+	resp, err := transport.RoundTrip(req)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer resp.Body.Close()
+	read, err := io.ReadAll(resp.Body)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return answer{resp.StatusCode, resp.Header, string(read)}
+}
+
+func (s *server) get(t *testing.T, target string, header ...string) answer {
+	t.Helper()
+	return s.do(t, http.MethodGet, target, "", "", header...)
+}
+
+func (s *server) url(host string) string { return "http://" + host + ":" + s.port }
+
+// askAdmin sends JSON to the admin API, and returns the answer.
+func (s *server) askAdmin(t *testing.T, method, path, body string) answer {
+	t.Helper()
+	return s.do(t, method, "http://127.0.0.1:"+s.admin+path, "application/json", body)
+}
+
+const (
+	callback = "https://app.example.com/callback"
+	// shop is an issuer with a client that need not ask alice, who is always signed in.
+	shop = `oauth {
+		issuer http://shop.localhost:PORT {
+			store memory
+			scope orders
+			` + shopClient + `
+		}
+	}`
+	shopClient = `client app {
+		secret app-secret
+		redirect_uris ` + callback + `
+		grant_types authorization_code refresh_token
+		scopes orders
+		consent never
+	}`
+	shopSite = `http://shop.localhost:PORT {
+		vars person alice
+		oauth {
+			user {vars.person}
+		}
+		respond "the site's own"
+	}`
+)
+
+// authorize asks the issuer at the URL for a code and returns the answer.
+func (s *server) authorize(t *testing.T, issuer, redirectURI string, header ...string) answer {
+	t.Helper()
+	return s.get(t, issuer+"/oauth/authorize?"+url.Values{
+		"response_type": {"code"}, "client_id": {"app"}, "redirect_uri": {redirectURI},
+	}.Encode(), header...)
+}
+
+// tokens are the members of a token response that tests look at.
+type tokens struct {
+	AccessToken  string `json:"access_token"`
+	RefreshToken string `json:"refresh_token"`
+	Error        string `json:"error"`
+}
+
+// signIn gets a code and exchanges it.
+func (s *server) signIn(t *testing.T, issuer string, header ...string) tokens {
+	t.Helper()
+	answer := s.authorize(t, issuer, callback, header...)
+	location, err := url.Parse(answer.header.Get("Location"))
+	if err != nil || location.Query().Get("code") == "" {
+		t.Fatalf("authorize: expected a code, got %d %v\n%s", answer.status, answer.header, answer.body)
+	}
+	got := s.token(t, issuer, url.Values{
+		"grant_type": {"authorization_code"}, "code": {location.Query().Get("code")}, "redirect_uri": {callback},
+	})
+	if got.AccessToken == "" || got.RefreshToken == "" {
+		t.Fatalf("expected an access token and a refresh token, got error %q", got.Error)
+	}
+	return got
+}
+
+func (s *server) refresh(t *testing.T, issuer, refreshToken string) tokens {
+	t.Helper()
+	return s.token(t, issuer, url.Values{"grant_type": {"refresh_token"}, "refresh_token": {refreshToken}})
+}
+
+func (s *server) token(t *testing.T, issuer string, form url.Values) (got tokens) {
+	t.Helper()
+	form.Set("client_id", "app")
+	form.Set("client_secret", "app-secret")
+	answer := s.do(t, http.MethodPost, issuer+"/oauth/token", "application/x-www-form-urlencoded", form.Encode())
+	if err := json.Unmarshal([]byte(answer.body), &got); err != nil {
+		t.Fatalf("token: %d %s: %v", answer.status, answer.body, err)
+	}
+	return got
+}
+
+// claims returns the claims of an access token.
+func claims(t *testing.T, token string) (claims map[string]any) {
+	t.Helper()
+	parts := strings.Split(token, ".")
+	if len(parts) != 3 {
+		t.Fatalf("expected a JWT, got %q", token)
+	}
+	payload, err := base64.RawURLEncoding.DecodeString(parts[1])
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := json.Unmarshal(payload, &claims); err != nil {
+		t.Fatal(err)
+	}
+	return claims
+}
