@@ -1,0 +1,275 @@
+package grants_test
+
+import (
+	"slices"
+	"strings"
+	"testing"
+	"testing/synctest"
+	"time"
+
+	"github.com/caddy-oauth/caddy-oauth/grants"
+	"github.com/caddy-oauth/caddy-oauth/storage"
+)
+
+// use is one refresh. Tokens are numbered in the order in which the family's owner got to see them.
+type use struct {
+	after     time.Duration             // the use before it
+	token     int                       // which is presented
+	presented func(token string) string // what is presented instead
+	settings  func(*storage.Client)     // changed by the owner
+	params    params
+
+	gives            int      // which token
+	scopes, audience []string // nil: all
+	refused          string
+	revokes          bool
+}
+
+func TestRefreshToken(t *testing.T) {
+	const bad = grants.InvalidGrant
+	strict := func(c *storage.Client) { c.RefreshToken.Retry = 0 }
+	keep := func(c *storage.Client) { c.RefreshToken.Keep = true }
+	for _, c := range []struct {
+		name string
+		uses []use
+	}{
+		{"RFC 9700 §4.14.2 every refresh gives a new token", []use{
+			{token: 0, gives: 1}, {token: 1, gives: 2}, {token: 2, gives: 3}, {after: day, token: 3, gives: 4},
+		}},
+		{"an answer was lost: the token before gives the newest again", []use{
+			{token: 0, gives: 1}, {after: 9 * time.Second, token: 0, gives: 1}, {token: 0, gives: 1}, {token: 1, gives: 2},
+		}},
+		{"asking again does not open the window again", []use{
+			{token: 0, gives: 1}, {after: 9 * time.Second, token: 0, gives: 1},
+			{after: time.Second, token: 0, refused: bad, revokes: true},
+		}},
+		{"RFC 9700 §4.14.2 the token before, after the window, revokes the family", []use{
+			{token: 0, gives: 1}, {after: 10 * time.Second, token: 0, refused: bad, revokes: true},
+			{token: 1, refused: bad}, {token: 0, refused: bad},
+		}},
+		{"RFC 9700 §4.14.2 the token before, once the newest was used, revokes the family", []use{
+			{token: 0, gives: 1}, {token: 1, gives: 2}, {token: 0, refused: bad, revokes: true},
+			{token: 2, refused: bad}, {token: 1, refused: bad},
+		}},
+		{"RFC 9700 §4.14.2 an old token revokes the family, however old", []use{
+			{token: 0, gives: 1}, {token: 1, gives: 2}, {token: 2, gives: 3}, {after: 10 * day, token: 0, refused: bad, revokes: true},
+			{token: 3, refused: bad},
+		}},
+		{"without a window a token works once", []use{
+			{token: 0, settings: strict, gives: 1}, {token: 0, settings: strict, refused: bad, revokes: true},
+			{token: 1, settings: strict, refused: bad},
+		}},
+		{"the owner opens a window later", []use{
+			{token: 0, settings: strict, gives: 1}, {token: 0, gives: 1}, {token: 1, gives: 2},
+		}},
+
+		{"RFC 6749 §6 refresh_token is required", []use{
+			{presented: func(string) string { return "" }, refused: grants.InvalidRequest}, {token: 0, gives: 1},
+		}},
+		{"an invented member part revokes nothing", []use{
+			{token: 0, gives: 1},
+			{token: 1, presented: func(token string) string { return token[:26] + strings.Repeat("A", 22) + token[48:] }, refused: bad},
+			{token: 1, presented: func(token string) string { return token[:26] + strings.Repeat("A", 65) }, refused: bad},
+			{token: 1, gives: 2},
+		}},
+		{"what is no token of the family revokes nothing", []use{
+			{presented: func(string) string { return "refresh_token" }, refused: bad},
+			{presented: func(string) string { return strings.Repeat("\x00", 91) }, refused: bad},
+			{presented: func(token string) string { return "zzzz" + token[4:] }, refused: bad},
+			{presented: func(token string) string { return token[:60] }, refused: bad},
+			{presented: func(token string) string { return token + strings.Repeat("A", 100) }, refused: bad},
+			{presented: func(token string) string { return token[:69] }, refused: bad}, // as long as a code
+			{token: 0, gives: 1},
+		}},
+		{"a secret that never was, with the member part, is a thief's", []use{
+			{presented: func(token string) string { return token[:48] + strings.Repeat("A", 43) }, refused: bad, revokes: true},
+			{token: 0, refused: bad},
+		}},
+		{"RFC 6749 §6 another client, which revokes nothing", []use{
+			{settings: func(c *storage.Client) { c.ID = "other" }, refused: bad}, {token: 0, gives: 1},
+			{token: 0, after: day, settings: func(c *storage.Client) { c.ID = "other" }, refused: bad}, {token: 1, gives: 2},
+		}},
+
+		{"RFC 6749 §6 a narrower scope, and the original one again", []use{
+			{token: 0, params: params{"scope": {"orders"}}, gives: 1, scopes: []string{"orders"}},
+			{token: 1, gives: 2},
+			{token: 2, params: params{"scope": {"orders profile"}}, gives: 3, scopes: []string{"orders", "profile"}},
+		}},
+		{"RFC 6749 §6 never a wider scope, which uses up nothing", []use{
+			{token: 0, params: params{"scope": {"profile admin"}}, refused: grants.InvalidScope},
+			{token: 0, params: params{"scope": {"PROFILE"}}, refused: grants.InvalidScope},
+			{token: 0, params: params{"scope": {"profile\torders"}}, refused: grants.InvalidScope},
+			{token: 0, gives: 1},
+		}},
+		{"RFC 6749 §6 never a wider scope, though the client may ask for more since", []use{
+			{
+				token: 0, gives: 1, scopes: []string{"profile", "orders"},
+				settings: func(c *storage.Client) { c.Scopes = []string{"admin", "profile", "orders"} },
+			},
+			{
+				token: 1, params: params{"scope": {"admin"}}, refused: grants.InvalidScope,
+				settings: func(c *storage.Client) { c.Scopes = []string{"admin", "profile", "orders"} },
+			},
+		}},
+		{"RFC 9700 §4.14.2 scope and resource narrow with the settings, and come back with them", []use{
+			{
+				token: 0, gives: 1, scopes: []string{"orders"}, audience: []string{files},
+				settings: func(c *storage.Client) { c.Scopes, c.Audience = []string{"orders"}, []string{files} },
+			},
+			{token: 1, gives: 2},
+			{token: 2, settings: func(c *storage.Client) { c.Scopes = nil }, refused: grants.InvalidScope},
+			{token: 2, settings: func(c *storage.Client) { c.Audience = []string{"https://new.example.com"} }, refused: grants.InvalidTarget},
+			{token: 2, gives: 3},
+		}},
+		{"asking again may narrow differently", []use{
+			{token: 0, params: params{"scope": {"orders"}}, gives: 1, scopes: []string{"orders"}},
+			{token: 0, params: params{"scope": {"profile"}}, gives: 1, scopes: []string{"profile"}},
+			{token: 0, params: params{"scope": {"admin"}}, refused: grants.InvalidScope},
+			{token: 0, gives: 1},
+		}},
+		{"RFC 8707 §2.2 resource narrows, and the original ones come back", []use{
+			{token: 0, params: params{"resource": {files}}, gives: 1, audience: []string{files}},
+			{token: 1, params: params{"resource": {"https://other.example.com"}}, refused: grants.InvalidTarget},
+			{token: 1, params: params{"resource": {api + "#f"}}, refused: grants.InvalidTarget},
+			{token: 1, gives: 2},
+		}},
+
+		{"RFC 9700 §4.14.2 unused for the idle time", []use{
+			{after: 14*day - 1, token: 0, gives: 1}, {after: 14 * day, token: 1, refused: bad},
+		}},
+		{"RFC 9700 §4.14.2 the first token, unused for the idle time", []use{{after: 14 * day, token: 0, refused: bad}}},
+		{"the end of the family, though it is used", []use{
+			{after: 10 * day, token: 0, gives: 1}, {after: 10 * day, token: 1, gives: 2},
+			{after: 10*day - 1, token: 2, gives: 3}, {after: 1, token: 3, refused: bad},
+		}},
+		{"asking again is no use: the idle time counts from the rotation", []use{
+			{token: 0, gives: 1}, {after: 9 * time.Second, token: 0, gives: 1}, {after: 14*day - 9*time.Second, token: 1, refused: bad},
+		}},
+		{"a refusal is no use", []use{
+			{after: 10 * day, token: 0, params: params{"scope": {"admin"}}, refused: grants.InvalidScope},
+			{after: 4 * day, token: 0, refused: bad},
+		}},
+
+		{"kept, the token stays, and its idle time begins anew", []use{
+			{after: 13 * day, token: 0, settings: keep, gives: 0}, {after: 13 * day, token: 0, settings: keep, gives: 0},
+			{after: 4*day - 1, token: 0, settings: keep, gives: 0}, {after: 1, token: 0, settings: keep, refused: bad},
+		}},
+		{"kept, and unused for the idle time", []use{
+			{token: 0, settings: keep, gives: 0}, {after: 14 * day, token: 0, settings: keep, refused: bad},
+		}},
+		{"RFC 9700 §4.14.2 kept from now on: the tokens before are still spent", []use{
+			{token: 0, gives: 1}, {token: 0, settings: keep, gives: 1}, {token: 1, settings: keep, gives: 1},
+			{after: 10 * time.Second, token: 0, settings: keep, refused: bad, revokes: true}, {token: 1, settings: keep, refused: bad},
+		}},
+		{"rotated from now on", []use{
+			{token: 0, settings: keep, gives: 0}, {token: 0, gives: 1}, {token: 1, gives: 2}, {token: 0, refused: bad, revokes: true},
+		}},
+	} {
+		t.Run(c.name, func(t *testing.T) {
+			synctest.Test(t, func(t *testing.T) {
+				s := newSite(t)
+				tokens := []string{s.firstToken()}
+				for n, u := range c.uses {
+					time.Sleep(u.after)
+					tokens = s.reconfigured(u.settings).check(n, u, tokens)
+				}
+			})
+		})
+	}
+}
+
+// check makes the n-th use and returns the tokens that are known then.
+func (s *site) check(n int, u use, tokens []string) []string {
+	s.t.Helper()
+	token := tokens[u.token]
+	if u.presented != nil {
+		token = u.presented(token)
+	}
+	auth, err := s.refresh(token, u.params)
+	if codeOf(err) != u.refused {
+		s.t.Fatalf("use %d: got error %v, want %q", n, err, u.refused)
+	}
+	if revoked(err) != u.revokes {
+		s.t.Errorf("use %d: the family is revoked: %v, want %v", n, revoked(err), u.revokes)
+	}
+	if err != nil {
+		return tokens
+	}
+	if !slices.Contains(tokens, auth.RefreshToken) {
+		tokens = append(tokens, auth.RefreshToken)
+	}
+	if got := slices.Index(tokens, auth.RefreshToken); got != u.gives {
+		s.t.Errorf("use %d: gives token %d, want %d", n, got, u.gives)
+	}
+	want := use{scopes: []string{"profile", "orders"}, audience: []string{api, files}}
+	if u.scopes != nil {
+		want.scopes = u.scopes
+	}
+	if u.audience != nil {
+		want.audience = u.audience
+	}
+	if !slices.Equal(auth.Scopes, want.scopes) || !slices.Equal(auth.Audience, want.audience) {
+		s.t.Errorf("use %d: gives %q for %q, want %q for %q", n, auth.Scopes, auth.Audience, want.scopes, want.audience)
+	}
+	if auth.Subject != "alice" || auth.Claims["email"] != "alice@example.com" || auth.AuthTime.IsZero() {
+		s.t.Errorf("use %d: gives %+v", n, auth)
+	}
+	return tokens
+}
+
+func TestRefreshTokenWithoutEnd(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		s := newSite(t)
+		s.client.RefreshToken = storage.RefreshPolicy{}
+		token := s.firstToken()
+		for range 3 {
+			time.Sleep(400 * day)
+			auth, err := s.refresh(token, nil)
+			if err != nil {
+				t.Fatal(err)
+			}
+			token = auth.RefreshToken
+		}
+	})
+}
+
+func TestRefreshTokenOfItsLength(t *testing.T) {
+	for _, length := range []int{30, 31, 58, 69, 90, 91, 92, 128} {
+		s := newSite(t)
+		auth, err := s.redeem(s.approve(storage.Code{Offline: true, RefreshLength: length}), nil)
+		if err != nil {
+			t.Fatalf("length %d: %v", length, err)
+		}
+		tokens := []string{auth.RefreshToken}
+		for n, u := range []use{
+			{token: 0, gives: 1}, {token: 0, gives: 1}, {token: 1, gives: 2},
+			{token: 0, refused: grants.InvalidGrant, revokes: true}, {token: 2, refused: grants.InvalidGrant},
+		} {
+			tokens = s.check(n, u, tokens)
+		}
+		for _, token := range tokens {
+			if len(token) != length {
+				t.Errorf("%q is %d long, want %d", token, len(token), length)
+			}
+		}
+	}
+}
+
+// Who has the code, from the history of a browser, cannot make a refresh token that ends the family.
+func TestRefreshTokenMadeOfACode(t *testing.T) {
+	s := newSite(t)
+	code := s.approve(storage.Code{Offline: true})
+	auth, err := s.redeem(code, nil)
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, made := range []string{
+		code, code + code[47:], code[:26] + code[26:48] + code[26:], code[:26] + code[4:26] + code[26:], code + strings.Repeat("A", 22),
+	} {
+		_, err := s.refresh(made, nil)
+		s.wantRefused("made of a code", err, grants.InvalidGrant)
+	}
+	if _, err := s.refresh(auth.RefreshToken, nil); err != nil {
+		t.Errorf("afterwards: %v", err)
+	}
+}

@@ -1,0 +1,182 @@
+package grants_test
+
+import (
+	"errors"
+	"math/rand/v2"
+	"strings"
+	"testing"
+	"testing/synctest"
+	"time"
+
+	"github.com/caddy-oauth/caddy-oauth/grants"
+	"github.com/caddy-oauth/caddy-oauth/storage"
+)
+
+// model says what a family of refresh tokens does, in as few words as possible: tokens are numbers in the order of
+// their descent, and there is one line of it.
+type model struct {
+	newest  int
+	rotated time.Time
+	dies    time.Time // of idleness, or at its end
+	dead    bool
+}
+
+const (
+	modelRetry = 10 * time.Second
+	modelIdle  = time.Hour
+	modelLife  = 5 * time.Hour
+)
+
+// present returns the token that presenting one gives, or -1, and whether that revokes the family.
+func (m *model) present(token int, now, ends time.Time) (gives int, revokes bool) {
+	switch {
+	case m.dead || !now.Before(m.dies):
+		m.dead = true
+		return -1, false
+	case token == m.newest:
+		m.newest++
+		m.rotated = now
+		m.dies = now.Add(modelIdle)
+		if ends.Before(m.dies) {
+			m.dies = ends
+		}
+		return m.newest, false
+	case token == m.newest-1 && now.Sub(m.rotated) < modelRetry:
+		return m.newest, false
+	}
+	m.dead = true
+	return -1, true
+}
+
+// FuzzRefreshSequence does what clients, thieves and time do to a family, one letter each, and compares with the
+// model at every step.
+func FuzzRefreshSequence(f *testing.F) {
+	for _, seed := range []string{
+		"nnnn", "npn", "nnp", "nspn", "nsssp", "nmpn", "nno", "nhhhhhn", "nmmmmmmhn", "nfn", "cn", "nMc", "nHn", "ncc", "nhnhnhnhnhn", "pnwp",
+	} {
+		f.Add(seed)
+	}
+	random := rand.New(rand.NewPCG(6749, 9700))
+	for range 300 {
+		var ops strings.Builder
+		for range 40 {
+			// Mostly what keeps a family alive, so that long lives are seen too.
+			ops.WriteByte("nnnnnnnppppssssmfffwwhoc"[random.IntN(24)])
+		}
+		f.Add(ops.String())
+	}
+	f.Fuzz(func(t *testing.T, ops string) {
+		if len(ops) > 200 {
+			t.Skip("longer than it takes")
+		}
+		synctest.Test(t, func(t *testing.T) { runSequence(t, ops) })
+	})
+}
+
+func runSequence(t *testing.T, ops string) {
+	t.Helper()
+	s := newSite(t)
+	s.client.RefreshToken = storage.RefreshPolicy{Lifetime: modelLife, Idle: modelIdle, Retry: modelRetry}
+	approved := time.Now()
+	ends := approved.Add(modelLife)
+	code := s.approve(storage.Code{Offline: true})
+	auth, err := s.redeem(code, nil)
+	if err != nil {
+		t.Fatal(err)
+	}
+	tokens := []string{auth.RefreshToken}
+	m := &model{dies: approved.Add(modelIdle)}
+
+	for step, op := range ops {
+		token := m.newest
+		switch op {
+		case 's':
+			time.Sleep(time.Second)
+			continue
+		case 'w':
+			time.Sleep(modelRetry - 1)
+			continue
+		case 'm':
+			time.Sleep(10 * time.Minute)
+			continue
+		case 'h':
+			time.Sleep(modelIdle - 1)
+			continue
+		case 'c': // the code again
+			now := time.Now()
+			replay := now.Before(approved.Add(s.client.CodeLifetime)) && !m.dead && now.Before(m.dies)
+			_, err := s.redeem(code, nil)
+			if codeOf(err) != grants.InvalidGrant || revoked(err) != replay {
+				t.Fatalf("step %d of %q: the code again gives error %v; want a revocation: %v", step, ops, err, replay)
+			}
+			m.dead = m.dead || replay
+			continue
+		case 'f': // a forged one
+			forged := tokens[token][:26] + strings.Repeat("A", 65)
+			if _, err := s.refresh(forged, nil); codeOf(err) != grants.InvalidGrant || revoked(err) {
+				t.Fatalf("step %d of %q: a forged token gives error %v", step, ops, err)
+			}
+			continue
+		case 'p':
+			token--
+		case 'o':
+			token -= 2
+		case 'n':
+		default:
+			continue
+		}
+		token = max(token, 0)
+		gives, revokes := m.present(token, time.Now(), ends)
+		auth, err := s.refresh(tokens[token], nil)
+		if (err == nil) != (gives >= 0) || revoked(err) != revokes {
+			t.Fatalf("step %d of %q: token %d of %d gives error %v; want token %d, a revocation: %v", step, ops, token, m.newest, err, gives, revokes)
+		}
+		if err != nil {
+			continue
+		}
+		if gives == len(tokens) {
+			tokens = append(tokens, auth.RefreshToken)
+		}
+		if auth.RefreshToken != tokens[gives] {
+			t.Fatalf("step %d of %q: token %d gives another than token %d", step, ops, token, gives)
+		}
+	}
+	wantOneLine(t, ops, tokens)
+}
+
+// wantOneLine checks that no token was given twice in the line of descent.
+func wantOneLine(t *testing.T, ops string, tokens []string) {
+	t.Helper()
+	seen := map[string]bool{}
+	for n, token := range tokens {
+		if seen[token] {
+			t.Errorf("%q: token %d was there before", ops, n)
+		}
+		seen[token] = true
+	}
+}
+
+// A damaged record gives nobody tokens, and is left as it is for the operator to see.
+func TestDamagedFamily(t *testing.T) {
+	for _, record := range []string{"", "null", "{", "[]", `{"client_id":"app"}`, `{"client_id":"app","refresh":{"current":1}}`} {
+		s := newSite(t)
+		code := s.approve(storage.Code{Offline: true})
+		key, _ := storage.CodeKey(code)
+		if err := s.store.Put(t.Context(), key, []byte(record), time.Time{}); err != nil {
+			t.Fatal(err)
+		}
+		auth, err := grants.AuthorizationCode{}.Exchange(t.Context(), &grants.Request{
+			Client: s.client, Form: map[string][]string{"code": {code}}, Store: s.store, Now: time.Now(),
+		})
+		if auth != nil || err == nil {
+			t.Errorf("%q: got %+v and error %v", record, auth, err)
+		}
+		var refusal *grants.Error
+		if errors.As(err, &refusal) && refusal.Code != grants.InvalidGrant {
+			t.Errorf("%q: got error %v", record, err)
+		}
+		if got, err := s.store.Get(t.Context(), key); err != nil || string(got) != record {
+			t.Errorf("%q became %q, error %v", record, got, err)
+		}
+	}
+}
