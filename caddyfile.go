@@ -2,7 +2,6 @@ package caddyoauth
 
 import (
 	"encoding/json"
-	"time"
 
 	"github.com/caddyserver/caddy/v2"
 	"github.com/caddyserver/caddy/v2/caddyconfig"
@@ -28,15 +27,23 @@ func init() {
 //			endpoint     authorize|token|jwks <path>
 //			code {
 //				lifetime <duration>
+//				prefix   <text>
 //			}
 //			access_token {
 //				lifetime <duration>
+//				format   jwt|opaque
+//				prefix   <text>
+//				length   <number>
+//				claims   rfc9068|minimal
+//				rename   <claim> <name>
 //			}
 //			refresh_token {
 //				lifetime <duration>|never
 //				idle     <duration>|never
 //				rotate   always|never
 //				retry    <duration>
+//				prefix   <text>
+//				length   <number>
 //			}
 //			signing [<algorithm>] {
 //				rotate    <duration>|never
@@ -53,8 +60,32 @@ func init() {
 //				scopes        <scope...>
 //				audience      <uri...>
 //				consent       once|always|never
-//				access_token  { ... }
-//				refresh_token { ... }
+//				pkce          required|optional
+//				access_token {
+//					lifetime <duration>
+//				}
+//				refresh_token      { ... }
+//				redirect_uri_rules { ... }
+//			}
+//
+//			request_body         form|json...
+//			client_secret_header <name>
+//			grant_alias          <alias> <grant type>
+//			redirect_uri_rules {
+//				authorize optional|required
+//				code      as_sent|required|optional
+//				refresh   ignored|as_sent|required|optional
+//			}
+//			token_response {
+//				token_type   <text>
+//				members      <name...>
+//				expires_in   number|string
+//				content_type <media type>
+//			}
+//			errors [oauth|problem] {
+//				<situation or error code> <code> <text> [<status>]
+//				documentation <url> [<media type>]
+//				id            body|header
 //			}
 //		}
 //	}
@@ -98,12 +129,19 @@ func (p *parser) issuer(app *App) error {
 			"consent_page":  p.word("consent_page", "a file", &issuer.ConsentPage),
 			"endpoint":      func() error { return p.endpoint(issuer) },
 			"code":          func() error { return p.code(issuer) },
-			"access_token":  func() error { return p.accessToken(&issuer.AccessToken) },
+			"access_token":  func() error { return p.accessToken(issuer) },
 			"refresh_token": func() error { return p.refreshToken(&issuer.RefreshToken) },
 			"signing":       func() error { return p.signing(issuer) },
 			"store":         func() error { return p.store(issuer) },
 			"grant":         func() error { return p.grant(issuer) },
 			"client":        func() error { return p.client(issuer) },
+
+			"request_body":         p.words("request_body", "form, json or both", &issuer.RequestBody),
+			"client_secret_header": p.word("client_secret_header", "the name of a header", &issuer.ClientSecretHeader),
+			"grant_alias":          func() error { return p.grantAlias(issuer) },
+			"redirect_uri_rules":   func() error { return p.redirectRules(&issuer.RedirectURIRules) },
+			"token_response":       func() error { return p.tokenResponse(issuer) },
+			"errors":               func() error { return p.errors(issuer) },
 		})
 	})
 }
@@ -136,46 +174,6 @@ func (p *parser) endpoint(issuer *Issuer) error {
 	}
 	*path = args[1]
 	return p.under("endpoint "+args[0], func() error { return nil })
-}
-
-func (p *parser) code(issuer *Issuer) error {
-	issuer.Code = new(CodeSettings)
-	return p.nested("code", settings{"lifetime": p.lifetime("lifetime", &issuer.Code.Lifetime)})()
-}
-
-func (p *parser) accessToken(value **AccessTokenSettings) error {
-	s := new(AccessTokenSettings)
-	*value = s
-	return p.nested("access_token", settings{"lifetime": p.lifetime("lifetime", &s.Lifetime)})()
-}
-
-func (p *parser) refreshToken(value **RefreshTokenSettings) error {
-	s := new(RefreshTokenSettings)
-	*value = s
-	return p.nested("refresh_token", settings{
-		"lifetime": p.lifetime("lifetime", &s.Lifetime),
-		"idle":     p.lifetime("idle", &s.Idle),
-		"rotate":   p.word("rotate", "always or never", &s.Rotate),
-		"retry":    func() error { return p.retry(s) },
-	})()
-}
-
-func (p *parser) retry(s *RefreshTokenSettings) error {
-	return p.under("retry", func() error {
-		args, err := p.args("retry", "a duration", 1, 1)
-		if err != nil {
-			return err
-		}
-		d, err := caddy.ParseDuration(args[0])
-		if args[0] == "0" {
-			d, err = 0, nil
-		}
-		if err != nil || d > 0 && d < time.Second {
-			return p.Errf("retry: expected a duration of a second or more, or 0, not %s", args[0])
-		}
-		s.Retry = (*caddy.Duration)(&d)
-		return nil
-	})
 }
 
 func (p *parser) signing(issuer *Issuer) error {
@@ -258,8 +256,11 @@ func (p *parser) client(issuer *Issuer) error {
 			"scopes":        p.words("scopes", "one scope or more", &c.Scopes),
 			"audience":      p.words("audience", "one URI or more", &c.Audience),
 			"consent":       p.word("consent", "once, always or never", (*string)(&c.Consent)),
-			"access_token":  func() error { return p.accessToken(&c.AccessToken) },
+			"access_token":  func() error { return p.clientAccessToken(c) },
 			"refresh_token": func() error { return p.refreshToken(&c.RefreshToken) },
+			"pkce":          p.word("pkce", "required or optional", &c.PKCE),
+
+			"redirect_uri_rules": func() error { return p.redirectRules(&c.RedirectURIRules) },
 		})
 	})
 }
@@ -284,25 +285,13 @@ func parseHandler(helper httpcaddyfile.Helper) (caddyhttp.MiddlewareHandler, err
 	}
 	err = p.block(settings{
 		"user":  p.word("user", "a placeholder", &h.User),
-		"claim": func() error { return p.claim(h) },
+		"claim": p.pair("claim", "a name and a placeholder", &h.Claims),
 		"login": func() error { return p.login(h) },
 	})
 	if err != nil {
 		return nil, err
 	}
 	return h, p.locate(h.check())
-}
-
-func (p *parser) claim(h *Handler) error {
-	args, err := p.args("claim", "a name and a placeholder", 2, 2)
-	if err != nil {
-		return err
-	}
-	if h.Claims == nil {
-		h.Claims = make(map[string]string)
-	}
-	h.Claims[args[0]] = args[1]
-	return p.under("claim "+args[0], func() error { return nil })
 }
 
 func (p *parser) login(h *Handler) error {

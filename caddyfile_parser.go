@@ -3,6 +3,7 @@ package caddyoauth
 import (
 	"errors"
 	"fmt"
+	"strconv"
 	"strings"
 
 	"github.com/caddyserver/caddy/v2/caddyconfig/caddyfile"
@@ -99,6 +100,37 @@ func (p *parser) words(name, expected string, values *[]string) func() error {
 			*values = args
 			return err
 		})
+	}
+}
+
+// number returns a parser of a setting that is a number.
+func (p *parser) number(name string, value *int) func() error {
+	return func() error {
+		return p.under(name, func() error {
+			args, err := p.args(name, "a number", 1, 1)
+			if err != nil {
+				return err
+			}
+			if *value, err = strconv.Atoi(args[0]); err != nil || *value <= 0 {
+				return p.Errf("%s: expected a number, not %s", name, args[0])
+			}
+			return nil
+		})
+	}
+}
+
+// pair returns a parser of a setting with a name and a value, which may stand there once for each name.
+func (p *parser) pair(name, expected string, values *map[string]string) func() error {
+	return func() error {
+		args, err := p.args(name, expected, 2, 2)
+		if err != nil {
+			return err
+		}
+		if *values == nil {
+			*values = make(map[string]string)
+		}
+		(*values)[args[0]] = args[1]
+		return p.under(name+" "+args[0], func() error { return nil })
 	}
 }
 

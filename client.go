@@ -44,10 +44,17 @@ type Client struct {
 	Consent storage.ConsentMode `json:"consent,omitempty"`
 
 	// How its access tokens live, where that differs from the issuer's setting.
-	AccessToken *AccessTokenSettings `json:"access_token,omitempty"`
+	AccessToken *ClientAccessTokenSettings `json:"access_token,omitempty"`
 
 	// How its refresh tokens live, where that differs from the issuer's settings.
 	RefreshToken *RefreshTokenSettings `json:"refresh_token,omitempty"`
+
+	// `required` makes a client with a secret use PKCE too; a public client must in any case. Default:
+	// `optional`.
+	PKCE string `json:"pkce,omitempty"`
+
+	// Where its requests must name their redirect_uri, where that differs from the issuer's rules.
+	RedirectURIRules *RedirectURIRules `json:"redirect_uri_rules,omitempty"`
 }
 
 // resolve replaces placeholders.
@@ -101,11 +108,20 @@ func (c *Client) check(id string, issuer *Issuer) (problem string, path []string
 	if problem := checkConsent(c.Consent); problem != "" {
 		return problem, []string{"consent"}
 	}
-	if l := c.AccessToken; l != nil && l.Lifetime == Never {
-		return "expected a duration; access tokens must expire", []string{"access_token", "lifetime"}
+	if problem, setting := c.AccessToken.check(); problem != "" {
+		return problem, []string{"access_token", setting}
 	}
 	if problem, setting := c.RefreshToken.check(); problem != "" {
 		return problem, []string{"refresh_token", setting}
+	}
+	if problem, setting := c.RedirectURIRules.check(); problem != "" {
+		return problem, []string{"redirect_uri_rules", setting}
+	}
+	if c.PKCE != "" && c.PKCE != "required" && c.PKCE != "optional" {
+		return "expected required or optional, not " + c.PKCE, []string{"pkce"}
+	}
+	if c.PKCE == "optional" && c.public() {
+		return "expected required: a client without a secret must use PKCE (RFC 9700 section 2.1.1)", []string{"pkce"}
 	}
 	return c.checkGrants(issuer.grantTypes())
 }
@@ -151,8 +167,13 @@ func (c *Client) client(id string, issuer *Issuer) *storage.Client {
 		Audience:            c.Audience,
 		Consent:             c.Consent,
 		CodeLifetime:        issuer.Code.lifetime(),
-		AccessTokenLifetime: accessTokenLifetime(c.AccessToken, issuer.AccessToken),
+		RequirePKCE:         c.PKCE == "required",
+		RedirectRules:       redirectRules(c.RedirectURIRules, issuer.RedirectURIRules),
+		AccessTokenLifetime: c.AccessToken.lifetime().or(issuer.AccessToken.lifetime().duration()).duration(),
 		RefreshToken:        refreshPolicy(c.RefreshToken, issuer.RefreshToken),
+	}
+	if issuer.Code != nil {
+		client.CodePrefix = issuer.Code.Prefix
 	}
 	for _, secret := range c.Secrets {
 		client.SecretHashes = append(client.SecretHashes, authserver.HashSecret(secret))

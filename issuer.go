@@ -6,7 +6,6 @@ import (
 	"net/url"
 	"os"
 	"strings"
-	"time"
 
 	"github.com/caddyserver/caddy/v2"
 	"github.com/caddyserver/caddy/v2/modules/caddyhttp/caddyauth"
@@ -61,6 +60,8 @@ type Issuer struct {
 	// Further grant types. `authorization_code`, `refresh_token` and `client_credentials` are always
 	// there; which of them a client may use is said at the client.
 	GrantsRaw caddy.ModuleMap `json:"grants,omitempty" caddy:"namespace=oauth.grants"`
+
+	WireSettings
 
 	// Where records are kept: codes and refresh tokens, consents, keys. Default: `caddy`, which is
 	// Caddy's own storage.
@@ -142,11 +143,11 @@ func (i *Issuer) check(name string) error {
 	if problem := checkConsent(i.Consent); problem != "" {
 		return at(problem, "consent")
 	}
-	if l := i.Code; l != nil && (l.Lifetime == Never || time.Duration(l.Lifetime) > maxCodeLifetime) {
-		return at("expected at most 10m", "code", "lifetime")
+	if problem, setting := i.Code.check(); problem != "" {
+		return at(problem, "code", setting)
 	}
-	if l := i.AccessToken; l != nil && l.Lifetime == Never {
-		return at("expected a duration; access tokens must expire", "access_token", "lifetime")
+	if problem, setting := i.AccessToken.check(); problem != "" {
+		return at(problem, "access_token", setting)
 	}
 	if problem, setting := i.RefreshToken.check(); problem != "" {
 		return at(problem, "refresh_token", setting)
@@ -156,6 +157,9 @@ func (i *Issuer) check(name string) error {
 	}
 	if problem, setting := i.Signing.check(); problem != "" {
 		return at(problem, "signing", setting)
+	}
+	if problem, path := i.WireSettings.check(i.grantTypes()); problem != "" {
+		return at(problem, path...)
 	}
 	for _, id := range sortedKeys(i.Clients) {
 		if problem, path := i.Clients[id].check(id, i); problem != "" {
@@ -176,9 +180,6 @@ func (i *Issuer) endpointURLs() []string {
 	return []string{origin + paths.Authorize, origin + paths.Token, origin + paths.JWKS}
 }
 
-// maxCodeLifetime is what RFC 6749 §4.1.2 recommends at most.
-const maxCodeLifetime = 10 * time.Minute
-
 // open makes the server of a checked issuer.
 func (i *Issuer) open(ctx caddy.Context, name string, log *zap.Logger) (*authserver.Server, error) {
 	issuer, err := url.Parse(i.URL)
@@ -191,13 +192,14 @@ func (i *Issuer) open(ctx caddy.Context, name string, log *zap.Logger) (*authser
 		Paths:    i.Endpoints.paths(issuer),
 		Clients:  make(map[string]*storage.Client, len(i.Clients)),
 		Secrets:  secretHashes,
+		Wire:     i.wire(),
 		Logger:   log,
 		Registry: ctx.GetMetricsRegistry(),
 	}
 	for _, scope := range i.Scopes {
 		config.Scopes = append(config.Scopes, authserver.Scope(scope))
 	}
-	longest := accessTokenLifetime(i.AccessToken)
+	longest := i.AccessToken.lifetime().duration()
 	for id, c := range i.Clients {
 		client := c.client(id, i)
 		config.Clients[id] = client

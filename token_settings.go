@@ -1,10 +1,14 @@
 package caddyoauth
 
 import (
+	"cmp"
+	"slices"
+	"strings"
 	"time"
 
 	"github.com/caddyserver/caddy/v2"
 
+	"github.com/caddy-oauth/caddy-oauth/internal/authserver"
 	"github.com/caddy-oauth/caddy-oauth/storage"
 )
 
@@ -12,11 +16,40 @@ import (
 type CodeSettings struct {
 	// How long a code can be exchanged, at most 10 minutes. Default: 1 minute.
 	Lifetime Lifetime `json:"lifetime,omitempty"`
+
+	// What stands before codes, such as `auth_`. Default: nothing.
+	Prefix string `json:"prefix,omitempty"`
 }
 
-// AccessTokenSettings say how access tokens live.
+// AccessTokenSettings say what access tokens are and how they live.
 type AccessTokenSettings struct {
 	// How long an access token is good. Default: 10 minutes. Who has stolen one can use it that long.
+	Lifetime Lifetime `json:"lifetime,omitempty"`
+
+	// `jwt` is a signed token that any resource server can check by itself, `opaque` is a reference to a
+	// record that only this server can check. Default: `jwt`.
+	Format string `json:"format,omitempty"`
+
+	// What stands before opaque tokens, such as `access_`. Default: nothing.
+	Prefix string `json:"prefix,omitempty"`
+
+	// How many characters opaque tokens have after the prefix, from 30 to 128. Less than the default means
+	// fewer random bits; 30 still has 150. Default: 47.
+	Length int `json:"length,omitempty"`
+
+	// The claims of JWTs: `rfc9068` are those of RFC 9068, `minimal` are exp, iat and sub and those of the
+	// directive only, which other resource servers cannot tell from tokens for something else, and which cannot
+	// be revoked one by one. Default: `rfc9068`.
+	Claims string `json:"claims,omitempty"`
+
+	// Other names for the claims that the directive or a password verifier set. `sub` keeps its name and gets a
+	// second one.
+	Rename map[string]string `json:"rename,omitempty"`
+}
+
+// ClientAccessTokenSettings say how access tokens of a client live.
+type ClientAccessTokenSettings struct {
+	// How long an access token is good. Default: as the issuer says.
 	Lifetime Lifetime `json:"lifetime,omitempty"`
 }
 
@@ -38,6 +71,13 @@ type RefreshTokenSettings struct {
 	// How long the refresh token before the newest yields the newest once more, if that was not used
 	// yet: for answers that got lost. 0 is strict single use. Default: 10 seconds.
 	Retry *caddy.Duration `json:"retry,omitempty"`
+
+	// What stands before refresh tokens, such as `refresh_`. Default: nothing.
+	Prefix string `json:"prefix,omitempty"`
+
+	// How many characters refresh tokens have after the prefix, from 30 to 128. Less than the default
+	// means fewer random bits; 30 has about 65 that a thief of the storage would have to guess. Default: 91.
+	Length int `json:"length,omitempty"`
 }
 
 func (r *RefreshTokenSettings) check() (problem, setting string) {
@@ -46,11 +86,90 @@ func (r *RefreshTokenSettings) check() (problem, setting string) {
 		return "", ""
 	case r.Rotate != "" && r.Rotate != "always" && r.Rotate != "never":
 		return "expected always or never, not " + r.Rotate, "rotate"
+	case !validPrefix(r.Prefix):
+		return expectedPrefix + r.Prefix, "prefix"
+	case !validLength(r.Length):
+		return expectedLength, "length"
 	case r.Retry != nil && (*r.Retry < 0 || time.Duration(*r.Retry) > maxRetry):
 		return "expected a duration from 0 to 5m", "retry"
 	}
 	return "", ""
 }
+
+func (c *CodeSettings) check() (problem, setting string) {
+	switch {
+	case c == nil:
+		return "", ""
+	case c.Lifetime == Never || time.Duration(c.Lifetime) > maxCodeLifetime:
+		return "expected at most 10m", "lifetime"
+	case !validPrefix(c.Prefix):
+		return expectedPrefix + c.Prefix, "prefix"
+	}
+	return "", ""
+}
+
+func (a *AccessTokenSettings) check() (problem, setting string) {
+	switch {
+	case a == nil:
+		return "", ""
+	case a.Lifetime == Never:
+		return "expected a duration; access tokens must expire", "lifetime"
+	case a.Format != "" && a.Format != "jwt" && a.Format != "opaque":
+		return "expected jwt or opaque, not " + a.Format, "format"
+	case a.Prefix != "" && a.Format != "opaque":
+		return "expected with the format opaque only", "prefix"
+	case !validPrefix(a.Prefix):
+		return expectedPrefix + a.Prefix, "prefix"
+	case a.Length != 0 && a.Format != "opaque":
+		return "expected with the format opaque only", "length"
+	case !validLength(a.Length):
+		return expectedLength, "length"
+	case a.Claims != "" && a.Claims != "rfc9068" && a.Claims != "minimal":
+		return "expected rfc9068 or minimal, not " + a.Claims, "claims"
+	case a.Claims != "" && a.Format == "opaque":
+		return "expected with the format jwt only", "claims"
+	}
+	return checkRename(a.Rename)
+}
+
+// checkRename finds claims that cannot have, or cannot get, another name.
+func checkRename(names map[string]string) (problem, setting string) {
+	for _, from := range sortedKeys(names) {
+		to := names[from]
+		switch {
+		case from != "sub" && slices.Contains(authserver.ReservedClaims, from):
+			return "expected a claim of the directive or of a password verifier, or sub", "rename " + from
+		case to == "" || slices.Contains(authserver.ReservedClaims, to):
+			return "expected another name; " + to + " is the server's own", "rename " + from
+		}
+	}
+	return "", ""
+}
+
+func (c *ClientAccessTokenSettings) check() (problem, setting string) {
+	if c != nil && c.Lifetime == Never {
+		return "expected a duration; access tokens must expire", "lifetime"
+	}
+	return "", ""
+}
+
+const (
+	expectedPrefix = "expected at most 32 letters, digits, hyphens and underscores, not "
+	expectedLength = "expected a number from 30 to 128"
+)
+
+func validPrefix(s string) bool {
+	return len(s) <= 32 && !strings.ContainsFunc(s, func(r rune) bool {
+		return r != '-' && r != '_' && (r < '0' || r > '9') && (r < 'A' || r > 'Z') && (r < 'a' || r > 'z')
+	})
+}
+
+func validLength(n int) bool {
+	return n == 0 || n >= storage.MinTokenLength && n <= storage.MaxTokenLength
+}
+
+// maxCodeLifetime is what RFC 6749 §4.1.2 recommends at most.
+const maxCodeLifetime = 10 * time.Minute
 
 // maxRetry bounds how long a used refresh token may be good for anything.
 const maxRetry = 5 * time.Minute
@@ -71,29 +190,32 @@ func (c *CodeSettings) lifetime() time.Duration {
 	return c.Lifetime.or(defaultCodeLifetime).duration()
 }
 
-// accessTokenLifetime returns the lifetime of the first that sets one.
-func accessTokenLifetime(settings ...*AccessTokenSettings) time.Duration {
-	for _, s := range settings {
-		if s != nil && s.Lifetime != 0 {
-			return s.Lifetime.duration()
-		}
+func (a *AccessTokenSettings) lifetime() Lifetime {
+	if a == nil {
+		return Lifetime(defaultAccessTokenLifetime)
 	}
-	return defaultAccessTokenLifetime
+	return a.Lifetime.or(defaultAccessTokenLifetime)
+}
+
+func (c *ClientAccessTokenSettings) lifetime() Lifetime {
+	if c == nil {
+		return 0
+	}
+	return c.Lifetime
 }
 
 // refreshPolicy returns the policy of which each part is from the first that sets it.
 func refreshPolicy(settings ...*RefreshTokenSettings) storage.RefreshPolicy {
 	var lifetime, idle Lifetime
-	var rotate string
+	var rotate, prefix string
+	var length int
 	var retry *caddy.Duration
 	for _, s := range settings {
 		if s == nil {
 			continue
 		}
 		lifetime, idle = lifetime.or(time.Duration(s.Lifetime)), idle.or(time.Duration(s.Idle))
-		if rotate == "" {
-			rotate = s.Rotate
-		}
+		rotate, prefix, length = cmp.Or(rotate, s.Rotate), cmp.Or(prefix, s.Prefix), cmp.Or(length, s.Length)
 		if retry == nil {
 			retry = s.Retry
 		}
@@ -103,6 +225,8 @@ func refreshPolicy(settings ...*RefreshTokenSettings) storage.RefreshPolicy {
 		Idle:     idle.or(defaultRefreshIdle).duration(),
 		Retry:    defaultRetry,
 		Keep:     rotate == "never",
+		Prefix:   prefix,
+		Length:   length,
 	}
 	if retry != nil {
 		policy.Retry = time.Duration(*retry)
