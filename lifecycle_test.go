@@ -65,6 +65,7 @@ func TestMemoryEndsWithTheConfig(t *testing.T) {
 			}
 		}
 	}
+	s.run(t, shop, shopSite)
 	if got = s.refresh(t, issuer, got.RefreshToken); got.RefreshToken == "" {
 		t.Fatalf("after failed reloads the refresh token is gone: %q", got.Error)
 	}
@@ -200,12 +201,17 @@ func TestMetricsAcrossReloads(t *testing.T) {
 	s := newServer(t)
 	global := strings.Replace(shop, "oauth {", "oauth {\nissuer other http://other.localhost:PORT", 1) + "\nmetrics"
 	for range 3 {
-		s.run(t, global, shopSite)
+		s.run(t, global, shopSite+"\nhttp://other.localhost:PORT {\noauth other\n}")
 		s.signIn(t, s.url("shop.localhost"))
+		s.kid(t, s.url("other.localhost"))
 		answer := s.askAdmin(t, http.MethodGet, "/metrics", "")
-		const line = `caddy_oauth_requests_total{endpoint="token",grant_type="authorization_code",issuer="default",result="ok"}`
-		if !strings.Contains(answer.body, line) {
-			t.Fatalf("expected %s in the metrics, got %d %s", line, answer.status, answer.body)
+		for _, labels := range []string{
+			`{endpoint="token",grant_type="authorization_code",issuer="default",result="ok"}`,
+			`{endpoint="jwks",grant_type="",issuer="other",result="ok"}`,
+		} {
+			if !strings.Contains(answer.body, "caddy_oauth_requests_total"+labels) {
+				t.Fatalf("expected %s in the metrics, got %d %s", labels, answer.status, answer.body)
+			}
 		}
 	}
 }
