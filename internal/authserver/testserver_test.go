@@ -164,6 +164,18 @@ func (s *testStore) Update(ctx context.Context, key storage.Key, change storage.
 	})
 }
 
+// count returns how many records of a kind there are.
+func (s *testStore) count(t *testing.T, kind storage.Kind) (n int) {
+	t.Helper()
+	for _, err := range s.List(t.Context(), kind) {
+		if err != nil {
+			t.Fatal(err)
+		}
+		n++
+	}
+	return n
+}
+
 // answer is what a request led to: a page error stands for the page that a site shows for it.
 type answer struct {
 	*pageWriter

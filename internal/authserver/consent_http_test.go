@@ -1,0 +1,281 @@
+package authserver
+
+import (
+	"errors"
+	"maps"
+	"net/http"
+	"net/url"
+	"slices"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/caddy-oauth/caddy-oauth/storage"
+)
+
+// asked reports whether an authorization request leads to the consent page, and not straight to a code.
+func (s *testServer) asked(t *testing.T, params url.Values) bool {
+	t.Helper()
+	a := s.get(t, params)
+	switch {
+	case a.Code == http.StatusOK:
+		return a.sealed(t) != ""
+	case a.location().Get("code") == "":
+		t.Fatalf("neither page nor code: %d %s", a.Code, a.Header().Get("Location"))
+	}
+	return false
+}
+
+func TestConsentPageSaysWhoAsksForWhat(t *testing.T) {
+	s := newTestServer(t)
+	s.site.user.Claims = map[string]any{"name": "Alice Doe"}
+	a := s.get(t, asks("webapp"))
+	a.check(t, http.StatusOK, "")
+	checkNotFramed(t, a)
+	_, text := pageParts(strings.NewReader(a.Body.String()))
+	for _, want := range []string{
+		"The app webapp", "your name", "your orders", testAPI, "Alice Doe (alice)", "app.example.com", "example.com",
+	} {
+		if !strings.Contains(text, want) {
+			t.Errorf("the page lacks %q: %s", want, text)
+		}
+	}
+	if strings.Contains(text, "new") {
+		t.Errorf("everything is new, so nothing is said to be: %s", text)
+	}
+}
+
+func TestConsentIsRemembered(t *testing.T) {
+	wide := asks("webapp")
+	narrow := merge(wide, "scope", "profile", "resource", testIssuer)
+	other := func(s *testServer) { s.site.user = &User{Subject: "bob"} }
+	tests := []struct {
+		name     string
+		edit     func(*Config)
+		approved url.Values
+		then     func(*testServer)
+		request  url.Values
+		asked    bool
+	}{
+		{name: "the same again", approved: wide, request: wide},
+		{name: "fewer scopes", approved: wide, request: narrow},
+		{name: "more scopes", approved: narrow, request: merge(narrow, "scope", "profile orders"), asked: true},
+		{name: "more audience", approved: narrow, request: withValues(maps.Clone(narrow), "resource", testIssuer, testAPI), asked: true},
+		{name: "other audience", approved: narrow, request: merge(narrow, "resource", testAPI), asked: true},
+		{name: "a year later", approved: wide, request: wide, then: func(s *testServer) { s.clock.Advance(365 * 24 * time.Hour) }},
+		{name: "OpenID Connect Core §3.1.2.1 prompt=consent", approved: wide, request: merge(wide, "prompt", "consent"), asked: true},
+		{name: "another user", approved: wide, request: wide, then: other, asked: true},
+		{name: "another client", approved: wide, request: asks("spa"), asked: true},
+		{name: "consent always", edit: client("webapp", consent(storage.ConsentAlways)), approved: wide, request: wide, asked: true},
+		{name: "consent never", edit: client("webapp", consent(storage.ConsentNever)), request: wide},
+		{name: "consent never, but prompt=consent", edit: client("webapp", consent(storage.ConsentNever)), request: merge(wide, "prompt", "consent"), asked: true},
+		{name: "public client with an https redirect", approved: asks("spa"), request: asks("spa")},
+		{name: "RFC 8252 §8.6 public client with a private-use scheme", approved: asks("native"), request: asks("native"), asked: true},
+		{name: "RFC 8252 §8.6 public client on a loopback address", approved: asks("native", "redirect_uri", "http://127.0.0.1:4000/callback"), request: asks("native", "redirect_uri", "http://127.0.0.1:4000/callback"), asked: true},
+		{name: "RFC 8252 §8.6 public client with a private-use scheme, consent once", edit: client("native", consent(storage.ConsentOnce)), approved: asks("native"), request: asks("native")},
+	}
+	for _, tt := range tests {
+		t.Run(tt.name, func(t *testing.T) {
+			s := newTestServer(t)
+			if tt.edit != nil {
+				tt.edit(&s.config)
+			}
+			if tt.approved != nil {
+				s.code(t, tt.approved)
+			}
+			if tt.then != nil {
+				tt.then(s)
+			}
+			if got := s.asked(t, tt.request); got != tt.asked {
+				t.Errorf("asked is %t, want %t", got, tt.asked)
+			}
+		})
+	}
+	t.Run("approvals add up", func(t *testing.T) {
+		s := newTestServer(t)
+		s.code(t, merge(wide, "scope", "profile"))
+		s.code(t, merge(wide, "scope", "orders"))
+		if s.asked(t, wide) {
+			t.Error("asked for what was approved in two steps")
+		}
+	})
+	t.Run("what is new is said to be", func(t *testing.T) {
+		s := newTestServer(t)
+		s.code(t, merge(wide, "scope", "profile"))
+		_, text := pageParts(s.get(t, wide).Body)
+		if strings.Count(text, "new") != 1 {
+			t.Errorf("one scope is new: %s", text)
+		}
+	})
+	t.Run("a denial is not remembered", func(t *testing.T) {
+		s := newTestServer(t)
+		s.decide(t, s.get(t, wide), "deny").check(t, http.StatusSeeOther, "access_denied")
+		if !s.asked(t, wide) {
+			t.Error("a code after a denial")
+		}
+	})
+	t.Run("a denial takes back nothing", func(t *testing.T) {
+		s := newTestServer(t)
+		s.code(t, wide)
+		s.decide(t, s.get(t, merge(wide, "prompt", "consent")), "deny").check(t, http.StatusSeeOther, "access_denied")
+		if s.asked(t, wide) {
+			t.Error("asked again for what was approved before")
+		}
+	})
+}
+
+func consent(mode storage.ConsentMode) func(*storage.Client) {
+	return func(c *storage.Client) { c.Consent = mode }
+}
+
+func TestConsentAnswer(t *testing.T) {
+	t.Run("RFC 9700 §4.12 allow leads to the client with 303", func(t *testing.T) {
+		s := newTestServer(t)
+		a := s.decide(t, s.get(t, asks("webapp")), "allow")
+		a.check(t, http.StatusSeeOther, "")
+		checkNotFramed(t, a)
+		s.token(t, redeems(a.location().Get("code"))).check(t, http.StatusOK, "")
+	})
+	for _, decision := range []string{"deny", "ALLOW", "yes", "allow "} {
+		t.Run("RFC 6749 §4.1.2.1 decision "+decision+" denies", func(t *testing.T) {
+			s := newTestServer(t)
+			a := s.decide(t, s.get(t, asks("webapp")), decision)
+			a.check(t, http.StatusSeeOther, "access_denied")
+			if got := a.location(); got.Get("state") != "xyz" || got.Get("iss") != testIssuer || got.Has("code") {
+				t.Errorf("RFC 9207 §2: the redirect has %v", got)
+			}
+		})
+	}
+	t.Run("posting twice gives two codes, each good once", func(t *testing.T) {
+		s := newTestServer(t)
+		page := s.get(t, asks("webapp"))
+		first, second := s.decide(t, page, "allow").location().Get("code"), s.decide(t, page, "allow").location().Get("code")
+		if first == second {
+			t.Fatal("the same code twice")
+		}
+		for _, code := range []string{first, second} {
+			s.token(t, redeems(code)).check(t, http.StatusOK, "")
+			s.token(t, redeems(code)).check(t, http.StatusBadRequest, "invalid_grant")
+		}
+	})
+	t.Run("the page is good until it expires", func(t *testing.T) {
+		s := newTestServer(t)
+		page := s.get(t, asks("webapp"))
+		s.clock.Advance(maxAsk - time.Second)
+		s.decide(t, page, "allow").check(t, http.StatusSeeOther, "")
+	})
+	t.Run("another node of the same store takes it", func(t *testing.T) {
+		s := newTestServer(t)
+		page := s.get(t, asks("webapp"))
+		s.restart(t, s.config)
+		s.decide(t, page, "allow").check(t, http.StatusSeeOther, "")
+	})
+	t.Run("the store fails", func(t *testing.T) {
+		s := newTestServer(t)
+		page := s.get(t, asks("webapp"))
+		s.store.err = errors.New("down")
+		s.decide(t, page, "allow").check(t, http.StatusSeeOther, "temporarily_unavailable")
+	})
+}
+
+// What was posted must be the page that this person was shown; else there is a page, no redirect, and nothing
+// is approved.
+func TestConsentAnswerIsRefused(t *testing.T) {
+	set := func(name, value string) func(*testServer, url.Values) {
+		return func(_ *testServer, form url.Values) { form.Set(name, value) }
+	}
+	change := func(edit func(*storage.Client)) func(*testServer, url.Values) {
+		return func(s *testServer, _ url.Values) { edit(s.config.Clients["webapp"]) }
+	}
+	for name, spoil := range map[string]func(*testServer, url.Values){
+		"RFC 9700 §4.16 tampered with": func(_ *testServer, form url.Values) { form.Set("request", flip(form.Get("request"))) },
+		"RFC 9700 §4.16 cut off":       func(_ *testServer, form url.Values) { form.Set("request", form.Get("request")[:20]) },
+		"RFC 9700 §4.16 made up":       set("request", asks("webapp").Encode()),
+		"RFC 9700 §4.16 not base64url": set("request", "§"),
+		"RFC 9700 §4.16 expired":       func(s *testServer, _ url.Values) { s.clock.Advance(maxAsk) },
+		"RFC 9700 §4.16 of another":    func(s *testServer, _ url.Values) { s.site.user = &User{Subject: "bob"} },
+		"RFC 9700 §4.16 of nobody":     func(s *testServer, _ url.Values) { s.site.user = nil },
+		"RFC 9700 §4.16 twice":         func(_ *testServer, form url.Values) { form["request"] = append(form["request"], "x") },
+		"RFC 9700 §4.16 two decisions": func(_ *testServer, form url.Values) { form["decision"] = []string{"deny", "allow"} },
+		"RFC 6749 §10.12 no request":   func(_ *testServer, form url.Values) { form.Del("request") },
+		"RFC 6749 §10.12 no decision":  func(_ *testServer, form url.Values) { form.Del("decision") },
+		"RFC 6749 §10.12 nothing":      func(_ *testServer, form url.Values) { clear(form) },
+		"the client is gone":           func(s *testServer, _ url.Values) { delete(s.config.Clients, "webapp") },
+		"the redirect URI is gone":     change(func(c *storage.Client) { c.RedirectURIs = []string{"https://new.example.com/"} }),
+		"a scope came":                 change(func(c *storage.Client) { c.Scopes = append(c.Scopes, "admin") }),
+		"a scope went":                 change(func(c *storage.Client) { c.Scopes = c.Scopes[:1] }),
+		"a resource came":              change(func(c *storage.Client) { c.Audience = append(c.Audience, "https://new.example.com") }),
+		"the user cannot have tokens":  func(s *testServer, _ url.Values) { s.site.user.Subject = "billing" },
+		"the site fails":               func(s *testServer, _ url.Values) { s.site.err = errors.New("down") },
+	} {
+		t.Run(name, func(t *testing.T) {
+			s := newTestServer(t)
+			form := url.Values{"request": {s.get(t, asks("webapp")).sealed(t)}, "decision": {"allow"}}
+			spoil(s, form)
+			a := s.post(t, form)
+			if a.Code < 400 {
+				t.Errorf("status %d", a.Code)
+			}
+			checkErrorPage(t, a)
+			if records := s.store.count(t, storage.KindConsent) + s.store.count(t, storage.KindFamily); records != 0 {
+				t.Errorf("%d records were made", records)
+			}
+		})
+	}
+}
+
+func TestProofOfLoginIsNoConsent(t *testing.T) {
+	s := newTestServer(t)
+	s.site.login = "/login"
+	proof := returnTo(t, s.get(t, asks("webapp", "prompt", "login"))).Query().Get("after_login")
+	checkErrorPage(t, s.post(t, url.Values{"request": {proof}, "decision": {"allow"}}))
+}
+
+// The redirect URI is not in the request where it is the only one, and must still be the one on the page.
+func TestConsentAnswerGoesWhereThePageSaid(t *testing.T) {
+	s := newTestServer(t)
+	page := s.get(t, asks("webapp", "redirect_uri", ""))
+	s.config.Clients["webapp"].RedirectURIs = []string{"https://new.example.com/"}
+	checkErrorPage(t, s.decide(t, page, "allow"))
+}
+
+// What the configuration came to forbid is refused as in a request of now.
+func TestConsentAnswerMeetsNewRules(t *testing.T) {
+	for name, tt := range map[string]struct {
+		edit   func(*storage.Client)
+		params url.Values
+		error  string
+	}{
+		"scope":      {func(c *storage.Client) { c.Scopes = c.Scopes[:1] }, asks("webapp", "scope", "orders"), "invalid_scope"},
+		"resource":   {func(c *storage.Client) { c.Audience = c.Audience[:1] }, asks("webapp", "resource", testAPI), "invalid_target"},
+		"grant type": {func(c *storage.Client) { c.GrantTypes = nil }, asks("webapp"), "unauthorized_client"},
+		"PKCE":       {func(c *storage.Client) { c.SecretHashes = nil }, asks("webapp", "code_challenge", "", "code_challenge_method", ""), "invalid_request"},
+	} {
+		t.Run(name, func(t *testing.T) {
+			s := newTestServer(t)
+			page := s.get(t, tt.params)
+			tt.edit(s.config.Clients["webapp"])
+			s.decide(t, page, "allow").check(t, http.StatusSeeOther, tt.error)
+		})
+	}
+}
+
+// A form on a hostile page can make a browser post a request, and a person sees the consent page for it: never
+// is such a post an approval.
+func TestForgedPostIsNoApproval(t *testing.T) {
+	forms := []url.Values{
+		asks("webapp"), asks("webapp", "decision", "allow"), asks("webapp", "decision", "allow", "consent", "1", "prompt", "none consent"),
+		asks("webapp", "decision", "allow", "request", "x"), {"decision": {"allow"}},
+	}
+	for _, form := range forms {
+		t.Run("RFC 6749 §10.12 "+strings.Join(slices.Sorted(maps.Keys(form)), " "), func(t *testing.T) {
+			s := newTestServer(t)
+			if a := s.post(t, form); a.location().Has("code") {
+				t.Errorf("a code without consent: %s", a.Header().Get("Location"))
+			}
+			if !s.asked(t, asks("webapp")) || s.store.count(t, storage.KindFamily) != 0 {
+				t.Error("something was approved")
+			}
+		})
+	}
+}
