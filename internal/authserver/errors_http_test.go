@@ -1,0 +1,269 @@
+package authserver
+
+import (
+	"context"
+	"errors"
+	"go/ast"
+	"go/parser"
+	"go/token"
+	"net/http"
+	"path/filepath"
+	"strconv"
+	"strings"
+	"testing"
+	"time"
+
+	"go.uber.org/zap"
+	"go.uber.org/zap/zapcore"
+
+	"github.com/caddy-oauth/caddy-oauth/grants"
+	"github.com/caddy-oauth/caddy-oauth/storage"
+)
+
+// TestDescriptions looks at the text of every refusal in the source: no request can change one.
+func TestDescriptions(t *testing.T) {
+	found := 0
+	for _, dir := range []string{".", "../../grants"} {
+		files, err := filepath.Glob(filepath.Join(dir, "*.go"))
+		if err != nil {
+			t.Fatal(err)
+		}
+		for _, name := range files {
+			if strings.HasSuffix(name, "_test.go") {
+				continue
+			}
+			file, err := parser.ParseFile(token.NewFileSet(), name, nil, 0)
+			if err != nil {
+				t.Fatal(err)
+			}
+			ast.Inspect(file, func(n ast.Node) bool {
+				for _, literal := range descriptions(n) {
+					found++
+					checkDescription(t, literal)
+				}
+				return true
+			})
+		}
+	}
+	if found < 40 {
+		t.Errorf("found only %d descriptions", found)
+	}
+}
+
+// descriptions returns the string literals of a node that makes a grants.Error.
+func descriptions(n ast.Node) (literals []string) {
+	var from ast.Node
+	switch n := n.(type) {
+	case *ast.CallExpr:
+		if name := strings.ToLower(callee(n.Fun)); name == "refuse" && len(n.Args) == 2 {
+			from = n.Args[1]
+		}
+	case *ast.KeyValueExpr:
+		if key, ok := n.Key.(*ast.Ident); ok && key.Name == "Description" {
+			from = n.Value
+		}
+	}
+	if from == nil {
+		return nil
+	}
+	ast.Inspect(from, func(n ast.Node) bool {
+		if lit, ok := n.(*ast.BasicLit); ok && lit.Kind == token.STRING {
+			text, _ := strconv.Unquote(lit.Value)
+			literals = append(literals, text)
+		}
+		return true
+	})
+	return literals
+}
+
+func callee(fun ast.Expr) string {
+	switch fun := fun.(type) {
+	case *ast.Ident:
+		return fun.Name
+	case *ast.SelectorExpr:
+		return fun.Sel.Name
+	}
+	return ""
+}
+
+func checkDescription(t *testing.T, text string) {
+	t.Helper()
+	for _, r := range text {
+		if r < 0x20 || r > 0x7e || r == '"' || r == '\\' {
+			t.Errorf("RFC 6749 §5.2: %q is not allowed in the description %q", r, text)
+		}
+	}
+}
+
+func TestDescriptionsDoNotEcho(t *testing.T) {
+	const mark = `"hostile\` + "\r\n\u00fc"
+	s := newTestServer(t)
+	for _, name := range []string{"grant_type", "client_id", "client_secret", "scope", "resource", mark} {
+		a := s.token(t, asBilling(name, mark))
+		description, _ := a.json(t)["error_description"].(string)
+		checkDescription(t, description)
+		if strings.Contains(a.Body.String(), "hostile") {
+			t.Errorf("RFC 6749 §5.2: %s is echoed in %s", name, a.Body)
+		}
+	}
+	for _, name := range []string{"response_type", "response_mode", "scope", "prompt", "resource", "code_challenge", "code_challenge_method", "request"} {
+		got := s.get(t, asks("webapp", name, mark)).location()
+		checkDescription(t, got.Get("error_description"))
+		if strings.Contains(got.Encode(), "hostile") {
+			t.Errorf("RFC 6749 §4.1.2.1: %s is echoed in %s", name, got.Encode())
+		}
+	}
+}
+
+// The answer and one line of the log have the same short ID.
+func TestErrorIDs(t *testing.T) {
+	for name, send := range map[string]func(*testing.T, *testServer) (answer, string){
+		"JSON": func(t *testing.T, s *testServer) (answer, string) {
+			a := s.token(t, redeems("x"))
+			id, _ := a.json(t)["error_id"].(string)
+			return a, id
+		},
+		"redirect": func(t *testing.T, s *testServer) (answer, string) {
+			a := s.get(t, asks("webapp", "scope", "magic"))
+			return a, a.location().Get("error_id")
+		},
+		"page": func(t *testing.T, s *testServer) (answer, string) {
+			a := s.get(t, asks("webapp", "client_id", ""))
+			return a, a.page.ID
+		},
+	} {
+		t.Run(name, func(t *testing.T) {
+			s := newTestServer(t)
+			_, id := send(t, s)
+			_, next := send(t, s)
+			if len(id) != 8 || id == next {
+				t.Errorf("IDs %q, %q", id, next)
+			}
+			lines := s.logs.FilterField(zap.String("error_id", id)).All()
+			if len(lines) != 1 || lines[0].Level != zap.InfoLevel {
+				t.Fatalf("%d lines of the log have the ID: %v", len(lines), lines)
+			}
+			if ip := lines[0].ContextMap()["client_ip"]; ip != "192.0.2.7" {
+				t.Errorf("client_ip %v", ip)
+			}
+		})
+	}
+}
+
+func TestStoreFails(t *testing.T) {
+	start := func(t *testing.T) (s *testServer, code, refresh string) {
+		t.Helper()
+		s = newTestServer(t)
+		refresh = s.tokens(t)["refresh_token"].(string)
+		return s, s.code(t, asks("webapp")), refresh
+	}
+	t.Run("RFC 9110 §15.6.4 503 with Retry-After, and all is good again after", func(t *testing.T) {
+		s, code, refresh := start(t)
+		s.store.err = errors.New("the disk is on fire")
+		for _, form := range []map[string][]string{redeems(code), refreshes(refresh)} {
+			a := s.token(t, form)
+			a.check(t, http.StatusServiceUnavailable, "temporarily_unavailable")
+			checkJSONHeaders(t, a)
+			if after, err := strconv.Atoi(a.Header().Get("Retry-After")); err != nil || after < 1 {
+				t.Errorf("Retry-After %q", a.Header().Get("Retry-After"))
+			}
+			if strings.Contains(a.Body.String(), "fire") {
+				t.Errorf("the client learns the cause: %s", a.Body)
+			}
+		}
+		for _, line := range s.logs.FilterLevelExact(zap.ErrorLevel).All() {
+			if cause, _ := line.ContextMap()["cause"].(string); !strings.Contains(cause, "fire") {
+				t.Errorf("the operator does not learn the cause: %q", cause)
+			}
+		}
+		if n := s.logs.FilterLevelExact(zap.ErrorLevel).Len(); n != 2 {
+			t.Errorf("%d errors in the log, want 2", n)
+		}
+		s.store.err = nil
+		s.token(t, redeems(code)).check(t, http.StatusOK, "")
+		s.token(t, refreshes(refresh)).check(t, http.StatusOK, "")
+	})
+	t.Run("corrupt record", func(t *testing.T) {
+		s, code, _ := start(t)
+		key, _ := storage.CodeKey(code)
+		if err := s.store.Put(t.Context(), key, []byte(`{"client_id":"web`), time.Time{}); err != nil {
+			t.Fatal(err)
+		}
+		s.token(t, redeems(code)).check(t, http.StatusServiceUnavailable, "temporarily_unavailable")
+	})
+	t.Run("corrupt consents", func(t *testing.T) {
+		s := newTestServer(t)
+		if err := s.store.Put(t.Context(), storage.ConsentKey("alice"), []byte("]"), time.Time{}); err != nil {
+			t.Fatal(err)
+		}
+		s.get(t, asks("webapp")).check(t, http.StatusSeeOther, "temporarily_unavailable")
+	})
+	t.Run("no keys can be made", func(t *testing.T) {
+		s := newTestServer(t)
+		s.store.err = errDown
+		s.token(t, asBilling()).check(t, http.StatusServiceUnavailable, "temporarily_unavailable")
+	})
+	t.Run("a client that hung up is no fault of the server", func(t *testing.T) {
+		s, code, refresh := start(t)
+		gone, cancel := context.WithCancel(t.Context())
+		cancel()
+		for _, form := range []map[string][]string{redeems(code), refreshes(refresh)} {
+			s.token(t, form, func(r *http.Request) { *r = *r.WithContext(gone) })
+		}
+		if n := s.logs.FilterLevelExact(zap.ErrorLevel).Len(); n != 0 {
+			t.Errorf("%d errors in the log", n)
+		}
+		s.token(t, redeems(code)).check(t, http.StatusOK, "")
+		s.token(t, refreshes(refresh)).check(t, http.StatusOK, "")
+	})
+}
+
+// brokenGrant fails in a way that no grant should.
+type brokenGrant struct{}
+
+func (brokenGrant) Type() string { return "broken" }
+
+func (brokenGrant) Exchange(context.Context, *grants.Request) (*grants.Authorization, error) {
+	return &grants.Authorization{Subject: "alice"}, errors.New("both a result and an error")
+}
+
+func TestErrorOfAGrantWins(t *testing.T) {
+	s := newTestServer(t, func(c *Config) {
+		c.Grants = append(c.Grants, brokenGrant{})
+		c.Clients["webapp"].GrantTypes = append(c.Clients["webapp"].GrantTypes, "broken")
+	})
+	s.token(t, map[string][]string{"grant_type": {"broken"}}).check(t, http.StatusServiceUnavailable, "temporarily_unavailable")
+}
+
+// Every test searches its log for what it sent and got. This one sends secrets where none belong.
+func TestNoSecretInTheLog(t *testing.T) {
+	const misplaced = "a-misplaced-secret"
+	s := newTestServer(t)
+	s.seen = append(s.seen, misplaced)
+	s.tokens(t)
+	for _, form := range []map[string][]string{
+		asBilling("client_secret", misplaced), asBilling("client_id", misplaced), asBilling("grant_type", misplaced),
+		asBilling("scope", misplaced), asBilling("resource", misplaced), asBilling(misplaced, "x"),
+		redeems(misplaced), refreshes(misplaced), redeems("x", "code_verifier", misplaced),
+	} {
+		s.token(t, form)
+	}
+	s.token(t, redeems("x"), basic(misplaced+":x"))
+	s.token(t, redeems("x"), header("Authorization", "Bearer "+misplaced))
+	s.do(t, postRequest("/oauth/token?client_secret="+misplaced, asBilling().Encode()))
+	for _, name := range []string{"client_id", "redirect_uri", "state", "scope", "prompt", "code_challenge", "request"} {
+		s.get(t, asks("webapp", name, misplaced))
+	}
+	s.post(t, map[string][]string{"request": {misplaced}, "decision": {misplaced}})
+	if levels := logLevels(s); !levels[zap.DebugLevel] || !levels[zap.InfoLevel] {
+		t.Errorf("the log has the levels %v", levels)
+	}
+}
+
+func logLevels(s *testServer) map[zapcore.Level]bool {
+	levels := map[zapcore.Level]bool{}
+	for _, entry := range s.logs.All() {
+		levels[entry.Level] = true
+	}
+	return levels
+}
