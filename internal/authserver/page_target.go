@@ -68,11 +68,12 @@ func webTarget(u *url.URL) (target, error) {
 	if named {
 		to.source = "http://" + shown
 	}
-	// RFC 8252 §7.3: the port of a loopback redirect is whatever was free.
+	// RFC 8252 §7.3: the port of a loopback redirect is whatever was free. From there an app under
+	// development may send people on to its pages at the other name of this device.
 	if host == "localhost" || ip.IsLoopback() {
 		to.words = "an app on this device (" + host + ")"
 		if named {
-			to.source = "http://" + host + ":*"
+			to.source = "http://127.0.0.1:* http://localhost:*"
 		}
 	}
 	return to, nil

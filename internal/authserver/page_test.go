@@ -127,8 +127,8 @@ func TestConsentPageTarget(t *testing.T) {
 		{uri: "https://user@app.example.com@evil.example/cb", destination: "evil.example"},
 		{uri: "https://аpple.com/cb", destination: "xn--pple-43d.com"}, // Cyrillic а
 		{uri: "https://[2001:db8::1]:8443/", destination: "[2001:db8::1]:8443"},
-		{uri: "http://127.0.0.1:4711/cb", destination: "an app on this device (127.0.0.1)", source: " http://127.0.0.1:*"},
-		{uri: "http://localhost/cb", destination: "an app on this device (localhost)", source: " http://localhost:*"},
+		{uri: "http://127.0.0.1:4711/cb", destination: "an app on this device (127.0.0.1)", source: " http://127.0.0.1:* http://localhost:*"},
+		{uri: "http://localhost/cb", destination: "an app on this device (localhost)", source: " http://127.0.0.1:* http://localhost:*"},
 		{uri: "http://[::1]:4711/cb", destination: "an app on this device (::1)", source: " http:"},
 		{uri: "http://127.8.8.8/cb", destination: "an app on this device (127.8.8.8)", source: " http:"},
 		{uri: "http://intra.example:8080/cb", destination: "http://intra.example:8080", source: " http://intra.example:8080"},
