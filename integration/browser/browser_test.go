@@ -1,0 +1,137 @@
+// Package browser_test walks through logins and consents with a real browser.
+package browser_test
+
+import (
+	"context"
+	"fmt"
+	"net/http"
+	"net/http/httptest"
+	"net/url"
+	"os"
+	"os/exec"
+	"sync"
+	"testing"
+
+	"github.com/chromedp/chromedp"
+
+	"github.com/caddy-oauth/caddy-oauth/integration"
+)
+
+func TestMain(m *testing.M) { os.Exit(integration.Main(m)) }
+
+func must(t *testing.T, err error) {
+	t.Helper()
+	if err != nil {
+		t.Fatal(err)
+	}
+}
+
+// inChromium returns a context of a headless Chromium with a profile of its own.
+func inChromium(t *testing.T) context.Context {
+	t.Helper()
+	path, err := exec.LookPath("chromium")
+	if err != nil {
+		if os.Getenv("CADDY_OAUTH_TEST_REQUIRE") == "all" {
+			t.Fatal(err)
+		}
+		t.Skip("install chromium to run this test")
+	}
+	allocator, stop := chromedp.NewExecAllocator(t.Context(), append(chromedp.DefaultExecAllocatorOptions[:],
+		chromedp.ExecPath(path), chromedp.NoSandbox, chromedp.DisableGPU,
+		chromedp.Flag("disable-quic", true), chromedp.Flag("disable-component-update", true))...)
+	t.Cleanup(stop)
+	ctx, closeTab := chromedp.NewContext(allocator)
+	t.Cleanup(closeTab)
+	must(t, chromedp.Do(ctx))
+	ctx, cancel := context.WithTimeout(ctx, integration.Patience)
+	t.Cleanup(cancel)
+	return ctx
+}
+
+// in runs an action in the browser and returns its value.
+func in[T any](ctx context.Context, t *testing.T, action chromedp.Action[T]) T {
+	t.Helper()
+	value, err := chromedp.Run(ctx, action)
+	must(t, err)
+	return value
+}
+
+// press clicks one of the buttons of the consent page.
+func press(ctx context.Context, t *testing.T, decision string) {
+	t.Helper()
+	in(ctx, t, chromedp.Click(chromedp.CSS(`button[value="`+decision+`"]`)))
+}
+
+// app is a client of the shop: a server that takes answers at /callback. At /start it takes them too, but then
+// sends people on to the /done of another origin, as apps do.
+type app struct {
+	*httptest.Server
+	secrets *integration.Secrets
+	mu      sync.Mutex
+	answers []answer
+}
+
+// answer is an authorization response as it reaches the client.
+type answer struct {
+	method string
+	params url.Values
+}
+
+func newApp(t *testing.T, s *integration.Server, elsewhere func(own *url.URL) string) *app {
+	t.Helper()
+	a := &app{secrets: s.Secrets}
+	mux := http.NewServeMux()
+	done := func(w http.ResponseWriter, _ *http.Request) {
+		w.Header().Set("Content-Type", "text/html")
+		fmt.Fprint(w, "<!doctype html><p id=done>You are signed in.")
+	}
+	mux.HandleFunc("/done", done)
+	mux.HandleFunc("/callback", func(w http.ResponseWriter, r *http.Request) {
+		a.take(t, r)
+		done(w, r)
+	})
+	mux.HandleFunc("/start", func(w http.ResponseWriter, r *http.Request) {
+		a.take(t, r)
+		own, err := url.Parse(a.URL)
+		if err != nil {
+			t.Error(err)
+			return
+		}
+		http.Redirect(w, r, elsewhere(own)+"/done", http.StatusFound)
+	})
+	a.Server = httptest.NewServer(mux)
+	t.Cleanup(a.Close)
+	return a
+}
+
+func (a *app) take(t *testing.T, r *http.Request) {
+	if err := r.ParseForm(); err != nil {
+		t.Error(err)
+	}
+	a.secrets.AddFrom(r.Form)
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	a.answers = append(a.answers, answer{r.Method, r.Form})
+}
+
+// answer returns the only answer the app has got, once the browser has landed.
+func (a *app) answer(ctx context.Context, t *testing.T) answer {
+	t.Helper()
+	in(ctx, t, chromedp.WaitReady(chromedp.ID("done")))
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	if len(a.answers) != 1 {
+		t.Fatalf("the app has got %d answers", len(a.answers))
+	}
+	return a.answers[0]
+}
+
+// untouched reports that nothing has come to the app.
+func (a *app) untouched(t *testing.T) {
+	t.Helper()
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	if len(a.answers) > 0 {
+		t.Errorf("the app has got %v", a.answers)
+	}
+}

@@ -1,0 +1,219 @@
+package browser_test
+
+import (
+	"context"
+	"net/http"
+	"net/url"
+	"strings"
+	"testing"
+
+	"github.com/chromedp/cdproto/emulation"
+	"github.com/chromedp/chromedp"
+	"github.com/chromedp/chromedp/kb"
+	"golang.org/x/oauth2"
+
+	"github.com/caddy-oauth/caddy-oauth/integration"
+)
+
+// flow is an authorization request of an app at the shop, and the way to its tokens.
+type flow struct {
+	s        *integration.Server
+	app      *app
+	config   *oauth2.Config
+	verifier string
+}
+
+func newFlow(t *testing.T, s *integration.Server, a *app, path string) *flow {
+	t.Helper()
+	f := &flow{s: s, app: a, config: s.AppClient(), verifier: oauth2.GenerateVerifier()}
+	s.Secrets.Add(f.verifier)
+	f.config.RedirectURL = a.URL + path
+	return f
+}
+
+// url returns the link that the app sends people to.
+func (f *flow) url(more ...oauth2.AuthCodeOption) string {
+	return f.config.AuthCodeURL("a state & more", append(more, oauth2.S256ChallengeOption(f.verifier))...)
+}
+
+// signedIn returns the link with the customer's user name and password, which the browser answers Caddy's
+// challenge with.
+func (f *flow) signedIn(t *testing.T, more ...oauth2.AuthCodeOption) string {
+	t.Helper()
+	u, err := url.Parse(f.url(more...))
+	must(t, err)
+	u.User = url.UserPassword(integration.Customer, integration.Password)
+	return u.String()
+}
+
+// approved checks that the app was sent a code that yields tokens.
+func (f *flow) approved(ctx context.Context, t *testing.T, method string) *integration.Answer {
+	t.Helper()
+	got := f.app.answer(ctx, t)
+	f.fromIssuer(t, got, method)
+	tokens, err := integration.Post(ctx, f.s.Client(t), f.s.TokenURL(),
+		integration.CodeRequest(f.config, got.params.Get("code"), f.verifier))
+	must(t, err)
+	if tokens.Status != http.StatusOK || tokens.AccessToken == "" {
+		t.Fatalf("the code yields %d %s %s", tokens.Status, tokens.Error, tokens.Description)
+	}
+	return tokens
+}
+
+// fromIssuer checks what every answer must have.
+func (f *flow) fromIssuer(t *testing.T, got answer, method string) {
+	t.Helper()
+	if got.method != method {
+		t.Errorf("the answer came by %s, want %s", got.method, method)
+	}
+	if state := got.params.Get("state"); state != "a state & more" { // RFC 6749 §4.1.2
+		t.Errorf("state is %q", state)
+	}
+	if iss := got.params.Get("iss"); iss != f.s.Issuer { // RFC 9207 §2
+		t.Errorf("iss is %q, want %q", iss, f.s.Issuer)
+	}
+}
+
+func (f *flow) denied(ctx context.Context, t *testing.T) {
+	t.Helper()
+	got := f.app.answer(ctx, t)
+	f.fromIssuer(t, got, http.MethodGet)
+	if got.params.Get("error") != "access_denied" || got.params.Has("code") { // RFC 6749 §4.1.2.1
+		t.Errorf("the app was told error %q, code %v", got.params.Get("error"), got.params.Has("code"))
+	}
+}
+
+func TestConsent(t *testing.T) {
+	for _, c := range []struct {
+		name   string
+		answer func(ctx context.Context, t *testing.T)
+		want   func(f *flow, ctx context.Context, t *testing.T)
+	}{
+		{
+			name:   "allow",
+			answer: func(ctx context.Context, t *testing.T) { press(ctx, t, "allow") },
+			want:   func(f *flow, ctx context.Context, t *testing.T) { f.approved(ctx, t, http.MethodGet) },
+		},
+		{
+			name:   "deny",
+			answer: func(ctx context.Context, t *testing.T) { press(ctx, t, "deny") },
+			want:   (*flow).denied,
+		},
+		{
+			name:   "allow with the keyboard alone",
+			answer: func(ctx context.Context, t *testing.T) { typeUntil(ctx, t, "Allow") },
+			want:   func(f *flow, ctx context.Context, t *testing.T) { f.approved(ctx, t, http.MethodGet) },
+		},
+		{
+			name:   "deny with the keyboard alone",
+			answer: func(ctx context.Context, t *testing.T) { typeUntil(ctx, t, "Deny") },
+			want:   (*flow).denied,
+		},
+	} {
+		t.Run(c.name, func(t *testing.T) {
+			ctx, s := inChromium(t), integration.Start(t, integration.Shop())
+			f := newFlow(t, s, newApp(t, s, nil), "/callback")
+			in(ctx, t, chromedp.Navigate(f.signedIn(t)))
+			page := in(ctx, t, chromedp.Text(chromedp.CSS("body")))
+			for _, shown := range []string{"Example app", "your name", "your orders", integration.Customer, "127.0.0.1"} {
+				if !strings.Contains(page, shown) {
+					t.Errorf("the page does not show %q:\n%s", shown, page)
+				}
+			}
+			f.app.untouched(t)
+			c.answer(ctx, t)
+			c.want(f, ctx, t)
+		})
+	}
+}
+
+// typeUntil presses Tab until a button has the focus, and then Enter.
+func typeUntil(ctx context.Context, t *testing.T, button string) {
+	t.Helper()
+	var reached []string
+	for range 8 {
+		in(ctx, t, chromedp.KeyEvent(kb.Tab))
+		reached = append(reached, in(ctx, t, chromedp.Evaluate[string](`document.activeElement.textContent`)))
+		if reached[len(reached)-1] == button {
+			in(ctx, t, chromedp.KeyEvent(kb.Enter))
+			return
+		}
+	}
+	t.Fatalf("Tab reaches %q and not %q", reached, button)
+}
+
+// The page that asks whoever is told of an unknown client is a page, and leads nowhere (RFC 6749 §4.1.2.1).
+func TestErrorPage(t *testing.T) {
+	ctx, s := inChromium(t), integration.Start(t, integration.Shop())
+	f := newFlow(t, s, newApp(t, s, nil), "/callback")
+	f.config.ClientID = "nobody"
+	resp := in(ctx, t, chromedp.NavigateResponse(f.signedIn(t)))
+	if resp.Status != http.StatusBadRequest {
+		t.Errorf("the status is %d, want 400", resp.Status)
+	}
+	id := in(ctx, t, chromedp.Text(chromedp.CSS("code.id")))
+	if id == "" || !strings.Contains(string(s.Log()), `"error_id":"`+id+`"`) {
+		t.Errorf("the error ID of the page, %q, is not in the log", id)
+	}
+	f.app.untouched(t)
+}
+
+// Chromium holds the page's form-action policy against every redirect that follows the post.
+func TestAppRedirectsToAnotherOrigin(t *testing.T) {
+	for _, c := range []struct {
+		name string
+		host string
+	}{
+		{"another port", "127.0.0.1"},
+		{"another name and port", "localhost"},
+	} {
+		t.Run(c.name, func(t *testing.T) {
+			ctx, s := inChromium(t), integration.Start(t, integration.Shop())
+			other := newApp(t, s, nil)
+			f := newFlow(t, s, newApp(t, s, func(*url.URL) string {
+				return strings.Replace(other.URL, "127.0.0.1", c.host, 1)
+			}), "/start")
+			in(ctx, t, chromedp.Navigate(f.signedIn(t)))
+			press(ctx, t, "allow")
+			f.approved(ctx, t, http.MethodGet)
+			if at := in(ctx, t, chromedp.Location()); !strings.HasPrefix(at, "http://"+c.host+":"+integration.Port(other.URL)+"/") {
+				t.Errorf("the browser is at %s", at)
+			}
+		})
+	}
+}
+
+// OAuth 2.0 Form Post Response Mode §2: the answer comes by POST.
+func TestFormPost(t *testing.T) {
+	mode := oauth2.SetAuthURLParam("response_mode", "form_post")
+	t.Run("with scripts", func(t *testing.T) {
+		ctx, s := inChromium(t), integration.Start(t, integration.Shop())
+		f := newFlow(t, s, newApp(t, s, nil), "/callback")
+		in(ctx, t, chromedp.Navigate(f.signedIn(t, mode)))
+		press(ctx, t, "allow")
+		f.approved(ctx, t, http.MethodPost)
+		if at := in(ctx, t, chromedp.Location()); at != f.config.RedirectURL {
+			t.Errorf("the browser is at %s, want nothing in the URL", at)
+		}
+	})
+	t.Run("without scripts", func(t *testing.T) {
+		ctx, s := inChromium(t), integration.Start(t, integration.Shop())
+		f := newFlow(t, s, newApp(t, s, nil), "/callback")
+		_, err := chromedp.Call(ctx, emulation.SetScriptExecutionDisabled, emulation.SetScriptExecutionDisabledParams{Value: true})
+		must(t, err)
+		in(ctx, t, chromedp.Navigate(f.signedIn(t, mode)))
+		press(ctx, t, "allow")
+		in(ctx, t, chromedp.WaitReady(chromedp.CSS(`input[name="code"]`)))
+		f.app.untouched(t) // it is the person who sends it
+		in(ctx, t, chromedp.Click(chromedp.CSS("button.main")))
+		f.approved(ctx, t, http.MethodPost)
+	})
+	t.Run("to another origin in the end", func(t *testing.T) {
+		ctx, s := inChromium(t), integration.Start(t, integration.Shop())
+		other := newApp(t, s, nil)
+		f := newFlow(t, s, newApp(t, s, func(*url.URL) string { return other.URL }), "/start")
+		in(ctx, t, chromedp.Navigate(f.signedIn(t, mode)))
+		press(ctx, t, "allow")
+		f.approved(ctx, t, http.MethodPost)
+	})
+}
