@@ -24,7 +24,7 @@ func init() {
 //			audience     <uri...>
 //			consent      once|always|never
 //			consent_page <file>
-//			endpoint     authorize|token|jwks <path>
+//			endpoint     authorize|token|jwks|introspect|revoke <path>
 //			code {
 //				lifetime <duration>
 //				prefix   <text>
@@ -45,6 +45,7 @@ func init() {
 //				prefix   <text>
 //				length   <number>
 //			}
+//			revocation_poll <duration>
 //			signing [<algorithm>] {
 //				rotate    <duration>|never
 //				jwks_file <file>
@@ -59,6 +60,7 @@ func init() {
 //				grant_types   <grant type...>
 //				scopes        <scope...>
 //				audience      <uri...>
+//				introspects   <uri...>|*
 //				consent       once|always|never
 //				pkce          required|optional
 //				access_token {
@@ -136,6 +138,7 @@ func (p *parser) issuer(app *App) error {
 			"grant":         func() error { return p.grant(issuer) },
 			"client":        func() error { return p.client(issuer) },
 
+			"revocation_poll":      p.lifetime("revocation_poll", (*Lifetime)(&issuer.RevocationPoll)),
 			"request_body":         p.words("request_body", "form, json or both", &issuer.RequestBody),
 			"client_secret_header": p.word("client_secret_header", "the name of a header", &issuer.ClientSecretHeader),
 			"grant_alias":          func() error { return p.grantAlias(issuer) },
@@ -255,6 +258,7 @@ func (p *parser) client(issuer *Issuer) error {
 			"grant_types":   p.words("grant_types", "one grant type or more", &c.GrantTypes),
 			"scopes":        p.words("scopes", "one scope or more", &c.Scopes),
 			"audience":      p.words("audience", "one URI or more", &c.Audience),
+			"introspects":   p.words("introspects", "one URI or more, or *", &c.Introspects),
 			"consent":       p.word("consent", "once, always or never", (*string)(&c.Consent)),
 			"access_token":  func() error { return p.clientAccessToken(c) },
 			"refresh_token": func() error { return p.refreshToken(&c.RefreshToken) },

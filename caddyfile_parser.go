@@ -79,6 +79,17 @@ func (p *parser) nested(name string, known settings) func() error {
 	}
 }
 
+// flag returns a parser of a setting that is on if it is there.
+func (p *parser) flag(name string, value *bool) func() error {
+	return func() error {
+		return p.under(name, func() error {
+			_, err := p.args(name, "nothing more", 0, 0)
+			*value = true
+			return err
+		})
+	}
+}
+
 // word returns a parser of a setting with one value.
 func (p *parser) word(name, expected string, value *string) func() error {
 	return func() error {

@@ -6,6 +6,7 @@ import (
 
 	"github.com/caddyserver/caddy/v2"
 
+	"github.com/caddy-oauth/caddy-oauth/grants"
 	"github.com/caddy-oauth/caddy-oauth/internal/authserver"
 	"github.com/caddy-oauth/caddy-oauth/storage"
 )
@@ -40,6 +41,10 @@ type Client struct {
 	// for none. Default: those of the issuer.
 	Audience []string `json:"audience,omitempty"`
 
+	// The resources whose access tokens the client may introspect, as their resource server; `*` is all. Its own
+	// tokens it may look at in any case. Default: none.
+	Introspects []string `json:"introspects,omitempty"`
+
 	// When people are asked for consent: `once`, `always` or `never`. Default: as the issuer says.
 	Consent storage.ConsentMode `json:"consent,omitempty"`
 
@@ -60,7 +65,7 @@ type Client struct {
 // resolve replaces placeholders.
 func (c *Client) resolve(repl *caddy.Replacer, path []string) error {
 	for setting, values := range map[string][]string{
-		"secret": c.Secrets, "secret_hash": c.SecretHashes, "redirect_uris": c.RedirectURIs, "audience": c.Audience,
+		"secret": c.Secrets, "secret_hash": c.SecretHashes, "redirect_uris": c.RedirectURIs, "audience": c.Audience, "introspects": c.Introspects,
 	} {
 		for n := range values {
 			if err := replace(repl, &values[n], append(path, setting)...); err != nil {
@@ -104,6 +109,14 @@ func (c *Client) check(id string, issuer *Issuer) (problem string, path []string
 	}
 	if problem := checkAudience(c.Audience); problem != "" {
 		return problem, []string{"audience"}
+	}
+	for _, resource := range c.Introspects {
+		if resource != "*" && !unresolved(resource) && !grants.ValidResource(resource) {
+			return "expected absolute URIs or *, not " + resource, []string{"introspects"}
+		}
+	}
+	if len(c.Introspects) > 0 && c.public() {
+		return "expected with a secret only: a public client cannot authenticate", []string{"introspects"}
 	}
 	if problem := checkConsent(c.Consent); problem != "" {
 		return problem, []string{"consent"}
@@ -149,6 +162,9 @@ func (c *Client) checkGrants(known []string) (problem string, path []string) {
 func (c *Client) public() bool { return len(c.Secrets) == 0 && len(c.SecretHashes) == 0 }
 
 func (c *Client) grantTypes() []string {
+	if len(c.GrantTypes) == 0 && len(c.RedirectURIs) == 0 && len(c.Introspects) > 0 {
+		return nil // a resource server
+	}
 	if len(c.GrantTypes) == 0 {
 		return []string{"authorization_code"}
 	}
@@ -165,6 +181,7 @@ func (c *Client) client(id string, issuer *Issuer) *storage.Client {
 		GrantTypes:          c.grantTypes(),
 		Scopes:              c.Scopes,
 		Audience:            c.Audience,
+		Introspects:         c.Introspects,
 		Consent:             c.Consent,
 		CodeLifetime:        issuer.Code.lifetime(),
 		RequirePKCE:         c.PKCE == "required",

@@ -17,11 +17,18 @@ type Endpoints struct {
 	Token string `json:"token,omitempty"`
 	// Where the public keys are.
 	JWKS string `json:"jwks,omitempty"`
+	// Where resource servers ask what a token is worth.
+	Introspect string `json:"introspect,omitempty"`
+	// Where clients give tokens back.
+	Revoke string `json:"revoke,omitempty"`
 }
 
 // byName returns the paths by the names they have in a Caddyfile.
 func (e *Endpoints) byName() map[string]*string {
-	return map[string]*string{"authorize": &e.Authorize, "token": &e.Token, "jwks": &e.JWKS}
+	return map[string]*string{
+		"authorize": &e.Authorize, "token": &e.Token, "jwks": &e.JWKS,
+		"introspect": &e.Introspect, "revoke": &e.Revoke,
+	}
 }
 
 // check looks for impossible paths, and for two endpoints of the issuer at one path, be it a default one.
@@ -75,12 +82,16 @@ func (e *Endpoints) paths(issuer *url.URL) authserver.Paths {
 		return paths
 	}
 	return authserver.Paths{
-		Authorize: cmp.Or(e.Authorize, paths.Authorize),
-		Token:     cmp.Or(e.Token, paths.Token),
-		JWKS:      cmp.Or(e.JWKS, paths.JWKS),
+		Authorize:  cmp.Or(e.Authorize, paths.Authorize),
+		Token:      cmp.Or(e.Token, paths.Token),
+		JWKS:       cmp.Or(e.JWKS, paths.JWKS),
+		Introspect: cmp.Or(e.Introspect, paths.Introspect),
+		Revoke:     cmp.Or(e.Revoke, paths.Revoke),
 	}
 }
 
 func pathsByName(p authserver.Paths) map[string]string {
-	return map[string]string{"authorize": p.Authorize, "token": p.Token, "jwks": p.JWKS}
+	return map[string]string{
+		"authorize": p.Authorize, "token": p.Token, "jwks": p.JWKS, "introspect": p.Introspect, "revoke": p.Revoke,
+	}
 }

@@ -6,6 +6,7 @@ import (
 	"net/url"
 	"os"
 	"strings"
+	"time"
 
 	"github.com/caddyserver/caddy/v2"
 	"github.com/caddyserver/caddy/v2/modules/caddyhttp/caddyauth"
@@ -53,6 +54,10 @@ type Issuer struct {
 	// Where the endpoints are on the issuer's host. Default: `/oauth/authorize`, `/oauth/token` and
 	// `/oauth/jwks` below the path of the issuer's URL.
 	Endpoints *Endpoints `json:"endpoints,omitempty"`
+
+	// How often this node looks for what other nodes have revoked. What it revokes itself holds at once.
+	// Default: 5 seconds.
+	RevocationPoll caddy.Duration `json:"revocation_poll,omitempty"`
 
 	// The keys that sign tokens.
 	Signing *Signing `json:"signing,omitempty"`
@@ -155,6 +160,9 @@ func (i *Issuer) check(name string) error {
 	if problem, setting := i.Endpoints.check(i.URL); problem != "" {
 		return at(problem, "endpoint "+setting)
 	}
+	if i.RevocationPoll < 0 || i.RevocationPoll > 0 && time.Duration(i.RevocationPoll) < time.Second {
+		return at("expected a duration of a second or more", "revocation_poll")
+	}
 	if problem, setting := i.Signing.check(); problem != "" {
 		return at(problem, "signing", setting)
 	}
@@ -177,7 +185,11 @@ func (i *Issuer) endpointURLs() []string {
 	}
 	origin := u.Scheme + "://" + u.Host
 	paths := i.Endpoints.paths(u)
-	return []string{origin + paths.Authorize, origin + paths.Token, origin + paths.JWKS}
+	var urls []string
+	for _, path := range pathsByName(paths) {
+		urls = append(urls, origin+path)
+	}
+	return urls
 }
 
 // open makes the server of a checked issuer.
@@ -187,14 +199,16 @@ func (i *Issuer) open(ctx caddy.Context, name string, log *zap.Logger) (*authser
 		return nil, err
 	}
 	config := authserver.Config{
-		Name:     name,
-		URL:      i.URL,
-		Paths:    i.Endpoints.paths(issuer),
-		Clients:  make(map[string]*storage.Client, len(i.Clients)),
-		Secrets:  secretHashes,
-		Wire:     i.wire(),
-		Logger:   log,
-		Registry: ctx.GetMetricsRegistry(),
+		Name:    name,
+		URL:     i.URL,
+		Paths:   i.Endpoints.paths(issuer),
+		Clients: make(map[string]*storage.Client, len(i.Clients)),
+		Secrets: secretHashes,
+		Wire:    i.wire(),
+
+		RevocationPoll: time.Duration(i.RevocationPoll),
+		Logger:         log,
+		Registry:       ctx.GetMetricsRegistry(),
 	}
 	for _, scope := range i.Scopes {
 		config.Scopes = append(config.Scopes, authserver.Scope(scope))

@@ -112,19 +112,24 @@ func (a *App) Stop() error {
 
 // server returns the server of the named issuer, or of the only one if there is no name.
 func (a *App) server(name string) (*authserver.Server, error) {
-	if name == "" && len(a.servers) == 1 {
-		for _, server := range a.servers {
-			return server, nil
-		}
+	name, _, err := a.issuer(name)
+	if err != nil {
+		return nil, err
 	}
-	server, ok := a.servers[cmp.Or(name, DefaultIssuer)]
-	switch {
-	case ok:
-		return server, nil
-	case name == "":
-		return nil, fmt.Errorf("expected the name of an issuer, %s", oneOf(sortedKeys(a.Issuers)))
+	return a.servers[name], nil
+}
+
+// issuer returns the named issuer, or the only one if there is no name.
+func (a *App) issuer(name string) (string, *Issuer, error) {
+	if name == "" && len(a.Issuers) == 1 {
+		name = sortedKeys(a.Issuers)[0]
 	}
-	return nil, fmt.Errorf("there is no issuer %q, expected %s", name, oneOf(sortedKeys(a.Issuers)))
+	name = cmp.Or(name, DefaultIssuer)
+	issuer, ok := a.Issuers[name]
+	if !ok {
+		return "", nil, fmt.Errorf("there is no issuer named %q, expected %s", name, oneOf(sortedKeys(a.Issuers)))
+	}
+	return name, issuer, nil
 }
 
 func sortedKeys[V any](m map[string]V) []string {

@@ -27,7 +27,7 @@ func decideFamily(
 		if err != nil {
 			return nil, time.Time{}, err
 		}
-		if !f.Revoked.IsZero() || f.Client != req.Client.ID {
+		if !f.Revoked.IsZero() || f.Client != req.Client.ID || req.Void != nil && req.Void(f) {
 			return nil, time.Time{}, absent
 		}
 		write, err := decide(f)

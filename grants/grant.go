@@ -32,7 +32,9 @@ type Request struct {
 	Store storage.Store
 	// Verifier checks user names and passwords, and throttles guessing; nil if the server has none.
 	Verifier Verifier
-	Now      time.Time
+	// Void reports whether a family was revoked together with others; nil is no.
+	Void func(f *storage.Family) bool
+	Now  time.Time
 }
 
 // Authorization is what a grant allows: the access token to make, and the refresh token to go with it.

@@ -23,6 +23,10 @@ type Client struct {
 	// if it asks for none.
 	Audience []string `json:"audience,omitempty"`
 
+	// Introspects are the resources whose access tokens the client may look at, as their resource server;
+	// "*" is all. Its own it may look at in any case.
+	Introspects []string `json:"introspects,omitempty"`
+
 	Consent ConsentMode `json:"consent,omitempty"`
 
 	// RequirePKCE makes a client with a secret send a code_challenge too; a public client must anyway.

@@ -188,6 +188,11 @@ func writeJSON(w http.ResponseWriter, status int, contentType string, v any) err
 	if err != nil {
 		return err
 	}
+	return writeBody(w, status, contentType, body)
+}
+
+// writeBody is writeJSON for a body that is made already.
+func writeBody(w http.ResponseWriter, status int, contentType string, body []byte) error {
 	h := w.Header()
 	h.Set("Content-Type", contentType)
 	h.Set("Content-Length", strconv.Itoa(len(body)))

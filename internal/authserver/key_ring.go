@@ -113,6 +113,15 @@ func (k *Keys) Sign(ctx context.Context, claims []byte) (string, error) {
 	return state.signer(k.now()).sign(claims)
 }
 
+// SignAs is Sign for a JWT of another type than an access token.
+func (k *Keys) SignAs(ctx context.Context, typ string, claims []byte) (string, error) {
+	state, err := k.load(ctx)
+	if err != nil {
+		return "", err
+	}
+	return state.signer(k.now()).signAs(typ, claims)
+}
+
 // JWKS returns the public keys of all tokens that are valid now or will be signed soon, as a JWK set
 // (RFC 7517 §5), and its entity tag, with quotes. A caller may let it be cached for KeyPolicy.Publish.
 func (k *Keys) JWKS(ctx context.Context) (body []byte, etag string, err error) {

@@ -86,14 +86,26 @@ type signingKey struct {
 	size            int // of a signature, encoded
 }
 
-// sign returns the payload as a JWS in compact form (RFC 7515 §5.1).
-func (k *signingKey) sign(payload []byte) (string, error) {
-	size := len(k.header) + 1 + base64.RawURLEncoding.EncodedLen(len(payload)) + 1 + k.size
+// sign returns the payload as an access token.
+func (k *signingKey) sign(payload []byte) (string, error) { return k.join(k.header, payload) }
+
+// signAs returns the payload as a JWT of another type.
+func (k *signingKey) signAs(typ string, payload []byte) (string, error) {
+	header, err := json.Marshal(tokenHeader{Algorithm: k.algorithm, KeyID: k.id, Type: typ})
+	if err != nil {
+		return "", err
+	}
+	return k.join(base64.RawURLEncoding.EncodeToString(header), payload)
+}
+
+// join returns header, payload and signature as a JWS in compact form (RFC 7515 §5.1).
+func (k *signingKey) join(header string, payload []byte) (string, error) {
+	size := len(header) + 1 + base64.RawURLEncoding.EncodedLen(len(payload)) + 1 + k.size
 	if size > maxTokenLength {
 		return "", fmt.Errorf("a token of %d bytes, over the limit of %d", size, maxTokenLength)
 	}
 	token := make([]byte, 0, size)
-	token = append(token, k.header...)
+	token = append(token, header...)
 	token = append(token, '.')
 	token = base64.RawURLEncoding.AppendEncode(token, payload)
 	signature, err := k.signer.Sign(token, k.private)

@@ -25,6 +25,10 @@ func (s *Server) metadata() ([]byte, error) {
 		ResponseModes         []string `json:"response_modes_supported"`
 		GrantTypes            []string `json:"grant_types_supported"`
 		AuthMethods           []string `json:"token_endpoint_auth_methods_supported"`
+		RevocationEndpoint    string   `json:"revocation_endpoint"`
+		RevocationMethods     []string `json:"revocation_endpoint_auth_methods_supported"`
+		IntrospectionEndpoint string   `json:"introspection_endpoint"`
+		IntrospectionMethods  []string `json:"introspection_endpoint_auth_methods_supported"`
 		ChallengeMethods      []string `json:"code_challenge_methods_supported"`
 		IssParameter          bool     `json:"authorization_response_iss_parameter_supported"` // RFC 9207 §3
 	}{
@@ -34,6 +38,10 @@ func (s *Server) metadata() ([]byte, error) {
 		ResponseTypes:         []string{"code"},
 		ResponseModes:         []string{"query", "form_post"},
 		AuthMethods:           []string{"client_secret_basic", "client_secret_post", "none"},
+		RevocationEndpoint:    s.origin + s.config.Paths.Revoke,
+		RevocationMethods:     []string{"client_secret_basic", "client_secret_post", "none"},
+		IntrospectionEndpoint: s.origin + s.config.Paths.Introspect,
+		IntrospectionMethods:  []string{"client_secret_basic", "client_secret_post"},
 		ChallengeMethods:      []string{"S256"},
 		IssParameter:          true,
 	}

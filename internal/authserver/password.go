@@ -28,10 +28,10 @@ type throttled struct {
 
 // verifierFor returns the verifier of passwords for a request, nil if there is none.
 func (s *Server) verifierFor(c *call) grants.Verifier {
-	if s.verifier == nil {
+	if s.passwords == nil {
 		return nil
 	}
-	return throttled{s.verifier, s, network(c.site.ClientIP(c.r))}
+	return throttled{s.passwords, s, network(c.site.ClientIP(c.r))}
 }
 
 // Verify implements grants.Verifier.

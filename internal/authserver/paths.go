@@ -9,18 +9,22 @@ import (
 
 // Paths are where the endpoints are on the issuer's host.
 type Paths struct {
-	Authorize string
-	Token     string
-	JWKS      string
+	Authorize  string
+	Token      string
+	JWKS       string
+	Introspect string
+	Revoke     string
 }
 
 // DefaultPaths returns the paths below the path of the issuer.
 func DefaultPaths(issuer *url.URL) Paths {
 	prefix := strings.TrimSuffix(issuer.Path, "/") + "/oauth"
 	return Paths{
-		Authorize: prefix + "/authorize",
-		Token:     prefix + "/token",
-		JWKS:      prefix + "/jwks",
+		Authorize:  prefix + "/authorize",
+		Token:      prefix + "/token",
+		JWKS:       prefix + "/jwks",
+		Introspect: prefix + "/introspect",
+		Revoke:     prefix + "/revoke",
 	}
 }
 
@@ -50,6 +54,8 @@ func (s *Server) route(issuer *url.URL) error {
 	for _, e := range []*endpoint{
 		{name: "authorize", paths: []string{paths.Authorize}, methods: getPost, serve: s.authorize},
 		{name: "token", paths: []string{paths.Token}, methods: post, json: true, cors: true, serve: s.token},
+		{name: "introspect", paths: []string{paths.Introspect}, methods: post, json: true, serve: s.introspect},
+		{name: "revoke", paths: []string{paths.Revoke}, methods: post, json: true, cors: true, serve: s.revoke},
 		{name: "jwks", paths: []string{paths.JWKS}, methods: get, json: true, cors: true, serve: s.serveJWKS},
 		{name: "metadata", paths: metadataPaths(issuer), methods: get, json: true, cors: true, serve: serveMetadata(metadata)},
 	} {

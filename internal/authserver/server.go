@@ -31,6 +31,9 @@ type Config struct {
 	// Throttle bounds guessing. It outlives a Server, so that a reload does not forget; nil is a new one.
 	Throttle *Throttle
 
+	// RevocationPoll is how often to look for what other nodes have revoked; 0 is every five seconds.
+	RevocationPoll time.Duration
+
 	ConsentTemplate string // an owner's own consent page; "" is the built-in one
 
 	Logger   *zap.Logger
@@ -73,7 +76,10 @@ type Server struct {
 	pages     *Pages
 	clients   *clientAuth
 	bodies    []string        // of token requests
-	verifier  grants.Verifier // of passwords, nil if there is none
+	passwords grants.Verifier // nil if there is none
+	verifier  Verifier        // of access tokens
+	cutoffs   *cutoffs
+	cache     tokenCache
 	metrics   *metrics
 	log       *zap.Logger
 	now       func() time.Time
@@ -83,6 +89,9 @@ type Server struct {
 func New(config Config) (*Server, error) {
 	if config.Now == nil {
 		config.Now = time.Now
+	}
+	if config.RevocationPoll == 0 {
+		config.RevocationPoll = 5 * time.Second
 	}
 	if config.Throttle == nil {
 		config.Throttle = NewThrottle()
@@ -106,7 +115,7 @@ func New(config Config) (*Server, error) {
 	for _, g := range config.Grants {
 		s.grants[g.Type()] = g
 		if provider, ok := g.(grants.VerifierProvider); ok {
-			s.verifier = provider.ProvideVerifier()
+			s.passwords = provider.ProvideVerifier()
 		}
 	}
 	if s.bodies = config.Wire.Bodies; len(s.bodies) == 0 {
@@ -116,6 +125,8 @@ func New(config Config) (*Server, error) {
 	if err != nil {
 		return nil, err
 	}
+	s.verifier = Verifier{Keys: s.keys, Issuer: config.URL, Now: config.Now}
+	s.cutoffs = newCutoffs(config.Store, config.Now)
 	s.pages, err = NewPages(config.ConsentTemplate)
 	if err != nil {
 		return nil, err
@@ -142,12 +153,16 @@ func (s *Server) Run(ctx context.Context) {
 	defer keys.Stop()
 	sweep := time.NewTicker(sweepInterval)
 	defer sweep.Stop()
+	poll := time.NewTicker(s.config.RevocationPoll)
+	defer poll.Stop()
 	for {
 		select {
 		case <-ctx.Done():
 			return
 		case <-keys.C:
 			s.attempt(ctx, "keeping the keys in order", s.keys.Maintain)
+		case <-poll.C:
+			s.attempt(ctx, "looking for revocations", s.cutoffs.poll)
 		case <-sweep.C:
 			if sweeper, ok := s.config.Store.(storage.Sweeper); ok {
 				s.attempt(ctx, "sweeping expired records", sweeper.Sweep)
@@ -164,3 +179,8 @@ func (s *Server) attempt(ctx context.Context, what string, do func(context.Conte
 
 // Origin returns scheme and host of the issuer.
 func (s *Server) Origin() string { return s.origin }
+
+// MinimalTokens reports whether the server's access tokens do not say whom they are for.
+func (s *Server) MinimalTokens() bool {
+	return s.config.Wire.AccessToken.Minimal && !s.config.Wire.AccessToken.Opaque
+}

@@ -2,6 +2,7 @@ package authserver
 
 import (
 	"context"
+	"errors"
 	"strings"
 	"time"
 
@@ -28,6 +29,10 @@ func (s *Server) token(c *call) error {
 	c.grant = grant.Type()
 
 	ctx, now := c.r.Context(), s.now()
+	index, err := s.cutoffs.index(ctx)
+	if err != nil {
+		return err
+	}
 	auth, err := grant.Exchange(ctx, &grants.Request{
 		Issuer:   s.config.URL,
 		Client:   client,
@@ -35,9 +40,10 @@ func (s *Server) token(c *call) error {
 		Store:    s.config.Store,
 		Now:      now,
 		Verifier: s.verifierFor(c),
+		Void:     index.voidsFamily,
 	})
 	if err != nil {
-		return err
+		return s.afterReplay(ctx, err)
 	}
 	response, err := s.issue(ctx, client, auth, now)
 	if err != nil {
@@ -107,4 +113,15 @@ func (s *Server) startFamily(
 	}
 	auth.RefreshToken, auth.Family = client.RefreshToken.Prefix+refreshToken, key.ID
 	return s.config.Store.Put(ctx, key, record, f.Expires(now, client.RefreshToken.Idle))
+}
+
+// afterReplay voids the access tokens of a family that was revoked for a replay, and returns the refusal.
+func (s *Server) afterReplay(ctx context.Context, refusal error) error {
+	var replay *grants.Replay
+	if errors.As(refusal, &replay) {
+		if err := s.cutFamily(ctx, replay.Family, replay.What+" used again"); err != nil {
+			return err
+		}
+	}
+	return refusal
 }

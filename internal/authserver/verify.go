@@ -10,6 +10,8 @@ import (
 	"slices"
 	"strings"
 	"time"
+
+	"github.com/caddy-oauth/caddy-oauth/storage"
 )
 
 // InvalidToken is what is wrong with an access token: always the token's fault, never the server's. Its
@@ -133,10 +135,12 @@ type Claims struct {
 	Audience                  []string
 	Expires                   time.Time
 	IssuedAt, NotBefore       time.Time
-	ID                        string // jti
+	ID                        string // jti; of an opaque token, the ID of its record
 	Family                    string
 
 	Raw map[string]any // all claims, with numbers as json.Number
+
+	record storage.Key // of an opaque token
 }
 
 // defaultLeeway is for clocks that do not agree.

@@ -1,0 +1,147 @@
+package authserver
+
+import (
+	"context"
+	"errors"
+	"sync"
+	"sync/atomic"
+	"time"
+
+	"github.com/caddy-oauth/caddy-oauth/storage"
+)
+
+// cutoffs knows which tokens are void before their time. All that are live are in memory, so that nothing
+// is read for a token; what another node revokes is here after the next poll.
+type cutoffs struct {
+	store storage.Store
+	now   func() time.Time
+
+	mu    sync.Mutex // held to load and to add
+	known map[string]*storage.Cutoff
+	live  atomic.Pointer[cutoffIndex] // nil before the first load
+}
+
+// cutoffIndex is what is void, by what it is about. It does not change: a load or an addition replaces it.
+type cutoffIndex struct {
+	tokens, families map[string]bool
+	users, clients   map[string]time.Time
+	pairs            map[pair]time.Time
+}
+
+type pair struct{ subject, client string }
+
+func newCutoffs(store storage.Store, now func() time.Time) *cutoffs {
+	return &cutoffs{store: store, now: now, known: make(map[string]*storage.Cutoff)}
+}
+
+// poll picks up what other nodes wrote, and forgets what has expired.
+func (c *cutoffs) poll(ctx context.Context) error {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	seen := make(map[string]*storage.Cutoff, len(c.known))
+	for id, err := range c.store.List(ctx, storage.KindCutoff) {
+		if err != nil {
+			return err
+		}
+		cutoff, ok := c.known[id]
+		if !ok {
+			if cutoff, err = c.read(ctx, id); err != nil {
+				return err
+			}
+		}
+		if cutoff != nil {
+			seen[id] = cutoff
+		}
+	}
+	c.known = seen
+	c.live.Store(indexCutoffs(seen))
+	return nil
+}
+
+// read returns the record of a cutoff, nil if it has gone meanwhile.
+func (c *cutoffs) read(ctx context.Context, id string) (*storage.Cutoff, error) {
+	record, err := c.store.Get(ctx, storage.Key{Kind: storage.KindCutoff, ID: id})
+	if errors.Is(err, storage.ErrNotFound) {
+		return nil, nil //nolint:nilnil // gone is an answer
+	}
+	if err != nil {
+		return nil, err
+	}
+	return storage.DecodeCutoff(record)
+}
+
+func indexCutoffs(all map[string]*storage.Cutoff) *cutoffIndex {
+	x := &cutoffIndex{
+		tokens: make(map[string]bool), families: make(map[string]bool),
+		users: make(map[string]time.Time), clients: make(map[string]time.Time), pairs: make(map[pair]time.Time),
+	}
+	for _, c := range all {
+		switch {
+		case c.Token != "":
+			x.tokens[c.Token] = true
+		case c.Family != "":
+			x.families[c.Family] = true
+		case c.Subject != "" && c.Client != "":
+			keepLatest(x.pairs, pair{c.Subject, c.Client}, c.Before)
+		case c.Subject != "":
+			keepLatest(x.users, c.Subject, c.Before)
+		case c.Client != "":
+			keepLatest(x.clients, c.Client, c.Before)
+		}
+	}
+	return x
+}
+
+func keepLatest[K comparable](m map[K]time.Time, key K, t time.Time) {
+	if t.After(m[key]) {
+		m[key] = t
+	}
+}
+
+// add writes a cutoff, which holds here at once. It is kept until expires, after which nothing it voids can
+// be alive; zero is never.
+func (c *cutoffs) add(ctx context.Context, cutoff *storage.Cutoff, expires time.Time) error {
+	record, err := cutoff.Encode()
+	if err != nil {
+		return err
+	}
+	key := storage.NewCutoffKey(expires)
+	if err := c.store.Put(ctx, key, record, expires); err != nil {
+		return err
+	}
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	c.known[key.ID] = cutoff
+	if c.live.Load() != nil { // else the first load finds it in the store
+		c.live.Store(indexCutoffs(c.known))
+	}
+	return nil
+}
+
+// index returns what is void, and loads it on first need.
+func (c *cutoffs) index(ctx context.Context) (*cutoffIndex, error) {
+	if x := c.live.Load(); x != nil {
+		return x, nil
+	}
+	if err := c.poll(ctx); err != nil {
+		return nil, err
+	}
+	return c.live.Load(), nil
+}
+
+// voidsToken reports whether an access token is void.
+func (x *cutoffIndex) voidsToken(c *Claims) bool {
+	return x.tokens[c.ID] || x.families[c.Family] || x.voids(c.Subject, c.ClientID, c.IssuedAt)
+}
+
+// voidsFamily reports whether a family is void.
+func (x *cutoffIndex) voidsFamily(f *storage.Family) bool {
+	return x.voids(f.Subject, f.Client, f.Started)
+}
+
+// voids reports whether what a user got through a client at a time is void. Tokens know only the second they were made in, so
+// that whole second counts; who writes a cutoff waits until it is over.
+func (x *cutoffIndex) voids(subject, client string, made time.Time) bool {
+	upTo := func(cut time.Time) bool { return made.Unix() <= cut.Unix() && !cut.IsZero() }
+	return upTo(x.pairs[pair{subject, client}]) || upTo(x.users[subject]) || upTo(x.clients[client])
+}

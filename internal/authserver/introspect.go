@@ -1,0 +1,113 @@
+package authserver
+
+import (
+	"context"
+	"encoding/json"
+	"errors"
+	"maps"
+	"net/http"
+	"slices"
+	"strings"
+
+	"github.com/caddy-oauth/caddy-oauth/storage"
+)
+
+// introspect is the introspection endpoint (RFC 7662): what is known of a token, for who may know it. A token that is
+// not good, not known or not for the client to see is not active, and nothing more is said (§2.2).
+func (s *Server) introspect(c *call) error {
+	token, err := s.presented(c)
+	if err != nil {
+		return err
+	}
+	if c.client.Public() { // §2.1: it has not authenticated
+		return errBadClient
+	}
+	answer, err := s.describe(c.r.Context(), c.client, token)
+	if err != nil {
+		return err
+	}
+	if wantsJWT(c.r) {
+		return s.writeIntrospectionJWT(c, answer)
+	}
+	return writeJSON(c.w, http.StatusOK, "application/json", answer)
+}
+
+// describe returns the members of the answer about a token.
+func (s *Server) describe(ctx context.Context, client *storage.Client, token string) (map[string]any, error) {
+	inactive := map[string]any{"active": false}
+	claims, err := s.AccessToken(ctx, token)
+	var invalid InvalidToken
+	switch {
+	case errors.As(err, &invalid):
+		return s.describeRefresh(ctx, client, token)
+	case err != nil:
+		return nil, err
+	case !mayIntrospect(client, claims):
+		return inactive, nil
+	}
+	answer := make(map[string]any, len(claims.Raw)+3)
+	maps.Copy(answer, claims.Raw)
+	answer["active"] = true
+	answer["token_type"] = "Bearer"
+	if claims.Subject != claims.ClientID {
+		answer["username"] = claims.Subject
+	}
+	return answer, nil
+}
+
+// mayIntrospect reports whether a client may see what a token says: its own, and those that are for it as a resource
+// server.
+func mayIntrospect(client *storage.Client, claims *Claims) bool {
+	return claims.ClientID == client.ID || slices.ContainsFunc(client.Introspects, func(resource string) bool {
+		return resource == "*" || slices.Contains(claims.Audience, resource)
+	})
+}
+
+// describeRefresh is describe for a refresh token, which only the client itself may look at.
+func (s *Server) describeRefresh(ctx context.Context, client *storage.Client, token string) (map[string]any, error) {
+	inactive := map[string]any{"active": false}
+	_, f, err := s.findFamily(ctx, client, token)
+	if err != nil {
+		return nil, err
+	}
+	if f == nil || f.Client != client.ID {
+		return inactive, nil
+	}
+	index, err := s.cutoffs.index(ctx)
+	if err != nil {
+		return nil, err
+	}
+	body := strings.TrimPrefix(token, client.RefreshToken.Prefix)
+	if f.Classify(body, s.now(), 0) != storage.Current || index.voidsFamily(f) {
+		return inactive, nil
+	}
+	answer := map[string]any{
+		"active": true, "client_id": f.Client, "sub": f.Subject, "username": f.Subject, "iss": s.config.URL,
+		"scope": strings.Join(f.Scopes, " "), "aud": audience(f.Audience), "iat": numericDate(f.Started),
+	}
+	if end := f.Expires(s.now(), 0); !end.IsZero() {
+		answer["exp"] = numericDate(end)
+	}
+	return answer, nil
+}
+
+const introspectionType = "token-introspection+jwt" // RFC 9701 §5
+
+func wantsJWT(r *http.Request) bool {
+	return strings.Contains(r.Header.Get("Accept"), "application/"+introspectionType)
+}
+
+// writeIntrospectionJWT writes the answer as a JWT for the client (RFC 9701 §5).
+func (s *Server) writeIntrospectionJWT(c *call, answer map[string]any) error {
+	payload, err := json.Marshal(map[string]any{
+		"iss": s.config.URL, "aud": c.client.ID, "iat": s.now().Unix(), "token_introspection": answer,
+	})
+	if err != nil {
+		return err
+	}
+	token, err := s.keys.SignAs(c.r.Context(), introspectionType, payload)
+	if err != nil {
+		return err
+	}
+	return writeBody(c.w, http.StatusOK, "application/"+introspectionType, []byte(token))
+}

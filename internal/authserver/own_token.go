@@ -1,0 +1,99 @@
+package authserver
+
+import (
+	"context"
+	"encoding/json"
+	"errors"
+	"maps"
+	"strconv"
+	"strings"
+	"time"
+
+	"github.com/caddy-oauth/caddy-oauth/storage"
+)
+
+// ErrTokenRevoked is what is wrong with a token that was good until it was revoked.
+const ErrTokenRevoked InvalidToken = "revoked"
+
+// AccessToken returns the claims of an access token of this issuer that is good now: signature or record, type,
+// issuer, time, and not revoked. What is wrong with it is an InvalidToken; with any other error, that is not known.
+func (s *Server) AccessToken(ctx context.Context, token string) (*Claims, error) {
+	index, err := s.cutoffs.index(ctx)
+	if err != nil {
+		return nil, err
+	}
+	key := cacheKeyOf(token)
+	claims := s.cache.get(key, s.now())
+	if claims == nil {
+		if claims, err = s.readAccessToken(ctx, token); err != nil {
+			return nil, err
+		}
+		s.cache.put(key, claims)
+	}
+	if index.voidsToken(claims) {
+		return nil, ErrTokenRevoked
+	}
+	return claims, nil
+}
+
+func (s *Server) readAccessToken(ctx context.Context, token string) (*Claims, error) {
+	if !strings.Contains(token, ".") {
+		return s.readOpaque(ctx, token)
+	}
+	payload, err := s.keys.Verify(ctx, token)
+	if err != nil {
+		return nil, err
+	}
+	claims, err := parseClaims(payload)
+	if err != nil {
+		return nil, err
+	}
+	// Only access tokens are signed with these keys; minimal ones have no issuer.
+	if claims.Issuer != s.config.URL && (claims.Issuer != "" || !s.config.Wire.AccessToken.Minimal) {
+		return nil, ErrTokenIssuer
+	}
+	return claims, s.verifier.checkTime(claims)
+}
+
+// readOpaque returns what an opaque token stands for.
+func (s *Server) readOpaque(ctx context.Context, token string) (*Claims, error) {
+	body, ok := strings.CutPrefix(token, s.config.Wire.AccessToken.Prefix)
+	key, valid := storage.AccessKey(body)
+	if !ok || !valid {
+		return nil, ErrTokenMalformed
+	}
+	record, err := s.config.Store.Get(ctx, key)
+	if errors.Is(err, storage.ErrNotFound) {
+		return nil, ErrTokenExpired
+	}
+	if err != nil {
+		return nil, err
+	}
+	a, err := storage.DecodeAccess(record)
+	if err != nil {
+		return nil, err
+	}
+	return s.opaqueClaims(a, key), nil
+}
+
+// opaqueClaims returns the claims that the JWT would have had.
+func (s *Server) opaqueClaims(a *storage.Access, key storage.Key) *Claims {
+	claims := &Claims{
+		Issuer: s.config.URL, Subject: a.Subject, ClientID: a.Client, Scope: strings.Join(a.Scopes, " "),
+		Audience: a.Audience, Expires: a.Expires, IssuedAt: a.IssuedAt, Family: a.Family, ID: key.ID,
+		Raw:    make(map[string]any, len(a.Claims)+8),
+		record: key,
+	}
+	maps.Copy(claims.Raw, a.Claims)
+	maps.Copy(claims.Raw, map[string]any{
+		"iss": claims.Issuer, "sub": a.Subject, "client_id": a.Client, "scope": claims.Scope, "aud": a.Audience,
+		"exp": numericDate(a.Expires), "iat": numericDate(a.IssuedAt),
+	})
+	if !a.AuthTime.IsZero() {
+		claims.Raw["auth_time"] = numericDate(a.AuthTime)
+	}
+	return claims
+}
+
+// numericDate is a time as it stands in a JWT (RFC 7519 §2).
+func numericDate(t time.Time) json.Number { return json.Number(strconv.FormatInt(t.Unix(), 10)) }

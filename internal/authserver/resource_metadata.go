@@ -1,0 +1,66 @@
+package authserver
+
+import (
+	"encoding/json"
+	"net/http"
+	"net/url"
+	"strings"
+	"time"
+)
+
+const resourceWellKnown = "/.well-known/oauth-protected-resource" // RFC 9728 §3
+
+// ResourceMetadata is the document in which a protected resource describes itself (RFC 9728 §2).
+type ResourceMetadata struct {
+	Resource string   `json:"resource"`
+	Servers  []string `json:"authorization_servers,omitempty"`
+	Scopes   []string `json:"scopes_supported,omitempty"`
+	Methods  []string `json:"bearer_methods_supported,omitempty"`
+
+	body  []byte
+	etag  string
+	url   string
+	paths []string
+}
+
+// Prepare makes the document ready to be served.
+func (m *ResourceMetadata) Prepare() error {
+	u, err := url.Parse(m.Resource)
+	if err != nil {
+		return err
+	}
+	path := strings.TrimSuffix(u.EscapedPath(), "/")
+	if u.RawQuery != "" { // §3.1
+		path += "?" + u.RawQuery
+	}
+	m.url = u.Scheme + "://" + u.Host + resourceWellKnown + path
+	m.paths = []string{resourceWellKnown}
+	if p := strings.TrimSuffix(u.Path, "/"); p != "" {
+		m.paths = append(m.paths, resourceWellKnown+p)
+	}
+	if m.body, err = json.Marshal(m); err != nil {
+		return err
+	}
+	m.etag = newETag(m.body)
+	return nil
+}
+
+// URL returns where clients find the document.
+func (m *ResourceMetadata) URL() string { return m.url }
+
+// Paths returns where the document is served: with the resource's path, and without.
+func (m *ResourceMetadata) Paths() []string { return m.paths }
+
+// ServeHTTP serves the document.
+func (m *ResourceMetadata) ServeHTTP(w http.ResponseWriter, r *http.Request) {
+	w.Header().Set("Access-Control-Allow-Origin", "*")
+	switch r.Method {
+	case http.MethodGet, http.MethodHead:
+		serveDocument(&call{w: w, r: r}, m.body, m.etag, time.Hour)
+	case http.MethodOptions:
+		w.WriteHeader(http.StatusNoContent)
+	default:
+		w.Header().Set("Allow", "GET, HEAD, OPTIONS")
+		w.WriteHeader(http.StatusMethodNotAllowed)
+	}
+}

@@ -1,0 +1,110 @@
+package authserver
+
+import (
+	"context"
+	"errors"
+	"time"
+
+	"github.com/caddy-oauth/caddy-oauth/storage"
+)
+
+// RevokeFamily ends a family: its code, its refresh tokens and, here at once, its access tokens. A family that is not
+// there any more has ended.
+func (s *Server) RevokeFamily(ctx context.Context, id, reason string) error {
+	now := s.now()
+	key := storage.Key{Kind: storage.KindFamily, ID: id}
+	err := s.config.Store.Update(ctx, key, func(record []byte) ([]byte, time.Time, error) {
+		if record == nil {
+			return nil, time.Time{}, storage.ErrKeep
+		}
+		f, err := storage.DecodeFamily(record)
+		if err != nil {
+			return nil, time.Time{}, err
+		}
+		if f.Revoked.IsZero() {
+			f.Revoke(reason, now)
+		}
+		value, err := f.Encode()
+		return value, f.Expires(now, 0), err
+	})
+	if err != nil {
+		return err
+	}
+	return s.cutFamily(ctx, id, reason)
+}
+
+// cutFamily voids the access tokens of a family.
+func (s *Server) cutFamily(ctx context.Context, id, reason string) error {
+	now := s.now()
+	return s.cutoffs.add(ctx, &storage.Cutoff{Family: id, Before: now, Reason: reason}, now.Add(s.longestToken()))
+}
+
+// RevokeToken ends one access token.
+func (s *Server) RevokeToken(ctx context.Context, c *Claims, reason string) error {
+	if c.record != (storage.Key{}) {
+		if err := s.config.Store.Delete(ctx, c.record); err != nil {
+			return err
+		}
+	}
+	if c.ID == "" {
+		return errors.New("the token has no jti to revoke it by")
+	}
+	return s.cutoffs.add(ctx, &storage.Cutoff{Token: c.ID, Before: s.now(), Reason: reason}, c.Expires.Add(defaultLeeway))
+}
+
+// Revoke voids all that a user has let clients have, all that a client has, or, with both, all that the user
+// has let this client have; and the consents that go with it. It returns when the second it is about is over.
+func (s *Server) Revoke(ctx context.Context, subject, client, reason string) error {
+	if subject == "" && client == "" {
+		return errors.New("expected a user, a client or both")
+	}
+	now := s.now()
+	cutoff := &storage.Cutoff{Subject: subject, Client: client, Before: now, Reason: reason}
+	if err := s.cutoffs.add(ctx, cutoff, s.longestFamily(now)); err != nil {
+		return err
+	}
+	if subject != "" {
+		if err := s.forget(ctx, subject, client); err != nil {
+			return err
+		}
+	}
+	select {
+	case <-ctx.Done():
+	case <-time.After(time.Second - time.Duration(now.Nanosecond())):
+	}
+	return nil
+}
+
+// forget takes back the consents of a user, for a client or for all.
+func (s *Server) forget(ctx context.Context, subject, client string) error {
+	return s.config.Store.Update(ctx, storage.ConsentKey(subject), func(old []byte) ([]byte, time.Time, error) {
+		consents, err := storage.DecodeConsents(subject, old)
+		if err != nil || old == nil {
+			return nil, time.Time{}, errors.Join(err, storage.ErrKeep)
+		}
+		delete(consents.Clients, client)
+		if client == "" || len(consents.Clients) == 0 {
+			return nil, time.Time{}, nil
+		}
+		record, err := consents.Encode()
+		return record, time.Time{}, err
+	})
+}
+
+// longestToken returns how long an access token that is made now can live.
+func (s *Server) longestToken() time.Duration { return s.config.Keys.Lifetime + defaultLeeway }
+
+// longestFamily returns when the last family that is live now ends; zero is never.
+func (s *Server) longestFamily(now time.Time) time.Time {
+	longest := s.longestToken()
+	for _, c := range s.config.Clients {
+		switch {
+		case !c.MayUse("refresh_token"):
+		case c.RefreshToken.Lifetime == 0:
+			return time.Time{}
+		default:
+			longest = max(longest, c.RefreshToken.Lifetime)
+		}
+	}
+	return now.Add(longest)
+}
