@@ -42,15 +42,17 @@ func parseGuard(h httpcaddyfile.Helper) ([]httpcaddyfile.ConfigValue, error) {
 	if len(args) == 1 {
 		g.Issuer = args[0]
 	}
-	err = p.block(settings{
-		"scopes":        p.words("scopes", "one scope or more", &g.Scopes),
-		"audience":      p.words("audience", "one URI or more", &g.Audience),
-		"resource":      p.word("resource", "a URI", &g.Resource),
-		"token_header":  p.word("token_header", "the name of a header", &g.TokenHeader),
-		"optional":      p.flag("optional", &g.Optional),
-		"authorization": p.word("authorization", "strip or pass", &g.Authorization),
-		"header":        p.pair("header", "a name and a placeholder", &g.Headers),
-		"types":         p.words("types", "one typ or more", &g.Types),
+	err = p.under("oauth_guard", func() error {
+		return p.block(settings{
+			"scopes":        p.words("scopes", "one scope or more", &g.Scopes),
+			"audience":      p.words("audience", "one URI or more", &g.Audience),
+			"resource":      p.word("resource", "a URI", &g.Resource),
+			"token_header":  p.word("token_header", "the name of a header", &g.TokenHeader),
+			"optional":      p.flag("optional", &g.Optional),
+			"authorization": p.word("authorization", "strip or pass", &g.Authorization),
+			"header":        p.pair("header", "a name and a placeholder", &g.Headers),
+			"types":         p.words("types", "one typ or more", &g.Types),
+		})
 	})
 	if err != nil {
 		return nil, err

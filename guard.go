@@ -2,11 +2,9 @@ package caddyoauth
 
 import (
 	"cmp"
-	"encoding/json"
 	"errors"
 	"net/http"
 	"slices"
-	"strings"
 
 	"github.com/caddyserver/caddy/v2"
 	"github.com/caddyserver/caddy/v2/modules/caddyhttp"
@@ -26,14 +24,16 @@ func init() {
 // `{http.auth.user.client_id}` and `{http.auth.user.scope}`. It also serves the metadata of the resource (RFC 9728) at
 // `/.well-known/oauth-protected-resource`.
 type Guard struct {
-	// The name of an issuer of the `oauth` app, or the URL of one elsewhere. Default: the only one there
-	// is, or `default`.
+	// The name of an issuer of the `oauth` app, or the URL of one elsewhere, whose public keys are fetched when
+	// they are needed, and which must say what its tokens are for: see `audience`. What an issuer elsewhere has
+	// revoked is not known here. Default: the only issuer of the app, or `default`.
 	Issuer string `json:"issuer,omitempty"`
 
 	// The scopes a token must have, all of them. Default: none.
 	Scopes []string `json:"scopes,omitempty"`
 
-	// A token must be for one of these. Default: the resource, or else what the issuer's tokens are for.
+	// A token must be for one of these. Default: the resource, or else what the issuer's tokens are for. With an
+	// issuer elsewhere it or the resource is required: such an issuer may give tokens to anybody for anything.
 	Audience []string `json:"audience,omitempty"`
 
 	// The URL by which clients know this resource. Default: the first of the audience.
@@ -50,10 +50,13 @@ type Guard struct {
 
 	// Headers that tell what is behind who is there, by name, as placeholders. Whatever a client sends under
 	// these names is removed, whether there is a token or not.
+	//
+	// Of every request that passes, headers with an underscore in their names are removed, since many servers
+	// take `X_User` for `X-User`, and trailers, since some take them for headers.
 	Headers map[string]string `json:"headers,omitempty"`
 
-	// The `typ` of tokens of an issuer elsewhere. Default: `at+jwt`. **Danger:** with `JWT`, tokens that were made
-	// for something else, such as ID tokens, may pass.
+	// What the `typ` of tokens of an issuer elsewhere can be beside `at+jwt`. Default: nothing else. **Danger:** with
+	// `JWT`, tokens that were made for something else, such as ID tokens, may pass.
 	Types []string `json:"types,omitempty"`
 
 	// Only serve the metadata of the resource, and pass all other requests on. A Caddyfile makes such a handler of
@@ -62,6 +65,7 @@ type Guard struct {
 
 	resource authserver.Resource
 	metadata *authserver.ResourceMetadata
+	borrowed string // the issuer elsewhere whose keys this guard holds in the pool, "" for none
 }
 
 // CaddyModule returns the Caddy module information.
@@ -74,6 +78,9 @@ func (Guard) CaddyModule() caddy.ModuleInfo {
 
 // Provision finds the issuer.
 func (g *Guard) Provision(ctx caddy.Context) error {
+	if err := g.resolve(); err != nil {
+		return err
+	}
 	if err := g.check(); err != nil {
 		return err
 	}
@@ -90,6 +97,9 @@ func (g *Guard) Provision(ctx caddy.Context) error {
 	g.metadata = &authserver.ResourceMetadata{
 		Resource: cmp.Or(g.Resource, audience[0]), Servers: []string{issuer}, Scopes: g.Scopes, Methods: []string{"header"},
 	}
+	if g.TokenHeader != "" {
+		g.metadata.Methods = nil // RFC 9728 §2 has no word for it
+	}
 	if err := g.metadata.Prepare(); err != nil {
 		return err
 	}
@@ -102,16 +112,28 @@ func (g *Guard) Provision(ctx caddy.Context) error {
 	return nil
 }
 
+// Cleanup gives back what Provision has borrowed.
+func (g *Guard) Cleanup() error { return g.release() }
+
 // source returns who can tell what a token is worth, the URL of the issuer, and what its tokens are for by default.
 func (g *Guard) source(ctx caddy.Context) (authserver.TokenSource, string, []string, error) {
 	app, err := ctx.AppIfConfigured("oauth")
-	if errors.Is(err, caddy.ErrNotConfigured) {
-		return nil, "", nil, errors.New("the oauth_guard directive needs the global option oauth with an issuer")
-	}
-	if err != nil {
+	if err != nil && !errors.Is(err, caddy.ErrNotConfigured) {
 		return nil, "", nil, err
 	}
-	name, issuer, err := app.(*App).issuer(g.Issuer)
+	own, _ := app.(*App)
+	if g.elsewhere() {
+		name, ours := own.named(g.Issuer)
+		if !ours {
+			source, err := g.borrow(ctx)
+			return source, g.Issuer, nil, err
+		}
+		g.Issuer = name
+	}
+	if own == nil {
+		return nil, "", nil, errors.New("the oauth_guard directive needs the global option oauth with an issuer, or the URL of an issuer elsewhere")
+	}
+	name, issuer, err := own.issuer(g.Issuer)
 	if err != nil {
 		return nil, "", nil, err
 	}
@@ -119,20 +141,7 @@ func (g *Guard) source(ctx caddy.Context) (authserver.TokenSource, string, []str
 	if len(audience) == 0 {
 		audience = []string{issuer.URL}
 	}
-	return app.(*App).servers[name], issuer.URL, audience, nil
-}
-
-func (g *Guard) check() error {
-	if problem := checkAudience(g.Audience); problem != "" {
-		return settingErr(problem, "audience")
-	}
-	if problem := checkAudience([]string{cmp.Or(g.Resource, "https://example.com")}); problem != "" {
-		return settingErr(problem, "resource")
-	}
-	if g.Authorization != "" && g.Authorization != "strip" && g.Authorization != "pass" {
-		return settingErr("expected strip or pass, not "+g.Authorization, "authorization")
-	}
-	return nil
+	return own.servers[name], issuer.URL, audience, nil
 }
 
 // ServeHTTP implements caddyhttp.MiddlewareHandler.
@@ -158,74 +167,8 @@ func (g *Guard) ServeHTTP(w http.ResponseWriter, r *http.Request, next caddyhttp
 	return next.ServeHTTP(w, r)
 }
 
-// identify tells what is behind who is there; nil is nobody.
-func (g *Guard) identify(r *http.Request, claims *authserver.Claims) {
-	repl := r.Context().Value(caddy.ReplacerCtxKey).(*caddy.Replacer)
-	if claims != nil {
-		for name, value := range claims.Raw {
-			repl.Set("http.auth.user."+name, claimText(value))
-		}
-		repl.Set("http.auth.user.id", claims.Subject)
-		if g.Authorization != "pass" {
-			r.Header.Del(cmp.Or(g.TokenHeader, "Authorization"))
-		}
-	}
-	for name, placeholder := range g.Headers {
-		r.Header.Del(name)
-		keepFromConnection(r.Header, name)
-		if claims != nil {
-			if value := repl.ReplaceAll(placeholder, ""); value != "" {
-				r.Header.Set(name, value)
-			}
-		}
-	}
-}
-
-// claimText returns a claim as a text: a list of texts with spaces between, other structures as JSON.
-func claimText(value any) string {
-	switch v := value.(type) {
-	case string:
-		return v
-	case json.Number:
-		return v.String()
-	case []string:
-		return strings.Join(v, " ")
-	case []any:
-		texts := make([]string, 0, len(v))
-		for _, element := range v {
-			if text, ok := element.(string); ok {
-				texts = append(texts, text)
-			}
-		}
-		if len(texts) == len(v) {
-			return strings.Join(texts, " ")
-		}
-	}
-	text, err := json.Marshal(value)
-	if err != nil {
-		return ""
-	}
-	return string(text)
-}
-
-// keepFromConnection makes sure that a proxy does not drop a header because the client called it hop-by-hop (RFC
-// 9110 §7.6.1).
-func keepFromConnection(h http.Header, name string) {
-	values := h.Values("Connection")
-	if len(values) == 0 {
-		return
-	}
-	h.Del("Connection")
-	for _, value := range values {
-		for option := range strings.SplitSeq(value, ",") {
-			if option = strings.TrimSpace(option); !strings.EqualFold(option, name) {
-				h.Add("Connection", option)
-			}
-		}
-	}
-}
-
 var (
 	_ caddy.Provisioner           = (*Guard)(nil)
+	_ caddy.CleanerUpper          = (*Guard)(nil)
 	_ caddyhttp.MiddlewareHandler = (*Guard)(nil)
 )

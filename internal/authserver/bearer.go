@@ -89,7 +89,7 @@ func (p *Resource) token(r *http.Request) (string, error) {
 	if p.Header != "" {
 		tokens = append(tokens, r.Header.Values(p.Header)...)
 	}
-	inQuery := strings.Contains(r.URL.RawQuery, "access_token") && r.URL.Query().Has("access_token")
+	inQuery := strings.ContainsAny(r.URL.RawQuery, "_%") && r.URL.Query().Has("access_token")
 	switch {
 	case inQuery:
 		return "", errors.New("an access token must not be in the URL")

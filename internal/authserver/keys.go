@@ -11,6 +11,7 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
+	"slices"
 
 	"github.com/lestrrat-go/jwx/v2/jwa"
 	"github.com/lestrrat-go/jwx/v2/jwk"
@@ -288,4 +289,51 @@ func parseFileKey(encoded []byte, preferred string) (*signingKey, error) {
 		id = base64.RawURLEncoding.EncodeToString(thumbprint)
 	}
 	return newSigningKey(raw, id, alg)
+}
+
+const remoteMostKeys = 64
+
+// parsePublicKeys returns the keys of somebody else's JWKS that can verify access tokens: public ones, for signatures, of a
+// kind that is known here. All others are passed over (RFC 7517 §5). A key that names no algorithm is there once for each that
+// fits it.
+func parsePublicKeys(document []byte) ([]*signingKey, error) {
+	var set struct {
+		Keys []json.RawMessage `json:"keys"`
+	}
+	if json.Unmarshal(document, &set) != nil || set.Keys == nil {
+		return nil, errors.New("expected a JWK set, a JSON object with keys in a member \"keys\" (RFC 7517 §5)")
+	}
+	var keys []*signingKey
+	for _, encoded := range set.Keys[:min(len(set.Keys), remoteMostKeys)] {
+		keys = append(keys, parsePublicKey(encoded)...)
+	}
+	return keys, nil
+}
+
+// parsePublicKey returns a key for each algorithm it can verify.
+func parsePublicKey(encoded []byte) (keys []*signingKey) {
+	key, err := jwk.ParseKey(encoded)
+	if err != nil || key.KeyUsage() == jwk.ForEncryption.String() {
+		return nil
+	}
+	if ops := key.KeyOps(); len(ops) > 0 && !slices.Contains(ops, jwk.KeyOpVerify) {
+		return nil
+	}
+	public, err := key.PublicKey() // whoever publishes a private key still signs with it
+	if err != nil {
+		return nil
+	}
+	raw, err := rawKey(public)
+	if _, secret := raw.([]byte); err != nil || secret {
+		return nil
+	}
+	for alg, kind := range keyKinds {
+		if named := key.Algorithm().String(); named != "" && named != alg || !kind.fits(raw) {
+			continue
+		}
+		if k, err := newSigningKey(raw, key.KeyID(), alg); err == nil {
+			keys = append(keys, k)
+		}
+	}
+	return keys
 }
