@@ -219,6 +219,7 @@ func (i *Issuer) open(ctx caddy.Context, name string, log *zap.Logger) (*authser
 		config.Clients[id] = client
 		longest = max(longest, client.AccessTokenLifetime)
 	}
+	config.Resolve = i.resolver(longest)
 	if config.Keys, err = i.Signing.policy(longest); err != nil {
 		return nil, fmt.Errorf("signing: jwks_file: %w", err)
 	}

@@ -42,6 +42,10 @@ type Client struct {
 	CodePrefix string `json:"code_prefix,omitempty"`
 
 	RefreshToken RefreshPolicy `json:"refresh_token"`
+
+	// Created is when the client was added at run time, zero for one of the configuration. What people had approved
+	// before was for another client of the same ID.
+	Created time.Time `json:"created,omitzero"`
 }
 
 // RefreshPolicy says how refresh tokens of a client live.

@@ -29,7 +29,7 @@ func (s *Server) authorize(c *call) error {
 	case c.r.Method == http.MethodPost && params.Has("request") && params.Has("decision"):
 		return s.answer(c, params)
 	}
-	client, to, uncertain := s.findAnswerTo(params)
+	client, to, uncertain := s.findAnswerTo(c.r.Context(), params)
 	c.client = client
 	switch {
 	case uncertain != nil:
@@ -84,11 +84,11 @@ func (s *Server) user(c *call) (*User, error) {
 	if user == nil || err != nil {
 		return nil, err
 	}
-	return user, s.checkSubject(user.Subject)
+	return user, s.checkSubject(c.r.Context(), user.Subject)
 }
 
 // checkSubject makes sure that a user's ID can be the subject of a token.
-func (s *Server) checkSubject(subject string) error {
+func (s *Server) checkSubject(ctx context.Context, subject string) error {
 	forbid := func(cause string) error {
 		return &grants.Error{
 			Code: grants.AccessDenied, Description: "this account cannot be used with apps",
@@ -99,7 +99,11 @@ func (s *Server) checkSubject(subject string) error {
 		return forbid("the user ID is over 255 bytes, not UTF-8 or has control characters")
 	}
 	// A resource server that knows users by sub must never take a client for one of them (RFC 9700 §4.15).
-	if other := s.config.Clients[subject]; other != nil && other.MayUse("client_credentials") {
+	other, err := s.directory.find(ctx, subject)
+	if err != nil {
+		return err
+	}
+	if other != nil && other.MayUse("client_credentials") {
 		return forbid("the user ID is also the ID of a client with client_credentials")
 	}
 	return nil

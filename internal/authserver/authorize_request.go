@@ -1,6 +1,7 @@
 package authserver
 
 import (
+	"context"
 	"errors"
 	"net/http"
 	"net/url"
@@ -68,9 +69,12 @@ func readAuthorizeParams(w http.ResponseWriter, r *http.Request) (url.Values, er
 
 // findAnswerTo returns the client, and where it may be answered. As long as these two are not certain,
 // nothing is sent anywhere: the person gets a page (RFC 6749 §4.1.2.1).
-func (s *Server) findAnswerTo(params url.Values) (*storage.Client, answerTo, error) {
+func (s *Server) findAnswerTo(ctx context.Context, params url.Values) (*storage.Client, answerTo, error) {
 	none := answerTo{}
-	client := s.config.Clients[params.Get("client_id")]
+	client, err := s.directory.find(ctx, params.Get("client_id"))
+	if err != nil {
+		return nil, none, err
+	}
 	if client == nil {
 		return nil, none, grants.Refuse(grants.InvalidClient, "the app is not known here: client_id is missing or wrong")
 	}

@@ -1,6 +1,7 @@
 package authserver
 
 import (
+	"context"
 	"crypto/sha256"
 	"crypto/subtle"
 	"encoding/hex"
@@ -59,24 +60,23 @@ func (s Secrets) matches(hash, secret string) bool {
 	return subtle.ConstantTimeCompare([]byte(HashSecret(secret)), []byte(hash)) == 1
 }
 
-// clientAuth authenticates clients.
-type clientAuth struct {
-	clients map[string]*storage.Client
-	secrets Secrets
-	header  string          // that may carry a secret, "" for none
-	decoy   *storage.Client // is compared with when the ID is unknown, so that this takes as long
-}
-
-func newClientAuth(clients map[string]*storage.Client, secrets Secrets, header string) *clientAuth {
-	decoy := &storage.Client{SecretHashes: []string{hashPrefix + strings.Repeat("-", 2*sha256.Size)}}
+// decoy returns a client with a hash that is slow on purpose and that no secret has, nil if no client has a slow one.
+func (s Secrets) decoy(clients map[string]*storage.Client) *storage.Client {
 	for _, c := range clients {
 		for _, hash := range c.SecretHashes {
-			if kind := secrets.kind(hash); kind != nil {
-				decoy.SecretHashes[0] = string(kind.FakeHash())
+			if kind := s.kind(hash); kind != nil {
+				return &storage.Client{SecretHashes: []string{string(kind.FakeHash())}}
 			}
 		}
 	}
-	return &clientAuth{clients: clients, secrets: secrets, header: header, decoy: decoy}
+	return nil
+}
+
+// clientAuth authenticates clients.
+type clientAuth struct {
+	directory *clientDirectory
+	secrets   Secrets
+	header    string // that may carry a secret, "" for none
 }
 
 var (
@@ -102,8 +102,9 @@ func (a *clientAuth) authenticate(r *http.Request, form url.Values) (*storage.Cl
 		return nil, err
 	}
 	for _, cred := range candidates {
-		if c := a.verify(cred); c != nil {
-			return c, nil
+		c, err := a.verify(r.Context(), cred)
+		if c != nil || err != nil {
+			return c, err
 		}
 	}
 	return nil, errBadClient
@@ -170,17 +171,20 @@ func readBasic(r *http.Request, clientID string) ([]credentials, error) {
 }
 
 // verify returns the client if the secret is one of its secrets; for a public client, if there is none.
-func (a *clientAuth) verify(cred credentials) *storage.Client {
-	c := a.clients[cred.id]
+func (a *clientAuth) verify(ctx context.Context, cred credentials) (*storage.Client, error) {
+	c, err := a.directory.find(ctx, cred.id)
+	if err != nil {
+		return nil, err
+	}
 	if c != nil && c.Public() {
 		if cred.secret != "" {
-			return nil
+			return nil, nil //nolint:nilnil // no is an answer
 		}
-		return c
+		return c, nil
 	}
 	against := c
 	if c == nil {
-		against = a.decoy
+		against = a.directory.unknown()
 	}
 	match := false
 	for _, hash := range against.SecretHashes {
@@ -189,7 +193,7 @@ func (a *clientAuth) verify(cred credentials) *storage.Client {
 		}
 	}
 	if !match {
-		return nil
+		return nil, nil //nolint:nilnil // no is an answer
 	}
-	return c
+	return c, nil
 }

@@ -32,6 +32,9 @@ func (s *Server) mustAsk(ctx context.Context, req *authorizeRequest, user *User)
 	if err != nil {
 		return false, err
 	}
+	if consents.Clients[req.client.ID].Last.Before(req.client.Created) {
+		return true, nil // it was for a client that is gone
+	}
 	return !consents.Covers(req.client.ID, req.scopes, req.audience), nil
 }
 
@@ -119,7 +122,7 @@ func (s *Server) answer(c *call, form url.Values) error {
 		return err
 	}
 	// The configuration may have changed since the page was shown.
-	client, to, err := s.findAnswerTo(params)
+	client, to, err := s.findAnswerTo(ctx, params)
 	c.client = client
 	if err != nil {
 		return err

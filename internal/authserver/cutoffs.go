@@ -118,6 +118,13 @@ func (c *cutoffs) add(ctx context.Context, cutoff *storage.Cutoff, expires time.
 	return nil
 }
 
+// count returns how many cutoffs are live.
+func (c *cutoffs) count() int {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	return len(c.known)
+}
+
 // index returns what is void, and loads it on first need.
 func (c *cutoffs) index(ctx context.Context) (*cutoffIndex, error) {
 	if x := c.live.Load(); x != nil {

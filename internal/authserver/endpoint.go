@@ -91,6 +91,7 @@ func (s *Server) ServeHTTP(w http.ResponseWriter, r *http.Request, site Site) er
 		return s.fail(c, e, err)
 	}
 	s.metrics.count(e.name, c.grant, "ok")
+	s.tally.add(e.name, c.grant, "ok")
 	s.log.Debug("request answered", s.fields(c, e)...)
 	return nil
 }
@@ -117,6 +118,7 @@ func (s *Server) fail(c *call, e *endpoint, err error) error {
 	id := newErrorID()
 
 	s.metrics.count(e.name, c.grant, refusal.Code)
+	s.tally.add(e.name, c.grant, refusal.Code)
 	level, message := severity(err, refusal)
 	s.log.Log(level, message, append(s.fields(c, e),
 		zap.String("error_id", id),

@@ -23,14 +23,20 @@ const sealLength = 32
 
 var errNoSpare = errors.New("a key has to be made first")
 
+// readKeyRecord reads a record, of which there may be none yet.
+func readKeyRecord(record []byte) (rec keyRecord, err error) {
+	// The text of a JSON error can quote what it stumbled over, and this is made of secrets.
+	if record != nil && json.Unmarshal(record, &rec) != nil {
+		return keyRecord{}, errors.New("the record of signing keys is not readable JSON")
+	}
+	return rec, nil
+}
+
 // advance returns what the record becomes now, and whether that differs from old, which may be
 // nil. With errNoSpare it asks for a spare key, since making one is too slow for a lock.
 func (k *Keys) advance(old []byte, spare *scheduledKey) (rec keyRecord, changed bool, err error) {
-	if old != nil {
-		// The text of a JSON error can quote what it stumbled over, and this is made of secrets.
-		if json.Unmarshal(old, &rec) != nil {
-			return keyRecord{}, false, errors.New("the record of signing keys is not readable JSON")
-		}
+	if rec, err = readKeyRecord(old); err != nil {
+		return keyRecord{}, false, err
 	}
 	switch len(rec.Seal) {
 	case sealLength:

@@ -24,13 +24,17 @@ func (s *Server) AccessToken(ctx context.Context, token string) (*Claims, error)
 	}
 	key := cacheKeyOf(token)
 	claims := s.cache.get(key, s.now())
-	if claims == nil {
+	if claims == nil || !s.keys.verifies(token) {
 		if claims, err = s.readAccessToken(ctx, token); err != nil {
 			return nil, err
 		}
 		s.cache.put(key, claims)
 	}
-	if index.voidsToken(claims) {
+	ended, err := s.directory.ended(ctx, claims.ClientID)
+	if err != nil {
+		return nil, err
+	}
+	if ended || index.voidsToken(claims) {
 		return nil, ErrTokenRevoked
 	}
 	return claims, nil

@@ -54,7 +54,7 @@ func (t throttled) Verify(ctx context.Context, username, password string) (*gran
 	if err != nil {
 		return nil, err
 	}
-	return person, t.s.checkSubject(person.Subject)
+	return person, t.s.checkSubject(ctx, person.Subject)
 }
 
 // network returns what an address has in common with all others of the same line: itself, or for IPv6, of which

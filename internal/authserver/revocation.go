@@ -60,7 +60,11 @@ func (s *Server) Revoke(ctx context.Context, subject, client, reason string) err
 	}
 	now := s.now()
 	cutoff := &storage.Cutoff{Subject: subject, Client: client, Before: now, Reason: reason}
-	if err := s.cutoffs.add(ctx, cutoff, s.longestFamily(now)); err != nil {
+	until, err := s.longestFamily(ctx, now)
+	if err != nil {
+		return err
+	}
+	if err := s.cutoffs.add(ctx, cutoff, until); err != nil {
 		return err
 	}
 	if subject != "" {
@@ -95,16 +99,20 @@ func (s *Server) forget(ctx context.Context, subject, client string) error {
 func (s *Server) longestToken() time.Duration { return s.config.Keys.Lifetime + defaultLeeway }
 
 // longestFamily returns when the last family that is live now ends; zero is never.
-func (s *Server) longestFamily(now time.Time) time.Time {
+func (s *Server) longestFamily(ctx context.Context, now time.Time) (time.Time, error) {
+	clients, err := s.directory.all(ctx)
+	if err != nil {
+		return time.Time{}, err
+	}
 	longest := s.longestToken()
-	for _, c := range s.config.Clients {
+	for _, c := range clients {
 		switch {
 		case !c.MayUse("refresh_token"):
 		case c.RefreshToken.Lifetime == 0:
-			return time.Time{}
+			return time.Time{}, nil
 		default:
 			longest = max(longest, c.RefreshToken.Lifetime)
 		}
 	}
-	return now.Add(longest)
+	return now.Add(longest), nil
 }

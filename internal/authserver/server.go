@@ -22,6 +22,7 @@ type Config struct {
 	Paths   Paths
 	Scopes  []Scope
 	Clients map[string]*storage.Client // by client ID
+	Resolve Resolver                   // of clients that are added at run time
 	Grants  []grants.Grant
 	Keys    KeyPolicy
 	Store   storage.Store
@@ -74,11 +75,14 @@ type Server struct {
 	endpoints map[string]*endpoint // by path
 	keys      *Keys
 	pages     *Pages
+	directory *clientDirectory
 	clients   *clientAuth
 	bodies    []string        // of token requests
 	passwords grants.Verifier // nil if there is none
 	verifier  Verifier        // of access tokens
 	cutoffs   *cutoffs
+	news      news
+	tally     tally
 	cache     tokenCache
 	metrics   *metrics
 	log       *zap.Logger
@@ -135,7 +139,9 @@ func New(config Config) (*Server, error) {
 	if err != nil {
 		return nil, err
 	}
-	s.clients = newClientAuth(config.Clients, config.Secrets, config.Wire.SecretHeader)
+	s.tally.since = config.Now()
+	s.directory = newClientDirectory(config)
+	s.clients = &clientAuth{directory: s.directory, secrets: config.Secrets, header: config.Wire.SecretHeader}
 	return s, s.route(issuer)
 }
 
@@ -162,7 +168,7 @@ func (s *Server) Run(ctx context.Context) {
 		case <-keys.C:
 			s.attempt(ctx, "keeping the keys in order", s.keys.Maintain)
 		case <-poll.C:
-			s.attempt(ctx, "looking for revocations", s.cutoffs.poll)
+			s.attempt(ctx, "looking for what other nodes did", s.poll)
 		case <-sweep.C:
 			if sweeper, ok := s.config.Store.(storage.Sweeper); ok {
 				s.attempt(ctx, "sweeping expired records", sweeper.Sweep)

@@ -1,0 +1,122 @@
+package authserver
+
+import (
+	"context"
+	"errors"
+	"strings"
+	"time"
+
+	"github.com/caddy-oauth/caddy-oauth/storage"
+)
+
+// These are for the owner of the site, who may look at and end whatever the server has issued.
+
+// Keys returns the signing keys.
+func (s *Server) Keys() *Keys { return s.keys }
+
+// RotateKey makes a key that signs, see [Keys.RotateNow], and lets other nodes know.
+func (s *Server) RotateKey(ctx context.Context, atOnce bool) (kid string, err error) {
+	if kid, err = s.keys.RotateNow(ctx, atOnce); err != nil {
+		return "", err
+	}
+	return kid, s.tell(ctx)
+}
+
+// RetireKey removes a key, see [Keys.RetireNow], and lets other nodes know.
+func (s *Server) RetireKey(ctx context.Context, kid string) error {
+	if err := s.keys.RetireNow(ctx, kid); err != nil {
+		return err
+	}
+	return s.tell(ctx)
+}
+
+// UserConsents returns what a user has approved.
+func (s *Server) UserConsents(ctx context.Context, subject string) (*storage.Consents, error) {
+	record, err := s.config.Store.Get(ctx, storage.ConsentKey(subject))
+	if err != nil && !errors.Is(err, storage.ErrNotFound) {
+		return nil, err
+	}
+	return storage.DecodeConsents(subject, record)
+}
+
+// What a token was that RevokeAny ended.
+const (
+	RevokedFamily = "family"
+	RevokedToken  = "token"
+	RevokedNone   = "nothing" // the text is no token that is good here
+)
+
+// RevokeAny ends what a token is part of: with a refresh token its family, with an access token that token.
+func (s *Server) RevokeAny(ctx context.Context, token, reason string) (what string, err error) {
+	clients, err := s.directory.all(ctx)
+	if err != nil {
+		return "", err
+	}
+	tried := make(map[string]bool) // by the prefix of refresh tokens, where clients differ
+	for _, client := range clients {
+		if prefix := client.RefreshToken.Prefix; tried[prefix] || !strings.HasPrefix(token, prefix) {
+			continue
+		}
+		tried[client.RefreshToken.Prefix] = true
+		id, f, err := s.findFamily(ctx, client, token)
+		if err != nil {
+			return "", err
+		}
+		if f != nil {
+			return RevokedFamily, s.RevokeFamily(ctx, id, reason)
+		}
+	}
+	claims, err := s.AccessToken(ctx, token)
+	var invalid InvalidToken
+	switch {
+	case errors.As(err, &invalid):
+		return RevokedNone, nil
+	case err != nil:
+		return "", err
+	}
+	return RevokedToken, s.RevokeToken(ctx, claims, reason)
+}
+
+// HasFamily reports whether there is a record of a family.
+func (s *Server) HasFamily(ctx context.Context, id string) (bool, error) {
+	key := storage.Key{Kind: storage.KindFamily, ID: id}
+	if key.Check() != nil {
+		return false, nil
+	}
+	_, err := s.config.Store.Get(ctx, key)
+	if errors.Is(err, storage.ErrNotFound) {
+		return false, nil
+	}
+	return err == nil, err
+}
+
+// Stats are figures of this node, since the configuration was loaded.
+type Stats struct {
+	Since    time.Time `json:"since"`
+	Requests []Count   `json:"requests"`
+	// Cutoffs is how many revocations are still of use.
+	Cutoffs int `json:"cutoffs"`
+	// Registered is how many clients were added at run time, Configured how many there are in the configuration.
+	Registered int       `json:"registered_clients"`
+	Configured int       `json:"configured_clients"`
+	Keys       []KeyInfo `json:"keys"`
+}
+
+// Stats returns figures of this node.
+func (s *Server) Stats(ctx context.Context) (*Stats, error) {
+	keys, err := s.keys.List(ctx)
+	if err != nil {
+		return nil, err
+	}
+	registered, err := s.RegisteredClients(ctx)
+	if err != nil {
+		return nil, err
+	}
+	if _, err := s.cutoffs.index(ctx); err != nil {
+		return nil, err
+	}
+	return &Stats{
+		Since: s.tally.since, Requests: s.tally.counts(), Cutoffs: s.cutoffs.count(),
+		Registered: len(registered), Configured: len(s.config.Clients), Keys: keys,
+	}, nil
+}
