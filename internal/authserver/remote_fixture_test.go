@@ -1,0 +1,152 @@
+package authserver
+
+import (
+	"encoding/json"
+	"net/http"
+	"net/http/httptest"
+	"strconv"
+	"sync"
+	"testing"
+	"time"
+
+	"go.uber.org/zap"
+)
+
+// remote is an issuer elsewhere: a server that says what its tests let it say, and counts what it is asked.
+type remote struct {
+	*httptest.Server
+	clock *testClock
+	keys  *RemoteKeys
+	key   *signingKey // that signs
+
+	mu      sync.Mutex
+	asked   map[string]int
+	answers map[string]http.HandlerFunc // by path; others are 404
+}
+
+const (
+	remoteMetadata = "/.well-known/oauth-authorization-server"
+	remoteJWKS     = "/keys"
+)
+
+// newRemote returns an issuer with metadata and one ES256 key.
+func newRemote(t *testing.T) *remote {
+	t.Helper()
+	r := &remote{clock: newTestClock(), asked: map[string]int{}, answers: map[string]http.HandlerFunc{}}
+	r.Server = httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, req *http.Request) {
+		r.mu.Lock()
+		r.asked[req.URL.Path]++
+		answer := r.answers[req.URL.Path]
+		r.mu.Unlock()
+		if answer == nil {
+			http.NotFound(w, req)
+			return
+		}
+		answer(w, req)
+	}))
+	t.Cleanup(r.Close)
+	r.key = newRemoteKey(t, "ES256")
+	r.answer(remoteMetadata, body(`{"issuer":"`+r.URL+`","jwks_uri":"`+r.URL+remoteJWKS+`"}`))
+	r.publish(time.Hour, r.key.published)
+	r.keys = NewRemoteKeys(r.URL, r.clock.Now)
+	t.Cleanup(func() { _ = r.keys.Destruct() })
+	return r
+}
+
+func newRemoteKey(t *testing.T, alg string) *signingKey {
+	t.Helper()
+	made, err := makeKey(alg)
+	if err != nil {
+		t.Fatal(err)
+	}
+	key, err := parseKey(made.JWK, made.ID, alg)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return key
+}
+
+func body(text string) http.HandlerFunc {
+	return func(w http.ResponseWriter, _ *http.Request) { _, _ = w.Write([]byte(text)) }
+}
+
+func (r *remote) answer(path string, answer http.HandlerFunc) {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	r.answers[path] = answer
+}
+
+// publish makes these the issuer's keys.
+func (r *remote) publish(fresh time.Duration, keys ...json.RawMessage) {
+	if keys == nil {
+		keys = []json.RawMessage{}
+	}
+	set, _ := json.Marshal(map[string]any{"keys": keys}) // raw messages that were made by Marshal
+	r.answer(remoteJWKS, func(w http.ResponseWriter, _ *http.Request) {
+		w.Header().Set("Cache-Control", "max-age="+strconv.Itoa(int(fresh.Seconds())))
+		_, _ = w.Write(set)
+	})
+}
+
+// count returns how often a path was asked for, "" for all paths.
+func (r *remote) count(path string) (n int) {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	for asked, times := range r.asked {
+		if path == "" || path == asked {
+			n += times
+		}
+	}
+	return n
+}
+
+// source returns the issuer as a guard sees it.
+func (r *remote) source(types ...string) *RemoteIssuer {
+	return &RemoteIssuer{URL: r.URL, Keys: r.keys, Types: types, Log: zap.NewNop()}
+}
+
+// claims returns those of a good access token, changed by pairs; nil deletes.
+func (r *remote) claims(pairs ...any) []byte {
+	claims := map[string]any{
+		"iss": r.URL, "sub": "alice", "aud": testAPI, "client_id": "app", "scope": "orders", "jti": "j",
+		"iat": r.clock.Now().Unix(), "exp": r.clock.Now().Add(10 * time.Minute).Unix(),
+	}
+	for ; len(pairs) > 0; pairs = pairs[2:] {
+		claims[pairs[0].(string)] = pairs[1]
+		if pairs[1] == nil {
+			delete(claims, pairs[0].(string))
+		}
+	}
+	payload, _ := json.Marshal(claims) // all of them can be encoded
+	return payload
+}
+
+// token returns an access token, changed by pairs.
+func (r *remote) token(t *testing.T, pairs ...any) string {
+	t.Helper()
+	token, err := r.key.sign(r.claims(pairs...))
+	if err != nil {
+		t.Fatal(err)
+	}
+	return token
+}
+
+// withHeader returns a token with that header, signed by the key.
+func (k *signingKey) withHeader(t *testing.T, header string, payload []byte) string {
+	t.Helper()
+	token, err := k.join(encode64(header), payload)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return token
+}
+
+// eventually waits for what happens in the background.
+func eventually(t *testing.T, what string, happened func() bool) {
+	t.Helper()
+	for deadline := time.Now().Add(30 * time.Second); !happened(); time.Sleep(time.Millisecond) {
+		if time.Now().After(deadline) {
+			t.Fatalf("waited for %s in vain", what)
+		}
+	}
+}
