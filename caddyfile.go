@@ -24,7 +24,7 @@ func init() {
 //			audience     <uri...>
 //			consent      once|always|never
 //			consent_page <file>
-//			endpoint     authorize|token|jwks|introspect|revoke <path>
+//			endpoint     authorize|token|jwks|introspect|revoke|apps <path>
 //			code {
 //				lifetime <duration>
 //				prefix   <text>

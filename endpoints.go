@@ -21,13 +21,16 @@ type Endpoints struct {
 	Introspect string `json:"introspect,omitempty"`
 	// Where clients give tokens back.
 	Revoke string `json:"revoke,omitempty"`
+	// Where people see which apps have access to their account, and take it away. The site's login must be
+	// before it, as it is before the place where people approve clients.
+	Apps string `json:"apps,omitempty"`
 }
 
 // byName returns the paths by the names they have in a Caddyfile.
 func (e *Endpoints) byName() map[string]*string {
 	return map[string]*string{
 		"authorize": &e.Authorize, "token": &e.Token, "jwks": &e.JWKS,
-		"introspect": &e.Introspect, "revoke": &e.Revoke,
+		"introspect": &e.Introspect, "revoke": &e.Revoke, "apps": &e.Apps,
 	}
 }
 
@@ -87,11 +90,13 @@ func (e *Endpoints) paths(issuer *url.URL) authserver.Paths {
 		JWKS:       cmp.Or(e.JWKS, paths.JWKS),
 		Introspect: cmp.Or(e.Introspect, paths.Introspect),
 		Revoke:     cmp.Or(e.Revoke, paths.Revoke),
+		Apps:       cmp.Or(e.Apps, paths.Apps),
 	}
 }
 
 func pathsByName(p authserver.Paths) map[string]string {
 	return map[string]string{
 		"authorize": p.Authorize, "token": p.Token, "jwks": p.JWKS, "introspect": p.Introspect, "revoke": p.Revoke,
+		"apps": p.Apps,
 	}
 }

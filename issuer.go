@@ -51,8 +51,8 @@ type Issuer struct {
 	// How refresh tokens live.
 	RefreshToken *RefreshTokenSettings `json:"refresh_token,omitempty"`
 
-	// Where the endpoints are on the issuer's host. Default: `/oauth/authorize`, `/oauth/token` and
-	// `/oauth/jwks` below the path of the issuer's URL.
+	// Where the endpoints are on the issuer's host. Default: `/oauth/authorize`, `/oauth/token`, `/oauth/jwks`,
+	// `/oauth/introspect`, `/oauth/revoke` and `/oauth/apps` below the path of the issuer's URL.
 	Endpoints *Endpoints `json:"endpoints,omitempty"`
 
 	// How often this node looks for what other nodes have revoked. What it revokes itself holds at once.

@@ -58,7 +58,7 @@ func (s *Server) ask(c *call, req *authorizeRequest, user *User) error {
 	if err != nil {
 		return err
 	}
-	before, known := consents.Clients[req.client.ID]
+	before := consents.Clients[req.client.ID]
 	page := ConsentPage{
 		Client:      Party{ID: req.client.ID, Name: req.client.Name},
 		Audience:    foreign(req.audience, s.config.URL),
@@ -73,7 +73,7 @@ func (s *Server) ask(c *call, req *authorizeRequest, user *User) error {
 		page.Scopes = append(page.Scopes, ScopeLine{
 			Name:        name,
 			Description: s.scopes[name].Description,
-			New:         known && !slices.Contains(before.Scopes, name),
+			New:         before.Approved() && !slices.Contains(before.Scopes, name),
 		})
 	}
 	return s.pages.Consent(c.w, page)

@@ -23,7 +23,7 @@ var pageFiles embed.FS
 // Pages writes what a person sees. The pages set no cookie, load nothing, and work without
 // JavaScript. Safe for concurrent use.
 type Pages struct {
-	consent, failure, formPost, code *template.Template
+	consent, failure, formPost, code, apps *template.Template
 
 	// An owner's consent template may show the site's own images and fonts.
 	owned bool
@@ -102,7 +102,10 @@ type CodePage struct {
 // empty, the built-in one. A template that does not work on sample data is an error here,
 // so that it is found when the config loads.
 func NewPages(consentTemplate string) (*Pages, error) {
-	p := &Pages{failure: builtinPage("error"), formPost: builtinPage("form_post"), code: builtinPage("code")}
+	p := &Pages{
+		failure: builtinPage("error"), formPost: builtinPage("form_post"),
+		code: builtinPage("code"), apps: builtinPage("apps"),
+	}
 	if consentTemplate == "" {
 		p.consent = builtinPage("consent")
 		return p, nil

@@ -17,6 +17,7 @@ type target struct {
 	words  string // for a person
 	source string // for form-action, where "https:" does not cover it
 	web    bool   // http or https
+	device string // by what an app is known on the device it runs on, "" if it does not
 }
 
 var (
@@ -40,7 +41,7 @@ func targetOf(redirectURI string) (target, error) {
 	case "urn": // the out-of-band URNs: the code is shown, and the person carries it over
 		return target{words: "a page that shows a code to copy into the app"}, nil
 	default: // a private-use scheme (RFC 8252 §7.1)
-		return target{words: "an app on this device (" + u.Scheme + ")", source: u.Scheme + ":"}, nil
+		return target{words: "an app on this device (" + u.Scheme + ")", source: u.Scheme + ":", device: u.Scheme}, nil
 	}
 }
 
@@ -71,7 +72,7 @@ func webTarget(u *url.URL) (target, error) {
 	// RFC 8252 §7.3: the port of a loopback redirect is whatever was free. From there an app under
 	// development may send people on to its pages at the other name of this device.
 	if host == "localhost" || ip.IsLoopback() {
-		to.words = "an app on this device (" + host + ")"
+		to.words, to.device = "an app on this device ("+host+")", host
 		if named {
 			to.source = "http://127.0.0.1:* http://localhost:*"
 		}

@@ -14,6 +14,7 @@ type Paths struct {
 	JWKS       string
 	Introspect string
 	Revoke     string
+	Apps       string
 }
 
 // DefaultPaths returns the paths below the path of the issuer.
@@ -25,6 +26,7 @@ func DefaultPaths(issuer *url.URL) Paths {
 		JWKS:       prefix + "/jwks",
 		Introspect: prefix + "/introspect",
 		Revoke:     prefix + "/revoke",
+		Apps:       prefix + "/apps",
 	}
 }
 
@@ -53,6 +55,7 @@ func (s *Server) route(issuer *url.URL) error {
 	s.endpoints = make(map[string]*endpoint)
 	for _, e := range []*endpoint{
 		{name: "authorize", paths: []string{paths.Authorize}, methods: getPost, serve: s.authorize},
+		{name: "apps", paths: []string{paths.Apps}, methods: getPost, serve: s.apps},
 		{name: "token", paths: []string{paths.Token}, methods: post, json: true, cors: true, serve: s.token},
 		{name: "introspect", paths: []string{paths.Introspect}, methods: post, json: true, serve: s.introspect},
 		{name: "revoke", paths: []string{paths.Revoke}, methods: post, json: true, cors: true, serve: s.revoke},

@@ -7,6 +7,7 @@ import (
 	"errors"
 	"net/http"
 	"net/url"
+	"sync"
 	"time"
 
 	"go.uber.org/zap"
@@ -81,6 +82,7 @@ type Server struct {
 	passwords grants.Verifier // nil if there is none
 	verifier  Verifier        // of access tokens
 	cutoffs   *cutoffs
+	uses      *uses
 	news      news
 	tally     tally
 	cache     tokenCache
@@ -131,6 +133,7 @@ func New(config Config) (*Server, error) {
 	}
 	s.verifier = Verifier{Keys: s.keys, Issuer: config.URL, Now: config.Now}
 	s.cutoffs = newCutoffs(config.Store, config.Now)
+	s.uses = newUses(config.Store, s.cutoffs)
 	s.pages, err = NewPages(config.ConsentTemplate)
 	if err != nil {
 		return nil, err
@@ -153,6 +156,10 @@ const (
 // Run keeps the issuer's keys and its store in order until ctx ends. Every node runs it; it is
 // idempotent, and what it cannot do now it does a minute later.
 func (s *Server) Run(ctx context.Context) {
+	var running sync.WaitGroup
+	defer running.Wait()
+	running.Go(func() { s.writeUses(ctx) })
+
 	s.attempt(ctx, "keeping the keys in order", s.keys.Maintain)
 
 	keys := time.NewTicker(keysInterval)

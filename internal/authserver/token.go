@@ -49,6 +49,9 @@ func (s *Server) token(c *call) error {
 	if err != nil {
 		return err
 	}
+	if c.grant != "client_credentials" { // else it is nobody's account
+		s.uses.note(index, auth.Subject, client.ID, use{now, auth.Scopes})
+	}
 	return s.writeTokens(c.w, response)
 }
 

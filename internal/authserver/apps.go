@@ -1,0 +1,183 @@
+package authserver
+
+import (
+	"cmp"
+	"context"
+	"errors"
+	"net/http"
+	"net/url"
+	"slices"
+	"strings"
+	"time"
+
+	"github.com/caddy-oauth/caddy-oauth/grants"
+	"github.com/caddy-oauth/caddy-oauth/storage"
+)
+
+// maxApps is how long a person may look at the page before the buttons on it ask once more.
+const maxApps = time.Hour
+
+// apps is the page where people see which apps have access to their account, and take it away. A GET changes
+// nothing: with client=<ID> or all it asks whether to.
+func (s *Server) apps(c *call) error {
+	params, err := readAuthorizeParams(c.w, c.r)
+	if err != nil {
+		return err
+	}
+	user, err := s.user(c)
+	switch {
+	case err != nil:
+		return err
+	case user == nil:
+		return s.signInToApps(c, params)
+	case c.r.Method == http.MethodPost:
+		return s.disconnect(c, user, params)
+	}
+	return s.showApps(c, user, params)
+}
+
+// signInToApps sends the person to the site's login page, which leads back to what the person was about to do. It is
+// asked once more then, as nobody who signs in has to be the one who pressed the button.
+func (s *Server) signInToApps(c *call, params url.Values) error {
+	if login := c.site.LoginURL(s.appsURL(params)); login != "" {
+		redirect(c.w, login)
+		return nil
+	}
+	return &grants.Error{
+		Code: "login_required", Description: "you are not signed in", Status: http.StatusUnauthorized,
+		Cause: errors.New("the site names no user; put its login before this endpoint, or set login"),
+	}
+}
+
+// appsURL returns path and query of the page that asks whether to do what the parameters say.
+func (s *Server) appsURL(params url.Values) string {
+	query := make(url.Values)
+	for _, name := range []string{"client", "all"} {
+		if params.Has(name) {
+			query.Set(name, params.Get(name))
+		}
+	}
+	if len(query) == 0 {
+		return s.config.Paths.Apps
+	}
+	return s.config.Paths.Apps + "?" + query.Encode()
+}
+
+// showApps lists the apps, or asks whether to take away the access of one or of all.
+func (s *Server) showApps(c *call, user *User, params url.Values) error {
+	ctx := c.r.Context()
+	sealed, err := s.sealText(ctx, appsPurpose(user), "", maxApps)
+	if err != nil {
+		return err
+	}
+	page := AppsPage{
+		Site: s.host, User: displayName(user), Action: s.config.Paths.Apps, Request: sealed,
+		LoginURL: c.site.LoginURL(s.config.Paths.Apps),
+	}
+	if page.Apps, err = s.appLines(ctx, user); err != nil {
+		return err
+	}
+	client := params.Get("client")
+	switch i := slices.IndexFunc(page.Apps, func(a AppLine) bool { return a.ID == client }); {
+	case client != "" && i >= 0:
+		page.Apps, page.Ask = page.Apps[i:i+1], AskOne
+	case params.Has("all") && len(page.Apps) > 0:
+		page.Ask = AskAll
+	}
+	if gone, err := s.directory.find(ctx, params.Get("removed")); err != nil {
+		return err
+	} else if gone != nil && !slices.ContainsFunc(page.Apps, func(a AppLine) bool { return a.ID == gone.ID }) {
+		page.Removed = gone.Name
+	}
+	return s.pages.Apps(c.w, page)
+}
+
+func appsPurpose(user *User) string { return "apps\x00" + user.Subject }
+
+// connected returns which clients have access to the account, with what is not written yet.
+func (s *Server) connected(ctx context.Context, user *User) (*storage.Consents, error) {
+	if err := s.uses.write(ctx, user.Subject); err != nil {
+		return nil, err
+	}
+	return s.consents(ctx, user)
+}
+
+// appLines returns what the person is told of the apps, those used last first.
+func (s *Server) appLines(ctx context.Context, user *User) ([]AppLine, error) {
+	consents, err := s.connected(ctx, user)
+	if err != nil {
+		return nil, err
+	}
+	latest := func(id string) time.Time {
+		consent := consents.Clients[id]
+		return slices.MaxFunc([]time.Time{consent.Since, consent.Last, consent.Used}, time.Time.Compare)
+	}
+	var ids []string
+	for id := range consents.Clients {
+		ids = append(ids, id)
+	}
+	slices.SortFunc(ids, func(a, b string) int {
+		return cmp.Or(latest(b).Compare(latest(a)), strings.Compare(a, b))
+	})
+	now := s.now()
+	var lines []AppLine
+	for _, id := range ids {
+		line, err := s.appLine(ctx, id, consents.Clients[id], now)
+		if err != nil {
+			return nil, err
+		}
+		lines = append(lines, line)
+	}
+	return lines, nil
+}
+
+func (s *Server) appLine(ctx context.Context, id string, consent storage.Consent, now time.Time) (AppLine, error) {
+	line := AppLine{Party: Party{ID: id, Name: id}, Since: since(consent.Since), Used: ago(consent.Used, now)}
+	for _, name := range consent.All() {
+		line.Scopes = append(line.Scopes, ScopeLine{Name: name, Description: s.scopes[name].Description})
+	}
+	client, err := s.directory.find(ctx, id)
+	if client == nil || err != nil { // one that is gone can be removed like any other
+		return line, err
+	}
+	line.Name, line.Trusted = client.Name, client.Consent == storage.ConsentNever
+	for _, uri := range client.RedirectURIs {
+		where := whereabouts(uri)
+		if where != "" && !slices.Contains(line.Where, where) {
+			line.Where = append(line.Where, where)
+		}
+	}
+	return line, nil
+}
+
+// disconnect takes away the access of one app or of all. A post that is not from a page this person was shown, not so
+// long ago, takes nothing away: it leads to the page that asks.
+func (s *Server) disconnect(c *call, user *User, form url.Values) error {
+	ctx := c.r.Context()
+	_, err := s.openText(ctx, appsPurpose(user), form.Get("request"))
+	if errors.Is(err, errStale) {
+		redirect(c.w, s.appsURL(form))
+		return nil
+	}
+	if err != nil {
+		return err
+	}
+	consents, err := s.connected(ctx, user)
+	if err != nil {
+		return err
+	}
+	client, done := form.Get("client"), url.Values{}
+	_, connected := consents.Clients[client]
+	switch { // what has no access any more is not revoked again, as every revocation is kept
+	case client != "" && connected:
+		err = s.Revoke(ctx, user.Subject, client, "removed by the user")
+		done.Set("removed", client)
+	case client == "" && form.Has("all") && len(consents.Clients) > 0:
+		err = s.Revoke(ctx, user.Subject, "", "removed by the user")
+	}
+	if err != nil {
+		return err
+	}
+	redirect(c.w, strings.TrimSuffix(s.config.Paths.Apps+"?"+done.Encode(), "?"))
+	return nil
+}

@@ -1,0 +1,141 @@
+package authserver
+
+import (
+	"context"
+	"slices"
+	"sync"
+	"time"
+
+	"github.com/caddy-oauth/caddy-oauth/storage"
+)
+
+// uses knows when clients last got a token for a person, and writes that to the person's consents: away from the
+// requests, and at most once in a storage.UseInterval for each person and client. What it could not write before the
+// process died, the client's next token brings up again.
+type uses struct {
+	store   storage.Store
+	cutoffs *cutoffs
+
+	mu      sync.Mutex
+	noted   map[pair]use // what was noted last, to pass over what is not new
+	pending map[pair]use // what of it is yet to be written
+}
+
+// use is that a client got a token with those scopes.
+type use struct {
+	at     time.Time
+	scopes []string
+}
+
+const (
+	maxUses      = 50_000 // in each of the maps
+	usesInterval = 10 * time.Second
+	lastWrite    = 3 * time.Second // how long an ending process may take to write
+)
+
+func newUses(store storage.Store, cutoffs *cutoffs) *uses {
+	return &uses{store: store, cutoffs: cutoffs, noted: make(map[pair]use), pending: make(map[pair]use)}
+}
+
+// note takes a use. It is a look into memory, and touches no store.
+func (u *uses) note(index *cutoffIndex, subject, client string, next use) {
+	p := pair{subject, client}
+	u.mu.Lock()
+	defer u.mu.Unlock()
+	if last, ok := u.noted[p]; ok && !index.voids(subject, client, last.at) { // else the record of it is gone
+		known := func(scope string) bool { return slices.Contains(last.scopes, scope) }
+		further := slices.DeleteFunc(slices.Clone(next.scopes), known)
+		if len(further) == 0 && next.at.Sub(last.at) < storage.UseInterval {
+			return
+		}
+		next.scopes = slices.Concat(last.scopes, further)
+	}
+	keep(u.noted, p, next)
+	keep(u.pending, p, next)
+}
+
+// keep puts a use into a map that is bounded. Which other one has to go does not matter: it is heard of again.
+func keep(m map[pair]use, p pair, next use) {
+	if _, ok := m[p]; !ok && len(m) >= maxUses {
+		for other := range m {
+			delete(m, other)
+			break
+		}
+	}
+	m[p] = next
+}
+
+// write writes what is pending of a person or, with "", of everybody.
+func (u *uses) write(ctx context.Context, subject string) error {
+	if _, err := u.cutoffs.index(ctx); err != nil {
+		return err
+	}
+	for p, next := range u.due(subject) {
+		if err := u.writeOne(ctx, p, next); err != nil {
+			return err
+		}
+		u.done(p, next)
+	}
+	return nil
+}
+
+func (u *uses) due(subject string) map[pair]use {
+	u.mu.Lock()
+	defer u.mu.Unlock()
+	due := make(map[pair]use)
+	for p, next := range u.pending {
+		if subject == "" || subject == p.subject {
+			due[p] = next
+		}
+	}
+	return due
+}
+
+// done forgets what was written, unless there is more by now.
+func (u *uses) done(p pair, written use) {
+	u.mu.Lock()
+	defer u.mu.Unlock()
+	if u.pending[p].at.Equal(written.at) && len(u.pending[p].scopes) == len(written.scopes) {
+		delete(u.pending, p)
+	}
+}
+
+// writeOne adds a use to the person's consents. Access that was revoked meanwhile stays revoked: a revocation first
+// makes its cutoff known here, and then takes the consent back, so that either it sees what is written here or this
+// sees the cutoff.
+func (u *uses) writeOne(ctx context.Context, p pair, next use) error {
+	key := storage.ConsentKey(p.subject)
+	return u.store.Update(ctx, key, func(old []byte) ([]byte, time.Time, error) {
+		if u.cutoffs.live.Load().voids(p.subject, p.client, next.at) {
+			return nil, time.Time{}, storage.ErrKeep
+		}
+		consents, err := storage.DecodeConsents(p.subject, old)
+		if err != nil {
+			return nil, time.Time{}, err
+		}
+		if !consents.Use(p.client, next.scopes, next.at) {
+			return nil, time.Time{}, storage.ErrKeep
+		}
+		record, err := consents.Encode()
+		return record, time.Time{}, err
+	})
+}
+
+// writeUses writes what apps were used until ctx ends, and then what is left. It is not part of the other work of Run,
+// which a slow store must not hold up.
+func (s *Server) writeUses(ctx context.Context) {
+	ticker := time.NewTicker(usesInterval)
+	defer ticker.Stop()
+	write := func(ctx context.Context) error { return s.uses.write(ctx, "") }
+	for {
+		select {
+		case <-ctx.Done():
+			ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), lastWrite)
+			defer cancel()
+			s.attempt(ctx, "writing when apps were used", write)
+			return
+		case <-ticker.C:
+			s.attempt(ctx, "writing when apps were used", write)
+		}
+	}
+}
