@@ -78,6 +78,10 @@ func TestRFC8414Members(t *testing.T) {
 		"response_modes_supported":                       []any{"query", "form_post"},
 		"grant_types_supported":                          []any{"authorization_code", "client_credentials", "refresh_token"},
 		"token_endpoint_auth_methods_supported":          []any{"client_secret_basic", "client_secret_post", "none"},
+		"revocation_endpoint":                            testIssuer + "/oauth/revoke",
+		"revocation_endpoint_auth_methods_supported":     []any{"client_secret_basic", "client_secret_post", "none"},
+		"introspection_endpoint":                         testIssuer + "/oauth/introspect",
+		"introspection_endpoint_auth_methods_supported":  []any{"client_secret_basic", "client_secret_post"},
 		"code_challenge_methods_supported":               []any{"S256"},
 		"authorization_response_iss_parameter_supported": true,
 	}
@@ -114,7 +118,9 @@ func TestRFC8414Members(t *testing.T) {
 		}
 	})
 	t.Run("RFC 8414 §2 own paths", func(t *testing.T) {
-		s := newTestServer(t, func(c *Config) { c.Paths = Paths{Authorize: "/a", Token: "/o/token/", JWKS: "/keys.json"} })
+		s := newTestServer(t, func(c *Config) {
+			c.Paths = Paths{Authorize: "/a", Token: "/o/token/", JWKS: "/keys.json", Introspect: "/i", Revoke: "/r"}
+		})
 		got := s.fetch(t, wellKnown).json(t)
 		if got["authorization_endpoint"] != testIssuer+"/a" || got["token_endpoint"] != testIssuer+"/o/token/" || got["jwks_uri"] != testIssuer+"/keys.json" {
 			t.Errorf("%v", got)

@@ -91,7 +91,7 @@ func (s *Server) opaqueClaims(a *storage.Access, key storage.Key) *Claims {
 	maps.Copy(claims.Raw, a.Claims)
 	maps.Copy(claims.Raw, map[string]any{
 		"iss": claims.Issuer, "sub": a.Subject, "client_id": a.Client, "scope": claims.Scope, "aud": a.Audience,
-		"exp": numericDate(a.Expires), "iat": numericDate(a.IssuedAt),
+		"exp": numericDate(a.Expires), "iat": numericDate(a.IssuedAt), "jti": key.ID,
 	})
 	if !a.AuthTime.IsZero() {
 		claims.Raw["auth_time"] = numericDate(a.AuthTime)

@@ -1,0 +1,148 @@
+package authserver
+
+import (
+	"context"
+	"errors"
+	"net/http"
+	"net/http/httptest"
+	"strings"
+	"testing"
+)
+
+// fakeSource knows one token, and what is wrong with all others.
+type fakeSource struct {
+	claims *Claims
+	err    error
+}
+
+func (s fakeSource) AccessToken(_ context.Context, token string) (*Claims, error) {
+	if s.err != nil {
+		return nil, s.err
+	}
+	if token != "good" {
+		return nil, ErrTokenMalformed
+	}
+	return s.claims, nil
+}
+
+func testResource() *Resource {
+	return &Resource{
+		Source:   fakeSource{claims: &Claims{Subject: "alice", Scope: "orders profile", Audience: []string{"other", testAPI}}},
+		Audience: []string{testAPI}, Scopes: []string{"orders"}, MetadataURL: testAPI + "/.well-known/oauth-protected-resource",
+	}
+}
+
+func TestRFC6750Transport(t *testing.T) {
+	const challenge = `Bearer scope="orders", resource_metadata="` + testAPI + `/.well-known/oauth-protected-resource"`
+	named := func(r *Resource) { r.Header = "X-Token" }
+	for _, tt := range []struct {
+		name   string
+		edit   func(*Resource)
+		header []string // names and values
+		query  string
+		status int // 0: let pass
+		code   string
+	}{
+		{"§2.1 Authorization: Bearer", nil, []string{"Authorization", "Bearer good"}, "", 0, ""},
+		{"RFC 9110 §11.1 scheme in another case", nil, []string{"Authorization", "bEARER good"}, "", 0, ""},
+		{"more spaces", nil, []string{"Authorization", "Bearer   good "}, "", 0, ""},
+		{"§3.1 no token", nil, nil, "", 401, ""},
+		{"§3.1 another scheme", nil, []string{"Authorization", "Basic Z29vZA=="}, "", 401, ""},
+		{"a scheme that begins alike", nil, []string{"Authorization", "Bearer2 good"}, "", 401, ""},
+		{"no scheme", nil, []string{"Authorization", "good"}, "", 401, ""},
+		{"an empty header", nil, []string{"Authorization", ""}, "", 401, ""},
+		{"an empty token", nil, []string{"Authorization", "Bearer "}, "", 400, "invalid_request"},
+		{"no token after the scheme", nil, []string{"Authorization", "Bearer"}, "", 400, "invalid_request"},
+		{"a token with a space", nil, []string{"Authorization", "Bearer good good"}, "", 401, "invalid_token"},
+		{"10 kB of garbage", nil, []string{"Authorization", "Bearer " + strings.Repeat("\xff", 10<<10)}, "", 401, "invalid_token"},
+		{"§3.1 two tokens", nil, []string{"Authorization", "Bearer good", "Authorization", "Bearer good"}, "", 400, "invalid_request"},
+		{"§3.1 header and query", nil, []string{"Authorization", "Bearer good"}, "access_token=good", 400, "invalid_request"},
+		{"RFC 9700 §4.3.2 query", nil, nil, "access_token=good", 400, "invalid_request"},
+		{"RFC 9700 §4.3.2 query, escaped", nil, nil, "a=b&acces%73%5ftoken=good", 400, "invalid_request"},
+		{"another parameter", nil, []string{"Authorization", "Bearer good"}, "my_access_token=good", 0, ""},
+		{"own header", named, []string{"X-Token", "good"}, "", 0, ""},
+		{"own header is no scheme", named, []string{"X-Token", "Bearer good"}, "", 401, "invalid_token"},
+		{"own header twice", named, []string{"X-Token", "good", "X-Token", "good"}, "", 400, "invalid_request"},
+		{"§3.1 own header and Authorization", named, []string{"X-Token", "good", "Authorization", "Bearer good"}, "", 400, "invalid_request"},
+		{"own header beside another scheme", named, []string{"X-Token", "good", "Authorization", "Basic Z29vZA=="}, "", 0, ""},
+		{"not in its own header", named, []string{"Authorization", "Bearer good"}, "", 401, ""},
+	} {
+		t.Run(tt.name, func(t *testing.T) {
+			p := testResource()
+			if tt.edit != nil {
+				tt.edit(p)
+			}
+			r := httptest.NewRequest(http.MethodGet, "/?"+tt.query, nil)
+			for i := 0; i < len(tt.header); i += 2 {
+				r.Header.Add(tt.header[i], tt.header[i+1])
+			}
+			claims, err := p.Check(r)
+			if tt.status == 0 {
+				if err != nil || claims.Subject != "alice" {
+					t.Errorf("refused: %v", err)
+				}
+				return
+			}
+			var refusal *BearerError
+			if !errors.As(err, &refusal) || claims != nil || refusal.Status != tt.status || refusal.Code != tt.code {
+				t.Fatalf("%v, %#v; want %d %s", claims, err, tt.status, tt.code)
+			}
+			if tt.code == "" && refusal.Challenge != challenge { // §3.1: no error code
+				t.Errorf("the challenge is %s", refusal.Challenge)
+			}
+			if tt.code != "" && !strings.HasPrefix(refusal.Challenge, `Bearer error="`+tt.code+`", error_description="`) {
+				t.Errorf("the challenge is %s", refusal.Challenge)
+			}
+		})
+	}
+}
+
+func TestRFC6750Refusals(t *testing.T) {
+	for _, tt := range []struct {
+		name      string
+		edit      func(*Resource)
+		status    int
+		challenge string
+	}{
+		{"§3.1 a bad token", func(p *Resource) { p.Source = fakeSource{err: ErrTokenExpired} }, 401,
+			`Bearer error="invalid_token", error_description="access token: expired", scope="orders", resource_metadata="` + testAPI + `/.well-known/oauth-protected-resource"`},
+		{"RFC 9068 §4 for another resource", func(p *Resource) { p.Audience = []string{"https://other.example"} }, 401,
+			`Bearer error="invalid_token", error_description="access token: other audience", scope="orders", resource_metadata="` + testAPI + `/.well-known/oauth-protected-resource"`},
+		{"§3.1 a scope is missing", func(p *Resource) { p.Scopes = []string{"orders", "admin"} }, 403,
+			`Bearer error="insufficient_scope", scope="orders admin", resource_metadata="` + testAPI + `/.well-known/oauth-protected-resource"`},
+		{"RFC 6749 §3.3 a scope is no prefix", func(p *Resource) { p.Scopes = []string{"order"} }, 403,
+			`Bearer error="insufficient_scope", scope="order", resource_metadata="` + testAPI + `/.well-known/oauth-protected-resource"`},
+		{"RFC 6749 §3.3 nor has it another case", func(p *Resource) { p.Scopes = []string{"Orders"} }, 403,
+			`Bearer error="insufficient_scope", scope="Orders", resource_metadata="` + testAPI + `/.well-known/oauth-protected-resource"`},
+		{"nothing is known", func(p *Resource) { p.Source = fakeSource{err: errors.New("the store is away")} }, 503, ""},
+		{"a token for nobody", func(p *Resource) { p.Source = fakeSource{claims: &Claims{Subject: "alice", Scope: "orders"}} }, 401,
+			`Bearer error="invalid_token", error_description="access token: other audience", scope="orders", resource_metadata="` + testAPI + `/.well-known/oauth-protected-resource"`},
+	} {
+		t.Run(tt.name, func(t *testing.T) {
+			p := testResource()
+			tt.edit(p)
+			r := httptest.NewRequest(http.MethodGet, "/", nil)
+			r.Header.Set("Authorization", "Bearer good")
+			_, err := p.Check(r)
+			var refusal *BearerError
+			if !errors.As(err, &refusal) || refusal.Status != tt.status || refusal.Challenge != tt.challenge {
+				t.Errorf("%#v\nwant %d %s", err, tt.status, tt.challenge)
+			}
+		})
+	}
+}
+
+func TestTokensThatDoNotSayWhomTheyAreFor(t *testing.T) {
+	p := testResource()
+	p.Anonymous = true
+	p.Source = fakeSource{claims: &Claims{Subject: "alice", Scope: "orders"}}
+	r := httptest.NewRequest(http.MethodGet, "/", nil)
+	r.Header.Set("Authorization", "Bearer good")
+	if _, err := p.Check(r); err != nil {
+		t.Error(err)
+	}
+	p.Source = fakeSource{claims: &Claims{Subject: "alice", Scope: "orders", Audience: []string{"https://other.example"}}}
+	if _, err := p.Check(r); !errors.Is(err, ErrTokenAudience) {
+		t.Errorf("one that says it is for somebody else: %v", err)
+	}
+}

@@ -1,0 +1,140 @@
+package authserver
+
+import (
+	"context"
+	"errors"
+	"iter"
+	"net/http"
+	"testing"
+	"time"
+
+	"github.com/caddy-oauth/caddy-oauth/storage"
+)
+
+// RFC 9700 §4.14.2: what a thief and the robbed have got is void, JWTs included.
+func TestReplayVoidsAccessTokens(t *testing.T) {
+	for name, edit := range map[string]func(*Config){"JWT": func(*Config) {}, "opaque": opaque} {
+		t.Run("refresh token "+name, func(t *testing.T) {
+			s := newTestServer(t, edit)
+			first := s.tokens(t)
+			second := s.token(t, refreshes(first["refresh_token"].(string))).json(t)
+			s.token(t, refreshes(second["refresh_token"].(string))).check(t, http.StatusOK, "")
+			s.state(t, second["access_token"], nil)
+			s.token(t, refreshes(first["refresh_token"].(string))).check(t, http.StatusBadRequest, "invalid_grant")
+			s.state(t, first["access_token"], ErrTokenRevoked)
+			s.state(t, second["access_token"], ErrTokenRevoked)
+		})
+		t.Run("code "+name, func(t *testing.T) { // RFC 6749 §4.1.2
+			s := newTestServer(t, edit)
+			code := s.code(t, asks("webapp"))
+			token := s.token(t, redeems(code)).json(t)["access_token"]
+			s.state(t, token, nil)
+			s.token(t, redeems(code)).check(t, http.StatusBadRequest, "invalid_grant")
+			s.state(t, token, ErrTokenRevoked)
+		})
+	}
+}
+
+func TestCutoffs(t *testing.T) {
+	for _, tt := range []struct {
+		name            string
+		subject, client string
+		void            bool // what alice got through webapp
+	}{
+		{"user", "alice", "", true},
+		{"client", "", "webapp", true},
+		{"user at the client", "alice", "webapp", true},
+		{"another user", "bob", "", false},
+		{"another client", "", "spa", false},
+		{"the user at another client", "alice", "spa", false},
+		{"another user at the client", "bob", "webapp", false},
+		{"a user named like the client", "webapp", "", false},
+	} {
+		for name, edit := range map[string]func(*Config){"JWT": func(*Config) {}, "opaque": opaque} {
+			t.Run(tt.name+" "+name, func(t *testing.T) {
+				s := newTestServer(t, edit)
+				before, code := s.tokens(t), s.code(t, asks("webapp"))
+				s.state(t, before["access_token"], nil)
+				s.clock.Advance(990 * time.Millisecond) // Revoke waits for the end of the second
+				if err := s.Revoke(t.Context(), tt.subject, tt.client, "test"); err != nil {
+					t.Fatal(err)
+				}
+				want, status, refused := error(nil), http.StatusOK, ""
+				if tt.void {
+					want, status, refused = ErrTokenRevoked, http.StatusBadRequest, "invalid_grant"
+				}
+				s.state(t, before["access_token"], want)
+				s.token(t, refreshes(before["refresh_token"].(string))).check(t, status, refused)
+				s.token(t, redeems(code)).check(t, status, refused)
+
+				s.clock.Advance(10 * time.Millisecond)
+				after := s.tokens(t)
+				s.state(t, after["access_token"], nil)
+				s.token(t, refreshes(after["refresh_token"].(string))).check(t, http.StatusOK, "")
+
+				s.restart(t, s.config) // what was revoked stays so
+				s.state(t, before["access_token"], want)
+				s.state(t, after["access_token"], nil)
+			})
+		}
+	}
+}
+
+func TestRevokeOfNothing(t *testing.T) {
+	if err := newTestServer(t).Revoke(t.Context(), "", "", "test"); err == nil {
+		t.Error("all tokens of everybody could be revoked by mistake")
+	}
+}
+
+// Contract 002: after a revocation the client asks the user anew.
+func TestRevokeForgetsConsent(t *testing.T) {
+	for name, client := range map[string]string{"at the client": "webapp", "everywhere": ""} {
+		t.Run(name, func(t *testing.T) {
+			s := newTestServer(t)
+			s.tokens(t)
+			if a := s.get(t, asks("webapp")); a.Code != http.StatusSeeOther {
+				t.Fatalf("the user is asked twice: %d", a.Code)
+			}
+			s.clock.Advance(990 * time.Millisecond)
+			if err := s.Revoke(t.Context(), "alice", client, "test"); err != nil {
+				t.Fatal(err)
+			}
+			if a := s.get(t, asks("webapp")); a.Code != http.StatusOK {
+				t.Errorf("the user is not asked again: %d %v", a.Code, a.Header())
+			}
+		})
+	}
+}
+
+func TestCutoffOfAnotherNode(t *testing.T) {
+	a := newTestServer(t)
+	tokens := a.tokens(t)
+	b := newTestServer(t, func(c *Config) { c.Store, c.Now = a.store, a.clock.Now })
+	b.state(t, tokens["access_token"], nil)
+	a.giveBack(t, tokens["refresh_token"])
+	a.state(t, tokens["access_token"], ErrTokenRevoked)
+	if err := b.cutoffs.poll(t.Context()); err != nil {
+		t.Fatal(err)
+	}
+	b.state(t, tokens["access_token"], ErrTokenRevoked)
+}
+
+// brokenList is a store that cannot list.
+type brokenList struct{ storage.Store }
+
+func (brokenList) List(context.Context, storage.Kind) iter.Seq2[string, error] {
+	return func(yield func(string, error) bool) { yield("", errors.New("the store is away")) }
+}
+
+// A poll that fails takes nothing back.
+func TestPollWithoutAStore(t *testing.T) {
+	s := newTestServer(t)
+	tokens := s.tokens(t)
+	s.state(t, tokens["access_token"], nil)
+	s.giveBack(t, tokens["access_token"])
+	s.cutoffs.store = brokenList{s.store}
+	if err := s.cutoffs.poll(t.Context()); err == nil {
+		t.Error("the failure is not told")
+	}
+	s.state(t, tokens["access_token"], ErrTokenRevoked)
+}

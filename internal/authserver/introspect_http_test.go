@@ -1,0 +1,194 @@
+package authserver
+
+import (
+	"encoding/json"
+	"errors"
+	"net/http"
+	"net/url"
+	"testing"
+	"time"
+
+	"github.com/caddy-oauth/caddy-oauth/storage"
+)
+
+// asks returns a request of webapp's about a token.
+func (s *testServer) asks(path string, form url.Values, edits ...func(*http.Request)) *http.Request {
+	r := postRequest(path, form.Encode())
+	r.SetBasicAuth("webapp", url.QueryEscape(webSecret))
+	for _, edit := range edits {
+		edit(r)
+	}
+	return r
+}
+
+// introspection returns what a client is told of a token.
+func (s *testServer) introspection(t *testing.T, client string, token any) map[string]any {
+	t.Helper()
+	r := s.asks("/oauth/introspect", url.Values{"token": {token.(string)}})
+	r.SetBasicAuth(client, url.QueryEscape(webSecret))
+	a := s.do(t, r)
+	a.check(t, http.StatusOK, "")
+	if a.Header().Get("Cache-Control") != "no-store" {
+		t.Errorf("the answer can be cached: %v", a.Header())
+	}
+	return a.json(t)
+}
+
+// inactive checks that an answer says no more than that (RFC 7662 §2.2).
+func inactive(t *testing.T, answer map[string]any) {
+	t.Helper()
+	if len(answer) != 1 || answer["active"] != false {
+		t.Errorf("the answer is %v, want that it is not active and nothing else", answer)
+	}
+}
+
+func TestRFC7662Active(t *testing.T) {
+	for name, edit := range map[string]func(*Config){"JWT": func(*Config) {}, "opaque": opaque} {
+		t.Run(name, func(t *testing.T) {
+			s := newTestServer(t, edit)
+			answer := s.introspection(t, "webapp", s.tokens(t)["access_token"])
+			for member, want := range map[string]any{
+				"active": true, "token_type": "Bearer", "scope": "profile orders", "client_id": "webapp", "sub": "alice",
+				"username": "alice", "iss": testIssuer, "iat": float64(epoch.Unix()), "exp": float64(epoch.Add(10 * time.Minute).Unix()),
+			} {
+				if answer[member] != want {
+					t.Errorf("%s is %v, want %v", member, answer[member], want)
+				}
+			}
+			if aud, _ := answer["aud"].([]any); len(aud) != 2 || aud[0] != testIssuer {
+				t.Errorf("aud is %v", answer["aud"])
+			}
+			if id, _ := answer["jti"].(string); id == "" {
+				t.Errorf("jti is %v", answer["jti"])
+			}
+		})
+	}
+}
+
+func TestRFC7662RefreshToken(t *testing.T) {
+	s := newTestServer(t)
+	first := s.tokens(t)["refresh_token"]
+	answer := s.introspection(t, "webapp", first)
+	if answer["active"] != true || answer["client_id"] != "webapp" || answer["sub"] != "alice" || answer["scope"] != "profile orders" || answer["exp"] == nil {
+		t.Errorf("the refresh token: %v", answer)
+	}
+	s.token(t, refreshes(first.(string))).check(t, 200, "")
+	inactive(t, s.introspection(t, "webapp", first))
+	inactive(t, s.introspection(t, "billing", first))
+}
+
+func TestRFC7662WhoMaySee(t *testing.T) {
+	for _, tt := range []struct {
+		name        string
+		introspects []string
+		active      bool
+	}{
+		{"§4 a client with no right to", nil, false},
+		{"the resource server of the audience", []string{testAPI}, true},
+		{"one of another resource", []string{"https://other.example"}, false},
+		{"one that may see all", []string{"*"}, true},
+		{"RFC 8707 a prefix is no resource", []string{testAPI[:len(testAPI)-1]}, false},
+	} {
+		t.Run(tt.name, func(t *testing.T) {
+			s := newTestServer(t, client("billing", func(c *storage.Client) { c.Introspects = tt.introspects }))
+			answer := s.introspection(t, "billing", s.tokens(t)["access_token"])
+			if !tt.active {
+				inactive(t, answer)
+			} else if answer["active"] != true || answer["sub"] != "alice" {
+				t.Errorf("the answer is %v", answer)
+			}
+		})
+	}
+}
+
+func TestRFC7662Inactive(t *testing.T) {
+	s := newTestServer(t, client("webapp", func(c *storage.Client) { c.Introspects = []string{"*"} }))
+	other := newTestServer(t, func(c *Config) { c.URL = "https://other.example" })
+	expired := s.tokens(t)["access_token"]
+	s.clock.Advance(time.Hour)
+	for name, token := range map[string]any{
+		"expired": expired, "garbage": "garbage", "a JWT of nobody": foreignToken(t), "of another issuer": other.tokens(t)["access_token"],
+		"a code": s.code(t, asks("webapp")), "a refresh token that is made up": "aaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaa",
+	} {
+		t.Run(name, func(t *testing.T) { inactive(t, s.introspection(t, "webapp", token)) })
+	}
+}
+
+func TestRFC7662Caller(t *testing.T) {
+	s := newTestServer(t)
+	token := url.Values{"token": {s.tokens(t)["access_token"].(string)}}
+	for _, tt := range []struct {
+		name   string
+		form   url.Values
+		edit   func(*http.Request)
+		status int
+		code   string
+	}{
+		{"§2.1 nobody", token, header("Authorization", ""), 401, "invalid_client"},
+		{"§2.1 a wrong secret", token, basic("webapp:wrong"), 401, "invalid_client"},
+		{"§2.1 a public client", merge(token, "client_id", "spa"), header("Authorization", ""), 401, "invalid_client"},
+		{"§2.1 a token as credentials", token, header("Authorization", "Bearer "+token.Get("token")), 401, "invalid_client"},
+		{"§2.1 no token", url.Values{}, header("X", "x"), 400, "invalid_request"},
+		{"RFC 6749 §3.1 two tokens", url.Values{"token": {"a", "b"}}, header("X", "x"), 400, "invalid_request"},
+		{"§2.1 client_secret_post", merge(token, "client_id", "webapp", "client_secret", webSecret), header("Authorization", ""), 200, ""},
+		{"§2.1 token_type_hint has nothing to add", merge(token, "token_type_hint", "refresh_token"), header("X", "x"), 200, ""},
+	} {
+		t.Run(tt.name, func(t *testing.T) {
+			a := s.do(t, s.asks("/oauth/introspect", tt.form, tt.edit))
+			a.check(t, tt.status, tt.code)
+			if tt.status == 401 && a.Header().Get("WWW-Authenticate") == "" {
+				t.Error("401 without a challenge")
+			}
+		})
+	}
+	r := s.asks("/oauth/introspect?token="+token.Get("token"), token)
+	r.Method = http.MethodGet
+	if a := s.do(t, r); a.Code != http.StatusMethodNotAllowed || a.Header().Get("Allow") != "POST" {
+		t.Errorf("GET gives %d %v", a.Code, a.Header())
+	}
+}
+
+func TestIntrospectionWithoutAStore(t *testing.T) {
+	s := newTestServer(t)
+	r := s.asks("/oauth/introspect", url.Values{"token": {s.tokens(t)["access_token"].(string)}})
+	s.restart(t, s.config)
+	s.store.err = errors.New("the store is away")
+	s.do(t, r).check(t, http.StatusServiceUnavailable, "temporarily_unavailable")
+}
+
+func TestRFC9701JWTAnswer(t *testing.T) {
+	s := newTestServer(t)
+	token := s.tokens(t)["access_token"].(string)
+	for name, about := range map[string]string{"active": token, "inactive": "garbage"} {
+		t.Run(name, func(t *testing.T) {
+			a := s.do(t, s.asks("/oauth/introspect", url.Values{"token": {about}}, header("Accept", "application/token-introspection+jwt")))
+			if a.Code != 200 || a.Header().Get("Content-Type") != "application/token-introspection+jwt" {
+				t.Fatalf("%d %v %s", a.Code, a.Header(), a.Body)
+			}
+			split, err := splitToken(a.Body.String())
+			if err != nil {
+				t.Fatal(err)
+			}
+			h, err := readHeader(split.header)
+			if err != nil || h.Type != introspectionType {
+				t.Errorf("typ is %q, %v", h.Type, err)
+			}
+			payload, err := split.verify(s.keys.state.Load().key(h.KeyID))
+			if err != nil {
+				t.Fatal(err)
+			}
+			var claims struct {
+				Issuer   string         `json:"iss"`
+				Audience string         `json:"aud"`
+				Answer   map[string]any `json:"token_introspection"`
+			}
+			if err := json.Unmarshal(payload, &claims); err != nil || claims.Issuer != testIssuer || claims.Audience != "webapp" {
+				t.Errorf("%v in %s", err, payload)
+			}
+			if active := claims.Answer["active"]; active != (name == "active") {
+				t.Errorf("the answer is %v", claims.Answer)
+			}
+			s.state(t, a.Body.String(), ErrTokenType)
+		})
+	}
+}

@@ -1,0 +1,130 @@
+package authserver
+
+import (
+	"errors"
+	"net/url"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/caddy-oauth/caddy-oauth/storage"
+)
+
+// state checks what a token of the server is worth.
+func (s *testServer) state(t *testing.T, token any, want error) {
+	t.Helper()
+	claims, err := s.AccessToken(t.Context(), token.(string))
+	if !errors.Is(err, want) || (claims == nil) != (want != nil) {
+		t.Errorf("the token gives %v, %v; want %v", claims, err, want)
+	}
+}
+
+func opaque(c *Config) { c.Wire.AccessToken.Opaque, c.Wire.AccessToken.Prefix = true, "acc_" }
+
+func TestOwnTokens(t *testing.T) {
+	for name, edit := range map[string]func(*Config){"JWT": func(*Config) {}, "opaque": opaque} {
+		t.Run(name, func(t *testing.T) {
+			s := newTestServer(t, edit)
+			token := s.tokens(t)["access_token"].(string)
+			for range 2 { // from the keys or the store, and from memory
+				claims, err := s.AccessToken(t.Context(), token)
+				if err != nil || claims.Subject != "alice" || claims.ClientID != "webapp" || claims.Scope != "profile orders" ||
+					claims.Issuer != testIssuer || claims.Raw["sub"] != "alice" || claims.Raw["client_id"] != "webapp" {
+					t.Fatalf("%+v, %v", claims, err)
+				}
+			}
+			s.clock.Advance(10*time.Minute + defaultLeeway)
+			s.state(t, token, ErrTokenExpired)
+		})
+	}
+}
+
+// RFC 8725 §3.12: what was made for another use is no access token.
+func TestOwnTokensOfAnotherKind(t *testing.T) {
+	for name, edit := range map[string]func(*Config){"JWT": func(*Config) {}, "opaque": opaque} {
+		t.Run(name, func(t *testing.T) {
+			s := newTestServer(t, edit)
+			code := s.code(t, asks("webapp"))
+			refreshToken := s.tokens(t)["refresh_token"].(string)
+			idToken, err := s.keys.SignAs(t.Context(), "JWT", []byte(validClaims))
+			if err != nil {
+				t.Fatal(err)
+			}
+			answer, err := s.keys.SignAs(t.Context(), introspectionType, []byte(validClaims))
+			if err != nil {
+				t.Fatal(err)
+			}
+			for what, token := range map[string]string{
+				"authorization code": code, "refresh token": refreshToken, "ID token": idToken, "introspection": answer,
+				"code with the prefix": "acc_" + code, "refresh token with the prefix": "acc_" + refreshToken,
+			} {
+				var invalid InvalidToken
+				if _, err := s.AccessToken(t.Context(), token); !errors.As(err, &invalid) {
+					t.Errorf("the %s gives %v", what, err)
+				}
+			}
+		})
+	}
+}
+
+func TestOpaqueTokenThatWasChanged(t *testing.T) {
+	s := newTestServer(t, opaque)
+	good := s.tokens(t)["access_token"].(string)
+	body := strings.TrimPrefix(good, "acc_")
+	later := string(storage.BucketFor(s.clock.Now().Add(1000 * time.Hour)))
+	for name, token := range map[string]string{
+		"without its prefix":  body,
+		"with another prefix": "ref_" + body,
+		"in another bucket":   "acc_" + later + body[len(later):],
+		"one letter short":    good[:len(good)-1],
+		"one letter more":     good + "a",
+		"another last letter": respell(good),
+		"no bucket":           "acc_" + strings.Repeat("!", len(body)),
+		"a path":              "acc_../../" + body,
+		"empty":               "",
+		"the prefix alone":    "acc_",
+		"10 kB":               "acc_" + strings.Repeat("a", 10<<10),
+	} {
+		var invalid InvalidToken
+		if _, err := s.AccessToken(t.Context(), token); !errors.As(err, &invalid) {
+			t.Errorf("%s: %v", name, err)
+		}
+	}
+	s.state(t, good, nil)
+}
+
+// RFC 8725 §3.8: two issuers of one process are strangers, even if one has the other's key.
+func TestTokenOfAnotherIssuerHere(t *testing.T) {
+	s := newTestServer(t)
+	other := newTestServer(t, func(c *Config) { c.URL = "https://other.example" })
+	token := other.tokens(t)["access_token"]
+	other.state(t, token, nil)
+	s.state(t, token, ErrTokenKey)
+
+	shared := newTestServer(t, func(c *Config) { c.URL, c.Store = "https://other.example", s.store })
+	shared.state(t, s.tokens(t)["access_token"], ErrTokenIssuer)
+}
+
+// What cannot be looked up is not said to be bad.
+func TestOwnTokensWithoutAStore(t *testing.T) {
+	s := newTestServer(t, opaque)
+	token, fresh := s.tokens(t)["access_token"].(string), s.tokens(t)["access_token"].(string)
+	s.state(t, token, nil)
+	s.store.err = errors.New("the store is away")
+	s.state(t, token, nil) // known from before
+	s.state(t, fresh, s.store.err)
+
+	s = newTestServer(t)
+	token = s.tokens(t)["access_token"].(string)
+	s.restart(t, s.config)
+	s.store.err = errors.New("the store is away")
+	s.state(t, token, s.store.err) // it may have been revoked
+}
+
+func TestMinimalTokens(t *testing.T) {
+	s := newTestServer(t, func(c *Config) { c.Wire.AccessToken.Minimal = true })
+	s.state(t, s.tokens(t)["access_token"], nil)
+	if a := s.do(t, s.asks("/oauth/revoke", url.Values{"token": {s.tokens(t)["access_token"].(string)}})); a.Code != 200 {
+		t.Errorf("revocation of one: %d %s", a.Code, a.Body)
+	}
+}
