@@ -77,19 +77,6 @@ func (s *Server) RevokeAny(ctx context.Context, token, reason string) (what stri
 	return RevokedToken, s.RevokeToken(ctx, claims, reason)
 }
 
-// HasFamily reports whether there is a record of a family.
-func (s *Server) HasFamily(ctx context.Context, id string) (bool, error) {
-	key := storage.Key{Kind: storage.KindFamily, ID: id}
-	if key.Check() != nil {
-		return false, nil
-	}
-	_, err := s.config.Store.Get(ctx, key)
-	if errors.Is(err, storage.ErrNotFound) {
-		return false, nil
-	}
-	return err == nil, err
-}
-
 // Stats are figures of this node, since the configuration was loaded.
 type Stats struct {
 	Since    time.Time `json:"since"`

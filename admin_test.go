@@ -1,0 +1,258 @@
+package caddyoauth_test
+
+import (
+	"encoding/json"
+	"net/http"
+	"net/url"
+	"strings"
+	"testing"
+
+	"github.com/caddyserver/caddy/v2"
+)
+
+// runShop runs the shop, with a route that only good access tokens pass.
+func runShop(t *testing.T) *server {
+	t.Helper()
+	s := newServer(t)
+	s.run(t, shop, strings.Replace(shopSite, "respond", "oauth_guard /api\nrespond", 1))
+	return s
+}
+
+// api sends JSON to the admin API about the shop and returns the answer's.
+func (s *server) api(t *testing.T, method, path, body string, status int) map[string]any {
+	t.Helper()
+	answer := s.askAdmin(t, method, "/oauth/default"+path, body)
+	if answer.status != status {
+		t.Fatalf("%s %s %s: status %d, expected %d: %s", method, path, body, answer.status, status, answer.body)
+	}
+	if answer.body == "" {
+		return nil
+	}
+	var object map[string]any
+	if strings.HasPrefix(answer.body, "[") {
+		answer.body = `{"list":` + answer.body + `}`
+	}
+	if err := json.Unmarshal([]byte(answer.body), &object); err != nil {
+		t.Fatalf("%s %s: %s: %v", method, path, answer.body, err)
+	}
+	return object
+}
+
+// script asks for a token of a client that acts for itself.
+func (s *server) script(t *testing.T, id, secret string) (got tokens) {
+	t.Helper()
+	answer := s.do(t, http.MethodPost, s.url("shop.localhost")+"/oauth/token", "application/x-www-form-urlencoded",
+		url.Values{"grant_type": {"client_credentials"}, "client_id": {id}, "client_secret": {secret}}.Encode())
+	if err := json.Unmarshal([]byte(answer.body), &got); err != nil {
+		t.Fatalf("%d %s", answer.status, answer.body)
+	}
+	return got
+}
+
+// passes reports whether the guard lets a token pass.
+func (s *server) passes(t *testing.T, token string) bool {
+	t.Helper()
+	answer := s.get(t, s.url("shop.localhost")+"/api", "Authorization", "Bearer "+token)
+	return answer.status == http.StatusOK
+}
+
+const stock = `{"client_id": "stock", "grant_types": ["client_credentials"], "scopes": ["orders"], "audience": ["PORT"]}`
+
+// addStock adds a client that acts for itself, and returns its secret.
+func (s *server) addStock(t *testing.T) string {
+	t.Helper()
+	body := strings.Replace(stock, "PORT", s.url("shop.localhost"), 1)
+	secret, _ := s.api(t, http.MethodPost, "/clients", body, http.StatusCreated)["client_secret"].(string)
+	if len(secret) < 43 {
+		t.Fatalf("the secret %q has less than 256 random bits", secret)
+	}
+	return secret
+}
+
+func TestClientAddedAtRunTime(t *testing.T) {
+	s := runShop(t)
+	secret := s.addStock(t)
+	got := s.script(t, "stock", secret)
+	if !s.passes(t, got.AccessToken) {
+		t.Errorf("its token does not pass: %+v", got)
+	}
+	if got := s.script(t, "stock", "wrong"); got.Error != "invalid_client" {
+		t.Errorf("a wrong secret: %+v", got)
+	}
+	shown := s.api(t, http.MethodGet, "/clients/stock", "", http.StatusOK)
+	if shown["source"] != "store" || shown["status"] != "enabled" || shown["client_secret"] != nil {
+		t.Errorf("shown as %v", shown)
+	}
+	s.run(t, shop, shopSite)
+	if got := s.script(t, "stock", secret); got.AccessToken == "" {
+		t.Errorf("after a reload: %+v", got)
+	}
+}
+
+func TestClientSecretsAreNotShown(t *testing.T) {
+	s := runShop(t)
+	secret := s.addStock(t)
+	answer := s.askAdmin(t, http.MethodGet, "/oauth/default/clients", "")
+	for _, word := range []string{secret, "sha256:", "app-secret", "secret_hash"} {
+		if strings.Contains(answer.body, word) {
+			t.Errorf("the list of clients has %q: %s", word, answer.body)
+		}
+	}
+	if !strings.Contains(answer.body, `"client_id":"app"`) || !strings.Contains(answer.body, `"client_id":"stock"`) {
+		t.Errorf("expected both clients: %s", answer.body)
+	}
+}
+
+func TestClientChange(t *testing.T) {
+	s := runShop(t)
+	secret := s.addStock(t)
+	shown := s.api(t, http.MethodPatch, "/clients/stock", `{"name": "Stock", "access_token": {"lifetime": "1m"}}`, http.StatusOK)
+	if shown["name"] != "Stock" || shown["scopes"] == nil {
+		t.Errorf("changed to %v", shown)
+	}
+	token := claims(t, s.script(t, "stock", secret).AccessToken)
+	if lived := token["exp"].(float64) - token["iat"].(float64); lived != 60 {
+		t.Errorf("an access token lives %v seconds, expected 60", lived)
+	}
+	shown = s.api(t, http.MethodPatch, "/clients/stock", `{"name": null}`, http.StatusOK)
+	if shown["name"] != nil || shown["access_token"] == nil {
+		t.Errorf("changed to %v", shown)
+	}
+	s.api(t, http.MethodPatch, "/clients/stock", `{"scopes": []}`, http.StatusOK)
+	if token := claims(t, s.script(t, "stock", secret).AccessToken); token["scope"] != nil {
+		t.Errorf("without scopes its token has %v", token["scope"])
+	}
+}
+
+func TestClientRefusals(t *testing.T) {
+	s := runShop(t)
+	s.addStock(t)
+	for _, tt := range []struct {
+		method, path, body string
+		status             int
+		message            string
+	}{
+		{"POST", "/clients", `{"client_id": "x", "redirect_uris": ["javascript:alert(1)"]}`, 400, "redirect_uris: expected https"},
+		{"POST", "/clients", `{"client_id": "x", "redirect_uris": ["{env.HOME}"]}`, 400, "redirect_uris: expected a value without braces"},
+		{"POST", "/clients", `{"client_id": "x", "grant_types": ["client_credentials"], "scopes": ["admin"]}`, 400, "scopes: expected scopes of the issuer"},
+		{"POST", "/clients", `{"client_id": "x", "grant_types": ["nonsense"]}`, 400, "grant_types: expected some of"},
+		{"POST", "/clients", `{"client_id": "x", "grant_types": ["client_credentials"], "public": true}`, 400, "client_credentials needs a client with secret"},
+		{"POST", "/clients", `{"client_id": "x", "public": true, "secret_hashes": ["sha256:"]}`, 400, "public: expected without"},
+		{"POST", "/clients", `{"client_id": "x", "grant_types": ["client_credentials"], "secret_hashes": ["sha256:12"]}`, 400, "secret_hashes: expected sha256:"},
+		{"POST", "/clients", `{"client_id": "x", "grant_types": ["client_credentials"], "secrets": ["clear"]}`, 400, "secrets: expected secret_hashes instead"},
+		{"POST", "/clients", `{"client_id": "x", "grant_types": ["client_credentials"], "access_token": {"lifetime": "1h"}}`, 400, "expected at most 10m"},
+		{"POST", "/clients", `{"client_id": "", "grant_types": ["client_credentials"]}`, 400, "expected a client ID"},
+		{"POST", "/clients", `{"client_id": "x", "nonsense": 1}`, 400, `unknown field`},
+		{"POST", "/clients", `{"client_id": "x"} {}`, 400, "more than one value"},
+		{"POST", "/clients", `{"client_id": "` + strings.Repeat("x", 70<<10) + `"}`, 413, "too large"},
+		{"POST", "/clients", strings.Replace(stock, "stock", "x", 1), 400, "audience: expected absolute URIs"},
+		{"POST", "/clients", strings.Replace(stock, "PORT", "https://a.example", 1), 409, "there is a client of this ID already"},
+		{"POST", "/clients", `{"client_id": "app", "grant_types": ["client_credentials"]}`, 409, "one of the configuration"},
+		{"PATCH", "/clients/app", `{"name": "x"}`, 409, "one of the configuration"},
+		{"POST", "/clients/app/disable", "", 409, "one of the configuration"},
+		{"POST", "/clients/app/secret", "", 409, "one of the configuration"},
+		{"DELETE", "/clients/app", "", 409, "one of the configuration"},
+		{"PATCH", "/clients/stock", `{"redirect_uris": ["https://a.example/"]}`, 400, "redirect_uris: expected authorization_code"},
+		{"PATCH", "/clients/stock", `{"secret_hashes": ["sha256:"]}`, 400, "expected no secrets"},
+		{"PATCH", "/clients/nobody", `{}`, 404, "there is no such client"},
+		{"GET", "/clients/nobody", "", 404, "there is no such client"},
+		{"DELETE", "/clients/nobody", "", 404, "there is no such client"},
+		{"PUT", "/clients/stock", "", 405, "expected one of: DELETE, GET, PATCH"},
+		{"POST", "/clients/stock/secret", `{"grace": "-1h"}`, 400, "grace: expected a duration"},
+		{"GET", "/nothing", "", 404, "there is nothing at"},
+		{"POST", "/revoke", `{}`, 400, "expected sub, client_id or both"},
+		{"POST", "/revoke", `{"sub": "alice", "token": "x"}`, 400, "expected sub, client_id or both"},
+		{"POST", "/revoke", `{"family": "../../keys"}`, 400, "family: expected"},
+		{"POST", "/inspect", `{}`, 400, "expected a token"},
+		{"POST", "/keys/nothing/retire", "", 404, "there is no such key"},
+	} {
+		answer := s.askAdmin(t, tt.method, "/oauth/default"+tt.path, tt.body)
+		if answer.status != tt.status || !strings.Contains(answer.body, strings.ReplaceAll(tt.message, `"`, `\"`)) {
+			t.Errorf("%s %s %.80s: %d %s, expected %d with %q", tt.method, tt.path, tt.body, answer.status, answer.body, tt.status, tt.message)
+		}
+	}
+	if answer := s.askAdmin(t, http.MethodGet, "/oauth/nobody/clients", ""); answer.status != http.StatusNotFound {
+		t.Errorf("an unknown issuer: %d %s", answer.status, answer.body)
+	}
+	if answer := s.askAdmin(t, http.MethodGet, "/oauth", ""); !strings.Contains(answer.body, `[{"name":"default"`) {
+		t.Errorf("the issuers: %d %s", answer.status, answer.body)
+	}
+}
+
+func TestClientDisabledEnabledDeleted(t *testing.T) {
+	s := runShop(t)
+	secret := s.addStock(t)
+	before := s.script(t, "stock", secret)
+	s.api(t, http.MethodPost, "/clients/stock/disable", "", http.StatusOK)
+	if got := s.script(t, "stock", secret); got.Error != "invalid_client" {
+		t.Errorf("while it is disabled: %+v", got)
+	}
+	if s.passes(t, before.AccessToken) {
+		t.Error("its token passes while it is disabled")
+	}
+	s.api(t, http.MethodPost, "/clients/stock/enable", "", http.StatusOK)
+	after := s.script(t, "stock", secret)
+	if !s.passes(t, after.AccessToken) || s.passes(t, before.AccessToken) {
+		t.Error("expected new tokens to pass, and those from before not to")
+	}
+	s.api(t, http.MethodDelete, "/clients/stock", "", http.StatusNoContent)
+	s.api(t, http.MethodGet, "/clients/stock", "", http.StatusNotFound)
+	if got := s.script(t, "stock", secret); got.Error != "invalid_client" || s.passes(t, after.AccessToken) {
+		t.Errorf("when it is deleted: %+v", got)
+	}
+	again := s.addStock(t)
+	if got := s.script(t, "stock", again); !s.passes(t, got.AccessToken) {
+		t.Errorf("when it is added again: %+v", got)
+	}
+	if got := s.script(t, "stock", secret); got.Error != "invalid_client" {
+		t.Errorf("its old secret: %+v", got)
+	}
+}
+
+func TestDisabledClientGetsNoCode(t *testing.T) {
+	s := runShop(t)
+	s.api(t, http.MethodPost, "/clients", `{"client_id": "partner", "redirect_uris": ["`+callback+`"], "scopes": ["orders"], "consent": "never"}`, http.StatusCreated)
+	ask := s.url("shop.localhost") + "/oauth/authorize?response_type=code&client_id=partner&redirect_uri=" + url.QueryEscape(callback)
+	if answer := s.get(t, ask); !strings.HasPrefix(answer.header.Get("Location"), callback+"?code=") {
+		t.Fatalf("expected a code: %d %v", answer.status, answer.header)
+	}
+	s.api(t, http.MethodPost, "/clients/partner/disable", "", http.StatusOK)
+	if answer := s.get(t, ask); answer.status != http.StatusBadRequest || answer.header.Get("Location") != "" {
+		t.Errorf("RFC 6749 §4.1.2.1: expected a page, got %d %v", answer.status, answer.header)
+	}
+}
+
+func TestClientSecretReplaced(t *testing.T) {
+	s := runShop(t)
+	first := s.addStock(t)
+	second := s.api(t, http.MethodPost, "/clients/stock/secret", "", http.StatusOK)["client_secret"].(string)
+	for name, secret := range map[string]string{"old": first, "new": second} {
+		if got := s.script(t, "stock", secret); got.AccessToken == "" {
+			t.Errorf("the %s secret within the grace time: %+v", name, got)
+		}
+	}
+	third := s.api(t, http.MethodPost, "/clients/stock/secret", `{"grace": "0s"}`, http.StatusOK)["client_secret"].(string)
+	for _, secret := range []string{first, second} {
+		if got := s.script(t, "stock", secret); got.Error != "invalid_client" {
+			t.Errorf("a secret without grace: %+v", got)
+		}
+	}
+	if got := s.script(t, "stock", third); got.AccessToken == "" {
+		t.Errorf("the newest secret: %+v", got)
+	}
+}
+
+func TestAdminBeforeAnyIssuer(t *testing.T) {
+	s := newServer(t)
+	s.run(t, "", "")
+	if answer := s.askAdmin(t, http.MethodGet, "/oauth", ""); answer.status != http.StatusNotFound {
+		t.Errorf("%d %s", answer.status, answer.body)
+	}
+	// A configuration that was tried and failed is not the one that runs.
+	if err := caddy.Load(s.adapt(t, shop, strings.Replace(shopSite, "oauth {", "oauth nobody {", 1)), true); err == nil {
+		t.Fatal("expected an error")
+	}
+	if answer := s.askAdmin(t, http.MethodGet, "/oauth", ""); answer.status != http.StatusNotFound {
+		t.Errorf("after a failed reload: %d %s", answer.status, answer.body)
+	}
+}
