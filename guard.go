@@ -49,10 +49,7 @@ type Guard struct {
 	Authorization string `json:"authorization,omitempty"`
 
 	// Headers that tell what is behind who is there, by name, as placeholders. Whatever a client sends under
-	// these names is removed, whether there is a token or not.
-	//
-	// Of every request that passes, headers with an underscore in their names are removed, since many servers
-	// take `X_User` for `X-User`, and trailers, since some take them for headers.
+	// these names or ones like them is removed, whether there is a token or not, and so are all trailers.
 	Headers map[string]string `json:"headers,omitempty"`
 
 	// What the `typ` of tokens of an issuer elsewhere can be beside `at+jwt`. Default: nothing else. **Danger:** with

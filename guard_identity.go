@@ -14,10 +14,11 @@ import (
 // identify tells what is behind who is there; nil is nobody.
 func (g *Guard) identify(r *http.Request, claims *authserver.Claims) {
 	g.dropForgeries(r)
+	repl := r.Context().Value(caddy.ReplacerCtxKey).(*caddy.Replacer)
+	repl.Map(nobody)
 	if claims == nil {
 		return
 	}
-	repl := r.Context().Value(caddy.ReplacerCtxKey).(*caddy.Replacer)
 	for name, value := range claims.Raw {
 		repl.Set("http.auth.user."+name, claimText(value))
 	}
@@ -32,20 +33,28 @@ func (g *Guard) identify(r *http.Request, claims *authserver.Claims) {
 	}
 }
 
-// dropForgeries removes what a client sent that something behind could take for what this guard says. Many servers
-// cannot tell X_User from X-User (RFC 3875 §4.1.18), and some merge trailers into the headers (RFC 9110 §6.5.1).
+// nobody is behind all that sets something: a placeholder for what is not known of the user is empty. Else Caddy would
+// leave it as it stands, and what is behind would take "{http.auth.user.id}" for somebody.
+func nobody(placeholder string) (any, bool) {
+	return "", strings.HasPrefix(placeholder, "http.auth.user.")
+}
+
+// dropForgeries removes what a client sent that something behind could take for what this guard says: headers under the
+// same names, or under names that many servers cannot tell from them (RFC 3875 §4.1.18; Caddy drops these unless it is told
+// to expect them), and trailers, which some merge into the headers (RFC 9110 §6.5.1).
 func (g *Guard) dropForgeries(r *http.Request) {
-	for name := range r.Header {
-		if strings.Contains(name, "_") && !strings.EqualFold(name, g.TokenHeader) {
-			delete(r.Header, name)
-		}
-	}
 	for name := range g.Headers {
-		r.Header.Del(name)
+		for sent := range r.Header {
+			if strings.EqualFold(lookalikes.Replace(sent), lookalikes.Replace(name)) {
+				delete(r.Header, sent)
+			}
+		}
 		keepFromConnection(r.Header, name)
 	}
 	r.Trailer = nil
 }
+
+var lookalikes = strings.NewReplacer("_", "-", ".", "-")
 
 // claimText returns a claim as a text: a list of texts with spaces between, other structures as JSON.
 func claimText(value any) string {

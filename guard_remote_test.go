@@ -1,0 +1,113 @@
+package caddyoauth_test
+
+import (
+	"encoding/json"
+	"net/http"
+	"net/http/httptest"
+	"strings"
+	"sync"
+	"testing"
+	"time"
+
+	"github.com/caddyserver/caddy/v2"
+)
+
+// elsewhere is an issuer on another machine, as far as the guard can see.
+type elsewhere struct {
+	*httptest.Server
+	mu    sync.Mutex
+	keys  string
+	asked int
+	down  bool
+}
+
+func newElsewhere(t *testing.T) *elsewhere {
+	t.Helper()
+	e := new(elsewhere)
+	e.Server = httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		e.mu.Lock()
+		defer e.mu.Unlock()
+		e.asked++
+		switch {
+		case e.down:
+			w.WriteHeader(http.StatusBadGateway)
+		case r.URL.Path == "/.well-known/oauth-authorization-server":
+			_ = json.NewEncoder(w).Encode(map[string]string{"issuer": e.URL, "jwks_uri": e.URL + "/jwks"}) // strings can be encoded
+		default:
+			_, _ = w.Write([]byte(e.keys))
+		}
+	}))
+	t.Cleanup(e.Close)
+	return e
+}
+
+func (e *elsewhere) count() int {
+	e.mu.Lock()
+	defer e.mu.Unlock()
+	return e.asked
+}
+
+func (e *elsewhere) set(down bool) {
+	e.mu.Lock()
+	defer e.mu.Unlock()
+	e.down = down
+}
+
+func TestGuardOfAnIssuerElsewhere(t *testing.T) {
+	s := newServer(t)
+	e := newElsewhere(t)
+	// An issuer of that URL makes its tokens and keys here, before it is elsewhere.
+	global := strings.ReplaceAll(shop, "issuer http://shop.localhost:PORT", "issuer idp "+e.URL)
+	sites := `http://idp.localhost:PORT {
+		vars person alice
+		oauth idp {
+			user {vars.person}
+		}
+	}`
+	s.run(t, global, sites)
+	token := s.signIn(t, s.url("idp.localhost")).AccessToken
+	e.keys = s.get(t, s.url("idp.localhost")+"/oauth/jwks").body
+	if err := caddy.Stop(); err != nil {
+		t.Fatal(err)
+	}
+	guard := `http://shop.localhost:PORT {
+		oauth_guard ` + e.URL + ` {
+			audience AUDIENCE
+			header X-User {http.auth.user.id}
+		}
+		respond "{header.X-User} of {http.auth.user.client_id}"
+	}`
+	ours := strings.Replace(guard, "AUDIENCE", e.URL, 1)
+	e.set(true)
+	s.run(t, "", ours) // although that issuer is down, and there is no option oauth
+	if e.count() != 0 {
+		t.Error("the configuration asks the issuer")
+	}
+	api, bearer := s.url("shop.localhost")+"/", []string{"Authorization", "Bearer " + token}
+	if answer := s.get(t, api, bearer...); answer.status != http.StatusServiceUnavailable {
+		t.Errorf("without keys: %d %s", answer.status, answer.body)
+	}
+	if answer := s.get(t, api, "Authorization", "Bearer garbage"); answer.status != http.StatusUnauthorized {
+		t.Errorf("garbage without keys: %d %s", answer.status, answer.body)
+	}
+	e.set(false)
+	for deadline := time.Now().Add(time.Minute); s.get(t, api, bearer...).body != "alice of app"; time.Sleep(10 * time.Millisecond) {
+		if time.Now().After(deadline) {
+			t.Fatal("the guard does not find the keys of the issuer that came up")
+		}
+	}
+
+	asked := e.count()
+	e.set(true)
+	s.run(t, "", strings.Replace(guard, "AUDIENCE", e.URL+" https://other.example", 1)) // a reload forgets no key
+	if answer := s.get(t, api, bearer...); answer.body != "alice of app" || e.count() != asked {
+		t.Errorf("after a reload: %d %s, and the issuer is asked %d times", answer.status, answer.body, e.count()-asked)
+	}
+	s.run(t, "", strings.Replace(guard, "AUDIENCE", "https://other.example", 1))
+	if answer := s.get(t, api, bearer...); answer.status != 401 || !strings.Contains(answer.header.Get("WWW-Authenticate"), "other audience") {
+		t.Errorf("for another resource: %d %v", answer.status, answer.header)
+	}
+	if answer := s.get(t, s.url("shop.localhost")+"/.well-known/oauth-protected-resource"); !strings.Contains(answer.body, `"authorization_servers":["`+e.URL+`"]`) {
+		t.Errorf("the metadata is %s", answer.body)
+	}
+}
