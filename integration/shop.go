@@ -57,7 +57,7 @@ func ShopWith(settings string) Config {
 		Sites: `
 {$SITE} {
 	log
-	@people path */oauth/authorize
+	@people path */oauth/authorize */oauth/apps
 	basic_auth @people {
 		alice $2a$04$Ovvb.klduF7j48.8.1aOWenXbAhKt1SsPk.h5b5dtHwU7BS82YThy
 	}

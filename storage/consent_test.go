@@ -131,3 +131,62 @@ func golden(t *testing.T, name string) []byte {
 	}
 	return compact
 }
+
+func TestConsentUse(t *testing.T) {
+	later := approval.Add(UseInterval)
+	approved := Consent{Scopes: []string{"orders"}, Since: approval, Last: approval}
+	used := func(c Consent, at time.Time, unasked ...string) Consent {
+		c.Used, c.Unasked = at, unasked
+		return c
+	}
+	unasked := Consent{Since: approval}
+	for _, row := range []struct {
+		name   string
+		before Consent
+		scopes []string
+		at     time.Time
+		want   Consent
+		news   bool
+	}{
+		{"the first use of what was approved", approved, []string{"orders"}, approval, used(approved, approval), true},
+		{"again within the interval", used(approved, approval), []string{"orders"}, later.Add(-1), used(approved, approval), false},
+		{"again after it", used(approved, approval), []string{"orders"}, later, used(approved, later), true},
+		{"a further scope", used(approved, approval), []string{"orders", "mail"}, approval, used(approved, approval, "mail"), true},
+		{"two further scopes in turn", used(approved, approval, "mail"), []string{"files"}, approval, used(approved, approval, "files", "mail"), true},
+		{"a clock that is behind", used(approved, later), []string{"mail"}, approval, used(approved, later, "mail"), true},
+		{"nobody was asked", Consent{}, []string{"orders"}, approval, used(unasked, approval, "orders"), true},
+		{"nobody was asked, again", used(unasked, approval, "orders"), []string{"orders"}, later.Add(-1), used(unasked, approval, "orders"), false},
+		{"nobody was asked, no scopes", Consent{}, nil, approval, used(unasked, approval), true},
+	} {
+		t.Run(row.name, func(t *testing.T) {
+			c := &Consents{Clients: map[string]Consent{"app": row.before}}
+			if reflect.DeepEqual(row.before, Consent{}) {
+				delete(c.Clients, "app")
+			}
+			news := c.Use("app", row.scopes, row.at)
+			got := c.Clients["app"]
+			if len(got.Unasked) == 0 {
+				got.Unasked = nil
+			}
+			if news != row.news || !reflect.DeepEqual(got, row.want) {
+				t.Errorf("news %v\ngot  %+v\nwant %+v", news, got, row.want)
+			}
+		})
+	}
+}
+
+// A client that got tokens without being approved has still to ask when people are asked about it.
+func TestUseIsNoApproval(t *testing.T) {
+	c := &Consents{Clients: map[string]Consent{}}
+	c.Use("app", []string{"orders"}, approval)
+	if c.Covers("app", []string{"orders"}, nil) || c.Covers("app", nil, nil) {
+		t.Error("a use counts as an approval")
+	}
+	c.Approve("app", []string{"mail"}, nil, approval.Add(time.Hour))
+	if c.Covers("app", []string{"orders"}, nil) || !c.Covers("app", []string{"mail"}, nil) {
+		t.Error("what was got before counts as approved with what is")
+	}
+	if got := c.Clients["app"]; !got.Since.Equal(approval) || !reflect.DeepEqual(got.All(), []string{"mail", "orders"}) {
+		t.Errorf("since %v, all %q", got.Since, got.All())
+	}
+}

@@ -133,7 +133,7 @@ func (s *Server) appLines(ctx context.Context, user *User) ([]AppLine, error) {
 
 func (s *Server) appLine(ctx context.Context, id string, consent storage.Consent, now time.Time) (AppLine, error) {
 	line := AppLine{Party: Party{ID: id, Name: id}, Since: since(consent.Since), Used: ago(consent.Used, now)}
-	for _, name := range consent.All() {
+	for _, name := range s.inOrder(consent.All()) {
 		line.Scopes = append(line.Scopes, ScopeLine{Name: name, Description: s.scopes[name].Description})
 	}
 	client, err := s.directory.find(ctx, id)
@@ -148,6 +148,15 @@ func (s *Server) appLine(ctx context.Context, id string, consent storage.Consent
 		}
 	}
 	return line, nil
+}
+
+// inOrder returns scopes in the order of the configuration.
+func (s *Server) inOrder(scopes []string) []string {
+	position := func(name string) int {
+		return slices.IndexFunc(s.config.Scopes, func(scope Scope) bool { return scope.Name == name })
+	}
+	slices.SortStableFunc(scopes, func(a, b string) int { return cmp.Compare(position(a), position(b)) })
+	return scopes
 }
 
 // disconnect takes away the access of one app or of all. A post that is not from a page this person was shown, not so
@@ -170,10 +179,10 @@ func (s *Server) disconnect(c *call, user *User, form url.Values) error {
 	_, connected := consents.Clients[client]
 	switch { // what has no access any more is not revoked again, as every revocation is kept
 	case client != "" && connected:
-		err = s.Revoke(ctx, user.Subject, client, "removed by the user")
+		err = s.Revoke(ctx, user.Subject, client, reasonUser)
 		done.Set("removed", client)
 	case client == "" && form.Has("all") && len(consents.Clients) > 0:
-		err = s.Revoke(ctx, user.Subject, "", "removed by the user")
+		err = s.Revoke(ctx, user.Subject, "", reasonUser)
 	}
 	if err != nil {
 		return err

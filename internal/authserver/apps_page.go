@@ -113,6 +113,10 @@ func (p *Pages) Apps(w http.ResponseWriter, page AppsPage) error {
 			scopes[j] = ScopeLine{Name: plain(s.Name), Description: plain(s.Description)}
 		}
 		app.Scopes = scopes
+		app.Where = slices.Clone(app.Where)
+		for j, where := range app.Where {
+			app.Where[j] = plain(where)
+		}
 		lines[i] = app
 	}
 	page.Apps = lines

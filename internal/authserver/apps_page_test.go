@@ -1,0 +1,97 @@
+package authserver
+
+import (
+	"net/http"
+	"strings"
+	"testing"
+	"time"
+)
+
+func appsOf(t *testing.T, page AppsPage) *pageWriter {
+	t.Helper()
+	return writtenPage(t, func(w http.ResponseWriter) error { return newTestPages(t, "").Apps(w, page) })
+}
+
+func TestAgo(t *testing.T) {
+	for _, row := range []struct {
+		since time.Duration
+		want  string
+	}{
+		{-time.Minute, "within the last hour"}, // clocks of two nodes
+		{0, "within the last hour"},
+		{time.Hour - 1, "within the last hour"},
+		{time.Hour, "1 hour ago"},
+		{23*time.Hour + 59*time.Minute, "23 hours ago"},
+		{24 * time.Hour, "1 day ago"},
+		{30*24*time.Hour - 1, "29 days ago"},
+		{30 * 24 * time.Hour, epoch.UTC().Format("2 January 2006")},
+	} {
+		if got := ago(epoch, epoch.Add(row.since)); got.Words != row.want || got.Machine != epoch.UTC().Format(time.RFC3339) {
+			t.Errorf("after %v: %+v, want %q", row.since, got, row.want)
+		}
+	}
+	if got := ago(time.Time{}, epoch); got != (Moment{}) {
+		t.Errorf("never is %+v", got)
+	}
+}
+
+// The device of the app is not the one the page is looked at.
+func TestWhereabouts(t *testing.T) {
+	for uri, want := range map[string]string{
+		"https://app.example.com/callback":     "app.example.com",
+		"https://app.example.com:8443/":        "app.example.com:8443",
+		"https://bücher.example/":              "xn--bcher-kva.example",
+		"http://app.example.com/":              "http://app.example.com",
+		"com.example.app:/callback":            "a device of yours (com.example.app)",
+		"http://127.0.0.1:1234/":               "a device of yours (127.0.0.1)",
+		"http://localhost/":                    "a device of yours (localhost)",
+		"urn:ietf:wg:oauth:2.0:oob":            "",
+		"https://[":                            "",
+		"https://user:password@app.example/cb": "app.example",
+	} {
+		if got := whereabouts(uri); got != want {
+			t.Errorf("%s is %q, want %q", uri, got, want)
+		}
+	}
+}
+
+func TestAppsPageHoldsHostileText(t *testing.T) {
+	sample := AppLine{Party: Party{ID: "app", Name: "App"}, Scopes: []ScopeLine{{Name: "a", Description: "b"}, {Name: "c"}}, Where: []string{"d"}, Used: Moment{"e", "f"}}
+	bad := AppLine{Party: Party{ID: hostile, Name: hostile}, Scopes: []ScopeLine{{Name: hostile, Description: hostile}, {Name: hostile}}, Where: []string{hostile}, Used: Moment{"e", "f"}}
+	for _, ask := range []Ask{"", AskOne, AskAll} {
+		want, _ := pageParts(appsOf(t, AppsPage{Ask: ask, User: "u", Removed: "r", Apps: []AppLine{sample}}).Body)
+		w := appsOf(t, AppsPage{Ask: ask, User: hostile, Removed: hostile, Apps: []AppLine{bad}, Action: "javascript:alert(1)", Request: hostile})
+		tags, text := pageParts(w.Body)
+		if len(tags) != len(want) {
+			t.Fatalf("%q: elements %v, want %v", ask, tags, want)
+		}
+		for i, tag := range tags {
+			if tag.Data != want[i].Data || len(tag.Attr) != len(want[i].Attr) || strings.Contains(tag.String(), "javascript:") {
+				t.Errorf("%v, want %v", tag, want[i])
+			}
+		}
+		if ask == "" && strings.ContainsAny(text, "\u202e\u2066") {
+			t.Errorf("the direction of the text can be turned: %q", text)
+		}
+	}
+}
+
+// RFC 9700 §4.16, and where a post leads somebody who is not signed in any more.
+func TestAppsPagePolicy(t *testing.T) {
+	for login, want := range map[string]string{
+		"":                            "form-action 'self' https:",
+		"/login?return_to=%2F":        "form-action 'self' https:",
+		"https://login.example/in":    "form-action 'self' https:",
+		"http://login.example:81/in":  "form-action 'self' https: http://login.example:81",
+		"http://localhost:8080/login": "form-action 'self' https: http://127.0.0.1:* http://localhost:*",
+	} {
+		w := appsOf(t, AppsPage{LoginURL: login})
+		policy := w.Header().Get("Content-Security-Policy")
+		if !strings.HasSuffix(policy, "; "+want) || !strings.HasPrefix(policy, "default-src 'none'; style-src 'nonce-") || !strings.Contains(policy, "frame-ancestors 'none'") {
+			t.Errorf("%s: %s", login, policy)
+		}
+		if tags, _ := pageParts(w.Body); strings.Contains(tags[0].String(), "script") || w.writes != 1 {
+			t.Errorf("%d writes of %v", w.writes, tags)
+		}
+	}
+}

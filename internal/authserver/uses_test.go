@@ -1,0 +1,174 @@
+package authserver
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"slices"
+	"testing"
+	"time"
+
+	"github.com/caddy-oauth/caddy-oauth/storage"
+)
+
+// tripStore counts the operations on consents.
+type tripStore struct {
+	storage.Store
+	trips int
+}
+
+func (s *tripStore) Get(ctx context.Context, key storage.Key) ([]byte, error) {
+	if key.Kind == storage.KindConsent {
+		s.trips++
+	}
+	return s.Store.Get(ctx, key)
+}
+
+func (s *tripStore) Update(ctx context.Context, key storage.Key, change storage.Change) error {
+	if key.Kind == storage.KindConsent {
+		s.trips++
+	}
+	return s.Store.Update(ctx, key, change)
+}
+
+// usesFixture is uses over a store that knows no consents and, unless a test adds some, no cutoffs.
+func usesFixture(t *testing.T) (*uses, *tripStore) {
+	t.Helper()
+	store := &tripStore{Store: storage.OpenMemory()}
+	clock := newTestClock()
+	return newUses(store, newCutoffs(store, clock.Now)), store
+}
+
+func (u *uses) index(t *testing.T) *cutoffIndex {
+	t.Helper()
+	index, err := u.cutoffs.index(t.Context())
+	if err != nil {
+		t.Fatal(err)
+	}
+	return index
+}
+
+// written returns what is on record of alice and the client app.
+func (u *uses) written(t *testing.T, write string) (storage.Consent, bool) {
+	t.Helper()
+	if err := u.write(t.Context(), write); err != nil {
+		t.Fatal(err)
+	}
+	record, err := u.store.(*tripStore).Store.Get(t.Context(), storage.ConsentKey("alice"))
+	if err != nil && !errors.Is(err, storage.ErrNotFound) {
+		t.Fatal(err)
+	}
+	consents, err := storage.DecodeConsents("alice", record)
+	if err != nil {
+		t.Fatal(err)
+	}
+	consent, ok := consents.Clients["app"]
+	return consent, ok
+}
+
+func TestTokensCostNoConsentTrip(t *testing.T) {
+	store := new(tripStore)
+	s := newTestServer(t, func(c *Config) { store.Store, c.Store = c.Store, store })
+	tokens := s.tokens(t)
+	before := store.trips
+	for range 5 {
+		s.clock.Advance(2 * storage.UseInterval)
+		tokens["refresh_token"] = s.token(t, refreshes(tokens["refresh_token"].(string))).json(t)["refresh_token"]
+	}
+	if store.trips != before {
+		t.Errorf("refreshes cost %d trips", store.trips-before)
+	}
+}
+
+func TestUsesAreWrittenOnceAnHour(t *testing.T) {
+	u, store := usesFixture(t)
+	index := u.index(t)
+	for minute := range 121 {
+		u.note(index, "alice", "app", use{epoch.Add(time.Duration(minute) * time.Minute), []string{"orders"}})
+		u.written(t, "")
+	}
+	consent, _ := u.written(t, "")
+	if store.trips != 3 || !consent.Since.Equal(epoch) || !consent.Used.Equal(epoch.Add(2*time.Hour)) {
+		t.Errorf("%d writes in two hours, since %v, used %v", store.trips, consent.Since, consent.Used)
+	}
+}
+
+func TestFurtherScopesAreWrittenAtOnce(t *testing.T) {
+	u, store := usesFixture(t)
+	index := u.index(t)
+	for _, scopes := range [][]string{{"orders"}, {"orders", "mail"}, {"mail"}, {}, {"orders"}} {
+		u.note(index, "alice", "app", use{epoch, scopes})
+		u.written(t, "")
+	}
+	if consent, _ := u.written(t, ""); store.trips != 2 || !slices.Equal(consent.All(), []string{"mail", "orders"}) {
+		t.Errorf("%d writes of %q", store.trips, consent.All())
+	}
+}
+
+func TestUsesOfOnePersonAreWrittenAlone(t *testing.T) {
+	u, store := usesFixture(t)
+	index := u.index(t)
+	for _, person := range []string{"alice", "bob"} {
+		u.note(index, person, "app", use{epoch, nil})
+	}
+	if _, ok := u.written(t, "alice"); !ok || store.trips != 1 {
+		t.Errorf("written is %v, after %d writes", ok, store.trips)
+	}
+	if u.written(t, ""); store.trips != 2 {
+		t.Errorf("%d writes for two people", store.trips)
+	}
+}
+
+// What was used before a revocation must not come back with it, and what is used after it must not be missed.
+func TestUsesAndRevocation(t *testing.T) {
+	u, _ := usesFixture(t)
+	u.note(u.index(t), "alice", "app", use{epoch, []string{"orders"}})
+	cutoff := &storage.Cutoff{Subject: "alice", Client: "app", Before: epoch.Add(time.Minute)}
+	if err := u.cutoffs.add(t.Context(), cutoff, time.Time{}); err != nil {
+		t.Fatal(err)
+	}
+	if consent, ok := u.written(t, ""); ok {
+		t.Errorf("revoked access is back: %+v", consent)
+	}
+	u.note(u.index(t), "alice", "app", use{epoch.Add(2 * time.Minute), []string{"mail"}})
+	if consent, ok := u.written(t, ""); !ok || !slices.Equal(consent.All(), []string{"mail"}) {
+		t.Errorf("what it got later is %v, %q", ok, consent.All())
+	}
+}
+
+func TestUsesSurviveABrokenStore(t *testing.T) {
+	u, _ := usesFixture(t)
+	u.note(u.index(t), "alice", "app", use{epoch, nil})
+	ctx, cancel := context.WithCancel(t.Context())
+	cancel()
+	if err := u.write(ctx, ""); err == nil {
+		t.Fatal("a write that cannot be is no error")
+	}
+	if _, ok := u.written(t, ""); !ok {
+		t.Error("what could not be written once is lost")
+	}
+}
+
+func TestUsesAreBounded(t *testing.T) {
+	u, _ := usesFixture(t)
+	index := u.index(t)
+	for i := range maxUses + 10 {
+		u.note(index, fmt.Sprint(i), "app", use{epoch, nil})
+	}
+	if len(u.noted) != maxUses || len(u.pending) != maxUses {
+		t.Errorf("%d are noted, %d pending, want %d", len(u.noted), len(u.pending), maxUses)
+	}
+}
+
+// What is pending when the process ends in good order is written.
+func TestRunWritesUsesAtItsEnd(t *testing.T) {
+	s := newTestServer(t, withoutConsent("webapp"))
+	s.tokens(t)
+	ctx, cancel := context.WithCancel(t.Context())
+	cancel()
+	s.Run(ctx)
+	consents, err := s.consents(t.Context(), &User{Subject: "alice"})
+	if err != nil || !consents.Clients["webapp"].Used.Equal(s.clock.Now()) {
+		t.Errorf("%+v %v", consents, err)
+	}
+}
