@@ -184,10 +184,10 @@ func (i *Issuer) endpointURLs() []string {
 		return nil
 	}
 	origin := u.Scheme + "://" + u.Host
-	paths := i.Endpoints.paths(u)
+	paths := pathsByName(i.Endpoints.paths(u))
 	var urls []string
-	for _, path := range pathsByName(paths) {
-		urls = append(urls, origin+path)
+	for _, name := range sortedKeys(paths) {
+		urls = append(urls, origin+paths[name])
 	}
 	return urls
 }

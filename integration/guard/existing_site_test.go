@@ -1,0 +1,168 @@
+package guard
+
+import (
+	"encoding/json"
+	"io"
+	"net"
+	"net/http"
+	"net/http/cookiejar"
+	"net/url"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"regexp"
+	"strings"
+	"testing"
+	"time"
+
+	"golang.org/x/oauth2"
+
+	"github.com/caddy-oauth/caddy-oauth/integration"
+)
+
+// startSite runs the example's site until the test is over, and returns its address.
+func startSite(t *testing.T) string {
+	t.Helper()
+	l, err := new(net.ListenConfig).Listen(t.Context(), "tcp", "127.0.0.1:0")
+	must(t, err)
+	address := l.Addr().String()
+	must(t, l.Close())
+	program := filepath.Join(t.TempDir(), "site.exe") // the suffix is needed on Windows alone
+	build := exec.CommandContext(t.Context(), "go", "build", "-o", program, "./examples/site")
+	build.Dir = filepath.Join("..", "..")
+	if output, err := build.CombinedOutput(); err != nil {
+		t.Fatalf("%v\n%s", err, output)
+	}
+	site := exec.CommandContext(t.Context(), program, address)
+	must(t, site.Start())
+	t.Cleanup(func() {
+		_ = site.Process.Kill() // it may have ended
+		_ = site.Wait()         // it was killed
+	})
+	client := &http.Client{Timeout: time.Second}
+	integration.Eventually(t, "the site", func() bool {
+		resp, err := client.Get("http://" + address) //nolint:noctx // the client has a timeout
+		return err == nil && resp.Body.Close() == nil
+	})
+	return address
+}
+
+// existingSite runs examples/existing-site.Caddyfile before its site.
+func existingSite(t *testing.T) *integration.Server {
+	t.Helper()
+	address := startSite(t)
+	text, err := os.ReadFile(filepath.Join("..", "..", "examples", "existing-site.Caddyfile"))
+	must(t, err)
+	if lines := strings.Count(string(text), "\n"); lines >= 40 {
+		t.Errorf("the example has %d lines, want under 40", lines)
+	}
+	s := integration.Start(t, integration.Config{Caddyfile: func(s *integration.Server) string {
+		return strings.NewReplacer("localhost:2019", s.Admin, "localhost:8080", "localhost:"+integration.Port(s.Address), "127.0.0.1:9000", address).
+			Replace("{\n\tpersist_config off\n\tstorage file_system {$STORAGE}\n\tlog {\n\t\toutput stderr\n\t\tformat json\n\t}\n" +
+				strings.SplitN(string(text), "{\n", 2)[1])
+	}})
+	s.URL = "http://localhost:" + integration.Port(s.Address)
+	s.Secrets.Add("wonderland")
+	return s
+}
+
+func send(t *testing.T, client *http.Client, method, target string, form url.Values, header ...string) (*http.Response, string) {
+	t.Helper()
+	req, err := http.NewRequestWithContext(t.Context(), method, target, strings.NewReader(form.Encode()))
+	must(t, err)
+	if form != nil {
+		req.Header.Set("Content-Type", "application/x-www-form-urlencoded")
+	}
+	for ; len(header) > 0; header = header[2:] {
+		req.Header.Add(header[0], header[1])
+	}
+	resp, err := client.Do(req)
+	must(t, err)
+	defer resp.Body.Close()
+	text, err := io.ReadAll(resp.Body)
+	must(t, err)
+	return resp, string(text)
+}
+
+// The walk of the README: sign in at the site, allow the app, call the API, give the token back.
+func TestExistingSite(t *testing.T) {
+	s := existingSite(t)
+	browser := s.Client(t)
+	jar, err := cookiejar.New(nil)
+	must(t, err)
+	browser.Jar = jar
+
+	verifier := oauth2.GenerateVerifier()
+	s.Secrets.Add(verifier)
+	ask := s.URL + "/oauth/authorize?" + url.Values{
+		"response_type": {"code"}, "client_id": {"shop-app"}, "redirect_uri": {"http://127.0.0.1:8090/callback"}, "state": {"xyz"},
+		"code_challenge": {oauth2.S256ChallengeFromVerifier(verifier)}, "code_challenge_method": {"S256"},
+	}.Encode()
+	resp, _ := send(t, browser, http.MethodGet, ask, nil)
+	login, err := resp.Location()
+	must(t, err)
+	if login.Path != "/login" || !strings.HasPrefix(login.Query().Get("return_to"), "/oauth/authorize?") {
+		t.Fatalf("whoever is not signed in is sent to %s", login)
+	}
+	resp, _ = send(t, browser, http.MethodPost, s.URL+"/login", url.Values{
+		"user": {"alice"}, "password": {"wonderland"}, "return_to": {login.Query().Get("return_to")},
+	})
+	back, err := resp.Location()
+	must(t, err)
+	_, page := send(t, browser, http.MethodGet, back.String(), nil)
+	sealed := regexp.MustCompile(`name="request" value="([^"]+)"`).FindStringSubmatch(page)
+	if sealed == nil || !strings.Contains(page, "Shop app") || !strings.Contains(page, "your orders") {
+		t.Fatalf("the consent page is %s", page)
+	}
+	resp, _ = send(t, browser, http.MethodPost, s.URL+"/oauth/authorize", url.Values{"request": {sealed[1]}, "decision": {"allow"}})
+	app, err := resp.Location()
+	must(t, err)
+
+	client := s.Client(t)
+	resp, text := send(t, client, http.MethodPost, s.URL+"/oauth/token", url.Values{
+		"grant_type": {"authorization_code"}, "client_id": {"shop-app"}, "redirect_uri": {"http://127.0.0.1:8090/callback"},
+		"code": {app.Query().Get("code")}, "code_verifier": {verifier},
+	})
+	var tokens struct {
+		Access  string `json:"access_token"`
+		Refresh string `json:"refresh_token"`
+	}
+	if err := json.Unmarshal([]byte(text), &tokens); err != nil || tokens.Refresh == "" {
+		t.Fatalf("%s %s", resp.Status, text)
+	}
+	api := s.URL + "/api/orders"
+	if resp, text := send(t, client, http.MethodGet, api, nil, "Authorization", "Bearer "+tokens.Access, "X-User", "root"); !strings.Contains(text, "The orders of alice") {
+		t.Errorf("with the token: %s %s", resp.Status, text)
+	}
+	if resp, text := send(t, client, http.MethodGet, api, nil, "X-User", "root"); resp.StatusCode != 401 {
+		t.Errorf("without: %s %s", resp.Status, text)
+	}
+	if _, text := send(t, browser, http.MethodGet, s.URL+"/", nil); text != "Hello, alice!\n" {
+		t.Errorf("the site itself: %s", text)
+	}
+	send(t, client, http.MethodPost, s.URL+"/oauth/revoke", url.Values{"client_id": {"shop-app"}, "token": {tokens.Refresh}})
+	if resp, _ := send(t, client, http.MethodGet, api, nil, "Authorization", "Bearer "+tokens.Access); resp.StatusCode != 401 {
+		t.Errorf("after the revocation: %s", resp.Status)
+	}
+}
+
+// Whoever sends the header that only the site's answer may have, is nobody.
+func TestForgedRemoteUser(t *testing.T) {
+	s := existingSite(t)
+	ask := s.URL + "/oauth/authorize?response_type=code&client_id=shop-app&redirect_uri=http://127.0.0.1:8090/callback" +
+		"&code_challenge=E9Melhoa2OwvFrEMTJguCHaoeK1t8URWbuGJSstw-cM&code_challenge_method=S256"
+	for _, header := range [][]string{
+		{"Remote-User", "alice"},
+		{"remote-user", "alice", "Remote-User", "alice"},
+		{"Remote_User", "alice"},
+		{"X-Forwarded-User", "alice", "X-Remote-User", "alice"},
+		{"Remote-User", "alice", "Connection", "Remote-User"},
+		{"Cookie", "session=alice"},
+		{"X-Forwarded-Uri", "/login", "X-Forwarded-Method", "POST", "Remote-User", "alice"},
+	} {
+		resp, page := send(t, s.Client(t), http.MethodGet, ask, nil, header...)
+		if to := resp.Header.Get("Location"); resp.StatusCode != http.StatusSeeOther || !strings.HasPrefix(to, "/login?") {
+			t.Errorf("%v: %s %s %s", header, resp.Status, to, page)
+		}
+	}
+}

@@ -1,0 +1,114 @@
+// Package guard runs Caddy as a process, or several on one storage, with a guard before a site.
+package guard
+
+import (
+	"io"
+	"net/http"
+	"net/url"
+	"os"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/caddy-oauth/caddy-oauth/integration"
+)
+
+func TestMain(m *testing.M) { os.Exit(integration.Main(m)) }
+
+func must(t *testing.T, err error) {
+	t.Helper()
+	if err != nil {
+		t.Fatal(err)
+	}
+}
+
+// shop is the integration shop with a guarded API.
+func shop(settings string) integration.Config {
+	config := integration.ShopWith("revocation_poll 2s\n" + settings)
+	config.Sites = strings.Replace(config.Sites, `respond "the shop"`, `oauth_guard /api/* {
+		header X-User {http.auth.user.id}
+	}
+	respond /api/* "{header.X-User}"
+	respond "the shop"`, 1)
+	return config
+}
+
+// ask calls the API with a token and returns the status.
+func ask(t *testing.T, s *integration.Server, token string) int {
+	t.Helper()
+	req, err := http.NewRequestWithContext(t.Context(), http.MethodGet, s.URL+"/api/orders", nil)
+	must(t, err)
+	req.Header.Set("Authorization", "Bearer "+token)
+	resp, err := s.Client(t).Do(req)
+	must(t, err)
+	defer resp.Body.Close()
+	text, err := io.ReadAll(resp.Body)
+	must(t, err)
+	if resp.StatusCode == http.StatusOK && string(text) != integration.Customer {
+		t.Errorf("the token speaks for %q", text)
+	}
+	return resp.StatusCode
+}
+
+func expect(t *testing.T, s *integration.Server, token string, status int) {
+	t.Helper()
+	if got := ask(t, s, token); got != status {
+		t.Errorf("the API answers %d, want %d", got, status)
+	}
+}
+
+// giveBack revokes a token of the shop's public client.
+func giveBack(t *testing.T, s *integration.Server, token string) {
+	t.Helper()
+	resp, err := s.Client(t).PostForm(s.URL+"/oauth/revoke", url.Values{"client_id": {"app"}, "token": {token}}) //nolint:noctx // the client has a timeout
+	must(t, err)
+	defer resp.Body.Close()
+	if resp.StatusCode != http.StatusOK {
+		t.Fatalf("the revocation is answered with %s", resp.Status)
+	}
+}
+
+// TestTwoNodes measures how long a token that one node has revoked is good at another.
+func TestTwoNodes(t *testing.T) {
+	a := integration.Start(t, shop(""))
+	config := shop("")
+	config.Issuer, config.Storage, config.Secrets = a.Issuer, a.Storage, a.Secrets
+	b := integration.Start(t, config)
+
+	for _, kind := range []string{"an access token", "a refresh token"} {
+		tokens, others := a.NewTokens(t), a.NewTokens(t)
+		expect(t, a, tokens.AccessToken, http.StatusOK)
+		expect(t, b, tokens.AccessToken, http.StatusOK)
+		revoked := tokens.AccessToken
+		if kind == "a refresh token" {
+			revoked = tokens.RefreshToken
+		}
+		giveBack(t, a, revoked)
+		began := time.Now()
+		expect(t, a, tokens.AccessToken, http.StatusUnauthorized)
+		integration.Eventually(t, "the other node to refuse", func() bool { return ask(t, b, tokens.AccessToken) == http.StatusUnauthorized })
+		t.Logf("after the revocation of %s the other node refuses within %s", kind, time.Since(began).Round(10*time.Millisecond))
+		expect(t, b, others.AccessToken, http.StatusOK)
+	}
+
+	// RFC 9700 §4.14.2: a replay at one node voids JWTs at both, and that outlives both.
+	first := a.NewTokens(t)
+	refresh := func(token string) *integration.Answer {
+		answer, err := integration.Post(t.Context(), a.Client(t), a.TokenURL(), integration.RefreshRequest("app", token))
+		must(t, err)
+		return answer
+	}
+	second := refresh(first.RefreshToken)
+	third := refresh(second.RefreshToken)
+	expect(t, b, third.AccessToken, http.StatusOK)
+	if answer := refresh(first.RefreshToken); !answer.Refused("invalid_grant") {
+		t.Errorf("the replay is answered with %d %s", answer.Status, answer.Error)
+	}
+	for _, token := range []string{first.AccessToken, second.AccessToken, third.AccessToken} {
+		expect(t, a, token, http.StatusUnauthorized)
+		integration.Eventually(t, "the other node to refuse", func() bool { return ask(t, b, token) == http.StatusUnauthorized })
+	}
+	b.Kill()
+	b.Run()
+	expect(t, b, third.AccessToken, http.StatusUnauthorized)
+}
