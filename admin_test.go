@@ -1,11 +1,13 @@
 package caddyoauth_test
 
 import (
+	"encoding/base64"
 	"encoding/json"
 	"net/http"
 	"net/url"
 	"strings"
 	"testing"
+	"time"
 
 	"github.com/caddyserver/caddy/v2"
 )
@@ -254,5 +256,103 @@ func TestAdminBeforeAnyIssuer(t *testing.T) {
 	}
 	if answer := s.askAdmin(t, http.MethodGet, "/oauth", ""); answer.status != http.StatusNotFound {
 		t.Errorf("after a failed reload: %d %s", answer.status, answer.body)
+	}
+}
+
+// kidOf returns the kid of the key that signed a token.
+func (s *server) kidOf(t *testing.T, token string) string {
+	t.Helper()
+	encoded, _, _ := strings.Cut(token, ".")
+	var header struct {
+		KeyID string `json:"kid"`
+	}
+	decoded, err := base64.RawURLEncoding.DecodeString(encoded)
+	if err != nil || json.Unmarshal(decoded, &header) != nil {
+		t.Fatalf("%v in the header of %s", err, token)
+	}
+	return header.KeyID
+}
+
+func TestKeysRotateAndRetire(t *testing.T) {
+	s := runShop(t)
+	issuer := s.url("shop.localhost")
+	before := s.signIn(t, issuer)
+	first := s.kidOf(t, before.AccessToken)
+
+	s.api(t, http.MethodPost, "/keys/rotate", "", http.StatusOK)
+	next := s.refresh(t, issuer, before.RefreshToken)
+	if kid := s.kidOf(t, next.AccessToken); kid != first {
+		t.Errorf("a key that is only published signs: %s", kid)
+	}
+	s.api(t, http.MethodPost, "/keys/rotate", `{"now": true}`, http.StatusOK)
+	rotated := next // if the first key began to sign in this second, the new one does in the next
+	for deadline := time.Now().Add(10 * time.Second); s.kidOf(t, rotated.AccessToken) == first; {
+		if time.Now().After(deadline) {
+			t.Fatal("the new key does not sign")
+		}
+		rotated = s.refresh(t, issuer, rotated.RefreshToken)
+	}
+	if !s.passes(t, next.AccessToken) || !s.passes(t, rotated.AccessToken) {
+		t.Error("expected tokens of both keys to pass")
+	}
+	s.api(t, http.MethodPost, "/keys/"+first+"/retire", "", http.StatusOK)
+	if s.passes(t, next.AccessToken) || !s.passes(t, rotated.AccessToken) {
+		t.Error("expected tokens of the retired key not to pass, and others to")
+	}
+	s.api(t, http.MethodPost, "/keys/"+s.kidOf(t, rotated.AccessToken)+"/retire", "", http.StatusOK)
+	if s.passes(t, rotated.AccessToken) {
+		t.Error("a token of the key that signed passes after it was retired")
+	}
+	if last := s.refresh(t, issuer, rotated.RefreshToken); !s.passes(t, last.AccessToken) {
+		t.Errorf("a token of the next key: %+v", last)
+	}
+}
+
+func TestRevokeByAdmin(t *testing.T) {
+	for _, tt := range []struct {
+		name, body string
+		refused    bool
+	}{
+		{"the user", `{"sub": "alice"}`, true},
+		{"the client", `{"client_id": "app"}`, true},
+		{"the user at the client", `{"sub": "alice", "client_id": "app"}`, true},
+		{"the family", `{"family": "FAMILY"}`, true},
+		{"the refresh token", `{"token": "REFRESH"}`, true},
+		{"the access token", `{"token": "ACCESS"}`, true},
+		{"another user", `{"sub": "bob"}`, false},
+		{"another client", `{"client_id": "stock"}`, false},
+		{"an unknown token", `{"token": "nonsense"}`, false},
+	} {
+		t.Run(tt.name, func(t *testing.T) {
+			s := runShop(t)
+			got := s.signIn(t, s.url("shop.localhost"))
+			if !s.passes(t, got.AccessToken) {
+				t.Fatal("the token does not pass")
+			}
+			body := strings.NewReplacer("REFRESH", got.RefreshToken, "ACCESS", got.AccessToken,
+				"FAMILY", claims(t, got.AccessToken)["family"].(string)).Replace(tt.body)
+			s.api(t, http.MethodPost, "/revoke", body, http.StatusOK)
+			if passes := s.passes(t, got.AccessToken); passes == tt.refused {
+				t.Errorf("the access token passes: %v", passes)
+			}
+			inspected := s.api(t, http.MethodPost, "/inspect", `{"token": "`+got.AccessToken+`"}`, http.StatusOK)
+			if inspected["active"] == tt.refused {
+				t.Errorf("inspected: %v", inspected)
+			}
+		})
+	}
+}
+
+func TestUserGrantsAndStats(t *testing.T) {
+	s := newServer(t)
+	s.run(t, strings.Replace(shop, "consent never", "consent once", 1), shopSite)
+	if list := s.api(t, http.MethodGet, "/users/alice/grants", "", http.StatusOK)["list"].([]any); len(list) != 0 {
+		t.Errorf("before any: %v", list)
+	}
+	s.refresh(t, s.url("shop.localhost"), "nonsense")
+	stats := s.api(t, http.MethodGet, "/stats", "", http.StatusOK)
+	requests := stats["requests"].([]any)
+	if len(requests) != 1 || requests[0].(map[string]any)["result"] != "invalid_grant" || stats["configured_clients"] != 1.0 {
+		t.Errorf("statistics: %v", stats)
 	}
 }

@@ -1,0 +1,132 @@
+package caddyoauth
+
+import (
+	"bytes"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io"
+	"net/http"
+	"net/url"
+	"strings"
+	"text/tabwriter"
+	"time"
+
+	caddycmd "github.com/caddyserver/caddy/v2/cmd"
+)
+
+// ask sends a request about the issuer to the admin API, and reads the answer into answer, if there is one.
+func (c *invocation) ask(method, path string, body, answer any) error {
+	issuer, err := c.issuer()
+	if err != nil {
+		return err
+	}
+	return c.request(method, "/oauth/"+url.PathEscape(issuer)+path, body, answer)
+}
+
+// issuer returns the name of the issuer that is meant: the only one, if none was named.
+func (c *invocation) issuer() (string, error) {
+	if name := c.flags.String("issuer"); name != "" {
+		return name, nil
+	}
+	var issuers []adminIssuer
+	if err := c.request(http.MethodGet, "/oauth", nil, &issuers); err != nil {
+		return "", err
+	}
+	if len(issuers) == 1 {
+		return issuers[0].Name, nil
+	}
+	names := make([]string, 0, len(issuers))
+	for _, issuer := range issuers {
+		names = append(names, issuer.Name)
+	}
+	return "", errors.New("expected --issuer with " + oneOf(names))
+}
+
+func (c *invocation) request(method, uri string, body, answer any) error {
+	address, err := caddycmd.DetermineAdminAPIAddress(
+		c.flags.String("address"), nil, c.flags.String("config"), c.flags.String("adapter"))
+	if err != nil {
+		return err
+	}
+	var sent io.Reader
+	if body != nil {
+		encoded, err := json.Marshal(body)
+		if err != nil {
+			return err
+		}
+		sent = bytes.NewReader(encoded)
+	}
+	resp, err := caddycmd.AdminAPIRequest(address, method, uri, make(http.Header), sent)
+	if err != nil {
+		return plainError(err)
+	}
+	defer resp.Body.Close()
+	if answer == nil || resp.StatusCode == http.StatusNoContent {
+		return nil
+	}
+	return json.NewDecoder(resp.Body).Decode(answer)
+}
+
+// plainError returns what the admin API said, without the JSON around it.
+func plainError(err error) error {
+	_, answer, ok := strings.Cut(err.Error(), "{")
+	var said struct {
+		Error string `json:"error"`
+	}
+	if !ok || json.Unmarshal([]byte("{"+answer), &said) != nil || said.Error == "" {
+		return err
+	}
+	return errors.New(said.Error)
+}
+
+// print prints an answer: as JSON if that was asked for, else as people prints it.
+func (c *invocation) print(answer any, people func(w io.Writer)) error {
+	if c.flags.Bool("json") {
+		encoded, err := json.MarshalIndent(answer, "", "\t")
+		if err != nil {
+			return err
+		}
+		_, err = fmt.Fprintln(c.out, string(encoded))
+		return err
+	}
+	w := tabwriter.NewWriter(c.out, 0, 0, 2, ' ', 0)
+	people(w)
+	return w.Flush()
+}
+
+// row prints a row of a table. What others have chosen, such as a name, may not move the cursor of a terminal.
+func row(w io.Writer, cells ...string) {
+	for i, cell := range cells {
+		cells[i] = strings.Map(printable, cell)
+		if cells[i] == "" {
+			cells[i] = "-"
+		}
+	}
+	fmt.Fprintln(w, strings.Join(cells, "\t"))
+}
+
+func printable(r rune) rune {
+	if r < ' ' || 0x7f <= r && r < 0xa0 {
+		return '?'
+	}
+	return r
+}
+
+// moment returns a time for people.
+func moment(t time.Time) string {
+	if t.IsZero() {
+		return ""
+	}
+	return t.Local().Format(time.DateTime)
+}
+
+func clientIDs(c *invocation) ([]string, error) {
+	var clients []adminClient
+	err := c.ask(http.MethodGet, "/clients", nil, &clients)
+	ids := make([]string, 0, len(clients))
+	for _, client := range clients {
+		ids = append(ids, client.ID)
+	}
+	return ids, err
+}

@@ -1,0 +1,148 @@
+package caddyoauth_test
+
+import (
+	"bytes"
+	"encoding/json"
+	"os"
+	"os/exec"
+	"regexp"
+	"strings"
+	"testing"
+)
+
+// command runs caddy oauth in a process of its own, as a person does, and returns what it prints.
+func (s *server) command(t *testing.T, stdin string, args ...string) (printed string, err error) {
+	t.Helper()
+	cmd := exec.CommandContext(t.Context(), os.Args[0], append([]string{"oauth"}, args...)...)
+	cmd.Env = append(os.Environ(), asCaddy+"=1")
+	cmd.Stdin = strings.NewReader(stdin)
+	var out, errs bytes.Buffer
+	cmd.Stdout, cmd.Stderr = &out, &errs
+	err = cmd.Run()
+	return out.String() + errs.String(), err
+}
+
+// must runs a command that talks to the server and is to succeed.
+func (s *server) must(t *testing.T, stdin string, args ...string) string {
+	t.Helper()
+	out, err := s.command(t, stdin, append(args, "--address", "127.0.0.1:"+s.admin)...)
+	if err != nil {
+		t.Fatalf("caddy oauth %s: %v\n%s", strings.Join(args, " "), err, out)
+	}
+	return out
+}
+
+// expect fails unless a text matches.
+func expect(t *testing.T, text, pattern string) {
+	t.Helper()
+	if !regexp.MustCompile(`(?m)` + pattern).MatchString(text) {
+		t.Errorf("expected %s in\n%s", pattern, text)
+	}
+}
+
+func TestCommandClients(t *testing.T) {
+	s := runShop(t)
+	added := s.must(t, `{"access_token": {"lifetime": "1m"}}`, "clients", "add", "stock", "--name", "Stock room",
+		"--grant-type", "client_credentials", "--scope", "orders", "--audience", s.url("shop.localhost"), "--settings", "-")
+	expect(t, added, `^access_token +\{"lifetime":60000000000\}$`)
+	secret := regexp.MustCompile(`(?m)^New secret +(\w{43,})`).FindStringSubmatch(added)
+	if secret == nil {
+		t.Fatalf("no secret in\n%s", added)
+	}
+	token := s.script(t, "stock", secret[1]).AccessToken
+	expect(t, s.must(t, "", "clients", "list"), `^stock +Stock room +store +enabled +client_credentials +orders$`)
+	expect(t, s.must(t, "", "clients", "list"), `^app +- +config +enabled +authorization_code refresh_token +orders$`)
+
+	var shown struct {
+		ID   string `json:"client_id"`
+		Name string `json:"name"`
+	}
+	out := s.must(t, "", "clients", "change", "stock", "--name", "\x1b[31mred", "--json")
+	if err := json.Unmarshal([]byte(out), &shown); err != nil || shown.ID != "stock" || shown.Name != "\x1b[31mred" {
+		t.Errorf("%v in %s", err, out)
+	}
+	expect(t, s.must(t, "", "clients", "show", "stock"), `^Name +\?\[31mred$`)
+
+	expect(t, s.must(t, token+"\n", "token", "inspect", "--issuer", "default"), `^good +yes, says the issuer$`)
+	expect(t, s.must(t, "", "clients", "disable", "stock"), `^Status +disabled$`)
+	expect(t, s.must(t, token+"\n", "token", "inspect", "--issuer", "default"), `^good +no, says the issuer: revoked$`)
+	expect(t, s.must(t, "", "clients", "enable", "stock"), `^Status +enabled$`)
+	expect(t, s.must(t, "", "clients", "secret", "stock", "--grace", "1h"), `^Secret .* expires 2`)
+	s.must(t, "", "clients", "delete", "stock")
+	out, err := s.command(t, "", "clients", "show", "stock", "--address", "127.0.0.1:"+s.admin)
+	if err == nil {
+		t.Error("a client that is gone is shown")
+	}
+	expect(t, out, `^Error: there is no such client$`)
+}
+
+func TestCommandKeysAndRevocation(t *testing.T) {
+	s := runShop(t)
+	issuer := s.url("shop.localhost")
+	got := s.signIn(t, issuer)
+	expect(t, s.must(t, "", "keys", "list"), `^\w+ +ES256 +signing `)
+	expect(t, s.must(t, "", "keys", "rotate"), `^\w+ +ES256 +next `)
+	kid := s.kidOf(t, got.AccessToken)
+	if out := s.must(t, "", "keys", "retire", kid); strings.Contains(out, kid) {
+		t.Errorf("the key is still there:\n%s", out)
+	}
+	got = s.refresh(t, issuer, got.RefreshToken)
+	expect(t, s.must(t, got.AccessToken, "revoke", "--token"), `^Revoked the access token\.$`)
+	expect(t, s.must(t, got.RefreshToken, "revoke", "--token"), `^Revoked the family of tokens\.$`)
+	expect(t, s.must(t, got.RefreshToken, "revoke", "--token"), `^Nothing to revoke`)
+	expect(t, s.must(t, "", "revoke", "--user", "alice", "--client", "app"), `^Revoked all tokens\.$`)
+	expect(t, s.must(t, "", "stats"), `^token +authorization_code +ok +1$`)
+	expect(t, s.must(t, "", "grants", "nobody"), `^CLIENT +SCOPES`)
+}
+
+func TestCommandHashSecret(t *testing.T) {
+	s := new(server)
+	for _, tt := range []struct{ algorithm, want string }{
+		{"sha256", `^sha256:2bb80d537b1da3e38bd30361aa855686bde0eacd7162fef6a25fe97bf527a25b$`},
+		{"argon2id", `^\$argon2id\$`},
+	} {
+		out, err := s.command(t, "secret\n", "hash-secret", "--algorithm", tt.algorithm)
+		if err != nil {
+			t.Error(err)
+		}
+		expect(t, out, tt.want)
+	}
+	out, err := s.command(t, "\n", "hash-secret")
+	if err == nil {
+		t.Error("the hash of nothing")
+	}
+	expect(t, out, `expected a line on standard input`)
+}
+
+func TestCommandTokenInspectAlone(t *testing.T) {
+	s := new(server)
+	// {"alg":"none"} . {"sub":"alice","exp":1700000000}
+	out, err := s.command(t, "eyJhbGciOiJub25lIn0.eyJzdWIiOiJhbGljZSIsImV4cCI6MTcwMDAwMDAwMH0.\n", "token", "inspect")
+	if err != nil {
+		t.Error(err)
+	}
+	expect(t, out, `^sub +alice$`)
+	expect(t, out, `^exp +1700000000 \(2023-11-1`)
+	expect(t, out, `^good +unknown`)
+	if out, err := s.command(t, "nonsense\n", "token", "inspect"); err == nil {
+		t.Errorf("nonsense is a token: %s", out)
+	}
+}
+
+func TestCommandHelpAndCompletion(t *testing.T) {
+	s := runShop(t)
+	out, err := s.command(t, "", "clients", "--help")
+	if err != nil {
+		t.Error(err)
+	}
+	for _, name := range []string{"list", "show", "add", "change", "secret", "disable", "enable", "delete"} {
+		expect(t, out, `^  `+name+` +[A-Z]`)
+	}
+	cmd := exec.CommandContext(t.Context(), os.Args[0], "__complete", "oauth", "clients", "show", "--address", "127.0.0.1:"+s.admin, "")
+	cmd.Env = append(os.Environ(), asCaddy+"=1")
+	completed, err := cmd.Output()
+	if err != nil {
+		t.Error(err)
+	}
+	expect(t, string(completed), `^app$`)
+}
