@@ -47,10 +47,11 @@ func (a audience) MarshalJSON() ([]byte, error) {
 	return json.Marshal([]string(a))
 }
 
-// accessToken makes an access token: a JWT of the profile of RFC 9068, or what the wire shape has instead.
+// accessToken makes an access token: a JWT of the profile of RFC 9068, or what the wire shape has instead. It also
+// returns the ID it can be revoked by, "" if it has none.
 func (s *Server) accessToken(
 	ctx context.Context, client *storage.Client, auth *grants.Authorization, now time.Time,
-) (string, error) {
+) (token, id string, err error) {
 	shape := s.config.Wire.AccessToken
 	more := renameClaims(auth, shape.Rename)
 	if shape.Opaque {
@@ -74,9 +75,10 @@ func (s *Server) accessToken(
 	}
 	payload, err := joinClaims(own, more)
 	if err != nil {
-		return "", err
+		return "", "", err
 	}
-	return s.keys.Sign(ctx, payload)
+	token, err = s.keys.Sign(ctx, payload)
+	return token, own.ID, err
 }
 
 // joinClaims returns the claims as one JSON object.
@@ -117,7 +119,7 @@ func renameClaims(auth *grants.Authorization, names map[string]string) map[strin
 // opaqueToken makes an access token that says nothing: it is a reference to a record.
 func (s *Server) opaqueToken(
 	ctx context.Context, client *storage.Client, auth *grants.Authorization, claims map[string]any, now time.Time,
-) (string, error) {
+) (token, id string, err error) {
 	shape := s.config.Wire.AccessToken
 	a := &storage.Access{
 		Client:   client.ID,
@@ -133,12 +135,12 @@ func (s *Server) opaqueToken(
 	token, key := a.IssueToken(shape.Length)
 	record, err := a.Encode()
 	if err != nil {
-		return "", err
+		return "", "", err
 	}
 	if err := s.config.Store.Put(ctx, key, record, a.Expires); err != nil {
-		return "", err
+		return "", "", err
 	}
-	return shape.Prefix + token, nil
+	return shape.Prefix + token, key.ID, nil
 }
 
 // newTokenID returns a jti: 128 random bits.

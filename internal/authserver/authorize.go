@@ -84,6 +84,7 @@ func (s *Server) user(c *call) (*User, error) {
 	if user == nil || err != nil {
 		return nil, err
 	}
+	c.subject = user.Subject
 	return user, s.checkSubject(c.r.Context(), user.Subject)
 }
 

@@ -6,6 +6,7 @@ import (
 	"net/http"
 	"slices"
 	"strings"
+	"time"
 
 	"github.com/caddy-oauth/caddy-oauth/grants"
 )
@@ -28,6 +29,8 @@ type Resource struct {
 	Anonymous bool
 
 	MetadataURL string // of the resource (RFC 9728)
+
+	Watch *Watch // nil for none
 }
 
 // BearerError is a refusal by a resource.
@@ -36,6 +39,8 @@ type BearerError struct {
 	Code      string // "" if there was no token (RFC 6750 §3.1)
 	Challenge string // the WWW-Authenticate header; "" for none
 	Cause     error
+
+	RetryAfter time.Duration // 0 if that is not known
 }
 
 func (e *BearerError) Error() string {
@@ -55,6 +60,14 @@ const (
 
 // Check returns the claims of the request's access token. Every error is a *BearerError.
 func (p *Resource) Check(r *http.Request) (*Claims, error) {
+	claims, err := p.check(r)
+	if p.Watch == nil {
+		return claims, err
+	}
+	return claims, p.Watch.saw(r, err)
+}
+
+func (p *Resource) check(r *http.Request) (*Claims, error) {
 	token, err := p.token(r)
 	if err != nil {
 		return nil, p.refuse(http.StatusBadRequest, grants.InvalidRequest, err)

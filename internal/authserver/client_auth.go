@@ -9,6 +9,8 @@ import (
 	"net/url"
 	"strings"
 
+	"golang.org/x/sync/semaphore"
+
 	"github.com/caddy-oauth/caddy-oauth/grants"
 	"github.com/caddy-oauth/caddy-oauth/storage"
 )
@@ -77,6 +79,8 @@ type clientAuth struct {
 	directory *clientDirectory
 	secrets   Secrets
 	header    string // that may carry a secret, "" for none
+	gate      *gate
+	slow      *semaphore.Weighted // see throttled
 }
 
 var (
@@ -96,18 +100,26 @@ type credentials struct{ id, secret string }
 
 // authenticate finds the client of a request to the token endpoint: client_secret_basic,
 // client_secret_post or none, and exactly one of them (RFC 6749 §2.3).
-func (a *clientAuth) authenticate(r *http.Request, form url.Values) (*storage.Client, error) {
-	candidates, err := readCredentials(r, form, a.header)
+func (a *clientAuth) authenticate(c *call, form url.Values) (*storage.Client, error) {
+	candidates, err := readCredentials(c.r, form, a.header)
 	if err != nil {
 		return nil, err
 	}
-	for _, cred := range candidates {
-		c, err := a.verify(r.Context(), cred)
-		if c != nil || err != nil {
-			return c, err
-		}
+	if c.named, err = a.directory.find(c.r.Context(), candidates[0].id); err != nil {
+		return nil, err
 	}
-	return nil, errBadClient
+	if c.named != nil && c.named.Public() && candidates[0].secret == "" {
+		return c.named, nil
+	}
+	return a.throttled(c, func(ctx context.Context) (*storage.Client, error) {
+		for _, cred := range candidates {
+			client, err := a.verify(ctx, cred)
+			if client != nil || err != nil {
+				return client, err
+			}
+		}
+		return nil, errBadClient
+	})
 }
 
 // readCredentials returns how the credentials of a request may be meant, the likeliest first. secretHeader is a header

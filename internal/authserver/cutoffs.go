@@ -19,6 +19,8 @@ type cutoffs struct {
 	mu    sync.Mutex // held to load and to add
 	known map[string]*storage.Cutoff
 	live  atomic.Pointer[cutoffIndex] // nil before the first load
+
+	changed func(live int) // is told how many there are
 }
 
 // cutoffIndex is what is void, by what it is about. It does not change: a load or an addition replaces it.
@@ -31,7 +33,7 @@ type cutoffIndex struct {
 type pair struct{ subject, client string }
 
 func newCutoffs(store storage.Store, now func() time.Time) *cutoffs {
-	return &cutoffs{store: store, now: now, known: make(map[string]*storage.Cutoff)}
+	return &cutoffs{store: store, now: now, known: make(map[string]*storage.Cutoff), changed: func(int) {}}
 }
 
 // poll picks up what other nodes wrote, and forgets what has expired.
@@ -55,6 +57,7 @@ func (c *cutoffs) poll(ctx context.Context) error {
 	}
 	c.known = seen
 	c.live.Store(indexCutoffs(seen))
+	c.changed(len(seen))
 	return nil
 }
 
@@ -114,6 +117,7 @@ func (c *cutoffs) add(ctx context.Context, cutoff *storage.Cutoff, expires time.
 	c.known[key.ID] = cutoff
 	if c.live.Load() != nil { // else the first load finds it in the store
 		c.live.Store(indexCutoffs(c.known))
+		c.changed(len(c.known))
 	}
 	return nil
 }

@@ -31,12 +31,23 @@ type endpoint struct {
 // call is a request on its way through an endpoint. What becomes known of it on the way is for the log
 // and the metrics.
 type call struct {
-	w    http.ResponseWriter
-	r    *http.Request
-	site Site
+	w       http.ResponseWriter
+	r       *http.Request
+	site    Site
+	address string // of the client, as the site trusts it
 
-	client *storage.Client // once known, for what it says, and for the token endpoint, once authenticated
-	grant  string          // a grant type this server has
+	named   *storage.Client // the client that the request is to authenticate as, if there is one of that ID
+	client  *storage.Client // once known, for what it says, and for the token endpoint, once authenticated
+	grant   string          // a grant type this server has
+	subject string          // who is signed in
+	result  string          // "ok" or an error code
+}
+
+func (c *call) clientID() string {
+	if c.client == nil {
+		return ""
+	}
+	return c.client.ID
 }
 
 // PageError is a failure that a person is to see, as a page with the status.
@@ -71,16 +82,28 @@ func (s *Server) ServeHTTP(w http.ResponseWriter, r *http.Request, site Site) er
 	if e == nil {
 		return fmt.Errorf("authserver: no endpoint at this path")
 	}
-	c := &call{w: w, r: r, site: site}
+	ctx, span := startSpan(r.Context(), "oauth."+e.name)
+	c := &call{w: w, site: site, address: site.ClientIP(r)}
+	c.r = r.WithContext(withAddress(ctx, c.address))
+	err := s.answerAt(c, e)
+	if noter, ok := site.(Noter); ok && c.client != nil {
+		noter.Note(r, c.client.ID, c.grant)
+	}
+	span.end("issuer", s.config.Name, "client_id", c.clientID(), "grant_type", c.grant, "result", c.result)
+	return err
+}
+
+// answerAt answers a request at an endpoint.
+func (s *Server) answerAt(c *call, e *endpoint) error {
 	if e.cors {
-		s.allowOrigins(w, r, e)
+		s.allowOrigins(c.w, c.r, e)
 	}
 	switch {
-	case e.cors && r.Method == http.MethodOptions:
-		w.WriteHeader(http.StatusNoContent)
+	case e.cors && c.r.Method == http.MethodOptions:
+		c.w.WriteHeader(http.StatusNoContent)
 		return nil
-	case !slices.Contains(e.methods, r.Method):
-		w.Header().Set("Allow", strings.Join(e.methods, ", "))
+	case !slices.Contains(e.methods, c.r.Method):
+		c.w.Header().Set("Allow", strings.Join(e.methods, ", "))
 		return s.fail(c, e, &grants.Error{
 			Code:        grants.InvalidRequest,
 			Description: "this endpoint takes " + strings.Join(e.methods, " and "),
@@ -90,6 +113,7 @@ func (s *Server) ServeHTTP(w http.ResponseWriter, r *http.Request, site Site) er
 	if err := e.serve(c); err != nil {
 		return s.fail(c, e, err)
 	}
+	c.result = "ok"
 	s.metrics.count(e.name, c.grant, "ok")
 	s.tally.add(e.name, c.grant, "ok")
 	s.log.Debug("request answered", s.fields(c, e)...)
@@ -117,6 +141,7 @@ func (s *Server) fail(c *call, e *endpoint, err error) error {
 	refusal := asRefusal(err)
 	id := newErrorID()
 
+	c.result = refusal.Code
 	s.metrics.count(e.name, c.grant, refusal.Code)
 	s.tally.add(e.name, c.grant, refusal.Code)
 	level, message := severity(err, refusal)
@@ -127,6 +152,7 @@ func (s *Server) fail(c *call, e *endpoint, err error) error {
 		zap.Int("status", refusal.HTTPStatus()),
 		zap.NamedError("cause", refusal.Cause),
 	)...)
+	s.refused(c, e, err, refusal.Code, id)
 	var redirect *redirectError
 	switch {
 	case errors.As(err, &redirect) && !outOfBand(redirect.to.redirectURI):
@@ -173,7 +199,7 @@ func (s *Server) fields(c *call, e *endpoint) []zap.Field {
 	fields := []zap.Field{
 		zap.String("issuer", s.config.Name),
 		zap.String("endpoint", e.name),
-		zap.String("client_ip", c.site.ClientIP(c.r)),
+		zap.String("client_ip", c.address),
 	}
 	if c.client != nil {
 		fields = append(fields, zap.String("client_id", c.client.ID))

@@ -56,6 +56,8 @@ type Keys struct {
 	turn  *semaphore.Weighted // held by the one round that runs; guards what follows
 	spare *scheduledKey       // a key made and not used yet
 	inUse string              // the kid last logged as the one that signs
+
+	changed func(event, kid string, signs time.Time) // is told of what is logged
 }
 
 // NewKeys returns the keys of the issuer that owns the store, under that policy. It checks the
@@ -70,6 +72,7 @@ func NewKeys(policy KeyPolicy, store storage.Store, logger *zap.Logger, now func
 		now:     func() time.Time { return now().UTC().Truncate(time.Second) },
 		unknown: rate.NewLimiter(1, 10),
 		turn:    semaphore.NewWeighted(1),
+		changed: func(string, string, time.Time) {},
 	}
 	if policy.File != nil {
 		keys, signer, err := parseKeyFile(policy.File, policy.Algorithm)
@@ -277,18 +280,25 @@ func (k *Keys) adopt(old *keyState, rec keyRecord) error {
 			k.spare = nil
 			k.logger.Info("signing key made", zap.String("kid", scheduled.ID),
 				zap.String("alg", scheduled.Algorithm), zap.Time("signs_from", scheduled.Signs))
+			k.changed(KeyMade, scheduled.ID, scheduled.Signs)
 		}
 	}
 	state := newKeyState(keys, keyLine(rec.Keys, k.policy.Algorithm), rec.Seal)
 	for _, key := range old.all() {
 		if state.key(key.id) == nil {
 			k.logger.Info("signing key retired", zap.String("kid", key.id))
+			k.changed(KeyRetired, key.id, time.Time{})
 		}
 	}
 	now := k.now()
 	if signer := state.signer(now); signer.id != k.inUse {
 		k.inUse = signer.id
 		k.logger.Info("signing key in use", zap.String("kid", signer.id), zap.String("alg", signer.algorithm))
+		for _, scheduled := range rec.Keys {
+			if scheduled.ID == signer.id {
+				k.changed(KeyInUse, signer.id, scheduled.Signs)
+			}
+		}
 	}
 	k.state.Store(state)
 	k.refresh.Store(now.Add(newsDelay).Unix())

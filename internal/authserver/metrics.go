@@ -2,6 +2,9 @@ package authserver
 
 import (
 	"errors"
+	"maps"
+	"sync/atomic"
+	"time"
 
 	"github.com/prometheus/client_golang/prometheus"
 )
@@ -11,28 +14,162 @@ type Registry = prometheus.Registerer
 
 // metrics counts what the server does. Every label is from the configuration or from a closed list.
 type metrics struct {
-	requests *prometheus.CounterVec
+	guardMetrics
+	requests *counters // by endpoint, grant type and result
+	issued   *counters // by grant type
+	revoked  *counters // by what and reason
+	store    map[storeOp]prometheus.Observer
+	keySince prometheus.Gauge
+	cutoffs  prometheus.Gauge
+}
+
+// guardMetrics are those of a guard too, whose issuer may be elsewhere.
+type guardMetrics struct {
+	decisions *counters // by result
+	throttled *counters // by kind
+}
+
+// storeBuckets are for stores from memory to another continent.
+var storeBuckets = []float64{
+	.0001, .00025, .0005, .001, .0025, .005, .01, .025, .05, .1, .25, .5, 1, 2.5, 5, 10,
 }
 
 func newMetrics(registry Registry, issuer string) (*metrics, error) {
-	requests := prometheus.NewCounterVec(prometheus.CounterOpts{
-		Namespace: "caddy_oauth",
-		Name:      "requests_total",
-		Help:      "Requests by issuer, endpoint, grant type and result: ok or an OAuth error code.",
-	}, []string{"issuer", "endpoint", "grant_type", "result"})
-	if registry != nil {
-		var registered prometheus.AlreadyRegisteredError
-		switch err := registry.Register(requests); {
-		case errors.As(err, &registered): // another issuer was first
-			requests = registered.ExistingCollector.(*prometheus.CounterVec)
-		case err != nil:
-			return nil, err
-		}
+	r := registration{registry: registry, issuer: issuer}
+	m := &metrics{
+		guardMetrics: r.guard(),
+		requests: r.counters("requests_total",
+			"Requests by issuer, endpoint, grant type and result: ok or an OAuth error code.",
+			"endpoint", "grant_type", "result"),
+		issued:  r.counters("tokens_issued_total", "Access tokens by issuer and grant type.", "grant_type"),
+		revoked: r.counters("revocations_total", "Revocations by issuer, of what, and why.", "what", "reason"),
+		keySince: r.gauge("signing_key_since_timestamp_seconds",
+			"When the key that signs began to, as a Unix time, by issuer."),
+		cutoffs: r.gauge("cutoffs", "Revocations that are in force, by issuer."),
+		store:   r.histograms("store_duration_seconds", "How long the store took, by issuer and operation.", "op", storeOps),
 	}
-	return &metrics{requests.MustCurryWith(prometheus.Labels{"issuer": issuer})}, nil
+	return m, r.err
+}
+
+func newGuardMetrics(registry Registry, issuer string) (*guardMetrics, error) {
+	r := registration{registry: registry, issuer: issuer}
+	m := r.guard()
+	return &m, r.err
 }
 
 // count counts an answered request.
 func (m *metrics) count(endpoint, grantType, result string) {
-	m.requests.WithLabelValues(endpoint, grantType, result).Inc()
+	m.requests.of(endpoint, grantType, result).Inc()
+}
+
+// issue counts an access token.
+func (m *metrics) issue(grantType string) { m.issued.of(grantType).Inc() }
+
+// revocation counts a revocation.
+func (m *metrics) revocation(what, reason string) { m.revoked.of(what, reason).Inc() }
+
+// stored measures an operation that began at a time.
+func (m *metrics) stored(op storeOp, began time.Time) {
+	m.store[op].Observe(time.Since(began).Seconds())
+}
+
+// signs tells since when the key signs that does now.
+func (m *metrics) signs(since time.Time) { m.keySince.Set(float64(since.Unix())) }
+
+// live tells how many cutoffs there are.
+func (m *metrics) live(cutoffs int) { m.cutoffs.Set(float64(cutoffs)) }
+
+// decide counts what a guard has decided.
+func (m *guardMetrics) decide(result string) { m.decisions.of(result).Inc() }
+
+// throttle counts a refusal because of too many failures.
+func (m *guardMetrics) throttle(kind string) { m.throttled.of(kind).Inc() }
+
+// registration registers the metrics of an issuer, and keeps the first error.
+type registration struct {
+	registry Registry
+	issuer   string
+	err      error
+}
+
+func (r *registration) guard() guardMetrics {
+	return guardMetrics{
+		decisions: r.counters("guard_decisions_total",
+			"Requests at guards by issuer and result: ok, no_token, throttled or an error code.", "result"),
+		throttled: r.counters("throttled_total",
+			"Requests refused for too many failures, by issuer and what failed.", "kind"),
+	}
+}
+
+func (r *registration) counters(name, help string, labels ...string) *counters {
+	opts := prometheus.CounterOpts{Namespace: "caddy_oauth", Name: name, Help: help}
+	vec := register(r, prometheus.NewCounterVec(opts, append([]string{"issuer"}, labels...)))
+	c := &counters{vec: vec.MustCurryWith(prometheus.Labels{"issuer": r.issuer}), labels: len(labels)}
+	c.kept.Store(new(map[labels3]prometheus.Counter))
+	return c
+}
+
+func (r *registration) gauge(name, help string) prometheus.Gauge {
+	opts := prometheus.GaugeOpts{Namespace: "caddy_oauth", Name: name, Help: help}
+	return register(r, prometheus.NewGaugeVec(opts, []string{"issuer"})).WithLabelValues(r.issuer)
+}
+
+// histograms returns one for each value of a label.
+func (r *registration) histograms(name, help, label string, values []storeOp) map[storeOp]prometheus.Observer {
+	opts := prometheus.HistogramOpts{Namespace: "caddy_oauth", Name: name, Help: help, Buckets: storeBuckets}
+	vec := register(r, prometheus.NewHistogramVec(opts, []string{"issuer", label}))
+	of := make(map[storeOp]prometheus.Observer, len(values))
+	for _, value := range values {
+		of[value] = vec.WithLabelValues(r.issuer, string(value))
+	}
+	return of
+}
+
+// register returns the collector, or the one that another issuer has registered before.
+func register[C prometheus.Collector](r *registration, collector C) C {
+	if r.registry == nil {
+		return collector
+	}
+	err := r.registry.Register(collector)
+	var registered prometheus.AlreadyRegisteredError
+	if errors.As(err, &registered) {
+		if existing, ok := registered.ExistingCollector.(C); ok {
+			return existing
+		}
+	}
+	if err != nil && r.err == nil {
+		r.err = err
+	}
+	return collector
+}
+
+// counters are the counters of one metric by the values of up to three labels. One that was needed once is found without
+// a lock: there are few, as the values are from closed lists.
+type counters struct {
+	vec    *prometheus.CounterVec
+	labels int
+	kept   atomic.Pointer[map[labels3]prometheus.Counter] // replaced, never changed
+}
+
+type labels3 [3]string
+
+func (c *counters) of(values ...string) prometheus.Counter {
+	var key labels3
+	copy(key[:], values)
+	kept := c.kept.Load()
+	if counter, ok := (*kept)[key]; ok {
+		return counter
+	}
+	counter := c.vec.WithLabelValues(append([]string(nil), key[:c.labels]...)...)
+	for {
+		next := maps.Clone(*kept)
+		if next == nil {
+			next = make(map[labels3]prometheus.Counter)
+		}
+		next[key] = counter
+		if c.kept.CompareAndSwap(kept, &next) {
+			return counter
+		}
+		kept = c.kept.Load()
+	}
 }

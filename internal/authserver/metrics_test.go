@@ -69,6 +69,7 @@ func TestLabelsAreFromAClosedList(t *testing.T) {
 			"ok", "invalid_request", "invalid_client", "invalid_scope", "invalid_target", "unsupported_response_type",
 			"unsupported_grant_type", "unauthorized_client",
 		},
+		"op": {"get", "put", "update", "delete", "list"},
 	}
 	counted := 0
 	for _, family := range families {

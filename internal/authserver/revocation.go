@@ -8,11 +8,18 @@ import (
 	"github.com/caddy-oauth/caddy-oauth/storage"
 )
 
+// The reasons that are the server's own.
+const (
+	reasonClient = "revoked by the client"
+	reasonUser   = "removed by the user"
+)
+
 // RevokeFamily ends a family: its code, its refresh tokens and, here at once, its access tokens. A family that is not
 // there any more has ended.
 func (s *Server) RevokeFamily(ctx context.Context, id, reason string) error {
 	now := s.now()
 	key := storage.Key{Kind: storage.KindFamily, ID: id}
+	event := &Event{Family: id, Reason: reason}
 	err := s.config.Store.Update(ctx, key, func(record []byte) ([]byte, time.Time, error) {
 		if record == nil {
 			return nil, time.Time{}, storage.ErrKeep
@@ -21,6 +28,7 @@ func (s *Server) RevokeFamily(ctx context.Context, id, reason string) error {
 		if err != nil {
 			return nil, time.Time{}, err
 		}
+		event.Client, event.Subject = f.Client, f.Subject
 		if f.Revoked.IsZero() {
 			f.Revoke(reason, now)
 		}
@@ -30,7 +38,11 @@ func (s *Server) RevokeFamily(ctx context.Context, id, reason string) error {
 	if err != nil {
 		return err
 	}
-	return s.cutFamily(ctx, id, reason)
+	if err := s.cutFamily(ctx, id, reason); err != nil {
+		return err
+	}
+	s.revoked(ctx, "family", event)
+	return nil
 }
 
 // cutFamily voids the access tokens of a family.
@@ -49,7 +61,14 @@ func (s *Server) RevokeToken(ctx context.Context, c *Claims, reason string) erro
 	if c.ID == "" {
 		return errors.New("the token has no jti to revoke it by")
 	}
-	return s.cutoffs.add(ctx, &storage.Cutoff{Token: c.ID, Before: s.now(), Reason: reason}, c.Expires.Add(defaultLeeway))
+	cutoff := &storage.Cutoff{Token: c.ID, Before: s.now(), Reason: reason}
+	if err := s.cutoffs.add(ctx, cutoff, c.Expires.Add(defaultLeeway)); err != nil {
+		return err
+	}
+	s.revoked(ctx, "token", &Event{
+		TokenID: c.ID, Client: c.ClientID, Subject: c.Subject, Family: c.Family, Reason: reason,
+	})
+	return nil
 }
 
 // Revoke voids all that a user has let clients have, all that a client has, or, with both, all that the user
@@ -72,11 +91,23 @@ func (s *Server) Revoke(ctx context.Context, subject, client, reason string) err
 			return err
 		}
 	}
+	s.revoked(ctx, revokedOf(subject, client), &Event{Subject: subject, Client: client, Reason: reason})
 	select {
 	case <-ctx.Done():
 	case <-time.After(time.Second - time.Duration(now.Nanosecond())):
 	}
 	return nil
+}
+
+// revokedOf returns what a cutoff for a user, a client or both is about, as a label.
+func revokedOf(subject, client string) string {
+	switch {
+	case client == "":
+		return "user"
+	case subject == "":
+		return "client"
+	}
+	return "user_client"
 }
 
 // forget takes back the consents of a user, for a client or for all.

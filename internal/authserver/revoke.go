@@ -32,7 +32,7 @@ func (s *Server) presented(c *call) (string, error) {
 	if err != nil {
 		return "", err
 	}
-	if c.client, err = s.clients.authenticate(c.r, form); err != nil {
+	if c.client, err = s.clients.authenticate(c, form); err != nil {
 		return "", err
 	}
 	if !form.Has("token") {
@@ -49,7 +49,7 @@ func (s *Server) revokePresented(ctx context.Context, client *storage.Client, to
 		return err
 	}
 	if f != nil && f.Client == client.ID {
-		return s.RevokeFamily(ctx, id, "revoked by the client")
+		return s.RevokeFamily(ctx, id, reasonClient)
 	}
 	claims, err := s.AccessToken(ctx, token)
 	var invalid InvalidToken
@@ -61,7 +61,7 @@ func (s *Server) revokePresented(ctx context.Context, client *storage.Client, to
 	case claims.ClientID != client.ID:
 		return nil
 	}
-	return s.RevokeToken(ctx, claims, "revoked by the client")
+	return s.RevokeToken(ctx, claims, reasonClient)
 }
 
 // findFamily returns the family that a refresh token belongs to, used or not, and the ID of its record; nil for a text

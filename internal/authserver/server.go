@@ -11,6 +11,7 @@ import (
 	"time"
 
 	"go.uber.org/zap"
+	"golang.org/x/sync/semaphore"
 
 	"github.com/caddy-oauth/caddy-oauth/grants"
 	"github.com/caddy-oauth/caddy-oauth/storage"
@@ -30,8 +31,12 @@ type Config struct {
 	Secrets Secrets
 	Wire    Wire
 
-	// Throttle bounds guessing. It outlives a Server, so that a reload does not forget; nil is a new one.
+	// Throttle bounds guessing, by Limits. It outlives a Server, so that a reload does not forget; nil is a new one.
 	Throttle *Throttle
+	Limits   Limits
+
+	// Observe is told of what goes into the audit log, before the answer is written; nil is nobody.
+	Observe func(ctx context.Context, e *Event)
 
 	// RevocationPoll is how often to look for what other nodes have revoked; 0 is every five seconds.
 	RevocationPoll time.Duration
@@ -39,6 +44,7 @@ type Config struct {
 	ConsentTemplate string // an owner's own consent page; "" is the built-in one
 
 	Logger   *zap.Logger
+	Audit    *zap.Logger // gets a line for each Event; nil is none
 	Registry Registry
 	Now      func() time.Time // nil is time.Now
 }
@@ -58,6 +64,13 @@ type Site interface {
 	LoginURL(returnTo string) string
 	// ClientIP returns the address of the client as the site trusts it.
 	ClientIP(r *http.Request) string
+}
+
+// Noter is a Site that wants to know what requests were about, for a log of its own.
+type Noter interface {
+	// Note is told the client of a request that was answered, and the grant type, "" if it had none. Both are known
+	// to the server: they are no words of the request's.
+	Note(r *http.Request, clientID, grantType string)
 }
 
 // User is a person who is signed in to the site.
@@ -86,6 +99,8 @@ type Server struct {
 	news      news
 	tally     tally
 	cache     tokenCache
+	gate      *gate
+	sweeper   storage.Sweeper // nil if the store needs none
 	metrics   *metrics
 	log       *zap.Logger
 	now       func() time.Time
@@ -99,6 +114,9 @@ func New(config Config) (*Server, error) {
 	if config.RevocationPoll == 0 {
 		config.RevocationPoll = 5 * time.Second
 	}
+	if config.Audit == nil {
+		config.Audit = zap.NewNop()
+	}
 	if config.Throttle == nil {
 		config.Throttle = NewThrottle()
 	}
@@ -106,6 +124,12 @@ func New(config Config) (*Server, error) {
 	if err != nil {
 		return nil, err
 	}
+	measured, err := newMetrics(config.Registry, config.Name)
+	if err != nil {
+		return nil, err
+	}
+	sweeper, _ := config.Store.(storage.Sweeper)
+	config.Store = &watchedStore{config.Store, measured}
 	s := &Server{
 		config: config,
 		origin: issuer.Scheme + "://" + issuer.Host,
@@ -114,6 +138,10 @@ func New(config Config) (*Server, error) {
 		grants: make(map[string]grants.Grant),
 		log:    config.Logger,
 		now:    config.Now,
+
+		metrics: measured,
+		sweeper: sweeper,
+		gate:    newGate(config.Throttle, config.Limits, config.Name, measured.throttle, config.Now),
 	}
 	for _, scope := range config.Scopes {
 		s.scopes[scope.Name] = scope
@@ -131,20 +159,21 @@ func New(config Config) (*Server, error) {
 	if err != nil {
 		return nil, err
 	}
+	s.keys.changed = s.keyChanged
 	s.verifier = Verifier{Keys: s.keys, Issuer: config.URL, Now: config.Now}
 	s.cutoffs = newCutoffs(config.Store, config.Now)
+	s.cutoffs.changed = measured.live
 	s.uses = newUses(config.Store, s.cutoffs)
 	s.pages, err = NewPages(config.ConsentTemplate)
 	if err != nil {
 		return nil, err
 	}
-	s.metrics, err = newMetrics(config.Registry, config.Name)
-	if err != nil {
-		return nil, err
-	}
 	s.tally.since = config.Now()
 	s.directory = newClientDirectory(config)
-	s.clients = &clientAuth{directory: s.directory, secrets: config.Secrets, header: config.Wire.SecretHeader}
+	s.clients = &clientAuth{
+		directory: s.directory, secrets: config.Secrets, header: config.Wire.SecretHeader,
+		gate: s.gate, slow: semaphore.NewWeighted(slowAtOnce),
+	}
 	return s, s.route(issuer)
 }
 
@@ -177,8 +206,8 @@ func (s *Server) Run(ctx context.Context) {
 		case <-poll.C:
 			s.attempt(ctx, "looking for what other nodes did", s.poll)
 		case <-sweep.C:
-			if sweeper, ok := s.config.Store.(storage.Sweeper); ok {
-				s.attempt(ctx, "sweeping expired records", sweeper.Sweep)
+			if s.sweeper != nil {
+				s.attempt(ctx, "sweeping expired records", s.sweeper.Sweep)
 			}
 		}
 	}

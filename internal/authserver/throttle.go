@@ -8,13 +8,14 @@ import (
 	"golang.org/x/time/rate"
 )
 
-// Throttle bounds how often somebody can be wrong: each account, and each address, has a number of failures that
-// it gets back over time. Successes cost nothing. It keeps a bounded number of accounts and addresses, those that
-// failed last. Safe for concurrent use.
+// Throttle bounds how often somebody can be wrong: each account, client and address has a number of failures that
+// it gets back over time. Successes cost nothing. It keeps a bounded number of them, those that failed last. Safe for
+// concurrent use.
 type Throttle struct {
-	mu     sync.Mutex
+	mu     sync.RWMutex
 	guards map[string]*list.Element // of *guard
 	order  list.List                // the one that failed last in front
+	pairs  map[string]struct{}      // see know
 }
 
 type guard struct {
@@ -28,49 +29,109 @@ type Limit struct {
 	Every time.Duration
 }
 
-const maxGuards = 50_000
+const (
+	maxGuards = 50_000
+	maxPairs  = 50_000
+)
 
 // NewThrottle returns a Throttle that has seen no failure.
 func NewThrottle() *Throttle {
-	return &Throttle{guards: make(map[string]*list.Element)}
+	return &Throttle{guards: make(map[string]*list.Element), pairs: make(map[string]struct{})}
 }
 
 // attempt is a try whose outcome is open. It counts as a failure until it is known to be none, so that many at once
 // cannot get past the limit together.
-type attempt struct {
-	reservations []*rate.Reservation
-	at           time.Time
-}
+type attempt struct{ limiters []*rate.Limiter }
 
 // try begins an attempt that is bounded by all of the limits. If one is used up, there is no attempt, and after is when
 // to try again.
 func (t *Throttle) try(now time.Time, limits map[string]Limit) (a *attempt, after time.Duration) {
 	t.mu.Lock()
 	defer t.mu.Unlock()
-	a = &attempt{at: now}
+	a = new(attempt)
 	for key, limit := range limits {
-		r := t.limiter(key, limit).ReserveN(now, 1)
-		a.reservations = append(a.reservations, r)
-		after = max(after, r.DelayFrom(now))
+		limiter := t.limiter(now, key, limit)
+		after = max(after, limiter.ReserveN(now, 1).DelayFrom(now))
+		a.limiters = append(a.limiters, limiter)
 	}
 	if after > 0 {
-		a.forgive()
+		a.forgive(now)
 		return nil, after
 	}
 	return a, 0
 }
 
-// forgive gives back what an attempt took: it was no failure.
-func (a *attempt) forgive() {
-	for _, r := range a.reservations {
-		r.CancelAt(a.at)
+// forgive gives back what an attempt took: it was no failure. To cancel the reservation would not do, since that
+// gives back less the more others have tried meanwhile.
+func (a *attempt) forgive(now time.Time) {
+	for _, limiter := range a.limiters {
+		limiter.ReserveN(now, -1)
 	}
 }
 
-func (t *Throttle) limiter(key string, limit Limit) *rate.Limiter {
+// look returns when to try again if one of the limits is used up, and else 0. It takes nothing and leaves no trace, so
+// that any number of requests that turn out well may be under way at once.
+func (t *Throttle) look(now time.Time, limits map[string]Limit) (after time.Duration) {
+	t.mu.RLock()
+	defer t.mu.RUnlock()
+	for key, limit := range limits {
+		e, ok := t.guards[key]
+		if !ok {
+			continue
+		}
+		if missing := 1 - e.Value.(*guard).limiter.TokensAt(now); missing > 0 {
+			after = max(after, time.Duration(missing*float64(limit.Every)))
+		}
+	}
+	return after
+}
+
+// charge counts a failure. Those that were under way when a limit was used up are owed, and nothing more is let through
+// until they are worked off; never more than twice what the limit lets through at once.
+func (t *Throttle) charge(now time.Time, limits map[string]Limit) {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	for key, limit := range limits {
+		if limiter := t.limiter(now, key, limit); limiter.TokensAt(now) > -float64(limit.Burst) {
+			limiter.ReserveN(now, 1)
+		}
+	}
+}
+
+// know remembers that an address has authenticated as a client or an account: guesses from elsewhere must not lock out
+// who is there. A full memory forgets whichever comes first.
+func (t *Throttle) know(pair string) {
+	if t.knows(pair) {
+		return
+	}
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	for other := range t.pairs {
+		if len(t.pairs) < maxPairs {
+			break
+		}
+		delete(t.pairs, other)
+	}
+	t.pairs[pair] = struct{}{}
+}
+
+func (t *Throttle) knows(pair string) bool {
+	t.mu.RLock()
+	defer t.mu.RUnlock()
+	_, ok := t.pairs[pair]
+	return ok
+}
+
+// limiter returns the limiter of a key, with the limit that is configured now.
+func (t *Throttle) limiter(now time.Time, key string, limit Limit) *rate.Limiter {
 	if e, ok := t.guards[key]; ok {
 		t.order.MoveToFront(e)
-		return e.Value.(*guard).limiter
+		limiter := e.Value.(*guard).limiter
+		if limiter.Burst() != limit.Burst || limiter.Limit() != rate.Every(limit.Every) {
+			limiter.SetBurstAt(now, limit.Burst)
+			limiter.SetLimitAt(now, rate.Every(limit.Every))
+		}
+		return limiter
 	}
 	if len(t.guards) >= maxGuards {
 		oldest := t.order.Back()

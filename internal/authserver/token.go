@@ -16,7 +16,7 @@ func (s *Server) token(c *call) error {
 	if err != nil {
 		return err
 	}
-	client, err := s.clients.authenticate(c.r, form)
+	client, err := s.clients.authenticate(c, form)
 	if err != nil {
 		return err
 	}
@@ -43,12 +43,13 @@ func (s *Server) token(c *call) error {
 		Void:     index.voidsFamily,
 	})
 	if err != nil {
-		return s.afterReplay(ctx, err)
+		return s.badGrant(c, s.afterReplay(ctx, err))
 	}
-	response, err := s.issue(ctx, client, auth, now)
+	response, id, err := s.issue(ctx, client, auth, now)
 	if err != nil {
 		return err
 	}
+	s.issued(c, auth, id)
 	if c.grant != "client_credentials" { // else it is nobody's account
 		s.uses.note(index, auth.Subject, client.ID, use{now, auth.Scopes})
 	}
@@ -73,18 +74,18 @@ func (s *Server) findGrant(grantType string, client *storage.Client) (grants.Gra
 	return grant, nil
 }
 
-// issue makes the tokens that a grant allows.
+// issue makes the tokens that a grant allows. It also returns the ID of the access token.
 func (s *Server) issue(
 	ctx context.Context, client *storage.Client, auth *grants.Authorization, now time.Time,
-) (*tokenResponse, error) {
+) (*tokenResponse, string, error) {
 	if auth.Offline && auth.RefreshToken == "" {
 		if err := s.startFamily(ctx, client, auth, now); err != nil {
-			return nil, err
+			return nil, "", err
 		}
 	}
-	accessToken, err := s.accessToken(ctx, client, auth, now)
+	accessToken, id, err := s.accessToken(ctx, client, auth, now)
 	if err != nil {
-		return nil, err
+		return nil, "", err
 	}
 	return &tokenResponse{
 		AccessToken:  accessToken,
@@ -92,7 +93,7 @@ func (s *Server) issue(
 		ExpiresIn:    int64(client.AccessTokenLifetime / time.Second),
 		RefreshToken: auth.RefreshToken,
 		Scope:        strings.Join(auth.Scopes, " "),
-	}, nil
+	}, id, nil
 }
 
 // startFamily begins the family of an authorization that has none, with its first refresh token.
