@@ -1,0 +1,260 @@
+package authserver
+
+import (
+	"encoding/json"
+	"errors"
+	"net/http"
+	"net/url"
+	"testing"
+	"time"
+
+	"github.com/caddy-oauth/caddy-oauth/storage"
+)
+
+// runTime lets clients be added whose settings are a storage.Client in JSON.
+func runTime(c *Config) {
+	c.Resolve = func(r *storage.Registered, hashes []string) (*storage.Client, error) {
+		client := new(storage.Client)
+		if err := json.Unmarshal(r.Settings, client); err != nil {
+			return nil, err
+		}
+		if client.Name == "bad" {
+			return nil, errors.New("bad name")
+		}
+		client.ID, client.SecretHashes = r.ID, hashes
+		return client, nil
+	}
+}
+
+// node returns another server on the same store, with its own memory.
+func (s *testServer) node(t *testing.T) *testServer {
+	t.Helper()
+	other := *s
+	other.restart(t, s.config)
+	return &other
+}
+
+// add adds a client for client_credentials and returns its secret.
+func (s *testServer) add(t *testing.T, id string) string {
+	t.Helper()
+	_, secret, err := s.AddClient(t.Context(), NewClient{ID: id, Settings: settingsOf(t, "")})
+	if err != nil {
+		t.Fatal(err)
+	}
+	s.seen = append(s.seen, secret)
+	return secret
+}
+
+func settingsOf(t *testing.T, name string) json.RawMessage {
+	t.Helper()
+	settings, err := json.Marshal(storage.Client{
+		Name: name, GrantTypes: []string{"client_credentials"}, Audience: []string{testIssuer}, AccessTokenLifetime: time.Minute,
+	})
+	if err != nil {
+		t.Fatal(err)
+	}
+	return settings
+}
+
+// machine asks for a token of a client that acts for itself.
+func (s *testServer) machine(t *testing.T, id, secret string) answer {
+	t.Helper()
+	return s.token(t, url.Values{"grant_type": {"client_credentials"}, "client_id": {id}, "client_secret": {secret}})
+}
+
+// good reports whether a server takes the access token of an answer.
+func (s *testServer) good(t *testing.T, a answer) bool {
+	t.Helper()
+	_, err := s.AccessToken(t.Context(), a.json(t)["access_token"].(string))
+	var invalid InvalidToken
+	if err != nil && !errors.As(err, &invalid) {
+		t.Fatal(err)
+	}
+	return err == nil
+}
+
+func TestClientsReachOtherNodes(t *testing.T) {
+	s := newTestServer(t, runTime)
+	other := s.node(t)
+	hear := func() {
+		t.Helper()
+		if err := other.poll(t.Context()); err != nil {
+			t.Fatal(err)
+		}
+	}
+	hear()
+	secret := s.add(t, "stock")
+	other.machine(t, "stock", secret).check(t, http.StatusUnauthorized, "invalid_client")
+	hear()
+	token := other.machine(t, "stock", secret)
+	token.check(t, http.StatusOK, "")
+
+	if _, err := s.DisableClient(t.Context(), "stock"); err != nil {
+		t.Fatal(err)
+	}
+	s.clock.Advance(2 * time.Second)
+	late := other.machine(t, "stock", secret) // it has not heard yet
+	late.check(t, http.StatusOK, "")
+	if s.good(t, token) || s.good(t, late) {
+		t.Error("a token of a disabled client is good")
+	}
+	hear()
+	other.machine(t, "stock", secret).check(t, http.StatusUnauthorized, "invalid_client")
+	if other.good(t, token) || other.good(t, late) {
+		t.Error("a token of a disabled client is good at the other node")
+	}
+	if _, err := s.EnableClient(t.Context(), "stock"); err != nil {
+		t.Fatal(err)
+	}
+	hear()
+	if s.good(t, late) || other.good(t, late) {
+		t.Error("a token that was issued to a disabled client is good once it is enabled")
+	}
+	s.clock.Advance(2 * time.Second)
+	if again := other.machine(t, "stock", secret); !s.good(t, again) {
+		t.Error("a token of the enabled client is not good")
+	}
+}
+
+// A node that ended before it told of a change has told nobody.
+func TestClientsAreHeardOfWithoutNews(t *testing.T) {
+	s := newTestServer(t, runTime)
+	other := s.node(t)
+	secret := s.add(t, "stock")
+	if err := other.poll(t.Context()); err != nil {
+		t.Fatal(err)
+	}
+	changed, err := other.config.Store.Get(t.Context(), newsRecord)
+	if err != nil {
+		t.Fatal(err)
+	}
+	second := s.add(t, "second")
+	if err := s.store.Put(t.Context(), newsRecord, changed, time.Time{}); err != nil { // as if it had not told
+		t.Fatal(err)
+	}
+	poll := func() {
+		t.Helper()
+		if err := other.poll(t.Context()); err != nil {
+			t.Fatal(err)
+		}
+	}
+	poll()
+	other.machine(t, "stock", secret).check(t, http.StatusOK, "")
+	other.machine(t, "second", second).check(t, http.StatusUnauthorized, "invalid_client")
+	s.clock.Advance(newsAtLeast)
+	poll()
+	other.machine(t, "second", second).check(t, http.StatusOK, "")
+}
+
+func TestClientsNeedNoStoreOnceLoaded(t *testing.T) {
+	s := newTestServer(t, runTime)
+	secret := s.add(t, "stock")
+	s.machine(t, "stock", secret).check(t, http.StatusOK, "")
+	s.store.err = errors.New("the store is away")
+	s.machine(t, "stock", secret).check(t, http.StatusOK, "")
+	s.machine(t, "nobody", secret).check(t, http.StatusUnauthorized, "invalid_client")
+	if _, _, err := s.AddClient(t.Context(), NewClient{ID: "x", Settings: settingsOf(t, "")}); err == nil {
+		t.Error("a client was added to a store that is away")
+	}
+	s.machine(t, "x", "").check(t, http.StatusUnauthorized, "invalid_client")
+}
+
+func TestClientSecretsExpire(t *testing.T) {
+	s := newTestServer(t, runTime)
+	first := s.add(t, "stock")
+	_, second, err := s.NewClientSecret(t.Context(), "stock", time.Hour)
+	if err != nil {
+		t.Fatal(err)
+	}
+	s.clock.Advance(time.Hour - time.Second)
+	s.machine(t, "stock", first).check(t, http.StatusOK, "")
+	s.clock.Advance(time.Second)
+	s.machine(t, "stock", first).check(t, http.StatusUnauthorized, "invalid_client")
+	s.machine(t, "stock", second).check(t, http.StatusOK, "")
+	s.machine(t, "stock", "").check(t, http.StatusUnauthorized, "invalid_client")
+}
+
+// The configuration may change under a client that was added at run time.
+func TestClientTheConfigurationDoesNotAllow(t *testing.T) {
+	s := newTestServer(t, runTime)
+	good, secret := s.add(t, "good"), s.add(t, "stock")
+	if _, _, err := s.AddClient(t.Context(), NewClient{ID: "x", Settings: settingsOf(t, "bad")}); err == nil {
+		t.Error("a bad client was added")
+	}
+	record, err := (&storage.Registered{ID: "stock", Settings: settingsOf(t, "bad"), Changed: s.clock.Now()}).Encode()
+	if err != nil {
+		t.Fatal(err)
+	}
+	for key, value := range map[storage.Key][]byte{
+		storage.RegisteredKey("stock"): record, storage.RegisteredKey("broken"): []byte("{"),
+	} {
+		if err := s.store.Put(t.Context(), key, value, time.Time{}); err != nil {
+			t.Fatal(err)
+		}
+	}
+	s.Server = s.node(t).Server
+	s.machine(t, "stock", secret).check(t, http.StatusUnauthorized, "invalid_client")
+	s.machine(t, "good", good).check(t, http.StatusOK, "")
+	list, err := s.RegisteredClients(t.Context())
+	if err != nil || len(list) != 2 || list[0].Problem != "" || list[1].Problem != "bad name" {
+		t.Errorf("%v, %+v", err, list)
+	}
+	if _, err := s.DisableClient(t.Context(), "stock"); err != nil {
+		t.Errorf("a client that can do nothing cannot be disabled: %v", err)
+	}
+}
+
+func TestClientOfTheConfigurationWins(t *testing.T) {
+	s := newTestServer(t, runTime)
+	record, err := (&storage.Registered{
+		ID: "billing", Settings: settingsOf(t, ""), Secrets: []storage.Secret{{Hash: HashSecret("other")}}, Disabled: s.clock.Now(),
+	}).Encode()
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := s.store.Put(t.Context(), storage.RegisteredKey("billing"), record, time.Time{}); err != nil {
+		t.Fatal(err)
+	}
+	if a := s.machine(t, "billing", webSecret); !s.good(t, a) {
+		t.Error("its token is not good")
+	}
+	s.machine(t, "billing", "other").check(t, http.StatusUnauthorized, "invalid_client")
+	if _, _, err := s.AddClient(t.Context(), NewClient{ID: "billing"}); !errors.Is(err, ErrClientConfigured) {
+		t.Errorf("added: %v", err)
+	}
+}
+
+// RFC 9700 §4.15
+func TestUserNamedLikeARunTimeClient(t *testing.T) {
+	s := newTestServer(t, runTime)
+	s.add(t, "alice")
+	s.get(t, asks("webapp")).check(t, http.StatusSeeOther, "access_denied")
+}
+
+func TestConsentWasForAnotherClient(t *testing.T) {
+	s := newTestServer(t, runTime)
+	add := func() {
+		t.Helper()
+		settings, err := json.Marshal(storage.Client{
+			RedirectURIs: []string{webRedirect}, GrantTypes: []string{"authorization_code"}, Scopes: []string{"orders"},
+			Audience: []string{testIssuer}, CodeLifetime: time.Minute, AccessTokenLifetime: time.Minute,
+		})
+		if err != nil {
+			t.Fatal(err)
+		}
+		if _, _, err := s.AddClient(t.Context(), NewClient{ID: "partner", Settings: settings}); err != nil {
+			t.Fatal(err)
+		}
+	}
+	ask := merge(asks("webapp"), "client_id", "partner")
+	add()
+	s.decide(t, s.get(t, ask), "allow")
+	s.get(t, ask).check(t, http.StatusSeeOther, "")
+	if err := s.DeleteClient(t.Context(), "partner"); err != nil {
+		t.Fatal(err)
+	}
+	s.get(t, ask).check(t, http.StatusBadRequest, "invalid_client")
+	s.clock.Advance(time.Minute)
+	add()
+	s.get(t, ask).check(t, http.StatusOK, "")
+}

@@ -1,0 +1,186 @@
+package authserver
+
+import (
+	"errors"
+	"testing"
+	"time"
+
+	"go.uber.org/zap"
+
+	"github.com/caddy-oauth/caddy-oauth/storage"
+)
+
+// ring returns keys on a store and a clock of their own, which rotate every day.
+func ring(t *testing.T) (*Keys, *testClock, storage.Store) {
+	t.Helper()
+	clock, store := newTestClock(), storage.OpenMemory()
+	return ringOn(t, store, clock), clock, store
+}
+
+func ringOn(t *testing.T, store storage.Store, clock *testClock) *Keys {
+	t.Helper()
+	policy := KeyPolicy{Rotate: 24 * time.Hour, Publish: time.Hour, Lifetime: 10 * time.Minute}
+	keys, err := NewKeys(policy, store, zap.NewNop(), clock.Now)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return keys
+}
+
+// statuses returns the kids by their status.
+func statuses(t *testing.T, k *Keys) map[string][]string {
+	t.Helper()
+	list, err := k.List(t.Context())
+	if err != nil {
+		t.Fatal(err)
+	}
+	by := make(map[string][]string)
+	for _, key := range list {
+		by[key.Status] = append(by[key.Status], key.ID)
+	}
+	return by
+}
+
+// only returns the one key of a status.
+func only(t *testing.T, k *Keys, status string) string {
+	t.Helper()
+	ids := statuses(t, k)[status]
+	if len(ids) != 1 {
+		t.Fatalf("%d keys are %s, expected one", len(ids), status)
+	}
+	return ids[0]
+}
+
+func signed(t *testing.T, k *Keys) string {
+	t.Helper()
+	token, err := k.Sign(t.Context(), []byte(`{}`))
+	if err != nil {
+		t.Fatal(err)
+	}
+	return token
+}
+
+func TestRotateNow(t *testing.T) {
+	for name, atOnce := range map[string]bool{"at once": true, "when it is known": false} {
+		t.Run(name, func(t *testing.T) {
+			k, clock, store := ring(t)
+			before := signed(t, k)
+			first := only(t, k, "signing")
+			clock.Advance(time.Minute)
+			made, err := k.RotateNow(t.Context(), atOnce)
+			if err != nil {
+				t.Fatal(err)
+			}
+			want := first
+			if atOnce {
+				want = made
+			}
+			if got := only(t, k, "signing"); got != want {
+				t.Errorf("%s signs, expected %s", got, want)
+			}
+			other := ringOn(t, store, clock)
+			if got := only(t, other, "signing"); got != want {
+				t.Errorf("at another node %s signs, expected %s", got, want)
+			}
+			clock.Advance(time.Hour + newsDelay + clockLeeway)
+			if err := k.Maintain(t.Context()); err != nil {
+				t.Fatal(err)
+			}
+			if got := only(t, k, "signing"); got != made {
+				t.Errorf("after the time of publication %s signs, expected %s", got, made)
+			}
+			if !atOnce {
+				if _, err := k.Verify(t.Context(), before); err != nil {
+					t.Errorf("a token of the key before: %v", err)
+				}
+			}
+		})
+	}
+}
+
+// Within the second in which the first key began to sign, there is no telling them apart by their times.
+func TestRotateNowTwiceInASecond(t *testing.T) {
+	k, clock, _ := ring(t)
+	var last string
+	for range 3 {
+		var err error
+		if last, err = k.RotateNow(t.Context(), true); err != nil {
+			t.Fatal(err)
+		}
+	}
+	clock.Advance(4 * time.Second)
+	if got := only(t, k, "signing"); got != last {
+		t.Errorf("%s signs, expected the newest, %s", got, last)
+	}
+}
+
+func TestRetireNow(t *testing.T) {
+	k, clock, store := ring(t)
+	token := signed(t, k)
+	first := only(t, k, "signing")
+	if _, err := k.RotateNow(t.Context(), false); err != nil {
+		t.Fatal(err)
+	}
+	next := only(t, k, "next")
+	clock.Advance(time.Second)
+	if err := k.RetireNow(t.Context(), first); err != nil {
+		t.Fatal(err)
+	}
+	if got := only(t, k, "signing"); got != next {
+		t.Errorf("%s signs, expected %s, which was published", got, next)
+	}
+	if _, err := k.Verify(t.Context(), token); !errors.Is(err, ErrTokenKey) || k.verifies(token) {
+		t.Errorf("a token of the retired key: %v", err)
+	}
+	if _, err := ringOn(t, store, clock).Verify(t.Context(), token); !errors.Is(err, ErrTokenKey) {
+		t.Errorf("at another node: %v", err)
+	}
+	if err := k.RetireNow(t.Context(), next); err != nil {
+		t.Fatal(err)
+	}
+	if fresh := only(t, k, "signing"); fresh == first || fresh == next || !k.verifies(signed(t, k)) {
+		t.Errorf("%s signs, expected a new key", fresh)
+	}
+	if err := k.RetireNow(t.Context(), next); !errors.Is(err, ErrNoKey) {
+		t.Errorf("a key that is gone: %v", err)
+	}
+}
+
+// A key that signed once must not sign again when its successor is retired.
+func TestRetireNowDoesNotGoBack(t *testing.T) {
+	k, clock, _ := ring(t)
+	first := only(t, k, "signing")
+	clock.Advance(time.Minute)
+	second, err := k.RotateNow(t.Context(), true)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := k.RetireNow(t.Context(), second); err != nil {
+		t.Fatal(err)
+	}
+	clock.Advance(2 * time.Second)
+	if got := only(t, k, "signing"); got == first || got == second {
+		t.Errorf("%s signs, expected a new key", got)
+	}
+}
+
+func TestKeysOfAFileAreTheOwners(t *testing.T) {
+	made, err := makeKey("ES256")
+	if err != nil {
+		t.Fatal(err)
+	}
+	file := append(append([]byte(`{"keys": [`), made.JWK...), `]}`...)
+	k, err := NewKeys(KeyPolicy{File: file, Lifetime: time.Minute}, storage.OpenMemory(), zap.NewNop(), newTestClock().Now)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if got := only(t, k, "signing"); got != made.ID {
+		t.Errorf("%s signs, expected %s", got, made.ID)
+	}
+	if _, err := k.RotateNow(t.Context(), true); !errors.Is(err, ErrKeysInFile) {
+		t.Errorf("rotated: %v", err)
+	}
+	if err := k.RetireNow(t.Context(), made.ID); !errors.Is(err, ErrKeysInFile) {
+		t.Errorf("retired: %v", err)
+	}
+}

@@ -1,0 +1,54 @@
+package storage_test
+
+import (
+	"slices"
+	"testing"
+	"time"
+
+	"github.com/caddy-oauth/caddy-oauth/storage"
+)
+
+func TestRegisteredSecrets(t *testing.T) {
+	start := time.Date(2026, 1, 2, 3, 4, 5, 0, time.UTC)
+	r := &storage.Registered{ID: "app", Secrets: []storage.Secret{{Hash: "one", Created: start}}}
+	r.ReplaceSecret("two", start, time.Hour)
+	r.ReplaceSecret("three", start.Add(time.Minute), 24*time.Hour)
+	for _, tt := range []struct {
+		after time.Duration
+		want  []string
+		until time.Duration
+	}{
+		{0, []string{"one", "two", "three"}, time.Hour}, // a longer grace time does not bring back what was to end sooner
+		{time.Hour - 1, []string{"one", "two", "three"}, time.Hour},
+		{time.Hour, []string{"two", "three"}, 24*time.Hour + time.Minute},
+		{24*time.Hour + time.Minute, []string{"three"}, 0},
+	} {
+		hashes, until := r.Hashes(start.Add(tt.after))
+		if !slices.Equal(hashes, tt.want) {
+			t.Errorf("after %s: %v, expected %v", tt.after, hashes, tt.want)
+		}
+		if want := start.Add(tt.until); tt.until != 0 && !until.Equal(want) || tt.until == 0 && !until.IsZero() {
+			t.Errorf("after %s: until %s, expected %s", tt.after, until, want)
+		}
+	}
+	r.ReplaceSecret("four", start.Add(2*time.Hour), 0)
+	if hashes, _ := r.Hashes(start.Add(2 * time.Hour)); !slices.Equal(hashes, []string{"four"}) || len(r.Secrets) != 1 {
+		t.Errorf("without grace: %v", r.Secrets)
+	}
+}
+
+func TestRegisteredRecord(t *testing.T) {
+	for _, id := range []string{"app", "https://app.example/client?x=1", "A", "a", "..", string(make([]byte, 300))} {
+		if err := storage.RegisteredKey(id).Check(); err != nil {
+			t.Error(err)
+		}
+	}
+	if storage.RegisteredKey("A") == storage.RegisteredKey("a") {
+		t.Error("client IDs have case, and their keys have not")
+	}
+	for _, record := range []string{"", "null", "{}", `{"client_id": 1}`, `[]`, `{"client_id": "app", "secrets": "hash"}`} {
+		if r, err := storage.DecodeRegistered([]byte(record)); err == nil {
+			t.Errorf("%s is read as %+v", record, r)
+		}
+	}
+}
