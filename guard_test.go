@@ -270,7 +270,7 @@ func TestSeveralGuardsOnOneSite(t *testing.T) {
 func TestGuardOfAnUnknownIssuer(t *testing.T) {
 	s := newServer(t)
 	for sites, want := range map[string]string{
-		"http://shop.localhost:PORT {\noauth_guard nobody\n}": `there is no issuer named "nobody", expected default`,
+		"http://shop.localhost:PORT {\noauth_guard nobody\n}": `there is no issuer "nobody", expected default`,
 	} {
 		if err := caddy.Load(s.adapt(t, shop, sites), true); err == nil || !strings.Contains(err.Error(), want) {
 			t.Errorf("%v, want %s", err, want)

@@ -28,10 +28,12 @@ type App struct {
 	// where the issuer's keys and records are kept under it: to rename an issuer is to begin anew.
 	Issuers map[string]*Issuer `json:"issuers,omitempty"`
 
-	servers map[string]*authserver.Server
-	log     *zap.Logger
-	stop    context.CancelFunc
-	running sync.WaitGroup
+	servers   map[string]*authserver.Server
+	throttled bool // this config holds the throttle
+	observer  *observer
+	log       *zap.Logger
+	stop      context.CancelFunc
+	running   sync.WaitGroup
 }
 
 // CaddyModule returns the Caddy module information.
@@ -57,9 +59,14 @@ func (a *App) Provision(ctx caddy.Context) error {
 	if err := a.check(); err != nil {
 		return err
 	}
+	var err error
+	if a.observer, err = newObserver(ctx); err != nil {
+		return err
+	}
+	throttle := a.throttle()
 	a.servers = make(map[string]*authserver.Server, len(a.Issuers))
 	for name, issuer := range a.Issuers {
-		server, err := issuer.open(ctx, name, a.log)
+		server, err := issuer.open(ctx, name, throttle, a.observer, a.log)
 		if err != nil {
 			return fmt.Errorf("issuer %s: %w", name, err)
 		}
@@ -124,12 +131,15 @@ func (a *App) issuer(name string) (string, *Issuer, error) {
 	if name == "" && len(a.Issuers) == 1 {
 		name = sortedKeys(a.Issuers)[0]
 	}
-	name = cmp.Or(name, DefaultIssuer)
-	issuer, ok := a.Issuers[name]
-	if !ok {
-		return "", nil, fmt.Errorf("there is no issuer named %q, expected %s", name, oneOf(sortedKeys(a.Issuers)))
+	known := cmp.Or(name, DefaultIssuer)
+	issuer, ok := a.Issuers[known]
+	switch {
+	case ok:
+		return known, issuer, nil
+	case name == "":
+		return "", nil, fmt.Errorf("expected the name of an issuer, %s", oneOf(sortedKeys(a.Issuers)))
 	}
-	return name, issuer, nil
+	return "", nil, fmt.Errorf("there is no issuer %q, expected %s", name, oneOf(sortedKeys(a.Issuers)))
 }
 
 func sortedKeys[V any](m map[string]V) []string {
@@ -144,4 +154,6 @@ func sortedKeys[V any](m map[string]V) []string {
 var (
 	_ caddy.App         = (*App)(nil)
 	_ caddy.Provisioner = (*App)(nil)
+
+	_ caddy.CleanerUpper = (*App)(nil)
 )
