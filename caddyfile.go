@@ -46,6 +46,12 @@ func init() {
 //				length   <number>
 //			}
 //			revocation_poll <duration>
+//			throttle [off] {
+//				clients   <failures> <duration>
+//				passwords <failures> <duration>
+//				addresses <failures> <duration>
+//				tokens    <failures> <duration>
+//			}
 //			signing [<algorithm>] {
 //				rotate    <duration>|never
 //				jwks_file <file>
@@ -139,6 +145,7 @@ func (p *parser) issuer(app *App) error {
 			"client":        func() error { return p.client(issuer) },
 
 			"revocation_poll":      p.lifetime("revocation_poll", (*Lifetime)(&issuer.RevocationPoll)),
+			"throttle":             func() error { return p.throttle(issuer) },
 			"request_body":         p.words("request_body", "form, json or both", &issuer.RequestBody),
 			"client_secret_header": p.word("client_secret_header", "the name of a header", &issuer.ClientSecretHeader),
 			"grant_alias":          func() error { return p.grantAlias(issuer) },

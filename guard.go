@@ -3,8 +3,10 @@ package caddyoauth
 import (
 	"cmp"
 	"errors"
+	"math"
 	"net/http"
 	"slices"
+	"strconv"
 
 	"github.com/caddyserver/caddy/v2"
 	"github.com/caddyserver/caddy/v2/modules/caddyhttp"
@@ -104,9 +106,11 @@ func (g *Guard) Provision(ctx caddy.Context) error {
 		Source: source, Audience: audience, Scopes: g.Scopes, Header: g.TokenHeader, MetadataURL: g.metadata.URL(),
 	}
 	if server, ok := source.(*authserver.Server); ok {
-		g.resource.Anonymous = server.MinimalTokens()
+		g.resource.Anonymous, g.resource.Watch = server.MinimalTokens(), server.Watch(clientIP)
+		return nil
 	}
-	return nil
+	g.resource.Watch, err = authserver.NewWatch(issuer, ctx.GetMetricsRegistry(), clientIP)
+	return err
 }
 
 // Cleanup gives back what Provision has borrowed.
@@ -158,7 +162,13 @@ func (g *Guard) ServeHTTP(w http.ResponseWriter, r *http.Request, next caddyhttp
 		if refusal.Challenge != "" {
 			w.Header().Set("WWW-Authenticate", refusal.Challenge)
 		}
+		if refusal.RetryAfter > 0 {
+			w.Header().Set("Retry-After", strconv.Itoa(int(math.Ceil(refusal.RetryAfter.Seconds()))))
+		}
 		return caddyhttp.Error(refusal.Status, refusal)
+	}
+	if claims != nil {
+		logClient(r, claims.ClientID)
 	}
 	g.identify(r, claims)
 	return next.ServeHTTP(w, r)

@@ -59,6 +59,9 @@ type Issuer struct {
 	// Default: 5 seconds.
 	RevocationPoll caddy.Duration `json:"revocation_poll,omitempty"`
 
+	// How often something can be wrong before the answer is 429: secrets, passwords, codes, tokens.
+	Throttle *ThrottleSettings `json:"throttle,omitempty"`
+
 	// The keys that sign tokens.
 	Signing *Signing `json:"signing,omitempty"`
 
@@ -163,6 +166,9 @@ func (i *Issuer) check(name string) error {
 	if i.RevocationPoll < 0 || i.RevocationPoll > 0 && time.Duration(i.RevocationPoll) < time.Second {
 		return at("expected a duration of a second or more", "revocation_poll")
 	}
+	if problem, path := i.Throttle.check(); problem != "" {
+		return at(problem, path...)
+	}
 	if problem, setting := i.Signing.check(); problem != "" {
 		return at(problem, "signing", setting)
 	}
@@ -193,7 +199,9 @@ func (i *Issuer) endpointURLs() []string {
 }
 
 // open makes the server of a checked issuer.
-func (i *Issuer) open(ctx caddy.Context, name string, log *zap.Logger) (*authserver.Server, error) {
+func (i *Issuer) open(
+	ctx caddy.Context, name string, throttle *authserver.Throttle, o *observer, log *zap.Logger,
+) (*authserver.Server, error) {
 	issuer, err := url.Parse(i.URL)
 	if err != nil {
 		return nil, err
@@ -206,8 +214,13 @@ func (i *Issuer) open(ctx caddy.Context, name string, log *zap.Logger) (*authser
 		Secrets: secretHashes,
 		Wire:    i.wire(),
 
+		Throttle: throttle,
+		Limits:   i.Throttle.limits(),
+		Observe:  o.observe,
+
 		RevocationPoll: time.Duration(i.RevocationPoll),
 		Logger:         log,
+		Audit:          log.Named("audit"),
 		Registry:       ctx.GetMetricsRegistry(),
 	}
 	for _, scope := range i.Scopes {

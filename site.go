@@ -5,7 +5,6 @@ import (
 	"net/url"
 
 	"github.com/caddyserver/caddy/v2"
-	"github.com/caddyserver/caddy/v2/modules/caddyhttp"
 
 	"github.com/caddy-oauth/caddy-oauth/internal/authserver"
 )
@@ -58,7 +57,4 @@ func (s site) LoginURL(returnTo string) string {
 }
 
 // ClientIP implements authserver.Site.
-func (s site) ClientIP(r *http.Request) string {
-	ip, _ := caddyhttp.GetVar(r.Context(), caddyhttp.ClientIPVarKey).(string)
-	return ip
-}
+func (s site) ClientIP(r *http.Request) string { return clientIP(r) }

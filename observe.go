@@ -1,0 +1,96 @@
+package caddyoauth
+
+import (
+	"context"
+	"net/http"
+	"sync"
+
+	"github.com/caddyserver/caddy/v2"
+	"github.com/caddyserver/caddy/v2/modules/caddyevents"
+	"github.com/caddyserver/caddy/v2/modules/caddyhttp"
+	"go.uber.org/zap"
+
+	"github.com/caddy-oauth/caddy-oauth/internal/authserver"
+)
+
+// observer tells Caddy's events app of what happens, in the name of the module `oauth`.
+type observer struct {
+	ctx     caddy.Context
+	events  *caddyevents.App
+	started chan struct{} // closed when all apps have been started
+	start   sync.Once
+}
+
+func newObserver(ctx caddy.Context) (*observer, error) {
+	app, err := ctx.App("events")
+	if err != nil {
+		return nil, err
+	}
+	o := &observer{ctx: ctx, events: app.(*caddyevents.App), started: make(chan struct{})}
+	return o, o.events.On("started", o)
+}
+
+// Handle implements caddyevents.Handler.
+func (o *observer) Handle(context.Context, caddy.Event) error {
+	o.start.Do(func() { close(o.started) })
+	return nil
+}
+
+// observe emits an event, if somebody listens. The events app takes subscriptions until it is started, which may be
+// after the first requests: what happens before has to wait.
+func (o *observer) observe(_ context.Context, e *authserver.Event) {
+	select {
+	case <-o.started:
+		o.emit(e)
+	default:
+		go func() {
+			select {
+			case <-o.started:
+				o.emit(e)
+			case <-o.ctx.Done():
+			}
+		}()
+	}
+}
+
+func (o *observer) emit(e *authserver.Event) {
+	if !o.events.ShouldEmit(e.Name) {
+		return
+	}
+	data := make(map[string]any)
+	for name, value := range e.All() {
+		data[name] = value
+	}
+	o.events.Emit(o.ctx, e.Name, data)
+}
+
+// Note implements authserver.Noter: the access log tells what a request was about.
+func (s site) Note(r *http.Request, clientID, grantType string) {
+	logClient(r, clientID)
+	if extra := logFields(r); extra != nil && grantType != "" {
+		extra.Set(zap.String("grant_type", grantType))
+	}
+}
+
+// logClient adds the client of a request to its line in the access log.
+func logClient(r *http.Request, clientID string) {
+	if extra := logFields(r); extra != nil && clientID != "" {
+		extra.Set(zap.String("client_id", clientID))
+	}
+}
+
+func logFields(r *http.Request) *caddyhttp.ExtraLogFields {
+	extra, _ := r.Context().Value(caddyhttp.ExtraLogFieldsCtxKey).(*caddyhttp.ExtraLogFields)
+	return extra
+}
+
+// clientIP returns the address of the client as Caddy trusts it.
+func clientIP(r *http.Request) string {
+	ip, _ := caddyhttp.GetVar(r.Context(), caddyhttp.ClientIPVarKey).(string)
+	return ip
+}
+
+var (
+	_ caddyevents.Handler = (*observer)(nil)
+	_ authserver.Noter    = site{}
+)
