@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"net/http"
 	"slices"
 	"testing"
 	"time"
@@ -77,6 +78,15 @@ func TestTokensCostNoConsentTrip(t *testing.T) {
 	}
 	if store.trips != before {
 		t.Errorf("refreshes cost %d trips", store.trips-before)
+	}
+}
+
+// A client that acts for itself has access to nobody's account.
+func TestClientCredentialsAreNoUse(t *testing.T) {
+	s := newTestServer(t)
+	s.token(t, asBilling()).check(t, http.StatusOK, "")
+	if len(s.uses.pending) != 0 {
+		t.Errorf("%v is to be written", s.uses.pending)
 	}
 }
 
