@@ -5,6 +5,7 @@ import (
 	"net/http/httptest"
 	"net/url"
 	"slices"
+	"strconv"
 	"strings"
 	"testing"
 
@@ -109,4 +110,127 @@ caddy_oauth_requests_total{endpoint="metadata",grant_type="",issuer="second",res
 			t.Error("accepted")
 		}
 	})
+}
+
+func TestTokensRevocationsAndFailuresAreCounted(t *testing.T) {
+	reg := prometheus.NewPedanticRegistry()
+	s := newTestServer(t, registry(reg, "default"), few, withoutConsent("webapp"))
+	first, _ := s.tokens(t)["refresh_token"].(string)
+	second, _ := s.token(t, refreshes(first)).json(t)["refresh_token"].(string)
+	s.token(t, refreshes(second))
+	s.token(t, refreshes(first)).check(t, http.StatusBadRequest, "invalid_grant") // reuse
+	s.token(t, asBilling())
+	for range 4 {
+		s.token(t, asBilling("client_id", "webapp", "client_secret", "wrong"))
+		s.token(t, redeems("x", "client_id", "spa"))
+	}
+	if err := s.Revoke(t.Context(), "bob", "", "left us"); err != nil {
+		t.Fatal(err)
+	}
+	guard := Resource{Source: s.Server, Audience: []string{testIssuer}, Watch: s.Watch(func(*http.Request) string { return "" })}
+	for _, authorization := range []string{"", "Bearer x", "Bearer x", "Bearer x", "Bearer x", "Bearer "} {
+		r := httptest.NewRequest(http.MethodGet, "/", nil)
+		if authorization != "" {
+			r.Header.Set("Authorization", authorization)
+		}
+		_, _ = guard.Check(r) // it is what is counted that matters
+	}
+	want := `# HELP caddy_oauth_cutoffs Revocations that are in force, by issuer.
+# TYPE caddy_oauth_cutoffs gauge
+caddy_oauth_cutoffs{issuer="default"} 2
+# HELP caddy_oauth_guard_decisions_total Requests at guards by issuer and result: ok, no_token, throttled or an error code.
+# TYPE caddy_oauth_guard_decisions_total counter
+caddy_oauth_guard_decisions_total{issuer="default",result="invalid_request"} 1
+caddy_oauth_guard_decisions_total{issuer="default",result="invalid_token"} 3
+caddy_oauth_guard_decisions_total{issuer="default",result="no_token"} 1
+caddy_oauth_guard_decisions_total{issuer="default",result="throttled"} 1
+# HELP caddy_oauth_revocations_total Revocations by issuer, of what, and why.
+# TYPE caddy_oauth_revocations_total counter
+caddy_oauth_revocations_total{issuer="default",reason="owner",what="user"} 1
+caddy_oauth_revocations_total{issuer="default",reason="reuse",what="family"} 1
+# HELP caddy_oauth_signing_key_since_timestamp_seconds When the key that signs began to, as a Unix time, by issuer.
+# TYPE caddy_oauth_signing_key_since_timestamp_seconds gauge
+caddy_oauth_signing_key_since_timestamp_seconds{issuer="default"} ` + strconv.FormatInt(epoch.Unix(), 10) + `
+# HELP caddy_oauth_throttled_total Requests refused for too many failures, by issuer and what failed.
+# TYPE caddy_oauth_throttled_total counter
+caddy_oauth_throttled_total{issuer="default",kind="client"} 1
+caddy_oauth_throttled_total{issuer="default",kind="grant"} 1
+caddy_oauth_throttled_total{issuer="default",kind="token"} 1
+# HELP caddy_oauth_tokens_issued_total Access tokens by issuer and grant type.
+# TYPE caddy_oauth_tokens_issued_total counter
+caddy_oauth_tokens_issued_total{grant_type="authorization_code",issuer="default"} 1
+caddy_oauth_tokens_issued_total{grant_type="client_credentials",issuer="default"} 1
+caddy_oauth_tokens_issued_total{grant_type="refresh_token",issuer="default"} 2
+`
+	err := testutil.GatherAndCompare(reg, strings.NewReader(want), "caddy_oauth_cutoffs", "caddy_oauth_guard_decisions_total",
+		"caddy_oauth_revocations_total", "caddy_oauth_signing_key_since_timestamp_seconds", "caddy_oauth_throttled_total",
+		"caddy_oauth_tokens_issued_total")
+	if err != nil {
+		t.Error(err)
+	}
+}
+
+func TestStoreIsMeasured(t *testing.T) {
+	reg := prometheus.NewPedanticRegistry()
+	s := newTestServer(t, registry(reg, "default"), withoutConsent("webapp"))
+	operations := func() map[string]int {
+		t.Helper()
+		families, err := reg.Gather()
+		if err != nil {
+			t.Fatal(err)
+		}
+		count := make(map[string]int)
+		for _, family := range families {
+			for _, metric := range family.GetMetric() {
+				for _, label := range metric.GetLabel() {
+					if label.GetName() == "op" {
+						count[label.GetValue()] = int(metric.GetHistogram().GetSampleCount())
+					}
+				}
+			}
+		}
+		return count
+	}
+	refreshToken, _ := s.tokens(t)["refresh_token"].(string)
+	before := operations()
+	s.token(t, refreshes(refreshToken))
+	after := operations()
+	for op, want := range map[string]int{"get": 0, "put": 0, "update": 1, "delete": 0, "list": 0} {
+		if got := after[op] - before[op]; got != want {
+			t.Errorf("%d operations %s for a refresh, want %d", got, op, want)
+		}
+	}
+	if before["put"] != 1 || before["list"] == 0 || before["get"] == 0 {
+		t.Errorf("%v before it", before)
+	}
+}
+
+func TestMetricsOfAGuardOfAnIssuerElsewhere(t *testing.T) {
+	reg := prometheus.NewPedanticRegistry()
+	newTestServer(t, registry(reg, "default"))
+	watch, err := NewWatch("https://idp.example", reg, func(*http.Request) string { return "" })
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := watch.saw(httptest.NewRequest(http.MethodGet, "/", nil), nil); err != nil {
+		t.Fatal(err)
+	}
+	want := `# HELP caddy_oauth_guard_decisions_total Requests at guards by issuer and result: ok, no_token, throttled or an error code.
+# TYPE caddy_oauth_guard_decisions_total counter
+caddy_oauth_guard_decisions_total{issuer="https://idp.example",result="ok"} 1
+`
+	if err := testutil.GatherAndCompare(reg, strings.NewReader(want), "caddy_oauth_guard_decisions_total"); err != nil {
+		t.Error(err)
+	}
+}
+
+func BenchmarkCount(b *testing.B) {
+	m, err := newMetrics(prometheus.NewRegistry(), "default")
+	if err != nil {
+		b.Fatal(err)
+	}
+	b.ReportAllocs()
+	for b.Loop() {
+		m.count("token", "refresh_token", "ok")
+	}
 }

@@ -1,6 +1,7 @@
 package authserver
 
 import (
+	"cmp"
 	"context"
 	"crypto/sha256"
 	"encoding/base64"
@@ -104,6 +105,8 @@ type testSite struct {
 	user  *User
 	err   error
 	login string // the login page
+
+	address string // of whoever asks
 }
 
 func (s *testSite) User(*http.Request) (*User, error) { return s.user, s.err }
@@ -115,7 +118,7 @@ func (s *testSite) LoginURL(returnTo string) string {
 	return s.login + "?return_to=" + url.QueryEscape(returnTo)
 }
 
-func (s *testSite) ClientIP(*http.Request) string { return "192.0.2.7" }
+func (s *testSite) ClientIP(*http.Request) string { return cmp.Or(s.address, "192.0.2.7") }
 
 // testStore is a store whose records expire by the clock of the test.
 type testStore struct {

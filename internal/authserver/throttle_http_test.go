@@ -1,0 +1,296 @@
+package authserver
+
+import (
+	"context"
+	"net/http"
+	"net/http/httptest"
+	"net/url"
+	"strconv"
+	"sync"
+	"sync/atomic"
+	"testing"
+	"time"
+
+	"github.com/caddy-oauth/caddy-oauth/grants"
+)
+
+// few is an edit with limits that are used up soon.
+func few(c *Config) {
+	c.Limits = Limits{
+		Clients: Limit{3, time.Minute}, Addresses: Limit{5, time.Minute}, Tokens: Limit{3, time.Minute},
+	}
+}
+
+// from returns a site that requests come to from an address.
+func (s *testServer) from(address string) { s.site.address = address }
+
+func wrong(id string) url.Values { return asBilling("client_id", id, "client_secret", "wrong") }
+
+// slow checks that an answer is the one for too many failures (RFC 6585 §4).
+func (a answer) slow(t *testing.T, after int) {
+	t.Helper()
+	a.check(t, http.StatusTooManyRequests, "temporarily_unavailable")
+	if got := a.Header().Get("Retry-After"); got != strconv.Itoa(after) {
+		t.Errorf("Retry-After %q, want %d", got, after)
+	}
+}
+
+func TestWrongSecretsAreThrottledByClient(t *testing.T) {
+	for _, path := range []string{"/oauth/token", "/oauth/introspect", "/oauth/revoke"} {
+		t.Run(path, func(t *testing.T) {
+			s := newTestServer(t, few)
+			ask := func(form url.Values) answer {
+				t.Helper()
+				return s.do(t, postRequest(path, merge(form, "token", "x").Encode()))
+			}
+			s.from("192.0.2.1")
+			ask(asBilling()).check(t, http.StatusOK, "")
+			for n := range 3 {
+				s.from("198.51.100." + strconv.Itoa(n))
+				ask(wrong("billing")).check(t, http.StatusUnauthorized, "invalid_client")
+			}
+			s.from("198.51.100.9")
+			ask(wrong("billing")).slow(t, 60)
+			ask(asBilling()).slow(t, 60)
+			ask(merge(wrong("webapp"))).check(t, http.StatusUnauthorized, "invalid_client")
+
+			s.from("192.0.2.1")
+			ask(asBilling()).check(t, http.StatusOK, "")
+			s.clock.Advance(time.Minute)
+			s.from("198.51.100.9")
+			ask(asBilling()).check(t, http.StatusOK, "")
+		})
+	}
+}
+
+func TestWrongSecretsAreThrottledByAddress(t *testing.T) {
+	s := newTestServer(t, few)
+	s.from("2001:db8:1:2::1")
+	s.token(t, asBilling()).check(t, http.StatusOK, "")
+	for n := range 5 {
+		s.from("2001:db8:1:2::" + strconv.Itoa(n+2))
+		s.token(t, wrong("nobody"+strconv.Itoa(n))).check(t, http.StatusUnauthorized, "invalid_client")
+	}
+	s.token(t, wrong("nobody")).slow(t, 60)
+	s.token(t, wrong("webapp")).slow(t, 60)
+	t.Run("a client that is known there goes on", func(t *testing.T) {
+		s.token(t, asBilling()).check(t, http.StatusOK, "")
+	})
+	t.Run("but guesses of its secret are bounded", func(t *testing.T) {
+		for range 3 {
+			s.token(t, wrong("billing")).check(t, http.StatusUnauthorized, "invalid_client")
+		}
+		s.token(t, asBilling()).slow(t, 60)
+	})
+	t.Run("a public client has no secret to guess", func(t *testing.T) {
+		s.token(t, redeems("x", "client_id", "spa")).check(t, http.StatusBadRequest, "invalid_grant")
+	})
+	t.Run("another network is another address", func(t *testing.T) {
+		s.from("2001:db8:1:3::1")
+		s.token(t, wrong("webapp")).check(t, http.StatusUnauthorized, "invalid_client")
+	})
+}
+
+// Garbage sent through a client, or from behind an address, locks out nobody who has something good.
+func TestBadCodesAndTokensAreThrottled(t *testing.T) {
+	for name, bad := range map[string]url.Values{"code": redeems("garbage"), "refresh token": refreshes("garbage")} {
+		t.Run(name, func(t *testing.T) {
+			s := newTestServer(t, few, withoutConsent("webapp"))
+			for range 3 {
+				s.token(t, bad).check(t, http.StatusBadRequest, "invalid_grant")
+			}
+			s.token(t, bad).slow(t, 60)
+			s.tokens(t)
+			s.token(t, asBilling("grant_type", "refresh_token")).check(t, http.StatusBadRequest, "unauthorized_client")
+			s.clock.Advance(time.Minute)
+			s.token(t, bad).check(t, http.StatusBadRequest, "invalid_grant")
+		})
+	}
+}
+
+func TestOtherRefusalsAreNoGuesses(t *testing.T) {
+	s := newTestServer(t, few)
+	for range 20 {
+		s.token(t, redeems("")).check(t, http.StatusBadRequest, "invalid_request")
+		s.token(t, asBilling("scope", "magic")).check(t, http.StatusBadRequest, "invalid_scope")
+		s.token(t, redeems("x"), header("Authorization", "")).check(t, http.StatusUnauthorized, "invalid_client")
+	}
+	s.token(t, wrong("billing")).check(t, http.StatusUnauthorized, "invalid_client")
+}
+
+// aliceOnly is a password grant with one account.
+type aliceOnly struct{}
+
+func (aliceOnly) Type() string { return "password" }
+
+func (aliceOnly) ProvideVerifier() grants.Verifier { return aliceOnly{} }
+
+func (aliceOnly) Verify(_ context.Context, username, password string) (*grants.Person, error) {
+	if username != "alice" || password != "right" {
+		return nil, grants.ErrBadUser
+	}
+	return &grants.Person{Subject: username}, nil
+}
+
+func (aliceOnly) Exchange(ctx context.Context, req *grants.Request) (*grants.Authorization, error) {
+	person, err := req.Verifier.Verify(ctx, req.Form.Get("username"), req.Form.Get("password"))
+	if err != nil {
+		return nil, err
+	}
+	return &grants.Authorization{Subject: person.Subject}, nil
+}
+
+// RFC 6749 §4.3.2
+func TestPasswordGuessesElsewhereLockNobodyOut(t *testing.T) {
+	s := newTestServer(t, few, func(c *Config) {
+		c.Grants = append(c.Grants, aliceOnly{})
+		c.Limits.Passwords = Limit{3, time.Minute}
+		c.Clients["billing"].GrantTypes = []string{"password"}
+	})
+	logIn := func(password string) answer {
+		return s.token(t, asBilling("grant_type", "password", "username", "alice", "password", password))
+	}
+	logIn("right").check(t, http.StatusOK, "")
+	s.from("198.51.100.1")
+	for range 3 {
+		logIn("wrong").check(t, http.StatusBadRequest, "invalid_grant")
+	}
+	logIn("right").slow(t, 60)
+	s.from("198.51.100.2")
+	logIn("right").slow(t, 60)
+	s.from("")
+	logIn("right").check(t, http.StatusOK, "")
+	s.clock.Advance(time.Minute)
+	s.from("198.51.100.2")
+	logIn("right").check(t, http.StatusOK, "")
+}
+
+func TestBadTokensAtAGuardAreThrottled(t *testing.T) {
+	s := newTestServer(t, few)
+	good, _ := s.token(t, asBilling()).json(t)["access_token"].(string)
+	address := "192.0.2.1"
+	resource := Resource{
+		Source: s.Server, Audience: []string{testIssuer}, Watch: s.Watch(func(*http.Request) string { return address }),
+	}
+	check := func(token string, want int) {
+		t.Helper()
+		r := httptest.NewRequest(http.MethodGet, "/", nil)
+		r.Header.Set("Authorization", "Bearer "+token)
+		_, err := resource.Check(r)
+		refusal, _ := err.(*BearerError) //nolint:errorlint // never wrapped
+		if status := statusOf(refusal); status != want {
+			t.Errorf("%d, want %d", status, want)
+		}
+		if want == http.StatusTooManyRequests && refusal.RetryAfter != time.Minute {
+			t.Errorf("retry after %s", refusal.RetryAfter)
+		}
+	}
+	for range 3 {
+		check("garbage", http.StatusUnauthorized)
+	}
+	check("garbage", http.StatusTooManyRequests)
+	check(good, http.StatusOK)
+	address = "192.0.2.2"
+	check("garbage", http.StatusUnauthorized)
+}
+
+func statusOf(refusal *BearerError) int {
+	if refusal == nil {
+		return http.StatusOK
+	}
+	return refusal.Status
+}
+
+func TestThrottleOff(t *testing.T) {
+	s := newTestServer(t, func(c *Config) { c.Limits.Off = true })
+	for range 1000 {
+		s.token(t, wrong("billing")).check(t, http.StatusUnauthorized, "invalid_client")
+	}
+	s.token(t, asBilling()).check(t, http.StatusOK, "")
+}
+
+func TestThrottleOutlivesTheServer(t *testing.T) {
+	s := newTestServer(t, few, func(c *Config) { c.Throttle = NewThrottle() })
+	for range 3 {
+		s.token(t, wrong("billing")).check(t, http.StatusUnauthorized, "invalid_client")
+	}
+	s.restart(t, s.config)
+	s.token(t, wrong("billing")).slow(t, 60)
+}
+
+// countedHash is a slow hash that knows how many comparisons were under way at once.
+type countedHash struct {
+	now, most atomic.Int32
+	gather    chan struct{} // closed when there are enough
+}
+
+func (h *countedHash) Compare([]byte, []byte) (bool, error) {
+	if n := h.now.Add(1); n > h.most.Load() {
+		h.most.Store(n)
+		if n == slowAtOnce {
+			close(h.gather)
+		}
+	}
+	<-h.gather
+	h.now.Add(-1)
+	return false, nil
+}
+
+func (*countedHash) FakeHash() []byte { return []byte("$slow$") }
+
+// Guesses in parallel get past the limit by what is compared at once, and no more.
+func TestParallelGuesses(t *testing.T) {
+	hash := &countedHash{gather: make(chan struct{})}
+	s := newTestServer(t, few, func(c *Config) {
+		c.Secrets = Secrets{"$slow$": hash}
+		c.Clients["billing"].SecretHashes = []string{"$slow$x"}
+	})
+	var refused, throttled atomic.Int32
+	var wg sync.WaitGroup
+	for range 200 {
+		wg.Go(func() {
+			c := &call{r: postRequest("/oauth/token", ""), address: "192.0.2.1"}
+			_, err := s.clients.authenticate(c, wrong("billing"))
+			switch asRefusal(err).Code {
+			case "invalid_client":
+				refused.Add(1)
+			case "temporarily_unavailable":
+				throttled.Add(1)
+			}
+		})
+	}
+	wg.Wait()
+	if n := refused.Load(); n < 3 || n > 3+slowAtOnce || n+throttled.Load() != 200 {
+		t.Errorf("%d guesses were compared, and %d throttled", n, throttled.Load())
+	}
+	if most := hash.most.Load(); most > slowAtOnce {
+		t.Errorf("%d at once", most)
+	}
+}
+
+func TestWaitForASlowHashEndsWithTheRequest(t *testing.T) {
+	s := newTestServer(t, func(c *Config) {
+		c.Secrets = Secrets{"$slow$": &countedHash{gather: make(chan struct{})}}
+		c.Clients["billing"].SecretHashes = []string{"$slow$x"}
+	})
+	if !s.clients.slow.TryAcquire(slowAtOnce) {
+		t.Fatal("somebody is there")
+	}
+	ctx, cancel := context.WithCancel(t.Context())
+	cancel()
+	c := &call{r: postRequest("/oauth/token", "").WithContext(ctx)}
+	if _, err := s.clients.authenticate(c, wrong("billing")); asRefusal(err).Status != http.StatusServiceUnavailable {
+		t.Errorf("%v", err)
+	}
+}
+
+// A good client leaves no trace but that it is known.
+func TestSuccessGrowsNothing(t *testing.T) {
+	s := newTestServer(t)
+	for range 100 {
+		s.token(t, asBilling())
+	}
+	if throttle := s.config.Throttle; len(throttle.guards) != 0 || len(throttle.pairs) != 1 {
+		t.Errorf("%d limiters, %d pairs", len(throttle.guards), len(throttle.pairs))
+	}
+}
