@@ -184,3 +184,25 @@ func TestRFC7517KeysOfSomebodyElse(t *testing.T) {
 		})
 	}
 }
+
+// Even though no header can ask for it, a secret that somebody publishes is no key.
+func TestRFC8725PublishedSecretIsNoKey(t *testing.T) {
+	keys, err := parsePublicKeys([]byte(`{"keys":[{"kty":"oct","kid":"k","k":"` + encode64(strings.Repeat("k", 64)) + `"}]}`))
+	if err != nil || len(keys) != 0 {
+		t.Errorf("%d keys, %v", len(keys), err)
+	}
+}
+
+// What a key has signed is not remembered when another takes its place under the same kid.
+func TestRemoteKeyReplacedUnderItsKid(t *testing.T) {
+	r := newRemote(t)
+	token := r.token(t)
+	r.works(t, token, nil)
+	other := newRemoteKey(t, "ES256")
+	r.publish(time.Hour, json.RawMessage(strings.Replace(string(other.published), other.id, r.key.id, 1)))
+	r.clock.Advance(46 * time.Minute)
+	token = r.token(t)
+	r.works(t, token, nil)
+	eventually(t, "the other key", func() bool { return r.count(remoteJWKS) == 2 && r.keys.set.Load().renew.After(r.clock.Now()) })
+	r.works(t, token, ErrTokenSignature)
+}
