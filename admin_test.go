@@ -92,7 +92,9 @@ func TestClientAddedAtRunTime(t *testing.T) {
 }
 
 func TestClientSecretsAreNotShown(t *testing.T) {
-	s := runShop(t)
+	s := newServer(t)
+	hash := "secret app-secret\nsecret_hash sha256:" + strings.Repeat("0", 64)
+	s.run(t, strings.Replace(shop, "secret app-secret", hash, 1), shopSite)
 	secret := s.addStock(t)
 	answer := s.askAdmin(t, http.MethodGet, "/oauth/default/clients", "")
 	for _, word := range []string{secret, "sha256:", "app-secret", "secret_hash"} {

@@ -48,7 +48,7 @@ const (
 
 // RevokeAny ends what a token is part of: with a refresh token its family, with an access token that token.
 func (s *Server) RevokeAny(ctx context.Context, token, reason string) (what string, err error) {
-	clients, err := s.directory.all(ctx)
+	clients, _, err := s.directory.all(ctx)
 	if err != nil {
 		return "", err
 	}

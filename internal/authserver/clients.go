@@ -42,10 +42,11 @@ type clientDirectory struct {
 type clientIndex struct {
 	known    map[string]*storage.Registered
 	clients  map[string]*storage.Client
-	ended    map[string]bool   // disabled or deleted: their tokens are void
-	problems map[string]string // why a client is not among the clients
-	until    time.Time         // when a secret expires and this has to be made anew; zero: never
-	decoy    *storage.Client   // nil if no secret has a slow hash
+	ended    map[string]*storage.Client // disabled or deleted: their tokens are void
+	problems map[string]string          // why a client is in neither of these
+	unsure   bool                       // there are clients whose settings are not known
+	until    time.Time                  // when a secret expires and this has to be made anew; zero: never
+	decoy    *storage.Client            // nil if no secret has a slow hash
 }
 
 func newClientDirectory(config Config) *clientDirectory {
@@ -67,15 +68,16 @@ func (c *clientDirectory) find(ctx context.Context, id string) (*storage.Client,
 	return x.clients[id], nil
 }
 
-// all returns every client that may do anything, in the order of their IDs.
-func (c *clientDirectory) all(ctx context.Context) ([]*storage.Client, error) {
+// all returns every client of which there may be tokens, and whether there are others whose settings are not known now.
+func (c *clientDirectory) all(ctx context.Context) (list []*storage.Client, others bool, err error) {
 	x, err := c.index(ctx)
 	if err != nil {
-		return nil, err
+		return nil, false, err
 	}
-	merged := maps.Clone(x.clients)
-	maps.Copy(merged, c.configured)
-	return slices.SortedFunc(maps.Values(merged), func(a, b *storage.Client) int { return cmp.Compare(a.ID, b.ID) }), nil
+	all := maps.Clone(x.ended)
+	maps.Copy(all, x.clients)
+	maps.Copy(all, c.configured)
+	return slices.Collect(maps.Values(all)), x.unsure, nil
 }
 
 // unknown returns a client that nobody can authenticate as, which takes as long to find out as for one that there is.
@@ -92,7 +94,7 @@ func (c *clientDirectory) unknown() *storage.Client {
 // ended reports whether a client was disabled or deleted, as far as this node has heard.
 func (c *clientDirectory) ended(ctx context.Context, id string) (bool, error) {
 	x, err := c.index(ctx)
-	return err == nil && x.ended[id], err
+	return err == nil && x.ended[id] != nil && c.configured[id] == nil, err
 }
 
 // index returns what is known of the clients added at run time, and loads it on first need.
@@ -181,17 +183,18 @@ func (c *clientDirectory) makeIndex() {
 	before, now := c.live.Load(), c.now()
 	x := &clientIndex{
 		known: maps.Clone(c.known), clients: make(map[string]*storage.Client),
-		ended: make(map[string]bool), problems: make(map[string]string),
+		ended: make(map[string]*storage.Client), problems: make(map[string]string),
 	}
 	for id, r := range c.known {
-		if !r.Disabled.IsZero() || !r.Deleted.IsZero() {
-			x.ended[id] = c.configured[id] == nil
-			continue
-		}
 		hashes, until := r.Hashes(now)
 		x.until = sooner(x.until, until)
 		client, err := c.resolve(r, hashes)
-		if err == nil {
+		x.unsure = x.unsure || err != nil
+		switch {
+		case !r.Disabled.IsZero() || !r.Deleted.IsZero():
+			x.ended[id] = cmp.Or(client, &storage.Client{ID: id})
+			continue
+		case err == nil:
 			client.Created = r.Created
 			x.clients[id] = client
 			continue

@@ -156,7 +156,7 @@ func (s *Server) EnableClient(ctx context.Context, id string) (*storage.Register
 // node issued that had not heard of it.
 func (s *Server) DeleteClient(ctx context.Context, id string) error {
 	_, err := s.changeKnownClient(ctx, id, func(r *storage.Registered, now time.Time) error {
-		*r = storage.Registered{ID: r.ID, Created: r.Created, Deleted: now}
+		r.Deleted = now
 		return nil
 	})
 	if err != nil {

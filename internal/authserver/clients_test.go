@@ -224,6 +224,56 @@ func TestClientOfTheConfigurationWins(t *testing.T) {
 	}
 }
 
+// What was revoked stays revoked, however long ago it was and whatever became of the client since.
+func TestEndOfAClientIsForGood(t *testing.T) {
+	family := func(s *testServer, t *testing.T, secret string) (refresh string) {
+		t.Helper()
+		a := s.token(t, redeems(s.code(t, merge(asks("webapp"), "client_id", "partner")), "client_id", "partner", "client_secret", secret))
+		a.check(t, http.StatusOK, "")
+		return a.json(t)["refresh_token"].(string)
+	}
+	partner, err := json.Marshal(storage.Client{
+		RedirectURIs: []string{webRedirect}, GrantTypes: []string{"authorization_code", "refresh_token"}, Consent: "never",
+		Scopes: []string{"orders"}, Audience: []string{testIssuer}, CodeLifetime: time.Minute, AccessTokenLifetime: time.Minute,
+	})
+	if err != nil {
+		t.Fatal(err)
+	}
+	hash := []string{HashSecret(webSecret)}
+	for name, end := range map[string]func(s *testServer) error{
+		"deleted": func(s *testServer) error { return s.DeleteClient(t.Context(), "partner") },
+		"disabled": func(s *testServer) error {
+			_, err := s.DisableClient(t.Context(), "partner")
+			return err
+		},
+	} {
+		t.Run(name, func(t *testing.T) {
+			s := newTestServer(t, runTime)
+			if _, _, err := s.AddClient(t.Context(), NewClient{ID: "partner", Settings: partner, SecretHashes: hash}); err != nil {
+				t.Fatal(err)
+			}
+			token := family(s, t, webSecret)
+			if err := end(s); err != nil {
+				t.Fatal(err)
+			}
+			s.clock.Advance(100 * 24 * time.Hour) // families of other clients have long ended
+			config := s.config
+			config.Clients = testClients()
+			config.Clients["partner"] = new(storage.Client)
+			if err := json.Unmarshal(partner, config.Clients["partner"]); err != nil {
+				t.Fatal(err)
+			}
+			config.Clients["partner"].ID, config.Clients["partner"].SecretHashes = "partner", hash
+			s.restart(t, config)
+			again := family(s, t, webSecret)
+			form := refreshes(token, "client_id", "partner", "client_secret", webSecret)
+			s.token(t, form).check(t, http.StatusBadRequest, "invalid_grant")
+			form.Set("refresh_token", again)
+			s.token(t, form).check(t, http.StatusOK, "")
+		})
+	}
+}
+
 // RFC 9700 §4.15
 func TestUserNamedLikeARunTimeClient(t *testing.T) {
 	s := newTestServer(t, runTime)

@@ -89,13 +89,13 @@ func (k *Keys) RetireNow(ctx context.Context, kid string) error {
 	})
 }
 
-// afterOthers returns when a key that is to sign at once signs: now, but later than any key that does already, since the
-// latest one signs.
+// afterOthers returns when a key that is to sign at once signs: now, or the next second in which no other of the keys,
+// which stand in their order, begins to. The latest one signs.
 func afterOthers(keys []scheduledKey, now time.Time) time.Time {
 	signs := now
 	for _, key := range keys {
-		if !key.Signs.After(now) && !key.Signs.Before(signs) {
-			signs = key.Signs.Add(time.Second)
+		if key.Signs.Equal(signs) {
+			signs = signs.Add(time.Second)
 		}
 	}
 	return signs

@@ -131,8 +131,8 @@ func (s *Server) longestToken() time.Duration { return s.config.Keys.Lifetime + 
 
 // longestFamily returns when the last family that is live now ends; zero is never.
 func (s *Server) longestFamily(ctx context.Context, now time.Time) (time.Time, error) {
-	clients, err := s.directory.all(ctx)
-	if err != nil {
+	clients, others, err := s.directory.all(ctx)
+	if err != nil || others {
 		return time.Time{}, err
 	}
 	longest := s.longestToken()
