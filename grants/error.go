@@ -39,7 +39,7 @@ const (
 	AccessDenied            = "access_denied"
 	ServerError             = "server_error"
 	TemporarilyUnavailable  = "temporarily_unavailable"
-	SlowDown                = "slow_down" // RFC 8628 §3.5: here, too many failures
+	SlowDown                = "slow_down" // RFC 8628 §3.5
 )
 
 // Codes are all the error codes of the token endpoint.

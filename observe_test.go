@@ -1,0 +1,188 @@
+package caddyoauth_test
+
+import (
+	"context"
+	"net/http"
+	"net/url"
+	"slices"
+	"strings"
+	"sync"
+	"testing"
+	"time"
+
+	"github.com/caddyserver/caddy/v2"
+	"github.com/caddyserver/caddy/v2/caddyconfig/caddyfile"
+)
+
+func init() {
+	caddy.RegisterModule(new(listener))
+}
+
+// listener is an event handler that keeps the data of what it hears, by the names of events.
+type listener struct{}
+
+var heard struct {
+	sync.Mutex
+	events map[string][]map[string]any
+}
+
+func (*listener) CaddyModule() caddy.ModuleInfo {
+	return caddy.ModuleInfo{ID: "events.handlers.test_listener", New: func() caddy.Module { return new(listener) }}
+}
+
+func (*listener) UnmarshalCaddyfile(*caddyfile.Dispenser) error { return nil }
+
+func (*listener) Handle(_ context.Context, e caddy.Event) error {
+	heard.Lock()
+	defer heard.Unlock()
+	if heard.events == nil {
+		heard.events = make(map[string][]map[string]any)
+	}
+	data := map[string]any{"origin": string(e.Origin().CaddyModule().ID)}
+	for name, value := range e.Data {
+		data[name] = value
+	}
+	heard.events[e.Name()] = append(heard.events[e.Name()], data)
+	return nil
+}
+
+// hear returns the data of the only event of a name since the last call.
+func hear(t *testing.T, name string) map[string]any {
+	t.Helper()
+	var data map[string]any
+	eventually(t, "the event "+name, func() bool {
+		heard.Lock()
+		defer heard.Unlock()
+		events := heard.events[name]
+		if len(events) > 1 {
+			t.Fatalf("%d events %s", len(events), name)
+		}
+		if len(events) == 1 {
+			data = events[0]
+			delete(heard.events, name)
+		}
+		return data != nil
+	})
+	return data
+}
+
+// eventually waits until a condition holds.
+func eventually(t *testing.T, what string, holds func() bool) {
+	t.Helper()
+	for deadline := time.Now().Add(10 * time.Second); !holds(); time.Sleep(10 * time.Millisecond) {
+		if time.Now().After(deadline) {
+			t.Fatalf("no sign of %s", what)
+		}
+	}
+}
+
+func TestEventsOfCaddy(t *testing.T) {
+	s := newServer(t)
+	s.run(t, shop+`
+	events {
+		on token_issued test_listener
+		on token_refused test_listener
+		on reuse_detected test_listener
+		on key_made test_listener
+	}`, shopSite)
+	issuer := s.url("shop.localhost")
+	if made := hear(t, "key_made"); made["origin"] != "oauth" || made["kid"] != s.kid(t, issuer) || made["issuer"] != "default" {
+		t.Errorf("%v", made)
+	}
+	first := s.signIn(t, issuer)
+	issued := hear(t, "token_issued")
+	for name, want := range map[string]any{
+		"client_id": "app", "sub": "alice", "grant_type": "authorization_code", "scope": "orders", "client_ip": "127.0.0.1",
+		"jti": claims(t, first.AccessToken)["jti"], "family": claims(t, first.AccessToken)["family"],
+	} {
+		if issued[name] != want {
+			t.Errorf("%s is %v, want %v", name, issued[name], want)
+		}
+	}
+	second := s.refresh(t, issuer, first.RefreshToken)
+	hear(t, "token_issued")
+	s.refresh(t, issuer, second.RefreshToken)
+	hear(t, "token_issued")
+	s.refresh(t, issuer, first.RefreshToken)
+	if reuse := hear(t, "reuse_detected"); reuse["family"] != issued["family"] || reuse["error_id"] == "" {
+		t.Errorf("%v", reuse)
+	}
+	s.refresh(t, issuer, "garbage")
+	if refused := hear(t, "token_refused"); refused["error"] != "invalid_grant" || refused["client_id"] != "app" {
+		t.Errorf("%v", refused)
+	}
+}
+
+func TestAuditLogIsALoggerOfItsOwn(t *testing.T) {
+	s := newServer(t)
+	s.run(t, shop, shopSite)
+	s.signIn(t, s.url("shop.localhost"))
+	entries := s.logged(t, "token issued")
+	if len(entries) != 1 || entries[0]["logger"] != "oauth.audit" || entries[0]["client_id"] != "app" || entries[0]["level"] != "info" {
+		t.Errorf("%v", entries)
+	}
+}
+
+func TestAccessLogHasClientAndGrantType(t *testing.T) {
+	s := newServer(t)
+	s.run(t, shop, strings.Replace(shopSite, "oauth {", "log\noauth_guard /orders\noauth {", 1))
+	issuer := s.url("shop.localhost")
+	token := s.signIn(t, issuer).AccessToken
+	s.do(t, http.MethodGet, issuer+"/orders", "", "", "Authorization", "Bearer "+token)
+	s.do(t, http.MethodPost, issuer+"/oauth/token", "application/x-www-form-urlencoded", "client_id=<script>&client_secret=x")
+	var got []string
+	eventually(t, "three lines of the access log", func() bool {
+		got = nil
+		for _, entry := range s.logged(t, "handled request") {
+			request, _ := entry["request"].(map[string]any)
+			uri, _ := request["uri"].(string)
+			client, _ := entry["client_id"].(string)
+			grantType, _ := entry["grant_type"].(string)
+			path, _, _ := strings.Cut(uri, "?")
+			got = append(got, path+" "+client+" "+grantType)
+		}
+		return len(got) >= 3
+	})
+	slices.Sort(got)
+	want := []string{"/oauth/token  ", "/oauth/token app authorization_code", "/orders app "}
+	if !slices.Equal(got, want) {
+		t.Errorf("%q, want %q", got, want)
+	}
+}
+
+func TestThrottleSurvivesAReload(t *testing.T) {
+	s := newServer(t)
+	global := strings.Replace(shop, "scope orders", "scope orders\nthrottle {\nclients 3 1h\n}", 1)
+	s.run(t, global, shopSite)
+	wrong := func() answer {
+		t.Helper()
+		form := url.Values{"grant_type": {"authorization_code"}, "client_id": {"app"}, "client_secret": {"wrong"}}
+		return s.do(t, http.MethodPost, s.url("shop.localhost")+"/oauth/token", "application/x-www-form-urlencoded", form.Encode())
+	}
+	for range 3 {
+		if answer := wrong(); answer.status != http.StatusUnauthorized {
+			t.Fatalf("%d %s", answer.status, answer.body)
+		}
+	}
+	failing := s.adapt(t, global, strings.Replace(shopSite, "oauth {", "oauth nobody {", 1))
+	for range 3 { // a failed reload gives back what it took, and no more
+		if err := caddy.Load(failing, true); err == nil {
+			t.Fatal("expected an error")
+		}
+	}
+	s.run(t, global, shopSite+"\nhttp://other.localhost:PORT {\n}")
+	if answer := wrong(); answer.status != http.StatusTooManyRequests || answer.header.Get("Retry-After") == "" {
+		t.Errorf("after the reload %d %s", answer.status, answer.body)
+	}
+	s.run(t, strings.Replace(global, "throttle {\nclients 3 1h\n}", "throttle off", 1), shopSite)
+	if answer := wrong(); answer.status != http.StatusUnauthorized {
+		t.Errorf("switched off, %d %s", answer.status, answer.body)
+	}
+	if err := caddy.Stop(); err != nil {
+		t.Fatal(err)
+	}
+	s.run(t, global, shopSite)
+	if answer := wrong(); answer.status != http.StatusUnauthorized {
+		t.Errorf("after the end of all, %d %s", answer.status, answer.body)
+	}
+}
