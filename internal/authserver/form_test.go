@@ -1,6 +1,7 @@
 package authserver
 
 import (
+	"net/http"
 	"net/http/httptest"
 	"net/url"
 	"reflect"
@@ -74,7 +75,7 @@ func TestParseJSON(t *testing.T) {
 		{"a byte order mark", "\ufeff{}", nil},
 	} {
 		t.Run(c.name, func(t *testing.T) {
-			r := httptest.NewRequest("POST", "/oauth/token", strings.NewReader(c.body))
+			r := httptest.NewRequest(http.MethodPost, "/oauth/token", strings.NewReader(c.body))
 			r.Header.Set("Content-Type", "application/json")
 			got, err := readForm(httptest.NewRecorder(), r, formBody, jsonBody)
 			checkForm(t, got, err, c.want)
@@ -116,7 +117,7 @@ func TestReadForm(t *testing.T) {
 		{"JSON that is too large", "application/json", `{"code":"` + strings.Repeat("x", maxBody), []string{jsonBody}, 413},
 	} {
 		t.Run(c.name, func(t *testing.T) {
-			r := httptest.NewRequest("POST", "/oauth/token?code=in-the-query", strings.NewReader(c.body))
+			r := httptest.NewRequest(http.MethodPost, "/oauth/token?code=in-the-query", strings.NewReader(c.body))
 			r.Header.Set("Content-Type", c.contentType)
 			got, err := readForm(httptest.NewRecorder(), r, c.kinds...)
 			switch {
