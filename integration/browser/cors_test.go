@@ -13,15 +13,18 @@ import (
 
 // What a script of another origin is to read, and what not (RFC 9700 §2.6).
 func TestScriptOfAnotherOrigin(t *testing.T) {
-	ctx, s := inChromium(t), integration.Start(t, integration.Shop())
+	ctx := inChromium(t)
+	s, _ := startMembers(t, "")
 	f := newFlow(t, s, newApp(t, s, nil), "/callback")
-	in(ctx, t, chromedp.Navigate(f.signedIn(t))) // so that the browser has the customer's password at hand
+	in(ctx, t, chromedp.Navigate(f.url()))
+	signIn(ctx, t, "carol")
 	press(ctx, t, "allow")
 	code := f.app.answer(ctx, t).params.Get("code")
 	if at := in(ctx, t, chromedp.Location()); !strings.HasPrefix(at, f.app.URL) {
 		t.Fatalf("the script would run at %s", at)
 	}
 	codeForm := integration.CodeRequest(f.config, code, f.verifier).Encode()
+	authorize := f.config.Endpoint.AuthURL
 
 	for _, c := range []struct {
 		name, url, options, want string
@@ -41,9 +44,9 @@ func TestScriptOfAnotherOrigin(t *testing.T) {
 		},
 		{"the public keys", s.JWKSURL(), `{}`, "200 keys"},
 		{"the metadata", s.URL + "/.well-known/oauth-authorization-server", `{}`, "200 issuer"},
-		{"nothing of the authorize endpoint", f.url(), `{}`, "TypeError"},
-		{"with the person's login neither", f.url(), `{credentials: "include"}`, "TypeError"},
-		{"nor by a post", f.config.Endpoint.AuthURL, `{method: "POST", credentials: "include", body: new URLSearchParams("client_id=app")}`, "TypeError"},
+		{"nothing of the authorize endpoint", authorize + "?client_id=nobody", `{}`, "TypeError"},
+		{"nor of its answer to a post", authorize, `{method: "POST", body: new URLSearchParams("client_id=nobody")}`, "TypeError"},
+		{"nor as the person who is signed in", f.url(), `{credentials: "include"}`, "TypeError"},
 	} {
 		t.Run("RFC 9700 §2.6 "+c.name, func(t *testing.T) {
 			script := fmt.Sprintf(`(async () => {

@@ -36,7 +36,7 @@ func newMembers(t *testing.T, secrets *integration.Secrets) *members {
 	mux.HandleFunc("GET /whoami", m.whoami)
 	mux.HandleFunc("GET /login", func(w http.ResponseWriter, r *http.Request) {
 		w.Header().Set("Content-Type", "text/html")
-		fmt.Fprintf(w, `<!doctype html><h1>Members</h1><form method="post"><input name="user" id="user">
+		_, _ = fmt.Fprintf(w, `<!doctype html><h1>Members</h1><form method="post"><input name="user" id="user">
 <input type="hidden" name="return_to" value="%s"><button>Sign in</button></form>`, html.EscapeString(r.FormValue("return_to")))
 	})
 	mux.HandleFunc("POST /login", m.login)
@@ -65,7 +65,9 @@ func (m *members) login(w http.ResponseWriter, r *http.Request) {
 	m.mu.Lock()
 	m.sessions[session] = r.FormValue("user")
 	m.mu.Unlock()
-	http.SetCookie(w, &http.Cookie{Name: "session", Value: session, Path: "/", HttpOnly: true, SameSite: http.SameSiteLaxMode})
+	http.SetCookie(w, &http.Cookie{ //nolint:gosec // not Secure, as there is no TLS on loopback
+		Name: "session", Value: session, Path: "/", HttpOnly: true, SameSite: http.SameSiteLaxMode,
+	})
 	http.Redirect(w, r, returnTo, http.StatusSeeOther)
 }
 
