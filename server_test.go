@@ -51,7 +51,8 @@ func freePort(t *testing.T) string {
 	return port
 }
 
-// adapt returns the config of a Caddyfile in which PORT stands for the port of the sites.
+// adapt returns the config of a Caddyfile in which PORT stands for the port of the sites. Caddy does not
+// clean its storage, which goes on for a while after it was stopped.
 func (s *server) adapt(t *testing.T, global, sites string) []byte {
 	t.Helper()
 	text := `{
@@ -59,6 +60,8 @@ func (s *server) adapt(t *testing.T, global, sites string) []byte {
 		default_bind 127.0.0.1
 		persist_config off
 		storage file_system ` + filepath.Join(s.dir, "storage") + `
+		storage_check off
+		storage_clean_interval off
 		log {
 			output file ` + s.logFile() + `
 			format json
