@@ -194,7 +194,7 @@ func TestPagesHoldHostileText(t *testing.T) {
 
 func TestConsentTemplateOfOwner(t *testing.T) {
 	for template, want := range map[string]string{
-		"one\ntwo\n{{.Client.Nmae}}":                           "consent:3:",
+		"one\ntwo\n{{.Client.Nope}}":                           "consent:3:",
 		"one\n{{if .User}}":                                    "consent:2:",
 		"{{if not .User}}{{.Nope}}{{end}}" + ownTemplate:       "Nope",
 		"<a href='{{if .User}}x'{{end}}":                       "end in different contexts",
@@ -236,8 +236,15 @@ func TestPagePalette(t *testing.T) {
 			front, back string
 			least       float64
 		}{
-			{"text", "card", 4.5}, {"text", "hover", 4.5}, {"muted", "card", 4.5}, {"accent", "card", 4.5}, {"on-accent", "accent", 4.5},
-			{"on-accent", "accent-hover", 4.5}, {"on-badge", "badge", 4.5}, {"on-note", "note", 4.5}, {"edge", "card", 3},
+			{"text", "card", 4.5},
+			{"text", "hover", 4.5},
+			{"muted", "card", 4.5},
+			{"accent", "card", 4.5},
+			{"on-accent", "accent", 4.5},
+			{"on-accent", "accent-hover", 4.5},
+			{"on-badge", "badge", 4.5},
+			{"on-note", "note", 4.5},
+			{"edge", "card", 3},
 		} {
 			a, aok := luminance[test.front]
 			b, bok := luminance[test.back]
