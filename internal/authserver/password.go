@@ -19,27 +19,29 @@ var (
 )
 
 // throttled is a Verifier that bounds guessing, by account and by address. An account that does not exist is throttled
-// like one that does.
+// like one that does. To the throttle, names that many sites take for one are one: they differ in case or in spaces around.
 type throttled struct {
 	grants.Verifier
 	s       *Server
 	address string
 }
 
-// verifierFor returns the verifier of passwords for a request, nil if there is none.
+// verifierFor returns the verifier of passwords that the grant type of a request brought, nil if it brought none.
 func (s *Server) verifierFor(c *call) grants.Verifier {
-	if s.verifier == nil {
+	verifier := s.verifiers[c.grant]
+	if verifier == nil {
 		return nil
 	}
-	return throttled{s.verifier, s, network(c.site.ClientIP(c.r))}
+	return throttled{verifier, s, network(c.site.ClientIP(c.r))}
 }
 
 // Verify implements grants.Verifier.
 func (t throttled) Verify(ctx context.Context, username, password string) (*grants.Person, error) {
 	prefix := "password\x00" + t.s.config.Name + "\x00"
+	account := storage.HashID(strings.ToLower(strings.TrimSpace(username)))
 	try, after := t.s.config.Throttle.try(t.s.now(), map[string]Limit{
-		prefix + "account\x00" + storage.HashID(strings.ToLower(username)): accountLimit,
-		prefix + "address\x00" + t.address:                                 addressLimit,
+		prefix + "account\x00" + account:   accountLimit,
+		prefix + "address\x00" + t.address: addressLimit,
 	})
 	if try == nil {
 		return nil, &grants.Error{
@@ -49,7 +51,7 @@ func (t throttled) Verify(ctx context.Context, username, password string) (*gran
 	}
 	person, err := t.Verifier.Verify(ctx, username, password)
 	if !errors.Is(err, grants.ErrBadUser) {
-		try.forgive()
+		try.forgive(t.s.now())
 	}
 	if err != nil {
 		return nil, err

@@ -72,8 +72,8 @@ type Server struct {
 	keys      *Keys
 	pages     *Pages
 	clients   *clientAuth
-	bodies    []string        // of token requests
-	verifier  grants.Verifier // of passwords, nil if there is none
+	bodies    []string                   // of token requests
+	verifiers map[string]grants.Verifier // of passwords, by the grant types that brought one
 	metrics   *metrics
 	log       *zap.Logger
 	now       func() time.Time
@@ -99,6 +99,8 @@ func New(config Config) (*Server, error) {
 		grants: make(map[string]grants.Grant),
 		log:    config.Logger,
 		now:    config.Now,
+
+		verifiers: make(map[string]grants.Verifier),
 	}
 	for _, scope := range config.Scopes {
 		s.scopes[scope.Name] = scope
@@ -106,7 +108,7 @@ func New(config Config) (*Server, error) {
 	for _, g := range config.Grants {
 		s.grants[g.Type()] = g
 		if provider, ok := g.(grants.VerifierProvider); ok {
-			s.verifier = provider.ProvideVerifier()
+			s.verifiers[g.Type()] = provider.ProvideVerifier()
 		}
 	}
 	if s.bodies = config.Wire.Bodies; len(s.bodies) == 0 {

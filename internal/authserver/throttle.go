@@ -37,33 +37,31 @@ func NewThrottle() *Throttle {
 
 // attempt is a try whose outcome is open. It counts as a failure until it is known to be none, so that many at once
 // cannot get past the limit together.
-type attempt struct {
-	reservations []*rate.Reservation
-	at           time.Time
-}
+type attempt struct{ limiters []*rate.Limiter }
 
 // try begins an attempt that is bounded by all of the limits. If one is used up, there is no attempt, and after is when
 // to try again.
 func (t *Throttle) try(now time.Time, limits map[string]Limit) (a *attempt, after time.Duration) {
 	t.mu.Lock()
 	defer t.mu.Unlock()
-	a = &attempt{at: now}
+	a = new(attempt)
 	for key, limit := range limits {
-		r := t.limiter(key, limit).ReserveN(now, 1)
-		a.reservations = append(a.reservations, r)
-		after = max(after, r.DelayFrom(now))
+		limiter := t.limiter(key, limit)
+		after = max(after, limiter.ReserveN(now, 1).DelayFrom(now))
+		a.limiters = append(a.limiters, limiter)
 	}
 	if after > 0 {
-		a.forgive()
+		a.forgive(now)
 		return nil, after
 	}
 	return a, 0
 }
 
-// forgive gives back what an attempt took: it was no failure.
-func (a *attempt) forgive() {
-	for _, r := range a.reservations {
-		r.CancelAt(a.at)
+// forgive gives back what an attempt took: it was no failure. To cancel the reservation would not do, since that
+// gives back less the more others have tried meanwhile.
+func (a *attempt) forgive(now time.Time) {
+	for _, limiter := range a.limiters {
+		limiter.ReserveN(now, -1)
 	}
 }
 
