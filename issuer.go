@@ -181,7 +181,9 @@ func (i *Issuer) endpointURLs() []string {
 }
 
 // open makes the server of a checked issuer.
-func (i *Issuer) open(ctx caddy.Context, name string, log *zap.Logger) (*authserver.Server, error) {
+func (i *Issuer) open(
+	ctx caddy.Context, name string, throttle *authserver.Throttle, log *zap.Logger,
+) (*authserver.Server, error) {
 	issuer, err := url.Parse(i.URL)
 	if err != nil {
 		return nil, err
@@ -193,6 +195,7 @@ func (i *Issuer) open(ctx caddy.Context, name string, log *zap.Logger) (*authser
 		Clients:  make(map[string]*storage.Client, len(i.Clients)),
 		Secrets:  secretHashes,
 		Wire:     i.wire(),
+		Throttle: throttle,
 		Logger:   log,
 		Registry: ctx.GetMetricsRegistry(),
 	}

@@ -28,10 +28,11 @@ type App struct {
 	// where the issuer's keys and records are kept under it: to rename an issuer is to begin anew.
 	Issuers map[string]*Issuer `json:"issuers,omitempty"`
 
-	servers map[string]*authserver.Server
-	log     *zap.Logger
-	stop    context.CancelFunc
-	running sync.WaitGroup
+	servers   map[string]*authserver.Server
+	throttled bool // this config holds the throttle
+	log       *zap.Logger
+	stop      context.CancelFunc
+	running   sync.WaitGroup
 }
 
 // CaddyModule returns the Caddy module information.
@@ -57,9 +58,10 @@ func (a *App) Provision(ctx caddy.Context) error {
 	if err := a.check(); err != nil {
 		return err
 	}
+	throttle := a.throttle()
 	a.servers = make(map[string]*authserver.Server, len(a.Issuers))
 	for name, issuer := range a.Issuers {
-		server, err := issuer.open(ctx, name, a.log)
+		server, err := issuer.open(ctx, name, throttle, a.log)
 		if err != nil {
 			return fmt.Errorf("issuer %s: %w", name, err)
 		}
@@ -139,4 +141,6 @@ func sortedKeys[V any](m map[string]V) []string {
 var (
 	_ caddy.App         = (*App)(nil)
 	_ caddy.Provisioner = (*App)(nil)
+
+	_ caddy.CleanerUpper = (*App)(nil)
 )
