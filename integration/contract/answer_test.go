@@ -6,6 +6,7 @@ import (
 	"encoding/json"
 	"net/http"
 	"regexp"
+	"slices"
 	"strings"
 )
 
@@ -82,8 +83,8 @@ func like(contentType, document string, examples ...string) *printed {
 		panic(err) // it is a constant
 	}
 	pattern := regexp.QuoteMeta(compact.String())
-	for i := 0; i < len(examples); i += 2 {
-		pattern = strings.Replace(pattern, regexp.QuoteMeta(examples[i]), examples[i+1], 1)
+	for pair := range slices.Chunk(examples, 2) {
+		pattern = strings.Replace(pattern, regexp.QuoteMeta(pair[0]), pair[1], 1)
 	}
 	return &printed{contentType, regexp.MustCompile("^" + pattern + "$")}
 }

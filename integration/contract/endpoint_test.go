@@ -163,10 +163,10 @@ func (a *answer) form(t T) (action string, fields url.Values) {
 		for _, a := range node.Attr {
 			attr[a.Key] = a.Val
 		}
-		switch {
-		case node.Data == "form":
+		switch node.Data {
+		case "form":
 			action = attr["action"]
-		case node.Data == "input":
+		case "input":
 			fields.Set(attr["name"], attr["value"])
 		}
 	}

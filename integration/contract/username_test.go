@@ -151,14 +151,9 @@ func usernameScope(t T, e *endpoint) {
 
 func usernameBadUser(t T, e *endpoint) {
 	for _, post := range bodies {
-		for _, request := range [][]string{
-			passwordRequest(e.user, wrongSecret),
-			passwordRequest("nobody", userPassword),
-			passwordRequest("Alice", userPassword),
-		} {
-			post(e, t, request, e.own()).check(t, http.StatusBadRequest, usernameFailure)
-		}
+		post(e, t, passwordRequest(e.user, wrongSecret), e.own()).check(t, http.StatusBadRequest, usernameFailure)
 	}
+	e.postJSON(t, passwordRequest("nobody", userPassword), e.own()).check(t, http.StatusBadRequest, usernameFailure)
 }
 
 func usernameBadRefreshToken(t T, e *endpoint) {
