@@ -54,7 +54,7 @@ func newPasswordServer(t *testing.T, passwords *testPasswords, edits ...func(*Co
 		func(c *Config) { c.Grants = append(c.Grants, passwords) },
 		client("webapp", func(c *storage.Client) { c.GrantTypes = append(c.GrantTypes, "password") }),
 	}, edits...)...)
-	s.seen = append(s.seen, wonderland, "alice", "mallory")
+	s.seen = append(s.seen, wonderland, "hatter", "mallory", "guess")
 	return s
 }
 
@@ -84,15 +84,15 @@ const here = "192.0.2.7"
 func TestPasswordGrant(t *testing.T) {
 	t.Run("RFC 9700 §2.4 off by default", func(t *testing.T) {
 		s := newTestServer(t)
-		s.login(t, here, "alice", wonderland).check(t, http.StatusBadRequest, "unsupported_grant_type")
+		s.login(t, here, "hatter", wonderland).check(t, http.StatusBadRequest, "unsupported_grant_type")
 	})
 	t.Run("RFC 6749 §5.2 not for every client", func(t *testing.T) {
 		s := newPasswordServer(t, new(testPasswords), client("webapp", func(c *storage.Client) { c.GrantTypes = []string{"refresh_token"} }))
-		s.login(t, here, "alice", wonderland).check(t, http.StatusBadRequest, "unauthorized_client")
+		s.login(t, here, "hatter", wonderland).check(t, http.StatusBadRequest, "unauthorized_client")
 	})
 	t.Run("RFC 6749 §4.3.3 tokens, which can be refreshed", func(t *testing.T) {
 		s := newPasswordServer(t, &testPasswords{person: &grants.Person{Subject: "17", Claims: map[string]any{"n": json.Number("9007199254740993")}}})
-		a := s.login(t, here, "alice", wonderland, "scope", "orders")
+		a := s.login(t, here, "hatter", wonderland, "scope", "orders")
 		a.check(t, http.StatusOK, "")
 		checkJSONHeaders(t, a)
 		for range 3 {
@@ -111,7 +111,7 @@ func TestPasswordGrant(t *testing.T) {
 	})
 	t.Run("RFC 6749 §4.3.2 a wrong password and nobody are one answer", func(t *testing.T) {
 		s := newPasswordServer(t, new(testPasswords))
-		wrong, nobody := s.login(t, here, "alice", "x"), s.login(t, here, "mallory", wonderland)
+		wrong, nobody := s.login(t, here, "hatter", "x"), s.login(t, here, "mallory", wonderland)
 		wrong.check(t, http.StatusBadRequest, "invalid_grant")
 		nobody.check(t, http.StatusBadRequest, "invalid_grant")
 		if one, two := withoutID(t, wrong), withoutID(t, nobody); one != two {
@@ -139,7 +139,7 @@ func jwtPayload(t *testing.T, token any) string {
 func TestNobodyKnowsThePassword(t *testing.T) {
 	s := newPasswordServer(t, &testPasswords{err: fmt.Errorf("asking the site about a password: %w", context.DeadlineExceeded)})
 	for range 40 { // and it counts for nothing
-		a := s.login(t, here, "alice", wonderland)
+		a := s.login(t, here, "hatter", wonderland)
 		a.check(t, http.StatusServiceUnavailable, "temporarily_unavailable")
 		if after := a.Header().Get("Retry-After"); after != "5" {
 			t.Fatalf("Retry-After %q", after)
@@ -154,13 +154,13 @@ func TestNobodyKnowsThePassword(t *testing.T) {
 func TestWhoThePasswordIsOf(t *testing.T) {
 	for _, tt := range []struct{ name, subject string }{
 		{"RFC 9700 §4.15 the ID of a client with client_credentials", "billing"},
-		{"control characters", "alice\x00"},
+		{"control characters", "hatter\x00"},
 		{"256 bytes", strings.Repeat("a", 256)},
-		{"not UTF-8", "alice\xff"},
+		{"not UTF-8", "hatter\xff"},
 	} {
 		t.Run(tt.name, func(t *testing.T) {
 			s := newPasswordServer(t, &testPasswords{person: &grants.Person{Subject: tt.subject}})
-			s.login(t, here, "alice", wonderland).check(t, http.StatusForbidden, "access_denied")
+			s.login(t, here, "hatter", wonderland).check(t, http.StatusForbidden, "access_denied")
 			if n := s.store.count(t, storage.KindFamily); n != 0 {
 				t.Errorf("there are %d families", n)
 			}
@@ -183,7 +183,7 @@ func TestThrottleOfPasswords(t *testing.T) {
 	}
 	address := func(n int) string { return fmt.Sprintf("198.51.100.%d", n) }
 
-	for name, account := range map[string]string{"one that is": "alice", "one that is not": "mallory"} {
+	for name, account := range map[string]string{"one that is": "hatter", "one that is not": "mallory"} {
 		t.Run("RFC 6749 §4.3.2 an account, "+name, func(t *testing.T) {
 			s := newPasswordServer(t, new(testPasswords))
 			names := []string{account, strings.ToUpper(account), " " + account, account + "\t"} // a site may take them for one
@@ -216,21 +216,21 @@ func TestThrottleOfPasswords(t *testing.T) {
 			for n := range addressLimit.Burst {
 				s.login(t, of(n), fmt.Sprint("user", n), "guess").check(t, http.StatusBadRequest, "invalid_grant")
 			}
-			if !refused(t, s.login(t, of(1000), "alice", wonderland)) {
+			if !refused(t, s.login(t, of(1000), "hatter", wonderland)) {
 				t.Error("let through")
 			}
-			s.login(t, "2001:db8:1:3::1", "alice", wonderland).check(t, http.StatusOK, "")
+			s.login(t, "2001:db8:1:3::1", "hatter", wonderland).check(t, http.StatusOK, "")
 			s.clock.Advance(addressLimit.Every)
-			s.login(t, of(1001), "alice", wonderland).check(t, http.StatusOK, "")
+			s.login(t, of(1001), "hatter", wonderland).check(t, http.StatusOK, "")
 		})
 	}
 	t.Run("right passwords are not counted", func(t *testing.T) {
 		s := newPasswordServer(t, new(testPasswords))
 		for range 5 * addressLimit.Burst {
-			s.login(t, here, "alice", wonderland).check(t, http.StatusOK, "")
+			s.login(t, here, "hatter", wonderland).check(t, http.StatusOK, "")
 		}
 		for range accountLimit.Burst {
-			s.login(t, here, "alice", "guess").check(t, http.StatusBadRequest, "invalid_grant")
+			s.login(t, here, "hatter", "guess").check(t, http.StatusBadRequest, "invalid_grant")
 		}
 	})
 	t.Run("guesses at once are no way past it", func(t *testing.T) {
@@ -239,7 +239,7 @@ func TestThrottleOfPasswords(t *testing.T) {
 		codes := make(chan int)
 		var crowd sync.WaitGroup
 		for n := range 50 {
-			crowd.Go(func() { codes <- s.login(t, address(n), "alice", fmt.Sprint("guess", n)).Code })
+			crowd.Go(func() { codes <- s.login(t, address(n), "hatter", fmt.Sprint("guess", n)).Code })
 		}
 		for range 50 - accountLimit.Burst { // these need not wait for the site
 			if code := <-codes; code != http.StatusTooManyRequests {
@@ -259,15 +259,15 @@ func TestThrottleOfPasswords(t *testing.T) {
 		share := func(c *Config) { c.Throttle = throttle }
 		fails := func(s *testServer) {
 			for n := range accountLimit.Burst {
-				s.login(t, address(n), "alice", "guess")
+				s.login(t, address(n), "hatter", "guess")
 			}
 		}
 		fails(newPasswordServer(t, new(testPasswords), share))
-		if !refused(t, newPasswordServer(t, new(testPasswords), share).login(t, here, "alice", wonderland)) {
+		if !refused(t, newPasswordServer(t, new(testPasswords), share).login(t, here, "hatter", wonderland)) {
 			t.Error("it has forgotten")
 		}
 		other := newPasswordServer(t, new(testPasswords), share, func(c *Config) { c.Name = "other" })
-		other.login(t, here, "alice", wonderland).check(t, http.StatusOK, "") // another issuer has other accounts
+		other.login(t, here, "hatter", wonderland).check(t, http.StatusOK, "") // another issuer has other accounts
 	})
 }
 
@@ -279,5 +279,5 @@ func (vouched) Type() string { return "urn:example:vouched" }
 func TestEveryGrantHasItsOwnVerifier(t *testing.T) {
 	down := vouched{&testPasswords{err: errors.New("the directory does not answer")}}
 	s := newPasswordServer(t, new(testPasswords), func(c *Config) { c.Grants = append(c.Grants, down) })
-	s.login(t, here, "alice", wonderland).check(t, http.StatusOK, "")
+	s.login(t, here, "hatter", wonderland).check(t, http.StatusOK, "")
 }
