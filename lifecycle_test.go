@@ -185,6 +185,15 @@ func TestServesBeforeItIsStarted(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
+	issuers, err := ctx.App("oauth")
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { // nobody cancels the context of such a config
+		if err := issuers.(caddy.CleanerUpper).Cleanup(); err != nil {
+			t.Error(err)
+		}
+	})
 	app, err := ctx.App("http")
 	if err != nil {
 		t.Fatal(err)
