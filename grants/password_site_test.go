@@ -190,7 +190,9 @@ func TestSiteSaysNeither(t *testing.T) {
 		if err != nil {
 			t.Fatal(err)
 		}
-		listener.Close()
+		if err := listener.Close(); err != nil {
+			t.Fatal(err)
+		}
 		v := newPassword(t, "password {\n verify http://"+listener.Addr().String()+"/login\n}")
 		person, err := v.Verify(t.Context(), secretName, secretPassword)
 		checkNeither(t, person, err, "refused")
@@ -260,7 +262,9 @@ func TestImpossibleSite(t *testing.T) {
 		}
 	}
 	for _, site := range []grants.SiteLogin{
-		{URL: here}, {URL: "https://app/login?realm=x", Body: "json", Timeout: 1}, {URL: here, UsernameField: "password", PasswordField: "secret"},
+		{URL: here},
+		{URL: "https://app/login?realm=x", Body: "json", Timeout: 1},
+		{URL: here, UsernameField: "password", PasswordField: "secret"},
 		{URL: "http://[::1]:8080", Body: "form"},
 	} {
 		if err := site.Check(); err != nil {

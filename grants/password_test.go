@@ -33,10 +33,10 @@ func (testProvider) UnmarshalCaddyfile(d *caddyfile.Dispenser) error { return ni
 
 func (testProvider) Authenticate(_ http.ResponseWriter, r *http.Request) (caddyauth.User, bool, error) {
 	name, password, _ := r.BasicAuth()
-	switch {
-	case name == "nobody":
+	switch name {
+	case "nobody":
 		return caddyauth.User{}, true, nil
-	case name == "broken":
+	case "broken":
 		return caddyauth.User{}, false, errors.New("the directory does not answer")
 	}
 	return caddyauth.User{ID: "id of " + name, Metadata: map[string]string{"email": name + "@example.com"}}, password == "wonderland", nil

@@ -75,7 +75,7 @@ func TestTextsThatAreNoOpaqueToken(t *testing.T) {
 		}
 	}
 	for name, text := range map[string]string{
-		"another secret":  token[:len(token)-1] + string(flipped(token[len(token)-1])),
+		"another secret":  token[:len(token)-1] + flipped(token[len(token)-1]),
 		"another bucket":  string(Never) + token[bucketLength:],
 		"one letter more": token + "x",
 		"one letter less": token[:len(token)-1],

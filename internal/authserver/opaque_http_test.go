@@ -100,7 +100,7 @@ func TestRecordOfAnOpaqueToken(t *testing.T) {
 // Who reads the store can call nothing with what is there.
 func TestStoreHoldsNoOpaqueToken(t *testing.T) {
 	s := newTestServer(t, opaque("access_", 0))
-	var secrets []string
+	secrets := make([]string, 0, 6)
 	for range 3 {
 		body := s.tokens(t)
 		secrets = append(secrets, body["access_token"].(string)[len("access_")+4:], body["refresh_token"].(string)[4:])
@@ -162,31 +162,43 @@ func TestClaimsOfAccessTokens(t *testing.T) {
 		only  bool           // there are no others
 	}{
 		{
-			"RFC 9068 §2.2 no claim takes the place of the server's", AccessTokenShape{},
+			"RFC 9068 §2.2 no claim takes the place of the server's",
+			AccessTokenShape{},
 			map[string]any{
 				"iss": testIssuer, "sub": "alice", "client_id": "webapp", "scope": "profile orders", "exp": now + 600, "iat": now,
 				"email": "alice@example.com", "name": "Alice", "nbf": nil, "cnf": nil, "act": nil, "nonce": nil, "auth_time": nil,
-			}, false,
+			},
+			false,
 		},
 		{
-			"minimal", AccessTokenShape{Minimal: true},
-			map[string]any{"sub": "alice", "exp": now + 600, "iat": now, "email": "alice@example.com", "name": "Alice"}, true,
+			"minimal",
+			AccessTokenShape{Minimal: true},
+			map[string]any{"sub": "alice", "exp": now + 600, "iat": now, "email": "alice@example.com", "name": "Alice"},
+			true,
 		},
 		{
-			"rename", AccessTokenShape{Minimal: true, Rename: map[string]string{"email": "mail", "sub": "id", "nothing": "x"}},
-			map[string]any{"sub": "alice", "id": "alice", "exp": now + 600, "iat": now, "mail": "alice@example.com", "name": "Alice"}, true,
+			"rename",
+			AccessTokenShape{Minimal: true, Rename: map[string]string{"email": "mail", "sub": "id", "nothing": "x"}},
+			map[string]any{"sub": "alice", "id": "alice", "exp": now + 600, "iat": now, "mail": "alice@example.com", "name": "Alice"},
+			true,
 		},
 		{
-			"a new name that is there already", AccessTokenShape{Minimal: true, Rename: map[string]string{"email": "name"}},
-			map[string]any{"sub": "alice", "exp": now + 600, "iat": now, "name": "alice@example.com"}, true,
+			"a new name that is there already",
+			AccessTokenShape{Minimal: true, Rename: map[string]string{"email": "name"}},
+			map[string]any{"sub": "alice", "exp": now + 600, "iat": now, "name": "alice@example.com"},
+			true,
 		},
 		{
-			"names that change places", AccessTokenShape{Minimal: true, Rename: map[string]string{"email": "name", "name": "email"}},
-			map[string]any{"sub": "alice", "exp": now + 600, "iat": now, "name": "alice@example.com", "email": "Alice"}, true,
+			"names that change places",
+			AccessTokenShape{Minimal: true, Rename: map[string]string{"email": "name", "name": "email"}},
+			map[string]any{"sub": "alice", "exp": now + 600, "iat": now, "name": "alice@example.com", "email": "Alice"},
+			true,
 		},
 		{
-			"a second name of sub wins", AccessTokenShape{Minimal: true, Rename: map[string]string{"sub": "name"}},
-			map[string]any{"sub": "alice", "exp": now + 600, "iat": now, "name": "alice", "email": "alice@example.com"}, true,
+			"a second name of sub wins",
+			AccessTokenShape{Minimal: true, Rename: map[string]string{"sub": "name"}},
+			map[string]any{"sub": "alice", "exp": now + 600, "iat": now, "name": "alice", "email": "alice@example.com"},
+			true,
 		},
 	} {
 		t.Run(tt.name, func(t *testing.T) {
