@@ -22,7 +22,7 @@ func init() {
 	caddy.RegisterModule(testProvider{})
 }
 
-// testProvider is an authentication provider of somebody else's that knows one password.
+// testProvider is an authentication provider of somebody else's that knows one password, and another of carol's.
 type testProvider struct{}
 
 func (testProvider) CaddyModule() caddy.ModuleInfo {
