@@ -3,6 +3,7 @@ package caddyoauth
 import (
 	"errors"
 	"fmt"
+	"slices"
 	"strconv"
 	"strings"
 
@@ -168,10 +169,8 @@ func (p *parser) args(name, expected string, least, most int) ([]string, error) 
 	if len(args) < least || most >= 0 && len(args) > most {
 		return nil, p.Errf("%s: expected %s, got %s", name, expected, count(len(args)))
 	}
-	for _, arg := range args {
-		if arg == "" {
-			return nil, p.Errf("%s: expected %s, got an empty argument", name, expected)
-		}
+	if slices.Contains(args, "") {
+		return nil, p.Errf("%s: expected %s, got an empty argument", name, expected)
 	}
 	return args, nil
 }

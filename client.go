@@ -84,10 +84,8 @@ func (c *Client) check(id string, issuer *Issuer) (problem string, path []string
 	if id == "" || strings.ContainsFunc(id, func(r rune) bool { return r < 0x20 || r > 0x7e }) { // RFC 6749 appendix A.1
 		return "expected a client ID of printable ASCII", nil
 	}
-	for _, secret := range c.Secrets {
-		if secret == "" {
-			return "expected a secret, but it is empty", []string{"secret"}
-		}
+	if slices.Contains(c.Secrets, "") {
+		return "expected a secret, but it is empty", []string{"secret"}
 	}
 	for _, hash := range c.SecretHashes {
 		if !unresolved(hash) && !secretHashes.ValidHash(hash) {

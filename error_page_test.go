@@ -9,7 +9,11 @@ import (
 // errorID returns the one error ID that was logged.
 func (s *server) errorID(t *testing.T) string {
 	t.Helper()
-	entries := s.logged(t, "request refused")
+	var entries []map[string]any
+	eventually(t, "a refusal in the log", func() bool {
+		entries = s.logged(t, "request refused")
+		return len(entries) > 0
+	})
 	if len(entries) != 1 {
 		t.Fatalf("expected one refusal in the log, got %v", entries)
 	}

@@ -109,8 +109,9 @@ func TestWarningOfWhatABrowserCanForge(t *testing.T) {
 		t.Run(strings.NewReplacer("{", "", "}", "").Replace(tt.line), func(t *testing.T) {
 			s := newServer(t)
 			s.run(t, shop, "http://shop.localhost:PORT {\noauth {\n"+tt.line+"\n}\n}")
-			var settings []string
-			for _, entry := range s.logged(t, message) {
+			entries := s.logged(t, message)
+			settings := make([]string, 0, len(entries))
+			for _, entry := range entries {
 				settings = append(settings, entry["setting"].(string))
 			}
 			if got := strings.Join(settings, ", "); got != tt.setting {

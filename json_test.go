@@ -78,8 +78,14 @@ func TestConfigRoundTrip(t *testing.T) {
 // What is not set is not in the JSON either.
 func TestEmptyConfigIsEmptyJSON(t *testing.T) {
 	for _, config := range []any{
-		caddyoauth.App{}, caddyoauth.Client{}, caddyoauth.Endpoints{}, caddyoauth.Signing{}, caddyoauth.Handler{},
-		caddyoauth.CodeSettings{}, caddyoauth.AccessTokenSettings{}, caddyoauth.RefreshTokenSettings{},
+		caddyoauth.App{},
+		caddyoauth.Client{},
+		caddyoauth.Endpoints{},
+		caddyoauth.Signing{},
+		caddyoauth.Handler{},
+		caddyoauth.CodeSettings{},
+		caddyoauth.AccessTokenSettings{},
+		caddyoauth.RefreshTokenSettings{},
 	} {
 		if encoded, err := json.Marshal(config); err != nil || string(encoded) != "{}" {
 			t.Errorf("%T: %s %v", config, encoded, err)

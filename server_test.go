@@ -5,6 +5,7 @@ import (
 	"context"
 	"encoding/base64"
 	"encoding/json"
+	"errors"
 	"io"
 	"net"
 	"net/http"
@@ -12,7 +13,9 @@ import (
 	"os"
 	"path/filepath"
 	"strings"
+	"syscall"
 	"testing"
+	"time"
 
 	"github.com/caddyserver/caddy/v2"
 	"github.com/caddyserver/caddy/v2/caddyconfig"
@@ -40,7 +43,7 @@ func freePort(t *testing.T) string {
 	if err != nil {
 		t.Fatal(err)
 	}
-	defer listener.Close()
+	defer func() { _ = listener.Close() }()
 	_, port, err := net.SplitHostPort(listener.Addr().String())
 	if err != nil {
 		t.Fatal(err)
@@ -48,7 +51,8 @@ func freePort(t *testing.T) string {
 	return port
 }
 
-// adapt returns the config of a Caddyfile in which PORT stands for the port of the sites.
+// adapt returns the config of a Caddyfile in which PORT stands for the port of the sites. Caddy does not
+// clean its storage, which goes on for a while after it was stopped.
 func (s *server) adapt(t *testing.T, global, sites string) []byte {
 	t.Helper()
 	text := `{
@@ -56,6 +60,8 @@ func (s *server) adapt(t *testing.T, global, sites string) []byte {
 		default_bind 127.0.0.1
 		persist_config off
 		storage file_system ` + filepath.Join(s.dir, "storage") + `
+		storage_check off
+		storage_clean_interval off
 		log {
 			output file ` + s.logFile() + `
 			format json
@@ -90,6 +96,9 @@ func (s *server) logged(t *testing.T, message string) (entries []map[string]any)
 		t.Fatal(err)
 	}
 	for line := range bytes.Lines(log) {
+		if !bytes.HasSuffix(line, []byte("\n")) {
+			break // it is being written
+		}
 		var entry map[string]any
 		if err := json.Unmarshal(line, &entry); err != nil {
 			t.Fatalf("log line %q: %v", line, err)
@@ -99,6 +108,16 @@ func (s *server) logged(t *testing.T, message string) (entries []map[string]any)
 		}
 	}
 	return entries
+}
+
+// eventually waits until the condition holds.
+func eventually(t *testing.T, what string, condition func() bool) {
+	t.Helper()
+	for deadline := time.Now().Add(30 * time.Second); !condition(); time.Sleep(5 * time.Millisecond) {
+		if time.Now().After(deadline) {
+			t.Fatalf("expected %s", what)
+		}
+	}
 }
 
 // answer is a response that was read.
@@ -131,10 +150,17 @@ func (s *server) do(t *testing.T, method, target, contentType, body string, head
 			return new(net.Dialer).DialContext(ctx, network, "127.0.0.1:"+port)
 		},
 	}
-	resp, err := transport.RoundTrip(req)
-	if err != nil {
-		t.Fatal(err)
-	}
+	// A listener that a reload closes resets the connections that it has not accepted yet, and
+	// closes those that it has not read from: the request was not seen by anybody.
+	var resp *http.Response
+	eventually(t, method+" "+target+" to be answered", func() bool {
+		req.Body = io.NopCloser(strings.NewReader(body))
+		resp, err = transport.RoundTrip(req) //nolint:bodyclose // closed below
+		if err != nil && !errors.Is(err, io.EOF) && !errors.Is(err, syscall.ECONNRESET) {
+			t.Fatal(err)
+		}
+		return err == nil
+	})
 	defer resp.Body.Close()
 	read, err := io.ReadAll(resp.Body)
 	if err != nil {

@@ -132,7 +132,10 @@ func (w *WireSettings) check(grantTypes []string) (problem string, path []string
 	if problem, setting := w.TokenResponse.check(); problem != "" {
 		return problem, []string{"token_response", setting}
 	}
-	if problem, setting := w.Errors.check(); problem != "" {
+	switch problem, setting := w.Errors.check(); {
+	case problem != "" && setting == "":
+		return problem, []string{"errors"}
+	case problem != "":
 		return problem, []string{"errors", setting}
 	}
 	return "", nil

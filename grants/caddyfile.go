@@ -105,6 +105,9 @@ func (p *Password) parseVerify(d *caddyfile.Dispenser) error {
 	}
 	s := &SiteLogin{URL: args[0]}
 	p.Verify = s
+	if err := s.Check(); err != nil {
+		return d.WrapErr(err)
+	}
 	seen := make(map[string]bool)
 	for nesting := d.Nesting(); d.NextBlock(nesting); {
 		setting := d.Val()
@@ -115,9 +118,9 @@ func (p *Password) parseVerify(d *caddyfile.Dispenser) error {
 		if err := s.parse(d, setting, d.RemainingArgs()); err != nil {
 			return err
 		}
-	}
-	if err := s.Check(); err != nil {
-		return d.WrapErr(err)
+		if err := s.Check(); err != nil {
+			return d.WrapErr(err)
+		}
 	}
 	return nil
 }

@@ -56,6 +56,7 @@ func onStores(t *testing.T, test func(t *testing.T, sites [2]*site)) {
 // RFC 6749 §4.1.2: a code is redeemed once, however many ask at the same moment, and what came of it is revoked then.
 func TestCrowdRedeemsOneCode(t *testing.T) {
 	onStores(t, func(t *testing.T, sites [2]*site) {
+		t.Helper()
 		code := sites[0].approve(storage.Code{Offline: true})
 		got, refusals := atOnce(func(n int) (*grants.Authorization, error) { return sites[n%2].redeem(code, nil) })
 		if len(got) != 1 {
@@ -79,6 +80,7 @@ func TestCrowdRedeemsOneCode(t *testing.T) {
 // A crowd that refreshes with the current token, such as the tabs of a browser, gets one successor, and so on.
 func TestCrowdRefreshesOneToken(t *testing.T) {
 	onStores(t, func(t *testing.T, sites [2]*site) {
+		t.Helper()
 		token := sites[0].firstToken()
 		for generation := range 5 {
 			got, refusals := atOnce(func(n int) (*grants.Authorization, error) { return sites[n%2].refresh(token, nil) })
@@ -99,6 +101,7 @@ func TestCrowdRefreshesOneToken(t *testing.T) {
 // Without a window, exactly one of a crowd gets the successor, and it is revoked, as nobody knows who is the thief.
 func TestCrowdRefreshesOneTokenStrictly(t *testing.T) {
 	onStores(t, func(t *testing.T, sites [2]*site) {
+		t.Helper()
 		token := sites[0].firstToken()
 		for n := range sites {
 			sites[n].client.RefreshToken.Retry = 0
@@ -118,23 +121,20 @@ func TestCrowdRefreshesOneTokenStrictly(t *testing.T) {
 // A code and the refresh token that came of it are presented at once: at the end nothing of the family is good.
 func TestCrowdRefreshesAndReplays(t *testing.T) {
 	onStores(t, func(t *testing.T, sites [2]*site) {
+		t.Helper()
 		code := sites[0].approve(storage.Code{Offline: true})
 		auth, err := sites[0].redeem(code, nil)
 		if err != nil {
 			t.Fatal(err)
 		}
-		tokens := []string{auth.RefreshToken}
 		got, _ := atOnce(func(n int) (*grants.Authorization, error) {
 			if n%10 == 5 {
 				return sites[n%2].redeem(code, nil)
 			}
 			return sites[n%2].refresh(auth.RefreshToken, nil)
 		})
-		for _, auth := range got {
-			tokens = append(tokens, auth.RefreshToken)
-		}
-		for _, token := range tokens {
-			_, err := sites[1].refresh(token, nil)
+		for _, left := range append(got, auth) {
+			_, err := sites[1].refresh(left.RefreshToken, nil)
 			sites[1].wantRefused("what is left of the family", err, grants.InvalidGrant)
 		}
 	})

@@ -140,8 +140,8 @@ func (s *site) exchange(grant grants.Grant, parameter, value string, more params
 
 func (s *site) checkRefusal(err error) {
 	s.t.Helper()
-	var refusal *grants.Error
-	if !errors.As(err, &refusal) {
+	refusal, ok := errors.AsType[*grants.Error](err)
+	if !ok {
 		s.t.Errorf("the request failed: %v", err)
 		return
 	}
@@ -157,8 +157,7 @@ func (s *site) checkRefusal(err error) {
 
 // codeOf returns the error code that the client is told, "" for none.
 func codeOf(err error) string {
-	var refusal *grants.Error
-	if errors.As(err, &refusal) {
+	if refusal, ok := errors.AsType[*grants.Error](err); ok {
 		return refusal.Code
 	}
 	return ""
@@ -166,8 +165,8 @@ func codeOf(err error) string {
 
 // revoked reports whether a refusal says to the operator that something was used twice.
 func revoked(err error) bool {
-	var replay *grants.Replay
-	return errors.As(err, &replay)
+	_, ok := errors.AsType[*grants.Replay](err)
+	return ok
 }
 
 func (s *site) wantRefused(what string, err error, code string) {

@@ -2,7 +2,9 @@ package grants
 
 import (
 	"context"
+	"errors"
 	"net/http"
+	"strings"
 
 	"github.com/caddyserver/caddy/v2/modules/caddyhttp/caddyauth"
 )
@@ -12,6 +14,9 @@ type provider struct{ caddyauth.Authenticator }
 
 // Verify implements Verifier.
 func (p provider) Verify(ctx context.Context, username, password string) (*Person, error) {
+	if strings.Contains(username, ":") { // within Basic, the password would begin there (RFC 7617 §2)
+		return nil, ErrBadUser
+	}
 	req, err := http.NewRequestWithContext(ctx, http.MethodGet, "/", nil)
 	if err != nil {
 		return nil, err
@@ -23,6 +28,8 @@ func (p provider) Verify(ctx context.Context, username, password string) (*Perso
 		return nil, err
 	case !ok:
 		return nil, ErrBadUser
+	case user.ID == "":
+		return nil, errors.New("asking the authentication provider about a password: it said yes, but not to whom")
 	}
 	person := &Person{Subject: user.ID}
 	for name, value := range user.Metadata {

@@ -38,7 +38,7 @@ type SiteLogin struct {
 	// How long to wait for the answer. Default: 5 seconds.
 	Timeout caddy.Duration `json:"timeout,omitempty"`
 
-	client *http.Client
+	transport http.RoundTripper
 }
 
 const (
@@ -53,12 +53,8 @@ func (s *SiteLogin) provision() error {
 	if s.Timeout == 0 {
 		s.Timeout = caddy.Duration(defaultSiteTimeout)
 	}
-	s.client = &http.Client{
-		Timeout: time.Duration(s.Timeout),
-		// Credentials go where the owner said and nowhere else.
-		CheckRedirect: func(*http.Request, []*http.Request) error { return http.ErrUseLastResponse },
-		Transport:     &http.Transport{MaxIdleConnsPerHost: 16, IdleConnTimeout: time.Minute},
-	}
+	// A transport follows no redirect: credentials go where the owner said and nowhere else.
+	s.transport = &http.Transport{MaxIdleConnsPerHost: 16, IdleConnTimeout: time.Minute}
 	return nil
 }
 
@@ -70,6 +66,8 @@ func (s *SiteLogin) Check() error {
 		return errors.New("verify: expected an http or https URL")
 	case s.Body != "" && s.Body != "form" && s.Body != "json":
 		return errors.New("verify: body: expected form or json")
+	case cmp.Or(s.UsernameField, "username") == cmp.Or(s.PasswordField, "password"):
+		return errors.New("verify: fields: expected two names")
 	case s.Timeout < 0:
 		return errors.New("verify: timeout: expected a duration")
 	}
@@ -78,11 +76,13 @@ func (s *SiteLogin) Check() error {
 
 // Verify implements Verifier.
 func (s *SiteLogin) Verify(ctx context.Context, username, password string) (*Person, error) {
+	ctx, cancel := context.WithTimeout(ctx, time.Duration(s.Timeout))
+	defer cancel()
 	req, err := s.request(ctx, username, password)
 	if err != nil {
 		return nil, err
 	}
-	res, err := s.client.Do(req)
+	res, err := s.transport.RoundTrip(req)
 	if err != nil {
 		return nil, fmt.Errorf("asking the site about a password: %w", err)
 	}
@@ -91,7 +91,7 @@ func (s *SiteLogin) Verify(ctx context.Context, username, password string) (*Per
 	case res.StatusCode >= 400 && res.StatusCode < 500 && res.StatusCode != http.StatusTooManyRequests:
 		return nil, ErrBadUser
 	case res.StatusCode < 200 || res.StatusCode > 299:
-		return nil, fmt.Errorf("asking the site about a password: it answered %s", res.Status)
+		return nil, fmt.Errorf("asking the site about a password: it answered with status %d", res.StatusCode)
 	}
 	return s.person(res.Body, username)
 }
@@ -118,10 +118,17 @@ func (s *SiteLogin) request(ctx context.Context, username, password string) (*ht
 
 // person reads the site's answer to a right password.
 func (s *SiteLogin) person(body io.Reader, username string) (*Person, error) {
+	answer, err := io.ReadAll(io.LimitReader(body, maxSiteAnswer+1))
+	switch {
+	case err != nil:
+		return nil, fmt.Errorf("asking the site about a password: reading the answer: %w", err)
+	case len(answer) > maxSiteAnswer:
+		return nil, fmt.Errorf("asking the site about a password: the answer is over %d bytes", maxSiteAnswer)
+	}
 	var members map[string]any
-	decoder := json.NewDecoder(io.LimitReader(body, maxSiteAnswer))
+	decoder := json.NewDecoder(bytes.NewReader(answer))
 	decoder.UseNumber() // a number as an ID stays as it is written
-	if err := decoder.Decode(&members); err != nil || members == nil {
+	if !json.Valid(answer) || decoder.Decode(&members) != nil || members == nil {
 		return nil, errors.New("asking the site about a password: the answer is no JSON object")
 	}
 	person := &Person{Subject: username}

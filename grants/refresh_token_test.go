@@ -40,23 +40,33 @@ func TestRefreshToken(t *testing.T) {
 			{token: 0, gives: 1}, {after: 9 * time.Second, token: 0, gives: 1}, {token: 0, gives: 1}, {token: 1, gives: 2},
 		}},
 		{"asking again does not open the window again", []use{
-			{token: 0, gives: 1}, {after: 9 * time.Second, token: 0, gives: 1},
+			{token: 0, gives: 1},
+			{after: 9 * time.Second, token: 0, gives: 1},
 			{after: time.Second, token: 0, refused: bad, revokes: true},
 		}},
 		{"RFC 9700 §4.14.2 the token before, after the window, revokes the family", []use{
-			{token: 0, gives: 1}, {after: 10 * time.Second, token: 0, refused: bad, revokes: true},
-			{token: 1, refused: bad}, {token: 0, refused: bad},
+			{token: 0, gives: 1},
+			{after: 10 * time.Second, token: 0, refused: bad, revokes: true},
+			{token: 1, refused: bad},
+			{token: 0, refused: bad},
 		}},
 		{"RFC 9700 §4.14.2 the token before, once the newest was used, revokes the family", []use{
-			{token: 0, gives: 1}, {token: 1, gives: 2}, {token: 0, refused: bad, revokes: true},
-			{token: 2, refused: bad}, {token: 1, refused: bad},
+			{token: 0, gives: 1},
+			{token: 1, gives: 2},
+			{token: 0, refused: bad, revokes: true},
+			{token: 2, refused: bad},
+			{token: 1, refused: bad},
 		}},
 		{"RFC 9700 §4.14.2 an old token revokes the family, however old", []use{
-			{token: 0, gives: 1}, {token: 1, gives: 2}, {token: 2, gives: 3}, {after: 10 * day, token: 0, refused: bad, revokes: true},
+			{token: 0, gives: 1},
+			{token: 1, gives: 2},
+			{token: 2, gives: 3},
+			{after: 10 * day, token: 0, refused: bad, revokes: true},
 			{token: 3, refused: bad},
 		}},
 		{"without a window a token works once", []use{
-			{token: 0, settings: strict, gives: 1}, {token: 0, settings: strict, refused: bad, revokes: true},
+			{token: 0, settings: strict, gives: 1},
+			{token: 0, settings: strict, refused: bad, revokes: true},
 			{token: 1, settings: strict, refused: bad},
 		}},
 		{"the owner opens a window later", []use{
@@ -86,8 +96,10 @@ func TestRefreshToken(t *testing.T) {
 			{token: 0, refused: bad},
 		}},
 		{"RFC 6749 §6 another client, which revokes nothing", []use{
-			{settings: func(c *storage.Client) { c.ID = "other" }, refused: bad}, {token: 0, gives: 1},
-			{token: 0, after: day, settings: func(c *storage.Client) { c.ID = "other" }, refused: bad}, {token: 1, gives: 2},
+			{settings: func(c *storage.Client) { c.ID = "other" }, refused: bad},
+			{token: 0, gives: 1},
+			{token: 0, after: day, settings: func(c *storage.Client) { c.ID = "other" }, refused: bad},
+			{token: 1, gives: 2},
 		}},
 
 		{"RFC 6749 §6 a narrower scope, and the original one again", []use{
@@ -139,8 +151,10 @@ func TestRefreshToken(t *testing.T) {
 		}},
 		{"RFC 9700 §4.14.2 the first token, unused for the idle time", []use{{after: 14 * day, token: 0, refused: bad}}},
 		{"the end of the family, though it is used", []use{
-			{after: 10 * day, token: 0, gives: 1}, {after: 10 * day, token: 1, gives: 2},
-			{after: 10*day - 1, token: 2, gives: 3}, {after: 1, token: 3, refused: bad},
+			{after: 10 * day, token: 0, gives: 1},
+			{after: 10 * day, token: 1, gives: 2},
+			{after: 10*day - 1, token: 2, gives: 3},
+			{after: 1, token: 3, refused: bad},
 		}},
 		{"asking again is no use: the idle time counts from the rotation", []use{
 			{token: 0, gives: 1}, {after: 9 * time.Second, token: 0, gives: 1}, {after: 14*day - 9*time.Second, token: 1, refused: bad},
@@ -151,15 +165,20 @@ func TestRefreshToken(t *testing.T) {
 		}},
 
 		{"kept, the token stays, and its idle time begins anew", []use{
-			{after: 13 * day, token: 0, settings: keep, gives: 0}, {after: 13 * day, token: 0, settings: keep, gives: 0},
-			{after: 4*day - 1, token: 0, settings: keep, gives: 0}, {after: 1, token: 0, settings: keep, refused: bad},
+			{after: 13 * day, token: 0, settings: keep, gives: 0},
+			{after: 13 * day, token: 0, settings: keep, gives: 0},
+			{after: 4*day - 1, token: 0, settings: keep, gives: 0},
+			{after: 1, token: 0, settings: keep, refused: bad},
 		}},
 		{"kept, and unused for the idle time", []use{
 			{token: 0, settings: keep, gives: 0}, {after: 14 * day, token: 0, settings: keep, refused: bad},
 		}},
 		{"RFC 9700 §4.14.2 kept from now on: the tokens before are still spent", []use{
-			{token: 0, gives: 1}, {token: 0, settings: keep, gives: 1}, {token: 1, settings: keep, gives: 1},
-			{after: 10 * time.Second, token: 0, settings: keep, refused: bad, revokes: true}, {token: 1, settings: keep, refused: bad},
+			{token: 0, gives: 1},
+			{token: 0, settings: keep, gives: 1},
+			{token: 1, settings: keep, gives: 1},
+			{after: 10 * time.Second, token: 0, settings: keep, refused: bad, revokes: true},
+			{token: 1, settings: keep, refused: bad},
 		}},
 		{"rotated from now on", []use{
 			{token: 0, settings: keep, gives: 0}, {token: 0, gives: 1}, {token: 1, gives: 2}, {token: 0, refused: bad, revokes: true},
@@ -242,8 +261,11 @@ func TestRefreshTokenOfItsLength(t *testing.T) {
 		}
 		tokens := []string{auth.RefreshToken}
 		for n, u := range []use{
-			{token: 0, gives: 1}, {token: 0, gives: 1}, {token: 1, gives: 2},
-			{token: 0, refused: grants.InvalidGrant, revokes: true}, {token: 2, refused: grants.InvalidGrant},
+			{token: 0, gives: 1},
+			{token: 0, gives: 1},
+			{token: 1, gives: 2},
+			{token: 0, refused: grants.InvalidGrant, revokes: true},
+			{token: 2, refused: grants.InvalidGrant},
 		} {
 			tokens = s.check(n, u, tokens)
 		}

@@ -36,9 +36,9 @@ func TestValidResource(t *testing.T) {
 
 // A client may ask for many resources, but a request cannot make the server compare without end.
 func TestChooseAudienceIsBounded(t *testing.T) {
-	var allowed []string
-	for n := range 100 {
-		allowed = append(allowed, fmt.Sprintf("https://api.example.com/%d", n))
+	allowed := make([]string, 100)
+	for n := range allowed {
+		allowed[n] = fmt.Sprintf("https://api.example.com/%d", n)
 	}
 	if got, err := ChooseAudience(allowed[:16], allowed); err != nil || !slices.Equal(got, allowed[:16]) {
 		t.Errorf("16 resources give %q with error %v", got, err)

@@ -56,21 +56,24 @@ func FuzzRefreshSequence(f *testing.F) {
 	} {
 		f.Add(seed)
 	}
-	random := rand.New(rand.NewPCG(6749, 9700))
-	for range 300 {
-		var ops strings.Builder
-		for range 40 {
-			// Mostly what keeps a family alive, so that long lives are seen too.
-			ops.WriteByte("nnnnnnnppppssssmfffwwhoc"[random.IntN(24)])
-		}
-		f.Add(ops.String())
-	}
 	f.Fuzz(func(t *testing.T, ops string) {
 		if len(ops) > 200 {
 			t.Skip("longer than it takes")
 		}
 		synctest.Test(t, func(t *testing.T) { runSequence(t, ops) })
 	})
+}
+
+// Long lives, which a fuzzer is slow to find.
+func TestRefreshSequences(t *testing.T) {
+	random := rand.New(rand.NewPCG(6749, 9700))
+	for range 300 {
+		var ops strings.Builder
+		for range 40 {
+			ops.WriteByte("nnnnnnnppppssssmfffwwhoc"[random.IntN(24)]) // mostly what keeps a family alive
+		}
+		synctest.Test(t, func(t *testing.T) { runSequence(t, ops.String()) })
+	}
 }
 
 func runSequence(t *testing.T, ops string) {

@@ -4,6 +4,7 @@ import (
 	"context"
 	"encoding/json"
 	"fmt"
+	"io"
 	"net/http"
 	"net/url"
 	"strings"
@@ -19,8 +20,16 @@ type Person struct {
 	Browser        *http.Client // follows no redirects
 }
 
+// Page is what a browser gets.
+type Page struct {
+	URL      *url.URL
+	Status   int
+	Location string // where it leads on to, if it does
+	Text     string
+}
+
 // Open asks for a page as the person who is signed in.
-func (p *Person) Open(t *testing.T, pageURL string) *http.Response {
+func (p *Person) Open(t *testing.T, pageURL string) *Page {
 	t.Helper()
 	return p.send(t, http.MethodGet, pageURL, nil)
 }
@@ -40,20 +49,20 @@ func (p *Person) Deny(t *testing.T, authorizeURL string) url.Values {
 func (p *Person) decide(t *testing.T, authorizeURL, decision string) url.Values {
 	t.Helper()
 	page := p.Open(t, authorizeURL)
-	if page.StatusCode != http.StatusOK {
-		t.Fatalf("GET %s: %s, want the consent page", authorizeURL, page.Status)
+	if page.Status != http.StatusOK {
+		t.Fatalf("GET %s: %d, want the consent page", authorizeURL, page.Status)
 	}
 	action, form := readForm(t, page)
 	form.Set("decision", decision)
 	answer := p.send(t, http.MethodPost, action, form)
-	location, err := answer.Location()
-	if err != nil || answer.StatusCode != http.StatusSeeOther {
-		t.Fatalf("the answer to %s is %s %v, want a redirect by 303", decision, answer.Status, err)
+	location, err := url.Parse(answer.Location)
+	if err != nil || answer.Status != http.StatusSeeOther {
+		t.Fatalf("the answer to %s is %d %v, want a redirect by 303", decision, answer.Status, err)
 	}
 	return location.Query()
 }
 
-func (p *Person) send(t *testing.T, method, target string, form url.Values) *http.Response {
+func (p *Person) send(t *testing.T, method, target string, form url.Values) *Page {
 	t.Helper()
 	req, err := http.NewRequestWithContext(t.Context(), method, target, strings.NewReader(form.Encode()))
 	must(t, err)
@@ -63,14 +72,16 @@ func (p *Person) send(t *testing.T, method, target string, form url.Values) *htt
 	req.SetBasicAuth(p.Name, p.Password)
 	resp, err := p.Browser.Do(req)
 	must(t, err)
-	t.Cleanup(func() { resp.Body.Close() })
-	return resp
+	defer resp.Body.Close()
+	text, err := io.ReadAll(resp.Body)
+	must(t, err)
+	return &Page{URL: req.URL, Status: resp.StatusCode, Location: resp.Header.Get("Location"), Text: string(text)}
 }
 
 // readForm returns where the form of a page goes to, and what stands in its hidden fields.
-func readForm(t *testing.T, page *http.Response) (action string, fields url.Values) {
+func readForm(t *testing.T, page *Page) (action string, fields url.Values) {
 	t.Helper()
-	document, err := html.Parse(page.Body)
+	document, err := html.Parse(strings.NewReader(page.Text))
 	must(t, err)
 	fields = make(url.Values)
 	for node := range document.Descendants() {
@@ -80,7 +91,7 @@ func readForm(t *testing.T, page *http.Response) (action string, fields url.Valu
 		}
 		switch {
 		case node.Data == "form":
-			u, err := page.Request.URL.Parse(attr["action"])
+			u, err := page.URL.Parse(attr["action"])
 			must(t, err)
 			action = u.String()
 		case node.Data == "input" && attr["type"] == "hidden":

@@ -4,6 +4,7 @@ import (
 	"bufio"
 	"bytes"
 	"encoding/json"
+	"io"
 	"net/http"
 	"net/url"
 	"os"
@@ -37,7 +38,7 @@ func TestReadme(t *testing.T) {
 	if callback.Get("state") != asked.Query().Get("state") || callback.Get("iss") == "" {
 		t.Errorf("the app was sent state %q and iss %q", callback.Get("state"), callback.Get("iss"))
 	}
-	page := r.text(alice.Open(t, s.URL+"/callback?"+callback.Encode()))
+	page := alice.Open(t, s.URL+"/callback?"+callback.Encode()).Text
 	if !strings.Contains(page, "code="+callback.Get("code")) {
 		t.Errorf("the page at the app's address shows no code: %q", page)
 	}
@@ -144,15 +145,17 @@ func (r *reader) request(args []string) {
 	}
 	resp, err := r.client.Do(req)
 	must(r.t, err)
-	text := r.text(resp)
+	defer resp.Body.Close()
+	text, err := io.ReadAll(resp.Body)
+	must(r.t, err)
 	var answer integration.Answer
-	must(r.t, json.Unmarshal([]byte(text), &answer))
+	must(r.t, json.Unmarshal(text, &answer))
 	if answer.AccessToken != "" {
 		r.last = answer
 	}
 	seen := resp.Status[:3]
 	for _, member := range []string{"access_token", "refresh_token", "keys"} {
-		if strings.Contains(text, `"`+member+`":`) {
+		if bytes.Contains(text, []byte(`"`+member+`":`)) {
 			seen += " " + member
 		}
 	}
@@ -160,15 +163,6 @@ func (r *reader) request(args []string) {
 		seen += " " + answer.Error
 	}
 	r.seen = append(r.seen, seen)
-}
-
-func (r *reader) text(resp *http.Response) string {
-	r.t.Helper()
-	defer resp.Body.Close()
-	var text bytes.Buffer
-	_, err := text.ReadFrom(resp.Body)
-	must(r.t, err)
-	return text.String()
 }
 
 // curl returns a transport that sends requests with curl, where there is one.
@@ -190,7 +184,7 @@ func curl(t *testing.T) http.RoundTripper {
 		if req.Method == http.MethodPost {
 			args = append(args, "--data-binary", "@-")
 		}
-		run := exec.CommandContext(req.Context(), path, args...)
+		run := exec.CommandContext(req.Context(), path, args...) //nolint:gosec // what the README says is run
 		run.Stdin = &body
 		output, err := run.Output()
 		if err != nil {

@@ -44,9 +44,9 @@ func TestLoggedCredentialsAreFound(t *testing.T) {
 	shop.Leaky = true
 	shop.Global += "servers {\n log_credentials\n }\n"
 	s := integration.Start(t, shop)
-	resp := s.Customer(t).Open(t, s.URL+"/oauth/authorize")
-	if resp.StatusCode != http.StatusBadRequest { // RFC 6749 §4.1.2.1: no client, no redirect
-		t.Errorf("authorize without client_id: %s", resp.Status)
+	page := s.Customer(t).Open(t, s.URL+"/oauth/authorize")
+	if page.Status != http.StatusBadRequest || page.Location != "" { // RFC 6749 §4.1.2.1
+		t.Errorf("authorize without client_id: %d, redirect to %q", page.Status, page.Location)
 	}
 	s.Stop()
 	leaks := s.Secrets.In(s.Log())

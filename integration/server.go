@@ -90,14 +90,14 @@ func Start(t *testing.T, config Config) *Server {
 		"HOME=" + dir, "XDG_DATA_HOME=" + filepath.Join(dir, "data"), "XDG_CONFIG_HOME=" + filepath.Join(dir, "config"),
 	}, s.Env...)
 	var err error
-	s.log, err = os.Create(filepath.Join(dir, "log"))
+	s.log, err = os.Create(filepath.Join(dir, "log")) // #nosec G304 -- in a directory of the test
 	must(t, err)
 	t.Cleanup(func() {
 		s.Stop()
 		if !s.Leaky {
 			s.checkLog(t)
 		}
-		s.log.Close()
+		_ = s.log.Close() // all is written
 	})
 	s.Run()
 	return s
@@ -106,7 +106,8 @@ func Start(t *testing.T, config Config) *Server {
 // Run starts the process, again if it was stopped or killed, and waits until the site answers.
 func (s *Server) Run() {
 	s.t.Helper()
-	s.process = exec.Command(caddy(s.t), "run", "--config", s.file, "--adapter", "caddyfile") //nolint:noctx // stopped by Stop, so that it can end in good order
+	// Not with a context, whose end would kill it: Stop lets it end in good order.
+	s.process = exec.Command(caddy(s.t), "run", "--config", s.file, "--adapter", "caddyfile") //nolint:gosec,noctx // built here; see above
 	s.process.Env = append(os.Environ(), s.Env...)
 	s.process.Stdout, s.process.Stderr = s.log, s.log
 	must(s.t, s.process.Start())
@@ -246,7 +247,7 @@ func freeAddress(t *testing.T) string {
 	t.Helper()
 	l, err := new(net.ListenConfig).Listen(t.Context(), "tcp", "127.0.0.1:0")
 	must(t, err)
-	defer l.Close()
+	defer func() { _ = l.Close() }() // it has listened
 	return l.Addr().String()
 }
 

@@ -1,8 +1,11 @@
 package storage
 
 import (
+	"bytes"
 	"encoding/json"
+	"errors"
 	"fmt"
+	"io"
 	"time"
 )
 
@@ -51,8 +54,13 @@ func (a *Access) Encode() ([]byte, error) { return json.Marshal(a) }
 // DecodeAccess reads a record.
 func DecodeAccess(record []byte) (*Access, error) {
 	a := new(Access)
-	if err := json.Unmarshal(record, a); err != nil {
+	d := json.NewDecoder(bytes.NewReader(record))
+	d.UseNumber() // a float64 would change large numbers among the claims
+	if err := d.Decode(a); err != nil {
 		return nil, fmt.Errorf("access token record: %w", err)
+	}
+	if _, err := d.Token(); !errors.Is(err, io.EOF) {
+		return nil, errors.New("access token record: there is more than one")
 	}
 	return a, nil
 }

@@ -35,6 +35,7 @@ func TestClassify(t *testing.T) {
 		{"the one before, too late", second, window, window, Spent},
 		{"the one before, strict", second, 0, 0, Spent},
 		{"the one before, by a clock that is behind", second, -time.Second, window, Retried},
+		{"the one before, strict, by a clock that is behind", second, -time.Second, 0, Spent},
 		{"the one before that", first, 0, window, Spent},
 		{"a secret that never was", shared + secret, 0, window, Spent},
 		{"another member part", third[:handle] + strings.Repeat("A", family-handle) + third[len(shared):], 0, window, Foreign},

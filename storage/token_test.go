@@ -155,15 +155,15 @@ func TestTokensAreDrawnAnew(t *testing.T) {
 // A stolen store yields no token: no run of eight characters of one stands in a record or in its name.
 func TestRecordsHoldNothingOfTokens(t *testing.T) {
 	f, code, key := newFamily()
-	records := [][]byte{encoded(t, f)}
+	atStart := encoded(t, f)
 	first := f.RedeemCode(code, approval)
-	records = append(records, encoded(t, f))
+	redeemed := encoded(t, f)
 	second := rotated(t, f, first, approval)
-	records = append(records, encoded(t, f))
+	rotatedOnce := encoded(t, f)
 	third := rotated(t, f, second, approval)
-	records = append(records, encoded(t, f))
+	rotatedTwice := encoded(t, f)
 	f.Revoke("refresh token used again", approval)
-	records = append(records, encoded(t, f))
+	records := [][]byte{atStart, redeemed, rotatedOnce, rotatedTwice, encoded(t, f)}
 
 	const run = 8
 	for what, token := range map[string]string{"code": code, "first token": first, "second token": second, "third token": third} {

@@ -83,7 +83,7 @@ func newApp(t *testing.T, s *integration.Server, elsewhere func(own *url.URL) st
 	mux := http.NewServeMux()
 	done := func(w http.ResponseWriter, _ *http.Request) {
 		w.Header().Set("Content-Type", "text/html")
-		fmt.Fprint(w, "<!doctype html><p id=done>You are signed in.")
+		_, _ = fmt.Fprint(w, "<!doctype html><p id=done>You are signed in.")
 	}
 	mux.HandleFunc("/done", done)
 	mux.HandleFunc("/callback", func(w http.ResponseWriter, r *http.Request) {
@@ -105,6 +105,7 @@ func newApp(t *testing.T, s *integration.Server, elsewhere func(own *url.URL) st
 }
 
 func (a *app) take(t *testing.T, r *http.Request) {
+	t.Helper()
 	if err := r.ParseForm(); err != nil {
 		t.Error(err)
 	}

@@ -85,30 +85,13 @@ func (f *flow) denied(ctx context.Context, t *testing.T) {
 
 func TestConsent(t *testing.T) {
 	for _, c := range []struct {
-		name   string
-		answer func(ctx context.Context, t *testing.T)
-		want   func(f *flow, ctx context.Context, t *testing.T)
+		name, decision string
+		keyboard       bool
 	}{
-		{
-			name:   "allow",
-			answer: func(ctx context.Context, t *testing.T) { press(ctx, t, "allow") },
-			want:   func(f *flow, ctx context.Context, t *testing.T) { f.approved(ctx, t, http.MethodGet) },
-		},
-		{
-			name:   "deny",
-			answer: func(ctx context.Context, t *testing.T) { press(ctx, t, "deny") },
-			want:   (*flow).denied,
-		},
-		{
-			name:   "allow with the keyboard alone",
-			answer: func(ctx context.Context, t *testing.T) { typeUntil(ctx, t, "Allow") },
-			want:   func(f *flow, ctx context.Context, t *testing.T) { f.approved(ctx, t, http.MethodGet) },
-		},
-		{
-			name:   "deny with the keyboard alone",
-			answer: func(ctx context.Context, t *testing.T) { typeUntil(ctx, t, "Deny") },
-			want:   (*flow).denied,
-		},
+		{name: "allow", decision: "allow"},
+		{name: "deny", decision: "deny"},
+		{name: "allow with the keyboard alone", decision: "allow", keyboard: true},
+		{name: "deny with the keyboard alone", decision: "deny", keyboard: true},
 	} {
 		t.Run(c.name, func(t *testing.T) {
 			ctx, s := inChromium(t), integration.Start(t, integration.Shop())
@@ -121,25 +104,33 @@ func TestConsent(t *testing.T) {
 				}
 			}
 			f.app.untouched(t)
-			c.answer(ctx, t)
-			c.want(f, ctx, t)
+			if c.keyboard {
+				typeUntil(ctx, t, c.decision)
+			} else {
+				press(ctx, t, c.decision)
+			}
+			if c.decision == "allow" {
+				f.approved(ctx, t, http.MethodGet)
+			} else {
+				f.denied(ctx, t)
+			}
 		})
 	}
 }
 
-// typeUntil presses Tab until a button has the focus, and then Enter.
-func typeUntil(ctx context.Context, t *testing.T, button string) {
+// typeUntil presses Tab until the button of a decision has the focus, and then Enter.
+func typeUntil(ctx context.Context, t *testing.T, decision string) {
 	t.Helper()
 	var reached []string
 	for range 8 {
 		in(ctx, t, chromedp.KeyEvent(kb.Tab))
-		reached = append(reached, in(ctx, t, chromedp.Evaluate[string](`document.activeElement.textContent`)))
-		if reached[len(reached)-1] == button {
+		reached = append(reached, in(ctx, t, chromedp.Evaluate[string](`document.activeElement.value ?? ""`)))
+		if reached[len(reached)-1] == decision {
 			in(ctx, t, chromedp.KeyEvent(kb.Enter))
 			return
 		}
 	}
-	t.Fatalf("Tab reaches %q and not %q", reached, button)
+	t.Fatalf("Tab reaches %q and not %q", reached, decision)
 }
 
 // The page that asks whoever is told of an unknown client is a page, and leads nowhere (RFC 6749 §4.1.2.1).

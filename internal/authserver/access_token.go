@@ -5,6 +5,7 @@ import (
 	"crypto/rand"
 	"encoding/base64"
 	"encoding/json"
+	"maps"
 	"slices"
 	"strings"
 	"time"
@@ -103,11 +104,13 @@ func renameClaims(auth *grants.Authorization, names map[string]string) map[strin
 	}
 	claims := make(map[string]any, len(auth.Claims)+1)
 	for name, value := range auth.Claims {
-		if other, ok := names[name]; ok {
-			name = other
-		}
-		if !slices.Contains(ReservedClaims, name) {
+		if _, ok := names[name]; !ok && !slices.Contains(ReservedClaims, name) {
 			claims[name] = value
+		}
+	}
+	for _, name := range slices.Sorted(maps.Keys(names)) { // the new name wins over a claim that has it already
+		if value, ok := auth.Claims[name]; ok && !slices.Contains(ReservedClaims, names[name]) {
+			claims[names[name]] = value
 		}
 	}
 	if name, ok := names["sub"]; ok {

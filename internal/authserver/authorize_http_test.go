@@ -26,7 +26,7 @@ func TestAuthorizeAnswersWithCode(t *testing.T) {
 	}{
 		{"RFC 6749 §4.1.2 code", asks("webapp"), webRedirect + "?", twoScopes[0], twoResources},
 		{"RFC 6749 §3.1 unknown parameters are ignored", asks("webapp", "magic", "1", "decision", "allow"), webRedirect + "?", twoScopes[0], twoResources},
-		{"RFC 6749 §3.1 empty parameters are absent", withValues(asks("webapp"), "scope", ""), webRedirect + "?", twoScopes[0], twoResources},
+		{"RFC 6749 §3.1 empty parameters are absent", withValues(withValues(asks("webapp"), "scope", ""), "request", ""), webRedirect + "?", twoScopes[0], twoResources},
 		{"RFC 6749 §3.3 a scope", asks("webapp", "scope", "orders"), webRedirect + "?", "orders", twoResources},
 		{"RFC 6749 §3.3 the order of scopes does not matter, nor repeating one", asks("webapp", "scope", "orders profile orders"), webRedirect + "?", "orders profile", twoResources},
 		{"RFC 8707 §2 a resource", asks("webapp", "resource", testAPI), webRedirect + "?", twoScopes[0], testAPI},

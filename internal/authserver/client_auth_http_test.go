@@ -61,6 +61,7 @@ func TestClientAuthentication(t *testing.T) {
 		{"RFC 6749 §5.2 the hash instead of the secret", asBilling("client_secret", HashSecret(secret)), nil, 401, "invalid_client"},
 		{"RFC 6749 §5.2 secret without an ID", inBody("client_secret", secret), header("Authorization", ""), 401, "invalid_client"},
 		{"RFC 6749 §2.3 secret in header and body", asBilling(), basic(good), 400, "invalid_request"},
+		{"RFC 6749 §3.2 empty secret in the body is absent", withValues(inBody(), "client_secret", ""), basic(good), 200, ""},
 		{"RFC 6749 §2.3 two Authorization headers", bare, func(r *http.Request) { basic(good)(r); r.Header.Add("Authorization", "Basic eDp5") }, 400, "invalid_request"},
 		{"RFC 6749 §2.3 the same Authorization header twice", bare, func(r *http.Request) { basic(good)(r); r.Header.Add("Authorization", r.Header.Get("Authorization")) }, 400, "invalid_request"},
 		{"RFC 6749 §5.2 scheme Bearer", bare, header("Authorization", "Bearer abc"), 401, "invalid_client"},

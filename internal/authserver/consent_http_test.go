@@ -265,7 +265,8 @@ func TestConsentAnswerMeetsNewRules(t *testing.T) {
 func TestForgedPostIsNoApproval(t *testing.T) {
 	forms := []url.Values{
 		asks("webapp"), asks("webapp", "decision", "allow"), asks("webapp", "decision", "allow", "consent", "1", "prompt", "none consent"),
-		asks("webapp", "decision", "allow", "request", "x"), {"decision": {"allow"}},
+		asks("webapp", "decision", "allow", "request", "x"),
+		{"decision": {"allow"}},
 	}
 	for _, form := range forms {
 		t.Run("RFC 6749 §10.12 "+strings.Join(slices.Sorted(maps.Keys(form)), " "), func(t *testing.T) {

@@ -13,7 +13,7 @@ import (
 
 // RFC 9700 §4.14.2: what a thief and the robbed have got is void, JWTs included.
 func TestReplayVoidsAccessTokens(t *testing.T) {
-	for name, edit := range map[string]func(*Config){"JWT": func(*Config) {}, "opaque": opaque} {
+	for name, edit := range map[string]func(*Config){"JWT": func(*Config) {}, "opaque": opaque("acc_", 0)} {
 		t.Run("refresh token "+name, func(t *testing.T) {
 			s := newTestServer(t, edit)
 			first := s.tokens(t)
@@ -50,7 +50,7 @@ func TestCutoffs(t *testing.T) {
 		{"another user at the client", "bob", "webapp", false},
 		{"a user named like the client", "webapp", "", false},
 	} {
-		for name, edit := range map[string]func(*Config){"JWT": func(*Config) {}, "opaque": opaque} {
+		for name, edit := range map[string]func(*Config){"JWT": func(*Config) {}, "opaque": opaque("acc_", 0)} {
 			t.Run(tt.name+" "+name, func(t *testing.T) {
 				s := newTestServer(t, edit)
 				before, code := s.tokens(t), s.code(t, asks("webapp"))

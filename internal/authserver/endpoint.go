@@ -168,8 +168,7 @@ func (s *Server) fail(c *call, e *endpoint, err error) error {
 
 // asRefusal returns what the client may know of an error.
 func asRefusal(err error) *grants.Error {
-	var refusal *grants.Error
-	if errors.As(err, &refusal) {
+	if refusal, ok := errors.AsType[*grants.Error](err); ok {
 		return refusal
 	}
 	return &grants.Error{

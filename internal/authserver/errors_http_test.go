@@ -7,6 +7,7 @@ import (
 	"go/parser"
 	"go/token"
 	"net/http"
+	"net/url"
 	"path/filepath"
 	"strconv"
 	"strings"
@@ -117,25 +118,24 @@ func TestDescriptionsDoNotEcho(t *testing.T) {
 
 // The answer and one line of the log have the same short ID.
 func TestErrorIDs(t *testing.T) {
-	for name, send := range map[string]func(*testing.T, *testServer) (answer, string){
-		"JSON": func(t *testing.T, s *testServer) (answer, string) {
-			a := s.token(t, redeems("x"))
-			id, _ := a.json(t)["error_id"].(string)
-			return a, id
-		},
-		"redirect": func(t *testing.T, s *testServer) (answer, string) {
-			a := s.get(t, asks("webapp", "scope", "magic"))
-			return a, a.location().Get("error_id")
-		},
-		"page": func(t *testing.T, s *testServer) (answer, string) {
-			a := s.get(t, asks("webapp", "client_id", ""))
-			return a, a.page.ID
-		},
+	for name, tt := range map[string]struct {
+		params url.Values
+		id     func(answer) string
+	}{
+		"redirect":  {asks("webapp", "scope", "magic"), func(a answer) string { return a.location().Get("error_id") }},
+		"page":      {asks("webapp", "client_id", ""), func(a answer) string { return a.page.ID }},
+		"form_post": {asks("webapp", "scope", "magic", "response_mode", "form_post"), func(a answer) string { return formPost(t, a).Get("error_id") }},
+		"JSON":      {nil, func(a answer) string { return a.json(t)["error_id"].(string) }},
 	} {
 		t.Run(name, func(t *testing.T) {
 			s := newTestServer(t)
-			_, id := send(t, s)
-			_, next := send(t, s)
+			send := func() string {
+				if tt.params == nil {
+					return tt.id(s.token(t, redeems("x")))
+				}
+				return tt.id(s.get(t, tt.params))
+			}
+			id, next := send(), send()
 			if len(id) != 8 || id == next {
 				t.Errorf("IDs %q, %q", id, next)
 			}

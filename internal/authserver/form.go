@@ -59,8 +59,7 @@ func accepted(kinds []string) []string {
 }
 
 func badBody(err error) error {
-	var tooLarge *http.MaxBytesError
-	if errors.As(err, &tooLarge) {
+	if _, ok := errors.AsType[*http.MaxBytesError](err); ok {
 		return &grants.Error{
 			Code: grants.InvalidRequest, Description: "the body is too large",
 			Status: http.StatusRequestEntityTooLarge,

@@ -43,7 +43,7 @@ func inactive(t *testing.T, answer map[string]any) {
 }
 
 func TestRFC7662Active(t *testing.T) {
-	for name, edit := range map[string]func(*Config){"JWT": func(*Config) {}, "opaque": opaque} {
+	for name, edit := range map[string]func(*Config){"JWT": func(*Config) {}, "opaque": opaque("acc_", 0)} {
 		t.Run(name, func(t *testing.T) {
 			s := newTestServer(t, edit)
 			answer := s.introspection(t, "webapp", s.tokens(t)["access_token"])

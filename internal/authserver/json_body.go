@@ -32,12 +32,18 @@ func readObject(decoder *json.Decoder, form url.Values) error {
 	if t, err := decoder.Token(); err != nil || t != json.Delim('{') {
 		return errors.Join(errBadJSON, err)
 	}
+	seen := make(map[string]bool)
 	for decoder.More() {
-		name, err := decoder.Token()
+		t, err := decoder.Token()
 		if err != nil {
 			return err
 		}
-		if err := readMember(decoder, form, name.(string)); err != nil {
+		name := t.(string)
+		if seen[name] {
+			return errors.New("a member is repeated")
+		}
+		seen[name] = true
+		if err := readMember(decoder, form, name); err != nil {
 			return err
 		}
 	}

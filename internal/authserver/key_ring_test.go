@@ -31,49 +31,49 @@ func newTestClock() *testClock {
 func (c *testClock) Now() time.Time          { return time.Unix(0, c.nanos.Load()) }
 func (c *testClock) Advance(d time.Duration) { c.nanos.Add(int64(d)) }
 
-func newTestKeys(t testing.TB, policy KeyPolicy, store storage.Store, clock *testClock) *Keys {
-	t.Helper()
+func newTestKeys(tb testing.TB, policy KeyPolicy, store storage.Store, clock *testClock) *Keys {
+	tb.Helper()
 	if policy.Lifetime == 0 {
 		policy.Lifetime = time.Hour
 	}
 	k, err := NewKeys(policy, store, testLogger, clock.Now)
 	if err != nil {
-		t.Fatal(err)
+		tb.Fatal(err)
 	}
 	return k
 }
 
-func sign(t testing.TB, k *Keys, payload string) string {
-	t.Helper()
-	token, err := k.Sign(t.Context(), []byte(payload))
+func sign(tb testing.TB, k *Keys, payload string) string {
+	tb.Helper()
+	token, err := k.Sign(tb.Context(), []byte(payload))
 	if err != nil {
-		t.Fatal(err)
+		tb.Fatal(err)
 	}
 	return token
 }
 
-func kidOf(t testing.TB, token string) string {
-	t.Helper()
+func kidOf(tb testing.TB, token string) string {
+	tb.Helper()
 	header, _, _ := strings.Cut(token, ".")
 	h, err := parseHeader(header)
 	if err != nil {
-		t.Fatal(err)
+		tb.Fatal(err)
 	}
 	return h.KeyID
 }
 
 // kidsIn returns the kids of a node's JWKS.
-func kidsIn(t testing.TB, k *Keys) []string {
-	t.Helper()
-	body, _, err := k.JWKS(t.Context())
+func kidsIn(tb testing.TB, k *Keys) []string {
+	tb.Helper()
+	body, _, err := k.JWKS(tb.Context())
 	if err != nil {
-		t.Fatal(err)
+		tb.Fatal(err)
 	}
 	var set struct{ Keys []struct{ Kid string } }
 	if err := json.Unmarshal(body, &set); err != nil {
-		t.Fatal(err)
+		tb.Fatal(err)
 	}
-	var kids []string
+	kids := make([]string, 0, len(set.Keys))
 	for _, key := range set.Keys {
 		kids = append(kids, key.Kid)
 	}
@@ -216,9 +216,9 @@ func TestWithoutStoreKeysInMemorySign(t *testing.T) {
 }
 
 // foreignToken returns a token whose key nobody here knows.
-func foreignToken(t testing.TB) string {
-	t.Helper()
-	return sign(t, newTestKeys(t, KeyPolicy{}, storage.OpenMemory(), newTestClock()), `{"sub":"alice"}`)
+func foreignToken(tb testing.TB) string {
+	tb.Helper()
+	return sign(tb, newTestKeys(tb, KeyPolicy{}, storage.OpenMemory(), newTestClock()), `{"sub":"alice"}`)
 }
 
 // During a rolling reload, nodes with two algorithms sign side by side for a whole day.
@@ -294,7 +294,7 @@ func (s *countingStore) Get(ctx context.Context, key storage.Key) ([]byte, error
 func TestSealIsTheSameOnAllNodesAndForGood(t *testing.T) {
 	store, clock := storage.OpenMemory(), newTestClock()
 	fromFile := []byte(keySet(rawJWK(t, "ES256", nil)))
-	var seals [][sealLength]byte
+	seals := make([][sealLength]byte, 0, 8)
 	for _, policy := range []KeyPolicy{{File: fromFile}, {}, {Algorithm: "EdDSA"}, {File: fromFile}} {
 		k := newTestKeys(t, policy, store, clock)
 		for range 2 {

@@ -49,6 +49,7 @@ const (
 func always(time.Duration) bool { return true }
 
 func TestThreeRotations(t *testing.T) {
+	t.Parallel()
 	asleep := func(d time.Duration) bool { return d < 3*time.Hour || d > 8*time.Hour }
 	tests := []struct {
 		name         string
@@ -80,6 +81,7 @@ func TestThreeRotations(t *testing.T) {
 }
 
 func (r *rotation) addNode(t *testing.T, skew time.Duration, awake, round func(time.Duration) bool) {
+	t.Helper()
 	clock := newTestClock()
 	clock.Advance(skew)
 	r.nodes = append(r.nodes, &rotationNode{

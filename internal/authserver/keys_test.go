@@ -19,6 +19,7 @@ import (
 )
 
 func TestRFC7518EveryAlgorithmSignsAndVerifies(t *testing.T) {
+	t.Parallel()
 	for _, alg := range slices.Sorted(maps.Keys(keyKinds)) {
 		t.Run(alg, func(t *testing.T) {
 			t.Parallel()

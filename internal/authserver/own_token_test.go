@@ -19,10 +19,8 @@ func (s *testServer) state(t *testing.T, token any, want error) {
 	}
 }
 
-func opaque(c *Config) { c.Wire.AccessToken.Opaque, c.Wire.AccessToken.Prefix = true, "acc_" }
-
 func TestOwnTokens(t *testing.T) {
-	for name, edit := range map[string]func(*Config){"JWT": func(*Config) {}, "opaque": opaque} {
+	for name, edit := range map[string]func(*Config){"JWT": func(*Config) {}, "opaque": opaque("acc_", 0)} {
 		t.Run(name, func(t *testing.T) {
 			s := newTestServer(t, edit)
 			token := s.tokens(t)["access_token"].(string)
@@ -41,7 +39,7 @@ func TestOwnTokens(t *testing.T) {
 
 // RFC 8725 §3.12: what was made for another use is no access token.
 func TestOwnTokensOfAnotherKind(t *testing.T) {
-	for name, edit := range map[string]func(*Config){"JWT": func(*Config) {}, "opaque": opaque} {
+	for name, edit := range map[string]func(*Config){"JWT": func(*Config) {}, "opaque": opaque("acc_", 0)} {
 		t.Run(name, func(t *testing.T) {
 			s := newTestServer(t, edit)
 			code := s.code(t, asks("webapp"))
@@ -68,7 +66,7 @@ func TestOwnTokensOfAnotherKind(t *testing.T) {
 }
 
 func TestOpaqueTokenThatWasChanged(t *testing.T) {
-	s := newTestServer(t, opaque)
+	s := newTestServer(t, opaque("acc_", 0))
 	good := s.tokens(t)["access_token"].(string)
 	body := strings.TrimPrefix(good, "acc_")
 	later := string(storage.BucketFor(s.clock.Now().Add(1000 * time.Hour)))
@@ -107,7 +105,7 @@ func TestTokenOfAnotherIssuerHere(t *testing.T) {
 
 // What cannot be looked up is not said to be bad.
 func TestOwnTokensWithoutAStore(t *testing.T) {
-	s := newTestServer(t, opaque)
+	s := newTestServer(t, opaque("acc_", 0))
 	token, fresh := s.tokens(t)["access_token"].(string), s.tokens(t)["access_token"].(string)
 	s.state(t, token, nil)
 	s.store.err = errors.New("the store is away")

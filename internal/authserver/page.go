@@ -93,7 +93,7 @@ type FormPostPage struct {
 // too, where an application that opened the window can read it.
 type CodePage struct {
 	Client      string // the name of the application
-	Code, State string
+	Code, State string // State as it came, form-encoded in the title
 
 	Nonce string // set by Pages
 }
@@ -242,7 +242,7 @@ func (p *Pages) FormPost(w http.ResponseWriter, page FormPostPage) error {
 
 // Code shows an authorization code. On an error nothing has been written.
 func (p *Pages) Code(w http.ResponseWriter, page CodePage) error {
-	page.Client, page.State, page.Nonce = plain(page.Client), plain(page.State), rand.Text()
+	page.Client, page.Nonce = plain(page.Client), rand.Text()
 	return writePage(w, http.StatusOK, p.code, page, page.Nonce, "form-action 'none'")
 }
 

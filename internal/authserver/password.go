@@ -9,24 +9,26 @@ import (
 )
 
 // throttled is a Verifier that bounds guessing, by account and by address. An account that does not exist is throttled
-// like one that does. Attempts under way count as failures, so that not one guess gets past the limits.
+// like one that does; to the throttle, names that many sites take for one are one: they differ in case or in spaces
+// around. Attempts under way count as failures, so that not one guess gets past the limits.
 type throttled struct {
 	grants.Verifier
 	s       *Server
 	address string
 }
 
-// verifierFor returns the verifier of passwords for a request, nil if there is none.
+// verifierFor returns the verifier of passwords that the grant type of a request brought, nil if it brought none.
 func (s *Server) verifierFor(c *call) grants.Verifier {
-	if s.passwords == nil {
+	verifier := s.verifiers[c.grant]
+	if verifier == nil {
 		return nil
 	}
-	return throttled{s.passwords, s, network(c.address)}
+	return throttled{verifier, s, network(c.address)}
 }
 
 // Verify implements grants.Verifier.
 func (t throttled) Verify(ctx context.Context, username, password string) (*grants.Person, error) {
-	gate, account := t.s.gate, strings.ToLower(username)
+	gate, account := t.s.gate, strings.ToLower(strings.TrimSpace(username))
 	if gate.limits.Off {
 		return t.verify(ctx, username, password)
 	}

@@ -17,7 +17,7 @@ func (s *testServer) giveBack(t *testing.T, token any, edits ...func(*http.Reque
 }
 
 func TestRFC7009AccessToken(t *testing.T) {
-	for name, edit := range map[string]func(*Config){"JWT": func(*Config) {}, "opaque": opaque} {
+	for name, edit := range map[string]func(*Config){"JWT": func(*Config) {}, "opaque": opaque("acc_", 0)} {
 		t.Run(name, func(t *testing.T) {
 			s := newTestServer(t, edit)
 			tokens := s.tokens(t)
@@ -35,7 +35,7 @@ func TestRFC7009AccessToken(t *testing.T) {
 }
 
 func TestRFC7009RefreshToken(t *testing.T) {
-	for name, edit := range map[string]func(*Config){"JWT": func(*Config) {}, "opaque": opaque} {
+	for name, edit := range map[string]func(*Config){"JWT": func(*Config) {}, "opaque": opaque("acc_", 0)} {
 		t.Run(name, func(t *testing.T) {
 			s := newTestServer(t, edit)
 			first, others := s.tokens(t), s.tokens(t)

@@ -91,9 +91,9 @@ type Server struct {
 	pages     *Pages
 	directory *clientDirectory
 	clients   *clientAuth
-	bodies    []string        // of token requests
-	passwords grants.Verifier // nil if there is none
-	verifier  Verifier        // of access tokens
+	bodies    []string                   // of token requests
+	verifiers map[string]grants.Verifier // of passwords, by the grant types that brought one
+	verifier  Verifier                   // of access tokens
 	cutoffs   *cutoffs
 	uses      *uses
 	news      news
@@ -139,9 +139,10 @@ func New(config Config) (*Server, error) {
 		log:    config.Logger,
 		now:    config.Now,
 
-		metrics: measured,
-		sweeper: sweeper,
-		gate:    newGate(config.Throttle, config.Limits, config.Name, measured.throttle, config.Now),
+		metrics:   measured,
+		sweeper:   sweeper,
+		gate:      newGate(config.Throttle, config.Limits, config.Name, measured.throttle, config.Now),
+		verifiers: make(map[string]grants.Verifier),
 	}
 	for _, scope := range config.Scopes {
 		s.scopes[scope.Name] = scope
@@ -149,7 +150,7 @@ func New(config Config) (*Server, error) {
 	for _, g := range config.Grants {
 		s.grants[g.Type()] = g
 		if provider, ok := g.(grants.VerifierProvider); ok {
-			s.passwords = provider.ProvideVerifier()
+			s.verifiers[g.Type()] = provider.ProvideVerifier()
 		}
 	}
 	if s.bodies = config.Wire.Bodies; len(s.bodies) == 0 {

@@ -24,7 +24,7 @@ func (e InvalidToken) Error() string { return "access token: " + string(e) }
 // What can be wrong with an access token.
 const (
 	ErrTokenMalformed InvalidToken = "malformed"
-	ErrTokenType      InvalidToken = "not of type at+jwt" //nolint:gosec // no credential
+	ErrTokenType      InvalidToken = "not of type at+jwt"
 	ErrTokenHeader    InvalidToken = "header brings its own key or an unknown extension"
 	ErrTokenAlgorithm InvalidToken = "algorithm is not the key's"
 	ErrTokenKey       InvalidToken = "unknown key"

@@ -1,0 +1,148 @@
+package contract_test
+
+import (
+	"encoding/json"
+	"fmt"
+	"net/http"
+	"net/http/httptest"
+	"net/url"
+	"os"
+	"regexp"
+	"strings"
+	"sync/atomic"
+	"testing"
+	"time"
+
+	"github.com/caddyserver/caddy/v2"
+	"github.com/caddyserver/caddy/v2/caddyconfig"
+	"github.com/caddyserver/caddy/v2/modules/caddyhttp"
+
+	"github.com/caddy-oauth/caddy-oauth/integration"
+)
+
+// The second client that every example gets here: it may do all that the first may, but has nothing of the first one's.
+const (
+	otherID     = "other-app"
+	otherSecret = "the-other-app-has-its-own"
+)
+
+var (
+	clientBlock = regexp.MustCompile(`(?ms)^\t\t\tclient (\S+) \{$.*?^\t\t\t\}$`)
+	secretLine  = regexp.MustCompile(`secret .*`)
+)
+
+// text returns the example.
+func (c *contract) text(t *testing.T) string {
+	t.Helper()
+	text, err := os.ReadFile("../../examples/contract-" + c.example + ".Caddyfile")
+	must(t, err)
+	return string(text)
+}
+
+// withOther adds the second client to an example.
+func (c *contract) withOther(t *testing.T, text string) string {
+	t.Helper()
+	block := clientBlock.FindString(text)
+	if block == "" {
+		t.Fatal("the example has no client")
+	}
+	other := secretLine.ReplaceAllLiteralString(block, "secret "+otherSecret)
+	other = strings.Replace(other, c.clientID, otherID, 1)
+	return strings.Replace(text, block, block+"\n"+other, 1)
+}
+
+// withGlobals adds global options to a Caddyfile that begins with a block of them.
+func withGlobals(text, options string) string {
+	return strings.Replace(text, "\n{\n", "\n{\n"+options, 1)
+}
+
+// inProcess runs the example as its reader would: in a process of its own, on a port.
+func (c *contract) inProcess(t *testing.T) *endpoint {
+	t.Helper()
+	secrets := new(integration.Secrets)
+	secrets.Add(c.secret, otherSecret, userPassword)
+	text := c.withOther(t, c.text(t))
+	s := integration.Start(t, integration.Config{Secrets: secrets, Caddyfile: func(s *integration.Server) string {
+		own := withGlobals(text, `
+	admin {$ADMIN}
+	persist_config off
+	storage file_system {$STORAGE}
+	log {
+		output stderr
+		format json
+		level DEBUG
+	}
+`)
+		return strings.ReplaceAll(own, "localhost:8080", "localhost:"+integration.Port(s.Address))
+	}})
+	return &endpoint{
+		contract: c, site: "http://localhost:" + integration.Port(s.Address), http: s.Client(t), secrets: secrets,
+	}
+}
+
+// inMemory loads a Caddyfile in the bubble of a test, whose clock moves as soon as everybody waits, and is
+// spoken to without a network.
+func (c *contract) inMemory(t *testing.T, text, storage string) *endpoint {
+	t.Helper()
+	// What outlives a configuration is kept by the name of the issuer, and must not leave the bubble.
+	text = strings.Replace(text, "issuer http", fmt.Sprintf("issuer bubble-%d http", bubbles.Add(1)), 1)
+	text = slowHash.ReplaceAllLiteralString(text, fastHash)
+	adapted, _, err := caddyconfig.GetAdapter("caddyfile").Adapt([]byte(withGlobals(text, `
+	admin off
+	storage file_system "`+storage+`"
+	log {
+		output discard
+	}
+`)), nil)
+	must(t, err)
+	config := new(caddy.Config)
+	must(t, json.Unmarshal(adapted, config))
+	ctx, err := caddy.ProvisionContext(config)
+	must(t, err)
+	t.Cleanup(func() {
+		for _, name := range []string{"http", "oauth", "tls"} {
+			app, err := ctx.App(name)
+			must(t, err)
+			if cleaner, ok := app.(caddy.CleanerUpper); ok {
+				must(t, cleaner.Cleanup())
+			}
+		}
+	})
+	app, err := ctx.App("http")
+	must(t, err)
+	return &endpoint{
+		contract: c, site: "http://localhost:8080", pass: time.Sleep,
+		http: &http.Client{Transport: handled{app.(*caddyhttp.App).Servers["srv0"]}, CheckRedirect: stay},
+	}
+}
+
+var bubbles atomic.Int64
+
+// A hash of the same password that takes less time, for tests that are not about hashes.
+const fastHash = "$2a$04$Fa9amRNPkBUH41T.rJRCjeSHGEv3uF869Z6F9NJEd1xZF8Y3opO2S"
+
+var slowHash = regexp.MustCompile(`\$2a\$\S+`)
+
+func stay(*http.Request, []*http.Request) error { return http.ErrUseLastResponse }
+
+// handled is a transport to a handler.
+type handled struct{ http.Handler }
+
+// RoundTrip implements http.RoundTripper.
+func (h handled) RoundTrip(sent *http.Request) (*http.Response, error) {
+	r := sent.Clone(sent.Context())
+	var err error
+	r.RequestURI = sent.URL.RequestURI()
+	if r.URL, err = url.ParseRequestURI(r.RequestURI); err != nil {
+		return nil, err
+	}
+	r.Host, r.RemoteAddr = sent.URL.Host, "127.0.0.1:49152"
+	if r.Body == nil {
+		r.Body = http.NoBody
+	}
+	w := httptest.NewRecorder()
+	h.ServeHTTP(w, r)
+	resp := w.Result()
+	resp.Request = sent
+	return resp, nil
+}

@@ -1,0 +1,182 @@
+package authserver
+
+import (
+	"html"
+	"net/http"
+	"net/url"
+	"regexp"
+	"strings"
+	"testing"
+
+	"github.com/caddy-oauth/caddy-oauth/storage"
+)
+
+// outOfBandClient returns an edit that registers an out-of-band redirect for a client, beside what it has.
+func outOfBandClient(id, uri string) func(*Config) {
+	return client(id, func(c *storage.Client) { c.RedirectURIs = append(c.RedirectURIs, uri) })
+}
+
+// asksOutOfBand returns a good authorization request of a client.
+func asksOutOfBand(id, uri string, pairs ...string) url.Values {
+	return merge(asks(id, "redirect_uri", uri), pairs...)
+}
+
+// shownCode returns the code on a page, and the page's title.
+func shownCode(t *testing.T, a answer) (code, title string) {
+	t.Helper()
+	a.check(t, http.StatusOK, "")
+	checkNotFramed(t, a)
+	if to := a.Header().Get("Location"); to != "" {
+		t.Errorf("Location %s", to)
+	}
+	page := a.Body.String()
+	for _, forbidden := range []string{"<script", "http-equiv", "<form", "href="} {
+		if strings.Contains(page, forbidden) {
+			t.Errorf("%s in the page", forbidden)
+		}
+	}
+	match := regexp.MustCompile(`<code[^>]*>([^<]+)</code>`).FindStringSubmatch(page)
+	head := regexp.MustCompile(`<title>([^<]*)</title>`).FindStringSubmatch(page)
+	if match == nil || head == nil {
+		t.Fatalf("no code on the page, or no title: %s", page)
+	}
+	return match[1], html.UnescapeString(head[1])
+}
+
+func TestOutOfBandCode(t *testing.T) {
+	for _, uri := range []string{oobManual, oobAutomatic} {
+		for _, id := range []string{"webapp", "native"} {
+			t.Run(id+" "+uri, func(t *testing.T) {
+				s := newTestServer(t, outOfBandClient(id, uri), client(id, func(c *storage.Client) { c.CodePrefix = "auth_" }))
+				page := s.get(t, asksOutOfBand(id, uri))
+				if _, text := pageParts(strings.NewReader(page.Body.String())); !strings.Contains(text, "a page that shows a code") {
+					t.Errorf("the consent page does not say where the answer goes: %s", text)
+				}
+				code, title := shownCode(t, s.decide(t, page, "allow"))
+				s.seen = append(s.seen, code)
+				if want := "Success code=" + code + "&state=xyz"; title != want || !strings.HasPrefix(code, "auth_") {
+					t.Errorf("title %q, want %q", title, want)
+				}
+				form := redeems(code, "redirect_uri", uri)
+				if id == "native" {
+					form.Set("client_id", id)
+				}
+				other := map[string]string{oobManual: oobAutomatic, oobAutomatic: oobManual}[uri]
+				s.token(t, merge(form, "redirect_uri", other)).check(t, http.StatusBadRequest, "invalid_grant")
+				s.token(t, form).check(t, http.StatusOK, "")
+				s.token(t, form).check(t, http.StatusBadRequest, "invalid_grant")
+			})
+		}
+	}
+}
+
+func TestOutOfBandMustBeRegistered(t *testing.T) {
+	for _, uri := range []string{oobManual, oobAutomatic, oobManual + ":other", strings.ToUpper(oobManual)} {
+		s := newTestServer(t, outOfBandClient("native", "urn:ietf:wg:oauth:2.0:oob:nothing"))
+		if uri == oobAutomatic {
+			s = newTestServer(t, outOfBandClient("native", oobManual))
+		}
+		a := s.get(t, asksOutOfBand("native", uri))
+		a.check(t, http.StatusBadRequest, "invalid_request")
+		if a.page == nil || a.Header().Get("Location") != "" {
+			t.Errorf("%s: %d %v", uri, a.Code, a.Header())
+		}
+	}
+}
+
+// Whoever starts the request, on this device or over the telephone, sees no code before the person has been asked; what the
+// owner says, or a secret, can assure the client's identity.
+func TestOutOfBandConsent(t *testing.T) {
+	for _, tt := range []struct {
+		name, id string
+		mode     storage.ConsentMode
+		again    bool // the person is asked again
+	}{
+		{"RFC 8252 §8.6 a public client", "native", "", true},
+		{"a public client, once", "native", storage.ConsentOnce, false},
+		{"a client with a secret", "webapp", "", false},
+		{"a client with a secret, always", "webapp", storage.ConsentAlways, true},
+	} {
+		t.Run(tt.name, func(t *testing.T) {
+			s := newTestServer(t, outOfBandClient(tt.id, oobAutomatic), client(tt.id, func(c *storage.Client) { c.Consent = tt.mode }))
+			request := asksOutOfBand(tt.id, oobAutomatic)
+			code, _ := shownCode(t, s.decide(t, s.get(t, request), "allow"))
+			second := s.get(t, request)
+			if strings.Contains(second.Body.String(), `name="decision"`) != tt.again {
+				t.Errorf("asked again: %t, want %t", !tt.again, tt.again)
+			}
+			if !tt.again {
+				if another, _ := shownCode(t, second); another == code {
+					t.Errorf("code %q twice", code)
+				}
+			}
+		})
+	}
+}
+
+// There is nobody to send an error to: the person sees it.
+func TestOutOfBandErrors(t *testing.T) {
+	for _, tt := range []struct {
+		name  string
+		pairs []string
+		error string
+	}{
+		{"scope", []string{"scope", "admin"}, "invalid_scope"},
+		{"resource", []string{"resource", "https://other.example"}, "invalid_target"},
+		{"response_type", []string{"response_type", "token"}, "unsupported_response_type"},
+		{"RFC 7636 §4.4.1 no PKCE", []string{"code_challenge", "", "code_challenge_method", ""}, "invalid_request"},
+		{"form_post", []string{"response_mode", "form_post"}, "invalid_request"},
+		{"prompt=none", []string{"prompt", "none"}, "consent_required"},
+		{"markup in what was asked for", []string{"scope", "<script>alert(1)</script>"}, "invalid_scope"},
+	} {
+		t.Run(tt.name, func(t *testing.T) {
+			s := newTestServer(t, outOfBandClient("native", oobManual))
+			a := s.get(t, asksOutOfBand("native", oobManual, tt.pairs...))
+			a.check(t, http.StatusBadRequest, tt.error)
+			checkErrorPage(t, a)
+			if strings.Contains(a.Body.String(), "<script>") {
+				t.Errorf("page %s", a.Body)
+			}
+		})
+	}
+	t.Run("RFC 6749 §4.1.2.1 the person says no", func(t *testing.T) {
+		s := newTestServer(t, outOfBandClient("native", oobManual))
+		a := s.decide(t, s.get(t, asksOutOfBand("native", oobManual)), "deny")
+		a.check(t, http.StatusBadRequest, "access_denied")
+		checkErrorPage(t, a)
+	})
+	t.Run("the store is down", func(t *testing.T) {
+		s := newTestServer(t, outOfBandClient("native", oobManual))
+		page := s.get(t, asksOutOfBand("native", oobManual))
+		s.store.err = errDown
+		a := s.decide(t, page, "allow")
+		a.check(t, http.StatusServiceUnavailable, "temporarily_unavailable")
+		checkErrorPage(t, a)
+	})
+	t.Run("nobody is signed in", func(t *testing.T) {
+		s := newTestServer(t, outOfBandClient("native", oobManual))
+		s.site.user = nil
+		s.get(t, asksOutOfBand("native", oobManual)).check(t, http.StatusUnauthorized, "login_required")
+	})
+}
+
+// Names and states are others' words: they stay words on the page, and the code stays the title's first parameter.
+func TestOutOfBandPageEscapes(t *testing.T) {
+	for _, state := range []string{"</title><script>alert(1)</script>", "x&code=evil", `"'><img src=x>`, "a b+c%20", "\u202eevil", "é🔑", ""} {
+		s := newTestServer(t, outOfBandClient("webapp", oobManual), client("webapp", func(c *storage.Client) {
+			c.Name, c.Consent = `<b>"Shop"</b> & </title>`, storage.ConsentNever
+		}))
+		a := s.get(t, asksOutOfBand("webapp", oobManual, "state", state))
+		code, title := shownCode(t, a)
+		params, err := url.ParseQuery(strings.TrimPrefix(title, "Success "))
+		if err != nil || params.Get("code") != code || len(params["code"]) != 1 {
+			t.Errorf("state %q: title %q: %v", state, title, err)
+		}
+		if strings.ContainsAny(title, "<>\"\u202e") || strings.Contains(a.Body.String(), "<b>") || strings.Contains(a.Body.String(), "<img") {
+			t.Errorf("state %q: %s", state, a.Body)
+		}
+		if params.Get("state") != state { // RFC 6749 §4.1.2
+			t.Errorf("state %q comes back as %q", state, params.Get("state"))
+		}
+	}
+}

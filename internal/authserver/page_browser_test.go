@@ -1,0 +1,168 @@
+package authserver
+
+import (
+	"cmp"
+	"context"
+	"fmt"
+	"net/http"
+	"net/http/httptest"
+	"net/url"
+	"os"
+	"os/exec"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/chromedp/cdproto/accessibility"
+	"github.com/chromedp/chromedp"
+	"github.com/chromedp/chromedp/kb"
+	"golang.org/x/net/html"
+)
+
+// inChromium returns a context of a headless Chromium, which trusts any certificate.
+func inChromium(t *testing.T) context.Context {
+	t.Helper()
+	path, err := exec.LookPath("chromium")
+	if err != nil {
+		if os.Getenv("CADDY_OAUTH_TEST_REQUIRE") == "all" {
+			t.Fatal(err)
+		}
+		t.Skip("install chromium to run this test")
+	}
+	allocator, stop := chromedp.NewExecAllocator(t.Context(), append(chromedp.DefaultExecAllocatorOptions[:],
+		chromedp.ExecPath(path), chromedp.NoSandbox, chromedp.DisableGPU, chromedp.IgnoreCertErrors)...)
+	t.Cleanup(stop)
+	ctx, closeTab := chromedp.NewContext(allocator)
+	t.Cleanup(closeTab)
+	if err := chromedp.Do(ctx); err != nil {
+		t.Fatal(err)
+	}
+	ctx, cancel := context.WithTimeout(ctx, 20*time.Second)
+	t.Cleanup(cancel)
+	return ctx
+}
+
+// inPage runs an action in the browser and returns its value.
+func inPage[T any](ctx context.Context, t *testing.T, action chromedp.Action[T]) T {
+	t.Helper()
+	value, err := chromedp.Run(ctx, action)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return value
+}
+
+func TestPagesInChromium(t *testing.T) {
+	ctx, pages := inChromium(t), newTestPages(t, "")
+	mux := http.NewServeMux()
+	server, app := httptest.NewServer(mux), httptest.NewTLSServer(mux)
+	defer server.Close()
+	defer app.Close()
+	elsewhere := strings.NewReplacer("127.0.0.1", "localhost") // the same port, another origin
+
+	page := func(path string, write func(w http.ResponseWriter, r *http.Request) error) {
+		mux.HandleFunc(path, func(w http.ResponseWriter, r *http.Request) {
+			if err := write(w, r); err != nil {
+				t.Error(err)
+			}
+		})
+	}
+	page("/consent", func(w http.ResponseWriter, r *http.Request) error {
+		page := sampleConsents[0]
+		page.RedirectURI = cmp.Or(r.FormValue("to"), page.RedirectURI)
+		page.Action = cmp.Or(r.FormValue("by"), "/done") + "?" + url.Values{"to": {page.RedirectURI}}.Encode()
+		return pages.Consent(w, page)
+	})
+	page("/long", func(w http.ResponseWriter, r *http.Request) error {
+		long, page := strings.Repeat("long:", 200), sampleConsents[0]
+		page.Client.Name, page.User, page.Site = strings.Repeat("x", 10_000), strings.Repeat("ツ", 300), long
+		page.Scopes, page.Audience, page.RedirectURI = []ScopeLine{{Name: long, New: true}}, []string{long}, "https://"+strings.Repeat("label.", 30)+"example"
+		return pages.Consent(w, page)
+	})
+	page("/error", func(w http.ResponseWriter, r *http.Request) error {
+		return pages.Error(w, 400, ErrorPage{Title: strings.Repeat("x", 300), Description: "It broke.", ID: strings.Repeat("y", 300)})
+	})
+	page("/form_post", func(w http.ResponseWriter, r *http.Request) error {
+		return pages.FormPost(w, FormPostPage{URL: app.URL + "/app", Params: [][2]string{{"request", `a "b"`}, {"decision", "&ü"}}})
+	})
+	mux.HandleFunc("/redirect", func(w http.ResponseWriter, r *http.Request) {
+		http.Redirect(w, r, r.FormValue("to"), http.StatusSeeOther)
+	})
+	mux.HandleFunc("/app", func(w http.ResponseWriter, r *http.Request) { // sends people on to its other host, as apps do
+		q := url.Values{"request": {r.FormValue("request")}, "decision": {r.FormValue("decision")}}
+		http.Redirect(w, r, elsewhere.Replace(app.URL)+"/done?"+q.Encode(), http.StatusSeeOther)
+	})
+	mux.HandleFunc("/done", func(w http.ResponseWriter, r *http.Request) {
+		w.Write([]byte("<!doctype html><meta charset=utf-8><p id=done>" + html.EscapeString(r.FormValue("request")+" "+r.FormValue("decision"))))
+	})
+
+	// With the keyboard: both answers are reached in the order of reading, and sent.
+	for i, want := range []string{"deny", "allow"} {
+		inPage(ctx, t, chromedp.Navigate(server.URL+"/consent"))
+		for _, focused := range []string{"Not you?", "Deny", "Allow"}[:2+i] {
+			inPage(ctx, t, chromedp.KeyEvent(kb.Tab))
+			if got := inPage(ctx, t, chromedp.Evaluate[string](`document.activeElement.textContent`)); got != focused {
+				t.Errorf("Tab reached %q, want %q", got, focused)
+			}
+		}
+		inPage(ctx, t, chromedp.KeyEvent(kb.Enter))
+		if got := inPage(ctx, t, chromedp.Text(chromedp.ID("done"))); got != "sample-request "+want {
+			t.Errorf("posted %q", got)
+		}
+	}
+
+	// form-action lets the answer through to wherever it goes.
+	for _, to := range []string{app.URL + "/app", elsewhere.Replace(server.URL) + "/done"} {
+		inPage(ctx, t, chromedp.Navigate(server.URL+"/consent?"+url.Values{"by": {"/redirect"}, "to": {to}}.Encode()))
+		inPage(ctx, t, chromedp.Click(chromedp.CSS("button.main")))
+		inPage(ctx, t, chromedp.WaitReady(chromedp.ID("done")))
+	}
+	inPage(ctx, t, chromedp.Navigate(server.URL+"/form_post"))
+	if got := inPage(ctx, t, chromedp.Text(chromedp.ID("done"))); got != `a "b" &ü` {
+		t.Errorf("form_post sent %q", got)
+	}
+
+	// WCAG 2.2 §1.4.10: nothing scrolls sideways at 320 px. §2.5.5: a target is 44 px high.
+	inPage(ctx, t, chromedp.EmulateViewport(320, 640))
+	for _, path := range []string{"/consent", "/long", "/error"} {
+		inPage(ctx, t, chromedp.Navigate(server.URL+path))
+		if width := inPage(ctx, t, chromedp.Evaluate[int](`document.documentElement.scrollWidth`)); width > 320 {
+			t.Errorf("%s is %d px wide", path, width)
+		}
+		if low := inPage(ctx, t, chromedp.Evaluate[string](`[...document.querySelectorAll("a, button, summary")]
+			.filter(e => e.getBoundingClientRect().height < 44).map(e => e.textContent).join()`)); low != "" {
+			t.Errorf("%s: %s lower than 44 px", path, low)
+		}
+	}
+
+	// What a screen reader finds, in its order.
+	inPage(ctx, t, chromedp.Navigate(server.URL+"/consent"))
+	tree, err := chromedp.Call(ctx, accessibility.GetFullAXTree, accessibility.GetFullAXTreeParams{})
+	if err != nil {
+		t.Fatal(err)
+	}
+	nodes := map[accessibility.NodeID]*accessibility.Node{}
+	for _, node := range tree.Nodes {
+		nodes[node.NodeID] = node
+	}
+	heard, listen := "", (func(accessibility.NodeID))(nil)
+	listen = func(id accessibility.NodeID) {
+		if node := nodes[id]; !node.Ignored && node.Name != nil {
+			heard += fmt.Sprintf("%s %s\n", node.Role.Value, node.Name.Value)
+		}
+		for _, child := range nodes[id].ChildIDs {
+			listen(child)
+		}
+	}
+	listen(tree.Nodes[0].NodeID)
+	rest := heard
+	for _, want := range []string{
+		`"main"`, `"heading" "Example app wants to access your account on example.com"`, `"list" "What it asks for"`, `"your orders"`,
+		`"term" "You are signed in as"`, `"user@example.com"`, `"app.example.com"`, `"button" "Deny"`, `"button" "Allow"`,
+	} {
+		var found bool
+		if _, rest, found = strings.Cut(rest, want); !found {
+			t.Fatalf("%s is not in its place in\n%s", want, heard)
+		}
+	}
+}
