@@ -27,7 +27,7 @@ func init() {
 //	POST   /oauth/<issuer>/clients/<id>/secret    give it another secret
 //	POST   /oauth/<issuer>/clients/<id>/disable   refuse it, and void its tokens
 //	POST   /oauth/<issuer>/clients/<id>/enable    end that
-//	GET    /oauth/<issuer>/users/<sub>/grants     what a user has approved
+//	GET    /oauth/<issuer>/users/<sub>/grants     which clients have access to a user's account
 //	POST   /oauth/<issuer>/revoke                 end tokens: of a user, a client, both, a family, or one
 //	POST   /oauth/<issuer>/inspect                what an access token is worth
 //	GET    /oauth/<issuer>/keys                   the signing keys

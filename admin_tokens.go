@@ -8,7 +8,7 @@ import (
 	"github.com/caddy-oauth/caddy-oauth/storage"
 )
 
-// adminGrant is what a user has approved for a client.
+// adminGrant is the access that a client has to a user's account.
 type adminGrant struct {
 	ClientID string `json:"client_id"`
 	storage.Consent

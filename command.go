@@ -78,7 +78,7 @@ var commands = []command{
 			run: runClientsDelete, complete: clientIDs,
 		},
 	}},
-	{name: "grants", args: "<user>", short: "Shows what a user has approved", run: runGrants},
+	{name: "grants", args: "<user>", short: "Shows which clients have access to a user's account", run: runGrants},
 	{name: "revoke", short: "Ends tokens at once", long: revokeHelp, flags: revokeFlags, run: runRevoke},
 	{name: "keys", short: "Lists and changes signing keys", sub: []command{
 		{name: "list", short: "Lists the signing keys", run: runKeysList},

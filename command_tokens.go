@@ -65,10 +65,10 @@ func runGrants(c *invocation) error {
 		return err
 	}
 	return c.print(grants, func(w io.Writer) {
-		row(w, "CLIENT", "SCOPES", "AUDIENCE", "SINCE", "LAST APPROVED")
+		row(w, "CLIENT", "SCOPES", "AUDIENCE", "SINCE", "LAST APPROVED", "LAST USED")
 		for _, grant := range grants {
-			row(w, grant.ClientID, strings.Join(grant.Scopes, " "), strings.Join(grant.Audience, " "),
-				moment(grant.Since), moment(grant.Last))
+			row(w, grant.ClientID, strings.Join(grant.All(), " "), strings.Join(grant.Audience, " "),
+				moment(grant.Since), moment(grant.Last), moment(grant.Used))
 		}
 	})
 }

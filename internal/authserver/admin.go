@@ -30,13 +30,9 @@ func (s *Server) RetireKey(ctx context.Context, kid string) error {
 	return s.tell(ctx)
 }
 
-// UserConsents returns what a user has approved.
+// UserConsents returns which clients have access to a user's account.
 func (s *Server) UserConsents(ctx context.Context, subject string) (*storage.Consents, error) {
-	record, err := s.config.Store.Get(ctx, storage.ConsentKey(subject))
-	if err != nil && !errors.Is(err, storage.ErrNotFound) {
-		return nil, err
-	}
-	return storage.DecodeConsents(subject, record)
+	return s.consents(ctx, &User{Subject: subject})
 }
 
 // What a token was that RevokeAny ended.

@@ -27,7 +27,7 @@ type Event struct {
 	Scopes    []string // of what was issued or approved
 	Error     string   // the code that the client got
 	ErrorID   string   // the same as in the answer and in the log
-	Reason    string   // of a revocation
+	Reason    string   // of a revocation; what was done to a client
 }
 
 // The names of events, beside the refusals of the endpoints: token_refused, authorize_refused, introspect_refused,
@@ -40,6 +40,7 @@ const (
 	KeyMade       = "key_made"
 	KeyInUse      = "key_in_use" // a key begins to sign, or is found signing at start
 	KeyRetired    = "key_retired"
+	ClientChanged = "client_changed" // a client was added at run time, or such a one was changed
 )
 
 // All yields what is known, by the names it has in the log.

@@ -71,7 +71,7 @@ func (s *Server) AddClient(ctx context.Context, c NewClient) (r *storage.Registe
 	if err := s.voidAnotherOf(ctx, c.ID); err != nil {
 		return nil, "", err
 	}
-	r, err = s.changeClient(ctx, c.ID, func(old *storage.Registered, now time.Time) (*storage.Registered, error) {
+	r, err = s.changeClient(ctx, c.ID, "added", func(old *storage.Registered, now time.Time) (*storage.Registered, error) {
 		if old != nil && old.Deleted.IsZero() {
 			return nil, ErrClientExists
 		}
@@ -100,7 +100,7 @@ func (s *Server) voidAnotherOf(ctx context.Context, id string) error {
 func (s *Server) ChangeClient(
 	ctx context.Context, id string, change func(settings json.RawMessage) (json.RawMessage, error),
 ) (*storage.Registered, error) {
-	return s.changeKnownClient(ctx, id, func(r *storage.Registered, now time.Time) (err error) {
+	return s.changeKnownClient(ctx, id, "changed", func(r *storage.Registered, now time.Time) (err error) {
 		if r.Settings, err = change(r.Settings); err != nil {
 			return err
 		}
@@ -114,7 +114,7 @@ func (s *Server) NewClientSecret(
 	ctx context.Context, id string, grace time.Duration,
 ) (r *storage.Registered, secret string, err error) {
 	secret = newSecret()
-	r, err = s.changeKnownClient(ctx, id, func(r *storage.Registered, now time.Time) error {
+	r, err = s.changeKnownClient(ctx, id, "given another secret", func(r *storage.Registered, now time.Time) error {
 		if len(r.Secrets) == 0 {
 			return ErrClientPublic
 		}
@@ -129,7 +129,7 @@ func (s *Server) NewClientSecret(
 
 // DisableClient refuses a client everywhere until it is enabled, and voids its tokens.
 func (s *Server) DisableClient(ctx context.Context, id string) (*storage.Registered, error) {
-	r, err := s.changeKnownClient(ctx, id, func(r *storage.Registered, now time.Time) error {
+	r, err := s.changeKnownClient(ctx, id, "disabled", func(r *storage.Registered, now time.Time) error {
 		if r.Disabled.IsZero() {
 			r.Disabled = now
 		}
@@ -146,7 +146,7 @@ func (s *Server) EnableClient(ctx context.Context, id string) (*storage.Register
 	if err := s.voidAnotherOf(ctx, id); err != nil {
 		return nil, err
 	}
-	return s.changeKnownClient(ctx, id, func(r *storage.Registered, _ time.Time) error {
+	return s.changeKnownClient(ctx, id, "enabled", func(r *storage.Registered, _ time.Time) error {
 		r.Disabled = time.Time{}
 		return nil
 	})
@@ -155,7 +155,7 @@ func (s *Server) EnableClient(ctx context.Context, id string) (*storage.Register
 // DeleteClient removes a client and voids its tokens. Its tombstone stays for as long as a token can live that a
 // node issued that had not heard of it.
 func (s *Server) DeleteClient(ctx context.Context, id string) error {
-	_, err := s.changeKnownClient(ctx, id, func(r *storage.Registered, now time.Time) error {
+	_, err := s.changeKnownClient(ctx, id, "deleted", func(r *storage.Registered, now time.Time) error {
 		r.Deleted = now
 		return nil
 	})
@@ -167,9 +167,9 @@ func (s *Server) DeleteClient(ctx context.Context, id string) error {
 
 // changeKnownClient is changeClient for one that there is.
 func (s *Server) changeKnownClient(
-	ctx context.Context, id string, change func(r *storage.Registered, now time.Time) error,
+	ctx context.Context, id, what string, change func(r *storage.Registered, now time.Time) error,
 ) (*storage.Registered, error) {
-	return s.changeClient(ctx, id, func(old *storage.Registered, now time.Time) (*storage.Registered, error) {
+	return s.changeClient(ctx, id, what, func(old *storage.Registered, now time.Time) (*storage.Registered, error) {
 		if old == nil || !old.Deleted.IsZero() {
 			return nil, ErrNoClient
 		}
@@ -178,9 +178,10 @@ func (s *Server) changeKnownClient(
 }
 
 // changeClient decides on a client's record in one atomic step. The change holds here at once, and on other nodes after
-// their next poll. change sees nil if there is no record, and may run again.
+// their next poll. what was done is for the audit log. change sees nil if there is no record, and may run again.
 func (s *Server) changeClient(
-	ctx context.Context, id string, change func(old *storage.Registered, now time.Time) (*storage.Registered, error),
+	ctx context.Context, id, what string,
+	change func(old *storage.Registered, now time.Time) (*storage.Registered, error),
 ) (*storage.Registered, error) {
 	if s.config.Clients[id] != nil {
 		return nil, ErrClientConfigured
@@ -210,6 +211,7 @@ func (s *Server) changeClient(
 	if err != nil {
 		return nil, err
 	}
+	s.audit(ctx, &Event{Name: ClientChanged, Client: id, Reason: what})
 	return next, errors.Join(s.directory.refresh(ctx, id), s.tell(ctx))
 }
 
