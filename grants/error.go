@@ -39,13 +39,12 @@ const (
 	AccessDenied            = "access_denied"
 	ServerError             = "server_error"
 	TemporarilyUnavailable  = "temporarily_unavailable"
-	SlowDown                = "slow_down" // RFC 8628 §3.5
 )
 
 // Codes are all the error codes of the token endpoint.
 var Codes = []string{
 	InvalidRequest, InvalidClient, InvalidGrant, InvalidScope, InvalidTarget, UnauthorizedClient,
-	UnsupportedGrantType, ServerError, TemporarilyUnavailable, SlowDown,
+	UnsupportedGrantType, ServerError, TemporarilyUnavailable,
 }
 
 // Refuse returns an Error without a cause beyond what it says.
