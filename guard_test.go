@@ -70,8 +70,12 @@ func TestGuard(t *testing.T) {
 	}{
 		{"a good token", api, []string{"Authorization", "Bearer " + token}, 200, ""},
 		{"RFC 6750 §3 no token", api, nil, 401, "Bearer " + params},
-		{"RFC 6750 §3.1 a bad token", api, []string{"Authorization", "Bearer x.y.z"}, 401,
-			`Bearer error="invalid_token", error_description="access token: malformed", ` + params},
+		{
+			"RFC 6750 §3.1 a bad token", api,
+			[]string{"Authorization", "Bearer x.y.z"},
+			401,
+			`Bearer error="invalid_token", error_description="access token: malformed", ` + params,
+		},
 		{"RFC 6750 §2.3 in the query", api + "?access_token=" + token, nil, 400, `Bearer error="invalid_request", ` +
 			`error_description="an access token must not be in the URL", resource_metadata="http://shop.localhost:PORT/.well-known/oauth-protected-resource"`},
 		{"what is not guarded", s.url("shop.localhost") + "/", nil, 200, ""},
@@ -160,7 +164,7 @@ func (s *server) raw(t *testing.T, request string) (status int, body string) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	defer conn.Close()
+	defer func() { _ = conn.Close() }() // the answer was read
 	if _, err := conn.Write([]byte(request)); err != nil {
 		t.Fatal(err)
 	}

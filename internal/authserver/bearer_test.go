@@ -104,19 +104,31 @@ func TestRFC6750Refusals(t *testing.T) {
 		status    int
 		challenge string
 	}{
-		{"§3.1 a bad token", func(p *Resource) { p.Source = fakeSource{err: ErrTokenExpired} }, 401,
-			`Bearer error="invalid_token", error_description="access token: expired", scope="orders", resource_metadata="` + testAPI + `/.well-known/oauth-protected-resource"`},
-		{"RFC 9068 §4 for another resource", func(p *Resource) { p.Audience = []string{"https://other.example"} }, 401,
-			`Bearer error="invalid_token", error_description="access token: other audience", scope="orders", resource_metadata="` + testAPI + `/.well-known/oauth-protected-resource"`},
-		{"§3.1 a scope is missing", func(p *Resource) { p.Scopes = []string{"orders", "admin"} }, 403,
-			`Bearer error="insufficient_scope", scope="orders admin", resource_metadata="` + testAPI + `/.well-known/oauth-protected-resource"`},
-		{"RFC 6749 §3.3 a scope is no prefix", func(p *Resource) { p.Scopes = []string{"order"} }, 403,
-			`Bearer error="insufficient_scope", scope="order", resource_metadata="` + testAPI + `/.well-known/oauth-protected-resource"`},
-		{"RFC 6749 §3.3 nor has it another case", func(p *Resource) { p.Scopes = []string{"Orders"} }, 403,
-			`Bearer error="insufficient_scope", scope="Orders", resource_metadata="` + testAPI + `/.well-known/oauth-protected-resource"`},
+		{
+			"§3.1 a bad token", func(p *Resource) { p.Source = fakeSource{err: ErrTokenExpired} }, 401,
+			`Bearer error="invalid_token", error_description="access token: expired", scope="orders", resource_metadata="` + testAPI + `/.well-known/oauth-protected-resource"`,
+		},
+		{
+			"RFC 9068 §4 for another resource", func(p *Resource) { p.Audience = []string{"https://other.example"} }, 401,
+			`Bearer error="invalid_token", error_description="access token: other audience", scope="orders", resource_metadata="` + testAPI + `/.well-known/oauth-protected-resource"`,
+		},
+		{
+			"§3.1 a scope is missing", func(p *Resource) { p.Scopes = []string{"orders", "admin"} }, 403,
+			`Bearer error="insufficient_scope", scope="orders admin", resource_metadata="` + testAPI + `/.well-known/oauth-protected-resource"`,
+		},
+		{
+			"RFC 6749 §3.3 a scope is no prefix", func(p *Resource) { p.Scopes = []string{"order"} }, 403,
+			`Bearer error="insufficient_scope", scope="order", resource_metadata="` + testAPI + `/.well-known/oauth-protected-resource"`,
+		},
+		{
+			"RFC 6749 §3.3 nor has it another case", func(p *Resource) { p.Scopes = []string{"Orders"} }, 403,
+			`Bearer error="insufficient_scope", scope="Orders", resource_metadata="` + testAPI + `/.well-known/oauth-protected-resource"`,
+		},
 		{"nothing is known", func(p *Resource) { p.Source = fakeSource{err: errors.New("the store is away")} }, 503, ""},
-		{"a token for nobody", func(p *Resource) { p.Source = fakeSource{claims: &Claims{Subject: "alice", Scope: "orders"}} }, 401,
-			`Bearer error="invalid_token", error_description="access token: other audience", scope="orders", resource_metadata="` + testAPI + `/.well-known/oauth-protected-resource"`},
+		{
+			"a token for nobody", func(p *Resource) { p.Source = fakeSource{claims: &Claims{Subject: "alice", Scope: "orders"}} }, 401,
+			`Bearer error="invalid_token", error_description="access token: other audience", scope="orders", resource_metadata="` + testAPI + `/.well-known/oauth-protected-resource"`,
+		},
 	} {
 		t.Run(tt.name, func(t *testing.T) {
 			p := testResource()

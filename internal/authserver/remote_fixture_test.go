@@ -4,7 +4,6 @@ import (
 	"encoding/json"
 	"net/http"
 	"net/http/httptest"
-	"strconv"
 	"sync"
 	"testing"
 	"time"
@@ -47,7 +46,7 @@ func newRemote(t *testing.T) *remote {
 	t.Cleanup(r.Close)
 	r.key = newRemoteKey(t, "ES256")
 	r.answer(remoteMetadata, body(`{"issuer":"`+r.URL+`","jwks_uri":"`+r.URL+remoteJWKS+`"}`))
-	r.publish(time.Hour, r.key.published)
+	r.publish(r.key.published)
 	r.keys = NewRemoteKeys(r.URL, r.clock.Now)
 	t.Cleanup(func() { _ = r.keys.Destruct() })
 	return r
@@ -76,14 +75,14 @@ func (r *remote) answer(path string, answer http.HandlerFunc) {
 	r.answers[path] = answer
 }
 
-// publish makes these the issuer's keys.
-func (r *remote) publish(fresh time.Duration, keys ...json.RawMessage) {
+// publish makes these the issuer's keys, good for an hour.
+func (r *remote) publish(keys ...json.RawMessage) {
 	if keys == nil {
 		keys = []json.RawMessage{}
 	}
 	set, _ := json.Marshal(map[string]any{"keys": keys}) // raw messages that were made by Marshal
 	r.answer(remoteJWKS, func(w http.ResponseWriter, _ *http.Request) {
-		w.Header().Set("Cache-Control", "max-age="+strconv.Itoa(int(fresh.Seconds())))
+		w.Header().Set("Cache-Control", "max-age=3600")
 		_, _ = w.Write(set)
 	})
 }

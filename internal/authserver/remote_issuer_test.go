@@ -178,7 +178,7 @@ func TestRFC7517KeysOfSomebodyElse(t *testing.T) {
 		{"none", nil, r.token(t), ErrTokenKey},
 	} {
 		t.Run(tt.name, func(t *testing.T) {
-			r.publish(time.Hour, tt.keys...)
+			r.publish(tt.keys...)
 			r.keys = NewRemoteKeys(r.URL, r.clock.Now)
 			r.works(t, tt.token, tt.want)
 		})
@@ -199,7 +199,7 @@ func TestRemoteKeyReplacedUnderItsKid(t *testing.T) {
 	token := r.token(t)
 	r.works(t, token, nil)
 	other := newRemoteKey(t, "ES256")
-	r.publish(time.Hour, json.RawMessage(strings.Replace(string(other.published), other.id, r.key.id, 1)))
+	r.publish(json.RawMessage(strings.Replace(string(other.published), other.id, r.key.id, 1)))
 	r.clock.Advance(46 * time.Minute)
 	token = r.token(t)
 	r.works(t, token, nil)

@@ -177,7 +177,7 @@ func TestRemoteKeysThatRanOutAreFetchedFirst(t *testing.T) {
 	r := newRemote(t)
 	withdrawn := r.token(t, "exp", r.clock.Now().Add(48*time.Hour).Unix())
 	r.works(t, withdrawn, nil)
-	r.publish(time.Hour)
+	r.publish()
 	r.clock.Advance(time.Hour)
 	r.works(t, withdrawn, ErrTokenKey)
 }
@@ -187,7 +187,7 @@ func TestRemoteUnknownKey(t *testing.T) {
 	old := r.token(t)
 	r.works(t, old, nil)
 	r.key = newRemoteKey(t, "EdDSA")
-	r.publish(time.Hour, r.key.published)
+	r.publish(r.key.published)
 	rotated := r.token(t)
 
 	for range 100 {
