@@ -187,29 +187,31 @@ const (
 // idempotent, and what it cannot do now it does a minute later.
 func (s *Server) Run(ctx context.Context) {
 	var running sync.WaitGroup
-	defer running.Wait()
 	running.Go(func() { s.writeUses(ctx) })
+	running.Go(func() {
+		s.attempt(ctx, keepingKeys, s.keys.Maintain)
+		s.every(ctx, keysInterval, keepingKeys, s.keys.Maintain)
+	})
+	running.Go(func() { s.every(ctx, s.config.RevocationPoll, "looking for what other nodes did", s.poll) })
+	if s.sweeper != nil {
+		running.Go(func() { s.every(ctx, sweepInterval, "sweeping expired records", s.sweeper.Sweep) })
+	}
+	running.Wait()
+}
 
-	s.attempt(ctx, "keeping the keys in order", s.keys.Maintain)
+const keepingKeys = "keeping the keys in order"
 
-	keys := time.NewTicker(keysInterval)
-	defer keys.Stop()
-	sweep := time.NewTicker(sweepInterval)
-	defer sweep.Stop()
-	poll := time.NewTicker(s.config.RevocationPoll)
-	defer poll.Stop()
+// every does something again and again until ctx ends. Each thing has a goroutine of its own, so that a long sweep does
+// not hold up a revocation.
+func (s *Server) every(ctx context.Context, interval time.Duration, what string, do func(context.Context) error) {
+	ticker := time.NewTicker(interval)
+	defer ticker.Stop()
 	for {
 		select {
 		case <-ctx.Done():
 			return
-		case <-keys.C:
-			s.attempt(ctx, "keeping the keys in order", s.keys.Maintain)
-		case <-poll.C:
-			s.attempt(ctx, "looking for what other nodes did", s.poll)
-		case <-sweep.C:
-			if s.sweeper != nil {
-				s.attempt(ctx, "sweeping expired records", s.sweeper.Sweep)
-			}
+		case <-ticker.C:
+			s.attempt(ctx, what, do)
 		}
 	}
 }
