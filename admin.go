@@ -4,6 +4,7 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
+	"io"
 	"net/http"
 	"strings"
 
@@ -198,13 +199,11 @@ func adminStatus(err error) int {
 
 // body reads the JSON of a request; without any, value stays as it is.
 func (r *adminRequest) body(value any) error {
-	if r.ContentLength == 0 {
+	err := decodeStrictly(r.Body, value)
+	if err == nil || errors.Is(err, io.EOF) { // which is there before any value only
 		return nil
 	}
-	if err := decodeStrictly(r.Body, value); err != nil {
-		return badRequest{err}
-	}
-	return nil
+	return badRequest{err}
 }
 
 // created is an answer with status 201.

@@ -5,6 +5,7 @@ import (
 	"encoding/json"
 	"net/http"
 	"net/url"
+	"slices"
 	"strings"
 	"testing"
 	"time"
@@ -210,6 +211,14 @@ func TestClientDisabledEnabledDeleted(t *testing.T) {
 	}
 	if got := s.script(t, "stock", secret); got.Error != "invalid_client" {
 		t.Errorf("its old secret: %+v", got)
+	}
+	var audited []any
+	for _, entry := range s.logged(t, "client changed") {
+		audited = append(audited, entry["client_id"], entry["reason"])
+	}
+	want := []any{"stock", "added", "stock", "disabled", "stock", "enabled", "stock", "deleted", "stock", "added"}
+	if !slices.Equal(audited, want) {
+		t.Errorf("in the audit log: %v, expected %v", audited, want)
 	}
 }
 
