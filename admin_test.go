@@ -42,10 +42,10 @@ func (s *server) api(t *testing.T, method, path, body string, status int) map[st
 }
 
 // script asks for a token of a client that acts for itself.
-func (s *server) script(t *testing.T, id, secret string) (got tokens) {
+func (s *server) script(t *testing.T, secret string) (got tokens) {
 	t.Helper()
 	answer := s.do(t, http.MethodPost, s.url("shop.localhost")+"/oauth/token", "application/x-www-form-urlencoded",
-		url.Values{"grant_type": {"client_credentials"}, "client_id": {id}, "client_secret": {secret}}.Encode())
+		url.Values{"grant_type": {"client_credentials"}, "client_id": {"stock"}, "client_secret": {secret}}.Encode())
 	if err := json.Unmarshal([]byte(answer.body), &got); err != nil {
 		t.Fatalf("%d %s", answer.status, answer.body)
 	}
@@ -75,11 +75,11 @@ func (s *server) addStock(t *testing.T) string {
 func TestClientAddedAtRunTime(t *testing.T) {
 	s := runShop(t)
 	secret := s.addStock(t)
-	got := s.script(t, "stock", secret)
+	got := s.script(t, secret)
 	if !s.passes(t, got.AccessToken) {
 		t.Errorf("its token does not pass: %+v", got)
 	}
-	if got := s.script(t, "stock", "wrong"); got.Error != "invalid_client" {
+	if got := s.script(t, "wrong"); got.Error != "invalid_client" {
 		t.Errorf("a wrong secret: %+v", got)
 	}
 	shown := s.api(t, http.MethodGet, "/clients/stock", "", http.StatusOK)
@@ -87,7 +87,7 @@ func TestClientAddedAtRunTime(t *testing.T) {
 		t.Errorf("shown as %v", shown)
 	}
 	s.run(t, shop, shopSite)
-	if got := s.script(t, "stock", secret); got.AccessToken == "" {
+	if got := s.script(t, secret); got.AccessToken == "" {
 		t.Errorf("after a reload: %+v", got)
 	}
 }
@@ -115,7 +115,7 @@ func TestClientChange(t *testing.T) {
 	if shown["name"] != "Stock" || shown["scopes"] == nil {
 		t.Errorf("changed to %v", shown)
 	}
-	token := claims(t, s.script(t, "stock", secret).AccessToken)
+	token := claims(t, s.script(t, secret).AccessToken)
 	if lived := token["exp"].(float64) - token["iat"].(float64); lived != 60 {
 		t.Errorf("an access token lives %v seconds, expected 60", lived)
 	}
@@ -124,7 +124,7 @@ func TestClientChange(t *testing.T) {
 		t.Errorf("changed to %v", shown)
 	}
 	s.api(t, http.MethodPatch, "/clients/stock", `{"scopes": []}`, http.StatusOK)
-	if token := claims(t, s.script(t, "stock", secret).AccessToken); token["scope"] != nil {
+	if token := claims(t, s.script(t, secret).AccessToken); token["scope"] != nil {
 		t.Errorf("without scopes its token has %v", token["scope"])
 	}
 }
@@ -187,29 +187,29 @@ func TestClientRefusals(t *testing.T) {
 func TestClientDisabledEnabledDeleted(t *testing.T) {
 	s := runShop(t)
 	secret := s.addStock(t)
-	before := s.script(t, "stock", secret)
+	before := s.script(t, secret)
 	s.api(t, http.MethodPost, "/clients/stock/disable", "", http.StatusOK)
-	if got := s.script(t, "stock", secret); got.Error != "invalid_client" {
+	if got := s.script(t, secret); got.Error != "invalid_client" {
 		t.Errorf("while it is disabled: %+v", got)
 	}
 	if s.passes(t, before.AccessToken) {
 		t.Error("its token passes while it is disabled")
 	}
 	s.api(t, http.MethodPost, "/clients/stock/enable", "", http.StatusOK)
-	after := s.script(t, "stock", secret)
+	after := s.script(t, secret)
 	if !s.passes(t, after.AccessToken) || s.passes(t, before.AccessToken) {
 		t.Error("expected new tokens to pass, and those from before not to")
 	}
 	s.api(t, http.MethodDelete, "/clients/stock", "", http.StatusNoContent)
 	s.api(t, http.MethodGet, "/clients/stock", "", http.StatusNotFound)
-	if got := s.script(t, "stock", secret); got.Error != "invalid_client" || s.passes(t, after.AccessToken) {
+	if got := s.script(t, secret); got.Error != "invalid_client" || s.passes(t, after.AccessToken) {
 		t.Errorf("when it is deleted: %+v", got)
 	}
 	again := s.addStock(t)
-	if got := s.script(t, "stock", again); !s.passes(t, got.AccessToken) {
+	if got := s.script(t, again); !s.passes(t, got.AccessToken) {
 		t.Errorf("when it is added again: %+v", got)
 	}
-	if got := s.script(t, "stock", secret); got.Error != "invalid_client" {
+	if got := s.script(t, secret); got.Error != "invalid_client" {
 		t.Errorf("its old secret: %+v", got)
 	}
 	var audited []any
@@ -240,17 +240,17 @@ func TestClientSecretReplaced(t *testing.T) {
 	first := s.addStock(t)
 	second := s.api(t, http.MethodPost, "/clients/stock/secret", "", http.StatusOK)["client_secret"].(string)
 	for name, secret := range map[string]string{"old": first, "new": second} {
-		if got := s.script(t, "stock", secret); got.AccessToken == "" {
+		if got := s.script(t, secret); got.AccessToken == "" {
 			t.Errorf("the %s secret within the grace time: %+v", name, got)
 		}
 	}
 	third := s.api(t, http.MethodPost, "/clients/stock/secret", `{"grace": "0s"}`, http.StatusOK)["client_secret"].(string)
 	for _, secret := range []string{first, second} {
-		if got := s.script(t, "stock", secret); got.Error != "invalid_client" {
+		if got := s.script(t, secret); got.Error != "invalid_client" {
 			t.Errorf("a secret without grace: %+v", got)
 		}
 	}
-	if got := s.script(t, "stock", third); got.AccessToken == "" {
+	if got := s.script(t, third); got.AccessToken == "" {
 		t.Errorf("the newest secret: %+v", got)
 	}
 }

@@ -49,7 +49,7 @@ func TestCommandClients(t *testing.T) {
 	if secret == nil {
 		t.Fatalf("no secret in\n%s", added)
 	}
-	token := s.script(t, "stock", secret[1]).AccessToken
+	token := s.script(t, secret[1]).AccessToken
 	expect(t, s.must(t, "", "clients", "list"), `^stock +Stock room +store +enabled +client_credentials +orders$`)
 	expect(t, s.must(t, "", "clients", "list"), `^app +- +config +enabled +authorization_code refresh_token +orders$`)
 

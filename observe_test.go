@@ -1,17 +1,22 @@
 package caddyoauth_test
 
 import (
+	"bytes"
 	"context"
+	"encoding/json"
+	"maps"
 	"net/http"
+	"net/http/httptest"
 	"net/url"
 	"slices"
 	"strings"
 	"sync"
 	"testing"
-	"time"
 
 	"github.com/caddyserver/caddy/v2"
 	"github.com/caddyserver/caddy/v2/caddyconfig/caddyfile"
+	"github.com/caddyserver/caddy/v2/modules/caddyevents"
+	"github.com/caddyserver/caddy/v2/modules/caddyhttp"
 )
 
 func init() {
@@ -39,9 +44,7 @@ func (*listener) Handle(_ context.Context, e caddy.Event) error {
 		heard.events = make(map[string][]map[string]any)
 	}
 	data := map[string]any{"origin": string(e.Origin().CaddyModule().ID)}
-	for name, value := range e.Data {
-		data[name] = value
-	}
+	maps.Copy(data, e.Data)
 	heard.events[e.Name()] = append(heard.events[e.Name()], data)
 	return nil
 }
@@ -64,16 +67,6 @@ func hear(t *testing.T, name string) map[string]any {
 		return data != nil
 	})
 	return data
-}
-
-// eventually waits until a condition holds.
-func eventually(t *testing.T, what string, holds func() bool) {
-	t.Helper()
-	for deadline := time.Now().Add(10 * time.Second); !holds(); time.Sleep(10 * time.Millisecond) {
-		if time.Now().After(deadline) {
-			t.Fatalf("no sign of %s", what)
-		}
-	}
 }
 
 func TestEventsOfCaddy(t *testing.T) {
@@ -110,6 +103,38 @@ func TestEventsOfCaddy(t *testing.T) {
 	s.refresh(t, issuer, "garbage")
 	if refused := hear(t, "token_refused"); refused["error"] != "invalid_grant" || refused["client_id"] != "app" {
 		t.Errorf("%v", refused)
+	}
+}
+
+// What happens before all apps have started is told when they have.
+func TestEventsBeforeTheStart(t *testing.T) {
+	s := newServer(t)
+	var config caddy.Config
+	if err := json.Unmarshal(s.adapt(t, shop+"\nevents {\non key_made test_listener\n}", shopSite), &config); err != nil {
+		t.Fatal(err)
+	}
+	ctx, err := caddy.ProvisionContext(&config)
+	if err != nil {
+		t.Fatal(err)
+	}
+	apps := make(map[string]any)
+	for _, name := range []string{"http", "events"} {
+		if apps[name], err = ctx.App(name); err != nil {
+			t.Fatal(err)
+		}
+	}
+	w := httptest.NewRecorder()
+	apps["http"].(*caddyhttp.App).Servers["srv0"].ServeHTTP(w, httptest.NewRequest(http.MethodGet, s.url("shop.localhost")+"/oauth/jwks", nil))
+	if w.Code != http.StatusOK {
+		t.Fatalf("%d %s", w.Code, w.Body)
+	}
+	events := apps["events"].(*caddyevents.App)
+	if err := events.Start(); err != nil {
+		t.Fatal(err)
+	}
+	events.Emit(ctx, "started", nil)
+	if made := hear(t, "key_made"); !strings.Contains(w.Body.String(), made["kid"].(string)) {
+		t.Errorf("%v, and the keys are %s", made, w.Body)
 	}
 }
 
@@ -164,10 +189,14 @@ func TestThrottleSurvivesAReload(t *testing.T) {
 			t.Fatalf("%d %s", answer.status, answer.body)
 		}
 	}
+	// A failed reload gives back what it took, and no more: the first fails after it took it, the second before.
 	failing := s.adapt(t, global, strings.Replace(shopSite, "oauth {", "oauth nobody {", 1))
-	for range 3 { // a failed reload gives back what it took, and no more
-		if err := caddy.Load(failing, true); err == nil {
-			t.Fatal("expected an error")
+	alsoFailing := bytes.ReplaceAll(s.adapt(t, global, shopSite), []byte(`"url":"http://shop.localhost`), []byte(`"url":"ftp://shop.localhost`))
+	for range 3 {
+		for _, config := range [][]byte{failing, alsoFailing} {
+			if err := caddy.Load(config, true); err == nil {
+				t.Fatal("expected an error")
+			}
 		}
 	}
 	s.run(t, global, shopSite+"\nhttp://other.localhost:PORT {\n}")

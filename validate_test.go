@@ -13,7 +13,7 @@ import (
 // caddyCommand runs a caddy command with an empty home, and returns all it says and whether it went well.
 func caddyCommand(t *testing.T, home string, args ...string) (output string, ok bool) {
 	t.Helper()
-	cmd := exec.CommandContext(t.Context(), os.Args[0], args...) //nolint:gosec // G702: this very binary
+	cmd := exec.CommandContext(t.Context(), os.Args[0], args...)
 	cmd.Env = append(os.Environ(), asCaddy+"=1", "HOME="+home,
 		"XDG_DATA_HOME="+filepath.Join(home, "data"), "XDG_CONFIG_HOME="+filepath.Join(home, "config"), "EMPTY_VARIABLE=", "URL_VARIABLE=https://example.com")
 	said, err := cmd.CombinedOutput()

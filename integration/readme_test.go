@@ -184,7 +184,7 @@ func curl(t *testing.T) http.RoundTripper {
 		if req.Method == http.MethodPost {
 			args = append(args, "--data-binary", "@-")
 		}
-		run := exec.CommandContext(req.Context(), path, args...) //nolint:gosec // what the README says is run
+		run := exec.CommandContext(req.Context(), path, args...)
 		run.Stdin = &body
 		output, err := run.Output()
 		if err != nil {

@@ -143,14 +143,14 @@ func TestExistingSite(t *testing.T) {
 	if resp, text := send(t, client, http.MethodGet, api, nil, "Authorization", "Bearer "+tokens.Access, "X-User", "root"); !strings.Contains(text, "The orders of alice") {
 		t.Errorf("with the token: %s %s", resp.Status, text)
 	}
-	if resp, text := send(t, client, http.MethodGet, api, nil, "X-User", "root"); resp.StatusCode != 401 {
+	if resp, text := send(t, client, http.MethodGet, api, nil, "X-User", "root"); resp.StatusCode != http.StatusUnauthorized {
 		t.Errorf("without: %s %s", resp.Status, text)
 	}
 	if _, text := send(t, browser, http.MethodGet, s.URL+"/", nil); text != "Hello, alice!\n" {
 		t.Errorf("the site itself: %s", text)
 	}
 	send(t, client, http.MethodPost, s.URL+"/oauth/revoke", url.Values{"client_id": {"shop-app"}, "token": {tokens.Refresh}})
-	if resp, _ := send(t, client, http.MethodGet, api, nil, "Authorization", "Bearer "+tokens.Access); resp.StatusCode != 401 {
+	if resp, _ := send(t, client, http.MethodGet, api, nil, "Authorization", "Bearer "+tokens.Access); resp.StatusCode != http.StatusUnauthorized {
 		t.Errorf("after the revocation: %s", resp.Status)
 	}
 }

@@ -195,9 +195,11 @@ func TestForeignPostRemovesNothing(t *testing.T) {
 		"not there":     func(_ *testing.T, _ *testServer, form url.Values) { form.Del("request") },
 		"expired":       func(_ *testing.T, s *testServer, _ url.Values) { s.clock.Advance(maxApps) },
 		"a consent page's": func(t *testing.T, s *testServer, form url.Values) {
+			t.Helper()
 			form.Set("request", s.get(t, asks("native")).sealed(t))
 		},
 		"another user's": func(t *testing.T, s *testServer, form url.Values) {
+			t.Helper()
 			s.site.user = &User{Subject: "bob"}
 			s.connect(t, "spa")
 			page, _ := s.openApps(t, "")

@@ -47,9 +47,18 @@ const (
 func (e *Event) All() iter.Seq2[string, string] {
 	return func(yield func(string, string) bool) {
 		for _, field := range [...]struct{ name, value string }{
-			{"issuer", e.Issuer}, {"client_id", e.Client}, {"sub", e.Subject}, {"grant_type", e.GrantType},
-			{"client_ip", e.Address}, {"family", e.Family}, {"jti", e.TokenID}, {"kid", e.KeyID},
-			{"scope", strings.Join(e.Scopes, " ")}, {"error", e.Error}, {"error_id", e.ErrorID}, {"reason", e.Reason},
+			{"issuer", e.Issuer},
+			{"client_id", e.Client},
+			{"sub", e.Subject},
+			{"grant_type", e.GrantType},
+			{"client_ip", e.Address},
+			{"family", e.Family},
+			{"jti", e.TokenID},
+			{"kid", e.KeyID},
+			{"scope", strings.Join(e.Scopes, " ")},
+			{"error", e.Error},
+			{"error_id", e.ErrorID},
+			{"reason", e.Reason},
 		} {
 			if field.value != "" && !yield(field.name, field.value) {
 				return
@@ -100,8 +109,7 @@ func (s *Server) refused(c *call, e *endpoint, err error, code, id string) {
 	if c.client != nil {
 		event.Client = c.client.ID
 	}
-	var replay *grants.Replay
-	if errors.As(err, &replay) {
+	if replay, ok := errors.AsType[*grants.Replay](err); ok {
 		event.Name, event.Family, event.Reason = ReuseDetected, replay.Family, replay.What+" used again"
 		event.Client, event.Subject = replay.Client, replay.Subject
 		s.metrics.revocation("family", reasonLabel(event.Reason))

@@ -32,7 +32,7 @@ func TestEvents(t *testing.T) {
 	const address = "192.0.2.7"
 	expect := func(what string, names string, about map[string]string) {
 		t.Helper()
-		var got []string
+		got := make([]string, 0, len(*events))
 		for _, e := range *events {
 			got = append(got, e.Name)
 		}
@@ -113,12 +113,15 @@ func TestRevocationsAreTold(t *testing.T) {
 		want   Event
 	}{
 		{"family by the client", func(t *testing.T, tokens map[string]any) {
+			t.Helper()
 			s.do(t, postRequest("/oauth/revoke", webappsOwn("token", tokens["refresh_token"].(string)).Encode()))
 		}, Event{Client: "webapp", Subject: "alice", Address: "192.0.2.7", Reason: "revoked by the client"}},
 		{"token by the client", func(t *testing.T, tokens map[string]any) {
+			t.Helper()
 			s.do(t, postRequest("/oauth/revoke", webappsOwn("token", tokens["access_token"].(string)).Encode()))
 		}, Event{Client: "webapp", Subject: "alice", Address: "192.0.2.7", Reason: "revoked by the client"}},
 		{"user by the owner", func(t *testing.T, _ map[string]any) {
+			t.Helper()
 			if err := s.Revoke(t.Context(), "bob", "", "left us"); err != nil {
 				t.Fatal(err)
 			}

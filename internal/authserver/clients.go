@@ -171,7 +171,7 @@ func (c *clientDirectory) read(ctx context.Context, key storage.Key, known map[s
 	r, err := storage.DecodeRegistered(record)
 	if err != nil {
 		c.log.Error("a client in the store cannot be read", zap.String("record", key.ID), zap.Error(err))
-		return nil //nolint:nilerr // see above
+		return nil
 	}
 	known[r.ID] = r
 	return nil

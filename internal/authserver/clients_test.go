@@ -226,7 +226,7 @@ func TestClientOfTheConfigurationWins(t *testing.T) {
 
 // What was revoked stays revoked, however long ago it was and whatever became of the client since.
 func TestEndOfAClientIsForGood(t *testing.T) {
-	family := func(s *testServer, t *testing.T, secret string) (refresh string) {
+	family := func(t *testing.T, s *testServer, secret string) (refresh string) {
 		t.Helper()
 		a := s.token(t, redeems(s.code(t, merge(asks("webapp"), "client_id", "partner")), "client_id", "partner", "client_secret", secret))
 		a.check(t, http.StatusOK, "")
@@ -252,7 +252,7 @@ func TestEndOfAClientIsForGood(t *testing.T) {
 			if _, _, err := s.AddClient(t.Context(), NewClient{ID: "partner", Settings: partner, SecretHashes: hash}); err != nil {
 				t.Fatal(err)
 			}
-			token := family(s, t, webSecret)
+			token := family(t, s, webSecret)
 			if err := end(s); err != nil {
 				t.Fatal(err)
 			}
@@ -265,7 +265,7 @@ func TestEndOfAClientIsForGood(t *testing.T) {
 			}
 			config.Clients["partner"].ID, config.Clients["partner"].SecretHashes = "partner", hash
 			s.restart(t, config)
-			again := family(s, t, webSecret)
+			again := family(t, s, webSecret)
 			form := refreshes(token, "client_id", "partner", "client_secret", webSecret)
 			s.token(t, form).check(t, http.StatusBadRequest, "invalid_grant")
 			form.Set("refresh_token", again)

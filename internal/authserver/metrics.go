@@ -131,8 +131,7 @@ func register[C prometheus.Collector](r *registration, collector C) C {
 		return collector
 	}
 	err := r.registry.Register(collector)
-	var registered prometheus.AlreadyRegisteredError
-	if errors.As(err, &registered) {
+	if registered, ok := errors.AsType[prometheus.AlreadyRegisteredError](err); ok {
 		if existing, ok := registered.ExistingCollector.(C); ok {
 			return existing
 		}

@@ -7,6 +7,7 @@ import (
 	"slices"
 	"strconv"
 	"strings"
+	"sync"
 	"testing"
 
 	"github.com/prometheus/client_golang/prometheus"
@@ -221,6 +222,27 @@ caddy_oauth_guard_decisions_total{issuer="https://idp.example",result="ok"} 1
 `
 	if err := testutil.GatherAndCompare(reg, strings.NewReader(want), "caddy_oauth_guard_decisions_total"); err != nil {
 		t.Error(err)
+	}
+}
+
+func TestCountsInParallel(t *testing.T) {
+	m, err := newMetrics(nil, "default")
+	if err != nil {
+		t.Fatal(err)
+	}
+	var wg sync.WaitGroup
+	for range 8 {
+		wg.Go(func() {
+			for n := range 500 {
+				m.issue(strconv.Itoa(n))
+			}
+		})
+	}
+	wg.Wait()
+	for n := range 500 {
+		if got := testutil.ToFloat64(m.issued.of(strconv.Itoa(n))); got != 8 {
+			t.Fatalf("%v of %d", got, n)
+		}
 	}
 }
 

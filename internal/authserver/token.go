@@ -121,8 +121,7 @@ func (s *Server) startFamily(
 
 // afterReplay voids the access tokens of a family that was revoked for a replay, and returns the refusal.
 func (s *Server) afterReplay(ctx context.Context, refusal error) error {
-	var replay *grants.Replay
-	if errors.As(refusal, &replay) {
+	if replay, ok := errors.AsType[*grants.Replay](refusal); ok {
 		if err := s.cutFamily(ctx, replay.Family, replay.What+" used again"); err != nil {
 			return err
 		}

@@ -20,7 +20,7 @@ func TestSpans(t *testing.T) {
 	s.token(t, refreshes(refreshToken), func(r *http.Request) { *r = *r.WithContext(ctx) })
 	request.End()
 
-	var got []string
+	got := make([]string, 0, len(spans.Ended()))
 	for _, span := range spans.Ended() {
 		var about []string
 		for _, attribute := range span.Attributes() {
