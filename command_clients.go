@@ -6,7 +6,6 @@ import (
 	"io"
 	"net/http"
 	"net/url"
-	"os"
 	"strings"
 	"time"
 
@@ -83,16 +82,14 @@ func (c *invocation) settings() (map[string]any, error) {
 }
 
 func (c *invocation) readJSON(name string, value any) error {
-	in := c.in
-	if name != "-" {
-		file, err := os.Open(name)
-		if err != nil {
-			return err
-		}
-		defer file.Close()
-		in = file
+	if name == "-" {
+		return json.NewDecoder(c.in).Decode(value)
 	}
-	return json.NewDecoder(in).Decode(value)
+	text, err := readFile(name)
+	if err != nil {
+		return err
+	}
+	return json.Unmarshal([]byte(text), value)
 }
 
 func runClientsList(c *invocation) error {
