@@ -118,11 +118,16 @@ func TestEventsBeforeTheStart(t *testing.T) {
 		t.Fatal(err)
 	}
 	apps := make(map[string]any)
-	for _, name := range []string{"http", "events"} {
+	for _, name := range []string{"oauth", "http", "events"} {
 		if apps[name], err = ctx.App(name); err != nil {
 			t.Fatal(err)
 		}
 	}
+	t.Cleanup(func() { // nobody cancels the context of such a config
+		if err := apps["oauth"].(caddy.CleanerUpper).Cleanup(); err != nil {
+			t.Error(err)
+		}
+	})
 	w := httptest.NewRecorder()
 	apps["http"].(*caddyhttp.App).Servers["srv0"].ServeHTTP(w, httptest.NewRequest(http.MethodGet, s.url("shop.localhost")+"/oauth/jwks", nil))
 	if w.Code != http.StatusOK {
