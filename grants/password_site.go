@@ -16,7 +16,7 @@ import (
 )
 
 // SiteLogin lets the existing site check passwords: user name and password are posted to it. A status of
-// 2xx with a JSON object is a yes, 4xx is a no. Anything else, such as a timeout, 5xx or an answer that is not
+// 2xx with a JSON object is a yes, 4xx is a no. Anything else, such as a timeout, 429, 5xx or an answer that is not
 // JSON, is neither: the client gets 503, and the log says why.
 type SiteLogin struct {
 	// Where to post to, such as `http://app:8080/login`. Nobody else should reach it.
