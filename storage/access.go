@@ -1,11 +1,7 @@
 package storage
 
 import (
-	"bytes"
 	"encoding/json"
-	"errors"
-	"fmt"
-	"io"
 	"time"
 )
 
@@ -54,13 +50,8 @@ func (a *Access) Encode() ([]byte, error) { return json.Marshal(a) }
 // DecodeAccess reads a record.
 func DecodeAccess(record []byte) (*Access, error) {
 	a := new(Access)
-	d := json.NewDecoder(bytes.NewReader(record))
-	d.UseNumber() // a float64 would change large numbers among the claims
-	if err := d.Decode(a); err != nil {
-		return nil, fmt.Errorf("access token record: %w", err)
-	}
-	if _, err := d.Token(); !errors.Is(err, io.EOF) {
-		return nil, errors.New("access token record: there is more than one")
+	if err := decodeRecord("access token", record, a); err != nil {
+		return nil, err
 	}
 	return a, nil
 }

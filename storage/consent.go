@@ -2,7 +2,6 @@ package storage
 
 import (
 	"encoding/json"
-	"fmt"
 	"slices"
 	"time"
 )
@@ -44,8 +43,8 @@ func ConsentKey(subject string) Key {
 func DecodeConsents(subject string, record []byte) (*Consents, error) {
 	c := &Consents{Subject: subject}
 	if record != nil {
-		if err := json.Unmarshal(record, c); err != nil {
-			return nil, fmt.Errorf("consents record: %w", err)
+		if err := decodeRecord("consents", record, c); err != nil {
+			return nil, err
 		}
 	}
 	if c.Clients == nil {

@@ -4,7 +4,6 @@ import (
 	"crypto/rand"
 	"encoding/hex"
 	"encoding/json"
-	"fmt"
 	"time"
 )
 
@@ -35,8 +34,8 @@ func (c *Cutoff) Encode() ([]byte, error) { return json.Marshal(c) }
 // DecodeCutoff reads a record.
 func DecodeCutoff(record []byte) (*Cutoff, error) {
 	c := new(Cutoff)
-	if err := json.Unmarshal(record, c); err != nil {
-		return nil, fmt.Errorf("cutoff record: %w", err)
+	if err := decodeRecord("cutoff", record, c); err != nil {
+		return nil, err
 	}
 	return c, nil
 }

@@ -1,11 +1,7 @@
 package storage
 
 import (
-	"bytes"
 	"encoding/json"
-	"errors"
-	"fmt"
-	"io"
 	"time"
 )
 
@@ -57,13 +53,8 @@ type Refresh struct {
 // DecodeFamily reads a record.
 func DecodeFamily(record []byte) (*Family, error) {
 	f := new(Family)
-	d := json.NewDecoder(bytes.NewReader(record))
-	d.UseNumber() // a float64 would change large numbers among the claims
-	if err := d.Decode(f); err != nil {
-		return nil, fmt.Errorf("family record: %w", err)
-	}
-	if _, err := d.Token(); !errors.Is(err, io.EOF) {
-		return nil, errors.New("family record: there is more than one")
+	if err := decodeRecord("family", record, f); err != nil {
+		return nil, err
 	}
 	return f, nil
 }
