@@ -20,7 +20,8 @@ type WireSettings struct {
 	RequestBody []string `json:"request_body,omitempty"`
 
 	// A header that may carry a client's secret, with the client_id in the body, such as `X-API-Key`. Logs and
-	// proxies do not know it for a secret as they know `Authorization`: see to that yourself.
+	// proxies do not know it for a secret as they know `Authorization`: take it out of Caddy's logs with
+	// `format filter`, as `request>headers>X-Api-Key delete`.
 	ClientSecretHeader string `json:"client_secret_header,omitempty"`
 
 	// Other names for grant types, such as `refresh token` for `refresh_token`.

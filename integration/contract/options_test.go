@@ -88,7 +88,7 @@ func options(text string) (all []option) {
 		opens := words[len(words)-1] == "{"
 		words = slices.DeleteFunc(words, func(w string) bool { return w == "{" })
 		names := names(blocks)
-		at := max(slices.Index(names, "issuer"), slices.Index(names, "oauth")) + 1
+		at := max(slices.Index(names, "issuer"), slices.Index(names, "oauth"), slices.Index(names, "oauth_guard")) + 1
 		if at > 0 && !slices.Contains(names[at:], "grant") && !slices.Contains(given, words[0]) {
 			path := strings.Join(append(names[at:], words[0]), " ")
 			o := option{path: path, text: strings.Join(append(names[at:], words...), " "), index: i}

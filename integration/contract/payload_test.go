@@ -33,6 +33,7 @@ var payload = &contract{
 		{name: "invalid_code", run: payloadInvalidCode},
 		{name: "invalid_token", run: payloadInvalidToken},
 		{name: "all authorization is in the payload", run: payloadCredentials},
+		{name: "the user revokes the app's access", run: payloadRevoked},
 		{name: "golang.org/x/oauth2", run: payloadLibrary},
 	},
 }
@@ -129,6 +130,41 @@ func payloadScopes(t T, e *endpoint) {
 	got := e.post(t, e.payloadCode(narrow)).tokens(t, payloadTokens("user.read"))
 	e.post(t, e.payloadRefresh(got.refresh, "scope", "posts.read")).refused(t, http.StatusBadRequest, "invalid_scope")
 	e.post(t, e.payloadRefresh(got.refresh)).tokens(t, payloadTokens("user.read"))
+}
+
+// All access tokens, refresh tokens and codes of the app are invalid, and the person is asked again.
+func payloadRevoked(t T, e *endpoint) {
+	first := payloadStart(t, e)
+	second := e.post(t, e.payloadRefresh(first.refresh)).tokens(t, allPayloadTokens)
+	code := e.code(t, "redirect_uri", e.redirectURI)
+	api := func(token string) int {
+		return e.send(t, http.MethodGet, e.site+"/api/posts", "", header("Authorization", "Bearer "+token)).status
+	}
+	if status := api(second.access); status != http.StatusOK {
+		t.Fatalf("before: %d", status)
+	}
+
+	signedIn := basic(e.user, userPassword)
+	page := e.send(t, http.MethodGet, e.site+"/oauth/apps", "", signedIn)
+	action, fields := page.form(t)
+	fields.Set("client", e.clientID) // the button
+	removed := e.send(t, http.MethodPost, e.site+action, fields.Encode(), signedIn, header("Content-Type", formType))
+	if removed.status != http.StatusSeeOther {
+		t.Fatalf("%d %s", removed.status, removed.body)
+	}
+	for _, token := range []string{first.access, second.access} {
+		if status := api(token); status != http.StatusUnauthorized {
+			t.Errorf("after: %d", status)
+		}
+	}
+	e.post(t, e.payloadRefresh(second.refresh)).refused(t, http.StatusBadRequest, "invalid_token")
+	e.post(t, e.payloadCode(code)).refused(t, http.StatusBadRequest, "invalid_code")
+
+	ask := e.site + e.authorize + "?" + form("response_type", "code", "client_id", e.clientID, "redirect_uri", e.redirectURI).Encode()
+	again := e.send(t, http.MethodGet, ask, "", signedIn)
+	if action, _ := again.form(t); again.status != http.StatusOK || action == "" {
+		t.Errorf("the next authorization request is not asked about: %d", again.status)
+	}
 }
 
 func payloadNeverExpires(t T, e *endpoint) {

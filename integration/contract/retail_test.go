@@ -42,6 +42,7 @@ var retail = &contract{
 		{name: "RFC 7636 §4.4.1 code_challenge", run: retailChallenge},
 		{name: "x-api-key", run: retailKey},
 		{name: "x-dressipi-jwt is not looked at", run: retailUserJWT},
+		{name: "the user's JWT opens the API", run: retailGuard},
 		{name: "golang.org/x/oauth2", run: retailLibrary},
 	},
 }
@@ -248,6 +249,25 @@ func retailUserJWT(t T, e *endpoint) {
 		got = e.postJSON(t, e.retailRefresh(got.refresh), e.key(), header("x-dressipi-jwt", userJWT)).tokens(t, retailTokens)
 	}
 	e.postJSON(t, e.retailRefresh(got.refresh), header("x-dressipi-jwt", got.access)).refused(t, http.StatusUnauthorized, "invalid_client")
+}
+
+// The JWT goes into the header that the document names, and there only.
+func retailGuard(t T, e *endpoint) {
+	jwt := retailStart(t, e).access
+	for _, row := range []struct {
+		name, value string
+		status      int
+	}{
+		{"x-dressipi-jwt", jwt, http.StatusOK},
+		{"x-dressipi-jwt", jwt + "x", http.StatusUnauthorized},
+		{"Authorization", "Bearer " + jwt, http.StatusUnauthorized},
+		{"x-other", "", http.StatusUnauthorized},
+	} {
+		got := e.send(t, http.MethodGet, e.site+"/api/recommendations", "", header(row.name, row.value))
+		if got.status != row.status || row.status == http.StatusOK && got.body != "For "+e.user+"." {
+			t.Errorf("%s: %d %s", row.name, got.status, got.body)
+		}
+	}
 }
 
 // The library sends no redirect_uri with refreshes, so codes are all it can exchange here.

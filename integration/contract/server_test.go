@@ -56,6 +56,15 @@ func withGlobals(text, options string) string {
 	return strings.Replace(text, "\n{\n", "\n{\n"+options, 1)
 }
 
+// withLog adds lines to the log block of a Caddyfile, or one with these lines if it has none.
+func withLog(text, lines string) string {
+	const opening = "\n\tlog {\n"
+	if strings.Contains(text, opening) {
+		return strings.Replace(text, opening, opening+lines, 1)
+	}
+	return withGlobals(text, "\tlog {\n"+lines+"\t}\n")
+}
+
 // inProcess runs the example as its reader would: in a process of its own, on a port.
 func (c *contract) inProcess(t *testing.T) *endpoint {
 	t.Helper()
@@ -63,16 +72,11 @@ func (c *contract) inProcess(t *testing.T) *endpoint {
 	secrets.Add(c.secret, otherSecret, userPassword)
 	text := c.withOther(t, c.text(t))
 	s := integration.Start(t, integration.Config{Secrets: secrets, Caddyfile: func(s *integration.Server) string {
-		own := withGlobals(text, `
+		own := withLog(withGlobals(text, `
 	admin {$ADMIN}
 	persist_config off
 	storage file_system {$STORAGE}
-	log {
-		output stderr
-		format json
-		level DEBUG
-	}
-`)
+`), "\t\toutput stderr\n\t\tlevel DEBUG\n")
 		return strings.ReplaceAll(own, "localhost:8080", "localhost:"+integration.Port(s.Address))
 	}})
 	return &endpoint{
@@ -87,13 +91,10 @@ func (c *contract) inMemory(t *testing.T, text, storage string) *endpoint {
 	// What outlives a configuration is kept by the name of the issuer, and must not leave the bubble.
 	text = strings.Replace(text, "issuer http", fmt.Sprintf("issuer bubble-%d http", bubbles.Add(1)), 1)
 	text = slowHash.ReplaceAllLiteralString(text, fastHash)
-	adapted, _, err := caddyconfig.GetAdapter("caddyfile").Adapt([]byte(withGlobals(text, `
+	adapted, _, err := caddyconfig.GetAdapter("caddyfile").Adapt([]byte(withLog(withGlobals(text, `
 	admin off
 	storage file_system "`+storage+`"
-	log {
-		output discard
-	}
-`)), nil)
+`), "\t\toutput discard\n")), nil)
 	must(t, err)
 	config := new(caddy.Config)
 	must(t, json.Unmarshal(adapted, config))
