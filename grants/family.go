@@ -31,6 +31,9 @@ func decideFamily(
 			return nil, time.Time{}, absent
 		}
 		write, err := decide(f)
+		if err == nil && f.TokenLife < req.Client.AccessTokenLifetime {
+			f.TokenLife, write = req.Client.AccessTokenLifetime, true
+		}
 		if !write {
 			if err == nil {
 				err = storage.ErrKeep
@@ -100,6 +103,6 @@ func withPrefix(prefix, token string) string {
 func revokeReplayed(f *storage.Family, key storage.Key, what string, now time.Time, refusal *Error) *Error {
 	f.Revoke(what+" used again", now)
 	replayed := *refusal
-	replayed.Cause = &Replay{What: what, Family: key.ID, Client: f.Client, Subject: f.Subject}
+	replayed.Cause = &Replay{What: what, Family: key.ID, Client: f.Client, Subject: f.Subject, TokenLife: f.TokenLife}
 	return &replayed
 }

@@ -52,7 +52,7 @@ func (s *caddyStore) listed(ctx context.Context, key Key) (bool, error) {
 	switch {
 	case errors.Is(err, ErrNotFound):
 		return false, nil
-	case errors.Is(err, errDamaged):
+	case errors.Is(err, ErrDamaged):
 		return true, nil
 	}
 	return err == nil, err

@@ -24,7 +24,9 @@ const (
 )
 
 var (
-	errDamaged = errors.New("damaged record")
+	// ErrDamaged says that a record is there and cannot be read, as after a power failure. It stays so until it is
+	// deleted or written anew.
+	ErrDamaged = errors.New("damaged record")
 
 	castagnoli = crc32.MakeTable(crc32.Castagnoli)
 )
@@ -43,18 +45,18 @@ func wrap(value []byte, expires time.Time) []byte {
 	return data
 }
 
-// unwrap returns the value, which is part of data and never nil, and when it expires, or errDamaged.
+// unwrap returns the value, which is part of data and never nil, and when it expires, or ErrDamaged.
 func unwrap(data []byte) (value []byte, expires time.Time, err error) {
 	if len(data) < envelopeLength {
-		return nil, time.Time{}, errDamaged
+		return nil, time.Time{}, ErrDamaged
 	}
 	milli, err := strconv.ParseUint(string(data[envelopeExpiry:envelopeExpiry+15]), 10, 63)
 	if err != nil {
-		return nil, time.Time{}, errDamaged
+		return nil, time.Time{}, ErrDamaged
 	}
 	// Whatever else the line could say is settled by writing it anew.
 	if string(data[:envelopeLength]) != fmt.Sprintf(envelopeFormat, milli, envelopeChecksum(data)) {
-		return nil, time.Time{}, errDamaged
+		return nil, time.Time{}, ErrDamaged
 	}
 	if milli > 0 {
 		expires = time.UnixMilli(int64(milli))

@@ -37,8 +37,8 @@ func TestEnvelopeDamage(t *testing.T) {
 	whole := wrap([]byte(`{"client":"app","note":"0123456789"}`), time.UnixMilli(1700000000123))
 	check := func(what string, at int, data []byte) {
 		t.Helper()
-		if value, _, err := unwrap(data); !errors.Is(err, errDamaged) || value != nil {
-			t.Errorf("%s at %d: got %q and error %v, want errDamaged", what, at, value, err)
+		if value, _, err := unwrap(data); !errors.Is(err, ErrDamaged) || value != nil {
+			t.Errorf("%s at %d: got %q and error %v, want ErrDamaged", what, at, value, err)
 		}
 	}
 	for i := range whole {
@@ -64,7 +64,7 @@ func FuzzUnwrap(f *testing.F) {
 	f.Fuzz(func(t *testing.T, data []byte) {
 		value, expires, err := unwrap(data)
 		if err != nil {
-			if value != nil || !expires.IsZero() || !errors.Is(err, errDamaged) {
+			if value != nil || !expires.IsZero() || !errors.Is(err, ErrDamaged) {
 				t.Fatalf("both a result and an error: %q, %v, %v", value, expires, err)
 			}
 			return

@@ -19,6 +19,10 @@ type Family struct {
 	Started time.Time `json:"started"`
 	Ends    time.Time `json:"ends,omitzero"` // the last moment of a refresh; zero: never
 
+	// TokenLife is the longest life of an access token that was made for it: to revoke it is to remember it for as long,
+	// also if access tokens that are made today live shorter.
+	TokenLife time.Duration `json:"token_life,omitempty"`
+
 	Code    *Code    `json:"code,omitempty"`
 	Refresh *Refresh `json:"refresh,omitempty"`
 
@@ -163,7 +167,7 @@ func (f *Family) Successor(token string) (string, error) {
 // Revoke turns the record into a tombstone that remembers only whose it was and why.
 func (f *Family) Revoke(reason string, now time.Time) {
 	*f = Family{
-		Client: f.Client, Subject: f.Subject, Started: f.Started, Ends: f.Ends,
+		Client: f.Client, Subject: f.Subject, Started: f.Started, Ends: f.Ends, TokenLife: f.TokenLife,
 		Revoked: now, Reason: reason,
 	}
 }

@@ -165,10 +165,13 @@ func (c *clientDirectory) read(ctx context.Context, key storage.Key, known map[s
 	if errors.Is(err, storage.ErrNotFound) {
 		return nil // it has gone meanwhile
 	}
-	if err != nil {
+	if err != nil && !errors.Is(err, storage.ErrDamaged) {
 		return err
 	}
-	r, err := storage.DecodeRegistered(record)
+	var r *storage.Registered
+	if err == nil {
+		r, err = storage.DecodeRegistered(record)
+	}
 	if err != nil {
 		c.log.Error("a client in the store cannot be read", zap.String("record", key.ID), zap.Error(err))
 		return nil

@@ -3,9 +3,12 @@ package authserver
 import (
 	"context"
 	"errors"
+	"fmt"
 	"sync"
 	"sync/atomic"
 	"time"
+
+	"go.uber.org/zap"
 
 	"github.com/caddy-oauth/caddy-oauth/storage"
 )
@@ -15,9 +18,11 @@ import (
 type cutoffs struct {
 	store storage.Store
 	now   func() time.Time
+	log   *zap.Logger
 
 	mu    sync.Mutex // held to load and to add
 	known map[string]*storage.Cutoff
+	lost  map[string]bool             // records that cannot be read, of which the log tells once
 	live  atomic.Pointer[cutoffIndex] // nil before the first load
 
 	changed func(live int) // is told how many there are
@@ -32,22 +37,26 @@ type cutoffIndex struct {
 
 type pair struct{ subject, client string }
 
-func newCutoffs(store storage.Store, now func() time.Time) *cutoffs {
-	return &cutoffs{store: store, now: now, known: make(map[string]*storage.Cutoff), changed: func(int) {}}
+func newCutoffs(store storage.Store, now func() time.Time, log *zap.Logger) *cutoffs {
+	return &cutoffs{store: store, now: now, log: log, known: make(map[string]*storage.Cutoff), changed: func(int) {}}
 }
 
 // poll picks up what other nodes wrote, and forgets what has expired.
 func (c *cutoffs) poll(ctx context.Context) error {
 	c.mu.Lock()
 	defer c.mu.Unlock()
-	seen := make(map[string]*storage.Cutoff, len(c.known))
+	seen, lost := make(map[string]*storage.Cutoff, len(c.known)), make(map[string]bool)
 	for id, err := range c.store.List(ctx, storage.KindCutoff) {
 		if err != nil {
 			return err
 		}
 		cutoff, ok := c.known[id]
 		if !ok {
-			if cutoff, err = c.read(ctx, id); err != nil {
+			cutoff, err = c.read(ctx, id)
+			switch {
+			case errors.Is(err, errLost):
+				c.lose(id, lost, err)
+			case err != nil:
 				return err
 			}
 		}
@@ -55,7 +64,7 @@ func (c *cutoffs) poll(ctx context.Context) error {
 			seen[id] = cutoff
 		}
 	}
-	c.known = seen
+	c.known, c.lost = seen, lost
 	c.live.Store(indexCutoffs(seen))
 	c.changed(len(seen))
 	return nil
@@ -67,10 +76,30 @@ func (c *cutoffs) read(ctx context.Context, id string) (*storage.Cutoff, error) 
 	if errors.Is(err, storage.ErrNotFound) {
 		return nil, nil //nolint:nilnil // gone is an answer
 	}
+	if errors.Is(err, storage.ErrDamaged) {
+		return nil, fmt.Errorf("%w: %w", errLost, err)
+	}
 	if err != nil {
 		return nil, err
 	}
-	return storage.DecodeCutoff(record)
+	cutoff, err := storage.DecodeCutoff(record)
+	if err != nil {
+		return nil, fmt.Errorf("%w: %w", errLost, err)
+	}
+	return cutoff, nil
+}
+
+// errLost is what is wrong with a record that no later attempt can read.
+var errLost = errors.New("the record cannot be read")
+
+// lose leaves out a record that cannot be read. What it revoked is not known any more, but it must not take the other
+// revocations with it, nor all that is good.
+func (c *cutoffs) lose(id string, lost map[string]bool, err error) {
+	lost[id] = true
+	if !c.lost[id] {
+		c.log.Error("a revocation in the store cannot be read; what it was for may be good again until it expires",
+			zap.String("record", id), zap.Error(err))
+	}
 }
 
 func indexCutoffs(all map[string]*storage.Cutoff) *cutoffIndex {

@@ -15,12 +15,20 @@ const (
 )
 
 // RevokeFamily ends a family: its code, its refresh tokens and, here at once, its access tokens. A family that is not
-// there any more has ended.
+// there any more has ended. Its access tokens come first: once the family has ended, whoever tries again after
+// a failure would find nothing to do.
 func (s *Server) RevokeFamily(ctx context.Context, id, reason string) error {
-	now := s.now()
 	key := storage.Key{Kind: storage.KindFamily, ID: id}
+	life, err := s.tokenLife(ctx, key)
+	if err != nil {
+		return err
+	}
+	if err := s.cutFamily(ctx, id, reason, life); err != nil {
+		return err
+	}
+	now := s.now()
 	event := &Event{Family: id, Reason: reason}
-	err := s.config.Store.Update(ctx, key, func(record []byte) ([]byte, time.Time, error) {
+	err = s.config.Store.Update(ctx, key, func(record []byte) ([]byte, time.Time, error) {
 		if record == nil {
 			return nil, time.Time{}, storage.ErrKeep
 		}
@@ -38,32 +46,46 @@ func (s *Server) RevokeFamily(ctx context.Context, id, reason string) error {
 	if err != nil {
 		return err
 	}
-	if err := s.cutFamily(ctx, id, reason); err != nil {
-		return err
-	}
 	s.revoked(ctx, "family", event)
 	return nil
 }
 
-// cutFamily voids the access tokens of a family.
-func (s *Server) cutFamily(ctx context.Context, id, reason string) error {
+// tokenLife returns the longest life of an access token of a family, 0 if there is no family.
+func (s *Server) tokenLife(ctx context.Context, key storage.Key) (time.Duration, error) {
+	record, err := s.config.Store.Get(ctx, key)
+	if errors.Is(err, storage.ErrNotFound) {
+		return 0, nil
+	}
+	if err != nil {
+		return 0, err
+	}
+	f, err := storage.DecodeFamily(record)
+	if err != nil {
+		return 0, err
+	}
+	return f.TokenLife, nil
+}
+
+// cutFamily voids the access tokens of a family, the longest life of which was life, if that is known.
+func (s *Server) cutFamily(ctx context.Context, id, reason string, life time.Duration) error {
 	now := s.now()
-	return s.cutoffs.add(ctx, &storage.Cutoff{Family: id, Before: now, Reason: reason}, now.Add(s.longestToken()))
+	cutoff := &storage.Cutoff{Family: id, Before: now, Reason: reason}
+	return s.cutoffs.add(ctx, cutoff, now.Add(max(s.longestToken(), life+defaultLeeway)))
 }
 
 // RevokeToken ends one access token.
 func (s *Server) RevokeToken(ctx context.Context, c *Claims, reason string) error {
-	if c.record != (storage.Key{}) {
-		if err := s.config.Store.Delete(ctx, c.record); err != nil {
-			return err
-		}
-	}
 	if c.ID == "" {
 		return errors.New("the token has no jti to revoke it by")
 	}
 	cutoff := &storage.Cutoff{Token: c.ID, Before: s.now(), Reason: reason}
 	if err := s.cutoffs.add(ctx, cutoff, c.Expires.Add(defaultLeeway)); err != nil {
 		return err
+	}
+	if c.record != (storage.Key{}) { // last: without it, whoever tries again after a failure would find nothing to do
+		if err := s.config.Store.Delete(ctx, c.record); err != nil {
+			return err
+		}
 	}
 	s.revoked(ctx, "token", &Event{
 		TokenID: c.ID, Client: c.ClientID, Subject: c.Subject, Family: c.Family, Reason: reason,

@@ -162,7 +162,7 @@ func New(config Config) (*Server, error) {
 	}
 	s.keys.changed = s.keyChanged
 	s.verifier = Verifier{Keys: s.keys, Issuer: config.URL, Now: config.Now}
-	s.cutoffs = newCutoffs(config.Store, config.Now)
+	s.cutoffs = newCutoffs(config.Store, config.Now, config.Logger)
 	s.cutoffs.changed = measured.live
 	s.uses = newUses(config.Store, s.cutoffs)
 	s.pages, err = NewPages(config.ConsentTemplate)

@@ -109,6 +109,8 @@ func (s *Server) startFamily(
 		AuthTime: auth.AuthTime,
 		Started:  now,
 		Ends:     client.RefreshToken.Ends(now),
+
+		TokenLife: client.AccessTokenLifetime,
 	}
 	refreshToken, key := f.Start(client.RefreshToken.Length)
 	record, err := f.Encode()
@@ -122,7 +124,9 @@ func (s *Server) startFamily(
 // afterReplay voids the access tokens of a family that was revoked for a replay, and returns the refusal.
 func (s *Server) afterReplay(ctx context.Context, refusal error) error {
 	if replay, ok := errors.AsType[*grants.Replay](refusal); ok {
-		if err := s.cutFamily(ctx, replay.Family, replay.What+" used again"); err != nil {
+		// Nobody can ask for it again, so that whoever asked may go away meanwhile.
+		ctx = context.WithoutCancel(ctx)
+		if err := s.cutFamily(ctx, replay.Family, replay.What+" used again", replay.TokenLife); err != nil {
 			return err
 		}
 	}

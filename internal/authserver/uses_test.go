@@ -9,6 +9,8 @@ import (
 	"testing"
 	"time"
 
+	"go.uber.org/zap"
+
 	"github.com/caddy-oauth/caddy-oauth/storage"
 )
 
@@ -37,7 +39,7 @@ func usesFixture(t *testing.T) (*uses, *tripStore) {
 	t.Helper()
 	store := &tripStore{Store: storage.OpenMemory()}
 	clock := newTestClock()
-	return newUses(store, newCutoffs(store, clock.Now)), store
+	return newUses(store, newCutoffs(store, clock.Now, zap.NewNop())), store
 }
 
 func (u *uses) index(t *testing.T) *cutoffIndex {
