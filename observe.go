@@ -4,6 +4,7 @@ import (
 	"context"
 	"net/http"
 	"sync"
+	"sync/atomic"
 
 	"github.com/caddyserver/caddy/v2"
 	"github.com/caddyserver/caddy/v2/modules/caddyevents"
@@ -13,44 +14,62 @@ import (
 	"github.com/caddy-oauth/caddy-oauth/internal/authserver"
 )
 
-// observer tells Caddy's events app of what happens, in the name of the module `oauth`.
+// observer tells Caddy's events app of what happens, in the name of the module `oauth`. The events app takes
+// subscriptions until it is started, which may be after the first requests: what happens before has to wait.
 type observer struct {
-	ctx     caddy.Context
-	events  *caddyevents.App
-	started chan struct{} // closed when all apps have been started
-	start   sync.Once
+	ctx    caddy.Context
+	events *caddyevents.App
+
+	started atomic.Bool // all apps have been
+	mu      sync.Mutex
+	early   []*authserver.Event
 }
+
+// maxEarly is how many events wait for the start. More than a few are hardly there, and a start that never comes must
+// not fill the memory.
+const maxEarly = 1000
 
 func newObserver(ctx caddy.Context) (*observer, error) {
 	app, err := ctx.App("events")
 	if err != nil {
 		return nil, err
 	}
-	o := &observer{ctx: ctx, events: app.(*caddyevents.App), started: make(chan struct{})}
+	o := &observer{ctx: ctx, events: app.(*caddyevents.App)}
 	return o, o.events.On("started", o)
 }
 
 // Handle implements caddyevents.Handler.
 func (o *observer) Handle(context.Context, caddy.Event) error {
-	o.start.Do(func() { close(o.started) })
+	o.mu.Lock()
+	early := o.early
+	o.early = nil
+	o.started.Store(true)
+	o.mu.Unlock()
+	for _, e := range early {
+		o.emit(e)
+	}
 	return nil
 }
 
-// observe emits an event, if somebody listens. The events app takes subscriptions until it is started, which may be
-// after the first requests: what happens before has to wait.
+// observe emits an event, if somebody listens.
 func (o *observer) observe(_ context.Context, e *authserver.Event) {
-	select {
-	case <-o.started:
-		o.emit(e)
-	default:
-		go func() {
-			select {
-			case <-o.started:
-				o.emit(e)
-			case <-o.ctx.Done():
-			}
-		}()
+	if !o.started.Load() && o.wait(e) {
+		return
 	}
+	o.emit(e)
+}
+
+// wait keeps an event for the start, unless that has come.
+func (o *observer) wait(e *authserver.Event) bool {
+	o.mu.Lock()
+	defer o.mu.Unlock()
+	if o.started.Load() {
+		return false
+	}
+	if len(o.early) < maxEarly {
+		o.early = append(o.early, e)
+	}
+	return true
 }
 
 func (o *observer) emit(e *authserver.Event) {
