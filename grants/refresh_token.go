@@ -55,6 +55,11 @@ func (RefreshToken) Exchange(ctx context.Context, req *Request) (*Authorization,
 		case storage.Spent:
 			return true, revokeReplayed(f, key, "refresh token", req.Now, errBadRefreshToken)
 		}
+		// A lifetime that was made shorter holds for the families that are there: revocations are kept as long as
+		// a family can live by the settings of the day.
+		if end := policy.Ends(f.Started); !end.IsZero() && !req.Now.Before(end) {
+			return false, errBadRefreshToken
+		}
 		if err := checkRefreshRedirect(f.Code, req.Form.Get("redirect_uri"), req.Client.RedirectRules.Refresh); err != nil {
 			return false, err
 		}

@@ -109,6 +109,17 @@ func (c *Client) Public() bool { return len(c.SecretHashes) == 0 }
 // MayUse reports whether the client may use a grant type.
 func (c *Client) MayUse(grantType string) bool { return slices.Contains(c.GrantTypes, grantType) }
 
+// EndsCode returns when a code that is made now and leads to refresh tokens ends, which is at expires or before: the
+// record of a code must be there as long as the code is good, for its second use to be seen, and goes with the tokens.
+func (p RefreshPolicy) EndsCode(expires, now time.Time) time.Time {
+	for _, life := range []time.Duration{p.Lifetime, p.Idle} {
+		if life > 0 {
+			expires = earlier(expires, now.Add(life))
+		}
+	}
+	return expires
+}
+
 // Ends returns when a family that is approved now ends; zero is never.
 func (p RefreshPolicy) Ends(now time.Time) time.Time {
 	if p.Lifetime == 0 {

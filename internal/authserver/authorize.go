@@ -195,6 +195,7 @@ func (s *Server) approve(c *call, req *authorizeRequest, user *User) error {
 	f.Ends = f.Code.Expires
 	if f.Code.Offline {
 		f.Ends = client.RefreshToken.Ends(now)
+		f.Code.Expires = client.RefreshToken.EndsCode(f.Code.Expires, now)
 	}
 	code, key := f.IssueCode()
 	record, err := f.Encode()

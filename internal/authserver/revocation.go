@@ -151,13 +151,16 @@ func (s *Server) forget(ctx context.Context, subject, client string) error {
 // longestToken returns how long an access token that is made now can live.
 func (s *Server) longestToken() time.Duration { return s.config.Keys.Lifetime + defaultLeeway }
 
+// longestCode is how long an authorization code can live at most, and with it a family without refresh tokens.
+const longestCode = 10 * time.Minute
+
 // longestFamily returns when the last family that is live now ends; zero is never.
 func (s *Server) longestFamily(ctx context.Context, now time.Time) (time.Time, error) {
 	clients, others, err := s.directory.all(ctx)
 	if err != nil || others {
 		return time.Time{}, err
 	}
-	longest := s.longestToken()
+	longest := max(s.longestToken(), longestCode)
 	for _, c := range clients {
 		switch {
 		case !c.MayUse("refresh_token"):

@@ -96,6 +96,7 @@ type Server struct {
 	verifier  Verifier                   // of access tokens
 	cutoffs   *cutoffs
 	uses      *uses
+	late      lateTokens
 	news      news
 	tally     tally
 	cache     tokenCache

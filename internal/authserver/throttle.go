@@ -48,6 +48,9 @@ type attempt struct{ limiters []*rate.Limiter }
 func (t *Throttle) try(now time.Time, limits map[string]Limit) (a *attempt, after time.Duration) {
 	t.mu.Lock()
 	defer t.mu.Unlock()
+	if after := t.missing(now, limits); after > 0 {
+		return nil, after // and nothing is remembered of it, or refusals would crowd out what failed
+	}
 	a = new(attempt)
 	for key, limit := range limits {
 		limiter := t.limiter(now, key, limit)
@@ -74,12 +77,19 @@ func (a *attempt) forgive(now time.Time) {
 func (t *Throttle) look(now time.Time, limits map[string]Limit) (after time.Duration) {
 	t.mu.RLock()
 	defer t.mu.RUnlock()
+	return t.missing(now, limits)
+}
+
+// missing is look for who holds the lock.
+func (t *Throttle) missing(now time.Time, limits map[string]Limit) (after time.Duration) {
 	for key, limit := range limits {
 		e, ok := t.guards[key]
 		if !ok {
 			continue
 		}
-		if missing := 1 - e.Value.(*guard).limiter.TokensAt(now); missing > 0 {
+		limiter := e.Value.(*guard).limiter
+		adjust(limiter, now, limit)
+		if missing := 1 - limiter.TokensAt(now); missing > 0 {
 			after = max(after, time.Duration(missing*float64(limit.Every)))
 		}
 	}
@@ -127,10 +137,7 @@ func (t *Throttle) limiter(now time.Time, key string, limit Limit) *rate.Limiter
 	if e, ok := t.guards[key]; ok {
 		t.order.MoveToFront(e)
 		limiter := e.Value.(*guard).limiter
-		if limiter.Burst() != limit.Burst || limiter.Limit() != rate.Every(limit.Every) {
-			limiter.SetBurstAt(now, limit.Burst)
-			limiter.SetLimitAt(now, rate.Every(limit.Every))
-		}
+		adjust(limiter, now, limit)
 		return limiter
 	}
 	if len(t.guards) >= maxGuards {
@@ -141,4 +148,12 @@ func (t *Throttle) limiter(now time.Time, key string, limit Limit) *rate.Limiter
 	g := &guard{key, rate.NewLimiter(rate.Every(limit.Every), limit.Burst)}
 	t.guards[key] = t.order.PushFront(g)
 	return g.limiter
+}
+
+// adjust gives a limiter the limit that is configured now, which a reload may have changed.
+func adjust(limiter *rate.Limiter, now time.Time, limit Limit) {
+	if limiter.Burst() != limit.Burst || limiter.Limit() != rate.Every(limit.Every) {
+		limiter.SetBurstAt(now, limit.Burst)
+		limiter.SetLimitAt(now, rate.Every(limit.Every))
+	}
 }

@@ -55,7 +55,7 @@ func newGate(throttle *Throttle, limits Limits, issuer string, refused func(kind
 	return &gate{throttle, limits.withDefaults(), issuer, refused, now}
 }
 
-// key returns the key of what is bounded.
+// key returns the key of what is bounded. It is kept: what a request can make long must come as a hash.
 func (g *gate) key(kind, who string) string { return kind + "\x00" + g.issuer + "\x00" + who }
 
 // secrets returns what bounds guesses of a secret of a party, a client or an account, from an address. An address that
@@ -69,7 +69,7 @@ func (g *gate) secrets(kind string, limit Limit, party, address string) map[stri
 	if pair := g.pair(kind, party, address); g.throttle.knows(pair) {
 		return map[string]Limit{pair: limit}
 	}
-	return map[string]Limit{g.key(kind, party): limit, byAddress: g.limits.Addresses}
+	return map[string]Limit{g.key(kind, storage.HashID(party)): limit, byAddress: g.limits.Addresses}
 }
 
 func (g *gate) pair(kind, party, address string) string {

@@ -33,6 +33,7 @@ func (s *Server) token(c *call) error {
 	if err != nil {
 		return err
 	}
+	var started time.Time // of the family that the request is about, if it is about one
 	auth, err := grant.Exchange(ctx, &grants.Request{
 		Issuer:   s.config.URL,
 		Client:   client,
@@ -40,10 +41,16 @@ func (s *Server) token(c *call) error {
 		Store:    s.config.Store,
 		Now:      now,
 		Verifier: s.verifierFor(c),
-		Void:     index.voidsFamily,
+		Void: func(f *storage.Family) bool {
+			started = f.Started
+			return index.voidsFamily(f)
+		},
 	})
 	if err != nil {
 		return s.badGrant(c, s.afterReplay(ctx, err))
+	}
+	if auth.Family != "" {
+		s.late.note(lateToken{auth.Family, auth.Subject, client.ID, started})
 	}
 	response, id, err := s.issue(ctx, client, auth, now)
 	if err != nil {

@@ -1,0 +1,28 @@
+package authserver
+
+import (
+	"net/http"
+	"testing"
+	"time"
+)
+
+// What a node refreshes before it hears of a revocation is void when it does, though it is younger than the cutoff.
+func TestTokenMadeBeforeTheNews(t *testing.T) {
+	a := newTestServer(t)
+	tokens := a.tokens(t)
+	b := newTestServer(t, func(c *Config) { c.Store, c.Now = a.store, a.clock.Now })
+	b.state(t, tokens["access_token"], nil)
+	a.clock.Advance(990 * time.Millisecond)
+	if err := a.Revoke(t.Context(), "alice", "", "test"); err != nil {
+		t.Fatal(err)
+	}
+	a.clock.Advance(2 * time.Second) // less than a poll
+	late := b.token(t, refreshes(tokens["refresh_token"].(string)))
+	late.check(t, http.StatusOK, "")
+	token := late.json(t)["access_token"]
+	if err := b.poll(t.Context()); err != nil {
+		t.Fatal(err)
+	}
+	b.state(t, tokens["access_token"], ErrTokenRevoked)
+	b.state(t, token, ErrTokenRevoked)
+}
