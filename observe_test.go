@@ -110,7 +110,8 @@ func TestEventsOfCaddy(t *testing.T) {
 func TestEventsBeforeTheStart(t *testing.T) {
 	s := newServer(t)
 	var config caddy.Config
-	if err := json.Unmarshal(s.adapt(t, shop+"\nevents {\non key_made test_listener\n}", shopSite), &config); err != nil {
+	global := strings.Replace(shop, "store memory", "store caddy", 1) + "\nevents {\non key_made test_listener\n}"
+	if err := json.Unmarshal(s.adapt(t, global, shopSite), &config); err != nil {
 		t.Fatal(err)
 	}
 	ctx, err := caddy.ProvisionContext(&config)
