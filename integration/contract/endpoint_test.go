@@ -64,7 +64,7 @@ var bodies = map[string]func(*endpoint, T, []string, ...edit) *answer{"form": (*
 // form returns parameters from names and values in turn; the last value of a name counts, and an empty one is none.
 func form(pairs ...string) url.Values {
 	values := make(url.Values)
-	for i := 0; i < len(pairs); i += 2 {
+	for i := 0; i+1 < len(pairs); i += 2 {
 		values.Set(pairs[i], pairs[i+1])
 		if pairs[i+1] == "" {
 			values.Del(pairs[i])
