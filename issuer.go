@@ -200,7 +200,7 @@ func (i *Issuer) endpointURLs() []string {
 
 // open makes the server of a checked issuer.
 func (i *Issuer) open(
-	ctx caddy.Context, name string, throttle *authserver.Throttle, o *observer, log *zap.Logger,
+	ctx caddy.Context, name string, common *shared, o *observer, log *zap.Logger,
 ) (*authserver.Server, error) {
 	issuer, err := url.Parse(i.URL)
 	if err != nil {
@@ -214,7 +214,8 @@ func (i *Issuer) open(
 		Secrets: secretHashes,
 		Wire:    i.wire(),
 
-		Throttle: throttle,
+		Throttle: common.throttle,
+		Bulletin: common.bulletin,
 		Limits:   i.Throttle.limits(),
 		Observe:  o.observe,
 

@@ -28,12 +28,12 @@ type App struct {
 	// where the issuer's keys and records are kept under it: to rename an issuer is to begin anew.
 	Issuers map[string]*Issuer `json:"issuers,omitempty"`
 
-	servers   map[string]*authserver.Server
-	throttled bool // this config holds the throttle
-	observer  *observer
-	log       *zap.Logger
-	stop      context.CancelFunc
-	running   sync.WaitGroup
+	servers  map[string]*authserver.Server
+	shares   bool // this config holds what is shared
+	observer *observer
+	log      *zap.Logger
+	stop     context.CancelFunc
+	running  sync.WaitGroup
 }
 
 // CaddyModule returns the Caddy module information.
@@ -63,10 +63,10 @@ func (a *App) Provision(ctx caddy.Context) error {
 	if a.observer, err = newObserver(ctx); err != nil {
 		return err
 	}
-	throttle := a.throttle()
+	common := a.share()
 	a.servers = make(map[string]*authserver.Server, len(a.Issuers))
 	for name, issuer := range a.Issuers {
-		server, err := issuer.open(ctx, name, throttle, a.observer, a.log)
+		server, err := issuer.open(ctx, name, common, a.observer, a.log)
 		if err != nil {
 			return fmt.Errorf("issuer %s: %w", name, err)
 		}

@@ -25,7 +25,8 @@ type cutoffs struct {
 	lost  map[string]bool             // records that cannot be read, of which the log tells once
 	live  atomic.Pointer[cutoffIndex] // nil before the first load
 
-	changed func(live int) // is told how many there are
+	changed func(live int)                          // is told how many there are
+	post    func(id string, cutoff *storage.Cutoff) // tells others in this process of one
 }
 
 // cutoffIndex is what is void, by what it is about. It does not change: a load or an addition replaces it.
@@ -38,7 +39,10 @@ type cutoffIndex struct {
 type pair struct{ subject, client string }
 
 func newCutoffs(store storage.Store, now func() time.Time, log *zap.Logger) *cutoffs {
-	return &cutoffs{store: store, now: now, log: log, known: make(map[string]*storage.Cutoff), changed: func(int) {}}
+	return &cutoffs{
+		store: store, now: now, log: log, known: make(map[string]*storage.Cutoff), changed: func(int) {},
+		post: func(string, *storage.Cutoff) {},
+	}
 }
 
 // poll picks up what other nodes wrote, and forgets what has expired.
@@ -141,14 +145,20 @@ func (c *cutoffs) add(ctx context.Context, cutoff *storage.Cutoff, expires time.
 	if err := c.store.Put(ctx, key, record, expires); err != nil {
 		return err
 	}
+	c.learn(key.ID, cutoff)
+	c.post(key.ID, cutoff)
+	return nil
+}
+
+// learn takes in a cutoff that is in the store.
+func (c *cutoffs) learn(id string, cutoff *storage.Cutoff) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
-	c.known[key.ID] = cutoff
+	c.known[id] = cutoff
 	if c.live.Load() != nil { // else the first load finds it in the store
 		c.live.Store(indexCutoffs(c.known))
 		c.changed(len(c.known))
 	}
-	return nil
 }
 
 // count returns how many cutoffs are live.

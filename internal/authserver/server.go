@@ -33,6 +33,8 @@ type Config struct {
 
 	// Throttle bounds guessing, by Limits. It outlives a Server, so that a reload does not forget; nil is a new one.
 	Throttle *Throttle
+	// Bulletin passes on what is revoked between the servers of one issuer in this process; nil is a new one.
+	Bulletin *Bulletin
 	Limits   Limits
 
 	// Observe is told of what goes into the audit log, before the answer is written; nil is nobody.
@@ -118,6 +120,9 @@ func New(config Config) (*Server, error) {
 	if config.Audit == nil {
 		config.Audit = zap.NewNop()
 	}
+	if config.Bulletin == nil {
+		config.Bulletin = NewBulletin()
+	}
 	if config.Throttle == nil {
 		config.Throttle = NewThrottle()
 	}
@@ -164,6 +169,7 @@ func New(config Config) (*Server, error) {
 	s.keys.changed = s.keyChanged
 	s.verifier = Verifier{Keys: s.keys, Issuer: config.URL, Now: config.Now}
 	s.cutoffs = newCutoffs(config.Store, config.Now, config.Logger)
+	s.cutoffs.post = func(id string, cutoff *storage.Cutoff) { config.Bulletin.post(config.Name, id, cutoff) }
 	s.cutoffs.changed = measured.live
 	s.uses = newUses(config.Store, s.cutoffs)
 	s.pages, err = NewPages(config.ConsentTemplate)
@@ -193,11 +199,21 @@ func (s *Server) Run(ctx context.Context) {
 		s.attempt(ctx, keepingKeys, s.keys.Maintain)
 		s.every(ctx, keysInterval, keepingKeys, s.keys.Maintain)
 	})
-	running.Go(func() { s.every(ctx, s.config.RevocationPoll, "looking for what other nodes did", s.poll) })
+	running.Go(func() { s.keepPolling(ctx) })
 	if s.sweeper != nil {
 		running.Go(func() { s.every(ctx, sweepInterval, "sweeping expired records", s.sweeper.Sweep) })
 	}
 	running.Wait()
+}
+
+// keepPolling picks up what other nodes do, and, at once, what the server before or after this one revokes. What that
+// one revoked before is found by looking first.
+func (s *Server) keepPolling(ctx context.Context) {
+	const looking = "looking for what other nodes did"
+	s.config.Bulletin.join(s.config.Name, s.cutoffs)
+	defer s.config.Bulletin.leave(s.config.Name, s.cutoffs)
+	s.attempt(ctx, looking, s.poll)
+	s.every(ctx, s.config.RevocationPoll, looking, s.poll)
 }
 
 const keepingKeys = "keeping the keys in order"

@@ -1,0 +1,53 @@
+package authserver
+
+import (
+	"context"
+	"errors"
+	"sync"
+	"testing"
+	"time"
+
+	"github.com/caddy-oauth/caddy-oauth/storage"
+)
+
+// While a config is replaced, the servers of both answer: what one revokes is void at the other at once, whatever it has
+// loaded before, and however seldom it looks into the store.
+func TestRevocationDuringAReload(t *testing.T) {
+	bulletin := NewBulletin()
+	var config Config
+	s := newTestServer(t, func(c *Config) {
+		c.Bulletin, c.RevocationPoll = bulletin, time.Hour
+		c.Store = storage.OpenMemory() // which many may use at once
+		config = *c
+	})
+	before := s.Server
+	s.restart(t, config)
+	after := s.Server
+
+	ctx, stop := context.WithCancel(t.Context())
+	var running sync.WaitGroup
+	for _, server := range []*Server{before, after} {
+		running.Go(func() { server.Run(ctx) })
+	}
+	eventually(t, "both servers read the bulletin", func() bool { return len(bulletin.of(config.Name)) == 2 })
+
+	for name, servers := range map[string][2]*Server{"the old one revokes": {before, after}, "the new one revokes": {after, before}} {
+		token := s.tokens(t)["access_token"].(string)
+		claims, err := servers[1].AccessToken(t.Context(), token)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if err := servers[0].RevokeFamily(t.Context(), claims.Family, name); err != nil {
+			t.Fatal(err)
+		}
+		if _, err := servers[1].AccessToken(t.Context(), token); !errors.Is(err, ErrTokenRevoked) {
+			t.Errorf("%s: the other says %v", name, err)
+		}
+	}
+
+	stop()
+	running.Wait()
+	if left := bulletin.of(config.Name); len(left) != 0 {
+		t.Errorf("%d still read the bulletin", len(left))
+	}
+}

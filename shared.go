@@ -1,0 +1,35 @@
+package caddyoauth
+
+import (
+	"github.com/caddyserver/caddy/v2"
+
+	"github.com/caddy-oauth/caddy-oauth/internal/authserver"
+)
+
+// shared is what all configs of this process have in common: a new one must know of the failures under the old one, and
+// of what that one revokes while both answer.
+type shared struct {
+	throttle *authserver.Throttle
+	bulletin *authserver.Bulletin
+}
+
+var sharing = caddy.NewUsagePool()
+
+const theShared = "shared"
+
+// share returns what is shared. It lives until Cleanup was called on every app that asked for it.
+func (a *App) share() *shared {
+	common, _ := sharing.LoadOrStore(theShared, &shared{authserver.NewThrottle(), authserver.NewBulletin()})
+	a.shares = true
+	return common.(*shared)
+}
+
+// Cleanup gives back what is shared, if this app has it.
+func (a *App) Cleanup() error {
+	if !a.shares {
+		return nil
+	}
+	a.shares = false
+	_, err := sharing.Delete(theShared)
+	return err
+}
