@@ -17,7 +17,7 @@ func TestRevocationDuringAReload(t *testing.T) {
 	var config Config
 	s := newTestServer(t, func(c *Config) {
 		c.Bulletin, c.RevocationPoll = bulletin, time.Hour
-		c.Store = storage.OpenMemory() // which many may use at once
+		c.Store, c.Now = storage.OpenMemory(), time.Now // which many may use at once
 		config = *c
 	})
 	before := s.Server
