@@ -13,6 +13,7 @@ import (
 	"net/url"
 	"slices"
 	"strings"
+	"sync"
 	"testing"
 	"time"
 
@@ -125,10 +126,19 @@ type testStore struct {
 	storage.Store
 	now     func() time.Time
 	err     error // of every operation from now on
+	mu      sync.Mutex
 	expires map[storage.Key]time.Time
 }
 
+func (s *testStore) expire(key storage.Key, at time.Time) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.expires[key] = at
+}
+
 func (s *testStore) late(key storage.Key) bool {
+	s.mu.Lock()
+	defer s.mu.Unlock()
 	end := s.expires[key]
 	return !end.IsZero() && !s.now().Before(end)
 }
@@ -147,7 +157,7 @@ func (s *testStore) Put(ctx context.Context, key storage.Key, value []byte, expi
 	if s.err != nil {
 		return s.err
 	}
-	s.expires[key] = expires
+	s.expire(key, expires)
 	return s.Store.Put(ctx, key, value, time.Time{})
 }
 
@@ -161,7 +171,7 @@ func (s *testStore) Update(ctx context.Context, key storage.Key, change storage.
 		}
 		value, expires, err := change(old)
 		if err == nil {
-			s.expires[key] = expires
+			s.expire(key, expires)
 		}
 		return value, time.Time{}, err
 	})
