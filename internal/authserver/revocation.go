@@ -136,8 +136,11 @@ func revokedOf(subject, client string) string {
 func (s *Server) forget(ctx context.Context, subject, client string) error {
 	return s.config.Store.Update(ctx, storage.ConsentKey(subject), func(old []byte) ([]byte, time.Time, error) {
 		consents, err := storage.DecodeConsents(subject, old)
-		if err != nil || old == nil {
-			return nil, time.Time{}, errors.Join(err, storage.ErrKeep)
+		switch {
+		case err != nil:
+			return nil, time.Time{}, err
+		case old == nil:
+			return nil, time.Time{}, storage.ErrKeep
 		}
 		delete(consents.Clients, client)
 		if client == "" || len(consents.Clients) == 0 {
