@@ -1,7 +1,6 @@
 package storage
 
 import (
-	"encoding/json"
 	"time"
 )
 
@@ -53,18 +52,6 @@ type Refresh struct {
 	Successor []byte    `json:"successor,omitempty"` // the current token, sealed under the previous one
 	Rotated   time.Time `json:"rotated,omitzero"`
 }
-
-// DecodeFamily reads a record.
-func DecodeFamily(record []byte) (*Family, error) {
-	f := new(Family)
-	if err := decodeRecord("family", record, f); err != nil {
-		return nil, err
-	}
-	return f, nil
-}
-
-// Encode returns the record.
-func (f *Family) Encode() ([]byte, error) { return json.Marshal(f) }
 
 // IssueCode draws the authorization code of a family that is else filled in, and returns it with the key of
 // the record.

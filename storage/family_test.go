@@ -1,8 +1,6 @@
 package storage
 
 import (
-	"bytes"
-	"encoding/json"
 	"reflect"
 	"strings"
 	"testing"
@@ -220,106 +218,4 @@ func decoded(t *testing.T, record []byte) *Family {
 		t.Fatal(err)
 	}
 	return f
-}
-
-// What was written before keeps being read, and what a later version writes too.
-func TestFamilyRecords(t *testing.T) {
-	const (
-		shared = "ad00AAAAAAAAAAAAAAAAAAAAAAmmmmmmmmmmmmmmmmmmmmmm"
-		code   = "ad00AAAAAAAAAAAAAAAAAAAAAAccccccccccccccccccccccccccccccccccccccccccc"
-		first  = shared + "1111111111111111111111111111111111111111111"
-		second = shared + "2222222222222222222222222222222222222222222"
-	)
-	read := func(t *testing.T, name string) *Family {
-		t.Helper()
-		record := golden(t, name)
-		f := decoded(t, record)
-		if again := encoded(t, f); !strings.Contains(name, "later") && !bytes.Equal(again, record) {
-			t.Errorf("written %s\nwant    %s", again, record)
-		}
-		return f
-	}
-	for _, name := range []string{"family-code.json", "family-code-later-version.json"} {
-		t.Run(name, func(t *testing.T) {
-			f := read(t, name)
-			if !f.HasCode(code) || !f.Code.Redeemed.IsZero() || !f.Code.Offline || !f.Code.RedirectSent {
-				t.Errorf("the code is %+v", f.Code)
-			}
-			if want := []string{"profile", "orders"}; f.Client != "app" || f.Subject != "alice" || !reflect.DeepEqual(f.Scopes, want) {
-				t.Errorf("got %+v", f)
-			}
-			if !f.Ends.Equal(approval.Add(30*24*time.Hour)) || !f.Expires(approval, 0).Equal(approval.Add(time.Minute)) {
-				t.Errorf("ends at %v, the code expires at %v", f.Ends, f.Expires(approval, 0))
-			}
-		})
-	}
-	t.Run("family-refresh.json", func(t *testing.T) {
-		f := read(t, "family-refresh.json")
-		for token, want := range map[string]Presented{second: Current, first: Retried, shared + code[standard.handle():]: Spent} {
-			if got := f.Classify(token, approval, time.Second); got != want {
-				t.Errorf("%q is %v, want %v", token, got, want)
-			}
-		}
-		if got, err := f.Successor(first); err != nil || got != second {
-			t.Errorf("the successor is %q with error %v, want %q", got, err, second)
-		}
-	})
-	t.Run("family-revoked.json", func(t *testing.T) {
-		f := read(t, "family-revoked.json")
-		if !f.Revoked.Equal(approval) || f.Reason != "refresh token used again" || f.Client != "app" {
-			t.Errorf("got %+v", f)
-		}
-	})
-}
-
-// A claim comes out of a record as it went in, whatever the number of rotations.
-func TestFamilyKeepsClaims(t *testing.T) {
-	claims := `{"admin":true,"groups":["a","b"],"ratio":0.1,"uid":9007199254740993}`
-	record := []byte(`{"client_id":"app","sub":"alice","claims":` + claims + `,"started":"2026-03-01T12:00:00Z"}`)
-	for range 3 {
-		f := decoded(t, record)
-		if got, err := json.Marshal(f.Claims); err != nil || string(got) != claims {
-			t.Errorf("got %s with error %v, want %s", got, err, claims)
-		}
-		record = encoded(t, f)
-	}
-}
-
-// No text panics, gives both a family and an error, or makes a token current or retried that nobody was given.
-func FuzzDecodeFamily(f *testing.F) {
-	family, code, _ := newFamily()
-	f.Add([]byte("{}"), code)
-	f.Add([]byte("null"), "")
-	f.Add([]byte(`{"refresh":{}}`), tokenOfAnotherFamily())
-	f.Add([]byte(`{"refresh":{"current":"","member":""},"code":{}}`), strings.Repeat("z", refreshLength))
-	f.Add([]byte(`{"client_id":"app"}{}`), "")
-	record, err := family.Encode()
-	if err != nil {
-		f.Fatal(err)
-	}
-	f.Add(record, code)
-	f.Fuzz(func(t *testing.T, record []byte, token string) {
-		family, err := DecodeFamily(record)
-		if (family == nil) == (err == nil) {
-			t.Fatalf("%s: family %+v and error %v", record, family, err)
-		}
-		if err != nil {
-			return
-		}
-		if !json.Valid(record) {
-			t.Errorf("%q is read as %+v", record, family)
-		}
-		presented := family.Classify(token, approval, time.Hour)
-		if presented != Foreign && (family.Refresh == nil || len(token) < MinTokenLength) {
-			t.Errorf("%q is %v to %s", token, presented, record)
-		}
-		if presented == Retried {
-			if next, err := family.Successor(token); err == nil && next == "" {
-				t.Errorf("%q has neither a successor nor an error in %s", token, record)
-			}
-		}
-		if family.HasCode(token) && family.Code == nil {
-			t.Errorf("%q is a code of %s", token, record)
-		}
-	})
 }

@@ -1,0 +1,195 @@
+package storage
+
+import (
+	"bytes"
+	"encoding/json"
+	"errors"
+	"time"
+
+	"google.golang.org/protobuf/encoding/protowire"
+)
+
+// A family's record is read and written with every refresh, so it is not JSON but the wire format of Protocol Buffers,
+// after a byte that says so. A field that is not known is passed over, so that a node of an older version can read
+// what a newer one wrote; numbers of fields are never used for anything else again. Records of before, which are JSON,
+// are read as such and become this at their next change.
+const familyFormat = 0x01
+
+// The fields of a family.
+const (
+	familyClient protowire.Number = iota + 1
+	familySubject
+	familyScope    // one for each
+	familyAudience // one for each
+	familyClaims   // JSON
+	familyAuthTime
+	familyStarted
+	familyEnds
+	familyTokenLife // nanoseconds
+	familyCode
+	familyRefresh
+	familyRevoked
+	familyReason
+)
+
+// The fields of its code.
+const (
+	codeHash protowire.Number = iota + 1
+	codeExpires
+	codeRedeemed
+	codeRedirectURI
+	codeRedirectSent
+	codeRedirectAgain
+	codeChallenge
+	codeOffline
+	codeRefreshLength
+)
+
+// The fields of its refresh tokens.
+const (
+	refreshMember protowire.Number = iota + 1
+	refreshCurrent
+	refreshPrevious
+	refreshSuccessor
+	refreshRotated
+)
+
+// Encode returns the record.
+func (f *Family) Encode() ([]byte, error) {
+	w := fieldWriter{append(make([]byte, 0, 768), familyFormat)}
+	w.text(familyClient, f.Client)
+	w.text(familySubject, f.Subject)
+	w.texts(familyScope, f.Scopes)
+	w.texts(familyAudience, f.Audience)
+	if len(f.Claims) > 0 {
+		claims, err := json.Marshal(f.Claims)
+		if err != nil {
+			return nil, err
+		}
+		w.bytes(familyClaims, claims)
+	}
+	w.time(familyAuthTime, f.AuthTime)
+	w.time(familyStarted, f.Started)
+	w.time(familyEnds, f.Ends)
+	w.number(familyTokenLife, int64(f.TokenLife))
+	if f.Code != nil {
+		w.message(familyCode, f.Code.encode)
+	}
+	if f.Refresh != nil {
+		w.message(familyRefresh, f.Refresh.encode)
+	}
+	w.time(familyRevoked, f.Revoked)
+	w.text(familyReason, f.Reason)
+	return w.record, nil
+}
+
+func (c *Code) encode(w *fieldWriter) {
+	w.bytes(codeHash, c.Hash)
+	w.time(codeExpires, c.Expires)
+	w.time(codeRedeemed, c.Redeemed)
+	w.text(codeRedirectURI, c.RedirectURI)
+	w.flag(codeRedirectSent, c.RedirectSent)
+	w.flag(codeRedirectAgain, c.RedirectAgain)
+	w.text(codeChallenge, c.Challenge)
+	w.flag(codeOffline, c.Offline)
+	w.number(codeRefreshLength, int64(c.RefreshLength))
+}
+
+func (r *Refresh) encode(w *fieldWriter) {
+	w.bytes(refreshMember, r.Member)
+	w.bytes(refreshCurrent, r.Current)
+	w.bytes(refreshPrevious, r.Previous)
+	w.bytes(refreshSuccessor, r.Successor)
+	w.time(refreshRotated, r.Rotated)
+}
+
+// DecodeFamily reads a record, parts of which the family then is.
+func DecodeFamily(record []byte) (*Family, error) {
+	f := new(Family)
+	if len(record) == 0 || record[0] != familyFormat {
+		if err := decodeRecord("family", record, f); err != nil {
+			return nil, err
+		}
+		return f, nil
+	}
+	if err := readFields(record[1:], f.decode); err != nil {
+		return nil, errors.New("family record: " + err.Error())
+	}
+	return f, nil
+}
+
+func (f *Family) decode(field field) (err error) {
+	switch field.number {
+	case familyClient:
+		f.Client = field.text()
+	case familySubject:
+		f.Subject = field.text()
+	case familyScope:
+		f.Scopes = append(f.Scopes, field.text())
+	case familyAudience:
+		f.Audience = append(f.Audience, field.text())
+	case familyClaims:
+		d := json.NewDecoder(bytes.NewReader(field.bytes))
+		d.UseNumber() // a float64 would change large ones
+		err = d.Decode(&f.Claims)
+	case familyAuthTime:
+		f.AuthTime, err = field.time()
+	case familyStarted:
+		f.Started, err = field.time()
+	case familyEnds:
+		f.Ends, err = field.time()
+	case familyTokenLife:
+		f.TokenLife = time.Duration(field.int())
+	case familyCode:
+		f.Code = new(Code)
+		err = readFields(field.bytes, f.Code.decode)
+	case familyRefresh:
+		f.Refresh = new(Refresh)
+		err = readFields(field.bytes, f.Refresh.decode)
+	case familyRevoked:
+		f.Revoked, err = field.time()
+	case familyReason:
+		f.Reason = field.text()
+	}
+	return err
+}
+
+func (c *Code) decode(field field) (err error) {
+	switch field.number {
+	case codeHash:
+		c.Hash = field.bytes
+	case codeExpires:
+		c.Expires, err = field.time()
+	case codeRedeemed:
+		c.Redeemed, err = field.time()
+	case codeRedirectURI:
+		c.RedirectURI = field.text()
+	case codeRedirectSent:
+		c.RedirectSent = field.flag()
+	case codeRedirectAgain:
+		c.RedirectAgain = field.flag()
+	case codeChallenge:
+		c.Challenge = field.text()
+	case codeOffline:
+		c.Offline = field.flag()
+	case codeRefreshLength:
+		c.RefreshLength = int(field.int())
+	}
+	return err
+}
+
+func (r *Refresh) decode(field field) (err error) {
+	switch field.number {
+	case refreshMember:
+		r.Member = field.bytes
+	case refreshCurrent:
+		r.Current = field.bytes
+	case refreshPrevious:
+		r.Previous = field.bytes
+	case refreshSuccessor:
+		r.Successor = field.bytes
+	case refreshRotated:
+		r.Rotated, err = field.time()
+	}
+	return err
+}

@@ -1,0 +1,199 @@
+package storage
+
+import (
+	"bytes"
+	"encoding/hex"
+	"encoding/json"
+	"os"
+	"path/filepath"
+	"reflect"
+	"strings"
+	"testing"
+	"time"
+)
+
+// What was written before keeps being read, and what a later version writes too.
+func TestFamilyRecords(t *testing.T) {
+	const (
+		shared = "ad00AAAAAAAAAAAAAAAAAAAAAAmmmmmmmmmmmmmmmmmmmmmm"
+		code   = "ad00AAAAAAAAAAAAAAAAAAAAAAccccccccccccccccccccccccccccccccccccccccccc"
+		first  = shared + "1111111111111111111111111111111111111111111"
+		second = shared + "2222222222222222222222222222222222222222222"
+	)
+	// Records of before are JSON; those of today stand in hex.
+	read := func(t *testing.T, name string) *Family {
+		t.Helper()
+		if strings.HasSuffix(name, ".json") {
+			return decoded(t, golden(t, name))
+		}
+		text, err := os.ReadFile(filepath.Join("testdata", name))
+		if err != nil {
+			t.Fatal(err)
+		}
+		record, err := hex.DecodeString(strings.TrimSpace(string(text)))
+		if err != nil {
+			t.Fatal(err)
+		}
+		f := decoded(t, record)
+		if again := encoded(t, f); !strings.Contains(name, "later") && !bytes.Equal(again, record) {
+			t.Errorf("written %x\nwant    %x", again, record)
+		}
+		return f
+	}
+	for _, name := range []string{
+		"family-code.json", "family-code-later-version.json", "family-code.hex", "family-code-later-version.hex",
+	} {
+		t.Run(name, func(t *testing.T) {
+			f := read(t, name)
+			if !f.HasCode(code) || !f.Code.Redeemed.IsZero() || !f.Code.Offline || !f.Code.RedirectSent {
+				t.Errorf("the code is %+v", f.Code)
+			}
+			if want := []string{"profile", "orders"}; f.Client != "app" || f.Subject != "alice" || !reflect.DeepEqual(f.Scopes, want) {
+				t.Errorf("got %+v", f)
+			}
+			if !f.Ends.Equal(approval.Add(30*24*time.Hour)) || !f.Expires(approval, 0).Equal(approval.Add(time.Minute)) {
+				t.Errorf("ends at %v, the code expires at %v", f.Ends, f.Expires(approval, 0))
+			}
+		})
+	}
+	for _, name := range []string{"family-refresh.json", "family-refresh.hex"} {
+		t.Run(name, func(t *testing.T) {
+			f := read(t, name)
+			for token, want := range map[string]Presented{second: Current, first: Retried, shared + code[standard.handle():]: Spent} {
+				if got := f.Classify(token, approval, time.Second); got != want {
+					t.Errorf("%q is %v, want %v", token, got, want)
+				}
+			}
+			if got, err := f.Successor(first); err != nil || got != second {
+				t.Errorf("the successor is %q with error %v, want %q", got, err, second)
+			}
+		})
+	}
+	for _, name := range []string{"family-revoked.json", "family-revoked.hex"} {
+		t.Run(name, func(t *testing.T) {
+			f := read(t, name)
+			if !f.Revoked.Equal(approval) || f.Reason != "refresh token used again" || f.Client != "app" {
+				t.Errorf("got %+v", f)
+			}
+		})
+	}
+}
+
+// A claim comes out of a record as it went in, whatever the number of rotations.
+func TestFamilyKeepsClaims(t *testing.T) {
+	claims := `{"admin":true,"groups":["a","b"],"ratio":0.1,"uid":9007199254740993}`
+	record := []byte(`{"client_id":"app","sub":"alice","claims":` + claims + `,"started":"2026-03-01T12:00:00Z"}`)
+	for range 3 {
+		f := decoded(t, record)
+		if got, err := json.Marshal(f.Claims); err != nil || string(got) != claims {
+			t.Errorf("got %s with error %v, want %s", got, err, claims)
+		}
+		record = encoded(t, f)
+	}
+}
+
+// No text panics, gives both a family and an error, or makes a token current or retried that nobody was given.
+func FuzzDecodeFamily(f *testing.F) {
+	family, code, _ := newFamily()
+	f.Add([]byte("{}"), code)
+	f.Add([]byte("null"), "")
+	f.Add([]byte(`{"refresh":{}}`), tokenOfAnotherFamily())
+	f.Add([]byte(`{"refresh":{"current":"","member":""},"code":{}}`), strings.Repeat("z", refreshLength))
+	f.Add([]byte(`{"client_id":"app"}{}`), "")
+	record, err := family.Encode()
+	if err != nil {
+		f.Fatal(err)
+	}
+	f.Add(record, code)
+	f.Add(record[:len(record)-1], code)
+	f.Add([]byte{familyFormat}, code)
+	f.Fuzz(func(t *testing.T, record []byte, token string) {
+		family, err := DecodeFamily(record)
+		if (family == nil) == (err == nil) {
+			t.Fatalf("%s: family %+v and error %v", record, family, err)
+		}
+		if err != nil {
+			return
+		}
+		if record[0] != familyFormat && !json.Valid(record) {
+			t.Errorf("%q is read as %+v", record, family)
+		}
+		again, err := family.Encode()
+		if err != nil {
+			t.Fatalf("%q is read as %+v, which cannot be written: %v", record, family, err)
+		}
+		if same, err := DecodeFamily(again); err != nil || !reflect.DeepEqual(same, tidied(family)) {
+			t.Errorf("%+v is read again as %+v with error %v", family, same, err)
+		}
+		presented := family.Classify(token, approval, time.Hour)
+		if presented != Foreign && (family.Refresh == nil || len(token) < MinTokenLength) {
+			t.Errorf("%q is %v to %s", token, presented, record)
+		}
+		if presented == Retried {
+			if next, err := family.Successor(token); err == nil && next == "" {
+				t.Errorf("%q has neither a successor nor an error in %s", token, record)
+			}
+		}
+		if family.HasCode(token) && family.Code == nil {
+			t.Errorf("%q is a code of %s", token, record)
+		}
+	})
+}
+
+// tidied returns a family as it is read: JSON tells an empty list and a missing one apart, and has time zones.
+func tidied(f *Family) *Family {
+	tidy := *f
+	for _, list := range []*[]string{&tidy.Scopes, &tidy.Audience} {
+		if len(*list) == 0 {
+			*list = nil
+		}
+	}
+	if len(tidy.Claims) == 0 {
+		tidy.Claims = nil
+	}
+	times := []*time.Time{&tidy.AuthTime, &tidy.Started, &tidy.Ends, &tidy.Revoked}
+	var hashes []*[]byte
+	if f.Code != nil {
+		code := *f.Code
+		tidy.Code = &code
+		times, hashes = append(times, &code.Expires, &code.Redeemed), append(hashes, &code.Hash)
+	}
+	if f.Refresh != nil {
+		r := *f.Refresh
+		tidy.Refresh = &r
+		times, hashes = append(times, &r.Rotated), append(hashes, &r.Member, &r.Current, &r.Previous, &r.Successor)
+	}
+	for _, at := range times {
+		*at = at.UTC()
+	}
+	for _, hash := range hashes {
+		if len(*hash) == 0 {
+			*hash = nil
+		}
+	}
+	return &tidy
+}
+
+func BenchmarkFamilyRecord(b *testing.B) {
+	f, code, _ := newFamily()
+	token := f.RedeemCode(code, approval)
+	if _, err := f.Rotate(token, approval); err != nil {
+		b.Fatal(err)
+	}
+	record, err := f.Encode()
+	if err != nil {
+		b.Fatal(err)
+	}
+	b.Run("Encode", func(b *testing.B) {
+		b.ReportAllocs()
+		for b.Loop() {
+			_, _ = f.Encode() // it worked once
+		}
+	})
+	b.Run("Decode", func(b *testing.B) {
+		b.ReportAllocs()
+		for b.Loop() {
+			_, _ = DecodeFamily(record) // as above
+		}
+	})
+}

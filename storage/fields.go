@@ -1,0 +1,127 @@
+package storage
+
+import (
+	"errors"
+	"time"
+
+	"google.golang.org/protobuf/encoding/protowire"
+)
+
+// fieldWriter writes fields of the Protocol Buffers wire format. What is empty is left out.
+type fieldWriter struct{ record []byte }
+
+func (w *fieldWriter) bytes(n protowire.Number, value []byte) {
+	if len(value) > 0 {
+		w.record = protowire.AppendTag(w.record, n, protowire.BytesType)
+		w.record = protowire.AppendBytes(w.record, value)
+	}
+}
+
+func (w *fieldWriter) text(n protowire.Number, value string) {
+	if value != "" {
+		w.record = protowire.AppendTag(w.record, n, protowire.BytesType)
+		w.record = protowire.AppendString(w.record, value)
+	}
+}
+
+// texts writes a list, whose elements may be empty.
+func (w *fieldWriter) texts(n protowire.Number, values []string) {
+	for _, value := range values {
+		w.record = protowire.AppendTag(w.record, n, protowire.BytesType)
+		w.record = protowire.AppendString(w.record, value)
+	}
+}
+
+func (w *fieldWriter) number(n protowire.Number, value int64) {
+	if value != 0 {
+		w.record = protowire.AppendTag(w.record, n, protowire.VarintType)
+		w.record = protowire.AppendVarint(w.record, protowire.EncodeZigZag(value))
+	}
+}
+
+func (w *fieldWriter) flag(n protowire.Number, value bool) {
+	if value {
+		w.number(n, 1)
+	}
+}
+
+// time writes seconds and nanoseconds, which reach further than nanoseconds alone.
+func (w *fieldWriter) time(n protowire.Number, t time.Time) {
+	if t.IsZero() {
+		return
+	}
+	var parts [20]byte
+	value := protowire.AppendVarint(parts[:0], protowire.EncodeZigZag(t.Unix()))
+	w.bytes(n, protowire.AppendVarint(value, uint64(t.Nanosecond())))
+}
+
+// message writes fields as one.
+func (w *fieldWriter) message(n protowire.Number, encode func(*fieldWriter)) {
+	w.record = protowire.AppendTag(w.record, n, protowire.BytesType)
+	// Its length comes first and is not known yet: one byte is kept for it, which becomes two where it has to.
+	start := len(w.record)
+	w.record = append(w.record, 0)
+	encode(w)
+	size := len(w.record) - start - 1
+	if grow := protowire.SizeVarint(uint64(size)) - 1; grow > 0 {
+		w.record = append(w.record, make([]byte, grow)...)
+		copy(w.record[start+1+grow:], w.record[start+1:])
+	}
+	protowire.AppendVarint(w.record[:start], uint64(size))
+}
+
+// field is a field that was read.
+type field struct {
+	number protowire.Number
+	bytes  []byte // part of the record
+	varint uint64
+}
+
+func (f field) text() string { return string(f.bytes) }
+
+func (f field) int() int64 { return protowire.DecodeZigZag(f.varint) }
+
+func (f field) flag() bool { return f.varint != 0 }
+
+func (f field) time() (time.Time, error) {
+	seconds, n := protowire.ConsumeVarint(f.bytes)
+	if n < 0 {
+		return time.Time{}, errField
+	}
+	nanoseconds, m := protowire.ConsumeVarint(f.bytes[n:])
+	if m < 0 || n+m != len(f.bytes) || nanoseconds >= uint64(time.Second) {
+		return time.Time{}, errField
+	}
+	return time.Unix(protowire.DecodeZigZag(seconds), int64(nanoseconds)).UTC(), nil
+}
+
+// errField says that a record is not made of fields. It quotes nothing: a record holds hashes.
+var errField = errors.New("a field that cannot be read")
+
+// readFields hands on the fields of a record, those of types that this package does not write left out.
+func readFields(record []byte, take func(field) error) error {
+	for len(record) > 0 {
+		number, kind, n := protowire.ConsumeTag(record)
+		if n < 0 {
+			return errField
+		}
+		record = record[n:]
+		f := field{number: number}
+		switch kind {
+		case protowire.BytesType:
+			f.bytes, n = protowire.ConsumeBytes(record)
+		case protowire.VarintType:
+			f.varint, n = protowire.ConsumeVarint(record)
+		default:
+			f.number, n = 0, protowire.ConsumeFieldValue(number, kind, record)
+		}
+		if n < 0 {
+			return errField
+		}
+		record = record[n:]
+		if err := take(f); err != nil {
+			return err
+		}
+	}
+	return nil
+}
