@@ -14,20 +14,55 @@ import (
 	"github.com/caddy-oauth/caddy-oauth/storage"
 )
 
-// tokenClaims are the claims of an access token (RFC 9068 §2.2).
+// tokenClaims are the claims of an access token (RFC 9068 §2.2). Those that are empty are left out, but for the subject
+// and the times.
 type tokenClaims struct {
-	Issuer   string   `json:"iss,omitempty"`
-	Subject  string   `json:"sub"`
-	Audience audience `json:"aud,omitempty"`
-	Expires  int64    `json:"exp"`
-	IssuedAt int64    `json:"iat"`
-	ID       string   `json:"jti,omitempty"`
-	ClientID string   `json:"client_id,omitempty"`
-	Scope    string   `json:"scope,omitempty"`
-	AuthTime int64    `json:"auth_time,omitempty"`
+	issuer, subject   string
+	audience          []string
+	expires, issuedAt int64
+	id, clientID      string
+	scopes            []string
+	authTime          int64
+	family            string // the ID of its record, for a revocation of the family to reach its access tokens
+}
 
-	// Family names the family's record, for a revocation of the family to reach its access tokens.
-	Family string `json:"family,omitempty"`
+// append appends the claims as a JSON object.
+func (c *tokenClaims) append(b []byte) []byte {
+	b = append(b, '{')
+	start := len(b)
+	text := func(name, value string) {
+		if value != "" {
+			b = appendMember(b, name, value)
+		}
+	}
+	text("iss", c.issuer)
+	b = appendMember(b, "sub", c.subject)
+	switch len(c.audience) {
+	case 0:
+	case 1:
+		b = appendMember(b, "aud", c.audience[0]) // one string where there is one (RFC 7519 §4.1.3)
+	default:
+		b = append(appendName(b, "aud"), '[')
+		for i, resource := range c.audience {
+			if i > 0 {
+				b = append(b, ',')
+			}
+			b = appendText(b, resource)
+		}
+		b = append(b, ']')
+	}
+	b = appendNumber(b, "exp", c.expires)
+	b = appendNumber(b, "iat", c.issuedAt)
+	text("jti", c.id)
+	text("client_id", c.clientID)
+	text("scope", strings.Join(c.scopes, " "))
+	if c.authTime != 0 {
+		b = appendNumber(b, "auth_time", c.authTime)
+	}
+	text("family", c.family)
+	copy(b[start:], b[start+1:]) // no comma before the first
+	b[len(b)-1] = '}'
+	return b
 }
 
 // ReservedClaims are the claims that no configuration may set: the server's own, and those by which
@@ -59,34 +94,34 @@ func (s *Server) accessToken(
 		return s.opaqueToken(ctx, client, auth, more, now)
 	}
 	own := tokenClaims{
-		Subject:  auth.Subject,
-		Expires:  now.Add(client.AccessTokenLifetime).Unix(),
-		IssuedAt: now.Unix(),
+		subject:  auth.Subject,
+		expires:  now.Add(client.AccessTokenLifetime).Unix(),
+		issuedAt: now.Unix(),
 	}
 	if !shape.Minimal {
-		own.Issuer = s.config.URL
-		own.Audience = auth.Audience
-		own.ID = newTokenID()
-		own.ClientID = client.ID
-		own.Scope = strings.Join(auth.Scopes, " ")
-		own.Family = auth.Family
+		own.issuer = s.config.URL
+		own.audience = auth.Audience
+		own.id = newTokenID()
+		own.clientID = client.ID
+		own.scopes = auth.Scopes
+		own.family = auth.Family
 		if !auth.AuthTime.IsZero() {
-			own.AuthTime = auth.AuthTime.Unix()
+			own.authTime = auth.AuthTime.Unix()
 		}
 	}
-	payload, err := joinClaims(own, more)
+	payload, err := joinClaims(&own, more)
 	if err != nil {
 		return "", "", err
 	}
 	token, err = s.keys.Sign(ctx, payload)
-	return token, own.ID, err
+	return token, own.id, err
 }
 
 // joinClaims returns the claims as one JSON object.
-func joinClaims(own tokenClaims, more map[string]any) ([]byte, error) {
-	payload, err := json.Marshal(own)
-	if err != nil || len(more) == 0 {
-		return payload, err
+func joinClaims(own *tokenClaims, more map[string]any) ([]byte, error) {
+	payload := own.append(make([]byte, 0, 512))
+	if len(more) == 0 {
+		return payload, nil
 	}
 	members, err := json.Marshal(more)
 	if err != nil {

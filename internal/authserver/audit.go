@@ -8,6 +8,7 @@ import (
 	"time"
 
 	"go.uber.org/zap"
+	"go.uber.org/zap/zapcore"
 
 	"github.com/caddy-oauth/caddy-oauth/grants"
 )
@@ -67,6 +68,15 @@ func (e *Event) All() iter.Seq2[string, string] {
 	}
 }
 
+// MarshalLogObject implements zapcore.ObjectMarshaler.
+func (e *Event) MarshalLogObject(log zapcore.ObjectEncoder) error {
+	log.AddString("event", e.Name)
+	for name, value := range e.All() {
+		log.AddString(name, value)
+	}
+	return nil
+}
+
 // addressKey is of the address that a request came from, in its context: what is revoked deep below a request is to
 // tell from where.
 type addressKey struct{}
@@ -79,17 +89,15 @@ func withAddress(ctx context.Context, address string) context.Context {
 func (s *Server) audit(ctx context.Context, e *Event) {
 	e.Issuer = s.config.Name
 	e.Address, _ = ctx.Value(addressKey{}).(string)
-	if entry := s.config.Audit.Check(zap.InfoLevel, strings.ReplaceAll(e.Name, "_", " ")); entry != nil {
-		fields := []zap.Field{zap.String("event", e.Name)}
-		for name, value := range e.All() {
-			fields = append(fields, zap.String(name, value))
-		}
-		entry.Write(fields...)
+	if entry := s.config.Audit.Check(zap.InfoLevel, s.messages.of(e.Name, inWords)); entry != nil {
+		entry.Write(zap.Inline(e))
 	}
 	if s.config.Observe != nil {
 		s.config.Observe(ctx, e)
 	}
 }
+
+func inWords(name string) string { return strings.ReplaceAll(name, "_", " ") }
 
 // issued tells of an access token.
 func (s *Server) issued(c *call, auth *grants.Authorization, id string) {

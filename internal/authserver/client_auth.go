@@ -45,6 +45,9 @@ func (s Secrets) ValidHash(hash string) bool {
 }
 
 func (s Secrets) kind(hash string) SecretHash {
+	if strings.HasPrefix(hash, hashPrefix) {
+		return nil
+	}
 	for prefix, kind := range s {
 		if strings.HasPrefix(hash, prefix) {
 			return kind
@@ -59,7 +62,9 @@ func (s Secrets) matches(hash, secret string) bool {
 		ok, err := kind.Compare([]byte(hash), []byte(secret))
 		return ok && err == nil
 	}
-	return subtle.ConstantTimeCompare([]byte(HashSecret(secret)), []byte(hash)) == 1
+	var buffer [len(hashPrefix) + 2*sha256.Size]byte
+	sum := sha256.Sum256([]byte(secret))
+	return subtle.ConstantTimeCompare(hex.AppendEncode(append(buffer[:0], hashPrefix...), sum[:]), []byte(hash)) == 1
 }
 
 // decoy returns a client with a hash that is slow on purpose and that no secret has, nil if no client has a slow one.

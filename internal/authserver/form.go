@@ -28,8 +28,7 @@ var bodyTypes = map[string]string{
 
 // readForm reads the parameters of the body, once (RFC 6749 §3.2), which must be of one of the kinds.
 func readForm(w http.ResponseWriter, r *http.Request, kinds ...string) (url.Values, error) {
-	mediaType, _, _ := mime.ParseMediaType(r.Header.Get("Content-Type"))
-	kind := bodyTypes[mediaType]
+	kind := bodyKind(r.Header.Get("Content-Type"))
 	if !slices.Contains(kinds, kind) {
 		return nil, grants.Refuse(grants.InvalidRequest, "the body must be "+strings.Join(accepted(kinds), " or "))
 	}
@@ -45,6 +44,15 @@ func readForm(w http.ResponseWriter, r *http.Request, kinds ...string) (url.Valu
 		return tidyForm(form)
 	}
 	return parseForm(string(body))
+}
+
+// bodyKind returns the kind of a body, "" if it is none that is known.
+func bodyKind(contentType string) string {
+	if kind, ok := bodyTypes[contentType]; ok { // as almost everybody writes it
+		return kind
+	}
+	mediaType, _, _ := mime.ParseMediaType(contentType)
+	return bodyTypes[mediaType]
 }
 
 // accepted returns the media types of kinds of bodies.

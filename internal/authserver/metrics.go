@@ -2,8 +2,6 @@ package authserver
 
 import (
 	"errors"
-	"maps"
-	"sync/atomic"
 	"time"
 
 	"github.com/prometheus/client_golang/prometheus"
@@ -104,9 +102,7 @@ func (r *registration) guard() guardMetrics {
 func (r *registration) counters(name, help string, labels ...string) *counters {
 	opts := prometheus.CounterOpts{Namespace: "caddy_oauth", Name: name, Help: help}
 	vec := register(r, prometheus.NewCounterVec(opts, append([]string{"issuer"}, labels...)))
-	c := &counters{vec: vec.MustCurryWith(prometheus.Labels{"issuer": r.issuer}), labels: len(labels)}
-	c.kept.Store(new(map[labels3]prometheus.Counter))
-	return c
+	return &counters{vec: vec.MustCurryWith(prometheus.Labels{"issuer": r.issuer}), labels: len(labels)}
 }
 
 func (r *registration) gauge(name, help string) prometheus.Gauge {
@@ -142,12 +138,12 @@ func register[C prometheus.Collector](r *registration, collector C) C {
 	return collector
 }
 
-// counters are the counters of one metric by the values of up to three labels. One that was needed once is found without
-// a lock: there are few, as the values are from closed lists.
+// counters are the counters of one metric by the values of up to three labels, of which there are few, as they are from
+// closed lists.
 type counters struct {
 	vec    *prometheus.CounterVec
 	labels int
-	kept   atomic.Pointer[map[labels3]prometheus.Counter] // replaced, never changed
+	kept   growing[labels3, prometheus.Counter]
 }
 
 type labels3 [3]string
@@ -155,20 +151,5 @@ type labels3 [3]string
 func (c *counters) of(values ...string) prometheus.Counter {
 	var key labels3
 	copy(key[:], values)
-	kept := c.kept.Load()
-	if counter, ok := (*kept)[key]; ok {
-		return counter
-	}
-	counter := c.vec.WithLabelValues(append([]string(nil), key[:c.labels]...)...)
-	for {
-		next := maps.Clone(*kept)
-		if next == nil {
-			next = make(map[labels3]prometheus.Counter)
-		}
-		next[key] = counter
-		if c.kept.CompareAndSwap(kept, &next) {
-			return counter
-		}
-		kept = c.kept.Load()
-	}
+	return c.kept.of(key, func(key labels3) prometheus.Counter { return c.vec.WithLabelValues(key[:c.labels]...) })
 }

@@ -6,6 +6,7 @@ import (
 	"strings"
 
 	"github.com/caddy-oauth/caddy-oauth/grants"
+	"github.com/caddy-oauth/caddy-oauth/storage"
 )
 
 // throttled is a Verifier that bounds guessing, by account and by address. An account that does not exist is throttled
@@ -28,7 +29,7 @@ func (s *Server) verifierFor(c *call) grants.Verifier {
 
 // Verify implements grants.Verifier.
 func (t throttled) Verify(ctx context.Context, username, password string) (*grants.Person, error) {
-	gate, account := t.s.gate, strings.ToLower(strings.TrimSpace(username))
+	gate, account := t.s.gate, storage.HashID(strings.ToLower(strings.TrimSpace(username)))
 	if gate.limits.Off {
 		return t.verify(ctx, username, password)
 	}

@@ -101,6 +101,7 @@ type Server struct {
 	late      lateTokens
 	news      news
 	tally     tally
+	messages  growing[string, string] // of the audit log, by the names of events
 	cache     tokenCache
 	gate      *gate
 	sweeper   storage.Sweeper // nil if the store needs none

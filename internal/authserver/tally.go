@@ -3,7 +3,6 @@ package authserver
 import (
 	"cmp"
 	"slices"
-	"sync"
 	"sync/atomic"
 	"time"
 )
@@ -11,7 +10,7 @@ import (
 // tally counts requests for the admin API, which is there for those who collect no metrics.
 type tally struct {
 	since  time.Time
-	byKind sync.Map // of *atomic.Int64 by Count without N
+	byKind growing[Count, *atomic.Int64] // by Count without N
 }
 
 // Count is how often requests to an endpoint had a result: "ok" or an error code.
@@ -23,23 +22,18 @@ type Count struct {
 }
 
 func (t *tally) add(endpoint, grantType, result string) {
-	key := Count{Endpoint: endpoint, GrantType: grantType, Result: result}
-	n, ok := t.byKind.Load(key)
-	if !ok {
-		n, _ = t.byKind.LoadOrStore(key, new(atomic.Int64))
-	}
-	n.(*atomic.Int64).Add(1)
+	t.byKind.of(Count{Endpoint: endpoint, GrantType: grantType, Result: result}, newCount).Add(1)
 }
+
+func newCount(Count) *atomic.Int64 { return new(atomic.Int64) }
 
 // counts returns what was counted, in a fixed order.
 func (t *tally) counts() []Count {
 	list := []Count{}
-	t.byKind.Range(func(key, n any) bool {
-		count := key.(Count)
-		count.N = n.(*atomic.Int64).Load()
+	for count, n := range t.byKind.all() {
+		count.N = n.Load()
 		list = append(list, count)
-		return true
-	})
+	}
 	slices.SortFunc(list, func(a, b Count) int {
 		return cmp.Or(cmp.Compare(a.Endpoint, b.Endpoint), cmp.Compare(a.GrantType, b.GrantType), cmp.Compare(a.Result, b.Result))
 	})

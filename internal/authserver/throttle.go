@@ -13,14 +13,23 @@ import (
 // concurrent use.
 type Throttle struct {
 	mu     sync.RWMutex
-	guards map[string]*list.Element // of *guard
-	order  list.List                // the one that failed last in front
-	pairs  map[string]struct{}      // see know
+	guards map[throttleKey]*list.Element // of *guard
+	order  list.List                     // the one that failed last in front
+	pairs  map[throttleKey]struct{}      // see know
 }
 
+// throttleKey is what is bounded. It is kept: what a request can make long must come as a hash.
+type throttleKey struct{ issuer, kind, party, address string }
+
 type guard struct {
-	key     string
+	key     throttleKey
 	limiter *rate.Limiter
+}
+
+// bound is a limit of something.
+type bound struct {
+	key   throttleKey
+	limit Limit
 }
 
 // Limit is how many failures are let through at once, and how long it takes to get one back.
@@ -36,7 +45,7 @@ const (
 
 // NewThrottle returns a Throttle that has seen no failure.
 func NewThrottle() *Throttle {
-	return &Throttle{guards: make(map[string]*list.Element), pairs: make(map[string]struct{})}
+	return &Throttle{guards: make(map[throttleKey]*list.Element), pairs: make(map[throttleKey]struct{})}
 }
 
 // attempt is a try whose outcome is open. It counts as a failure until it is known to be none, so that many at once
@@ -45,15 +54,15 @@ type attempt struct{ limiters []*rate.Limiter }
 
 // try begins an attempt that is bounded by all of the limits. If one is used up, there is no attempt, and after is when
 // to try again.
-func (t *Throttle) try(now time.Time, limits map[string]Limit) (a *attempt, after time.Duration) {
+func (t *Throttle) try(now time.Time, limits []bound) (a *attempt, after time.Duration) {
 	t.mu.Lock()
 	defer t.mu.Unlock()
 	if after := t.missing(now, limits); after > 0 {
 		return nil, after // and nothing is remembered of it, or refusals would crowd out what failed
 	}
 	a = new(attempt)
-	for key, limit := range limits {
-		limiter := t.limiter(now, key, limit)
+	for _, b := range limits {
+		limiter := t.limiter(now, b.key, b.limit)
 		after = max(after, limiter.ReserveN(now, 1).DelayFrom(now))
 		a.limiters = append(a.limiters, limiter)
 	}
@@ -74,23 +83,23 @@ func (a *attempt) forgive(now time.Time) {
 
 // look returns when to try again if one of the limits is used up, and else 0. It takes nothing and leaves no trace, so
 // that any number of requests that turn out well may be under way at once.
-func (t *Throttle) look(now time.Time, limits map[string]Limit) (after time.Duration) {
+func (t *Throttle) look(now time.Time, limits []bound) (after time.Duration) {
 	t.mu.RLock()
 	defer t.mu.RUnlock()
 	return t.missing(now, limits)
 }
 
 // missing is look for who holds the lock.
-func (t *Throttle) missing(now time.Time, limits map[string]Limit) (after time.Duration) {
-	for key, limit := range limits {
-		e, ok := t.guards[key]
+func (t *Throttle) missing(now time.Time, limits []bound) (after time.Duration) {
+	for _, b := range limits {
+		e, ok := t.guards[b.key]
 		if !ok {
 			continue
 		}
 		limiter := e.Value.(*guard).limiter
-		adjust(limiter, now, limit)
+		adjust(limiter, now, b.limit)
 		if missing := 1 - limiter.TokensAt(now); missing > 0 {
-			after = max(after, time.Duration(missing*float64(limit.Every)))
+			after = max(after, time.Duration(missing*float64(b.limit.Every)))
 		}
 	}
 	return after
@@ -98,11 +107,11 @@ func (t *Throttle) missing(now time.Time, limits map[string]Limit) (after time.D
 
 // charge counts a failure. Those that were under way when a limit was used up are owed, and nothing more is let through
 // until they are worked off; never more than twice what the limit lets through at once.
-func (t *Throttle) charge(now time.Time, limits map[string]Limit) {
+func (t *Throttle) charge(now time.Time, limits []bound) {
 	t.mu.Lock()
 	defer t.mu.Unlock()
-	for key, limit := range limits {
-		if limiter := t.limiter(now, key, limit); limiter.TokensAt(now) > -float64(limit.Burst) {
+	for _, b := range limits {
+		if limiter := t.limiter(now, b.key, b.limit); limiter.TokensAt(now) > -float64(b.limit.Burst) {
 			limiter.ReserveN(now, 1)
 		}
 	}
@@ -110,7 +119,7 @@ func (t *Throttle) charge(now time.Time, limits map[string]Limit) {
 
 // know remembers that an address has authenticated as a client or an account: guesses from elsewhere must not lock out
 // who is there. A full memory forgets whichever comes first.
-func (t *Throttle) know(pair string) {
+func (t *Throttle) know(pair throttleKey) {
 	if t.knows(pair) {
 		return
 	}
@@ -125,7 +134,7 @@ func (t *Throttle) know(pair string) {
 	t.pairs[pair] = struct{}{}
 }
 
-func (t *Throttle) knows(pair string) bool {
+func (t *Throttle) knows(pair throttleKey) bool {
 	t.mu.RLock()
 	defer t.mu.RUnlock()
 	_, ok := t.pairs[pair]
@@ -133,7 +142,7 @@ func (t *Throttle) knows(pair string) bool {
 }
 
 // limiter returns the limiter of a key, with the limit that is configured now.
-func (t *Throttle) limiter(now time.Time, key string, limit Limit) *rate.Limiter {
+func (t *Throttle) limiter(now time.Time, key throttleKey, limit Limit) *rate.Limiter {
 	if e, ok := t.guards[key]; ok {
 		t.order.MoveToFront(e)
 		limiter := e.Value.(*guard).limiter

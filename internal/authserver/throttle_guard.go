@@ -39,7 +39,7 @@ func (w *Watch) saw(r *http.Request, err error) error {
 	case refusal.Code == "":
 		w.metrics.decide("no_token")
 	case refusal.Code == invalidToken:
-		if after := w.gate.garbage(throttledToken, network(w.address(r))); after > 0 {
+		if after := w.gate.garbage(throttledToken, "", network(w.address(r))); after > 0 {
 			w.metrics.decide("throttled")
 			return &BearerError{
 				Status: http.StatusTooManyRequests, Code: grants.TemporarilyUnavailable, Cause: err, RetryAfter: after,

@@ -7,7 +7,6 @@ import (
 	"time"
 
 	"github.com/caddy-oauth/caddy-oauth/grants"
-	"github.com/caddy-oauth/caddy-oauth/storage"
 )
 
 // Limits are how often things can go wrong. A Limit that is zero is the default.
@@ -55,29 +54,26 @@ func newGate(throttle *Throttle, limits Limits, issuer string, refused func(kind
 	return &gate{throttle, limits.withDefaults(), issuer, refused, now}
 }
 
-// key returns the key of what is bounded. It is kept: what a request can make long must come as a hash.
-func (g *gate) key(kind, who string) string { return kind + "\x00" + g.issuer + "\x00" + who }
-
-// secrets returns what bounds guesses of a secret of a party, a client or an account, from an address. An address that
-// has known the secret has a count of its own with that party: neither guessers elsewhere nor neighbours can use it up.
-// "" is no party that there is; only the address counts then.
-func (g *gate) secrets(kind string, limit Limit, party, address string) map[string]Limit {
-	byAddress := g.key(kind+" address", address)
+// secrets returns what bounds guesses of a secret of a party, a client or the hash of an account, from an address. An
+// address that has known the secret has a count of its own with that party: neither guessers elsewhere nor neighbours can
+// use it up. "" is no party that there is; only the address counts then.
+func (g *gate) secrets(kind string, limit Limit, party, address string) []bound {
+	byAddress := bound{throttleKey{g.issuer, kind, "", address}, g.limits.Addresses}
 	if party == "" {
-		return map[string]Limit{byAddress: g.limits.Addresses}
+		return []bound{byAddress}
 	}
 	if pair := g.pair(kind, party, address); g.throttle.knows(pair) {
-		return map[string]Limit{pair: limit}
+		return []bound{{pair, limit}}
 	}
-	return map[string]Limit{g.key(kind, storage.HashID(party)): limit, byAddress: g.limits.Addresses}
+	return []bound{{throttleKey{g.issuer, kind, party, ""}, limit}, byAddress}
 }
 
-func (g *gate) pair(kind, party, address string) string {
-	return g.key(kind+" at", storage.HashID(party)+"\x00"+address)
+func (g *gate) pair(kind, party, address string) throttleKey {
+	return throttleKey{g.issuer, kind, party, address}
 }
 
 // check refuses an attempt if one of the limits is used up.
-func (g *gate) check(kind string, limits map[string]Limit) error {
+func (g *gate) check(kind string, limits []bound) error {
 	if after := g.throttle.look(g.now(), limits); after > 0 {
 		g.refused(kind)
 		return tooMany(after)
@@ -97,11 +93,11 @@ func tooMany(after time.Duration) *grants.Error {
 // garbage counts something that no one can guess and that was no good, and returns for how long the address has been
 // bringing too much of it, 0 if it has not. It is asked afterwards: what is good always passes, so that
 // nobody can lock out others by sending garbage through them.
-func (g *gate) garbage(kind, who string) (after time.Duration) {
+func (g *gate) garbage(kind, party, address string) (after time.Duration) {
 	if g.limits.Off {
 		return 0
 	}
-	now, limits := g.now(), map[string]Limit{g.key(kind, who): g.limits.Tokens}
+	now, limits := g.now(), []bound{{throttleKey{g.issuer, kind, party, address}, g.limits.Tokens}}
 	if after := g.throttle.look(now, limits); after > 0 {
 		g.refused(kind)
 		return after
@@ -116,7 +112,7 @@ func (s *Server) badGrant(c *call, err error) error {
 	if !errors.As(err, &refusal) || refusal.Situation != grants.BadCode && refusal.Situation != grants.BadRefreshToken {
 		return err
 	}
-	after := s.gate.garbage(throttledGrant, storage.HashID(c.client.ID)+"\x00"+network(c.address))
+	after := s.gate.garbage(throttledGrant, c.client.ID, network(c.address))
 	if after == 0 {
 		return err
 	}
@@ -131,6 +127,9 @@ func network(address string) string {
 	ip, err := netip.ParseAddr(address)
 	if err != nil {
 		return address
+	}
+	if ip.Is4() {
+		return address // which has one spelling
 	}
 	if ip = ip.Unmap().WithZone(""); ip.Is6() {
 		prefix, _ := ip.Prefix(64)

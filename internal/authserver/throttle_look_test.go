@@ -7,7 +7,7 @@ import (
 )
 
 func TestLookTakesNothing(t *testing.T) {
-	throttle, limits := NewThrottle(), map[string]Limit{"a": {Burst: 1, Every: time.Minute}}
+	throttle, limits := NewThrottle(), bounds(map[string]Limit{"a": {Burst: 1, Every: time.Minute}})
 	for range 100 {
 		if after := throttle.look(epoch, limits); after != 0 {
 			t.Fatalf("after %s", after)
@@ -19,7 +19,7 @@ func TestLookTakesNothing(t *testing.T) {
 }
 
 func TestFailuresAreGivenBack(t *testing.T) {
-	throttle, limits := NewThrottle(), map[string]Limit{"a": {Burst: 3, Every: time.Minute}, "b": {Burst: 10, Every: time.Hour}}
+	throttle, limits := NewThrottle(), bounds(map[string]Limit{"a": {Burst: 3, Every: time.Minute}, "b": {Burst: 10, Every: time.Hour}})
 	for n := range 3 {
 		if after := throttle.look(epoch, limits); after != 0 {
 			t.Fatalf("failure %d has to wait %s", n, after)
@@ -33,7 +33,7 @@ func TestFailuresAreGivenBack(t *testing.T) {
 			t.Errorf("%s later it is %s, want %s", tt.elapsed, after, tt.after)
 		}
 	}
-	if after := throttle.look(epoch, map[string]Limit{"b": limits["b"]}); after != 0 {
+	if after := throttle.look(epoch, bounds(map[string]Limit{"b": {Burst: 10, Every: time.Hour}})); after != 0 {
 		t.Errorf("the other limit has to wait %s", after)
 	}
 }
@@ -44,7 +44,7 @@ func TestFailuresBeyondTheLimitAreOwed(t *testing.T) {
 		failures int
 		after    time.Duration
 	}{{3, time.Minute}, {5, 3 * time.Minute}, {6, 4 * time.Minute}, {1000, 4 * time.Minute}} {
-		throttle, limits := NewThrottle(), map[string]Limit{"a": {Burst: 3, Every: time.Minute}}
+		throttle, limits := NewThrottle(), bounds(map[string]Limit{"a": {Burst: 3, Every: time.Minute}})
 		for range tt.failures {
 			throttle.charge(epoch, limits)
 		}
@@ -56,7 +56,7 @@ func TestFailuresBeyondTheLimitAreOwed(t *testing.T) {
 
 func TestLimitThatChanges(t *testing.T) {
 	throttle := NewThrottle()
-	limits := func(burst int) map[string]Limit { return map[string]Limit{"a": {Burst: burst, Every: time.Minute}} }
+	limits := func(burst int) []bound { return bounds(map[string]Limit{"a": {Burst: burst, Every: time.Minute}}) }
 	throttle.charge(epoch, limits(1))
 	later := epoch.Add(10 * time.Minute)
 	for range 4 {
@@ -75,9 +75,9 @@ func TestLimitThatChanges(t *testing.T) {
 func TestPairsAreBounded(t *testing.T) {
 	throttle := NewThrottle()
 	for n := range maxPairs + 100 {
-		throttle.know(fmt.Sprint(n))
+		throttle.know(throttleKey{party: fmt.Sprint(n)})
 	}
-	if len(throttle.pairs) != maxPairs || !throttle.knows(fmt.Sprint(maxPairs+99)) {
+	if len(throttle.pairs) != maxPairs || !throttle.knows(throttleKey{party: fmt.Sprint(maxPairs + 99)}) {
 		t.Errorf("%d pairs", len(throttle.pairs))
 	}
 }

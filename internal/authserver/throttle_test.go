@@ -8,8 +8,16 @@ import (
 	"time"
 )
 
+// bounds returns limits by the names of what they are for.
+func bounds(limits map[string]Limit) (list []bound) {
+	for name, limit := range limits {
+		list = append(list, bound{throttleKey{party: name}, limit})
+	}
+	return list
+}
+
 // fails tries n times to no avail, and returns how many tries there were.
-func fails(throttle *Throttle, now time.Time, n int, limits map[string]Limit) (tries int) {
+func fails(throttle *Throttle, now time.Time, n int, limits []bound) (tries int) {
 	for range n {
 		if try, _ := throttle.try(now, limits); try != nil {
 			tries++
@@ -19,7 +27,7 @@ func fails(throttle *Throttle, now time.Time, n int, limits map[string]Limit) (t
 }
 
 func TestThrottleComesBackWithTime(t *testing.T) {
-	throttle, limits := NewThrottle(), map[string]Limit{"alice": {Burst: 3, Every: time.Minute}}
+	throttle, limits := NewThrottle(), bounds(map[string]Limit{"alice": {Burst: 3, Every: time.Minute}})
 	for _, step := range []struct {
 		after time.Duration // the start
 		tries int
@@ -33,7 +41,7 @@ func TestThrottleComesBackWithTime(t *testing.T) {
 }
 
 func TestThrottleSaysWhen(t *testing.T) {
-	throttle, limits := NewThrottle(), map[string]Limit{"alice": {Burst: 1, Every: time.Minute}, "192.0.2.7": {Burst: 1, Every: time.Hour}}
+	throttle, limits := NewThrottle(), bounds(map[string]Limit{"alice": {Burst: 1, Every: time.Minute}, "192.0.2.7": {Burst: 1, Every: time.Hour}})
 	fails(throttle, epoch, 1, limits)
 	for range 3 { // that somebody asks does not put it off
 		if try, after := throttle.try(epoch.Add(20*time.Minute), limits); try != nil || after != 40*time.Minute {
@@ -49,15 +57,15 @@ func TestThrottleSaysWhen(t *testing.T) {
 func TestThrottleRefusalCostsNothing(t *testing.T) {
 	throttle := NewThrottle()
 	alice, address := Limit{Burst: 2, Every: time.Minute}, Limit{Burst: 5, Every: time.Minute}
-	fails(throttle, epoch, 100, map[string]Limit{"alice": alice, "192.0.2.7": address})
-	if got := fails(throttle, epoch, 100, map[string]Limit{"bob": {Burst: 50, Every: time.Minute}, "192.0.2.7": address}); got != 3 {
+	fails(throttle, epoch, 100, bounds(map[string]Limit{"alice": alice, "192.0.2.7": address}))
+	if got := fails(throttle, epoch, 100, bounds(map[string]Limit{"bob": {Burst: 50, Every: time.Minute}, "192.0.2.7": address})); got != 3 {
 		t.Errorf("%d tries are left to the address, want 3", got)
 	}
 }
 
 // However long a right password takes to check, and whoever tries meanwhile: it costs nothing, and it is no gift.
 func TestThrottleForgives(t *testing.T) {
-	limits := map[string]Limit{"alice": {Burst: 3, Every: time.Minute}}
+	limits := bounds(map[string]Limit{"alice": {Burst: 3, Every: time.Minute}})
 	for name, meanwhile := range map[string]int{"alone": 0, "while another fails": 1, "while others fail": 2} {
 		t.Run(name, func(t *testing.T) {
 			throttle := NewThrottle()
@@ -84,7 +92,7 @@ func TestThrottleForgives(t *testing.T) {
 			}
 			checked[second%3] = nil
 			for range 5 {
-				try, after := throttle.try(now, map[string]Limit{"192.0.2.7": {Burst: 20, Every: 10 * time.Second}})
+				try, after := throttle.try(now, bounds(map[string]Limit{"192.0.2.7": {Burst: 20, Every: 10 * time.Second}}))
 				if try == nil {
 					t.Fatalf("in second %d a right password must wait %v", second, after)
 				}
@@ -96,7 +104,7 @@ func TestThrottleForgives(t *testing.T) {
 }
 
 func TestThrottleInACrowd(t *testing.T) {
-	throttle, limits := NewThrottle(), map[string]Limit{"alice": {Burst: 10, Every: time.Minute}}
+	throttle, limits := NewThrottle(), bounds(map[string]Limit{"alice": {Burst: 10, Every: time.Minute}})
 	var tries atomic.Int64
 	var crowd sync.WaitGroup
 	for range 50 {
@@ -118,7 +126,7 @@ func TestThrottleInACrowd(t *testing.T) {
 func TestThrottleIsBounded(t *testing.T) {
 	throttle, limit := NewThrottle(), Limit{Burst: 1, Every: time.Hour}
 	for n := range maxGuards + 1000 {
-		throttle.try(epoch, map[string]Limit{fmt.Sprint(n): limit})
+		throttle.try(epoch, bounds(map[string]Limit{fmt.Sprint(n): limit}))
 	}
 	if n := len(throttle.guards); n != maxGuards || throttle.order.Len() != n {
 		t.Errorf("there are %d names, %d of them in order, want %d", n, throttle.order.Len(), maxGuards)
@@ -127,7 +135,7 @@ func TestThrottleIsBounded(t *testing.T) {
 		name       int
 		remembered bool
 	}{{maxGuards + 999, true}, {maxGuards, true}, {1000, true}, {999, false}, {0, false}} {
-		if try, _ := throttle.try(epoch, map[string]Limit{fmt.Sprint(tt.name): limit}); (try == nil) != tt.remembered {
+		if try, _ := throttle.try(epoch, bounds(map[string]Limit{fmt.Sprint(tt.name): limit})); (try == nil) != tt.remembered {
 			t.Errorf("name %d: remembered %t, want %t", tt.name, try == nil, tt.remembered)
 		}
 	}

@@ -9,16 +9,31 @@ import (
 
 // tokenResponse is the success response (RFC 6749 §5.1).
 type tokenResponse struct {
-	AccessToken  string `json:"access_token"`
-	TokenType    string `json:"token_type"`
-	ExpiresIn    int64  `json:"expires_in"` // seconds
-	RefreshToken string `json:"refresh_token,omitempty"`
-	Scope        string `json:"scope,omitempty"`
+	AccessToken  string
+	TokenType    string
+	ExpiresIn    int64  // seconds
+	RefreshToken string // "" for none
+	Scope        string
+}
+
+// append appends the response as a JSON object.
+func (r *tokenResponse) append(b []byte) []byte {
+	b = append(b, `{"access_token":`...)
+	b = appendText(b, r.AccessToken)
+	b = appendMember(b, "token_type", r.TokenType)
+	b = appendNumber(b, "expires_in", r.ExpiresIn)
+	if r.RefreshToken != "" {
+		b = appendMember(b, "refresh_token", r.RefreshToken)
+	}
+	if r.Scope != "" {
+		b = appendMember(b, "scope", r.Scope)
+	}
+	return append(b, '}')
 }
 
 // writeTokens writes the success response in the issuer's shape.
 func (s *Server) writeTokens(w http.ResponseWriter, response *tokenResponse) error {
-	shape := s.config.Wire.Response
+	shape := &s.config.Wire.Response
 	if shape.TokenType != "" {
 		response.TokenType = shape.TokenType
 	}
@@ -27,9 +42,9 @@ func (s *Server) writeTokens(w http.ResponseWriter, response *tokenResponse) err
 		contentType = shape.ContentType
 	}
 	if len(shape.Members) == 0 && !shape.ExpiresText {
-		return writeJSON(w, http.StatusOK, contentType, response)
+		return writeBody(w, http.StatusOK, contentType, response.append(make([]byte, 0, 1024)))
 	}
-	return writeJSON(w, http.StatusOK, contentType, shapedResponse{response, shape})
+	return writeJSON(w, http.StatusOK, contentType, shapedResponse{response, *shape})
 }
 
 // shapedResponse is a tokenResponse with other members, or in another order.

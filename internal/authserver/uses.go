@@ -43,12 +43,17 @@ func (u *uses) note(index *cutoffIndex, subject, client string, next use) {
 	u.mu.Lock()
 	defer u.mu.Unlock()
 	if last, ok := u.noted[p]; ok && !index.voids(subject, client, last.at) { // else the record of it is gone
-		known := func(scope string) bool { return slices.Contains(last.scopes, scope) }
-		further := slices.DeleteFunc(slices.Clone(next.scopes), known)
-		if len(further) == 0 && next.at.Sub(last.at) < storage.UseInterval {
+		unknown := func(scope string) bool { return !slices.Contains(last.scopes, scope) }
+		if next.at.Sub(last.at) < storage.UseInterval && !slices.ContainsFunc(next.scopes, unknown) {
 			return
 		}
-		next.scopes = slices.Concat(last.scopes, further)
+		all := slices.Clone(last.scopes)
+		for _, scope := range next.scopes {
+			if unknown(scope) {
+				all = append(all, scope)
+			}
+		}
+		next.scopes = all
 	}
 	keep(u.noted, p, next)
 	keep(u.pending, p, next)
