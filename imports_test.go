@@ -22,7 +22,7 @@ const modulePath = "github.com/caddy-oauth/caddy-oauth"
 
 // layers lists the packages that others build on, lowest first, subpackages included. Each may import
 // itself and what stands before it. A package that is not listed stands on top, the root among them.
-var layers = []string{"storage", "grants", "internal/authserver"}
+var layers = []string{"internal/recall", "storage", "grants", "internal/authserver"}
 
 // confined says which files may import a dependency, so that replacing it is a change to one of them.
 var confined = map[string]*regexp.Regexp{
@@ -82,6 +82,8 @@ func TestRulesOfImports(t *testing.T) {
 		{"grants", "internal/authserver", true},
 		{"internal/authserver", "", true},
 		{"storage", "internal/other", true},
+		{"grants", "internal/recall", false},
+		{"internal/recall", "storage", true},
 	} {
 		if got := layer(c.to) > layer(c.from); got != c.upward {
 			t.Errorf("%q importing %q: upward is %v, want %v", c.from, c.to, got, c.upward)

@@ -7,6 +7,8 @@ import (
 
 	"github.com/caddyserver/caddy/v2"
 	"github.com/caddyserver/caddy/v2/modules/caddyhttp/caddyauth"
+
+	"github.com/caddy-oauth/caddy-oauth/internal/recall"
 )
 
 func init() {
@@ -53,7 +55,11 @@ func (p *Password) Provision(ctx caddy.Context) error {
 	if err != nil {
 		return err
 	}
-	p.verifier = provider{module.(caddyauth.Authenticator)}
+	asked := provider{module.(caddyauth.Authenticator)}
+	p.verifier = asked
+	if _, ok := module.(*caddyauth.HTTPBasicAuth); ok {
+		p.verifier = accounts{asked, recall.New(maxRecalled)}
+	}
 	return nil
 }
 

@@ -12,6 +12,7 @@ import (
 	"golang.org/x/sync/semaphore"
 
 	"github.com/caddy-oauth/caddy-oauth/grants"
+	"github.com/caddy-oauth/caddy-oauth/internal/recall"
 	"github.com/caddy-oauth/caddy-oauth/storage"
 )
 
@@ -86,7 +87,11 @@ type clientAuth struct {
 	header    string // that may carry a secret, "" for none
 	gate      *gate
 	slow      *semaphore.Weighted // see throttled
+	right     *recall.Memory      // secrets that a slow hash was computed for
 }
+
+// maxRecalled is how many of these are remembered.
+const maxRecalled = 10_000
 
 var (
 	errBadClient = badClient("client authentication failed")
@@ -116,7 +121,7 @@ func (a *clientAuth) authenticate(c *call, form url.Values) (*storage.Client, er
 	if c.named != nil && c.named.Public() && candidates[0].secret == "" {
 		return c.named, nil
 	}
-	return a.throttled(c, func(ctx context.Context) (*storage.Client, error) {
+	return a.throttled(c, candidates, func(ctx context.Context) (*storage.Client, error) {
 		for _, cred := range candidates {
 			client, err := a.verify(ctx, cred)
 			if client != nil || err != nil {
@@ -205,7 +210,7 @@ func (a *clientAuth) verify(ctx context.Context, cred credentials) (*storage.Cli
 	}
 	match := false
 	for _, hash := range against.SecretHashes {
-		if a.secrets.matches(hash, cred.secret) {
+		if a.matches(hash, cred.secret) {
 			match = true
 		}
 	}
@@ -213,4 +218,19 @@ func (a *clientAuth) verify(ctx context.Context, cred credentials) (*storage.Cli
 		return nil, nil //nolint:nilnil // no is an answer
 	}
 	return c, nil
+}
+
+// matches is Secrets.matches, but a slow hash is computed once for a secret that is right.
+func (a *clientAuth) matches(hash, secret string) bool {
+	if a.secrets.kind(hash) == nil {
+		return a.secrets.matches(hash, secret)
+	}
+	if a.right.Has(hash, secret) {
+		return true
+	}
+	match := a.secrets.matches(hash, secret)
+	if match {
+		a.right.Add(hash, secret)
+	}
+	return match
 }

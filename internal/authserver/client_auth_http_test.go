@@ -208,3 +208,34 @@ func TestKindsOfSecretHashes(t *testing.T) {
 		})
 	}
 }
+
+// A right secret is hashed once, however slow that is; a wrong one each time, and what was right before stays so for it alone.
+func TestSlowHashOfARightSecretIsComputedOnce(t *testing.T) {
+	var compared []string
+	s := newTestServer(t, func(c *Config) {
+		c.Secrets = Secrets{"$slow$": slowHash{&compared}}
+		c.Clients["billing"].SecretHashes = []string{"$slow$terces"}
+		c.Clients["webapp"].SecretHashes = []string{"$slow$rehtona"}
+	})
+	for _, step := range []struct {
+		id, secret string
+		status     int
+		slow       int
+	}{
+		{"billing", "secret", 200, 1},
+		{"billing", "secret", 200, 0},
+		{"billing", "wrong", 401, 1},
+		{"billing", "wrong", 401, 1},
+		{"billing", "secret", 200, 0},
+		{"webapp", "secret", 401, 1},
+		{"nobody", "secret", 401, 1},
+	} {
+		compared = nil
+		if a := s.token(t, asBilling("client_id", step.id, "client_secret", step.secret)); a.Code != step.status {
+			t.Errorf("%s with %s: status %d, want %d", step.id, step.secret, a.Code, step.status)
+		}
+		if len(compared) != step.slow {
+			t.Errorf("%s with %s: %d slow comparisons, want %d", step.id, step.secret, len(compared), step.slow)
+		}
+	}
+}

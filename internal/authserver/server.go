@@ -14,6 +14,7 @@ import (
 	"golang.org/x/sync/semaphore"
 
 	"github.com/caddy-oauth/caddy-oauth/grants"
+	"github.com/caddy-oauth/caddy-oauth/internal/recall"
 	"github.com/caddy-oauth/caddy-oauth/storage"
 )
 
@@ -181,7 +182,7 @@ func New(config Config) (*Server, error) {
 	s.directory = newClientDirectory(config)
 	s.clients = &clientAuth{
 		directory: s.directory, secrets: config.Secrets, header: config.Wire.SecretHeader,
-		gate: s.gate, slow: semaphore.NewWeighted(slowAtOnce),
+		gate: s.gate, slow: semaphore.NewWeighted(slowAtOnce), right: recall.New(maxRecalled),
 	}
 	return s, s.route(issuer)
 }

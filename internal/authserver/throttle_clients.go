@@ -3,6 +3,7 @@ package authserver
 import (
 	"context"
 	"errors"
+	"slices"
 
 	"github.com/caddy-oauth/caddy-oauth/storage"
 )
@@ -18,13 +19,13 @@ const slowAtOnce = 16
 // compared between a look and the count of the last one get past the limit: slowAtOnce where hashes are slow, as
 // many as there are processors where they are not. They are owed, see [Throttle.charge].
 func (a *clientAuth) throttled(
-	c *call, compare func(ctx context.Context) (*storage.Client, error),
+	c *call, candidates []credentials, compare func(ctx context.Context) (*storage.Client, error),
 ) (*storage.Client, error) {
 	ctx, party := c.r.Context(), ""
 	if c.named != nil && !c.named.Public() {
 		party = c.named.ID
 	}
-	if a.isSlow(c.named) {
+	if a.isSlow(c.named, candidates) {
 		if err := a.slow.Acquire(ctx, 1); err != nil {
 			return nil, err
 		}
@@ -48,15 +49,14 @@ func (a *clientAuth) throttled(
 	return client, err
 }
 
-// isSlow reports whether a secret of the client, or of one that is not there, takes long to compare.
-func (a *clientAuth) isSlow(client *storage.Client) bool {
+// isSlow reports whether to compare secrets with those of the client, or of one that is not there, takes long.
+func (a *clientAuth) isSlow(client *storage.Client, candidates []credentials) bool {
 	if client == nil {
 		client = a.directory.unknown()
 	}
-	for _, hash := range client.SecretHashes {
-		if a.secrets.kind(hash) != nil {
-			return true
-		}
-	}
-	return false
+	return slices.ContainsFunc(client.SecretHashes, func(hash string) bool {
+		return a.secrets.kind(hash) != nil && !slices.ContainsFunc(candidates, func(cred credentials) bool {
+			return a.right.Has(hash, cred.secret)
+		})
+	})
 }
