@@ -6,6 +6,7 @@ import (
 	_ "github.com/caddyserver/caddy/v2/modules/standard"
 
 	_ "github.com/caddy-oauth/caddy-oauth"
+	_ "github.com/caddy-oauth/caddy-oauth/storage/redis"
 )
 
 func main() {

@@ -1,0 +1,149 @@
+// Package redis keeps records in Redis or Valkey. It is linked into Caddy by importing it:
+//
+//	xcaddy build --with github.com/caddy-oauth/caddy-oauth --with github.com/caddy-oauth/caddy-oauth/storage/redis
+package redis
+
+import (
+	"github.com/caddyserver/caddy/v2"
+	"go.uber.org/zap"
+
+	"github.com/caddy-oauth/caddy-oauth/storage"
+)
+
+func init() {
+	caddy.RegisterModule(Redis{})
+}
+
+// Redis keeps records in Redis 6.2 or newer, or in Valkey: one server, one that Sentinels watch over, or a Cluster.
+// It is the store for many Caddy instances and for many tokens: every operation is one round trip, and each refresh
+// token and code is used once across all instances.
+//
+// What is promised after a crash is what your Redis promises. With `appendonly yes` and `appendfsync always` nothing is
+// lost that a client was told; with `everysec`, Redis' default for it, the last second can be; without `appendonly`,
+// everything since the last snapshot. A failover to a replica can lose what that one had not received yet. Whoever
+// refreshed in the time that is lost has to log in again; what was revoked in it is good again.
+//
+// Redis must not evict records to make room, or users are logged out and revoked tokens become good again: leave
+// `maxmemory-policy` at `noeviction`. It may hold other things, and several issuers: all keys and channels begin with
+// the prefix. A user of Redis' own for Caddy is made with
+//
+//	ACL SETUSER caddy on >PASSWORD resetkeys resetchannels ~oauth:* &oauth:* -@all +@connection +get +set +unlink
+//	+eval +evalsha +getrange +del +time +zadd +zrem +zrange +zremrangebyscore +publish +subscribe +scan
+//
+// and for a Cluster also `+cluster|slots +cluster|shards`.
+//
+// Stored are hashes of tokens and codes, never the tokens themselves.
+type Redis struct {
+	// Where Redis is: host and port, or a host alone for port 6379, or `unix/` and the path of a socket. With more than
+	// one address, or with `cluster`, these are nodes of a Redis Cluster, of which the others are found; with
+	// `sentinel` they are Sentinels, and their port is 26379.
+	Addresses []string `json:"addresses,omitempty"`
+
+	// The user and the password to log in with; without a user, the password is the one of Redis' `requirepass`. Use
+	// a placeholder such as `{env.REDIS_PASSWORD}` to keep the password out of the config.
+	Username string `json:"username,omitempty"`
+	Password string `json:"password,omitempty"`
+
+	// The number of the database. Default: 0, the only one that a Cluster has.
+	DB int `json:"db,omitempty"`
+
+	// What the names of all keys and channels begin with. Issuers of one name with one prefix on one database are the
+	// same issuer, wherever they run. Default: `oauth`.
+	Prefix string `json:"prefix,omitempty"`
+
+	// The address is of a Cluster. It needs to be said only where there is a single address.
+	Cluster bool `json:"cluster,omitempty"`
+
+	// The addresses are of Sentinels, which know where Redis is.
+	Sentinel *Sentinel `json:"sentinel,omitempty"`
+
+	// Connects with TLS.
+	TLS *TLS `json:"tls,omitempty"`
+
+	// How many connections there may be, to each node of a Cluster. Default: 10 for each processor.
+	PoolSize int `json:"pool_size,omitempty"`
+
+	// How long an operation may take before it fails, with connecting and trying again. Default: 2 seconds.
+	Timeout caddy.Duration `json:"timeout,omitempty"`
+
+	// How long connecting may take. Default: half of the timeout.
+	DialTimeout caddy.Duration `json:"dial_timeout,omitempty"`
+
+	// How many MiB of families this process remembers, the latest ones, to refresh one of them in one round trip where
+	// it else takes two. What other processes change meanwhile is noticed. Default: 16.
+	Cache int `json:"cache,omitempty"`
+
+	log    *zap.Logger
+	pooled string // the key of the link in the pool
+	shared *link  // nil as long as there is none
+}
+
+// Sentinel is about the Sentinels that watch over a Redis.
+type Sentinel struct {
+	// The name that the Sentinels know the Redis by.
+	Master string `json:"master"`
+
+	// The user and the password to log in to the Sentinels with, which are not those of the Redis.
+	Username string `json:"username,omitempty"`
+	Password string `json:"password,omitempty"`
+}
+
+// TLS is how to connect with TLS.
+type TLS struct {
+	// A PEM file with the certificates of the authorities that the certificate of Redis may be from. Default: those of
+	// the system.
+	CA string `json:"ca,omitempty"`
+
+	// The name in the certificate of Redis. Default: the host of the address.
+	ServerName string `json:"server_name,omitempty"`
+
+	// PEM files with a certificate to show to Redis, and its private key.
+	ClientCert string `json:"client_cert,omitempty"`
+	ClientKey  string `json:"client_key,omitempty"`
+
+	// DANGER: takes any certificate. Whoever is in between can read and change everything, and log in as anybody.
+	InsecureSkipVerify bool `json:"insecure_skip_verify,omitempty"`
+}
+
+// CaddyModule returns the Caddy module information.
+func (Redis) CaddyModule() caddy.ModuleInfo {
+	return caddy.ModuleInfo{
+		ID:  "oauth.stores.redis",
+		New: func() caddy.Module { return new(Redis) },
+	}
+}
+
+// Provision looks at the settings. It connects to nothing.
+func (r *Redis) Provision(ctx caddy.Context) error {
+	r.log = ctx.Logger()
+	if err := r.resolve(caddy.NewReplacer()); err != nil {
+		return err
+	}
+	return r.check()
+}
+
+// Open returns the store of the named issuer. Stores with the same settings share their connections, across reloads
+// too.
+func (r *Redis) Open(issuer string) (storage.Store, error) {
+	l, err := r.link()
+	if err != nil {
+		return nil, err
+	}
+	return newStore(l, r.Prefix, issuer), nil
+}
+
+// Cleanup gives back the connections, if this module has them.
+func (r *Redis) Cleanup() error {
+	if r.shared == nil {
+		return nil
+	}
+	r.shared = nil
+	_, err := links.Delete(r.pooled)
+	return err
+}
+
+var (
+	_ caddy.Provisioner  = (*Redis)(nil)
+	_ caddy.CleanerUpper = (*Redis)(nil)
+	_ storage.Opener     = (*Redis)(nil)
+)

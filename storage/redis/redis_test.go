@@ -1,0 +1,121 @@
+package redis
+
+import (
+	"context"
+	"iter"
+	"os"
+	"strings"
+	"sync/atomic"
+	"testing"
+	"time"
+
+	"github.com/caddyserver/caddy/v2"
+
+	"github.com/caddy-oauth/caddy-oauth/storage"
+	"github.com/caddy-oauth/caddy-oauth/storage/storetest"
+)
+
+func TestMain(m *testing.M) {
+	storetest.Child(openAddress)
+	os.Exit(m.Run())
+}
+
+// An address of the suite is what kinds its records are as, the issuer, and the addresses of Redis.
+const asFew, asMany = "few", "many"
+
+var issuers atomic.Int64
+
+// backend is a Redis at some addresses. Each test has an issuer of its own there.
+func backend(as string, addresses ...string) storetest.Backend {
+	return storetest.Backend{
+		New: func(testing.TB) string {
+			issuer := "issuer" + time.Now().Format("150405.000000") + "-" + string(rune('a'+issuers.Add(1)%26))
+			return strings.Join(append([]string{as, issuer}, addresses...), " ")
+		},
+		Open:      openAddress,
+		Processes: true,
+	}
+}
+
+// openAddress opens a store on connections of its own, with a cache of its own, as in another process.
+func openAddress(address string) (storage.Store, error) {
+	parts := strings.Split(address, " ")
+	store, err := open(&Redis{Addresses: parts[2:]}, parts[1])
+	if err == nil && parts[0] == asMany {
+		store = families{store}
+	}
+	return store, err
+}
+
+func open(r *Redis, issuer string) (storage.Store, error) {
+	r.log = caddy.Log()
+	if err := r.resolve(caddy.NewReplacer()); err != nil {
+		return nil, err
+	}
+	if err := r.check(); err != nil {
+		return nil, err
+	}
+	secured, _, err := r.TLS.config()
+	if err != nil {
+		return nil, err
+	}
+	return newStore(r.newLink(secured), r.Prefix, issuer), nil
+}
+
+// families has the records of the suite's kind as families, which are kept in another way than kinds nobody knows.
+type families struct{ storage.Store }
+
+func asFamily(key storage.Key) storage.Key {
+	key.Kind = familyKind(key.Kind)
+	return key
+}
+
+func familyKind(kind storage.Kind) storage.Kind {
+	if kind == "storetest" {
+		return storage.KindFamily
+	}
+	return kind
+}
+
+func (f families) Get(ctx context.Context, key storage.Key) ([]byte, error) {
+	return f.Store.Get(ctx, asFamily(key))
+}
+
+func (f families) Put(ctx context.Context, key storage.Key, value []byte, expires time.Time) error {
+	return f.Store.Put(ctx, asFamily(key), value, expires)
+}
+
+func (f families) Update(ctx context.Context, key storage.Key, change storage.Change) error {
+	return f.Store.Update(ctx, asFamily(key), change)
+}
+
+func (f families) Delete(ctx context.Context, key storage.Key) error {
+	return f.Store.Delete(ctx, asFamily(key))
+}
+
+func (f families) List(ctx context.Context, kind storage.Kind) iter.Seq2[string, error] {
+	return f.Store.List(ctx, familyKind(kind))
+}
+
+func TestRedis(t *testing.T) {
+	s := startServer(t)
+	for _, as := range []string{asFew, asMany} {
+		t.Run(as, func(t *testing.T) { storetest.Run(t, backend(as, s.address)) })
+	}
+}
+
+func TestCluster(t *testing.T) {
+	nodes := startCluster(t)
+	for _, as := range []string{asFew, asMany} {
+		t.Run(as, func(t *testing.T) {
+			storetest.Run(t, backend(as, nodes[0].address, nodes[1].address))
+		})
+	}
+}
+
+func BenchmarkRedis(b *testing.B) {
+	s := startServer(b)
+	for _, as := range []string{asFew, asMany} {
+		b.Run(as, func(b *testing.B) { storetest.Benchmark(b, backend(as, s.address)) })
+	}
+}

@@ -1,0 +1,143 @@
+package redis
+
+import (
+	"fmt"
+	"net"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"strconv"
+	"strings"
+	"testing"
+	"time"
+
+	goredis "github.com/redis/go-redis/v9"
+)
+
+// server is a redis-server that a test has started.
+type server struct {
+	address string
+	args    []string
+	cmd     *exec.Cmd
+}
+
+// startServer starts a redis-server that keeps nothing on disk, with further settings.
+func startServer(tb testing.TB, settings ...string) *server {
+	tb.Helper()
+	port := freePort(tb)
+	s := &server{address: "127.0.0.1:" + port}
+	dir := tb.TempDir()
+	s.args = append([]string{
+		"--port", port, "--bind", "127.0.0.1", "--dir", dir, "--save", "", "--appendonly", "no",
+		"--logfile", filepath.Join(dir, "log"), "--daemonize", "no",
+	}, settings...)
+	s.start(tb)
+	tb.Cleanup(s.kill)
+	return s
+}
+
+func (s *server) start(tb testing.TB) {
+	tb.Helper()
+	s.cmd = exec.Command(redisProgram(tb, "redis-server"), s.args...) //nolint:noctx // it is killed when the test ends
+	if err := s.cmd.Start(); err != nil {
+		tb.Fatal(err)
+	}
+	eventually(tb, "redis-server answers", func() bool {
+		conn, err := net.Dial("tcp", s.address) //nolint:noctx // it is on this machine
+		if err != nil {
+			return false
+		}
+		return conn.Close() == nil
+	})
+}
+
+func (s *server) kill() {
+	_ = s.cmd.Process.Kill() // it may have ended
+	_ = s.cmd.Wait()         // says that it was killed
+}
+
+// admin returns a client of the server that counts for nothing else.
+func (s *server) admin(tb testing.TB) *goredis.Client {
+	tb.Helper()
+	client := goredis.NewClient(&goredis.Options{Addr: s.address})
+	tb.Cleanup(func() { _ = client.Close() })
+	return client
+}
+
+// redisProgram returns the path of a program of Redis, or skips the test.
+func redisProgram(tb testing.TB, name string) string {
+	tb.Helper()
+	path, err := exec.LookPath(name)
+	if err == nil {
+		return path
+	}
+	if os.Getenv("CADDY_OAUTH_TEST_REQUIRE") == "all" {
+		tb.Fatal(err)
+	}
+	tb.Skip("install redis-server to run this test")
+	return ""
+}
+
+func freePort(tb testing.TB) string {
+	tb.Helper()
+	for {
+		l, err := net.Listen("tcp", "127.0.0.1:0") //nolint:noctx // it ends at once
+		if err != nil {
+			tb.Fatal(err)
+		}
+		port := l.Addr().(*net.TCPAddr).Port
+		if err := l.Close(); err != nil {
+			tb.Fatal(err)
+		}
+		if port < 55000 { // nodes of a Cluster also listen 10000 above
+			return strconv.Itoa(port)
+		}
+	}
+}
+
+// eventually waits for what must come to be.
+func eventually(tb testing.TB, what string, is func() bool) {
+	tb.Helper()
+	for end := time.Now().Add(30 * time.Second); !is(); time.Sleep(5 * time.Millisecond) {
+		if time.Now().After(end) {
+			tb.Fatalf("after 30 seconds it is not so that %s", what)
+		}
+	}
+}
+
+// startCluster starts three masters, and returns them when each knows all.
+func startCluster(tb testing.TB, settings ...string) []*server {
+	tb.Helper()
+	const slots, nodes = 16384, 3
+	servers := make([]*server, nodes)
+	ctx := tb.Context()
+	for i := range servers {
+		servers[i] = startServer(tb, append([]string{
+			"--cluster-enabled", "yes", "--cluster-config-file", "nodes.conf", "--cluster-node-timeout", "2000",
+		}, settings...)...)
+		first, last := i*slots/nodes, (i+1)*slots/nodes-1
+		if err := servers[i].admin(tb).ClusterAddSlotsRange(ctx, first, last).Err(); err != nil {
+			tb.Fatal(err)
+		}
+	}
+	for i, s := range servers {
+		admin := s.admin(tb)
+		if err := admin.Do(ctx, "CLUSTER", "SET-CONFIG-EPOCH", i+1).Err(); err != nil {
+			tb.Fatal(err)
+		}
+		host, port, _ := net.SplitHostPort(servers[0].address)
+		if err := admin.ClusterMeet(ctx, host, port).Err(); err != nil {
+			tb.Fatal(err)
+		}
+	}
+	for _, s := range servers {
+		client := s.admin(tb)
+		eventually(tb, "each node knows the whole Cluster", func() bool {
+			info, err := client.ClusterInfo(ctx).Result()
+			return err == nil && strings.Contains(info, "cluster_state:ok") &&
+				strings.Contains(info, fmt.Sprintf("cluster_known_nodes:%d", nodes)) &&
+				strings.Contains(info, fmt.Sprintf("cluster_slots_ok:%d", slots))
+		})
+	}
+	return servers
+}

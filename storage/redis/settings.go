@@ -1,0 +1,151 @@
+package redis
+
+import (
+	"errors"
+	"fmt"
+	"net"
+	"regexp"
+	"runtime"
+	"strconv"
+	"strings"
+	"time"
+
+	"github.com/caddyserver/caddy/v2"
+)
+
+const (
+	defaultPrefix  = "oauth"
+	defaultTimeout = 2 * time.Second
+	defaultCache   = 16
+
+	portOfRedis    = 6379
+	portOfSentinel = 26379
+)
+
+// resolve replaces placeholders and fills in what is not set.
+func (r *Redis) resolve(repl *caddy.Replacer) error {
+	fields := map[string]*string{"username": &r.Username, "password": &r.Password, "prefix": &r.Prefix}
+	if s := r.Sentinel; s != nil {
+		fields["sentinel"] = &s.Master
+		fields["sentinel: username"] = &s.Username
+		fields["sentinel: password"] = &s.Password
+	}
+	if t := r.TLS; t != nil {
+		fields["tls: ca"] = &t.CA
+		fields["tls: server_name"] = &t.ServerName
+		fields["tls: client_cert"] = &t.ClientCert
+		fields["tls: client_key"] = &t.ClientKey
+	}
+	for i := range r.Addresses {
+		fields[fmt.Sprintf("address %d", i+1)] = &r.Addresses[i]
+	}
+	for name, field := range fields {
+		value, err := repl.ReplaceOrErr(*field, true, true)
+		if err != nil {
+			return fmt.Errorf("%s: %w", name, err)
+		}
+		*field = value
+	}
+	if r.Prefix == "" {
+		r.Prefix = defaultPrefix
+	}
+	if r.PoolSize == 0 {
+		r.PoolSize = 10 * runtime.GOMAXPROCS(0)
+	}
+	if r.Timeout == 0 {
+		r.Timeout = caddy.Duration(defaultTimeout)
+	}
+	if r.DialTimeout == 0 {
+		r.DialTimeout = r.Timeout / 2
+	}
+	if r.Cache == 0 {
+		r.Cache = defaultCache
+	}
+	return nil
+}
+
+// check finds impossible settings.
+func (r *Redis) check() error {
+	port := portOfRedis
+	if r.Sentinel != nil {
+		port = portOfSentinel
+	}
+	for i, address := range r.Addresses {
+		full, err := fullAddress(address, port)
+		if err != nil {
+			return err
+		}
+		r.Addresses[i] = full
+	}
+	switch {
+	case len(r.Addresses) == 0:
+		return errors.New("expected the address of a Redis, such as 127.0.0.1:6379")
+	case !safePrefix.MatchString(r.Prefix):
+		return fmt.Errorf("prefix: expected letters, digits and any of - _ . : /, not %q", r.Prefix)
+	case r.Username != "" && r.Password == "":
+		return errors.New("username: expected a password with it")
+	case r.DB < 0:
+		return errors.New("db: expected a number from 0")
+	case r.DB > 0 && r.cluster():
+		return errors.New("db: a Cluster has database 0 only")
+	case r.PoolSize < 1:
+		return errors.New("pool_size: expected a number from 1")
+	case r.Cache < 0:
+		return errors.New("cache: expected a number of MiB from 1")
+	case time.Duration(r.Timeout) < time.Millisecond || time.Duration(r.DialTimeout) < time.Millisecond:
+		return errors.New("timeout, dial_timeout: expected a duration of a millisecond or more")
+	}
+	if err := r.Sentinel.check(r.Cluster); err != nil {
+		return fmt.Errorf("sentinel: %w", err)
+	}
+	if t := r.TLS; t != nil && (t.ClientCert == "") != (t.ClientKey == "") {
+		return errors.New("tls: client_cert: expected a file with the certificate and one with its key")
+	}
+	return nil
+}
+
+func (s *Sentinel) check(cluster bool) error {
+	switch {
+	case s == nil:
+		return nil
+	case s.Master == "":
+		return errors.New("expected the name that the Sentinels know the Redis by")
+	case cluster:
+		return errors.New("a Cluster has no Sentinels, expected either of them")
+	case s.Username != "" && s.Password == "":
+		return errors.New("username: expected a password with it")
+	}
+	return nil
+}
+
+func (r *Redis) cluster() bool {
+	return r.Cluster || len(r.Addresses) > 1 && r.Sentinel == nil
+}
+
+// safePrefix leaves out what has a meaning in the patterns of SCAN or says which slot of a Cluster a key is in.
+var safePrefix = regexp.MustCompile(`^[0-9A-Za-z_.:/-]{1,64}$`)
+
+// fullAddress returns an address as the client takes it: with a port, or the path of a socket.
+func fullAddress(address string, port int) (string, error) {
+	if path, ok := strings.CutPrefix(address, "unix/"); ok && strings.HasPrefix(path, "/") {
+		return path, nil
+	}
+	if strings.HasPrefix(address, "/") {
+		return address, nil
+	}
+	bad := fmt.Errorf("expected an address such as 127.0.0.1:%d or unix//run/redis.sock, not %q", port, address)
+	if strings.ContainsAny(address, "/@ ") { // it may have a password in it
+		return "", fmt.Errorf("expected an address such as 127.0.0.1:%d or unix//run/redis.sock, and no URL", port)
+	}
+	host, text, err := net.SplitHostPort(address)
+	if err != nil {
+		host, text = strings.Trim(address, "[]"), strconv.Itoa(port)
+		if strings.Contains(host, ":") && net.ParseIP(host) == nil {
+			return "", bad
+		}
+	}
+	if n, err := strconv.ParseUint(text, 10, 16); err != nil || n == 0 || host == "" {
+		return "", bad
+	}
+	return net.JoinHostPort(host, text), nil
+}
