@@ -7,6 +7,7 @@ import (
 	"cmp"
 	"context"
 	"errors"
+	"fmt"
 	"io"
 	"net"
 	"net/http"
@@ -34,6 +35,8 @@ type Config struct {
 	Issuer  string   // default: the site's own URL and Path
 	Path    string   // the path of the issuer's URL
 	Storage string   // a directory to share with other servers; default: one of its own
+	Module  string   // the module of Caddy's storage, and its options; default: file_system {$STORAGE}
+	Program string   // the package that is run; default: ./cmd/caddy
 	Env     []string // further environment variables, NAME=value
 
 	Secrets *Secrets // default: its own
@@ -55,11 +58,19 @@ type Server struct {
 	exited  chan struct{}
 }
 
+// OnSlowStorage returns the config on a storage that knows no other locks than its own Lock, where each call takes
+// that long and a lock that died with its holder is free after the lease; see package slowstorage. It needs no
+// Caddyfile of its own.
+func (c Config) OnSlowStorage(latency, lease time.Duration) Config {
+	c.Program = slowProgram
+	c.Module = fmt.Sprintf("test_slow {$STORAGE} {\n latency %s\n lease %s\n }", latency, lease)
+	return c
+}
+
 const globals = `{
 	admin {$ADMIN}
 	persist_config off
 	auto_https off
-	storage file_system {$STORAGE}
 	log {
 		output stderr
 		format json
@@ -79,7 +90,8 @@ func Start(t *testing.T, config Config) *Server {
 	if s.Secrets == nil {
 		s.Secrets = new(Secrets)
 	}
-	text := globals + s.Global + "}\n" + s.Sites
+	s.Module, s.Program = cmp.Or(s.Module, "file_system {$STORAGE}"), cmp.Or(s.Program, program)
+	text := globals + "storage " + s.Module + "\n" + s.Global + "}\n" + s.Sites
 	if s.Caddyfile != nil {
 		text = s.Caddyfile(s)
 	}
@@ -107,7 +119,7 @@ func Start(t *testing.T, config Config) *Server {
 func (s *Server) Run() {
 	s.t.Helper()
 	// Not with a context, whose end would kill it: Stop lets it end in good order.
-	s.process = exec.Command(caddy(s.t), "run", "--config", s.file, "--adapter", "caddyfile") //nolint:gosec,noctx // built here; see above
+	s.process = exec.Command(caddy(s.t, s.Program), "run", "--config", s.file, "--adapter", "caddyfile") //nolint:gosec,noctx // built here; see above
 	s.process.Env = append(os.Environ(), s.Env...)
 	s.process.Stdout, s.process.Stderr = s.log, s.log
 	must(s.t, s.process.Start())
