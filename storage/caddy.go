@@ -175,22 +175,28 @@ func (s *caddyStore) path(key Key) string {
 }
 
 func (s *caddyStore) load(ctx context.Context, key Key) ([]byte, error) {
+	value, _, err := s.look(ctx, key)
+	return value, err
+}
+
+// look returns a live record and when it expires.
+func (s *caddyStore) look(ctx context.Context, key Key) (value []byte, expires time.Time, err error) {
 	data, err := s.storage.Load(ctx, s.path(key))
 	if errors.Is(err, fs.ErrNotExist) {
-		return nil, ErrNotFound
+		return nil, time.Time{}, ErrNotFound
 	}
 	if err != nil {
-		return nil, fmt.Errorf("storage: reading %s: %w", s.path(key), err)
+		return nil, time.Time{}, fmt.Errorf("storage: reading %s: %w", s.path(key), err)
 	}
-	value, expires, err := unwrap(data)
+	value, expires, err = unwrap(data)
 	if err != nil {
-		return nil, fmt.Errorf("storage: reading %s: %w", s.path(key), err)
+		return nil, time.Time{}, fmt.Errorf("storage: reading %s: %w", s.path(key), err)
 	}
 	if late(expires, s.now()) {
-		return nil, ErrNotFound
+		return nil, time.Time{}, ErrNotFound
 	}
 	// The caller owns the bytes; a storage in memory may have given us its own.
-	return bytes.Clone(value), nil
+	return bytes.Clone(value), expires, nil
 }
 
 func (s *caddyStore) store(ctx context.Context, key Key, value []byte, expires time.Time) error {
@@ -214,4 +220,5 @@ var (
 	_ caddy.CleanerUpper = (*Caddy)(nil)
 	_ Opener             = (*Caddy)(nil)
 	_ Sweeper            = (*caddyStore)(nil)
+	_ Exporter           = (*caddyStore)(nil)
 )

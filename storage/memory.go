@@ -6,6 +6,8 @@ import (
 	"errors"
 	"fmt"
 	"iter"
+	"maps"
+	"slices"
 	"sync"
 	"time"
 
@@ -162,14 +164,20 @@ func (s *memoryStore) Sweep(ctx context.Context) error {
 
 // load returns a copy of the live record, nil if there is none.
 func (s *memoryStore) load(key Key) []byte {
+	value, _ := s.look(key)
+	return value
+}
+
+// look returns a copy of the live record, nil if there is none, and when it expires.
+func (s *memoryStore) look(key Key) (value []byte, expires time.Time) {
 	shard := &s.shards[key.stripe()]
 	shard.mu.RLock()
 	record, ok := shard.buckets[key.Bucket()][key]
 	shard.mu.RUnlock()
 	if !ok || late(record.expires, s.now()) {
-		return nil
+		return nil, time.Time{}
 	}
-	return bytes.Clone(record.value)
+	return bytes.Clone(record.value), record.expires
 }
 
 func (s *memoryStore) store(key Key, value []byte, expires time.Time) {
@@ -209,6 +217,15 @@ func (s *memoryShard) ids(kind Kind, now time.Time) (ids []string) {
 	return ids
 }
 
+func (s *memoryShard) keys() (keys []Key) {
+	s.mu.RLock()
+	defer s.mu.RUnlock()
+	for _, records := range s.buckets {
+		keys = slices.AppendSeq(keys, maps.Keys(records))
+	}
+	return keys
+}
+
 func (s *memoryShard) sweep(now time.Time) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
@@ -231,4 +248,5 @@ var (
 	_ caddy.CleanerUpper = (*Memory)(nil)
 	_ Opener             = (*Memory)(nil)
 	_ Sweeper            = (*memoryStore)(nil)
+	_ Exporter           = (*memoryStore)(nil)
 )

@@ -69,3 +69,22 @@ type Sweeper interface {
 	// share a backend take turns, so most calls return at once. It never holds up a request.
 	Sweep(ctx context.Context) error
 }
+
+// Record is a record with all that a store knows of it.
+type Record struct {
+	Key     Key
+	Value   []byte
+	Expires time.Time // to the millisecond; zero: never
+}
+
+// Exporter is implemented by a Store that can tell all it holds, so that it can be moved to another one.
+type Exporter interface {
+	// Export yields the live records of every kind in no order, but not what the store writes for itself, such as whose
+	// turn it is to sweep. A record that changes while that runs is yielded as it was at some moment, and it may be
+	// yielded again. An error ends it, but for one that wraps ErrDamaged: it is about the one record whose Key comes
+	// with it.
+	Export(ctx context.Context) iter.Seq2[Record, error]
+
+	// Look is Get that tells when the record expires, too.
+	Look(ctx context.Context, key Key) (Record, error)
+}

@@ -45,6 +45,7 @@ func Run(t *testing.T, b Backend) {
 		"List":                      testList,
 		"List while records change": testListWhileChanging,
 		"Sweep keeps what is live":  testSweep,
+		"Export":                    testExport,
 		"opened twice":              testOpenedTwice,
 		"cancelled":                 testCancelled,
 		"deadline at a lock":        testDeadline,

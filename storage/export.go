@@ -1,0 +1,98 @@
+package storage
+
+import (
+	"context"
+	"errors"
+	"iter"
+)
+
+// Export implements [Exporter].
+func (s *memoryStore) Export(ctx context.Context) iter.Seq2[Record, error] {
+	return func(yield func(Record, error) bool) {
+		for i := range s.shards {
+			for _, key := range s.shards[i].keys() {
+				if err := ctx.Err(); err != nil {
+					yield(Record{}, err)
+					return
+				}
+				value, expires := s.look(key)
+				if value != nil && !yield(Record{key, value, expires}, nil) {
+					return
+				}
+			}
+		}
+	}
+}
+
+// Look implements [Exporter].
+func (s *memoryStore) Look(ctx context.Context, key Key) (Record, error) {
+	if err := errors.Join(key.Check(), ctx.Err()); err != nil {
+		return Record{}, err
+	}
+	value, expires := s.look(key)
+	if value == nil {
+		return Record{}, ErrNotFound
+	}
+	return Record{key, value, expires}, nil
+}
+
+// Export implements [Exporter].
+func (s *caddyStore) Export(ctx context.Context) iter.Seq2[Record, error] {
+	return func(yield func(Record, error) bool) {
+		kinds, err := s.subdirs(ctx, s.root)
+		if err != nil {
+			yield(Record{}, err)
+			return
+		}
+		for _, kind := range kinds {
+			if Kind(kind) == kindSweep || Kind(kind).check() != nil {
+				continue
+			}
+			if !s.exportKind(ctx, Kind(kind), yield) {
+				return
+			}
+		}
+	}
+}
+
+// exportKind yields the live records of a kind, and reports whether to go on.
+func (s *caddyStore) exportKind(ctx context.Context, kind Kind, yield func(Record, error) bool) bool {
+	for key, err := range s.keys(ctx, kind) {
+		if err == nil {
+			err = ctx.Err()
+		}
+		if err != nil {
+			yield(Record{}, err)
+			return false
+		}
+		value, expires, err := s.look(ctx, key)
+		switch {
+		case errors.Is(err, ErrNotFound):
+			continue
+		case errors.Is(err, ErrDamaged):
+			if !yield(Record{Key: key}, err) {
+				return false
+			}
+			continue
+		case err != nil:
+			yield(Record{}, err)
+			return false
+		}
+		if !yield(Record{key, value, expires}, nil) {
+			return false
+		}
+	}
+	return true
+}
+
+// Look implements [Exporter].
+func (s *caddyStore) Look(ctx context.Context, key Key) (Record, error) {
+	if err := errors.Join(key.Check(), ctx.Err()); err != nil {
+		return Record{}, err
+	}
+	value, expires, err := s.look(ctx, key)
+	if err != nil {
+		return Record{}, err
+	}
+	return Record{key, value, expires}, nil
+}
