@@ -1,0 +1,304 @@
+package storage_test
+
+import (
+	"bytes"
+	"context"
+	"encoding/hex"
+	"errors"
+	"slices"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/caddy-oauth/caddy-oauth/storage"
+	"github.com/caddy-oauth/caddy-oauth/storage/storetest"
+)
+
+func TestEncryptedMemory(t *testing.T) { storetest.Run(t, encrypted(t, memory())) }
+func TestEncryptedFiles(t *testing.T)  { storetest.Run(t, encrypted(t, files())) }
+
+func BenchmarkEncryptedMemory(b *testing.B) { storetest.Benchmark(b, encrypted(b, memory())) }
+
+// encrypted is a backend whose records are encrypted. Its processes do not know that.
+func encrypted(tb testing.TB, b storetest.Backend) storetest.Backend {
+	tb.Helper()
+	keys, open := keyring(tb, false, newKey), b.Open
+	b.Processes = false
+	b.Open = func(address string) (storage.Store, error) {
+		store, err := open(address)
+		if err != nil {
+			return nil, err
+		}
+		return storage.Encrypted(store, "issuer", keys), nil
+	}
+	return b
+}
+
+const (
+	oldKey = "c2l4IGhvdXJzIG9sZCwgYW5kIG5vdCBhIHNlY3JldCA="
+	newKey = "0f1e2d3c4b5a69788796a5b4c3d2e1f00f1e2d3c4b5a69788796a5b4c3d2e1f0"
+)
+
+func keyring(tb testing.TB, off bool, texts ...string) *storage.Keyring {
+	tb.Helper()
+	keys, err := storage.NewKeyring(texts, off)
+	noError(tb, err)
+	return keys
+}
+
+func noError(tb testing.TB, err error) {
+	tb.Helper()
+	if err != nil {
+		tb.Fatal(err)
+	}
+}
+
+var aKey = storage.Key{Kind: storage.KindFamily, ID: "zzzz.0123"}
+
+func TestEncryptedAtRest(t *testing.T) {
+	inner := storage.OpenMemory()
+	store := storage.Encrypted(inner, "shop", keyring(t, false, newKey))
+	const value = `{"sub":"alice"}`
+	noError(t, store.Put(t.Context(), aKey, []byte(value), time.Time{}))
+	first, err := inner.Get(t.Context(), aKey)
+	noError(t, err)
+	noError(t, store.Update(t.Context(), aKey, func(old []byte) ([]byte, time.Time, error) {
+		if string(old) != value {
+			t.Errorf("Update sees %q, want %q", old, value)
+		}
+		return old, time.Time{}, nil
+	}))
+	second, err := inner.Get(t.Context(), aKey)
+	noError(t, err)
+	for _, data := range [][]byte{first, second} {
+		if bytes.Contains(data, []byte("alice")) {
+			t.Errorf("at rest there is %q", data)
+		}
+	}
+	if bytes.Equal(first, second) {
+		t.Error("the same value is the same at rest")
+	}
+}
+
+// What is at rest opens at its place only, and only whole.
+func TestEncryptedElsewhere(t *testing.T) {
+	ctx, inner, keys := t.Context(), storage.OpenMemory(), keyring(t, false, newKey)
+	store := storage.Encrypted(inner, "shop", keys)
+	noError(t, store.Put(ctx, aKey, []byte(`{"sub":"alice"}`), time.Time{}))
+	data, err := inner.Get(ctx, aKey)
+	noError(t, err)
+	for name, place := range map[string]storage.Key{
+		"another record": {Kind: aKey.Kind, ID: "zzzz.0124"},
+		"another kind":   {Kind: "famil", ID: aKey.ID},
+	} {
+		noError(t, inner.Put(ctx, place, data, time.Time{}))
+		if value, err := store.Get(ctx, place); !errors.Is(err, storage.ErrDamaged) {
+			t.Errorf("%s: got %q and error %v, want ErrDamaged", name, value, err)
+		}
+	}
+	if value, err := storage.Encrypted(inner, "shop2", keys).Get(ctx, aKey); !errors.Is(err, storage.ErrDamaged) {
+		t.Errorf("another issuer: got %q and error %v, want ErrDamaged", value, err)
+	}
+	for i := range data {
+		changed := bytes.Clone(data)
+		changed[i] ^= 1
+		noError(t, inner.Put(ctx, aKey, changed, time.Time{}))
+		if value, err := store.Get(ctx, aKey); err == nil && !bytes.Equal(value, changed) {
+			t.Errorf("with bit %d changed: got %q", 8*i, value)
+		}
+		noError(t, inner.Put(ctx, aKey, data[:i], time.Time{}))
+		if value, err := store.Get(ctx, aKey); err == nil && !bytes.Equal(value, data[:i]) {
+			t.Errorf("cut off after %d bytes: got %q", i, value)
+		}
+	}
+}
+
+func TestEncryptedWithAnUnknownKey(t *testing.T) {
+	ctx, inner := t.Context(), storage.OpenMemory()
+	noError(t, storage.Encrypted(inner, "shop", keyring(t, false, oldKey)).Put(ctx, aKey, []byte("value"), time.Time{}))
+	data, err := inner.Get(ctx, aKey)
+	noError(t, err)
+	name := hex.EncodeToString(data[8:12])
+	for what, keys := range map[string]*storage.Keyring{
+		"another key": keyring(t, false, newKey), "another key, off": keyring(t, true, newKey), "no key": nil,
+	} {
+		store := storage.Encrypted(inner, "shop", keys)
+		_, gotten := store.Get(ctx, aKey)
+		updated := store.Update(ctx, aKey, func([]byte) ([]byte, time.Time, error) {
+			t.Errorf("%s: an Update sees the record", what)
+			return nil, time.Time{}, nil
+		})
+		for _, err := range []error{gotten, updated} {
+			if !errors.Is(err, storage.ErrUnknownKey) || errors.Is(err, storage.ErrDamaged) || !strings.Contains(err.Error(), name) {
+				t.Errorf("%s: got error %v, want ErrUnknownKey with %s", what, err, name)
+			}
+		}
+	}
+	if left, err := inner.Get(ctx, aKey); err != nil || !bytes.Equal(left, data) {
+		t.Errorf("the record became %q, %v", left, err)
+	}
+}
+
+func TestKeyringRefuses(t *testing.T) {
+	for name, texts := range map[string][]string{
+		"a short key":            {"hunter2hunter2"},
+		"a short one of several": {newKey, "hunter2hunter2"},
+		"an empty one":           {""},
+		"spaces":                 {strings.Repeat(" ", 60)},
+		"one twice":              {newKey, oldKey, " " + newKey + "\n"},
+	} {
+		_, err := storage.NewKeyring(texts, false)
+		if err == nil {
+			t.Errorf("%s: no error", name)
+			continue
+		}
+		for _, text := range texts {
+			if text := strings.TrimSpace(text); text != "" && strings.Contains(err.Error(), text[:min(len(text), 6)]) {
+				t.Errorf("%s: the key is in the error %v", name, err)
+			}
+		}
+	}
+}
+
+func TestEncryptedClaimsWhatTheStoreCan(t *testing.T) {
+	if _, ok := storage.Encrypted(storage.OpenMemory(), "shop", nil).(storage.Sweeper); !ok {
+		t.Error("over a store that must be swept there is nothing to sweep")
+	}
+	store := storage.Encrypted(struct{ storage.Store }{storage.OpenMemory()}, "shop", nil)
+	if _, ok := store.(storage.Sweeper); ok {
+		t.Error("over a store that sweeps by itself there is something to sweep")
+	}
+	_, err := store.(storage.Exporter).Look(t.Context(), aKey)
+	for _, exported := range store.(storage.Exporter).Export(t.Context()) {
+		err = errors.Join(err, exported)
+	}
+	for _, resealed := range store.(storage.Resealer).Reseal(t.Context()) {
+		err = errors.Join(err, resealed)
+	}
+	if errs, ok := err.(interface{ Unwrap() []error }); !ok || !errors.Is(err, errors.ErrUnsupported) {
+		t.Errorf("over a store that cannot tell what it holds: %v %v", err, errs)
+	}
+}
+
+// Records are read by their own key, written by the first, and brought to it by Reseal.
+func TestReseal(t *testing.T) {
+	ctx, inner := t.Context(), storage.OpenMemory()
+	at := func(id string) storage.Key { return storage.Key{Kind: "kind", ID: id} }
+	hour := time.Now().Add(time.Hour).Truncate(time.Millisecond)
+	put := func(id string, keys *storage.Keyring) {
+		noError(t, storage.Encrypted(inner, "shop", keys).Put(ctx, at(id), []byte("value of "+id), hour))
+	}
+	put("plain", nil)
+	put("old", keyring(t, false, oldKey))
+	put("new", keyring(t, false, newKey))
+	noError(t, inner.Put(ctx, at("damaged"), []byte("\x00sealed1"), hour))
+
+	for _, step := range []struct {
+		name                string
+		keys                *storage.Keyring
+		changed, unreadable int
+	}{
+		{"only the new key", keyring(t, false, newKey), 1, 2},
+		{"both keys", keyring(t, false, newKey, oldKey), 1, 1},
+		{"again", keyring(t, false, newKey, oldKey), 0, 1},
+		{"without the old key", keyring(t, false, newKey), 0, 1},
+		{"back to the old key", keyring(t, false, oldKey, newKey), 3, 1},
+		{"off without the key", keyring(t, true, newKey), 0, 4},
+		{"off", keyring(t, true, newKey, oldKey), 3, 1},
+		{"without keys", nil, 0, 1},
+	} {
+		store := storage.Encrypted(inner, "shop", step.keys)
+		changed, unreadable := 0, 0
+		for one, err := range store.(storage.Resealer).Reseal(ctx) {
+			switch {
+			case errors.Is(err, storage.ErrDamaged), errors.Is(err, storage.ErrUnknownKey):
+				unreadable++
+			case err != nil:
+				t.Fatalf("%s: %v", step.name, err)
+			case one:
+				changed++
+			}
+		}
+		if changed != step.changed || unreadable != step.unreadable {
+			t.Errorf("%s: changed %d, unreadable %d; want %d and %d", step.name, changed, unreadable, step.changed, step.unreadable)
+		}
+	}
+	exported := 0
+	for record, err := range inner.(storage.Exporter).Export(ctx) {
+		noError(t, err)
+		if record.Key == at("damaged") {
+			continue
+		}
+		exported++
+		if string(record.Value) != "value of "+record.Key.ID || !record.Expires.Equal(hour) {
+			t.Errorf("in the end there is %v", record)
+		}
+	}
+	if exported != 3 {
+		t.Errorf("in the end there are %d records, want 3", exported)
+	}
+}
+
+// racing lets something happen before each Update.
+type racing struct {
+	storage.Store
+	storage.Exporter
+	before func(key storage.Key)
+}
+
+func (s racing) Update(ctx context.Context, key storage.Key, change storage.Change) error {
+	s.before(key)
+	return s.Store.Update(ctx, key, change)
+}
+
+// What somebody else writes or deletes meanwhile stays as that.
+func TestResealRace(t *testing.T) {
+	ctx, inner := t.Context(), storage.OpenMemory()
+	other := storage.Encrypted(inner, "shop", keyring(t, false, oldKey, newKey))
+	end := time.Now().Add(2 * time.Hour).Truncate(time.Millisecond)
+	for _, id := range []string{"written", "deleted", "kept"} {
+		noError(t, other.Put(ctx, storage.Key{Kind: "kind", ID: id}, []byte(id), time.Time{}))
+	}
+	var done []string
+	store := storage.Encrypted(racing{inner, inner.(storage.Exporter), func(key storage.Key) {
+		if slices.Contains(done, key.ID) {
+			return
+		}
+		done = append(done, key.ID)
+		switch key.ID {
+		case "written":
+			noError(t, other.Put(ctx, key, []byte("written since"), end))
+		case "deleted":
+			noError(t, other.Delete(ctx, key))
+		}
+	}}, "shop", keyring(t, false, newKey, oldKey))
+	for _, err := range store.(storage.Resealer).Reseal(ctx) {
+		noError(t, err)
+	}
+	got := map[string]time.Time{}
+	for record, err := range storage.Encrypted(inner, "shop", keyring(t, false, newKey)).(storage.Exporter).Export(ctx) {
+		noError(t, err)
+		got[string(record.Value)] = record.Expires
+	}
+	if _, kept := got["kept"]; len(got) != 2 || !kept || !got["written since"].Equal(end) {
+		t.Errorf("afterwards there is %v", got)
+	}
+}
+
+func FuzzOpen(f *testing.F) {
+	inner := storage.OpenMemory()
+	store := storage.Encrypted(inner, "shop", keyring(f, false, newKey, oldKey))
+	noError(f, store.Put(f.Context(), aKey, []byte("value"), time.Time{}))
+	data, err := inner.Get(f.Context(), aKey)
+	noError(f, err)
+	for _, seed := range []string{"", "{}", "\x00sealed1", string(data), string(data[:40])} {
+		f.Add([]byte(seed))
+	}
+	f.Fuzz(func(t *testing.T, data []byte) {
+		noError(t, inner.Put(t.Context(), aKey, data, time.Time{}))
+		value, err := store.Get(t.Context(), aKey)
+		if (value == nil) != (err != nil) {
+			t.Errorf("got %q and error %v", value, err)
+		}
+	})
+}
