@@ -57,6 +57,7 @@ func init() {
 //				jwks_file <file>
 //			}
 //			store <module> ...
+//			encryption_key [off] <key...>
 //			grant <module> ...
 //			client <id> {
 //				name          <name>
@@ -144,6 +145,7 @@ func (p *parser) issuer(app *App) error {
 			"grant":         func() error { return p.grant(issuer) },
 			"client":        func() error { return p.client(issuer) },
 
+			"encryption_key":       func() error { return p.encryptionKey(issuer) },
 			"revocation_poll":      p.lifetime("revocation_poll", (*Lifetime)(&issuer.RevocationPoll)),
 			"throttle":             func() error { return p.throttle(issuer) },
 			"request_body":         p.words("request_body", "form, json or both", &issuer.RequestBody),
@@ -211,6 +213,21 @@ func (p *parser) store(issuer *Issuer) error {
 			issuer.StoreRaw = caddyconfig.JSONModuleObject(value, "store", name, nil)
 		}
 		return err
+	})
+}
+
+func (p *parser) encryptionKey(issuer *Issuer) error {
+	return p.under("encryption_key", func() error {
+		keys, err := p.args("encryption_key", "one key or more, or off and one key or more", 1, -1)
+		if err != nil {
+			return err
+		}
+		issuer.Encryption = new(EncryptionSettings)
+		if keys[0] == "off" {
+			issuer.Encryption.Off, keys = true, keys[1:]
+		}
+		issuer.Encryption.Keys = keys
+		return nil
 	})
 }
 

@@ -74,6 +74,9 @@ type Issuer struct {
 	// Where records are kept: codes and refresh tokens, consents, keys. Default: `caddy`, which is
 	// Caddy's own storage.
 	StoreRaw json.RawMessage `json:"store,omitempty" caddy:"namespace=oauth.stores inline_key=store"`
+
+	// How records are encrypted in the store. Default: they are not; tokens, codes and secrets are hashes in any case.
+	Encryption *EncryptionSettings `json:"encryption,omitempty"`
 }
 
 // Scope is a permission that clients can ask for.
@@ -97,6 +100,9 @@ func (i *Issuer) resolve(repl *caddy.Replacer, name string) error {
 		if err := replace(repl, &i.Signing.JWKSFile, append(path, "signing", "jwks_file")...); err != nil {
 			return err
 		}
+	}
+	if err := i.Encryption.resolve(repl, path[0]); err != nil {
+		return err
 	}
 	if unresolved(i.URL) {
 		return settingErr("expected a URL without braces, not "+i.URL, path...)
@@ -171,6 +177,9 @@ func (i *Issuer) check(name string) error {
 	}
 	if problem, setting := i.Signing.check(); problem != "" {
 		return at(problem, "signing", setting)
+	}
+	if problem := i.Encryption.check(); problem != "" {
+		return at(problem, "encryption_key")
 	}
 	if problem, path := i.WireSettings.check(i.grantTypes()); problem != "" {
 		return at(problem, path...)
@@ -282,7 +291,12 @@ func (i *Issuer) grantTypes() []string {
 	return types
 }
 
+// openStore returns the issuer's store. Without keys it still knows what is encrypted when it sees it.
 func (i *Issuer) openStore(ctx caddy.Context, name string) (storage.Store, error) {
+	keys, err := i.Encryption.keyring()
+	if err != nil {
+		return nil, settingErr(err.Error(), "encryption_key")
+	}
 	if i.StoreRaw == nil {
 		i.StoreRaw = json.RawMessage(`{"store": "caddy"}`)
 	}
@@ -290,7 +304,11 @@ func (i *Issuer) openStore(ctx caddy.Context, name string) (storage.Store, error
 	if err != nil {
 		return nil, err
 	}
-	return module.(storage.Opener).Open(name)
+	store, err := module.(storage.Opener).Open(name)
+	if err != nil {
+		return nil, err
+	}
+	return storage.Encrypted(store, name, keys), nil
 }
 
 func readFile(name string) (string, error) {

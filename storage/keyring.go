@@ -49,13 +49,13 @@ type recordKey struct {
 // error holds any part of a key.
 func NewKeyring(texts []string, off bool) (*Keyring, error) {
 	k := &Keyring{seals: !off && len(texts) > 0}
-	for i, text := range texts {
+	for _, text := range texts {
 		key, err := newRecordKey(strings.TrimSpace(text))
 		if err != nil {
-			return nil, fmt.Errorf("key %d: %w", i+1, err)
+			return nil, err
 		}
 		if k.find(key.id) != nil {
-			return nil, fmt.Errorf("key %d: expected another one than before", i+1)
+			return nil, errors.New("expected keys that differ")
 		}
 		k.keys = append(k.keys, key)
 	}

@@ -28,6 +28,8 @@ func TestUse(t *testing.T) {
 	t.Setenv("XDG_DATA_HOME", t.TempDir())
 	t.Setenv("XDG_CONFIG_HOME", t.TempDir())
 	t.Setenv("BILLING_SECRET", "only for this test")
+	t.Setenv("OAUTH_KEY", "only for this test, and as long as it must be")
+	t.Setenv("OAUTH_OLD_KEY", "another for this test, and as long as it must be")
 	for _, name := range goldenFiles(t, "use") {
 		t.Run(filepath.Base(name), func(t *testing.T) {
 			input, expected := readGolden(t, name)
