@@ -156,23 +156,34 @@ func (g *Guard) ServeHTTP(w http.ResponseWriter, r *http.Request, next caddyhttp
 		return next.ServeHTTP(w, r)
 	}
 	claims, err := g.resource.Check(r)
-	var refusal *authserver.BearerError
-	switch {
-	case errors.As(err, &refusal) && refusal.Code == "" && g.Optional:
-	case errors.As(err, &refusal):
-		if refusal.Challenge != "" {
-			w.Header().Set("WWW-Authenticate", refusal.Challenge)
+	if err != nil {
+		if err := g.refuse(w, err); err != nil {
+			return err
 		}
-		if refusal.RetryAfter > 0 {
-			w.Header().Set("Retry-After", strconv.Itoa(int(math.Ceil(refusal.RetryAfter.Seconds()))))
-		}
-		return caddyhttp.Error(refusal.Status, refusal)
 	}
 	if claims != nil {
 		logClient(r, claims.ClientID)
 	}
 	g.identify(r, claims)
 	return next.ServeHTTP(w, r)
+}
+
+// refuse returns the answer to a request that has no good token, nil if it may pass as nobody's.
+func (g *Guard) refuse(w http.ResponseWriter, err error) error {
+	refusal, ok := errors.AsType[*authserver.BearerError](err)
+	switch {
+	case !ok:
+		return err
+	case refusal.Code == "" && g.Optional:
+		return nil
+	}
+	if refusal.Challenge != "" {
+		w.Header().Set("WWW-Authenticate", refusal.Challenge)
+	}
+	if refusal.RetryAfter > 0 {
+		w.Header().Set("Retry-After", strconv.Itoa(int(math.Ceil(refusal.RetryAfter.Seconds()))))
+	}
+	return caddyhttp.Error(refusal.Status, refusal)
 }
 
 var (

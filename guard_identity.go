@@ -7,22 +7,35 @@ import (
 	"strings"
 
 	"github.com/caddyserver/caddy/v2"
+	"github.com/caddyserver/caddy/v2/modules/caddyhttp"
 
 	"github.com/caddy-oauth/caddy-oauth/internal/authserver"
+)
+
+// identity is who a request is from, as far as guards have found out. It answers for the placeholders of the user,
+// so that claims are made text only where somebody asks.
+type identity struct{ claims *authserver.Claims } // nil: nobody
+
+const (
+	identityVar = "oauth_guard.identity"
+	userPrefix  = "http.auth.user."
 )
 
 // identify tells what is behind who is there; nil is nobody.
 func (g *Guard) identify(r *http.Request, claims *authserver.Claims) {
 	g.dropForgeries(r)
 	repl := r.Context().Value(caddy.ReplacerCtxKey).(*caddy.Replacer)
-	repl.Map(nobody)
+	found, ok := caddyhttp.GetVar(r.Context(), identityVar).(*identity)
+	if !ok { // else another guard was first
+		found = new(identity)
+		caddyhttp.SetVar(r.Context(), identityVar, found)
+		repl.Map(found.placeholder)
+	}
 	if claims == nil {
 		return
 	}
-	for name, value := range claims.Raw {
-		repl.Set("http.auth.user."+name, claimText(value))
-	}
-	repl.Set("http.auth.user.id", claims.Subject)
+	repl.DeleteByPrefix(userPrefix) // what a login before this guard found is not to be mixed with it
+	found.claims = claims
 	if g.Authorization != "pass" {
 		r.Header.Del(cmp.Or(g.TokenHeader, "Authorization"))
 	}
@@ -33,10 +46,23 @@ func (g *Guard) identify(r *http.Request, claims *authserver.Claims) {
 	}
 }
 
-// nobody is behind all that sets something: a placeholder for what is not known of the user is empty. Else Caddy would
-// leave it as it stands, and what is behind would take "{http.auth.user.id}" for somebody.
-func nobody(placeholder string) (any, bool) {
-	return "", strings.HasPrefix(placeholder, "http.auth.user.")
+// placeholder implements caddy.ReplacerFunc. What is not known of the user is empty: Caddy would leave the placeholder as
+// it stands, and what is behind would take "{http.auth.user.id}" for somebody.
+func (i *identity) placeholder(name string) (any, bool) {
+	claim, ok := strings.CutPrefix(name, userPrefix)
+	switch {
+	case !ok:
+		return nil, false
+	case i.claims == nil:
+		return "", true
+	case claim == "id":
+		return i.claims.Subject, true
+	}
+	value, ok := i.claims.Raw[claim]
+	if !ok {
+		return "", true
+	}
+	return claimText(value), true
 }
 
 // dropForgeries removes what a client sent that something behind could take for what this guard says: headers under the
@@ -45,7 +71,7 @@ func nobody(placeholder string) (any, bool) {
 func (g *Guard) dropForgeries(r *http.Request) {
 	for name := range g.Headers {
 		for sent := range r.Header {
-			if strings.EqualFold(lookalikes.Replace(sent), lookalikes.Replace(name)) {
+			if lookAlike(sent, name) {
 				delete(r.Header, sent)
 			}
 		}
@@ -54,7 +80,28 @@ func (g *Guard) dropForgeries(r *http.Request) {
 	r.Trailer = nil
 }
 
-var lookalikes = strings.NewReplacer("_", "-", ".", "-")
+// lookAlike reports whether the names of two headers differ in nothing but case and in what stands between words.
+func lookAlike(a, b string) bool {
+	if len(a) != len(b) {
+		return false
+	}
+	for i := range len(a) {
+		if plain(a[i]) != plain(b[i]) {
+			return false
+		}
+	}
+	return true
+}
+
+func plain(c byte) byte {
+	switch {
+	case 'A' <= c && c <= 'Z':
+		return c + 'a' - 'A'
+	case c == '_' || c == '.':
+		return '-'
+	}
+	return c
+}
 
 // claimText returns a claim as a text: a list of texts with spaces between, other structures as JSON.
 func claimText(value any) string {

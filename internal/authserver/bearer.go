@@ -76,9 +76,8 @@ func (p *Resource) check(r *http.Request) (*Claims, error) {
 		return nil, p.refuse(http.StatusUnauthorized, "", nil)
 	}
 	claims, err := p.Source.AccessToken(r.Context(), token)
-	var invalid InvalidToken
-	switch {
-	case errors.As(err, &invalid):
+	switch _, invalid := errors.AsType[InvalidToken](err); {
+	case invalid:
 		return nil, p.refuse(http.StatusUnauthorized, invalidToken, err)
 	case err != nil:
 		return nil, &BearerError{Status: http.StatusServiceUnavailable, Code: grants.TemporarilyUnavailable, Cause: err}

@@ -32,9 +32,9 @@ func (s *Server) Watch(address func(r *http.Request) string) *Watch {
 
 // saw counts a decision, and returns what to answer.
 func (w *Watch) saw(r *http.Request, err error) error {
-	var refusal *BearerError
+	refusal, refused := errors.AsType[*BearerError](err)
 	switch {
-	case !errors.As(err, &refusal):
+	case !refused:
 		w.metrics.decide("ok")
 	case refusal.Code == "":
 		w.metrics.decide("no_token")
