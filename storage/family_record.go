@@ -112,7 +112,7 @@ func DecodeFamily(record []byte) (*Family, error) {
 		}
 		return f, nil
 	}
-	if err := readFields(record[1:], f.decode); err != nil {
+	if err := readFields(record[1:], string(record[1:]), f.decode); err != nil {
 		return nil, errors.New("family record: " + err.Error())
 	}
 	return f, nil
@@ -121,13 +121,13 @@ func DecodeFamily(record []byte) (*Family, error) {
 func (f *Family) decode(field field) (err error) {
 	switch field.number {
 	case familyClient:
-		f.Client = field.text()
+		f.Client = field.text
 	case familySubject:
-		f.Subject = field.text()
+		f.Subject = field.text
 	case familyScope:
-		f.Scopes = append(f.Scopes, field.text())
+		f.Scopes = append(f.Scopes, field.text)
 	case familyAudience:
-		f.Audience = append(f.Audience, field.text())
+		f.Audience = append(f.Audience, field.text)
 	case familyClaims:
 		d := json.NewDecoder(bytes.NewReader(field.bytes))
 		d.UseNumber() // a float64 would change large ones
@@ -142,14 +142,14 @@ func (f *Family) decode(field field) (err error) {
 		f.TokenLife = time.Duration(field.int())
 	case familyCode:
 		f.Code = new(Code)
-		err = readFields(field.bytes, f.Code.decode)
+		err = readFields(field.bytes, field.text, f.Code.decode)
 	case familyRefresh:
 		f.Refresh = new(Refresh)
-		err = readFields(field.bytes, f.Refresh.decode)
+		err = readFields(field.bytes, field.text, f.Refresh.decode)
 	case familyRevoked:
 		f.Revoked, err = field.time()
 	case familyReason:
-		f.Reason = field.text()
+		f.Reason = field.text
 	}
 	return err
 }
@@ -163,13 +163,13 @@ func (c *Code) decode(field field) (err error) {
 	case codeRedeemed:
 		c.Redeemed, err = field.time()
 	case codeRedirectURI:
-		c.RedirectURI = field.text()
+		c.RedirectURI = field.text
 	case codeRedirectSent:
 		c.RedirectSent = field.flag()
 	case codeRedirectAgain:
 		c.RedirectAgain = field.flag()
 	case codeChallenge:
-		c.Challenge = field.text()
+		c.Challenge = field.text
 	case codeOffline:
 		c.Offline = field.flag()
 	case codeRefreshLength:

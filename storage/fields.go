@@ -74,10 +74,9 @@ func (w *fieldWriter) message(n protowire.Number, encode func(*fieldWriter)) {
 type field struct {
 	number protowire.Number
 	bytes  []byte // part of the record
+	text   string // the same
 	varint uint64
 }
-
-func (f field) text() string { return string(f.bytes) }
 
 func (f field) int() int64 { return protowire.DecodeZigZag(f.varint) }
 
@@ -98,27 +97,29 @@ func (f field) time() (time.Time, error) {
 // errField says that a record is not made of fields. It quotes nothing: a record holds hashes.
 var errField = errors.New("a field that cannot be read")
 
-// readFields hands on the fields of a record, those of types that this package does not write left out.
-func readFields(record []byte, take func(field) error) error {
+// readFields hands on the fields of a record, which is there as text too, those of types that this package does not write
+// left out.
+func readFields(record []byte, text string, take func(field) error) error {
 	for len(record) > 0 {
 		number, kind, n := protowire.ConsumeTag(record)
 		if n < 0 {
 			return errField
 		}
-		record = record[n:]
-		f := field{number: number}
+		f, size := field{number: number}, 0
 		switch kind {
 		case protowire.BytesType:
-			f.bytes, n = protowire.ConsumeBytes(record)
+			f.bytes, size = protowire.ConsumeBytes(record[n:])
 		case protowire.VarintType:
-			f.varint, n = protowire.ConsumeVarint(record)
+			f.varint, size = protowire.ConsumeVarint(record[n:])
 		default:
-			f.number, n = 0, protowire.ConsumeFieldValue(number, kind, record)
+			f.number, size = 0, protowire.ConsumeFieldValue(number, kind, record[n:])
 		}
-		if n < 0 {
+		if size < 0 {
 			return errField
 		}
-		record = record[n:]
+		n += size
+		f.text = text[n-len(f.bytes) : n]
+		record, text = record[n:], text[n:]
 		if err := take(f); err != nil {
 			return err
 		}

@@ -24,25 +24,37 @@ func seal(token, next string) ([]byte, error) {
 
 // unseal returns what was sealed under token.
 func unseal(token string, sealed []byte) (string, error) {
-	aead, err := sealer(token)
-	if err != nil {
-		return "", err
+	for _, sealer := range []func(string) (cipher.AEAD, error){sealer, sealerBefore} {
+		aead, err := sealer(token)
+		if err != nil {
+			return "", err
+		}
+		if next, err := aead.Open(nil, nil, sealed, nil); err == nil {
+			return string(next), nil
+		}
 	}
-	next, err := aead.Open(nil, nil, sealed, nil)
-	if err != nil {
-		return "", errSeal
-	}
-	return string(next), nil
+	return "", errSeal
 }
 
-// sealer derives the key in a way that the stored hash of the token, its plain SHA-256, is of no help with: the
-// token is the input of HKDF and never the key of an HMAC, which would be just that hash for a token of over 64
-// bytes. The AEAD draws its nonce itself.
+const sealPurpose = "caddy-oauth: successor of a refresh token"
+
+// sealer derives the key in a way that the stored hash of the token, its plain SHA-256, is of no help with: the purpose
+// stands before the token, so that nothing can be appended to that hash to get there. The AEAD draws its nonce itself.
 func sealer(token string) (cipher.AEAD, error) {
-	key, err := hkdf.Key(sha256.New, []byte(token), nil, "caddy-oauth: successor of a refresh token", 32)
+	key := sha256.Sum256([]byte(sealPurpose + "\x00" + token))
+	return aeadOf(key[:])
+}
+
+// sealerBefore is for records of before, when HKDF derived the key: that took longer and was no harder to guess.
+func sealerBefore(token string) (cipher.AEAD, error) {
+	key, err := hkdf.Key(sha256.New, []byte(token), nil, sealPurpose, 32)
 	if err != nil {
 		return nil, err
 	}
+	return aeadOf(key)
+}
+
+func aeadOf(key []byte) (cipher.AEAD, error) {
 	block, err := aes.NewCipher(key)
 	if err != nil {
 		return nil, err

@@ -21,7 +21,13 @@ func newStripes() *stripes {
 
 // stripe returns which stripe the key belongs to, the same in every process.
 func (k Key) stripe() uint8 {
-	return uint8(crc32.ChecksumIEEE([]byte(string(k.Kind)+"/"+k.ID)) % stripeCount)
+	sum := ^uint32(0) // of the CRC-32 of kind, slash and ID, which are not copied into one for it
+	for _, part := range [...]string{string(k.Kind), "/", k.ID} {
+		for i := range len(part) {
+			sum = crc32.IEEETable[byte(sum)^part[i]] ^ sum>>8
+		}
+	}
+	return uint8(^sum % stripeCount)
 }
 
 func (s *stripes) lock(ctx context.Context, n uint8) error {

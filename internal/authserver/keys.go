@@ -81,10 +81,31 @@ type signingKey struct {
 	header        string    // of the tokens it signs, encoded
 	published     publicJWK // nil for a secret
 
-	private, public any // raw keys, which jws signs with at less cost than with a jwk.Key; private may be nil
-	signer          jws.Signer
-	verifier        jws.Verifier
+	private, public any // raw keys, which sign at less cost than a jwk.Key; private may be nil
+	signer          signer
+	verifier        verifier
 	size            int // of a signature, encoded
+}
+
+type signer interface {
+	Sign(payload []byte, key any) ([]byte, error)
+}
+
+type verifier interface {
+	Verify(payload, signature []byte, key any) error
+}
+
+// algorithm returns who signs and verifies with an algorithm.
+func algorithm(alg string) (signer, verifier, error) {
+	if e, ok := ecdsaAlgorithms[alg]; ok {
+		return e, e, nil
+	}
+	s, err := jws.NewSigner(jwa.SignatureAlgorithm(alg))
+	if err != nil {
+		return nil, nil, err
+	}
+	v, err := jws.NewVerifier(jwa.SignatureAlgorithm(alg))
+	return s, v, err
 }
 
 // sign returns the payload as an access token.
@@ -212,10 +233,7 @@ func newSigningKey(raw any, id, alg string) (*signingKey, error) {
 		return nil, err
 	}
 	k := &signingKey{id: id, algorithm: alg, header: base64.RawURLEncoding.EncodeToString(header), public: raw}
-	if k.signer, err = jws.NewSigner(jwa.SignatureAlgorithm(alg)); err != nil {
-		return nil, err
-	}
-	if k.verifier, err = jws.NewVerifier(jwa.SignatureAlgorithm(alg)); err != nil {
+	if k.signer, k.verifier, err = algorithm(alg); err != nil {
 		return nil, err
 	}
 	switch key := raw.(type) {
