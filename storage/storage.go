@@ -88,3 +88,14 @@ type Exporter interface {
 	// Look is Get that tells when the record expires, too.
 	Look(ctx context.Context, key Key) (Record, error)
 }
+
+// Watcher is implemented by a Store that can tell at once what any process writes.
+type Watcher interface {
+	// Watch calls changed with the ID of a record of a kind soon after any process has written or deleted it, this one
+	// included, until ctx ends; with "" where it may have missed some, at first and after each failure it has got
+	// over. Some are missed without a word, so that who watches has to look from time to time nevertheless. changed
+	// is not called twice at the same time, and must return soon.
+	//
+	// It returns the error of ctx, or at once another one for a kind that it cannot watch.
+	Watch(ctx context.Context, kind Kind, changed func(id string)) error
+}

@@ -161,6 +161,15 @@ func (c *cutoffs) learn(id string, cutoff *storage.Cutoff) {
 	}
 }
 
+// knows reports whether a cutoff is known here for sure. It waits for no look at the store.
+func (c *cutoffs) knows(id string) bool {
+	if !c.mu.TryLock() {
+		return false
+	}
+	defer c.mu.Unlock()
+	return c.known[id] != nil
+}
+
 // count returns how many cutoffs are live.
 func (c *cutoffs) count() int {
 	c.mu.Lock()

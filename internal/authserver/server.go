@@ -106,6 +106,7 @@ type Server struct {
 	cache     tokenCache
 	gate      *gate
 	sweeper   storage.Sweeper // nil if the store needs none
+	watcher   storage.Watcher // nil if the store cannot tell of changes
 	metrics   *metrics
 	log       *zap.Logger
 	now       func() time.Time
@@ -137,6 +138,7 @@ func New(config Config) (*Server, error) {
 		return nil, err
 	}
 	sweeper, _ := config.Store.(storage.Sweeper)
+	watcher, _ := config.Store.(storage.Watcher)
 	config.Store = &watchedStore{config.Store, measured}
 	s := &Server{
 		config: config,
@@ -149,6 +151,7 @@ func New(config Config) (*Server, error) {
 
 		metrics:   measured,
 		sweeper:   sweeper,
+		watcher:   watcher,
 		gate:      newGate(config.Throttle, config.Limits, config.Name, measured.throttle, config.Now),
 		verifiers: make(map[string]grants.Verifier),
 	}
@@ -202,6 +205,9 @@ func (s *Server) Run(ctx context.Context) {
 		s.every(ctx, keysInterval, keepingKeys, s.keys.Maintain)
 	})
 	running.Go(func() { s.keepPolling(ctx) })
+	if s.watcher != nil {
+		running.Go(func() { s.watch(ctx) })
+	}
 	if s.sweeper != nil {
 		running.Go(func() { s.every(ctx, sweepInterval, "sweeping expired records", s.sweeper.Sweep) })
 	}
@@ -211,14 +217,16 @@ func (s *Server) Run(ctx context.Context) {
 // keepPolling picks up what other nodes do, and, at once, what the server before or after this one revokes. What that
 // one revoked before is found by looking first.
 func (s *Server) keepPolling(ctx context.Context) {
-	const looking = "looking for what other nodes did"
 	s.config.Bulletin.join(s.config.Name, s.cutoffs)
 	defer s.config.Bulletin.leave(s.config.Name, s.cutoffs)
 	s.attempt(ctx, looking, s.poll)
 	s.every(ctx, s.config.RevocationPoll, looking, s.poll)
 }
 
-const keepingKeys = "keeping the keys in order"
+const (
+	looking     = "looking for what other nodes did"
+	keepingKeys = "keeping the keys in order"
+)
 
 // every does something again and again until ctx ends. Each thing has a goroutine of its own, so that a long sweep does
 // not hold up a revocation.

@@ -84,7 +84,7 @@ func (r *Redis) client(secured *tls.Config) goredis.UniversalClient {
 		ContextTimeoutEnabled: true,
 		MaxRetries:            -1, DialerRetries: 1,
 		DialTimeout: dial, ReadTimeout: timeout / 2, WriteTimeout: timeout / 2, PoolTimeout: timeout,
-		PoolSize: r.PoolSize,
+		PoolSize: r.PoolSize, PipelinePoolSize: -1, // none of its own
 
 		TLSConfig: secured, Dialer: dialer(dial, secured),
 	}

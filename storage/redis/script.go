@@ -54,11 +54,10 @@ local record = redis.call('GET', KEYS[1])
 if not record then redis.call('ZREM', KEYS[2], ARGV[1]) end
 return record`)
 
-	// list answers with the IDs in the index, and has those go that are late. Its one key is the index.
-	list = newScript(`
+	// trim has those leave an index that are late. Its one key is the index.
+	trim = newScript(`
 local now = redis.call('TIME')
-redis.call('ZREMRANGEBYSCORE', KEYS[1], '-inf', now[1] * 1000 + math.floor(now[2] / 1000))
-return redis.call('ZRANGE', KEYS[1], 0, -1)`)
+redis.call('ZREMRANGEBYSCORE', KEYS[1], '-inf', now[1] * 1000 + math.floor(now[2] / 1000))`)
 )
 
 // once is a command that the client must not send again by itself: when it does not know whether a write was done,

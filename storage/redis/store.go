@@ -56,7 +56,7 @@ func (s *store) Get(ctx context.Context, key storage.Key) ([]byte, error) {
 	if err := begin(ctx, key); err != nil {
 		return nil, err
 	}
-	r, err := s.load(ctx, key)
+	r, err := s.load(ctx, key, s.keys(key))
 	if err == nil && r == "" {
 		err = storage.ErrNotFound
 	}
@@ -80,8 +80,7 @@ func (s *store) Delete(ctx context.Context, key storage.Key) error {
 }
 
 // load returns what is at a key, "" if nothing is.
-func (s *store) load(ctx context.Context, key storage.Key) (r record, err error) {
-	keys := s.keys(key)
+func (s *store) load(ctx context.Context, key storage.Key, keys []string) (r record, err error) {
 	var stored string
 	err = s.attempt(ctx, func(ctx context.Context, _ bool) (err error) {
 		if many(key.Kind) {
@@ -126,7 +125,7 @@ func (s *store) set(ctx context.Context, key storage.Key, r record, expires time
 		}
 		return s.client.Set(ctx, keys[0], string(r), time.Duration(life)*time.Millisecond).Err()
 	})
-	s.remember(key, r, expires, err == nil)
+	s.remember(keys[0], key.Kind, r, expires, err == nil)
 	if err != nil {
 		return fmt.Errorf("redis: writing %s: %w", keys[0], err)
 	}
@@ -134,24 +133,14 @@ func (s *store) set(ctx context.Context, key storage.Key, r record, expires time
 }
 
 // remember keeps what was just written at a key, or forgets what was if that is not what is there.
-func (s *store) remember(key storage.Key, r record, expires time.Time, written bool) {
-	if !cached(key.Kind) {
-		return
-	}
-	name := s.keys(key)[0]
-	if written && r != "" {
+func (s *store) remember(name string, kind storage.Kind, r record, expires time.Time, written bool) {
+	switch {
+	case !cached(kind):
+	case written && r != "":
 		s.cache.put(name, r, expires)
-		return
+	default:
+		s.cache.drop(name)
 	}
-	s.cache.drop(name)
-}
-
-// recall returns what this process wrote last at a key.
-func (s *store) recall(key storage.Key) (record, bool) {
-	if !cached(key.Kind) {
-		return "", false
-	}
-	return s.cache.get(s.keys(key)[0])
 }
 
 // alive returns the record and how many milliseconds it lives, 0 for ever; of one that is late, nothing is left. It is a

@@ -23,23 +23,27 @@ func (s *store) Update(ctx context.Context, key storage.Key, change storage.Chan
 	if err := begin(ctx, key); err != nil {
 		return err
 	}
-	old, remembered := s.recall(key)
+	keys := s.keys(key)
+	old, remembered := record(""), false
+	if cached(key.Kind) {
+		old, remembered = s.cache.get(keys[0])
+	}
 	if !remembered {
 		var err error
-		if old, err = s.load(ctx, key); err != nil {
+		if old, err = s.load(ctx, key, keys); err != nil {
 			return err
 		}
 	}
 	for losses := 0; ; losses++ {
 		if losses > patientLosses && !wait(ctx, lossPause) {
-			return fmt.Errorf("redis: writing %s: %w", s.keys(key)[0], ctx.Err())
+			return fmt.Errorf("redis: writing %s: %w", keys[0], ctx.Err())
 		}
 		value, expires, verdict := change(old.value())
 		if verdict != nil && !remembered {
 			return refusal(verdict)
 		}
 		if verdict != nil {
-			now, err := s.load(ctx, key)
+			now, err := s.load(ctx, key, keys)
 			if err != nil {
 				return err
 			}
@@ -53,7 +57,7 @@ func (s *store) Update(ctx context.Context, key storage.Key, change storage.Chan
 		if value != nil {
 			next = newRecord(value)
 		}
-		now, done, err := s.swap(ctx, key, old, next, expires)
+		now, done, err := s.swap(ctx, key, keys, old, next, expires)
 		if err != nil || done {
 			return err
 		}
@@ -76,9 +80,8 @@ func refusal(verdict error) error {
 
 // swap writes next, or deletes if it is empty, if old is what is there, and else returns what is.
 func (s *store) swap(
-	ctx context.Context, key storage.Key, old, next record, expires time.Time,
+	ctx context.Context, key storage.Key, keys []string, old, next record, expires time.Time,
 ) (now record, done bool, err error) {
-	keys := s.keys(key)
 	var answer any
 	var written record
 	unsure := false
@@ -103,7 +106,7 @@ func (s *store) swap(
 			err = errUnsure
 		}
 	}
-	s.remember(key, now, expires, done)
+	s.remember(keys[0], key.Kind, now, expires, done)
 	if err != nil {
 		return "", false, fmt.Errorf("redis: writing %s: %w", keys[0], foreign(err))
 	}

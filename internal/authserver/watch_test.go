@@ -1,0 +1,182 @@
+package authserver
+
+import (
+	"context"
+	"errors"
+	"iter"
+	"sync"
+	"testing"
+	"time"
+
+	"github.com/caddy-oauth/caddy-oauth/storage"
+)
+
+// tellingStore tells of what is written, and can be made to wait in List.
+type tellingStore struct {
+	storage.Store
+
+	mu       sync.Mutex
+	watchers map[storage.Kind][]func(string)
+	lists    int
+	hold     chan struct{} // nil: List does not wait
+}
+
+func newTellingStore() *tellingStore {
+	return &tellingStore{Store: storage.OpenMemory(), watchers: make(map[storage.Kind][]func(string))}
+}
+
+func (s *tellingStore) Watch(ctx context.Context, kind storage.Kind, changed func(string)) error {
+	changed("")
+	s.mu.Lock()
+	s.watchers[kind] = append(s.watchers[kind], changed)
+	s.mu.Unlock()
+	<-ctx.Done()
+	return ctx.Err()
+}
+
+func (s *tellingStore) tell(kind storage.Kind, id string) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	for _, changed := range s.watchers[kind] {
+		changed(id)
+	}
+}
+
+func (s *tellingStore) watched(kind storage.Kind) int {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return len(s.watchers[kind])
+}
+
+func (s *tellingStore) listed() int {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return s.lists
+}
+
+func (s *tellingStore) Put(ctx context.Context, key storage.Key, value []byte, expires time.Time) error {
+	err := s.Store.Put(ctx, key, value, expires)
+	s.tell(key.Kind, key.ID)
+	return err
+}
+
+func (s *tellingStore) Update(ctx context.Context, key storage.Key, change storage.Change) error {
+	err := s.Store.Update(ctx, key, change)
+	s.tell(key.Kind, key.ID)
+	return err
+}
+
+func (s *tellingStore) List(ctx context.Context, kind storage.Kind) iter.Seq2[string, error] {
+	if kind == storage.KindCutoff {
+		s.mu.Lock()
+		s.lists++
+		hold := s.hold
+		s.mu.Unlock()
+		if hold != nil {
+			<-hold
+		}
+	}
+	return s.Store.List(ctx, kind)
+}
+
+// twoNodes runs two servers on one store, of which each looks by itself once an hour.
+func twoNodes(t *testing.T, store *tellingStore) (s *testServer, nodes [2]*Server) {
+	t.Helper()
+	var config Config
+	s = newTestServer(t, func(c *Config) {
+		c.Store, c.Now, c.RevocationPoll = store, time.Now, time.Hour
+		config = *c
+	})
+	nodes[0] = s.Server
+	config.Bulletin, config.Throttle = NewBulletin(), NewThrottle() // as in another process
+	s.restart(t, config)
+	nodes[1] = s.Server
+
+	ctx, stop := context.WithCancel(t.Context())
+	var running sync.WaitGroup
+	for _, node := range nodes {
+		running.Go(func() { node.Run(ctx) })
+	}
+	t.Cleanup(func() {
+		stop()
+		running.Wait()
+	})
+	eventually(t, "both nodes to watch", func() bool {
+		return store.watched(storage.KindCutoff) == 2 && store.watched(newsRecord.Kind) == 2
+	})
+	return s, nodes
+}
+
+func TestRevocationIsToldToOtherNodes(t *testing.T) {
+	s, nodes := twoNodes(t, newTellingStore())
+	for i := range 3 {
+		token := s.tokens(t)["access_token"].(string)
+		claims, err := nodes[0].AccessToken(t.Context(), token)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if err := nodes[i%2].RevokeFamily(t.Context(), claims.Family, "test"); err != nil {
+			t.Fatal(err)
+		}
+		eventually(t, "the other node to refuse the token", func() bool {
+			_, err := nodes[1-i%2].AccessToken(t.Context(), token)
+			return errors.Is(err, ErrTokenRevoked)
+		})
+	}
+}
+
+func TestNewsAreToldToOtherNodes(t *testing.T) {
+	_, nodes := twoNodes(t, newTellingStore())
+	if err := nodes[0].tell(t.Context()); err != nil {
+		t.Fatal(err)
+	}
+	record, err := nodes[0].config.Store.Get(t.Context(), newsRecord)
+	if err != nil {
+		t.Fatal(err)
+	}
+	eventually(t, "the other node to hear the news", func() bool {
+		nodes[1].news.mu.Lock()
+		defer nodes[1].news.mu.Unlock()
+		return nodes[1].news.heard == string(record)
+	})
+}
+
+// However much is told of during a look, one more look finds all of it; and what this node wrote itself needs none.
+func TestWhatIsToldDuringALookIsOneMore(t *testing.T) {
+	store := newTellingStore()
+	store.hold = make(chan struct{})
+	s := newTestServer(t, func(c *Config) { c.Store, c.Now = store, time.Now })
+	ctx, stop := context.WithCancel(t.Context())
+	var running sync.WaitGroup
+	running.Go(func() { s.watch(ctx) })
+	defer running.Wait()
+	defer stop()
+
+	eventually(t, "the first look", func() bool { return store.listed() == 1 })
+	eventually(t, "both to be watched", func() bool {
+		return store.watched(storage.KindCutoff) == 1 && store.watched(newsRecord.Kind) == 1
+	})
+	for range 50 {
+		store.tell(storage.KindCutoff, storage.NewCutoffKey(time.Time{}).ID)
+		store.tell(newsRecord.Kind, newsRecord.ID)
+	}
+	store.hold <- struct{}{}
+	eventually(t, "the second look", func() bool { return store.listed() == 2 })
+	close(store.hold)
+
+	cutoff, other := &storage.Cutoff{Family: "family", Before: time.Now()}, storage.NewCutoffKey(time.Time{})
+	if err := s.cutoffs.add(ctx, cutoff, time.Time{}); err != nil {
+		t.Fatal(err)
+	}
+	record, err := cutoff.Encode()
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := store.Put(ctx, other, record, time.Time{}); err != nil {
+		t.Fatal(err)
+	}
+	eventually(t, "the cutoff of another node", func() bool { return s.cutoffs.knows(other.ID) })
+	if n := store.listed(); n > 4 {
+		t.Errorf("100 messages and two cutoffs led to %d looks", n)
+	}
+}
