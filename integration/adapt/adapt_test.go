@@ -16,6 +16,7 @@ import (
 	_ "github.com/caddyserver/caddy/v2/modules/standard"
 
 	_ "github.com/caddy-oauth/caddy-oauth"
+	_ "github.com/caddy-oauth/caddy-oauth/storage/redis"
 )
 
 var update = flag.Bool("update", false, "write what comes out into the golden files; read the diff before you commit it")
@@ -27,7 +28,9 @@ const divider = "----------"
 func TestUse(t *testing.T) {
 	t.Setenv("XDG_DATA_HOME", t.TempDir())
 	t.Setenv("XDG_CONFIG_HOME", t.TempDir())
-	t.Setenv("BILLING_SECRET", "only for this test")
+	for _, name := range []string{"BILLING_SECRET", "REDIS_PASSWORD", "SENTINEL_PASSWORD"} {
+		t.Setenv(name, "only for this test")
+	}
 	t.Setenv("OAUTH_KEY", "only for this test, and as long as it must be")
 	t.Setenv("OAUTH_OLD_KEY", "another for this test, and as long as it must be")
 	for _, name := range goldenFiles(t, "use") {

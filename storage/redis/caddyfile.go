@@ -9,7 +9,7 @@ import (
 	"github.com/caddyserver/caddy/v2/caddyconfig/caddyfile"
 )
 
-// UnmarshalCaddyfile reads the name of the store and its options:
+// UnmarshalCaddyfile reads the name of the store and its settings:
 //
 //	redis <address...> {
 //		username <name>
@@ -39,7 +39,7 @@ func (r *Redis) UnmarshalCaddyfile(d *caddyfile.Dispenser) error {
 	if r.Addresses, err = p.args("redis", "one address or more, such as 127.0.0.1:6379", 1, -1); err != nil {
 		return err
 	}
-	return p.block(options{
+	return p.block(settings{
 		"username":     func() error { return p.word("username", "a name", &r.Username) },
 		"password":     func() error { return p.word("password", "a password", &r.Password) },
 		"db":           func() error { return p.number("db", 0, &r.DB) },
@@ -59,7 +59,7 @@ func (p parser) sentinel(r *Redis) error {
 	if err := p.word("sentinel", "the name that the Sentinels know the Redis by", &r.Sentinel.Master); err != nil {
 		return err
 	}
-	return p.block(options{
+	return p.block(settings{
 		"username": func() error { return p.word("username", "a name", &r.Sentinel.Username) },
 		"password": func() error { return p.word("password", "a password", &r.Sentinel.Password) },
 	})
@@ -71,7 +71,7 @@ func (p parser) tls(r *Redis) error {
 	if _, err := p.args("tls", "a block in braces or nothing", 0, 0); err != nil {
 		return err
 	}
-	return p.block(options{
+	return p.block(settings{
 		"ca":          func() error { return p.word("ca", "a file", &t.CA) },
 		"server_name": func() error { return p.word("server_name", "a name", &t.ServerName) },
 		"client_cert": func() error {
@@ -88,19 +88,19 @@ func (p parser) tls(r *Redis) error {
 // parser reads the parts of a block.
 type parser struct{ *caddyfile.Dispenser }
 
-// options are what may stand in a block, each of them once: parsers by the word that begins the line.
-type options map[string]func() error
+// settings are what may stand in a block, each of them once: parsers by the word that begins the line.
+type settings map[string]func() error
 
-func (p parser) block(known options) error {
+func (p parser) block(known settings) error {
 	read := make(map[string]caddyfile.Token)
 	for nesting := p.Nesting(); p.NextBlock(nesting); {
 		name := p.Val()
 		if name == "{" {
-			return p.Err("unexpected {, expected an option; the one above takes no block")
+			return p.Err("unexpected {, expected a setting; the one above takes no block")
 		}
 		parse, ok := known[name]
 		if !ok {
-			return p.Errf("unknown option %q of the redis store, expected one of: %s", name, strings.Join(sorted(known), ", "))
+			return p.Errf("unknown setting %q of the redis store, expected one of: %s", name, strings.Join(sorted(known), ", "))
 		}
 		if first, again := read[name]; again {
 			return p.Errf("%s: expected once, and it is there already (%s:%d)", name, first.File, first.Line)
@@ -113,7 +113,7 @@ func (p parser) block(known options) error {
 	return nil
 }
 
-func sorted(known options) (names []string) {
+func sorted(known settings) (names []string) {
 	for name := range known {
 		names = append(names, name)
 	}
@@ -125,12 +125,22 @@ func sorted(known options) (names []string) {
 func (p parser) args(name, expected string, least, most int) ([]string, error) {
 	args := p.RemainingArgs()
 	if len(args) < least || most >= 0 && len(args) > most {
-		return nil, p.Errf("%s: expected %s, got %d arguments", name, expected, len(args))
+		return nil, p.Errf("%s: expected %s, got %s", name, expected, count(len(args)))
 	}
 	if slices.Contains(args, "") {
 		return nil, p.Errf("%s: expected %s, got an empty argument", name, expected)
 	}
 	return args, nil
+}
+
+func count(args int) string {
+	switch args {
+	case 0:
+		return "nothing"
+	case 1:
+		return "an argument"
+	}
+	return strconv.Itoa(args) + " arguments"
 }
 
 func (p parser) word(name, expected string, value *string) error {
