@@ -56,6 +56,19 @@ func TestDependenciesStayBehindTheirFile(t *testing.T) {
 	}
 }
 
+// Who builds Caddy with the module alone gets what it needs, and no more.
+func TestModuleBringsNoRedis(t *testing.T) {
+	out, err := exec.CommandContext(t.Context(), "go", "list", "-deps", ".").Output()
+	if err != nil {
+		t.Fatal(err)
+	}
+	for dependency := range strings.FieldsSeq(string(out)) {
+		if within(dependency, "github.com/redis/go-redis") || within(dependency, modulePath+"/storage/redis") {
+			t.Errorf("the module needs %s; only who imports storage/redis may", dependency)
+		}
+	}
+}
+
 func TestServerKnowsNothingOfCaddy(t *testing.T) {
 	for _, file := range goFiles(t) {
 		for _, imported := range file.imports {
