@@ -193,6 +193,8 @@ func adminStatus(err error) int {
 	case errors.Is(err, authserver.ErrClientExists), errors.Is(err, authserver.ErrClientConfigured),
 		errors.Is(err, authserver.ErrClientPublic), errors.Is(err, authserver.ErrKeysInFile):
 		return http.StatusConflict
+	case authserver.Unavailable(err):
+		return http.StatusServiceUnavailable
 	}
 	return http.StatusInternalServerError
 }

@@ -157,7 +157,7 @@ func (g *Guard) ServeHTTP(w http.ResponseWriter, r *http.Request, next caddyhttp
 	}
 	claims, err := g.resource.Check(r)
 	if err != nil {
-		if err := g.refuse(w, err); err != nil {
+		if passes, err := g.refuse(w, r, err); !passes {
 			return err
 		}
 	}
@@ -168,14 +168,14 @@ func (g *Guard) ServeHTTP(w http.ResponseWriter, r *http.Request, next caddyhttp
 	return next.ServeHTTP(w, r)
 }
 
-// refuse returns the answer to a request that has no good token, nil if it may pass as nobody's.
-func (g *Guard) refuse(w http.ResponseWriter, err error) error {
+// refuse answers a request that has no good token, or returns what is to be answered, unless it may pass as nobody's.
+func (g *Guard) refuse(w http.ResponseWriter, r *http.Request, err error) (passes bool, _ error) {
 	refusal, ok := errors.AsType[*authserver.BearerError](err)
 	switch {
 	case !ok:
-		return err
+		return false, err
 	case refusal.Code == "" && g.Optional:
-		return nil
+		return true, nil
 	}
 	if refusal.Challenge != "" {
 		w.Header().Set("WWW-Authenticate", refusal.Challenge)
@@ -183,7 +183,13 @@ func (g *Guard) refuse(w http.ResponseWriter, err error) error {
 	if refusal.RetryAfter > 0 {
 		w.Header().Set("Retry-After", strconv.Itoa(int(math.Ceil(refusal.RetryAfter.Seconds()))))
 	}
-	return caddyhttp.Error(refusal.Status, refusal)
+	failure := caddyhttp.Error(refusal.Status, refusal)
+	failure.ID = cmp.Or(refusal.ID, failure.ID)
+	if refusal.Status >= http.StatusInternalServerError && !handlesErrors(r, failure) {
+		w.WriteHeader(refusal.Status) // as Caddy would, but without a line in the log for each request
+		return false, nil
+	}
+	return false, failure
 }
 
 var (

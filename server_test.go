@@ -91,6 +91,18 @@ func (s *server) logFile() string { return filepath.Join(s.dir, "log.json") }
 // logged returns the log entries with the message.
 func (s *server) logged(t *testing.T, message string) (entries []map[string]any) {
 	t.Helper()
+	return s.logEntries(t, func(entry map[string]any) bool { return entry["msg"] == message })
+}
+
+// errorsLogged returns how many errors are in the log.
+func (s *server) errorsLogged(t *testing.T) int {
+	t.Helper()
+	return len(s.logEntries(t, func(entry map[string]any) bool { return entry["level"] == "error" }))
+}
+
+// logEntries returns the log entries that are wanted.
+func (s *server) logEntries(t *testing.T, wanted func(entry map[string]any) bool) (entries []map[string]any) {
+	t.Helper()
 	log, err := os.ReadFile(s.logFile())
 	if err != nil {
 		t.Fatal(err)
@@ -103,7 +115,7 @@ func (s *server) logged(t *testing.T, message string) (entries []map[string]any)
 		if err := json.Unmarshal(line, &entry); err != nil {
 			t.Fatalf("log line %q: %v", line, err)
 		}
-		if entry["msg"] == message {
+		if wanted(entry) {
 			entries = append(entries, entry)
 		}
 	}

@@ -99,6 +99,14 @@ func (s *encrypted) List(ctx context.Context, kind Kind) iter.Seq2[string, error
 	return s.store.List(ctx, kind)
 }
 
+// Patience implements [Slow]: it is that of the other store, or as long as a disk may take.
+func (s *encrypted) Patience() time.Duration {
+	if slow, ok := s.store.(Slow); ok {
+		return slow.Patience()
+	}
+	return 5 * time.Second
+}
+
 // exporter returns what the store can tell.
 func (s *encrypted) exporter() (Exporter, error) {
 	if exporter, ok := s.store.(Exporter); ok {

@@ -99,3 +99,10 @@ type Watcher interface {
 	// It returns the error of ctx, or at once another one for a kind that it cannot watch.
 	Watch(ctx context.Context, kind Kind, changed func(id string)) error
 }
+
+// Slow is implemented by a Store that cannot promise to give up when a context ends, as a disk does not, or that takes
+// longer than others without being broken. Who uses it waits for it at arm's length.
+type Slow interface {
+	// Patience returns how long the store may keep a request waiting, in all, before that is an error.
+	Patience() time.Duration
+}

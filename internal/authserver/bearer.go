@@ -41,6 +41,7 @@ type BearerError struct {
 	Cause     error
 
 	RetryAfter time.Duration // 0 if that is not known
+	ID         string        // the same as in the log; "" for none
 }
 
 func (e *BearerError) Error() string {
@@ -80,7 +81,10 @@ func (p *Resource) check(r *http.Request) (*Claims, error) {
 	case invalid:
 		return nil, p.refuse(http.StatusUnauthorized, invalidToken, err)
 	case err != nil:
-		return nil, &BearerError{Status: http.StatusServiceUnavailable, Code: grants.TemporarilyUnavailable, Cause: err}
+		return nil, &BearerError{
+			Status: http.StatusServiceUnavailable, Code: grants.TemporarilyUnavailable, Cause: err,
+			RetryAfter: defaultRetryAfter, ID: newErrorID(),
+		}
 	case !p.isFor(claims):
 		return nil, p.refuse(http.StatusUnauthorized, invalidToken, ErrTokenAudience)
 	case !p.allows(claims):

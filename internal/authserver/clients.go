@@ -32,7 +32,9 @@ type clientDirectory struct {
 	log        *zap.Logger
 	now        func() time.Time
 
-	mu    sync.Mutex // held to read and to index
+	loads turn // held to read
+
+	mu    sync.Mutex // held to index; never while the store is asked
 	known map[string]*storage.Registered
 	live  atomic.Pointer[clientIndex] // nil before the first load
 }
@@ -53,6 +55,7 @@ func newClientDirectory(config Config) *clientDirectory {
 	return &clientDirectory{
 		configured: config.Clients, store: config.Store, resolve: config.Resolve, log: config.Logger, now: config.Now,
 		secrets: config.Secrets, decoy: config.Secrets.decoy(config.Clients), known: make(map[string]*storage.Registered),
+		loads: newTurn(patienceWith(config.Store)),
 	}
 }
 
@@ -99,22 +102,16 @@ func (c *clientDirectory) ended(ctx context.Context, id string) (bool, error) {
 
 // index returns what is known of the clients added at run time, and loads it on first need.
 func (c *clientDirectory) index(ctx context.Context) (*clientIndex, error) {
-	fresh := func() *clientIndex {
-		if x := c.live.Load(); x != nil && (x.until.IsZero() || c.now().Before(x.until)) {
-			return x
-		}
-		return nil
+	if x := c.live.Load(); x != nil {
+		return c.indexNow(x), nil
 	}
-	if x := fresh(); x != nil {
-		return x, nil
+	ctx = patiently(ctx, c.loads.most)
+	release, err := c.loads.take(ctx)
+	if err != nil {
+		return nil, err
 	}
-	c.mu.Lock()
-	defer c.mu.Unlock()
-	switch {
-	case fresh() != nil: // somebody else was first
-	case c.live.Load() != nil:
-		c.makeIndex()
-	default:
+	defer release()
+	if c.live.Load() == nil { // else somebody else was first
 		if err := c.load(ctx); err != nil {
 			return nil, err
 		}
@@ -122,13 +119,31 @@ func (c *clientDirectory) index(ctx context.Context) (*clientIndex, error) {
 	return c.live.Load(), nil
 }
 
-// reload picks up what other nodes changed.
-func (c *clientDirectory) reload(ctx context.Context) error {
+// indexNow returns an index as it is now that the time is what it is.
+func (c *clientDirectory) indexNow(x *clientIndex) *clientIndex {
+	fresh := func(x *clientIndex) bool { return x.until.IsZero() || c.now().Before(x.until) }
+	if fresh(x) {
+		return x
+	}
 	c.mu.Lock()
 	defer c.mu.Unlock()
+	if !fresh(c.live.Load()) { // else somebody else was first
+		c.makeIndex()
+	}
+	return c.live.Load()
+}
+
+// reload picks up what other nodes changed.
+func (c *clientDirectory) reload(ctx context.Context) error {
+	release, err := c.loads.take(ctx)
+	if err != nil {
+		return err
+	}
+	defer release()
 	return c.load(ctx)
 }
 
+// load is reload in its turn.
 func (c *clientDirectory) load(ctx context.Context) error {
 	known := make(map[string]*storage.Registered)
 	for id, err := range c.store.List(ctx, storage.KindClient) {
@@ -139,6 +154,8 @@ func (c *clientDirectory) load(ctx context.Context) error {
 			return err
 		}
 	}
+	c.mu.Lock()
+	defer c.mu.Unlock()
 	c.known = known
 	c.makeIndex()
 	return nil
@@ -146,14 +163,21 @@ func (c *clientDirectory) load(ctx context.Context) error {
 
 // refresh picks up what this node has changed, be it that another change came between.
 func (c *clientDirectory) refresh(ctx context.Context, id string) error {
-	c.mu.Lock()
-	defer c.mu.Unlock()
+	release, err := c.loads.take(ctx)
+	if err != nil {
+		return err
+	}
+	defer release()
 	if c.live.Load() == nil {
 		return c.load(ctx)
 	}
-	if err := c.read(ctx, storage.RegisteredKey(id), c.known); err != nil {
+	changed := make(map[string]*storage.Registered)
+	if err := c.read(ctx, storage.RegisteredKey(id), changed); err != nil {
 		return err
 	}
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	maps.Copy(c.known, changed)
 	c.makeIndex()
 	return nil
 }

@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"maps"
 	"sync"
 	"sync/atomic"
 	"time"
@@ -20,9 +21,12 @@ type cutoffs struct {
 	now   func() time.Time
 	log   *zap.Logger
 
-	mu    sync.Mutex // held to load and to add
+	loads turn            // held to load; guards lost
+	lost  map[string]bool // records that cannot be read, of which the log tells once
+
+	mu    sync.Mutex // never held while the store is asked
 	known map[string]*storage.Cutoff
-	lost  map[string]bool             // records that cannot be read, of which the log tells once
+	fresh map[string]*storage.Cutoff  // what became known during a load, which may have missed it
 	live  atomic.Pointer[cutoffIndex] // nil before the first load
 
 	changed func(live int)                          // is told how many there are
@@ -40,21 +44,30 @@ type pair struct{ subject, client string }
 
 func newCutoffs(store storage.Store, now func() time.Time, log *zap.Logger) *cutoffs {
 	return &cutoffs{
-		store: store, now: now, log: log, known: make(map[string]*storage.Cutoff), changed: func(int) {},
-		post: func(string, *storage.Cutoff) {},
+		store: store, now: now, log: log, loads: newTurn(patienceWith(store)), known: make(map[string]*storage.Cutoff),
+		changed: func(int) {}, post: func(string, *storage.Cutoff) {},
 	}
 }
 
 // poll picks up what other nodes wrote, and forgets what has expired.
 func (c *cutoffs) poll(ctx context.Context) error {
-	c.mu.Lock()
-	defer c.mu.Unlock()
-	seen, lost := make(map[string]*storage.Cutoff, len(c.known)), make(map[string]bool)
+	release, err := c.loads.take(ctx)
+	if err != nil {
+		return err
+	}
+	defer release()
+	return c.load(ctx)
+}
+
+// load is poll in its turn.
+func (c *cutoffs) load(ctx context.Context) error {
+	known := c.beginLoad()
+	seen, lost := make(map[string]*storage.Cutoff, len(known)), make(map[string]bool)
 	for id, err := range c.store.List(ctx, storage.KindCutoff) {
 		if err != nil {
 			return err
 		}
-		cutoff, ok := c.known[id]
+		cutoff, ok := known[id]
 		if !ok {
 			cutoff, err = c.read(ctx, id)
 			switch {
@@ -68,10 +81,27 @@ func (c *cutoffs) poll(ctx context.Context) error {
 			seen[id] = cutoff
 		}
 	}
-	c.known, c.lost = seen, lost
+	c.lost = lost
+	c.endLoad(seen)
+	return nil
+}
+
+// beginLoad returns what is known so far.
+func (c *cutoffs) beginLoad() map[string]*storage.Cutoff {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	c.fresh = make(map[string]*storage.Cutoff)
+	return maps.Clone(c.known)
+}
+
+// endLoad takes over what was loaded.
+func (c *cutoffs) endLoad(seen map[string]*storage.Cutoff) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	maps.Copy(seen, c.fresh)
+	c.known, c.fresh = seen, nil
 	c.live.Store(indexCutoffs(seen))
 	c.changed(len(seen))
-	return nil
 }
 
 // read returns the record of a cutoff, nil if it has gone meanwhile.
@@ -155,6 +185,9 @@ func (c *cutoffs) learn(id string, cutoff *storage.Cutoff) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	c.known[id] = cutoff
+	if c.fresh != nil {
+		c.fresh[id] = cutoff
+	}
 	if c.live.Load() != nil { // else the first load finds it in the store
 		c.live.Store(indexCutoffs(c.known))
 		c.changed(len(c.known))
@@ -163,9 +196,7 @@ func (c *cutoffs) learn(id string, cutoff *storage.Cutoff) {
 
 // knows reports whether a cutoff is known here for sure. It waits for no look at the store.
 func (c *cutoffs) knows(id string) bool {
-	if !c.mu.TryLock() {
-		return false
-	}
+	c.mu.Lock()
 	defer c.mu.Unlock()
 	return c.known[id] != nil
 }
@@ -182,7 +213,16 @@ func (c *cutoffs) index(ctx context.Context) (*cutoffIndex, error) {
 	if x := c.live.Load(); x != nil {
 		return x, nil
 	}
-	if err := c.poll(ctx); err != nil {
+	ctx = patiently(ctx, c.loads.most)
+	release, err := c.loads.take(ctx)
+	if err != nil {
+		return nil, err
+	}
+	defer release()
+	if x := c.live.Load(); x != nil { // somebody else was first
+		return x, nil
+	}
+	if err := c.load(ctx); err != nil {
 		return nil, err
 	}
 	return c.live.Load(), nil

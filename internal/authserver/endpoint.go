@@ -84,7 +84,7 @@ func (s *Server) ServeHTTP(w http.ResponseWriter, r *http.Request, site Site) er
 	}
 	ctx, span := startSpan(r.Context(), "oauth."+e.name)
 	c := &call{w: w, site: site, address: site.ClientIP(r)}
-	c.r = r.WithContext(withAddress(ctx, c.address))
+	c.r = r.WithContext(patiently(withAddress(ctx, c.address), s.config.Patience))
 	err := s.answerAt(c, e)
 	if noter, ok := site.(Noter); ok && c.client != nil {
 		noter.Note(r, c.client.ID, c.grant)
@@ -144,9 +144,12 @@ func (s *Server) fail(c *call, e *endpoint, err error) error {
 	id := newErrorID()
 
 	c.result = refusal.Code
-	s.metrics.count(e.name, c.grant, refusal.Code)
-	s.tally.add(e.name, c.grant, refusal.Code)
-	level, message := severity(err, refusal)
+	if givenUp(c.r.Context(), err) {
+		c.result = "canceled"
+	}
+	s.metrics.count(e.name, c.grant, c.result)
+	s.tally.add(e.name, c.grant, c.result)
+	level, message := s.severity(c.r.Context(), err, refusal.HTTPStatus())
 	s.log.Log(level, message, append(s.fields(c, e),
 		zap.String("error_id", id),
 		zap.String("error", refusal.Code),
@@ -165,6 +168,9 @@ func (s *Server) fail(c *call, e *endpoint, err error) error {
 		return s.writeError(c.w, refusal, id)
 	}
 	c.w.Header().Set("Cache-Control", "no-store")
+	if mayRetry(refusal.HTTPStatus()) {
+		setRetryAfter(c.w.Header(), refusal)
+	}
 	return &PageError{Status: refusal.HTTPStatus(), Title: pageTitle(refusal), ID: id, Err: refusal}
 }
 
@@ -181,16 +187,24 @@ func asRefusal(err error) *grants.Error {
 	}
 }
 
+// givenUp reports whether a request failed because nobody waited for the answer.
+func givenUp(ctx context.Context, err error) bool {
+	return errors.Is(err, context.Canceled) && errors.Is(ctx.Err(), context.Canceled)
+}
+
 // severity returns how loud a failure is in the log: what the client caused, what smells of theft, what is
-// our fault.
-func severity(err error, refusal *grants.Error) (zapcore.Level, string) {
+// our fault. What is the store's is told of once, and then only for those who look for an error id.
+func (s *Server) severity(ctx context.Context, err error, status int) (zapcore.Level, string) {
 	var replay *grants.Replay
+	var failed *storeError
 	switch {
 	case errors.As(err, &replay):
 		return zap.WarnLevel, "family revoked: what was used before was presented again"
-	case errors.Is(err, context.Canceled):
+	case givenUp(ctx, err):
 		return zap.InfoLevel, "request given up by the client"
-	case refusal.HTTPStatus() >= 500:
+	case errors.As(err, &failed) && !s.outages.failed(failed.cause):
+		return zap.DebugLevel, "request failed, as others before it"
+	case status >= 500:
 		return zap.ErrorLevel, "request failed"
 	}
 	return zap.InfoLevel, "request refused"

@@ -12,7 +12,20 @@ import (
 const errorIDHeader = "Error-Id"
 
 // defaultRetryAfter is when to ask again after a failure of ours.
-const defaultRetryAfter = 5 * time.Second
+const defaultRetryAfter = 2 * time.Second
+
+// mayRetry reports whether the same request can be answered otherwise later (RFC 9110 §10.2.3, RFC 6585 §4).
+func mayRetry(status int) bool {
+	return status == http.StatusServiceUnavailable || status == http.StatusTooManyRequests
+}
+
+func setRetryAfter(h http.Header, refusal *grants.Error) {
+	after := max(refusal.RetryAfter, time.Second)
+	if refusal.RetryAfter == 0 {
+		after = defaultRetryAfter
+	}
+	h.Set("Retry-After", strconv.Itoa(int((after+time.Second-1)/time.Second)))
+}
 
 // writeError writes an error response to a program: RFC 6749 §5.2, or as the wire shape has it.
 func (s *Server) writeError(w http.ResponseWriter, refusal *grants.Error, id string) error {
@@ -30,15 +43,12 @@ func (s *Server) writeError(w http.ResponseWriter, refusal *grants.Error, id str
 		}
 	}
 
-	switch status {
-	case http.StatusUnauthorized: // RFC 9110 §11.6.1
+	if status == http.StatusUnauthorized { // RFC 9110 §11.6.1
 		w.Header().Set("WWW-Authenticate", "Basic realm="+strconv.Quote(s.config.URL)+`, charset="UTF-8"`)
-	case http.StatusServiceUnavailable, http.StatusTooManyRequests:
-		after := max(refusal.RetryAfter, time.Second)
-		if refusal.RetryAfter == 0 {
-			after = defaultRetryAfter
-		}
-		w.Header().Set("Retry-After", strconv.Itoa(int((after+time.Second-1)/time.Second)))
+	}
+	// The owner's words may make it a failure that can be tried again, but one that is stays one.
+	if mayRetry(status) || mayRetry(refusal.HTTPStatus()) {
+		setRetryAfter(w.Header(), refusal)
 	}
 	if shape.IDHeader {
 		w.Header().Set(errorIDHeader, id)

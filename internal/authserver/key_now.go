@@ -109,10 +109,11 @@ func (k *Keys) edit(
 	if k.policy.File != nil {
 		return ErrKeysInFile
 	}
-	if err := k.turn.Acquire(ctx, 1); err != nil {
+	release, err := k.turn.take(ctx)
+	if err != nil {
 		return err
 	}
-	defer k.turn.Release(1)
+	defer release()
 	rec, err := k.updateRecord(ctx) // so that there are keys to change
 	if err != nil {
 		return err

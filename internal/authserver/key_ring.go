@@ -11,7 +11,6 @@ import (
 	"time"
 
 	"go.uber.org/zap"
-	"golang.org/x/sync/semaphore"
 	"golang.org/x/time/rate"
 
 	"github.com/caddy-oauth/caddy-oauth/storage"
@@ -53,9 +52,9 @@ type Keys struct {
 	refresh atomic.Int64             // the Unix time from which state is too old to trust unseen
 	unknown *rate.Limiter            // of looks into the store for a kid that nobody may have made
 
-	turn  *semaphore.Weighted // held by the one round that runs; guards what follows
-	spare *scheduledKey       // a key made and not used yet
-	inUse string              // the kid last logged as the one that signs
+	turn  turn          // held by the one round that runs; guards what follows
+	spare *scheduledKey // a key made and not used yet
+	inUse string        // the kid last logged as the one that signs
 
 	changed func(event, kid string, signs time.Time) // is told of what is logged
 }
@@ -71,7 +70,7 @@ func NewKeys(policy KeyPolicy, store storage.Store, logger *zap.Logger, now func
 		// The record has whole seconds, and a monotonic clock does not count the sleep of a machine.
 		now:     func() time.Time { return now().UTC().Truncate(time.Second) },
 		unknown: rate.NewLimiter(1, 10),
-		turn:    semaphore.NewWeighted(1),
+		turn:    newTurn(patienceWith(store)),
 		changed: func(string, string, time.Time) {},
 	}
 	if policy.File != nil {
@@ -208,10 +207,11 @@ func (k *Keys) load(ctx context.Context) (*keyState, error) {
 // round brings record and memory up to date, unless somebody else did so after the caller saw the
 // state.
 func (k *Keys) round(ctx context.Context, seen *keyState) error {
-	if err := k.turn.Acquire(ctx, 1); err != nil {
+	release, err := k.turn.take(ctx)
+	if err != nil {
 		return err
 	}
-	defer k.turn.Release(1)
+	defer release()
 	state := k.state.Load()
 	if state != seen {
 		return nil

@@ -17,6 +17,9 @@ type lateTokens struct {
 type lateToken struct {
 	family, subject, client string
 	started                 time.Time // the family
+
+	replayed string // why it is void for certain, if it is
+	life     time.Duration
 }
 
 // maxLate bounds what is remembered where the store cannot be read for long. No more can be refreshed than can be
@@ -59,6 +62,9 @@ func (s *Server) pollCutoffs(ctx context.Context) error {
 
 // cutLate voids the access tokens of a family that is void itself.
 func (s *Server) cutLate(ctx context.Context, token lateToken) error {
+	if token.replayed != "" {
+		return s.cutFamily(ctx, token.family, token.replayed, token.life)
+	}
 	index := s.cutoffs.live.Load()
 	if index.families[token.family] || !index.voids(token.subject, token.client, token.started) {
 		return nil

@@ -3,6 +3,7 @@
 package authserver
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"net/http"
@@ -40,6 +41,9 @@ type Config struct {
 
 	// Observe is told of what goes into the audit log, before the answer is written; nil is nobody.
 	Observe func(ctx context.Context, e *Event)
+
+	// Patience is how long the store may keep a request waiting, in all; 0 is as long as is right for the store.
+	Patience time.Duration
 
 	// RevocationPoll is how often to look for what other nodes have revoked; 0 is every five seconds.
 	RevocationPoll time.Duration
@@ -108,6 +112,8 @@ type Server struct {
 	sweeper   storage.Sweeper // nil if the store needs none
 	watcher   storage.Watcher // nil if the store cannot tell of changes
 	metrics   *metrics
+	outages   *outages
+	doubts    doubts
 	log       *zap.Logger
 	now       func() time.Time
 }
@@ -139,7 +145,9 @@ func New(config Config) (*Server, error) {
 	}
 	sweeper, _ := config.Store.(storage.Sweeper)
 	watcher, _ := config.Store.(storage.Watcher)
-	config.Store = &watchedStore{config.Store, measured}
+	config.Patience = cmp.Or(config.Patience, patienceWith(config.Store))
+	trouble := newOutages(config.Logger.With(zap.String("issuer", config.Name)), config.Now)
+	config.Store = newWatchedStore(config.Store, measured, trouble, config.Patience)
 	s := &Server{
 		config: config,
 		origin: issuer.Scheme + "://" + issuer.Host,
@@ -150,6 +158,7 @@ func New(config Config) (*Server, error) {
 		now:    config.Now,
 
 		metrics:   measured,
+		outages:   trouble,
 		sweeper:   sweeper,
 		watcher:   watcher,
 		gate:      newGate(config.Throttle, config.Limits, config.Name, measured.throttle, config.Now),
@@ -209,7 +218,7 @@ func (s *Server) Run(ctx context.Context) {
 		running.Go(func() { s.watch(ctx) })
 	}
 	if s.sweeper != nil {
-		running.Go(func() { s.every(ctx, sweepInterval, "sweeping expired records", s.sweeper.Sweep) })
+		running.Go(func() { s.every(ctx, sweepInterval, "sweeping expired records", s.sweep) })
 	}
 	running.Wait()
 }
@@ -243,9 +252,21 @@ func (s *Server) every(ctx context.Context, interval time.Duration, what string,
 	}
 }
 
+// sweep takes as long as it takes, but the end of ctx is the end of it here, even where the store hangs.
+func (s *Server) sweep(ctx context.Context) error { return apart(ctx, s.sweeper.Sweep) }
+
+// attempt does something that will be done again. What fails for the same cause as before is told of once.
 func (s *Server) attempt(ctx context.Context, what string, do func(context.Context) error) {
-	if err := do(ctx); err != nil && !errors.Is(err, context.Canceled) {
-		s.log.Error(what+" failed; will try again", zap.String("issuer", s.config.Name), zap.Error(err))
+	err := do(ctx)
+	switch {
+	case err == nil:
+		s.outages.worked(what)
+	case ctx.Err() == nil || !errors.Is(ctx.Err(), context.Canceled):
+		level := zap.DebugLevel
+		if s.outages.failed(causeOf(what, err)) {
+			level = zap.ErrorLevel
+		}
+		s.log.Log(level, what+" failed; will try again", zap.String("issuer", s.config.Name), zap.Error(err))
 	}
 }
 

@@ -5,6 +5,8 @@ import (
 	"net/http"
 	"time"
 
+	"go.uber.org/zap"
+
 	"github.com/caddy-oauth/caddy-oauth/grants"
 )
 
@@ -13,6 +15,7 @@ type Watch struct {
 	gate    *gate
 	metrics *guardMetrics
 	address func(r *http.Request) string
+	failed  func(r *http.Request, refusal *BearerError) // is told of what is the issuer's fault
 }
 
 // NewWatch returns the Watch of a guard whose issuer is elsewhere. address is who a request came from, as the site
@@ -22,12 +25,21 @@ func NewWatch(issuer string, registry Registry, address func(r *http.Request) st
 	if err != nil {
 		return nil, err
 	}
-	return &Watch{newGate(NewThrottle(), Limits{}, issuer, m.throttle, time.Now), m, address}, nil
+	gate := newGate(NewThrottle(), Limits{}, issuer, m.throttle, time.Now)
+	return &Watch{gate, m, address, func(*http.Request, *BearerError) {}}, nil
 }
 
 // Watch returns the Watch of a guard whose issuer this is.
 func (s *Server) Watch(address func(r *http.Request) string) *Watch {
-	return &Watch{s.gate, &s.metrics.guardMetrics, address}
+	return &Watch{s.gate, &s.metrics.guardMetrics, address, s.guardFailed}
+}
+
+// guardFailed tells of a token of which it is not known what it is worth.
+func (s *Server) guardFailed(r *http.Request, refusal *BearerError) {
+	level, message := s.severity(r.Context(), refusal, refusal.Status)
+	s.log.Log(level, message, zap.String("issuer", s.config.Name), zap.String("endpoint", "guard"),
+		zap.String("error_id", refusal.ID), zap.String("error", refusal.Code), zap.Int("status", refusal.Status),
+		zap.NamedError("cause", refusal.Cause))
 }
 
 // saw counts a decision, and returns what to answer.
@@ -45,8 +57,13 @@ func (w *Watch) saw(r *http.Request, err error) error {
 				Status: http.StatusTooManyRequests, Code: grants.TemporarilyUnavailable, Cause: err, RetryAfter: after,
 			}
 		}
-		fallthrough
+		w.metrics.decide(refusal.Code)
+	case givenUp(r.Context(), err):
+		w.metrics.decide("canceled")
 	default:
+		if refusal.Status >= http.StatusInternalServerError {
+			w.failed(r, refusal)
+		}
 		w.metrics.decide(refusal.Code)
 	}
 	return err

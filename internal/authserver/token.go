@@ -33,10 +33,13 @@ func (s *Server) token(c *call) error {
 	if err != nil {
 		return err
 	}
+	if _, err := s.keys.load(ctx); err != nil { // before a code is used up in vain
+		return err
+	}
 	var started time.Time // of the family that the request is about, if it is about one
 	auth, err := grant.Exchange(ctx, &grants.Request{
 		Issuer:   s.config.URL,
-		Client:   client,
+		Client:   s.doubts.client(client, form, now),
 		Form:     form,
 		Store:    s.config.Store,
 		Now:      now,
@@ -47,13 +50,15 @@ func (s *Server) token(c *call) error {
 		},
 	})
 	if err != nil {
+		s.doubts.after(ctx, err, client, form, now, s.now())
 		return s.badGrant(c, s.afterReplay(ctx, err))
 	}
 	if auth.Family != "" {
-		s.late.note(lateToken{auth.Family, auth.Subject, client.ID, started})
+		s.late.note(lateToken{family: auth.Family, subject: auth.Subject, client: client.ID, started: started})
 	}
 	response, id, err := s.issue(ctx, client, auth, now)
 	if err != nil {
+		s.doubts.after(ctx, err, client, form, now, s.now())
 		return err
 	}
 	s.issued(c, auth, id)
@@ -128,14 +133,16 @@ func (s *Server) startFamily(
 	return s.config.Store.Put(ctx, key, record, f.Expires(now, client.RefreshToken.Idle))
 }
 
-// afterReplay voids the access tokens of a family that was revoked for a replay, and returns the refusal.
+// afterReplay voids the access tokens of a family that was revoked for a replay, and returns the refusal. Nobody can ask
+// for it again: whoever asked may go away meanwhile, and what the store does not take now, the next polls try.
 func (s *Server) afterReplay(ctx context.Context, refusal error) error {
-	if replay, ok := errors.AsType[*grants.Replay](refusal); ok {
-		// Nobody can ask for it again, so that whoever asked may go away meanwhile.
-		ctx = context.WithoutCancel(ctx)
-		if err := s.cutFamily(ctx, replay.Family, replay.What+" used again", replay.TokenLife); err != nil {
-			return err
-		}
+	replay, ok := errors.AsType[*grants.Replay](refusal)
+	if !ok {
+		return refusal
+	}
+	reason := replay.What + " used again"
+	if err := s.cutFamily(context.WithoutCancel(ctx), replay.Family, reason, replay.TokenLife); err != nil {
+		s.late.note(lateToken{family: replay.Family, replayed: reason, life: replay.TokenLife})
 	}
 	return refusal
 }

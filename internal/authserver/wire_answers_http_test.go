@@ -114,7 +114,7 @@ func TestTextsOfErrors(t *testing.T) {
 			t.Errorf("header %v", a.Header())
 		}
 		a = s.token(t, asBilling("scope", "admin"))
-		if a.check(t, http.StatusServiceUnavailable, "later"); a.Header().Get("Retry-After") != "5" {
+		if a.check(t, http.StatusServiceUnavailable, "later"); a.Header().Get("Retry-After") != "2" {
 			t.Errorf("header %v", a.Header())
 		}
 	})

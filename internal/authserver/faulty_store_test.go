@@ -1,0 +1,123 @@
+package authserver
+
+import (
+	"context"
+	"fmt"
+	"iter"
+	"sync/atomic"
+	"syscall"
+	"testing"
+	"time"
+
+	"github.com/caddy-oauth/caddy-oauth/storage"
+)
+
+// faultyStore is a store in which a test makes every operation go wrong.
+type faultyStore struct {
+	storage.Store
+
+	fault atomic.Pointer[fault]
+	calls atomic.Int64
+}
+
+// fault is what happens before an operation, which an error takes the place of.
+type fault func(ctx context.Context) error
+
+func (s *faultyStore) fail(f fault) { s.fault.Store(&f) }
+
+// Patience makes it a store that need not listen.
+func (s *faultyStore) Patience() time.Duration { return defaultPatience }
+
+func (s *faultyStore) mend() { s.fault.Store(nil) }
+
+func (s *faultyStore) before(ctx context.Context) error {
+	s.calls.Add(1)
+	if f := s.fault.Load(); f != nil {
+		return (*f)(ctx)
+	}
+	return nil
+}
+
+func (s *faultyStore) Get(ctx context.Context, key storage.Key) ([]byte, error) {
+	if err := s.before(ctx); err != nil {
+		return nil, err
+	}
+	return s.Store.Get(ctx, key)
+}
+
+func (s *faultyStore) Put(ctx context.Context, key storage.Key, value []byte, expires time.Time) error {
+	if err := s.before(ctx); err != nil {
+		return err
+	}
+	return s.Store.Put(ctx, key, value, expires)
+}
+
+func (s *faultyStore) Update(ctx context.Context, key storage.Key, change storage.Change) error {
+	if err := s.before(ctx); err != nil {
+		return err
+	}
+	return s.Store.Update(ctx, key, change)
+}
+
+func (s *faultyStore) Delete(ctx context.Context, key storage.Key) error {
+	if err := s.before(ctx); err != nil {
+		return err
+	}
+	return s.Store.Delete(ctx, key)
+}
+
+func (s *faultyStore) List(ctx context.Context, kind storage.Kind) iter.Seq2[string, error] {
+	return func(yield func(string, error) bool) {
+		if err := s.before(ctx); err != nil {
+			yield("", err)
+			return
+		}
+		s.Store.List(ctx, kind)(yield)
+	}
+}
+
+// full is a disk without space.
+func full(context.Context) error { return fmt.Errorf("writing a record: %w", syscall.ENOSPC) }
+
+// panics is a store with a mistake in it.
+func panics(context.Context) error { panic("a nil map") }
+
+// hangs waits for as long as it is let.
+func hangs(ctx context.Context) error {
+	<-ctx.Done()
+	return ctx.Err()
+}
+
+// deaf returns a fault that hangs until the test is over, whoever has given up.
+func deaf(t *testing.T) fault {
+	t.Helper()
+	over := make(chan struct{})
+	t.Cleanup(func() { close(over) })
+	return func(context.Context) error {
+		<-over
+		return context.DeadlineExceeded
+	}
+}
+
+// slow returns a fault that is none: it takes its time.
+func slow(d time.Duration) fault {
+	return func(ctx context.Context) error {
+		select {
+		case <-time.After(d):
+			return nil
+		case <-ctx.Done():
+			return ctx.Err()
+		}
+	}
+}
+
+// newFaultyServer returns a server whose requests wait for the store no longer than patience.
+func newFaultyServer(t *testing.T, patience time.Duration, edits ...func(*Config)) (*testServer, *faultyStore) {
+	t.Helper()
+	var store *faultyStore
+	s := newTestServer(t, append(edits, func(c *Config) {
+		store = &faultyStore{Store: c.Store}
+		c.Store, c.Patience = store, patience
+	})...)
+	return s, store
+}

@@ -1,0 +1,343 @@
+package authserver
+
+import (
+	"context"
+	"errors"
+	"net/http"
+	"net/http/httptest"
+	"net/url"
+	"strconv"
+	"strings"
+	"sync"
+	"testing"
+	"time"
+
+	"go.uber.org/zap"
+)
+
+// needsStore is a request that needs the store, and how the failure of the store is told to who asks.
+type needsStore struct {
+	name string
+	cold bool // only before anything is loaded
+	send func(t *testing.T, s *testServer, h hoard) answer
+	told func(t *testing.T, a answer)
+	page bool                // where nothing is loaded: the request is sealed with a key that is not there
+	good func(a answer) bool // afterwards
+}
+
+// hoard is what clients and people have when the store fails.
+type hoard struct {
+	code, refresh, access string
+	form                  string // sealed in a consent page
+	apps                  string // sealed in the page of apps
+}
+
+func newHoard(t *testing.T, s *testServer) hoard {
+	t.Helper()
+	s.site.user = &User{Subject: "bob"}
+	form := s.get(t, asks("webapp")).sealed(t)
+	s.site.user = &User{Subject: "alice"}
+	tokens, more := s.tokens(t), s.tokens(t)
+	page, _ := s.openApps(t, "")
+	return hoard{
+		code: s.code(t, asks("webapp")), form: form, apps: page.sealed(t),
+		refresh: tokens["refresh_token"].(string), access: more["access_token"].(string),
+	}
+}
+
+func toldInJSON(t *testing.T, a answer) {
+	t.Helper()
+	a.check(t, http.StatusServiceUnavailable, "temporarily_unavailable")
+	checkJSONHeaders(t, a)
+	mustRetryAfter(t, a.Header())
+	if id, _ := a.json(t)["error_id"].(string); len(id) != 8 {
+		t.Errorf("no error id: %s", a.Body)
+	}
+}
+
+// RFC 6749 §4.1.2.1: a redirect cannot have the status.
+func toldTheClient(t *testing.T, a answer) {
+	t.Helper()
+	a.check(t, http.StatusSeeOther, "temporarily_unavailable")
+	if to := a.Header().Get("Location"); !strings.HasPrefix(to, webRedirect) || a.location().Get("state") != "xyz" {
+		t.Errorf("the answer goes to %q", to)
+	}
+	if after := a.Header().Get("Retry-After"); after != "" { // RFC 9110 §10.2.3: it would be about the redirect
+		t.Errorf("Retry-After %s with a redirect", after)
+	}
+}
+
+func toldInAPage(t *testing.T, a answer) {
+	t.Helper()
+	if a.page == nil || a.page.ID == "" {
+		t.Fatalf("no page: %d %s", a.Code, a.Body)
+	}
+	a.check(t, http.StatusServiceUnavailable, "temporarily_unavailable")
+	mustRetryAfter(t, a.Header())
+}
+
+func mustRetryAfter(t *testing.T, h http.Header) {
+	t.Helper()
+	if after := h.Get("Retry-After"); after != "2" {
+		t.Errorf("Retry-After %q", after)
+	}
+}
+
+func ok(a answer) bool { return a.Code == http.StatusOK }
+
+func redirected(a answer) bool {
+	return a.Code == http.StatusSeeOther && a.location().Get("error") == ""
+}
+
+// guarded asks for what is behind a guard.
+func guarded(t *testing.T, s *testServer, token string) answer {
+	t.Helper()
+	a := answer{pageWriter: &pageWriter{ResponseRecorder: httptest.NewRecorder()}}
+	r := httptest.NewRequest(http.MethodGet, "/orders", nil)
+	r.Header.Set("Authorization", "Bearer "+token)
+	guard := Resource{Source: s, Audience: []string{testIssuer}, Watch: s.Watch(s.site.ClientIP)}
+	_, err := guard.Check(r)
+	if refusal, ok := errors.AsType[*BearerError](err); ok {
+		a.Header().Set("Retry-After", strconv.FormatFloat(refusal.RetryAfter.Seconds(), 'f', -1, 64))
+		a.Code = refusal.Status
+	}
+	return a
+}
+
+func toldByTheGuard(t *testing.T, a answer) {
+	t.Helper()
+	if a.Code != http.StatusServiceUnavailable {
+		t.Errorf("%d at the guard", a.Code)
+	}
+	mustRetryAfter(t, a.Header())
+}
+
+var needStore = []needsStore{
+	{
+		name: "code", told: toldInJSON, good: ok,
+		send: func(t *testing.T, s *testServer, h hoard) answer { t.Helper(); return s.token(t, redeems(h.code)) },
+	},
+	{
+		name: "refresh", told: toldInJSON, good: ok,
+		send: func(t *testing.T, s *testServer, h hoard) answer { t.Helper(); return s.token(t, refreshes(h.refresh)) },
+	},
+	{
+		name: "client_credentials", cold: true, told: toldInJSON, good: ok,
+		send: func(t *testing.T, s *testServer, _ hoard) answer { t.Helper(); return s.token(t, asBilling()) },
+	},
+	{
+		name: "client that is not of the configuration", cold: true, told: toldInJSON,
+		good: func(a answer) bool { return a.Code == http.StatusUnauthorized },
+		send: func(t *testing.T, s *testServer, _ hoard) answer {
+			t.Helper()
+			return s.token(t, asBilling("client_id", "unheard-of"))
+		},
+	},
+	{
+		name: "authorize", told: toldTheClient, good: redirected,
+		send: func(t *testing.T, s *testServer, _ hoard) answer { t.Helper(); return s.get(t, asks("webapp")) },
+	},
+	{
+		name: "authorize for an app that is not known for certain", cold: true, told: toldInAPage,
+		good: func(a answer) bool { return a.Code == http.StatusBadRequest },
+		send: func(t *testing.T, s *testServer, _ hoard) answer {
+			t.Helper()
+			return s.get(t, asks("webapp", "client_id", "unheard-of"))
+		},
+	},
+	{
+		name: "consent", told: toldTheClient, page: true, good: redirected,
+		send: func(t *testing.T, s *testServer, h hoard) answer {
+			t.Helper()
+			s.site.user = &User{Subject: "bob"}
+			defer func() { s.site.user = &User{Subject: "alice"} }()
+			return s.post(t, url.Values{"request": {h.form}, "decision": {"allow"}})
+		},
+	},
+	{
+		name: "introspect", told: toldInJSON, good: ok,
+		send: func(t *testing.T, s *testServer, h hoard) answer {
+			t.Helper()
+			return s.do(t, s.asks("/oauth/introspect", url.Values{"token": {h.access}}))
+		},
+	},
+	{
+		name: "guard", told: toldByTheGuard, good: ok,
+		send: func(t *testing.T, s *testServer, h hoard) answer { t.Helper(); return guarded(t, s, h.access) },
+	},
+	{
+		name: "apps", told: toldInAPage, good: ok,
+		send: func(t *testing.T, s *testServer, _ hoard) answer {
+			t.Helper()
+			return s.do(t, httptest.NewRequest(http.MethodGet, "/oauth/apps", nil))
+		},
+	},
+	{
+		name: "disconnecting an app", told: toldInAPage, good: redirected,
+		send: func(t *testing.T, s *testServer, h hoard) answer {
+			t.Helper()
+			return s.do(t, postRequest("/oauth/apps", url.Values{"request": {h.apps}, "client": {"unheard-of"}}.Encode()))
+		},
+	},
+	{
+		name: "jwks", cold: true, good: ok, // it can be read by all sites
+		told: func(t *testing.T, a answer) {
+			t.Helper()
+			a.check(t, http.StatusServiceUnavailable, "temporarily_unavailable")
+			mustRetryAfter(t, a.Header())
+			if a.Header().Get("Cache-Control") != "no-store" || a.Header().Get("ETag") != "" {
+				t.Errorf("the failure can be cached: %v", a.Header())
+			}
+		},
+		send: func(t *testing.T, s *testServer, _ hoard) answer { t.Helper(); return s.fetch(t, "/oauth/jwks") },
+	},
+	{ // RFC 7009 §2.2.1; it comes last, as it ends what others need
+		name: "revoke", told: toldInJSON, good: ok,
+		send: func(t *testing.T, s *testServer, h hoard) answer {
+			t.Helper()
+			return s.do(t, s.asks("/oauth/revoke", url.Values{"token": {h.refresh}}))
+		},
+	},
+}
+
+const testPatience = 100 * time.Millisecond
+
+// Whatever is wrong with the store, whoever asks is told so in the shape they know, soon, and to come again; and when they
+// do and the store works, all is as if nothing had been.
+func TestUnavailable(t *testing.T) {
+	for name, wrong := range map[string]fault{
+		"full": full, "panics": panics, "hangs": hangs, "hangs and does not listen": deaf(t),
+		"answers too late": slow(time.Minute),
+	} {
+		for _, cold := range []bool{false, true} {
+			state := map[bool]string{false: " warm", true: " cold"}[cold]
+			t.Run(name+state, func(t *testing.T) {
+				s, store := newFaultyServer(t, testPatience, opaque("", 0))
+				h := newHoard(t, s)
+				if cold {
+					s.restart(t, s.config)
+				}
+				store.fail(wrong)
+				for _, tt := range needStore {
+					if tt.cold && !cold {
+						continue
+					}
+					told, began := tt.told, time.Now()
+					if cold && tt.page {
+						told = toldInAPage
+					}
+					told(t, tt.send(t, s, h))
+					if took := time.Since(began); took > testPatience+5*time.Second {
+						t.Errorf("%s: an answer took %v", tt.name, took)
+					}
+				}
+				if a := s.fetch(t, wellKnown); a.Code != http.StatusOK {
+					t.Errorf("the metadata, which are not in the store: %d", a.Code)
+				}
+				toldOnce(t, s)
+				store.mend()
+				for _, tt := range needStore {
+					if a := tt.send(t, s, h); !tt.good(a) {
+						t.Errorf("%s, when the store works again: %d %s %s", tt.name, a.Code, a.Header().Get("Location"), a.Body)
+					}
+				}
+			})
+		}
+	}
+}
+
+// toldOnce checks that the log has one error for each cause, with all that an operator needs.
+func toldOnce(t *testing.T, s *testServer) {
+	t.Helper()
+	errs := s.logs.FilterLevelExact(zap.ErrorLevel).All()
+	if len(errs) < 1 || len(errs) > 2 { // reading and writing
+		t.Errorf("%d errors in the log", len(errs))
+	}
+	for _, line := range errs {
+		fields := line.ContextMap()
+		if id, _ := fields["error_id"].(string); len(id) != 8 || fields["cause"] == nil || fields["issuer"] != "default" {
+			t.Errorf("the log says %s %v", line.Message, fields)
+		}
+	}
+}
+
+// A store that is slow is no store that fails.
+func TestSlowStore(t *testing.T) {
+	s, store := newFaultyServer(t, 5*time.Second)
+	h := newHoard(t, s)
+	store.fail(slow(20 * time.Millisecond))
+	for _, tt := range needStore {
+		if a := tt.send(t, s, h); !tt.good(a) {
+			t.Errorf("%s: %d %s", tt.name, a.Code, a.Body)
+		}
+	}
+	if n := s.logs.FilterLevelExact(zap.ErrorLevel).Len(); n != 0 {
+		t.Errorf("%d errors in the log", n)
+	}
+}
+
+// A request may wait for the store no longer than that in all, not with each operation.
+func TestPatienceIsForAll(t *testing.T) {
+	const each = 60 * time.Millisecond
+	s, store := newFaultyServer(t, 2*each+each/2)
+	h := newHoard(t, s)
+	s.restart(t, s.config) // so that it takes many
+	store.fail(slow(each))
+	toldInJSON(t, s.token(t, refreshes(h.refresh)))
+	if n := s.logs.FilterLevelExact(zap.ErrorLevel).Len(); n != 1 {
+		t.Errorf("%d errors in the log", n)
+	}
+}
+
+// Requests that wait for the same thing wait at the same time.
+func TestWaitsDoNotAddUp(t *testing.T) {
+	s, store := newFaultyServer(t, testPatience)
+	h := newHoard(t, s)
+	s.restart(t, s.config)
+	store.fail(deaf(t))
+	began := time.Now()
+	var all sync.WaitGroup
+	for range 50 {
+		all.Go(func() {
+			w := httptest.NewRecorder()
+			r := postRequest("/oauth/token", refreshes(h.refresh, "client_id", "webapp", "client_secret", webSecret).Encode())
+			if err := s.ServeHTTP(w, r, s.site); err != nil || w.Code != http.StatusServiceUnavailable {
+				t.Errorf("%d %v", w.Code, err)
+			}
+		})
+	}
+	all.Wait()
+	if took := time.Since(began); took > 20*testPatience {
+		t.Errorf("50 requests took %v", took)
+	}
+	if n := store.calls.Load(); n > 300 {
+		t.Errorf("the store was asked %d times", n)
+	}
+}
+
+// A client that goes away while the store is slow says nothing about the store.
+func TestGivenUp(t *testing.T) {
+	s, store := newFaultyServer(t, time.Minute)
+	h := newHoard(t, s)
+	store.fail(hangs)
+	ctx, cancel := context.WithCancel(t.Context())
+	time.AfterFunc(10*time.Millisecond, cancel)
+	s.token(t, refreshes(h.refresh), func(r *http.Request) { *r = *r.WithContext(ctx) })
+	if n := s.logs.FilterLevelExact(zap.ErrorLevel).Len(); n != 0 {
+		t.Errorf("%d errors in the log", n)
+	}
+	lines := s.logs.FilterMessage("request given up by the client").All()
+	if len(lines) != 1 || lines[0].Level != zap.InfoLevel {
+		t.Errorf("the log has %v", lines)
+	}
+	for _, count := range s.tally.counts() {
+		if count.Result == "temporarily_unavailable" {
+			t.Errorf("counted as %+v", count)
+		}
+	}
+	if len(s.outages.known) != 0 {
+		t.Errorf("trouble with the store: %v", s.outages.known)
+	}
+	store.mend()
+	s.token(t, refreshes(h.refresh)).check(t, http.StatusOK, "")
+}

@@ -1,0 +1,155 @@
+package authserver
+
+import (
+	"context"
+	"errors"
+	"time"
+
+	"github.com/caddy-oauth/caddy-oauth/storage"
+)
+
+// storeOp is an operation of a store, as a label.
+type storeOp string
+
+const (
+	opGet    storeOp = "get"
+	opPut    storeOp = "put"
+	opUpdate storeOp = "update"
+	opDelete storeOp = "delete"
+	opList   storeOp = "list"
+)
+
+var storeOps = []storeOp{opGet, opPut, opUpdate, opDelete, opList}
+
+// maxRunning is how many operations of a slow store can be under way. Far fewer are where it works; where it hangs, each
+// may hold a thread.
+const maxRunning = 1024
+
+// watchedStore is a store whose operations are measured, traced where the request is, and given up when they take too
+// long, whether the store listens to contexts or not.
+type watchedStore struct {
+	store    storage.Store
+	metrics  *metrics
+	outages  *outages
+	patience time.Duration
+	slow     bool          // it may not listen to contexts
+	running  chan struct{} // has an element for each operation that is under way, if it does not
+}
+
+func newWatchedStore(store storage.Store, metrics *metrics, outages *outages, patience time.Duration) *watchedStore {
+	_, slow := store.(storage.Slow)
+	return &watchedStore{store, metrics, outages, patience, slow, make(chan struct{}, maxRunning)}
+}
+
+// begin begins an operation, which the returned function ends.
+func (s *watchedStore) begin(ctx context.Context, op storeOp, kind storage.Kind) (context.Context, operation) {
+	ctx, span := startSpan(ctx, "oauth.store."+string(op))
+	return ctx, operation{s.metrics, op, kind, time.Now(), span}
+}
+
+// operation is one that is under way.
+type operation struct {
+	metrics *metrics
+	op      storeOp
+	kind    storage.Kind
+	began   time.Time
+	span    span
+}
+
+func (o operation) end() {
+	o.metrics.stored(o.op, o.began)
+	o.span.end("kind", string(o.kind))
+}
+
+// do does an operation.
+func (s *watchedStore) do(
+	ctx context.Context, op storeOp, kind storage.Kind, operate func(ctx context.Context) error,
+) error {
+	ctx, o := s.begin(ctx, op, kind)
+	defer o.end()
+	ctx, done := waiting(ctx, s.patience)
+	defer done()
+	if err := ctx.Err(); err != nil {
+		return err
+	}
+	if !s.slow {
+		return recovered(func() error { return operate(ctx) })
+	}
+	if err := s.enter(ctx); err != nil {
+		return err
+	}
+	return apart(ctx, func(ctx context.Context) error {
+		defer s.leave()
+		return operate(ctx)
+	})
+}
+
+func (s *watchedStore) enter(ctx context.Context) error {
+	select {
+	case s.running <- struct{}{}:
+		return nil
+	case <-ctx.Done():
+		return ctx.Err()
+	}
+}
+
+func (s *watchedStore) leave() { <-s.running }
+
+// Patience implements storage.Slow.
+func (s *watchedStore) Patience() time.Duration { return s.patience }
+
+// Get implements storage.Store.
+func (s *watchedStore) Get(ctx context.Context, key storage.Key) ([]byte, error) {
+	var value []byte
+	err := s.do(ctx, opGet, key.Kind, func(ctx context.Context) (err error) {
+		value, err = s.store.Get(ctx, key)
+		return err
+	})
+	switch {
+	case err == nil:
+		s.outages.worked(reading)
+		return value, nil
+	case errors.Is(err, storage.ErrNotFound):
+		s.outages.worked(reading)
+		return nil, err
+	}
+	return nil, storeErr(ctx, reading, err)
+}
+
+// Put implements storage.Store.
+func (s *watchedStore) Put(ctx context.Context, key storage.Key, value []byte, expires time.Time) error {
+	err := s.do(ctx, opPut, key.Kind, func(ctx context.Context) error { return s.store.Put(ctx, key, value, expires) })
+	if err != nil {
+		return storeErr(ctx, writing, err)
+	}
+	s.outages.worked(writing)
+	return nil
+}
+
+// Update implements storage.Store.
+func (s *watchedStore) Update(ctx context.Context, key storage.Key, change storage.Change) error {
+	awaited := &onlyWhileAwaited{change: change}
+	err := s.do(ctx, opUpdate, key.Kind, func(ctx context.Context) error { return s.store.Update(ctx, key, awaited.run) })
+	ran, decided := awaited.giveUp()
+	switch {
+	case err == nil && decided == nil && ran:
+		s.outages.worked(reading, writing)
+		return nil
+	case err == nil:
+		s.outages.worked(reading)
+		return nil
+	case decided != nil && errors.Is(err, decided): // it is the change that has failed
+		s.outages.worked(reading)
+		return err
+	}
+	return storeErr(ctx, writing, err)
+}
+
+// Delete implements storage.Store.
+func (s *watchedStore) Delete(ctx context.Context, key storage.Key) error {
+	err := s.do(ctx, opDelete, key.Kind, func(ctx context.Context) error { return s.store.Delete(ctx, key) })
+	if err != nil {
+		return storeErr(ctx, writing, err)
+	}
+	return nil // which a full disk allows too, so that it is no sign of an end of trouble
+}

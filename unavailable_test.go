@@ -1,0 +1,131 @@
+package caddyoauth_test
+
+import (
+	"context"
+	"net/http"
+	"strings"
+	"sync/atomic"
+	"syscall"
+	"testing"
+	"time"
+
+	"github.com/caddyserver/caddy/v2"
+	"github.com/caddyserver/caddy/v2/caddyconfig/caddyfile"
+
+	"github.com/caddy-oauth/caddy-oauth/storage"
+)
+
+func init() {
+	caddy.RegisterModule(new(frailStore))
+}
+
+// frail says whether the stores of the tests fail.
+var frail atomic.Bool
+
+// frailStore is a store in memory that cannot be used at times.
+type frailStore struct{ storage.Store }
+
+func (*frailStore) CaddyModule() caddy.ModuleInfo {
+	return caddy.ModuleInfo{ID: "oauth.stores.frail", New: func() caddy.Module { return new(frailStore) }}
+}
+
+func (*frailStore) UnmarshalCaddyfile(d *caddyfile.Dispenser) error {
+	d.Next()
+	return nil
+}
+
+func (*frailStore) Open(string) (storage.Store, error) {
+	return &frailStore{storage.OpenMemory()}, nil
+}
+
+func (s *frailStore) Get(ctx context.Context, key storage.Key) ([]byte, error) {
+	if frail.Load() {
+		return nil, syscall.EIO
+	}
+	return s.Store.Get(ctx, key)
+}
+
+func (s *frailStore) Put(ctx context.Context, key storage.Key, value []byte, expires time.Time) error {
+	if frail.Load() {
+		return syscall.ENOSPC
+	}
+	return s.Store.Put(ctx, key, value, expires)
+}
+
+func (s *frailStore) Update(ctx context.Context, key storage.Key, change storage.Change) error {
+	if frail.Load() {
+		return syscall.ENOSPC
+	}
+	return s.Store.Update(ctx, key, change)
+}
+
+// runFrail runs the shop on a store that cannot be used at times, with tokens that are in it, and returns one of them.
+func runFrail(t *testing.T, more string) (*server, string) {
+	t.Helper()
+	s := newServer(t)
+	s.run(t, strings.Replace(shop, "store memory", "store frail\naccess_token {\nformat opaque\n}", 1),
+		`http://shop.localhost:PORT {
+		vars person alice
+		oauth {
+			user {vars.person}
+		}
+		oauth_guard /api
+		respond "inside"
+		`+more+`
+	}`)
+	t.Cleanup(func() { frail.Store(false) })
+	return s, s.signIn(t, s.url("shop.localhost")).AccessToken
+}
+
+// What a guard cannot find out is the site's to tell, as 503, and told in the log once.
+func TestGuardWithoutAStore(t *testing.T) {
+	for name, tt := range map[string]struct{ more, body string }{
+		"plain":                {"", ""},
+		"styled":               {"handle_errors {\nrespond \"styled {err.status_code} {err.id}\"\n}", "styled 503 "},
+		"other errors styled":  {"handle_errors 4xx {\nrespond styled\n}", ""},
+		"errors of other ways": {"handle_errors {\nrespond /elsewhere styled\n}", ""},
+	} {
+		t.Run(name, func(t *testing.T) {
+			s, token := runFrail(t, tt.more)
+			frail.Store(true)
+			ids := make(map[string]bool)
+			for range 5 {
+				answer := s.get(t, s.url("shop.localhost")+"/api", "Authorization", "Bearer "+token)
+				if answer.status != http.StatusServiceUnavailable || answer.header.Get("Retry-After") != "2" ||
+					answer.header.Get("WWW-Authenticate") != "" || !strings.HasPrefix(answer.body, tt.body) || tt.body == "" && answer.body != "" {
+					t.Errorf("%d %v %q", answer.status, answer.header, answer.body)
+				}
+				ids[strings.TrimPrefix(answer.body, tt.body)] = true
+			}
+			failures := s.logged(t, "request failed")
+			if len(failures) != 1 || failures[0]["level"] != "error" || tt.body != "" && !ids[failures[0]["error_id"].(string)] {
+				t.Errorf("the log has %v", failures)
+			}
+			if errs := s.errorsLogged(t); errs != 1 {
+				t.Errorf("%d errors in the log", errs)
+			}
+			frail.Store(false)
+			answer := s.get(t, s.url("shop.localhost")+"/api", "Authorization", "Bearer "+token)
+			if answer.status != http.StatusOK || answer.body != "inside" {
+				t.Errorf("when the store works again: %d %s", answer.status, answer.body)
+			}
+		})
+	}
+}
+
+// The owner is told to come again too.
+func TestAdminWithoutAStore(t *testing.T) {
+	s, _ := runFrail(t, "")
+	frail.Store(true)
+	for _, ask := range [][3]string{
+		{http.MethodGet, "/users/alice/grants", ""},
+		{http.MethodPost, "/revoke", `{"sub": "alice"}`},
+		{http.MethodPost, "/clients", stock},
+		{http.MethodGet, "/keys", ""},
+	} {
+		answer := s.api(t, ask[0], ask[1], ask[2], http.StatusServiceUnavailable)
+		if answer["error"] == nil {
+			t.Errorf("%s: %v", ask[1], answer)
+		}
+	}
+}
