@@ -210,7 +210,7 @@ func printReport(w io.Writer, report tokenReport) {
 // when returns the time that a claim is, for people.
 func when(name string, value any) string {
 	seconds, err := strconv.ParseFloat(claimText(value), 64)
-	if err != nil || name != "exp" && name != "iat" && name != "nbf" && name != "auth_time" {
+	if err != nil || name != "exp" && name != "iat" && name != "nbf" && name != "auth_time" && name != "family_iat" {
 		return ""
 	}
 	return " (" + moment(time.Unix(int64(seconds), 0)) + ")"

@@ -76,7 +76,8 @@ func TestAuthorizationCode(t *testing.T) {
 				synctest.Test(t, func(t *testing.T) {
 					s := newSite(t)
 					c.code.Offline = offline
-					c.want.AuthTime = time.Now().UTC().Add(-time.Hour)
+					c.want.Started = time.Now().UTC()
+					c.want.AuthTime = c.want.Started.Add(-time.Hour)
 					code := s.approve(c.code)
 					time.Sleep(c.after)
 					got, err := s.reconfigured(c.reconfigured).redeem(code, c.params)

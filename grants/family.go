@@ -74,6 +74,7 @@ func authorize(f *storage.Family, key storage.Key, req *Request, scope string) (
 		Claims:   f.Claims,
 		AuthTime: f.AuthTime,
 		Family:   key.ID,
+		Started:  f.Started,
 	}, nil
 }
 

@@ -45,7 +45,8 @@ type Authorization struct {
 	Claims   map[string]any // further claims of the access token
 	AuthTime time.Time      // when the user signed in; zero: not known
 
-	Family string // the ID of the family's record, "" if there is none
+	Family  string    // the ID of the family's record, "" if there is none
+	Started time.Time // when the family did: the access token is void if what started then is; zero: not known
 
 	// RefreshToken is the refresh token to hand out, if the grant has made or kept one. Offline asks
 	// for a new family with a first one instead.

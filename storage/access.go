@@ -19,6 +19,7 @@ type Access struct {
 	IssuedAt time.Time      `json:"iat"`
 	Expires  time.Time      `json:"exp"`
 	Family   string         `json:"family,omitempty"` // the ID of its family's record
+	Started  time.Time      `json:"started,omitzero"` // when the family did
 }
 
 // IssueToken draws the token, of that length (0 is as long as is right), and returns it with the key of the

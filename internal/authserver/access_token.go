@@ -24,6 +24,7 @@ type tokenClaims struct {
 	scopes            []string
 	authTime          int64
 	family            string // the ID of its record, for a revocation of the family to reach its access tokens
+	started           int64  // when the family did, for a revocation of all that started until then; 0: not known
 }
 
 // append appends the claims as a JSON object.
@@ -60,6 +61,9 @@ func (c *tokenClaims) append(b []byte) []byte {
 		b = appendNumber(b, "auth_time", c.authTime)
 	}
 	text("family", c.family)
+	if c.started != 0 {
+		b = appendNumber(b, "family_iat", c.started)
+	}
 	copy(b[start:], b[start+1:]) // no comma before the first
 	b[len(b)-1] = '}'
 	return b
@@ -68,7 +72,7 @@ func (c *tokenClaims) append(b []byte) []byte {
 // ReservedClaims are the claims that no configuration may set: the server's own, and those by which
 // others would take the token for something else (RFC 7519 §4.1, RFC 9068 §2.2).
 var ReservedClaims = []string{
-	"iss", "sub", "aud", "exp", "nbf", "iat", "jti", "client_id", "scope", "auth_time", "family",
+	"iss", "sub", "aud", "exp", "nbf", "iat", "jti", "client_id", "scope", "auth_time", "family", "family_iat",
 	"cnf", "act", "may_act", "acr", "amr", "azp", "nonce", "at_hash",
 }
 
@@ -105,6 +109,9 @@ func (s *Server) accessToken(
 		own.clientID = client.ID
 		own.scopes = auth.Scopes
 		own.family = auth.Family
+		if !auth.Started.IsZero() {
+			own.started = auth.Started.Unix()
+		}
 		if !auth.AuthTime.IsZero() {
 			own.authTime = auth.AuthTime.Unix()
 		}
@@ -169,6 +176,7 @@ func (s *Server) opaqueToken(
 		IssuedAt: now,
 		Expires:  now.Add(client.AccessTokenLifetime),
 		Family:   auth.Family,
+		Started:  auth.Started,
 	}
 	token, key := a.IssueToken(shape.Length)
 	record, err := a.Encode()

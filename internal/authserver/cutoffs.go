@@ -228,9 +228,14 @@ func (c *cutoffs) index(ctx context.Context) (*cutoffIndex, error) {
 	return c.live.Load(), nil
 }
 
-// voidsToken reports whether an access token is void.
+// voidsToken reports whether an access token is void. One of a family is as old as the family: a node that had not heard
+// yet may have made it after a revocation.
 func (x *cutoffIndex) voidsToken(c *Claims) bool {
-	return x.tokens[c.ID] || x.families[c.Family] || x.voids(c.Subject, c.ClientID, c.IssuedAt)
+	made := c.IssuedAt
+	if !c.FamilyIssuedAt.IsZero() {
+		made = c.FamilyIssuedAt
+	}
+	return x.tokens[c.ID] || x.families[c.Family] || x.voids(c.Subject, c.ClientID, made)
 }
 
 // voidsFamily reports whether a family is void.

@@ -26,3 +26,26 @@ func TestTokenMadeBeforeTheNews(t *testing.T) {
 	b.state(t, tokens["access_token"], ErrTokenRevoked)
 	b.state(t, token, ErrTokenRevoked)
 }
+
+// It is void at other nodes too, and also if the node that made it did not live to hear the news.
+func TestTokenOfANodeThatDied(t *testing.T) {
+	for _, format := range []string{"jwt", "opaque"} {
+		t.Run(format, func(t *testing.T) {
+			shape := func(c *Config) { c.Wire.AccessToken.Opaque = format == "opaque" }
+			a := newTestServer(t, shape)
+			tokens := a.tokens(t)
+			b := newTestServer(t, shape, func(c *Config) { c.Store, c.Now = a.store, a.clock.Now })
+			b.state(t, tokens["access_token"], nil)
+			a.clock.Advance(990 * time.Millisecond)
+			if err := a.Revoke(t.Context(), "alice", "", "test"); err != nil {
+				t.Fatal(err)
+			}
+			a.clock.Advance(2 * time.Second) // less than a poll
+			late := b.token(t, refreshes(tokens["refresh_token"].(string)))
+			late.check(t, http.StatusOK, "")
+			a.state(t, late.json(t)["access_token"], ErrTokenRevoked)
+			next := newTestServer(t, shape, func(c *Config) { c.Store, c.Now = a.store, a.clock.Now })
+			next.state(t, late.json(t)["access_token"], ErrTokenRevoked)
+		})
+	}
+}

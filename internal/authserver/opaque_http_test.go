@@ -61,13 +61,14 @@ func TestRecordOfAnOpaqueToken(t *testing.T) {
 	body := s.token(t, redeems(s.code(t, asks("webapp", "scope", "orders", "resource", testAPI)))).json(t)
 	now := s.clock.Now()
 	got := s.access(t, body["access_token"].(string), "access_")
-	if got == nil || !got.IssuedAt.Equal(now) || !got.Expires.Equal(now.Add(10*time.Minute)) {
+	if got == nil || !got.IssuedAt.Equal(now) || !got.Started.Equal(now) || !got.Expires.Equal(now.Add(10*time.Minute)) {
 		t.Fatalf("record %+v", got)
 	}
 	refresh, _ := storage.RefreshKey(body["refresh_token"].(string))
 	want := &storage.Access{
 		Client: "webapp", Subject: "alice", Scopes: []string{"orders"}, Audience: []string{testAPI},
-		Claims: map[string]any{"email": "alice@example.com"}, IssuedAt: got.IssuedAt, Expires: got.Expires, Family: refresh.ID,
+		Claims: map[string]any{"email": "alice@example.com"}, IssuedAt: got.IssuedAt, Expires: got.Expires,
+		Family: refresh.ID, Started: got.Started,
 	}
 	if !reflect.DeepEqual(got, want) {
 		t.Errorf("record %+v, want %+v", got, want)
@@ -152,7 +153,7 @@ func TestClaimsOfOpaqueTokensKeepTheirDigits(t *testing.T) {
 func TestClaimsOfAccessTokens(t *testing.T) {
 	user := map[string]any{
 		"email": "alice@example.com", "name": "Alice", "iss": "evil", "sub": "root", "aud": "evil", "exp": 9e9, "nbf": 9e9, "iat": 1,
-		"jti": "x", "client_id": "evil", "scope": "admin", "auth_time": 1, "family": "x", "cnf": "x", "act": "x", "nonce": "x",
+		"jti": "x", "client_id": "evil", "scope": "admin", "auth_time": 1, "family": "x", "family_iat": 1, "cnf": "x", "act": "x", "nonce": "x",
 	}
 	now := float64(epoch.Unix())
 	for _, tt := range []struct {

@@ -85,8 +85,9 @@ func (s *Server) opaqueClaims(a *storage.Access, key storage.Key) *Claims {
 	claims := &Claims{
 		Issuer: s.config.URL, Subject: a.Subject, ClientID: a.Client, Scope: strings.Join(a.Scopes, " "),
 		Audience: a.Audience, Expires: a.Expires, IssuedAt: a.IssuedAt, Family: a.Family, ID: key.ID,
-		Raw:    make(map[string]any, len(a.Claims)+8),
-		record: key,
+		FamilyIssuedAt: a.Started,
+		Raw:            make(map[string]any, len(a.Claims)+8),
+		record:         key,
 	}
 	maps.Copy(claims.Raw, a.Claims)
 	maps.Copy(claims.Raw, map[string]any{

@@ -129,7 +129,7 @@ func (s *Server) startFamily(
 	if err != nil {
 		return err
 	}
-	auth.RefreshToken, auth.Family = client.RefreshToken.Prefix+refreshToken, key.ID
+	auth.RefreshToken, auth.Family, auth.Started = client.RefreshToken.Prefix+refreshToken, key.ID, now
 	return s.config.Store.Put(ctx, key, record, f.Expires(now, client.RefreshToken.Idle))
 }
 

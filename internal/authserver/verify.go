@@ -145,6 +145,7 @@ type Claims struct {
 	IssuedAt, NotBefore       time.Time
 	ID                        string // jti; of an opaque token, the ID of its record
 	Family                    string
+	FamilyIssuedAt            time.Time // when the family started
 
 	Raw map[string]any // all claims, with numbers as json.Number
 
@@ -238,6 +239,8 @@ func parseClaims(payload []byte) (*Claims, error) {
 		ID:        r.text("jti"),
 		Family:    r.text("family"),
 		Raw:       raw,
+
+		FamilyIssuedAt: r.time("family_iat"),
 	}
 	for _, required := range []string{"sub", "exp"} {
 		if raw[required] == nil || raw[required] == "" {

@@ -126,7 +126,7 @@ func TestSignRefusesWhatVerifyWould(t *testing.T) {
 }
 
 const validClaims = `{"iss":"https://example.com","sub":"alice","aud":["https://api.example.com","other"],` +
-	`"exp":1772323500,"iat":1772323200,"nbf":1772323200,"jti":"j","client_id":"app","scope":"a b","family":"f","big":12345678901234567890}`
+	`"exp":1772323500,"iat":1772323200,"nbf":1772323200,"jti":"j","client_id":"app","scope":"a b","family":"f","family_iat":1772323100,"big":12345678901234567890}`
 
 func TestClaims(t *testing.T) {
 	now := epoch // 1772323200
@@ -140,7 +140,7 @@ func TestClaims(t *testing.T) {
 		{name: "a valid token"},
 		{name: "one audience as a string", change: map[string]any{"aud": "https://api.example.com"}},
 		{name: "RFC 7519 §2 a time with a fraction", change: map[string]any{"exp": 1772323200.5}},
-		{name: "optional claims absent", change: map[string]any{"nbf": nil, "iat": nil, "jti": nil, "scope": nil, "client_id": nil, "family": nil}},
+		{name: "optional claims absent", change: map[string]any{"nbf": nil, "iat": nil, "jti": nil, "scope": nil, "client_id": nil, "family": nil, "family_iat": nil}},
 		{name: "RFC 7519 §4.1.4 the last moment of leeway", at: 5*time.Minute + 30*time.Second - time.Nanosecond},
 		{name: "RFC 7519 §4.1.4 expired", at: 5*time.Minute + 30*time.Second, want: ErrTokenExpired},
 		{name: "RFC 7519 §4.1.5 nbf within the leeway", at: -30 * time.Second},
