@@ -4,6 +4,8 @@ import (
 	"context"
 	"errors"
 	"time"
+
+	"go.uber.org/zap"
 )
 
 const (
@@ -23,6 +25,7 @@ func (s *caddyStore) Sweep(ctx context.Context) error {
 	if err != nil || !mine {
 		return err
 	}
+	s.log.Debug("sweeping", zap.String("root", s.root)) // for all nodes
 	records, err := s.takeTurn(ctx, "records", recordsEvery)
 	if err != nil {
 		return err

@@ -218,7 +218,7 @@ func (s *Server) Run(ctx context.Context) {
 		running.Go(func() { s.watch(ctx) })
 	}
 	if s.sweeper != nil {
-		running.Go(func() { s.every(ctx, sweepInterval, "sweeping expired records", s.sweep) })
+		running.Go(func() { s.keepSweeping(ctx) })
 	}
 	running.Wait()
 }
@@ -230,6 +230,14 @@ func (s *Server) keepPolling(ctx context.Context) {
 	defer s.config.Bulletin.leave(s.config.Name, s.cutoffs)
 	s.attempt(ctx, looking, s.poll)
 	s.every(ctx, s.config.RevocationPoll, looking, s.poll)
+}
+
+// keepSweeping begins at once: a configuration that is replaced more often than somebody has to sweep would never come
+// to it.
+func (s *Server) keepSweeping(ctx context.Context) {
+	const sweeping = "sweeping expired records"
+	s.attempt(ctx, sweeping, s.sweep)
+	s.every(ctx, sweepInterval, sweeping, s.sweep)
 }
 
 const (

@@ -1,0 +1,35 @@
+package authserver
+
+import (
+	"context"
+	"testing"
+
+	"github.com/caddy-oauth/caddy-oauth/storage"
+)
+
+// sweptStore says when it is swept.
+type sweptStore struct {
+	storage.Store
+
+	swept chan struct{}
+}
+
+func (s *sweptStore) Sweep(context.Context) error {
+	s.swept <- struct{}{}
+	return nil
+}
+
+// A site whose configuration is loaded every few minutes has to be swept too.
+func TestSweepsAtStart(t *testing.T) {
+	store := &sweptStore{storage.OpenMemory(), make(chan struct{})}
+	s := newTestServer(t, func(c *Config) { c.Store = store })
+	ctx, cancel := context.WithCancel(t.Context())
+	ended := make(chan struct{})
+	go func() {
+		s.Run(ctx)
+		close(ended)
+	}()
+	<-store.swept
+	cancel()
+	<-ended
+}
