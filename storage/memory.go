@@ -162,6 +162,9 @@ func (s *memoryStore) Sweep(ctx context.Context) error {
 	return nil
 }
 
+// Patience implements Slow.
+func (s *memoryStore) Patience() time.Duration { return 0 }
+
 // load returns a copy of the live record, nil if there is none.
 func (s *memoryStore) load(key Key) []byte {
 	value, _ := s.look(key)
@@ -248,5 +251,6 @@ var (
 	_ caddy.CleanerUpper = (*Memory)(nil)
 	_ Opener             = (*Memory)(nil)
 	_ Sweeper            = (*memoryStore)(nil)
+	_ Slow               = (*memoryStore)(nil)
 	_ Exporter           = (*memoryStore)(nil)
 )

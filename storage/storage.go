@@ -103,6 +103,7 @@ type Watcher interface {
 // Slow is implemented by a Store that cannot promise to give up when a context ends, as a disk does not, or that takes
 // longer than others without being broken. Who uses it waits for it at arm's length.
 type Slow interface {
-	// Patience returns how long the store may keep a request waiting, in all, before that is an error.
+	// Patience returns how long the store may keep a request waiting, in all, before that is an error; 0 is for a store
+	// that is nothing but memory of this process and keeps nobody waiting.
 	Patience() time.Duration
 }

@@ -77,18 +77,10 @@ func (e *Event) MarshalLogObject(log zapcore.ObjectEncoder) error {
 	return nil
 }
 
-// addressKey is of the address that a request came from, in its context: what is revoked deep below a request is to
-// tell from where.
-type addressKey struct{}
-
-func withAddress(ctx context.Context, address string) context.Context {
-	return context.WithValue(ctx, addressKey{}, address)
-}
-
 // audit writes an event to the log and tells the observer.
 func (s *Server) audit(ctx context.Context, e *Event) {
 	e.Issuer = s.config.Name
-	e.Address, _ = ctx.Value(addressKey{}).(string)
+	e.Address = addressOf(ctx)
 	if entry := s.config.Audit.Check(zap.InfoLevel, s.messages.of(e.Name, inWords)); entry != nil {
 		entry.Write(zap.Inline(e))
 	}

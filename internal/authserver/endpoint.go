@@ -35,6 +35,7 @@ type call struct {
 	r       *http.Request
 	site    Site
 	address string // of the client, as the site trusts it
+	context requestContext
 
 	named   *storage.Client // the client that the request is to authenticate as, if there is one of that ID
 	client  *storage.Client // once known, for what it says, and for the token endpoint, once authenticated
@@ -84,7 +85,9 @@ func (s *Server) ServeHTTP(w http.ResponseWriter, r *http.Request, site Site) er
 	}
 	ctx, span := startSpan(r.Context(), "oauth."+e.name)
 	c := &call{w: w, site: site, address: site.ClientIP(r)}
-	c.r = r.WithContext(patiently(withAddress(ctx, c.address), s.config.Patience))
+	c.context.Context, c.context.address = ctx, c.address
+	c.context.patience.left.Store(int64(s.config.Patience))
+	c.r = r.WithContext(&c.context)
 	err := s.answerAt(c, e)
 	if noter, ok := site.(Noter); ok && c.client != nil {
 		noter.Note(r, c.client.ID, c.grant)

@@ -15,7 +15,7 @@ const defaultPatience = 5 * time.Second
 
 // patienceWith returns how long to wait for a store.
 func patienceWith(store storage.Store) time.Duration {
-	if slow, ok := store.(storage.Slow); ok {
+	if slow, ok := store.(storage.Slow); ok && slow.Patience() > 0 {
 		return slow.Patience()
 	}
 	return defaultPatience
@@ -24,8 +24,6 @@ func patienceWith(store storage.Store) time.Duration {
 // patience is what is left of the time that a request may wait for the store. What else it waits for, such as the site
 // when it is asked about a password, does not count.
 type patience struct{ left atomic.Int64 }
-
-type patienceKey struct{}
 
 // patiently returns a context whose waits for the store are bounded in all, unless they are already.
 func patiently(ctx context.Context, most time.Duration) context.Context {

@@ -32,13 +32,20 @@ type watchedStore struct {
 	metrics  *metrics
 	outages  *outages
 	patience time.Duration
+	prompt   bool          // it keeps nobody waiting
 	slow     bool          // it may not listen to contexts
 	running  chan struct{} // has an element for each operation that is under way, if it does not
 }
 
 func newWatchedStore(store storage.Store, metrics *metrics, outages *outages, patience time.Duration) *watchedStore {
-	_, slow := store.(storage.Slow)
-	return &watchedStore{store, metrics, outages, patience, slow, make(chan struct{}, maxRunning)}
+	s := &watchedStore{
+		store: store, metrics: metrics, outages: outages, patience: patience, running: make(chan struct{}, maxRunning),
+	}
+	if slow, ok := store.(storage.Slow); ok {
+		s.prompt = slow.Patience() == 0
+		s.slow = !s.prompt
+	}
+	return s
 }
 
 // begin begins an operation, which the returned function ends.
@@ -67,6 +74,9 @@ func (s *watchedStore) do(
 ) error {
 	ctx, o := s.begin(ctx, op, kind)
 	defer o.end()
+	if s.prompt {
+		return recovered(func() error { return operate(ctx) })
+	}
 	ctx, done := waiting(ctx, s.patience)
 	defer done()
 	if err := ctx.Err(); err != nil {
