@@ -15,7 +15,6 @@ import (
 	"github.com/caddyserver/caddy/v2"
 	goredis "github.com/redis/go-redis/v9"
 	"github.com/redis/go-redis/v9/maintnotifications"
-	"go.uber.org/zap"
 )
 
 // link is what stores with the same settings share: the connections, and what was last seen of families.
@@ -23,7 +22,6 @@ type link struct {
 	client  goredis.UniversalClient
 	timeout time.Duration // of an operation
 	cache   *cache
-	log     *zap.Logger
 }
 
 // links shares them between the issuers and the config generations of this process.
@@ -69,7 +67,6 @@ func (r *Redis) newLink(secured *tls.Config) *link {
 		client:  r.client(secured),
 		timeout: time.Duration(r.Timeout),
 		cache:   newCache(r.Cache << 20),
-		log:     r.log,
 	}
 }
 

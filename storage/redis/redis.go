@@ -27,10 +27,10 @@ func init() {
 // `maxmemory-policy` at `noeviction`. It may hold other things, and several issuers: all keys and channels begin with
 // the prefix. A user of Redis' own for Caddy is made with
 //
-//	ACL SETUSER caddy on >PASSWORD resetkeys resetchannels ~oauth:* &oauth:* -@all +@connection +get +set +unlink
-//	+eval +evalsha +getrange +del +time +zadd +zrem +zrange +zremrangebyscore +publish +subscribe +scan
+//	ACL SETUSER caddy on >PASSWORD resetkeys resetchannels ~oauth:* &oauth:* -@all +hello +client|setname +select +ping +get
+//	+set +unlink +del +eval +evalsha +getrange +time +zadd +zrem +zrange +zremrangebyscore +publish +subscribe +scan
 //
-// and for a Cluster also `+cluster|slots +cluster|shards`.
+// and on each node of a Cluster with `+cluster|slots`, too.
 //
 // Stored are hashes of tokens and codes, never the tokens themselves.
 type Redis struct {
@@ -129,7 +129,7 @@ func (r *Redis) Open(issuer string) (storage.Store, error) {
 	if err != nil {
 		return nil, err
 	}
-	return newStore(l, r.Prefix, issuer), nil
+	return newStore(l, r.Prefix, issuer, r.log), nil
 }
 
 // Cleanup gives back the connections, if this module has them.

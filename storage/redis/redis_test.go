@@ -23,6 +23,8 @@ func TestMain(m *testing.M) {
 // An address of the suite is what kinds its records are as, the issuer, and the addresses of Redis.
 const asFew, asMany = "few", "many"
 
+var never time.Time
+
 var issuers atomic.Int64
 
 // backend is a Redis at some addresses. Each test has an issuer of its own there.
@@ -59,7 +61,7 @@ func open(r *Redis, issuer string) (storage.Store, error) {
 	if err != nil {
 		return nil, err
 	}
-	return newStore(r.newLink(secured), r.Prefix, issuer), nil
+	return newStore(r.newLink(secured), r.Prefix, issuer, r.log), nil
 }
 
 // families has the records of the suite's kind as families, which are kept in another way than kinds nobody knows.

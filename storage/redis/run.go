@@ -3,10 +3,12 @@ package redis
 import (
 	"context"
 	"errors"
+	"fmt"
 	"math/rand/v2"
 	"net"
 	"slices"
 	"strconv"
+	"strings"
 	"time"
 
 	goredis "github.com/redis/go-redis/v9"
@@ -25,9 +27,12 @@ func (l *link) attempt(ctx context.Context, do func(ctx context.Context, sent bo
 	sent := false
 	for pause, n := firstPause, 1; ; pause, n = 4*pause, n+1 {
 		err := do(short, sent)
+		if err == nil || errors.Is(err, goredis.Nil) {
+			return err
+		}
 		again, unsure := passes(err)
 		if !again || n == attempts || !wait(short, pause) {
-			return ended(ctx, err)
+			return l.late(ctx, short, err)
 		}
 		sent = sent || unsure
 	}
@@ -35,36 +40,38 @@ func (l *link) attempt(ctx context.Context, do func(ctx context.Context, sent bo
 
 // passes reports whether what went wrong may pass, and whether the command may have been carried out nevertheless.
 func passes(err error) (again, unsure bool) {
-	if err == nil || errors.Is(err, goredis.Nil) || errors.Is(err, goredis.ErrClosed) {
+	if errors.Is(err, goredis.ErrClosed) {
 		return false, false
 	}
-	if op, ok := errors.AsType[*net.OpError](err); ok && op.Op == "dial" {
-		return true, false
-	}
 	if _, answered := errors.AsType[goredis.Error](err); answered {
-		return slices.ContainsFunc(passing, func(prefix string) bool { return goredis.HasErrorPrefix(err, prefix) }), false
+		return slices.ContainsFunc(passing, func(prefix string) bool { return goredis.HasErrorPrefix(err, prefix) }) ||
+			strings.Contains(err.Error(), readOnly), false
 	}
-	return true, true
+	op, ok := errors.AsType[*net.OpError](err)
+	unsent := ok && op.Op == "dial" || errors.Is(err, goredis.ErrPoolTimeout)
+	return true, !unsent
 }
 
-// passing is how Redis' answers begin while it starts, fails over or moves slots. None of them did anything.
-var passing = []string{
-	"LOADING", "READONLY", "-READONLY", "MASTERDOWN", "CLUSTERDOWN", "TRYAGAIN", "max number of clients reached",
-}
+// passing is how Redis' answers begin while it starts, fails over or moves slots, and readOnly is part of what it says of
+// a script then. None of them did anything.
+var passing = []string{"LOADING", "MASTERDOWN", "CLUSTERDOWN", "TRYAGAIN", "max number of clients reached"}
 
-// ended returns err as the end of ctx, if that is what it is: a connection has the deadline of ctx, and then says
-// no more than that it is over.
-func ended(ctx context.Context, err error) error {
-	if err == nil || errors.Is(err, goredis.Nil) {
-		return err
-	}
-	if deadline, ok := ctx.Deadline(); ok && ctx.Err() == nil && !time.Now().Before(deadline) {
-		return context.DeadlineExceeded
-	}
+const readOnly = "READONLY You can't write"
+
+// late returns err as the end of ctx, if that is what it is: a connection has the deadline of ctx, and then says no more
+// than that it is over.
+func (l *link) late(ctx, short context.Context, err error) error {
 	if ctx.Err() != nil {
 		return ctx.Err()
 	}
-	return err
+	end, ok := short.Deadline()
+	if !ok || time.Now().Before(end) {
+		return err
+	}
+	if own, ok := ctx.Deadline(); ok && !end.Before(own) {
+		return context.DeadlineExceeded
+	}
+	return fmt.Errorf("no answer within %s: %w", l.timeout, err)
 }
 
 // wait waits about that long, or reports that ctx has ended before.
@@ -89,7 +96,7 @@ func (l *link) run(ctx context.Context, s script, keys []string, args ...any) (a
 	line = append(line, args...)
 	cmd := goredis.NewCmd(ctx, line...)
 	err := l.client.Process(ctx, once{cmd})
-	if goredis.HasErrorPrefix(err, "NOSCRIPT") {
+	if err != nil && goredis.HasErrorPrefix(err, "NOSCRIPT") {
 		line[0], line[1] = "eval", s.source
 		cmd = goredis.NewCmd(ctx, line...)
 		err = l.client.Process(ctx, once{cmd})

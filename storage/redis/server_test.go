@@ -24,13 +24,17 @@ type server struct {
 // startServer starts a redis-server that keeps nothing on disk, with further settings.
 func startServer(tb testing.TB, settings ...string) *server {
 	tb.Helper()
-	port := freePort(tb)
-	s := &server{address: "127.0.0.1:" + port}
-	dir := tb.TempDir()
-	s.args = append([]string{
+	port, dir := freePort(tb), tb.TempDir()
+	return startProgram(tb, port, append([]string{
 		"--port", port, "--bind", "127.0.0.1", "--dir", dir, "--save", "", "--appendonly", "no",
 		"--logfile", filepath.Join(dir, "log"), "--daemonize", "no",
-	}, settings...)
+	}, settings...)...)
+}
+
+// startProgram starts a redis-server that does what its arguments say.
+func startProgram(tb testing.TB, port string, args ...string) *server {
+	tb.Helper()
+	s := &server{address: "127.0.0.1:" + port, args: args}
 	s.start(tb)
 	tb.Cleanup(s.kill)
 	return s
@@ -140,4 +144,19 @@ func startCluster(tb testing.TB, settings ...string) []*server {
 		})
 	}
 	return servers
+}
+
+// traffic returns how many bytes the server has received and sent.
+func traffic(tb testing.TB, admin *goredis.Client) (bytes [2]int) {
+	tb.Helper()
+	info, err := admin.InfoMap(tb.Context(), "stats").Result()
+	if err != nil {
+		tb.Fatal(err)
+	}
+	for i, name := range []string{"total_net_input_bytes", "total_net_output_bytes"} {
+		if bytes[i], err = strconv.Atoi(info["Stats"][name]); err != nil {
+			tb.Fatal(err)
+		}
+	}
+	return bytes
 }

@@ -8,6 +8,7 @@ import (
 	"time"
 
 	goredis "github.com/redis/go-redis/v9"
+	"go.uber.org/zap"
 
 	"github.com/caddy-oauth/caddy-oauth/storage"
 )
@@ -20,10 +21,12 @@ import (
 type store struct {
 	*link
 	prefix, issuer string
+	log            *zap.Logger
+	silence        time.Duration
 }
 
-func newStore(l *link, prefix, issuer string) *store {
-	return &store{link: l, prefix: prefix, issuer: storage.EscapeID(issuer)}
+func newStore(l *link, prefix, issuer string, log *zap.Logger) *store {
+	return &store{link: l, prefix: prefix, issuer: storage.EscapeID(issuer), log: log, silence: longSilence}
 }
 
 // many tells kinds of which there can be millions, and which are not listed but to move them elsewhere. To keep an index

@@ -13,8 +13,8 @@ import (
 )
 
 const (
-	// silence is how long a connection may say nothing before it is asked whether it is there; and then, to answer.
-	silence = 10 * time.Second
+	// longSilence is how long a connection may say nothing before it is asked whether it is there; and then, to answer.
+	longSilence = 10 * time.Second
 
 	// listenPause is about how long to wait after a connection was lost, or could not be made, and refusedPause after
 	// Redis refused to tell.
@@ -60,7 +60,7 @@ func (s *store) listen(ctx context.Context, channel string, changed func(id stri
 	defer cancel()
 	channels := s.client.Subscribe(ctx, channel)
 	signs := make(chan struct{}, 1) // of life
-	go keepAlive(ctx, channels, signs)
+	go keepAlive(ctx, channels, signs, s.silence)
 	for {
 		message, err := channels.Receive(ctx)
 		if err != nil {
@@ -82,7 +82,7 @@ func (s *store) listen(ctx context.Context, channel string, changed func(id stri
 }
 
 // keepAlive ends a subscription with ctx, or when the other end gives no sign of life.
-func keepAlive(ctx context.Context, channels *goredis.PubSub, signs <-chan struct{}) {
+func keepAlive(ctx context.Context, channels *goredis.PubSub, signs <-chan struct{}, silence time.Duration) {
 	defer func() { _ = channels.Close() }() // it may have ended by itself
 	timer := time.NewTimer(silence)
 	defer timer.Stop()

@@ -1,0 +1,74 @@
+package redis
+
+import (
+	"fmt"
+	"runtime"
+	"strings"
+	"testing"
+	"time"
+)
+
+func TestCache(t *testing.T) {
+	const size, value = 1 << 20, 800
+	c := newCache(size)
+	name := func(i int) string { return fmt.Sprintf("oauth:i:family:zzzz.%032x", i) }
+	const many = 10_000
+	for i := range many {
+		c.put(name(i), record(strings.Repeat("x", value)), time.Time{})
+		c.put(name(i), record(fmt.Sprintf("%d%s", i, strings.Repeat("y", value))), time.Time{})
+		if _, ok := c.get(name(0)); !ok {
+			t.Fatalf("what is used again and again is forgotten after %d others", i)
+		}
+	}
+	known := 0
+	for i := range many {
+		if r, ok := c.get(name(i)); ok {
+			known++
+			if !strings.HasPrefix(string(r), fmt.Sprintf("%dy", i)) {
+				t.Fatalf("the record at %d is %.20q", i, r)
+			}
+		}
+	}
+	if most := size / (value + entrySize); known < most/3 || known > most {
+		t.Errorf("%d records are remembered, want up to %d", known, most)
+	}
+
+	c.drop(name(0))
+	if _, ok := c.get(name(0)); ok {
+		t.Error("what was dropped is there")
+	}
+	c.put(name(0), "old", time.Now().Add(-time.Second))
+	if _, ok := c.get(name(0)); ok {
+		t.Error("what is late is there")
+	}
+	c.put(name(0), record(strings.Repeat("x", size)), time.Time{})
+	if _, ok := c.get(name(0)); ok {
+		t.Error("what is larger than the cache is there")
+	}
+	for i := range many {
+		c.drop(name(i))
+	}
+	if c.size != 0 || len(c.new)+len(c.old) != 0 {
+		t.Errorf("when all is dropped, %d bytes and %d records are left", c.size, len(c.new)+len(c.old))
+	}
+}
+
+// The size that is asked for is about what it takes.
+func TestCacheTakesWhatItIsGiven(t *testing.T) {
+	const size = 32 << 20
+	inUse := func() int {
+		runtime.GC()
+		var m runtime.MemStats
+		runtime.ReadMemStats(&m)
+		return int(m.HeapAlloc)
+	}
+	before := inUse()
+	c := newCache(size)
+	for i := range 200_000 {
+		c.put(fmt.Sprintf("oauth:default:family:zzzz.%032x", i), record(strings.Repeat("x", 700)), time.Time{})
+	}
+	if took := inUse() - before; took < size/3 || took > size*5/4 {
+		t.Errorf("it takes %d KiB, want about %d", took>>10, size>>10)
+	}
+	runtime.KeepAlive(c)
+}

@@ -1,0 +1,172 @@
+package redis
+
+import (
+	"context"
+	"errors"
+	"syscall"
+	"testing"
+	"time"
+
+	"github.com/caddy-oauth/caddy-oauth/storage"
+)
+
+// operations are one of each, on a kind of each sort.
+func operations(s *store) map[string]func(context.Context) error {
+	few := storage.Key{Kind: "few", ID: "id"}
+	list := func(kind storage.Kind) func(context.Context) error {
+		return func(ctx context.Context) (err error) {
+			for _, err = range s.List(ctx, kind) {
+			}
+			return err
+		}
+	}
+	all := map[string]func(context.Context) error{"List": list("few"), "List of families": list(storage.KindFamily)}
+	for name, key := range map[string]storage.Key{"": few, " of a family": aFamily} {
+		all["Get"+name] = func(ctx context.Context) error { _, err := s.Get(ctx, key); return err }
+		all["Put"+name] = func(ctx context.Context) error { return s.Put(ctx, key, []byte("value"), time.Time{}) }
+		all["Update"+name] = func(ctx context.Context) error { return s.Update(ctx, key, to("value")) }
+		all["Delete"+name] = func(ctx context.Context) error { return s.Delete(ctx, key) }
+	}
+	return all
+}
+
+func isRecordError(err error) bool { return err == nil || errors.Is(err, storage.ErrNotFound) }
+
+// allFail expects each operation to fail, in about the time that it may take.
+func allFail(t *testing.T, s *store, most time.Duration) {
+	t.Helper()
+	for name, do := range operations(s) {
+		began := time.Now()
+		if err := do(t.Context()); isRecordError(err) {
+			t.Errorf("%s: got error %v, want that Redis is gone", name, err)
+		}
+		if took := time.Since(began); took > most {
+			t.Errorf("%s: failed after %s, want %s at most", name, took, most)
+		}
+	}
+}
+
+func allWork(t *testing.T, s *store) {
+	t.Helper()
+	for name, do := range operations(s) {
+		if err := do(t.Context()); !isRecordError(err) {
+			t.Errorf("%s: %v", name, err)
+		}
+	}
+}
+
+// A Redis that was restarted knows no script any more, nor any connection; nobody notices.
+func TestRestart(t *testing.T) {
+	server := startServer(t)
+	s := openStore(t, "i", server.address)
+	allWork(t, s)
+	server.kill()
+	server.start(t)
+	allWork(t, s)
+
+	noError(t, server.admin(t).ScriptFlush(t.Context()).Err())
+	allWork(t, s)
+}
+
+func TestGone(t *testing.T) {
+	server := startServer(t)
+	s := openStore(t, "i", server.address)
+	allWork(t, s)
+	server.kill()
+	allFail(t, s, time.Second)
+
+	never := openStore(t, "i", server.address) // never had a connection
+	allFail(t, never, time.Second)
+
+	server.start(t)
+	for _, store := range []*store{s, never} {
+		eventually(t, "it works again", func() bool { _, err := store.Get(t.Context(), aFamily); return isRecordError(err) })
+		allWork(t, store)
+	}
+}
+
+// A Redis that does not answer, as one that is stopped: an operation ends when it must, and when its context does.
+func TestSilent(t *testing.T) {
+	server := startServer(t)
+	s := openStore(t, "i", server.address)
+	s.timeout = 300 * time.Millisecond
+	allWork(t, s)
+	noError(t, server.cmd.Process.Signal(syscall.SIGSTOP))
+	allFail(t, s, time.Second)
+
+	s.timeout = time.Minute
+	for name, do := range operations(s) {
+		ctx, cancel := context.WithTimeout(t.Context(), 50*time.Millisecond)
+		began := time.Now()
+		if err := do(ctx); !errors.Is(err, context.DeadlineExceeded) {
+			t.Errorf("%s: got error %v, want DeadlineExceeded", name, err)
+		}
+		cancel()
+		if took := time.Since(began); took > time.Second {
+			t.Errorf("%s: gave up after %s, though its context ended after 50 ms", name, took)
+		}
+	}
+	noError(t, server.cmd.Process.Signal(syscall.SIGCONT))
+	s.timeout = defaultTimeout
+	eventually(t, "it works again", func() bool { _, err := s.Get(t.Context(), aFamily); return isRecordError(err) })
+	allWork(t, s)
+}
+
+// What is no record of ours is damaged until it is written anew or deleted.
+func TestForeignValues(t *testing.T) {
+	server := startServer(t)
+	s, admin := openStore(t, "i", server.address), server.admin(t)
+	ctx := t.Context()
+	for _, key := range []storage.Key{aFamily, {Kind: "few", ID: "id"}} {
+		name := s.keys(key)[0]
+		for what, put := range map[string]func() error{
+			"nothing": func() error { return admin.Set(ctx, name, "", 0).Err() },
+			"a text":  func() error { return admin.Set(ctx, name, "somebody else's text", 0).Err() },
+			"short":   func() error { return admin.Set(ctx, name, "\x01short", 0).Err() },
+			"a list":  func() error { return admin.LPush(ctx, name, "one", "two").Err() },
+		} {
+			repairs := map[string]func() error{
+				"Put":    func() error { return s.Put(ctx, key, []byte("new"), time.Time{}) },
+				"Delete": func() error { return s.Delete(ctx, key) },
+			}
+			for with, repair := range repairs {
+				noError(t, admin.Del(ctx, name).Err())
+				noError(t, put())
+				if _, err := s.Get(ctx, key); !errors.Is(err, storage.ErrDamaged) {
+					t.Errorf("%s: Get says %v, want ErrDamaged", what, err)
+				}
+				if err := s.Update(ctx, key, to("x")); !errors.Is(err, storage.ErrDamaged) {
+					t.Errorf("%s: Update says %v, want ErrDamaged", what, err)
+				}
+				s.cache.put(name, newRecord([]byte("remembered")), time.Time{})
+				if err := s.Update(ctx, key, to("x")); !errors.Is(err, storage.ErrDamaged) {
+					t.Errorf("%s: Update of what is remembered says %v, want ErrDamaged", what, err)
+				}
+				if err := repair(); err != nil {
+					t.Errorf("%s, %s: %v", what, with, err)
+				}
+				if err := s.Update(ctx, key, to("x")); err != nil {
+					t.Errorf("%s, after a %s: %v", what, with, err)
+				}
+				wantValue(t, s, key, "x")
+			}
+		}
+	}
+}
+
+// A Redis that has no room left refuses what would need some, and takes what frees it.
+func TestFull(t *testing.T) {
+	server := startServer(t, "--maxmemory-policy", "noeviction")
+	s, admin := openStore(t, "i", server.address), server.admin(t)
+	ctx := t.Context()
+	allWork(t, s)
+	noError(t, s.Put(ctx, aFamily, []byte("before"), time.Time{}))
+	noError(t, admin.ConfigSet(ctx, "maxmemory", "1").Err())
+	if err := s.Update(ctx, aFamily, to("after")); err == nil {
+		t.Error("an Update in a full Redis: no error")
+	}
+	wantValue(t, s, aFamily, "before")
+	noError(t, s.Delete(ctx, aFamily))
+	noError(t, admin.ConfigSet(ctx, "maxmemory", "0").Err())
+	allWork(t, s)
+}

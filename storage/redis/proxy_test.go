@@ -1,0 +1,91 @@
+package redis
+
+import (
+	"io"
+	"net"
+	"sync"
+	"sync/atomic"
+	"testing"
+)
+
+// proxy stands between a client and a Redis, and loses what a test tells it to.
+type proxy struct {
+	address string
+	to      string
+
+	// lose, if there is one, loses the next answer, and the connection with it. It is called before the client notices.
+	lose atomic.Pointer[func()]
+	mute atomic.Bool // what comes from Redis stays here
+
+	mu    sync.Mutex
+	conns []net.Conn
+}
+
+func startProxy(t *testing.T, to string) *proxy {
+	t.Helper()
+	listener, err := net.Listen("tcp", "127.0.0.1:0") //nolint:noctx // it is closed when the test ends
+	if err != nil {
+		t.Fatal(err)
+	}
+	p := &proxy{address: listener.Addr().String(), to: to}
+	var serving sync.WaitGroup
+	serving.Go(func() {
+		for {
+			client, err := listener.Accept()
+			if err != nil {
+				return
+			}
+			serving.Go(func() { p.serve(client) })
+		}
+	})
+	t.Cleanup(func() {
+		_ = listener.Close()
+		p.closeAll()
+		serving.Wait()
+	})
+	return p
+}
+
+// closeAll ends all connections.
+func (p *proxy) closeAll() {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	for _, conn := range p.conns {
+		_ = conn.Close()
+	}
+	p.conns = nil
+}
+
+func (p *proxy) serve(client net.Conn) {
+	server, err := net.Dial("tcp", p.to) //nolint:noctx // it is on this machine
+	if err != nil {
+		_ = client.Close()
+		return
+	}
+	p.mu.Lock()
+	p.conns = append(p.conns, client, server)
+	p.mu.Unlock()
+	go func() {
+		_, _ = io.Copy(server, client)
+		_ = server.Close()
+	}()
+	defer func() { _ = client.Close() }()
+	defer func() { _ = server.Close() }()
+	answer := make([]byte, 1<<16)
+	for {
+		n, err := server.Read(answer)
+		if err != nil {
+			return
+		}
+		if lost := p.lose.Swap(nil); lost != nil {
+			(*lost)()
+			return
+		}
+		if p.mute.Load() {
+			continue
+		}
+		if _, err := client.Write(answer[:n]); err != nil {
+			return
+		}
+	}
+}

@@ -1,0 +1,147 @@
+package redis
+
+import (
+	"context"
+	"errors"
+	"slices"
+	"sync"
+	"testing"
+	"time"
+
+	"go.uber.org/zap"
+	"go.uber.org/zap/zaptest/observer"
+
+	"github.com/caddy-oauth/caddy-oauth/storage"
+)
+
+// ear notes what a Watch tells.
+type ear struct {
+	mu    sync.Mutex
+	heard []string
+}
+
+func (e *ear) hear(id string) {
+	e.mu.Lock()
+	defer e.mu.Unlock()
+	e.heard = append(e.heard, id)
+}
+
+func (e *ear) count(id string) (n int) {
+	e.mu.Lock()
+	defer e.mu.Unlock()
+	for _, heard := range e.heard {
+		if heard == id {
+			n++
+		}
+	}
+	return n
+}
+
+// watch watches a kind until the test ends, and returns when it does.
+func watch(t *testing.T, s *store, kind storage.Kind) *ear {
+	t.Helper()
+	e := new(ear)
+	ctx, cancel := context.WithCancel(t.Context())
+	ended := make(chan error, 1)
+	go func() { ended <- s.Watch(ctx, kind, e.hear) }()
+	t.Cleanup(func() {
+		cancel()
+		if err := <-ended; !errors.Is(err, context.Canceled) {
+			t.Errorf("Watch returns %v, want the end of its context", err)
+		}
+	})
+	eventually(t, "it watches", func() bool { return e.count("") == 1 })
+	return e
+}
+
+// testWatch tests that what one store writes the other is told.
+func testWatch(t *testing.T, writer, watcher *store) {
+	t.Helper()
+	ctx := t.Context()
+	e, other := watch(t, watcher, storage.KindCutoff), watch(t, watcher, "news")
+	key := func(id string) storage.Key { return storage.Key{Kind: storage.KindCutoff, ID: id} }
+	soon := time.Now().Add(time.Hour)
+	noError(t, writer.Put(ctx, key("put"), []byte("value"), soon))
+	noError(t, writer.Update(ctx, key("updated"), to("value")))
+	noError(t, writer.Update(ctx, key("kept"), func([]byte) ([]byte, time.Time, error) { return nil, never, storage.ErrKeep }))
+	noError(t, writer.Delete(ctx, key("deleted")))
+	noError(t, writer.Put(ctx, storage.Key{Kind: storage.KindClient, ID: "client"}, nil, soon))
+	noError(t, writer.Put(ctx, storage.Key{Kind: "news", ID: "last"}, nil, soon))
+	eventually(t, "all that was written is told", func() bool {
+		return e.count("put") == 1 && e.count("updated") == 1 && e.count("deleted") == 1 && other.count("last") == 1
+	})
+	e.mu.Lock()
+	defer e.mu.Unlock()
+	if want := []string{"", "put", "updated", "deleted"}; !slices.Equal(e.heard, want) {
+		t.Errorf("heard %q, want %q", e.heard, want)
+	}
+}
+
+func TestWatch(t *testing.T) {
+	server := startServer(t)
+	testWatch(t, openStore(t, "i", server.address), openStore(t, "i", server.address))
+
+	s := openStore(t, "i", server.address)
+	if err := s.Watch(t.Context(), storage.KindFamily, func(string) {}); err == nil {
+		t.Error("families are watched, want an error")
+	}
+	if err := s.Watch(t.Context(), "../x", func(string) {}); err == nil {
+		t.Error("an unsafe kind is watched, want an error")
+	}
+}
+
+func TestWatchCluster(t *testing.T) {
+	nodes := startCluster(t)
+	addresses := []string{nodes[0].address, nodes[1].address, nodes[2].address}
+	for _, issuer := range []string{"one", "two", "three", "four"} { // which are on one node or another
+		testWatch(t, openStore(t, issuer, addresses...), openStore(t, issuer, addresses...))
+	}
+}
+
+// A connection that is lost, or that is only silent, is made anew; and who watches is told that something may be missed.
+func TestWatchAfterALoss(t *testing.T) {
+	server := startServer(t)
+	p := startProxy(t, server.address)
+	s, direct := openStore(t, "i", p.address), openStore(t, "i", server.address)
+	core, logs := observer.New(zap.InfoLevel)
+	s.log = zap.New(core)
+	e := watch(t, s, "few")
+	p.closeAll()
+	eventually(t, "it watches again", func() bool { return e.count("") >= 2 })
+	noError(t, direct.Put(t.Context(), storage.Key{Kind: "few", ID: "after"}, nil, never))
+	eventually(t, "it hears again", func() bool { return e.count("after") == 1 })
+
+	server.kill()
+	eventually(t, "the loss is in the log", func() bool { return logs.Len() >= 1 })
+	server.start(t)
+	times := e.count("")
+	eventually(t, "it watches again", func() bool { return e.count("") > times })
+	noError(t, direct.Put(t.Context(), storage.Key{Kind: "few", ID: "restarted"}, nil, never))
+	eventually(t, "it hears again", func() bool { return e.count("restarted") == 1 })
+	if n := logs.Len(); n > 5 {
+		t.Errorf("%d lines in the log, want each cause once", n)
+	}
+}
+
+// A connection that is open and carries nothing, as one that a firewall has forgotten, is noticed; one on which there is
+// only nothing to say is left alone.
+func TestWatchOfASilentConnection(t *testing.T) {
+	server := startServer(t)
+	p := startProxy(t, server.address)
+	s := openStore(t, "i", p.address)
+	s.silence = 100 * time.Millisecond
+	e := watch(t, s, "few")
+	quiet := time.Now()
+	eventually(t, "nothing was said for long", func() bool { return time.Since(quiet) > 10*s.silence })
+	if n := e.count(""); n != 1 {
+		t.Errorf("it has connected %d times, want once", n)
+	}
+	p.mute.Store(true)
+	eventually(t, "the connection is gone", func() bool {
+		p.mu.Lock()
+		defer p.mu.Unlock()
+		return len(p.conns) > 2
+	})
+	p.mute.Store(false)
+	eventually(t, "it watches again", func() bool { return e.count("") >= 2 })
+}
