@@ -15,9 +15,10 @@ import (
 // The checksum tells a truncated or zero-filled record, which some backends leave behind after a
 // power failure, from a whole one.
 const (
-	envelopeFormat = "oauth1 %015d %08x\n"
-	envelopeLength = len("oauth1 ") + 15 + 1 + 8 + 1
-	envelopeExpiry = len("oauth1 ")
+	envelopeMagic  = "oauth1 "
+	envelopeFormat = envelopeMagic + "%015d %08x\n"
+	envelopeLength = len(envelopeMagic) + 15 + 1 + 8 + 1
+	envelopeExpiry = len(envelopeMagic)
 	envelopeSum    = envelopeExpiry + 15 + 1
 
 	maxExpiry = 999_999_999_999_999
@@ -33,13 +34,8 @@ var (
 
 // wrap returns a copy of the value with its envelope. A zero expires means never.
 func wrap(value []byte, expires time.Time) []byte {
-	var milli int64
-	if !expires.IsZero() {
-		// Rounded up, since a record must not go before its time, and away from 0, which is never.
-		milli = min(max(expires.Add(time.Millisecond-1).UnixMilli(), 1), maxExpiry)
-	}
 	data := make([]byte, 0, envelopeLength+len(value))
-	data = fmt.Appendf(data, envelopeFormat, milli, 0)
+	data = fmt.Appendf(data, envelopeFormat, expiryMilli(expires), 0)
 	data = append(data, value...)
 	copy(data[envelopeSum:], fmt.Sprintf("%08x", envelopeChecksum(data)))
 	return data
@@ -58,15 +54,28 @@ func unwrap(data []byte) (value []byte, expires time.Time, err error) {
 	if string(data[:envelopeLength]) != fmt.Sprintf(envelopeFormat, milli, envelopeChecksum(data)) {
 		return nil, time.Time{}, ErrDamaged
 	}
-	if milli > 0 {
-		expires = time.UnixMilli(int64(milli))
-	}
-	return data[envelopeLength:], expires, nil
+	return data[envelopeLength:], expiryTime(int64(milli)), nil
 }
 
 func envelopeChecksum(data []byte) uint32 {
 	sum := crc32.Checksum(data[:envelopeSum], castagnoli)
 	return crc32.Update(sum, castagnoli, data[envelopeLength:])
+}
+
+// expiryMilli returns how an expiry is written: as milliseconds since 1970, 0 for never.
+func expiryMilli(expires time.Time) int64 {
+	if expires.IsZero() {
+		return 0
+	}
+	// Rounded up, since a record must not go before its time, and away from 0.
+	return min(max(expires.Add(time.Millisecond-1).UnixMilli(), 1), maxExpiry)
+}
+
+func expiryTime(milli int64) time.Time {
+	if milli == 0 {
+		return time.Time{}
+	}
+	return time.UnixMilli(milli)
 }
 
 // late reports whether a record that expires at that time is absent now.

@@ -39,16 +39,12 @@ func (s *memoryStore) Look(ctx context.Context, key Key) (Record, error) {
 // Export implements [Exporter].
 func (s *caddyStore) Export(ctx context.Context) iter.Seq2[Record, error] {
 	return func(yield func(Record, error) bool) {
-		kinds, err := s.subdirs(ctx, s.root)
-		if err != nil {
-			yield(Record{}, err)
-			return
-		}
-		for _, kind := range kinds {
-			if Kind(kind) == kindSweep || Kind(kind).check() != nil {
-				continue
+		for kind, err := range s.backend.kinds(ctx) {
+			if err != nil {
+				yield(Record{}, err)
+				return
 			}
-			if !s.exportKind(ctx, Kind(kind), yield) {
+			if kind != kindSweep && !s.exportKind(ctx, kind, yield) {
 				return
 			}
 		}
@@ -57,7 +53,7 @@ func (s *caddyStore) Export(ctx context.Context) iter.Seq2[Record, error] {
 
 // exportKind yields the live records of a kind, and reports whether to go on.
 func (s *caddyStore) exportKind(ctx context.Context, kind Kind, yield func(Record, error) bool) bool {
-	for key, err := range s.keys(ctx, kind) {
+	for key, err := range s.backend.keys(ctx, kind) {
 		if err == nil {
 			err = ctx.Err()
 		}

@@ -120,8 +120,10 @@ func TestCaddyModuleProvision(t *testing.T) {
 		if _, err := store.Get(t.Context(), Key{KindKeys, "none"}); !errors.Is(err, ErrNotFound) {
 			t.Errorf("%s: %v", id, err)
 		}
-		if files, ok := store.(*caddyStore); ok && (files.files == nil || files.files.Path != dir) {
-			t.Errorf("the store is on %v, not on the storage of the config", files.storage)
+		if store, ok := store.(*caddyStore); ok {
+			if files, ok := store.backend.(*files); !ok || files.top != dir {
+				t.Errorf("the store is on %v, not on the storage of the config", store.backend)
+			}
 		}
 	}
 	if entries, err := os.ReadDir(dir); err != nil || len(entries) > 0 {

@@ -1,0 +1,51 @@
+package storage
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io/fs"
+	"path/filepath"
+	"syscall"
+
+	"go.uber.org/zap"
+)
+
+// tryLock takes a lock of the operating system, which the kernel gives back when a process dies.
+func (b *files) tryLock(key Key) (unlock func(), err error) { return b.lock(key, false) }
+
+// waitLock blocks until the holder unlocks the file or dies.
+func (b *files) waitLock(_ context.Context, key Key) (unlock func(), err error) {
+	return b.lock(key, true)
+}
+
+// lock locks one of a fixed number of files.
+func (b *files) lock(key Key, wait bool) (func(), error) {
+	name := filepath.Join(b.path, "locks", fmt.Sprintf("%02x", key.stripe()))
+	unlock, err := lockFile(name, wait)
+	if errors.Is(err, fs.ErrNotExist) {
+		// The directory is made with the first lock, since opening a store must leave no trace.
+		if err = b.makeDir(filepath.Dir(name)); err == nil {
+			unlock, err = lockFile(name, wait)
+		}
+	}
+	if err != nil {
+		return nil, explainFileLock(name, err)
+	}
+	if unlock == nil {
+		return nil, nil
+	}
+	return func() {
+		if err := unlock(); err != nil {
+			b.log.Error("releasing a file lock", zap.String("file", name), zap.Error(err))
+		}
+	}, nil
+}
+
+func explainFileLock(path string, err error) error {
+	if errors.Is(err, errors.ErrUnsupported) || errors.Is(err, syscall.ENOLCK) {
+		return fmt.Errorf("storage: the file system of %s does not support file locks, "+
+			"without which records are not safe; use another file system or another Caddy storage: %w", path, err)
+	}
+	return fmt.Errorf("storage: locking %s: %w", path, err)
+}

@@ -1,0 +1,135 @@
+package storage
+
+import (
+	"bytes"
+	"errors"
+	"os"
+	"path/filepath"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/caddyserver/certmagic"
+)
+
+// onFiles returns a store on files, and the file of a record.
+func onFiles(t *testing.T, key Key) (store *caddyStore, name string) {
+	t.Helper()
+	store = OpenCaddy(&certmagic.FileStorage{Path: t.TempDir()}, "issuer").(*caddyStore)
+	return store, store.backend.(*files).file(key)
+}
+
+func setTo(value string) Change {
+	return func([]byte) ([]byte, time.Time, error) { return []byte(value), time.Time{}, nil }
+}
+
+func want(t *testing.T, store Store, key Key, value string) {
+	t.Helper()
+	if got, err := store.Get(t.Context(), key); err != nil || string(got) != value {
+		t.Errorf("got %.40q, error %v; want %.40q", got, err, value)
+	}
+}
+
+func update(t *testing.T, store Store, key Key, change Change) {
+	t.Helper()
+	if err := store.Update(t.Context(), key, change); err != nil {
+		t.Fatal(err)
+	}
+}
+
+func stat(t *testing.T, name string) os.FileInfo {
+	t.Helper()
+	info, err := os.Stat(name)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return info
+}
+
+// What fits is written where it stands, and what does not into a new file, in which there is room again.
+func TestFilesGrow(t *testing.T) {
+	key := Key{KindFamily, "abcd.id"}
+	store, name := onFiles(t, key)
+	if err := store.Put(t.Context(), key, []byte("first"), time.Time{}); err != nil {
+		t.Fatal(err)
+	}
+	file := stat(t, name)
+	for _, step := range []struct {
+		length int
+		size   int64
+		same   bool
+	}{{10, 4096, true}, {1900, 4096, true}, {0, 4096, true}, {2000, 5120 + 1024, false}, {2400, 5120 + 1024, true}, {10, 5120 + 1024, true}, {100_000, 250_880, false}} {
+		value := strings.Repeat("x", step.length)
+		update(t, store, key, setTo(value))
+		want(t, store, key, value)
+		now := stat(t, name)
+		if now.Size() != step.size || os.SameFile(file, now) != step.same {
+			t.Errorf("with %d bytes the file has %d, the same file: %v; want %d, %v",
+				step.length, now.Size(), os.SameFile(file, now), step.size, step.same)
+		}
+		file = now
+	}
+}
+
+// Records that were written before there were slots are read, and get slots with their next update.
+func TestFilesOfBefore(t *testing.T) {
+	for id, length := range map[string]int{"abcd.short": 5, "short": 5, "abcd.long": 5000, "abcd.block": 4096 - envelopeLength} {
+		key := Key{KindFamily, id}
+		store, name := onFiles(t, key)
+		old := strings.Repeat("o", length)
+		expires := time.Now().Add(time.Hour)
+		err := errors.Join(os.MkdirAll(filepath.Dir(name), 0o700), os.WriteFile(name, wrap([]byte(old), expires), 0o600))
+		if err != nil {
+			t.Fatal(err)
+		}
+		want(t, store, key, old)
+		update(t, store, key, func(got []byte) ([]byte, time.Time, error) {
+			if string(got) != old {
+				t.Errorf("a change sees %.40q", got)
+			}
+			return nil, time.Time{}, ErrKeep
+		})
+		for _, value := range []string{"new", "newer"} {
+			update(t, store, key, setTo(value))
+			want(t, store, key, value)
+			content, err := os.ReadFile(name)
+			if err != nil || !bytes.HasPrefix(content, []byte(slotMagic)) {
+				t.Errorf("after an update: %.40q, error %v", content, err)
+			}
+		}
+		// One that is late is absent, and one that is cut off is damaged.
+		if err := os.WriteFile(name, wrap([]byte(old), time.Now().Add(-time.Hour)), 0o600); err != nil {
+			t.Fatal(err)
+		}
+		if _, err := store.Get(t.Context(), key); !errors.Is(err, ErrNotFound) {
+			t.Errorf("late: got error %v", err)
+		}
+		if err := os.Truncate(name, 20); err != nil {
+			t.Fatal(err)
+		}
+		if _, err := store.Get(t.Context(), key); !errors.Is(err, ErrDamaged) {
+			t.Errorf("cut off: got error %v", err)
+		}
+	}
+}
+
+// A write that a crash cut off does not count, and its slot is used again.
+func TestFilesTorn(t *testing.T) {
+	key := Key{KindFamily, "abcd.id"}
+	store, name := onFiles(t, key)
+	update(t, store, key, setTo("first"))
+	update(t, store, key, setTo("second"))
+	file, err := os.OpenFile(name, os.O_RDWR, 0)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer file.Close()
+	if _, err := file.WriteAt([]byte("oauth2 torn"), smallestSlot); err != nil {
+		t.Fatal(err)
+	}
+	want(t, store, key, "first")
+	update(t, store, key, setTo("again"))
+	want(t, store, key, "again")
+	update(t, store, key, setTo("and again"))
+	want(t, store, key, "and again")
+}

@@ -1,0 +1,22 @@
+//go:build darwin || freebsd
+
+package storage
+
+import (
+	"path/filepath"
+
+	"golang.org/x/sys/unix"
+)
+
+// onNetwork is explained in network_linux.go.
+func onNetwork(path string) bool {
+	var stat unix.Statfs_t
+	for unix.Statfs(path, &stat) != nil {
+		above := filepath.Dir(path)
+		if above == path {
+			return true
+		}
+		path = above
+	}
+	return stat.Flags&unix.MNT_LOCAL == 0
+}

@@ -1,0 +1,29 @@
+package storage
+
+import (
+	"path/filepath"
+
+	"golang.org/x/sys/unix"
+)
+
+// onNetwork reports whether other machines may change the files below a path. Their clients look at the time of
+// a change, which is not as fine as two updates can follow each other, and may show a file as it was; a new file
+// they never take for an old one. FUSE may have anything behind it.
+func onNetwork(path string) bool {
+	var stat unix.Statfs_t
+	for unix.Statfs(path, &stat) != nil {
+		above := filepath.Dir(path)
+		if above == path {
+			return true
+		}
+		path = above
+	}
+	const lustre, gfs2 = 0x0bd00bd0, 0x01161970
+	switch uint32(stat.Type) { // #nosec G115 -- the numbers have 32 bits, whatever the type
+	case unix.NFS_SUPER_MAGIC, unix.SMB_SUPER_MAGIC, unix.SMB2_SUPER_MAGIC, unix.CIFS_SUPER_MAGIC,
+		unix.AFS_SUPER_MAGIC, unix.AFS_FS_MAGIC, unix.CODA_SUPER_MAGIC, unix.CEPH_SUPER_MAGIC,
+		unix.V9FS_MAGIC, unix.FUSE_SUPER_MAGIC, unix.OCFS2_SUPER_MAGIC, lustre, gfs2:
+		return true
+	}
+	return false
+}

@@ -1,0 +1,88 @@
+package storage
+
+import (
+	"bytes"
+	"context"
+	"errors"
+	"fmt"
+	"io/fs"
+	"time"
+
+	"github.com/caddyserver/certmagic"
+	"go.uber.org/zap"
+)
+
+// objects keeps records in any storage, of which it knows only the interface: a record is a value in an envelope, which the storage
+// replaces whole, guarded by a lock of the storage.
+type objects struct {
+	naming
+
+	storage certmagic.Storage
+	now     func() time.Time
+	log     *zap.Logger
+}
+
+// unlockTimeout is how long giving back a lock of the storage may take, whatever became of the request.
+const unlockTimeout = 10 * time.Second
+
+// tryLock leaves it to waitLock: what these locks cost is not to be saved by trying.
+func (b *objects) tryLock(Key) (func(), error) { return nil, nil }
+
+func (b *objects) waitLock(ctx context.Context, key Key) (unlock func(), err error) {
+	name := b.path(key)
+	if err := b.storage.Lock(ctx, name); err != nil {
+		return nil, fmt.Errorf("storage: locking %s: %w", name, err)
+	}
+	return func() {
+		ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), unlockTimeout)
+		defer cancel()
+		if err := b.storage.Unlock(ctx, name); err != nil {
+			b.log.Error("releasing a lock of the storage", zap.String("lock", name), zap.Error(err))
+		}
+	}, nil
+}
+
+func (b *objects) read(ctx context.Context, key Key) ([]byte, time.Time, error) {
+	data, err := b.storage.Load(ctx, b.path(key))
+	if err != nil {
+		return nil, time.Time{}, b.reading(key, err)
+	}
+	value, expires, err := unwrap(data)
+	if err != nil {
+		return nil, time.Time{}, b.reading(key, err)
+	}
+	// The caller owns the bytes; a storage in memory may have given us its own.
+	return bytes.Clone(value), expires, nil
+}
+
+func (b *objects) put(ctx context.Context, key Key, value []byte, expires time.Time) error {
+	return b.writing(key, b.storage.Store(ctx, b.path(key), wrap(value, expires)))
+}
+
+func (b *objects) update(ctx context.Context, key Key, change timedChange) error {
+	old, expires, err := b.read(ctx, key)
+	if err != nil && !errors.Is(err, ErrNotFound) {
+		return err
+	}
+	value, expires, err := change(old, expires)
+	if err != nil {
+		return err
+	}
+	if value == nil {
+		return b.remove(ctx, key)
+	}
+	return b.put(ctx, key, value, expires)
+}
+
+func (b *objects) remove(ctx context.Context, key Key) error {
+	return b.delete(ctx, b.path(key))
+}
+
+// delete deletes a record or a directory.
+func (b *objects) delete(ctx context.Context, path string) error {
+	err := b.storage.Delete(ctx, path)
+	if err != nil && !errors.Is(err, fs.ErrNotExist) {
+		return fmt.Errorf("storage: deleting %s: %w", path, err)
+	}
+	return nil
+}
