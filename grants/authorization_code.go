@@ -51,7 +51,7 @@ func (AuthorizationCode) Exchange(ctx context.Context, req *Request) (*Authoriza
 			return false, errBadCode
 		}
 		if !f.Code.Redeemed.IsZero() { // RFC 6749 §4.1.2
-			return true, revokeReplayed(f, key, "authorization code", req.Now, errBadCode)
+			return false, replayed(f, key, "authorization code", errBadCode)
 		}
 		if err := checkRedirect(f.Code, req.Form.Get("redirect_uri"), req.Client.RedirectRules.Code); err != nil {
 			return false, err

@@ -73,8 +73,8 @@ func (e *Error) HTTPStatus() int {
 	return e.Status
 }
 
-// Replay is the Cause of an Error when something that was good once was presented again, and the
-// family was revoked for it.
+// Replay is the Cause of an Error when something that was good once was presented again. Whoever called the grant then
+// ends the family: its access tokens first, since once it has ended nothing more can be found to be a replay.
 type Replay struct {
 	What    string // "authorization code" or "refresh token"
 	Family  string // the ID of its record
@@ -85,5 +85,5 @@ type Replay struct {
 }
 
 func (r *Replay) Error() string {
-	return r.What + " used again; revoked family " + r.Family + " of client " + r.Client + " and subject " + r.Subject
+	return r.What + " used again; ends family " + r.Family + " of client " + r.Client + " and subject " + r.Subject
 }

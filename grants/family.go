@@ -9,17 +9,15 @@ import (
 )
 
 // decideFamily lets decide look at the family at key and change it, in one atomic step. write says
-// whether the change is kept; the error goes to the caller either way. A family that is not there or was
-// revoked is never shown: the request is refused with absent.
+// whether the change is kept; with an error it is not. A family that is not there or was revoked is never shown: the
+// request is refused with absent.
 //
 // decide may run more than once, and only its last run counts.
 func decideFamily(
 	ctx context.Context, req *Request, key storage.Key, absent *Error,
 	decide func(f *storage.Family) (write bool, err error),
 ) error {
-	var refusal error
-	err := req.Store.Update(ctx, key, func(record []byte) ([]byte, time.Time, error) {
-		refusal = nil
+	return req.Store.Update(ctx, key, func(record []byte) ([]byte, time.Time, error) {
 		if record == nil {
 			return nil, time.Time{}, absent
 		}
@@ -31,23 +29,18 @@ func decideFamily(
 			return nil, time.Time{}, absent
 		}
 		write, err := decide(f)
-		if err == nil && f.TokenLife < req.Client.AccessTokenLifetime {
+		if err != nil {
+			return nil, time.Time{}, err
+		}
+		if f.TokenLife < req.Client.AccessTokenLifetime {
 			f.TokenLife, write = req.Client.AccessTokenLifetime, true
 		}
 		if !write {
-			if err == nil {
-				err = storage.ErrKeep
-			}
-			return nil, time.Time{}, err
+			return nil, time.Time{}, storage.ErrKeep
 		}
-		refusal = err
 		value, err := f.Encode()
 		return value, f.Expires(req.Now, req.Client.RefreshToken.Idle), err
 	})
-	if err != nil {
-		return err
-	}
-	return refusal
 }
 
 // authorize returns what a family allows the request: what was granted, as far as the client's
@@ -100,9 +93,8 @@ func withPrefix(prefix, token string) string {
 	return prefix + token
 }
 
-// revokeReplayed ends a family of which something used was presented again.
-func revokeReplayed(f *storage.Family, key storage.Key, what string, now time.Time, refusal *Error) *Error {
-	f.Revoke(what+" used again", now)
+// replayed returns the refusal of something of a family that was used and is presented again.
+func replayed(f *storage.Family, key storage.Key, what string, refusal *Error) *Error {
 	replayed := *refusal
 	replayed.Cause = &Replay{What: what, Family: key.ID, Client: f.Client, Subject: f.Subject, TokenLife: f.TokenLife}
 	return &replayed

@@ -135,7 +135,28 @@ func (s *site) exchange(grant grants.Grant, parameter, value string, more params
 	if err != nil {
 		s.checkRefusal(err)
 	}
+	if replay, ok := errors.AsType[*grants.Replay](err); ok {
+		s.end(replay)
+	}
 	return auth, err
+}
+
+// end does what a server does after a replay.
+func (s *site) end(replay *grants.Replay) {
+	s.t.Helper()
+	key := storage.Key{Kind: storage.KindFamily, ID: replay.Family}
+	err := s.store.Update(s.t.Context(), key, func(record []byte) ([]byte, time.Time, error) {
+		f, err := storage.DecodeFamily(record)
+		if err != nil {
+			return nil, time.Time{}, err
+		}
+		f.Revoke("test", time.Now())
+		value, err := f.Encode()
+		return value, f.Expires(time.Now(), 0), err
+	})
+	if err != nil {
+		s.t.Errorf("the family of a replay: %v", err)
+	}
 }
 
 func (s *site) checkRefusal(err error) {

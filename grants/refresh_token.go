@@ -53,7 +53,7 @@ func (RefreshToken) Exchange(ctx context.Context, req *Request) (*Authorization,
 		case storage.Foreign:
 			return false, errBadRefreshToken
 		case storage.Spent:
-			return true, revokeReplayed(f, key, "refresh token", req.Now, errBadRefreshToken)
+			return false, replayed(f, key, "refresh token", errBadRefreshToken)
 		}
 		// A lifetime that was made shorter holds for the families that are there: revocations are kept as long as
 		// a family can live by the settings of the day.

@@ -3,6 +3,7 @@ package authserver
 import (
 	"context"
 	"errors"
+	"net/http"
 	"testing"
 	"time"
 
@@ -45,4 +46,45 @@ func TestRevocationAfterAFailure(t *testing.T) {
 			}
 		}
 	}
+}
+
+// RFC 6749 §4.1.2: whoever repeats a used code to the next node, because the one that was to end all that came of it died
+// half way, ends it there.
+func TestReplayAfterADeath(t *testing.T) {
+	for name, dying := range map[string]func(storage.Store) storage.Store{
+		"before the access tokens": func(store storage.Store) storage.Store { return noCutoffs{store} },
+		"before the family":        func(store storage.Store) storage.Store { return noTombstones{store} },
+	} {
+		t.Run(name, func(t *testing.T) {
+			s := newTestServer(t)
+			code := s.code(t, asks("webapp"))
+			tokens := s.token(t, redeems(code)).json(t)
+			s.state(t, tokens["access_token"], nil)
+			config := s.config
+			config.Store = dying(s.store)
+			s.restart(t, config)
+			s.token(t, redeems(code)).check(t, http.StatusBadRequest, "invalid_grant")
+
+			config.Store = s.store
+			s.restart(t, config)
+			s.token(t, redeems(code)).check(t, http.StatusBadRequest, "invalid_grant")
+			s.state(t, tokens["access_token"], ErrTokenRevoked)
+			s.token(t, refreshes(tokens["refresh_token"].(string))).check(t, http.StatusBadRequest, "invalid_grant")
+		})
+	}
+}
+
+// noTombstones is a store that ends no family.
+type noTombstones struct{ storage.Store }
+
+func (s noTombstones) Update(ctx context.Context, key storage.Key, change storage.Change) error {
+	return s.Store.Update(ctx, key, func(old []byte) ([]byte, time.Time, error) {
+		value, expires, err := change(old)
+		if err == nil && key.Kind == storage.KindFamily {
+			if f, err := storage.DecodeFamily(value); err != nil || !f.Revoked.IsZero() {
+				return nil, time.Time{}, errors.New("the store is away")
+			}
+		}
+		return value, expires, err
+	})
 }

@@ -15,20 +15,30 @@ const (
 )
 
 // RevokeFamily ends a family: its code, its refresh tokens and, here at once, its access tokens. A family that is not
-// there any more has ended. Its access tokens come first: once the family has ended, whoever tries again after
-// a failure would find nothing to do.
+// there any more has ended.
 func (s *Server) RevokeFamily(ctx context.Context, id, reason string) error {
 	key := storage.Key{Kind: storage.KindFamily, ID: id}
 	life, err := s.tokenLife(ctx, key)
 	if err != nil {
 		return err
 	}
-	if err := s.cutFamily(ctx, id, reason, life); err != nil {
+	f, err := s.endFamily(ctx, id, reason, life)
+	if err != nil {
 		return err
 	}
-	now := s.now()
-	event := &Event{Family: id, Reason: reason}
-	err = s.config.Store.Update(ctx, key, func(record []byte) ([]byte, time.Time, error) {
+	s.revoked(ctx, "family", &Event{Family: id, Client: f.Client, Subject: f.Subject, Reason: reason})
+	return nil
+}
+
+// endFamily ends a family, the longest life of whose access tokens was life, and returns whose it was. The access tokens
+// come first: once the family has ended, whoever tries again after a failure would find nothing to do.
+func (s *Server) endFamily(ctx context.Context, id, reason string, life time.Duration) (*storage.Family, error) {
+	if err := s.cutFamily(ctx, id, reason, life); err != nil {
+		return nil, err
+	}
+	now, ended := s.now(), new(storage.Family)
+	key := storage.Key{Kind: storage.KindFamily, ID: id}
+	err := s.config.Store.Update(ctx, key, func(record []byte) ([]byte, time.Time, error) {
 		if record == nil {
 			return nil, time.Time{}, storage.ErrKeep
 		}
@@ -36,18 +46,14 @@ func (s *Server) RevokeFamily(ctx context.Context, id, reason string) error {
 		if err != nil {
 			return nil, time.Time{}, err
 		}
-		event.Client, event.Subject = f.Client, f.Subject
+		ended = f
 		if f.Revoked.IsZero() {
 			f.Revoke(reason, now)
 		}
 		value, err := f.Encode()
 		return value, f.Expires(now, 0), err
 	})
-	if err != nil {
-		return err
-	}
-	s.revoked(ctx, "family", event)
-	return nil
+	return ended, err
 }
 
 // tokenLife returns the longest life of an access token of a family, 0 if there is no family.

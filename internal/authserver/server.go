@@ -103,7 +103,7 @@ type Server struct {
 	verifier  Verifier                   // of access tokens
 	cutoffs   *cutoffs
 	uses      *uses
-	late      lateTokens
+	replays   replays
 	news      news
 	tally     tally
 	messages  growing[string, string] // of the audit log, by the names of events

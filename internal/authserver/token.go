@@ -2,7 +2,6 @@ package authserver
 
 import (
 	"context"
-	"errors"
 	"strings"
 	"time"
 
@@ -36,7 +35,6 @@ func (s *Server) token(c *call) error {
 	if _, err := s.keys.load(ctx); err != nil { // before a code is used up in vain
 		return err
 	}
-	var started time.Time // of the family that the request is about, if it is about one
 	auth, err := grant.Exchange(ctx, &grants.Request{
 		Issuer:   s.config.URL,
 		Client:   s.doubts.client(client, form, now),
@@ -44,17 +42,11 @@ func (s *Server) token(c *call) error {
 		Store:    s.config.Store,
 		Now:      now,
 		Verifier: s.verifierFor(c),
-		Void: func(f *storage.Family) bool {
-			started = f.Started
-			return index.voidsFamily(f)
-		},
+		Void:     index.voidsFamily,
 	})
 	if err != nil {
 		s.doubts.after(ctx, err, client, form, now, s.now())
 		return s.badGrant(c, s.afterReplay(ctx, err))
-	}
-	if auth.Family != "" {
-		s.late.note(lateToken{family: auth.Family, subject: auth.Subject, client: client.ID, started: started})
 	}
 	response, id, err := s.issue(ctx, client, auth, now)
 	if err != nil {
@@ -131,18 +123,4 @@ func (s *Server) startFamily(
 	}
 	auth.RefreshToken, auth.Family, auth.Started = client.RefreshToken.Prefix+refreshToken, key.ID, now
 	return s.config.Store.Put(ctx, key, record, f.Expires(now, client.RefreshToken.Idle))
-}
-
-// afterReplay voids the access tokens of a family that was revoked for a replay, and returns the refusal. Nobody can ask
-// for it again: whoever asked may go away meanwhile, and what the store does not take now, the next polls try.
-func (s *Server) afterReplay(ctx context.Context, refusal error) error {
-	replay, ok := errors.AsType[*grants.Replay](refusal)
-	if !ok {
-		return refusal
-	}
-	reason := replay.What + " used again"
-	if err := s.cutFamily(context.WithoutCancel(ctx), replay.Family, reason, replay.TokenLife); err != nil {
-		s.late.note(lateToken{family: replay.Family, replayed: reason, life: replay.TokenLife})
-	}
-	return refusal
 }
