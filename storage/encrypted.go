@@ -16,17 +16,10 @@ import (
 // that were added at run time. A record that was changed, or put in the place of another one, is damaged; but whoever
 // can write to the store can delete records, put back older ones of the same place, and write plain ones.
 //
-// The store that is returned implements [Sweeper] if the other one does. It is an [Exporter], of plain records, and a
-// [Resealer]: if the other one is no Exporter these methods fail with [errors.ErrUnsupported].
+// The store that is returned is an [Exporter], of plain records, and a [Resealer]: if the other one is no Exporter these
+// methods fail with [errors.ErrUnsupported]. What else the other one can do is found by [Power].
 func Encrypted(store Store, issuer string, keys *Keyring) Store {
-	s := &encrypted{store: store, issuer: issuer, keys: keys}
-	if sweeper, ok := store.(Sweeper); ok {
-		return struct {
-			*encrypted
-			Sweeper
-		}{s, sweeper}
-	}
-	return s
+	return &encrypted{store: store, issuer: issuer, keys: keys}
 }
 
 type encrypted struct {
@@ -99,13 +92,8 @@ func (s *encrypted) List(ctx context.Context, kind Kind) iter.Seq2[string, error
 	return s.store.List(ctx, kind)
 }
 
-// Patience implements [Slow]: it is that of the other store, or as long as a disk may take.
-func (s *encrypted) Patience() time.Duration {
-	if slow, ok := s.store.(Slow); ok {
-		return slow.Patience()
-	}
-	return 5 * time.Second
-}
+// Unwrap returns the other store, for [Power].
+func (s *encrypted) Unwrap() Store { return s.store }
 
 // exporter returns what the store can tell.
 func (s *encrypted) exporter() (Exporter, error) {

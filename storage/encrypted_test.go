@@ -161,12 +161,19 @@ func TestKeyringRefuses(t *testing.T) {
 }
 
 func TestEncryptedClaimsWhatTheStoreCan(t *testing.T) {
-	if _, ok := storage.Encrypted(storage.OpenMemory(), "shop", nil).(storage.Sweeper); !ok {
+	if _, ok := storage.Power[storage.Sweeper](storage.Encrypted(storage.OpenMemory(), "shop", nil)); !ok {
 		t.Error("over a store that must be swept there is nothing to sweep")
 	}
 	store := storage.Encrypted(struct{ storage.Store }{storage.OpenMemory()}, "shop", nil)
-	if _, ok := store.(storage.Sweeper); ok {
+	if _, ok := storage.Power[storage.Sweeper](store); ok {
 		t.Error("over a store that sweeps by itself there is something to sweep")
+	}
+	if _, ok := storage.Power[storage.Slow](store); ok {
+		t.Error("over a store that listens to contexts there is one that does not")
+	}
+	exporter, _ := storage.Power[storage.Exporter](storage.Encrypted(storage.OpenMemory(), "shop", nil))
+	if _, ok := exporter.(storage.Resealer); !ok {
+		t.Errorf("exported is what %T has, and that is encrypted", exporter)
 	}
 	_, err := store.(storage.Exporter).Look(t.Context(), aKey)
 	for _, exported := range store.(storage.Exporter).Export(t.Context()) {

@@ -15,7 +15,7 @@ const defaultPatience = 5 * time.Second
 
 // patienceWith returns how long to wait for a store.
 func patienceWith(store storage.Store) time.Duration {
-	if slow, ok := store.(storage.Slow); ok && slow.Patience() > 0 {
+	if slow, ok := storage.Power[storage.Slow](store); ok && slow.Patience() > 0 {
 		return slow.Patience()
 	}
 	return defaultPatience

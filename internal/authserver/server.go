@@ -143,8 +143,8 @@ func New(config Config) (*Server, error) {
 	if err != nil {
 		return nil, err
 	}
-	sweeper, _ := config.Store.(storage.Sweeper)
-	watcher, _ := config.Store.(storage.Watcher)
+	sweeper, _ := storage.Power[storage.Sweeper](config.Store)
+	watcher, _ := storage.Power[storage.Watcher](config.Store)
 	config.Patience = cmp.Or(config.Patience, patienceWith(config.Store))
 	trouble := newOutages(config.Logger.With(zap.String("issuer", config.Name)), config.Now)
 	config.Store = newWatchedStore(config.Store, measured, trouble, config.Patience)

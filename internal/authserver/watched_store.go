@@ -41,7 +41,7 @@ func newWatchedStore(store storage.Store, metrics *metrics, outages *outages, pa
 	s := &watchedStore{
 		store: store, metrics: metrics, outages: outages, patience: patience, running: make(chan struct{}, maxRunning),
 	}
-	if slow, ok := store.(storage.Slow); ok {
+	if slow, ok := storage.Power[storage.Slow](store); ok {
 		s.prompt = slow.Patience() == 0
 		s.slow = !s.prompt
 	}
