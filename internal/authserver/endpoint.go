@@ -88,6 +88,7 @@ func (s *Server) ServeHTTP(w http.ResponseWriter, r *http.Request, site Site) er
 	c.context.Context, c.context.address = ctx, c.address
 	c.context.patience.left.Store(int64(s.config.Patience))
 	c.r = r.WithContext(&c.context)
+	defer c.context.pass.end()
 	err := s.answerAt(c, e)
 	if noter, ok := site.(Noter); ok && c.client != nil {
 		noter.Note(r, c.client.ID, c.grant)
@@ -205,6 +206,8 @@ func (s *Server) severity(ctx context.Context, err error, status int) (zapcore.L
 		return zap.WarnLevel, "family revoked: what was used before was presented again"
 	case givenUp(ctx, err):
 		return zap.InfoLevel, "request given up by the client"
+	case errors.Is(err, ErrFrozen):
+		return zap.InfoLevel, "request put off: writes are held up"
 	case errors.As(err, &failed) && !s.outages.failed(failed.cause):
 		return zap.DebugLevel, "request failed, as others before it"
 	case status >= 500:

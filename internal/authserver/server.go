@@ -111,6 +111,8 @@ type Server struct {
 	gate      *gate
 	sweeper   storage.Sweeper // nil if the store needs none
 	watcher   storage.Watcher // nil if the store cannot tell of changes
+	records   storage.Store // as it is, to move it
+	freezer   *freezer
 	metrics   *metrics
 	outages   *outages
 	doubts    doubts
@@ -145,9 +147,12 @@ func New(config Config) (*Server, error) {
 	}
 	sweeper, _ := storage.Power[storage.Sweeper](config.Store)
 	watcher, _ := storage.Power[storage.Watcher](config.Store)
+	records := config.Store
 	config.Patience = cmp.Or(config.Patience, patienceWith(config.Store))
 	trouble := newOutages(config.Logger.With(zap.String("issuer", config.Name)), config.Now)
-	config.Store = newWatchedStore(config.Store, measured, trouble, config.Patience)
+	hold := newFreezer()
+	watched := newWatchedStore(&countedStore{config.Store, hold}, measured, trouble, config.Patience)
+	config.Store = &heldStore{watched, hold}
 	s := &Server{
 		config: config,
 		origin: issuer.Scheme + "://" + issuer.Host,
@@ -161,6 +166,8 @@ func New(config Config) (*Server, error) {
 		outages:   trouble,
 		sweeper:   sweeper,
 		watcher:   watcher,
+		records:   records,
+		freezer:   hold,
 		gate:      newGate(config.Throttle, config.Limits, config.Name, measured.throttle, config.Now),
 		verifiers: make(map[string]grants.Verifier),
 	}
@@ -207,6 +214,7 @@ const (
 // Run keeps the issuer's keys and its store in order until ctx ends. Every node runs it; it is
 // idempotent, and what it cannot do now it does a minute later.
 func (s *Server) Run(ctx context.Context) {
+	defer s.freezer.stay()
 	var running sync.WaitGroup
 	running.Go(func() { s.writeUses(ctx) })
 	running.Go(func() {
@@ -269,6 +277,7 @@ func (s *Server) attempt(ctx context.Context, what string, do func(context.Conte
 	switch {
 	case err == nil:
 		s.outages.worked(what)
+	case errors.Is(err, ErrFrozen):
 	case ctx.Err() == nil || !errors.Is(ctx.Err(), context.Canceled):
 		level := zap.DebugLevel
 		if s.outages.failed(causeOf(what, err)) {
