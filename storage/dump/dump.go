@@ -1,0 +1,72 @@
+// Package dump is the file format in which the records of an issuer are moved from one store to another, and backed up.
+//
+// A dump is lines of JSON: a [Header], a line for each record, in no order, and one that says how many there are, so
+// that what was cut off is not taken for a whole. A record may be there more than once; the last counts. A dump is plain: it
+// has private keys and what is known of people in it.
+package dump
+
+import (
+	"time"
+
+	"github.com/caddy-oauth/caddy-oauth/storage"
+)
+
+const (
+	format  = "caddy-oauth dump"
+	version = 1
+
+	// maxLine is more than any record needs.
+	maxLine = 32 << 20
+)
+
+// Header says what a dump is of.
+type Header struct {
+	Issuer string    // its short name
+	Time   time.Time // when the dump was begun
+
+	// Frozen is until when nothing is written to the store that the dump is of; zero: things are, and the dump has each
+	// record as it was at some moment.
+	Frozen time.Time
+}
+
+// line is a line of any kind, as it is written. Which kind it is tells the first member.
+type line struct {
+	Format string `json:"format,omitempty"`
+	Kind   string `json:"kind,omitempty"`
+	End    bool   `json:"end,omitempty"`
+	Error  string `json:"error,omitempty"`
+
+	// of the header
+	Version int       `json:"version,omitempty"`
+	Issuer  string    `json:"issuer,omitempty"`
+	Time    time.Time `json:"time,omitzero"`
+	Frozen  time.Time `json:"frozen_until,omitzero"`
+
+	// of a record
+	ID      string `json:"id,omitempty"`
+	Expires int64  `json:"expires,omitempty"` // milliseconds since 1970; 0: never
+	Value   []byte `json:"value,omitempty"`   // base64
+
+	// of the end
+	Records int `json:"records,omitempty"`
+}
+
+func milliseconds(t time.Time) int64 {
+	if t.IsZero() {
+		return 0
+	}
+	// Rounded up, since a record must not go before its time, and away from 0, which is never.
+	return max(t.Add(time.Millisecond-1).UnixMilli(), 1)
+}
+
+func moment(milliseconds int64) time.Time {
+	if milliseconds == 0 {
+		return time.Time{}
+	}
+	return time.UnixMilli(milliseconds)
+}
+
+// Same reports whether two records of the same key are the same.
+func Same(a, b storage.Record) bool {
+	return string(a.Value) == string(b.Value) && milliseconds(a.Expires) == milliseconds(b.Expires)
+}

@@ -1,0 +1,187 @@
+package dump_test
+
+import (
+	"bytes"
+	"context"
+	"errors"
+	"fmt"
+	"testing"
+	"time"
+
+	"github.com/caddy-oauth/caddy-oauth/storage"
+	"github.com/caddy-oauth/caddy-oauth/storage/dump"
+)
+
+// family returns the record of a family that was last changed at that time.
+func family(tb testing.TB, rotated, revoked time.Time) []byte {
+	tb.Helper()
+	f := &storage.Family{Client: "app", Started: noon, Refresh: &storage.Refresh{Rotated: rotated}}
+	if !revoked.IsZero() {
+		f.Revoke("reuse", revoked)
+	}
+	record, err := f.Encode()
+	noError(tb, err)
+	return record
+}
+
+func registered(tb testing.TB, name string, changed time.Time) []byte {
+	tb.Helper()
+	record, err := (&storage.Registered{ID: "app", Settings: []byte(`{"name":"` + name + `"}`), Changed: changed}).Encode()
+	noError(tb, err)
+	return record
+}
+
+// Which of two records a store has in the end: that of the dump, unless what the store has was revoked, or is newer and the
+// dump is not final.
+func TestImportChooses(t *testing.T) {
+	var never time.Time
+	earlier, later := noon.Add(time.Minute), noon.Add(time.Hour)
+	of := func(kind storage.Kind) storage.Key { return storage.Key{Kind: kind, ID: "zzzz.1"} }
+	for _, c := range []struct {
+		name             string
+		key              storage.Key
+		store, dump      []byte
+		kept, finalKeeps bool
+	}{
+		{"nothing there", of("kind"), nil, []byte("new"), false, false},
+		{"any other kind", of("kind"), []byte("old"), []byte("new"), false, false},
+		{"a family rotated since", of(storage.KindFamily), family(t, later, never), family(t, earlier, never), true, false},
+		{"a family rotated in the dump", of(storage.KindFamily), family(t, earlier, never), family(t, later, never), false, false},
+		{"a family revoked in the store", of(storage.KindFamily), family(t, earlier, earlier), family(t, later, never), true, true},
+		{"a family revoked in the dump", of(storage.KindFamily), family(t, later, never), family(t, earlier, earlier), false, false},
+		{"a family that cannot be read", of(storage.KindFamily), []byte("?"), family(t, earlier, never), false, false},
+		{"a client changed since", of(storage.KindClient), registered(t, "b", later), registered(t, "a", earlier), true, false},
+		{"a client changed in the dump", of(storage.KindClient), registered(t, "b", earlier), registered(t, "a", later), false, false},
+	} {
+		for _, final := range []bool{false, true} {
+			for name, store := range map[string]storage.Store{
+				"exporter": storage.OpenMemory(), "no exporter": struct{ storage.Store }{storage.OpenMemory()},
+			} {
+				if c.store != nil {
+					noError(t, store.Put(t.Context(), c.key, c.store, never))
+				}
+				report, err := dump.Import(t.Context(), store, each([]storage.Record{{Key: c.key, Value: c.dump}}), final)
+				noError(t, err)
+				want, wantReport := c.dump, dump.Report{Records: 1, Written: 1}
+				if !final && c.kept || final && c.finalKeeps {
+					want, wantReport = c.store, dump.Report{Records: 1, Kept: 1}
+				}
+				got, err := store.Get(t.Context(), c.key)
+				if err != nil || !bytes.Equal(got, want) || report != wantReport {
+					t.Errorf("%s, final %v, %s: got %q, %v, %+v; want %q, %+v", c.name, final, name, got, err, report, want, wantReport)
+				}
+			}
+		}
+	}
+}
+
+func contents(tb testing.TB, store storage.Store) map[string]string {
+	tb.Helper()
+	all := map[string]string{}
+	for record, err := range store.(storage.Exporter).Export(tb.Context()) {
+		noError(tb, err)
+		all[string(record.Key.Kind)+" "+record.Key.ID] = fmt.Sprint(string(record.Value), record.Expires.UnixMilli())
+	}
+	return all
+}
+
+// After a final import, the store has what the dump has and nothing else, but for revocations.
+func TestImportFinal(t *testing.T) {
+	ctx, from, to := t.Context(), storage.OpenMemory(), storage.OpenMemory()
+	put := func(store storage.Store, kind storage.Kind, id, value string, life time.Duration) {
+		noError(t, store.Put(ctx, storage.Key{Kind: kind, ID: id}, []byte(value), time.Now().Add(life)))
+	}
+	for n := range 1000 {
+		put(from, "kind", fmt.Sprint("kept", n), "value", time.Hour)
+		put(to, "kind", fmt.Sprint("gone", n), "value", time.Hour)
+	}
+	put(from, "kind", "life", "value", 2*time.Hour)
+	put(to, "kind", "life", "value", time.Hour)
+	put(to, storage.KindConsent, "taken-back", `{}`, time.Hour)
+	put(to, storage.KindCutoff, "zzzz.1", `{}`, time.Hour)
+
+	records := from.(storage.Exporter).Export(ctx)
+	report, err := dump.Import(ctx, to, records, false)
+	noError(t, err)
+	if report != (dump.Report{Records: 1001, Written: 1001}) {
+		t.Errorf("the first import: %+v", report)
+	}
+	report, err = dump.Import(ctx, to, records, true)
+	noError(t, err)
+	if report != (dump.Report{Records: 1001, Same: 1001, Removed: 1001}) {
+		t.Errorf("the final import: %+v", report)
+	}
+	want, got := contents(t, from), contents(t, to)
+	want["cutoff zzzz.1"] = got["cutoff zzzz.1"]
+	if len(got) != len(want) {
+		t.Errorf("%d records, want %d", len(got), len(want))
+	}
+	for key, value := range want {
+		if got[key] != value {
+			t.Errorf("%s: got %q, want %q", key, got[key], value)
+		}
+	}
+}
+
+// An import of half a dump removes nothing, and one that is stopped says so.
+func TestImportStops(t *testing.T) {
+	cut, store := errors.New("cut off"), storage.OpenMemory()
+	key := storage.Key{Kind: storage.KindConsent, ID: "kept"}
+	noError(t, store.Put(t.Context(), key, []byte("{}"), time.Time{}))
+	if _, err := dump.Import(t.Context(), store, each(some(), cut), true); !errors.Is(err, cut) {
+		t.Errorf("half a dump: %v", err)
+	}
+	over, cancel := context.WithDeadline(t.Context(), time.Now().Add(-time.Second))
+	defer cancel()
+	if _, err := dump.Import(over, store, each(some()), true); !errors.Is(err, context.DeadlineExceeded) {
+		t.Errorf("after the deadline: %v", err)
+	}
+	if _, err := dump.Import(t.Context(), failing{store}, each(some()), true); !errors.Is(err, errFull) {
+		t.Errorf("a store that is full: %v", err)
+	}
+	if _, err := store.Get(t.Context(), key); err != nil {
+		t.Errorf("what was there: %v", err)
+	}
+}
+
+var errFull = errors.New("no space left")
+
+type failing struct{ storage.Store }
+
+func (failing) Update(context.Context, storage.Key, storage.Change) error { return errFull }
+
+func TestImportPassesOverExpired(t *testing.T) {
+	store := storage.OpenMemory()
+	report, err := dump.Import(t.Context(), store, each([]storage.Record{
+		{Key: storage.Key{Kind: "kind", ID: "1"}, Value: []byte("late"), Expires: time.Now().Add(-time.Millisecond)},
+	}), true)
+	if err != nil || report != (dump.Report{Records: 1, Expired: 1}) || len(contents(t, store)) > 0 {
+		t.Errorf("%+v %v %v", report, err, contents(t, store))
+	}
+}
+
+// What cannot be read in the store is no loss, but what needs another key is not overwritten.
+func TestImportOverEncrypted(t *testing.T) {
+	ctx, inner := t.Context(), storage.OpenMemory()
+	ring := func(text string) *storage.Keyring {
+		keys, err := storage.NewKeyring([]string{text}, false)
+		noError(t, err)
+		return keys
+	}
+	const first, second = "the first key, which is as long as it must be", "the second key, which is as long as it must be"
+	key := storage.ConsentKey("alice")
+	noError(t, inner.Put(ctx, key, []byte("\x00sealed1"), time.Time{}))
+	store := storage.NewEncrypted(inner, "shop", ring(first))
+	report, err := dump.Import(ctx, store, each(some()), true)
+	if err != nil || report.Written != 2 { // the third has expired
+		t.Errorf("over a damaged record: %+v %v", report, err)
+	}
+	for _, data := range contents(t, inner) {
+		if !bytes.Contains([]byte(data), []byte("\x00sealed1")) {
+			t.Errorf("a record is in plain: %q", data)
+		}
+	}
+	if _, err := dump.Import(ctx, storage.NewEncrypted(inner, "shop", ring(second)), each(some()), true); !errors.Is(err, storage.ErrUnknownKey) {
+		t.Errorf("with another key: %v", err)
+	}
+}

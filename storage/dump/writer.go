@@ -1,0 +1,52 @@
+package dump
+
+import (
+	"bufio"
+	"encoding/json"
+	"errors"
+	"io"
+	"iter"
+
+	"github.com/caddy-oauth/caddy-oauth/storage"
+)
+
+// Counts are what is in a dump, and what is not.
+type Counts struct {
+	Records int
+	Damaged int // left out: they cannot be read
+}
+
+// Write writes a dump. If it fails, the last line of what was written says so with that message: the cause is for
+// whoever calls.
+func Write(w io.Writer, header Header, records iter.Seq2[storage.Record, error]) (n Counts, err error) {
+	buffered := bufio.NewWriterSize(w, 1<<16)
+	encoder := json.NewEncoder(buffered)
+	encoder.SetEscapeHTML(false)
+	err = encoder.Encode(line{
+		Format: format, Version: version, Issuer: header.Issuer, Time: header.Time.UTC(), Frozen: header.Frozen.UTC(),
+	})
+	if err != nil {
+		return n, err
+	}
+	for record, err := range records {
+		switch {
+		case errors.Is(err, storage.ErrDamaged):
+			n.Damaged++
+			continue
+		case err != nil:
+			failed := errors.Join(encoder.Encode(line{Error: "the records could not be read; the log of the server says why"}), buffered.Flush())
+			return n, errors.Join(err, failed)
+		}
+		n.Records++
+		err := encoder.Encode(line{
+			Kind: string(record.Key.Kind), ID: record.Key.ID, Expires: milliseconds(record.Expires), Value: record.Value,
+		})
+		if err != nil {
+			return n, err
+		}
+	}
+	if err := encoder.Encode(line{End: true, Records: n.Records}); err != nil {
+		return n, err
+	}
+	return n, buffered.Flush()
+}
