@@ -35,6 +35,10 @@ func init() {
 //	POST   /oauth/<issuer>/keys/rotate            make one
 //	POST   /oauth/<issuer>/keys/<kid>/retire      remove one
 //	GET    /oauth/<issuer>/stats                  figures of this node
+//	POST   /oauth/<issuer>/export                 all records, private keys among them
+//	POST   /oauth/<issuer>/freeze                 hold up what this node would write to the store
+//	POST   /oauth/<issuer>/thaw                   end that
+//	POST   /oauth/<issuer>/encrypt                write all records anew, with the key of the day
 type adminAPI struct {
 	mux *http.ServeMux
 }
@@ -74,6 +78,10 @@ func (a *adminAPI) Routes() []caddy.AdminRoute {
 		"/keys/rotate":          {http.MethodPost: rotateKeys},
 		"/keys/{kid}/retire":    {http.MethodPost: retireKey},
 		"/stats":                {http.MethodGet: stats},
+		"/export":               {http.MethodPost: exportRecords},
+		"/freeze":               {http.MethodPost: freeze},
+		"/thaw":                 {http.MethodPost: thaw},
+		"/encrypt":              {http.MethodPost: encryptRecords},
 	} {
 		a.mux.Handle("/oauth/{issuer}"+path, methods)
 	}
@@ -193,7 +201,7 @@ func adminStatus(err error) int {
 	case errors.Is(err, authserver.ErrClientExists), errors.Is(err, authserver.ErrClientConfigured),
 		errors.Is(err, authserver.ErrClientPublic), errors.Is(err, authserver.ErrKeysInFile):
 		return http.StatusConflict
-	case authserver.Unavailable(err):
+	case authserver.Unavailable(err), errors.Is(err, authserver.ErrFrozen):
 		return http.StatusServiceUnavailable
 	}
 	return http.StatusInternalServerError
@@ -211,11 +219,22 @@ func (r *adminRequest) body(value any) error {
 // created is an answer with status 201.
 type created struct{ answer any }
 
+// streamed is an answer that writes itself, and tells of its own failures.
+type streamed struct {
+	contentType string
+	write       func(w io.Writer)
+}
+
 // writeAdmin writes an answer, which nobody may keep; nil is none.
 func writeAdmin(w http.ResponseWriter, answer any) error {
 	w.Header().Set("Cache-Control", "no-store")
 	if answer == nil {
 		w.WriteHeader(http.StatusNoContent)
+		return nil
+	}
+	if s, ok := answer.(streamed); ok {
+		w.Header().Set("Content-Type", s.contentType)
+		s.write(w)
 		return nil
 	}
 	status := http.StatusOK

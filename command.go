@@ -11,14 +11,15 @@ func init() {
 	caddycmd.RegisterCommand(caddycmd.Command{
 		Name:      "oauth",
 		Usage:     "<command>",
-		Short:     "Looks after the clients, tokens and keys of the oauth issuers",
+		Short:     "Looks after the clients, tokens, keys and records of the oauth issuers",
 		Long:      oauthHelp,
 		CobraFunc: func(cmd *cobra.Command) { addCommands(cmd, commands) },
 	})
 }
 
 const oauthHelp = `
-Looks after the issuers of a running Caddy: their clients, tokens and keys.
+Looks after the issuers of a running Caddy: their clients, tokens, keys and
+records.
 
 The commands are clients of Caddy's admin API, which they look for at its
 default address, at --address, or where the configuration in --config says.
@@ -92,6 +93,23 @@ var commands = []command{
 	{
 		name: "hash-secret", short: "Prints the hash of a secret, for secret_hash", long: hashSecretHelp,
 		flags: hashSecretFlags, run: runHashSecret, local: true,
+	},
+	{
+		name: "export", short: "Writes all records, private keys among them, to move or to back them up",
+		long: exportHelp, flags: exportFlags, run: runExport,
+	},
+	{
+		name: "import", short: "Writes exported records to the store of a configuration", long: importHelp,
+		flags: importFlags, run: runImport, local: true,
+	},
+	{
+		name: "freeze", args: "<duration>", short: "Holds up what would be written to the store, while it is moved",
+		long: freezeHelp, run: runFreeze,
+	},
+	{name: "thaw", short: "Ends freeze, and that of export", run: runThaw},
+	{
+		name: "encrypt", short: "Writes all records anew, with the first key of encryption_key", long: encryptHelp,
+		run: runEncrypt,
 	},
 	{name: "token", short: "Looks at tokens", sub: []command{
 		{name: "inspect", short: "Shows what an access token says, and what it is worth", long: inspectHelp, run: runTokenInspect},

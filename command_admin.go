@@ -17,11 +17,20 @@ import (
 
 // ask sends a request about the issuer to the admin API, and reads the answer into answer, if there is one.
 func (c *invocation) ask(method, path string, body, answer any) error {
-	issuer, err := c.issuer()
+	resp, err := c.open(method, path, body)
 	if err != nil {
 		return err
 	}
-	return c.request(method, "/oauth/"+url.PathEscape(issuer)+path, body, answer)
+	return readAnswer(resp, answer)
+}
+
+// open sends a request about the issuer to the admin API.
+func (c *invocation) open(method, path string, body any) (*http.Response, error) {
+	issuer, err := c.issuer()
+	if err != nil {
+		return nil, err
+	}
+	return c.send(method, "/oauth/"+url.PathEscape(issuer)+path, body)
 }
 
 // issuer returns the name of the issuer that is meant: the only one, if none was named.
@@ -44,28 +53,40 @@ func (c *invocation) issuer() (string, error) {
 }
 
 func (c *invocation) request(method, uri string, body, answer any) error {
-	address, err := caddycmd.DetermineAdminAPIAddress(
-		c.flags.String("address"), nil, c.flags.String("config"), c.flags.String("adapter"))
+	resp, err := c.send(method, uri, body)
 	if err != nil {
 		return err
 	}
-	var sent io.Reader
-	if body != nil {
-		encoded, err := json.Marshal(body)
-		if err != nil {
-			return err
-		}
-		sent = bytes.NewReader(encoded)
-	}
-	resp, err := caddycmd.AdminAPIRequest(address, method, uri, make(http.Header), sent)
-	if err != nil {
-		return plainError(err)
-	}
+	return readAnswer(resp, answer)
+}
+
+func readAnswer(resp *http.Response, answer any) error {
 	defer resp.Body.Close()
 	if answer == nil || resp.StatusCode == http.StatusNoContent {
 		return nil
 	}
 	return json.NewDecoder(resp.Body).Decode(answer)
+}
+
+func (c *invocation) send(method, uri string, body any) (*http.Response, error) {
+	address, err := caddycmd.DetermineAdminAPIAddress(
+		c.flags.String("address"), nil, c.flags.String("config"), c.flags.String("adapter"))
+	if err != nil {
+		return nil, err
+	}
+	var sent io.Reader
+	if body != nil {
+		encoded, err := json.Marshal(body)
+		if err != nil {
+			return nil, err
+		}
+		sent = bytes.NewReader(encoded)
+	}
+	resp, err := caddycmd.AdminAPIRequest(address, method, uri, make(http.Header), sent)
+	if err != nil {
+		return nil, plainError(err)
+	}
+	return resp, nil
 }
 
 // plainError returns what the admin API said, without the JSON around it.

@@ -83,6 +83,8 @@ type Stats struct {
 	Registered int       `json:"registered_clients"`
 	Configured int       `json:"configured_clients"`
 	Keys       []KeyInfo `json:"keys"`
+	// Frozen is until when writes are held up, while the store is moved.
+	Frozen time.Time `json:"frozen_until,omitzero"`
 }
 
 // Stats returns figures of this node.
@@ -101,5 +103,6 @@ func (s *Server) Stats(ctx context.Context) (*Stats, error) {
 	return &Stats{
 		Since: s.tally.since, Requests: s.tally.counts(), Cutoffs: s.cutoffs.count(),
 		Registered: len(registered), Configured: len(s.config.Clients), Keys: keys,
+		Frozen: s.FrozenUntil(),
 	}, nil
 }

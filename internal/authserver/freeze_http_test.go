@@ -35,7 +35,7 @@ func putOff(t *testing.T, what string, a answer) {
 // dump returns all that an export has.
 func (s *testServer) dump(t *testing.T) (records []string) {
 	t.Helper()
-	for record, err := range s.Export(t.Context()) {
+	for record, err := range s.exported(t.Context()) {
 		if err != nil {
 			t.Fatal(err)
 		}

@@ -134,12 +134,6 @@ type pass struct {
 	over bool
 }
 
-type passKey struct{}
-
-func withPass(ctx context.Context, p *pass) context.Context {
-	return context.WithValue(ctx, passKey{}, p)
-}
-
 // enter begins a write under the pass, if there is one that lasts, and returns what ends it; nil if there may be none
 // now.
 func (p *pass) enter(f *freezer) (leave func()) {

@@ -4,12 +4,14 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"io"
 	"iter"
 	"time"
 
 	"go.uber.org/zap"
 
 	"github.com/caddy-oauth/caddy-oauth/storage"
+	"github.com/caddy-oauth/caddy-oauth/storage/dump"
 )
 
 // These are for the owner of the site, who moves the records to another store or encrypts them.
@@ -39,6 +41,9 @@ func (s *Server) Freeze(ctx context.Context, long time.Duration, over func() boo
 	return until, nil
 }
 
+// FrozenUntil returns until when writes are held up, zero if they are not.
+func (s *Server) FrozenUntil() time.Time { return s.freezer.frozenUntil() }
+
 // Thaw ends Freeze, and reports whether there was anything to end.
 func (s *Server) Thaw() bool {
 	thawed := s.freezer.thaw()
@@ -48,9 +53,25 @@ func (s *Server) Thaw() bool {
 	return thawed
 }
 
-// Export yields all records of the issuer in plain, as [storage.Exporter] does. Unless writes are held up on all nodes, a
-// record that changes meanwhile may be as it was before or after.
-func (s *Server) Export(ctx context.Context) iter.Seq2[storage.Record, error] {
+// Export writes a dump of all records of the issuer, in plain. Unless writes are held up on all nodes, a record that
+// changes meanwhile may be in it as it was before or after; frozen is until when they are held up, if they are. What goes
+// wrong with the records stands in the dump, too.
+func (s *Server) Export(ctx context.Context, w io.Writer, frozen time.Time) error {
+	header := dump.Header{Issuer: s.config.Name, Time: s.now(), Frozen: frozen}
+	n, err := dump.Write(w, header, s.exported(ctx))
+	fields := []zap.Field{
+		zap.String("issuer", s.config.Name), zap.Int("records", n.Records), zap.Int("damaged", n.Damaged),
+	}
+	if err != nil {
+		s.log.Error("export failed", append(fields, zap.Error(err))...)
+		return err
+	}
+	s.log.Warn("all records were exported, private keys among them", fields...)
+	return nil
+}
+
+// exported yields what is to be moved: not what is only news to other nodes.
+func (s *Server) exported(ctx context.Context) iter.Seq2[storage.Record, error] {
 	return func(yield func(storage.Record, error) bool) {
 		exporter, ok := storage.Power[storage.Exporter](s.records)
 		if !ok {
@@ -58,7 +79,7 @@ func (s *Server) Export(ctx context.Context) iter.Seq2[storage.Record, error] {
 			return
 		}
 		for record, err := range exporter.Export(ctx) {
-			if err == nil && record.Key.Kind == newsRecord.Kind {
+			if record.Key.Kind == newsRecord.Kind {
 				continue
 			}
 			if !yield(record, err) {

@@ -111,7 +111,7 @@ type Server struct {
 	gate      *gate
 	sweeper   storage.Sweeper // nil if the store needs none
 	watcher   storage.Watcher // nil if the store cannot tell of changes
-	records   storage.Store // as it is, to move it
+	records   storage.Store   // as it is, to move it
 	freezer   *freezer
 	metrics   *metrics
 	outages   *outages

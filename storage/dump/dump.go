@@ -49,6 +49,7 @@ type line struct {
 
 	// of the end
 	Records int `json:"records,omitempty"`
+	Damaged int `json:"damaged,omitempty"` // left out
 }
 
 func milliseconds(t time.Time) int64 {

@@ -112,7 +112,7 @@ func TestWriteFails(t *testing.T) {
 	if _, err := dump.Write(&b, dump.Header{}, each(some(), down)); !errors.Is(err, down) {
 		t.Errorf("got error %v", err)
 	}
-	if _, _, err := read(b.String()); err == nil || !strings.Contains(err.Error(), "line 5: the export failed") {
+	if _, _, err := read(b.String()); err == nil || !strings.Contains(err.Error(), "line 5: the export failed: the store is down") {
 		t.Errorf("whoever reads it is told %v", err)
 	}
 	b.Reset()

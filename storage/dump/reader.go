@@ -15,6 +15,7 @@ import (
 // Reader reads a dump. It holds one line of it in memory at a time.
 type Reader struct {
 	Header Header
+	Counts Counts // known at the end
 
 	lines *bufio.Scanner
 	at    int // the line
@@ -63,6 +64,7 @@ func (d *Reader) end(l line, n int) error {
 	if l.Records != n {
 		return d.wrong(fmt.Sprintf("there are %d records, and the dump was made of %d", n, l.Records))
 	}
+	d.Counts = Counts{Records: n, Damaged: l.Damaged}
 	if d.lines.Scan() {
 		d.at++
 		return d.wrong("expected nothing after the end")

@@ -16,8 +16,7 @@ type Counts struct {
 	Damaged int // left out: they cannot be read
 }
 
-// Write writes a dump. If it fails, the last line of what was written says so with that message: the cause is for
-// whoever calls.
+// Write writes a dump. If the records fail, the last line says so.
 func Write(w io.Writer, header Header, records iter.Seq2[storage.Record, error]) (n Counts, err error) {
 	buffered := bufio.NewWriterSize(w, 1<<16)
 	encoder := json.NewEncoder(buffered)
@@ -34,8 +33,7 @@ func Write(w io.Writer, header Header, records iter.Seq2[storage.Record, error])
 			n.Damaged++
 			continue
 		case err != nil:
-			failed := errors.Join(encoder.Encode(line{Error: "the records could not be read; the log of the server says why"}), buffered.Flush())
-			return n, errors.Join(err, failed)
+			return n, errors.Join(err, encoder.Encode(line{Error: err.Error()}), buffered.Flush())
 		}
 		n.Records++
 		err := encoder.Encode(line{
@@ -45,7 +43,7 @@ func Write(w io.Writer, header Header, records iter.Seq2[storage.Record, error])
 			return n, err
 		}
 	}
-	if err := encoder.Encode(line{End: true, Records: n.Records}); err != nil {
+	if err := encoder.Encode(line{End: true, Records: n.Records, Damaged: n.Damaged}); err != nil {
 		return n, err
 	}
 	return n, buffered.Flush()
