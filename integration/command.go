@@ -1,0 +1,53 @@
+package integration
+
+import (
+	"bytes"
+	"context"
+	"fmt"
+	"io"
+	"os"
+	"os/exec"
+	"strings"
+	"testing"
+)
+
+// Command returns a caddy command in the environment of the server, whatever it runs.
+func (s *Server) Command(ctx context.Context, args ...string) *exec.Cmd {
+	s.t.Helper()
+	cmd := exec.CommandContext(ctx, caddy(s.t), args...) //nolint:gosec // built here
+	cmd.Env = append(os.Environ(), s.Env...)
+	return cmd
+}
+
+// Do runs a caddy command that is to succeed, and returns what it prints.
+func (s *Server) Do(t *testing.T, args ...string) (printed string) {
+	t.Helper()
+	var out, notes bytes.Buffer
+	cmd := s.Command(t.Context(), args...)
+	cmd.Stdout, cmd.Stderr = &out, &notes
+	if err := cmd.Run(); err != nil {
+		t.Fatalf("caddy %s: %v\n%s%s", strings.Join(args, " "), err, &out, &notes)
+	}
+	return out.String()
+}
+
+// Pipe runs two caddy commands, the second of which reads what the first writes, and returns what they print.
+func (s *Server) Pipe(ctx context.Context, first, second []string) (printed string, err error) {
+	s.t.Helper()
+	r, w := io.Pipe()
+	var out, notes bytes.Buffer
+	from, to := s.Command(ctx, first...), s.Command(ctx, second...)
+	from.Stdout, from.Stderr = w, &notes
+	to.Stdin, to.Stdout, to.Stderr = r, &out, &out
+	if err := to.Start(); err != nil {
+		return "", err
+	}
+	writes := from.Run()
+	_ = w.Close() // it never fails
+	reads := to.Wait()
+	printed = notes.String() + out.String()
+	if writes != nil || reads != nil {
+		err = fmt.Errorf("writing: %w, reading: %w", writes, reads)
+	}
+	return printed, err
+}

@@ -1,0 +1,18 @@
+// Package move moves a running server from one store to another, while clients use it.
+package move
+
+import (
+	"os"
+	"testing"
+
+	"github.com/caddy-oauth/caddy-oauth/integration"
+)
+
+func TestMain(m *testing.M) { os.Exit(integration.Main(m)) }
+
+func must(t *testing.T, err error) {
+	t.Helper()
+	if err != nil {
+		t.Fatal(err)
+	}
+}

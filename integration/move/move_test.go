@@ -1,0 +1,184 @@
+package move
+
+import (
+	"bytes"
+	"context"
+	"io/fs"
+	"net/http"
+	"net/url"
+	"os"
+	"path/filepath"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/caddy-oauth/caddy-oauth/integration"
+)
+
+// place is where records are kept: what the issuer's settings say, and what the storage of Caddy is.
+type place struct{ name, settings, storage string }
+
+var (
+	files = place{"files", "", "{$STORAGE}"}
+	other = place{"other files, encrypted", "encryption_key {env.OAUTH_KEY}", "{$STORAGE}-2"}
+)
+
+const key = "Zm9yIHRoaXMgdGVzdCwgYW5kIGFzIGxvbmcgYXMgaXQgbXVzdCBiZQ=="
+
+// mover is a server whose store moves.
+type mover struct {
+	*integration.Server
+	t     *testing.T
+	files map[string]string // Caddyfiles by the name of the place
+}
+
+func start(t *testing.T, places ...place) *mover {
+	t.Helper()
+	m := &mover{t: t, files: map[string]string{}}
+	dir := t.TempDir()
+	for _, p := range places {
+		shop := integration.ShopWith("refresh_token {\n retry 2m\n }\n" + p.settings)
+		text := `{
+	admin {$ADMIN}
+	persist_config off
+	auto_https off
+	storage file_system ` + p.storage + `
+	log {
+		output stderr
+		format json
+		level DEBUG
+	}
+` + shop.Global + "}\n" + shop.Sites
+		name := filepath.Join(dir, strings.ReplaceAll(p.name, " ", "-")+".Caddyfile")
+		must(t, os.WriteFile(name, []byte(text), 0o600))
+		m.files[p.name] = name
+	}
+	config := integration.Shop()
+	config.Env = append(config.Env, "OAUTH_KEY="+key)
+	config.Secrets.Add(key)
+	config.Leaky = true // the access log calls a 503 an error, see checkLog
+	config.Caddyfile = func(*integration.Server) string {
+		text, err := os.ReadFile(m.files[places[0].name])
+		must(t, err)
+		return string(text)
+	}
+	m.Server = integration.Start(t, config)
+	return m
+}
+
+// checkLog finds what a log must not have. The only errors are requests that were put off.
+func (m *mover) checkLog() {
+	m.t.Helper()
+	log := m.Log()
+	for _, leak := range m.Secrets.In(log) {
+		m.t.Errorf("a secret is in the log: %s", leak)
+	}
+	for line := range bytes.Lines(log) {
+		for _, bad := range []string{"DATA RACE", "panic", `"level":"error"`, `"level":"fatal"`, "family revoked"} {
+			if bytes.Contains(line, []byte(bad)) && !bytes.Contains(line, []byte(`"status":503,`)) {
+				m.t.Errorf("the log says: %s", line)
+			}
+		}
+	}
+}
+
+func (m *mover) oauth(args ...string) string {
+	m.t.Helper()
+	return m.Do(m.t, append([]string{"oauth"}, append(args, "--address", m.Admin)...)...)
+}
+
+// copyTo copies the records to a place, as the README says.
+func (m *mover) copyTo(p place, exportArgs ...string) {
+	m.t.Helper()
+	ctx, cancel := context.WithTimeout(m.t.Context(), 2*integration.Patience)
+	defer cancel()
+	printed, err := m.Pipe(ctx,
+		append([]string{"oauth", "export", "--address", m.Admin}, exportArgs...),
+		[]string{"oauth", "import", "--config", m.files[p.name], "--adapter", "caddyfile"})
+	if err != nil {
+		m.t.Fatalf("export | import: %v\n%s", err, printed)
+	}
+	m.t.Log(printed)
+}
+
+// move moves the server to a place.
+func (m *mover) move(p place, meanwhile func()) {
+	m.t.Helper()
+	m.copyTo(p)
+	meanwhile()
+	began := time.Now()
+	m.copyTo(p, "--freeze", "2m")
+	m.Do(m.t, "reload", "--config", m.files[p.name], "--adapter", "caddyfile", "--address", m.Admin)
+	m.t.Logf("to %s: writes were held up for at most %s", p.name, time.Since(began).Round(time.Millisecond))
+}
+
+// Clients refresh all the time while the server moves to another store and back. None of them is logged out, and what was
+// revoked on the way stays revoked.
+func TestMoveUnderLoad(t *testing.T) {
+	m := start(t, files, other)
+	load := begin(t, m.Server, 10)
+	load.goOn(t)
+	kid := m.oauth("keys", "list", "--json")
+
+	revoked := m.NewTokens(t)
+	for _, p := range []place{other, files, other} {
+		m.move(p, func() {
+			load.goOn(t) // so that what was copied is old
+			m.revoke(t, revoked.RefreshToken)
+		})
+		load.goOn(t)
+		m.refused(t, revoked.RefreshToken)
+		if now := m.oauth("keys", "list", "--json"); now != kid {
+			t.Errorf("in %s the keys are\n%s\nthey were\n%s", p.name, now, kid)
+		}
+		revoked = m.NewTokens(t)
+	}
+	load.end()
+	for _, one := range load.all {
+		one.check(t)
+	}
+	if load.putOff() == 0 {
+		t.Error("no request was ever put off: nothing was held up")
+	}
+	m.checkLog()
+	if n := grep(t, m.Storage+"-2", integration.Customer); n > 0 {
+		t.Errorf("%d records of the encrypted store have the customer in them", n)
+	}
+	if n := grep(t, m.Storage, integration.Customer); n == 0 {
+		t.Error("no record of the plain store has the customer in it")
+	}
+}
+
+func (m *mover) revoke(t *testing.T, token string) {
+	t.Helper()
+	resp, err := m.Client(t).PostForm(m.URL+"/oauth/revoke", url.Values{"client_id": {"app"}, "token": {token}}) //nolint:noctx // the client has a timeout
+	must(t, err)
+	if resp.Body.Close(); resp.StatusCode != http.StatusOK {
+		t.Fatalf("a revocation: %d", resp.StatusCode)
+	}
+}
+
+func (m *mover) refused(t *testing.T, refreshToken string) {
+	t.Helper()
+	answer, err := integration.Post(t.Context(), m.Client(t), m.TokenURL(), integration.RefreshRequest("app", refreshToken))
+	must(t, err)
+	if !answer.Refused("invalid_grant") {
+		t.Errorf("a token that was revoked: %d %s", answer.Status, answer.Error)
+	}
+}
+
+// grep counts the files with a text in them.
+func grep(t *testing.T, dir, text string) (n int) {
+	t.Helper()
+	must(t, filepath.WalkDir(dir, func(name string, entry fs.DirEntry, err error) error {
+		if err != nil || entry.IsDir() {
+			return err
+		}
+		content, err := os.ReadFile(name)
+		if bytes.Contains(content, []byte(text)) {
+			n++
+		}
+		return err
+	}))
+	return n
+}
