@@ -11,6 +11,7 @@ import (
 
 	"github.com/caddyserver/caddy/v2"
 	caddycmd "github.com/caddyserver/caddy/v2/cmd"
+	"github.com/caddyserver/certmagic"
 
 	"github.com/caddy-oauth/caddy-oauth/storage"
 	"github.com/caddy-oauth/caddy-oauth/storage/dump"
@@ -50,12 +51,12 @@ func runImport(c *invocation) error {
 	if err != nil {
 		return err
 	}
-	ctx, cancel, err := finalContext(d.Header.Frozen, c.flags.Bool("backup"))
+	ctx, cancel, err := finalContext(d.Header, c.flags.Bool("backup"))
 	if err != nil {
 		return err
 	}
 	defer cancel()
-	_, final := ctx.Deadline()
+	until, final := ctx.Deadline()
 
 	store, name, closeStore, err := c.openStore(d.Header.Issuer)
 	if err != nil {
@@ -74,23 +75,23 @@ func runImport(c *invocation) error {
 			report.Records, name, report.Written, report.Same, report.Kept, report.Expired, report.Removed))
 		if final {
 			row(w, fmt.Sprintf("Writes are held up for another %d seconds: load the new configuration now.",
-				int(time.Until(d.Header.Frozen).Seconds())))
+				int(time.Until(until).Seconds())))
 		}
 	})
 }
 
 // finalContext returns a context that ends when writes are no longer held up where a dump comes from, if they are.
-func finalContext(frozen time.Time, backup bool) (context.Context, context.CancelFunc, error) {
-	ctx := context.Background()
-	left := time.Until(frozen)
+func finalContext(header dump.Header, backup bool) (context.Context, context.CancelFunc, error) {
+	ctx, left := context.Background(), time.Until(header.Frozen)
 	switch {
-	case frozen.IsZero(), backup && left <= 0:
+	case header.Frozen.IsZero(), backup && left <= 0:
 		return ctx, func() {}, nil
 	case left <= 0:
 		return nil, nil, fmt.Errorf("writes were held up until %s, and what has changed since is not in the dump: "+
-			"export again, or take it for a backup with --backup", frozen.Local().Format(time.DateTime))
+			"export again, or take it for a backup with --backup", header.Frozen.Local().Format(time.DateTime))
 	}
-	ctx, cancel := context.WithDeadline(ctx, frozen)
+	// By the clock that is ahead: that of the server may be another.
+	ctx, cancel := context.WithTimeout(ctx, min(left, header.Frozen.Sub(header.Time)))
 	return ctx, cancel, nil
 }
 
@@ -103,9 +104,12 @@ func (c *invocation) openDump() (io.Reader, error) {
 		}
 		return c.in, nil
 	}
-	file, err := os.Open(name)
+	file, err := os.Open(name) //nolint:gosec // G304: the user names it on the command line
 	if err != nil {
 		return nil, err
+	}
+	if info, err := file.Stat(); err != nil || !info.Mode().IsRegular() {
+		return file, err // what is no file can be read once
 	}
 	err = checkDump(file)
 	if err == nil {
@@ -169,10 +173,15 @@ func (c *invocation) openStore(exported string) (store storage.Store, name strin
 
 // openAlone opens the store of an issuer of which nothing else is there.
 func (i *Issuer) openAlone(name string, caddyStorage json.RawMessage) (storage.Store, func(), error) {
-	var module struct {
+	module := struct {
 		Store string `json:"store"`
+	}{"caddy"}
+	if i.StoreRaw != nil {
+		if err := json.Unmarshal(i.StoreRaw, &module); err != nil {
+			return nil, nil, err
+		}
 	}
-	if json.Unmarshal(i.StoreRaw, &module) == nil && module.Store == "memory" {
+	if module.Store == "memory" {
 		return nil, nil, fmt.Errorf("issuer %s: the memory store is in the memory of the process that uses it: there is nothing to import to", name)
 	}
 	if err := i.Encryption.resolve(caddy.NewReplacer(), "issuer "+name); err != nil {
@@ -185,6 +194,11 @@ func (i *Issuer) openAlone(name string, caddyStorage json.RawMessage) (storage.S
 	ctx, err := caddy.ProvisionContext(&caddy.Config{StorageRaw: caddyStorage})
 	if err != nil {
 		return nil, nil, err
+	}
+	if files, ok := ctx.Storage().(*certmagic.FileStorage); ok && module.Store == "caddy" {
+		if err := checkOwner(files.Path); err != nil {
+			return nil, nil, err
+		}
 	}
 	ctx, cancel := caddy.NewContext(ctx) // whose modules are cleaned up by it
 	store, err := i.openStore(ctx, name)

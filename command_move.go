@@ -98,6 +98,9 @@ func (c *invocation) copyDump(w io.Writer, r io.Reader) error {
 
 // writeWhole makes a file that only its owner can read, of all that is written or not at all.
 func writeWhole(name string, write func(w io.Writer) error) error {
+	if info, err := os.Stat(name); err == nil && !info.Mode().IsRegular() {
+		return fmt.Errorf("file: expected the name of a file, and %s is something else", name)
+	}
 	file, err := os.CreateTemp(filepath.Dir(name), filepath.Base(name)+".*") // with mode 0600
 	if err != nil {
 		return err

@@ -170,11 +170,12 @@ func (m *mover) refused(t *testing.T, refreshToken string) {
 // grep counts the files with a text in them.
 func grep(t *testing.T, dir, text string) (n int) {
 	t.Helper()
-	must(t, filepath.WalkDir(dir, func(name string, entry fs.DirEntry, err error) error {
+	root := os.DirFS(dir)
+	must(t, fs.WalkDir(root, ".", func(name string, entry fs.DirEntry, err error) error {
 		if err != nil || entry.IsDir() {
 			return err
 		}
-		content, err := os.ReadFile(name)
+		content, err := fs.ReadFile(root, name)
 		if bytes.Contains(content, []byte(text)) {
 			n++
 		}

@@ -16,7 +16,7 @@ const (
 	version = 1
 
 	// maxLine is more than any record needs.
-	maxLine = 32 << 20
+	maxLine = 8 << 20
 )
 
 // Header says what a dump is of.

@@ -154,7 +154,7 @@ func TestBadDumps(t *testing.T) {
 		{"a turn to sweep", head + `{"kind":"sweep","id":"records"}`, "line 2: a record of a kind that is never exported"},
 		{"no family", head + `{"kind":"family","id":"zzzz.1","value":"e30gIHt9"}`, "line 2: the value is no family record"},
 		{"no keys", head + `{"kind":"keys","id":"signing","value":"c2VjcmV0"}`, "line 2: the value is no keys record"},
-		{"an endless line", head + `{"kind":"` + strings.Repeat("a", 33<<20), "line 2: the line is too long"},
+		{"an endless line", head + `{"kind":"` + strings.Repeat("a", 9<<20), "line 2: the line is too long"},
 		{"the message of the exporter", head + `{"error":"no luck"}`, "line 2: the export failed: no luck"},
 	} {
 		_, _, err := read(c.text)

@@ -1,0 +1,226 @@
+package caddyoauth_test
+
+import (
+	"bytes"
+	"encoding/json"
+	"net/http"
+	"os"
+	"path/filepath"
+	"strings"
+	"testing"
+
+	"github.com/caddyserver/certmagic"
+
+	"github.com/caddy-oauth/caddy-oauth/storage"
+)
+
+const moveKey = "Zm9yIHRoaXMgdGVzdCwgYW5kIGFzIGxvbmcgYXMgaXQgbXVzdCBiZQ=="
+
+// target is a configuration that a dump is imported to.
+func (s *server) target(t *testing.T, settings string) (file, dir string) {
+	t.Helper()
+	dir = filepath.Join(t.TempDir(), "storage")
+	file = filepath.Join(t.TempDir(), "Caddyfile")
+	text := strings.Replace(shop, "store memory", settings, 1)
+	text = "{\nstorage file_system " + dir + "\n" + strings.ReplaceAll(text, "PORT", s.port) + "\n}\n"
+	if err := os.WriteFile(file, []byte(text), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	return file, dir
+}
+
+// exported returns the name of a dump of the shop, in which somebody has signed in.
+func (s *server) exported(t *testing.T) string {
+	t.Helper()
+	s.signIn(t, s.url("shop.localhost"))
+	file := filepath.Join(t.TempDir(), "dump")
+	expect(t, s.must(t, "", "export", "--file", file), `^Exported \d+ records of issuer default\.$`)
+	return file
+}
+
+func TestExportAndImport(t *testing.T) {
+	s := runShop(t)
+	dump := s.exported(t)
+	info, err := os.Stat(dump)
+	if err != nil || info.Mode().Perm() != 0o600 {
+		t.Fatalf("the dump has mode %v, want 0600: %v", info.Mode(), err)
+	}
+	if left, err := filepath.Glob(dump + "*"); err != nil || len(left) != 1 {
+		t.Errorf("beside the dump there is %v", left)
+	}
+	t.Setenv("OAUTH_KEY", moveKey)
+	config, dir := s.target(t, "encryption_key {env.OAUTH_KEY}")
+	for _, want := range []string{`: [1-9]\d* written, 0 there already`, `: 0 written, [1-9]\d* there already`} {
+		out, err := s.command(t, "", "import", "--file", dump, "--config", config)
+		if err != nil {
+			t.Fatalf("%v\n%s", err, out)
+		}
+		expect(t, out, `^Imported \d+ records into issuer default`+want)
+	}
+	keys, err := storage.NewKeyring([]string{moveKey}, false)
+	if err != nil {
+		t.Fatal(err)
+	}
+	store := storage.NewEncrypted(storage.OpenCaddy(&certmagic.FileStorage{Path: dir}, "default"), "default", keys)
+	kinds := map[storage.Kind]int{}
+	for record, err := range store.Export(t.Context()) {
+		if err != nil {
+			t.Fatal(err)
+		}
+		kinds[record.Key.Kind]++
+	}
+	if kinds[storage.KindFamily] != 1 || kinds[storage.KindKeys] != 1 || kinds["news"] != 0 {
+		t.Errorf("there are %v", kinds)
+	}
+}
+
+func TestExportThroughAPipe(t *testing.T) {
+	s := runShop(t)
+	s.signIn(t, s.url("shop.localhost"))
+	out := s.must(t, "", "export", "--freeze", "1m")
+	expect(t, out, `^\{"format":"caddy-oauth dump","version":1,`)
+	expect(t, out, `^Writes are held up until `)
+	expect(t, s.must(t, "", "stats"), `^Writes held up until +2`)
+	expect(t, s.must(t, "", "thaw"), `^Writes are no longer held up\.$`)
+	expect(t, s.must(t, "", "thaw"), `^Writes were not held up\.$`)
+	config, _ := s.target(t, "")
+	text, _, _ := strings.Cut(out, "Exported")
+	out, err := s.command(t, text, "import", "--config", config, "--json")
+	if err != nil || !strings.Contains(out, `"removed": 0`) {
+		t.Errorf("%v\n%s", err, out)
+	}
+}
+
+func TestImportRefuses(t *testing.T) {
+	s := runShop(t)
+	dump := s.exported(t)
+	text, err := os.ReadFile(dump)
+	if err != nil {
+		t.Fatal(err)
+	}
+	good, dir := s.target(t, "")
+	memory, _ := s.target(t, "store memory")
+	keyless, _ := s.target(t, "encryption_key {env.OAUTH_KEY_THAT_IS_NOT_SET}")
+	short, _ := s.target(t, "encryption_key {env.OAUTH_KEY}")
+	t.Setenv("OAUTH_KEY", "hunter2")
+	stale := bytes.Replace(text, []byte(`"version":1,`), []byte(`"version":1,"frozen_until":"2020-01-02T12:00:00Z",`), 1)
+	for _, c := range []struct {
+		name, config string
+		dump         []byte
+		args         []string
+		problem      string
+	}{
+		{"half a dump", good, text[:len(text)/2], nil, `^Error: line \d+: `},
+		{"a dump without its end", good, text[:bytes.LastIndexByte(text[:len(text)-1], '\n')+1], nil, `it was cut off$`},
+		{"no dump", good, []byte("{}"), nil, `^Error: line 1: expected the first line`},
+		{"a dump whose time is over", good, stale, nil, `^Error: writes were held up until 20.*--backup$`},
+		{"another issuer", good, text, []string{"--issuer", "other"}, `there is no issuer "other" in the configuration, expected --issuer with default$`},
+		{"the memory store", memory, text, nil, `^Error: issuer default: the memory store`},
+		{"no key", keyless, text, nil, `encryption_key: .*OAUTH_KEY_THAT_IS_NOT_SET`},
+		{"a short key", short, text, nil, `encryption_key: expected 32 random bytes`},
+		{"no such file", "nowhere", text, nil, `nowhere: no such file`},
+	} {
+		file := filepath.Join(t.TempDir(), "dump")
+		if err := os.WriteFile(file, c.dump, 0o600); err != nil {
+			t.Fatal(err)
+		}
+		args := append([]string{"import", "--file", file, "--config", c.config, "--adapter", "caddyfile"}, c.args...)
+		out, err := s.command(t, "", args...)
+		if err == nil {
+			t.Errorf("%s: no error: %s", c.name, out)
+		}
+		expect(t, out, c.problem)
+		if strings.Contains(out, "hunter2") {
+			t.Errorf("%s: the key is in\n%s", c.name, out)
+		}
+	}
+	if _, err := os.Stat(dir); err == nil {
+		t.Error("a refused import has left a trace")
+	}
+	file := filepath.Join(t.TempDir(), "dump")
+	if err := os.WriteFile(file, stale, 0o600); err != nil {
+		t.Fatal(err)
+	}
+	if out, err := s.command(t, "", "import", "--file", file, "--config", good, "--backup"); err != nil {
+		t.Errorf("as a backup: %v\n%s", err, out)
+	}
+	if out, err := s.command(t, string(text), "import", "--config", "-"); err == nil {
+		t.Errorf("the dump and the configuration from standard input: %s", out)
+	}
+}
+
+// An export that fails leaves no file and no hold.
+func TestExportFails(t *testing.T) {
+	s := runShop(t)
+	dir := t.TempDir()
+	out, err := s.command(t, "", "export", "--file", filepath.Join(dir, "dump"), "--issuer", "other", "--address", "127.0.0.1:"+s.admin)
+	if err == nil {
+		t.Errorf("no error: %s", out)
+	}
+	expect(t, out, `^Error: there is no issuer "other", expected default$`)
+	if left, err := os.ReadDir(dir); err != nil || len(left) > 0 {
+		t.Errorf("there is %v", left)
+	}
+}
+
+func TestEncryptCommand(t *testing.T) {
+	s := newServer(t)
+	t.Setenv("OAUTH_KEY", moveKey)
+	run := func(setting string) {
+		s.run(t, strings.Replace(shop, "store memory", setting, 1), shopSite)
+	}
+	run("")
+	token := s.signIn(t, s.url("shop.localhost")).RefreshToken
+	for _, step := range []struct{ setting, changed string }{
+		{"encryption_key off {env.OAUTH_KEY}", `^(\d+) records, of which 0 were written anew`},
+		{"encryption_key {env.OAUTH_KEY}", `^(\d+) records, of which [1-9]\d* were written anew`},
+		{"encryption_key {env.OAUTH_KEY}", `^(\d+) records, of which 0 were written anew`},
+		{"encryption_key off {env.OAUTH_KEY}", `^(\d+) records, of which [1-9]\d* were written anew`},
+		{"", `^(\d+) records, of which 0 were written anew`},
+	} {
+		run(step.setting)
+		token = s.refresh(t, s.url("shop.localhost"), token).RefreshToken
+		expect(t, s.must(t, "", "encrypt"), step.changed)
+	}
+	run("encryption_key {env.OAUTH_KEY}")
+	s.refresh(t, s.url("shop.localhost"), token)
+	run("")
+	out, err := s.command(t, "", "encrypt", "--address", "127.0.0.1:"+s.admin)
+	if err == nil {
+		t.Errorf("without the key: %s", out)
+	}
+	expect(t, out, `^Error: [1-9]\d* records could not be read, and stay as they are`)
+	if got := s.refresh(t, s.url("shop.localhost"), token); got.Error != "temporarily_unavailable" {
+		t.Errorf("without the key: %+v", got)
+	}
+}
+
+func TestAdminMove(t *testing.T) {
+	s := runShop(t)
+	for _, body := range []string{`{"for": "0"}`, `{}`, `{"for": "2h"}`, `{"for": "-1m"}`, `{"for": "soon"}`, `{"until": "1m"}`} {
+		s.api(t, http.MethodPost, "/freeze", body, http.StatusBadRequest)
+	}
+	s.api(t, http.MethodPost, "/export", `{"freeze": "2h"}`, http.StatusBadRequest)
+	s.api(t, http.MethodGet, "/export", "", http.StatusMethodNotAllowed)
+	if until := s.api(t, http.MethodPost, "/freeze", `{"for": "1m"}`, http.StatusOK)["frozen_until"]; until == "" {
+		t.Error("nobody knows until when")
+	}
+	body := strings.Replace(stock, "PORT", s.url("shop.localhost"), 1)
+	s.api(t, http.MethodPost, "/clients", body, http.StatusServiceUnavailable)
+	s.api(t, http.MethodPost, "/encrypt", "", http.StatusServiceUnavailable)
+	s.run(t, shop, shopSite)
+	s.api(t, http.MethodPost, "/clients", body, http.StatusCreated) // another configuration, which is not held up
+
+	answer := s.askAdmin(t, http.MethodPost, "/oauth/default/export", "")
+	lines := strings.Split(strings.TrimSpace(answer.body), "\n")
+	var end struct {
+		End     bool `json:"end"`
+		Records int  `json:"records"`
+	}
+	if err := json.Unmarshal([]byte(lines[len(lines)-1]), &end); err != nil || !end.End || end.Records != len(lines)-2 {
+		t.Errorf("%v: the last of %d lines is %s", err, len(lines), lines[len(lines)-1])
+	}
+	if answer.header.Get("Content-Type") != "application/jsonl" || answer.header.Get("Cache-Control") != "no-store" {
+		t.Errorf("headers %v", answer.header)
+	}
+}
