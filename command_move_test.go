@@ -1,14 +1,20 @@
 package caddyoauth_test
 
 import (
+	"bufio"
 	"bytes"
 	"encoding/json"
+	"fmt"
+	"io"
+	"net"
 	"net/http"
+	"net/url"
 	"os"
 	"path/filepath"
 	"strings"
 	"testing"
 
+	"github.com/caddyserver/caddy/v2"
 	"github.com/caddyserver/certmagic"
 
 	"github.com/caddy-oauth/caddy-oauth/storage"
@@ -223,4 +229,61 @@ func TestAdminMove(t *testing.T) {
 	if answer.header.Get("Content-Type") != "application/jsonl" || answer.header.Get("Cache-Control") != "no-store" {
 		t.Errorf("headers %v", answer.header)
 	}
+}
+
+// A request that a server still has when another configuration has taken over cannot write to the store that was moved,
+// not even when the time is over.
+func TestFrozenServerIsReplaced(t *testing.T) {
+	s := runShop(t)
+	form := url.Values{
+		"grant_type": {"refresh_token"}, "client_id": {"app"}, "client_secret": {"app-secret"},
+		"refresh_token": {s.signIn(t, s.url("shop.localhost")).RefreshToken},
+	}.Encode()
+	conn, err := new(net.Dialer).DialContext(t.Context(), "tcp", "127.0.0.1:"+s.port)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer func() { _ = conn.Close() }() // all was read
+	half := len(form) / 2
+	_, err = fmt.Fprintf(conn, "POST /oauth/token HTTP/1.1\r\nHost: shop.localhost:%s\r\nContent-Length: %d\r\n"+
+		"Content-Type: application/x-www-form-urlencoded\r\nConnection: close\r\n\r\n%s", s.port, len(form), form[:half])
+	if err != nil {
+		t.Fatal(err)
+	}
+	s.api(t, http.MethodPost, "/freeze", `{"for": "10s"}`, http.StatusOK)
+	loaded := make(chan error, 1)
+	go func() { loaded <- caddy.Load(s.adapt(t, shop, shopSite), true) }() // which waits for the request
+	eventually(t, "the old server to stay as it is", func() bool {
+		return len(s.logged(t, "writes stay held up here: another server has taken over")) > 0
+	})
+	if _, err := io.WriteString(conn, form[half:]); err != nil {
+		t.Fatal(err)
+	}
+	resp, err := http.ReadResponse(bufio.NewReader(conn), nil)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer resp.Body.Close()
+	if resp.StatusCode != http.StatusServiceUnavailable || resp.Header.Get("Retry-After") == "" {
+		t.Errorf("the old server answers %d, Retry-After %q", resp.StatusCode, resp.Header.Get("Retry-After"))
+	}
+	if err := <-loaded; err != nil {
+		t.Error(err)
+	}
+	s.signIn(t, s.url("shop.localhost"))
+}
+
+// A reload that fails leaves the hold to those who made it.
+func TestFrozenServerStays(t *testing.T) {
+	s := runShop(t)
+	token := s.signIn(t, s.url("shop.localhost")).RefreshToken
+	s.must(t, "", "freeze", "10m")
+	if err := caddy.Load(s.adapt(t, shop, "http://:PORT {\n oauth nobody\n}"), true); err == nil {
+		t.Fatal("the configuration was loaded")
+	}
+	if got := s.refresh(t, s.url("shop.localhost"), token); got.Error != "temporarily_unavailable" {
+		t.Errorf("after a reload that failed: %+v", got)
+	}
+	s.must(t, "", "thaw")
+	s.refresh(t, s.url("shop.localhost"), token)
 }

@@ -8,9 +8,12 @@ import (
 	"net/url"
 	"os"
 	"path/filepath"
+	"regexp"
 	"strings"
 	"testing"
 	"time"
+
+	"golang.org/x/oauth2"
 
 	"github.com/caddy-oauth/caddy-oauth/integration"
 )
@@ -49,6 +52,8 @@ func start(t *testing.T, places ...place) *mover {
 		level DEBUG
 	}
 ` + shop.Global + "}\n" + shop.Sites
+		// A second customer has the password of the first.
+		text = regexp.MustCompile(`(?m)^\s*alice (\S+)$`).ReplaceAllString(text, "alice $1\nbob $1")
 		name := filepath.Join(dir, strings.ReplaceAll(p.name, " ", "-")+".Caddyfile")
 		must(t, os.WriteFile(name, []byte(text), 0o600))
 		m.files[p.name] = name
@@ -115,19 +120,26 @@ func (m *mover) move(p place, meanwhile func()) {
 // Clients refresh all the time while the server moves to another store and back. None of them is logged out, and what was
 // revoked on the way stays revoked.
 func TestMoveUnderLoad(t *testing.T) {
-	m := start(t, files, other)
+	redis := place{"Redis", "store redis " + startRedis(t), "{$STORAGE}"}
+	m := start(t, files, other, redis)
 	load := begin(t, m.Server, 10)
 	load.goOn(t)
 	kid := m.oauth("keys", "list", "--json")
 
 	revoked := m.NewTokens(t)
-	for _, p := range []place{other, files, other} {
+	m.approve(t, "bob")
+	for _, p := range []place{redis, other, files} {
 		m.move(p, func() {
 			load.goOn(t) // so that what was copied is old
 			m.revoke(t, revoked.RefreshToken)
+			m.oauth("revoke", "--user", "bob")
 		})
 		load.goOn(t)
 		m.refused(t, revoked.RefreshToken)
+		if grants := m.oauth("grants", "bob"); strings.Contains(grants, "app") {
+			t.Errorf("in %s what was taken back is there again:\n%s", p.name, grants)
+		}
+		m.approve(t, "bob")
 		if now := m.oauth("keys", "list", "--json"); now != kid {
 			t.Errorf("in %s the keys are\n%s\nthey were\n%s", p.name, now, kid)
 		}
@@ -141,11 +153,23 @@ func TestMoveUnderLoad(t *testing.T) {
 		t.Error("no request was ever put off: nothing was held up")
 	}
 	m.checkLog()
-	if n := grep(t, m.Storage+"-2", integration.Customer); n > 0 {
+	if n := grep(t, m.Storage+"-2/oauth", integration.Customer); n > 0 {
 		t.Errorf("%d records of the encrypted store have the customer in them", n)
 	}
-	if n := grep(t, m.Storage, integration.Customer); n == 0 {
+	if n := grep(t, m.Storage+"/oauth", integration.Customer); n == 0 {
 		t.Error("no record of the plain store has the customer in it")
+	}
+}
+
+func (m *mover) approve(t *testing.T, name string) {
+	t.Helper()
+	person := &integration.Person{Name: name, Password: integration.Password, Browser: m.Client(t)}
+	verifier := oauth2.GenerateVerifier()
+	if person.Allow(t, m.AppClient().AuthCodeURL("a-state", oauth2.S256ChallengeOption(verifier))).Get("code") == "" {
+		t.Fatalf("there is no code for %s", name)
+	}
+	if grants := m.oauth("grants", name); !strings.Contains(grants, "app") {
+		t.Errorf("what %s has approved is not there:\n%s", name, grants)
 	}
 }
 

@@ -119,7 +119,7 @@ func TestFreezeEnds(t *testing.T) {
 		}{
 			{"by time", func(*freezer) {}, true, []time.Duration{0, 59 * time.Second}, []time.Duration{61 * time.Second}},
 			{"not while another server has its place", func(*freezer) {}, false, []time.Duration{59 * time.Second, time.Hour}, nil},
-			{"not when the server has ended", (*freezer).stay, true, []time.Duration{time.Hour}, nil},
+			{"not when the server has ended", func(f *freezer) { f.stay() }, true, []time.Duration{time.Hour}, nil},
 			{"when it is thawed", func(f *freezer) { f.thaw() }, true, nil, []time.Duration{time.Second, time.Hour}},
 			{"later if it begins again", func(f *freezer) {
 				_, _ = f.freeze(t.Context(), 2*time.Minute, yes)

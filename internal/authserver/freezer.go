@@ -111,13 +111,15 @@ func (f *freezer) thawLocked() {
 	f.state.Add(-frozen)
 }
 
-// stay leaves writes held up for good if they are: the server is at its end, and another one has the store.
-func (f *freezer) stay() {
+// stay leaves writes held up for good if they are, and reports whether they are.
+func (f *freezer) stay() bool {
 	f.mu.Lock()
 	defer f.mu.Unlock()
-	if f.timer != nil {
-		f.timer.Stop()
+	if f.timer == nil {
+		return false
 	}
+	f.timer.Stop()
+	return true
 }
 
 // frozenUntil returns until when writes are held up, zero if they are not.

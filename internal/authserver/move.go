@@ -27,18 +27,28 @@ func (s *Server) Freeze(ctx context.Context, long time.Duration, over func() boo
 	ctx, cancel := context.WithTimeout(ctx, freezePatience)
 	defer cancel()
 	until, err = s.freezer.freeze(ctx, long, func() bool {
-		ends := over()
-		if ends {
-			s.log.Warn("writes are no longer held up: what was exported meanwhile is getting old",
-				zap.String("issuer", s.config.Name))
+		issuer := zap.String("issuer", s.config.Name)
+		if !over() {
+			s.log.Info(stayingFrozen, issuer)
+			return false
 		}
-		return ends
+		s.log.Warn("writes are no longer held up: what was exported meanwhile is getting old", issuer)
+		return true
 	})
 	if err != nil {
 		return time.Time{}, fmt.Errorf("waiting for writes that are under way: %w", err)
 	}
 	s.log.Warn("writes are held up", zap.String("issuer", s.config.Name), zap.Time("until", until))
 	return until, nil
+}
+
+const stayingFrozen = "writes stay held up here: another server has taken over"
+
+// stayFrozen is for the end of a server: if writes are held up, they stay so, since the store may have been moved.
+func (s *Server) stayFrozen() {
+	if s.freezer.stay() {
+		s.log.Info(stayingFrozen, zap.String("issuer", s.config.Name))
+	}
 }
 
 // FrozenUntil returns until when writes are held up, zero if they are not.

@@ -214,7 +214,7 @@ const (
 // Run keeps the issuer's keys and its store in order until ctx ends. Every node runs it; it is
 // idempotent, and what it cannot do now it does a minute later.
 func (s *Server) Run(ctx context.Context) {
-	defer s.freezer.stay()
+	defer s.stayFrozen()
 	var running sync.WaitGroup
 	running.Go(func() { s.writeUses(ctx) })
 	running.Go(func() {
