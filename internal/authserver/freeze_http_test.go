@@ -12,6 +12,7 @@ import (
 	"time"
 
 	"github.com/caddy-oauth/caddy-oauth/storage"
+	"github.com/caddy-oauth/caddy-oauth/storage/dump"
 )
 
 func yes() bool { return true }
@@ -280,4 +281,29 @@ func TestResealWhileServing(t *testing.T) {
 	config.Store = storage.Encrypted(plain, config.Name, keys(first))
 	s.restart(t, config)
 	putOff(t, "without the key", s.token(t, refreshes(token)))
+}
+
+// An import tells which of two records of signing keys is newer.
+func TestDumpKnowsNewerKeys(t *testing.T) {
+	s := newTestServer(t)
+	read := func() []byte {
+		record, err := s.store.Get(t.Context(), keysRecord)
+		if err != nil {
+			t.Fatal(err)
+		}
+		return record
+	}
+	s.tokens(t)
+	before := read()
+	s.clock.Advance(time.Hour)
+	if _, err := s.RotateKey(t.Context(), false); err != nil {
+		t.Fatal(err)
+	}
+	after := read()
+	if !dump.Keeps(after, storage.Record{Key: keysRecord, Value: before}, false) {
+		t.Error("older keys take the place of newer ones")
+	}
+	if dump.Keeps(before, storage.Record{Key: keysRecord, Value: after}, false) {
+		t.Error("newer keys do not take the place of older ones")
+	}
 }

@@ -60,7 +60,7 @@ func milliseconds(t time.Time) int64 {
 	return max(t.Add(time.Millisecond-1).UnixMilli(), 1)
 }
 
-func moment(milliseconds int64) time.Time {
+func fromMilliseconds(milliseconds int64) time.Time {
 	if milliseconds == 0 {
 		return time.Time{}
 	}

@@ -3,6 +3,7 @@ package dump_test
 import (
 	"bytes"
 	"context"
+	"encoding/json"
 	"errors"
 	"fmt"
 	"testing"
@@ -31,6 +32,23 @@ func registered(tb testing.TB, name string, changed time.Time) []byte {
 	return record
 }
 
+func consents(tb testing.TB, last time.Time) []byte {
+	tb.Helper()
+	record, err := (&storage.Consents{Clients: map[string]storage.Consent{"a": {Since: noon}, "b": {Last: last}}}).Encode()
+	noError(tb, err)
+	return record
+}
+
+// keys is a record of signing keys that were made at those times.
+func keys(created ...time.Time) []byte {
+	made := make([]map[string]time.Time, 0, len(created))
+	for _, t := range created {
+		made = append(made, map[string]time.Time{"created": t})
+	}
+	record, _ := json.Marshal(map[string]any{"keys": made}) // it always can
+	return record
+}
+
 // Which of two records a store has in the end: that of the dump, unless what the store has was revoked, or is newer and the
 // dump is not final.
 func TestImportChooses(t *testing.T) {
@@ -50,6 +68,11 @@ func TestImportChooses(t *testing.T) {
 		{"a family revoked in the store", of(storage.KindFamily), family(t, earlier, earlier), family(t, later, never), true, true},
 		{"a family revoked in the dump", of(storage.KindFamily), family(t, later, never), family(t, earlier, earlier), false, false},
 		{"a family that cannot be read", of(storage.KindFamily), []byte("?"), family(t, earlier, never), false, false},
+		{"consents given since", of(storage.KindConsent), consents(t, later), consents(t, earlier), true, false},
+		{"consents given in the dump", of(storage.KindConsent), consents(t, earlier), consents(t, later), false, false},
+		{"a key made since", of(storage.KindKeys), keys(earlier, later), keys(earlier), true, false},
+		{"a key made in the dump", of(storage.KindKeys), keys(earlier), keys(later, earlier), false, false},
+		{"a key retired", of(storage.KindKeys), keys(earlier, later), keys(later), false, false},
 		{"a client changed since", of(storage.KindClient), registered(t, "b", later), registered(t, "a", earlier), true, false},
 		{"a client changed in the dump", of(storage.KindClient), registered(t, "b", earlier), registered(t, "a", later), false, false},
 	} {

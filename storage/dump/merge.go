@@ -38,45 +38,68 @@ func check(record storage.Record) (err error) {
 // revoked stays so, and unless the dump is final, what is newer in the store stays. A final dump is one of which it is
 // known that nothing has changed since.
 func Keeps(old []byte, record storage.Record, final bool) bool {
-	if old == nil {
+	if old == nil || check(storage.Record{Key: record.Key, Value: old}) != nil {
 		return false
 	}
-	switch record.Key.Kind {
-	case storage.KindFamily:
-		was, err := storage.DecodeFamily(old)
-		if err != nil {
-			return false
+	if record.Key.Kind == storage.KindFamily {
+		if was, is := revoked(old), revoked(record.Value); was != is {
+			return was
 		}
-		is, err := storage.DecodeFamily(record.Value)
-		if err != nil {
-			return true
-		}
-		if was.Revoked.IsZero() != is.Revoked.IsZero() {
-			return is.Revoked.IsZero()
-		}
-		return !final && familyMoment(was).After(familyMoment(is))
-	case storage.KindClient:
-		was, err := storage.DecodeRegistered(old)
-		if err != nil {
-			return false
-		}
-		is, err := storage.DecodeRegistered(record.Value)
-		return err != nil || !final && was.Changed.After(is.Changed)
 	}
-	return false
+	return !final && moment(record.Key.Kind, old).After(moment(record.Key.Kind, record.Value))
 }
 
-// familyMoment returns when something last happened to a family.
-func familyMoment(f *storage.Family) time.Time {
-	last := f.Started
-	if f.Code != nil && f.Code.Redeemed.After(last) {
-		last = f.Code.Redeemed
+func revoked(family []byte) bool {
+	f, err := storage.DecodeFamily(family)
+	return err == nil && !f.Revoked.IsZero()
+}
+
+// moment returns when something last happened to what a record is about, zero if it does not say.
+func moment(kind storage.Kind, value []byte) (last time.Time) {
+	var times []time.Time
+	switch kind {
+	case storage.KindFamily:
+		if f, err := storage.DecodeFamily(value); err == nil {
+			times = familyTimes(f)
+		}
+	case storage.KindConsent:
+		if consents, err := storage.DecodeConsents("", value); err == nil {
+			for _, c := range consents.Clients {
+				times = append(times, c.Since, c.Last, c.Used)
+			}
+		}
+	case storage.KindClient:
+		if r, err := storage.DecodeRegistered(value); err == nil {
+			times = append(times, r.Changed)
+		}
+	case storage.KindKeys:
+		// The server's, which knows more of them.
+		var keys struct {
+			Keys []struct {
+				Created time.Time `json:"created"`
+			} `json:"keys"`
+		}
+		if json.Unmarshal(value, &keys) == nil {
+			for _, key := range keys.Keys {
+				times = append(times, key.Created)
+			}
+		}
 	}
-	if f.Refresh != nil && f.Refresh.Rotated.After(last) {
-		last = f.Refresh.Rotated
-	}
-	if f.Revoked.After(last) {
-		last = f.Revoked
+	for _, t := range times {
+		if t.After(last) {
+			last = t
+		}
 	}
 	return last
+}
+
+func familyTimes(f *storage.Family) []time.Time {
+	times := []time.Time{f.Started, f.Revoked}
+	if f.Code != nil {
+		times = append(times, f.Code.Redeemed)
+	}
+	if f.Refresh != nil {
+		times = append(times, f.Refresh.Rotated)
+	}
+	return times
 }

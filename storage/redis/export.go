@@ -71,16 +71,13 @@ func (s *store) exportThese(ctx context.Context, names []string, yield func(stor
 
 // keyOf returns the key of the record that a key of Redis is for, and false for what is none of ours.
 func (s *store) keyOf(name string) (key storage.Key, ok bool) {
-	rest, ours := strings.CutPrefix(name, s.prefix+":")
-	if few, spread := strings.CutPrefix(rest, "{"+s.issuer+":"); spread {
-		var kind string
-		kind, key.ID, ok = strings.Cut(few, "}:")
-		key.Kind = storage.Kind(kind)
-	} else if rest, ours = strings.CutPrefix(rest, s.issuer+":"); ours {
-		var kind string
+	var kind string
+	if rest, many := strings.CutPrefix(name, s.prefix+":"+s.issuer+":"); many {
 		kind, key.ID, ok = strings.Cut(rest, ":")
-		key.Kind = storage.Kind(kind)
+	} else if rest, few := strings.CutPrefix(name, s.prefix+":{"+s.issuer+":"); few {
+		kind, key.ID, ok = strings.Cut(rest, "}:")
 	}
+	key.Kind = storage.Kind(kind)
 	return key, ok && key.Check() == nil && s.keys(key)[0] == name
 }
 
@@ -104,7 +101,7 @@ func (s *store) look(ctx context.Context, keys []storage.Key) (records []storage
 	var values []*goredis.StringCmd
 	var lives []*goredis.DurationCmd
 	err = s.attempt(ctx, func(ctx context.Context, _ bool) error {
-		values, lives = nil, nil
+		values, lives = make([]*goredis.StringCmd, 0, len(keys)), make([]*goredis.DurationCmd, 0, len(keys))
 		pipe := s.client.Pipeline()
 		for _, key := range keys {
 			name := s.keys(key)[0]
