@@ -1,0 +1,142 @@
+package main
+
+import (
+	"cmp"
+	"context"
+	"fmt"
+	"net/http"
+	"os"
+	"path/filepath"
+	"time"
+
+	"github.com/caddy-oauth/caddy-oauth/bench/internal/load"
+	"github.com/caddy-oauth/caddy-oauth/bench/internal/proc"
+	"github.com/caddy-oauth/caddy-oauth/bench/internal/site"
+)
+
+// bench is a run with what it has started.
+type bench struct {
+	*options
+	dir    string // for all files; close removes it
+	caddy  *site.Program
+	plain  *site.Program // without the oauth modules
+	static *site.Server  // the same program as caddy, without an issuer
+	redis  *redis        // nil until a row needs it
+
+	serverCore, loadCore int // negative: whichever there are
+	dirs                 int // in dir, so far
+
+	samples map[string][]*sample // by row
+	broken  map[string]error     // rows that could not be measured
+	around  []*load.Result       // static, with the connections of the options
+	last    *load.Result         // static, just now, nil if it had other connections
+	starts  map[string][]started // by program
+}
+
+func newBench(ctx context.Context, o *options) (b *bench, err error) {
+	b = &bench{
+		options: o, serverCore: -1, loadCore: -1,
+		samples: make(map[string][]*sample), broken: make(map[string]error), starts: make(map[string][]started),
+	}
+	if cores := proc.Cores(); o.pin && len(cores) > 1 {
+		b.serverCore, b.loadCore = cores[0], cores[1]
+	}
+	if b.dir, err = os.MkdirTemp(o.dir, "caddy-oauth-bench-*"); err != nil {
+		return nil, err
+	}
+	defer func() {
+		if err != nil {
+			b.close()
+		}
+	}()
+	if b.caddy, err = site.Build(ctx, b.dir, "cmd/caddy"); err != nil {
+		return nil, err
+	}
+	if b.plain, err = site.Build(ctx, b.dir, "bench/plain"); err != nil {
+		return nil, err
+	}
+	b.static, err = b.start(ctx, b.caddy, plainCaddyfile, askPage)
+	return b, err
+}
+
+func (b *bench) close() {
+	if b.static != nil {
+		b.static.Stop()
+	}
+	if b.redis != nil {
+		b.redis.stop()
+	}
+	_ = os.RemoveAll(b.dir) //nolint:gosec // G703: made by newBench; nobody needs it any more
+}
+
+// newDir returns an empty directory.
+func (b *bench) newDir() (string, error) {
+	b.dirs++
+	dir := filepath.Join(b.dir, fmt.Sprint(b.dirs))
+	return dir, os.Mkdir(dir, 0o700)
+}
+
+// start runs Caddy on the processor for servers.
+func (b *bench) start(
+	ctx context.Context, program *site.Program, caddyfile func(*site.Server) string,
+	first func(context.Context, *site.Server) (*http.Request, error),
+) (*site.Server, error) {
+	dir, err := b.newDir()
+	if err != nil {
+		return nil, err
+	}
+	return site.Start(ctx, site.Config{Program: program, Dir: dir, Core: b.serverCore, Caddyfile: caddyfile, First: first})
+}
+
+// askPage asks for the page.
+func askPage(ctx context.Context, s *site.Server) (*http.Request, error) {
+	return http.NewRequestWithContext(ctx, http.MethodGet, "http://"+s.Address+page, nil)
+}
+
+// measureAll measures the rows that were chosen, each as often as it should be, and returns the results. A row that cannot
+// be measured does not keep the others from it.
+func (b *bench) measureAll(ctx context.Context) (string, error) {
+	for round := range b.rounds {
+		for i := range rows {
+			r := &rows[i]
+			if !b.rows.MatchString(r.name) || b.broken[r.name] != nil {
+				continue
+			}
+			s, err := b.measureRow(ctx, r)
+			if ctx.Err() != nil {
+				return b.results(), ctx.Err()
+			}
+			if err != nil {
+				b.broken[r.name] = err
+				fmt.Fprintf(os.Stderr, "%s: %v\n", r.name, err)
+				continue
+			}
+			b.samples[r.name] = append(b.samples[r.name], s)
+			b.say(round, r.name, s)
+		}
+		if err := b.measureStarts(ctx); err != nil {
+			return b.results(), err
+		}
+	}
+	return b.results(), b.failures()
+}
+
+// say tells on the terminal how far the run is.
+func (b *bench) say(round int, name string, s *sample) {
+	fmt.Fprintf(os.Stderr, "%s %d/%d %-24s %6.0f/s %s\n", time.Now().Format(time.TimeOnly), round+1, b.rounds, name, s.Rate(), s.Failure)
+}
+
+// failures returns an error if any request has failed.
+func (b *bench) failures() error {
+	for _, r := range rows {
+		if err := b.broken[r.name]; err != nil {
+			return fmt.Errorf("%s: %w", r.name, err)
+		}
+		for _, s := range b.samples[r.name] {
+			if failed := cmp.Or(s.Failure, s.complaint); failed != "" {
+				return fmt.Errorf("%s: %d requests failed: %s", r.name, s.Errors, failed)
+			}
+		}
+	}
+	return nil
+}

@@ -1,0 +1,96 @@
+package main
+
+import (
+	"fmt"
+	"path/filepath"
+	"strings"
+
+	"github.com/caddy-oauth/caddy-oauth/bench/internal/load"
+	"github.com/caddy-oauth/caddy-oauth/bench/internal/site"
+)
+
+// shape is what is special about the Caddyfile of a row. Whatever is not in it is at its default, but for the log, which
+// takes errors only, as those of all that is compared here do.
+type shape struct {
+	settings string // of the issuer
+	store    string // and its store; "" is the default
+	issuers  int    // 0 is 1
+	clients  int    // 0 is 1
+	guarded  bool   // whether the route asks for a token
+}
+
+const (
+	person = "alice"
+	scope  = "read write"
+	page   = "/page"
+)
+
+// answerBody is as long as an answer with a token and a refresh token.
+var answerBody = `{"access_token":"` + strings.Repeat("e", 617) + `","token_type":"Bearer","expires_in":3600,"scope":"read write"}`
+
+// plainCaddyfile is of a site without tokens.
+func plainCaddyfile(s *site.Server) string { return global(s, "") + host(s, pageRoute) }
+
+func (c shape) caddyfile(s *site.Server) string {
+	var issuers, directives strings.Builder
+	for n := range max(c.issuers, 1) {
+		name, path := c.issuer(n)
+		fmt.Fprintf(&issuers, "\t\tissuer %s http://%s%s {\n\t\t\tscope read \"your data\"\n\t\t\tscope write \"to change your data\"\n", name, s.Address, path)
+		for _, line := range []string{c.settings, c.store} {
+			if line != "" {
+				fmt.Fprintf(&issuers, "\t\t\t%s\n", line)
+			}
+		}
+		for _, client := range c.allClients() {
+			fmt.Fprintf(&issuers, "\t\t\tclient %s {\n\t\t\t\tsecret %s\n\t\t\t\tredirect_uris %s\n"+
+				"\t\t\t\tgrant_types authorization_code refresh_token client_credentials\n\t\t\t\tscopes %s\n\t\t\t}\n",
+				client.ID, client.Secret, load.RedirectURI, scope)
+		}
+		issuers.WriteString("\t\t}\n")
+		fmt.Fprintf(&directives, "\toauth %s {\n\t\tuser {vars.user}\n\t}\n", name)
+	}
+	if c.guarded {
+		fmt.Fprintf(&directives, "\toauth_guard %s {\n\t\tscopes read\n\t}\n", page)
+	}
+	return global(s, "\toauth {\n"+issuers.String()+"\t}\n") + host(s, "\tvars user "+person+"\n"+directives.String()+pageRoute)
+}
+
+func global(s *site.Server, apps string) string {
+	return "{\n\tadmin " + s.Admin + "\n\tpersist_config off\n\tauto_https off\n\tstorage file_system " + storageOf(s) +
+		"\n\tlog {\n\t\tlevel ERROR\n\t}\n" + apps + "}\n"
+}
+
+// storageOf returns the directory of Caddy's storage.
+func storageOf(s *site.Server) string { return filepath.ToSlash(filepath.Join(s.Dir, "storage")) }
+
+func host(s *site.Server, directives string) string {
+	return "http://" + s.Address + " {\n\tbind 127.0.0.1\n" + directives + "}\n"
+}
+
+var pageRoute = "\theader " + page + " {\n\t\tContent-Type application/json\n\t\tCache-Control no-store\n\t}\n" +
+	"\trespond " + page + " `" + answerBody + "` 200\n"
+
+// issuer returns the name of an issuer, and the path of its URL, "" if it is the only one.
+func (c shape) issuer(n int) (name, path string) {
+	if c.issuers < 2 {
+		return "default", ""
+	}
+	return fmt.Sprintf("i%d", n), fmt.Sprintf("/i%d", n)
+}
+
+func (c shape) allIssuers() (issuers []load.Issuer) {
+	for n := range max(c.issuers, 1) {
+		_, path := c.issuer(n)
+		issuers = append(issuers, load.Issuer{
+			Authorize: path + "/oauth/authorize", Token: path + "/oauth/token", Introspect: path + "/oauth/introspect",
+		})
+	}
+	return issuers
+}
+
+func (c shape) allClients() (clients []load.Client) {
+	for n := range max(c.clients, 1) {
+		clients = append(clients, load.Client{ID: fmt.Sprintf("client-%d", n), Secret: fmt.Sprintf("the-secret-of-%d", n)})
+	}
+	return clients
+}

@@ -1,0 +1,137 @@
+package load
+
+import (
+	"bytes"
+	"errors"
+	"fmt"
+	"net/http"
+	"net/url"
+)
+
+func (w *worker) credentialsForm(issuer Issuer, client Client) []byte {
+	form := url.Values{"grant_type": {"client_credentials"}, "scope": {w.plan.Scope}}
+	return post(w.plan.Address, issuer.Token, client, form)
+}
+
+// clientCredentials has a token given to each client at each issuer in turn.
+func (w *worker) clientCredentials() (func() error, error) {
+	requests := make([][]byte, 0, len(w.plan.Issuers)*len(w.plan.Clients))
+	for _, issuer := range w.plan.Issuers {
+		for _, client := range w.plan.Clients {
+			requests = append(requests, w.credentialsForm(issuer, client))
+		}
+	}
+	return w.inTurn(requests, w.hasToken), nil
+}
+
+func (w *worker) hasToken() error {
+	if len(w.conn.member("access_token")) == 0 {
+		return fmt.Errorf("no access token in %.300s", w.conn.body)
+	}
+	return nil
+}
+
+// tokens returns different access tokens, as many as the plan says.
+func (w *worker) tokens() ([]string, error) {
+	tokens := make([]string, max(w.plan.Tokens, 1))
+	request := w.credentialsForm(w.issuer(), w.client())
+	for i := range tokens {
+		if err := w.conn.want(http.StatusOK, request); err != nil {
+			return nil, fmt.Errorf("a token to present: %w", err)
+		}
+		tokens[i] = string(w.conn.member("access_token"))
+	}
+	return tokens, nil
+}
+
+// introspect asks what tokens are worth, in turn.
+func (w *worker) introspect() (func() error, error) {
+	tokens, err := w.tokens()
+	if err != nil {
+		return nil, err
+	}
+	var requests [][]byte
+	for _, token := range tokens {
+		requests = append(requests, post(w.plan.Address, w.issuer().Introspect, w.client(), url.Values{"token": {token}}))
+	}
+	return w.inTurn(requests, w.isActive), nil
+}
+
+func (w *worker) isActive() error {
+	if !bytes.Contains(w.conn.body, []byte(`"active":true`)) {
+		return fmt.Errorf("the token is not active: %.300s", w.conn.body)
+	}
+	return nil
+}
+
+// route asks for a page with tokens, in turn.
+func (w *worker) route() (func() error, error) {
+	tokens, err := w.tokens()
+	if err != nil {
+		return nil, err
+	}
+	var requests [][]byte
+	for _, token := range tokens {
+		requests = append(requests, get(w.plan.Address, w.plan.Route, token))
+	}
+	return w.inTurn(requests, w.noLook), nil
+}
+
+// refresh exchanges the newest refresh token for the next.
+func (w *worker) refresh() (func() error, error) {
+	flow := w.newFlow()
+	if err := flow.run(); err != nil {
+		return nil, err
+	}
+	token := bytes.Clone(w.conn.member("refresh_token"))
+	if len(token) == 0 {
+		return nil, errors.New("no refresh token")
+	}
+	start := head(w.plan.Address, w.issuer().Token, w.client())
+	var request []byte
+	return func() error {
+		request = appendPost(request[:0], start, "grant_type=refresh_token&refresh_token="+string(token))
+		if err := w.conn.want(http.StatusOK, request); err != nil {
+			return err
+		}
+		next := w.conn.member("refresh_token")
+		if len(next) == 0 || bytes.Equal(next, token) {
+			return errors.New("the refresh token was not replaced")
+		}
+		token = append(token[:0], next...)
+		return w.hasToken()
+	}, nil
+}
+
+// codes goes from the authorization request of somebody who has approved before to the tokens.
+func (w *worker) codes() (func() error, error) {
+	flow := w.newFlow()
+	return flow.run, flow.run()
+}
+
+// mix does in turn all that leaves nothing in the store: tokens of a client's own, a refresh, a look at a token that is
+// new, and a route that asks for it.
+func (w *worker) mix() (func() error, error) {
+	own := w.credentialsForm(w.issuer(), w.client())
+	refresh, err := w.refresh()
+	if err != nil {
+		return nil, err
+	}
+	return func() error {
+		if err := refresh(); err != nil {
+			return err
+		}
+		if err := w.conn.want(http.StatusOK, own); err != nil {
+			return err
+		}
+		token := string(w.conn.member("access_token"))
+		form := url.Values{"token": {token}}
+		if err := w.conn.want(http.StatusOK, post(w.plan.Address, w.issuer().Introspect, w.client(), form)); err != nil {
+			return err
+		}
+		if err := w.isActive(); err != nil {
+			return err
+		}
+		return w.conn.want(http.StatusOK, get(w.plan.Address, w.plan.Route, token))
+	}, nil
+}

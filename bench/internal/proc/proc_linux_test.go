@@ -1,0 +1,67 @@
+package proc
+
+import (
+	"bytes"
+	"os"
+	"os/exec"
+	"strconv"
+	"strings"
+	"testing"
+	"time"
+)
+
+func TestUsage(t *testing.T) {
+	before, err := Of(os.Getpid())
+	if err != nil {
+		t.Fatal(err)
+	}
+	for began := time.Now(); time.Since(began) < 50*time.Millisecond; {
+		_ = strings.Repeat("work", 1000)
+	}
+	file, err := os.Open(os.DevNull)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer file.Close()
+	after, err := Of(os.Getpid())
+	if err != nil {
+		t.Fatal(err)
+	}
+	if after.CPU <= before.CPU || after.Files <= before.Files || after.Memory < 1<<20 {
+		t.Errorf("%+v, and after work with a file open %+v", before, after)
+	}
+	if _, err := Of(-1); err == nil {
+		t.Error("a process that cannot be is known")
+	}
+}
+
+// A process that was started on one processor stays there, and this one does not.
+func TestStart(t *testing.T) {
+	cores := Cores()
+	for _, core := range cores {
+		var status bytes.Buffer
+		cmd := exec.CommandContext(t.Context(), "cat", "/proc/self/status")
+		cmd.Stdout = &status
+		if err := Start(cmd, core); err != nil {
+			t.Fatal(err)
+		}
+		if err := cmd.Wait(); err != nil {
+			t.Fatal(err)
+		}
+		if !strings.Contains(status.String(), "\nCpus_allowed_list:\t"+strconv.Itoa(core)+"\n") {
+			t.Errorf("not on %d alone: %s", core, &status)
+		}
+	}
+	if after := Cores(); len(cores) == 0 || len(after) != len(cores) {
+		t.Errorf("this process had %v and now has %v", cores, after)
+	}
+}
+
+func TestFileSystem(t *testing.T) {
+	if got := FileSystem("/proc"); got != "file system 0x9fa0" {
+		t.Errorf("/proc is on %s", got)
+	}
+	if got := FileSystem("/nowhere"); got != "unknown" {
+		t.Errorf("what is not there is on %s", got)
+	}
+}

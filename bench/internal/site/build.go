@@ -1,0 +1,51 @@
+// Package site runs Caddy as a process of its own, for the time of a measurement.
+package site
+
+import (
+	"context"
+	"debug/buildinfo"
+	"fmt"
+	"os/exec"
+	"path/filepath"
+	"strings"
+)
+
+// Program is an executable file.
+type Program struct {
+	Path string
+	Info *buildinfo.BuildInfo
+}
+
+const module = "github.com/caddy-oauth/caddy-oauth"
+
+// Build builds a program of this module into a directory.
+func Build(ctx context.Context, dir, name string) (*Program, error) {
+	p := &Program{Path: filepath.Join(dir, strings.ReplaceAll(name, "/", "-")+".exe")} // the suffix is needed on Windows alone
+	build := exec.CommandContext(ctx, "go", "build", "-o", p.Path, module+"/"+name)    //nolint:gosec // G204: a package of ours
+	output, err := build.CombinedOutput()
+	if err != nil {
+		return nil, fmt.Errorf("%v: %w\n%s", build.Args, err, output)
+	}
+	p.Info, err = buildinfo.ReadFile(p.Path)
+	return p, err
+}
+
+// Version returns the version of a module in the program, "" if it is not in it.
+func (p *Program) Version(path string) string {
+	for _, dep := range p.Info.Deps {
+		if dep.Path == path {
+			return dep.Version
+		}
+	}
+	return ""
+}
+
+// Setting returns a setting of the build, "" if it was not set.
+func (p *Program) Setting(key string) string {
+	for _, setting := range p.Info.Settings {
+		if setting.Key == key {
+			return setting.Value
+		}
+	}
+	return ""
+}

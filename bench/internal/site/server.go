@@ -1,0 +1,181 @@
+package site
+
+import (
+	"bytes"
+	"context"
+	"errors"
+	"fmt"
+	"net"
+	"net/http"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"syscall"
+	"time"
+
+	"github.com/caddy-oauth/caddy-oauth/bench/internal/proc"
+)
+
+// Config says how to run Caddy.
+type Config struct {
+	Program *Program
+	Dir     string // an empty directory for the process
+	Core    int    // the processor it has for itself; negative: whichever there are
+
+	// Caddyfile returns the configuration for a server with these addresses.
+	Caddyfile func(s *Server) string
+
+	// First is a request that is answered with 200 once the server is ready.
+	First func(ctx context.Context, s *Server) (*http.Request, error)
+}
+
+// Server is Caddy, running.
+type Server struct {
+	Config
+
+	Address string        // host and port of the site, on 127.0.0.1
+	Admin   string        // host and port of the admin API
+	Ready   time.Duration // from the start of the process to the first answer
+
+	cmd    *exec.Cmd
+	exited chan struct{}
+}
+
+// patience is how long a start and a stop may take.
+const patience = time.Minute
+
+// Start runs Caddy and waits for its first answer.
+func Start(ctx context.Context, config Config) (*Server, error) {
+	s := &Server{Config: config, exited: make(chan struct{})}
+	for _, address := range []*string{&s.Address, &s.Admin} {
+		var err error
+		if *address, err = FreeAddress(ctx); err != nil {
+			return nil, err
+		}
+	}
+	file := filepath.Join(s.Dir, "Caddyfile")
+	if err := os.WriteFile(file, []byte(s.Caddyfile(s)), 0o600); err != nil {
+		return nil, err
+	}
+	log, err := os.Create(s.log())
+	if err != nil {
+		return nil, err
+	}
+	defer log.Close()
+	// Not with the context, whose end would kill it: Stop lets it end in good order.
+	s.cmd = exec.Command(s.Program.Path, "run", "--config", file, "--adapter", "caddyfile") //nolint:gosec,noctx // built here; see above
+	s.cmd.Env = append(os.Environ(), "HOME="+s.Dir, "XDG_DATA_HOME="+s.Dir, "XDG_CONFIG_HOME="+s.Dir)
+	s.cmd.Stdout, s.cmd.Stderr = log, log
+	began := time.Now()
+	if err := RunOn(s.cmd, s.Core); err != nil {
+		return nil, err
+	}
+	go func() {
+		_ = s.cmd.Wait() // what it has to say is in its log
+		close(s.exited)
+	}()
+	if err := s.await(ctx); err != nil {
+		s.Stop()
+		return nil, err
+	}
+	s.Ready = time.Since(began)
+	return s, nil
+}
+
+// RunOn starts a Go program on one processor, for which it then is written; a negative one stands for all.
+func RunOn(cmd *exec.Cmd, core int) error {
+	if core < 0 {
+		return cmd.Start()
+	}
+	if cmd.Env == nil {
+		cmd.Env = os.Environ()
+	}
+	cmd.Env = append(cmd.Env, "GOMAXPROCS=1")
+	return proc.Start(cmd, core)
+}
+
+func (s *Server) log() string { return filepath.Join(s.Dir, "log") }
+
+// await waits for the first answer.
+func (s *Server) await(ctx context.Context) error {
+	ctx, cancel := context.WithTimeout(ctx, patience)
+	defer cancel()
+	for {
+		err := s.first(ctx)
+		if err == nil {
+			return nil
+		}
+		select {
+		case <-s.exited:
+			return fmt.Errorf("Caddy has ended: %s", s.lastWords()) //nolint:staticcheck // ST1005: a name
+		case <-ctx.Done():
+			return errors.Join(ctx.Err(), err)
+		case <-time.After(time.Millisecond):
+		}
+	}
+}
+
+func (s *Server) first(ctx context.Context) error {
+	req, err := s.First(ctx, s)
+	if err != nil {
+		return err
+	}
+	req.Close = true
+	resp, err := http.DefaultClient.Do(req)
+	if err != nil {
+		return err
+	}
+	defer resp.Body.Close()
+	if resp.StatusCode != http.StatusOK {
+		return fmt.Errorf("%s: %s", req.URL, resp.Status)
+	}
+	return nil
+}
+
+// lastWords returns the end of the log.
+func (s *Server) lastWords() []byte {
+	text, err := os.ReadFile(s.log())
+	if err != nil {
+		return []byte(err.Error())
+	}
+	return bytes.TrimSpace(text[max(0, len(text)-2000):])
+}
+
+// PID returns the number of the process.
+func (s *Server) PID() int { return s.cmd.Process.Pid }
+
+// Complaints returns what the log holds, which is errors, for lesser things are not logged.
+func (s *Server) Complaints() string {
+	text, err := os.ReadFile(s.log())
+	if err != nil {
+		return err.Error()
+	}
+	for line := range bytes.Lines(text) {
+		if bytes.Contains(line, []byte(`"level":"error"`)) || bytes.HasPrefix(line, []byte("panic:")) || bytes.HasPrefix(line, []byte("fatal error:")) {
+			return string(bytes.TrimSpace(line))
+		}
+	}
+	return ""
+}
+
+// Stop ends the process in good order, or, if it takes too long, at once.
+func (s *Server) Stop() {
+	if s.cmd.Process.Signal(syscall.SIGTERM) != nil { // it has ended, or this system has no such signal
+		_ = s.cmd.Process.Kill()
+	}
+	select {
+	case <-s.exited:
+	case <-time.After(patience):
+		_ = s.cmd.Process.Kill() // it may have ended
+		<-s.exited
+	}
+}
+
+// FreeAddress returns a host and port where nothing listens.
+func FreeAddress(ctx context.Context) (string, error) {
+	l, err := new(net.ListenConfig).Listen(ctx, "tcp", "127.0.0.1:0")
+	if err != nil {
+		return "", err
+	}
+	return l.Addr().String(), l.Close()
+}

@@ -1,0 +1,58 @@
+package main
+
+import (
+	"bytes"
+	"context"
+	"encoding/json"
+	"fmt"
+	"os"
+	"os/exec"
+
+	"github.com/caddy-oauth/caddy-oauth/bench/internal/load"
+	"github.com/caddy-oauth/caddy-oauth/bench/internal/site"
+)
+
+// partVariable is set for what runs as a process of its own, so that it can have a processor of its own.
+const partVariable = "CADDY_OAUTH_BENCH_PART"
+
+// parts are what such a process can be: it reads a plan in JSON and writes a result.
+var parts = map[string]func() error{
+	"load":  func() error { return answer(load.Run) },
+	"store": func() error { return answer(overwrite) },
+}
+
+func answer[Plan, Result any](do func(context.Context, *Plan) (*Result, error)) error {
+	plan := new(Plan)
+	if err := json.NewDecoder(os.Stdin).Decode(plan); err != nil {
+		return err
+	}
+	result, err := do(context.Background(), plan)
+	if err != nil {
+		return err
+	}
+	return json.NewEncoder(os.Stdout).Encode(result)
+}
+
+// runPart has a process do its part on a processor, or with a negative one on whichever there are.
+func runPart[Plan, Result any](ctx context.Context, name string, core int, plan *Plan) (*Result, error) {
+	program, err := os.Executable()
+	if err != nil {
+		return nil, err
+	}
+	input, err := json.Marshal(plan)
+	if err != nil {
+		return nil, err
+	}
+	var output, complaints bytes.Buffer
+	cmd := exec.CommandContext(ctx, program) //nolint:gosec // G204: this program
+	cmd.Env = append(os.Environ(), partVariable+"="+name)
+	cmd.Stdin, cmd.Stdout, cmd.Stderr = bytes.NewReader(input), &output, &complaints
+	if err := site.RunOn(cmd, core); err != nil {
+		return nil, err
+	}
+	if err := cmd.Wait(); err != nil {
+		return nil, fmt.Errorf("%s: %w %s", name, err, bytes.TrimSpace(complaints.Bytes()))
+	}
+	result := new(Result)
+	return result, json.Unmarshal(output.Bytes(), result)
+}

@@ -1,0 +1,60 @@
+package main
+
+import (
+	"context"
+	"fmt"
+	"net"
+	"os/exec"
+	"time"
+
+	"github.com/caddy-oauth/caddy-oauth/bench/internal/site"
+)
+
+// redisProgram has to be installed for the rows with a Redis.
+const redisProgram = "redis-server"
+
+// redis is a redis-server that keeps nothing on disk. It runs on whichever processors there are: it is no part of what
+// is measured.
+type redis struct {
+	address string
+	cmd     *exec.Cmd
+}
+
+func startRedis(ctx context.Context, dir string) (*redis, error) {
+	path, err := exec.LookPath(redisProgram)
+	if err != nil {
+		return nil, fmt.Errorf("install %s for this row: %w", redisProgram, err)
+	}
+	address, err := site.FreeAddress(ctx)
+	if err != nil {
+		return nil, err
+	}
+	host, port, err := net.SplitHostPort(address)
+	if err != nil {
+		return nil, err
+	}
+	cmd := exec.Command(path, "--bind", host, "--port", port, "--dir", dir, "--save", "", "--appendonly", "no") //nolint:gosec,noctx // constants; stop ends it
+	if err := cmd.Start(); err != nil {
+		return nil, err
+	}
+	r := &redis{address, cmd}
+	ctx, cancel := context.WithTimeout(ctx, 10*time.Second)
+	defer cancel()
+	for {
+		conn, err := new(net.Dialer).DialContext(ctx, "tcp", address)
+		if err == nil {
+			return r, conn.Close()
+		}
+		select {
+		case <-ctx.Done():
+			r.stop()
+			return nil, fmt.Errorf("%s does not answer: %w", redisProgram, err)
+		case <-time.After(5 * time.Millisecond):
+		}
+	}
+}
+
+func (r *redis) stop() {
+	_ = r.cmd.Process.Kill() // it may have ended
+	_ = r.cmd.Wait()         // says that it was killed
+}

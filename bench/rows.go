@@ -1,0 +1,81 @@
+package main
+
+import "time"
+
+// row is a kind of work that is measured.
+type row struct {
+	name string // by which it can be chosen
+	work string // in words, for the table
+
+	do          string // the work of package load; "" is what overwrite does
+	shape       shape
+	connections int  // 0 is what the options say
+	fresh       bool // every token that is presented is new to the server
+	redis       bool // in the store's place
+
+	against string // another row to compare this one with
+	by      figure // what is compared
+}
+
+// figure is what two rows are compared by.
+type figure struct {
+	name string
+	of   func(s *sample) float64
+}
+
+var (
+	byTime = figure{"CPU", func(s *sample) float64 { return s.CPU.Seconds() }}
+	byRate = figure{"rate", func(s *sample) float64 { return s.Rate() }}
+)
+
+// memory keeps records in memory, for what is to be seen without a disk.
+const memory = "store memory"
+
+// rows are all there are. A row comes after the one that it is compared with.
+var rows = []row{
+	{name: "client_credentials/ES256", work: "client_credentials, ES256", do: "client_credentials"},
+	{name: "client_credentials/EdDSA", work: "client_credentials, EdDSA", do: "client_credentials", shape: shape{settings: "signing EdDSA"}},
+	{name: "client_credentials/RS256", work: "client_credentials, RS256", do: "client_credentials", shape: shape{settings: "signing RS256"}},
+	{name: "refresh/memory", work: "refresh with rotation, ES256, store in memory", do: "refresh", shape: shape{store: memory}},
+	{name: "refresh/redis", work: "refresh with rotation, ES256, Redis", do: "refresh", redis: true},
+	{name: "store/files", work: "no server: certmagic writes a file over another, synced, from 16 goroutines"},
+	{name: "refresh/files", work: "refresh with rotation, ES256, default store on a disk, synced", do: "refresh", against: "store/files", by: byRate},
+	{
+		name: "refresh/files/16", work: "the same with 16 connections", do: "refresh", connections: storeWriters,
+		against: "store/files", by: byRate,
+	},
+	{name: "code/memory", work: "code flow: authorize with consent on file, then token, ES256, store in memory", do: "code", shape: shape{store: memory}},
+	{name: "code/files", work: "the same, default store on a disk, synced", do: "code"},
+	{name: "introspect/seen", work: "introspection of a JWT that was seen before, ES256", do: "introspect"},
+	{
+		name: "introspect/new", work: "introspection of a JWT that is new, ES256", do: "introspect", fresh: true,
+		against: "introspect/seen", by: byTime,
+	},
+	{name: "route/open", work: "a route without guard", do: "route"},
+	{
+		name: "route/seen", work: "the same with a guard, token seen before, ES256", do: "route", shape: shape{guarded: true},
+		against: "route/open", by: byTime,
+	},
+	{
+		name: "route/new", work: "the same with a guard, each token new, ES256", do: "route", shape: shape{guarded: true}, fresh: true,
+		against: "route/open", by: byTime,
+	},
+	{name: "clients/10", work: "client_credentials, ES256, 10 clients in turn", do: "client_credentials", shape: shape{clients: 10}},
+	{
+		name: "clients/10000", work: "the same with 10,000 clients", do: "client_credentials", shape: shape{clients: 10_000},
+		against: "clients/10", by: byTime,
+	},
+	{name: "issuers/1", work: "client_credentials, ES256, 1 issuer", do: "client_credentials", shape: shape{store: memory}},
+	{
+		name: "issuers/50", work: "the same with 50 issuers on one site, in turn", do: "client_credentials",
+		shape: shape{store: memory, issuers: 50}, against: "issuers/1", by: byTime,
+	},
+	{name: "connections/1", work: "client_credentials, ES256, 1 connection", do: "client_credentials", connections: 1},
+	{
+		name: "connections/64", work: "the same with 64 connections", do: "client_credentials", connections: 64,
+		against: "connections/1", by: byTime,
+	},
+}
+
+// warm is how long the load runs before anything counts.
+func (o *options) warm() time.Duration { return min(o.measure/4, time.Second) }

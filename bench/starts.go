@@ -1,0 +1,57 @@
+package main
+
+import (
+	"context"
+	"net/http"
+	"time"
+
+	"github.com/caddy-oauth/caddy-oauth/bench/internal/proc"
+	"github.com/caddy-oauth/caddy-oauth/bench/internal/site"
+)
+
+// started is how long a start took, and the memory that the server then holds.
+type started struct {
+	ready time.Duration
+	idle  int64
+}
+
+// starter is a way to start.
+type starter struct {
+	name      string
+	program   func(b *bench) *site.Program
+	caddyfile func(*site.Server) string
+	first     func(context.Context, *site.Server) (*http.Request, error)
+}
+
+// starters are compared with the first.
+var starters = []starter{
+	{"plain Caddy, to its first page", func(b *bench) *site.Program { return b.plain }, plainCaddyfile, askPage},
+	{"with this module, to its first page", func(b *bench) *site.Program { return b.caddy }, plainCaddyfile, askPage},
+	{"with an issuer, to its first token", func(b *bench) *site.Program { return b.caddy }, shape{}.caddyfile, shape{}.askToken},
+}
+
+// startsEach is how often each is started in a round.
+const startsEach = 3
+
+// measureStarts starts each in turn.
+func (b *bench) measureStarts(ctx context.Context) error {
+	if !b.rows.MatchString("start") {
+		return nil
+	}
+	for range startsEach {
+		for _, how := range starters {
+			server, err := b.start(ctx, how.program(b), how.caddyfile, how.first)
+			if err != nil {
+				return err
+			}
+			time.Sleep(min(settle, b.measure))
+			usage, err := proc.Of(server.PID())
+			server.Stop()
+			if err != nil {
+				usage.Memory = 0
+			}
+			b.starts[how.name] = append(b.starts[how.name], started{server.Ready, usage.Memory})
+		}
+	}
+	return nil
+}

@@ -1,0 +1,64 @@
+package main
+
+import (
+	"context"
+	"fmt"
+	"os"
+	"path/filepath"
+	"sync"
+	"time"
+
+	"github.com/caddyserver/certmagic"
+)
+
+// storePlan says where to write, and for how long.
+type storePlan struct {
+	Dir     string
+	Measure time.Duration
+}
+
+type storeResult struct{ Rate float64 }
+
+const (
+	storeWriters = 16
+	storeKeys    = 64
+	storeBytes   = 600 // about as long as a family's record
+)
+
+// overwrite is what the refreshes of the default store are compared with: certmagic's own way to write a file over
+// another, which syncs it, as often as it can.
+func overwrite(ctx context.Context, plan *storePlan) (*storeResult, error) {
+	dir, err := os.MkdirTemp(plan.Dir, "store-*")
+	if err != nil {
+		return nil, err
+	}
+	defer func() { _ = os.RemoveAll(dir) }() // what is left goes with the directory it is in
+	storage := &certmagic.FileStorage{Path: dir}
+	value := make([]byte, storeBytes)
+	key := func(n int) string { return filepath.Join("records", fmt.Sprintf("%02d", n%storeKeys)) }
+	for n := range storeKeys {
+		if err := storage.Store(ctx, key(n), value); err != nil {
+			return nil, err
+		}
+	}
+	var all sync.WaitGroup
+	var counts [storeWriters]int
+	var errs [storeWriters]error
+	began := time.Now()
+	for writer := range storeWriters {
+		all.Go(func() {
+			for ; errs[writer] == nil && time.Since(began) < plan.Measure; counts[writer]++ {
+				errs[writer] = storage.Store(ctx, key(writer*7+counts[writer]), value)
+			}
+		})
+	}
+	all.Wait()
+	result := new(storeResult)
+	for writer, count := range counts {
+		if errs[writer] != nil {
+			return nil, errs[writer]
+		}
+		result.Rate += float64(count) / time.Since(began).Seconds()
+	}
+	return result, nil
+}

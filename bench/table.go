@@ -1,0 +1,159 @@
+package main
+
+import (
+	"fmt"
+	"slices"
+	"strings"
+	"time"
+
+	"github.com/caddy-oauth/caddy-oauth/bench/internal/load"
+)
+
+// median returns the middle of what a function finds in a list.
+func median[E any](list []E, of func(E) float64) float64 {
+	values := make([]float64, 0, len(list))
+	for _, e := range list {
+		values = append(values, of(e))
+	}
+	slices.Sort(values)
+	middle := len(values) / 2
+	switch {
+	case len(values) == 0:
+		return 0
+	case len(values)%2 == 0:
+		return (values[middle-1] + values[middle]) / 2
+	}
+	return values[middle]
+}
+
+// spread returns the median, and the least and the greatest of it.
+func spread[E any](list []E, of func(E) float64) string {
+	least, greatest := of(list[0]), of(list[0])
+	for _, e := range list {
+		least, greatest = min(least, of(e)), max(greatest, of(e))
+	}
+	return fmt.Sprintf("%.3f (%.3f–%.3f)", median(list, of), least, greatest)
+}
+
+// number writes a number without digits that mean nothing, or a dash for what is not known.
+func number(v float64) string {
+	switch {
+	case v == 0:
+		return "–"
+	case v < 10:
+		return fmt.Sprintf("%.1f", v)
+	}
+	text := fmt.Sprintf("%.0f", v)
+	for at := len(text) - 3; at > 0; at -= 3 {
+		text = text[:at] + "," + text[at:]
+	}
+	return text
+}
+
+func micros(d time.Duration) float64 { return float64(d) / float64(time.Microsecond) }
+func megabytes(n int64) float64      { return float64(n) / (1 << 20) }
+
+// results returns everything that was found, in Markdown.
+func (b *bench) results() string {
+	var w strings.Builder
+	b.head(&w)
+	w.WriteString("\n## Under load\n\n")
+	table(&w, "work", "req/s", "of static", "CPU µs", "p50 µs", "p99 µs", "p99 of static's", "allocations", "compared with another row",
+		"start ms", "MB idle", "MB loaded", "errors")
+	if len(b.around) > 0 {
+		b.staticRow(&w)
+	}
+	for i := range rows {
+		if samples := b.samples[rows[i].name]; len(samples) > 0 {
+			b.row(&w, &rows[i], samples)
+		}
+	}
+	for i := range rows {
+		if err := b.broken[rows[i].name]; err != nil {
+			fmt.Fprintf(&w, "\nCould not be measured: %s: %.300s\n", rows[i].work, err)
+		}
+	}
+	if len(b.starts) > 0 {
+		b.startTable(&w)
+	}
+	return w.String()
+}
+
+// table begins a table whose columns but the first are numbers.
+func table(w *strings.Builder, columns ...string) {
+	line(w, columns...)
+	w.WriteString("|---" + strings.Repeat("|--:", len(columns)-1) + "|\n")
+}
+
+func line(w *strings.Builder, cells ...string) {
+	w.WriteString("| " + strings.Join(cells, " | ") + " |\n")
+}
+
+func (b *bench) staticRow(w *strings.Builder) {
+	of := func(get func(*load.Result) float64) string { return number(median(b.around, get)) }
+	line(w, "**static**: a form in, 700 bytes out, no token",
+		of((*load.Result).Rate), "1",
+		of(func(r *load.Result) float64 { return micros(r.CPU) }),
+		of(func(r *load.Result) float64 { return micros(r.P50) }),
+		of(func(r *load.Result) float64 { return micros(r.P99) }), "1",
+		of(func(r *load.Result) float64 { return r.Allocations }), "", "", "",
+		of(func(r *load.Result) float64 { return megabytes(r.Memory) }), "0")
+}
+
+func (b *bench) row(w *strings.Builder, r *row, samples []*sample) {
+	of := func(get func(*sample) float64) string { return number(median(samples, get)) }
+	if r.do == "" {
+		line(w, r.work, of(func(s *sample) float64 { return s.Rate() }), "", "", "", "", "", "", "", "", "", "", "0")
+		return
+	}
+	errors := 0
+	for _, s := range samples {
+		errors += s.Errors
+	}
+	line(w, r.work,
+		of(func(s *sample) float64 { return s.Rate() }),
+		spread(samples, func(s *sample) float64 { return s.Rate() / s.staticRate }),
+		of(func(s *sample) float64 { return micros(s.CPU) }),
+		of(func(s *sample) float64 { return micros(s.P50) }),
+		of(func(s *sample) float64 { return micros(s.P99) }),
+		fmt.Sprintf("%.1f", median(samples, func(s *sample) float64 { return float64(s.P99) / float64(s.staticP99) })),
+		of(func(s *sample) float64 { return s.Allocations }),
+		b.compared(r, samples),
+		of(func(s *sample) float64 { return float64(s.ready.Milliseconds()) }),
+		of(func(s *sample) float64 { return megabytes(s.idle) }),
+		of(func(s *sample) float64 { return megabytes(s.Memory) }),
+		fmt.Sprint(errors))
+}
+
+// compared says how a row stands to the one it is compared with, if that was measured too.
+func (b *bench) compared(r *row, samples []*sample) string {
+	other := b.samples[r.against]
+	if len(other) == 0 {
+		return ""
+	}
+	unit := median(other, r.by.of)
+	if unit == 0 {
+		return ""
+	}
+	return fmt.Sprintf("%.2f × the %s of %s", median(samples, r.by.of)/unit, r.by.name, r.against)
+}
+
+func (b *bench) startTable(w *strings.Builder) {
+	w.WriteString("\n## Start and memory\n\n")
+	table(w, "", "ms (median, least–greatest)", "more", "MB idle", "more")
+	ms := func(s started) float64 { return float64(s.ready) / float64(time.Millisecond) }
+	mb := func(s started) float64 { return megabytes(s.idle) }
+	first := b.starts[starters[0].name]
+	for _, how := range starters {
+		list := b.starts[how.name]
+		times := make([]float64, 0, len(list))
+		for _, s := range list {
+			times = append(times, ms(s))
+		}
+		line(w, how.name,
+			fmt.Sprintf("%.0f (%.0f–%.0f)", median(list, ms), slices.Min(times), slices.Max(times)),
+			fmt.Sprintf("%+.0f", median(list, ms)-median(first, ms)),
+			number(median(list, mb)),
+			fmt.Sprintf("%+.1f", median(list, mb)-median(first, mb)))
+	}
+}
