@@ -30,10 +30,22 @@ func (b *bench) head(w *strings.Builder) {
 	if b.redis != nil {
 		fmt.Fprintf(w, "- %s; it has no processor of its own.\n", redisVersion())
 	}
-	fmt.Fprintf(w, "- %s\n", b.placement())
-	fmt.Fprintf(w, "- %s\n", "Each row stands between two measurements of static, which is a `respond` of the same program, and the ratio is to their mean. "+
-		"CPU is the server's, user and system, for each request; allocations are the whole server's.")
-	w.WriteString("- Every setting is at its default, but for what a row names and the log, which takes errors only, everywhere.\n")
+	where := "Server and load have whichever processors there are."
+	if b.serverCore >= 0 {
+		where = "The server has one processor for itself, with `GOMAXPROCS=1`, and the load another."
+	}
+	fmt.Fprintf(w, "- %s %d connections, where nothing else is said.\n", where, b.connections)
+	w.WriteString("- Every setting is at its default, but for what is named, and the log, which takes errors only, everywhere.\n")
+}
+
+// method writes how the rows were measured.
+func (b *bench) method(w *strings.Builder) {
+	fmt.Fprintf(w, "- Medians of %d runs of %v each, after %v that do not count.\n", b.rounds, b.measure, b.warm())
+	w.WriteString("- Each row stands between two measurements of static, which is a `respond` of the same program, and the ratio is to their " +
+		"mean. CPU is the server's, user and system, for each request; allocations are all that the process makes.\n")
+	if b.rounds < 3 || b.measure < 5*time.Second {
+		w.WriteString("\n**These runs were short:** they show that everything works, and little of how fast it is.\n")
+	}
 }
 
 func (b *bench) modules() (modules []string) {
@@ -43,15 +55,6 @@ func (b *bench) modules() (modules []string) {
 		}
 	}
 	return modules
-}
-
-func (b *bench) placement() string {
-	where := "Server and load have whichever processors there are."
-	if b.serverCore >= 0 {
-		where = "The server has one processor for itself, with `GOMAXPROCS=1`, and the load another."
-	}
-	return fmt.Sprintf("%s %d connections where a row does not say how many. Medians of %d rounds of %v, after %v that do not count.",
-		where, b.connections, b.rounds, b.measure, b.warm())
 }
 
 // revision returns the commit that the program was built from.

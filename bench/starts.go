@@ -2,6 +2,7 @@ package main
 
 import (
 	"context"
+	"errors"
 	"net/http"
 	"time"
 
@@ -12,7 +13,7 @@ import (
 // started is how long a start took, and the memory that the server then holds.
 type started struct {
 	ready time.Duration
-	idle  int64
+	usage proc.Usage
 }
 
 // starter is a way to start.
@@ -47,10 +48,10 @@ func (b *bench) measureStarts(ctx context.Context) error {
 			time.Sleep(min(settle, b.measure))
 			usage, err := proc.Of(server.PID())
 			server.Stop()
-			if err != nil {
-				usage.Memory = 0
+			if err != nil && !errors.Is(err, errors.ErrUnsupported) {
+				return err
 			}
-			b.starts[how.name] = append(b.starts[how.name], started{server.Ready, usage.Memory})
+			b.starts[how.name] = append(b.starts[how.name], started{server.Ready, usage})
 		}
 	}
 	return nil

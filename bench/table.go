@@ -57,16 +57,9 @@ func megabytes(n int64) float64      { return float64(n) / (1 << 20) }
 func (b *bench) results() string {
 	var w strings.Builder
 	b.head(&w)
-	w.WriteString("\n## Under load\n\n")
-	table(&w, "work", "req/s", "of static", "CPU µs", "p50 µs", "p99 µs", "p99 of static's", "allocations", "compared with another row",
-		"start ms", "MB idle", "MB loaded", "errors")
-	if len(b.around) > 0 {
-		b.staticRow(&w)
-	}
-	for i := range rows {
-		if samples := b.samples[rows[i].name]; len(samples) > 0 {
-			b.row(&w, &rows[i], samples)
-		}
+	b.method(&w)
+	if len(b.samples) > 0 {
+		b.loadTable(&w)
 	}
 	for i := range rows {
 		if err := b.broken[rows[i].name]; err != nil {
@@ -87,6 +80,20 @@ func table(w *strings.Builder, columns ...string) {
 
 func line(w *strings.Builder, cells ...string) {
 	w.WriteString("| " + strings.Join(cells, " | ") + " |\n")
+}
+
+func (b *bench) loadTable(w *strings.Builder) {
+	w.WriteString("\n## Under load\n\n")
+	table(w, "work", "req/s", "of static", "CPU µs", "p50 µs", "p99 µs", "p99 of static's", "allocations", "compared with another row",
+		"start ms", "MB idle", "MB loaded", "errors")
+	if len(b.around) > 0 {
+		b.staticRow(w)
+	}
+	for i := range rows {
+		if samples := b.samples[rows[i].name]; len(samples) > 0 {
+			b.row(w, &rows[i], samples)
+		}
+	}
 }
 
 func (b *bench) staticRow(w *strings.Builder) {
@@ -139,10 +146,12 @@ func (b *bench) compared(r *row, samples []*sample) string {
 }
 
 func (b *bench) startTable(w *strings.Builder) {
-	w.WriteString("\n## Start and memory\n\n")
-	table(w, "", "ms (median, least–greatest)", "more", "MB idle", "more")
+	w.WriteString("\n## Start and memory\n\nMemory is what is resident, 0.7 s after the start; most of it is pages of the program's file, which the system shares " +
+		"and can drop. In brackets is what is not.\n\n")
+	table(w, "", "ms (least–greatest)", "more", "MB", "more")
 	ms := func(s started) float64 { return float64(s.ready) / float64(time.Millisecond) }
-	mb := func(s started) float64 { return megabytes(s.idle) }
+	mb := func(s started) float64 { return megabytes(s.usage.Memory) }
+	own := func(s started) float64 { return megabytes(s.usage.Own) }
 	first := b.starts[starters[0].name]
 	for _, how := range starters {
 		list := b.starts[how.name]
@@ -150,10 +159,11 @@ func (b *bench) startTable(w *strings.Builder) {
 		for _, s := range list {
 			times = append(times, ms(s))
 		}
+		more := func(of func(started) float64) float64 { return median(list, of) - median(first, of) }
 		line(w, how.name,
 			fmt.Sprintf("%.0f (%.0f–%.0f)", median(list, ms), slices.Min(times), slices.Max(times)),
-			fmt.Sprintf("%+.0f", median(list, ms)-median(first, ms)),
-			number(median(list, mb)),
-			fmt.Sprintf("%+.1f", median(list, mb)-median(first, mb)))
+			fmt.Sprintf("%+.0f", more(ms)),
+			fmt.Sprintf("%.1f (%.1f)", median(list, mb), median(list, own)),
+			fmt.Sprintf("%+.1f (%+.1f)", more(mb), more(own)))
 	}
 }

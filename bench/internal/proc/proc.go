@@ -8,5 +8,6 @@ import "time"
 type Usage struct {
 	CPU    time.Duration // user and system
 	Memory int64         // resident, in bytes
+	Own    int64         // of that, what is no page of a file, such as the program's
 	Files  int           // open
 }

@@ -18,28 +18,46 @@ const tick = time.Second / 100
 // Of returns the usage of a process.
 func Of(pid int) (Usage, error) {
 	dir := "/proc/" + strconv.Itoa(pid)
-	stat, err := os.ReadFile(dir + "/stat") //nolint:gosec // G304: of a process, by its number
+	// The second field is a name that may hold anything; the others are counted from its end (proc_pid_stat(5)).
+	const user, system = 14 - 3, 15 - 3
+	times, err := numbers(dir+"/stat", ")", user, system)
 	if err != nil {
 		return Usage{}, err
 	}
-	// The second field is a name that may hold anything; the others are counted from its end (proc_pid_stat(5)).
-	fields := bytes.Fields(stat[bytes.LastIndexByte(stat, ')')+1:])
-	const user, system, resident = 14 - 3, 15 - 3, 24 - 3
-	var numbers [resident + 1]int64
-	for _, i := range []int{user, system, resident} {
-		if i >= len(fields) {
-			return Usage{}, fmt.Errorf("%s/stat has %d fields", dir, len(fields))
-		}
-		if numbers[i], err = strconv.ParseInt(string(fields[i]), 10, 64); err != nil {
-			return Usage{}, err
-		}
+	const resident, shared = 2 - 1, 3 - 1 // proc_pid_statm(5)
+	pages, err := numbers(dir+"/statm", "", resident, shared)
+	if err != nil {
+		return Usage{}, err
 	}
+	size := int64(os.Getpagesize())
 	open, err := os.ReadDir(dir + "/fd")
 	return Usage{
-		CPU:    time.Duration(numbers[user]+numbers[system]) * tick,
-		Memory: numbers[resident] * int64(os.Getpagesize()),
+		CPU:    time.Duration(times[0]+times[1]) * tick,
+		Memory: pages[0] * size,
+		Own:    (pages[0] - pages[1]) * size,
 		Files:  len(open),
 	}, err
+}
+
+// numbers returns two fields of a file, which are counted from 0 behind the last occurrence of a text.
+func numbers(file, behind string, first, second int) (found [2]int64, err error) {
+	text, err := os.ReadFile(file) //nolint:gosec // G304: of a process, by its number
+	if err != nil {
+		return found, err
+	}
+	if behind != "" {
+		text = text[bytes.LastIndex(text, []byte(behind))+len(behind):]
+	}
+	fields := bytes.Fields(text)
+	for i, at := range []int{first, second} {
+		if at >= len(fields) {
+			return found, fmt.Errorf("%s has %d fields", file, len(fields))
+		}
+		if found[i], err = strconv.ParseInt(string(fields[at]), 10, 64); err != nil {
+			return found, err
+		}
+	}
+	return found, nil
 }
 
 // Cores returns the processors that this process may run on.
