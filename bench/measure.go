@@ -18,6 +18,7 @@ type sample struct {
 	load.Result
 	staticRate float64       // the mean of just before and just after
 	staticP99  time.Duration // the same
+	staticCPU  time.Duration // the same
 	ready      time.Duration // from the start of the process to its first token
 	idle       int64         // memory before the load, resident, in bytes
 	complaint  string        // an error in the server's log
@@ -49,6 +50,7 @@ func (b *bench) measureRow(ctx context.Context, r *row) (*sample, error) {
 	}
 	s.staticRate = (before.Rate() + after.Rate()) / 2
 	s.staticP99 = (before.P99 + after.P99) / 2
+	s.staticCPU = (before.CPU + after.CPU) / 2
 	return s, nil
 }
 

@@ -50,6 +50,22 @@ func number(v float64) string {
 	return text
 }
 
+// ratio returns how many times b goes into a, 0 if that is not known.
+func ratio(a, b time.Duration) float64 {
+	if b == 0 {
+		return 0
+	}
+	return float64(a) / float64(b)
+}
+
+// times writes the median of a ratio.
+func times(samples []*sample, of func(*sample) float64) string {
+	if m := median(samples, of); m != 0 {
+		return fmt.Sprintf("%.2f", m)
+	}
+	return "–"
+}
+
 func micros(d time.Duration) float64 { return float64(d) / float64(time.Microsecond) }
 func megabytes(n int64) float64      { return float64(n) / (1 << 20) }
 
@@ -84,7 +100,7 @@ func line(w *strings.Builder, cells ...string) {
 
 func (b *bench) loadTable(w *strings.Builder) {
 	w.WriteString("\n## Under load\n\n")
-	table(w, "work", "req/s", "of static", "CPU µs", "p50 µs", "p99 µs", "p99 of static's", "allocations", "compared with another row",
+	table(w, "work", "req/s", "of static's", "CPU µs", "of static's", "p50 µs", "p99 µs", "of static's", "allocations", "compared with another row",
 		"start ms", "MB idle", "MB loaded", "errors")
 	if len(b.around) > 0 {
 		b.staticRow(w)
@@ -100,7 +116,7 @@ func (b *bench) staticRow(w *strings.Builder) {
 	of := func(get func(*load.Result) float64) string { return number(median(b.around, get)) }
 	line(w, "**static**: a form in, 700 bytes out, no token",
 		of((*load.Result).Rate), "1",
-		of(func(r *load.Result) float64 { return micros(r.CPU) }),
+		of(func(r *load.Result) float64 { return micros(r.CPU) }), "1",
 		of(func(r *load.Result) float64 { return micros(r.P50) }),
 		of(func(r *load.Result) float64 { return micros(r.P99) }), "1",
 		of(func(r *load.Result) float64 { return r.Allocations }), "", "", "",
@@ -110,7 +126,7 @@ func (b *bench) staticRow(w *strings.Builder) {
 func (b *bench) row(w *strings.Builder, r *row, samples []*sample) {
 	of := func(get func(*sample) float64) string { return number(median(samples, get)) }
 	if r.do == "" {
-		line(w, r.work, of(func(s *sample) float64 { return s.Rate() }), "", "", "", "", "", "", "", "", "", "", "0")
+		line(w, r.work, of(func(s *sample) float64 { return s.Rate() }), "", "", "", "", "", "", "", "", "", "", "", "0")
 		return
 	}
 	errors := 0
@@ -121,9 +137,10 @@ func (b *bench) row(w *strings.Builder, r *row, samples []*sample) {
 		of(func(s *sample) float64 { return s.Rate() }),
 		spread(samples, func(s *sample) float64 { return s.Rate() / s.staticRate }),
 		of(func(s *sample) float64 { return micros(s.CPU) }),
+		times(samples, func(s *sample) float64 { return ratio(s.CPU, s.staticCPU) }),
 		of(func(s *sample) float64 { return micros(s.P50) }),
 		of(func(s *sample) float64 { return micros(s.P99) }),
-		fmt.Sprintf("%.1f", median(samples, func(s *sample) float64 { return float64(s.P99) / float64(s.staticP99) })),
+		times(samples, func(s *sample) float64 { return ratio(s.P99, s.staticP99) }),
 		of(func(s *sample) float64 { return s.Allocations }),
 		b.compared(r, samples),
 		of(func(s *sample) float64 { return float64(s.ready.Milliseconds()) }),
