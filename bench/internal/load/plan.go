@@ -4,7 +4,6 @@ package load
 
 import (
 	"context"
-	"errors"
 	"fmt"
 	"sync"
 	"time"
@@ -59,12 +58,14 @@ type Result struct {
 // Rate returns the requests in each second.
 func (r *Result) Rate() float64 { return float64(r.Requests) / r.Seconds }
 
-// patience is how long an answer may take.
-const patience = 20 * time.Second
+const (
+	patience  = 20 * time.Second // for an answer
+	preparing = 5 * time.Minute  // for all that comes before the load, such as thousands of tokens
+)
 
 // Run carries out a plan.
 func Run(ctx context.Context, plan *Plan) (*Result, error) {
-	workers, err := prepare(ctx, plan)
+	workers, err := prepare(plan)
 	if err != nil {
 		return nil, err
 	}
@@ -103,7 +104,7 @@ func Run(ctx context.Context, plan *Plan) (*Result, error) {
 }
 
 // prepare makes the workers, all at once, and has each of them ready for its first request.
-func prepare(ctx context.Context, plan *Plan) ([]*worker, error) {
+func prepare(plan *Plan) ([]*worker, error) {
 	work, ok := works[plan.Work]
 	if !ok {
 		return nil, fmt.Errorf("no work is called %q", plan.Work)
@@ -113,11 +114,16 @@ func prepare(ctx context.Context, plan *Plan) ([]*worker, error) {
 	for i := range workers {
 		all.Go(func() {
 			w := &worker{plan: plan, number: i, conn: conn{address: plan.Address}}
-			workers[i], errs[i] = w, w.setUp(ctx, work)
+			workers[i], errs[i] = w, w.setUp(work)
 		})
 	}
 	all.Wait()
-	return workers, errors.Join(errs...)
+	for _, err := range errs {
+		if err != nil {
+			return nil, err
+		}
+	}
+	return workers, nil
 }
 
 // phase has all workers work for a time, and forgets what was before.

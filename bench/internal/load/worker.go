@@ -30,11 +30,8 @@ var works = map[string]func(w *worker) (step func() error, err error){
 	"mix":                (*worker).mix,
 }
 
-func (w *worker) setUp(ctx context.Context, work func(*worker) (func() error, error)) (err error) {
-	w.conn.until = time.Now().Add(patience)
-	if until, ok := ctx.Deadline(); ok {
-		w.conn.until = until
-	}
+func (w *worker) setUp(work func(*worker) (func() error, error)) (err error) {
+	w.conn.until = time.Now().Add(preparing)
 	w.step, err = work(w)
 	w.conn.close() // the next one has a deadline of its own
 	return err
