@@ -187,10 +187,6 @@ func (i *Issuer) openAlone(name string, caddyStorage json.RawMessage) (storage.S
 	if err := i.Encryption.resolve(caddy.NewReplacer(), "issuer "+name); err != nil {
 		return nil, nil, err
 	}
-	keys, err := i.Encryption.keyring()
-	if err != nil {
-		return nil, nil, settingErr(err.Error(), "issuer "+name, "encryption_key")
-	}
 	ctx, err := caddy.ProvisionContext(&caddy.Config{StorageRaw: caddyStorage})
 	if err != nil {
 		return nil, nil, err
@@ -206,5 +202,5 @@ func (i *Issuer) openAlone(name string, caddyStorage json.RawMessage) (storage.S
 		cancel()
 		return nil, nil, fmt.Errorf("issuer %s: %w", name, err)
 	}
-	return storage.NewEncrypted(store, name, keys), cancel, nil
+	return store, cancel, nil
 }

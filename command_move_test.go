@@ -67,9 +67,9 @@ func TestExportAndImport(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	store := storage.NewEncrypted(storage.OpenCaddy(&certmagic.FileStorage{Path: dir}, "default"), "default", keys)
+	store := storage.Encrypted(storage.OpenCaddy(&certmagic.FileStorage{Path: dir}, "default"), "default", keys)
 	kinds := map[storage.Kind]int{}
-	for record, err := range store.Export(t.Context()) {
+	for record, err := range store.(storage.Exporter).Export(t.Context()) {
 		if err != nil {
 			t.Fatal(err)
 		}

@@ -43,7 +43,11 @@ func (s *Server) afterReplay(ctx context.Context, refusal error) error {
 	if !ok {
 		return refusal
 	}
-	if err := s.endReplayed(context.WithoutCancel(ctx), replay); err != nil {
+	err := s.endReplayed(context.WithoutCancel(ctx), replay)
+	if errors.Is(err, ErrFrozen) {
+		return err // what is noted here may be of no use: whoever asked is to ask again, perhaps another server
+	}
+	if err != nil {
 		s.replays.note(replay)
 	}
 	return refusal

@@ -194,7 +194,7 @@ func TestImportOverEncrypted(t *testing.T) {
 	const first, second = "the first key, which is as long as it must be", "the second key, which is as long as it must be"
 	key := storage.ConsentKey("alice")
 	noError(t, inner.Put(ctx, key, []byte("\x00sealed1"), time.Time{}))
-	store := storage.NewEncrypted(inner, "shop", ring(first))
+	store := storage.Encrypted(inner, "shop", ring(first))
 	report, err := dump.Import(ctx, store, each(some()), true)
 	if err != nil || report.Written != 2 { // the third has expired
 		t.Errorf("over a damaged record: %+v %v", report, err)
@@ -204,7 +204,7 @@ func TestImportOverEncrypted(t *testing.T) {
 			t.Errorf("a record is in plain: %q", data)
 		}
 	}
-	if _, err := dump.Import(ctx, storage.NewEncrypted(inner, "shop", ring(second)), each(some()), true); !errors.Is(err, storage.ErrUnknownKey) {
+	if _, err := dump.Import(ctx, storage.Encrypted(inner, "shop", ring(second)), each(some()), true); !errors.Is(err, storage.ErrUnknownKey) {
 		t.Errorf("with another key: %v", err)
 	}
 }
