@@ -2,6 +2,7 @@ package authserver
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"runtime/debug"
 	"sync"
@@ -11,8 +12,9 @@ import (
 )
 
 // apart does something that may not listen to its context, such as a system call on a disk that hangs, and returns when
-// it is done or ctx ends. What has no end then goes on without anybody who waits for it. A panic is an error: there is
-// nobody above to recover from it.
+// it is done or ctx ends. What has no end then goes on without anybody who waits for it; but what was cancelled, as all is
+// when a configuration is replaced, may come to its end first, so that as a rule nothing is written afterwards. A panic is
+// an error: there is nobody above to recover from it.
 func apart(ctx context.Context, do func(ctx context.Context) error) error {
 	ended := make(chan error, 1)
 	go func() { ended <- recovered(func() error { return do(ctx) }) }()
@@ -21,13 +23,21 @@ func apart(ctx context.Context, do func(ctx context.Context) error) error {
 		return err
 	case <-ctx.Done():
 	}
+	last := time.NewTimer(0)
+	defer last.Stop()
+	if errors.Is(ctx.Err(), context.Canceled) {
+		last.Reset(afterCancel)
+	}
 	select {
-	case err := <-ended: // at the last moment
+	case err := <-ended:
 		return err
-	default:
+	case <-last.C:
 		return ctx.Err()
 	}
 }
+
+// afterCancel is how long something that was cancelled may take to end.
+const afterCancel = time.Second
 
 func recovered(do func() error) (err error) {
 	defer func() {
