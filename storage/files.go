@@ -43,7 +43,11 @@ func newFiles(storage *certmagic.FileStorage, place naming, now func() time.Time
 
 // file returns the name of a record's file.
 func (b *files) file(key Key) string {
-	return filepath.Join(b.path, string(key.Kind), string(key.Bucket()), key.ID+recordSuffix)
+	const separator = string(filepath.Separator)
+	if bucket := key.Bucket(); bucket != "" {
+		return b.path + separator + string(key.Kind) + separator + string(bucket) + separator + key.ID + recordSuffix
+	}
+	return b.path + separator + string(key.Kind) + separator + key.ID + recordSuffix
 }
 
 func (b *files) read(_ context.Context, key Key) ([]byte, time.Time, error) {

@@ -21,7 +21,8 @@ func (b *files) waitLock(_ context.Context, key Key) (unlock func(), err error) 
 
 // lock locks one of a fixed number of files.
 func (b *files) lock(key Key, wait bool) (func(), error) {
-	name := filepath.Join(b.path, "locks", fmt.Sprintf("%02x", key.stripe()))
+	const separator = string(filepath.Separator)
+	name := b.path + separator + "locks" + separator + string(appendDigits(nil, uint64(key.stripe()), 16, 2))
 	unlock, err := lockFile(name, wait)
 	if errors.Is(err, fs.ErrNotExist) {
 		// The directory is made with the first lock, since opening a store must leave no trace.

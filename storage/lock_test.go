@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"hash/crc32"
 	"io/fs"
 	"runtime"
 	"strings"
@@ -101,6 +102,17 @@ func TestUnlockAfterCancel(t *testing.T) {
 	})
 	if err := <-cs.unlocked; err != nil {
 		t.Errorf("unlocked with a dead context: %v", err)
+	}
+}
+
+// Processes of other versions must find the same stripe.
+func TestStripeIsKept(t *testing.T) {
+	for i := range 1000 {
+		key := Key{KindFamily, "zzzz." + HashID(fmt.Sprint(i))}
+		sum := crc32.ChecksumIEEE([]byte(string(key.Kind) + "/" + key.ID))
+		if got := key.stripe(); got != uint8(sum%stripeCount) {
+			t.Fatalf("%v is in stripe %d, want %d", key, got, sum%stripeCount)
+		}
 	}
 }
 

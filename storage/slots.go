@@ -48,24 +48,31 @@ func slotFor(value []byte) int {
 
 // appendSlot appends what a slot of that size begins with.
 func appendSlot(data []byte, s slot, size int) []byte {
-	return append(appendSlotLine(data, s, size), s.value...)
+	start := len(data)
+	data = appendSlotFields(data, s, size)
+	data = appendSlotSum(data, slotChecksum(data[start:], s.value))
+	return append(data, s.value...)
 }
 
-func appendSlotLine(data []byte, s slot, size int) []byte {
-	start := len(data)
+func appendSlotFields(data []byte, s slot, size int) []byte {
+	due := s.due
+	if due == "" {
+		due = notDue
+	}
 	data = append(data, slotMagic...)
 	data = append(appendDigits(data, s.sequence, 16, 16), ' ')
 	data = append(appendDigits(data, uint64(expiryMilli(s.expires)), 10, 15), ' ')
-	if s.due == "" {
-		data = append(data, notDue...)
-	} else {
-		data = append(data, s.due...)
-	}
-	data = append(data, ' ')
+	data = append(append(data, due...), ' ')
 	data = append(appendDigits(data, uint64(size), 16, 8), ' ')
-	data = append(appendDigits(data, uint64(len(s.value)), 16, 8), ' ')
-	sum := crc32.Update(crc32.Checksum(data[start:], castagnoli), castagnoli, s.value)
+	return append(appendDigits(data, uint64(len(s.value)), 16, 8), ' ')
+}
+
+func appendSlotSum(data []byte, sum uint32) []byte {
 	return append(appendDigits(data, uint64(sum), 16, 8), '\n')
+}
+
+func slotChecksum(fields, value []byte) uint32 {
+	return crc32.Update(crc32.Checksum(fields, castagnoli), castagnoli, value)
 }
 
 // appendDigits appends n in a base up to 16, in so many digits.
@@ -97,11 +104,15 @@ func parseSlot(data []byte) (slot, bool) {
 		expires:  expiryTime(int64(milli)),
 		value:    data[slotHeader : slotHeader+int(length)],
 	}
-	if due := Bucket(data[slotDue : slotDue+bucketLength]); due.valid() {
-		s.due = due
+	if due := data[slotDue : slotDue+bucketLength]; string(due) != notDue {
+		s.due = Bucket(due)
 	}
-	var line [slotHeader]byte
-	if string(appendSlotLine(line[:0], s, len(data))) != string(data[:slotHeader]) {
+	if s.due != "" && !s.due.valid() {
+		return slot{}, false
+	}
+	line := appendSlotFields(make([]byte, 0, slotHeader), s, len(data))
+	line = appendSlotSum(line, slotChecksum(data[:slotSum], s.value))
+	if string(line) != string(data[:slotHeader]) {
 		return slot{}, false
 	}
 	return s, true
