@@ -31,7 +31,7 @@ func BenchmarkSyncedUpdate(b *testing.B) {
 					b.Fatal(err)
 				}
 			}
-			change := func([]byte) ([]byte, time.Time, error) { return value, time.Time{}, nil }
+			var change storage.Change = func([]byte) ([]byte, time.Time, error) { return value, time.Time{}, nil }
 			together(b, callers, len(keys), func(i int) error { return store.Update(b.Context(), keys[i], change) })
 		})
 		b.Run(fmt.Sprintf("certmagic/callers=%d", callers), func(b *testing.B) {

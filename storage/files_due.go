@@ -80,7 +80,7 @@ func (s *fileSweep) dueList(ctx context.Context, due Bucket) error {
 	for err == nil && lines.Scan() {
 		kind, id, _ := strings.Cut(lines.Text(), "/")
 		if key := (Key{Kind(kind), id}); key.Check() == nil {
-			err = s.look(ctx, key, due)
+			err = s.look(ctx, key)
 		}
 	}
 	f.close()
@@ -90,9 +90,9 @@ func (s *fileSweep) dueList(ctx context.Context, due Bucket) error {
 	return s.drop(name)
 }
 
-// look removes a record that is late, and puts one that will be late and is on no list, or only on the one that it was
-// found on, on a list. It passes over damaged records: they are for people to look at.
-func (s *fileSweep) look(ctx context.Context, key Key, found Bucket) error {
+// look removes a record that is late, and puts one that will be late, and is on no list that comes up, on one. It passes over
+// damaged records: they are for people to look at.
+func (s *fileSweep) look(ctx context.Context, key Key) error {
 	if err := s.pace.wait(ctx); err != nil {
 		return err
 	}
@@ -106,7 +106,7 @@ func (s *fileSweep) look(ctx context.Context, key Key, found Bucket) error {
 	if late(expires, s.now()) {
 		return s.dropLate(ctx, key)
 	}
-	if end, listed := on.End(); listed && on != found && !late(end, s.now()) {
+	if end, listed := on.End(); listed && !late(end, s.now()) {
 		return nil
 	}
 	if due := BucketFor(expires); due != Never {

@@ -159,7 +159,7 @@ func (s *fileSweep) endless(ctx context.Context) error {
 				return err
 			}
 			if key, ok := keyOfFile(kind, "", entry); ok {
-				if err := s.look(ctx, key, ""); err != nil {
+				if err := s.look(ctx, key); err != nil {
 					return err
 				}
 			}
@@ -168,7 +168,7 @@ func (s *fileSweep) endless(ctx context.Context) error {
 			if err != nil {
 				return err
 			}
-			if err := s.look(ctx, key, ""); err != nil {
+			if err := s.look(ctx, key); err != nil {
 				return err
 			}
 		}

@@ -6,6 +6,8 @@ import (
 	"fmt"
 	"hash/crc32"
 	"io/fs"
+	"os"
+	"path/filepath"
 	"runtime"
 	"strings"
 	"syscall"
@@ -129,5 +131,63 @@ func TestStripesSpread(t *testing.T) {
 	}
 	if len(used) != stripeCount {
 		t.Errorf("%d stripes are used, want %d", len(used), stripeCount)
+	}
+}
+
+// Somebody deletes the folder of the issuer while two stores use it: they meet again at the same locks and records.
+func TestFolderIsDeleted(t *testing.T) {
+	dir := t.TempDir()
+	open := func() *caddyStore { return OpenCaddy(&certmagic.FileStorage{Path: dir}, "issuer").(*caddyStore) }
+	one, two := open(), open()
+	key := Key{KindFamily, "zzzz.id"}
+	count := func(store Store) {
+		t.Helper()
+		update(t, store, key, func(old []byte) ([]byte, time.Time, error) { return append(old, 'x'), time.Time{}, nil })
+	}
+	for range 3 {
+		count(one)
+		count(two)
+		want(t, one, key, "xx")
+		unlock, err := one.lock(t.Context(), key)
+		if err != nil {
+			t.Fatal(err)
+		}
+		ctx, cancel := context.WithTimeout(t.Context(), 20*time.Millisecond)
+		if _, err := two.lock(ctx, key); !errors.Is(err, context.DeadlineExceeded) {
+			t.Errorf("two hold the lock of one record: %v", err)
+		}
+		cancel()
+		unlock()
+		if err := os.RemoveAll(filepath.Join(dir, "oauth")); err != nil {
+			t.Fatal(err)
+		}
+	}
+}
+
+// Nothing stays open.
+func TestFilesAreClosed(t *testing.T) {
+	open := func() int {
+		entries, err := os.ReadDir("/dev/fd")
+		if err != nil && runtime.GOOS != "windows" {
+			t.Fatal(err)
+		}
+		return len(entries)
+	}
+	store, _ := onFiles(t, Key{KindFamily, "zzzz.id"})
+	before := open()
+	for i := range 200 {
+		key := Key{KindFamily, fmt.Sprintf("zzzz.%d", i)}
+		update(t, store, key, setTo("value"))
+		update(t, store, key, setTo("value"))
+		want(t, store, key, "value")
+		func() {
+			defer func() { _ = recover() }()
+			_ = store.Update(t.Context(), key, func([]byte) ([]byte, time.Time, error) { panic("in change") })
+		}()
+		_ = store.Update(t.Context(), key, func([]byte) ([]byte, time.Time, error) { return nil, time.Time{}, ErrKeep })
+	}
+	sweep(t, store)
+	if after := open(); after > before+5 {
+		t.Errorf("%d files are open, %d were", after, before)
 	}
 }

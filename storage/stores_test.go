@@ -16,12 +16,13 @@ func TestMain(m *testing.M) {
 	os.Exit(m.Run())
 }
 
-func TestMemory(t *testing.T)          { storetest.Run(t, memory()) }
-func TestCaddyOverFiles(t *testing.T)  { storetest.Run(t, files()) }
-func TestCaddyOverLocks(t *testing.T)  { storetest.Run(t, locks()) }
-func BenchmarkMemory(b *testing.B)     { storetest.Benchmark(b, memory()) }
-func BenchmarkCaddyFiles(b *testing.B) { storetest.Benchmark(b, files()) }
-func BenchmarkCaddyLocks(b *testing.B) { storetest.Benchmark(b, locks()) }
+func TestMemory(t *testing.T)           { storetest.Run(t, memory()) }
+func TestCaddyOverFiles(t *testing.T)   { storetest.Run(t, files()) }
+func TestCaddyOverNetwork(t *testing.T) { storetest.Run(t, network()) }
+func TestCaddyOverLocks(t *testing.T)   { storetest.Run(t, locks()) }
+func BenchmarkMemory(b *testing.B)      { storetest.Benchmark(b, memory()) }
+func BenchmarkCaddyFiles(b *testing.B)  { storetest.Benchmark(b, files()) }
+func BenchmarkCaddyLocks(b *testing.B)  { storetest.Benchmark(b, locks()) }
 
 // memory has the module itself, so that stores of one issuer meet in its pool.
 func memory() storetest.Backend {
@@ -57,6 +58,14 @@ func files() storetest.Backend {
 
 func openFiles(dir string) (storage.Store, error) {
 	return storage.OpenCaddy(&certmagic.FileStorage{Path: dir}, "issuer"), nil
+}
+
+// network is files that other machines see.
+func network() storetest.Backend {
+	return storetest.Backend{
+		New:  func(tb testing.TB) string { return tb.TempDir() },
+		Open: func(dir string) (storage.Store, error) { return storage.OpenReplacing(dir), nil },
+	}
 }
 
 // locks is a storage that is no FileStorage, as those over a network are.

@@ -16,13 +16,15 @@ import (
 
 // What a child process does. It says "ready", waits for a line, does it and says how it went.
 const (
-	roleWin   = "win"   // tries to be the first to write, says "won" or "lost"
-	roleCount = "count" // adds countRounds, says "done"
-	roleHold  = "hold"  // says "inside" from within a change and never leaves it
-	roleFlip  = "flip"  // updates to one of two values in turn, for ever, says "flipped" after each
-	rolePut   = "put"   // puts records for ever, says the ID after each
+	roleWin     = "win"      // tries to be the first to write, says "won" or "lost"
+	roleCount   = "count"    // adds countRounds, says "done"
+	roleCountUp = "count up" // makes a counted value the next one countUpRounds times, says "done"
+	roleHold    = "hold"     // says "inside" from within a change and never leaves it
+	roleFlip    = "flip"     // updates to one of two values in turn, for ever, says "flipped" after each
+	rolePut     = "put"      // puts records for ever, says the ID after each
 
-	countRounds = 25
+	countRounds   = 25
+	countUpRounds = 200
 
 	envRole    = "CADDY_OAUTH_STORETEST_ROLE"
 	envAddress = "CADDY_OAUTH_STORETEST_ADDRESS"
@@ -71,6 +73,13 @@ func runChild(role string, open func(address string) (storage.Store, error)) err
 	case roleCount:
 		for range countRounds {
 			if err := count(ctx, store, key); err != nil {
+				return err
+			}
+		}
+		fmt.Println("done")
+	case roleCountUp:
+		for range countUpRounds {
+			if err := store.Update(ctx, key, countUp); err != nil {
 				return err
 			}
 		}

@@ -1,6 +1,7 @@
 package storetest
 
 import (
+	"bytes"
 	"context"
 	"errors"
 	"fmt"
@@ -86,6 +87,78 @@ func testGoroutinesCounter(t *testing.T, b Backend) {
 	}
 	group.Wait()
 	wantValue(t, stores[0], key, strconv.Itoa(goroutines*rounds))
+}
+
+// testReaders reads a record that others update all the time, to values of every size. A reader sees each value whole,
+// and never an older one than it has seen.
+func testReaders(t *testing.T, b Backend) {
+	address := b.New(t)
+	writers := []storage.Store{b.open(t, address), b.open(t, address)}
+	ctx, key := testContext(t), freshKey()
+	noError(t, writers[0].Put(ctx, key, countedValue(0), never))
+	var writing, reading sync.WaitGroup
+	for i := range 4 {
+		writing.Go(func() {
+			for range 50 {
+				if err := writers[i%2].Update(ctx, key, countUp); err != nil {
+					t.Errorf("Update: %v", err)
+					return
+				}
+			}
+		})
+	}
+	done := make(chan struct{})
+	for range 4 {
+		store := b.open(t, address)
+		reading.Go(func() {
+			if err := readCounted(ctx, store, key, done); err != nil {
+				t.Error(err)
+			}
+		})
+	}
+	writing.Wait()
+	close(done)
+	reading.Wait()
+	wantValue(t, writers[1], key, string(countedValue(200)))
+}
+
+// countedValue returns a value that says which it is from its start to its end.
+func countedValue(n int) []byte { return bytes.Repeat(fmt.Appendf(nil, "%08d", n), 1+n*37%500) }
+
+func countUp(old []byte) ([]byte, time.Time, error) {
+	n, err := readCount(old)
+	return countedValue(n + 1), never, err
+}
+
+func readCount(value []byte) (int, error) {
+	n, err := strconv.Atoi(string(value[:min(8, len(value))]))
+	if err != nil || !bytes.Equal(value, countedValue(n)) {
+		return 0, fmt.Errorf("%d bytes from %.20q to %q are no value", len(value), value, value[max(0, len(value)-20):])
+	}
+	return n, nil
+}
+
+func readCounted(ctx context.Context, store storage.Store, key storage.Key, done <-chan struct{}) error {
+	for seen := 0; ; {
+		value, err := store.Get(ctx, key)
+		if err != nil {
+			return fmt.Errorf("reading: %w", err)
+		}
+		n, err := readCount(value)
+		if err != nil {
+			return err
+		}
+		if n < seen {
+			return fmt.Errorf("a reader saw value %d after value %d", n, seen)
+		}
+		seen = n
+		runtime.Gosched() // or the writers come to nothing where processors are few
+		select {
+		case <-done:
+			return nil
+		default:
+		}
+	}
 }
 
 // testDeadline holds an Update inside its change. A store that locks must let others give up; one

@@ -19,6 +19,7 @@ const promptly = 5 * time.Second
 func runProcesses(t *testing.T, b Backend) {
 	t.Run("one winner", func(t *testing.T) { testProcessesWinner(t, b) })
 	t.Run("one counter", func(t *testing.T) { testProcessesCounter(t, b) })
+	t.Run("readers see whole values", func(t *testing.T) { testProcessesReaders(t, b) })
 	t.Run("killed in a Put", func(t *testing.T) { testKilledPut(t, b) })
 	if b.LocksOutlive {
 		return
@@ -59,6 +60,33 @@ func testProcessesCounter(t *testing.T, b Backend) {
 		}
 	}
 	wantValue(t, store, key, strconv.Itoa((processes+1)*countRounds))
+}
+
+// testProcessesReaders reads what processes count up.
+func testProcessesReaders(t *testing.T, b Backend) {
+	address, key := b.New(t), freshKey()
+	ctx := testContext(t)
+	noError(t, b.open(t, address).Put(ctx, key, countedValue(0), never))
+	const processes = 2
+	children := startAll(t, address, roleCountUp, key, processes)
+	done := make(chan struct{})
+	var reading sync.WaitGroup
+	for range 4 {
+		store := b.open(t, address)
+		reading.Go(func() {
+			if err := readCounted(ctx, store, key, done); err != nil {
+				t.Error(err)
+			}
+		})
+	}
+	for _, child := range children {
+		if line := child.line(); line != "done" {
+			t.Errorf("%s says %q", child.name, line)
+		}
+	}
+	close(done)
+	reading.Wait()
+	wantValue(t, b.open(t, address), key, string(countedValue(processes*countUpRounds)))
 }
 
 // testKilledHolder kills a process in the middle of its change: the next one finds the old value,

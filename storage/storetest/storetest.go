@@ -51,6 +51,7 @@ func Run(t *testing.T, b Backend) {
 		"deadline at a lock":        testDeadline,
 		"goroutines, one winner":    testGoroutinesWinner,
 		"goroutines, one counter":   testGoroutinesCounter,
+		"readers see whole values":  testReaders,
 	} {
 		t.Run(name, func(t *testing.T) { test(t, b) })
 	}
