@@ -74,7 +74,7 @@ type Sweeper interface {
 type Record struct {
 	Key     Key
 	Value   []byte
-	Expires time.Time // never too early, at most a second too late; zero: never
+	Expires time.Time // to the millisecond; zero: never
 }
 
 // Exporter is implemented by a Store that can tell all it holds, so that it can be moved to another one.

@@ -5,55 +5,51 @@ import (
 	"time"
 )
 
-// cache remembers the records that this process wrote, the latest of them, up to a size. Others may have written since:
-// what it says is only to be believed after Redis has said that the stamp is still that one.
+// cache remembers the records that this process saw last, up to a size. Others may have written since: what it says is
+// only to be believed after Redis has said that the stamp is still that one.
 //
-// It has two halves. What is written goes into the new one; when that is full, the old one is dropped, and the new one
-// is the old one.
+// It has two halves. What is seen goes into the new one; when that is full, the old one is dropped, and the new one is
+// the old one.
 type cache struct {
 	half int // of the bytes
 
 	mu       sync.Mutex
 	size     int // of what is in the new half
-	new, old map[string]entry
-}
-
-type entry struct {
-	record  record
-	expires time.Time // zero: never
+	new, old map[string]record
 }
 
 // entrySize is about what an entry takes beside its record.
-const entrySize = 200
+const entrySize = 180
 
-func (e entry) size() int { return len(e.record) + entrySize }
+func sizeOf(r record) int { return len(r) + entrySize }
 
 func newCache(size int) *cache {
-	return &cache{half: size / 2, new: make(map[string]entry), old: make(map[string]entry)}
+	return &cache{half: size / 2, new: make(map[string]record), old: make(map[string]record)}
 }
 
 func (c *cache) get(key string) (record, bool) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
-	e, ok := c.new[key]
+	r, ok := c.new[key]
 	if !ok {
-		if e, ok = c.old[key]; ok {
-			delete(c.old, key)
-			c.add(key, e)
+		if r, ok = c.old[key]; !ok {
+			return "", false
 		}
+		delete(c.old, key)
+		c.add(key, r)
 	}
-	if ok && !e.expires.IsZero() && !time.Now().Before(e.expires) {
+	if end := r.expires(); !end.IsZero() && !time.Now().Before(end) {
 		c.remove(key)
 		return "", false
 	}
-	return e.record, ok
+	return r, true
 }
 
-func (c *cache) put(key string, r record, expires time.Time) {
+func (c *cache) put(key string, r record) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	c.remove(key)
-	c.add(key, entry{r, expires})
+	c.add(key, r)
 }
 
 func (c *cache) drop(key string) {
@@ -62,21 +58,21 @@ func (c *cache) drop(key string) {
 	c.remove(key)
 }
 
-func (c *cache) add(key string, e entry) {
-	if c.size+e.size() > c.half {
-		if e.size() > c.half {
-			return
-		}
-		c.old, c.new, c.size = c.new, make(map[string]entry), 0
+func (c *cache) add(key string, r record) {
+	if sizeOf(r) > c.half {
+		return
 	}
-	c.new[key] = e
-	c.size += e.size()
+	if c.size+sizeOf(r) > c.half {
+		c.old, c.new, c.size = c.new, make(map[string]record), 0
+	}
+	c.new[key] = r
+	c.size += sizeOf(r)
 }
 
 func (c *cache) remove(key string) {
 	delete(c.old, key)
-	if e, ok := c.new[key]; ok {
+	if r, ok := c.new[key]; ok {
 		delete(c.new, key)
-		c.size -= e.size()
+		c.size -= sizeOf(r)
 	}
 }

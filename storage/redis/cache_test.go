@@ -1,6 +1,7 @@
 package redis
 
 import (
+	"bytes"
 	"fmt"
 	"runtime"
 	"strings"
@@ -12,10 +13,11 @@ func TestCache(t *testing.T) {
 	const size, value = 1 << 20, 800
 	c := newCache(size)
 	name := func(i int) string { return fmt.Sprintf("oauth:i:family:zzzz.%032x", i) }
+	text := func(value string) record { return newRecord([]byte(value), never) }
 	const many = 10_000
 	for i := range many {
-		c.put(name(i), record(strings.Repeat("x", value)), time.Time{})
-		c.put(name(i), record(fmt.Sprintf("%d%s", i, strings.Repeat("y", value))), time.Time{})
+		c.put(name(i), text(strings.Repeat("x", value)))
+		c.put(name(i), text(fmt.Sprintf("%d%s", i, strings.Repeat("y", value))))
 		if _, ok := c.get(name(0)); !ok {
 			t.Fatalf("what is used again and again is forgotten after %d others", i)
 		}
@@ -24,7 +26,7 @@ func TestCache(t *testing.T) {
 	for i := range many {
 		if r, ok := c.get(name(i)); ok {
 			known++
-			if !strings.HasPrefix(string(r), fmt.Sprintf("%dy", i)) {
+			if !strings.HasPrefix(string(r.value()), fmt.Sprintf("%dy", i)) {
 				t.Fatalf("the record at %d is %.20q", i, r)
 			}
 		}
@@ -37,11 +39,11 @@ func TestCache(t *testing.T) {
 	if _, ok := c.get(name(0)); ok {
 		t.Error("what was dropped is there")
 	}
-	c.put(name(0), "old", time.Now().Add(-time.Second))
+	c.put(name(0), newRecord(nil, time.Now().Add(-time.Second)))
 	if _, ok := c.get(name(0)); ok {
 		t.Error("what is late is there")
 	}
-	c.put(name(0), record(strings.Repeat("x", size)), time.Time{})
+	c.put(name(0), text(strings.Repeat("x", size)))
 	if _, ok := c.get(name(0)); ok {
 		t.Error("what is larger than the cache is there")
 	}
@@ -65,7 +67,7 @@ func TestCacheTakesWhatItIsGiven(t *testing.T) {
 	before := inUse()
 	c := newCache(size)
 	for i := range 200_000 {
-		c.put(fmt.Sprintf("oauth:default:family:zzzz.%032x", i), record(strings.Repeat("x", 700)), time.Time{})
+		c.put(fmt.Sprintf("oauth:default:family:zzzz.%032x", i), newRecord(bytes.Repeat([]byte("x"), 700), never))
 	}
 	if took := inUse() - before; took < size/3 || took > size*5/4 {
 		t.Errorf("it takes %d KiB, want about %d", took>>10, size>>10)

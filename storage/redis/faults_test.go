@@ -20,9 +20,17 @@ func operations(s *store) map[string]func(context.Context) error {
 			return err
 		}
 	}
-	all := map[string]func(context.Context) error{"List": list("few"), "List of families": list(storage.KindFamily)}
+	all := map[string]func(context.Context) error{
+		"List": list("few"), "List of families": list(storage.KindFamily),
+		"Export": func(ctx context.Context) (err error) {
+			for _, err = range s.Export(ctx) {
+			}
+			return err
+		},
+	}
 	for name, key := range map[string]storage.Key{"": few, " of a family": aFamily} {
 		all["Get"+name] = func(ctx context.Context) error { _, err := s.Get(ctx, key); return err }
+		all["Look"+name] = func(ctx context.Context) error { _, err := s.Look(ctx, key); return err }
 		all["Put"+name] = func(ctx context.Context) error { return s.Put(ctx, key, []byte("value"), time.Time{}) }
 		all["Update"+name] = func(ctx context.Context) error { return s.Update(ctx, key, to("value")) }
 		all["Delete"+name] = func(ctx context.Context) error { return s.Delete(ctx, key) }
@@ -138,7 +146,7 @@ func TestForeignValues(t *testing.T) {
 				if err := s.Update(ctx, key, to("x")); !errors.Is(err, storage.ErrDamaged) {
 					t.Errorf("%s: Update says %v, want ErrDamaged", what, err)
 				}
-				s.cache.put(name, newRecord([]byte("remembered")), time.Time{})
+				s.cache.put(name, newRecord([]byte("remembered"), never))
 				if err := s.Update(ctx, key, to("x")); !errors.Is(err, storage.ErrDamaged) {
 					t.Errorf("%s: Update of what is remembered says %v, want ErrDamaged", what, err)
 				}

@@ -65,36 +65,52 @@ func (s *store) indexed(ctx context.Context, index string) (ids []string, err er
 // scan yields the IDs of a kind that has no index. Redis may come across a key twice.
 func (s *store) scan(ctx context.Context, kind storage.Kind, yield func(string, error) bool) {
 	prefix := s.keys(storage.Key{Kind: kind})[0]
-	masters, err := s.masters(ctx)
+	seed, seen := maphash.MakeSeed(), make(map[uint64]struct{})
+	err := s.walk(ctx, prefix+"*", func(names []string) (more bool, err error) {
+		for _, name := range names {
+			id := strings.TrimPrefix(name, prefix)
+			sum := maphash.String(seed, id)
+			if _, again := seen[sum]; again || (storage.Key{Kind: kind, ID: id}).Check() != nil {
+				continue
+			}
+			seen[sum] = struct{}{}
+			if !yield(id, nil) {
+				return false, nil
+			}
+		}
+		return true, nil
+	})
 	if err != nil {
 		yield("", fmt.Errorf("redis: listing %s: %w", prefix, err))
-		return
 	}
-	seed, seen := maphash.MakeSeed(), make(map[uint64]struct{})
-	for _, master := range masters {
-		for cursor, more := uint64(0), true; more; more = cursor != 0 {
-			var keys []string
+}
+
+// walk calls visit with the keys that match a pattern, some at a time and some perhaps twice, as long as there are more
+// and visit wants them.
+func (s *store) walk(ctx context.Context, pattern string, visit func(names []string) (more bool, err error)) error {
+	masters, err := s.masters(ctx)
+	if err != nil {
+		return err
+	}
+	for _, node := range masters {
+		for cursor, first := uint64(0), true; first || cursor != 0; first = false {
+			var names []string
 			err := s.attempt(ctx, func(ctx context.Context, _ bool) (err error) {
-				keys, cursor, err = master.Scan(ctx, cursor, prefix+"*", scanCount).Result()
+				var next uint64
+				if names, next, err = node.Scan(ctx, cursor, pattern, scanCount).Result(); err == nil {
+					cursor = next
+				}
 				return err
 			})
-			if err = errors.Join(ctx.Err(), err); err != nil {
-				yield("", fmt.Errorf("redis: listing %s: %w", prefix, err))
-				return
+			if err := errors.Join(ctx.Err(), err); err != nil {
+				return err
 			}
-			for _, name := range keys {
-				id := strings.TrimPrefix(name, prefix)
-				sum := maphash.String(seed, id)
-				if _, again := seen[sum]; again || (storage.Key{Kind: kind, ID: id}).Check() != nil {
-					continue
-				}
-				seen[sum] = struct{}{}
-				if !yield(id, nil) {
-					return
-				}
+			if more, err := visit(names); err != nil || !more {
+				return err
 			}
 		}
 	}
+	return nil
 }
 
 // masters returns the nodes that have the keys.

@@ -73,7 +73,7 @@ func TestScan(t *testing.T) {
 	pipe := admin.Pipeline()
 	for i := range 3 * scanCount {
 		pipe.Set(ctx, fmt.Sprintf("somebody:else:%d", i), "x", 0)
-		pipe.Set(ctx, fmt.Sprintf("oauth:i:family:zzzz.%032x", i), string(newRecord(nil)), 0)
+		pipe.Set(ctx, fmt.Sprintf("oauth:i:family:zzzz.%032x", i), string(newRecord(nil, never)), 0)
 	}
 	for _, name := range []string{
 		"oauth:i:family", "oauth:i:family:", "oauth:i:family:Upper", "oauth:i:family:more:parts", "oauth:i2:family:zzzz.x",
@@ -117,5 +117,54 @@ func TestIssuersAreApart(t *testing.T) {
 		if n := len(listed(t, s, "few")) + len(listed(t, s, storage.KindFamily)); n != 2 {
 			t.Errorf("prefix %s, issuer %s: %d records are listed, want 2", s.prefix, s.issuer, n)
 		}
+	}
+}
+
+// What is exported is what there is, with the damaged ones by their keys.
+func TestExport(t *testing.T) {
+	server := startServer(t)
+	s, admin := openStore(t, "i", server.address), server.admin(t)
+	ctx := t.Context()
+	key := func(kind storage.Kind, i int) storage.Key {
+		return storage.Key{Kind: kind, ID: fmt.Sprintf("zzzz.%032x", i)}
+	}
+	const each = 700 // of each kind: more than one step of a scan finds
+	for i := range each {
+		for _, kind := range []storage.Kind{storage.KindFamily, storage.KindCutoff, storage.KindConsent} {
+			noError(t, s.Put(ctx, key(kind, i), []byte(kind), time.Now().Add(time.Hour)))
+		}
+	}
+	noError(t, admin.Set(ctx, s.keys(key(storage.KindFamily, 0))[0], "a text", 0).Err())
+	noError(t, admin.Del(ctx, s.keys(key(storage.KindCutoff, 0))[0]).Err())
+	noError(t, admin.LPush(ctx, s.keys(key(storage.KindCutoff, 0))[0], "a list").Err())
+	noError(t, admin.Set(ctx, "oauth:i:family:x:y", "of nobody", 0).Err())
+	noError(t, openStore(t, "xi", server.address).Put(ctx, aFamily, nil, never))
+
+	records, damaged := make(map[storage.Key]bool), make(map[storage.Key]bool)
+	for record, err := range s.Export(ctx) {
+		switch {
+		case errors.Is(err, storage.ErrDamaged):
+			damaged[record.Key] = true
+		case err != nil:
+			t.Fatal(err)
+		case string(record.Value) != string(record.Key.Kind) || time.Until(record.Expires) < 50*time.Minute:
+			t.Errorf("exported is %v", record)
+		default:
+			records[record.Key] = true
+		}
+	}
+	if len(records) != 3*each-2 || len(damaged) != 2 {
+		t.Errorf("%d records and %d damaged ones are exported, want %d and 2", len(records), len(damaged), 3*each-2)
+	}
+	if _, err := s.Look(ctx, key(storage.KindFamily, 0)); !errors.Is(err, storage.ErrDamaged) {
+		t.Errorf("Look at a damaged record: %v", err)
+	}
+
+	server.kill()
+	var last error
+	for _, last = range s.Export(ctx) {
+	}
+	if last == nil {
+		t.Error("Export from a Redis that is gone: no error")
 	}
 }

@@ -3,30 +3,46 @@ package redis
 import (
 	"encoding/binary"
 	"math/rand/v2"
+	"time"
 
 	"github.com/caddy-oauth/caddy-oauth/storage"
 )
 
-// record is what stands at a key: a byte that tells our records from what others put there, a stamp, and the value.
-// The stamp is drawn anew with each write, so that two records with the same stamp are the same write; nil is no
-// record. A record is not changed once it was made.
+// record is what stands at a key:
+//
+//	mark (1 byte)   tells our records from what others put there
+//	stamp (8)       is drawn anew with each write: two records with the same stamp are the same write
+//	expiry (8)      in milliseconds since 1970, 0 for never: Redis decides when it is late, this tells what was meant
+//	value
+//
+// No record is "". A record is not changed once it was made.
 type record string
 
 const (
 	recordMark  = '\x01'
 	stampLength = 1 + 8
+	headLength  = stampLength + 8
 )
 
-func newRecord(value []byte) record {
-	data := make([]byte, stampLength, stampLength+len(value))
+func newRecord(value []byte, expires time.Time) record {
+	data := make([]byte, headLength, headLength+len(value))
 	data[0] = recordMark
 	binary.LittleEndian.PutUint64(data[1:], rand.Uint64()) //nolint:gosec // G404: it need not be secret, only rare
+	binary.LittleEndian.PutUint64(data[stampLength:], uint64(expiry(expires))) //nolint:gosec // G115: it is not negative
 	return record(append(data, value...))
+}
+
+// expiry returns a time as records have it: rounded up, since a record must not go before its time, and away from 0.
+func expiry(expires time.Time) int64 {
+	if expires.IsZero() {
+		return 0
+	}
+	return max(expires.Add(time.Millisecond-1).UnixMilli(), 1)
 }
 
 // readRecord returns what stands at a key as a record.
 func readRecord(stored string) (record, error) {
-	if len(stored) < stampLength || stored[0] != recordMark {
+	if len(stored) < headLength || stored[0] != recordMark {
 		return "", storage.ErrDamaged
 	}
 	return record(stored), nil
@@ -45,5 +61,14 @@ func (r record) value() []byte {
 	if r == "" {
 		return nil
 	}
-	return []byte(r[stampLength:])
+	return []byte(r[headLength:])
+}
+
+// expires returns when the record expires, zero for never.
+func (r record) expires() time.Time {
+	milli := int64(binary.LittleEndian.Uint64([]byte(r[stampLength:headLength]))) //nolint:gosec // G115: there and back
+	if milli == 0 {
+		return time.Time{}
+	}
+	return time.UnixMilli(milli)
 }

@@ -28,7 +28,7 @@ func init() {
 // the prefix. A user of Redis' own for Caddy is made with
 //
 //	ACL SETUSER caddy on >PASSWORD resetkeys resetchannels ~oauth:* &oauth:* -@all +hello +client|setname +select +ping +get
-//	+pttl +set +unlink +del +eval +evalsha +getrange +time +zadd +zrem +zrange +zremrangebyscore +publish +subscribe +scan
+//	+set +unlink +del +eval +evalsha +getrange +time +zadd +zrem +zrange +zremrangebyscore +publish +subscribe +scan
 //
 // and on each node of a Cluster with `+cluster|slots`, too.
 //

@@ -99,13 +99,10 @@ func (f families) List(ctx context.Context, kind storage.Kind) iter.Seq2[string,
 	return f.Store.List(ctx, familyKind(kind))
 }
 
-// Export does not know what the suite calls a family.
 func (f families) Export(ctx context.Context) iter.Seq2[storage.Record, error] {
 	return func(yield func(storage.Record, error) bool) {
 		for record, err := range f.Store.(storage.Exporter).Export(ctx) {
-			if record.Key.Kind == storage.KindFamily {
-				record.Key.Kind = "storetest"
-			}
+			record.Key = asSuite(record.Key)
 			if !yield(record, err) {
 				return
 			}
@@ -115,8 +112,15 @@ func (f families) Export(ctx context.Context) iter.Seq2[storage.Record, error] {
 
 func (f families) Look(ctx context.Context, key storage.Key) (storage.Record, error) {
 	record, err := f.Store.(storage.Exporter).Look(ctx, asFamily(key))
-	record.Key = key
+	record.Key = asSuite(record.Key)
 	return record, err
+}
+
+func asSuite(key storage.Key) storage.Key {
+	if key.Kind == storage.KindFamily {
+		key.Kind = "storetest"
+	}
+	return key
 }
 
 func TestRedis(t *testing.T) {

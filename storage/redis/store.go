@@ -71,7 +71,7 @@ func (s *store) Put(ctx context.Context, key storage.Key, value []byte, expires 
 	if err := begin(ctx, key); err != nil {
 		return err
 	}
-	return s.set(ctx, key, newRecord(value), expires)
+	return s.set(ctx, key, newRecord(value, expires))
 }
 
 // Delete implements storage.Store.
@@ -79,7 +79,7 @@ func (s *store) Delete(ctx context.Context, key storage.Key) error {
 	if err := begin(ctx, key); err != nil {
 		return err
 	}
-	return s.set(ctx, key, "", time.Time{})
+	return s.set(ctx, key, "")
 }
 
 // load returns what is at a key, "" if nothing is.
@@ -114,11 +114,11 @@ func foreign(err error) error {
 	return err
 }
 
-// set writes a record, or deletes it, whatever is there.
-func (s *store) set(ctx context.Context, key storage.Key, r record, expires time.Time) error {
+// set writes a record, or deletes what is there if it is "".
+func (s *store) set(ctx context.Context, key storage.Key, r record) error {
 	keys := s.keys(key)
 	err := s.attempt(ctx, func(ctx context.Context, _ bool) error {
-		r, life := alive(r, expires)
+		r, life := alive(r)
 		switch {
 		case !many(key.Kind):
 			_, err := s.run(ctx, write, keys, "*", string(r), strconv.FormatInt(life, 10), key.ID)
@@ -128,35 +128,39 @@ func (s *store) set(ctx context.Context, key storage.Key, r record, expires time
 		}
 		return s.client.Set(ctx, keys[0], string(r), time.Duration(life)*time.Millisecond).Err()
 	})
-	s.remember(keys[0], key.Kind, r, expires, err == nil)
 	if err != nil {
+		s.remember(keys[0], key.Kind, "")
 		return fmt.Errorf("redis: writing %s: %w", keys[0], err)
 	}
+	s.remember(keys[0], key.Kind, r)
 	return nil
 }
 
-// remember keeps what was just written at a key, or forgets what was if that is not what is there.
-func (s *store) remember(name string, kind storage.Kind, r record, expires time.Time, written bool) {
+// remember keeps what is known to be at a key; "" is nothing, or not known.
+func (s *store) remember(name string, kind storage.Kind, r record) {
 	switch {
 	case !cached(kind):
-	case written && r != "":
-		s.cache.put(name, r, expires)
-	default:
+	case r == "":
 		s.cache.drop(name)
+	default:
+		s.cache.put(name, r)
 	}
 }
 
 // alive returns the record and how many milliseconds it lives, 0 for ever; of one that is late, nothing is left. It is a
 // time from now, so that the clocks of this machine and of Redis need not agree.
-func alive(r record, expires time.Time) (record, int64) {
-	if r == "" || expires.IsZero() {
+func alive(r record) (record, int64) {
+	if r == "" {
+		return "", 0
+	}
+	expires := r.expires()
+	if expires.IsZero() {
 		return r, 0
 	}
 	life := time.Until(expires)
 	if life <= 0 {
 		return "", 0
 	}
-	// Rounded up, since a record must not go before its time.
 	return r, int64((life + time.Millisecond - 1) / time.Millisecond)
 }
 

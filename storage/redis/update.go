@@ -50,14 +50,15 @@ func (s *store) Update(ctx context.Context, key storage.Key, change storage.Chan
 			if now.stamp() == old.stamp() {
 				return refusal(verdict)
 			}
+			s.remember(keys[0], key.Kind, now)
 			old, remembered = now, false
 			continue
 		}
 		var next record
 		if value != nil {
-			next = newRecord(value)
+			next = newRecord(value, expires)
 		}
-		now, done, err := s.swap(ctx, key, keys, old, next, expires)
+		now, done, err := s.swap(ctx, key, keys, old, next)
 		if err != nil || done {
 			return err
 		}
@@ -78,9 +79,9 @@ func refusal(verdict error) error {
 	return verdict
 }
 
-// swap writes next, or deletes if it is empty, if old is what is there, and else returns what is.
+// swap writes next, or deletes if it is "", if old is what is there, and else returns what is.
 func (s *store) swap(
-	ctx context.Context, key storage.Key, keys []string, old, next record, expires time.Time,
+	ctx context.Context, key storage.Key, keys []string, old, next record,
 ) (now record, done bool, err error) {
 	var answer any
 	var written record
@@ -88,7 +89,7 @@ func (s *store) swap(
 	err = s.attempt(ctx, func(ctx context.Context, sent bool) (err error) {
 		var life int64
 		unsure = sent
-		written, life = alive(next, expires)
+		written, life = alive(next)
 		answer, err = s.run(ctx, write, keys, old.stamp(), string(written), strconv.FormatInt(life, 10), key.ID)
 		return err
 	})
@@ -106,9 +107,10 @@ func (s *store) swap(
 			err = errUnsure
 		}
 	}
-	s.remember(keys[0], key.Kind, now, expires, done)
 	if err != nil {
+		s.remember(keys[0], key.Kind, "")
 		return "", false, fmt.Errorf("redis: writing %s: %w", keys[0], foreign(err))
 	}
+	s.remember(keys[0], key.Kind, now)
 	return now, done, nil
 }

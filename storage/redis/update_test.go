@@ -119,7 +119,7 @@ func TestUpdateDoesNotBelieveWhatItRemembers(t *testing.T) {
 			return []byte("short"), time.Now().Add(20 * time.Millisecond), nil
 		}))
 		// By the clock of Redis: this process still remembers.
-		one.cache.put(one.keys(aFamily)[0], newRecord([]byte("short")), time.Time{})
+		one.cache.put(one.keys(aFamily)[0], newRecord([]byte("short"), never))
 		eventually(t, "the record has expired", func() bool {
 			_, err := two.Get(ctx, aFamily)
 			return errors.Is(err, storage.ErrNotFound)

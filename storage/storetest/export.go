@@ -76,13 +76,12 @@ func export(t *testing.T, exporter storage.Exporter) map[storage.Key]storage.Rec
 	return all
 }
 
-// sameRecord compares the expiry as well as it can be: a store may know only how long a record still lives. It must not go
-// before its time.
+// sameRecord compares the expiry to the millisecond: a record must not go before its time.
 func sameRecord(t *testing.T, what string, got, want storage.Record) {
 	t.Helper()
 	later := got.Expires.Sub(want.Expires)
 	if got.Key != want.Key || string(got.Value) != string(want.Value) ||
-		got.Expires.IsZero() != want.Expires.IsZero() || later < 0 || later > time.Second {
+		got.Expires.IsZero() != want.Expires.IsZero() || later < 0 || later > 2*time.Millisecond {
 		t.Errorf("%s: got %v, want %v", what, got, want)
 	}
 }
