@@ -27,7 +27,7 @@ const (
 func newRecord(value []byte, expires time.Time) record {
 	data := make([]byte, headLength, headLength+len(value))
 	data[0] = recordMark
-	binary.LittleEndian.PutUint64(data[1:], rand.Uint64()) //nolint:gosec // G404: it need not be secret, only rare
+	binary.LittleEndian.PutUint64(data[1:], rand.Uint64())                     //nolint:gosec // G404: it need not be secret, only rare
 	binary.LittleEndian.PutUint64(data[stampLength:], uint64(expiry(expires))) //nolint:gosec // G115: it is not negative
 	return record(append(data, value...))
 }
