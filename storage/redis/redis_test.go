@@ -49,8 +49,12 @@ func openAddress(address string) (storage.Store, error) {
 	return store, err
 }
 
+// open opens a store that waits for longer than is the default, since the machine may be slow and busy.
 func open(r *Redis, issuer string) (storage.Store, error) {
 	r.log = caddy.Log()
+	if r.Timeout == 0 {
+		r.Timeout = caddy.Duration(time.Minute)
+	}
 	if err := r.resolve(caddy.NewReplacer()); err != nil {
 		return nil, err
 	}

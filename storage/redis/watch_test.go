@@ -8,6 +8,7 @@ import (
 	"testing"
 	"time"
 
+	"github.com/caddyserver/caddy/v2"
 	"go.uber.org/zap"
 	"go.uber.org/zap/zaptest/observer"
 
@@ -128,7 +129,10 @@ func TestWatchAfterALoss(t *testing.T) {
 func TestWatchOfASilentConnection(t *testing.T) {
 	server := startServer(t)
 	p := startProxy(t, server.address)
-	s := openStore(t, "i", p.address)
+	opened, err := open(&Redis{Addresses: []string{p.address}, Timeout: caddy.Duration(2 * time.Second)}, "i")
+	noError(t, err)
+	s := opened.(*store)
+	t.Cleanup(func() { _ = s.Destruct() })
 	s.silence = 100 * time.Millisecond
 	e := watch(t, s, "few")
 	quiet := time.Now()
