@@ -63,7 +63,7 @@ func newCaddyStore(storage certmagic.Storage, issuer string, shared *stripes, lo
 	if fileStorage, ok := storage.(*certmagic.FileStorage); ok {
 		s.backend = newFiles(fileStorage, s.place, now, log)
 	} else {
-		s.backend = &objects{naming: s.place, storage: storage, now: now, log: log}
+		s.backend = &objects{naming: s.place, storage: storage, now: now, log: log, stripes: shared}
 	}
 	return s
 }

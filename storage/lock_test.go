@@ -10,6 +10,7 @@ import (
 	"path/filepath"
 	"runtime"
 	"strings"
+	"sync/atomic"
 	"syscall"
 	"testing"
 	"time"
@@ -115,6 +116,63 @@ func TestStripeIsKept(t *testing.T) {
 		if got := key.stripe(); got != uint8(sum%stripeCount) {
 			t.Fatalf("%v is in stripe %d, want %d", key, got, sum%stripeCount)
 		}
+	}
+}
+
+// lastingStorage has a lock that cannot be given back at times.
+type lastingStorage struct {
+	certmagic.FileStorage
+	lock  chan struct{}
+	fails atomic.Bool
+	tried atomic.Int64
+}
+
+func (s *lastingStorage) Lock(ctx context.Context, _ string) error {
+	select {
+	case s.lock <- struct{}{}:
+		return nil
+	case <-ctx.Done():
+		return ctx.Err()
+	}
+}
+
+func (s *lastingStorage) Unlock(context.Context, string) error {
+	s.tried.Add(1)
+	if s.fails.Load() {
+		return errors.New("the storage is away")
+	}
+	<-s.lock
+	return nil
+}
+
+// A record is not locked for good because the storage was away when its lock was given back.
+func TestUnlockThatFails(t *testing.T) {
+	cs := &lastingStorage{FileStorage: certmagic.FileStorage{Path: t.TempDir()}, lock: make(chan struct{}, 1)}
+	store, key := OpenCaddy(cs, "issuer"), Key{KindFamily, "zzzz.id"}
+	keep := func([]byte) ([]byte, time.Time, error) { return nil, time.Time{}, ErrKeep }
+	cs.fails.Store(true)
+	if err := store.Update(t.Context(), key, keep); err != nil {
+		t.Fatal(err)
+	}
+	short, cancel := context.WithTimeout(t.Context(), 5*time.Millisecond)
+	defer cancel()
+	if err := store.Update(short, key, keep); err == nil {
+		t.Error("the record is not locked")
+	}
+	tried := cs.tried.Load()
+	for cs.tried.Load() == tried { // without a request
+		time.Sleep(time.Millisecond)
+	}
+	cs.fails.Store(false)
+	patient, cancel := context.WithTimeout(t.Context(), time.Minute)
+	defer cancel()
+	for range 2 {
+		if err := store.Update(patient, key, keep); err != nil {
+			t.Fatalf("the record stays locked: %v", err)
+		}
+	}
+	if kept := &store.(*caddyStore).backend.(*objects).kept; len(kept.names) != 0 {
+		t.Errorf("%v wait to be given back", kept.names)
 	}
 }
 

@@ -20,9 +20,13 @@ type objects struct {
 	storage certmagic.Storage
 	now     func() time.Time
 	log     *zap.Logger
+
+	stripes *stripes // of the store
+	kept    keptLocks
 }
 
-// unlockTimeout is how long giving back a lock of the storage may take, whatever became of the request.
+// unlockTimeout is how long giving back a lock of the storage may take, whatever became of the request, before that is
+// tried again.
 const unlockTimeout = 10 * time.Second
 
 // tryLock leaves it to waitLock: what these locks cost is not to be saved by trying.
@@ -30,16 +34,14 @@ func (b *objects) tryLock(Key) (func(), error) { return nil, nil }
 
 func (b *objects) waitLock(ctx context.Context, key Key) (unlock func(), err error) {
 	name := b.path(key)
-	if err := b.storage.Lock(ctx, name); err != nil {
+	err = b.giveBackKept(ctx, name)
+	if err == nil {
+		err = b.storage.Lock(ctx, name)
+	}
+	if err != nil {
 		return nil, fmt.Errorf("storage: locking %s: %w", name, err)
 	}
-	return func() {
-		ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), unlockTimeout)
-		defer cancel()
-		if err := b.storage.Unlock(ctx, name); err != nil {
-			b.log.Error("releasing a lock of the storage", zap.String("lock", name), zap.Error(err))
-		}
-	}, nil
+	return func() { b.giveBack(ctx, key.stripe(), name) }, nil
 }
 
 func (b *objects) read(ctx context.Context, key Key) ([]byte, time.Time, error) {
