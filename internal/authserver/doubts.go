@@ -4,7 +4,6 @@ import (
 	"context"
 	"errors"
 	"net/url"
-	"strings"
 	"sync"
 	"sync/atomic"
 	"time"
@@ -15,11 +14,12 @@ import (
 // doubts knows of refreshes whose outcome is not known: the store gave no answer, or the client did not wait for it. The
 // refresh token may have been replaced all the same, perhaps only when the store came to it, and nobody was told by
 // what. So the time in which the token before the newest is good begins anew with each failure, or else a client that
-// comes again when it was told to would be taken for a thief.
+// comes again when it was told to would be taken for a thief. That is so for the very token that was presented: it
+// could have been presented with success then.
 type doubts struct {
 	some  atomic.Bool // there have been any
 	mu    sync.Mutex
-	known map[string]doubt // by the ID of the family
+	known map[string]doubt // by the hash of the refresh token
 }
 
 // doubt is about refreshes between two times.
@@ -35,20 +35,18 @@ func (d doubt) over(now time.Time, retry time.Duration) bool {
 }
 
 // after notes that a request for tokens, if it is a refresh, has failed with an error, and when it began.
-func (d *doubts) after(ctx context.Context, err error, client *storage.Client, form url.Values, began, now time.Time) {
-	if !Unavailable(err) && !errors.Is(ctx.Err(), context.Canceled) {
+func (d *doubts) after(err error, client *storage.Client, form url.Values, began, now time.Time) {
+	token, retry := form.Get("refresh_token"), client.RefreshToken.Retry
+	if token == "" || retry == 0 || !Unavailable(err) && !errors.Is(err, context.Canceled) {
 		return
 	}
-	id, ok := familyOf(client, form)
-	if !ok || client.RefreshToken.Retry == 0 {
-		return
-	}
+	id := storage.HashID(token)
 	d.mu.Lock()
 	defer d.mu.Unlock()
 	if d.known == nil {
 		d.known = make(map[string]doubt)
 	}
-	if known, ok := d.known[id]; ok && !known.over(began, client.RefreshToken.Retry) {
+	if known, ok := d.known[id]; ok && !known.over(began, retry) {
 		began = known.first
 	} else if len(d.known) >= maxDoubts {
 		d.drop(now)
@@ -74,26 +72,17 @@ func (d *doubts) drop(now time.Time) {
 
 // client returns the client as a request for tokens is to see it.
 func (d *doubts) client(client *storage.Client, form url.Values, now time.Time) *storage.Client {
-	if !d.some.Load() {
-		return client
-	}
-	id, ok := familyOf(client, form)
-	if !ok || client.RefreshToken.Retry == 0 {
+	token, retry := form.Get("refresh_token"), client.RefreshToken.Retry
+	if token == "" || retry == 0 || !d.some.Load() {
 		return client
 	}
 	d.mu.Lock()
 	defer d.mu.Unlock()
-	known, ok := d.known[id]
-	if !ok || known.over(now, client.RefreshToken.Retry) {
+	known, ok := d.known[storage.HashID(token)]
+	if !ok || known.over(now, retry) {
 		return client
 	}
 	patient := *client
 	patient.RefreshToken.Retry += now.Sub(known.first)
 	return &patient
-}
-
-// familyOf returns the ID of the family whose refresh token a form has.
-func familyOf(client *storage.Client, form url.Values) (id string, ok bool) {
-	key, ok := storage.RefreshKey(strings.TrimPrefix(form.Get("refresh_token"), client.RefreshToken.Prefix))
-	return key.ID, ok
 }

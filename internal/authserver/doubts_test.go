@@ -86,6 +86,17 @@ func TestRefreshOfUnknownOutcome(t *testing.T) {
 		refused(t, s.token(t, refreshes(other)))
 		refused(t, s.token(t, refreshes(next)))
 	})
+	t.Run("another token of the family is a thief's as before", func(t *testing.T) {
+		s, store, token := start(t)
+		next := s.refresh(t, token)
+		s.clock.Advance(9 * time.Second) // after which the first is good for one more
+		store.silent = true
+		unknown(t, s.token(t, refreshes(next)))
+		store.silent = false
+		s.clock.Advance(2 * time.Second)
+		refused(t, s.token(t, refreshes(token)))
+		refused(t, s.token(t, refreshes(next)))
+	})
 	t.Run("a successor that was used is not told again", func(t *testing.T) {
 		s, store, token := start(t)
 		store.silent = true

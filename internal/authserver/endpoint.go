@@ -154,13 +154,14 @@ func (s *Server) fail(c *call, e *endpoint, err error) error {
 	s.metrics.count(e.name, c.grant, c.result)
 	s.tally.add(e.name, c.grant, c.result)
 	level, message := s.severity(c.r.Context(), err, refusal.HTTPStatus())
-	s.log.Log(level, message, append(s.fields(c, e),
+	fields := append(s.fields(c, e),
 		zap.String("error_id", id),
 		zap.String("error", refusal.Code),
 		zap.String("description", refusal.Description),
 		zap.Int("status", refusal.HTTPStatus()),
 		zap.NamedError("cause", refusal.Cause),
-	)...)
+	)
+	s.log.Log(level, message, append(fields, troubleFields(err)...)...)
 	s.refused(c, e, err, refusal.Code, id)
 	var redirect *redirectError
 	switch {

@@ -68,8 +68,8 @@ func (o *outages) worked(what ...string) {
 			}
 			delete(o.known, c)
 			o.open.Store(int64(len(o.known)))
-			o.log.Info("what failed works again", zap.String("what", c.what), zap.String("trouble", c.trouble),
-				zap.Duration("lasted", known.last.Sub(known.since)), zap.Int("failed", known.failed))
+			o.log.Info("what failed works again", append(c.fields(),
+				zap.Duration("lasted", known.last.Sub(known.since)), zap.Int("failed", known.failed))...)
 		}
 	}
 }

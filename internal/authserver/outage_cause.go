@@ -10,6 +10,8 @@ import (
 	"os"
 	"syscall"
 
+	"go.uber.org/zap"
+
 	"github.com/caddy-oauth/caddy-oauth/storage"
 )
 
@@ -85,6 +87,19 @@ func storeErr(ctx context.Context, what string, err error) error {
 		return fmt.Errorf("%w: %w", context.Canceled, err)
 	}
 	return &storeError{cause{what, troubleOf(err)}, err}
+}
+
+// fields returns what the log says of a cause, at the beginning of an outage and at its end.
+func (c cause) fields() []zap.Field {
+	return []zap.Field{zap.String("what", c.what), zap.String("trouble", c.trouble)}
+}
+
+// troubleFields returns what the log says beside an error, if that is the store's.
+func troubleFields(err error) []zap.Field {
+	if failed, ok := errors.AsType[*storeError](err); ok {
+		return failed.cause.fields()
+	}
+	return nil
 }
 
 // causeOf returns why something failed that is no request.

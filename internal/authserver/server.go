@@ -279,11 +279,12 @@ func (s *Server) attempt(ctx context.Context, what string, do func(context.Conte
 		s.outages.worked(what)
 	case errors.Is(err, ErrFrozen):
 	case ctx.Err() == nil || !errors.Is(ctx.Err(), context.Canceled):
-		level := zap.DebugLevel
-		if s.outages.failed(causeOf(what, err)) {
+		why, level := causeOf(what, err), zap.DebugLevel
+		if s.outages.failed(why) {
 			level = zap.ErrorLevel
 		}
-		s.log.Log(level, what+" failed; will try again", zap.String("issuer", s.config.Name), zap.Error(err))
+		s.log.Log(level, what+" failed; will try again",
+			append(why.fields(), zap.String("issuer", s.config.Name), zap.Error(err))...)
 	}
 }
 

@@ -37,9 +37,9 @@ func (s *Server) Watch(address func(r *http.Request) string) *Watch {
 // guardFailed tells of a token of which it is not known what it is worth.
 func (s *Server) guardFailed(r *http.Request, refusal *BearerError) {
 	level, message := s.severity(r.Context(), refusal, refusal.Status)
-	s.log.Log(level, message, zap.String("issuer", s.config.Name), zap.String("endpoint", "guard"),
-		zap.String("error_id", refusal.ID), zap.String("error", refusal.Code), zap.Int("status", refusal.Status),
-		zap.NamedError("cause", refusal.Cause))
+	s.log.Log(level, message, append(troubleFields(refusal),
+		zap.String("issuer", s.config.Name), zap.String("endpoint", "guard"), zap.String("error_id", refusal.ID),
+		zap.String("error", refusal.Code), zap.Int("status", refusal.Status), zap.NamedError("cause", refusal.Cause))...)
 }
 
 // saw counts a decision, and returns what to answer.

@@ -45,12 +45,12 @@ func (s *Server) token(c *call) error {
 		Void:     index.voidsFamily,
 	})
 	if err != nil {
-		s.doubts.after(ctx, err, client, form, now, s.now())
+		s.doubts.after(err, client, form, now, s.now())
 		return s.badGrant(c, s.afterReplay(ctx, err))
 	}
 	response, id, err := s.issue(ctx, client, auth, now)
 	if err != nil {
-		s.doubts.after(ctx, err, client, form, now, s.now())
+		s.doubts.after(err, client, form, now, s.now())
 		return err
 	}
 	s.issued(c, auth, id)

@@ -255,7 +255,8 @@ func toldOnce(t *testing.T, s *testServer) {
 	}
 	for _, line := range errs {
 		fields := line.ContextMap()
-		if id, _ := fields["error_id"].(string); len(id) != 8 || fields["cause"] == nil || fields["issuer"] != "default" {
+		if id, _ := fields["error_id"].(string); len(id) != 8 || fields["cause"] == nil || fields["issuer"] != "default" ||
+			fields["what"] == nil || fields["trouble"] == nil {
 			t.Errorf("the log says %s %v", line.Message, fields)
 		}
 	}

@@ -3,6 +3,7 @@ package authserver
 import (
 	"context"
 	"errors"
+	"fmt"
 	"time"
 
 	"github.com/caddy-oauth/caddy-oauth/storage"
@@ -79,6 +80,15 @@ func (s *watchedStore) do(
 	}
 	ctx, done := waiting(ctx, s.patience)
 	defer done()
+	err := s.within(ctx, operate)
+	if err != nil && ctx.Err() != nil { // which says nothing of what took so long
+		return fmt.Errorf("store: %s of kind %s: %w", op, kind, err)
+	}
+	return err
+}
+
+// within does an operation until ctx ends.
+func (s *watchedStore) within(ctx context.Context, operate func(ctx context.Context) error) error {
 	if err := ctx.Err(); err != nil {
 		return err
 	}
