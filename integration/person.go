@@ -3,6 +3,7 @@ package integration
 import (
 	"context"
 	"encoding/json"
+	"errors"
 	"fmt"
 	"io"
 	"net/http"
@@ -31,58 +32,79 @@ type Page struct {
 // Open asks for a page as the person who is signed in.
 func (p *Person) Open(t *testing.T, pageURL string) *Page {
 	t.Helper()
-	return p.send(t, http.MethodGet, pageURL, nil)
+	page, err := p.send(t.Context(), http.MethodGet, pageURL, nil)
+	must(t, err)
+	return page
 }
 
 // Allow opens an authorization request, presses Allow and returns what the client is told.
 func (p *Person) Allow(t *testing.T, authorizeURL string) url.Values {
 	t.Helper()
-	return p.decide(t, authorizeURL, "allow")
+	answer, err := p.Decide(t.Context(), authorizeURL, "allow")
+	must(t, err)
+	return answer
 }
 
 // Deny is Allow with the other button.
 func (p *Person) Deny(t *testing.T, authorizeURL string) url.Values {
 	t.Helper()
-	return p.decide(t, authorizeURL, "deny")
-}
-
-func (p *Person) decide(t *testing.T, authorizeURL, decision string) url.Values {
-	t.Helper()
-	page := p.Open(t, authorizeURL)
-	if page.Status != http.StatusOK {
-		t.Fatalf("GET %s: %d, want the consent page", authorizeURL, page.Status)
-	}
-	action, form := readForm(t, page)
-	form.Set("decision", decision)
-	answer := p.send(t, http.MethodPost, action, form)
-	location, err := url.Parse(answer.Location)
-	if err != nil || answer.Status != http.StatusSeeOther {
-		t.Fatalf("the answer to %s is %d %v, want a redirect by 303", decision, answer.Status, err)
-	}
-	return location.Query()
-}
-
-func (p *Person) send(t *testing.T, method, target string, form url.Values) *Page {
-	t.Helper()
-	req, err := http.NewRequestWithContext(t.Context(), method, target, strings.NewReader(form.Encode()))
+	answer, err := p.Decide(t.Context(), authorizeURL, "deny")
 	must(t, err)
+	return answer
+}
+
+// Decide opens an authorization request, presses a button, allow or deny, and returns what the client is told.
+func (p *Person) Decide(ctx context.Context, authorizeURL, decision string) (url.Values, error) {
+	page, err := p.send(ctx, http.MethodGet, authorizeURL, nil)
+	if err != nil {
+		return nil, err
+	}
+	if page.Status != http.StatusOK {
+		return nil, fmt.Errorf("GET %s: %d, want the consent page", authorizeURL, page.Status)
+	}
+	action, form, err := readForm(page)
+	if err != nil {
+		return nil, err
+	}
+	form.Set("decision", decision)
+	answer, err := p.send(ctx, http.MethodPost, action, form)
+	if err != nil {
+		return nil, err
+	}
+	if answer.Status != http.StatusSeeOther {
+		return nil, fmt.Errorf("the answer to %s is %d, want a redirect by 303", decision, answer.Status)
+	}
+	location, err := url.Parse(answer.Location)
+	if err != nil {
+		return nil, err
+	}
+	return location.Query(), nil
+}
+
+func (p *Person) send(ctx context.Context, method, target string, form url.Values) (*Page, error) {
+	req, err := http.NewRequestWithContext(ctx, method, target, strings.NewReader(form.Encode()))
+	if err != nil {
+		return nil, err
+	}
 	if form != nil {
 		req.Header.Set("Content-Type", "application/x-www-form-urlencoded")
 	}
 	req.SetBasicAuth(p.Name, p.Password)
 	resp, err := p.Browser.Do(req)
-	must(t, err)
+	if err != nil {
+		return nil, err
+	}
 	defer resp.Body.Close()
 	text, err := io.ReadAll(resp.Body)
-	must(t, err)
-	return &Page{URL: req.URL, Status: resp.StatusCode, Location: resp.Header.Get("Location"), Text: string(text)}
+	return &Page{URL: req.URL, Status: resp.StatusCode, Location: resp.Header.Get("Location"), Text: string(text)}, err
 }
 
 // readForm returns where the form of a page goes to, and what stands in its hidden fields.
-func readForm(t *testing.T, page *Page) (action string, fields url.Values) {
-	t.Helper()
+func readForm(page *Page) (action string, fields url.Values, err error) {
 	document, err := html.Parse(strings.NewReader(page.Text))
-	must(t, err)
+	if err != nil {
+		return "", nil, err
+	}
 	fields = make(url.Values)
 	for node := range document.Descendants() {
 		attr := make(map[string]string)
@@ -92,16 +114,18 @@ func readForm(t *testing.T, page *Page) (action string, fields url.Values) {
 		switch {
 		case node.Data == "form":
 			u, err := page.URL.Parse(attr["action"])
-			must(t, err)
+			if err != nil {
+				return "", nil, err
+			}
 			action = u.String()
 		case node.Data == "input" && attr["type"] == "hidden":
 			fields.Set(attr["name"], attr["value"])
 		}
 	}
 	if action == "" {
-		t.Fatal("the page has no form")
+		return "", nil, errors.New("the page has no form")
 	}
-	return action, fields
+	return action, fields, nil
 }
 
 // Answer is what the token endpoint says.

@@ -6,7 +6,6 @@ import (
 	"bytes"
 	"cmp"
 	"context"
-	"errors"
 	"fmt"
 	"io"
 	"net"
@@ -82,7 +81,7 @@ const globals = `{
 // panic, no data race and no error.
 func Start(t *testing.T, config Config) *Server {
 	t.Helper()
-	s := &Server{Config: config, Address: freeAddress(t), Admin: freeAddress(t), t: t}
+	s := &Server{Config: config, Address: FreeAddress(t), Admin: FreeAddress(t), t: t}
 	s.URL = "http://" + s.Address
 	s.Issuer = cmp.Or(s.Issuer, s.URL+s.Path)
 	dir := t.TempDir()
@@ -118,6 +117,13 @@ func Start(t *testing.T, config Config) *Server {
 // Run starts the process, again if it was stopped or killed, and waits until the site answers.
 func (s *Server) Run() {
 	s.t.Helper()
+	s.Begin()
+	s.Ready()
+}
+
+// Begin starts the process.
+func (s *Server) Begin() {
+	s.t.Helper()
 	// Not with a context, whose end would kill it: Stop lets it end in good order.
 	s.process = exec.Command(caddy(s.t, s.Program), "run", "--config", s.file, "--adapter", "caddyfile") //nolint:gosec,noctx // built here; see above
 	s.process.Env = append(os.Environ(), s.Env...)
@@ -129,11 +135,15 @@ func (s *Server) Run() {
 		defer close(exited)
 		_ = process.Wait() // what it has to say is in its log
 	}(s.process)
+}
 
+// Ready waits until the site answers.
+func (s *Server) Ready() {
+	s.t.Helper()
 	ready := &http.Client{Transport: &http.Transport{DisableKeepAlives: true}, Timeout: Patience}
 	Eventually(s.t, "the site answers", func() bool {
 		select {
-		case <-exited:
+		case <-s.exited:
 			s.t.Fatalf("Caddy has ended:\n%s", s.Log())
 		default:
 		}
@@ -209,11 +219,17 @@ func (s *Server) Adapted(t *testing.T) []byte {
 
 // Load makes the server take a configuration, even if it is the one it has.
 func (s *Server) Load(ctx context.Context, config []byte) error {
-	answer, status, err := s.admin(ctx, "/load", "application/json", config)
-	if err == nil && status != http.StatusOK {
-		err = errors.New("POST /load: " + string(answer))
-	}
+	_, err := s.Tell(ctx, "/load", config)
 	return err
+}
+
+// Tell posts JSON to the admin API and returns the answer.
+func (s *Server) Tell(ctx context.Context, path string, body []byte) (answer []byte, err error) {
+	answer, status, err := s.admin(ctx, path, "application/json", body)
+	if err == nil && status != http.StatusOK {
+		err = fmt.Errorf("POST %s: %s", path, answer)
+	}
+	return answer, err
 }
 
 func (s *Server) admin(ctx context.Context, path, mediaType string, body []byte) (answer []byte, status int, err error) {
@@ -255,7 +271,8 @@ func Eventually(t *testing.T, what string, condition func() bool) {
 	}
 }
 
-func freeAddress(t *testing.T) string {
+// FreeAddress returns a host and port on which nobody listens.
+func FreeAddress(t *testing.T) string {
 	t.Helper()
 	l, err := new(net.ListenConfig).Listen(t.Context(), "tcp", "127.0.0.1:0")
 	must(t, err)

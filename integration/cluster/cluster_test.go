@@ -1,0 +1,125 @@
+// Package cluster_test runs two nodes of one issuer on each kind of store, and has people, apps and thieves use them
+// while the nodes are reloaded, stopped and killed.
+//
+// How many approvals there are is little for every day. In full, and with the figures:
+//
+//	CADDY_OAUTH_TEST_FLOWS=10000 go test -count=1 -v -timeout 90m ./integration/cluster
+package cluster_test
+
+import (
+	"fmt"
+	"net/http"
+	"os"
+	"strconv"
+	"strings"
+	"sync"
+	"testing"
+	"time"
+
+	"github.com/caddy-oauth/caddy-oauth/integration"
+	"github.com/caddy-oauth/caddy-oauth/storage"
+)
+
+func TestMain(m *testing.M) { os.Exit(integration.Main(m)) }
+
+func must(t *testing.T, err error) {
+	t.Helper()
+	if err != nil {
+		t.Fatal(err)
+	}
+}
+
+const (
+	nodes        = 2
+	workers      = 16              // each with a customer
+	poll         = time.Second     // revocation_poll: by then every node refuses what one has revoked
+	busy         = 2 * time.Second // how much later a busy machine may do that
+	defaultFlows = 100
+)
+
+// flows returns how many approvals there are.
+func flows(t *testing.T) int64 {
+	t.Helper()
+	text, ok := os.LookupEnv("CADDY_OAUTH_TEST_FLOWS")
+	if !ok {
+		return defaultFlows
+	}
+	n, err := strconv.ParseInt(text, 10, 64)
+	must(t, err)
+	return n
+}
+
+// backend is a store that nodes share.
+type backend struct {
+	setting string                                      // of the issuer
+	node    func(integration.Config) integration.Config // a node that uses it
+	store   storage.Store                               // the records
+	dir     string                                      // in which they are, if somebody has to sweep them
+}
+
+// cluster is nodes on one store.
+type cluster struct {
+	backend
+
+	nodes     []*integration.Server
+	configs   [][]byte            // of the nodes
+	up        [nodes]sync.RWMutex // held while a node is not up
+	transport *http.Transport
+	kids      map[string]bool // the keys that there should be
+	figures   figures
+}
+
+// run has everything happen to a backend that must not disturb it.
+func run(t *testing.T, b backend) {
+	t.Helper()
+	expired := b.plant(t)
+	began := time.Now()
+	c := start(t, b)
+	c.race(t)
+	c.load(t)
+	c.sameKeys(t)
+	if b.dir != "" {
+		c.checkSweeps(t, time.Since(began), expired)
+	}
+	t.Log(c.figures.String())
+}
+
+func start(t *testing.T, b backend) *cluster {
+	t.Helper()
+	c := &cluster{backend: b, transport: &http.Transport{MaxIdleConnsPerHost: 2 * workers}}
+	t.Cleanup(c.transport.CloseIdleConnections)
+	config := b.node(shop(b.setting))
+	for range nodes {
+		node := integration.Start(t, config)
+		config.Issuer, config.Secrets = node.Issuer, node.Secrets // the first one's, for all
+		c.nodes, c.configs = append(c.nodes, node), append(c.configs, node.Adapted(t))
+	}
+	return c
+}
+
+// shop is the integration shop, behind a load balancer, with a guarded API and a customer for each worker.
+func shop(setting string) integration.Config {
+	config := integration.ShopWith(fmt.Sprintf("revocation_poll %s\nrefresh_token {\n retry 2m\n }\n%s", poll, setting))
+	config.Global += "servers {\n trusted_proxies static 127.0.0.1/32\n }\n"
+	before, after, _ := strings.Cut(config.Sites, integration.Customer+" ")
+	hash, after, _ := strings.Cut(after, "\n")
+	for id := range workers {
+		before += customer(id) + " " + hash + "\n"
+	}
+	config.Sites = strings.NewReplacer(
+		`respond "the shop"`, "oauth_guard /api/*\nrespond /api/* {http.auth.user.id}",
+		"\tlog\n", "", // 10,000 approvals are many lines
+	).Replace(before + after)
+	return config
+}
+
+func customer(id int) string { return "customer" + strconv.Itoa(id) }
+
+// everywhere does something at all nodes at the same time.
+func (c *cluster) everywhere(do func(node int)) {
+	var running sync.WaitGroup
+	for node := range c.nodes {
+		running.Go(func() { do(node) })
+	}
+	running.Wait()
+}

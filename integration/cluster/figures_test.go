@@ -1,0 +1,59 @@
+package cluster_test
+
+import (
+	"fmt"
+	"slices"
+	"strings"
+	"sync"
+	"sync/atomic"
+	"time"
+)
+
+// figures are what a test has seen.
+type figures struct {
+	machines, broken, down           atomic.Int64
+	flows, lost, refreshes           atomic.Int64
+	reloads, stops, kills, rotations int
+
+	mu          sync.Mutex
+	latencies   []time.Duration // until there was an answer, repetitions included
+	revocations []time.Duration // how long each token was still good, for each node
+}
+
+func (f *figures) answered(after time.Duration) {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	f.latencies = append(f.latencies, after)
+}
+
+func (f *figures) refused(after time.Duration) {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	f.revocations = append(f.revocations, after)
+}
+
+// String returns them for people.
+func (f *figures) String() string {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	var b strings.Builder
+	fmt.Fprintf(&b, "%d approvals, %d refreshes, %d requests\n", f.flows.Load(), f.refreshes.Load(), len(f.latencies))
+	fmt.Fprintf(&b, "%d reloads, %d stops, %d kills, %d keys made by hand\n", f.reloads, f.stops, f.kills, f.rotations)
+	fmt.Fprintf(&b, "%d times a client met a node that was down, %d times its connection broke; the answers to %d codes were lost with it\n",
+		f.down.Load(), f.broken.Load(), f.lost.Load())
+	fmt.Fprintf(&b, "an answer after %s\n", spread(f.latencies))
+	fmt.Fprintf(&b, "a revoked token was good at some node for %s\n", spread(f.revocations))
+	return b.String()
+}
+
+// spread returns the middle, the 99th percentile and the longest.
+func spread(all []time.Duration) string {
+	if len(all) == 0 {
+		return "(nothing)"
+	}
+	slices.Sort(all)
+	at := func(share float64) time.Duration {
+		return all[int(share*float64(len(all)-1))].Round(100 * time.Microsecond)
+	}
+	return fmt.Sprintf("%s (median), %s (99 %%), %s (longest)", at(0.5), at(0.99), at(1))
+}

@@ -1,0 +1,205 @@
+package cluster_test
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"net/http"
+	"net/url"
+	"sync"
+	"time"
+
+	"golang.org/x/oauth2"
+
+	"github.com/caddy-oauth/caddy-oauth/integration"
+)
+
+// session is an app that a customer has let in.
+type session struct {
+	c              *cluster
+	client         *client
+	browser        *http.Client
+	user           string
+	code, verifier string
+	access         []string // access tokens, the newest last
+	refresh        []string // refresh tokens, the newest last
+}
+
+// errLost says that the connection broke before there was an answer to a code: who repeats it is told that it was
+// used, and has to ask the customer once more (RFC 6749 §4.1.2).
+var errLost = errors.New("the answer to the code was lost")
+
+// approve has the customer let an app in.
+func (w *worker) approve(ctx context.Context) (*session, error) {
+	s := &session{c: w.c, client: w.c.newClient(w.id % nodes), user: customer(w.id), verifier: oauth2.GenerateVerifier()}
+	s.browser = s.client.browser()
+	person := &integration.Person{Name: s.user, Password: integration.Password, Browser: s.browser}
+	answer, err := person.Decide(ctx, s.app().AuthCodeURL("a-state", oauth2.S256ChallengeOption(s.verifier)), "allow")
+	if err != nil {
+		return nil, err
+	}
+	if s.code = answer.Get("code"); s.code == "" {
+		return nil, fmt.Errorf("the app is told %v, want a code", answer)
+	}
+	return s, nil
+}
+
+func (s *session) app() *oauth2.Config  { return s.c.nodes[0].AppClient() }
+func (s *session) codeForm() url.Values { return integration.CodeRequest(s.app(), s.code, s.verifier) }
+func (s *session) newest() string       { return s.refresh[len(s.refresh)-1] }
+
+func (s *session) post(ctx context.Context, form url.Values) (*integration.Answer, error) {
+	return integration.Post(ctx, s.browser, s.c.nodes[0].TokenURL(), form)
+}
+
+// postEverywhere sends one request to all nodes at once. It reports whether the connection of one broke, which then
+// may have had it twice.
+func (s *session) postEverywhere(ctx context.Context, form url.Values) (answers []*integration.Answer, broken bool, err error) {
+	answers, errs := make([]*integration.Answer, len(s.c.nodes)), make([]error, len(s.c.nodes))
+	var mu sync.Mutex
+	s.c.everywhere(func(node int) {
+		client := s.c.newClient(node)
+		answers[node], errs[node] = integration.Post(ctx, client.browser(), s.c.nodes[0].TokenURL(), form)
+		mu.Lock()
+		defer mu.Unlock()
+		broken = broken || client.broken > 0
+	})
+	return answers, broken, errors.Join(errs...)
+}
+
+// redeem gets the first tokens for the code.
+func (s *session) redeem(ctx context.Context) error {
+	before := s.client.broken
+	answer, err := s.post(ctx, s.codeForm())
+	if err != nil {
+		return fmt.Errorf("the code: %w", err)
+	}
+	if answer.Refused("invalid_grant") && s.client.broken > before {
+		return errLost
+	}
+	return s.take(ctx, answer)
+}
+
+// renew gets the next tokens for the newest refresh token.
+func (s *session) renew(ctx context.Context) error {
+	answer, err := s.post(ctx, integration.RefreshRequest("app", s.newest()))
+	if err != nil {
+		return fmt.Errorf("refresh %d: %w", len(s.refresh), err)
+	}
+	return s.take(ctx, answer)
+}
+
+// take keeps new tokens, which are good at whatever node is next.
+func (s *session) take(ctx context.Context, answer *integration.Answer) error {
+	switch {
+	case answer.Status != http.StatusOK || answer.AccessToken == "" || answer.RefreshToken == "":
+		return fmt.Errorf("answer %d is %d %s %s", len(s.refresh), answer.Status, answer.Error, answer.Description)
+	case len(s.refresh) > 0 && answer.RefreshToken == s.newest():
+		return errors.New("the refresh token stays")
+	}
+	if len(s.refresh) > 0 {
+		s.c.figures.refreshes.Add(1)
+	}
+	s.refresh, s.access = append(s.refresh, answer.RefreshToken), append(s.access, answer.AccessToken)
+	status, err := ask(ctx, s.browser, s.c.nodes[0].URL, answer.AccessToken)
+	if err == nil && status != http.StatusOK {
+		err = fmt.Errorf("the API answers the new access token %d with %d", len(s.access), status)
+	}
+	return err
+}
+
+// ask calls the API with a token.
+func ask(ctx context.Context, browser *http.Client, site, token string) (status int, err error) {
+	req, err := http.NewRequestWithContext(ctx, http.MethodGet, site+"/api/orders", nil)
+	if err != nil {
+		return 0, err
+	}
+	req.Header.Set("Authorization", "Bearer "+token)
+	resp, err := browser.Do(req)
+	if err != nil {
+		return 0, err
+	}
+	return resp.StatusCode, resp.Body.Close()
+}
+
+// refused checks that nobody gets anything for a refresh token any more, at any node.
+func (s *session) refused(ctx context.Context, token string) error {
+	answers, _, err := s.postEverywhere(ctx, integration.RefreshRequest("app", token))
+	if err != nil {
+		return err
+	}
+	for node, answer := range answers {
+		if !answer.Refused("invalid_grant") {
+			return fmt.Errorf("a refresh token that was ended: node %d answers %d %s", node, answer.Status, answer.Error)
+		}
+	}
+	return nil
+}
+
+// ended checks that all of the session is void: what is in the store at once, and access tokens as soon as each node
+// has heard of it, counted from since.
+func (s *session) ended(ctx context.Context, since time.Time) error {
+	if err := s.refused(ctx, s.newest()); err != nil {
+		return err
+	}
+	errs := make([]error, len(s.c.nodes))
+	s.c.everywhere(func(node int) {
+		for _, token := range s.access {
+			errs[node] = errors.Join(errs[node], s.void(ctx, node, token, since))
+		}
+	})
+	return errors.Join(errs...)
+}
+
+// void waits until a node refuses an access token.
+func (s *session) void(ctx context.Context, node int, token string, since time.Time) error {
+	client := s.c.newClient(node)
+	client.pinned = true
+	good := time.Duration(0)
+	for {
+		asked := time.Now()
+		status, err := ask(ctx, client.browser(), s.c.nodes[0].URL, token)
+		switch {
+		case err != nil:
+			return err
+		case status == http.StatusUnauthorized:
+			s.c.figures.refused(good)
+			return nil
+		case status != http.StatusOK:
+			return fmt.Errorf("the API answers with %d", status)
+		}
+		if good = asked.Sub(since); good > poll+busy {
+			return fmt.Errorf("a token that was ended is good at node %d after %s", node, good)
+		}
+		time.Sleep(20 * time.Millisecond) // between two looks
+	}
+}
+
+// checkLine proves that the family is one line: the newest token leads to one next, at all nodes. To the end, one from
+// before them ends it.
+func (s *session) checkLine(ctx context.Context, toTheEnd bool) error {
+	if err := s.renewEverywhere(ctx); err != nil || !toTheEnd || len(s.refresh) < 3 {
+		return err
+	}
+	if err := s.renew(ctx); err != nil {
+		return err
+	}
+	if err := s.refused(ctx, s.refresh[len(s.refresh)-3]); err != nil {
+		return err
+	}
+	return s.refused(ctx, s.newest())
+}
+
+// renewEverywhere presents the newest refresh token at all nodes at once, which give the same next one.
+func (s *session) renewEverywhere(ctx context.Context) error {
+	answers, _, err := s.postEverywhere(ctx, integration.RefreshRequest("app", s.newest()))
+	if err != nil {
+		return err
+	}
+	for _, answer := range answers[1:] {
+		if answer.RefreshToken != answers[0].RefreshToken {
+			return fmt.Errorf("the family has forked: %d %s, %d %s", answers[0].Status, answers[0].Error, answer.Status, answer.Error)
+		}
+	}
+	return s.take(ctx, answers[0])
+}

@@ -1,0 +1,42 @@
+package cluster_test
+
+import (
+	"testing"
+	"time"
+
+	"github.com/caddyserver/certmagic"
+
+	"github.com/caddy-oauth/caddy-oauth/integration"
+	"github.com/caddy-oauth/caddy-oauth/integration/slowstorage"
+	"github.com/caddy-oauth/caddy-oauth/storage"
+)
+
+// issuer is the name of the shop's.
+const issuer = "default"
+
+// Nodes on one machine, or on several with a file system that knows file locks.
+func TestSharedDirectory(t *testing.T) {
+	dir := t.TempDir()
+	run(t, backend{
+		node: func(config integration.Config) integration.Config {
+			config.Storage = dir
+			return config
+		},
+		store: storage.OpenCaddy(&certmagic.FileStorage{Path: dir}, issuer),
+		dir:   dir,
+	})
+}
+
+// Nodes with another of Caddy's storages, on another machine.
+func TestOtherStorage(t *testing.T) {
+	const latency, lease = 2 * time.Millisecond, time.Second
+	dir := t.TempDir()
+	run(t, backend{
+		node: func(config integration.Config) integration.Config {
+			config.Storage = dir
+			return config.OnSlowStorage(latency, lease)
+		},
+		store: storage.OpenCaddy(slowstorage.New(dir, latency, lease), issuer),
+		dir:   dir,
+	})
+}

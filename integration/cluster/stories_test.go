@@ -1,0 +1,203 @@
+package cluster_test
+
+import (
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"math/rand/v2"
+	"net/http"
+	"net/url"
+	"strings"
+	"time"
+
+	"github.com/caddy-oauth/caddy-oauth/integration"
+)
+
+// begin redeems the code and refreshes a few times.
+func (s *session) begin(ctx context.Context, refreshes int) error {
+	if err := s.redeem(ctx); err != nil {
+		return err
+	}
+	for range refreshes {
+		if err := s.renew(ctx); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// plain goes on.
+func (w *worker) plain(ctx context.Context, s *session) error {
+	if err := s.begin(ctx, 1+rand.IntN(4)); err != nil {
+		return err
+	}
+	w.alive = append(w.alive, s)
+	return nil
+}
+
+// tabs is an app that refreshes twice at the same time, as two tabs of a browser do.
+func (w *worker) tabs(ctx context.Context, s *session) error {
+	if err := s.begin(ctx, 1); err != nil {
+		return err
+	}
+	w.alive = append(w.alive, s)
+	return errors.Join(s.renewEverywhere(ctx), s.renewEverywhere(ctx))
+}
+
+// codeTwice is a code that somebody else has too. One of them gets tokens, and the other ends them (RFC 6749 §4.1.2).
+func (w *worker) codeTwice(ctx context.Context, s *session) error {
+	answers, broken, err := s.postEverywhere(ctx, s.codeForm())
+	if err != nil {
+		return err
+	}
+	since := time.Now()
+	for _, answer := range answers {
+		switch {
+		case answer.Refused("invalid_grant"):
+		case answer.Status == http.StatusOK && len(s.refresh) == 0:
+			s.refresh, s.access = []string{answer.RefreshToken}, []string{answer.AccessToken}
+		default:
+			return fmt.Errorf("another answer is %d %s %s", answer.Status, answer.Error, answer.Description)
+		}
+	}
+	switch {
+	case len(s.refresh) > 0:
+		return s.ended(ctx, since)
+	case broken: // the one who got tokens never heard of it
+		return errLost
+	}
+	return errors.New("nobody got tokens")
+}
+
+// codeAgain is a code that somebody finds later.
+func (w *worker) codeAgain(ctx context.Context, s *session) error {
+	if err := s.begin(ctx, 1+rand.IntN(2)); err != nil {
+		return err
+	}
+	answer, err := s.post(ctx, s.codeForm())
+	if err != nil {
+		return err
+	}
+	if !answer.Refused("invalid_grant") {
+		return fmt.Errorf("the code a second time: %d %s", answer.Status, answer.Error)
+	}
+	return s.ended(ctx, time.Now())
+}
+
+// thief has found an old refresh token (RFC 9700 §4.14.2).
+func (w *worker) thief(ctx context.Context, s *session) error {
+	if err := s.begin(ctx, 3); err != nil {
+		return err
+	}
+	if err := s.refused(ctx, s.refresh[rand.IntN(2)]); err != nil {
+		return err
+	}
+	return s.ended(ctx, time.Now())
+}
+
+// givenBack is an app that gives its token back at one node (RFC 7009). There the access tokens are void at once.
+func (w *worker) givenBack(ctx context.Context, s *session) error {
+	if err := s.begin(ctx, 2); err != nil {
+		return err
+	}
+	node := rand.IntN(nodes)
+	client := s.c.newClient(node)
+	client.pinned = true
+	form := url.Values{"client_id": {"app"}, "token": {s.newest()}}
+	req, err := http.NewRequestWithContext(ctx, http.MethodPost, s.c.nodes[0].URL+"/oauth/revoke", strings.NewReader(form.Encode()))
+	if err != nil {
+		return err
+	}
+	req.Header.Set("Content-Type", "application/x-www-form-urlencoded")
+	resp, err := client.browser().Do(req)
+	if err != nil {
+		return err
+	}
+	defer resp.Body.Close()
+	since := time.Now()
+	if resp.StatusCode != http.StatusOK {
+		return fmt.Errorf("the revocation is answered with %s", resp.Status)
+	}
+	for _, token := range s.access {
+		status, err := ask(ctx, client.browser(), s.c.nodes[0].URL, token)
+		if err != nil || status != http.StatusUnauthorized {
+			return fmt.Errorf("at the node of the revocation the API answers %d %w", status, err)
+		}
+	}
+	return s.ended(ctx, since)
+}
+
+// thrownOut is a customer whose access the owner ends at one node, for all apps, while one of them refreshes at another
+// as fast as it can.
+func (w *worker) thrownOut(ctx context.Context, s *session) error {
+	if err := s.begin(ctx, 1); err != nil {
+		return err
+	}
+	here := rand.IntN(nodes)
+	var last time.Time
+	spun := make(chan error)
+	go func() {
+		var err error
+		last, err = s.spin(ctx, (here+1)%nodes)
+		spun <- err
+	}()
+	since, err := w.throwOut(ctx, here)
+	if err := errors.Join(err, <-spun); err != nil {
+		return err
+	}
+	late := max(last.Sub(since), 0)
+	w.c.figures.refused(late)
+	if late > poll+busy {
+		return fmt.Errorf("an app whose customer was thrown out has refreshed for %s", late)
+	}
+	all := append(w.alive, s)
+	w.alive = nil
+	since = time.Now() // by now all nodes know
+	for _, s := range all {
+		if err := s.ended(ctx, since); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// spin refreshes at one node until that refuses, and returns when it asked for what it last got.
+func (s *session) spin(ctx context.Context, node int) (last time.Time, err error) {
+	client := s.c.newClient(node)
+	client.pinned = true
+	browser := client.browser()
+	for start := time.Now(); time.Since(start) < integration.Patience; {
+		asked := time.Now()
+		answer, err := integration.Post(ctx, browser, s.c.nodes[0].TokenURL(), integration.RefreshRequest("app", s.newest()))
+		switch {
+		case err != nil:
+			return last, err
+		case answer.Refused("invalid_grant"):
+			return last, nil
+		case answer.Status != http.StatusOK:
+			return last, fmt.Errorf("a refresh is answered with %d %s", answer.Status, answer.Error)
+		}
+		last = asked
+		s.refresh, s.access = append(s.refresh, answer.RefreshToken), append(s.access, answer.AccessToken)
+		s.c.figures.refreshes.Add(1)
+	}
+	return last, errors.New("nobody throws the customer out")
+}
+
+// throwOut revokes all that the customer has let in, at one node, and returns when that was done.
+func (w *worker) throwOut(ctx context.Context, node int) (done time.Time, err error) {
+	w.c.up[node].RLock()
+	defer w.c.up[node].RUnlock()
+	body, err := json.Marshal(map[string]string{"sub": customer(w.id)})
+	if err != nil {
+		return time.Time{}, err
+	}
+	for start := time.Now(); time.Since(start) < integration.Patience; time.Sleep(20 * time.Millisecond) { // a reload may break it
+		_, err = w.c.nodes[node].Tell(ctx, "/oauth/default/revoke", body)
+		if _, broken := errors.AsType[*url.Error](err); !broken {
+			return time.Now(), err
+		}
+	}
+	return time.Time{}, err
+}

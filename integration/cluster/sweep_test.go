@@ -1,0 +1,46 @@
+package cluster_test
+
+import (
+	"bytes"
+	"io/fs"
+	"path/filepath"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/caddy-oauth/caddy-oauth/integration"
+	"github.com/caddy-oauth/caddy-oauth/storage"
+)
+
+// sweepsEvery is how often somebody sweeps.
+const sweepsEvery = 10 * time.Minute
+
+// plant writes a record that expired long ago, and returns part of its file's name.
+func (b *backend) plant(t *testing.T) string {
+	t.Helper()
+	expired := time.Now().AddDate(0, 0, -7)
+	key := storage.NewCutoffKey(expired)
+	must(t, b.store.Put(t.Context(), key, nil, expired))
+	return key.ID
+}
+
+// checkSweeps looks for what was swept, and in the logs for who did so: one node, for all, all reloads and restarts
+// included.
+func (c *cluster) checkSweeps(t *testing.T, since time.Duration, expired string) {
+	t.Helper()
+	integration.Eventually(t, "the sweep of what has expired", func() bool {
+		found := false
+		must(t, filepath.WalkDir(c.dir, func(path string, _ fs.DirEntry, err error) error {
+			found = found || strings.Contains(path, expired)
+			return nil // what goes meanwhile is not it
+		}))
+		return !found
+	})
+	sweeps := 0
+	for _, node := range c.nodes {
+		sweeps += bytes.Count(node.Log(), []byte(`"msg":"sweeping"`))
+	}
+	if most := 1 + int(since/sweepsEvery); sweeps < 1 || sweeps > most {
+		t.Errorf("the nodes have swept %d times in %s, want at least once and at most %d times", sweeps, since, most)
+	}
+}
