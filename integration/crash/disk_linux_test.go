@@ -1,0 +1,83 @@
+package crash_test
+
+import (
+	"bytes"
+	"errors"
+	"os"
+	"path/filepath"
+	"syscall"
+	"testing"
+	"time"
+
+	"github.com/caddy-oauth/caddy-oauth/integration"
+)
+
+// disk is a small file system of a test.
+type disk struct {
+	t    *testing.T
+	path string
+}
+
+// mountDisk mounts a disk of some MB until the test is over.
+func mountDisk(t *testing.T) *disk {
+	t.Helper()
+	d := &disk{t, t.TempDir()}
+	err := d.mount(0)
+	if errors.Is(err, syscall.EPERM) && os.Getenv("CADDY_OAUTH_TEST_REQUIRE") != "all" {
+		t.Skip("run this test as root, who may mount a disk")
+	}
+	must(t, err)
+	t.Cleanup(func() { _ = syscall.Unmount(d.path, syscall.MNT_DETACH) }) // it goes with the last who has it open
+	return d
+}
+
+func (d *disk) mount(flags uintptr) error {
+	return syscall.Mount("tmpfs", d.path, "tmpfs", flags, "size=16m,mode=0700")
+}
+
+// fill leaves not one byte on the disk.
+func (d *disk) fill() {
+	d.t.Helper()
+	file, err := os.Create(filepath.Join(d.path, "filler")) // #nosec G304 -- on a disk of the test
+	must(d.t, err)
+	for _, size := range []int{64 << 10, 1} {
+		for err == nil {
+			_, err = file.Write(bytes.Repeat([]byte{'x'}, size))
+		}
+		if !errors.Is(err, syscall.ENOSPC) {
+			d.t.Fatal(err)
+		}
+		err = nil
+	}
+	must(d.t, file.Close())
+}
+
+func (d *disk) empty() { must(d.t, os.Remove(filepath.Join(d.path, "filler"))) }
+
+// readOnly has the kernel refuse every write, from root too. It does so as soon as nobody is in the middle of one.
+func (d *disk) readOnly() {
+	integration.Eventually(d.t, "the disk is read-only", func() bool {
+		err := d.mount(syscall.MS_REMOUNT | syscall.MS_RDONLY)
+		if err != nil && !errors.Is(err, syscall.EBUSY) {
+			d.t.Fatal(err)
+		}
+		return err == nil
+	})
+}
+
+func (d *disk) writable() { must(d.t, d.mount(syscall.MS_REMOUNT)) }
+
+// The disk is full, and then it is not: what is there can be read, and nobody loses anything.
+func TestFullDisk(t *testing.T) {
+	d := mountDisk(t)
+	config := shop(shortRetry)
+	config.Storage = filepath.Join(d.path, "storage")
+	suffer(t, config, fault{begin: d.fill, end: d.empty, bound: quick, lasts: 3 * time.Second, troubles: []string{"no space left"}})
+}
+
+func TestReadOnlyDisk(t *testing.T) {
+	d := mountDisk(t)
+	config := shop(shortRetry)
+	config.Storage = filepath.Join(d.path, "storage")
+	suffer(t, config, fault{begin: d.readOnly, end: d.writable, bound: quick, lasts: 3 * time.Second, troubles: []string{"it is read-only"}})
+}

@@ -1,0 +1,72 @@
+package crash_test
+
+import (
+	"math/rand/v2"
+	"os"
+	"strconv"
+	"testing"
+	"time"
+
+	"github.com/caddy-oauth/caddy-oauth/integration"
+	"github.com/caddy-oauth/caddy-oauth/storage"
+)
+
+// A node is killed at random moments under load, again and again, and started again. For each customer's app all must be
+// as if nothing had been, but for answers that were lost, which it can have again. In full:
+//
+//	CADDY_OAUTH_TEST_KILLS=200 go test ./integration/crash -run TestKill -v -timeout 60m
+func TestKill(t *testing.T) {
+	s := integration.Start(t, shop(patientRetry))
+	kill(t, s, 10, filesIn(s.Storage))
+}
+
+func TestKillOnRedis(t *testing.T) {
+	r := startRedis(t)
+	s := integration.Start(t, shop(patientRetry+"store redis "+r.address+"\n"))
+	kill(t, s, 5, redisAt(t, r.address))
+}
+
+// prompt is within what time all customers get on after a start, on a busy machine. What stays locked is locked for
+// longer: so long do locks of dead processes last.
+const prompt = 8 * time.Second
+
+func kill(t *testing.T, s *integration.Server, kills int, store storage.Store) {
+	t.Helper()
+	if text := os.Getenv("CADDY_OAUTH_TEST_KILLS"); text != "" {
+		var err error
+		kills, err = strconv.Atoi(text)
+		must(t, err)
+	}
+	l := newLoad(t, s, integration.Patience, true)
+	records, slowest := 0, time.Duration(0)
+	for n := range kills {
+		l.everybody(t, 2)
+		<-time.After(anyTime(300 * time.Millisecond))
+		s.Kill()
+		records = walk(t, store)
+		if n%5 == 4 { // and while it starts
+			s.Begin()
+			<-time.After(anyTime(time.Second))
+			s.Kill()
+			walk(t, store)
+		}
+		s.Run()
+		took := l.everybody(t, 1)
+		if slowest = max(slowest, took); took > prompt {
+			t.Errorf("kill %d: it took %v until all customers got on", n, took)
+		}
+	}
+	l.everybody(t, 2)
+	l.finish(t)
+	if n := l.figures.unavailable.Load(); n > 0 {
+		t.Errorf("%d times the server told to come again, though the store was never away", n)
+	}
+	s.Stop()
+	t.Logf("%d kills, after which all got on within %v; %d records in the end, %d when it was killed last",
+		kills, slowest.Round(time.Millisecond), walk(t, store), records)
+}
+
+// anyTime returns a random time, as the moment of a crash is.
+func anyTime(most time.Duration) time.Duration {
+	return rand.N(most)
+}

@@ -1,0 +1,111 @@
+package crash_test
+
+import (
+	"context"
+	"errors"
+	"sync"
+	"sync/atomic"
+	"testing"
+	"time"
+
+	"github.com/caddy-oauth/caddy-oauth/integration"
+)
+
+// load is what all sessions do at the same time.
+type load struct {
+	sessions []*session
+	figures  figures
+
+	forgotten atomic.Int64 // how often the store has forgotten all there was
+
+	over    atomic.Bool
+	running sync.WaitGroup
+	failed  chan struct{} // closed when one fails
+	fail    sync.Once
+}
+
+// newLoad begins the load, which goes on until the test is over. No answer may take longer than bound.
+func newLoad(t *testing.T, s *integration.Server, bound time.Duration, replays bool) *load {
+	t.Helper()
+	l := &load{failed: make(chan struct{})}
+	for i := range customers {
+		l.sessions = append(l.sessions, &session{
+			client: &client{
+				site: s, http: s.Client(t), person: customer(i), bound: bound,
+				figures: &l.figures, refusals: new(atomic.Int64),
+			},
+			replays: replays, forgotten: &l.forgotten,
+		})
+	}
+	ctx, cancel := context.WithCancel(t.Context())
+	for i, session := range l.sessions {
+		l.running.Go(func() {
+			for !l.over.Load() {
+				if err := session.step(ctx); err != nil {
+					if !errors.Is(err, context.Canceled) {
+						t.Errorf("%s: %v", customer(i), err)
+					}
+					l.fail.Do(func() { close(l.failed) })
+					return
+				}
+			}
+		})
+	}
+	t.Cleanup(func() { // also if the test ends early
+		l.over.Store(true)
+		cancel()
+		l.running.Wait()
+	})
+	return l
+}
+
+// everybody waits until all sessions have come further by so many steps, and returns how long that took.
+func (l *load) everybody(t *testing.T, steps int64) time.Duration {
+	t.Helper()
+	began := time.Now()
+	goals := make([]int64, len(l.sessions))
+	for i, session := range l.sessions {
+		goals[i] = session.steps.Load() + steps
+	}
+	l.until(t, "all customers get on", func() bool {
+		for i, session := range l.sessions {
+			if session.steps.Load() < goals[i] {
+				return false
+			}
+		}
+		return true
+	})
+	return time.Since(began)
+}
+
+// until waits for a condition, or ends the test if a session fails.
+func (l *load) until(t *testing.T, what string, condition func() bool) {
+	t.Helper()
+	for deadline := time.Now().Add(2 * integration.Patience); !condition(); time.Sleep(5 * time.Millisecond) {
+		select {
+		case <-l.failed:
+			t.FailNow() // it has said why
+		default:
+		}
+		if time.Now().After(deadline) {
+			t.Fatalf("waited in vain until %s: %s", what, &l.figures)
+		}
+	}
+}
+
+// finish ends the load, and checks all that the sessions were told.
+func (l *load) finish(t *testing.T) {
+	t.Helper()
+	l.over.Store(true)
+	l.running.Wait()
+	var finishing sync.WaitGroup
+	for i, session := range l.sessions {
+		finishing.Go(func() {
+			if err := session.finish(t.Context()); err != nil {
+				t.Errorf("%s, at the end: %v", customer(i), err)
+			}
+		})
+	}
+	finishing.Wait()
+	t.Log(&l.figures)
+}

@@ -1,0 +1,53 @@
+package crash_test
+
+import (
+	"testing"
+	"time"
+
+	"github.com/caddy-oauth/caddy-oauth/integration"
+)
+
+func onRedis(r *redisServer, settings string) integration.Config {
+	return shop(settings + "store redis " + r.address + "\n")
+}
+
+var gone = []string{"no connection", "no answer in time", "another error"}
+
+// A Redis that keeps what it is told is started again: nobody loses anything.
+func TestRedisRestarts(t *testing.T) {
+	r := startRedis(t, "--appendonly", "yes", "--appendfsync", "always")
+	suffer(t, onRedis(r, shortRetry), fault{begin: r.kill, end: r.start, bound: quick, lasts: 3 * time.Second, troubles: gone})
+}
+
+// A Redis that keeps nothing is started again: all have to log in again, as nobody knows them, and that is all.
+func TestRedisForgets(t *testing.T) {
+	r := startRedis(t)
+	suffer(t, onRedis(r, shortRetry), fault{begin: r.kill, end: r.start, bound: quick, lasts: time.Second, troubles: gone, forgets: true})
+}
+
+// A Redis is there and does nothing, for longer than a refresh token may be presented again; what it was sent it does
+// when it goes on.
+func TestRedisHangs(t *testing.T) {
+	t.Parallel() // it is all waiting
+	r := startRedis(t)
+	suffer(t, onRedis(r, shortRetry), fault{
+		begin: r.hang, end: r.goOn, bound: quick, lasts: 6 * time.Second, troubles: gone,
+	})
+}
+
+// A server that starts without its Redis serves as soon as there is one.
+func TestRedisComesLater(t *testing.T) {
+	r := startRedis(t)
+	r.kill()
+	config := onRedis(r, "")
+	config.Ailing = true
+	s := integration.Start(t, config)
+	l := newLoad(t, s, quick, false)
+	newVisitor(t, s, l).look(t)()
+	l.refusedOnce(t)
+	r.start()
+	l.everybody(t, 3)
+	l.finish(t)
+	s.Stop()
+	checkErrors(t, s.Log(), fault{troubles: gone})
+}

@@ -1,0 +1,36 @@
+package crash_test
+
+import (
+	"fmt"
+	"regexp"
+	"strings"
+
+	"github.com/caddy-oauth/caddy-oauth/integration"
+)
+
+// issuer is the name of the shop's issuer, which has none.
+const issuer = "default"
+
+// customers is how many customers the shop has, each with an app that asks as fast as it is answered.
+const customers = 6
+
+// patientRetry is a retry window that does not depend on how busy the machine is.
+const patientRetry = "refresh_token {\n retry 2m\n }\n"
+
+var account = regexp.MustCompile(`(?m)^\s*alice (\S+)$`)
+
+// shop is the shop with its customers, and with a page that asks for an access token.
+func shop(settings string) integration.Config {
+	const throttle = "throttle off\n" // all are at one address, and many tokens are presented twice
+	config := integration.ShopWith(settings + throttle)
+	hash := account.FindStringSubmatch(config.Sites)[1]
+	var accounts strings.Builder
+	for i := range customers {
+		fmt.Fprintf(&accounts, "\t\t%s %s\n", customer(i), hash)
+	}
+	config.Sites = account.ReplaceAllLiteralString(config.Sites, accounts.String())
+	config.Sites = strings.Replace(config.Sites, "\trespond ", "\toauth_guard /api/*\n\trespond ", 1)
+	return config
+}
+
+func customer(i int) string { return fmt.Sprintf("customer%d", i) }
