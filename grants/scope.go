@@ -45,6 +45,9 @@ func ChooseScopes(parameter string, allowed []string) ([]string, error) {
 
 // both returns what is in both lists, in the order of the first.
 func both(a, b []string) []string {
+	if contains(b, a) { // as it is until the configuration changes
+		return a
+	}
 	return slices.DeleteFunc(slices.Clone(a), func(s string) bool { return !slices.Contains(b, s) })
 }
 

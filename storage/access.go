@@ -42,7 +42,7 @@ func AccessKey(token string) (Key, bool) {
 }
 
 func accessKey(token string) Key {
-	return Key{Kind: KindAccess, ID: token[:bucketLength] + "." + HashID(token)}
+	return Key{Kind: KindAccess, ID: bucketID(token[:bucketLength], token)}
 }
 
 // Encode returns the record.

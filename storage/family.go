@@ -139,7 +139,7 @@ func (f *Family) Rotate(token string, now time.Time) (successor string, err erro
 	f.Refresh = &Refresh{
 		Member:    f.Refresh.Member,
 		Current:   hash(successor),
-		Previous:  hash(token),
+		Previous:  f.Refresh.Current, // which is the hash of token
 		Successor: sealed,
 		Rotated:   now,
 	}

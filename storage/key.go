@@ -80,6 +80,13 @@ func HashID(value string) string {
 	return hex.EncodeToString(sum[:16])
 }
 
+// bucketID is HashID in a bucket.
+func bucketID(bucket, value string) string {
+	var id [bucketLength + 1 + 2*16]byte
+	sum := sha256.Sum256([]byte(value))
+	return string(hex.AppendEncode(append(append(id[:0], bucket...), '.'), sum[:16]))
+}
+
 // EscapeID returns an ID for a name that people should recognise in the backend. Bytes that
 // are not allowed become '=' and two hex digits; what gets too long for that becomes a hash.
 // Different names have different IDs.

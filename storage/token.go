@@ -58,7 +58,7 @@ func newHandle(l layout, bucket Bucket) string { return string(bucket) + random(
 
 // familyKey returns where the record of a family is.
 func familyKey(handle string) Key {
-	return Key{Kind: KindFamily, ID: handle[:bucketLength] + "." + HashID(handle[bucketLength:])}
+	return Key{Kind: KindFamily, ID: bucketID(handle[:bucketLength], handle[bucketLength:])}
 }
 
 // CodeKey returns the key of the family an authorization code belongs to, and false for a text
@@ -89,7 +89,8 @@ const alphabet = "0123456789ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz
 // random returns n characters of the alphabet, each as likely as any other.
 func random(n int) string {
 	const unbiased = 256 / len(alphabet) * len(alphabet)
-	text := make([]byte, 0, n)
+	var buffer [MaxTokenLength]byte
+	text := buffer[:0]
 	var pool [64]byte
 	for len(text) < n {
 		rand.Read(pool[:]) // never fails, see crypto/rand
