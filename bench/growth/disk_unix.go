@@ -1,0 +1,17 @@
+//go:build unix
+
+package main
+
+import (
+	"io/fs"
+	"syscall"
+)
+
+// onDisk returns how much of the disk a file takes, which is in blocks.
+func onDisk(info fs.FileInfo) int64 {
+	if stat, ok := info.Sys().(*syscall.Stat_t); ok {
+		const unit = 512
+		return stat.Blocks * unit
+	}
+	return info.Size()
+}

@@ -1,0 +1,100 @@
+package main
+
+import (
+	"context"
+	"errors"
+	"math/rand/v2"
+	"slices"
+	"sync/atomic"
+	"time"
+
+	"github.com/caddy-oauth/caddy-oauth/storage"
+)
+
+// round is how long refreshes took, with one caller and with many.
+type round struct{ one, many latency }
+
+// latency is of refreshes.
+type latency struct {
+	rate     float64 // of all callers
+	p50, p99 time.Duration
+}
+
+func (p *place) round(ctx context.Context, length time.Duration) (err error) {
+	var r round
+	if r.one, err = p.refreshes(ctx, 1, length, nil); err != nil {
+		return err
+	}
+	if r.many, err = p.refreshes(ctx, callers, length, nil); err != nil {
+		return err
+	}
+	p.rounds = append(p.rounds, r)
+	if len(p.rounds) == 1 {
+		p.memory = memoryNow()
+	}
+	return nil
+}
+
+// refreshes refreshes random families for that long, or as long as until says, each caller others than its neighbours.
+func (p *place) refreshes(ctx context.Context, n int, length time.Duration, until *atomic.Bool) (latency, error) {
+	took := make([][]time.Duration, n)
+	began := time.Now()
+	err := inParallel(n, func(caller int) error {
+		for time.Since(began) < length && (until == nil || !until.Load()) {
+			if err := ctx.Err(); err != nil {
+				return err
+			}
+			i := rand.IntN(p.n/callers)*callers + caller //nolint:gosec // G404: a load, no secret
+			one, err := p.refresh(ctx, i)
+			if err != nil {
+				return err
+			}
+			took[caller] = append(took[caller], one)
+		}
+		return nil
+	})
+	elapsed := time.Since(began)
+	all := slices.Concat(took...)
+	if err != nil || len(all) == 0 {
+		return latency{}, err
+	}
+	slices.Sort(all)
+	return latency{
+		rate: float64(len(all)) / elapsed.Seconds(),
+		p50:  all[len(all)/2],
+		p99:  all[len(all)*99/100],
+	}, nil
+}
+
+// refresh does with the record of a family what the server does for a refresh, and returns how long that took.
+func (p *place) refresh(ctx context.Context, i int) (time.Duration, error) {
+	id, token, err := p.noted(i)
+	if err != nil {
+		return 0, err
+	}
+	var next string
+	began := time.Now()
+	err = p.store.Update(ctx, storage.Key{Kind: storage.KindFamily, ID: id}, func(old []byte) ([]byte, time.Time, error) {
+		if old == nil {
+			return nil, time.Time{}, errors.New("a family is gone")
+		}
+		f, err := storage.DecodeFamily(old)
+		if err != nil {
+			return nil, time.Time{}, err
+		}
+		now := time.Now()
+		if f.Classify(token, now, 0) != storage.Current {
+			return nil, time.Time{}, errors.New("a family has another token than it gave")
+		}
+		if next, err = f.Rotate(token, now); err != nil {
+			return nil, time.Time{}, err
+		}
+		record, err := f.Encode()
+		return record, f.Expires(now, 0), err
+	})
+	took := time.Since(began)
+	if err != nil {
+		return 0, err
+	}
+	return took, p.note(i, id, next)
+}
