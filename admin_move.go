@@ -27,7 +27,8 @@ func exportRecords(r *adminRequest) (any, error) {
 		}
 	}
 	return streamed{"application/jsonl", func(w io.Writer) {
-		if err := r.server.Export(r.Context(), w, until); err != nil && !until.IsZero() {
+		err := r.server.Export(r.Context(), w, until)
+		if err != nil && !until.IsZero() && until.Equal(r.server.FrozenUntil()) { // else it is another's by now
 			r.server.Thaw() // there is nothing to move
 		}
 	}}, nil

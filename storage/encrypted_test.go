@@ -5,6 +5,8 @@ import (
 	"context"
 	"encoding/hex"
 	"errors"
+	"io/fs"
+	"os"
 	"slices"
 	"strings"
 	"testing"
@@ -289,6 +291,57 @@ func TestResealRace(t *testing.T) {
 	}
 	if _, kept := got["kept"]; len(got) != 2 || !kept || !got["written since"].Equal(end) {
 		t.Errorf("afterwards there is %v", got)
+	}
+}
+
+// A file of a record holds two states of it. None is left in plain, or with the key before, once it was encrypted anew,
+// be it by an update or by Reseal.
+func TestResealLeavesNothingInFiles(t *testing.T) {
+	ctx, dir := t.Context(), t.TempDir()
+	open := func(keys *storage.Keyring) storage.Store {
+		inner, err := openFiles(dir)
+		noError(t, err)
+		return storage.Encrypted(inner, "shop", keys)
+	}
+	at := func(id string) storage.Key { return storage.Key{Kind: "kind", ID: id} }
+	write := func(store storage.Store, id string) {
+		noError(t, store.Update(ctx, at(id), func([]byte) ([]byte, time.Time, error) {
+			return []byte("the secret of " + id), time.Time{}, nil
+		}))
+	}
+	for _, id := range []string{"updated", "resealed"} {
+		for range 3 {
+			write(open(nil), id)
+		}
+	}
+	marks := map[string]bool{}
+	for _, keys := range []*storage.Keyring{keyring(t, false, oldKey), keyring(t, false, newKey, oldKey)} {
+		store := open(keys)
+		write(store, "updated")
+		for _, err := range store.(storage.Resealer).Reseal(ctx) {
+			noError(t, err)
+		}
+		for range 3 {
+			write(store, "updated")
+		}
+		clear(marks)
+		root := os.DirFS(dir)
+		noError(t, fs.WalkDir(root, ".", func(name string, entry fs.DirEntry, err error) error {
+			if err != nil || entry.IsDir() {
+				return err
+			}
+			content, err := fs.ReadFile(root, name)
+			if bytes.Contains(content, []byte("the secret of")) {
+				t.Errorf("there is something left in %s", name)
+			}
+			for _, part := range bytes.Split(content, []byte("\x00sealed1"))[1:] {
+				marks[hex.EncodeToString(part[:4])] = true
+			}
+			return err
+		}))
+		if len(marks) != 1 {
+			t.Errorf("there are records of the keys %v, want one", marks)
+		}
 	}
 }
 

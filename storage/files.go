@@ -86,7 +86,8 @@ func (b *files) update(ctx context.Context, key Key, change timedChange) error {
 		due:      b.listByEnd(key, r.held.due, expires),
 		value:    value,
 	}
-	if r.takes(next) && !b.replaces() {
+	// What is encrypted with another key than before leaves nothing of that in the file.
+	if r.takes(next) && !b.replaces() && sameSeal(r.held.value, value) {
 		return b.writing(key, r.overwrite(next))
 	}
 	r.close()

@@ -147,4 +147,13 @@ func (k *Keyring) names() string {
 	return strings.Join(names, ", ")
 }
 
+// sameSeal reports whether two values are encrypted with the same key, or both with none.
+func sameSeal(a, b []byte) bool {
+	if !sealed(a) || !sealed(b) {
+		return sealed(a) == sealed(b)
+	}
+	const mark = len(sealedMagic) + keyIDLength
+	return bytes.Equal(a[:min(len(a), mark)], b[:min(len(b), mark)])
+}
+
 func sealed(data []byte) bool { return bytes.HasPrefix(data, []byte(sealedMagic)) }

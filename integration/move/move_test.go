@@ -26,7 +26,10 @@ var (
 	other = place{"other files, encrypted", "encryption_key {env.OAUTH_KEY}", "{$STORAGE}-2"}
 )
 
-const key = "Zm9yIHRoaXMgdGVzdCwgYW5kIGFzIGxvbmcgYXMgaXQgbXVzdCBiZQ=="
+const (
+	key      = "Zm9yIHRoaXMgdGVzdCwgYW5kIGFzIGxvbmcgYXMgaXQgbXVzdCBiZQ=="
+	otherKey = "YW5vdGhlciBrZXkgZm9yIHRoaXMgdGVzdCBvbmx5LCBubyBtb3Jl"
+)
 
 // mover is a server whose store moves.
 type mover struct {
@@ -59,8 +62,8 @@ func start(t *testing.T, places ...place) *mover {
 		m.files[p.name] = name
 	}
 	config := integration.Shop()
-	config.Env = append(config.Env, "OAUTH_KEY="+key)
-	config.Secrets.Add(key)
+	config.Env = append(config.Env, "OAUTH_KEY="+key, "OAUTH_KEY_2="+otherKey)
+	config.Secrets.Add(key, otherKey)
 	config.Leaky = true // the access log calls a 503 an error, see checkLog
 	config.Caddyfile = func(*integration.Server) string {
 		text, err := os.ReadFile(m.files[places[0].name])

@@ -17,9 +17,9 @@ import (
 
 func yes() bool { return true }
 
-func (s *testServer) freeze(t *testing.T, long time.Duration) {
+func (s *testServer) freeze(t *testing.T) {
 	t.Helper()
-	if _, err := s.Freeze(t.Context(), long, yes); err != nil {
+	if _, err := s.Freeze(t.Context(), time.Minute, yes); err != nil {
 		t.Fatal(err)
 	}
 }
@@ -62,7 +62,7 @@ func TestFrozen(t *testing.T) {
 	spent := s.tokens(t)["refresh_token"].(string)
 	next := s.refresh(t, spent)
 	page := s.get(t, asks("spa"))
-	s.freeze(t, time.Minute)
+	s.freeze(t)
 	before := s.dump(t)
 
 	putOff(t, "a code", s.token(t, redeems(code)))
@@ -102,7 +102,7 @@ func TestFrozenReplay(t *testing.T) {
 	s := newTestServer(t)
 	first := s.tokens(t)["refresh_token"].(string)
 	third := s.refresh(t, s.refresh(t, first))
-	s.freeze(t, time.Minute)
+	s.freeze(t)
 	putOff(t, "a replay", s.token(t, refreshes(first)))
 	s.Thaw()
 	s.refused(t, first)
@@ -213,6 +213,37 @@ func TestFreezeWaitsForWrites(t *testing.T) {
 	}
 }
 
+// hangingStore is one that does not listen to contexts.
+type hangingStore struct{ *slowStore }
+
+func (s hangingStore) Put(ctx context.Context, key storage.Key, value []byte, expires time.Time) error {
+	return s.slowStore.Put(context.WithoutCancel(ctx), key, value, expires)
+}
+
+func (hangingStore) Patience() time.Duration { return 20 * time.Millisecond }
+
+// A write that nobody waits for any more is still under way.
+func TestFreezeWaitsForWritesThatHang(t *testing.T) {
+	slow := &slowStore{writing: make(chan struct{}, 1), goOn: make(chan struct{})}
+	s := newTestServer(t, func(c *Config) {
+		slow.Store = c.Store
+		c.Store = hangingStore{slow}
+		c.Clients["webapp"].Consent = storage.ConsentNever
+	})
+	s.get(t, asks("webapp")).check(t, http.StatusSeeOther, "temporarily_unavailable")
+	<-slow.writing
+	short, cancel := context.WithTimeout(t.Context(), 20*time.Millisecond)
+	defer cancel()
+	if _, err := s.Freeze(short, time.Minute, yes); !errors.Is(err, context.DeadlineExceeded) {
+		t.Fatalf("a freeze while a write hangs: %v", err)
+	}
+	close(slow.goOn)
+	s.freeze(t)
+	if n := s.store.count(t, storage.KindFamily); n != 1 {
+		t.Errorf("%d families, want 1", n)
+	}
+}
+
 // A request that has written once may write on: a code that is used up must lead to tokens.
 func TestPass(t *testing.T) {
 	f, p := newFreezer(), new(pass)
@@ -274,7 +305,7 @@ func TestResealWhileServing(t *testing.T) {
 		}
 		token = s.refresh(t, token)
 	}
-	s.freeze(t, time.Minute)
+	s.freeze(t)
 	if _, err := s.Reseal(t.Context()); !errors.Is(err, ErrFrozen) {
 		t.Errorf("while frozen: %v", err)
 	}

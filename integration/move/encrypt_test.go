@@ -1,0 +1,57 @@
+package move
+
+import (
+	"fmt"
+	"strings"
+	"testing"
+
+	"github.com/caddy-oauth/caddy-oauth/integration"
+)
+
+// Encryption is turned on, its key is replaced, and it is turned off, step by step while clients refresh. Old and new
+// configuration overlap in each step, and as either reads what the other writes, no request is put off.
+func TestEncryptUnderLoad(t *testing.T) {
+	plain := func(settings string) place { return place{"with " + settings, settings, "{$STORAGE}"} }
+	const first, second = "{env.OAUTH_KEY}", "{env.OAUTH_KEY_2}"
+	steps := []struct {
+		place
+		encrypt bool
+		shows   bool // what records hold
+	}{
+		{place: plain(""), shows: true},
+		{place: plain("encryption_key off " + first), shows: true},
+		{place: plain("encryption_key " + first), encrypt: true},
+		{place: plain("encryption_key " + first + " " + second)},
+		{place: plain("encryption_key " + second + " " + first), encrypt: true},
+		{place: plain("encryption_key " + second)},
+		{place: plain("encryption_key off " + second), encrypt: true, shows: true},
+		{place: plain(""), shows: true},
+	}
+	var places []place
+	for _, step := range steps {
+		places = append(places, step.place)
+	}
+	m := start(t, places...)
+	load := begin(t, m.Server, 6)
+	for _, step := range steps {
+		m.Do(t, "reload", "--config", m.files[step.name], "--adapter", "caddyfile", "--address", m.Admin)
+		load.goOn(t)
+		if step.encrypt {
+			t.Log(step.settings, m.oauth("encrypt"))
+		}
+		if n := grep(t, m.Storage+"/oauth", integration.Customer); (n > 0) != step.shows {
+			t.Errorf("%s: %d records have the customer in them", step.name, n)
+		}
+		if again := m.oauth("encrypt"); step.encrypt && !strings.Contains(again, "of which 0 were") {
+			t.Errorf("%s: once more: %s", step.name, again)
+		}
+	}
+	load.end()
+	for _, one := range load.all {
+		one.check(t)
+	}
+	if n := load.putOff(); n > 0 {
+		t.Error(fmt.Sprint(n, " requests were put off"))
+	}
+	m.checkLog()
+}
