@@ -148,7 +148,7 @@ func (s *caddyStore) look(ctx context.Context, key Key) (value []byte, expires t
 	return value, expires, nil
 }
 
-// List reads every record to see whether it is live. A damaged one ends no listing, but is an error to whoever reads it.
+// List reads no record, which may be far away: one that is late may be in it until its bucket ends, or until it is swept.
 func (s *caddyStore) List(ctx context.Context, kind Kind) iter.Seq2[string, error] {
 	return func(yield func(string, error) bool) {
 		if err := errors.Join(kind.check(), ctx.Err()); err != nil {
@@ -162,13 +162,7 @@ func (s *caddyStore) List(ctx context.Context, kind Kind) iter.Seq2[string, erro
 			if err == nil {
 				err = ctx.Err()
 			}
-			if err == nil {
-				_, err = s.live(ctx, key)
-			}
-			switch {
-			case errors.Is(err, ErrNotFound):
-				continue
-			case err != nil && !errors.Is(err, ErrDamaged):
+			if err != nil {
 				yield("", err)
 				return
 			}

@@ -34,6 +34,29 @@ func TestCaddyLayout(t *testing.T) {
 	}
 }
 
+// A storage may be far away: what is listed again and again is not read each time.
+func TestCaddyListReadsNothing(t *testing.T) {
+	values := newMapStorage()
+	store := storage.OpenCaddy(values, "issuer")
+	const records = 20
+	for i := range records {
+		key := storage.NewCutoffKey(time.Now().Add(time.Hour))
+		if err := store.Put(t.Context(), key, []byte{byte(i)}, time.Now().Add(time.Hour)); err != nil {
+			t.Fatal(err)
+		}
+	}
+	listed, before := 0, values.calls
+	for _, err := range store.List(t.Context(), storage.KindCutoff) {
+		if err != nil {
+			t.Fatal(err)
+		}
+		listed++
+	}
+	if calls := values.calls - before; listed != records || calls > 2 {
+		t.Errorf("%d records are listed with %d calls", listed, calls)
+	}
+}
+
 // Opening, reading, listing and refusing leave no trace.
 func TestCaddyNoTrace(t *testing.T) {
 	dir := t.TempDir()

@@ -18,6 +18,7 @@ type Cutoff struct {
 	Subject string    `json:"sub,omitempty"`
 	Client  string    `json:"client_id,omitempty"` // with Subject: of this user only
 	Before  time.Time `json:"before"`              // what was made up to this second
+	Expires time.Time `json:"exp,omitzero"`        // when it is of no use any more, as its record; zero: never
 	Reason  string    `json:"reason,omitempty"`
 }
 
@@ -27,6 +28,9 @@ func NewCutoffKey(expires time.Time) Key {
 	rand.Read(id[:])
 	return Key{Kind: KindCutoff, ID: string(BucketFor(expires)) + "." + hex.EncodeToString(id[:])}
 }
+
+// Late reports whether it is of no use any more.
+func (c *Cutoff) Late(now time.Time) bool { return late(c.Expires, now) }
 
 // Encode returns the record.
 func (c *Cutoff) Encode() ([]byte, error) { return json.Marshal(c) }

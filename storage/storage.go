@@ -34,8 +34,8 @@ type Store interface {
 	// Delete removes the record at key. An absent record is no error.
 	Delete(ctx context.Context, key Key) error
 
-	// List yields the IDs of the live records of a kind, in no order. A record that appears or goes
-	// while the listing runs may or may not be in it. An error ends the listing.
+	// List yields the IDs of the live records of a kind, in no order, and may yield some whose record has expired: to know,
+	// read it. A record that appears or goes while the listing runs may or may not be in it. An error ends the listing.
 	List(ctx context.Context, kind Kind) iter.Seq2[string, error]
 }
 

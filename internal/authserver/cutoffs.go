@@ -2,9 +2,6 @@ package authserver
 
 import (
 	"context"
-	"errors"
-	"fmt"
-	"maps"
 	"sync"
 	"sync/atomic"
 	"time"
@@ -24,8 +21,8 @@ type cutoffs struct {
 	loads turn            // held to load; guards lost
 	lost  map[string]bool // records that cannot be read, of which the log tells once
 
-	mu    sync.Mutex // never held while the store is asked
-	known map[string]*storage.Cutoff
+	mu    sync.Mutex                  // never held while the store is asked
+	known map[string]*storage.Cutoff  // by the ID of the record; nil is late
 	fresh map[string]*storage.Cutoff  // what became known during a load, which may have missed it
 	live  atomic.Pointer[cutoffIndex] // nil before the first load
 
@@ -35,6 +32,7 @@ type cutoffs struct {
 
 // cutoffIndex is what is void, by what it is about. It does not change: a load or an addition replaces it.
 type cutoffIndex struct {
+	count            int
 	tokens, families map[string]bool
 	users, clients   map[string]time.Time
 	pairs            map[pair]time.Time
@@ -49,91 +47,11 @@ func newCutoffs(store storage.Store, now func() time.Time, log *zap.Logger) *cut
 	}
 }
 
-// poll picks up what other nodes wrote, and forgets what has expired.
-func (c *cutoffs) poll(ctx context.Context) error {
-	release, err := c.loads.take(ctx)
-	if err != nil {
-		return err
-	}
-	defer release()
-	return c.load(ctx)
-}
-
-// load is poll in its turn.
-func (c *cutoffs) load(ctx context.Context) error {
-	known := c.beginLoad()
-	seen, lost := make(map[string]*storage.Cutoff, len(known)), make(map[string]bool)
-	for id, err := range c.store.List(ctx, storage.KindCutoff) {
-		if err != nil {
-			return err
-		}
-		cutoff, ok := known[id]
-		if !ok {
-			cutoff, err = c.read(ctx, id)
-			switch {
-			case errors.Is(err, errLost):
-				c.lose(id, lost, err)
-			case err != nil:
-				return err
-			}
-		}
-		if cutoff != nil {
-			seen[id] = cutoff
-		}
-	}
-	c.lost = lost
-	c.endLoad(seen)
-	return nil
-}
-
-// beginLoad returns what is known so far.
-func (c *cutoffs) beginLoad() map[string]*storage.Cutoff {
-	c.mu.Lock()
-	defer c.mu.Unlock()
-	c.fresh = make(map[string]*storage.Cutoff)
-	return maps.Clone(c.known)
-}
-
-// endLoad takes over what was loaded.
-func (c *cutoffs) endLoad(seen map[string]*storage.Cutoff) {
-	c.mu.Lock()
-	defer c.mu.Unlock()
-	maps.Copy(seen, c.fresh)
-	c.known, c.fresh = seen, nil
-	c.live.Store(indexCutoffs(seen))
-	c.changed(len(seen))
-}
-
-// read returns the record of a cutoff, nil if it has gone meanwhile.
-func (c *cutoffs) read(ctx context.Context, id string) (*storage.Cutoff, error) {
-	record, err := c.store.Get(ctx, storage.Key{Kind: storage.KindCutoff, ID: id})
-	if errors.Is(err, storage.ErrNotFound) {
-		return nil, nil //nolint:nilnil // gone is an answer
-	}
-	if errors.Is(err, storage.ErrDamaged) {
-		return nil, fmt.Errorf("%w: %w", errLost, err)
-	}
-	if err != nil {
-		return nil, err
-	}
-	cutoff, err := storage.DecodeCutoff(record)
-	if err != nil {
-		return nil, fmt.Errorf("%w: %w", errLost, err)
-	}
-	return cutoff, nil
-}
-
-// errLost is what is wrong with a record that no later attempt can read.
-var errLost = errors.New("the record cannot be read")
-
-// lose leaves out a record that cannot be read. What it revoked is not known any more, but it must not take the other
-// revocations with it, nor all that is good.
-func (c *cutoffs) lose(id string, lost map[string]bool, err error) {
-	lost[id] = true
-	if !c.lost[id] {
-		c.log.Error("a revocation in the store cannot be read; what it was for may be good again until it expires",
-			zap.String("record", id), zap.Error(err))
-	}
+// makeIndex makes the index of what is known.
+func (c *cutoffs) makeIndex() {
+	x := indexCutoffs(c.known)
+	c.live.Store(x)
+	c.changed(x.count)
 }
 
 func indexCutoffs(all map[string]*storage.Cutoff) *cutoffIndex {
@@ -142,6 +60,10 @@ func indexCutoffs(all map[string]*storage.Cutoff) *cutoffIndex {
 		users: make(map[string]time.Time), clients: make(map[string]time.Time), pairs: make(map[pair]time.Time),
 	}
 	for _, c := range all {
+		if c == nil {
+			continue
+		}
+		x.count++
 		switch {
 		case c.Token != "":
 			x.tokens[c.Token] = true
@@ -167,6 +89,7 @@ func keepLatest[K comparable](m map[K]time.Time, key K, t time.Time) {
 // add writes a cutoff, which holds here at once. It is kept until expires, after which nothing it voids can
 // be alive; zero is never.
 func (c *cutoffs) add(ctx context.Context, cutoff *storage.Cutoff, expires time.Time) error {
+	cutoff.Expires = expires
 	record, err := cutoff.Encode()
 	if err != nil {
 		return err
@@ -189,8 +112,7 @@ func (c *cutoffs) learn(id string, cutoff *storage.Cutoff) {
 		c.fresh[id] = cutoff
 	}
 	if c.live.Load() != nil { // else the first load finds it in the store
-		c.live.Store(indexCutoffs(c.known))
-		c.changed(len(c.known))
+		c.makeIndex()
 	}
 }
 
@@ -203,9 +125,10 @@ func (c *cutoffs) knows(id string) bool {
 
 // count returns how many cutoffs are live.
 func (c *cutoffs) count() int {
-	c.mu.Lock()
-	defer c.mu.Unlock()
-	return len(c.known)
+	if x := c.live.Load(); x != nil {
+		return x.count
+	}
+	return 0
 }
 
 // index returns what is void, and loads it on first need.

@@ -5,6 +5,7 @@ import (
 	"errors"
 	"iter"
 	"net/http"
+	"sync/atomic"
 	"testing"
 	"time"
 
@@ -137,4 +138,57 @@ func TestPollWithoutAStore(t *testing.T) {
 		t.Error("the failure is not told")
 	}
 	s.state(t, tokens["access_token"], ErrTokenRevoked)
+}
+
+// lateList lists what has expired too, and counts what is read.
+type lateList struct {
+	storage.Store
+
+	late  []string
+	reads atomic.Int64
+}
+
+func (s *lateList) List(ctx context.Context, kind storage.Kind) iter.Seq2[string, error] {
+	return func(yield func(string, error) bool) {
+		for _, id := range s.late {
+			if !yield(id, nil) {
+				return
+			}
+		}
+		s.Store.List(ctx, kind)(yield)
+	}
+}
+
+func (s *lateList) Get(ctx context.Context, key storage.Key) ([]byte, error) {
+	s.reads.Add(1)
+	return s.Store.Get(ctx, key)
+}
+
+// However many revocations are in force, a poll reads the new ones only.
+func TestPollReadsOnce(t *testing.T) {
+	s := newTestServer(t)
+	for range 50 {
+		s.giveBack(t, s.tokens(t)["access_token"])
+	}
+	store := &lateList{Store: s.store, late: []string{storage.NewCutoffKey(s.clock.Now()).ID}}
+	other := newTestServer(t, func(c *Config) { c.Store, c.Now = s.store, s.clock.Now })
+	other.cutoffs.store = store
+	for range 3 {
+		if err := other.cutoffs.poll(t.Context()); err != nil {
+			t.Fatal(err)
+		}
+	}
+	if reads, live := store.reads.Load(), other.cutoffs.count(); reads != 51 || live != 50 {
+		t.Errorf("3 polls have read %d records and found %d, want 51 and 50", reads, live)
+	}
+	s.clock.Advance(time.Hour) // the store still lists what is of no use any more
+	for id := range other.cutoffs.known {
+		store.late = append(store.late, id)
+	}
+	if err := other.cutoffs.poll(t.Context()); err != nil {
+		t.Fatal(err)
+	}
+	if reads, live := store.reads.Load(), other.cutoffs.count(); reads != 51 || live != 0 {
+		t.Errorf("when all is over there are %d live ones, after %d reads", live, reads)
+	}
 }
