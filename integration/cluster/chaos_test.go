@@ -2,6 +2,7 @@ package cluster_test
 
 import (
 	"math/rand/v2"
+	"sync/atomic"
 	"testing"
 	"time"
 
@@ -62,9 +63,18 @@ func (c *cluster) stop(t *testing.T, node int) {
 
 func (c *cluster) kill(t *testing.T, node int) {
 	t.Helper()
-	c.figures.kills++
-	c.restart(node, (*integration.Server).Kill)
+	c.kills.begun.Add(1)
+	c.restart(node, func(s *integration.Server) {
+		s.Kill()
+		c.kills.done.Add(1)
+	})
 }
+
+// kills are those that there were. Only with them an answer may be lost that a node was to give.
+type kills struct{ begun, done atomic.Int64 }
+
+// since returns whether there was a kill after as many were done.
+func (k *kills) since(done int64) bool { return k.begun.Load() > done }
 
 // restart keeps the owner away from a node that is not up. Everybody else just tries.
 func (c *cluster) restart(node int, end func(*integration.Server)) {

@@ -66,6 +66,7 @@ type cluster struct {
 	up        [nodes]sync.RWMutex // held while a node is not up
 	transport *http.Transport
 	kids      map[string]bool // the keys that there should be
+	kills     kills
 	figures   figures
 }
 
@@ -81,7 +82,7 @@ func run(t *testing.T, b backend) {
 	if b.dir != "" {
 		c.checkSweeps(t, time.Since(began), expired)
 	}
-	t.Log(c.figures.String())
+	t.Log(c.figures.String(c.kills.done.Load()))
 }
 
 func start(t *testing.T, b backend) *cluster {

@@ -11,9 +11,9 @@ import (
 
 // figures are what a test has seen.
 type figures struct {
-	machines, broken, down           atomic.Int64
-	flows, lost, refreshes           atomic.Int64
-	reloads, stops, kills, rotations int
+	machines, broken, down    atomic.Int64
+	flows, lost, refreshes    atomic.Int64
+	reloads, stops, rotations int
 
 	mu          sync.Mutex
 	latencies   []time.Duration // until there was an answer, repetitions included
@@ -33,12 +33,13 @@ func (f *figures) refused(after time.Duration) {
 }
 
 // String returns them for people.
-func (f *figures) String() string {
+func (f *figures) String(kills int64) string {
 	f.mu.Lock()
 	defer f.mu.Unlock()
 	var b strings.Builder
-	fmt.Fprintf(&b, "%d approvals, %d refreshes, %d requests\n", f.flows.Load(), f.refreshes.Load(), len(f.latencies))
-	fmt.Fprintf(&b, "%d reloads, %d stops, %d kills, %d keys made by hand\n", f.reloads, f.stops, f.kills, f.rotations)
+	fmt.Fprintf(&b, "%d approvals, %d refreshes, %d answers to clients that know all nodes\n",
+		f.flows.Load(), f.refreshes.Load(), len(f.latencies))
+	fmt.Fprintf(&b, "%d reloads, %d stops, %d kills, %d keys made by hand\n", f.reloads, f.stops, kills, f.rotations)
 	fmt.Fprintf(&b, "%d times a client met a node that was down, %d times its connection broke; the answers to %d codes were lost with it\n",
 		f.down.Load(), f.broken.Load(), f.lost.Load())
 	fmt.Fprintf(&b, "an answer after %s\n", spread(f.latencies))

@@ -25,8 +25,8 @@ type session struct {
 	refresh        []string // refresh tokens, the newest last
 }
 
-// errLost says that the connection broke before there was an answer to a code: who repeats it is told that it was
-// used, and has to ask the customer once more (RFC 6749 §4.1.2).
+// errLost says that a node was killed before it answered to a code: who repeats it is told that it was used, and has to
+// ask the customer once more (RFC 6749 §4.1.2).
 var errLost = errors.New("the answer to the code was lost")
 
 // approve has the customer let an app in.
@@ -69,12 +69,12 @@ func (s *session) postEverywhere(ctx context.Context, form url.Values) (answers 
 
 // redeem gets the first tokens for the code.
 func (s *session) redeem(ctx context.Context) error {
-	before := s.client.broken
+	broken, killed := s.client.broken, s.c.kills.done.Load()
 	answer, err := s.post(ctx, s.codeForm())
 	if err != nil {
 		return fmt.Errorf("the code: %w", err)
 	}
-	if answer.Refused("invalid_grant") && s.client.broken > before {
+	if answer.Refused("invalid_grant") && s.client.broken > broken && s.c.kills.since(killed) {
 		return errLost
 	}
 	return s.take(ctx, answer)

@@ -47,6 +47,7 @@ func (w *worker) tabs(ctx context.Context, s *session) error {
 
 // codeTwice is a code that somebody else has too. One of them gets tokens, and the other ends them (RFC 6749 §4.1.2).
 func (w *worker) codeTwice(ctx context.Context, s *session) error {
+	killed := s.c.kills.done.Load()
 	answers, broken, err := s.postEverywhere(ctx, s.codeForm())
 	if err != nil {
 		return err
@@ -64,7 +65,7 @@ func (w *worker) codeTwice(ctx context.Context, s *session) error {
 	switch {
 	case len(s.refresh) > 0:
 		return s.ended(ctx, since)
-	case broken: // the one who got tokens never heard of it
+	case broken && s.c.kills.since(killed): // the one who got tokens never heard of it
 		return errLost
 	}
 	return errors.New("nobody got tokens")
