@@ -81,3 +81,29 @@ func TestReadOnlyDisk(t *testing.T) {
 	config.Storage = filepath.Join(d.path, "storage")
 	suffer(t, config, fault{begin: d.readOnly, end: d.writable, bound: quick, lasts: 3 * time.Second, troubles: []string{"it is read-only"}})
 }
+
+// A node is killed while its disk is full, and starts on it.
+func TestKillOnFullDisk(t *testing.T) {
+	d := mountDisk(t)
+	config := shop(patientRetry)
+	config.Storage, config.Ailing = filepath.Join(d.path, "storage"), true
+	s, store := integration.Start(t, config), filesIn(config.Storage)
+	l := newLoad(t, s, quick, false)
+	for range 3 {
+		l.everybody(t, 5)
+		l.troubled.Store(true)
+		d.fill()
+		<-time.After(anyTime(100 * time.Millisecond))
+		s.Kill()
+		walk(t, store)
+		s.Run()
+		l.refusedOnce(t)
+		d.empty()
+		l.everybody(t, 3)
+		l.troubled.Store(false)
+	}
+	l.finish(t)
+	s.Stop()
+	walk(t, store)
+	checkErrors(t, s.Log(), fault{times: 6, troubles: []string{"no space left"}})
+}

@@ -17,6 +17,7 @@ type load struct {
 	figures  figures
 
 	forgotten atomic.Int64 // how often the store has forgotten all there was
+	troubled  atomic.Bool  // there is something with the store, or was just now
 
 	over    atomic.Bool
 	running sync.WaitGroup
@@ -34,7 +35,7 @@ func newLoad(t *testing.T, s *integration.Server, bound time.Duration, replays b
 				site: s, http: s.Client(t), person: customer(i), bound: bound,
 				figures: &l.figures, refusals: new(atomic.Int64),
 			},
-			replays: replays, forgotten: &l.forgotten,
+			replays: replays, forgotten: &l.forgotten, troubled: &l.troubled,
 		})
 	}
 	ctx, cancel := context.WithCancel(t.Context())

@@ -43,10 +43,12 @@ func TestRedisComesLater(t *testing.T) {
 	config.Ailing = true
 	s := integration.Start(t, config)
 	l := newLoad(t, s, quick, false)
+	l.troubled.Store(true)
 	newVisitor(t, s, l).look(t)()
 	l.refusedOnce(t)
 	r.start()
 	l.everybody(t, 3)
+	l.troubled.Store(false)
 	l.finish(t)
 	s.Stop()
 	checkErrors(t, s.Log(), fault{troubles: gone})

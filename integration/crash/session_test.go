@@ -22,6 +22,7 @@ type session struct {
 
 	replays   bool          // it presents again what it has used, within the time in which that is allowed
 	forgotten *atomic.Int64 // how often the store has forgotten all there was
+	troubled  *atomic.Bool  // the store may not be there to end a family, which then is put off
 
 	family
 	left []family // those it has not ended
@@ -196,6 +197,9 @@ func (s *session) end(ctx context.Context, f family) error {
 		}
 		if answer := r.tokens(); !answer.Refused("invalid_grant") {
 			return fmt.Errorf("after a replay, %s: %d %s", form.Get("grant_type"), answer.Status, answer.Error)
+		}
+		if s.troubled.Load() {
+			return nil
 		}
 	}
 	s.figures.ended.Add(1)
