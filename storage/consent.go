@@ -1,7 +1,6 @@
 package storage
 
 import (
-	"encoding/json"
 	"slices"
 	"time"
 )
@@ -38,23 +37,6 @@ func (c Consent) All() []string { return union(c.Scopes, c.Unasked) }
 func ConsentKey(subject string) Key {
 	return Key{Kind: KindConsent, ID: HashID(subject)}
 }
-
-// DecodeConsents reads a record. No record, nil, is a user who has approved nothing.
-func DecodeConsents(subject string, record []byte) (*Consents, error) {
-	c := &Consents{Subject: subject}
-	if record != nil {
-		if err := decodeRecord("consents", record, c); err != nil {
-			return nil, err
-		}
-	}
-	if c.Clients == nil {
-		c.Clients = map[string]Consent{}
-	}
-	return c, nil
-}
-
-// Encode returns the record.
-func (c *Consents) Encode() ([]byte, error) { return json.Marshal(c) }
 
 // Covers reports whether the user has approved all of the scopes and the audience for the client.
 func (c *Consents) Covers(client string, scopes, audience []string) bool {

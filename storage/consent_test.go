@@ -1,6 +1,7 @@
 package storage
 
 import (
+	"bytes"
 	"encoding/json"
 	"os"
 	"path/filepath"
@@ -83,9 +84,12 @@ func TestConsentRecords(t *testing.T) {
 		Scopes: []string{"orders", "profile"}, Audience: []string{"https://example.com"},
 		Since: approval, Last: approval.Add(time.Hour),
 	}}}
-	for _, name := range []string{"consents.json", "consents-later-version.json"} {
+	for name, record := range map[string][]byte{
+		"of before": golden(t, "consents.json"), "of before, by a later version": golden(t, "consents-later-version.json"),
+		"of today": goldenHex(t, "consents.hex"), "of a later version": goldenHex(t, "consents-later-version.hex"),
+	} {
 		t.Run(name, func(t *testing.T) {
-			got, err := DecodeConsents("alice", golden(t, name))
+			got, err := DecodeConsents("alice", record)
 			if err != nil || !reflect.DeepEqual(got, want) {
 				t.Errorf("got  %+v, error %v\nwant %+v", got, err, want)
 			}
@@ -95,13 +99,13 @@ func TestConsentRecords(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	if want := string(golden(t, "consents.json")); string(record) != want {
-		t.Errorf("written %s\nwant    %s", record, want)
+	if want := goldenHex(t, "consents.hex"); !bytes.Equal(record, want) {
+		t.Errorf("written %x\nwant    %x", record, want)
 	}
 }
 
 func TestConsentRecordsThatAreNone(t *testing.T) {
-	for _, record := range []string{"", "{", "[]", `"alice"`, `{"clients":[]}`, `{"clients":{"app":1}}`, "{}{}"} {
+	for _, record := range []string{"", "{", "[]", `"alice"`, `{"clients":[]}`, `{"clients":{"app":1}}`, "{}{}", "\x01\x0a", "\x01\x12\x02\x0a\x05"} {
 		if got, err := DecodeConsents("alice", []byte(record)); err == nil || got != nil {
 			t.Errorf("%q is read as %+v with error %v", record, got, err)
 		}

@@ -26,14 +26,7 @@ func TestFamilyRecords(t *testing.T) {
 		if strings.HasSuffix(name, ".json") {
 			return decoded(t, golden(t, name))
 		}
-		text, err := os.ReadFile(filepath.Join("testdata", name))
-		if err != nil {
-			t.Fatal(err)
-		}
-		record, err := hex.DecodeString(strings.TrimSpace(string(text)))
-		if err != nil {
-			t.Fatal(err)
-		}
+		record := goldenHex(t, name)
 		f := decoded(t, record)
 		if again := encoded(t, f); !strings.Contains(name, "later") && !bytes.Equal(again, record) {
 			t.Errorf("written %x\nwant    %x", again, record)
@@ -77,6 +70,20 @@ func TestFamilyRecords(t *testing.T) {
 			}
 		})
 	}
+}
+
+// goldenHex returns a record from testdata that stands there in hex.
+func goldenHex(t *testing.T, name string) []byte {
+	t.Helper()
+	text, err := os.ReadFile(filepath.Join("testdata", name))
+	if err != nil {
+		t.Fatal(err)
+	}
+	record, err := hex.DecodeString(strings.TrimSpace(string(text)))
+	if err != nil {
+		t.Fatal(err)
+	}
+	return record
 }
 
 // A claim comes out of a record as it went in, whatever the number of rotations.

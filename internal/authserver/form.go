@@ -32,7 +32,7 @@ func readForm(w http.ResponseWriter, r *http.Request, kinds ...string) (url.Valu
 	if !slices.Contains(kinds, kind) {
 		return nil, grants.Refuse(grants.InvalidRequest, "the body must be "+strings.Join(accepted(kinds), " or "))
 	}
-	body, err := io.ReadAll(http.MaxBytesReader(w, r.Body, maxBody))
+	body, err := readBody(w, r)
 	if err != nil {
 		return nil, badBody(err)
 	}
@@ -44,6 +44,17 @@ func readForm(w http.ResponseWriter, r *http.Request, kinds ...string) (url.Valu
 		return tidyForm(form)
 	}
 	return parseForm(string(body))
+}
+
+// readBody reads a body of the length that the request tells in one piece.
+func readBody(w http.ResponseWriter, r *http.Request) ([]byte, error) {
+	limited := http.MaxBytesReader(w, r.Body, maxBody)
+	if r.ContentLength <= 0 || r.ContentLength > maxBody {
+		return io.ReadAll(limited)
+	}
+	body := make([]byte, r.ContentLength)
+	_, err := io.ReadFull(limited, body)
+	return body, err
 }
 
 // bodyKind returns the kind of a body, "" if it is none that is known.

@@ -31,6 +31,9 @@ func (r *tokenResponse) append(b []byte) []byte {
 	return append(b, '}')
 }
 
+// responseRest is about what a response has beside the access token, at most.
+const responseRest = 256
+
 // writeTokens writes the success response in the issuer's shape.
 func (s *Server) writeTokens(w http.ResponseWriter, response *tokenResponse) error {
 	shape := &s.config.Wire.Response
@@ -42,7 +45,7 @@ func (s *Server) writeTokens(w http.ResponseWriter, response *tokenResponse) err
 		contentType = shape.ContentType
 	}
 	if len(shape.Members) == 0 && !shape.ExpiresText {
-		return writeBody(w, http.StatusOK, contentType, response.append(make([]byte, 0, 1024)))
+		return writeBody(w, http.StatusOK, contentType, response.append(make([]byte, 0, len(response.AccessToken)+responseRest)))
 	}
 	return writeJSON(w, http.StatusOK, contentType, shapedResponse{response, *shape})
 }
