@@ -15,13 +15,27 @@ func init() {
 // Caddy keeps records in Caddy's storage, beside its certificates. It is the default.
 //
 // Records survive reloads, restarts, upgrades and crashes; back them up with the rest of Caddy's
-// storage. Every Caddy instance that uses the same storage shares them, and each refresh token and
-// code is used once across all of them.
+// storage, which may be done while Caddy runs. Every Caddy instance that uses the same storage shares them, and each
+// refresh token and code is used once across all of them.
 //
-// With the file system storage, Caddy's default, every instance must see file locks of the others:
-// this holds on one machine, and on network file systems that support flock, such as NFSv4. On
-// any other storage module records are guarded by the locks of that module: use one whose locks work
-// across all your instances. Those locks cost several round trips each; a site with many instances
+// With the file system storage, Caddy's default, what a client was told is on the disk: a code that was used, a refresh
+// token that was replaced, a revocation. That is:
+//
+//   - When Caddy is killed, nothing of it is lost, nothing is half written, and nothing stays locked.
+//   - When the power goes, or the system crashes, the same holds on a disk that has written what it says it has: files are
+//     synced, and on other systems than Windows the folders that they are in. What was being written at that moment is
+//     there or is not, and its client has not had its answer: `retry` of the refresh tokens is for that. On Windows, a code or
+//     a consent of the last moments may be lost. On a file system mounted without barriers, in a virtual machine whose
+//     host ignores syncs, or in memory, nothing is promised.
+//   - Over a network it holds if the server syncs when it is told to, as NFS does with `sync` in its exports.
+//   - When the disk is full, what is there can still be refreshed and revoked on most file systems, as that takes no room; whoever is new
+//     gets an error. When the disk fails, the request does, and the record is what it was before.
+//
+// Every instance must see file locks of the others: this holds on one machine, and on network file systems that support flock,
+// such as NFSv4. A refresh is one small write, however many records there are.
+//
+// On any other storage module, records survive as well as what that module stores, and they are guarded by its locks: use
+// one whose locks work across all your instances. Those locks cost several round trips each; a site with many instances
 // and many tokens is better served by a store made for that.
 //
 // Stored are hashes of tokens and codes, never the tokens themselves. Deleting the folder `oauth` of

@@ -88,7 +88,7 @@ func (b *files) update(ctx context.Context, key Key, change timedChange) error {
 	}
 	// What is encrypted with another key than before leaves nothing of that in the file.
 	if r.takes(next) && !b.replaces() && sameSeal(r.held.value, value) {
-		return b.writing(key, r.overwrite(next))
+		return b.writing(key, r.updateInPlace(next))
 	}
 	r.close()
 	return b.writing(key, b.replace(b.file(key), r.fresh(next), r.content))

@@ -124,17 +124,45 @@ func (r *recordFile) takes(s slot) bool {
 	return r.slots && slotHeader+len(s.value) <= len(r.content)/2
 }
 
-// overwrite writes a state over the slot that does not count. If that fails, the slot becomes what it was: memory might
-// hold the new state and the disk not, and nobody must be told what a power cut takes back.
+// updateInPlace gives the record a state that its file takes. If that is much less than it had, as of a family that is
+// revoked, the other slot gets it too, and nothing of the rest is left.
+func (r *recordFile) updateInPlace(s slot) error {
+	shrinks := 2*len(s.value) < len(r.held.value)
+	if err := r.overwrite(s); err != nil {
+		return err
+	}
+	if shrinks {
+		s.sequence++
+		_ = r.overwrite(s) // the record has its state already
+	}
+	return nil
+}
+
+// overwrite writes a state over the slot that does not count, from which it then does. If that fails, the slot becomes what
+// it was: memory might hold the new state and the disk not, and nobody must be told what a power cut takes back.
 func (r *recordFile) overwrite(s slot) error {
 	half := len(r.content) / 2
 	start := (1 - r.index) * half
 	r.scratch = appendSlot(r.scratch[:0], s, half)
-	err := r.file.writeSynced(r.scratch, int64(start))
-	if err == nil {
-		return nil
+	before := withoutZeros(r.content[start : start+half])
+	for len(r.scratch) < len(before) {
+		r.scratch = append(r.scratch, 0)
 	}
-	return takenBack(err, r.file.writeSynced(r.content[start:start+len(r.scratch)], int64(start)))
+	before = r.content[start : start+len(r.scratch)]
+	if err := r.file.writeSynced(r.scratch, int64(start)); err != nil {
+		return takenBack(err, r.file.writeSynced(before, int64(start)))
+	}
+	copy(before, r.scratch)
+	r.index = 1 - r.index
+	return nil
+}
+
+// withoutZeros returns data without the zeros at its end.
+func withoutZeros(data []byte) []byte {
+	for len(data) > 0 && data[len(data)-1] == 0 {
+		data = data[:len(data)-1]
+	}
+	return data
 }
 
 // takenBack returns the error of a write, with the one of taking it back if there was one: it is then open which of the

@@ -133,3 +133,33 @@ func TestFilesTorn(t *testing.T) {
 	update(t, store, key, setTo("and again"))
 	want(t, store, key, "and again")
 }
+
+// What a record has given up is not in its file: nothing of it if the record shrinks, and else no more than is in the state
+// before.
+func TestFilesKeepNoMore(t *testing.T) {
+	key := Key{KindFamily, "abcd.id"}
+	store, name := onFiles(t, key)
+	has := func(text string) bool {
+		t.Helper()
+		content, err := os.ReadFile(name)
+		if err != nil {
+			t.Fatal(err)
+		}
+		return bytes.Contains(content, []byte(text))
+	}
+	for range 3 {
+		update(t, store, key, setTo(strings.Repeat("secret of a family ", 50)))
+	}
+	update(t, store, key, setTo("a tombstone"))
+	want(t, store, key, "a tombstone")
+	if has("secret") {
+		t.Error("a record that is a tombstone holds what it was")
+	}
+	update(t, store, key, setTo("0123456789 the first and a secret of it"))
+	update(t, store, key, setTo("0123456789 the second"))
+	update(t, store, key, setTo("0123456789 the third"))
+	if has("secret") {
+		t.Error("a record holds a part of the state before the one before")
+	}
+	want(t, store, key, "0123456789 the third")
+}

@@ -12,6 +12,7 @@ import (
 )
 
 func TestMain(m *testing.M) {
+	powerUser()
 	storetest.Child(openFiles)
 	os.Exit(m.Run())
 }

@@ -1,0 +1,6 @@
+//go:build !linux
+
+package storage_test
+
+// powerUser is explained in powercut_linux_test.go.
+func powerUser() {}
