@@ -225,6 +225,7 @@ func (i *Issuer) open(
 
 		Throttle: common.throttle,
 		Bulletin: common.bulletin,
+		Doubts:   common.doubts,
 		Limits:   i.Throttle.limits(),
 		Observe:  o.observe,
 

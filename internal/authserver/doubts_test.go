@@ -75,6 +75,15 @@ func TestRefreshOfUnknownOutcome(t *testing.T) {
 			}
 		})
 	}
+	t.Run("by the server of the next config", func(t *testing.T) {
+		s, store, token := start(t)
+		store.silent = true
+		unknown(t, s.token(t, refreshes(token)))
+		store.silent = false
+		s.clock.Advance(15 * time.Second)
+		s.restart(t, s.config)
+		granted(t, s.token(t, refreshes(token)))
+	})
 	t.Run("others are thieves as before", func(t *testing.T) {
 		s, store, token := start(t)
 		other := s.tokens(t)["refresh_token"].(string)
@@ -115,7 +124,7 @@ func retry(d time.Duration) func(*Config) {
 }
 
 func TestDoubtsAreBounded(t *testing.T) {
-	d := doubts{known: make(map[string]doubt)}
+	d := NewDoubts()
 	now := newTestClock().Now()
 	for i := range maxDoubts {
 		at := now

@@ -37,7 +37,9 @@ type Config struct {
 	Throttle *Throttle
 	// Bulletin passes on what is revoked between the servers of one issuer in this process; nil is a new one.
 	Bulletin *Bulletin
-	Limits   Limits
+	// Doubts outlive a Server too, which may be replaced while its store fails; nil is new ones.
+	Doubts *Doubts
+	Limits Limits
 
 	// Observe is told of what goes into the audit log, before the answer is written; nil is nobody.
 	Observe func(ctx context.Context, e *Event)
@@ -115,7 +117,6 @@ type Server struct {
 	freezer   *freezer
 	metrics   *metrics
 	outages   *outages
-	doubts    doubts
 	log       *zap.Logger
 	now       func() time.Time
 }
@@ -136,6 +137,9 @@ func New(config Config) (*Server, error) {
 	}
 	if config.Throttle == nil {
 		config.Throttle = NewThrottle()
+	}
+	if config.Doubts == nil {
+		config.Doubts = NewDoubts()
 	}
 	issuer, err := url.Parse(config.URL)
 	if err != nil {
