@@ -10,6 +10,7 @@ import (
 	"fmt"
 	"net"
 	"os"
+	"sync"
 	"time"
 
 	"github.com/caddyserver/caddy/v2"
@@ -22,6 +23,8 @@ type link struct {
 	client  goredis.UniversalClient
 	timeout time.Duration // of an operation
 	cache   *cache
+
+	eviction sync.Once // is looked at
 }
 
 // links shares them between the issuers and the config generations of this process.

@@ -56,6 +56,13 @@ func (p *proxy) closeAll() {
 	p.conns = nil
 }
 
+// made returns how many connections there have been.
+func (p *proxy) made() int {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	return len(p.conns) / 2
+}
+
 func (p *proxy) serve(client net.Conn) {
 	server, err := net.Dial("tcp", p.to) //nolint:noctx // it is on this machine
 	if err != nil {

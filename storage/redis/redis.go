@@ -25,12 +25,12 @@ func init() {
 //
 // Redis must not evict records to make room, or users are logged out and revoked tokens become good again: leave
 // `maxmemory-policy` at `noeviction`. It may hold other things, and several issuers: all keys and channels begin with
-// the prefix. A user of Redis' own for Caddy is made with
+// the prefix. A user for Caddy that may do what is needed, and no more, is made with
 //
 //	ACL SETUSER caddy on >PASSWORD resetkeys resetchannels ~oauth:* &oauth:* -@all +hello +client|setname +select +ping +get
 //	+set +unlink +del +eval +evalsha +getrange +time +zadd +zrem +zrange +zremrangebyscore +publish +subscribe +scan
 //
-// and on each node of a Cluster with `+cluster|slots`, too.
+// and on each node of a Cluster with `+cluster|slots`, too. With `+info` Caddy can warn of a wrong `maxmemory-policy`.
 //
 // Stored are hashes of tokens and codes, never the tokens themselves.
 type Redis struct {
@@ -57,7 +57,7 @@ type Redis struct {
 	// The addresses are of Sentinels, which know where Redis is.
 	Sentinel *Sentinel `json:"sentinel,omitempty"`
 
-	// Connects with TLS.
+	// Connects with TLS, to Sentinels too.
 	TLS *TLS `json:"tls,omitempty"`
 
 	// How many connections there may be, to each node of a Cluster. Default: 10 for each processor.

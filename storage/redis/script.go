@@ -22,7 +22,8 @@ func newScript(source string) script {
 // was written.
 var (
 	// write writes a record, or deletes it if it is empty, and answers 1; or, if the stamp of what is there is not the
-	// expected one, answers with what is there. An expected * is any.
+	// expected one, answers with what is there. An expected * is any. What is late leaves the index, since of a kind
+	// that nobody lists it would never.
 	//
 	// Who may not publish shall not fail to write.
 	write = newScript(fmt.Sprintf(`
@@ -40,8 +41,10 @@ elseif life == '0' then
 else
 	redis.call('SET', KEYS[1], record, 'PX', life)
 	if index then
-		local now = redis.call('TIME')
-		redis.call('ZADD', index, now[1] * 1000 + math.ceil(now[2] / 1000) + life, id)
+		local time = redis.call('TIME')
+		local now = time[1] * 1000 + math.floor(time[2] / 1000)
+		redis.call('ZREMRANGEBYSCORE', index, '-inf', now)
+		redis.call('ZADD', index, now + 1 + life, id)
 	end
 end
 if index then redis.pcall('PUBLISH', index, id) end
@@ -56,8 +59,8 @@ return record`)
 
 	// trim has those leave an index that are late. Its one key is the index.
 	trim = newScript(`
-local now = redis.call('TIME')
-redis.call('ZREMRANGEBYSCORE', KEYS[1], '-inf', now[1] * 1000 + math.floor(now[2] / 1000))`)
+local time = redis.call('TIME')
+redis.call('ZREMRANGEBYSCORE', KEYS[1], '-inf', time[1] * 1000 + math.floor(time[2] / 1000))`)
 )
 
 // once is a command that the client must not send again by itself: when it does not know whether a write was done,

@@ -110,15 +110,14 @@ func eventually(tb testing.TB, what string, is func() bool) {
 }
 
 // startCluster starts three masters, and returns them when each knows all.
-func startCluster(tb testing.TB, settings ...string) []*server {
+func startCluster(tb testing.TB) []*server {
 	tb.Helper()
 	const slots, nodes = 16384, 3
 	servers := make([]*server, nodes)
 	ctx := tb.Context()
 	for i := range servers {
-		servers[i] = startServer(tb, append([]string{
-			"--cluster-enabled", "yes", "--cluster-config-file", "nodes.conf", "--cluster-node-timeout", "2000",
-		}, settings...)...)
+		servers[i] = startServer(tb,
+			"--cluster-enabled", "yes", "--cluster-config-file", "nodes.conf", "--cluster-node-timeout", "2000")
 		first, last := i*slots/nodes, (i+1)*slots/nodes-1
 		if err := servers[i].admin(tb).ClusterAddSlotsRange(ctx, first, last).Err(); err != nil {
 			tb.Fatal(err)

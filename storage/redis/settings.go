@@ -4,6 +4,7 @@ import (
 	"errors"
 	"fmt"
 	"net"
+	"net/netip"
 	"regexp"
 	"runtime"
 	"strconv"
@@ -73,7 +74,7 @@ func (r *Redis) check() error {
 	for i, address := range r.Addresses {
 		full, err := fullAddress(address, port)
 		if err != nil {
-			return err
+			return fmt.Errorf("address %d: %w", i+1, err)
 		}
 		r.Addresses[i] = full
 	}
@@ -133,19 +134,17 @@ func fullAddress(address string, port int) (string, error) {
 	if strings.HasPrefix(address, "/") {
 		return address, nil
 	}
-	bad := fmt.Errorf("expected an address such as 127.0.0.1:%d or unix//run/redis.sock, not %q", port, address)
-	if strings.ContainsAny(address, "/@ ") { // it may have a password in it
-		return "", fmt.Errorf("expected an address such as 127.0.0.1:%d or unix//run/redis.sock, and no URL", port)
-	}
 	host, text, err := net.SplitHostPort(address)
 	if err != nil {
-		host, text = strings.Trim(address, "[]"), strconv.Itoa(port)
-		if strings.Contains(host, ":") && net.ParseIP(host) == nil {
-			return "", bad
-		}
+		host, text = strings.TrimSuffix(strings.TrimPrefix(address, "["), "]"), strconv.Itoa(port)
 	}
-	if n, err := strconv.ParseUint(text, 10, 16); err != nil || n == 0 || host == "" {
-		return "", bad
+	_, notIP := netip.ParseAddr(host)
+	n, notPort := strconv.ParseUint(text, 10, 16)
+	if notIP != nil && !hostName.MatchString(host) || notPort != nil || n == 0 {
+		// Which is not shown, since it may be a URL with a password in it.
+		return "", fmt.Errorf("expected an address such as 127.0.0.1:%d or unix//run/redis.sock, and no URL", port)
 	}
-	return net.JoinHostPort(host, text), nil
+	return net.JoinHostPort(host, strconv.FormatUint(n, 10)), nil
 }
+
+var hostName = regexp.MustCompile(`^[0-9A-Za-z_.-]+$`)

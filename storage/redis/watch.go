@@ -31,17 +31,22 @@ func (s *store) Watch(ctx context.Context, kind storage.Kind, changed func(id st
 		return fmt.Errorf("redis: there are too many records of kind %s to watch", kind)
 	}
 	channel, told := s.index(kind), ""
+	again := func() {
+		if told != "" {
+			s.log.Info("changes are told again", zap.String("channel", channel))
+		}
+		told = ""
+		changed("")
+		s.lookAtEviction(ctx)
+	}
 	for {
-		heard, err := s.listen(ctx, channel, changed)
+		err := s.listen(ctx, channel, again, changed)
 		if ctx.Err() != nil {
 			return ctx.Err()
 		}
-		if heard { // so that the next loss is told, be it for the same reason
-			told = ""
-		}
 		if reason := err.Error(); reason != told {
 			told = reason
-			s.log.Warn("the connection that tells of changes is gone; will try again, and look from time to time",
+			s.log.Warn("changes are not told any more, and found by looking from time to time; will try again",
 				zap.String("channel", channel), zap.Error(err))
 		}
 		pause := listenPause
@@ -54,8 +59,9 @@ func (s *store) Watch(ctx context.Context, kind storage.Kind, changed func(id st
 	}
 }
 
-// listen passes on what is said on a channel until the connection or ctx ends, and reports whether there was one.
-func (s *store) listen(ctx context.Context, channel string, changed func(id string)) (heard bool, err error) {
+// listen passes on what is said on a channel until the connection or ctx ends. It calls again when it begins to listen, and
+// when the client has connected anew.
+func (s *store) listen(ctx context.Context, channel string, again func(), changed func(id string)) error {
 	ctx, cancel := context.WithCancel(ctx)
 	defer cancel()
 	channels := s.client.Subscribe(ctx, channel)
@@ -65,16 +71,15 @@ func (s *store) listen(ctx context.Context, channel string, changed func(id stri
 		message, err := channels.Receive(ctx)
 		if err != nil {
 			_ = channels.Close() // it may have ended by itself
-			return heard, err
+			return err
 		}
 		select {
 		case signs <- struct{}{}:
 		default:
 		}
 		switch m := message.(type) {
-		case *goredis.Subscription: // at first, and after the client has connected anew
-			heard = true
-			changed("")
+		case *goredis.Subscription:
+			again()
 		case *goredis.Message:
 			changed(m.Payload)
 		}
