@@ -8,7 +8,6 @@ import (
 	"slices"
 	"strconv"
 	"testing"
-	"testing/synctest"
 	"time"
 
 	"github.com/caddy-oauth/caddy-oauth/storage"
@@ -109,52 +108,6 @@ func TestFrozenReplay(t *testing.T) {
 	s.refused(t, third)
 }
 
-func TestFreezeEnds(t *testing.T) {
-	synctest.Test(t, func(t *testing.T) {
-		for _, c := range []struct {
-			name   string
-			during func(f *freezer)
-			over   bool
-			frozen []time.Duration // after the start
-			thawed []time.Duration
-		}{
-			{"by time", func(*freezer) {}, true, []time.Duration{0, 59 * time.Second}, []time.Duration{61 * time.Second}},
-			{"not while another server has its place", func(*freezer) {}, false, []time.Duration{59 * time.Second, time.Hour}, nil},
-			{"not when the server has ended", func(f *freezer) { f.stay() }, true, []time.Duration{time.Hour}, nil},
-			{"when it is thawed", func(f *freezer) { f.thaw() }, true, nil, []time.Duration{time.Second, time.Hour}},
-			{"later if it begins again", func(f *freezer) {
-				_, _ = f.freeze(t.Context(), 2*time.Minute, yes)
-			}, true, []time.Duration{90 * time.Second}, []time.Duration{121 * time.Second}},
-			{"after it was thawed and begun again", func(f *freezer) {
-				f.thaw()
-				_, _ = f.freeze(t.Context(), 2*time.Minute, yes)
-			}, true, []time.Duration{90 * time.Second}, []time.Duration{121 * time.Second}},
-		} {
-			f, start := newFreezer(), time.Now()
-			if _, err := f.freeze(t.Context(), time.Minute, func() bool { return c.over }); err != nil {
-				t.Fatal(err)
-			}
-			c.during(f)
-			check := func(at time.Duration, want bool) {
-				time.Sleep(at - time.Since(start))
-				synctest.Wait()
-				if f.enter() == want {
-					t.Errorf("%s: after %s, frozen is %v, want %v", c.name, at, !want, want)
-				}
-				if !want {
-					f.leave()
-				}
-			}
-			for _, at := range c.frozen {
-				check(at, true)
-			}
-			for _, at := range c.thawed {
-				check(at, false)
-			}
-		}
-	})
-}
-
 // slowStore lets a test stand in the middle of a write.
 type slowStore struct {
 	storage.Store
@@ -241,41 +194,6 @@ func TestFreezeWaitsForWritesThatHang(t *testing.T) {
 	s.freeze(t)
 	if n := s.store.count(t, storage.KindFamily); n != 1 {
 		t.Errorf("%d families, want 1", n)
-	}
-}
-
-// A request that has written once may write on: a code that is used up must lead to tokens.
-func TestPass(t *testing.T) {
-	f, p := newFreezer(), new(pass)
-	if leave := p.enter(f); leave == nil {
-		t.Fatal("no entry")
-	}
-	go func() { _, _ = f.freeze(t.Context(), time.Minute, yes) }()
-	for f.enter() {
-		f.leave()
-		time.Sleep(time.Millisecond)
-	}
-	if leave := p.enter(f); leave == nil {
-		t.Error("no entry for a request that has begun to write")
-	}
-	if leave := new(pass).enter(f); leave != nil {
-		t.Error("entry for a request that has not begun to write")
-	}
-	p.end()
-	if until := f.frozenUntil(); until.IsZero() {
-		t.Error("the freeze did not come about when the request was over")
-	}
-	if leave := p.enter(f); leave != nil {
-		t.Error("entry for what a request has left behind")
-	}
-	f.thaw()
-	leave := p.enter(f)
-	if leave == nil {
-		t.Fatal("no entry for what a request has left behind")
-	}
-	leave()
-	if n := f.state.Load(); n != 0 {
-		t.Errorf("%d are still writing", n)
 	}
 }
 

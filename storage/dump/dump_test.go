@@ -112,7 +112,7 @@ func TestWriteFails(t *testing.T) {
 	if _, err := dump.Write(&b, dump.Header{}, each(some(), down)); !errors.Is(err, down) {
 		t.Errorf("got error %v", err)
 	}
-	if _, _, err := read(b.String()); err == nil || !strings.Contains(err.Error(), "line 5: the export failed: the store is down") {
+	if _, _, err := read(b.String()); err == nil || !strings.Contains(err.Error(), `line 5: the export failed: "the store is down"`) {
 		t.Errorf("whoever reads it is told %v", err)
 	}
 	b.Reset()
@@ -155,7 +155,7 @@ func TestBadDumps(t *testing.T) {
 		{"no family", head + `{"kind":"family","id":"zzzz.1","value":"e30gIHt9"}`, "line 2: the value is no family record"},
 		{"no keys", head + `{"kind":"keys","id":"signing","value":"c2VjcmV0"}`, "line 2: the value is no keys record"},
 		{"an endless line", head + `{"kind":"` + strings.Repeat("a", 9<<20), "line 2: the line is too long"},
-		{"the message of the exporter", head + `{"error":"no luck"}`, "line 2: the export failed: no luck"},
+		{"the message of the exporter", head + `{"error":"no luck"}`, `line 2: the export failed: "no luck"`},
 	} {
 		_, _, err := read(c.text)
 		if err == nil || !strings.HasPrefix(err.Error(), c.problem) {
@@ -180,6 +180,12 @@ func FuzzReader(f *testing.F) {
 	f.Add(written(f, dump.Header{Issuer: "default", Time: noon, Frozen: noon}, each(some())))
 	f.Add(head + one)
 	f.Add(head + `{"error":"no luck"}`)
+	for kind, value := range map[storage.Kind][]byte{
+		storage.KindFamily: family(f, noon, noon), storage.KindClient: registered(f, "a", noon), storage.KindConsent: consents(f, noon),
+		storage.KindKeys: keys(noon), storage.KindCutoff: []byte("{}"), storage.KindAccess: []byte("{}"),
+	} {
+		f.Add(written(f, dump.Header{}, each([]storage.Record{{Key: storage.Key{Kind: kind, ID: "zzzz.1"}, Value: value}})))
+	}
 	f.Add(head + one + `{"end":true,"records":1}`)
 	f.Fuzz(func(t *testing.T, text string) {
 		header, records, err := read(text)
@@ -189,6 +195,7 @@ func FuzzReader(f *testing.F) {
 		store := storage.OpenMemory()
 		for _, record := range records {
 			noError(t, record.Key.Check())
+			dump.Keeps(record.Value, record, false)
 			noError(t, store.Put(context.Background(), record.Key, record.Value, record.Expires)) //nolint:usetesting // of no consequence
 		}
 		again, same, err := read(written(t, header, each(records)))

@@ -119,7 +119,7 @@ func (i *importer) take(ctx context.Context, record storage.Record) error {
 	if i.exporter != nil {
 		found, err := i.exporter.Look(ctx, record.Key)
 		switch {
-		case errors.Is(err, storage.ErrNotFound):
+		case errors.Is(err, storage.ErrNotFound), errors.Is(err, errors.ErrUnsupported):
 		case errors.Is(err, storage.ErrDamaged):
 			i.written.Add(1)
 			return i.store.Put(ctx, record.Key, record.Value, record.Expires)

@@ -78,7 +78,9 @@ func TestImportChooses(t *testing.T) {
 	} {
 		for _, final := range []bool{false, true} {
 			for name, store := range map[string]storage.Store{
-				"exporter": storage.OpenMemory(), "no exporter": struct{ storage.Store }{storage.OpenMemory()},
+				"exporter":               storage.OpenMemory(),
+				"no exporter":            struct{ storage.Store }{storage.OpenMemory()},
+				"no exporter, encrypted": storage.Encrypted(struct{ storage.Store }{storage.OpenMemory()}, "shop", nil),
 			} {
 				if c.store != nil {
 					noError(t, store.Put(t.Context(), c.key, c.store, never))

@@ -74,7 +74,7 @@ func (d *Reader) end(l line, n int) error {
 
 func (d *Reader) record(l line) (storage.Record, error) {
 	if l.Error != "" {
-		return storage.Record{}, d.wrong("the export failed: " + l.Error)
+		return storage.Record{}, d.wrong(fmt.Sprintf("the export failed: %q", l.Error))
 	}
 	record := storage.Record{
 		Key: storage.Key{Kind: storage.Kind(l.Kind), ID: l.ID}, Value: l.Value, Expires: fromMilliseconds(l.Expires),
