@@ -144,18 +144,19 @@ func (w *worker) thrownOut(ctx context.Context, s *session) error {
 		spun <- err
 	}()
 	since, err := w.throwOut(ctx, here)
-	if err := errors.Join(err, <-spun); err != nil {
+	if err := errors.Join(err, <-spun, w.c.inTime(last, since)); err != nil {
 		return err
-	}
-	late := max(last.Sub(since), 0)
-	w.c.figures.refused(late)
-	if late > poll+busy {
-		return fmt.Errorf("an app whose customer was thrown out has refreshed for %s", late)
 	}
 	all := append(w.alive, s)
 	w.alive = nil
-	since = time.Now() // by now all nodes know
 	for _, s := range all {
+		// A configuration that has just been loaded may know less than the one before.
+		for node := range nodes {
+			last, err := s.spin(ctx, node)
+			if err := errors.Join(err, w.c.inTime(last, since)); err != nil {
+				return err
+			}
+		}
 		if err := s.ended(ctx, since); err != nil {
 			return err
 		}
@@ -163,7 +164,17 @@ func (w *worker) thrownOut(ctx context.Context, s *session) error {
 	return nil
 }
 
-// spin refreshes at one node until that refuses, and returns when it asked for what it last got.
+// inTime checks that what was asked for last, after something was revoked, was asked for in time.
+func (c *cluster) inTime(last, since time.Time) error {
+	late := max(last.Sub(since), 0)
+	c.figures.refused(late)
+	if late > poll+busy {
+		return fmt.Errorf("an app whose customer was thrown out has refreshed for %s", late)
+	}
+	return nil
+}
+
+// spin refreshes at one node until that refuses, and returns when it asked for what it got last.
 func (s *session) spin(ctx context.Context, node int) (last time.Time, err error) {
 	client := s.c.newClient(node)
 	client.pinned = true
