@@ -4,7 +4,6 @@ import (
 	"net"
 	"os"
 	"os/exec"
-	"syscall"
 	"testing"
 	"time"
 
@@ -58,6 +57,6 @@ func (r *redisServer) kill() {
 }
 
 // hang has it accept connections, say nothing and do nothing until it goes on.
-func (r *redisServer) hang() { must(r.t, r.process.Process.Signal(syscall.SIGSTOP)) }
+func (r *redisServer) hang() { must(r.t, pause(r.process.Process)) }
 
-func (r *redisServer) goOn() { must(r.t, r.process.Process.Signal(syscall.SIGCONT)) }
+func (r *redisServer) goOn() { must(r.t, resume(r.process.Process)) }
