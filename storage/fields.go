@@ -105,7 +105,8 @@ func readFields(record []byte, text string, take func(field) error) error {
 		if n < 0 {
 			return errField
 		}
-		f, size := field{number: number}, 0
+		f := field{number: number}
+		var size int
 		switch kind {
 		case protowire.BytesType:
 			f.bytes, size = protowire.ConsumeBytes(record[n:])

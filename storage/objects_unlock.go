@@ -60,7 +60,7 @@ func (b *objects) giveBack(ctx context.Context, n uint8, name string) {
 	}
 	b.log.Debug("a lock of the storage is not given back yet", zap.String("lock", name), zap.Error(err))
 	if b.kept.keep(name) {
-		go b.giveBackLater(n, name)
+		go b.giveBackLater(n, name) //nolint:gosec // G118: it is to outlive the request
 	}
 }
 

@@ -29,8 +29,9 @@ func newCount(Count) *atomic.Int64 { return new(atomic.Int64) }
 
 // counts returns what was counted, in a fixed order.
 func (t *tally) counts() []Count {
-	list := []Count{}
-	for count, n := range t.byKind.all() {
+	all := t.byKind.all()
+	list := make([]Count, 0, len(all))
+	for count, n := range all {
 		count.N = n.Load()
 		list = append(list, count)
 	}
