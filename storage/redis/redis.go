@@ -15,8 +15,9 @@ func init() {
 }
 
 // Redis keeps records in Redis 6.2 or newer, or in Valkey: one server, one that Sentinels watch over, or a Cluster.
-// It is the store for many Caddy instances and for many tokens: every operation is one round trip, and each refresh
-// token and code is used once across all instances.
+// It is the store for many Caddy instances and for many tokens: an operation is one round trip, or two to change what
+// another instance was the last to change, and each refresh token and code is used once across all instances.
+// Revocations reach all instances at once.
 //
 // What is promised after a crash is what your Redis promises. With `appendonly yes` and `appendfsync always` nothing is
 // lost that a client was told; with `everysec`, Redis' default for it, the last second can be; without `appendonly`,

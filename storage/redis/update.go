@@ -16,7 +16,7 @@ import (
 // written.
 var errUnsure = errors.New("the connection failed, and it is not known whether the record was written")
 
-// Update lets change decide on what this process wrote last, if it remembers, and writes what comes out if Redis says that
+// Update lets change decide on what this process saw last, if it remembers, and writes what comes out if Redis says that
 // the record is still that. What change refuses or keeps is believed only when Redis has said so too: others may
 // have changed the record since.
 func (s *store) Update(ctx context.Context, key storage.Key, change storage.Change) error {
