@@ -86,7 +86,7 @@ func (s *Server) ServeHTTP(w http.ResponseWriter, r *http.Request, site Site) er
 	ctx, span := startSpan(r.Context(), "oauth."+e.name)
 	c := &call{w: w, site: site, address: site.ClientIP(r)}
 	c.context.Context, c.context.address = ctx, c.address //nolint:fatcontext // it is made once, for this call
-	c.context.patience.left.Store(int64(s.config.Patience))
+	c.context.patience.left = s.config.Patience
 	c.r = r.WithContext(&c.context)
 	defer c.context.pass.end()
 	err := s.answerAt(c, e)

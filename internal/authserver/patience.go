@@ -2,7 +2,7 @@ package authserver
 
 import (
 	"context"
-	"sync/atomic"
+	"sync"
 	"time"
 
 	"github.com/caddy-oauth/caddy-oauth/storage"
@@ -21,18 +21,41 @@ func patienceWith(store storage.Store) time.Duration {
 	return defaultPatience
 }
 
-// patience is what is left of the time that a request may wait for the store. What else it waits for, such as the site
-// when it is asked about a password, does not count.
-type patience struct{ left atomic.Int64 }
+// patience is what is left of the time that a request may wait for the store. Waits at the same time count once, and what
+// else it waits for, such as the site when it is asked about a password, does not count.
+type patience struct {
+	mu    sync.Mutex
+	left  time.Duration // when nothing is waited for
+	waits int           // that are under way
+	since time.Time     // when the first of them began
+}
+
+// begin begins a wait, and returns how long it may be.
+func (p *patience) begin() time.Duration {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	now := time.Now()
+	if p.waits == 0 {
+		p.since = now
+	}
+	p.waits++
+	return p.left - now.Sub(p.since)
+}
+
+func (p *patience) end() {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	if p.waits--; p.waits == 0 {
+		p.left -= time.Since(p.since)
+	}
+}
 
 // patiently returns a context whose waits for the store are bounded in all, unless they are already.
 func patiently(ctx context.Context, most time.Duration) context.Context {
 	if ctx.Value(patienceKey{}) != nil {
 		return ctx
 	}
-	p := new(patience)
-	p.left.Store(int64(most))
-	return context.WithValue(ctx, patienceKey{}, p)
+	return context.WithValue(ctx, patienceKey{}, &patience{left: most})
 }
 
 // waiting begins a wait for the store, which the returned function ends. Where nothing bounds all waits, this one is no
@@ -42,11 +65,10 @@ func waiting(ctx context.Context, most time.Duration) (context.Context, func()) 
 	if !ok {
 		return context.WithTimeout(ctx, most)
 	}
-	began := time.Now()
-	ctx, cancel := context.WithTimeout(ctx, time.Duration(p.left.Load()))
+	ctx, cancel := context.WithTimeout(ctx, p.begin())
 	return ctx, func() {
 		cancel()
-		p.left.Add(-int64(time.Since(began)))
+		p.end()
 	}
 }
 
