@@ -125,9 +125,6 @@ func (h *Handler) ServeHTTP(w http.ResponseWriter, r *http.Request, next caddyht
 		return next.ServeHTTP(w, r)
 	}
 	err := h.server.ServeHTTP(w, r, site{h})
-	if hasCode(w.Header().Get("Location")) { // Caddy's access log has the headers of answers
-		caddyhttp.SetVar(r.Context(), caddyhttp.LogSkipVar, true)
-	}
 	var page *authserver.PageError
 	if !errors.As(err, &page) {
 		return err
@@ -138,15 +135,6 @@ func (h *Handler) ServeHTTP(w http.ResponseWriter, r *http.Request, next caddyht
 		return failure
 	}
 	return h.server.WritePage(w, page)
-}
-
-// hasCode reports whether there is a code in a URL, which is still good.
-func hasCode(location string) bool {
-	if !strings.Contains(location, "code") {
-		return false
-	}
-	to, err := url.Parse(location)
-	return err == nil && to.Query().Has("code")
 }
 
 // handlesErrors reports whether the site has a handle_errors route that is for this failure. Without one, Caddy

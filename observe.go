@@ -91,6 +91,9 @@ func (s site) Note(r *http.Request, clientID, grantType string) {
 	}
 }
 
+// Hide implements authserver.Hider: an answer with a code has no line in the access log, which has the headers of answers.
+func (site) Hide(r *http.Request) { caddyhttp.SetVar(r.Context(), caddyhttp.LogSkipVar, true) }
+
 // logClient adds the client of a request to its line in the access log.
 func logClient(r *http.Request, clientID string) {
 	if extra := logFields(r); extra != nil && clientID != "" {
@@ -112,4 +115,5 @@ func clientIP(r *http.Request) string {
 var (
 	_ caddyevents.Handler = (*observer)(nil)
 	_ authserver.Noter    = site{}
+	_ authserver.Hider    = site{}
 )

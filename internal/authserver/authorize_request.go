@@ -88,8 +88,10 @@ func (s *Server) findAnswerTo(ctx context.Context, params url.Values) (*storage.
 		return client, none, grants.Refuse(grants.InvalidRequest, "redirect_uri is not one that is registered for this app")
 	}
 	to := answerTo{redirectURI: uri, mode: "query", state: params.Get("state")}
-	if target, err := targetOf(uri); err == nil && target.web && params.Get("response_mode") == "form_post" {
-		to.mode = "form_post"
+	if params.Get("response_mode") == "form_post" {
+		if target, err := targetOf(uri); err == nil && target.web {
+			to.mode = "form_post"
+		}
 	}
 	return client, to, nil
 }

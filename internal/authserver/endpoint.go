@@ -166,9 +166,8 @@ func (s *Server) fail(c *call, e *endpoint, err error) error {
 	var redirect *redirectError
 	switch {
 	case errors.As(err, &redirect) && !outOfBand(redirect.to.redirectURI):
-		return s.respond(c, redirect.to, [][2]string{
-			{"error", refusal.Code}, {"error_description", refusal.Description}, {"error_id", id},
-		})
+		return s.respond(c, redirect.to,
+			[2]string{"error", refusal.Code}, [2]string{"error_description", refusal.Description}, [2]string{"error_id", id})
 	case e.json:
 		return s.writeError(c.w, refusal, id)
 	}
@@ -243,14 +242,25 @@ func writeJSON(w http.ResponseWriter, status int, contentType string, v any) err
 
 // writeBody is writeJSON for a body that is made already.
 func writeBody(w http.ResponseWriter, status int, contentType string, body []byte) error {
-	// The names are in canonical form. The values share an array, but not their capacity: whoever adds one gets a new array.
-	values := [...]string{contentType, strconv.Itoa(len(body)), "no-store", "no-cache"}
-	h := w.Header()
-	h["Content-Type"], h["Content-Length"] = values[0:1:1], values[1:2:2]
-	h["Cache-Control"], h["Pragma"] = values[2:3:3], values[3:4:4]
+	setHeaders(w.Header(),
+		[2]string{"Content-Type", contentType},
+		[2]string{"Content-Length", strconv.Itoa(len(body))},
+		[2]string{"Cache-Control", "no-store"},
+		[2]string{"Pragma", "no-cache"},
+	)
 	w.WriteHeader(status)
 	_, _ = w.Write(body) // a client that went away is no failure of ours
 	return nil
+}
+
+// setHeaders sets headers, whose names are in canonical form. The values share an array, but not their capacity: whoever
+// adds one gets a new array.
+func setHeaders(h http.Header, headers ...[2]string) {
+	values := make([]string, len(headers))
+	for i, header := range headers {
+		values[i] = header[1]
+		h[header[0]] = values[i : i+1 : i+1]
+	}
 }
 
 // newErrorID returns a short ID that is easy to read out. It need not be secret, only rare.

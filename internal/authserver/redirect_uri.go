@@ -96,6 +96,7 @@ func impersonable(client *storage.Client, redirectURI string) bool {
 // withParams returns a redirect URI with parameters added to its query (RFC 6749 §3.1.2, §4.1.2).
 func withParams(redirectURI string, params [][2]string) string {
 	var b strings.Builder
+	b.Grow(len(redirectURI) + 256)
 	b.WriteString(redirectURI)
 	separator := byte('?')
 	if strings.Contains(redirectURI, "?") {

@@ -2,6 +2,7 @@ package authserver
 
 import (
 	"net/http"
+	"slices"
 )
 
 // respondCode sends the authorization response (RFC 6749 §4.1.2) to the client, or, where that takes it out of band,
@@ -10,13 +11,16 @@ func (s *Server) respondCode(c *call, to answerTo, code string) error {
 	if outOfBand(to.redirectURI) {
 		return s.pages.Code(c.w, CodePage{Client: c.client.Name, Code: code, State: to.state})
 	}
-	return s.respond(c, to, [][2]string{{"code", code}})
+	if hider, ok := c.site.(Hider); ok && to.mode != "form_post" {
+		hider.Hide(c.r)
+	}
+	return s.respond(c, to, [2]string{"code", code})
 }
 
 // respond sends a response or a refusal (RFC 6749 §4.1.2.1) to the client. Every one names its issuer
 // (RFC 9207 §2) and gives back the state as it came.
-func (s *Server) respond(c *call, to answerTo, params [][2]string) error {
-	params = append(params, [2]string{"state", to.state}, [2]string{"iss", s.config.URL})
+func (s *Server) respond(c *call, to answerTo, params ...[2]string) error {
+	params = slices.Concat(params, [][2]string{{"state", to.state}, {"iss", s.config.URL}})
 	if to.mode == "form_post" {
 		return s.pages.FormPost(c.w, FormPostPage{URL: to.redirectURI, Params: params})
 	}
@@ -26,11 +30,12 @@ func (s *Server) respond(c *call, to answerTo, params [][2]string) error {
 
 // redirect sends the browser on with 303, which never repeats a POST with what was in it (RFC 9700 §4.12).
 func redirect(w http.ResponseWriter, location string) {
-	h := w.Header()
-	h.Set("Location", location)
-	h.Set("Cache-Control", "no-store")
-	h.Set("Referrer-Policy", "no-referrer")
-	h.Set("X-Frame-Options", "DENY") // RFC 6749 §10.13
-	h.Set("Content-Security-Policy", "default-src 'none'; frame-ancestors 'none'")
+	setHeaders(w.Header(),
+		[2]string{"Location", location},
+		[2]string{"Cache-Control", "no-store"},
+		[2]string{"Referrer-Policy", "no-referrer"},
+		[2]string{"X-Frame-Options", "DENY"}, // RFC 6749 §10.13
+		[2]string{"Content-Security-Policy", "default-src 'none'; frame-ancestors 'none'"},
+	)
 	w.WriteHeader(http.StatusSeeOther)
 }

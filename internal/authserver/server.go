@@ -82,6 +82,12 @@ type Noter interface {
 	Note(r *http.Request, clientID, grantType string)
 }
 
+// Hider is a Site that has a log of answers with their headers.
+type Hider interface {
+	// Hide is told that the answer to a request is to have a code in a header, which is good until it is used.
+	Hide(r *http.Request)
+}
+
 // User is a person who is signed in to the site.
 type User struct {
 	Subject string
