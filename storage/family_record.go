@@ -56,7 +56,7 @@ const (
 
 // Encode returns the record.
 func (f *Family) Encode() ([]byte, error) {
-	w := fieldWriter{append(make([]byte, 0, 768), familyFormat)}
+	w := fieldWriter{append(make([]byte, 0, f.size()), familyFormat)}
 	w.text(familyClient, f.Client)
 	w.text(familySubject, f.Subject)
 	w.texts(familyScope, f.Scopes)
@@ -81,6 +81,24 @@ func (f *Family) Encode() ([]byte, error) {
 	w.time(familyRevoked, f.Revoked)
 	w.text(familyReason, f.Reason)
 	return w.record, nil
+}
+
+// size returns about how long the record is, claims aside, and rarely less.
+func (f *Family) size() int {
+	const text = 2 // tag and length
+	size := 64 + len(f.Client) + len(f.Subject) + len(f.Reason)
+	for _, list := range [...][]string{f.Scopes, f.Audience} {
+		for _, s := range list {
+			size += text + len(s)
+		}
+	}
+	if c := f.Code; c != nil {
+		size += 48 + len(c.Hash) + len(c.RedirectURI) + len(c.Challenge)
+	}
+	if r := f.Refresh; r != nil {
+		size += 24 + len(r.Member) + len(r.Current) + len(r.Previous) + len(r.Successor)
+	}
+	return size
 }
 
 func (c *Code) encode(w *fieldWriter) {

@@ -4,8 +4,11 @@ import (
 	"crypto/aes"
 	"crypto/cipher"
 	"crypto/hkdf"
+	"crypto/rand"
 	"crypto/sha256"
 	"errors"
+
+	"golang.org/x/crypto/chacha20poly1305"
 )
 
 // A family keeps the current refresh token sealed under the one before it, so that only who
@@ -13,23 +16,28 @@ import (
 
 var errSeal = errors.New("the seal does not open")
 
-// seal encrypts next under a key derived from token.
+// seal encrypts next under a key derived from token. The nonce, which is random, stands before it.
 func seal(token, next string) ([]byte, error) {
 	aead, err := sealer(token)
 	if err != nil {
 		return nil, err
 	}
-	return aead.Seal(nil, nil, []byte(next), nil), nil
+	nonce := make([]byte, aead.NonceSize(), aead.NonceSize()+len(next)+aead.Overhead())
+	rand.Read(nonce)
+	return aead.Seal(nonce, nonce, []byte(next), nil), nil
 }
 
 // unseal returns what was sealed under token.
 func unseal(token string, sealed []byte) (string, error) {
-	for _, sealer := range []func(string) (cipher.AEAD, error){sealer, sealerBefore} {
+	for _, sealer := range sealers {
 		aead, err := sealer(token)
 		if err != nil {
 			return "", err
 		}
-		if next, err := aead.Open(nil, nil, sealed, nil); err == nil {
+		if len(sealed) < aead.NonceSize() {
+			continue
+		}
+		if next, err := aead.Open(nil, sealed[:aead.NonceSize()], sealed[aead.NonceSize():], nil); err == nil {
 			return string(next), nil
 		}
 	}
@@ -38,26 +46,40 @@ func unseal(token string, sealed []byte) (string, error) {
 
 const sealPurpose = "caddy-oauth: successor of a refresh token"
 
-// sealer derives the key in a way that the stored hash of the token, its plain SHA-256, is of no help with: the purpose
-// stands before the token, so that nothing can be appended to that hash to get there. The AEAD draws its nonce itself.
+// sealers are how it is done now, and how it was done before.
+var sealers = [...]func(token string) (cipher.AEAD, error){sealer, sealerAES, sealerHKDF}
+
+// sealer seals with ChaCha20-Poly1305 (RFC 8439): each token has a key of its own, and AES takes longer to take in a key
+// than to encrypt so little with it.
 func sealer(token string) (cipher.AEAD, error) {
-	key := sha256.Sum256([]byte(sealPurpose + "\x00" + token))
-	return aeadOf(key[:])
+	key := sealKey(token)
+	return chacha20poly1305.New(key[:])
 }
 
-// sealerBefore is for records of before, when HKDF derived the key: that took longer and was no harder to guess.
-func sealerBefore(token string) (cipher.AEAD, error) {
+// sealKey derives the key in a way that the stored hash of the token, its plain SHA-256, is of no help with: the purpose
+// stands before the token, so that nothing can be appended to that hash to get there.
+func sealKey(token string) [sha256.Size]byte {
+	return sha256.Sum256([]byte(sealPurpose + "\x00" + token))
+}
+
+func sealerAES(token string) (cipher.AEAD, error) {
+	key := sealKey(token)
+	return aesGCM(key[:])
+}
+
+// sealerHKDF is of the time when HKDF derived the key: that took longer and was no harder to guess.
+func sealerHKDF(token string) (cipher.AEAD, error) {
 	key, err := hkdf.Key(sha256.New, []byte(token), nil, sealPurpose, 32)
 	if err != nil {
 		return nil, err
 	}
-	return aeadOf(key)
+	return aesGCM(key)
 }
 
-func aeadOf(key []byte) (cipher.AEAD, error) {
+func aesGCM(key []byte) (cipher.AEAD, error) {
 	block, err := aes.NewCipher(key)
 	if err != nil {
 		return nil, err
 	}
-	return cipher.NewGCMWithRandomNonce(block)
+	return cipher.NewGCM(block)
 }
