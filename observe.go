@@ -85,6 +85,9 @@ func (o *observer) emit(e *authserver.Event) {
 
 // Note implements authserver.Noter: the access log tells what a request was about.
 func (s site) Note(r *http.Request, clientID, grantType string) {
+	if server, ok := r.Context().Value(caddyhttp.ServerCtxKey).(*caddyhttp.Server); ok && server.Logs == nil {
+		return // it has no access log
+	}
 	logClient(r, clientID)
 	if extra := logFields(r); extra != nil && grantType != "" {
 		extra.Set(zap.String("grant_type", grantType))

@@ -116,17 +116,19 @@ func (s *Server) accessToken(
 			own.authTime = auth.AuthTime.Unix()
 		}
 	}
-	payload, err := joinClaims(&own, more)
+	memory := takeScratch()
+	payload, err := joinClaims(memory.bytes, &own, more)
 	if err != nil {
 		return "", "", err
 	}
+	defer memory.release(payload)
 	token, err = s.keys.Sign(ctx, payload)
 	return token, own.id, err
 }
 
-// joinClaims returns the claims as one JSON object.
-func joinClaims(own *tokenClaims, more map[string]any) ([]byte, error) {
-	payload := own.append(make([]byte, 0, 512))
+// joinClaims appends the claims to b, which is empty, as one JSON object.
+func joinClaims(b []byte, own *tokenClaims, more map[string]any) ([]byte, error) {
+	payload := own.append(b)
 	if len(more) == 0 {
 		return payload, nil
 	}

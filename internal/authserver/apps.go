@@ -65,7 +65,7 @@ func (s *Server) appsURL(params url.Values) string {
 
 // showApps lists the apps, or asks whether to take away the access of one or of all.
 func (s *Server) showApps(c *call, user *User, params url.Values) error {
-	ctx := c.r.Context()
+	ctx := c.ctx()
 	sealed, err := s.sealText(ctx, appsPurpose(user), "", maxApps)
 	if err != nil {
 		return err
@@ -162,7 +162,7 @@ func (s *Server) inOrder(scopes []string) []string {
 // disconnect takes away the access of one app or of all. A post that is not from a page this person was shown, not so
 // long ago, takes nothing away: it leads to the page that asks.
 func (s *Server) disconnect(c *call, user *User, form url.Values) error {
-	ctx := c.r.Context()
+	ctx := c.ctx()
 	_, err := s.openText(ctx, appsPurpose(user), form.Get("request"))
 	if errors.Is(err, errStale) {
 		redirect(c.w, s.appsURL(form))

@@ -94,7 +94,7 @@ func inWords(name string) string { return strings.ReplaceAll(name, "_", " ") }
 // issued tells of an access token.
 func (s *Server) issued(c *call, auth *grants.Authorization, id string) {
 	s.metrics.issue(c.grant)
-	s.audit(c.r.Context(), &Event{
+	s.audit(c.ctx(), &Event{
 		Name: TokenIssued, Client: c.client.ID, Subject: auth.Subject, GrantType: c.grant, Family: auth.Family,
 		TokenID: id, Scopes: auth.Scopes,
 	})
@@ -114,7 +114,7 @@ func (s *Server) refused(c *call, e *endpoint, err error, code, id string) {
 		event.Client, event.Subject = replay.Client, replay.Subject
 		s.metrics.revocation("family", reasonLabel(event.Reason))
 	}
-	s.audit(c.r.Context(), event)
+	s.audit(c.ctx(), event)
 }
 
 // revoked tells of a revocation.

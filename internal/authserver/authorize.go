@@ -29,7 +29,7 @@ func (s *Server) authorize(c *call) error {
 	case c.r.Method == http.MethodPost && params.Has("request") && params.Has("decision"):
 		return s.answer(c, params)
 	}
-	client, to, uncertain := s.findAnswerTo(c.r.Context(), params)
+	client, to, uncertain := s.findAnswerTo(c.ctx(), params)
 	c.client = client
 	switch {
 	case uncertain != nil:
@@ -53,7 +53,7 @@ func (s *Server) decide(c *call, client *storage.Client, to answerTo, params url
 	if user == nil {
 		return s.signIn(c, req)
 	}
-	ask, err := s.mustAsk(c.r.Context(), req, user)
+	ask, err := s.mustAsk(c.ctx(), req, user)
 	if err != nil {
 		return err
 	}
@@ -72,7 +72,7 @@ func (s *Server) signedIn(c *call, req *authorizeRequest) (*User, error) {
 	if user == nil || err != nil {
 		return nil, err
 	}
-	if slices.Contains(req.prompt, "login") && !s.returnsFromLogin(c.r.Context(), req) {
+	if slices.Contains(req.prompt, "login") && !s.returnsFromLogin(c.ctx(), req) {
 		return nil, nil
 	}
 	return user, nil
@@ -85,7 +85,7 @@ func (s *Server) user(c *call) (*User, error) {
 		return nil, err
 	}
 	c.subject = user.Subject
-	return user, s.checkSubject(c.r.Context(), user.Subject)
+	return user, s.checkSubject(c.ctx(), user.Subject)
 }
 
 // checkSubject makes sure that a user's ID can be the subject of a token.
@@ -144,7 +144,7 @@ const maxLogin = time.Hour
 func (s *Server) returnTo(c *call, req *authorizeRequest) (string, error) {
 	params := withoutProof(req.params)
 	if slices.Contains(req.prompt, "login") {
-		proof, err := s.sealText(c.r.Context(), afterLogin, params.Encode(), maxLogin)
+		proof, err := s.sealText(c.ctx(), afterLogin, params.Encode(), maxLogin)
 		if err != nil {
 			return "", err
 		}
@@ -202,7 +202,7 @@ func (s *Server) approve(c *call, req *authorizeRequest, user *User) error {
 	if err != nil {
 		return err
 	}
-	if err := s.config.Store.Put(c.r.Context(), key, record, f.Code.Expires); err != nil {
+	if err := s.config.Store.Put(c.ctx(), key, record, f.Code.Expires); err != nil {
 		return err
 	}
 	return s.respondCode(c, req.answerTo, client.CodePrefix+code)

@@ -115,7 +115,7 @@ func (a *clientAuth) authenticate(c *call, form url.Values) (*storage.Client, er
 	if err != nil {
 		return nil, err
 	}
-	if c.named, err = a.directory.find(c.r.Context(), candidates[0].id); err != nil {
+	if c.named, err = a.directory.find(c.ctx(), candidates[0].id); err != nil {
 		return nil, err
 	}
 	if c.named != nil && c.named.Public() && candidates[0].secret == "" {

@@ -7,6 +7,7 @@ import (
 	"slices"
 	"strings"
 	"testing"
+	"time"
 
 	"github.com/caddy-oauth/caddy-oauth/grants"
 	"github.com/caddy-oauth/caddy-oauth/storage"
@@ -50,7 +51,7 @@ func TestSecretHeader(t *testing.T) {
 		{"RFC 6749 §2.3.1 without it, Basic", tokenRequest("Authorization", "Basic c2hvcDprZXk="), nil, ""},
 	} {
 		t.Run(c.name, func(t *testing.T) {
-			client, err := s.clients.authenticate(&call{r: c.r, address: "192.0.2.1"}, c.form)
+			client, err := s.clients.authenticate(newCall(t.Context(), c.r, "192.0.2.1", time.Minute), c.form)
 			if (client == nil) == (err == nil) {
 				t.Fatalf("got %v and error %v", client, err)
 			}

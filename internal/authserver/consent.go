@@ -49,7 +49,7 @@ func (s *Server) consents(ctx context.Context, user *User) (*storage.Consents, e
 // ask shows the consent page. The request travels in its form, sealed to the person who looks at it, so
 // that there is nothing to keep here, and nobody can make another's browser post an answer.
 func (s *Server) ask(c *call, req *authorizeRequest, user *User) error {
-	ctx := c.r.Context()
+	ctx := c.ctx()
 	sealed, err := s.sealText(ctx, consentPurpose(user), shown(req)+"\n"+req.params.Encode(), maxAsk)
 	if err != nil {
 		return err
@@ -111,7 +111,7 @@ func (s *Server) answer(c *call, form url.Values) error {
 	if user == nil {
 		return errStale
 	}
-	ctx := c.r.Context()
+	ctx := c.ctx()
 	sealed, err := s.openText(ctx, consentPurpose(user), form.Get("request"))
 	if err != nil {
 		return err

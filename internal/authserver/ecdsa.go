@@ -1,9 +1,10 @@
 package authserver
 
 import (
-	"crypto"
 	"crypto/ecdsa"
 	"crypto/rand"
+	"crypto/sha256"
+	"crypto/sha512"
 	"errors"
 	"fmt"
 
@@ -14,14 +15,14 @@ import (
 // ecdsaJWS signs and verifies with ECDSA (RFC 7518 §3.4). jws would too, but copies the key each time, and what crypto/ecdsa
 // has worked out for a key it remembers for the original only.
 type ecdsaJWS struct {
-	hash crypto.Hash
-	size int // of r and of s, in bytes
+	digest func(payload []byte) []byte
+	size   int // of r and of s, in bytes
 }
 
 var ecdsaAlgorithms = map[string]ecdsaJWS{
-	"ES256": {crypto.SHA256, 32},
-	"ES384": {crypto.SHA384, 48},
-	"ES512": {crypto.SHA512, 66},
+	"ES256": {func(payload []byte) []byte { sum := sha256.Sum256(payload); return sum[:] }, 32},
+	"ES384": {func(payload []byte) []byte { sum := sha512.Sum384(payload); return sum[:] }, 48},
+	"ES512": {func(payload []byte) []byte { sum := sha512.Sum512(payload); return sum[:] }, 66},
 }
 
 // Sign returns r and s, one after the other.
@@ -77,10 +78,4 @@ func addInteger(b *cryptobyte.Builder, number []byte) {
 		}
 		b.AddBytes(number)
 	})
-}
-
-func (e ecdsaJWS) digest(payload []byte) []byte {
-	h := e.hash.New()
-	h.Write(payload)
-	return h.Sum(nil)
 }

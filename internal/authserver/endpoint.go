@@ -10,6 +10,7 @@ import (
 	"slices"
 	"strconv"
 	"strings"
+	"time"
 
 	"go.uber.org/zap"
 	"go.uber.org/zap/zapcore"
@@ -32,7 +33,7 @@ type endpoint struct {
 // and the metrics.
 type call struct {
 	w       http.ResponseWriter
-	r       *http.Request
+	r       *http.Request // whose context is not that of the call, see ctx
 	site    Site
 	address string // of the client, as the site trusts it
 	context requestContext
@@ -43,6 +44,16 @@ type call struct {
 	subject string          // who is signed in
 	result  string          // "ok" or an error code
 }
+
+func newCall(ctx context.Context, r *http.Request, address string, most time.Duration) *call {
+	return &call{
+		r: r, address: address,
+		context: requestContext{Context: ctx, address: address, patience: patience{left: most}},
+	}
+}
+
+// ctx returns the context of the call. A request with it would be a copy of the request.
+func (c *call) ctx() context.Context { return &c.context }
 
 func (c *call) clientID() string {
 	if c.client == nil {
@@ -84,10 +95,8 @@ func (s *Server) ServeHTTP(w http.ResponseWriter, r *http.Request, site Site) er
 		return fmt.Errorf("authserver: no endpoint at this path")
 	}
 	ctx, span := startSpan(r.Context(), "oauth."+e.name)
-	c := &call{w: w, site: site, address: site.ClientIP(r)}
-	c.context.Context, c.context.address = ctx, c.address //nolint:fatcontext // it is made once, for this call
-	c.context.patience.left = s.config.Patience
-	c.r = r.WithContext(&c.context)
+	c := newCall(ctx, r, site.ClientIP(r), s.config.Patience)
+	c.w, c.site = w, site
 	defer c.context.pass.end()
 	err := s.answerAt(c, e)
 	if noter, ok := site.(Noter); ok && c.client != nil {
@@ -148,12 +157,12 @@ func (s *Server) fail(c *call, e *endpoint, err error) error {
 	id := newErrorID()
 
 	c.result = refusal.Code
-	if givenUp(c.r.Context(), err) {
+	if givenUp(c.ctx(), err) {
 		c.result = "canceled"
 	}
 	s.metrics.count(e.name, c.grant, c.result)
 	s.tally.add(e.name, c.grant, c.result)
-	level, message := s.severity(c.r.Context(), err, refusal.HTTPStatus())
+	level, message := s.severity(c.ctx(), err, refusal.HTTPStatus())
 	fields := append(s.fields(c, e),
 		zap.String("error_id", id),
 		zap.String("error", refusal.Code),

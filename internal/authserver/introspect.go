@@ -22,7 +22,7 @@ func (s *Server) introspect(c *call) error {
 	if c.client.Public() { // §2.1: it has not authenticated
 		return errBadClient
 	}
-	answer, err := s.describe(c.r.Context(), c.client, token)
+	answer, err := s.describe(c.ctx(), c.client, token)
 	if err != nil {
 		return err
 	}
@@ -105,7 +105,7 @@ func (s *Server) writeIntrospectionJWT(c *call, answer map[string]any) error {
 	if err != nil {
 		return err
 	}
-	token, err := s.keys.SignAs(c.r.Context(), introspectionType, payload)
+	token, err := s.keys.SignAs(c.ctx(), introspectionType, payload)
 	if err != nil {
 		return err
 	}

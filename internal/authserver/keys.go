@@ -126,7 +126,9 @@ func (k *signingKey) join(header string, payload []byte) (string, error) {
 	if size > maxTokenLength {
 		return "", fmt.Errorf("a token of %d bytes, over the limit of %d", size, maxTokenLength)
 	}
-	token := make([]byte, 0, size)
+	memory := takeScratch()
+	token := memory.bytes
+	defer func() { memory.release(token) }()
 	token = append(token, header...)
 	token = append(token, '.')
 	token = base64.RawURLEncoding.AppendEncode(token, payload)
@@ -135,7 +137,8 @@ func (k *signingKey) join(header string, payload []byte) (string, error) {
 		return "", fmt.Errorf("signing with key %q: %w", k.id, err)
 	}
 	token = append(token, '.')
-	return string(base64.RawURLEncoding.AppendEncode(token, signature)), nil
+	token = base64.RawURLEncoding.AppendEncode(token, signature)
+	return string(token), nil
 }
 
 // verify reports whether the signature is this key's over the signed part of a token.

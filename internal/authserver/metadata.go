@@ -69,7 +69,7 @@ func serveMetadata(body []byte) func(*call) error {
 // serveJWKS serves the public keys (RFC 7517 §5). Caches may keep them for less time than a key is published
 // before it signs.
 func (s *Server) serveJWKS(c *call) error {
-	body, etag, err := s.keys.JWKS(c.r.Context())
+	body, etag, err := s.keys.JWKS(c.ctx())
 	if err != nil {
 		return err
 	}

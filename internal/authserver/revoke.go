@@ -17,7 +17,7 @@ func (s *Server) revoke(c *call) error {
 	if err != nil {
 		return err
 	}
-	ctx := c.r.Context()
+	ctx := c.ctx()
 	if err := s.revokePresented(ctx, c.client, token); err != nil {
 		return err
 	}

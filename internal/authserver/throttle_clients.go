@@ -21,7 +21,7 @@ const slowAtOnce = 16
 func (a *clientAuth) throttled(
 	c *call, candidates []credentials, compare func(ctx context.Context) (*storage.Client, error),
 ) (*storage.Client, error) {
-	ctx, party := c.r.Context(), ""
+	ctx, party := c.ctx(), ""
 	if c.named != nil && !c.named.Public() {
 		party = c.named.ID
 	}

@@ -250,7 +250,7 @@ func TestParallelGuesses(t *testing.T) {
 	var wg sync.WaitGroup
 	for range 200 {
 		wg.Go(func() {
-			c := &call{r: postRequest("/oauth/token", ""), address: "192.0.2.1"}
+			c := newCall(t.Context(), postRequest("/oauth/token", ""), "192.0.2.1", time.Minute)
 			_, err := s.clients.authenticate(c, wrong("billing"))
 			switch asRefusal(err).Code {
 			case "invalid_client":
@@ -279,7 +279,7 @@ func TestWaitForASlowHashEndsWithTheRequest(t *testing.T) {
 	}
 	ctx, cancel := context.WithCancel(t.Context())
 	cancel()
-	c := &call{r: postRequest("/oauth/token", "").WithContext(ctx)}
+	c := newCall(ctx, postRequest("/oauth/token", ""), "", time.Minute)
 	if _, err := s.clients.authenticate(c, wrong("billing")); asRefusal(err).Status != http.StatusServiceUnavailable {
 		t.Errorf("%v", err)
 	}

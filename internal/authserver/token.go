@@ -27,7 +27,7 @@ func (s *Server) token(c *call) error {
 	}
 	c.grant = grant.Type()
 
-	ctx, now := c.r.Context(), s.now()
+	ctx, now := c.ctx(), s.now()
 	index, err := s.cutoffs.index(ctx)
 	if err != nil {
 		return err

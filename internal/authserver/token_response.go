@@ -31,9 +31,6 @@ func (r *tokenResponse) append(b []byte) []byte {
 	return append(b, '}')
 }
 
-// responseRest is about what a response has beside the access token, at most.
-const responseRest = 256
-
 // writeTokens writes the success response in the issuer's shape.
 func (s *Server) writeTokens(w http.ResponseWriter, response *tokenResponse) error {
 	shape := &s.config.Wire.Response
@@ -44,10 +41,13 @@ func (s *Server) writeTokens(w http.ResponseWriter, response *tokenResponse) err
 	if shape.ContentType != "" {
 		contentType = shape.ContentType
 	}
-	if len(shape.Members) == 0 && !shape.ExpiresText {
-		return writeBody(w, http.StatusOK, contentType, response.append(make([]byte, 0, len(response.AccessToken)+responseRest)))
+	if len(shape.Members) > 0 || shape.ExpiresText {
+		return writeJSON(w, http.StatusOK, contentType, shapedResponse{response, *shape})
 	}
-	return writeJSON(w, http.StatusOK, contentType, shapedResponse{response, *shape})
+	memory := takeScratch()
+	body := response.append(memory.bytes)
+	defer memory.release(body) // a Writer keeps nothing of what it was given
+	return writeBody(w, http.StatusOK, contentType, body)
 }
 
 // shapedResponse is a tokenResponse with other members, or in another order.
