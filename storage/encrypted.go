@@ -28,14 +28,20 @@ type encrypted struct {
 	keys   *Keyring
 }
 
-// place returns where a record is, which no other record of any issuer is: neither kind nor ID can hold a slash.
-func (s *encrypted) place(key Key) string { return string(key.Kind) + "/" + key.ID + "/" + s.issuer }
+// place is where a record is.
+type place struct {
+	key    Key
+	issuer string
+}
+
+// name returns what no other record of any issuer has: neither kind nor ID can hold a slash.
+func (p place) name() []byte { return []byte(string(p.key.Kind) + "/" + p.key.ID + "/" + p.issuer) }
 
 func (s *encrypted) open(key Key, data []byte) ([]byte, error) {
 	if !sealed(data) {
 		return data, nil
 	}
-	value, err := s.keys.open(data, s.place(key))
+	value, err := s.keys.open(data, place{key, s.issuer})
 	if err != nil {
 		return nil, fmt.Errorf("storage: reading %s/%s: %w", key.Kind, key.ID, err)
 	}
@@ -43,7 +49,7 @@ func (s *encrypted) open(key Key, data []byte) ([]byte, error) {
 }
 
 func (s *encrypted) seal(key Key, value []byte) ([]byte, error) {
-	data, err := s.keys.seal(value, s.place(key))
+	data, err := s.keys.seal(value, place{key, s.issuer})
 	if err != nil {
 		return nil, fmt.Errorf("storage: writing %s/%s: %w", key.Kind, key.ID, err)
 	}

@@ -88,7 +88,7 @@ func (k *Keyring) find(id string) *recordKey {
 }
 
 // seal returns the value as it is written.
-func (k *Keyring) seal(value []byte, place string) ([]byte, error) {
+func (k *Keyring) seal(value []byte, at place) ([]byte, error) {
 	if k == nil || !k.seals {
 		if sealed(value) {
 			return nil, errors.New("the value looks like an encrypted one")
@@ -101,11 +101,11 @@ func (k *Keyring) seal(value []byte, place string) ([]byte, error) {
 	copy(data[len(sealedMagic):], key.id)
 	nonce := data[len(sealedMagic)+keyIDLength:]
 	rand.Read(nonce) // never fails, see crypto/rand
-	return key.aead.Seal(data, nonce, value, []byte(place)), nil
+	return key.aead.Seal(data, nonce, value, at.name()), nil
 }
 
 // open returns the value of what was written. It may reuse the bytes, and is not nil where they are not.
-func (k *Keyring) open(data []byte, place string) ([]byte, error) {
+func (k *Keyring) open(data []byte, at place) ([]byte, error) {
 	if !sealed(data) {
 		return data, nil
 	}
@@ -120,7 +120,7 @@ func (k *Keyring) open(data []byte, place string) ([]byte, error) {
 	if key == nil {
 		return nil, fmt.Errorf("%w: it needs key %s, and there is %s", ErrUnknownKey, hex.EncodeToString(id), k.names())
 	}
-	value, err := key.aead.Open(data[sealedHeader:sealedHeader], nonce, data[sealedHeader:], []byte(place))
+	value, err := key.aead.Open(data[sealedHeader:sealedHeader], nonce, data[sealedHeader:], at.name())
 	if err != nil {
 		return nil, fmt.Errorf("%w: it was changed, or was that of another record or issuer", ErrDamaged)
 	}

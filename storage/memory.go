@@ -89,7 +89,7 @@ func (s *memoryStore) Get(ctx context.Context, key Key) ([]byte, error) {
 	if err := errors.Join(key.Check(), ctx.Err()); err != nil {
 		return nil, err
 	}
-	value := s.load(key)
+	value, _ := s.look(key)
 	if value == nil {
 		return nil, ErrNotFound
 	}
@@ -100,7 +100,7 @@ func (s *memoryStore) Put(ctx context.Context, key Key, value []byte, expires ti
 	if err := errors.Join(key.Check(), ctx.Err()); err != nil {
 		return err
 	}
-	s.store(key, value, expires)
+	s.shard(key).store(key, value, expires)
 	return nil
 }
 
@@ -108,21 +108,24 @@ func (s *memoryStore) Update(ctx context.Context, key Key, change Change) error 
 	if err := key.Check(); err != nil {
 		return err
 	}
-	if err := s.stripes.lock(ctx, key.stripe()); err != nil {
+	n := key.stripe()
+	if err := s.stripes.lock(ctx, n); err != nil {
 		return fmt.Errorf("storage: waiting for %s %s: %w", key.Kind, key.ID, err)
 	}
-	defer s.stripes.unlock(key.stripe())
+	defer s.stripes.unlock(n)
 
-	value, expires, err := change(s.load(key))
+	shard := &s.shards[n]
+	old, _ := shard.look(key, s.now())
+	value, expires, err := change(old)
 	switch {
 	case errors.Is(err, ErrKeep):
 		return nil
 	case err != nil:
 		return err
 	case value == nil:
-		s.remove(key)
+		shard.remove(key)
 	default:
-		s.store(key, value, expires)
+		shard.store(key, value, expires)
 	}
 	return nil
 }
@@ -165,46 +168,43 @@ func (s *memoryStore) Sweep(ctx context.Context) error {
 // Patience implements Slow.
 func (s *memoryStore) Patience() time.Duration { return 0 }
 
-// load returns a copy of the live record, nil if there is none.
-func (s *memoryStore) load(key Key) []byte {
-	value, _ := s.look(key)
-	return value
-}
+func (s *memoryStore) shard(key Key) *memoryShard { return &s.shards[key.stripe()] }
 
 // look returns a copy of the live record, nil if there is none, and when it expires.
 func (s *memoryStore) look(key Key) (value []byte, expires time.Time) {
-	shard := &s.shards[key.stripe()]
-	shard.mu.RLock()
-	record, ok := shard.buckets[key.Bucket()][key]
-	shard.mu.RUnlock()
-	if !ok || late(record.expires, s.now()) {
+	return s.shard(key).look(key, s.now())
+}
+
+func (s *memoryShard) look(key Key, now time.Time) (value []byte, expires time.Time) {
+	s.mu.RLock()
+	record, ok := s.buckets[key.Bucket()][key]
+	s.mu.RUnlock()
+	if !ok || late(record.expires, now) {
 		return nil, time.Time{}
 	}
 	return bytes.Clone(record.value), record.expires
 }
 
-func (s *memoryStore) store(key Key, value []byte, expires time.Time) {
+func (s *memoryShard) store(key Key, value []byte, expires time.Time) {
 	// An empty value is a record, so it must not become nil.
 	record := memoryRecord{append([]byte{}, value...), expires}
-	shard := &s.shards[key.stripe()]
-	shard.mu.Lock()
-	defer shard.mu.Unlock()
-	if shard.buckets == nil {
-		shard.buckets = map[Bucket]map[Key]memoryRecord{}
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if s.buckets == nil {
+		s.buckets = map[Bucket]map[Key]memoryRecord{}
 	}
-	records := shard.buckets[key.Bucket()]
+	records := s.buckets[key.Bucket()]
 	if records == nil {
 		records = map[Key]memoryRecord{}
-		shard.buckets[key.Bucket()] = records
+		s.buckets[key.Bucket()] = records
 	}
 	records[key] = record
 }
 
-func (s *memoryStore) remove(key Key) {
-	shard := &s.shards[key.stripe()]
-	shard.mu.Lock()
-	defer shard.mu.Unlock()
-	delete(shard.buckets[key.Bucket()], key)
+func (s *memoryShard) remove(key Key) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	delete(s.buckets[key.Bucket()], key)
 }
 
 func (s *memoryShard) ids(kind Kind, now time.Time) (ids []string) {

@@ -17,7 +17,7 @@ import (
 // an error: there is nobody above to recover from it.
 func apart(ctx context.Context, do func(ctx context.Context) error) error {
 	ended := make(chan error, 1)
-	go func() { ended <- recovered(func() error { return do(ctx) }) }()
+	go func() { ended <- recovered(ctx, do) }()
 	select {
 	case err := <-ended:
 		return err
@@ -39,13 +39,13 @@ func apart(ctx context.Context, do func(ctx context.Context) error) error {
 // afterCancel is how long something that was cancelled may take to end.
 const afterCancel = time.Second
 
-func recovered(do func() error) (err error) {
+func recovered(ctx context.Context, do func(ctx context.Context) error) (err error) {
 	defer func() {
 		if p := recover(); p != nil {
 			err = &panicError{p, debug.Stack()}
 		}
 	}()
-	return do()
+	return do(ctx)
 }
 
 // panicError is a panic of a store.

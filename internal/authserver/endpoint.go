@@ -139,7 +139,7 @@ func (s *Server) answerAt(c *call, e *endpoint) error {
 // cookies here that could go along.
 func (s *Server) allowOrigins(w http.ResponseWriter, r *http.Request, e *endpoint) {
 	h := w.Header()
-	h.Set("Access-Control-Allow-Origin", "*")
+	setHeaders(h, [2]string{"Access-Control-Allow-Origin", "*"})
 	if r.Method == http.MethodOptions {
 		h.Set("Access-Control-Allow-Methods", strings.Join(e.methods, ", "))
 		headers := "Authorization, Content-Type"

@@ -46,14 +46,13 @@ func readForm(w http.ResponseWriter, r *http.Request, kinds ...string) (url.Valu
 	return parseForm(string(body))
 }
 
-// readBody reads a body of the length that the request tells in one piece.
+// readBody reads a body, in one piece where the request tells how long it is: net/http gives no more than that.
 func readBody(w http.ResponseWriter, r *http.Request) ([]byte, error) {
-	limited := http.MaxBytesReader(w, r.Body, maxBody)
 	if r.ContentLength <= 0 || r.ContentLength > maxBody {
-		return io.ReadAll(limited)
+		return io.ReadAll(http.MaxBytesReader(w, r.Body, maxBody))
 	}
 	body := make([]byte, r.ContentLength)
-	_, err := io.ReadFull(limited, body)
+	_, err := io.ReadFull(r.Body, body)
 	return body, err
 }
 

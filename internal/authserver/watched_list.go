@@ -49,7 +49,7 @@ func (s *watchedStore) list(ctx context.Context, kind storage.Kind) (*listing, e
 	l := &listing{ids: make(chan string), ended: make(chan error, 1)}
 	go func() {
 		defer s.leave()
-		l.ended <- recovered(func() error { return s.send(ctx, kind, l.ids) })
+		l.ended <- recovered(ctx, func(ctx context.Context) error { return s.send(ctx, kind, l.ids) })
 	}()
 	return l, nil
 }

@@ -76,7 +76,7 @@ func (s *watchedStore) do(
 	ctx, o := s.begin(ctx, op, kind)
 	defer o.end()
 	if s.prompt {
-		return recovered(func() error { return operate(ctx) })
+		return recovered(ctx, operate)
 	}
 	ctx, done := waiting(ctx, s.patience)
 	defer done()
@@ -93,7 +93,7 @@ func (s *watchedStore) within(ctx context.Context, operate func(ctx context.Cont
 		return err
 	}
 	if !s.slow {
-		return recovered(func() error { return operate(ctx) })
+		return recovered(ctx, operate)
 	}
 	if err := s.enter(ctx); err != nil {
 		return err

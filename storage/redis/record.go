@@ -3,6 +3,7 @@ package redis
 import (
 	"encoding/binary"
 	"math/rand/v2"
+	"strings"
 	"time"
 
 	"github.com/caddy-oauth/caddy-oauth/storage"
@@ -25,11 +26,15 @@ const (
 )
 
 func newRecord(value []byte, expires time.Time) record {
-	data := make([]byte, headLength, headLength+len(value))
-	data[0] = recordMark
-	binary.LittleEndian.PutUint64(data[1:], rand.Uint64())                     //nolint:gosec // G404: it need not be secret, only rare
-	binary.LittleEndian.PutUint64(data[stampLength:], uint64(expiry(expires))) //nolint:gosec // G115: it is not negative
-	return record(append(data, value...))
+	var head [headLength]byte
+	head[0] = recordMark
+	binary.LittleEndian.PutUint64(head[1:], rand.Uint64())                     //nolint:gosec // G404: it need not be secret, only rare
+	binary.LittleEndian.PutUint64(head[stampLength:], uint64(expiry(expires))) //nolint:gosec // G115: it is not negative
+	var b strings.Builder
+	b.Grow(headLength + len(value))
+	b.Write(head[:])
+	b.Write(value)
+	return record(b.String())
 }
 
 // expiry returns a time as records have it: rounded up, since a record must not go before its time, and away from 0.
