@@ -85,9 +85,6 @@ func (o *observer) emit(e *authserver.Event) {
 
 // Note implements authserver.Noter: the access log tells what a request was about.
 func (s site) Note(r *http.Request, clientID, grantType string) {
-	if server, ok := r.Context().Value(caddyhttp.ServerCtxKey).(*caddyhttp.Server); ok && server.Logs == nil {
-		return // it has no access log
-	}
 	logClient(r, clientID)
 	if extra := logFields(r); extra != nil && grantType != "" {
 		extra.Set(zap.String("grant_type", grantType))
@@ -104,7 +101,11 @@ func logClient(r *http.Request, clientID string) {
 	}
 }
 
+// logFields returns what is added to the line of a request in the access log, nil if there is no such log.
 func logFields(r *http.Request) *caddyhttp.ExtraLogFields {
+	if server, ok := r.Context().Value(caddyhttp.ServerCtxKey).(*caddyhttp.Server); ok && server.Logs == nil {
+		return nil
+	}
 	extra, _ := r.Context().Value(caddyhttp.ExtraLogFieldsCtxKey).(*caddyhttp.ExtraLogFields)
 	return extra
 }
