@@ -101,7 +101,8 @@ func logClient(r *http.Request, clientID string) {
 	}
 }
 
-// logFields returns what is added to the line of a request in the access log, nil if there is no such log.
+// logFields returns what is added to the line of a request in the access log, nil if there is no such log. Modules
+// whose own lines have these fields too go without them then.
 func logFields(r *http.Request) *caddyhttp.ExtraLogFields {
 	if server, ok := r.Context().Value(caddyhttp.ServerCtxKey).(*caddyhttp.Server); ok && server.Logs == nil {
 		return nil
