@@ -1,7 +1,6 @@
 package storage
 
 import (
-	"crypto/sha256"
 	"encoding/hex"
 	"fmt"
 	"strconv"
@@ -76,14 +75,14 @@ func safeName(s string) bool {
 // HashID returns an ID for a value that is secret, long or in any alphabet: 128 bits of its
 // SHA-256, in hex.
 func HashID(value string) string {
-	sum := sha256.Sum256([]byte(value))
+	sum := hashOf(value)
 	return hex.EncodeToString(sum[:16])
 }
 
 // bucketID is HashID in a bucket.
 func bucketID(bucket, value string) string {
 	var id [bucketLength + 1 + 2*16]byte
-	sum := sha256.Sum256([]byte(value))
+	sum := hashOf(value)
 	return string(hex.AppendEncode(append(append(id[:0], bucket...), '.'), sum[:16]))
 }
 

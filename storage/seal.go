@@ -59,7 +59,7 @@ func sealer(token string) (cipher.AEAD, error) {
 // sealKey derives the key in a way that the stored hash of the token, its plain SHA-256, is of no help with: the purpose
 // stands before the token, so that nothing can be appended to that hash to get there.
 func sealKey(token string) [sha256.Size]byte {
-	return sha256.Sum256([]byte(sealPurpose + "\x00" + token))
+	return hashOf(sealPurpose, "\x00", token)
 }
 
 func sealerAES(token string) (cipher.AEAD, error) {

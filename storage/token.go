@@ -104,12 +104,23 @@ func random(n int) string {
 }
 
 func hash(token string) []byte {
-	sum := sha256.Sum256([]byte(token))
+	sum := hashOf(token)
 	return sum[:]
+}
+
+// hashOf returns the SHA-256 of texts one after the other, which are copied to the stack for it: Go would take memory for
+// what is hashed.
+func hashOf(texts ...string) [sha256.Size]byte {
+	var buffer [2 * MaxTokenLength]byte
+	whole := buffer[:0]
+	for _, text := range texts {
+		whole = append(whole, text...)
+	}
+	return sha256.Sum256(whole)
 }
 
 // matches reports whether token is the one that was hashed; no hash matches nothing.
 func matches(token string, hashed []byte) bool {
-	sum := sha256.Sum256([]byte(token))
+	sum := hashOf(token)
 	return subtle.ConstantTimeCompare(sum[:], hashed) == 1
 }
