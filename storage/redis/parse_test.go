@@ -55,6 +55,7 @@ func FuzzKey(f *testing.F) {
 func FuzzAddress(f *testing.F) {
 	for _, address := range []string{
 		"localhost", "127.0.0.1:6379", "[::1]:6379", "::1", "unix//run/redis.sock", "redis://user:secret@host", ":1", "a:b:c", "[0]0",
+		"fe80::1%eth0", "[fe80::1%eth0]:6379", "::%[",
 	} {
 		f.Add(address)
 	}

@@ -138,13 +138,20 @@ func fullAddress(address string, port int) (string, error) {
 	if err != nil {
 		host, text = strings.TrimSuffix(strings.TrimPrefix(address, "["), "]"), strconv.Itoa(port)
 	}
-	_, notIP := netip.ParseAddr(host)
 	n, notPort := strconv.ParseUint(text, 10, 16)
-	if notIP != nil && !hostName.MatchString(host) || notPort != nil || n == 0 {
+	if !isHost(host) || notPort != nil || n == 0 {
 		// Which is not shown, since it may be a URL with a password in it.
 		return "", fmt.Errorf("expected an address such as 127.0.0.1:%d or unix//run/redis.sock, and no URL", port)
 	}
 	return net.JoinHostPort(host, strconv.FormatUint(n, 10)), nil
+}
+
+// isHost reports whether a text is a host name or an IP address, which may have a zone.
+func isHost(text string) bool {
+	if ip, err := netip.ParseAddr(text); err == nil {
+		return ip.Zone() == "" || hostName.MatchString(ip.Zone())
+	}
+	return hostName.MatchString(text)
 }
 
 var hostName = regexp.MustCompile(`^[0-9A-Za-z_.-]+$`)
