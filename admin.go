@@ -138,7 +138,11 @@ const maxAdminBody = 64 << 10
 
 // activeApp returns the app of the configuration that runs, which is not one that was tried and failed.
 func activeApp() (*App, error) {
-	app, err := caddy.ActiveContext().AppIfConfigured("oauth")
+	ctx := caddy.ActiveContext()
+	if ctx.Context == nil { // Caddy opens its admin API first
+		return nil, apiError(http.StatusServiceUnavailable, "no configuration is running yet, try again")
+	}
+	app, err := ctx.AppIfConfigured("oauth")
 	if err != nil {
 		return nil, apiError(http.StatusNotFound, "the running configuration has no issuers: "+err.Error())
 	}

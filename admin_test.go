@@ -3,7 +3,9 @@ package caddyoauth_test
 import (
 	"encoding/base64"
 	"encoding/json"
+	"errors"
 	"net/http"
+	"net/http/httptest"
 	"net/url"
 	"slices"
 	"strings"
@@ -365,5 +367,25 @@ func TestUserGrantsAndStats(t *testing.T) {
 	requests := stats["requests"].([]any)
 	if len(requests) != 1 || requests[0].(map[string]any)["result"] != "invalid_grant" || stats["configured_clients"] != 1.0 {
 		t.Errorf("statistics: %v", stats)
+	}
+}
+
+// Caddy opens its admin API before its first configuration runs.
+func TestAdminBeforeAConfigurationRuns(t *testing.T) {
+	if err := caddy.Stop(); err != nil {
+		t.Fatal(err)
+	}
+	info, err := caddy.GetModule("admin.api.oauth")
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, route := range info.New().(caddy.AdminRouter).Routes() {
+		for _, path := range []string{"/oauth", "/oauth/default/stats"} {
+			err := route.Handler.ServeHTTP(httptest.NewRecorder(), httptest.NewRequest(http.MethodGet, path, nil))
+			refusal, ok := errors.AsType[caddy.APIError](err)
+			if !ok || refusal.HTTPStatus != http.StatusServiceUnavailable {
+				t.Errorf("%s: got %v, want status 503", path, err)
+			}
+		}
 	}
 }

@@ -232,10 +232,19 @@ func (s *Server) Load(ctx context.Context, config []byte) error {
 func (s *Server) Tell(ctx context.Context, path string, body []byte) (answer []byte, err error) {
 	answer, status, err := s.admin(ctx, path, "application/json", body)
 	if err == nil && status != http.StatusOK {
-		err = fmt.Errorf("POST %s: %s", path, answer)
+		err = &Refusal{path, status, answer}
 	}
 	return answer, err
 }
+
+// Refusal is an answer of the admin API other than 200.
+type Refusal struct {
+	Path   string
+	Status int
+	Answer []byte
+}
+
+func (r *Refusal) Error() string { return fmt.Sprintf("POST %s: %d %s", r.Path, r.Status, r.Answer) }
 
 func (s *Server) admin(ctx context.Context, path, mediaType string, body []byte) (answer []byte, status int, err error) {
 	req, err := http.NewRequestWithContext(ctx, http.MethodPost, "http://"+s.Admin+path, bytes.NewReader(body))

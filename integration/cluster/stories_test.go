@@ -205,9 +205,11 @@ func (w *worker) throwOut(ctx context.Context, node int) (done time.Time, err er
 	if err != nil {
 		return time.Time{}, err
 	}
-	for start := time.Now(); time.Since(start) < integration.Patience; time.Sleep(20 * time.Millisecond) { // a reload may break it
+	for start := time.Now(); time.Since(start) < integration.Patience; time.Sleep(20 * time.Millisecond) {
 		_, err = w.c.nodes[node].Tell(ctx, "/oauth/default/revoke", body)
-		if _, broken := errors.AsType[*url.Error](err); !broken {
+		_, broken := errors.AsType[*url.Error](err) // by a reload
+		refusal, refused := errors.AsType[*integration.Refusal](err)
+		if !broken && !(refused && refusal.Status == http.StatusServiceUnavailable) { // which has only begun
 			return time.Now(), err
 		}
 	}
