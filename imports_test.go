@@ -104,15 +104,6 @@ func TestRulesOfImports(t *testing.T) {
 	}
 }
 
-func TestGoFilesAreShort(t *testing.T) {
-	const most = 400
-	for _, path := range treeFiles(t, ".go") {
-		if lines := bytes.Count(read(t, path), []byte("\n")); lines > most {
-			t.Errorf("%s has %d lines, more than %d: it holds more than one idea", path, lines, most)
-		}
-	}
-}
-
 var homePath = regexp.MustCompile(`(?m)(?:^|[^\w.%/-])(?:/(?:home|Users)/\w|/root\b|[A-Za-z]:\\Users\\)`)
 
 func TestDocumentsNameNoHome(t *testing.T) {
