@@ -101,7 +101,7 @@ func (s *Server) Stats(ctx context.Context) (*Stats, error) {
 		return nil, err
 	}
 	return &Stats{
-		Since: s.tally.since, Requests: s.tally.counts(), Cutoffs: s.cutoffs.count(),
+		Since: s.started, Requests: s.metrics.counts(), Cutoffs: s.cutoffs.count(),
 		Registered: len(registered), Configured: len(s.config.Clients), Keys: keys,
 		Frozen: s.FrozenUntil(),
 	}, nil

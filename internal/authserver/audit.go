@@ -81,15 +81,13 @@ func (e *Event) MarshalLogObject(log zapcore.ObjectEncoder) error {
 func (s *Server) audit(ctx context.Context, e *Event) {
 	e.Issuer = s.config.Name
 	e.Address = addressOf(ctx)
-	if entry := s.config.Audit.Check(zap.InfoLevel, s.messages.of(e.Name, inWords)); entry != nil {
-		entry.Write(zap.Inline(e))
+	if s.config.Audit.Core().Enabled(zap.InfoLevel) {
+		s.config.Audit.Info(strings.ReplaceAll(e.Name, "_", " "), zap.Inline(e))
 	}
 	if s.config.Observe != nil {
 		s.config.Observe(ctx, e)
 	}
 }
-
-func inWords(name string) string { return strings.ReplaceAll(name, "_", " ") }
 
 // issued tells of an access token.
 func (s *Server) issued(c *call, auth *grants.Authorization, id string) {

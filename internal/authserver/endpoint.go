@@ -128,7 +128,6 @@ func (s *Server) answerAt(c *call, e *endpoint) error {
 	}
 	c.result = "ok"
 	s.metrics.count(e.name, c.grant, "ok")
-	s.tally.add(e.name, c.grant, "ok")
 	if entry := s.log.Check(zap.DebugLevel, "request answered"); entry != nil {
 		entry.Write(s.fields(c, e)...)
 	}
@@ -161,7 +160,6 @@ func (s *Server) fail(c *call, e *endpoint, err error) error {
 		c.result = "canceled"
 	}
 	s.metrics.count(e.name, c.grant, c.result)
-	s.tally.add(e.name, c.grant, c.result)
 	level, message := s.severity(c.ctx(), err, refusal.HTTPStatus())
 	fields := append(s.fields(c, e),
 		zap.String("error_id", id),

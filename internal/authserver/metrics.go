@@ -1,10 +1,13 @@
 package authserver
 
 import (
+	"cmp"
 	"errors"
+	"slices"
 	"time"
 
 	"github.com/prometheus/client_golang/prometheus"
+	dto "github.com/prometheus/client_model/go"
 )
 
 // Registry is where metrics are registered.
@@ -13,9 +16,10 @@ type Registry = prometheus.Registerer
 // metrics counts what the server does. Every label is from the configuration or from a closed list.
 type metrics struct {
 	guardMetrics
-	requests *counters // by endpoint, grant type and result
-	issued   *counters // by grant type
-	revoked  *counters // by what and reason
+	issuer   string
+	requests *prometheus.CounterVec // by endpoint, grant type and result
+	issued   *prometheus.CounterVec // by grant type
+	revoked  *prometheus.CounterVec // by what and reason
 	store    map[storeOp]prometheus.Observer
 	keySince prometheus.Gauge
 	cutoffs  prometheus.Gauge
@@ -23,8 +27,8 @@ type metrics struct {
 
 // guardMetrics are those of a guard too, whose issuer may be elsewhere.
 type guardMetrics struct {
-	decisions *counters // by result
-	throttled *counters // by kind
+	decisions *prometheus.CounterVec // by result
+	throttled *prometheus.CounterVec // by kind
 }
 
 // storeBuckets are for stores from memory to another continent.
@@ -35,6 +39,7 @@ var storeBuckets = []float64{
 func newMetrics(registry Registry, issuer string) (*metrics, error) {
 	r := registration{registry: registry, issuer: issuer}
 	m := &metrics{
+		issuer:       issuer,
 		guardMetrics: r.guard(),
 		requests: r.counters("requests_total",
 			"Requests by issuer, endpoint, grant type and result: ok or an OAuth error code.",
@@ -57,14 +62,52 @@ func newGuardMetrics(registry Registry, issuer string) (*guardMetrics, error) {
 
 // count counts an answered request.
 func (m *metrics) count(endpoint, grantType, result string) {
-	m.requests.of(endpoint, grantType, result).Inc()
+	m.requests.WithLabelValues(endpoint, grantType, result).Inc()
+}
+
+// Count is the number of requests to an endpoint that had one result: "ok" or an error code.
+type Count struct {
+	Endpoint  string `json:"endpoint"`
+	GrantType string `json:"grant_type,omitempty"`
+	Result    string `json:"result"`
+	N         int64  `json:"count"`
+}
+
+// counts returns how many requests of the issuer were counted, sorted, for owners who collect no metrics.
+func (m *metrics) counts() []Count {
+	collected := make(chan prometheus.Metric)
+	go func() {
+		defer close(collected)
+		m.requests.Collect(collected)
+	}()
+	list := []Count{}
+	for metric := range collected {
+		var written dto.Metric
+		if metric.Write(&written) != nil {
+			continue
+		}
+		labels := make(map[string]string)
+		for _, label := range written.GetLabel() {
+			labels[label.GetName()] = label.GetValue()
+		}
+		if labels["issuer"] != m.issuer { // issuers share a registry
+			continue
+		}
+		list = append(list, Count{
+			labels["endpoint"], labels["grant_type"], labels["result"], int64(written.GetCounter().GetValue()),
+		})
+	}
+	slices.SortFunc(list, func(a, b Count) int {
+		return cmp.Or(cmp.Compare(a.Endpoint, b.Endpoint), cmp.Compare(a.GrantType, b.GrantType), cmp.Compare(a.Result, b.Result))
+	})
+	return list
 }
 
 // issue counts an access token.
-func (m *metrics) issue(grantType string) { m.issued.of(grantType).Inc() }
+func (m *metrics) issue(grantType string) { m.issued.WithLabelValues(grantType).Inc() }
 
 // revocation counts a revocation.
-func (m *metrics) revocation(what, reason string) { m.revoked.of(what, reason).Inc() }
+func (m *metrics) revocation(what, reason string) { m.revoked.WithLabelValues(what, reason).Inc() }
 
 // stored measures an operation that began at a time.
 func (m *metrics) stored(op storeOp, began time.Time) {
@@ -78,10 +121,10 @@ func (m *metrics) signs(since time.Time) { m.keySince.Set(float64(since.Unix()))
 func (m *metrics) live(cutoffs int) { m.cutoffs.Set(float64(cutoffs)) }
 
 // decide counts what a guard has decided.
-func (m *guardMetrics) decide(result string) { m.decisions.of(result).Inc() }
+func (m *guardMetrics) decide(result string) { m.decisions.WithLabelValues(result).Inc() }
 
 // throttle counts a refusal because of too many failures.
-func (m *guardMetrics) throttle(kind string) { m.throttled.of(kind).Inc() }
+func (m *guardMetrics) throttle(kind string) { m.throttled.WithLabelValues(kind).Inc() }
 
 // registration registers the metrics of an issuer, and keeps the first error.
 type registration struct {
@@ -99,10 +142,10 @@ func (r *registration) guard() guardMetrics {
 	}
 }
 
-func (r *registration) counters(name, help string, labels ...string) *counters {
+func (r *registration) counters(name, help string, labels ...string) *prometheus.CounterVec {
 	opts := prometheus.CounterOpts{Namespace: "caddy_oauth", Name: name, Help: help}
 	vec := register(r, prometheus.NewCounterVec(opts, append([]string{"issuer"}, labels...)))
-	return &counters{vec: vec.MustCurryWith(prometheus.Labels{"issuer": r.issuer}), labels: len(labels)}
+	return vec.MustCurryWith(prometheus.Labels{"issuer": r.issuer})
 }
 
 func (r *registration) gauge(name, help string) prometheus.Gauge {
@@ -136,20 +179,4 @@ func register[C prometheus.Collector](r *registration, collector C) C {
 		r.err = err
 	}
 	return collector
-}
-
-// counters are the counters of one metric by the values of up to three labels, of which there are few, as they are from
-// closed lists.
-type counters struct {
-	vec    *prometheus.CounterVec
-	labels int
-	kept   growing[labels3, prometheus.Counter]
-}
-
-type labels3 [3]string
-
-func (c *counters) of(values ...string) prometheus.Counter {
-	var key labels3
-	copy(key[:], values)
-	return c.kept.of(key, func(key labels3) prometheus.Counter { return c.vec.WithLabelValues(key[:c.labels]...) })
 }

@@ -240,7 +240,7 @@ func TestCountsInParallel(t *testing.T) {
 	}
 	wg.Wait()
 	for n := range 500 {
-		if got := testutil.ToFloat64(m.issued.of(strconv.Itoa(n))); got != 8 {
+		if got := testutil.ToFloat64(m.issued.WithLabelValues(strconv.Itoa(n))); got != 8 {
 			t.Fatalf("%v of %d", got, n)
 		}
 	}

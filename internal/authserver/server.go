@@ -113,8 +113,7 @@ type Server struct {
 	uses      *uses
 	replays   replays
 	news      news
-	tally     tally
-	messages  growing[string, string] // of the audit log, by the names of events
+	started   time.Time
 	cache     tokenCache
 	gate      *gate
 	sweeper   storage.Sweeper // nil if the store needs none
@@ -207,7 +206,7 @@ func New(config Config) (*Server, error) {
 	if err != nil {
 		return nil, err
 	}
-	s.tally.since = config.Now()
+	s.started = config.Now()
 	s.directory = newClientDirectory(config)
 	s.clients = &clientAuth{
 		directory: s.directory, secrets: config.Secrets, header: config.Wire.SecretHeader,
