@@ -8,6 +8,7 @@ import (
 
 	"github.com/caddy-oauth/caddy-oauth/grants"
 	"github.com/caddy-oauth/caddy-oauth/internal/authserver"
+	"github.com/caddy-oauth/caddy-oauth/internal/uris"
 	"github.com/caddy-oauth/caddy-oauth/storage"
 )
 
@@ -96,7 +97,7 @@ func (c *Client) check(id string, issuer *Issuer) (problem string, path []string
 		if unresolved(uri) {
 			continue
 		}
-		if err := authserver.CheckRedirectURI(uri); err != nil {
+		if err := uris.CheckRedirect(uri); err != nil {
 			return err.Error() + ", not " + uri, []string{"redirect_uris"}
 		}
 	}

@@ -9,6 +9,7 @@ import (
 	"strings"
 
 	"github.com/caddy-oauth/caddy-oauth/grants"
+	"github.com/caddy-oauth/caddy-oauth/internal/uris"
 	"github.com/caddy-oauth/caddy-oauth/storage"
 )
 
@@ -84,7 +85,7 @@ func (s *Server) findAnswerTo(ctx context.Context, params url.Values) (*storage.
 		uri = client.RedirectURIs[0]
 	case uri == "":
 		return client, none, grants.Refuse(grants.InvalidRequest, "redirect_uri is missing")
-	case !matchRedirectURI(client, uri):
+	case !uris.MatchRedirect(client.RedirectURIs, uri):
 		return client, none, grants.Refuse(grants.InvalidRequest, "redirect_uri is not one that is registered for this app")
 	}
 	to := answerTo{redirectURI: uri, mode: "query", state: params.Get("state")}

@@ -162,3 +162,9 @@ func (s *Server) remember(ctx context.Context, req *authorizeRequest, user *User
 		return record, time.Time{}, err
 	})
 }
+
+// impersonable reports whether another program on the person's device could pose as the client: the client has no secret,
+// and its redirect goes to any program that listens there (RFC 8252 §8.6).
+func impersonable(client *storage.Client, redirectURI string) bool {
+	return client.Public() && !strings.HasPrefix(redirectURI, "https://")
+}

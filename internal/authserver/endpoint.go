@@ -16,6 +16,7 @@ import (
 	"go.uber.org/zap/zapcore"
 
 	"github.com/caddy-oauth/caddy-oauth/grants"
+	"github.com/caddy-oauth/caddy-oauth/internal/uris"
 	"github.com/caddy-oauth/caddy-oauth/storage"
 )
 
@@ -172,7 +173,7 @@ func (s *Server) fail(c *call, e *endpoint, err error) error {
 	s.refused(c, e, err, refusal.Code, id)
 	var redirect *redirectError
 	switch {
-	case errors.As(err, &redirect) && !outOfBand(redirect.to.redirectURI):
+	case errors.As(err, &redirect) && !uris.IsOutOfBand(redirect.to.redirectURI):
 		return s.respond(c, redirect.to,
 			[2]string{"error", refusal.Code}, [2]string{"error_description", refusal.Description}, [2]string{"error_id", id})
 	case e.json:

@@ -8,6 +8,7 @@ import (
 	"strings"
 	"testing"
 
+	"github.com/caddy-oauth/caddy-oauth/internal/uris"
 	"github.com/caddy-oauth/caddy-oauth/storage"
 )
 
@@ -44,7 +45,7 @@ func shownCode(t *testing.T, a answer) (code, title string) {
 }
 
 func TestOutOfBandCode(t *testing.T) {
-	for _, uri := range []string{oobManual, oobAutomatic} {
+	for _, uri := range []string{uris.OutOfBand, uris.OutOfBandAuto} {
 		for _, id := range []string{"webapp", "native"} {
 			t.Run(id+" "+uri, func(t *testing.T) {
 				s := newTestServer(t, outOfBandClient(id, uri), client(id, func(c *storage.Client) { c.CodePrefix = "auth_" }))
@@ -61,7 +62,7 @@ func TestOutOfBandCode(t *testing.T) {
 				if id == "native" {
 					form.Set("client_id", id)
 				}
-				other := map[string]string{oobManual: oobAutomatic, oobAutomatic: oobManual}[uri]
+				other := map[string]string{uris.OutOfBand: uris.OutOfBandAuto, uris.OutOfBandAuto: uris.OutOfBand}[uri]
 				s.token(t, merge(form, "redirect_uri", other)).check(t, http.StatusBadRequest, "invalid_grant")
 				s.token(t, form).check(t, http.StatusOK, "")
 				s.token(t, form).check(t, http.StatusBadRequest, "invalid_grant")
@@ -71,10 +72,10 @@ func TestOutOfBandCode(t *testing.T) {
 }
 
 func TestOutOfBandMustBeRegistered(t *testing.T) {
-	for _, uri := range []string{oobManual, oobAutomatic, oobManual + ":other", strings.ToUpper(oobManual)} {
+	for _, uri := range []string{uris.OutOfBand, uris.OutOfBandAuto, uris.OutOfBand + ":other", strings.ToUpper(uris.OutOfBand)} {
 		s := newTestServer(t, outOfBandClient("native", "urn:ietf:wg:oauth:2.0:oob:nothing"))
-		if uri == oobAutomatic {
-			s = newTestServer(t, outOfBandClient("native", oobManual))
+		if uri == uris.OutOfBandAuto {
+			s = newTestServer(t, outOfBandClient("native", uris.OutOfBand))
 		}
 		a := s.get(t, asksOutOfBand("native", uri))
 		a.check(t, http.StatusBadRequest, "invalid_request")
@@ -98,8 +99,8 @@ func TestOutOfBandConsent(t *testing.T) {
 		{"a client with a secret, always", "webapp", storage.ConsentAlways, true},
 	} {
 		t.Run(tt.name, func(t *testing.T) {
-			s := newTestServer(t, outOfBandClient(tt.id, oobAutomatic), client(tt.id, func(c *storage.Client) { c.Consent = tt.mode }))
-			request := asksOutOfBand(tt.id, oobAutomatic)
+			s := newTestServer(t, outOfBandClient(tt.id, uris.OutOfBandAuto), client(tt.id, func(c *storage.Client) { c.Consent = tt.mode }))
+			request := asksOutOfBand(tt.id, uris.OutOfBandAuto)
 			code, _ := shownCode(t, s.decide(t, s.get(t, request), "allow"))
 			second := s.get(t, request)
 			if strings.Contains(second.Body.String(), `name="decision"`) != tt.again {
@@ -130,8 +131,8 @@ func TestOutOfBandErrors(t *testing.T) {
 		{"markup in what was asked for", []string{"scope", "<script>alert(1)</script>"}, "invalid_scope"},
 	} {
 		t.Run(tt.name, func(t *testing.T) {
-			s := newTestServer(t, outOfBandClient("native", oobManual))
-			a := s.get(t, asksOutOfBand("native", oobManual, tt.pairs...))
+			s := newTestServer(t, outOfBandClient("native", uris.OutOfBand))
+			a := s.get(t, asksOutOfBand("native", uris.OutOfBand, tt.pairs...))
 			a.check(t, http.StatusBadRequest, tt.error)
 			checkErrorPage(t, a)
 			if strings.Contains(a.Body.String(), "<script>") {
@@ -140,33 +141,33 @@ func TestOutOfBandErrors(t *testing.T) {
 		})
 	}
 	t.Run("RFC 6749 §4.1.2.1 the person says no", func(t *testing.T) {
-		s := newTestServer(t, outOfBandClient("native", oobManual))
-		a := s.decide(t, s.get(t, asksOutOfBand("native", oobManual)), "deny")
+		s := newTestServer(t, outOfBandClient("native", uris.OutOfBand))
+		a := s.decide(t, s.get(t, asksOutOfBand("native", uris.OutOfBand)), "deny")
 		a.check(t, http.StatusBadRequest, "access_denied")
 		checkErrorPage(t, a)
 	})
 	t.Run("the store is down", func(t *testing.T) {
-		s := newTestServer(t, outOfBandClient("native", oobManual))
-		page := s.get(t, asksOutOfBand("native", oobManual))
+		s := newTestServer(t, outOfBandClient("native", uris.OutOfBand))
+		page := s.get(t, asksOutOfBand("native", uris.OutOfBand))
 		s.store.err = errDown
 		a := s.decide(t, page, "allow")
 		a.check(t, http.StatusServiceUnavailable, "temporarily_unavailable")
 		checkErrorPage(t, a)
 	})
 	t.Run("nobody is signed in", func(t *testing.T) {
-		s := newTestServer(t, outOfBandClient("native", oobManual))
+		s := newTestServer(t, outOfBandClient("native", uris.OutOfBand))
 		s.site.user = nil
-		s.get(t, asksOutOfBand("native", oobManual)).check(t, http.StatusUnauthorized, "login_required")
+		s.get(t, asksOutOfBand("native", uris.OutOfBand)).check(t, http.StatusUnauthorized, "login_required")
 	})
 }
 
 // Names and states are others' words: they stay words on the page, and the code stays the title's first parameter.
 func TestOutOfBandPageEscapes(t *testing.T) {
 	for _, state := range []string{"</title><script>alert(1)</script>", "x&code=evil", `"'><img src=x>`, "a b+c%20", "\u202eevil", "é🔑", ""} {
-		s := newTestServer(t, outOfBandClient("webapp", oobManual), client("webapp", func(c *storage.Client) {
+		s := newTestServer(t, outOfBandClient("webapp", uris.OutOfBand), client("webapp", func(c *storage.Client) {
 			c.Name, c.Consent = `<b>"Shop"</b> & </title>`, storage.ConsentNever
 		}))
-		a := s.get(t, asksOutOfBand("webapp", oobManual, "state", state))
+		a := s.get(t, asksOutOfBand("webapp", uris.OutOfBand, "state", state))
 		code, title := shownCode(t, a)
 		params, err := url.ParseQuery(strings.TrimPrefix(title, "Success "))
 		if err != nil || params.Get("code") != code || len(params["code"]) != 1 {

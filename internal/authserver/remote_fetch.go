@@ -11,6 +11,8 @@ import (
 	"strconv"
 	"strings"
 	"time"
+
+	"github.com/caddy-oauth/caddy-oauth/internal/uris"
 )
 
 // remoteFetcher gets the documents of an issuer elsewhere, and nothing from anywhere that the issuer did not name.
@@ -86,7 +88,7 @@ func (f remoteFetcher) readMetadata(ctx context.Context, from string, now time.T
 	}
 	uri, err := url.Parse(doc.JWKSURI)
 	// Over http only what is on this machine, of an issuer on this machine, which the owner has named.
-	plain := err == nil && uri.Scheme == "http" && strings.HasPrefix(f.issuer, "http:") && isLoopback(uri.Hostname())
+	plain := err == nil && uri.Scheme == "http" && strings.HasPrefix(f.issuer, "http:") && uris.IsLoopback(uri.Hostname())
 	if err != nil || uri.Host == "" || uri.Scheme != "https" && !plain {
 		return "", 0, fmt.Errorf("%s: expected a jwks_uri with https, not %.200q", from, doc.JWKSURI)
 	}

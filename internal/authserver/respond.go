@@ -2,13 +2,17 @@ package authserver
 
 import (
 	"net/http"
+	"net/url"
 	"slices"
+	"strings"
+
+	"github.com/caddy-oauth/caddy-oauth/internal/uris"
 )
 
 // respondCode sends the authorization response (RFC 6749 §4.1.2) to the client, or, where that takes it out of band,
 // shows it to the person.
 func (s *Server) respondCode(c *call, to answerTo, code string) error {
-	if outOfBand(to.redirectURI) {
+	if uris.IsOutOfBand(to.redirectURI) {
 		return s.pages.Code(c.w, CodePage{Client: c.client.Name, Code: code, State: to.state})
 	}
 	if hider, ok := c.site.(Hider); ok && to.mode != "form_post" {
@@ -38,4 +42,26 @@ func redirect(w http.ResponseWriter, location string) {
 		[2]string{"Content-Security-Policy", "default-src 'none'; frame-ancestors 'none'"},
 	)
 	w.WriteHeader(http.StatusSeeOther)
+}
+
+// withParams returns a redirect URI with parameters added to its query (RFC 6749 §3.1.2, §4.1.2).
+func withParams(redirectURI string, params [][2]string) string {
+	var b strings.Builder
+	b.Grow(len(redirectURI) + 256)
+	b.WriteString(redirectURI)
+	separator := byte('?')
+	if strings.Contains(redirectURI, "?") {
+		separator = '&'
+	}
+	for _, p := range params {
+		if p[1] == "" {
+			continue
+		}
+		b.WriteByte(separator)
+		b.WriteString(p[0])
+		b.WriteByte('=')
+		b.WriteString(url.QueryEscape(p[1]))
+		separator = '&'
+	}
+	return b.String()
 }
