@@ -5,74 +5,74 @@ import (
 	"time"
 )
 
-// Client is an application that may ask for tokens. Member names follow RFC 7591 §2 where it has
+// Client is an application that may ask for tokens. Field names follow RFC 7591 §2 where it has
 // one. A Client is read by many requests at once and is never changed after it was made.
 type Client struct {
-	ID   string `json:"client_id"`
-	Name string `json:"client_name,omitempty"`
+	ID   string
+	Name string
 
 	// SecretHashes are the hashes of the secrets that authenticate the client, any one of which
 	// will do. A client without one is public.
-	SecretHashes []string `json:"secret_hashes,omitempty"`
+	SecretHashes []string
 
-	RedirectURIs []string `json:"redirect_uris,omitempty"`
-	GrantTypes   []string `json:"grant_types,omitempty"`
-	Scopes       []string `json:"scopes,omitempty"`
+	RedirectURIs []string
+	GrantTypes   []string
+	Scopes       []string
 
 	// Audience holds the resources the client may ask for (RFC 8707), and what its tokens are for
 	// if it asks for none.
-	Audience []string `json:"audience,omitempty"`
+	Audience []string
 
 	// Introspects are the resources whose access tokens the client may look at, as their resource server;
 	// "*" is all. Its own it may look at in any case.
-	Introspects []string `json:"introspects,omitempty"`
+	Introspects []string
 
-	Consent ConsentMode `json:"consent,omitempty"`
+	Consent ConsentMode
 
 	// RequirePKCE makes a client with a secret send a code_challenge too; a public client must anyway.
-	RequirePKCE bool `json:"require_pkce,omitempty"`
+	RequirePKCE bool
 
-	RedirectRules RedirectRules `json:"redirect_uri_rules"`
+	RedirectRules RedirectRules
 
 	// AccessTokenLifetime is how long an access token lives.
-	AccessTokenLifetime time.Duration `json:"access_token_lifetime"`
+	AccessTokenLifetime time.Duration
 	// CodeLifetime is how long an authorization code lives, at most ten minutes (RFC 6749 §4.1.2).
-	CodeLifetime time.Duration `json:"code_lifetime"`
+	CodeLifetime time.Duration
 	// CodePrefix stands before authorization codes.
-	CodePrefix string `json:"code_prefix,omitempty"`
+	CodePrefix string
 
-	RefreshToken RefreshPolicy `json:"refresh_token"`
+	RefreshToken RefreshPolicy
 
 	// Created is when the client was added at run time, zero for one of the configuration. What people had approved
 	// before was for another client of the same ID.
-	Created time.Time `json:"created,omitzero"`
+	Created time.Time
 }
 
 // RefreshPolicy says how refresh tokens of a client live.
 type RefreshPolicy struct {
 	// Lifetime is how long a family can be refreshed, counted from the approval. Zero is for ever.
-	Lifetime time.Duration `json:"lifetime"`
+	Lifetime time.Duration
 	// Idle is how long a family lives without a refresh. Zero does not look at that.
-	Idle time.Duration `json:"idle"`
+	Idle time.Duration
 	// Retry is how long the token before the current one still yields the current one, as long as that
 	// was not used. Zero is strict single use.
-	Retry time.Duration `json:"retry"`
+	Retry time.Duration
 	// Keep leaves the refresh token as it is instead of rotating it.
-	Keep bool `json:"keep,omitempty"`
+	Keep bool
 	// Length is how long refresh tokens are, without the prefix. Zero is as long as is right.
-	Length int `json:"length,omitempty"`
+	Length int
 	// Prefix stands before refresh tokens.
-	Prefix string `json:"prefix,omitempty"`
+	Prefix string
 }
 
 // RedirectRules say where a request must name its redirect_uri. The zero value is RFC 6749's.
 type RedirectRules struct {
 	// Authorize: the authorization request must have one, even if only one is registered.
-	Authorize bool `json:"authorize,omitempty"`
+	Authorize bool
 	// Code is for the exchange of a code.
-	Code RedirectRule `json:"code,omitempty"`
+	Code RedirectRule
 	// Refresh is for a refresh.
-	Refresh RedirectRule `json:"refresh,omitempty"`
+	Refresh RedirectRule
 }
 
 // RedirectRule says when a token request must name the redirect_uri the code was sent to. One that it names must be

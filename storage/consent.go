@@ -8,8 +8,8 @@ import (
 // Consents is which clients have access to one user's account, by client ID. There is one record for each user, so that
 // one read tells what to ask, and what to show to the user.
 type Consents struct {
-	Subject string             `json:"sub"`
-	Clients map[string]Consent `json:"clients"`
+	Subject string
+	Clients map[string]Consent
 }
 
 // Consent is what a user has approved for one client, and what that client got without being approved: as one that

@@ -1,15 +1,14 @@
 package storage
 
 import (
-	"errors"
 	"maps"
 	"slices"
 
 	"google.golang.org/protobuf/encoding/protowire"
 )
 
-// The record of a user's consents is read with every authorization, so it has the form of a family's (see familyFormat).
-// Records of before, which are JSON, are read as such.
+// The record of a user's consents is read with every authorization, so it is a record of fields, as a
+// family is.
 
 // The fields of a user's consents.
 const (
@@ -30,7 +29,7 @@ const (
 
 // Encode returns the record.
 func (c *Consents) Encode() ([]byte, error) {
-	w := fieldWriter{append(make([]byte, 0, 256), familyFormat)}
+	w := fieldWriter{append(make([]byte, 0, 256), fieldsFormat)}
 	w.text(consentsSubject, c.Subject)
 	for _, id := range slices.Sorted(maps.Keys(c.Clients)) {
 		consent := c.Clients[id]
@@ -47,17 +46,11 @@ func (c *Consents) Encode() ([]byte, error) {
 	return w.record, nil
 }
 
-// DecodeConsents reads a record. No record, nil, is a user who has approved nothing.
+// DecodeConsents reads a record. A nil record is that of a user who has approved nothing.
 func DecodeConsents(subject string, record []byte) (*Consents, error) {
 	c := &Consents{Subject: subject}
-	switch {
-	case record == nil:
-	case len(record) > 0 && record[0] == familyFormat:
-		if err := readFields(record[1:], string(record[1:]), c.decode); err != nil {
-			return nil, errors.New("consents record: " + err.Error())
-		}
-	default:
-		if err := decodeRecord("consents", record, c); err != nil {
+	if record != nil {
+		if err := decodeFields("consents", record, c.decode); err != nil {
 			return nil, err
 		}
 	}

@@ -8,49 +8,49 @@ import (
 // tokens it led to. It is one record, so that whether a code was used, which refresh token is
 // current and whether all of it was revoked is decided at one place, in one atomic step.
 type Family struct {
-	Client   string         `json:"client_id"`
-	Subject  string         `json:"sub"`
-	Scopes   []string       `json:"scopes,omitempty"`
-	Audience []string       `json:"aud,omitempty"`
-	Claims   map[string]any `json:"claims,omitempty"`
-	AuthTime time.Time      `json:"auth_time,omitzero"`
+	Client   string
+	Subject  string
+	Scopes   []string
+	Audience []string
+	Claims   map[string]any
+	AuthTime time.Time
 
-	Started time.Time `json:"started"`
-	Ends    time.Time `json:"ends,omitzero"` // the last moment of a refresh; zero: never
+	Started time.Time
+	Ends    time.Time // the last moment of a refresh; zero: never
 
-	// TokenLife is the longest life of an access token that was made for it: to revoke it is to remember it for as long,
-	// also if access tokens that are made today live shorter.
-	TokenLife time.Duration `json:"token_life,omitempty"`
+	// TokenLife is the longest lifetime of any access token issued for the family. A revocation is kept that long, even
+	// if access tokens issued today live shorter.
+	TokenLife time.Duration
 
-	Code    *Code    `json:"code,omitempty"`
-	Refresh *Refresh `json:"refresh,omitempty"`
+	Code    *Code
+	Refresh *Refresh
 
-	// Revoked makes the record a tombstone: it stays to say no to whatever still arrives.
-	Revoked time.Time `json:"revoked,omitzero"`
-	Reason  string    `json:"reason,omitempty"`
+	// Revoked, if not zero, makes the record a tombstone, which refuses all tokens that still arrive.
+	Revoked time.Time
+	Reason  string
 }
 
 // Code is the state of a family's authorization code.
 type Code struct {
-	Hash          []byte    `json:"hash"`
-	Expires       time.Time `json:"expires"`
-	Redeemed      time.Time `json:"redeemed,omitzero"`
-	RedirectURI   string    `json:"redirect_uri"`             // where the code was sent
-	RedirectSent  bool      `json:"redirect_sent,omitempty"`  // the authorization request named it (RFC 6749 §4.1.3)
-	RedirectAgain bool      `json:"redirect_again,omitempty"` // the exchange of the code named it too
-	Challenge     string    `json:"code_challenge,omitempty"` // S256 (RFC 7636 §4.2)
-	Offline       bool      `json:"offline,omitempty"`        // redeeming it starts refresh tokens
+	Hash          []byte
+	Expires       time.Time
+	Redeemed      time.Time
+	RedirectURI   string // where the code was sent
+	RedirectSent  bool   // the authorization request named it (RFC 6749 §4.1.3)
+	RedirectAgain bool   // the exchange of the code named it too
+	Challenge     string // S256 (RFC 7636 §4.2)
+	Offline       bool   // redeeming the code issues a refresh token
 
-	RefreshLength int `json:"refresh_length,omitempty"` // of these; 0: as long as is right
+	RefreshLength int // the length of the refresh tokens; 0: the default
 }
 
 // Refresh is the state of a family's refresh tokens.
 type Refresh struct {
-	Member    []byte    `json:"member"` // hash of the part that all tokens of the family share
-	Current   []byte    `json:"current"`
-	Previous  []byte    `json:"previous,omitempty"`
-	Successor []byte    `json:"successor,omitempty"` // the current token, sealed under the previous one
-	Rotated   time.Time `json:"rotated,omitzero"`
+	Member    []byte // hash of the part that all refresh tokens of the family share
+	Current   []byte // hash of the current token
+	Previous  []byte // hash of the token before
+	Successor []byte // the current token, sealed with the previous one
+	Rotated   time.Time
 }
 
 // IssueCode draws the authorization code of a family that is else filled in, and returns it with the key of

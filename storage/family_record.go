@@ -3,17 +3,13 @@ package storage
 import (
 	"bytes"
 	"encoding/json"
-	"errors"
 	"time"
 
 	"google.golang.org/protobuf/encoding/protowire"
 )
 
-// A family's record is read and written with every refresh, so it is not JSON but the wire format of Protocol Buffers,
-// after a byte that says so. A field that is not known is passed over, so that a node of an older version can read
-// what a newer one wrote; numbers of fields are never used for anything else again. Records of before, which are JSON,
-// are read as such and become this at their next change.
-const familyFormat = 0x01
+// The record of a family is read and written with every refresh, so it is not JSON but a record of
+// fields (see decodeFields). The number of a field is never used again for anything else.
 
 // The fields of a family.
 const (
@@ -56,7 +52,7 @@ const (
 
 // Encode returns the record.
 func (f *Family) Encode() ([]byte, error) {
-	w := fieldWriter{append(make([]byte, 0, f.size()), familyFormat)}
+	w := fieldWriter{append(make([]byte, 0, f.size()), fieldsFormat)}
 	w.text(familyClient, f.Client)
 	w.text(familySubject, f.Subject)
 	w.texts(familyScope, f.Scopes)
@@ -121,17 +117,11 @@ func (r *Refresh) encode(w *fieldWriter) {
 	w.time(refreshRotated, r.Rotated)
 }
 
-// DecodeFamily reads a record, parts of which the family then is.
+// DecodeFamily reads a record. The family shares memory with it.
 func DecodeFamily(record []byte) (*Family, error) {
 	f := new(Family)
-	if len(record) == 0 || record[0] != familyFormat {
-		if err := decodeRecord("family", record, f); err != nil {
-			return nil, err
-		}
-		return f, nil
-	}
-	if err := readFields(record[1:], string(record[1:]), f.decode); err != nil {
-		return nil, errors.New("family record: " + err.Error())
+	if err := decodeFields("family", record, f.decode); err != nil {
+		return nil, err
 	}
 	return f, nil
 }

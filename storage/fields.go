@@ -2,12 +2,16 @@ package storage
 
 import (
 	"errors"
+	"fmt"
 	"time"
 
 	"google.golang.org/protobuf/encoding/protowire"
 )
 
-// fieldWriter writes fields of the Protocol Buffers wire format. What is empty is left out.
+// fieldsFormat is the first byte of a record of fields: fields in the Protocol Buffers wire format follow it.
+const fieldsFormat = 0x01
+
+// fieldWriter writes fields in the Protocol Buffers wire format and leaves out empty ones.
 type fieldWriter struct{ record []byte }
 
 func (w *fieldWriter) bytes(n protowire.Number, value []byte) {
@@ -94,14 +98,26 @@ func (f field) time() (time.Time, error) {
 	return time.Unix(protowire.DecodeZigZag(seconds), int64(nanoseconds)).UTC(), nil
 }
 
-// errField says that a record is not made of fields. It quotes nothing: a record holds hashes.
-var errField = errors.New("a field that cannot be read")
+// errField does not quote the field: a record holds hashes.
+var errField = errors.New("malformed field")
 
-// readFields hands on the fields of a record, which is there as text too, those of types that this package does not write
-// left out.
-func readFields(record []byte, text string, take func(field) error) error {
-	for len(record) > 0 {
-		number, kind, n := protowire.ConsumeTag(record)
+// decodeFields reads a record of fields and calls take with each. take ignores fields it does not know, so that a node of
+// an older version can read what a newer one wrote.
+func decodeFields(what string, record []byte, take func(field) error) error {
+	if len(record) == 0 || record[0] != fieldsFormat {
+		return fmt.Errorf("%s record: unknown format", what)
+	}
+	if err := readFields(record[1:], string(record[1:]), take); err != nil {
+		return fmt.Errorf("%s record: %w", what, err)
+	}
+	return nil
+}
+
+// readFields calls take with each field of data, which the caller passes as text too. Fields of types that this package does
+// not write arrive with number 0.
+func readFields(data []byte, text string, take func(field) error) error {
+	for len(data) > 0 {
+		number, kind, n := protowire.ConsumeTag(data)
 		if n < 0 {
 			return errField
 		}
@@ -109,18 +125,18 @@ func readFields(record []byte, text string, take func(field) error) error {
 		var size int
 		switch kind {
 		case protowire.BytesType:
-			f.bytes, size = protowire.ConsumeBytes(record[n:])
+			f.bytes, size = protowire.ConsumeBytes(data[n:])
 		case protowire.VarintType:
-			f.varint, size = protowire.ConsumeVarint(record[n:])
+			f.varint, size = protowire.ConsumeVarint(data[n:])
 		default:
-			f.number, size = 0, protowire.ConsumeFieldValue(number, kind, record[n:])
+			f.number, size = 0, protowire.ConsumeFieldValue(number, kind, data[n:])
 		}
 		if size < 0 {
 			return errField
 		}
 		n += size
 		f.text = text[n-len(f.bytes) : n]
-		record, text = record[n:], text[n:]
+		data, text = data[n:], text[n:]
 		if err := take(f); err != nil {
 			return err
 		}

@@ -42,7 +42,7 @@ func some() []storage.Record {
 	return []storage.Record{
 		{Key: storage.Key{Kind: "kind", ID: "zzzz.1"}, Value: []byte("\x00\xffbytes\n<&>")},
 		{Key: storage.Key{Kind: "kind", ID: "2"}, Value: []byte{}, Expires: noon.Add(time.Millisecond)},
-		{Key: storage.ConsentKey("alice"), Value: []byte(`{"sub":"alice","clients":{}}`)},
+		{Key: storage.ConsentKey("alice"), Value: []byte("\x01\x0a\x05alice")},
 	}
 }
 
