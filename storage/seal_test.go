@@ -80,40 +80,12 @@ func TestSealDrawsItsNonce(t *testing.T) {
 	}
 }
 
-// What was sealed with token as it was done before, of "next".
-var sealedBefore = map[string]string{
-	"AES-GCM, key by SHA-256": "65d7b1478f884aa99eba4b80b646fbcc039332b074a4d74e7f6e19f3314a4e30",
-	"AES-GCM, key by HKDF":    "740f84f67cd48f50651ac6d834f2dab9066f2dc54d103cf90e680ad027ad96db",
-}
-
-func TestSealsOfBeforeOpen(t *testing.T) {
-	for how, text := range sealedBefore {
-		sealed, err := hex.DecodeString(text)
-		if err != nil {
-			t.Fatal(err)
-		}
-		if got, err := unseal("token", sealed); err != nil || got != "next" {
-			t.Errorf("%s: opens as %q with error %v", how, got, err)
-		}
-		if got, err := unseal("other", sealed); !errors.Is(err, errSeal) {
-			t.Errorf("%s: another token opens %q with error %v", how, got, err)
-		}
-	}
-}
-
 func FuzzUnseal(f *testing.F) {
 	whole, err := seal("token", "next")
 	if err != nil {
 		f.Fatal(err)
 	}
 	f.Add("token", whole)
-	for _, text := range sealedBefore {
-		sealed, err := hex.DecodeString(text)
-		if err != nil {
-			f.Fatal(err)
-		}
-		f.Add("token", sealed)
-	}
 	f.Add("token", whole[:11])
 	f.Add("", []byte{})
 	f.Add("other", bytes.Repeat([]byte{0}, 28))
