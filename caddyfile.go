@@ -41,7 +41,7 @@ func init() {
 //				lifetime <duration>|never
 //				idle     <duration>|never
 //				rotate   always|never
-//				retry    <duration>
+//				retry    <duration>|0|unused
 //				prefix   <text>
 //				length   <number>
 //			}

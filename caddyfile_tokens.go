@@ -1,11 +1,5 @@
 package caddyoauth
 
-import (
-	"time"
-
-	"github.com/caddyserver/caddy/v2"
-)
-
 // The parsers of the blocks about codes and tokens; the grammar stands at parseApp.
 
 func (p *parser) code(issuer *Issuer) error {
@@ -49,18 +43,15 @@ func (p *parser) refreshToken(value **RefreshTokenSettings) error {
 
 func (p *parser) retry(s *RefreshTokenSettings) error {
 	return p.under("retry", func() error {
-		args, err := p.args("retry", "a duration", 1, 1)
+		args, err := p.args("retry", "a duration, 0 or unused", 1, 1)
 		if err != nil {
 			return err
 		}
-		d, err := caddy.ParseDuration(args[0])
-		if args[0] == "0" {
-			d, err = 0, nil
+		retry, err := parseRetry(args[0])
+		if err != nil {
+			return p.Errf("retry: %v, not %s", err, args[0])
 		}
-		if err != nil || d > 0 && d < time.Second {
-			return p.Errf("retry: expected a duration of a second or more, or 0, not %s", args[0])
-		}
-		s.Retry = (*caddy.Duration)(&d)
+		s.Retry = &retry
 		return nil
 	})
 }

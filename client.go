@@ -186,7 +186,7 @@ func (c *Client) client(id string, issuer *Issuer) *storage.Client {
 		RequirePKCE:         c.PKCE == "required",
 		RedirectRules:       redirectRules(c.RedirectURIRules, issuer.RedirectURIRules),
 		AccessTokenLifetime: c.AccessToken.lifetime().or(issuer.AccessToken.lifetime().duration()).duration(),
-		RefreshToken:        refreshPolicy(c.RefreshToken, issuer.RefreshToken),
+		RefreshToken:        refreshPolicy(c.public(), c.RefreshToken, issuer.RefreshToken),
 	}
 	if issuer.Code != nil {
 		client.CodePrefix = issuer.Code.Prefix

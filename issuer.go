@@ -225,7 +225,6 @@ func (i *Issuer) open(
 
 		Throttle: common.throttle,
 		Bulletin: common.bulletin,
-		Doubts:   common.doubts,
 		Limits:   i.Throttle.limits(),
 		Observe:  o.observe,
 

@@ -19,7 +19,7 @@ func fill(t *testing.T, v reflect.Value) {
 	case json.RawMessage:
 		v.SetBytes([]byte(`{"store":"memory"}`))
 		return
-	case time.Duration, caddy.Duration, caddyoauth.Lifetime:
+	case time.Duration, caddy.Duration, caddyoauth.Lifetime, caddyoauth.Retry:
 		v.SetInt(int64(90 * time.Second))
 		return
 	}
@@ -193,7 +193,7 @@ func TestImpossibleJSON(t *testing.T) {
 		{"no settings", `"default":null`, "issuer default: expected the settings of the issuer"},
 		{"no URL", `"default":{}`, "issuer default: expected the issuer's URL"},
 		{"no name", `"":{"url":"https://example.com"}`, "expected, before the URL, a name"},
-		{"retry below zero", `"default":{"url":"https://example.com","refresh_token":{"retry":-1}}`, "issuer default: refresh_token: retry: expected"},
+		{"retry below zero", `"default":{"url":"https://example.com","refresh_token":{"retry":-1}}`, "expected a duration from 1s to 5m, 0, or unused"},
 		{"scope twice", `"default":{"url":"https://example.com","scopes":[{"name":"a"},{"name":"a"}]}`, "issuer default: scope a: expected once"},
 		{"scope without name", `"default":{"url":"https://example.com","scopes":[{}]}`, "issuer default: scope : expected a name"},
 		{"client without settings", `"default":{"url":"https://example.com","clients":{"app":null}}`, "client app: authorization_code needs redirect_uris"},

@@ -6,6 +6,8 @@ import (
 	"time"
 
 	"github.com/caddyserver/caddy/v2"
+
+	"github.com/caddy-oauth/caddy-oauth/storage"
 )
 
 // Lifetime is how long something lives: a duration as everywhere in Caddy, such as "10m" or "30d", at
@@ -66,4 +68,48 @@ func (l Lifetime) duration() time.Duration {
 		return 0
 	}
 	return time.Duration(l)
+}
+
+// Retry is how long a refresh may be repeated: a duration from a second to 5 minutes, 0, or "unused", which is for as
+// long as the new token was not used.
+type Retry time.Duration
+
+// RetryUnused is the Retry without a limit of time.
+const RetryUnused = Retry(storage.RetryUntilUsed)
+
+const maxRetry = 5 * time.Minute
+
+var errRetry = errors.New("expected a duration from 1s to 5m, 0, or unused")
+
+func parseRetry(s string) (Retry, error) {
+	switch s {
+	case "unused":
+		return RetryUnused, nil
+	case "0":
+		return 0, nil
+	}
+	d, err := caddy.ParseDuration(s)
+	if err != nil || d != 0 && d < time.Second || d > maxRetry {
+		return 0, errRetry
+	}
+	return Retry(d), nil
+}
+
+// UnmarshalJSON implements json.Unmarshaler.
+func (r *Retry) UnmarshalJSON(b []byte) error {
+	var text string
+	if json.Unmarshal(b, &text) != nil { // a number of nanoseconds, as everywhere in Caddy
+		text = string(b) + "ns"
+	}
+	var err error
+	*r, err = parseRetry(text)
+	return err
+}
+
+// MarshalJSON implements json.Marshaler.
+func (r Retry) MarshalJSON() ([]byte, error) {
+	if r == RetryUnused {
+		return []byte(`"unused"`), nil
+	}
+	return json.Marshal(caddy.Duration(r))
 }

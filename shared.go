@@ -6,12 +6,11 @@ import (
 	"github.com/caddy-oauth/caddy-oauth/internal/authserver"
 )
 
-// shared is what all configs of this process have in common: a new one must know of the failures under the old one, of
-// what that one revokes while both answer, and of what it could not answer.
+// shared is what all configs of this process have in common: a new one must know of the failures under the old one, and
+// of what that one revokes while both answer.
 type shared struct {
 	throttle *authserver.Throttle
 	bulletin *authserver.Bulletin
-	doubts   *authserver.Doubts
 }
 
 var sharing = caddy.NewUsagePool()
@@ -21,7 +20,7 @@ const theShared = "shared"
 // share returns what is shared. It lives until Cleanup was called on every app that asked for it.
 func (a *App) share() *shared {
 	common, _ := sharing.LoadOrStore(theShared, &shared{
-		authserver.NewThrottle(), authserver.NewBulletin(), authserver.NewDoubts(),
+		authserver.NewThrottle(), authserver.NewBulletin(),
 	})
 	a.shares = true
 	return common.(*shared)

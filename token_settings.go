@@ -6,8 +6,6 @@ import (
 	"strings"
 	"time"
 
-	"github.com/caddyserver/caddy/v2"
-
 	"github.com/caddy-oauth/caddy-oauth/internal/authserver"
 	"github.com/caddy-oauth/caddy-oauth/storage"
 )
@@ -68,9 +66,12 @@ type RefreshTokenSettings struct {
 	// `always`.
 	Rotate string `json:"rotate,omitempty"`
 
-	// How long the refresh token before the newest yields the newest once more, if that was not used
-	// yet: for answers that got lost. 0 is strict single use. Default: 10 seconds.
-	Retry *caddy.Duration `json:"retry,omitempty"`
+	// How long after a refresh a client may repeat it and get the same new token, as long as it has not used that one: for
+	// answers that got lost. `unused` is without a limit of time, `0` is strict single use, which logs people out when
+	// an answer is lost. Default: `unused` for clients that authenticate, as a stolen token alone is then worth nothing, and
+	// 1 minute for public clients. **Danger:** with a public client, whoever steals the token before the newest can use
+	// it for that long.
+	Retry *Retry `json:"retry,omitempty"`
 
 	// What stands before refresh tokens, such as `refresh_`. Default: nothing.
 	Prefix string `json:"prefix,omitempty"`
@@ -90,8 +91,6 @@ func (r *RefreshTokenSettings) check() (problem, setting string) {
 		return expectedPrefix + r.Prefix, "prefix"
 	case !validLength(r.Length):
 		return expectedLength, "length"
-	case r.Retry != nil && (*r.Retry < 0 || time.Duration(*r.Retry) > maxRetry):
-		return "expected a duration from 0 to 5m", "retry"
 	}
 	return "", ""
 }
@@ -171,16 +170,13 @@ func validLength(n int) bool {
 // maxCodeLifetime is what RFC 6749 §4.1.2 recommends at most.
 const maxCodeLifetime = 10 * time.Minute
 
-// maxRetry bounds how long a used refresh token may be good for anything.
-const maxRetry = 5 * time.Minute
-
 // The lifetimes of what has no setting.
 const (
 	defaultCodeLifetime        = time.Minute
 	defaultAccessTokenLifetime = 10 * time.Minute
 	defaultRefreshLifetime     = 30 * 24 * time.Hour
 	defaultRefreshIdle         = 14 * 24 * time.Hour
-	defaultRetry               = 10 * time.Second
+	defaultPublicRetry         = time.Minute
 )
 
 func (c *CodeSettings) lifetime() time.Duration {
@@ -204,12 +200,12 @@ func (c *ClientAccessTokenSettings) lifetime() Lifetime {
 	return c.Lifetime
 }
 
-// refreshPolicy returns the policy of which each part is from the first that sets it.
-func refreshPolicy(settings ...*RefreshTokenSettings) storage.RefreshPolicy {
+// refreshPolicy returns the policy of a client. Each part is from the first of the settings that has it.
+func refreshPolicy(public bool, settings ...*RefreshTokenSettings) storage.RefreshPolicy {
 	var lifetime, idle Lifetime
 	var rotate, prefix string
 	var length int
-	var retry *caddy.Duration
+	var retry *Retry
 	for _, s := range settings {
 		if s == nil {
 			continue
@@ -223,13 +219,16 @@ func refreshPolicy(settings ...*RefreshTokenSettings) storage.RefreshPolicy {
 	policy := storage.RefreshPolicy{
 		Lifetime: lifetime.or(defaultRefreshLifetime).duration(),
 		Idle:     idle.or(defaultRefreshIdle).duration(),
-		Retry:    defaultRetry,
+		Retry:    storage.RetryUntilUsed,
 		Keep:     rotate == "never",
 		Prefix:   prefix,
 		Length:   length,
 	}
-	if retry != nil {
+	switch {
+	case retry != nil:
 		policy.Retry = time.Duration(*retry)
+	case public:
+		policy.Retry = defaultPublicRetry
 	}
 	return policy
 }

@@ -15,8 +15,8 @@ func init() {
 // RefreshToken exchanges a refresh token for a new access token and, unless the issuer is set to
 // keep it, for its successor (RFC 6749 §6, RFC 9700 §4.14.2).
 //
-// The token before the newest yields the newest once more for a few seconds, as long as that was not used: a
-// lost answer logs nobody out. Any other used token revokes the whole family.
+// A client that lost the answer repeats the request and gets the same new token, as long as that was not used and within
+// the client's retry. Any other used token revokes the whole family.
 type RefreshToken struct{}
 
 // CaddyModule returns the Caddy module information.

@@ -29,6 +29,7 @@ func TestRefreshToken(t *testing.T) {
 	const bad = grants.InvalidGrant
 	strict := func(c *storage.Client) { c.RefreshToken.Retry = 0 }
 	keep := func(c *storage.Client) { c.RefreshToken.Keep = true }
+	untilUsed := func(c *storage.Client) { c.RefreshToken.Retry = storage.RetryUntilUsed }
 	for _, c := range []struct {
 		name string
 		uses []use
@@ -38,6 +39,19 @@ func TestRefreshToken(t *testing.T) {
 		}},
 		{"an answer was lost: the token before gives the newest again", []use{
 			{token: 0, gives: 1}, {after: 9 * time.Second, token: 0, gives: 1}, {token: 0, gives: 1}, {token: 1, gives: 2},
+		}},
+		{"without a limit of time the token before gives the newest until that is used", []use{
+			{token: 0, gives: 1, settings: untilUsed},
+			{after: 10 * day, token: 0, gives: 1, settings: untilUsed},
+			{token: 1, gives: 2, settings: untilUsed},
+			{token: 0, refused: bad, revokes: true, settings: untilUsed},
+			{token: 2, refused: bad, settings: untilUsed},
+		}},
+		{"without a limit of time two tokens back is still a thief's", []use{
+			{token: 0, gives: 1, settings: untilUsed},
+			{token: 1, gives: 2, settings: untilUsed},
+			{token: 1, gives: 2, settings: untilUsed},
+			{token: 0, refused: bad, revokes: true, settings: untilUsed},
 		}},
 		{"asking again does not open the window again", []use{
 			{token: 0, gives: 1},

@@ -10,7 +10,7 @@ import (
 // next process goes on as if nothing had been.
 func TestKillUnderLoad(t *testing.T) {
 	const kills, between = 3, 5
-	s := integration.Start(t, integration.ShopWith(patientRetry))
+	s := integration.Start(t, integration.Shop())
 	users, keys := newUsers(t, s, 4), publishedKeys(t, s)
 
 	done := load(t, users)

@@ -7,13 +7,10 @@ import (
 	"github.com/caddy-oauth/caddy-oauth/integration"
 )
 
-// A retry window that does not depend on how busy the machine is.
-const patientRetry = "refresh_token {\n retry 2m\n }"
-
 // Old and new config overlap in a reload. No request may notice.
 func TestReloadUnderLoad(t *testing.T) {
 	const reloads, pause = 60, 50 * time.Millisecond
-	s := integration.Start(t, integration.ShopWith(patientRetry))
+	s := integration.Start(t, integration.Shop())
 	config := s.Adapted(t)
 	users := newUsers(t, s, 4)
 

@@ -156,6 +156,9 @@ func (s *Server) Ready() {
 	})
 }
 
+// Process is the process that runs now.
+func (s *Server) Process() *os.Process { return s.process.Process }
+
 // Kill ends the process at once, as kill -9 and a power cut do.
 func (s *Server) Kill() {
 	_ = s.process.Process.Kill() // it may have ended

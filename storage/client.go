@@ -54,8 +54,8 @@ type RefreshPolicy struct {
 	Lifetime time.Duration
 	// Idle is how long a family lives without a refresh. Zero does not look at that.
 	Idle time.Duration
-	// Retry is how long the token before the current one still yields the current one, as long as that
-	// was not used. Zero is strict single use.
+	// Retry is how long after a rotation the token before the current one yields the current one again, as long as
+	// that was not used: for a client that lost the answer. Zero is strict single use, RetryUntilUsed has no end.
 	Retry time.Duration
 	// Keep leaves the refresh token as it is instead of rotating it.
 	Keep bool
@@ -64,6 +64,9 @@ type RefreshPolicy struct {
 	// Prefix stands before refresh tokens.
 	Prefix string
 }
+
+// RetryUntilUsed is the Retry of clients that authenticate: a thief of the token alone cannot present it.
+const RetryUntilUsed time.Duration = -1
 
 // RedirectRules say where a request must name its redirect_uri. The zero value is RFC 6749's.
 type RedirectRules struct {

@@ -109,8 +109,8 @@ const (
 	Current                  // the newest
 )
 
-// Classify tells what a refresh token that led to this record is to the family. retry is how long
-// after a rotation the previous token counts as Retried.
+// Classify tells what a refresh token that led to this record is to the family. retry is how long after a rotation
+// the previous token counts as Retried, see [RefreshPolicy.Retry].
 func (f *Family) Classify(token string, now time.Time, retry time.Duration) Presented {
 	r := f.Refresh
 	if r == nil || len(token) < MinTokenLength {
@@ -122,7 +122,7 @@ func (f *Family) Classify(token string, now time.Time, retry time.Duration) Pres
 		return Current
 	case !matches(token[l.handle():l.family()], r.Member):
 		return Foreign
-	case matches(token, r.Previous) && retry > 0 && now.Sub(r.Rotated) < retry:
+	case matches(token, r.Previous) && (retry == RetryUntilUsed || retry > 0 && now.Sub(r.Rotated) < retry):
 		return Retried
 	}
 	return Spent

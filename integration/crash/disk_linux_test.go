@@ -70,14 +70,14 @@ func (d *disk) writable() { must(d.t, d.mount(syscall.MS_REMOUNT)) }
 // The disk is full, and then it is not: what is there can be read, and nobody loses anything.
 func TestFullDisk(t *testing.T) {
 	d := mountDisk(t)
-	config := shop(shortRetry)
+	config := shop(opaque)
 	config.Storage = filepath.Join(d.path, "storage")
 	suffer(t, config, fault{begin: d.fill, end: d.empty, bound: quick, lasts: 3 * time.Second, troubles: []string{"no space left"}})
 }
 
 func TestReadOnlyDisk(t *testing.T) {
 	d := mountDisk(t)
-	config := shop(shortRetry)
+	config := shop(opaque)
 	config.Storage = filepath.Join(d.path, "storage")
 	suffer(t, config, fault{begin: d.readOnly, end: d.writable, bound: quick, lasts: 3 * time.Second, troubles: []string{"it is read-only"}})
 }
@@ -85,7 +85,7 @@ func TestReadOnlyDisk(t *testing.T) {
 // A node is killed while its disk is full, and starts on it.
 func TestKillOnFullDisk(t *testing.T) {
 	d := mountDisk(t)
-	config := shop(patientRetry)
+	config := shop("")
 	config.Storage, config.Ailing = filepath.Join(d.path, "storage"), true
 	s, store := integration.Start(t, config), filesIn(config.Storage)
 	l := newLoad(t, s, quick, false)

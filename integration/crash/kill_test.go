@@ -16,13 +16,13 @@ import (
 //
 //	CADDY_OAUTH_TEST_KILLS=200 go test ./integration/crash -run TestKill -v -timeout 60m
 func TestKill(t *testing.T) {
-	s := integration.Start(t, shop(patientRetry))
+	s := integration.Start(t, shop(""))
 	kill(t, s, 10, filesIn(s.Storage))
 }
 
 func TestKillOnRedis(t *testing.T) {
 	r := startRedis(t)
-	s := integration.Start(t, shop(patientRetry+"store redis "+r.address+"\n"))
+	s := integration.Start(t, shop("store redis "+r.address+"\n"))
 	kill(t, s, 5, redisAt(t, r.address))
 }
 

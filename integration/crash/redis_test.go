@@ -16,21 +16,20 @@ var gone = []string{"no connection", "no answer in time", "another error"}
 // A Redis that keeps what it is told is started again: nobody loses anything.
 func TestRedisRestarts(t *testing.T) {
 	r := startRedis(t, "--appendonly", "yes", "--appendfsync", "always")
-	suffer(t, onRedis(r, shortRetry), fault{begin: r.kill, end: r.start, bound: quick, lasts: 3 * time.Second, troubles: gone})
+	suffer(t, onRedis(r, opaque), fault{begin: r.kill, end: r.start, bound: quick, lasts: 3 * time.Second, troubles: gone})
 }
 
 // A Redis that keeps nothing is started again: all have to log in again, as nobody knows them, and that is all.
 func TestRedisForgets(t *testing.T) {
 	r := startRedis(t)
-	suffer(t, onRedis(r, shortRetry), fault{begin: r.kill, end: r.start, bound: quick, lasts: time.Second, troubles: gone, forgets: true})
+	suffer(t, onRedis(r, opaque), fault{begin: r.kill, end: r.start, bound: quick, lasts: time.Second, troubles: gone, forgets: true})
 }
 
-// A Redis is there and does nothing, for longer than a refresh token may be presented again; what it was sent it does
-// when it goes on.
+// A Redis accepts connections and does nothing for a while. When it goes on, it does what it was sent meanwhile.
 func TestRedisHangs(t *testing.T) {
 	t.Parallel() // it is all waiting
 	r := startRedis(t)
-	suffer(t, onRedis(r, shortRetry), fault{
+	suffer(t, onRedis(r, opaque), fault{
 		begin: r.hang, end: r.goOn, bound: quick, lasts: 6 * time.Second, troubles: gone,
 	})
 }

@@ -14,9 +14,6 @@ const issuer = "default"
 // customers is how many customers the shop has, each with an app that asks as fast as it is answered.
 const customers = 6
 
-// patientRetry is a retry window that does not depend on how busy the machine is.
-const patientRetry = "refresh_token {\n retry 2m\n }\n"
-
 var account = regexp.MustCompile(`(?m)^\s*alice (\S+)$`)
 
 // shop is the shop with its customers, and with a page that asks for an access token.

@@ -10,7 +10,7 @@ import (
 // Every call of the storage takes two seconds, of which a change needs four. That is slow, and no failure.
 func TestSlowStorage(t *testing.T) {
 	t.Parallel() // it is all waiting
-	config := shop(patientRetry).OnSlowStorage(0, 0)
+	config := shop("").OnSlowStorage(0, 0)
 	config.Storage = t.TempDir()
 	suffer(t, config, fault{
 		begin: func() { must(t, slowstorage.Begin(config.Storage, slowstorage.Slow, "2s")) },
@@ -22,7 +22,7 @@ func TestSlowStorage(t *testing.T) {
 // The storage answers nothing at all.
 func TestHangingStorage(t *testing.T) {
 	t.Parallel() // it is all waiting
-	config := shop(patientRetry).OnSlowStorage(0, 0)
+	config := shop("").OnSlowStorage(0, 0)
 	config.Storage = t.TempDir()
 	suffer(t, config, fault{
 		begin: func() { must(t, slowstorage.Begin(config.Storage, slowstorage.Hangs, "")) },

@@ -16,7 +16,7 @@ type fault struct {
 	begin, end func()
 
 	bound    time.Duration // of every answer
-	lasts    time.Duration // at least; longer than shortRetry
+	lasts    time.Duration // at least
 	works    bool          // it slows the store down and no more
 	forgets  bool          // the store forgets what it had
 	watched  bool          // until the log says that it is over, which takes a while
@@ -24,9 +24,8 @@ type fault struct {
 	times    int           // how often a process has to tell of it; 0 is once
 }
 
-// shortRetry is a retry window that is over before most faults are. It counts from when the client was told that there
-// was no answer.
-const shortRetry = "refresh_token {\n retry 2s\n }\naccess_token {\n format opaque\n }\n"
+// opaque makes the guard ask the store for every token.
+const opaque = "access_token {\n format opaque\n }\n"
 
 // quick is within what time an answer comes where nothing hangs, on a busy machine.
 const quick = 10 * time.Second

@@ -37,9 +37,7 @@ type Config struct {
 	Throttle *Throttle
 	// Bulletin passes on what is revoked between the servers of one issuer in this process; nil is a new one.
 	Bulletin *Bulletin
-	// Doubts outlive a Server too, which may be replaced while its store fails; nil is new ones.
-	Doubts *Doubts
-	Limits Limits
+	Limits   Limits
 
 	// Observe is told of what goes into the audit log, before the answer is written; nil is nobody.
 	Observe func(ctx context.Context, e *Event)
@@ -142,9 +140,6 @@ func New(config Config) (*Server, error) {
 	}
 	if config.Throttle == nil {
 		config.Throttle = NewThrottle()
-	}
-	if config.Doubts == nil {
-		config.Doubts = NewDoubts()
 	}
 	issuer, err := url.Parse(config.URL)
 	if err != nil {

@@ -37,7 +37,7 @@ func (s *Server) token(c *call) error {
 	}
 	auth, err := grant.Exchange(ctx, &grants.Request{
 		Issuer:   s.config.URL,
-		Client:   s.config.Doubts.client(client, form, now),
+		Client:   client,
 		Form:     form,
 		Store:    s.config.Store,
 		Now:      now,
@@ -45,12 +45,10 @@ func (s *Server) token(c *call) error {
 		Void:     index.voidsFamily,
 	})
 	if err != nil {
-		s.config.Doubts.after(err, client, form, now, s.now())
 		return s.badGrant(c, s.afterReplay(ctx, err))
 	}
 	response, id, err := s.issue(ctx, client, auth, now)
 	if err != nil {
-		s.config.Doubts.after(err, client, form, now, s.now())
 		return err
 	}
 	s.issued(c, auth, id)
