@@ -15,7 +15,6 @@ type recordFile struct {
 	content []byte // all of the file; none if there is no record
 	held    slot   // the state that counts, which is part of content
 	index   int    // of its slot
-	slots   bool   // the file has slots, and not the one form of before (see envelope)
 	scratch []byte // what is to be written
 }
 
@@ -67,27 +66,18 @@ func (r *recordFile) read() error {
 		if err := r.readContent(); err != nil {
 			return err
 		}
-		if bytes.HasPrefix(r.content, []byte(envelopeMagic)) {
-			return r.readEnvelope()
-		}
 		var settled bool
 		var err error
 		if r.held, r.index, settled, err = newestSlot(r.content); err != nil {
 			continue
 		}
 		if settled || r.held.sequence == last {
-			r.slots = true
 			return nil
 		}
 		last = r.held.sequence
 	}
 	r.held = slot{}
 	return ErrDamaged
-}
-
-func (r *recordFile) readEnvelope() (err error) {
-	r.held.value, r.held.expires, err = unwrap(r.content)
-	return err
 }
 
 // readContent takes one call for the files of most records, which say at their start how long they are.
@@ -121,7 +111,7 @@ func (r *recordFile) value() []byte {
 
 // takes reports whether a state can be written into a slot of the file.
 func (r *recordFile) takes(s slot) bool {
-	return r.slots && slotHeader+len(s.value) <= len(r.content)/2
+	return slotHeader+len(s.value) <= len(r.content)/2
 }
 
 // updateInPlace gives the record a state that its file takes. If that is much less than it had, as of a family that is

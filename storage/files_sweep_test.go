@@ -178,8 +178,8 @@ func TestFilesDueLists(t *testing.T) {
 	}
 }
 
-// What the lists lack is found by a sweep that looks everywhere: what an older version wrote, what a power cut took off a
-// list, and buckets that were filled after their end.
+// A full sweep finds what the lists lack: records restored by hand, lines that a power cut took off a list, and buckets that
+// were filled after their end.
 func TestFilesSweepEverywhere(t *testing.T) {
 	clock := newSweepClock()
 	dir := t.TempDir()
@@ -187,18 +187,20 @@ func TestFilesSweepEverywhere(t *testing.T) {
 	sweep(t, store)
 	family := filepath.Join(dir, "oauth", "issuer", "family")
 	soon, later := clock.t.Add(time.Hour), clock.t.Add(31*24*time.Hour)
-	write := func(name string, content []byte) {
+	write := func(name string, expires time.Time) {
 		t.Helper()
+		var r recordFile
+		content := r.fresh(slot{sequence: 1, expires: expires, value: []byte("value")})
 		err := errors.Join(os.MkdirAll(filepath.Dir(filepath.Join(family, name)), 0o700),
 			os.WriteFile(filepath.Join(family, name), content, 0o600))
 		if err != nil {
 			t.Fatal(err)
 		}
 	}
-	write("zzzz/zzzz.old.record", wrap([]byte("value"), soon))
-	write("old.record", wrap([]byte("value"), soon))
-	write("zzzz/zzzz.old-and-live.record", wrap([]byte("value"), later))
-	write("zzzz/zzzz.old-for-ever.record", wrap([]byte("value"), time.Time{}))
+	write("zzzz/zzzz.old.record", soon)
+	write("old.record", soon)
+	write("zzzz/zzzz.old-and-live.record", later)
+	write("zzzz/zzzz.old-for-ever.record", time.Time{})
 	put(t, store, "zzzz.new", soon)
 	put(t, store, "zzzz.new-for-ever", time.Time{})
 	if err := os.RemoveAll(filepath.Join(dir, "oauth", "issuer", dueFolder)); err != nil {

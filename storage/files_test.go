@@ -2,9 +2,7 @@ package storage
 
 import (
 	"bytes"
-	"errors"
 	"os"
-	"path/filepath"
 	"strings"
 	"testing"
 	"time"
@@ -68,48 +66,6 @@ func TestFilesGrow(t *testing.T) {
 				step.length, now.Size(), os.SameFile(file, now), step.size, step.same)
 		}
 		file = now
-	}
-}
-
-// Records that were written before there were slots are read, and get slots with their next update.
-func TestFilesOfBefore(t *testing.T) {
-	for id, length := range map[string]int{"abcd.short": 5, "short": 5, "abcd.long": 5000, "abcd.block": 4096 - envelopeLength} {
-		key := Key{KindFamily, id}
-		store, name := onFiles(t, key)
-		old := strings.Repeat("o", length)
-		expires := time.Now().Add(time.Hour)
-		err := errors.Join(os.MkdirAll(filepath.Dir(name), 0o700), os.WriteFile(name, wrap([]byte(old), expires), 0o600))
-		if err != nil {
-			t.Fatal(err)
-		}
-		want(t, store, key, old)
-		update(t, store, key, func(got []byte) ([]byte, time.Time, error) {
-			if string(got) != old {
-				t.Errorf("a change sees %.40q", got)
-			}
-			return nil, time.Time{}, ErrKeep
-		})
-		for _, value := range []string{"new", "newer"} {
-			update(t, store, key, setTo(value))
-			want(t, store, key, value)
-			content, err := os.ReadFile(name)
-			if err != nil || !bytes.HasPrefix(content, []byte(slotMagic)) {
-				t.Errorf("after an update: %.40q, error %v", content, err)
-			}
-		}
-		// One that is late is absent, and one that is cut off is damaged.
-		if err := os.WriteFile(name, wrap([]byte(old), time.Now().Add(-time.Hour)), 0o600); err != nil {
-			t.Fatal(err)
-		}
-		if _, err := store.Get(t.Context(), key); !errors.Is(err, ErrNotFound) {
-			t.Errorf("late: got error %v", err)
-		}
-		if err := os.Truncate(name, 20); err != nil {
-			t.Fatal(err)
-		}
-		if _, err := store.Get(t.Context(), key); !errors.Is(err, ErrDamaged) {
-			t.Errorf("cut off: got error %v", err)
-		}
 	}
 }
 

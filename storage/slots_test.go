@@ -128,7 +128,6 @@ func FuzzNewestSlot(f *testing.F) {
 	f.Add(fileOf("first", "second"))
 	f.Add(fileOf("first", "second")[:2048])
 	f.Add(fileOf("first", "second", strings.Repeat("third", 300)))
-	f.Add(wrap([]byte("value"), time.Time{}))
 	f.Fuzz(func(t *testing.T, file []byte) {
 		s, index, settled, err := newestSlot(file)
 		if err != nil {
