@@ -11,6 +11,7 @@ import (
 	"time"
 
 	"github.com/caddy-oauth/caddy-oauth/grants"
+	"github.com/caddy-oauth/caddy-oauth/internal/pages"
 	"github.com/caddy-oauth/caddy-oauth/storage"
 )
 
@@ -70,23 +71,23 @@ func (s *Server) showApps(c *call, user *User, params url.Values) error {
 	if err != nil {
 		return err
 	}
-	page := AppsPage{
+	page := pages.AppsPage{
 		Site: s.host, User: displayName(user), Action: s.config.Paths.Apps, Request: sealed,
-		LoginURL: c.site.LoginURL(s.config.Paths.Apps),
+		LoginURL: c.site.LoginURL(s.config.Paths.Apps), Now: s.now(),
 	}
 	if page.Apps, err = s.appLines(ctx, user); err != nil {
 		return err
 	}
 	client := params.Get("client")
-	switch i := slices.IndexFunc(page.Apps, func(a AppLine) bool { return a.ID == client }); {
+	switch i := slices.IndexFunc(page.Apps, func(a pages.ConnectedApp) bool { return a.ID == client }); {
 	case client != "" && i >= 0:
-		page.Apps, page.Ask = page.Apps[i:i+1], AskOne
+		page.Apps, page.RemoveOne = page.Apps[i:i+1], true
 	case params.Has("all") && len(page.Apps) > 0:
-		page.Ask = AskAll
+		page.RemoveAll = true
 	}
 	if gone, err := s.directory.find(ctx, params.Get("removed")); err != nil {
 		return err
-	} else if gone != nil && !slices.ContainsFunc(page.Apps, func(a AppLine) bool { return a.ID == gone.ID }) {
+	} else if gone != nil && !slices.ContainsFunc(page.Apps, func(a pages.ConnectedApp) bool { return a.ID == gone.ID }) {
 		page.Removed = gone.Name
 	}
 	return s.pages.Apps(c.w, page)
@@ -103,7 +104,7 @@ func (s *Server) connected(ctx context.Context, user *User) (*storage.Consents, 
 }
 
 // appLines returns what the person is told of the apps, those used last first.
-func (s *Server) appLines(ctx context.Context, user *User) ([]AppLine, error) {
+func (s *Server) appLines(ctx context.Context, user *User) ([]pages.ConnectedApp, error) {
 	consents, err := s.connected(ctx, user)
 	if err != nil {
 		return nil, err
@@ -119,10 +120,9 @@ func (s *Server) appLines(ctx context.Context, user *User) ([]AppLine, error) {
 	slices.SortFunc(ids, func(a, b string) int {
 		return cmp.Or(latest(b).Compare(latest(a)), strings.Compare(a, b))
 	})
-	now := s.now()
-	var lines []AppLine
+	var lines []pages.ConnectedApp
 	for _, id := range ids {
-		line, err := s.appLine(ctx, id, consents.Clients[id], now)
+		line, err := s.appLine(ctx, id, consents.Clients[id])
 		if err != nil {
 			return nil, err
 		}
@@ -131,22 +131,17 @@ func (s *Server) appLines(ctx context.Context, user *User) ([]AppLine, error) {
 	return lines, nil
 }
 
-func (s *Server) appLine(ctx context.Context, id string, consent storage.Consent, now time.Time) (AppLine, error) {
-	line := AppLine{Party: Party{ID: id, Name: id}, Since: since(consent.Since), Used: ago(consent.Used, now)}
+func (s *Server) appLine(ctx context.Context, id string, consent storage.Consent) (pages.ConnectedApp, error) {
+	line := pages.ConnectedApp{App: pages.App{ID: id, Name: id}, Since: consent.Since, Used: consent.Used}
 	for _, name := range s.inOrder(consent.All()) {
-		line.Scopes = append(line.Scopes, ScopeLine{Name: name, Description: s.scopes[name].Description})
+		line.Scopes = append(line.Scopes, pages.Scope{Name: name, Description: s.scopes[name].Description})
 	}
 	client, err := s.directory.find(ctx, id)
 	if client == nil || err != nil { // one that is gone can be removed like any other
 		return line, err
 	}
 	line.Name, line.Trusted = client.Name, client.Consent == storage.ConsentNever
-	for _, uri := range client.RedirectURIs {
-		where := whereabouts(uri)
-		if where != "" && !slices.Contains(line.Where, where) {
-			line.Where = append(line.Where, where)
-		}
-	}
+	line.RedirectURIs = client.RedirectURIs
 	return line, nil
 }
 

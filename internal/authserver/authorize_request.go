@@ -9,6 +9,7 @@ import (
 	"strings"
 
 	"github.com/caddy-oauth/caddy-oauth/grants"
+	"github.com/caddy-oauth/caddy-oauth/internal/pages"
 	"github.com/caddy-oauth/caddy-oauth/internal/uris"
 	"github.com/caddy-oauth/caddy-oauth/storage"
 )
@@ -89,10 +90,8 @@ func (s *Server) findAnswerTo(ctx context.Context, params url.Values) (*storage.
 		return client, none, grants.Refuse(grants.InvalidRequest, "redirect_uri is not one that is registered for this app")
 	}
 	to := answerTo{redirectURI: uri, mode: "query", state: params.Get("state")}
-	if params.Get("response_mode") == "form_post" {
-		if target, err := targetOf(uri); err == nil && target.web {
-			to.mode = "form_post"
-		}
+	if params.Get("response_mode") == "form_post" && pages.AcceptsFormPost(uri) {
+		to.mode = "form_post"
 	}
 	return client, to, nil
 }

@@ -10,6 +10,7 @@ import (
 	"time"
 
 	"github.com/caddy-oauth/caddy-oauth/grants"
+	"github.com/caddy-oauth/caddy-oauth/internal/pages"
 	"github.com/caddy-oauth/caddy-oauth/storage"
 )
 
@@ -59,8 +60,8 @@ func (s *Server) ask(c *call, req *authorizeRequest, user *User) error {
 		return err
 	}
 	before := consents.Clients[req.client.ID]
-	page := ConsentPage{
-		Client:      Party{ID: req.client.ID, Name: req.client.Name},
+	page := pages.ConsentPage{
+		Client:      pages.App{ID: req.client.ID, Name: req.client.Name},
 		Audience:    foreign(req.audience, s.config.URL),
 		Site:        s.host,
 		RedirectURI: req.redirectURI,
@@ -70,7 +71,7 @@ func (s *Server) ask(c *call, req *authorizeRequest, user *User) error {
 		Request:     sealed,
 	}
 	for _, name := range req.scopes {
-		page.Scopes = append(page.Scopes, ScopeLine{
+		page.Scopes = append(page.Scopes, pages.Scope{
 			Name:        name,
 			Description: s.scopes[name].Description,
 			New:         before.Approved() && !slices.Contains(before.Scopes, name),

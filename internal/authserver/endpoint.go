@@ -16,6 +16,7 @@ import (
 	"go.uber.org/zap/zapcore"
 
 	"github.com/caddy-oauth/caddy-oauth/grants"
+	"github.com/caddy-oauth/caddy-oauth/internal/pages"
 	"github.com/caddy-oauth/caddy-oauth/internal/uris"
 	"github.com/caddy-oauth/caddy-oauth/storage"
 )
@@ -77,7 +78,7 @@ func (e *PageError) Unwrap() error { return e.Err }
 
 // WritePage writes the built-in page for the failure.
 func (s *Server) WritePage(w http.ResponseWriter, e *PageError) error {
-	return s.pages.Error(w, e.Status, ErrorPage{Title: e.Title, Description: sentence(e.Err.Description), ID: e.ID})
+	return s.pages.Error(w, e.Status, pages.ErrorPage{Title: e.Title, Description: sentence(e.Err.Description), ID: e.ID})
 }
 
 // sentence makes a sentence of a description, which is ASCII.

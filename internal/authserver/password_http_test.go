@@ -7,7 +7,6 @@ import (
 	"errors"
 	"fmt"
 	"net/http"
-	"net/http/httptest"
 	"net/url"
 	"strings"
 	"sync"
@@ -72,7 +71,7 @@ func (s *testServer) login(t *testing.T, address, username, password string, mor
 	form := merge(url.Values{"grant_type": {"password"}, "username": {username}, "password": {password}}, more...)
 	r := postRequest("/oauth/token", form.Encode())
 	r.SetBasicAuth("webapp", url.QueryEscape(webSecret))
-	a := answer{pageWriter: &pageWriter{ResponseRecorder: httptest.NewRecorder()}}
+	a := answer{recorder: newRecorder()}
 	if err := s.ServeHTTP(a, r, siteAt{s.site, address}); err != nil {
 		t.Errorf("ServeHTTP: %v", err)
 	}

@@ -6,6 +6,7 @@ import (
 	"slices"
 	"strings"
 
+	"github.com/caddy-oauth/caddy-oauth/internal/pages"
 	"github.com/caddy-oauth/caddy-oauth/internal/uris"
 )
 
@@ -13,7 +14,7 @@ import (
 // shows it to the person.
 func (s *Server) respondCode(c *call, to answerTo, code string) error {
 	if uris.IsOutOfBand(to.redirectURI) {
-		return s.pages.Code(c.w, CodePage{Client: c.client.Name, Code: code, State: to.state})
+		return s.pages.Code(c.w, pages.CodePage{Client: c.client.Name, Code: code, State: to.state})
 	}
 	if hider, ok := c.site.(Hider); ok && to.mode != "form_post" {
 		hider.Hide(c.r)
@@ -26,7 +27,7 @@ func (s *Server) respondCode(c *call, to answerTo, code string) error {
 func (s *Server) respond(c *call, to answerTo, params ...[2]string) error {
 	params = slices.Concat(params, [][2]string{{"state", to.state}, {"iss", s.config.URL}})
 	if to.mode == "form_post" {
-		return s.pages.FormPost(c.w, FormPostPage{URL: to.redirectURI, Params: params})
+		return s.pages.FormPost(c.w, pages.FormPostPage{URL: to.redirectURI, Params: params})
 	}
 	redirect(c.w, withParams(to.redirectURI, params))
 	return nil

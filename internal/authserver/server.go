@@ -15,6 +15,7 @@ import (
 	"golang.org/x/sync/semaphore"
 
 	"github.com/caddy-oauth/caddy-oauth/grants"
+	"github.com/caddy-oauth/caddy-oauth/internal/pages"
 	"github.com/caddy-oauth/caddy-oauth/internal/recall"
 	"github.com/caddy-oauth/caddy-oauth/storage"
 )
@@ -101,7 +102,7 @@ type Server struct {
 	grants    map[string]grants.Grant
 	endpoints map[string]*endpoint // by path
 	keys      *Keys
-	pages     *Pages
+	pages     *pages.Pages
 	directory *clientDirectory
 	clients   *clientAuth
 	bodies    []string                   // of token requests
@@ -197,7 +198,7 @@ func New(config Config) (*Server, error) {
 	s.cutoffs.post = func(id string, cutoff *storage.Cutoff) { config.Bulletin.post(config.Name, id, cutoff) }
 	s.cutoffs.changed = measured.live
 	s.uses = newUses(config.Store, s.cutoffs)
-	s.pages, err = NewPages(config.ConsentTemplate)
+	s.pages, err = pages.New(config.ConsentTemplate)
 	if err != nil {
 		return nil, err
 	}

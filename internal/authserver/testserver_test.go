@@ -7,6 +7,7 @@ import (
 	"encoding/base64"
 	"encoding/json"
 	"errors"
+	"io"
 	"maps"
 	"net/http"
 	"net/http/httptest"
@@ -19,6 +20,7 @@ import (
 
 	"go.uber.org/zap"
 	"go.uber.org/zap/zaptest/observer"
+	"golang.org/x/net/html"
 
 	"github.com/caddy-oauth/caddy-oauth/grants"
 	"github.com/caddy-oauth/caddy-oauth/storage"
@@ -191,14 +193,43 @@ func (s *testStore) count(t *testing.T, kind storage.Kind) (n int) {
 
 // answer is what a request led to: a page error stands for the page that a site shows for it.
 type answer struct {
-	*pageWriter
+	*recorder
 	page *PageError
+}
+
+// recorder counts the writes of an answer too.
+type recorder struct {
+	*httptest.ResponseRecorder
+	writes int
+}
+
+func newRecorder() *recorder { return &recorder{ResponseRecorder: httptest.NewRecorder()} }
+
+func (w *recorder) Write(b []byte) (int, error) {
+	w.writes++
+	return w.ResponseRecorder.Write(b)
+}
+
+// pageParts returns the start tags of a page, and its text outside <style> and <script>.
+func pageParts(body io.Reader) (tags []html.Token, text string) {
+	raw := false
+	for z := html.NewTokenizer(body); z.Next() != html.ErrorToken; {
+		switch tok := z.Token(); tok.Type {
+		case html.StartTagToken:
+			tags, raw = append(tags, tok), tok.Data == "style" || tok.Data == "script"
+		case html.TextToken:
+			if !raw {
+				text += tok.Data
+			}
+		}
+	}
+	return tags, text
 }
 
 // do sends a request. What it gets back of codes and tokens must not be in the log.
 func (s *testServer) do(t *testing.T, r *http.Request) answer {
 	t.Helper()
-	a := answer{pageWriter: &pageWriter{ResponseRecorder: httptest.NewRecorder()}}
+	a := answer{recorder: newRecorder()}
 	err := s.ServeHTTP(a, r, s.site)
 	if errors.As(err, &a.page) {
 		err = s.WritePage(a, a.page)

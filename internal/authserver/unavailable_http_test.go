@@ -92,7 +92,7 @@ func redirected(a answer) bool {
 // guarded asks for what is behind a guard.
 func guarded(t *testing.T, s *testServer, token string) answer {
 	t.Helper()
-	a := answer{pageWriter: &pageWriter{ResponseRecorder: httptest.NewRecorder()}}
+	a := answer{recorder: newRecorder()}
 	r := httptest.NewRequest(http.MethodGet, "/orders", nil)
 	r.Header.Set("Authorization", "Bearer "+token)
 	guard := Resource{Source: s, Audience: []string{testIssuer}, Watch: s.Watch(s.site.ClientIP)}

@@ -1,4 +1,4 @@
-package authserver
+package pages
 
 import (
 	"io"
@@ -23,34 +23,34 @@ const ownTemplate = `<!doctype html><title>Hi</title><style nonce="{{.Nonce}}">b
 
 func newTestPages(t *testing.T, consentTemplate string) *Pages {
 	t.Helper()
-	p, err := NewPages(consentTemplate)
+	p, err := New(consentTemplate)
 	if err != nil {
 		t.Fatal(err)
 	}
 	return p
 }
 
-// pageWriter counts what a page needs to reach the network.
-type pageWriter struct {
+// recorder counts the writes of a page.
+type recorder struct {
 	*httptest.ResponseRecorder
 	writes int
 }
 
-func (w *pageWriter) Write(b []byte) (int, error) {
+func (w *recorder) Write(b []byte) (int, error) {
 	w.writes++
 	return w.ResponseRecorder.Write(b)
 }
 
-func writtenPage(t *testing.T, write func(http.ResponseWriter) error) *pageWriter {
+func writtenPage(t *testing.T, write func(http.ResponseWriter) error) *recorder {
 	t.Helper()
-	w := &pageWriter{ResponseRecorder: httptest.NewRecorder()}
+	w := &recorder{ResponseRecorder: httptest.NewRecorder()}
 	if err := write(w); err != nil {
 		t.Fatal(err)
 	}
 	return w
 }
 
-func consentOf(t *testing.T, page ConsentPage) *pageWriter {
+func consentOf(t *testing.T, page ConsentPage) *recorder {
 	t.Helper()
 	return writtenPage(t, func(w http.ResponseWriter) error { return newTestPages(t, "").Consent(w, page) })
 }
@@ -154,8 +154,8 @@ func TestConsentPageTarget(t *testing.T) {
 func TestPagesHoldHostileText(t *testing.T) {
 	page := sampleConsents[0]
 	want, _ := pageParts(consentOf(t, page).Body)
-	page.Client = Party{Name: hostile, ID: hostile, URI: "javascript:alert(1)"}
-	page.Scopes = []ScopeLine{{Description: hostile, New: true}, {Name: hostile}}
+	page.Client = App{Name: hostile, ID: hostile, URI: "javascript:alert(1)"}
+	page.Scopes = []Scope{{Description: hostile, New: true}, {Name: hostile}}
 	page.Audience, page.Site, page.User = []string{hostile}, hostile, hostile
 	page.SwitchURL, page.Action = "javascript:alert(1)", "javascript:alert(1)"
 	tags, text := pageParts(consentOf(t, page).Body)
@@ -195,7 +195,7 @@ func TestConsentTemplateOfOwner(t *testing.T) {
 		ownTemplate + "<script>alert(1)</script>":              "has a <script>",
 		ownTemplate + "<p style='color:red'>":                  "<p> has a style attribute",
 	} {
-		if _, err := NewPages(template); err == nil || !strings.Contains(err.Error(), want) {
+		if _, err := New(template); err == nil || !strings.Contains(err.Error(), want) {
 			t.Errorf("%s\n%v, want %s", template, err, want)
 		}
 	}
@@ -203,7 +203,7 @@ func TestConsentTemplateOfOwner(t *testing.T) {
 
 // WCAG 2.2 §1.4.3 asks 4.5 of text, §1.4.11 asks 3 of the edges of controls and of focus rings.
 func TestPagePalette(t *testing.T) {
-	layout, err := pageFiles.ReadFile("pages/layout.html")
+	layout, err := templates.ReadFile("templates/layout.html")
 	if err != nil {
 		t.Fatal(err)
 	}

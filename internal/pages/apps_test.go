@@ -1,13 +1,16 @@
-package authserver
+package pages
 
 import (
 	"net/http"
+	"net/url"
 	"strings"
 	"testing"
 	"time"
 )
 
-func appsOf(t *testing.T, page AppsPage) *pageWriter {
+var epoch = time.Date(2026, 3, 1, 0, 0, 0, 0, time.UTC)
+
+func appsOf(t *testing.T, page AppsPage) *recorder {
 	t.Helper()
 	return writtenPage(t, func(w http.ResponseWriter) error { return newTestPages(t, "").Apps(w, page) })
 }
@@ -30,7 +33,7 @@ func TestAgo(t *testing.T) {
 			t.Errorf("after %v: %+v, want %q", row.since, got, row.want)
 		}
 	}
-	if got := ago(time.Time{}, epoch); got != (Moment{}) {
+	if got := ago(time.Time{}, epoch); got != (moment{}) {
 		t.Errorf("never is %+v", got)
 	}
 }
@@ -56,21 +59,29 @@ func TestWhereabouts(t *testing.T) {
 }
 
 func TestAppsPageHoldsHostileText(t *testing.T) {
-	sample := AppLine{Party: Party{ID: "app", Name: "App"}, Scopes: []ScopeLine{{Name: "a", Description: "b"}, {Name: "c"}}, Where: []string{"d"}, Used: Moment{"e", "f"}}
-	bad := AppLine{Party: Party{ID: hostile, Name: hostile}, Scopes: []ScopeLine{{Name: hostile, Description: hostile}, {Name: hostile}}, Where: []string{hostile}, Used: Moment{"e", "f"}}
-	for _, ask := range []Ask{"", AskOne, AskAll} {
-		want, _ := pageParts(appsOf(t, AppsPage{Ask: ask, User: "u", Removed: "r", Apps: []AppLine{sample}}).Body)
-		w := appsOf(t, AppsPage{Ask: ask, User: hostile, Removed: hostile, Apps: []AppLine{bad}, Action: "javascript:alert(1)", Request: hostile})
-		tags, text := pageParts(w.Body)
+	sample := ConnectedApp{
+		App: App{ID: "app", Name: "App"}, Scopes: []Scope{{Name: "a", Description: "b"}, {Name: "c"}},
+		RedirectURIs: []string{"https://d.example"}, Used: epoch,
+	}
+	bad := ConnectedApp{
+		App: App{ID: hostile, Name: hostile}, Scopes: []Scope{{Name: hostile, Description: hostile}, {Name: hostile}},
+		RedirectURIs: []string{"https://" + url.PathEscape(hostile), "http://<b>"}, Used: epoch,
+	}
+	for _, page := range []AppsPage{{}, {RemoveOne: true}, {RemoveAll: true}} {
+		page.Now, page.User, page.Removed, page.Apps = epoch, "u", "r", []ConnectedApp{sample}
+		want, _ := pageParts(appsOf(t, page).Body)
+		page.User, page.Removed, page.Apps = hostile, hostile, []ConnectedApp{bad}
+		page.Action, page.Request = "javascript:alert(1)", hostile
+		tags, text := pageParts(appsOf(t, page).Body)
 		if len(tags) != len(want) {
-			t.Fatalf("%q: elements %v, want %v", ask, tags, want)
+			t.Fatalf("elements %v, want %v", tags, want)
 		}
 		for i, tag := range tags {
 			if tag.Data != want[i].Data || len(tag.Attr) != len(want[i].Attr) || strings.Contains(tag.String(), "javascript:") {
 				t.Errorf("%v, want %v", tag, want[i])
 			}
 		}
-		if ask == "" && strings.ContainsAny(text, "\u202e\u2066") {
+		if strings.ContainsAny(text, "\u202e\u2066") {
 			t.Errorf("the direction of the text can be turned: %q", text)
 		}
 	}

@@ -1,4 +1,4 @@
-package authserver
+package pages
 
 import (
 	"cmp"
@@ -53,7 +53,7 @@ func inPage[T any](ctx context.Context, t *testing.T, action chromedp.Action[T])
 }
 
 func TestPagesInChromium(t *testing.T) {
-	ctx, pages := inChromium(t), newTestPages(t, "")
+	ctx, p := inChromium(t), newTestPages(t, "")
 	mux := http.NewServeMux()
 	server, app := httptest.NewServer(mux), httptest.NewTLSServer(mux)
 	defer server.Close()
@@ -71,19 +71,19 @@ func TestPagesInChromium(t *testing.T) {
 		page := sampleConsents[0]
 		page.RedirectURI = cmp.Or(r.FormValue("to"), page.RedirectURI)
 		page.Action = cmp.Or(r.FormValue("by"), "/done") + "?" + url.Values{"to": {page.RedirectURI}}.Encode()
-		return pages.Consent(w, page)
+		return p.Consent(w, page)
 	})
 	page("/long", func(w http.ResponseWriter, r *http.Request) error {
 		long, page := strings.Repeat("long:", 200), sampleConsents[0]
 		page.Client.Name, page.User, page.Site = strings.Repeat("x", 10_000), strings.Repeat("ツ", 300), long
-		page.Scopes, page.Audience, page.RedirectURI = []ScopeLine{{Name: long, New: true}}, []string{long}, "https://"+strings.Repeat("label.", 30)+"example"
-		return pages.Consent(w, page)
+		page.Scopes, page.Audience, page.RedirectURI = []Scope{{Name: long, New: true}}, []string{long}, "https://"+strings.Repeat("label.", 30)+"example"
+		return p.Consent(w, page)
 	})
 	page("/error", func(w http.ResponseWriter, r *http.Request) error {
-		return pages.Error(w, 400, ErrorPage{Title: strings.Repeat("x", 300), Description: "It broke.", ID: strings.Repeat("y", 300)})
+		return p.Error(w, 400, ErrorPage{Title: strings.Repeat("x", 300), Description: "It broke.", ID: strings.Repeat("y", 300)})
 	})
 	page("/form_post", func(w http.ResponseWriter, r *http.Request) error {
-		return pages.FormPost(w, FormPostPage{URL: app.URL + "/app", Params: [][2]string{{"request", `a "b"`}, {"decision", "&ü"}}})
+		return p.FormPost(w, FormPostPage{URL: app.URL + "/app", Params: [][2]string{{"request", `a "b"`}, {"decision", "&ü"}}})
 	})
 	mux.HandleFunc("/redirect", func(w http.ResponseWriter, r *http.Request) {
 		http.Redirect(w, r, r.FormValue("to"), http.StatusSeeOther)
@@ -145,24 +145,24 @@ func TestPagesInChromium(t *testing.T) {
 	for _, node := range tree.Nodes {
 		nodes[node.NodeID] = node
 	}
-	heard, listen := "", (func(accessibility.NodeID))(nil)
+	spoken, listen := "", (func(accessibility.NodeID))(nil)
 	listen = func(id accessibility.NodeID) {
 		if node := nodes[id]; !node.Ignored && node.Name != nil {
-			heard += fmt.Sprintf("%s %s\n", node.Role.Value, node.Name.Value)
+			spoken += fmt.Sprintf("%s %s\n", node.Role.Value, node.Name.Value)
 		}
 		for _, child := range nodes[id].ChildIDs {
 			listen(child)
 		}
 	}
 	listen(tree.Nodes[0].NodeID)
-	rest := heard
+	rest := spoken
 	for _, want := range []string{
 		`"main"`, `"heading" "Example app wants to access your account on example.com"`, `"list" "What it asks for"`, `"your orders"`,
 		`"term" "You are signed in as"`, `"user@example.com"`, `"app.example.com"`, `"button" "Deny"`, `"button" "Allow"`,
 	} {
 		var found bool
 		if _, rest, found = strings.Cut(rest, want); !found {
-			t.Fatalf("%s is not in its place in\n%s", want, heard)
+			t.Fatalf("%s is not in its place in\n%s", want, spoken)
 		}
 	}
 }

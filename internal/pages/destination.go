@@ -1,0 +1,115 @@
+package pages
+
+import (
+	"cmp"
+	"errors"
+	"fmt"
+	"net"
+	"net/url"
+	"regexp"
+	"slices"
+	"strings"
+	"unicode"
+
+	"golang.org/x/net/idna"
+)
+
+// destination is where a redirect URI leads.
+type destination struct {
+	words  string // for a person
+	source string // for the policy's form-action, unless "https:" covers it
+	web    bool   // http or https
+	device string // the loopback host or the scheme of an app on the person's device, else ""
+}
+
+var (
+	// asciiHost converts a host name to its ASCII form (xn--…), in which no two hosts look alike.
+	asciiHost = idna.New(idna.MapForLookup(), idna.StrictDomainName(false))
+
+	// policyHost matches the host names that a policy can contain (CSP 3 §2.3.1). 127.0.0.1 is the only IP address that
+	// it can contain (§6.7.2.9).
+	policyHost = regexp.MustCompile(`^[a-z0-9_-]+(\.[a-z0-9_-]+)*$`)
+)
+
+func parseDestination(redirectURI string) (destination, error) {
+	u, err := url.Parse(redirectURI)
+	if err != nil {
+		return destination{}, fmt.Errorf("redirect URI: %w", err)
+	}
+	switch u.Scheme {
+	case "http", "https":
+		return parseWeb(u)
+	case "":
+		return destination{}, nil
+	case "urn": // the out-of-band URNs, see CodePage
+		return destination{words: "a page that shows a code to copy into the app"}, nil
+	default: // a private-use scheme (RFC 8252 §7.1)
+		return destination{
+			words: "an app on this device (" + u.Scheme + ")", source: u.Scheme + ":", device: u.Scheme,
+		}, nil
+	}
+}
+
+func parseWeb(u *url.URL) (destination, error) {
+	host, ip := u.Hostname(), net.ParseIP(u.Hostname())
+	if ip == nil {
+		var err error
+		if host, err = asciiHost.ToASCII(host); err != nil {
+			return destination{}, fmt.Errorf("redirect URI: %w", err)
+		}
+	}
+	if host == "" {
+		return destination{}, errors.New("redirect URI without a host")
+	}
+	hostPort := host
+	if port := u.Port(); port != "" {
+		hostPort = net.JoinHostPort(host, port)
+	}
+	if u.Scheme == "https" {
+		return destination{words: clean(hostPort), web: true}, nil
+	}
+
+	to := destination{words: clean("http://" + hostPort), source: "http:", web: true}
+	inPolicy := policyHost.MatchString(host) && (ip == nil || host == "127.0.0.1")
+	if inPolicy {
+		to.source = "http://" + hostPort
+	}
+	// The port of a loopback redirect is any that was free (RFC 8252 §7.3). From there, an app under development may
+	// redirect to its pages at the other name of this device.
+	if host == "localhost" || ip.IsLoopback() {
+		to.words, to.device = "an app on this device ("+host+")", host
+		if inPolicy {
+			to.source = "http://127.0.0.1:* http://localhost:*"
+		}
+	}
+	return to, nil
+}
+
+// clean returns text from others as one line that is safe to read: without control characters, and without the
+// invisible characters that reverse the direction of the text after them. It keeps the two zero-width joiners, which
+// some scripts need.
+func clean(s string) string {
+	s = strings.Map(func(r rune) rune {
+		switch {
+		case r == '\u200c', r == '\u200d':
+			return r
+		case unicode.Is(unicode.Cf, r):
+			return -1
+		case unicode.IsControl(r):
+			return ' '
+		}
+		return r
+	}, s)
+	return strings.Join(strings.Fields(s), " ")
+}
+
+// cleanName returns the name of an application, or the ID of one that has no name.
+func cleanName(app App) string { return cmp.Or(clean(app.Name), clean(app.ID)) }
+
+func cleanScopes(scopes []Scope) []Scope {
+	scopes = slices.Clone(scopes)
+	for i, s := range scopes {
+		scopes[i].Name, scopes[i].Description = clean(s.Name), clean(s.Description)
+	}
+	return scopes
+}
