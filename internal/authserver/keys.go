@@ -97,9 +97,6 @@ type verifier interface {
 
 // algorithm returns who signs and verifies with an algorithm.
 func algorithm(alg string) (signer, verifier, error) {
-	if e, ok := ecdsaAlgorithms[alg]; ok {
-		return e, e, nil
-	}
 	s, err := jws.NewSigner(jwa.SignatureAlgorithm(alg))
 	if err != nil {
 		return nil, nil, err
@@ -240,6 +237,10 @@ func newSigningKey(raw any, id, alg string) (*signingKey, error) {
 		return nil, err
 	}
 	switch key := raw.(type) {
+	case *ecdsa.PrivateKey:
+		// jws signs with a copy of an *ecdsa.PrivateKey, for which crypto/ecdsa cannot use what it has cached for the
+		// original. It passes any other crypto.Signer on as it is.
+		k.private, k.public = struct{ crypto.Signer }{key}, key.Public()
 	case crypto.Signer:
 		k.private, k.public = raw, key.Public()
 	case []byte:
