@@ -14,59 +14,19 @@ import (
 	"github.com/caddy-oauth/caddy-oauth/storage"
 )
 
-// tokenClaims are the claims of an access token (RFC 9068 §2.2). Those that are empty are left out, but for the subject
-// and the times.
+// tokenClaims are the claims that the server sets in an access token (RFC 9068 §2.2), in this order.
 type tokenClaims struct {
-	issuer, subject   string
-	audience          []string
-	expires, issuedAt int64
-	id, clientID      string
-	scopes            []string
-	authTime          int64
-	family            string // the ID of its record, for a revocation of the family to reach its access tokens
-	started           int64  // when the family did, for a revocation of all that started until then; 0: not known
-}
-
-// append appends the claims as a JSON object.
-func (c *tokenClaims) append(b []byte) []byte {
-	b = append(b, '{')
-	start := len(b)
-	text := func(name, value string) {
-		if value != "" {
-			b = appendMember(b, name, value)
-		}
-	}
-	text("iss", c.issuer)
-	b = appendMember(b, "sub", c.subject)
-	switch len(c.audience) {
-	case 0:
-	case 1:
-		b = appendMember(b, "aud", c.audience[0]) // one string where there is one (RFC 7519 §4.1.3)
-	default:
-		b = append(appendName(b, "aud"), '[')
-		for i, resource := range c.audience {
-			if i > 0 {
-				b = append(b, ',')
-			}
-			b = appendText(b, resource)
-		}
-		b = append(b, ']')
-	}
-	b = appendNumber(b, "exp", c.expires)
-	b = appendNumber(b, "iat", c.issuedAt)
-	text("jti", c.id)
-	text("client_id", c.clientID)
-	text("scope", strings.Join(c.scopes, " "))
-	if c.authTime != 0 {
-		b = appendNumber(b, "auth_time", c.authTime)
-	}
-	text("family", c.family)
-	if c.started != 0 {
-		b = appendNumber(b, "family_iat", c.started)
-	}
-	copy(b[start:], b[start+1:]) // no comma before the first
-	b[len(b)-1] = '}'
-	return b
+	Issuer         string `json:"iss,omitempty"`
+	Subject        string `json:"sub"`
+	Audience       any    `json:"aud,omitempty"` // see audience
+	Expires        int64  `json:"exp"`
+	IssuedAt       int64  `json:"iat"`
+	ID             string `json:"jti,omitempty"`
+	ClientID       string `json:"client_id,omitempty"`
+	Scope          string `json:"scope,omitempty"`
+	AuthTime       int64  `json:"auth_time,omitempty"`
+	Family         string `json:"family,omitempty"`     // its ID: a revocation of the family voids its access tokens
+	FamilyIssuedAt int64  `json:"family_iat,omitempty"` // a cutoff voids families that started before it
 }
 
 // ReservedClaims are the claims that no configuration may set: the server's own, and those by which
@@ -76,15 +36,16 @@ var ReservedClaims = []string{
 	"cnf", "act", "may_act", "acr", "amr", "azp", "nonce", "at_hash",
 }
 
-// audience is one string where there is one (RFC 7519 §4.1.3).
-type audience []string
-
-// MarshalJSON implements json.Marshaler.
-func (a audience) MarshalJSON() ([]byte, error) {
-	if len(a) == 1 {
-		return json.Marshal(a[0])
+// audience returns the value of an aud claim: one string for a single resource, else a list, or nil for none (RFC 7519
+// §4.1.3).
+func audience(resources []string) any {
+	switch len(resources) {
+	case 0:
+		return nil
+	case 1:
+		return resources[0]
 	}
-	return json.Marshal([]string(a))
+	return resources
 }
 
 // accessToken makes an access token: a JWT of the profile of RFC 9068, or what the wire shape has instead. It also
@@ -98,39 +59,37 @@ func (s *Server) accessToken(
 		return s.opaqueToken(ctx, client, auth, more, now)
 	}
 	own := tokenClaims{
-		subject:  auth.Subject,
-		expires:  now.Add(client.AccessTokenLifetime).Unix(),
-		issuedAt: now.Unix(),
+		Subject:  auth.Subject,
+		Expires:  now.Add(client.AccessTokenLifetime).Unix(),
+		IssuedAt: now.Unix(),
 	}
 	if !shape.Minimal {
-		own.issuer = s.config.URL
-		own.audience = auth.Audience
-		own.id = newTokenID()
-		own.clientID = client.ID
-		own.scopes = auth.Scopes
-		own.family = auth.Family
+		own.Issuer = s.config.URL
+		own.Audience = audience(auth.Audience)
+		own.ID = newTokenID()
+		own.ClientID = client.ID
+		own.Scope = strings.Join(auth.Scopes, " ")
+		own.Family = auth.Family
 		if !auth.Started.IsZero() {
-			own.started = auth.Started.Unix()
+			own.FamilyIssuedAt = auth.Started.Unix()
 		}
 		if !auth.AuthTime.IsZero() {
-			own.authTime = auth.AuthTime.Unix()
+			own.AuthTime = auth.AuthTime.Unix()
 		}
 	}
-	memory := takeScratch()
-	payload, err := joinClaims(memory.bytes, &own, more)
+	payload, err := joinClaims(&own, more)
 	if err != nil {
 		return "", "", err
 	}
-	defer memory.release(payload)
 	token, err = s.keys.Sign(ctx, payload)
-	return token, own.id, err
+	return token, own.ID, err
 }
 
-// joinClaims appends the claims to b, which is empty, as one JSON object.
-func joinClaims(b []byte, own *tokenClaims, more map[string]any) ([]byte, error) {
-	payload := own.append(b)
-	if len(more) == 0 {
-		return payload, nil
+// joinClaims returns the server's own claims and more claims as one JSON object.
+func joinClaims(own *tokenClaims, more map[string]any) ([]byte, error) {
+	payload, err := json.Marshal(own)
+	if err != nil || len(more) == 0 {
+		return payload, err
 	}
 	members, err := json.Marshal(more)
 	if err != nil {

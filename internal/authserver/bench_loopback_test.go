@@ -79,8 +79,8 @@ var tokenRequests = []struct {
 	{"client_credentials", "ES256", 1.5},
 	{"client_credentials", "EdDSA", 1.5},
 	{"client_credentials", "RS256", 1.5},
-	{"refresh_token", "ES256", 1.5},
-	{"refresh_token", "EdDSA", 1.9},
+	{"refresh_token", "ES256", 1.6},
+	{"refresh_token", "EdDSA", 2.0},
 }
 
 // overLoopback returns a token endpoint and what to compare it with, each behind net/http's server and asked for the same.

@@ -123,9 +123,7 @@ func (k *signingKey) join(header string, payload []byte) (string, error) {
 	if size > maxTokenLength {
 		return "", fmt.Errorf("a token of %d bytes, over the limit of %d", size, maxTokenLength)
 	}
-	memory := takeScratch()
-	token := memory.bytes
-	defer func() { memory.release(token) }()
+	token := make([]byte, 0, size)
 	token = append(token, header...)
 	token = append(token, '.')
 	token = base64.RawURLEncoding.AppendEncode(token, payload)

@@ -7,28 +7,13 @@ import (
 	"strconv"
 )
 
-// tokenResponse is the success response (RFC 6749 §5.1).
+// tokenResponse is the success response (RFC 6749 §5.1), with its members in this order.
 type tokenResponse struct {
-	AccessToken  string
-	TokenType    string
-	ExpiresIn    int64  // seconds
-	RefreshToken string // "" for none
-	Scope        string
-}
-
-// append appends the response as a JSON object.
-func (r *tokenResponse) append(b []byte) []byte {
-	b = append(b, `{"access_token":`...)
-	b = appendText(b, r.AccessToken)
-	b = appendMember(b, "token_type", r.TokenType)
-	b = appendNumber(b, "expires_in", r.ExpiresIn)
-	if r.RefreshToken != "" {
-		b = appendMember(b, "refresh_token", r.RefreshToken)
-	}
-	if r.Scope != "" {
-		b = appendMember(b, "scope", r.Scope)
-	}
-	return append(b, '}')
+	AccessToken  string `json:"access_token"`
+	TokenType    string `json:"token_type"`
+	ExpiresIn    int64  `json:"expires_in"` // seconds
+	RefreshToken string `json:"refresh_token,omitempty"`
+	Scope        string `json:"scope,omitempty"`
 }
 
 // writeTokens writes the success response in the issuer's shape.
@@ -44,10 +29,7 @@ func (s *Server) writeTokens(w http.ResponseWriter, response *tokenResponse) err
 	if len(shape.Members) > 0 || shape.ExpiresText {
 		return writeJSON(w, http.StatusOK, contentType, shapedResponse{response, *shape})
 	}
-	memory := takeScratch()
-	body := response.append(memory.bytes)
-	defer memory.release(body) // a Writer keeps nothing of what it was given
-	return writeBody(w, http.StatusOK, contentType, body)
+	return writeJSON(w, http.StatusOK, contentType, response)
 }
 
 // shapedResponse is a tokenResponse with other members, or in another order.
