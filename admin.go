@@ -11,6 +11,7 @@ import (
 	"github.com/caddyserver/caddy/v2"
 
 	"github.com/caddy-oauth/caddy-oauth/internal/authserver"
+	"github.com/caddy-oauth/caddy-oauth/storage"
 )
 
 func init() {
@@ -36,8 +37,6 @@ func init() {
 //	POST   /oauth/<issuer>/keys/<kid>/retire      remove one
 //	GET    /oauth/<issuer>/stats                  figures of this node
 //	POST   /oauth/<issuer>/export                 all records, private keys among them
-//	POST   /oauth/<issuer>/freeze                 hold up what this node would write to the store
-//	POST   /oauth/<issuer>/thaw                   end that
 //	POST   /oauth/<issuer>/encrypt                write all records anew, with the key of the day
 type adminAPI struct {
 	mux *http.ServeMux
@@ -79,8 +78,6 @@ func (a *adminAPI) Routes() []caddy.AdminRoute {
 		"/keys/{kid}/retire":    {http.MethodPost: retireKey},
 		"/stats":                {http.MethodGet: stats},
 		"/export":               {http.MethodPost: exportRecords},
-		"/freeze":               {http.MethodPost: freeze},
-		"/thaw":                 {http.MethodPost: thaw},
 		"/encrypt":              {http.MethodPost: encryptRecords},
 	} {
 		a.mux.Handle("/oauth/{issuer}"+path, methods)
@@ -205,7 +202,7 @@ func adminStatus(err error) int {
 	case errors.Is(err, authserver.ErrClientExists), errors.Is(err, authserver.ErrClientConfigured),
 		errors.Is(err, authserver.ErrClientPublic), errors.Is(err, authserver.ErrKeysInFile):
 		return http.StatusConflict
-	case authserver.Unavailable(err), errors.Is(err, authserver.ErrFrozen):
+	case authserver.Unavailable(err), errors.Is(err, storage.ErrReadOnly), errors.Is(err, authserver.ErrStillWriting):
 		return http.StatusServiceUnavailable
 	}
 	return http.StatusInternalServerError

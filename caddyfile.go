@@ -57,6 +57,7 @@ func init() {
 //				jwks_file <file>
 //			}
 //			store <module> ...
+//			read_only
 //			encryption_key [off] <key...>
 //			grant <module> ...
 //			client <id> {
@@ -145,6 +146,7 @@ func (p *parser) issuer(app *App) error {
 			"grant":         func() error { return p.grant(issuer) },
 			"client":        func() error { return p.client(issuer) },
 
+			"read_only":            p.flag("read_only", &issuer.ReadOnly),
 			"encryption_key":       func() error { return p.encryptionKey(issuer) },
 			"revocation_poll":      p.lifetime("revocation_poll", (*Lifetime)(&issuer.RevocationPoll)),
 			"throttle":             func() error { return p.throttle(issuer) },

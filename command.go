@@ -103,11 +103,6 @@ var commands = []command{
 		flags: importFlags, run: runImport, local: true,
 	},
 	{
-		name: "freeze", args: "<duration>", short: "Holds up what would be written to the store, while it is moved",
-		long: freezeHelp, run: runFreeze,
-	},
-	{name: "thaw", short: "Ends freeze, and that of export", run: runThaw},
-	{
 		name: "encrypt", short: "Writes all records anew, with the first key of encryption_key", long: encryptHelp,
 		run: runEncrypt,
 	},

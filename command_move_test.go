@@ -80,15 +80,16 @@ func TestExportAndImport(t *testing.T) {
 	}
 }
 
+// readOnlyShop is the shop while it is moved.
+var readOnlyShop = strings.Replace(shop, "store memory", "store memory\nread_only", 1)
+
 func TestExportThroughAPipe(t *testing.T) {
 	s := runShop(t)
 	s.signIn(t, s.url("shop.localhost"))
-	out := s.must(t, "", "export", "--freeze", "1m")
-	expect(t, out, `^\{"format":"caddy-oauth dump","version":1,`)
-	expect(t, out, `^Writes are held up until `)
-	expect(t, s.must(t, "", "stats"), `^Writes held up until +2`)
-	expect(t, s.must(t, "", "thaw"), `^Writes are no longer held up\.$`)
-	expect(t, s.must(t, "", "thaw"), `^Writes were not held up\.$`)
+	s.run(t, readOnlyShop, shopSite)
+	out := s.must(t, "", "export")
+	expect(t, out, `^\{"format":"caddy-oauth dump","version":1,.*"read_only":true`)
+	expect(t, out, `^The issuer is read-only, so this export is final\.$`)
 	config, _ := s.target(t, "")
 	text, _, _ := strings.Cut(out, "Exported")
 	out, err := s.command(t, text, "import", "--config", config, "--json")
@@ -109,7 +110,6 @@ func TestImportRefuses(t *testing.T) {
 	keyless, _ := s.target(t, "encryption_key {env.OAUTH_KEY_THAT_IS_NOT_SET}")
 	short, _ := s.target(t, "encryption_key {env.OAUTH_KEY}")
 	t.Setenv("OAUTH_KEY", "hunter2")
-	stale := bytes.Replace(text, []byte(`"version":1,`), []byte(`"version":1,"frozen_until":"2020-01-02T12:00:00Z",`), 1)
 	for _, c := range []struct {
 		name, config string
 		dump         []byte
@@ -119,7 +119,6 @@ func TestImportRefuses(t *testing.T) {
 		{"half a dump", good, text[:len(text)/2], nil, `^Error: line \d+: `},
 		{"a dump without its end", good, text[:bytes.LastIndexByte(text[:len(text)-1], '\n')+1], nil, `it was cut off$`},
 		{"no dump", good, []byte("{}"), nil, `^Error: line 1: expected the first line`},
-		{"a dump whose time is over", good, stale, nil, `^Error: writes were held up until 20.*--backup$`},
 		{"another issuer", good, text, []string{"--issuer", "other"}, `there is no issuer "other" in the configuration, expected --issuer with default$`},
 		{"the memory store", memory, text, nil, `^Error: issuer default: the memory store`},
 		{"no key", keyless, text, nil, `encryption_key: .*OAUTH_KEY_THAT_IS_NOT_SET`},
@@ -143,19 +142,12 @@ func TestImportRefuses(t *testing.T) {
 	if _, err := os.Stat(dir); err == nil {
 		t.Error("a refused import has left a trace")
 	}
-	file := filepath.Join(t.TempDir(), "dump")
-	if err := os.WriteFile(file, stale, 0o600); err != nil {
-		t.Fatal(err)
-	}
-	if out, err := s.command(t, "", "import", "--file", file, "--config", good, "--backup"); err != nil {
-		t.Errorf("as a backup: %v\n%s", err, out)
-	}
 	if out, err := s.command(t, string(text), "import", "--config", "-"); err == nil {
 		t.Errorf("the dump and the configuration from standard input: %s", out)
 	}
 }
 
-// An export that fails leaves no file and no hold.
+// An export that fails leaves no file.
 func TestExportFails(t *testing.T) {
 	s := runShop(t)
 	dir := t.TempDir()
@@ -203,19 +195,15 @@ func TestEncryptCommand(t *testing.T) {
 
 func TestAdminMove(t *testing.T) {
 	s := runShop(t)
-	for _, body := range []string{`{"for": "0"}`, `{}`, `{"for": "2h"}`, `{"for": "-1m"}`, `{"for": "soon"}`, `{"until": "1m"}`} {
-		s.api(t, http.MethodPost, "/freeze", body, http.StatusBadRequest)
-	}
-	s.api(t, http.MethodPost, "/export", `{"freeze": "2h"}`, http.StatusBadRequest)
+	s.api(t, http.MethodPost, "/export", `{"freeze": "2m"}`, http.StatusBadRequest)
 	s.api(t, http.MethodGet, "/export", "", http.StatusMethodNotAllowed)
-	if until := s.api(t, http.MethodPost, "/freeze", `{"for": "1m"}`, http.StatusOK)["frozen_until"]; until == "" {
-		t.Error("nobody knows until when")
-	}
+	s.signIn(t, s.url("shop.localhost"))
+	s.run(t, readOnlyShop, shopSite)
 	body := strings.Replace(stock, "PORT", s.url("shop.localhost"), 1)
 	s.api(t, http.MethodPost, "/clients", body, http.StatusServiceUnavailable)
-	s.api(t, http.MethodPost, "/encrypt", "", http.StatusServiceUnavailable)
+	s.api(t, http.MethodPost, "/keys/rotate", "", http.StatusServiceUnavailable)
 	s.run(t, shop, shopSite)
-	s.api(t, http.MethodPost, "/clients", body, http.StatusCreated) // another configuration, which is not held up
+	s.api(t, http.MethodPost, "/clients", body, http.StatusCreated)
 
 	answer := s.askAdmin(t, http.MethodPost, "/oauth/default/export", "")
 	lines := strings.Split(strings.TrimSpace(answer.body), "\n")
@@ -231,13 +219,13 @@ func TestAdminMove(t *testing.T) {
 	}
 }
 
-// A request that a server still has when another configuration has taken over cannot write to the store that was moved,
-// not even when the time is over.
-func TestFrozenServerIsReplaced(t *testing.T) {
+// A request that the configuration before still has is answered, and an export of the read-only issuer has what it wrote.
+func TestReadOnlyWaitsForOlderRequests(t *testing.T) {
 	s := runShop(t)
+	issuer := s.url("shop.localhost")
 	form := url.Values{
 		"grant_type": {"refresh_token"}, "client_id": {"app"}, "client_secret": {"app-secret"},
-		"refresh_token": {s.signIn(t, s.url("shop.localhost")).RefreshToken},
+		"refresh_token": {s.signIn(t, issuer).RefreshToken},
 	}.Encode()
 	conn, err := new(net.Dialer).DialContext(t.Context(), "tcp", "127.0.0.1:"+s.port)
 	if err != nil {
@@ -250,12 +238,12 @@ func TestFrozenServerIsReplaced(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	s.api(t, http.MethodPost, "/freeze", `{"for": "10s"}`, http.StatusOK)
-	loaded := make(chan error, 1)
-	go func() { loaded <- caddy.Load(s.adapt(t, shop, shopSite), true) }() // which waits for the request
-	eventually(t, "the old server to stay as it is", func() bool {
-		return len(s.logged(t, "writes stay held up here: another server has taken over")) > 0
-	})
+	s.run(t, readOnlyShop, shopSite) // which does not wait for the request
+	if got := s.refresh(t, issuer, "no token"); got.Error != "invalid_grant" {
+		t.Errorf("a refusal: %+v", got)
+	}
+	exported := make(chan answer, 1)
+	go func() { exported <- s.askAdmin(t, http.MethodPost, "/oauth/default/export", "") }()
 	if _, err := io.WriteString(conn, form[half:]); err != nil {
 		t.Fatal(err)
 	}
@@ -264,26 +252,36 @@ func TestFrozenServerIsReplaced(t *testing.T) {
 		t.Fatal(err)
 	}
 	defer resp.Body.Close()
-	if resp.StatusCode != http.StatusServiceUnavailable || resp.Header.Get("Retry-After") == "" {
-		t.Errorf("the old server answers %d, Retry-After %q", resp.StatusCode, resp.Header.Get("Retry-After"))
+	var got tokens
+	if err := json.NewDecoder(resp.Body).Decode(&got); err != nil || resp.StatusCode != http.StatusOK {
+		t.Fatalf("the request of before: %d %+v %v", resp.StatusCode, got, err)
 	}
-	if err := <-loaded; err != nil {
-		t.Error(err)
+	dump := <-exported
+	if got := s.refresh(t, issuer, got.RefreshToken); got.Error != "temporarily_unavailable" {
+		t.Errorf("a refresh: %+v", got)
 	}
-	s.signIn(t, s.url("shop.localhost"))
+	config, dir := s.target(t, "")
+	if out, err := s.command(t, dump.body, "import", "--config", config); err != nil {
+		t.Fatalf("%v\n%s", err, out)
+	}
+	moved := s.adapt(t, strings.Replace(shop, "store memory", "", 1), shopSite)
+	moved = bytes.ReplaceAll(moved, []byte(filepath.Join(s.dir, "storage")), []byte(dir))
+	if err := caddy.Load(moved, true); err != nil {
+		t.Fatal(err)
+	}
+	if got := s.refresh(t, issuer, got.RefreshToken); got.RefreshToken == "" {
+		t.Errorf("after the move: %+v", got)
+	}
 }
 
-// A reload that fails leaves the hold to those who made it.
-func TestFrozenServerStays(t *testing.T) {
+// A reload that fails leaves the configuration before as it is: it still writes.
+func TestReadOnlyReloadThatFails(t *testing.T) {
 	s := runShop(t)
 	token := s.signIn(t, s.url("shop.localhost")).RefreshToken
-	s.must(t, "", "freeze", "10m")
-	if err := caddy.Load(s.adapt(t, shop, "http://:PORT {\n oauth nobody\n}"), true); err == nil {
+	if err := caddy.Load(s.adapt(t, readOnlyShop, "http://:PORT {\n oauth nobody\n}"), true); err == nil {
 		t.Fatal("the configuration was loaded")
 	}
-	if got := s.refresh(t, s.url("shop.localhost"), token); got.Error != "temporarily_unavailable" {
+	if got := s.refresh(t, s.url("shop.localhost"), token); got.RefreshToken == "" {
 		t.Errorf("after a reload that failed: %+v", got)
 	}
-	s.must(t, "", "thaw")
-	s.refresh(t, s.url("shop.localhost"), token)
 }

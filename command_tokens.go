@@ -151,9 +151,6 @@ func runStats(c *invocation) error {
 		row(w, "Clients", fmt.Sprintf("%d in the configuration, %d in the store", stats.Configured, stats.Registered))
 		row(w, "Revocations in force", strconv.Itoa(stats.Cutoffs))
 		row(w, "Keys", strconv.Itoa(len(stats.Keys)))
-		if !stats.Frozen.IsZero() {
-			row(w, "Writes held up until", moment(stats.Frozen))
-		}
 		fmt.Fprintln(w)
 		row(w, "ENDPOINT", "GRANT TYPE", "RESULT", "COUNT")
 		for _, count := range stats.Requests {

@@ -71,6 +71,10 @@ type Issuer struct {
 
 	WireSettings
 
+	// Refuses whatever would write to the store: such requests get 503 with Retry-After, and all others are answered.
+	// It is for moving the records to another store. Default: off.
+	ReadOnly bool `json:"read_only,omitempty"`
+
 	// Where records are kept: codes and refresh tokens, consents, keys. Default: `caddy`, which is
 	// Caddy's own storage.
 	StoreRaw json.RawMessage `json:"store,omitempty" caddy:"namespace=oauth.stores inline_key=store"`
@@ -227,6 +231,9 @@ func (i *Issuer) open(
 		Bulletin: common.bulletin,
 		Limits:   i.Throttle.limits(),
 		Observe:  o.observe,
+
+		Generations: common.servers,
+		ReadOnly:    i.ReadOnly,
 
 		RevocationPoll: time.Duration(i.RevocationPoll),
 		Logger:         log,

@@ -29,12 +29,13 @@ type server struct {
 // newServer returns a server that runs nothing yet. It is stopped when the test is over.
 func newServer(t *testing.T) *server {
 	t.Helper()
+	dir := t.TempDir() // removed after the server was stopped
 	t.Cleanup(func() {
 		if err := caddy.Stop(); err != nil {
 			t.Error(err)
 		}
 	})
-	return &server{port: freePort(t), admin: freePort(t), dir: t.TempDir()}
+	return &server{port: freePort(t), admin: freePort(t), dir: dir}
 }
 
 func freePort(t *testing.T) string {

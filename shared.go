@@ -6,11 +6,12 @@ import (
 	"github.com/caddy-oauth/caddy-oauth/internal/authserver"
 )
 
-// shared is what all configs of this process have in common: a new one must know of the failures under the old one, and
-// of what that one revokes while both answer.
+// shared is what all configurations of this process have in common. A new one must know of the failures under the old
+// one, of what that one revokes while both answer, and when it stops writing.
 type shared struct {
 	throttle *authserver.Throttle
 	bulletin *authserver.Bulletin
+	servers  *authserver.Generations
 }
 
 var sharing = caddy.NewUsagePool()
@@ -20,14 +21,17 @@ const theShared = "shared"
 // share returns what is shared. It lives until Cleanup was called on every app that asked for it.
 func (a *App) share() *shared {
 	common, _ := sharing.LoadOrStore(theShared, &shared{
-		authserver.NewThrottle(), authserver.NewBulletin(),
+		authserver.NewThrottle(), authserver.NewBulletin(), authserver.NewGenerations(),
 	})
 	a.shares = true
 	return common.(*shared)
 }
 
-// Cleanup gives back what is shared, if this app has it.
+// Cleanup closes the servers that were opened, and gives back what is shared, if this app has it.
 func (a *App) Cleanup() error {
+	for _, server := range a.servers {
+		server.Close()
+	}
 	if !a.shares {
 		return nil
 	}

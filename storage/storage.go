@@ -51,6 +51,9 @@ var (
 	// ErrNotFound says that a record is absent or expired.
 	ErrNotFound = errors.New("no such record")
 
+	// ErrReadOnly says that nothing may be written to the store now. It is no failure of the store.
+	ErrReadOnly = errors.New("the store is read-only")
+
 	// ErrKeep is what a Change returns to leave the record as it is.
 	ErrKeep = errors.New("keep the record as it is")
 )

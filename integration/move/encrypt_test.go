@@ -34,7 +34,7 @@ func TestEncryptUnderLoad(t *testing.T) {
 	m := start(t, places...)
 	load := begin(t, m.Server, 6)
 	for _, step := range steps {
-		m.Do(t, "reload", "--config", m.files[step.name], "--adapter", "caddyfile", "--address", m.Admin)
+		m.reload(step.name)
 		load.goOn(t)
 		if step.encrypt {
 			t.Log(step.settings, m.oauth("encrypt"))

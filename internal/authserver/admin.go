@@ -83,8 +83,6 @@ type Stats struct {
 	Registered int       `json:"registered_clients"`
 	Configured int       `json:"configured_clients"`
 	Keys       []KeyInfo `json:"keys"`
-	// Frozen is until when writes are held up, while the store is moved.
-	Frozen time.Time `json:"frozen_until,omitzero"`
 }
 
 // Stats returns figures of this node.
@@ -103,6 +101,5 @@ func (s *Server) Stats(ctx context.Context) (*Stats, error) {
 	return &Stats{
 		Since: s.started, Requests: s.metrics.counts(), Cutoffs: s.cutoffs.count(),
 		Registered: len(registered), Configured: len(s.config.Clients), Keys: keys,
-		Frozen: s.FrozenUntil(),
 	}, nil
 }

@@ -99,7 +99,8 @@ func (s *Server) ServeHTTP(w http.ResponseWriter, r *http.Request, site Site) er
 	ctx, span := startSpan(r.Context(), "oauth."+e.name)
 	c := newCall(ctx, r, site.ClientIP(r), s.config.Patience)
 	c.w, c.site = w, site
-	defer c.context.pass.end()
+	s.requests.Add(1)
+	defer s.requests.Add(-1)
 	err := s.answerAt(c, e)
 	if noter, ok := site.(Noter); ok && c.client != nil {
 		noter.Note(r, c.client.ID, c.grant)
@@ -192,9 +193,13 @@ func asRefusal(err error) *grants.Error {
 	if refusal, ok := errors.AsType[*grants.Error](err); ok {
 		return refusal
 	}
+	description := "the server cannot answer now, try again later"
+	if errors.Is(err, storage.ErrReadOnly) {
+		description = "the issuer is read-only at the moment, try again later"
+	}
 	return &grants.Error{
 		Code:        grants.TemporarilyUnavailable,
-		Description: "the server cannot answer now, try again later",
+		Description: description,
 		Status:      http.StatusServiceUnavailable,
 		Cause:       err,
 	}
@@ -215,8 +220,11 @@ func (s *Server) severity(ctx context.Context, err error, status int) (zapcore.L
 		return zap.WarnLevel, "family revoked: what was used before was presented again"
 	case givenUp(ctx, err):
 		return zap.InfoLevel, "request given up by the client"
-	case errors.Is(err, ErrFrozen):
-		return zap.InfoLevel, "request put off: writes are held up"
+	case errors.Is(err, storage.ErrReadOnly):
+		if s.outages.failed(readOnlyCause) {
+			return zap.InfoLevel, readOnlyMessage
+		}
+		return zap.DebugLevel, readOnlyMessage
 	case errors.As(err, &failed) && !s.outages.failed(failed.cause):
 		return zap.DebugLevel, "request failed, as others before it"
 	case status >= 500:

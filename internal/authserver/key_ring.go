@@ -252,13 +252,29 @@ func (k *Keys) updateRecord(ctx context.Context) (keyRecord, error) {
 			value, err = json.Marshal(rec)
 			return value, never, err
 		})
-		if !errors.Is(err, errNoSpare) {
+		switch {
+		case errors.Is(err, storage.ErrReadOnly):
+			return k.asStored(old)
+		case !errors.Is(err, errNoSpare):
 			return rec, err
 		}
 		if k.spare, err = makeKey(k.policy.Algorithm); err != nil {
 			return keyRecord{}, err
 		}
 	}
+}
+
+// asStored returns the record as it is, for a node that cannot write what is due. Keys that are there go on signing and
+// verifying; without any, the error is that nothing can be written.
+func (k *Keys) asStored(old []byte) (keyRecord, error) {
+	rec, err := readKeyRecord(old)
+	if err != nil {
+		return keyRecord{}, err
+	}
+	if len(rec.Seal) == 0 || k.policy.File == nil && len(keyLine(rec.Keys, k.policy.Algorithm)) == 0 {
+		return keyRecord{}, storage.ErrReadOnly
+	}
+	return rec, nil
 }
 
 // adopt makes the keys of the record the ones in memory, and logs what is new.

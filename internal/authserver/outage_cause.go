@@ -24,6 +24,9 @@ const (
 	writing = "writing to the store"
 )
 
+// readOnlyCause is that of requests that a read-only issuer cannot answer.
+var readOnlyCause = cause{writing, readOnlyMessage}
+
 // troubles are what can be wrong with a store, the first that an error is.
 var troubles = []struct {
 	name string
@@ -83,6 +86,9 @@ func (e *storeError) Unwrap() error { return e.err }
 // storeErr returns the error of a store as what it is to the request with that context: a store that was not waited for
 // has not failed.
 func storeErr(ctx context.Context, what string, err error) error {
+	if errors.Is(err, storage.ErrReadOnly) {
+		return err
+	}
 	if errors.Is(ctx.Err(), context.Canceled) {
 		return fmt.Errorf("%w: %w", context.Canceled, err)
 	}

@@ -6,6 +6,7 @@ import (
 	"sync"
 
 	"github.com/caddy-oauth/caddy-oauth/grants"
+	"github.com/caddy-oauth/caddy-oauth/storage"
 )
 
 // replays are those whose families could not be ended yet, because of the store. Whoever presented what was used need not
@@ -44,8 +45,8 @@ func (s *Server) afterReplay(ctx context.Context, refusal error) error {
 		return refusal
 	}
 	err := s.endReplayed(context.WithoutCancel(ctx), replay)
-	if errors.Is(err, ErrFrozen) {
-		return err // what is noted here may be of no use: whoever asked is to ask again, perhaps another server
+	if errors.Is(err, storage.ErrReadOnly) {
+		return err // Don't queue it: this node is read-only and may be retired; the client retries elsewhere.
 	}
 	if err != nil {
 		s.replays.note(replay)

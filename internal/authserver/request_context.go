@@ -8,13 +8,11 @@ type requestContext struct {
 
 	address  string // that the request came from: what is revoked is to tell from where
 	patience patience
-	pass     pass // for what it writes
 }
 
 type (
 	addressKey  struct{}
 	patienceKey struct{}
-	passKey     struct{}
 )
 
 // Value implements context.Context.
@@ -24,8 +22,6 @@ func (c *requestContext) Value(key any) any {
 		return &c.address
 	case patienceKey:
 		return &c.patience
-	case passKey:
-		return &c.pass
 	}
 	return c.Context.Value(key)
 }

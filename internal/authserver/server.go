@@ -9,6 +9,7 @@ import (
 	"net/http"
 	"net/url"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	"go.uber.org/zap"
@@ -38,10 +39,15 @@ type Config struct {
 	Throttle *Throttle
 	// Bulletin passes on what is revoked between the servers of one issuer in this process; nil is a new one.
 	Bulletin *Bulletin
-	Limits   Limits
+	// Generations knows the servers of this process, those before this one among them; nil is a new one.
+	Generations *Generations
+	Limits      Limits
 
 	// Observe is told of what goes into the audit log, before the answer is written; nil is nobody.
 	Observe func(ctx context.Context, e *Event)
+
+	// ReadOnly refuses whatever would write to the store, as long as that takes, so that it can be copied.
+	ReadOnly bool
 
 	// Patience is how long the store may keep a request waiting, in all; 0 is as long as is right for the store.
 	Patience time.Duration
@@ -117,8 +123,9 @@ type Server struct {
 	gate      *gate
 	sweeper   storage.Sweeper // nil if the store needs none
 	watcher   storage.Watcher // nil if the store cannot tell of changes
-	records   storage.Store   // as it is, to move it
-	freezer   *freezer
+	records   storage.Store   // as it was given, for whole copies
+	store     *watchedStore   // over records
+	requests  atomic.Int64    // that are being answered
 	metrics   *metrics
 	outages   *outages
 	log       *zap.Logger
@@ -142,6 +149,9 @@ func New(config Config) (*Server, error) {
 	if config.Throttle == nil {
 		config.Throttle = NewThrottle()
 	}
+	if config.Generations == nil {
+		config.Generations = NewGenerations()
+	}
 	issuer, err := url.Parse(config.URL)
 	if err != nil {
 		return nil, err
@@ -155,9 +165,9 @@ func New(config Config) (*Server, error) {
 	records := config.Store
 	config.Patience = cmp.Or(config.Patience, patienceWith(config.Store))
 	trouble := newOutages(config.Logger.With(zap.String("issuer", config.Name)), config.Now)
-	hold := newFreezer()
-	watched := newWatchedStore(&countedStore{config.Store, hold}, measured, trouble, config.Patience)
-	config.Store = &heldStore{watched, hold}
+	watched := newWatchedStore(config.Store, measured, trouble, config.Patience)
+	watched.readOnly.Store(config.ReadOnly)
+	config.Store = watched
 	s := &Server{
 		config: config,
 		origin: issuer.Scheme + "://" + issuer.Host,
@@ -172,7 +182,7 @@ func New(config Config) (*Server, error) {
 		sweeper:   sweeper,
 		watcher:   watcher,
 		records:   records,
-		freezer:   hold,
+		store:     watched,
 		gate:      newGate(config.Throttle, config.Limits, config.Name, measured.throttle, config.Now),
 		verifiers: make(map[string]grants.Verifier),
 	}
@@ -208,7 +218,11 @@ func New(config Config) (*Server, error) {
 		directory: s.directory, secrets: config.Secrets, header: config.Wire.SecretHeader,
 		gate: s.gate, slow: semaphore.NewWeighted(slowAtOnce), right: recall.New(maxRecalled),
 	}
-	return s, s.route(issuer)
+	if err := s.route(issuer); err != nil {
+		return nil, err
+	}
+	config.Generations.add(s)
+	return s, nil
 }
 
 const (
@@ -219,7 +233,9 @@ const (
 // Run keeps the issuer's keys and its store in order until ctx ends. Every node runs it; it is
 // idempotent, and what it cannot do now it does a minute later.
 func (s *Server) Run(ctx context.Context) {
-	defer s.stayFrozen()
+	if s.config.ReadOnly {
+		s.log.Info(readOnlyMessage, zap.String("issuer", s.config.Name))
+	}
 	var running sync.WaitGroup
 	running.Go(func() { s.writeUses(ctx) })
 	running.Go(func() {
@@ -273,16 +289,25 @@ func (s *Server) every(ctx context.Context, interval time.Duration, what string,
 	}
 }
 
-// sweep takes as long as it takes, but the end of ctx is the end of it here, even where the store hangs.
-func (s *Server) sweep(ctx context.Context) error { return apart(ctx, s.sweeper.Sweep) }
+// sweep removes expired records. It takes as long as it takes, but does not outlast ctx, even if the store hangs.
+func (s *Server) sweep(ctx context.Context) error {
+	if s.store.readOnly.Load() {
+		return nil
+	}
+	return apart(ctx, s.sweeper.Sweep)
+}
 
-// attempt does something that will be done again. What fails for the same cause as before is told of once.
+// readOnlyMessage is logged when a server starts and when it first refuses to write.
+const readOnlyMessage = "issuer is read-only"
+
+// attempt does something that will be done again. A failure with the same cause as before is logged once. That nothing
+// may be written is no failure.
 func (s *Server) attempt(ctx context.Context, what string, do func(context.Context) error) {
 	err := do(ctx)
 	switch {
 	case err == nil:
 		s.outages.worked(what)
-	case errors.Is(err, ErrFrozen):
+	case errors.Is(err, storage.ErrReadOnly):
 	case ctx.Err() == nil || !errors.Is(ctx.Err(), context.Canceled):
 		why, level := causeOf(what, err), zap.DebugLevel
 		if s.outages.failed(why) {

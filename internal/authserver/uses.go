@@ -2,6 +2,7 @@ package authserver
 
 import (
 	"context"
+	"errors"
 	"slices"
 	"sync"
 	"time"
@@ -76,7 +77,11 @@ func (u *uses) write(ctx context.Context, subject string) error {
 		return err
 	}
 	for p, next := range u.due(subject) {
-		if err := u.writeOne(ctx, p, next); err != nil {
+		err := u.writeOne(ctx, p, next)
+		if errors.Is(err, storage.ErrReadOnly) {
+			return nil // Keep it: it is not worth refusing the page of apps.
+		}
+		if err != nil {
 			return err
 		}
 		u.done(p, next)

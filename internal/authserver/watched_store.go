@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"sync/atomic"
 	"time"
 
 	"github.com/caddy-oauth/caddy-oauth/storage"
@@ -36,6 +37,9 @@ type watchedStore struct {
 	prompt   bool          // it keeps nobody waiting
 	slow     bool          // it may not listen to contexts
 	running  chan struct{} // has an element for each operation that is under way, if it does not
+
+	readOnly atomic.Bool
+	writes   atomic.Int64 // that are under way, those that nobody waits for any more included
 }
 
 func newWatchedStore(store storage.Store, metrics *metrics, outages *outages, patience time.Duration) *watchedStore {
@@ -115,6 +119,47 @@ func (s *watchedStore) enter(ctx context.Context) error {
 
 func (s *watchedStore) leave() { <-s.running }
 
+// write runs an operation that writes, unless the store is read-only.
+func (s *watchedStore) write(operate func() error) error {
+	s.writes.Add(1) // before the look at readOnly, so that makeReadOnly waits for it
+	defer s.writes.Add(-1)
+	if s.readOnly.Load() {
+		return storage.ErrReadOnly
+	}
+	return operate()
+}
+
+// makeReadOnly allows no more writes, and waits for those that are under way.
+func (s *watchedStore) makeReadOnly(ctx context.Context) error {
+	s.readOnly.Store(true)
+	ticker := time.NewTicker(idleInterval)
+	defer ticker.Stop()
+	for s.writes.Load() > 0 {
+		select {
+		case <-ctx.Done():
+			return ctx.Err()
+		case <-ticker.C:
+		}
+	}
+	return nil
+}
+
+// decide is Update for a read-only store. It lets the change see the record, so that what would be refused anyway is
+// refused for its own reason, and what would write nothing succeeds.
+func (s *watchedStore) decide(ctx context.Context, key storage.Key, change storage.Change) error {
+	old, err := s.Get(ctx, key)
+	if err != nil && !errors.Is(err, storage.ErrNotFound) {
+		return err
+	}
+	switch _, _, err := change(old); {
+	case errors.Is(err, storage.ErrKeep):
+		return nil
+	case err != nil:
+		return err
+	}
+	return storage.ErrReadOnly
+}
+
 // Patience implements storage.Slow.
 func (s *watchedStore) Patience() time.Duration { return s.patience }
 
@@ -138,7 +183,9 @@ func (s *watchedStore) Get(ctx context.Context, key storage.Key) ([]byte, error)
 
 // Put implements storage.Store.
 func (s *watchedStore) Put(ctx context.Context, key storage.Key, value []byte, expires time.Time) error {
-	err := s.do(ctx, opPut, key.Kind, func(ctx context.Context) error { return s.store.Put(ctx, key, value, expires) })
+	err := s.do(ctx, opPut, key.Kind, func(ctx context.Context) error {
+		return s.write(func() error { return s.store.Put(ctx, key, value, expires) })
+	})
 	if err != nil {
 		return storeErr(ctx, writing, err)
 	}
@@ -148,8 +195,13 @@ func (s *watchedStore) Put(ctx context.Context, key storage.Key, value []byte, e
 
 // Update implements storage.Store.
 func (s *watchedStore) Update(ctx context.Context, key storage.Key, change storage.Change) error {
+	if s.readOnly.Load() {
+		return s.decide(ctx, key, change)
+	}
 	awaited := &onlyWhileAwaited{change: change}
-	err := s.do(ctx, opUpdate, key.Kind, func(ctx context.Context) error { return s.store.Update(ctx, key, awaited.run) })
+	err := s.do(ctx, opUpdate, key.Kind, func(ctx context.Context) error {
+		return s.write(func() error { return s.store.Update(ctx, key, awaited.run) })
+	})
 	ran, decided := awaited.giveUp()
 	switch {
 	case err == nil && decided == nil && ran:
@@ -167,7 +219,9 @@ func (s *watchedStore) Update(ctx context.Context, key storage.Key, change stora
 
 // Delete implements storage.Store.
 func (s *watchedStore) Delete(ctx context.Context, key storage.Key) error {
-	err := s.do(ctx, opDelete, key.Kind, func(ctx context.Context) error { return s.store.Delete(ctx, key) })
+	err := s.do(ctx, opDelete, key.Kind, func(ctx context.Context) error {
+		return s.write(func() error { return s.store.Delete(ctx, key) })
+	})
 	if err != nil {
 		return storeErr(ctx, writing, err)
 	}

@@ -24,9 +24,9 @@ type Header struct {
 	Issuer string    // its short name
 	Time   time.Time // when the dump was begun
 
-	// Frozen is until when nothing is written to the store that the dump is of; zero: things are, and the dump has each
-	// record as it was at some moment.
-	Frozen time.Time
+	// ReadOnly says that the issuer was read-only during the export, so that the dump is final. Otherwise records may
+	// have changed meanwhile, and each is as it was at some moment.
+	ReadOnly bool
 }
 
 // line is a line of any kind, as it is written. Which kind it is tells the first member.
@@ -37,10 +37,10 @@ type line struct {
 	Error  string `json:"error,omitempty"`
 
 	// of the header
-	Version int       `json:"version,omitempty"`
-	Issuer  string    `json:"issuer,omitempty"`
-	Time    time.Time `json:"time,omitzero"`
-	Frozen  time.Time `json:"frozen_until,omitzero"`
+	Version  int       `json:"version,omitempty"`
+	Issuer   string    `json:"issuer,omitempty"`
+	Time     time.Time `json:"time,omitzero"`
+	ReadOnly bool      `json:"read_only,omitempty"`
 
 	// of a record
 	ID      string `json:"id,omitempty"`

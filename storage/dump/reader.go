@@ -34,7 +34,7 @@ func NewReader(r io.Reader) (*Reader, error) {
 	case l.Version > version:
 		return nil, d.wrong(fmt.Sprintf("a dump of version %d, which is made by a later version of this program: expected %d", l.Version, version))
 	}
-	d.Header = Header{Issuer: l.Issuer, Time: l.Time, Frozen: l.Frozen}
+	d.Header = Header{Issuer: l.Issuer, Time: l.Time, ReadOnly: l.ReadOnly}
 	return d, nil
 }
 

@@ -22,7 +22,7 @@ func Write(w io.Writer, header Header, records iter.Seq2[storage.Record, error])
 	encoder := json.NewEncoder(buffered)
 	encoder.SetEscapeHTML(false)
 	err = encoder.Encode(line{
-		Format: format, Version: version, Issuer: header.Issuer, Time: header.Time.UTC(), Frozen: header.Frozen.UTC(),
+		Format: format, Version: version, Issuer: header.Issuer, Time: header.Time.UTC(), ReadOnly: header.ReadOnly,
 	})
 	if err != nil {
 		return n, err

@@ -1,0 +1,359 @@
+package authserver
+
+import (
+	"context"
+	"errors"
+	"io"
+	"net/http"
+	"net/http/httptest"
+	"net/url"
+	"slices"
+	"strconv"
+	"testing"
+	"testing/synctest"
+	"time"
+
+	"go.uber.org/zap"
+
+	"github.com/caddy-oauth/caddy-oauth/storage"
+	"github.com/caddy-oauth/caddy-oauth/storage/dump"
+)
+
+// readOnly replaces the server by a read-only one, as a reload does.
+func (s *testServer) readOnly(t *testing.T) {
+	t.Helper()
+	config := s.config
+	config.Store, config.ReadOnly = s.records, true
+	s.restart(t, config)
+}
+
+// putOff checks that a request was refused for now.
+func putOff(t *testing.T, what string, a answer) {
+	t.Helper()
+	after := a.Header().Get("Retry-After")
+	if seconds, err := strconv.Atoi(after); a.Code != http.StatusServiceUnavailable || a.page == nil && (err != nil || seconds < 1) {
+		t.Errorf("%s: %d, Retry-After %q: %s", what, a.Code, after, a.Body)
+	}
+}
+
+// dump returns all that an export has.
+func (s *testServer) dump(t *testing.T) (records []string) {
+	t.Helper()
+	for record, err := range s.exported(t.Context()) {
+		if err != nil {
+			t.Fatal(err)
+		}
+		records = append(records, string(record.Key.Kind)+" "+record.Key.ID+" "+string(record.Value))
+	}
+	slices.Sort(records)
+	return records
+}
+
+// tells is an edit by which the store tells all it holds.
+func tells(c *Config) {
+	store := c.Store.(*testStore)
+	c.Store = struct {
+		*testStore
+		storage.Exporter
+	}{store, store.Store.(storage.Exporter)}
+}
+
+func TestReadOnly(t *testing.T) {
+	s := newTestServer(t, tells)
+	code, held := s.code(t, asks("webapp")), s.tokens(t)
+	refreshToken := held["refresh_token"].(string)
+	spent := s.tokens(t)["refresh_token"].(string)
+	next := s.refresh(t, spent)
+	page := s.get(t, asks("spa"))
+	s.readOnly(t)
+	before := s.dump(t)
+
+	putOff(t, "a code", s.token(t, redeems(code)))
+	putOff(t, "a refresh", s.token(t, refreshes(refreshToken)))
+	s.decide(t, page, "allow").check(t, http.StatusSeeOther, "temporarily_unavailable")
+	putOff(t, "a revocation", s.do(t, s.asks("/oauth/revoke", url.Values{"token": {refreshToken}})))
+	if again := s.refresh(t, spent); again != next {
+		t.Error("a lost answer is not given again")
+	}
+	s.refused(t, "no token at all")
+	s.token(t, url.Values{"grant_type": {"client_credentials"}, "client_id": {"billing"}, "client_secret": {webSecret}}).
+		check(t, http.StatusOK, "")
+	if got := s.introspection(t, "webapp", held["access_token"]); got["active"] != true {
+		t.Errorf("introspection: %v", got)
+	}
+	if a := s.do(t, httptest.NewRequest(http.MethodGet, "/oauth/jwks", nil)); a.Code != http.StatusOK {
+		t.Errorf("the JWKS: %d %s", a.Code, a.Body)
+	}
+	if a := s.do(t, httptest.NewRequest(http.MethodGet, "/oauth/apps", nil)); a.Code != http.StatusOK {
+		t.Errorf("the page of apps: %d %s", a.Code, a.Body)
+	}
+	if err := s.Revoke(t.Context(), "alice", "", "by the owner"); !errors.Is(err, storage.ErrReadOnly) {
+		t.Errorf("a revocation by the owner: %v", err)
+	}
+	if _, err := s.RotateKey(t.Context(), true); !errors.Is(err, storage.ErrReadOnly) {
+		t.Errorf("a rotation by the owner: %v", err)
+	}
+	if after := s.dump(t); !slices.Equal(before, after) {
+		t.Errorf("the store was written to:\n%q\n%q", before, after)
+	}
+
+	config := s.config
+	config.Store, config.ReadOnly = s.records, false
+	s.restart(t, config)
+	s.token(t, redeems(code)).check(t, http.StatusOK, "")
+	s.refresh(t, refreshToken)
+	var told int
+	for _, entry := range s.logs.All() {
+		if entry.Message == readOnlyMessage && entry.Level == zap.InfoLevel {
+			told++
+		}
+		if entry.Level >= zap.WarnLevel {
+			t.Errorf("the log has the %s %q %v", entry.Level, entry.Message, entry.ContextMap())
+		}
+	}
+	if told != 1 {
+		t.Errorf("the log says %d times that the issuer is read-only, want once", told)
+	}
+}
+
+// What runs by itself does not write either, and logs no errors. Keys whose time has come go on.
+func TestReadOnlyInTheBackground(t *testing.T) {
+	s := newTestServer(t, tells, func(c *Config) { c.Keys.Rotate = 24 * time.Hour })
+	token := s.tokens(t)["access_token"]
+	s.readOnly(t)
+	before := s.dump(t)
+	for range 5 {
+		s.clock.Advance(24 * time.Hour)
+		s.attempt(t.Context(), keepingKeys, s.keys.Maintain)
+		s.attempt(t.Context(), looking, s.poll)
+		s.attempt(t.Context(), "sweeping", s.sweep)
+		s.token(t, url.Values{"grant_type": {"client_credentials"}, "client_id": {"billing"}, "client_secret": {webSecret}}).
+			check(t, http.StatusOK, "")
+	}
+	s.state(t, token, ErrTokenExpired)
+	if err := s.uses.write(t.Context(), ""); err != nil {
+		t.Error(err)
+	}
+	if after := s.dump(t); !slices.Equal(before, after) {
+		t.Errorf("the store was written to:\n%q\n%q", before, after)
+	}
+	for _, entry := range s.logs.All() {
+		if entry.Level >= zap.WarnLevel {
+			t.Errorf("the log has the %s %q %v", entry.Level, entry.Message, entry.ContextMap())
+		}
+	}
+}
+
+// A read-only issuer cannot make its first key.
+func TestReadOnlyWithoutKeys(t *testing.T) {
+	s := newTestServer(t, func(c *Config) { c.ReadOnly = true })
+	putOff(t, "a token", s.token(t, url.Values{
+		"grant_type": {"client_credentials"}, "client_id": {"billing"}, "client_secret": {webSecret},
+	}))
+	if n := s.store.count(t, storage.KindKeys); n != 0 {
+		t.Errorf("%d records of keys were written", n)
+	}
+}
+
+// A used token that comes back while the issuer is read-only revokes its family when it comes back again.
+func TestReadOnlyReplay(t *testing.T) {
+	s := newTestServer(t)
+	first := s.tokens(t)["refresh_token"].(string)
+	third := s.refresh(t, s.refresh(t, first))
+	before := s.config
+	s.readOnly(t)
+	putOff(t, "a replay", s.token(t, refreshes(first)))
+	if n := len(s.replays.take()); n > 0 {
+		t.Errorf("%d revocations are queued on a read-only node", n)
+	}
+	before.Store = s.records
+	s.restart(t, before)
+	s.refused(t, first)
+	s.refused(t, third)
+}
+
+// slowStore lets a test stand in the middle of a write.
+type slowStore struct {
+	storage.Store
+	writing, goOn chan struct{}
+}
+
+func (s *slowStore) Put(ctx context.Context, key storage.Key, value []byte, expires time.Time) error {
+	if key.Kind == storage.KindFamily {
+		s.writing <- struct{}{}
+		<-s.goOn
+	}
+	return s.Store.Put(ctx, key, value, expires)
+}
+
+// replaced starts a write on a server that is then replaced by a read-only one, and returns the answer to come.
+func (s *testServer) replaced(t *testing.T, slow *slowStore) <-chan answer {
+	t.Helper()
+	coded, old := make(chan answer, 1), *s
+	go func() { coded <- old.get(t, asks("webapp")) }()
+	<-slow.writing
+	s.readOnly(t)
+	old.Close()
+	return coded
+}
+
+func newSlowServer(t *testing.T, over func(storage.Store) storage.Store) (*testServer, *slowStore) {
+	t.Helper()
+	slow := &slowStore{writing: make(chan struct{}, 1), goOn: make(chan struct{})}
+	s := newTestServer(t, func(c *Config) {
+		slow.Store = c.Store
+		c.Store = over(slow)
+		c.Clients["webapp"].Consent = storage.ConsentNever
+		c.Generations = NewGenerations()
+	})
+	return s, slow
+}
+
+// Before an export, the requests of the configuration before come to their end.
+func TestOlderRequestsEnd(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		s, slow := newSlowServer(t, func(store storage.Store) storage.Store { return store })
+		old := s.Server
+		coded := s.replaced(t, slow)
+		ended := make(chan error, 1)
+		go func() { ended <- s.EndOlderWrites(t.Context()) }()
+		time.Sleep(requestsLimit / 2)
+		select {
+		case err := <-ended:
+			t.Fatalf("a write was not waited for: %v", err)
+		default:
+		}
+		close(slow.goOn)
+		if err := <-ended; err != nil {
+			t.Fatal(err)
+		}
+		if a := <-coded; a.location().Get("code") == "" {
+			t.Errorf("the request that was writing: %d %s", a.Code, a.Body)
+		}
+		if n := s.store.count(t, storage.KindFamily); n != 1 {
+			t.Errorf("%d families, want 1", n)
+		}
+		time.Sleep(idleInterval)
+		if len(s.config.Generations.before(s.Server)) > 0 {
+			t.Error("the server before is still remembered")
+		}
+		if err := old.RevokeFamily(t.Context(), "zzzz.1", "test"); !errors.Is(err, storage.ErrReadOnly) {
+			t.Errorf("the server before writes: %v", err)
+		}
+	})
+}
+
+// A request that takes its time may not write when it comes to that.
+func TestOlderRequestsThatTakeLong(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		s := newTestServer(t, func(c *Config) { c.Generations = NewGenerations() })
+		form := refreshes(s.tokens(t)["refresh_token"].(string), "client_id", "webapp", "client_secret", webSecret).Encode()
+		body, sends := io.Pipe()
+		r := postRequest("/oauth/token", "")
+		r.Body, r.ContentLength = body, int64(len(form))
+		answered, old := make(chan answer, 1), *s
+		go func() { answered <- old.do(t, r) }()
+		_, _ = io.WriteString(sends, form[:10])
+		s.readOnly(t)
+		old.Close()
+		began := time.Now()
+		if err := s.EndOlderWrites(t.Context()); err != nil || time.Since(began) != requestsLimit {
+			t.Fatalf("after %s: %v", time.Since(began), err)
+		}
+		_, _ = io.WriteString(sends, form[10:])
+		putOff(t, "a request of before", <-answered)
+		time.Sleep(idleInterval) // until the server is forgotten
+	})
+}
+
+// hangingStore is one that does not listen to contexts.
+type hangingStore struct{ *slowStore }
+
+func (s hangingStore) Put(ctx context.Context, key storage.Key, value []byte, expires time.Time) error {
+	return s.slowStore.Put(context.WithoutCancel(ctx), key, value, expires)
+}
+
+func (hangingStore) Patience() time.Duration { return 20 * time.Millisecond }
+
+// A write that nobody waits for any more is still under way.
+func TestOlderWritesThatHang(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		s, slow := newSlowServer(t, func(store storage.Store) storage.Store { return hangingStore{store.(*slowStore)} })
+		coded := s.replaced(t, slow)
+		(<-coded).check(t, http.StatusSeeOther, "temporarily_unavailable")
+		began := time.Now()
+		if err := s.EndOlderWrites(t.Context()); !errors.Is(err, ErrStillWriting) {
+			t.Fatalf("while a write hangs: %v", err)
+		}
+		if waited := time.Since(began); waited != requestsLimit+writesLimit {
+			t.Errorf("waited %s", waited)
+		}
+		close(slow.goOn)
+		if err := s.EndOlderWrites(t.Context()); err != nil {
+			t.Fatal(err)
+		}
+		if n := s.store.count(t, storage.KindFamily); n != 1 {
+			t.Errorf("%d families, want 1", n)
+		}
+	})
+}
+
+func TestResealWhileServing(t *testing.T) {
+	keys := func(texts ...string) *storage.Keyring {
+		k, err := storage.NewKeyring(texts, false)
+		if err != nil {
+			t.Fatal(err)
+		}
+		return k
+	}
+	const first, second = "the first key, which is as long as it must be", "the second key, which is as long as it must be"
+	var config Config
+	s := newTestServer(t, tells, func(c *Config) { config = *c })
+	plain := config.Store
+	token := s.tokens(t)["refresh_token"].(string)
+	for _, step := range []*storage.Keyring{keys(first), keys(second, first), keys(second)} {
+		config.Store = storage.Encrypted(plain, config.Name, step)
+		s.restart(t, config)
+		done, err := s.Reseal(t.Context())
+		if err != nil || done.Unreadable > 0 {
+			t.Fatalf("%+v %v", done, err)
+		}
+		again, err := s.Reseal(t.Context())
+		if err != nil || again.Changed > 0 || again.Records != done.Records {
+			t.Errorf("again: %+v, after %+v: %v", again, done, err)
+		}
+		token = s.refresh(t, token)
+	}
+	s.readOnly(t)
+	if _, err := s.Reseal(t.Context()); !errors.Is(err, storage.ErrReadOnly) {
+		t.Errorf("while read-only: %v", err)
+	}
+	config.Store = storage.Encrypted(plain, config.Name, keys(first))
+	s.restart(t, config)
+	putOff(t, "without the key", s.token(t, refreshes(token)))
+}
+
+// An import tells which of two records of signing keys is newer.
+func TestDumpKnowsNewerKeys(t *testing.T) {
+	s := newTestServer(t)
+	read := func() []byte {
+		record, err := s.store.Get(t.Context(), keysRecord)
+		if err != nil {
+			t.Fatal(err)
+		}
+		return record
+	}
+	s.tokens(t)
+	before := read()
+	s.clock.Advance(time.Hour)
+	if _, err := s.RotateKey(t.Context(), false); err != nil {
+		t.Fatal(err)
+	}
+	after := read()
+	if !dump.Keeps(after, storage.Record{Key: keysRecord, Value: before}, false) {
+		t.Error("older keys take the place of newer ones")
+	}
+	if dump.Keeps(before, storage.Record{Key: keysRecord, Value: after}, false) {
+		t.Error("newer keys do not take the place of older ones")
+	}
+}
