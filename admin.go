@@ -5,7 +5,9 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"maps"
 	"net/http"
+	"slices"
 	"strings"
 
 	"github.com/caddyserver/caddy/v2"
@@ -112,7 +114,7 @@ func (methods adminMethods) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 func (methods adminMethods) serve(w http.ResponseWriter, r *http.Request) error {
 	handle, ok := methods[r.Method]
 	if !ok {
-		return wrongMethod(w, r, sortedKeys(methods)...)
+		return wrongMethod(w, r, slices.Sorted(maps.Keys(methods))...)
 	}
 	app, err := activeApp()
 	if err != nil {
@@ -121,7 +123,7 @@ func (methods adminMethods) serve(w http.ResponseWriter, r *http.Request) error 
 	name := r.PathValue("issuer")
 	server := app.servers[name]
 	if server == nil {
-		return apiError(http.StatusNotFound, fmt.Sprintf("there is no issuer %q, expected %s", name, oneOf(sortedKeys(app.Issuers))))
+		return apiError(http.StatusNotFound, fmt.Sprintf("there is no issuer %q, expected %s", name, oneOf(slices.Sorted(maps.Keys(app.Issuers)))))
 	}
 	r.Body = http.MaxBytesReader(w, r.Body, maxAdminBody)
 	answer, err := handle(&adminRequest{Request: r, issuer: app.Issuers[name], server: server})
@@ -162,7 +164,7 @@ func listIssuers(w http.ResponseWriter, r *http.Request) error {
 		return err
 	}
 	list := make([]adminIssuer, 0, len(app.Issuers))
-	for _, name := range sortedKeys(app.Issuers) {
+	for _, name := range slices.Sorted(maps.Keys(app.Issuers)) {
 		list = append(list, adminIssuer{Name: name, URL: app.Issuers[name].URL})
 	}
 	return writeAdmin(w, list)

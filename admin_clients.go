@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"encoding/json"
 	"errors"
+	"maps"
 	"slices"
 	"time"
 
@@ -69,7 +70,7 @@ func adminClients(r *adminRequest) ([]adminClient, error) {
 		return nil, err
 	}
 	list := make([]adminClient, 0, len(r.issuer.Clients)+len(registered))
-	for _, id := range sortedKeys(r.issuer.Clients) {
+	for _, id := range slices.Sorted(maps.Keys(r.issuer.Clients)) {
 		list = append(list, configuredClient(id, r.issuer.Clients[id]))
 	}
 	for _, c := range registered {

@@ -3,6 +3,8 @@ package caddyoauth
 import (
 	"cmp"
 	"errors"
+	"maps"
+	"slices"
 
 	"github.com/caddy-oauth/caddy-oauth/internal/authserver"
 	"github.com/caddy-oauth/caddy-oauth/storage"
@@ -20,7 +22,7 @@ func userGrants(r *adminRequest) (any, error) {
 		return nil, err
 	}
 	list := make([]adminGrant, 0, len(consents.Clients))
-	for _, id := range sortedKeys(consents.Clients) {
+	for _, id := range slices.Sorted(maps.Keys(consents.Clients)) {
 		list = append(list, adminGrant{id, consents.Clients[id]})
 	}
 	return list, nil

@@ -2,6 +2,8 @@ package caddyoauth
 
 import (
 	"encoding/json"
+	"maps"
+	"slices"
 
 	"github.com/caddyserver/caddy/v2"
 	"github.com/caddyserver/caddy/v2/caddyconfig"
@@ -184,7 +186,7 @@ func (p *parser) endpoint(issuer *Issuer) error {
 	endpoints := issuer.Endpoints.byName()
 	path, ok := endpoints[args[0]]
 	if !ok {
-		return p.Errf("unknown endpoint %q, expected %s", args[0], oneOf(sortedKeys(endpoints)))
+		return p.Errf("unknown endpoint %q, expected %s", args[0], oneOf(slices.Sorted(maps.Keys(endpoints))))
 	}
 	*path = args[1]
 	return p.under("endpoint "+args[0], func() error { return nil })

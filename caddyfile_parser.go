@@ -3,11 +3,14 @@ package caddyoauth
 import (
 	"errors"
 	"fmt"
+	"maps"
 	"slices"
 	"strconv"
 	"strings"
 
 	"github.com/caddyserver/caddy/v2/caddyconfig/caddyfile"
+
+	"github.com/caddy-oauth/caddy-oauth/internal/directive"
 )
 
 // parser reads settings and remembers where each one stands, so that a repeated one, or one that turns
@@ -33,7 +36,7 @@ func (p *parser) block(known settings) error {
 		}
 		parse, ok := known[p.Val()]
 		if !ok {
-			return p.Errf("unknown setting %q, expected %s", p.Val(), oneOf(sortedKeys(known)))
+			return p.Errf("unknown setting %q, expected %s", p.Val(), oneOf(slices.Sorted(maps.Keys(known))))
 		}
 		if err := parse(); err != nil {
 			return err
@@ -60,7 +63,7 @@ func (p *parser) under(name string, parse func() error) error {
 
 	key := pathKey(p.path)
 	if first, repeated := p.at[key]; repeated {
-		return p.Errf("%s: expected once, and it is there already (%s:%d)", name, first.File, first.Line)
+		return p.Errf("%s: duplicate setting, first at %s:%d", name, first.File, first.Line)
 	}
 	p.at[key] = p.Token()
 	return parse()
@@ -187,11 +190,11 @@ func count(args int) string {
 
 // locate adds file and line to the error of a setting that was read here.
 func (p *parser) locate(err error) error {
-	var setting *settingError
+	var setting *directive.Error
 	if !errors.As(err, &setting) {
 		return err
 	}
-	for path := setting.path; len(path) > 0; path = path[:len(path)-1] {
+	for path := setting.Path; len(path) > 0; path = path[:len(path)-1] {
 		if token, ok := p.at[pathKey(path)]; ok {
 			d := caddyfile.NewDispenser([]caddyfile.Token{token})
 			d.Next()

@@ -1,6 +1,9 @@
 package caddyoauth
 
 import (
+	"cmp"
+	"errors"
+	"fmt"
 	"slices"
 	"strings"
 
@@ -8,6 +11,7 @@ import (
 
 	"github.com/caddy-oauth/caddy-oauth/grants"
 	"github.com/caddy-oauth/caddy-oauth/internal/authserver"
+	"github.com/caddy-oauth/caddy-oauth/internal/directive"
 	"github.com/caddy-oauth/caddy-oauth/internal/uris"
 	"github.com/caddy-oauth/caddy-oauth/storage"
 )
@@ -64,98 +68,115 @@ type Client struct {
 }
 
 // resolve replaces placeholders.
-func (c *Client) resolve(repl *caddy.Replacer, path []string) error {
-	for setting, values := range map[string][]string{
-		"secret": c.Secrets, "secret_hash": c.SecretHashes, "redirect_uris": c.RedirectURIs, "audience": c.Audience, "introspects": c.Introspects,
-	} {
-		for n := range values {
-			if err := replace(repl, &values[n], append(path, setting)...); err != nil {
-				return err
-			}
-			if setting != "secret" && unresolved(values[n]) {
-				return settingErr("expected a value without braces, not "+values[n], append(path, setting)...)
-			}
+func (c *Client) resolve(repl *caddy.Replacer) error {
+	for n := range c.Secrets { // which may have braces afterwards
+		if err := replace(repl, &c.Secrets[n]); err != nil {
+			return directive.At("secret", err)
+		}
+	}
+	return cmp.Or(
+		directive.At("secret_hash", replaceAll(repl, c.SecretHashes)),
+		directive.At("redirect_uris", replaceAll(repl, c.RedirectURIs)),
+		directive.At("audience", replaceAll(repl, c.Audience)),
+		directive.At("introspects", replaceAll(repl, c.Introspects)),
+	)
+}
+
+// check finds impossible settings of a client of the issuer.
+func (c *Client) check(id string, issuer *Issuer) error {
+	if id == "" || strings.ContainsFunc(id, func(r rune) bool { return r < 0x20 || r > 0x7e }) { // RFC 6749 appendix A.1
+		return errors.New("expected a client ID of printable ASCII")
+	}
+	return cmp.Or(
+		directive.At("secret", checkSecrets(c.Secrets)),
+		directive.At("secret_hash", checkSecretHashes(c.SecretHashes)),
+		directive.At("redirect_uris", checkRedirectURIs(c.RedirectURIs)),
+		directive.At("scopes", issuer.checkClientScopes(c.Scopes)),
+		directive.At("audience", checkAudience(c.Audience)),
+		directive.At("introspects", c.checkIntrospects()),
+		directive.At("consent", checkConsent(c.Consent)),
+		directive.At("access_token", c.AccessToken.check()),
+		directive.At("refresh_token", c.RefreshToken.check()),
+		directive.At("redirect_uri_rules", c.RedirectURIRules.check()),
+		directive.At("pkce", c.checkPKCE()),
+		c.checkGrants(issuer.grantTypes()),
+	)
+}
+
+func checkSecrets(secrets []string) error {
+	if slices.Contains(secrets, "") {
+		return errors.New("expected a secret, but it is empty")
+	}
+	return nil
+}
+
+func checkSecretHashes(hashes []string) error {
+	for _, hash := range hashes {
+		if !unresolved(hash) && !secretHashes.ValidHash(hash) {
+			return errors.New("expected sha256: and 64 hex digits in lower case, or a hash that caddy hash-password prints")
 		}
 	}
 	return nil
 }
 
-// check returns what is wrong with a client, and the path to where.
-func (c *Client) check(id string, issuer *Issuer) (problem string, path []string) {
-	if id == "" || strings.ContainsFunc(id, func(r rune) bool { return r < 0x20 || r > 0x7e }) { // RFC 6749 appendix A.1
-		return "expected a client ID of printable ASCII", nil
-	}
-	if slices.Contains(c.Secrets, "") {
-		return "expected a secret, but it is empty", []string{"secret"}
-	}
-	for _, hash := range c.SecretHashes {
-		if !unresolved(hash) && !secretHashes.ValidHash(hash) {
-			return "expected sha256: and 64 hex digits in lower case, or a hash that caddy hash-password prints", []string{"secret_hash"}
-		}
-	}
-	for _, uri := range c.RedirectURIs {
+func checkRedirectURIs(registered []string) error {
+	for _, uri := range registered {
 		if unresolved(uri) {
 			continue
 		}
 		if err := uris.CheckRedirect(uri); err != nil {
-			return err.Error() + ", not " + uri, []string{"redirect_uris"}
+			return fmt.Errorf("%w, not %s", err, uri)
 		}
 	}
-	for _, scope := range c.Scopes {
-		if !slices.ContainsFunc(issuer.Scopes, func(s Scope) bool { return s.Name == scope }) {
-			return "expected scopes of the issuer; it has no scope " + scope, []string{"scopes"}
+	return nil
+}
+
+func (i *Issuer) checkClientScopes(scopes []string) error {
+	for _, scope := range scopes {
+		if !slices.ContainsFunc(i.Scopes, func(s Scope) bool { return s.Name == scope }) {
+			return fmt.Errorf("expected scopes of the issuer; it has no scope %s", scope)
 		}
 	}
-	if problem := checkAudience(c.Audience); problem != "" {
-		return problem, []string{"audience"}
-	}
+	return nil
+}
+
+func (c *Client) checkIntrospects() error {
 	for _, resource := range c.Introspects {
 		if resource != "*" && !unresolved(resource) && !grants.ValidResource(resource) {
-			return "expected absolute URIs or *, not " + resource, []string{"introspects"}
+			return fmt.Errorf("expected absolute URIs or *, not %s", resource)
 		}
 	}
 	if len(c.Introspects) > 0 && c.public() {
-		return "expected with a secret only: a public client cannot authenticate", []string{"introspects"}
+		return errors.New("expected with a secret only: a public client cannot authenticate")
 	}
-	if problem := checkConsent(c.Consent); problem != "" {
-		return problem, []string{"consent"}
-	}
-	if problem, setting := c.AccessToken.check(); problem != "" {
-		return problem, []string{"access_token", setting}
-	}
-	if problem, setting := c.RefreshToken.check(); problem != "" {
-		return problem, []string{"refresh_token", setting}
-	}
-	if problem, setting := c.RedirectURIRules.check(); problem != "" {
-		return problem, []string{"redirect_uri_rules", setting}
-	}
-	if c.PKCE != "" && c.PKCE != "required" && c.PKCE != "optional" {
-		return "expected required or optional, not " + c.PKCE, []string{"pkce"}
-	}
-	if c.PKCE == "optional" && c.public() {
-		return "expected required: a client without a secret must use PKCE (RFC 9700 section 2.1.1)", []string{"pkce"}
-	}
-	return c.checkGrants(issuer.grantTypes())
+	return nil
 }
 
-// checkGrants finds grant types that do not exist, or that the client cannot use as it is.
-func (c *Client) checkGrants(known []string) (problem string, path []string) {
+func (c *Client) checkPKCE() error {
+	if c.PKCE == "optional" && c.public() {
+		return errors.New("expected required: a client without a secret must use PKCE (RFC 9700 section 2.1.1)")
+	}
+	return checkChoice(c.PKCE, "required", "optional")
+}
+
+// checkGrants finds grant types that do not exist, or that the client cannot use as it is configured.
+func (c *Client) checkGrants(known []string) error {
 	types := c.grantTypes()
 	for _, t := range types {
 		if !slices.Contains(known, t) {
-			return "expected some of " + strings.Join(known, ", ") + ", not " + t, []string{"grant_types"}
+			return directive.At("grant_types", fmt.Errorf("expected some of %s, not %s", strings.Join(known, ", "), t))
 		}
 	}
 	code := slices.Contains(types, "authorization_code")
 	switch {
 	case slices.Contains(types, "client_credentials") && c.public():
-		return "client_credentials needs a client with secret or secret_hash (RFC 6749 section 4.4)", []string{"grant_types"}
+		return directive.At("grant_types", errors.New("client_credentials needs a client with secret or secret_hash (RFC 6749 section 4.4)"))
 	case code && len(c.RedirectURIs) == 0:
-		return "authorization_code needs redirect_uris", nil
+		return errors.New("authorization_code needs redirect_uris")
 	case !code && len(c.RedirectURIs) > 0:
-		return "expected authorization_code among the grant_types, which these are for", []string{"redirect_uris"}
+		return directive.At("redirect_uris", errors.New("expected authorization_code among the grant_types, which these are for"))
 	}
-	return "", nil
+	return nil
 }
 
 func (c *Client) public() bool { return len(c.Secrets) == 0 && len(c.SecretHashes) == 0 }

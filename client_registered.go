@@ -6,10 +6,10 @@ import (
 	"errors"
 	"fmt"
 	"io"
-	"strings"
 	"time"
 
 	"github.com/caddy-oauth/caddy-oauth/internal/authserver"
+	"github.com/caddy-oauth/caddy-oauth/internal/directive"
 	"github.com/caddy-oauth/caddy-oauth/storage"
 )
 
@@ -25,12 +25,12 @@ func (i *Issuer) resolver(longest time.Duration) authserver.Resolver {
 			return nil, err
 		}
 		c.SecretHashes = hashes
-		if problem, path := c.check(r.ID, i); problem != "" {
-			return nil, clientProblem(problem, path)
+		if err := c.check(r.ID, i); err != nil {
+			return nil, err
 		}
 		client := c.client(r.ID, i)
 		if client.AccessTokenLifetime > longest {
-			return nil, fmt.Errorf("access_token: lifetime: expected at most %s, the longest of the configuration", longest)
+			return nil, directive.At("access_token", directive.At("lifetime", fmt.Errorf("expected at most %s, the longest of the configuration", longest)))
 		}
 		return client, nil
 	}
@@ -51,16 +51,11 @@ func decodeClient(settings json.RawMessage) (*Client, error) {
 	} {
 		for _, value := range values {
 			if unresolved(value) {
-				return nil, fmt.Errorf("%s: expected a value without braces, not %s", setting, value)
+				return nil, directive.At(setting, fmt.Errorf("expected a value without braces, not %s", value))
 			}
 		}
 	}
 	return c, nil
-}
-
-// clientProblem returns what is wrong with a client, and where.
-func clientProblem(problem string, path []string) error {
-	return errors.New(strings.Join(append(path, problem), ": "))
 }
 
 // decodeStrictly reads one JSON value, all members of which must be known.

@@ -4,8 +4,10 @@ import (
 	"encoding/json"
 	"errors"
 	"io"
+	"maps"
 	"net/http"
 	"net/url"
+	"slices"
 	"strings"
 	"time"
 
@@ -207,7 +209,7 @@ func printRest(w io.Writer, settings Client) {
 	if err != nil || json.Unmarshal(encoded, &members) != nil {
 		return
 	}
-	for _, name := range sortedKeys(members) {
+	for _, name := range slices.Sorted(maps.Keys(members)) {
 		row(w, name, string(members[name]))
 	}
 }

@@ -6,12 +6,15 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"maps"
 	"os"
+	"slices"
 
 	"github.com/caddyserver/caddy/v2"
 	caddycmd "github.com/caddyserver/caddy/v2/cmd"
 	"github.com/caddyserver/certmagic"
 
+	"github.com/caddy-oauth/caddy-oauth/internal/directive"
 	"github.com/caddy-oauth/caddy-oauth/storage"
 	"github.com/caddy-oauth/caddy-oauth/storage/dump"
 )
@@ -136,7 +139,7 @@ func (c *invocation) openStore(exported string) (store storage.Store, name strin
 	}
 	issuer := app.Issuers[name]
 	if issuer == nil {
-		return nil, "", nil, fmt.Errorf("there is no issuer %q in the configuration, expected --issuer with %s", name, oneOf(sortedKeys(app.Issuers)))
+		return nil, "", nil, fmt.Errorf("there is no issuer %q in the configuration, expected --issuer with %s", name, oneOf(slices.Sorted(maps.Keys(app.Issuers))))
 	}
 	store, closeStore, err = issuer.openAlone(name, config.Storage)
 	return store, name, closeStore, err
@@ -155,8 +158,8 @@ func (i *Issuer) openAlone(name string, caddyStorage json.RawMessage) (storage.S
 	if module.Store == "memory" {
 		return nil, nil, fmt.Errorf("issuer %s: the memory store exists only in the process that uses it, so nothing can be imported into it", name)
 	}
-	if err := i.Encryption.resolve(caddy.NewReplacer(), "issuer "+name); err != nil {
-		return nil, nil, err
+	if err := i.Encryption.resolve(caddy.NewReplacer()); err != nil {
+		return nil, nil, directive.At("issuer "+name, directive.At("encryption_key", err))
 	}
 	ctx, err := caddy.ProvisionContext(&caddy.Config{StorageRaw: caddyStorage})
 	if err != nil {
@@ -171,7 +174,7 @@ func (i *Issuer) openAlone(name string, caddyStorage json.RawMessage) (storage.S
 	store, err := i.openStore(ctx, name)
 	if err != nil {
 		cancel()
-		return nil, nil, fmt.Errorf("issuer %s: %w", name, err)
+		return nil, nil, directive.At("issuer "+name, err)
 	}
 	return store, cancel, nil
 }

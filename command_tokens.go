@@ -7,8 +7,10 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"maps"
 	"net/http"
 	"net/url"
+	"slices"
 	"strconv"
 	"strings"
 	"time"
@@ -188,13 +190,13 @@ func runTokenInspect(c *invocation) error {
 
 func printReport(w io.Writer, report tokenReport) {
 	claims := report.Claims
-	for _, name := range sortedKeys(report.Header) {
+	for _, name := range slices.Sorted(maps.Keys(report.Header)) {
 		row(w, "header "+name, claimText(report.Header[name]))
 	}
 	if claims == nil && report.Issuer != nil {
 		claims = report.Issuer.Claims
 	}
-	for _, name := range sortedKeys(claims) {
+	for _, name := range slices.Sorted(maps.Keys(claims)) {
 		row(w, name, claimText(claims[name])+when(name, claims[name]))
 	}
 	switch {

@@ -1,6 +1,7 @@
 package caddyoauth
 
 import (
+	"errors"
 	"fmt"
 
 	"github.com/caddyserver/caddy/v2"
@@ -23,24 +24,24 @@ type EncryptionSettings struct {
 }
 
 // resolve replaces placeholders.
-func (e *EncryptionSettings) resolve(repl *caddy.Replacer, issuer string) error {
+func (e *EncryptionSettings) resolve(repl *caddy.Replacer) error {
 	if e == nil {
 		return nil
 	}
 	for n := range e.Keys {
-		if err := replace(repl, &e.Keys[n], issuer, "encryption_key"); err != nil {
+		if err := replace(repl, &e.Keys[n]); err != nil {
 			return err
 		}
 	}
 	return nil
 }
 
-func (e *EncryptionSettings) check() (problem string) {
+func (e *EncryptionSettings) check() error {
 	if e == nil {
-		return ""
+		return nil
 	}
 	if len(e.Keys) == 0 {
-		return "expected a key, or off and the keys that records may be encrypted with"
+		return errors.New("expected a key, or off and the keys that records may be encrypted with")
 	}
 	var known []string
 	for n, key := range e.Keys {
@@ -49,10 +50,10 @@ func (e *EncryptionSettings) check() (problem string) {
 		}
 		known = append(known, key)
 		if _, err := storage.NewKeyring(known, e.Off); err != nil {
-			return fmt.Sprintf("key %d: %v", n+1, err) // without the key
+			return fmt.Errorf("key %d: %w", n+1, err) // which does not contain the key
 		}
 	}
-	return ""
+	return nil
 }
 
 // keyring returns the keys that records are encrypted with.

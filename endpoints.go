@@ -2,11 +2,15 @@ package caddyoauth
 
 import (
 	"cmp"
+	"errors"
+	"fmt"
+	"maps"
 	"net/url"
 	"slices"
 	"strings"
 
 	"github.com/caddy-oauth/caddy-oauth/internal/authserver"
+	"github.com/caddy-oauth/caddy-oauth/internal/directive"
 )
 
 // Endpoints are paths on the issuer's host.
@@ -34,38 +38,38 @@ func (e *Endpoints) byName() map[string]*string {
 	}
 }
 
-// check looks for impossible paths, and for two endpoints of the issuer at one path, be it a default one.
-func (e *Endpoints) check(issuer string) (problem, name string) {
+// check looks for impossible paths, and for two endpoints of the issuer at one path, which may be a default one.
+func (e *Endpoints) check(issuer string) error {
 	if e == nil {
-		return "", ""
+		return nil
 	}
 	set := e.byName()
-	for _, name := range sortedKeys(set) {
+	for _, name := range slices.Sorted(maps.Keys(set)) {
 		switch path := *set[name]; {
 		case path == "":
 		case !isEndpointPath(path):
-			return "expected a path on the issuer's host, such as /oauth/" + name + ", not " + path, name
+			return directive.At("endpoint "+name, fmt.Errorf("expected a path on the issuer's host, such as /oauth/%s, not %s", name, path))
 		case strings.Contains(path, wellKnown):
-			return "expected another path, as the metadata is at " + wellKnown, name
+			return directive.At("endpoint "+name, errors.New("expected another path, as the metadata is at "+wellKnown))
 		}
 	}
 	u, err := url.Parse(issuer)
 	if err != nil {
-		return "", "" // it is not known yet
+		return nil // it has a placeholder
 	}
 	taken := make(map[string]string)
 	all := pathsByName(e.paths(u))
-	for _, name := range sortedKeys(all) {
+	for _, name := range slices.Sorted(maps.Keys(all)) {
 		other := taken[all[name]]
 		taken[all[name]] = name
 		if other != "" && *set[name] == "" {
 			name, other = other, name
 		}
 		if other != "" {
-			return "expected another path than that of the " + other + " endpoint, " + all[name], name
+			return directive.At("endpoint "+name, fmt.Errorf("expected another path than that of the %s endpoint, %s", other, all[name]))
 		}
 	}
-	return "", ""
+	return nil
 }
 
 const wellKnown = "/.well-known/oauth-authorization-server"

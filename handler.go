@@ -2,6 +2,8 @@ package caddyoauth
 
 import (
 	"errors"
+	"fmt"
+	"maps"
 	"net/http"
 	"net/url"
 	"slices"
@@ -12,6 +14,7 @@ import (
 	"go.uber.org/zap"
 
 	"github.com/caddy-oauth/caddy-oauth/internal/authserver"
+	"github.com/caddy-oauth/caddy-oauth/internal/directive"
 )
 
 func init() {
@@ -81,7 +84,7 @@ func (h *Handler) Provision(ctx caddy.Context) error {
 		return err
 	}
 	warnForgeable(ctx.Logger(), "user", h.User)
-	for _, name := range sortedKeys(h.Claims) {
+	for _, name := range slices.Sorted(maps.Keys(h.Claims)) {
 		warnForgeable(ctx.Logger(), "claim "+name, h.Claims[name])
 	}
 	return nil
@@ -89,13 +92,13 @@ func (h *Handler) Provision(ctx caddy.Context) error {
 
 // check finds impossible settings.
 func (h *Handler) check() error {
-	for _, name := range sortedKeys(h.Claims) {
+	for _, name := range slices.Sorted(maps.Keys(h.Claims)) {
 		if slices.Contains(authserver.ReservedClaims, name) || name == "" {
-			return settingErr("expected another name; this claim is the server's own", "claim "+name)
+			return directive.At("claim "+name, errors.New("expected another name; this claim is the server's own"))
 		}
 	}
 	if h.User != "" && !unresolved(h.User) {
-		return settingErr("expected a placeholder such as "+defaultUser+"; with "+h.User+" everybody would be signed in", "user")
+		return directive.At("user", fmt.Errorf("expected a placeholder such as %s; with %s everybody would be signed in", defaultUser, h.User))
 	}
 	if h.Login == nil {
 		return nil
@@ -103,7 +106,7 @@ func (h *Handler) check() error {
 	u, err := url.Parse(h.Login.URL)
 	if err != nil || u.Fragment != "" || !(u.Scheme == "" && u.Host == "" && strings.HasPrefix(u.Path, "/") ||
 		u.Host != "" && (u.Scheme == "https" || u.Scheme == "http")) {
-		return settingErr("expected the URL or the path of a login page, such as /login, not "+h.Login.URL, "login")
+		return directive.At("login", fmt.Errorf("expected the URL or the path of a login page, such as /login, not %s", h.Login.URL))
 	}
 	return nil
 }

@@ -1,11 +1,13 @@
 package caddyoauth
 
 import (
+	"cmp"
 	"encoding/json"
 	"fmt"
+	"maps"
 	"net/url"
 	"os"
-	"strings"
+	"slices"
 	"time"
 
 	"github.com/caddyserver/caddy/v2"
@@ -14,6 +16,7 @@ import (
 
 	"github.com/caddy-oauth/caddy-oauth/grants"
 	"github.com/caddy-oauth/caddy-oauth/internal/authserver"
+	"github.com/caddy-oauth/caddy-oauth/internal/directive"
 	"github.com/caddy-oauth/caddy-oauth/storage"
 )
 
@@ -93,104 +96,82 @@ type Scope struct {
 }
 
 // resolve replaces placeholders and fills in what is not set.
-func (i *Issuer) resolve(repl *caddy.Replacer, name string) error {
-	path := []string{"issuer " + name}
-	for _, field := range []*string{&i.URL, &i.ConsentPage} {
-		if err := replace(repl, field, path...); err != nil {
-			return err
-		}
-	}
-	if i.Signing != nil {
-		if err := replace(repl, &i.Signing.JWKSFile, append(path, "signing", "jwks_file")...); err != nil {
-			return err
-		}
-	}
-	if err := i.Encryption.resolve(repl, path[0]); err != nil {
+func (i *Issuer) resolve(repl *caddy.Replacer) error {
+	if err := replace(repl, &i.URL); err != nil {
 		return err
 	}
 	if unresolved(i.URL) {
-		return settingErr("expected a URL without braces, not "+i.URL, path...)
+		return fmt.Errorf("expected a URL without braces, not %s", i.URL)
 	}
-	for n := range i.Audience {
-		if err := replace(repl, &i.Audience[n], append(path, "audience")...); err != nil {
-			return err
-		}
-		if unresolved(i.Audience[n]) {
-			return settingErr("expected URIs without braces, not "+i.Audience[n], append(path, "audience")...)
-		}
+	if err := replace(repl, &i.ConsentPage); err != nil {
+		return directive.At("consent_page", err)
+	}
+	if err := i.Signing.resolve(repl); err != nil {
+		return directive.At("signing", err)
+	}
+	if err := i.Encryption.resolve(repl); err != nil {
+		return directive.At("encryption_key", err)
+	}
+	if err := replaceAll(repl, i.Audience); err != nil {
+		return directive.At("audience", err)
 	}
 	for id, c := range i.Clients {
 		if c == nil {
 			c = new(Client)
 			i.Clients[id] = c
 		}
-		if err := c.resolve(repl, append(path, "client "+id)); err != nil {
-			return err
+		if err := c.resolve(repl); err != nil {
+			return directive.At("client "+id, err)
 		}
 	}
 	return nil
 }
 
-// replace replaces the placeholders in a value; one that is unknown or empty is an error.
-func replace(repl *caddy.Replacer, value *string, path ...string) error {
+// replace replaces the placeholders in a value. A placeholder that is unknown or empty is an error.
+func replace(repl *caddy.Replacer, value *string) error {
 	replaced, err := repl.ReplaceOrErr(*value, true, true)
-	if err != nil {
-		return settingErr(err.Error(), path...)
+	if err == nil {
+		*value = replaced
 	}
-	*value = replaced
+	return err
+}
+
+// replaceAll replaces the placeholders in values, which may have no braces afterwards.
+func replaceAll(repl *caddy.Replacer, values []string) error {
+	for n := range values {
+		if err := replace(repl, &values[n]); err != nil {
+			return err
+		}
+		if unresolved(values[n]) {
+			return fmt.Errorf("expected a value without braces, not %s", values[n])
+		}
+	}
 	return nil
 }
 
-// check finds impossible settings. Values that still have placeholders are not looked at.
-func (i *Issuer) check(name string) error {
-	at := func(problem string, path ...string) error {
-		return settingErr(problem, append([]string{"issuer " + name}, path...)...)
+// check finds impossible settings.
+func (i *Issuer) check() error {
+	err := cmp.Or(
+		checkIssuerURL(i.URL),
+		checkScopes(i.Scopes),
+		directive.At("audience", checkAudience(i.Audience)),
+		directive.At("consent", checkConsent(i.Consent)),
+		directive.At("code", i.Code.check()),
+		directive.At("access_token", i.AccessToken.check()),
+		directive.At("refresh_token", i.RefreshToken.check()),
+		i.Endpoints.check(i.URL),
+		directive.At("revocation_poll", checkRevocationPoll(i.RevocationPoll)),
+		directive.At("throttle", i.Throttle.check()),
+		directive.At("signing", i.Signing.check()),
+		directive.At("encryption_key", i.Encryption.check()),
+		i.WireSettings.check(i.grantTypes()),
+	)
+	if err != nil {
+		return err
 	}
-	if name == "" || strings.ContainsAny(name, "/{} ") || name[0] == '@' || name[0] == '*' {
-		return at("expected, before the URL, a name without spaces, slashes and braces that does not begin with @ or *")
-	}
-	if problem := checkIssuerURL(i.URL); problem != "" {
-		return at(problem)
-	}
-	if problem, setting := checkScopes(i.Scopes); problem != "" {
-		return at(problem, setting)
-	}
-	if problem := checkAudience(i.Audience); problem != "" {
-		return at(problem, "audience")
-	}
-	if problem := checkConsent(i.Consent); problem != "" {
-		return at(problem, "consent")
-	}
-	if problem, setting := i.Code.check(); problem != "" {
-		return at(problem, "code", setting)
-	}
-	if problem, setting := i.AccessToken.check(); problem != "" {
-		return at(problem, "access_token", setting)
-	}
-	if problem, setting := i.RefreshToken.check(); problem != "" {
-		return at(problem, "refresh_token", setting)
-	}
-	if problem, setting := i.Endpoints.check(i.URL); problem != "" {
-		return at(problem, "endpoint "+setting)
-	}
-	if i.RevocationPoll < 0 || i.RevocationPoll > 0 && time.Duration(i.RevocationPoll) < time.Second {
-		return at("expected a duration of a second or more", "revocation_poll")
-	}
-	if problem, path := i.Throttle.check(); problem != "" {
-		return at(problem, path...)
-	}
-	if problem, setting := i.Signing.check(); problem != "" {
-		return at(problem, "signing", setting)
-	}
-	if problem := i.Encryption.check(); problem != "" {
-		return at(problem, "encryption_key")
-	}
-	if problem, path := i.WireSettings.check(i.grantTypes()); problem != "" {
-		return at(problem, path...)
-	}
-	for _, id := range sortedKeys(i.Clients) {
-		if problem, path := i.Clients[id].check(id, i); problem != "" {
-			return at(problem, append([]string{"client " + id}, path...)...)
+	for _, id := range slices.Sorted(maps.Keys(i.Clients)) {
+		if err := i.Clients[id].check(id, i); err != nil {
+			return directive.At("client "+id, err)
 		}
 	}
 	return nil
@@ -205,7 +186,7 @@ func (i *Issuer) endpointURLs() []string {
 	origin := u.Scheme + "://" + u.Host
 	paths := pathsByName(i.Endpoints.paths(u))
 	var urls []string
-	for _, name := range sortedKeys(paths) {
+	for _, name := range slices.Sorted(maps.Keys(paths)) {
 		urls = append(urls, origin+paths[name])
 	}
 	return urls
@@ -251,10 +232,10 @@ func (i *Issuer) open(
 	}
 	config.Resolve = i.resolver(longest)
 	if config.Keys, err = i.Signing.policy(longest); err != nil {
-		return nil, fmt.Errorf("signing: jwks_file: %w", err)
+		return nil, directive.At("signing", directive.At("jwks_file", err))
 	}
 	if config.ConsentTemplate, err = readFile(i.ConsentPage); err != nil {
-		return nil, fmt.Errorf("consent_page: %w", err)
+		return nil, directive.At("consent_page", err)
 	}
 	if config.Grants, err = i.loadGrants(ctx); err != nil {
 		return nil, err
@@ -288,7 +269,7 @@ func (i *Issuer) grantTypes() []string {
 	for _, g := range builtinGrants() {
 		types = append(types, g.Type())
 	}
-	for _, name := range sortedKeys(i.GrantsRaw) {
+	for _, name := range slices.Sorted(maps.Keys(i.GrantsRaw)) {
 		if info, err := caddy.GetModule("oauth.grants." + name); err == nil {
 			if g, ok := info.New().(grants.Grant); ok {
 				types = append(types, g.Type())
@@ -302,7 +283,7 @@ func (i *Issuer) grantTypes() []string {
 func (i *Issuer) openStore(ctx caddy.Context, name string) (storage.Store, error) {
 	keys, err := i.Encryption.keyring()
 	if err != nil {
-		return nil, settingErr(err.Error(), "encryption_key")
+		return nil, directive.At("encryption_key", err)
 	}
 	if i.StoreRaw == nil {
 		i.StoreRaw = json.RawMessage(`{"store": "caddy"}`)

@@ -194,7 +194,7 @@ func TestImpossibleJSON(t *testing.T) {
 		{"no URL", `"default":{}`, "issuer default: expected the issuer's URL"},
 		{"no name", `"":{"url":"https://example.com"}`, "expected, before the URL, a name"},
 		{"retry below zero", `"default":{"url":"https://example.com","refresh_token":{"retry":-1}}`, "expected a duration from 1s to 5m, 0, or unused"},
-		{"scope twice", `"default":{"url":"https://example.com","scopes":[{"name":"a"},{"name":"a"}]}`, "issuer default: scope a: expected once"},
+		{"scope twice", `"default":{"url":"https://example.com","scopes":[{"name":"a"},{"name":"a"}]}`, "issuer default: scope a: duplicate scope"},
 		{"scope without name", `"default":{"url":"https://example.com","scopes":[{}]}`, "issuer default: scope : expected a name"},
 		{"client without settings", `"default":{"url":"https://example.com","clients":{"app":null}}`, "client app: authorization_code needs redirect_uris"},
 		{"client without ID", `"default":{"url":"https://example.com","clients":{"":{"redirect_uris":["https://app.example.com/"]}}}`, "expected a client ID"},

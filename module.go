@@ -4,7 +4,9 @@ package caddyoauth
 import (
 	"cmp"
 	"context"
+	"errors"
 	"fmt"
+	"maps"
 	"slices"
 	"sync"
 
@@ -12,6 +14,7 @@ import (
 	"go.uber.org/zap"
 
 	"github.com/caddy-oauth/caddy-oauth/internal/authserver"
+	"github.com/caddy-oauth/caddy-oauth/internal/directive"
 )
 
 func init() {
@@ -50,10 +53,10 @@ func (a *App) Provision(ctx caddy.Context) error {
 	repl := caddy.NewReplacer()
 	for name, issuer := range a.Issuers {
 		if issuer == nil {
-			return settingErr("expected the settings of the issuer", "issuer "+name)
+			return directive.At("issuer "+name, errors.New("expected the settings of the issuer"))
 		}
-		if err := issuer.resolve(repl, name); err != nil {
-			return err
+		if err := issuer.resolve(repl); err != nil {
+			return directive.At("issuer "+name, err)
 		}
 	}
 	if err := a.check(); err != nil {
@@ -68,7 +71,7 @@ func (a *App) Provision(ctx caddy.Context) error {
 	for name, issuer := range a.Issuers {
 		server, err := issuer.open(ctx, name, common, a.observer, a.log)
 		if err != nil {
-			return fmt.Errorf("issuer %s: %w", name, err)
+			return directive.At("issuer "+name, err)
 		}
 		a.servers[name] = server
 	}
@@ -79,18 +82,18 @@ func (a *App) Provision(ctx caddy.Context) error {
 func (a *App) check() error {
 	urls := make(map[string]string)
 	endpoints := make(map[string]string)
-	for _, name := range sortedKeys(a.Issuers) {
+	for _, name := range slices.Sorted(maps.Keys(a.Issuers)) {
 		issuer := a.Issuers[name]
-		if err := issuer.check(name); err != nil {
-			return err
+		if err := cmp.Or(checkIssuerName(name), issuer.check()); err != nil {
+			return directive.At("issuer "+name, err)
 		}
 		if other, taken := urls[issuer.URL]; taken {
-			return settingErr("expected another URL than that of issuer "+other, "issuer "+name)
+			return directive.At("issuer "+name, errors.New("expected another URL than that of issuer "+other))
 		}
 		urls[issuer.URL] = name
 		for _, endpoint := range issuer.endpointURLs() {
 			if other, taken := endpoints[endpoint]; taken {
-				return settingErr("expected an endpoint other than issuer "+other+" has at "+endpoint, "issuer "+name)
+				return directive.At("issuer "+name, fmt.Errorf("expected an endpoint other than issuer %s has at %s", other, endpoint))
 			}
 			endpoints[endpoint] = name
 		}
@@ -129,7 +132,7 @@ func (a *App) server(name string) (*authserver.Server, error) {
 // issuer returns the named issuer, or the only one if there is no name.
 func (a *App) issuer(name string) (string, *Issuer, error) {
 	if name == "" && len(a.Issuers) == 1 {
-		name = sortedKeys(a.Issuers)[0]
+		name = slices.Sorted(maps.Keys(a.Issuers))[0]
 	}
 	known := cmp.Or(name, DefaultIssuer)
 	issuer, ok := a.Issuers[known]
@@ -137,18 +140,9 @@ func (a *App) issuer(name string) (string, *Issuer, error) {
 	case ok:
 		return known, issuer, nil
 	case name == "":
-		return "", nil, fmt.Errorf("expected the name of an issuer, %s", oneOf(sortedKeys(a.Issuers)))
+		return "", nil, fmt.Errorf("expected the name of an issuer, %s", oneOf(slices.Sorted(maps.Keys(a.Issuers))))
 	}
-	return "", nil, fmt.Errorf("there is no issuer %q, expected %s", name, oneOf(sortedKeys(a.Issuers)))
-}
-
-func sortedKeys[V any](m map[string]V) []string {
-	keys := make([]string, 0, len(m))
-	for key := range m {
-		keys = append(keys, key)
-	}
-	slices.Sort(keys)
-	return keys
+	return "", nil, fmt.Errorf("there is no issuer %q, expected %s", name, oneOf(slices.Sorted(maps.Keys(a.Issuers))))
 }
 
 var (

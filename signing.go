@@ -1,12 +1,14 @@
 package caddyoauth
 
 import (
+	"errors"
 	"os"
-	"slices"
-	"strings"
 	"time"
 
+	"github.com/caddyserver/caddy/v2"
+
 	"github.com/caddy-oauth/caddy-oauth/internal/authserver"
+	"github.com/caddy-oauth/caddy-oauth/internal/directive"
 )
 
 // Signing says which keys sign tokens.
@@ -33,18 +35,28 @@ var algorithms = []string{
 	"ES256", "ES384", "ES512", "EdDSA", "RS256", "RS384", "RS512", "PS256", "PS384", "PS512", "HS256", "HS384", "HS512",
 }
 
-func (s *Signing) check() (problem, setting string) {
-	switch {
-	case s == nil:
-		return "", ""
-	case s.Algorithm != "" && !slices.Contains(algorithms, s.Algorithm):
-		return "expected one of " + strings.Join(algorithms, ", ") + ", not " + s.Algorithm, "algorithm"
-	case s.Rotate != 0 && s.Rotate != Never && time.Duration(s.Rotate) < time.Hour:
-		return "expected an hour or more, so that others hear of a new key before it signs", "rotate"
-	case s.Rotate != 0 && s.JWKSFile != "":
-		return "expected either jwks_file or rotate: the keys in a file are yours to rotate", "rotate"
+// resolve replaces placeholders.
+func (s *Signing) resolve(repl *caddy.Replacer) error {
+	if s == nil {
+		return nil
 	}
-	return "", ""
+	return directive.At("jwks_file", replace(repl, &s.JWKSFile))
+}
+
+func (s *Signing) check() error {
+	if s == nil {
+		return nil
+	}
+	if err := checkChoice(s.Algorithm, algorithms...); err != nil {
+		return directive.At("algorithm", err)
+	}
+	switch {
+	case s.Rotate != 0 && s.Rotate != Never && time.Duration(s.Rotate) < time.Hour:
+		return directive.At("rotate", errors.New("expected an hour or more, so that others can fetch a new key before it signs"))
+	case s.Rotate != 0 && s.JWKSFile != "":
+		return directive.At("rotate", errors.New("expected either jwks_file or rotate: you rotate the keys in a file yourself"))
+	}
+	return nil
 }
 
 // policy returns how keys are to be kept for tokens that live up to lifetime.

@@ -1,11 +1,15 @@
 package caddyoauth
 
 import (
+	"errors"
+	"maps"
+	"slices"
 	"time"
 
 	"github.com/caddyserver/caddy/v2"
 
 	"github.com/caddy-oauth/caddy-oauth/internal/authserver"
+	"github.com/caddy-oauth/caddy-oauth/internal/directive"
 )
 
 // ThrottleSettings bound how often something can be wrong before the answer is 429 with `Retry-After`. Only failures
@@ -49,29 +53,28 @@ type FailureLimit struct {
 
 const maxFailures = 100_000
 
-// check reports an impossible setting, and the path to it.
-func (s *ThrottleSettings) check() (problem string, path []string) {
+func (s *ThrottleSettings) check() error {
 	if s == nil {
-		return "", nil
+		return nil
 	}
 	limits, limited := s.byName(), false
-	for _, name := range sortedKeys(limits) {
+	for _, name := range slices.Sorted(maps.Keys(limits)) {
 		limit := *limits[name]
 		if limit == nil {
 			continue
 		}
 		limited = true
 		if limit.Failures < 1 || limit.Failures > maxFailures {
-			return "expected a number of failures from 1 to 100000", []string{"throttle", name}
+			return directive.At(name, errors.New("expected a number of failures from 1 to 100000"))
 		}
 		if time.Duration(limit.Per) < time.Second {
-			return "expected a duration of a second or more", []string{"throttle", name}
+			return directive.At(name, errors.New("expected a duration of a second or more"))
 		}
 	}
 	if s.Off == limited {
-		return "expected either off, or limits in a block", []string{"throttle"}
+		return errors.New("expected either off, or limits in a block")
 	}
-	return "", nil
+	return nil
 }
 
 func (s *ThrottleSettings) byName() map[string]**FailureLimit {

@@ -2,11 +2,15 @@ package caddyoauth
 
 import (
 	"cmp"
+	"errors"
+	"fmt"
+	"maps"
 	"slices"
 	"strings"
 	"time"
 
 	"github.com/caddy-oauth/caddy-oauth/internal/authserver"
+	"github.com/caddy-oauth/caddy-oauth/internal/directive"
 	"github.com/caddy-oauth/caddy-oauth/storage"
 )
 
@@ -81,90 +85,92 @@ type RefreshTokenSettings struct {
 	Length int `json:"length,omitempty"`
 }
 
-func (r *RefreshTokenSettings) check() (problem, setting string) {
-	switch {
-	case r == nil:
-		return "", ""
-	case r.Rotate != "" && r.Rotate != "always" && r.Rotate != "never":
-		return "expected always or never, not " + r.Rotate, "rotate"
-	case !validPrefix(r.Prefix):
-		return expectedPrefix + r.Prefix, "prefix"
-	case !validLength(r.Length):
-		return expectedLength, "length"
+func (r *RefreshTokenSettings) check() error {
+	if r == nil {
+		return nil
 	}
-	return "", ""
+	return cmp.Or(
+		directive.At("rotate", checkChoice(r.Rotate, "always", "never")),
+		directive.At("prefix", checkPrefix(r.Prefix)),
+		directive.At("length", checkLength(r.Length)),
+	)
 }
 
-func (c *CodeSettings) check() (problem, setting string) {
-	switch {
-	case c == nil:
-		return "", ""
-	case c.Lifetime == Never || time.Duration(c.Lifetime) > maxCodeLifetime:
-		return "expected at most 10m", "lifetime"
-	case !validPrefix(c.Prefix):
-		return expectedPrefix + c.Prefix, "prefix"
+func (c *CodeSettings) check() error {
+	if c == nil {
+		return nil
 	}
-	return "", ""
+	if c.Lifetime == Never || time.Duration(c.Lifetime) > maxCodeLifetime {
+		return directive.At("lifetime", errors.New("expected at most 10m"))
+	}
+	return directive.At("prefix", checkPrefix(c.Prefix))
 }
 
-func (a *AccessTokenSettings) check() (problem, setting string) {
-	switch {
-	case a == nil:
-		return "", ""
-	case a.Lifetime == Never:
-		return "expected a duration; access tokens must expire", "lifetime"
-	case a.Format != "" && a.Format != "jwt" && a.Format != "opaque":
-		return "expected jwt or opaque, not " + a.Format, "format"
-	case a.Prefix != "" && a.Format != "opaque":
-		return "expected with the format opaque only", "prefix"
-	case !validPrefix(a.Prefix):
-		return expectedPrefix + a.Prefix, "prefix"
-	case a.Length != 0 && a.Format != "opaque":
-		return "expected with the format opaque only", "length"
-	case !validLength(a.Length):
-		return expectedLength, "length"
-	case a.Claims != "" && a.Claims != "rfc9068" && a.Claims != "minimal":
-		return "expected rfc9068 or minimal, not " + a.Claims, "claims"
-	case a.Claims != "" && a.Format == "opaque":
-		return "expected with the format jwt only", "claims"
+func (a *AccessTokenSettings) check() error {
+	if a == nil {
+		return nil
 	}
-	return checkRename(a.Rename)
+	opaque := a.Format == "opaque"
+	switch {
+	case a.Prefix != "" && !opaque:
+		return directive.At("prefix", errors.New("expected with the format opaque only"))
+	case a.Length != 0 && !opaque:
+		return directive.At("length", errors.New("expected with the format opaque only"))
+	case a.Claims != "" && opaque:
+		return directive.At("claims", errors.New("expected with the format jwt only"))
+	}
+	return cmp.Or(
+		directive.At("lifetime", checkExpires(a.Lifetime)),
+		directive.At("format", checkChoice(a.Format, "jwt", "opaque")),
+		directive.At("prefix", checkPrefix(a.Prefix)),
+		directive.At("length", checkLength(a.Length)),
+		directive.At("claims", checkChoice(a.Claims, "rfc9068", "minimal")),
+		checkRename(a.Rename),
+	)
 }
 
 // checkRename finds claims that cannot have, or cannot get, another name.
-func checkRename(names map[string]string) (problem, setting string) {
-	for _, from := range sortedKeys(names) {
+func checkRename(names map[string]string) error {
+	for _, from := range slices.Sorted(maps.Keys(names)) {
 		to := names[from]
 		switch {
 		case from != "sub" && slices.Contains(authserver.ReservedClaims, from):
-			return "expected a claim of the directive or of a password verifier, or sub", "rename " + from
+			return directive.At("rename "+from, errors.New("expected a claim of the directive or of a password verifier, or sub"))
 		case to == "" || slices.Contains(authserver.ReservedClaims, to):
-			return "expected another name; " + to + " is the server's own", "rename " + from
+			return directive.At("rename "+from, fmt.Errorf("expected another name; %s is the server's own", to))
 		}
 	}
-	return "", ""
+	return nil
 }
 
-func (c *ClientAccessTokenSettings) check() (problem, setting string) {
-	if c != nil && c.Lifetime == Never {
-		return "expected a duration; access tokens must expire", "lifetime"
+func (c *ClientAccessTokenSettings) check() error {
+	if c == nil {
+		return nil
 	}
-	return "", ""
+	return directive.At("lifetime", checkExpires(c.Lifetime))
 }
 
-const (
-	expectedPrefix = "expected at most 32 letters, digits, hyphens and underscores, not "
-	expectedLength = "expected a number from 30 to 128"
-)
+func checkExpires(l Lifetime) error {
+	if l == Never {
+		return errors.New("expected a duration; access tokens must expire")
+	}
+	return nil
+}
 
-func validPrefix(s string) bool {
-	return len(s) <= 32 && !strings.ContainsFunc(s, func(r rune) bool {
+func checkPrefix(s string) error {
+	if len(s) > 32 || strings.ContainsFunc(s, func(r rune) bool {
 		return r != '-' && r != '_' && (r < '0' || r > '9') && (r < 'A' || r > 'Z') && (r < 'a' || r > 'z')
-	})
+	}) {
+		return fmt.Errorf("expected at most 32 letters, digits, hyphens and underscores, not %s", s)
+	}
+	return nil
 }
 
-func validLength(n int) bool {
-	return n == 0 || n >= storage.MinTokenLength && n <= storage.MaxTokenLength
+func checkLength(n int) error {
+	if n != 0 && (n < storage.MinTokenLength || n > storage.MaxTokenLength) {
+		return fmt.Errorf("expected a number from %d to %d", storage.MinTokenLength, storage.MaxTokenLength)
+	}
+	return nil
 }
 
 // maxCodeLifetime is what RFC 6749 §4.1.2 recommends at most.

@@ -2,6 +2,9 @@ package caddyoauth
 
 import (
 	"cmp"
+	"errors"
+	"fmt"
+	"maps"
 	"net/http"
 	"slices"
 	"strings"
@@ -10,6 +13,7 @@ import (
 
 	"github.com/caddy-oauth/caddy-oauth/grants"
 	"github.com/caddy-oauth/caddy-oauth/internal/authserver"
+	"github.com/caddy-oauth/caddy-oauth/internal/directive"
 	"github.com/caddy-oauth/caddy-oauth/storage"
 )
 
@@ -110,98 +114,111 @@ var errorNames = slices.Concat(
 	[]string{grants.BadClient, grants.BadCode, grants.BadRefreshToken, grants.BadUser}, grants.Codes,
 )
 
-func (w *WireSettings) check(grantTypes []string) (problem string, path []string) {
-	for _, body := range w.RequestBody {
+func (w *WireSettings) check(grantTypes []string) error {
+	return cmp.Or(
+		directive.At("request_body", checkBodies(w.RequestBody)),
+		directive.At("client_secret_header", checkSecretHeader(w.ClientSecretHeader)),
+		checkGrantAliases(w.GrantAliases, grantTypes),
+		directive.At("redirect_uri_rules", w.RedirectURIRules.check()),
+		directive.At("token_response", w.TokenResponse.check()),
+		directive.At("errors", w.Errors.check()),
+	)
+}
+
+func checkBodies(bodies []string) error {
+	for _, body := range bodies {
 		if body != "form" && body != "json" {
-			return "expected form, json or both, not " + body, []string{"request_body"}
+			return fmt.Errorf("expected form, json or both, not %s", body)
 		}
 	}
-	if h := w.ClientSecretHeader; h != "" && (!httpguts.ValidHeaderFieldName(h) || strings.EqualFold(h, "Authorization")) {
-		return "expected the name of a header of its own, not " + h, []string{"client_secret_header"}
+	return nil
+}
+
+func checkSecretHeader(name string) error {
+	if name != "" && (!httpguts.ValidHeaderFieldName(name) || strings.EqualFold(name, "Authorization")) {
+		return fmt.Errorf("expected the name of a header of its own, not %s", name)
 	}
-	for _, alias := range sortedKeys(w.GrantAliases) {
-		if name := w.GrantAliases[alias]; !slices.Contains(grantTypes, name) {
-			return "expected one of " + strings.Join(grantTypes, ", ") + ", not " + name, []string{"grant_alias " + alias}
+	return nil
+}
+
+func checkGrantAliases(aliases map[string]string, grantTypes []string) error {
+	for _, alias := range slices.Sorted(maps.Keys(aliases)) {
+		if name := aliases[alias]; !slices.Contains(grantTypes, name) {
+			return directive.At("grant_alias "+alias, fmt.Errorf("expected one of %s, not %s", strings.Join(grantTypes, ", "), name))
 		}
 		if slices.Contains(grantTypes, alias) {
-			return "expected another name than that of a grant type", []string{"grant_alias " + alias}
+			return directive.At("grant_alias "+alias, errors.New("expected another name than that of a grant type"))
 		}
 	}
-	if problem, setting := w.RedirectURIRules.check(); problem != "" {
-		return problem, []string{"redirect_uri_rules", setting}
-	}
-	if problem, setting := w.TokenResponse.check(); problem != "" {
-		return problem, []string{"token_response", setting}
-	}
-	switch problem, setting := w.Errors.check(); {
-	case problem != "" && setting == "":
-		return problem, []string{"errors"}
-	case problem != "":
-		return problem, []string{"errors", setting}
-	}
-	return "", nil
+	return nil
 }
 
-func (r *RedirectURIRules) check() (problem, setting string) {
-	rules := []storage.RedirectRule{"", storage.RedirectAsSent, storage.RedirectRequired, storage.RedirectOptional}
-	switch {
-	case r == nil:
-		return "", ""
-	case r.Authorize != "" && r.Authorize != "optional" && r.Authorize != "required":
-		return "expected optional or required, not " + r.Authorize, "authorize"
-	case !slices.Contains(rules, r.Code):
-		return "expected as_sent, required or optional, not " + string(r.Code), "code"
-	case !slices.Contains(append(rules, storage.RedirectIgnored), r.Refresh):
-		return "expected ignored, as_sent, required or optional, not " + string(r.Refresh), "refresh"
+func (r *RedirectURIRules) check() error {
+	if r == nil {
+		return nil
 	}
-	return "", ""
+	return cmp.Or(
+		directive.At("authorize", checkChoice(r.Authorize, "optional", "required")),
+		directive.At("code", checkChoice(r.Code, storage.RedirectAsSent, storage.RedirectRequired, storage.RedirectOptional)),
+		directive.At("refresh", checkChoice(
+			r.Refresh, storage.RedirectIgnored, storage.RedirectAsSent, storage.RedirectRequired, storage.RedirectOptional)),
+	)
 }
 
-func (t *TokenResponseSettings) check() (problem, setting string) {
+func (t *TokenResponseSettings) check() error {
 	if t == nil {
-		return "", ""
+		return nil
 	}
-	for i, name := range t.Members {
-		if !slices.Contains(authserver.ResponseMembers, name) || slices.Contains(t.Members[:i], name) {
-			return "expected, once each, some of " + strings.Join(authserver.ResponseMembers, ", ") + ", not " + name, "members"
-		}
+	if !httpguts.ValidHeaderFieldValue(t.ContentType) {
+		return directive.At("content_type", errors.New("expected a media type"))
 	}
-	switch {
-	case len(t.Members) > 0 && !slices.Contains(t.Members, "access_token"):
-		return "expected access_token among them", "members"
-	case t.ExpiresIn != "" && t.ExpiresIn != "number" && t.ExpiresIn != "string":
-		return "expected number or string, not " + t.ExpiresIn, "expires_in"
-	case !httpguts.ValidHeaderFieldValue(t.ContentType):
-		return "expected a media type", "content_type"
-	}
-	return "", ""
+	return cmp.Or(
+		directive.At("members", checkMembers(t.Members)),
+		directive.At("expires_in", checkChoice(t.ExpiresIn, "number", "string")),
+	)
 }
 
-func (e *ErrorSettings) check() (problem, setting string) {
-	switch {
-	case e == nil:
-		return "", ""
-	case e.Format != "" && e.Format != "oauth" && e.Format != "problem":
-		return "expected oauth or problem, not " + e.Format, ""
-	case e.ID != "" && e.ID != "body" && e.ID != "header":
-		return "expected body or header, not " + e.ID, "id"
-	case e.Documentation != nil && e.Format != "problem":
-		return "expected with the format problem only", "documentation"
+func checkMembers(members []string) error {
+	for i, name := range members {
+		if !slices.Contains(authserver.ResponseMembers, name) || slices.Contains(members[:i], name) {
+			return fmt.Errorf("expected, once each, some of %s, not %s", strings.Join(authserver.ResponseMembers, ", "), name)
+		}
 	}
-	for _, name := range sortedKeys(e.Texts) {
-		text := e.Texts[name]
+	if len(members) > 0 && !slices.Contains(members, "access_token") {
+		return errors.New("expected access_token among them")
+	}
+	return nil
+}
+
+func (e *ErrorSettings) check() error {
+	if e == nil {
+		return nil
+	}
+	if e.Documentation != nil && e.Format != "problem" {
+		return directive.At("documentation", errors.New("expected with the format problem only"))
+	}
+	return cmp.Or(
+		checkChoice(e.Format, "oauth", "problem"),
+		directive.At("id", checkChoice(e.ID, "body", "header")),
+		checkErrorTexts(e.Texts),
+	)
+}
+
+func checkErrorTexts(texts map[string]ErrorText) error {
+	for _, name := range slices.Sorted(maps.Keys(texts)) {
+		text := texts[name]
 		switch {
 		case !slices.Contains(errorNames, name):
-			return "expected a situation or an error code: one of " + strings.Join(errorNames, ", "), name
-		case !grants.ValidScope(text.Code): // the same characters (RFC 6749 §5.2)
-			return "expected an error code of printable ASCII without spaces", name
+			return directive.At(name, fmt.Errorf("expected a situation or an error code: one of %s", strings.Join(errorNames, ", ")))
+		case !grants.ValidScope(text.Code): // error codes have the same characters (RFC 6749 §5.2)
+			return directive.At(name, errors.New("expected an error code of printable ASCII without spaces"))
 		case text.Status != 0 && (text.Status < 400 || text.Status > 599):
-			return "expected a status from 400 to 599", name
+			return directive.At(name, errors.New("expected a status from 400 to 599"))
 		case strings.ContainsFunc(text.Text, func(r rune) bool { return r < 0x20 || r > 0x7e || r == '"' || r == '\\' }):
-			return "expected a text of printable ASCII without quotes and backslashes (RFC 6749 section 5.2)", name
+			return directive.At(name, errors.New("expected a text of printable ASCII without quotes and backslashes (RFC 6749 section 5.2)"))
 		}
 	}
-	return "", ""
+	return nil
 }
 
 // wire returns the shape of the issuer's requests and answers.

@@ -112,7 +112,7 @@ func (p *Password) parseVerify(d *caddyfile.Dispenser) error {
 	for nesting := d.Nesting(); d.NextBlock(nesting); {
 		setting := d.Val()
 		if seen[setting] {
-			return d.Errf("%s: expected once, and it is there already", setting)
+			return d.Errf("%s: duplicate setting", setting)
 		}
 		seen[setting] = true
 		if err := s.parse(d, setting, d.RemainingArgs()); err != nil {

@@ -103,7 +103,7 @@ func (p parser) block(known settings) error {
 			return p.Errf("unknown setting %q of the redis store, expected one of: %s", name, strings.Join(sorted(known), ", "))
 		}
 		if first, again := read[name]; again {
-			return p.Errf("%s: expected once, and it is there already (%s:%d)", name, first.File, first.Line)
+			return p.Errf("%s: duplicate setting, first at %s:%d", name, first.File, first.Line)
 		}
 		read[name] = p.Token()
 		if err := parse(); err != nil {
