@@ -22,7 +22,12 @@ const modulePath = "github.com/caddy-oauth/caddy-oauth"
 
 // layers lists the packages that others build on, lowest first, subpackages included. Each may import
 // itself and what stands before it. A package that is not listed stands on top, the root among them.
-var layers = []string{"internal/directive", "internal/pages", "internal/recall", "internal/uris", "storage", "grants", "internal/authserver"}
+var layers = []string{
+	"internal/directive", "internal/pages", "internal/recall", "internal/throttle", "internal/uris",
+	"storage",
+	"grants",
+	"internal/authserver",
+}
 
 // confined says which files may import a dependency, so that replacing it is a change to one of them.
 var confined = map[string]*regexp.Regexp{

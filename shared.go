@@ -4,12 +4,13 @@ import (
 	"github.com/caddyserver/caddy/v2"
 
 	"github.com/caddy-oauth/caddy-oauth/internal/authserver"
+	"github.com/caddy-oauth/caddy-oauth/internal/throttle"
 )
 
 // shared is what all configurations of this process have in common. A new one must know of the failures under the old
 // one, of what that one revokes while both answer, and when it stops writing.
 type shared struct {
-	throttle *authserver.Throttle
+	throttle *throttle.Throttle
 	bulletin *authserver.Bulletin
 	servers  *authserver.Generations
 }
@@ -21,7 +22,7 @@ const theShared = "shared"
 // share returns what is shared. It lives until Cleanup was called on every app that asked for it.
 func (a *App) share() *shared {
 	common, _ := sharing.LoadOrStore(theShared, &shared{
-		authserver.NewThrottle(), authserver.NewBulletin(), authserver.NewGenerations(),
+		throttle.New(), authserver.NewBulletin(), authserver.NewGenerations(),
 	})
 	a.shares = true
 	return common.(*shared)

@@ -8,8 +8,8 @@ import (
 
 	"github.com/caddyserver/caddy/v2"
 
-	"github.com/caddy-oauth/caddy-oauth/internal/authserver"
 	"github.com/caddy-oauth/caddy-oauth/internal/directive"
+	"github.com/caddy-oauth/caddy-oauth/internal/throttle"
 )
 
 // ThrottleSettings bound how often something can be wrong before the answer is 429 with `Retry-After`. Only failures
@@ -84,20 +84,20 @@ func (s *ThrottleSettings) byName() map[string]**FailureLimit {
 }
 
 // limits returns the settings as the server wants them.
-func (s *ThrottleSettings) limits() authserver.Limits {
+func (s *ThrottleSettings) limits() throttle.Limits {
 	if s == nil {
-		return authserver.Limits{}
+		return throttle.Limits{}
 	}
-	return authserver.Limits{
+	return throttle.Limits{
 		Off: s.Off, Clients: s.Clients.limit(), Passwords: s.Passwords.limit(), Addresses: s.Addresses.limit(),
 		Tokens: s.Tokens.limit(),
 	}
 }
 
 // limit returns zero, which is the default, if there is none.
-func (l *FailureLimit) limit() authserver.Limit {
+func (l *FailureLimit) limit() throttle.Limit {
 	if l == nil {
-		return authserver.Limit{}
+		return throttle.Limit{}
 	}
-	return authserver.Limit{Burst: l.Failures, Every: time.Duration(l.Per) / time.Duration(l.Failures)}
+	return throttle.Limit{Burst: l.Failures, Every: time.Duration(l.Per) / time.Duration(l.Failures)}
 }

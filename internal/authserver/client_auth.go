@@ -13,6 +13,7 @@ import (
 
 	"github.com/caddy-oauth/caddy-oauth/grants"
 	"github.com/caddy-oauth/caddy-oauth/internal/recall"
+	"github.com/caddy-oauth/caddy-oauth/internal/throttle"
 	"github.com/caddy-oauth/caddy-oauth/storage"
 )
 
@@ -85,7 +86,7 @@ type clientAuth struct {
 	directory *clientDirectory
 	secrets   Secrets
 	header    string // that may carry a secret, "" for none
-	gate      *gate
+	limiter   *throttle.Limiter
 	slow      *semaphore.Weighted // see throttled
 	right     *recall.Memory      // secrets that a slow hash was computed for
 }

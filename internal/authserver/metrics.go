@@ -8,6 +8,8 @@ import (
 
 	"github.com/prometheus/client_golang/prometheus"
 	dto "github.com/prometheus/client_model/go"
+
+	"github.com/caddy-oauth/caddy-oauth/internal/throttle"
 )
 
 // Registry is where metrics are registered.
@@ -124,7 +126,7 @@ func (m *metrics) live(cutoffs int) { m.cutoffs.Set(float64(cutoffs)) }
 func (m *guardMetrics) decide(result string) { m.decisions.WithLabelValues(result).Inc() }
 
 // throttle counts a refusal because of too many failures.
-func (m *guardMetrics) throttle(kind string) { m.throttled.WithLabelValues(kind).Inc() }
+func (m *guardMetrics) throttle(kind throttle.Kind) { m.throttled.WithLabelValues(string(kind)).Inc() }
 
 // registration registers the metrics of an issuer, and keeps the first error.
 type registration struct {

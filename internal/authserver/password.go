@@ -6,6 +6,7 @@ import (
 	"strings"
 
 	"github.com/caddy-oauth/caddy-oauth/grants"
+	"github.com/caddy-oauth/caddy-oauth/internal/throttle"
 	"github.com/caddy-oauth/caddy-oauth/storage"
 )
 
@@ -15,7 +16,7 @@ import (
 type throttled struct {
 	grants.Verifier
 	s       *Server
-	address string
+	address string // of the client
 }
 
 // verifierFor returns the verifier of passwords that the grant type of a request brought, nil if it brought none.
@@ -24,29 +25,31 @@ func (s *Server) verifierFor(c *call) grants.Verifier {
 	if verifier == nil {
 		return nil
 	}
-	return throttled{verifier, s, network(c.address)}
+	return throttled{verifier, s, c.address}
 }
 
 // Verify implements grants.Verifier.
 func (t throttled) Verify(ctx context.Context, username, password string) (*grants.Person, error) {
-	gate, account := t.s.gate, storage.HashID(strings.ToLower(strings.TrimSpace(username)))
-	if gate.limits.Off {
-		return t.verify(ctx, username, password)
-	}
-	limits := gate.secrets(throttledPassword, gate.limits.Passwords, account, t.address)
-	try, after := gate.throttle.try(t.s.now(), limits)
-	if try == nil {
-		gate.refused(throttledPassword)
-		return nil, tooMany(after)
+	account := accountKey(username)
+	attempt, wait := t.s.limiter.Reserve(throttle.Password, account, t.address)
+	if attempt == nil {
+		return nil, tooManyFailures(wait)
 	}
 	person, err := t.verify(ctx, username, password)
-	if !errors.Is(err, grants.ErrBadUser) {
-		try.forgive(t.s.now())
-	}
-	if err == nil {
-		gate.throttle.know(gate.pair(throttledPassword, account, t.address))
+	switch {
+	case err == nil:
+		attempt.Succeeded(account)
+	case errors.Is(err, grants.ErrBadUser):
+		attempt.Failed()
+	default:
+		attempt.Canceled()
 	}
 	return person, err
+}
+
+// accountKey returns a short name of an account for the throttle.
+func accountKey(username string) string {
+	return storage.HashID(strings.ToLower(strings.TrimSpace(username)))
 }
 
 func (t throttled) verify(ctx context.Context, username, password string) (*grants.Person, error) {

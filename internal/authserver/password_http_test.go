@@ -16,6 +16,7 @@ import (
 	"go.uber.org/zap"
 
 	"github.com/caddy-oauth/caddy-oauth/grants"
+	"github.com/caddy-oauth/caddy-oauth/internal/throttle"
 	"github.com/caddy-oauth/caddy-oauth/storage"
 )
 
@@ -168,8 +169,8 @@ func TestWhoThePasswordIsOf(t *testing.T) {
 }
 
 func TestThrottleOfPasswords(t *testing.T) {
-	limits := Limits{}.withDefaults()
-	accountLimit, addressLimit := limits.Passwords, limits.Addresses
+	// The defaults.
+	accountLimit, addressLimit := throttle.Limit{Burst: 10, Every: time.Minute}, throttle.Limit{Burst: 30, Every: 10 * time.Second}
 	// refused reports whether somebody must wait, which is answered in the same way for everybody.
 	refused := func(t *testing.T, a answer) bool {
 		t.Helper()
@@ -266,8 +267,8 @@ func TestThrottleOfPasswords(t *testing.T) {
 		}
 	})
 	t.Run("another server with the same throttle goes on", func(t *testing.T) {
-		throttle := NewThrottle()
-		share := func(c *Config) { c.Throttle = throttle }
+		shared := throttle.New()
+		share := func(c *Config) { c.Throttle = shared }
 		fails := func(s *testServer) {
 			for n := range accountLimit.Burst {
 				s.login(t, address(n), "hatter", "guess")

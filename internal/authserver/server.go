@@ -18,6 +18,7 @@ import (
 	"github.com/caddy-oauth/caddy-oauth/grants"
 	"github.com/caddy-oauth/caddy-oauth/internal/pages"
 	"github.com/caddy-oauth/caddy-oauth/internal/recall"
+	"github.com/caddy-oauth/caddy-oauth/internal/throttle"
 	"github.com/caddy-oauth/caddy-oauth/storage"
 )
 
@@ -35,13 +36,14 @@ type Config struct {
 	Secrets Secrets
 	Wire    Wire
 
-	// Throttle bounds guessing, by Limits. It outlives a Server, so that a reload does not forget; nil is a new one.
-	Throttle *Throttle
+	// Throttle remembers failures, which Limits bounds. It outlives a Server, so that a reload does not forget them; nil
+	// makes a new one.
+	Throttle *throttle.Throttle
 	// Bulletin passes on what is revoked between the servers of one issuer in this process; nil is a new one.
 	Bulletin *Bulletin
 	// Generations knows the servers of this process, those before this one among them; nil is a new one.
 	Generations *Generations
-	Limits      Limits
+	Limits      throttle.Limits
 
 	// Observe is told of what goes into the audit log, before the answer is written; nil is nobody.
 	Observe func(ctx context.Context, e *Event)
@@ -120,7 +122,7 @@ type Server struct {
 	news      news
 	started   time.Time
 	cache     tokenCache
-	gate      *gate
+	limiter   *throttle.Limiter
 	sweeper   storage.Sweeper // nil if the store needs none
 	watcher   storage.Watcher // nil if the store cannot tell of changes
 	records   storage.Store   // as it was given, for whole copies
@@ -147,7 +149,7 @@ func New(config Config) (*Server, error) {
 		config.Bulletin = NewBulletin()
 	}
 	if config.Throttle == nil {
-		config.Throttle = NewThrottle()
+		config.Throttle = throttle.New()
 	}
 	if config.Generations == nil {
 		config.Generations = NewGenerations()
@@ -183,7 +185,7 @@ func New(config Config) (*Server, error) {
 		watcher:   watcher,
 		records:   records,
 		store:     watched,
-		gate:      newGate(config.Throttle, config.Limits, config.Name, measured.throttle, config.Now),
+		limiter:   config.Throttle.Limiter(config.Name, config.Limits, measured.throttle, config.Now),
 		verifiers: make(map[string]grants.Verifier),
 	}
 	for _, scope := range config.Scopes {
@@ -216,7 +218,7 @@ func New(config Config) (*Server, error) {
 	s.directory = newClientDirectory(config)
 	s.clients = &clientAuth{
 		directory: s.directory, secrets: config.Secrets, header: config.Wire.SecretHeader,
-		gate: s.gate, slow: semaphore.NewWeighted(slowAtOnce), right: recall.New(maxRecalled),
+		limiter: s.limiter, slow: semaphore.NewWeighted(slowAtOnce), right: recall.New(maxRecalled),
 	}
 	if err := s.route(issuer); err != nil {
 		return nil, err

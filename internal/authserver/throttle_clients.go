@@ -3,21 +3,24 @@ package authserver
 import (
 	"context"
 	"errors"
+	"net/http"
 	"slices"
+	"time"
 
+	"github.com/caddy-oauth/caddy-oauth/grants"
+	"github.com/caddy-oauth/caddy-oauth/internal/throttle"
 	"github.com/caddy-oauth/caddy-oauth/storage"
 )
 
-// slowAtOnce is how many secrets are compared with hashes that are slow on purpose at once.
+// slowAtOnce is how many secrets at once are compared with hashes that are slow on purpose.
 const slowAtOnce = 16
 
 // throttled authenticates with a secret, unless too many were wrong: for the client, if the address has never known its
-// secret, and from the address. A wrong secret for a client that has none, or that is not there, counts for the address
-// only.
+// secret, and from the address. A wrong secret for a client that has none, or that does not exist, counts for the
+// address only.
 //
-// It looks, compares, and counts what was wrong, so that good clients can come in any number at once. Guesses that were
-// compared between a look and the count of the last one get past the limit: slowAtOnce where hashes are slow, as
-// many as there are processors where they are not. They are owed, see [Throttle.charge].
+// Failures are counted after the comparison, see [throttle.Limiter.Check]. So guesses that are compared at the same time
+// can exceed the limit: by slowAtOnce where hashes are slow, else by the number of processors.
 func (a *clientAuth) throttled(
 	c *call, candidates []credentials, compare func(ctx context.Context) (*storage.Client, error),
 ) (*storage.Client, error) {
@@ -31,22 +34,29 @@ func (a *clientAuth) throttled(
 		}
 		defer a.slow.Release(1)
 	}
-	if a.gate.limits.Off {
-		return compare(ctx)
-	}
-	address := network(c.address)
-	limits := a.gate.secrets(throttledClient, a.gate.limits.Clients, party, address)
-	if err := a.gate.check(throttledClient, limits); err != nil {
-		return nil, err
+	attempt, wait := a.limiter.Check(throttle.Client, party, c.address)
+	if attempt == nil {
+		return nil, tooManyFailures(wait)
 	}
 	client, err := compare(ctx)
 	switch {
 	case client != nil:
-		a.gate.throttle.know(a.gate.pair(throttledClient, client.ID, address))
+		attempt.Succeeded(client.ID)
 	case errors.Is(err, errBadClient):
-		a.gate.throttle.charge(a.gate.now(), limits)
+		attempt.Failed()
+	default:
+		attempt.Canceled()
 	}
 	return client, err
+}
+
+// tooManyFailures returns the refusal of an attempt after too many failures, with the status of RFC 6585 §4. Of the
+// error codes of RFC 6749, this is the one that tells the client to come back later.
+func tooManyFailures(wait time.Duration) *grants.Error {
+	return &grants.Error{
+		Code: grants.TemporarilyUnavailable, Description: "too many failed attempts, try again later",
+		Status: http.StatusTooManyRequests, RetryAfter: wait,
+	}
 }
 
 // isSlow reports whether to compare secrets with those of the client, or of one that is not there, takes long.

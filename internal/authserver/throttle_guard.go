@@ -8,11 +8,12 @@ import (
 	"go.uber.org/zap"
 
 	"github.com/caddy-oauth/caddy-oauth/grants"
+	"github.com/caddy-oauth/caddy-oauth/internal/throttle"
 )
 
 // Watch counts what a guard decides, and bounds how many tokens that are no good come from an address.
 type Watch struct {
-	gate    *gate
+	limiter *throttle.Limiter
 	metrics *guardMetrics
 	address func(r *http.Request) string
 	failed  func(r *http.Request, refusal *BearerError) // is told of what is the issuer's fault
@@ -25,13 +26,13 @@ func NewWatch(issuer string, registry Registry, address func(r *http.Request) st
 	if err != nil {
 		return nil, err
 	}
-	gate := newGate(NewThrottle(), Limits{}, issuer, m.throttle, time.Now)
-	return &Watch{gate, m, address, func(*http.Request, *BearerError) {}}, nil
+	limiter := throttle.New().Limiter(issuer, throttle.Limits{}, m.throttle, time.Now)
+	return &Watch{limiter, m, address, func(*http.Request, *BearerError) {}}, nil
 }
 
 // Watch returns the Watch of a guard whose issuer this is.
 func (s *Server) Watch(address func(r *http.Request) string) *Watch {
-	return &Watch{s.gate, &s.metrics.guardMetrics, address, s.guardFailed}
+	return &Watch{s.limiter, &s.metrics.guardMetrics, address, s.guardFailed}
 }
 
 // guardFailed tells of a token of which it is not known what it is worth.
@@ -51,7 +52,7 @@ func (w *Watch) saw(r *http.Request, err error) error {
 	case refusal.Code == "":
 		w.metrics.decide("no_token")
 	case refusal.Code == invalidToken:
-		if after := w.gate.garbage(throttledToken, "", network(w.address(r))); after > 0 {
+		if after := w.limiter.Invalid(throttle.Token, "", w.address(r)); after > 0 {
 			w.metrics.decide("throttled")
 			return &BearerError{
 				Status: http.StatusTooManyRequests, Code: grants.TemporarilyUnavailable, Cause: err, RetryAfter: after,

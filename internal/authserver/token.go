@@ -2,10 +2,12 @@ package authserver
 
 import (
 	"context"
+	"errors"
 	"strings"
 	"time"
 
 	"github.com/caddy-oauth/caddy-oauth/grants"
+	"github.com/caddy-oauth/caddy-oauth/internal/throttle"
 	"github.com/caddy-oauth/caddy-oauth/storage"
 )
 
@@ -96,6 +98,21 @@ func (s *Server) issue(
 		RefreshToken: auth.RefreshToken,
 		Scope:        strings.Join(auth.Scopes, " "),
 	}, id, nil
+}
+
+// badGrant counts a code or refresh token that was refused, and refuses the request otherwise if there were too many.
+func (s *Server) badGrant(c *call, err error) error {
+	refusal, ok := errors.AsType[*grants.Error](err)
+	if !ok || refusal.Situation != grants.BadCode && refusal.Situation != grants.BadRefreshToken {
+		return err
+	}
+	wait := s.limiter.Invalid(throttle.Grant, c.client.ID, c.address)
+	if wait == 0 {
+		return err
+	}
+	tooMany := tooManyFailures(wait)
+	tooMany.Cause = err
+	return tooMany
 }
 
 // startFamily begins the family of an authorization that has none, with its first refresh token.

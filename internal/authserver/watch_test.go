@@ -8,6 +8,7 @@ import (
 	"testing"
 	"time"
 
+	"github.com/caddy-oauth/caddy-oauth/internal/throttle"
 	"github.com/caddy-oauth/caddy-oauth/storage"
 )
 
@@ -88,7 +89,7 @@ func twoNodes(t *testing.T, store *tellingStore) (s *testServer, nodes [2]*Serve
 		config = *c
 	})
 	nodes[0] = s.Server
-	config.Bulletin, config.Throttle = NewBulletin(), NewThrottle() // as in another process
+	config.Bulletin, config.Throttle = NewBulletin(), throttle.New() // as in another process
 	s.restart(t, config)
 	nodes[1] = s.Server
 

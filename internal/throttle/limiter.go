@@ -1,0 +1,181 @@
+package throttle
+
+import (
+	"net/netip"
+	"time"
+
+	"golang.org/x/time/rate"
+)
+
+// Kind is what somebody failed at, and a label of the metrics.
+type Kind string
+
+// The kinds. Each has limits of its own.
+const (
+	Client   Kind = "client"   // to authenticate as a client
+	Password Kind = "password" // to give the password of an account
+	Grant    Kind = "grant"    // to present a valid code or refresh token
+	Token    Kind = "token"    // to present a valid access token
+)
+
+// Limits are the limits of an issuer. A Limit that is zero has its default.
+type Limits struct {
+	Off       bool  // nothing is limited
+	Clients   Limit // wrong secrets for one client
+	Passwords Limit // wrong passwords for one account
+	Addresses Limit // both, from one address
+	Tokens    Limit // invalid codes, refresh tokens and access tokens from one address
+}
+
+// withDefaults returns the limits with every default filled in.
+func (l Limits) withDefaults() Limits {
+	for limit, standard := range map[*Limit]Limit{
+		&l.Clients:   {Burst: 30, Every: 20 * time.Second},
+		&l.Passwords: {Burst: 10, Every: time.Minute}, // RFC 6749 §4.3.2
+		&l.Addresses: {Burst: 30, Every: 10 * time.Second},
+		&l.Tokens:    {Burst: 600, Every: time.Second},
+	} {
+		if limit.Burst == 0 {
+			*limit = standard
+		}
+	}
+	return l
+}
+
+// Limiter is a Throttle as one issuer uses it. It is asked before a secret is compared (Check or Reserve), and told the
+// outcome after (the methods of Attempt).
+//
+// Addresses are those of clients as the site trusts them. Of an IPv6 address only the first 64 bits count, since
+// everybody has more of the rest than anybody can count.
+type Limiter struct {
+	throttle *Throttle
+	issuer   string
+	limits   Limits
+	refused  func(Kind) // counts a refusal
+	now      func() time.Time
+}
+
+// Limiter returns the limiter of an issuer. It calls refused for each refusal.
+func (t *Throttle) Limiter(issuer string, limits Limits, refused func(Kind), now func() time.Time) *Limiter {
+	return &Limiter{throttle: t, issuer: issuer, limits: limits.withDefaults(), refused: refused, now: now}
+}
+
+// Attempt is an attempt to authenticate that is allowed, and whose outcome is open. Call one of its methods when the
+// outcome is known.
+type Attempt struct {
+	limiter  *Limiter // nil: nothing is limited
+	kind     Kind
+	address  string
+	limits   []limited
+	reserved []*rate.Limiter
+}
+
+// Check allows an attempt to authenticate as a party (a client ID, or the hash of an account) from an address, unless
+// a limit is reached: then there is no Attempt, and wait says when to try again. party is "" if there is no such party:
+// then only the address counts.
+//
+// A failure counts when Failed is called, so any number of clients with the right secret can authenticate at once.
+// Guesses that run at the same time can exceed the limit: use Check where the caller bounds how many run.
+func (l *Limiter) Check(kind Kind, party, address string) (a *Attempt, wait time.Duration) {
+	if l.limits.Off {
+		return &Attempt{}, 0
+	}
+	a = l.attempt(kind, party, address)
+	if wait = l.throttle.wait(l.now(), a.limits); wait > 0 {
+		l.refused(kind)
+		return nil, wait
+	}
+	return a, 0
+}
+
+// Reserve is Check for attempts that count as failures until their outcome is known, so that not one guess exceeds the
+// limit.
+func (l *Limiter) Reserve(kind Kind, party, address string) (a *Attempt, wait time.Duration) {
+	if l.limits.Off {
+		return &Attempt{}, 0
+	}
+	a = l.attempt(kind, party, address)
+	if a.reserved, wait = l.throttle.reserve(l.now(), a.limits); wait > 0 {
+		l.refused(kind)
+		return nil, wait
+	}
+	return a, 0
+}
+
+func (l *Limiter) attempt(kind Kind, party, address string) *Attempt {
+	address = network(address)
+	return &Attempt{limiter: l, kind: kind, address: address, limits: l.secretLimits(kind, party, address)}
+}
+
+// secretLimits returns the limits for guesses of a party's secret from an address. An address that has authenticated as
+// the party before has a limit of its own with that party: neither guesses from elsewhere nor those of neighbors for
+// other parties can lock it out.
+func (l *Limiter) secretLimits(kind Kind, party, address string) []limited {
+	byAddress := limited{key{l.issuer, kind, "", address}, l.limits.Addresses}
+	if party == "" {
+		return []limited{byAddress}
+	}
+	limit := l.limits.Clients
+	if kind == Password {
+		limit = l.limits.Passwords
+	}
+	if pair := (key{l.issuer, kind, party, address}); l.throttle.knows(pair) {
+		return []limited{{pair, limit}}
+	}
+	return []limited{{key{l.issuer, kind, party, ""}, limit}, byAddress}
+}
+
+// Succeeded notes that the attempt authenticated as the party.
+func (a *Attempt) Succeeded(party string) {
+	if a.limiter == nil {
+		return
+	}
+	a.Canceled()
+	a.limiter.throttle.remember(key{a.limiter.issuer, a.kind, party, a.address})
+}
+
+// Failed notes that the secret was wrong.
+func (a *Attempt) Failed() {
+	if a.limiter != nil && a.reserved == nil {
+		a.limiter.throttle.charge(a.limiter.now(), a.limits)
+	}
+}
+
+// Canceled notes that the attempt neither succeeded nor failed.
+func (a *Attempt) Canceled() {
+	if a.reserved != nil {
+		giveBack(a.limiter.now(), a.reserved)
+	}
+}
+
+// Invalid counts a code or token that was invalid, and returns how long its sender should wait if there were too many,
+// else 0. Nobody can guess these, so the limit only slows down broken clients. It is asked after the fact: a valid token
+// is always accepted, and nobody can lock out others by sending invalid ones from their address.
+func (l *Limiter) Invalid(kind Kind, party, address string) (wait time.Duration) {
+	if l.limits.Off {
+		return 0
+	}
+	now, limits := l.now(), []limited{{key{l.issuer, kind, party, network(address)}, l.limits.Tokens}}
+	if wait := l.throttle.wait(now, limits); wait > 0 {
+		l.refused(kind)
+		return wait
+	}
+	l.throttle.charge(now, limits)
+	return 0
+}
+
+// network returns the part of an address that counts: IPv4 whole, of IPv6 the first 64 bits.
+func network(address string) string {
+	ip, err := netip.ParseAddr(address)
+	if err != nil {
+		return address
+	}
+	if ip.Is4() {
+		return address // it has one spelling only
+	}
+	if ip = ip.Unmap().WithZone(""); ip.Is6() {
+		prefix, _ := ip.Prefix(64)
+		return prefix.String()
+	}
+	return ip.String()
+}
