@@ -156,7 +156,7 @@ func runStats(c *invocation) error {
 		fmt.Fprintln(w)
 		row(w, "ENDPOINT", "GRANT TYPE", "RESULT", "COUNT")
 		for _, count := range stats.Requests {
-			row(w, count.Endpoint, count.GrantType, count.Result, strconv.FormatInt(count.N, 10))
+			row(w, count.Endpoint, count.GrantType, count.Result, strconv.FormatInt(count.Count, 10))
 		}
 	})
 }

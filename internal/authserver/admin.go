@@ -6,6 +6,7 @@ import (
 	"strings"
 	"time"
 
+	"github.com/caddy-oauth/caddy-oauth/internal/metrics"
 	"github.com/caddy-oauth/caddy-oauth/storage"
 )
 
@@ -75,8 +76,8 @@ func (s *Server) RevokeAny(ctx context.Context, token, reason string) (what stri
 
 // Stats are figures of this node, since the configuration was loaded.
 type Stats struct {
-	Since    time.Time `json:"since"`
-	Requests []Count   `json:"requests"`
+	Since    time.Time              `json:"since"`
+	Requests []metrics.RequestCount `json:"requests"`
 	// Cutoffs is how many revocations are still of use.
 	Cutoffs int `json:"cutoffs"`
 	// Registered is how many clients were added at run time, Configured how many there are in the configuration.
@@ -99,7 +100,7 @@ func (s *Server) Stats(ctx context.Context) (*Stats, error) {
 		return nil, err
 	}
 	return &Stats{
-		Since: s.started, Requests: s.metrics.counts(), Cutoffs: s.cutoffs.count(),
+		Since: s.started, Requests: s.metrics.Requests(), Cutoffs: s.cutoffs.count(),
 		Registered: len(registered), Configured: len(s.config.Clients), Keys: keys,
 	}, nil
 }

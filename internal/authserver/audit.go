@@ -91,7 +91,7 @@ func (s *Server) audit(ctx context.Context, e *Event) {
 
 // issued tells of an access token.
 func (s *Server) issued(c *call, auth *grants.Authorization, id string) {
-	s.metrics.issue(c.grant)
+	s.metrics.TokenIssued(c.grant)
 	s.audit(c.ctx(), &Event{
 		Name: TokenIssued, Client: c.client.ID, Subject: auth.Subject, GrantType: c.grant, Family: auth.Family,
 		TokenID: id, Scopes: auth.Scopes,
@@ -110,7 +110,7 @@ func (s *Server) refused(c *call, e *endpoint, err error, code, id string) {
 	if replay, ok := errors.AsType[*grants.Replay](err); ok {
 		event.Name, event.Family, event.Reason = ReuseDetected, replay.Family, replay.What+" used again"
 		event.Client, event.Subject = replay.Client, replay.Subject
-		s.metrics.revocation("family", reasonLabel(event.Reason))
+		s.metrics.Revocation("family", reasonLabel(event.Reason))
 	}
 	s.audit(c.ctx(), event)
 }
@@ -118,7 +118,7 @@ func (s *Server) refused(c *call, e *endpoint, err error, code, id string) {
 // revoked tells of a revocation.
 func (s *Server) revoked(ctx context.Context, what string, e *Event) {
 	e.Name = Revoked
-	s.metrics.revocation(what, reasonLabel(e.Reason))
+	s.metrics.Revocation(what, reasonLabel(e.Reason))
 	s.audit(ctx, e)
 }
 
@@ -138,7 +138,7 @@ func reasonLabel(reason string) string {
 // keyChanged tells of a signing key, and since when it signs.
 func (s *Server) keyChanged(name, kid string, since time.Time) {
 	if name == KeyInUse {
-		s.metrics.signs(since)
+		s.metrics.SigningSince(since)
 	}
 	s.audit(context.Background(), &Event{Name: name, KeyID: kid})
 }

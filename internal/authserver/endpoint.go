@@ -16,6 +16,7 @@ import (
 	"go.uber.org/zap/zapcore"
 
 	"github.com/caddy-oauth/caddy-oauth/grants"
+	"github.com/caddy-oauth/caddy-oauth/internal/metrics"
 	"github.com/caddy-oauth/caddy-oauth/internal/pages"
 	"github.com/caddy-oauth/caddy-oauth/internal/uris"
 	"github.com/caddy-oauth/caddy-oauth/storage"
@@ -96,7 +97,7 @@ func (s *Server) ServeHTTP(w http.ResponseWriter, r *http.Request, site Site) er
 	if e == nil {
 		return fmt.Errorf("authserver: no endpoint at this path")
 	}
-	ctx, span := startSpan(r.Context(), "oauth."+e.name)
+	ctx, span := metrics.StartSpan(r.Context(), "oauth."+e.name)
 	c := newCall(ctx, r, site.ClientIP(r), s.config.Patience)
 	c.w, c.site = w, site
 	s.requests.Add(1)
@@ -105,7 +106,7 @@ func (s *Server) ServeHTTP(w http.ResponseWriter, r *http.Request, site Site) er
 	if noter, ok := site.(Noter); ok && c.client != nil {
 		noter.Note(r, c.client.ID, c.grant)
 	}
-	span.end("issuer", s.config.Name, "client_id", c.clientID(), "grant_type", c.grant, "result", c.result)
+	span.End("issuer", s.config.Name, "client_id", c.clientID(), "grant_type", c.grant, "result", c.result)
 	return err
 }
 
@@ -130,7 +131,7 @@ func (s *Server) answerAt(c *call, e *endpoint) error {
 		return s.fail(c, e, err)
 	}
 	c.result = "ok"
-	s.metrics.count(e.name, c.grant, "ok")
+	s.metrics.Request(e.name, c.grant, "ok")
 	if entry := s.log.Check(zap.DebugLevel, "request answered"); entry != nil {
 		entry.Write(s.fields(c, e)...)
 	}
@@ -162,7 +163,7 @@ func (s *Server) fail(c *call, e *endpoint, err error) error {
 	if givenUp(c.ctx(), err) {
 		c.result = "canceled"
 	}
-	s.metrics.count(e.name, c.grant, c.result)
+	s.metrics.Request(e.name, c.grant, c.result)
 	level, message := s.severity(c.ctx(), err, refusal.HTTPStatus())
 	fields := append(s.fields(c, e),
 		zap.String("error_id", id),

@@ -16,6 +16,7 @@ import (
 	"golang.org/x/sync/semaphore"
 
 	"github.com/caddy-oauth/caddy-oauth/grants"
+	"github.com/caddy-oauth/caddy-oauth/internal/metrics"
 	"github.com/caddy-oauth/caddy-oauth/internal/pages"
 	"github.com/caddy-oauth/caddy-oauth/internal/recall"
 	"github.com/caddy-oauth/caddy-oauth/internal/throttle"
@@ -61,7 +62,7 @@ type Config struct {
 
 	Logger   *zap.Logger
 	Audit    *zap.Logger // gets a line for each Event; nil is none
-	Registry Registry
+	Registry metrics.Registry
 	Now      func() time.Time // nil is time.Now
 }
 
@@ -128,7 +129,7 @@ type Server struct {
 	records   storage.Store   // as it was given, for whole copies
 	store     *watchedStore   // over records
 	requests  atomic.Int64    // that are being answered
-	metrics   *metrics
+	metrics   *metrics.Issuer
 	outages   *outages
 	log       *zap.Logger
 	now       func() time.Time
@@ -158,7 +159,7 @@ func New(config Config) (*Server, error) {
 	if err != nil {
 		return nil, err
 	}
-	measured, err := newMetrics(config.Registry, config.Name)
+	measured, err := metrics.New(config.Registry, config.Name)
 	if err != nil {
 		return nil, err
 	}
@@ -185,7 +186,7 @@ func New(config Config) (*Server, error) {
 		watcher:   watcher,
 		records:   records,
 		store:     watched,
-		limiter:   config.Throttle.Limiter(config.Name, config.Limits, measured.throttle, config.Now),
+		limiter:   config.Throttle.Limiter(config.Name, config.Limits, measured.Throttled, config.Now),
 		verifiers: make(map[string]grants.Verifier),
 	}
 	for _, scope := range config.Scopes {
@@ -208,7 +209,7 @@ func New(config Config) (*Server, error) {
 	s.verifier = Verifier{Keys: s.keys, Issuer: config.URL, Now: config.Now}
 	s.cutoffs = newCutoffs(config.Store, config.Now, config.Logger)
 	s.cutoffs.post = func(id string, cutoff *storage.Cutoff) { config.Bulletin.post(config.Name, id, cutoff) }
-	s.cutoffs.changed = measured.live
+	s.cutoffs.changed = measured.Cutoffs
 	s.uses = newUses(config.Store, s.cutoffs)
 	s.pages, err = pages.New(config.ConsentTemplate)
 	if err != nil {

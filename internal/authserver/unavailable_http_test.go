@@ -331,7 +331,7 @@ func TestGivenUp(t *testing.T) {
 	if len(lines) != 1 || lines[0].Level != zap.InfoLevel {
 		t.Errorf("the log has %v", lines)
 	}
-	for _, count := range s.metrics.counts() {
+	for _, count := range s.metrics.Requests() {
 		if count.Result == "temporarily_unavailable" {
 			t.Errorf("counted as %+v", count)
 		}

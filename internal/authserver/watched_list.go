@@ -4,6 +4,7 @@ import (
 	"context"
 	"iter"
 
+	"github.com/caddy-oauth/caddy-oauth/internal/metrics"
 	"github.com/caddy-oauth/caddy-oauth/storage"
 )
 
@@ -11,7 +12,7 @@ import (
 // patience: a listing may take long, as long as it goes on.
 func (s *watchedStore) List(ctx context.Context, kind storage.Kind) iter.Seq2[string, error] {
 	return func(yield func(string, error) bool) {
-		traced, o := s.begin(ctx, opList, kind)
+		traced, o := s.begin(ctx, metrics.List, kind)
 		defer o.end()
 		while, stop := context.WithCancel(traced)
 		defer stop()

@@ -7,21 +7,9 @@ import (
 	"sync/atomic"
 	"time"
 
+	"github.com/caddy-oauth/caddy-oauth/internal/metrics"
 	"github.com/caddy-oauth/caddy-oauth/storage"
 )
-
-// storeOp is an operation of a store, as a label.
-type storeOp string
-
-const (
-	opGet    storeOp = "get"
-	opPut    storeOp = "put"
-	opUpdate storeOp = "update"
-	opDelete storeOp = "delete"
-	opList   storeOp = "list"
-)
-
-var storeOps = []storeOp{opGet, opPut, opUpdate, opDelete, opList}
 
 // maxRunning is how many operations of a slow store can be under way. Far fewer are where it works; where it hangs, each
 // may hold a thread.
@@ -31,7 +19,7 @@ const maxRunning = 1024
 // long, whether the store listens to contexts or not.
 type watchedStore struct {
 	store    storage.Store
-	metrics  *metrics
+	metrics  *metrics.Issuer
 	outages  *outages
 	patience time.Duration
 	prompt   bool          // it keeps nobody waiting
@@ -42,7 +30,7 @@ type watchedStore struct {
 	writes   atomic.Int64 // that are under way, those that nobody waits for any more included
 }
 
-func newWatchedStore(store storage.Store, metrics *metrics, outages *outages, patience time.Duration) *watchedStore {
+func newWatchedStore(store storage.Store, metrics *metrics.Issuer, outages *outages, patience time.Duration) *watchedStore {
 	s := &watchedStore{
 		store: store, metrics: metrics, outages: outages, patience: patience, running: make(chan struct{}, maxRunning),
 	}
@@ -54,28 +42,28 @@ func newWatchedStore(store storage.Store, metrics *metrics, outages *outages, pa
 }
 
 // begin begins an operation, which the returned function ends.
-func (s *watchedStore) begin(ctx context.Context, op storeOp, kind storage.Kind) (context.Context, operation) {
-	ctx, span := startSpan(ctx, "oauth.store."+string(op))
+func (s *watchedStore) begin(ctx context.Context, op metrics.Op, kind storage.Kind) (context.Context, operation) {
+	ctx, span := metrics.StartSpan(ctx, "oauth.store."+string(op))
 	return ctx, operation{s.metrics, op, kind, time.Now(), span}
 }
 
 // operation is one that is under way.
 type operation struct {
-	metrics *metrics
-	op      storeOp
+	metrics *metrics.Issuer
+	op      metrics.Op
 	kind    storage.Kind
 	began   time.Time
-	span    span
+	span    metrics.Span
 }
 
 func (o operation) end() {
-	o.metrics.stored(o.op, o.began)
-	o.span.end("kind", string(o.kind))
+	o.metrics.StoreOperation(o.op, o.began)
+	o.span.End("kind", string(o.kind))
 }
 
 // do does an operation.
 func (s *watchedStore) do(
-	ctx context.Context, op storeOp, kind storage.Kind, operate func(ctx context.Context) error,
+	ctx context.Context, op metrics.Op, kind storage.Kind, operate func(ctx context.Context) error,
 ) error {
 	ctx, o := s.begin(ctx, op, kind)
 	defer o.end()
@@ -166,7 +154,7 @@ func (s *watchedStore) Patience() time.Duration { return s.patience }
 // Get implements storage.Store.
 func (s *watchedStore) Get(ctx context.Context, key storage.Key) ([]byte, error) {
 	var value []byte
-	err := s.do(ctx, opGet, key.Kind, func(ctx context.Context) (err error) {
+	err := s.do(ctx, metrics.Get, key.Kind, func(ctx context.Context) (err error) {
 		value, err = s.store.Get(ctx, key)
 		return err
 	})
@@ -183,7 +171,7 @@ func (s *watchedStore) Get(ctx context.Context, key storage.Key) ([]byte, error)
 
 // Put implements storage.Store.
 func (s *watchedStore) Put(ctx context.Context, key storage.Key, value []byte, expires time.Time) error {
-	err := s.do(ctx, opPut, key.Kind, func(ctx context.Context) error {
+	err := s.do(ctx, metrics.Put, key.Kind, func(ctx context.Context) error {
 		return s.write(func() error { return s.store.Put(ctx, key, value, expires) })
 	})
 	if err != nil {
@@ -199,7 +187,7 @@ func (s *watchedStore) Update(ctx context.Context, key storage.Key, change stora
 		return s.decide(ctx, key, change)
 	}
 	awaited := &onlyWhileAwaited{change: change}
-	err := s.do(ctx, opUpdate, key.Kind, func(ctx context.Context) error {
+	err := s.do(ctx, metrics.Update, key.Kind, func(ctx context.Context) error {
 		return s.write(func() error { return s.store.Update(ctx, key, awaited.run) })
 	})
 	ran, decided := awaited.giveUp()
@@ -219,7 +207,7 @@ func (s *watchedStore) Update(ctx context.Context, key storage.Key, change stora
 
 // Delete implements storage.Store.
 func (s *watchedStore) Delete(ctx context.Context, key storage.Key) error {
-	err := s.do(ctx, opDelete, key.Kind, func(ctx context.Context) error {
+	err := s.do(ctx, metrics.Delete, key.Kind, func(ctx context.Context) error {
 		return s.write(func() error { return s.store.Delete(ctx, key) })
 	})
 	if err != nil {

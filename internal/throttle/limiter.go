@@ -51,12 +51,12 @@ type Limiter struct {
 	throttle *Throttle
 	issuer   string
 	limits   Limits
-	refused  func(Kind) // counts a refusal
+	refused  func(kind string) // counts a refusal
 	now      func() time.Time
 }
 
 // Limiter returns the limiter of an issuer. It calls refused for each refusal.
-func (t *Throttle) Limiter(issuer string, limits Limits, refused func(Kind), now func() time.Time) *Limiter {
+func (t *Throttle) Limiter(issuer string, limits Limits, refused func(kind string), now func() time.Time) *Limiter {
 	return &Limiter{throttle: t, issuer: issuer, limits: limits.withDefaults(), refused: refused, now: now}
 }
 
@@ -82,7 +82,7 @@ func (l *Limiter) Check(kind Kind, party, address string) (a *Attempt, wait time
 	}
 	a = l.attempt(kind, party, address)
 	if wait = l.throttle.wait(l.now(), a.limits); wait > 0 {
-		l.refused(kind)
+		l.refused(string(kind))
 		return nil, wait
 	}
 	return a, 0
@@ -96,7 +96,7 @@ func (l *Limiter) Reserve(kind Kind, party, address string) (a *Attempt, wait ti
 	}
 	a = l.attempt(kind, party, address)
 	if a.reserved, wait = l.throttle.reserve(l.now(), a.limits); wait > 0 {
-		l.refused(kind)
+		l.refused(string(kind))
 		return nil, wait
 	}
 	return a, 0
@@ -157,7 +157,7 @@ func (l *Limiter) Invalid(kind Kind, party, address string) (wait time.Duration)
 	}
 	now, limits := l.now(), []limited{{key{l.issuer, kind, party, network(address)}, l.limits.Tokens}}
 	if wait := l.throttle.wait(now, limits); wait > 0 {
-		l.refused(kind)
+		l.refused(string(kind))
 		return wait
 	}
 	l.throttle.charge(now, limits)

@@ -7,7 +7,7 @@ import (
 )
 
 func newTestLimiter(throttle *Throttle, limits Limits) *Limiter {
-	return throttle.Limiter("default", limits, func(Kind) {}, func() time.Time { return epoch })
+	return throttle.Limiter("default", limits, func(string) {}, func() time.Time { return epoch })
 }
 
 // A client that succeeds leaves no trace but that it is known at its address.
@@ -63,7 +63,7 @@ func TestOutcomes(t *testing.T) {
 			t.Run(name+"/"+tt.outcome, func(t *testing.T) {
 				limiter, allowed := newTestLimiter(New(), Limits{Clients: limit, Passwords: limit, Addresses: limit, Off: tt.off}), 0
 				refused := 0
-				limiter.refused = func(Kind) { refused++ }
+				limiter.refused = func(string) { refused++ }
 				for range 10 {
 					if attempt, _ := begin(limiter); attempt != nil {
 						tt.end(attempt)
