@@ -8,7 +8,10 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// onNetwork is explained in network_linux.go.
+// syncWrites is 0: a write is followed by a sync. On macOS, O_DSYNC would leave data in the cache of the disk.
+const syncWrites = 0
+
+// onNetwork is explained in os_linux.go.
 func onNetwork(path string) bool {
 	var stat unix.Statfs_t
 	for unix.Statfs(path, &stat) != nil {
