@@ -7,6 +7,7 @@ import (
 	"slices"
 
 	"github.com/caddy-oauth/caddy-oauth/internal/authserver"
+	"github.com/caddy-oauth/caddy-oauth/internal/jwt"
 	"github.com/caddy-oauth/caddy-oauth/storage"
 )
 
@@ -73,7 +74,7 @@ func inspect(r *adminRequest) (any, error) {
 		return nil, badRequest{errors.New("expected a token")}
 	}
 	claims, err := r.server.AccessToken(r.Context(), body.Token)
-	var invalid authserver.InvalidToken
+	var invalid jwt.InvalidToken
 	switch {
 	case errors.As(err, &invalid):
 		return inspected{Problem: string(invalid)}, nil

@@ -9,12 +9,12 @@ import (
 	"github.com/caddyserver/caddy/v2"
 	"github.com/caddyserver/caddy/v2/modules/caddyhttp"
 
-	"github.com/caddy-oauth/caddy-oauth/internal/authserver"
+	"github.com/caddy-oauth/caddy-oauth/internal/jwt"
 )
 
 // identity is who a request is from, as far as guards have found out. It answers for the placeholders of the user,
 // so that claims are made text only where somebody asks.
-type identity struct{ claims *authserver.Claims } // nil: nobody
+type identity struct{ claims *jwt.Claims } // nil: nobody
 
 const (
 	identityVar = "oauth_guard.identity"
@@ -22,7 +22,7 @@ const (
 )
 
 // identify tells what is behind who is there; nil is nobody.
-func (g *Guard) identify(r *http.Request, claims *authserver.Claims) {
+func (g *Guard) identify(r *http.Request, claims *jwt.Claims) {
 	g.dropForgeries(r)
 	repl := r.Context().Value(caddy.ReplacerCtxKey).(*caddy.Replacer)
 	found, ok := caddyhttp.GetVar(r.Context(), identityVar).(*identity)

@@ -23,7 +23,8 @@ const modulePath = "github.com/caddy-oauth/caddy-oauth"
 // layers lists the packages that others build on, lowest first, subpackages included. Each may import
 // itself and what stands before it. A package that is not listed stands on top, the root among them.
 var layers = []string{
-	"internal/directive", "internal/metrics", "internal/pages", "internal/recall", "internal/throttle", "internal/uris",
+	"internal/directive", "internal/jwt", "internal/metrics", "internal/pages", "internal/recall", "internal/throttle",
+	"internal/uris",
 	"storage",
 	"grants",
 	"internal/authserver",
@@ -31,7 +32,7 @@ var layers = []string{
 
 // confined says which files may import a dependency, so that replacing it is a change to one of them.
 var confined = map[string]*regexp.Regexp{
-	"github.com/lestrrat-go/jwx": regexp.MustCompile(`^internal/authserver/keys(_test)?\.go$`),
+	"github.com/lestrrat-go/jwx": regexp.MustCompile(`^internal/jwt/`),
 	"github.com/prometheus":      regexp.MustCompile(`^internal/metrics/|^internal/authserver/metrics_test\.go$`),
 	"github.com/spf13/cobra":     regexp.MustCompile(`^command(_test)?\.go$`),
 	"github.com/redis/go-redis":  regexp.MustCompile(`^storage/redis/`),

@@ -9,6 +9,7 @@ import (
 
 	"github.com/caddy-oauth/caddy-oauth/internal/authserver"
 	"github.com/caddy-oauth/caddy-oauth/internal/directive"
+	"github.com/caddy-oauth/caddy-oauth/internal/jwt"
 )
 
 // Signing says which keys sign tokens.
@@ -31,10 +32,6 @@ const (
 	maxPublish    = 24 * time.Hour
 )
 
-var algorithms = []string{
-	"ES256", "ES384", "ES512", "EdDSA", "RS256", "RS384", "RS512", "PS256", "PS384", "PS512", "HS256", "HS384", "HS512",
-}
-
 // resolve replaces placeholders.
 func (s *Signing) resolve(repl *caddy.Replacer) error {
 	if s == nil {
@@ -47,7 +44,7 @@ func (s *Signing) check() error {
 	if s == nil {
 		return nil
 	}
-	if err := checkChoice(s.Algorithm, algorithms...); err != nil {
+	if err := checkChoice(s.Algorithm, jwt.Algorithms...); err != nil {
 		return directive.At("algorithm", err)
 	}
 	switch {

@@ -3,6 +3,8 @@ package authserver
 import (
 	"strings"
 	"testing"
+
+	"github.com/caddy-oauth/caddy-oauth/internal/jwt"
 )
 
 func TestRFC9068AccessToken(t *testing.T) {
@@ -12,8 +14,7 @@ func TestRFC9068AccessToken(t *testing.T) {
 	claims := s.claims(t, token)
 
 	t.Run("§2.1 typ at+jwt", func(t *testing.T) {
-		encoded, _, _ := strings.Cut(token, ".")
-		h, err := parseHeader(encoded)
+		h, err := headerOf(t, token)
 		if err != nil || h.Type != "at+jwt" || h.Algorithm != "ES256" || h.KeyID == "" {
 			t.Errorf("%v: typ %q, alg %q, kid %q", err, h.Type, h.Algorithm, h.KeyID)
 		}
@@ -21,8 +22,7 @@ func TestRFC9068AccessToken(t *testing.T) {
 	t.Run("§2.1 RS256 is supported", func(t *testing.T) {
 		s := newTestServer(t, func(c *Config) { c.Keys.Algorithm = "RS256" })
 		token := s.token(t, asBilling()).json(t)["access_token"].(string)
-		encoded, _, _ := strings.Cut(token, ".")
-		if h, err := parseHeader(encoded); err != nil || h.Algorithm != "RS256" || h.Type != "at+jwt" {
+		if h, err := headerOf(t, token); err != nil || h.Algorithm != "RS256" || h.Type != "at+jwt" {
 			t.Errorf("%v: typ %q, alg %q", err, h.Type, h.Algorithm)
 		}
 		s.claims(t, token)
@@ -67,4 +67,13 @@ func TestRFC9068AccessToken(t *testing.T) {
 			t.Errorf("family %q of refresh token %q", family, refresh)
 		}
 	})
+}
+
+func headerOf(t *testing.T, token string) (jwt.Header, error) {
+	t.Helper()
+	split, err := jwt.Split(token)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return split.ParseHeader()
 }

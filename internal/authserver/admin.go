@@ -6,6 +6,7 @@ import (
 	"strings"
 	"time"
 
+	"github.com/caddy-oauth/caddy-oauth/internal/jwt"
 	"github.com/caddy-oauth/caddy-oauth/internal/metrics"
 	"github.com/caddy-oauth/caddy-oauth/storage"
 )
@@ -64,7 +65,7 @@ func (s *Server) RevokeAny(ctx context.Context, token, reason string) (what stri
 		}
 	}
 	claims, err := s.AccessToken(ctx, token)
-	var invalid InvalidToken
+	var invalid jwt.InvalidToken
 	switch {
 	case errors.As(err, &invalid):
 		return RevokedNone, nil

@@ -9,6 +9,7 @@ import (
 	"testing"
 	"time"
 
+	"github.com/caddy-oauth/caddy-oauth/internal/jwt"
 	"github.com/caddy-oauth/caddy-oauth/storage"
 )
 
@@ -108,13 +109,13 @@ func TestRevocationDuringALook(t *testing.T) {
 	<-listing
 	store.mend()
 	s.giveBack(t, h.access)
-	s.state(t, h.access, ErrTokenRevoked)
+	s.state(t, h.access, jwt.ErrRevoked)
 	s.cutoffs.store = brokenList{s.store} // as if it were not listed
 	close(let)
 	if err := <-polled; err != nil {
 		t.Fatal(err)
 	}
-	s.state(t, h.access, ErrTokenRevoked)
+	s.state(t, h.access, jwt.ErrRevoked)
 }
 
 // RFC 9700 §4.14.2: a family that was revoked for a replay takes its access tokens with it as soon as the store can.
@@ -134,7 +135,7 @@ func TestReplayWithoutAStore(t *testing.T) {
 	if err := s.poll(t.Context()); err != nil {
 		t.Fatal(err)
 	}
-	s.state(t, tokens["access_token"], ErrTokenRevoked)
+	s.state(t, tokens["access_token"], jwt.ErrRevoked)
 }
 
 func TestPanicOfAStore(t *testing.T) {

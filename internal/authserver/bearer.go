@@ -9,13 +9,14 @@ import (
 	"time"
 
 	"github.com/caddy-oauth/caddy-oauth/grants"
+	"github.com/caddy-oauth/caddy-oauth/internal/jwt"
 )
 
 // TokenSource says what an access token is worth: a Server for its own, a RemoteIssuer for those of another.
 type TokenSource interface {
-	// AccessToken returns the claims of a token that is good now. What is wrong with it is an InvalidToken; with
+	// AccessToken returns the claims of a token that is good now. What is wrong with it is an jwt.InvalidToken; with
 	// any other error, that is not known. Nobody may change the claims.
-	AccessToken(ctx context.Context, token string) (*Claims, error)
+	AccessToken(ctx context.Context, token string) (*jwt.Claims, error)
 }
 
 // Resource is what a protected resource asks of access tokens (RFC 6750).
@@ -60,7 +61,7 @@ const (
 )
 
 // Check returns the claims of the request's access token. Every error is a *BearerError.
-func (p *Resource) Check(r *http.Request) (*Claims, error) {
+func (p *Resource) Check(r *http.Request) (*jwt.Claims, error) {
 	claims, err := p.check(r)
 	if p.Watch == nil {
 		return claims, err
@@ -68,7 +69,7 @@ func (p *Resource) Check(r *http.Request) (*Claims, error) {
 	return claims, p.Watch.saw(r, err)
 }
 
-func (p *Resource) check(r *http.Request) (*Claims, error) {
+func (p *Resource) check(r *http.Request) (*jwt.Claims, error) {
 	token, err := p.token(r)
 	if err != nil {
 		return nil, p.refuse(http.StatusBadRequest, grants.InvalidRequest, err)
@@ -77,7 +78,7 @@ func (p *Resource) check(r *http.Request) (*Claims, error) {
 		return nil, p.refuse(http.StatusUnauthorized, "", nil)
 	}
 	claims, err := p.Source.AccessToken(r.Context(), token)
-	switch _, invalid := errors.AsType[InvalidToken](err); {
+	switch _, invalid := errors.AsType[jwt.InvalidToken](err); {
 	case invalid:
 		return nil, p.refuse(http.StatusUnauthorized, invalidToken, err)
 	case err != nil:
@@ -86,7 +87,7 @@ func (p *Resource) check(r *http.Request) (*Claims, error) {
 			RetryAfter: defaultRetryAfter, ID: newErrorID(),
 		}
 	case !p.isFor(claims):
-		return nil, p.refuse(http.StatusUnauthorized, invalidToken, ErrTokenAudience)
+		return nil, p.refuse(http.StatusUnauthorized, invalidToken, jwt.ErrAudience)
 	case !p.allows(claims):
 		return nil, p.refuse(http.StatusForbidden, insufficientScope, errors.New("the token lacks a scope"))
 	}
@@ -121,14 +122,14 @@ func (p *Resource) token(r *http.Request) (string, error) {
 	return tokens[0], nil
 }
 
-func (p *Resource) isFor(claims *Claims) bool {
+func (p *Resource) isFor(claims *jwt.Claims) bool {
 	if p.Anonymous && len(claims.Audience) == 0 {
 		return true
 	}
 	return slices.ContainsFunc(claims.Audience, func(aud string) bool { return slices.Contains(p.Audience, aud) })
 }
 
-func (p *Resource) allows(claims *Claims) bool {
+func (p *Resource) allows(claims *jwt.Claims) bool {
 	return !slices.ContainsFunc(p.Scopes, func(scope string) bool { return !hasScope(claims.Scope, scope) })
 }
 

@@ -7,27 +7,29 @@ import (
 	"net/http/httptest"
 	"strings"
 	"testing"
+
+	"github.com/caddy-oauth/caddy-oauth/internal/jwt"
 )
 
 // fakeSource knows one token, and what is wrong with all others.
 type fakeSource struct {
-	claims *Claims
+	claims *jwt.Claims
 	err    error
 }
 
-func (s fakeSource) AccessToken(_ context.Context, token string) (*Claims, error) {
+func (s fakeSource) AccessToken(_ context.Context, token string) (*jwt.Claims, error) {
 	if s.err != nil {
 		return nil, s.err
 	}
 	if token != "good" {
-		return nil, ErrTokenMalformed
+		return nil, jwt.ErrMalformed
 	}
 	return s.claims, nil
 }
 
 func testResource() *Resource {
 	return &Resource{
-		Source:   fakeSource{claims: &Claims{Subject: "alice", Scope: "orders profile", Audience: []string{"other", testAPI}}},
+		Source:   fakeSource{claims: &jwt.Claims{Subject: "alice", Scope: "orders profile", Audience: []string{"other", testAPI}}},
 		Audience: []string{testAPI}, Scopes: []string{"orders"}, MetadataURL: testAPI + "/.well-known/oauth-protected-resource",
 	}
 }
@@ -105,7 +107,7 @@ func TestRFC6750Refusals(t *testing.T) {
 		challenge string
 	}{
 		{
-			"§3.1 a bad token", func(p *Resource) { p.Source = fakeSource{err: ErrTokenExpired} }, 401,
+			"§3.1 a bad token", func(p *Resource) { p.Source = fakeSource{err: jwt.ErrExpired} }, 401,
 			`Bearer error="invalid_token", error_description="access token: expired", scope="orders", resource_metadata="` + testAPI + `/.well-known/oauth-protected-resource"`,
 		},
 		{
@@ -126,7 +128,7 @@ func TestRFC6750Refusals(t *testing.T) {
 		},
 		{"nothing is known", func(p *Resource) { p.Source = fakeSource{err: errors.New("the store is away")} }, 503, ""},
 		{
-			"a token for nobody", func(p *Resource) { p.Source = fakeSource{claims: &Claims{Subject: "alice", Scope: "orders"}} }, 401,
+			"a token for nobody", func(p *Resource) { p.Source = fakeSource{claims: &jwt.Claims{Subject: "alice", Scope: "orders"}} }, 401,
 			`Bearer error="invalid_token", error_description="access token: other audience", scope="orders", resource_metadata="` + testAPI + `/.well-known/oauth-protected-resource"`,
 		},
 	} {
@@ -147,14 +149,14 @@ func TestRFC6750Refusals(t *testing.T) {
 func TestTokensThatDoNotSayWhomTheyAreFor(t *testing.T) {
 	p := testResource()
 	p.Anonymous = true
-	p.Source = fakeSource{claims: &Claims{Subject: "alice", Scope: "orders"}}
+	p.Source = fakeSource{claims: &jwt.Claims{Subject: "alice", Scope: "orders"}}
 	r := httptest.NewRequest(http.MethodGet, "/", nil)
 	r.Header.Set("Authorization", "Bearer good")
 	if _, err := p.Check(r); err != nil {
 		t.Error(err)
 	}
-	p.Source = fakeSource{claims: &Claims{Subject: "alice", Scope: "orders", Audience: []string{"https://other.example"}}}
-	if _, err := p.Check(r); !errors.Is(err, ErrTokenAudience) {
+	p.Source = fakeSource{claims: &jwt.Claims{Subject: "alice", Scope: "orders", Audience: []string{"https://other.example"}}}
+	if _, err := p.Check(r); !errors.Is(err, jwt.ErrAudience) {
 		t.Errorf("one that says it is for somebody else: %v", err)
 	}
 }

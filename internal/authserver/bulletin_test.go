@@ -7,6 +7,7 @@ import (
 	"testing"
 	"time"
 
+	"github.com/caddy-oauth/caddy-oauth/internal/jwt"
 	"github.com/caddy-oauth/caddy-oauth/storage"
 )
 
@@ -40,7 +41,7 @@ func TestRevocationDuringAReload(t *testing.T) {
 		if err := servers[0].RevokeFamily(t.Context(), claims.Family, name); err != nil {
 			t.Fatal(err)
 		}
-		if _, err := servers[1].AccessToken(t.Context(), token); !errors.Is(err, ErrTokenRevoked) {
+		if _, err := servers[1].AccessToken(t.Context(), token); !errors.Is(err, jwt.ErrRevoked) {
 			t.Errorf("%s: the other says %v", name, err)
 		}
 	}

@@ -8,6 +8,7 @@ import (
 	"testing"
 	"time"
 
+	"github.com/caddy-oauth/caddy-oauth/internal/jwt"
 	"github.com/caddy-oauth/caddy-oauth/storage"
 )
 
@@ -66,7 +67,7 @@ func (s *testServer) machine(t *testing.T, id, secret string) answer {
 func (s *testServer) good(t *testing.T, a answer) bool {
 	t.Helper()
 	_, err := s.AccessToken(t.Context(), a.json(t)["access_token"].(string))
-	var invalid InvalidToken
+	var invalid jwt.InvalidToken
 	if err != nil && !errors.As(err, &invalid) {
 		t.Fatal(err)
 	}

@@ -5,6 +5,7 @@ import (
 	"testing"
 	"time"
 
+	"github.com/caddy-oauth/caddy-oauth/internal/jwt"
 	"github.com/caddy-oauth/caddy-oauth/storage"
 )
 
@@ -21,7 +22,7 @@ func TestCodeLivesNoLongerThanWhatComesOfIt(t *testing.T) {
 			token := s.token(t, redeems(code)).json(t)["access_token"]
 			s.clock.Advance(900 * time.Millisecond)
 			s.token(t, redeems(code)).check(t, http.StatusBadRequest, "invalid_grant")
-			s.state(t, token, ErrTokenRevoked)
+			s.state(t, token, jwt.ErrRevoked)
 
 			code = s.code(t, asks("webapp"))
 			token = s.token(t, redeems(code)).json(t)["access_token"]

@@ -8,6 +8,7 @@ import (
 
 	"go.uber.org/zap"
 
+	"github.com/caddy-oauth/caddy-oauth/internal/jwt"
 	"github.com/caddy-oauth/caddy-oauth/storage"
 )
 
@@ -153,7 +154,7 @@ func (c *cutoffs) index(ctx context.Context) (*cutoffIndex, error) {
 
 // voidsToken reports whether an access token is void. One of a family is as old as the family: a node that had not heard
 // yet may have made it after a revocation.
-func (x *cutoffIndex) voidsToken(c *Claims) bool {
+func (x *cutoffIndex) voidsToken(c *jwt.Claims) bool {
 	made := c.IssuedAt
 	if !c.FamilyIssuedAt.IsZero() {
 		made = c.FamilyIssuedAt

@@ -9,6 +9,7 @@ import (
 	"testing"
 	"time"
 
+	"github.com/caddy-oauth/caddy-oauth/internal/jwt"
 	"github.com/caddy-oauth/caddy-oauth/storage"
 )
 
@@ -22,8 +23,8 @@ func TestReplayVoidsAccessTokens(t *testing.T) {
 			s.token(t, refreshes(second["refresh_token"].(string))).check(t, http.StatusOK, "")
 			s.state(t, second["access_token"], nil)
 			s.token(t, refreshes(first["refresh_token"].(string))).check(t, http.StatusBadRequest, "invalid_grant")
-			s.state(t, first["access_token"], ErrTokenRevoked)
-			s.state(t, second["access_token"], ErrTokenRevoked)
+			s.state(t, first["access_token"], jwt.ErrRevoked)
+			s.state(t, second["access_token"], jwt.ErrRevoked)
 		})
 		t.Run("code "+name, func(t *testing.T) { // RFC 6749 §4.1.2
 			s := newTestServer(t, edit)
@@ -31,7 +32,7 @@ func TestReplayVoidsAccessTokens(t *testing.T) {
 			token := s.token(t, redeems(code)).json(t)["access_token"]
 			s.state(t, token, nil)
 			s.token(t, redeems(code)).check(t, http.StatusBadRequest, "invalid_grant")
-			s.state(t, token, ErrTokenRevoked)
+			s.state(t, token, jwt.ErrRevoked)
 		})
 	}
 }
@@ -62,7 +63,7 @@ func TestCutoffs(t *testing.T) {
 				}
 				want, status, refused := error(nil), http.StatusOK, ""
 				if tt.void {
-					want, status, refused = ErrTokenRevoked, http.StatusBadRequest, "invalid_grant"
+					want, status, refused = jwt.ErrRevoked, http.StatusBadRequest, "invalid_grant"
 				}
 				s.state(t, before["access_token"], want)
 				s.token(t, refreshes(before["refresh_token"].(string))).check(t, status, refused)
@@ -113,11 +114,11 @@ func TestCutoffOfAnotherNode(t *testing.T) {
 	b := newTestServer(t, func(c *Config) { c.Store, c.Now = a.store, a.clock.Now })
 	b.state(t, tokens["access_token"], nil)
 	a.giveBack(t, tokens["refresh_token"])
-	a.state(t, tokens["access_token"], ErrTokenRevoked)
+	a.state(t, tokens["access_token"], jwt.ErrRevoked)
 	if err := b.cutoffs.poll(t.Context()); err != nil {
 		t.Fatal(err)
 	}
-	b.state(t, tokens["access_token"], ErrTokenRevoked)
+	b.state(t, tokens["access_token"], jwt.ErrRevoked)
 }
 
 // brokenList is a store that cannot list.
@@ -137,7 +138,7 @@ func TestPollWithoutAStore(t *testing.T) {
 	if err := s.cutoffs.poll(t.Context()); err == nil {
 		t.Error("the failure is not told")
 	}
-	s.state(t, tokens["access_token"], ErrTokenRevoked)
+	s.state(t, tokens["access_token"], jwt.ErrRevoked)
 }
 
 // lateList lists what has expired too, and counts what is read.

@@ -7,6 +7,7 @@ import (
 
 	"github.com/caddyserver/certmagic"
 
+	"github.com/caddy-oauth/caddy-oauth/internal/jwt"
 	"github.com/caddy-oauth/caddy-oauth/storage"
 )
 
@@ -36,7 +37,7 @@ func TestDamagedRecords(t *testing.T) {
 			a.giveBack(t, revoked["access_token"])
 			b := newTestServer(t, onDisk) // after a restart
 			b.state(t, good["access_token"], nil)
-			b.state(t, revoked["access_token"], ErrTokenRevoked)
+			b.state(t, revoked["access_token"], jwt.ErrRevoked)
 			if err := b.cutoffs.poll(t.Context()); err != nil {
 				t.Errorf("news from other nodes: %v", err)
 			}

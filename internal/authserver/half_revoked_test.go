@@ -7,6 +7,7 @@ import (
 	"testing"
 	"time"
 
+	"github.com/caddy-oauth/caddy-oauth/internal/jwt"
 	"github.com/caddy-oauth/caddy-oauth/storage"
 )
 
@@ -41,8 +42,8 @@ func TestRevocationAfterAFailure(t *testing.T) {
 			if err := another.cutoffs.poll(t.Context()); err != nil {
 				t.Fatal(err)
 			}
-			if _, err := another.AccessToken(t.Context(), tokens["access_token"].(string)); !errors.Is(err, ErrTokenRevoked) {
-				t.Errorf("%s, opaque %t: %v, want %v", kind, opaque, err, ErrTokenRevoked)
+			if _, err := another.AccessToken(t.Context(), tokens["access_token"].(string)); !errors.Is(err, jwt.ErrRevoked) {
+				t.Errorf("%s, opaque %t: %v, want %v", kind, opaque, err, jwt.ErrRevoked)
 			}
 		}
 	}
@@ -68,7 +69,7 @@ func TestReplayAfterADeath(t *testing.T) {
 			config.Store = s.store
 			s.restart(t, config)
 			s.token(t, redeems(code)).check(t, http.StatusBadRequest, "invalid_grant")
-			s.state(t, tokens["access_token"], ErrTokenRevoked)
+			s.state(t, tokens["access_token"], jwt.ErrRevoked)
 			s.token(t, refreshes(tokens["refresh_token"].(string))).check(t, http.StatusBadRequest, "invalid_grant")
 		})
 	}

@@ -9,6 +9,7 @@ import (
 	"slices"
 	"strings"
 
+	"github.com/caddy-oauth/caddy-oauth/internal/jwt"
 	"github.com/caddy-oauth/caddy-oauth/storage"
 )
 
@@ -36,7 +37,7 @@ func (s *Server) introspect(c *call) error {
 func (s *Server) describe(ctx context.Context, client *storage.Client, token string) (map[string]any, error) {
 	inactive := map[string]any{"active": false}
 	claims, err := s.AccessToken(ctx, token)
-	var invalid InvalidToken
+	var invalid jwt.InvalidToken
 	switch {
 	case errors.As(err, &invalid):
 		return s.describeRefresh(ctx, client, token)
@@ -57,7 +58,7 @@ func (s *Server) describe(ctx context.Context, client *storage.Client, token str
 
 // mayIntrospect reports whether a client may see what a token says: its own, and those that are for it as a resource
 // server.
-func mayIntrospect(client *storage.Client, claims *Claims) bool {
+func mayIntrospect(client *storage.Client, claims *jwt.Claims) bool {
 	return claims.ClientID == client.ID || slices.ContainsFunc(client.Introspects, func(resource string) bool {
 		return resource == "*" || slices.Contains(claims.Audience, resource)
 	})

@@ -8,6 +8,7 @@ import (
 	"testing"
 	"time"
 
+	"github.com/caddy-oauth/caddy-oauth/internal/jwt"
 	"github.com/caddy-oauth/caddy-oauth/storage"
 )
 
@@ -165,15 +166,15 @@ func TestRFC9701JWTAnswer(t *testing.T) {
 			if a.Code != 200 || a.Header().Get("Content-Type") != "application/token-introspection+jwt" {
 				t.Fatalf("%d %v %s", a.Code, a.Header(), a.Body)
 			}
-			split, err := splitToken(a.Body.String())
+			split, err := jwt.Split(a.Body.String())
 			if err != nil {
 				t.Fatal(err)
 			}
-			h, err := readHeader(split.header)
+			h, err := split.ParseHeader()
 			if err != nil || h.Type != introspectionType {
 				t.Errorf("typ is %q, %v", h.Type, err)
 			}
-			payload, err := split.verify(s.keys.state.Load().key(h.KeyID))
+			payload, err := split.Verify(s.keys.state.Load().key(h.KeyID))
 			if err != nil {
 				t.Fatal(err)
 			}
@@ -188,7 +189,7 @@ func TestRFC9701JWTAnswer(t *testing.T) {
 			if active := claims.Answer["active"]; active != (name == "active") {
 				t.Errorf("the answer is %v", claims.Answer)
 			}
-			s.state(t, a.Body.String(), ErrTokenType)
+			s.state(t, a.Body.String(), jwt.ErrType)
 		})
 	}
 }

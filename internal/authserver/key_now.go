@@ -5,8 +5,9 @@ import (
 	"encoding/json"
 	"errors"
 	"slices"
-	"strings"
 	"time"
+
+	"github.com/caddy-oauth/caddy-oauth/internal/jwt"
 )
 
 // KeyInfo is what may be told of a signing key.
@@ -34,18 +35,18 @@ func (k *Keys) List(ctx context.Context) ([]KeyInfo, error) {
 		return nil, err
 	}
 	state, now := k.state.Load(), k.now()
-	signer := state.signer(now).id
+	signer := state.signer(now).ID
 	list := make([]KeyInfo, 0, len(state.keys))
 	for _, key := range state.keys {
-		info := KeyInfo{ID: key.id, Algorithm: key.algorithm, Status: "verifying"}
-		if i := slices.IndexFunc(state.line, func(s *scheduledKey) bool { return s.ID == key.id }); i >= 0 {
+		info := KeyInfo{ID: key.ID, Algorithm: key.Algorithm, Status: "verifying"}
+		if i := slices.IndexFunc(state.line, func(s *scheduledKey) bool { return s.ID == key.ID }); i >= 0 {
 			s := state.line[i]
 			info.Created, info.Signs, info.Expires = s.Created, s.Signs, s.Expires
 			if s.Signs.After(now) {
 				info.Status = "next"
 			}
 		}
-		if key.id == signer {
+		if key.ID == signer {
 			info.Status = "signing"
 		}
 		list = append(list, info)
@@ -146,11 +147,14 @@ func (k *Keys) edit(
 
 // verifies reports whether the key that signed a token, whose signature was good once, is still there.
 func (k *Keys) verifies(token string) bool {
-	header, _, jwt := strings.Cut(token, ".")
-	state := k.state.Load()
-	if !jwt || state == nil {
-		return !jwt
+	t, err := jwt.Split(token)
+	if err != nil {
+		return true // opaque
 	}
-	_, err := state.find(header)
+	state := k.state.Load()
+	if state == nil {
+		return false
+	}
+	_, err = state.find(t)
 	return err == nil
 }

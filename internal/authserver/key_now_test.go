@@ -7,6 +7,7 @@ import (
 
 	"go.uber.org/zap"
 
+	"github.com/caddy-oauth/caddy-oauth/internal/jwt"
 	"github.com/caddy-oauth/caddy-oauth/storage"
 )
 
@@ -129,10 +130,10 @@ func TestRetireNow(t *testing.T) {
 	if got := only(t, k, "signing"); got != next {
 		t.Errorf("%s signs, expected %s, which was published", got, next)
 	}
-	if _, err := k.Verify(t.Context(), token); !errors.Is(err, ErrTokenKey) || k.verifies(token) {
+	if _, err := k.Verify(t.Context(), token); !errors.Is(err, jwt.ErrKey) || k.verifies(token) {
 		t.Errorf("a token of the retired key: %v", err)
 	}
-	if _, err := ringOn(t, store, clock).Verify(t.Context(), token); !errors.Is(err, ErrTokenKey) {
+	if _, err := ringOn(t, store, clock).Verify(t.Context(), token); !errors.Is(err, jwt.ErrKey) {
 		t.Errorf("at another node: %v", err)
 	}
 	if err := k.RetireNow(t.Context(), next); err != nil {

@@ -6,6 +6,7 @@ import (
 	"errors"
 	"fmt"
 
+	"github.com/caddy-oauth/caddy-oauth/internal/jwt"
 	"github.com/caddy-oauth/caddy-oauth/storage"
 )
 
@@ -30,6 +31,15 @@ func readKeyRecord(record []byte) (rec keyRecord, err error) {
 		return keyRecord{}, errors.New("the record of signing keys is not readable JSON")
 	}
 	return rec, nil
+}
+
+// makeKey makes a key that has no place in the schedule yet.
+func makeKey(alg string) (*scheduledKey, error) {
+	id, jwk, err := jwt.MakeKey(alg)
+	if err != nil {
+		return nil, err
+	}
+	return &scheduledKey{ID: id, Algorithm: alg, JWK: jwk}, nil
 }
 
 // advance returns what the record becomes now, and whether that differs from old, which may be

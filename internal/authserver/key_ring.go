@@ -13,6 +13,7 @@ import (
 	"go.uber.org/zap"
 	"golang.org/x/time/rate"
 
+	"github.com/caddy-oauth/caddy-oauth/internal/jwt"
 	"github.com/caddy-oauth/caddy-oauth/storage"
 )
 
@@ -74,19 +75,19 @@ func NewKeys(policy KeyPolicy, store storage.Store, logger *zap.Logger, now func
 		changed: func(string, string, time.Time) {},
 	}
 	if policy.File != nil {
-		keys, signer, err := parseKeyFile(policy.File, policy.Algorithm)
+		keys, signer, err := jwt.ParsePrivateKeys(policy.File, policy.Algorithm)
 		if err != nil {
-			return nil, err
+			return nil, fmt.Errorf("signing keys: %w", err)
 		}
-		k.state.Store(newKeyState(keys, []*scheduledKey{{ID: signer.id}}, nil))
+		k.state.Store(newKeyState(keys, []*scheduledKey{{ID: signer.ID}}, nil))
 		k.refresh.Store(math.MaxInt64)
 		return k, nil
 	}
 	if k.policy.Algorithm == "" {
 		k.policy.Algorithm = "ES256"
 	}
-	if err := checkAlgorithm(k.policy.Algorithm); err != nil {
-		return nil, err
+	if err := jwt.CheckAlgorithm(k.policy.Algorithm); err != nil {
+		return nil, fmt.Errorf("signing keys: %w", err)
 	}
 	switch {
 	case policy.Lifetime <= 0:
@@ -112,7 +113,7 @@ func (k *Keys) Sign(ctx context.Context, claims []byte) (string, error) {
 	if err != nil {
 		return "", err
 	}
-	return state.signer(k.now()).sign(claims)
+	return state.signer(k.now()).Sign(claims)
 }
 
 // SignAs is Sign for a JWT of another type than an access token.
@@ -121,7 +122,7 @@ func (k *Keys) SignAs(ctx context.Context, typ string, claims []byte) (string, e
 	if err != nil {
 		return "", err
 	}
-	return state.signer(k.now()).signAs(typ, claims)
+	return state.signer(k.now()).SignAs(typ, claims)
 }
 
 // JWKS returns the public keys of all tokens that are valid now or will be signed soon, as a JWK set
@@ -135,10 +136,10 @@ func (k *Keys) JWKS(ctx context.Context) (body []byte, etag string, err error) {
 }
 
 // Verify returns the claims of a token that one of these keys signed. It looks at nothing but type and
-// signature; see [Verifier] for the rest. What is wrong with the token is an [InvalidToken]; any other
+// signature. What is wrong with the token is an [jwt.InvalidToken]; any other
 // error is the store's, and leaves open whether the token is good.
 func (k *Keys) Verify(ctx context.Context, token string) ([]byte, error) {
-	t, err := splitToken(token)
+	t, err := jwt.Split(token)
 	if err != nil {
 		return nil, err
 	}
@@ -146,18 +147,18 @@ func (k *Keys) Verify(ctx context.Context, token string) ([]byte, error) {
 	if err != nil {
 		return nil, err
 	}
-	key, err := state.find(t.header)
-	if errors.Is(err, ErrTokenKey) && k.policy.File == nil && k.unknown.AllowN(k.now(), 1) {
+	key, err := state.find(t)
+	if errors.Is(err, jwt.ErrKey) && k.policy.File == nil && k.unknown.AllowN(k.now(), 1) {
 		// Another node may have made a key that signs at once.
 		if err := k.round(ctx, state); err != nil {
 			return nil, err
 		}
-		key, err = k.state.Load().find(t.header)
+		key, err = k.state.Load().find(t)
 	}
 	if err != nil {
 		return nil, err
 	}
-	return t.verify(key)
+	return t.Verify(key)
 }
 
 // Seal returns a secret of this issuer for MACs and encryption, the same on all nodes and for good.
@@ -279,15 +280,15 @@ func (k *Keys) asStored(old []byte) (keyRecord, error) {
 
 // adopt makes the keys of the record the ones in memory, and logs what is new.
 func (k *Keys) adopt(old *keyState, rec keyRecord) error {
-	var keys []*signingKey
+	var keys []*jwt.Key
 	for _, scheduled := range rec.Keys {
-		if checkAlgorithm(scheduled.Algorithm) != nil {
+		if jwt.CheckAlgorithm(scheduled.Algorithm) != nil {
 			continue // a later version's
 		}
 		key := old.key(scheduled.ID)
 		if key == nil {
 			var err error
-			if key, err = parseKey(scheduled.JWK, scheduled.ID, scheduled.Algorithm); err != nil {
+			if key, err = jwt.ParseKey(scheduled.JWK, scheduled.ID, scheduled.Algorithm); err != nil {
 				return fmt.Errorf("signing key %q in the store: %w", scheduled.ID, err)
 			}
 		}
@@ -301,18 +302,18 @@ func (k *Keys) adopt(old *keyState, rec keyRecord) error {
 	}
 	state := newKeyState(keys, keyLine(rec.Keys, k.policy.Algorithm), rec.Seal)
 	for _, key := range old.all() {
-		if state.key(key.id) == nil {
-			k.logger.Info("signing key retired", zap.String("kid", key.id))
-			k.changed(KeyRetired, key.id, time.Time{})
+		if state.key(key.ID) == nil {
+			k.logger.Info("signing key retired", zap.String("kid", key.ID))
+			k.changed(KeyRetired, key.ID, time.Time{})
 		}
 	}
 	now := k.now()
-	if signer := state.signer(now); signer.id != k.inUse {
-		k.inUse = signer.id
-		k.logger.Info("signing key in use", zap.String("kid", signer.id), zap.String("alg", signer.algorithm))
+	if signer := state.signer(now); signer.ID != k.inUse {
+		k.inUse = signer.ID
+		k.logger.Info("signing key in use", zap.String("kid", signer.ID), zap.String("alg", signer.Algorithm))
 		for _, scheduled := range rec.Keys {
-			if scheduled.ID == signer.id {
-				k.changed(KeyInUse, signer.id, scheduled.Signs)
+			if scheduled.ID == signer.ID {
+				k.changed(KeyInUse, signer.ID, scheduled.Signs)
 			}
 		}
 	}

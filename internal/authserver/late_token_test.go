@@ -4,6 +4,8 @@ import (
 	"net/http"
 	"testing"
 	"time"
+
+	"github.com/caddy-oauth/caddy-oauth/internal/jwt"
 )
 
 // What a node refreshes before it hears of a revocation is void when it does, though it is younger than the cutoff.
@@ -23,8 +25,8 @@ func TestTokenMadeBeforeTheNews(t *testing.T) {
 	if err := b.poll(t.Context()); err != nil {
 		t.Fatal(err)
 	}
-	b.state(t, tokens["access_token"], ErrTokenRevoked)
-	b.state(t, token, ErrTokenRevoked)
+	b.state(t, tokens["access_token"], jwt.ErrRevoked)
+	b.state(t, token, jwt.ErrRevoked)
 }
 
 // It is void at other nodes too, and also if the node that made it did not live to hear the news.
@@ -43,9 +45,9 @@ func TestTokenOfANodeThatDied(t *testing.T) {
 			a.clock.Advance(2 * time.Second) // less than a poll
 			late := b.token(t, refreshes(tokens["refresh_token"].(string)))
 			late.check(t, http.StatusOK, "")
-			a.state(t, late.json(t)["access_token"], ErrTokenRevoked)
+			a.state(t, late.json(t)["access_token"], jwt.ErrRevoked)
 			next := newTestServer(t, shape, func(c *Config) { c.Store, c.Now = a.store, a.clock.Now })
-			next.state(t, late.json(t)["access_token"], ErrTokenRevoked)
+			next.state(t, late.json(t)["access_token"], jwt.ErrRevoked)
 		})
 	}
 }

@@ -8,8 +8,9 @@ import (
 	"fmt"
 	"net/http"
 	"slices"
-	"strings"
 	"time"
+
+	"github.com/caddy-oauth/caddy-oauth/internal/jwt"
 )
 
 // metadata returns the authorization server metadata (RFC 8414 §2). Nothing stands there that the server
@@ -95,5 +96,5 @@ func (k *Keys) published() bool {
 	if k.policy.File != nil {
 		return len(k.state.Load().keys) > 0
 	}
-	return !strings.HasPrefix(k.policy.Algorithm, "HS")
+	return jwt.Asymmetric(k.policy.Algorithm)
 }

@@ -9,15 +9,13 @@ import (
 	"strings"
 	"time"
 
+	"github.com/caddy-oauth/caddy-oauth/internal/jwt"
 	"github.com/caddy-oauth/caddy-oauth/storage"
 )
 
-// ErrTokenRevoked is what is wrong with a token that was good until it was revoked.
-const ErrTokenRevoked InvalidToken = "revoked"
-
 // AccessToken returns the claims of an access token of this issuer that is good now: signature or record, type,
-// issuer, time, and not revoked. What is wrong with it is an InvalidToken; with any other error, that is not known.
-func (s *Server) AccessToken(ctx context.Context, token string) (*Claims, error) {
+// issuer, time, and not revoked. What is wrong with it is an jwt.InvalidToken; with any other error, that is not known.
+func (s *Server) AccessToken(ctx context.Context, token string) (*jwt.Claims, error) {
 	index, err := s.cutoffs.index(ctx)
 	if err != nil {
 		return nil, err
@@ -35,12 +33,12 @@ func (s *Server) AccessToken(ctx context.Context, token string) (*Claims, error)
 		return nil, err
 	}
 	if ended || index.voidsToken(claims) {
-		return nil, ErrTokenRevoked
+		return nil, jwt.ErrRevoked
 	}
 	return claims, nil
 }
 
-func (s *Server) readAccessToken(ctx context.Context, token string) (*Claims, error) {
+func (s *Server) readAccessToken(ctx context.Context, token string) (*jwt.Claims, error) {
 	if !strings.Contains(token, ".") {
 		return s.readOpaque(ctx, token)
 	}
@@ -48,27 +46,27 @@ func (s *Server) readAccessToken(ctx context.Context, token string) (*Claims, er
 	if err != nil {
 		return nil, err
 	}
-	claims, err := parseClaims(payload)
+	claims, err := jwt.ParseClaims(payload)
 	if err != nil {
 		return nil, err
 	}
 	// Only access tokens are signed with these keys; minimal ones have no issuer.
 	if claims.Issuer != s.config.URL && (claims.Issuer != "" || !s.config.Wire.AccessToken.Minimal) {
-		return nil, ErrTokenIssuer
+		return nil, jwt.ErrIssuer
 	}
-	return claims, s.verifier.checkTime(claims)
+	return claims, claims.CheckTime(s.now())
 }
 
 // readOpaque returns what an opaque token stands for.
-func (s *Server) readOpaque(ctx context.Context, token string) (*Claims, error) {
+func (s *Server) readOpaque(ctx context.Context, token string) (*jwt.Claims, error) {
 	body, ok := strings.CutPrefix(token, s.config.Wire.AccessToken.Prefix)
 	key, valid := storage.AccessKey(body)
 	if !ok || !valid {
-		return nil, ErrTokenMalformed
+		return nil, jwt.ErrMalformed
 	}
 	record, err := s.config.Store.Get(ctx, key)
 	if errors.Is(err, storage.ErrNotFound) {
-		return nil, ErrTokenExpired
+		return nil, jwt.ErrExpired
 	}
 	if err != nil {
 		return nil, err
@@ -81,13 +79,13 @@ func (s *Server) readOpaque(ctx context.Context, token string) (*Claims, error) 
 }
 
 // opaqueClaims returns the claims that the JWT would have had.
-func (s *Server) opaqueClaims(a *storage.Access, key storage.Key) *Claims {
-	claims := &Claims{
+func (s *Server) opaqueClaims(a *storage.Access, key storage.Key) *jwt.Claims {
+	claims := &jwt.Claims{
 		Issuer: s.config.URL, Subject: a.Subject, ClientID: a.Client, Scope: strings.Join(a.Scopes, " "),
 		Audience: a.Audience, Expires: a.Expires, IssuedAt: a.IssuedAt, Family: a.Family, ID: key.ID,
 		FamilyIssuedAt: a.Started,
 		Raw:            make(map[string]any, len(a.Claims)+8),
-		record:         key,
+		Opaque:         true,
 	}
 	maps.Copy(claims.Raw, a.Claims)
 	maps.Copy(claims.Raw, map[string]any{

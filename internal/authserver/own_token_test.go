@@ -7,6 +7,8 @@ import (
 	"testing"
 	"time"
 
+	"github.com/caddy-oauth/caddy-oauth/internal/jwt"
+	"github.com/caddy-oauth/caddy-oauth/internal/jwt/jwttest"
 	"github.com/caddy-oauth/caddy-oauth/storage"
 )
 
@@ -31,8 +33,8 @@ func TestOwnTokens(t *testing.T) {
 					t.Fatalf("%+v, %v", claims, err)
 				}
 			}
-			s.clock.Advance(10*time.Minute + defaultLeeway)
-			s.state(t, token, ErrTokenExpired)
+			s.clock.Advance(10*time.Minute + jwt.Leeway)
+			s.state(t, token, jwt.ErrExpired)
 		})
 	}
 }
@@ -44,11 +46,11 @@ func TestOwnTokensOfAnotherKind(t *testing.T) {
 			s := newTestServer(t, edit)
 			code := s.code(t, asks("webapp"))
 			refreshToken := s.tokens(t)["refresh_token"].(string)
-			idToken, err := s.keys.SignAs(t.Context(), "JWT", []byte(validClaims))
+			idToken, err := s.keys.SignAs(t.Context(), "JWT", []byte(`{"sub":"alice","iss":"`+testIssuer+`","exp":9999999999}`))
 			if err != nil {
 				t.Fatal(err)
 			}
-			answer, err := s.keys.SignAs(t.Context(), introspectionType, []byte(validClaims))
+			answer, err := s.keys.SignAs(t.Context(), introspectionType, []byte(`{"sub":"alice","iss":"`+testIssuer+`","exp":9999999999}`))
 			if err != nil {
 				t.Fatal(err)
 			}
@@ -56,7 +58,7 @@ func TestOwnTokensOfAnotherKind(t *testing.T) {
 				"authorization code": code, "refresh token": refreshToken, "ID token": idToken, "introspection": answer,
 				"code with the prefix": "acc_" + code, "refresh token with the prefix": "acc_" + refreshToken,
 			} {
-				var invalid InvalidToken
+				var invalid jwt.InvalidToken
 				if _, err := s.AccessToken(t.Context(), token); !errors.As(err, &invalid) {
 					t.Errorf("the %s gives %v", what, err)
 				}
@@ -76,14 +78,14 @@ func TestOpaqueTokenThatWasChanged(t *testing.T) {
 		"in another bucket":   "acc_" + later + body[len(later):],
 		"one letter short":    good[:len(good)-1],
 		"one letter more":     good + "a",
-		"another last letter": respell(good),
+		"another last letter": jwttest.Respell(good),
 		"no bucket":           "acc_" + strings.Repeat("!", len(body)),
 		"a path":              "acc_../../" + body,
 		"empty":               "",
 		"the prefix alone":    "acc_",
 		"10 kB":               "acc_" + strings.Repeat("a", 10<<10),
 	} {
-		var invalid InvalidToken
+		var invalid jwt.InvalidToken
 		if _, err := s.AccessToken(t.Context(), token); !errors.As(err, &invalid) {
 			t.Errorf("%s: %v", name, err)
 		}
@@ -97,10 +99,10 @@ func TestTokenOfAnotherIssuerHere(t *testing.T) {
 	other := newTestServer(t, func(c *Config) { c.URL = "https://other.example" })
 	token := other.tokens(t)["access_token"]
 	other.state(t, token, nil)
-	s.state(t, token, ErrTokenKey)
+	s.state(t, token, jwt.ErrKey)
 
 	shared := newTestServer(t, func(c *Config) { c.URL, c.Store = "https://other.example", s.store })
-	shared.state(t, s.tokens(t)["access_token"], ErrTokenIssuer)
+	shared.state(t, s.tokens(t)["access_token"], jwt.ErrIssuer)
 }
 
 // What cannot be looked up is not said to be bad.

@@ -15,6 +15,7 @@ import (
 
 	"go.uber.org/zap"
 
+	"github.com/caddy-oauth/caddy-oauth/internal/jwt"
 	"github.com/caddy-oauth/caddy-oauth/storage"
 	"github.com/caddy-oauth/caddy-oauth/storage/dump"
 )
@@ -130,7 +131,7 @@ func TestReadOnlyInTheBackground(t *testing.T) {
 		s.token(t, url.Values{"grant_type": {"client_credentials"}, "client_id": {"billing"}, "client_secret": {webSecret}}).
 			check(t, http.StatusOK, "")
 	}
-	s.state(t, token, ErrTokenExpired)
+	s.state(t, token, jwt.ErrExpired)
 	if err := s.uses.write(t.Context(), ""); err != nil {
 		t.Error(err)
 	}

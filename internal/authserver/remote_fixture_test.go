@@ -9,6 +9,8 @@ import (
 	"time"
 
 	"go.uber.org/zap"
+
+	"github.com/caddy-oauth/caddy-oauth/internal/jwt/jwttest"
 )
 
 // remote is an issuer elsewhere: a server that says what its tests let it say, and counts what it is asked.
@@ -16,7 +18,7 @@ type remote struct {
 	*httptest.Server
 	clock *testClock
 	keys  *RemoteKeys
-	key   *signingKey // that signs
+	key   jwttest.Key // that signs
 
 	mu      sync.Mutex
 	asked   map[string]int
@@ -44,25 +46,12 @@ func newRemote(t *testing.T) *remote {
 		answer(w, req)
 	}))
 	t.Cleanup(r.Close)
-	r.key = newRemoteKey(t, "ES256")
+	r.key = jwttest.NewKey(t, "ES256")
 	r.answer(remoteMetadata, body(`{"issuer":"`+r.URL+`","jwks_uri":"`+r.URL+remoteJWKS+`"}`))
-	r.publish(r.key.published)
+	r.publish(r.key.Public)
 	r.keys = NewRemoteKeys(r.URL, r.clock.Now)
 	t.Cleanup(func() { _ = r.keys.Destruct() })
 	return r
-}
-
-func newRemoteKey(t *testing.T, alg string) *signingKey {
-	t.Helper()
-	made, err := makeKey(alg)
-	if err != nil {
-		t.Fatal(err)
-	}
-	key, err := parseKey(made.JWK, made.ID, alg)
-	if err != nil {
-		t.Fatal(err)
-	}
-	return key
 }
 
 func body(text string) http.HandlerFunc {
@@ -123,21 +112,13 @@ func (r *remote) claims(pairs ...any) []byte {
 // token returns an access token, changed by pairs.
 func (r *remote) token(t *testing.T, pairs ...any) string {
 	t.Helper()
-	token, err := r.key.sign(r.claims(pairs...))
-	if err != nil {
-		t.Fatal(err)
-	}
-	return token
+	return r.key.Sign(t, r.claims(pairs...))
 }
 
-// withHeader returns a token with that header, signed by the key.
-func (k *signingKey) withHeader(t *testing.T, header string, payload []byte) string {
+// forged returns a token with that header and a good signature of an ES256 key.
+func forged(t *testing.T, key jwttest.Key, header string, payload []byte) string {
 	t.Helper()
-	token, err := k.join(encode64(header), payload)
-	if err != nil {
-		t.Fatal(err)
-	}
-	return token
+	return jwttest.Forge(t, key.JWK, header, payload)
 }
 
 // eventually waits for what happens in the background.

@@ -3,9 +3,10 @@ package authserver
 import (
 	"context"
 	"slices"
-	"strings"
 
 	"go.uber.org/zap"
+
+	"github.com/caddy-oauth/caddy-oauth/internal/jwt"
 )
 
 // RemoteIssuer says what access tokens of an issuer elsewhere are worth: JWTs that its published keys verify (RFC 9068
@@ -20,22 +21,22 @@ type RemoteIssuer struct {
 var _ TokenSource = (*RemoteIssuer)(nil)
 
 // AccessToken returns the claims of a token that the issuer signed and that is good now. What is wrong with it is an
-// InvalidToken; with any other error, the issuer's keys are not known.
-func (i *RemoteIssuer) AccessToken(ctx context.Context, token string) (*Claims, error) {
-	t, err := splitToken(token)
+// jwt.InvalidToken; with any other error, the issuer's keys are not known.
+func (i *RemoteIssuer) AccessToken(ctx context.Context, token string) (*jwt.Claims, error) {
+	t, err := jwt.Split(token)
 	if err != nil {
 		return nil, err
 	}
-	h, err := readHeader(t.header)
+	h, err := t.ParseHeader()
 	if err != nil {
 		return nil, err
 	}
 	// Nothing is fetched for what cannot be a token of that issuer.
-	if !h.isType(tokenType) && !slices.ContainsFunc(i.Types, h.isType) {
-		return nil, ErrTokenType
+	if !h.IsType(jwt.AccessTokenType) && !slices.ContainsFunc(i.Types, h.IsType) {
+		return nil, jwt.ErrType
 	}
-	if kind, ok := keyKinds[h.Algorithm]; !ok || kind.kty == "oct" {
-		return nil, ErrTokenAlgorithm
+	if !jwt.Asymmetric(h.Algorithm) {
+		return nil, jwt.ErrAlgorithm
 	}
 	set, keys, err := i.Keys.find(ctx, h, i.Log)
 	if err != nil {
@@ -54,30 +55,26 @@ func (i *RemoteIssuer) AccessToken(ctx context.Context, token string) (*Claims, 
 }
 
 // read returns the claims of a token that one of the keys signed.
-func (i *RemoteIssuer) read(t splitJWT, keys []*signingKey) (*Claims, error) {
+func (i *RemoteIssuer) read(t jwt.Token, keys []*jwt.Key) (*jwt.Claims, error) {
 	for _, key := range keys {
-		payload, err := t.verify(key)
-		if err == ErrTokenSignature { //nolint:errorlint // never wrapped
+		payload, err := t.Verify(key)
+		if err == jwt.ErrSignature { //nolint:errorlint // never wrapped
 			continue
 		}
 		if err != nil {
 			return nil, err
 		}
-		check := Verifier{Issuer: i.URL, Now: i.Keys.now}
-		return check.Check(payload)
-	}
-	return nil, ErrTokenSignature
-}
-
-// isType reports whether the token is of that type; a media type has no case and may come without "application/" (RFC
-// 7515 §4.1.9).
-func (h tokenHeader) isType(typ string) bool {
-	const prefix = "application/"
-	bare := func(s string) string {
-		if s = strings.ToLower(s); strings.HasPrefix(s, prefix) {
-			return s[len(prefix):]
+		claims, err := jwt.ParseClaims(payload)
+		if err != nil {
+			return nil, err
 		}
-		return s
+		if claims.Issuer != i.URL {
+			return nil, jwt.ErrIssuer
+		}
+		if err := claims.CheckTime(i.Keys.now()); err != nil {
+			return nil, err
+		}
+		return claims, nil
 	}
-	return bare(h.Type) == bare(typ)
+	return nil, jwt.ErrSignature
 }

@@ -9,6 +9,9 @@ import (
 	"sync/atomic"
 	"testing"
 	"time"
+
+	"github.com/caddy-oauth/caddy-oauth/internal/jwt"
+	"github.com/caddy-oauth/caddy-oauth/internal/jwt/jwttest"
 )
 
 func TestRemoteClaims(t *testing.T) {
@@ -21,8 +24,8 @@ func TestRemoteClaims(t *testing.T) {
 			t.Fatalf("the claims are %+v, %v", claims, err)
 		}
 	}
-	r.clock.Advance(10*time.Minute + defaultLeeway)
-	r.works(t, token, ErrTokenExpired)
+	r.clock.Advance(10*time.Minute + jwt.Leeway)
+	r.works(t, token, jwt.ErrExpired)
 }
 
 // RFC 8725 §3: none of these passes, and none makes the server fetch what the token names.
@@ -35,51 +38,41 @@ func TestRemoteForgedTokens(t *testing.T) {
 	good := r.token(t)
 	r.works(t, good, nil)
 	part := strings.Split(good, ".")
-	mallory := newRemoteKey(t, "ES256")
-	kid := r.key.id
+	mallory := jwttest.NewKey(t, "ES256")
+	kid := r.key.ID
 	head := func(members string) string {
 		return `{"alg":"ES256","kid":"` + kid + `","typ":"at+jwt"` + members + `}`
-	}
-	hmac := func(secret []byte) string {
-		key, err := newSigningKey(secret, kid, "HS256")
-		if err != nil {
-			t.Fatal(err)
-		}
-		token, err := key.sign(r.claims())
-		if err != nil {
-			t.Fatal(err)
-		}
-		return token
 	}
 	for _, tt := range []struct {
 		name, token string
 		want        error
 	}{
-		{"§3.2 alg none", encode64(`{"alg":"none","kid":"`+kid+`","typ":"at+jwt"}`) + "." + part[1] + ".", ErrTokenAlgorithm},
-		{"§3.2 alg nOnE", encode64(`{"alg":"nOnE","kid":"`+kid+`","typ":"at+jwt"}`) + "." + part[1] + "." + part[2], ErrTokenAlgorithm},
-		{"§3.1 HS256 with the public key as the secret", hmac(r.key.published), ErrTokenAlgorithm},
-		{"§3.1 another algorithm of the same kind", r.key.withHeader(t, `{"alg":"ES384","kid":"`+kid+`","typ":"at+jwt"}`, r.claims()), ErrTokenAlgorithm},
-		{"a foreign kid", mallory.withHeader(t, `{"alg":"ES256","kid":"mallory","typ":"at+jwt"}`, r.claims()), ErrTokenKey},
-		{"§3.10 a path as kid", mallory.withHeader(t, `{"alg":"ES256","kid":"../../../etc/passwd","typ":"at+jwt"}`, r.claims()), ErrTokenKey},
-		{"§3.10 a URL as kid", mallory.withHeader(t, `{"alg":"ES256","kid":"`+attacker.URL+`","typ":"at+jwt"}`, r.claims()), ErrTokenKey},
-		{"a foreign key under this kid", mallory.withHeader(t, head(""), r.claims()), ErrTokenSignature},
-		{"a foreign key under no kid", mallory.withHeader(t, `{"alg":"ES256","typ":"at+jwt"}`, r.claims()), ErrTokenSignature},
-		{"§3.10 jku", mallory.withHeader(t, head(`,"jku":"`+attacker.URL+`"`), r.claims()), ErrTokenHeader},
-		{"§3.10 x5u", mallory.withHeader(t, head(`,"x5u":"`+attacker.URL+`"`), r.claims()), ErrTokenHeader},
-		{"§3.10 jwk", mallory.withHeader(t, head(`,"jwk":`+string(mallory.published)), r.claims()), ErrTokenHeader},
-		{"RFC 7515 §4.1.11 crit", r.key.withHeader(t, head(`,"crit":["b64"]`), r.claims()), ErrTokenHeader},
-		{"another payload", part[0] + "." + encode64(string(r.claims("sub", "root"))) + "." + part[2], ErrTokenSignature},
-		{"RFC 9068 §4 typ of an ID token", r.key.withHeader(t, `{"alg":"ES256","kid":"`+kid+`","typ":"JWT"}`, r.claims()), ErrTokenType},
-		{"RFC 9068 §4 no typ", r.key.withHeader(t, `{"alg":"ES256","kid":"`+kid+`"}`, r.claims()), ErrTokenType},
-		{"expired", r.token(t, "exp", r.clock.Now().Add(-defaultLeeway).Unix()), ErrTokenExpired},
-		{"not valid yet", r.token(t, "nbf", r.clock.Now().Add(time.Hour).Unix()), ErrTokenNotYet},
-		{"another issuer", r.token(t, "iss", attacker.URL), ErrTokenIssuer},
-		{"no issuer", r.token(t, "iss", nil), ErrTokenIssuer},
-		{"no subject", r.token(t, "sub", nil), ErrTokenClaims},
-		{"no end", r.token(t, "exp", nil), ErrTokenClaims},
-		{"opaque", "2bc4e0d2a8f14e7b9d3c5a6f7e8091a2", ErrTokenMalformed},
-		{"empty", "", ErrTokenMalformed},
-		{"garbage", strings.Repeat("x.", 5000), ErrTokenMalformed},
+		{"§3.2 alg none", jwttest.Encode(`{"alg":"none","kid":"`+kid+`","typ":"at+jwt"}`) + "." + part[1] + ".", jwt.ErrAlgorithm},
+		{"§3.2 alg nOnE", jwttest.Encode(`{"alg":"nOnE","kid":"`+kid+`","typ":"at+jwt"}`) + "." + part[1] + "." + part[2], jwt.ErrAlgorithm},
+		{"§3.1 HS256 with the public key as the secret", jwttest.NewSecret(t, kid, string(r.key.Public)).Sign(t, r.claims()), jwt.ErrAlgorithm},
+		{"§3.1 another algorithm of the same kind", forged(t, r.key, `{"alg":"ES384","kid":"`+kid+`","typ":"at+jwt"}`, r.claims()), jwt.ErrAlgorithm},
+		{"a foreign kid", forged(t, mallory, `{"alg":"ES256","kid":"mallory","typ":"at+jwt"}`, r.claims()), jwt.ErrKey},
+		{"§3.10 a path as kid", forged(t, mallory, `{"alg":"ES256","kid":"../../../etc/passwd","typ":"at+jwt"}`, r.claims()), jwt.ErrKey},
+		{"§3.10 a URL as kid", forged(t, mallory, `{"alg":"ES256","kid":"`+attacker.URL+`","typ":"at+jwt"}`, r.claims()), jwt.ErrKey},
+		{"a foreign key under this kid", forged(t, mallory, head(""), r.claims()), jwt.ErrSignature},
+		{"a foreign key under no kid", forged(t, mallory, `{"alg":"ES256","typ":"at+jwt"}`, r.claims()), jwt.ErrSignature},
+		{"§3.10 jku", forged(t, mallory, head(`,"jku":"`+attacker.URL+`"`), r.claims()), jwt.ErrHeader},
+		{"§3.10 x5u", forged(t, mallory, head(`,"x5u":"`+attacker.URL+`"`), r.claims()), jwt.ErrHeader},
+		{"§3.10 jwk", forged(t, mallory, head(`,"jwk":`+string(mallory.Public)), r.claims()), jwt.ErrHeader},
+		{"RFC 7515 §4.1.11 crit", forged(t, r.key, head(`,"crit":["b64"]`), r.claims()), jwt.ErrHeader},
+		{"another payload", part[0] + "." + jwttest.Encode(string(r.claims("sub", "root"))) + "." + part[2], jwt.ErrSignature},
+		{"RFC 9068 §4 typ of an ID token", forged(t, r.key, `{"alg":"ES256","kid":"`+kid+`","typ":"JWT"}`, r.claims()), jwt.ErrType},
+		{"RFC 9068 §4 no typ", forged(t, r.key, `{"alg":"ES256","kid":"`+kid+`"}`, r.claims()), jwt.ErrType},
+		{"expired", r.token(t, "exp", r.clock.Now().Add(-jwt.Leeway).Unix()), jwt.ErrExpired},
+		{"not valid yet", r.token(t, "nbf", r.clock.Now().Add(time.Hour).Unix()), jwt.ErrNotYet},
+		{"RFC 8725 §3.8 an issuer of another spelling", r.token(t, "iss", r.URL+"/"), jwt.ErrIssuer},
+		{"another issuer", r.token(t, "iss", attacker.URL), jwt.ErrIssuer},
+		{"no issuer", r.token(t, "iss", nil), jwt.ErrIssuer},
+		{"no subject", r.token(t, "sub", nil), jwt.ErrClaims},
+		{"no end", r.token(t, "exp", nil), jwt.ErrClaims},
+		{"opaque", "2bc4e0d2a8f14e7b9d3c5a6f7e8091a2", jwt.ErrMalformed},
+		{"empty", "", jwt.ErrMalformed},
+		{"garbage", strings.Repeat("x.", 5000), jwt.ErrMalformed},
 	} {
 		t.Run(tt.name, func(t *testing.T) { r.works(t, tt.token, tt.want) })
 	}
@@ -92,8 +85,8 @@ func TestRemoteForgedTokens(t *testing.T) {
 func TestRemoteGarbageBeforeThereAreKeys(t *testing.T) {
 	r := newRemote(t)
 	r.answer(remoteMetadata, http.NotFound)
-	for _, token := range []string{"x", "a.b.c", encode64(`{"alg":"none","typ":"at+jwt"}`) + ".e30.", encode64(`{"alg":"ES256","typ":"JWT"}`) + ".e30.AA"} {
-		var invalid InvalidToken
+	for _, token := range []string{"x", "a.b.c", jwttest.Encode(`{"alg":"none","typ":"at+jwt"}`) + ".e30.", jwttest.Encode(`{"alg":"ES256","typ":"JWT"}`) + ".e30.AA"} {
+		var invalid jwt.InvalidToken
 		if _, err := r.source().AccessToken(t.Context(), token); !errors.As(err, &invalid) {
 			t.Errorf("%q gives %v", token, err)
 		}
@@ -113,31 +106,31 @@ func TestRemoteTypes(t *testing.T) {
 		{"at+jwt", nil, nil},
 		{"application/at+jwt", nil, nil},
 		{"AT+JWT", nil, nil},
-		{"JWT", nil, ErrTokenType},
+		{"JWT", nil, jwt.ErrType},
 		{"JWT", []string{"JWT"}, nil},
 		{"jwt", []string{"application/JWT"}, nil},
 		{"at+jwt", []string{"JWT"}, nil},
-		{"logout+jwt", []string{"JWT"}, ErrTokenType},
+		{"logout+jwt", []string{"JWT"}, jwt.ErrType},
 	} {
-		token := r.key.withHeader(t, `{"alg":"ES256","kid":"`+r.key.id+`","typ":"`+tt.typ+`"}`, r.claims())
+		token := forged(t, r.key, `{"alg":"ES256","kid":"`+r.key.ID+`","typ":"`+tt.typ+`"}`, r.claims())
 		if _, err := r.source(tt.types...).AccessToken(t.Context(), token); !errors.Is(err, tt.want) {
 			t.Errorf("typ %s beside %v: %v, want %v", tt.typ, tt.types, err, tt.want)
 		}
 	}
 	// What a guard with more types has let pass is not remembered for one with fewer.
-	token := r.key.withHeader(t, `{"alg":"ES256","kid":"`+r.key.id+`","typ":"JWT"}`, r.claims("jti", "other"))
+	token := forged(t, r.key, `{"alg":"ES256","kid":"`+r.key.ID+`","typ":"JWT"}`, r.claims("jti", "other"))
 	if _, err := r.source("JWT").AccessToken(t.Context(), token); err != nil {
 		t.Fatal(err)
 	}
-	r.works(t, token, ErrTokenType)
+	r.works(t, token, jwt.ErrType)
 }
 
 func TestRFC7517KeysOfSomebodyElse(t *testing.T) {
 	r := newRemote(t)
-	rsa := newRemoteKey(t, "RS256")
-	without := func(key *signingKey, drop string, add ...string) json.RawMessage {
+	rsa := jwttest.NewKey(t, "RS256")
+	without := func(key jwttest.Key, drop string, add ...string) json.RawMessage {
 		var jwk map[string]any
-		if err := json.Unmarshal(key.published, &jwk); err != nil {
+		if err := json.Unmarshal(key.Public, &jwk); err != nil {
 			t.Fatal(err)
 		}
 		delete(jwk, drop)
@@ -147,18 +140,18 @@ func TestRFC7517KeysOfSomebodyElse(t *testing.T) {
 		encoded, _ := json.Marshal(jwk) // it was JSON
 		return encoded
 	}
-	signs := func(key *signingKey, alg string) string {
-		as, err := newSigningKey(key.private, key.id, alg)
+	signs := func(key jwttest.Key, alg string) string {
+		as, err := jwt.ParseKey(key.JWK, key.ID, alg)
 		if err != nil {
 			t.Fatal(err)
 		}
-		token, err := as.sign(r.claims())
+		token, err := as.Sign(r.claims())
 		if err != nil {
 			t.Fatal(err)
 		}
 		return token
 	}
-	oct := json.RawMessage(`{"kty":"oct","kid":"` + rsa.id + `","k":"` + encode64(strings.Repeat("k", 64)) + `"}`)
+	oct := json.RawMessage(`{"kty":"oct","kid":"` + rsa.ID + `","k":"` + jwttest.Encode(strings.Repeat("k", 64)) + `"}`)
 	for _, tt := range []struct {
 		name  string
 		keys  []json.RawMessage
@@ -166,16 +159,16 @@ func TestRFC7517KeysOfSomebodyElse(t *testing.T) {
 		want  error
 	}{
 		{"RFC 7517 §4.4 no alg: one that fits", []json.RawMessage{without(rsa, "alg")}, signs(rsa, "PS256"), nil},
-		{"RFC 8725 §3.1 alg RS256: no other", []json.RawMessage{rsa.published}, signs(rsa, "PS256"), ErrTokenAlgorithm},
-		{"no alg: none that does not fit", []json.RawMessage{without(rsa, "alg")}, r.token(t), ErrTokenKey},
+		{"RFC 8725 §3.1 alg RS256: no other", []json.RawMessage{rsa.Public}, signs(rsa, "PS256"), jwt.ErrAlgorithm},
+		{"no alg: none that does not fit", []json.RawMessage{without(rsa, "alg")}, r.token(t), jwt.ErrKey},
 		{"RFC 7517 §5 unknown kinds are passed over", []json.RawMessage{
-			json.RawMessage(`{"kty":"AKP","alg":"ML-DSA-44","kid":"x","pub":"AA"}`), json.RawMessage(`7`), oct, rsa.published,
+			json.RawMessage(`{"kty":"AKP","alg":"ML-DSA-44","kid":"x","pub":"AA"}`), json.RawMessage(`7`), oct, rsa.Public,
 		}, signs(rsa, "RS256"), nil},
-		{"RFC 7517 §4.2 for encryption", []json.RawMessage{without(rsa, "use", "use", "enc")}, signs(rsa, "RS256"), ErrTokenKey},
-		{"RFC 7517 §4.5 a kid of two keys", []json.RawMessage{without(r.key, "kid", "kid", rsa.id), rsa.published}, signs(rsa, "RS256"), nil},
-		{"RFC 7515 §4.1.4 no kid in the token", []json.RawMessage{rsa.published, r.key.published}, r.key.withHeader(t, `{"alg":"ES256","typ":"at+jwt"}`, r.claims()), nil},
-		{"no kid in the key", []json.RawMessage{without(r.key, "kid")}, r.key.withHeader(t, `{"alg":"ES256","typ":"at+jwt"}`, r.claims()), nil},
-		{"none", nil, r.token(t), ErrTokenKey},
+		{"RFC 7517 §4.2 for encryption", []json.RawMessage{without(rsa, "use", "use", "enc")}, signs(rsa, "RS256"), jwt.ErrKey},
+		{"RFC 7517 §4.5 a kid of two keys", []json.RawMessage{without(r.key, "kid", "kid", rsa.ID), rsa.Public}, signs(rsa, "RS256"), nil},
+		{"RFC 7515 §4.1.4 no kid in the token", []json.RawMessage{rsa.Public, r.key.Public}, forged(t, r.key, `{"alg":"ES256","typ":"at+jwt"}`, r.claims()), nil},
+		{"no kid in the key", []json.RawMessage{without(r.key, "kid")}, forged(t, r.key, `{"alg":"ES256","typ":"at+jwt"}`, r.claims()), nil},
+		{"none", nil, r.token(t), jwt.ErrKey},
 	} {
 		t.Run(tt.name, func(t *testing.T) {
 			r.publish(tt.keys...)
@@ -185,24 +178,16 @@ func TestRFC7517KeysOfSomebodyElse(t *testing.T) {
 	}
 }
 
-// Even though no header can ask for it, a secret that somebody publishes is no key.
-func TestRFC8725PublishedSecretIsNoKey(t *testing.T) {
-	keys, err := parsePublicKeys([]byte(`{"keys":[{"kty":"oct","kid":"k","k":"` + encode64(strings.Repeat("k", 64)) + `"}]}`))
-	if err != nil || len(keys) != 0 {
-		t.Errorf("%d keys, %v", len(keys), err)
-	}
-}
-
 // What a key has signed is not remembered when another takes its place under the same kid.
 func TestRemoteKeyReplacedUnderItsKid(t *testing.T) {
 	r := newRemote(t)
 	token := r.token(t)
 	r.works(t, token, nil)
-	other := newRemoteKey(t, "ES256")
-	r.publish(json.RawMessage(strings.Replace(string(other.published), other.id, r.key.id, 1)))
+	other := jwttest.NewKey(t, "ES256")
+	r.publish(json.RawMessage(strings.Replace(string(other.Public), other.ID, r.key.ID, 1)))
 	r.clock.Advance(46 * time.Minute)
 	token = r.token(t)
 	r.works(t, token, nil)
 	eventually(t, "the other key", func() bool { return r.count(remoteJWKS) == 2 && r.keys.set.Load().renew.After(r.clock.Now()) })
-	r.works(t, token, ErrTokenSignature)
+	r.works(t, token, jwt.ErrSignature)
 }

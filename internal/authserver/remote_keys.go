@@ -9,6 +9,8 @@ import (
 
 	"go.uber.org/zap"
 	"golang.org/x/sync/singleflight"
+
+	"github.com/caddy-oauth/caddy-oauth/internal/jwt"
 )
 
 // RemoteKeys are the public keys of an issuer elsewhere. They are fetched on first need, again before they run out and,
@@ -32,10 +34,10 @@ type RemoteKeys struct {
 
 // remoteSet is what was learned of an issuer. It does not change, but for its cache: an attempt replaces it.
 type remoteSet struct {
-	keys     []*signingKey // of one kid there can be several, for different algorithms
-	document []byte        // the JWKS that the keys are from
-	uri      string        // of the JWKS
-	located  time.Time     // until when uri need not be looked up again
+	keys     []*jwt.Key // of one kid there can be several, for different algorithms
+	document []byte     // the JWKS that the keys are from
+	uri      string     // of the JWKS
+	located  time.Time  // until when uri need not be looked up again
 
 	renew, expires time.Time
 
@@ -80,13 +82,13 @@ func (k *RemoteKeys) load(ctx context.Context, log *zap.Logger) (*remoteSet, err
 }
 
 // find returns the keys that a token's header asks for, of which one must have signed it.
-func (k *RemoteKeys) find(ctx context.Context, h tokenHeader, log *zap.Logger) (*remoteSet, []*signingKey, error) {
+func (k *RemoteKeys) find(ctx context.Context, h jwt.Header, log *zap.Logger) (*remoteSet, []*jwt.Key, error) {
 	set, err := k.load(ctx, log)
 	if err != nil {
 		return nil, nil, err
 	}
 	keys, err := set.find(h)
-	if err == ErrTokenKey { //nolint:errorlint // never wrapped
+	if err == jwt.ErrKey { //nolint:errorlint // never wrapped
 		if set, err = k.refresh(ctx, log); err != nil {
 			return nil, nil, err
 		}
@@ -97,23 +99,23 @@ func (k *RemoteKeys) find(ctx context.Context, h tokenHeader, log *zap.Logger) (
 
 // find is RemoteKeys.find among known keys. The key decides on the algorithm, never the token (RFC 8725 §3.1); a token
 // that names no key (RFC 7515 §4.1.4) can be of any.
-func (s *remoteSet) find(h tokenHeader) ([]*signingKey, error) {
-	var keys []*signingKey
+func (s *remoteSet) find(h jwt.Header) ([]*jwt.Key, error) {
+	var keys []*jwt.Key
 	named := false
 	for _, key := range s.keys {
-		if h.KeyID != "" && key.id != h.KeyID {
+		if h.KeyID != "" && key.ID != h.KeyID {
 			continue
 		}
 		named = true
-		if key.algorithm == h.Algorithm {
+		if key.Algorithm == h.Algorithm {
 			keys = append(keys, key)
 		}
 	}
 	switch {
 	case !named:
-		return nil, ErrTokenKey
+		return nil, jwt.ErrKey
 	case len(keys) == 0:
-		return nil, ErrTokenAlgorithm
+		return nil, jwt.ErrAlgorithm
 	}
 	return keys, nil
 }
@@ -192,6 +194,6 @@ func (k *RemoteKeys) fetch(ctx context.Context, old *remoteSet, now time.Time) (
 		return next, nil
 	}
 	next.cache = new(tokenCache)
-	next.keys, err = parsePublicKeys(document)
+	next.keys, err = jwt.ParsePublicKeys(document)
 	return next, err
 }

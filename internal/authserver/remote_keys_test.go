@@ -9,6 +9,9 @@ import (
 	"sync"
 	"testing"
 	"time"
+
+	"github.com/caddy-oauth/caddy-oauth/internal/jwt"
+	"github.com/caddy-oauth/caddy-oauth/internal/jwt/jwttest"
 )
 
 // works checks whether a token is good now, and says why it is not.
@@ -24,7 +27,7 @@ func (r *remote) works(t *testing.T, token string, want error) {
 func (r *remote) unavailable(t *testing.T, token string) error {
 	t.Helper()
 	_, err := r.source().AccessToken(t.Context(), token)
-	var invalid InvalidToken
+	var invalid jwt.InvalidToken
 	if err == nil || errors.As(err, &invalid) {
 		t.Errorf("the token gives %v, want that the keys are not known", err)
 	}
@@ -144,9 +147,9 @@ func TestRemoteIssuerGoesDown(t *testing.T) {
 		r.clock.Advance(later)
 		r.works(t, r.token(t), nil)
 	}
-	stranger := newRemoteKey(t, "ES256")
+	stranger := jwttest.NewKey(t, "ES256")
 	r.key = stranger
-	r.works(t, r.token(t), ErrTokenKey)
+	r.works(t, r.token(t), jwt.ErrKey)
 }
 
 func TestRemoteKeysAreRenewedInTheBackground(t *testing.T) {
@@ -179,19 +182,19 @@ func TestRemoteKeysThatRanOutAreFetchedFirst(t *testing.T) {
 	r.works(t, withdrawn, nil)
 	r.publish()
 	r.clock.Advance(time.Hour)
-	r.works(t, withdrawn, ErrTokenKey)
+	r.works(t, withdrawn, jwt.ErrKey)
 }
 
 func TestRemoteUnknownKey(t *testing.T) {
 	r := newRemote(t)
 	old := r.token(t)
 	r.works(t, old, nil)
-	r.key = newRemoteKey(t, "EdDSA")
-	r.publish(r.key.published)
+	r.key = jwttest.NewKey(t, "EdDSA")
+	r.publish(r.key.Public)
 	rotated := r.token(t)
 
 	for range 100 {
-		r.works(t, rotated, ErrTokenKey)
+		r.works(t, rotated, jwt.ErrKey)
 	}
 	if r.count(remoteJWKS) != 1 {
 		t.Errorf("the keys are fetched %d times within ten seconds", r.count(remoteJWKS))
@@ -201,7 +204,7 @@ func TestRemoteUnknownKey(t *testing.T) {
 	if r.count(remoteJWKS) != 2 || r.count(remoteMetadata) != 1 {
 		t.Errorf("the issuer is asked %v", r.asked)
 	}
-	r.works(t, old, ErrTokenKey) // taken back, and not remembered either
+	r.works(t, old, jwt.ErrKey) // taken back, and not remembered either
 }
 
 func TestRemoteKeysWaitNoLongerThanTheRequest(t *testing.T) {

@@ -5,6 +5,7 @@ import (
 	"errors"
 	"time"
 
+	"github.com/caddy-oauth/caddy-oauth/internal/jwt"
 	"github.com/caddy-oauth/caddy-oauth/storage"
 )
 
@@ -76,20 +77,20 @@ func (s *Server) tokenLife(ctx context.Context, key storage.Key) (time.Duration,
 func (s *Server) cutFamily(ctx context.Context, id, reason string, life time.Duration) error {
 	now := s.now()
 	cutoff := &storage.Cutoff{Family: id, Before: now, Reason: reason}
-	return s.cutoffs.add(ctx, cutoff, now.Add(max(s.longestToken(), life+defaultLeeway)))
+	return s.cutoffs.add(ctx, cutoff, now.Add(max(s.longestToken(), life+jwt.Leeway)))
 }
 
 // RevokeToken ends one access token.
-func (s *Server) RevokeToken(ctx context.Context, c *Claims, reason string) error {
+func (s *Server) RevokeToken(ctx context.Context, c *jwt.Claims, reason string) error {
 	if c.ID == "" {
 		return errors.New("the token has no jti to revoke it by")
 	}
 	cutoff := &storage.Cutoff{Token: c.ID, Before: s.now(), Reason: reason}
-	if err := s.cutoffs.add(ctx, cutoff, c.Expires.Add(defaultLeeway)); err != nil {
+	if err := s.cutoffs.add(ctx, cutoff, c.Expires.Add(jwt.Leeway)); err != nil {
 		return err
 	}
-	if c.record != (storage.Key{}) { // last: without it, whoever tries again after a failure would find nothing to do
-		if err := s.config.Store.Delete(ctx, c.record); err != nil {
+	if c.Opaque { // last: without it, whoever tries again after a failure would find nothing to do
+		if err := s.config.Store.Delete(ctx, storage.Key{Kind: storage.KindAccess, ID: c.ID}); err != nil {
 			return err
 		}
 	}
@@ -158,7 +159,7 @@ func (s *Server) forget(ctx context.Context, subject, client string) error {
 }
 
 // longestToken returns how long an access token that is made now can live.
-func (s *Server) longestToken() time.Duration { return s.config.Keys.Lifetime + defaultLeeway }
+func (s *Server) longestToken() time.Duration { return s.config.Keys.Lifetime + jwt.Leeway }
 
 // longestCode is how long an authorization code can live at most, and with it a family without refresh tokens.
 const longestCode = 10 * time.Minute

@@ -7,6 +7,7 @@ import (
 	"strings"
 
 	"github.com/caddy-oauth/caddy-oauth/grants"
+	"github.com/caddy-oauth/caddy-oauth/internal/jwt"
 	"github.com/caddy-oauth/caddy-oauth/storage"
 )
 
@@ -52,7 +53,7 @@ func (s *Server) revokePresented(ctx context.Context, client *storage.Client, to
 		return s.RevokeFamily(ctx, id, reasonClient)
 	}
 	claims, err := s.AccessToken(ctx, token)
-	var invalid InvalidToken
+	var invalid jwt.InvalidToken
 	switch {
 	case errors.As(err, &invalid):
 		return nil

@@ -5,6 +5,8 @@ import (
 	"net/http"
 	"net/url"
 	"testing"
+
+	"github.com/caddy-oauth/caddy-oauth/internal/jwt"
 )
 
 // giveBack has a client revoke a token, by default webapp, and checks that it is told 200 (RFC 7009 §2.2).
@@ -23,7 +25,7 @@ func TestRFC7009AccessToken(t *testing.T) {
 			tokens := s.tokens(t)
 			s.state(t, tokens["access_token"], nil)
 			s.giveBack(t, tokens["access_token"])
-			s.state(t, tokens["access_token"], ErrTokenRevoked)
+			s.state(t, tokens["access_token"], jwt.ErrRevoked)
 			inactive(t, s.introspection(t, "webapp", tokens["access_token"]))
 			s.giveBack(t, tokens["access_token"])
 
@@ -41,8 +43,8 @@ func TestRFC7009RefreshToken(t *testing.T) {
 			first, others := s.tokens(t), s.tokens(t)
 			second := s.token(t, refreshes(first["refresh_token"].(string))).json(t)
 			s.giveBack(t, second["refresh_token"])
-			s.state(t, first["access_token"], ErrTokenRevoked)
-			s.state(t, second["access_token"], ErrTokenRevoked)
+			s.state(t, first["access_token"], jwt.ErrRevoked)
+			s.state(t, second["access_token"], jwt.ErrRevoked)
 			s.token(t, refreshes(second["refresh_token"].(string))).check(t, http.StatusBadRequest, "invalid_grant")
 			inactive(t, s.introspection(t, "webapp", second["refresh_token"]))
 			s.state(t, others["access_token"], nil)
@@ -57,7 +59,7 @@ func TestRFC7009UsedRefreshToken(t *testing.T) {
 	first := s.tokens(t)
 	second := s.token(t, refreshes(first["refresh_token"].(string))).json(t)
 	s.giveBack(t, first["refresh_token"])
-	s.state(t, second["access_token"], ErrTokenRevoked)
+	s.state(t, second["access_token"], jwt.ErrRevoked)
 	s.token(t, refreshes(second["refresh_token"].(string))).check(t, http.StatusBadRequest, "invalid_grant")
 }
 
@@ -97,7 +99,7 @@ func TestRFC7009Caller(t *testing.T) {
 	} {
 		t.Run(tt.name, func(t *testing.T) { s.do(t, s.asks("/oauth/revoke", tt.form, tt.edit)).check(t, tt.status, tt.code) })
 	}
-	s.state(t, public["access_token"], ErrTokenRevoked)
+	s.state(t, public["access_token"], jwt.ErrRevoked)
 
 	r := s.asks("/oauth/revoke", url.Values{})
 	r.Method = http.MethodGet

@@ -116,7 +116,6 @@ type Server struct {
 	clients   *clientAuth
 	bodies    []string                   // of token requests
 	verifiers map[string]grants.Verifier // of passwords, by the grant types that brought one
-	verifier  Verifier                   // of access tokens
 	cutoffs   *cutoffs
 	uses      *uses
 	replays   replays
@@ -206,7 +205,6 @@ func New(config Config) (*Server, error) {
 		return nil, err
 	}
 	s.keys.changed = s.keyChanged
-	s.verifier = Verifier{Keys: s.keys, Issuer: config.URL, Now: config.Now}
 	s.cutoffs = newCutoffs(config.Store, config.Now, config.Logger)
 	s.cutoffs.post = func(id string, cutoff *storage.Cutoff) { config.Bulletin.post(config.Name, id, cutoff) }
 	s.cutoffs.changed = measured.Cutoffs

@@ -3,6 +3,8 @@ package authserver
 import (
 	"testing"
 	"time"
+
+	"github.com/caddy-oauth/caddy-oauth/internal/jwt"
 )
 
 // Access tokens that were made before the owner made their life shorter stay revoked for as long as they live.
@@ -19,8 +21,8 @@ func TestRevokedForTheWholeLifeOfAToken(t *testing.T) {
 	a.restart(t, config)
 	a.state(t, tokens["access_token"], nil)
 	a.giveBack(t, tokens["refresh_token"])
-	a.state(t, tokens["access_token"], ErrTokenRevoked)
+	a.state(t, tokens["access_token"], jwt.ErrRevoked)
 	a.clock.Advance(11 * time.Minute)
 	a.restart(t, config)
-	a.state(t, tokens["access_token"], ErrTokenRevoked)
+	a.state(t, tokens["access_token"], jwt.ErrRevoked)
 }

@@ -5,13 +5,15 @@ import (
 	"encoding/binary"
 	"sync"
 	"time"
+
+	"github.com/caddy-oauth/caddy-oauth/internal/jwt"
 )
 
 // tokenCache remembers the claims of access tokens whose signature was found good, by the hash of the whole token. It
 // holds a bounded number; a full shard drops whichever entry comes first, as good as any for tokens that live minutes.
 type tokenCache [cacheShards]struct {
 	mu     sync.RWMutex
-	claims map[cacheKey]*Claims
+	claims map[cacheKey]*jwt.Claims
 }
 
 const (
@@ -31,7 +33,7 @@ func (c *tokenCache) shard(key cacheKey) int {
 }
 
 // get returns the claims of a token that was put and has not expired. Nobody may change them.
-func (c *tokenCache) get(key cacheKey, now time.Time) *Claims {
+func (c *tokenCache) get(key cacheKey, now time.Time) *jwt.Claims {
 	shard := &c[c.shard(key)]
 	shard.mu.RLock()
 	defer shard.mu.RUnlock()
@@ -42,12 +44,12 @@ func (c *tokenCache) get(key cacheKey, now time.Time) *Claims {
 	return claims
 }
 
-func (c *tokenCache) put(key cacheKey, claims *Claims) {
+func (c *tokenCache) put(key cacheKey, claims *jwt.Claims) {
 	shard := &c[c.shard(key)]
 	shard.mu.Lock()
 	defer shard.mu.Unlock()
 	if shard.claims == nil {
-		shard.claims = make(map[cacheKey]*Claims, cachePerShard)
+		shard.claims = make(map[cacheKey]*jwt.Claims, cachePerShard)
 	}
 	if len(shard.claims) >= cachePerShard {
 		for other := range shard.claims {

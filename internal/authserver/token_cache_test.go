@@ -5,12 +5,14 @@ import (
 	"sync"
 	"testing"
 	"time"
+
+	"github.com/caddy-oauth/caddy-oauth/internal/jwt"
 )
 
 func TestTokenCacheForgetsInTime(t *testing.T) {
 	var c tokenCache
 	key := cacheKeyOf("token")
-	c.put(key, &Claims{Subject: "alice", Expires: epoch.Add(time.Minute)})
+	c.put(key, &jwt.Claims{Subject: "alice", Expires: epoch.Add(time.Minute)})
 	if got := c.get(key, epoch.Add(time.Minute-1)); got == nil || got.Subject != "alice" {
 		t.Errorf("before its end: %v", got)
 	}
@@ -29,7 +31,7 @@ func TestTokenCacheIsBounded(t *testing.T) {
 		clients.Go(func() {
 			for i := range 10 * cacheShards * cachePerShard / 4 {
 				key := cacheKeyOf(strconv.Itoa(client) + "." + strconv.Itoa(i))
-				c.put(key, &Claims{Expires: epoch.Add(time.Hour)})
+				c.put(key, &jwt.Claims{Expires: epoch.Add(time.Hour)})
 				if c.get(key, epoch) == nil && i == 0 {
 					t.Error("the first token of an empty cache is forgotten")
 				}

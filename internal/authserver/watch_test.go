@@ -8,6 +8,7 @@ import (
 	"testing"
 	"time"
 
+	"github.com/caddy-oauth/caddy-oauth/internal/jwt"
 	"github.com/caddy-oauth/caddy-oauth/internal/throttle"
 	"github.com/caddy-oauth/caddy-oauth/storage"
 )
@@ -121,7 +122,7 @@ func TestRevocationIsToldToOtherNodes(t *testing.T) {
 		}
 		eventually(t, "the other node to refuse the token", func() bool {
 			_, err := nodes[1-i%2].AccessToken(t.Context(), token)
-			return errors.Is(err, ErrTokenRevoked)
+			return errors.Is(err, jwt.ErrRevoked)
 		})
 	}
 }

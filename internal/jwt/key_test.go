@@ -1,52 +1,50 @@
-package authserver
+package jwt
 
 import (
 	"crypto"
 	"encoding/base64"
 	"encoding/json"
-	"maps"
+	"fmt"
 	"net/http"
 	"net/http/httptest"
 	"os"
-	"slices"
 	"strings"
 	"testing"
 
 	"github.com/coreos/go-oidc/v3/oidc"
 	"github.com/lestrrat-go/jwx/v2/jwk"
-
-	"github.com/caddy-oauth/caddy-oauth/storage"
 )
 
 func TestRFC7518EveryAlgorithmSignsAndVerifies(t *testing.T) {
 	t.Parallel()
-	for _, alg := range slices.Sorted(maps.Keys(keyKinds)) {
+	if len(keyKinds) != len(Algorithms) {
+		t.Errorf("%d kinds of keys for %d algorithms", len(keyKinds), len(Algorithms))
+	}
+	for _, alg := range Algorithms {
 		t.Run(alg, func(t *testing.T) {
 			t.Parallel()
-			k := newTestKeys(t, KeyPolicy{Algorithm: alg}, storage.OpenMemory(), newTestClock())
-			token := sign(t, k, `{"sub":"alice"}`)
-
-			got, err := k.Verify(t.Context(), token)
-			if err != nil || string(got) != `{"sub":"alice"}` {
-				t.Fatalf("Verify returns %s, %v", got, err)
-			}
-			header, _, _ := strings.Cut(token, ".")
-			h, err := parseHeader(header)
-			if err != nil || h.Algorithm != alg || h.Type != "at+jwt" || h.KeyID == "" {
-				t.Errorf("header is %+v, %v", h, err)
-			}
-
-			jwks, _, err := k.JWKS(t.Context())
+			key := newTestKey(t, alg)
+			token := sign(t, key, `{"sub":"alice"}`)
+			split, err := Split(token)
 			if err != nil {
 				t.Fatal(err)
 			}
-			if strings.HasPrefix(alg, "HS") {
-				if string(jwks) != `{"keys":[]}` {
-					t.Errorf("the JWKS of a secret is %s", jwks)
-				}
+			got, err := split.Verify(key)
+			if err != nil || string(got) != `{"sub":"alice"}` {
+				t.Fatalf("Verify returns %s, %v", got, err)
+			}
+			h, err := split.ParseHeader()
+			if err != nil || h.Algorithm != alg || h.Type != "at+jwt" || h.KeyID != key.ID {
+				t.Errorf("header is %+v, %v", h, err)
+			}
+			if Asymmetric(alg) == strings.HasPrefix(alg, "HS") || Asymmetric(alg) != (key.Public != nil) {
+				t.Errorf("asymmetric: %t, public key: %s", Asymmetric(alg), key.Public)
+			}
+			if !Asymmetric(alg) {
 				return
 			}
-			server := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) { _, _ = w.Write(jwks) }))
+			jwks := keySet(string(key.Public))
+			server := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) { _, _ = w.Write([]byte(jwks)) }))
 			defer server.Close()
 			got, err = oidc.NewRemoteKeySet(t.Context(), server.URL).VerifySignature(t.Context(), token)
 			if err != nil || string(got) != `{"sub":"alice"}` {
@@ -56,42 +54,26 @@ func TestRFC7518EveryAlgorithmSignsAndVerifies(t *testing.T) {
 	}
 }
 
-func TestRFC7517JWKSHasPublicMembersOnly(t *testing.T) {
-	allowed := []string{"kty", "kid", "use", "alg", "crv", "x", "y", "n", "e"}
-	store, clock := storage.OpenMemory(), newTestClock()
-	for _, alg := range []string{"ES256", "EdDSA", "RS256", "PS256", "HS256"} { // each a change of the configuration
-		if err := newTestKeys(t, KeyPolicy{Algorithm: alg}, store, clock).Maintain(t.Context()); err != nil {
-			t.Fatal(err)
-		}
-	}
-	k := newTestKeys(t, KeyPolicy{Algorithm: "HS256"}, store, clock)
-	body, etag, err := k.JWKS(t.Context())
+func newTestKey(tb testing.TB, alg string) *Key {
+	tb.Helper()
+	id, jwk, err := MakeKey(alg)
 	if err != nil {
-		t.Fatal(err)
+		tb.Fatal(err)
 	}
-	var set struct{ Keys []map[string]any }
-	if err := json.Unmarshal(body, &set); err != nil || len(set.Keys) != 4 {
-		t.Fatalf("%v in %s", err, body)
+	key, err := ParseKey(jwk, id, alg)
+	if err != nil {
+		tb.Fatal(err)
 	}
-	kids := map[any]bool{}
-	for _, key := range set.Keys {
-		for member := range key {
-			if !slices.Contains(allowed, member) {
-				t.Errorf("the JWKS has the member %q", member)
-			}
-		}
-		if key["use"] != "sig" || keyKinds[key["alg"].(string)].kty != key["kty"] {
-			t.Errorf("use is %v, alg is %v for kty %v", key["use"], key["alg"], key["kty"])
-		}
-		if kids[key["kid"]] || key["kid"] == "" {
-			t.Errorf("kid %v is not unique", key["kid"])
-		}
-		kids[key["kid"]] = true
+	return key
+}
+
+func sign(tb testing.TB, key *Key, payload string) string {
+	tb.Helper()
+	token, err := key.Sign([]byte(payload))
+	if err != nil {
+		tb.Fatal(err)
 	}
-	other := newTestKeys(t, KeyPolicy{}, storage.OpenMemory(), clock)
-	if _, otherTag, _ := other.JWKS(t.Context()); otherTag == etag || !strings.HasPrefix(etag, `"`) {
-		t.Errorf("etags of two sets are %s and %s", etag, otherTag)
-	}
+	return token
 }
 
 func TestJOSEVectors(t *testing.T) {
@@ -102,29 +84,29 @@ func TestJOSEVectors(t *testing.T) {
 	readJSON(t, "testdata/jose_vectors.json", &vectors)
 	for _, v := range vectors {
 		t.Run(v.Name, func(t *testing.T) {
-			key, err := parseKey(v.JWK, "example", v.Alg)
+			key, err := ParseKey(v.JWK, "example", v.Alg)
 			if err != nil {
 				t.Fatal(err)
 			}
-			token, err := splitToken(v.JWS)
+			token, err := Split(v.JWS)
 			if err != nil {
 				t.Fatal(err)
 			}
-			payload, err := token.verify(key)
+			payload, err := token.Verify(key)
 			if err != nil {
 				t.Fatalf("the example does not verify: %v", err)
 			}
-			key.header = token.header
-			made, err := key.sign(payload)
+			key.header = token.Header
+			made, err := key.Sign(payload)
 			if err != nil {
 				t.Fatal(err)
 			}
 			if deterministic := !strings.HasPrefix(v.Alg, "ES"); deterministic && made != v.JWS {
 				t.Errorf("signed again, it is\n%s", made)
 			}
-			if again, err := splitToken(made); err != nil {
+			if again, err := Split(made); err != nil {
 				t.Error(err)
-			} else if _, err := again.verify(key); err != nil {
+			} else if _, err := again.Verify(key); err != nil {
 				t.Errorf("signed again, it does not verify: %v", err)
 			}
 		})
@@ -134,7 +116,7 @@ func TestJOSEVectors(t *testing.T) {
 // rfc7638Key is the example of RFC 7638 §3.1.
 const rfc7638Key = `{"kty":"RSA","n":"0vx7agoebGcQSuuPiLJXZptN9nndrQmbXEps2aiAFbWhM78LhWx4cbbfAAtVT86zwu1RK7aPFFxuhDR1L6tSoc_BJECPebWKRXjBZCiFV4n3oknjhMstn64tZ_2W-5JsGY4Hc5n9yBXArwl93lqt7_RN5w6Cf0h4QyQ5v-65YGjQR0_FDW2QvzqY368QQMicAtaSqzs8KJZgnYb9c7d0zgdAZHzu6qMQvRL5hajrn1n91CbOpbISD08qNLyrdkt-bFTWhAI4vMQFh6WeZu0fM4lFd2NcRwr3XPksINHaQ-G_xBniIqbw0Ls1jF44-csFCur-kEgU8awapJzKnqDKgw","e":"AQAB"}`
 
-func TestKeyFile(t *testing.T) {
+func TestPrivateKeysOfASet(t *testing.T) {
 	rsa, small := rawJWK(t, "RS256", nil), rawJWK(t, "HS256", map[string]any{"k": "c2hvcnQtc2VjcmV0"})
 	ec := rawJWK(t, "ES256", nil)
 	p384 := rawJWK(t, "ES384", nil)
@@ -149,7 +131,7 @@ func TestKeyFile(t *testing.T) {
 		{name: "the first that fits", file: keySet(with(p384, "kid", "a"), with(ec, "kid", "b"), with(ec, "kid", "c")), alg: "ES256", wantKid: "b", wantKeys: 3},
 		{name: "no algorithm named", file: keySet(with(p384, "kid", "a")), wantKid: "a", wantKeys: 1},
 		{name: "the algorithm of the policy decides for RSA", file: keySet(with(rsa, "kid", "r")), alg: "PS384", wantKid: "r", wantKeys: 1},
-		{name: "keys for encryption are passed over", file: keySet(with(ec, "use", "enc"), with(ec, "kid", "s")), alg: "ES256", wantKid: "s", wantKeys: 1},
+		{name: "keys for encryption are skipped", file: keySet(with(ec, "use", "enc"), with(ec, "kid", "s")), alg: "ES256", wantKid: "s", wantKeys: 1},
 		{name: "RFC 7638 a key without kid", file: keySet(rfc7638Key, with(ec, "kid", "s")), wantKid: "s", wantKeys: 2},
 
 		{name: "no JSON", file: "secret", wantErr: "no JWK set"},
@@ -158,7 +140,7 @@ func TestKeyFile(t *testing.T) {
 		{name: "public keys only", file: keySet(rfc7638Key), wantErr: "no private key"},
 		{name: "none for the algorithm", file: keySet(ec), alg: "ES512", wantErr: "expected an EC key on P-521 for ES512"},
 		{name: "alg and key do not fit", file: keySet(with(ec, "alg", "ES384")), wantErr: "key 1 in the file: not a key for ES384, expected an EC key on P-384"},
-		{name: "alg for encryption", file: keySet(with(rsa, "alg", "RSA-OAEP")), wantErr: `algorithm "RSA-OAEP", expected ES256`},
+		{name: "alg for encryption", file: keySet(with(rsa, "alg", "RSA-OAEP")), wantErr: `algorithm "RSA-OAEP", expected one of ES256`},
 		{name: "same kid twice", file: keySet(with(ec, "kid", "a"), with(p384, "kid", "a")), wantErr: `key 2 in the file has the kid "a" of another`},
 		{name: "RFC 7518 §3.2 a short secret", file: keySet(small), wantErr: "oct of at least 256 bits"},
 		{name: "RFC 7518 §3.2 a secret for a longer hash", file: keySet(with(rawJWK(t, "HS256", nil), "alg", "HS512")), wantErr: "oct key of at least 512 bits"},
@@ -170,7 +152,7 @@ func TestKeyFile(t *testing.T) {
 	}
 	for _, tt := range tests {
 		t.Run(tt.name, func(t *testing.T) {
-			k, err := NewKeys(KeyPolicy{Algorithm: tt.alg, File: []byte(tt.file)}, noStore{}, testLogger, newTestClock().Now)
+			keys, signer, err := ParsePrivateKeys([]byte(tt.file), tt.alg)
 			if tt.wantErr != "" {
 				if err == nil || !strings.Contains(err.Error(), tt.wantErr) {
 					t.Fatalf("error is %v, want %q in it", err, tt.wantErr)
@@ -185,11 +167,12 @@ func TestKeyFile(t *testing.T) {
 			if err != nil {
 				t.Fatal(err)
 			}
-			state := k.state.Load()
-			if signer := state.signer(epoch); signer.id != tt.wantKid || len(state.keys) != tt.wantKeys {
-				t.Errorf("of %d keys, %q signs", len(state.keys), signer.id)
+			if signer.ID != tt.wantKid || len(keys) != tt.wantKeys {
+				t.Errorf("of %d keys, %q signs", len(keys), signer.ID)
 			}
-			if _, err := k.Verify(t.Context(), sign(t, k, `{}`)); err != nil {
+			if split, err := Split(sign(t, signer, `{}`)); err != nil {
+				t.Error(err)
+			} else if _, err := split.Verify(signer); err != nil {
 				t.Error(err)
 			}
 		})
@@ -197,8 +180,8 @@ func TestKeyFile(t *testing.T) {
 }
 
 func TestRFC7638Thumbprint(t *testing.T) {
-	key, err := parseFileKey([]byte(rfc7638Key), "")
-	if err != nil || key.id != "NzbLsXh8uDCcd-6MNwXF4W_7noWXFZAfHkxZsRGC9Xs" {
+	key, err := parsePrivateKey([]byte(rfc7638Key), "")
+	if err != nil || key.ID != "NzbLsXh8uDCcd-6MNwXF4W_7noWXFZAfHkxZsRGC9Xs" {
 		t.Errorf("kid is %v, %v", key, err)
 	}
 	raw := rawJWK(t, "ES256", nil)
@@ -211,7 +194,7 @@ func TestRFC7638Thumbprint(t *testing.T) {
 		t.Fatal(err)
 	}
 	want := base64.RawURLEncoding.EncodeToString(thumbprint)
-	if key, err := parseFileKey([]byte(raw), ""); err != nil || key.id != want {
+	if key, err := parsePrivateKey([]byte(raw), ""); err != nil || key.ID != want {
 		t.Errorf("kid of a private key is %v, %v", key, err)
 	}
 }
@@ -230,11 +213,11 @@ func readJSON(t *testing.T, name string, v any) {
 // rawJWK returns a new private key of the algorithm without kid, alg and use, with those members.
 func rawJWK(t *testing.T, alg string, members map[string]any) string {
 	t.Helper()
-	made, err := makeKey(alg)
+	_, made, err := MakeKey(alg)
 	if err != nil {
 		t.Fatal(err)
 	}
-	key := without(string(made.JWK), "kid", "alg", "use")
+	key := without(string(made), "kid", "alg", "use")
 	for name, value := range members {
 		key = with(key, name, value)
 	}
@@ -293,4 +276,33 @@ func secretsIn(file string) (secrets []string) {
 		}
 	}
 	return secrets
+}
+
+// A secret that somebody publishes is no key, even though no header could ask for it.
+func TestRFC8725PublishedSecretIsNoKey(t *testing.T) {
+	keys, err := ParsePublicKeys([]byte(keySet(`{"kty":"oct","kid":"k","k":"` + encode64(strings.Repeat("k", 64)) + `"}`)))
+	if err != nil || len(keys) != 0 {
+		t.Errorf("%d keys, %v", len(keys), err)
+	}
+}
+
+func TestSignRefusesWhatSplitWould(t *testing.T) {
+	if token, err := newTestKey(t, "ES256").Sign([]byte(strings.Repeat(" ", maxLength))); err == nil {
+		t.Errorf("a token of %d bytes is signed", len(token))
+	}
+}
+
+func BenchmarkSign(b *testing.B) {
+	for _, alg := range []string{"ES256", "ES384", "EdDSA", "RS256", "PS256", "HS256"} {
+		b.Run(alg, func(b *testing.B) {
+			key := newTestKey(b, alg)
+			payload := fmt.Appendf(nil, `{"sub":"alice","scope":%q}`, strings.Repeat("scope ", 50))
+			b.ReportAllocs()
+			for b.Loop() {
+				if _, err := key.Sign(payload); err != nil {
+					b.Fatal(err)
+				}
+			}
+		})
+	}
 }

@@ -1,0 +1,137 @@
+package jwt
+
+import (
+	"bytes"
+	"encoding/json"
+	"fmt"
+	"math"
+	"time"
+)
+
+// Leeway is how far the clocks of an issuer and of whoever checks its tokens may differ.
+const Leeway = 30 * time.Second
+
+// Claims are the claims of an access token (RFC 7519 §4.1, RFC 9068 §2.2). A claim that the token lacks is zero.
+type Claims struct {
+	Issuer, Subject, ClientID string
+	Scope                     string // space-separated
+	Audience                  []string
+	Expires                   time.Time
+	IssuedAt, NotBefore       time.Time
+	ID                        string // jti; for an opaque token, the ID of its record
+	Family                    string
+	FamilyIssuedAt            time.Time // when the family started
+
+	Raw map[string]any // all claims, with numbers as json.Number
+
+	Opaque bool // the token was a reference to a record, not a JWT
+}
+
+// ParseClaims decodes a payload. It checks the type of every claim it knows, and that the required ones are there. It
+// compares names with case, as encoding/json does not for the fields of a struct.
+func ParseClaims(payload []byte) (*Claims, error) {
+	var raw map[string]any
+	dec := json.NewDecoder(bytes.NewReader(payload))
+	dec.UseNumber()
+	if dec.Decode(&raw) != nil || raw == nil || dec.InputOffset() != int64(len(payload)) {
+		return nil, ErrMalformed
+	}
+	r := claimReader{raw: raw}
+	c := &Claims{
+		Issuer:    r.text("iss"),
+		Subject:   r.text("sub"),
+		ClientID:  r.text("client_id"),
+		Scope:     r.text("scope"),
+		Audience:  r.texts("aud"),
+		Expires:   r.time("exp"),
+		IssuedAt:  r.time("iat"),
+		NotBefore: r.time("nbf"),
+		ID:        r.text("jti"),
+		Family:    r.text("family"),
+		Raw:       raw,
+
+		FamilyIssuedAt: r.time("family_iat"),
+	}
+	for _, required := range []string{"sub", "exp"} {
+		if raw[required] == nil || raw[required] == "" {
+			r.fail(required)
+		}
+	}
+	if r.err != nil {
+		return nil, r.err
+	}
+	return c, nil
+}
+
+// CheckTime returns an error if the token has expired or is not valid yet.
+func (c *Claims) CheckTime(now time.Time) error {
+	if !now.Before(c.Expires.Add(Leeway)) {
+		return ErrExpired
+	}
+	if soon := now.Add(Leeway); c.NotBefore.After(soon) || c.IssuedAt.After(soon) {
+		return ErrNotYet
+	}
+	return nil
+}
+
+// claimReader reads claims by name and keeps the first error.
+type claimReader struct {
+	raw map[string]any
+	err error
+}
+
+func (r *claimReader) fail(name string) {
+	if r.err == nil {
+		r.err = fmt.Errorf("%w: %s", ErrClaims, name)
+	}
+}
+
+func (r *claimReader) text(name string) string {
+	value, there := r.raw[name]
+	s, ok := value.(string)
+	if there && !ok {
+		r.fail(name)
+	}
+	return s
+}
+
+// texts reads a string or an array of strings (RFC 7519 §4.1.3).
+func (r *claimReader) texts(name string) []string {
+	value, there := r.raw[name]
+	if !there {
+		return nil
+	}
+	if s, ok := value.(string); ok {
+		return []string{s}
+	}
+	values, ok := value.([]any)
+	if !ok {
+		r.fail(name)
+	}
+	texts := make([]string, 0, len(values))
+	for _, value := range values {
+		s, ok := value.(string)
+		if !ok {
+			r.fail(name)
+		}
+		texts = append(texts, s)
+	}
+	return texts
+}
+
+// time reads a NumericDate: seconds since 1970, possibly with a fraction (RFC 7519 §2).
+func (r *claimReader) time(name string) time.Time {
+	value, there := r.raw[name]
+	if !there {
+		return time.Time{}
+	}
+	number, _ := value.(json.Number)
+	seconds, err := number.Float64()
+	const year9999 = 253402300799
+	if err != nil || seconds < 0 || seconds > year9999 {
+		r.fail(name)
+		return time.Time{}
+	}
+	whole, fraction := math.Modf(seconds)
+	return time.Unix(int64(whole), int64(fraction*1e9))
+}

@@ -1,0 +1,139 @@
+// Package jwt signs, parses and verifies one JSON Web Token (RFC 7519). It knows keys and algorithms, but not where keys
+// come from: internal/keyring keeps those of an issuer here, internal/bearer fetches those of an issuer elsewhere.
+//
+// Start reading at [Split] for a token that arrives, and at [Key] for one that is made. This is the only package that
+// imports jwx.
+package jwt
+
+import (
+	"encoding/base64"
+	"encoding/json"
+	"strings"
+)
+
+// InvalidToken says what is wrong with an access token. It is always the token's fault, never the server's. Its text is
+// for logs and comes from a closed list.
+type InvalidToken string
+
+// Error implements error.
+func (e InvalidToken) Error() string { return "access token: " + string(e) }
+
+// What can be wrong with an access token.
+const (
+	ErrMalformed InvalidToken = "malformed"
+	ErrType      InvalidToken = "not of type at+jwt"
+	ErrHeader    InvalidToken = "header brings its own key or an unknown extension"
+	ErrAlgorithm InvalidToken = "algorithm is not the key's"
+	ErrKey       InvalidToken = "unknown key"
+	ErrSignature InvalidToken = "bad signature"
+	ErrClaims    InvalidToken = "claim missing or of the wrong type"
+	ErrExpired   InvalidToken = "expired"
+	ErrNotYet    InvalidToken = "not valid yet"
+	ErrIssuer    InvalidToken = "other issuer"
+	ErrAudience  InvalidToken = "other audience"
+	ErrRevoked   InvalidToken = "revoked"
+)
+
+// AccessTokenType is the typ of access tokens (RFC 9068 §2.1).
+const AccessTokenType = "at+jwt"
+
+const maxLength = 64 << 10 // of a token
+
+// Token is a JWT in its parts, of which nothing is verified yet.
+type Token struct {
+	Header string // encoded
+
+	payload   string // encoded
+	signed    string // header and payload, encoded
+	signature string // encoded
+}
+
+// Split splits a JWS in compact serialization into its parts (RFC 7515 §7.1).
+func Split(token string) (Token, error) {
+	// Go's base64 decoders skip line breaks.
+	if len(token) > maxLength || strings.ContainsAny(token, "\r\n") {
+		return Token{}, ErrMalformed
+	}
+	dot := strings.LastIndexByte(token, '.')
+	if dot < 0 {
+		return Token{}, ErrMalformed
+	}
+	signed, signature := token[:dot], token[dot+1:]
+	header, payload, ok := strings.Cut(signed, ".")
+	if !ok || strings.IndexByte(payload, '.') >= 0 {
+		return Token{}, ErrMalformed
+	}
+	return Token{Header: header, payload: payload, signed: signed, signature: signature}, nil
+}
+
+// Verify returns the payload if the key made the signature.
+func (t Token) Verify(key *Key) ([]byte, error) {
+	signature, err := decode(t.signature)
+	if err != nil {
+		return nil, err
+	}
+	if !key.verify([]byte(t.signed), signature) {
+		return nil, ErrSignature
+	}
+	return decode(t.payload)
+}
+
+// Header is the header of a JWT.
+type Header struct {
+	Algorithm string `json:"alg"`
+	KeyID     string `json:"kid"`
+	Type      string `json:"typ"`
+
+	// Tokens with any of these are refused.
+	Critical  json.RawMessage `json:"crit,omitempty"`
+	JWKSetURL json.RawMessage `json:"jku,omitempty"`
+	JWK       json.RawMessage `json:"jwk,omitempty"`
+	X509URL   json.RawMessage `json:"x5u,omitempty"`
+	X509Chain json.RawMessage `json:"x5c,omitempty"`
+}
+
+// ParseHeader decodes the token's header. It refuses headers that no token of ours or of a trusted issuer needs. The
+// caller checks the type and finds the key.
+func (t Token) ParseHeader() (Header, error) {
+	decoded, err := decode(t.Header)
+	if err != nil {
+		return Header{}, err
+	}
+	var h Header
+	if json.Unmarshal(decoded, &h) != nil {
+		return Header{}, ErrMalformed
+	}
+	// Never trust a key that the token itself brings or points to, and never fetch one (RFC 8725 §3.10). This server
+	// understands no extensions, so it must refuse critical ones (RFC 7515 §4.1.11).
+	for _, member := range []json.RawMessage{h.Critical, h.JWKSetURL, h.JWK, h.X509URL, h.X509Chain} {
+		if member != nil {
+			return Header{}, ErrHeader
+		}
+	}
+	return h, nil
+}
+
+// IsType reports whether the token is of that type. Media types are compared without case, and "application/" may be
+// omitted (RFC 7515 §4.1.9).
+func (h Header) IsType(typ string) bool {
+	bare := func(s string) string { return strings.TrimPrefix(strings.ToLower(s), "application/") }
+	return bare(h.Type) == bare(typ)
+}
+
+// encode returns the encoded form of a header.
+func (h Header) encode() (string, error) {
+	header, err := json.Marshal(h)
+	if err != nil {
+		return "", err
+	}
+	return base64.RawURLEncoding.EncodeToString(header), nil
+}
+
+// decode accepts only one spelling of each value, so that nobody can change a token's text and keep it valid.
+func decode(s string) ([]byte, error) {
+	decoded, err := base64.RawURLEncoding.Strict().DecodeString(s)
+	if err != nil {
+		return nil, ErrMalformed
+	}
+	return decoded, nil
+}
