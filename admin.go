@@ -13,6 +13,7 @@ import (
 	"github.com/caddyserver/caddy/v2"
 
 	"github.com/caddy-oauth/caddy-oauth/internal/authserver"
+	"github.com/caddy-oauth/caddy-oauth/internal/directive"
 	"github.com/caddy-oauth/caddy-oauth/storage"
 )
 
@@ -123,7 +124,7 @@ func (methods adminMethods) serve(w http.ResponseWriter, r *http.Request) error 
 	name := r.PathValue("issuer")
 	server := app.servers[name]
 	if server == nil {
-		return apiError(http.StatusNotFound, fmt.Sprintf("there is no issuer %q, expected %s", name, oneOf(slices.Sorted(maps.Keys(app.Issuers)))))
+		return apiError(http.StatusNotFound, fmt.Sprintf("there is no issuer %q, expected %s", name, directive.OneOf(slices.Sorted(maps.Keys(app.Issuers)))))
 	}
 	r.Body = http.MaxBytesReader(w, r.Body, maxAdminBody)
 	answer, err := handle(&adminRequest{Request: r, issuer: app.Issuers[name], server: server})
@@ -177,7 +178,7 @@ type adminIssuer struct {
 
 func wrongMethod(w http.ResponseWriter, r *http.Request, allowed ...string) error {
 	w.Header().Set("Allow", strings.Join(allowed, ", "))
-	return apiError(http.StatusMethodNotAllowed, "expected "+oneOf(allowed)+", not "+r.Method)
+	return apiError(http.StatusMethodNotAllowed, "expected "+directive.OneOf(allowed)+", not "+r.Method)
 }
 
 func apiError(status int, message string) caddy.APIError {

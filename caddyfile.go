@@ -2,20 +2,22 @@ package caddyoauth
 
 import (
 	"encoding/json"
+	"fmt"
 	"maps"
 	"slices"
+	"strconv"
 
 	"github.com/caddyserver/caddy/v2"
 	"github.com/caddyserver/caddy/v2/caddyconfig"
 	"github.com/caddyserver/caddy/v2/caddyconfig/caddyfile"
 	"github.com/caddyserver/caddy/v2/caddyconfig/httpcaddyfile"
-	"github.com/caddyserver/caddy/v2/modules/caddyhttp"
+
+	"github.com/caddy-oauth/caddy-oauth/internal/directive"
+	"github.com/caddy-oauth/caddy-oauth/storage"
 )
 
 func init() {
 	httpcaddyfile.RegisterGlobalOption("oauth", parseApp)
-	httpcaddyfile.RegisterHandlerDirective("oauth", parseHandler)
-	httpcaddyfile.RegisterDirectiveOrder("oauth", httpcaddyfile.After, "encode")
 }
 
 // parseApp reads the global option:
@@ -102,153 +104,273 @@ func init() {
 //		}
 //	}
 func parseApp(d *caddyfile.Dispenser, existing any) (any, error) {
-	p := newParser(d)
-	p.Next()
+	p := parser{directive.New(d)}
 	if existing != nil {
-		return nil, p.Err("oauth: expected one block with all issuers, and there is one already")
+		return nil, p.Err("oauth: expected all issuers in one block, and this is the second")
 	}
-	app := &App{Issuers: make(map[string]*Issuer)}
-	if _, err := p.args("oauth", "a block in braces", 0, 0); err != nil {
+	if _, err := p.Args("oauth", "a block in braces", 0, 0); err != nil {
 		return nil, err
 	}
-	if err := p.block(settings{"issuer": func() error { return p.issuer(app) }}); err != nil {
+	app := &App{Issuers: make(map[string]*Issuer)}
+	if err := p.Block(directive.Settings{"issuer": p.issuer(app)}); err != nil {
 		return nil, err
 	}
 	if len(app.Issuers) == 0 {
 		return nil, p.Err("oauth: expected an issuer, such as: issuer https://example.com { ... }")
 	}
 	if err := app.check(); err != nil {
-		return nil, p.locate(err)
+		return nil, p.Locate(err)
 	}
 	return httpcaddyfile.App{Name: "oauth", Value: caddyconfig.JSON(app, nil)}, nil
 }
 
-func (p *parser) issuer(app *App) error {
-	args, err := p.args("issuer", "a URL, or a name and a URL", 1, 2)
-	if err != nil {
-		return err
-	}
-	name, issuer := DefaultIssuer, &Issuer{URL: args[len(args)-1]}
-	if len(args) == 2 {
-		name = args[0]
-	}
-	app.Issuers[name] = issuer
-	return p.under("issuer "+name, func() error {
-		return p.block(settings{
-			"scope":         func() error { return p.scope(issuer) },
-			"audience":      p.words("audience", "one URI or more", &issuer.Audience),
-			"consent":       p.word("consent", "once, always or never", (*string)(&issuer.Consent)),
-			"consent_page":  p.word("consent_page", "a file", &issuer.ConsentPage),
-			"endpoint":      func() error { return p.endpoint(issuer) },
-			"code":          func() error { return p.code(issuer) },
-			"access_token":  func() error { return p.accessToken(issuer) },
-			"refresh_token": func() error { return p.refreshToken(&issuer.RefreshToken) },
-			"signing":       func() error { return p.signing(issuer) },
-			"store":         func() error { return p.store(issuer) },
-			"grant":         func() error { return p.grant(issuer) },
-			"client":        func() error { return p.client(issuer) },
+// parser reads the settings of this module. Its methods return what reads one of them; the grammar is at parseApp.
+type parser struct{ *directive.Parser }
 
-			"read_only":            p.flag("read_only", &issuer.ReadOnly),
-			"encryption_key":       func() error { return p.encryptionKey(issuer) },
-			"revocation_poll":      p.lifetime("revocation_poll", (*Lifetime)(&issuer.RevocationPoll)),
-			"throttle":             func() error { return p.throttle(issuer) },
-			"request_body":         p.words("request_body", "form, json or both", &issuer.RequestBody),
-			"client_secret_header": p.word("client_secret_header", "the name of a header", &issuer.ClientSecretHeader),
-			"grant_alias":          func() error { return p.grantAlias(issuer) },
-			"redirect_uri_rules":   func() error { return p.redirectRules(&issuer.RedirectURIRules) },
-			"token_response":       func() error { return p.tokenResponse(issuer) },
-			"errors":               func() error { return p.errors(issuer) },
-		})
-	})
-}
-
-func (p *parser) scope(issuer *Issuer) error {
-	args, err := p.args("scope", "a name and, in quotes, what it is in words", 1, 2)
-	if err != nil {
-		return err
-	}
-	scope := Scope{Name: args[0]}
-	if len(args) == 2 {
-		scope.Description = args[1]
-	}
-	issuer.Scopes = append(issuer.Scopes, scope)
-	return p.under("scope "+scope.Name, func() error { return nil })
-}
-
-func (p *parser) endpoint(issuer *Issuer) error {
-	args, err := p.args("endpoint", "the name of an endpoint and a path", 2, 2)
-	if err != nil {
-		return err
-	}
-	if issuer.Endpoints == nil {
-		issuer.Endpoints = new(Endpoints)
-	}
-	endpoints := issuer.Endpoints.byName()
-	path, ok := endpoints[args[0]]
-	if !ok {
-		return p.Errf("unknown endpoint %q, expected %s", args[0], oneOf(slices.Sorted(maps.Keys(endpoints))))
-	}
-	*path = args[1]
-	return p.under("endpoint "+args[0], func() error { return nil })
-}
-
-func (p *parser) signing(issuer *Issuer) error {
-	s := new(Signing)
-	issuer.Signing = s
-	return p.under("signing", func() error {
-		args, err := p.args("signing", "an algorithm, a block, or both", 0, 1)
+func (p parser) issuer(app *App) directive.Setting {
+	return func(string) error {
+		args, err := p.Args("issuer", "a URL, or a name and a URL", 1, 2)
 		if err != nil {
 			return err
 		}
+		name, issuer := DefaultIssuer, &Issuer{URL: args[len(args)-1]}
+		if len(args) == 2 {
+			name = args[0]
+		}
+		app.Issuers[name] = issuer
+		return p.Under("issuer "+name, func() error { return p.Block(p.issuerSettings(issuer)) })
+	}
+}
+
+func (p parser) issuerSettings(i *Issuer) directive.Settings {
+	return directive.Settings{
+		"scope":           p.scope(i),
+		"audience":        p.Words("one URI or more", &i.Audience),
+		"client":          p.client(i),
+		"consent":         p.Word("once, always or never", (*string)(&i.Consent)),
+		"consent_page":    p.Word("a file", &i.ConsentPage),
+		"endpoint":        p.endpoint(i),
+		"code":            p.code(i),
+		"access_token":    p.accessToken(i),
+		"refresh_token":   p.refreshToken(&i.RefreshToken),
+		"revocation_poll": p.lifetime((*Lifetime)(&i.RevocationPoll)),
+		"throttle":        p.throttle(i),
+		"signing":         p.signing(i),
+		"grant":           p.grant(i),
+		"store":           p.store(i),
+		"read_only":       p.Flag(&i.ReadOnly),
+		"encryption_key":  p.encryptionKey(i),
+
+		"request_body":         p.Words("form, json or both", &i.RequestBody),
+		"client_secret_header": p.Word("the name of a header", &i.ClientSecretHeader),
+		"grant_alias":          p.Pair("another name, in quotes if it has spaces, and a grant type", &i.GrantAliases),
+		"redirect_uri_rules":   p.redirectURIRules(&i.RedirectURIRules),
+		"token_response":       p.tokenResponse(i),
+		"errors":               p.errors(i),
+	}
+}
+
+func (p parser) scope(i *Issuer) directive.Setting {
+	return p.Each("a name and, in quotes, what it is in words", 1, 2, func(args []string) (directive.Settings, error) {
+		scope := Scope{Name: args[0]}
+		if len(args) == 2 {
+			scope.Description = args[1]
+		}
+		i.Scopes = append(i.Scopes, scope)
+		return nil, nil
+	})
+}
+
+func (p parser) client(i *Issuer) directive.Setting {
+	return p.Each("a client ID", 1, 1, func(args []string) (directive.Settings, error) {
+		c := new(Client)
+		if i.Clients == nil {
+			i.Clients = make(map[string]*Client)
+		}
+		i.Clients[args[0]] = c
+		return directive.Settings{
+			"name":          p.Word("a name, in quotes if it has spaces", &c.Name),
+			"secret":        p.Words("one secret or more", &c.Secrets),
+			"secret_hash":   p.Words("one hash or more", &c.SecretHashes),
+			"redirect_uris": p.Words("one URI or more", &c.RedirectURIs),
+			"grant_types":   p.Words("one grant type or more", &c.GrantTypes),
+			"scopes":        p.Words("one scope or more", &c.Scopes),
+			"audience":      p.Words("one URI or more", &c.Audience),
+			"introspects":   p.Words("one URI or more, or *", &c.Introspects),
+			"consent":       p.Word("once, always or never", (*string)(&c.Consent)),
+			"access_token":  p.clientAccessToken(c),
+			"refresh_token": p.refreshToken(&c.RefreshToken),
+			"pkce":          p.Word("required or optional", &c.PKCE),
+
+			"redirect_uri_rules": p.redirectURIRules(&c.RedirectURIRules),
+		}, nil
+	})
+}
+
+func (p parser) endpoint(i *Issuer) directive.Setting {
+	return p.Each("the name of an endpoint and a path", 2, 2, func(args []string) (directive.Settings, error) {
+		if i.Endpoints == nil {
+			i.Endpoints = new(Endpoints)
+		}
+		endpoints := i.Endpoints.byName()
+		path, ok := endpoints[args[0]]
+		if !ok {
+			return nil, fmt.Errorf("unknown endpoint, expected %s", directive.OneOf(slices.Sorted(maps.Keys(endpoints))))
+		}
+		*path = args[1]
+		return nil, nil
+	})
+}
+
+func (p parser) code(i *Issuer) directive.Setting {
+	return p.Nested(func() directive.Settings {
+		i.Code = new(CodeSettings)
+		return directive.Settings{
+			"lifetime": p.lifetime(&i.Code.Lifetime),
+			"prefix":   p.Word("a text", &i.Code.Prefix),
+		}
+	})
+}
+
+func (p parser) accessToken(i *Issuer) directive.Setting {
+	return p.Nested(func() directive.Settings {
+		a := new(AccessTokenSettings)
+		i.AccessToken = a
+		return directive.Settings{
+			"lifetime": p.lifetime(&a.Lifetime),
+			"format":   p.Word("jwt or opaque", &a.Format),
+			"prefix":   p.Word("a text", &a.Prefix),
+			"length":   p.Number(storage.MinTokenLength, &a.Length),
+			"claims":   p.Word("rfc9068 or minimal", &a.Claims),
+			"rename":   p.Pair("a claim and its other name", &a.Rename),
+		}
+	})
+}
+
+func (p parser) clientAccessToken(c *Client) directive.Setting {
+	return p.Nested(func() directive.Settings {
+		c.AccessToken = new(ClientAccessTokenSettings)
+		return directive.Settings{"lifetime": p.lifetime(&c.AccessToken.Lifetime)}
+	})
+}
+
+func (p parser) refreshToken(value **RefreshTokenSettings) directive.Setting {
+	return p.Nested(func() directive.Settings {
+		r := new(RefreshTokenSettings)
+		*value = r
+		return directive.Settings{
+			"lifetime": p.lifetime(&r.Lifetime),
+			"idle":     p.lifetime(&r.Idle),
+			"rotate":   p.Word("always or never", &r.Rotate),
+			"retry":    p.retry(r),
+			"prefix":   p.Word("a text", &r.Prefix),
+			"length":   p.Number(storage.MinTokenLength, &r.Length),
+		}
+	})
+}
+
+func (p parser) lifetime(value *Lifetime) directive.Setting {
+	return p.Once("a duration", 1, 1, func(args []string) (_ directive.Settings, err error) {
+		if *value, err = parseLifetime(args[0]); err != nil {
+			return nil, fmt.Errorf("%w, not %s", err, args[0])
+		}
+		return nil, nil
+	})
+}
+
+func (p parser) retry(r *RefreshTokenSettings) directive.Setting {
+	return p.Once("a duration, 0 or unused", 1, 1, func(args []string) (directive.Settings, error) {
+		retry, err := parseRetry(args[0])
+		if err != nil {
+			return nil, fmt.Errorf("%w, not %s", err, args[0])
+		}
+		r.Retry = &retry
+		return nil, nil
+	})
+}
+
+func (p parser) throttle(i *Issuer) directive.Setting {
+	return p.Once("off, or a block in braces", 0, 1, func(args []string) (directive.Settings, error) {
+		i.Throttle = new(ThrottleSettings)
 		if len(args) == 1 {
-			s.Algorithm = args[0]
+			if args[0] != "off" {
+				return nil, fmt.Errorf("expected off, or a block in braces, not %s", args[0])
+			}
+			i.Throttle.Off = true
 		}
-		return p.block(settings{
-			"rotate":    p.lifetime("rotate", &s.Rotate),
-			"jwks_file": p.word("jwks_file", "a file", &s.JWKSFile),
+		known := make(directive.Settings)
+		for name, limit := range i.Throttle.byName() {
+			known[name] = p.failures(limit)
+		}
+		return known, nil
+	})
+}
+
+func (p parser) failures(value **FailureLimit) directive.Setting {
+	const expected = "a number of failures and a duration, such as 10 5m"
+	return p.Once(expected, 2, 2, func(args []string) (directive.Settings, error) {
+		failures, err1 := strconv.Atoi(args[0])
+		per, err2 := caddy.ParseDuration(args[1])
+		if err1 != nil || err2 != nil {
+			return nil, fmt.Errorf("expected %s, not %s %s", expected, args[0], args[1])
+		}
+		*value = &FailureLimit{Failures: failures, Per: caddy.Duration(per)}
+		return nil, nil
+	})
+}
+
+func (p parser) signing(i *Issuer) directive.Setting {
+	return p.Once("an algorithm, a block, or both", 0, 1, func(args []string) (directive.Settings, error) {
+		i.Signing = new(Signing)
+		if len(args) == 1 {
+			i.Signing.Algorithm = args[0]
+		}
+		return directive.Settings{
+			"rotate":    p.lifetime(&i.Signing.Rotate),
+			"jwks_file": p.Word("a file", &i.Signing.JWKSFile),
+		}, nil
+	})
+}
+
+func (p parser) encryptionKey(i *Issuer) directive.Setting {
+	return p.Once("one key or more, or off and one key or more", 1, -1, func(keys []string) (directive.Settings, error) {
+		i.Encryption = new(EncryptionSettings)
+		if keys[0] == "off" {
+			i.Encryption.Off, keys = true, keys[1:]
+		}
+		i.Encryption.Keys = keys
+		return nil, nil
+	})
+}
+
+func (p parser) store(i *Issuer) directive.Setting {
+	return func(string) error {
+		return p.Under("store", func() error {
+			name, value, err := p.module("store", "oauth.stores.")
+			if err == nil {
+				i.StoreRaw = caddyconfig.JSONModuleObject(value, "store", name, nil)
+			}
+			return err
 		})
-	})
+	}
 }
 
-func (p *parser) store(issuer *Issuer) error {
-	return p.under("store", func() error {
-		name, value, err := p.module("store", "oauth.stores.")
-		if err == nil {
-			issuer.StoreRaw = caddyconfig.JSONModuleObject(value, "store", name, nil)
-		}
-		return err
-	})
-}
-
-func (p *parser) encryptionKey(issuer *Issuer) error {
-	return p.under("encryption_key", func() error {
-		keys, err := p.args("encryption_key", "one key or more, or off and one key or more", 1, -1)
+func (p parser) grant(i *Issuer) directive.Setting {
+	return func(string) error {
+		name, value, err := p.module("grant", "oauth.grants.")
 		if err != nil {
 			return err
 		}
-		issuer.Encryption = new(EncryptionSettings)
-		if keys[0] == "off" {
-			issuer.Encryption.Off, keys = true, keys[1:]
+		if i.GrantsRaw == nil {
+			i.GrantsRaw = make(caddy.ModuleMap)
 		}
-		issuer.Encryption.Keys = keys
-		return nil
-	})
+		i.GrantsRaw[name] = caddyconfig.JSON(value, nil)
+		return p.Under("grant "+name, func() error { return nil })
+	}
 }
 
-func (p *parser) grant(issuer *Issuer) error {
-	name, value, err := p.module("grant", "oauth.grants.")
-	if err != nil {
-		return err
-	}
-	if issuer.GrantsRaw == nil {
-		issuer.GrantsRaw = make(caddy.ModuleMap)
-	}
-	issuer.GrantsRaw[name] = caddyconfig.JSON(value, nil)
-	return p.under("grant "+name, func() error { return nil })
-}
-
-// module reads the name of a module and, if it takes some, its settings.
-func (p *parser) module(setting, namespace string) (name string, value any, err error) {
+// module reads the name of a module and, if the module has any, its settings.
+func (p parser) module(setting, namespace string) (name string, value any, err error) {
 	if !p.NextArg() {
 		return "", nil, p.Errf("%s: expected the name of a module, got nothing", setting)
 	}
@@ -261,81 +383,78 @@ func (p *parser) module(setting, namespace string) (name string, value any, err 
 	if unmarshaler, ok := module.(caddyfile.Unmarshaler); ok {
 		return name, module, unmarshaler.UnmarshalCaddyfile(p.NewFromNextSegment())
 	}
-	if _, err := p.args(setting+" "+name, "nothing more", 0, 0); err != nil {
+	if _, err := p.Args(setting+" "+name, "nothing more", 0, 0); err != nil {
 		return "", nil, err
 	}
-	return name, json.RawMessage("{}"), p.block(nil)
+	return name, json.RawMessage("{}"), p.Block(nil)
 }
 
-func (p *parser) client(issuer *Issuer) error {
-	args, err := p.args("client", "a client ID", 1, 1)
-	if err != nil {
-		return err
-	}
-	id, c := args[0], new(Client)
-	return p.under("client "+id, func() error {
-		if issuer.Clients == nil {
-			issuer.Clients = make(map[string]*Client)
+func (p parser) redirectURIRules(value **RedirectURIRules) directive.Setting {
+	return p.Nested(func() directive.Settings {
+		r := new(RedirectURIRules)
+		*value = r
+		return directive.Settings{
+			"authorize": p.Word("optional or required", &r.Authorize),
+			"code":      p.Word("as_sent, required or optional", (*string)(&r.Code)),
+			"refresh":   p.Word("ignored, as_sent, required or optional", (*string)(&r.Refresh)),
 		}
-		issuer.Clients[id] = c
-		return p.block(settings{
-			"name":          p.word("name", "a name, in quotes if it has spaces", &c.Name),
-			"secret":        p.words("secret", "one secret or more", &c.Secrets),
-			"secret_hash":   p.words("secret_hash", "one hash or more", &c.SecretHashes),
-			"redirect_uris": p.words("redirect_uris", "one URI or more", &c.RedirectURIs),
-			"grant_types":   p.words("grant_types", "one grant type or more", &c.GrantTypes),
-			"scopes":        p.words("scopes", "one scope or more", &c.Scopes),
-			"audience":      p.words("audience", "one URI or more", &c.Audience),
-			"introspects":   p.words("introspects", "one URI or more, or *", &c.Introspects),
-			"consent":       p.word("consent", "once, always or never", (*string)(&c.Consent)),
-			"access_token":  func() error { return p.clientAccessToken(c) },
-			"refresh_token": func() error { return p.refreshToken(&c.RefreshToken) },
-			"pkce":          p.word("pkce", "required or optional", &c.PKCE),
-
-			"redirect_uri_rules": func() error { return p.redirectRules(&c.RedirectURIRules) },
-		})
 	})
 }
 
-// parseHandler reads the directive:
-//
-//	oauth [<matcher>] [<issuer>] {
-//		user  <placeholder>
-//		claim <name> <placeholder>
-//		login <url> [<parameter>]
-//	}
-func parseHandler(helper httpcaddyfile.Helper) (caddyhttp.MiddlewareHandler, error) {
-	p := newParser(helper.Dispenser)
-	p.Next()
-	args, err := p.args("oauth", "the name of an issuer or nothing", 0, 1)
-	if err != nil {
-		return nil, err
-	}
-	h := new(Handler)
-	if len(args) == 1 {
-		h.Issuer = args[0]
-	}
-	err = p.block(settings{
-		"user":  p.word("user", "a placeholder", &h.User),
-		"claim": p.pair("claim", "a name and a placeholder", &h.Claims),
-		"login": func() error { return p.login(h) },
+func (p parser) tokenResponse(i *Issuer) directive.Setting {
+	return p.Nested(func() directive.Settings {
+		t := new(TokenResponseSettings)
+		i.TokenResponse = t
+		return directive.Settings{
+			"token_type":   p.Word("a text", &t.TokenType),
+			"members":      p.Words("one name or more", &t.Members),
+			"expires_in":   p.Word("number or string", &t.ExpiresIn),
+			"content_type": p.Word("a media type, in quotes if it has spaces", &t.ContentType),
+		}
 	})
-	if err != nil {
-		return nil, err
-	}
-	return h, p.locate(h.check())
 }
 
-func (p *parser) login(h *Handler) error {
-	return p.under("login", func() error {
-		args, err := p.args("login", "the URL of a login page and, optionally, the name of its parameter", 1, 2)
-		if err != nil {
-			return err
+func (p parser) errors(i *Issuer) directive.Setting {
+	return p.Once("oauth or problem, a block, or both", 0, 1, func(args []string) (directive.Settings, error) {
+		e := new(ErrorSettings)
+		i.Errors = e
+		if len(args) == 1 {
+			e.Format = args[0]
 		}
-		h.Login = &Login{URL: args[0]}
+		known := directive.Settings{
+			"documentation": p.documentation(e),
+			"id":            p.Word("body or header", &e.ID),
+		}
+		for _, name := range errorNames {
+			known[name] = p.errorText(e, name)
+		}
+		return known, nil
+	})
+}
+
+func (p parser) documentation(e *ErrorSettings) directive.Setting {
+	return p.Once("a URL and, optionally, a media type", 1, 2, func(args []string) (directive.Settings, error) {
+		e.Documentation = &Documentation{URL: args[0]}
 		if len(args) == 2 {
-			h.Login.Parameter = args[1]
+			e.Documentation.Type = args[1]
 		}
-		return nil
+		return nil, nil
+	})
+}
+
+func (p parser) errorText(e *ErrorSettings, name string) directive.Setting {
+	return p.Once("an error code, a text in quotes and, optionally, a status", 2, 3, func(args []string) (directive.Settings, error) {
+		text := ErrorText{Code: args[0], Text: args[1]}
+		if len(args) == 3 {
+			var err error
+			if text.Status, err = strconv.Atoi(args[2]); err != nil {
+				return nil, fmt.Errorf("expected a status from 400 to 599, not %s", args[2])
+			}
+		}
+		if e.Texts == nil {
+			e.Texts = make(map[string]ErrorText)
+		}
+		e.Texts[name] = text
+		return nil, nil
 	})
 }

@@ -13,6 +13,8 @@ import (
 	"time"
 
 	caddycmd "github.com/caddyserver/caddy/v2/cmd"
+
+	"github.com/caddy-oauth/caddy-oauth/internal/directive"
 )
 
 // ask sends a request about the issuer to the admin API, and reads the answer into answer, if there is one.
@@ -49,7 +51,7 @@ func (c *invocation) issuer() (string, error) {
 	for _, issuer := range issuers {
 		names = append(names, issuer.Name)
 	}
-	return "", errors.New("expected --issuer with " + oneOf(names))
+	return "", errors.New("expected --issuer with " + directive.OneOf(names))
 }
 
 func (c *invocation) request(method, uri string, body, answer any) error {

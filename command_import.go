@@ -139,7 +139,7 @@ func (c *invocation) openStore(exported string) (store storage.Store, name strin
 	}
 	issuer := app.Issuers[name]
 	if issuer == nil {
-		return nil, "", nil, fmt.Errorf("there is no issuer %q in the configuration, expected --issuer with %s", name, oneOf(slices.Sorted(maps.Keys(app.Issuers))))
+		return nil, "", nil, fmt.Errorf("there is no issuer %q in the configuration, expected --issuer with %s", name, directive.OneOf(slices.Sorted(maps.Keys(app.Issuers))))
 	}
 	store, closeStore, err = issuer.openAlone(name, config.Storage)
 	return store, name, closeStore, err

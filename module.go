@@ -140,9 +140,9 @@ func (a *App) issuer(name string) (string, *Issuer, error) {
 	case ok:
 		return known, issuer, nil
 	case name == "":
-		return "", nil, fmt.Errorf("expected the name of an issuer, %s", oneOf(slices.Sorted(maps.Keys(a.Issuers))))
+		return "", nil, fmt.Errorf("expected the name of an issuer, %s", directive.OneOf(slices.Sorted(maps.Keys(a.Issuers))))
 	}
-	return "", nil, fmt.Errorf("there is no issuer %q, expected %s", name, oneOf(slices.Sorted(maps.Keys(a.Issuers))))
+	return "", nil, fmt.Errorf("there is no issuer %q, expected %s", name, directive.OneOf(slices.Sorted(maps.Keys(a.Issuers))))
 }
 
 var (

@@ -13,6 +13,8 @@ import (
 	"time"
 
 	"github.com/caddyserver/caddy/v2"
+
+	"github.com/caddy-oauth/caddy-oauth/internal/directive"
 )
 
 // SiteLogin lets the existing site check passwords: user name and password are posted to it. A status of
@@ -63,13 +65,13 @@ func (s *SiteLogin) Check() error {
 	u, err := url.Parse(s.URL)
 	switch {
 	case err != nil || u.Host == "" || u.Scheme != "http" && u.Scheme != "https" || u.Fragment != "" || u.User != nil:
-		return errors.New("verify: expected an http or https URL")
+		return directive.At("verify", errors.New("expected an http or https URL"))
 	case s.Body != "" && s.Body != "form" && s.Body != "json":
-		return errors.New("verify: body: expected form or json")
+		return directive.At("verify", directive.At("body", errors.New("expected form or json")))
 	case cmp.Or(s.UsernameField, "username") == cmp.Or(s.PasswordField, "password"):
-		return errors.New("verify: fields: expected two names")
+		return directive.At("verify", directive.At("fields", errors.New("expected two names")))
 	case s.Timeout < 0:
-		return errors.New("verify: timeout: expected a duration")
+		return directive.At("verify", directive.At("timeout", errors.New("expected a duration")))
 	}
 	return nil
 }

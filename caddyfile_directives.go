@@ -1,0 +1,113 @@
+package caddyoauth
+
+import (
+	"github.com/caddyserver/caddy/v2"
+	"github.com/caddyserver/caddy/v2/caddyconfig"
+	"github.com/caddyserver/caddy/v2/caddyconfig/httpcaddyfile"
+	"github.com/caddyserver/caddy/v2/modules/caddyhttp"
+
+	"github.com/caddy-oauth/caddy-oauth/internal/directive"
+)
+
+func init() {
+	httpcaddyfile.RegisterHandlerDirective("oauth", parseHandler)
+	httpcaddyfile.RegisterDirectiveOrder("oauth", httpcaddyfile.After, "encode")
+	httpcaddyfile.RegisterDirective("oauth_guard", parseGuard)
+	httpcaddyfile.RegisterDirectiveOrder("oauth_guard", httpcaddyfile.After, "basic_auth")
+}
+
+// parseHandler reads the directive:
+//
+//	oauth [<matcher>] [<issuer>] {
+//		user  <placeholder>
+//		claim <name> <placeholder>
+//		login <url> [<parameter>]
+//	}
+func parseHandler(helper httpcaddyfile.Helper) (caddyhttp.MiddlewareHandler, error) {
+	p := directive.New(helper.Dispenser)
+	args, err := p.Args("oauth", "the name of an issuer or nothing", 0, 1)
+	if err != nil {
+		return nil, err
+	}
+	h := new(Handler)
+	if len(args) == 1 {
+		h.Issuer = args[0]
+	}
+	err = p.Block(directive.Settings{
+		"user":  p.Word("a placeholder", &h.User),
+		"claim": p.Pair("a name and a placeholder", &h.Claims),
+		"login": p.Once("the URL of a login page and, optionally, the name of its parameter", 1, 2,
+			func(args []string) (directive.Settings, error) {
+				h.Login = &Login{URL: args[0]}
+				if len(args) == 2 {
+					h.Login.Parameter = args[1]
+				}
+				return nil, nil
+			}),
+	})
+	if err != nil {
+		return nil, err
+	}
+	return h, p.Locate(h.check())
+}
+
+// parseGuard reads the directive:
+//
+//	oauth_guard [<matcher>] [<issuer>] {
+//		scopes        <scope...>
+//		audience      <uri...>
+//		resource      <uri>
+//		token_header  <name>
+//		optional
+//		authorization strip|pass
+//		header        <name> <placeholder>
+//		types         <typ...>
+//	}
+//
+// It also adds a route for the metadata of the resource, which the guard's own matcher may not match.
+func parseGuard(h httpcaddyfile.Helper) ([]httpcaddyfile.ConfigValue, error) {
+	h.Next()
+	matcher, err := h.ExtractMatcherSet()
+	if err != nil {
+		return nil, err
+	}
+	g, err := newGuard(directive.New(h.Dispenser))
+	if err != nil {
+		return nil, err
+	}
+	values := h.NewRoute(matcher, g)
+	if matcher != nil {
+		paths := caddyhttp.MatchPath{"/.well-known/oauth-protected-resource", "/.well-known/oauth-protected-resource/*"}
+		metadata := *g
+		metadata.MetadataOnly = true
+		values = append(values, h.NewRoute(caddy.ModuleMap{"path": caddyconfig.JSON(paths, nil)}, &metadata)...)
+	}
+	return values, nil
+}
+
+func newGuard(p *directive.Parser) (*Guard, error) {
+	args, err := p.Args("oauth_guard", "the name or the URL of an issuer or nothing", 0, 1)
+	if err != nil {
+		return nil, err
+	}
+	g := new(Guard)
+	if len(args) == 1 {
+		g.Issuer = args[0]
+	}
+	err = p.Under("oauth_guard", func() error {
+		return p.Block(directive.Settings{
+			"scopes":        p.Words("one scope or more", &g.Scopes),
+			"audience":      p.Words("one URI or more", &g.Audience),
+			"resource":      p.Word("a URI", &g.Resource),
+			"token_header":  p.Word("the name of a header", &g.TokenHeader),
+			"optional":      p.Flag(&g.Optional),
+			"authorization": p.Word("strip or pass", &g.Authorization),
+			"header":        p.Pair("a name and a placeholder", &g.Headers),
+			"types":         p.Words("one typ or more", &g.Types),
+		})
+	})
+	if err != nil {
+		return nil, err
+	}
+	return g, p.Locate(g.check())
+}
