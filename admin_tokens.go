@@ -55,9 +55,9 @@ func revoke(r *adminRequest) (any, error) {
 		if key.Check() != nil || key.Bucket() == "" {
 			return nil, badRequest{errors.New("family: expected what access tokens have as their claim family")}
 		}
-		return revoked{authserver.RevokedFamily}, r.server.RevokeFamily(ctx, body.Family, reason)
+		return revoked{authserver.RevokedFamily}, r.server.RevokeFamily(ctx, body.Family, reason, "")
 	case pair && body.Token == "" && body.Family == "":
-		return revoked{"all"}, r.server.Revoke(ctx, body.Subject, body.Client, reason)
+		return revoked{"all"}, r.server.Revoke(ctx, body.Subject, body.Client, reason, "")
 	}
 	return nil, badRequest{errors.New("expected sub, client_id or both, or family, or token")}
 }

@@ -52,7 +52,7 @@ func (o *observer) Handle(context.Context, caddy.Event) error {
 }
 
 // observe emits an event, if somebody listens.
-func (o *observer) observe(_ context.Context, e *authserver.Event) {
+func (o *observer) observe(e *authserver.Event) {
 	if !o.started.Load() && o.wait(e) {
 		return
 	}

@@ -61,7 +61,7 @@ func (s *Server) RevokeAny(ctx context.Context, token, reason string) (what stri
 			return "", err
 		}
 		if f != nil {
-			return RevokedFamily, s.RevokeFamily(ctx, id, reason)
+			return RevokedFamily, s.RevokeFamily(ctx, id, reason, "")
 		}
 	}
 	claims, err := s.AccessToken(ctx, token)
@@ -72,7 +72,7 @@ func (s *Server) RevokeAny(ctx context.Context, token, reason string) (what stri
 	case err != nil:
 		return "", err
 	}
-	return RevokedToken, s.RevokeToken(ctx, claims, reason)
+	return RevokedToken, s.RevokeToken(ctx, claims, reason, "")
 }
 
 // Stats are figures of this node, since the configuration was loaded.

@@ -21,7 +21,7 @@ type lateStore struct {
 	done chan error
 }
 
-func (s *lateStore) Patience() time.Duration { return testPatience }
+func (s *lateStore) Patience() time.Duration { return testTimeout }
 
 func (s *lateStore) Update(_ context.Context, key storage.Key, change storage.Change) error {
 	<-s.let
@@ -36,7 +36,7 @@ func TestNoChangeAfterTheAnswer(t *testing.T) {
 	code := s.code(t, asks("webapp"))
 	late := &lateStore{s.store, make(chan struct{}), make(chan error, 1)}
 	config := s.config
-	config.Store, config.Patience = late, 0
+	config.Store, config.StoreTimeout = late, 0
 	s.restart(t, config)
 	if _, err := s.keys.Seal(t.Context()); err != nil { // the keys are there already
 		t.Fatal(err)

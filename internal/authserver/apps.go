@@ -25,6 +25,7 @@ func (s *Server) apps(c *call) error {
 	if err != nil {
 		return err
 	}
+	c.setDeadline(s.config.StoreTimeout)
 	user, err := s.user(c)
 	switch {
 	case err != nil:
@@ -174,10 +175,10 @@ func (s *Server) disconnect(c *call, user *User, form url.Values) error {
 	_, connected := consents.Clients[client]
 	switch { // what has no access any more is not revoked again, as every revocation is kept
 	case client != "" && connected:
-		err = s.Revoke(ctx, user.Subject, client, reasonUser)
+		err = s.Revoke(ctx, user.Subject, client, reasonUser, c.address)
 		done.Set("removed", client)
 	case client == "" && form.Has("all") && len(consents.Clients) > 0:
-		err = s.Revoke(ctx, user.Subject, "", reasonUser)
+		err = s.Revoke(ctx, user.Subject, "", reasonUser, c.address)
 	}
 	if err != nil {
 		return err

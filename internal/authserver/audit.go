@@ -1,7 +1,6 @@
 package authserver
 
 import (
-	"context"
 	"errors"
 	"iter"
 	"strings"
@@ -77,30 +76,29 @@ func (e *Event) MarshalLogObject(log zapcore.ObjectEncoder) error {
 	return nil
 }
 
-// audit writes an event to the log and tells the observer.
-func (s *Server) audit(ctx context.Context, e *Event) {
+// audit writes an event to the log and passes it to the observer.
+func (s *Server) audit(e *Event) {
 	e.Issuer = s.config.Name
-	e.Address = addressOf(ctx)
 	if s.config.Audit.Core().Enabled(zap.InfoLevel) {
 		s.config.Audit.Info(strings.ReplaceAll(e.Name, "_", " "), zap.Inline(e))
 	}
 	if s.config.Observe != nil {
-		s.config.Observe(ctx, e)
+		s.config.Observe(e)
 	}
 }
 
 // issued tells of an access token.
 func (s *Server) issued(c *call, auth *grants.Authorization, id string) {
 	s.metrics.TokenIssued(c.grant)
-	s.audit(c.ctx(), &Event{
-		Name: TokenIssued, Client: c.client.ID, Subject: auth.Subject, GrantType: c.grant, Family: auth.Family,
+	s.audit(&Event{
+		Name: TokenIssued, Address: c.address, Client: c.client.ID, Subject: auth.Subject, GrantType: c.grant, Family: auth.Family,
 		TokenID: id, Scopes: auth.Scopes,
 	})
 }
 
 // refused tells of a request that was not granted.
 func (s *Server) refused(c *call, e *endpoint, err error, code, id string) {
-	event := &Event{Name: e.name + "_refused", Subject: c.subject, GrantType: c.grant, Error: code, ErrorID: id}
+	event := &Event{Name: e.name + "_refused", Address: c.address, Subject: c.subject, GrantType: c.grant, Error: code, ErrorID: id}
 	if c.named != nil {
 		event.Client = c.named.ID
 	}
@@ -112,14 +110,14 @@ func (s *Server) refused(c *call, e *endpoint, err error, code, id string) {
 		event.Client, event.Subject = replay.Client, replay.Subject
 		s.metrics.Revocation("family", reasonLabel(event.Reason))
 	}
-	s.audit(c.ctx(), event)
+	s.audit(event)
 }
 
 // revoked tells of a revocation.
-func (s *Server) revoked(ctx context.Context, what string, e *Event) {
+func (s *Server) revoked(what string, e *Event) {
 	e.Name = Revoked
 	s.metrics.Revocation(what, reasonLabel(e.Reason))
-	s.audit(ctx, e)
+	s.audit(e)
 }
 
 // reasonLabel returns the reason of a revocation as a label. Reasons that owners write are all one.
@@ -140,5 +138,5 @@ func (s *Server) keyChanged(name, kid string, since time.Time) {
 	if name == KeyInUse {
 		s.metrics.SigningSince(since)
 	}
-	s.audit(context.Background(), &Event{Name: name, KeyID: kid})
+	s.audit(&Event{Name: name, KeyID: kid})
 }

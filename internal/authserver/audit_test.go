@@ -1,7 +1,6 @@
 package authserver
 
 import (
-	"context"
 	"maps"
 	"net/http"
 	"net/url"
@@ -19,7 +18,7 @@ func audited(t *testing.T, edits ...func(*Config)) (*testServer, *[]*Event) {
 	var events []*Event
 	s := newTestServer(t, append(edits, func(c *Config) {
 		c.Audit = c.Logger.Named("audit")
-		c.Observe = func(_ context.Context, e *Event) { events = append(events, e) }
+		c.Observe = func(e *Event) { events = append(events, e) }
 	})...)
 	if _, _, err := s.keys.JWKS(t.Context()); err != nil {
 		t.Fatal(err)
@@ -122,7 +121,7 @@ func TestRevocationsAreTold(t *testing.T) {
 		}, Event{Client: "webapp", Subject: "alice", Address: "192.0.2.7", Reason: "revoked by the client"}},
 		{"user by the owner", func(t *testing.T, _ map[string]any) {
 			t.Helper()
-			if err := s.Revoke(t.Context(), "bob", "", "left us"); err != nil {
+			if err := s.Revoke(t.Context(), "bob", "", "left us", ""); err != nil {
 				t.Fatal(err)
 			}
 		}, Event{Subject: "bob", Reason: "left us"}},

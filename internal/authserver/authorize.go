@@ -20,6 +20,7 @@ import (
 // need be, that person for consent, and answers the client by way of the browser.
 func (s *Server) authorize(c *call) error {
 	params, err := readAuthorizeParams(c.w, c.r)
+	c.setDeadline(s.config.StoreTimeout)
 	var repeated *repeatedError
 	switch {
 	case errors.As(err, &repeated) && !repeated.has("client_id") && !repeated.has("redirect_uri"):

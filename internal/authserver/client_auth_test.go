@@ -7,7 +7,6 @@ import (
 	"slices"
 	"strings"
 	"testing"
-	"time"
 
 	"github.com/caddy-oauth/caddy-oauth/grants"
 	"github.com/caddy-oauth/caddy-oauth/storage"
@@ -51,7 +50,7 @@ func TestSecretHeader(t *testing.T) {
 		{"RFC 6749 §2.3.1 without it, Basic", tokenRequest("Authorization", "Basic c2hvcDprZXk="), nil, ""},
 	} {
 		t.Run(c.name, func(t *testing.T) {
-			client, err := s.clients.authenticate(newCall(t.Context(), c.r, "192.0.2.1", time.Minute), c.form)
+			client, err := s.clients.authenticate(newCall(t.Context(), c.r, "192.0.2.1"), c.form)
 			if (client == nil) == (err == nil) {
 				t.Fatalf("got %v and error %v", client, err)
 			}

@@ -55,7 +55,7 @@ func newClientDirectory(config Config) *clientDirectory {
 	return &clientDirectory{
 		configured: config.Clients, store: config.Store, resolve: config.Resolve, log: config.Logger, now: config.Now,
 		secrets: config.Secrets, decoy: config.Secrets.decoy(config.Clients), known: make(map[string]*storage.Registered),
-		loads: newTurn(patienceWith(config.Store)),
+		loads: newTurn(storeTimeout(config.Store)),
 	}
 }
 
@@ -105,7 +105,8 @@ func (c *clientDirectory) index(ctx context.Context) (*clientIndex, error) {
 	if x := c.live.Load(); x != nil {
 		return c.indexNow(x), nil
 	}
-	ctx = patiently(ctx, c.loads.most)
+	ctx, cancel := withinTimeout(ctx, c.loads.most) // a guard has no deadline
+	defer cancel()
 	release, err := c.loads.take(ctx)
 	if err != nil {
 		return nil, err

@@ -93,7 +93,7 @@ func (s *Server) voidAnotherOf(ctx context.Context, id string) error {
 	if err != nil || !ended {
 		return err
 	}
-	return s.Revoke(ctx, "", id, "client added again")
+	return s.Revoke(ctx, "", id, "client added again", "")
 }
 
 // ChangeClient replaces the settings of a client by what change makes of them.
@@ -138,7 +138,7 @@ func (s *Server) DisableClient(ctx context.Context, id string) (*storage.Registe
 	if err != nil {
 		return nil, err
 	}
-	return r, s.Revoke(ctx, "", id, "client disabled")
+	return r, s.Revoke(ctx, "", id, "client disabled", "")
 }
 
 // EnableClient ends DisableClient. Tokens from before stay void.
@@ -162,7 +162,7 @@ func (s *Server) DeleteClient(ctx context.Context, id string) error {
 	if err != nil {
 		return err
 	}
-	return s.Revoke(ctx, "", id, "client deleted")
+	return s.Revoke(ctx, "", id, "client deleted", "")
 }
 
 // changeKnownClient is changeClient for one that there is.
@@ -211,7 +211,7 @@ func (s *Server) changeClient(
 	if err != nil {
 		return nil, err
 	}
-	s.audit(ctx, &Event{Name: ClientChanged, Client: id, Reason: what})
+	s.audit(&Event{Name: ClientChanged, Client: id, Reason: what})
 	return next, errors.Join(s.directory.refresh(ctx, id), s.tell(ctx))
 }
 

@@ -140,7 +140,7 @@ func (s *Server) answer(c *call, form url.Values) error {
 	if err := s.remember(ctx, req, user); err != nil {
 		return toClient(err, to)
 	}
-	s.audit(ctx, &Event{Name: ConsentGiven, Client: client.ID, Subject: user.Subject, Scopes: req.scopes})
+	s.audit(&Event{Name: ConsentGiven, Address: c.address, Client: client.ID, Subject: user.Subject, Scopes: req.scopes})
 	return toClient(s.approve(c, req, user), to)
 }
 

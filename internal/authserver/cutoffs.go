@@ -43,7 +43,7 @@ type pair struct{ subject, client string }
 
 func newCutoffs(store storage.Store, now func() time.Time, log *zap.Logger) *cutoffs {
 	return &cutoffs{
-		store: store, now: now, log: log, loads: newTurn(patienceWith(store)), known: make(map[string]*storage.Cutoff),
+		store: store, now: now, log: log, loads: newTurn(storeTimeout(store)), known: make(map[string]*storage.Cutoff),
 		changed: func(int) {}, post: func(string, *storage.Cutoff) {},
 	}
 }
@@ -137,7 +137,8 @@ func (c *cutoffs) index(ctx context.Context) (*cutoffIndex, error) {
 	if x := c.live.Load(); x != nil {
 		return x, nil
 	}
-	ctx = patiently(ctx, c.loads.most)
+	ctx, cancel := withinTimeout(ctx, c.loads.most) // a guard has no deadline
+	defer cancel()
 	release, err := c.loads.take(ctx)
 	if err != nil {
 		return nil, err

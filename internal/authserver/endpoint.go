@@ -36,10 +36,12 @@ type endpoint struct {
 // and the metrics.
 type call struct {
 	w       http.ResponseWriter
-	r       *http.Request // whose context is not that of the call, see ctx
+	r       *http.Request // whose context has no deadline, see ctx
 	site    Site
 	address string // of the client, as the site trusts it
-	context requestContext
+
+	context context.Context
+	cancel  context.CancelFunc // of the deadline
 
 	named   *storage.Client // the client that the request is to authenticate as, if there is one of that ID
 	client  *storage.Client // once known, for what it says, and for the token endpoint, once authenticated
@@ -48,15 +50,19 @@ type call struct {
 	result  string          // "ok" or an error code
 }
 
-func newCall(ctx context.Context, r *http.Request, address string, most time.Duration) *call {
-	return &call{
-		r: r, address: address,
-		context: requestContext{Context: ctx, address: address, patience: patience{left: most}},
-	}
+func newCall(ctx context.Context, r *http.Request, address string) *call {
+	return &call{r: r, address: address, context: ctx, cancel: func() {}}
 }
 
 // ctx returns the context of the call. A request with it would be a copy of the request.
-func (c *call) ctx() context.Context { return &c.context }
+func (c *call) ctx() context.Context { return c.context }
+
+// setDeadline limits how long the call may wait for the store from now on, in all. An endpoint sets it when it has done
+// what can take long for other reasons, such as reading the body and comparing a slow hash of a secret. Until then, each
+// operation of the store has the limit.
+func (c *call) setDeadline(timeout time.Duration) {
+	c.context, c.cancel = context.WithTimeout(c.context, timeout)
+}
 
 func (c *call) clientID() string {
 	if c.client == nil {
@@ -98,8 +104,9 @@ func (s *Server) ServeHTTP(w http.ResponseWriter, r *http.Request, site Site) er
 		return fmt.Errorf("authserver: no endpoint at this path")
 	}
 	ctx, span := metrics.StartSpan(r.Context(), "oauth."+e.name)
-	c := newCall(ctx, r, site.ClientIP(r), s.config.Patience)
+	c := newCall(ctx, r, site.ClientIP(r))
 	c.w, c.site = w, site
+	defer func() { c.cancel() }()
 	s.requests.Add(1)
 	defer s.requests.Add(-1)
 	err := s.answerAt(c, e)
@@ -160,11 +167,11 @@ func (s *Server) fail(c *call, e *endpoint, err error) error {
 	id := newErrorID()
 
 	c.result = refusal.Code
-	if givenUp(c.ctx(), err) {
+	if givenUp(c.r.Context(), err) {
 		c.result = "canceled"
 	}
 	s.metrics.Request(e.name, c.grant, c.result)
-	level, message := s.severity(c.ctx(), err, refusal.HTTPStatus())
+	level, message := s.severity(c.r.Context(), err, refusal.HTTPStatus())
 	fields := append(s.fields(c, e),
 		zap.String("error_id", id),
 		zap.String("error", refusal.Code),

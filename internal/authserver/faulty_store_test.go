@@ -26,7 +26,7 @@ type fault func(ctx context.Context) error
 func (s *faultyStore) fail(f fault) { s.fault.Store(&f) }
 
 // Patience makes it a store that need not listen.
-func (s *faultyStore) Patience() time.Duration { return defaultPatience }
+func (s *faultyStore) Patience() time.Duration { return defaultStoreTimeout }
 
 func (s *faultyStore) mend() { s.fault.Store(nil) }
 
@@ -117,7 +117,7 @@ func newFaultyServer(t *testing.T, patience time.Duration, edits ...func(*Config
 	var store *faultyStore
 	s := newTestServer(t, append(edits, func(c *Config) {
 		store = &faultyStore{Store: c.Store}
-		c.Store, c.Patience = store, patience
+		c.Store, c.StoreTimeout = store, patience
 	})...)
 	return s, store
 }

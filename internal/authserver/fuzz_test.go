@@ -136,7 +136,7 @@ func FuzzCredentials(f *testing.F) {
 				t.Errorf("the body names %q, but %q authenticates", named, cred.id)
 			}
 		}
-		client, err := server.clients.authenticate(newCall(t.Context(), r, "", time.Minute), form)
+		client, err := server.clients.authenticate(newCall(t.Context(), r, ""), form)
 		if (client == nil) == (err == nil) {
 			t.Fatalf("got %v and error %v", client, err)
 		}

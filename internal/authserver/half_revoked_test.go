@@ -30,7 +30,9 @@ func TestRevocationAfterAFailure(t *testing.T) {
 			config := s.config
 			config.Store = noCutoffs{s.store}
 			s.restart(t, config)
-			if err := s.revokePresented(t.Context(), s.config.Clients["webapp"], tokens[kind].(string)); err == nil {
+			c := newCall(t.Context(), nil, "")
+			c.client = s.config.Clients["webapp"]
+			if err := s.revokePresented(c, tokens[kind].(string)); err == nil {
 				t.Fatal("the failure is not told")
 			}
 			config.Store = s.store

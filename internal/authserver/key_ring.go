@@ -71,7 +71,7 @@ func NewKeys(policy KeyPolicy, store storage.Store, logger *zap.Logger, now func
 		// The record has whole seconds, and a monotonic clock does not count the sleep of a machine.
 		now:     func() time.Time { return now().UTC().Truncate(time.Second) },
 		unknown: rate.NewLimiter(1, 10),
-		turn:    newTurn(patienceWith(store)),
+		turn:    newTurn(storeTimeout(store)),
 		changed: func(string, string, time.Time) {},
 	}
 	if policy.File != nil {

@@ -70,6 +70,7 @@ func serveMetadata(body []byte) func(*call) error {
 // serveJWKS serves the public keys (RFC 7517 §5). Caches may keep them for less time than a key is published
 // before it signs.
 func (s *Server) serveJWKS(c *call) error {
+	c.setDeadline(s.config.StoreTimeout)
 	body, etag, err := s.keys.JWKS(c.ctx())
 	if err != nil {
 		return err

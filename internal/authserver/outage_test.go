@@ -141,7 +141,7 @@ func TestTroubleOf(t *testing.T) {
 
 // What runs by itself tells of a failure once, and when it is over; what a request has told of is not told of again.
 func TestAttemptsAreToldOfOnce(t *testing.T) {
-	s, store := newFaultyServer(t, testPatience)
+	s, store := newFaultyServer(t, testTimeout)
 	h := newHoard(t, s)
 	tick := func(err error) {
 		s.attempt(t.Context(), "polling", s.poll)

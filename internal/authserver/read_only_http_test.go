@@ -88,7 +88,7 @@ func TestReadOnly(t *testing.T) {
 	if a := s.do(t, httptest.NewRequest(http.MethodGet, "/oauth/apps", nil)); a.Code != http.StatusOK {
 		t.Errorf("the page of apps: %d %s", a.Code, a.Body)
 	}
-	if err := s.Revoke(t.Context(), "alice", "", "by the owner"); !errors.Is(err, storage.ErrReadOnly) {
+	if err := s.Revoke(t.Context(), "alice", "", "by the owner", ""); !errors.Is(err, storage.ErrReadOnly) {
 		t.Errorf("a revocation by the owner: %v", err)
 	}
 	if _, err := s.RotateKey(t.Context(), true); !errors.Is(err, storage.ErrReadOnly) {
@@ -238,7 +238,7 @@ func TestOlderRequestsEnd(t *testing.T) {
 		if len(s.config.Generations.before(s.Server)) > 0 {
 			t.Error("the server before is still remembered")
 		}
-		if err := old.RevokeFamily(t.Context(), "zzzz.1", "test"); !errors.Is(err, storage.ErrReadOnly) {
+		if err := old.RevokeFamily(t.Context(), "zzzz.1", "test", ""); !errors.Is(err, storage.ErrReadOnly) {
 			t.Errorf("the server before writes: %v", err)
 		}
 	})

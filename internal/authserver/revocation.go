@@ -16,8 +16,8 @@ const (
 )
 
 // RevokeFamily ends a family: its code, its refresh tokens and, here at once, its access tokens. A family that is not
-// there any more has ended.
-func (s *Server) RevokeFamily(ctx context.Context, id, reason string) error {
+// there any more has ended. The address is that of the client that asked, "" if it was the owner of the site.
+func (s *Server) RevokeFamily(ctx context.Context, id, reason, address string) error {
 	key := storage.Key{Kind: storage.KindFamily, ID: id}
 	life, err := s.tokenLife(ctx, key)
 	if err != nil {
@@ -27,7 +27,7 @@ func (s *Server) RevokeFamily(ctx context.Context, id, reason string) error {
 	if err != nil {
 		return err
 	}
-	s.revoked(ctx, "family", &Event{Family: id, Client: f.Client, Subject: f.Subject, Reason: reason})
+	s.revoked("family", &Event{Address: address, Family: id, Client: f.Client, Subject: f.Subject, Reason: reason})
 	return nil
 }
 
@@ -80,8 +80,8 @@ func (s *Server) cutFamily(ctx context.Context, id, reason string, life time.Dur
 	return s.cutoffs.add(ctx, cutoff, now.Add(max(s.longestToken(), life+jwt.Leeway)))
 }
 
-// RevokeToken ends one access token.
-func (s *Server) RevokeToken(ctx context.Context, c *jwt.Claims, reason string) error {
+// RevokeToken ends one access token. For the address see RevokeFamily.
+func (s *Server) RevokeToken(ctx context.Context, c *jwt.Claims, reason, address string) error {
 	if c.ID == "" {
 		return errors.New("the token has no jti to revoke it by")
 	}
@@ -94,15 +94,16 @@ func (s *Server) RevokeToken(ctx context.Context, c *jwt.Claims, reason string) 
 			return err
 		}
 	}
-	s.revoked(ctx, "token", &Event{
-		TokenID: c.ID, Client: c.ClientID, Subject: c.Subject, Family: c.Family, Reason: reason,
+	s.revoked("token", &Event{
+		Address: address, TokenID: c.ID, Client: c.ClientID, Subject: c.Subject, Family: c.Family, Reason: reason,
 	})
 	return nil
 }
 
 // Revoke voids all that a user has let clients have, all that a client has, or, with both, all that the user
-// has let this client have; and the consents that go with it. It returns when the second it is about is over.
-func (s *Server) Revoke(ctx context.Context, subject, client, reason string) error {
+// has let this client have; and the consents that go with it. It returns when the second it is about is over. For the
+// address see RevokeFamily.
+func (s *Server) Revoke(ctx context.Context, subject, client, reason, address string) error {
 	if subject == "" && client == "" {
 		return errors.New("expected a user, a client or both")
 	}
@@ -120,7 +121,7 @@ func (s *Server) Revoke(ctx context.Context, subject, client, reason string) err
 			return err
 		}
 	}
-	s.revoked(ctx, revokedOf(subject, client), &Event{Subject: subject, Client: client, Reason: reason})
+	s.revoked(revokedOf(subject, client), &Event{Address: address, Subject: subject, Client: client, Reason: reason})
 	select {
 	case <-ctx.Done():
 	case <-time.After(time.Second - time.Duration(now.Nanosecond())):

@@ -18,8 +18,7 @@ func (s *Server) revoke(c *call) error {
 	if err != nil {
 		return err
 	}
-	ctx := c.ctx()
-	if err := s.revokePresented(ctx, c.client, token); err != nil {
+	if err := s.revokePresented(c, token); err != nil {
 		return err
 	}
 	c.w.Header().Set("Cache-Control", "no-store")
@@ -36,6 +35,7 @@ func (s *Server) presented(c *call) (string, error) {
 	if c.client, err = s.clients.authenticate(c, form); err != nil {
 		return "", err
 	}
+	c.setDeadline(s.config.StoreTimeout)
 	if !form.Has("token") {
 		return "", grants.Refuse(grants.InvalidRequest, "token is missing")
 	}
@@ -44,13 +44,14 @@ func (s *Server) presented(c *call) (string, error) {
 
 // revokePresented ends what a token of the client's is part of: with a refresh token the family (§2.1), with an access
 // token that token. The token says by its form what it is, so a token_type_hint has nothing to add.
-func (s *Server) revokePresented(ctx context.Context, client *storage.Client, token string) error {
+func (s *Server) revokePresented(c *call, token string) error {
+	ctx, client := c.ctx(), c.client
 	id, f, err := s.findFamily(ctx, client, token)
 	if err != nil {
 		return err
 	}
 	if f != nil && f.Client == client.ID {
-		return s.RevokeFamily(ctx, id, reasonClient)
+		return s.RevokeFamily(ctx, id, reasonClient, c.address)
 	}
 	claims, err := s.AccessToken(ctx, token)
 	var invalid jwt.InvalidToken
@@ -62,7 +63,7 @@ func (s *Server) revokePresented(ctx context.Context, client *storage.Client, to
 	case claims.ClientID != client.ID:
 		return nil
 	}
-	return s.RevokeToken(ctx, claims, reasonClient)
+	return s.RevokeToken(ctx, claims, reasonClient, c.address)
 }
 
 // findFamily returns the family that a refresh token belongs to, used or not, and the ID of its record; nil for a text

@@ -46,14 +46,14 @@ type Config struct {
 	Generations *Generations
 	Limits      throttle.Limits
 
-	// Observe is told of what goes into the audit log, before the answer is written; nil is nobody.
-	Observe func(ctx context.Context, e *Event)
+	// Observe is called with what goes into the audit log, before the answer is written; nil is nobody.
+	Observe func(e *Event)
 
 	// ReadOnly refuses whatever would write to the store, as long as that takes, so that it can be copied.
 	ReadOnly bool
 
-	// Patience is how long the store may keep a request waiting, in all; 0 is as long as is right for the store.
-	Patience time.Duration
+	// StoreTimeout is how long a request may wait for the store in all; 0 is what is right for the store.
+	StoreTimeout time.Duration
 
 	// RevocationPoll is how often to look for what other nodes have revoked; 0 is every five seconds.
 	RevocationPoll time.Duration
@@ -165,9 +165,9 @@ func New(config Config) (*Server, error) {
 	sweeper, _ := storage.Power[storage.Sweeper](config.Store)
 	watcher, _ := storage.Power[storage.Watcher](config.Store)
 	records := config.Store
-	config.Patience = cmp.Or(config.Patience, patienceWith(config.Store))
+	config.StoreTimeout = cmp.Or(config.StoreTimeout, storeTimeout(config.Store))
 	trouble := newOutages(config.Logger.With(zap.String("issuer", config.Name)), config.Now)
-	watched := newWatchedStore(config.Store, measured, trouble, config.Patience)
+	watched := newWatchedStore(config.Store, measured, trouble, config.StoreTimeout)
 	watched.readOnly.Store(config.ReadOnly)
 	config.Store = watched
 	s := &Server{

@@ -254,7 +254,7 @@ func TestParallelGuesses(t *testing.T) {
 	var wg sync.WaitGroup
 	for range 200 {
 		wg.Go(func() {
-			c := newCall(t.Context(), postRequest("/oauth/token", ""), "192.0.2.1", time.Minute)
+			c := newCall(t.Context(), postRequest("/oauth/token", ""), "192.0.2.1")
 			_, err := s.clients.authenticate(c, wrong("billing"))
 			switch asRefusal(err).Code {
 			case "invalid_client":
@@ -283,7 +283,7 @@ func TestWaitForASlowHashEndsWithTheRequest(t *testing.T) {
 	}
 	ctx, cancel := context.WithCancel(t.Context())
 	cancel()
-	c := newCall(ctx, postRequest("/oauth/token", ""), "", time.Minute)
+	c := newCall(ctx, postRequest("/oauth/token", ""), "")
 	if _, err := s.clients.authenticate(c, wrong("billing")); asRefusal(err).Status != http.StatusServiceUnavailable {
 		t.Errorf("%v", err)
 	}

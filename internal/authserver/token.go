@@ -29,27 +29,34 @@ func (s *Server) token(c *call) error {
 	}
 	c.grant = grant.Type()
 
-	ctx, now := c.ctx(), s.now()
-	index, err := s.cutoffs.index(ctx)
+	verifier := s.verifierFor(c)
+	if verifier == nil {
+		c.setDeadline(s.config.StoreTimeout)
+	}
+	now := s.now()
+	index, err := s.cutoffs.index(c.ctx())
 	if err != nil {
 		return err
 	}
-	if _, err := s.keys.load(ctx); err != nil { // before a code is used up in vain
+	if _, err := s.keys.load(c.ctx()); err != nil { // before a code is used up in vain
 		return err
 	}
-	auth, err := grant.Exchange(ctx, &grants.Request{
+	auth, err := grant.Exchange(c.ctx(), &grants.Request{
 		Issuer:   s.config.URL,
 		Client:   client,
 		Form:     form,
 		Store:    s.config.Store,
 		Now:      now,
-		Verifier: s.verifierFor(c),
+		Verifier: verifier,
 		Void:     index.voidsFamily,
 	})
 	if err != nil {
-		return s.badGrant(c, s.afterReplay(ctx, err))
+		return s.badGrant(c, s.afterReplay(c.ctx(), err))
 	}
-	response, id, err := s.issue(ctx, client, auth, now)
+	if verifier != nil { // not before, since the site may take long to answer about a password
+		c.setDeadline(s.config.StoreTimeout)
+	}
+	response, id, err := s.issue(c.ctx(), client, auth, now)
 	if err != nil {
 		return err
 	}

@@ -3,6 +3,7 @@ package authserver
 import (
 	"context"
 	"errors"
+	"io"
 	"net/http"
 	"net/http/httptest"
 	"net/url"
@@ -10,6 +11,7 @@ import (
 	"strings"
 	"sync"
 	"testing"
+	"testing/synctest"
 	"time"
 
 	"go.uber.org/zap"
@@ -200,7 +202,7 @@ var needStore = []needsStore{
 	},
 }
 
-const testPatience = 100 * time.Millisecond
+const testTimeout = 100 * time.Millisecond
 
 // Whatever is wrong with the store, whoever asks is told so in the shape they know, soon, and to come again; and when they
 // do and the store works, all is as if nothing had been.
@@ -212,7 +214,7 @@ func TestUnavailable(t *testing.T) {
 		for _, cold := range []bool{false, true} {
 			state := map[bool]string{false: " warm", true: " cold"}[cold]
 			t.Run(name+state, func(t *testing.T) {
-				s, store := newFaultyServer(t, testPatience, opaque("", 0))
+				s, store := newFaultyServer(t, testTimeout, opaque("", 0))
 				h := newHoard(t, s)
 				if cold {
 					s.restart(t, s.config)
@@ -227,7 +229,7 @@ func TestUnavailable(t *testing.T) {
 						told = toldInAPage
 					}
 					told(t, tt.send(t, s, h))
-					if took := time.Since(began); took > testPatience+5*time.Second {
+					if took := time.Since(began); took > testTimeout+5*time.Second {
 						t.Errorf("%s: an answer took %v", tt.name, took)
 					}
 				}
@@ -277,8 +279,31 @@ func TestSlowStore(t *testing.T) {
 	}
 }
 
+// Time that a request takes for other reasons than the store does not count: here a body that comes slowly, and a site
+// that is asked about a password.
+func TestOnlyTheStoreHasADeadline(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		passwords := &testPasswords{hold: make(chan struct{})}
+		s := newPasswordServer(t, passwords, func(c *Config) { c.StoreTimeout = time.Second })
+		form := url.Values{"grant_type": {"password"}, "username": {"bob"}, "password": {wonderland}}.Encode()
+		body, sends := io.Pipe()
+		r := postRequest("/oauth/token", "")
+		r.SetBasicAuth("webapp", url.QueryEscape(webSecret))
+		r.Body, r.ContentLength = body, int64(len(form))
+		go func() {
+			for i := range form {
+				time.Sleep(time.Second)
+				_, _ = io.WriteString(sends, form[i:i+1])
+			}
+			time.Sleep(time.Minute)
+			close(passwords.hold)
+		}()
+		s.do(t, r).check(t, http.StatusOK, "")
+	})
+}
+
 // A request may wait for the store no longer than that in all, not with each operation.
-func TestPatienceIsForAll(t *testing.T) {
+func TestDeadlineIsForAllOperations(t *testing.T) {
 	const each = 60 * time.Millisecond
 	s, store := newFaultyServer(t, 2*each+each/2)
 	h := newHoard(t, s)
@@ -292,7 +317,7 @@ func TestPatienceIsForAll(t *testing.T) {
 
 // Requests that wait for the same thing wait at the same time.
 func TestWaitsDoNotAddUp(t *testing.T) {
-	s, store := newFaultyServer(t, testPatience)
+	s, store := newFaultyServer(t, testTimeout)
 	h := newHoard(t, s)
 	s.restart(t, s.config)
 	store.fail(deaf(t))
@@ -308,7 +333,7 @@ func TestWaitsDoNotAddUp(t *testing.T) {
 		})
 	}
 	all.Wait()
-	if took := time.Since(began); took > 20*testPatience {
+	if took := time.Since(began); took > 20*testTimeout {
 		t.Errorf("50 requests took %v", took)
 	}
 	if n := store.calls.Load(); n > 300 {

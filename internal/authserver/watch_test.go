@@ -117,7 +117,7 @@ func TestRevocationIsToldToOtherNodes(t *testing.T) {
 		if err != nil {
 			t.Fatal(err)
 		}
-		if err := nodes[i%2].RevokeFamily(t.Context(), claims.Family, "test"); err != nil {
+		if err := nodes[i%2].RevokeFamily(t.Context(), claims.Family, "test", ""); err != nil {
 			t.Fatal(err)
 		}
 		eventually(t, "the other node to refuse the token", func() bool {

@@ -8,8 +8,8 @@ import (
 	"github.com/caddy-oauth/caddy-oauth/storage"
 )
 
-// List implements storage.Store. What is done with each record is part of the time that is measured, but not of the
-// patience: a listing may take long, as long as it goes on.
+// List implements storage.Store. A listing may take long, as long as it goes on: the timeout is for each ID. The time that
+// is measured includes what the caller does with each.
 func (s *watchedStore) List(ctx context.Context, kind storage.Kind) iter.Seq2[string, error] {
 	return func(yield func(string, error) bool) {
 		traced, o := s.begin(ctx, metrics.List, kind)
@@ -42,7 +42,7 @@ type listing struct {
 }
 
 func (s *watchedStore) list(ctx context.Context, kind storage.Kind) (*listing, error) {
-	waits, done := waiting(ctx, s.patience)
+	waits, done := withinTimeout(ctx, s.timeout)
 	defer done()
 	if err := s.enter(waits); err != nil {
 		return nil, err
@@ -72,7 +72,7 @@ func (s *watchedStore) send(ctx context.Context, kind storage.Kind, ids chan<- s
 
 // next returns the next ID, if there is more.
 func (s *watchedStore) next(ctx context.Context, l *listing) (id string, more bool, err error) {
-	waits, done := waiting(ctx, s.patience)
+	waits, done := withinTimeout(ctx, s.timeout)
 	defer done()
 	select {
 	case id = <-l.ids:

@@ -18,21 +18,21 @@ const maxRunning = 1024
 // watchedStore is a store whose operations are measured, traced where the request is, and given up when they take too
 // long, whether the store listens to contexts or not.
 type watchedStore struct {
-	store    storage.Store
-	metrics  *metrics.Issuer
-	outages  *outages
-	patience time.Duration
-	prompt   bool          // it keeps nobody waiting
-	slow     bool          // it may not listen to contexts
-	running  chan struct{} // has an element for each operation that is under way, if it does not
+	store   storage.Store
+	metrics *metrics.Issuer
+	outages *outages
+	timeout time.Duration
+	prompt  bool          // it keeps nobody waiting
+	slow    bool          // it may not listen to contexts
+	running chan struct{} // has an element for each operation that is under way, if it does not
 
 	readOnly atomic.Bool
 	writes   atomic.Int64 // that are under way, those that nobody waits for any more included
 }
 
-func newWatchedStore(store storage.Store, metrics *metrics.Issuer, outages *outages, patience time.Duration) *watchedStore {
+func newWatchedStore(store storage.Store, metrics *metrics.Issuer, outages *outages, timeout time.Duration) *watchedStore {
 	s := &watchedStore{
-		store: store, metrics: metrics, outages: outages, patience: patience, running: make(chan struct{}, maxRunning),
+		store: store, metrics: metrics, outages: outages, timeout: timeout, running: make(chan struct{}, maxRunning),
 	}
 	if slow, ok := storage.Power[storage.Slow](store); ok {
 		s.prompt = slow.Patience() == 0
@@ -70,7 +70,7 @@ func (s *watchedStore) do(
 	if s.prompt {
 		return recovered(ctx, operate)
 	}
-	ctx, done := waiting(ctx, s.patience)
+	ctx, done := withinTimeout(ctx, s.timeout)
 	defer done()
 	err := s.within(ctx, operate)
 	if err != nil && ctx.Err() != nil { // which says nothing of what took so long
@@ -149,7 +149,7 @@ func (s *watchedStore) decide(ctx context.Context, key storage.Key, change stora
 }
 
 // Patience implements storage.Slow.
-func (s *watchedStore) Patience() time.Duration { return s.patience }
+func (s *watchedStore) Patience() time.Duration { return s.timeout }
 
 // Get implements storage.Store.
 func (s *watchedStore) Get(ctx context.Context, key storage.Key) ([]byte, error) {
