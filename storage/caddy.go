@@ -1,6 +1,7 @@
 package storage
 
 import (
+	"context"
 	"errors"
 
 	"github.com/caddyserver/caddy/v2"
@@ -41,6 +42,7 @@ func init() {
 // Stored are hashes of tokens and codes, never the tokens themselves. Deleting the folder `oauth` of
 // the storage logs everybody out.
 type Caddy struct {
+	ctx     context.Context // ends when the config does
 	storage certmagic.Storage
 	log     *zap.Logger
 	opened  []string
@@ -60,6 +62,7 @@ func (Caddy) CaddyModule() caddy.ModuleInfo {
 
 // Provision takes the storage of the config.
 func (m *Caddy) Provision(ctx caddy.Context) error {
+	m.ctx = ctx
 	m.storage = ctx.Storage()
 	m.log = ctx.Logger()
 	return nil
@@ -69,7 +72,7 @@ func (m *Caddy) Provision(ctx caddy.Context) error {
 func (m *Caddy) Open(issuer string) (Store, error) {
 	pooled, _ := stripePool.LoadOrStore(issuer, newStripes())
 	m.opened = append(m.opened, issuer)
-	return newCaddyStore(m.storage, issuer, pooled.(*stripes), m.log), nil
+	return newCaddyStore(m.ctx, m.storage, issuer, pooled.(*stripes), m.log), nil
 }
 
 // Cleanup gives back what this module opened.
@@ -84,9 +87,9 @@ func (m *Caddy) Cleanup() error {
 }
 
 // OpenCaddy returns the store of the named issuer on any storage, for programs and tests without a
-// Caddy config.
+// Caddy config. If a lock of the storage cannot be released, it retries that in the background for about an hour.
 func OpenCaddy(storage certmagic.Storage, issuer string) Store {
-	return newCaddyStore(storage, issuer, newStripes(), caddy.Log().Named("oauth.stores.caddy"))
+	return newCaddyStore(context.Background(), storage, issuer, newStripes(), caddy.Log().Named("oauth.stores.caddy"))
 }
 
 var (

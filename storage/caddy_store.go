@@ -57,13 +57,14 @@ type backend interface {
 // timedChange is a Change that also sees when the value expires.
 type timedChange func(old []byte, oldExpires time.Time) (value []byte, expires time.Time, err error)
 
-func newCaddyStore(storage certmagic.Storage, issuer string, shared *stripes, log *zap.Logger) *caddyStore {
+// newCaddyStore returns a store whose background work ends with ctx.
+func newCaddyStore(ctx context.Context, storage certmagic.Storage, issuer string, shared *stripes, log *zap.Logger) *caddyStore {
 	s := &caddyStore{place: naming{"oauth/" + EscapeID(issuer)}, stripes: shared, log: log, now: time.Now}
 	now := func() time.Time { return s.now() } // a test sets the clock
 	if fileStorage, ok := storage.(*certmagic.FileStorage); ok {
 		s.backend = newFiles(fileStorage, s.place, now, log)
 	} else {
-		s.backend = &objects{naming: s.place, storage: storage, now: now, log: log, stripes: shared}
+		s.backend = &objects{ctx: ctx, naming: s.place, storage: storage, now: now, log: log, stripes: shared}
 	}
 	return s
 }

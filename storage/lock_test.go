@@ -13,8 +13,10 @@ import (
 	"sync/atomic"
 	"syscall"
 	"testing"
+	"testing/synctest"
 	"time"
 
+	"github.com/caddyserver/caddy/v2"
 	"github.com/caddyserver/certmagic"
 )
 
@@ -174,6 +176,32 @@ func TestUnlockThatFails(t *testing.T) {
 	if kept := &store.(*caddyStore).backend.(*objects).kept; len(kept.names) != 0 {
 		t.Errorf("%v wait to be given back", kept.names)
 	}
+}
+
+// Nothing retries in the background once the config has ended.
+func TestUnlockRetriesEndWithTheConfig(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		cs := &lastingStorage{FileStorage: certmagic.FileStorage{Path: t.TempDir()}, lock: make(chan struct{}, 1)}
+		cs.fails.Store(true)
+		ctx, end := context.WithCancel(t.Context())
+		store := openModule(t, &Caddy{ctx: ctx, storage: cs, log: caddy.Log()}, "unlock")
+		update := func([]byte) ([]byte, time.Time, error) { return nil, time.Time{}, ErrKeep }
+		if err := store.Update(t.Context(), Key{KindFamily, "zzzz.id"}, update); err != nil {
+			t.Fatal(err)
+		}
+		tried := cs.tried.Load()
+		time.Sleep(time.Minute)
+		if cs.tried.Load() == tried {
+			t.Error("nothing retries while the config runs")
+		}
+		end()
+		synctest.Wait()
+		tried = cs.tried.Load()
+		time.Sleep(2 * time.Hour)
+		if n := cs.tried.Load() - tried; n > 0 {
+			t.Errorf("%d retries after the config has ended", n)
+		}
+	})
 }
 
 // The lock files of an issuer are few, whatever the keys.

@@ -17,6 +17,7 @@ import (
 type objects struct {
 	naming
 
+	ctx     context.Context // of the work in the background
 	storage certmagic.Storage
 	now     func() time.Time
 	log     *zap.Logger

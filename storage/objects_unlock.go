@@ -8,9 +8,9 @@ import (
 	"go.uber.org/zap"
 )
 
-// A lock of the storage that could not be given back, since that hangs or fails, would keep its record locked for as
-// long as this process lives. So it is tried again: by whoever needs the record next, and else at ever longer intervals
-// for an hour or so.
+// A storage lock that could not be released, because Unlock hung or failed, would keep its record locked for as long as this
+// process lives. So releasing it is retried: by the next request that needs the record, and in the background at growing
+// intervals, for about an hour or until the config ends.
 const (
 	unlockPause  = time.Second
 	unlockPauses = 30 * time.Second // at most
@@ -60,19 +60,23 @@ func (b *objects) giveBack(ctx context.Context, n uint8, name string) {
 	}
 	b.log.Debug("a lock of the storage is not given back yet", zap.String("lock", name), zap.Error(err))
 	if b.kept.keep(name) {
-		go b.giveBackLater(n, name) //nolint:gosec // G118: it is to outlive the request
+		go b.giveBackLater(n, name) //nolint:gosec // G118: it outlives the request and ends with the config
 	}
 }
 
 func (b *objects) giveBackLater(n uint8, name string) {
-	ctx, pause := context.Background(), unlockPause
+	pause := unlockPause
 	for range unlockTries {
-		time.Sleep(pause)
-		pause = min(2*pause, unlockPauses)
-		if err := b.stripes.lock(ctx, n); err != nil {
-			return // which does not happen: this context has no end
+		select {
+		case <-time.After(pause):
+		case <-b.ctx.Done():
+			return
 		}
-		err := b.giveBackKept(ctx, name)
+		pause = min(2*pause, unlockPauses)
+		if err := b.stripes.lock(b.ctx, n); err != nil {
+			return
+		}
+		err := b.giveBackKept(b.ctx, name)
 		b.stripes.unlock(n)
 		if err == nil {
 			return
