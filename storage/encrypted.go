@@ -17,7 +17,7 @@ import (
 // can write to the store can delete records, put back older ones of the same place, and write plain ones.
 //
 // The store that is returned is an [Exporter], of plain records, and a [Resealer]: if the other one is no Exporter these
-// methods fail with [errors.ErrUnsupported]. What else the other one can do is found by [Power].
+// methods fail with [errors.ErrUnsupported]. What else the other one can do is found by [As].
 func Encrypted(store Store, issuer string, keys *Keyring) Store {
 	return &encrypted{store: store, issuer: issuer, keys: keys}
 }
@@ -98,7 +98,7 @@ func (s *encrypted) List(ctx context.Context, kind Kind) iter.Seq2[string, error
 	return s.store.List(ctx, kind)
 }
 
-// Unwrap returns the other store, for [Power].
+// Unwrap returns the other store, for [As].
 func (s *encrypted) Unwrap() Store { return s.store }
 
 // exporter returns what the store can tell.

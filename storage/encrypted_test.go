@@ -163,17 +163,17 @@ func TestKeyringRefuses(t *testing.T) {
 }
 
 func TestEncryptedClaimsWhatTheStoreCan(t *testing.T) {
-	if _, ok := storage.Power[storage.Sweeper](storage.Encrypted(storage.OpenMemory(), "shop", nil)); !ok {
+	if _, ok := storage.As[storage.Sweeper](storage.Encrypted(storage.OpenMemory(), "shop", nil)); !ok {
 		t.Error("over a store that must be swept there is nothing to sweep")
 	}
 	store := storage.Encrypted(struct{ storage.Store }{storage.OpenMemory()}, "shop", nil)
-	if _, ok := storage.Power[storage.Sweeper](store); ok {
+	if _, ok := storage.As[storage.Sweeper](store); ok {
 		t.Error("over a store that sweeps by itself there is something to sweep")
 	}
-	if _, ok := storage.Power[storage.Slow](store); ok {
+	if _, ok := storage.As[storage.Slow](store); ok {
 		t.Error("over a store that listens to contexts there is one that does not")
 	}
-	exporter, _ := storage.Power[storage.Exporter](storage.Encrypted(storage.OpenMemory(), "shop", nil))
+	exporter, _ := storage.As[storage.Exporter](storage.Encrypted(storage.OpenMemory(), "shop", nil))
 	if _, ok := exporter.(storage.Resealer); !ok {
 		t.Errorf("exported is what %T has, and that is encrypted", exporter)
 	}

@@ -110,3 +110,18 @@ type Slow interface {
 	// that is nothing but memory of this process and keeps nobody waiting.
 	Patience() time.Duration
 }
+
+// As returns what a store can do beyond [Store], such as being a [Sweeper], and false if it cannot. A store that wraps another
+// one has a method Unwrap that returns it, and can do what that one can.
+func As[T any](store Store) (extension T, ok bool) {
+	for {
+		if extension, ok = store.(T); ok {
+			return extension, true
+		}
+		wrapper, ok := store.(interface{ Unwrap() Store })
+		if !ok {
+			return extension, false
+		}
+		store = wrapper.Unwrap()
+	}
+}

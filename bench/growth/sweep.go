@@ -18,7 +18,7 @@ type swept struct {
 
 // sweeps adds to the families one for each hundred that has expired, and times the sweep: once alone, and once under load.
 func (p *place) sweeps(ctx context.Context) error {
-	if _, ok := storage.Power[storage.Sweeper](p.store); !ok {
+	if _, ok := storage.As[storage.Sweeper](p.store); !ok {
 		return nil // it needs none
 	}
 	for _, loaded := range []bool{false, true} {
@@ -65,7 +65,7 @@ func (p *place) expire(ctx context.Context, n int) error {
 // sweep sweeps at once. The store takes turns by records of its own, and knows by one how far it came: they are set back
 // for what was made to have ended before.
 func (p *place) sweep(ctx context.Context) error {
-	sweeper, ok := storage.Power[storage.Sweeper](p.store)
+	sweeper, ok := storage.As[storage.Sweeper](p.store)
 	if !ok {
 		return nil
 	}

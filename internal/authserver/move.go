@@ -33,7 +33,7 @@ func (s *Server) Export(ctx context.Context, w io.Writer) error {
 // exported yields all records but the change marker, which is of no use in another store.
 func (s *Server) exported(ctx context.Context) iter.Seq2[storage.Record, error] {
 	return func(yield func(storage.Record, error) bool) {
-		exporter, ok := storage.Power[storage.Exporter](s.records)
+		exporter, ok := storage.As[storage.Exporter](s.records)
 		if !ok {
 			yield(storage.Record{}, fmt.Errorf("the store cannot list all its records: %w", errors.ErrUnsupported))
 			return
@@ -58,7 +58,7 @@ type Resealed struct {
 
 // Reseal encrypts all records as they would be written now, see [storage.Resealer].
 func (s *Server) Reseal(ctx context.Context) (done Resealed, err error) {
-	resealer, ok := storage.Power[storage.Resealer](s.records)
+	resealer, ok := storage.As[storage.Resealer](s.records)
 	if !ok {
 		return done, fmt.Errorf("the store does not encrypt: %w", errors.ErrUnsupported)
 	}

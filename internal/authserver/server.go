@@ -162,8 +162,8 @@ func New(config Config) (*Server, error) {
 	if err != nil {
 		return nil, err
 	}
-	sweeper, _ := storage.Power[storage.Sweeper](config.Store)
-	watcher, _ := storage.Power[storage.Watcher](config.Store)
+	sweeper, _ := storage.As[storage.Sweeper](config.Store)
+	watcher, _ := storage.As[storage.Watcher](config.Store)
 	records := config.Store
 	config.StoreTimeout = cmp.Or(config.StoreTimeout, storeTimeout(config.Store))
 	trouble := newOutages(config.Logger.With(zap.String("issuer", config.Name)), config.Now)

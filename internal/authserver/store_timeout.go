@@ -12,7 +12,7 @@ const defaultStoreTimeout = 5 * time.Second
 
 // storeTimeout returns how long to wait for a store.
 func storeTimeout(store storage.Store) time.Duration {
-	if slow, ok := storage.Power[storage.Slow](store); ok && slow.Patience() > 0 {
+	if slow, ok := storage.As[storage.Slow](store); ok && slow.Patience() > 0 {
 		return slow.Patience()
 	}
 	return defaultStoreTimeout

@@ -34,7 +34,7 @@ func newWatchedStore(store storage.Store, metrics *metrics.Issuer, outages *outa
 	s := &watchedStore{
 		store: store, metrics: metrics, outages: outages, timeout: timeout, running: make(chan struct{}, maxRunning),
 	}
-	if slow, ok := storage.Power[storage.Slow](store); ok {
+	if slow, ok := storage.As[storage.Slow](store); ok {
 		s.prompt = slow.Patience() == 0
 		s.slow = !s.prompt
 	}
