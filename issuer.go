@@ -208,10 +208,10 @@ func (i *Issuer) open(
 		Secrets: secretHashes,
 		Wire:    i.wire(),
 
-		Throttle: common.throttle,
-		Bulletin: common.bulletin,
-		Limits:   i.Throttle.limits(),
-		Observe:  o.observe,
+		Throttle:    common.throttle,
+		Revocations: common.revocations,
+		Limits:      i.Throttle.limits(),
+		Observe:     o.observe,
 
 		Generations: common.servers,
 		ReadOnly:    i.ReadOnly,

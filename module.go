@@ -15,6 +15,7 @@ import (
 
 	"github.com/caddy-oauth/caddy-oauth/internal/authserver"
 	"github.com/caddy-oauth/caddy-oauth/internal/directive"
+	"github.com/caddy-oauth/caddy-oauth/internal/revocation"
 	"github.com/caddy-oauth/caddy-oauth/internal/throttle"
 )
 
@@ -156,9 +157,9 @@ var (
 // shared is what all configurations of this process have in common. A new one must know of the failures under the old
 // one, of what that one revokes while both answer, and when it stops writing.
 type shared struct {
-	throttle *throttle.Throttle
-	bulletin *authserver.Bulletin
-	servers  *authserver.Generations
+	throttle    *throttle.Throttle
+	revocations *revocation.Broadcast
+	servers     *authserver.Generations
 }
 
 var sharing = caddy.NewUsagePool()
@@ -168,7 +169,7 @@ const theShared = "shared"
 // share returns what is shared. It lives until Cleanup was called on every app that asked for it.
 func (a *App) share() *shared {
 	common, _ := sharing.LoadOrStore(theShared, &shared{
-		throttle.New(), authserver.NewBulletin(), authserver.NewGenerations(),
+		throttle.New(), revocation.NewBroadcast(), authserver.NewGenerations(),
 	})
 	a.shares = true
 	return common.(*shared)

@@ -4,6 +4,7 @@ import (
 	"errors"
 	"os"
 	"path/filepath"
+	"strconv"
 	"strings"
 	"testing"
 	"time"
@@ -40,7 +41,7 @@ func TestCaddyListReadsNothing(t *testing.T) {
 	store := storage.OpenCaddy(values, "issuer")
 	const records = 20
 	for i := range records {
-		key := storage.NewCutoffKey(time.Now().Add(time.Hour))
+		key := (&storage.Cutoff{Token: strconv.Itoa(i), Expires: time.Now().Add(time.Hour)}).Key()
 		if err := store.Put(t.Context(), key, []byte{byte(i)}, time.Now().Add(time.Hour)); err != nil {
 			t.Fatal(err)
 		}

@@ -1,36 +1,43 @@
 package storage
 
 import (
-	"crypto/rand"
-	"encoding/hex"
 	"encoding/json"
+	"strconv"
+	"strings"
 	"time"
 )
 
-// KindCutoff is a Cutoff; ID is a bucket and random.
+// KindCutoff is a Cutoff; ID is a bucket and the hash of what the cutoff voids.
 const KindCutoff Kind = "cutoff"
 
-// Cutoff says that tokens are void: one access token, all of a family, or all that a user or client, or a
-// user at a client, got up to a moment. It is written once and never changed.
+// Cutoff says that tokens are void: one access token, all of a family, or all that a user, a client, or a user at a client
+// got up to a moment. It is written once and never changed.
 type Cutoff struct {
 	Token   string    `json:"jti,omitempty"`
 	Family  string    `json:"family,omitempty"` // the ID of its record
 	Subject string    `json:"sub,omitempty"`
 	Client  string    `json:"client_id,omitempty"` // with Subject: of this user only
-	Before  time.Time `json:"before"`              // what was made up to this second
-	Expires time.Time `json:"exp,omitzero"`        // when it is of no use any more, as its record; zero: never
+	Before  time.Time `json:"before"`              // tokens issued up to this second are void
+	Expires time.Time `json:"exp,omitzero"`        // when the last token that it voids has expired; zero: never
 	Reason  string    `json:"reason,omitempty"`
 }
 
-// NewCutoffKey returns a key for a cutoff that is of no use after expires; zero is never.
-func NewCutoffKey(expires time.Time) Key {
-	var id [16]byte
-	rand.Read(id[:])
-	return Key{Kind: KindCutoff, ID: string(BucketFor(expires)) + "." + hex.EncodeToString(id[:])}
+// Key returns where the record of the cutoff is. The same revocation within the same second has the same key, so that many
+// at once leave one record.
+func (c *Cutoff) Key() Key {
+	what := []string{c.Token, c.Family, c.Subject, c.Client}
+	if c.Token == "" && c.Family == "" {
+		what = append(what, strconv.FormatInt(c.Before.Unix(), 10))
+	}
+	end := c.Expires
+	if !end.IsZero() {
+		end = end.Truncate(time.Second).Add(time.Second) // all of a second is in one bucket
+	}
+	return Key{Kind: KindCutoff, ID: bucketID(string(BucketFor(end)), strings.Join(what, "\x00"))}
 }
 
-// Late reports whether it is of no use any more.
-func (c *Cutoff) Late(now time.Time) bool { return late(c.Expires, now) }
+// Expired reports whether all that the cutoff voids has expired.
+func (c *Cutoff) Expired(now time.Time) bool { return late(c.Expires, now) }
 
 // Encode returns the record.
 func (c *Cutoff) Encode() ([]byte, error) { return json.Marshal(c) }

@@ -2,6 +2,7 @@ package cluster_test
 
 import (
 	"bytes"
+	"crypto/rand"
 	"io/fs"
 	"path/filepath"
 	"strings"
@@ -19,7 +20,7 @@ const sweepsEvery = 10 * time.Minute
 func (b *backend) plant(t *testing.T) string {
 	t.Helper()
 	expired := time.Now().AddDate(0, 0, -7)
-	key := storage.NewCutoffKey(expired)
+	key := (&storage.Cutoff{Family: rand.Text(), Expires: expired}).Key()
 	must(t, b.store.Put(t.Context(), key, nil, expired))
 	return key.ID
 }

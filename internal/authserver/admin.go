@@ -97,11 +97,11 @@ func (s *Server) Stats(ctx context.Context) (*Stats, error) {
 	if err != nil {
 		return nil, err
 	}
-	if _, err := s.cutoffs.index(ctx); err != nil {
+	if err := s.loadCutoffs(ctx); err != nil {
 		return nil, err
 	}
 	return &Stats{
-		Since: s.started, Requests: s.metrics.Requests(), Cutoffs: s.cutoffs.count(),
+		Since: s.started, Requests: s.metrics.Requests(), Cutoffs: s.cutoffs.Count(),
 		Registered: len(registered), Configured: len(s.config.Clients), Keys: keys,
 	}, nil
 }

@@ -105,12 +105,12 @@ func TestRevocationDuringALook(t *testing.T) {
 		return nil
 	})
 	polled := make(chan error, 1)
-	go func() { polled <- s.cutoffs.poll(t.Context()) }()
+	go func() { polled <- s.cutoffs.Poll(t.Context()) }()
 	<-listing
 	store.mend()
 	s.giveBack(t, h.access)
 	s.state(t, h.access, jwt.ErrRevoked)
-	s.cutoffs.store = brokenList{s.store} // as if it were not listed
+	s.cutoffs.Store = brokenList{s.store} // as if it were not listed
 	close(let)
 	if err := <-polled; err != nil {
 		t.Fatal(err)
@@ -131,7 +131,7 @@ func TestReplayWithoutAStore(t *testing.T) {
 	if err := s.poll(t.Context()); !Unavailable(err) {
 		t.Errorf("%v, want the failure of the store", err)
 	}
-	s.cutoffs.store = s.store
+	s.cutoffs.Store = s.store
 	if err := s.poll(t.Context()); err != nil {
 		t.Fatal(err)
 	}

@@ -41,7 +41,7 @@ func TestRevocationAfterAFailure(t *testing.T) {
 			another.state(t, tokens["access_token"], nil)
 			s.restart(t, config)
 			s.giveBack(t, tokens[kind])
-			if err := another.cutoffs.poll(t.Context()); err != nil {
+			if err := another.cutoffs.Poll(t.Context()); err != nil {
 				t.Fatal(err)
 			}
 			if _, err := another.AccessToken(t.Context(), tokens["access_token"].(string)); !errors.Is(err, jwt.ErrRevoked) {

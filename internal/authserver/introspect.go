@@ -74,12 +74,11 @@ func (s *Server) describeRefresh(ctx context.Context, client *storage.Client, to
 	if f == nil || f.Client != client.ID {
 		return inactive, nil
 	}
-	index, err := s.cutoffs.index(ctx)
-	if err != nil {
+	if err := s.loadCutoffs(ctx); err != nil {
 		return nil, err
 	}
 	body := strings.TrimPrefix(token, client.RefreshToken.Prefix)
-	if f.Classify(body, s.now(), 0) != storage.Current || index.voidsFamily(f) {
+	if f.Classify(body, s.now(), 0) != storage.Current || s.cutoffs.VoidsFamily(f) {
 		return inactive, nil
 	}
 	answer := map[string]any{

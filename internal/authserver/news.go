@@ -26,7 +26,7 @@ type news struct {
 
 // poll picks up what other nodes did: revocations, and changes of clients and keys.
 func (s *Server) poll(ctx context.Context) error {
-	return errors.Join(s.cutoffs.poll(ctx), s.endReplays(ctx), s.hear(ctx))
+	return errors.Join(s.cutoffs.Poll(ctx), s.endReplays(ctx), s.hear(ctx))
 }
 
 func (s *Server) hear(ctx context.Context) error {

@@ -10,19 +10,20 @@ import (
 	"time"
 
 	"github.com/caddy-oauth/caddy-oauth/internal/jwt"
+	"github.com/caddy-oauth/caddy-oauth/internal/revocation"
 	"github.com/caddy-oauth/caddy-oauth/storage"
 )
 
 // AccessToken returns the claims of an access token of this issuer that is good now: signature or record, type,
-// issuer, time, and not revoked. What is wrong with it is an jwt.InvalidToken; with any other error, that is not known.
+// issuer, time, and not revoked. What is wrong with it is a jwt.InvalidToken; with any other error, that is not known.
 func (s *Server) AccessToken(ctx context.Context, token string) (*jwt.Claims, error) {
-	index, err := s.cutoffs.index(ctx)
-	if err != nil {
+	if err := s.loadCutoffs(ctx); err != nil {
 		return nil, err
 	}
 	key := cacheKeyOf(token)
 	claims := s.cache.get(key, s.now())
 	if claims == nil || !s.keys.verifies(token) {
+		var err error
 		if claims, err = s.readAccessToken(ctx, token); err != nil {
 			return nil, err
 		}
@@ -32,10 +33,19 @@ func (s *Server) AccessToken(ctx context.Context, token string) (*jwt.Claims, er
 	if err != nil {
 		return nil, err
 	}
-	if ended || index.voidsToken(claims) {
+	if ended || s.cutoffs.VoidsToken(revocable(claims)) {
 		return nil, jwt.ErrRevoked
 	}
 	return claims, nil
+}
+
+// revocable returns what a revocation can name of a token.
+func revocable(c *jwt.Claims) revocation.Token {
+	t := revocation.Token{ID: c.ID, Family: c.Family, Subject: c.Subject, Client: c.ClientID, Issued: c.IssuedAt}
+	if !c.FamilyIssuedAt.IsZero() {
+		t.Issued = c.FamilyIssuedAt
+	}
+	return t
 }
 
 func (s *Server) readAccessToken(ctx context.Context, token string) (*jwt.Claims, error) {

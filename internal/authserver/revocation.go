@@ -76,8 +76,9 @@ func (s *Server) tokenLife(ctx context.Context, key storage.Key) (time.Duration,
 // cutFamily voids the access tokens of a family, the longest life of which was life, if that is known.
 func (s *Server) cutFamily(ctx context.Context, id, reason string, life time.Duration) error {
 	now := s.now()
-	cutoff := &storage.Cutoff{Family: id, Before: now, Reason: reason}
-	return s.cutoffs.add(ctx, cutoff, now.Add(max(s.longestToken(), life+jwt.Leeway)))
+	return s.cutoffs.Add(ctx, &storage.Cutoff{
+		Family: id, Before: now, Expires: now.Add(max(s.longestToken(), life+jwt.Leeway)), Reason: reason,
+	})
 }
 
 // RevokeToken ends one access token. For the address see RevokeFamily.
@@ -85,8 +86,8 @@ func (s *Server) RevokeToken(ctx context.Context, c *jwt.Claims, reason, address
 	if c.ID == "" {
 		return errors.New("the token has no jti to revoke it by")
 	}
-	cutoff := &storage.Cutoff{Token: c.ID, Before: s.now(), Reason: reason}
-	if err := s.cutoffs.add(ctx, cutoff, c.Expires.Add(jwt.Leeway)); err != nil {
+	cutoff := &storage.Cutoff{Token: c.ID, Before: s.now(), Expires: c.Expires.Add(jwt.Leeway), Reason: reason}
+	if err := s.cutoffs.Add(ctx, cutoff); err != nil {
 		return err
 	}
 	if c.Opaque { // last: without it, whoever tries again after a failure would find nothing to do
@@ -108,12 +109,12 @@ func (s *Server) Revoke(ctx context.Context, subject, client, reason, address st
 		return errors.New("expected a user, a client or both")
 	}
 	now := s.now()
-	cutoff := &storage.Cutoff{Subject: subject, Client: client, Before: now, Reason: reason}
-	until, err := s.longestFamily(ctx, now)
+	expires, err := s.longestFamily(ctx, now)
 	if err != nil {
 		return err
 	}
-	if err := s.cutoffs.add(ctx, cutoff, until); err != nil {
+	cutoff := &storage.Cutoff{Subject: subject, Client: client, Before: now, Expires: expires, Reason: reason}
+	if err := s.cutoffs.Add(ctx, cutoff); err != nil {
 		return err
 	}
 	if subject != "" {
@@ -182,4 +183,19 @@ func (s *Server) longestFamily(ctx context.Context, now time.Time) (time.Time, e
 		}
 	}
 	return now.Add(longest), nil
+}
+
+// loadCutoffs makes sure that the revocations are known. Requests that wait for the first load wait no longer than for any
+// other answer of the store.
+func (s *Server) loadCutoffs(ctx context.Context) error {
+	if s.cutoffs.Loaded() {
+		return nil
+	}
+	ctx, cancel := context.WithTimeout(ctx, s.config.StoreTimeout)
+	defer cancel()
+	err := s.cutoffs.Load(ctx)
+	if err != nil && !Unavailable(err) {
+		return storeErr(ctx, reading, err)
+	}
+	return err
 }

@@ -19,6 +19,7 @@ import (
 	"github.com/caddy-oauth/caddy-oauth/internal/metrics"
 	"github.com/caddy-oauth/caddy-oauth/internal/pages"
 	"github.com/caddy-oauth/caddy-oauth/internal/recall"
+	"github.com/caddy-oauth/caddy-oauth/internal/revocation"
 	"github.com/caddy-oauth/caddy-oauth/internal/throttle"
 	"github.com/caddy-oauth/caddy-oauth/storage"
 )
@@ -40,8 +41,8 @@ type Config struct {
 	// Throttle remembers failures, which Limits bounds. It outlives a Server, so that a reload does not forget them; nil
 	// makes a new one.
 	Throttle *throttle.Throttle
-	// Bulletin passes on what is revoked between the servers of one issuer in this process; nil is a new one.
-	Bulletin *Bulletin
+	// Revocations are passed on between the servers of one issuer in this process; nil is a new Broadcast.
+	Revocations *revocation.Broadcast
 	// Generations knows the servers of this process, those before this one among them; nil is a new one.
 	Generations *Generations
 	Limits      throttle.Limits
@@ -116,7 +117,7 @@ type Server struct {
 	clients   *clientAuth
 	bodies    []string                   // of token requests
 	verifiers map[string]grants.Verifier // of passwords, by the grant types that brought one
-	cutoffs   *cutoffs
+	cutoffs   *revocation.Cutoffs
 	uses      *uses
 	replays   replays
 	news      news
@@ -145,8 +146,8 @@ func New(config Config) (*Server, error) {
 	if config.Audit == nil {
 		config.Audit = zap.NewNop()
 	}
-	if config.Bulletin == nil {
-		config.Bulletin = NewBulletin()
+	if config.Revocations == nil {
+		config.Revocations = revocation.NewBroadcast()
 	}
 	if config.Throttle == nil {
 		config.Throttle = throttle.New()
@@ -205,9 +206,10 @@ func New(config Config) (*Server, error) {
 		return nil, err
 	}
 	s.keys.changed = s.keyChanged
-	s.cutoffs = newCutoffs(config.Store, config.Now, config.Logger)
-	s.cutoffs.post = func(id string, cutoff *storage.Cutoff) { config.Bulletin.post(config.Name, id, cutoff) }
-	s.cutoffs.changed = measured.Cutoffs
+	s.cutoffs = revocation.New(revocation.Config{
+		Issuer: config.Name, Store: config.Store, Broadcast: config.Revocations, Logger: config.Logger, Now: config.Now,
+		Changed: measured.Cutoffs,
+	})
 	s.uses = newUses(config.Store, s.cutoffs)
 	s.pages, err = pages.New(config.ConsentTemplate)
 	if err != nil {
@@ -256,8 +258,8 @@ func (s *Server) Run(ctx context.Context) {
 // keepPolling picks up what other nodes do, and, at once, what the server before or after this one revokes. What that
 // one revoked before is found by looking first.
 func (s *Server) keepPolling(ctx context.Context) {
-	s.config.Bulletin.join(s.config.Name, s.cutoffs)
-	defer s.config.Bulletin.leave(s.config.Name, s.cutoffs)
+	leave := s.config.Revocations.Join(s.cutoffs)
+	defer leave()
 	s.attempt(ctx, looking, s.poll)
 	s.every(ctx, s.config.RevocationPoll, looking, s.poll)
 }

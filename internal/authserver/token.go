@@ -34,8 +34,7 @@ func (s *Server) token(c *call) error {
 		c.setDeadline(s.config.StoreTimeout)
 	}
 	now := s.now()
-	index, err := s.cutoffs.index(c.ctx())
-	if err != nil {
+	if err := s.loadCutoffs(c.ctx()); err != nil {
 		return err
 	}
 	if _, err := s.keys.load(c.ctx()); err != nil { // before a code is used up in vain
@@ -48,7 +47,7 @@ func (s *Server) token(c *call) error {
 		Store:    s.config.Store,
 		Now:      now,
 		Verifier: verifier,
-		Void:     index.voidsFamily,
+		Void:     s.cutoffs.VoidsFamily,
 	})
 	if err != nil {
 		return s.badGrant(c, s.afterReplay(c.ctx(), err))
@@ -62,7 +61,7 @@ func (s *Server) token(c *call) error {
 	}
 	s.issued(c, auth, id)
 	if c.grant != "client_credentials" { // else it is nobody's account
-		s.uses.note(index, auth.Subject, client.ID, use{now, auth.Scopes})
+		s.uses.note(auth.Subject, client.ID, use{now, auth.Scopes})
 	}
 	return s.writeTokens(c.w, response)
 }

@@ -7,6 +7,7 @@ import (
 	"sync"
 	"time"
 
+	"github.com/caddy-oauth/caddy-oauth/internal/revocation"
 	"github.com/caddy-oauth/caddy-oauth/storage"
 )
 
@@ -15,7 +16,7 @@ import (
 // process died, the client's next token brings up again.
 type uses struct {
 	store   storage.Store
-	cutoffs *cutoffs
+	cutoffs *revocation.Cutoffs
 
 	mu      sync.Mutex
 	noted   map[pair]use // what was noted last, to pass over what is not new
@@ -28,22 +29,25 @@ type use struct {
 	scopes []string
 }
 
+// pair is a user at a client.
+type pair struct{ subject, client string }
+
 const (
 	maxUses      = 50_000 // in each of the maps
 	usesInterval = 10 * time.Second
 	lastWrite    = 3 * time.Second // how long an ending process may take to write
 )
 
-func newUses(store storage.Store, cutoffs *cutoffs) *uses {
+func newUses(store storage.Store, cutoffs *revocation.Cutoffs) *uses {
 	return &uses{store: store, cutoffs: cutoffs, noted: make(map[pair]use), pending: make(map[pair]use)}
 }
 
 // note takes a use. It is a look into memory, and touches no store.
-func (u *uses) note(index *cutoffIndex, subject, client string, next use) {
+func (u *uses) note(subject, client string, next use) {
 	p := pair{subject, client}
 	u.mu.Lock()
 	defer u.mu.Unlock()
-	if last, ok := u.noted[p]; ok && !index.voids(subject, client, last.at) { // else the record of it is gone
+	if last, ok := u.noted[p]; ok && !u.cutoffs.Voids(subject, client, last.at) { // else the record of it is gone
 		unknown := func(scope string) bool { return !slices.Contains(last.scopes, scope) }
 		if next.at.Sub(last.at) < storage.UseInterval && !slices.ContainsFunc(next.scopes, unknown) {
 			return
@@ -73,7 +77,7 @@ func keep(m map[pair]use, p pair, next use) {
 
 // write writes what is pending of a person or, with "", of everybody.
 func (u *uses) write(ctx context.Context, subject string) error {
-	if _, err := u.cutoffs.index(ctx); err != nil {
+	if err := u.cutoffs.Load(ctx); err != nil {
 		return err
 	}
 	for p, next := range u.due(subject) {
@@ -116,7 +120,7 @@ func (u *uses) done(p pair, written use) {
 func (u *uses) writeOne(ctx context.Context, p pair, next use) error {
 	key := storage.ConsentKey(p.subject)
 	return u.store.Update(ctx, key, func(old []byte) ([]byte, time.Time, error) {
-		if u.cutoffs.live.Load().voids(p.subject, p.client, next.at) {
+		if u.cutoffs.Voids(p.subject, p.client, next.at) {
 			return nil, time.Time{}, storage.ErrKeep
 		}
 		consents, err := storage.DecodeConsents(p.subject, old)

@@ -11,6 +11,7 @@ import (
 
 	"go.uber.org/zap"
 
+	"github.com/caddy-oauth/caddy-oauth/internal/revocation"
 	"github.com/caddy-oauth/caddy-oauth/storage"
 )
 
@@ -39,16 +40,9 @@ func usesFixture(t *testing.T) (*uses, *tripStore) {
 	t.Helper()
 	store := &tripStore{Store: storage.OpenMemory()}
 	clock := newTestClock()
-	return newUses(store, newCutoffs(store, clock.Now, zap.NewNop())), store
-}
-
-func (u *uses) index(t *testing.T) *cutoffIndex {
-	t.Helper()
-	index, err := u.cutoffs.index(t.Context())
-	if err != nil {
-		t.Fatal(err)
-	}
-	return index
+	return newUses(store, revocation.New(revocation.Config{
+		Store: store, Broadcast: revocation.NewBroadcast(), Logger: zap.NewNop(), Now: clock.Now,
+	})), store
 }
 
 // written returns what is on record of alice and the client app.
@@ -94,9 +88,8 @@ func TestClientCredentialsAreNoUse(t *testing.T) {
 
 func TestUsesAreWrittenOnceAnHour(t *testing.T) {
 	u, store := usesFixture(t)
-	index := u.index(t)
 	for minute := range 121 {
-		u.note(index, "alice", "app", use{epoch.Add(time.Duration(minute) * time.Minute), []string{"orders"}})
+		u.note("alice", "app", use{epoch.Add(time.Duration(minute) * time.Minute), []string{"orders"}})
 		u.written(t, "")
 	}
 	consent, _ := u.written(t, "")
@@ -107,9 +100,8 @@ func TestUsesAreWrittenOnceAnHour(t *testing.T) {
 
 func TestFurtherScopesAreWrittenAtOnce(t *testing.T) {
 	u, store := usesFixture(t)
-	index := u.index(t)
 	for _, scopes := range [][]string{{"orders"}, {"orders", "mail"}, {"mail"}, {}, {"orders"}} {
-		u.note(index, "alice", "app", use{epoch, scopes})
+		u.note("alice", "app", use{epoch, scopes})
 		u.written(t, "")
 	}
 	if consent, _ := u.written(t, ""); store.trips != 2 || !slices.Equal(consent.All(), []string{"mail", "orders"}) {
@@ -119,9 +111,8 @@ func TestFurtherScopesAreWrittenAtOnce(t *testing.T) {
 
 func TestUsesOfOnePersonAreWrittenAlone(t *testing.T) {
 	u, store := usesFixture(t)
-	index := u.index(t)
 	for _, person := range []string{"alice", "bob"} {
-		u.note(index, person, "app", use{epoch, nil})
+		u.note(person, "app", use{epoch, nil})
 	}
 	if _, ok := u.written(t, "alice"); !ok || store.trips != 1 {
 		t.Errorf("written is %v, after %d writes", ok, store.trips)
@@ -134,15 +125,15 @@ func TestUsesOfOnePersonAreWrittenAlone(t *testing.T) {
 // What was used before a revocation must not come back with it, and what is used after it must not be missed.
 func TestUsesAndRevocation(t *testing.T) {
 	u, _ := usesFixture(t)
-	u.note(u.index(t), "alice", "app", use{epoch, []string{"orders"}})
+	u.note("alice", "app", use{epoch, []string{"orders"}})
 	cutoff := &storage.Cutoff{Subject: "alice", Client: "app", Before: epoch.Add(time.Minute)}
-	if err := u.cutoffs.add(t.Context(), cutoff, time.Time{}); err != nil {
+	if err := u.cutoffs.Add(t.Context(), cutoff); err != nil {
 		t.Fatal(err)
 	}
 	if consent, ok := u.written(t, ""); ok {
 		t.Errorf("revoked access is back: %+v", consent)
 	}
-	u.note(u.index(t), "alice", "app", use{epoch.Add(2 * time.Minute), []string{"mail"}})
+	u.note("alice", "app", use{epoch.Add(2 * time.Minute), []string{"mail"}})
 	if consent, ok := u.written(t, ""); !ok || !slices.Equal(consent.All(), []string{"mail"}) {
 		t.Errorf("what it got later is %v, %q", ok, consent.All())
 	}
@@ -150,7 +141,7 @@ func TestUsesAndRevocation(t *testing.T) {
 
 func TestUsesSurviveABrokenStore(t *testing.T) {
 	u, _ := usesFixture(t)
-	u.note(u.index(t), "alice", "app", use{epoch, nil})
+	u.note("alice", "app", use{epoch, nil})
 	ctx, cancel := context.WithCancel(t.Context())
 	cancel()
 	if err := u.write(ctx, ""); err == nil {
@@ -163,9 +154,8 @@ func TestUsesSurviveABrokenStore(t *testing.T) {
 
 func TestUsesAreBounded(t *testing.T) {
 	u, _ := usesFixture(t)
-	index := u.index(t)
 	for i := range maxUses + 10 {
-		u.note(index, fmt.Sprint(i), "app", use{epoch, nil})
+		u.note(fmt.Sprint(i), "app", use{epoch, nil})
 	}
 	if len(u.noted) != maxUses || len(u.pending) != maxUses {
 		t.Errorf("%d are noted, %d pending, want %d", len(u.noted), len(u.pending), maxUses)

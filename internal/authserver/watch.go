@@ -28,7 +28,7 @@ func (s *Server) watch(ctx context.Context) {
 	}
 	watching.Go(func() {
 		s.watchKind(ctx, storage.KindCutoff, func(id string) {
-			if !s.cutoffs.knows(id) { // as those are that were written here
+			if !s.cutoffs.Knows(id) { // as those are that were written here
 				tell()
 			}
 		})

@@ -2,6 +2,7 @@ package authserver
 
 import (
 	"context"
+	"crypto/rand"
 	"errors"
 	"iter"
 	"sync"
@@ -9,6 +10,7 @@ import (
 	"time"
 
 	"github.com/caddy-oauth/caddy-oauth/internal/jwt"
+	"github.com/caddy-oauth/caddy-oauth/internal/revocation"
 	"github.com/caddy-oauth/caddy-oauth/internal/throttle"
 	"github.com/caddy-oauth/caddy-oauth/storage"
 )
@@ -90,7 +92,7 @@ func twoNodes(t *testing.T, store *tellingStore) (s *testServer, nodes [2]*Serve
 		config = *c
 	})
 	nodes[0] = s.Server
-	config.Bulletin, config.Throttle = NewBulletin(), throttle.New() // as in another process
+	config.Revocations, config.Throttle = revocation.NewBroadcast(), throttle.New() // as in another process
 	s.restart(t, config)
 	nodes[1] = s.Server
 
@@ -159,25 +161,25 @@ func TestWhatIsToldDuringALookIsOneMore(t *testing.T) {
 		return store.watched(storage.KindCutoff) == 1 && store.watched(newsRecord.Kind) == 1
 	})
 	for range 50 {
-		store.tell(storage.KindCutoff, storage.NewCutoffKey(time.Time{}).ID)
+		store.tell(storage.KindCutoff, (&storage.Cutoff{Family: rand.Text()}).Key().ID)
 		store.tell(newsRecord.Kind, newsRecord.ID)
 	}
 	store.hold <- struct{}{}
 	eventually(t, "the second look", func() bool { return store.listed() == 2 })
 	close(store.hold)
 
-	cutoff, other := &storage.Cutoff{Family: "family", Before: time.Now()}, storage.NewCutoffKey(time.Time{})
-	if err := s.cutoffs.add(ctx, cutoff, time.Time{}); err != nil {
+	cutoff, other := &storage.Cutoff{Family: "family"}, &storage.Cutoff{Family: "family of another node"}
+	if err := s.cutoffs.Add(ctx, cutoff); err != nil {
 		t.Fatal(err)
 	}
-	record, err := cutoff.Encode()
+	record, err := other.Encode()
 	if err != nil {
 		t.Fatal(err)
 	}
-	if err := store.Put(ctx, other, record, time.Time{}); err != nil {
+	if err := store.Put(ctx, other.Key(), record, time.Time{}); err != nil {
 		t.Fatal(err)
 	}
-	eventually(t, "the cutoff of another node", func() bool { return s.cutoffs.knows(other.ID) })
+	eventually(t, "the cutoff of another node", func() bool { return s.cutoffs.Knows(other.Key().ID) })
 	if n := store.listed(); n > 4 {
 		t.Errorf("100 messages and two cutoffs led to %d looks", n)
 	}

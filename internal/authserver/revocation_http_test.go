@@ -5,7 +5,6 @@ import (
 	"errors"
 	"iter"
 	"net/http"
-	"sync/atomic"
 	"testing"
 	"time"
 
@@ -115,7 +114,7 @@ func TestCutoffOfAnotherNode(t *testing.T) {
 	b.state(t, tokens["access_token"], nil)
 	a.giveBack(t, tokens["refresh_token"])
 	a.state(t, tokens["access_token"], jwt.ErrRevoked)
-	if err := b.cutoffs.poll(t.Context()); err != nil {
+	if err := b.cutoffs.Poll(t.Context()); err != nil {
 		t.Fatal(err)
 	}
 	b.state(t, tokens["access_token"], jwt.ErrRevoked)
@@ -134,62 +133,9 @@ func TestPollWithoutAStore(t *testing.T) {
 	tokens := s.tokens(t)
 	s.state(t, tokens["access_token"], nil)
 	s.giveBack(t, tokens["access_token"])
-	s.cutoffs.store = brokenList{s.store}
-	if err := s.cutoffs.poll(t.Context()); err == nil {
+	s.cutoffs.Store = brokenList{s.store}
+	if err := s.cutoffs.Poll(t.Context()); err == nil {
 		t.Error("the failure is not told")
 	}
 	s.state(t, tokens["access_token"], jwt.ErrRevoked)
-}
-
-// lateList lists what has expired too, and counts what is read.
-type lateList struct {
-	storage.Store
-
-	late  []string
-	reads atomic.Int64
-}
-
-func (s *lateList) List(ctx context.Context, kind storage.Kind) iter.Seq2[string, error] {
-	return func(yield func(string, error) bool) {
-		for _, id := range s.late {
-			if !yield(id, nil) {
-				return
-			}
-		}
-		s.Store.List(ctx, kind)(yield)
-	}
-}
-
-func (s *lateList) Get(ctx context.Context, key storage.Key) ([]byte, error) {
-	s.reads.Add(1)
-	return s.Store.Get(ctx, key)
-}
-
-// However many revocations are in force, a poll reads the new ones only.
-func TestPollReadsOnce(t *testing.T) {
-	s := newTestServer(t)
-	for range 50 {
-		s.giveBack(t, s.tokens(t)["access_token"])
-	}
-	store := &lateList{Store: s.store, late: []string{storage.NewCutoffKey(s.clock.Now()).ID}}
-	other := newTestServer(t, func(c *Config) { c.Store, c.Now = s.store, s.clock.Now })
-	other.cutoffs.store = store
-	for range 3 {
-		if err := other.cutoffs.poll(t.Context()); err != nil {
-			t.Fatal(err)
-		}
-	}
-	if reads, live := store.reads.Load(), other.cutoffs.count(); reads != 51 || live != 50 {
-		t.Errorf("3 polls have read %d records and found %d, want 51 and 50", reads, live)
-	}
-	s.clock.Advance(time.Hour) // the store still lists what is of no use any more
-	for id := range other.cutoffs.known {
-		store.late = append(store.late, id)
-	}
-	if err := other.cutoffs.poll(t.Context()); err != nil {
-		t.Fatal(err)
-	}
-	if reads, live := store.reads.Load(), other.cutoffs.count(); reads != 51 || live != 0 {
-		t.Errorf("when all is over there are %d live ones, after %d reads", live, reads)
-	}
 }

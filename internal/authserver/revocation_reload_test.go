@@ -8,16 +8,17 @@ import (
 	"time"
 
 	"github.com/caddy-oauth/caddy-oauth/internal/jwt"
+	"github.com/caddy-oauth/caddy-oauth/internal/revocation"
 	"github.com/caddy-oauth/caddy-oauth/storage"
 )
 
 // While a config is replaced, the servers of both answer: what one revokes is void at the other at once, whatever it has
 // loaded before, and however seldom it looks into the store.
 func TestRevocationDuringAReload(t *testing.T) {
-	bulletin := NewBulletin()
+	broadcast := revocation.NewBroadcast()
 	var config Config
 	s := newTestServer(t, func(c *Config) {
-		c.Bulletin, c.RevocationPoll = bulletin, time.Hour
+		c.Revocations, c.RevocationPoll = broadcast, time.Hour
 		c.Store, c.Now = storage.OpenMemory(), time.Now // which many may use at once
 		config = *c
 	})
@@ -30,7 +31,7 @@ func TestRevocationDuringAReload(t *testing.T) {
 	for _, server := range []*Server{before, after} {
 		running.Go(func() { server.Run(ctx) })
 	}
-	eventually(t, "both servers read the bulletin", func() bool { return len(bulletin.of(config.Name)) == 2 })
+	eventually(t, "both servers take part", func() bool { return broadcast.Size(config.Name) == 2 })
 
 	for name, servers := range map[string][2]*Server{"the old one revokes": {before, after}, "the new one revokes": {after, before}} {
 		token := s.tokens(t)["access_token"].(string)
@@ -48,7 +49,7 @@ func TestRevocationDuringAReload(t *testing.T) {
 
 	stop()
 	running.Wait()
-	if left := bulletin.of(config.Name); len(left) != 0 {
-		t.Errorf("%d still read the bulletin", len(left))
+	if left := broadcast.Size(config.Name); left != 0 {
+		t.Errorf("%d servers still take part", left)
 	}
 }
