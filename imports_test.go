@@ -4,8 +4,6 @@ import (
 	"bytes"
 	"encoding/json"
 	"errors"
-	"go/parser"
-	"go/token"
 	"io"
 	"io/fs"
 	"os"
@@ -13,56 +11,106 @@ import (
 	"path/filepath"
 	"regexp"
 	"slices"
-	"strconv"
 	"strings"
 	"testing"
 )
 
 const modulePath = "github.com/caddy-oauth/caddy-oauth"
 
-// layers lists the packages that others build on, lowest first, subpackages included. Each may import
-// itself and what stands before it. A package that is not listed stands on top, the root among them.
-var layers = []string{
-	"internal/directive", "internal/jwt", "internal/metrics", "internal/pages", "internal/recall", "internal/throttle",
-	"internal/uris",
-	"storage",
-	"grants",
-	"internal/authserver",
+// plan is the plan of the house, from the street to the cellar: each package of the module, and which others of the module
+// it may import. A package that is not here may not be there. "" is the root; what only tests import does not count.
+var plan = []struct {
+	name    string
+	imports string // separated by spaces
+}{
+	// What an owner configures, and the programs that have it in them.
+	{"cmd/caddy", " storage/redis"},
+	{"", "grants storage storage/caddy storage/memory internal/adminapi internal/authserver internal/bearer internal/cli " +
+		"internal/clients internal/directive internal/jwt internal/keyring internal/revocation internal/throttle internal/uris internal/wire " +
+		"storage/dump"},
+
+	// What an owner does while it runs.
+	{"internal/cli", "grants internal/adminapi internal/authserver internal/clients internal/keyring storage storage/dump"},
+	{"internal/adminapi", "internal/authserver internal/clients internal/jwt internal/keyring storage storage/dump"},
+
+	// The endpoints, over net/http.
+	{"internal/authserver", "grants internal/bearer internal/bounded internal/clients internal/jwt internal/keyring internal/metrics " +
+		"internal/pages internal/recall internal/revocation internal/throttle internal/uris internal/wire storage storage/dump"},
+
+	// The parts they are made of.
+	{"internal/bearer", "grants internal/jwt internal/metrics internal/throttle internal/uris internal/wire"},
+	{"internal/clients", "grants internal/recall internal/throttle storage"},
+	{"internal/keyring", "internal/jwt storage"},
+	{"internal/revocation", "storage"},
+	{"internal/bounded", "internal/metrics storage"},
+	{"internal/wire", "grants"},
+	{"internal/throttle", "grants"},
+	{"internal/metrics", ""},
+	{"internal/pages", "internal/uris"},
+	{"internal/jwt", ""},
+
+	// What others build on: a grant type, a store.
+	{"grants", "internal/directive internal/recall storage"},
+	{"storage/redis", "internal/directive storage"},
+	{"storage/caddy", "internal/directive internal/stripes storage"},
+	{"storage/memory", "internal/directive internal/stripes storage"},
+	{"storage/dump", "storage"},
+	{"storage/storetest", "storage"},
+	{"storage", ""},
+	{"internal/stripes", ""},
+	{"internal/directive", ""},
+	{"internal/uris", ""},
+	{"internal/recall", ""},
 }
 
-// confined says which files may import a dependency, so that replacing it is a change to one of them.
-var confined = map[string]*regexp.Regexp{
-	"github.com/lestrrat-go/jwx": regexp.MustCompile(`^internal/jwt/`),
-	"github.com/prometheus":      regexp.MustCompile(`^internal/metrics/|^internal/authserver/metrics_test\.go$`),
-	"github.com/spf13/cobra":     regexp.MustCompile(`^command(_test)?\.go$`),
-	"github.com/redis/go-redis":  regexp.MustCompile(`^storage/redis/`),
-	"go.opentelemetry.io":        regexp.MustCompile(`^internal/metrics/|^internal/authserver/trace_test\.go$`),
+// apart are trees of programs and tests that may import anything, and that nothing of the plan imports.
+var apart = []string{"bench", "examples", "integration"}
+
+// confined says which package may import a large dependency, so that replacing it is a change to one package.
+var confined = map[string][]string{
+	"github.com/lestrrat-go/jwx": {"internal/jwt", "internal/authserver"},
+	"github.com/prometheus":      {"internal/metrics", "internal/authserver"},
+	"go.opentelemetry.io":        {"internal/metrics", "internal/authserver"},
+	"github.com/spf13/cobra":     {"internal/cli", ""},
+	"github.com/redis/go-redis":  {"storage/redis"},
 }
 
-func TestImportsGoOneWay(t *testing.T) {
-	for _, file := range goFiles(t) {
-		for _, imported := range file.imports {
-			target, own := strings.CutPrefix(imported+"/", modulePath+"/")
-			if own && layer(target) > layer(file.dir()) {
-				t.Errorf("%s imports %s, which builds on it", file.path, imported)
-			}
-		}
+// caddyModules are the packages that are Caddy modules or read a Caddyfile. All others are plain Go and may not import Caddy.
+var caddyModules = []string{
+	"", "cmd/caddy", "grants", "internal/adminapi", "internal/cli", "internal/directive", "storage", "storage/caddy", "storage/memory", "storage/redis",
+}
+
+func TestImportsFollowThePlan(t *testing.T) {
+	allowed := make(map[string][]string)
+	for _, entry := range plan {
+		allowed[entry.name] = strings.Split(entry.imports, " ")
 	}
-}
-
-func TestDependenciesStayBehindTheirFile(t *testing.T) {
-	for _, file := range goFiles(t) {
-		for _, imported := range file.imports {
-			for dependency, allowed := range confined {
-				if within(imported, dependency) && !allowed.MatchString(file.path) {
-					t.Errorf("%s imports %s; only files that match %s may", file.path, imported, allowed)
+	for _, pkg := range packages(t) {
+		if slices.ContainsFunc(apart, func(tree string) bool { return within(pkg.name, tree) }) {
+			continue
+		}
+		may, known := allowed[pkg.name]
+		if !known {
+			t.Errorf("the package %q is not in the plan", pkg.name)
+		}
+		for _, imported := range pkg.Imports {
+			name, own := strings.CutPrefix(imported+"/", modulePath+"/")
+			if name = strings.TrimSuffix(name, "/"); own && !slices.Contains(may, name) {
+				t.Errorf("%q imports %q, which the plan does not allow", pkg.name, name)
+			}
+			for dependency, where := range confined {
+				if within(imported, dependency) && !slices.Contains(where, pkg.name) {
+					t.Errorf("%q imports %s; only %q may", pkg.name, imported, where)
 				}
 			}
+			if within(imported, "github.com/caddyserver/caddy/v2") && !slices.Contains(caddyModules, pkg.name) {
+				t.Errorf("%q imports %s; it is plain Go", pkg.name, imported)
+			}
 		}
 	}
 }
 
-// Who builds Caddy with the module alone gets what it needs, and no more.
+// A build without the Redis store has no Redis client in it.
 func TestModuleBringsNoRedis(t *testing.T) {
 	out, err := exec.CommandContext(t.Context(), "go", "list", "-deps", ".").Output()
 	if err != nil {
@@ -70,42 +118,7 @@ func TestModuleBringsNoRedis(t *testing.T) {
 	}
 	for dependency := range strings.FieldsSeq(string(out)) {
 		if within(dependency, "github.com/redis/go-redis") || within(dependency, modulePath+"/storage/redis") {
-			t.Errorf("the module needs %s; only who imports storage/redis may", dependency)
-		}
-	}
-}
-
-func TestServerKnowsNothingOfCaddy(t *testing.T) {
-	for _, file := range goFiles(t) {
-		for _, imported := range file.imports {
-			if within(file.path, "internal") && !within(file.path, "internal/directive") && within(imported, "github.com/caddyserver/caddy/v2") {
-				t.Errorf("%s imports %s; the server is plain net/http", file.path, imported)
-			}
-		}
-	}
-}
-
-func TestRulesOfImports(t *testing.T) {
-	for _, c := range []struct {
-		from, to string
-		upward   bool
-	}{
-		{"storage", "storage/storetest", false},
-		{"storage/redis", "storage", false},
-		{"grants", "storage", false},
-		{"internal/authserver", "grants", false},
-		{"", "internal/authserver", false},
-		{"cmd/caddy", "", false},
-		{"storage", "grants", true},
-		{"storage/redis", "grants", true},
-		{"grants", "internal/authserver", true},
-		{"internal/authserver", "", true},
-		{"storage", "internal/other", true},
-		{"grants", "internal/recall", false},
-		{"internal/recall", "storage", true},
-	} {
-		if got := layer(c.to) > layer(c.from); got != c.upward {
-			t.Errorf("%q importing %q: upward is %v, want %v", c.from, c.to, got, c.upward)
+			t.Errorf("the module needs %s; only programs that import storage/redis may", dependency)
 		}
 	}
 }
@@ -113,10 +126,26 @@ func TestRulesOfImports(t *testing.T) {
 var homePath = regexp.MustCompile(`(?m)(?:^|[^\w.%/-])(?:/(?:home|Users)/\w|/root\b|[A-Za-z]:\\Users\\)`)
 
 func TestDocumentsNameNoHome(t *testing.T) {
-	for _, path := range treeFiles(t, ".md") {
-		if found := homePath.Find(read(t, path)); found != nil {
-			t.Errorf("%s has the path of somebody's home directory: %q", path, found)
+	found := 0
+	err := filepath.WalkDir(".", func(path string, entry fs.DirEntry, err error) error {
+		if err != nil {
+			return err
 		}
+		if entry.IsDir() && entry.Name() == ".git" {
+			return fs.SkipDir
+		}
+		if filepath.Ext(path) != ".md" {
+			return nil
+		}
+		found++
+		text, err := os.ReadFile(path)
+		if home := homePath.Find(text); home != nil {
+			t.Errorf("%s has the path of somebody's home directory: %q", path, home)
+		}
+		return err
+	})
+	if err != nil || found == 0 {
+		t.Fatalf("%d documents, %v", found, err)
 	}
 	for text, want := range map[string]bool{
 		"run it in /home/alice/site":        true,
@@ -132,112 +161,56 @@ func TestDocumentsNameNoHome(t *testing.T) {
 	}
 }
 
-type goFile struct {
-	path    string // from the module's root, with forward slashes
-	imports []string
+// goPackage is a package of the module, with its imports on every platform.
+type goPackage struct {
+	name    string // its directory, with slashes
+	Dir     string
+	Imports []string
 }
 
-func (f goFile) dir() string {
-	return f.path[:strings.LastIndexByte(f.path, '/')+1]
-}
-
-// goFiles returns every Go file of every package, tests and files of other platforms included.
-func goFiles(t *testing.T) []goFile {
+func packages(t *testing.T) []goPackage {
 	t.Helper()
-	cmd := exec.CommandContext(t.Context(), "go", "list", "-find", "-json=Dir,GoFiles,CgoFiles,IgnoredGoFiles,TestGoFiles,XTestGoFiles", "./...")
+	root, err := os.Getwd()
+	if err != nil {
+		t.Fatal(err)
+	}
+	var all []goPackage
+	for _, os := range []string{"linux", "darwin", "windows"} {
+		for _, pkg := range list(t, os) {
+			name, err := filepath.Rel(root, pkg.Dir)
+			if err != nil {
+				t.Fatal(err)
+			}
+			if pkg.name = filepath.ToSlash(name); pkg.name == "." {
+				pkg.name = ""
+			}
+			all = append(all, pkg)
+		}
+	}
+	if len(all) == 0 {
+		t.Fatal("go list found no packages")
+	}
+	return all
+}
+
+func list(t *testing.T, goos string) (found []goPackage) {
+	t.Helper()
+	cmd := exec.CommandContext(t.Context(), "go", "list", "-e", "-find", "-json=Dir,Imports", "./...")
+	cmd.Env = append(os.Environ(), "GOOS="+goos, "CGO_ENABLED=0")
 	cmd.Stderr = os.Stderr
 	out, err := cmd.Output()
 	if err != nil {
 		t.Fatalf("go list: %v", err)
 	}
-	root, err := os.Getwd()
-	if err != nil {
-		t.Fatal(err)
-	}
-
-	var files []goFile
-	for packages := json.NewDecoder(bytes.NewReader(out)); ; {
-		var pkg struct {
-			Dir                                                          string
-			GoFiles, CgoFiles, IgnoredGoFiles, TestGoFiles, XTestGoFiles []string
-		}
-		if err := packages.Decode(&pkg); errors.Is(err, io.EOF) {
-			break
+	for decoder := json.NewDecoder(bytes.NewReader(out)); ; {
+		var pkg goPackage
+		if err := decoder.Decode(&pkg); errors.Is(err, io.EOF) {
+			return found
 		} else if err != nil {
 			t.Fatalf("go list: %v", err)
 		}
-		for _, name := range slices.Concat(pkg.GoFiles, pkg.CgoFiles, pkg.IgnoredGoFiles, pkg.TestGoFiles, pkg.XTestGoFiles) {
-			path, err := filepath.Rel(root, filepath.Join(pkg.Dir, name))
-			if err != nil {
-				t.Fatal(err)
-			}
-			files = append(files, goFile{path: filepath.ToSlash(path), imports: importsOf(t, path)})
-		}
+		found = append(found, pkg)
 	}
-	if len(files) == 0 {
-		t.Fatal("go list found no files")
-	}
-	return files
-}
-
-func importsOf(t *testing.T, path string) []string {
-	t.Helper()
-	parsed, err := parser.ParseFile(token.NewFileSet(), path, nil, parser.ImportsOnly)
-	if err != nil {
-		t.Fatal(err)
-	}
-	imports := make([]string, 0, len(parsed.Imports))
-	for _, spec := range parsed.Imports {
-		imported, err := strconv.Unquote(spec.Path.Value)
-		if err != nil {
-			t.Fatal(err)
-		}
-		imports = append(imports, imported)
-	}
-	return imports
-}
-
-// treeFiles returns the files of the checkout whose name ends in ext.
-func treeFiles(t *testing.T, ext string) []string {
-	t.Helper()
-	var paths []string
-	err := filepath.WalkDir(".", func(path string, entry fs.DirEntry, err error) error {
-		if err != nil {
-			return err
-		}
-		if entry.IsDir() && entry.Name() == ".git" {
-			return fs.SkipDir
-		}
-		if filepath.Ext(path) == ext {
-			paths = append(paths, path)
-		}
-		return nil
-	})
-	if err != nil {
-		t.Fatal(err)
-	}
-	if len(paths) == 0 {
-		t.Fatalf("no %s file in the tree", ext)
-	}
-	return paths
-}
-
-func read(t *testing.T, path string) []byte {
-	t.Helper()
-	content, err := os.ReadFile(path)
-	if err != nil {
-		t.Fatal(err)
-	}
-	return content
-}
-
-// layer returns how high a package stands, given its directory from the module's root.
-func layer(dir string) int {
-	i := slices.IndexFunc(layers, func(lower string) bool { return within(dir, lower) })
-	if i < 0 {
-		return len(layers)
-	}
-	return i
 }
 
 // within reports whether path is parent or below it.
