@@ -68,7 +68,7 @@ var apart = []string{"bench", "examples", "integration"}
 
 // confined says which package may import a large dependency, so that replacing it is a change to one package.
 var confined = map[string][]string{
-	"github.com/lestrrat-go/jwx": {"internal/jwt", "internal/authserver"},
+	"github.com/lestrrat-go/jwx": {"internal/jwt"},
 	"github.com/prometheus":      {"internal/metrics"},
 	"go.opentelemetry.io":        {"internal/metrics"},
 	"github.com/spf13/cobra":     {"internal/cli", ""},
