@@ -63,8 +63,8 @@ var plan = []struct {
 	{"internal/recall", ""},
 }
 
-// apart are trees of programs and tests that may import anything, and that nothing of the plan imports.
-var apart = []string{"bench", "examples", "integration"}
+// apart are trees of programs, tests and their helpers that may import anything, and that nothing of the plan imports.
+var apart = []string{"bench", "examples", "integration", "internal/jwt/jwttest"}
 
 // confined says which package may import a large dependency, so that replacing it is a change to one package.
 var confined = map[string][]string{
