@@ -35,7 +35,7 @@ func (a *Access) IssueToken(length int) (token string, key Key) {
 // AccessKey returns the key of the record of an opaque access token, and false for a text that can be
 // none.
 func AccessKey(token string) (Key, bool) {
-	if len(token) < MinTokenLength || len(token) > MaxTokenLength || !Bucket(token[:bucketLength]).valid() {
+	if len(token) < MinTokenLength || len(token) > MaxTokenLength || !Bucket(token[:bucketLength]).Valid() {
 		return Key{}, false
 	}
 	return accessKey(token), true

@@ -107,7 +107,7 @@ func (s *caddyStore) Update(ctx context.Context, key Key, change Change) error {
 	defer unlock()
 
 	err = s.backend.update(ctx, key, func(old []byte, oldExpires time.Time) ([]byte, time.Time, error) {
-		if late(oldExpires, s.now()) {
+		if Expired(oldExpires, s.now()) {
 			old = nil
 		}
 		return change(old)
@@ -140,7 +140,7 @@ func (s *caddyStore) live(ctx context.Context, key Key) ([]byte, error) {
 // look is live that tells when the record expires.
 func (s *caddyStore) look(ctx context.Context, key Key) (value []byte, expires time.Time, err error) {
 	value, expires, err = s.backend.read(ctx, key)
-	if err == nil && late(expires, s.now()) {
+	if err == nil && Expired(expires, s.now()) {
 		err = ErrNotFound
 	}
 	if err != nil {
@@ -157,7 +157,7 @@ func (s *caddyStore) List(ctx context.Context, kind Kind) iter.Seq2[string, erro
 			return
 		}
 		for key, err := range s.backend.keys(ctx, kind) {
-			if end, ends := key.Bucket().End(); ends && late(end, s.now()) {
+			if key.Bucket().Ended(s.now()) {
 				continue
 			}
 			if err == nil {

@@ -45,7 +45,4 @@ func (s *caddyStore) takeTurn(ctx context.Context, job string, every time.Durati
 }
 
 // swept reports whether a bucket has ended for every node.
-func (b Bucket) swept(now time.Time) bool {
-	end, ends := b.End()
-	return ends && late(end.Add(sweepMargin), now)
-}
+func swept(b Bucket, now time.Time) bool { return b.Ended(now.Add(-sweepMargin)) }

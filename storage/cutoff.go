@@ -36,8 +36,8 @@ func (c *Cutoff) Key() Key {
 	return Key{Kind: KindCutoff, ID: bucketID(string(BucketFor(end)), strings.Join(what, "\x00"))}
 }
 
-// Expired reports whether all that the cutoff voids has expired.
-func (c *Cutoff) Expired(now time.Time) bool { return late(c.Expires, now) }
+// Expired reports whether every token that the cutoff voids has expired.
+func (c *Cutoff) Expired(now time.Time) bool { return Expired(c.Expires, now) }
 
 // Encode returns the record.
 func (c *Cutoff) Encode() ([]byte, error) { return json.Marshal(c) }

@@ -20,8 +20,6 @@ const (
 	envelopeLength = len(envelopeMagic) + 15 + 1 + 8 + 1
 	envelopeExpiry = len(envelopeMagic)
 	envelopeSum    = envelopeExpiry + 15 + 1
-
-	maxExpiry = 999_999_999_999_999
 )
 
 var (
@@ -35,7 +33,7 @@ var (
 // wrap returns a copy of the value with its envelope. A zero expires means never.
 func wrap(value []byte, expires time.Time) []byte {
 	data := make([]byte, 0, envelopeLength+len(value))
-	data = fmt.Appendf(data, envelopeFormat, expiryMilli(expires), 0)
+	data = fmt.Appendf(data, envelopeFormat, ExpiryMillis(expires), 0)
 	data = append(data, value...)
 	copy(data[envelopeSum:], fmt.Sprintf("%08x", envelopeChecksum(data)))
 	return data
@@ -54,31 +52,10 @@ func unwrap(data []byte) (value []byte, expires time.Time, err error) {
 	if string(data[:envelopeLength]) != fmt.Sprintf(envelopeFormat, milli, envelopeChecksum(data)) {
 		return nil, time.Time{}, ErrDamaged
 	}
-	return data[envelopeLength:], expiryTime(int64(milli)), nil
+	return data[envelopeLength:], ExpiryFromMillis(int64(milli)), nil
 }
 
 func envelopeChecksum(data []byte) uint32 {
 	sum := crc32.Checksum(data[:envelopeSum], castagnoli)
 	return crc32.Update(sum, castagnoli, data[envelopeLength:])
-}
-
-// expiryMilli returns how an expiry is written: as milliseconds since 1970, 0 for never.
-func expiryMilli(expires time.Time) int64 {
-	if expires.IsZero() {
-		return 0
-	}
-	// Rounded up, since a record must not go before its time, and away from 0.
-	return min(max(expires.Add(time.Millisecond-1).UnixMilli(), 1), maxExpiry)
-}
-
-func expiryTime(milli int64) time.Time {
-	if milli == 0 {
-		return time.Time{}
-	}
-	return time.UnixMilli(milli)
-}
-
-// late reports whether a record that expires at that time is absent now.
-func late(expires, now time.Time) bool {
-	return !expires.IsZero() && !now.Before(expires)
 }

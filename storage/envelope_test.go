@@ -23,7 +23,7 @@ func TestEnvelopeExpiry(t *testing.T) {
 		{time.Unix(1, 0), time.Unix(1, 0)},
 		{time.Unix(1, 1), time.UnixMilli(1001)}, // not before its time
 		{time.Unix(1, 999_000_001), time.Unix(2, 0)},
-		{time.Date(99999, 1, 1, 0, 0, 0, 0, time.UTC), time.UnixMilli(maxExpiry)},
+		{time.Date(99999, 1, 1, 0, 0, 0, 0, time.UTC), time.UnixMilli(maxExpiryMillis)},
 	} {
 		_, got, err := unwrap(wrap(nil, c.expires))
 		if err != nil || !got.Equal(c.want) {
@@ -60,7 +60,7 @@ func FuzzUnwrap(f *testing.F) {
 	f.Add([]byte("oauth1 +00000000000000 00000000\n"))
 	f.Add(wrap(nil, time.Time{}))
 	f.Add(wrap([]byte("value"), time.UnixMilli(1700000000123)))
-	f.Add(wrap([]byte("value"), time.UnixMilli(maxExpiry)))
+	f.Add(wrap([]byte("value"), time.UnixMilli(maxExpiryMillis)))
 	f.Fuzz(func(t *testing.T, data []byte) {
 		value, expires, err := unwrap(data)
 		if err != nil {
@@ -83,7 +83,7 @@ func FuzzWrap(f *testing.F) {
 	f.Add([]byte("value"), int64(1700000000123))
 	f.Add([]byte{}, int64(0))
 	f.Fuzz(func(t *testing.T, value []byte, milli int64) {
-		expires := time.UnixMilli(max(milli%maxExpiry, 1))
+		expires := time.UnixMilli(max(milli%maxExpiryMillis, 1))
 		got, when, err := unwrap(wrap(value, expires))
 		if err != nil || !bytes.Equal(got, value) || !when.Equal(expires) {
 			t.Fatalf("wrote %q and %v, read %q and %v, error %v", value, expires, got, when, err)

@@ -32,7 +32,7 @@ func (b *files) listByEnd(key Key, on Bucket, expires time.Time) Bucket {
 	if due == Never {
 		return on
 	}
-	if end, listed := on.End(); listed && on <= due && !late(end, b.now()) {
+	if end, listed := on.End(); listed && on <= due && !Expired(end, b.now()) {
 		return on
 	}
 	if err := b.addToList(due, key); err != nil {
@@ -60,7 +60,7 @@ func (s *fileSweep) dueLists(ctx context.Context) error {
 			return err
 		}
 		due := Bucket(entry.Name())
-		if !due.swept(s.now()) {
+		if !swept(due, s.now()) {
 			continue
 		}
 		if err := s.dueList(ctx, due); err != nil {
@@ -103,10 +103,10 @@ func (s *fileSweep) look(ctx context.Context, key Key) error {
 	}
 	expires, on := r.held.expires, r.held.due
 	r.close()
-	if late(expires, s.now()) {
+	if Expired(expires, s.now()) {
 		return s.dropLate(ctx, key)
 	}
-	if end, listed := on.End(); listed && !late(end, s.now()) {
+	if end, listed := on.End(); listed && !Expired(end, s.now()) {
 		return nil
 	}
 	if due := BucketFor(expires); due != Never {
@@ -129,7 +129,7 @@ func (s *fileSweep) dropLate(ctx context.Context, key Key) error {
 	}
 	expires := r.held.expires
 	r.close()
-	if late(expires, s.now()) {
+	if Expired(expires, s.now()) {
 		return s.drop(s.file(key))
 	}
 	return nil

@@ -101,7 +101,7 @@ func (s *fileSweep) bucketsOf(ctx context.Context, kind Kind) error {
 		if err := s.pace.wait(ctx); err != nil {
 			return err
 		}
-		if !entry.IsDir() || !Bucket(entry.Name()).swept(s.now()) {
+		if !entry.IsDir() || !swept(Bucket(entry.Name()), s.now()) {
 			continue
 		}
 		if err := s.dropAll(ctx, filepath.Join(s.path, string(kind), entry.Name())); err != nil {

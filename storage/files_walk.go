@@ -28,7 +28,7 @@ func (b *files) keys(ctx context.Context, kind Kind) iter.Seq2[Key, error] {
 				continue
 			}
 			bucket := Bucket(entry.Name())
-			if end, ends := bucket.End(); !bucket.valid() || ends && late(end, b.now()) {
+			if !bucket.Valid() || bucket.Ended(b.now()) {
 				continue
 			}
 			for key, err := range b.keysIn(ctx, kind, bucket) {

@@ -3,9 +3,7 @@ package storage
 import (
 	"encoding/hex"
 	"fmt"
-	"strconv"
 	"strings"
-	"time"
 )
 
 // Kind is a kind of record.
@@ -51,7 +49,7 @@ func (k Key) Bucket() Bucket {
 	if len(k.ID) <= bucketLength || k.ID[bucketLength] != '.' {
 		return ""
 	}
-	if b := Bucket(k.ID[:bucketLength]); b.valid() {
+	if b := Bucket(k.ID[:bucketLength]); b.Valid() {
 		return b
 	}
 	return ""
@@ -103,50 +101,4 @@ func EscapeID(name string) string {
 		return "=h" + HashID(name)
 	}
 	return b.String()
-}
-
-// Bucket names an hour by the end of which every record filed under it has expired: four digits
-// of base 36 counting hours since 1970. It stands in clear at the start of codes and refresh tokens, so that
-// a store can file their records by expiry, and drop a whole bucket at once.
-type Bucket string
-
-// Never is the bucket of records that do not expire.
-const Never Bucket = "zzzz"
-
-const bucketLength = 4
-
-// BucketFor returns the first bucket that holds records which expire at that time; a zero time is Never.
-func BucketFor(expires time.Time) Bucket {
-	if expires.IsZero() {
-		return Never
-	}
-	// Round up from the last nanosecond: the record must not outlive its bucket.
-	hours := (expires.Add(time.Second-1).Unix() + 3599) / 3600
-	s := strconv.FormatInt(max(hours, 0), 36)
-	if len(s) > bucketLength {
-		return Never
-	}
-	return Bucket(strings.Repeat("0", bucketLength-len(s)) + s)
-}
-
-// End returns the time from which no record of this bucket is live, and false for Never and for what
-// is no bucket.
-func (b Bucket) End() (time.Time, bool) {
-	if b == Never || !b.valid() {
-		return time.Time{}, false
-	}
-	hours, err := strconv.ParseInt(string(b), 36, 64)
-	return time.Unix(hours*3600, 0), err == nil
-}
-
-func (b Bucket) valid() bool {
-	if len(b) != bucketLength {
-		return false
-	}
-	for i := range len(b) {
-		if c := b[i]; (c < '0' || c > '9') && (c < 'a' || c > 'z') {
-			return false
-		}
-	}
-	return true
 }

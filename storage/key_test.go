@@ -29,7 +29,7 @@ func FuzzKeyCheck(f *testing.F) {
 				t.Errorf("%q passes, but is not a name everywhere", name)
 			}
 		}
-		if b := key.Bucket(); b != "" && (!b.valid() || !strings.HasPrefix(id, string(b)+".")) {
+		if b := key.Bucket(); b != "" && (!b.Valid() || !strings.HasPrefix(id, string(b)+".")) {
 			t.Errorf("%q is said to be in bucket %q", id, b)
 		}
 	})

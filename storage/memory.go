@@ -179,7 +179,7 @@ func (s *memoryShard) look(key Key, now time.Time) (value []byte, expires time.T
 	s.mu.RLock()
 	record, ok := s.buckets[key.Bucket()][key]
 	s.mu.RUnlock()
-	if !ok || late(record.expires, now) {
+	if !ok || Expired(record.expires, now) {
 		return nil, time.Time{}
 	}
 	return bytes.Clone(record.value), record.expires
@@ -212,7 +212,7 @@ func (s *memoryShard) ids(kind Kind, now time.Time) (ids []string) {
 	defer s.mu.RUnlock()
 	for _, records := range s.buckets {
 		for key, record := range records {
-			if key.Kind == kind && !late(record.expires, now) {
+			if key.Kind == kind && !Expired(record.expires, now) {
 				ids = append(ids, key.ID)
 			}
 		}
@@ -233,14 +233,14 @@ func (s *memoryShard) sweep(now time.Time) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	for bucket, records := range s.buckets {
-		if end, ends := bucket.End(); ends {
-			if late(end, now) {
+		if _, ends := bucket.End(); ends {
+			if bucket.Ended(now) {
 				delete(s.buckets, bucket)
 			}
 			continue
 		}
 		for key, record := range records {
-			if late(record.expires, now) {
+			if Expired(record.expires, now) {
 				delete(records, key)
 			}
 		}

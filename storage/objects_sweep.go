@@ -56,7 +56,7 @@ func (b *objects) sweepBuckets(ctx context.Context, dir string) error {
 		if err := ctx.Err(); err != nil {
 			return err
 		}
-		if !Bucket(bucket).swept(b.now()) {
+		if !swept(Bucket(bucket), b.now()) {
 			continue
 		}
 		if err := b.dropBucket(ctx, dir+"/"+bucket); err != nil {
@@ -95,7 +95,7 @@ func (b *objects) sweepRecords(ctx context.Context, kind Kind, lock func(context
 		if _, ends := key.Bucket().End(); ends {
 			continue
 		}
-		if _, expires, err := b.read(ctx, key); err != nil || !late(expires, b.now()) {
+		if _, expires, err := b.read(ctx, key); err != nil || !Expired(expires, b.now()) {
 			continue
 		}
 		if err := b.dropLate(ctx, key, lock); err != nil {
@@ -112,7 +112,7 @@ func (b *objects) dropLate(ctx context.Context, key Key, lock func(context.Conte
 		return err
 	}
 	defer unlock()
-	if _, expires, err := b.read(ctx, key); err != nil || !late(expires, b.now()) {
+	if _, expires, err := b.read(ctx, key); err != nil || !Expired(expires, b.now()) {
 		return nil // it is gone, or for others to look at
 	}
 	return b.remove(ctx, key)

@@ -61,7 +61,7 @@ func appendSlotFields(data []byte, s slot, size int) []byte {
 	}
 	data = append(data, slotMagic...)
 	data = append(appendDigits(data, s.sequence, 16, 16), ' ')
-	data = append(appendDigits(data, uint64(expiryMilli(s.expires)), 10, 15), ' ')
+	data = append(appendDigits(data, uint64(ExpiryMillis(s.expires)), 10, 15), ' ')
 	data = append(append(data, due...), ' ')
 	data = append(appendDigits(data, uint64(size), 16, 8), ' ')
 	return append(appendDigits(data, uint64(len(s.value)), 16, 8), ' ')
@@ -101,13 +101,13 @@ func parseSlot(data []byte) (slot, bool) {
 	}
 	s := slot{
 		sequence: sequence,
-		expires:  expiryTime(int64(milli)),
+		expires:  ExpiryFromMillis(int64(milli)),
 		value:    data[slotHeader : slotHeader+int(length)],
 	}
 	if due := data[slotDue : slotDue+bucketLength]; string(due) != notDue {
 		s.due = Bucket(due)
 	}
-	if s.due != "" && !s.due.valid() {
+	if s.due != "" && !s.due.Valid() {
 		return slot{}, false
 	}
 	line := appendSlotFields(make([]byte, 0, slotHeader), s, len(data))

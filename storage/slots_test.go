@@ -151,8 +151,8 @@ func FuzzSlot(f *testing.F) {
 	f.Add([]byte("value"), uint64(1), int64(1700000000123), "abcd")
 	f.Add([]byte{}, uint64(1<<63), int64(0), "")
 	f.Fuzz(func(t *testing.T, value []byte, sequence uint64, milli int64, due string) {
-		s := slot{sequence: sequence, expires: expiryTime(max(milli, 0) % maxExpiry), value: value}
-		if Bucket(due).valid() {
+		s := slot{sequence: sequence, expires: ExpiryFromMillis(max(milli, 0) % maxExpiryMillis), value: value}
+		if Bucket(due).Valid() {
 			s.due = Bucket(due)
 		}
 		size := slotFor(value)

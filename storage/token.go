@@ -68,7 +68,7 @@ func CodeKey(code string) (Key, bool) {
 	if len(code) == short.code() {
 		l = short
 	}
-	if len(code) != l.code() || !Bucket(code[:bucketLength]).valid() {
+	if len(code) != l.code() || !Bucket(code[:bucketLength]).Valid() {
 		return Key{}, false
 	}
 	return familyKey(code[:l.handle()]), true
@@ -77,7 +77,7 @@ func CodeKey(code string) (Key, bool) {
 // RefreshKey returns the key of the family a refresh token belongs to, and false for a text that can
 // be no refresh token.
 func RefreshKey(token string) (Key, bool) {
-	if len(token) < MinTokenLength || len(token) > MaxTokenLength || !Bucket(token[:bucketLength]).valid() {
+	if len(token) < MinTokenLength || len(token) > MaxTokenLength || !Bucket(token[:bucketLength]).Valid() {
 		return Key{}, false
 	}
 	return familyKey(token[:layoutFor(len(token)).handle()]), true

@@ -52,21 +52,6 @@ type line struct {
 	Damaged int `json:"damaged,omitempty"` // left out
 }
 
-func milliseconds(t time.Time) int64 {
-	if t.IsZero() {
-		return 0
-	}
-	// Rounded up, since a record must not go before its time, and away from 0, which is never.
-	return max(t.Add(time.Millisecond-1).UnixMilli(), 1)
-}
-
-func fromMilliseconds(milliseconds int64) time.Time {
-	if milliseconds == 0 {
-		return time.Time{}
-	}
-	return time.UnixMilli(milliseconds)
-}
-
 // Same reports whether two records of the same key are the same. A store may know only how long a record still lives, which
 // makes its end a little uncertain.
 func Same(a, b storage.Record) bool {

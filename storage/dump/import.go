@@ -112,7 +112,7 @@ func (i *importer) take(ctx context.Context, record storage.Record) error {
 	if err := ctx.Err(); err != nil {
 		return err
 	}
-	if !record.Expires.IsZero() && !time.Now().Before(record.Expires) {
+	if storage.Expired(record.Expires, time.Now()) {
 		i.expired.Add(1)
 		return nil
 	}

@@ -77,7 +77,7 @@ func (d *Reader) record(l line) (storage.Record, error) {
 		return storage.Record{}, d.wrong(fmt.Sprintf("the export failed: %q", l.Error))
 	}
 	record := storage.Record{
-		Key: storage.Key{Kind: storage.Kind(l.Kind), ID: l.ID}, Value: l.Value, Expires: fromMilliseconds(l.Expires),
+		Key: storage.Key{Kind: storage.Kind(l.Kind), ID: l.ID}, Value: l.Value, Expires: storage.ExpiryFromMillis(l.Expires),
 	}
 	if err := errors.Join(record.Key.Check(), check(record)); err != nil {
 		return storage.Record{}, d.wrong(err.Error())

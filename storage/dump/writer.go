@@ -37,7 +37,7 @@ func Write(w io.Writer, header Header, records iter.Seq2[storage.Record, error])
 		}
 		n.Records++
 		err := encoder.Encode(line{
-			Kind: string(record.Key.Kind), ID: record.Key.ID, Expires: milliseconds(record.Expires), Value: record.Value,
+			Kind: string(record.Key.Kind), ID: record.Key.ID, Expires: storage.ExpiryMillis(record.Expires), Value: record.Value,
 		})
 		if err != nil {
 			return n, err

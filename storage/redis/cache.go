@@ -3,6 +3,8 @@ package redis
 import (
 	"sync"
 	"time"
+
+	"github.com/caddy-oauth/caddy-oauth/storage"
 )
 
 // cache remembers the records that this process saw last, up to a size. Others may have written since: what it says is
@@ -38,7 +40,7 @@ func (c *cache) get(key string) (record, bool) {
 		delete(c.old, key)
 		c.add(key, r)
 	}
-	if end := r.expires(); !end.IsZero() && !time.Now().Before(end) {
+	if storage.Expired(r.expires(), time.Now()) {
 		c.remove(key)
 		return "", false
 	}

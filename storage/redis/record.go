@@ -28,21 +28,13 @@ const (
 func newRecord(value []byte, expires time.Time) record {
 	var head [headLength]byte
 	head[0] = recordMark
-	binary.LittleEndian.PutUint64(head[1:], rand.Uint64())                     //nolint:gosec // G404: it need not be secret, only rare
-	binary.LittleEndian.PutUint64(head[stampLength:], uint64(expiry(expires))) //nolint:gosec // G115: it is not negative
+	binary.LittleEndian.PutUint64(head[1:], rand.Uint64())                                   //nolint:gosec // G404: it need not be secret, only rare
+	binary.LittleEndian.PutUint64(head[stampLength:], uint64(storage.ExpiryMillis(expires))) //nolint:gosec // G115: it is not negative
 	var b strings.Builder
 	b.Grow(headLength + len(value))
 	b.Write(head[:])
 	b.Write(value)
 	return record(b.String())
-}
-
-// expiry returns a time as records have it: rounded up, since a record must not go before its time, and away from 0.
-func expiry(expires time.Time) int64 {
-	if expires.IsZero() {
-		return 0
-	}
-	return max(expires.Add(time.Millisecond-1).UnixMilli(), 1)
 }
 
 // readRecord returns what stands at a key as a record.
@@ -71,9 +63,6 @@ func (r record) value() []byte {
 
 // expires returns when the record expires, zero for never.
 func (r record) expires() time.Time {
-	milli := int64(binary.LittleEndian.Uint64([]byte(r[stampLength:headLength]))) //nolint:gosec // G115: there and back
-	if milli == 0 {
-		return time.Time{}
-	}
-	return time.UnixMilli(milli)
+	millis := binary.LittleEndian.Uint64([]byte(r[stampLength:headLength]))
+	return storage.ExpiryFromMillis(int64(millis)) //nolint:gosec // G115: there and back
 }
