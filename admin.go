@@ -14,6 +14,7 @@ import (
 
 	"github.com/caddy-oauth/caddy-oauth/internal/authserver"
 	"github.com/caddy-oauth/caddy-oauth/internal/directive"
+	"github.com/caddy-oauth/caddy-oauth/internal/keyring"
 	"github.com/caddy-oauth/caddy-oauth/storage"
 )
 
@@ -200,10 +201,10 @@ func adminStatus(err error) int {
 		return http.StatusRequestEntityTooLarge
 	case errors.As(err, &bad), errors.As(err, &settings):
 		return http.StatusBadRequest
-	case errors.Is(err, authserver.ErrNoClient), errors.Is(err, authserver.ErrNoKey):
+	case errors.Is(err, authserver.ErrNoClient), errors.Is(err, keyring.ErrNoKey):
 		return http.StatusNotFound
 	case errors.Is(err, authserver.ErrClientExists), errors.Is(err, authserver.ErrClientConfigured),
-		errors.Is(err, authserver.ErrClientPublic), errors.Is(err, authserver.ErrKeysInFile):
+		errors.Is(err, authserver.ErrClientPublic), errors.Is(err, keyring.ErrKeysInFile):
 		return http.StatusConflict
 	case authserver.Unavailable(err), errors.Is(err, storage.ErrReadOnly), errors.Is(err, authserver.ErrStillWriting):
 		return http.StatusServiceUnavailable

@@ -18,6 +18,7 @@ import (
 	caddycmd "github.com/caddyserver/caddy/v2/cmd"
 
 	"github.com/caddy-oauth/caddy-oauth/internal/authserver"
+	"github.com/caddy-oauth/caddy-oauth/internal/keyring"
 )
 
 const (
@@ -121,7 +122,7 @@ func runKeysRetire(c *invocation) error {
 
 // keys sends a request about the keys, and prints them as they are then.
 func (c *invocation) keys(method, path string, body any) error {
-	var keys []authserver.KeyInfo
+	var keys []keyring.Info
 	if err := c.ask(method, path, body, &keys); err != nil {
 		return err
 	}
@@ -134,7 +135,7 @@ func (c *invocation) keys(method, path string, body any) error {
 }
 
 func keyIDs(c *invocation) ([]string, error) {
-	var keys []authserver.KeyInfo
+	var keys []keyring.Info
 	err := c.ask(http.MethodGet, "/keys", nil, &keys)
 	ids := make([]string, 0, len(keys))
 	for _, key := range keys {

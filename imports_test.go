@@ -64,7 +64,7 @@ var plan = []struct {
 }
 
 // apart are trees of programs, tests and their helpers that may import anything, and that nothing of the plan imports.
-var apart = []string{"bench", "examples", "integration", "internal/jwt/jwttest"}
+var apart = []string{"bench", "examples", "integration", "internal/jwt/jwttest", "internal/testclock"}
 
 // confined says which package may import a large dependency, so that replacing it is a change to one package.
 var confined = map[string][]string{

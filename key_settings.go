@@ -8,9 +8,9 @@ import (
 
 	"github.com/caddyserver/caddy/v2"
 
-	"github.com/caddy-oauth/caddy-oauth/internal/authserver"
 	"github.com/caddy-oauth/caddy-oauth/internal/directive"
 	"github.com/caddy-oauth/caddy-oauth/internal/jwt"
+	"github.com/caddy-oauth/caddy-oauth/internal/keyring"
 	"github.com/caddy-oauth/caddy-oauth/storage"
 )
 
@@ -59,12 +59,12 @@ func (s *Signing) check() error {
 }
 
 // policy returns how keys are to be kept for tokens that live up to lifetime.
-func (s *Signing) policy(lifetime time.Duration) (authserver.KeyPolicy, error) {
+func (s *Signing) policy(lifetime time.Duration) (keyring.Policy, error) {
 	if s == nil {
 		s = new(Signing)
 	}
 	rotate := s.Rotate.or(defaultRotate).duration()
-	policy := authserver.KeyPolicy{
+	policy := keyring.Policy{
 		Algorithm: s.Algorithm,
 		Rotate:    rotate,
 		Publish:   min(rotate/4, maxPublish),

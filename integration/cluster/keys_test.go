@@ -48,8 +48,8 @@ func (c *cluster) age(t *testing.T) {
 	t.Helper()
 	must(t, c.store.Update(t.Context(), keysRecord, func(old []byte) ([]byte, time.Time, error) {
 		var record struct {
-			Seal json.RawMessage  `json:"seal"`
-			Keys []map[string]any `json:"keys"`
+			Secret json.RawMessage  `json:"secret"`
+			Keys   []map[string]any `json:"keys"`
 		}
 		if err := json.Unmarshal(old, &record); err != nil {
 			return nil, time.Time{}, err

@@ -7,6 +7,7 @@ import (
 	"time"
 
 	"github.com/caddy-oauth/caddy-oauth/internal/jwt"
+	"github.com/caddy-oauth/caddy-oauth/internal/keyring"
 	"github.com/caddy-oauth/caddy-oauth/internal/metrics"
 	"github.com/caddy-oauth/caddy-oauth/storage"
 )
@@ -14,9 +15,9 @@ import (
 // These are for the owner of the site, who may look at and end whatever the server has issued.
 
 // Keys returns the signing keys.
-func (s *Server) Keys() *Keys { return s.keys }
+func (s *Server) Keys() *keyring.Ring { return s.keys }
 
-// RotateKey makes a key that signs, see [Keys.RotateNow], and lets other nodes know.
+// RotateKey makes a key that signs, see [keyring.Ring.RotateNow], and lets other nodes know.
 func (s *Server) RotateKey(ctx context.Context, atOnce bool) (kid string, err error) {
 	if kid, err = s.keys.RotateNow(ctx, atOnce); err != nil {
 		return "", err
@@ -24,7 +25,7 @@ func (s *Server) RotateKey(ctx context.Context, atOnce bool) (kid string, err er
 	return kid, s.tell(ctx)
 }
 
-// RetireKey removes a key, see [Keys.RetireNow], and lets other nodes know.
+// RetireKey removes a key, see [keyring.Ring.RetireNow], and lets other nodes know.
 func (s *Server) RetireKey(ctx context.Context, kid string) error {
 	if err := s.keys.RetireNow(ctx, kid); err != nil {
 		return err
@@ -82,9 +83,9 @@ type Stats struct {
 	// Cutoffs is how many revocations are still of use.
 	Cutoffs int `json:"cutoffs"`
 	// Registered is how many clients were added at run time, Configured how many there are in the configuration.
-	Registered int       `json:"registered_clients"`
-	Configured int       `json:"configured_clients"`
-	Keys       []KeyInfo `json:"keys"`
+	Registered int            `json:"registered_clients"`
+	Configured int            `json:"configured_clients"`
+	Keys       []keyring.Info `json:"keys"`
 }
 
 // Stats returns figures of this node.

@@ -38,7 +38,7 @@ func TestNoChangeAfterTheAnswer(t *testing.T) {
 	config := s.config
 	config.Store, config.StoreTimeout = late, 0
 	s.restart(t, config)
-	if _, err := s.keys.Seal(t.Context()); err != nil { // the keys are there already
+	if _, err := s.keys.Secret(t.Context()); err != nil { // the keys are there already
 		t.Fatal(err)
 	}
 	toldInJSON(t, s.token(t, redeems(code)))

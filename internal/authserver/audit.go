@@ -10,6 +10,7 @@ import (
 	"go.uber.org/zap/zapcore"
 
 	"github.com/caddy-oauth/caddy-oauth/grants"
+	"github.com/caddy-oauth/caddy-oauth/internal/keyring"
 )
 
 // Event is something that an owner may have to answer for. It has no secret, token or code. What does not belong to it
@@ -31,15 +32,12 @@ type Event struct {
 }
 
 // The names of events, beside the refusals of the endpoints: token_refused, authorize_refused, introspect_refused,
-// revoke_refused and the like.
+// revoke_refused and the like, and those of signing keys in package keyring.
 const (
 	TokenIssued   = "token_issued"
 	ReuseDetected = "reuse_detected" // what was used before was presented again; its family is revoked
 	ConsentGiven  = "consent_given"
 	Revoked       = "revoked"
-	KeyMade       = "key_made"
-	KeyInUse      = "key_in_use" // a key begins to sign, or is found signing at start
-	KeyRetired    = "key_retired"
 	ClientChanged = "client_changed" // a client was added at run time, or such a one was changed
 )
 
@@ -135,7 +133,7 @@ func reasonLabel(reason string) string {
 
 // keyChanged tells of a signing key, and since when it signs.
 func (s *Server) keyChanged(name, kid string, since time.Time) {
-	if name == KeyInUse {
+	if name == keyring.InUse {
 		s.metrics.SigningSince(since)
 	}
 	s.audit(&Event{Name: name, KeyID: kid})

@@ -10,6 +10,8 @@ import (
 	"time"
 
 	"go.uber.org/zap"
+
+	"github.com/caddy-oauth/caddy-oauth/internal/keyring"
 )
 
 // audited is a server whose events are kept. They go into the log too, which is searched for secrets.
@@ -163,7 +165,9 @@ func TestTokenIDsOfTheAuditLogAreThoseOfTokens(t *testing.T) {
 }
 
 func TestKeysThatChangeAreTold(t *testing.T) {
-	s, events := audited(t, func(c *Config) { c.Keys = KeyPolicy{Rotate: 24 * time.Hour, Publish: time.Hour, Lifetime: time.Hour} })
+	s, events := audited(t, func(c *Config) {
+		c.Keys = keyring.Policy{Rotate: 24 * time.Hour, Publish: time.Hour, Lifetime: time.Hour}
+	})
 	for range 4 * 24 {
 		s.clock.Advance(time.Hour / 2)
 		if err := s.keys.Maintain(t.Context()); err != nil {
@@ -177,7 +181,7 @@ func TestKeysThatChangeAreTold(t *testing.T) {
 		}
 		count[e.Name]++
 	}
-	if count[KeyMade] < 2 || count[KeyInUse] < 2 || count[KeyRetired] < 1 {
+	if count[keyring.Made] < 2 || count[keyring.InUse] < 2 || count[keyring.Retired] < 1 {
 		t.Errorf("%v", count)
 	}
 }

@@ -15,6 +15,7 @@ import (
 	"go.uber.org/zap/zapcore"
 
 	"github.com/caddy-oauth/caddy-oauth/grants"
+	"github.com/caddy-oauth/caddy-oauth/internal/keyring"
 	"github.com/caddy-oauth/caddy-oauth/storage"
 )
 
@@ -41,7 +42,7 @@ func newBenchServer(tb testing.TB, algorithm string) *benchServer {
 		Scopes:  []Scope{{"profile", "your name"}, {"orders", "your orders"}},
 		Clients: clients,
 		Grants:  []grants.Grant{grants.AuthorizationCode{}, grants.RefreshToken{}, grants.ClientCredentials{}},
-		Keys:    KeyPolicy{Algorithm: algorithm, Lifetime: 10 * time.Minute, Publish: time.Hour},
+		Keys:    keyring.Policy{Algorithm: algorithm, Lifetime: 10 * time.Minute, Publish: time.Hour},
 		Store:   storage.OpenMemory(),
 		Logger:  log, Audit: log.Named("audit"),
 	})

@@ -12,6 +12,7 @@ import (
 	"go.uber.org/zap"
 
 	"github.com/caddy-oauth/caddy-oauth/grants"
+	"github.com/caddy-oauth/caddy-oauth/internal/keyring"
 	"github.com/caddy-oauth/caddy-oauth/internal/throttle"
 	"github.com/caddy-oauth/caddy-oauth/storage"
 )
@@ -107,7 +108,7 @@ func FuzzCredentials(f *testing.F) {
 	const secret = "correct horse battery staple"
 	server, err := New(Config{
 		Name: "fuzz", URL: testIssuer, Paths: DefaultPaths(new(url.URL)), Store: storage.OpenMemory(), Logger: zap.NewNop(),
-		Audit: zap.NewNop(), Keys: KeyPolicy{Lifetime: time.Hour}, Limits: throttle.Limits{Off: true},
+		Audit: zap.NewNop(), Keys: keyring.Policy{Lifetime: time.Hour}, Limits: throttle.Limits{Off: true},
 		Clients: map[string]*storage.Client{
 			"billing": {ID: "billing", SecretHashes: []string{HashSecret(secret)}},
 			"spa":     {ID: "spa"},

@@ -174,7 +174,15 @@ func TestRFC9701JWTAnswer(t *testing.T) {
 			if err != nil || h.Type != introspectionType {
 				t.Errorf("typ is %q, %v", h.Type, err)
 			}
-			payload, err := split.Verify(s.keys.state.Load().key(h.KeyID))
+			jwks, _, err := s.keys.JWKS(t.Context())
+			if err != nil {
+				t.Fatal(err)
+			}
+			keys, err := jwt.ParsePublicKeys(jwks)
+			if err != nil || len(keys) != 1 || keys[0].ID != h.KeyID {
+				t.Fatalf("the keys are %v, %v; want one, %q", keys, err, h.KeyID)
+			}
+			payload, err := split.Verify(keys[0])
 			if err != nil {
 				t.Fatal(err)
 			}

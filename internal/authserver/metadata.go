@@ -9,8 +9,6 @@ import (
 	"net/http"
 	"slices"
 	"time"
-
-	"github.com/caddy-oauth/caddy-oauth/internal/jwt"
 )
 
 // metadata returns the authorization server metadata (RFC 8414 §2). Nothing stands there that the server
@@ -46,7 +44,7 @@ func (s *Server) metadata() ([]byte, error) {
 		ChallengeMethods:      []string{"S256"},
 		IssParameter:          true,
 	}
-	if s.keys.published() {
+	if s.keys.Published() {
 		doc.JWKSURI = s.origin + s.config.Paths.JWKS
 	}
 	for _, scope := range s.config.Scopes {
@@ -90,12 +88,4 @@ func serveDocument(c *call, body []byte, etag string, maxAge time.Duration) {
 func newETag(body []byte) string {
 	sum := sha256.Sum256(body)
 	return `"` + base64.RawURLEncoding.EncodeToString(sum[:16]) + `"`
-}
-
-// published reports whether there are public keys: not where all keys are shared secrets.
-func (k *Keys) published() bool {
-	if k.policy.File != nil {
-		return len(k.state.Load().keys) > 0
-	}
-	return jwt.Asymmetric(k.policy.Algorithm)
 }

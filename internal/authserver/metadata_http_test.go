@@ -252,7 +252,11 @@ func TestJWKS(t *testing.T) {
 				}
 				kids[key["kid"]] = true
 			}
-			if published := kids[kidOf(t, token)]; published == (alg == "HS256") {
+			h, err := headerOf(t, token)
+			if err != nil {
+				t.Fatal(err)
+			}
+			if published := kids[h.KeyID]; published == (alg == "HS256") {
 				t.Errorf("the key of the token is published: %t", published)
 			}
 		})

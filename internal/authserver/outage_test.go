@@ -16,6 +16,7 @@ import (
 	"go.uber.org/zap"
 	"go.uber.org/zap/zaptest/observer"
 
+	"github.com/caddy-oauth/caddy-oauth/internal/testclock"
 	"github.com/caddy-oauth/caddy-oauth/storage"
 )
 
@@ -74,7 +75,7 @@ func TestOutages(t *testing.T) {
 	} {
 		t.Run(name, func(t *testing.T) {
 			core, logs := observer.New(zap.DebugLevel)
-			clock := newTestClock()
+			clock := testclock.New()
 			o := newOutages(zap.New(core), clock.Now)
 			for i, e := range story {
 				clock.Advance(e.after)
@@ -93,7 +94,7 @@ func TestOutages(t *testing.T) {
 // The end of an outage says what it was.
 func TestEndOfAnOutage(t *testing.T) {
 	core, logs := observer.New(zap.DebugLevel)
-	clock := newTestClock()
+	clock := testclock.New()
 	o := newOutages(zap.New(core), clock.Now)
 	for range 3 {
 		o.failed(fullDisk)

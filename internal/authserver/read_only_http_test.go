@@ -337,8 +337,9 @@ func TestResealWhileServing(t *testing.T) {
 // An import tells which of two records of signing keys is newer.
 func TestDumpKnowsNewerKeys(t *testing.T) {
 	s := newTestServer(t)
+	signingKeys := storage.Key{Kind: storage.KindKeys, ID: "signing"}
 	read := func() []byte {
-		record, err := s.store.Get(t.Context(), keysRecord)
+		record, err := s.store.Get(t.Context(), signingKeys)
 		if err != nil {
 			t.Fatal(err)
 		}
@@ -351,10 +352,10 @@ func TestDumpKnowsNewerKeys(t *testing.T) {
 		t.Fatal(err)
 	}
 	after := read()
-	if !dump.Keeps(after, storage.Record{Key: keysRecord, Value: before}, false) {
+	if !dump.Keeps(after, storage.Record{Key: signingKeys, Value: before}, false) {
 		t.Error("older keys take the place of newer ones")
 	}
-	if dump.Keeps(before, storage.Record{Key: keysRecord, Value: after}, false) {
+	if dump.Keeps(before, storage.Record{Key: signingKeys, Value: after}, false) {
 		t.Error("newer keys do not take the place of older ones")
 	}
 }

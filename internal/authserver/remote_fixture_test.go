@@ -11,12 +11,13 @@ import (
 	"go.uber.org/zap"
 
 	"github.com/caddy-oauth/caddy-oauth/internal/jwt/jwttest"
+	"github.com/caddy-oauth/caddy-oauth/internal/testclock"
 )
 
 // remote is an issuer elsewhere: a server that says what its tests let it say, and counts what it is asked.
 type remote struct {
 	*httptest.Server
-	clock *testClock
+	clock *testclock.Clock
 	keys  *RemoteKeys
 	key   jwttest.Key // that signs
 
@@ -33,7 +34,7 @@ const (
 // newRemote returns an issuer with metadata and one ES256 key.
 func newRemote(t *testing.T) *remote {
 	t.Helper()
-	r := &remote{clock: newTestClock(), asked: map[string]int{}, answers: map[string]http.HandlerFunc{}}
+	r := &remote{clock: testclock.New(), asked: map[string]int{}, answers: map[string]http.HandlerFunc{}}
 	r.Server = httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, req *http.Request) {
 		r.mu.Lock()
 		r.asked[req.URL.Path]++

@@ -47,7 +47,7 @@ func (s *Server) openText(ctx context.Context, purpose, sealed string) (string, 
 }
 
 func (s *Server) sealer(ctx context.Context) (cipher.AEAD, error) {
-	secret, err := s.keys.Seal(ctx)
+	secret, err := s.keys.Secret(ctx)
 	if err != nil {
 		return nil, err
 	}

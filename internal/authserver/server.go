@@ -16,6 +16,7 @@ import (
 	"golang.org/x/sync/semaphore"
 
 	"github.com/caddy-oauth/caddy-oauth/grants"
+	"github.com/caddy-oauth/caddy-oauth/internal/keyring"
 	"github.com/caddy-oauth/caddy-oauth/internal/metrics"
 	"github.com/caddy-oauth/caddy-oauth/internal/pages"
 	"github.com/caddy-oauth/caddy-oauth/internal/recall"
@@ -33,7 +34,7 @@ type Config struct {
 	Clients map[string]*storage.Client // by client ID
 	Resolve Resolver                   // of clients that are added at run time
 	Grants  []grants.Grant
-	Keys    KeyPolicy
+	Keys    keyring.Policy
 	Store   storage.Store
 	Secrets Secrets
 	Wire    Wire
@@ -111,7 +112,7 @@ type Server struct {
 	scopes    map[string]Scope
 	grants    map[string]grants.Grant
 	endpoints map[string]*endpoint // by path
-	keys      *Keys
+	keys      *keyring.Ring
 	pages     *pages.Pages
 	directory *clientDirectory
 	clients   *clientAuth
@@ -201,11 +202,13 @@ func New(config Config) (*Server, error) {
 	if s.bodies = config.Wire.Bodies; len(s.bodies) == 0 {
 		s.bodies = []string{formBody}
 	}
-	s.keys, err = NewKeys(config.Keys, config.Store, config.Logger, config.Now)
+	s.keys, err = keyring.New(keyring.Config{
+		Policy: config.Keys, Store: config.Store, Wait: config.StoreTimeout, Changed: s.keyChanged,
+		Logger: config.Logger, Now: config.Now,
+	})
 	if err != nil {
 		return nil, err
 	}
-	s.keys.changed = s.keyChanged
 	s.cutoffs = revocation.New(revocation.Config{
 		Issuer: config.Name, Store: config.Store, Broadcast: config.Revocations, Logger: config.Logger, Now: config.Now,
 		Changed: measured.Cutoffs,

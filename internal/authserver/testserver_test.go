@@ -23,6 +23,9 @@ import (
 	"golang.org/x/net/html"
 
 	"github.com/caddy-oauth/caddy-oauth/grants"
+	"github.com/caddy-oauth/caddy-oauth/internal/jwt/jwttest"
+	"github.com/caddy-oauth/caddy-oauth/internal/keyring"
+	"github.com/caddy-oauth/caddy-oauth/internal/testclock"
 	"github.com/caddy-oauth/caddy-oauth/storage"
 )
 
@@ -38,7 +41,7 @@ const (
 // tests say who is signed in. When the test ends, its log is searched for secrets.
 type testServer struct {
 	*Server
-	clock *testClock
+	clock *testclock.Clock
 	store *testStore
 	site  *testSite
 	logs  *observer.ObservedLogs
@@ -49,7 +52,7 @@ type testServer struct {
 func newTestServer(t *testing.T, edits ...func(*Config)) *testServer {
 	t.Helper()
 	core, logs := observer.New(zap.DebugLevel)
-	clock := newTestClock()
+	clock := testclock.New()
 	s := &testServer{
 		clock: clock,
 		store: &testStore{Store: storage.OpenMemory(), now: clock.Now, expires: map[storage.Key]time.Time{}},
@@ -63,7 +66,7 @@ func newTestServer(t *testing.T, edits ...func(*Config)) *testServer {
 		Scopes:  []Scope{{"profile", "your name"}, {"orders", "your orders"}, {"admin", ""}},
 		Clients: testClients(),
 		Grants:  []grants.Grant{grants.AuthorizationCode{}, grants.RefreshToken{}, grants.ClientCredentials{}},
-		Keys:    KeyPolicy{Lifetime: time.Hour, Publish: time.Hour},
+		Keys:    keyring.Policy{Lifetime: time.Hour, Publish: time.Hour},
 		Store:   s.store, Logger: zap.New(core), Now: clock.Now,
 	}
 	for _, edit := range edits {
@@ -423,4 +426,15 @@ func (a answer) check(t *testing.T, status int, code string) {
 	if a.Code != status || got != code {
 		t.Errorf("status %d, error %q; want %d, %q: %s %s", a.Code, got, status, code, a.Header().Get("Location"), a.Body)
 	}
+}
+
+var (
+	epoch   = testclock.Epoch
+	errDown = errors.New("the store is down")
+)
+
+// foreignToken returns a token whose key nobody here knows.
+func foreignToken(tb testing.TB) string {
+	tb.Helper()
+	return jwttest.NewKey(tb, "ES256").Sign(tb, []byte(`{"sub":"alice"}`))
 }

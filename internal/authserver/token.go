@@ -37,7 +37,7 @@ func (s *Server) token(c *call) error {
 	if err := s.loadCutoffs(c.ctx()); err != nil {
 		return err
 	}
-	if _, err := s.keys.load(c.ctx()); err != nil { // before a code is used up in vain
+	if err := s.keys.Load(c.ctx()); err != nil { // before a code is used up in vain
 		return err
 	}
 	auth, err := grant.Exchange(c.ctx(), &grants.Request{

@@ -12,6 +12,7 @@ import (
 	"go.uber.org/zap"
 
 	"github.com/caddy-oauth/caddy-oauth/internal/revocation"
+	"github.com/caddy-oauth/caddy-oauth/internal/testclock"
 	"github.com/caddy-oauth/caddy-oauth/storage"
 )
 
@@ -39,7 +40,7 @@ func (s *tripStore) Update(ctx context.Context, key storage.Key, change storage.
 func usesFixture(t *testing.T) (*uses, *tripStore) {
 	t.Helper()
 	store := &tripStore{Store: storage.OpenMemory()}
-	clock := newTestClock()
+	clock := testclock.New()
 	return newUses(store, revocation.New(revocation.Config{
 		Store: store, Broadcast: revocation.NewBroadcast(), Logger: zap.NewNop(), Now: clock.Now,
 	})), store

@@ -1,4 +1,4 @@
-package authserver
+package keyring
 
 import (
 	"maps"
@@ -7,15 +7,16 @@ import (
 	"testing"
 	"time"
 
+	"github.com/caddy-oauth/caddy-oauth/internal/testclock"
 	"github.com/caddy-oauth/caddy-oauth/storage"
 )
 
 // A rotation is played in steps, with two nodes on one store. In each step all nodes that are awake
 // do a round at the same time and sign a token; then every token that is still alive must verify on
 // every node that is awake, and its key must be in every JWKS that was published within
-// KeyPolicy.Publish.
+// Policy.Publish.
 type rotation struct {
-	policy KeyPolicy
+	policy Policy
 	store  storage.Store
 	nodes  []*rotationNode
 
@@ -25,8 +26,8 @@ type rotation struct {
 }
 
 type rotationNode struct {
-	keys  *Keys
-	clock *testClock
+	keys  *Ring
+	clock *testclock.Clock
 	awake func(time.Duration) bool
 	round func(time.Duration) bool // whether this node does a round in this step
 }
@@ -66,7 +67,7 @@ func TestThreeRotations(t *testing.T) {
 		t.Run(tt.name, func(t *testing.T) {
 			t.Parallel()
 			r := &rotation{
-				policy: KeyPolicy{Algorithm: "EdDSA", Rotate: 5 * time.Hour, Publish: time.Hour, Lifetime: 30 * time.Minute},
+				policy: Policy{Algorithm: "EdDSA", Rotate: 5 * time.Hour, Publish: time.Hour, Lifetime: 30 * time.Minute},
 				store:  storage.OpenMemory(),
 				signed: map[string]time.Time{},
 			}
@@ -82,7 +83,7 @@ func TestThreeRotations(t *testing.T) {
 
 func (r *rotation) addNode(t *testing.T, skew time.Duration, awake, round func(time.Duration) bool) {
 	t.Helper()
-	clock := newTestClock()
+	clock := testclock.New()
 	clock.Advance(skew)
 	r.nodes = append(r.nodes, &rotationNode{
 		keys: newTestKeys(t, r.policy, r.store, clock), clock: clock, awake: awake, round: round,

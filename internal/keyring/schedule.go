@@ -1,4 +1,4 @@
-package authserver
+package keyring
 
 import (
 	"cmp"
@@ -7,25 +7,24 @@ import (
 	"time"
 )
 
-// The life of a key, Rotate apart from the next:
+// The life of a key, with Rotate between two keys:
 //
 //	         made              signs                        its successor signs
-//	key 1    |─────────────────|════════════════════════════|──────────────────────| gone
+//	key 1    |─────────────────|════════════════════════════|──────────────────────| retired
 //	key 2                                 |─────────────────|═══════════════════════════
 //	                                      made
 //	         └──── Publish ────┘                            └─ Lifetime + 1 minute ─┘
 //
-// It is in the JWKS from "made" to "gone", so a verifier may hold on to a JWKS for Publish and still
-// know every key it meets: a key is made a little earlier than that, for the JWKS of a node that has not
-// heard of it yet.
+// A key is in the JWKS from "made" to "retired", so a verifier may cache a JWKS for Publish and still know every key it
+// meets. A key is made a little earlier than that, since another node may serve its JWKS without the key for a while.
 //
-// While no successor is in sight, and while nodes with two configurations sign with keys of two
-// algorithms, nobody can tell when a key stops signing. So the nodes that sign with it write down that they will
-// go on for an hour, and renew that in time; no other node drops it meanwhile.
+// As long as a key has no successor, or nodes with two configurations sign with keys of two algorithms, no node can tell
+// when the key stops signing. So the nodes that sign with it take a lease on it for an hour, and renew that in time; until
+// the lease ends, no other node retires the key.
 const (
-	signClaim   = time.Hour
+	lease       = time.Hour
 	clockLeeway = time.Minute     // between the clocks of nodes
-	newsDelay   = 2 * time.Minute // until each node has seen what another wrote; a round comes every minute
+	propagation = 2 * time.Minute // until each node has read what another wrote; Maintain runs every minute
 )
 
 // scheduledKey is a key as the record keeps it. Times are whole seconds.
@@ -38,10 +37,10 @@ type scheduledKey struct {
 	JWK       json.RawMessage `json:"jwk"`     // with the private part
 }
 
-// plan returns what becomes of the keys at that time: the kept ones in the order in which they sign,
-// when a key that has to be made now shall sign (zero: none has to be made), and whether any of the
-// kept ones changed or went. It is a pure function, so that all nodes come to the same plan.
-func plan(keys []scheduledKey, now time.Time, policy KeyPolicy) (kept []scheduledKey, newSigns time.Time, changed bool) {
+// plan returns what becomes of the keys at that time: those to keep, in the order in which they sign; when a key that must
+// be made now signs, zero if none must be made; and whether a key was changed or dropped. It is a pure function, so that
+// all nodes come to the same plan.
+func plan(keys []scheduledKey, now time.Time, policy Policy) (kept []scheduledKey, newSigns time.Time, changed bool) {
 	kept = slices.Clone(keys)
 	slices.SortFunc(kept, func(a, b scheduledKey) int {
 		return cmp.Or(a.Signs.Compare(b.Signs), cmp.Compare(a.ID, b.ID))
@@ -56,31 +55,31 @@ func plan(keys []scheduledKey, now time.Time, policy KeyPolicy) (kept []schedule
 	}
 	newSigns = nextKey(line, now, policy)
 
-	// Whoever may still sign has just been extended, or was by the nodes that sign with it.
+	// Keys that may still sign were extended: just now, or by the nodes that sign with them.
 	kept = slices.DeleteFunc(kept, func(k scheduledKey) bool { return !k.Expires.After(now) })
 	return kept, newSigns, changed || len(kept) < len(keys)
 }
 
-// nextKey returns when a key that has to be made now shall sign, or zero.
-func nextKey(line []*scheduledKey, now time.Time, policy KeyPolicy) time.Time {
+// nextKey returns when a key that must be made now signs, or zero if none must be made.
+func nextKey(line []*scheduledKey, now time.Time, policy Policy) time.Time {
 	if len(line) == 0 {
-		// Nobody can hold a JWKS that matters: verifiers fetch a new one for an unknown kid.
+		// It need not be published first: a verifier that meets an unknown kid fetches the JWKS.
 		return now
 	}
 	if policy.Rotate == 0 {
 		return time.Time{}
 	}
 	due := line[len(line)-1].Signs.Add(policy.Rotate)
-	published := now.Add(policy.Publish + newsDelay + clockLeeway)
+	published := now.Add(policy.Publish + propagation + clockLeeway)
 	if published.Before(due) {
 		return time.Time{}
 	}
-	return published // which is due if this round is in time; until then an overdue key goes on signing
+	return published // equals due if this node is on time; otherwise the old key signs for longer
 }
 
-// extend lets the key live as long as tokens that are signed with it until its successor signs, or,
-// without one, until the claim ends. It reports whether that changed the key. It never shortens a life, so that
-// a lower Lifetime leaves the tokens signed before it valid.
+// extend postpones the end of a key until the last token has expired that it signs before its successor signs or, without a
+// successor, before the lease ends. It reports whether that changed the key. It never brings the end forward, so that
+// tokens stay valid that were signed under a longer Lifetime.
 func extend(k *scheduledKey, successor, now time.Time, lifetime time.Duration) bool {
 	until, enough := successor, successor
 	if successor.IsZero() {
@@ -88,7 +87,7 @@ func extend(k *scheduledKey, successor, now time.Time, lifetime time.Duration) b
 		if k.Signs.After(now) {
 			start = k.Signs
 		}
-		until, enough = start.Add(signClaim), start.Add(signClaim/2)
+		until, enough = start.Add(lease), start.Add(lease/2)
 	}
 	tail := lifetime + clockLeeway
 	if !k.Expires.Before(enough.Add(tail)) {
@@ -98,7 +97,7 @@ func extend(k *scheduledKey, successor, now time.Time, lifetime time.Duration) b
 	return true
 }
 
-// keyLine returns the keys of one algorithm, which succeed each other.
+// keyLine returns the keys of one algorithm, which succeed one another.
 func keyLine(keys []scheduledKey, algorithm string) []*scheduledKey {
 	var line []*scheduledKey
 	for i := range keys {
@@ -109,8 +108,8 @@ func keyLine(keys []scheduledKey, algorithm string) []*scheduledKey {
 	return line
 }
 
-// signerAt returns the index of the key that signs: the last one whose time has come, or the first
-// if the clock of the node that made it is ahead of ours.
+// signerAt returns the index of the key that signs: the last one that has started to sign, or the first one if none has
+// because the clock of the node that made it is ahead.
 func signerAt(line []*scheduledKey, now time.Time) int {
 	for i := len(line) - 1; i > 0; i-- {
 		if !line[i].Signs.After(now) {

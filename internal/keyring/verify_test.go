@@ -1,4 +1,4 @@
-package authserver
+package keyring
 
 import (
 	"encoding/json"
@@ -9,18 +9,19 @@ import (
 
 	"github.com/caddy-oauth/caddy-oauth/internal/jwt"
 	"github.com/caddy-oauth/caddy-oauth/internal/jwt/jwttest"
+	"github.com/caddy-oauth/caddy-oauth/internal/testclock"
 	"github.com/caddy-oauth/caddy-oauth/storage"
 )
 
 // signedWith returns a token with that header, signed with the key that signs for k.
-func signedWith(t *testing.T, k *Keys, header string) string {
+func signedWith(t *testing.T, k *Ring, header string) string {
 	t.Helper()
-	line := k.state.Load().line
+	line := k.current.Load().line
 	return jwttest.Forge(t, line[signerAt(line, k.now())].JWK, header, []byte(`{}`))
 }
 
 func TestRFC8725VerifyRefuses(t *testing.T) {
-	k := newTestKeys(t, KeyPolicy{}, storage.OpenMemory(), newTestClock())
+	k := newTestKeys(t, Policy{}, storage.OpenMemory(), testclock.New())
 	good := sign(t, k, `{"sub":"alice"}`)
 	kid := kidOf(t, good)
 	part := strings.Split(good, ".")
@@ -61,7 +62,7 @@ func TestRFC8725VerifyRefuses(t *testing.T) {
 }
 
 func TestRFC9068HeadersOfTheSameMeaningAreAccepted(t *testing.T) {
-	k := newTestKeys(t, KeyPolicy{}, storage.OpenMemory(), newTestClock())
+	k := newTestKeys(t, Policy{}, storage.OpenMemory(), testclock.New())
 	kid := kidOf(t, sign(t, k, `{}`))
 	for _, header := range []string{
 		`{"typ":"at+jwt","kid":"` + kid + `","alg":"ES256"}`,
@@ -77,13 +78,13 @@ func TestRFC9068HeadersOfTheSameMeaningAreAccepted(t *testing.T) {
 func TestRFC7517JWKSHasPublicMembersOnly(t *testing.T) {
 	ktys := map[any]any{"ES256": "EC", "EdDSA": "OKP", "RS256": "RSA", "PS256": "RSA"}
 	allowed := []string{"kty", "kid", "use", "alg", "crv", "x", "y", "n", "e"}
-	store, clock := storage.OpenMemory(), newTestClock()
+	store, clock := storage.OpenMemory(), testclock.New()
 	for _, alg := range []string{"ES256", "EdDSA", "RS256", "PS256", "HS256"} { // each a change of the configuration
-		if err := newTestKeys(t, KeyPolicy{Algorithm: alg}, store, clock).Maintain(t.Context()); err != nil {
+		if err := newTestKeys(t, Policy{Algorithm: alg}, store, clock).Maintain(t.Context()); err != nil {
 			t.Fatal(err)
 		}
 	}
-	k := newTestKeys(t, KeyPolicy{Algorithm: "HS256"}, store, clock)
+	k := newTestKeys(t, Policy{Algorithm: "HS256"}, store, clock)
 	body, etag, err := k.JWKS(t.Context())
 	if err != nil {
 		t.Fatal(err)
@@ -107,7 +108,7 @@ func TestRFC7517JWKSHasPublicMembersOnly(t *testing.T) {
 		}
 		kids[key["kid"]] = true
 	}
-	other := newTestKeys(t, KeyPolicy{}, storage.OpenMemory(), clock)
+	other := newTestKeys(t, Policy{}, storage.OpenMemory(), clock)
 	if _, otherTag, _ := other.JWKS(t.Context()); otherTag == etag || !strings.HasPrefix(etag, `"`) {
 		t.Errorf("etags of two sets are %s and %s", etag, otherTag)
 	}

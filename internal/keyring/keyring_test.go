@@ -1,4 +1,4 @@
-package authserver
+package keyring
 
 import (
 	"context"
@@ -15,36 +15,27 @@ import (
 
 	"github.com/caddy-oauth/caddy-oauth/internal/jwt"
 	"github.com/caddy-oauth/caddy-oauth/internal/jwt/jwttest"
+	"github.com/caddy-oauth/caddy-oauth/internal/testclock"
 	"github.com/caddy-oauth/caddy-oauth/storage"
 )
 
 var testLogger = zap.NewNop()
 
-// testClock is a clock that stands still until it is moved.
-type testClock struct{ nanos atomic.Int64 }
+const testWait = 10 * time.Second
 
-func newTestClock() *testClock {
-	c := new(testClock)
-	c.nanos.Store(epoch.UnixNano())
-	return c
-}
-
-func (c *testClock) Now() time.Time          { return time.Unix(0, c.nanos.Load()) }
-func (c *testClock) Advance(d time.Duration) { c.nanos.Add(int64(d)) }
-
-func newTestKeys(tb testing.TB, policy KeyPolicy, store storage.Store, clock *testClock) *Keys {
+func newTestKeys(tb testing.TB, policy Policy, store storage.Store, clock *testclock.Clock) *Ring {
 	tb.Helper()
 	if policy.Lifetime == 0 {
 		policy.Lifetime = time.Hour
 	}
-	k, err := NewKeys(policy, store, testLogger, clock.Now)
+	k, err := New(Config{Policy: policy, Store: store, Wait: testWait, Logger: testLogger, Now: clock.Now})
 	if err != nil {
 		tb.Fatal(err)
 	}
 	return k
 }
 
-func sign(tb testing.TB, k *Keys, payload string) string {
+func sign(tb testing.TB, k *Ring, payload string) string {
 	tb.Helper()
 	token, err := k.Sign(tb.Context(), []byte(payload))
 	if err != nil {
@@ -67,7 +58,7 @@ func kidOf(tb testing.TB, token string) string {
 }
 
 // kidsIn returns the kids of a node's JWKS.
-func kidsIn(tb testing.TB, k *Keys) []string {
+func kidsIn(tb testing.TB, k *Ring) []string {
 	tb.Helper()
 	body, _, err := k.JWKS(tb.Context())
 	if err != nil {
@@ -116,32 +107,32 @@ func (s *switchStore) Update(ctx context.Context, key storage.Key, change storag
 // noStore panics when it is used.
 type noStore struct{ storage.Store }
 
-func TestKeyPolicyIsChecked(t *testing.T) {
+func TestPolicyIsChecked(t *testing.T) {
 	for _, tt := range []struct {
-		policy  KeyPolicy
+		policy  Policy
 		wantErr string
 	}{
-		{KeyPolicy{Algorithm: "none", Lifetime: time.Hour}, `algorithm "none", expected one of ES256`},
-		{KeyPolicy{Algorithm: "es256", Lifetime: time.Hour}, `algorithm "es256", expected one of ES256`},
-		{KeyPolicy{}, "lifetime of tokens is 0s"},
-		{KeyPolicy{Lifetime: time.Hour, Rotate: -1}, "negative"},
-		{KeyPolicy{Lifetime: time.Hour, Rotate: time.Hour, Publish: time.Hour}, "expected less than the 1h0m0s between rotations"},
+		{Policy{Algorithm: "none", Lifetime: time.Hour}, `algorithm "none", expected one of ES256`},
+		{Policy{Algorithm: "es256", Lifetime: time.Hour}, `algorithm "es256", expected one of ES256`},
+		{Policy{}, "lifetime of tokens is 0s"},
+		{Policy{Lifetime: time.Hour, Rotate: -1}, "negative"},
+		{Policy{Lifetime: time.Hour, Rotate: time.Hour, Publish: time.Hour}, "expected less than the 1h0m0s between rotations"},
 	} {
-		_, err := NewKeys(tt.policy, noStore{}, testLogger, time.Now)
+		_, err := New(Config{Policy: tt.policy, Store: noStore{}, Logger: testLogger, Now: time.Now})
 		if err == nil || !strings.Contains(err.Error(), tt.wantErr) {
 			t.Errorf("%+v: error is %v, want %q in it", tt.policy, err, tt.wantErr)
 		}
 	}
-	if _, err := NewKeys(KeyPolicy{Lifetime: time.Hour}, noStore{}, testLogger, time.Now); err != nil {
+	if _, err := New(Config{Policy: Policy{Lifetime: time.Hour}, Store: noStore{}, Logger: testLogger, Now: time.Now}); err != nil {
 		t.Error(err)
 	}
 }
 
 func TestFirstUseMakesOneKey(t *testing.T) {
 	store := &switchStore{Store: storage.OpenMemory()}
-	nodes := []*Keys{
-		newTestKeys(t, KeyPolicy{}, store, newTestClock()),
-		newTestKeys(t, KeyPolicy{}, store, newTestClock()),
+	nodes := []*Ring{
+		newTestKeys(t, Policy{}, store, testclock.New()),
+		newTestKeys(t, Policy{}, store, testclock.New()),
 	}
 	tokens := make([]string, 32)
 	var wg sync.WaitGroup
@@ -165,8 +156,8 @@ func TestFirstUseMakesOneKey(t *testing.T) {
 }
 
 func TestMaintainWritesOnlyWhatChanges(t *testing.T) {
-	store, clock := &switchStore{Store: storage.OpenMemory()}, newTestClock()
-	k := newTestKeys(t, KeyPolicy{}, store, clock)
+	store, clock := &switchStore{Store: storage.OpenMemory()}, testclock.New()
+	k := newTestKeys(t, Policy{}, store, clock)
 	for range 25 {
 		if err := k.Maintain(t.Context()); err != nil {
 			t.Fatal(err)
@@ -179,8 +170,8 @@ func TestMaintainWritesOnlyWhatChanges(t *testing.T) {
 }
 
 func TestWithoutStoreKeysInMemorySign(t *testing.T) {
-	store, clock := &switchStore{Store: storage.OpenMemory()}, newTestClock()
-	k := newTestKeys(t, KeyPolicy{Rotate: 24 * time.Hour, Publish: time.Hour}, store, clock)
+	store, clock := &switchStore{Store: storage.OpenMemory()}, testclock.New()
+	k := newTestKeys(t, Policy{Rotate: 24 * time.Hour, Publish: time.Hour}, store, clock)
 	store.down.Store(true)
 	if _, err := k.Sign(t.Context(), []byte(`{}`)); !errors.Is(err, errDown) {
 		t.Fatalf("error without a key is %v", err)
@@ -213,7 +204,7 @@ func TestWithoutStoreKeysInMemorySign(t *testing.T) {
 	if kids := kidsIn(t, k); len(kids) != 2 || kidOf(t, sign(t, k, `{}`)) != first {
 		t.Errorf("after the outage, the keys are %v", kids)
 	}
-	clock.Advance(time.Hour + newsDelay + clockLeeway)
+	clock.Advance(time.Hour + propagation + clockLeeway)
 	if kidOf(t, sign(t, k, `{}`)) == first {
 		t.Error("the overdue key signs although its successor may")
 	}
@@ -222,21 +213,21 @@ func TestWithoutStoreKeysInMemorySign(t *testing.T) {
 // foreignToken returns a token whose key nobody here knows.
 func foreignToken(tb testing.TB) string {
 	tb.Helper()
-	return sign(tb, newTestKeys(tb, KeyPolicy{}, storage.OpenMemory(), newTestClock()), `{"sub":"alice"}`)
+	return sign(tb, newTestKeys(tb, Policy{}, storage.OpenMemory(), testclock.New()), `{"sub":"alice"}`)
 }
 
 // During a rolling reload, nodes with two algorithms sign side by side for a whole day.
 func TestChangeOfAlgorithm(t *testing.T) {
-	store, clock := storage.OpenMemory(), newTestClock()
-	before := newTestKeys(t, KeyPolicy{Algorithm: "ES256", Lifetime: 10 * time.Minute}, store, clock)
+	store, clock := storage.OpenMemory(), testclock.New()
+	before := newTestKeys(t, Policy{Algorithm: "ES256", Lifetime: 10 * time.Minute}, store, clock)
 	old := sign(t, before, `{}`)
-	after := newTestKeys(t, KeyPolicy{Algorithm: "EdDSA", Lifetime: time.Minute}, store, clock)
+	after := newTestKeys(t, Policy{Algorithm: "EdDSA", Lifetime: time.Minute}, store, clock)
 	oldKid, newKid := kidOf(t, old), kidOf(t, sign(t, after, `{}`))
 
 	for range 24 * 20 {
-		for _, signer := range []*Keys{before, after} {
+		for _, signer := range []*Ring{before, after} {
 			token := sign(t, signer, `{}`)
-			for _, verifier := range []*Keys{before, after} {
+			for _, verifier := range []*Ring{before, after} {
 				if _, err := verifier.Verify(t.Context(), token); err != nil {
 					t.Fatalf("at %s: %v", clock.Now(), err)
 				}
@@ -246,7 +237,7 @@ func TestChangeOfAlgorithm(t *testing.T) {
 			}
 		}
 		clock.Advance(3 * time.Minute)
-		for _, k := range []*Keys{before, after} {
+		for _, k := range []*Ring{before, after} {
 			if err := k.Maintain(t.Context()); err != nil {
 				t.Fatal(err)
 			}
@@ -273,7 +264,7 @@ func TestChangeOfAlgorithm(t *testing.T) {
 
 func TestUnknownKidsDoNotFloodTheStore(t *testing.T) {
 	reads := &countingStore{Store: storage.OpenMemory()}
-	k := newTestKeys(t, KeyPolicy{}, reads, newTestClock())
+	k := newTestKeys(t, Policy{}, reads, testclock.New())
 	token := foreignToken(t)
 	for range 1000 {
 		if _, err := k.Verify(t.Context(), token); !errors.Is(err, jwt.ErrKey) {
@@ -295,34 +286,34 @@ func (s *countingStore) Get(ctx context.Context, key storage.Key) ([]byte, error
 	return s.Store.Get(ctx, key)
 }
 
-func TestSealIsTheSameOnAllNodesAndForGood(t *testing.T) {
-	store, clock := storage.OpenMemory(), newTestClock()
+func TestSecretIsTheSameOnAllNodesForever(t *testing.T) {
+	store, clock := storage.OpenMemory(), testclock.New()
 	fromFile := []byte(`{"keys":[` + string(jwttest.NewKey(t, "ES256").JWK) + `]}`)
-	seals := make([][sealLength]byte, 0, 8)
-	for _, policy := range []KeyPolicy{{File: fromFile}, {}, {Algorithm: "EdDSA"}, {File: fromFile}} {
+	secrets := make([][secretLength]byte, 0, 8)
+	for _, policy := range []Policy{{File: fromFile}, {}, {Algorithm: "EdDSA"}, {File: fromFile}} {
 		k := newTestKeys(t, policy, store, clock)
 		for range 2 {
-			seal, err := k.Seal(t.Context())
+			secret, err := k.Secret(t.Context())
 			if err != nil {
 				t.Fatal(err)
 			}
-			seals = append(seals, seal)
+			secrets = append(secrets, secret)
 		}
 		clock.Advance(24 * time.Hour)
 	}
-	for _, seal := range seals {
-		if seal != seals[0] || seal == [sealLength]byte{} {
-			t.Fatalf("seals are %x", seals)
+	for _, secret := range secrets {
+		if secret != secrets[0] || secret == [secretLength]byte{} {
+			t.Fatalf("secrets are %x", secrets)
 		}
 	}
 }
 
 func TestRecordIsReadTolerantly(t *testing.T) {
-	store, clock := storage.OpenMemory(), newTestClock()
-	kid := kidOf(t, sign(t, newTestKeys(t, KeyPolicy{}, store, clock), `{}`))
+	store, clock := storage.OpenMemory(), testclock.New()
+	kid := kidOf(t, sign(t, newTestKeys(t, Policy{}, store, clock), `{}`))
 	edit := func(change func(record map[string]any)) {
 		t.Helper()
-		err := store.Update(t.Context(), keysRecord, func(old []byte) ([]byte, time.Time, error) {
+		err := store.Update(t.Context(), recordKey, func(old []byte) ([]byte, time.Time, error) {
 			record := object(string(old))
 			change(record)
 			return []byte(encode(record)), time.Time{}, nil
@@ -338,7 +329,7 @@ func TestRecordIsReadTolerantly(t *testing.T) {
 			"signs": epoch, "expires": at(time.Hour),
 		})
 	})
-	k := newTestKeys(t, KeyPolicy{}, store, clock)
+	k := newTestKeys(t, Policy{}, store, clock)
 	if got := kidOf(t, sign(t, k, `{}`)); got != kid {
 		t.Errorf("%s signs, want %s", got, kid)
 	}

@@ -1,27 +1,26 @@
-package authserver
+package keyring
 
 import (
 	"errors"
 	"testing"
 	"time"
 
-	"go.uber.org/zap"
-
 	"github.com/caddy-oauth/caddy-oauth/internal/jwt"
+	"github.com/caddy-oauth/caddy-oauth/internal/testclock"
 	"github.com/caddy-oauth/caddy-oauth/storage"
 )
 
 // ring returns keys on a store and a clock of their own, which rotate every day.
-func ring(t *testing.T) (*Keys, *testClock, storage.Store) {
+func ring(t *testing.T) (*Ring, *testclock.Clock, storage.Store) {
 	t.Helper()
-	clock, store := newTestClock(), storage.OpenMemory()
+	clock, store := testclock.New(), storage.OpenMemory()
 	return ringOn(t, store, clock), clock, store
 }
 
-func ringOn(t *testing.T, store storage.Store, clock *testClock) *Keys {
+func ringOn(t *testing.T, store storage.Store, clock *testclock.Clock) *Ring {
 	t.Helper()
-	policy := KeyPolicy{Rotate: 24 * time.Hour, Publish: time.Hour, Lifetime: 10 * time.Minute}
-	keys, err := NewKeys(policy, store, zap.NewNop(), clock.Now)
+	policy := Policy{Rotate: 24 * time.Hour, Publish: time.Hour, Lifetime: 10 * time.Minute}
+	keys, err := New(Config{Policy: policy, Store: store, Wait: testWait, Logger: testLogger, Now: clock.Now})
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -29,7 +28,7 @@ func ringOn(t *testing.T, store storage.Store, clock *testClock) *Keys {
 }
 
 // statuses returns the kids by their status.
-func statuses(t *testing.T, k *Keys) map[string][]string {
+func statuses(t *testing.T, k *Ring) map[string][]string {
 	t.Helper()
 	list, err := k.List(t.Context())
 	if err != nil {
@@ -43,7 +42,7 @@ func statuses(t *testing.T, k *Keys) map[string][]string {
 }
 
 // only returns the one key of a status.
-func only(t *testing.T, k *Keys, status string) string {
+func only(t *testing.T, k *Ring, status string) string {
 	t.Helper()
 	ids := statuses(t, k)[status]
 	if len(ids) != 1 {
@@ -52,7 +51,7 @@ func only(t *testing.T, k *Keys, status string) string {
 	return ids[0]
 }
 
-func signed(t *testing.T, k *Keys) string {
+func signed(t *testing.T, k *Ring) string {
 	t.Helper()
 	token, err := k.Sign(t.Context(), []byte(`{}`))
 	if err != nil {
@@ -83,7 +82,7 @@ func TestRotateNow(t *testing.T) {
 			if got := only(t, other, "signing"); got != want {
 				t.Errorf("at another node %s signs, expected %s", got, want)
 			}
-			clock.Advance(time.Hour + newsDelay + clockLeeway)
+			clock.Advance(time.Hour + propagation + clockLeeway)
 			if err := k.Maintain(t.Context()); err != nil {
 				t.Fatal(err)
 			}
@@ -130,7 +129,7 @@ func TestRetireNow(t *testing.T) {
 	if got := only(t, k, "signing"); got != next {
 		t.Errorf("%s signs, expected %s, which was published", got, next)
 	}
-	if _, err := k.Verify(t.Context(), token); !errors.Is(err, jwt.ErrKey) || k.verifies(token) {
+	if _, err := k.Verify(t.Context(), token); !errors.Is(err, jwt.ErrKey) || k.Has(token) {
 		t.Errorf("a token of the retired key: %v", err)
 	}
 	if _, err := ringOn(t, store, clock).Verify(t.Context(), token); !errors.Is(err, jwt.ErrKey) {
@@ -139,7 +138,7 @@ func TestRetireNow(t *testing.T) {
 	if err := k.RetireNow(t.Context(), next); err != nil {
 		t.Fatal(err)
 	}
-	if fresh := only(t, k, "signing"); fresh == first || fresh == next || !k.verifies(signed(t, k)) {
+	if fresh := only(t, k, "signing"); fresh == first || fresh == next || !k.Has(signed(t, k)) {
 		t.Errorf("%s signs, expected a new key", fresh)
 	}
 	if err := k.RetireNow(t.Context(), next); !errors.Is(err, ErrNoKey) {
@@ -166,12 +165,14 @@ func TestRetireNowDoesNotGoBack(t *testing.T) {
 }
 
 func TestKeysOfAFileAreTheOwners(t *testing.T) {
-	made, err := makeKey("ES256")
+	made, err := newKey("ES256")
 	if err != nil {
 		t.Fatal(err)
 	}
 	file := append(append([]byte(`{"keys": [`), made.JWK...), `]}`...)
-	k, err := NewKeys(KeyPolicy{File: file, Lifetime: time.Minute}, storage.OpenMemory(), zap.NewNop(), newTestClock().Now)
+	k, err := New(Config{
+		Policy: Policy{File: file, Lifetime: time.Minute}, Store: storage.OpenMemory(), Wait: testWait, Logger: testLogger, Now: testclock.New().Now,
+	})
 	if err != nil {
 		t.Fatal(err)
 	}

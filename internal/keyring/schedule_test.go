@@ -1,4 +1,4 @@
-package authserver
+package keyring
 
 import (
 	"fmt"
@@ -6,10 +6,11 @@ import (
 	"strings"
 	"testing"
 	"time"
+
+	"github.com/caddy-oauth/caddy-oauth/internal/testclock"
 )
 
-// epoch is the time at which the schedules of these tests start.
-var epoch = time.Date(2026, 3, 1, 0, 0, 0, 0, time.UTC)
+var epoch = testclock.Epoch
 
 func at(d time.Duration) time.Time { return epoch.Add(d) }
 
@@ -20,13 +21,13 @@ func scheduled(id, alg string, signs, expires float64) scheduledKey {
 }
 
 func TestPlan(t *testing.T) {
-	policy := KeyPolicy{Algorithm: "ES256", Rotate: 100 * time.Hour, Publish: 10 * time.Hour, Lifetime: 2 * time.Hour}
+	policy := Policy{Algorithm: "ES256", Rotate: 100 * time.Hour, Publish: 10 * time.Hour, Lifetime: 2 * time.Hour}
 	const minute = 1. / 60
 	tests := []struct {
 		name   string
 		keys   []scheduledKey
 		now    float64
-		change func(*KeyPolicy)
+		change func(*Policy)
 
 		wantKept    []scheduledKey
 		wantNew     float64 // hours; negative: none
@@ -41,7 +42,7 @@ func TestPlan(t *testing.T) {
 			wantKept: []scheduledKey{scheduled("a", "ES256", 0, 52.6)},
 		},
 		{
-			name: "a claim is renewed when half of it is over", now: 50, wantNew: -1, wantChanged: true,
+			name: "a lease is renewed when half of it is over", now: 50, wantNew: -1, wantChanged: true,
 			keys:     []scheduledKey{scheduled("a", "ES256", 0, 52.5)},
 			wantKept: []scheduledKey{scheduled("a", "ES256", 0, 53+minute)},
 		},
@@ -81,13 +82,13 @@ func TestPlan(t *testing.T) {
 		},
 		{
 			name: "a shorter lifetime drops nothing early", now: 101, wantNew: -1,
-			change:   func(p *KeyPolicy) { p.Lifetime = time.Minute },
+			change:   func(p *Policy) { p.Lifetime = time.Minute },
 			keys:     []scheduledKey{scheduled("a", "ES256", 0, 102), scheduled("b", "ES256", 100, 200)},
 			wantKept: []scheduledKey{scheduled("a", "ES256", 0, 102), scheduled("b", "ES256", 100, 200)},
 		},
 		{
 			name: "a longer lifetime extends the key that signs", now: 50, wantNew: -1, wantChanged: true,
-			change:   func(p *KeyPolicy) { p.Lifetime = 20 * time.Hour },
+			change:   func(p *Policy) { p.Lifetime = 20 * time.Hour },
 			keys:     []scheduledKey{scheduled("a", "ES256", 0, 53)},
 			wantKept: []scheduledKey{scheduled("a", "ES256", 0, 71+minute)},
 		},
@@ -98,13 +99,13 @@ func TestPlan(t *testing.T) {
 		},
 		{
 			name: "no rotation", now: 5000, wantNew: -1, wantChanged: true,
-			change:   func(p *KeyPolicy) { p.Rotate, p.Publish = 0, 0 },
+			change:   func(p *Policy) { p.Rotate, p.Publish = 0, 0 },
 			keys:     []scheduledKey{scheduled("a", "ES256", 0, 3)},
 			wantKept: []scheduledKey{scheduled("a", "ES256", 0, 5003+minute)},
 		},
 		{
 			name: "another algorithm gets a key at once, and leaves the others alone", now: 50, wantNew: 50,
-			change:   func(p *KeyPolicy) { p.Algorithm = "RS256" },
+			change:   func(p *Policy) { p.Algorithm = "RS256" },
 			keys:     []scheduledKey{scheduled("a", "ES256", 0, 51), scheduled("b", "ES256", 52, 70)},
 			wantKept: []scheduledKey{scheduled("a", "ES256", 0, 51), scheduled("b", "ES256", 52, 70)},
 		},

@@ -1,0 +1,313 @@
+// Package keyring keeps the keys that sign an issuer's tokens. It makes them, publishes them, rotates them and retires
+// them. Nodes that share a store share the keys, in one record.
+//
+// Start reading at [Ring], and at the drawing in schedule.go, which shows the life of a key.
+package keyring
+
+import (
+	"context"
+	"crypto/sha256"
+	"encoding/hex"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"math"
+	"slices"
+	"sync/atomic"
+	"time"
+
+	"go.uber.org/zap"
+	"golang.org/x/sync/semaphore"
+	"golang.org/x/time/rate"
+
+	"github.com/caddy-oauth/caddy-oauth/internal/jwt"
+	"github.com/caddy-oauth/caddy-oauth/storage"
+)
+
+// Policy says which keys sign the tokens of an issuer, and for how long.
+type Policy struct {
+	// Algorithm is the alg of the tokens, one of [jwt.Algorithms]; "" is ES256. The secret of HS256, HS384 and HS512 is
+	// never published, so that only this server can verify the tokens. With a File and no Algorithm, the first private
+	// key in the file decides.
+	Algorithm string
+
+	// Rotate is how long a key signs before the next one does; 0 is forever.
+	Rotate time.Duration
+
+	// Publish is how long a key is in the JWKS before it signs: as long as a verifier may cache a JWKS. It must be
+	// shorter than Rotate.
+	Publish time.Duration
+
+	// Lifetime is the longest lifetime of a token that is signed here.
+	Lifetime time.Duration
+
+	// File is a JWKS of the owner's (RFC 7517 §5). No key is then made or rotated: the first private key for Algorithm
+	// signs, all keys verify, and the public halves of the asymmetric ones are published. Keys of use "enc" are skipped.
+	File []byte
+}
+
+// Config configures a Ring.
+type Config struct {
+	Policy
+	Store storage.Store // of one issuer only
+
+	// Wait is how long a caller waits for another one that is reading or writing the record.
+	Wait time.Duration
+
+	// Changed is called when a key is made, starts to sign or is retired; may be nil. signs is when the key starts to
+	// sign, zero for Retired.
+	Changed func(event, kid string, signs time.Time)
+
+	Logger *zap.Logger
+	Now    func() time.Time
+}
+
+// The events of Config.Changed.
+const (
+	Made    = "key_made"
+	InUse   = "key_in_use" // a key starts to sign, or is found signing at startup
+	Retired = "key_retired"
+)
+
+// Ring has the signing keys of an issuer. Safe for concurrent use.
+type Ring struct {
+	config Config
+	now    func() time.Time
+
+	current   atomic.Pointer[snapshot] // nil before the first update
+	refreshAt atomic.Int64             // Unix time from which current must be refreshed before use
+	unknown   *rate.Limiter            // of reads of the store for a kid that perhaps no node has made
+
+	updating *semaphore.Weighted // held by the one update that runs; guards the fields below
+	spare    *scheduledKey       // a key that was made and is not used yet
+	inUse    string              // the kid that was last logged as the one that signs
+}
+
+// New returns the keys of the issuer that owns the store. It checks the policy and reads its File, but does not touch the
+// store. An error names what is wrong in the user's words and contains no key.
+func New(config Config) (*Ring, error) {
+	if config.Changed == nil {
+		config.Changed = func(string, string, time.Time) {}
+	}
+	r := &Ring{
+		config: config,
+		// The record has whole seconds, and a monotonic clock does not count the time a machine is suspended.
+		now:      func() time.Time { return config.Now().UTC().Truncate(time.Second) },
+		unknown:  rate.NewLimiter(1, 10),
+		updating: semaphore.NewWeighted(1),
+	}
+	if config.File != nil {
+		keys, signer, err := jwt.ParsePrivateKeys(config.File, config.Algorithm)
+		if err != nil {
+			return nil, fmt.Errorf("signing keys: %w", err)
+		}
+		r.current.Store(newSnapshot(keys, []*scheduledKey{{ID: signer.ID}}, nil))
+		r.refreshAt.Store(math.MaxInt64)
+		return r, nil
+	}
+	if r.config.Algorithm == "" {
+		r.config.Algorithm = "ES256"
+	}
+	if err := jwt.CheckAlgorithm(r.config.Algorithm); err != nil {
+		return nil, fmt.Errorf("signing keys: %w", err)
+	}
+	switch {
+	case config.Lifetime <= 0:
+		return nil, fmt.Errorf("signing keys: the lifetime of tokens is %s, expected more than 0", config.Lifetime)
+	case config.Rotate < 0 || config.Publish < 0:
+		return nil, errors.New("signing keys: a negative duration")
+	case config.Rotate > 0 && config.Publish >= config.Rotate:
+		return nil, fmt.Errorf("signing keys: published %s before they sign, expected less than the %s between rotations", config.Publish, config.Rotate)
+	}
+	return r, nil
+}
+
+// Maintain makes, rotates and retires keys according to the policy, and picks up changes by other nodes. Every node calls
+// it at startup and once a minute. After an error, the keys in memory continue to sign.
+func (r *Ring) Maintain(ctx context.Context) error {
+	return r.update(ctx, r.current.Load())
+}
+
+// Sign returns a JWT of these claims, a JSON object, of type at+jwt (RFC 9068 §2.1). The first call makes the first key.
+func (r *Ring) Sign(ctx context.Context, claims []byte) (string, error) {
+	keys, err := r.load(ctx)
+	if err != nil {
+		return "", err
+	}
+	return keys.signer(r.now()).Sign(claims)
+}
+
+// SignAs is Sign for a JWT of another type than an access token.
+func (r *Ring) SignAs(ctx context.Context, typ string, claims []byte) (string, error) {
+	keys, err := r.load(ctx)
+	if err != nil {
+		return "", err
+	}
+	return keys.signer(r.now()).SignAs(typ, claims)
+}
+
+// Verify returns the payload of a token that one of these keys signed. It checks type and signature only. If the token is
+// wrong, the error is a [jwt.InvalidToken]; with any other error the store failed, and the token may be valid.
+func (r *Ring) Verify(ctx context.Context, token string) ([]byte, error) {
+	t, err := jwt.Split(token)
+	if err != nil {
+		return nil, err
+	}
+	keys, err := r.load(ctx)
+	if err != nil {
+		return nil, err
+	}
+	key, err := keys.find(t)
+	if errors.Is(err, jwt.ErrKey) && r.config.File == nil && r.unknown.AllowN(r.now(), 1) {
+		// Another node may have made a key that signs at once.
+		if err := r.update(ctx, keys); err != nil {
+			return nil, err
+		}
+		key, err = r.current.Load().find(t)
+	}
+	if err != nil {
+		return nil, err
+	}
+	return t.Verify(key)
+}
+
+// Has reports whether the key that signed a token is still on the ring. It does not check the signature.
+func (r *Ring) Has(token string) bool {
+	t, err := jwt.Split(token)
+	keys := r.current.Load()
+	if err != nil || keys == nil {
+		return false
+	}
+	_, err = keys.find(t)
+	return err == nil
+}
+
+// JWKS returns the public keys of all tokens that are valid now or will be signed soon, as a JWK set (RFC 7517 §5), and
+// its entity tag, with quotes. It may be cached for Policy.Publish.
+func (r *Ring) JWKS(ctx context.Context) (body []byte, etag string, err error) {
+	keys, err := r.load(ctx)
+	if err != nil {
+		return nil, "", err
+	}
+	return slices.Clone(keys.jwks), keys.etag, nil
+}
+
+// Published reports whether the JWKS has keys: not if all keys are shared secrets.
+func (r *Ring) Published() bool {
+	if r.config.File != nil {
+		return slices.ContainsFunc(r.current.Load().keys, func(key *jwt.Key) bool { return key.Public != nil })
+	}
+	return jwt.Asymmetric(r.config.Algorithm)
+}
+
+// Secret returns a secret of this issuer for MACs and encryption. It is the same on all nodes and never changes. Derive a
+// key from it for each purpose.
+func (r *Ring) Secret(ctx context.Context) ([secretLength]byte, error) {
+	keys, err := r.load(ctx)
+	if err != nil {
+		return [secretLength]byte{}, err
+	}
+	if keys.secret == nil { // the keys are from a file
+		if err := r.update(ctx, keys); err != nil {
+			return [secretLength]byte{}, err
+		}
+		keys = r.current.Load()
+	}
+	return [secretLength]byte(keys.secret), nil
+}
+
+// Load loads the keys unless they are in memory, so that the next Sign does not ask the store.
+func (r *Ring) Load(ctx context.Context) error {
+	_, err := r.load(ctx)
+	return err
+}
+
+const (
+	refreshInterval = time.Minute
+	refreshTimeout  = 2 * time.Second
+)
+
+// load returns the keys in memory, after a first update if there are none. If Maintain has not run for long, as after the
+// machine was suspended, one caller refreshes the keys; if the store fails then, the keys in memory stay.
+func (r *Ring) load(ctx context.Context) (*snapshot, error) {
+	keys := r.current.Load()
+	if keys == nil {
+		if err := r.update(ctx, nil); err != nil {
+			return nil, fmt.Errorf("loading the signing keys: %w", err)
+		}
+		return r.current.Load(), nil
+	}
+	now, due := r.now(), r.refreshAt.Load()
+	if now.Unix() < due || !r.refreshAt.CompareAndSwap(due, now.Add(refreshInterval).Unix()) {
+		return keys, nil
+	}
+	ctx, cancel := context.WithTimeout(ctx, refreshTimeout)
+	defer cancel()
+	if err := r.update(ctx, keys); err != nil {
+		r.config.Logger.Warn("signing keys not refreshed", zap.Error(err))
+	}
+	return r.current.Load(), nil
+}
+
+// snapshot is what a node knows of the keys at one time. It never changes: an update replaces it.
+type snapshot struct {
+	keys     []*jwt.Key // all that verify, in the order of the record or the file
+	line     []*scheduledKey
+	byID     map[string]*jwt.Key
+	byHeader map[string]*jwt.Key
+	jwks     []byte
+	etag     string
+	secret   []byte // nil if not loaded yet
+}
+
+func newSnapshot(keys []*jwt.Key, line []*scheduledKey, secret []byte) *snapshot {
+	s := &snapshot{
+		keys:     keys,
+		line:     line,
+		byID:     make(map[string]*jwt.Key, len(keys)),
+		byHeader: make(map[string]*jwt.Key, len(keys)),
+		secret:   secret,
+	}
+	set := struct {
+		Keys []json.RawMessage `json:"keys"`
+	}{Keys: []json.RawMessage{}} // never null: the member must be an array (RFC 7517 §5.1)
+	for _, key := range keys {
+		s.byID[key.ID] = key
+		s.byHeader[key.Header()] = key
+		if key.Public != nil {
+			set.Keys = append(set.Keys, key.Public)
+		}
+	}
+	s.jwks, _ = json.Marshal(set) // raw messages that json.Marshal made
+	sum := sha256.Sum256(s.jwks)
+	s.etag = `"` + hex.EncodeToString(sum[:16]) + `"`
+	return s
+}
+
+// signer returns the key that signs at that time.
+func (s *snapshot) signer(now time.Time) *jwt.Key {
+	return s.byID[s.line[signerAt(s.line, now)].ID]
+}
+
+// find returns the key that a token's header names. The encoded headers of tokens made here are known; only a different
+// header of the same key has to be parsed.
+func (s *snapshot) find(t jwt.Token) (*jwt.Key, error) {
+	if key, ok := s.byHeader[t.Header]; ok {
+		return key, nil
+	}
+	h, err := t.ParseHeader()
+	if err != nil {
+		return nil, err
+	}
+	if !h.IsType(jwt.AccessTokenType) { // RFC 9068 §4
+		return nil, jwt.ErrType
+	}
+	key, ok := s.byID[h.KeyID]
+	if !ok {
+		return nil, jwt.ErrKey
+	}
+	if h.Algorithm != key.Algorithm {
+		return nil, jwt.ErrAlgorithm // the key decides, never the token (RFC 8725 §3.1)
+	}
+	return key, nil
+}

@@ -1,0 +1,144 @@
+package keyring
+
+import (
+	"context"
+	"encoding/json"
+	"errors"
+	"slices"
+	"time"
+)
+
+// Info describes a signing key to the owner of the site.
+type Info struct {
+	ID        string `json:"kid"`
+	Algorithm string `json:"alg"`
+	// Status is "signing", "next" for a key that is published and will sign, or "verifying" for one that signed before.
+	Status  string    `json:"status"`
+	Created time.Time `json:"created,omitzero"`
+	Signs   time.Time `json:"signs_from,omitzero"`
+	// Expires is when the key is retired as planned now; the plan moves it while the key signs.
+	Expires time.Time `json:"expires,omitzero"`
+}
+
+var (
+	// ErrNoKey means that there is no key with that kid.
+	ErrNoKey = errors.New("there is no such key")
+	// ErrKeysInFile means that the owner manages the keys.
+	ErrKeysInFile = errors.New("the keys are those of jwks_file: change the file and reload")
+)
+
+// List returns the keys, in the order in which they sign.
+func (r *Ring) List(ctx context.Context) ([]Info, error) {
+	if err := r.update(ctx, r.current.Load()); err != nil {
+		return nil, err
+	}
+	keys, now := r.current.Load(), r.now()
+	signer := keys.signer(now).ID
+	list := make([]Info, 0, len(keys.keys))
+	for _, key := range keys.keys {
+		info := Info{ID: key.ID, Algorithm: key.Algorithm, Status: "verifying"}
+		if i := slices.IndexFunc(keys.line, func(s *scheduledKey) bool { return s.ID == key.ID }); i >= 0 {
+			s := keys.line[i]
+			info.Created, info.Signs, info.Expires = s.Created, s.Signs, s.Expires
+			if s.Signs.After(now) {
+				info.Status = "next"
+			}
+		}
+		if key.ID == signer {
+			info.Status = "signing"
+		}
+		list = append(list, info)
+	}
+	return list, nil
+}
+
+// RotateNow makes a key and returns its kid. The key signs when every cached JWKS can have it, or at once.
+func (r *Ring) RotateNow(ctx context.Context, atOnce bool) (kid string, err error) {
+	err = r.edit(ctx, func(keys []scheduledKey, spare scheduledKey, now time.Time) ([]scheduledKey, error) {
+		kid, spare.Created, spare.Signs = spare.ID, now, now.Add(r.config.Publish+propagation+clockLeeway)
+		if atOnce {
+			spare.Signs = afterOthers(keys, now)
+		}
+		return append(keys, spare), nil
+	})
+	return kid, err
+}
+
+// RetireNow removes a key, which makes the tokens it signed invalid. If it is the key that signs now, the next one takes
+// over, or else a new one.
+func (r *Ring) RetireNow(ctx context.Context, kid string) error {
+	return r.edit(ctx, func(keys []scheduledKey, spare scheduledKey, now time.Time) ([]scheduledKey, error) {
+		line := keyLine(keys, r.config.Algorithm)
+		signed := len(line) > 0 && line[signerAt(line, now)].ID == kid
+		kept := slices.DeleteFunc(keys, func(key scheduledKey) bool { return key.ID == kid })
+		if len(kept) == len(keys) {
+			return nil, ErrNoKey
+		}
+		if !signed {
+			return kept, nil
+		}
+		for _, next := range keyLine(kept, r.config.Algorithm) {
+			if next.Signs.After(now) {
+				next.Signs = afterOthers(kept, now)
+				return kept, nil
+			}
+		}
+		spare.Created, spare.Signs = now, afterOthers(kept, now)
+		return append(kept, spare), nil
+	})
+}
+
+// afterOthers returns when a key signs that should sign at once: now, or, if other keys start to sign in this second and
+// the ones after it, the first second in which none does. The keys are in their order. The key that starts last signs.
+func afterOthers(keys []scheduledKey, now time.Time) time.Time {
+	signs := now
+	for _, key := range keys {
+		if key.Signs.Equal(signs) {
+			signs = signs.Add(time.Second)
+		}
+	}
+	return signs
+}
+
+// edit changes the keys in one atomic update, and uses the result here at once. change may run more than once; it may use
+// the spare key or not.
+func (r *Ring) edit(
+	ctx context.Context, change func(keys []scheduledKey, spare scheduledKey, now time.Time) ([]scheduledKey, error),
+) error {
+	if r.config.File != nil {
+		return ErrKeysInFile
+	}
+	unlock, err := r.lock(ctx)
+	if err != nil {
+		return err
+	}
+	defer unlock()
+	rec, err := r.updateRecord(ctx) // so that there are keys to change
+	if err != nil {
+		return err
+	}
+	if err := r.adopt(rec); err != nil {
+		return err
+	}
+	if r.spare == nil {
+		if r.spare, err = newKey(r.config.Algorithm); err != nil {
+			return err
+		}
+	}
+	err = r.config.Store.Update(ctx, recordKey, func(old []byte) (value []byte, never time.Time, err error) {
+		if rec, err = readRecord(old); err != nil {
+			return nil, never, err
+		}
+		now := r.now()
+		if rec.Keys, err = change(rec.Keys, *r.spare, now); err != nil {
+			return nil, never, err
+		}
+		rec.Keys, _, _ = plan(rec.Keys, now, r.config.Policy)
+		value, err = json.Marshal(rec)
+		return value, never, err
+	})
+	if err != nil {
+		return err
+	}
+	return r.adopt(rec)
+}

@@ -1,0 +1,222 @@
+package keyring
+
+import (
+	"context"
+	"crypto/rand"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"time"
+
+	"go.uber.org/zap"
+
+	"github.com/caddy-oauth/caddy-oauth/internal/jwt"
+	"github.com/caddy-oauth/caddy-oauth/storage"
+)
+
+// recordKey is the key of the record of an issuer, whose store has no records of other issuers.
+var recordKey = storage.Key{Kind: storage.KindKeys, ID: "signing"}
+
+// record has all keys in one value, so that one atomic update decides about them. It never expires. Unknown members are
+// ignored, and missing ones are made.
+type record struct {
+	Secret []byte         `json:"secret"` // random
+	Keys   []scheduledKey `json:"keys,omitempty"`
+}
+
+const secretLength = 32
+
+var errNoSpare = errors.New("a key has to be made first")
+
+// readRecord decodes a record; encoded may be nil.
+func readRecord(encoded []byte) (rec record, err error) {
+	// A JSON error can quote from the record, which contains secrets.
+	if encoded != nil && json.Unmarshal(encoded, &rec) != nil {
+		return record{}, errors.New("the record of signing keys is not readable JSON")
+	}
+	return rec, nil
+}
+
+// newKey makes a key that is not in the schedule yet.
+func newKey(alg string) (*scheduledKey, error) {
+	id, jwk, err := jwt.MakeKey(alg)
+	if err != nil {
+		return nil, err
+	}
+	return &scheduledKey{ID: id, Algorithm: alg, JWK: jwk}, nil
+}
+
+// advance returns what the record becomes now, and whether that differs from old, which may be nil. It returns errNoSpare
+// if it needs a spare key, since making one takes too long to do it with the record locked.
+func (r *Ring) advance(old []byte, spare *scheduledKey) (rec record, changed bool, err error) {
+	if rec, err = readRecord(old); err != nil {
+		return record{}, false, err
+	}
+	switch len(rec.Secret) {
+	case secretLength:
+	case 0:
+		rec.Secret = make([]byte, secretLength)
+		rand.Read(rec.Secret) // never fails, see crypto/rand
+		changed = true
+	default:
+		return record{}, false, fmt.Errorf("the record of signing keys has a secret of %d bytes, expected %d", len(rec.Secret), secretLength)
+	}
+	if r.config.File != nil {
+		return rec, changed, nil // the keys in the record belong to nodes that have no file yet
+	}
+
+	now := r.now()
+	kept, signs, moved := plan(rec.Keys, now, r.config.Policy)
+	if !signs.IsZero() {
+		if spare == nil {
+			return record{}, false, errNoSpare
+		}
+		made := *spare
+		made.Created, made.Signs = now, signs
+		kept, _, _ = plan(append(kept, made), now, r.config.Policy)
+		moved = true
+	}
+	rec.Keys = kept
+	return rec, changed || moved, nil
+}
+
+// lock waits until no other caller reads or writes the record. The wait is limited, so that callers do not queue up behind
+// a store that does not answer.
+func (r *Ring) lock(ctx context.Context) (unlock func(), err error) {
+	ctx, cancel := context.WithTimeout(ctx, r.config.Wait)
+	defer cancel()
+	if err := r.updating.Acquire(ctx, 1); err != nil {
+		return nil, fmt.Errorf("waiting for another request that reads the signing keys: %w", err)
+	}
+	return func() { r.updating.Release(1) }, nil
+}
+
+// update brings the record and the keys in memory up to date, unless another caller has done that since this one loaded
+// seen.
+func (r *Ring) update(ctx context.Context, seen *snapshot) error {
+	unlock, err := r.lock(ctx)
+	if err != nil {
+		return err
+	}
+	defer unlock()
+	current := r.current.Load()
+	if current != seen {
+		return nil
+	}
+	rec, err := r.updateRecord(ctx)
+	if err != nil {
+		return err
+	}
+	if r.config.File != nil {
+		next := *current
+		next.secret = rec.Secret
+		r.current.Store(&next)
+		return nil
+	}
+	return r.adopt(rec)
+}
+
+// updateRecord brings the record up to date and returns it. It reads before it locks the record, since there is seldom
+// anything to change, and it makes a key without holding that lock, since RSA takes long.
+func (r *Ring) updateRecord(ctx context.Context) (record, error) {
+	old, err := r.config.Store.Get(ctx, recordKey)
+	if err != nil && !errors.Is(err, storage.ErrNotFound) {
+		return record{}, err
+	}
+	rec, changed, err := r.advance(old, r.spare)
+	if err == nil && !changed {
+		return rec, nil
+	}
+	for {
+		err := r.config.Store.Update(ctx, recordKey, func(old []byte) (value []byte, never time.Time, err error) {
+			rec, changed, err = r.advance(old, r.spare)
+			if err == nil && !changed {
+				err = storage.ErrKeep
+			}
+			if err != nil {
+				return nil, never, err
+			}
+			value, err = json.Marshal(rec)
+			return value, never, err
+		})
+		switch {
+		case errors.Is(err, storage.ErrReadOnly):
+			return r.asStored(old)
+		case !errors.Is(err, errNoSpare):
+			return rec, err
+		}
+		if r.spare, err = newKey(r.config.Algorithm); err != nil {
+			return record{}, err
+		}
+	}
+}
+
+// asStored returns the record unchanged, for a node that is read-only while a change is due. The keys in the record go on
+// signing and verifying; if there are none, the error is [storage.ErrReadOnly].
+func (r *Ring) asStored(encoded []byte) (record, error) {
+	rec, err := readRecord(encoded)
+	if err != nil {
+		return record{}, err
+	}
+	if len(rec.Secret) == 0 || r.config.File == nil && len(keyLine(rec.Keys, r.config.Algorithm)) == 0 {
+		return record{}, storage.ErrReadOnly
+	}
+	return rec, nil
+}
+
+// adopt replaces the keys in memory by those of the record, and reports what is new.
+func (r *Ring) adopt(rec record) error {
+	var before snapshot
+	if current := r.current.Load(); current != nil {
+		before = *current
+	}
+	var keys []*jwt.Key
+	for _, scheduled := range rec.Keys {
+		if jwt.CheckAlgorithm(scheduled.Algorithm) != nil {
+			continue // a later version made it
+		}
+		key := before.byID[scheduled.ID]
+		if key == nil {
+			var err error
+			if key, err = jwt.ParseKey(scheduled.JWK, scheduled.ID, scheduled.Algorithm); err != nil {
+				return fmt.Errorf("signing key %q in the store: %w", scheduled.ID, err)
+			}
+		}
+		keys = append(keys, key)
+	}
+	after := newSnapshot(keys, keyLine(rec.Keys, r.config.Algorithm), rec.Secret)
+	r.report(&before, after, rec)
+	r.current.Store(after)
+	r.refreshAt.Store(r.now().Add(propagation).Unix())
+	return nil
+}
+
+// report logs which keys this node has made, which ones are retired and which one signs.
+func (r *Ring) report(before, after *snapshot, rec record) {
+	log := r.config.Logger
+	for _, scheduled := range rec.Keys {
+		if r.spare != nil && r.spare.ID == scheduled.ID {
+			r.spare = nil
+			log.Info("signing key made", zap.String("kid", scheduled.ID),
+				zap.String("alg", scheduled.Algorithm), zap.Time("signs_from", scheduled.Signs))
+			r.config.Changed(Made, scheduled.ID, scheduled.Signs)
+		}
+	}
+	for _, key := range before.keys {
+		if after.byID[key.ID] == nil {
+			log.Info("signing key retired", zap.String("kid", key.ID))
+			r.config.Changed(Retired, key.ID, time.Time{})
+		}
+	}
+	signer := after.signer(r.now())
+	if signer.ID == r.inUse {
+		return
+	}
+	r.inUse = signer.ID
+	log.Info("signing key in use", zap.String("kid", signer.ID), zap.String("alg", signer.Algorithm))
+	for _, scheduled := range rec.Keys {
+		if scheduled.ID == signer.ID {
+			r.config.Changed(InUse, signer.ID, scheduled.Signs)
+		}
+	}
+}
