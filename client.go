@@ -1,12 +1,10 @@
 package caddyoauth
 
 import (
-	"bytes"
 	"cmp"
 	"encoding/json"
 	"errors"
 	"fmt"
-	"io"
 	"slices"
 	"strings"
 	"time"
@@ -260,8 +258,8 @@ func (i *Issuer) resolver(longest time.Duration) authserver.Resolver {
 // decodeClient reads the settings of a client that was added at run time.
 func decodeClient(settings json.RawMessage) (*Client, error) {
 	c := new(Client)
-	if err := decodeStrictly(bytes.NewReader(settings), c); err != nil {
-		return nil, err
+	if err := caddy.StrictUnmarshalJSON(settings, c); err != nil {
+		return nil, fmt.Errorf("expected JSON: %w", err)
 	}
 	if len(c.Secrets)+len(c.SecretHashes) > 0 {
 		return nil, errors.New("expected no secrets among the settings: they are kept apart from them")
@@ -277,17 +275,4 @@ func decodeClient(settings json.RawMessage) (*Client, error) {
 		}
 	}
 	return c, nil
-}
-
-// decodeStrictly reads one JSON value, all members of which must be known.
-func decodeStrictly(r io.Reader, value any) error {
-	d := json.NewDecoder(r)
-	d.DisallowUnknownFields()
-	if err := d.Decode(value); err != nil {
-		return fmt.Errorf("expected JSON: %w", err)
-	}
-	if _, err := d.Token(); !errors.Is(err, io.EOF) {
-		return errors.New("expected JSON: there is more than one value")
-	}
-	return nil
 }

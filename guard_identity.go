@@ -2,7 +2,6 @@ package caddyoauth
 
 import (
 	"cmp"
-	"encoding/json"
 	"net/http"
 	"strings"
 
@@ -62,7 +61,7 @@ func (i *identity) placeholder(name string) (any, bool) {
 	if !ok {
 		return "", true
 	}
-	return claimText(value), true
+	return jwt.ClaimText(value), true
 }
 
 // dropForgeries removes what a client sent that something behind could take for what this guard says: headers under the
@@ -101,33 +100,6 @@ func plain(c byte) byte {
 		return '-'
 	}
 	return c
-}
-
-// claimText returns a claim as a text: a list of texts with spaces between, other structures as JSON.
-func claimText(value any) string {
-	switch v := value.(type) {
-	case string:
-		return v
-	case json.Number:
-		return v.String()
-	case []string:
-		return strings.Join(v, " ")
-	case []any:
-		texts := make([]string, 0, len(v))
-		for _, element := range v {
-			if text, ok := element.(string); ok {
-				texts = append(texts, text)
-			}
-		}
-		if len(texts) == len(v) {
-			return strings.Join(texts, " ")
-		}
-	}
-	text, err := json.Marshal(value)
-	if err != nil {
-		return ""
-	}
-	return string(text)
 }
 
 // keepFromConnection makes sure that a proxy does not drop a header because the client called it hop-by-hop (RFC

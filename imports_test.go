@@ -30,8 +30,8 @@ var plan = []struct {
 		"storage/dump"},
 
 	// What an owner does while it runs.
-	{"internal/cli", "grants internal/adminapi internal/authserver internal/clients internal/keyring storage storage/dump"},
-	{"internal/adminapi", "internal/authserver internal/clients internal/jwt internal/keyring storage storage/dump"},
+	{"internal/cli", "internal/adminapi internal/authserver internal/clients internal/directive internal/jwt internal/keyring storage storage/dump"},
+	{"internal/adminapi", "internal/authserver internal/clients internal/directive internal/jwt internal/keyring storage storage/dump"},
 
 	// The endpoints, over net/http.
 	{"internal/authserver", "grants internal/bearer internal/bounded internal/clients internal/jwt internal/keyring internal/metrics " +
@@ -71,7 +71,7 @@ var confined = map[string][]string{
 	"github.com/lestrrat-go/jwx": {"internal/jwt"},
 	"github.com/prometheus":      {"internal/metrics"},
 	"go.opentelemetry.io":        {"internal/metrics"},
-	"github.com/spf13/cobra":     {"internal/cli", ""},
+	"github.com/spf13/cobra":     {"internal/cli"},
 	"github.com/redis/go-redis":  {"storage/redis"},
 }
 

@@ -5,6 +5,7 @@ import (
 	"encoding/json"
 	"fmt"
 	"math"
+	"strings"
 	"time"
 )
 
@@ -134,4 +135,31 @@ func (r *claimReader) time(name string) time.Time {
 	}
 	whole, fraction := math.Modf(seconds)
 	return time.Unix(int64(whole), int64(fraction*1e9))
+}
+
+// ClaimText returns a claim as text: the texts of a list with spaces between them, and other structures as JSON.
+func ClaimText(value any) string {
+	switch v := value.(type) {
+	case string:
+		return v
+	case json.Number:
+		return v.String()
+	case []string:
+		return strings.Join(v, " ")
+	case []any:
+		texts := make([]string, 0, len(v))
+		for _, element := range v {
+			if text, ok := element.(string); ok {
+				texts = append(texts, text)
+			}
+		}
+		if len(texts) == len(v) {
+			return strings.Join(texts, " ")
+		}
+	}
+	text, err := json.Marshal(value)
+	if err != nil {
+		return ""
+	}
+	return string(text)
 }

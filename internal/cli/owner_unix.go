@@ -1,6 +1,6 @@
 //go:build unix
 
-package caddyoauth
+package cli
 
 import (
 	"fmt"
@@ -8,12 +8,12 @@ import (
 	"syscall"
 )
 
-// checkOwner finds out before it does harm that a directory is another user's: the files that are written there now would
-// be ones that Caddy cannot read. A directory that is not there yet is nobody's.
+// checkOwner returns an error if a directory belongs to another user: Caddy could not read the files that this command would
+// write there. A directory that does not exist belongs to nobody.
 func checkOwner(dir string) error {
 	info, err := os.Stat(dir)
 	if err != nil {
-		return nil //nolint:nilerr // whoever uses it will say what is wrong
+		return nil //nolint:nilerr // opening the store reports it
 	}
 	stat, ok := info.Sys().(*syscall.Stat_t)
 	if ok && int(stat.Uid) != os.Geteuid() {

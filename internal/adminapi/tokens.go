@@ -1,8 +1,9 @@
-package caddyoauth
+package adminapi
 
 import (
 	"cmp"
 	"errors"
+	"io"
 	"maps"
 	"slices"
 
@@ -11,26 +12,26 @@ import (
 	"github.com/caddy-oauth/caddy-oauth/storage"
 )
 
-// adminGrant is the access that a client has to a user's account.
-type adminGrant struct {
+// Grant is the access that a client has to a user's account.
+type Grant struct {
 	ClientID string `json:"client_id"`
 	storage.Consent
 }
 
-func userGrants(r *adminRequest) (any, error) {
+func userGrants(r *request) (any, error) {
 	consents, err := r.server.UserConsents(r.Context(), r.PathValue("sub"))
 	if err != nil {
 		return nil, err
 	}
-	list := make([]adminGrant, 0, len(consents.Clients))
+	list := make([]Grant, 0, len(consents.Clients))
 	for _, id := range slices.Sorted(maps.Keys(consents.Clients)) {
-		list = append(list, adminGrant{id, consents.Clients[id]})
+		list = append(list, Grant{id, consents.Clients[id]})
 	}
 	return list, nil
 }
 
-// revoke ends tokens: one, those of a family, or those of a user, of a client, or of a user at a client.
-func revoke(r *adminRequest) (any, error) {
+// revoke revokes tokens: one, those of a family, those of a user, those of a client, or those of a user at a client.
+func revoke(r *request) (any, error) {
 	var body struct {
 		Subject string `json:"sub"`
 		Client  string `json:"client_id"`
@@ -53,7 +54,7 @@ func revoke(r *adminRequest) (any, error) {
 	case body.Family != "" && body.Token == "" && !pair:
 		key := storage.Key{Kind: storage.KindFamily, ID: body.Family}
 		if key.Check() != nil || key.Bucket() == "" {
-			return nil, badRequest{errors.New("family: expected what access tokens have as their claim family")}
+			return nil, badRequest{errors.New("family: expected the value of the claim family of an access token")}
 		}
 		return revoked{authserver.RevokedFamily}, r.server.RevokeFamily(ctx, body.Family, reason, "")
 	case pair && body.Token == "" && body.Family == "":
@@ -62,8 +63,8 @@ func revoke(r *adminRequest) (any, error) {
 	return nil, badRequest{errors.New("expected sub, client_id or both, or family, or token")}
 }
 
-// inspect tells what an access token is worth.
-func inspect(r *adminRequest) (any, error) {
+// inspect answers whether an access token is valid, and what its claims are.
+func inspect(r *request) (any, error) {
 	var body struct {
 		Token string `json:"token"`
 	}
@@ -77,23 +78,24 @@ func inspect(r *adminRequest) (any, error) {
 	var invalid jwt.InvalidToken
 	switch {
 	case errors.As(err, &invalid):
-		return inspected{Problem: string(invalid)}, nil
+		return Inspection{Problem: string(invalid)}, nil
 	case err != nil:
 		return nil, err
 	}
-	return inspected{Active: true, Claims: claims.Raw}, nil
+	return Inspection{Active: true, Claims: claims.Raw}, nil
 }
 
-type inspected struct {
+// Inspection is what the issuer says about an access token.
+type Inspection struct {
 	Active  bool           `json:"active"`
 	Problem string         `json:"problem,omitempty"`
 	Claims  map[string]any `json:"claims,omitempty"`
 }
 
-func listKeys(r *adminRequest) (any, error) { return r.server.Keys().List(r.Context()) }
+func listKeys(r *request) (any, error) { return r.server.Keys().List(r.Context()) }
 
-// rotateKeys makes a key, which signs when all verifiers know it, or at once.
-func rotateKeys(r *adminRequest) (any, error) {
+// rotateKeys makes a key. It signs as soon as all resource servers must have fetched it, or at once.
+func rotateKeys(r *request) (any, error) {
 	var body struct {
 		Now bool `json:"now"`
 	}
@@ -106,12 +108,30 @@ func rotateKeys(r *adminRequest) (any, error) {
 	return listKeys(r)
 }
 
-// retireKey removes a key at once, and with it all tokens that it signed.
-func retireKey(r *adminRequest) (any, error) {
+// retireKey removes a key at once. All tokens that it signed become invalid.
+func retireKey(r *request) (any, error) {
 	if err := r.server.RetireKey(r.Context(), r.PathValue("kid")); err != nil {
 		return nil, err
 	}
 	return listKeys(r)
 }
 
-func stats(r *adminRequest) (any, error) { return r.server.Stats(r.Context()) }
+func stats(r *request) (any, error) { return r.server.Stats(r.Context()) }
+
+// exportRecords writes a dump of all records. The dump of a read-only issuer is final, so no older configuration may still
+// be writing.
+func exportRecords(r *request) (any, error) {
+	if err := r.body(new(struct{})); err != nil {
+		return nil, err
+	}
+	if r.issuer.ReadOnly {
+		if err := r.server.EndOlderWrites(r.Context()); err != nil {
+			return nil, err
+		}
+	}
+	return stream{"application/jsonl", func(w io.Writer) {
+		_ = r.server.Export(r.Context(), w) // The log and the dump say what went wrong.
+	}}, nil
+}
+
+func encryptRecords(r *request) (any, error) { return r.server.Reseal(r.Context()) }

@@ -1,4 +1,4 @@
-package caddyoauth
+package cli
 
 import (
 	"bytes"
@@ -17,7 +17,9 @@ import (
 
 	caddycmd "github.com/caddyserver/caddy/v2/cmd"
 
+	"github.com/caddy-oauth/caddy-oauth/internal/adminapi"
 	"github.com/caddy-oauth/caddy-oauth/internal/authserver"
+	"github.com/caddy-oauth/caddy-oauth/internal/jwt"
 	"github.com/caddy-oauth/caddy-oauth/internal/keyring"
 )
 
@@ -63,7 +65,7 @@ func rotateFlags(f caddycmd.Flags) {
 }
 
 func runGrants(c *invocation) error {
-	var grants []adminGrant
+	var grants []adminapi.Grant
 	if err := c.ask(http.MethodGet, "/users/"+url.PathEscape(c.arg)+"/grants", nil, &grants); err != nil {
 		return err
 	}
@@ -164,9 +166,9 @@ func runStats(c *invocation) error {
 
 // tokenReport is what is known of a token: what it says, and what the issuer says.
 type tokenReport struct {
-	Header map[string]any `json:"header,omitempty"`
-	Claims map[string]any `json:"claims,omitempty"`
-	Issuer *inspected     `json:"issuer,omitempty"`
+	Header map[string]any       `json:"header,omitempty"`
+	Claims map[string]any       `json:"claims,omitempty"`
+	Issuer *adminapi.Inspection `json:"issuer,omitempty"`
 }
 
 func runTokenInspect(c *invocation) error {
@@ -181,7 +183,7 @@ func runTokenInspect(c *invocation) error {
 		return err
 	}
 	if asked {
-		report.Issuer = new(inspected)
+		report.Issuer = new(adminapi.Inspection)
 		if err := c.ask(http.MethodPost, "/inspect", map[string]string{"token": token}, report.Issuer); err != nil {
 			return err
 		}
@@ -192,13 +194,13 @@ func runTokenInspect(c *invocation) error {
 func printReport(w io.Writer, report tokenReport) {
 	claims := report.Claims
 	for _, name := range slices.Sorted(maps.Keys(report.Header)) {
-		row(w, "header "+name, claimText(report.Header[name]))
+		row(w, "header "+name, jwt.ClaimText(report.Header[name]))
 	}
 	if claims == nil && report.Issuer != nil {
 		claims = report.Issuer.Claims
 	}
 	for _, name := range slices.Sorted(maps.Keys(claims)) {
-		row(w, name, claimText(claims[name])+when(name, claims[name]))
+		row(w, name, jwt.ClaimText(claims[name])+when(name, claims[name]))
 	}
 	switch {
 	case report.Issuer == nil:
@@ -212,7 +214,7 @@ func printReport(w io.Writer, report tokenReport) {
 
 // when returns the time that a claim is, for people.
 func when(name string, value any) string {
-	seconds, err := strconv.ParseFloat(claimText(value), 64)
+	seconds, err := strconv.ParseFloat(jwt.ClaimText(value), 64)
 	if err != nil || name != "exp" && name != "iat" && name != "nbf" && name != "auth_time" && name != "family_iat" {
 		return ""
 	}

@@ -1,4 +1,4 @@
-package caddyoauth
+package cli
 
 import (
 	"bytes"
@@ -14,10 +14,11 @@ import (
 
 	caddycmd "github.com/caddyserver/caddy/v2/cmd"
 
+	"github.com/caddy-oauth/caddy-oauth/internal/adminapi"
 	"github.com/caddy-oauth/caddy-oauth/internal/directive"
 )
 
-// ask sends a request about the issuer to the admin API, and reads the answer into answer, if there is one.
+// ask sends a request about the issuer to the admin API, and decodes the answer, if there is one.
 func (c *invocation) ask(method, path string, body, answer any) error {
 	resp, err := c.open(method, path, body)
 	if err != nil {
@@ -35,12 +36,12 @@ func (c *invocation) open(method, path string, body any) (*http.Response, error)
 	return c.send(method, "/oauth/"+url.PathEscape(issuer)+path, body)
 }
 
-// issuer returns the name of the issuer that is meant: the only one, if none was named.
+// issuer returns the name of the issuer: the one on the command line, or else the only one there is.
 func (c *invocation) issuer() (string, error) {
 	if name := c.flags.String("issuer"); name != "" {
 		return name, nil
 	}
-	var issuers []adminIssuer
+	var issuers []adminapi.NamedIssuer
 	if err := c.request(http.MethodGet, "/oauth", nil, &issuers); err != nil {
 		return "", err
 	}
@@ -91,7 +92,7 @@ func (c *invocation) send(method, uri string, body any) (*http.Response, error) 
 	return resp, nil
 }
 
-// plainError returns what the admin API said, without the JSON around it.
+// plainError returns the message of the admin API, without the JSON around it.
 func plainError(err error) error {
 	_, answer, ok := strings.Cut(err.Error(), "{")
 	var said struct {
@@ -103,7 +104,7 @@ func plainError(err error) error {
 	return errors.New(said.Error)
 }
 
-// print prints an answer: as JSON if that was asked for, else as people prints it.
+// print prints an answer: as JSON with --json, else with people.
 func (c *invocation) print(answer any, people func(w io.Writer)) error {
 	if c.flags.Bool("json") {
 		encoded, err := json.MarshalIndent(answer, "", "\t")
@@ -118,7 +119,7 @@ func (c *invocation) print(answer any, people func(w io.Writer)) error {
 	return w.Flush()
 }
 
-// row prints a row of a table. What others have chosen, such as a name, may not move the cursor of a terminal.
+// row prints a row of a table. Control characters are replaced: a client's name must not move the cursor of a terminal.
 func row(w io.Writer, cells ...string) {
 	for i, cell := range cells {
 		cells[i] = strings.Map(printable, cell)
@@ -145,7 +146,7 @@ func moment(t time.Time) string {
 }
 
 func clientIDs(c *invocation) ([]string, error) {
-	var clients []adminClient
+	var clients []adminapi.Client
 	err := c.ask(http.MethodGet, "/clients", nil, &clients)
 	ids := make([]string, 0, len(clients))
 	for _, client := range clients {

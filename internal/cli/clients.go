@@ -1,17 +1,24 @@
-package caddyoauth
+package cli
 
 import (
+	"bufio"
 	"encoding/json"
 	"errors"
+	"fmt"
 	"io"
 	"maps"
 	"net/http"
 	"net/url"
+	"os"
 	"slices"
 	"strings"
 	"time"
 
 	caddycmd "github.com/caddyserver/caddy/v2/cmd"
+	"golang.org/x/term"
+
+	"github.com/caddy-oauth/caddy-oauth/internal/adminapi"
+	"github.com/caddy-oauth/caddy-oauth/internal/authserver"
 )
 
 const (
@@ -30,7 +37,7 @@ as it is. --settings names a file with a JSON object, or - for standard input,
 whose members replace those of the client; null removes one.`
 )
 
-// clientLists are the flags that may be repeated, by the settings they are for.
+// clientLists are the flags that may be repeated, by the names of their settings.
 var clientLists = map[string]string{
 	"redirect_uris": "redirect-uri", "grant_types": "grant-type", "scopes": "scope", "audience": "audience",
 	"introspects": "introspects",
@@ -55,10 +62,10 @@ func clientsAddFlags(f caddycmd.Flags) {
 }
 
 func secretFlags(f caddycmd.Flags) {
-	f.FlagSet.Duration("grace", defaultGrace, "How long the secret before stays good")
+	f.FlagSet.Duration("grace", adminapi.DefaultGrace, "How long the secret before stays good")
 }
 
-// settings returns the settings that were named.
+// settings returns the settings on the command line.
 func (c *invocation) settings() (map[string]any, error) {
 	settings := make(map[string]any)
 	if name := c.flags.String("settings"); name != "" {
@@ -87,23 +94,23 @@ func (c *invocation) readJSON(name string, value any) error {
 	if name == "-" {
 		return json.NewDecoder(c.in).Decode(value)
 	}
-	text, err := readFile(name)
+	text, err := os.ReadFile(name)
 	if err != nil {
 		return err
 	}
-	return json.Unmarshal([]byte(text), value)
+	return json.Unmarshal(text, value)
 }
 
 func runClientsList(c *invocation) error {
-	var clients []adminClient
+	var clients []adminapi.Client
 	if err := c.ask(http.MethodGet, "/clients", nil, &clients); err != nil {
 		return err
 	}
 	return c.print(clients, func(w io.Writer) {
 		row(w, "ID", "NAME", "KEPT IN", "STATUS", "GRANT TYPES", "SCOPES")
 		for _, client := range clients {
-			row(w, client.ID, client.Name, client.Source, client.Status,
-				strings.Join(client.grantTypes(), " "), strings.Join(client.Scopes, " "))
+			s := readSettings(client)
+			row(w, client.ID, s.Name, client.Source, client.Status, strings.Join(s.GrantTypes, " "), strings.Join(s.Scopes, " "))
 		}
 	})
 }
@@ -126,7 +133,7 @@ func runClientsAdd(c *invocation) error {
 	if len(hashes) > 0 {
 		body["secret_hashes"] = hashes
 	}
-	var added adminClient
+	var added adminapi.Client
 	if err := c.ask(http.MethodPost, "/clients", body, &added); err != nil {
 		return err
 	}
@@ -157,36 +164,37 @@ func runClientsDelete(c *invocation) error {
 	return c.ask(http.MethodDelete, "/clients/"+url.PathEscape(c.arg), nil, nil)
 }
 
-// client sends a request about the client, and prints it as it is then.
+// client sends a request about the client, and prints the client as it is afterwards.
 func (c *invocation) client(method, path string, body any) error {
-	var client adminClient
+	var client adminapi.Client
 	if err := c.ask(method, "/clients/"+url.PathEscape(c.arg)+path, body, &client); err != nil {
 		return err
 	}
 	return c.printClient(client)
 }
 
-func (c *invocation) printClient(client adminClient) error {
+func (c *invocation) printClient(client adminapi.Client) error {
+	settings := readSettings(client)
 	return c.print(client, func(w io.Writer) {
 		kind := "confidential"
 		if client.Public {
 			kind = "public"
 		}
 		row(w, "ID", client.ID)
-		row(w, "Name", client.Name)
+		row(w, "Name", settings.Name)
 		row(w, "Kind", kind)
 		row(w, "Kept in", client.Source)
 		row(w, "Status", client.Status)
 		if client.Problem != "" {
 			row(w, "Problem", client.Problem)
 		}
-		row(w, "Grant types", strings.Join(client.grantTypes(), " "))
-		row(w, "Redirect URIs", strings.Join(client.RedirectURIs, " "))
-		row(w, "Scopes", strings.Join(client.Scopes, " "))
-		row(w, "Audience", strings.Join(client.Audience, " "))
-		rest := client.Client
-		rest.Name, rest.GrantTypes, rest.RedirectURIs, rest.Scopes, rest.Audience = "", nil, nil, nil, nil
-		printRest(w, rest)
+		row(w, "Grant types", strings.Join(settings.GrantTypes, " "))
+		row(w, "Redirect URIs", strings.Join(settings.RedirectURIs, " "))
+		row(w, "Scopes", strings.Join(settings.Scopes, " "))
+		row(w, "Audience", strings.Join(settings.Audience, " "))
+		for _, name := range slices.Sorted(maps.Keys(settings.rest)) {
+			row(w, name, string(settings.rest[name]))
+		}
 		row(w, "Created", moment(client.Created))
 		row(w, "Changed", moment(client.Changed))
 		for _, secret := range client.Secrets {
@@ -202,14 +210,79 @@ func (c *invocation) printClient(client adminClient) error {
 	})
 }
 
-// printRest prints settings that have no row of their own, as they stand in the configuration.
-func printRest(w io.Writer, settings Client) {
-	encoded, err := json.Marshal(settings)
-	var members map[string]json.RawMessage
-	if err != nil || json.Unmarshal(encoded, &members) != nil {
-		return
+// clientSettings are the settings of a client that have a row of their own, and the rest as it stands in the configuration.
+type clientSettings struct {
+	Name         string   `json:"name"`
+	GrantTypes   []string `json:"grant_types"`
+	RedirectURIs []string `json:"redirect_uris"`
+	Scopes       []string `json:"scopes"`
+	Audience     []string `json:"audience"`
+
+	rest map[string]json.RawMessage
+}
+
+// readSettings returns the settings of a client, as far as they can be read.
+func readSettings(client adminapi.Client) (s clientSettings) {
+	_ = json.Unmarshal(client.Settings, &s)
+	_ = json.Unmarshal(client.Settings, &s.rest)
+	for _, name := range []string{"name", "grant_types", "redirect_uris", "scopes", "audience"} {
+		delete(s.rest, name)
 	}
-	for _, name := range slices.Sorted(maps.Keys(members)) {
-		row(w, name, string(members[name]))
+	return s
+}
+
+const hashSecretHelp = `
+Reads a secret from standard input, or asks for it, and prints its hash, for the
+setting secret_hash of a client.
+
+--algorithm sha256 is right for secrets of 256 random bits, such as those that
+"caddy oauth clients add" makes. Anything that a person has made up needs
+argon2id or bcrypt, which are slow on purpose: they are Caddy's own, as in
+"caddy hash-password".`
+
+func hashSecretFlags(f caddycmd.Flags) {
+	f.FlagSet.String("algorithm", "sha256", "sha256, argon2id or bcrypt")
+}
+
+func runHashSecret(c *invocation) error {
+	switch algorithm := c.flags.String("algorithm"); algorithm {
+	case "sha256":
+		secret, err := readSecret(c, "Secret")
+		if err != nil {
+			return err
+		}
+		_, err = fmt.Fprintln(c.out, authserver.HashSecret(secret))
+		return err
+	case "argon2id", "bcrypt":
+		return hashPassword(algorithm)
+	default:
+		return errors.New("algorithm: expected sha256, argon2id or bcrypt, not " + algorithm)
 	}
+}
+
+// readSecret reads a line of standard input. A terminal shows a prompt, and does not echo the line.
+func readSecret(c *invocation, what string) (string, error) {
+	line, err := readLine(c, what)
+	if err != nil {
+		return "", err
+	}
+	secret := strings.TrimRight(line, "\r\n")
+	if secret == "" {
+		return "", errors.New("expected a line on standard input, but it is empty")
+	}
+	return secret, nil
+}
+
+func readLine(c *invocation, what string) (string, error) {
+	if file, ok := c.in.(*os.File); ok && term.IsTerminal(int(file.Fd())) {
+		fmt.Fprint(c.notes, what+": ")
+		line, err := term.ReadPassword(int(file.Fd()))
+		fmt.Fprintln(c.notes)
+		return string(line), err
+	}
+	line, err := bufio.NewReader(c.in).ReadString('\n')
+	if errors.Is(err, io.EOF) {
+		err = nil
+	}
+	return line, err
 }

@@ -1,0 +1,30 @@
+package adminapi
+
+import (
+	"encoding/json"
+	"reflect"
+	"testing"
+	"time"
+)
+
+// What the API writes, the commands read back: the settings stay apart from what the API adds to them.
+func TestClientJSON(t *testing.T) {
+	now := time.Now().UTC().Truncate(time.Second)
+	sent := Client{
+		ID: "app", Source: "store", Status: "broken", Problem: "no such scope", Public: true,
+		Secrets: []Secret{{Created: now, Expires: now}}, Created: now, Changed: now, Secret: "s",
+		Settings: json.RawMessage(`{"grant_types":["authorization_code"],"name":"App"}`),
+	}
+	encoded, err := json.Marshal(sent)
+	if err != nil {
+		t.Fatal(err)
+	}
+	var object map[string]any
+	if err := json.Unmarshal(encoded, &object); err != nil || object["client_id"] != "app" || object["name"] != "App" {
+		t.Errorf("%v in %s", err, encoded)
+	}
+	var got Client
+	if err := json.Unmarshal(encoded, &got); err != nil || !reflect.DeepEqual(got, sent) {
+		t.Errorf("%v: got %+v, want %+v", err, got, sent)
+	}
+}

@@ -1,0 +1,196 @@
+// Package cli has the commands of `caddy oauth …`. Most of them are clients of Caddy's admin API (package adminapi); see
+// command.local for those that are not.
+//
+// Start reading at commands, the tree of all of them.
+package cli
+
+import (
+	"encoding/json"
+	"io"
+
+	"github.com/caddyserver/caddy/v2"
+	caddycmd "github.com/caddyserver/caddy/v2/cmd"
+	"github.com/spf13/cobra"
+
+	"github.com/caddy-oauth/caddy-oauth/storage"
+)
+
+// IssuerStore is the store that an issuer has in a configuration that need not run.
+type IssuerStore struct {
+	Module string // the name of the store module
+	Open   func(ctx caddy.Context) (storage.Store, error)
+}
+
+// IssuerStores returns the stores of the issuers in the JSON of an `oauth` app, by the names of the issuers.
+type IssuerStores func(app json.RawMessage) (map[string]IssuerStore, error)
+
+// Register registers the commands with Caddy.
+func Register(stores IssuerStores) {
+	commands := commandTree(stores)
+	caddycmd.RegisterCommand(caddycmd.Command{
+		Name:      "oauth",
+		Usage:     "<command>",
+		Short:     "Looks after the clients, tokens, keys and records of the oauth issuers",
+		Long:      oauthHelp,
+		CobraFunc: func(cmd *cobra.Command) { addCommands(cmd, commands) },
+	})
+}
+
+const oauthHelp = `
+Looks after the issuers of a running Caddy: their clients, tokens, keys and
+records.
+
+The commands are clients of Caddy's admin API, which they look for at its
+default address, at --address, or where the configuration in --config says.
+With more than one issuer, name the one that is meant with --issuer.
+
+The output is for people; --json prints what the admin API said.`
+
+// command is a command of caddy oauth: one with a run function, or a group of others.
+type command struct {
+	name, args, short, long string
+
+	sub   []command
+	flags func(f caddycmd.Flags)
+	run   func(c *invocation) error
+
+	// complete returns the values that the argument may have. A command that has args takes exactly one.
+	complete func(c *invocation) ([]string, error)
+
+	local bool // it needs no running Caddy
+}
+
+// invocation is a command as it was called.
+type invocation struct {
+	flags caddycmd.Flags
+	arg   string
+	in    io.Reader
+	out   io.Writer
+	notes io.Writer // standard error, for what is not the result
+}
+
+func commandTree(stores IssuerStores) []command {
+	return []command{
+		{name: "clients", short: "Lists and changes clients", sub: []command{
+			{name: "list", short: "Lists the clients", run: runClientsList},
+			{name: "show", args: "<id>", short: "Shows a client", run: runClientsShow, complete: clientIDs},
+			{
+				name: "add", args: "<id>", short: "Adds a client and shows its secret, this once",
+				long: clientsAddHelp, flags: clientsAddFlags, run: runClientsAdd,
+			},
+			{
+				name: "change", args: "<id>", short: "Changes settings of a client that was added at run time",
+				long: clientsChangeHelp, flags: clientFlags, run: runClientsChange, complete: clientIDs,
+			},
+			{
+				name: "secret", args: "<id>", short: "Gives a client another secret and shows it, this once",
+				flags: secretFlags, run: runClientsSecret, complete: clientIDs,
+			},
+			{
+				name: "disable", args: "<id>", short: "Refuses a client everywhere and voids its tokens",
+				run: runClientsDisable, complete: clientIDs,
+			},
+			{
+				name: "enable", args: "<id>", short: "Ends disable; tokens from before stay void",
+				run: runClientsEnable, complete: clientIDs,
+			},
+			{
+				name: "delete", args: "<id>", short: "Removes a client and voids its tokens",
+				run: runClientsDelete, complete: clientIDs,
+			},
+		}},
+		{name: "grants", args: "<user>", short: "Shows which clients have access to a user's account", run: runGrants},
+		{name: "revoke", short: "Ends tokens at once", long: revokeHelp, flags: revokeFlags, run: runRevoke},
+		{name: "keys", short: "Lists and changes signing keys", sub: []command{
+			{name: "list", short: "Lists the signing keys", run: runKeysList},
+			{name: "rotate", short: "Makes a new signing key", long: rotateHelp, flags: rotateFlags, run: runKeysRotate},
+			{
+				name: "retire", args: "<kid>", short: "Removes a signing key at once, and with it all tokens that it signed",
+				long: retireHelp, run: runKeysRetire, complete: keyIDs,
+			},
+		}},
+		{name: "stats", short: "Shows what this Caddy has answered since its configuration was loaded", run: runStats},
+		{
+			name: "hash-secret", short: "Prints the hash of a secret, for secret_hash", long: hashSecretHelp,
+			flags: hashSecretFlags, run: runHashSecret, local: true,
+		},
+		{
+			name: "export", short: "Writes all records, private keys among them, to move or to back them up",
+			long: exportHelp, flags: exportFlags, run: runExport,
+		},
+		{
+			name: "import", short: "Writes exported records to the store of a configuration", long: importHelp,
+			flags: importFlags, run: func(c *invocation) error { return runImport(c, stores) }, local: true,
+		},
+		{
+			name: "encrypt", short: "Writes all records anew, with the first key of encryption_key", long: encryptHelp,
+			run: runEncrypt,
+		},
+		{name: "token", short: "Looks at tokens", sub: []command{
+			{name: "inspect", short: "Shows what an access token says, and what it is worth", long: inspectHelp, run: runTokenInspect},
+		}},
+	}
+}
+
+// addCommands adds the commands to a parent.
+func addCommands(parent *cobra.Command, commands []command) {
+	for _, c := range commands {
+		cmd := &cobra.Command{Use: c.name, Short: c.short, Long: c.long}
+		if c.args != "" {
+			cmd.Use += " " + c.args
+		}
+		if cmd.Long == "" {
+			cmd.Long = c.short + "."
+		}
+		addCommands(cmd, c.sub)
+		if c.run != nil {
+			makeRunnable(cmd, c)
+		}
+		parent.AddCommand(cmd)
+	}
+}
+
+func makeRunnable(cmd *cobra.Command, c command) {
+	flags := caddycmd.Flags{FlagSet: cmd.Flags()}
+	if !c.local {
+		flags.FlagSet.String("issuer", "", "Name of the issuer (if there is more than one)")
+		flags.FlagSet.String("address", "", "Address of the admin API (if --config is not used)")
+		flags.StringP("config", "c", "", "Configuration file to find the admin API by (if --address is not used)")
+		flags.StringP("adapter", "a", "", "Name of the config adapter to apply (if --config is used)")
+		flags.FlagSet.Bool("json", false, "Print JSON")
+	}
+	if c.flags != nil {
+		c.flags(flags)
+	}
+	invoked := func(args []string) *invocation {
+		i := &invocation{flags: flags, in: cmd.InOrStdin(), out: cmd.OutOrStdout(), notes: cmd.ErrOrStderr()}
+		if len(args) > 0 {
+			i.arg = args[0]
+		}
+		return i
+	}
+	cmd.Args = cobra.NoArgs
+	if c.args != "" {
+		cmd.Args = cobra.ExactArgs(1)
+	}
+	cmd.RunE = func(_ *cobra.Command, args []string) error { return c.run(invoked(args)) }
+	cmd.ValidArgsFunction = func(_ *cobra.Command, args []string, _ string) ([]string, cobra.ShellCompDirective) {
+		if c.complete == nil || len(args) > 0 {
+			return nil, cobra.ShellCompDirectiveNoFileComp
+		}
+		names, err := c.complete(invoked(nil))
+		if err != nil {
+			return nil, cobra.ShellCompDirectiveError
+		}
+		return names, cobra.ShellCompDirectiveNoFileComp
+	}
+}
+
+// hashPassword runs Caddy's own command for the hashes that are slow on purpose. It reads the secret from standard input or
+// the terminal, as our commands do.
+func hashPassword(algorithm string) error {
+	cmd := new(cobra.Command)
+	caddycmd.Commands()["hash-password"].CobraFunc(cmd)
+	cmd.SetArgs([]string{"--algorithm", algorithm})
+	return cmd.Execute()
+}
