@@ -15,22 +15,22 @@ import (
 
 // Endpoints are paths on the issuer's host.
 type Endpoints struct {
-	// Where people are sent to approve a client.
+	// The page where people approve a client.
 	Authorize string `json:"authorize,omitempty"`
-	// Where clients get tokens.
+	// The endpoint where clients get tokens.
 	Token string `json:"token,omitempty"`
-	// Where the public keys are.
+	// The public keys.
 	JWKS string `json:"jwks,omitempty"`
-	// Where resource servers ask what a token is worth.
+	// The endpoint where resource servers ask whether a token is valid.
 	Introspect string `json:"introspect,omitempty"`
-	// Where clients give tokens back.
+	// The endpoint where clients revoke their tokens.
 	Revoke string `json:"revoke,omitempty"`
-	// Where people see which apps have access to their account, and take it away. The site's login must be
-	// before it, as it is before the place where people approve clients.
+	// The page where people see which apps have access to their account, and remove them. Like the page where people approve
+	// a client, it must be behind the site's login.
 	Apps string `json:"apps,omitempty"`
 }
 
-// byName returns the paths by the names they have in a Caddyfile.
+// byName returns the paths by their names in a Caddyfile.
 func (e *Endpoints) byName() map[string]*string {
 	return map[string]*string{
 		"authorize": &e.Authorize, "token": &e.Token, "jwks": &e.JWKS,
@@ -74,15 +74,15 @@ func (e *Endpoints) check(issuer string) error {
 
 const wellKnown = "/.well-known/oauth-authorization-server"
 
-// isEndpointPath reports whether a request's path can be this one: not if it has to be escaped, or if
-// browsers change it before they send it.
+// isEndpointPath reports whether requests can have this path. They cannot if the path has to be escaped, or if browsers change
+// it before they send it.
 func isEndpointPath(path string) bool {
 	segments := strings.Split(path, "/")
 	return path[0] == '/' && (&url.URL{Path: path}).EscapedPath() == path && !strings.ContainsAny(path, "*") &&
 		!slices.Contains(segments[1:len(segments)-1], "") && !slices.Contains(segments, ".") && !slices.Contains(segments, "..")
 }
 
-// paths returns where the endpoints of an issuer are.
+// paths returns the paths of the endpoints of an issuer.
 func (e *Endpoints) paths(issuer *url.URL) authserver.Paths {
 	paths := authserver.DefaultPaths(issuer)
 	if e == nil {

@@ -10,14 +10,14 @@ import (
 	"github.com/caddy-oauth/caddy-oauth/storage"
 )
 
-// Lifetime is how long something lives: a duration as everywhere in Caddy, such as "10m" or "30d", at
-// least one second, or "never" where something may live for ever.
+// Lifetime is how long something is valid: a duration of a second or more, such as "10m" or "30d", or "never" where there need
+// not be a limit.
 type Lifetime time.Duration
 
-// Never is the lifetime of what does not expire.
+// Never is the lifetime of something that does not expire.
 const Never Lifetime = -1
 
-// parseLifetime reads a lifetime as people write it.
+// parseLifetime reads a lifetime from a Caddyfile.
 func parseLifetime(s string) (Lifetime, error) {
 	if s == "never" {
 		return Never, nil
@@ -54,7 +54,7 @@ func (l Lifetime) MarshalJSON() ([]byte, error) {
 	return json.Marshal(caddy.Duration(l))
 }
 
-// or returns the lifetime, or another if it is not set.
+// or returns the lifetime, or other if it is not set.
 func (l Lifetime) or(other time.Duration) Lifetime {
 	if l == 0 {
 		return Lifetime(other)
@@ -70,11 +70,11 @@ func (l Lifetime) duration() time.Duration {
 	return time.Duration(l)
 }
 
-// Retry is how long a refresh may be repeated: a duration from a second to 5 minutes, 0, or "unused", which is for as
-// long as the new token was not used.
+// Retry is how long a client may repeat a refresh: a duration from a second to 5 minutes, 0, or "unused", which means until it
+// uses the new token.
 type Retry time.Duration
 
-// RetryUnused is the Retry without a limit of time.
+// RetryUnused is the Retry without a time limit.
 const RetryUnused = Retry(storage.RetryUntilUsed)
 
 const maxRetry = 5 * time.Minute

@@ -1,4 +1,13 @@
-// Package caddyoauth turns the site behind Caddy into an OAuth 2.0 authorization server.
+// Package caddyoauth is a Caddy module that turns a site into an OAuth 2.0 authorization server. The site's own login says
+// who a person is; this module issues tokens for that person to apps, scripts and partners, and guards routes with them.
+//
+// To configure it, read the comments of the settings, which start at [App], [Handler] and [Guard], or the grammar of the
+// Caddyfile in caddyfile.go. To write a grant type or a store, see the packages grants and storage.
+//
+// To read the code, start here. This package holds what an owner configures: App and its issuers (module.go, issuer.go,
+// client.go and the files of settings), the directives oauth (handler.go) and oauth_guard (guard.go). Every request to an
+// endpoint goes from Handler.ServeHTTP to the package internal/authserver, and every guarded request from Guard.ServeHTTP to
+// internal/bearer. The admin API is in internal/adminapi, and the commands are in internal/cli.
 package caddyoauth
 
 import (
@@ -23,18 +32,18 @@ func init() {
 	caddy.RegisterModule(new(App))
 }
 
-// DefaultIssuer is the name of an issuer that was not given one.
+// DefaultIssuer is the name of an issuer that is configured without one.
 const DefaultIssuer = "default"
 
-// App makes sites OAuth 2.0 authorization servers. It owns the issuers: their clients, keys and
-// records. The `oauth` HTTP handler serves an issuer's endpoints on a site.
+// App turns sites into OAuth 2.0 authorization servers. It has the issuers, with their clients, keys and records. The HTTP
+// handler `oauth` serves the endpoints of an issuer on a site, and the HTTP handler `oauth_guard` requires its access tokens.
 type App struct {
-	// The issuers, by a short name. A name is used in the configuration, in logs and in the storage,
-	// where the issuer's keys and records are kept under it: to rename an issuer is to begin anew.
+	// The issuers, by a short name that the configuration, logs and the storage use. **Danger:** the keys and records of an
+	// issuer are stored under its name. An issuer with another name starts without them: all its tokens become invalid.
 	Issuers map[string]*Issuer `json:"issuers,omitempty"`
 
 	servers  map[string]*authserver.Server
-	shares   bool // this config holds what is shared
+	shares   bool // this app has called share
 	observer *observer
 	log      *zap.Logger
 	stop     context.CancelFunc
@@ -49,7 +58,7 @@ func (*App) CaddyModule() caddy.ModuleInfo {
 	}
 }
 
-// Provision checks the configuration and prepares the issuers. It leaves no trace anywhere.
+// Provision checks the configuration and prepares the issuers. It writes nothing and sends nothing.
 func (a *App) Provision(ctx caddy.Context) error {
 	a.log = ctx.Logger()
 	repl := caddy.NewReplacer()
@@ -80,7 +89,7 @@ func (a *App) Provision(ctx caddy.Context) error {
 	return nil
 }
 
-// check finds what is wrong within and between the issuers.
+// check finds impossible settings of the issuers, and conflicts between them.
 func (a *App) check() error {
 	urls := make(map[string]string)
 	endpoints := make(map[string]string)
@@ -103,7 +112,7 @@ func (a *App) check() error {
 	return nil
 }
 
-// Start begins to keep the issuers' keys and records in order.
+// Start starts the background work of the issuers, such as the rotation of keys.
 func (a *App) Start() error {
 	ctx, cancel := context.WithCancel(context.Background())
 	a.stop = cancel
@@ -113,7 +122,7 @@ func (a *App) Start() error {
 	return nil
 }
 
-// Stop ends what Start began.
+// Stop ends the background work.
 func (a *App) Stop() error {
 	if a.stop != nil {
 		a.stop()
@@ -122,7 +131,7 @@ func (a *App) Stop() error {
 	return nil
 }
 
-// server returns the server of the named issuer, or of the only one if there is no name.
+// server returns the server of the named issuer, or without a name, of the only one.
 func (a *App) server(name string) (*authserver.Server, error) {
 	name, _, err := a.issuer(name)
 	if err != nil {
@@ -131,7 +140,7 @@ func (a *App) server(name string) (*authserver.Server, error) {
 	return a.servers[name], nil
 }
 
-// issuer returns the named issuer, or the only one if there is no name.
+// issuer returns the named issuer, or without a name, the only one.
 func (a *App) issuer(name string) (string, *Issuer, error) {
 	if name == "" && len(a.Issuers) == 1 {
 		name = slices.Sorted(maps.Keys(a.Issuers))[0]
@@ -147,35 +156,28 @@ func (a *App) issuer(name string) (string, *Issuer, error) {
 	return "", nil, fmt.Errorf("there is no issuer %q, expected %s", name, directive.OneOf(slices.Sorted(maps.Keys(a.Issuers))))
 }
 
-var (
-	_ caddy.App         = (*App)(nil)
-	_ caddy.Provisioner = (*App)(nil)
-
-	_ caddy.CleanerUpper = (*App)(nil)
-)
-
-// shared is what all configurations of this process have in common. A new one must know of the failures under the old
-// one, of what that one revokes while both answer, and when it stops writing.
+// shared is the state that all configurations of this process share. During a reload, the old and the new one both run: the new
+// one must know the failures that the old one counted, what the old one revokes, and when the old one stops writing.
 type shared struct {
 	throttle    *throttle.Throttle
 	revocations *revocation.Broadcast
 	servers     *authserver.Generations
 }
 
-var sharing = caddy.NewUsagePool()
+var sharedPool = caddy.NewUsagePool()
 
-const theShared = "shared"
+const sharedKey = "shared"
 
-// share returns what is shared. It lives until Cleanup was called on every app that asked for it.
+// share returns the shared state, which lives until Cleanup was called on every app that called share.
 func (a *App) share() *shared {
-	common, _ := sharing.LoadOrStore(theShared, &shared{
+	common, _ := sharedPool.LoadOrStore(sharedKey, &shared{
 		throttle.New(), revocation.NewBroadcast(), authserver.NewGenerations(),
 	})
 	a.shares = true
 	return common.(*shared)
 }
 
-// Cleanup closes the servers that were opened, and gives back what is shared, if this app has it.
+// Cleanup closes the servers, and releases the shared state if this app has it. Caddy also calls it after a Provision that failed.
 func (a *App) Cleanup() error {
 	for _, server := range a.servers {
 		server.Close()
@@ -184,6 +186,12 @@ func (a *App) Cleanup() error {
 		return nil
 	}
 	a.shares = false
-	_, err := sharing.Delete(theShared)
+	_, err := sharedPool.Delete(sharedKey)
 	return err
 }
+
+var (
+	_ caddy.App          = (*App)(nil)
+	_ caddy.Provisioner  = (*App)(nil)
+	_ caddy.CleanerUpper = (*App)(nil)
+)

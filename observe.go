@@ -14,19 +14,19 @@ import (
 	"github.com/caddy-oauth/caddy-oauth/internal/authserver"
 )
 
-// observer tells Caddy's events app of what happens, in the name of the module `oauth`. The events app takes
-// subscriptions until it is started, which may be after the first requests: what happens before has to wait.
+// observer emits the events of the servers with Caddy's events app, as those of the module `oauth`. The events app takes
+// subscriptions until it is started, which may be after the first requests. Until then, events wait.
 type observer struct {
 	ctx    caddy.Context
 	events *caddyevents.App
 
-	started atomic.Bool // all apps have been
+	started atomic.Bool // all apps are started
 	mu      sync.Mutex
 	early   []*authserver.Event
 }
 
-// maxEarly is how many events wait for the start. More than a few are hardly there, and a start that never comes must
-// not fill the memory.
+// maxEarly is how many events wait for the start. There are hardly more than a few. The limit is for a configuration that
+// never starts.
 const maxEarly = 1000
 
 func newObserver(ctx caddy.Context) (*observer, error) {
@@ -51,7 +51,7 @@ func (o *observer) Handle(context.Context, caddy.Event) error {
 	return nil
 }
 
-// observe emits an event, if somebody listens.
+// observe emits an event, if there is a subscription to it.
 func (o *observer) observe(e *authserver.Event) {
 	if !o.started.Load() && o.wait(e) {
 		return
@@ -59,7 +59,7 @@ func (o *observer) observe(e *authserver.Event) {
 	o.emit(e)
 }
 
-// wait keeps an event for the start, unless that has come.
+// wait keeps an event until all apps are started, and reports whether it did.
 func (o *observer) wait(e *authserver.Event) bool {
 	o.mu.Lock()
 	defer o.mu.Unlock()
@@ -83,7 +83,7 @@ func (o *observer) emit(e *authserver.Event) {
 	o.events.Emit(o.ctx, e.Name, data)
 }
 
-// Note implements authserver.Noter: the access log tells what a request was about.
+// Note implements authserver.Noter. It adds the client and the grant type to the access log.
 func (s site) Note(r *http.Request, clientID, grantType string) {
 	logClient(r, clientID)
 	if extra := logFields(r); extra != nil && grantType != "" {
@@ -91,18 +91,18 @@ func (s site) Note(r *http.Request, clientID, grantType string) {
 	}
 }
 
-// Hide implements authserver.Hider: an answer with a code has no line in the access log, which has the headers of answers.
+// Hide implements authserver.Hider. It keeps a response with a code out of the access log, which has the headers of responses.
 func (site) Hide(r *http.Request) { caddyhttp.SetVar(r.Context(), caddyhttp.LogSkipVar, true) }
 
-// logClient adds the client of a request to its line in the access log.
+// logClient adds the client of a request to the access log.
 func logClient(r *http.Request, clientID string) {
 	if extra := logFields(r); extra != nil && clientID != "" {
 		extra.Set(zap.String("client_id", clientID))
 	}
 }
 
-// logFields returns what is added to the line of a request in the access log, nil if there is no such log. Modules
-// whose own lines have these fields too go without them then.
+// logFields returns the fields that are added to a request in the access log, or nil if there is no access log. The log lines
+// of other modules, which have these fields too, lack them then.
 func logFields(r *http.Request) *caddyhttp.ExtraLogFields {
 	if server, ok := r.Context().Value(caddyhttp.ServerCtxKey).(*caddyhttp.Server); ok && server.Logs == nil {
 		return nil
@@ -111,7 +111,7 @@ func logFields(r *http.Request) *caddyhttp.ExtraLogFields {
 	return extra
 }
 
-// clientIP returns the address of the client as Caddy trusts it.
+// clientIP returns the address of the client that Caddy trusts.
 func clientIP(r *http.Request) string {
 	ip, _ := caddyhttp.GetVar(r.Context(), caddyhttp.ClientIPVarKey).(string)
 	return ip

@@ -12,42 +12,41 @@ import (
 	"github.com/caddy-oauth/caddy-oauth/internal/throttle"
 )
 
-// ThrottleSettings bound how often something can be wrong before the answer is 429 with `Retry-After`. Only failures
-// count. They are counted by this node, in bounded memory, and a reload does not forget them. Addresses are those that
-// Caddy trusts (`trusted_proxies`), IPv6 ones by their first 64 bits.
+// ThrottleSettings limit how often clients and people can fail before the answer is 429 with `Retry-After`. Only failures
+// count. Each node counts for itself, in bounded memory, and a reload keeps the counts. The address of a client is the one
+// that Caddy trusts (`trusted_proxies`); IPv6 addresses count by their first 64 bits.
 //
-// An address that has authenticated as a client or an account has counts of its own with that one, so that guesses from
-// elsewhere do not lock it out.
+// An address that has authenticated a client or an account before has its own count for it, so that guesses from other
+// addresses do not lock it out.
 type ThrottleSettings struct {
-	// Nothing is bounded. **Danger:** secrets and passwords can then be guessed as fast as this server can answer.
+	// No limits. **Danger:** anybody can guess secrets and passwords as fast as this server answers.
 	Off bool `json:"off,omitempty"`
 
-	// Wrong secrets for one client, at the token, introspection and revocation endpoints. Default: 30 in 10 minutes.
-	// **Danger:** with a small number, anybody can keep the client from authenticating at addresses it has not been at
-	// yet.
+	// Wrong secrets of one client, at the token, introspection and revocation endpoints. Default: 30 in 10 minutes.
+	// **Danger:** with a low limit, anybody can lock the client out at addresses that it has not used before.
 	Clients *FailureLimit `json:"clients,omitempty"`
 
-	// Wrong passwords for one account. Default: 10 in 10 minutes. **Danger:** with a small number, anybody can keep
-	// people out at addresses they have not been at yet.
+	// Wrong passwords of one account. Default: 10 in 10 minutes. **Danger:** with a low limit, anybody can lock people out at
+	// addresses that they have not used before.
 	Passwords *FailureLimit `json:"passwords,omitempty"`
 
-	// Wrong secrets, and wrong passwords, from one address. Default: 30 in 5 minutes. **Danger:** behind one address may be
-	// a whole office, or, without `trusted_proxies`, everybody who comes through your proxy.
+	// Wrong secrets, and wrong passwords, from one address. Default: 30 in 5 minutes. **Danger:** a whole office can share one
+	// address, and without `trusted_proxies`, all who come through your proxy do.
 	Addresses *FailureLimit `json:"addresses,omitempty"`
 
-	// Codes and refresh tokens from one address with one client, and access tokens from one address at the guards, that
-	// are no good. Nobody can guess these, so good ones always pass: this tells broken clients to slow down. Default: 600
-	// in 10 minutes.
+	// Invalid codes and refresh tokens from one address with one client, and invalid access tokens from one address at the
+	// guards. Nobody can guess them, so valid ones always pass: this limit only slows down broken clients. Default: 600 in
+	// 10 minutes.
 	Tokens *FailureLimit `json:"tokens,omitempty"`
 }
 
-// FailureLimit is how many failures are let through in how long. They can come all at once; each is given back
-// after its share of the time.
+// FailureLimit allows a number of failures in a time. They can come all at once; each can be repeated after its share of the
+// time.
 type FailureLimit struct {
-	// How many.
+	// The number of failures.
 	Failures int `json:"failures"`
 
-	// In how long, at least a second.
+	// The time, at least a second.
 	Per caddy.Duration `json:"per"`
 }
 
@@ -83,7 +82,7 @@ func (s *ThrottleSettings) byName() map[string]**FailureLimit {
 	}
 }
 
-// limits returns the settings as the server wants them.
+// limits returns the limits of the server.
 func (s *ThrottleSettings) limits() throttle.Limits {
 	if s == nil {
 		return throttle.Limits{}
@@ -94,7 +93,7 @@ func (s *ThrottleSettings) limits() throttle.Limits {
 	}
 }
 
-// limit returns zero, which is the default, if there is none.
+// limit returns zero, which is the default, if there is no setting.
 func (l *FailureLimit) limit() throttle.Limit {
 	if l == nil {
 		return throttle.Limit{}

@@ -14,74 +14,73 @@ import (
 	"github.com/caddy-oauth/caddy-oauth/storage"
 )
 
-// CodeSettings say how authorization codes live.
+// CodeSettings are about authorization codes.
 type CodeSettings struct {
-	// How long a code can be exchanged, at most 10 minutes. Default: 1 minute.
+	// How long a code can be exchanged for tokens, at most 10 minutes. Default: 1 minute.
 	Lifetime Lifetime `json:"lifetime,omitempty"`
 
-	// What stands before codes, such as `auth_`. Default: nothing.
+	// A prefix of all codes, such as `auth_`. Default: none.
 	Prefix string `json:"prefix,omitempty"`
 }
 
-// AccessTokenSettings say what access tokens are and how they live.
+// AccessTokenSettings are about access tokens.
 type AccessTokenSettings struct {
-	// How long an access token is good. Default: 10 minutes. Who has stolen one can use it that long.
+	// How long an access token is valid. Default: 10 minutes. **Danger:** a thief can use a stolen access token for as long.
 	Lifetime Lifetime `json:"lifetime,omitempty"`
 
-	// `jwt` is a signed token that any resource server can check by itself, `opaque` is a reference to a
-	// record that only this server can check. Default: `jwt`.
+	// `jwt`: a signed token that every resource server can check by itself. `opaque`: a random string that only this server
+	// can check. Default: `jwt`.
 	Format string `json:"format,omitempty"`
 
-	// What stands before opaque tokens, such as `access_`. Default: nothing.
+	// A prefix of all opaque tokens, such as `access_`. Default: none.
 	Prefix string `json:"prefix,omitempty"`
 
-	// How many characters opaque tokens have after the prefix, from 30 to 128. Less than the default means
-	// fewer random bits; 30 still has 150. Default: 47.
+	// How many characters opaque tokens have after the prefix, from 30 to 128. Shorter tokens have fewer random bits; 30
+	// characters have 150. Default: 47.
 	Length int `json:"length,omitempty"`
 
-	// The claims of JWTs: `rfc9068` are those of RFC 9068, `minimal` are exp, iat and sub and those of the
-	// directive only, which other resource servers cannot tell from tokens for something else, and which cannot
-	// be revoked one by one. Default: `rfc9068`.
+	// The claims of JWTs. `rfc9068`: those of RFC 9068. `minimal`: only exp, iat, sub, and the claims of the directive.
+	// Default: `rfc9068`. **Danger:** a resource server cannot tell whether a minimal token was meant for it, and a minimal
+	// token cannot be revoked by itself.
 	Claims string `json:"claims,omitempty"`
 
-	// Other names for the claims that the directive or a password verifier set. `sub` keeps its name and gets a
-	// second one.
+	// Other names for claims that the directive or a password verifier sets, by the names they have there. With `sub`,
+	// tokens have the subject under both names.
 	Rename map[string]string `json:"rename,omitempty"`
 }
 
-// ClientAccessTokenSettings say how access tokens of a client live.
+// ClientAccessTokenSettings are about the access tokens of one client.
 type ClientAccessTokenSettings struct {
-	// How long an access token is good. Default: as the issuer says.
+	// How long an access token is valid. Default: that of the issuer.
 	Lifetime Lifetime `json:"lifetime,omitempty"`
 }
 
-// RefreshTokenSettings say how refresh tokens live.
+// RefreshTokenSettings are about refresh tokens.
 type RefreshTokenSettings struct {
-	// How long after the approval tokens can be refreshed; then the person is asked again. `never` is
-	// for ever. Default: 30 days.
+	// How long tokens can be refreshed after a person has approved the client. Then the person has to approve it again.
+	// `never` sets no limit. Default: 30 days.
 	Lifetime Lifetime `json:"lifetime,omitempty"`
 
-	// How long a refresh token is good without being used. `never` looks only at the lifetime. Default:
-	// 14 days.
+	// How long a refresh token that nobody uses remains valid. `never` sets no limit but the lifetime. Default: 14 days.
 	Idle Lifetime `json:"idle,omitempty"`
 
-	// `always` gives a new refresh token with every refresh, so that a stolen one shows itself. `never`
-	// keeps it, for clients that cannot store a new one: whoever steals one can use it unnoticed. Default:
-	// `always`.
+	// `always`: every refresh returns a new refresh token, so that the server notices when a stolen one is used. `never`: the
+	// refresh token stays the same, for clients that cannot store a new one. Default: `always`. **Danger:** with `never`,
+	// nobody notices when a stolen refresh token is used.
 	Rotate string `json:"rotate,omitempty"`
 
-	// How long after a refresh a client may repeat it and get the same new token, as long as it has not used that one: for
-	// answers that got lost. `unused` is without a limit of time, `0` is strict single use, which logs people out when
-	// an answer is lost. Default: `unused` for clients that authenticate, as a stolen token alone is then worth nothing, and
-	// 1 minute for public clients. **Danger:** with a public client, whoever steals the token before the newest can use
-	// it for that long.
+	// How long a client may repeat a refresh whose answer it lost, and get the same new token. It may do so only until it uses
+	// the new token. A duration, at most 5 minutes; `unused` sets no time limit; with `0`, a refresh token works once, and a
+	// lost answer logs the person out. Default: `unused` for clients that authenticate, since a stolen token alone is
+	// useless there, and 1 minute for public clients. **Danger:** a thief of a public client's refresh token can use it for
+	// as long after the client did.
 	Retry *Retry `json:"retry,omitempty"`
 
-	// What stands before refresh tokens, such as `refresh_`. Default: nothing.
+	// A prefix of all refresh tokens, such as `refresh_`. Default: none.
 	Prefix string `json:"prefix,omitempty"`
 
-	// How many characters refresh tokens have after the prefix, from 30 to 128. Less than the default
-	// means fewer random bits; 30 has about 65 that a thief of the storage would have to guess. Default: 91.
+	// How many characters refresh tokens have after the prefix, from 30 to 128. Shorter tokens have fewer random bits: with
+	// 30 characters, a thief of the storage has to guess about 65 bits. Default: 91.
 	Length int `json:"length,omitempty"`
 }
 
@@ -129,7 +128,7 @@ func (a *AccessTokenSettings) check() error {
 	)
 }
 
-// checkRename finds claims that cannot have, or cannot get, another name.
+// checkRename finds claims that cannot be renamed, or not to that name.
 func checkRename(names map[string]string) error {
 	for _, from := range slices.Sorted(maps.Keys(names)) {
 		to := names[from]
@@ -176,7 +175,7 @@ func checkLength(n int) error {
 // maxCodeLifetime is what RFC 6749 §4.1.2 recommends at most.
 const maxCodeLifetime = 10 * time.Minute
 
-// The lifetimes of what has no setting.
+// The defaults of the settings above.
 const (
 	defaultCodeLifetime        = time.Minute
 	defaultAccessTokenLifetime = 10 * time.Minute

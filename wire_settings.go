@@ -17,81 +17,81 @@ import (
 	"github.com/caddy-oauth/caddy-oauth/storage"
 )
 
-// WireSettings give an endpoint the shape of one that exists already, so that its clients need no
-// change. Every one is independent of the others. Without them, all is as the RFCs say.
+// WireSettings change the form of requests and responses to that of an endpoint that exists already, so that its clients need
+// no change. Each setting is independent of the others. Without any, requests and responses follow the RFCs.
 type WireSettings struct {
-	// The kinds of bodies that token requests may have: `form`, `json`. Default: `form`, the RFC's only one.
+	// The formats that the body of a token request may have: `form`, `json`, or both. Default: `form`, as in the RFC.
 	RequestBody []string `json:"request_body,omitempty"`
 
-	// A header that may carry a client's secret, with the client_id in the body, such as `X-API-Key`. Logs and
-	// proxies do not know it for a secret as they know `Authorization`: take it out of Caddy's logs with
-	// `format filter`, as `request>headers>X-Api-Key delete`.
+	// A header in which clients may send their secret, with the client_id in the body, such as `X-API-Key`. **Danger:** logs
+	// and proxies hide the value of `Authorization`, but not that of this header. Remove it from Caddy's logs with `format
+	// filter` and `request>headers>X-Api-Key delete`.
 	ClientSecretHeader string `json:"client_secret_header,omitempty"`
 
-	// Other names for grant types, such as `refresh token` for `refresh_token`.
+	// Other names that clients may use for grant types, such as `refresh token` for `refresh_token`.
 	GrantAliases map[string]string `json:"grant_aliases,omitempty"`
 
-	// Where requests must name their redirect_uri. A client can have its own rules.
+	// Which requests must have a redirect_uri. A client can have its own rules.
 	RedirectURIRules *RedirectURIRules `json:"redirect_uri_rules,omitempty"`
 
-	// What the answer with the tokens looks like.
+	// The form of the token response.
 	TokenResponse *TokenResponseSettings `json:"token_response,omitempty"`
 
-	// What errors of the token endpoint look like.
+	// The form of the errors of the token endpoint.
 	Errors *ErrorSettings `json:"errors,omitempty"`
 }
 
-// RedirectURIRules say where requests must name their redirect_uri.
+// RedirectURIRules say which requests must have a redirect_uri.
 type RedirectURIRules struct {
-	// `optional` lets authorization requests of clients with a single one leave it out, `required` does
-	// not. Default: `optional`.
+	// `optional`: a client with only one redirect URI may leave it out of the authorization request. `required`: it may not.
+	// Default: `optional`.
 	Authorize string `json:"authorize,omitempty"`
 
-	// `as_sent`: the exchange of a code must have it if the authorization request had it. `required`: it
-	// must always. `optional`: it need not, and must be right if it is there; without PKCE, this makes a
-	// stolen code easier to use. Default: `as_sent`, as RFC 6749 has it.
+	// The exchange of a code. `as_sent`: it must have the redirect_uri if the authorization request had it. `required`: it
+	// must always have it. `optional`: it may leave it out, and if it has one, it must be the right one. Default:
+	// `as_sent`, as in RFC 6749. **Danger:** with `optional` and without PKCE, a stolen code is easier to use.
 	Code storage.RedirectRule `json:"code,omitempty"`
 
-	// The same for refreshes, where `as_sent` is about the exchange of the code. `ignored` does not look
-	// at it. Default: `ignored`, as RFC 6749 has it.
+	// A refresh. `as_sent`: it must have the redirect_uri if the exchange of the code had it. `required` and `optional` are as
+	// above. `ignored`: a redirect_uri is not checked. Default: `ignored`, as in RFC 6749.
 	Refresh storage.RedirectRule `json:"refresh,omitempty"`
 }
 
-// TokenResponseSettings say what the answer with the tokens looks like.
+// TokenResponseSettings are about the form of the token response.
 type TokenResponseSettings struct {
 	// The value of `token_type`. Default: `Bearer`.
 	TokenType string `json:"token_type,omitempty"`
 
-	// The members of the answer, in their order. Default: `access_token token_type expires_in
-	// refresh_token scope`. Without `scope`, a client that gets less than it asked for is not told.
+	// The members of the response, in this order. Default: `access_token token_type expires_in refresh_token scope`. Without
+	// `scope`, a client cannot know that it got fewer scopes than it asked for.
 	Members []string `json:"members,omitempty"`
 
-	// `number` or `string`. Default: `number`, as the RFC has it.
+	// The JSON type of `expires_in`: `number` or `string`. Default: `number`, as in the RFC.
 	ExpiresIn string `json:"expires_in,omitempty"`
 
 	// The Content-Type. Default: `application/json`.
 	ContentType string `json:"content_type,omitempty"`
 }
 
-// ErrorSettings say what errors of the token endpoint look like.
+// ErrorSettings are about the form of the errors of the token endpoint.
 type ErrorSettings struct {
-	// `oauth` is RFC 6749's, `problem` is application/problem+json with status, title and detail
-	// (RFC 9457). Default: `oauth`.
+	// `oauth`: that of RFC 6749. `problem`: application/problem+json with status, title and detail (RFC 9457). Default:
+	// `oauth`.
 	Format string `json:"format,omitempty"`
 
-	// What problems link to as their documentation.
+	// The page that problems link to as their documentation. Default: none.
 	Documentation *Documentation `json:"documentation,omitempty"`
 
-	// Other codes and texts: by situation (`bad_client`, `bad_code`, `bad_refresh_token`, `bad_user`) or by
-	// error code.
+	// Other error codes and texts, by situation (`bad_client`, `bad_code`, `bad_refresh_token`, `bad_user`) or by the error code
+	// of the RFC.
 	Texts map[string]ErrorText `json:"texts,omitempty"`
 
-	// Where the id goes that leads from an answer to the log: a member `error_id` of the `body`, or the `header`
-	// Error-Id. Default: `body`.
+	// Where the error ID goes, by which an error is found in the log. `body`: into the member `error_id`. `header`: into the
+	// header `Error-Id`. Default: `body`.
 	ID string `json:"id,omitempty"`
 }
 
-// Documentation is where errors are documented.
+// Documentation is a page about the errors.
 type Documentation struct {
 	// The URL.
 	URL string `json:"url"`
@@ -99,17 +99,17 @@ type Documentation struct {
 	Type string `json:"type,omitempty"`
 }
 
-// ErrorText is how a situation is answered.
+// ErrorText replaces the error of a situation, or of an error code.
 type ErrorText struct {
 	// The error code.
 	Code string `json:"code"`
-	// The description, or the detail of a problem.
+	// The `error_description`, or the `detail` of a problem.
 	Text string `json:"text,omitempty"`
-	// The status. Default: as without this setting.
+	// The HTTP status. Default: the one it has without this setting.
 	Status int `json:"status,omitempty"`
 }
 
-// errorNames are what can have a text of its own: situations, and error codes for all others.
+// errorNames are the situations and the error codes that can have an ErrorText.
 var errorNames = slices.Concat(
 	[]string{grants.BadClient, grants.BadCode, grants.BadRefreshToken, grants.BadUser}, grants.Codes,
 )
@@ -221,7 +221,7 @@ func checkErrorTexts(texts map[string]ErrorText) error {
 	return nil
 }
 
-// wire returns the shape of the issuer's requests and answers.
+// wire returns the form of the issuer's requests and responses.
 func (i *Issuer) wire() authserver.Wire {
 	shape := authserver.Wire{
 		Bodies:       i.RequestBody,
@@ -262,7 +262,7 @@ func (e *ErrorSettings) shape() authserver.ErrorShape {
 	return shape
 }
 
-// redirectRules returns the rules of which each is from the first that sets it.
+// redirectRules returns the rules of a client. Each is from the first of the settings that has it.
 func redirectRules(settings ...*RedirectURIRules) storage.RedirectRules {
 	var rules storage.RedirectRules
 	authorize := ""
