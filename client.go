@@ -12,7 +12,7 @@ import (
 	"github.com/caddyserver/caddy/v2"
 
 	"github.com/caddy-oauth/caddy-oauth/grants"
-	"github.com/caddy-oauth/caddy-oauth/internal/authserver"
+	"github.com/caddy-oauth/caddy-oauth/internal/clients"
 	"github.com/caddy-oauth/caddy-oauth/internal/directive"
 	"github.com/caddy-oauth/caddy-oauth/internal/uris"
 	"github.com/caddy-oauth/caddy-oauth/storage"
@@ -215,7 +215,7 @@ func (c *Client) client(id string, issuer *Issuer) *storage.Client {
 		client.CodePrefix = issuer.Code.Prefix
 	}
 	for _, secret := range c.Secrets {
-		client.SecretHashes = append(client.SecretHashes, authserver.HashSecret(secret))
+		client.SecretHashes = append(client.SecretHashes, clients.HashSecret(secret))
 	}
 	if client.Name == "" {
 		client.Name = id
@@ -237,7 +237,7 @@ func (c *Client) client(id string, issuer *Issuer) *storage.Client {
 
 // resolver returns how such a client looks to requests. Keys and revocations are kept for access tokens that live up to
 // longest, so no token may live longer.
-func (i *Issuer) resolver(longest time.Duration) authserver.Resolver {
+func (i *Issuer) resolver(longest time.Duration) clients.Resolver {
 	return func(r *storage.Registered, hashes []string) (*storage.Client, error) {
 		c, err := decodeClient(r.Settings)
 		if err != nil {

@@ -73,7 +73,7 @@ func TestCommandClients(t *testing.T) {
 	if err == nil {
 		t.Error("a client that is gone is shown")
 	}
-	expect(t, out, `^Error: there is no such client$`)
+	expect(t, out, `^Error: no such client$`)
 }
 
 func TestCommandKeysAndRevocation(t *testing.T) {

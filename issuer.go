@@ -16,6 +16,7 @@ import (
 
 	"github.com/caddy-oauth/caddy-oauth/grants"
 	"github.com/caddy-oauth/caddy-oauth/internal/authserver"
+	"github.com/caddy-oauth/caddy-oauth/internal/clients"
 	"github.com/caddy-oauth/caddy-oauth/internal/directive"
 	"github.com/caddy-oauth/caddy-oauth/storage"
 )
@@ -308,7 +309,7 @@ func readFile(name string) (string, error) {
 }
 
 // secretHashes are Caddy's own password hashes, by the prefixes of their encoded forms.
-var secretHashes = authserver.Secrets{
+var secretHashes = clients.Secrets{
 	"$2a$":       caddyauth.BcryptHash{},
 	"$2b$":       caddyauth.BcryptHash{},
 	"$2y$":       caddyauth.BcryptHash{},

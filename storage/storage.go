@@ -54,6 +54,9 @@ var (
 	// ErrReadOnly says that nothing may be written to the store now. It is no failure of the store.
 	ErrReadOnly = errors.New("the store is read-only")
 
+	// ErrTimeout says that a caller waited for another one's answer from the store until its own time was over.
+	ErrTimeout = errors.New("no answer from the store in time")
+
 	// ErrKeep is what a Change returns to leave the record as it is.
 	ErrKeep = errors.New("keep the record as it is")
 )

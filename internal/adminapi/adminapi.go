@@ -18,6 +18,7 @@ import (
 	"github.com/caddyserver/caddy/v2"
 
 	"github.com/caddy-oauth/caddy-oauth/internal/authserver"
+	"github.com/caddy-oauth/caddy-oauth/internal/clients"
 	"github.com/caddy-oauth/caddy-oauth/internal/directive"
 	"github.com/caddy-oauth/caddy-oauth/internal/keyring"
 	"github.com/caddy-oauth/caddy-oauth/storage"
@@ -225,17 +226,17 @@ func (e badRequest) Unwrap() error { return e.error }
 // status returns the HTTP status for an error.
 func status(err error) int {
 	var bad badRequest
-	var settings *authserver.ClientError
+	var settings *clients.SettingsError
 	var tooLarge *http.MaxBytesError
 	switch {
 	case errors.As(err, &tooLarge):
 		return http.StatusRequestEntityTooLarge
 	case errors.As(err, &bad), errors.As(err, &settings):
 		return http.StatusBadRequest
-	case errors.Is(err, authserver.ErrNoClient), errors.Is(err, keyring.ErrNoKey):
+	case errors.Is(err, clients.ErrNotFound), errors.Is(err, keyring.ErrNoKey):
 		return http.StatusNotFound
-	case errors.Is(err, authserver.ErrClientExists), errors.Is(err, authserver.ErrClientConfigured),
-		errors.Is(err, authserver.ErrClientPublic), errors.Is(err, keyring.ErrKeysInFile):
+	case errors.Is(err, clients.ErrExists), errors.Is(err, clients.ErrConfigured),
+		errors.Is(err, clients.ErrPublic), errors.Is(err, keyring.ErrKeysInFile):
 		return http.StatusConflict
 	case authserver.Unavailable(err), errors.Is(err, storage.ErrReadOnly), errors.Is(err, authserver.ErrStillWriting):
 		return http.StatusServiceUnavailable

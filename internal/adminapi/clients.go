@@ -12,7 +12,7 @@ import (
 
 	"github.com/caddyserver/caddy/v2"
 
-	"github.com/caddy-oauth/caddy-oauth/internal/authserver"
+	"github.com/caddy-oauth/caddy-oauth/internal/clients"
 	"github.com/caddy-oauth/caddy-oauth/storage"
 )
 
@@ -108,7 +108,7 @@ func (i *Issuer) registered(r *storage.Registered, problem string) Client {
 
 // clients returns all clients of the issuer, those of the configuration first.
 func (r *request) clients() ([]Client, error) {
-	registered, err := r.server.RegisteredClients(r.Context())
+	registered, err := r.server.Clients().Registered(r.Context())
 	if err != nil {
 		return nil, err
 	}
@@ -132,7 +132,7 @@ func showClient(r *request) (any, error) {
 	}
 	i := slices.IndexFunc(list, func(c Client) bool { return c.ID == r.PathValue("id") })
 	if i < 0 {
-		return nil, authserver.ErrNoClient
+		return nil, clients.ErrNotFound
 	}
 	return list[i], nil
 }
@@ -144,7 +144,7 @@ func addClient(r *request) (any, error) {
 	if err := r.body(&body); err != nil {
 		return nil, err
 	}
-	var added authserver.NewClient
+	var added clients.Registration
 	var secrets []string
 	err := cmp.Or(
 		take(body, "client_id", &added.ID),
@@ -164,7 +164,7 @@ func addClient(r *request) (any, error) {
 	if added.Settings, err = r.settings(body); err != nil {
 		return nil, err
 	}
-	client, secret, err := r.server.AddClient(r.Context(), added)
+	client, secret, err := r.server.Clients().Add(r.Context(), added)
 	if err != nil {
 		return nil, err
 	}
@@ -205,7 +205,7 @@ func changeClient(r *request) (any, error) {
 	if err := r.body(&patch); err != nil {
 		return nil, err
 	}
-	changed, err := r.server.ChangeClient(r.Context(), r.PathValue("id"), func(settings json.RawMessage) (json.RawMessage, error) {
+	changed, err := r.server.Clients().Change(r.Context(), r.PathValue("id"), func(settings json.RawMessage) (json.RawMessage, error) {
 		var old map[string]any
 		d := json.NewDecoder(bytes.NewReader(settings))
 		d.UseNumber() // A float64 would change long lifetimes, which are nanoseconds.
@@ -240,7 +240,7 @@ func mergePatch(target, patch map[string]any) map[string]any {
 }
 
 func deleteClient(r *request) (any, error) {
-	return nil, r.server.DeleteClient(r.Context(), r.PathValue("id"))
+	return nil, r.server.Clients().Delete(r.Context(), r.PathValue("id"))
 }
 
 // DefaultGrace is how long the old secret of a client remains valid when it gets a new one.
@@ -257,7 +257,7 @@ func newClientSecret(r *request) (any, error) {
 	if body.Grace < 0 {
 		return nil, badRequest{errors.New("grace: expected a duration, such as 24h, or 0")}
 	}
-	changed, secret, err := r.server.NewClientSecret(r.Context(), r.PathValue("id"), time.Duration(body.Grace))
+	changed, secret, err := r.server.Clients().NewSecret(r.Context(), r.PathValue("id"), time.Duration(body.Grace))
 	if err != nil {
 		return nil, err
 	}
@@ -267,7 +267,7 @@ func newClientSecret(r *request) (any, error) {
 }
 
 func disableClient(r *request) (any, error) {
-	changed, err := r.server.DisableClient(r.Context(), r.PathValue("id"))
+	changed, err := r.server.Clients().Disable(r.Context(), r.PathValue("id"))
 	if err != nil {
 		return nil, err
 	}
@@ -275,7 +275,7 @@ func disableClient(r *request) (any, error) {
 }
 
 func enableClient(r *request) (any, error) {
-	changed, err := r.server.EnableClient(r.Context(), r.PathValue("id"))
+	changed, err := r.server.Clients().Enable(r.Context(), r.PathValue("id"))
 	if err != nil {
 		return nil, err
 	}

@@ -6,6 +6,7 @@ import (
 	"strings"
 	"time"
 
+	"github.com/caddy-oauth/caddy-oauth/internal/clients"
 	"github.com/caddy-oauth/caddy-oauth/internal/jwt"
 	"github.com/caddy-oauth/caddy-oauth/internal/keyring"
 	"github.com/caddy-oauth/caddy-oauth/internal/metrics"
@@ -13,6 +14,9 @@ import (
 )
 
 // These are for the owner of the site, who may look at and end whatever the server has issued.
+
+// Clients returns the directory of clients, which adds and changes clients at run time.
+func (s *Server) Clients() *clients.Directory { return s.clients }
 
 // Keys returns the signing keys.
 func (s *Server) Keys() *keyring.Ring { return s.keys }
@@ -47,12 +51,12 @@ const (
 
 // RevokeAny ends what a token is part of: with a refresh token its family, with an access token that token.
 func (s *Server) RevokeAny(ctx context.Context, token, reason string) (what string, err error) {
-	clients, _, err := s.directory.all(ctx)
+	all, _, err := s.clients.All(ctx)
 	if err != nil {
 		return "", err
 	}
 	tried := make(map[string]bool) // by the prefix of refresh tokens, where clients differ
-	for _, client := range clients {
+	for _, client := range all {
 		if prefix := client.RefreshToken.Prefix; tried[prefix] || !strings.HasPrefix(token, prefix) {
 			continue
 		}
@@ -94,7 +98,7 @@ func (s *Server) Stats(ctx context.Context) (*Stats, error) {
 	if err != nil {
 		return nil, err
 	}
-	registered, err := s.RegisteredClients(ctx)
+	registered, err := s.clients.Registered(ctx)
 	if err != nil {
 		return nil, err
 	}

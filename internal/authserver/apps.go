@@ -86,7 +86,7 @@ func (s *Server) showApps(c *call, user *User, params url.Values) error {
 	case params.Has("all") && len(page.Apps) > 0:
 		page.RemoveAll = true
 	}
-	if gone, err := s.directory.find(ctx, params.Get("removed")); err != nil {
+	if gone, err := s.clients.Find(ctx, params.Get("removed")); err != nil {
 		return err
 	} else if gone != nil && !slices.ContainsFunc(page.Apps, func(a pages.ConnectedApp) bool { return a.ID == gone.ID }) {
 		page.Removed = gone.Name
@@ -137,7 +137,7 @@ func (s *Server) appLine(ctx context.Context, id string, consent storage.Consent
 	for _, name := range s.inOrder(consent.All()) {
 		line.Scopes = append(line.Scopes, pages.Scope{Name: name, Description: s.scopes[name].Description})
 	}
-	client, err := s.directory.find(ctx, id)
+	client, err := s.clients.Find(ctx, id)
 	if client == nil || err != nil { // one that is gone can be removed like any other
 		return line, err
 	}

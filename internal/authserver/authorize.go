@@ -101,7 +101,7 @@ func (s *Server) checkSubject(ctx context.Context, subject string) error {
 		return forbid("the user ID is over 255 bytes, not UTF-8 or has control characters")
 	}
 	// A resource server that knows users by sub must never take a client for one of them (RFC 9700 §4.15).
-	other, err := s.directory.find(ctx, subject)
+	other, err := s.clients.Find(ctx, subject)
 	if err != nil {
 		return err
 	}

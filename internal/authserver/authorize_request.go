@@ -73,7 +73,7 @@ func readAuthorizeParams(w http.ResponseWriter, r *http.Request) (url.Values, er
 // nothing is sent anywhere: the person gets a page (RFC 6749 §4.1.2.1).
 func (s *Server) findAnswerTo(ctx context.Context, params url.Values) (*storage.Client, answerTo, error) {
 	none := answerTo{}
-	client, err := s.directory.find(ctx, params.Get("client_id"))
+	client, err := s.clients.Find(ctx, params.Get("client_id"))
 	if err != nil {
 		return nil, none, err
 	}

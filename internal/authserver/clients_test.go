@@ -8,6 +8,7 @@ import (
 	"testing"
 	"time"
 
+	"github.com/caddy-oauth/caddy-oauth/internal/clients"
 	"github.com/caddy-oauth/caddy-oauth/internal/jwt"
 	"github.com/caddy-oauth/caddy-oauth/storage"
 )
@@ -38,7 +39,7 @@ func (s *testServer) node(t *testing.T) *testServer {
 // add adds a client for client_credentials and returns its secret.
 func (s *testServer) add(t *testing.T, id string) string {
 	t.Helper()
-	_, secret, err := s.AddClient(t.Context(), NewClient{ID: id, Settings: settingsOf(t, "")})
+	_, secret, err := s.Clients().Add(t.Context(), clients.Registration{ID: id, Settings: settingsOf(t, "")})
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -90,7 +91,7 @@ func TestClientsReachOtherNodes(t *testing.T) {
 	token := other.machine(t, "stock", secret)
 	token.check(t, http.StatusOK, "")
 
-	if _, err := s.DisableClient(t.Context(), "stock"); err != nil {
+	if _, err := s.Clients().Disable(t.Context(), "stock"); err != nil {
 		t.Fatal(err)
 	}
 	s.clock.Advance(2 * time.Second)
@@ -104,7 +105,7 @@ func TestClientsReachOtherNodes(t *testing.T) {
 	if other.good(t, token) || other.good(t, late) {
 		t.Error("a token of a disabled client is good at the other node")
 	}
-	if _, err := s.EnableClient(t.Context(), "stock"); err != nil {
+	if _, err := s.Clients().Enable(t.Context(), "stock"); err != nil {
 		t.Fatal(err)
 	}
 	hear()
@@ -154,7 +155,7 @@ func TestClientsNeedNoStoreOnceLoaded(t *testing.T) {
 	s.store.err = errors.New("the store is away")
 	s.machine(t, "stock", secret).check(t, http.StatusOK, "")
 	s.machine(t, "nobody", secret).check(t, http.StatusUnauthorized, "invalid_client")
-	if _, _, err := s.AddClient(t.Context(), NewClient{ID: "x", Settings: settingsOf(t, "")}); err == nil {
+	if _, _, err := s.Clients().Add(t.Context(), clients.Registration{ID: "x", Settings: settingsOf(t, "")}); err == nil {
 		t.Error("a client was added to a store that is away")
 	}
 	s.machine(t, "x", "").check(t, http.StatusUnauthorized, "invalid_client")
@@ -163,7 +164,7 @@ func TestClientsNeedNoStoreOnceLoaded(t *testing.T) {
 func TestClientSecretsExpire(t *testing.T) {
 	s := newTestServer(t, runTime)
 	first := s.add(t, "stock")
-	_, second, err := s.NewClientSecret(t.Context(), "stock", time.Hour)
+	_, second, err := s.Clients().NewSecret(t.Context(), "stock", time.Hour)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -179,7 +180,7 @@ func TestClientSecretsExpire(t *testing.T) {
 func TestClientTheConfigurationDoesNotAllow(t *testing.T) {
 	s := newTestServer(t, runTime)
 	good, secret := s.add(t, "good"), s.add(t, "stock")
-	if _, _, err := s.AddClient(t.Context(), NewClient{ID: "x", Settings: settingsOf(t, "bad")}); err == nil {
+	if _, _, err := s.Clients().Add(t.Context(), clients.Registration{ID: "x", Settings: settingsOf(t, "bad")}); err == nil {
 		t.Error("a bad client was added")
 	}
 	record, err := (&storage.Registered{ID: "stock", Settings: settingsOf(t, "bad"), Changed: s.clock.Now()}).Encode()
@@ -196,11 +197,11 @@ func TestClientTheConfigurationDoesNotAllow(t *testing.T) {
 	s.Server = s.node(t).Server
 	s.machine(t, "stock", secret).check(t, http.StatusUnauthorized, "invalid_client")
 	s.machine(t, "good", good).check(t, http.StatusOK, "")
-	list, err := s.RegisteredClients(t.Context())
+	list, err := s.Clients().Registered(t.Context())
 	if err != nil || len(list) != 2 || list[0].Problem != "" || list[1].Problem != "bad name" {
 		t.Errorf("%v, %+v", err, list)
 	}
-	if _, err := s.DisableClient(t.Context(), "stock"); err != nil {
+	if _, err := s.Clients().Disable(t.Context(), "stock"); err != nil {
 		t.Errorf("a client that can do nothing cannot be disabled: %v", err)
 	}
 }
@@ -208,7 +209,7 @@ func TestClientTheConfigurationDoesNotAllow(t *testing.T) {
 func TestClientOfTheConfigurationWins(t *testing.T) {
 	s := newTestServer(t, runTime)
 	record, err := (&storage.Registered{
-		ID: "billing", Settings: settingsOf(t, ""), Secrets: []storage.Secret{{Hash: HashSecret("other")}}, Disabled: s.clock.Now(),
+		ID: "billing", Settings: settingsOf(t, ""), Secrets: []storage.Secret{{Hash: clients.HashSecret("other")}}, Disabled: s.clock.Now(),
 	}).Encode()
 	if err != nil {
 		t.Fatal(err)
@@ -220,7 +221,7 @@ func TestClientOfTheConfigurationWins(t *testing.T) {
 		t.Error("its token is not good")
 	}
 	s.machine(t, "billing", "other").check(t, http.StatusUnauthorized, "invalid_client")
-	if _, _, err := s.AddClient(t.Context(), NewClient{ID: "billing"}); !errors.Is(err, ErrClientConfigured) {
+	if _, _, err := s.Clients().Add(t.Context(), clients.Registration{ID: "billing"}); !errors.Is(err, clients.ErrConfigured) {
 		t.Errorf("added: %v", err)
 	}
 }
@@ -240,17 +241,17 @@ func TestEndOfAClientIsForGood(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	hash := []string{HashSecret(webSecret)}
+	hash := []string{clients.HashSecret(webSecret)}
 	for name, end := range map[string]func(s *testServer) error{
-		"deleted": func(s *testServer) error { return s.DeleteClient(t.Context(), "partner") },
+		"deleted": func(s *testServer) error { return s.Clients().Delete(t.Context(), "partner") },
 		"disabled": func(s *testServer) error {
-			_, err := s.DisableClient(t.Context(), "partner")
+			_, err := s.Clients().Disable(t.Context(), "partner")
 			return err
 		},
 	} {
 		t.Run(name, func(t *testing.T) {
 			s := newTestServer(t, runTime)
-			if _, _, err := s.AddClient(t.Context(), NewClient{ID: "partner", Settings: partner, SecretHashes: hash}); err != nil {
+			if _, _, err := s.Clients().Add(t.Context(), clients.Registration{ID: "partner", Settings: partner, SecretHashes: hash}); err != nil {
 				t.Fatal(err)
 			}
 			token := family(t, s, webSecret)
@@ -293,7 +294,7 @@ func TestConsentWasForAnotherClient(t *testing.T) {
 		if err != nil {
 			t.Fatal(err)
 		}
-		if _, _, err := s.AddClient(t.Context(), NewClient{ID: "partner", Settings: settings}); err != nil {
+		if _, _, err := s.Clients().Add(t.Context(), clients.Registration{ID: "partner", Settings: settings}); err != nil {
 			t.Fatal(err)
 		}
 	}
@@ -301,7 +302,7 @@ func TestConsentWasForAnotherClient(t *testing.T) {
 	add()
 	s.decide(t, s.get(t, ask), "allow")
 	s.get(t, ask).check(t, http.StatusSeeOther, "")
-	if err := s.DeleteClient(t.Context(), "partner"); err != nil {
+	if err := s.Clients().Delete(t.Context(), "partner"); err != nil {
 		t.Fatal(err)
 	}
 	s.get(t, ask).check(t, http.StatusBadRequest, "invalid_client")

@@ -222,7 +222,7 @@ func givenUp(ctx context.Context, err error) bool {
 // our fault. What is the store's is told of once, and then only for those who look for an error id.
 func (s *Server) severity(ctx context.Context, err error, status int) (zapcore.Level, string) {
 	var replay *grants.Replay
-	var failed *storeError
+	failure, unavailable := storeFailure(err)
 	switch {
 	case errors.As(err, &replay):
 		return zap.WarnLevel, "family revoked: what was used before was presented again"
@@ -233,7 +233,7 @@ func (s *Server) severity(ctx context.Context, err error, status int) (zapcore.L
 			return zap.InfoLevel, readOnlyMessage
 		}
 		return zap.DebugLevel, readOnlyMessage
-	case errors.As(err, &failed) && !s.outages.failed(failed.cause):
+	case unavailable && !s.outages.failed(failure):
 		return zap.DebugLevel, "request failed, as others before it"
 	case status >= 500:
 		return zap.ErrorLevel, "request failed"

@@ -9,6 +9,7 @@ import (
 	"slices"
 	"strings"
 
+	"github.com/caddy-oauth/caddy-oauth/internal/clients"
 	"github.com/caddy-oauth/caddy-oauth/internal/jwt"
 	"github.com/caddy-oauth/caddy-oauth/storage"
 )
@@ -21,7 +22,7 @@ func (s *Server) introspect(c *call) error {
 		return err
 	}
 	if c.client.Public() { // §2.1: it has not authenticated
-		return errBadClient
+		return clients.ErrFailed
 	}
 	answer, err := s.describe(c.ctx(), c.client, token)
 	if err != nil {

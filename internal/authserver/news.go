@@ -40,7 +40,7 @@ func (s *Server) hear(ctx context.Context) error {
 	if string(record) == s.news.heard && now.Sub(s.news.at) < newsAtLeast {
 		return nil
 	}
-	if err := errors.Join(s.directory.reload(ctx), s.keys.Maintain(ctx)); err != nil {
+	if err := errors.Join(s.clients.Reload(ctx), s.keys.Maintain(ctx)); err != nil {
 		return err
 	}
 	s.news.heard, s.news.at = string(record), now

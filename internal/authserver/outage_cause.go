@@ -121,3 +121,11 @@ func Unavailable(err error) bool {
 	_, ok := errors.AsType[*storeError](err)
 	return ok
 }
+
+// storeFailure returns why the store failed, if the error is the store's.
+func storeFailure(err error) (cause, bool) {
+	if failed, ok := errors.AsType[*storeError](err); ok {
+		return failed.cause, true
+	}
+	return cause{reading, timeout}, errors.Is(err, storage.ErrTimeout)
+}

@@ -29,7 +29,7 @@ func (s *Server) AccessToken(ctx context.Context, token string) (*jwt.Claims, er
 		}
 		s.cache.put(key, claims)
 	}
-	ended, err := s.directory.ended(ctx, claims.ClientID)
+	ended, err := s.clients.Ended(ctx, claims.ClientID)
 	if err != nil {
 		return nil, err
 	}

@@ -6,6 +6,7 @@ import (
 	"strings"
 
 	"github.com/caddy-oauth/caddy-oauth/grants"
+	"github.com/caddy-oauth/caddy-oauth/internal/clients"
 	"github.com/caddy-oauth/caddy-oauth/internal/throttle"
 	"github.com/caddy-oauth/caddy-oauth/storage"
 )
@@ -33,7 +34,7 @@ func (t throttled) Verify(ctx context.Context, username, password string) (*gran
 	account := accountKey(username)
 	attempt, wait := t.s.limiter.Reserve(throttle.Password, account, t.address)
 	if attempt == nil {
-		return nil, tooManyFailures(wait)
+		return nil, clients.TooManyFailures(wait)
 	}
 	person, err := t.verify(ctx, username, password)
 	switch {

@@ -168,7 +168,7 @@ const longestCode = 10 * time.Minute
 
 // longestFamily returns when the last family that is live now ends; zero is never.
 func (s *Server) longestFamily(ctx context.Context, now time.Time) (time.Time, error) {
-	clients, others, err := s.directory.all(ctx)
+	clients, others, err := s.clients.All(ctx)
 	if err != nil || others {
 		return time.Time{}, err
 	}
@@ -193,9 +193,5 @@ func (s *Server) loadCutoffs(ctx context.Context) error {
 	}
 	ctx, cancel := context.WithTimeout(ctx, s.config.StoreTimeout)
 	defer cancel()
-	err := s.cutoffs.Load(ctx)
-	if err != nil && !Unavailable(err) {
-		return storeErr(ctx, reading, err)
-	}
-	return err
+	return s.cutoffs.Load(ctx)
 }

@@ -32,7 +32,7 @@ func (s *Server) presented(c *call) (string, error) {
 	if err != nil {
 		return "", err
 	}
-	if c.client, err = s.clients.authenticate(c, form); err != nil {
+	if _, err = s.authenticate(c, form); err != nil {
 		return "", err
 	}
 	c.setDeadline(s.config.StoreTimeout)

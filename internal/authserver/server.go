@@ -13,13 +13,12 @@ import (
 	"time"
 
 	"go.uber.org/zap"
-	"golang.org/x/sync/semaphore"
 
 	"github.com/caddy-oauth/caddy-oauth/grants"
+	"github.com/caddy-oauth/caddy-oauth/internal/clients"
 	"github.com/caddy-oauth/caddy-oauth/internal/keyring"
 	"github.com/caddy-oauth/caddy-oauth/internal/metrics"
 	"github.com/caddy-oauth/caddy-oauth/internal/pages"
-	"github.com/caddy-oauth/caddy-oauth/internal/recall"
 	"github.com/caddy-oauth/caddy-oauth/internal/revocation"
 	"github.com/caddy-oauth/caddy-oauth/internal/throttle"
 	"github.com/caddy-oauth/caddy-oauth/storage"
@@ -32,11 +31,11 @@ type Config struct {
 	Paths   Paths
 	Scopes  []Scope
 	Clients map[string]*storage.Client // by client ID
-	Resolve Resolver                   // of clients that are added at run time
+	Resolve clients.Resolver           // of clients that are added at run time
 	Grants  []grants.Grant
 	Keys    keyring.Policy
 	Store   storage.Store
-	Secrets Secrets
+	Secrets clients.Secrets
 	Wire    Wire
 
 	// Throttle remembers failures, which Limits bounds. It outlives a Server, so that a reload does not forget them; nil
@@ -106,34 +105,34 @@ type User struct {
 
 // Server is one issuer's authorization server.
 type Server struct {
-	config    Config
-	origin    string // scheme and host of the issuer
-	host      string
-	scopes    map[string]Scope
-	grants    map[string]grants.Grant
-	endpoints map[string]*endpoint // by path
-	keys      *keyring.Ring
-	pages     *pages.Pages
-	directory *clientDirectory
-	clients   *clientAuth
-	bodies    []string                   // of token requests
-	verifiers map[string]grants.Verifier // of passwords, by the grant types that brought one
-	cutoffs   *revocation.Cutoffs
-	uses      *uses
-	replays   replays
-	news      news
-	started   time.Time
-	cache     tokenCache
-	limiter   *throttle.Limiter
-	sweeper   storage.Sweeper // nil if the store needs none
-	watcher   storage.Watcher // nil if the store cannot tell of changes
-	records   storage.Store   // as it was given, for whole copies
-	store     *watchedStore   // over records
-	requests  atomic.Int64    // that are being answered
-	metrics   *metrics.Issuer
-	outages   *outages
-	log       *zap.Logger
-	now       func() time.Time
+	config        Config
+	origin        string // scheme and host of the issuer
+	host          string
+	scopes        map[string]Scope
+	grants        map[string]grants.Grant
+	endpoints     map[string]*endpoint // by path
+	keys          *keyring.Ring
+	pages         *pages.Pages
+	clients       *clients.Directory
+	authenticator *clients.Authenticator
+	bodies        []string                   // of token requests
+	verifiers     map[string]grants.Verifier // of passwords, by the grant types that brought one
+	cutoffs       *revocation.Cutoffs
+	uses          *uses
+	replays       replays
+	news          news
+	started       time.Time
+	cache         tokenCache
+	limiter       *throttle.Limiter
+	sweeper       storage.Sweeper // nil if the store needs none
+	watcher       storage.Watcher // nil if the store cannot tell of changes
+	records       storage.Store   // as it was given, for whole copies
+	store         *watchedStore   // over records
+	requests      atomic.Int64    // that are being answered
+	metrics       *metrics.Issuer
+	outages       *outages
+	log           *zap.Logger
+	now           func() time.Time
 }
 
 // New makes a Server. It touches neither the store nor the network.
@@ -219,11 +218,16 @@ func New(config Config) (*Server, error) {
 		return nil, err
 	}
 	s.started = config.Now()
-	s.directory = newClientDirectory(config)
-	s.clients = &clientAuth{
-		directory: s.directory, secrets: config.Secrets, header: config.Wire.SecretHeader,
-		limiter: s.limiter, slow: semaphore.NewWeighted(slowAtOnce), right: recall.New(maxRecalled),
-	}
+	s.clients = clients.New(clients.Config{
+		Issuer: config.Name, Configured: config.Clients, Resolve: config.Resolve, Secrets: config.Secrets, Store: config.Store,
+		Logger: config.Logger, Now: config.Now, Timeout: config.StoreTimeout, Tombstone: s.longestToken() + newsAtLeast,
+		Revoke: func(ctx context.Context, client, reason string) error { return s.Revoke(ctx, "", client, reason, "") },
+		Changed: func(ctx context.Context, client, what string) error {
+			s.audit(&Event{Name: ClientChanged, Client: client, Reason: what})
+			return s.tell(ctx)
+		},
+	})
+	s.authenticator = clients.NewAuthenticator(s.clients, s.limiter, config.Wire.SecretHeader)
 	if err := s.route(issuer); err != nil {
 		return nil, err
 	}

@@ -23,6 +23,7 @@ import (
 	"golang.org/x/net/html"
 
 	"github.com/caddy-oauth/caddy-oauth/grants"
+	"github.com/caddy-oauth/caddy-oauth/internal/clients"
 	"github.com/caddy-oauth/caddy-oauth/internal/jwt/jwttest"
 	"github.com/caddy-oauth/caddy-oauth/internal/keyring"
 	"github.com/caddy-oauth/caddy-oauth/internal/testclock"
@@ -87,19 +88,19 @@ func (s *testServer) restart(t *testing.T, config Config) {
 }
 
 func testClients() map[string]*storage.Client {
-	clients := make(map[string]*storage.Client)
+	all := make(map[string]*storage.Client)
 	for _, c := range []storage.Client{
-		{ID: "webapp", SecretHashes: []string{HashSecret(webSecret)}, RedirectURIs: []string{webRedirect}, GrantTypes: []string{"authorization_code", "refresh_token"}},
+		{ID: "webapp", SecretHashes: []string{clients.HashSecret(webSecret)}, RedirectURIs: []string{webRedirect}, GrantTypes: []string{"authorization_code", "refresh_token"}},
 		{ID: "spa", RedirectURIs: []string{"https://spa.example.com/callback"}, GrantTypes: []string{"authorization_code", "refresh_token"}},
 		{ID: "native", RedirectURIs: []string{"com.example.app:/callback", "http://127.0.0.1/callback", "http://[::1]/callback"}, GrantTypes: []string{"authorization_code"}},
-		{ID: "billing", SecretHashes: []string{HashSecret(webSecret)}, GrantTypes: []string{"client_credentials"}},
+		{ID: "billing", SecretHashes: []string{clients.HashSecret(webSecret)}, GrantTypes: []string{"client_credentials"}},
 	} {
 		c.Name, c.Scopes, c.Audience = "The app "+c.ID, []string{"profile", "orders"}, []string{testIssuer, testAPI}
 		c.AccessTokenLifetime, c.CodeLifetime = 10*time.Minute, time.Minute
 		c.RefreshToken = storage.RefreshPolicy{Lifetime: 30 * 24 * time.Hour, Idle: 14 * 24 * time.Hour, Retry: 10 * time.Second}
-		clients[c.ID] = &c
+		all[c.ID] = &c
 	}
-	return clients
+	return all
 }
 
 // client returns an edit that changes one client.

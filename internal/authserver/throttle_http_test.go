@@ -7,8 +7,6 @@ import (
 	"net/url"
 	"strconv"
 	"strings"
-	"sync"
-	"sync/atomic"
 	"testing"
 	"time"
 
@@ -221,72 +219,6 @@ func TestThrottleOutlivesTheServer(t *testing.T) {
 	}
 	s.restart(t, s.config)
 	s.token(t, wrong("billing")).slow(t)
-}
-
-// countedHash is a slow hash that knows how many comparisons were under way at once.
-type countedHash struct {
-	now, most atomic.Int32
-	gather    chan struct{} // closed when there are enough
-}
-
-func (h *countedHash) Compare([]byte, []byte) (bool, error) {
-	if n := h.now.Add(1); n > h.most.Load() {
-		h.most.Store(n)
-		if n == slowAtOnce {
-			close(h.gather)
-		}
-	}
-	<-h.gather
-	h.now.Add(-1)
-	return false, nil
-}
-
-func (*countedHash) FakeHash() []byte { return []byte("$slow$") }
-
-// Guesses in parallel get past the limit by what is compared at once, and no more.
-func TestParallelGuesses(t *testing.T) {
-	hash := &countedHash{gather: make(chan struct{})}
-	s := newTestServer(t, few, func(c *Config) {
-		c.Secrets = Secrets{"$slow$": hash}
-		c.Clients["billing"].SecretHashes = []string{"$slow$x"}
-	})
-	var refused, throttled atomic.Int32
-	var wg sync.WaitGroup
-	for range 200 {
-		wg.Go(func() {
-			c := newCall(t.Context(), postRequest("/oauth/token", ""), "192.0.2.1")
-			_, err := s.clients.authenticate(c, wrong("billing"))
-			switch asRefusal(err).Code {
-			case "invalid_client":
-				refused.Add(1)
-			case "temporarily_unavailable":
-				throttled.Add(1)
-			}
-		})
-	}
-	wg.Wait()
-	if n := refused.Load(); n < 3 || n > 3+slowAtOnce || n+throttled.Load() != 200 {
-		t.Errorf("%d guesses were compared, and %d throttled", n, throttled.Load())
-	}
-	if most := hash.most.Load(); most > slowAtOnce {
-		t.Errorf("%d at once", most)
-	}
-}
-
-func TestWaitForASlowHashEndsWithTheRequest(t *testing.T) {
-	s := newTestServer(t, func(c *Config) {
-		c.Secrets = Secrets{"$slow$": &countedHash{gather: make(chan struct{})}}
-		c.Clients["billing"].SecretHashes = []string{"$slow$x"}
-	})
-	if !s.clients.slow.TryAcquire(slowAtOnce) {
-		t.Fatal("somebody is there")
-	}
-	ctx, cancel := context.WithCancel(t.Context())
-	cancel()
-	c := newCall(ctx, postRequest("/oauth/token", ""), "")
-	if _, err := s.clients.authenticate(c, wrong("billing")); asRefusal(err).Status != http.StatusServiceUnavailable {
-		t.Errorf("%v", err)
-	}
 }
 
 // A request can bring a name as long as its body, and many of them: the throttle gets a hash.

@@ -3,10 +3,12 @@ package authserver
 import (
 	"context"
 	"errors"
+	"net/url"
 	"strings"
 	"time"
 
 	"github.com/caddy-oauth/caddy-oauth/grants"
+	"github.com/caddy-oauth/caddy-oauth/internal/clients"
 	"github.com/caddy-oauth/caddy-oauth/internal/throttle"
 	"github.com/caddy-oauth/caddy-oauth/storage"
 )
@@ -17,11 +19,10 @@ func (s *Server) token(c *call) error {
 	if err != nil {
 		return err
 	}
-	client, err := s.clients.authenticate(c, form)
+	client, err := s.authenticate(c, form)
 	if err != nil {
 		return err
 	}
-	c.client = client
 
 	grant, err := s.findGrant(form.Get("grant_type"), client)
 	if err != nil {
@@ -64,6 +65,13 @@ func (s *Server) token(c *call) error {
 		s.uses.note(auth.Subject, client.ID, use{now, auth.Scopes})
 	}
 	return s.writeTokens(c.w, response)
+}
+
+// authenticate finds the client of a request. The log learns of it, and of the one that the request names if that fails.
+func (s *Server) authenticate(c *call, form url.Values) (client *storage.Client, err error) {
+	client, c.named, err = s.authenticator.Authenticate(c.ctx(), c.r, form, c.address)
+	c.client = client
+	return client, err
 }
 
 // findGrant returns the grant of a type, if this client may use it (RFC 6749 §5.2).
@@ -116,7 +124,7 @@ func (s *Server) badGrant(c *call, err error) error {
 	if wait == 0 {
 		return err
 	}
-	tooMany := tooManyFailures(wait)
+	tooMany := clients.TooManyFailures(wait)
 	tooMany.Cause = err
 	return tooMany
 }

@@ -18,7 +18,7 @@ import (
 	"golang.org/x/term"
 
 	"github.com/caddy-oauth/caddy-oauth/internal/adminapi"
-	"github.com/caddy-oauth/caddy-oauth/internal/authserver"
+	"github.com/caddy-oauth/caddy-oauth/internal/clients"
 )
 
 const (
@@ -251,7 +251,7 @@ func runHashSecret(c *invocation) error {
 		if err != nil {
 			return err
 		}
-		_, err = fmt.Fprintln(c.out, authserver.HashSecret(secret))
+		_, err = fmt.Fprintln(c.out, clients.HashSecret(secret))
 		return err
 	case "argon2id", "bcrypt":
 		return hashPassword(algorithm)

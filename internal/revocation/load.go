@@ -21,7 +21,7 @@ func (c *Cutoffs) Load(ctx context.Context) error {
 		return nil
 	}
 	if err := c.loading.Acquire(ctx, 1); err != nil {
-		return err
+		return fmt.Errorf("%w: %w", storage.ErrTimeout, err)
 	}
 	defer c.loading.Release(1)
 	if c.loaded.Load() { // another request was first
@@ -33,7 +33,7 @@ func (c *Cutoffs) Load(ctx context.Context) error {
 // Poll picks up the cutoffs of other nodes, and drops those that have expired.
 func (c *Cutoffs) Poll(ctx context.Context) error {
 	if err := c.loading.Acquire(ctx, 1); err != nil {
-		return err
+		return fmt.Errorf("%w: %w", storage.ErrTimeout, err)
 	}
 	defer c.loading.Release(1)
 	return c.load(ctx)

@@ -1,0 +1,243 @@
+package clients
+
+import (
+	"context"
+	"errors"
+	"net/http"
+	"net/url"
+	"slices"
+	"time"
+
+	"golang.org/x/sync/semaphore"
+
+	"github.com/caddy-oauth/caddy-oauth/grants"
+	"github.com/caddy-oauth/caddy-oauth/internal/recall"
+	"github.com/caddy-oauth/caddy-oauth/internal/throttle"
+	"github.com/caddy-oauth/caddy-oauth/storage"
+)
+
+// Authenticator authenticates clients. Safe for concurrent use.
+type Authenticator struct {
+	directory *Directory
+	limiter   *throttle.Limiter
+	header    string              // that may carry a secret, "" for none
+	slow      *semaphore.Weighted // held to compare with a hash that is slow on purpose
+	verified  *recall.Memory      // the secrets that a slow hash was computed for, and that were right
+}
+
+const (
+	slowAtOnce  = 16     // comparisons with slow hashes that run at once
+	maxVerified = 10_000 // secrets to remember
+)
+
+// NewAuthenticator returns an Authenticator for the clients of a directory. secretHeader names a header that may carry a
+// secret, "" for none.
+func NewAuthenticator(directory *Directory, limiter *throttle.Limiter, secretHeader string) *Authenticator {
+	return &Authenticator{
+		directory: directory, limiter: limiter, header: secretHeader,
+		slow: semaphore.NewWeighted(slowAtOnce), verified: recall.New(maxVerified),
+	}
+}
+
+// ErrFailed is the refusal of a client that is unknown or whose secret is wrong: nobody learns which.
+var ErrFailed = refuse("client authentication failed")
+
+var errTwoWays = grants.Refuse(grants.InvalidRequest, "more than one way of client authentication")
+
+func refuse(description string) *grants.Error {
+	return &grants.Error{
+		Code: grants.InvalidClient, Description: description, Status: http.StatusUnauthorized,
+		Situation: grants.BadClient,
+	}
+}
+
+// TooManyFailures returns the refusal of an attempt after too many failures, with the status of RFC 6585 §4. Of the
+// error codes of RFC 6749, this is the one that tells the client to come back later.
+func TooManyFailures(wait time.Duration) *grants.Error {
+	return &grants.Error{
+		Code: grants.TemporarilyUnavailable, Description: "too many failed attempts, try again later",
+		Status: http.StatusTooManyRequests, RetryAfter: wait,
+	}
+}
+
+// credentials are what a request says of its client: an ID, and a secret unless it is public.
+type credentials struct{ id, secret string }
+
+// Authenticate returns the client of a request, given the parameters of its body and the address it came from:
+// client_secret_basic, client_secret_post or none, and exactly one of them (RFC 6749 §2.3). named is the client that the
+// request names, even if it could not authenticate.
+func (a *Authenticator) Authenticate(
+	ctx context.Context, r *http.Request, form url.Values, address string,
+) (client, named *storage.Client, err error) {
+	candidates, err := readCredentials(r, form, a.header)
+	if err != nil {
+		return nil, nil, err
+	}
+	if named, err = a.directory.Find(ctx, candidates[0].id); err != nil {
+		return nil, nil, err
+	}
+	if named != nil && named.Public() && candidates[0].secret == "" {
+		return named, named, nil
+	}
+	client, err = a.compare(ctx, named, candidates, address)
+	return client, named, err
+}
+
+// compare authenticates with a secret, unless there were too many wrong ones: for the client, if the address has never had
+// its secret right, and from the address. A wrong secret for a client that has none, or that does not exist, counts for
+// the address only.
+//
+// Failures are counted after the comparison, see [throttle.Limiter.Check]. So guesses that are compared at the same time
+// can exceed the limit: by slowAtOnce where hashes are slow, else by the number of processors.
+func (a *Authenticator) compare(
+	ctx context.Context, named *storage.Client, candidates []credentials, address string,
+) (*storage.Client, error) {
+	party := ""
+	if named != nil && !named.Public() {
+		party = named.ID
+	}
+	if a.isSlow(named, candidates) {
+		if err := a.slow.Acquire(ctx, 1); err != nil {
+			return nil, err
+		}
+		defer a.slow.Release(1)
+	}
+	attempt, wait := a.limiter.Check(throttle.Client, party, address)
+	if attempt == nil {
+		return nil, TooManyFailures(wait)
+	}
+	client, err := a.verifyAny(ctx, candidates)
+	switch {
+	case client != nil:
+		attempt.Succeeded(client.ID)
+	case errors.Is(err, ErrFailed):
+		attempt.Failed()
+	default:
+		attempt.Canceled()
+	}
+	return client, err
+}
+
+// isSlow reports whether a comparison with the hashes of the client, or of one that does not exist, takes long.
+func (a *Authenticator) isSlow(client *storage.Client, candidates []credentials) bool {
+	if client == nil {
+		client = a.directory.unknown()
+	}
+	return slices.ContainsFunc(client.SecretHashes, func(hash string) bool {
+		return a.directory.Secrets.kind(hash) != nil && !slices.ContainsFunc(candidates, func(cred credentials) bool {
+			return a.verified.Has(hash, cred.secret)
+		})
+	})
+}
+
+func (a *Authenticator) verifyAny(ctx context.Context, candidates []credentials) (*storage.Client, error) {
+	for _, cred := range candidates {
+		client, err := a.verify(ctx, cred)
+		if client != nil || err != nil {
+			return client, err
+		}
+	}
+	return nil, ErrFailed
+}
+
+// verify returns the client if the secret is one of its secrets. A public client must bring none.
+func (a *Authenticator) verify(ctx context.Context, cred credentials) (*storage.Client, error) {
+	c, err := a.directory.Find(ctx, cred.id)
+	if err != nil {
+		return nil, err
+	}
+	if c != nil && c.Public() {
+		if cred.secret != "" {
+			return nil, nil //nolint:nilnil // no is an answer
+		}
+		return c, nil
+	}
+	against := c
+	if c == nil {
+		against = a.directory.unknown()
+	}
+	match := false
+	for _, hash := range against.SecretHashes {
+		if a.matches(hash, cred.secret) {
+			match = true
+		}
+	}
+	if !match {
+		return nil, nil //nolint:nilnil // no is an answer
+	}
+	return c, nil
+}
+
+// matches is Secrets.matches that computes a slow hash once for a right secret.
+func (a *Authenticator) matches(hash, secret string) bool {
+	if a.directory.Secrets.kind(hash) == nil {
+		return a.directory.Secrets.matches(hash, secret)
+	}
+	if a.verified.Has(hash, secret) {
+		return true
+	}
+	match := a.directory.Secrets.matches(hash, secret)
+	if match {
+		a.verified.Add(hash, secret)
+	}
+	return match
+}
+
+// readCredentials returns what the credentials of a request can mean, the likeliest first.
+func readCredentials(r *http.Request, form url.Values, secretHeader string) ([]credentials, error) {
+	if form.Has("client_assertion") || form.Has("client_assertion_type") {
+		return nil, refuse("client_assertion is not supported")
+	}
+	if r.URL.RawQuery != "" && r.URL.Query().Has("client_secret") { // RFC 6749 §2.3.1
+		return nil, grants.Refuse(grants.InvalidRequest, "client_secret must not be in the URL")
+	}
+	var named []string
+	if secretHeader != "" {
+		named = r.Header.Values(secretHeader)
+	}
+	basic := r.Header.Values("Authorization")
+	ways := len(basic) + len(named)
+	if form.Has("client_secret") {
+		ways++
+	}
+	switch {
+	case ways > 1:
+		return nil, errTwoWays
+	case len(basic) == 1:
+		return readBasic(r, form.Get("client_id"))
+	case !form.Has("client_id"):
+		return nil, refuse("client authentication is missing")
+	case len(named) == 1:
+		return []credentials{{form.Get("client_id"), named[0]}}, nil
+	}
+	return []credentials{{form.Get("client_id"), form.Get("client_secret")}}, nil
+}
+
+// readBasic reads client_secret_basic: ID and secret are form-encoded within Basic (RFC 6749 §2.3.1). Many clients do not
+// encode them, so they are tried as they are too. A client_id in the body must be the same.
+func readBasic(r *http.Request, clientID string) ([]credentials, error) {
+	id, secret, ok := r.BasicAuth()
+	if !ok {
+		return nil, ErrFailed
+	}
+	raw := credentials{id, secret}
+	candidates := []credentials{raw}
+	decodedID, err1 := url.QueryUnescape(id)
+	decodedSecret, err2 := url.QueryUnescape(secret)
+	if decoded := (credentials{decodedID, decodedSecret}); err1 == nil && err2 == nil && decoded != raw {
+		candidates = []credentials{decoded, raw}
+	}
+	if clientID == "" {
+		return candidates, nil
+	}
+	same := candidates[:0]
+	for _, cred := range candidates {
+		if cred.id == clientID {
+			same = append(same, cred)
+		}
+	}
+	if len(same) == 0 {
+		return nil, grants.Refuse(grants.InvalidRequest, "client_id is not the one that authenticates")
+	}
+	return same, nil
+}
