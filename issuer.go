@@ -280,12 +280,8 @@ func (i *Issuer) grantTypes() []string {
 	return types
 }
 
-// openStore returns the issuer's store. Without keys it still knows what is encrypted when it sees it.
+// openStore returns the issuer's store.
 func (i *Issuer) openStore(ctx caddy.Context, name string) (storage.Store, error) {
-	keys, err := i.Encryption.keyring()
-	if err != nil {
-		return nil, directive.At("encryption_key", err)
-	}
 	if i.StoreRaw == nil {
 		i.StoreRaw = json.RawMessage(`{"store": "caddy"}`)
 	}
@@ -294,8 +290,12 @@ func (i *Issuer) openStore(ctx caddy.Context, name string) (storage.Store, error
 		return nil, err
 	}
 	store, err := module.(storage.Opener).Open(name)
+	if err != nil || i.Encryption == nil {
+		return store, err
+	}
+	keys, err := storage.NewKeyring(i.Encryption.Keys, i.Encryption.Off)
 	if err != nil {
-		return nil, err
+		return nil, directive.At("encryption_key", err)
 	}
 	return storage.Encrypted(store, name, keys), nil
 }

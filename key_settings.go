@@ -127,11 +127,3 @@ func (e *EncryptionSettings) check() error {
 	}
 	return nil
 }
-
-// keyring returns the keys that records are encrypted with.
-func (e *EncryptionSettings) keyring() (*storage.Keyring, error) {
-	if e == nil {
-		return storage.NewKeyring(nil, false)
-	}
-	return storage.NewKeyring(e.Keys, e.Off)
-}

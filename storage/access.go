@@ -51,7 +51,7 @@ func (a *Access) Encode() ([]byte, error) { return json.Marshal(a) }
 // DecodeAccess reads a record.
 func DecodeAccess(record []byte) (*Access, error) {
 	a := new(Access)
-	if err := decodeRecord("access token", record, a); err != nil {
+	if err := decodeJSON("access token", record, a); err != nil {
 		return nil, err
 	}
 	return a, nil

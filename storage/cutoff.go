@@ -45,7 +45,7 @@ func (c *Cutoff) Encode() ([]byte, error) { return json.Marshal(c) }
 // DecodeCutoff reads a record.
 func DecodeCutoff(record []byte) (*Cutoff, error) {
 	c := new(Cutoff)
-	if err := decodeRecord("cutoff", record, c); err != nil {
+	if err := decodeJSON("cutoff", record, c); err != nil {
 		return nil, err
 	}
 	return c, nil

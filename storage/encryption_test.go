@@ -122,7 +122,7 @@ func TestEncryptedWithAnUnknownKey(t *testing.T) {
 	noError(t, err)
 	name := hex.EncodeToString(data[8:12])
 	for what, keys := range map[string]*storage.Keyring{
-		"another key": keyring(t, false, newKey), "another key, off": keyring(t, true, newKey), "no key": nil,
+		"another key": keyring(t, false, newKey), "another key, off": keyring(t, true, newKey),
 	} {
 		store := storage.Encrypted(inner, "shop", keys)
 		_, gotten := store.Get(ctx, aKey)
@@ -141,11 +141,41 @@ func TestEncryptedWithAnUnknownKey(t *testing.T) {
 	}
 }
 
+// Without a keyring nothing wraps a store, and what reads a record says why it cannot.
+func TestEncryptedWithoutAKeyring(t *testing.T) {
+	ctx, inner := t.Context(), storage.OpenMemory()
+	noError(t, storage.Encrypted(inner, "shop", keyring(t, false, oldKey)).Put(ctx, aKey, []byte("value"), time.Time{}))
+	data, err := inner.Get(ctx, aKey)
+	noError(t, err)
+	name := hex.EncodeToString(data[8:12])
+	for what, decode := range map[string]func([]byte) error{
+		"family":   func(data []byte) error { _, err := storage.DecodeFamily(data); return err },
+		"consents": func(data []byte) error { _, err := storage.DecodeConsents("alice", data); return err },
+		"client":   func(data []byte) error { _, err := storage.DecodeRegistered(data); return err },
+		"cutoff":   func(data []byte) error { _, err := storage.DecodeCutoff(data); return err },
+		"token":    func(data []byte) error { _, err := storage.DecodeAccess(data); return err },
+		"any":      storage.CheckReadable,
+	} {
+		err := decode(data)
+		if !errors.Is(err, storage.ErrUnknownKey) || !strings.Contains(err.Error(), name) ||
+			!strings.Contains(err.Error(), "no encryption_key is configured") {
+			t.Errorf("%s: got error %v, want ErrUnknownKey with %s", what, err, name)
+		}
+	}
+	for _, value := range []string{"", "{}", "\x00", "\x00sealed", "\x01\x0a\x05alice"} {
+		noError(t, storage.CheckReadable([]byte(value)))
+	}
+	if storage.CheckReadable([]byte("\x00sealed1")) == nil {
+		t.Error("a cut off record passes")
+	}
+}
+
 func TestKeyringRefuses(t *testing.T) {
 	for name, texts := range map[string][]string{
 		"a short key":            {"hunter2hunter2"},
 		"a short one of several": {newKey, "hunter2hunter2"},
 		"an empty one":           {""},
+		"no key":                 nil,
 		"spaces":                 {strings.Repeat(" ", 60)},
 		"one twice":              {newKey, oldKey, " " + newKey + "\n"},
 	} {
@@ -163,41 +193,42 @@ func TestKeyringRefuses(t *testing.T) {
 }
 
 func TestEncryptedClaimsWhatTheStoreCan(t *testing.T) {
-	if _, ok := storage.As[storage.Sweeper](storage.Encrypted(storage.OpenMemory(), "shop", nil)); !ok {
+	keys := keyring(t, false, newKey)
+	if _, ok := storage.As[storage.Sweeper](storage.Encrypted(storage.OpenMemory(), "shop", keys)); !ok {
 		t.Error("over a store that must be swept there is nothing to sweep")
 	}
-	store := storage.Encrypted(struct{ storage.Store }{storage.OpenMemory()}, "shop", nil)
+	store := storage.Encrypted(struct{ storage.Store }{storage.OpenMemory()}, "shop", keys)
 	if _, ok := storage.As[storage.Sweeper](store); ok {
 		t.Error("over a store that sweeps by itself there is something to sweep")
 	}
 	if _, ok := storage.As[storage.Slow](store); ok {
 		t.Error("over a store that listens to contexts there is one that does not")
 	}
-	exporter, _ := storage.As[storage.Exporter](storage.Encrypted(storage.OpenMemory(), "shop", nil))
-	if _, ok := exporter.(storage.Resealer); !ok {
+	exporter, _ := storage.As[storage.Exporter](storage.Encrypted(storage.OpenMemory(), "shop", keys))
+	if _, ok := exporter.(storage.Reencrypter); !ok {
 		t.Errorf("exported is what %T has, and that is encrypted", exporter)
 	}
 	_, err := store.(storage.Exporter).Look(t.Context(), aKey)
 	for _, exported := range store.(storage.Exporter).Export(t.Context()) {
 		err = errors.Join(err, exported)
 	}
-	for _, resealed := range store.(storage.Resealer).Reseal(t.Context()) {
-		err = errors.Join(err, resealed)
+	for _, reencrypted := range store.(storage.Reencrypter).Reencrypt(t.Context()) {
+		err = errors.Join(err, reencrypted)
 	}
 	if errs, ok := err.(interface{ Unwrap() []error }); !ok || !errors.Is(err, errors.ErrUnsupported) {
 		t.Errorf("over a store that cannot tell what it holds: %v %v", err, errs)
 	}
 }
 
-// Records are read by their own key, written by the first, and brought to it by Reseal.
-func TestReseal(t *testing.T) {
+// Records are read by their own key, written by the first, and brought to it by Reencrypt.
+func TestReencrypt(t *testing.T) {
 	ctx, inner := t.Context(), storage.OpenMemory()
 	at := func(id string) storage.Key { return storage.Key{Kind: "kind", ID: id} }
 	hour := time.Now().Add(time.Hour).Truncate(time.Millisecond)
 	put := func(id string, keys *storage.Keyring) {
 		noError(t, storage.Encrypted(inner, "shop", keys).Put(ctx, at(id), []byte("value of "+id), hour))
 	}
-	put("plain", nil)
+	put("unencrypted", keyring(t, true, newKey))
 	put("old", keyring(t, false, oldKey))
 	put("new", keyring(t, false, newKey))
 	noError(t, inner.Put(ctx, at("damaged"), []byte("\x00sealed1"), hour))
@@ -214,11 +245,10 @@ func TestReseal(t *testing.T) {
 		{"back to the old key", keyring(t, false, oldKey, newKey), 3, 1},
 		{"off without the key", keyring(t, true, newKey), 0, 4},
 		{"off", keyring(t, true, newKey, oldKey), 3, 1},
-		{"without keys", nil, 0, 1},
 	} {
 		store := storage.Encrypted(inner, "shop", step.keys)
 		changed, unreadable := 0, 0
-		for one, err := range store.(storage.Resealer).Reseal(ctx) {
+		for one, err := range store.(storage.Reencrypter).Reencrypt(ctx) {
 			switch {
 			case errors.Is(err, storage.ErrDamaged), errors.Is(err, storage.ErrUnknownKey):
 				unreadable++
@@ -261,7 +291,7 @@ func (s racing) Update(ctx context.Context, key storage.Key, change storage.Chan
 }
 
 // What somebody else writes or deletes meanwhile stays as that.
-func TestResealRace(t *testing.T) {
+func TestReencryptRace(t *testing.T) {
 	ctx, inner := t.Context(), storage.OpenMemory()
 	other := storage.Encrypted(inner, "shop", keyring(t, false, oldKey, newKey))
 	end := time.Now().Add(2 * time.Hour).Truncate(time.Millisecond)
@@ -281,7 +311,7 @@ func TestResealRace(t *testing.T) {
 			noError(t, other.Delete(ctx, key))
 		}
 	}}, "shop", keyring(t, false, newKey, oldKey))
-	for _, err := range store.(storage.Resealer).Reseal(ctx) {
+	for _, err := range store.(storage.Reencrypter).Reencrypt(ctx) {
 		noError(t, err)
 	}
 	got := map[string]time.Time{}
@@ -295,8 +325,8 @@ func TestResealRace(t *testing.T) {
 }
 
 // A file of a record holds two states of it. None is left in plain, or with the key before, once it was encrypted anew,
-// be it by an update or by Reseal.
-func TestResealLeavesNothingInFiles(t *testing.T) {
+// be it by an update or by Reencrypt.
+func TestReencryptLeavesNothingInFiles(t *testing.T) {
 	ctx, dir := t.Context(), t.TempDir()
 	open := func(keys *storage.Keyring) storage.Store {
 		inner, err := openFiles(dir)
@@ -309,16 +339,16 @@ func TestResealLeavesNothingInFiles(t *testing.T) {
 			return []byte("the secret of " + id), time.Time{}, nil
 		}))
 	}
-	for _, id := range []string{"updated", "resealed"} {
+	for _, id := range []string{"updated", "reencrypted"} {
 		for range 3 {
-			write(open(nil), id)
+			write(open(keyring(t, true, newKey)), id)
 		}
 	}
 	marks := map[string]bool{}
 	for _, keys := range []*storage.Keyring{keyring(t, false, oldKey), keyring(t, false, newKey, oldKey)} {
 		store := open(keys)
 		write(store, "updated")
-		for _, err := range store.(storage.Resealer).Reseal(ctx) {
+		for _, err := range store.(storage.Reencrypter).Reencrypt(ctx) {
 			noError(t, err)
 		}
 		for range 3 {

@@ -132,7 +132,7 @@ func (f *Family) Classify(token string, now time.Time, retry time.Duration) Pres
 func (f *Family) Rotate(token string, now time.Time) (successor string, err error) {
 	kept := layoutFor(len(token)).family()
 	successor = token[:kept] + random(len(token)-kept)
-	sealed, err := seal(token, successor)
+	sealed, err := sealSuccessor(token, successor)
 	if err != nil {
 		return "", err
 	}
@@ -148,7 +148,7 @@ func (f *Family) Rotate(token string, now time.Time) (successor string, err erro
 
 // Successor returns the token that replaced token, which must be Retried.
 func (f *Family) Successor(token string) (string, error) {
-	return unseal(token, f.Refresh.Successor)
+	return openSuccessor(token, f.Refresh.Successor)
 }
 
 // Revoke turns the record into a tombstone that remembers only whose it was and why.

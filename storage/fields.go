@@ -104,6 +104,9 @@ var errField = errors.New("malformed field")
 // decodeFields reads a record of fields and calls take with each. take ignores fields it does not know, so that a node of
 // an older version can read what a newer one wrote.
 func decodeFields(what string, record []byte, take func(field) error) error {
+	if err := CheckReadable(record); err != nil {
+		return fmt.Errorf("%s record: %w", what, err)
+	}
 	if len(record) == 0 || record[0] != fieldsFormat {
 		return fmt.Errorf("%s record: unknown format", what)
 	}

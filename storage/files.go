@@ -87,7 +87,7 @@ func (b *files) update(ctx context.Context, key Key, change timedChange) error {
 		value:    value,
 	}
 	// What is encrypted with another key than before leaves nothing of that in the file.
-	if r.takes(next) && !b.replaces() && sameSeal(r.held.value, value) {
+	if r.takes(next) && !b.replaces() && SameKey(r.held.value, value) {
 		return b.writing(key, r.updateInPlace(next))
 	}
 	r.close()

@@ -14,41 +14,66 @@ import (
 	"golang.org/x/crypto/chacha20poly1305"
 )
 
-// A sealed value is
+// An encrypted value is
 //
-//	magic(8) key id(4) nonce(24) XChaCha20-Poly1305 of the value, with where the record is as associated data
+//	magic(8) key ID(4) nonce(24) ciphertext
 //
-// The magic begins with a byte that no JSON does. Nonces of this length may be drawn at random for as many records as
-// a key will ever see.
+// The ciphertext is XChaCha20-Poly1305 and authenticates the name of the record too. The magic begins with a byte with which
+// no other record begins. A nonce of this length may be random: no key will ever encrypt so many records that two nonces
+// are likely to be the same.
 const (
-	sealedMagic  = "\x00sealed1"
-	keyIDLength  = 4
-	sealedHeader = len(sealedMagic) + keyIDLength + chacha20poly1305.NonceSizeX
+	encryptedMagic  = "\x00sealed1"
+	keyIDLength     = 4
+	encryptedHeader = len(encryptedMagic) + keyIDLength + chacha20poly1305.NonceSizeX
 )
 
-// MinKeyLength is how long the text of a key must be: 32 bytes in base64 without padding.
+// MinKeyLength is the least length of the text of a key: that of 32 bytes in base64 without padding.
 const MinKeyLength = 43
 
 // ErrUnknownKey says that a record is encrypted with a key that is not configured. Nothing is wrong with the record.
 var ErrUnknownKey = errors.New("encrypted with a key that is not configured")
 
-// Keyring is the keys that records are encrypted with at rest. The nil Keyring has none, and knows an encrypted record
-// when it sees one. Safe for concurrent use.
+// CheckReadable returns an error that wraps ErrUnknownKey if value is encrypted. It is for whoever decodes a record: a store
+// without encryption keys returns what it finds.
+func CheckReadable(value []byte) error {
+	if !isEncrypted(value) {
+		return nil
+	}
+	id := value[len(encryptedMagic):min(len(value), len(encryptedMagic)+keyIDLength)]
+	return fmt.Errorf("%w: it needs the key %s, and no encryption_key is configured", ErrUnknownKey, hex.EncodeToString(id))
+}
+
+// SameKey reports whether two values are encrypted with the same key, or both are not encrypted. A store that keeps older values
+// of a record uses it to leave no ciphertext of an old key behind.
+func SameKey(a, b []byte) bool {
+	if !isEncrypted(a) || !isEncrypted(b) {
+		return isEncrypted(a) == isEncrypted(b)
+	}
+	const end = len(encryptedMagic) + keyIDLength
+	return bytes.Equal(a[:min(len(a), end)], b[:min(len(b), end)])
+}
+
+func isEncrypted(value []byte) bool { return bytes.HasPrefix(value, []byte(encryptedMagic)) }
+
+// Keyring holds the keys that encrypt records at rest. It is safe for concurrent use.
 type Keyring struct {
-	keys  []recordKey
-	seals bool // with the first key; else new records are plain
+	keys []recordKey
+	off  bool // new records are not encrypted
 }
 
 type recordKey struct {
-	id   string // that many bytes
+	id   string // keyIDLength bytes
 	aead cipher.AEAD
 }
 
-// NewKeyring returns the keyring of keys that were each given as text, which is to hold 32 random bytes or more in
-// base64 or hex. The first encrypts, all decrypt; with off, records are written in plain and all keys only decrypt. No
-// error holds any part of a key.
+// NewKeyring returns a keyring of one or more keys. Each text should hold 32 random bytes or more in base64 or hex. The first
+// key encrypts and all decrypt; with off, all only decrypt, and records are written unencrypted. No error contains any part
+// of a key.
 func NewKeyring(texts []string, off bool) (*Keyring, error) {
-	k := &Keyring{seals: !off && len(texts) > 0}
+	if len(texts) == 0 {
+		return nil, errors.New("expected a key")
+	}
+	k := &Keyring{off: off}
 	for _, text := range texts {
 		key, err := newRecordKey(strings.TrimSpace(text))
 		if err != nil {
@@ -87,73 +112,53 @@ func (k *Keyring) find(id string) *recordKey {
 	return nil
 }
 
-// seal returns the value as it is written.
-func (k *Keyring) seal(value []byte, at place) ([]byte, error) {
-	if k == nil || !k.seals {
-		if sealed(value) {
-			return nil, errors.New("the value looks like an encrypted one")
+// encrypt returns what to write for a value. The ciphertext authenticates the name of the record.
+func (k *Keyring) encrypt(value, name []byte) ([]byte, error) {
+	if k.off {
+		if isEncrypted(value) {
+			return nil, errors.New("the value begins like an encrypted one")
 		}
 		return value, nil
 	}
 	key := &k.keys[0]
-	data := make([]byte, sealedHeader, sealedHeader+len(value)+key.aead.Overhead())
-	copy(data, sealedMagic)
-	copy(data[len(sealedMagic):], key.id)
-	nonce := data[len(sealedMagic)+keyIDLength:]
+	data := make([]byte, encryptedHeader, encryptedHeader+len(value)+key.aead.Overhead())
+	copy(data, encryptedMagic)
+	copy(data[len(encryptedMagic):], key.id)
+	nonce := data[len(encryptedMagic)+keyIDLength:]
 	rand.Read(nonce) // never fails, see crypto/rand
-	return key.aead.Seal(data, nonce, value, at.name()), nil
+	return key.aead.Seal(data, nonce, value, name), nil
 }
 
-// open returns the value of what was written. It may reuse the bytes, and is not nil where they are not.
-func (k *Keyring) open(data []byte, at place) ([]byte, error) {
-	if !sealed(data) {
-		return data, nil
+// decrypt returns the value of encrypted data, whose memory it may reuse. Without an error, the value is not nil.
+func (k *Keyring) decrypt(data, name []byte) ([]byte, error) {
+	if len(data) < encryptedHeader {
+		return nil, fmt.Errorf("%w: the header of its encryption is cut off", ErrDamaged)
 	}
-	if len(data) < sealedHeader {
-		return nil, fmt.Errorf("%w: half an encrypted one", ErrDamaged)
-	}
-	id, nonce := data[len(sealedMagic):len(sealedMagic)+keyIDLength], data[len(sealedMagic)+keyIDLength:sealedHeader]
-	var key *recordKey
-	if k != nil {
-		key = k.find(string(id))
-	}
+	id, nonce := data[len(encryptedMagic):len(encryptedMagic)+keyIDLength], data[len(encryptedMagic)+keyIDLength:encryptedHeader]
+	key := k.find(string(id))
 	if key == nil {
-		return nil, fmt.Errorf("%w: it needs key %s, and there is %s", ErrUnknownKey, hex.EncodeToString(id), k.names())
+		return nil, fmt.Errorf("%w: it needs the key %s, and the keys are %s", ErrUnknownKey, hex.EncodeToString(id), k.names())
 	}
-	value, err := key.aead.Open(data[sealedHeader:sealedHeader], nonce, data[sealedHeader:], at.name())
+	value, err := key.aead.Open(data[encryptedHeader:encryptedHeader], nonce, data[encryptedHeader:], name)
 	if err != nil {
-		return nil, fmt.Errorf("%w: it was changed, or was that of another record or issuer", ErrDamaged)
+		return nil, fmt.Errorf("%w: it was changed, or belongs to another record or issuer", ErrDamaged)
 	}
 	return value, nil
 }
 
-// current reports whether data is as it would be written now.
-func (k *Keyring) current(data []byte) bool {
-	if k == nil || !k.seals {
-		return !sealed(data)
+// upToDate reports whether data is encrypted as a new record would be.
+func (k *Keyring) upToDate(data []byte) bool {
+	if k.off {
+		return !isEncrypted(data)
 	}
-	return bytes.HasPrefix(data, []byte(sealedMagic+k.keys[0].id))
+	return bytes.HasPrefix(data, []byte(encryptedMagic+k.keys[0].id))
 }
 
-// names returns the names of the keys, for people.
+// names lists the IDs of the keys, for error messages.
 func (k *Keyring) names() string {
-	if k == nil || len(k.keys) == 0 {
-		return "none"
-	}
 	names := make([]string, 0, len(k.keys))
 	for _, key := range k.keys {
 		names = append(names, hex.EncodeToString([]byte(key.id)))
 	}
 	return strings.Join(names, ", ")
 }
-
-// sameSeal reports whether two values are encrypted with the same key, or both with none.
-func sameSeal(a, b []byte) bool {
-	if !sealed(a) || !sealed(b) {
-		return sealed(a) == sealed(b)
-	}
-	const mark = len(sealedMagic) + keyIDLength
-	return bytes.Equal(a[:min(len(a), mark)], b[:min(len(b), mark)])
-}
-
-func sealed(data []byte) bool { return bytes.HasPrefix(data, []byte(sealedMagic)) }

@@ -3,6 +3,7 @@ package storage
 import (
 	"encoding/json"
 	"errors"
+	"fmt"
 	"time"
 )
 
@@ -40,6 +41,9 @@ func RegisteredKey(id string) Key { return Key{Kind: KindClient, ID: EscapeID(id
 
 // DecodeRegistered reads a record.
 func DecodeRegistered(record []byte) (*Registered, error) {
+	if err := CheckReadable(record); err != nil {
+		return nil, fmt.Errorf("client record: %w", err)
+	}
 	r := new(Registered)
 	// The text of a JSON error can quote what it stumbled over, and this has hashes in it.
 	if json.Unmarshal(record, r) != nil || r.ID == "" {

@@ -14,11 +14,11 @@ import (
 // client that presents the previous token again can be given the same successor, and a stolen store
 // opens nothing.
 
-var errSeal = errors.New("the seal does not open")
+var errSuccessor = errors.New("the sealed successor does not open")
 
-// seal encrypts next with a key derived from token. The random nonce comes first.
-func seal(token, next string) ([]byte, error) {
-	aead, err := sealer(token)
+// sealSuccessor encrypts next with a key derived from token. The random nonce comes first.
+func sealSuccessor(token, next string) ([]byte, error) {
+	aead, err := successorCipher(token)
 	if err != nil {
 		return nil, err
 	}
@@ -27,27 +27,27 @@ func seal(token, next string) ([]byte, error) {
 	return aead.Seal(nonce, nonce, []byte(next), nil), nil
 }
 
-// unseal returns what seal encrypted with the same token.
-func unseal(token string, sealed []byte) (string, error) {
-	aead, err := sealer(token)
+// openSuccessor returns what sealSuccessor encrypted with the same token.
+func openSuccessor(token string, sealed []byte) (string, error) {
+	aead, err := successorCipher(token)
 	if err != nil {
 		return "", err
 	}
 	if len(sealed) < aead.NonceSize() {
-		return "", errSeal
+		return "", errSuccessor
 	}
 	next, err := aead.Open(nil, sealed[:aead.NonceSize()], sealed[aead.NonceSize():], nil)
 	if err != nil {
-		return "", errSeal
+		return "", errSuccessor
 	}
 	return string(next), nil
 }
 
-// sealer returns ChaCha20-Poly1305 (RFC 8439). Every token has its own key, and AES takes longer to
+// successorCipher returns ChaCha20-Poly1305 (RFC 8439). Every token has its own key, and AES takes longer to
 // expand a key than to encrypt a message this short. In FIPS 140 mode, which does not allow
 // ChaCha20-Poly1305, it returns AES-GCM.
-func sealer(token string) (cipher.AEAD, error) {
-	key := sealKey(token)
+func successorCipher(token string) (cipher.AEAD, error) {
+	key := successorKey(token)
 	if aead, err := chacha20poly1305.New(key[:]); err == nil {
 		return aead, nil
 	}
@@ -58,10 +58,10 @@ func sealer(token string) (cipher.AEAD, error) {
 	return cipher.NewGCMWithRandomNonce(block) // it draws the nonce itself and has a NonceSize of 0
 }
 
-// sealKey derives a key from a token. The store holds the plain SHA-256 of the token, which must not
+// successorKey derives a key from a token. The store holds the plain SHA-256 of the token, which must not
 // help to compute the key: the purpose stands before the token, so no extension of that hash gets there.
-func sealKey(token string) [sha256.Size]byte {
-	return hashOf(sealPurpose, "\x00", token)
+func successorKey(token string) [sha256.Size]byte {
+	return hashOf(successorPurpose, "\x00", token)
 }
 
-const sealPurpose = "caddy-oauth: successor of a refresh token"
+const successorPurpose = "caddy-oauth: successor of a refresh token"

@@ -15,7 +15,7 @@ func TestSealOpensWithThePreviousTokenOnly(t *testing.T) {
 	second := rotated(t, f, first, approval)
 	sealed := f.Refresh.Successor
 
-	if got, err := unseal(first, sealed); err != nil || got != second {
+	if got, err := openSuccessor(first, sealed); err != nil || got != second {
 		t.Fatalf("the previous token opens %q with error %v, want %q", got, err, second)
 	}
 	for what, key := range map[string]string{
@@ -30,7 +30,7 @@ func TestSealOpensWithThePreviousTokenOnly(t *testing.T) {
 		"the stored hash of the member part":   string(f.Refresh.Member),
 		"the token of another family":          tokenOfAnotherFamily(),
 	} {
-		if got, err := unseal(key, sealed); !errors.Is(err, errSeal) || got != "" {
+		if got, err := openSuccessor(key, sealed); !errors.Is(err, errSuccessor) || got != "" {
 			t.Errorf("%s opens %q with error %v", what, got, err)
 		}
 	}
@@ -49,7 +49,7 @@ func tokenOfAnotherFamily() string {
 }
 
 func TestSealSeesEveryChange(t *testing.T) {
-	sealed, err := seal("token", "next")
+	sealed, err := sealSuccessor("token", "next")
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -57,7 +57,7 @@ func TestSealSeesEveryChange(t *testing.T) {
 		changed := bytes.Clone(sealed)
 		changed[i] ^= 1
 		for _, s := range [][]byte{changed, sealed[:i]} {
-			if got, err := unseal("token", s); !errors.Is(err, errSeal) || got != "" {
+			if got, err := openSuccessor("token", s); !errors.Is(err, errSuccessor) || got != "" {
 				t.Errorf("changed or cut at byte %d it opens %q with error %v", i, got, err)
 			}
 		}
@@ -68,7 +68,7 @@ func TestSealSeesEveryChange(t *testing.T) {
 func TestSealDrawsItsNonce(t *testing.T) {
 	seen := map[string]bool{}
 	for range 100 {
-		sealed, err := seal("token", strings.Repeat("x", sha256.Size))
+		sealed, err := sealSuccessor("token", strings.Repeat("x", sha256.Size))
 		if err != nil {
 			t.Fatal(err)
 		}
@@ -80,8 +80,8 @@ func TestSealDrawsItsNonce(t *testing.T) {
 	}
 }
 
-func FuzzUnseal(f *testing.F) {
-	whole, err := seal("token", "next")
+func FuzzOpenSuccessor(f *testing.F) {
+	whole, err := sealSuccessor("token", "next")
 	if err != nil {
 		f.Fatal(err)
 	}
@@ -90,7 +90,7 @@ func FuzzUnseal(f *testing.F) {
 	f.Add("", []byte{})
 	f.Add("other", bytes.Repeat([]byte{0}, 28))
 	f.Fuzz(func(t *testing.T, token string, sealed []byte) {
-		got, err := unseal(token, sealed)
+		got, err := openSuccessor(token, sealed)
 		if err != nil && got != "" {
 			t.Fatalf("both %q and error %v", got, err)
 		}

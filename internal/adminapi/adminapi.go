@@ -236,7 +236,7 @@ func status(err error) int {
 	case errors.Is(err, clients.ErrNotFound), errors.Is(err, keyring.ErrNoKey):
 		return http.StatusNotFound
 	case errors.Is(err, clients.ErrExists), errors.Is(err, clients.ErrConfigured),
-		errors.Is(err, clients.ErrPublic), errors.Is(err, keyring.ErrKeysInFile):
+		errors.Is(err, clients.ErrPublic), errors.Is(err, keyring.ErrKeysInFile), errors.Is(err, authserver.ErrNoEncryption):
 		return http.StatusConflict
 	case authserver.Unavailable(err), errors.Is(err, storage.ErrReadOnly), errors.Is(err, authserver.ErrStillWriting):
 		return http.StatusServiceUnavailable

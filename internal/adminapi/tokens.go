@@ -134,4 +134,4 @@ func exportRecords(r *request) (any, error) {
 	}}, nil
 }
 
-func encryptRecords(r *request) (any, error) { return r.server.Reseal(r.Context()) }
+func encryptRecords(r *request) (any, error) { return r.server.Reencrypt(r.Context()) }

@@ -49,23 +49,26 @@ func (s *Server) exported(ctx context.Context) iter.Seq2[storage.Record, error] 
 	}
 }
 
-// Resealed is the result of Reseal.
-type Resealed struct {
+// ErrNoEncryption refuses to encrypt records without a key.
+var ErrNoEncryption = errors.New("no encryption_key is configured")
+
+// Reencrypted is the result of Reencrypt.
+type Reencrypted struct {
 	Records    int `json:"records"`
 	Changed    int `json:"changed"`
 	Unreadable int `json:"unreadable"` // damaged, or encrypted with a key that is not configured
 }
 
-// Reseal encrypts all records as they would be written now, see [storage.Resealer].
-func (s *Server) Reseal(ctx context.Context) (done Resealed, err error) {
-	resealer, ok := storage.As[storage.Resealer](s.records)
+// Reencrypt encrypts all records as new ones would be, see [storage.Reencrypter].
+func (s *Server) Reencrypt(ctx context.Context) (done Reencrypted, err error) {
+	store, ok := storage.As[storage.Reencrypter](s.records)
 	if !ok {
-		return done, fmt.Errorf("the store does not encrypt: %w", errors.ErrUnsupported)
+		return done, ErrNoEncryption
 	}
 	if s.store.readOnly.Load() {
 		return done, storage.ErrReadOnly
 	}
-	for changed, err := range resealer.Reseal(ctx) {
+	for changed, err := range store.Reencrypt(ctx) {
 		switch {
 		case errors.Is(err, storage.ErrDamaged), errors.Is(err, storage.ErrUnknownKey):
 			s.log.Error("a record cannot be read, and stays as it is", zap.String("issuer", s.config.Name), zap.Error(err))

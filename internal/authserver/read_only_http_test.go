@@ -299,7 +299,7 @@ func TestOlderWritesThatHang(t *testing.T) {
 	})
 }
 
-func TestResealWhileServing(t *testing.T) {
+func TestReencryptWhileServing(t *testing.T) {
 	keys := func(texts ...string) *storage.Keyring {
 		k, err := storage.NewKeyring(texts, false)
 		if err != nil {
@@ -315,18 +315,18 @@ func TestResealWhileServing(t *testing.T) {
 	for _, step := range []*storage.Keyring{keys(first), keys(second, first), keys(second)} {
 		config.Store = storage.Encrypted(plain, config.Name, step)
 		s.restart(t, config)
-		done, err := s.Reseal(t.Context())
+		done, err := s.Reencrypt(t.Context())
 		if err != nil || done.Unreadable > 0 {
 			t.Fatalf("%+v %v", done, err)
 		}
-		again, err := s.Reseal(t.Context())
+		again, err := s.Reencrypt(t.Context())
 		if err != nil || again.Changed > 0 || again.Records != done.Records {
 			t.Errorf("again: %+v, after %+v: %v", again, done, err)
 		}
 		token = s.refresh(t, token)
 	}
 	s.readOnly(t)
-	if _, err := s.Reseal(t.Context()); !errors.Is(err, storage.ErrReadOnly) {
+	if _, err := s.Reencrypt(t.Context()); !errors.Is(err, storage.ErrReadOnly) {
 		t.Errorf("while read-only: %v", err)
 	}
 	config.Store = storage.Encrypted(plain, config.Name, keys(first))

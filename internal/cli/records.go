@@ -121,7 +121,7 @@ func writeWhole(name string, write func(w io.Writer) error) error {
 }
 
 func runEncrypt(c *invocation) error {
-	var done authserver.Resealed
+	var done authserver.Reencrypted
 	if err := c.ask(http.MethodPost, "/encrypt", nil, &done); err != nil {
 		return err
 	}

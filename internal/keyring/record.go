@@ -30,6 +30,9 @@ var errNoSpare = errors.New("a key has to be made first")
 
 // readRecord decodes a record; encoded may be nil.
 func readRecord(encoded []byte) (rec record, err error) {
+	if err := storage.CheckReadable(encoded); err != nil {
+		return record{}, fmt.Errorf("the record of signing keys: %w", err)
+	}
 	// A JSON error can quote from the record, which contains secrets.
 	if encoded != nil && json.Unmarshal(encoded, &rec) != nil {
 		return record{}, errors.New("the record of signing keys is not readable JSON")

@@ -6,6 +6,7 @@
 package dump
 
 import (
+	"fmt"
 	"time"
 
 	"github.com/caddy-oauth/caddy-oauth/storage"
@@ -50,6 +51,14 @@ type line struct {
 	// of the end
 	Records int `json:"records,omitempty"`
 	Damaged int `json:"damaged,omitempty"` // left out
+}
+
+// readable returns an error if the value of a record is encrypted, which happens if the store is opened without its keys.
+func readable(record storage.Record) error {
+	if err := storage.CheckReadable(record.Value); err != nil {
+		return fmt.Errorf("%s/%s: %w", record.Key.Kind, record.Key.ID, err)
+	}
+	return nil
 }
 
 // Same reports whether two records of the same key are the same. A store may know only how long a record still lives, which

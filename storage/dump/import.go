@@ -132,6 +132,9 @@ func (i *importer) take(ctx context.Context, record storage.Record) error {
 	}
 	kept := false
 	err := i.store.Update(ctx, record.Key, func(old []byte) ([]byte, time.Time, error) {
+		if err := readable(storage.Record{Key: record.Key, Value: old}); err != nil {
+			return nil, time.Time{}, err
+		}
 		if kept = Keeps(old, record, i.final); kept {
 			return nil, time.Time{}, storage.ErrKeep
 		}

@@ -49,6 +49,13 @@ func keys(created ...time.Time) []byte {
 	return record
 }
 
+func keyring(tb testing.TB, text string) *storage.Keyring {
+	tb.Helper()
+	keys, err := storage.NewKeyring([]string{text}, false)
+	noError(tb, err)
+	return keys
+}
+
 // Which of two records a store has in the end: that of the dump, unless what the store has was revoked, or is newer and the
 // dump is not final.
 func TestImportChooses(t *testing.T) {
@@ -80,7 +87,7 @@ func TestImportChooses(t *testing.T) {
 			for name, store := range map[string]storage.Store{
 				"exporter":               storage.OpenMemory(),
 				"no exporter":            struct{ storage.Store }{storage.OpenMemory()},
-				"no exporter, encrypted": storage.Encrypted(struct{ storage.Store }{storage.OpenMemory()}, "shop", nil),
+				"no exporter, encrypted": storage.Encrypted(struct{ storage.Store }{storage.OpenMemory()}, "shop", keyring(t, "a key that is as long as a key at least must be")),
 			} {
 				if c.store != nil {
 					noError(t, store.Put(t.Context(), c.key, c.store, never))
@@ -188,15 +195,10 @@ func TestImportPassesOverExpired(t *testing.T) {
 // What cannot be read in the store is no loss, but what needs another key is not overwritten.
 func TestImportOverEncrypted(t *testing.T) {
 	ctx, inner := t.Context(), storage.OpenMemory()
-	ring := func(text string) *storage.Keyring {
-		keys, err := storage.NewKeyring([]string{text}, false)
-		noError(t, err)
-		return keys
-	}
 	const first, second = "the first key, which is as long as it must be", "the second key, which is as long as it must be"
 	key := storage.ConsentKey("alice")
 	noError(t, inner.Put(ctx, key, []byte("\x00sealed1"), time.Time{}))
-	store := storage.Encrypted(inner, "shop", ring(first))
+	store := storage.Encrypted(inner, "shop", keyring(t, first))
 	report, err := dump.Import(ctx, store, each(some()), true)
 	if err != nil || report.Written != 2 { // the third has expired
 		t.Errorf("over a damaged record: %+v %v", report, err)
@@ -206,7 +208,14 @@ func TestImportOverEncrypted(t *testing.T) {
 			t.Errorf("a record is in plain: %q", data)
 		}
 	}
-	if _, err := dump.Import(ctx, storage.Encrypted(inner, "shop", ring(second)), each(some()), true); !errors.Is(err, storage.ErrUnknownKey) {
+	if _, err := dump.Import(ctx, storage.Encrypted(inner, "shop", keyring(t, second)), each(some()), true); !errors.Is(err, storage.ErrUnknownKey) {
 		t.Errorf("with another key: %v", err)
+	}
+	if _, err := dump.Import(ctx, inner, each(some()), true); !errors.Is(err, storage.ErrUnknownKey) {
+		t.Errorf("without a key: %v", err)
+	}
+	var b bytes.Buffer
+	if _, err := dump.Write(&b, dump.Header{}, inner.(storage.Exporter).Export(ctx)); !errors.Is(err, storage.ErrUnknownKey) {
+		t.Errorf("exported without a key: %v", err)
 	}
 }

@@ -28,6 +28,9 @@ func Write(w io.Writer, header Header, records iter.Seq2[storage.Record, error])
 		return n, err
 	}
 	for record, err := range records {
+		if err == nil {
+			err = readable(record)
+		}
 		switch {
 		case errors.Is(err, storage.ErrDamaged):
 			n.Damaged++
