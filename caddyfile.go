@@ -24,7 +24,7 @@ func init() {
 //
 //	oauth {
 //		issuer [<name>] <url> {
-//			scope        <name> [<what it is, in words>]
+//			scope        <name> [<description>]
 //			audience     <uri...>
 //			consent      once|always|never
 //			consent_page <file>
@@ -171,7 +171,7 @@ func (p parser) issuerSettings(i *Issuer) directive.Settings {
 }
 
 func (p parser) scope(i *Issuer) directive.Setting {
-	return p.Each("a name and, in quotes, what it is in words", 1, 2, func(args []string) (directive.Settings, error) {
+	return p.Each("a name and, in quotes, a description", 1, 2, func(args []string) (directive.Settings, error) {
 		scope := Scope{Name: args[0]}
 		if len(args) == 2 {
 			scope.Description = args[1]

@@ -11,8 +11,8 @@ import (
 	"github.com/caddy-oauth/caddy-oauth/internal/jwt"
 )
 
-// identity is who a request is from, as far as guards have found out. It answers for the placeholders of the user,
-// so that claims are made text only where somebody asks.
+// identity is the user that the guards of a request have found. It provides the placeholders of the user, so that a claim is
+// formatted only if the configuration uses it.
 type identity struct{ claims *jwt.Claims } // nil: nobody
 
 const (
@@ -20,12 +20,12 @@ const (
 	userPrefix  = "http.auth.user."
 )
 
-// identify tells what is behind who is there; nil is nobody.
+// identify sets the placeholders and the headers that say who the user is. Without claims, it is nobody.
 func (g *Guard) identify(r *http.Request, claims *jwt.Claims) {
 	g.dropForgeries(r)
 	repl := r.Context().Value(caddy.ReplacerCtxKey).(*caddy.Replacer)
 	found, ok := caddyhttp.GetVar(r.Context(), identityVar).(*identity)
-	if !ok { // else another guard was first
+	if !ok { // otherwise another guard ran before
 		found = new(identity)
 		caddyhttp.SetVar(r.Context(), identityVar, found)
 		repl.Map(found.placeholder)
@@ -33,7 +33,7 @@ func (g *Guard) identify(r *http.Request, claims *jwt.Claims) {
 	if claims == nil {
 		return
 	}
-	repl.DeleteByPrefix(userPrefix) // what a login before this guard found is not to be mixed with it
+	repl.DeleteByPrefix(userPrefix) // do not mix the claims with the placeholders of a login before this guard
 	found.claims = claims
 	if g.Authorization != "pass" {
 		r.Header.Del(cmp.Or(g.TokenHeader, "Authorization"))
@@ -45,8 +45,8 @@ func (g *Guard) identify(r *http.Request, claims *jwt.Claims) {
 	}
 }
 
-// placeholder implements caddy.ReplacerFunc. What is not known of the user is empty: Caddy would leave the placeholder as
-// it stands, and what is behind would take "{http.auth.user.id}" for somebody.
+// placeholder implements caddy.ReplacerFunc. A placeholder without a value is empty: Caddy would leave it as it is, and the
+// site would take "{http.auth.user.id}" for the name of a user.
 func (i *identity) placeholder(name string) (any, bool) {
 	claim, ok := strings.CutPrefix(name, userPrefix)
 	switch {
@@ -64,9 +64,9 @@ func (i *identity) placeholder(name string) (any, bool) {
 	return jwt.ClaimText(value), true
 }
 
-// dropForgeries removes what a client sent that something behind could take for what this guard says: headers under the
-// same names, or under names that many servers cannot tell from them (RFC 3875 §4.1.18; Caddy drops these unless it is told
-// to expect them), and trailers, which some merge into the headers (RFC 9110 §6.5.1).
+// dropForgeries removes everything that the client sent and that the site could take for the word of this guard: headers of the
+// same names; headers whose names many servers cannot tell from these (RFC 3875 §4.1.18), which Caddy itself drops unless it is
+// configured to expect them; and trailers, which some servers merge into the headers (RFC 9110 §6.5.1).
 func (g *Guard) dropForgeries(r *http.Request) {
 	for name := range g.Headers {
 		for sent := range r.Header {
@@ -79,20 +79,20 @@ func (g *Guard) dropForgeries(r *http.Request) {
 	r.Trailer = nil
 }
 
-// lookAlike reports whether the names of two headers differ in nothing but case and in what stands between words.
+// lookAlike reports whether the names of two headers differ only in case and in the characters between words.
 func lookAlike(a, b string) bool {
 	if len(a) != len(b) {
 		return false
 	}
 	for i := range len(a) {
-		if plain(a[i]) != plain(b[i]) {
+		if fold(a[i]) != fold(b[i]) {
 			return false
 		}
 	}
 	return true
 }
 
-func plain(c byte) byte {
+func fold(c byte) byte {
 	switch {
 	case 'A' <= c && c <= 'Z':
 		return c + 'a' - 'A'
@@ -102,8 +102,8 @@ func plain(c byte) byte {
 	return c
 }
 
-// keepFromConnection makes sure that a proxy does not drop a header because the client called it hop-by-hop (RFC
-// 9110 §7.6.1).
+// keepFromConnection removes a header from the Connection header. A proxy would drop it otherwise, since the client said that
+// it is hop-by-hop (RFC 9110 §7.6.1).
 func keepFromConnection(h http.Header, name string) {
 	values := h.Values("Connection")
 	if len(values) == 0 {

@@ -1,6 +1,7 @@
 package caddyoauth
 
 import (
+	"cmp"
 	"errors"
 	"fmt"
 	"maps"
@@ -21,37 +22,38 @@ func init() {
 	caddy.RegisterModule(Handler{})
 }
 
-// Handler serves the endpoints of an issuer of the `oauth` app: authorize, token, the public keys and the
-// metadata. All other requests it passes on.
+// Handler serves the endpoints of an issuer of the `oauth` app: authorize, token, the public keys, the metadata and the
+// others. It passes all other requests on.
 //
-// It has no login of its own: whoever the site has found to be signed in, is.
+// It has no login of its own. The site's login, which runs before it, says who a person is.
 type Handler struct {
 	// The name of the issuer. Default: the only one there is, or `default`.
 	Issuer string `json:"issuer,omitempty"`
 
-	// Who is signed in, as a placeholder, which must be empty if nobody is. Take one that Caddy sets
-	// after a successful login, such as `{http.auth.user.id}`, or, after `forward_auth`,
-	// `{http.reverse_proxy.header.Remote-User}`; never a header of the request, which any browser can forge.
-	// Default: `{http.auth.user.id}`.
+	// The ID of the person who is signed in, as a placeholder that is empty if nobody is. Use one that Caddy sets after a
+	// successful login, such as `{http.auth.user.id}`, or `{http.reverse_proxy.header.Remote-User}` after `forward_auth`.
+	// Default: `{http.auth.user.id}`. **Danger:** every browser can forge a header of the request, so never use one here.
 	User string `json:"user,omitempty"`
 
-	// Claims for the tokens of the person who is signed in, by name, as placeholders with the same
-	// care. Empty ones are left out. `name`, `preferred_username` and `email` are also shown to the person.
+	// The claims of tokens about the person who is signed in: placeholders, by the name of the claim. A claim whose placeholder
+	// is empty is left out. The pages show `name`, `preferred_username` and `email` to the person. **Danger:** as with `user`,
+	// never use a header of the request.
 	Claims map[string]string `json:"claims,omitempty"`
 
-	// The site's login page, for sites whose login is a page and not a challenge.
+	// The site's login page, for sites whose login is a page. Default: none, for sites whose login is a challenge of the
+	// browser.
 	Login *Login `json:"login,omitempty"`
 
 	server *authserver.Server
 }
 
-// Login is a page where people sign in, and that sends them back afterwards.
+// Login is a page where people sign in, and which sends them back afterwards.
 type Login struct {
 	// The URL of the page, or its path on this site.
 	URL string `json:"url"`
 
-	// The parameter that tells the page where to send people back to. It is a path with a query on this
-	// site if the URL is a path, else a whole URL of the issuer. Default: `return_to`.
+	// The query parameter that tells the page where to send people afterwards. If the page is a path on this site, the value is
+	// a path with a query, otherwise a complete URL of the issuer. Default: `return_to`.
 	Parameter string `json:"parameter,omitempty"`
 }
 
@@ -65,7 +67,7 @@ func (Handler) CaddyModule() caddy.ModuleInfo {
 
 const defaultUser = "{http.auth.user.id}"
 
-// Provision finds the issuer.
+// Provision finds the issuer, and checks the settings.
 func (h *Handler) Provision(ctx caddy.Context) error {
 	app, err := ctx.AppIfConfigured("oauth")
 	if errors.Is(err, caddy.ErrNotConfigured) {
@@ -100,23 +102,28 @@ func (h *Handler) check() error {
 	if h.User != "" && !unresolved(h.User) {
 		return directive.At("user", fmt.Errorf("expected a placeholder such as %s; with %s everybody would be signed in", defaultUser, h.User))
 	}
-	if h.Login == nil {
+	return directive.At("login", h.Login.check())
+}
+
+func (l *Login) check() error {
+	if l == nil {
 		return nil
 	}
-	u, err := url.Parse(h.Login.URL)
-	if err != nil || u.Fragment != "" || !(u.Scheme == "" && u.Host == "" && strings.HasPrefix(u.Path, "/") ||
-		u.Host != "" && (u.Scheme == "https" || u.Scheme == "http")) {
-		return directive.At("login", fmt.Errorf("expected the URL or the path of a login page, such as /login, not %s", h.Login.URL))
+	u, err := url.Parse(l.URL)
+	path := err == nil && u.Scheme == "" && u.Host == "" && strings.HasPrefix(u.Path, "/")
+	web := err == nil && u.Host != "" && (u.Scheme == "https" || u.Scheme == "http")
+	if !path && !web || u.Fragment != "" {
+		return fmt.Errorf("expected the URL or the path of a login page, such as /login, not %s", l.URL)
 	}
 	return nil
 }
 
-// warnForgeable warns of a placeholder whose value the browser chooses.
+// warnForgeable warns about a placeholder whose value the browser chooses.
 func warnForgeable(log *zap.Logger, setting, value string) {
 	for _, placeholder := range strings.Split(value, "{")[1:] {
 		chosen := strings.HasPrefix(placeholder, "http.request.") && !strings.HasPrefix(placeholder, "http.request.tls.")
 		if chosen {
-			log.Warn("this comes from the request, and any browser can forge it; use what Caddy sets after a login",
+			log.Warn("the value comes from the request, and every browser can forge it; use a placeholder that Caddy sets after a login",
 				zap.String("setting", setting), zap.String("value", value))
 		}
 	}
@@ -140,8 +147,8 @@ func (h *Handler) ServeHTTP(w http.ResponseWriter, r *http.Request, next caddyht
 	return h.server.WritePage(w, page)
 }
 
-// handlesErrors reports whether the site has a handle_errors route that is for this failure. Without one, Caddy
-// would answer with an empty page.
+// handlesErrors reports whether the site has a handle_errors route for this failure. Without one, Caddy answers with an empty
+// page.
 func handlesErrors(r *http.Request, failure caddyhttp.HandlerError) bool {
 	server, ok := r.Context().Value(caddyhttp.ServerCtxKey).(*caddyhttp.Server)
 	if !ok || server.Errors == nil {
@@ -151,8 +158,8 @@ func handlesErrors(r *http.Request, failure caddyhttp.HandlerError) bool {
 	return handles(server.Errors.Routes, failed)
 }
 
-// handles reports whether any of the routes does something with the request. A Caddyfile wraps the
-// routes of a site in a subroute for its hosts, and those of `handle_errors 404` in one for the status.
+// handles reports whether any of the routes handles the request. The Caddyfile adapter wraps the routes of a site in a subroute
+// for its hosts, and those of `handle_errors 404` in another for the status.
 func handles(routes caddyhttp.RouteList, r *http.Request) bool {
 	return slices.ContainsFunc(routes, func(route caddyhttp.Route) bool {
 		match, err := route.MatcherSets.AnyMatchWithError(r)
@@ -163,23 +170,16 @@ func handles(routes caddyhttp.RouteList, r *http.Request) bool {
 	})
 }
 
-var (
-	_ caddy.Provisioner           = (*Handler)(nil)
-	_ caddyhttp.MiddlewareHandler = (*Handler)(nil)
-)
-
-// site tells an authorization server what Caddy knows of a request.
+// site gives an authorization server what Caddy knows about a request.
 type site struct{ h *Handler }
-
-var _ authserver.Site = site{}
 
 // User implements authserver.Site.
 func (s site) User(r *http.Request) (*authserver.User, error) {
 	repl := r.Context().Value(caddy.ReplacerCtxKey).(*caddy.Replacer)
-	// With any part of it empty nobody is signed in: what is left may be a mere prefix.
+	// If a placeholder in it is empty, nobody is signed in: the rest may be just a prefix.
 	subject, err := repl.ReplaceOrErr(s.h.User, true, true)
 	if err != nil || subject == "" {
-		return nil, nil //nolint:nilerr // the error names the placeholder that is empty
+		return nil, nil //nolint:nilerr // the error says which placeholder is empty
 	}
 	user := &authserver.User{Subject: subject}
 	for name, placeholder := range s.h.Claims {
@@ -205,15 +205,17 @@ func (s site) LoginURL(returnTo string) string {
 	if u.Host != "" {
 		returnTo = s.h.server.Origin() + returnTo
 	}
-	parameter := s.h.Login.Parameter
-	if parameter == "" {
-		parameter = "return_to"
-	}
 	query := u.Query()
-	query.Set(parameter, returnTo)
+	query.Set(cmp.Or(s.h.Login.Parameter, "return_to"), returnTo)
 	u.RawQuery = query.Encode()
 	return u.String()
 }
 
 // ClientIP implements authserver.Site.
 func (s site) ClientIP(r *http.Request) string { return clientIP(r) }
+
+var (
+	_ caddy.Provisioner           = (*Handler)(nil)
+	_ caddyhttp.MiddlewareHandler = (*Handler)(nil)
+	_ authserver.Site             = site{}
+)

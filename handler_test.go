@@ -87,7 +87,7 @@ func TestUserAndClaims(t *testing.T) {
 }
 
 func TestWarningOfWhatABrowserCanForge(t *testing.T) {
-	const message = "this comes from the request, and any browser can forge it; use what Caddy sets after a login"
+	const message = "the value comes from the request, and every browser can forge it; use a placeholder that Caddy sets after a login"
 	for _, tt := range []struct {
 		line    string
 		setting string // that is warned of

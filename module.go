@@ -177,7 +177,8 @@ func (a *App) share() *shared {
 	return common.(*shared)
 }
 
-// Cleanup closes the servers, and releases the shared state if this app has it. Caddy also calls it after a Provision that failed.
+// Cleanup closes the servers, and releases the shared state if this app has it: Caddy also calls Cleanup after a Provision
+// that failed.
 func (a *App) Cleanup() error {
 	for _, server := range a.servers {
 		server.Close()

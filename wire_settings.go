@@ -93,9 +93,9 @@ type ErrorSettings struct {
 
 // Documentation is a page about the errors.
 type Documentation struct {
-	// The URL.
+	// Its URL.
 	URL string `json:"url"`
-	// The media type of what is there. Default: `text/html`.
+	// Its media type. Default: `text/html`.
 	Type string `json:"type,omitempty"`
 }
 
