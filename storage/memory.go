@@ -165,8 +165,8 @@ func (s *memoryStore) Sweep(ctx context.Context) error {
 	return nil
 }
 
-// Patience implements Slow.
-func (s *memoryStore) Patience() time.Duration { return 0 }
+// Timeout implements Slow.
+func (s *memoryStore) Timeout() time.Duration { return 0 }
 
 func (s *memoryStore) shard(key Key) *memoryShard { return &s.shards[key.stripe()] }
 

@@ -106,12 +106,12 @@ type Watcher interface {
 	Watch(ctx context.Context, kind Kind, changed func(id string)) error
 }
 
-// Slow is implemented by a Store that cannot promise to give up when a context ends, as a disk does not, or that takes
-// longer than others without being broken. Who uses it waits for it at arm's length.
+// Slow is implemented by a Store that may not return when a context ends, as a disk may not, or that needs more or less time
+// than others. The caller runs its operations in goroutines, and abandons one that takes too long.
 type Slow interface {
-	// Patience returns how long the store may keep a request waiting, in all, before that is an error; 0 is for a store
-	// that is nothing but memory of this process and keeps nobody waiting.
-	Patience() time.Duration
+	// Timeout returns how long a request may wait for the store, all operations together. 0 is for a store that is only
+	// memory of this process and never makes anybody wait.
+	Timeout() time.Duration
 }
 
 // As returns what a store can do beyond [Store], such as being a [Sweeper], and false if it cannot. A store that wraps another

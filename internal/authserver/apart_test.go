@@ -21,7 +21,7 @@ type lateStore struct {
 	done chan error
 }
 
-func (s *lateStore) Patience() time.Duration { return testTimeout }
+func (s *lateStore) Timeout() time.Duration { return testTimeout }
 
 func (s *lateStore) Update(_ context.Context, key storage.Key, change storage.Change) error {
 	<-s.let

@@ -25,8 +25,8 @@ type fault func(ctx context.Context) error
 
 func (s *faultyStore) fail(f fault) { s.fault.Store(&f) }
 
-// Patience makes it a store that need not listen.
-func (s *faultyStore) Patience() time.Duration { return defaultStoreTimeout }
+// Timeout makes it a store that need not listen.
+func (s *faultyStore) Timeout() time.Duration { return defaultStoreTimeout }
 
 func (s *faultyStore) mend() { s.fault.Store(nil) }
 

@@ -274,7 +274,7 @@ func (s hangingStore) Put(ctx context.Context, key storage.Key, value []byte, ex
 	return s.slowStore.Put(context.WithoutCancel(ctx), key, value, expires)
 }
 
-func (hangingStore) Patience() time.Duration { return 20 * time.Millisecond }
+func (hangingStore) Timeout() time.Duration { return 20 * time.Millisecond }
 
 // A write that nobody waits for any more is still under way.
 func TestOlderWritesThatHang(t *testing.T) {

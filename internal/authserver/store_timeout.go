@@ -12,8 +12,8 @@ const defaultStoreTimeout = 5 * time.Second
 
 // storeTimeout returns how long to wait for a store.
 func storeTimeout(store storage.Store) time.Duration {
-	if slow, ok := storage.As[storage.Slow](store); ok && slow.Patience() > 0 {
-		return slow.Patience()
+	if slow, ok := storage.As[storage.Slow](store); ok && slow.Timeout() > 0 {
+		return slow.Timeout()
 	}
 	return defaultStoreTimeout
 }

@@ -35,7 +35,7 @@ func newWatchedStore(store storage.Store, metrics *metrics.Issuer, outages *outa
 		store: store, metrics: metrics, outages: outages, timeout: timeout, running: make(chan struct{}, maxRunning),
 	}
 	if slow, ok := storage.As[storage.Slow](store); ok {
-		s.prompt = slow.Patience() == 0
+		s.prompt = slow.Timeout() == 0
 		s.slow = !s.prompt
 	}
 	return s
@@ -148,8 +148,8 @@ func (s *watchedStore) decide(ctx context.Context, key storage.Key, change stora
 	return storage.ErrReadOnly
 }
 
-// Patience implements storage.Slow.
-func (s *watchedStore) Patience() time.Duration { return s.timeout }
+// Timeout implements storage.Slow.
+func (s *watchedStore) Timeout() time.Duration { return s.timeout }
 
 // Get implements storage.Store.
 func (s *watchedStore) Get(ctx context.Context, key storage.Key) ([]byte, error) {
