@@ -209,6 +209,8 @@ func (i *Issuer) open(
 		Secrets: secretHashes,
 		Wire:    i.wire(),
 
+		AccessToken: i.accessToken(),
+
 		Throttle:    common.throttle,
 		Revocations: common.revocations,
 		Limits:      i.Throttle.limits(),

@@ -14,6 +14,7 @@ import (
 	"github.com/caddy-oauth/caddy-oauth/grants"
 	"github.com/caddy-oauth/caddy-oauth/internal/authserver"
 	"github.com/caddy-oauth/caddy-oauth/internal/directive"
+	"github.com/caddy-oauth/caddy-oauth/internal/wire"
 	"github.com/caddy-oauth/caddy-oauth/storage"
 )
 
@@ -180,8 +181,8 @@ func (t *TokenResponseSettings) check() error {
 
 func checkMembers(members []string) error {
 	for i, name := range members {
-		if !slices.Contains(authserver.ResponseMembers, name) || slices.Contains(members[:i], name) {
-			return fmt.Errorf("expected, once each, some of %s, not %s", strings.Join(authserver.ResponseMembers, ", "), name)
+		if !slices.Contains(wire.ResponseMembers, name) || slices.Contains(members[:i], name) {
+			return fmt.Errorf("expected, once each, some of %s, not %s", strings.Join(wire.ResponseMembers, ", "), name)
 		}
 	}
 	if len(members) > 0 && !slices.Contains(members, "access_token") {
@@ -222,20 +223,14 @@ func checkErrorTexts(texts map[string]ErrorText) error {
 }
 
 // wire returns the form of the issuer's requests and responses.
-func (i *Issuer) wire() authserver.Wire {
-	shape := authserver.Wire{
+func (i *Issuer) wire() wire.Shape {
+	shape := wire.Shape{
 		Bodies:       i.RequestBody,
 		SecretHeader: http.CanonicalHeaderKey(i.ClientSecretHeader),
 		GrantAliases: i.GrantAliases,
 	}
-	if a := i.AccessToken; a != nil {
-		shape.AccessToken = authserver.AccessTokenShape{
-			Opaque: a.Format == "opaque", Prefix: a.Prefix, Length: a.Length,
-			Minimal: a.Claims == "minimal", Rename: a.Rename,
-		}
-	}
 	if t := i.TokenResponse; t != nil {
-		shape.Response = authserver.ResponseShape{
+		shape.Response = wire.ResponseShape{
 			TokenType: t.TokenType, Members: t.Members, ExpiresText: t.ExpiresIn == "string", ContentType: t.ContentType,
 		}
 	}
@@ -245,8 +240,20 @@ func (i *Issuer) wire() authserver.Wire {
 	return shape
 }
 
-func (e *ErrorSettings) shape() authserver.ErrorShape {
-	shape := authserver.ErrorShape{Problem: e.Format == "problem", IDHeader: e.ID == "header"}
+// accessToken returns the shape of the issuer's access tokens.
+func (i *Issuer) accessToken() authserver.AccessTokenShape {
+	a := i.AccessToken
+	if a == nil {
+		return authserver.AccessTokenShape{}
+	}
+	return authserver.AccessTokenShape{
+		Opaque: a.Format == "opaque", Prefix: a.Prefix, Length: a.Length,
+		Minimal: a.Claims == "minimal", Rename: a.Rename,
+	}
+}
+
+func (e *ErrorSettings) shape() wire.ErrorShape {
+	shape := wire.ErrorShape{Problem: e.Format == "problem", IDHeader: e.ID == "header"}
 	if d := e.Documentation; d != nil {
 		shape.DocumentationURL, shape.DocumentationType = d.URL, d.Type
 		if d.Type == "" {
@@ -255,9 +262,9 @@ func (e *ErrorSettings) shape() authserver.ErrorShape {
 	}
 	for name, text := range e.Texts {
 		if shape.Texts == nil {
-			shape.Texts = make(map[string]authserver.ErrorText, len(e.Texts))
+			shape.Texts = make(map[string]wire.ErrorText, len(e.Texts))
 		}
-		shape.Texts[name] = authserver.ErrorText{Code: text.Code, Description: text.Text, Status: text.Status}
+		shape.Texts[name] = wire.ErrorText{Code: text.Code, Description: text.Text, Status: text.Status}
 	}
 	return shape
 }

@@ -29,6 +29,16 @@ type tokenClaims struct {
 	FamilyIssuedAt int64  `json:"family_iat,omitempty"` // a cutoff voids families that started before it
 }
 
+// AccessTokenShape is where access tokens differ from RFC 9068.
+type AccessTokenShape struct {
+	Opaque bool   // a reference to a record instead of a JWT
+	Prefix string // of an opaque token
+	Length int    // of an opaque token, without the prefix; 0 means the default
+
+	Minimal bool              // a JWT has only exp, iat, sub and the configured claims
+	Rename  map[string]string // other names for claims; sub stays, and is repeated under its other name
+}
+
 // ReservedClaims are the claims that no configuration may set: the server's own, and those by which
 // others would take the token for something else (RFC 7519 §4.1, RFC 9068 §2.2).
 var ReservedClaims = []string{
@@ -53,7 +63,7 @@ func audience(resources []string) any {
 func (s *Server) accessToken(
 	ctx context.Context, client *storage.Client, auth *grants.Authorization, now time.Time,
 ) (token, id string, err error) {
-	shape := s.config.Wire.AccessToken
+	shape := s.config.AccessToken
 	more := renameClaims(auth, shape.Rename)
 	if shape.Opaque {
 		return s.opaqueToken(ctx, client, auth, more, now)
@@ -126,7 +136,7 @@ func renameClaims(auth *grants.Authorization, names map[string]string) map[strin
 func (s *Server) opaqueToken(
 	ctx context.Context, client *storage.Client, auth *grants.Authorization, claims map[string]any, now time.Time,
 ) (token, id string, err error) {
-	shape := s.config.Wire.AccessToken
+	shape := s.config.AccessToken
 	a := &storage.Access{
 		Client:   client.ID,
 		Subject:  auth.Subject,

@@ -124,7 +124,7 @@ func TestAppsPageSaysWhoHasAccess(t *testing.T) {
 func TestRemovedAppIsDead(t *testing.T) {
 	for name, edit := range map[string]func(*Config){
 		"JWT":    func(*Config) {},
-		"opaque": func(c *Config) { c.Wire.AccessToken.Opaque = true },
+		"opaque": func(c *Config) { c.AccessToken.Opaque = true },
 	} {
 		t.Run(name, func(t *testing.T) {
 			s := newTestServer(t, edit)

@@ -151,7 +151,7 @@ func TestRevocationsAreTold(t *testing.T) {
 func TestTokenIDsOfTheAuditLogAreThoseOfTokens(t *testing.T) {
 	for name, opaque := range map[string]bool{"JWT": false, "opaque": true} {
 		t.Run(name, func(t *testing.T) {
-			s, events := audited(t, withoutConsent("webapp"), func(c *Config) { c.Wire.AccessToken.Opaque = opaque })
+			s, events := audited(t, withoutConsent("webapp"), func(c *Config) { c.AccessToken.Opaque = opaque })
 			token, _ := s.tokens(t)["access_token"].(string)
 			claims, err := s.AccessToken(t.Context(), token)
 			if err != nil {

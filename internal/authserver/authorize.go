@@ -13,6 +13,7 @@ import (
 	"unicode/utf8"
 
 	"github.com/caddy-oauth/caddy-oauth/grants"
+	"github.com/caddy-oauth/caddy-oauth/internal/wire"
 	"github.com/caddy-oauth/caddy-oauth/storage"
 )
 
@@ -21,10 +22,10 @@ import (
 func (s *Server) authorize(c *call) error {
 	params, err := readAuthorizeParams(c.w, c.r)
 	c.setDeadline(s.config.StoreTimeout)
-	var repeated *repeatedError
+	var repeated *wire.RepeatedError
 	switch {
-	case errors.As(err, &repeated) && !repeated.has("client_id") && !repeated.has("redirect_uri"):
-		params = repeated.rest
+	case errors.As(err, &repeated) && !repeated.Has("client_id") && !repeated.Has("redirect_uri"):
+		params = repeated.Rest
 	case err != nil:
 		return err
 	case c.r.Method == http.MethodPost && params.Has("request") && params.Has("decision"):

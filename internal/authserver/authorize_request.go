@@ -11,6 +11,7 @@ import (
 	"github.com/caddy-oauth/caddy-oauth/grants"
 	"github.com/caddy-oauth/caddy-oauth/internal/pages"
 	"github.com/caddy-oauth/caddy-oauth/internal/uris"
+	"github.com/caddy-oauth/caddy-oauth/internal/wire"
 	"github.com/caddy-oauth/caddy-oauth/storage"
 )
 
@@ -59,14 +60,9 @@ func toClient(err error, to answerTo) error {
 // (RFC 6749 §3.1).
 func readAuthorizeParams(w http.ResponseWriter, r *http.Request) (url.Values, error) {
 	if r.Method == http.MethodPost {
-		return readForm(w, r, formBody)
+		return wire.ReadForm(w, r)
 	}
-	if len(r.URL.RawQuery) > maxBody {
-		return nil, &grants.Error{
-			Code: grants.InvalidRequest, Description: "the query is too large", Status: http.StatusRequestURITooLong,
-		}
-	}
-	return parseForm(r.URL.RawQuery)
+	return wire.ReadQuery(r)
 }
 
 // findAnswerTo returns the client, and where it may be answered. As long as these two are not certain,

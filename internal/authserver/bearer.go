@@ -10,6 +10,7 @@ import (
 
 	"github.com/caddy-oauth/caddy-oauth/grants"
 	"github.com/caddy-oauth/caddy-oauth/internal/jwt"
+	"github.com/caddy-oauth/caddy-oauth/internal/wire"
 )
 
 // TokenSource says what an access token is worth: a Server for its own, a RemoteIssuer for those of another.
@@ -84,7 +85,7 @@ func (p *Resource) check(r *http.Request) (*jwt.Claims, error) {
 	case err != nil:
 		return nil, &BearerError{
 			Status: http.StatusServiceUnavailable, Code: grants.TemporarilyUnavailable, Cause: err,
-			RetryAfter: defaultRetryAfter, ID: newErrorID(),
+			RetryAfter: wire.DefaultRetryAfter, ID: wire.NewErrorID(),
 		}
 	case !p.isFor(claims):
 		return nil, p.refuse(http.StatusUnauthorized, invalidToken, jwt.ErrAudience)

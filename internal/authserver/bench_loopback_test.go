@@ -77,10 +77,10 @@ var tokenRequests = []struct {
 	most             float64
 }{
 	{"client_credentials", "ES256", 1.5},
-	{"client_credentials", "EdDSA", 1.6},
-	{"client_credentials", "RS256", 1.6},
-	{"refresh_token", "ES256", 1.6},
-	{"refresh_token", "EdDSA", 2.1},
+	{"client_credentials", "EdDSA", 1.7},
+	{"client_credentials", "RS256", 1.7},
+	{"refresh_token", "ES256", 1.7},
+	{"refresh_token", "EdDSA", 2.2},
 }
 
 // overLoopback returns a token endpoint and what to compare it with, each behind net/http's server and asked for the same.

@@ -2,13 +2,10 @@ package authserver
 
 import (
 	"context"
-	"encoding/json"
 	"errors"
 	"fmt"
-	"math/rand/v2"
 	"net/http"
 	"slices"
-	"strconv"
 	"strings"
 	"time"
 
@@ -19,6 +16,7 @@ import (
 	"github.com/caddy-oauth/caddy-oauth/internal/metrics"
 	"github.com/caddy-oauth/caddy-oauth/internal/pages"
 	"github.com/caddy-oauth/caddy-oauth/internal/uris"
+	"github.com/caddy-oauth/caddy-oauth/internal/wire"
 	"github.com/caddy-oauth/caddy-oauth/storage"
 )
 
@@ -149,7 +147,7 @@ func (s *Server) answerAt(c *call, e *endpoint) error {
 // cookies here that could go along.
 func (s *Server) allowOrigins(w http.ResponseWriter, r *http.Request, e *endpoint) {
 	h := w.Header()
-	setHeaders(h, [2]string{"Access-Control-Allow-Origin", "*"})
+	h.Set("Access-Control-Allow-Origin", "*")
 	if r.Method == http.MethodOptions {
 		h.Set("Access-Control-Allow-Methods", strings.Join(e.methods, ", "))
 		headers := "Authorization, Content-Type"
@@ -164,7 +162,7 @@ func (s *Server) allowOrigins(w http.ResponseWriter, r *http.Request, e *endpoin
 // fail is the one place that turns an error into a response, a log line and a count.
 func (s *Server) fail(c *call, e *endpoint, err error) error {
 	refusal := asRefusal(err)
-	id := newErrorID()
+	id := wire.NewErrorID()
 
 	c.result = refusal.Code
 	if givenUp(c.r.Context(), err) {
@@ -187,12 +185,10 @@ func (s *Server) fail(c *call, e *endpoint, err error) error {
 		return s.respond(c, redirect.to,
 			[2]string{"error", refusal.Code}, [2]string{"error_description", refusal.Description}, [2]string{"error_id", id})
 	case e.json:
-		return s.writeError(c.w, refusal, id)
+		return s.config.Wire.Errors.Write(c.w, refusal, id, s.config.URL)
 	}
 	c.w.Header().Set("Cache-Control", "no-store")
-	if mayRetry(refusal.HTTPStatus()) {
-		setRetryAfter(c.w.Header(), refusal)
-	}
+	wire.SetRetryAfter(c.w.Header(), refusal)
 	return &PageError{Status: refusal.HTTPStatus(), Title: pageTitle(refusal), ID: id, Err: refusal}
 }
 
@@ -254,49 +250,6 @@ func (s *Server) fields(c *call, e *endpoint) []zap.Field {
 		fields = append(fields, zap.String("grant_type", c.grant))
 	}
 	return fields
-}
-
-// writeJSON writes an answer that nobody may keep (RFC 6749 §5.1), in one Write.
-func writeJSON(w http.ResponseWriter, status int, contentType string, v any) error {
-	body, err := json.Marshal(v)
-	if err != nil {
-		return err
-	}
-	return writeBody(w, status, contentType, body)
-}
-
-// writeBody is writeJSON for a body that is made already.
-func writeBody(w http.ResponseWriter, status int, contentType string, body []byte) error {
-	setHeaders(w.Header(),
-		[2]string{"Content-Type", contentType},
-		[2]string{"Content-Length", strconv.Itoa(len(body))},
-		[2]string{"Cache-Control", "no-store"},
-		[2]string{"Pragma", "no-cache"},
-	)
-	w.WriteHeader(status)
-	// A client that went away is no failure of ours.
-	_, _ = w.Write(body) //nolint:gosec // G705: the content type is none of HTML
-	return nil
-}
-
-// setHeaders sets headers, whose names are in canonical form. The values share an array, but not their capacity: whoever
-// adds one gets a new array.
-func setHeaders(h http.Header, headers ...[2]string) {
-	values := make([]string, len(headers))
-	for i, header := range headers {
-		values[i] = header[1]
-		h[header[0]] = values[i : i+1 : i+1]
-	}
-}
-
-// newErrorID returns a short ID that is easy to read out. It need not be secret, only rare.
-func newErrorID() string {
-	const alphabet = "abcdefghjkmnpqrstuvwxyz23456789"
-	id := make([]byte, 8)
-	for i := range id {
-		id[i] = alphabet[rand.IntN(len(alphabet))]
-	}
-	return string(id)
 }
 
 // pageTitle returns the heading of the page for a failure.

@@ -25,7 +25,7 @@ func (s noCutoffs) Put(ctx context.Context, key storage.Key, value []byte, expir
 func TestRevocationAfterAFailure(t *testing.T) {
 	for _, kind := range []string{"access_token", "refresh_token"} {
 		for _, opaque := range []bool{false, true} {
-			s := newTestServer(t, func(c *Config) { c.Wire.AccessToken.Opaque = opaque })
+			s := newTestServer(t, func(c *Config) { c.AccessToken.Opaque = opaque })
 			tokens := s.tokens(t)
 			config := s.config
 			config.Store = noCutoffs{s.store}

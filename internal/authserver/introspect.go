@@ -11,6 +11,7 @@ import (
 
 	"github.com/caddy-oauth/caddy-oauth/internal/clients"
 	"github.com/caddy-oauth/caddy-oauth/internal/jwt"
+	"github.com/caddy-oauth/caddy-oauth/internal/wire"
 	"github.com/caddy-oauth/caddy-oauth/storage"
 )
 
@@ -31,7 +32,7 @@ func (s *Server) introspect(c *call) error {
 	if wantsJWT(c.r) {
 		return s.writeIntrospectionJWT(c, answer)
 	}
-	return writeJSON(c.w, http.StatusOK, "application/json", answer)
+	return wire.WriteJSON(c.w, http.StatusOK, "application/json", answer)
 }
 
 // describe returns the members of the answer about a token.
@@ -110,5 +111,6 @@ func (s *Server) writeIntrospectionJWT(c *call, answer map[string]any) error {
 	if err != nil {
 		return err
 	}
-	return writeBody(c.w, http.StatusOK, "application/"+introspectionType, []byte(token))
+	wire.WriteBody(c.w, http.StatusOK, "application/"+introspectionType, []byte(token))
+	return nil
 }

@@ -33,7 +33,7 @@ func TestTokenMadeBeforeTheNews(t *testing.T) {
 func TestTokenOfANodeThatDied(t *testing.T) {
 	for _, format := range []string{"jwt", "opaque"} {
 		t.Run(format, func(t *testing.T) {
-			shape := func(c *Config) { c.Wire.AccessToken.Opaque = format == "opaque" }
+			shape := func(c *Config) { c.AccessToken.Opaque = format == "opaque" }
 			a := newTestServer(t, shape)
 			tokens := a.tokens(t)
 			b := newTestServer(t, shape, func(c *Config) { c.Store, c.Now = a.store, a.clock.Now })

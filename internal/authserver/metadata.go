@@ -1,14 +1,11 @@
 package authserver
 
 import (
-	"bytes"
-	"crypto/sha256"
-	"encoding/base64"
 	"encoding/json"
-	"fmt"
-	"net/http"
 	"slices"
 	"time"
+
+	"github.com/caddy-oauth/caddy-oauth/internal/wire"
 )
 
 // metadata returns the authorization server metadata (RFC 8414 §2). Nothing stands there that the server
@@ -58,34 +55,20 @@ func (s *Server) metadata() ([]byte, error) {
 }
 
 func serveMetadata(body []byte) func(*call) error {
-	etag := newETag(body)
 	return func(c *call) error {
-		serveDocument(c, body, etag, time.Hour)
+		wire.ServeDocument(c.w, c.r, body, time.Hour)
 		return nil
 	}
 }
 
-// serveJWKS serves the public keys (RFC 7517 §5). Caches may keep them for less time than a key is published
-// before it signs.
+// serveJWKS serves the public keys (RFC 7517 §5). A key is published before it signs, and caches may keep the keys for
+// half of that time.
 func (s *Server) serveJWKS(c *call) error {
 	c.setDeadline(s.config.StoreTimeout)
-	body, etag, err := s.keys.JWKS(c.ctx())
+	body, _, err := s.keys.JWKS(c.ctx())
 	if err != nil {
 		return err
 	}
-	serveDocument(c, body, etag, min(time.Hour, s.config.Keys.Publish/2))
+	wire.ServeDocument(c.w, c.r, body, min(time.Hour, s.config.Keys.Publish/2))
 	return nil
-}
-
-func serveDocument(c *call, body []byte, etag string, maxAge time.Duration) {
-	h := c.w.Header()
-	h.Set("Content-Type", "application/json")
-	h.Set("Cache-Control", fmt.Sprintf("public, max-age=%d", int(maxAge.Seconds())))
-	h.Set("ETag", etag)
-	http.ServeContent(c.w, c.r, "", time.Time{}, bytes.NewReader(body))
-}
-
-func newETag(body []byte) string {
-	sum := sha256.Sum256(body)
-	return `"` + base64.RawURLEncoding.EncodeToString(sum[:16]) + `"`
 }

@@ -14,7 +14,7 @@ import (
 
 // opaque returns an edit that makes access tokens opaque.
 func opaque(prefix string, length int) func(*Config) {
-	return shaped(func(w *Wire) { w.AccessToken = AccessTokenShape{Opaque: true, Prefix: prefix, Length: length} })
+	return func(c *Config) { c.AccessToken = AccessTokenShape{Opaque: true, Prefix: prefix, Length: length} }
 }
 
 // access returns what is stored of an opaque access token, nil if nothing is.
@@ -203,7 +203,7 @@ func TestClaimsOfAccessTokens(t *testing.T) {
 		},
 	} {
 		t.Run(tt.name, func(t *testing.T) {
-			s := newTestServer(t, shaped(func(w *Wire) { w.AccessToken = tt.shape }))
+			s := newTestServer(t, func(c *Config) { c.AccessToken = tt.shape })
 			s.site.user.Claims = user
 			body := s.tokens(t)
 			for range 10 { // the order of the claims is not to matter

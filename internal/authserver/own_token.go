@@ -61,7 +61,7 @@ func (s *Server) readAccessToken(ctx context.Context, token string) (*jwt.Claims
 		return nil, err
 	}
 	// Only access tokens are signed with these keys; minimal ones have no issuer.
-	if claims.Issuer != s.config.URL && (claims.Issuer != "" || !s.config.Wire.AccessToken.Minimal) {
+	if claims.Issuer != s.config.URL && (claims.Issuer != "" || !s.config.AccessToken.Minimal) {
 		return nil, jwt.ErrIssuer
 	}
 	return claims, claims.CheckTime(s.now())
@@ -69,7 +69,7 @@ func (s *Server) readAccessToken(ctx context.Context, token string) (*jwt.Claims
 
 // readOpaque returns what an opaque token stands for.
 func (s *Server) readOpaque(ctx context.Context, token string) (*jwt.Claims, error) {
-	body, ok := strings.CutPrefix(token, s.config.Wire.AccessToken.Prefix)
+	body, ok := strings.CutPrefix(token, s.config.AccessToken.Prefix)
 	key, valid := storage.AccessKey(body)
 	if !ok || !valid {
 		return nil, jwt.ErrMalformed

@@ -122,7 +122,7 @@ func TestOwnTokensWithoutAStore(t *testing.T) {
 }
 
 func TestMinimalTokens(t *testing.T) {
-	s := newTestServer(t, func(c *Config) { c.Wire.AccessToken.Minimal = true })
+	s := newTestServer(t, func(c *Config) { c.AccessToken.Minimal = true })
 	s.state(t, s.tokens(t)["access_token"], nil)
 	if a := s.do(t, s.asks("/oauth/revoke", url.Values{"token": {s.tokens(t)["access_token"].(string)}})); a.Code != 200 {
 		t.Errorf("revocation of one: %d %s", a.Code, a.Body)

@@ -262,6 +262,7 @@ func TestOlderRequestsThatTakeLong(t *testing.T) {
 			t.Fatalf("after %s: %v", time.Since(began), err)
 		}
 		_, _ = io.WriteString(sends, form[10:])
+		_ = sends.Close()
 		putOff(t, "a request of before", <-answered)
 		time.Sleep(idleInterval) // until the server is forgotten
 	})

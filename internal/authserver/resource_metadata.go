@@ -6,6 +6,8 @@ import (
 	"net/url"
 	"strings"
 	"time"
+
+	"github.com/caddy-oauth/caddy-oauth/internal/wire"
 )
 
 const resourceWellKnown = "/.well-known/oauth-protected-resource" // RFC 9728 §3
@@ -18,7 +20,6 @@ type ResourceMetadata struct {
 	Methods  []string `json:"bearer_methods_supported,omitempty"`
 
 	body  []byte
-	etag  string
 	url   string
 	paths []string
 }
@@ -41,7 +42,6 @@ func (m *ResourceMetadata) Prepare() error {
 	if m.body, err = json.Marshal(m); err != nil {
 		return err
 	}
-	m.etag = newETag(m.body)
 	return nil
 }
 
@@ -56,7 +56,7 @@ func (m *ResourceMetadata) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	w.Header().Set("Access-Control-Allow-Origin", "*")
 	switch r.Method {
 	case http.MethodGet, http.MethodHead:
-		serveDocument(&call{w: w, r: r}, m.body, m.etag, time.Hour)
+		wire.ServeDocument(w, r, m.body, time.Hour)
 	case http.MethodOptions:
 		w.WriteHeader(http.StatusNoContent)
 	default:

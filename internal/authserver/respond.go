@@ -35,13 +35,12 @@ func (s *Server) respond(c *call, to answerTo, params ...[2]string) error {
 
 // redirect sends the browser on with 303, which never repeats a POST with what was in it (RFC 9700 §4.12).
 func redirect(w http.ResponseWriter, location string) {
-	setHeaders(w.Header(),
-		[2]string{"Location", location},
-		[2]string{"Cache-Control", "no-store"},
-		[2]string{"Referrer-Policy", "no-referrer"},
-		[2]string{"X-Frame-Options", "DENY"}, // RFC 6749 §10.13
-		[2]string{"Content-Security-Policy", "default-src 'none'; frame-ancestors 'none'"},
-	)
+	h := w.Header()
+	h.Set("Location", location)
+	h.Set("Cache-Control", "no-store")
+	h.Set("Referrer-Policy", "no-referrer")
+	h.Set("X-Frame-Options", "DENY") // RFC 6749 §10.13
+	h.Set("Content-Security-Policy", "default-src 'none'; frame-ancestors 'none'")
 	w.WriteHeader(http.StatusSeeOther)
 }
 

@@ -8,6 +8,7 @@ import (
 
 	"github.com/caddy-oauth/caddy-oauth/grants"
 	"github.com/caddy-oauth/caddy-oauth/internal/jwt"
+	"github.com/caddy-oauth/caddy-oauth/internal/wire"
 	"github.com/caddy-oauth/caddy-oauth/storage"
 )
 
@@ -28,7 +29,7 @@ func (s *Server) revoke(c *call) error {
 
 // presented authenticates the client of a request about a token, as the token endpoint does, and returns the token.
 func (s *Server) presented(c *call) (string, error) {
-	form, err := readForm(c.w, c.r, formBody)
+	form, err := wire.ReadForm(c.w, c.r)
 	if err != nil {
 		return "", err
 	}

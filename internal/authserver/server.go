@@ -21,6 +21,7 @@ import (
 	"github.com/caddy-oauth/caddy-oauth/internal/pages"
 	"github.com/caddy-oauth/caddy-oauth/internal/revocation"
 	"github.com/caddy-oauth/caddy-oauth/internal/throttle"
+	"github.com/caddy-oauth/caddy-oauth/internal/wire"
 	"github.com/caddy-oauth/caddy-oauth/storage"
 )
 
@@ -36,7 +37,9 @@ type Config struct {
 	Keys    keyring.Policy
 	Store   storage.Store
 	Secrets clients.Secrets
-	Wire    Wire
+	Wire    wire.Shape
+
+	AccessToken AccessTokenShape
 
 	// Throttle remembers failures, which Limits bounds. It outlives a Server, so that a reload does not forget them; nil
 	// makes a new one.
@@ -115,7 +118,6 @@ type Server struct {
 	pages         *pages.Pages
 	clients       *clients.Directory
 	authenticator *clients.Authenticator
-	bodies        []string                   // of token requests
 	verifiers     map[string]grants.Verifier // of passwords, by the grant types that brought one
 	cutoffs       *revocation.Cutoffs
 	uses          *uses
@@ -197,9 +199,6 @@ func New(config Config) (*Server, error) {
 		if provider, ok := g.(grants.VerifierProvider); ok {
 			s.verifiers[g.Type()] = provider.ProvideVerifier()
 		}
-	}
-	if s.bodies = config.Wire.Bodies; len(s.bodies) == 0 {
-		s.bodies = []string{formBody}
 	}
 	s.keys, err = keyring.New(keyring.Config{
 		Policy: config.Keys, Store: config.Store, Wait: config.StoreTimeout, Changed: s.keyChanged,
@@ -333,5 +332,5 @@ func (s *Server) Origin() string { return s.origin }
 
 // MinimalTokens reports whether the server's access tokens do not say whom they are for.
 func (s *Server) MinimalTokens() bool {
-	return s.config.Wire.AccessToken.Minimal && !s.config.Wire.AccessToken.Opaque
+	return s.config.AccessToken.Minimal && !s.config.AccessToken.Opaque
 }

@@ -35,6 +35,7 @@ const (
 	testAPI      = "https://api.example.com"
 	webSecret    = "the secret of webapp"
 	webRedirect  = "https://app.example.com/callback"
+	maxBody      = 64 << 10 // bytes of a request
 	testVerifier = "a-code-verifier.of_exactly~43-characters-ABC"
 )
 

@@ -10,12 +10,13 @@ import (
 	"github.com/caddy-oauth/caddy-oauth/grants"
 	"github.com/caddy-oauth/caddy-oauth/internal/clients"
 	"github.com/caddy-oauth/caddy-oauth/internal/throttle"
+	"github.com/caddy-oauth/caddy-oauth/internal/wire"
 	"github.com/caddy-oauth/caddy-oauth/storage"
 )
 
 // token is the token endpoint (RFC 6749 §3.2). A request goes through it once, from top to bottom.
 func (s *Server) token(c *call) error {
-	form, err := readForm(c.w, c.r, s.bodies...)
+	form, err := wire.ReadForm(c.w, c.r, s.config.Wire.Bodies...)
 	if err != nil {
 		return err
 	}
@@ -64,7 +65,7 @@ func (s *Server) token(c *call) error {
 	if c.grant != "client_credentials" { // else it is nobody's account
 		s.uses.note(auth.Subject, client.ID, use{now, auth.Scopes})
 	}
-	return s.writeTokens(c.w, response)
+	return s.config.Wire.Response.Write(c.w, response)
 }
 
 // authenticate finds the client of a request. The log learns of it, and of the one that the request names if that fails.
@@ -95,7 +96,7 @@ func (s *Server) findGrant(grantType string, client *storage.Client) (grants.Gra
 // issue makes the tokens that a grant allows. It also returns the ID of the access token.
 func (s *Server) issue(
 	ctx context.Context, client *storage.Client, auth *grants.Authorization, now time.Time,
-) (*tokenResponse, string, error) {
+) (*wire.TokenResponse, string, error) {
 	if auth.Offline && auth.RefreshToken == "" {
 		if err := s.startFamily(ctx, client, auth, now); err != nil {
 			return nil, "", err
@@ -105,7 +106,7 @@ func (s *Server) issue(
 	if err != nil {
 		return nil, "", err
 	}
-	return &tokenResponse{
+	return &wire.TokenResponse{
 		AccessToken:  accessToken,
 		TokenType:    "Bearer",
 		ExpiresIn:    int64(client.AccessTokenLifetime / time.Second),

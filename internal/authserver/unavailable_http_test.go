@@ -295,6 +295,7 @@ func TestOnlyTheStoreHasADeadline(t *testing.T) {
 				time.Sleep(time.Second)
 				_, _ = io.WriteString(sends, form[i:i+1])
 			}
+			_ = sends.Close()
 			time.Sleep(time.Minute)
 			close(passwords.hold)
 		}()

@@ -7,24 +7,25 @@ import (
 	"testing"
 
 	"github.com/caddy-oauth/caddy-oauth/grants"
+	"github.com/caddy-oauth/caddy-oauth/internal/wire"
 	"github.com/caddy-oauth/caddy-oauth/storage"
 )
 
 func TestShapesOfTokenResponses(t *testing.T) {
 	for _, tt := range []struct {
 		name  string
-		shape ResponseShape
+		shape wire.ResponseShape
 		body  string // with words for the tokens
 	}{
-		{"token_type", ResponseShape{TokenType: "bearer"}, `{"access_token":"A","token_type":"bearer","expires_in":600,"refresh_token":"R","scope":"profile orders"}`},
-		{"a token_type with quotes in it", ResponseShape{TokenType: `"<x>"`}, `{"access_token":"A","token_type":"\"\u003cx\u003e\"","expires_in":600,"refresh_token":"R","scope":"profile orders"}`},
-		{"order", ResponseShape{Members: []string{"scope", "refresh_token", "token_type", "access_token", "expires_in"}}, `{"scope":"profile orders","refresh_token":"R","token_type":"Bearer","access_token":"A","expires_in":600}`},
-		{"one member", ResponseShape{Members: []string{"access_token"}}, `{"access_token":"A"}`},
-		{"expires_in as a string", ResponseShape{ExpiresText: true}, `{"access_token":"A","token_type":"Bearer","expires_in":"600","refresh_token":"R","scope":"profile orders"}`},
-		{"all of them", ResponseShape{TokenType: "token", ExpiresText: true, Members: []string{"expires_in", "access_token", "token_type"}}, `{"expires_in":"600","access_token":"A","token_type":"token"}`},
+		{"token_type", wire.ResponseShape{TokenType: "bearer"}, `{"access_token":"A","token_type":"bearer","expires_in":600,"refresh_token":"R","scope":"profile orders"}`},
+		{"a token_type with quotes in it", wire.ResponseShape{TokenType: `"<x>"`}, `{"access_token":"A","token_type":"\"\u003cx\u003e\"","expires_in":600,"refresh_token":"R","scope":"profile orders"}`},
+		{"order", wire.ResponseShape{Members: []string{"scope", "refresh_token", "token_type", "access_token", "expires_in"}}, `{"scope":"profile orders","refresh_token":"R","token_type":"Bearer","access_token":"A","expires_in":600}`},
+		{"one member", wire.ResponseShape{Members: []string{"access_token"}}, `{"access_token":"A"}`},
+		{"expires_in as a string", wire.ResponseShape{ExpiresText: true}, `{"access_token":"A","token_type":"Bearer","expires_in":"600","refresh_token":"R","scope":"profile orders"}`},
+		{"all of them", wire.ResponseShape{TokenType: "token", ExpiresText: true, Members: []string{"expires_in", "access_token", "token_type"}}, `{"expires_in":"600","access_token":"A","token_type":"token"}`},
 	} {
 		t.Run(tt.name, func(t *testing.T) {
-			s := newTestServer(t, shaped(func(w *Wire) { w.Response = tt.shape }))
+			s := newTestServer(t, shaped(func(w *wire.Shape) { w.Response = tt.shape }))
 			a := s.token(t, redeems(s.code(t, asks("webapp"))))
 			checkJSONHeaders(t, a)
 			got := regexp.MustCompile(`"(a|r)(ccess|efresh)_token":"[^"]+"`).ReplaceAllStringFunc(a.Body.String(), func(member string) string {
@@ -36,7 +37,9 @@ func TestShapesOfTokenResponses(t *testing.T) {
 		})
 	}
 	t.Run("a member without a value is left out, but for a scope that was asked for", func(t *testing.T) {
-		s := newTestServer(t, shaped(func(w *Wire) { w.Response.Members = []string{"refresh_token", "scope", "token_type", "access_token"} }))
+		s := newTestServer(t, shaped(func(w *wire.Shape) {
+			w.Response.Members = []string{"refresh_token", "scope", "token_type", "access_token"}
+		}))
 		s.config.Clients["billing"].Scopes = nil
 		if got := s.token(t, asBilling()).Body.String(); !strings.HasPrefix(got, `{"scope":"","token_type":`) {
 			t.Errorf("got %s", got)
@@ -44,7 +47,7 @@ func TestShapesOfTokenResponses(t *testing.T) {
 	})
 	t.Run("Content-Type", func(t *testing.T) {
 		const utf8 = "application/json; charset=utf-8"
-		s := newTestServer(t, shaped(func(w *Wire) { w.Response.ContentType = utf8 }))
+		s := newTestServer(t, shaped(func(w *wire.Shape) { w.Response.ContentType = utf8 }))
 		a := s.token(t, asBilling())
 		if got := a.Header().Get("Content-Type"); got != utf8 || a.Header().Get("Cache-Control") != "no-store" {
 			t.Errorf("Content-Type %q, Cache-Control %q", got, a.Header().Get("Cache-Control"))
@@ -53,7 +56,7 @@ func TestShapesOfTokenResponses(t *testing.T) {
 }
 
 func TestTextsOfErrors(t *testing.T) {
-	situations := map[string]ErrorText{
+	situations := map[string]wire.ErrorText{
 		grants.BadClient:       {Code: "client_error", Description: "the client is bad"},
 		grants.BadCode:         {Code: "invalid_code", Description: "the code is bad", Status: 401},
 		grants.BadRefreshToken: {Code: "invalid_token", Description: "the token is bad"},
@@ -93,7 +96,7 @@ func TestTextsOfErrors(t *testing.T) {
 		}, 400, "unsupported_grant_type", "grant_type is not supported"},
 	} {
 		t.Run(tt.name, func(t *testing.T) {
-			s := newPasswordServer(t, new(testPasswords), shaped(func(w *Wire) { w.Errors.Texts = situations }))
+			s := newPasswordServer(t, new(testPasswords), shaped(func(w *wire.Shape) { w.Errors.Texts = situations }))
 			a := tt.ask(t, s)
 			a.check(t, tt.status, tt.error)
 			checkJSONHeaders(t, a)
@@ -106,8 +109,8 @@ func TestTextsOfErrors(t *testing.T) {
 		})
 	}
 	t.Run("another status takes its headers along", func(t *testing.T) {
-		s := newTestServer(t, shaped(func(w *Wire) {
-			w.Errors.Texts = map[string]ErrorText{grants.InvalidClient: {Code: "invalid_client", Status: 400}, grants.InvalidScope: {Code: "later", Status: 503}}
+		s := newTestServer(t, shaped(func(w *wire.Shape) {
+			w.Errors.Texts = map[string]wire.ErrorText{grants.InvalidClient: {Code: "invalid_client", Status: 400}, grants.InvalidScope: {Code: "later", Status: 503}}
 		}))
 		a := s.token(t, asBilling("client_secret", "x"))
 		if a.check(t, http.StatusBadRequest, "invalid_client"); a.Header().Get("WWW-Authenticate") != "" {
@@ -119,7 +122,7 @@ func TestTextsOfErrors(t *testing.T) {
 		}
 	})
 	t.Run("RFC 6749 §4.1.2.1 errors that go to the client by the browser stay as they are", func(t *testing.T) {
-		s := newTestServer(t, shaped(func(w *Wire) { w.Errors.Problem, w.Errors.Texts = true, situations }))
+		s := newTestServer(t, shaped(func(w *wire.Shape) { w.Errors.Problem, w.Errors.Texts = true, situations }))
 		s.get(t, asks("webapp", "scope", "admin")).check(t, http.StatusSeeOther, "invalid_scope")
 	})
 }
@@ -137,29 +140,29 @@ func TestProblems(t *testing.T) {
 	const text = "Invalid grant: authorization code is invalid"
 	for _, tt := range []struct {
 		name   string
-		shape  ErrorShape
+		shape  wire.ErrorShape
 		status int
 		body   string
 	}{
-		{"RFC 9457 §3.1", ErrorShape{}, 400, `{"status":400,"title":"Bad Request","detail":"authorization code is invalid, expired or was used before","error_id":"ID"}`},
-		{"documentation", ErrorShape{DocumentationURL: "https://docs.example?a=b&c", DocumentationType: "text/html"}, 400, `{"status":400,"title":"Bad Request","detail":"authorization code is invalid, expired or was used before","error_id":"ID","_links":{"documentation":{"href":"https://docs.example?a=b\u0026c","type":"text/html"}}}`},
-		{"its own text", ErrorShape{Texts: map[string]ErrorText{grants.BadCode: {Code: "x", Description: text}}}, 400, `{"status":400,"title":"Bad Request","detail":"` + text + `","error_id":"ID"}`},
-		{"its own status", ErrorShape{Texts: map[string]ErrorText{grants.BadCode: {Code: "x", Description: text, Status: 403}}}, 403, `{"status":403,"title":"Forbidden","detail":"` + text + `","error_id":"ID"}`},
-		{"the id in the header", ErrorShape{IDHeader: true}, 400, `{"status":400,"title":"Bad Request","detail":"authorization code is invalid, expired or was used before"}`},
+		{"RFC 9457 §3.1", wire.ErrorShape{}, 400, `{"status":400,"title":"Bad Request","detail":"authorization code is invalid, expired or was used before","error_id":"ID"}`},
+		{"documentation", wire.ErrorShape{DocumentationURL: "https://docs.example?a=b&c", DocumentationType: "text/html"}, 400, `{"status":400,"title":"Bad Request","detail":"authorization code is invalid, expired or was used before","error_id":"ID","_links":{"documentation":{"href":"https://docs.example?a=b\u0026c","type":"text/html"}}}`},
+		{"its own text", wire.ErrorShape{Texts: map[string]wire.ErrorText{grants.BadCode: {Code: "x", Description: text}}}, 400, `{"status":400,"title":"Bad Request","detail":"` + text + `","error_id":"ID"}`},
+		{"its own status", wire.ErrorShape{Texts: map[string]wire.ErrorText{grants.BadCode: {Code: "x", Description: text, Status: 403}}}, 403, `{"status":403,"title":"Forbidden","detail":"` + text + `","error_id":"ID"}`},
+		{"the id in the header", wire.ErrorShape{IDHeader: true}, 400, `{"status":400,"title":"Bad Request","detail":"authorization code is invalid, expired or was used before"}`},
 	} {
 		t.Run(tt.name, func(t *testing.T) {
 			tt.shape.Problem = true
-			s := newTestServer(t, shaped(func(w *Wire) { w.Errors = tt.shape }))
+			s := newTestServer(t, shaped(func(w *wire.Shape) { w.Errors = tt.shape }))
 			a := s.token(t, redeems("nonsense"))
 			if got := problemOf(t, a); got != tt.body || a.Code != tt.status {
 				t.Errorf("%d %s, want %s", a.Code, got, tt.body)
 			}
-			if id := a.Header().Get(errorIDHeader); (id != "") != tt.shape.IDHeader {
-				t.Errorf("%s %q", errorIDHeader, id)
+			if id := a.Header().Get("Error-Id"); (id != "") != tt.shape.IDHeader {
+				t.Errorf("Error-Id %q", id)
 			}
 		})
 	}
-	s := newTestServer(t, shaped(func(w *Wire) { w.Errors.Problem = true }))
+	s := newTestServer(t, shaped(func(w *wire.Shape) { w.Errors.Problem = true }))
 	for name, tt := range map[string]struct {
 		a      answer
 		status string
@@ -179,7 +182,7 @@ func TestProblems(t *testing.T) {
 // The id of an error leads from the answer to the log, wherever it stands.
 func TestErrorIDInTheHeader(t *testing.T) {
 	for _, problem := range []bool{false, true} {
-		s := newTestServer(t, shaped(func(w *Wire) { w.Errors = ErrorShape{Problem: problem, IDHeader: true} }))
+		s := newTestServer(t, shaped(func(w *wire.Shape) { w.Errors = wire.ErrorShape{Problem: problem, IDHeader: true} }))
 		a := s.token(t, redeems("nonsense"))
 		id := a.Header().Get("Error-Id")
 		if _, ok := a.json(t)["error_id"]; ok || len(id) != 8 {
@@ -193,14 +196,14 @@ func TestErrorIDInTheHeader(t *testing.T) {
 
 // Everything at once.
 func TestAllShapesTogether(t *testing.T) {
-	s := newPasswordServer(t, new(testPasswords), shaped(func(w *Wire) {
-		*w = Wire{
-			Bodies: []string{jsonBody}, SecretHeader: "X-Api-Key", GrantAliases: map[string]string{"refresh token": "refresh_token"},
-			AccessToken: AccessTokenShape{Opaque: true, Prefix: "access_", Length: 30},
-			Response:    ResponseShape{TokenType: "bearer", Members: []string{"refresh_token", "access_token", "expires_in"}, ExpiresText: true, ContentType: "text/json"},
-			Errors:      ErrorShape{Problem: true, IDHeader: true, Texts: map[string]ErrorText{grants.BadRefreshToken: {Code: "x", Description: "no", Status: 410}}},
+	s := newPasswordServer(t, new(testPasswords), func(c *Config) {
+		c.AccessToken = AccessTokenShape{Opaque: true, Prefix: "access_", Length: 30}
+		c.Wire = wire.Shape{
+			Bodies: []string{"json"}, SecretHeader: "X-Api-Key", GrantAliases: map[string]string{"refresh token": "refresh_token"},
+			Response: wire.ResponseShape{TokenType: "bearer", Members: []string{"refresh_token", "access_token", "expires_in"}, ExpiresText: true, ContentType: "text/json"},
+			Errors:   wire.ErrorShape{Problem: true, IDHeader: true, Texts: map[string]wire.ErrorText{grants.BadRefreshToken: {Code: "x", Description: "no", Status: 410}}},
 		}
-	}), client("webapp", func(c *storage.Client) { c.RefreshToken.Prefix, c.RefreshToken.Length = "refresh_", 30 }))
+	}, client("webapp", func(c *storage.Client) { c.RefreshToken.Prefix, c.RefreshToken.Length = "refresh_", 30 }))
 	post := func(grantType, name, value string) answer {
 		t.Helper()
 		r := postRequest("/oauth/token", `{"client_id":"webapp","grant_type":"`+grantType+`","`+name+`":"`+value+`","username":"alice"}`)

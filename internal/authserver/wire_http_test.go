@@ -8,11 +8,12 @@ import (
 	"testing"
 
 	"github.com/caddy-oauth/caddy-oauth/grants"
+	"github.com/caddy-oauth/caddy-oauth/internal/wire"
 	"github.com/caddy-oauth/caddy-oauth/storage"
 )
 
 // shaped returns an edit that changes the shape of requests and answers.
-func shaped(change func(*Wire)) func(*Config) {
+func shaped(change func(*wire.Shape)) func(*Config) {
 	return func(c *Config) { change(&c.Wire) }
 }
 
@@ -60,8 +61,8 @@ func TestUnshapedAnswers(t *testing.T) {
 			if got != tt.body {
 				t.Errorf("got %s, want %s", got, tt.body)
 			}
-			if id := tt.answer.Header().Get(errorIDHeader); id != "" {
-				t.Errorf("%s: %q", errorIDHeader, id)
+			if id := tt.answer.Header().Get("Error-Id"); id != "" {
+				t.Errorf("Error-Id: %q", id)
 			}
 		})
 	}
@@ -100,7 +101,7 @@ func TestRequestBodies(t *testing.T) {
 		{"deep nesting", plain, strings.Repeat(`{"a":`, 10_000), "json", "invalid_request"},
 	} {
 		t.Run(tt.name, func(t *testing.T) {
-			s := newTestServer(t, shaped(func(w *Wire) { w.Bodies = strings.Fields(tt.kinds) }))
+			s := newTestServer(t, shaped(func(w *wire.Shape) { w.Bodies = strings.Fields(tt.kinds) }))
 			r := postRequest("/oauth/token", tt.body)
 			header("Content-Type", tt.contentType)(r)
 			a := s.do(t, r)
@@ -117,7 +118,7 @@ func TestRequestBodies(t *testing.T) {
 		})
 	}
 	t.Run("the authorization endpoint takes forms only", func(t *testing.T) {
-		s := newTestServer(t, shaped(func(w *Wire) { w.Bodies = []string{jsonBody} }))
+		s := newTestServer(t, shaped(func(w *wire.Shape) { w.Bodies = []string{"json"} }))
 		r := postRequest("/oauth/authorize", `{"client_id":"webapp"}`)
 		header("Content-Type", plain)(r)
 		s.do(t, r).check(t, http.StatusBadRequest, "invalid_request")
@@ -125,7 +126,7 @@ func TestRequestBodies(t *testing.T) {
 }
 
 func TestSecretHeaderOverHTTP(t *testing.T) {
-	named := shaped(func(w *Wire) { w.SecretHeader = "X-Api-Key" })
+	named := shaped(func(w *wire.Shape) { w.SecretHeader = "X-Api-Key" })
 	form := asBilling("client_secret", "")
 	key := header("X-API-key", webSecret)
 	twice := func(r *http.Request) { r.Header["X-Api-Key"] = []string{webSecret, webSecret} }
@@ -163,7 +164,7 @@ func TestSecretHeaderOverHTTP(t *testing.T) {
 }
 
 func TestGrantAliases(t *testing.T) {
-	s := newTestServer(t, shaped(func(w *Wire) {
+	s := newTestServer(t, shaped(func(w *wire.Shape) {
 		w.GrantAliases = map[string]string{"refresh token": "refresh_token", "code": "authorization_code", "cc": "client_credentials"}
 	}))
 	body := s.token(t, redeems(s.code(t, asks("webapp")), "grant_type", "code")).json(t)

@@ -1,0 +1,182 @@
+package wire
+
+import (
+	"cmp"
+	"encoding/json"
+	"net/http"
+	"slices"
+	"strconv"
+	"time"
+
+	"github.com/caddy-oauth/caddy-oauth/grants"
+)
+
+// TokenResponse is the response to a successful token request (RFC 6749 §5.1).
+type TokenResponse struct {
+	AccessToken  string `json:"access_token"`
+	TokenType    string `json:"token_type"`
+	ExpiresIn    int64  `json:"expires_in"` // seconds
+	RefreshToken string `json:"refresh_token,omitempty"`
+	Scope        string `json:"scope,omitempty"`
+}
+
+// ResponseMembers are the members of a TokenResponse, in their usual order.
+var ResponseMembers = []string{"access_token", "token_type", "expires_in", "refresh_token", "scope"}
+
+// ResponseShape is where token responses differ from RFC 6749.
+type ResponseShape struct {
+	TokenType   string   // replaces "Bearer"
+	Members     []string // the members, in this order; none means ResponseMembers
+	ExpiresText bool     // expires_in is a string
+	ContentType string   // replaces "application/json"
+}
+
+// Write writes a token response in the shape.
+func (s *ResponseShape) Write(w http.ResponseWriter, response *TokenResponse) error {
+	response.TokenType = cmp.Or(s.TokenType, response.TokenType)
+	contentType := cmp.Or(s.ContentType, "application/json")
+	if len(s.Members) == 0 && !s.ExpiresText {
+		return WriteJSON(w, http.StatusOK, contentType, response)
+	}
+	body, err := s.encode(response)
+	if err != nil {
+		return err
+	}
+	WriteBody(w, http.StatusOK, contentType, body)
+	return nil
+}
+
+// encode encodes the members of the response that the shape names.
+func (s *ResponseShape) encode(r *TokenResponse) ([]byte, error) {
+	values := map[string]any{"access_token": r.AccessToken, "token_type": r.TokenType, "expires_in": r.ExpiresIn}
+	if s.ExpiresText {
+		values["expires_in"] = strconv.FormatInt(r.ExpiresIn, 10)
+	}
+	if r.RefreshToken != "" {
+		values["refresh_token"] = r.RefreshToken
+	}
+	// An owner who names this member wants it in every response, empty or not.
+	if r.Scope != "" || slices.Contains(s.Members, "scope") {
+		values["scope"] = r.Scope
+	}
+	members := s.Members
+	if len(members) == 0 {
+		members = ResponseMembers
+	}
+	body := []byte{'{'}
+	for _, name := range members {
+		value, ok := values[name]
+		if !ok {
+			continue
+		}
+		encoded, err := json.Marshal(value)
+		if err != nil {
+			return nil, err
+		}
+		if len(body) > 1 {
+			body = append(body, ',')
+		}
+		body = append(strconv.AppendQuote(body, name), ':')
+		body = append(body, encoded...)
+	}
+	return append(body, '}'), nil
+}
+
+// ErrorShape is where errors differ from RFC 6749 §5.2.
+type ErrorShape struct {
+	Problem           bool   // problem details (RFC 9457)
+	DocumentationURL  string // linked from a problem
+	DocumentationType string // its media type
+	Texts             map[string]ErrorText
+	IDHeader          bool // the error ID is in a header instead of the body
+}
+
+// ErrorText replaces the code, description and status of an error. In ErrorShape.Texts, its key is a situation
+// (grants.Error.Situation) or an error code; the situation wins.
+type ErrorText struct {
+	Code        string
+	Description string
+	Status      int // 0 keeps the status
+}
+
+// Write writes an error in the shape. The realm is for errors with status 401.
+func (s *ErrorShape) Write(w http.ResponseWriter, refusal *grants.Error, id, realm string) error {
+	status := refusal.HTTPStatus()
+	code, description := refusal.Code, refusal.Description
+	text, ok := s.Texts[refusal.Situation]
+	if !ok {
+		text, ok = s.Texts[refusal.Code]
+	}
+	if ok {
+		code, description = text.Code, text.Description
+		status = cmp.Or(text.Status, status)
+	}
+
+	if status == http.StatusUnauthorized { // RFC 9110 §11.6.1
+		w.Header().Set("WWW-Authenticate", "Basic realm="+strconv.Quote(realm)+`, charset="UTF-8"`)
+	}
+	// Another status can make an error retryable, but not the other way round.
+	if retryable(status) || retryable(refusal.HTTPStatus()) {
+		setRetryAfter(w.Header(), refusal)
+	}
+	if s.IDHeader {
+		w.Header().Set("Error-Id", id)
+		id = ""
+	}
+	if s.Problem {
+		return WriteJSON(w, status, "application/problem+json", s.problem(status, description, id))
+	}
+	return WriteJSON(w, status, "application/json", struct {
+		Error       string `json:"error"`
+		Description string `json:"error_description,omitempty"`
+		ID          string `json:"error_id,omitempty"`
+	}{code, description, id})
+}
+
+// problemDetails is a problem (RFC 9457 §3.1).
+type problemDetails struct {
+	Status int           `json:"status"`
+	Title  string        `json:"title"`
+	Detail string        `json:"detail"`
+	ID     string        `json:"error_id,omitempty"`
+	Links  *problemLinks `json:"_links,omitempty"`
+}
+
+type problemLinks struct {
+	Documentation link `json:"documentation"`
+}
+
+type link struct {
+	HRef string `json:"href"`
+	Type string `json:"type,omitempty"`
+}
+
+func (s *ErrorShape) problem(status int, detail, id string) problemDetails {
+	p := problemDetails{Status: status, Title: http.StatusText(status), Detail: detail, ID: id}
+	if s.DocumentationURL != "" {
+		p.Links = &problemLinks{link{s.DocumentationURL, s.DocumentationType}}
+	}
+	return p
+}
+
+// DefaultRetryAfter is when a client should repeat a request that failed here, unless the error says otherwise.
+const DefaultRetryAfter = 2 * time.Second
+
+// SetRetryAfter sets Retry-After for an error after which the same request can succeed.
+func SetRetryAfter(h http.Header, refusal *grants.Error) {
+	if retryable(refusal.HTTPStatus()) {
+		setRetryAfter(h, refusal)
+	}
+}
+
+// retryable reports whether the same request can succeed later (RFC 9110 §10.2.3, RFC 6585 §4).
+func retryable(status int) bool {
+	return status == http.StatusServiceUnavailable || status == http.StatusTooManyRequests
+}
+
+// setRetryAfter sets Retry-After in whole seconds, rounded up.
+func setRetryAfter(h http.Header, refusal *grants.Error) {
+	after := cmp.Or(refusal.RetryAfter, DefaultRetryAfter)
+	seconds := max(1, int((after+time.Second-1)/time.Second))
+	h.Set("Retry-After", strconv.Itoa(seconds))
+}

@@ -1,0 +1,64 @@
+// Package wire reads the parameters of requests and writes responses and errors: as the RFCs have them, or in the shape
+// of an endpoint that existed before, so that its clients need no change.
+//
+// Start reading at [Shape], which holds the settings. Requests come in by [ReadForm] and [ReadQuery]; answers go out by
+// [ResponseShape.Write] and [ErrorShape.Write].
+package wire
+
+import (
+	"bytes"
+	"crypto/rand"
+	"crypto/sha256"
+	"encoding/base64"
+	"encoding/json"
+	"fmt"
+	"net/http"
+	"strconv"
+	"strings"
+	"time"
+)
+
+// Shape is where requests and responses differ from the RFCs. Its zero value is the RFCs' shape.
+type Shape struct {
+	Bodies       []string          // the kinds of bodies of token requests, see ReadForm
+	SecretHeader string            // a header that may carry the client secret, with client_id in the body
+	GrantAliases map[string]string // other names of grant types
+	Response     ResponseShape
+	Errors       ErrorShape
+}
+
+// WriteJSON writes a response that must not be cached (RFC 6749 §5.1).
+func WriteJSON(w http.ResponseWriter, status int, contentType string, v any) error {
+	body, err := json.Marshal(v)
+	if err != nil {
+		return err
+	}
+	WriteBody(w, status, contentType, body)
+	return nil
+}
+
+// WriteBody is WriteJSON for a body that is encoded already.
+func WriteBody(w http.ResponseWriter, status int, contentType string, body []byte) {
+	h := w.Header()
+	h.Set("Content-Type", contentType)
+	h.Set("Content-Length", strconv.Itoa(len(body)))
+	h.Set("Cache-Control", "no-store")
+	h.Set("Pragma", "no-cache")
+	w.WriteHeader(status)
+	// An error means that the client is gone, and nobody else is waiting.
+	_, _ = w.Write(body) //nolint:gosec // G705: the content type is never HTML
+}
+
+// ServeDocument serves a public JSON document, which caches may keep for maxAge.
+func ServeDocument(w http.ResponseWriter, r *http.Request, body []byte, maxAge time.Duration) {
+	sum := sha256.Sum256(body)
+	h := w.Header()
+	h.Set("Content-Type", "application/json")
+	h.Set("Cache-Control", fmt.Sprintf("public, max-age=%d", int(maxAge.Seconds())))
+	h.Set("ETag", `"`+base64.RawURLEncoding.EncodeToString(sum[:16])+`"`)
+	http.ServeContent(w, r, "", time.Time{}, bytes.NewReader(body))
+}
+
+// NewErrorID returns the ID that leads from an answer to its line in the log. It is short, so that people can read it
+// out, and need not be secret.
+func NewErrorID() string { return strings.ToLower(rand.Text()[:8]) }
