@@ -18,60 +18,59 @@ import (
 	"github.com/caddy-oauth/caddy-oauth/storage"
 )
 
-// Client is an app, script or partner that may get tokens. One without a secret is public: an app in
-// a browser or on a person's device, which can keep no secret and must use PKCE.
+// Client is an app, script or partner that may get tokens. A client without a secret is public: an app in a browser or on a
+// person's device, which cannot keep a secret and must use PKCE.
 type Client struct {
-	// The name that people see when they are asked for consent. Default: the client ID.
+	// The name that the consent page shows. Default: the client ID.
 	Name string `json:"name,omitempty"`
 
-	// Secrets in clear, any one of which authenticates the client, so that a new one can be introduced
-	// before the old one goes. Take them from a placeholder such as `{env.BILLING_SECRET}` or
-	// `{file./run/secrets/billing}`.
+	// Secrets in clear. Each of them authenticates the client, so that you can add a new one before you remove the old one. Use
+	// placeholders such as `{env.BILLING_SECRET}` or `{file./run/secrets/billing}`.
 	Secrets []string `json:"secrets,omitempty"`
 
-	// Hashes of secrets: `sha256:` and 64 hex digits, which is right for secrets of 256 random bits, or
-	// what `caddy hash-password` prints (bcrypt, argon2id), which is slow on purpose.
+	// Hashes of secrets: `sha256:` and 64 hex digits for secrets of 256 random bits, or the output of `caddy hash-password`
+	// (bcrypt, argon2id), which is slow on purpose, for secrets that a person made up.
 	SecretHashes []string `json:"secret_hashes,omitempty"`
 
-	// Where people are sent back to. A request must name one of them letter by letter; only the port of a
-	// loopback address may differ.
+	// The URIs to which people are sent back. A request must name one of them exactly. Only the port of a loopback host may
+	// differ.
 	RedirectURIs []string `json:"redirect_uris,omitempty"`
 
-	// The grant types the client may use. With `refresh_token` it gets refresh tokens. Default:
-	// `authorization_code` (RFC 7591).
+	// The grant types that the client may use. With `refresh_token`, it gets refresh tokens. Default: `authorization_code`
+	// (RFC 7591).
 	GrantTypes []string `json:"grant_types,omitempty"`
 
-	// The scopes the client may ask for, and gets when it asks for none.
+	// The scopes that the client may ask for. If it asks for none, it gets all of them.
 	Scopes []string `json:"scopes,omitempty"`
 
-	// The resources (RFC 8707) the client may ask for, and the audience of its tokens when it asks
-	// for none. Default: those of the issuer.
+	// The resources (RFC 8707) that the client may ask tokens for. If it asks for none, its tokens are for all of them. Default:
+	// those of the issuer.
 	Audience []string `json:"audience,omitempty"`
 
-	// The resources whose access tokens the client may introspect, as their resource server; `*` is all. Its own
-	// tokens it may look at in any case. Default: none.
+	// The resources whose access tokens the client may introspect, since it is their resource server; `*` is all. A client may
+	// always introspect its own tokens. Default: none.
 	Introspects []string `json:"introspects,omitempty"`
 
-	// When people are asked for consent: `once`, `always` or `never`. Default: as the issuer says.
+	// When people are asked for consent: `once`, `always` or `never`. Default: the setting of the issuer.
 	Consent storage.ConsentMode `json:"consent,omitempty"`
 
-	// How its access tokens live, where that differs from the issuer's setting.
+	// The lifetime of its access tokens. Default: that of the issuer.
 	AccessToken *ClientAccessTokenSettings `json:"access_token,omitempty"`
 
-	// How its refresh tokens live, where that differs from the issuer's settings.
+	// The lifetime, the form and the rotation of its refresh tokens. Default: each setting of the issuer.
 	RefreshToken *RefreshTokenSettings `json:"refresh_token,omitempty"`
 
-	// `required` makes a client with a secret use PKCE too; a public client must in any case. Default:
+	// Whether a client with a secret must use PKCE: `required` or `optional`. A public client always must. Default:
 	// `optional`.
 	PKCE string `json:"pkce,omitempty"`
 
-	// Where its requests must name their redirect_uri, where that differs from the issuer's rules.
+	// Which of its requests must have a redirect_uri. Default: each rule of the issuer.
 	RedirectURIRules *RedirectURIRules `json:"redirect_uri_rules,omitempty"`
 }
 
 // resolve replaces placeholders.
 func (c *Client) resolve(repl *caddy.Replacer) error {
-	for n := range c.Secrets { // which may have braces afterwards
+	for n := range c.Secrets { // a secret may contain braces
 		if err := replace(repl, &c.Secrets[n]); err != nil {
 			return directive.At("secret", err)
 		}
@@ -193,18 +192,18 @@ func (c *Client) grantTypes() []string {
 	return c.GrantTypes
 }
 
-// client returns the client as requests see it.
+// client returns the client for the server, with the defaults that the issuer sets.
 func (c *Client) client(id string, issuer *Issuer) *storage.Client {
 	client := &storage.Client{
 		ID:                  id,
-		Name:                c.Name,
+		Name:                cmp.Or(c.Name, id),
 		SecretHashes:        slices.Clone(c.SecretHashes),
 		RedirectURIs:        c.RedirectURIs,
 		GrantTypes:          c.grantTypes(),
 		Scopes:              c.Scopes,
 		Audience:            c.Audience,
 		Introspects:         c.Introspects,
-		Consent:             c.Consent,
+		Consent:             cmp.Or(c.Consent, issuer.Consent),
 		CodeLifetime:        issuer.Code.lifetime(),
 		RequirePKCE:         c.PKCE == "required",
 		RedirectRules:       redirectRules(c.RedirectURIRules, issuer.RedirectURIRules),
@@ -217,12 +216,6 @@ func (c *Client) client(id string, issuer *Issuer) *storage.Client {
 	for _, secret := range c.Secrets {
 		client.SecretHashes = append(client.SecretHashes, clients.HashSecret(secret))
 	}
-	if client.Name == "" {
-		client.Name = id
-	}
-	if client.Consent == "" {
-		client.Consent = issuer.Consent
-	}
 	if len(client.Audience) == 0 {
 		client.Audience = issuer.Audience
 	}
@@ -232,11 +225,9 @@ func (c *Client) client(id string, issuer *Issuer) *storage.Client {
 	return client
 }
 
-// Clients that are added at run time are checked like those of the configuration, and what is not said of them follows
-// the issuer's settings of the day.
-
-// resolver returns how such a client looks to requests. Keys and revocations are kept for access tokens that live up to
-// longest, so no token may live longer.
+// resolver returns a function that makes a client of the settings of a client that was added at run time. The settings are
+// checked like those of the configuration, and the current settings of the issuer are the defaults. The server keeps keys and
+// revocations for access tokens of up to the longest lifetime, so no token may live longer.
 func (i *Issuer) resolver(longest time.Duration) clients.Resolver {
 	return func(r *storage.Registered, hashes []string) (*storage.Client, error) {
 		c, err := decodeClient(r.Settings)
@@ -262,9 +253,9 @@ func decodeClient(settings json.RawMessage) (*Client, error) {
 		return nil, fmt.Errorf("expected JSON: %w", err)
 	}
 	if len(c.Secrets)+len(c.SecretHashes) > 0 {
-		return nil, errors.New("expected no secrets among the settings: they are kept apart from them")
+		return nil, errors.New("expected no secrets among the settings: the store keeps them apart")
 	}
-	// The checks pass over values with placeholders, which only a configuration can have.
+	// The checks skip values with placeholders, which only a configuration can have.
 	for setting, values := range map[string][]string{
 		"redirect_uris": c.RedirectURIs, "audience": c.Audience, "introspects": c.Introspects,
 	} {

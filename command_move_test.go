@@ -235,8 +235,15 @@ func TestReadOnlyWaitsForOlderRequests(t *testing.T) {
 	defer func() { _ = conn.Close() }() // all was read
 	half := len(form) / 2
 	_, err = fmt.Fprintf(conn, "POST /oauth/token HTTP/1.1\r\nHost: shop.localhost:%s\r\nContent-Length: %d\r\n"+
-		"Content-Type: application/x-www-form-urlencoded\r\nConnection: close\r\n\r\n%s", s.port, len(form), form[:half])
+		"Content-Type: application/x-www-form-urlencoded\r\nConnection: close\r\nExpect: 100-continue\r\n\r\n", s.port, len(form))
 	if err != nil {
+		t.Fatal(err)
+	}
+	answers := bufio.NewReader(conn)
+	if reading, err := http.ReadResponse(answers, nil); err != nil || reading.StatusCode != http.StatusContinue { //nolint:bodyclose // it has none
+		t.Fatalf("the server does not read the request: %v", err)
+	}
+	if _, err := io.WriteString(conn, form[:half]); err != nil {
 		t.Fatal(err)
 	}
 	s.run(t, readOnlyShop, shopSite) // which does not wait for the request
@@ -248,7 +255,7 @@ func TestReadOnlyWaitsForOlderRequests(t *testing.T) {
 	if _, err := io.WriteString(conn, form[half:]); err != nil {
 		t.Fatal(err)
 	}
-	resp, err := http.ReadResponse(bufio.NewReader(conn), nil)
+	resp, err := http.ReadResponse(answers, nil)
 	if err != nil {
 		t.Fatal(err)
 	}

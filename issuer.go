@@ -23,80 +23,79 @@ import (
 
 // Issuer is an authorization server: an issuer URL with its clients, keys and rules.
 type Issuer struct {
-	// The issuer's URL, as clients and resource servers know it: https, without query and fragment;
-	// http is for loopback hosts only. It stands in every token. It is never taken from a request.
+	// The issuer's URL, exactly as clients and resource servers know it: https, without query and fragment. Only a loopback
+	// host may have http. Every token contains it. It is never taken from a request.
 	URL string `json:"url"`
 
-	// The scopes that clients may ask for, in the order in which people are shown them.
+	// The scopes that clients may ask for, in the order in which the consent page shows them.
 	Scopes []Scope `json:"scopes,omitempty"`
 
-	// The resources (RFC 8707) that clients may ask tokens for, and the audience of tokens when they
-	// ask for none. Default: the issuer's URL. A client can have its own.
+	// The resources (RFC 8707) that clients may ask tokens for. A client that asks for none gets tokens for all of them. A
+	// client can have its own. Default: the issuer's URL.
 	Audience []string `json:"audience,omitempty"`
 
 	// The clients, by client ID.
 	Clients map[string]*Client `json:"clients,omitempty"`
 
-	// When people are asked for consent, unless the client says otherwise: `once` asks again only when
-	// scopes or audience grow, `always` each time, `never` not at all, which is for your own clients.
-	// Default: `once` for clients with a secret or an https redirect, `always` for the others, as any
-	// program on the person's device could pose as these.
+	// When people are asked for consent. A client can have its own setting. `once`: the first time, and again if the client
+	// asks for more scopes or another audience. `always`: each time. `never`: not at all, which is for your own clients.
+	// Default: `once` for clients with a secret or an https redirect URI, and `always` for the others, since any program on
+	// the person's device can pose as such a client.
 	Consent storage.ConsentMode `json:"consent,omitempty"`
 
-	// A file with your own consent page, an html/template. Default: the built-in page.
+	// A file with your own consent page, as a Go html/template. Default: the built-in page.
 	ConsentPage string `json:"consent_page,omitempty"`
 
-	// How authorization codes live.
+	// The lifetime and the form of authorization codes.
 	Code *CodeSettings `json:"code,omitempty"`
 
-	// How access tokens live.
+	// The lifetime and the form of access tokens.
 	AccessToken *AccessTokenSettings `json:"access_token,omitempty"`
 
-	// How refresh tokens live.
+	// The lifetime, the form and the rotation of refresh tokens.
 	RefreshToken *RefreshTokenSettings `json:"refresh_token,omitempty"`
 
-	// Where the endpoints are on the issuer's host. Default: `/oauth/authorize`, `/oauth/token`, `/oauth/jwks`,
-	// `/oauth/introspect`, `/oauth/revoke` and `/oauth/apps` below the path of the issuer's URL.
+	// The paths of the endpoints on the issuer's host. Default: `/oauth/authorize`, `/oauth/token`, `/oauth/jwks`,
+	// `/oauth/introspect`, `/oauth/revoke` and `/oauth/apps`, below the path of the issuer's URL.
 	Endpoints *Endpoints `json:"endpoints,omitempty"`
 
-	// How often this node looks for what other nodes have revoked. What it revokes itself holds at once.
-	// Default: 5 seconds.
+	// How often this node reads what other nodes have revoked. Its own revocations take effect at once. Default: 5 seconds.
 	RevocationPoll caddy.Duration `json:"revocation_poll,omitempty"`
 
-	// How often something can be wrong before the answer is 429: secrets, passwords, codes, tokens.
+	// How often secrets, passwords, codes and tokens can be wrong before the answer is 429.
 	Throttle *ThrottleSettings `json:"throttle,omitempty"`
 
 	// The keys that sign tokens.
 	Signing *Signing `json:"signing,omitempty"`
 
-	// Further grant types. `authorization_code`, `refresh_token` and `client_credentials` are always
-	// there; which of them a client may use is said at the client.
+	// Grant types beside `authorization_code`, `refresh_token` and `client_credentials`, which are built in. A client may use
+	// those that its own settings name.
 	GrantsRaw caddy.ModuleMap `json:"grants,omitempty" caddy:"namespace=oauth.grants"`
 
 	WireSettings
 
-	// Refuses whatever would write to the store: such requests get 503 with Retry-After, and all others are answered.
-	// It is for moving the records to another store. Default: off.
+	// Whether to refuse all requests that would write to the store, with 503 and Retry-After. All others are answered. Use it
+	// while the records move to another store. Default: off.
 	ReadOnly bool `json:"read_only,omitempty"`
 
-	// Where records are kept: codes and refresh tokens, consents, keys. Default: `caddy`, which is
-	// Caddy's own storage.
+	// The store of the records: codes, refresh tokens, consents, keys and others. Default: `caddy`, which is Caddy's own
+	// storage.
 	StoreRaw json.RawMessage `json:"store,omitempty" caddy:"namespace=oauth.stores inline_key=store"`
 
-	// How records are encrypted in the store. Default: they are not; tokens, codes and secrets are hashes in any case.
+	// The encryption of the records in the store. Default: none. Tokens, codes and secrets are stored as hashes in any case.
 	Encryption *EncryptionSettings `json:"encryption,omitempty"`
 }
 
 // Scope is a permission that clients can ask for.
 type Scope struct {
-	// The scope as it stands in requests and tokens.
+	// The scope in requests and tokens.
 	Name string `json:"name"`
 
-	// What it lets a client do, in words for the consent page, such as "your orders".
+	// What it lets a client do, for the consent page, such as "see your orders".
 	Description string `json:"description,omitempty"`
 }
 
-// resolve replaces placeholders and fills in what is not set.
+// resolve replaces placeholders.
 func (i *Issuer) resolve(repl *caddy.Replacer) error {
 	if err := replace(repl, &i.URL); err != nil {
 		return err
@@ -178,7 +177,8 @@ func (i *Issuer) check() error {
 	return nil
 }
 
-// endpointURLs returns the URLs that no other issuer can have, if they are known.
+// endpointURLs returns the URLs of the endpoints, which no other issuer may have. It returns none if the issuer URL has a
+// placeholder.
 func (i *Issuer) endpointURLs() []string {
 	u, err := url.Parse(i.URL)
 	if err != nil || unresolved(i.URL) {
@@ -193,7 +193,7 @@ func (i *Issuer) endpointURLs() []string {
 	return urls
 }
 
-// open makes the server of a checked issuer.
+// open returns the server of an issuer whose settings were checked.
 func (i *Issuer) open(
 	ctx caddy.Context, name string, common *shared, o *observer, log *zap.Logger,
 ) (*authserver.Server, error) {
@@ -266,7 +266,7 @@ func builtinGrants() []grants.Grant {
 	return []grants.Grant{grants.AuthorizationCode{}, grants.RefreshToken{}, grants.ClientCredentials{}}
 }
 
-// grantTypes returns the grant types that clients of the issuer can be given.
+// grantTypes returns the grant types that the settings of a client may name.
 func (i *Issuer) grantTypes() []string {
 	var types []string
 	for _, g := range builtinGrants() {
@@ -306,11 +306,11 @@ func readFile(name string) (string, error) {
 	if name == "" {
 		return "", nil
 	}
-	b, err := os.ReadFile(name) //nolint:gosec // G304: the owner of the site names it
+	b, err := os.ReadFile(name) //nolint:gosec // G304: the configuration names the file
 	return string(b), err
 }
 
-// secretHashes are Caddy's own password hashes, by the prefixes of their encoded forms.
+// secretHashes are the password hashes of Caddy, by the prefixes of their encoded forms.
 var secretHashes = clients.Secrets{
 	"$2a$":       caddyauth.BcryptHash{},
 	"$2b$":       caddyauth.BcryptHash{},

@@ -14,18 +14,18 @@ import (
 	"github.com/caddy-oauth/caddy-oauth/storage"
 )
 
-// Signing says which keys sign tokens.
+// Signing is about the keys that sign tokens.
 type Signing struct {
-	// ES256, ES384, EdDSA, RS256, PS256 or HS256. With HS256 nobody but this server can check
-	// tokens, and its key is not published. Default: ES256.
+	// The algorithm: ES256, ES384, ES512, EdDSA, RS256, RS384, RS512, PS256, PS384, PS512, HS256, HS384 or HS512. The key of HS256
+	// and the others with HS is not published, so that only this server can check the tokens. Default: ES256.
 	Algorithm string `json:"algorithm,omitempty"`
 
-	// How long a key signs before the next one does; keys are made, published ahead of time and retired
-	// by themselves. `never` keeps the first one. Default: 30 days.
+	// How long a key signs before the next one does. The server makes keys, publishes them before they sign, and retires them
+	// when the last token they signed has expired. `never`: the first key signs for ever. Default: 30 days.
 	Rotate Lifetime `json:"rotate,omitempty"`
 
-	// A JWKS file of yours with private keys, instead of keys that are made here. The first that fits
-	// the algorithm signs, all are published. It is read when the configuration is loaded.
+	// A JWKS file with your own private keys, instead of keys that the server makes. The first key that fits the algorithm
+	// signs, and all are published. The file is read when the configuration is loaded.
 	JWKSFile string `json:"jwks_file,omitempty"`
 }
 
@@ -58,7 +58,7 @@ func (s *Signing) check() error {
 	return nil
 }
 
-// policy returns how keys are to be kept for tokens that live up to lifetime.
+// policy returns how to keep the keys of tokens that live up to lifetime.
 func (s *Signing) policy(lifetime time.Duration) (keyring.Policy, error) {
 	if s == nil {
 		s = new(Signing)
@@ -81,17 +81,18 @@ func (s *Signing) policy(lifetime time.Duration) (keyring.Policy, error) {
 	return policy, err
 }
 
-// EncryptionSettings say how records are encrypted where they are kept. That hides what is in them from whoever gets
-// to see a backup, a disk or a Redis; not how many there are, when they were written and expire, and the IDs of clients
-// that were added at run time.
+// EncryptionSettings are about the encryption of the records in the store. It hides their content from people who can read a
+// backup, a disk or a Redis. It does not hide how many records there are, when they were written and when they expire, and the
+// IDs of clients that were added at run time.
 type EncryptionSettings struct {
-	// The keys, each 32 random bytes or more as text, as `openssl rand -base64 32` prints them. The first encrypts
-	// what is written from now on, all decrypt, and what was written without encryption is read as it is. Use a
-	// placeholder: `{env.NAME}` or `{file./path}`. Danger: a record whose key is lost is lost.
+	// The keys, each 32 random bytes or more in base64 or hex, as `openssl rand -base64 32` prints them. The first one encrypts
+	// new records. All of them decrypt. Records without encryption can be read as well. Use placeholders: `{env.NAME}` or
+	// `{file./path}`. **Danger:** if you lose a key, you lose the records that it encrypted.
 	Keys []string `json:"keys,omitempty"`
 
-	// Whether the keys only decrypt, and records are written in plain: the first step before encryption is turned on
-	// on several nodes, and the last before it is off for good.
+	// Whether to write records without encryption, and use the keys only to decrypt. It is a step of turning encryption on with
+	// several nodes, so that all of them have the keys before the first one encrypts, and a step of turning encryption off,
+	// until no record is encrypted any more. Default: false.
 	Off bool `json:"off,omitempty"`
 }
 
@@ -113,7 +114,7 @@ func (e *EncryptionSettings) check() error {
 		return nil
 	}
 	if len(e.Keys) == 0 {
-		return errors.New("expected a key, or off and the keys that records may be encrypted with")
+		return errors.New("expected a key, or off and the keys that encrypted the records")
 	}
 	var known []string
 	for n, key := range e.Keys {
