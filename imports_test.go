@@ -31,7 +31,7 @@ var plan = []struct {
 
 	// What an owner does while it runs.
 	{"internal/cli", "internal/adminapi internal/authserver internal/clients internal/directive internal/jwt internal/keyring storage storage/dump"},
-	{"internal/adminapi", "internal/authserver internal/clients internal/directive internal/jwt internal/keyring storage storage/dump"},
+	{"internal/adminapi", "internal/authserver internal/bounded internal/clients internal/directive internal/jwt internal/keyring storage storage/dump"},
 
 	// The endpoints, over net/http.
 	{"internal/authserver", "grants internal/bearer internal/bounded internal/clients internal/jwt internal/keyring internal/metrics " +

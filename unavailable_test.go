@@ -97,7 +97,7 @@ func TestGuardWithoutAStore(t *testing.T) {
 				}
 				ids[strings.TrimPrefix(answer.body, tt.body)] = true
 			}
-			failures := s.logged(t, "request failed")
+			failures := s.logged(t, "store failing")
 			if len(failures) != 1 || failures[0]["level"] != "error" || tt.body != "" && !ids[failures[0]["error_id"].(string)] {
 				t.Errorf("the log has %v", failures)
 			}

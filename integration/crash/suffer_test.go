@@ -64,7 +64,7 @@ func suffer(t *testing.T, config integration.Config, f fault) {
 	v.look(t)()
 	if f.watched {
 		l.until(t, "the log says that all works again", func() bool {
-			return bytes.Count(s.Log(), []byte("what failed works again")) == len(errorsIn(s.Log()))
+			return bytes.Count(s.Log(), []byte("store recovered")) == len(errorsIn(s.Log()))
 		})
 	}
 	l.finish(t)

@@ -18,6 +18,7 @@ import (
 	"github.com/caddyserver/caddy/v2"
 
 	"github.com/caddy-oauth/caddy-oauth/internal/authserver"
+	"github.com/caddy-oauth/caddy-oauth/internal/bounded"
 	"github.com/caddy-oauth/caddy-oauth/internal/clients"
 	"github.com/caddy-oauth/caddy-oauth/internal/directive"
 	"github.com/caddy-oauth/caddy-oauth/internal/keyring"
@@ -238,7 +239,7 @@ func status(err error) int {
 	case errors.Is(err, clients.ErrExists), errors.Is(err, clients.ErrConfigured),
 		errors.Is(err, clients.ErrPublic), errors.Is(err, keyring.ErrKeysInFile), errors.Is(err, authserver.ErrNoEncryption):
 		return http.StatusConflict
-	case authserver.Unavailable(err), errors.Is(err, storage.ErrReadOnly), errors.Is(err, authserver.ErrStillWriting):
+	case bounded.Unavailable(err), errors.Is(err, storage.ErrReadOnly), errors.Is(err, authserver.ErrStillWriting):
 		return http.StatusServiceUnavailable
 	}
 	return http.StatusInternalServerError

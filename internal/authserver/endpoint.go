@@ -13,6 +13,7 @@ import (
 	"go.uber.org/zap/zapcore"
 
 	"github.com/caddy-oauth/caddy-oauth/grants"
+	"github.com/caddy-oauth/caddy-oauth/internal/bounded"
 	"github.com/caddy-oauth/caddy-oauth/internal/metrics"
 	"github.com/caddy-oauth/caddy-oauth/internal/pages"
 	"github.com/caddy-oauth/caddy-oauth/internal/uris"
@@ -177,7 +178,7 @@ func (s *Server) fail(c *call, e *endpoint, err error) error {
 		zap.Int("status", refusal.HTTPStatus()),
 		zap.NamedError("cause", refusal.Cause),
 	)
-	s.log.Log(level, message, append(fields, troubleFields(err)...)...)
+	s.log.Log(level, message, append(fields, bounded.Fields(err)...)...)
 	s.refused(c, e, err, refusal.Code, id)
 	var redirect *redirectError
 	switch {
@@ -218,19 +219,21 @@ func givenUp(ctx context.Context, err error) bool {
 // our fault. What is the store's is told of once, and then only for those who look for an error id.
 func (s *Server) severity(ctx context.Context, err error, status int) (zapcore.Level, string) {
 	var replay *grants.Replay
-	failure, unavailable := storeFailure(err)
 	switch {
 	case errors.As(err, &replay):
 		return zap.WarnLevel, "family revoked: what was used before was presented again"
 	case givenUp(ctx, err):
 		return zap.InfoLevel, "request given up by the client"
 	case errors.Is(err, storage.ErrReadOnly):
-		if s.outages.failed(readOnlyCause) {
+		if first, _ := s.outages.Failed(bounded.Writing, err); first {
 			return zap.InfoLevel, readOnlyMessage
 		}
 		return zap.DebugLevel, readOnlyMessage
-	case unavailable && !s.outages.failed(failure):
-		return zap.DebugLevel, "request failed, as others before it"
+	case bounded.Unavailable(err):
+		if first, _ := s.outages.Failed(bounded.Reading, err); first {
+			return zap.ErrorLevel, "store failing"
+		}
+		return zap.DebugLevel, "store still failing"
 	case status >= 500:
 		return zap.ErrorLevel, "request failed"
 	}

@@ -25,8 +25,8 @@ type fault func(ctx context.Context) error
 
 func (s *faultyStore) fail(f fault) { s.fault.Store(&f) }
 
-// Timeout makes it a store that need not listen.
-func (s *faultyStore) Timeout() time.Duration { return defaultStoreTimeout }
+// Timeout makes it a store that may ignore its contexts.
+func (s *faultyStore) Timeout() time.Duration { return 5 * time.Second }
 
 func (s *faultyStore) mend() { s.fault.Store(nil) }
 
@@ -75,6 +75,9 @@ func (s *faultyStore) List(ctx context.Context, kind storage.Kind) iter.Seq2[str
 		s.Store.List(ctx, kind)(yield)
 	}
 }
+
+// Sweep implements storage.Sweeper.
+func (s *faultyStore) Sweep(ctx context.Context) error { return s.before(ctx) }
 
 // full is a disk without space.
 func full(context.Context) error { return fmt.Errorf("writing a record: %w", syscall.ENOSPC) }

@@ -74,7 +74,7 @@ func (s *Server) EndOlderWrites(ctx context.Context) error {
 	writes, cancel := context.WithTimeout(ctx, writesLimit)
 	defer cancel()
 	for _, o := range older {
-		if err := o.store.makeReadOnly(writes); err != nil {
+		if err := o.store.MakeReadOnly(writes); err != nil {
 			return fmt.Errorf("%w: %w", ErrStillWriting, err)
 		}
 	}
@@ -100,7 +100,7 @@ func (s *Server) waitIdle(ctx context.Context) {
 	}
 }
 
-func (s *Server) idle() bool { return s.requests.Load() == 0 && s.store.writes.Load() == 0 }
+func (s *Server) idle() bool { return s.requests.Load() == 0 && !s.store.Writing() }
 
 // Close says that the server gets no more requests. It may still be answering some.
 func (s *Server) Close() {

@@ -33,7 +33,7 @@ func (s *Server) Export(ctx context.Context, w io.Writer) error {
 // exported yields all records but the change marker, which is of no use in another store.
 func (s *Server) exported(ctx context.Context) iter.Seq2[storage.Record, error] {
 	return func(yield func(storage.Record, error) bool) {
-		exporter, ok := storage.As[storage.Exporter](s.records)
+		exporter, ok := storage.As[storage.Exporter](s.store)
 		if !ok {
 			yield(storage.Record{}, fmt.Errorf("the store cannot list all its records: %w", errors.ErrUnsupported))
 			return
@@ -61,11 +61,11 @@ type Reencrypted struct {
 
 // Reencrypt encrypts all records as new ones would be, see [storage.Reencrypter].
 func (s *Server) Reencrypt(ctx context.Context) (done Reencrypted, err error) {
-	store, ok := storage.As[storage.Reencrypter](s.records)
+	store, ok := storage.As[storage.Reencrypter](s.store)
 	if !ok {
 		return done, ErrNoEncryption
 	}
-	if s.store.readOnly.Load() {
+	if s.store.ReadOnly() {
 		return done, storage.ErrReadOnly
 	}
 	for changed, err := range store.Reencrypt(ctx) {
@@ -79,7 +79,7 @@ func (s *Server) Reencrypt(ctx context.Context) (done Reencrypted, err error) {
 			done.Changed++
 		}
 		done.Records++
-		if s.store.readOnly.Load() {
+		if s.store.ReadOnly() {
 			return done, storage.ErrReadOnly
 		}
 	}

@@ -24,7 +24,7 @@ import (
 func (s *testServer) readOnly(t *testing.T) {
 	t.Helper()
 	config := s.config
-	config.Store, config.ReadOnly = s.records, true
+	config.Store, config.ReadOnly = s.Server.store.Unwrap(), true
 	s.restart(t, config)
 }
 
@@ -99,7 +99,7 @@ func TestReadOnly(t *testing.T) {
 	}
 
 	config := s.config
-	config.Store, config.ReadOnly = s.records, false
+	config.Store, config.ReadOnly = s.Server.store.Unwrap(), false
 	s.restart(t, config)
 	s.token(t, redeems(code)).check(t, http.StatusOK, "")
 	s.refresh(t, refreshToken)
@@ -127,7 +127,7 @@ func TestReadOnlyInTheBackground(t *testing.T) {
 		s.clock.Advance(24 * time.Hour)
 		s.attempt(t.Context(), keepingKeys, s.keys.Maintain)
 		s.attempt(t.Context(), looking, s.poll)
-		s.attempt(t.Context(), "sweeping", s.sweep)
+		s.attempt(t.Context(), "sweeping", s.Server.store.Sweep)
 		s.token(t, url.Values{"grant_type": {"client_credentials"}, "client_id": {"billing"}, "client_secret": {webSecret}}).
 			check(t, http.StatusOK, "")
 	}
@@ -167,7 +167,7 @@ func TestReadOnlyReplay(t *testing.T) {
 	if n := len(s.replays.take()); n > 0 {
 		t.Errorf("%d revocations are queued on a read-only node", n)
 	}
-	before.Store = s.records
+	before.Store = s.Server.store.Unwrap()
 	s.restart(t, before)
 	s.refused(t, first)
 	s.refused(t, third)

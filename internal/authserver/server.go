@@ -15,6 +15,7 @@ import (
 	"go.uber.org/zap"
 
 	"github.com/caddy-oauth/caddy-oauth/grants"
+	"github.com/caddy-oauth/caddy-oauth/internal/bounded"
 	"github.com/caddy-oauth/caddy-oauth/internal/clients"
 	"github.com/caddy-oauth/caddy-oauth/internal/keyring"
 	"github.com/caddy-oauth/caddy-oauth/internal/metrics"
@@ -126,13 +127,10 @@ type Server struct {
 	started       time.Time
 	cache         tokenCache
 	limiter       *throttle.Limiter
-	sweeper       storage.Sweeper // nil if the store needs none
-	watcher       storage.Watcher // nil if the store cannot tell of changes
-	records       storage.Store   // as it was given, for whole copies
-	store         *watchedStore   // over records
-	requests      atomic.Int64    // that are being answered
+	store         *bounded.Store
+	requests      atomic.Int64 // that are being answered
 	metrics       *metrics.Issuer
-	outages       *outages
+	outages       *bounded.Outages
 	log           *zap.Logger
 	now           func() time.Time
 }
@@ -165,14 +163,12 @@ func New(config Config) (*Server, error) {
 	if err != nil {
 		return nil, err
 	}
-	sweeper, _ := storage.As[storage.Sweeper](config.Store)
-	watcher, _ := storage.As[storage.Watcher](config.Store)
-	records := config.Store
-	config.StoreTimeout = cmp.Or(config.StoreTimeout, storeTimeout(config.Store))
-	trouble := newOutages(config.Logger.With(zap.String("issuer", config.Name)), config.Now)
-	watched := newWatchedStore(config.Store, measured, trouble, config.StoreTimeout)
-	watched.readOnly.Store(config.ReadOnly)
-	config.Store = watched
+	config.StoreTimeout = cmp.Or(config.StoreTimeout, bounded.Timeout(config.Store))
+	outages := bounded.NewOutages(config.Logger.With(zap.String("issuer", config.Name)), config.Now)
+	store := bounded.New(config.Store, bounded.Options{
+		Timeout: config.StoreTimeout, ReadOnly: config.ReadOnly, Metrics: measured, Outages: outages,
+	})
+	config.Store = store
 	s := &Server{
 		config: config,
 		origin: issuer.Scheme + "://" + issuer.Host,
@@ -183,11 +179,8 @@ func New(config Config) (*Server, error) {
 		now:    config.Now,
 
 		metrics:   measured,
-		outages:   trouble,
-		sweeper:   sweeper,
-		watcher:   watcher,
-		records:   records,
-		store:     watched,
+		outages:   outages,
+		store:     store,
 		limiter:   config.Throttle.Limiter(config.Name, config.Limits, measured.Throttled, config.Now),
 		verifiers: make(map[string]grants.Verifier),
 	}
@@ -252,12 +245,10 @@ func (s *Server) Run(ctx context.Context) {
 		s.every(ctx, keysInterval, keepingKeys, s.keys.Maintain)
 	})
 	running.Go(func() { s.keepPolling(ctx) })
-	if s.watcher != nil {
-		running.Go(func() { s.watch(ctx) })
+	if watcher, ok := storage.As[storage.Watcher](s.store); ok {
+		running.Go(func() { s.watch(ctx, watcher) })
 	}
-	if s.sweeper != nil {
-		running.Go(func() { s.keepSweeping(ctx) })
-	}
+	running.Go(func() { s.keepSweeping(ctx) })
 	running.Wait()
 }
 
@@ -274,8 +265,8 @@ func (s *Server) keepPolling(ctx context.Context) {
 // to it.
 func (s *Server) keepSweeping(ctx context.Context) {
 	const sweeping = "sweeping expired records"
-	s.attempt(ctx, sweeping, s.sweep)
-	s.every(ctx, sweepInterval, sweeping, s.sweep)
+	s.attempt(ctx, sweeping, s.store.Sweep)
+	s.every(ctx, sweepInterval, sweeping, s.store.Sweep)
 }
 
 const (
@@ -298,14 +289,6 @@ func (s *Server) every(ctx context.Context, interval time.Duration, what string,
 	}
 }
 
-// sweep removes expired records. It takes as long as it takes, but does not outlast ctx, even if the store hangs.
-func (s *Server) sweep(ctx context.Context) error {
-	if s.store.readOnly.Load() {
-		return nil
-	}
-	return apart(ctx, s.sweeper.Sweep)
-}
-
 // readOnlyMessage is logged when a server starts and when it first refuses to write.
 const readOnlyMessage = "issuer is read-only"
 
@@ -315,15 +298,16 @@ func (s *Server) attempt(ctx context.Context, what string, do func(context.Conte
 	err := do(ctx)
 	switch {
 	case err == nil:
-		s.outages.worked(what)
+		s.outages.Worked(what)
 	case errors.Is(err, storage.ErrReadOnly):
 	case ctx.Err() == nil || !errors.Is(ctx.Err(), context.Canceled):
-		why, level := causeOf(what, err), zap.DebugLevel
-		if s.outages.failed(why) {
+		level := zap.DebugLevel
+		first, fields := s.outages.Failed(what, err)
+		if first {
 			level = zap.ErrorLevel
 		}
 		s.log.Log(level, what+" failed; will try again",
-			append(why.fields(), zap.String("issuer", s.config.Name), zap.Error(err))...)
+			append(fields, zap.String("issuer", s.config.Name), zap.Error(err))...)
 	}
 }
 

@@ -8,6 +8,7 @@ import (
 	"go.uber.org/zap"
 
 	"github.com/caddy-oauth/caddy-oauth/grants"
+	"github.com/caddy-oauth/caddy-oauth/internal/bounded"
 	"github.com/caddy-oauth/caddy-oauth/internal/metrics"
 	"github.com/caddy-oauth/caddy-oauth/internal/throttle"
 )
@@ -39,7 +40,7 @@ func (s *Server) Watch(address func(r *http.Request) string) *Watch {
 // guardFailed tells of a token of which it is not known what it is worth.
 func (s *Server) guardFailed(r *http.Request, refusal *BearerError) {
 	level, message := s.severity(r.Context(), refusal, refusal.Status)
-	s.log.Log(level, message, append(troubleFields(refusal),
+	s.log.Log(level, message, append(bounded.Fields(refusal),
 		zap.String("issuer", s.config.Name), zap.String("endpoint", "guard"), zap.String("error_id", refusal.ID),
 		zap.String("error", refusal.Code), zap.Int("status", refusal.Status), zap.NamedError("cause", refusal.Cause))...)
 }

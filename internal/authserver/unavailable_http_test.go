@@ -362,8 +362,8 @@ func TestGivenUp(t *testing.T) {
 			t.Errorf("counted as %+v", count)
 		}
 	}
-	if len(s.outages.known) != 0 {
-		t.Errorf("trouble with the store: %v", s.outages.known)
+	if n := s.outages.Open(); n != 0 {
+		t.Errorf("%d outages of the store", n)
 	}
 	store.mend()
 	s.token(t, refreshes(h.refresh)).check(t, http.StatusOK, "")

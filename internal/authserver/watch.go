@@ -16,7 +16,7 @@ const watchPause = 20 * time.Millisecond
 
 // watch looks for what other nodes did as soon as the store tells that there is something, where polling finds it later.
 // All that is told of during a look is found by one more.
-func (s *Server) watch(ctx context.Context) {
+func (s *Server) watch(ctx context.Context, watcher storage.Watcher) {
 	var watching sync.WaitGroup
 	defer watching.Wait()
 	told := make(chan struct{}, 1)
@@ -27,13 +27,13 @@ func (s *Server) watch(ctx context.Context) {
 		}
 	}
 	watching.Go(func() {
-		s.watchKind(ctx, storage.KindCutoff, func(id string) {
+		s.watchKind(ctx, watcher, storage.KindCutoff, func(id string) {
 			if !s.cutoffs.Knows(id) { // as those are that were written here
 				tell()
 			}
 		})
 	})
-	watching.Go(func() { s.watchKind(ctx, newsRecord.Kind, func(string) { tell() }) })
+	watching.Go(func() { s.watchKind(ctx, watcher, newsRecord.Kind, func(string) { tell() }) })
 	for {
 		select {
 		case <-ctx.Done():
@@ -50,8 +50,10 @@ func (s *Server) watch(ctx context.Context) {
 	}
 }
 
-func (s *Server) watchKind(ctx context.Context, kind storage.Kind, changed func(id string)) {
-	if err := s.watcher.Watch(ctx, kind, changed); err != nil && ctx.Err() == nil {
+func (s *Server) watchKind(
+	ctx context.Context, watcher storage.Watcher, kind storage.Kind, changed func(id string),
+) {
+	if err := watcher.Watch(ctx, kind, changed); err != nil && ctx.Err() == nil {
 		s.log.Error("the store does not tell of changes, so that they are found by polling only",
 			zap.String("issuer", s.config.Name), zap.String("kind", string(kind)), zap.Error(err))
 	}

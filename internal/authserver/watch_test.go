@@ -152,7 +152,7 @@ func TestWhatIsToldDuringALookIsOneMore(t *testing.T) {
 	s := newTestServer(t, func(c *Config) { c.Store, c.Now = store, time.Now })
 	ctx, stop := context.WithCancel(t.Context())
 	var running sync.WaitGroup
-	running.Go(func() { s.watch(ctx) })
+	running.Go(func() { s.watch(ctx, store) })
 	defer running.Wait()
 	defer stop()
 

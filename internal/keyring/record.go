@@ -89,7 +89,7 @@ func (r *Ring) lock(ctx context.Context) (unlock func(), err error) {
 	ctx, cancel := context.WithTimeout(ctx, r.config.Wait)
 	defer cancel()
 	if err := r.updating.Acquire(ctx, 1); err != nil {
-		return nil, fmt.Errorf("waiting for another request that reads the signing keys: %w", err)
+		return nil, fmt.Errorf("%w: waiting for another request that reads the signing keys: %w", storage.ErrTimeout, err)
 	}
 	return func() { r.updating.Release(1) }, nil
 }

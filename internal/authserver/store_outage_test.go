@@ -2,13 +2,16 @@ package authserver
 
 import (
 	"context"
-	"errors"
 	"net/http"
+	"slices"
 	"sync"
-	"sync/atomic"
+	"syscall"
 	"testing"
 	"time"
 
+	"go.uber.org/zap"
+
+	"github.com/caddy-oauth/caddy-oauth/internal/bounded"
 	"github.com/caddy-oauth/caddy-oauth/internal/jwt"
 	"github.com/caddy-oauth/caddy-oauth/storage"
 )
@@ -49,31 +52,14 @@ func TestNoChangeAfterTheAnswer(t *testing.T) {
 	s.token(t, redeems(code)).check(t, http.StatusOK, "")
 }
 
-// What hangs in a store that does not listen is bounded, and so is who waits for it.
-func TestNoMoreThanThatHangs(t *testing.T) {
-	s, store := newFaultyServer(t, time.Millisecond)
-	hang := deaf(t)
-	var hanging atomic.Int64
-	store.fail(func(ctx context.Context) error { hanging.Add(1); return hang(ctx) })
-	for range maxRunning + 100 {
-		if _, err := s.config.Store.Get(t.Context(), newsRecord); !Unavailable(err) {
-			t.Fatalf("%v is not the store's", err)
-		}
-	}
-	if n := hanging.Load(); n > maxRunning {
-		t.Errorf("%d operations hang", n)
-	}
-}
-
 // The end of a process, or of a config, does not wait for a store.
 func TestStopWhileTheStoreHangs(t *testing.T) {
 	s, store := newFaultyServer(t, time.Minute)
-	s.sweeper = deafSweeper{deaf(t)}
 	store.fail(deaf(t))
 	ctx, stop := context.WithCancel(t.Context())
 	var running sync.WaitGroup
 	running.Go(func() { s.Run(ctx) })
-	running.Go(func() { s.attempt(ctx, "sweeping", s.sweep) })
+	running.Go(func() { s.attempt(ctx, "sweeping", s.Server.store.Sweep) })
 	for store.calls.Load() == 0 {
 		time.Sleep(time.Millisecond)
 	}
@@ -89,10 +75,6 @@ func TestStopWhileTheStoreHangs(t *testing.T) {
 		t.Fatal("it goes on")
 	}
 }
-
-type deafSweeper struct{ hang fault }
-
-func (s deafSweeper) Sweep(ctx context.Context) error { return s.hang(ctx) }
 
 // While the revocations are looked for, new ones hold at once, and those that the look has missed are not lost.
 func TestRevocationDuringALook(t *testing.T) {
@@ -128,7 +110,7 @@ func TestReplayWithoutAStore(t *testing.T) {
 	s.refresh(t, s.refresh(t, tokens["refresh_token"].(string)))
 	s.token(t, refreshes(tokens["refresh_token"].(string))).check(t, http.StatusBadRequest, "invalid_grant")
 	s.state(t, tokens["access_token"], nil)
-	if err := s.poll(t.Context()); !Unavailable(err) {
+	if err := s.poll(t.Context()); !bounded.Unavailable(err) {
 		t.Errorf("%v, want the failure of the store", err)
 	}
 	s.cutoffs.Store = s.store
@@ -138,10 +120,47 @@ func TestReplayWithoutAStore(t *testing.T) {
 	s.state(t, tokens["access_token"], jwt.ErrRevoked)
 }
 
-func TestPanicOfAStore(t *testing.T) {
-	err := apart(t.Context(), func(context.Context) error { panic("a nil map") })
-	var panicked *panicError
-	if !errors.As(err, &panicked) || panicked.value != "a nil map" || len(panicked.stack) == 0 {
-		t.Errorf("%v", err)
+// What runs by itself tells of a failure once, and when it is over; what a request has told of is not told of again.
+func TestAttemptsAreToldOfOnce(t *testing.T) {
+	s, store := newFaultyServer(t, testTimeout)
+	h := newHoard(t, s)
+	tick := func(err error) {
+		s.attempt(t.Context(), "polling", s.poll)
+		s.attempt(t.Context(), "sweeping", func(context.Context) error { return err })
+		s.clock.Advance(5 * time.Second)
+	}
+	failures := func() (told []string) {
+		for _, line := range s.logs.FilterLevelExact(zap.ErrorLevel).All() {
+			told = append(told, line.Message)
+		}
+		return told
+	}
+	tick(nil)
+	store.fail(full)
+	for range 5 {
+		tick(syscall.EACCES)
+	}
+	toldInJSON(t, s.token(t, refreshes(h.refresh)))
+	toldInJSON(t, s.token(t, refreshes(h.refresh)))
+	want := []string{"polling failed; will try again", "sweeping failed; will try again", "store failing"}
+	if got := failures(); !slices.Equal(got, want) {
+		t.Errorf("the log says %q, want %q", got, want)
+	}
+	store.mend()
+	s.clock.Advance(10 * time.Second)
+	tick(nil)
+	s.token(t, refreshes(h.refresh)).check(t, 200, "")
+	if got := failures(); len(got) != len(want) {
+		t.Errorf("the log says %q, when all is over", got)
+	}
+	if ends := s.logs.FilterMessage("store recovered").Len(); ends != 3 {
+		t.Errorf("%d ends in the log, want one for each", ends)
+	}
+	stopped, stop := context.WithCancel(t.Context())
+	stop()
+	store.fail(hangs)
+	s.attempt(stopped, "polling", s.poll)
+	if got := failures(); len(got) != len(want) {
+		t.Errorf("the log says %q, when all was stopped", got)
 	}
 }

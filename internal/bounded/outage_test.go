@@ -1,0 +1,140 @@
+package bounded
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"io/fs"
+	"net"
+	"os"
+	"syscall"
+	"testing"
+	"time"
+
+	"go.uber.org/zap"
+	"go.uber.org/zap/zaptest/observer"
+
+	"github.com/caddy-oauth/caddy-oauth/internal/testclock"
+	"github.com/caddy-oauth/caddy-oauth/storage"
+)
+
+var (
+	fullDisk = cause{Writing, "no space left"}
+	deadDisk = cause{Reading, "input/output error"}
+)
+
+// TestOutages is a story for each row: what happens, how long after the one before, and what the log then has.
+func TestOutages(t *testing.T) {
+	type event struct {
+		after time.Duration
+		fails cause    // or
+		works []string // what works
+		first bool     // the failure is told of
+		told  int      // how often the log says by now that something works again
+	}
+	for name, story := range map[string][]event{
+		"one outage, many failures": {
+			{fails: fullDisk, first: true},
+			{fails: fullDisk},
+			{after: time.Second, fails: fullDisk},
+			{after: 14 * time.Minute, fails: fullDisk},
+			{after: 10 * time.Second, works: []string{Writing}, told: 1},
+			{works: []string{Writing}, told: 1},
+		},
+		"another one after the first": {
+			{fails: fullDisk, first: true},
+			{after: time.Minute, works: []string{Reading, Writing}, told: 1},
+			{fails: fullDisk, first: true, told: 1},
+			{after: time.Minute, works: []string{Writing}, told: 2},
+		},
+		"a full disk can be read": {
+			{fails: fullDisk, first: true}, {after: time.Minute, works: []string{Reading}}, {fails: fullDisk},
+		},
+		"each cause is told of": {
+			{fails: fullDisk, first: true},
+			{fails: deadDisk, first: true},
+			{fails: cause{Writing, noAnswer}, first: true},
+			{fails: deadDisk},
+			{after: time.Minute, works: []string{Reading}, told: 1},
+			{works: []string{Reading, Writing}, told: 3},
+		},
+		"now it works and now it does not": {
+			{fails: fullDisk, first: true},
+			{after: 9 * time.Second, works: []string{Writing}},
+			{fails: fullDisk},
+			{after: 9 * time.Second, works: []string{Writing}},
+			{fails: fullDisk},
+			{after: 10 * time.Second, works: []string{Writing}, told: 1},
+		},
+		"an end that nobody has seen": {
+			{fails: fullDisk, first: true}, {after: 15 * time.Minute, fails: fullDisk, first: true},
+		},
+		"nothing has failed": {{works: []string{Reading, Writing}}},
+	} {
+		t.Run(name, func(t *testing.T) {
+			core, logs := observer.New(zap.DebugLevel)
+			clock := testclock.New()
+			o := NewOutages(zap.New(core), clock.Now)
+			for i, e := range story {
+				clock.Advance(e.after)
+				o.Worked(e.works...)
+				if e.fails != (cause{}) && o.failed(e.fails) != e.first {
+					t.Errorf("event %d: told of %v", i, !e.first)
+				}
+				if n := logs.FilterMessage("store recovered").Len(); n != e.told {
+					t.Errorf("event %d: %d ends in the log, want %d", i, n, e.told)
+				}
+			}
+		})
+	}
+}
+
+// The end of an outage says what it was.
+func TestEndOfAnOutage(t *testing.T) {
+	core, logs := observer.New(zap.DebugLevel)
+	clock := testclock.New()
+	o := NewOutages(zap.New(core), clock.Now)
+	for range 3 {
+		o.failed(fullDisk)
+		clock.Advance(time.Minute)
+	}
+	o.Worked(Writing)
+	want := map[string]any{"what": Writing, "trouble": "no space left", "lasted": 2 * time.Minute, "failed": int64(3)}
+	if lines := logs.All(); len(lines) != 1 || fmt.Sprint(lines[0].ContextMap()) != fmt.Sprint(want) {
+		t.Errorf("the log has %v", lines)
+	}
+	if len(o.known) != 0 || o.Open() != 0 {
+		t.Errorf("left are %v", o.known)
+	}
+}
+
+func TestTroubleOf(t *testing.T) {
+	refused := &net.OpError{Op: "dial", Net: "tcp", Err: os.NewSyscallError("connect", syscall.ECONNREFUSED)}
+	for want, errs := range map[string][]error{
+		"no space left": {
+			syscall.ENOSPC, syscall.EDQUOT, &fs.PathError{Op: "write", Path: "x", Err: syscall.ENOSPC},
+			fmt.Errorf("writing: %w", errors.Join(errors.New("x"), syscall.ENOSPC)),
+		},
+		"the file system is read-only": {&fs.PathError{Op: "open", Path: "x", Err: syscall.EROFS}},
+		"no permission":                {&fs.PathError{Op: "open", Path: "x", Err: syscall.EACCES}, fs.ErrPermission},
+		"too many open files":          {syscall.EMFILE},
+		"input/output error":           {syscall.EIO, syscall.ESTALE},
+		"the record is damaged":        {fmt.Errorf("reading: %w", storage.ErrDamaged)},
+		noAnswer: {
+			context.DeadlineExceeded, os.ErrDeadlineExceeded, fmt.Errorf("x: %w", context.DeadlineExceeded),
+			&net.OpError{Op: "read", Net: "tcp", Err: os.ErrDeadlineExceeded}, &net.DNSError{IsTimeout: true},
+		},
+		noConnection: {
+			refused, fmt.Errorf("x: %w", refused), io.EOF, net.ErrClosed, syscall.EPIPE, &net.DNSError{IsNotFound: true},
+		},
+		"the store panics": {&panicError{value: "x"}},
+		otherwise:          {errors.New("LOADING"), context.Canceled, storage.ErrNotFound},
+	} {
+		for _, err := range errs {
+			if got := troubleOf(err); got != want {
+				t.Errorf("%v is %q, want %q", err, got, want)
+			}
+		}
+	}
+}
