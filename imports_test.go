@@ -56,7 +56,7 @@ var plan = []struct {
 	{"storage/memory", "internal/directive internal/stripes storage"},
 	{"storage/dump", "storage"},
 	{"storage/storetest", "storage"},
-	{"storage", ""},
+	{"storage", "internal/stripes"},
 	{"internal/stripes", ""},
 	{"internal/directive", ""},
 	{"internal/uris", ""},

@@ -7,6 +7,8 @@ import (
 	"github.com/caddyserver/caddy/v2"
 	"github.com/caddyserver/certmagic"
 	"go.uber.org/zap"
+
+	"github.com/caddy-oauth/caddy-oauth/internal/stripes"
 )
 
 func init() {
@@ -70,9 +72,9 @@ func (m *Caddy) Provision(ctx caddy.Context) error {
 
 // Open returns the store of the named issuer.
 func (m *Caddy) Open(issuer string) (Store, error) {
-	pooled, _ := stripePool.LoadOrStore(issuer, newStripes())
+	pooled, _ := stripePool.LoadOrStore(issuer, stripes.New())
 	m.opened = append(m.opened, issuer)
-	return newCaddyStore(m.ctx, m.storage, issuer, pooled.(*stripes), m.log), nil
+	return newCaddyStore(m.ctx, m.storage, issuer, pooled.(*stripes.Stripes), m.log), nil
 }
 
 // Cleanup gives back what this module opened.
@@ -89,7 +91,7 @@ func (m *Caddy) Cleanup() error {
 // OpenCaddy returns the store of the named issuer on any storage, for programs and tests without a
 // Caddy config. If a lock of the storage cannot be released, it retries that in the background for about an hour.
 func OpenCaddy(storage certmagic.Storage, issuer string) Store {
-	return newCaddyStore(context.Background(), storage, issuer, newStripes(), caddy.Log().Named("oauth.stores.caddy"))
+	return newCaddyStore(context.Background(), storage, issuer, stripes.New(), caddy.Log().Named("oauth.stores.caddy"))
 }
 
 var (

@@ -3,18 +3,20 @@ package storage
 import (
 	"context"
 	"fmt"
+
+	"github.com/caddy-oauth/caddy-oauth/internal/stripes"
 )
 
 // lock excludes everybody else from the record: first the goroutines of this process, by a stripe, then the other
 // processes, by a lock of the backend. It waits no longer than ctx lives.
 func (s *caddyStore) lock(ctx context.Context, key Key) (unlock func(), err error) {
-	n := key.stripe()
-	if err := s.stripes.lock(ctx, n); err != nil {
+	n := stripes.Of(string(key.Kind), key.ID)
+	if err := s.stripes.Lock(ctx, n); err != nil {
 		return nil, fmt.Errorf("storage: waiting for %s: %w", s.place.path(key), err)
 	}
 	release, err := s.backend.tryLock(key)
 	if err != nil {
-		s.stripes.unlock(n)
+		s.stripes.Unlock(n)
 		return nil, err
 	}
 	if release == nil {
@@ -24,7 +26,7 @@ func (s *caddyStore) lock(ctx context.Context, key Key) (unlock func(), err erro
 	}
 	return func() {
 		release()
-		s.stripes.unlock(n)
+		s.stripes.Unlock(n)
 	}, nil
 }
 
@@ -48,12 +50,12 @@ func (s *caddyStore) waitLock(ctx context.Context, key Key, n uint8) (release fu
 		if err == nil {
 			release()
 		}
-		s.stripes.unlock(n)
+		s.stripes.Unlock(n)
 	}()
 	select {
 	case r := <-results:
 		if r.err != nil {
-			s.stripes.unlock(n)
+			s.stripes.Unlock(n)
 		}
 		return r.release, r.err
 	case <-ctx.Done():

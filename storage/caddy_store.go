@@ -10,13 +10,15 @@ import (
 
 	"github.com/caddyserver/certmagic"
 	"go.uber.org/zap"
+
+	"github.com/caddy-oauth/caddy-oauth/internal/stripes"
 )
 
 // caddyStore decides what a record means; a backend keeps it.
 type caddyStore struct {
 	backend backend
 	place   naming
-	stripes *stripes
+	stripes *stripes.Stripes
 	log     *zap.Logger
 	now     func() time.Time
 }
@@ -58,7 +60,7 @@ type backend interface {
 type timedChange func(old []byte, oldExpires time.Time) (value []byte, expires time.Time, err error)
 
 // newCaddyStore returns a store whose background work ends with ctx.
-func newCaddyStore(ctx context.Context, storage certmagic.Storage, issuer string, shared *stripes, log *zap.Logger) *caddyStore {
+func newCaddyStore(ctx context.Context, storage certmagic.Storage, issuer string, shared *stripes.Stripes, log *zap.Logger) *caddyStore {
 	s := &caddyStore{place: naming{"oauth/" + EscapeID(issuer)}, stripes: shared, log: log, now: time.Now}
 	now := func() time.Time { return s.now() } // a test sets the clock
 	if fileStorage, ok := storage.(*certmagic.FileStorage); ok {

@@ -11,6 +11,8 @@ import (
 
 	"github.com/gofrs/flock"
 	"go.uber.org/zap"
+
+	"github.com/caddy-oauth/caddy-oauth/internal/stripes"
 )
 
 // tryLock takes a lock of the operating system, which the kernel gives back when a process dies.
@@ -24,7 +26,7 @@ func (b *files) waitLock(_ context.Context, key Key) (unlock func(), err error) 
 // lock locks one of a fixed number of files.
 func (b *files) lock(key Key, wait bool) (func(), error) {
 	const separator = string(filepath.Separator)
-	name := b.path + separator + "locks" + separator + string(appendDigits(nil, uint64(key.stripe()), 16, 2))
+	name := b.path + separator + "locks" + separator + string(appendDigits(nil, uint64(stripes.Of(string(key.Kind), key.ID)), 16, 2))
 	unlock, err := lockFile(name, wait)
 	if errors.Is(err, fs.ErrNotExist) {
 		// The directory is made with the first lock, since opening a store must leave no trace.

@@ -4,7 +4,6 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"hash/crc32"
 	"io/fs"
 	"os"
 	"path/filepath"
@@ -110,17 +109,6 @@ func TestUnlockAfterCancel(t *testing.T) {
 	}
 }
 
-// Processes of other versions must find the same stripe.
-func TestStripeIsKept(t *testing.T) {
-	for i := range 1000 {
-		key := Key{KindFamily, "zzzz." + HashID(fmt.Sprint(i))}
-		sum := crc32.ChecksumIEEE([]byte(string(key.Kind) + "/" + key.ID))
-		if got := key.stripe(); got != uint8(sum%stripeCount) {
-			t.Fatalf("%v is in stripe %d, want %d", key, got, sum%stripeCount)
-		}
-	}
-}
-
 // lastingStorage has a lock that cannot be given back at times.
 type lastingStorage struct {
 	certmagic.FileStorage
@@ -202,22 +190,6 @@ func TestUnlockRetriesEndWithTheConfig(t *testing.T) {
 			t.Errorf("%d retries after the config has ended", n)
 		}
 	})
-}
-
-// The lock files of an issuer are few, whatever the keys.
-func TestStripesSpread(t *testing.T) {
-	used := map[uint8]int{}
-	for i := range 10000 {
-		used[Key{KindFamily, "zzzz." + HashID(fmt.Sprint(i))}.stripe()]++
-	}
-	for n, keys := range used {
-		if keys > 100 {
-			t.Errorf("stripe %d has %d keys of 10000", n, keys)
-		}
-	}
-	if len(used) != stripeCount {
-		t.Errorf("%d stripes are used, want %d", len(used), stripeCount)
-	}
 }
 
 // Somebody deletes the folder of the issuer while two stores use it: they meet again at the same locks and records.

@@ -12,6 +12,8 @@ import (
 	"time"
 
 	"github.com/caddyserver/caddy/v2"
+
+	"github.com/caddy-oauth/caddy-oauth/internal/stripes"
 )
 
 func init() {
@@ -66,8 +68,8 @@ func OpenMemory() Store { return newMemoryStore() }
 // long; the mutex of a shard guards its maps, for moments, so that a Get waits for no Change.
 type memoryStore struct {
 	now     func() time.Time
-	stripes *stripes
-	shards  [stripeCount]memoryShard
+	stripes *stripes.Stripes
+	shards  [stripes.Count]memoryShard
 }
 
 type memoryShard struct {
@@ -82,7 +84,7 @@ type memoryRecord struct {
 }
 
 func newMemoryStore() *memoryStore {
-	return &memoryStore{now: time.Now, stripes: newStripes()}
+	return &memoryStore{now: time.Now, stripes: stripes.New()}
 }
 
 func (s *memoryStore) Get(ctx context.Context, key Key) ([]byte, error) {
@@ -108,11 +110,11 @@ func (s *memoryStore) Update(ctx context.Context, key Key, change Change) error 
 	if err := key.Check(); err != nil {
 		return err
 	}
-	n := key.stripe()
-	if err := s.stripes.lock(ctx, n); err != nil {
+	n := stripes.Of(string(key.Kind), key.ID)
+	if err := s.stripes.Lock(ctx, n); err != nil {
 		return fmt.Errorf("storage: waiting for %s %s: %w", key.Kind, key.ID, err)
 	}
-	defer s.stripes.unlock(n)
+	defer s.stripes.Unlock(n)
 
 	shard := &s.shards[n]
 	old, _ := shard.look(key, s.now())
@@ -168,7 +170,9 @@ func (s *memoryStore) Sweep(ctx context.Context) error {
 // Timeout implements Slow.
 func (s *memoryStore) Timeout() time.Duration { return 0 }
 
-func (s *memoryStore) shard(key Key) *memoryShard { return &s.shards[key.stripe()] }
+func (s *memoryStore) shard(key Key) *memoryShard {
+	return &s.shards[stripes.Of(string(key.Kind), key.ID)]
+}
 
 // look returns a copy of the live record, nil if there is none, and when it expires.
 func (s *memoryStore) look(key Key) (value []byte, expires time.Time) {

@@ -10,6 +10,8 @@ import (
 
 	"github.com/caddyserver/certmagic"
 	"go.uber.org/zap"
+
+	"github.com/caddy-oauth/caddy-oauth/internal/stripes"
 )
 
 // objects keeps records in any storage, of which it knows only the interface: a record is a value in an envelope, which the storage
@@ -22,7 +24,7 @@ type objects struct {
 	now     func() time.Time
 	log     *zap.Logger
 
-	stripes *stripes // of the store
+	stripes *stripes.Stripes // of the store
 	kept    keptLocks
 }
 
@@ -42,7 +44,7 @@ func (b *objects) waitLock(ctx context.Context, key Key) (unlock func(), err err
 	if err != nil {
 		return nil, fmt.Errorf("storage: locking %s: %w", name, err)
 	}
-	return func() { b.giveBack(ctx, key.stripe(), name) }, nil
+	return func() { b.giveBack(ctx, stripes.Of(string(key.Kind), key.ID), name) }, nil
 }
 
 func (b *objects) read(ctx context.Context, key Key) ([]byte, time.Time, error) {

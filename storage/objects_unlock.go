@@ -73,11 +73,11 @@ func (b *objects) giveBackLater(n uint8, name string) {
 			return
 		}
 		pause = min(2*pause, unlockPauses)
-		if err := b.stripes.lock(b.ctx, n); err != nil {
+		if err := b.stripes.Lock(b.ctx, n); err != nil {
 			return
 		}
 		err := b.giveBackKept(b.ctx, name)
-		b.stripes.unlock(n)
+		b.stripes.Unlock(n)
 		if err == nil {
 			return
 		}
