@@ -22,7 +22,7 @@ func audited(t *testing.T, edits ...func(*Config)) (*testServer, *[]*Event) {
 		c.Audit = c.Logger.Named("audit")
 		c.Observe = func(e *Event) { events = append(events, e) }
 	})...)
-	if _, _, err := s.keys.JWKS(t.Context()); err != nil {
+	if _, err := s.keys.JWKS(t.Context()); err != nil {
 		t.Fatal(err)
 	}
 	return s, &events

@@ -174,7 +174,7 @@ func TestRFC9701JWTAnswer(t *testing.T) {
 			if err != nil || h.Type != introspectionType {
 				t.Errorf("typ is %q, %v", h.Type, err)
 			}
-			jwks, _, err := s.keys.JWKS(t.Context())
+			jwks, err := s.keys.JWKS(t.Context())
 			if err != nil {
 				t.Fatal(err)
 			}

@@ -65,7 +65,7 @@ func serveMetadata(body []byte) func(*call) error {
 // half of that time.
 func (s *Server) serveJWKS(c *call) error {
 	c.setDeadline(s.config.StoreTimeout)
-	body, _, err := s.keys.JWKS(c.ctx())
+	body, err := s.keys.JWKS(c.ctx())
 	if err != nil {
 		return err
 	}

@@ -6,8 +6,6 @@ package keyring
 
 import (
 	"context"
-	"crypto/sha256"
-	"encoding/hex"
 	"encoding/json"
 	"errors"
 	"fmt"
@@ -182,14 +180,14 @@ func (r *Ring) Has(token string) bool {
 	return err == nil
 }
 
-// JWKS returns the public keys of all tokens that are valid now or will be signed soon, as a JWK set (RFC 7517 §5), and
-// its entity tag, with quotes. It may be cached for Policy.Publish.
-func (r *Ring) JWKS(ctx context.Context) (body []byte, etag string, err error) {
+// JWKS returns the public keys of all tokens that are valid now or will be signed soon, as a JWK set (RFC 7517 §5). It
+// may be cached for Policy.Publish.
+func (r *Ring) JWKS(ctx context.Context) ([]byte, error) {
 	keys, err := r.load(ctx)
 	if err != nil {
-		return nil, "", err
+		return nil, err
 	}
-	return slices.Clone(keys.jwks), keys.etag, nil
+	return slices.Clone(keys.jwks), nil
 }
 
 // Published reports whether the JWKS has keys: not if all keys are shared secrets.
@@ -256,7 +254,6 @@ type snapshot struct {
 	byID     map[string]*jwt.Key
 	byHeader map[string]*jwt.Key
 	jwks     []byte
-	etag     string
 	secret   []byte // nil if not loaded yet
 }
 
@@ -279,8 +276,6 @@ func newSnapshot(keys []*jwt.Key, line []*scheduledKey, secret []byte) *snapshot
 		}
 	}
 	s.jwks, _ = json.Marshal(set) // raw messages that json.Marshal made
-	sum := sha256.Sum256(s.jwks)
-	s.etag = `"` + hex.EncodeToString(sum[:16]) + `"`
 	return s
 }
 

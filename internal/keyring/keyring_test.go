@@ -60,7 +60,7 @@ func kidOf(tb testing.TB, token string) string {
 // kidsIn returns the kids of a node's JWKS.
 func kidsIn(tb testing.TB, k *Ring) []string {
 	tb.Helper()
-	body, _, err := k.JWKS(tb.Context())
+	body, err := k.JWKS(tb.Context())
 	if err != nil {
 		tb.Fatal(err)
 	}

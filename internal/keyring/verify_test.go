@@ -25,7 +25,7 @@ func TestRFC8725VerifyRefuses(t *testing.T) {
 	good := sign(t, k, `{"sub":"alice"}`)
 	kid := kidOf(t, good)
 	part := strings.Split(good, ".")
-	jwks, _, err := k.JWKS(t.Context())
+	jwks, err := k.JWKS(t.Context())
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -85,7 +85,7 @@ func TestRFC7517JWKSHasPublicMembersOnly(t *testing.T) {
 		}
 	}
 	k := newTestKeys(t, Policy{Algorithm: "HS256"}, store, clock)
-	body, etag, err := k.JWKS(t.Context())
+	body, err := k.JWKS(t.Context())
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -107,9 +107,5 @@ func TestRFC7517JWKSHasPublicMembersOnly(t *testing.T) {
 			t.Errorf("kid %v is not unique", key["kid"])
 		}
 		kids[key["kid"]] = true
-	}
-	other := newTestKeys(t, Policy{}, storage.OpenMemory(), clock)
-	if _, otherTag, _ := other.JWKS(t.Context()); otherTag == etag || !strings.HasPrefix(etag, `"`) {
-		t.Errorf("etags of two sets are %s and %s", etag, otherTag)
 	}
 }
