@@ -2,7 +2,6 @@ package authserver
 
 import (
 	"context"
-	"errors"
 	"net/http"
 	"net/url"
 	"slices"
@@ -26,34 +25,6 @@ type authorizeRequest struct {
 	challenge    string
 	prompt       []string
 	params       url.Values // as they came
-}
-
-// answerTo is where the answer to an authorization request goes. It is known before the rest of the request is
-// looked at, since refusals go there too.
-type answerTo struct {
-	redirectURI string
-	mode        string // response_mode: query or form_post
-	state       string
-}
-
-// redirectError is a refusal that goes to the client, by way of the browser (RFC 6749 §4.1.2.1).
-type redirectError struct {
-	refusal *grants.Error
-	to      answerTo
-}
-
-func (e *redirectError) Error() string { return e.refusal.Error() }
-
-func (e *redirectError) Unwrap() error { return e.refusal }
-
-// toClient makes whatever went wrong an answer to the client (RFC 6749 §4.1.2.1), but for what the person can
-// mend on the spot, which is to sign in.
-func toClient(err error, to answerTo) error {
-	var already *redirectError
-	if err == nil || errors.As(err, &already) || asRefusal(err).HTTPStatus() == http.StatusUnauthorized {
-		return err
-	}
-	return &redirectError{asRefusal(err), to}
 }
 
 // readAuthorizeParams reads the parameters of an authorization request, which may come by GET or by POST

@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"net/http"
+	"net/url"
 	"slices"
 	"strings"
 	"time"
@@ -29,6 +30,42 @@ type endpoint struct {
 	cors    bool // scripts of other sites may call it (RFC 9700 §2.6)
 	json    bool // it speaks to programs, not to people
 	serve   func(c *call) error
+}
+
+// route fills the table of endpoints.
+func (s *Server) route(issuer *url.URL) error {
+	metadata, err := s.metadata()
+	if err != nil {
+		return err
+	}
+	get := []string{http.MethodGet, http.MethodHead}
+	getPost := []string{http.MethodGet, http.MethodPost}
+	post := []string{http.MethodPost}
+	paths := s.config.Paths
+	s.endpoints = make(map[string]*endpoint)
+	for _, e := range []*endpoint{
+		{name: "authorize", paths: []string{paths.Authorize}, methods: getPost, serve: s.authorize},
+		{name: "apps", paths: []string{paths.Apps}, methods: getPost, serve: s.apps},
+		{name: "token", paths: []string{paths.Token}, methods: post, json: true, cors: true, serve: s.token},
+		{name: "introspect", paths: []string{paths.Introspect}, methods: post, json: true, serve: s.introspect},
+		{name: "revoke", paths: []string{paths.Revoke}, methods: post, json: true, cors: true, serve: s.revoke},
+		{name: "jwks", paths: []string{paths.JWKS}, methods: get, json: true, cors: true, serve: s.serveJWKS},
+		{name: "metadata", paths: metadataPaths(issuer), methods: get, json: true, cors: true, serve: serveMetadata(metadata)},
+	} {
+		for _, path := range e.paths {
+			if other, taken := s.endpoints[path]; taken {
+				return fmt.Errorf("%s is the path of both the %s and the %s endpoint", path, other.name, e.name)
+			}
+			s.endpoints[path] = e
+		}
+	}
+	return nil
+}
+
+// Serves reports whether a request for the path is for this server.
+func (s *Server) Serves(path string) bool {
+	_, ok := s.endpoints[path]
+	return ok
 }
 
 // call is a request on its way through an endpoint. What becomes known of it on the way is for the log

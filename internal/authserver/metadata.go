@@ -2,11 +2,48 @@ package authserver
 
 import (
 	"encoding/json"
+	"net/url"
 	"slices"
+	"strings"
 	"time"
 
 	"github.com/caddy-oauth/caddy-oauth/internal/wire"
 )
+
+// Paths are where the endpoints are on the issuer's host.
+type Paths struct {
+	Authorize  string
+	Token      string
+	JWKS       string
+	Introspect string
+	Revoke     string
+	Apps       string
+}
+
+// DefaultPaths returns the paths below the path of the issuer.
+func DefaultPaths(issuer *url.URL) Paths {
+	prefix := strings.TrimSuffix(issuer.Path, "/") + "/oauth"
+	return Paths{
+		Authorize:  prefix + "/authorize",
+		Token:      prefix + "/token",
+		JWKS:       prefix + "/jwks",
+		Introspect: prefix + "/introspect",
+		Revoke:     prefix + "/revoke",
+		Apps:       prefix + "/apps",
+	}
+}
+
+// metadataPaths returns every path the metadata of an issuer may be looked for: the well-known name
+// before the issuer's path, as RFC 8414 §3 and §3.1 has it, with and without the issuer's terminating
+// slash, and after the path, as many clients look for it.
+func metadataPaths(issuer *url.URL) []string {
+	const wellKnown = "/.well-known/oauth-authorization-server"
+	path := strings.TrimSuffix(issuer.Path, "/")
+	if path == "" {
+		return []string{wellKnown, wellKnown + "/"}
+	}
+	return []string{wellKnown + path, wellKnown + path + "/", path + wellKnown}
+}
 
 // metadata returns the authorization server metadata (RFC 8414 §2). Nothing stands there that the server
 // then refuses, and arrays without elements are left out.

@@ -1,14 +1,44 @@
 package authserver
 
 import (
+	"errors"
 	"net/http"
 	"net/url"
 	"slices"
 	"strings"
 
+	"github.com/caddy-oauth/caddy-oauth/grants"
 	"github.com/caddy-oauth/caddy-oauth/internal/pages"
 	"github.com/caddy-oauth/caddy-oauth/internal/uris"
 )
+
+// answerTo is where the answer to an authorization request goes. It is known before the rest of the request is
+// looked at, since refusals go there too.
+type answerTo struct {
+	redirectURI string
+	mode        string // response_mode: query or form_post
+	state       string
+}
+
+// redirectError is a refusal that goes to the client, by way of the browser (RFC 6749 §4.1.2.1).
+type redirectError struct {
+	refusal *grants.Error
+	to      answerTo
+}
+
+func (e *redirectError) Error() string { return e.refusal.Error() }
+
+func (e *redirectError) Unwrap() error { return e.refusal }
+
+// toClient makes whatever went wrong an answer to the client (RFC 6749 §4.1.2.1), but for what the person can
+// mend on the spot, which is to sign in.
+func toClient(err error, to answerTo) error {
+	var already *redirectError
+	if err == nil || errors.As(err, &already) || asRefusal(err).HTTPStatus() == http.StatusUnauthorized {
+		return err
+	}
+	return &redirectError{asRefusal(err), to}
+}
 
 // respondCode sends the authorization response (RFC 6749 §4.1.2) to the client, or, where that takes it out of band,
 // shows it to the person.
@@ -44,24 +74,18 @@ func redirect(w http.ResponseWriter, location string) {
 	w.WriteHeader(http.StatusSeeOther)
 }
 
-// withParams returns a redirect URI with parameters added to its query (RFC 6749 §3.1.2, §4.1.2).
+// withParams returns a redirect URI with parameters added to its query (RFC 6749 §3.1.2, §4.1.2). It leaves out those
+// without a value.
 func withParams(redirectURI string, params [][2]string) string {
-	var b strings.Builder
-	b.Grow(len(redirectURI) + 256)
-	b.WriteString(redirectURI)
-	separator := byte('?')
-	if strings.Contains(redirectURI, "?") {
-		separator = '&'
-	}
+	var query []string
 	for _, p := range params {
-		if p[1] == "" {
-			continue
+		if p[1] != "" {
+			query = append(query, p[0]+"="+url.QueryEscape(p[1]))
 		}
-		b.WriteByte(separator)
-		b.WriteString(p[0])
-		b.WriteByte('=')
-		b.WriteString(url.QueryEscape(p[1]))
-		separator = '&'
 	}
-	return b.String()
+	separator := "?"
+	if strings.Contains(redirectURI, "?") {
+		separator = "&"
+	}
+	return redirectURI + separator + strings.Join(query, "&")
 }
