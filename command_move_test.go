@@ -56,7 +56,7 @@ func TestExportAndImport(t *testing.T) {
 	}
 	t.Setenv("OAUTH_KEY", moveKey)
 	config, dir := s.target(t, "encryption_key {env.OAUTH_KEY}")
-	for _, want := range []string{`: [1-9]\d* written, 0 there already`, `: 0 written, [1-9]\d* there already`} {
+	for _, want := range []string{`: [1-9]\d* written, 0 already there`, `: 0 written, [1-9]\d* already there`} {
 		out, err := s.command(t, "", "import", "--file", dump, "--config", config)
 		if err != nil {
 			t.Fatalf("%v\n%s", err, out)
@@ -170,10 +170,10 @@ func TestEncryptCommand(t *testing.T) {
 	run("")
 	token := s.signIn(t, s.url("shop.localhost")).RefreshToken
 	for _, step := range []struct{ setting, changed string }{
-		{"encryption_key off {env.OAUTH_KEY}", `^(\d+) records, of which 0 were written anew`},
-		{"encryption_key {env.OAUTH_KEY}", `^(\d+) records, of which [1-9]\d* were written anew`},
-		{"encryption_key {env.OAUTH_KEY}", `^(\d+) records, of which 0 were written anew`},
-		{"encryption_key off {env.OAUTH_KEY}", `^(\d+) records, of which [1-9]\d* were written anew`},
+		{"encryption_key off {env.OAUTH_KEY}", `^(\d+) records, of which 0 were rewritten`},
+		{"encryption_key {env.OAUTH_KEY}", `^(\d+) records, of which [1-9]\d* were rewritten`},
+		{"encryption_key {env.OAUTH_KEY}", `^(\d+) records, of which 0 were rewritten`},
+		{"encryption_key off {env.OAUTH_KEY}", `^(\d+) records, of which [1-9]\d* were rewritten`},
 	} {
 		run(step.setting)
 		token = s.refresh(t, s.url("shop.localhost"), token).RefreshToken

@@ -63,9 +63,9 @@ func TestCommandClients(t *testing.T) {
 	}
 	expect(t, s.must(t, "", "clients", "show", "stock"), `^Name +\?\[31mred$`)
 
-	expect(t, s.must(t, token+"\n", "token", "inspect", "--issuer", "default"), `^good +yes, says the issuer$`)
+	expect(t, s.must(t, token+"\n", "token", "inspect", "--issuer", "default"), `^valid +yes, according to the issuer$`)
 	expect(t, s.must(t, "", "clients", "disable", "stock"), `^Status +disabled$`)
-	expect(t, s.must(t, token+"\n", "token", "inspect", "--issuer", "default"), `^good +no, says the issuer: revoked$`)
+	expect(t, s.must(t, token+"\n", "token", "inspect", "--issuer", "default"), `^valid +no, according to the issuer: revoked$`)
 	expect(t, s.must(t, "", "clients", "enable", "stock"), `^Status +enabled$`)
 	expect(t, s.must(t, "", "clients", "secret", "stock", "--grace", "1h"), `^Secret .* expires 2`)
 	s.must(t, "", "clients", "delete", "stock")
@@ -123,7 +123,7 @@ func TestCommandTokenInspectAlone(t *testing.T) {
 	}
 	expect(t, out, `^sub +alice$`)
 	expect(t, out, `^exp +1700000000 \(2023-11-1`)
-	expect(t, out, `^good +unknown`)
+	expect(t, out, `^valid +unknown`)
 	if out, err := s.command(t, "nonsense\n", "token", "inspect"); err == nil {
 		t.Errorf("nonsense is a token: %s", out)
 	}

@@ -30,21 +30,20 @@ func Register(stores IssuerStores) {
 	caddycmd.RegisterCommand(caddycmd.Command{
 		Name:      "oauth",
 		Usage:     "<command>",
-		Short:     "Looks after the clients, tokens, keys and records of the oauth issuers",
+		Short:     "Manages the clients, tokens, keys and records of the oauth issuers",
 		Long:      oauthHelp,
 		CobraFunc: func(cmd *cobra.Command) { addCommands(cmd, commands) },
 	})
 }
 
 const oauthHelp = `
-Looks after the issuers of a running Caddy: their clients, tokens, keys and
-records.
+Manages the issuers of a running Caddy: their clients, tokens, keys and records.
 
-The commands are clients of Caddy's admin API, which they look for at its
-default address, at --address, or where the configuration in --config says.
-With more than one issuer, name the one that is meant with --issuer.
+The commands are clients of Caddy's admin API. They use its default address,
+--address, or the address in the configuration in --config. If there is more
+than one issuer, name one with --issuer.
 
-The output is for people; --json prints what the admin API said.`
+The output is for people; --json prints the response of the admin API.`
 
 // command is a command of caddy oauth: one with a run function, or a group of others.
 type command struct {
@@ -75,7 +74,7 @@ func commandTree(stores IssuerStores) []command {
 			{name: "list", short: "Lists the clients", run: runClientsList},
 			{name: "show", args: "<id>", short: "Shows a client", run: runClientsShow, complete: clientIDs},
 			{
-				name: "add", args: "<id>", short: "Adds a client and shows its secret, this once",
+				name: "add", args: "<id>", short: "Adds a client and shows its secret, only once",
 				long: clientsAddHelp, flags: clientsAddFlags, run: runClientsAdd,
 			},
 			{
@@ -83,51 +82,51 @@ func commandTree(stores IssuerStores) []command {
 				long: clientsChangeHelp, flags: clientFlags, run: runClientsChange, complete: clientIDs,
 			},
 			{
-				name: "secret", args: "<id>", short: "Gives a client another secret and shows it, this once",
+				name: "secret", args: "<id>", short: "Gives a client another secret and shows it, only once",
 				flags: secretFlags, run: runClientsSecret, complete: clientIDs,
 			},
 			{
-				name: "disable", args: "<id>", short: "Refuses a client everywhere and voids its tokens",
+				name: "disable", args: "<id>", short: "Disables a client and revokes its tokens",
 				run: runClientsDisable, complete: clientIDs,
 			},
 			{
-				name: "enable", args: "<id>", short: "Ends disable; tokens from before stay void",
+				name: "enable", args: "<id>", short: "Enables a client again; its old tokens stay revoked",
 				run: runClientsEnable, complete: clientIDs,
 			},
 			{
-				name: "delete", args: "<id>", short: "Removes a client and voids its tokens",
+				name: "delete", args: "<id>", short: "Removes a client and revokes its tokens",
 				run: runClientsDelete, complete: clientIDs,
 			},
 		}},
 		{name: "grants", args: "<user>", short: "Shows which clients have access to a user's account", run: runGrants},
-		{name: "revoke", short: "Ends tokens at once", long: revokeHelp, flags: revokeFlags, run: runRevoke},
+		{name: "revoke", short: "Revokes tokens at once", long: revokeHelp, flags: revokeFlags, run: runRevoke},
 		{name: "keys", short: "Lists and changes signing keys", sub: []command{
 			{name: "list", short: "Lists the signing keys", run: runKeysList},
 			{name: "rotate", short: "Makes a new signing key", long: rotateHelp, flags: rotateFlags, run: runKeysRotate},
 			{
-				name: "retire", args: "<kid>", short: "Removes a signing key at once, and with it all tokens that it signed",
+				name: "retire", args: "<kid>", short: "Removes a signing key at once; all tokens that it signed become invalid",
 				long: retireHelp, run: runKeysRetire, complete: keyIDs,
 			},
 		}},
-		{name: "stats", short: "Shows what this Caddy has answered since its configuration was loaded", run: runStats},
+		{name: "stats", short: "Counts the requests since this Caddy loaded its configuration", run: runStats},
 		{
 			name: "hash-secret", short: "Prints the hash of a secret, for secret_hash", long: hashSecretHelp,
 			flags: hashSecretFlags, run: runHashSecret, local: true,
 		},
 		{
-			name: "export", short: "Writes all records, private keys among them, to move or to back them up",
+			name: "export", short: "Exports all records, private keys included, to move or to back them up",
 			long: exportHelp, flags: exportFlags, run: runExport,
 		},
 		{
-			name: "import", short: "Writes exported records to the store of a configuration", long: importHelp,
+			name: "import", short: "Imports exported records into the store of a configuration", long: importHelp,
 			flags: importFlags, run: func(c *invocation) error { return runImport(c, stores) }, local: true,
 		},
 		{
-			name: "encrypt", short: "Writes all records anew, with the first key of encryption_key", long: encryptHelp,
+			name: "encrypt", short: "Encrypts all records with the first key of encryption_key", long: encryptHelp,
 			run: runEncrypt,
 		},
-		{name: "token", short: "Looks at tokens", sub: []command{
-			{name: "inspect", short: "Shows what an access token says, and what it is worth", long: inspectHelp, run: runTokenInspect},
+		{name: "token", short: "Inspects tokens", sub: []command{
+			{name: "inspect", short: "Shows the claims of an access token, and whether it is valid", long: inspectHelp, run: runTokenInspect},
 		}},
 	}
 }

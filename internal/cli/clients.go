@@ -23,18 +23,18 @@ import (
 
 const (
 	clientsAddHelp = `
-Adds a client, which is kept in the issuer's store. It gets a secret, which is
-shown this once, unless it is public: an app in a browser or on a device, which
-can keep none.
+Adds a client to the issuer's store. The client gets a secret, which is shown
+only once. A public client gets none: it is an app in a browser or on a device,
+which cannot keep a secret.
 
-What has no flag, such as lifetimes, is set with --settings, which names a file
-with a JSON object, or - for standard input. Members are those of a client in
-Caddy's JSON configuration.`
+Settings that have no flag, such as lifetimes, go into --settings: the name of a
+file with a JSON object, or - for standard input. Its members are those of a
+client in Caddy's JSON configuration.`
 
 	clientsChangeHelp = `
-Changes settings of a client that was added at run time. What is not named stays
-as it is. --settings names a file with a JSON object, or - for standard input,
-whose members replace those of the client; null removes one.`
+Changes settings of a client that was added at run time. All others stay as they
+are. --settings is the name of a file with a JSON object, or - for standard
+input. Its members replace those of the client; null removes one.`
 )
 
 // clientLists are the flags that may be repeated, by the names of their settings.
@@ -44,25 +44,25 @@ var clientLists = map[string]string{
 }
 
 func clientFlags(f caddycmd.Flags) {
-	f.FlagSet.String("name", "", "The name that people are shown")
-	f.StringArray("redirect-uri", nil, "Where people are sent back to (may be repeated)")
+	f.FlagSet.String("name", "", "The name that the consent page shows")
+	f.StringArray("redirect-uri", nil, "A redirect URI (may be repeated)")
 	f.StringArray("grant-type", nil, "A grant type it may use (may be repeated)")
 	f.StringArray("scope", nil, "A scope it may ask for (may be repeated)")
 	f.StringArray("audience", nil, "A resource it may ask for (may be repeated)")
 	f.StringArray("introspects", nil, "A resource whose tokens it may introspect (may be repeated)")
-	f.FlagSet.String("consent", "", "When people are asked: once, always or never")
+	f.FlagSet.String("consent", "", "When people are asked for consent: once, always or never")
 	f.FlagSet.String("pkce", "", "Whether it must use PKCE: required or optional")
 	f.FlagSet.String("settings", "", "File with further settings in JSON, - for standard input")
 }
 
 func clientsAddFlags(f caddycmd.Flags) {
 	clientFlags(f)
-	f.FlagSet.Bool("public", false, "It can keep no secret, and gets none")
-	f.StringArray("secret-hash", nil, "The hash of a secret that it has already (may be repeated), see hash-secret")
+	f.FlagSet.Bool("public", false, "The client cannot keep a secret, and gets none")
+	f.StringArray("secret-hash", nil, "The hash of a secret that the client uses already (may be repeated), see hash-secret")
 }
 
 func secretFlags(f caddycmd.Flags) {
-	f.FlagSet.Duration("grace", adminapi.DefaultGrace, "How long the secret before stays good")
+	f.FlagSet.Duration("grace", adminapi.DefaultGrace, "How long the old secret remains valid")
 }
 
 // settings returns the settings on the command line.
@@ -202,10 +202,10 @@ func (c *invocation) printClient(client adminapi.Client) error {
 			if !secret.Expires.IsZero() {
 				until = "expires " + secret.Expires.Local().Format(time.DateTime)
 			}
-			row(w, "Secret", "of "+moment(secret.Created)+", "+until)
+			row(w, "Secret", "made "+moment(secret.Created)+", "+until)
 		}
 		if client.Secret != "" {
-			row(w, "New secret", client.Secret+"  (shown this once)")
+			row(w, "New secret", client.Secret+"  (shown only once)")
 		}
 	})
 }
@@ -232,13 +232,12 @@ func readSettings(client adminapi.Client) (s clientSettings) {
 }
 
 const hashSecretHelp = `
-Reads a secret from standard input, or asks for it, and prints its hash, for the
+Reads a secret from standard input or the terminal, and prints its hash for the
 setting secret_hash of a client.
 
---algorithm sha256 is right for secrets of 256 random bits, such as those that
-"caddy oauth clients add" makes. Anything that a person has made up needs
-argon2id or bcrypt, which are slow on purpose: they are Caddy's own, as in
-"caddy hash-password".`
+--algorithm sha256 is for secrets of 256 random bits, such as those that "caddy
+oauth clients add" makes. A secret that a person made up needs argon2id or
+bcrypt, which are slow on purpose, as in "caddy hash-password".`
 
 func hashSecretFlags(f caddycmd.Flags) {
 	f.FlagSet.String("algorithm", "sha256", "sha256, argon2id or bcrypt")

@@ -27,9 +27,9 @@ const (
 	exportHelp = `
 Writes all records of an issuer to standard output or to a file: refresh tokens
 as hashes, consents, clients, revocations, and the private signing keys. The
-running server goes on meanwhile.
+running server keeps working.
 
-DANGER: the output is not encrypted. Whoever has it can make tokens of the
+DANGER: the output is not encrypted. Anybody who has it can make tokens of the
 issuer, and knows who uses which app. Keep it as safe as a private key.
 
 If the issuer is read_only in the running configuration, the export is final:
@@ -37,22 +37,23 @@ an import of it makes the store hold these records and no others. Where several
 nodes share the store, first load that configuration on all of them.`
 
 	importHelp = `
-Reads what "caddy oauth export" has written, from standard input or a file, and
-writes it to the store that an issuer has in a configuration, encrypted if that
-says so. No server need run; the store is opened by this command. Run it as the
-user that Caddy runs as, with the same environment.
+Reads the output of "caddy oauth export" from standard input or a file, and
+writes the records to the store that an issuer has in a configuration. They are
+encrypted if the configuration says so. The command opens the store itself, so
+Caddy need not run. Run it as the user that Caddy runs as, with the same
+environment.
 
-Records that the store has already are left alone, newer ones stay, and what was
-revoked is never brought back. The command may be run again.
+Records that the store already has stay as they are, and so do newer ones. A
+revocation is never undone. You can run the command again.
 
 If the issuer was read_only during the export, the dump is final: the store then
 holds these records and no others. Load the new configuration afterwards.`
 
 	encryptHelp = `
-Writes each record anew that is not encrypted with the first key of
-encryption_key, or with "encryption_key off", each that is encrypted. The
-server goes on meanwhile, and the command may be stopped and run again. When it
-says that all records are done, the other keys are no longer needed.
+Rewrites every record that is not encrypted with the first key of encryption_key,
+or with "encryption_key off", every record that is encrypted. The server keeps
+working, and you can stop the command and run it again. When it has rewritten
+all records, the other keys are no longer needed.
 
 With several nodes, first load the configuration with the keys on all of them.`
 )
@@ -90,7 +91,7 @@ func (c *invocation) copyDump(w io.Writer, r io.Reader) error {
 	}
 	fmt.Fprintf(c.notes, "Exported %d records of issuer %s.\n", d.Counts.Records, d.Header.Issuer)
 	if d.Counts.Damaged > 0 {
-		fmt.Fprintf(c.notes, "%d records are damaged, and left out.\n", d.Counts.Damaged)
+		fmt.Fprintf(c.notes, "%d records are damaged and were left out.\n", d.Counts.Damaged)
 	}
 	if d.Header.ReadOnly {
 		fmt.Fprintln(c.notes, "The issuer is read-only, so this export is final.")
@@ -101,7 +102,7 @@ func (c *invocation) copyDump(w io.Writer, r io.Reader) error {
 // writeWhole creates a file that only its owner can read. If write fails, there is no file.
 func writeWhole(name string, write func(w io.Writer) error) error {
 	if info, err := os.Stat(name); err == nil && !info.Mode().IsRegular() {
-		return fmt.Errorf("file: expected the name of a file, and %s is something else", name)
+		return fmt.Errorf("file: expected the name of a file, but %s is something else", name)
 	}
 	file, err := os.CreateTemp(filepath.Dir(name), filepath.Base(name)+".*") // with mode 0600
 	if err != nil {
@@ -126,10 +127,10 @@ func runEncrypt(c *invocation) error {
 		return err
 	}
 	err := c.print(done, func(w io.Writer) {
-		row(w, fmt.Sprintf("%d records, of which %d were written anew.", done.Records, done.Changed))
+		row(w, fmt.Sprintf("%d records, of which %d were rewritten.", done.Records, done.Changed))
 	})
 	if err == nil && done.Unreadable > 0 {
-		err = fmt.Errorf("%d records could not be read, and stay as they are; the log of the server says which and why", done.Unreadable)
+		err = fmt.Errorf("%d records could not be read and stay as they are; the log of the server says which and why", done.Unreadable)
 	}
 	return err
 }
@@ -164,7 +165,7 @@ func runImport(c *invocation, stores IssuerStores) error {
 		return fmt.Errorf("issuer %s: after %d records: %w", name, report.Records, err)
 	}
 	return c.print(report, func(w io.Writer) {
-		row(w, fmt.Sprintf("Imported %d records into issuer %s: %d written, %d there already, %d newer there, %d expired, %d others removed.",
+		row(w, fmt.Sprintf("Imported %d records into issuer %s: %d written, %d already there, %d newer there, %d expired, %d others removed.",
 			report.Records, name, report.Written, report.Same, report.Kept, report.Expired, report.Removed))
 		if d.Header.ReadOnly {
 			row(w, "The store holds all records of the read-only issuer: load the new configuration now.")

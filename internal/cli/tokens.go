@@ -25,39 +25,39 @@ import (
 
 const (
 	revokeHelp = `
-Ends tokens, and the consents that go with them, at once: all of a user, all of
-a client, all of a user at a client, those of a family (the claim "family" of an
-access token), or a single one.
+Revokes tokens at once, together with the consents they are based on: all tokens
+of a user, of a client, or of a user at a client, those of a family (the claim
+"family" of an access token), or a single token.
 
-A token is read from standard input, so that it is in no list of processes and
-in no history; a refresh token ends its whole family.`
+The token is read from standard input, so that it does not appear in the list of
+processes or the history of the shell. A refresh token revokes its family.`
 
 	rotateHelp = `
-Makes a new signing key. It is published at once, and signs as soon as whoever
-holds the published keys must have fetched them again.
+Makes a new signing key. It is published at once, and signs when every resource
+server must have fetched it.
 
-With --now it signs at once. Resource servers that hold on to the published keys
-may then refuse good tokens until they fetch them again.`
+With --now, it signs at once. Resource servers that cache the published keys may
+refuse valid tokens until they fetch the keys again.`
 
 	retireHelp = `
-Removes a signing key at once, and with it all tokens that it signed. If it is
-the one that signs, the next one does from now on, or a new one.
+Removes a signing key at once. All tokens that it signed become invalid. If it
+is the current key, the next one signs from now on, or a new one.
 
-Do that when a private key may have been seen by somebody else. Otherwise, keys
-retire by themselves when the last token they signed has expired.`
+Do this when somebody else may know the private key. Otherwise, the server
+retires each key when the last token that it signed has expired.`
 
 	inspectHelp = `
-Reads an access token from standard input, or asks for it, and shows what a JWT
-says of itself. That alone proves nothing. With --issuer, the issuer is asked
-what the token is worth, which also works for tokens that are no JWTs.`
+Reads an access token from standard input or the terminal, and shows the header
+and the claims of a JWT, without checking its signature. With --issuer, it asks
+the issuer whether the token is valid, which also works for opaque tokens.`
 )
 
 func revokeFlags(f caddycmd.Flags) {
-	f.FlagSet.String("user", "", "The user whose tokens end")
-	f.FlagSet.String("client", "", "The client whose tokens end; with --user, only the user's")
-	f.FlagSet.String("family", "", "The family whose tokens end")
-	f.FlagSet.Bool("token", false, "Read the token that ends from standard input")
-	f.FlagSet.String("reason", "", "Why, for the records")
+	f.FlagSet.String("user", "", "The user whose tokens are revoked")
+	f.FlagSet.String("client", "", "The client whose tokens are revoked; with --user, only those of the user")
+	f.FlagSet.String("family", "", "The family whose tokens are revoked")
+	f.FlagSet.Bool("token", false, "Read the token from standard input")
+	f.FlagSet.String("reason", "", "The reason, for the log")
 }
 
 func rotateFlags(f caddycmd.Flags) {
@@ -105,7 +105,7 @@ func runRevoke(c *invocation) error {
 		case authserver.RevokedToken:
 			row(w, "Revoked the access token.")
 		case authserver.RevokedNone:
-			row(w, "Nothing to revoke: this is no token that is good here.")
+			row(w, "Nothing to revoke: this is not a valid token of the issuer.")
 		default:
 			row(w, "Revoked all tokens.")
 		}
@@ -122,14 +122,14 @@ func runKeysRetire(c *invocation) error {
 	return c.keys(http.MethodPost, "/keys/"+url.PathEscape(c.arg)+"/retire", nil)
 }
 
-// keys sends a request about the keys, and prints them as they are then.
+// keys sends a request about the keys, and prints the keys as they are afterwards.
 func (c *invocation) keys(method, path string, body any) error {
 	var keys []keyring.Info
 	if err := c.ask(method, path, body, &keys); err != nil {
 		return err
 	}
 	return c.print(keys, func(w io.Writer) {
-		row(w, "KID", "ALGORITHM", "STATUS", "MADE", "SIGNS FROM", "GONE AFTER")
+		row(w, "KID", "ALGORITHM", "STATUS", "CREATED", "SIGNS FROM", "RETIRES")
 		for _, key := range keys {
 			row(w, key.ID, key.Algorithm, key.Status, moment(key.Created), moment(key.Signs), moment(key.Expires))
 		}
@@ -164,7 +164,7 @@ func runStats(c *invocation) error {
 	})
 }
 
-// tokenReport is what is known of a token: what it says, and what the issuer says.
+// tokenReport is the content of a token, and what the issuer says about it.
 type tokenReport struct {
 	Header map[string]any       `json:"header,omitempty"`
 	Claims map[string]any       `json:"claims,omitempty"`
@@ -204,15 +204,15 @@ func printReport(w io.Writer, report tokenReport) {
 	}
 	switch {
 	case report.Issuer == nil:
-		row(w, "good", "unknown: nobody was asked, see --issuer")
+		row(w, "valid", "unknown, see --issuer")
 	case report.Issuer.Active:
-		row(w, "good", "yes, says the issuer")
+		row(w, "valid", "yes, according to the issuer")
 	default:
-		row(w, "good", "no, says the issuer: "+report.Issuer.Problem)
+		row(w, "valid", "no, according to the issuer: "+report.Issuer.Problem)
 	}
 }
 
-// when returns the time that a claim is, for people.
+// when formats a claim that is a time.
 func when(name string, value any) string {
 	seconds, err := strconv.ParseFloat(jwt.ClaimText(value), 64)
 	if err != nil || name != "exp" && name != "iat" && name != "nbf" && name != "auth_time" && name != "family_iat" {
@@ -221,21 +221,21 @@ func when(name string, value any) string {
 	return " (" + moment(time.Unix(int64(seconds), 0)) + ")"
 }
 
-// decodeJWT returns what a JWT says, whoever made it.
+// decodeJWT decodes a JWT without checking its signature.
 func decodeJWT(token string) (header, claims map[string]any, err error) {
 	parts := strings.Split(token, ".")
 	if len(parts) != 3 {
-		return nil, nil, errors.New("this is no JWT; with --issuer, the issuer is asked what it is worth")
+		return nil, nil, errors.New("not a JWT; use --issuer to ask the issuer about it")
 	}
 	for i, part := range []*map[string]any{&header, &claims} {
 		decoded, err := base64.RawURLEncoding.DecodeString(parts[i])
 		if err != nil {
-			return nil, nil, errors.New("this is no JWT: expected base64url")
+			return nil, nil, errors.New("not a JWT: expected base64url")
 		}
 		d := json.NewDecoder(bytes.NewReader(decoded))
 		d.UseNumber()
 		if err := d.Decode(part); err != nil {
-			return nil, nil, errors.New("this is no JWT: expected JSON objects")
+			return nil, nil, errors.New("not a JWT: expected JSON objects")
 		}
 	}
 	return header, claims, nil
