@@ -16,6 +16,7 @@ import (
 	"golang.org/x/net/http/httpguts"
 
 	"github.com/caddy-oauth/caddy-oauth/internal/authserver"
+	"github.com/caddy-oauth/caddy-oauth/internal/bearer"
 	"github.com/caddy-oauth/caddy-oauth/internal/directive"
 )
 
@@ -68,8 +69,8 @@ type Guard struct {
 	// its own beside a guard with a matcher.
 	MetadataOnly bool `json:"metadata_only,omitempty"`
 
-	resource authserver.Resource
-	metadata *authserver.ResourceMetadata
+	resource bearer.Resource
+	metadata *bearer.Metadata
 	borrowed string // the issuer elsewhere whose keys this guard holds in the pool, "" for none
 }
 
@@ -99,7 +100,7 @@ func (g *Guard) Provision(ctx caddy.Context) error {
 	if len(g.Audience) > 0 {
 		audience = g.Audience
 	}
-	g.metadata = &authserver.ResourceMetadata{
+	g.metadata = &bearer.Metadata{
 		Resource: cmp.Or(g.Resource, audience[0]), Servers: []string{issuer}, Scopes: g.Scopes, Methods: []string{"header"},
 	}
 	if g.TokenHeader != "" {
@@ -108,14 +109,14 @@ func (g *Guard) Provision(ctx caddy.Context) error {
 	if err := g.metadata.Prepare(); err != nil {
 		return err
 	}
-	g.resource = authserver.Resource{
+	g.resource = bearer.Resource{
 		Source: source, Audience: audience, Scopes: g.Scopes, Header: g.TokenHeader, MetadataURL: g.metadata.URL(),
 	}
 	if server, ok := source.(*authserver.Server); ok {
-		g.resource.Anonymous, g.resource.Watch = server.MinimalTokens(), server.Watch(clientIP)
+		g.resource.AllowNoAudience, g.resource.Monitor = server.MinimalTokens(), server.Monitor(clientIP)
 		return nil
 	}
-	g.resource.Watch, err = authserver.NewWatch(issuer, ctx.GetMetricsRegistry(), clientIP)
+	g.resource.Monitor, err = bearer.NewMonitor(issuer, ctx.GetMetricsRegistry(), clientIP)
 	return err
 }
 
@@ -123,7 +124,7 @@ func (g *Guard) Provision(ctx caddy.Context) error {
 func (g *Guard) Cleanup() error { return g.release() }
 
 // source returns who can tell what a token is worth, the URL of the issuer, and what its tokens are for by default.
-func (g *Guard) source(ctx caddy.Context) (authserver.TokenSource, string, []string, error) {
+func (g *Guard) source(ctx caddy.Context) (bearer.Source, string, []string, error) {
 	app, err := ctx.AppIfConfigured("oauth")
 	if err != nil && !errors.Is(err, caddy.ErrNotConfigured) {
 		return nil, "", nil, err
@@ -175,7 +176,7 @@ func (g *Guard) ServeHTTP(w http.ResponseWriter, r *http.Request, next caddyhttp
 
 // refuse answers a request that has no good token, or returns what is to be answered, unless it may pass as nobody's.
 func (g *Guard) refuse(w http.ResponseWriter, r *http.Request, err error) (passes bool, _ error) {
-	refusal, ok := errors.AsType[*authserver.BearerError](err)
+	refusal, ok := errors.AsType[*bearer.Error](err)
 	switch {
 	case !ok:
 		return false, err
@@ -270,16 +271,16 @@ func (g *Guard) checkHeaders() error {
 var remoteKeys = caddy.NewUsagePool()
 
 // borrow returns the issuer elsewhere. It asks for nothing over the network; the first token does.
-func (g *Guard) borrow(ctx caddy.Context) (authserver.TokenSource, error) {
+func (g *Guard) borrow(ctx caddy.Context) (bearer.Source, error) {
 	keys, _, err := remoteKeys.LoadOrNew(g.Issuer, func() (caddy.Destructor, error) {
-		return authserver.NewRemoteKeys(g.Issuer, nil), nil
+		return bearer.NewRemoteKeys(g.Issuer, nil), nil
 	})
 	if err != nil {
 		return nil, err
 	}
 	g.borrowed = g.Issuer
-	return &authserver.RemoteIssuer{
-		URL: g.Issuer, Keys: keys.(*authserver.RemoteKeys), Types: g.Types, Log: ctx.Logger(),
+	return &bearer.RemoteIssuer{
+		URL: g.Issuer, Keys: keys.(*bearer.RemoteKeys), Types: g.Types, Log: ctx.Logger(),
 	}, nil
 }
 

@@ -11,6 +11,7 @@ import (
 	"time"
 
 	"github.com/caddy-oauth/caddy-oauth/grants"
+	"github.com/caddy-oauth/caddy-oauth/internal/bearer"
 	"github.com/caddy-oauth/caddy-oauth/storage"
 )
 
@@ -66,8 +67,8 @@ func (s *testServer) lives(t *testing.T, h held, want bool) {
 	t.Helper()
 	r := httptest.NewRequest(http.MethodGet, "/api", nil)
 	r.Header.Set("Authorization", "Bearer "+h.access)
-	_, err := (&Resource{Source: s, Audience: []string{testAPI}}).Check(r)
-	var refusal *BearerError
+	_, err := (&bearer.Resource{Source: s, Audience: []string{testAPI}}).Check(r)
+	var refusal *bearer.Error
 	switch {
 	case want && err != nil:
 		t.Errorf("%s at the guard: %v", h.client, err)

@@ -4,15 +4,17 @@ import (
 	"net/http"
 	"net/url"
 	"testing"
+
+	"github.com/caddy-oauth/caddy-oauth/internal/bearer"
 )
 
 // What a guard asks of the server for a request.
 func BenchmarkGuard(b *testing.B) {
 	for _, algorithm := range []string{"ES256", "EdDSA"} {
 		s := newBenchServer(b, algorithm)
-		guard := &Resource{
+		guard := &bearer.Resource{
 			Source: s.Server, Audience: []string{testIssuer}, Scopes: []string{"orders"},
-			Watch: s.Watch(s.site.ClientIP),
+			Monitor: s.Monitor(s.site.ClientIP),
 		}
 		r := &http.Request{Method: http.MethodGet, URL: &url.URL{Path: "/api/orders"}, Header: http.Header{"Authorization": {""}}}
 		check := func(b *testing.B, authorization string) {

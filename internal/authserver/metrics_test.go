@@ -11,6 +11,8 @@ import (
 
 	"github.com/prometheus/client_golang/prometheus"
 	"github.com/prometheus/client_golang/prometheus/testutil"
+
+	"github.com/caddy-oauth/caddy-oauth/internal/bearer"
 )
 
 func registry(r prometheus.Registerer, name string) func(*Config) {
@@ -118,7 +120,7 @@ func TestTokensRevocationsAndFailuresAreCounted(t *testing.T) {
 	if err := s.Revoke(t.Context(), "bob", "", "left us", ""); err != nil {
 		t.Fatal(err)
 	}
-	guard := Resource{Source: s.Server, Audience: []string{testIssuer}, Watch: s.Watch(func(*http.Request) string { return "" })}
+	guard := &bearer.Resource{Source: s.Server, Audience: []string{testIssuer}, Monitor: s.Monitor(func(*http.Request) string { return "" })}
 	for _, authorization := range []string{"", "Bearer x", "Bearer x", "Bearer x", "Bearer x", "Bearer "} {
 		r := httptest.NewRequest(http.MethodGet, "/", nil)
 		if authorization != "" {
@@ -199,16 +201,17 @@ func TestStoreIsMeasured(t *testing.T) {
 func TestMetricsOfAGuardOfAnIssuerElsewhere(t *testing.T) {
 	reg := prometheus.NewPedanticRegistry()
 	newTestServer(t, registry(reg, "default"))
-	watch, err := NewWatch("https://idp.example", reg, func(*http.Request) string { return "" })
+	monitor, err := bearer.NewMonitor("https://idp.example", reg, func(*http.Request) string { return "" })
 	if err != nil {
 		t.Fatal(err)
 	}
-	if err := watch.saw(httptest.NewRequest(http.MethodGet, "/", nil), nil); err != nil {
-		t.Fatal(err)
+	guard := &bearer.Resource{Monitor: monitor}
+	if _, err := guard.Check(httptest.NewRequest(http.MethodGet, "/", nil)); err == nil {
+		t.Fatal("a request without a token passes")
 	}
 	want := `# HELP caddy_oauth_guard_decisions_total Requests at guards by issuer and result: ok, no_token, throttled or an error code.
 # TYPE caddy_oauth_guard_decisions_total counter
-caddy_oauth_guard_decisions_total{issuer="https://idp.example",result="ok"} 1
+caddy_oauth_guard_decisions_total{issuer="https://idp.example",result="no_token"} 1
 `
 	if err := testutil.GatherAndCompare(reg, strings.NewReader(want), "caddy_oauth_guard_decisions_total"); err != nil {
 		t.Error(err)

@@ -15,6 +15,7 @@ import (
 	"go.uber.org/zap"
 
 	"github.com/caddy-oauth/caddy-oauth/grants"
+	"github.com/caddy-oauth/caddy-oauth/internal/bearer"
 	"github.com/caddy-oauth/caddy-oauth/internal/bounded"
 	"github.com/caddy-oauth/caddy-oauth/internal/clients"
 	"github.com/caddy-oauth/caddy-oauth/internal/keyring"
@@ -125,7 +126,7 @@ type Server struct {
 	replays       replays
 	news          news
 	started       time.Time
-	cache         tokenCache
+	cache         bearer.Cache
 	limiter       *throttle.Limiter
 	store         *bounded.Store
 	requests      atomic.Int64 // that are being answered

@@ -440,3 +440,13 @@ func foreignToken(tb testing.TB) string {
 	tb.Helper()
 	return jwttest.NewKey(tb, "ES256").Sign(tb, []byte(`{"sub":"alice"}`))
 }
+
+// eventually waits for something that happens in the background.
+func eventually(t *testing.T, what string, happened func() bool) {
+	t.Helper()
+	for deadline := time.Now().Add(30 * time.Second); !happened(); time.Sleep(time.Millisecond) {
+		if time.Now().After(deadline) {
+			t.Fatalf("waited for %s in vain", what)
+		}
+	}
+}

@@ -11,6 +11,7 @@ import (
 	"time"
 
 	"github.com/caddy-oauth/caddy-oauth/grants"
+	"github.com/caddy-oauth/caddy-oauth/internal/bearer"
 	"github.com/caddy-oauth/caddy-oauth/internal/throttle"
 )
 
@@ -171,15 +172,15 @@ func TestBadTokensAtAGuardAreThrottled(t *testing.T) {
 	s := newTestServer(t, few)
 	good, _ := s.token(t, asBilling()).json(t)["access_token"].(string)
 	address := "192.0.2.1"
-	resource := Resource{
-		Source: s.Server, Audience: []string{testIssuer}, Watch: s.Watch(func(*http.Request) string { return address }),
+	resource := &bearer.Resource{
+		Source: s.Server, Audience: []string{testIssuer}, Monitor: s.Monitor(func(*http.Request) string { return address }),
 	}
 	check := func(token string, want int) {
 		t.Helper()
 		r := httptest.NewRequest(http.MethodGet, "/", nil)
 		r.Header.Set("Authorization", "Bearer "+token)
 		_, err := resource.Check(r)
-		refusal, _ := err.(*BearerError) //nolint:errorlint // never wrapped
+		refusal, _ := err.(*bearer.Error) //nolint:errorlint // never wrapped
 		if status := statusOf(refusal); status != want {
 			t.Errorf("%d, want %d", status, want)
 		}
@@ -196,7 +197,7 @@ func TestBadTokensAtAGuardAreThrottled(t *testing.T) {
 	check("garbage", http.StatusUnauthorized)
 }
 
-func statusOf(refusal *BearerError) int {
+func statusOf(refusal *bearer.Error) int {
 	if refusal == nil {
 		return http.StatusOK
 	}

@@ -15,6 +15,8 @@ import (
 	"time"
 
 	"go.uber.org/zap"
+
+	"github.com/caddy-oauth/caddy-oauth/internal/bearer"
 )
 
 // needsStore is a request that needs the store, and how the failure of the store is told to who asks.
@@ -97,9 +99,9 @@ func guarded(t *testing.T, s *testServer, token string) answer {
 	a := answer{recorder: newRecorder()}
 	r := httptest.NewRequest(http.MethodGet, "/orders", nil)
 	r.Header.Set("Authorization", "Bearer "+token)
-	guard := Resource{Source: s, Audience: []string{testIssuer}, Watch: s.Watch(s.site.ClientIP)}
+	guard := &bearer.Resource{Source: s, Audience: []string{testIssuer}, Monitor: s.Monitor(s.site.ClientIP)}
 	_, err := guard.Check(r)
-	if refusal, ok := errors.AsType[*BearerError](err); ok {
+	if refusal, ok := errors.AsType[*bearer.Error](err); ok {
 		a.Header().Set("Retry-After", strconv.FormatFloat(refusal.RetryAfter.Seconds(), 'f', -1, 64))
 		a.Code = refusal.Status
 	}

@@ -180,8 +180,8 @@ func (r *Ring) Has(token string) bool {
 	return err == nil
 }
 
-// JWKS returns the public keys of all tokens that are valid now or will be signed soon, as a JWK set (RFC 7517 §5). It
-// may be cached for Policy.Publish.
+// JWKS returns the public keys of all tokens that are valid now or will be signed soon, as a JWK set (RFC 7517 §5). It may
+// be cached for Policy.Publish.
 func (r *Ring) JWKS(ctx context.Context) ([]byte, error) {
 	keys, err := r.load(ctx)
 	if err != nil {

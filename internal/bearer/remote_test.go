@@ -1,4 +1,4 @@
-package authserver
+package bearer
 
 import (
 	"encoding/json"

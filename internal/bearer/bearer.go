@@ -1,4 +1,9 @@
-package authserver
+// Package bearer checks the access tokens that requests bring to a protected resource (RFC 6750), whether an issuer of
+// this process made them or one elsewhere.
+//
+// Start reading at [Resource.Check]. A [Source] tells the claims of a token: [RemoteIssuer] for an issuer elsewhere, whose
+// keys [RemoteKeys] fetches; for an issuer of this process, its server. [Metadata] describes a resource to clients.
+package bearer
 
 import (
 	"context"
@@ -10,50 +15,53 @@ import (
 
 	"github.com/caddy-oauth/caddy-oauth/grants"
 	"github.com/caddy-oauth/caddy-oauth/internal/jwt"
+	"github.com/caddy-oauth/caddy-oauth/internal/metrics"
+	"github.com/caddy-oauth/caddy-oauth/internal/throttle"
 	"github.com/caddy-oauth/caddy-oauth/internal/wire"
 )
 
-// TokenSource says what an access token is worth: a Server for its own, a RemoteIssuer for those of another.
-type TokenSource interface {
-	// AccessToken returns the claims of a token that is good now. What is wrong with it is an jwt.InvalidToken; with
-	// any other error, that is not known. Nobody may change the claims.
+// Source validates access tokens of one issuer.
+type Source interface {
+	// AccessToken returns the claims of a token that is valid now. If the token is wrong, the error is a
+	// [jwt.InvalidToken]; with any other error the token may be valid. Callers must not change the claims.
 	AccessToken(ctx context.Context, token string) (*jwt.Claims, error)
 }
 
-// Resource is what a protected resource asks of access tokens (RFC 6750).
+// Resource is what a protected resource requires of access tokens.
 type Resource struct {
-	Source   TokenSource
+	Source   Source
 	Audience []string // a token must be for one of them
 	Scopes   []string // a token must have all of them
 	Header   string   // the header that carries the token; "" is Authorization: Bearer
 
-	// Anonymous accepts tokens that do not say whom they are for.
-	Anonymous bool
+	// AllowNoAudience accepts tokens without an audience too.
+	AllowNoAudience bool
 
 	MetadataURL string // of the resource (RFC 9728)
 
-	Watch *Watch // nil for none
+	Monitor *Monitor // may be nil
 }
 
-// BearerError is a refusal by a resource.
-type BearerError struct {
+// Error is a refusal by a resource.
+type Error struct {
 	Status    int
 	Code      string // "" if there was no token (RFC 6750 §3.1)
 	Challenge string // the WWW-Authenticate header; "" for none
 	Cause     error
 
-	RetryAfter time.Duration // 0 if that is not known
+	RetryAfter time.Duration // 0 if unknown
 	ID         string        // the same as in the log; "" for none
 }
 
-func (e *BearerError) Error() string {
+func (e *Error) Error() string {
 	if e.Cause == nil {
 		return "no access token"
 	}
 	return e.Cause.Error()
 }
 
-func (e *BearerError) Unwrap() error { return e.Cause }
+// Unwrap returns the cause.
+func (e *Error) Unwrap() error { return e.Cause }
 
 // The error codes of RFC 6750 §3.1 beside invalid_request.
 const (
@@ -61,13 +69,13 @@ const (
 	insufficientScope = "insufficient_scope"
 )
 
-// Check returns the claims of the request's access token. Every error is a *BearerError.
+// Check returns the claims of the request's access token. Every error is an *Error.
 func (p *Resource) Check(r *http.Request) (*jwt.Claims, error) {
 	claims, err := p.check(r)
-	if p.Watch == nil {
+	if p.Monitor == nil {
 		return claims, err
 	}
-	return claims, p.Watch.saw(r, err)
+	return claims, p.Monitor.observe(r, err)
 }
 
 func (p *Resource) check(r *http.Request) (*jwt.Claims, error) {
@@ -83,7 +91,7 @@ func (p *Resource) check(r *http.Request) (*jwt.Claims, error) {
 	case invalid:
 		return nil, p.refuse(http.StatusUnauthorized, invalidToken, err)
 	case err != nil:
-		return nil, &BearerError{
+		return nil, &Error{
 			Status: http.StatusServiceUnavailable, Code: grants.TemporarilyUnavailable, Cause: err,
 			RetryAfter: wire.DefaultRetryAfter, ID: wire.NewErrorID(),
 		}
@@ -95,8 +103,8 @@ func (p *Resource) check(r *http.Request) (*jwt.Claims, error) {
 	return claims, nil
 }
 
-// token returns the token of a request, "" if there is none. One in the query is never taken (RFC 9700 §4.3.2), and
-// two are an error (RFC 6750 §2).
+// token returns the token of a request, or "" if there is none. It never accepts one in the query (RFC 9700 §4.3.2), nor
+// two tokens (RFC 6750 §2).
 func (p *Resource) token(r *http.Request) (string, error) {
 	var tokens []string
 	for _, value := range r.Header.Values("Authorization") {
@@ -124,7 +132,7 @@ func (p *Resource) token(r *http.Request) (string, error) {
 }
 
 func (p *Resource) isFor(claims *jwt.Claims) bool {
-	if p.Anonymous && len(claims.Audience) == 0 {
+	if p.AllowNoAudience && len(claims.Audience) == 0 {
 		return true
 	}
 	return slices.ContainsFunc(claims.Audience, func(aud string) bool { return slices.Contains(p.Audience, aud) })
@@ -134,7 +142,7 @@ func (p *Resource) allows(claims *jwt.Claims) bool {
 	return !slices.ContainsFunc(p.Scopes, func(scope string) bool { return !hasScope(claims.Scope, scope) })
 }
 
-// hasScope reports whether a scope is one of a space-separated list.
+// hasScope reports whether a scope is in a space-separated list.
 func hasScope(list, scope string) bool {
 	for name := range strings.SplitSeq(list, " ") {
 		if name == scope {
@@ -144,8 +152,8 @@ func hasScope(list, scope string) bool {
 	return false
 }
 
-// refuse returns a refusal with its challenge (RFC 6750 §3). It names the scopes that are needed, and where the resource
-// describes itself (RFC 9728 §5.1).
+// refuse returns a refusal with its challenge (RFC 6750 §3), which names the required scopes and the URL of the resource's
+// metadata (RFC 9728 §5.1).
 func (p *Resource) refuse(status int, code string, cause error) error {
 	var params []string
 	add := func(name, value string) {
@@ -162,10 +170,10 @@ func (p *Resource) refuse(status int, code string, cause error) error {
 	}
 	add("resource_metadata", p.MetadataURL)
 	challenge := strings.TrimSpace("Bearer " + strings.Join(params, ", "))
-	return &BearerError{Status: status, Code: code, Challenge: challenge, Cause: cause}
+	return &Error{Status: status, Code: code, Challenge: challenge, Cause: cause}
 }
 
-// quotable returns a text that needs no escaping within quotes.
+// quotable removes from a text what would need escaping in a quoted string.
 func quotable(s string) string {
 	return strings.Map(func(r rune) rune {
 		if r < ' ' || r > '~' || r == '"' || r == '\\' {
@@ -173,4 +181,50 @@ func quotable(s string) string {
 		}
 		return r
 	}, s)
+}
+
+// Monitor counts the decisions of a resource, and limits how many invalid tokens an address may send.
+type Monitor struct {
+	Limiter *throttle.Limiter
+	Metrics *metrics.Guard
+	Address func(r *http.Request) string          // of the client, as the site trusts it
+	Failed  func(r *http.Request, refusal *Error) // is called if a token cannot be checked
+}
+
+// NewMonitor returns the Monitor of a resource whose issuer is elsewhere.
+func NewMonitor(issuer string, registry metrics.Registry, address func(r *http.Request) string) (*Monitor, error) {
+	m, err := metrics.NewGuard(registry, issuer)
+	if err != nil {
+		return nil, err
+	}
+	limiter := throttle.New().Limiter(issuer, throttle.Limits{}, m.Throttled, time.Now)
+	// RemoteKeys has logged already why a token cannot be checked.
+	return &Monitor{Limiter: limiter, Metrics: m, Address: address, Failed: func(*http.Request, *Error) {}}, nil
+}
+
+// observe counts a decision. It returns the refusal to answer with, nil if the request may pass.
+func (m *Monitor) observe(r *http.Request, err error) error {
+	refusal, refused := errors.AsType[*Error](err)
+	switch {
+	case !refused:
+		m.Metrics.Decision("ok")
+	case refusal.Code == "":
+		m.Metrics.Decision("no_token")
+	case refusal.Code == invalidToken:
+		if wait := m.Limiter.Invalid(throttle.Token, "", m.Address(r)); wait > 0 {
+			m.Metrics.Decision("throttled")
+			return &Error{
+				Status: http.StatusTooManyRequests, Code: grants.TemporarilyUnavailable, Cause: err, RetryAfter: wait,
+			}
+		}
+		m.Metrics.Decision(refusal.Code)
+	case errors.Is(err, context.Canceled) && errors.Is(r.Context().Err(), context.Canceled):
+		m.Metrics.Decision("canceled") // the client did not wait for the answer
+	default:
+		if refusal.Status >= http.StatusInternalServerError {
+			m.Failed(r, refusal)
+		}
+		m.Metrics.Decision(refusal.Code)
+	}
+	return err
 }

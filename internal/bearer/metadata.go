@@ -1,4 +1,4 @@
-package authserver
+package bearer
 
 import (
 	"encoding/json"
@@ -10,10 +10,10 @@ import (
 	"github.com/caddy-oauth/caddy-oauth/internal/wire"
 )
 
-const resourceWellKnown = "/.well-known/oauth-protected-resource" // RFC 9728 §3
+const wellKnown = "/.well-known/oauth-protected-resource" // RFC 9728 §3
 
-// ResourceMetadata is the document in which a protected resource describes itself (RFC 9728 §2).
-type ResourceMetadata struct {
+// Metadata is the document in which a protected resource describes itself (RFC 9728 §2).
+type Metadata struct {
 	Resource string   `json:"resource"`
 	Servers  []string `json:"authorization_servers,omitempty"`
 	Scopes   []string `json:"scopes_supported,omitempty"`
@@ -24,8 +24,8 @@ type ResourceMetadata struct {
 	paths []string
 }
 
-// Prepare makes the document ready to be served.
-func (m *ResourceMetadata) Prepare() error {
+// Prepare encodes the document. Call it before any other method, and do not change the document after that.
+func (m *Metadata) Prepare() error {
 	u, err := url.Parse(m.Resource)
 	if err != nil {
 		return err
@@ -34,25 +34,23 @@ func (m *ResourceMetadata) Prepare() error {
 	if u.RawQuery != "" { // §3.1
 		path += "?" + u.RawQuery
 	}
-	m.url = u.Scheme + "://" + u.Host + resourceWellKnown + path
-	m.paths = []string{resourceWellKnown}
+	m.url = u.Scheme + "://" + u.Host + wellKnown + path
+	m.paths = []string{wellKnown}
 	if p := strings.TrimSuffix(u.Path, "/"); p != "" {
-		m.paths = append(m.paths, resourceWellKnown+p)
+		m.paths = append(m.paths, wellKnown+p)
 	}
-	if m.body, err = json.Marshal(m); err != nil {
-		return err
-	}
-	return nil
+	m.body, err = json.Marshal(m)
+	return err
 }
 
 // URL returns where clients find the document.
-func (m *ResourceMetadata) URL() string { return m.url }
+func (m *Metadata) URL() string { return m.url }
 
 // Paths returns where the document is served: with the resource's path, and without.
-func (m *ResourceMetadata) Paths() []string { return m.paths }
+func (m *Metadata) Paths() []string { return m.paths }
 
 // ServeHTTP serves the document.
-func (m *ResourceMetadata) ServeHTTP(w http.ResponseWriter, r *http.Request) {
+func (m *Metadata) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	w.Header().Set("Access-Control-Allow-Origin", "*")
 	switch r.Method {
 	case http.MethodGet, http.MethodHead:

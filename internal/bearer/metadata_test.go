@@ -1,4 +1,4 @@
-package authserver
+package bearer
 
 import (
 	"net/http"
@@ -20,7 +20,7 @@ func TestRFC9728WhereTheMetadataIs(t *testing.T) {
 		{"https://api.example.com/a%20b", "https://api.example.com" + root + "/a%20b", []string{root, root + "/a b"}},
 		{"https://api.example.com/?tenant=1", "https://api.example.com" + root + "?tenant=1", []string{root}},
 	} {
-		m := &ResourceMetadata{Resource: tt.resource}
+		m := &Metadata{Resource: tt.resource}
 		if err := m.Prepare(); err != nil {
 			t.Fatal(err)
 		}
@@ -31,7 +31,7 @@ func TestRFC9728WhereTheMetadataIs(t *testing.T) {
 }
 
 func TestRFC9728Document(t *testing.T) {
-	m := &ResourceMetadata{Resource: testAPI + "/", Servers: []string{testIssuer}}
+	m := &Metadata{Resource: testAPI + "/", Servers: []string{testIssuer}}
 	if err := m.Prepare(); err != nil {
 		t.Fatal(err)
 	}

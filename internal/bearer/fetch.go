@@ -1,4 +1,4 @@
-package authserver
+package bearer
 
 import (
 	"context"
@@ -15,43 +15,43 @@ import (
 	"github.com/caddy-oauth/caddy-oauth/internal/uris"
 )
 
-// remoteFetcher gets the documents of an issuer elsewhere, and nothing from anywhere that the issuer did not name.
-type remoteFetcher struct {
+// fetcher fetches the documents of an issuer elsewhere, and only from servers that the issuer names.
+type fetcher struct {
 	issuer string
 	client *http.Client
 }
 
 const (
-	remoteMost      = 1 << 20 // bytes of a document
-	remoteRedirects = 3
+	maxDocument  = 1 << 20 // bytes
+	maxRedirects = 3
 
-	// How long a document is good, whatever its headers say; and without headers.
-	remoteLeastFresh   = time.Minute
-	remoteMostFresh    = 24 * time.Hour
-	remoteDefaultFresh = time.Hour
+	// How long a document is fresh: at least and at most, whatever its headers say; and without headers.
+	minFresh     = time.Minute
+	maxFresh     = 24 * time.Hour
+	defaultFresh = time.Hour
 )
 
-func newRemoteFetcher(issuer string) remoteFetcher {
+func newFetcher(issuer string) fetcher {
 	transport := http.DefaultTransport.(*http.Transport).Clone()
 	transport.DisableKeepAlives = true // the next request is minutes away
 	transport.MaxResponseHeaderBytes = 64 << 10
-	return remoteFetcher{issuer: issuer, client: &http.Client{Transport: transport, CheckRedirect: sameOrigin}}
+	return fetcher{issuer: issuer, client: &http.Client{Transport: transport, CheckRedirect: sameOrigin}}
 }
 
-// sameOrigin keeps redirects at the server that was asked.
+// sameOrigin refuses redirects to another server.
 func sameOrigin(r *http.Request, via []*http.Request) error {
 	if from := via[0].URL; r.URL.Scheme != from.Scheme || r.URL.Host != from.Host {
 		return errors.New("a redirect to another server")
 	}
-	if len(via) > remoteRedirects {
+	if len(via) > maxRedirects {
 		return errors.New("too many redirects")
 	}
 	return nil
 }
 
-// locate returns the URL of the issuer's JWKS, and for how long that is good: from the authorization server metadata
-// (RFC 8414 §3), else from OpenID Connect Discovery §4.
-func (f remoteFetcher) locate(ctx context.Context, now time.Time) (string, time.Duration, error) {
+// locate returns the URL of the issuer's JWKS, and for how long that is fresh: from the authorization server metadata (RFC
+// 8414 §3), else from OpenID Connect Discovery §4.
+func (f fetcher) locate(ctx context.Context, now time.Time) (string, time.Duration, error) {
 	u, err := url.Parse(f.issuer)
 	if err != nil {
 		return "", 0, err
@@ -69,9 +69,8 @@ func (f remoteFetcher) locate(ctx context.Context, now time.Time) (string, time.
 	return "", 0, errors.Join(err, err2)
 }
 
-// readMetadata returns the URL of the JWKS that a metadata document names. The document must be the issuer's own
-// (RFC 8414 §3.3).
-func (f remoteFetcher) readMetadata(ctx context.Context, from string, now time.Time) (string, time.Duration, error) {
+// readMetadata returns the URL of the JWKS in a metadata document, which must be the issuer's own (RFC 8414 §3.3).
+func (f fetcher) readMetadata(ctx context.Context, from string, now time.Time) (string, time.Duration, error) {
 	body, fresh, err := f.get(ctx, from, now)
 	if err != nil {
 		return "", 0, err
@@ -81,13 +80,13 @@ func (f remoteFetcher) readMetadata(ctx context.Context, from string, now time.T
 		JWKSURI string `json:"jwks_uri"`
 	}
 	if err := json.Unmarshal(body, &doc); err != nil {
-		return "", 0, fmt.Errorf("%s: no metadata: %w", from, err)
+		return "", 0, fmt.Errorf("%s: not a metadata document: %w", from, err)
 	}
 	if doc.Issuer != f.issuer {
 		return "", 0, fmt.Errorf("%s: the metadata of another issuer, %.200q", from, doc.Issuer)
 	}
 	uri, err := url.Parse(doc.JWKSURI)
-	// Over http only what is on this machine, of an issuer on this machine, which the owner has named.
+	// Use http only for a JWKS on this machine, of an issuer on this machine: the owner has configured its URL.
 	plain := err == nil && uri.Scheme == "http" && strings.HasPrefix(f.issuer, "http:") && uris.IsLoopback(uri.Hostname())
 	if err != nil || uri.Host == "" || uri.Scheme != "https" && !plain {
 		return "", 0, fmt.Errorf("%s: expected a jwks_uri with https, not %.200q", from, doc.JWKSURI)
@@ -95,8 +94,8 @@ func (f remoteFetcher) readMetadata(ctx context.Context, from string, now time.T
 	return doc.JWKSURI, fresh, nil
 }
 
-// get returns a document, and for how long it is good.
-func (f remoteFetcher) get(ctx context.Context, from string, now time.Time) ([]byte, time.Duration, error) {
+// get fetches a document, and returns for how long it is fresh.
+func (f fetcher) get(ctx context.Context, from string, now time.Time) ([]byte, time.Duration, error) {
 	req, err := http.NewRequestWithContext(ctx, http.MethodGet, from, nil)
 	if err != nil {
 		return nil, 0, err
@@ -110,19 +109,19 @@ func (f remoteFetcher) get(ctx context.Context, from string, now time.Time) ([]b
 	if resp.StatusCode != http.StatusOK {
 		return nil, 0, fmt.Errorf("%s: %s", from, resp.Status)
 	}
-	body, err := io.ReadAll(io.LimitReader(resp.Body, remoteMost+1))
+	body, err := io.ReadAll(io.LimitReader(resp.Body, maxDocument+1))
 	if err != nil {
 		return nil, 0, fmt.Errorf("%s: %w", from, err)
 	}
-	if len(body) > remoteMost {
-		return nil, 0, fmt.Errorf("%s: more than %d bytes", from, remoteMost)
+	if len(body) > maxDocument {
+		return nil, 0, fmt.Errorf("%s: more than %d bytes", from, maxDocument)
 	}
 	return body, freshness(resp.Header, now), nil
 }
 
-// freshness returns for how long a response is good (RFC 9111 §4.2), within bounds of our own.
+// freshness returns the freshness lifetime of a response (RFC 9111 §4.2), within limits of our own.
 func freshness(h http.Header, now time.Time) time.Duration {
-	return min(max(statedFreshness(h, now), remoteLeastFresh), remoteMostFresh)
+	return min(max(statedFreshness(h, now), minFresh), maxFresh)
 }
 
 func statedFreshness(h http.Header, now time.Time) time.Duration {
@@ -135,9 +134,9 @@ func statedFreshness(h http.Header, now time.Time) time.Duration {
 		case "max-age":
 			seconds, err := strconv.Atoi(strings.Trim(value, `"`))
 			stated = true
-			maxAge = min(max(seconds, 0), int(remoteMostFresh/time.Second))
+			maxAge = min(max(seconds, 0), int(maxFresh/time.Second))
 			if err != nil {
-				maxAge = 0 // §4.2.1: what cannot be read is stale
+				maxAge = 0 // §4.2.1: an invalid lifetime means stale
 			}
 		}
 	}
@@ -151,5 +150,5 @@ func statedFreshness(h http.Header, now time.Time) time.Duration {
 	if expires, err := http.ParseTime(h.Get("Expires")); err == nil {
 		return expires.Sub(now)
 	}
-	return remoteDefaultFresh
+	return defaultFresh
 }

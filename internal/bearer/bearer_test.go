@@ -1,4 +1,4 @@
-package authserver
+package bearer
 
 import (
 	"context"
@@ -85,7 +85,7 @@ func TestRFC6750Transport(t *testing.T) {
 				}
 				return
 			}
-			var refusal *BearerError
+			var refusal *Error
 			if !errors.As(err, &refusal) || claims != nil || refusal.Status != tt.status || refusal.Code != tt.code {
 				t.Fatalf("%v, %#v; want %d %s", claims, err, tt.status, tt.code)
 			}
@@ -138,7 +138,7 @@ func TestRFC6750Refusals(t *testing.T) {
 			r := httptest.NewRequest(http.MethodGet, "/", nil)
 			r.Header.Set("Authorization", "Bearer good")
 			_, err := p.Check(r)
-			var refusal *BearerError
+			var refusal *Error
 			if !errors.As(err, &refusal) || refusal.Status != tt.status || refusal.Challenge != tt.challenge {
 				t.Errorf("%#v\nwant %d %s", err, tt.status, tt.challenge)
 			}
@@ -148,7 +148,7 @@ func TestRFC6750Refusals(t *testing.T) {
 
 func TestTokensThatDoNotSayWhomTheyAreFor(t *testing.T) {
 	p := testResource()
-	p.Anonymous = true
+	p.AllowNoAudience = true
 	p.Source = fakeSource{claims: &jwt.Claims{Subject: "alice", Scope: "orders"}}
 	r := httptest.NewRequest(http.MethodGet, "/", nil)
 	r.Header.Set("Authorization", "Bearer good")

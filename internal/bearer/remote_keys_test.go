@@ -1,4 +1,4 @@
-package authserver
+package bearer
 
 import (
 	"context"
@@ -12,6 +12,7 @@ import (
 
 	"github.com/caddy-oauth/caddy-oauth/internal/jwt"
 	"github.com/caddy-oauth/caddy-oauth/internal/jwt/jwttest"
+	"github.com/caddy-oauth/caddy-oauth/internal/testclock"
 )
 
 // works checks whether a token is good now, and says why it is not.
@@ -84,7 +85,7 @@ func TestRemoteIssuerThatIsNotBelieved(t *testing.T) {
 		{"RFC 8414 §3.3 metadata of another issuer", func(r *remote) {
 			r.answer(remoteMetadata, body(`{"issuer":"`+r.URL+`/","jwks_uri":"`+r.URL+remoteJWKS+`"}`))
 		}, "another issuer"},
-		{"metadata that is no JSON", func(r *remote) { r.answer(remoteMetadata, body(`<html>`)) }, "no metadata"},
+		{"metadata that is no JSON", func(r *remote) { r.answer(remoteMetadata, body(`<html>`)) }, "not a metadata document"},
 		{"no jwks_uri", func(r *remote) { r.answer(remoteMetadata, body(`{"issuer":"`+r.URL+`"}`)) }, "expected a jwks_uri"},
 		{"jwks_uri over http", func(r *remote) {
 			r.answer(remoteMetadata, body(`{"issuer":"`+r.URL+`","jwks_uri":"http://keys.example.com/"}`))
@@ -102,7 +103,7 @@ func TestRemoteIssuerThatIsNotBelieved(t *testing.T) {
 			r.answer(remoteJWKS, http.RedirectHandler(remoteJWKS, http.StatusFound).ServeHTTP)
 		}, "too many redirects"},
 		{"keys that are no JWKS", func(r *remote) { r.answer(remoteJWKS, body(`{}`)) }, "expected a JWK set"},
-		{"keys that are too long", func(r *remote) { r.answer(remoteJWKS, body(strings.Repeat(" ", remoteMost+1))) }, "more than 1048576 bytes"},
+		{"keys that are too long", func(r *remote) { r.answer(remoteJWKS, body(strings.Repeat(" ", maxDocument+1))) }, "more than 1048576 bytes"},
 		{"an error", func(r *remote) { r.answer(remoteJWKS, http.NotFound) }, "404"},
 	}
 	for _, tt := range tests {
@@ -135,7 +136,7 @@ func TestRemoteIssuerComesUp(t *testing.T) {
 		t.Error("within a second the issuer is asked again")
 	}
 	r.answer(remoteMetadata, up)
-	r.clock.Advance(remoteFirstFloor)
+	r.clock.Advance(firstAttemptInterval)
 	r.works(t, token, nil)
 }
 
@@ -199,7 +200,7 @@ func TestRemoteUnknownKey(t *testing.T) {
 	if r.count(remoteJWKS) != 1 {
 		t.Errorf("the keys are fetched %d times within ten seconds", r.count(remoteJWKS))
 	}
-	r.clock.Advance(remoteFloor)
+	r.clock.Advance(attemptInterval)
 	r.works(t, rotated, nil)
 	if r.count(remoteJWKS) != 2 || r.count(remoteMetadata) != 1 {
 		t.Errorf("the issuer is asked %v", r.asked)
@@ -220,7 +221,7 @@ func TestRemoteKeysWaitNoLongerThanTheRequest(t *testing.T) {
 }
 
 func TestRFC9111Freshness(t *testing.T) {
-	now := epoch
+	now := testclock.Epoch
 	at := func(d time.Duration) string { return now.Add(d).UTC().Format(http.TimeFormat) }
 	for _, tt := range []struct {
 		name   string

@@ -1,4 +1,4 @@
-package authserver
+package bearer
 
 import (
 	"encoding/json"
@@ -12,6 +12,11 @@ import (
 
 	"github.com/caddy-oauth/caddy-oauth/internal/jwt/jwttest"
 	"github.com/caddy-oauth/caddy-oauth/internal/testclock"
+)
+
+const (
+	testIssuer = "https://example.com"
+	testAPI    = "https://api.example.com"
 )
 
 // remote is an issuer elsewhere: a server that says what its tests let it say, and counts what it is asked.
