@@ -8,15 +8,15 @@ import (
 	"github.com/caddy-oauth/caddy-oauth/integration"
 )
 
-// Encryption is turned on, its key is replaced, and it is turned off, step by step while clients refresh. Old and new
-// configuration overlap in each step, and as either reads what the other writes, no request is put off.
+// Encryption is turned on, its key is replaced, and it is turned off while clients refresh. In each step the old and the new
+// configuration overlap and read what the other writes, so no request gets 503.
 func TestEncryptUnderLoad(t *testing.T) {
 	plain := func(settings string) place { return place{"with " + settings, settings, "{$STORAGE}"} }
 	const first, second = "{env.OAUTH_KEY}", "{env.OAUTH_KEY_2}"
 	steps := []struct {
 		place
 		encrypt bool
-		shows   bool // what records hold
+		shows   bool // records are readable on the disk
 	}{
 		{place: plain(""), shows: true},
 		{place: plain("encryption_key off " + first), shows: true},
@@ -51,7 +51,7 @@ func TestEncryptUnderLoad(t *testing.T) {
 		one.check(t)
 	}
 	if n := load.putOff(); n > 0 {
-		t.Error(fmt.Sprint(n, " requests were put off"))
+		t.Error(fmt.Sprint(n, " requests got 503"))
 	}
 	m.checkLog()
 }

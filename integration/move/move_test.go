@@ -67,7 +67,7 @@ func start(t *testing.T, places ...place) *mover {
 		level DEBUG
 	}
 ` + shop.Global + "}\n" + shop.Sites
-		// A second customer has the password of the first.
+		// bob has the password of alice.
 		text = regexp.MustCompile(`(?m)^\s*alice (\S+)$`).ReplaceAllString(text, "alice $1\nbob $1")
 		name := filepath.Join(dir, strings.ReplaceAll(p.name, " ", "-")+".Caddyfile")
 		must(t, os.WriteFile(name, []byte(text), 0o600))
@@ -76,7 +76,7 @@ func start(t *testing.T, places ...place) *mover {
 	config := integration.Shop()
 	config.Env = append(config.Env, "OAUTH_KEY="+key, "OAUTH_KEY_2="+otherKey)
 	config.Secrets.Add(key, otherKey)
-	config.Leaky = true // the access log calls a 503 an error, see checkLog
+	config.Leaky = true // The access log has 503 as an error, see checkLog.
 	config.Caddyfile = func(*integration.Server) string {
 		text, err := os.ReadFile(m.files[places[0].name])
 		must(t, err)
@@ -86,7 +86,7 @@ func start(t *testing.T, places ...place) *mover {
 	return m
 }
 
-// checkLog finds what a log must not have. The access log may have errors for requests that were put off, with 503.
+// checkLog finds what the log must not have. Requests that got 503 are errors in the access log.
 func (m *mover) checkLog() {
 	m.t.Helper()
 	log := m.Log()
@@ -152,14 +152,14 @@ func TestMoveUnderLoad(t *testing.T) {
 	from := files
 	for _, p := range []place{redis, files, other, files} {
 		m.move(from, p, func() {
-			load.goOn(t) // so that what was copied is old
+			load.goOn(t) // so that the copy is outdated
 			m.revoke(t, revoked.RefreshToken)
 			m.oauth("revoke", "--user", "bob")
 		})
 		load.goOn(t)
 		m.refused(t, revoked.RefreshToken)
 		if grants := m.oauth("grants", "bob"); strings.Contains(grants, "app") {
-			t.Errorf("in %s what was taken back is there again:\n%s", p.name, grants)
+			t.Errorf("in %s a consent that was removed is back:\n%s", p.name, grants)
 		}
 		m.approve(t, "bob")
 		if now := m.oauth("keys", "list", "--json"); now != kid {
@@ -172,7 +172,7 @@ func TestMoveUnderLoad(t *testing.T) {
 		one.check(t)
 	}
 	if load.putOff() == 0 {
-		t.Error("no request was ever put off: nothing was read-only")
+		t.Error("no request got 503, so the issuer was never read-only")
 	}
 	m.checkLog()
 	if n := grep(t, m.Storage+"-2/oauth", integration.Customer); n > 0 {

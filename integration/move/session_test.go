@@ -12,8 +12,7 @@ import (
 	"github.com/caddy-oauth/caddy-oauth/integration"
 )
 
-// session is a client that refreshes again and again, and does what it is told: after 503 it asks again, and after no
-// answer, too.
+// session is a client that refreshes again and again, and retries after a 503 or a lost answer.
 type session struct {
 	s                *integration.Server
 	client           *http.Client
@@ -102,13 +101,13 @@ func (c *session) refresh(ctx context.Context) error {
 		select {
 		case <-ctx.Done():
 			return fmt.Errorf("refresh %d: no new tokens: %w", c.refreshes.Load(), err)
-		case <-time.After(10 * time.Millisecond): // Retry-After is for those who have the time
+		case <-time.After(10 * time.Millisecond): // sooner than Retry-After says, to have more load
 		}
 	}
 }
 
-// check proves that the session is one line: its newest token works, the one before led to it, and after that it is
-// reuse.
+// check makes sure that the session was not forked: the token before the newest yields the newest once more, and the newest
+// works.
 func (c *session) check(t *testing.T) {
 	t.Helper()
 	present := func(token string) *integration.Answer {

@@ -12,7 +12,7 @@ import (
 	"github.com/caddy-oauth/caddy-oauth/storage"
 )
 
-// faultyStore is a store in which a test makes every operation go wrong.
+// faultyStore is a store whose operations a test can make fail.
 type faultyStore struct {
 	storage.Store
 
@@ -20,7 +20,7 @@ type faultyStore struct {
 	calls atomic.Int64
 }
 
-// fault is what happens before an operation, which an error takes the place of.
+// fault runs before an operation. If it returns an error, the operation does not run.
 type fault func(ctx context.Context) error
 
 func (s *faultyStore) fail(f fault) { s.fault.Store(&f) }
@@ -79,19 +79,19 @@ func (s *faultyStore) List(ctx context.Context, kind storage.Kind) iter.Seq2[str
 // Sweep implements storage.Sweeper.
 func (s *faultyStore) Sweep(ctx context.Context) error { return s.before(ctx) }
 
-// full is a disk without space.
+// full fails as a disk without space does.
 func full(context.Context) error { return fmt.Errorf("writing a record: %w", syscall.ENOSPC) }
 
-// panics is a store with a mistake in it.
+// panics fails as a store with a bug does.
 func panics(context.Context) error { panic("a nil map") }
 
-// hangs waits for as long as it is let.
+// hangs waits until the context ends.
 func hangs(ctx context.Context) error {
 	<-ctx.Done()
 	return ctx.Err()
 }
 
-// deaf returns a fault that hangs until the test is over, whoever has given up.
+// deaf returns a fault that ignores its context and hangs until the test is over.
 func deaf(t *testing.T) fault {
 	t.Helper()
 	over := make(chan struct{})
@@ -102,7 +102,7 @@ func deaf(t *testing.T) fault {
 	}
 }
 
-// slow returns a fault that is none: it takes its time.
+// slow returns a fault that only takes that long.
 func slow(d time.Duration) fault {
 	return func(ctx context.Context) error {
 		select {
@@ -114,13 +114,13 @@ func slow(d time.Duration) fault {
 	}
 }
 
-// newFaultyServer returns a server whose requests wait for the store no longer than patience.
-func newFaultyServer(t *testing.T, patience time.Duration, edits ...func(*Config)) (*testServer, *faultyStore) {
+// newFaultyServer returns a server whose requests wait for the store no longer than the timeout.
+func newFaultyServer(t *testing.T, timeout time.Duration, edits ...func(*Config)) (*testServer, *faultyStore) {
 	t.Helper()
 	var store *faultyStore
 	s := newTestServer(t, append(edits, func(c *Config) {
 		store = &faultyStore{Store: c.Store}
-		c.Store, c.StoreTimeout = store, patience
+		c.Store, c.StoreTimeout = store, timeout
 	})...)
 	return s, store
 }

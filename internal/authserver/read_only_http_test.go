@@ -37,7 +37,7 @@ func putOff(t *testing.T, what string, a answer) {
 	}
 }
 
-// dump returns all that an export has.
+// dump returns all records of an export.
 func (s *testServer) dump(t *testing.T) (records []string) {
 	t.Helper()
 	for record, err := range s.exported(t.Context()) {
@@ -50,8 +50,8 @@ func (s *testServer) dump(t *testing.T) (records []string) {
 	return records
 }
 
-// tells is an edit by which the store tells all it holds.
-func tells(c *Config) {
+// exports is an edit that makes the store an Exporter.
+func exports(c *Config) {
 	store := c.Store.(*testStore)
 	c.Store = struct {
 		*testStore
@@ -60,7 +60,7 @@ func tells(c *Config) {
 }
 
 func TestReadOnly(t *testing.T) {
-	s := newTestServer(t, tells)
+	s := newTestServer(t, exports)
 	code, held := s.code(t, asks("webapp")), s.tokens(t)
 	refreshToken := held["refresh_token"].(string)
 	spent := s.tokens(t)["refresh_token"].(string)
@@ -103,23 +103,23 @@ func TestReadOnly(t *testing.T) {
 	s.restart(t, config)
 	s.token(t, redeems(code)).check(t, http.StatusOK, "")
 	s.refresh(t, refreshToken)
-	var told int
+	var logged int
 	for _, entry := range s.logs.All() {
 		if entry.Message == readOnlyMessage && entry.Level == zap.InfoLevel {
-			told++
+			logged++
 		}
 		if entry.Level >= zap.WarnLevel {
 			t.Errorf("the log has the %s %q %v", entry.Level, entry.Message, entry.ContextMap())
 		}
 	}
-	if told != 1 {
-		t.Errorf("the log says %d times that the issuer is read-only, want once", told)
+	if logged != 1 {
+		t.Errorf("the log says %d times that the issuer is read-only, want once", logged)
 	}
 }
 
-// What runs by itself does not write either, and logs no errors. Keys whose time has come go on.
+// Background tasks of a read-only issuer do not write and log no errors. A key that is due for rotation goes on signing.
 func TestReadOnlyInTheBackground(t *testing.T) {
-	s := newTestServer(t, tells, func(c *Config) { c.Keys.Rotate = 24 * time.Hour })
+	s := newTestServer(t, exports, func(c *Config) { c.Keys.Rotate = 24 * time.Hour })
 	token := s.tokens(t)["access_token"]
 	s.readOnly(t)
 	before := s.dump(t)
@@ -156,7 +156,7 @@ func TestReadOnlyWithoutKeys(t *testing.T) {
 	}
 }
 
-// A used token that comes back while the issuer is read-only revokes its family when it comes back again.
+// A replay that a read-only issuer answers with 503 revokes the family when the client retries later.
 func TestReadOnlyReplay(t *testing.T) {
 	s := newTestServer(t)
 	first := s.tokens(t)["refresh_token"].(string)
@@ -173,7 +173,7 @@ func TestReadOnlyReplay(t *testing.T) {
 	s.refused(t, third)
 }
 
-// slowStore lets a test stand in the middle of a write.
+// slowStore stops in the middle of a Put until the test lets it go on.
 type slowStore struct {
 	storage.Store
 	writing, goOn chan struct{}
@@ -187,7 +187,7 @@ func (s *slowStore) Put(ctx context.Context, key storage.Key, value []byte, expi
 	return s.Store.Put(ctx, key, value, expires)
 }
 
-// replaced starts a write on a server that is then replaced by a read-only one, and returns the answer to come.
+// replaced starts a request that writes, then replaces the server by a read-only one. It returns the answer of the request.
 func (s *testServer) replaced(t *testing.T, slow *slowStore) <-chan answer {
 	t.Helper()
 	coded, old := make(chan answer, 1), *s
@@ -210,7 +210,7 @@ func newSlowServer(t *testing.T, over func(storage.Store) storage.Store) (*testS
 	return s, slow
 }
 
-// Before an export, the requests of the configuration before come to their end.
+// Before an export, the requests of the older configuration may end.
 func TestOlderRequestsEnd(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		s, slow := newSlowServer(t, func(store storage.Store) storage.Store { return store })
@@ -221,7 +221,7 @@ func TestOlderRequestsEnd(t *testing.T) {
 		time.Sleep(requestsLimit / 2)
 		select {
 		case err := <-ended:
-			t.Fatalf("a write was not waited for: %v", err)
+			t.Fatalf("it did not wait for a write: %v", err)
 		default:
 		}
 		close(slow.goOn)
@@ -236,15 +236,15 @@ func TestOlderRequestsEnd(t *testing.T) {
 		}
 		time.Sleep(idleInterval)
 		if len(s.config.Generations.before(s.Server)) > 0 {
-			t.Error("the server before is still remembered")
+			t.Error("the older server is still known")
 		}
 		if err := old.RevokeFamily(t.Context(), "zzzz.1", "test", ""); !errors.Is(err, storage.ErrReadOnly) {
-			t.Errorf("the server before writes: %v", err)
+			t.Errorf("the older server writes: %v", err)
 		}
 	})
 }
 
-// A request that takes its time may not write when it comes to that.
+// A request of the older configuration that takes longer may not write any more.
 func TestOlderRequestsThatTakeLong(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		s := newTestServer(t, func(c *Config) { c.Generations = NewGenerations() })
@@ -263,12 +263,12 @@ func TestOlderRequestsThatTakeLong(t *testing.T) {
 		}
 		_, _ = io.WriteString(sends, form[10:])
 		_ = sends.Close()
-		putOff(t, "a request of before", <-answered)
+		putOff(t, "the older request", <-answered)
 		time.Sleep(idleInterval) // until the server is forgotten
 	})
 }
 
-// hangingStore is one that does not listen to contexts.
+// hangingStore ignores the contexts of its operations.
 type hangingStore struct{ *slowStore }
 
 func (s hangingStore) Put(ctx context.Context, key storage.Key, value []byte, expires time.Time) error {
@@ -277,7 +277,7 @@ func (s hangingStore) Put(ctx context.Context, key storage.Key, value []byte, ex
 
 func (hangingStore) Timeout() time.Duration { return 20 * time.Millisecond }
 
-// A write that nobody waits for any more is still under way.
+// A write that hangs in the store still counts, even after its request was answered.
 func TestOlderWritesThatHang(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		s, slow := newSlowServer(t, func(store storage.Store) storage.Store { return hangingStore{store.(*slowStore)} })
@@ -310,7 +310,7 @@ func TestReencryptWhileServing(t *testing.T) {
 	}
 	const first, second = "the first key, which is as long as it must be", "the second key, which is as long as it must be"
 	var config Config
-	s := newTestServer(t, tells, func(c *Config) { config = *c })
+	s := newTestServer(t, exports, func(c *Config) { config = *c })
 	plain := config.Store
 	token := s.tokens(t)["refresh_token"].(string)
 	for _, step := range []*storage.Keyring{keys(first), keys(second, first), keys(second)} {
@@ -335,7 +335,7 @@ func TestReencryptWhileServing(t *testing.T) {
 	putOff(t, "without the key", s.token(t, refreshes(token)))
 }
 
-// An import tells which of two records of signing keys is newer.
+// An import knows which of two records of signing keys is newer.
 func TestDumpKnowsNewerKeys(t *testing.T) {
 	s := newTestServer(t)
 	signingKeys := storage.Key{Kind: storage.KindKeys, ID: "signing"}

@@ -16,7 +16,7 @@ import (
 	"github.com/caddy-oauth/caddy-oauth/storage"
 )
 
-// lateStore comes to a change only when it is let, whoever waits for it.
+// lateStore runs an Update only when the test lets it, even if nobody waits for it any more.
 type lateStore struct {
 	storage.Store
 
@@ -33,7 +33,8 @@ func (s *lateStore) Update(_ context.Context, key storage.Key, change storage.Ch
 	return err
 }
 
-// A change for which nobody waits any more is not made: the client is told to come again, and must find all as it was.
+// After a request was answered with 503, its change is not made any more: the client retries and has to find everything as it
+// was.
 func TestNoChangeAfterTheAnswer(t *testing.T) {
 	s := newTestServer(t)
 	code := s.code(t, asks("webapp"))
@@ -52,7 +53,7 @@ func TestNoChangeAfterTheAnswer(t *testing.T) {
 	s.token(t, redeems(code)).check(t, http.StatusOK, "")
 }
 
-// The end of a process, or of a config, does not wait for a store.
+// The end of a process or of a configuration does not wait for a store that hangs.
 func TestStopWhileTheStoreHangs(t *testing.T) {
 	s, store := newFaultyServer(t, time.Minute)
 	store.fail(deaf(t))
@@ -72,11 +73,11 @@ func TestStopWhileTheStoreHangs(t *testing.T) {
 	select {
 	case <-ended:
 	case <-time.After(10 * time.Second):
-		t.Fatal("it goes on")
+		t.Fatal("it does not end")
 	}
 }
 
-// While the revocations are looked for, new ones hold at once, and those that the look has missed are not lost.
+// A revocation that is made while the server polls is in force at once, and stays so if the poll has missed its record.
 func TestRevocationDuringALook(t *testing.T) {
 	s, store := newFaultyServer(t, time.Minute)
 	h := newHoard(t, s)
@@ -92,7 +93,7 @@ func TestRevocationDuringALook(t *testing.T) {
 	store.mend()
 	s.giveBack(t, h.access)
 	s.state(t, h.access, jwt.ErrRevoked)
-	s.cutoffs.Store = brokenList{s.store} // as if it were not listed
+	s.cutoffs.Store = brokenList{s.store} // as if the listing had missed it
 	close(let)
 	if err := <-polled; err != nil {
 		t.Fatal(err)
@@ -100,7 +101,7 @@ func TestRevocationDuringALook(t *testing.T) {
 	s.state(t, h.access, jwt.ErrRevoked)
 }
 
-// RFC 9700 §4.14.2: a family that was revoked for a replay takes its access tokens with it as soon as the store can.
+// RFC 9700 §4.14.2: if the store fails when a replay revokes a family, its access tokens are void after the next poll.
 func TestReplayWithoutAStore(t *testing.T) {
 	s := newTestServer(t)
 	tokens := s.tokens(t)
@@ -120,7 +121,7 @@ func TestReplayWithoutAStore(t *testing.T) {
 	s.state(t, tokens["access_token"], jwt.ErrRevoked)
 }
 
-// What runs by itself tells of a failure once, and when it is over; what a request has told of is not told of again.
+// A failure of a background task is logged once, and so is its end. A failure that a request has logged is not logged again.
 func TestAttemptsAreToldOfOnce(t *testing.T) {
 	s, store := newFaultyServer(t, testTimeout)
 	h := newHoard(t, s)

@@ -19,17 +19,17 @@ import (
 	"github.com/caddy-oauth/caddy-oauth/internal/bearer"
 )
 
-// needsStore is a request that needs the store, and how the failure of the store is told to who asks.
+// needsStore is a request that needs the store, and the answer it gets if the store fails.
 type needsStore struct {
 	name string
-	cold bool // only before anything is loaded
+	cold bool // it needs the store only before anything is loaded
 	send func(t *testing.T, s *testServer, h hoard) answer
 	told func(t *testing.T, a answer)
-	page bool                // where nothing is loaded: the request is sealed with a key that is not there
-	good func(a answer) bool // afterwards
+	page bool                // a cold server answers with a page, since it cannot open the sealed request
+	good func(a answer) bool // the answer when the store works again
 }
 
-// hoard is what clients and people have when the store fails.
+// hoard is what clients and people hold when the store fails.
 type hoard struct {
 	code, refresh, access string
 	form                  string // sealed in a consent page
@@ -59,14 +59,14 @@ func toldInJSON(t *testing.T, a answer) {
 	}
 }
 
-// RFC 6749 §4.1.2.1: a redirect cannot have the status.
+// RFC 6749 §4.1.2.1: a redirect cannot have status 503.
 func toldTheClient(t *testing.T, a answer) {
 	t.Helper()
 	a.check(t, http.StatusSeeOther, "temporarily_unavailable")
 	if to := a.Header().Get("Location"); !strings.HasPrefix(to, webRedirect) || a.location().Get("state") != "xyz" {
 		t.Errorf("the answer goes to %q", to)
 	}
-	if after := a.Header().Get("Retry-After"); after != "" { // RFC 9110 §10.2.3: it would be about the redirect
+	if after := a.Header().Get("Retry-After"); after != "" { // RFC 9110 §10.2.3: there it has another meaning
 		t.Errorf("Retry-After %s with a redirect", after)
 	}
 }
@@ -93,7 +93,7 @@ func redirected(a answer) bool {
 	return a.Code == http.StatusSeeOther && a.location().Get("error") == ""
 }
 
-// guarded asks for what is behind a guard.
+// guarded sends a request through a guard.
 func guarded(t *testing.T, s *testServer, token string) answer {
 	t.Helper()
 	a := answer{recorder: newRecorder()}
@@ -184,7 +184,7 @@ var needStore = []needsStore{
 		},
 	},
 	{
-		name: "jwks", cold: true, good: ok, // it can be read by all sites
+		name: "jwks", cold: true, good: ok, // scripts of all sites may read it
 		told: func(t *testing.T, a answer) {
 			t.Helper()
 			a.check(t, http.StatusServiceUnavailable, "temporarily_unavailable")
@@ -195,7 +195,7 @@ var needStore = []needsStore{
 		},
 		send: func(t *testing.T, s *testServer, _ hoard) answer { t.Helper(); return s.fetch(t, "/oauth/jwks") },
 	},
-	{ // RFC 7009 §2.2.1; it comes last, as it ends what others need
+	{ // RFC 7009 §2.2.1; last, since it revokes tokens that the others need
 		name: "revoke", told: toldInJSON, good: ok,
 		send: func(t *testing.T, s *testServer, h hoard) answer {
 			t.Helper()
@@ -206,8 +206,8 @@ var needStore = []needsStore{
 
 const testTimeout = 100 * time.Millisecond
 
-// Whatever is wrong with the store, whoever asks is told so in the shape they know, soon, and to come again; and when they
-// do and the store works, all is as if nothing had been.
+// Whatever is wrong with the store, each endpoint answers in time with temporarily_unavailable in its own form, and the
+// request succeeds when it is repeated after the store works again.
 func TestUnavailable(t *testing.T) {
 	for name, wrong := range map[string]fault{
 		"full": full, "panics": panics, "hangs": hangs, "hangs and does not listen": deaf(t),
@@ -250,7 +250,7 @@ func TestUnavailable(t *testing.T) {
 	}
 }
 
-// toldOnce checks that the log has one error for each cause, with all that an operator needs.
+// toldOnce checks that the log has one error for each cause, with the fields that an operator needs.
 func toldOnce(t *testing.T, s *testServer) {
 	t.Helper()
 	errs := s.logs.FilterLevelExact(zap.ErrorLevel).All()
@@ -266,7 +266,7 @@ func toldOnce(t *testing.T, s *testServer) {
 	}
 }
 
-// A store that is slow is no store that fails.
+// A store that is slow, but answers in time, is no failure.
 func TestSlowStore(t *testing.T) {
 	s, store := newFaultyServer(t, 5*time.Second)
 	h := newHoard(t, s)
@@ -281,8 +281,8 @@ func TestSlowStore(t *testing.T) {
 	}
 }
 
-// Time that a request takes for other reasons than the store does not count: here a body that comes slowly, and a site
-// that is asked about a password.
+// Only waiting for the store counts against the deadline of a request, not a slow body or a slow answer of the site about a
+// password.
 func TestOnlyTheStoreHasADeadline(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		passwords := &testPasswords{hold: make(chan struct{})}
@@ -305,12 +305,12 @@ func TestOnlyTheStoreHasADeadline(t *testing.T) {
 	})
 }
 
-// A request may wait for the store no longer than that in all, not with each operation.
+// The deadline is for all operations of a request together.
 func TestDeadlineIsForAllOperations(t *testing.T) {
 	const each = 60 * time.Millisecond
 	s, store := newFaultyServer(t, 2*each+each/2)
 	h := newHoard(t, s)
-	s.restart(t, s.config) // so that it takes many
+	s.restart(t, s.config) // so that the request needs many operations
 	store.fail(slow(each))
 	toldInJSON(t, s.token(t, refreshes(h.refresh)))
 	if n := s.logs.FilterLevelExact(zap.ErrorLevel).Len(); n != 1 {
@@ -318,7 +318,7 @@ func TestDeadlineIsForAllOperations(t *testing.T) {
 	}
 }
 
-// Requests that wait for the same thing wait at the same time.
+// Requests that wait for the same load do not wait for one another in turn.
 func TestWaitsDoNotAddUp(t *testing.T) {
 	s, store := newFaultyServer(t, testTimeout)
 	h := newHoard(t, s)
@@ -344,7 +344,7 @@ func TestWaitsDoNotAddUp(t *testing.T) {
 	}
 }
 
-// A client that goes away while the store is slow says nothing about the store.
+// A client that disconnects while the store is slow is no failure of the store.
 func TestGivenUp(t *testing.T) {
 	s, store := newFaultyServer(t, time.Minute)
 	h := newHoard(t, s)
