@@ -15,11 +15,11 @@ import (
 	"github.com/caddy-oauth/caddy-oauth/storage"
 )
 
-// maxApps is how long a person may look at the page before the buttons on it ask once more.
+// maxApps is how long the buttons of the page work. After that, they ask once more.
 const maxApps = time.Hour
 
-// apps is the page where people see which apps have access to their account, and take it away. A GET changes
-// nothing: with client=<ID> or all it asks whether to.
+// apps is the page on which people see which apps have access to their account, and remove them. A GET with client=<ID>
+// or all asks whether to remove that app or all of them; only a POST does it.
 func (s *Server) apps(c *call) error {
 	params, err := readAuthorizeParams(c.w, c.r)
 	if err != nil {
@@ -38,8 +38,8 @@ func (s *Server) apps(c *call) error {
 	return s.showApps(c, user, params)
 }
 
-// signInToApps sends the person to the site's login page, which leads back to what the person was about to do. It is
-// asked once more then, as nobody who signs in has to be the one who pressed the button.
+// signInToApps sends the person to the site's login page. It returns to the question whether to remove, because the
+// person who signs in is not necessarily the one who pressed the button.
 func (s *Server) signInToApps(c *call, params url.Values) error {
 	if login := c.site.LoginURL(s.appsURL(params)); login != "" {
 		redirect(c.w, login)
@@ -51,7 +51,7 @@ func (s *Server) signInToApps(c *call, params url.Values) error {
 	}
 }
 
-// appsURL returns path and query of the page that asks whether to do what the parameters say.
+// appsURL returns the path and query of the page that asks whether to do what the parameters say.
 func (s *Server) appsURL(params url.Values) string {
 	query := make(url.Values)
 	for _, name := range []string{"client", "all"} {
@@ -65,7 +65,7 @@ func (s *Server) appsURL(params url.Values) string {
 	return s.config.Paths.Apps + "?" + query.Encode()
 }
 
-// showApps lists the apps, or asks whether to take away the access of one or of all.
+// showApps lists the apps, or asks whether to remove one or all of them.
 func (s *Server) showApps(c *call, user *User, params url.Values) error {
 	ctx := c.ctx()
 	sealed, err := s.sealText(ctx, appsPurpose(user), "", maxApps)
@@ -96,7 +96,7 @@ func (s *Server) showApps(c *call, user *User, params url.Values) error {
 
 func appsPurpose(user *User) string { return "apps\x00" + user.Subject }
 
-// connected returns which clients have access to the account, with what is not written yet.
+// connected returns the clients that have access to the account, including uses that this node has not written yet.
 func (s *Server) connected(ctx context.Context, user *User) (*storage.Consents, error) {
 	if err := s.uses.write(ctx, user.Subject); err != nil {
 		return nil, err
@@ -104,7 +104,7 @@ func (s *Server) connected(ctx context.Context, user *User) (*storage.Consents, 
 	return s.consents(ctx, user)
 }
 
-// appLines returns what the person is told of the apps, those used last first.
+// appLines returns the apps as the page shows them, the most recently used first.
 func (s *Server) appLines(ctx context.Context, user *User) ([]pages.ConnectedApp, error) {
 	consents, err := s.connected(ctx, user)
 	if err != nil {
@@ -138,7 +138,7 @@ func (s *Server) appLine(ctx context.Context, id string, consent storage.Consent
 		line.Scopes = append(line.Scopes, pages.Scope{Name: name, Description: s.scopes[name].Description})
 	}
 	client, err := s.clients.Find(ctx, id)
-	if client == nil || err != nil { // one that is gone can be removed like any other
+	if client == nil || err != nil { // a client that no longer exists can be removed too
 		return line, err
 	}
 	line.Name, line.Trusted = client.Name, client.Consent == storage.ConsentNever
@@ -155,8 +155,8 @@ func (s *Server) inOrder(scopes []string) []string {
 	return scopes
 }
 
-// disconnect takes away the access of one app or of all. A post that is not from a page this person was shown, not so
-// long ago, takes nothing away: it leads to the page that asks.
+// disconnect removes one app or all of them. If the form is not one that this user got within maxApps, it removes nothing
+// and leads to the page that asks.
 func (s *Server) disconnect(c *call, user *User, form url.Values) error {
 	ctx := c.ctx()
 	_, err := s.openText(ctx, appsPurpose(user), form.Get("request"))
@@ -173,7 +173,7 @@ func (s *Server) disconnect(c *call, user *User, form url.Values) error {
 	}
 	client, done := form.Get("client"), url.Values{}
 	_, connected := consents.Clients[client]
-	switch { // what has no access any more is not revoked again, as every revocation is kept
+	switch { // an app without access is not revoked again: every revocation takes a record
 	case client != "" && connected:
 		err = s.Revoke(ctx, user.Subject, client, reasonUser, c.address)
 		done.Set("removed", client)

@@ -13,35 +13,34 @@ import (
 	"github.com/caddy-oauth/caddy-oauth/internal/keyring"
 )
 
-// Event is something that an owner may have to answer for. It has no secret, token or code. What does not belong to it
-// is empty.
+// Event is an entry of the audit log. It contains no secret, token or code. Fields that do not apply are empty.
 type Event struct {
 	Name      string // one of the constants, or the name of an endpoint and "_refused"
 	Issuer    string
-	Client    string // as it authenticated, or, in a refusal, as it is named
+	Client    string // the client ID; in a refusal, that of the client that the request names
 	Subject   string
 	GrantType string
-	Address   string   // of who asked
+	Address   string   // of the client
 	Family    string   // the ID of its record, which is a hash
-	TokenID   string   // jti of an access token, or the ID of its record
+	TokenID   string   // the jti of an access token, or the ID of its record
 	KeyID     string   // of a signing key
-	Scopes    []string // of what was issued or approved
-	Error     string   // the code that the client got
-	ErrorID   string   // the same as in the answer and in the log
-	Reason    string   // of a revocation; what was done to a client
+	Scopes    []string // issued or approved
+	Error     string   // the error code in the response
+	ErrorID   string   // the same as in the response and in the log
+	Reason    string   // of a revocation; for ClientChanged, the change
 }
 
-// The names of events, beside the refusals of the endpoints: token_refused, authorize_refused, introspect_refused,
-// revoke_refused and the like, and those of signing keys in package keyring.
+// The names of events. Others are the refusals of the endpoints (token_refused, authorize_refused, introspect_refused,
+// revoke_refused, …) and the events of signing keys in package keyring.
 const (
 	TokenIssued   = "token_issued"
-	ReuseDetected = "reuse_detected" // what was used before was presented again; its family is revoked
+	ReuseDetected = "reuse_detected" // a used code or refresh token was presented again; its family is revoked
 	ConsentGiven  = "consent_given"
 	Revoked       = "revoked"
-	ClientChanged = "client_changed" // a client was added at run time, or such a one was changed
+	ClientChanged = "client_changed" // a client was added by the admin API, or changed
 )
 
-// All yields what is known, by the names it has in the log.
+// All yields the fields that are not empty, with their names in the log.
 func (e *Event) All() iter.Seq2[string, string] {
 	return func(yield func(string, string) bool) {
 		for _, field := range [...]struct{ name, value string }{
@@ -85,7 +84,7 @@ func (s *Server) audit(e *Event) {
 	}
 }
 
-// issued tells of an access token.
+// issued counts and audits an access token.
 func (s *Server) issued(c *call, auth *grants.Authorization, id string) {
 	s.metrics.TokenIssued(c.grant)
 	s.audit(&Event{
@@ -94,7 +93,7 @@ func (s *Server) issued(c *call, auth *grants.Authorization, id string) {
 	})
 }
 
-// refused tells of a request that was not granted.
+// refused audits a refused request.
 func (s *Server) refused(c *call, e *endpoint, err error, code, id string) {
 	event := &Event{Name: e.name + "_refused", Address: c.address, Subject: c.subject, GrantType: c.grant, Error: code, ErrorID: id}
 	if c.named != nil {
@@ -111,14 +110,15 @@ func (s *Server) refused(c *call, e *endpoint, err error, code, id string) {
 	s.audit(event)
 }
 
-// revoked tells of a revocation.
+// revoked counts and audits a revocation.
 func (s *Server) revoked(what string, e *Event) {
 	e.Name = Revoked
 	s.metrics.Revocation(what, reasonLabel(e.Reason))
 	s.audit(e)
 }
 
-// reasonLabel returns the reason of a revocation as a label. Reasons that owners write are all one.
+// reasonLabel returns the reason of a revocation as a label of the metrics. All reasons in an owner's own words are
+// "owner".
 func reasonLabel(reason string) string {
 	switch reason {
 	case reasonClient:
@@ -131,7 +131,7 @@ func reasonLabel(reason string) string {
 	return "owner"
 }
 
-// keyChanged tells of a signing key, and since when it signs.
+// keyChanged audits a change of a signing key. For a key in use, since is when it began to sign.
 func (s *Server) keyChanged(name, kid string, since time.Time) {
 	if name == keyring.InUse {
 		s.metrics.SigningSince(since)

@@ -17,8 +17,8 @@ import (
 	"github.com/caddy-oauth/caddy-oauth/storage"
 )
 
-// authorize is the authorization endpoint (RFC 6749 §3.1): it asks the site who is there and, if
-// need be, that person for consent, and answers the client by way of the browser.
+// authorize is the authorization endpoint (RFC 6749 §3.1). It asks the site who is signed in, asks that person for
+// consent if necessary, and redirects the browser to the client with a code or an error.
 func (s *Server) authorize(c *call) error {
 	params, err := readAuthorizeParams(c.w, c.r)
 	c.setDeadline(s.config.StoreTimeout)
@@ -42,7 +42,7 @@ func (s *Server) authorize(c *call) error {
 	return toClient(s.decide(c, client, to, params), to)
 }
 
-// decide takes a request of which it is certain where the answer goes.
+// decide handles a request whose client and redirect URI are valid.
 func (s *Server) decide(c *call, client *storage.Client, to answerTo, params url.Values) error {
 	req, err := s.checkAuthorizeRequest(client, to, params)
 	if err != nil {
@@ -68,7 +68,7 @@ func (s *Server) decide(c *call, client *storage.Client, to answerTo, params url
 	return s.approve(c, req, user)
 }
 
-// signedIn returns the user, or nil for one who is yet to sign in, be it again (prompt=login).
+// signedIn returns the user, or nil if the person must sign in, perhaps again (prompt=login).
 func (s *Server) signedIn(c *call, req *authorizeRequest) (*User, error) {
 	user, err := s.user(c)
 	if user == nil || err != nil {
@@ -80,7 +80,8 @@ func (s *Server) signedIn(c *call, req *authorizeRequest) (*User, error) {
 	return user, nil
 }
 
-// user asks the site who is there, and makes sure that this can be the subject of a token.
+// user asks the site who is signed in, and checks that the user's ID can be the subject of a token. It returns nil if
+// nobody is signed in.
 func (s *Server) user(c *call) (*User, error) {
 	user, err := c.site.User(c.r)
 	if user == nil || err != nil {
@@ -90,7 +91,7 @@ func (s *Server) user(c *call) (*User, error) {
 	return user, s.checkSubject(c.ctx(), user.Subject)
 }
 
-// checkSubject makes sure that a user's ID can be the subject of a token.
+// checkSubject checks that a user's ID can be the subject of a token.
 func (s *Server) checkSubject(ctx context.Context, subject string) error {
 	forbid := func(cause string) error {
 		return &grants.Error{
@@ -101,7 +102,7 @@ func (s *Server) checkSubject(ctx context.Context, subject string) error {
 	if len(subject) > 255 || !utf8.ValidString(subject) || strings.ContainsFunc(subject, unicode.IsControl) {
 		return forbid("the user ID is over 255 bytes, not UTF-8 or has control characters")
 	}
-	// A resource server that knows users by sub must never take a client for one of them (RFC 9700 §4.15).
+	// A resource server that identifies users by sub must not mistake a client for a user (RFC 9700 §4.15).
 	other, err := s.clients.Find(ctx, subject)
 	if err != nil {
 		return err
@@ -112,8 +113,9 @@ func (s *Server) checkSubject(ctx context.Context, subject string) error {
 	return nil
 }
 
-// signIn sends the person to the site's login page. Where there is none, or it must not be shown, the client or
-// Caddy's own challenge has the word.
+// signIn sends the person to the site's login page. If the site has none, the response is 401, so that basic_auth or
+// another directive of the site can ask for credentials. The client gets an error if the person must not be asked
+// (prompt=none), or must be and cannot (prompt=login without a login page).
 func (s *Server) signIn(c *call, req *authorizeRequest) error {
 	if slices.Contains(req.prompt, "none") {
 		return &redirectError{grants.Refuse("login_required", "the user is not signed in"), req.answerTo}
@@ -135,14 +137,15 @@ func (s *Server) signIn(c *call, req *authorizeRequest) error {
 	}
 }
 
-// afterLogin is the parameter that proves, on the way back from the login page, that prompt=login was obeyed.
+// afterLogin is a parameter of the URL to which the login page returns. It proves that the person was sent to the login
+// page for this request, as prompt=login demands.
 const afterLogin = "after_login"
 
 // maxLogin is how long a person may take to sign in.
 const maxLogin = time.Hour
 
-// returnTo returns path and query of the request, for the login page to lead back to. It is a path on this
-// site and nothing a client could choose.
+// returnTo returns the path and query to which the login page returns. It is always the authorization endpoint, so a
+// client cannot make the login page an open redirector.
 func (s *Server) returnTo(c *call, req *authorizeRequest) (string, error) {
 	params := withoutProof(req.params)
 	if slices.Contains(req.prompt, "login") {
@@ -155,7 +158,7 @@ func (s *Server) returnTo(c *call, req *authorizeRequest) (string, error) {
 	return s.config.Paths.Authorize + "?" + params.Encode(), nil
 }
 
-// returnsFromLogin reports whether this very request was sent to the login page before.
+// returnsFromLogin reports whether the person comes from the login page with this same request.
 func (s *Server) returnsFromLogin(ctx context.Context, req *authorizeRequest) bool {
 	proof := req.params.Get(afterLogin)
 	if proof == "" {
@@ -174,7 +177,7 @@ func withoutProof(params url.Values) url.Values {
 	return rest
 }
 
-// approve makes the code and answers the client.
+// approve issues a code and sends it to the client.
 func (s *Server) approve(c *call, req *authorizeRequest, user *User) error {
 	now := s.now()
 	client := req.client

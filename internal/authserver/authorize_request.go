@@ -14,7 +14,7 @@ import (
 	"github.com/caddy-oauth/caddy-oauth/storage"
 )
 
-// authorizeRequest is an authorization request that has passed every check that needs no person.
+// authorizeRequest is an authorization request that has passed all checks that do not depend on the person.
 type authorizeRequest struct {
 	answerTo
 
@@ -24,11 +24,10 @@ type authorizeRequest struct {
 	audience     []string
 	challenge    string
 	prompt       []string
-	params       url.Values // as they came
+	params       url.Values // unchanged
 }
 
-// readAuthorizeParams reads the parameters of an authorization request, which may come by GET or by POST
-// (RFC 6749 §3.1).
+// readAuthorizeParams reads the parameters of an authorization request, a GET or a POST (RFC 6749 §3.1).
 func readAuthorizeParams(w http.ResponseWriter, r *http.Request) (url.Values, error) {
 	if r.Method == http.MethodPost {
 		return wire.ReadForm(w, r)
@@ -36,8 +35,8 @@ func readAuthorizeParams(w http.ResponseWriter, r *http.Request) (url.Values, er
 	return wire.ReadQuery(r)
 }
 
-// findAnswerTo returns the client, and where it may be answered. As long as these two are not certain,
-// nothing is sent anywhere: the person gets a page (RFC 6749 §4.1.2.1).
+// findAnswerTo returns the client, and where its response goes. If it returns an error, the person must see it on a page:
+// nothing may be sent to a redirect URI that is not known to be the client's (RFC 6749 §4.1.2.1).
 func (s *Server) findAnswerTo(ctx context.Context, params url.Values) (*storage.Client, answerTo, error) {
 	none := answerTo{}
 	client, err := s.clients.Find(ctx, params.Get("client_id"))
@@ -63,7 +62,7 @@ func (s *Server) findAnswerTo(ctx context.Context, params url.Values) (*storage.
 	return client, to, nil
 }
 
-// checkAuthorizeRequest checks the rest of an authorization request.
+// checkAuthorizeRequest checks the rest of an authorization request. Its errors go to the client.
 func (s *Server) checkAuthorizeRequest(
 	client *storage.Client, to answerTo, params url.Values,
 ) (*authorizeRequest, error) {
@@ -111,8 +110,8 @@ func (s *Server) checkAuthorizeRequest(
 	return req, nil
 }
 
-// checkChallenge returns the code_challenge. Every public client must send one, and S256 is the only method
-// there is (RFC 7636 §4.3, §4.4.1, RFC 9700 §2.1.1).
+// checkChallenge returns the code_challenge. Public clients must send one, and the only method is S256 (RFC 7636 §4.3,
+// §4.4.1, RFC 9700 §2.1.1).
 func checkChallenge(client *storage.Client, params url.Values) (string, *grants.Error) {
 	challenge, method := params.Get("code_challenge"), params.Get("code_challenge_method")
 	switch {
@@ -123,7 +122,7 @@ func checkChallenge(client *storage.Client, params url.Values) (string, *grants.
 	case method != "S256":
 		return "", grants.Refuse(grants.InvalidRequest, "code_challenge_method must be S256")
 	case !grants.ValidChallenge(challenge):
-		return "", grants.Refuse(grants.InvalidRequest, "code_challenge is no S256 challenge: 43 characters of base64url")
+		return "", grants.Refuse(grants.InvalidRequest, "code_challenge is not an S256 challenge: 43 characters of base64url")
 	}
 	return challenge, nil
 }

@@ -12,15 +12,15 @@ import (
 	"github.com/caddy-oauth/caddy-oauth/internal/uris"
 )
 
-// answerTo is where the answer to an authorization request goes. It is known before the rest of the request is
-// looked at, since refusals go there too.
+// answerTo is where the response to an authorization request goes. It is known before the rest of the request is
+// checked, because refusals go there too.
 type answerTo struct {
 	redirectURI string
 	mode        string // response_mode: query or form_post
 	state       string
 }
 
-// redirectError is a refusal that goes to the client, by way of the browser (RFC 6749 §4.1.2.1).
+// redirectError is a refusal that the browser takes to the client (RFC 6749 §4.1.2.1).
 type redirectError struct {
 	refusal *grants.Error
 	to      answerTo
@@ -30,8 +30,7 @@ func (e *redirectError) Error() string { return e.refusal.Error() }
 
 func (e *redirectError) Unwrap() error { return e.refusal }
 
-// toClient makes whatever went wrong an answer to the client (RFC 6749 §4.1.2.1), but for what the person can
-// mend on the spot, which is to sign in.
+// toClient turns any error into a redirectError, except 401: the person can sign in and go on.
 func toClient(err error, to answerTo) error {
 	var already *redirectError
 	if err == nil || errors.As(err, &already) || asRefusal(err).HTTPStatus() == http.StatusUnauthorized {
@@ -40,8 +39,8 @@ func toClient(err error, to answerTo) error {
 	return &redirectError{asRefusal(err), to}
 }
 
-// respondCode sends the authorization response (RFC 6749 §4.1.2) to the client, or, where that takes it out of band,
-// shows it to the person.
+// respondCode sends the authorization response (RFC 6749 §4.1.2) to the client. If the redirect URI is out-of-band, it
+// shows the code to the person instead.
 func (s *Server) respondCode(c *call, to answerTo, code string) error {
 	if uris.IsOutOfBand(to.redirectURI) {
 		return s.pages.Code(c.w, pages.CodePage{Client: c.client.Name, Code: code, State: to.state})
@@ -52,8 +51,8 @@ func (s *Server) respondCode(c *call, to answerTo, code string) error {
 	return s.respond(c, to, [2]string{"code", code})
 }
 
-// respond sends a response or a refusal (RFC 6749 §4.1.2.1) to the client. Every one names its issuer
-// (RFC 9207 §2) and gives back the state as it came.
+// respond sends a response or a refusal (RFC 6749 §4.1.2.1) to the client, with the state as it came and the issuer
+// (RFC 9207 §2).
 func (s *Server) respond(c *call, to answerTo, params ...[2]string) error {
 	params = slices.Concat(params, [][2]string{{"state", to.state}, {"iss", s.config.URL}})
 	if to.mode == "form_post" {
@@ -63,7 +62,7 @@ func (s *Server) respond(c *call, to answerTo, params ...[2]string) error {
 	return nil
 }
 
-// redirect sends the browser on with 303, which never repeats a POST with what was in it (RFC 9700 §4.12).
+// redirect redirects the browser with 303: after other codes it could repeat a POST, body included (RFC 9700 §4.12).
 func redirect(w http.ResponseWriter, location string) {
 	h := w.Header()
 	h.Set("Location", location)

@@ -14,7 +14,7 @@ import (
 	"github.com/caddy-oauth/caddy-oauth/storage"
 )
 
-// maxAsk is how long a person may look at the consent page.
+// maxAsk is how long a consent page can be answered.
 const maxAsk = time.Hour
 
 // mustAsk reports whether the person must be asked for consent.
@@ -34,7 +34,7 @@ func (s *Server) mustAsk(ctx context.Context, req *authorizeRequest, user *User)
 		return false, err
 	}
 	if consents.Clients[req.client.ID].Last.Before(req.client.Created) {
-		return true, nil // it was for a client that is gone
+		return true, nil // the approval was for a removed client that had the same ID
 	}
 	return !consents.Covers(req.client.ID, req.scopes, req.audience), nil
 }
@@ -47,8 +47,8 @@ func (s *Server) consents(ctx context.Context, user *User) (*storage.Consents, e
 	return storage.DecodeConsents(user.Subject, record)
 }
 
-// ask shows the consent page. The request travels in its form, sealed to the person who looks at it, so
-// that there is nothing to keep here, and nobody can make another's browser post an answer.
+// ask shows the consent page. The form carries the request, sealed for this user: the server need not remember it, and
+// nobody can make another person's browser post an answer to it.
 func (s *Server) ask(c *call, req *authorizeRequest, user *User) error {
 	ctx := c.ctx()
 	sealed, err := s.sealText(ctx, consentPurpose(user), shown(req)+"\n"+req.params.Encode(), maxAsk)
@@ -80,15 +80,15 @@ func (s *Server) ask(c *call, req *authorizeRequest, user *User) error {
 	return s.pages.Consent(c.w, page)
 }
 
-// shown is what the person says yes to. The request alone does not tell, where it leaves scopes, resources or the
-// redirect URI to the configuration.
+// shown is what the person approves. It is not the request: scopes, resources and the redirect URI can come from the
+// configuration.
 func shown(req *authorizeRequest) string {
 	return url.Values{"redirect_uri": {req.redirectURI}, "scope": req.scopes, "resource": req.audience}.Encode()
 }
 
 func consentPurpose(user *User) string { return "consent\x00" + user.Subject }
 
-// displayName returns the words in which people know an account.
+// displayName returns a name for the account that its owner recognizes.
 func displayName(user *User) string {
 	for _, claim := range []string{"name", "preferred_username", "email"} {
 		if name, ok := user.Claims[claim].(string); ok && name != "" && name != user.Subject {
@@ -103,7 +103,7 @@ func foreign(audience []string, issuer string) []string {
 	return slices.DeleteFunc(slices.Clone(audience), func(r string) bool { return r == issuer })
 }
 
-// answer takes what the person posted from the consent page.
+// answer handles what the person posted from the consent page.
 func (s *Server) answer(c *call, form url.Values) error {
 	user, err := s.user(c)
 	if err != nil {
@@ -133,7 +133,7 @@ func (s *Server) answer(c *call, form url.Values) error {
 	case err != nil:
 		return err
 	case form.Get("decision") != "allow":
-		return &redirectError{grants.Refuse(grants.AccessDenied, "the user said no"), to}
+		return &redirectError{grants.Refuse(grants.AccessDenied, "the user denied access"), to}
 	case asked != shown(req):
 		return errStale
 	}
@@ -150,7 +150,7 @@ var errStale = &grants.Error{
 	Status:      http.StatusForbidden,
 }
 
-// remember adds the approval to what the user has approved before.
+// remember records the approval.
 func (s *Server) remember(ctx context.Context, req *authorizeRequest, user *User) error {
 	now := s.now()
 	return s.config.Store.Update(ctx, storage.ConsentKey(user.Subject), func(old []byte) ([]byte, time.Time, error) {

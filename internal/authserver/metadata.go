@@ -10,7 +10,7 @@ import (
 	"github.com/caddy-oauth/caddy-oauth/internal/wire"
 )
 
-// Paths are where the endpoints are on the issuer's host.
+// Paths are the paths of the endpoints on the issuer's host.
 type Paths struct {
 	Authorize  string
 	Token      string
@@ -33,9 +33,9 @@ func DefaultPaths(issuer *url.URL) Paths {
 	}
 }
 
-// metadataPaths returns every path the metadata of an issuer may be looked for: the well-known name
-// before the issuer's path, as RFC 8414 §3 and §3.1 has it, with and without the issuer's terminating
-// slash, and after the path, as many clients look for it.
+// metadataPaths returns the paths at which clients look for an issuer's metadata. The well-known name stands before the
+// issuer's path (RFC 8414 §3, §3.1); clients differ in whether they keep the slash at its end, and many put the name after
+// the path.
 func metadataPaths(issuer *url.URL) []string {
 	const wellKnown = "/.well-known/oauth-authorization-server"
 	path := strings.TrimSuffix(issuer.Path, "/")
@@ -45,8 +45,8 @@ func metadataPaths(issuer *url.URL) []string {
 	return []string{wellKnown + path, wellKnown + path + "/", path + wellKnown}
 }
 
-// metadata returns the authorization server metadata (RFC 8414 §2). Nothing stands there that the server
-// then refuses, and arrays without elements are left out.
+// metadata returns the authorization server metadata (RFC 8414 §2). It names only what the server accepts, and leaves
+// out empty arrays.
 func (s *Server) metadata() ([]byte, error) {
 	doc := struct {
 		Issuer                string   `json:"issuer"`

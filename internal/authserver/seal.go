@@ -11,11 +11,8 @@ import (
 	"time"
 )
 
-// A sealed text goes to a browser and comes back as it was: nobody else can read, change or
-// make one, and it opens only for the purpose it was sealed for and until its time is over. The key is the
-// issuer's, the same on every node.
-
-// sealText seals text for a purpose.
+// sealText seals a text that a browser keeps and sends back. Nobody else can read, change or make one, and it opens only
+// for the same purpose, within its lifetime. All nodes of the issuer have the same key.
 func (s *Server) sealText(ctx context.Context, purpose, text string, lifetime time.Duration) (string, error) {
 	aead, err := s.sealer(ctx)
 	if err != nil {
@@ -26,7 +23,7 @@ func (s *Server) sealText(ctx context.Context, purpose, text string, lifetime ti
 	return base64.RawURLEncoding.EncodeToString(aead.Seal(nil, nil, plain, []byte(purpose))), nil
 }
 
-// openText returns what was sealed for the purpose, or errStale.
+// openText returns the text that was sealed for the purpose, or errStale.
 func (s *Server) openText(ctx context.Context, purpose, sealed string) (string, error) {
 	aead, err := s.sealer(ctx)
 	if err != nil {
