@@ -154,7 +154,7 @@ func (s *caddyStore) look(ctx context.Context, key Key) (value []byte, expires t
 // List reads no record, which may be far away: one that is late may be in it until its bucket ends, or until it is swept.
 func (s *caddyStore) List(ctx context.Context, kind Kind) iter.Seq2[string, error] {
 	return func(yield func(string, error) bool) {
-		if err := errors.Join(kind.check(), ctx.Err()); err != nil {
+		if err := errors.Join(kind.Check(), ctx.Err()); err != nil {
 			yield("", err)
 			return
 		}

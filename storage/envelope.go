@@ -1,7 +1,6 @@
 package storage
 
 import (
-	"errors"
 	"fmt"
 	"hash/crc32"
 	"strconv"
@@ -22,13 +21,7 @@ const (
 	envelopeSum    = envelopeExpiry + 15 + 1
 )
 
-var (
-	// ErrDamaged says that a record is there and cannot be read, as after a power failure. It stays so until it is
-	// deleted or written anew.
-	ErrDamaged = errors.New("damaged record")
-
-	castagnoli = crc32.MakeTable(crc32.Castagnoli)
-)
+var castagnoli = crc32.MakeTable(crc32.Castagnoli)
 
 // wrap returns a copy of the value with its envelope. A zero expires means never.
 func wrap(value []byte, expires time.Time) []byte {

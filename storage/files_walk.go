@@ -75,7 +75,7 @@ func (b *files) kinds(context.Context) iter.Seq2[Kind, error] {
 				return
 			}
 			kind := Kind(entry.Name())
-			if entry.IsDir() && kind.check() == nil && !yield(kind, nil) {
+			if entry.IsDir() && kind.Check() == nil && !yield(kind, nil) {
 				return
 			}
 		}

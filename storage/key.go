@@ -34,10 +34,11 @@ func (k Key) Check() error {
 	if !safeName(k.ID) {
 		return fmt.Errorf("storage: unsafe key %.140q of kind %.140q", k.ID, string(k.Kind))
 	}
-	return k.Kind.check()
+	return k.Kind.Check()
 }
 
-func (k Kind) check() error {
+// Check is as [Key.Check] for the kind alone.
+func (k Kind) Check() error {
 	if !safeName(string(k)) {
 		return fmt.Errorf("storage: unsafe kind %.140q", string(k))
 	}

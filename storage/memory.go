@@ -138,7 +138,7 @@ func (s *memoryStore) Delete(ctx context.Context, key Key) error {
 
 func (s *memoryStore) List(ctx context.Context, kind Kind) iter.Seq2[string, error] {
 	return func(yield func(string, error) bool) {
-		if err := errors.Join(kind.check(), ctx.Err()); err != nil {
+		if err := errors.Join(kind.Check(), ctx.Err()); err != nil {
 			yield("", err)
 			return
 		}

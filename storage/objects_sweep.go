@@ -40,7 +40,7 @@ func (b *objects) kinds(ctx context.Context) iter.Seq2[Kind, error] {
 			return
 		}
 		for _, name := range names {
-			if kind := Kind(name); kind.check() == nil && !yield(kind, nil) {
+			if kind := Kind(name); kind.Check() == nil && !yield(kind, nil) {
 				return
 			}
 		}

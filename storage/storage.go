@@ -57,6 +57,10 @@ var (
 	// ErrTimeout says that a caller waited for another one's answer from the store until its own time was over.
 	ErrTimeout = errors.New("no answer from the store in time")
 
+	// ErrDamaged says that a record is there but unreadable, as after a power failure. It stays so until it is deleted or
+	// overwritten.
+	ErrDamaged = errors.New("damaged record")
+
 	// ErrKeep is what a Change returns to leave the record as it is.
 	ErrKeep = errors.New("keep the record as it is")
 )
