@@ -53,7 +53,7 @@ var plan = []struct {
 	{"grants", "internal/directive internal/recall storage"},
 	{"storage/redis", "internal/directive storage"},
 	{"storage/caddy", "internal/directive internal/stripes storage"},
-	{"storage/memory", "internal/directive internal/stripes storage"},
+	{"storage/memory", "internal/stripes storage"},
 	{"storage/dump", "storage"},
 	{"storage/storetest", "storage"},
 	{"storage", "internal/stripes"},

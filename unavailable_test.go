@@ -13,6 +13,7 @@ import (
 	"github.com/caddyserver/caddy/v2/caddyconfig/caddyfile"
 
 	"github.com/caddy-oauth/caddy-oauth/storage"
+	"github.com/caddy-oauth/caddy-oauth/storage/memory"
 )
 
 func init() {
@@ -35,7 +36,7 @@ func (*frailStore) UnmarshalCaddyfile(d *caddyfile.Dispenser) error {
 }
 
 func (*frailStore) Open(string) (storage.Store, error) {
-	return &frailStore{storage.OpenMemory()}, nil
+	return &frailStore{memory.New()}, nil
 }
 
 func (s *frailStore) Get(ctx context.Context, key storage.Key) ([]byte, error) {

@@ -9,6 +9,7 @@ import (
 
 	"github.com/caddy-oauth/caddy-oauth/grants"
 	"github.com/caddy-oauth/caddy-oauth/storage"
+	"github.com/caddy-oauth/caddy-oauth/storage/memory"
 )
 
 // Tests that look at time run in a testing/synctest bubble, where the store and the requests share one clock that
@@ -40,7 +41,7 @@ type site struct {
 // newSite has a public app, as it is configured when nothing is said about refresh tokens.
 func newSite(t *testing.T) *site {
 	t.Helper()
-	return &site{t, storage.OpenMemory(), &storage.Client{
+	return &site{t, memory.New(), &storage.Client{
 		ID:           "app",
 		RedirectURIs: []string{callback, "https://app.example.com/other"},
 		GrantTypes:   []string{"authorization_code", "refresh_token"},

@@ -6,27 +6,13 @@ import (
 
 // UnmarshalCaddyfile reads the name of the store, which has no options:
 //
-//	memory
-func (*Memory) UnmarshalCaddyfile(d *caddyfile.Dispenser) error { return noOptions(d) }
-
-// UnmarshalCaddyfile reads the name of the store, which has no options:
-//
 //	caddy
-func (*Caddy) UnmarshalCaddyfile(d *caddyfile.Dispenser) error { return noOptions(d) }
-
-func noOptions(d *caddyfile.Dispenser) error {
+func (*Caddy) UnmarshalCaddyfile(d *caddyfile.Dispenser) error {
 	d.Next()
-	store := d.Val()
-	if d.NextArg() {
-		return d.Errf("the %s store has no options, but here is %q", store, d.Val())
-	}
-	if d.NextBlock(0) {
-		return d.Errf("the %s store has no options, but here is %q", store, d.Val())
+	if d.NextArg() || d.NextBlock(0) {
+		return d.Errf("the caddy store has no options, but here is %q", d.Val())
 	}
 	return nil
 }
 
-var (
-	_ caddyfile.Unmarshaler = (*Memory)(nil)
-	_ caddyfile.Unmarshaler = (*Caddy)(nil)
-)
+var _ caddyfile.Unmarshaler = (*Caddy)(nil)

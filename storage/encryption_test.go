@@ -9,17 +9,35 @@ import (
 	"os"
 	"slices"
 	"strings"
+	"sync"
 	"testing"
 	"time"
 
 	"github.com/caddy-oauth/caddy-oauth/storage"
+	"github.com/caddy-oauth/caddy-oauth/storage/memory"
 	"github.com/caddy-oauth/caddy-oauth/storage/storetest"
 )
 
-func TestEncryptedMemory(t *testing.T) { storetest.Run(t, encrypted(t, memory())) }
+func TestEncryptedMemory(t *testing.T) { storetest.Run(t, encrypted(t, inMemory())) }
 func TestEncryptedFiles(t *testing.T)  { storetest.Run(t, encrypted(t, files())) }
 
-func BenchmarkEncryptedMemory(b *testing.B) { storetest.Benchmark(b, encrypted(b, memory())) }
+func BenchmarkEncryptedMemory(b *testing.B) { storetest.Benchmark(b, encrypted(b, inMemory())) }
+
+// inMemory opens the same store by the same address.
+func inMemory() storetest.Backend {
+	var stores sync.Map
+	return storetest.Backend{
+		New: func(tb testing.TB) string {
+			address := tb.TempDir() // a name nobody else has
+			stores.Store(address, memory.New())
+			return address
+		},
+		Open: func(address string) (storage.Store, error) {
+			store, _ := stores.Load(address)
+			return store.(storage.Store), nil
+		},
+	}
+}
 
 // encrypted is a backend whose records are encrypted. Its processes do not know that.
 func encrypted(tb testing.TB, b storetest.Backend) storetest.Backend {
@@ -58,7 +76,7 @@ func noError(tb testing.TB, err error) {
 var aKey = storage.Key{Kind: storage.KindFamily, ID: "zzzz.0123"}
 
 func TestEncryptedAtRest(t *testing.T) {
-	inner := storage.OpenMemory()
+	inner := memory.New()
 	store := storage.Encrypted(inner, "shop", keyring(t, false, newKey))
 	const value = `{"sub":"alice"}`
 	noError(t, store.Put(t.Context(), aKey, []byte(value), time.Time{}))
@@ -84,7 +102,7 @@ func TestEncryptedAtRest(t *testing.T) {
 
 // What is at rest opens at its place only, and only whole.
 func TestEncryptedElsewhere(t *testing.T) {
-	ctx, inner, keys := t.Context(), storage.OpenMemory(), keyring(t, false, newKey)
+	ctx, inner, keys := t.Context(), memory.New(), keyring(t, false, newKey)
 	store := storage.Encrypted(inner, "shop", keys)
 	noError(t, store.Put(ctx, aKey, []byte(`{"sub":"alice"}`), time.Time{}))
 	data, err := inner.Get(ctx, aKey)
@@ -116,7 +134,7 @@ func TestEncryptedElsewhere(t *testing.T) {
 }
 
 func TestEncryptedWithAnUnknownKey(t *testing.T) {
-	ctx, inner := t.Context(), storage.OpenMemory()
+	ctx, inner := t.Context(), memory.New()
 	noError(t, storage.Encrypted(inner, "shop", keyring(t, false, oldKey)).Put(ctx, aKey, []byte("value"), time.Time{}))
 	data, err := inner.Get(ctx, aKey)
 	noError(t, err)
@@ -143,7 +161,7 @@ func TestEncryptedWithAnUnknownKey(t *testing.T) {
 
 // Without a keyring nothing wraps a store, and what reads a record says why it cannot.
 func TestEncryptedWithoutAKeyring(t *testing.T) {
-	ctx, inner := t.Context(), storage.OpenMemory()
+	ctx, inner := t.Context(), memory.New()
 	noError(t, storage.Encrypted(inner, "shop", keyring(t, false, oldKey)).Put(ctx, aKey, []byte("value"), time.Time{}))
 	data, err := inner.Get(ctx, aKey)
 	noError(t, err)
@@ -194,17 +212,17 @@ func TestKeyringRefuses(t *testing.T) {
 
 func TestEncryptedClaimsWhatTheStoreCan(t *testing.T) {
 	keys := keyring(t, false, newKey)
-	if _, ok := storage.As[storage.Sweeper](storage.Encrypted(storage.OpenMemory(), "shop", keys)); !ok {
+	if _, ok := storage.As[storage.Sweeper](storage.Encrypted(memory.New(), "shop", keys)); !ok {
 		t.Error("over a store that must be swept there is nothing to sweep")
 	}
-	store := storage.Encrypted(struct{ storage.Store }{storage.OpenMemory()}, "shop", keys)
+	store := storage.Encrypted(struct{ storage.Store }{memory.New()}, "shop", keys)
 	if _, ok := storage.As[storage.Sweeper](store); ok {
 		t.Error("over a store that sweeps by itself there is something to sweep")
 	}
 	if _, ok := storage.As[storage.Slow](store); ok {
 		t.Error("over a store that listens to contexts there is one that does not")
 	}
-	exporter, _ := storage.As[storage.Exporter](storage.Encrypted(storage.OpenMemory(), "shop", keys))
+	exporter, _ := storage.As[storage.Exporter](storage.Encrypted(memory.New(), "shop", keys))
 	if _, ok := exporter.(storage.Reencrypter); !ok {
 		t.Errorf("exported is what %T has, and that is encrypted", exporter)
 	}
@@ -222,7 +240,7 @@ func TestEncryptedClaimsWhatTheStoreCan(t *testing.T) {
 
 // Records are read by their own key, written by the first, and brought to it by Reencrypt.
 func TestReencrypt(t *testing.T) {
-	ctx, inner := t.Context(), storage.OpenMemory()
+	ctx, inner := t.Context(), memory.New()
 	at := func(id string) storage.Key { return storage.Key{Kind: "kind", ID: id} }
 	hour := time.Now().Add(time.Hour).Truncate(time.Millisecond)
 	put := func(id string, keys *storage.Keyring) {
@@ -292,7 +310,7 @@ func (s racing) Update(ctx context.Context, key storage.Key, change storage.Chan
 
 // What somebody else writes or deletes meanwhile stays as that.
 func TestReencryptRace(t *testing.T) {
-	ctx, inner := t.Context(), storage.OpenMemory()
+	ctx, inner := t.Context(), memory.New()
 	other := storage.Encrypted(inner, "shop", keyring(t, false, oldKey, newKey))
 	end := time.Now().Add(2 * time.Hour).Truncate(time.Millisecond)
 	for _, id := range []string{"written", "deleted", "kept"} {
@@ -376,7 +394,7 @@ func TestReencryptLeavesNothingInFiles(t *testing.T) {
 }
 
 func FuzzOpen(f *testing.F) {
-	inner := storage.OpenMemory()
+	inner := memory.New()
 	store := storage.Encrypted(inner, "shop", keyring(f, false, newKey, oldKey))
 	noError(f, store.Put(f.Context(), aKey, []byte("value"), time.Time{}))
 	data, err := inner.Get(f.Context(), aKey)

@@ -7,36 +7,6 @@ import (
 )
 
 // Export implements [Exporter].
-func (s *memoryStore) Export(ctx context.Context) iter.Seq2[Record, error] {
-	return func(yield func(Record, error) bool) {
-		for i := range s.shards {
-			for _, key := range s.shards[i].keys() {
-				if err := ctx.Err(); err != nil {
-					yield(Record{}, err)
-					return
-				}
-				value, expires := s.look(key)
-				if value != nil && !yield(Record{key, value, expires}, nil) {
-					return
-				}
-			}
-		}
-	}
-}
-
-// Look implements [Exporter].
-func (s *memoryStore) Look(ctx context.Context, key Key) (Record, error) {
-	if err := errors.Join(key.Check(), ctx.Err()); err != nil {
-		return Record{}, err
-	}
-	value, expires := s.look(key)
-	if value == nil {
-		return Record{}, ErrNotFound
-	}
-	return Record{key, value, expires}, nil
-}
-
-// Export implements [Exporter].
 func (s *caddyStore) Export(ctx context.Context) iter.Seq2[Record, error] {
 	return func(yield func(Record, error) bool) {
 		for kind, err := range s.backend.kinds(ctx) {

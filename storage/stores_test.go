@@ -17,36 +17,11 @@ func TestMain(m *testing.M) {
 	os.Exit(m.Run())
 }
 
-func TestMemory(t *testing.T)           { storetest.Run(t, memory()) }
 func TestCaddyOverFiles(t *testing.T)   { storetest.Run(t, files()) }
 func TestCaddyOverNetwork(t *testing.T) { storetest.Run(t, network()) }
 func TestCaddyOverLocks(t *testing.T)   { storetest.Run(t, locks()) }
-func BenchmarkMemory(b *testing.B)      { storetest.Benchmark(b, memory()) }
 func BenchmarkCaddyFiles(b *testing.B)  { storetest.Benchmark(b, files()) }
 func BenchmarkCaddyLocks(b *testing.B)  { storetest.Benchmark(b, locks()) }
-
-// memory has the module itself, so that stores of one issuer meet in its pool.
-func memory() storetest.Backend {
-	var mu sync.Mutex
-	var module storage.Memory
-	return storetest.Backend{
-		New: func(tb testing.TB) string {
-			tb.Cleanup(func() {
-				mu.Lock()
-				defer mu.Unlock()
-				if err := module.Cleanup(); err != nil {
-					tb.Error(err)
-				}
-			})
-			return tb.TempDir() // a name nobody else has
-		},
-		Open: func(name string) (storage.Store, error) {
-			mu.Lock()
-			defer mu.Unlock()
-			return module.Open(name)
-		},
-	}
-}
 
 // files is the default of Caddy.
 func files() storetest.Backend {

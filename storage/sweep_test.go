@@ -136,27 +136,3 @@ func TestCaddySweepPassesOver(t *testing.T) {
 		}
 	}
 }
-
-func TestMemorySweep(t *testing.T) {
-	clock := newSweepClock()
-	store := newMemoryStore()
-	store.now = clock.now
-	putAll(t, store, clock.t)
-	held := func() (n int) {
-		for i := range store.shards {
-			for _, records := range store.shards[i].buckets {
-				n += len(records)
-			}
-		}
-		return n
-	}
-	sweep(t, store)
-	if n := held(); n != 5 {
-		t.Errorf("%d records while all live, want 5", n)
-	}
-	clock.t = clock.t.Add(2 * time.Hour)
-	sweep(t, store)
-	if n := held(); n != 2 {
-		t.Errorf("%d records when three are late, want 2", n)
-	}
-}

@@ -17,6 +17,7 @@ import (
 	"github.com/caddyserver/certmagic"
 
 	"github.com/caddy-oauth/caddy-oauth/storage"
+	"github.com/caddy-oauth/caddy-oauth/storage/memory"
 	"github.com/caddy-oauth/caddy-oauth/storage/redis"
 )
 
@@ -73,7 +74,7 @@ func filesIn(dir string) *stores {
 
 func inMemory() *stores {
 	return &stores{
-		open: func(string) (storage.Store, error) { return storage.OpenMemory(), nil },
+		open: func(string) (storage.Store, error) { return memory.New(), nil },
 		usage: func(context.Context, string) (int64, int64, error) {
 			var stats runtime.MemStats
 			runtime.GC()

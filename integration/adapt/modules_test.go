@@ -8,6 +8,7 @@ import (
 
 	"github.com/caddy-oauth/caddy-oauth/grants"
 	"github.com/caddy-oauth/caddy-oauth/storage"
+	"github.com/caddy-oauth/caddy-oauth/storage/memory"
 )
 
 func init() {
@@ -25,7 +26,7 @@ func (shelfStore) CaddyModule() caddy.ModuleInfo {
 	return caddy.ModuleInfo{ID: "oauth.stores.test_shelf", New: func() caddy.Module { return new(shelfStore) }}
 }
 
-func (*shelfStore) Open(string) (storage.Store, error) { return storage.OpenMemory(), nil }
+func (*shelfStore) Open(string) (storage.Store, error) { return memory.New(), nil }
 
 func (s *shelfStore) UnmarshalCaddyfile(d *caddyfile.Dispenser) error {
 	d.Next()

@@ -17,6 +17,7 @@ import (
 	"github.com/caddy-oauth/caddy-oauth/grants"
 	"github.com/caddy-oauth/caddy-oauth/internal/keyring"
 	"github.com/caddy-oauth/caddy-oauth/storage"
+	"github.com/caddy-oauth/caddy-oauth/storage/memory"
 )
 
 // benchServer is a Server with everything on that a site's is by default, on the real clock, with a store in memory, a log
@@ -43,7 +44,7 @@ func newBenchServer(tb testing.TB, algorithm string) *benchServer {
 		Clients: clients,
 		Grants:  []grants.Grant{grants.AuthorizationCode{}, grants.RefreshToken{}, grants.ClientCredentials{}},
 		Keys:    keyring.Policy{Algorithm: algorithm, Lifetime: 10 * time.Minute, Publish: time.Hour},
-		Store:   storage.OpenMemory(),
+		Store:   memory.New(),
 		Logger:  log, Audit: log.Named("audit"),
 	})
 	must(tb, err)

@@ -9,7 +9,7 @@ import (
 
 	"github.com/caddy-oauth/caddy-oauth/internal/jwt"
 	"github.com/caddy-oauth/caddy-oauth/internal/revocation"
-	"github.com/caddy-oauth/caddy-oauth/storage"
+	"github.com/caddy-oauth/caddy-oauth/storage/memory"
 )
 
 // While a config is replaced, the servers of both answer: what one revokes is void at the other at once, whatever it has
@@ -19,7 +19,7 @@ func TestRevocationDuringAReload(t *testing.T) {
 	var config Config
 	s := newTestServer(t, func(c *Config) {
 		c.Revocations, c.RevocationPoll = broadcast, time.Hour
-		c.Store, c.Now = storage.OpenMemory(), time.Now // which many may use at once
+		c.Store, c.Now = memory.New(), time.Now // which many may use at once
 		config = *c
 	})
 	before := s.Server

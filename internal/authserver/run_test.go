@@ -5,6 +5,7 @@ import (
 	"testing"
 
 	"github.com/caddy-oauth/caddy-oauth/storage"
+	"github.com/caddy-oauth/caddy-oauth/storage/memory"
 )
 
 // sweptStore says when it is swept.
@@ -21,7 +22,7 @@ func (s *sweptStore) Sweep(context.Context) error {
 
 // A site whose configuration is loaded every few minutes has to be swept too.
 func TestSweepsAtStart(t *testing.T) {
-	store := &sweptStore{storage.OpenMemory(), make(chan struct{})}
+	store := &sweptStore{memory.New(), make(chan struct{})}
 	s := newTestServer(t, func(c *Config) { c.Store = store })
 	ctx, cancel := context.WithCancel(t.Context())
 	ended := make(chan struct{})

@@ -28,6 +28,7 @@ import (
 	"github.com/caddy-oauth/caddy-oauth/internal/keyring"
 	"github.com/caddy-oauth/caddy-oauth/internal/testclock"
 	"github.com/caddy-oauth/caddy-oauth/storage"
+	"github.com/caddy-oauth/caddy-oauth/storage/memory"
 )
 
 const (
@@ -57,7 +58,7 @@ func newTestServer(t *testing.T, edits ...func(*Config)) *testServer {
 	clock := testclock.New()
 	s := &testServer{
 		clock: clock,
-		store: &testStore{Store: storage.OpenMemory(), now: clock.Now, expires: map[storage.Key]time.Time{}},
+		store: &testStore{Store: memory.New(), now: clock.Now, expires: map[storage.Key]time.Time{}},
 		site:  &testSite{user: &User{Subject: "alice"}},
 		logs:  logs,
 		seen:  []string{webSecret, testVerifier},

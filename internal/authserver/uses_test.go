@@ -14,6 +14,7 @@ import (
 	"github.com/caddy-oauth/caddy-oauth/internal/revocation"
 	"github.com/caddy-oauth/caddy-oauth/internal/testclock"
 	"github.com/caddy-oauth/caddy-oauth/storage"
+	"github.com/caddy-oauth/caddy-oauth/storage/memory"
 )
 
 // tripStore counts the operations on consents.
@@ -39,7 +40,7 @@ func (s *tripStore) Update(ctx context.Context, key storage.Key, change storage.
 // usesFixture is uses over a store that knows no consents and, unless a test adds some, no cutoffs.
 func usesFixture(t *testing.T) (*uses, *tripStore) {
 	t.Helper()
-	store := &tripStore{Store: storage.OpenMemory()}
+	store := &tripStore{Store: memory.New()}
 	clock := testclock.New()
 	return newUses(store, revocation.New(revocation.Config{
 		Store: store, Broadcast: revocation.NewBroadcast(), Logger: zap.NewNop(), Now: clock.Now,

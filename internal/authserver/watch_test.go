@@ -13,6 +13,7 @@ import (
 	"github.com/caddy-oauth/caddy-oauth/internal/revocation"
 	"github.com/caddy-oauth/caddy-oauth/internal/throttle"
 	"github.com/caddy-oauth/caddy-oauth/storage"
+	"github.com/caddy-oauth/caddy-oauth/storage/memory"
 )
 
 // tellingStore tells of what is written, and can be made to wait in List.
@@ -26,7 +27,7 @@ type tellingStore struct {
 }
 
 func newTellingStore() *tellingStore {
-	return &tellingStore{Store: storage.OpenMemory(), watchers: make(map[storage.Kind][]func(string))}
+	return &tellingStore{Store: memory.New(), watchers: make(map[storage.Kind][]func(string))}
 }
 
 func (s *tellingStore) Watch(ctx context.Context, kind storage.Kind, changed func(string)) error {

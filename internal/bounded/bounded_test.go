@@ -16,6 +16,7 @@ import (
 
 	"github.com/caddy-oauth/caddy-oauth/internal/metrics"
 	"github.com/caddy-oauth/caddy-oauth/storage"
+	"github.com/caddy-oauth/caddy-oauth/storage/memory"
 )
 
 var aKey = storage.Key{Kind: "kind", ID: "id"}
@@ -86,7 +87,7 @@ func newTestStore(t *testing.T, store storage.Store) *Store {
 }
 
 func overMemory(before func(ctx context.Context) error) *fakeStore {
-	return &fakeStore{memory(), before}
+	return &fakeStore{memory.New(), before}
 }
 
 func works(context.Context) error { return nil }
@@ -311,7 +312,7 @@ func TestFailures(t *testing.T) {
 }
 
 func TestReadOnly(t *testing.T) {
-	s := newTestStore(t, memory())
+	s := newTestStore(t, memory.New())
 	if err := s.Put(t.Context(), aKey, []byte("old"), time.Time{}); err != nil {
 		t.Fatal(err)
 	}
@@ -409,7 +410,7 @@ func (s *sweepingStore) Sweep(context.Context) error {
 }
 
 func TestSweep(t *testing.T) {
-	below := &sweepingStore{Store: memory()}
+	below := &sweepingStore{Store: memory.New()}
 	s := newTestStore(t, below)
 	if err := s.Sweep(t.Context()); err != nil || below.sweeps != 1 {
 		t.Errorf("%d sweeps, %v", below.sweeps, err)
@@ -420,7 +421,7 @@ func TestSweep(t *testing.T) {
 	if err := s.Sweep(t.Context()); err != nil || below.sweeps != 1 {
 		t.Errorf("read-only: %d sweeps, %v", below.sweeps, err)
 	}
-	if err := newTestStore(t, memory()).Sweep(t.Context()); err != nil {
+	if err := newTestStore(t, memory.New()).Sweep(t.Context()); err != nil {
 		t.Errorf("a store that needs no sweep: %v", err)
 	}
 }
@@ -435,5 +436,3 @@ func TestTimeout(t *testing.T) {
 		}
 	}
 }
-
-func memory() storage.Store { return storage.OpenMemory() }

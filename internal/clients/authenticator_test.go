@@ -20,6 +20,7 @@ import (
 	"github.com/caddy-oauth/caddy-oauth/grants"
 	"github.com/caddy-oauth/caddy-oauth/internal/throttle"
 	"github.com/caddy-oauth/caddy-oauth/storage"
+	"github.com/caddy-oauth/caddy-oauth/storage/memory"
 )
 
 // tokenRequest returns a request with headers, given as names and values.
@@ -38,7 +39,7 @@ func newAuthenticator(secrets Secrets, limits throttle.Limits, hashes map[string
 		configured[id] = &storage.Client{ID: id, SecretHashes: hashes}
 	}
 	directory := New(Config{
-		Configured: configured, Secrets: secrets, Store: storage.OpenMemory(), Logger: zap.NewNop(), Now: time.Now, Timeout: time.Minute,
+		Configured: configured, Secrets: secrets, Store: memory.New(), Logger: zap.NewNop(), Now: time.Now, Timeout: time.Minute,
 	})
 	return NewAuthenticator(directory, throttle.New().Limiter("default", limits, func(string) {}, time.Now), "")
 }

@@ -17,6 +17,7 @@ import (
 	"github.com/caddy-oauth/caddy-oauth/internal/jwt/jwttest"
 	"github.com/caddy-oauth/caddy-oauth/internal/testclock"
 	"github.com/caddy-oauth/caddy-oauth/storage"
+	"github.com/caddy-oauth/caddy-oauth/storage/memory"
 )
 
 var testLogger = zap.NewNop()
@@ -129,7 +130,7 @@ func TestPolicyIsChecked(t *testing.T) {
 }
 
 func TestFirstUseMakesOneKey(t *testing.T) {
-	store := &switchStore{Store: storage.OpenMemory()}
+	store := &switchStore{Store: memory.New()}
 	nodes := []*Ring{
 		newTestKeys(t, Policy{}, store, testclock.New()),
 		newTestKeys(t, Policy{}, store, testclock.New()),
@@ -156,7 +157,7 @@ func TestFirstUseMakesOneKey(t *testing.T) {
 }
 
 func TestMaintainWritesOnlyWhatChanges(t *testing.T) {
-	store, clock := &switchStore{Store: storage.OpenMemory()}, testclock.New()
+	store, clock := &switchStore{Store: memory.New()}, testclock.New()
 	k := newTestKeys(t, Policy{}, store, clock)
 	for range 25 {
 		if err := k.Maintain(t.Context()); err != nil {
@@ -170,7 +171,7 @@ func TestMaintainWritesOnlyWhatChanges(t *testing.T) {
 }
 
 func TestWithoutStoreKeysInMemorySign(t *testing.T) {
-	store, clock := &switchStore{Store: storage.OpenMemory()}, testclock.New()
+	store, clock := &switchStore{Store: memory.New()}, testclock.New()
 	k := newTestKeys(t, Policy{Rotate: 24 * time.Hour, Publish: time.Hour}, store, clock)
 	store.down.Store(true)
 	if _, err := k.Sign(t.Context(), []byte(`{}`)); !errors.Is(err, errDown) {
@@ -213,12 +214,12 @@ func TestWithoutStoreKeysInMemorySign(t *testing.T) {
 // foreignToken returns a token whose key nobody here knows.
 func foreignToken(tb testing.TB) string {
 	tb.Helper()
-	return sign(tb, newTestKeys(tb, Policy{}, storage.OpenMemory(), testclock.New()), `{"sub":"alice"}`)
+	return sign(tb, newTestKeys(tb, Policy{}, memory.New(), testclock.New()), `{"sub":"alice"}`)
 }
 
 // During a rolling reload, nodes with two algorithms sign side by side for a whole day.
 func TestChangeOfAlgorithm(t *testing.T) {
-	store, clock := storage.OpenMemory(), testclock.New()
+	store, clock := memory.New(), testclock.New()
 	before := newTestKeys(t, Policy{Algorithm: "ES256", Lifetime: 10 * time.Minute}, store, clock)
 	old := sign(t, before, `{}`)
 	after := newTestKeys(t, Policy{Algorithm: "EdDSA", Lifetime: time.Minute}, store, clock)
@@ -263,7 +264,7 @@ func TestChangeOfAlgorithm(t *testing.T) {
 }
 
 func TestUnknownKidsDoNotFloodTheStore(t *testing.T) {
-	reads := &countingStore{Store: storage.OpenMemory()}
+	reads := &countingStore{Store: memory.New()}
 	k := newTestKeys(t, Policy{}, reads, testclock.New())
 	token := foreignToken(t)
 	for range 1000 {
@@ -287,7 +288,7 @@ func (s *countingStore) Get(ctx context.Context, key storage.Key) ([]byte, error
 }
 
 func TestSecretIsTheSameOnAllNodesForever(t *testing.T) {
-	store, clock := storage.OpenMemory(), testclock.New()
+	store, clock := memory.New(), testclock.New()
 	fromFile := []byte(`{"keys":[` + string(jwttest.NewKey(t, "ES256").JWK) + `]}`)
 	secrets := make([][secretLength]byte, 0, 8)
 	for _, policy := range []Policy{{File: fromFile}, {}, {Algorithm: "EdDSA"}, {File: fromFile}} {
@@ -309,7 +310,7 @@ func TestSecretIsTheSameOnAllNodesForever(t *testing.T) {
 }
 
 func TestRecordIsReadTolerantly(t *testing.T) {
-	store, clock := storage.OpenMemory(), testclock.New()
+	store, clock := memory.New(), testclock.New()
 	kid := kidOf(t, sign(t, newTestKeys(t, Policy{}, store, clock), `{}`))
 	edit := func(change func(record map[string]any)) {
 		t.Helper()

@@ -8,12 +8,13 @@ import (
 	"github.com/caddy-oauth/caddy-oauth/internal/jwt"
 	"github.com/caddy-oauth/caddy-oauth/internal/testclock"
 	"github.com/caddy-oauth/caddy-oauth/storage"
+	"github.com/caddy-oauth/caddy-oauth/storage/memory"
 )
 
 // ring returns keys on a store and a clock of their own, which rotate every day.
 func ring(t *testing.T) (*Ring, *testclock.Clock, storage.Store) {
 	t.Helper()
-	clock, store := testclock.New(), storage.OpenMemory()
+	clock, store := testclock.New(), memory.New()
 	return ringOn(t, store, clock), clock, store
 }
 
@@ -171,7 +172,7 @@ func TestKeysOfAFileAreTheOwners(t *testing.T) {
 	}
 	file := append(append([]byte(`{"keys": [`), made.JWK...), `]}`...)
 	k, err := New(Config{
-		Policy: Policy{File: file, Lifetime: time.Minute}, Store: storage.OpenMemory(), Wait: testWait, Logger: testLogger, Now: testclock.New().Now,
+		Policy: Policy{File: file, Lifetime: time.Minute}, Store: memory.New(), Wait: testWait, Logger: testLogger, Now: testclock.New().Now,
 	})
 	if err != nil {
 		t.Fatal(err)

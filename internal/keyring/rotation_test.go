@@ -9,6 +9,7 @@ import (
 
 	"github.com/caddy-oauth/caddy-oauth/internal/testclock"
 	"github.com/caddy-oauth/caddy-oauth/storage"
+	"github.com/caddy-oauth/caddy-oauth/storage/memory"
 )
 
 // A rotation is played in steps, with two nodes on one store. In each step all nodes that are awake
@@ -68,7 +69,7 @@ func TestThreeRotations(t *testing.T) {
 			t.Parallel()
 			r := &rotation{
 				policy: Policy{Algorithm: "EdDSA", Rotate: 5 * time.Hour, Publish: time.Hour, Lifetime: 30 * time.Minute},
-				store:  storage.OpenMemory(),
+				store:  memory.New(),
 				signed: map[string]time.Time{},
 			}
 			r.addNode(t, 0, always, always)

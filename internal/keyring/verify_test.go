@@ -10,7 +10,7 @@ import (
 	"github.com/caddy-oauth/caddy-oauth/internal/jwt"
 	"github.com/caddy-oauth/caddy-oauth/internal/jwt/jwttest"
 	"github.com/caddy-oauth/caddy-oauth/internal/testclock"
-	"github.com/caddy-oauth/caddy-oauth/storage"
+	"github.com/caddy-oauth/caddy-oauth/storage/memory"
 )
 
 // signedWith returns a token with that header, signed with the key that signs for k.
@@ -21,7 +21,7 @@ func signedWith(t *testing.T, k *Ring, header string) string {
 }
 
 func TestRFC8725VerifyRefuses(t *testing.T) {
-	k := newTestKeys(t, Policy{}, storage.OpenMemory(), testclock.New())
+	k := newTestKeys(t, Policy{}, memory.New(), testclock.New())
 	good := sign(t, k, `{"sub":"alice"}`)
 	kid := kidOf(t, good)
 	part := strings.Split(good, ".")
@@ -62,7 +62,7 @@ func TestRFC8725VerifyRefuses(t *testing.T) {
 }
 
 func TestRFC9068HeadersOfTheSameMeaningAreAccepted(t *testing.T) {
-	k := newTestKeys(t, Policy{}, storage.OpenMemory(), testclock.New())
+	k := newTestKeys(t, Policy{}, memory.New(), testclock.New())
 	kid := kidOf(t, sign(t, k, `{}`))
 	for _, header := range []string{
 		`{"typ":"at+jwt","kid":"` + kid + `","alg":"ES256"}`,
@@ -78,7 +78,7 @@ func TestRFC9068HeadersOfTheSameMeaningAreAccepted(t *testing.T) {
 func TestRFC7517JWKSHasPublicMembersOnly(t *testing.T) {
 	ktys := map[any]any{"ES256": "EC", "EdDSA": "OKP", "RS256": "RSA", "PS256": "RSA"}
 	allowed := []string{"kty", "kid", "use", "alg", "crv", "x", "y", "n", "e"}
-	store, clock := storage.OpenMemory(), testclock.New()
+	store, clock := memory.New(), testclock.New()
 	for _, alg := range []string{"ES256", "EdDSA", "RS256", "PS256", "HS256"} { // each a change of the configuration
 		if err := newTestKeys(t, Policy{Algorithm: alg}, store, clock).Maintain(t.Context()); err != nil {
 			t.Fatal(err)

@@ -12,6 +12,7 @@ import (
 	"go.uber.org/zap"
 
 	"github.com/caddy-oauth/caddy-oauth/storage"
+	"github.com/caddy-oauth/caddy-oauth/storage/memory"
 )
 
 var start = time.Now().Truncate(time.Hour)
@@ -65,7 +66,7 @@ func poll(t testing.TB, c *Cutoffs) {
 
 // However many revocations are in force, a poll reads the new ones only, and one that has expired once.
 func TestPollReadsOnce(t *testing.T) {
-	store := &testStore{Store: storage.OpenMemory()}
+	store := &testStore{Store: memory.New()}
 	store.expired = []string{(&storage.Cutoff{Family: "expired", Expires: start.Add(-time.Minute)}).Key().ID}
 	writer, _ := newNode(store.Store, NewBroadcast())
 	for n := range 50 {
@@ -90,7 +91,7 @@ func TestPollReadsOnce(t *testing.T) {
 
 // A user who disconnects an app again and again within a second leaves one record.
 func TestSameRevocationIsSameRecord(t *testing.T) {
-	store := storage.OpenMemory()
+	store := memory.New()
 	broadcast := NewBroadcast()
 	var adding sync.WaitGroup
 	for range 4 { // nodes
@@ -115,7 +116,7 @@ func TestSameRevocationIsSameRecord(t *testing.T) {
 
 // What is added or received during a load stays, and what the store lists no more goes.
 func TestMerge(t *testing.T) {
-	store := storage.OpenMemory()
+	store := memory.New()
 	broadcast := NewBroadcast()
 	a, _ := newNode(store, broadcast)
 	b, _ := newNode(store, broadcast)
@@ -137,7 +138,7 @@ func TestMerge(t *testing.T) {
 // A token costs the same with no revocation in force and with 100,000, and so does one revocation more.
 func BenchmarkCutoffs(b *testing.B) {
 	for _, inForce := range []int{0, 100_000} {
-		c, _ := newNode(storage.OpenMemory(), NewBroadcast())
+		c, _ := newNode(memory.New(), NewBroadcast())
 		for n := range inForce {
 			add(b, c, &storage.Cutoff{Subject: fmt.Sprint("user", n), Before: start})
 		}

@@ -9,6 +9,7 @@ import (
 
 	"github.com/caddy-oauth/caddy-oauth/storage"
 	"github.com/caddy-oauth/caddy-oauth/storage/dump"
+	"github.com/caddy-oauth/caddy-oauth/storage/memory"
 )
 
 // fill puts n families of a usual size into a store.
@@ -29,7 +30,7 @@ func fill(b *testing.B, store storage.Store, n int) {
 // Each operation is a record. The second import finds all of them there.
 func BenchmarkMove(b *testing.B) {
 	for name, open := range map[string]func(b *testing.B) storage.Store{
-		"memory": func(*testing.B) storage.Store { return storage.OpenMemory() },
+		"memory": func(*testing.B) storage.Store { return memory.New() },
 		"files": func(b *testing.B) storage.Store {
 			b.Helper()
 			return storage.OpenCaddy(&certmagic.FileStorage{Path: b.TempDir()}, "default")

@@ -11,6 +11,7 @@ import (
 
 	"github.com/caddy-oauth/caddy-oauth/storage"
 	"github.com/caddy-oauth/caddy-oauth/storage/dump"
+	"github.com/caddy-oauth/caddy-oauth/storage/memory"
 )
 
 var noon = time.Date(2026, 1, 2, 12, 0, 0, 0, time.UTC)
@@ -192,7 +193,7 @@ func FuzzReader(f *testing.F) {
 		if err != nil {
 			return
 		}
-		store := storage.OpenMemory()
+		store := memory.New()
 		for _, record := range records {
 			noError(t, record.Key.Check())
 			dump.Keeps(record.Value, record, false)

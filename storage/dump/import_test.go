@@ -11,6 +11,7 @@ import (
 
 	"github.com/caddy-oauth/caddy-oauth/storage"
 	"github.com/caddy-oauth/caddy-oauth/storage/dump"
+	"github.com/caddy-oauth/caddy-oauth/storage/memory"
 )
 
 // family returns the record of a family that was last changed at that time.
@@ -85,9 +86,9 @@ func TestImportChooses(t *testing.T) {
 	} {
 		for _, final := range []bool{false, true} {
 			for name, store := range map[string]storage.Store{
-				"exporter":               storage.OpenMemory(),
-				"no exporter":            struct{ storage.Store }{storage.OpenMemory()},
-				"no exporter, encrypted": storage.Encrypted(struct{ storage.Store }{storage.OpenMemory()}, "shop", keyring(t, "a key that is as long as a key at least must be")),
+				"exporter":               memory.New(),
+				"no exporter":            struct{ storage.Store }{memory.New()},
+				"no exporter, encrypted": storage.Encrypted(struct{ storage.Store }{memory.New()}, "shop", keyring(t, "a key that is as long as a key at least must be")),
 			} {
 				if c.store != nil {
 					noError(t, store.Put(t.Context(), c.key, c.store, never))
@@ -119,7 +120,7 @@ func contents(tb testing.TB, store storage.Store) map[string]string {
 
 // After a final import, the store has what the dump has and nothing else, but for revocations.
 func TestImportFinal(t *testing.T) {
-	ctx, from, to := t.Context(), storage.OpenMemory(), storage.OpenMemory()
+	ctx, from, to := t.Context(), memory.New(), memory.New()
 	put := func(store storage.Store, kind storage.Kind, id, value string, life time.Duration) {
 		noError(t, store.Put(ctx, storage.Key{Kind: kind, ID: id}, []byte(value), time.Now().Add(life)))
 	}
@@ -157,7 +158,7 @@ func TestImportFinal(t *testing.T) {
 
 // An import of half a dump removes nothing, and one that is stopped says so.
 func TestImportStops(t *testing.T) {
-	cut, store := errors.New("cut off"), storage.OpenMemory()
+	cut, store := errors.New("cut off"), memory.New()
 	key := storage.Key{Kind: storage.KindConsent, ID: "kept"}
 	noError(t, store.Put(t.Context(), key, []byte("{}"), time.Time{}))
 	if _, err := dump.Import(t.Context(), store, each(some(), cut), true); !errors.Is(err, cut) {
@@ -183,7 +184,7 @@ type failing struct{ storage.Store }
 func (failing) Update(context.Context, storage.Key, storage.Change) error { return errFull }
 
 func TestImportPassesOverExpired(t *testing.T) {
-	store := storage.OpenMemory()
+	store := memory.New()
 	report, err := dump.Import(t.Context(), store, each([]storage.Record{
 		{Key: storage.Key{Kind: "kind", ID: "1"}, Value: []byte("late"), Expires: time.Now().Add(-time.Millisecond)},
 	}), true)
@@ -194,7 +195,7 @@ func TestImportPassesOverExpired(t *testing.T) {
 
 // What cannot be read in the store is no loss, but what needs another key is not overwritten.
 func TestImportOverEncrypted(t *testing.T) {
-	ctx, inner := t.Context(), storage.OpenMemory()
+	ctx, inner := t.Context(), memory.New()
 	const first, second = "the first key, which is as long as it must be", "the second key, which is as long as it must be"
 	key := storage.ConsentKey("alice")
 	noError(t, inner.Put(ctx, key, []byte("\x00sealed1"), time.Time{}))
