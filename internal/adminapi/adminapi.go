@@ -138,6 +138,7 @@ type request struct {
 
 	issuer *Issuer
 	server *authserver.Server
+	owner  authserver.Owner
 }
 
 // ServeHTTP answers a request about an issuer.
@@ -160,7 +161,7 @@ func (m methods) serve(w http.ResponseWriter, r *http.Request) error {
 		return apiError(http.StatusNotFound, fmt.Sprintf("there is no issuer %q, expected %s", name, directive.OneOf(slices.Sorted(maps.Keys(issuers)))))
 	}
 	r.Body = http.MaxBytesReader(w, r.Body, maxBody)
-	answer, err := handle(&request{Request: r, issuer: issuer, server: issuer.Server})
+	answer, err := handle(&request{Request: r, issuer: issuer, server: issuer.Server, owner: issuer.Server.Owner()})
 	if err != nil {
 		return caddy.APIError{HTTPStatus: status(err), Err: err}
 	}

@@ -108,7 +108,7 @@ func (i *Issuer) registered(r *storage.Registered, problem string) Client {
 
 // clients returns all clients of the issuer, those of the configuration first.
 func (r *request) clients() ([]Client, error) {
-	registered, err := r.server.Clients().Registered(r.Context())
+	registered, err := r.owner.Clients().Registered(r.Context())
 	if err != nil {
 		return nil, err
 	}
@@ -164,7 +164,7 @@ func addClient(r *request) (any, error) {
 	if added.Settings, err = r.settings(body); err != nil {
 		return nil, err
 	}
-	client, secret, err := r.server.Clients().Add(r.Context(), added)
+	client, secret, err := r.owner.Clients().Add(r.Context(), added)
 	if err != nil {
 		return nil, err
 	}
@@ -205,7 +205,7 @@ func changeClient(r *request) (any, error) {
 	if err := r.body(&patch); err != nil {
 		return nil, err
 	}
-	changed, err := r.server.Clients().Change(r.Context(), r.PathValue("id"), func(settings json.RawMessage) (json.RawMessage, error) {
+	changed, err := r.owner.Clients().Change(r.Context(), r.PathValue("id"), func(settings json.RawMessage) (json.RawMessage, error) {
 		var old map[string]any
 		d := json.NewDecoder(bytes.NewReader(settings))
 		d.UseNumber() // A float64 would change long lifetimes, which are nanoseconds.
@@ -240,7 +240,7 @@ func mergePatch(target, patch map[string]any) map[string]any {
 }
 
 func deleteClient(r *request) (any, error) {
-	return nil, r.server.Clients().Delete(r.Context(), r.PathValue("id"))
+	return nil, r.owner.Clients().Delete(r.Context(), r.PathValue("id"))
 }
 
 // DefaultGrace is how long the old secret of a client remains valid when it gets a new one.
@@ -257,7 +257,7 @@ func newClientSecret(r *request) (any, error) {
 	if body.Grace < 0 {
 		return nil, badRequest{errors.New("grace: expected a duration, such as 24h, or 0")}
 	}
-	changed, secret, err := r.server.Clients().NewSecret(r.Context(), r.PathValue("id"), time.Duration(body.Grace))
+	changed, secret, err := r.owner.Clients().NewSecret(r.Context(), r.PathValue("id"), time.Duration(body.Grace))
 	if err != nil {
 		return nil, err
 	}
@@ -267,7 +267,7 @@ func newClientSecret(r *request) (any, error) {
 }
 
 func disableClient(r *request) (any, error) {
-	changed, err := r.server.Clients().Disable(r.Context(), r.PathValue("id"))
+	changed, err := r.owner.Clients().Disable(r.Context(), r.PathValue("id"))
 	if err != nil {
 		return nil, err
 	}
@@ -275,7 +275,7 @@ func disableClient(r *request) (any, error) {
 }
 
 func enableClient(r *request) (any, error) {
-	changed, err := r.server.Clients().Enable(r.Context(), r.PathValue("id"))
+	changed, err := r.owner.Clients().Enable(r.Context(), r.PathValue("id"))
 	if err != nil {
 		return nil, err
 	}

@@ -19,7 +19,7 @@ type Grant struct {
 }
 
 func userGrants(r *request) (any, error) {
-	consents, err := r.server.UserConsents(r.Context(), r.PathValue("sub"))
+	consents, err := r.owner.UserConsents(r.Context(), r.PathValue("sub"))
 	if err != nil {
 		return nil, err
 	}
@@ -49,16 +49,16 @@ func revoke(r *request) (any, error) {
 	pair := body.Subject != "" || body.Client != ""
 	switch {
 	case body.Token != "" && body.Family == "" && !pair:
-		what, err := r.server.RevokeAny(ctx, body.Token, reason)
+		what, err := r.owner.RevokeAny(ctx, body.Token, reason)
 		return revoked{what}, err
 	case body.Family != "" && body.Token == "" && !pair:
 		key := storage.Key{Kind: storage.KindFamily, ID: body.Family}
 		if key.Check() != nil || key.Bucket() == "" {
 			return nil, badRequest{errors.New("family: expected the value of the claim family of an access token")}
 		}
-		return revoked{authserver.RevokedFamily}, r.server.RevokeFamily(ctx, body.Family, reason, "")
+		return revoked{authserver.RevokedFamily}, r.owner.Revoker().RevokeFamily(ctx, body.Family, reason, "")
 	case pair && body.Token == "" && body.Family == "":
-		return revoked{"all"}, r.server.Revoke(ctx, body.Subject, body.Client, reason, "")
+		return revoked{"all"}, r.owner.Revoker().Revoke(ctx, body.Subject, body.Client, reason, "")
 	}
 	return nil, badRequest{errors.New("expected sub, client_id or both, or family, or token")}
 }
@@ -92,7 +92,7 @@ type Inspection struct {
 	Claims  map[string]any `json:"claims,omitempty"`
 }
 
-func listKeys(r *request) (any, error) { return r.server.Keys().List(r.Context()) }
+func listKeys(r *request) (any, error) { return r.owner.Keys().List(r.Context()) }
 
 // rotateKeys makes a key. It signs as soon as all resource servers must have fetched it, or at once.
 func rotateKeys(r *request) (any, error) {
@@ -102,7 +102,7 @@ func rotateKeys(r *request) (any, error) {
 	if err := r.body(&body); err != nil {
 		return nil, err
 	}
-	if _, err := r.server.RotateKey(r.Context(), body.Now); err != nil {
+	if _, err := r.owner.RotateKey(r.Context(), body.Now); err != nil {
 		return nil, err
 	}
 	return listKeys(r)
@@ -110,13 +110,13 @@ func rotateKeys(r *request) (any, error) {
 
 // retireKey removes a key at once. All tokens that it signed become invalid.
 func retireKey(r *request) (any, error) {
-	if err := r.server.RetireKey(r.Context(), r.PathValue("kid")); err != nil {
+	if err := r.owner.RetireKey(r.Context(), r.PathValue("kid")); err != nil {
 		return nil, err
 	}
 	return listKeys(r)
 }
 
-func stats(r *request) (any, error) { return r.server.Stats(r.Context()) }
+func stats(r *request) (any, error) { return r.owner.Stats(r.Context()) }
 
 // exportRecords writes a dump of all records. The dump of a read-only issuer is final, so no older configuration may still
 // be writing.
@@ -125,13 +125,13 @@ func exportRecords(r *request) (any, error) {
 		return nil, err
 	}
 	if r.issuer.ReadOnly {
-		if err := r.server.EndOlderWrites(r.Context()); err != nil {
+		if err := r.owner.EndOlderWrites(r.Context()); err != nil {
 			return nil, err
 		}
 	}
 	return stream{"application/jsonl", func(w io.Writer) {
-		_ = r.server.Export(r.Context(), w) // The log and the dump say what went wrong.
+		_ = r.owner.Export(r.Context(), w) // The log and the dump say what went wrong.
 	}}, nil
 }
 
-func encryptRecords(r *request) (any, error) { return r.server.Reencrypt(r.Context()) }
+func encryptRecords(r *request) (any, error) { return r.owner.Reencrypt(r.Context()) }

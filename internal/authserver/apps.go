@@ -175,10 +175,10 @@ func (s *Server) disconnect(c *call, user *User, form url.Values) error {
 	_, connected := consents.Clients[client]
 	switch { // an app without access is not revoked again: every revocation takes a record
 	case client != "" && connected:
-		err = s.Revoke(ctx, user.Subject, client, reasonUser, c.address)
+		err = s.revoker.Revoke(ctx, user.Subject, client, reasonUser, c.address)
 		done.Set("removed", client)
 	case client == "" && form.Has("all") && len(consents.Clients) > 0:
-		err = s.Revoke(ctx, user.Subject, "", reasonUser, c.address)
+		err = s.revoker.Revoke(ctx, user.Subject, "", reasonUser, c.address)
 	}
 	if err != nil {
 		return err

@@ -236,7 +236,7 @@ func TestRemovalOfNothing(t *testing.T) {
 		s := newTestServer(t)
 		s.connect(t, "spa")
 		page, _ := s.openApps(t, "")
-		if err := s.forget(t.Context(), "alice", ""); err != nil {
+		if err := s.revoker.forget(t.Context(), "alice", ""); err != nil {
 			t.Fatal(err)
 		}
 		if a := s.remove(t, page, pairs...); a.Code != http.StatusSeeOther || !strings.HasPrefix(a.Header().Get("Location"), "/oauth/apps") {

@@ -123,7 +123,7 @@ func TestRevocationsAreTold(t *testing.T) {
 		}, Event{Client: "webapp", Subject: "alice", Address: "192.0.2.7", Reason: "revoked by the client"}},
 		{"user by the owner", func(t *testing.T, _ map[string]any) {
 			t.Helper()
-			if err := s.Revoke(t.Context(), "bob", "", "left us", ""); err != nil {
+			if err := s.revoker.Revoke(t.Context(), "bob", "", "left us", ""); err != nil {
 				t.Fatal(err)
 			}
 		}, Event{Subject: "bob", Reason: "left us"}},

@@ -39,7 +39,7 @@ func (s *testServer) node(t *testing.T) *testServer {
 // add adds a client for client_credentials and returns its secret.
 func (s *testServer) add(t *testing.T, id string) string {
 	t.Helper()
-	_, secret, err := s.Clients().Add(t.Context(), clients.Registration{ID: id, Settings: settingsOf(t, "")})
+	_, secret, err := s.clients.Add(t.Context(), clients.Registration{ID: id, Settings: settingsOf(t, "")})
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -80,7 +80,7 @@ func TestClientsReachOtherNodes(t *testing.T) {
 	other := s.node(t)
 	hear := func() {
 		t.Helper()
-		if err := other.poll(t.Context()); err != nil {
+		if err := other.upkeep.poll(t.Context()); err != nil {
 			t.Fatal(err)
 		}
 	}
@@ -91,7 +91,7 @@ func TestClientsReachOtherNodes(t *testing.T) {
 	token := other.machine(t, "stock", secret)
 	token.check(t, http.StatusOK, "")
 
-	if _, err := s.Clients().Disable(t.Context(), "stock"); err != nil {
+	if _, err := s.clients.Disable(t.Context(), "stock"); err != nil {
 		t.Fatal(err)
 	}
 	s.clock.Advance(2 * time.Second)
@@ -105,7 +105,7 @@ func TestClientsReachOtherNodes(t *testing.T) {
 	if other.good(t, token) || other.good(t, late) {
 		t.Error("a token of a disabled client is good at the other node")
 	}
-	if _, err := s.Clients().Enable(t.Context(), "stock"); err != nil {
+	if _, err := s.clients.Enable(t.Context(), "stock"); err != nil {
 		t.Fatal(err)
 	}
 	hear()
@@ -123,27 +123,27 @@ func TestClientsAreHeardOfWithoutNews(t *testing.T) {
 	s := newTestServer(t, runTime)
 	other := s.node(t)
 	secret := s.add(t, "stock")
-	if err := other.poll(t.Context()); err != nil {
+	if err := other.upkeep.poll(t.Context()); err != nil {
 		t.Fatal(err)
 	}
-	changed, err := other.config.Store.Get(t.Context(), newsRecord)
+	changed, err := other.config.Store.Get(t.Context(), changeKey)
 	if err != nil {
 		t.Fatal(err)
 	}
 	second := s.add(t, "second")
-	if err := s.store.Put(t.Context(), newsRecord, changed, time.Time{}); err != nil { // as if it had not told
+	if err := s.store.Put(t.Context(), changeKey, changed, time.Time{}); err != nil { // as if it had not told
 		t.Fatal(err)
 	}
 	poll := func() {
 		t.Helper()
-		if err := other.poll(t.Context()); err != nil {
+		if err := other.upkeep.poll(t.Context()); err != nil {
 			t.Fatal(err)
 		}
 	}
 	poll()
 	other.machine(t, "stock", secret).check(t, http.StatusOK, "")
 	other.machine(t, "second", second).check(t, http.StatusUnauthorized, "invalid_client")
-	s.clock.Advance(newsAtLeast)
+	s.clock.Advance(checkInterval)
 	poll()
 	other.machine(t, "second", second).check(t, http.StatusOK, "")
 }
@@ -155,7 +155,7 @@ func TestClientsNeedNoStoreOnceLoaded(t *testing.T) {
 	s.store.err = errors.New("the store is away")
 	s.machine(t, "stock", secret).check(t, http.StatusOK, "")
 	s.machine(t, "nobody", secret).check(t, http.StatusUnauthorized, "invalid_client")
-	if _, _, err := s.Clients().Add(t.Context(), clients.Registration{ID: "x", Settings: settingsOf(t, "")}); err == nil {
+	if _, _, err := s.clients.Add(t.Context(), clients.Registration{ID: "x", Settings: settingsOf(t, "")}); err == nil {
 		t.Error("a client was added to a store that is away")
 	}
 	s.machine(t, "x", "").check(t, http.StatusUnauthorized, "invalid_client")
@@ -164,7 +164,7 @@ func TestClientsNeedNoStoreOnceLoaded(t *testing.T) {
 func TestClientSecretsExpire(t *testing.T) {
 	s := newTestServer(t, runTime)
 	first := s.add(t, "stock")
-	_, second, err := s.Clients().NewSecret(t.Context(), "stock", time.Hour)
+	_, second, err := s.clients.NewSecret(t.Context(), "stock", time.Hour)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -180,7 +180,7 @@ func TestClientSecretsExpire(t *testing.T) {
 func TestClientTheConfigurationDoesNotAllow(t *testing.T) {
 	s := newTestServer(t, runTime)
 	good, secret := s.add(t, "good"), s.add(t, "stock")
-	if _, _, err := s.Clients().Add(t.Context(), clients.Registration{ID: "x", Settings: settingsOf(t, "bad")}); err == nil {
+	if _, _, err := s.clients.Add(t.Context(), clients.Registration{ID: "x", Settings: settingsOf(t, "bad")}); err == nil {
 		t.Error("a bad client was added")
 	}
 	record, err := (&storage.Registered{ID: "stock", Settings: settingsOf(t, "bad"), Changed: s.clock.Now()}).Encode()
@@ -197,11 +197,11 @@ func TestClientTheConfigurationDoesNotAllow(t *testing.T) {
 	s.Server = s.node(t).Server
 	s.machine(t, "stock", secret).check(t, http.StatusUnauthorized, "invalid_client")
 	s.machine(t, "good", good).check(t, http.StatusOK, "")
-	list, err := s.Clients().Registered(t.Context())
+	list, err := s.clients.Registered(t.Context())
 	if err != nil || len(list) != 2 || list[0].Problem != "" || list[1].Problem != "bad name" {
 		t.Errorf("%v, %+v", err, list)
 	}
-	if _, err := s.Clients().Disable(t.Context(), "stock"); err != nil {
+	if _, err := s.clients.Disable(t.Context(), "stock"); err != nil {
 		t.Errorf("a client that can do nothing cannot be disabled: %v", err)
 	}
 }
@@ -221,7 +221,7 @@ func TestClientOfTheConfigurationWins(t *testing.T) {
 		t.Error("its token is not good")
 	}
 	s.machine(t, "billing", "other").check(t, http.StatusUnauthorized, "invalid_client")
-	if _, _, err := s.Clients().Add(t.Context(), clients.Registration{ID: "billing"}); !errors.Is(err, clients.ErrConfigured) {
+	if _, _, err := s.clients.Add(t.Context(), clients.Registration{ID: "billing"}); !errors.Is(err, clients.ErrConfigured) {
 		t.Errorf("added: %v", err)
 	}
 }
@@ -243,15 +243,15 @@ func TestEndOfAClientIsForGood(t *testing.T) {
 	}
 	hash := []string{clients.HashSecret(webSecret)}
 	for name, end := range map[string]func(s *testServer) error{
-		"deleted": func(s *testServer) error { return s.Clients().Delete(t.Context(), "partner") },
+		"deleted": func(s *testServer) error { return s.clients.Delete(t.Context(), "partner") },
 		"disabled": func(s *testServer) error {
-			_, err := s.Clients().Disable(t.Context(), "partner")
+			_, err := s.clients.Disable(t.Context(), "partner")
 			return err
 		},
 	} {
 		t.Run(name, func(t *testing.T) {
 			s := newTestServer(t, runTime)
-			if _, _, err := s.Clients().Add(t.Context(), clients.Registration{ID: "partner", Settings: partner, SecretHashes: hash}); err != nil {
+			if _, _, err := s.clients.Add(t.Context(), clients.Registration{ID: "partner", Settings: partner, SecretHashes: hash}); err != nil {
 				t.Fatal(err)
 			}
 			token := family(t, s, webSecret)
@@ -294,7 +294,7 @@ func TestConsentWasForAnotherClient(t *testing.T) {
 		if err != nil {
 			t.Fatal(err)
 		}
-		if _, _, err := s.Clients().Add(t.Context(), clients.Registration{ID: "partner", Settings: settings}); err != nil {
+		if _, _, err := s.clients.Add(t.Context(), clients.Registration{ID: "partner", Settings: settings}); err != nil {
 			t.Fatal(err)
 		}
 	}
@@ -302,7 +302,7 @@ func TestConsentWasForAnotherClient(t *testing.T) {
 	add()
 	s.decide(t, s.get(t, ask), "allow")
 	s.get(t, ask).check(t, http.StatusSeeOther, "")
-	if err := s.Clients().Delete(t.Context(), "partner"); err != nil {
+	if err := s.clients.Delete(t.Context(), "partner"); err != nil {
 		t.Fatal(err)
 	}
 	s.get(t, ask).check(t, http.StatusBadRequest, "invalid_client")

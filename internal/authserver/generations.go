@@ -64,7 +64,8 @@ var ErrStillWriting = errors.New("a request of the configuration before is still
 
 // EndOlderWrites makes sure that no older server of the issuer in this process writes to the store any more. It gives
 // their requests the time to end, makes the servers read-only, and waits for writes that are under way.
-func (s *Server) EndOlderWrites(ctx context.Context) error {
+func (o Owner) EndOlderWrites(ctx context.Context) error {
+	s := o.s
 	older := s.config.Generations.before(s)
 	requests, cancel := context.WithTimeout(ctx, requestsLimit)
 	defer cancel()

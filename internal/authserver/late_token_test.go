@@ -15,14 +15,14 @@ func TestTokenMadeBeforeTheNews(t *testing.T) {
 	b := newTestServer(t, func(c *Config) { c.Store, c.Now = a.store, a.clock.Now })
 	b.state(t, tokens["access_token"], nil)
 	a.clock.Advance(990 * time.Millisecond)
-	if err := a.Revoke(t.Context(), "alice", "", "test", ""); err != nil {
+	if err := a.revoker.Revoke(t.Context(), "alice", "", "test", ""); err != nil {
 		t.Fatal(err)
 	}
 	a.clock.Advance(2 * time.Second) // less than a poll
 	late := b.token(t, refreshes(tokens["refresh_token"].(string)))
 	late.check(t, http.StatusOK, "")
 	token := late.json(t)["access_token"]
-	if err := b.poll(t.Context()); err != nil {
+	if err := b.upkeep.poll(t.Context()); err != nil {
 		t.Fatal(err)
 	}
 	b.state(t, tokens["access_token"], jwt.ErrRevoked)
@@ -39,7 +39,7 @@ func TestTokenOfANodeThatDied(t *testing.T) {
 			b := newTestServer(t, shape, func(c *Config) { c.Store, c.Now = a.store, a.clock.Now })
 			b.state(t, tokens["access_token"], nil)
 			a.clock.Advance(990 * time.Millisecond)
-			if err := a.Revoke(t.Context(), "alice", "", "test", ""); err != nil {
+			if err := a.revoker.Revoke(t.Context(), "alice", "", "test", ""); err != nil {
 				t.Fatal(err)
 			}
 			a.clock.Advance(2 * time.Second) // less than a poll

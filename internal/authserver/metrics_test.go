@@ -117,7 +117,7 @@ func TestTokensRevocationsAndFailuresAreCounted(t *testing.T) {
 		s.token(t, asBilling("client_id", "webapp", "client_secret", "wrong"))
 		s.token(t, redeems("x", "client_id", "spa"))
 	}
-	if err := s.Revoke(t.Context(), "bob", "", "left us", ""); err != nil {
+	if err := s.revoker.Revoke(t.Context(), "bob", "", "left us", ""); err != nil {
 		t.Fatal(err)
 	}
 	guard := &bearer.Resource{Source: s.Server, Audience: []string{testIssuer}, Monitor: s.Monitor(func(*http.Request) string { return "" })}

@@ -40,7 +40,7 @@ func putOff(t *testing.T, what string, a answer) {
 // dump returns all records of an export.
 func (s *testServer) dump(t *testing.T) (records []string) {
 	t.Helper()
-	for record, err := range s.exported(t.Context()) {
+	for record, err := range s.Owner().exported(t.Context()) {
 		if err != nil {
 			t.Fatal(err)
 		}
@@ -88,10 +88,10 @@ func TestReadOnly(t *testing.T) {
 	if a := s.do(t, httptest.NewRequest(http.MethodGet, "/oauth/apps", nil)); a.Code != http.StatusOK {
 		t.Errorf("the page of apps: %d %s", a.Code, a.Body)
 	}
-	if err := s.Revoke(t.Context(), "alice", "", "by the owner", ""); !errors.Is(err, storage.ErrReadOnly) {
+	if err := s.revoker.Revoke(t.Context(), "alice", "", "by the owner", ""); !errors.Is(err, storage.ErrReadOnly) {
 		t.Errorf("a revocation by the owner: %v", err)
 	}
-	if _, err := s.RotateKey(t.Context(), true); !errors.Is(err, storage.ErrReadOnly) {
+	if _, err := s.Owner().RotateKey(t.Context(), true); !errors.Is(err, storage.ErrReadOnly) {
 		t.Errorf("a rotation by the owner: %v", err)
 	}
 	if after := s.dump(t); !slices.Equal(before, after) {
@@ -125,9 +125,9 @@ func TestReadOnlyInTheBackground(t *testing.T) {
 	before := s.dump(t)
 	for range 5 {
 		s.clock.Advance(24 * time.Hour)
-		s.attempt(t.Context(), keepingKeys, s.keys.Maintain)
-		s.attempt(t.Context(), looking, s.poll)
-		s.attempt(t.Context(), "sweeping", s.Server.store.Sweep)
+		s.upkeep.attempt(t.Context(), rotatingKeys, s.keys.Maintain)
+		s.upkeep.attempt(t.Context(), polling, s.upkeep.poll)
+		s.upkeep.attempt(t.Context(), "sweeping", s.Server.store.Sweep)
 		s.token(t, url.Values{"grant_type": {"client_credentials"}, "client_id": {"billing"}, "client_secret": {webSecret}}).
 			check(t, http.StatusOK, "")
 	}
@@ -164,7 +164,7 @@ func TestReadOnlyReplay(t *testing.T) {
 	before := s.config
 	s.readOnly(t)
 	putOff(t, "a replay", s.token(t, refreshes(first)))
-	if n := len(s.replays.take()); n > 0 {
+	if n := len(s.revoker.dequeue()); n > 0 {
 		t.Errorf("%d revocations are queued on a read-only node", n)
 	}
 	before.Store = s.Server.store.Unwrap()
@@ -217,7 +217,7 @@ func TestOlderRequestsEnd(t *testing.T) {
 		old := s.Server
 		coded := s.replaced(t, slow)
 		ended := make(chan error, 1)
-		go func() { ended <- s.EndOlderWrites(t.Context()) }()
+		go func() { ended <- s.Owner().EndOlderWrites(t.Context()) }()
 		time.Sleep(requestsLimit / 2)
 		select {
 		case err := <-ended:
@@ -238,7 +238,7 @@ func TestOlderRequestsEnd(t *testing.T) {
 		if len(s.config.Generations.before(s.Server)) > 0 {
 			t.Error("the older server is still known")
 		}
-		if err := old.RevokeFamily(t.Context(), "zzzz.1", "test", ""); !errors.Is(err, storage.ErrReadOnly) {
+		if err := old.revoker.RevokeFamily(t.Context(), "zzzz.1", "test", ""); !errors.Is(err, storage.ErrReadOnly) {
 			t.Errorf("the older server writes: %v", err)
 		}
 	})
@@ -258,7 +258,7 @@ func TestOlderRequestsThatTakeLong(t *testing.T) {
 		s.readOnly(t)
 		old.Close()
 		began := time.Now()
-		if err := s.EndOlderWrites(t.Context()); err != nil || time.Since(began) != requestsLimit {
+		if err := s.Owner().EndOlderWrites(t.Context()); err != nil || time.Since(began) != requestsLimit {
 			t.Fatalf("after %s: %v", time.Since(began), err)
 		}
 		_, _ = io.WriteString(sends, form[10:])
@@ -284,14 +284,14 @@ func TestOlderWritesThatHang(t *testing.T) {
 		coded := s.replaced(t, slow)
 		(<-coded).check(t, http.StatusSeeOther, "temporarily_unavailable")
 		began := time.Now()
-		if err := s.EndOlderWrites(t.Context()); !errors.Is(err, ErrStillWriting) {
+		if err := s.Owner().EndOlderWrites(t.Context()); !errors.Is(err, ErrStillWriting) {
 			t.Fatalf("while a write hangs: %v", err)
 		}
 		if waited := time.Since(began); waited != requestsLimit+writesLimit {
 			t.Errorf("waited %s", waited)
 		}
 		close(slow.goOn)
-		if err := s.EndOlderWrites(t.Context()); err != nil {
+		if err := s.Owner().EndOlderWrites(t.Context()); err != nil {
 			t.Fatal(err)
 		}
 		if n := s.store.count(t, storage.KindFamily); n != 1 {
@@ -316,18 +316,18 @@ func TestReencryptWhileServing(t *testing.T) {
 	for _, step := range []*storage.Keyring{keys(first), keys(second, first), keys(second)} {
 		config.Store = storage.Encrypted(plain, config.Name, step)
 		s.restart(t, config)
-		done, err := s.Reencrypt(t.Context())
+		done, err := s.Owner().Reencrypt(t.Context())
 		if err != nil || done.Unreadable > 0 {
 			t.Fatalf("%+v %v", done, err)
 		}
-		again, err := s.Reencrypt(t.Context())
+		again, err := s.Owner().Reencrypt(t.Context())
 		if err != nil || again.Changed > 0 || again.Records != done.Records {
 			t.Errorf("again: %+v, after %+v: %v", again, done, err)
 		}
 		token = s.refresh(t, token)
 	}
 	s.readOnly(t)
-	if _, err := s.Reencrypt(t.Context()); !errors.Is(err, storage.ErrReadOnly) {
+	if _, err := s.Owner().Reencrypt(t.Context()); !errors.Is(err, storage.ErrReadOnly) {
 		t.Errorf("while read-only: %v", err)
 	}
 	config.Store = storage.Encrypted(plain, config.Name, keys(first))
@@ -349,7 +349,7 @@ func TestDumpKnowsNewerKeys(t *testing.T) {
 	s.tokens(t)
 	before := read()
 	s.clock.Advance(time.Hour)
-	if _, err := s.RotateKey(t.Context(), false); err != nil {
+	if _, err := s.Owner().RotateKey(t.Context(), false); err != nil {
 		t.Fatal(err)
 	}
 	after := read()

@@ -3,43 +3,62 @@ package authserver
 import (
 	"context"
 	"errors"
+	"sync"
 	"time"
 
+	"github.com/caddy-oauth/caddy-oauth/grants"
+	"github.com/caddy-oauth/caddy-oauth/internal/clients"
 	"github.com/caddy-oauth/caddy-oauth/internal/jwt"
+	"github.com/caddy-oauth/caddy-oauth/internal/revocation"
 	"github.com/caddy-oauth/caddy-oauth/storage"
 )
 
-// The reasons that are the server's own.
+// Revoker ends tokens before their time. What it revokes is void here at once, and on other nodes after their next poll.
+//
+// A revocation writes its cutoff first and only then changes other records. If it fails in between, whoever tries again
+// still finds something to revoke.
+type Revoker struct {
+	store   storage.Store
+	cutoffs *revocation.Cutoffs
+	clients *clients.Directory
+	longest time.Duration // how long an access token that is issued now can be accepted
+	now     func() time.Time
+	revoked func(what string, e *Event) // is told of each revocation
+
+	mu      sync.Mutex
+	replays []*grants.Replay // whose families could not be ended yet, because of the store
+}
+
+// The reasons of revocations that no owner has given.
 const (
 	reasonClient = "revoked by the client"
 	reasonUser   = "removed by the user"
 )
 
-// RevokeFamily ends a family: its code, its refresh tokens and, here at once, its access tokens. A family that is not
-// there any more has ended. The address is that of the client that asked, "" if it was the owner of the site.
-func (s *Server) RevokeFamily(ctx context.Context, id, reason, address string) error {
+// RevokeFamily ends a family: its code, its refresh tokens and its access tokens. A family that is not there any more has
+// ended. address is that of the client that asked, "" if it was the owner of the site.
+func (r *Revoker) RevokeFamily(ctx context.Context, id, reason, address string) error {
 	key := storage.Key{Kind: storage.KindFamily, ID: id}
-	life, err := s.tokenLife(ctx, key)
+	life, err := r.tokenLife(ctx, key)
 	if err != nil {
 		return err
 	}
-	f, err := s.endFamily(ctx, id, reason, life)
+	f, err := r.endFamily(ctx, id, reason, life)
 	if err != nil {
 		return err
 	}
-	s.revoked("family", &Event{Address: address, Family: id, Client: f.Client, Subject: f.Subject, Reason: reason})
+	r.revoked("family", &Event{Address: address, Family: id, Client: f.Client, Subject: f.Subject, Reason: reason})
 	return nil
 }
 
-// endFamily ends a family, the longest life of whose access tokens was life, and returns whose it was. The access tokens
-// come first: once the family has ended, whoever tries again after a failure would find nothing to do.
-func (s *Server) endFamily(ctx context.Context, id, reason string, life time.Duration) (*storage.Family, error) {
-	if err := s.cutFamily(ctx, id, reason, life); err != nil {
+// endFamily ends a family, whose access tokens lived up to life, and returns what it was.
+func (r *Revoker) endFamily(ctx context.Context, id, reason string, life time.Duration) (*storage.Family, error) {
+	if err := r.cutFamily(ctx, id, reason, life); err != nil {
 		return nil, err
 	}
-	now, ended := s.now(), new(storage.Family)
+	now, ended := r.now(), new(storage.Family)
 	key := storage.Key{Kind: storage.KindFamily, ID: id}
-	err := s.config.Store.Update(ctx, key, func(record []byte) ([]byte, time.Time, error) {
+	err := r.store.Update(ctx, key, func(record []byte) ([]byte, time.Time, error) {
 		if record == nil {
 			return nil, time.Time{}, storage.ErrKeep
 		}
@@ -57,9 +76,9 @@ func (s *Server) endFamily(ctx context.Context, id, reason string, life time.Dur
 	return ended, err
 }
 
-// tokenLife returns the longest life of an access token of a family, 0 if there is no family.
-func (s *Server) tokenLife(ctx context.Context, key storage.Key) (time.Duration, error) {
-	record, err := s.config.Store.Get(ctx, key)
+// tokenLife returns how long access tokens of a family live at most, 0 if there is no family.
+func (r *Revoker) tokenLife(ctx context.Context, key storage.Key) (time.Duration, error) {
+	record, err := r.store.Get(ctx, key)
 	if errors.Is(err, storage.ErrNotFound) {
 		return 0, nil
 	}
@@ -73,56 +92,55 @@ func (s *Server) tokenLife(ctx context.Context, key storage.Key) (time.Duration,
 	return f.TokenLife, nil
 }
 
-// cutFamily voids the access tokens of a family, the longest life of which was life, if that is known.
-func (s *Server) cutFamily(ctx context.Context, id, reason string, life time.Duration) error {
-	now := s.now()
-	return s.cutoffs.Add(ctx, &storage.Cutoff{
-		Family: id, Before: now, Expires: now.Add(max(s.longestToken(), life+jwt.Leeway)), Reason: reason,
+// cutFamily voids the access tokens of a family, which live up to life if that is not 0.
+func (r *Revoker) cutFamily(ctx context.Context, id, reason string, life time.Duration) error {
+	now := r.now()
+	return r.cutoffs.Add(ctx, &storage.Cutoff{
+		Family: id, Before: now, Expires: now.Add(max(r.longest, life+jwt.Leeway)), Reason: reason,
 	})
 }
 
-// RevokeToken ends one access token. For the address see RevokeFamily.
-func (s *Server) RevokeToken(ctx context.Context, c *jwt.Claims, reason, address string) error {
+// RevokeToken ends one access token. For address see RevokeFamily.
+func (r *Revoker) RevokeToken(ctx context.Context, c *jwt.Claims, reason, address string) error {
 	if c.ID == "" {
 		return errors.New("the token has no jti to revoke it by")
 	}
-	cutoff := &storage.Cutoff{Token: c.ID, Before: s.now(), Expires: c.Expires.Add(jwt.Leeway), Reason: reason}
-	if err := s.cutoffs.Add(ctx, cutoff); err != nil {
+	cutoff := &storage.Cutoff{Token: c.ID, Before: r.now(), Expires: c.Expires.Add(jwt.Leeway), Reason: reason}
+	if err := r.cutoffs.Add(ctx, cutoff); err != nil {
 		return err
 	}
-	if c.Opaque { // last: without it, whoever tries again after a failure would find nothing to do
-		if err := s.config.Store.Delete(ctx, storage.Key{Kind: storage.KindAccess, ID: c.ID}); err != nil {
+	if c.Opaque {
+		if err := r.store.Delete(ctx, storage.Key{Kind: storage.KindAccess, ID: c.ID}); err != nil {
 			return err
 		}
 	}
-	s.revoked("token", &Event{
+	r.revoked("token", &Event{
 		Address: address, TokenID: c.ID, Client: c.ClientID, Subject: c.Subject, Family: c.Family, Reason: reason,
 	})
 	return nil
 }
 
-// Revoke voids all that a user has let clients have, all that a client has, or, with both, all that the user
-// has let this client have; and the consents that go with it. It returns when the second it is about is over. For the
-// address see RevokeFamily.
-func (s *Server) Revoke(ctx context.Context, subject, client, reason, address string) error {
+// Revoke voids all tokens of a user, of a client, or, with both, of the user at this client; and it forgets the consents of
+// the user. It returns when the second of its cutoff is over, see [revocation.Cutoffs.Voids]. For address see RevokeFamily.
+func (r *Revoker) Revoke(ctx context.Context, subject, client, reason, address string) error {
 	if subject == "" && client == "" {
 		return errors.New("expected a user, a client or both")
 	}
-	now := s.now()
-	expires, err := s.longestFamily(ctx, now)
+	now := r.now()
+	expires, err := r.longestFamily(ctx, now)
 	if err != nil {
 		return err
 	}
 	cutoff := &storage.Cutoff{Subject: subject, Client: client, Before: now, Expires: expires, Reason: reason}
-	if err := s.cutoffs.Add(ctx, cutoff); err != nil {
+	if err := r.cutoffs.Add(ctx, cutoff); err != nil {
 		return err
 	}
 	if subject != "" {
-		if err := s.forget(ctx, subject, client); err != nil {
+		if err := r.forget(ctx, subject, client); err != nil {
 			return err
 		}
 	}
-	s.revoked(revokedOf(subject, client), &Event{Address: address, Subject: subject, Client: client, Reason: reason})
+	r.revoked(revokedOf(subject, client), &Event{Address: address, Subject: subject, Client: client, Reason: reason})
 	select {
 	case <-ctx.Done():
 	case <-time.After(time.Second - time.Duration(now.Nanosecond())):
@@ -142,8 +160,8 @@ func revokedOf(subject, client string) string {
 }
 
 // forget takes back the consents of a user, for a client or for all.
-func (s *Server) forget(ctx context.Context, subject, client string) error {
-	return s.config.Store.Update(ctx, storage.ConsentKey(subject), func(old []byte) ([]byte, time.Time, error) {
+func (r *Revoker) forget(ctx context.Context, subject, client string) error {
+	return r.store.Update(ctx, storage.ConsentKey(subject), func(old []byte) ([]byte, time.Time, error) {
 		consents, err := storage.DecodeConsents(subject, old)
 		switch {
 		case err != nil:
@@ -160,20 +178,17 @@ func (s *Server) forget(ctx context.Context, subject, client string) error {
 	})
 }
 
-// longestToken returns how long an access token that is made now can live.
-func (s *Server) longestToken() time.Duration { return s.config.Keys.Lifetime + jwt.Leeway }
-
-// longestCode is how long an authorization code can live at most, and with it a family without refresh tokens.
+// longestCode is how long an authorization code can live, and with it a family without refresh tokens.
 const longestCode = 10 * time.Minute
 
-// longestFamily returns when the last family that is live now ends; zero is never.
-func (s *Server) longestFamily(ctx context.Context, now time.Time) (time.Time, error) {
-	clients, others, err := s.clients.All(ctx)
+// longestFamily returns when the last family that exists now ends; zero is never.
+func (r *Revoker) longestFamily(ctx context.Context, now time.Time) (time.Time, error) {
+	all, others, err := r.clients.All(ctx)
 	if err != nil || others {
 		return time.Time{}, err
 	}
-	longest := max(s.longestToken(), longestCode)
-	for _, c := range clients {
+	longest := max(r.longest, longestCode)
+	for _, c := range all {
 		switch {
 		case !c.MayUse("refresh_token"):
 		case c.RefreshToken.Lifetime == 0:
@@ -185,13 +200,57 @@ func (s *Server) longestFamily(ctx context.Context, now time.Time) (time.Time, e
 	return now.Add(longest), nil
 }
 
-// loadCutoffs makes sure that the revocations are known. Requests that wait for the first load wait no longer than for any
-// other answer of the store.
-func (s *Server) loadCutoffs(ctx context.Context) error {
-	if s.cutoffs.Loaded() {
-		return nil
+// maxReplays bounds how many replays wait for the store.
+const maxReplays = 100_000
+
+// RevokeReplayed ends the family of a replay, if the refusal of a request is one (RFC 6749 §4.1.2, RFC 9700 §4.14.2), even if
+// the client does not wait for it. If the store fails, the next polls try again, see RetryReplays. It returns the refusal.
+func (r *Revoker) RevokeReplayed(ctx context.Context, refusal error) error {
+	replay, ok := errors.AsType[*grants.Replay](refusal)
+	if !ok {
+		return refusal
 	}
-	ctx, cancel := context.WithTimeout(ctx, s.config.StoreTimeout)
-	defer cancel()
-	return s.cutoffs.Load(ctx)
+	err := r.endReplayed(context.WithoutCancel(ctx), replay)
+	switch {
+	case errors.Is(err, storage.ErrReadOnly):
+		return err // Don't queue it: this node is read-only and may be retired; the client retries elsewhere.
+	case err != nil:
+		r.queue(replay)
+	}
+	return refusal
+}
+
+func (r *Revoker) endReplayed(ctx context.Context, replay *grants.Replay) error {
+	_, err := r.endFamily(ctx, replay.Family, replay.What+" used again", replay.TokenLife)
+	return err
+}
+
+// RetryReplays ends the families of replays that could not be ended before.
+func (r *Revoker) RetryReplays(ctx context.Context) (err error) {
+	for _, replay := range r.dequeue() {
+		if err == nil {
+			err = r.endReplayed(ctx, replay)
+		}
+		if err != nil {
+			r.queue(replay)
+		}
+	}
+	return err
+}
+
+func (r *Revoker) queue(replay *grants.Replay) {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	if len(r.replays) >= maxReplays {
+		r.replays = r.replays[1:]
+	}
+	r.replays = append(r.replays, replay)
+}
+
+func (r *Revoker) dequeue() []*grants.Replay {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	queued := r.replays
+	r.replays = nil
+	return queued
 }

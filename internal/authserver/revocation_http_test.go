@@ -57,7 +57,7 @@ func TestCutoffs(t *testing.T) {
 				before, code := s.tokens(t), s.code(t, asks("webapp"))
 				s.state(t, before["access_token"], nil)
 				s.clock.Advance(990 * time.Millisecond) // Revoke waits for the end of the second
-				if err := s.Revoke(t.Context(), tt.subject, tt.client, "test", ""); err != nil {
+				if err := s.revoker.Revoke(t.Context(), tt.subject, tt.client, "test", ""); err != nil {
 					t.Fatal(err)
 				}
 				want, status, refused := error(nil), http.StatusOK, ""
@@ -82,7 +82,7 @@ func TestCutoffs(t *testing.T) {
 }
 
 func TestRevokeOfNothing(t *testing.T) {
-	if err := newTestServer(t).Revoke(t.Context(), "", "", "test", ""); err == nil {
+	if err := newTestServer(t).revoker.Revoke(t.Context(), "", "", "test", ""); err == nil {
 		t.Error("all tokens of everybody could be revoked by mistake")
 	}
 }
@@ -97,7 +97,7 @@ func TestRevokeForgetsConsent(t *testing.T) {
 				t.Fatalf("the user is asked twice: %d", a.Code)
 			}
 			s.clock.Advance(990 * time.Millisecond)
-			if err := s.Revoke(t.Context(), "alice", client, "test", ""); err != nil {
+			if err := s.revoker.Revoke(t.Context(), "alice", client, "test", ""); err != nil {
 				t.Fatal(err)
 			}
 			if a := s.get(t, asks("webapp")); a.Code != http.StatusOK {

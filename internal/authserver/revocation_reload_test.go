@@ -39,7 +39,7 @@ func TestRevocationDuringAReload(t *testing.T) {
 		if err != nil {
 			t.Fatal(err)
 		}
-		if err := servers[0].RevokeFamily(t.Context(), claims.Family, name, ""); err != nil {
+		if err := servers[0].revoker.RevokeFamily(t.Context(), claims.Family, name, ""); err != nil {
 			t.Fatal(err)
 		}
 		if _, err := servers[1].AccessToken(t.Context(), token); !errors.Is(err, jwt.ErrRevoked) {

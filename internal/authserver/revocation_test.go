@@ -26,7 +26,7 @@ func TestRevocationOutlivesCodes(t *testing.T) {
 	}), func(c *Config) { c.Keys.Lifetime = time.Minute })
 	code := s.code(t, asks("webapp"))
 	s.clock.Advance(990 * time.Millisecond)
-	if err := s.Revoke(t.Context(), "alice", "", "test", ""); err != nil {
+	if err := s.revoker.Revoke(t.Context(), "alice", "", "test", ""); err != nil {
 		t.Fatal(err)
 	}
 	s.clock.Advance(5 * time.Minute)
@@ -41,7 +41,7 @@ func TestRevocationOutlivesTheLifetimeOfBefore(t *testing.T) {
 	everyClient(func(c *storage.Client) { c.RefreshToken.Lifetime = time.Hour })(&s.config)
 	s.restart(t, s.config)
 	s.clock.Advance(990 * time.Millisecond)
-	if err := s.Revoke(t.Context(), "alice", "", "test", ""); err != nil {
+	if err := s.revoker.Revoke(t.Context(), "alice", "", "test", ""); err != nil {
 		t.Fatal(err)
 	}
 	s.token(t, refreshes(tokens["refresh_token"].(string))).check(t, http.StatusBadRequest, "invalid_grant")

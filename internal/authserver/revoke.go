@@ -52,7 +52,7 @@ func (s *Server) revokePresented(c *call, token string) error {
 		return err
 	}
 	if f != nil && f.Client == client.ID {
-		return s.RevokeFamily(ctx, id, reasonClient, c.address)
+		return s.revoker.RevokeFamily(ctx, id, reasonClient, c.address)
 	}
 	claims, err := s.AccessToken(ctx, token)
 	var invalid jwt.InvalidToken
@@ -64,7 +64,7 @@ func (s *Server) revokePresented(c *call, token string) error {
 	case claims.ClientID != client.ID:
 		return nil
 	}
-	return s.RevokeToken(ctx, claims, reasonClient, c.address)
+	return s.revoker.RevokeToken(ctx, claims, reasonClient, c.address)
 }
 
 // findFamily returns the family that a refresh token belongs to, used or not, and the ID of its record; nil for a text

@@ -5,10 +5,8 @@ package authserver
 import (
 	"cmp"
 	"context"
-	"errors"
 	"net/http"
 	"net/url"
-	"sync"
 	"sync/atomic"
 	"time"
 
@@ -18,6 +16,7 @@ import (
 	"github.com/caddy-oauth/caddy-oauth/internal/bearer"
 	"github.com/caddy-oauth/caddy-oauth/internal/bounded"
 	"github.com/caddy-oauth/caddy-oauth/internal/clients"
+	"github.com/caddy-oauth/caddy-oauth/internal/jwt"
 	"github.com/caddy-oauth/caddy-oauth/internal/keyring"
 	"github.com/caddy-oauth/caddy-oauth/internal/metrics"
 	"github.com/caddy-oauth/caddy-oauth/internal/pages"
@@ -122,9 +121,9 @@ type Server struct {
 	authenticator *clients.Authenticator
 	verifiers     map[string]grants.Verifier // of passwords, by the grant types that brought one
 	cutoffs       *revocation.Cutoffs
+	revoker       *Revoker
 	uses          *uses
-	replays       replays
-	news          news
+	upkeep        *upkeep
 	started       time.Time
 	cache         bearer.Cache
 	limiter       *throttle.Limiter
@@ -211,15 +210,22 @@ func New(config Config) (*Server, error) {
 		return nil, err
 	}
 	s.started = config.Now()
+	longest := config.Keys.Lifetime + jwt.Leeway
 	s.clients = clients.New(clients.Config{
 		Issuer: config.Name, Configured: config.Clients, Resolve: config.Resolve, Secrets: config.Secrets, Store: config.Store,
-		Logger: config.Logger, Now: config.Now, Timeout: config.StoreTimeout, Tombstone: s.longestToken() + newsAtLeast,
-		Revoke: func(ctx context.Context, client, reason string) error { return s.Revoke(ctx, "", client, reason, "") },
+		Logger: config.Logger, Now: config.Now, Timeout: config.StoreTimeout, Tombstone: longest + checkInterval,
+		Revoke: func(ctx context.Context, client, reason string) error {
+			return s.revoker.Revoke(ctx, "", client, reason, "")
+		},
 		Changed: func(ctx context.Context, client, what string) error {
 			s.audit(&Event{Name: ClientChanged, Client: client, Reason: what})
-			return s.tell(ctx)
+			return s.upkeep.marker.set(ctx)
 		},
 	})
+	s.revoker = &Revoker{
+		store: config.Store, cutoffs: s.cutoffs, clients: s.clients, longest: longest, now: config.Now, revoked: s.revoked,
+	}
+	s.upkeep = s.newUpkeep()
 	s.authenticator = clients.NewAuthenticator(s.clients, s.limiter, config.Wire.SecretHeader)
 	if err := s.route(issuer); err != nil {
 		return nil, err
@@ -228,88 +234,28 @@ func New(config Config) (*Server, error) {
 	return s, nil
 }
 
-const (
-	keysInterval  = time.Minute
-	sweepInterval = 10 * time.Minute
-)
-
-// Run keeps the issuer's keys and its store in order until ctx ends. Every node runs it; it is
-// idempotent, and what it cannot do now it does a minute later.
-func (s *Server) Run(ctx context.Context) {
-	if s.config.ReadOnly {
-		s.log.Info(readOnlyMessage, zap.String("issuer", s.config.Name))
+func (s *Server) newUpkeep() *upkeep {
+	u := &upkeep{
+		issuer: s.config.Name, store: s.store, keys: s.keys, clients: s.clients, cutoffs: s.cutoffs, broadcast: s.config.Revocations,
+		revoker: s.revoker, uses: s.uses, marker: changeMarker{store: s.config.Store, now: s.now},
+		interval: s.config.RevocationPoll, outages: s.outages, log: s.log,
 	}
-	var running sync.WaitGroup
-	running.Go(func() { s.writeUses(ctx) })
-	running.Go(func() {
-		s.attempt(ctx, keepingKeys, s.keys.Maintain)
-		s.every(ctx, keysInterval, keepingKeys, s.keys.Maintain)
-	})
-	running.Go(func() { s.keepPolling(ctx) })
-	if watcher, ok := storage.As[storage.Watcher](s.store); ok {
-		running.Go(func() { s.watch(ctx, watcher) })
-	}
-	running.Go(func() { s.keepSweeping(ctx) })
-	running.Wait()
-}
-
-// keepPolling picks up what other nodes do, and, at once, what the server before or after this one revokes. What that
-// one revoked before is found by looking first.
-func (s *Server) keepPolling(ctx context.Context) {
-	leave := s.config.Revocations.Join(s.cutoffs)
-	defer leave()
-	s.attempt(ctx, looking, s.poll)
-	s.every(ctx, s.config.RevocationPoll, looking, s.poll)
-}
-
-// keepSweeping begins at once: a configuration that is replaced more often than somebody has to sweep would never come
-// to it.
-func (s *Server) keepSweeping(ctx context.Context) {
-	const sweeping = "sweeping expired records"
-	s.attempt(ctx, sweeping, s.store.Sweep)
-	s.every(ctx, sweepInterval, sweeping, s.store.Sweep)
-}
-
-const (
-	looking     = "looking for what other nodes did"
-	keepingKeys = "keeping the keys in order"
-)
-
-// every does something again and again until ctx ends. Each thing has a goroutine of its own, so that a long sweep does
-// not hold up a revocation.
-func (s *Server) every(ctx context.Context, interval time.Duration, what string, do func(context.Context) error) {
-	ticker := time.NewTicker(interval)
-	defer ticker.Stop()
-	for {
-		select {
-		case <-ctx.Done():
-			return
-		case <-ticker.C:
-			s.attempt(ctx, what, do)
-		}
-	}
+	u.watcher, _ = storage.As[storage.Watcher](s.store)
+	return u
 }
 
 // readOnlyMessage is logged when a server starts and when it first refuses to write.
 const readOnlyMessage = "issuer is read-only"
 
-// attempt does something that will be done again. A failure with the same cause as before is logged once. That nothing
-// may be written is no failure.
-func (s *Server) attempt(ctx context.Context, what string, do func(context.Context) error) {
-	err := do(ctx)
-	switch {
-	case err == nil:
-		s.outages.Worked(what)
-	case errors.Is(err, storage.ErrReadOnly):
-	case ctx.Err() == nil || !errors.Is(ctx.Err(), context.Canceled):
-		level := zap.DebugLevel
-		first, fields := s.outages.Failed(what, err)
-		if first {
-			level = zap.ErrorLevel
-		}
-		s.log.Log(level, what+" failed; will try again",
-			append(fields, zap.String("issuer", s.config.Name), zap.Error(err))...)
+// loadCutoffs makes sure that the revocations are known. A request that waits for the first load waits no longer than for any
+// other answer of the store.
+func (s *Server) loadCutoffs(ctx context.Context) error {
+	if s.cutoffs.Loaded() {
+		return nil
 	}
+	ctx, cancel := context.WithTimeout(ctx, s.config.StoreTimeout)
+	defer cancel()
+	return s.cutoffs.Load(ctx)
 }
 
 // Origin returns scheme and host of the issuer.

@@ -60,7 +60,7 @@ func TestStopWhileTheStoreHangs(t *testing.T) {
 	ctx, stop := context.WithCancel(t.Context())
 	var running sync.WaitGroup
 	running.Go(func() { s.Run(ctx) })
-	running.Go(func() { s.attempt(ctx, "sweeping", s.Server.store.Sweep) })
+	running.Go(func() { s.upkeep.attempt(ctx, "sweeping", s.Server.store.Sweep) })
 	for store.calls.Load() == 0 {
 		time.Sleep(time.Millisecond)
 	}
@@ -111,11 +111,11 @@ func TestReplayWithoutAStore(t *testing.T) {
 	s.refresh(t, s.refresh(t, tokens["refresh_token"].(string)))
 	s.token(t, refreshes(tokens["refresh_token"].(string))).check(t, http.StatusBadRequest, "invalid_grant")
 	s.state(t, tokens["access_token"], nil)
-	if err := s.poll(t.Context()); !bounded.Unavailable(err) {
+	if err := s.upkeep.poll(t.Context()); !bounded.Unavailable(err) {
 		t.Errorf("%v, want the failure of the store", err)
 	}
 	s.cutoffs.Store = s.store
-	if err := s.poll(t.Context()); err != nil {
+	if err := s.upkeep.poll(t.Context()); err != nil {
 		t.Fatal(err)
 	}
 	s.state(t, tokens["access_token"], jwt.ErrRevoked)
@@ -126,8 +126,8 @@ func TestAttemptsAreToldOfOnce(t *testing.T) {
 	s, store := newFaultyServer(t, testTimeout)
 	h := newHoard(t, s)
 	tick := func(err error) {
-		s.attempt(t.Context(), "polling", s.poll)
-		s.attempt(t.Context(), "sweeping", func(context.Context) error { return err })
+		s.upkeep.attempt(t.Context(), "polling", s.upkeep.poll)
+		s.upkeep.attempt(t.Context(), "sweeping", func(context.Context) error { return err })
 		s.clock.Advance(5 * time.Second)
 	}
 	failures := func() (told []string) {
@@ -160,7 +160,7 @@ func TestAttemptsAreToldOfOnce(t *testing.T) {
 	stopped, stop := context.WithCancel(t.Context())
 	stop()
 	store.fail(hangs)
-	s.attempt(stopped, "polling", s.poll)
+	s.upkeep.attempt(stopped, "polling", s.upkeep.poll)
 	if got := failures(); len(got) != len(want) {
 		t.Errorf("the log says %q, when all was stopped", got)
 	}

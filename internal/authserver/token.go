@@ -52,7 +52,7 @@ func (s *Server) token(c *call) error {
 		Void:     s.cutoffs.VoidsFamily,
 	})
 	if err != nil {
-		return s.badGrant(c, s.afterReplay(c.ctx(), err))
+		return s.badGrant(c, s.revoker.RevokeReplayed(c.ctx(), err))
 	}
 	if verifier != nil { // not before, since the site may take long to answer about a password
 		c.setDeadline(s.config.StoreTimeout)

@@ -33,9 +33,7 @@ type use struct {
 type pair struct{ subject, client string }
 
 const (
-	maxUses      = 50_000 // in each of the maps
-	usesInterval = 10 * time.Second
-	lastWrite    = 3 * time.Second // how long an ending process may take to write
+	maxUses = 50_000 // in each of the maps
 )
 
 func newUses(store storage.Store, cutoffs *revocation.Cutoffs) *uses {
@@ -133,23 +131,4 @@ func (u *uses) writeOne(ctx context.Context, p pair, next use) error {
 		record, err := consents.Encode()
 		return record, time.Time{}, err
 	})
-}
-
-// writeUses writes what apps were used until ctx ends, and then what is left. It is not part of the other work of Run,
-// which a slow store must not hold up.
-func (s *Server) writeUses(ctx context.Context) {
-	ticker := time.NewTicker(usesInterval)
-	defer ticker.Stop()
-	write := func(ctx context.Context) error { return s.uses.write(ctx, "") }
-	for {
-		select {
-		case <-ctx.Done():
-			ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), lastWrite)
-			defer cancel()
-			s.attempt(ctx, "writing when apps were used", write)
-			return
-		case <-ticker.C:
-			s.attempt(ctx, "writing when apps were used", write)
-		}
-	}
 }

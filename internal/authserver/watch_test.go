@@ -107,7 +107,7 @@ func twoNodes(t *testing.T, store *tellingStore) (s *testServer, nodes [2]*Serve
 		running.Wait()
 	})
 	eventually(t, "both nodes to watch", func() bool {
-		return store.watched(storage.KindCutoff) == 2 && store.watched(newsRecord.Kind) == 2
+		return store.watched(storage.KindCutoff) == 2 && store.watched(changeKey.Kind) == 2
 	})
 	return s, nodes
 }
@@ -120,7 +120,7 @@ func TestRevocationIsToldToOtherNodes(t *testing.T) {
 		if err != nil {
 			t.Fatal(err)
 		}
-		if err := nodes[i%2].RevokeFamily(t.Context(), claims.Family, "test", ""); err != nil {
+		if err := nodes[i%2].revoker.RevokeFamily(t.Context(), claims.Family, "test", ""); err != nil {
 			t.Fatal(err)
 		}
 		eventually(t, "the other node to refuse the token", func() bool {
@@ -132,17 +132,17 @@ func TestRevocationIsToldToOtherNodes(t *testing.T) {
 
 func TestNewsAreToldToOtherNodes(t *testing.T) {
 	_, nodes := twoNodes(t, newTellingStore())
-	if err := nodes[0].tell(t.Context()); err != nil {
+	if err := nodes[0].upkeep.marker.set(t.Context()); err != nil {
 		t.Fatal(err)
 	}
-	record, err := nodes[0].config.Store.Get(t.Context(), newsRecord)
+	record, err := nodes[0].config.Store.Get(t.Context(), changeKey)
 	if err != nil {
 		t.Fatal(err)
 	}
 	eventually(t, "the other node to hear the news", func() bool {
-		nodes[1].news.mu.Lock()
-		defer nodes[1].news.mu.Unlock()
-		return nodes[1].news.heard == string(record)
+		nodes[1].upkeep.marker.mu.Lock()
+		defer nodes[1].upkeep.marker.mu.Unlock()
+		return nodes[1].upkeep.marker.value == string(record)
 	})
 }
 
@@ -153,17 +153,17 @@ func TestWhatIsToldDuringALookIsOneMore(t *testing.T) {
 	s := newTestServer(t, func(c *Config) { c.Store, c.Now = store, time.Now })
 	ctx, stop := context.WithCancel(t.Context())
 	var running sync.WaitGroup
-	running.Go(func() { s.watch(ctx, store) })
+	running.Go(func() { s.upkeep.watch(ctx) })
 	defer running.Wait()
 	defer stop()
 
 	eventually(t, "the first look", func() bool { return store.listed() == 1 })
 	eventually(t, "both to be watched", func() bool {
-		return store.watched(storage.KindCutoff) == 1 && store.watched(newsRecord.Kind) == 1
+		return store.watched(storage.KindCutoff) == 1 && store.watched(changeKey.Kind) == 1
 	})
 	for range 50 {
 		store.tell(storage.KindCutoff, (&storage.Cutoff{Family: rand.Text()}).Key().ID)
-		store.tell(newsRecord.Kind, newsRecord.ID)
+		store.tell(changeKey.Kind, changeKey.ID)
 	}
 	store.hold <- struct{}{}
 	eventually(t, "the second look", func() bool { return store.listed() == 2 })
