@@ -3,7 +3,6 @@ package authserver
 import (
 	"context"
 	"crypto/rand"
-	"encoding/base64"
 	"encoding/json"
 	"maps"
 	"slices"
@@ -39,8 +38,8 @@ type AccessTokenShape struct {
 	Rename  map[string]string // other names for claims; sub stays, and is repeated under its other name
 }
 
-// ReservedClaims are the claims that no configuration may set: the server's own, and those by which
-// others would take the token for something else (RFC 7519 §4.1, RFC 9068 §2.2).
+// ReservedClaims are the claims that no configuration may set: those that the server sets, and those that would make a
+// resource take the token for something else (RFC 7519 §4.1, RFC 9068 §2.2).
 var ReservedClaims = []string{
 	"iss", "sub", "aud", "exp", "nbf", "iat", "jti", "client_id", "scope", "auth_time", "family", "family_iat",
 	"cnf", "act", "may_act", "acr", "amr", "azp", "nonce", "at_hash",
@@ -58,8 +57,8 @@ func audience(resources []string) any {
 	return resources
 }
 
-// accessToken makes an access token: a JWT of the profile of RFC 9068, or what the wire shape has instead. It also
-// returns the ID it can be revoked by, "" if it has none.
+// accessToken makes an access token: a JWT as in RFC 9068, or what the configured shape has instead. It also returns the
+// ID by which the token can be revoked, "" if it has none.
 func (s *Server) accessToken(
 	ctx context.Context, client *storage.Client, auth *grants.Authorization, now time.Time,
 ) (token, id string, err error) {
@@ -76,7 +75,7 @@ func (s *Server) accessToken(
 	if !shape.Minimal {
 		own.Issuer = s.config.URL
 		own.Audience = audience(auth.Audience)
-		own.ID = newTokenID()
+		own.ID = rand.Text()
 		own.ClientID = client.ID
 		own.Scope = strings.Join(auth.Scopes, " ")
 		own.Family = auth.Family
@@ -109,8 +108,8 @@ func joinClaims(own *tokenClaims, more map[string]any) ([]byte, error) {
 	return append(payload, members[1:]...), nil
 }
 
-// renameClaims returns the claims of an authorization beyond the server's own, by the names the configuration
-// gives them. None can take the place of one of the server's own.
+// renameClaims returns the configured claims of an authorization under their configured names. None can replace a claim
+// that the server sets.
 func renameClaims(auth *grants.Authorization, names map[string]string) map[string]any {
 	if len(auth.Claims) == 0 && len(names) == 0 {
 		return nil
@@ -121,7 +120,7 @@ func renameClaims(auth *grants.Authorization, names map[string]string) map[strin
 			claims[name] = value
 		}
 	}
-	for _, name := range slices.Sorted(maps.Keys(names)) { // the new name wins over a claim that has it already
+	for _, name := range slices.Sorted(maps.Keys(names)) { // a renamed claim replaces one that already has its new name
 		if value, ok := auth.Claims[name]; ok && !slices.Contains(ReservedClaims, names[name]) {
 			claims[names[name]] = value
 		}
@@ -132,7 +131,7 @@ func renameClaims(auth *grants.Authorization, names map[string]string) map[strin
 	return claims
 }
 
-// opaqueToken makes an access token that says nothing: it is a reference to a record.
+// opaqueToken makes an access token that is a reference to a record with the claims.
 func (s *Server) opaqueToken(
 	ctx context.Context, client *storage.Client, auth *grants.Authorization, claims map[string]any, now time.Time,
 ) (token, id string, err error) {
@@ -158,11 +157,4 @@ func (s *Server) opaqueToken(
 		return "", "", err
 	}
 	return shape.Prefix + token, key.ID, nil
-}
-
-// newTokenID returns a jti: 128 random bits.
-func newTokenID() string {
-	var id [16]byte
-	rand.Read(id[:])
-	return base64.RawURLEncoding.EncodeToString(id[:])
 }

@@ -15,8 +15,8 @@ import (
 	"github.com/caddy-oauth/caddy-oauth/storage"
 )
 
-// introspect is the introspection endpoint (RFC 7662): what is known of a token, for who may know it. A token that is
-// not good, not known or not for the client to see is not active, and nothing more is said (§2.2).
+// introspect is the introspection endpoint (RFC 7662). It describes a token to clients that may see it. For a token that is
+// invalid, unknown or not for the client to see, the answer says only that it is not active (§2.2).
 func (s *Server) introspect(c *call) error {
 	token, err := s.presented(c)
 	if err != nil {
@@ -58,15 +58,15 @@ func (s *Server) describe(ctx context.Context, client *storage.Client, token str
 	return answer, nil
 }
 
-// mayIntrospect reports whether a client may see what a token says: its own, and those that are for it as a resource
-// server.
+// mayIntrospect reports whether a client may see the claims of a token: its own tokens, and, as a resource server, those
+// for its resources.
 func mayIntrospect(client *storage.Client, claims *jwt.Claims) bool {
 	return claims.ClientID == client.ID || slices.ContainsFunc(client.Introspects, func(resource string) bool {
 		return resource == "*" || slices.Contains(claims.Audience, resource)
 	})
 }
 
-// describeRefresh is describe for a refresh token, which only the client itself may look at.
+// describeRefresh is describe for a refresh token, which only its own client may introspect.
 func (s *Server) describeRefresh(ctx context.Context, client *storage.Client, token string) (map[string]any, error) {
 	inactive := map[string]any{"active": false}
 	_, f, err := s.findFamily(ctx, client, token)
