@@ -14,8 +14,8 @@ import (
 	"testing"
 )
 
-// What cannot be saved: the signature, as the crypto packages make it, and what net/http does for any handler that takes
-// a form and answers with JSON.
+// The cost that no server can avoid: the signature by the crypto packages, and what net/http does for any handler that
+// reads a form and writes JSON.
 
 var benchAlgorithms = []string{"ES256", "EdDSA", "RS256"}
 
@@ -31,7 +31,7 @@ func newRawBenchKey(tb testing.TB, algorithm string) rawBenchKey {
 	case "ES256":
 		key, err := ecdsa.GenerateKey(elliptic.P256(), rand.Reader)
 		must(tb, err)
-		// What makes a JWS of it (RFC 7518 §3.4) is copying.
+		// The signature in a JWS (RFC 7518 §3.4) has the same numbers in another encoding.
 		return hashed(
 			func(sum []byte) ([]byte, error) { return ecdsa.SignASN1(rand.Reader, key, sum) },
 			func(sum, signature []byte) bool { return ecdsa.VerifyASN1(&key.PublicKey, sum, signature) })
@@ -65,7 +65,7 @@ func hashed(sign func(sum []byte) ([]byte, error), verify func(sum, signature []
 	}
 }
 
-// plainSigned is as long as header and payload of a usual token.
+// plainSigned has the length of header and payload of a usual token.
 var plainSigned = []byte(strings.Repeat("e", 430))
 
 func BenchmarkRawSignature(b *testing.B) {
@@ -92,10 +92,10 @@ func BenchmarkRawSignature(b *testing.B) {
 	}
 }
 
-// plainJSON is an answer of a usual length.
+// plainJSON is a response of usual length.
 var plainJSON = []byte(`{"access_token":"` + strings.Repeat("e", 617) + `","token_type":"Bearer","expires_in":3600,"scope":"read write"}`)
 
-// servePlain does what a handler with net/http does, and nothing of OAuth.
+// servePlain reads a form and writes JSON, without any OAuth.
 func servePlain(w http.ResponseWriter, r *http.Request) {
 	r.Body = http.MaxBytesReader(w, r.Body, maxBody)
 	_, _, ok := r.BasicAuth()

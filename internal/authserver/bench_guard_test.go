@@ -8,7 +8,7 @@ import (
 	"github.com/caddy-oauth/caddy-oauth/internal/bearer"
 )
 
-// What a guard asks of the server for a request.
+// The cost of a guard in a request.
 func BenchmarkGuard(b *testing.B) {
 	for _, algorithm := range []string{"ES256", "EdDSA"} {
 		s := newBenchServer(b, algorithm)

@@ -12,7 +12,7 @@ import (
 	"github.com/caddy-oauth/caddy-oauth/storage"
 )
 
-// state checks what a token of the server is worth.
+// state checks that a token of the server is valid, or that it is refused with an error.
 func (s *testServer) state(t *testing.T, token any, want error) {
 	t.Helper()
 	claims, err := s.AccessToken(t.Context(), token.(string))
@@ -39,7 +39,7 @@ func TestOwnTokens(t *testing.T) {
 	}
 }
 
-// RFC 8725 §3.12: what was made for another use is no access token.
+// RFC 8725 §3.12: a token that was made for another use is no access token.
 func TestOwnTokensOfAnotherKind(t *testing.T) {
 	for name, edit := range map[string]func(*Config){"JWT": func(*Config) {}, "opaque": opaque("acc_", 0)} {
 		t.Run(name, func(t *testing.T) {
@@ -93,7 +93,7 @@ func TestOpaqueTokenThatWasChanged(t *testing.T) {
 	s.state(t, good, nil)
 }
 
-// RFC 8725 §3.8: two issuers of one process are strangers, even if one has the other's key.
+// RFC 8725 §3.8: an issuer refuses tokens of another one in the same process, even if they share a key.
 func TestTokenOfAnotherIssuerHere(t *testing.T) {
 	s := newTestServer(t)
 	other := newTestServer(t, func(c *Config) { c.URL = "https://other.example" })
@@ -105,7 +105,7 @@ func TestTokenOfAnotherIssuerHere(t *testing.T) {
 	shared.state(t, s.tokens(t)["access_token"], jwt.ErrIssuer)
 }
 
-// What cannot be looked up is not said to be bad.
+// A token that cannot be checked is not reported as invalid.
 func TestOwnTokensWithoutAStore(t *testing.T) {
 	s := newTestServer(t, opaque("acc_", 0))
 	token, fresh := s.tokens(t)["access_token"].(string), s.tokens(t)["access_token"].(string)

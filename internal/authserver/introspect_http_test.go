@@ -22,7 +22,7 @@ func (s *testServer) asks(path string, form url.Values, edits ...func(*http.Requ
 	return r
 }
 
-// introspection returns what a client is told of a token.
+// introspection returns the answer to a client about a token.
 func (s *testServer) introspection(t *testing.T, client string, token any) map[string]any {
 	t.Helper()
 	r := s.asks("/oauth/introspect", url.Values{"token": {token.(string)}})
@@ -35,7 +35,7 @@ func (s *testServer) introspection(t *testing.T, client string, token any) map[s
 	return a.json(t)
 }
 
-// inactive checks that an answer says no more than that (RFC 7662 §2.2).
+// inactive checks that the answer says only that the token is not active (RFC 7662 §2.2).
 func inactive(t *testing.T, answer map[string]any) {
 	t.Helper()
 	if len(answer) != 1 || answer["active"] != false {

@@ -11,7 +11,7 @@ import (
 	"github.com/caddy-oauth/caddy-oauth/internal/jwt"
 )
 
-// fakeSource knows one token, and what is wrong with all others.
+// fakeSource accepts one token.
 type fakeSource struct {
 	claims *jwt.Claims
 	err    error

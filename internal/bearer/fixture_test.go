@@ -19,7 +19,7 @@ const (
 	testAPI    = "https://api.example.com"
 )
 
-// remote is an issuer elsewhere: a server that says what its tests let it say, and counts what it is asked.
+// remote is an issuer elsewhere: a server with configurable answers that counts requests.
 type remote struct {
 	*httptest.Server
 	clock *testclock.Clock
@@ -70,7 +70,7 @@ func (r *remote) answer(path string, answer http.HandlerFunc) {
 	r.answers[path] = answer
 }
 
-// publish makes these the issuer's keys, good for an hour.
+// publish makes these the issuer's keys, fresh for an hour.
 func (r *remote) publish(keys ...json.RawMessage) {
 	if keys == nil {
 		keys = []json.RawMessage{}
@@ -82,7 +82,7 @@ func (r *remote) publish(keys ...json.RawMessage) {
 	})
 }
 
-// count returns how often a path was asked for, "" for all paths.
+// count returns the number of requests for a path, "" for all paths.
 func (r *remote) count(path string) (n int) {
 	r.mu.Lock()
 	defer r.mu.Unlock()
@@ -99,7 +99,7 @@ func (r *remote) source(types ...string) *RemoteIssuer {
 	return &RemoteIssuer{URL: r.URL, Keys: r.keys, Types: types, Log: zap.NewNop()}
 }
 
-// claims returns those of a good access token, changed by pairs; nil deletes.
+// claims returns the claims of a valid access token, changed by pairs of name and value; nil deletes.
 func (r *remote) claims(pairs ...any) []byte {
 	claims := map[string]any{
 		"iss": r.URL, "sub": "alice", "aud": testAPI, "client_id": "app", "scope": "orders", "jti": "j",
@@ -115,19 +115,19 @@ func (r *remote) claims(pairs ...any) []byte {
 	return payload
 }
 
-// token returns an access token, changed by pairs.
+// token returns an access token, changed by pairs of name and value.
 func (r *remote) token(t *testing.T, pairs ...any) string {
 	t.Helper()
 	return r.key.Sign(t, r.claims(pairs...))
 }
 
-// forged returns a token with that header and a good signature of an ES256 key.
+// forged returns a token with that header and a valid signature of an ES256 key.
 func forged(t *testing.T, key jwttest.Key, header string, payload []byte) string {
 	t.Helper()
 	return jwttest.Forge(t, key.JWK, header, payload)
 }
 
-// eventually waits for what happens in the background.
+// eventually waits for something that happens in the background.
 func eventually(t *testing.T, what string, happened func() bool) {
 	t.Helper()
 	for deadline := time.Now().Add(30 * time.Second); !happened(); time.Sleep(time.Millisecond) {

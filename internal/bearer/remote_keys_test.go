@@ -15,8 +15,8 @@ import (
 	"github.com/caddy-oauth/caddy-oauth/internal/testclock"
 )
 
-// works checks whether a token is good now, and says why it is not.
-func (r *remote) works(t *testing.T, token string, want error) {
+// works checks that a token is valid, or that it is refused with an error.
+func (r *remote) check(t *testing.T, token string, want error) {
 	t.Helper()
 	_, err := r.source().AccessToken(t.Context(), token)
 	if !errors.Is(err, want) || (want == nil) != (err == nil) {
@@ -24,7 +24,7 @@ func (r *remote) works(t *testing.T, token string, want error) {
 	}
 }
 
-// unavailable checks that nothing is known of a token, which is not the token's fault.
+// unavailable checks that a token can be neither accepted nor refused.
 func (r *remote) unavailable(t *testing.T, token string) error {
 	t.Helper()
 	_, err := r.source().AccessToken(t.Context(), token)
@@ -43,7 +43,7 @@ func TestRemoteKeysAreFetchedOnFirstNeedAndOnce(t *testing.T) {
 	}
 	var guards sync.WaitGroup
 	for range 50 {
-		guards.Go(func() { r.works(t, token, nil) })
+		guards.Go(func() { r.check(t, token, nil) })
 	}
 	guards.Wait()
 	if r.count(remoteMetadata) != 1 || r.count("") != 2 {
@@ -121,7 +121,7 @@ func TestRemoteRedirectAtTheSameHost(t *testing.T) {
 	r := newRemote(t)
 	r.answer("/moved", r.answers[remoteJWKS])
 	r.answer(remoteJWKS, http.RedirectHandler("/moved", http.StatusFound).ServeHTTP)
-	r.works(t, r.token(t), nil)
+	r.check(t, r.token(t), nil)
 }
 
 func TestRemoteIssuerComesUp(t *testing.T) {
@@ -137,27 +137,27 @@ func TestRemoteIssuerComesUp(t *testing.T) {
 	}
 	r.answer(remoteMetadata, up)
 	r.clock.Advance(firstAttemptInterval)
-	r.works(t, token, nil)
+	r.check(t, token, nil)
 }
 
 func TestRemoteIssuerGoesDown(t *testing.T) {
 	r := newRemote(t)
-	r.works(t, r.token(t), nil)
+	r.check(t, r.token(t), nil)
 	r.Close()
 	for _, later := range []time.Duration{50 * time.Minute, time.Hour, 48 * time.Hour} {
 		r.clock.Advance(later)
-		r.works(t, r.token(t), nil)
+		r.check(t, r.token(t), nil)
 	}
 	stranger := jwttest.NewKey(t, "ES256")
 	r.key = stranger
-	r.works(t, r.token(t), jwt.ErrKey)
+	r.check(t, r.token(t), jwt.ErrKey)
 }
 
 func TestRemoteKeysAreRenewedInTheBackground(t *testing.T) {
 	r := newRemote(t)
-	r.works(t, r.token(t), nil)
+	r.check(t, r.token(t), nil)
 	r.clock.Advance(44 * time.Minute)
-	r.works(t, r.token(t), nil)
+	r.check(t, r.token(t), nil)
 	if r.count(remoteJWKS) != 1 {
 		t.Fatal("the keys are renewed long before they run out")
 	}
@@ -168,7 +168,7 @@ func TestRemoteKeysAreRenewedInTheBackground(t *testing.T) {
 		answer(w, req)
 	})
 	r.clock.Advance(2 * time.Minute)
-	r.works(t, r.token(t), nil) // while the issuer has not answered
+	r.check(t, r.token(t), nil) // while the issuer has not answered
 	close(release)
 	eventually(t, "the keys to be renewed", func() bool { return r.keys.set.Load().expires.Equal(r.clock.Now().Add(time.Hour)) })
 	if r.count(remoteMetadata) != 1 {
@@ -176,36 +176,36 @@ func TestRemoteKeysAreRenewedInTheBackground(t *testing.T) {
 	}
 }
 
-// Nobody asked for long: what is published now counts, not what was.
+// If the keys expired because no request came for long, they are fetched before they are used.
 func TestRemoteKeysThatRanOutAreFetchedFirst(t *testing.T) {
 	r := newRemote(t)
 	withdrawn := r.token(t, "exp", r.clock.Now().Add(48*time.Hour).Unix())
-	r.works(t, withdrawn, nil)
+	r.check(t, withdrawn, nil)
 	r.publish()
 	r.clock.Advance(time.Hour)
-	r.works(t, withdrawn, jwt.ErrKey)
+	r.check(t, withdrawn, jwt.ErrKey)
 }
 
 func TestRemoteUnknownKey(t *testing.T) {
 	r := newRemote(t)
 	old := r.token(t)
-	r.works(t, old, nil)
+	r.check(t, old, nil)
 	r.key = jwttest.NewKey(t, "EdDSA")
 	r.publish(r.key.Public)
 	rotated := r.token(t)
 
 	for range 100 {
-		r.works(t, rotated, jwt.ErrKey)
+		r.check(t, rotated, jwt.ErrKey)
 	}
 	if r.count(remoteJWKS) != 1 {
 		t.Errorf("the keys are fetched %d times within ten seconds", r.count(remoteJWKS))
 	}
 	r.clock.Advance(attemptInterval)
-	r.works(t, rotated, nil)
+	r.check(t, rotated, nil)
 	if r.count(remoteJWKS) != 2 || r.count(remoteMetadata) != 1 {
 		t.Errorf("the issuer is asked %v", r.asked)
 	}
-	r.works(t, old, jwt.ErrKey) // taken back, and not remembered either
+	r.check(t, old, jwt.ErrKey) // taken back, and not remembered either
 }
 
 func TestRemoteKeysWaitNoLongerThanTheRequest(t *testing.T) {

@@ -9,7 +9,7 @@ import (
 
 func encode64(s string) string { return base64.RawURLEncoding.EncodeToString([]byte(s)) }
 
-// verify returns the payload of a token of the key, as far as this package can tell.
+// verify returns the payload of a token if everything that this package checks is right.
 func verify(token string, key *Key) ([]byte, error) {
 	t, err := Split(token)
 	if err != nil {

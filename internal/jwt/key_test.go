@@ -113,7 +113,7 @@ func TestJOSEVectors(t *testing.T) {
 	}
 }
 
-// rfc7638Key is the example of RFC 7638 §3.1.
+// rfc7638Key is the example in RFC 7638 §3.1.
 const rfc7638Key = `{"kty":"RSA","n":"0vx7agoebGcQSuuPiLJXZptN9nndrQmbXEps2aiAFbWhM78LhWx4cbbfAAtVT86zwu1RK7aPFFxuhDR1L6tSoc_BJECPebWKRXjBZCiFV4n3oknjhMstn64tZ_2W-5JsGY4Hc5n9yBXArwl93lqt7_RN5w6Cf0h4QyQ5v-65YGjQR0_FDW2QvzqY368QQMicAtaSqzs8KJZgnYb9c7d0zgdAZHzu6qMQvRL5hajrn1n91CbOpbISD08qNLyrdkt-bFTWhAI4vMQFh6WeZu0fM4lFd2NcRwr3XPksINHaQ-G_xBniIqbw0Ls1jF44-csFCur-kEgU8awapJzKnqDKgw","e":"AQAB"}`
 
 func TestPrivateKeysOfASet(t *testing.T) {
@@ -278,7 +278,7 @@ func secretsIn(file string) (secrets []string) {
 	return secrets
 }
 
-// A secret that somebody publishes is no key, even though no header could ask for it.
+// A published secret is skipped, although no token could use it anyway.
 func TestRFC8725PublishedSecretIsNoKey(t *testing.T) {
 	keys, err := ParsePublicKeys([]byte(keySet(`{"kty":"oct","kid":"k","k":"` + encode64(strings.Repeat("k", 64)) + `"}`)))
 	if err != nil || len(keys) != 0 {

@@ -78,7 +78,7 @@ func kidsIn(tb testing.TB, k *Ring) []string {
 
 var errDown = errors.New("the store is down")
 
-// switchStore is a store that can be switched off, and that counts what is written.
+// switchStore is a store that can be made to fail, and that counts its writes.
 type switchStore struct {
 	storage.Store
 	down   atomic.Bool
@@ -211,13 +211,13 @@ func TestWithoutStoreKeysInMemorySign(t *testing.T) {
 	}
 }
 
-// foreignToken returns a token whose key nobody here knows.
+// foreignToken returns a token that is signed by an unknown key.
 func foreignToken(tb testing.TB) string {
 	tb.Helper()
 	return sign(tb, newTestKeys(tb, Policy{}, memory.New(), testclock.New()), `{"sub":"alice"}`)
 }
 
-// During a rolling reload, nodes with two algorithms sign side by side for a whole day.
+// During a rolling reload, nodes with two algorithms sign at the same time, here for a whole day.
 func TestChangeOfAlgorithm(t *testing.T) {
 	store, clock := memory.New(), testclock.New()
 	before := newTestKeys(t, Policy{Algorithm: "ES256", Lifetime: 10 * time.Minute}, store, clock)

@@ -11,7 +11,7 @@ import (
 	"github.com/caddy-oauth/caddy-oauth/storage/memory"
 )
 
-// ring returns keys on a store and a clock of their own, which rotate every day.
+// ring returns a ring that rotates every day, with its own clock and store.
 func ring(t *testing.T) (*Ring, *testclock.Clock, storage.Store) {
 	t.Helper()
 	clock, store := testclock.New(), memory.New()
@@ -99,7 +99,7 @@ func TestRotateNow(t *testing.T) {
 	}
 }
 
-// Within the second in which the first key began to sign, there is no telling them apart by their times.
+// The record has whole seconds, so the keys must not all start to sign at the same time.
 func TestRotateNowTwiceInASecond(t *testing.T) {
 	k, clock, _ := ring(t)
 	var last string
@@ -147,7 +147,7 @@ func TestRetireNow(t *testing.T) {
 	}
 }
 
-// A key that signed once must not sign again when its successor is retired.
+// If the key that signs is retired, its predecessor must not sign again.
 func TestRetireNowDoesNotGoBack(t *testing.T) {
 	k, clock, _ := ring(t)
 	first := only(t, k, "signing")

@@ -12,10 +12,9 @@ import (
 	"github.com/caddy-oauth/caddy-oauth/storage/memory"
 )
 
-// A rotation is played in steps, with two nodes on one store. In each step all nodes that are awake
-// do a round at the same time and sign a token; then every token that is still alive must verify on
-// every node that is awake, and its key must be in every JWKS that was published within
-// Policy.Publish.
+// rotation simulates two nodes on one store, step by step. In each step all nodes that are awake call Maintain at the same
+// time and sign a token. Then every token that has not expired must verify on every node that is awake, and its key must
+// be in every JWKS that was published within Policy.Publish.
 type rotation struct {
 	policy Policy
 	store  storage.Store
@@ -30,7 +29,7 @@ type rotationNode struct {
 	keys  *Ring
 	clock *testclock.Clock
 	awake func(time.Duration) bool
-	round func(time.Duration) bool // whether this node does a round in this step
+	round func(time.Duration) bool // whether this node calls Maintain in this step
 }
 
 type mintedToken struct {
@@ -62,7 +61,7 @@ func TestThreeRotations(t *testing.T) {
 		{name: "with clocks apart", skew: -40 * time.Second, awake: always, round: always},
 		{name: "with a node that starts late", awake: func(d time.Duration) bool { return d > 7*time.Hour }, round: always},
 		{name: "with a node that sleeps through a rotation", awake: asleep, round: always},
-		{name: "with a node whose rounds do not come", awake: asleep, round: func(d time.Duration) bool { return d == 0 }},
+		{name: "with a node that does not call Maintain", awake: asleep, round: func(d time.Duration) bool { return d == 0 }},
 	}
 	for _, tt := range tests {
 		t.Run(tt.name, func(t *testing.T) {
@@ -100,7 +99,7 @@ func (r *rotation) step(t *testing.T, elapsed time.Duration) {
 			awake = append(awake, n)
 		}
 	}
-	// A node that wakes up signs before its first round.
+	// A node that wakes up signs before it calls Maintain.
 	for _, n := range awake {
 		token := sign(t, n.keys, `{}`)
 		kid := kidOf(t, token)
@@ -151,8 +150,8 @@ func (r *rotation) step(t *testing.T, elapsed time.Duration) {
 	}
 }
 
-// checkSlots checks that each rotation made one key, that keys signed for as long as they should, and that
-// only the ones still needed are left.
+// checkSlots checks that each rotation made one key, that each key signed for as long as it should, and that only the keys
+// that are still needed are left.
 func (r *rotation) checkSlots(t *testing.T) {
 	t.Helper()
 	starts := slices.SortedFunc(maps.Values(r.signed), time.Time.Compare)
