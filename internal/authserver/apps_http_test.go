@@ -15,7 +15,7 @@ import (
 	"github.com/caddy-oauth/caddy-oauth/storage"
 )
 
-// openApps asks for the page with a query and returns it with its text.
+// openApps requests the page with a query, and returns the page and its text.
 func (s *testServer) openApps(t *testing.T, query string) (answer, string) {
 	t.Helper()
 	a := s.do(t, httptest.NewRequest(http.MethodGet, "/oauth/apps"+query, nil))
@@ -25,7 +25,7 @@ func (s *testServer) openApps(t *testing.T, query string) (answer, string) {
 	return a, strings.Join(strings.Fields(text), " ")
 }
 
-// remove posts what a button of the page says. A revocation waits until its second is over; here that is soon.
+// remove presses a button of the page. A revocation waits for the end of the current second, which is soon here.
 func (s *testServer) remove(t *testing.T, page answer, pairs ...string) answer {
 	t.Helper()
 	s.clock.Advance(time.Second - time.Duration(s.clock.Now().Nanosecond()) - time.Millisecond)
@@ -42,13 +42,13 @@ func (a answer) leadsTo(t *testing.T, location string) {
 	checkNotFramed(t, a)
 }
 
-// held is what a client holds of a person's account.
+// held are the tokens that a client has for a person's account.
 type held struct {
 	client          string
 	access, refresh string
 }
 
-// connect has whoever is signed in allow a client, which gets tokens.
+// connect makes the signed-in person allow a client, and returns the client's tokens.
 func (s *testServer) connect(t *testing.T, client string) held {
 	t.Helper()
 	form := redeems(s.code(t, asks(client)))
@@ -61,8 +61,8 @@ func (s *testServer) connect(t *testing.T, client string) held {
 	return held{client, body["access_token"].(string), body["refresh_token"].(string)}
 }
 
-// lives checks whether tokens are good at the guard, at introspection and, for the client, for a refresh, which
-// a test does last.
+// lives checks whether the tokens are valid at the guard, at introspection and for a refresh. A test does it last, since a
+// refresh changes the tokens.
 func (s *testServer) lives(t *testing.T, h held, want bool) {
 	t.Helper()
 	r := httptest.NewRequest(http.MethodGet, "/api", nil)
@@ -77,7 +77,7 @@ func (s *testServer) lives(t *testing.T, h held, want bool) {
 	}
 	for _, token := range []string{h.access, h.refresh} {
 		if h.client != "webapp" {
-			break // a public client cannot ask
+			break // a public client may not introspect
 		}
 		r := postRequest("/oauth/introspect", url.Values{"token": {token}}.Encode())
 		r.SetBasicAuth("webapp", url.QueryEscape(webSecret))
@@ -152,7 +152,7 @@ func TestRemovedAppIsDead(t *testing.T) {
 				t.Error("another app has to ask again")
 			}
 
-			again := s.connect(t, "webapp") // in the second that follows
+			again := s.connect(t, "webapp") // in the next second
 			if _, text := s.openApps(t, "?removed=webapp"); !strings.Contains(text, "Last used within the last hour") || strings.Contains(text, "any more") {
 				t.Errorf("after it was allowed again: %s", text)
 			}
@@ -187,7 +187,7 @@ func TestRemoveAllApps(t *testing.T) {
 	}
 }
 
-// A post that no page of this person made changes nothing, and leads to the page that asks (RFC 6749 §10.12).
+// A forged post changes nothing, and leads to the page that asks (RFC 6749 §10.12).
 func TestForeignPostRemovesNothing(t *testing.T) {
 	for name, spoil := range map[string]func(t *testing.T, s *testServer, form url.Values){
 		"tampered with": func(_ *testing.T, _ *testServer, form url.Values) { form.Set("request", flip(form.Get("request"))) },
@@ -230,7 +230,7 @@ func TestForeignPostRemovesNothing(t *testing.T) {
 	}
 }
 
-// What is not there to remove writes nothing: every revocation is kept.
+// Removing an app without access writes nothing: every revocation takes a record.
 func TestRemovalOfNothing(t *testing.T) {
 	for _, pairs := range [][]string{{"client", "webapp"}, {"client", "nobody"}, {"all", "1"}, {"client", ""}, {"client", "nobody", "all", "1"}} {
 		s := newTestServer(t)
@@ -262,7 +262,7 @@ func TestAppsOfNobody(t *testing.T) {
 	s.site.user = &User{Subject: "alice"}
 	s.lives(t, tokens, true)
 
-	// After the login the page asks, and its button does what was meant to be done.
+	// After the login, the page asks, and its button removes the app.
 	page, text := s.openApps(t, "?client=webapp")
 	if !strings.Contains(text, "Remove The app webapp?") {
 		t.Errorf("after the login: %s", text)
@@ -270,7 +270,7 @@ func TestAppsOfNobody(t *testing.T) {
 	s.remove(t, page, "client", "webapp").leadsTo(t, "/oauth/apps?removed=webapp")
 }
 
-// oldLogin is the password grant of a site where every password is right.
+// oldLogin is a password grant that accepts every password.
 type oldLogin struct{ *grants.Password }
 
 func (l oldLogin) ProvideVerifier() grants.Verifier { return l }
@@ -279,7 +279,7 @@ func (oldLogin) Verify(_ context.Context, username, _ string) (*grants.Person, e
 	return &grants.Person{Subject: username}, nil
 }
 
-// Apps that nobody was asked about have access too: the owner's own, and those that were given a password.
+// The page also lists apps that got access without consent: the owner's own, and those with the password grant.
 func TestAppsWithoutConsent(t *testing.T) {
 	s := newTestServer(t, withoutConsent("spa"), func(c *Config) {
 		c.Grants = append(c.Grants, oldLogin{new(grants.Password)})
@@ -301,7 +301,7 @@ func TestAppsWithoutConsent(t *testing.T) {
 	s.remove(t, page, "client", "webapp")
 	s.lives(t, old, false)
 
-	// It was not approved: when people are asked about it, they are asked.
+	// Nobody approved it, so once consent is required, the person is asked.
 	s.connect(t, "spa")
 	s.openApps(t, "")
 	s.config.Clients["spa"].Consent = storage.ConsentOnce

@@ -14,7 +14,7 @@ import (
 	"github.com/caddy-oauth/caddy-oauth/internal/keyring"
 )
 
-// audited is a server whose events are kept. They go into the log too, which is searched for secrets.
+// audited returns a server that keeps its events. The events go into the log too, which is searched for secrets.
 func audited(t *testing.T, edits ...func(*Config)) (*testServer, *[]*Event) {
 	t.Helper()
 	var events []*Event

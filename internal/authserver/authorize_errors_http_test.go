@@ -11,12 +11,12 @@ import (
 	"github.com/caddy-oauth/caddy-oauth/storage"
 )
 
-// Neither GET nor POST may change what an authorization request is answered with.
+// An authorization request gets the same response by GET and by POST.
 var bothMethods = map[string]func(*testServer, *testing.T, url.Values) answer{
 	http.MethodGet: (*testServer).get, http.MethodPost: (*testServer).post,
 }
 
-// As long as client_id and redirect_uri are not certain, a person gets a page and nobody gets a redirect.
+// If client_id or redirect_uri is not valid, the person gets a page and nobody is redirected.
 func TestAuthorizeErrorsWithoutRedirect(t *testing.T) {
 	to := func(uri string) url.Values { return asks("webapp", "redirect_uri", uri) }
 	native := func(uri string) url.Values { return asks("native", "redirect_uri", uri) }
@@ -65,7 +65,7 @@ func TestAuthorizeErrorsWithoutRedirect(t *testing.T) {
 	}
 }
 
-// checkErrorPage looks at what every page for an error must have, and not have.
+// checkErrorPage checks what every error page must and must not have.
 func checkErrorPage(t *testing.T, a answer) {
 	t.Helper()
 	if a.page == nil || a.Header().Get("Location") != "" {
@@ -77,7 +77,7 @@ func checkErrorPage(t *testing.T, a answer) {
 	checkNotFramed(t, a)
 }
 
-// checkNotFramed looks for both frame protections.
+// checkNotFramed checks both headers against framing.
 func checkNotFramed(t *testing.T, a answer) {
 	t.Helper()
 	h := a.Header()
@@ -89,13 +89,13 @@ func checkNotFramed(t *testing.T, a answer) {
 	}
 }
 
-// withValues returns params with a name that stands there several times.
+// withValues returns params with a repeated parameter.
 func withValues(params url.Values, name string, values ...string) url.Values {
 	params[name] = values
 	return params
 }
 
-// Once it is certain where the answer goes, the client is told of every other failure.
+// If client_id and redirect_uri are valid, the client gets every other error.
 func TestAuthorizeErrorsRedirect(t *testing.T) {
 	tests := []struct {
 		name   string

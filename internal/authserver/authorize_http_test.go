@@ -10,7 +10,7 @@ import (
 	"github.com/caddy-oauth/caddy-oauth/storage"
 )
 
-// withoutConsent lets a client get codes without a page in between.
+// withoutConsent lets a client get codes without the consent page.
 func withoutConsent(id string) func(*Config) {
 	return client(id, func(c *storage.Client) { c.Consent = storage.ConsentNever })
 }
@@ -67,7 +67,7 @@ func TestAuthorizeAnswersWithCode(t *testing.T) {
 	}
 }
 
-// equalJSON compares strings and lists of strings.
+// equalJSON compares JSON strings and arrays of strings.
 func equalJSON(a, b any) bool {
 	listA, okA := a.([]any)
 	listB, okB := b.([]any)
@@ -100,7 +100,7 @@ func TestRedirectURIsOfNativeApps(t *testing.T) {
 	}
 }
 
-// A redirect_uri with a query of its own keeps it (RFC 6749 §3.1.2).
+// A redirect_uri keeps its query (RFC 6749 §3.1.2).
 func TestRedirectURIKeepsItsQuery(t *testing.T) {
 	const uri = webRedirect + "?tenant=a%20b&x="
 	s := newTestServer(t, withoutConsent("webapp"), client("webapp", func(c *storage.Client) { c.RedirectURIs = []string{uri} }))
@@ -110,7 +110,7 @@ func TestRedirectURIKeepsItsQuery(t *testing.T) {
 	}
 }
 
-// states that a client may send (RFC 6749 appendix A.5), and some it should not.
+// states are values that a client may send (RFC 6749 appendix A.5), and some it should not.
 var states = map[string]string{
 	"every printable ASCII character": func() string {
 		var b strings.Builder
@@ -152,7 +152,7 @@ func TestRFC6749StateComesBackUnchanged(t *testing.T) {
 	}
 }
 
-// formPost returns what a form_post page posts to the client (OAuth 2.0 Form Post Response Mode §2).
+// formPost returns the parameters that a form_post page posts to the client (OAuth 2.0 Form Post Response Mode §2).
 func formPost(t *testing.T, a answer) url.Values {
 	t.Helper()
 	if a.Code != http.StatusOK || a.Header().Get("Location") != "" {

@@ -8,7 +8,7 @@ import (
 	"github.com/caddy-oauth/caddy-oauth/internal/uris"
 )
 
-// The answer is added to what the client has registered, and takes nothing away from it (RFC 6749 §3.1.2).
+// The response is added to the registered redirect URI, and removes nothing from it (RFC 6749 §3.1.2).
 func TestWithParams(t *testing.T) {
 	params := [][2]string{{"code", "a+b&c=d#e f"}, {"state", ""}, {"iss", "https://example.com"}}
 	const added = "code=a%2Bb%26c%3Dd%23e+f&iss=https%3A%2F%2Fexample.com"

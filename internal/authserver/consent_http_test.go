@@ -13,7 +13,7 @@ import (
 	"github.com/caddy-oauth/caddy-oauth/storage"
 )
 
-// asked reports whether an authorization request leads to the consent page, and not straight to a code.
+// asked reports whether an authorization request leads to the consent page instead of a code.
 func (s *testServer) asked(t *testing.T, params url.Values) bool {
 	t.Helper()
 	a := s.get(t, params)
@@ -178,8 +178,7 @@ func TestConsentAnswer(t *testing.T) {
 	})
 }
 
-// What was posted must be the page that this person was shown; else there is a page, no redirect, and nothing
-// is approved.
+// A post that does not come from a page of this person approves nothing and redirects nowhere.
 func TestConsentAnswerIsRefused(t *testing.T) {
 	set := func(name, value string) func(*testServer, url.Values) {
 		return func(_ *testServer, form url.Values) { form.Set(name, value) }
@@ -231,7 +230,7 @@ func TestProofOfLoginIsNoConsent(t *testing.T) {
 	checkErrorPage(t, s.post(t, url.Values{"request": {proof}, "decision": {"allow"}}))
 }
 
-// The redirect URI is not in the request where it is the only one, and must still be the one on the page.
+// A client's only redirect URI need not be in the request. If it changes, the page shown before is no longer valid.
 func TestConsentAnswerGoesWhereThePageSaid(t *testing.T) {
 	s := newTestServer(t)
 	page := s.get(t, asks("webapp", "redirect_uri", ""))
@@ -239,7 +238,7 @@ func TestConsentAnswerGoesWhereThePageSaid(t *testing.T) {
 	checkErrorPage(t, s.decide(t, page, "allow"))
 }
 
-// What the configuration came to forbid is refused as in a request of now.
+// What the configuration forbids since the page was shown is refused.
 func TestConsentAnswerMeetsNewRules(t *testing.T) {
 	for name, tt := range map[string]struct {
 		edit   func(*storage.Client)
@@ -260,8 +259,8 @@ func TestConsentAnswerMeetsNewRules(t *testing.T) {
 	}
 }
 
-// A form on a hostile page can make a browser post a request, and a person sees the consent page for it: never
-// is such a post an approval.
+// A form on another site can make a browser post an authorization request. That shows the consent page, and is never an
+// approval.
 func TestForgedPostIsNoApproval(t *testing.T) {
 	forms := []url.Values{
 		asks("webapp"), asks("webapp", "decision", "allow"), asks("webapp", "decision", "allow", "consent", "1", "prompt", "none consent"),

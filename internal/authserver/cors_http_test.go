@@ -7,7 +7,7 @@ import (
 	"testing"
 )
 
-// allowsOrigins reports whether an answer lets scripts of other sites read it.
+// allowsOrigins reports whether scripts of other sites may read a response.
 func allowsOrigins(a answer) bool {
 	for name := range a.Header() {
 		if strings.HasPrefix(name, "Access-Control-") {

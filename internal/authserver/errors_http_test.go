@@ -21,7 +21,7 @@ import (
 	"github.com/caddy-oauth/caddy-oauth/storage"
 )
 
-// TestDescriptions looks at the text of every refusal in the source: no request can change one.
+// TestDescriptions checks the text of every refusal in the source. Requests cannot change them, so this is complete.
 func TestDescriptions(t *testing.T) {
 	found := 0
 	for _, dir := range []string{".", "../wire", "../../grants"} {
@@ -51,7 +51,7 @@ func TestDescriptions(t *testing.T) {
 	}
 }
 
-// descriptions returns the string literals of a node that makes a grants.Error.
+// descriptions returns the descriptions in a node that makes a grants.Error.
 func descriptions(n ast.Node) (literals []string) {
 	var from ast.Node
 	switch n := n.(type) {
@@ -116,7 +116,7 @@ func TestDescriptionsDoNotEcho(t *testing.T) {
 	}
 }
 
-// The answer and one line of the log have the same short ID.
+// The response and one line of the log have the same error ID.
 func TestErrorIDs(t *testing.T) {
 	for name, tt := range map[string]struct {
 		params url.Values
@@ -218,7 +218,7 @@ func TestStoreFails(t *testing.T) {
 	})
 }
 
-// brokenGrant fails in a way that no grant should.
+// brokenGrant returns an error that is no grants.Error.
 type brokenGrant struct{}
 
 func (brokenGrant) Type() string { return "broken" }
@@ -235,7 +235,7 @@ func TestErrorOfAGrantWins(t *testing.T) {
 	s.token(t, map[string][]string{"grant_type": {"broken"}}).check(t, http.StatusServiceUnavailable, "temporarily_unavailable")
 }
 
-// Every test searches its log for what it sent and got. This one sends secrets where none belong.
+// Every test searches its log for the secrets it sent and received. This one sends secrets in the wrong places.
 func TestNoSecretInTheLog(t *testing.T) {
 	const misplaced = "a-misplaced-secret"
 	s := newTestServer(t)

@@ -10,7 +10,7 @@ import (
 	"time"
 )
 
-// returnTo returns where the login page is told to lead back to, which must be on this site.
+// returnTo returns the URL to which the login page is told to return, which must be on this site.
 func returnTo(t *testing.T, a answer) *url.URL {
 	t.Helper()
 	if to, _, _ := strings.Cut(a.Header().Get("Location"), "?"); a.Code != http.StatusSeeOther || to != "/login" {
@@ -101,7 +101,7 @@ func TestPromptNoneShowsNothing(t *testing.T) {
 }
 
 func TestPromptLogin(t *testing.T) {
-	// start sends alice, who is signed in, to the login page, and returns where that leads back to.
+	// start sends alice, who is signed in, to the login page, and returns the URL to which that returns.
 	start := func(t *testing.T, params url.Values) (*testServer, *url.URL) {
 		t.Helper()
 		s := newTestServer(t, withoutConsent("webapp"))
@@ -132,7 +132,7 @@ func TestPromptLogin(t *testing.T) {
 		newTestServer(t).get(t, login).check(t, http.StatusSeeOther, "login_required")
 	})
 
-	// Whatever does not prove that this very request went to the login page sends there again.
+	// Without proof that this same request went to the login page, the person is sent there again.
 	_, stale := start(t, login)
 	for name, forge := range map[string]func(*testServer, url.Values){
 		"by hand":            func(_ *testServer, q url.Values) { q.Set("after_login", "1") },

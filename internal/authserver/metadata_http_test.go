@@ -20,7 +20,7 @@ func issuer(issuerURL string) func(*Config) {
 	}
 }
 
-// fetch sends a GET, changed by edits.
+// fetch sends a GET, after the edits.
 func (s *testServer) fetch(t *testing.T, path string, edits ...func(*http.Request)) answer {
 	t.Helper()
 	r := httptest.NewRequest(http.MethodGet, path, nil)
@@ -128,7 +128,7 @@ func TestRFC8414Members(t *testing.T) {
 	})
 }
 
-// Whatever the metadata offers is tried, and whatever it does not offer.
+// Everything that the metadata offers works, and everything else is refused.
 func TestNothingIsAdvertisedThatIsRefused(t *testing.T) {
 	s := newTestServer(t, withoutConsent("webapp"), withoutConsent("spa"))
 	metadata := s.fetch(t, wellKnown).json(t)

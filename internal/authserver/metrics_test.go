@@ -46,7 +46,7 @@ caddy_oauth_requests_total{endpoint="token",grant_type="client_credentials",issu
 	}
 }
 
-// Nothing that a request brings becomes a label.
+// A request cannot choose the value of a label.
 func TestLabelsAreFromAClosedList(t *testing.T) {
 	const mark = "hostile"
 	reg := prometheus.NewPedanticRegistry()
@@ -92,7 +92,7 @@ func TestLabelsAreFromAClosedList(t *testing.T) {
 
 func TestASecondServerRegistersBesideTheFirst(t *testing.T) {
 	reg := prometheus.NewPedanticRegistry()
-	for _, name := range []string{"first", "second", "first"} { // the last as after a reload in one registry
+	for _, name := range []string{"first", "second", "first"} { // the last is as after a reload in the same registry
 		newTestServer(t, registry(reg, name)).fetch(t, wellKnown)
 	}
 	want := `# HELP caddy_oauth_requests_total Requests by issuer, endpoint, grant type and result: ok or an OAuth error code.
@@ -126,7 +126,7 @@ func TestTokensRevocationsAndFailuresAreCounted(t *testing.T) {
 		if authorization != "" {
 			r.Header.Set("Authorization", authorization)
 		}
-		_, _ = guard.Check(r) // it is what is counted that matters
+		_, _ = guard.Check(r) // this test is about the counters
 	}
 	want := `# HELP caddy_oauth_cutoffs Revocations that are in force, by issuer.
 # TYPE caddy_oauth_cutoffs gauge

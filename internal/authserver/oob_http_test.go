@@ -12,12 +12,12 @@ import (
 	"github.com/caddy-oauth/caddy-oauth/storage"
 )
 
-// outOfBandClient returns an edit that registers an out-of-band redirect for a client, beside what it has.
+// outOfBandClient returns an edit that adds an out-of-band redirect URI to a client.
 func outOfBandClient(id, uri string) func(*Config) {
 	return client(id, func(c *storage.Client) { c.RedirectURIs = append(c.RedirectURIs, uri) })
 }
 
-// asksOutOfBand returns a good authorization request of a client.
+// asksOutOfBand returns a valid authorization request of a client.
 func asksOutOfBand(id, uri string, pairs ...string) url.Values {
 	return merge(asks(id, "redirect_uri", uri), pairs...)
 }
@@ -85,8 +85,8 @@ func TestOutOfBandMustBeRegistered(t *testing.T) {
 	}
 }
 
-// Whoever starts the request, on this device or over the telephone, sees no code before the person has been asked; what the
-// owner says, or a secret, can assure the client's identity.
+// Anybody can start such a request, on this device or over the telephone. So the person is asked each time, unless a secret
+// or the owner's configuration vouches for the client.
 func TestOutOfBandConsent(t *testing.T) {
 	for _, tt := range []struct {
 		name, id string
@@ -115,7 +115,7 @@ func TestOutOfBandConsent(t *testing.T) {
 	}
 }
 
-// There is nobody to send an error to: the person sees it.
+// Errors of out-of-band requests have no client to go to: the person sees them.
 func TestOutOfBandErrors(t *testing.T) {
 	for _, tt := range []struct {
 		name  string
@@ -161,7 +161,7 @@ func TestOutOfBandErrors(t *testing.T) {
 	})
 }
 
-// Names and states are others' words: they stay words on the page, and the code stays the title's first parameter.
+// A client chooses its name and the state. They cannot inject markup into the page, or a code into its title.
 func TestOutOfBandPageEscapes(t *testing.T) {
 	for _, state := range []string{"</title><script>alert(1)</script>", "x&code=evil", `"'><img src=x>`, "a b+c%20", "\u202eevil", "é🔑", ""} {
 		s := newTestServer(t, outOfBandClient("webapp", uris.OutOfBand), client("webapp", func(c *storage.Client) {

@@ -22,12 +22,12 @@ import (
 
 const wonderland = "wonderland is the password"
 
-// testPasswords is the password grant, with a Verifier that knows one password for everybody but mallory.
+// testPasswords is the password grant, with a Verifier that accepts one password, for everybody but mallory.
 type testPasswords struct {
 	*grants.Password
-	person *grants.Person // who is there; nil is whoever the user name says
-	err    error          // instead of an answer
-	hold   chan struct{}  // answers wait for it to be closed
+	person *grants.Person // the result; nil for one with the user name as subject
+	err    error          // the result instead
+	hold   chan struct{}  // the result waits until it is closed
 }
 
 func (p *testPasswords) ProvideVerifier() grants.Verifier { return p }
@@ -58,7 +58,7 @@ func newPasswordServer(t *testing.T, passwords *testPasswords, edits ...func(*Co
 	return s
 }
 
-// siteAt is the site for somebody at another address.
+// siteAt is the site as somebody at another address sees it.
 type siteAt struct {
 	*testSite
 	address string
@@ -66,7 +66,7 @@ type siteAt struct {
 
 func (s siteAt) ClientIP(*http.Request) string { return s.address }
 
-// login asks for tokens with user name and password from an address.
+// login requests tokens with user name and password from an address.
 func (s *testServer) login(t *testing.T, address, username, password string, more ...string) answer {
 	t.Helper()
 	form := merge(url.Values{"grant_type": {"password"}, "username": {username}, "password": {password}}, more...)
@@ -120,13 +120,13 @@ func TestPasswordGrant(t *testing.T) {
 	})
 }
 
-// withoutID returns the body of an error without what is another one each time.
+// withoutID returns the body of an error without its ID.
 func withoutID(t *testing.T, a answer) string {
 	t.Helper()
 	return strings.ReplaceAll(a.Body.String(), a.json(t)["error_id"].(string), "ID")
 }
 
-// jwtPayload returns the claims as they are written.
+// jwtPayload returns the claims of a JWT as they are encoded.
 func jwtPayload(t *testing.T, token any) string {
 	t.Helper()
 	payload, err := base64.RawURLEncoding.DecodeString(strings.Split(token.(string), ".")[1])
@@ -138,7 +138,7 @@ func jwtPayload(t *testing.T, token any) string {
 
 func TestNobodyKnowsThePassword(t *testing.T) {
 	s := newPasswordServer(t, &testPasswords{err: fmt.Errorf("asking the site about a password: %w", context.DeadlineExceeded)})
-	for range 40 { // and it counts for nothing
+	for range 40 { // which does not count as failures
 		a := s.login(t, here, "hatter", wonderland)
 		a.check(t, http.StatusServiceUnavailable, "temporarily_unavailable")
 		if after := a.Header().Get("Retry-After"); after != "2" {
@@ -171,7 +171,7 @@ func TestWhoThePasswordIsOf(t *testing.T) {
 func TestThrottleOfPasswords(t *testing.T) {
 	// The defaults.
 	accountLimit, addressLimit := throttle.Limit{Burst: 10, Every: time.Minute}, throttle.Limit{Burst: 30, Every: 10 * time.Second}
-	// refused reports whether somebody must wait, which is answered in the same way for everybody.
+	// refused reports whether somebody must wait. That response is the same for everybody.
 	refused := func(t *testing.T, a answer) bool {
 		t.Helper()
 		if a.Code != http.StatusTooManyRequests {
@@ -188,7 +188,7 @@ func TestThrottleOfPasswords(t *testing.T) {
 	for name, account := range map[string]string{"one that is": "hatter", "one that is not": "mallory"} {
 		t.Run("RFC 6749 §4.3.2 an account, "+name, func(t *testing.T) {
 			s := newPasswordServer(t, new(testPasswords))
-			names := []string{account, strings.ToUpper(account), " " + account, account + "\t"} // a site may take them for one
+			names := []string{account, strings.ToUpper(account), " " + account, account + "\t"} // many sites treat these as one
 			for n := range accountLimit.Burst {
 				s.login(t, address(n), names[n%len(names)], "guess").check(t, http.StatusBadRequest, "invalid_grant")
 			}
@@ -252,7 +252,7 @@ func TestThrottleOfPasswords(t *testing.T) {
 		for n := range 50 {
 			crowd.Go(func() { codes <- s.login(t, address(n), "hatter", fmt.Sprint("guess", n)).Code })
 		}
-		for range 50 - accountLimit.Burst { // these need not wait for the site
+		for range 50 - accountLimit.Burst { // these are refused without asking the site
 			if code := next(); code != http.StatusTooManyRequests {
 				t.Errorf("status %d", code)
 				break

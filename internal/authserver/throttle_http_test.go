@@ -15,7 +15,7 @@ import (
 	"github.com/caddy-oauth/caddy-oauth/internal/throttle"
 )
 
-// few is an edit with limits that are used up soon.
+// few sets low limits.
 func few(c *Config) {
 	c.Limits = throttle.Limits{
 		Clients:   throttle.Limit{Burst: 3, Every: time.Minute},
@@ -24,12 +24,12 @@ func few(c *Config) {
 	}
 }
 
-// from returns a site that requests come to from an address.
+// from sets the address that requests come from.
 func (s *testServer) from(address string) { s.site.address = address }
 
 func wrong(id string) url.Values { return asBilling("client_id", id, "client_secret", "wrong") }
 
-// slow checks that an answer is the one for too many failures (RFC 6585 §4).
+// slow checks that a response is the refusal after too many failures (RFC 6585 §4).
 func (a answer) slow(t *testing.T) {
 	t.Helper()
 	a.check(t, http.StatusTooManyRequests, "temporarily_unavailable")
@@ -94,7 +94,7 @@ func TestWrongSecretsAreThrottledByAddress(t *testing.T) {
 	})
 }
 
-// Garbage sent through a client, or from behind an address, locks out nobody who has something good.
+// Invalid codes and tokens, sent through a client or from an address, lock out nobody who has valid ones.
 func TestBadCodesAndTokensAreThrottled(t *testing.T) {
 	for name, bad := range map[string]url.Values{"code": redeems("garbage"), "refresh token": refreshes("garbage")} {
 		t.Run(name, func(t *testing.T) {
@@ -222,7 +222,7 @@ func TestThrottleOutlivesTheServer(t *testing.T) {
 	s.token(t, wrong("billing")).slow(t)
 }
 
-// A request can bring a name as long as its body, and many of them: the throttle gets a hash.
+// The throttle keeps account names, which a request can make as long as its body, as hashes.
 func TestLongAccountNamesAreShortened(t *testing.T) {
 	long := strings.Repeat("a", 60<<10)
 	if key := accountKey(long); len(key) > 64 || key == accountKey(long+"b") || key != accountKey(" "+strings.ToUpper(long)) {

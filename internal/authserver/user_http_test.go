@@ -6,7 +6,7 @@ import (
 	"testing"
 )
 
-// A user ID is the sub of tokens: what cannot be one gets no code, and the client an answer.
+// A user ID that cannot be the sub of a token gets no code, and the client gets an error.
 func TestUserIDs(t *testing.T) {
 	for _, tt := range []struct {
 		name, subject, error string

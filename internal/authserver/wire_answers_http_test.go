@@ -15,7 +15,7 @@ func TestShapesOfTokenResponses(t *testing.T) {
 	for _, tt := range []struct {
 		name  string
 		shape wire.ResponseShape
-		body  string // with words for the tokens
+		body  string // with A and R for the tokens
 	}{
 		{"token_type", wire.ResponseShape{TokenType: "bearer"}, `{"access_token":"A","token_type":"bearer","expires_in":600,"refresh_token":"R","scope":"profile orders"}`},
 		{"a token_type with quotes in it", wire.ResponseShape{TokenType: `"<x>"`}, `{"access_token":"A","token_type":"\"\u003cx\u003e\"","expires_in":600,"refresh_token":"R","scope":"profile orders"}`},
@@ -69,7 +69,7 @@ func TestTextsOfErrors(t *testing.T) {
 		ask    func(*testing.T, *testServer) answer
 		status int
 		error  string
-		text   any // nil is none
+		text   any // nil for no description
 	}{
 		{"bad_client", func(t *testing.T, s *testServer) answer {
 			t.Helper()
@@ -127,7 +127,7 @@ func TestTextsOfErrors(t *testing.T) {
 	})
 }
 
-// problemOf returns what an answer is as problem details (RFC 9457), with ID for the error id.
+// problemOf returns the problem details (RFC 9457) in a response, with ID for the error ID.
 func problemOf(t *testing.T, a answer) string {
 	t.Helper()
 	if got := a.Header().Get("Content-Type"); got != "application/problem+json" || a.Header().Get("Cache-Control") != "no-store" {
@@ -179,7 +179,7 @@ func TestProblems(t *testing.T) {
 	}
 }
 
-// The id of an error leads from the answer to the log, wherever it stands.
+// The error ID leads from the response to the log, in the header as in the body.
 func TestErrorIDInTheHeader(t *testing.T) {
 	for _, problem := range []bool{false, true} {
 		s := newTestServer(t, shaped(func(w *wire.Shape) { w.Errors = wire.ErrorShape{Problem: problem, IDHeader: true} }))
@@ -194,7 +194,7 @@ func TestErrorIDInTheHeader(t *testing.T) {
 	}
 }
 
-// Everything at once.
+// All settings at once.
 func TestAllShapesTogether(t *testing.T) {
 	s := newPasswordServer(t, new(testPasswords), func(c *Config) {
 		c.AccessToken = AccessTokenShape{Opaque: true, Prefix: "access_", Length: 30}

@@ -12,12 +12,12 @@ import (
 	"github.com/caddy-oauth/caddy-oauth/storage"
 )
 
-// shaped returns an edit that changes the shape of requests and answers.
+// shaped returns an edit of the shape of requests and responses.
 func shaped(change func(*wire.Shape)) func(*Config) {
 	return func(c *Config) { change(&c.Wire) }
 }
 
-// The settings are for endpoints that exist already; without them, an answer is, to the byte, as the RFCs have it.
+// Without settings, responses are byte for byte as the RFCs have them.
 func TestUnshapedAnswers(t *testing.T) {
 	s := newTestServer(t)
 	body := s.tokens(t)
@@ -237,7 +237,7 @@ func TestPrefixesOfCodesAndRefreshTokens(t *testing.T) {
 	})
 }
 
-// What clients hold when the owner changes the length is good until it expires, and a thief is noticed as before.
+// When the owner changes the length of tokens, the old ones stay valid until they expire, and their reuse is detected.
 func TestLengthChangesBetween(t *testing.T) {
 	lengths := []int{0, 30, 90, 91, 128}
 	for _, before := range lengths {

@@ -20,7 +20,7 @@ func TestAgo(t *testing.T) {
 		since time.Duration
 		want  string
 	}{
-		{-time.Minute, "within the last hour"}, // clocks of two nodes
+		{-time.Minute, "within the last hour"}, // the clocks of two nodes differ
 		{0, "within the last hour"},
 		{time.Hour - 1, "within the last hour"},
 		{time.Hour, "1 hour ago"},
@@ -38,7 +38,7 @@ func TestAgo(t *testing.T) {
 	}
 }
 
-// The device of the app is not the one the page is looked at.
+// The person may look at the page on another device than that of the app.
 func TestWhereabouts(t *testing.T) {
 	for uri, want := range map[string]string{
 		"https://app.example.com/callback":     "app.example.com",

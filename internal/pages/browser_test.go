@@ -88,7 +88,7 @@ func TestPagesInChromium(t *testing.T) {
 	mux.HandleFunc("/redirect", func(w http.ResponseWriter, r *http.Request) {
 		http.Redirect(w, r, r.FormValue("to"), http.StatusSeeOther)
 	})
-	mux.HandleFunc("/app", func(w http.ResponseWriter, r *http.Request) { // sends people on to its other host, as apps do
+	mux.HandleFunc("/app", func(w http.ResponseWriter, r *http.Request) { // redirects to another host of the app
 		q := url.Values{"request": {r.FormValue("request")}, "decision": {r.FormValue("decision")}}
 		http.Redirect(w, r, elsewhere.Replace(app.URL)+"/done?"+q.Encode(), http.StatusSeeOther)
 	})
@@ -96,7 +96,7 @@ func TestPagesInChromium(t *testing.T) {
 		w.Write([]byte("<!doctype html><meta charset=utf-8><p id=done>" + html.EscapeString(r.FormValue("request")+" "+r.FormValue("decision"))))
 	})
 
-	// With the keyboard: both answers are reached in the order of reading, and sent.
+	// With the keyboard, Tab reaches both buttons in reading order, and Enter presses them.
 	for i, want := range []string{"deny", "allow"} {
 		inPage(ctx, t, chromedp.Navigate(server.URL+"/consent"))
 		for _, focused := range []string{"Not you?", "Deny", "Allow"}[:2+i] {
@@ -111,7 +111,7 @@ func TestPagesInChromium(t *testing.T) {
 		}
 	}
 
-	// form-action lets the answer through to wherever it goes.
+	// form-action allows the redirects that follow the post.
 	for _, to := range []string{app.URL + "/app", elsewhere.Replace(server.URL) + "/done"} {
 		inPage(ctx, t, chromedp.Navigate(server.URL+"/consent?"+url.Values{"by": {"/redirect"}, "to": {to}}.Encode()))
 		inPage(ctx, t, chromedp.Click(chromedp.CSS("button.main")))
@@ -135,7 +135,7 @@ func TestPagesInChromium(t *testing.T) {
 		}
 	}
 
-	// What a screen reader finds, in its order.
+	// What a screen reader reads, in order.
 	inPage(ctx, t, chromedp.Navigate(server.URL+"/consent"))
 	tree, err := chromedp.Call(ctx, accessibility.GetFullAXTree, accessibility.GetFullAXTreeParams{})
 	if err != nil {

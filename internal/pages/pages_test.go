@@ -15,7 +15,7 @@ import (
 
 const hostile = "<img src=x onerror=alert(1)>\"'><script>alert(1)</script>\u202egro.elpmaxe\u2066\x00\r\n{{.Nonce}}"
 
-// ownTemplate is the least that an owner may write.
+// ownTemplate is the shortest valid template of an owner.
 const ownTemplate = `<!doctype html><title>Hi</title><style nonce="{{.Nonce}}">b{color:red}</style>
 <form method="post" action="{{.Action}}"><b>{{.Client.Name}}</b> {{.Destination}}
 <input type="hidden" name="request" value="{{.Request}}">
@@ -76,7 +76,7 @@ func TestPagesAreSealed(t *testing.T) {
 	for name, test := range map[string]struct {
 		write  func(http.ResponseWriter) error
 		status int
-		policy string // after what every page has
+		policy string // what follows the directives of every page
 	}{
 		"consent": {func(w http.ResponseWriter) error { return built.Consent(w, sampleConsents[0]) }, 200, "form-action 'self' https:"},
 		"owner's": {func(w http.ResponseWriter) error { return own.Consent(w, sampleConsents[0]) }, 200, "form-action 'self' https:; img-src 'self' data:; font-src 'self' data:"},
@@ -110,7 +110,7 @@ func TestPagesAreSealed(t *testing.T) {
 
 func TestConsentPageTarget(t *testing.T) {
 	for i, test := range []struct {
-		uri, destination, source string // source "!" is a refusal
+		uri, destination, source string // source "!" means an error
 	}{
 		{uri: "https://app.example.com/cb?x=1", destination: "app.example.com"},
 		{uri: "https://APP.example.com:8443/cb", destination: "app.example.com:8443"},

@@ -142,8 +142,8 @@ func refusalOf(err error) *grants.Error {
 	return refusal
 }
 
-// checkParsed checks what holds for the parameters of every request: there are some or an error, none is empty and none
-// but resource is there twice (RFC 6749 §3.2).
+// checkParsed checks the parameters of any request: there are either parameters or an error, no value is empty, and none
+// but resource is repeated (RFC 6749 §3.2).
 func checkParsed(t *testing.T, form url.Values, err error) {
 	t.Helper()
 	if (form == nil) == (err == nil) {
@@ -197,7 +197,7 @@ func FuzzJSONBody(f *testing.F) {
 		}
 		var object map[string]json.RawMessage
 		if err := json.Unmarshal(body, &object); err != nil {
-			t.Fatalf("%q is no JSON object, but gives %q", body, form)
+			t.Fatalf("%q is not a JSON object, but gives %q", body, form)
 		}
 		for name, value := range object {
 			var text string
@@ -208,9 +208,8 @@ func FuzzJSONBody(f *testing.F) {
 	})
 }
 
-// What a JSON body says must not depend on who reads it: a proxy in front that looks at grant_type or client_id with
-// another parser sees what the server sees. So whatever is accepted is what encoding/json finds there, to the digit,
-// and nothing is there twice.
+// A proxy in front that reads grant_type or client_id with another JSON parser must see the same values as the server. So
+// what is accepted is exactly what encoding/json reads, and has no repeated member.
 func FuzzJSONMembers(f *testing.F) {
 	for _, seed := range []string{
 		`{"grant_type":"password","username":"é\ud83d\udd11","password":"\u0000\"\\"}`,
@@ -236,7 +235,7 @@ func FuzzJSONMembers(f *testing.F) {
 		want, ok := plainMembers(body)
 		switch {
 		case err == nil && !ok:
-			t.Errorf("%q is no object of plain values, each there once, but gives %q", body, got)
+			t.Errorf("%q is not an object of plain values without repetition, but gives %q", body, got)
 		case err != nil && ok:
 			t.Errorf("%q is %q, but gives error %v", body, want, err)
 		case err == nil && !reflect.DeepEqual(got, want):
@@ -245,8 +244,8 @@ func FuzzJSONMembers(f *testing.F) {
 	})
 }
 
-// plainMembers reads a body as a whole with encoding/json, and reports whether it is an object of plain values, each
-// there once.
+// plainMembers reads a body with encoding/json, and reports whether it is an object of plain values without repeated
+// members.
 func plainMembers(body []byte) (url.Values, bool) {
 	var object map[string]json.RawMessage
 	if json.Unmarshal(body, &object) != nil || object == nil || members(body) != len(object) {
@@ -274,7 +273,7 @@ func plainMembers(body []byte) (url.Values, bool) {
 	return form, true
 }
 
-// members counts the members of an object, repeated ones too: there are two tokens of each at its depth.
+// members counts the members of an object, including repeated ones: each has two tokens at depth 1.
 func members(object []byte) (count int) {
 	depth, decoder := 0, json.NewDecoder(bytes.NewReader(object))
 	for {
