@@ -21,9 +21,9 @@ func TestKill(t *testing.T) {
 }
 
 func TestKillOnRedis(t *testing.T) {
-	r := startRedis(t)
-	s := integration.Start(t, shop("store redis "+r.address+"\n"))
-	kill(t, s, 5, redisAt(t, r.address))
+	r := integration.StartRedis(t)
+	s := integration.Start(t, shop("store redis "+r.Address+"\n"))
+	kill(t, s, 5, redisAt(t, r.Address))
 }
 
 // prompt is within what time all customers get on after a start, on a busy machine. What stays locked is locked for

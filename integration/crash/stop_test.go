@@ -20,8 +20,8 @@ func TestStoppedNode(t *testing.T) {
 
 func TestStoppedNodeOnRedis(t *testing.T) {
 	t.Parallel()
-	r := startRedis(t)
-	stopAndGoOn(t, integration.Start(t, ailing(shop("store redis "+r.address+"\n"))))
+	r := integration.StartRedis(t)
+	stopAndGoOn(t, integration.Start(t, ailing(shop("store redis "+r.Address+"\n"))))
 }
 
 // ailing is a configuration whose log may have errors: to the process it looks as if its store had not answered.

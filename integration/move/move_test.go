@@ -141,7 +141,7 @@ func (m *mover) move(from, to place, meanwhile func()) {
 // Clients refresh all the time while the server moves to another store and back. None of them is logged out, and what was
 // revoked on the way stays revoked.
 func TestMoveUnderLoad(t *testing.T) {
-	redis := place{"Redis", "store redis " + startRedis(t), "{$STORAGE}"}
+	redis := place{"Redis", "store redis " + integration.StartRedis(t).Address, "{$STORAGE}"}
 	m := start(t, files, other, redis)
 	load := begin(t, m.Server, 10)
 	load.goOn(t)

@@ -1,0 +1,59 @@
+package integration
+
+import (
+	"net"
+	"os"
+	"os/exec"
+	"testing"
+	"time"
+)
+
+// Redis is a redis-server that keeps nothing on disk unless its settings say so. A test can stop it and start it again.
+type Redis struct {
+	Address string
+	Process *os.Process
+
+	t       *testing.T
+	command []string
+	running *exec.Cmd
+}
+
+// StartRedis starts a redis-server until the test is over, with further settings.
+func StartRedis(t *testing.T, settings ...string) *Redis {
+	t.Helper()
+	program, err := exec.LookPath("redis-server")
+	if err != nil {
+		if os.Getenv("CADDY_OAUTH_TEST_REQUIRE") == "all" {
+			t.Fatal(err)
+		}
+		t.Skip("install redis-server to run this test")
+	}
+	r := &Redis{Address: FreeAddress(t), t: t}
+	host, port, err := net.SplitHostPort(r.Address)
+	must(t, err)
+	r.command = append([]string{program, "--bind", host, "--port", port, "--save", "", "--dir", t.TempDir()}, settings...)
+	r.Start()
+	t.Cleanup(r.Kill)
+	return r
+}
+
+// Start starts it, and waits until it answers.
+func (r *Redis) Start() {
+	r.t.Helper()
+	r.running = exec.Command(r.command[0], r.command[1:]...) //nolint:gosec,noctx // the test says what to run; Kill ends it
+	must(r.t, r.running.Start())
+	r.Process = r.running.Process
+	Eventually(r.t, "Redis answers", func() bool {
+		conn, err := (&net.Dialer{Timeout: time.Second}).DialContext(r.t.Context(), "tcp", r.Address)
+		if err != nil {
+			return false
+		}
+		return conn.Close() == nil
+	})
+}
+
+// Kill kills it, if it runs.
+func (r *Redis) Kill() {
+	_ = r.running.Process.Kill() // It may have ended.
+	_ = r.running.Wait()         // The error says that it was killed.
+}
