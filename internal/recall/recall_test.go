@@ -17,7 +17,7 @@ func TestMemory(t *testing.T) {
 		{"$2a$14$hash", "Secret", false},
 		{"$2a$14$hash", "", false},
 		{"$2a$14$other", "secret", false},
-		{"$2a$14$has", "hsecret", false}, // the same letters, parted elsewhere
+		{"$2a$14$has", "hsecret", false}, // the same letters, split elsewhere
 		{"", "$2a$14$hashsecret", false},
 	} {
 		if got := m.Has(c.what, c.secret); got != c.want {
@@ -25,7 +25,7 @@ func TestMemory(t *testing.T) {
 		}
 	}
 	if New(10).Has("$2a$14$hash", "secret") {
-		t.Error("one memory knows what another was told")
+		t.Error("one memory knows the secret of another")
 	}
 }
 
