@@ -202,27 +202,18 @@ func (i *Issuer) open(
 		return nil, err
 	}
 	config := authserver.Config{
-		Name:    name,
-		URL:     i.URL,
-		Paths:   i.Endpoints.paths(issuer),
-		Clients: make(map[string]*storage.Client, len(i.Clients)),
-		Secrets: secretHashes,
-		Wire:    i.wire(),
-
-		AccessToken: i.accessToken(),
-
-		Throttle:    common.throttle,
-		Revocations: common.revocations,
-		Limits:      i.Throttle.limits(),
-		Observe:     o.observe,
-
-		Generations: common.servers,
-		ReadOnly:    i.ReadOnly,
-
-		RevocationPoll: time.Duration(i.RevocationPoll),
-		Logger:         log,
-		Audit:          log.Named("audit"),
-		Registry:       ctx.GetMetricsRegistry(),
+		Identity: authserver.Identity{
+			Name: name, URL: i.URL, Paths: i.Endpoints.paths(issuer), AccessToken: i.accessToken(), Wire: i.wire(),
+		},
+		Parties:     authserver.Parties{Clients: make(map[string]*storage.Client, len(i.Clients)), Secrets: secretHashes},
+		Persistence: authserver.Persistence{ReadOnly: i.ReadOnly, RevocationPoll: time.Duration(i.RevocationPoll)},
+		Shared: authserver.Shared{
+			Throttle: common.throttle, Revocations: common.revocations, Generations: common.servers,
+		},
+		Observers: authserver.Observers{
+			Logger: log, Audit: log.Named("audit"), Registry: ctx.GetMetricsRegistry(), Observe: o.observe,
+		},
+		Limits: i.Throttle.limits(),
 	}
 	for _, scope := range i.Scopes {
 		config.Scopes = append(config.Scopes, authserver.Scope(scope))

@@ -4,14 +4,34 @@ import (
 	"context"
 	"crypto/rand"
 	"encoding/json"
+	"errors"
 	"maps"
 	"slices"
+	"strconv"
 	"strings"
 	"time"
 
 	"github.com/caddy-oauth/caddy-oauth/grants"
+	"github.com/caddy-oauth/caddy-oauth/internal/bearer"
+	"github.com/caddy-oauth/caddy-oauth/internal/clients"
+	"github.com/caddy-oauth/caddy-oauth/internal/jwt"
+	"github.com/caddy-oauth/caddy-oauth/internal/keyring"
+	"github.com/caddy-oauth/caddy-oauth/internal/revocation"
 	"github.com/caddy-oauth/caddy-oauth/storage"
 )
+
+// accessTokens issues the access tokens of an issuer and checks them. Safe for concurrent use.
+type accessTokens struct {
+	issuer  string // its URL
+	shape   AccessTokenShape
+	keys    *keyring.Ring
+	store   storage.Store
+	clients *clients.Directory
+	cutoffs *revocation.Cutoffs
+	load    func(ctx context.Context) error // loads the cutoffs, see [Server.loadCutoffs]
+	cache   bearer.Cache                    // of tokens whose signature or record was valid
+	now     func() time.Time
+}
 
 // tokenClaims are the claims that the server sets in an access token (RFC 9068 §2.2), in this order.
 type tokenClaims struct {
@@ -59,21 +79,20 @@ func audience(resources []string) any {
 
 // accessToken makes an access token: a JWT as in RFC 9068, or what the configured shape has instead. It also returns the
 // ID by which the token can be revoked, "" if it has none.
-func (s *Server) accessToken(
+func (a *accessTokens) issue(
 	ctx context.Context, client *storage.Client, auth *grants.Authorization, now time.Time,
 ) (token, id string, err error) {
-	shape := s.config.AccessToken
-	more := renameClaims(auth, shape.Rename)
-	if shape.Opaque {
-		return s.opaqueToken(ctx, client, auth, more, now)
+	more := renameClaims(auth, a.shape.Rename)
+	if a.shape.Opaque {
+		return a.issueOpaque(ctx, client, auth, more, now)
 	}
 	own := tokenClaims{
 		Subject:  auth.Subject,
 		Expires:  now.Add(client.AccessTokenLifetime).Unix(),
 		IssuedAt: now.Unix(),
 	}
-	if !shape.Minimal {
-		own.Issuer = s.config.URL
+	if !a.shape.Minimal {
+		own.Issuer = a.issuer
 		own.Audience = audience(auth.Audience)
 		own.ID = rand.Text()
 		own.ClientID = client.ID
@@ -90,7 +109,7 @@ func (s *Server) accessToken(
 	if err != nil {
 		return "", "", err
 	}
-	token, err = s.keys.Sign(ctx, payload)
+	token, err = a.keys.Sign(ctx, payload)
 	return token, own.ID, err
 }
 
@@ -132,11 +151,10 @@ func renameClaims(auth *grants.Authorization, names map[string]string) map[strin
 }
 
 // opaqueToken makes an access token that is a reference to a record with the claims.
-func (s *Server) opaqueToken(
+func (a *accessTokens) issueOpaque(
 	ctx context.Context, client *storage.Client, auth *grants.Authorization, claims map[string]any, now time.Time,
 ) (token, id string, err error) {
-	shape := s.config.AccessToken
-	a := &storage.Access{
+	access := &storage.Access{
 		Client:   client.ID,
 		Subject:  auth.Subject,
 		Scopes:   auth.Scopes,
@@ -148,13 +166,114 @@ func (s *Server) opaqueToken(
 		Family:   auth.Family,
 		Started:  auth.Started,
 	}
-	token, key := a.IssueToken(shape.Length)
-	record, err := a.Encode()
+	token, key := access.IssueToken(a.shape.Length)
+	record, err := access.Encode()
 	if err != nil {
 		return "", "", err
 	}
-	if err := s.config.Store.Put(ctx, key, record, a.Expires); err != nil {
+	if err := a.store.Put(ctx, key, record, access.Expires); err != nil {
 		return "", "", err
 	}
-	return shape.Prefix + token, key.ID, nil
+	return a.shape.Prefix + token, key.ID, nil
 }
+
+// check returns the claims of an access token of this issuer that is valid now: its signature or record, type,
+// issuer and time, and that it is not revoked. If the token is wrong, the error is a jwt.InvalidToken; with any other
+// error the store failed, and the token may be valid.
+func (a *accessTokens) check(ctx context.Context, token string) (*jwt.Claims, error) {
+	if err := a.load(ctx); err != nil {
+		return nil, err
+	}
+	claims := a.cache.Get(token, a.now())
+	if claims == nil || !claims.Opaque && !a.keys.Has(token) {
+		var err error
+		if claims, err = a.read(ctx, token); err != nil {
+			return nil, err
+		}
+		a.cache.Put(token, claims)
+	}
+	ended, err := a.clients.Ended(ctx, claims.ClientID)
+	if err != nil {
+		return nil, err
+	}
+	if ended || a.cutoffs.VoidsToken(revocable(claims)) {
+		return nil, jwt.ErrRevoked
+	}
+	return claims, nil
+}
+
+// revocable returns what a revocation can name of a token.
+func revocable(c *jwt.Claims) revocation.Token {
+	t := revocation.Token{ID: c.ID, Family: c.Family, Subject: c.Subject, Client: c.ClientID, Issued: c.IssuedAt}
+	if !c.FamilyIssuedAt.IsZero() {
+		t.Issued = c.FamilyIssuedAt
+	}
+	return t
+}
+
+// read returns the claims of a token that is not cached.
+func (a *accessTokens) read(ctx context.Context, token string) (*jwt.Claims, error) {
+	if !strings.Contains(token, ".") {
+		return a.readOpaque(ctx, token)
+	}
+	payload, err := a.keys.Verify(ctx, token)
+	if err != nil {
+		return nil, err
+	}
+	claims, err := jwt.ParseClaims(payload)
+	if err != nil {
+		return nil, err
+	}
+	// A minimal token has no issuer. It is one of ours nevertheless: these keys sign no other access tokens.
+	if claims.Issuer != a.issuer && (claims.Issuer != "" || !a.shape.Minimal) {
+		return nil, jwt.ErrIssuer
+	}
+	if err := claims.CheckTime(a.now()); err != nil {
+		return nil, err
+	}
+	return claims, nil
+}
+
+// readOpaque returns the claims of an opaque token, from its record.
+func (a *accessTokens) readOpaque(ctx context.Context, token string) (*jwt.Claims, error) {
+	body, ok := strings.CutPrefix(token, a.shape.Prefix)
+	key, valid := storage.AccessKey(body)
+	if !ok || !valid {
+		return nil, jwt.ErrMalformed
+	}
+	record, err := a.store.Get(ctx, key)
+	if errors.Is(err, storage.ErrNotFound) {
+		return nil, jwt.ErrExpired
+	}
+	if err != nil {
+		return nil, err
+	}
+	access, err := storage.DecodeAccess(record)
+	if err != nil {
+		return nil, err
+	}
+	return a.opaqueClaims(access, key), nil
+}
+
+// opaqueClaims returns the claims that a JWT would have instead of the record.
+func (a *accessTokens) opaqueClaims(access *storage.Access, key storage.Key) *jwt.Claims {
+	claims := &jwt.Claims{
+		Issuer: a.issuer, Subject: access.Subject, ClientID: access.Client, Scope: strings.Join(access.Scopes, " "),
+		Audience: access.Audience, Expires: access.Expires, IssuedAt: access.IssuedAt, Family: access.Family, ID: key.ID,
+		FamilyIssuedAt: access.Started,
+		Raw:            make(map[string]any, len(access.Claims)+8),
+		Opaque:         true,
+	}
+	maps.Copy(claims.Raw, access.Claims)
+	maps.Copy(claims.Raw, map[string]any{
+		"iss": claims.Issuer, "sub": access.Subject, "client_id": access.Client, "scope": claims.Scope, "aud": access.Audience,
+		"exp": numericDate(access.Expires), "iat": numericDate(access.IssuedAt), "jti": key.ID,
+	})
+	if !access.AuthTime.IsZero() {
+		claims.Raw["auth_time"] = numericDate(access.AuthTime)
+	}
+	return claims
+}
+
+// numericDate returns a time as in a JWT (RFC 7519 §2).
+func numericDate(t time.Time) json.Number { return json.Number(strconv.FormatInt(t.Unix(), 10)) }

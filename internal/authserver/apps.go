@@ -68,7 +68,7 @@ func (s *Server) appsURL(params url.Values) string {
 // showApps lists the apps, or asks whether to remove one or all of them.
 func (s *Server) showApps(c *call, user *User, params url.Values) error {
 	ctx := c.ctx()
-	sealed, err := s.sealText(ctx, appsPurpose(user), "", maxApps)
+	sealed, err := s.sealer.seal(ctx, appsPurpose(user), "", maxApps)
 	if err != nil {
 		return err
 	}
@@ -159,7 +159,7 @@ func (s *Server) inOrder(scopes []string) []string {
 // and leads to the page that asks.
 func (s *Server) disconnect(c *call, user *User, form url.Values) error {
 	ctx := c.ctx()
-	_, err := s.openText(ctx, appsPurpose(user), form.Get("request"))
+	_, err := s.sealer.open(ctx, appsPurpose(user), form.Get("request"))
 	if errors.Is(err, errStale) {
 		redirect(c.w, s.appsURL(form))
 		return nil

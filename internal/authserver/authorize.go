@@ -149,7 +149,7 @@ const maxLogin = time.Hour
 func (s *Server) returnTo(c *call, req *authorizeRequest) (string, error) {
 	params := withoutProof(req.params)
 	if slices.Contains(req.prompt, "login") {
-		proof, err := s.sealText(c.ctx(), afterLogin, params.Encode(), maxLogin)
+		proof, err := s.sealer.seal(c.ctx(), afterLogin, params.Encode(), maxLogin)
 		if err != nil {
 			return "", err
 		}
@@ -164,7 +164,7 @@ func (s *Server) returnsFromLogin(ctx context.Context, req *authorizeRequest) bo
 	if proof == "" {
 		return false
 	}
-	sent, err := s.openText(ctx, afterLogin, proof)
+	sent, err := s.sealer.open(ctx, afterLogin, proof)
 	if err != nil {
 		return false
 	}

@@ -39,13 +39,17 @@ func newBenchServer(tb testing.TB, algorithm string) *benchServer {
 	}
 	clients["webapp"].GrantTypes = append(clients["webapp"].GrantTypes, "client_credentials")
 	server, err := New(Config{
-		Name: "default", URL: testIssuer, Paths: DefaultPaths(issuer),
-		Scopes:  []Scope{{"profile", "your name"}, {"orders", "your orders"}},
-		Clients: clients,
-		Grants:  []grants.Grant{grants.AuthorizationCode{}, grants.RefreshToken{}, grants.ClientCredentials{}},
-		Keys:    keyring.Policy{Algorithm: algorithm, Lifetime: 10 * time.Minute, Publish: time.Hour},
-		Store:   memory.New(),
-		Logger:  log, Audit: log.Named("audit"),
+		Identity: Identity{
+			Name: "default", URL: testIssuer, Paths: DefaultPaths(issuer),
+			Scopes: []Scope{{"profile", "your name"}, {"orders", "your orders"}},
+		},
+		Parties: Parties{
+			Clients: clients,
+			Grants:  []grants.Grant{grants.AuthorizationCode{}, grants.RefreshToken{}, grants.ClientCredentials{}},
+		},
+		Persistence: Persistence{Store: memory.New()},
+		Observers:   Observers{Logger: log, Audit: log.Named("audit")},
+		Keys:        keyring.Policy{Algorithm: algorithm, Lifetime: 10 * time.Minute, Publish: time.Hour},
 	})
 	must(tb, err)
 	s := &benchServer{Server: server, site: &testSite{user: &User{Subject: "alice"}}, answer: sink{header: http.Header{}}}

@@ -51,7 +51,7 @@ func (s *Server) consents(ctx context.Context, user *User) (*storage.Consents, e
 // nobody can make another person's browser post an answer to it.
 func (s *Server) ask(c *call, req *authorizeRequest, user *User) error {
 	ctx := c.ctx()
-	sealed, err := s.sealText(ctx, consentPurpose(user), shown(req)+"\n"+req.params.Encode(), maxAsk)
+	sealed, err := s.sealer.seal(ctx, consentPurpose(user), shown(req)+"\n"+req.params.Encode(), maxAsk)
 	if err != nil {
 		return err
 	}
@@ -113,7 +113,7 @@ func (s *Server) answer(c *call, form url.Values) error {
 		return errStale
 	}
 	ctx := c.ctx()
-	sealed, err := s.openText(ctx, consentPurpose(user), form.Get("request"))
+	sealed, err := s.sealer.open(ctx, consentPurpose(user), form.Get("request"))
 	if err != nil {
 		return err
 	}

@@ -9,12 +9,20 @@ import (
 	"encoding/base64"
 	"encoding/binary"
 	"time"
+
+	"github.com/caddy-oauth/caddy-oauth/internal/keyring"
 )
 
-// sealText seals a text that a browser keeps and sends back. Nobody else can read, change or make one, and it opens only
-// for the same purpose, within its lifetime. All nodes of the issuer have the same key.
-func (s *Server) sealText(ctx context.Context, purpose, text string, lifetime time.Duration) (string, error) {
-	aead, err := s.sealer(ctx)
+// sealer seals texts that a browser keeps and sends back. All nodes of an issuer have the same key.
+type sealer struct {
+	keys *keyring.Ring
+	now  func() time.Time
+}
+
+// seal returns a sealed text. Nobody else can read, change or make one, and it opens only for the same purpose, within its
+// lifetime.
+func (s sealer) seal(ctx context.Context, purpose, text string, lifetime time.Duration) (string, error) {
+	aead, err := s.cipher(ctx)
 	if err != nil {
 		return "", err
 	}
@@ -23,9 +31,9 @@ func (s *Server) sealText(ctx context.Context, purpose, text string, lifetime ti
 	return base64.RawURLEncoding.EncodeToString(aead.Seal(nil, nil, plain, []byte(purpose))), nil
 }
 
-// openText returns the text that was sealed for the purpose, or errStale.
-func (s *Server) openText(ctx context.Context, purpose, sealed string) (string, error) {
-	aead, err := s.sealer(ctx)
+// open returns the text that was sealed for the purpose, or errStale.
+func (s sealer) open(ctx context.Context, purpose, sealed string) (string, error) {
+	aead, err := s.cipher(ctx)
 	if err != nil {
 		return "", err
 	}
@@ -43,7 +51,7 @@ func (s *Server) openText(ctx context.Context, purpose, sealed string) (string, 
 	return string(plain[8:]), nil
 }
 
-func (s *Server) sealer(ctx context.Context) (cipher.AEAD, error) {
+func (s sealer) cipher(ctx context.Context) (cipher.AEAD, error) {
 	secret, err := s.keys.Secret(ctx)
 	if err != nil {
 		return nil, err

@@ -13,7 +13,6 @@ import (
 	"go.uber.org/zap"
 
 	"github.com/caddy-oauth/caddy-oauth/grants"
-	"github.com/caddy-oauth/caddy-oauth/internal/bearer"
 	"github.com/caddy-oauth/caddy-oauth/internal/bounded"
 	"github.com/caddy-oauth/caddy-oauth/internal/clients"
 	"github.com/caddy-oauth/caddy-oauth/internal/jwt"
@@ -28,47 +27,65 @@ import (
 
 // Config is what a Server is made of. It is not changed once a Server has it.
 type Config struct {
-	Name    string // the issuer's short name, for logs and metrics
-	URL     string // the issuer, exactly as clients know it
-	Paths   Paths
-	Scopes  []Scope
-	Clients map[string]*storage.Client // by client ID
-	Resolve clients.Resolver           // of clients that are added at run time
-	Grants  []grants.Grant
-	Keys    keyring.Policy
-	Store   storage.Store
-	Secrets clients.Secrets
-	Wire    wire.Shape
+	Identity
+	Parties
+	Persistence
+	Shared
+	Observers
+
+	Keys   keyring.Policy
+	Limits throttle.Limits
+	Now    func() time.Time // nil is time.Now
+}
+
+// Identity is what clients and people see of an issuer.
+type Identity struct {
+	Name   string // the issuer's short name, for logs and metrics
+	URL    string // the issuer, exactly as clients know it
+	Paths  Paths
+	Scopes []Scope
 
 	AccessToken AccessTokenShape
+	Wire        wire.Shape
 
-	// Throttle remembers failures, which Limits bounds. It outlives a Server, so that a reload does not forget them; nil
-	// makes a new one.
-	Throttle *throttle.Throttle
-	// Revocations are passed on between the servers of one issuer in this process; nil is a new Broadcast.
-	Revocations *revocation.Broadcast
-	// Generations knows the servers of this process, those before this one among them; nil is a new one.
-	Generations *Generations
-	Limits      throttle.Limits
+	ConsentTemplate string // an owner's own consent page; "" is the built-in one
+}
 
-	// Observe is called with what goes into the audit log, before the answer is written; nil is nobody.
-	Observe func(e *Event)
+// Parties are the clients of an issuer, and how they get tokens.
+type Parties struct {
+	Clients map[string]*storage.Client // by client ID
+	Resolve clients.Resolver           // of clients that are added at run time
+	Secrets clients.Secrets
+	Grants  []grants.Grant
+}
 
-	// ReadOnly refuses whatever would write to the store, as long as that takes, so that it can be copied.
+// Persistence is where an issuer keeps its records.
+type Persistence struct {
+	Store storage.Store
+
+	// ReadOnly refuses every write to the store, so that it can be copied.
 	ReadOnly bool
 
 	// StoreTimeout is how long a request may wait for the store in all; 0 is what is right for the store.
 	StoreTimeout time.Duration
 
-	// RevocationPoll is how often to look for what other nodes have revoked; 0 is every five seconds.
+	// RevocationPoll is how often to poll for what other nodes have revoked; 0 is every five seconds.
 	RevocationPoll time.Duration
+}
 
-	ConsentTemplate string // an owner's own consent page; "" is the built-in one
+// Shared is what the servers of this process have in common, so that a reload forgets nothing. Each that is nil is new.
+type Shared struct {
+	Throttle    *throttle.Throttle    // remembers failures, which Limits bounds
+	Revocations *revocation.Broadcast // passes revocations on between the servers of one issuer
+	Generations *Generations          // knows the servers before this one
+}
 
+// Observers learn what a server does.
+type Observers struct {
 	Logger   *zap.Logger
 	Audit    *zap.Logger // gets a line for each Event; nil is none
 	Registry metrics.Registry
-	Now      func() time.Time // nil is time.Now
+	Observe  func(e *Event) // is called with each Event before the answer is written; nil is nobody
 }
 
 // Scope is a scope the issuer knows, with the words a person is asked with.
@@ -107,7 +124,8 @@ type User struct {
 	Claims  map[string]any // for the tokens
 }
 
-// Server is one issuer's authorization server.
+// Server is one issuer's authorization server. [Server.ServeHTTP] answers a request, [Server.Run] does the work that no request
+// asks for, [Server.Owner] is for the owner of the site.
 type Server struct {
 	config        Config
 	origin        string // scheme and host of the issuer
@@ -125,7 +143,8 @@ type Server struct {
 	uses          *uses
 	upkeep        *upkeep
 	started       time.Time
-	cache         bearer.Cache
+	accessTokens  *accessTokens
+	sealer        sealer
 	limiter       *throttle.Limiter
 	store         *bounded.Store
 	requests      atomic.Int64 // that are being answered
@@ -135,54 +154,46 @@ type Server struct {
 	now           func() time.Time
 }
 
+// withDefaults returns the config with nothing left open but what depends on the store.
+func (c Config) withDefaults() Config {
+	if c.Now == nil {
+		c.Now = time.Now
+	}
+	if c.Audit == nil {
+		c.Audit = zap.NewNop()
+	}
+	if c.Revocations == nil {
+		c.Revocations = revocation.NewBroadcast()
+	}
+	if c.Throttle == nil {
+		c.Throttle = throttle.New()
+	}
+	if c.Generations == nil {
+		c.Generations = NewGenerations()
+	}
+	c.RevocationPoll = cmp.Or(c.RevocationPoll, 5*time.Second)
+	c.StoreTimeout = cmp.Or(c.StoreTimeout, bounded.Timeout(c.Store))
+	return c
+}
+
 // New makes a Server. It touches neither the store nor the network.
 func New(config Config) (*Server, error) {
-	if config.Now == nil {
-		config.Now = time.Now
-	}
-	if config.RevocationPoll == 0 {
-		config.RevocationPoll = 5 * time.Second
-	}
-	if config.Audit == nil {
-		config.Audit = zap.NewNop()
-	}
-	if config.Revocations == nil {
-		config.Revocations = revocation.NewBroadcast()
-	}
-	if config.Throttle == nil {
-		config.Throttle = throttle.New()
-	}
-	if config.Generations == nil {
-		config.Generations = NewGenerations()
-	}
+	config = config.withDefaults()
 	issuer, err := url.Parse(config.URL)
 	if err != nil {
 		return nil, err
 	}
-	measured, err := metrics.New(config.Registry, config.Name)
-	if err != nil {
-		return nil, err
-	}
-	config.StoreTimeout = cmp.Or(config.StoreTimeout, bounded.Timeout(config.Store))
-	outages := bounded.NewOutages(config.Logger.With(zap.String("issuer", config.Name)), config.Now)
-	store := bounded.New(config.Store, bounded.Options{
-		Timeout: config.StoreTimeout, ReadOnly: config.ReadOnly, Metrics: measured, Outages: outages,
-	})
-	config.Store = store
 	s := &Server{
-		config: config,
-		origin: issuer.Scheme + "://" + issuer.Host,
-		host:   issuer.Hostname(),
-		scopes: make(map[string]Scope),
-		grants: make(map[string]grants.Grant),
-		log:    config.Logger,
-		now:    config.Now,
-
-		metrics:   measured,
-		outages:   outages,
-		store:     store,
-		limiter:   config.Throttle.Limiter(config.Name, config.Limits, measured.Throttled, config.Now),
+		config:    config,
+		origin:    issuer.Scheme + "://" + issuer.Host,
+		host:      issuer.Hostname(),
+		scopes:    make(map[string]Scope),
+		grants:    make(map[string]grants.Grant),
 		verifiers: make(map[string]grants.Verifier),
+		outages:   bounded.NewOutages(config.Logger.With(zap.String("issuer", config.Name)), config.Now),
+		started:   config.Now(),
+		log:       config.Logger,
+		now:       config.Now,
 	}
 	for _, scope := range config.Scopes {
 		s.scopes[scope.Name] = scope
@@ -193,27 +204,42 @@ func New(config Config) (*Server, error) {
 			s.verifiers[g.Type()] = provider.ProvideVerifier()
 		}
 	}
+	if s.metrics, err = metrics.New(config.Registry, config.Name); err != nil {
+		return nil, err
+	}
+	if s.pages, err = pages.New(config.ConsentTemplate); err != nil {
+		return nil, err
+	}
+	if err := s.assemble(); err != nil {
+		return nil, err
+	}
+	if err := s.route(issuer); err != nil {
+		return nil, err
+	}
+	config.Generations.add(s)
+	return s, nil
+}
+
+// assemble makes the parts that use the store, and connects them.
+func (s *Server) assemble() (err error) {
+	config := &s.config
+	s.store = bounded.New(config.Store, bounded.Options{
+		Timeout: config.StoreTimeout, ReadOnly: config.ReadOnly, Metrics: s.metrics, Outages: s.outages,
+	})
+	config.Store = s.store
 	s.keys, err = keyring.New(keyring.Config{
-		Policy: config.Keys, Store: config.Store, Wait: config.StoreTimeout, Changed: s.keyChanged,
-		Logger: config.Logger, Now: config.Now,
+		Policy: config.Keys, Store: s.store, Wait: config.StoreTimeout, Changed: s.keyChanged, Logger: s.log, Now: s.now,
 	})
 	if err != nil {
-		return nil, err
+		return err
 	}
-	s.cutoffs = revocation.New(revocation.Config{
-		Issuer: config.Name, Store: config.Store, Broadcast: config.Revocations, Logger: config.Logger, Now: config.Now,
-		Changed: measured.Cutoffs,
-	})
-	s.uses = newUses(config.Store, s.cutoffs)
-	s.pages, err = pages.New(config.ConsentTemplate)
-	if err != nil {
-		return nil, err
-	}
-	s.started = config.Now()
 	longest := config.Keys.Lifetime + jwt.Leeway
+	s.cutoffs = revocation.New(revocation.Config{
+		Issuer: config.Name, Store: s.store, Broadcast: config.Revocations, Logger: s.log, Now: s.now, Changed: s.metrics.Cutoffs,
+	})
 	s.clients = clients.New(clients.Config{
-		Issuer: config.Name, Configured: config.Clients, Resolve: config.Resolve, Secrets: config.Secrets, Store: config.Store,
-		Logger: config.Logger, Now: config.Now, Timeout: config.StoreTimeout, Tombstone: longest + checkInterval,
+		Issuer: config.Name, Configured: config.Clients, Resolve: config.Resolve, Secrets: config.Secrets, Store: s.store,
+		Logger: s.log, Now: s.now, Timeout: config.StoreTimeout, Tombstone: longest + checkInterval,
 		Revoke: func(ctx context.Context, client, reason string) error {
 			return s.revoker.Revoke(ctx, "", client, reason, "")
 		},
@@ -222,16 +248,19 @@ func New(config Config) (*Server, error) {
 			return s.upkeep.marker.set(ctx)
 		},
 	})
-	s.revoker = &Revoker{
-		store: config.Store, cutoffs: s.cutoffs, clients: s.clients, longest: longest, now: config.Now, revoked: s.revoked,
-	}
-	s.upkeep = s.newUpkeep()
+	s.limiter = config.Throttle.Limiter(config.Name, config.Limits, s.metrics.Throttled, s.now)
 	s.authenticator = clients.NewAuthenticator(s.clients, s.limiter, config.Wire.SecretHeader)
-	if err := s.route(issuer); err != nil {
-		return nil, err
+	s.accessTokens = &accessTokens{
+		issuer: config.URL, shape: config.AccessToken, keys: s.keys, store: s.store, clients: s.clients, cutoffs: s.cutoffs,
+		load: s.loadCutoffs, now: s.now,
 	}
-	config.Generations.add(s)
-	return s, nil
+	s.revoker = &Revoker{
+		store: s.store, cutoffs: s.cutoffs, clients: s.clients, longest: longest, now: s.now, revoked: s.revoked,
+	}
+	s.uses = newUses(s.store, s.cutoffs)
+	s.sealer = sealer{keys: s.keys, now: s.now}
+	s.upkeep = s.newUpkeep()
+	return nil
 }
 
 func (s *Server) newUpkeep() *upkeep {

@@ -65,12 +65,18 @@ func newTestServer(t *testing.T, edits ...func(*Config)) *testServer {
 	}
 	issuer, _ := url.Parse(testIssuer)
 	config := Config{
-		Name: "default", URL: testIssuer, Paths: DefaultPaths(issuer),
-		Scopes:  []Scope{{"profile", "your name"}, {"orders", "your orders"}, {"admin", ""}},
-		Clients: testClients(),
-		Grants:  []grants.Grant{grants.AuthorizationCode{}, grants.RefreshToken{}, grants.ClientCredentials{}},
-		Keys:    keyring.Policy{Lifetime: time.Hour, Publish: time.Hour},
-		Store:   s.store, Logger: zap.New(core), Now: clock.Now,
+		Identity: Identity{
+			Name: "default", URL: testIssuer, Paths: DefaultPaths(issuer),
+			Scopes: []Scope{{"profile", "your name"}, {"orders", "your orders"}, {"admin", ""}},
+		},
+		Parties: Parties{
+			Clients: testClients(),
+			Grants:  []grants.Grant{grants.AuthorizationCode{}, grants.RefreshToken{}, grants.ClientCredentials{}},
+		},
+		Persistence: Persistence{Store: s.store},
+		Observers:   Observers{Logger: zap.New(core)},
+		Keys:        keyring.Policy{Lifetime: time.Hour, Publish: time.Hour},
+		Now:         clock.Now,
 	}
 	for _, edit := range edits {
 		edit(&config)

@@ -24,51 +24,24 @@ func (s *Server) token(c *call) error {
 	if err != nil {
 		return err
 	}
-
 	grant, err := s.findGrant(form.Get("grant_type"), client)
 	if err != nil {
 		return err
 	}
 	c.grant = grant.Type()
-
-	verifier := s.verifierFor(c)
-	if verifier == nil {
-		c.setDeadline(s.config.StoreTimeout)
-	}
 	now := s.now()
-	if err := s.loadCutoffs(c.ctx()); err != nil {
-		return err
-	}
-	if err := s.keys.Load(c.ctx()); err != nil { // before a code is used up in vain
-		return err
-	}
-	auth, err := grant.Exchange(c.ctx(), &grants.Request{
-		Issuer:   s.config.URL,
-		Client:   client,
-		Form:     form,
-		Store:    s.config.Store,
-		Now:      now,
-		Verifier: verifier,
-		Void:     s.cutoffs.VoidsFamily,
-	})
-	if err != nil {
-		return s.badGrant(c, s.revoker.RevokeReplayed(c.ctx(), err))
-	}
-	if verifier != nil { // not before, since the site may take long to answer about a password
-		c.setDeadline(s.config.StoreTimeout)
-	}
-	response, id, err := s.issue(c.ctx(), client, auth, now)
+	auth, err := s.exchange(c, grant, form, now)
 	if err != nil {
 		return err
 	}
-	s.issued(c, auth, id)
-	if c.grant != "client_credentials" { // else it is nobody's account
-		s.uses.note(auth.Subject, client.ID, use{now, auth.Scopes})
+	response, err := s.issue(c, auth, now)
+	if err != nil {
+		return err
 	}
 	return s.config.Wire.Response.Write(c.w, response)
 }
 
-// authenticate finds the client of a request. The log learns of it, and of the one that the request names if that fails.
+// authenticate finds the client of a request, and notes in the call which one it is or names.
 func (s *Server) authenticate(c *call, form url.Values) (client *storage.Client, err error) {
 	client, c.named, err = s.authenticator.Authenticate(c.ctx(), c.r, form, c.address)
 	c.client = client
@@ -93,30 +66,40 @@ func (s *Server) findGrant(grantType string, client *storage.Client) (grants.Gra
 	return grant, nil
 }
 
-// issue makes the tokens that a grant allows. It also returns the ID of the access token.
-func (s *Server) issue(
-	ctx context.Context, client *storage.Client, auth *grants.Authorization, now time.Time,
-) (*wire.TokenResponse, string, error) {
-	if auth.Offline && auth.RefreshToken == "" {
-		if err := s.startFamily(ctx, client, auth, now); err != nil {
-			return nil, "", err
-		}
+// exchange has the grant decide on the request. The refusal of a code or refresh token that was used before revokes its
+// family first, and too many refusals of one client at one address become 429.
+func (s *Server) exchange(c *call, grant grants.Grant, form url.Values, now time.Time) (*grants.Authorization, error) {
+	verifier := s.verifierFor(c)
+	if verifier == nil { // else the site may take long to answer about a password
+		c.setDeadline(s.config.StoreTimeout)
 	}
-	accessToken, id, err := s.accessToken(ctx, client, auth, now)
+	ctx := c.ctx()
+	if err := s.loadCutoffs(ctx); err != nil {
+		return nil, err
+	}
+	if err := s.keys.Load(ctx); err != nil { // before a code is used up in vain
+		return nil, err
+	}
+	auth, err := grant.Exchange(ctx, &grants.Request{
+		Issuer:   s.config.URL,
+		Client:   c.client,
+		Form:     form,
+		Store:    s.config.Store,
+		Now:      now,
+		Verifier: verifier,
+		Void:     s.cutoffs.VoidsFamily,
+	})
 	if err != nil {
-		return nil, "", err
+		return nil, s.throttleRefusal(c, s.revoker.RevokeReplayed(ctx, err))
 	}
-	return &wire.TokenResponse{
-		AccessToken:  accessToken,
-		TokenType:    "Bearer",
-		ExpiresIn:    int64(client.AccessTokenLifetime / time.Second),
-		RefreshToken: auth.RefreshToken,
-		Scope:        strings.Join(auth.Scopes, " "),
-	}, id, nil
+	if verifier != nil {
+		c.setDeadline(s.config.StoreTimeout)
+	}
+	return auth, nil
 }
 
-// badGrant counts a code or refresh token that was refused, and refuses the request otherwise if there were too many.
-func (s *Server) badGrant(c *call, err error) error {
+// throttleRefusal counts the refusal of a code or refresh token. After too many it returns another refusal.
+func (s *Server) throttleRefusal(c *call, err error) error {
 	refusal, ok := errors.AsType[*grants.Error](err)
 	if !ok || refusal.Situation != grants.BadCode && refusal.Situation != grants.BadRefreshToken {
 		return err
@@ -130,7 +113,31 @@ func (s *Server) badGrant(c *call, err error) error {
 	return tooMany
 }
 
-// startFamily begins the family of an authorization that has none, with its first refresh token.
+// issue makes the tokens that a grant allows, and starts a family if the authorization needs one.
+func (s *Server) issue(c *call, auth *grants.Authorization, now time.Time) (*wire.TokenResponse, error) {
+	if auth.Offline && auth.RefreshToken == "" {
+		if err := s.startFamily(c.ctx(), c.client, auth, now); err != nil {
+			return nil, err
+		}
+	}
+	accessToken, id, err := s.accessTokens.issue(c.ctx(), c.client, auth, now)
+	if err != nil {
+		return nil, err
+	}
+	s.issued(c, auth, id)
+	if c.grant != "client_credentials" { // which is about nobody's account
+		s.uses.note(auth.Subject, c.client.ID, use{now, auth.Scopes})
+	}
+	return &wire.TokenResponse{
+		AccessToken:  accessToken,
+		TokenType:    "Bearer",
+		ExpiresIn:    int64(c.client.AccessTokenLifetime / time.Second),
+		RefreshToken: auth.RefreshToken,
+		Scope:        strings.Join(auth.Scopes, " "),
+	}, nil
+}
+
+// startFamily starts the family of an authorization that has none, with its first refresh token.
 func (s *Server) startFamily(
 	ctx context.Context, client *storage.Client, auth *grants.Authorization, now time.Time,
 ) error {
