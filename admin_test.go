@@ -15,7 +15,7 @@ import (
 	"github.com/caddyserver/caddy/v2"
 )
 
-// runShop runs the shop, with a route that only good access tokens pass.
+// runShop runs the shop, with a route that requires an access token.
 func runShop(t *testing.T) *server {
 	t.Helper()
 	s := newServer(t)
@@ -23,7 +23,7 @@ func runShop(t *testing.T) *server {
 	return s
 }
 
-// api sends JSON to the admin API about the shop and returns the answer's.
+// api sends JSON to the admin API about the shop, and returns the JSON of the response.
 func (s *server) api(t *testing.T, method, path, body string, status int) map[string]any {
 	t.Helper()
 	answer := s.askAdmin(t, method, "/oauth/default"+path, body)
@@ -43,7 +43,7 @@ func (s *server) api(t *testing.T, method, path, body string, status int) map[st
 	return object
 }
 
-// script asks for a token of a client that acts for itself.
+// script gets a token with the grant client_credentials.
 func (s *server) script(t *testing.T, secret string) (got tokens) {
 	t.Helper()
 	answer := s.do(t, http.MethodPost, s.url("shop.localhost")+"/oauth/token", "application/x-www-form-urlencoded",
@@ -54,7 +54,7 @@ func (s *server) script(t *testing.T, secret string) (got tokens) {
 	return got
 }
 
-// passes reports whether the guard lets a token pass.
+// passes reports whether the guard accepts a token.
 func (s *server) passes(t *testing.T, token string) bool {
 	t.Helper()
 	answer := s.get(t, s.url("shop.localhost")+"/api", "Authorization", "Bearer "+token)
@@ -63,7 +63,7 @@ func (s *server) passes(t *testing.T, token string) bool {
 
 const stock = `{"client_id": "stock", "grant_types": ["client_credentials"], "scopes": ["orders"], "audience": ["PORT"]}`
 
-// addStock adds a client that acts for itself, and returns its secret.
+// addStock adds a client for the grant client_credentials, and returns its secret.
 func (s *server) addStock(t *testing.T) string {
 	t.Helper()
 	body := strings.Replace(stock, "PORT", s.url("shop.localhost"), 1)
@@ -263,7 +263,7 @@ func TestAdminBeforeAnyIssuer(t *testing.T) {
 	if answer := s.askAdmin(t, http.MethodGet, "/oauth", ""); answer.status != http.StatusNotFound {
 		t.Errorf("%d %s", answer.status, answer.body)
 	}
-	// A configuration that was tried and failed is not the one that runs.
+	// A configuration that failed to load is not the one that runs.
 	if err := caddy.Load(s.adapt(t, shop, strings.Replace(shopSite, "oauth {", "oauth nobody {", 1)), true); err == nil {
 		t.Fatal("expected an error")
 	}
@@ -298,7 +298,7 @@ func TestKeysRotateAndRetire(t *testing.T) {
 		t.Errorf("a key that is only published signs: %s", kid)
 	}
 	s.api(t, http.MethodPost, "/keys/rotate", `{"now": true}`, http.StatusOK)
-	rotated := next // if the first key began to sign in this second, the new one does in the next
+	rotated := next // if the first key has signed only from this second on, the new one signs from the next
 	for deadline := time.Now().Add(10 * time.Second); s.kidOf(t, rotated.AccessToken) == first; {
 		if time.Now().After(deadline) {
 			t.Fatal("the new key does not sign")

@@ -10,7 +10,7 @@ import (
 	"testing"
 )
 
-// command runs caddy oauth in a process of its own, as a person does, and returns what it prints.
+// command runs caddy oauth in a process of its own, and returns its output.
 func (s *server) command(t *testing.T, stdin string, args ...string) (printed string, err error) {
 	t.Helper()
 	cmd := exec.CommandContext(t.Context(), os.Args[0], append([]string{"oauth"}, args...)...)
@@ -22,7 +22,7 @@ func (s *server) command(t *testing.T, stdin string, args ...string) (printed st
 	return out.String() + errs.String(), err
 }
 
-// must runs a command that talks to the server and is to succeed.
+// must runs a command that uses the admin API and has to succeed.
 func (s *server) must(t *testing.T, stdin string, args ...string) string {
 	t.Helper()
 	out, err := s.command(t, stdin, append(args, "--address", "127.0.0.1:"+s.admin)...)
@@ -32,7 +32,7 @@ func (s *server) must(t *testing.T, stdin string, args ...string) string {
 	return out
 }
 
-// expect fails unless a text matches.
+// expect fails the test unless the text matches.
 func expect(t *testing.T, text, pattern string) {
 	t.Helper()
 	if !regexp.MustCompile(`(?m)` + pattern).MatchString(text) {

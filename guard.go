@@ -24,54 +24,55 @@ func init() {
 	caddy.RegisterModule(Guard{})
 }
 
-// Guard lets a request pass only with a good access token (RFC 6750): from the issuer, not expired, not revoked, for
-// this resource and with the scopes it needs. All others are refused with 401, 403 or 400, which `handle_errors` can
-// style.
+// Guard requires a valid access token (RFC 6750): one of the issuer, neither expired nor revoked, for this resource and with
+// the scopes that the route needs. It refuses all other requests with 401, 403 or 400, which `handle_errors` can style.
 //
-// It sets `{http.auth.user.id}` to whom the token speaks for, and every claim as `{http.auth.user.<claim>}`, such as
+// It sets `{http.auth.user.id}` to the subject of the token, and `{http.auth.user.<claim>}` to each claim, such as
 // `{http.auth.user.client_id}` and `{http.auth.user.scope}`. It also serves the metadata of the resource (RFC 9728) at
 // `/.well-known/oauth-protected-resource`.
 type Guard struct {
-	// The name of an issuer of the `oauth` app, or the URL of one elsewhere, whose public keys are fetched when
-	// they are needed, and which must say what its tokens are for: see `audience`. What an issuer elsewhere has
-	// revoked is not known here. Default: the only issuer of the app, or `default`.
+	// The name of an issuer of the `oauth` app, or the URL of a remote issuer, whose public keys the guard fetches when it needs
+	// them. Default: the only issuer of the app, or `default`. **Danger:** the guard does not know which tokens a remote
+	// issuer has revoked.
 	Issuer string `json:"issuer,omitempty"`
 
-	// The scopes a token must have, all of them. Default: none.
+	// The scopes that a token must have, all of them. Default: none.
 	Scopes []string `json:"scopes,omitempty"`
 
-	// A token must be for one of these. Default: the resource, or else what the issuer's tokens are for. With an
-	// issuer elsewhere it or the resource is required: such an issuer may give tokens to anybody for anything.
+	// The audiences of which a token must have one. Default: the resource, or the audience of the issuer. With a remote issuer,
+	// either this or the resource is required, since a remote issuer may issue tokens to anybody for anything.
 	Audience []string `json:"audience,omitempty"`
 
 	// The URL by which clients know this resource. Default: the first of the audience.
 	Resource string `json:"resource,omitempty"`
 
-	// A header that carries the token, instead of `Authorization: Bearer`. Caddy's logs do not know it for a secret: take
-	// it out of them with `format filter`, as `request>headers>X-Token delete`.
+	// The header that has the token. Default: `Authorization`, with the scheme Bearer. **Danger:** Caddy's logs hide the value
+	// of `Authorization`, but not that of another header. Remove it from them with `format filter` and
+	// `request>headers>X-Token delete`.
 	TokenHeader string `json:"token_header,omitempty"`
 
-	// Whether requests without a token pass too, as nobody's. One with a bad token never passes.
+	// Whether a request without a token passes, as one of nobody. A request with an invalid token never passes. Default: false.
 	Optional bool `json:"optional,omitempty"`
 
-	// Whether the token goes on to what is behind: `strip` or `pass`. Default: `strip`.
+	// What happens to the header with the token before the request goes on to the site: `strip` removes it, `pass` keeps it.
+	// Default: `strip`.
 	Authorization string `json:"authorization,omitempty"`
 
-	// Headers that tell what is behind who is there, by name, as placeholders. Whatever a client sends under
-	// these names or ones like them is removed, whether there is a token or not, and so are all trailers.
+	// Headers that tell the site who the user is: placeholders, by the name of the header. The guard removes these headers, and
+	// headers with similar names, from what the client sent, with or without a token. It removes all trailers as well.
 	Headers map[string]string `json:"headers,omitempty"`
 
-	// What the `typ` of tokens of an issuer elsewhere can be beside `at+jwt`. Default: nothing else. **Danger:** with
-	// `JWT`, tokens that were made for something else, such as ID tokens, may pass.
+	// The values of `typ` that tokens of a remote issuer can have beside `at+jwt`. Default: none. **Danger:** with `JWT`, tokens
+	// that are no access tokens, such as ID tokens, can pass.
 	Types []string `json:"types,omitempty"`
 
-	// Only serve the metadata of the resource, and pass all other requests on. A Caddyfile makes such a handler of
-	// its own beside a guard with a matcher.
+	// Whether to serve only the metadata of the resource, and to pass all other requests on. For a guard with a matcher, the
+	// Caddyfile adapter adds such a handler without one. Default: false.
 	MetadataOnly bool `json:"metadata_only,omitempty"`
 
 	resource bearer.Resource
 	metadata *bearer.Metadata
-	borrowed string // the issuer elsewhere whose keys this guard holds in the pool, "" for none
+	borrowed string // the remote issuer whose keys in the pool this guard uses, or ""
 }
 
 // CaddyModule returns the Caddy module information.
@@ -82,7 +83,7 @@ func (Guard) CaddyModule() caddy.ModuleInfo {
 	}
 }
 
-// Provision finds the issuer.
+// Provision finds the issuer, and prepares the checks.
 func (g *Guard) Provision(ctx caddy.Context) error {
 	if err := g.resolve(); err != nil {
 		return err
@@ -104,7 +105,7 @@ func (g *Guard) Provision(ctx caddy.Context) error {
 		Resource: cmp.Or(g.Resource, audience[0]), Servers: []string{issuer}, Scopes: g.Scopes, Methods: []string{"header"},
 	}
 	if g.TokenHeader != "" {
-		g.metadata.Methods = nil // RFC 9728 §2 has no word for it
+		g.metadata.Methods = nil // RFC 9728 §2 has no name for it
 	}
 	if err := g.metadata.Prepare(); err != nil {
 		return err
@@ -120,17 +121,14 @@ func (g *Guard) Provision(ctx caddy.Context) error {
 	return err
 }
 
-// Cleanup gives back what Provision has borrowed.
-func (g *Guard) Cleanup() error { return g.release() }
-
-// source returns who can tell what a token is worth, the URL of the issuer, and what its tokens are for by default.
+// source returns what checks the tokens of the issuer, the URL of the issuer, and its default audience.
 func (g *Guard) source(ctx caddy.Context) (bearer.Source, string, []string, error) {
 	app, err := ctx.AppIfConfigured("oauth")
 	if err != nil && !errors.Is(err, caddy.ErrNotConfigured) {
 		return nil, "", nil, err
 	}
 	own, _ := app.(*App)
-	if g.elsewhere() {
+	if g.remote() {
 		name, ours := own.named(g.Issuer)
 		if !ours {
 			source, err := g.borrow(ctx)
@@ -139,7 +137,7 @@ func (g *Guard) source(ctx caddy.Context) (bearer.Source, string, []string, erro
 		g.Issuer = name
 	}
 	if own == nil {
-		return nil, "", nil, errors.New("the oauth_guard directive needs the global option oauth with an issuer, or the URL of an issuer elsewhere")
+		return nil, "", nil, errors.New("the oauth_guard directive needs the global option oauth with an issuer, or the URL of a remote issuer")
 	}
 	name, issuer, err := own.issuer(g.Issuer)
 	if err != nil {
@@ -174,7 +172,7 @@ func (g *Guard) ServeHTTP(w http.ResponseWriter, r *http.Request, next caddyhttp
 	return next.ServeHTTP(w, r)
 }
 
-// refuse answers a request that has no good token, or returns what is to be answered, unless it may pass as nobody's.
+// refuse handles a request without a valid token. It may pass as one of nobody, or refuse returns the error for Caddy.
 func (g *Guard) refuse(w http.ResponseWriter, r *http.Request, err error) (passes bool, _ error) {
 	refusal, ok := errors.AsType[*bearer.Error](err)
 	switch {
@@ -192,22 +190,16 @@ func (g *Guard) refuse(w http.ResponseWriter, r *http.Request, err error) (passe
 	failure := caddyhttp.Error(refusal.Status, refusal)
 	failure.ID = cmp.Or(refusal.ID, failure.ID)
 	if refusal.Status >= http.StatusInternalServerError && !handlesErrors(r, failure) {
-		w.WriteHeader(refusal.Status) // as Caddy would, but without a line in the log for each request
+		w.WriteHeader(refusal.Status) // as Caddy does, but without logging each request
 		return false, nil
 	}
 	return false, failure
 }
 
-var (
-	_ caddy.Provisioner           = (*Guard)(nil)
-	_ caddy.CleanerUpper          = (*Guard)(nil)
-	_ caddyhttp.MiddlewareHandler = (*Guard)(nil)
-)
+// remote reports whether the issuer is configured by its URL.
+func (g *Guard) remote() bool { return strings.Contains(g.Issuer, "://") }
 
-// elsewhere reports whether the issuer is given by its URL.
-func (g *Guard) elsewhere() bool { return strings.Contains(g.Issuer, "://") }
-
-// resolve replaces placeholders that are known before there is a request.
+// resolve replaces the placeholders in the settings that do not depend on a request.
 func (g *Guard) resolve() error {
 	repl := caddy.NewReplacer()
 	if err := replace(repl, &g.Issuer); err != nil {
@@ -224,7 +216,7 @@ func (g *Guard) resolve() error {
 	return nil
 }
 
-// check finds impossible settings. Values that still have placeholders are not looked at.
+// check finds impossible settings.
 func (g *Guard) check() error {
 	return directive.At("oauth_guard", cmp.Or(
 		g.checkIssuer(),
@@ -236,14 +228,14 @@ func (g *Guard) check() error {
 }
 
 func (g *Guard) checkIssuer() error {
-	if !g.elsewhere() {
+	if !g.remote() {
 		if len(g.Types) > 0 && !unresolved(g.Issuer) {
-			return directive.At("types", errors.New("expected the URL of an issuer elsewhere; tokens made here have one type"))
+			return directive.At("types", errors.New("expected only with the URL of a remote issuer; the tokens of an issuer of this Caddy have one type"))
 		}
 		return nil
 	}
 	if len(g.Audience) == 0 && g.Resource == "" {
-		return errors.New("expected audience with what tokens must be for, as an issuer elsewhere may give tokens for anything")
+		return errors.New("expected audience or resource, as a remote issuer may issue tokens for anything")
 	}
 	return checkIssuerURL(g.Issuer)
 }
@@ -267,10 +259,10 @@ func (g *Guard) checkHeaders() error {
 	return nil
 }
 
-// remoteKeys are the keys of issuers elsewhere, by URL. All guards share them, and a reload does not forget them.
+// remoteKeys are the public keys of remote issuers, by URL. All guards share them, and they outlive a reload.
 var remoteKeys = caddy.NewUsagePool()
 
-// borrow returns the issuer elsewhere. It asks for nothing over the network; the first token does.
+// borrow returns the remote issuer. It sends no request: the keys are fetched when the first token has to be checked.
 func (g *Guard) borrow(ctx caddy.Context) (bearer.Source, error) {
 	keys, _, err := remoteKeys.LoadOrNew(g.Issuer, func() (caddy.Destructor, error) {
 		return bearer.NewRemoteKeys(g.Issuer, nil), nil
@@ -284,8 +276,8 @@ func (g *Guard) borrow(ctx caddy.Context) (bearer.Source, error) {
 	}, nil
 }
 
-// release gives back what borrow took.
-func (g *Guard) release() error {
+// Cleanup releases the keys that borrow took.
+func (g *Guard) Cleanup() error {
 	if g.borrowed == "" {
 		return nil
 	}
@@ -294,7 +286,7 @@ func (g *Guard) release() error {
 	return err
 }
 
-// named returns the name of the issuer with that URL, if this configuration has it.
+// named returns the name of the issuer with that URL, if this app has it.
 func (a *App) named(url string) (string, bool) {
 	if a == nil {
 		return "", false
@@ -306,3 +298,9 @@ func (a *App) named(url string) (string, bool) {
 	}
 	return "", false
 }
+
+var (
+	_ caddy.Provisioner           = (*Guard)(nil)
+	_ caddy.CleanerUpper          = (*Guard)(nil)
+	_ caddyhttp.MiddlewareHandler = (*Guard)(nil)
+)

@@ -12,8 +12,8 @@ import (
 	"github.com/caddyserver/caddy/v2"
 )
 
-// elsewhere is an issuer on another machine, as far as the guard can see.
-type elsewhere struct {
+// remoteIssuer is an issuer that this Caddy does not serve.
+type remoteIssuer struct {
 	*httptest.Server
 	mu    sync.Mutex
 	keys  string
@@ -21,9 +21,9 @@ type elsewhere struct {
 	down  bool
 }
 
-func newElsewhere(t *testing.T) *elsewhere {
+func newRemoteIssuer(t *testing.T) *remoteIssuer {
 	t.Helper()
-	e := new(elsewhere)
+	e := new(remoteIssuer)
 	e.Server = httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		e.mu.Lock()
 		defer e.mu.Unlock()
@@ -41,22 +41,22 @@ func newElsewhere(t *testing.T) *elsewhere {
 	return e
 }
 
-func (e *elsewhere) count() int {
+func (e *remoteIssuer) count() int {
 	e.mu.Lock()
 	defer e.mu.Unlock()
 	return e.asked
 }
 
-func (e *elsewhere) set(down bool) {
+func (e *remoteIssuer) set(down bool) {
 	e.mu.Lock()
 	defer e.mu.Unlock()
 	e.down = down
 }
 
-func TestGuardOfAnIssuerElsewhere(t *testing.T) {
+func TestGuardOfARemoteIssuer(t *testing.T) {
 	s := newServer(t)
-	e := newElsewhere(t)
-	// An issuer of that URL makes its tokens and keys here, before it is elsewhere.
+	e := newRemoteIssuer(t)
+	// This Caddy makes the tokens and the keys of that issuer, before the issuer is a remote one.
 	global := strings.ReplaceAll(shop, "issuer http://shop.localhost:PORT", "issuer idp "+e.URL)
 	sites := `http://idp.localhost:PORT {
 		vars person alice
@@ -79,7 +79,7 @@ func TestGuardOfAnIssuerElsewhere(t *testing.T) {
 	}`
 	ours := strings.Replace(guard, "AUDIENCE", e.URL, 1)
 	e.set(true)
-	s.run(t, "", ours) // although that issuer is down, and there is no option oauth
+	s.run(t, "", ours) // the issuer is down, and there is no option oauth
 	if e.count() != 0 {
 		t.Error("the configuration asks the issuer")
 	}

@@ -18,18 +18,18 @@ func upstream(t *testing.T) string {
 	t.Helper()
 	server := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		var body bytes.Buffer
-		_, _ = body.ReadFrom(r.Body) // after which the trailers are there
+		_, _ = body.ReadFrom(r.Body) // the trailers follow the body
 		got := r.Header.Clone()
 		for name, values := range r.Trailer {
 			got["Trailer-"+name] = values
 		}
-		_ = json.NewEncoder(w).Encode(got) // the test sees if it is not whole
+		_ = json.NewEncoder(w).Encode(got) // the test notices if it is incomplete
 	}))
 	t.Cleanup(server.Close)
 	return strings.TrimPrefix(server.URL, "http://")
 }
 
-// guarded runs the shop with a guard before an upstream, and returns a good token.
+// guarded runs the shop with a guard before an upstream, and returns a valid token.
 func guarded(t *testing.T, guard, proxy string) (*server, string) {
 	t.Helper()
 	s := newServer(t)
@@ -109,8 +109,8 @@ func TestGuardTellsWhoIsThere(t *testing.T) {
 	}
 }
 
-// Whatever a client sends, the upstream hears only from the guard who is there: by a header of the guard's, or by
-// header_up of the proxy's.
+// Whatever headers a client sends, only the guard says who the user is: with a header of its own, or with header_up of
+// reverse_proxy.
 func TestForgedIdentityHeaders(t *testing.T) {
 	for _, way := range []struct{ name, guard, proxy string }{
 		{"header", "header X-User {http.auth.user.id}", ""},
@@ -148,7 +148,7 @@ func TestForgedIdentityHeaders(t *testing.T) {
 							want = ""
 						}
 						if user := strings.Join(got.Values("X-User"), "|"); user != want || strings.Contains(text, "root") {
-							t.Errorf("the upstream was told %q, want %q: %s", user, want, text)
+							t.Errorf("the upstream got the user %q, want %q: %s", user, want, text)
 						}
 					})
 				}
@@ -157,7 +157,7 @@ func TestForgedIdentityHeaders(t *testing.T) {
 	}
 }
 
-// raw sends a request as it stands, which no client library would.
+// raw sends a request that no client library sends.
 func (s *server) raw(t *testing.T, request string) (status int, body string) {
 	t.Helper()
 	conn, err := new(net.Dialer).DialContext(t.Context(), "tcp", "127.0.0.1:"+s.port)
@@ -233,7 +233,7 @@ func TestGuardRefusalsCanBeStyled(t *testing.T) {
 	}
 }
 
-// RFC 9728 §3: every resource of a site describes itself, whoever asks.
+// RFC 9728 §3: the metadata of every resource of a site can be read without a token.
 func TestSeveralGuardsOnOneSite(t *testing.T) {
 	s := newServer(t)
 	s.run(t, shop, `http://shop.localhost:PORT {
@@ -281,12 +281,12 @@ func TestGuardOfAnUnknownIssuer(t *testing.T) {
 		}
 	}
 	if err := caddy.Load(s.adapt(t, "", "http://shop.localhost:PORT {\noauth_guard\n}"), true); err == nil ||
-		!strings.Contains(err.Error(), "needs the global option oauth with an issuer, or the URL of an issuer elsewhere") {
+		!strings.Contains(err.Error(), "needs the global option oauth with an issuer, or the URL of a remote issuer") {
 		t.Errorf("without the option: %v", err)
 	}
 }
 
-// A site whose clients need such headers can tell Caddy to expect them; none of them is for the guard's own.
+// Caddy can be configured to expect headers with underscores or dots. The guard still removes those that look like its own.
 func TestForgedIdentityHeadersThatCaddyExpects(t *testing.T) {
 	s := newServer(t)
 	expect := "servers {\nexpected_underscore_headers X_User X_Other\nexpected_dot_headers X.User\n}\n"

@@ -12,7 +12,7 @@ import (
 	caddyoauth "github.com/caddy-oauth/caddy-oauth"
 )
 
-// fill sets every exported field below v to something that is not empty.
+// fill sets every exported field in v to a value that is not empty.
 func fill(t *testing.T, v reflect.Value) {
 	t.Helper()
 	switch v.Interface().(type) {
@@ -54,7 +54,7 @@ func fill(t *testing.T, v reflect.Value) {
 	}
 }
 
-// TestConfigRoundTrip takes configs with every field set to JSON and back.
+// TestConfigRoundTrip encodes configurations with every field set, and decodes them.
 func TestConfigRoundTrip(t *testing.T) {
 	for _, config := range []any{new(caddyoauth.App), new(caddyoauth.Handler)} {
 		t.Run(reflect.TypeOf(config).Elem().Name(), func(t *testing.T) {
@@ -75,7 +75,7 @@ func TestConfigRoundTrip(t *testing.T) {
 	}
 }
 
-// What is not set is not in the JSON either.
+// Fields that are not set are not in the JSON.
 func TestEmptyConfigIsEmptyJSON(t *testing.T) {
 	for _, config := range []any{
 		caddyoauth.App{},
@@ -154,7 +154,7 @@ func TestLifetimeJSON(t *testing.T) {
 		{`"0s"`, 0, ""},
 		{`"999ms"`, 0, ""},
 		{`999999999`, 0, ""},
-		{`-1`, 0, ""}, // what never is inside
+		{`-1`, 0, ""}, // the value of Never
 		{`"-1ns"`, 0, ""},
 		{`"-5m"`, 0, ""},
 		{`-1000000000`, 0, ""},
@@ -187,7 +187,7 @@ func TestLifetimeJSON(t *testing.T) {
 	}
 }
 
-// Impossible settings are found in JSON as they are in a Caddyfile, where there is no file and line to name.
+// Impossible settings in JSON are found like those in a Caddyfile, but without file and line.
 func TestImpossibleJSON(t *testing.T) {
 	for _, tt := range []struct{ name, issuers, expected string }{
 		{"no settings", `"default":null`, "issuer default: expected the settings of the issuer"},

@@ -49,7 +49,7 @@ func TestReloadKeepsRecordsAndKeys(t *testing.T) {
 	}
 }
 
-// The memory store is let go with the last config that has it, and no sooner, however many failed.
+// The memory store lives until the last configuration that uses it is gone, however many others failed to load.
 func TestMemoryEndsWithTheConfig(t *testing.T) {
 	s := newServer(t)
 	issuer := s.url("shop.localhost")
@@ -173,7 +173,7 @@ func TestRemovalOfAnIssuer(t *testing.T) {
 	}
 }
 
-// Caddy starts apps in no order, so that http may serve before oauth has begun.
+// Caddy starts apps in any order, so http may serve before oauth has started.
 func TestServesBeforeItIsStarted(t *testing.T) {
 	s := newServer(t)
 	global := strings.Replace(strings.Replace(shop, "issuer http", "issuer early http", 1), "store memory", "store caddy", 1)
@@ -189,7 +189,7 @@ func TestServesBeforeItIsStarted(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	t.Cleanup(func() { // nobody cancels the context of such a config
+	t.Cleanup(func() { // nobody else cancels the context of this configuration
 		if err := issuers.(caddy.CleanerUpper).Cleanup(); err != nil {
 			t.Error(err)
 		}
@@ -217,7 +217,7 @@ func TestMetricsAcrossReloads(t *testing.T) {
 			`{endpoint="token",grant_type="authorization_code",issuer="default",result="ok"}`,
 			`{endpoint="jwks",grant_type="",issuer="other",result="ok"}`,
 		} {
-			// A request is counted when it is answered, be it a moment later.
+			// A request is counted a moment after it is answered.
 			eventually(t, labels+" in the metrics", func() bool {
 				return strings.Contains(s.askAdmin(t, http.MethodGet, "/metrics", "").body, "caddy_oauth_requests_total"+labels)
 			})

@@ -12,7 +12,7 @@ import (
 	"github.com/caddyserver/caddy/v2"
 )
 
-// shopWithPasswords is shop with the password grant; who knows the passwords is yet to be said.
+// shopWithPasswords returns the shop with the password grant and a verifier of passwords.
 func shopWithPasswords(verifier string) string {
 	return strings.NewReplacer(
 		"scope orders\n", "scope orders\ngrant password {\n"+verifier+"\n}\n",
@@ -25,7 +25,7 @@ const (
 	carolsName = "carol@example.com"
 )
 
-// passwordSite knows one password, and tells of everybody more than it should.
+// passwordSite knows one password, and answers with more members than it should.
 func passwordSite(t *testing.T) (url string) {
 	t.Helper()
 	site := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
@@ -94,7 +94,7 @@ func TestPasswordsOfTheSite(t *testing.T) {
 	})
 }
 
-// Who guesses cannot wait for a reload, or provoke one, to begin anew.
+// A reload does not reset the limits for guesses.
 func TestThrottleSurvivesReload(t *testing.T) {
 	s := newServer(t)
 	global := shopWithPasswords("verify " + passwordSite(t))

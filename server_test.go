@@ -19,14 +19,18 @@ import (
 
 	"github.com/caddyserver/caddy/v2"
 	"github.com/caddyserver/caddy/v2/caddyconfig"
+	caddycmd "github.com/caddyserver/caddy/v2/cmd"
+	_ "github.com/caddyserver/caddy/v2/modules/standard"
+
+	_ "github.com/caddy-oauth/caddy-oauth"
 )
 
-// server is Caddy in this process, of which there can be one at a time.
+// server is Caddy in this process. There can be only one at a time.
 type server struct {
 	port, admin, dir string // ports and a directory of its own, for the storage and the log
 }
 
-// newServer returns a server that runs nothing yet. It is stopped when the test is over.
+// newServer returns a server without a configuration. It stops when the test is over.
 func newServer(t *testing.T) *server {
 	t.Helper()
 	dir := t.TempDir() // removed after the server was stopped
@@ -52,8 +56,8 @@ func freePort(t *testing.T) string {
 	return port
 }
 
-// adapt returns the config of a Caddyfile in which PORT stands for the port of the sites. Caddy does not
-// clean its storage, which goes on for a while after it was stopped.
+// adapt returns the configuration of a Caddyfile, in which PORT is the port of the sites. Caddy does not clean its storage: that
+// would go on for a while after it was stopped.
 func (s *server) adapt(t *testing.T, global, sites string) []byte {
 	t.Helper()
 	text := `{
@@ -79,7 +83,7 @@ func (s *server) adapt(t *testing.T, global, sites string) []byte {
 	return config
 }
 
-// run makes the Caddyfile the running config.
+// run loads the Caddyfile.
 func (s *server) run(t *testing.T, global, sites string) {
 	t.Helper()
 	if err := caddy.Load(s.adapt(t, global, sites), true); err != nil {
@@ -89,7 +93,7 @@ func (s *server) run(t *testing.T, global, sites string) {
 
 func (s *server) logFile() string { return filepath.Join(s.dir, "log.json") }
 
-// logged returns the log entries with the message.
+// logged returns the log entries with this message.
 func (s *server) logged(t *testing.T, message string) (entries []map[string]any) {
 	t.Helper()
 	return s.logEntries(t, func(entry map[string]any) bool { return entry["msg"] == message })
@@ -101,7 +105,7 @@ func (s *server) errorsLogged(t *testing.T) int {
 	return len(s.logEntries(t, func(entry map[string]any) bool { return entry["level"] == "error" }))
 }
 
-// logEntries returns the log entries that are wanted.
+// logEntries returns the log entries for which wanted is true.
 func (s *server) logEntries(t *testing.T, wanted func(entry map[string]any) bool) (entries []map[string]any) {
 	t.Helper()
 	log, err := os.ReadFile(s.logFile())
@@ -133,7 +137,7 @@ func eventually(t *testing.T, what string, condition func() bool) {
 	}
 }
 
-// answer is a response that was read.
+// answer is a response that was read to its end.
 type answer struct {
 	status int
 	header http.Header
@@ -163,8 +167,8 @@ func (s *server) do(t *testing.T, method, target, contentType, body string, head
 			return new(net.Dialer).DialContext(ctx, network, "127.0.0.1:"+port)
 		},
 	}
-	// A listener that a reload closes resets the connections that it has not accepted yet, and
-	// closes those that it has not read from: the request was not seen by anybody.
+	// When a reload closes a listener, connections that it has not accepted or read from yet are reset or closed. Nobody has seen
+	// the request then.
 	var resp *http.Response
 	eventually(t, method+" "+target+" to be answered", func() bool {
 		req.Body = io.NopCloser(strings.NewReader(body))
@@ -197,7 +201,7 @@ func (s *server) askAdmin(t *testing.T, method, path, body string) answer {
 
 const (
 	callback = "https://app.example.com/callback"
-	// shop is an issuer with a client that need not ask alice, who is always signed in.
+	// shop is an issuer with a client that needs no consent of alice, who is always signed in.
 	shop = `oauth {
 		issuer http://shop.localhost:PORT {
 			store memory
@@ -284,4 +288,15 @@ func claims(t *testing.T, token string) (claims map[string]any) {
 		t.Fatal(err)
 	}
 	return claims
+}
+
+// asCaddy is the environment variable that makes the test binary run as the caddy command, with this module in it.
+const asCaddy = "CADDY_OAUTH_TEST_AS_CADDY"
+
+func TestMain(m *testing.M) {
+	if os.Getenv(asCaddy) != "" {
+		caddycmd.Main()
+		return
+	}
+	os.Exit(m.Run())
 }

@@ -20,10 +20,10 @@ func init() {
 	caddy.RegisterModule(new(frailStore))
 }
 
-// frail says whether the stores of the tests fail.
+// frail is whether all frailStores fail.
 var frail atomic.Bool
 
-// frailStore is a store in memory that cannot be used at times.
+// frailStore is a store in memory that fails at times.
 type frailStore struct{ storage.Store }
 
 func (*frailStore) CaddyModule() caddy.ModuleInfo {
@@ -60,7 +60,7 @@ func (s *frailStore) Update(ctx context.Context, key storage.Key, change storage
 	return s.Store.Update(ctx, key, change)
 }
 
-// runFrail runs the shop on a store that cannot be used at times, with tokens that are in it, and returns one of them.
+// runFrail runs the shop on a frailStore with opaque tokens, and returns one of them.
 func runFrail(t *testing.T, more string) (*server, string) {
 	t.Helper()
 	s := newServer(t)
@@ -78,7 +78,7 @@ func runFrail(t *testing.T, more string) (*server, string) {
 	return s, s.signIn(t, s.url("shop.localhost")).AccessToken
 }
 
-// What a guard cannot find out is the site's to tell, as 503, and told in the log once.
+// A guard that cannot check a token answers 503, which the site can style, and logs it once.
 func TestGuardWithoutAStore(t *testing.T) {
 	for name, tt := range map[string]struct{ more, body string }{
 		"plain":                {"", ""},
@@ -114,7 +114,7 @@ func TestGuardWithoutAStore(t *testing.T) {
 	}
 }
 
-// The owner is told to come again too.
+// The admin API answers 503 as well.
 func TestAdminWithoutAStore(t *testing.T) {
 	s, _ := runFrail(t, "")
 	frail.Store(true)

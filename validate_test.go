@@ -10,7 +10,7 @@ import (
 	"testing"
 )
 
-// caddyCommand runs a caddy command with an empty home, and returns all it says and whether it went well.
+// caddyCommand runs a caddy command with an empty home, and returns its output and whether it succeeded.
 func caddyCommand(t *testing.T, home string, args ...string) (output string, ok bool) {
 	t.Helper()
 	cmd := exec.CommandContext(t.Context(), os.Args[0], args...)
@@ -36,7 +36,7 @@ func validate(t *testing.T, caddyfile string) (output string, ok bool) {
 	return caddyCommand(t, dir, "validate", "--adapter", "caddyfile", "--config", write(t, dir, "Caddyfile", caddyfile))
 }
 
-// What adapting a Caddyfile cannot know, validating it finds, and names the setting.
+// Validating a Caddyfile finds the mistakes that adapting it cannot find, and names the setting.
 func TestValidateNamesTheSetting(t *testing.T) {
 	dir := t.TempDir()
 	file := func(name, text string) string { return write(t, dir, name, text) }
@@ -87,7 +87,7 @@ func TestValidateNamesTheSetting(t *testing.T) {
 	}
 }
 
-// The value of a secret, or a part of it, is in no message.
+// No message contains a secret or a part of one.
 func TestValidateKeepsSecrets(t *testing.T) {
 	dir := t.TempDir()
 	secret := write(t, dir, "secret", "do-not-tell")
@@ -102,7 +102,7 @@ func TestValidateKeepsSecrets(t *testing.T) {
 	}
 }
 
-// Validating neither writes, nor listens: the port it is to listen on is taken here.
+// Validating neither writes nor listens: the port of the site is in use.
 func TestValidateLeavesNoTrace(t *testing.T) {
 	listener, err := net.Listen("tcp", "127.0.0.1:0") //nolint:noctx // of no consequence
 	if err != nil {

@@ -25,7 +25,7 @@ var (
 	legend     = regexp.MustCompile(`\{\{(\w+)\}\}`)
 )
 
-// exposed returns the values that labels have, by metric and label, after everything that is counted has happened.
+// exposed causes everything that the metrics count, and returns the values of labels by metric and label.
 func exposed(t *testing.T) map[string]map[string][]string {
 	t.Helper()
 	s := newServer(t)
@@ -56,7 +56,7 @@ func exposed(t *testing.T) map[string]map[string][]string {
 	return metrics
 }
 
-// query is an expression of the dashboard, and what is written beside its line.
+// query is an expression of the dashboard, and its legend.
 type query struct{ Expr, LegendFormat string }
 
 func dashboard(t *testing.T) (queries []query, text string) {
@@ -90,7 +90,7 @@ func dashboard(t *testing.T) (queries []query, text string) {
 	return queries, string(file)
 }
 
-// Every expression of the dashboard is about a metric there is, with labels that it has.
+// Every expression of the dashboard uses an existing metric, with labels that it has.
 func TestDashboardFitsTheMetrics(t *testing.T) {
 	metrics := exposed(t)
 	queries, _ := dashboard(t)
@@ -130,7 +130,7 @@ func TestDashboardFitsTheMetrics(t *testing.T) {
 	}
 }
 
-// Every metric there is can be seen on the dashboard, and stands in the README.
+// Every metric is on the dashboard and in the README.
 func TestMetricsAreShown(t *testing.T) {
 	_, board := dashboard(t)
 	readme, err := os.ReadFile("README.md")

@@ -23,10 +23,10 @@ func init() {
 	caddy.RegisterModule(new(listener))
 }
 
-// listener is an event handler that keeps the data of what it hears, by the names of events.
+// listener is an event handler that keeps the data of events, by their names.
 type listener struct{}
 
-var heard struct {
+var received struct {
 	sync.Mutex
 	events map[string][]map[string]any
 }
@@ -38,31 +38,31 @@ func (*listener) CaddyModule() caddy.ModuleInfo {
 func (*listener) UnmarshalCaddyfile(*caddyfile.Dispenser) error { return nil }
 
 func (*listener) Handle(_ context.Context, e caddy.Event) error {
-	heard.Lock()
-	defer heard.Unlock()
-	if heard.events == nil {
-		heard.events = make(map[string][]map[string]any)
+	received.Lock()
+	defer received.Unlock()
+	if received.events == nil {
+		received.events = make(map[string][]map[string]any)
 	}
 	data := map[string]any{"origin": string(e.Origin().CaddyModule().ID)}
 	maps.Copy(data, e.Data)
-	heard.events[e.Name()] = append(heard.events[e.Name()], data)
+	received.events[e.Name()] = append(received.events[e.Name()], data)
 	return nil
 }
 
-// hear returns the data of the only event of a name since the last call.
-func hear(t *testing.T, name string) map[string]any {
+// receive returns the data of the only event of a name since the last call.
+func receive(t *testing.T, name string) map[string]any {
 	t.Helper()
 	var data map[string]any
 	eventually(t, "the event "+name, func() bool {
-		heard.Lock()
-		defer heard.Unlock()
-		events := heard.events[name]
+		received.Lock()
+		defer received.Unlock()
+		events := received.events[name]
 		if len(events) > 1 {
 			t.Fatalf("%d events %s", len(events), name)
 		}
 		if len(events) == 1 {
 			data = events[0]
-			delete(heard.events, name)
+			delete(received.events, name)
 		}
 		return data != nil
 	})
@@ -79,11 +79,11 @@ func TestEventsOfCaddy(t *testing.T) {
 		on key_made test_listener
 	}`, shopSite)
 	issuer := s.url("shop.localhost")
-	if made := hear(t, "key_made"); made["origin"] != "oauth" || made["kid"] != s.kid(t, issuer) || made["issuer"] != "default" {
+	if made := receive(t, "key_made"); made["origin"] != "oauth" || made["kid"] != s.kid(t, issuer) || made["issuer"] != "default" {
 		t.Errorf("%v", made)
 	}
 	first := s.signIn(t, issuer)
-	issued := hear(t, "token_issued")
+	issued := receive(t, "token_issued")
 	for name, want := range map[string]any{
 		"client_id": "app", "sub": "alice", "grant_type": "authorization_code", "scope": "orders", "client_ip": "127.0.0.1",
 		"jti": claims(t, first.AccessToken)["jti"], "family": claims(t, first.AccessToken)["family"],
@@ -93,20 +93,20 @@ func TestEventsOfCaddy(t *testing.T) {
 		}
 	}
 	second := s.refresh(t, issuer, first.RefreshToken)
-	hear(t, "token_issued")
+	receive(t, "token_issued")
 	s.refresh(t, issuer, second.RefreshToken)
-	hear(t, "token_issued")
+	receive(t, "token_issued")
 	s.refresh(t, issuer, first.RefreshToken)
-	if reuse := hear(t, "reuse_detected"); reuse["family"] != issued["family"] || reuse["error_id"] == "" {
+	if reuse := receive(t, "reuse_detected"); reuse["family"] != issued["family"] || reuse["error_id"] == "" {
 		t.Errorf("%v", reuse)
 	}
 	s.refresh(t, issuer, "garbage")
-	if refused := hear(t, "token_refused"); refused["error"] != "invalid_grant" || refused["client_id"] != "app" {
+	if refused := receive(t, "token_refused"); refused["error"] != "invalid_grant" || refused["client_id"] != "app" {
 		t.Errorf("%v", refused)
 	}
 }
 
-// What happens before all apps have started is told when they have.
+// Events from before all apps have started are emitted when they have.
 func TestEventsBeforeTheStart(t *testing.T) {
 	s := newServer(t)
 	var config caddy.Config
@@ -124,7 +124,7 @@ func TestEventsBeforeTheStart(t *testing.T) {
 			t.Fatal(err)
 		}
 	}
-	t.Cleanup(func() { // nobody cancels the context of such a config
+	t.Cleanup(func() { // nobody else cancels the context of this configuration
 		if err := apps["oauth"].(caddy.CleanerUpper).Cleanup(); err != nil {
 			t.Error(err)
 		}
@@ -139,7 +139,7 @@ func TestEventsBeforeTheStart(t *testing.T) {
 		t.Fatal(err)
 	}
 	events.Emit(ctx, "started", nil)
-	if made := hear(t, "key_made"); !strings.Contains(w.Body.String(), made["kid"].(string)) {
+	if made := receive(t, "key_made"); !strings.Contains(w.Body.String(), made["kid"].(string)) {
 		t.Errorf("%v, and the keys are %s", made, w.Body)
 	}
 }
@@ -195,7 +195,7 @@ func TestThrottleSurvivesAReload(t *testing.T) {
 			t.Fatalf("%d %s", answer.status, answer.body)
 		}
 	}
-	// A failed reload gives back what it took, and no more: the first fails after it took it, the second before.
+	// A failed reload releases what it has acquired, and no more: the first one fails after it has acquired it, the second before.
 	failing := s.adapt(t, global, strings.Replace(shopSite, "oauth {", "oauth nobody {", 1))
 	alsoFailing := bytes.ReplaceAll(s.adapt(t, global, shopSite), []byte(`"url":"http://shop.localhost`), []byte(`"url":"ftp://shop.localhost`))
 	for range 3 {
