@@ -58,7 +58,7 @@ func TestThreeRotations(t *testing.T) {
 		awake, round func(time.Duration) bool
 	}{
 		{name: "in lockstep", awake: always, round: always},
-		{name: "with clocks apart", skew: -40 * time.Second, awake: always, round: always},
+		{name: "with different clocks", skew: -40 * time.Second, awake: always, round: always},
 		{name: "with a node that starts late", awake: func(d time.Duration) bool { return d > 7*time.Hour }, round: always},
 		{name: "with a node that sleeps through a rotation", awake: asleep, round: always},
 		{name: "with a node that does not call Maintain", awake: asleep, round: func(d time.Duration) bool { return d == 0 }},

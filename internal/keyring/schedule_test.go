@@ -57,7 +57,7 @@ func TestPlan(t *testing.T) {
 			wantKept: []scheduledKey{scheduled("a", "ES256", 0, 93)},
 		},
 		{
-			name: "a late successor is published as long as any", now: 150, wantNew: 160 + 3*minute,
+			name: "an overdue successor is published as long as any", now: 150, wantNew: 160 + 3*minute,
 			keys:     []scheduledKey{scheduled("a", "ES256", 0, 153)},
 			wantKept: []scheduledKey{scheduled("a", "ES256", 0, 153)},
 		},
