@@ -79,7 +79,7 @@ func TestReadOnlyDisk(t *testing.T) {
 	d := mountDisk(t)
 	config := shop(opaque)
 	config.Storage = filepath.Join(d.path, "storage")
-	suffer(t, config, fault{begin: d.readOnly, end: d.writable, bound: quick, lasts: 3 * time.Second, troubles: []string{"it is read-only"}})
+	suffer(t, config, fault{begin: d.readOnly, end: d.writable, bound: quick, lasts: 3 * time.Second, troubles: []string{"the file system is read-only"}})
 }
 
 // A node is killed while its disk is full, and starts on it.
