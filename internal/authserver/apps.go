@@ -18,30 +18,32 @@ import (
 // maxApps is how long the buttons of the page work. After that, they ask once more.
 const maxApps = time.Hour
 
-// apps is the page on which people see which apps have access to their account, and remove them. A GET with client=<ID>
-// or all asks whether to remove that app or all of them; only a POST does it.
-func (s *Server) apps(c *call) error {
+// appsEndpoint is the page on which people see which apps have access to their account, and remove them.
+type appsEndpoint struct{ *core }
+
+// serve shows the page. A GET with client=<ID> or all asks whether to remove that app or all of them; only a POST does it.
+func (e *appsEndpoint) serve(c *call) error {
 	params, err := readAuthorizeParams(c.w, c.r)
 	if err != nil {
 		return err
 	}
-	c.setDeadline(s.config.StoreTimeout)
-	user, err := s.user(c)
+	c.setDeadline(e.config.StoreTimeout)
+	user, err := e.user(c)
 	switch {
 	case err != nil:
 		return err
 	case user == nil:
-		return s.signInToApps(c, params)
+		return e.signInToApps(c, params)
 	case c.r.Method == http.MethodPost:
-		return s.disconnect(c, user, params)
+		return e.disconnect(c, user, params)
 	}
-	return s.showApps(c, user, params)
+	return e.showApps(c, user, params)
 }
 
 // signInToApps sends the person to the site's login page. It returns to the question whether to remove, because the
 // person who signs in is not necessarily the one who pressed the button.
-func (s *Server) signInToApps(c *call, params url.Values) error {
-	if login := c.site.LoginURL(s.appsURL(params)); login != "" {
+func (e *appsEndpoint) signInToApps(c *call, params url.Values) error {
+	if login := c.site.LoginURL(e.appsURL(params)); login != "" {
 		redirect(c.w, login)
 		return nil
 	}
@@ -52,7 +54,7 @@ func (s *Server) signInToApps(c *call, params url.Values) error {
 }
 
 // appsURL returns the path and query of the page that asks whether to do what the parameters say.
-func (s *Server) appsURL(params url.Values) string {
+func (e *appsEndpoint) appsURL(params url.Values) string {
 	query := make(url.Values)
 	for _, name := range []string{"client", "all"} {
 		if params.Has(name) {
@@ -60,23 +62,23 @@ func (s *Server) appsURL(params url.Values) string {
 		}
 	}
 	if len(query) == 0 {
-		return s.config.Paths.Apps
+		return e.config.Paths.Apps
 	}
-	return s.config.Paths.Apps + "?" + query.Encode()
+	return e.config.Paths.Apps + "?" + query.Encode()
 }
 
 // showApps lists the apps, or asks whether to remove one or all of them.
-func (s *Server) showApps(c *call, user *User, params url.Values) error {
+func (e *appsEndpoint) showApps(c *call, user *User, params url.Values) error {
 	ctx := c.ctx()
-	sealed, err := s.sealer.seal(ctx, appsPurpose(user), "", maxApps)
+	sealed, err := e.sealer.seal(ctx, appsPurpose(user), "", maxApps)
 	if err != nil {
 		return err
 	}
 	page := pages.AppsPage{
-		Site: s.host, User: displayName(user), Action: s.config.Paths.Apps, Request: sealed,
-		LoginURL: c.site.LoginURL(s.config.Paths.Apps), Now: s.now(),
+		Site: e.host, User: displayName(user), Action: e.config.Paths.Apps, Request: sealed,
+		LoginURL: c.site.LoginURL(e.config.Paths.Apps), Now: e.now(),
 	}
-	if page.Apps, err = s.appLines(ctx, user); err != nil {
+	if page.Apps, err = e.appLines(ctx, user); err != nil {
 		return err
 	}
 	client := params.Get("client")
@@ -86,27 +88,27 @@ func (s *Server) showApps(c *call, user *User, params url.Values) error {
 	case params.Has("all") && len(page.Apps) > 0:
 		page.RemoveAll = true
 	}
-	if gone, err := s.clients.Find(ctx, params.Get("removed")); err != nil {
+	if gone, err := e.clients.Find(ctx, params.Get("removed")); err != nil {
 		return err
 	} else if gone != nil && !slices.ContainsFunc(page.Apps, func(a pages.ConnectedApp) bool { return a.ID == gone.ID }) {
 		page.Removed = gone.Name
 	}
-	return s.pages.Apps(c.w, page)
+	return e.pages.Apps(c.w, page)
 }
 
 func appsPurpose(user *User) string { return "apps\x00" + user.Subject }
 
 // connected returns the clients that have access to the account, including uses that this node has not written yet.
-func (s *Server) connected(ctx context.Context, user *User) (*storage.Consents, error) {
-	if err := s.uses.write(ctx, user.Subject); err != nil {
+func (e *appsEndpoint) connected(ctx context.Context, user *User) (*storage.Consents, error) {
+	if err := e.uses.write(ctx, user.Subject); err != nil {
 		return nil, err
 	}
-	return s.consents(ctx, user)
+	return e.consents(ctx, user)
 }
 
 // appLines returns the apps as the page shows them, the most recently used first.
-func (s *Server) appLines(ctx context.Context, user *User) ([]pages.ConnectedApp, error) {
-	consents, err := s.connected(ctx, user)
+func (e *appsEndpoint) appLines(ctx context.Context, user *User) ([]pages.ConnectedApp, error) {
+	consents, err := e.connected(ctx, user)
 	if err != nil {
 		return nil, err
 	}
@@ -123,7 +125,7 @@ func (s *Server) appLines(ctx context.Context, user *User) ([]pages.ConnectedApp
 	})
 	var lines []pages.ConnectedApp
 	for _, id := range ids {
-		line, err := s.appLine(ctx, id, consents.Clients[id])
+		line, err := e.appLine(ctx, id, consents.Clients[id])
 		if err != nil {
 			return nil, err
 		}
@@ -132,12 +134,12 @@ func (s *Server) appLines(ctx context.Context, user *User) ([]pages.ConnectedApp
 	return lines, nil
 }
 
-func (s *Server) appLine(ctx context.Context, id string, consent storage.Consent) (pages.ConnectedApp, error) {
+func (e *appsEndpoint) appLine(ctx context.Context, id string, consent storage.Consent) (pages.ConnectedApp, error) {
 	line := pages.ConnectedApp{App: pages.App{ID: id, Name: id}, Since: consent.Since, Used: consent.Used}
-	for _, name := range s.inOrder(consent.All()) {
-		line.Scopes = append(line.Scopes, pages.Scope{Name: name, Description: s.scopes[name].Description})
+	for _, name := range e.inOrder(consent.All()) {
+		line.Scopes = append(line.Scopes, pages.Scope{Name: name, Description: e.scopes[name].Description})
 	}
-	client, err := s.clients.Find(ctx, id)
+	client, err := e.clients.Find(ctx, id)
 	if client == nil || err != nil { // a client that no longer exists can be removed too
 		return line, err
 	}
@@ -147,9 +149,9 @@ func (s *Server) appLine(ctx context.Context, id string, consent storage.Consent
 }
 
 // inOrder returns scopes in the order of the configuration.
-func (s *Server) inOrder(scopes []string) []string {
+func (e *appsEndpoint) inOrder(scopes []string) []string {
 	position := func(name string) int {
-		return slices.IndexFunc(s.config.Scopes, func(scope Scope) bool { return scope.Name == name })
+		return slices.IndexFunc(e.config.Scopes, func(scope Scope) bool { return scope.Name == name })
 	}
 	slices.SortStableFunc(scopes, func(a, b string) int { return cmp.Compare(position(a), position(b)) })
 	return scopes
@@ -157,17 +159,17 @@ func (s *Server) inOrder(scopes []string) []string {
 
 // disconnect removes one app or all of them. If the form is not one that this user got within maxApps, it removes nothing
 // and leads to the page that asks.
-func (s *Server) disconnect(c *call, user *User, form url.Values) error {
+func (e *appsEndpoint) disconnect(c *call, user *User, form url.Values) error {
 	ctx := c.ctx()
-	_, err := s.sealer.open(ctx, appsPurpose(user), form.Get("request"))
+	_, err := e.sealer.open(ctx, appsPurpose(user), form.Get("request"))
 	if errors.Is(err, errStale) {
-		redirect(c.w, s.appsURL(form))
+		redirect(c.w, e.appsURL(form))
 		return nil
 	}
 	if err != nil {
 		return err
 	}
-	consents, err := s.connected(ctx, user)
+	consents, err := e.connected(ctx, user)
 	if err != nil {
 		return err
 	}
@@ -175,14 +177,14 @@ func (s *Server) disconnect(c *call, user *User, form url.Values) error {
 	_, connected := consents.Clients[client]
 	switch { // an app without access is not revoked again: every revocation takes a record
 	case client != "" && connected:
-		err = s.revoker.Revoke(ctx, user.Subject, client, reasonUser, c.address)
+		err = e.revoker.Revoke(ctx, user.Subject, client, reasonUser, c.address)
 		done.Set("removed", client)
 	case client == "" && form.Has("all") && len(consents.Clients) > 0:
-		err = s.revoker.Revoke(ctx, user.Subject, "", reasonUser, c.address)
+		err = e.revoker.Revoke(ctx, user.Subject, "", reasonUser, c.address)
 	}
 	if err != nil {
 		return err
 	}
-	redirect(c.w, strings.TrimSuffix(s.config.Paths.Apps+"?"+done.Encode(), "?"))
+	redirect(c.w, strings.TrimSuffix(e.config.Paths.Apps+"?"+done.Encode(), "?"))
 	return nil
 }

@@ -11,6 +11,7 @@ import (
 
 	"github.com/caddy-oauth/caddy-oauth/grants"
 	"github.com/caddy-oauth/caddy-oauth/internal/keyring"
+	"github.com/caddy-oauth/caddy-oauth/internal/metrics"
 )
 
 // Event is an entry of the audit log. It contains no secret, token or code. Fields that do not apply are empty.
@@ -73,29 +74,37 @@ func (e *Event) MarshalLogObject(log zapcore.ObjectEncoder) error {
 	return nil
 }
 
-// audit writes an event to the log and passes it to the observer.
-func (s *Server) audit(e *Event) {
-	e.Issuer = s.config.Name
-	if s.config.Audit.Core().Enabled(zap.InfoLevel) {
-		s.config.Audit.Info(strings.ReplaceAll(e.Name, "_", " "), zap.Inline(e))
+// eventLog records events: in the audit log, for the observer, and in the metrics.
+type eventLog struct {
+	issuer  string
+	log     *zap.Logger
+	observe func(e *Event) // nil is nobody
+	metrics *metrics.Issuer
+}
+
+// record writes an event to the log and passes it to the observer.
+func (l *eventLog) record(e *Event) {
+	e.Issuer = l.issuer
+	if l.log.Core().Enabled(zap.InfoLevel) {
+		l.log.Info(strings.ReplaceAll(e.Name, "_", " "), zap.Inline(e))
 	}
-	if s.config.Observe != nil {
-		s.config.Observe(e)
+	if l.observe != nil {
+		l.observe(e)
 	}
 }
 
 // issued counts and audits an access token.
-func (s *Server) issued(c *call, auth *grants.Authorization, id string) {
-	s.metrics.TokenIssued(c.grant)
-	s.audit(&Event{
+func (l *eventLog) issued(c *call, auth *grants.Authorization, id string) {
+	l.metrics.TokenIssued(c.grant)
+	l.record(&Event{
 		Name: TokenIssued, Address: c.address, Client: c.client.ID, Subject: auth.Subject, GrantType: c.grant, Family: auth.Family,
 		TokenID: id, Scopes: auth.Scopes,
 	})
 }
 
 // refused audits a refused request.
-func (s *Server) refused(c *call, e *endpoint, err error, code, id string) {
-	event := &Event{Name: e.name + "_refused", Address: c.address, Subject: c.subject, GrantType: c.grant, Error: code, ErrorID: id}
+func (l *eventLog) refused(c *call, endpoint string, err error, code, id string) {
+	event := &Event{Name: endpoint + "_refused", Address: c.address, Subject: c.subject, GrantType: c.grant, Error: code, ErrorID: id}
 	if c.named != nil {
 		event.Client = c.named.ID
 	}
@@ -105,16 +114,16 @@ func (s *Server) refused(c *call, e *endpoint, err error, code, id string) {
 	if replay, ok := errors.AsType[*grants.Replay](err); ok {
 		event.Name, event.Family, event.Reason = ReuseDetected, replay.Family, replay.What+" used again"
 		event.Client, event.Subject = replay.Client, replay.Subject
-		s.metrics.Revocation("family", reasonLabel(event.Reason))
+		l.metrics.Revocation("family", reasonLabel(event.Reason))
 	}
-	s.audit(event)
+	l.record(event)
 }
 
 // revoked counts and audits a revocation.
-func (s *Server) revoked(what string, e *Event) {
+func (l *eventLog) revoked(what string, e *Event) {
 	e.Name = Revoked
-	s.metrics.Revocation(what, reasonLabel(e.Reason))
-	s.audit(e)
+	l.metrics.Revocation(what, reasonLabel(e.Reason))
+	l.record(e)
 }
 
 // reasonLabel returns the reason of a revocation as a label of the metrics. All reasons in an owner's own words are
@@ -132,9 +141,9 @@ func reasonLabel(reason string) string {
 }
 
 // keyChanged audits a change of a signing key. For a key in use, since is when it began to sign.
-func (s *Server) keyChanged(name, kid string, since time.Time) {
+func (l *eventLog) keyChanged(name, kid string, since time.Time) {
 	if name == keyring.InUse {
-		s.metrics.SigningSince(since)
+		l.metrics.SigningSince(since)
 	}
-	s.audit(&Event{Name: name, KeyID: kid})
+	l.record(&Event{Name: name, KeyID: kid})
 }

@@ -7,21 +7,21 @@ import (
 	"net/http"
 	"net/url"
 	"slices"
-	"strings"
 	"time"
-	"unicode"
-	"unicode/utf8"
 
 	"github.com/caddy-oauth/caddy-oauth/grants"
 	"github.com/caddy-oauth/caddy-oauth/internal/wire"
 	"github.com/caddy-oauth/caddy-oauth/storage"
 )
 
-// authorize is the authorization endpoint (RFC 6749 §3.1). It asks the site who is signed in, asks that person for
+// authorizeEndpoint is the authorization endpoint (RFC 6749 §3.1). It asks the site who is signed in, asks that person for
 // consent if necessary, and redirects the browser to the client with a code or an error.
-func (s *Server) authorize(c *call) error {
+type authorizeEndpoint struct{ *core }
+
+// serve answers an authorization request, or what a person has posted from the consent page.
+func (e *authorizeEndpoint) serve(c *call) error {
 	params, err := readAuthorizeParams(c.w, c.r)
-	c.setDeadline(s.config.StoreTimeout)
+	c.setDeadline(e.config.StoreTimeout)
 	var repeated *wire.RepeatedError
 	switch {
 	case errors.As(err, &repeated) && !repeated.Has("client_id") && !repeated.Has("redirect_uri"):
@@ -29,9 +29,9 @@ func (s *Server) authorize(c *call) error {
 	case err != nil:
 		return err
 	case c.r.Method == http.MethodPost && params.Has("request") && params.Has("decision"):
-		return s.answer(c, params)
+		return e.answer(c, params)
 	}
-	client, to, uncertain := s.findAnswerTo(c.ctx(), params)
+	client, to, uncertain := e.findAnswerTo(c.ctx(), params)
 	c.client = client
 	switch {
 	case uncertain != nil:
@@ -39,23 +39,23 @@ func (s *Server) authorize(c *call) error {
 	case err != nil:
 		return toClient(err, to)
 	}
-	return toClient(s.decide(c, client, to, params), to)
+	return toClient(e.decide(c, client, to, params), to)
 }
 
 // decide handles a request whose client and redirect URI are valid.
-func (s *Server) decide(c *call, client *storage.Client, to answerTo, params url.Values) error {
-	req, err := s.checkAuthorizeRequest(client, to, params)
+func (e *authorizeEndpoint) decide(c *call, client *storage.Client, to answerTo, params url.Values) error {
+	req, err := e.checkAuthorizeRequest(client, to, params)
 	if err != nil {
 		return err
 	}
-	user, err := s.signedIn(c, req)
+	user, err := e.signedIn(c, req)
 	if err != nil {
 		return err
 	}
 	if user == nil {
-		return s.signIn(c, req)
+		return e.signIn(c, req)
 	}
-	ask, err := s.mustAsk(c.ctx(), req, user)
+	ask, err := e.mustAsk(c.ctx(), req, user)
 	if err != nil {
 		return err
 	}
@@ -63,64 +63,31 @@ func (s *Server) decide(c *call, client *storage.Client, to answerTo, params url
 	case ask && slices.Contains(req.prompt, "none"):
 		return &redirectError{grants.Refuse("consent_required", "the user has not approved this"), to}
 	case ask:
-		return s.ask(c, req, user)
+		return e.ask(c, req, user)
 	}
-	return s.approve(c, req, user)
+	return e.approve(c, req, user)
 }
 
 // signedIn returns the user, or nil if the person must sign in, perhaps again (prompt=login).
-func (s *Server) signedIn(c *call, req *authorizeRequest) (*User, error) {
-	user, err := s.user(c)
+func (e *authorizeEndpoint) signedIn(c *call, req *authorizeRequest) (*User, error) {
+	user, err := e.user(c)
 	if user == nil || err != nil {
 		return nil, err
 	}
-	if slices.Contains(req.prompt, "login") && !s.returnsFromLogin(c.ctx(), req) {
+	if slices.Contains(req.prompt, "login") && !e.returnsFromLogin(c.ctx(), req) {
 		return nil, nil
 	}
 	return user, nil
 }
 
-// user asks the site who is signed in, and checks that the user's ID can be the subject of a token. It returns nil if
-// nobody is signed in.
-func (s *Server) user(c *call) (*User, error) {
-	user, err := c.site.User(c.r)
-	if user == nil || err != nil {
-		return nil, err
-	}
-	c.subject = user.Subject
-	return user, s.checkSubject(c.ctx(), user.Subject)
-}
-
-// checkSubject checks that a user's ID can be the subject of a token.
-func (s *Server) checkSubject(ctx context.Context, subject string) error {
-	forbid := func(cause string) error {
-		return &grants.Error{
-			Code: grants.AccessDenied, Description: "this account cannot be used with apps",
-			Status: http.StatusForbidden, Cause: errors.New(cause),
-		}
-	}
-	if len(subject) > 255 || !utf8.ValidString(subject) || strings.ContainsFunc(subject, unicode.IsControl) {
-		return forbid("the user ID is over 255 bytes, not UTF-8 or has control characters")
-	}
-	// A resource server that identifies users by sub must not mistake a client for a user (RFC 9700 §4.15).
-	other, err := s.clients.Find(ctx, subject)
-	if err != nil {
-		return err
-	}
-	if other != nil && other.MayUse("client_credentials") {
-		return forbid("the user ID is also the ID of a client with client_credentials")
-	}
-	return nil
-}
-
 // signIn sends the person to the site's login page. If the site has none, the response is 401, so that basic_auth or
 // another directive of the site can ask for credentials. The client gets an error if the person must not be asked
 // (prompt=none), or must be and cannot (prompt=login without a login page).
-func (s *Server) signIn(c *call, req *authorizeRequest) error {
+func (e *authorizeEndpoint) signIn(c *call, req *authorizeRequest) error {
 	if slices.Contains(req.prompt, "none") {
 		return &redirectError{grants.Refuse("login_required", "the user is not signed in"), req.answerTo}
 	}
-	returnTo, err := s.returnTo(c, req)
+	returnTo, err := e.returnTo(c, req)
 	if err != nil {
 		return err
 	}
@@ -146,25 +113,25 @@ const maxLogin = time.Hour
 
 // returnTo returns the path and query to which the login page returns. It is always the authorization endpoint, so a
 // client cannot make the login page an open redirector.
-func (s *Server) returnTo(c *call, req *authorizeRequest) (string, error) {
+func (e *authorizeEndpoint) returnTo(c *call, req *authorizeRequest) (string, error) {
 	params := withoutProof(req.params)
 	if slices.Contains(req.prompt, "login") {
-		proof, err := s.sealer.seal(c.ctx(), afterLogin, params.Encode(), maxLogin)
+		proof, err := e.sealer.seal(c.ctx(), afterLogin, params.Encode(), maxLogin)
 		if err != nil {
 			return "", err
 		}
 		params.Set(afterLogin, proof)
 	}
-	return s.config.Paths.Authorize + "?" + params.Encode(), nil
+	return e.config.Paths.Authorize + "?" + params.Encode(), nil
 }
 
 // returnsFromLogin reports whether the person comes from the login page with this same request.
-func (s *Server) returnsFromLogin(ctx context.Context, req *authorizeRequest) bool {
+func (e *authorizeEndpoint) returnsFromLogin(ctx context.Context, req *authorizeRequest) bool {
 	proof := req.params.Get(afterLogin)
 	if proof == "" {
 		return false
 	}
-	sent, err := s.sealer.open(ctx, afterLogin, proof)
+	sent, err := e.sealer.open(ctx, afterLogin, proof)
 	if err != nil {
 		return false
 	}
@@ -178,8 +145,8 @@ func withoutProof(params url.Values) url.Values {
 }
 
 // approve issues a code and sends it to the client.
-func (s *Server) approve(c *call, req *authorizeRequest, user *User) error {
-	now := s.now()
+func (e *authorizeEndpoint) approve(c *call, req *authorizeRequest, user *User) error {
+	now := e.now()
 	client := req.client
 	f := &storage.Family{
 		Client:   client.ID,
@@ -207,8 +174,8 @@ func (s *Server) approve(c *call, req *authorizeRequest, user *User) error {
 	if err != nil {
 		return err
 	}
-	if err := s.config.Store.Put(c.ctx(), key, record, f.Code.Expires); err != nil {
+	if err := e.config.Store.Put(c.ctx(), key, record, f.Code.Expires); err != nil {
 		return err
 	}
-	return s.respondCode(c, req.answerTo, client.CodePrefix+code)
+	return e.respondCode(c, req.answerTo, client.CodePrefix+code)
 }

@@ -37,9 +37,9 @@ func readAuthorizeParams(w http.ResponseWriter, r *http.Request) (url.Values, er
 
 // findAnswerTo returns the client, and where its response goes. If it returns an error, the person must see it on a page:
 // nothing may be sent to a redirect URI that is not known to be the client's (RFC 6749 §4.1.2.1).
-func (s *Server) findAnswerTo(ctx context.Context, params url.Values) (*storage.Client, answerTo, error) {
+func (e *authorizeEndpoint) findAnswerTo(ctx context.Context, params url.Values) (*storage.Client, answerTo, error) {
 	none := answerTo{}
-	client, err := s.clients.Find(ctx, params.Get("client_id"))
+	client, err := e.clients.Find(ctx, params.Get("client_id"))
 	if err != nil {
 		return nil, none, err
 	}
@@ -63,7 +63,7 @@ func (s *Server) findAnswerTo(ctx context.Context, params url.Values) (*storage.
 }
 
 // checkAuthorizeRequest checks the rest of an authorization request. Its errors go to the client.
-func (s *Server) checkAuthorizeRequest(
+func (e *authorizeEndpoint) checkAuthorizeRequest(
 	client *storage.Client, to answerTo, params url.Values,
 ) (*authorizeRequest, error) {
 	refuse := func(code, description string) (*authorizeRequest, error) {

@@ -41,22 +41,22 @@ func toClient(err error, to answerTo) error {
 
 // respondCode sends the authorization response (RFC 6749 §4.1.2) to the client. If the redirect URI is out-of-band, it
 // shows the code to the person instead.
-func (s *Server) respondCode(c *call, to answerTo, code string) error {
+func (e *authorizeEndpoint) respondCode(c *call, to answerTo, code string) error {
 	if uris.IsOutOfBand(to.redirectURI) {
-		return s.pages.Code(c.w, pages.CodePage{Client: c.client.Name, Code: code, State: to.state})
+		return e.pages.Code(c.w, pages.CodePage{Client: c.client.Name, Code: code, State: to.state})
 	}
 	if hider, ok := c.site.(Hider); ok && to.mode != "form_post" {
 		hider.Hide(c.r)
 	}
-	return s.respond(c, to, [2]string{"code", code})
+	return e.respond(c, to, [2]string{"code", code})
 }
 
 // respond sends a response or a refusal (RFC 6749 §4.1.2.1) to the client, with the state as it came and the issuer
 // (RFC 9207 §2).
-func (s *Server) respond(c *call, to answerTo, params ...[2]string) error {
-	params = slices.Concat(params, [][2]string{{"state", to.state}, {"iss", s.config.URL}})
+func (e *authorizeEndpoint) respond(c *call, to answerTo, params ...[2]string) error {
+	params = slices.Concat(params, [][2]string{{"state", to.state}, {"iss", e.config.URL}})
 	if to.mode == "form_post" {
-		return s.pages.FormPost(c.w, pages.FormPostPage{URL: to.redirectURI, Params: params})
+		return e.pages.FormPost(c.w, pages.FormPostPage{URL: to.redirectURI, Params: params})
 	}
 	redirect(c.w, withParams(to.redirectURI, params))
 	return nil

@@ -2,7 +2,6 @@ package authserver
 
 import (
 	"context"
-	"errors"
 	"net/http"
 	"net/url"
 	"slices"
@@ -18,7 +17,7 @@ import (
 const maxAsk = time.Hour
 
 // mustAsk reports whether the person must be asked for consent.
-func (s *Server) mustAsk(ctx context.Context, req *authorizeRequest, user *User) (bool, error) {
+func (e *authorizeEndpoint) mustAsk(ctx context.Context, req *authorizeRequest, user *User) (bool, error) {
 	mode := req.client.Consent
 	if mode == "" && impersonable(req.client, req.redirectURI) {
 		mode = storage.ConsentAlways
@@ -29,7 +28,7 @@ func (s *Server) mustAsk(ctx context.Context, req *authorizeRequest, user *User)
 	case mode == storage.ConsentNever:
 		return false, nil
 	}
-	consents, err := s.consents(ctx, user)
+	consents, err := e.consents(ctx, user)
 	if err != nil {
 		return false, err
 	}
@@ -39,45 +38,37 @@ func (s *Server) mustAsk(ctx context.Context, req *authorizeRequest, user *User)
 	return !consents.Covers(req.client.ID, req.scopes, req.audience), nil
 }
 
-func (s *Server) consents(ctx context.Context, user *User) (*storage.Consents, error) {
-	record, err := s.config.Store.Get(ctx, storage.ConsentKey(user.Subject))
-	if err != nil && !errors.Is(err, storage.ErrNotFound) {
-		return nil, err
-	}
-	return storage.DecodeConsents(user.Subject, record)
-}
-
 // ask shows the consent page. The form carries the request, sealed for this user: the server need not remember it, and
 // nobody can make another person's browser post an answer to it.
-func (s *Server) ask(c *call, req *authorizeRequest, user *User) error {
+func (e *authorizeEndpoint) ask(c *call, req *authorizeRequest, user *User) error {
 	ctx := c.ctx()
-	sealed, err := s.sealer.seal(ctx, consentPurpose(user), shown(req)+"\n"+req.params.Encode(), maxAsk)
+	sealed, err := e.sealer.seal(ctx, consentPurpose(user), shown(req)+"\n"+req.params.Encode(), maxAsk)
 	if err != nil {
 		return err
 	}
-	consents, err := s.consents(ctx, user)
+	consents, err := e.consents(ctx, user)
 	if err != nil {
 		return err
 	}
 	before := consents.Clients[req.client.ID]
 	page := pages.ConsentPage{
 		Client:      pages.App{ID: req.client.ID, Name: req.client.Name},
-		Audience:    foreign(req.audience, s.config.URL),
-		Site:        s.host,
+		Audience:    foreign(req.audience, e.config.URL),
+		Site:        e.host,
 		RedirectURI: req.redirectURI,
 		Local:       impersonable(req.client, req.redirectURI),
 		User:        displayName(user),
-		Action:      s.config.Paths.Authorize,
+		Action:      e.config.Paths.Authorize,
 		Request:     sealed,
 	}
 	for _, name := range req.scopes {
 		page.Scopes = append(page.Scopes, pages.Scope{
 			Name:        name,
-			Description: s.scopes[name].Description,
+			Description: e.scopes[name].Description,
 			New:         before.Approved() && !slices.Contains(before.Scopes, name),
 		})
 	}
-	return s.pages.Consent(c.w, page)
+	return e.pages.Consent(c.w, page)
 }
 
 // shown is what the person approves. It is not the request: scopes, resources and the redirect URI can come from the
@@ -104,8 +95,8 @@ func foreign(audience []string, issuer string) []string {
 }
 
 // answer handles what the person posted from the consent page.
-func (s *Server) answer(c *call, form url.Values) error {
-	user, err := s.user(c)
+func (e *authorizeEndpoint) answer(c *call, form url.Values) error {
+	user, err := e.user(c)
 	if err != nil {
 		return err
 	}
@@ -113,7 +104,7 @@ func (s *Server) answer(c *call, form url.Values) error {
 		return errStale
 	}
 	ctx := c.ctx()
-	sealed, err := s.sealer.open(ctx, consentPurpose(user), form.Get("request"))
+	sealed, err := e.sealer.open(ctx, consentPurpose(user), form.Get("request"))
 	if err != nil {
 		return err
 	}
@@ -123,12 +114,12 @@ func (s *Server) answer(c *call, form url.Values) error {
 		return err
 	}
 	// The configuration may have changed since the page was shown.
-	client, to, err := s.findAnswerTo(ctx, params)
+	client, to, err := e.findAnswerTo(ctx, params)
 	c.client = client
 	if err != nil {
 		return err
 	}
-	req, err := s.checkAuthorizeRequest(client, to, params)
+	req, err := e.checkAuthorizeRequest(client, to, params)
 	switch {
 	case err != nil:
 		return err
@@ -137,11 +128,11 @@ func (s *Server) answer(c *call, form url.Values) error {
 	case asked != shown(req):
 		return errStale
 	}
-	if err := s.remember(ctx, req, user); err != nil {
+	if err := e.remember(ctx, req, user); err != nil {
 		return toClient(err, to)
 	}
-	s.audit(&Event{Name: ConsentGiven, Address: c.address, Client: client.ID, Subject: user.Subject, Scopes: req.scopes})
-	return toClient(s.approve(c, req, user), to)
+	e.events.record(&Event{Name: ConsentGiven, Address: c.address, Client: client.ID, Subject: user.Subject, Scopes: req.scopes})
+	return toClient(e.approve(c, req, user), to)
 }
 
 var errStale = &grants.Error{
@@ -151,9 +142,9 @@ var errStale = &grants.Error{
 }
 
 // remember records the approval.
-func (s *Server) remember(ctx context.Context, req *authorizeRequest, user *User) error {
-	now := s.now()
-	return s.config.Store.Update(ctx, storage.ConsentKey(user.Subject), func(old []byte) ([]byte, time.Time, error) {
+func (e *authorizeEndpoint) remember(ctx context.Context, req *authorizeRequest, user *User) error {
+	now := e.now()
+	return e.config.Store.Update(ctx, storage.ConsentKey(user.Subject), func(old []byte) ([]byte, time.Time, error) {
 		consents, err := storage.DecodeConsents(user.Subject, old)
 		if err != nil {
 			return nil, time.Time{}, err

@@ -8,7 +8,6 @@ import (
 	"net/url"
 	"slices"
 	"strings"
-	"time"
 
 	"go.uber.org/zap"
 	"go.uber.org/zap/zapcore"
@@ -22,16 +21,6 @@ import (
 	"github.com/caddy-oauth/caddy-oauth/storage"
 )
 
-// endpoint is one of the server's URLs.
-type endpoint struct {
-	name    string
-	paths   []string
-	methods []string
-	cors    bool // scripts of other sites may call it (RFC 9700 §2.6)
-	json    bool // it speaks to programs, not to people
-	serve   func(c *call) error
-}
-
 // route fills the table of endpoints.
 func (s *Server) route(issuer *url.URL) error {
 	metadata, err := s.metadata()
@@ -44,11 +33,11 @@ func (s *Server) route(issuer *url.URL) error {
 	paths := s.config.Paths
 	s.endpoints = make(map[string]*endpoint)
 	for _, e := range []*endpoint{
-		{name: "authorize", paths: []string{paths.Authorize}, methods: getPost, serve: s.authorize},
-		{name: "apps", paths: []string{paths.Apps}, methods: getPost, serve: s.apps},
-		{name: "token", paths: []string{paths.Token}, methods: post, json: true, cors: true, serve: s.token},
-		{name: "introspect", paths: []string{paths.Introspect}, methods: post, json: true, serve: s.introspect},
-		{name: "revoke", paths: []string{paths.Revoke}, methods: post, json: true, cors: true, serve: s.revoke},
+		{name: "authorize", paths: []string{paths.Authorize}, methods: getPost, serve: s.authorize.serve},
+		{name: "apps", paths: []string{paths.Apps}, methods: getPost, serve: (&appsEndpoint{s.core}).serve},
+		{name: "token", paths: []string{paths.Token}, methods: post, json: true, cors: true, serve: newTokenEndpoint(s.core).serve},
+		{name: "introspect", paths: []string{paths.Introspect}, methods: post, json: true, serve: (&introspectEndpoint{s.core}).serve},
+		{name: "revoke", paths: []string{paths.Revoke}, methods: post, json: true, cors: true, serve: (&revokeEndpoint{s.core}).serve},
 		{name: "jwks", paths: []string{paths.JWKS}, methods: get, json: true, cors: true, serve: s.serveJWKS},
 		{name: "metadata", paths: metadataPaths(issuer), methods: get, json: true, cors: true, serve: serveMetadata(metadata)},
 	} {
@@ -66,45 +55,6 @@ func (s *Server) route(issuer *url.URL) error {
 func (s *Server) Serves(path string) bool {
 	_, ok := s.endpoints[path]
 	return ok
-}
-
-// call is a request on its way through an endpoint. What becomes known of it on the way is for the log
-// and the metrics.
-type call struct {
-	w       http.ResponseWriter
-	r       *http.Request // whose context has no deadline, see ctx
-	site    Site
-	address string // of the client, as the site trusts it
-
-	context context.Context
-	cancel  context.CancelFunc // of the deadline
-
-	named   *storage.Client // the client that the request is to authenticate as, if there is one of that ID
-	client  *storage.Client // once known, for what it says, and for the token endpoint, once authenticated
-	grant   string          // a grant type this server has
-	subject string          // who is signed in
-	result  string          // "ok" or an error code
-}
-
-func newCall(ctx context.Context, r *http.Request, address string) *call {
-	return &call{r: r, address: address, context: ctx, cancel: func() {}}
-}
-
-// ctx returns the context of the call. A request with it would be a copy of the request.
-func (c *call) ctx() context.Context { return c.context }
-
-// setDeadline limits how long the call may wait for the store from now on, in all. An endpoint sets it when it has done
-// what can take long for other reasons, such as reading the body and comparing a slow hash of a secret. Until then, each
-// operation of the store has the limit.
-func (c *call) setDeadline(timeout time.Duration) {
-	c.context, c.cancel = context.WithTimeout(c.context, timeout)
-}
-
-func (c *call) clientID() string {
-	if c.client == nil {
-		return ""
-	}
-	return c.client.ID
 }
 
 // PageError is a failure that a person is to see, as a page with the status.
@@ -216,11 +166,11 @@ func (s *Server) fail(c *call, e *endpoint, err error) error {
 		zap.NamedError("cause", refusal.Cause),
 	)
 	s.log.Log(level, message, append(fields, bounded.Fields(err)...)...)
-	s.refused(c, e, err, refusal.Code, id)
+	s.events.refused(c, e.name, err, refusal.Code, id)
 	var redirect *redirectError
 	switch {
 	case errors.As(err, &redirect) && !uris.IsOutOfBand(redirect.to.redirectURI):
-		return s.respond(c, redirect.to,
+		return s.authorize.respond(c, redirect.to,
 			[2]string{"error", refusal.Code}, [2]string{"error_description", refusal.Description}, [2]string{"error_id", id})
 	case e.json:
 		return s.config.Wire.Errors.Write(c.w, refusal, id, s.config.URL)
@@ -228,28 +178,6 @@ func (s *Server) fail(c *call, e *endpoint, err error) error {
 	c.w.Header().Set("Cache-Control", "no-store")
 	wire.SetRetryAfter(c.w.Header(), refusal)
 	return &PageError{Status: refusal.HTTPStatus(), Title: pageTitle(refusal), ID: id, Err: refusal}
-}
-
-// asRefusal returns what the client may know of an error.
-func asRefusal(err error) *grants.Error {
-	if refusal, ok := errors.AsType[*grants.Error](err); ok {
-		return refusal
-	}
-	description := "the server cannot answer now, try again later"
-	if errors.Is(err, storage.ErrReadOnly) {
-		description = "the issuer is read-only at the moment, try again later"
-	}
-	return &grants.Error{
-		Code:        grants.TemporarilyUnavailable,
-		Description: description,
-		Status:      http.StatusServiceUnavailable,
-		Cause:       err,
-	}
-}
-
-// givenUp reports whether a request failed because nobody waited for the answer.
-func givenUp(ctx context.Context, err error) bool {
-	return errors.Is(err, context.Canceled) && errors.Is(ctx.Err(), context.Canceled)
 }
 
 // severity returns how loud a failure is in the log: what the client caused, what smells of theft, what is

@@ -15,34 +15,37 @@ import (
 	"github.com/caddy-oauth/caddy-oauth/storage"
 )
 
-// introspect is the introspection endpoint (RFC 7662). It describes a token to clients that may see it. For a token that is
-// invalid, unknown or not for the client to see, the answer says only that it is not active (§2.2).
-func (s *Server) introspect(c *call) error {
-	token, err := s.presented(c)
+// introspectEndpoint is the introspection endpoint (RFC 7662).
+type introspectEndpoint struct{ *core }
+
+// serve describes a token to clients that may see it. For a token that is invalid, unknown or not for the client to see, the
+// answer says only that it is not active (§2.2).
+func (e *introspectEndpoint) serve(c *call) error {
+	token, err := e.presented(c)
 	if err != nil {
 		return err
 	}
 	if c.client.Public() { // §2.1: it has not authenticated
 		return clients.ErrFailed
 	}
-	answer, err := s.describe(c.ctx(), c.client, token)
+	answer, err := e.describe(c.ctx(), c.client, token)
 	if err != nil {
 		return err
 	}
 	if wantsJWT(c.r) {
-		return s.writeIntrospectionJWT(c, answer)
+		return e.writeIntrospectionJWT(c, answer)
 	}
 	return wire.WriteJSON(c.w, http.StatusOK, "application/json", answer)
 }
 
 // describe returns the members of the answer about a token.
-func (s *Server) describe(ctx context.Context, client *storage.Client, token string) (map[string]any, error) {
+func (e *introspectEndpoint) describe(ctx context.Context, client *storage.Client, token string) (map[string]any, error) {
 	inactive := map[string]any{"active": false}
-	claims, err := s.AccessToken(ctx, token)
+	claims, err := e.accessTokens.check(ctx, token)
 	var invalid jwt.InvalidToken
 	switch {
 	case errors.As(err, &invalid):
-		return s.describeRefresh(ctx, client, token)
+		return e.describeRefresh(ctx, client, token)
 	case err != nil:
 		return nil, err
 	case !mayIntrospect(client, claims):
@@ -67,27 +70,27 @@ func mayIntrospect(client *storage.Client, claims *jwt.Claims) bool {
 }
 
 // describeRefresh is describe for a refresh token, which only its own client may introspect.
-func (s *Server) describeRefresh(ctx context.Context, client *storage.Client, token string) (map[string]any, error) {
+func (e *introspectEndpoint) describeRefresh(ctx context.Context, client *storage.Client, token string) (map[string]any, error) {
 	inactive := map[string]any{"active": false}
-	_, f, err := s.findFamily(ctx, client, token)
+	_, f, err := e.findFamily(ctx, client, token)
 	if err != nil {
 		return nil, err
 	}
 	if f == nil || f.Client != client.ID {
 		return inactive, nil
 	}
-	if err := s.loadCutoffs(ctx); err != nil {
+	if err := e.loadCutoffs(ctx); err != nil {
 		return nil, err
 	}
 	body := strings.TrimPrefix(token, client.RefreshToken.Prefix)
-	if f.Classify(body, s.now(), 0) != storage.Current || s.cutoffs.VoidsFamily(f) {
+	if f.Classify(body, e.now(), 0) != storage.Current || e.cutoffs.VoidsFamily(f) {
 		return inactive, nil
 	}
 	answer := map[string]any{
-		"active": true, "client_id": f.Client, "sub": f.Subject, "username": f.Subject, "iss": s.config.URL,
+		"active": true, "client_id": f.Client, "sub": f.Subject, "username": f.Subject, "iss": e.config.URL,
 		"scope": strings.Join(f.Scopes, " "), "aud": audience(f.Audience), "iat": numericDate(f.Started),
 	}
-	if end := f.Expires(s.now(), 0); !end.IsZero() {
+	if end := f.Expires(e.now(), 0); !end.IsZero() {
 		answer["exp"] = numericDate(end)
 	}
 	return answer, nil
@@ -100,14 +103,14 @@ func wantsJWT(r *http.Request) bool {
 }
 
 // writeIntrospectionJWT writes the answer as a JWT for the client (RFC 9701 §5).
-func (s *Server) writeIntrospectionJWT(c *call, answer map[string]any) error {
+func (e *introspectEndpoint) writeIntrospectionJWT(c *call, answer map[string]any) error {
 	payload, err := json.Marshal(map[string]any{
-		"iss": s.config.URL, "aud": c.client.ID, "iat": s.now().Unix(), "token_introspection": answer,
+		"iss": e.config.URL, "aud": c.client.ID, "iat": e.now().Unix(), "token_introspection": answer,
 	})
 	if err != nil {
 		return err
 	}
-	token, err := s.keys.SignAs(c.ctx(), introspectionType, payload)
+	token, err := e.keys.SignAs(c.ctx(), introspectionType, payload)
 	if err != nil {
 		return err
 	}

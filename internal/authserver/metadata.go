@@ -47,7 +47,7 @@ func metadataPaths(issuer *url.URL) []string {
 
 // metadata returns the authorization server metadata (RFC 8414 §2). It names only what the server accepts, and leaves
 // out empty arrays.
-func (s *Server) metadata() ([]byte, error) {
+func (s *core) metadata() ([]byte, error) {
 	doc := struct {
 		Issuer                string   `json:"issuer"`
 		AuthorizationEndpoint string   `json:"authorization_endpoint"`
@@ -84,8 +84,8 @@ func (s *Server) metadata() ([]byte, error) {
 	for _, scope := range s.config.Scopes {
 		doc.Scopes = append(doc.Scopes, scope.Name)
 	}
-	for grantType := range s.grants {
-		doc.GrantTypes = append(doc.GrantTypes, grantType)
+	for _, grant := range s.config.Grants {
+		doc.GrantTypes = append(doc.GrantTypes, grant.Type())
 	}
 	slices.Sort(doc.GrantTypes)
 	return json.Marshal(doc)
@@ -100,7 +100,7 @@ func serveMetadata(body []byte) func(*call) error {
 
 // serveJWKS serves the public keys (RFC 7517 §5). A key is published before it signs, and caches may keep the keys for
 // half of that time.
-func (s *Server) serveJWKS(c *call) error {
+func (s *core) serveJWKS(c *call) error {
 	c.setDeadline(s.config.StoreTimeout)
 	body, err := s.keys.JWKS(c.ctx())
 	if err != nil {

@@ -16,23 +16,23 @@ import (
 // around. Attempts under way count as failures, so that not one guess gets past the limits.
 type throttled struct {
 	grants.Verifier
-	s       *Server
+	core    *core
 	address string // of the client
 }
 
 // verifierFor returns the verifier of passwords that the grant type of a request brought, nil if it brought none.
-func (s *Server) verifierFor(c *call) grants.Verifier {
-	verifier := s.verifiers[c.grant]
+func (e *tokenEndpoint) verifierFor(c *call) grants.Verifier {
+	verifier := e.verifiers[c.grant]
 	if verifier == nil {
 		return nil
 	}
-	return throttled{verifier, s, c.address}
+	return throttled{verifier, e.core, c.address}
 }
 
 // Verify implements grants.Verifier.
 func (t throttled) Verify(ctx context.Context, username, password string) (*grants.Person, error) {
 	account := accountKey(username)
-	attempt, wait := t.s.limiter.Reserve(throttle.Password, account, t.address)
+	attempt, wait := t.core.limiter.Reserve(throttle.Password, account, t.address)
 	if attempt == nil {
 		return nil, clients.TooManyFailures(wait)
 	}
@@ -58,5 +58,5 @@ func (t throttled) verify(ctx context.Context, username, password string) (*gran
 	if err != nil {
 		return nil, err
 	}
-	return person, t.s.checkSubject(ctx, person.Subject)
+	return person, t.core.checkSubject(ctx, person.Subject)
 }

@@ -5,7 +5,6 @@ package authserver
 import (
 	"cmp"
 	"context"
-	"net/http"
 	"net/url"
 	"sync/atomic"
 	"time"
@@ -94,64 +93,17 @@ type Scope struct {
 	Description string
 }
 
-// Site is what the site around the server knows of a request.
-type Site interface {
-	// User returns who is signed in, nil if nobody is.
-	User(r *http.Request) (*User, error)
-	// LoginURL returns the URL of the site's login page for a person that is to return to the given
-	// path and query of this site, or "" if the site has no such page.
-	LoginURL(returnTo string) string
-	// ClientIP returns the address of the client as the site trusts it.
-	ClientIP(r *http.Request) string
-}
-
-// Noter is a Site that wants to know what requests were about, for a log of its own.
-type Noter interface {
-	// Note is told the client of a request that was answered, and the grant type, "" if it had none. Both are known
-	// to the server: they are no words of the request's.
-	Note(r *http.Request, clientID, grantType string)
-}
-
-// Hider is a Site that has a log of answers with their headers.
-type Hider interface {
-	// Hide is told that the answer to a request is to have a code in a header, which is good until it is used.
-	Hide(r *http.Request)
-}
-
-// User is a person who is signed in to the site.
-type User struct {
-	Subject string
-	Claims  map[string]any // for the tokens
-}
-
 // Server is one issuer's authorization server. [Server.ServeHTTP] answers a request, [Server.Run] does the work that no request
 // asks for, [Server.Owner] is for the owner of the site.
 type Server struct {
-	config        Config
-	origin        string // scheme and host of the issuer
-	host          string
-	scopes        map[string]Scope
-	grants        map[string]grants.Grant
-	endpoints     map[string]*endpoint // by path
-	keys          *keyring.Ring
-	pages         *pages.Pages
-	clients       *clients.Directory
-	authenticator *clients.Authenticator
-	verifiers     map[string]grants.Verifier // of passwords, by the grant types that brought one
-	cutoffs       *revocation.Cutoffs
-	revoker       *Revoker
-	uses          *uses
-	upkeep        *upkeep
-	started       time.Time
-	accessTokens  *accessTokens
-	sealer        sealer
-	limiter       *throttle.Limiter
-	store         *bounded.Store
-	requests      atomic.Int64 // that are being answered
-	metrics       *metrics.Issuer
-	outages       *bounded.Outages
-	log           *zap.Logger
-	now           func() time.Time
+	*core
+
+	authorize *authorizeEndpoint
+	endpoints map[string]*endpoint // by path
+	upkeep    *upkeep
+	outages   *bounded.Outages
+	requests  atomic.Int64 // that are being answered
+	started   time.Time
 }
 
 // withDefaults returns the config with nothing left open but what depends on the store.
@@ -183,32 +135,29 @@ func New(config Config) (*Server, error) {
 	if err != nil {
 		return nil, err
 	}
-	s := &Server{
-		config:    config,
-		origin:    issuer.Scheme + "://" + issuer.Host,
-		host:      issuer.Hostname(),
-		scopes:    make(map[string]Scope),
-		grants:    make(map[string]grants.Grant),
-		verifiers: make(map[string]grants.Verifier),
-		outages:   bounded.NewOutages(config.Logger.With(zap.String("issuer", config.Name)), config.Now),
-		started:   config.Now(),
-		log:       config.Logger,
-		now:       config.Now,
+	shared := &core{
+		config: config,
+		origin: issuer.Scheme + "://" + issuer.Host,
+		host:   issuer.Hostname(),
+		scopes: make(map[string]Scope),
+		log:    config.Logger,
+		now:    config.Now,
 	}
 	for _, scope := range config.Scopes {
-		s.scopes[scope.Name] = scope
+		shared.scopes[scope.Name] = scope
 	}
-	for _, g := range config.Grants {
-		s.grants[g.Type()] = g
-		if provider, ok := g.(grants.VerifierProvider); ok {
-			s.verifiers[g.Type()] = provider.ProvideVerifier()
-		}
-	}
-	if s.metrics, err = metrics.New(config.Registry, config.Name); err != nil {
+	if shared.metrics, err = metrics.New(config.Registry, config.Name); err != nil {
 		return nil, err
 	}
-	if s.pages, err = pages.New(config.ConsentTemplate); err != nil {
+	if shared.pages, err = pages.New(config.ConsentTemplate); err != nil {
 		return nil, err
+	}
+	shared.events = &eventLog{issuer: config.Name, log: config.Audit, observe: config.Observe, metrics: shared.metrics}
+	s := &Server{
+		core:      shared,
+		authorize: &authorizeEndpoint{shared},
+		outages:   bounded.NewOutages(config.Logger.With(zap.String("issuer", config.Name)), config.Now),
+		started:   config.Now(),
 	}
 	if err := s.assemble(); err != nil {
 		return nil, err
@@ -228,7 +177,7 @@ func (s *Server) assemble() (err error) {
 	})
 	config.Store = s.store
 	s.keys, err = keyring.New(keyring.Config{
-		Policy: config.Keys, Store: s.store, Wait: config.StoreTimeout, Changed: s.keyChanged, Logger: s.log, Now: s.now,
+		Policy: config.Keys, Store: s.store, Wait: config.StoreTimeout, Changed: s.events.keyChanged, Logger: s.log, Now: s.now,
 	})
 	if err != nil {
 		return err
@@ -244,7 +193,7 @@ func (s *Server) assemble() (err error) {
 			return s.revoker.Revoke(ctx, "", client, reason, "")
 		},
 		Changed: func(ctx context.Context, client, what string) error {
-			s.audit(&Event{Name: ClientChanged, Client: client, Reason: what})
+			s.events.record(&Event{Name: ClientChanged, Client: client, Reason: what})
 			return s.upkeep.marker.set(ctx)
 		},
 	})
@@ -255,7 +204,7 @@ func (s *Server) assemble() (err error) {
 		load: s.loadCutoffs, now: s.now,
 	}
 	s.revoker = &Revoker{
-		store: s.store, cutoffs: s.cutoffs, clients: s.clients, longest: longest, now: s.now, revoked: s.revoked,
+		store: s.store, cutoffs: s.cutoffs, clients: s.clients, longest: longest, now: s.now, revoked: s.events.revoked,
 	}
 	s.uses = newUses(s.store, s.cutoffs)
 	s.sealer = sealer{keys: s.keys, now: s.now}
@@ -275,17 +224,6 @@ func (s *Server) newUpkeep() *upkeep {
 
 // readOnlyMessage is logged when a server starts and when it first refuses to write.
 const readOnlyMessage = "issuer is read-only"
-
-// loadCutoffs makes sure that the revocations are known. A request that waits for the first load waits no longer than for any
-// other answer of the store.
-func (s *Server) loadCutoffs(ctx context.Context) error {
-	if s.cutoffs.Loaded() {
-		return nil
-	}
-	ctx, cancel := context.WithTimeout(ctx, s.config.StoreTimeout)
-	defer cancel()
-	return s.cutoffs.Load(ctx)
-}
 
 // Origin returns scheme and host of the issuer.
 func (s *Server) Origin() string { return s.origin }

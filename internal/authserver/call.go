@@ -1,0 +1,112 @@
+package authserver
+
+import (
+	"context"
+	"errors"
+	"net/http"
+	"time"
+
+	"github.com/caddy-oauth/caddy-oauth/grants"
+	"github.com/caddy-oauth/caddy-oauth/storage"
+)
+
+// Site is what the site around the server knows of a request.
+type Site interface {
+	// User returns who is signed in, nil if nobody is.
+	User(r *http.Request) (*User, error)
+	// LoginURL returns the URL of the site's login page for a person that is to return to the given
+	// path and query of this site, or "" if the site has no such page.
+	LoginURL(returnTo string) string
+	// ClientIP returns the address of the client as the site trusts it.
+	ClientIP(r *http.Request) string
+}
+
+// Noter is a Site that wants to know what requests were about, for a log of its own.
+type Noter interface {
+	// Note is told the client of a request that was answered, and the grant type, "" if it had none. Both are known
+	// to the server: they are no words of the request's.
+	Note(r *http.Request, clientID, grantType string)
+}
+
+// Hider is a Site that has a log of answers with their headers.
+type Hider interface {
+	// Hide is told that the answer to a request is to have a code in a header, which is good until it is used.
+	Hide(r *http.Request)
+}
+
+// User is a person who is signed in to the site.
+type User struct {
+	Subject string
+	Claims  map[string]any // for the tokens
+}
+
+// endpoint is one of the server's URLs.
+type endpoint struct {
+	name    string
+	paths   []string
+	methods []string
+	cors    bool // scripts of other sites may call it (RFC 9700 §2.6)
+	json    bool // it speaks to programs, not to people
+	serve   func(c *call) error
+}
+
+// call is a request on its way through an endpoint. What becomes known of it on the way is for the log
+// and the metrics.
+type call struct {
+	w       http.ResponseWriter
+	r       *http.Request // whose context has no deadline, see ctx
+	site    Site
+	address string // of the client, as the site trusts it
+
+	context context.Context
+	cancel  context.CancelFunc // of the deadline
+
+	named   *storage.Client // the client that the request is to authenticate as, if there is one of that ID
+	client  *storage.Client // once known, for what it says, and for the token endpoint, once authenticated
+	grant   string          // a grant type this server has
+	subject string          // who is signed in
+	result  string          // "ok" or an error code
+}
+
+func newCall(ctx context.Context, r *http.Request, address string) *call {
+	return &call{r: r, address: address, context: ctx, cancel: func() {}}
+}
+
+// ctx returns the context of the call. A request with it would be a copy of the request.
+func (c *call) ctx() context.Context { return c.context }
+
+// setDeadline limits how long the call may wait for the store from now on, in all. An endpoint sets it when it has done
+// what can take long for other reasons, such as reading the body and comparing a slow hash of a secret. Until then, each
+// operation of the store has the limit.
+func (c *call) setDeadline(timeout time.Duration) {
+	c.context, c.cancel = context.WithTimeout(c.context, timeout)
+}
+
+func (c *call) clientID() string {
+	if c.client == nil {
+		return ""
+	}
+	return c.client.ID
+}
+
+// asRefusal returns what the client may know of an error.
+func asRefusal(err error) *grants.Error {
+	if refusal, ok := errors.AsType[*grants.Error](err); ok {
+		return refusal
+	}
+	description := "the server cannot answer now, try again later"
+	if errors.Is(err, storage.ErrReadOnly) {
+		description = "the issuer is read-only at the moment, try again later"
+	}
+	return &grants.Error{
+		Code:        grants.TemporarilyUnavailable,
+		Description: description,
+		Status:      http.StatusServiceUnavailable,
+		Cause:       err,
+	}
+}
+
+// givenUp reports whether a request failed because nobody waited for the answer.
+func givenUp(ctx context.Context, err error) bool {
+	return errors.Is(err, context.Canceled) && errors.Is(ctx.Err(), context.Canceled)
+}
