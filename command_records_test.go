@@ -18,6 +18,7 @@ import (
 	"github.com/caddyserver/certmagic"
 
 	"github.com/caddy-oauth/caddy-oauth/storage"
+	caddystore "github.com/caddy-oauth/caddy-oauth/storage/caddy"
 )
 
 const moveKey = "Zm9yIHRoaXMgdGVzdCwgYW5kIGFzIGxvbmcgYXMgaXQgbXVzdCBiZQ=="
@@ -67,7 +68,7 @@ func TestExportAndImport(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	store := storage.Encrypted(storage.OpenCaddy(&certmagic.FileStorage{Path: dir}, "default"), "default", keys)
+	store := storage.Encrypted(caddystore.New(&certmagic.FileStorage{Path: dir}, "default"), "default", keys)
 	kinds := map[storage.Kind]int{}
 	for record, err := range store.(storage.Exporter).Export(t.Context()) {
 		if err != nil {

@@ -26,6 +26,7 @@ import (
 	"github.com/caddy-oauth/caddy-oauth/internal/directive"
 	"github.com/caddy-oauth/caddy-oauth/internal/revocation"
 	"github.com/caddy-oauth/caddy-oauth/internal/throttle"
+	_ "github.com/caddy-oauth/caddy-oauth/storage/caddy"  // the store oauth.stores.caddy
 	_ "github.com/caddy-oauth/caddy-oauth/storage/memory" // the store oauth.stores.memory
 )
 

@@ -8,6 +8,7 @@ import (
 
 	"github.com/caddy-oauth/caddy-oauth/grants"
 	"github.com/caddy-oauth/caddy-oauth/storage"
+	caddystore "github.com/caddy-oauth/caddy-oauth/storage/caddy"
 )
 
 const crowd = 50
@@ -47,8 +48,8 @@ func onStores(t *testing.T, test func(t *testing.T, sites [2]*site)) {
 	t.Run("files", func(t *testing.T) {
 		dir := t.TempDir()
 		one, two := newSite(t), newSite(t)
-		one.store = storage.OpenCaddy(&certmagic.FileStorage{Path: dir}, "issuer")
-		two.store = storage.OpenCaddy(&certmagic.FileStorage{Path: dir}, "issuer")
+		one.store = caddystore.New(&certmagic.FileStorage{Path: dir}, "issuer")
+		two.store = caddystore.New(&certmagic.FileStorage{Path: dir}, "issuer")
 		test(t, [2]*site{one, two})
 	})
 }

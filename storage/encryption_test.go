@@ -13,13 +13,16 @@ import (
 	"testing"
 	"time"
 
+	"github.com/caddyserver/certmagic"
+
 	"github.com/caddy-oauth/caddy-oauth/storage"
+	caddystore "github.com/caddy-oauth/caddy-oauth/storage/caddy"
 	"github.com/caddy-oauth/caddy-oauth/storage/memory"
 	"github.com/caddy-oauth/caddy-oauth/storage/storetest"
 )
 
 func TestEncryptedMemory(t *testing.T) { storetest.Run(t, encrypted(t, inMemory())) }
-func TestEncryptedFiles(t *testing.T)  { storetest.Run(t, encrypted(t, files())) }
+func TestEncryptedFiles(t *testing.T)  { storetest.Run(t, encrypted(t, onFiles())) }
 
 func BenchmarkEncryptedMemory(b *testing.B) { storetest.Benchmark(b, encrypted(b, inMemory())) }
 
@@ -39,11 +42,20 @@ func inMemory() storetest.Backend {
 	}
 }
 
-// encrypted is a backend whose records are encrypted. Its processes do not know that.
+// onFiles is the default store.
+func onFiles() storetest.Backend {
+	return storetest.Backend{
+		New: func(tb testing.TB) string { return tb.TempDir() },
+		Open: func(dir string) (storage.Store, error) {
+			return caddystore.New(&certmagic.FileStorage{Path: dir}, "issuer"), nil
+		},
+	}
+}
+
+// encrypted is a backend whose records are encrypted.
 func encrypted(tb testing.TB, b storetest.Backend) storetest.Backend {
 	tb.Helper()
 	keys, open := keyring(tb, false, newKey), b.Open
-	b.Processes = false
 	b.Open = func(address string) (storage.Store, error) {
 		store, err := open(address)
 		if err != nil {
@@ -347,9 +359,7 @@ func TestReencryptRace(t *testing.T) {
 func TestReencryptLeavesNothingInFiles(t *testing.T) {
 	ctx, dir := t.Context(), t.TempDir()
 	open := func(keys *storage.Keyring) storage.Store {
-		inner, err := openFiles(dir)
-		noError(t, err)
-		return storage.Encrypted(inner, "shop", keys)
+		return storage.Encrypted(caddystore.New(&certmagic.FileStorage{Path: dir}, "issuer"), "shop", keys)
 	}
 	at := func(id string) storage.Key { return storage.Key{Kind: "kind", ID: id} }
 	write := func(store storage.Store, id string) {

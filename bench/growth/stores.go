@@ -17,6 +17,7 @@ import (
 	"github.com/caddyserver/certmagic"
 
 	"github.com/caddy-oauth/caddy-oauth/storage"
+	caddystore "github.com/caddy-oauth/caddy-oauth/storage/caddy"
 	"github.com/caddy-oauth/caddy-oauth/storage/memory"
 	"github.com/caddy-oauth/caddy-oauth/storage/redis"
 )
@@ -46,7 +47,7 @@ func openStores(o *options, dir string) (*stores, error) {
 func filesIn(dir string) *stores {
 	return &stores{
 		open: func(name string) (storage.Store, error) {
-			return storage.OpenCaddy(&certmagic.FileStorage{Path: filepath.Join(dir, "storage")}, name), nil
+			return caddystore.New(&certmagic.FileStorage{Path: filepath.Join(dir, "storage")}, name), nil
 		},
 		usage: func(_ context.Context, name string) (bytes, files int64, err error) {
 			err = filepath.WalkDir(filepath.Join(dir, "storage", "oauth", name), func(_ string, entry fs.DirEntry, err error) error {

@@ -8,7 +8,7 @@ import (
 
 	"github.com/caddy-oauth/caddy-oauth/integration"
 	"github.com/caddy-oauth/caddy-oauth/integration/slowstorage"
-	"github.com/caddy-oauth/caddy-oauth/storage"
+	caddystore "github.com/caddy-oauth/caddy-oauth/storage/caddy"
 )
 
 // issuer is the name of the shop's.
@@ -22,7 +22,7 @@ func TestSharedDirectory(t *testing.T) {
 			config.Storage = dir
 			return config
 		},
-		store: storage.OpenCaddy(&certmagic.FileStorage{Path: dir}, issuer),
+		store: caddystore.New(&certmagic.FileStorage{Path: dir}, issuer),
 		dir:   dir,
 	})
 }
@@ -36,7 +36,7 @@ func TestOtherStorage(t *testing.T) {
 			config.Storage = dir
 			return config.OnSlowStorage(latency, lease)
 		},
-		store: storage.OpenCaddy(slowstorage.New(dir, latency, lease), issuer),
+		store: caddystore.New(slowstorage.New(dir, latency, lease), issuer),
 		dir:   dir,
 	})
 }

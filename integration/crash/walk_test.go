@@ -9,6 +9,7 @@ import (
 	"github.com/caddyserver/certmagic"
 
 	"github.com/caddy-oauth/caddy-oauth/storage"
+	caddystore "github.com/caddy-oauth/caddy-oauth/storage/caddy"
 	"github.com/caddy-oauth/caddy-oauth/storage/redis"
 )
 
@@ -68,7 +69,7 @@ func peopleByRecord() map[string]string {
 
 // filesIn returns the store of the shop in a directory.
 func filesIn(dir string) storage.Store {
-	return storage.OpenCaddy(&certmagic.FileStorage{Path: dir}, issuer)
+	return caddystore.New(&certmagic.FileStorage{Path: dir}, issuer)
 }
 
 // redisAt returns the store of the shop in a Redis.

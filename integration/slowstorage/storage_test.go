@@ -21,6 +21,7 @@ import (
 
 	"github.com/caddy-oauth/caddy-oauth/integration/slowstorage"
 	"github.com/caddy-oauth/caddy-oauth/storage"
+	caddystore "github.com/caddy-oauth/caddy-oauth/storage/caddy"
 	"github.com/caddy-oauth/caddy-oauth/storage/storetest"
 )
 
@@ -51,7 +52,7 @@ func hold(root string) {
 }
 
 func open(root string) (storage.Store, error) {
-	return storage.OpenCaddy(slowstorage.New(root, latency, lease), "issuer"), nil
+	return caddystore.New(slowstorage.New(root, latency, lease), "issuer"), nil
 }
 
 func newRoot(tb testing.TB) string {

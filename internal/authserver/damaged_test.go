@@ -9,6 +9,7 @@ import (
 
 	"github.com/caddy-oauth/caddy-oauth/internal/jwt"
 	"github.com/caddy-oauth/caddy-oauth/storage"
+	caddystore "github.com/caddy-oauth/caddy-oauth/storage/caddy"
 )
 
 // A record that a power failure left empty takes nothing else with it: neither the revocations and clients beside it, nor
@@ -17,7 +18,7 @@ func TestDamagedRecords(t *testing.T) {
 	for _, kind := range []storage.Kind{storage.KindCutoff, storage.KindClient} {
 		t.Run(string(kind), func(t *testing.T) {
 			dir := t.TempDir()
-			store := storage.OpenCaddy(&certmagic.FileStorage{Path: dir}, "default")
+			store := caddystore.New(&certmagic.FileStorage{Path: dir}, "default")
 			onDisk := func(c *Config) {
 				c.Store, c.Now = store, nil
 				runTime(c)

@@ -8,6 +8,7 @@ import (
 	"github.com/caddyserver/certmagic"
 
 	"github.com/caddy-oauth/caddy-oauth/storage"
+	caddystore "github.com/caddy-oauth/caddy-oauth/storage/caddy"
 	"github.com/caddy-oauth/caddy-oauth/storage/dump"
 	"github.com/caddy-oauth/caddy-oauth/storage/memory"
 )
@@ -33,7 +34,7 @@ func BenchmarkMove(b *testing.B) {
 		"memory": func(*testing.B) storage.Store { return memory.New() },
 		"files": func(b *testing.B) storage.Store {
 			b.Helper()
-			return storage.OpenCaddy(&certmagic.FileStorage{Path: b.TempDir()}, "default")
+			return caddystore.New(&certmagic.FileStorage{Path: b.TempDir()}, "default")
 		},
 	} {
 		b.Run(name, func(b *testing.B) {

@@ -1,0 +1,271 @@
+package caddystore
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io/fs"
+	"iter"
+	"os"
+	"path/filepath"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/caddy-oauth/caddy-oauth/storage"
+)
+
+// countingDisk counts what a sweep touches.
+type countingDisk struct {
+	osDisk
+
+	opened, seen, removed int
+}
+
+func (d *countingDisk) open(name string, write bool) (file, error) {
+	d.opened++
+	return d.osDisk.open(name, write)
+}
+
+func (d *countingDisk) remove(name string) error {
+	d.removed++
+	return d.osDisk.remove(name)
+}
+
+func (d *countingDisk) list(dir string) iter.Seq2[fs.DirEntry, error] {
+	return func(yield func(fs.DirEntry, error) bool) {
+		for entry, err := range d.osDisk.list(dir) {
+			d.seen++
+			if !yield(entry, err) {
+				return
+			}
+		}
+	}
+}
+
+// countedNode returns a store on files, by a clock, and its disk.
+func countedNode(t *testing.T, dir string, clock *sweepClock) (*store, *countingDisk) {
+	t.Helper()
+	store := fileNode(t, dir, clock)
+	d := new(countingDisk)
+	store.backend.(*files).disk = d
+	return store, d
+}
+
+func put(t *testing.T, store storage.Store, id string, expires time.Time) {
+	t.Helper()
+	if err := store.Put(t.Context(), family(id), []byte("value"), expires); err != nil {
+		t.Fatal(err)
+	}
+}
+
+// fillLive puts so many records each that live for long: in buckets, in the bucket Never and in none, with an end and
+// without.
+func fillLive(t *testing.T, store storage.Store, now time.Time, n int) {
+	t.Helper()
+	for i := range n {
+		ends := now.Add(time.Duration(100+i%50) * time.Hour)
+		put(t, store, fmt.Sprintf("%s.live%d", storage.BucketFor(ends), i), ends)
+		put(t, store, fmt.Sprintf("zzzz.never%d", i), time.Time{})
+		put(t, store, fmt.Sprintf("zzzz.idle%d", i), ends)
+		put(t, store, fmt.Sprintf("plain%d", i), time.Time{})
+	}
+}
+
+// What a sweep touches follows what has expired, not what lives.
+func TestFilesSweepCost(t *testing.T) {
+	const late = 20
+	costs := map[int]countingDisk{}
+	for _, live := range []int{1, 100} {
+		clock := newSweepClock()
+		store, d := countedNode(t, t.TempDir(), clock)
+		sweep(t, store) // the first looks everywhere
+		fillLive(t, store, clock.t, live)
+		soon := clock.t.Add(time.Hour)
+		for i := range late {
+			put(t, store, fmt.Sprintf("%s.late%d", storage.BucketFor(soon), i), soon)
+			put(t, store, fmt.Sprintf("zzzz.late%d", i), soon)
+		}
+		clock.t = clock.t.Add(3 * time.Hour)
+		*d = countingDisk{}
+		sweep(t, store)
+		costs[live] = *d
+		if got := strings.Count(filesBelow(t, store.backend.(*files).top), "late"); got > 0 {
+			t.Errorf("%d of %d late records are left", got, 2*late)
+		}
+	}
+	// The lists of 50 hours to come are seen, and not opened; a list may come up that is not due.
+	const hours = 50
+	few, many := costs[1], costs[100]
+	if many.opened != few.opened || many.removed != few.removed || many.seen > few.seen+hours {
+		t.Errorf("with 1 of each that lives it touches %+v, with 100 %+v", few, many)
+	}
+	if few.opened > 3*late+10 || few.removed > 2*late+10 {
+		t.Errorf("for %d late records it touches %+v", 2*late, few)
+	}
+}
+
+// A sweep with nothing to do looks at the clock, and not into folders.
+func TestFilesSweepIdle(t *testing.T) {
+	clock := newSweepClock()
+	store, d := countedNode(t, t.TempDir(), clock)
+	sweep(t, store)
+	fillLive(t, store, clock.t, 20)
+	for range 3 {
+		clock.t = clock.t.Add(sweepEvery)
+		*d = countingDisk{}
+		sweep(t, store)
+		if d.removed > 0 || d.opened > 10 || d.seen > 40 {
+			t.Errorf("with nothing to do it touches %+v", *d)
+		}
+	}
+}
+
+// A record that comes to live longer is looked at when it was first to end, and then put off; one that comes to live for ever
+// is let be; one that is to end sooner goes then.
+func TestFilesDueLists(t *testing.T) {
+	clock := newSweepClock()
+	dir := t.TempDir()
+	store, d := countedNode(t, dir, clock)
+	sweep(t, store)
+	start := clock.t
+	ends := func(id string, after time.Duration) {
+		t.Helper()
+		var expires time.Time
+		if after > 0 {
+			expires = start.Add(after)
+		}
+		update(t, store, family(id), func([]byte) ([]byte, time.Time, error) { return []byte("value"), expires, nil })
+	}
+	for _, id := range []string{"zzzz.longer", "zzzz.forever", "zzzz.sooner", "zzzz.gone", "plain"} {
+		ends(id, 10*time.Hour)
+	}
+	for range 5 {
+		ends("zzzz.longer", 20*time.Hour)
+	}
+	ends("zzzz.forever", 0)
+	ends("zzzz.sooner", 2*time.Hour)
+	if err := store.Delete(t.Context(), family("zzzz.gone")); err != nil {
+		t.Fatal(err)
+	}
+	for hours, lines := range map[int]int{10: 5, 20: 0, 2: 1} {
+		due := storage.BucketFor(start.Add(time.Duration(hours) * time.Hour))
+		list, _ := os.ReadFile(filepath.Join(dir, "oauth", "issuer", dueFolder, string(due)))
+		if got := strings.Count(string(list), "\n"); got != lines {
+			t.Errorf("%d records are listed for hour %d, want %d", got, hours, lines)
+		}
+	}
+	for _, step := range []struct {
+		hour int
+		left string
+	}{
+		{1, "plain zzzz.forever zzzz.longer zzzz.sooner"},
+		{5, "plain zzzz.forever zzzz.longer"},
+		{13, "zzzz.forever zzzz.longer"},
+		{19, "zzzz.forever zzzz.longer"},
+		{23, "zzzz.forever"},
+		{50, "zzzz.forever"},
+	} {
+		clock.t = start.Add(time.Duration(step.hour) * time.Hour)
+		sweep(t, store)
+		if got := filesBelow(t, dir); got != step.left {
+			t.Errorf("after %d hours there are %q, want %q", step.hour, got, step.left)
+		}
+	}
+	*d = countingDisk{}
+	clock.t = clock.t.Add(48 * time.Hour)
+	sweep(t, store)
+	if d.opened > 10 {
+		t.Errorf("nothing is due, and %d files were opened", d.opened)
+	}
+}
+
+// A full sweep finds what the lists lack: records restored by hand, lines that a power cut took off a list, and buckets that
+// were filled after their end.
+func TestFilesSweepEverywhere(t *testing.T) {
+	clock := newSweepClock()
+	dir := t.TempDir()
+	store := fileNode(t, dir, clock)
+	sweep(t, store)
+	family := filepath.Join(dir, "oauth", "issuer", "family")
+	soon, later := clock.t.Add(time.Hour), clock.t.Add(31*24*time.Hour)
+	write := func(name string, expires time.Time) {
+		t.Helper()
+		var r recordFile
+		content := r.fresh(slot{sequence: 1, expires: expires, value: []byte("value")})
+		err := errors.Join(os.MkdirAll(filepath.Dir(filepath.Join(family, name)), 0o700),
+			os.WriteFile(filepath.Join(family, name), content, 0o600))
+		if err != nil {
+			t.Fatal(err)
+		}
+	}
+	write("zzzz/zzzz.old.record", soon)
+	write("old.record", soon)
+	write("zzzz/zzzz.old-and-live.record", later)
+	write("zzzz/zzzz.old-for-ever.record", time.Time{})
+	put(t, store, "zzzz.new", soon)
+	put(t, store, "zzzz.new-for-ever", time.Time{})
+	if err := os.RemoveAll(filepath.Join(dir, "oauth", "issuer", dueFolder)); err != nil {
+		t.Fatal(err)
+	}
+	clock.t = clock.t.Add(5 * time.Hour)
+	sweep(t, store)
+	past := clock.t.Add(-3 * time.Hour)
+	put(t, store, string(storage.BucketFor(past))+".after-its-end", past)
+	clock.t = clock.t.Add(5 * time.Hour)
+	sweep(t, store)
+	if got, want := len(strings.Fields(filesBelow(t, dir))), 7; got != want {
+		t.Errorf("a sweep that goes by lists leaves %d records, want %d", got, want)
+	}
+	clock.t = clock.t.Add(30 * 24 * time.Hour)
+	sweep(t, store)
+	if got, want := filesBelow(t, dir), "zzzz.new-for-ever zzzz.old-and-live zzzz.old-for-ever"; got != want {
+		t.Errorf("there are %q, want %q", got, want)
+	}
+	clock.t = later.Add(3 * time.Hour) // no month later: by its list
+	sweep(t, store)
+	if got, want := filesBelow(t, dir), "zzzz.new-for-ever zzzz.old-for-ever"; got != want {
+		t.Errorf("there are %q, want %q", got, want)
+	}
+}
+
+// What a killed process was writing goes, unless it may be that somebody is writing it.
+func TestFilesLeftovers(t *testing.T) {
+	clock := newSweepClock()
+	dir := t.TempDir()
+	store := fileNode(t, dir, clock)
+	put(t, store, "zzzz.id", time.Time{})
+	folder := filepath.Join(dir, "oauth", "issuer", newFolder)
+	for name, age := range map[string]time.Duration{"OLD": 2 * time.Hour, "NEW": time.Minute} {
+		file := filepath.Join(folder, name)
+		err := errors.Join(os.WriteFile(file, []byte("half a rec"), 0o600), os.Chtimes(file, time.Time{}, clock.t.Add(-age)))
+		if err != nil {
+			t.Fatal(err)
+		}
+	}
+	sweep(t, store)
+	entries, err := os.ReadDir(folder)
+	if err != nil || len(entries) != 1 || entries[0].Name() != "NEW" {
+		t.Errorf("left are %v, error %v; want NEW", entries, err)
+	}
+}
+
+// A sweep that is told to stop does, and the next goes on.
+func TestFilesSweepStops(t *testing.T) {
+	clock := newSweepClock()
+	dir := t.TempDir()
+	store := fileNode(t, dir, clock)
+	sweep(t, store)
+	putAll(t, store, clock.t)
+	clock.t = clock.t.Add(24 * time.Hour)
+	ctx, cancel := context.WithCancel(t.Context())
+	cancel()
+	err := store.backend.sweep(ctx, false, store.lock)
+	if got := filesBelow(t, dir); !errors.Is(err, context.Canceled) || len(strings.Fields(got)) != 5 {
+		t.Errorf("a sweep without time leaves %q, error %v", got, err)
+	}
+	sweep(t, store)
+	if got, want := filesBelow(t, dir), "plain zzzz.never"; got != want {
+		t.Errorf("the next leaves %q, want %q", got, want)
+	}
+}

@@ -1,0 +1,138 @@
+package caddystore
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io/fs"
+	"os"
+	"path/filepath"
+	"syscall"
+
+	"github.com/gofrs/flock"
+	"go.uber.org/zap"
+
+	"github.com/caddy-oauth/caddy-oauth/internal/stripes"
+	"github.com/caddy-oauth/caddy-oauth/storage"
+)
+
+func stripeOf(key storage.Key) uint8 { return stripes.Of(string(key.Kind), key.ID) }
+
+// lock excludes everybody else from a record: the other goroutines of this process by a stripe, then the other processes by a
+// lock of the backend. It returns when ctx ends, at the latest.
+func (s *store) lock(ctx context.Context, key storage.Key) (unlock func(), err error) {
+	n := stripeOf(key)
+	if err := s.stripes.Lock(ctx, n); err != nil {
+		return nil, fmt.Errorf("storage: waiting for %s: %w", s.paths.path(key), err)
+	}
+	release, err := s.backend.tryLock(key)
+	if err != nil {
+		s.stripes.Unlock(n)
+		return nil, err
+	}
+	if release == nil {
+		if release, err = s.waitLock(ctx, key, n); err != nil {
+			return nil, err
+		}
+	}
+	return func() {
+		release()
+		s.stripes.Unlock(n)
+	}, nil
+}
+
+// waitLock waits for the backend's lock in a goroutine, because the backend may ignore ctx. The caller holds stripe n, and
+// waitLock unlocks it if it fails. If ctx ends first, the goroutine keeps the stripe until the backend answers: the next
+// requests then wait for the stripe, instead of each blocking one more thread on a lock whose holder has stopped.
+func (s *store) waitLock(ctx context.Context, key storage.Key, n uint8) (release func(), err error) {
+	type result struct {
+		release func()
+		err     error
+	}
+	results := make(chan result)
+	go func() {
+		release, err := s.backend.waitLock(ctx, key)
+		select {
+		case results <- result{release, err}:
+			return
+		case <-ctx.Done():
+		}
+		if err == nil {
+			release()
+		}
+		s.stripes.Unlock(n)
+	}()
+	select {
+	case r := <-results:
+		if r.err != nil {
+			s.stripes.Unlock(n)
+		}
+		return r.release, r.err
+	case <-ctx.Done():
+		return nil, fmt.Errorf("storage: waiting for %s: %w", s.paths.path(key), ctx.Err())
+	}
+}
+
+// tryLock takes a lock of the operating system, which the kernel releases when a process dies.
+func (b *files) tryLock(key storage.Key) (unlock func(), err error) { return b.lock(key, false) }
+
+// waitLock blocks until the holder unlocks the file or dies.
+func (b *files) waitLock(_ context.Context, key storage.Key) (unlock func(), err error) {
+	return b.lock(key, true)
+}
+
+// lock locks one of a fixed number of files, that of the record's stripe.
+func (b *files) lock(key storage.Key, wait bool) (func(), error) {
+	const separator = string(filepath.Separator)
+	name := b.dir + separator + "locks" + separator + string(appendDigits(nil, uint64(stripeOf(key)), 16, 2))
+	unlock, err := lockFile(name, wait)
+	if errors.Is(err, fs.ErrNotExist) {
+		// The first lock creates the folder, because opening a store must leave no trace.
+		if err = b.makeDir(filepath.Dir(name)); err == nil {
+			unlock, err = lockFile(name, wait)
+		}
+	}
+	if err != nil {
+		return nil, explainFileLock(name, err)
+	}
+	if unlock == nil {
+		return nil, nil
+	}
+	return func() {
+		if err := unlock(); err != nil {
+			b.log.Error("releasing a file lock", zap.String("file", name), zap.Error(err))
+		}
+	}, nil
+}
+
+func explainFileLock(path string, err error) error {
+	if errors.Is(err, errors.ErrUnsupported) || errors.Is(err, syscall.ENOLCK) {
+		return fmt.Errorf("storage: the file system of %s does not support file locks, "+
+			"without which records are not safe; use another file system or another Caddy storage: %w", path, err)
+	}
+	return fmt.Errorf("storage: locking %s: %w", path, err)
+}
+
+// lockFile locks a file, which it creates if need be, and returns nil if it must not wait and the file is already locked.
+//
+// It opens the file every time. A flock.Flock that two goroutines share does not exclude either of them; and an open file
+// would have to be compared with the one of that name, which takes as long as opening it, or two processes would lock two
+// files after somebody has deleted the folder.
+func lockFile(name string, wait bool) (unlock func() error, err error) {
+	// For writing, as NFS needs for an exclusive lock.
+	lock := flock.New(name, flock.SetFlag(os.O_CREATE|os.O_RDWR))
+	take := lock.TryLock
+	if wait {
+		take = func() (bool, error) { return true, lock.Lock() }
+	}
+	for {
+		locked, err := take()
+		switch {
+		case errors.Is(err, syscall.EINTR): // a signal, on a file system over a network
+		case err != nil || !locked:
+			return nil, err
+		default:
+			return lock.Unlock, nil
+		}
+	}
+}

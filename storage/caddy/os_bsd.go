@@ -1,0 +1,25 @@
+//go:build darwin || freebsd
+
+package caddystore
+
+import (
+	"path/filepath"
+
+	"golang.org/x/sys/unix"
+)
+
+// syncWrites is 0: a write is followed by a sync. On macOS, O_DSYNC would leave data in the cache of the disk.
+const syncWrites = 0
+
+// onNetwork is explained in os_linux.go.
+func onNetwork(path string) bool {
+	var stat unix.Statfs_t
+	for unix.Statfs(path, &stat) != nil {
+		above := filepath.Dir(path)
+		if above == path {
+			return true
+		}
+		path = above
+	}
+	return stat.Flags&unix.MNT_LOCAL == 0
+}
