@@ -60,7 +60,7 @@ const (
 )
 
 // ErrStillWriting says that an older configuration of the issuer has not finished writing to the store.
-var ErrStillWriting = errors.New("a request of the configuration before is still writing to the store, try again later")
+var ErrStillWriting = errors.New("the previous configuration is still writing to the store, try again later")
 
 // EndOlderWrites makes sure that no older server of the issuer in this process writes to the store any more. It gives
 // their requests the time to end, makes the servers read-only, and waits for writes that are under way.
@@ -83,7 +83,7 @@ func (o Owner) EndOlderWrites(ctx context.Context) error {
 		return err
 	}
 	if len(older) > 0 {
-		s.log.Info("the configurations before are read-only too", zap.String("issuer", s.config.Name))
+		s.log.Info("the previous configuration may no longer write", zap.String("issuer", s.config.Name))
 	}
 	return nil
 }
@@ -103,7 +103,7 @@ func (s *Server) waitIdle(ctx context.Context) {
 
 func (s *Server) idle() bool { return s.requests.Load() == 0 && !s.store.Writing() }
 
-// Close says that the server gets no more requests. It may still be answering some.
+// Close is called when the server gets no more requests. It does not wait for those that are under way.
 func (s *Server) Close() {
 	if s.idle() {
 		s.config.Generations.remove(s)

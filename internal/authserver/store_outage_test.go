@@ -130,11 +130,11 @@ func TestAttemptsAreToldOfOnce(t *testing.T) {
 		s.upkeep.attempt(t.Context(), "sweeping", func(context.Context) error { return err })
 		s.clock.Advance(5 * time.Second)
 	}
-	failures := func() (told []string) {
+	failures := func() (messages []string) {
 		for _, line := range s.logs.FilterLevelExact(zap.ErrorLevel).All() {
-			told = append(told, line.Message)
+			messages = append(messages, line.Message)
 		}
-		return told
+		return messages
 	}
 	tick(nil)
 	store.fail(full)

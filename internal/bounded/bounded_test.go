@@ -145,7 +145,7 @@ func TestOperationsEndInTime(t *testing.T) {
 					check("a deadline that is over", ctx, 0, true)
 					ctx, cancel = context.WithTimeout(t.Context(), time.Hour)
 					defer cancel()
-					check("a late deadline", ctx, time.Second, true)
+					check("a deadline after the timeout", ctx, time.Second, true)
 					ctx, cancel = context.WithCancel(t.Context())
 					cancel()
 					check("canceled", ctx, 0, false)

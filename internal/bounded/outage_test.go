@@ -24,14 +24,14 @@ var (
 	deadDisk = cause{Reading, "input/output error"}
 )
 
-// TestOutages is a story for each row: what happens, how long after the one before, and what the log then has.
+// Each row is a story of events: what happens, how long after the event before, and what the log has then.
 func TestOutages(t *testing.T) {
 	type event struct {
 		after time.Duration
 		fails cause    // or
 		works []string // what works
-		first bool     // the failure is told of
-		told  int      // how often the log says by now that something works again
+		first bool     // the failure is the first of an outage
+		ended int      // how many ends of outages the log has by now
 	}
 	for name, story := range map[string][]event{
 		"one outage, many failures": {
@@ -39,25 +39,25 @@ func TestOutages(t *testing.T) {
 			{fails: fullDisk},
 			{after: time.Second, fails: fullDisk},
 			{after: 14 * time.Minute, fails: fullDisk},
-			{after: 10 * time.Second, works: []string{Writing}, told: 1},
-			{works: []string{Writing}, told: 1},
+			{after: 10 * time.Second, works: []string{Writing}, ended: 1},
+			{works: []string{Writing}, ended: 1},
 		},
 		"another one after the first": {
 			{fails: fullDisk, first: true},
-			{after: time.Minute, works: []string{Reading, Writing}, told: 1},
-			{fails: fullDisk, first: true, told: 1},
-			{after: time.Minute, works: []string{Writing}, told: 2},
+			{after: time.Minute, works: []string{Reading, Writing}, ended: 1},
+			{fails: fullDisk, first: true, ended: 1},
+			{after: time.Minute, works: []string{Writing}, ended: 2},
 		},
 		"a full disk can be read": {
 			{fails: fullDisk, first: true}, {after: time.Minute, works: []string{Reading}}, {fails: fullDisk},
 		},
-		"each cause is told of": {
+		"each cause is an outage": {
 			{fails: fullDisk, first: true},
 			{fails: deadDisk, first: true},
 			{fails: cause{Writing, noAnswer}, first: true},
 			{fails: deadDisk},
-			{after: time.Minute, works: []string{Reading}, told: 1},
-			{works: []string{Reading, Writing}, told: 3},
+			{after: time.Minute, works: []string{Reading}, ended: 1},
+			{works: []string{Reading, Writing}, ended: 3},
 		},
 		"now it works and now it does not": {
 			{fails: fullDisk, first: true},
@@ -65,7 +65,7 @@ func TestOutages(t *testing.T) {
 			{fails: fullDisk},
 			{after: 9 * time.Second, works: []string{Writing}},
 			{fails: fullDisk},
-			{after: 10 * time.Second, works: []string{Writing}, told: 1},
+			{after: 10 * time.Second, works: []string{Writing}, ended: 1},
 		},
 		"an end that nobody has seen": {
 			{fails: fullDisk, first: true}, {after: 15 * time.Minute, fails: fullDisk, first: true},
@@ -80,10 +80,10 @@ func TestOutages(t *testing.T) {
 				clock.Advance(e.after)
 				o.Worked(e.works...)
 				if e.fails != (cause{}) && o.failed(e.fails) != e.first {
-					t.Errorf("event %d: told of %v", i, !e.first)
+					t.Errorf("event %d: the first of an outage: %v", i, !e.first)
 				}
-				if n := logs.FilterMessage("store recovered").Len(); n != e.told {
-					t.Errorf("event %d: %d ends in the log, want %d", i, n, e.told)
+				if n := logs.FilterMessage("store recovered").Len(); n != e.ended {
+					t.Errorf("event %d: %d ends in the log, want %d", i, n, e.ended)
 				}
 			}
 		})
