@@ -53,9 +53,12 @@ func (e *Endpoints) check(issuer string) error {
 			return directive.At("endpoint "+name, errors.New("expected another path, as the metadata is at "+wellKnown))
 		}
 	}
+	if unresolved(issuer) {
+		return nil
+	}
 	u, err := url.Parse(issuer)
 	if err != nil {
-		return nil // it has a placeholder
+		return err
 	}
 	taken := make(map[string]string)
 	all := pathsByName(e.paths(u))
