@@ -11,16 +11,15 @@ import (
 	"github.com/caddy-oauth/caddy-oauth/storage"
 )
 
-// throttled is a Verifier that bounds guessing, by account and by address. An account that does not exist is throttled
-// like one that does; to the throttle, names that many sites take for one are one: they differ in case or in spaces
-// around. Attempts under way count as failures, so that not one guess gets past the limits.
+// throttled is a Verifier that bounds guessing, by account and by address. It treats accounts that do not exist like those
+// that do. A running attempt counts as a failure until its outcome is known, so that not one guess exceeds the limits.
 type throttled struct {
 	grants.Verifier
 	core    *core
 	address string // of the client
 }
 
-// verifierFor returns the verifier of passwords that the grant type of a request brought, nil if it brought none.
+// verifierFor returns the password verifier of the request's grant type, nil if that has none.
 func (e *tokenEndpoint) verifierFor(c *call) grants.Verifier {
 	verifier := e.verifiers[c.grant]
 	if verifier == nil {
@@ -48,7 +47,8 @@ func (t throttled) Verify(ctx context.Context, username, password string) (*gran
 	return person, err
 }
 
-// accountKey returns a short name of an account for the throttle.
+// accountKey returns the name of an account for the throttle: a hash, since a request can make the user name long. Names
+// that differ in case or in spaces around them are the same account, as they are on many sites.
 func accountKey(username string) string {
 	return storage.HashID(strings.ToLower(strings.TrimSpace(username)))
 }
