@@ -48,16 +48,6 @@ type tokenClaims struct {
 	FamilyIssuedAt int64  `json:"family_iat,omitempty"` // a cutoff voids families that started before it
 }
 
-// AccessTokenShape is where access tokens differ from RFC 9068.
-type AccessTokenShape struct {
-	Opaque bool   // a reference to a record instead of a JWT
-	Prefix string // of an opaque token
-	Length int    // of an opaque token, without the prefix; 0 means the default
-
-	Minimal bool              // a JWT has only exp, iat, sub and the configured claims
-	Rename  map[string]string // other names for claims; sub stays, and is repeated under its other name
-}
-
 // ReservedClaims are the claims that no configuration may set: those that the server sets, and those that would make a
 // resource take the token for something else (RFC 7519 §4.1, RFC 9068 §2.2).
 var ReservedClaims = []string{

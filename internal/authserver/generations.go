@@ -6,43 +6,53 @@ import (
 	"fmt"
 	"slices"
 	"sync"
+	"sync/atomic"
 	"time"
 
-	"go.uber.org/zap"
+	"github.com/caddy-oauth/caddy-oauth/internal/bounded"
 )
 
 // Generations knows the servers of this process, oldest first. When Caddy replaces a configuration, the old server goes
 // on with the requests it has, even after the reload has returned. Before records are moved to another store, these
 // requests must have ended or be kept from writing. Safe for concurrent use.
 type Generations struct {
-	mu      sync.Mutex
-	servers []*Server
+	mu  sync.Mutex
+	all []*generation
 }
 
 // NewGenerations returns a Generations without servers.
 func NewGenerations() *Generations { return new(Generations) }
 
-func (g *Generations) add(s *Server) {
-	g.mu.Lock()
-	defer g.mu.Unlock()
-	g.servers = append(g.servers, s)
+// generation is a server that may still write to its store.
+type generation struct {
+	issuer   string
+	store    *bounded.Store
+	requests atomic.Int64 // that are being answered
 }
 
-func (g *Generations) remove(s *Server) {
+func (g *Generations) add(issuer string, store *bounded.Store) *generation {
 	g.mu.Lock()
 	defer g.mu.Unlock()
-	g.servers = slices.DeleteFunc(g.servers, func(other *Server) bool { return other == s })
+	added := &generation{issuer: issuer, store: store}
+	g.all = append(g.all, added)
+	return added
+}
+
+func (g *Generations) remove(gone *generation) {
+	g.mu.Lock()
+	defer g.mu.Unlock()
+	g.all = slices.DeleteFunc(g.all, func(other *generation) bool { return other == gone })
 }
 
 // before returns the servers of the same issuer that are older.
-func (g *Generations) before(s *Server) (older []*Server) {
+func (g *Generations) before(this *generation) (older []*generation) {
 	g.mu.Lock()
 	defer g.mu.Unlock()
-	for _, other := range g.servers {
-		if other == s {
+	for _, other := range g.all {
+		if other == this {
 			break
 		}
-		if other.config.Name == s.config.Name {
+		if other.issuer == this.issuer {
 			older = append(older, other)
 		}
 	}
@@ -62,37 +72,42 @@ const (
 // ErrStillWriting says that an older configuration of the issuer has not finished writing to the store.
 var ErrStillWriting = errors.New("the previous configuration is still writing to the store, try again later")
 
-// EndOlderWrites makes sure that no older server of the issuer in this process writes to the store any more. It gives
-// their requests the time to end, makes the servers read-only, and waits for writes that are under way.
-func (o Owner) EndOlderWrites(ctx context.Context) error {
-	s := o.s
-	older := s.config.Generations.before(s)
+// endOlderWrites makes sure that no older server of the issuer writes to the store any more, and returns how many there are. It
+// gives their requests the time to end, makes the servers read-only, and waits for writes that are under way.
+func (g *Generations) endOlderWrites(ctx context.Context, this *generation) (older int, err error) {
+	before := g.before(this)
 	requests, cancel := context.WithTimeout(ctx, requestsLimit)
 	defer cancel()
-	for _, o := range older {
-		o.waitIdle(requests)
+	for _, other := range before {
+		other.waitIdle(requests)
 	}
 	writes, cancel := context.WithTimeout(ctx, writesLimit)
 	defer cancel()
-	for _, o := range older {
-		if err := o.store.MakeReadOnly(writes); err != nil {
-			return fmt.Errorf("%w: %w", ErrStillWriting, err)
+	for _, other := range before {
+		if err := other.store.MakeReadOnly(writes); err != nil {
+			return 0, fmt.Errorf("%w: %w", ErrStillWriting, err)
 		}
 	}
-	if err := ctx.Err(); err != nil {
-		return err
+	return len(before), ctx.Err()
+}
+
+// end removes a server that gets no more requests, when it has answered those that it has.
+func (g *Generations) end(gone *generation) {
+	if gone.idle() {
+		g.remove(gone)
+		return
 	}
-	if len(older) > 0 {
-		s.log.Info("the previous configuration may no longer write", zap.String("issuer", s.config.Name))
-	}
-	return nil
+	go func() {
+		gone.waitIdle(context.Background())
+		g.remove(gone)
+	}()
 }
 
 // waitIdle waits until no request is under way and nothing is being written, or ctx ends.
-func (s *Server) waitIdle(ctx context.Context) {
+func (g *generation) waitIdle(ctx context.Context) {
 	ticker := time.NewTicker(idleInterval)
 	defer ticker.Stop()
-	for !s.idle() {
+	for !g.idle() {
 		select {
 		case <-ctx.Done():
 			return
@@ -101,16 +116,4 @@ func (s *Server) waitIdle(ctx context.Context) {
 	}
 }
 
-func (s *Server) idle() bool { return s.requests.Load() == 0 && !s.store.Writing() }
-
-// Close is called when the server gets no more requests. It does not wait for those that are under way.
-func (s *Server) Close() {
-	if s.idle() {
-		s.config.Generations.remove(s)
-		return
-	}
-	go func() {
-		s.waitIdle(context.Background())
-		s.config.Generations.remove(s)
-	}()
-}
+func (g *generation) idle() bool { return g.requests.Load() == 0 && !g.store.Writing() }

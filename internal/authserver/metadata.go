@@ -10,29 +10,6 @@ import (
 	"github.com/caddy-oauth/caddy-oauth/internal/wire"
 )
 
-// Paths are the paths of the endpoints on the issuer's host.
-type Paths struct {
-	Authorize  string
-	Token      string
-	JWKS       string
-	Introspect string
-	Revoke     string
-	Apps       string
-}
-
-// DefaultPaths returns the paths below the path of the issuer.
-func DefaultPaths(issuer *url.URL) Paths {
-	prefix := strings.TrimSuffix(issuer.Path, "/") + "/oauth"
-	return Paths{
-		Authorize:  prefix + "/authorize",
-		Token:      prefix + "/token",
-		JWKS:       prefix + "/jwks",
-		Introspect: prefix + "/introspect",
-		Revoke:     prefix + "/revoke",
-		Apps:       prefix + "/apps",
-	}
-}
-
 // metadataPaths returns the paths at which clients look for an issuer's metadata. The well-known name stands before the
 // issuer's path (RFC 8414 §3, §3.1); clients differ in whether they keep the slash at its end, and many put the name after
 // the path.

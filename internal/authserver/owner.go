@@ -124,6 +124,15 @@ func (o Owner) Stats(ctx context.Context) (*Stats, error) {
 	}, nil
 }
 
+// EndOlderWrites makes sure that no older configuration of the issuer in this process writes to the store any more.
+func (o Owner) EndOlderWrites(ctx context.Context) error {
+	older, err := o.s.config.Generations.endOlderWrites(ctx, o.s.generation)
+	if err == nil && older > 0 {
+		o.s.log.Info("the previous configuration may no longer write", zap.String("issuer", o.s.config.Name))
+	}
+	return err
+}
+
 // Export writes a dump of all records of the issuer, unencrypted. If the issuer is read-only, on all nodes, and after
 // [Owner.EndOlderWrites], the dump is final. Otherwise a record that changes meanwhile is in it as it was before or
 // after. If the export fails, the last line of the dump says so.

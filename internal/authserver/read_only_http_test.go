@@ -235,7 +235,7 @@ func TestOlderRequestsEnd(t *testing.T) {
 			t.Errorf("%d families, want 1", n)
 		}
 		time.Sleep(idleInterval)
-		if len(s.config.Generations.before(s.Server)) > 0 {
+		if len(s.config.Generations.before(s.generation)) > 0 {
 			t.Error("the older server is still known")
 		}
 		if err := old.revoker.RevokeFamily(t.Context(), "zzzz.1", "test", ""); !errors.Is(err, storage.ErrReadOnly) {

@@ -3,15 +3,14 @@
 package authserver
 
 import (
-	"cmp"
 	"context"
+	"net/http"
 	"net/url"
-	"sync/atomic"
 	"time"
 
 	"go.uber.org/zap"
 
-	"github.com/caddy-oauth/caddy-oauth/grants"
+	"github.com/caddy-oauth/caddy-oauth/internal/bearer"
 	"github.com/caddy-oauth/caddy-oauth/internal/bounded"
 	"github.com/caddy-oauth/caddy-oauth/internal/clients"
 	"github.com/caddy-oauth/caddy-oauth/internal/jwt"
@@ -19,113 +18,20 @@ import (
 	"github.com/caddy-oauth/caddy-oauth/internal/metrics"
 	"github.com/caddy-oauth/caddy-oauth/internal/pages"
 	"github.com/caddy-oauth/caddy-oauth/internal/revocation"
-	"github.com/caddy-oauth/caddy-oauth/internal/throttle"
-	"github.com/caddy-oauth/caddy-oauth/internal/wire"
 	"github.com/caddy-oauth/caddy-oauth/storage"
 )
-
-// Config is what a Server is made of. It is not changed once a Server has it.
-type Config struct {
-	Identity
-	Parties
-	Persistence
-	Shared
-	Observers
-
-	Keys   keyring.Policy
-	Limits throttle.Limits
-	Now    func() time.Time // nil is time.Now
-}
-
-// Identity is what clients and people see of an issuer.
-type Identity struct {
-	Name   string // the issuer's short name, for logs and metrics
-	URL    string // the issuer, exactly as clients know it
-	Paths  Paths
-	Scopes []Scope
-
-	AccessToken AccessTokenShape
-	Wire        wire.Shape
-
-	ConsentTemplate string // an owner's own consent page; "" is the built-in one
-}
-
-// Parties are the clients of an issuer, and how they get tokens.
-type Parties struct {
-	Clients map[string]*storage.Client // by client ID
-	Resolve clients.Resolver           // of clients that are added at run time
-	Secrets clients.Secrets
-	Grants  []grants.Grant
-}
-
-// Persistence is where an issuer keeps its records.
-type Persistence struct {
-	Store storage.Store
-
-	// ReadOnly refuses every write to the store, so that it can be copied.
-	ReadOnly bool
-
-	// StoreTimeout is how long a request may wait for the store in all; 0 is what is right for the store.
-	StoreTimeout time.Duration
-
-	// RevocationPoll is how often to poll for what other nodes have revoked; 0 is every five seconds.
-	RevocationPoll time.Duration
-}
-
-// Shared is what the servers of this process have in common, so that a reload forgets nothing. Each that is nil is new.
-type Shared struct {
-	Throttle    *throttle.Throttle    // remembers failures, which Limits bounds
-	Revocations *revocation.Broadcast // passes revocations on between the servers of one issuer
-	Generations *Generations          // knows the servers before this one
-}
-
-// Observers learn what a server does.
-type Observers struct {
-	Logger   *zap.Logger
-	Audit    *zap.Logger // gets a line for each Event; nil is none
-	Registry metrics.Registry
-	Observe  func(e *Event) // is called with each Event before the answer is written; nil is nobody
-}
-
-// Scope is a scope the issuer knows, with the words a person is asked with.
-type Scope struct {
-	Name        string
-	Description string
-}
 
 // Server is one issuer's authorization server. [Server.ServeHTTP] answers a request, [Server.Run] does the work that no request
 // asks for, [Server.Owner] is for the owner of the site.
 type Server struct {
 	*core
 
-	authorize *authorizeEndpoint
-	endpoints map[string]*endpoint // by path
-	upkeep    *upkeep
-	outages   *bounded.Outages
-	requests  atomic.Int64 // that are being answered
-	started   time.Time
-}
-
-// withDefaults returns the config with nothing left open but what depends on the store.
-func (c Config) withDefaults() Config {
-	if c.Now == nil {
-		c.Now = time.Now
-	}
-	if c.Audit == nil {
-		c.Audit = zap.NewNop()
-	}
-	if c.Revocations == nil {
-		c.Revocations = revocation.NewBroadcast()
-	}
-	if c.Throttle == nil {
-		c.Throttle = throttle.New()
-	}
-	if c.Generations == nil {
-		c.Generations = NewGenerations()
-	}
-	c.RevocationPoll = cmp.Or(c.RevocationPoll, 5*time.Second)
-	c.StoreTimeout = cmp.Or(c.StoreTimeout, bounded.Timeout(c.Store))
-	return c
+	authorize  *authorizeEndpoint
+	endpoints  map[string]*endpoint // by path
+	upkeep     *upkeep
+	generation *generation
+	outages    *bounded.Outages
+	started    time.Time
 }
 
 // New makes a Server. It touches neither the store nor the network.
@@ -165,7 +71,7 @@ func New(config Config) (*Server, error) {
 	if err := s.route(issuer); err != nil {
 		return nil, err
 	}
-	config.Generations.add(s)
+	s.generation = config.Generations.add(config.Name, s.store)
 	return s, nil
 }
 
@@ -225,10 +131,33 @@ func (s *Server) newUpkeep() *upkeep {
 // readOnlyMessage is logged when a server starts and when it first refuses to write.
 const readOnlyMessage = "issuer is read-only"
 
+// Close says that the server gets no more requests. It may still be answering some.
+func (s *Server) Close() { s.config.Generations.end(s.generation) }
+
 // Origin returns scheme and host of the issuer.
 func (s *Server) Origin() string { return s.origin }
 
 // MinimalTokens reports whether the server's access tokens do not say whom they are for.
 func (s *Server) MinimalTokens() bool {
 	return s.config.AccessToken.Minimal && !s.config.AccessToken.Opaque
+}
+
+var _ bearer.Source = (*Server)(nil)
+
+// AccessToken implements bearer.Source.
+func (s *Server) AccessToken(ctx context.Context, token string) (*jwt.Claims, error) {
+	return s.accessTokens.check(ctx, token)
+}
+
+// Monitor returns the monitor of a guard of this issuer. address returns the address of a client, as the site trusts it.
+func (s *Server) Monitor(address func(r *http.Request) string) *bearer.Monitor {
+	return &bearer.Monitor{Limiter: s.limiter, Metrics: &s.metrics.Guard, Address: address, Failed: s.logGuardFailure}
+}
+
+// logGuardFailure logs that a token could not be checked, as a rule because the store failed.
+func (s *Server) logGuardFailure(r *http.Request, refusal *bearer.Error) {
+	level, message := s.severity(r.Context(), refusal, refusal.Status)
+	s.log.Log(level, message, append(bounded.Fields(refusal),
+		zap.String("issuer", s.config.Name), zap.String("endpoint", "guard"), zap.String("error_id", refusal.ID),
+		zap.String("error", refusal.Code), zap.Int("status", refusal.Status), zap.NamedError("cause", refusal.Cause))...)
 }

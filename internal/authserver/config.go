@@ -1,0 +1,144 @@
+package authserver
+
+import (
+	"cmp"
+	"net/url"
+	"strings"
+	"time"
+
+	"go.uber.org/zap"
+
+	"github.com/caddy-oauth/caddy-oauth/grants"
+	"github.com/caddy-oauth/caddy-oauth/internal/bounded"
+	"github.com/caddy-oauth/caddy-oauth/internal/clients"
+	"github.com/caddy-oauth/caddy-oauth/internal/keyring"
+	"github.com/caddy-oauth/caddy-oauth/internal/metrics"
+	"github.com/caddy-oauth/caddy-oauth/internal/revocation"
+	"github.com/caddy-oauth/caddy-oauth/internal/throttle"
+	"github.com/caddy-oauth/caddy-oauth/internal/wire"
+	"github.com/caddy-oauth/caddy-oauth/storage"
+)
+
+// Config is what a Server is made of. It is not changed once a Server has it.
+type Config struct {
+	Identity
+	Parties
+	Persistence
+	Shared
+	Observers
+
+	Keys   keyring.Policy
+	Limits throttle.Limits
+	Now    func() time.Time // nil is time.Now
+}
+
+// Identity is what clients and people see of an issuer.
+type Identity struct {
+	Name   string // the issuer's short name, for logs and metrics
+	URL    string // the issuer, exactly as clients know it
+	Paths  Paths
+	Scopes []Scope
+
+	AccessToken AccessTokenShape
+	Wire        wire.Shape
+
+	ConsentTemplate string // an owner's own consent page; "" is the built-in one
+}
+
+// Parties are the clients of an issuer, and how they get tokens.
+type Parties struct {
+	Clients map[string]*storage.Client // by client ID
+	Resolve clients.Resolver           // of clients that are added at run time
+	Secrets clients.Secrets
+	Grants  []grants.Grant
+}
+
+// Persistence is where an issuer keeps its records.
+type Persistence struct {
+	Store storage.Store
+
+	// ReadOnly refuses every write to the store, so that it can be copied.
+	ReadOnly bool
+
+	// StoreTimeout is how long a request may wait for the store in all; 0 is what is right for the store.
+	StoreTimeout time.Duration
+
+	// RevocationPoll is how often to poll for what other nodes have revoked; 0 is every five seconds.
+	RevocationPoll time.Duration
+}
+
+// Shared is what the servers of this process have in common, so that a reload forgets nothing. Each that is nil is new.
+type Shared struct {
+	Throttle    *throttle.Throttle    // remembers failures, which Limits bounds
+	Revocations *revocation.Broadcast // passes revocations on between the servers of one issuer
+	Generations *Generations          // knows the servers before this one
+}
+
+// Observers learn what a server does.
+type Observers struct {
+	Logger   *zap.Logger
+	Audit    *zap.Logger // gets a line for each Event; nil is none
+	Registry metrics.Registry
+	Observe  func(e *Event) // is called with each Event before the answer is written; nil is nobody
+}
+
+// Scope is a scope the issuer knows, with the words a person is asked with.
+type Scope struct {
+	Name        string
+	Description string
+}
+
+// withDefaults returns the config with nothing left open but what depends on the store.
+func (c Config) withDefaults() Config {
+	if c.Now == nil {
+		c.Now = time.Now
+	}
+	if c.Audit == nil {
+		c.Audit = zap.NewNop()
+	}
+	if c.Revocations == nil {
+		c.Revocations = revocation.NewBroadcast()
+	}
+	if c.Throttle == nil {
+		c.Throttle = throttle.New()
+	}
+	if c.Generations == nil {
+		c.Generations = NewGenerations()
+	}
+	c.RevocationPoll = cmp.Or(c.RevocationPoll, 5*time.Second)
+	c.StoreTimeout = cmp.Or(c.StoreTimeout, bounded.Timeout(c.Store))
+	return c
+}
+
+// Paths are the paths of the endpoints on the issuer's host.
+type Paths struct {
+	Authorize  string
+	Token      string
+	JWKS       string
+	Introspect string
+	Revoke     string
+	Apps       string
+}
+
+// DefaultPaths returns the paths below the path of the issuer.
+func DefaultPaths(issuer *url.URL) Paths {
+	prefix := strings.TrimSuffix(issuer.Path, "/") + "/oauth"
+	return Paths{
+		Authorize:  prefix + "/authorize",
+		Token:      prefix + "/token",
+		JWKS:       prefix + "/jwks",
+		Introspect: prefix + "/introspect",
+		Revoke:     prefix + "/revoke",
+		Apps:       prefix + "/apps",
+	}
+}
+
+// AccessTokenShape is where access tokens differ from RFC 9068.
+type AccessTokenShape struct {
+	Opaque bool   // a reference to a record instead of a JWT
+	Prefix string // of an opaque token
+	Length int    // of an opaque token, without the prefix; 0 means the default
+
+	Minimal bool              // a JWT has only exp, iat, sub and the configured claims
+	Rename  map[string]string // other names for claims; sub stays, and is repeated under its other name
+}
