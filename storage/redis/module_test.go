@@ -15,7 +15,7 @@ import (
 
 // users returns how many modules have the link of one.
 func users(r *Redis) int {
-	n, _ := links.References(r.pooled)
+	n, _ := connections.References(r.pooled)
 	return n
 }
 
@@ -60,7 +60,7 @@ func TestReloadKeepsConnections(t *testing.T) {
 	noError(t, old[0].Put(ctx, aFamily, []byte("value"), never))
 	after, unloadAfter, kept := mustLoad(t, same, "one")
 	changed, unloadChanged, apart := mustLoad(t, other, "one")
-	if old[0].link != old[1].link || old[0].link != kept[0].link || old[0].link == apart[0].link {
+	if old[0].connection != old[1].connection || old[0].connection != kept[0].connection || old[0].connection == apart[0].connection {
 		t.Error("connections are not shared by settings")
 	}
 	if users(before) != 2 || users(changed) != 1 {

@@ -23,7 +23,7 @@ func FuzzRecord(f *testing.F) {
 			}
 			return
 		}
-		_, _ = alive(r)
+		_, _ = r.ttl()
 		value := r.value()
 		if value == nil || !strings.HasSuffix(stored, string(value)) || !strings.HasPrefix(stored, r.stamp()) {
 			t.Errorf("%q has the stamp %q and the value %q", stored, r.stamp(), value)
@@ -37,7 +37,7 @@ func FuzzRecord(f *testing.F) {
 
 // A key of Redis is that of one record at most, which is kept there.
 func FuzzKey(f *testing.F) {
-	s := newStore(new(link), "oauth", "shop", nil)
+	s := newStore(new(connection), "oauth", "shop", nil)
 	for _, key := range []storage.Key{aFamily, {Kind: storage.KindCutoff, ID: "zzzz.id"}} {
 		f.Add(s.keys(key)[0])
 	}

@@ -1,10 +1,14 @@
-// Package redis keeps records in Redis or Valkey. It is linked into Caddy by importing it:
+// Package redis keeps records in Redis or Valkey. To have it in a build of Caddy, import it:
 //
 //	xcaddy build --with github.com/caddy-oauth/caddy-oauth --with github.com/caddy-oauth/caddy-oauth/storage/redis
+//
+// Start with [Redis], the Caddy module and its settings. store.go reads and updates single records, list.go finds many, watch.go
+// subscribes to changes; record.go has the form of a record and the scripts, and connection.go the client and its retries.
 package redis
 
 import (
 	"github.com/caddyserver/caddy/v2"
+	"github.com/caddyserver/caddy/v2/caddyconfig/caddyfile"
 	"go.uber.org/zap"
 
 	"github.com/caddy-oauth/caddy-oauth/storage"
@@ -15,25 +19,25 @@ func init() {
 }
 
 // Redis keeps records in Redis 6.2 or newer, or in Valkey: one server, one that Sentinels watch over, or a Cluster.
-// It is the store for many Caddy instances and for many tokens: an operation is one round trip, or two to change what
+// It is the store for many Caddy instances and for many tokens: an operation is one round trip, or two to change a record that
 // another instance was the last to change, and each refresh token and code is used once across all instances.
 // Revocations reach all instances at once.
 //
-// What is promised after a crash is what your Redis promises. With `appendonly yes` and `appendfsync always` nothing is
-// lost that a client was told; with `everysec`, Redis' default for it, the last second can be; without `appendonly`,
-// everything since the last snapshot. A failover to a replica can lose what that one had not received yet. Whoever
-// refreshed in the time that is lost has to log in again; what was revoked in it is good again.
+// After a crash, the store has what your Redis has. With `appendonly yes` and `appendfsync always` nothing is
+// lost that a client was told; with `everysec`, Redis' default for it, the last second can be lost; without `appendonly`,
+// everything since the last snapshot. A failover to a replica can lose what that replica had not received yet. Whoever
+// refreshed in the time that is lost has to log in again, and tokens that were revoked in it are valid again.
 //
-// Redis must not evict records to make room, or users are logged out and revoked tokens become good again: leave
-// `maxmemory-policy` at `noeviction`. It may hold other things, and several issuers: all keys and channels begin with
-// the prefix. A user for Caddy that may do what is needed, and no more, is made with
+// Redis must not evict records to free memory, or users are logged out and revoked tokens become valid again: leave
+// `maxmemory-policy` at `noeviction`. It may hold other data, and several issuers: all keys and channels begin with
+// the prefix. This creates a user for Caddy with the permissions it needs, and no more:
 //
 //	ACL SETUSER caddy on >PASSWORD resetkeys resetchannels ~oauth:* &oauth:* -@all +hello +client|setname +select +ping +get
 //	+set +unlink +del +eval +evalsha +getrange +time +zadd +zrem +zrange +zremrangebyscore +publish +subscribe +scan
 //
-// and on each node of a Cluster with `+cluster|slots`, too. With `+info` Caddy can warn of a wrong `maxmemory-policy`.
+// On each node of a Cluster, add `+cluster|slots`. With `+info` Caddy can warn about a wrong `maxmemory-policy`.
 //
-// Stored are hashes of tokens and codes, never the tokens themselves.
+// The store contains hashes of tokens and codes, never the tokens themselves.
 type Redis struct {
 	// Where Redis is: host and port, or a host alone for port 6379, or `unix/` and the path of a socket. With more than
 	// one address, or with `cluster`, these are nodes of a Redis Cluster, of which the others are found; with
@@ -52,7 +56,7 @@ type Redis struct {
 	// same issuer, wherever they run. Default: `oauth`.
 	Prefix string `json:"prefix,omitempty"`
 
-	// The address is of a Cluster. It needs to be said only where there is a single address.
+	// The address is of a Cluster. This is only needed with a single address.
 	Cluster bool `json:"cluster,omitempty"`
 
 	// The addresses are of Sentinels, which know where Redis is.
@@ -70,13 +74,13 @@ type Redis struct {
 	// How long connecting may take. Default: half of the timeout.
 	DialTimeout caddy.Duration `json:"dial_timeout,omitempty"`
 
-	// How many MiB of families this process remembers, the latest ones, to refresh one of them in one round trip where
-	// it else takes two. What other processes change meanwhile is noticed. Default: 16.
+	// How many MiB of recently used families this process caches. A refresh of a cached family takes one round trip instead of
+	// two. Changes by other processes are noticed. Default: 16.
 	Cache int `json:"cache,omitempty"`
 
 	log    *zap.Logger
-	pooled string // the key of the link in the pool
-	shared *link  // nil as long as there is none
+	pooled string      // the key of the connection in the pool
+	shared *connection // nil before Open
 }
 
 // Sentinel is about the Sentinels that watch over a Redis.
@@ -114,7 +118,7 @@ func (Redis) CaddyModule() caddy.ModuleInfo {
 	}
 }
 
-// Provision looks at the settings. It connects to nothing.
+// Provision checks the settings. It connects to nothing.
 func (r *Redis) Provision(ctx caddy.Context) error {
 	r.log = ctx.Logger()
 	if err := r.resolve(caddy.NewReplacer()); err != nil {
@@ -126,25 +130,26 @@ func (r *Redis) Provision(ctx caddy.Context) error {
 // Open returns the store of the named issuer. Stores with the same settings share their connections, across reloads
 // too.
 func (r *Redis) Open(issuer string) (storage.Store, error) {
-	l, err := r.link()
+	c, err := r.connect()
 	if err != nil {
 		return nil, err
 	}
-	return newStore(l, r.Prefix, issuer, r.log), nil
+	return newStore(c, r.Prefix, issuer, r.log), nil
 }
 
-// Cleanup gives back the connections, if this module has them.
+// Cleanup releases the connection, if this module has one.
 func (r *Redis) Cleanup() error {
 	if r.shared == nil {
 		return nil
 	}
 	r.shared = nil
-	_, err := links.Delete(r.pooled)
+	_, err := connections.Delete(r.pooled)
 	return err
 }
 
 var (
-	_ caddy.Provisioner  = (*Redis)(nil)
-	_ caddy.CleanerUpper = (*Redis)(nil)
-	_ storage.Opener     = (*Redis)(nil)
+	_ caddy.Provisioner     = (*Redis)(nil)
+	_ caddy.CleanerUpper    = (*Redis)(nil)
+	_ caddyfile.Unmarshaler = (*Redis)(nil)
+	_ storage.Opener        = (*Redis)(nil)
 )

@@ -65,7 +65,7 @@ func open(r *Redis, issuer string) (storage.Store, error) {
 	if err != nil {
 		return nil, err
 	}
-	return newStore(r.newLink(secured), r.Prefix, issuer, r.log), nil
+	return newStore(r.newConnection(secured), r.Prefix, issuer, r.log), nil
 }
 
 // families has the records of the suite's kind as families, which are kept in another way than kinds nobody knows.

@@ -12,6 +12,9 @@ import (
 	"time"
 
 	"github.com/caddyserver/caddy/v2"
+	"github.com/caddyserver/caddy/v2/caddyconfig/caddyfile"
+
+	"github.com/caddy-oauth/caddy-oauth/internal/directive"
 )
 
 const (
@@ -22,6 +25,81 @@ const (
 	portOfRedis    = 6379
 	portOfSentinel = 26379
 )
+
+// UnmarshalCaddyfile reads the name of the store and its settings:
+//
+//	redis <address...> {
+//		username <name>
+//		password <password>
+//		db       <number>
+//		prefix   <text>
+//		cluster
+//		sentinel <master> {
+//			username <name>
+//			password <password>
+//		}
+//		tls {
+//			ca          <file>
+//			server_name <name>
+//			client_cert <file> <key file>
+//			insecure_skip_verify
+//		}
+//		pool_size    <number>
+//		timeout      <duration>
+//		dial_timeout <duration>
+//		cache        <MiB>
+//	}
+func (r *Redis) UnmarshalCaddyfile(d *caddyfile.Dispenser) error {
+	p := directive.New(d)
+	var err error
+	if r.Addresses, err = p.Args("redis", "one address or more, such as 127.0.0.1:6379", 1, -1); err != nil {
+		return err
+	}
+	return p.Block(directive.Settings{
+		"username":     p.Word("a name", &r.Username),
+		"password":     p.Word("a password", &r.Password),
+		"db":           p.Number(0, &r.DB),
+		"prefix":       p.Word("a text", &r.Prefix),
+		"cluster":      p.Flag(&r.Cluster),
+		"sentinel":     r.parseSentinel(p),
+		"tls":          r.parseTLS(p),
+		"pool_size":    p.Number(1, &r.PoolSize),
+		"timeout":      p.Duration(&r.Timeout),
+		"dial_timeout": p.Duration(&r.DialTimeout),
+		"cache":        p.Number(1, &r.Cache),
+	})
+}
+
+func (r *Redis) parseSentinel(p *directive.Parser) directive.Setting {
+	return p.Once("the name by which the Sentinels know the Redis", 1, 1, func(args []string) (directive.Settings, error) {
+		s := &Sentinel{Master: args[0]}
+		r.Sentinel = s
+		return directive.Settings{
+			"username": p.Word("a name", &s.Username),
+			"password": p.Word("a password", &s.Password),
+		}, nil
+	})
+}
+
+func (r *Redis) parseTLS(p *directive.Parser) directive.Setting {
+	return p.Once("a block in braces or nothing", 0, 0, func([]string) (directive.Settings, error) {
+		t := new(TLS)
+		r.TLS = t
+		return directive.Settings{
+			"ca":                   p.Word("a file", &t.CA),
+			"server_name":          p.Word("a name", &t.ServerName),
+			"client_cert":          t.parseClientCert(p),
+			"insecure_skip_verify": p.Flag(&t.InsecureSkipVerify),
+		}, nil
+	})
+}
+
+func (t *TLS) parseClientCert(p *directive.Parser) directive.Setting {
+	return p.Once("a file with the certificate and one with its key", 2, 2, func(files []string) (directive.Settings, error) {
+		t.ClientCert, t.ClientKey = files[0], files[1]
+		return nil, nil
+	})
+}
 
 // resolve replaces placeholders and fills in what is not set.
 func (r *Redis) resolve(repl *caddy.Replacer) error {
@@ -65,7 +143,7 @@ func (r *Redis) resolve(repl *caddy.Replacer) error {
 	return nil
 }
 
-// check finds impossible settings.
+// check refuses settings that cannot work.
 func (r *Redis) check() error {
 	port := portOfRedis
 	if r.Sentinel != nil {
@@ -123,10 +201,10 @@ func (r *Redis) cluster() bool {
 	return r.Cluster || len(r.Addresses) > 1 && r.Sentinel == nil
 }
 
-// safePrefix leaves out what has a meaning in the patterns of SCAN or says which slot of a Cluster a key is in.
+// safePrefix excludes characters with a meaning in patterns of SCAN, and braces, which select the slot of a key in a Cluster.
 var safePrefix = regexp.MustCompile(`^[0-9A-Za-z_.:/-]{1,64}$`)
 
-// fullAddress returns an address as the client takes it: with a port, or the path of a socket.
+// fullAddress returns an address as the client expects it: with a port, or the path of a socket.
 func fullAddress(address string, port int) (string, error) {
 	if path, ok := strings.CutPrefix(address, "unix/"); ok && strings.HasPrefix(path, "/") {
 		return path, nil
@@ -140,7 +218,7 @@ func fullAddress(address string, port int) (string, error) {
 	}
 	n, notPort := strconv.ParseUint(text, 10, 16)
 	if !isHost(host) || notPort != nil || n == 0 {
-		// Which is not shown, since it may be a URL with a password in it.
+		// The address is not shown, because it may be a URL with a password in it.
 		return "", fmt.Errorf("expected an address such as 127.0.0.1:%d or unix//run/redis.sock, and no URL", port)
 	}
 	return net.JoinHostPort(host, strconv.FormatUint(n, 10)), nil

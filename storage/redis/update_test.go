@@ -212,8 +212,8 @@ func TestUpdateWhoseAnswerIsLost(t *testing.T) {
 					t.Error(err)
 				}
 			}
-			if runs, err := update(other, to("after")); !errors.Is(err, errUnsure) || runs != 1 {
-				t.Errorf("another wrote meanwhile: %d runs and error %v, want one and %v", runs, err, errUnsure)
+			if runs, err := update(other, to("after")); !errors.Is(err, errUncertain) || runs != 1 {
+				t.Errorf("another wrote meanwhile: %d runs and error %v, want one and %v", runs, err, errUncertain)
 			}
 			wantValue(t, direct, key, "of another")
 		})

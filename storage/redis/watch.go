@@ -13,43 +13,43 @@ import (
 )
 
 const (
-	// longSilence is how long a connection may say nothing before it is asked whether it is there; and then, to answer.
-	longSilence = 10 * time.Second
+	// maxSilence is how long a subscribed connection may be silent before it is pinged, and then how long the answer may take.
+	maxSilence = 10 * time.Second
 
-	// listenPause is about how long to wait after a connection was lost, or could not be made, and refusedPause after
-	// Redis refused to tell.
-	listenPause  = time.Second
-	refusedPause = time.Minute
+	// reconnectPause is about how long to wait after the connection was lost or could not be made, and refusedPause after Redis
+	// refused the subscription.
+	reconnectPause = time.Second
+	refusedPause   = time.Minute
 )
 
-// Watch implements storage.Watcher.
+// Watch implements storage.Watcher. It subscribes to the channel of the kind, on which every write publishes an ID.
 func (s *store) Watch(ctx context.Context, kind storage.Kind, changed func(id string)) error {
-	if err := begin(ctx, storage.Key{Kind: kind, ID: "any"}); err != nil {
+	if err := check(ctx, storage.Key{Kind: kind, ID: "any"}); err != nil {
 		return err
 	}
-	if many(kind) {
+	if !hasIndex(kind) {
 		return fmt.Errorf("redis: there are too many records of kind %s to watch", kind)
 	}
-	channel, told := s.index(kind), ""
-	again := func() {
-		if told != "" {
-			s.log.Info("changes are told again", zap.String("channel", channel))
+	channel, logged := s.index(kind), ""
+	subscribed := func() {
+		if logged != "" {
+			s.log.Info("subscribed to changes again", zap.String("channel", channel))
 		}
-		told = ""
+		logged = ""
 		changed("")
-		s.lookAtEviction(ctx)
+		s.checkEviction(ctx)
 	}
 	for {
-		err := s.listen(ctx, channel, again, changed)
+		err := s.listen(ctx, channel, subscribed, changed)
 		if ctx.Err() != nil {
 			return ctx.Err()
 		}
-		if reason := err.Error(); reason != told {
-			told = reason
-			s.log.Warn("changes are not told any more, and found by looking from time to time; will try again",
+		if reason := err.Error(); reason != logged {
+			logged = reason
+			s.log.Warn("the subscription to changes is lost; changes are found by polling until it works again",
 				zap.String("channel", channel), zap.Error(err))
 		}
-		pause := listenPause
+		pause := reconnectPause
 		if _, refused := errors.AsType[goredis.Error](err); refused {
 			pause = refusedPause
 		}
@@ -59,52 +59,71 @@ func (s *store) Watch(ctx context.Context, kind storage.Kind, changed func(id st
 	}
 }
 
-// listen passes on what is said on a channel until the connection or ctx ends. It calls again when it begins to listen, and
-// when the client has connected anew.
-func (s *store) listen(ctx context.Context, channel string, again func(), changed func(id string)) error {
+// listen passes on the messages of a channel until the connection or ctx ends. It calls subscribed when the subscription begins, and
+// again when the client has reconnected.
+func (s *store) listen(ctx context.Context, channel string, subscribed func(), changed func(id string)) error {
 	ctx, cancel := context.WithCancel(ctx)
 	defer cancel()
-	channels := s.client.Subscribe(ctx, channel)
-	signs := make(chan struct{}, 1) // of life
-	go keepAlive(ctx, channels, signs, s.silence)
+	subscription := s.client.Subscribe(ctx, channel)
+	received := make(chan struct{}, 1)
+	go keepAlive(ctx, subscription, received, s.maxSilence)
 	for {
-		message, err := channels.Receive(ctx)
+		message, err := subscription.Receive(ctx)
 		if err != nil {
-			_ = channels.Close() // it may have ended by itself
+			_ = subscription.Close() // it may be closed already
 			return err
 		}
 		select {
-		case signs <- struct{}{}:
+		case received <- struct{}{}:
 		default:
 		}
 		switch m := message.(type) {
 		case *goredis.Subscription:
-			again()
+			subscribed()
 		case *goredis.Message:
 			changed(m.Payload)
 		}
 	}
 }
 
-// keepAlive ends a subscription with ctx, or when the other end gives no sign of life.
-func keepAlive(ctx context.Context, channels *goredis.PubSub, signs <-chan struct{}, silence time.Duration) {
-	defer func() { _ = channels.Close() }() // it may have ended by itself
+// keepAlive closes a subscription when ctx ends, or when the other end does not answer a ping.
+func keepAlive(ctx context.Context, subscription *goredis.PubSub, received <-chan struct{}, silence time.Duration) {
+	defer func() { _ = subscription.Close() }() // it may be closed already
 	timer := time.NewTimer(silence)
 	defer timer.Stop()
-	for asked := false; ; {
+	for pinged := false; ; {
 		timer.Reset(silence)
 		select {
 		case <-ctx.Done():
 			return
-		case <-signs:
-			asked = false
+		case <-received:
+			pinged = false
 		case <-timer.C:
-			if asked || channels.Ping(ctx) != nil {
+			if pinged || subscription.Ping(ctx) != nil {
 				return
 			}
-			asked = true
+			pinged = true
 		}
 	}
+}
+
+// checkEviction warns about a Redis that deletes records when it is full: when a revocation is deleted, the tokens that it revoked are
+// valid again. It checks once, and logs nothing if the user may not read the policy.
+func (s *store) checkEviction(ctx context.Context) {
+	s.eviction.Do(func() {
+		ctx, cancel := context.WithTimeout(ctx, s.timeout)
+		defer cancel()
+		info, err := s.client.InfoMap(ctx, "memory").Result()
+		if err != nil {
+			return
+		}
+		const never = "noeviction"
+		memory := info["Memory"]
+		if policy := memory["maxmemory_policy"]; memory["maxmemory"] != "0" && policy != "" && policy != never {
+			s.log.Warn("Redis may delete records when its memory is full: users would be logged out, and revoked tokens be valid again; "+
+				"set maxmemory-policy to "+never, zap.String("maxmemory_policy", policy))
+		}
+	})
 }
 
 var _ storage.Watcher = (*store)(nil)

@@ -133,10 +133,10 @@ func TestWatchOfASilentConnection(t *testing.T) {
 	noError(t, err)
 	s := opened.(*store)
 	t.Cleanup(func() { _ = s.Destruct() })
-	s.silence = 500 * time.Millisecond
+	s.maxSilence = 500 * time.Millisecond
 	e := watch(t, s, "few")
 	quiet := time.Now()
-	eventually(t, "nothing was said for long", func() bool { return time.Since(quiet) > 4*s.silence })
+	eventually(t, "nothing was said for long", func() bool { return time.Since(quiet) > 4*s.maxSilence })
 	if n := e.count(""); n != 1 {
 		t.Errorf("it has connected %d times, want once", n)
 	}

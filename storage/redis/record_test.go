@@ -31,7 +31,7 @@ func TestCache(t *testing.T) {
 			}
 		}
 	}
-	if most := size / (value + entrySize); known < most/3 || known > most {
+	if most := size / (value + entryOverhead); known < most/3 || known > most {
 		t.Errorf("%d records are remembered, want up to %d", known, most)
 	}
 
