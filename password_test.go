@@ -76,7 +76,7 @@ func TestPasswordsOfTheSite(t *testing.T) {
 	}
 
 	t.Run("RFC 9700 §2.4 a warning at the start", func(t *testing.T) {
-		const warning = "the password grant is on: clients handle people's passwords (RFC 9700 section 2.4 forbids it); keep it for clients that cannot use the code flow yet"
+		const warning = "the password grant is on: clients handle people's passwords (RFC 9700 section 2.4 forbids it); use it only for clients that cannot use the code flow yet"
 		if entries := s.logged(t, warning); len(entries) != 1 || entries[0]["level"] != "warn" || entries[0]["logger"] != "oauth.grants.password" {
 			t.Errorf("logged: %v", entries)
 		}

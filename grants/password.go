@@ -17,16 +17,16 @@ func init() {
 
 // Password exchanges a person's user name and password for tokens (RFC 6749 §4.3).
 //
-// **Danger:** the person gives the password to the client. OAuth 2.1 has no such grant; use it only for
-// clients that already work this way, and move them to the code flow. Guessing is throttled.
+// **Danger:** people give their passwords to the client. OAuth 2.1 has no such grant. Use it only for clients that already
+// work this way, and move them to the authorization code flow. The number of wrong passwords is limited (see `throttle`).
 //
-// Either provider or verify says who knows the passwords.
+// Either provider or verify checks the passwords.
 type Password struct {
-	// A Caddy authentication provider that takes HTTP Basic credentials, such as `http_basic`, which is
-	// what the `basic_auth` directive uses.
+	// A Caddy authentication provider that checks HTTP Basic credentials, such as `http_basic`, which the directive
+	// `basic_auth` uses.
 	ProviderRaw json.RawMessage `json:"provider,omitempty" caddy:"namespace=http.authentication.providers inline_key=provider"`
 
-	// The site that knows them.
+	// An endpoint of the site that checks them.
 	Verify *SiteLogin `json:"verify,omitempty"`
 
 	verifier Verifier
@@ -40,10 +40,10 @@ func (*Password) CaddyModule() caddy.ModuleInfo {
 	}
 }
 
-// Provision finds who knows the passwords.
+// Provision prepares the verifier of the passwords.
 func (p *Password) Provision(ctx caddy.Context) error {
 	ctx.Logger().Warn("the password grant is on: clients handle people's passwords (RFC 9700 section 2.4 forbids it); " +
-		"keep it for clients that cannot use the code flow yet")
+		"use it only for clients that cannot use the code flow yet")
 	switch {
 	case (p.ProviderRaw == nil) == (p.Verify == nil):
 		return errors.New("password: expected either a provider or verify")
@@ -69,7 +69,7 @@ func (*Password) Type() string { return "password" }
 // ProvideVerifier implements VerifierProvider.
 func (p *Password) ProvideVerifier() Verifier { return p.verifier }
 
-// ErrBadUser is a wrong user name or a wrong password: nobody learns which.
+// ErrBadUser is a wrong user name or a wrong password. It does not say which.
 var ErrBadUser = &Error{Code: InvalidGrant, Description: "user name or password is wrong", Situation: BadUser}
 
 // Exchange implements Grant.

@@ -17,27 +17,28 @@ import (
 	"github.com/caddy-oauth/caddy-oauth/internal/directive"
 )
 
-// SiteLogin lets the existing site check passwords: user name and password are posted to it. A status of
-// 2xx with a JSON object is a yes, 4xx is a no. Anything else, such as a timeout, 429, 5xx or an answer that is not
-// JSON, is neither: the client gets 503, and the log says why.
+// SiteLogin lets the site check passwords: the server posts user name and password to it. A status of 2xx with a JSON object
+// accepts the password, 4xx (except 429) rejects it. Anything else, such as a timeout, 429, 5xx or a body that is not a JSON
+// object, is an outage: the client gets 503, and the log says why.
 type SiteLogin struct {
-	// Where to post to, such as `http://app:8080/login`. Nobody else should reach it.
+	// The URL to post to, such as `http://app:8080/login`. **Danger:** anybody else who can reach it can guess passwords there
+	// without limit.
 	URL string `json:"url"`
 
-	// How the credentials are sent: `form` or `json`. Default: `form`.
+	// The format of the body: `form` or `json`. Default: `form`.
 	Body string `json:"body,omitempty"`
 
-	// The names of user name and password in what is sent. Default: `username` and `password`.
+	// The names of the fields with the user name and the password. Default: `username` and `password`.
 	UsernameField string `json:"username_field,omitempty"`
 	PasswordField string `json:"password_field,omitempty"`
 
-	// The member of the answer that is the person's ID. Default: the user name as it was sent.
+	// The member of the response that is the person's ID. Default: the user name, as the client sent it.
 	Subject string `json:"subject,omitempty"`
 
-	// The members of the answer that become claims of the person's tokens. Default: none.
+	// The members of the response that become claims of the person's tokens. Default: none.
 	Claims []string `json:"claims,omitempty"`
 
-	// How long to wait for the answer. Default: 5 seconds.
+	// How long to wait for the response. Default: 5 seconds.
 	Timeout caddy.Duration `json:"timeout,omitempty"`
 
 	transport http.RoundTripper
@@ -55,12 +56,12 @@ func (s *SiteLogin) provision() error {
 	if s.Timeout == 0 {
 		s.Timeout = caddy.Duration(defaultSiteTimeout)
 	}
-	// A transport follows no redirect: credentials go where the owner said and nowhere else.
+	// A transport follows no redirects, so the credentials go to this URL only.
 	s.transport = &http.Transport{MaxIdleConnsPerHost: 16, IdleConnTimeout: time.Minute}
 	return nil
 }
 
-// Check reports an impossible setting.
+// Check finds impossible settings.
 func (s *SiteLogin) Check() error {
 	u, err := url.Parse(s.URL)
 	switch {
@@ -93,7 +94,7 @@ func (s *SiteLogin) Verify(ctx context.Context, username, password string) (*Per
 	case res.StatusCode >= 400 && res.StatusCode < 500 && res.StatusCode != http.StatusTooManyRequests:
 		return nil, ErrBadUser
 	case res.StatusCode < 200 || res.StatusCode > 299:
-		return nil, fmt.Errorf("asking the site about a password: it answered with status %d", res.StatusCode)
+		return nil, fmt.Errorf("asking the site about a password: it responded with status %d", res.StatusCode)
 	}
 	return s.person(res.Body, username)
 }
@@ -118,20 +119,20 @@ func (s *SiteLogin) request(ctx context.Context, username, password string) (*ht
 	return req, nil
 }
 
-// person reads the site's answer to a right password.
+// person reads the site's response to a correct password.
 func (s *SiteLogin) person(body io.Reader, username string) (*Person, error) {
 	answer, err := io.ReadAll(io.LimitReader(body, maxSiteAnswer+1))
 	switch {
 	case err != nil:
-		return nil, fmt.Errorf("asking the site about a password: reading the answer: %w", err)
+		return nil, fmt.Errorf("asking the site about a password: reading the response: %w", err)
 	case len(answer) > maxSiteAnswer:
-		return nil, fmt.Errorf("asking the site about a password: the answer is over %d bytes", maxSiteAnswer)
+		return nil, fmt.Errorf("asking the site about a password: the response is over %d bytes", maxSiteAnswer)
 	}
 	var members map[string]any
 	decoder := json.NewDecoder(bytes.NewReader(answer))
-	decoder.UseNumber() // a number as an ID stays as it is written
+	decoder.UseNumber() // keep a number that is an ID as it is written
 	if !json.Valid(answer) || decoder.Decode(&members) != nil || members == nil {
-		return nil, errors.New("asking the site about a password: the answer is no JSON object")
+		return nil, errors.New("asking the site about a password: the response is not a JSON object")
 	}
 	person := &Person{Subject: username}
 	if s.Subject != "" {
@@ -145,7 +146,7 @@ func (s *SiteLogin) person(body io.Reader, username string) (*Person, error) {
 		}
 	}
 	if person.Subject == "" {
-		return nil, fmt.Errorf("asking the site about a password: the answer has no %q", s.Subject)
+		return nil, fmt.Errorf("asking the site about a password: the response has no %q", s.Subject)
 	}
 	for _, name := range s.Claims {
 		if value, ok := members[name]; ok && value != nil {

@@ -141,7 +141,7 @@ func TestSiteSaysNeither(t *testing.T) {
 	}
 	hangUp := func(http.ResponseWriter, *http.Request) { panic(http.ErrAbortHandler) }
 	to := func(location string) []string { return []string{"Location", location} }
-	const id, noObject = "subject id", "no JSON object"
+	const id, noObject = "subject id", "not a JSON object"
 	for _, tt := range []struct {
 		name, settings string
 		site           http.HandlerFunc
