@@ -2,6 +2,10 @@ package grants
 
 import (
 	"context"
+	"crypto/sha256"
+	"crypto/subtle"
+	"encoding/base64"
+	"strings"
 
 	"github.com/caddyserver/caddy/v2"
 
@@ -71,4 +75,80 @@ func (AuthorizationCode) Exchange(ctx context.Context, req *Request) (*Authoriza
 		return nil, err
 	}
 	return auth, nil
+}
+
+// ValidChallenge reports whether s can be an S256 code_challenge (RFC 7636 §4.2): 43 characters of
+// base64url, which 256 bits make.
+func ValidChallenge(s string) bool {
+	sum, err := base64.RawURLEncoding.Strict().DecodeString(s)
+	return err == nil && len(sum) == sha256.Size && len(s) == 43
+}
+
+// validVerifier reports whether s keeps to the grammar of a code_verifier (RFC 7636 §4.1).
+func validVerifier(s string) bool {
+	return len(s) >= 43 && len(s) <= 128 && !strings.ContainsFunc(s, func(r rune) bool {
+		switch {
+		case 'A' <= r && r <= 'Z', 'a' <= r && r <= 'z', '0' <= r && r <= '9':
+			return false
+		}
+		return !strings.ContainsRune("-._~", r)
+	})
+}
+
+// verifyPKCE checks the code_verifier against the code_challenge of the authorization request. A
+// verifier must be there if and only if a challenge was (RFC 7636 §4.6, RFC 9700 §2.1.1).
+func verifyPKCE(challenge, verifier string) error {
+	switch {
+	case challenge == "" && verifier == "":
+		return nil
+	case challenge == "":
+		return Refuse(InvalidGrant, "code_verifier was sent but the authorization request had no code_challenge")
+	case verifier == "":
+		return Refuse(InvalidGrant, "code_verifier is missing")
+	case !validVerifier(verifier):
+		return Refuse(InvalidGrant, "code_verifier must be 43 to 128 unreserved characters")
+	}
+	sum := sha256.Sum256([]byte(verifier))
+	computed := base64.RawURLEncoding.EncodeToString(sum[:])
+	if subtle.ConstantTimeCompare([]byte(computed), []byte(challenge)) != 1 {
+		return Refuse(InvalidGrant, "code_verifier does not match the code_challenge")
+	}
+	return nil
+}
+
+// checkRedirect compares the redirect_uri of the exchange of a code with where the code went to. Unless the rule
+// is another, it must be there if it was in the authorization request (RFC 6749 §4.1.3).
+func checkRedirect(code *storage.Code, uri string, rule storage.RedirectRule) error {
+	needed := code.RedirectSent
+	switch rule {
+	case storage.RedirectRequired:
+		needed = true
+	case storage.RedirectOptional:
+		needed = false
+	}
+	return compareRedirect(code, uri, needed)
+}
+
+// checkRefreshRedirect does the same for a refresh, where it is not looked at unless the rule says so. A family that
+// began without a redirect has none to name.
+func checkRefreshRedirect(code *storage.Code, uri string, rule storage.RedirectRule) error {
+	switch {
+	case code == nil || rule == "" || rule == storage.RedirectIgnored:
+		return nil
+	case rule == storage.RedirectRequired:
+		return compareRedirect(code, uri, true)
+	case rule == storage.RedirectOptional:
+		return compareRedirect(code, uri, false)
+	}
+	return compareRedirect(code, uri, code.RedirectAgain)
+}
+
+func compareRedirect(code *storage.Code, uri string, needed bool) error {
+	switch {
+	case uri == "" && needed:
+		return Refuse(InvalidRequest, "redirect_uri is missing")
+	case uri != "" && uri != code.RedirectURI:
+		return Refuse(InvalidGrant, "redirect_uri is not the one of the authorization request")
+	}
+	return nil
 }
