@@ -21,7 +21,7 @@ func TestConfigIsDocumented(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	more, err := filepath.Glob("storage/*.go")
+	more, err := filepath.Glob("storage/*/*.go")
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -72,12 +72,16 @@ func checkDocs(t *testing.T, set *token.FileSet, decl ast.Decl) (fields int) {
 		if types.Doc.Text() == "" && spec.Doc.Text() == "" {
 			t.Errorf("%s: %s has no comment", set.Position(spec.Pos()), spec.Name)
 		}
+		last := 0
 		for _, field := range config.Fields.List {
 			if len(field.Names) == 0 || !field.Names[0].IsExported() {
 				continue
 			}
 			fields++
-			if !strings.HasSuffix(strings.TrimSpace(field.Doc.Text()), ".") {
+			line := set.Position(field.Pos()).Line
+			pair := field.Doc == nil && line == last+1 // The comment before it is about both.
+			last = line
+			if !pair && !strings.HasSuffix(strings.TrimSpace(field.Doc.Text()), ".") {
 				t.Errorf("%s: %s.%s has no comment that ends in a period", set.Position(field.Pos()), spec.Name, field.Names[0])
 			}
 			if name := jsonName(field); name == "" || name != strings.ToLower(name) {
