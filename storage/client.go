@@ -1,35 +1,36 @@
 package storage
 
 import (
+	"encoding/json"
+	"errors"
+	"fmt"
 	"slices"
 	"time"
 )
 
-// Client is an application that may ask for tokens. Field names follow RFC 7591 §2 where it has
-// one. A Client is read by many requests at once and is never changed after it was made.
+// Client is an application that may request tokens. Field names follow RFC 7591 §2 where it has one. Many requests share a Client,
+// so nobody may change it.
 type Client struct {
 	ID   string
 	Name string
 
-	// SecretHashes are the hashes of the secrets that authenticate the client, any one of which
-	// will do. A client without one is public.
+	// SecretHashes are the hashes of the secrets, any of which authenticates the client. A client without one is public.
 	SecretHashes []string
 
 	RedirectURIs []string
 	GrantTypes   []string
 	Scopes       []string
 
-	// Audience holds the resources the client may ask for (RFC 8707), and what its tokens are for
-	// if it asks for none.
+	// Audience has the resources the client may request (RFC 8707). If it requests none, its tokens are for all of them.
 	Audience []string
 
-	// Introspects are the resources whose access tokens the client may look at, as their resource server;
-	// "*" is all. Its own it may look at in any case.
+	// Introspects are the resources whose access tokens the client may introspect, as their resource server; "*" is all.
+	// It may always introspect its own tokens.
 	Introspects []string
 
 	Consent ConsentMode
 
-	// RequirePKCE makes a client with a secret send a code_challenge too; a public client must anyway.
+	// RequirePKCE requires a code_challenge of a client with a secret. A public client always has to send one.
 	RequirePKCE bool
 
 	RedirectRules RedirectRules
@@ -38,39 +39,39 @@ type Client struct {
 	AccessTokenLifetime time.Duration
 	// CodeLifetime is how long an authorization code lives, at most ten minutes (RFC 6749 §4.1.2).
 	CodeLifetime time.Duration
-	// CodePrefix stands before authorization codes.
+	// CodePrefix is put before authorization codes.
 	CodePrefix string
 
 	RefreshToken RefreshPolicy
 
-	// Created is when the client was added at run time, zero for one of the configuration. What people had approved
-	// before was for another client of the same ID.
+	// Created is when the client was added at run time, and zero for a configured client. Consents from before were for
+	// another client with the same ID.
 	Created time.Time
 }
 
-// RefreshPolicy says how refresh tokens of a client live.
+// RefreshPolicy says how long refresh tokens of a client live, and how they rotate.
 type RefreshPolicy struct {
-	// Lifetime is how long a family can be refreshed, counted from the approval. Zero is for ever.
+	// Lifetime is how long after the approval a family can be refreshed. Zero is for ever.
 	Lifetime time.Duration
-	// Idle is how long a family lives without a refresh. Zero does not look at that.
+	// Idle is how long a family lives without a refresh. Zero is no limit.
 	Idle time.Duration
-	// Retry is how long after a rotation the token before the current one yields the current one again, as long as
-	// that was not used: for a client that lost the answer. Zero is strict single use, RetryUntilUsed has no end.
+	// Retry is how long after a rotation the previous token yields the current one again, if nobody has used that yet: for
+	// a client that lost the response. Zero is strict single use, and RetryUntilUsed has no limit.
 	Retry time.Duration
 	// Keep leaves the refresh token as it is instead of rotating it.
 	Keep bool
-	// Length is how long refresh tokens are, without the prefix. Zero is as long as is right.
+	// Length is the length of refresh tokens without the prefix. Zero is the default.
 	Length int
-	// Prefix stands before refresh tokens.
+	// Prefix is put before refresh tokens.
 	Prefix string
 }
 
-// RetryUntilUsed is the Retry of clients that authenticate: a thief of the token alone cannot present it.
+// RetryUntilUsed is for clients that authenticate: somebody who stole only the token cannot present it.
 const RetryUntilUsed time.Duration = -1
 
-// RedirectRules say where a request must name its redirect_uri. The zero value is RFC 6749's.
+// RedirectRules say which requests must contain a redirect_uri. The zero value is RFC 6749's.
 type RedirectRules struct {
-	// Authorize: the authorization request must have one, even if only one is registered.
+	// Authorize requires it in the authorization request, even if only one URI is registered.
 	Authorize bool
 	// Code is for the exchange of a code.
 	Code RedirectRule
@@ -78,32 +79,31 @@ type RedirectRules struct {
 	Refresh RedirectRule
 }
 
-// RedirectRule says when a token request must name the redirect_uri the code was sent to. One that it names must be
-// that one in any case, but where it is ignored.
+// RedirectRule says when a token request must contain the redirect_uri that the code was sent to. If it contains one, that must be the
+// same, unless the rule is RedirectIgnored.
 type RedirectRule string
 
 // The rules for redirect_uri in token requests.
 const (
-	// RedirectAsSent: if the request before had one, which is the authorization request for a code, and
-	// the exchange of the code for a refresh. The rule for codes (RFC 6749 §4.1.3).
+	// RedirectAsSent: if the request before contained one, which is the authorization request before the exchange of a code, and
+	// that exchange before a refresh. It is the default for codes (RFC 6749 §4.1.3).
 	RedirectAsSent RedirectRule = "as_sent"
 	// RedirectRequired: always.
 	RedirectRequired RedirectRule = "required"
 	// RedirectOptional: never.
 	RedirectOptional RedirectRule = "optional"
-	// RedirectIgnored: it is not looked at. The rule for refreshes (RFC 6749 §6).
+	// RedirectIgnored: the parameter is ignored. It is the default for refreshes (RFC 6749 §6).
 	RedirectIgnored RedirectRule = "ignored"
 )
 
-// ConsentMode says when a person is asked.
+// ConsentMode says when the user is asked for consent.
 type ConsentMode string
 
-// The consent modes. The zero value is ConsentOnce for clients whose identity is assured and
-// ConsentAlways for the others, see Client.AskAgain.
+// The consent modes. The zero value is ConsentOnce for clients whose identity is assured, and ConsentAlways for the others.
 const (
-	ConsentOnce   ConsentMode = "once"   // until scopes or audience grow
-	ConsentAlways ConsentMode = "always" // each time
-	ConsentNever  ConsentMode = "never"  // not at all: the owner's own clients
+	ConsentOnce   ConsentMode = "once"   // and again when the client requests more
+	ConsentAlways ConsentMode = "always" // every time
+	ConsentNever  ConsentMode = "never"  // for the owner's own clients
 )
 
 // Public reports whether the client has no secret (RFC 6749 §2.1).
@@ -112,8 +112,8 @@ func (c *Client) Public() bool { return len(c.SecretHashes) == 0 }
 // MayUse reports whether the client may use a grant type.
 func (c *Client) MayUse(grantType string) bool { return slices.Contains(c.GrantTypes, grantType) }
 
-// EndsCode returns when a code that is made now and leads to refresh tokens ends, which is at expires or before: the
-// record of a code must be there as long as the code is good, for its second use to be seen, and goes with the tokens.
+// EndsCode returns when an Offline code that is issued now expires: at expires, or earlier if its refresh tokens could not live so
+// long. The record must exist as long as the code is valid, so that a second use is detected, and it expires with the tokens.
 func (p RefreshPolicy) EndsCode(expires, now time.Time) time.Time {
 	for _, life := range []time.Duration{p.Lifetime, p.Idle} {
 		if life > 0 {
@@ -123,10 +123,88 @@ func (p RefreshPolicy) EndsCode(expires, now time.Time) time.Time {
 	return expires
 }
 
-// Ends returns when a family that is approved now ends; zero is never.
+// Ends returns when a family that is approved now ends, zero for never.
 func (p RefreshPolicy) Ends(now time.Time) time.Time {
 	if p.Lifetime == 0 {
 		return time.Time{}
 	}
 	return now.Add(p.Lifetime)
+}
+
+// Registered is a client that was added at run time. Its record never expires, except after its deletion.
+type Registered struct {
+	ID string `json:"client_id"`
+
+	// Settings are the client's settings without secrets, in the JSON of the configuration. What they leave out follows the
+	// issuer's current settings.
+	Settings json.RawMessage `json:"settings"`
+
+	// Secrets are the hashes of secrets, any of which authenticates the client until it expires. A client that never had one is
+	// public.
+	Secrets []Secret `json:"secrets,omitempty"`
+
+	Created  time.Time `json:"created"`
+	Changed  time.Time `json:"changed"`
+	Disabled time.Time `json:"disabled,omitzero"`
+
+	// Deleted makes the record a tombstone, which tells every node that the client was deleted.
+	Deleted time.Time `json:"deleted,omitzero"`
+}
+
+// Secret is the hash of a client's secret.
+type Secret struct {
+	Hash    string    `json:"hash"`
+	Created time.Time `json:"created"`
+	Expires time.Time `json:"expires,omitzero"` // zero: never
+}
+
+// RegisteredKey returns the key of a client's record.
+func RegisteredKey(id string) Key { return Key{Kind: KindClient, ID: EscapeID(id)} }
+
+// DecodeRegistered reads a record.
+func DecodeRegistered(record []byte) (*Registered, error) {
+	if err := CheckReadable(record); err != nil {
+		return nil, fmt.Errorf("client record: %w", err)
+	}
+	r := new(Registered)
+	// A JSON error can quote from the record, which contains hashes.
+	if json.Unmarshal(record, r) != nil || r.ID == "" {
+		return nil, errors.New("client record: not the JSON of a client")
+	}
+	return r, nil
+}
+
+// Encode returns the record.
+func (r *Registered) Encode() ([]byte, error) { return json.Marshal(r) }
+
+// Hashes returns the hashes of the secrets that are valid now, and when the first of them expires, zero for never.
+func (r *Registered) Hashes(now time.Time) (hashes []string, until time.Time) {
+	for _, secret := range r.Secrets {
+		if secret.Expires.IsZero() {
+			hashes = append(hashes, secret.Hash)
+			continue
+		}
+		if !now.Before(secret.Expires) {
+			continue
+		}
+		hashes = append(hashes, secret.Hash)
+		if until.IsZero() || secret.Expires.Before(until) {
+			until = secret.Expires
+		}
+	}
+	return hashes, until
+}
+
+// ReplaceSecret adds the hash of a new secret. Older ones stay valid for the grace time, unless they expire sooner.
+func (r *Registered) ReplaceSecret(hash string, now time.Time, grace time.Duration) {
+	kept := make([]Secret, 0, len(r.Secrets)+1)
+	for _, secret := range r.Secrets {
+		if end := now.Add(grace); secret.Expires.IsZero() || end.Before(secret.Expires) {
+			secret.Expires = end
+		}
+		if now.Before(secret.Expires) {
+			kept = append(kept, secret)
+		}
+	}
+	r.Secrets = append(kept, Secret{Hash: hash, Created: now})
 }

@@ -1,36 +1,39 @@
 package storage
 
 import (
+	"maps"
 	"slices"
 	"time"
+
+	"google.golang.org/protobuf/encoding/protowire"
 )
 
-// Consents is which clients have access to one user's account, by client ID. There is one record for each user, so that
-// one read tells what to ask, and what to show to the user.
+// Consents are the clients with access to one user's account, by client ID. One record per user answers both what to ask the user
+// and what to show to the user.
 type Consents struct {
 	Subject string
 	Clients map[string]Consent
 }
 
-// Consent is what a user has approved for one client, and what that client got without being approved: as one that
-// people are not asked about, or for the user's password.
+// Consent is what a user has approved for one client, and what that client got without approval: because the owner's setting
+// skips the question, or for the user's password.
 type Consent struct {
 	Scopes   []string  `json:"scopes"`
 	Audience []string  `json:"audience"`
-	Since    time.Time `json:"since"`         // when it first had access
-	Last     time.Time `json:"last,omitzero"` // of the latest approval; zero: there was none
+	Since    time.Time `json:"since"`         // when it first got access
+	Last     time.Time `json:"last,omitzero"` // the latest approval; zero: none
 
-	Unasked []string  `json:"unasked,omitempty"` // scopes it got beyond those approved
-	Used    time.Time `json:"used,omitzero"`     // when it last got a token, give or take UseInterval
+	Unasked []string  `json:"unasked,omitempty"` // scopes it got without approval
+	Used    time.Time `json:"used,omitzero"`     // when it last got a token, up to UseInterval ago
 }
 
-// UseInterval is how exactly it is known when a client was last used.
+// UseInterval is how long Consent.Used may lag behind, to save writes.
 const UseInterval = time.Hour
 
 // Approved reports whether the user has ever approved the client.
 func (c Consent) Approved() bool { return !c.Last.IsZero() }
 
-// All returns the scopes the client has, approved or not.
+// All returns all scopes of the client, approved or not.
 func (c Consent) All() []string { return union(c.Scopes, c.Unasked) }
 
 // ConsentKey returns the key of a user's Consents.
@@ -44,7 +47,7 @@ func (c *Consents) Covers(client string, scopes, audience []string) bool {
 	return ok && consent.Approved() && subset(scopes, consent.Scopes) && subset(audience, consent.Audience)
 }
 
-// Approve adds an approval to what the user has approved for the client before.
+// Approve adds to what the user has approved for the client before.
 func (c *Consents) Approve(client string, scopes, audience []string, now time.Time) {
 	consent, ok := c.Clients[client]
 	if !ok {
@@ -56,7 +59,7 @@ func (c *Consents) Approve(client string, scopes, audience []string, now time.Ti
 	c.Clients[client] = consent
 }
 
-// Use notes that the client got a token with those scopes. It reports whether that says anything new.
+// Use notes that the client got a token with those scopes, and reports whether that changes the record.
 func (c *Consents) Use(client string, scopes []string, at time.Time) bool {
 	consent, ok := c.Clients[client]
 	if !ok {
@@ -83,4 +86,93 @@ func union(a, b []string) []string {
 	all := slices.Concat(a, b)
 	slices.Sort(all)
 	return slices.Compact(all)
+}
+
+// Every authorization reads the record of a user's consents, so it is a record of fields, as a family is.
+
+// The fields of a user's consents.
+const (
+	consentsSubject protowire.Number = iota + 1
+	consentsClient                   // repeated
+)
+
+// The fields of the consent for a client.
+const (
+	consentClient   protowire.Number = iota + 1
+	consentScope                     // repeated
+	consentAudience                  // repeated
+	consentSince
+	consentLast
+	consentUnasked // repeated
+	consentUsed
+)
+
+// Encode returns the record.
+func (c *Consents) Encode() ([]byte, error) {
+	w := fieldWriter{append(make([]byte, 0, 256), fieldsFormat)}
+	w.text(consentsSubject, c.Subject)
+	for _, id := range slices.Sorted(maps.Keys(c.Clients)) {
+		consent := c.Clients[id]
+		w.message(consentsClient, func(w *fieldWriter) {
+			w.text(consentClient, id)
+			w.texts(consentScope, consent.Scopes)
+			w.texts(consentAudience, consent.Audience)
+			w.time(consentSince, consent.Since)
+			w.time(consentLast, consent.Last)
+			w.texts(consentUnasked, consent.Unasked)
+			w.time(consentUsed, consent.Used)
+		})
+	}
+	return w.record, nil
+}
+
+// DecodeConsents reads a record. A nil record is that of a user who has approved nothing.
+func DecodeConsents(subject string, record []byte) (*Consents, error) {
+	c := &Consents{Subject: subject}
+	if record != nil {
+		if err := decodeFields("consents", record, c.decode); err != nil {
+			return nil, err
+		}
+	}
+	if c.Clients == nil {
+		c.Clients = map[string]Consent{}
+	}
+	return c, nil
+}
+
+func (c *Consents) decode(f field) error {
+	switch f.number {
+	case consentsSubject:
+		c.Subject = f.text
+	case consentsClient:
+		var id string
+		var consent Consent
+		err := readFields(f.bytes, f.text, func(f field) (err error) {
+			switch f.number {
+			case consentClient:
+				id = f.text
+			case consentScope:
+				consent.Scopes = append(consent.Scopes, f.text)
+			case consentAudience:
+				consent.Audience = append(consent.Audience, f.text)
+			case consentSince:
+				consent.Since, err = f.time()
+			case consentLast:
+				consent.Last, err = f.time()
+			case consentUnasked:
+				consent.Unasked = append(consent.Unasked, f.text)
+			case consentUsed:
+				consent.Used, err = f.time()
+			}
+			return err
+		})
+		if err != nil {
+			return err
+		}
+		if c.Clients == nil {
+			c.Clients = make(map[string]Consent)
+		}
+		c.Clients[id] = consent
+	}
+	return nil
 }

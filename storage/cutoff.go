@@ -7,9 +7,6 @@ import (
 	"time"
 )
 
-// KindCutoff is a Cutoff; ID is a bucket and the hash of what the cutoff voids.
-const KindCutoff Kind = "cutoff"
-
 // Cutoff says that tokens are void: one access token, all of a family, or all that a user, a client, or a user at a client
 // got up to a moment. It is written once and never changed.
 type Cutoff struct {
@@ -22,8 +19,8 @@ type Cutoff struct {
 	Reason  string    `json:"reason,omitempty"`
 }
 
-// Key returns where the record of the cutoff is. The same revocation within the same second has the same key, so that many
-// at once leave one record.
+// Key returns the key of the cutoff's record. The same revocation within the same second has the same key, so that many at once leave
+// one record.
 func (c *Cutoff) Key() Key {
 	what := []string{c.Token, c.Family, c.Subject, c.Client}
 	if c.Token == "" && c.Family == "" {
@@ -31,7 +28,7 @@ func (c *Cutoff) Key() Key {
 	}
 	end := c.Expires
 	if !end.IsZero() {
-		end = end.Truncate(time.Second).Add(time.Second) // all of a second is in one bucket
+		end = end.Truncate(time.Second).Add(time.Second) // the same bucket for the whole second
 	}
 	return Key{Kind: KindCutoff, ID: bucketID(string(BucketFor(end)), strings.Join(what, "\x00"))}
 }

@@ -4,9 +4,8 @@ import (
 	"time"
 )
 
-// Family is everything that descends from one approval: the authorization code, and the refresh
-// tokens it led to. It is one record, so that whether a code was used, which refresh token is
-// current and whether all of it was revoked is decided at one place, in one atomic step.
+// Family is everything that descends from one approval: the authorization code and the refresh tokens. It is one record, so that one
+// atomic step decides whether a code was used, which refresh token is current, and whether all of them are revoked.
 type Family struct {
 	Client   string
 	Subject  string
@@ -16,7 +15,7 @@ type Family struct {
 	AuthTime time.Time
 
 	Started time.Time
-	Ends    time.Time // the last moment of a refresh; zero: never
+	Ends    time.Time // after which nothing can be refreshed; zero: never
 
 	// TokenLife is the longest lifetime of any access token issued for the family. A revocation is kept that long, even
 	// if access tokens issued today live shorter.
@@ -53,8 +52,7 @@ type Refresh struct {
 	Rotated   time.Time
 }
 
-// IssueCode draws the authorization code of a family that is else filled in, and returns it with the key of
-// the record.
+// IssueCode returns a new authorization code and the key of the family's record. All other fields must be set before.
 func (f *Family) IssueCode() (code string, key Key) {
 	end := f.Ends
 	if !end.IsZero() && end.Before(f.Code.Expires) {
@@ -71,7 +69,7 @@ func (f *Family) HasCode(code string) bool {
 	return f.Code != nil && matches(code, f.Code.Hash)
 }
 
-// RedeemCode marks the code used and, if it is for that, returns the family's first refresh token.
+// RedeemCode marks the code as used. If the code is Offline, it returns the family's first refresh token.
 func (f *Family) RedeemCode(code string, now time.Time) (refreshToken string) {
 	f.Code.Redeemed = now
 	if !f.Code.Offline {
@@ -80,8 +78,8 @@ func (f *Family) RedeemCode(code string, now time.Time) (refreshToken string) {
 	return f.startRefresh(code[:len(code)-secretLength], f.Code.RefreshLength)
 }
 
-// Start begins a family that has no code, and returns its first refresh token with the key of the record. length
-// is that of its refresh tokens; 0 is as long as is right.
+// Start starts a family without a code, and returns its first refresh token and the key of the record. length is the length of its
+// refresh tokens, 0 for the default.
 func (f *Family) Start(length int) (refreshToken string, key Key) {
 	handle := newHandle(layoutFor(length), BucketFor(f.Ends))
 	return f.startRefresh(handle, length), familyKey(handle)
@@ -98,19 +96,19 @@ func (f *Family) startRefresh(handle string, length int) string {
 	return token
 }
 
-// Presented says what a refresh token is to its family.
+// Presented says what a presented refresh token is to its family.
 type Presented int
 
 // What a refresh token can be to its family.
 const (
-	Foreign Presented = iota // made up: it was never of this family
-	Spent                    // was of this family once, and is not good any more
-	Retried                  // the one before the current one, which nobody has used yet
-	Current                  // the newest
+	Foreign Presented = iota // never issued for this family
+	Spent                    // issued for this family, and replaced
+	Retried                  // the token before the current one, which nobody has used yet
+	Current                  // the newest token
 )
 
-// Classify tells what a refresh token that led to this record is to the family. retry is how long after a rotation
-// the previous token counts as Retried, see [RefreshPolicy.Retry].
+// Classify says what a refresh token whose key led to this record is to the family. retry is how long after a rotation the previous
+// token counts as Retried, see [RefreshPolicy.Retry].
 func (f *Family) Classify(token string, now time.Time, retry time.Duration) Presented {
 	r := f.Refresh
 	if r == nil || len(token) < MinTokenLength {
@@ -151,7 +149,7 @@ func (f *Family) Successor(token string) (string, error) {
 	return openSuccessor(token, f.Refresh.Successor)
 }
 
-// Revoke turns the record into a tombstone that remembers only whose it was and why.
+// Revoke turns the record into a tombstone, which says only whose the family was and why it was revoked.
 func (f *Family) Revoke(reason string, now time.Time) {
 	*f = Family{
 		Client: f.Client, Subject: f.Subject, Started: f.Started, Ends: f.Ends, TokenLife: f.TokenLife,
@@ -162,7 +160,7 @@ func (f *Family) Revoke(reason string, now time.Time) {
 // tombstoneLife is how long a tombstone of a family without an end is kept.
 const tombstoneLife = 30 * 24 * time.Hour
 
-// Expires returns when the record, written now, expires.
+// Expires returns when the record expires if it is written now.
 func (f *Family) Expires(now time.Time, idle time.Duration) time.Time {
 	switch {
 	case !f.Revoked.IsZero():
@@ -175,7 +173,7 @@ func (f *Family) Expires(now time.Time, idle time.Duration) time.Time {
 	return f.Ends
 }
 
-// earlier returns the earlier of two times, of which end may be zero: never.
+// earlier returns the earlier of two times. end may be zero, which means never.
 func earlier(end, t time.Time) time.Time {
 	if end.IsZero() || t.Before(end) {
 		return t

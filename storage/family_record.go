@@ -15,8 +15,8 @@ import (
 const (
 	familyClient protowire.Number = iota + 1
 	familySubject
-	familyScope    // one for each
-	familyAudience // one for each
+	familyScope    // repeated
+	familyAudience // repeated
 	familyClaims   // JSON
 	familyAuthTime
 	familyStarted
@@ -79,7 +79,7 @@ func (f *Family) Encode() ([]byte, error) {
 	return w.record, nil
 }
 
-// size returns about how long the record is, claims aside, and rarely less.
+// size returns about the length of the record without claims, and rarely less.
 func (f *Family) size() int {
 	const text = 2 // tag and length
 	size := 64 + len(f.Client) + len(f.Subject) + len(f.Reason)

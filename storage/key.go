@@ -11,25 +11,27 @@ type Kind string
 
 // The kinds of records.
 const (
-	KindFamily  Kind = "family"  // a Family; ID is a bucket and the hash of a locator
-	KindConsent Kind = "consent" // the Consents of one user; ID is the hash of the subject
-	KindKeys    Kind = "keys"    // an issuer's keys; ID is a name
+	KindFamily  Kind = "family"  // a Family; the ID is a bucket and the hash of a locator
+	KindConsent Kind = "consent" // the Consents of one user; the ID is the hash of the subject
+	KindAccess  Kind = "access"  // an Access; the ID is a bucket and the hash of the token
+	KindCutoff  Kind = "cutoff"  // a Cutoff; the ID is a bucket and a hash of what it voids
+	KindClient  Kind = "client"  // a Registered client; the ID is the escaped client ID
+	KindKeys    Kind = "keys"    // the signing keys of the issuer; the ID is a name
 )
 
 // Key names a record.
 type Key struct {
 	Kind Kind
 
-	// ID is the hex of a hash or an escaped name (see HashID, EscapeID), never a raw token. It may
-	// begin with a Bucket and a dot; a store that files records by expiry finds the bucket there.
+	// ID is the hex of a hash, or an escaped name (see HashID and EscapeID), never a token. It may begin with a Bucket and a
+	// dot, so that a store can file records by expiry.
 	ID string
 }
 
 const maxIDLength = 128
 
-// Check reports whether the key can safely name a file, a directory or a key of any backend: the
-// kind and the ID hold only lower-case letters, digits, '-', '_', '=' and, neither first nor last,
-// '.', and are neither empty nor longer than 128 bytes.
+// Check returns an error unless the key can safely name a file, a directory or a key of any backend: the kind and the ID consist of
+// lower-case letters, digits, '-', '_', '=' and, neither first nor last, '.', and are 1 to 128 bytes long.
 func (k Key) Check() error {
 	if !safeName(k.ID) {
 		return fmt.Errorf("storage: unsafe key %.140q of kind %.140q", k.ID, string(k.Kind))
@@ -37,7 +39,7 @@ func (k Key) Check() error {
 	return k.Kind.Check()
 }
 
-// Check is as [Key.Check] for the kind alone.
+// Check is [Key.Check] for the kind alone.
 func (k Kind) Check() error {
 	if !safeName(string(k)) {
 		return fmt.Errorf("storage: unsafe kind %.140q", string(k))
@@ -57,7 +59,7 @@ func (k Key) Bucket() Bucket {
 }
 
 func safeName(s string) bool {
-	// Windows drops a dot at the end of a file name, and two keys would name one file.
+	// Windows drops a dot at the end of a file name, so two keys would name one file.
 	if s == "" || len(s) > maxIDLength || s[0] == '.' || s[len(s)-1] == '.' {
 		return false
 	}
@@ -71,8 +73,7 @@ func safeName(s string) bool {
 	return true
 }
 
-// HashID returns an ID for a value that is secret, long or in any alphabet: 128 bits of its
-// SHA-256, in hex.
+// HashID returns an ID for a value that is secret, long or of any characters: 128 bits of its SHA-256 in hex.
 func HashID(value string) string {
 	sum := hashOf(value)
 	return hex.EncodeToString(sum[:16])
@@ -85,9 +86,8 @@ func bucketID(bucket, value string) string {
 	return string(hex.AppendEncode(append(append(id[:0], bucket...), '.'), sum[:16]))
 }
 
-// EscapeID returns an ID for a name that people should recognise in the backend. Bytes that
-// are not allowed become '=' and two hex digits; what gets too long for that becomes a hash.
-// Different names have different IDs.
+// EscapeID returns an ID for a name that people should recognize in the backend. Bytes that are not allowed become '=' and two hex
+// digits. If the result is too long, it is a hash instead. Different names have different IDs.
 func EscapeID(name string) string {
 	var b strings.Builder
 	for i := range len(name) {

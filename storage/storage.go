@@ -1,8 +1,12 @@
-// Package storage keeps what an authorization server must remember: families of tokens, consents
-// and keys. A [Store] is where; the records are what.
+// Package storage defines what an authorization server must remember, and where: records, such as a [Family] of tokens, in a
+// [Store].
 //
-// A backend is a Caddy module in the namespace oauth.stores that implements [Opener], and passes
-// the suite in package storetest.
+// To write a store, read [Store] and its [Key], implement [Opener] in a Caddy module in the namespace oauth.stores, and run the
+// suite in package storetest. Package memory is the shortest example. A store may do more than Store asks; the interfaces for
+// that are [Sweeper], [Exporter], [Watcher] and [Slow], and [As] finds them.
+//
+// The records are [Family] (a code and the refresh tokens that come of it), [Consents], [Registered] clients, [Cutoff]
+// (a revocation) and [Access] (an opaque access token). [Encrypted] encrypts any of them at rest.
 package storage
 
 import (
@@ -12,39 +16,37 @@ import (
 	"time"
 )
 
-// Store remembers records until they expire. Safe for concurrent use, across processes that share
-// the backend. An expired record is absent, whether or not it still takes up space.
+// Store keeps records until they expire. It is safe for concurrent use, also by several processes that share the backend. An
+// expired record is absent, even if it still occupies space.
 //
-// Every method gives up when ctx ends. A key that does not pass [Key.Check] is an error and touches
-// nothing. A zero expires means never.
+// Every method returns when ctx ends; a store that cannot promise that implements [Slow]. A key that fails [Key.Check] is an error
+// and has no effect. A zero expires means never.
 type Store interface {
 	// Get returns the record at key, or ErrNotFound. The caller owns the bytes.
 	Get(ctx context.Context, key Key) ([]byte, error)
 
-	// Put writes a record without looking at what is there. It is only for keys nobody else can
-	// know, such as a freshly drawn random one. When it returns nil, the record survives a crash as
-	// well as the backend can promise.
+	// Put writes a record without reading the old one. Use it only with a key that nobody else can know, such as a new
+	// random one. When it returns nil, the record survives a crash as well as the backend can promise.
 	Put(ctx context.Context, key Key, value []byte, expires time.Time) error
 
-	// Update is the only way to decide on what is stored: atomic across every process on this
-	// store. It returns the error of change as it is, with nothing written; what it writes is as
-	// durable as with Put.
+	// Update is the only way to make a decision that depends on the stored record. It is atomic across all processes that
+	// share the backend. If change returns an error, Update writes nothing and returns that error unchanged. A written
+	// record is as durable as with Put.
 	Update(ctx context.Context, key Key, change Change) error
 
 	// Delete removes the record at key. An absent record is no error.
 	Delete(ctx context.Context, key Key) error
 
-	// List yields the IDs of the live records of a kind, in no order, and may yield some whose record has expired: to know,
-	// read it. A record that appears or goes while the listing runs may or may not be in it. An error ends the listing.
+	// List yields the IDs of the live records of a kind, in no order. It may also yield some that have expired; Get tells.
+	// A record that is written or deleted while the listing runs may or may not be in it. An error ends the listing.
 	List(ctx context.Context, kind Kind) iter.Seq2[string, error]
 }
 
-// Change decides what becomes of a record. It sees the current value, nil if absent, and returns
-// the next value and when that expires; a nil value deletes the record. Returning [ErrKeep] leaves
-// the record as it is, and Update then returns nil; any other error makes Update return it.
+// Change decides what becomes of a record. It gets the current value, nil if there is none, and returns the next value and when
+// that expires. A nil value deletes the record. With [ErrKeep], the record stays as it is and Update returns nil.
 //
-// It may run again when another process was faster, so it must not act on anything but its results;
-// and it runs under a lock, so it must not call the store. It may keep and change old.
+// A Change may run again if another process was faster, so its results must be its only effect. It runs under a lock, so it
+// must not call the store. It may keep and modify old.
 type Change func(old []byte) (value []byte, expires time.Time, err error)
 
 var (
@@ -57,7 +59,7 @@ var (
 	// ErrTimeout says that a caller waited for another one's answer from the store until its own time was over.
 	ErrTimeout = errors.New("no answer from the store in time")
 
-	// ErrDamaged says that a record is there but unreadable, as after a power failure. It stays so until it is deleted or
+	// ErrDamaged says that a record exists but is unreadable, as after a power failure. It stays so until it is deleted or
 	// overwritten.
 	ErrDamaged = errors.New("damaged record")
 
@@ -65,48 +67,46 @@ var (
 	ErrKeep = errors.New("keep the record as it is")
 )
 
-// Opener is what a module in the namespace oauth.stores implements.
+// Opener is implemented by a Caddy module in the namespace oauth.stores.
 type Opener interface {
-	// Open returns the store that holds the records of the named issuer and no other's. Opening
-	// the same name again, in this process or another, gives the same records. It must leave no trace
-	// in the backend: a record may be the first thing written there.
+	// Open returns the store with the records of the named issuer, and no other's. Opening the same name again, in this
+	// process or another, gives the same records. It must leave no trace in the backend until a record is written.
 	Open(issuer string) (Store, error)
 }
 
-// Sweeper is implemented by a Store that does not drop expired records by itself.
+// Sweeper is implemented by a Store that does not remove expired records by itself.
 type Sweeper interface {
-	// Sweep removes what has expired. It may be called at any time and on every node; nodes that
-	// share a backend take turns, so most calls return at once. It never holds up a request.
+	// Sweep removes expired records. Every node may call it at any time; nodes that share a backend take turns, so most
+	// calls return at once. It never delays a request.
 	Sweep(ctx context.Context) error
 }
 
-// Record is a record with all that a store knows of it.
+// Record is a record with its key and expiry.
 type Record struct {
 	Key     Key
 	Value   []byte
 	Expires time.Time // to the millisecond; zero: never
 }
 
-// Exporter is implemented by a Store that can tell all it holds, so that it can be moved to another one.
+// Exporter is implemented by a Store that can list all its records, to move them to another store.
 type Exporter interface {
-	// Export yields the live records of every kind in no order, but not what the store writes for itself, such as whose
-	// turn it is to sweep. A record that changes while that runs is yielded as it was at some moment, and it may be
-	// yielded again. An error ends it, but for one that wraps ErrDamaged: it is about the one record whose Key comes
-	// with it.
+	// Export yields the live records of every kind in no order, but not those the store writes for itself. A record that
+	// changes meanwhile is yielded as it was at some moment, perhaps more than once. An error ends the iteration, unless it
+	// wraps ErrDamaged: then it is about the record whose Key comes with it.
 	Export(ctx context.Context) iter.Seq2[Record, error]
 
-	// Look is Get that tells when the record expires, too.
+	// Look is Get with the expiry.
 	Look(ctx context.Context, key Key) (Record, error)
 }
 
-// Watcher is implemented by a Store that can tell at once what any process writes.
+// Watcher is implemented by a Store that can report at once what any process writes.
 type Watcher interface {
-	// Watch calls changed with the ID of a record of a kind soon after any process has written or deleted it, this one
-	// included, until ctx ends; with "" where it may have missed some, at first and after each failure it has got
-	// over. Some are missed without a word, so that who watches has to look from time to time nevertheless. changed
-	// is not called twice at the same time, and must return soon.
+	// Watch calls changed with the ID of a record of a kind soon after any process, this one included, has written or deleted
+	// the record, until ctx ends. It calls changed with "" when it may have missed changes: at the beginning, and after each
+	// failure. It may also miss changes without noticing, so the caller has to poll from time to time nevertheless. changed is
+	// never called concurrently, and must return soon.
 	//
-	// It returns the error of ctx, or at once another one for a kind that it cannot watch.
+	// Watch returns the error of ctx, or at once another error for a kind that it cannot watch.
 	Watch(ctx context.Context, kind Kind, changed func(id string)) error
 }
 
