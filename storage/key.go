@@ -17,6 +17,7 @@ const (
 	KindCutoff  Kind = "cutoff"  // a Cutoff; the ID is a bucket and a hash of what it voids
 	KindClient  Kind = "client"  // a Registered client; the ID is the escaped client ID
 	KindKeys    Kind = "keys"    // the signing keys of the issuer; the ID is a name
+	KindChange  Kind = "change"  // a marker, overwritten whenever a node has changed clients or keys
 )
 
 // Key names a record.

@@ -15,7 +15,7 @@ import (
 
 // kinds are all that the server keeps.
 var kinds = []storage.Kind{
-	storage.KindFamily, storage.KindAccess, storage.KindConsent, storage.KindClient, storage.KindCutoff, "keys", "news",
+	storage.KindFamily, storage.KindAccess, storage.KindConsent, storage.KindClient, storage.KindCutoff, storage.KindKeys, storage.KindChange,
 }
 
 // walk reads all that is in a store. Every record must be whole.

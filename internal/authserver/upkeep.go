@@ -179,7 +179,7 @@ func (u *upkeep) watchKind(ctx context.Context, kind storage.Kind, changed func(
 }
 
 // changeKey is the record of the change marker.
-var changeKey = storage.Key{Kind: "news", ID: "changed"}
+var changeKey = storage.Key{Kind: storage.KindChange, ID: "changed"}
 
 // checkInterval is how long a node trusts the marker: a node that dies between a change and setting it leaves it as it was.
 const checkInterval = time.Minute

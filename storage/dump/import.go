@@ -2,6 +2,7 @@ package dump
 
 import (
 	"context"
+	"encoding/json"
 	"errors"
 	"hash/maphash"
 	"iter"
@@ -13,23 +14,23 @@ import (
 	"github.com/caddy-oauth/caddy-oauth/storage"
 )
 
-// Report is what came of an import.
+// Report is the result of an import.
 type Report struct {
 	Records int64 `json:"records"`
 	Written int64 `json:"written"`
-	Same    int64 `json:"same"`    // the store had them already
-	Kept    int64 `json:"kept"`    // the store has what is newer, or was revoked
-	Expired int64 `json:"expired"` // and passed over
-	Removed int64 `json:"removed"` // from the store, as a final dump does not have them
+	Same    int64 `json:"same"`    // already in the store
+	Kept    int64 `json:"kept"`    // newer or revoked in the store
+	Expired int64 `json:"expired"` // skipped
+	Removed int64 `json:"removed"` // deleted from the store, because a final dump does not have them
 }
 
-// importers is how many records are written at a time.
+// importers is how many records are written concurrently.
 const importers = 16
 
-// Import writes records into a store. With final, the store holds these afterwards and no others, but for revocations,
-// which stay: they end by themselves. It takes about 20 bytes of memory for each record then.
+// Import writes records into a store. With final, it then deletes all other records, except revocations, which expire by
+// themselves; that takes about 20 bytes of memory for each record.
 //
-// It may be stopped and begun again: what the store has already is only looked at.
+// The caller may stop it and start again: records that the store already has are only read.
 func Import(
 	ctx context.Context, store storage.Store, records iter.Seq2[storage.Record, error], final bool,
 ) (Report, error) {
@@ -37,14 +38,14 @@ func Import(
 	defer cancel(nil)
 	i := &importer{store: store, final: final, seed: maphash.MakeSeed()}
 	i.exporter, _ = store.(storage.Exporter)
-	// Records of one key stay in their order.
+	// A lane keeps records with the same key in their order.
 	var lanes [importers]chan storage.Record
 	var running sync.WaitGroup
 	for n := range lanes {
 		lanes[n] = make(chan storage.Record)
 		running.Go(func() {
 			for record := range lanes[n] {
-				if err := i.take(ctx, record); err != nil {
+				if err := i.write(ctx, record); err != nil {
 					cancel(err)
 				}
 			}
@@ -66,14 +67,14 @@ func Import(
 
 type importer struct {
 	store    storage.Store
-	exporter storage.Exporter // nil if the store is none
+	exporter storage.Exporter // nil if the store is no Exporter
 	final    bool
 
 	records                               int64
 	written, same, kept, expired, removed atomic.Int64
 
 	seed  maphash.Seed
-	seen  map[uint64]struct{} // of a final dump
+	seen  map[uint64]struct{} // the hashes of the keys of a final dump
 	kinds []storage.Kind
 }
 
@@ -107,8 +108,8 @@ func (i *importer) hash(key storage.Key) uint64 {
 	return maphash.String(i.seed, string(key.Kind)+"/"+key.ID)
 }
 
-// take writes a record, if need be.
-func (i *importer) take(ctx context.Context, record storage.Record) error {
+// write writes a record, unless the store has it already or has a newer one.
+func (i *importer) write(ctx context.Context, record storage.Record) error {
 	if err := ctx.Err(); err != nil {
 		return err
 	}
@@ -125,14 +126,14 @@ func (i *importer) take(ctx context.Context, record storage.Record) error {
 			return i.store.Put(ctx, record.Key, record.Value, record.Expires)
 		case err != nil:
 			return err
-		case Same(found, record):
+		case same(found, record):
 			i.same.Add(1)
 			return nil
 		}
 	}
 	kept := false
 	err := i.store.Update(ctx, record.Key, func(old []byte) ([]byte, time.Time, error) {
-		if err := readable(storage.Record{Key: record.Key, Value: old}); err != nil {
+		if err := checkReadable(storage.Record{Key: record.Key, Value: old}); err != nil {
 			return nil, time.Time{}, err
 		}
 		if kept = Keeps(old, record, i.final); kept {
@@ -151,14 +152,14 @@ func (i *importer) take(ctx context.Context, record storage.Record) error {
 	return nil
 }
 
-// known are the kinds that there may be.
-var known = []storage.Kind{
+// allKinds are the kinds of records that are exported.
+var allKinds = []storage.Kind{
 	storage.KindFamily, storage.KindConsent, storage.KindKeys, storage.KindClient, storage.KindCutoff, storage.KindAccess,
 }
 
-// removeOthers removes what was in the store before, such as a consent that was taken back since an earlier import.
+// removeOthers deletes the records that a final dump does not have, such as a consent that was withdrawn after an earlier import.
 func (i *importer) removeOthers(ctx context.Context) error {
-	kinds := slices.Concat(i.kinds, known)
+	kinds := slices.Concat(i.kinds, allKinds)
 	slices.Sort(kinds)
 	for _, kind := range slices.Compact(kinds) {
 		if kind == storage.KindCutoff {
@@ -186,4 +187,106 @@ func (i *importer) report() Report {
 		Records: i.records, Written: i.written.Load(), Same: i.same.Load(), Kept: i.kept.Load(),
 		Expired: i.expired.Load(), Removed: i.removed.Load(),
 	}
+}
+
+// same reports whether two records with the same key are the same. A store may know only how long a record will live, so that its
+// expiry varies a little.
+func same(a, b storage.Record) bool {
+	difference := a.Expires.Sub(b.Expires).Abs()
+	return string(a.Value) == string(b.Value) && a.Expires.IsZero() == b.Expires.IsZero() && difference < time.Second
+}
+
+// checkValue returns an error if a value is not a record of its kind. It accepts any value of an unknown kind.
+func checkValue(record storage.Record) (err error) {
+	switch record.Key.Kind {
+	case storage.KindFamily:
+		_, err = storage.DecodeFamily(record.Value)
+	case storage.KindConsent:
+		_, err = storage.DecodeConsents("", record.Value)
+	case storage.KindClient:
+		_, err = storage.DecodeRegistered(record.Value)
+	case storage.KindCutoff:
+		_, err = storage.DecodeCutoff(record.Value)
+	case storage.KindAccess:
+		_, err = storage.DecodeAccess(record.Value)
+	case storage.KindKeys:
+		if !json.Valid(record.Value) {
+			err = errors.New("not JSON")
+		}
+	case storage.KindChange, "sweep", "locks":
+		return errors.New("a record of a kind that is never exported: " + string(record.Key.Kind))
+	}
+	if err != nil {
+		return errors.New("the value is not a " + string(record.Key.Kind) + " record")
+	}
+	return nil
+}
+
+// Keeps reports whether a store should keep its value old, which may be nil, instead of that of a dump. A revoked family stays
+// revoked. Unless the dump is final, which means that nothing has changed since, a newer record stays too.
+func Keeps(old []byte, record storage.Record, final bool) bool {
+	if old == nil || checkValue(storage.Record{Key: record.Key, Value: old}) != nil {
+		return false
+	}
+	if record.Key.Kind == storage.KindFamily {
+		if was, is := isRevoked(old), isRevoked(record.Value); was != is {
+			return was
+		}
+	}
+	return !final && lastChange(record.Key.Kind, old).After(lastChange(record.Key.Kind, record.Value))
+}
+
+func isRevoked(family []byte) bool {
+	f, err := storage.DecodeFamily(family)
+	return err == nil && !f.Revoked.IsZero()
+}
+
+// lastChange returns when a record last changed, as far as its value says, and zero if it does not.
+func lastChange(kind storage.Kind, value []byte) (last time.Time) {
+	var times []time.Time
+	switch kind {
+	case storage.KindFamily:
+		if f, err := storage.DecodeFamily(value); err == nil {
+			times = familyTimes(f)
+		}
+	case storage.KindConsent:
+		if consents, err := storage.DecodeConsents("", value); err == nil {
+			for _, c := range consents.Clients {
+				times = append(times, c.Since, c.Last, c.Used)
+			}
+		}
+	case storage.KindClient:
+		if r, err := storage.DecodeRegistered(value); err == nil {
+			times = append(times, r.Changed)
+		}
+	case storage.KindKeys:
+		// Only the members that matter here; the package keyring has the others.
+		var keys struct {
+			Keys []struct {
+				Created time.Time `json:"created"`
+			} `json:"keys"`
+		}
+		if json.Unmarshal(value, &keys) == nil {
+			for _, key := range keys.Keys {
+				times = append(times, key.Created)
+			}
+		}
+	}
+	for _, t := range times {
+		if t.After(last) {
+			last = t
+		}
+	}
+	return last
+}
+
+func familyTimes(f *storage.Family) []time.Time {
+	times := []time.Time{f.Started, f.Revoked}
+	if f.Code != nil {
+		times = append(times, f.Code.Redeemed)
+	}
+	if f.Refresh != nil {
+		times = append(times, f.Refresh.Rotated)
+	}
+	return times
 }

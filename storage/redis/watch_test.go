@@ -59,7 +59,7 @@ func watch(t *testing.T, s *store, kind storage.Kind) *ear {
 func testWatch(t *testing.T, writer, watcher *store) {
 	t.Helper()
 	ctx := t.Context()
-	e, other := watch(t, watcher, storage.KindCutoff), watch(t, watcher, "news")
+	e, other := watch(t, watcher, storage.KindCutoff), watch(t, watcher, storage.KindChange)
 	key := func(id string) storage.Key { return storage.Key{Kind: storage.KindCutoff, ID: id} }
 	soon := time.Now().Add(time.Hour)
 	noError(t, writer.Put(ctx, key("put"), []byte("value"), soon))
@@ -67,7 +67,7 @@ func testWatch(t *testing.T, writer, watcher *store) {
 	noError(t, writer.Update(ctx, key("kept"), func([]byte) ([]byte, time.Time, error) { return nil, never, storage.ErrKeep }))
 	noError(t, writer.Delete(ctx, key("deleted")))
 	noError(t, writer.Put(ctx, storage.Key{Kind: storage.KindClient, ID: "client"}, nil, soon))
-	noError(t, writer.Put(ctx, storage.Key{Kind: "news", ID: "last"}, nil, soon))
+	noError(t, writer.Put(ctx, storage.Key{Kind: storage.KindChange, ID: "last"}, nil, soon))
 	eventually(t, "all that was written is told", func() bool {
 		return e.count("put") == 1 && e.count("updated") == 1 && e.count("deleted") == 1 && other.count("last") == 1
 	})
