@@ -39,9 +39,9 @@ type AccessTokenSettings struct {
 	// characters have 150. Default: 47.
 	Length int `json:"length,omitempty"`
 
-	// The claims of JWTs. `rfc9068`: those of RFC 9068. `minimal`: only exp, iat, sub, and the claims of the directive.
-	// Default: `rfc9068`. **Danger:** a resource server cannot tell whether a minimal token was meant for it, and a minimal
-	// token cannot be revoked by itself.
+	// The claims of JWTs. `rfc9068`: those of RFC 9068. `minimal`: only exp, iat, sub, and the claims of the directive. What
+	// this server needs to revoke a minimal token (jti, client_id, family and family_iat) is in the header of the token.
+	// Default: `rfc9068`. **Danger:** a resource server cannot tell whether a minimal token was meant for it.
 	Claims string `json:"claims,omitempty"`
 
 	// Other names for claims that the directive or a password verifier sets, by the names they have there. With `sub`,

@@ -35,17 +35,14 @@ type accessTokens struct {
 
 // tokenClaims are the claims that the server sets in an access token (RFC 9068 §2.2), in this order.
 type tokenClaims struct {
-	Issuer         string `json:"iss,omitempty"`
-	Subject        string `json:"sub"`
-	Audience       any    `json:"aud,omitempty"` // see audience
-	Expires        int64  `json:"exp"`
-	IssuedAt       int64  `json:"iat"`
-	ID             string `json:"jti,omitempty"`
-	ClientID       string `json:"client_id,omitempty"`
-	Scope          string `json:"scope,omitempty"`
-	AuthTime       int64  `json:"auth_time,omitempty"`
-	Family         string `json:"family,omitempty"`     // its ID: a revocation of the family voids its access tokens
-	FamilyIssuedAt int64  `json:"family_iat,omitempty"` // a cutoff voids families that started before it
+	Issuer   string `json:"iss,omitempty"`
+	Subject  string `json:"sub"`
+	Audience any    `json:"aud,omitempty"` // see audience
+	Expires  int64  `json:"exp"`
+	IssuedAt int64  `json:"iat"`
+	Scope    string `json:"scope,omitempty"`
+	AuthTime int64  `json:"auth_time,omitempty"`
+	jwt.Reference
 }
 
 // ReservedClaims are the claims that no configuration may set: those that the server sets, and those that would make a
@@ -76,31 +73,36 @@ func (a *accessTokens) issue(
 	if a.shape.Opaque {
 		return a.issueOpaque(ctx, client, auth, more, now)
 	}
+	ref := jwt.Reference{ID: rand.Text(), ClientID: client.ID, Family: auth.Family}
+	if !auth.Started.IsZero() {
+		ref.FamilyIssuedAt = auth.Started.Unix()
+	}
 	own := tokenClaims{
 		Subject:  auth.Subject,
 		Expires:  now.Add(client.AccessTokenLifetime).Unix(),
 		IssuedAt: now.Unix(),
 	}
-	if !a.shape.Minimal {
-		own.Issuer = a.issuer
-		own.Audience = audience(auth.Audience)
-		own.ID = rand.Text()
-		own.ClientID = client.ID
-		own.Scope = strings.Join(auth.Scopes, " ")
-		own.Family = auth.Family
-		if !auth.Started.IsZero() {
-			own.FamilyIssuedAt = auth.Started.Unix()
+	if a.shape.Minimal {
+		payload, err := joinClaims(&own, more)
+		if err != nil {
+			return "", "", err
 		}
-		if !auth.AuthTime.IsZero() {
-			own.AuthTime = auth.AuthTime.Unix()
-		}
+		token, err = a.keys.SignReferenced(ctx, ref, payload)
+		return token, ref.ID, err
+	}
+	own.Reference = ref
+	own.Issuer = a.issuer
+	own.Audience = audience(auth.Audience)
+	own.Scope = strings.Join(auth.Scopes, " ")
+	if !auth.AuthTime.IsZero() {
+		own.AuthTime = auth.AuthTime.Unix()
 	}
 	payload, err := joinClaims(&own, more)
 	if err != nil {
 		return "", "", err
 	}
 	token, err = a.keys.Sign(ctx, payload)
-	return token, own.ID, err
+	return token, ref.ID, err
 }
 
 // joinClaims returns the server's own claims and more claims as one JSON object.
@@ -215,13 +217,37 @@ func (a *accessTokens) read(ctx context.Context, token string) (*jwt.Claims, err
 		return nil, err
 	}
 	// A minimal token has no issuer. It is one of ours nevertheless: these keys sign no other access tokens.
-	if claims.Issuer != a.issuer && (claims.Issuer != "" || !a.shape.Minimal) {
+	minimal := a.shape.Minimal && claims.Issuer == ""
+	if claims.Issuer != a.issuer && !minimal {
 		return nil, jwt.ErrIssuer
+	}
+	if minimal {
+		if err := readReference(claims, token); err != nil {
+			return nil, err
+		}
 	}
 	if err := claims.CheckTime(a.now()); err != nil {
 		return nil, err
 	}
 	return claims, nil
+}
+
+// readReference completes the claims of a minimal token by what its header says. [jwt.Claims.Raw] stays as it is: the claims
+// that an owner sees are those of the token.
+func readReference(claims *jwt.Claims, token string) error {
+	parts, err := jwt.Split(token)
+	if err != nil {
+		return err
+	}
+	ref, err := parts.Reference()
+	if err != nil {
+		return err
+	}
+	claims.ID, claims.ClientID, claims.Family = ref.ID, ref.ClientID, ref.Family
+	if ref.FamilyIssuedAt != 0 {
+		claims.FamilyIssuedAt = time.Unix(ref.FamilyIssuedAt, 0)
+	}
+	return nil
 }
 
 // readOpaque returns the claims of an opaque token, from its record.

@@ -2,7 +2,6 @@ package authserver
 
 import (
 	"errors"
-	"net/url"
 	"strings"
 	"testing"
 	"time"
@@ -119,12 +118,4 @@ func TestOwnTokensWithoutAStore(t *testing.T) {
 	s.restart(t, s.config)
 	s.store.err = errors.New("the store is away")
 	s.state(t, token, s.store.err) // it may have been revoked
-}
-
-func TestMinimalTokens(t *testing.T) {
-	s := newTestServer(t, func(c *Config) { c.AccessToken.Minimal = true })
-	s.state(t, s.tokens(t)["access_token"], nil)
-	if a := s.do(t, s.asks("/oauth/revoke", url.Values{"token": {s.tokens(t)["access_token"].(string)}})); a.Code != 200 {
-		t.Errorf("revocation of one: %d %s", a.Code, a.Body)
-	}
 }

@@ -92,6 +92,24 @@ type Header struct {
 	X509Chain json.RawMessage `json:"x5c,omitempty"`
 }
 
+// Reference is what a revocation can name of a token. A token whose claims do not have it has it in the header, which is
+// signed as well. Whoever does not know a parameter of the header ignores it (RFC 7515 §4).
+type Reference struct {
+	ID             string `json:"jti,omitempty"`
+	ClientID       string `json:"client_id,omitempty"`
+	Family         string `json:"family,omitempty"`
+	FamilyIssuedAt int64  `json:"family_iat,omitempty"` // when the family started, as a Unix time
+}
+
+// Reference returns what the token's header has of a Reference.
+func (t Token) Reference() (ref Reference, err error) {
+	decoded, err := decode(t.Header)
+	if err == nil && json.Unmarshal(decoded, &ref) != nil {
+		err = ErrMalformed
+	}
+	return ref, err
+}
+
 // ParseHeader decodes the token's header. It refuses headers that no token of ours or of a trusted issuer needs. The
 // caller checks the type and finds the key.
 func (t Token) ParseHeader() (Header, error) {
@@ -120,9 +138,12 @@ func (h Header) IsType(typ string) bool {
 	return bare(h.Type) == bare(typ)
 }
 
-// encode returns the encoded form of a header.
-func (h Header) encode() (string, error) {
-	header, err := json.Marshal(h)
+// encode returns the encoded form of a header, with a Reference among its parameters.
+func (h Header) encode(ref Reference) (string, error) {
+	header, err := json.Marshal(struct {
+		Header
+		Reference
+	}{h, ref})
 	if err != nil {
 		return "", err
 	}

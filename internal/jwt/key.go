@@ -104,7 +104,7 @@ func newKey(raw any, id, alg string) (*Key, error) {
 	if kind := keyKinds[alg]; !kind.fits(raw) {
 		return nil, fmt.Errorf("not a key for %s, expected %s", alg, kind.name)
 	}
-	header, err := Header{Algorithm: alg, KeyID: id, Type: AccessTokenType}.encode()
+	header, err := Header{Algorithm: alg, KeyID: id, Type: AccessTokenType}.encode(Reference{})
 	if err != nil {
 		return nil, err
 	}
@@ -169,7 +169,16 @@ func (k *Key) Sign(payload []byte) (string, error) { return k.join(k.header, pay
 
 // SignAs returns the payload as a JWT of another type.
 func (k *Key) SignAs(typ string, payload []byte) (string, error) {
-	header, err := Header{Algorithm: k.Algorithm, KeyID: k.ID, Type: typ}.encode()
+	return k.signWith(typ, Reference{}, payload)
+}
+
+// SignReferenced returns the payload as an access token with a Reference in its header.
+func (k *Key) SignReferenced(ref Reference, payload []byte) (string, error) {
+	return k.signWith(AccessTokenType, ref, payload)
+}
+
+func (k *Key) signWith(typ string, ref Reference, payload []byte) (string, error) {
+	header, err := Header{Algorithm: k.Algorithm, KeyID: k.ID, Type: typ}.encode(ref)
 	if err != nil {
 		return "", err
 	}

@@ -145,6 +145,15 @@ func (r *Ring) SignAs(ctx context.Context, typ string, claims []byte) (string, e
 	return keys.signer(r.now()).SignAs(typ, claims)
 }
 
+// SignReferenced is Sign for claims that do not say which token it is: the header does.
+func (r *Ring) SignReferenced(ctx context.Context, ref jwt.Reference, claims []byte) (string, error) {
+	keys, err := r.load(ctx)
+	if err != nil {
+		return "", err
+	}
+	return keys.signer(r.now()).SignReferenced(ref, claims)
+}
+
 // Verify returns the payload of a token that one of these keys signed. It checks type and signature only. If the token is
 // wrong, the error is a [jwt.InvalidToken]; with any other error the store failed, and the token may be valid.
 func (r *Ring) Verify(ctx context.Context, token string) ([]byte, error) {
