@@ -14,14 +14,14 @@ import (
 	"github.com/caddy-oauth/caddy-oauth/storage"
 )
 
-// What a child process does. It says "ready", waits for a line, does it and says how it went.
+// Roles of a child process. It prints "ready", waits for a line, does its work, and prints the result.
 const (
-	roleWin     = "win"      // tries to be the first to write, says "won" or "lost"
-	roleCount   = "count"    // adds countRounds, says "done"
-	roleCountUp = "count up" // makes a counted value the next one countUpRounds times, says "done"
-	roleHold    = "hold"     // says "inside" from within a change and never leaves it
-	roleFlip    = "flip"     // updates to one of two values in turn, for ever, says "flipped" after each
-	rolePut     = "put"      // puts records for ever, says the ID after each
+	roleWin     = "win"      // tries to be the first to write, prints "won" or "lost"
+	roleCount   = "count"    // adds countRounds, prints "done"
+	roleCountUp = "count up" // replaces a counted value by the next one, countUpRounds times, prints "done"
+	roleHold    = "hold"     // prints "inside" in a change, and never leaves it
+	roleFlip    = "flip"     // alternates between two values for ever, prints "flipped" after each
+	rolePut     = "put"      // puts records for ever, prints the ID after each
 
 	countRounds   = 25
 	countUpRounds = 200
@@ -32,8 +32,8 @@ const (
 	envName    = "CADDY_OAUTH_STORETEST_NAME"
 )
 
-// Child does what a child process of the suite does and exits, if this is one, else it returns at
-// once. TestMain calls it first.
+// Child runs as a child process of the suite and exits, if this process is one. Otherwise it returns at once. Call it first in
+// TestMain.
 func Child(open func(address string) (storage.Store, error)) {
 	role := os.Getenv(envRole)
 	if role == "" {
@@ -61,7 +61,7 @@ func runChild(role string, open func(address string) (storage.Store, error)) err
 		os.Exit(1)
 	}()
 	key := storage.Key{Kind: testKind, ID: os.Getenv(envID)}
-	ctx, cancel := context.WithTimeout(context.Background(), patience)
+	ctx, cancel := context.WithTimeout(context.Background(), timeout)
 	defer cancel()
 	switch role {
 	case roleWin:
@@ -125,7 +125,7 @@ type child struct {
 	out  *bufio.Scanner
 }
 
-// startAll starts n children and lets them go at the same time.
+// startAll starts n children and lets them work at the same time.
 func startAll(t *testing.T, address, role string, key storage.Key, n int) []*child {
 	t.Helper()
 	program, err := os.Executable()
@@ -149,7 +149,7 @@ func startAll(t *testing.T, address, role string, key storage.Key, n int) []*chi
 	}
 	for _, c := range children {
 		if line := c.line(); line != "ready" {
-			t.Fatalf("%s says %q; does TestMain call storetest.Child?", c.name, line)
+			t.Fatalf("%s prints %q; does TestMain call storetest.Child?", c.name, line)
 		}
 	}
 	for _, start := range starts {
@@ -159,7 +159,7 @@ func startAll(t *testing.T, address, role string, key storage.Key, n int) []*chi
 	return children
 }
 
-// line returns the next line the child says.
+// line returns the next line that the child prints.
 func (c *child) line() string {
 	c.t.Helper()
 	if !c.out.Scan() {
@@ -168,12 +168,12 @@ func (c *child) line() string {
 	return c.out.Text()
 }
 
-// kill ends the child as kill -9 does and returns what else it had said.
+// kill kills the child with SIGKILL and returns the lines it had printed before.
 func (c *child) kill() (rest []string) {
 	_ = c.cmd.Process.Kill() // it may have ended
 	for c.out.Scan() {
 		rest = append(rest, c.out.Text())
 	}
-	_ = c.cmd.Wait() // says that it was killed
+	_ = c.cmd.Wait() // its error is that the child was killed
 	return rest
 }

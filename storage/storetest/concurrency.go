@@ -18,7 +18,7 @@ import (
 // win writes name if nobody has written yet, and reports whether it did.
 func win(ctx context.Context, store storage.Store, key storage.Key, name string) (won bool, err error) {
 	err = store.Update(ctx, key, func(old []byte) ([]byte, time.Time, error) {
-		runtime.Gosched() // lets in whoever is not kept out
+		runtime.Gosched() // gives others a chance, if nothing excludes them
 		won = old == nil
 		if !won {
 			return nil, never, storage.ErrKeep
@@ -43,7 +43,7 @@ func count(ctx context.Context, store storage.Store, key storage.Key) error {
 	})
 }
 
-// Two opened stores take part, as an old and a new config do during a reload.
+// Two opened stores compete, as an old and a new config do during a reload.
 func testGoroutinesWinner(t *testing.T, b Backend) {
 	address := b.New(t)
 	stores := []storage.Store{b.open(t, address), b.open(t, address)}
@@ -89,8 +89,8 @@ func testGoroutinesCounter(t *testing.T, b Backend) {
 	wantValue(t, stores[0], key, strconv.Itoa(goroutines*rounds))
 }
 
-// testReaders reads a record that others update all the time, to values of every size. A reader sees each value whole,
-// and never an older one than it has seen.
+// testReaders reads a record that others keep updating to values of every size. A reader must see intact values, and never an older
+// one than it has seen.
 func testReaders(t *testing.T, b Backend) {
 	address := b.New(t)
 	writers := []storage.Store{b.open(t, address), b.open(t, address)}
@@ -122,7 +122,7 @@ func testReaders(t *testing.T, b Backend) {
 	wantValue(t, writers[1], key, string(countedValue(200)))
 }
 
-// countedValue returns a value that says which it is from its start to its end.
+// countedValue returns a value that repeats its number, so that a mixture of two values is detected.
 func countedValue(n int) []byte { return bytes.Repeat(fmt.Appendf(nil, "%08d", n), 1+n*37%500) }
 
 func countUp(old []byte) ([]byte, time.Time, error) {
@@ -133,7 +133,7 @@ func countUp(old []byte) ([]byte, time.Time, error) {
 func readCount(value []byte) (int, error) {
 	n, err := strconv.Atoi(string(value[:min(8, len(value))]))
 	if err != nil || !bytes.Equal(value, countedValue(n)) {
-		return 0, fmt.Errorf("%d bytes from %.20q to %q are no value", len(value), value, value[max(0, len(value)-20):])
+		return 0, fmt.Errorf("%d bytes from %.20q to %q are not a counted value", len(value), value, value[max(0, len(value)-20):])
 	}
 	return n, nil
 }
@@ -152,7 +152,7 @@ func readCounted(ctx context.Context, store storage.Store, key storage.Key, done
 			return fmt.Errorf("a reader saw value %d after value %d", n, seen)
 		}
 		seen = n
-		runtime.Gosched() // or the writers come to nothing where processors are few
+		runtime.Gosched() // or the writers starve on few processors
 		select {
 		case <-done:
 			return nil
@@ -161,8 +161,8 @@ func readCounted(ctx context.Context, store storage.Store, key storage.Key, done
 	}
 }
 
-// testDeadline holds an Update inside its change. A store that locks must let others give up; one
-// that does not may let them through, and runs the first change again.
+// testDeadline blocks an Update inside its change. A store that locks must let others give up. One without locks may let others
+// write, and then runs the first change again.
 func testDeadline(t *testing.T, b Backend) {
 	address := b.New(t)
 	ctx, key := testContext(t), freshKey()
@@ -201,14 +201,14 @@ func testDeadline(t *testing.T, b Backend) {
 			t.Errorf("%s: got error %v, want DeadlineExceeded", name, err)
 		}
 	}
-	// Who only reads, or wants another record, is not held up.
+	// A Get does not wait for the lock.
 	if _, err := b.open(t, address).Get(ctx, key); err != nil && !errors.Is(err, storage.ErrNotFound) {
 		t.Errorf("Get while the record is locked: %v", err)
 	}
 	close(leave)
 	noError(t, <-held)
 	wantValue(t, b.open(t, address), key, want)
-	// Nobody who gave up has kept the lock.
+	// Those that gave up have not kept the lock.
 	noError(t, b.open(t, address).Update(ctx, key, set("free")))
 	wantValue(t, b.open(t, address), key, "free")
 }

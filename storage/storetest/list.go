@@ -1,6 +1,7 @@
 package storetest
 
 import (
+	"errors"
 	"strconv"
 	"sync"
 	"testing"
@@ -30,15 +31,15 @@ func testList(t *testing.T, b Backend) {
 	if ids := list(t, store, testKind); len(ids) > 0 {
 		t.Errorf("a fresh store lists %v", ids)
 	}
-	want, late := map[string]bool{}, map[string]bool{}
+	want, expired := map[string]bool{}, map[string]bool{}
 	for range 20 {
 		for _, key := range keys() {
 			want[key.ID] = true
 			noError(t, store.Put(ctx, key, []byte("live"), time.Now().Add(time.Hour)))
 		}
 		for _, key := range keys() {
-			late[key.ID] = true
-			noError(t, store.Put(ctx, key, []byte("late"), time.Now().Add(-time.Minute)))
+			expired[key.ID] = true
+			noError(t, store.Put(ctx, key, []byte("expired"), time.Now().Add(-time.Minute)))
 		}
 		for _, key := range keys() {
 			noError(t, store.Put(ctx, key, []byte("deleted"), never))
@@ -49,21 +50,21 @@ func testList(t *testing.T, b Backend) {
 			noError(t, store.Put(ctx, key, []byte("other"), never))
 		}
 	}
-	wantListed(t, store, want, late)
+	wantListed(t, store, want, expired)
 
 	// The body of the loop may stop, and may use the store.
 	for id, err := range store.List(ctx, testKind) {
 		noError(t, err)
 		noError(t, store.Delete(ctx, storage.Key{Kind: testKind, ID: id}))
 		delete(want, id)
-		delete(late, id)
+		delete(expired, id)
 		break
 	}
-	wantListed(t, store, want, late)
+	wantListed(t, store, want, expired)
 }
 
-// wantListed checks that the records of a kind are listed, and beside them none but those that are late.
-func wantListed(t *testing.T, store storage.Store, want, late map[string]bool) {
+// wantListed checks that List yields the wanted records of a kind, and no others but expired ones.
+func wantListed(t *testing.T, store storage.Store, want, expired map[string]bool) {
 	t.Helper()
 	got := list(t, store, testKind)
 	for id := range want {
@@ -72,13 +73,13 @@ func wantListed(t *testing.T, store storage.Store, want, late map[string]bool) {
 		}
 	}
 	for id := range got {
-		if !want[id] && !late[id] {
-			t.Errorf("List yields %s, which there never was in this kind, or was deleted", id)
+		if !want[id] && !expired[id] {
+			t.Errorf("List yields %s, which was never of this kind, or was deleted", id)
 		}
 	}
 }
 
-// testListWhileChanging checks that what stays is listed whatever comes and goes beside it.
+// testListWhileChanging checks that List yields all records that stay while others are written and deleted.
 func testListWhileChanging(t *testing.T, b Backend) {
 	store, ctx := b.fresh(t), testContext(t)
 	stays := map[string]bool{}
@@ -123,16 +124,16 @@ func testSweep(t *testing.T, b Backend) {
 	store, ctx := b.fresh(t), testContext(t)
 	sweeper, ok := store.(storage.Sweeper)
 	if !ok {
-		return // it drops expired records by itself
+		return // it removes expired records by itself
 	}
-	live, listed, late := keys(), map[string]bool{}, map[string]bool{}
+	live, listed, expired := keys(), map[string]bool{}, map[string]bool{}
 	for _, key := range live {
 		listed[key.ID] = true
 		noError(t, store.Put(ctx, key, []byte("live"), time.Now().Add(time.Hour)))
 	}
 	for _, key := range keys() {
-		late[key.ID] = true
-		noError(t, store.Put(ctx, key, []byte("late"), time.Now().Add(-time.Hour)))
+		expired[key.ID] = true
+		noError(t, store.Put(ctx, key, []byte("expired"), time.Now().Add(-time.Hour)))
 	}
 	var sweeps sync.WaitGroup
 	for range 4 {
@@ -146,5 +147,83 @@ func testSweep(t *testing.T, b Backend) {
 	for _, key := range live {
 		wantValue(t, store, key, "live")
 	}
-	wantListed(t, store, listed, late)
+	wantListed(t, store, listed, expired)
+}
+
+func testExport(t *testing.T, b Backend) {
+	store, ctx := b.fresh(t), testContext(t)
+	exporter, ok := store.(storage.Exporter)
+	if !ok {
+		return // it cannot list its records
+	}
+	if got := export(t, exporter); len(got) > 0 {
+		t.Errorf("a fresh store exports %v", got)
+	}
+	want := map[storage.Key]storage.Record{}
+	put := func(key storage.Key, value string, expires time.Time) {
+		noError(t, store.Put(ctx, key, []byte(value), expires))
+		want[key] = storage.Record{Key: key, Value: []byte(value), Expires: expires}
+	}
+	for i, kind := range []storage.Kind{testKind, "other"} {
+		for shape, key := range keys() {
+			key.Kind = kind
+			put(key, shape, time.Now().Add(time.Hour+time.Duration(i)*time.Minute+time.Second/2))
+		}
+		for _, key := range keys() {
+			key.Kind = kind
+			put(key, "", never)
+		}
+		for _, key := range keys() {
+			key.Kind = kind
+			noError(t, store.Put(ctx, key, []byte("expired"), time.Now().Add(-time.Minute)))
+		}
+	}
+	if sweeper, ok := store.(storage.Sweeper); ok {
+		noError(t, sweeper.Sweep(ctx)) // its own records are not exported
+	}
+	got := export(t, exporter)
+	if len(got) != len(want) {
+		t.Errorf("%d records are exported, want %d: %v", len(got), len(want), got)
+	}
+	for key, record := range want {
+		sameRecord(t, "Export", got[key], record)
+		looked, err := exporter.Look(ctx, key)
+		noError(t, err)
+		sameRecord(t, "Look", looked, record)
+	}
+
+	absent := freshKey()
+	if record, err := exporter.Look(ctx, absent); !errors.Is(err, storage.ErrNotFound) {
+		t.Errorf("Look at nothing: %v and error %v, want ErrNotFound", record, err)
+	}
+	// The body of the loop may stop, and may use the store.
+	for record, err := range exporter.Export(ctx) {
+		noError(t, err)
+		noError(t, store.Delete(ctx, record.Key))
+		break
+	}
+	if got := export(t, exporter); len(got) != len(want)-1 {
+		t.Errorf("%d records are left after one of %d was deleted", len(got), len(want))
+	}
+}
+
+// export returns all exported records. A record may be yielded twice.
+func export(t *testing.T, exporter storage.Exporter) map[storage.Key]storage.Record {
+	t.Helper()
+	all := map[storage.Key]storage.Record{}
+	for record, err := range exporter.Export(testContext(t)) {
+		noError(t, err)
+		all[record.Key] = record
+	}
+	return all
+}
+
+// sameRecord compares the expiry to the millisecond. A record must not expire before its time.
+func sameRecord(t *testing.T, what string, got, want storage.Record) {
+	t.Helper()
+	later := got.Expires.Sub(want.Expires)
+	if got.Key != want.Key || string(got.Value) != string(want.Value) ||
+		got.Expires.IsZero() != want.Expires.IsZero() || later < 0 || later > 2*time.Millisecond {
+		t.Errorf("%s: got %v, want %v", what, got, want)
+	}
 }

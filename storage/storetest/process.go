@@ -12,8 +12,7 @@ import (
 	"github.com/caddy-oauth/caddy-oauth/storage"
 )
 
-// promptly is how soon a lock must be free whose holder was killed. A lock that goes stale by its age
-// takes at least twice that.
+// promptly is how soon the lock of a killed process must be free. A lock that times out takes at least twice as long.
 const promptly = 5 * time.Second
 
 func runProcesses(t *testing.T, b Backend) {
@@ -56,13 +55,13 @@ func testProcessesCounter(t *testing.T, b Backend) {
 	}
 	for _, child := range children {
 		if line := child.line(); line != "done" {
-			t.Fatalf("%s says %q", child.name, line)
+			t.Fatalf("%s prints %q", child.name, line)
 		}
 	}
 	wantValue(t, store, key, strconv.Itoa((processes+1)*countRounds))
 }
 
-// testProcessesReaders reads what processes count up.
+// testProcessesReaders reads a record while other processes update it.
 func testProcessesReaders(t *testing.T, b Backend) {
 	address, key := b.New(t), freshKey()
 	ctx := testContext(t)
@@ -81,7 +80,7 @@ func testProcessesReaders(t *testing.T, b Backend) {
 	}
 	for _, child := range children {
 		if line := child.line(); line != "done" {
-			t.Errorf("%s says %q", child.name, line)
+			t.Errorf("%s prints %q", child.name, line)
 		}
 	}
 	close(done)
@@ -89,8 +88,7 @@ func testProcessesReaders(t *testing.T, b Backend) {
 	wantValue(t, b.open(t, address), key, string(countedValue(processes*countUpRounds)))
 }
 
-// testKilledHolder kills a process in the middle of its change: the next one finds the old value,
-// and the lock free.
+// testKilledHolder kills a process inside its change. The next one must find the old value and a free lock.
 func testKilledHolder(t *testing.T, b Backend) {
 	address, key := b.New(t), freshKey()
 	store := b.open(t, address)
@@ -98,9 +96,9 @@ func testKilledHolder(t *testing.T, b Backend) {
 
 	child := startAll(t, address, roleHold, key, 1)[0]
 	if line := child.line(); line != "inside" {
-		t.Fatalf("the child says %q", line)
+		t.Fatalf("the child prints %q", line)
 	}
-	// It may be that it holds nothing, in a store that does not lock.
+	// A store without locks lets this through.
 	short, cancel := context.WithTimeout(testContext(t), 50*time.Millisecond)
 	defer cancel()
 	err := store.Update(short, key, set("old"))
@@ -113,14 +111,14 @@ func testKilledHolder(t *testing.T, b Backend) {
 	updatePromptly(t, store, key)
 }
 
-// testStoppedHolder halts a process in the middle of its change. Whoever waits for it gives up in time,
-// and nobody who gave up is in the way when it is gone.
+// testStoppedHolder stops a process inside its change. Those that wait for it must give up in time, and must not block others after
+// the process has ended.
 func testStoppedHolder(t *testing.T, b Backend) {
 	address, key := b.New(t), freshKey()
 	store := b.open(t, address)
 	child := startAll(t, address, roleHold, key, 1)[0]
 	if line := child.line(); line != "inside" {
-		t.Fatalf("the child says %q", line)
+		t.Fatalf("the child prints %q", line)
 	}
 	noError(t, stop(child.cmd.Process))
 	for range 3 {
@@ -144,7 +142,7 @@ func testStoppedHolder(t *testing.T, b Backend) {
 	updatePromptly(t, store, key)
 }
 
-// testKilledUpdate kills processes that change a record from one large value to another and back.
+// testKilledUpdate kills processes that alternate a record between two large values.
 func testKilledUpdate(t *testing.T, b Backend) {
 	address, key := b.New(t), freshKey()
 	store := b.open(t, address)
@@ -152,7 +150,7 @@ func testKilledUpdate(t *testing.T, b Backend) {
 		child := startAll(t, address, roleFlip, key, 1)[0]
 		for range 5 + 3*round {
 			if line := child.line(); line != "flipped" {
-				t.Fatalf("the child says %q", line)
+				t.Fatalf("the child prints %q", line)
 			}
 		}
 		child.kill()
@@ -165,12 +163,12 @@ func testKilledUpdate(t *testing.T, b Backend) {
 	}
 }
 
-// testKilledPut kills a process that puts records and says so after each: none of those is lost.
+// testKilledPut kills a process that puts records and prints the ID after each. None of those may be lost.
 func testKilledPut(t *testing.T, b Backend) {
 	address := b.New(t)
 	store := b.open(t, address)
 	child := startAll(t, address, rolePut, freshKey(), 1)[0]
-	var ids []string //nolint:prealloc // nobody knows how far the child gets
+	var ids []string //nolint:prealloc // the child decides how many there are
 	for range 20 {
 		ids = append(ids, child.line())
 	}

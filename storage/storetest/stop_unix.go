@@ -9,5 +9,5 @@ import (
 
 const canStop = true
 
-// stop halts a process where it is, as a debugger or a frozen container does.
+// stop pauses a process, as a debugger or a frozen container does.
 func stop(p *os.Process) error { return p.Signal(syscall.SIGSTOP) }

@@ -1,8 +1,8 @@
-// Package storetest is the suite that every [storage.Store] must pass, and the benchmarks by which
-// they compare.
+// Package storetest tests that a [storage.Store] does what its contract promises, and measures it. Start with [Run].
 package storetest
 
 import (
+	"bytes"
 	"context"
 	"crypto/rand"
 	"errors"
@@ -13,21 +13,19 @@ import (
 	"github.com/caddy-oauth/caddy-oauth/storage"
 )
 
-// Backend is what the suite needs to know of a store.
+// Backend tells the suite how to get a store.
 type Backend struct {
-	// New makes an empty place for records and returns its address, which means something to Open
-	// only. What needs to be cleaned up is, when the test ends.
+	// New makes an empty backend and returns its address, which only Open interprets. It uses tb.Cleanup to clean up.
 	New func(tb testing.TB) (address string)
 
-	// Open opens the store at an address. The suite opens an address several times.
+	// Open opens the store at an address. The suite opens the same address several times.
 	Open func(address string) (storage.Store, error)
 
-	// Processes says that other processes reach the records by their address. It needs a TestMain
-	// that calls [Child] with the same Open.
+	// Processes says that other processes can open the address too. This needs a TestMain that calls [Child] with the same Open.
 	Processes bool
 
-	// LocksOutlive says that after a process was killed in an Update its lock may stay for long,
-	// which the suite does not wait for.
+	// LocksOutlive says that the lock of a process that was killed during an Update may stay for long. The suite does not wait
+	// for that.
 	LocksOutlive bool
 }
 
@@ -60,8 +58,63 @@ func Run(t *testing.T, b Backend) {
 	}
 }
 
-// patience is how long the suite waits for what must happen. No store that works comes near it.
-const patience = time.Minute
+// Benchmark measures each method with one caller, and Update also with one caller for each processor, on records of the size of a
+// family.
+func Benchmark(b *testing.B, backend Backend) {
+	value := bytes.Repeat([]byte("x"), 600)
+	expires := time.Now().Add(time.Hour)
+	var change storage.Change = func([]byte) ([]byte, time.Time, error) { return value, expires, nil }
+
+	b.Run("Put", func(b *testing.B) {
+		store, ctx := backend.fresh(b), b.Context()
+		b.ReportAllocs()
+		for b.Loop() {
+			noError(b, store.Put(ctx, freshKey(), value, expires))
+		}
+	})
+	b.Run("Get", func(b *testing.B) {
+		store, ctx, key := backend.fresh(b), b.Context(), freshKey()
+		noError(b, store.Put(ctx, key, value, expires))
+		b.ReportAllocs()
+		for b.Loop() {
+			_, err := store.Get(ctx, key)
+			noError(b, err)
+		}
+	})
+	b.Run("Update", func(b *testing.B) {
+		store, ctx, key := backend.fresh(b), b.Context(), freshKey()
+		b.ReportAllocs()
+		for b.Loop() {
+			noError(b, store.Update(ctx, key, change))
+		}
+	})
+	b.Run("UpdateParallel", func(b *testing.B) {
+		store, ctx := backend.fresh(b), b.Context()
+		b.ReportAllocs()
+		b.RunParallel(func(pb *testing.PB) {
+			key := freshKey()
+			for pb.Next() {
+				if err := store.Update(ctx, key, change); err != nil {
+					b.Error(err)
+				}
+			}
+		})
+	})
+	b.Run("UpdateContended", func(b *testing.B) {
+		store, ctx, key := backend.fresh(b), b.Context(), freshKey()
+		b.ReportAllocs()
+		b.RunParallel(func(pb *testing.PB) {
+			for pb.Next() {
+				if err := store.Update(ctx, key, change); err != nil {
+					b.Error(err)
+				}
+			}
+		})
+	})
+}
+
+// timeout is how long the suite waits for what must happen, far longer than any working store needs.
+const timeout = time.Minute
 
 const testKind storage.Kind = "storetest"
 
@@ -81,15 +134,15 @@ func (b Backend) open(tb testing.TB, address string) storage.Store {
 	return store
 }
 
-// testContext ends with the test, or when a store hangs.
+// testContext returns a context that ends with the test, or when a store hangs.
 func testContext(tb testing.TB) context.Context {
 	tb.Helper()
-	ctx, cancel := context.WithTimeout(tb.Context(), patience)
+	ctx, cancel := context.WithTimeout(tb.Context(), timeout)
 	tb.Cleanup(cancel)
 	return ctx
 }
 
-// keys returns fresh keys of every shape: filed by an hour, filed under Never, and not filed.
+// keys returns new keys of every shape: in the bucket of an hour, in the bucket Never, and without a bucket.
 func keys() map[string]storage.Key {
 	return map[string]storage.Key{
 		"with a bucket":    freshKey(),
@@ -105,7 +158,7 @@ func freshKey() storage.Key {
 
 func randomID() string { return storage.HashID(rand.Text()) }
 
-// set is a Change to a value that never expires.
+// set returns a Change to a value that never expires.
 func set(value string) storage.Change {
 	return func([]byte) ([]byte, time.Time, error) { return []byte(value), never, nil }
 }
