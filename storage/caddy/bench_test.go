@@ -14,9 +14,8 @@ import (
 	"github.com/caddy-oauth/caddy-oauth/storage"
 )
 
-// BenchmarkSyncedUpdate compares an update of the default store with what Caddy's storage takes to replace a value, both
-// synced to the disk, with as many callers as it says. What counts is the ratio. The disk is that of TMPDIR, which must
-// be a real one:
+// BenchmarkSyncedUpdate compares an update of the default store with replacing a value in Caddy's storage. Both sync to the disk. Go by
+// the ratio. TMPDIR must be on a real disk:
 //
 //	TMPDIR=/var/tmp go test -run '^$' -bench SyncedUpdate -count 3 ./storage/caddy
 func BenchmarkSyncedUpdate(b *testing.B) {
@@ -48,7 +47,7 @@ func BenchmarkSyncedUpdate(b *testing.B) {
 	}
 }
 
-// together runs an operation on n things from several goroutines, each on others at a time.
+// together runs an operation on n values from several goroutines, on different ones at a time.
 func together(b *testing.B, callers, n int, operation func(i int) error) {
 	b.Helper()
 	b.SetParallelism(max(callers/runtime.GOMAXPROCS(0), 1))

@@ -23,15 +23,15 @@ func simFiles(d *simDisk, replaces bool) *files {
 
 var crashKey = family("abcd.id")
 
-// life is what happens to a record: the values it has one after the other, "" for none.
+// life has the values of a record one after the other, "" for none.
 var life = []string{
 	"put", "updated", "updated again", "and again", strings.Repeat("long ", 200), "short",
 	strings.Repeat("outgrown ", 300), "in the new file", "and again there", "",
 	"made by an update", "updated there", "",
 }
 
-// live leads a record through its life until something goes wrong, and returns which of its values it was told it has,
-// and which it was about to get.
+// live gives a record the values of its life until an error, and returns the indexes of the last value that was confirmed and of the
+// one being written.
 func live(t *testing.T, b *files) (has, next int, err error) {
 	t.Helper()
 	for i, value := range life {
@@ -58,19 +58,19 @@ func live(t *testing.T, b *files) (has, next int, err error) {
 	return len(life) - 1, len(life) - 1, nil
 }
 
-// subsets yields which of n changes are lucky: all there are of the last six, each with all and none of those before.
+// subsets yields subsets of n changes that survive: all subsets of the last six, each with all and with none of those before.
 func subsets(n int) iter.Seq[func(i int) bool] {
 	return func(yield func(func(i int) bool) bool) {
 		last := min(n, 6)
 		for subset := range 1 << last {
 			for _, early := range []bool{false, true} {
-				lucky := func(i int) bool {
+				survives := func(i int) bool {
 					if i < n-last {
 						return early
 					}
 					return subset>>(i-n+last)&1 == 1
 				}
-				if !yield(lucky) || n == last && !early {
+				if !yield(survives) || n == last && !early {
 					break
 				}
 			}
@@ -85,7 +85,7 @@ func valueAt(i int) string {
 	return life[i]
 }
 
-func held(t *testing.T, b *files) (string, error) {
+func stored(t *testing.T, b *files) (string, error) {
 	t.Helper()
 	value, _, err := b.read(t.Context(), crashKey)
 	if errors.Is(err, storage.ErrNotFound) {
@@ -94,7 +94,7 @@ func held(t *testing.T, b *files) (string, error) {
 	return string(value), err
 }
 
-// newLife returns a disk with an empty folder for a storage, and the backend on it.
+// newLife returns a disk with an empty folder for a storage, and a backend on it.
 func newLife(t *testing.T, cutAt, failAt int, replaces bool) (*simDisk, *files) {
 	t.Helper()
 	d := newSimDisk()
@@ -106,8 +106,8 @@ func newLife(t *testing.T, cutAt, failAt int, replaces bool) (*simDisk, *files) 
 	return d, simFiles(d, replaces)
 }
 
-// The power goes in the middle of every call to the disk, and of what was not synced then each part survives or does
-// not: a record is what it was last said to be, or what it was about to become.
+// The power is cut in the middle of each call to the disk, and every subset of the unsynced changes survives. Afterwards the record has
+// the last confirmed value, or the one being written.
 func TestPowerCuts(t *testing.T) {
 	for _, replaces := range []bool{false, true} {
 		cuts, states := 0, 0
@@ -117,10 +117,10 @@ func TestPowerCuts(t *testing.T) {
 			if last = d.calls < d.cutAt; last != (err == nil) || !last && !errors.Is(err, errPowerCut) {
 				t.Fatalf("cut at call %d of %d: %v", d.cutAt, d.calls, err)
 			}
-			for lucky := range subsets(len(d.pending)) {
+			for survives := range subsets(len(d.pending)) {
 				d, b := newLife(t, cuts+1, 0, replaces)
 				_, _, _ = live(t, b)
-				got, err := held(t, simFiles(d.restart(lucky), replaces))
+				got, err := stored(t, simFiles(d.restart(survives), replaces))
 				if err != nil || got != valueAt(has) && got != valueAt(next) {
 					t.Fatalf("cut at call %d, state %d: got %.20q, error %v; want %.20q or %.20q",
 						d.cutAt, states, got, err, valueAt(has), valueAt(next))
@@ -132,7 +132,7 @@ func TestPowerCuts(t *testing.T) {
 	}
 }
 
-// Each call to the disk fails once, having done its work: the record is what it was, now and after a power cut.
+// Each call to the disk fails once, after it has done its work. The record keeps its value, immediately and after a power cut.
 func TestDiskErrors(t *testing.T) {
 	errs := 0
 	for fail := 1; ; fail++ {
@@ -142,22 +142,22 @@ func TestDiskErrors(t *testing.T) {
 			break
 		}
 		if err == nil {
-			continue // it was of no importance
+			continue // the error does not matter
 		}
 		errs++
 		check := func(when string, b *files) {
 			t.Helper()
-			got, err := held(t, b)
-			deleted := valueAt(next) == "" && got == "" // which may have come to pass
+			got, err := stored(t, b)
+			deleted := valueAt(next) == "" && got == "" // a failed deletion may have worked
 			if err != nil || got != valueAt(has) && !deleted {
 				t.Errorf("call %d fails: %s it is %.20q, error %v; want %.20q", fail, when, got, err, valueAt(has))
 			}
 		}
 		check("then", b)
-		for lucky := range subsets(len(d.pending)) {
+		for survives := range subsets(len(d.pending)) {
 			d, b := newLife(t, 0, fail, false)
 			_, _, _ = live(t, b)
-			check("after a power cut", simFiles(d.restart(lucky), false))
+			check("after a power cut", simFiles(d.restart(survives), false))
 		}
 	}
 	if errs < len(life) {
@@ -165,7 +165,7 @@ func TestDiskErrors(t *testing.T) {
 	}
 }
 
-// Another process has made the folders and not come to sync their names: who files a record there does.
+// Another process has created the folders but not synced their names. Whoever writes a record there does that.
 func TestFoldersOfOthers(t *testing.T) {
 	d := newSimDisk()
 	for _, dir := range []string{
@@ -183,7 +183,7 @@ func TestFoldersOfOthers(t *testing.T) {
 		t.Fatal(err)
 	}
 	after := d.restart(func(int) bool { return false })
-	if got, err := held(t, simFiles(after, false)); got != "value" || err != nil {
+	if got, err := stored(t, simFiles(after, false)); got != "value" || err != nil {
 		t.Errorf("after a power cut: got %q, error %v", got, err)
 	}
 }

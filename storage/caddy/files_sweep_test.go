@@ -15,7 +15,69 @@ import (
 	"github.com/caddy-oauth/caddy-oauth/storage"
 )
 
-// countingDisk counts what a sweep touches.
+func TestCaddySweep(t *testing.T) {
+	dir, clock := t.TempDir(), newSweepClock()
+	one, two := fileNode(t, dir, clock), fileNode(t, dir, clock)
+	putAll(t, one, clock.t)
+	bucket := string(storage.BucketFor(clock.t.Add(30 * time.Minute)))
+	all := bucket + ".filed plain plain-but-soon zzzz.never zzzz.never-but-soon"
+
+	expect := func(when, want string) {
+		t.Helper()
+		if got := filesBelow(t, dir); got != want {
+			t.Fatalf("%s there are %q, want %q", when, got, want)
+		}
+	}
+	expect("before all sweeps", all)
+	sweep(t, one)
+	expect("while all live", all)
+
+	end, _ := storage.Bucket(bucket).End()
+	clock.t = end.Add(clockSkew - time.Second)
+	sweep(t, two)
+	expect("within the margin of clocks", all)
+
+	clock.t = end.Add(clockSkew + time.Second)
+	sweep(t, one)
+	sweep(t, two)
+	expect("before the next turn", all)
+
+	clock.t = clock.t.Add(sweepEvery)
+	sweep(t, one)
+	expect("after the turn", "plain zzzz.never")
+	if _, err := os.Stat(filepath.Join(dir, "oauth", "issuer", "family", bucket)); !errors.Is(err, fs.ErrNotExist) {
+		t.Errorf("the directory of an ended bucket is left: %v", err)
+	}
+}
+
+// A sweep skips damaged records and continues, and does not touch files of others.
+func TestCaddySweepPassesOver(t *testing.T) {
+	dir, clock := t.TempDir(), newSweepClock()
+	store := fileNode(t, dir, clock)
+	putAll(t, store, clock.t)
+	family := filepath.Join(dir, "oauth", "issuer", "family")
+	write := func(name string, data string) {
+		t.Helper()
+		noError(t, os.MkdirAll(filepath.Dir(filepath.Join(family, name)), 0o700))
+		noError(t, os.WriteFile(filepath.Join(family, name), []byte(data), 0o600))
+	}
+	write("damaged.record", "half a rec")
+	write("1234", "a temporary file")
+	write("README", "mine")
+	write("notes/README", "mine")
+	clock.t = clock.t.Add(24 * time.Hour)
+	sweep(t, store)
+	if got, want := filesBelow(t, dir), "damaged plain zzzz.never"; got != want {
+		t.Errorf("there are %q, want %q", got, want)
+	}
+	for _, name := range []string{"1234", "README", "notes/README"} {
+		if _, err := os.Stat(filepath.Join(family, name)); err != nil {
+			t.Errorf("a sweep took %s: %v", name, err)
+		}
+	}
+}
+
+// countingDisk counts the calls of a sweep.
 type countingDisk struct {
 	osDisk
 
@@ -43,7 +105,7 @@ func (d *countingDisk) list(dir string) iter.Seq2[fs.DirEntry, error] {
 	}
 }
 
-// countedNode returns a store on files, by a clock, and its disk.
+// countedNode returns a store on files with a clock, and its disk.
 func countedNode(t *testing.T, dir string, clock *sweepClock) (*store, *countingDisk) {
 	t.Helper()
 	store := fileNode(t, dir, clock)
@@ -52,15 +114,7 @@ func countedNode(t *testing.T, dir string, clock *sweepClock) (*store, *counting
 	return store, d
 }
 
-func put(t *testing.T, store storage.Store, id string, expires time.Time) {
-	t.Helper()
-	if err := store.Put(t.Context(), family(id), []byte("value"), expires); err != nil {
-		t.Fatal(err)
-	}
-}
-
-// fillLive puts so many records each that live for long: in buckets, in the bucket Never and in none, with an end and
-// without.
+// fillLive puts n records of each shape that live long: in buckets, in the bucket Never and in none, with an expiry and without.
 func fillLive(t *testing.T, store storage.Store, now time.Time, n int) {
 	t.Helper()
 	for i := range n {
@@ -72,7 +126,7 @@ func fillLive(t *testing.T, store storage.Store, now time.Time, n int) {
 	}
 }
 
-// What a sweep touches follows what has expired, not what lives.
+// The cost of a sweep depends on the number of expired records, not of live ones.
 func TestFilesSweepCost(t *testing.T) {
 	const late = 20
 	costs := map[int]countingDisk{}
@@ -94,7 +148,7 @@ func TestFilesSweepCost(t *testing.T) {
 			t.Errorf("%d of %d late records are left", got, 2*late)
 		}
 	}
-	// The lists of 50 hours to come are seen, and not opened; a list may come up that is not due.
+	// The sweep sees the lists of the next 50 hours but does not open them, except perhaps one that is not due yet.
 	const hours = 50
 	few, many := costs[1], costs[100]
 	if many.opened != few.opened || many.removed != few.removed || many.seen > few.seen+hours {
@@ -105,7 +159,7 @@ func TestFilesSweepCost(t *testing.T) {
 	}
 }
 
-// A sweep with nothing to do looks at the clock, and not into folders.
+// A sweep with nothing to do does not read the folders.
 func TestFilesSweepIdle(t *testing.T) {
 	clock := newSweepClock()
 	store, d := countedNode(t, t.TempDir(), clock)
@@ -121,8 +175,8 @@ func TestFilesSweepIdle(t *testing.T) {
 	}
 }
 
-// A record that comes to live longer is looked at when it was first to end, and then put off; one that comes to live for ever
-// is let be; one that is to end sooner goes then.
+// If the life of a record is extended, the sweep visits it at its first expiry and moves it to a later list. A record that no longer
+// expires is left alone, and one whose life is shortened is removed in time.
 func TestFilesDueLists(t *testing.T) {
 	clock := newSweepClock()
 	dir := t.TempDir()
@@ -145,9 +199,7 @@ func TestFilesDueLists(t *testing.T) {
 	}
 	ends("zzzz.forever", 0)
 	ends("zzzz.sooner", 2*time.Hour)
-	if err := store.Delete(t.Context(), family("zzzz.gone")); err != nil {
-		t.Fatal(err)
-	}
+	noError(t, store.Delete(t.Context(), family("zzzz.gone")))
 	for hours, lines := range map[int]int{10: 5, 20: 0, 2: 1} {
 		due := storage.BucketFor(start.Add(time.Duration(hours) * time.Hour))
 		list, _ := os.ReadFile(filepath.Join(dir, "oauth", "issuer", dueFolder, string(due)))
@@ -180,8 +232,7 @@ func TestFilesDueLists(t *testing.T) {
 	}
 }
 
-// A full sweep finds what the lists lack: records restored by hand, lines that a power cut took off a list, and buckets that
-// were filled after their end.
+// A full sweep finds what the lists lack: restored records, lines that a power cut lost, and buckets that were filled after their end.
 func TestFilesSweepEverywhere(t *testing.T) {
 	clock := newSweepClock()
 	dir := t.TempDir()
@@ -205,9 +256,7 @@ func TestFilesSweepEverywhere(t *testing.T) {
 	write("zzzz/zzzz.old-for-ever.record", time.Time{})
 	put(t, store, "zzzz.new", soon)
 	put(t, store, "zzzz.new-for-ever", time.Time{})
-	if err := os.RemoveAll(filepath.Join(dir, "oauth", "issuer", dueFolder)); err != nil {
-		t.Fatal(err)
-	}
+	noError(t, os.RemoveAll(filepath.Join(dir, "oauth", "issuer", dueFolder)))
 	clock.t = clock.t.Add(5 * time.Hour)
 	sweep(t, store)
 	past := clock.t.Add(-3 * time.Hour)
@@ -229,7 +278,7 @@ func TestFilesSweepEverywhere(t *testing.T) {
 	}
 }
 
-// What a killed process was writing goes, unless it may be that somebody is writing it.
+// A sweep removes temporary files of killed processes, but not those that a process may still be writing.
 func TestFilesLeftovers(t *testing.T) {
 	clock := newSweepClock()
 	dir := t.TempDir()
@@ -250,7 +299,7 @@ func TestFilesLeftovers(t *testing.T) {
 	}
 }
 
-// A sweep that is told to stop does, and the next goes on.
+// A sweep stops when its context ends, and the next one does the rest.
 func TestFilesSweepStops(t *testing.T) {
 	clock := newSweepClock()
 	dir := t.TempDir()

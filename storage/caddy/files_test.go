@@ -6,53 +6,13 @@ import (
 	"strings"
 	"testing"
 	"time"
-
-	"github.com/caddyserver/certmagic"
-
-	"github.com/caddy-oauth/caddy-oauth/storage"
 )
 
-// onFiles returns a store on files, and the file of a record.
-func onFiles(t *testing.T, key storage.Key) (s *store, name string) {
-	t.Helper()
-	s = New(&certmagic.FileStorage{Path: t.TempDir()}, "issuer").(*store)
-	return s, s.backend.(*files).file(key)
-}
-
-func setTo(value string) storage.Change {
-	return func([]byte) ([]byte, time.Time, error) { return []byte(value), time.Time{}, nil }
-}
-
-func want(t *testing.T, store storage.Store, key storage.Key, value string) {
-	t.Helper()
-	if got, err := store.Get(t.Context(), key); err != nil || string(got) != value {
-		t.Errorf("got %.40q, error %v; want %.40q", got, err, value)
-	}
-}
-
-func update(t *testing.T, store storage.Store, key storage.Key, change storage.Change) {
-	t.Helper()
-	if err := store.Update(t.Context(), key, change); err != nil {
-		t.Fatal(err)
-	}
-}
-
-func stat(t *testing.T, name string) os.FileInfo {
-	t.Helper()
-	info, err := os.Stat(name)
-	if err != nil {
-		t.Fatal(err)
-	}
-	return info
-}
-
-// What fits is written where it stands, and what does not into a new file, in which there is room again.
+// A value that fits is written in place. One that does not gets a new file, in which it can grow again.
 func TestFilesGrow(t *testing.T) {
 	key := family("abcd.id")
 	store, name := onFiles(t, key)
-	if err := store.Put(t.Context(), key, []byte("first"), time.Time{}); err != nil {
-		t.Fatal(err)
-	}
+	noError(t, store.Put(t.Context(), key, []byte("first"), time.Time{}))
 	file := stat(t, name)
 	for _, step := range []struct {
 		length int
@@ -71,7 +31,7 @@ func TestFilesGrow(t *testing.T) {
 	}
 }
 
-// A write that a crash cut off does not count, and its slot is used again.
+// A torn write does not count, and the next update reuses its slot.
 func TestFilesTorn(t *testing.T) {
 	key := family("abcd.id")
 	store, name := onFiles(t, key)
@@ -92,8 +52,7 @@ func TestFilesTorn(t *testing.T) {
 	want(t, store, key, "and again")
 }
 
-// What a record has given up is not in its file: nothing of it if the record shrinks, and else no more than is in the state
-// before.
+// Old values do not stay in a file: none if the record shrinks, and otherwise only the one before.
 func TestFilesKeepNoMore(t *testing.T) {
 	key := family("abcd.id")
 	store, name := onFiles(t, key)

@@ -35,8 +35,7 @@ func TestExplainFileLock(t *testing.T) {
 	}
 }
 
-// deafStorage has a lock that waits whatever becomes of the context, as the interface of certmagic
-// lets it.
+// deafStorage has a lock that ignores the context, as the interface of certmagic allows.
 type deafStorage struct {
 	certmagic.FileStorage
 	lock     chan struct{}
@@ -54,7 +53,7 @@ func (s *deafStorage) Unlock(ctx context.Context, _ string) error {
 	return nil
 }
 
-// A request whose time is up leaves the queue, and the lock that comes too late for it is given back.
+// A request gives up when its context ends. If it gets the lock later, it releases the lock.
 func TestLockThatIgnoresContext(t *testing.T) {
 	cs := &deafStorage{
 		FileStorage: certmagic.FileStorage{Path: t.TempDir()},
@@ -75,26 +74,24 @@ func TestLockThatIgnoresContext(t *testing.T) {
 			t.Fatalf("got error %v, want DeadlineExceeded", err)
 		}
 	}
-	// Who waits for nobody holds the place of one, not of twenty.
+	// Of the requests that gave up, only one still waits for the lock.
 	if n := runtime.NumGoroutine() - before; n > 5 {
 		t.Errorf("%d goroutines wait for one lock", n)
 	}
 
 	<-cs.lock
 	if err := <-cs.unlocked; err != nil {
-		t.Errorf("the late lock was given back with a dead context: %v", err)
+		t.Errorf("the late lock was released with an ended context: %v", err)
 	}
 	ctx, cancel := context.WithTimeout(t.Context(), time.Minute)
 	defer cancel()
-	if err := store.Put(ctx, key, nil, time.Time{}); err != nil {
-		t.Fatal(err)
-	}
+	noError(t, store.Put(ctx, key, nil, time.Time{}))
 	if err := store.Delete(ctx, key); err != nil {
 		t.Fatalf("the lock is lost: %v", err)
 	}
 }
 
-// A lock is given back even when the request ends while it is held.
+// A lock is released even if the request ends while it holds the lock.
 func TestUnlockAfterCancel(t *testing.T) {
 	cs := &deafStorage{
 		FileStorage: certmagic.FileStorage{Path: t.TempDir()},
@@ -107,11 +104,11 @@ func TestUnlockAfterCancel(t *testing.T) {
 		return nil, time.Time{}, storage.ErrKeep
 	})
 	if err := <-cs.unlocked; err != nil {
-		t.Errorf("unlocked with a dead context: %v", err)
+		t.Errorf("unlocked with an ended context: %v", err)
 	}
 }
 
-// lastingStorage has a lock that cannot be given back at times.
+// lastingStorage has a lock whose release fails at times.
 type lastingStorage struct {
 	certmagic.FileStorage
 	lock  chan struct{}
@@ -131,21 +128,19 @@ func (s *lastingStorage) Lock(ctx context.Context, _ string) error {
 func (s *lastingStorage) Unlock(context.Context, string) error {
 	s.tried.Add(1)
 	if s.fails.Load() {
-		return errors.New("the storage is away")
+		return errors.New("the storage is down")
 	}
 	<-s.lock
 	return nil
 }
 
-// A record is not locked for good because the storage was away when its lock was given back.
+// A record does not stay locked because the storage was down when its lock was to be released.
 func TestUnlockThatFails(t *testing.T) {
 	cs := &lastingStorage{FileStorage: certmagic.FileStorage{Path: t.TempDir()}, lock: make(chan struct{}, 1)}
 	on, key := New(cs, "issuer").(*store), family("zzzz.id")
 	keep := func([]byte) ([]byte, time.Time, error) { return nil, time.Time{}, storage.ErrKeep }
 	cs.fails.Store(true)
-	if err := on.Update(t.Context(), key, keep); err != nil {
-		t.Fatal(err)
-	}
+	noError(t, on.Update(t.Context(), key, keep))
 	short, cancel := context.WithTimeout(t.Context(), 5*time.Millisecond)
 	defer cancel()
 	if err := on.Update(short, key, keep); err == nil {
@@ -176,9 +171,7 @@ func TestUnlockRetriesEndWithTheConfig(t *testing.T) {
 		ctx, end := context.WithCancel(t.Context())
 		store := openModule(t, &Caddy{ctx: ctx, on: cs, log: caddy.Log()}, "unlock")
 		update := func([]byte) ([]byte, time.Time, error) { return nil, time.Time{}, storage.ErrKeep }
-		if err := store.Update(t.Context(), family("zzzz.id"), update); err != nil {
-			t.Fatal(err)
-		}
+		noError(t, store.Update(t.Context(), family("zzzz.id"), update))
 		tried := cs.tried.Load()
 		time.Sleep(time.Minute)
 		if cs.tried.Load() == tried {
@@ -194,7 +187,7 @@ func TestUnlockRetriesEndWithTheConfig(t *testing.T) {
 	})
 }
 
-// Somebody deletes the folder of the issuer while two stores use it: they meet again at the same locks and records.
+// If somebody deletes the folder of the issuer while two stores use it, both continue with the same locks and records.
 func TestFolderIsDeleted(t *testing.T) {
 	dir := t.TempDir()
 	open := func() *store { return New(&certmagic.FileStorage{Path: dir}, "issuer").(*store) }
@@ -218,13 +211,11 @@ func TestFolderIsDeleted(t *testing.T) {
 		}
 		cancel()
 		unlock()
-		if err := os.RemoveAll(filepath.Join(dir, "oauth")); err != nil {
-			t.Fatal(err)
-		}
+		noError(t, os.RemoveAll(filepath.Join(dir, "oauth")))
 	}
 }
 
-// Nothing stays open.
+// The store closes its files.
 func TestFilesAreClosed(t *testing.T) {
 	open := func() int {
 		entries, err := os.ReadDir("/dev/fd")

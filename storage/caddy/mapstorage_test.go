@@ -11,15 +11,15 @@ import (
 	"github.com/caddyserver/certmagic"
 )
 
-// mapStorage is a certmagic.Storage in a map. It lists as an object store does: only what has a
-// value. Its values are its own, not copies, so whoever changes what it returns changes what it holds.
+// mapStorage is a certmagic.Storage in a map. As an object store does, it lists only values. It returns its own bytes, not copies, so
+// that a caller who changes them is detected.
 type mapStorage struct {
 	mu     sync.Mutex
 	values map[string][]byte
 	locks  map[string]chan struct{}
 	calls  int
 
-	// deletesOne makes Delete remove a key alone and nothing below it.
+	// deletesOne makes Delete remove only the key, and nothing below it.
 	deletesOne bool
 }
 

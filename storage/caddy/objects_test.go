@@ -13,7 +13,7 @@ import (
 const maxExpiry = 999_999_999_999_999
 
 func TestEnvelopeForm(t *testing.T) {
-	// The form is what other versions have written: it must not change.
+	// The form must not change: other versions have written it.
 	data := wrap([]byte("value"), time.UnixMilli(1700000000123))
 	if want := "oauth1 001700000000123 5eb11ddb\nvalue"; string(data) != want {
 		t.Errorf("got  %q\nwant %q", data, want)
@@ -37,7 +37,7 @@ func TestEnvelopeExpiry(t *testing.T) {
 	}
 }
 
-// Any damage to a record is seen: a lost end, a lost start, one changed byte, zeros.
+// Any damage to a record is detected: a lost end or beginning, a changed bit, zeros.
 func TestEnvelopeDamage(t *testing.T) {
 	whole := wrap([]byte(`{"client":"app","note":"0123456789"}`), time.UnixMilli(1700000000123))
 	check := func(what string, at int, data []byte) {
@@ -77,7 +77,7 @@ func FuzzUnwrap(f *testing.F) {
 		if value == nil {
 			t.Fatal("neither a value nor an error")
 		}
-		// There is one way to write a record.
+		// A record has only one encoding.
 		if again := wrap(value, expires); !bytes.Equal(again, data) {
 			t.Fatalf("%q is read as %q, which is written as %q", data, value, again)
 		}

@@ -23,19 +23,18 @@ import (
 
 const (
 	envPowerCuts = "CADDY_OAUTH_TEST_POWERCUTS"
-	envPowerUser = "CADDY_OAUTH_TEST_POWER_USER" // the directory of a child process that writes until the power is cut
+	envPowerUser = "CADDY_OAUTH_TEST_POWER_USER" // the directory in which a child process writes until the power is cut
 )
 
-// A file system is shut down under load, without writing its journal or what it has in memory, as when the power goes;
-// then it is mounted again. Every record has the value that was said to be written last, or one that was being
-// written. It takes root, mkfs.ext4 and mkfs.xfs (Debian: e2fsprogs, xfsprogs), loop devices and a few seconds for each
-// time:
+// The test shuts a file system down under load, without writing its journal or its memory, as a power cut does, and mounts it again.
+// Every record must have the value last confirmed, or one that was being written. It needs root, mkfs.ext4 and mkfs.xfs (Debian:
+// e2fsprogs, xfsprogs), loop devices, and a few seconds for each power cut:
 //
 //	CADDY_OAUTH_TEST_POWERCUTS=50 go test ./storage/caddy -run TestPowerIsCut -v -timeout 30m
 func TestPowerIsCut(t *testing.T) {
 	times, err := strconv.Atoi(os.Getenv(envPowerCuts))
 	if err != nil {
-		t.Skipf("set %s to how often it is to be cut", envPowerCuts)
+		t.Skipf("set %s to the number of power cuts", envPowerCuts)
 	}
 	for _, kind := range []string{"ext4", "xfs"} {
 		t.Run(kind, func(t *testing.T) {
@@ -44,30 +43,30 @@ func TestPowerIsCut(t *testing.T) {
 				r, w := cutPower(t, kind)
 				records, writes = records+r, writes+w
 			}
-			t.Logf("%d power cuts; %d records that were written %d times were looked at", times, records, writes)
+			t.Logf("%d power cuts; checked %d records that were written %d times", times, records, writes)
 		})
 	}
 }
 
-// cutPower returns how many records it looked at, and how often they had been written.
+// cutPower returns how many records it checked, and how often they had been written.
 func cutPower(t *testing.T, kind string) (records, writes int) {
 	t.Helper()
 	image, dir := filepath.Join(t.TempDir(), "image"), t.TempDir()
-	defer func() { _ = os.Remove(image) }() // before the test ends, as there are many
+	defer func() { _ = os.Remove(image) }() // now, because the test makes many
 	if err := errors.Join(os.WriteFile(image, nil, 0o600), os.Truncate(image, 400<<20)); err != nil {
 		t.Fatal(err)
 	}
 	command(t, "mkfs."+kind, "-q", image)
 	command(t, "mount", "-o", "loop", image, dir)
 	t.Cleanup(func() { _ = unix.Unmount(dir, unix.MNT_DETACH) }) // in case of a failure
-	said := writeUntilCut(t, dir)
+	reported := writeUntilCut(t, dir)
 	command(t, "umount", dir)
 	command(t, "mount", "-o", "loop", image, dir)
 	store, err := openFiles(dir)
 	if err != nil {
 		t.Fatal(err)
 	}
-	for id, s := range said {
+	for id, s := range reported {
 		value, err := store.Get(t.Context(), powerKey(id))
 		if err != nil && !errors.Is(err, storage.ErrNotFound) {
 			t.Errorf("%s: %v", id, err)
@@ -83,14 +82,14 @@ func cutPower(t *testing.T, kind string) (records, writes int) {
 		writes += s.written
 	}
 	command(t, "umount", dir)
-	return len(said), writes
+	return len(reported), writes
 }
 
-// spoken is which value of a record was said to be written last before the power went, and which was begun last.
-type spoken struct{ written, begun int }
+// progress has the last value of a record that was confirmed before the power cut, and the last one begun.
+type progress struct{ written, begun int }
 
-// writeUntilCut lets a process write in a file system, cuts the power, and returns what the process has said by record.
-func writeUntilCut(t *testing.T, dir string) map[string]spoken {
+// writeUntilCut lets a process write in a file system, cuts the power, and returns the progress of each record.
+func writeUntilCut(t *testing.T, dir string) map[string]progress {
 	t.Helper()
 	user := exec.CommandContext(t.Context(), os.Args[0])
 	user.Env = append(os.Environ(), envPowerUser+"="+dir)
@@ -103,10 +102,10 @@ func writeUntilCut(t *testing.T, dir string) map[string]spoken {
 		t.Fatal(err)
 	}
 	var mu sync.Mutex
-	said, off := map[string]spoken{}, false
-	heard := make(chan struct{})
+	reported, off := map[string]progress{}, false
+	read := make(chan struct{})
 	go func() {
-		defer close(heard)
+		defer close(read)
 		for lines := bufio.NewScanner(out); lines.Scan(); {
 			var what, id string
 			var n int
@@ -114,18 +113,18 @@ func writeUntilCut(t *testing.T, dir string) map[string]spoken {
 				t.Error(err)
 			}
 			mu.Lock()
-			s := said[id]
+			s := reported[id]
 			switch {
 			case what == "begins":
 				s.begun = n
-			case !off: // XFS goes on to say that it has synced folders
+			case !off: // XFS still confirms syncs of folders after the cut
 				s.written = n
 			}
-			said[id] = s
+			reported[id] = s
 			mu.Unlock()
 		}
 	}()
-	time.Sleep(200*time.Millisecond + rand.N(time.Second)) // when the power goes is anybody's guess
+	time.Sleep(200*time.Millisecond + rand.N(time.Second)) // the moment of the power cut is random
 	root, err := os.Open(dir)
 	if err != nil {
 		t.Fatal(err)
@@ -139,12 +138,12 @@ func writeUntilCut(t *testing.T, dir string) map[string]spoken {
 	if err != nil {
 		t.Fatal(err)
 	}
-	<-heard // as every write fails now
+	<-read // the process ends, because every write fails now
 	_ = user.Wait()
-	return said
+	return reported
 }
 
-// powerUser is a child process that writes records until it cannot, if this is one.
+// powerUser writes records until that fails, if this is a child process for that.
 func powerUser() {
 	dir := os.Getenv(envPowerUser)
 	if dir == "" {
@@ -156,22 +155,22 @@ func powerUser() {
 	}
 	const writers = 8
 	var all sync.WaitGroup
-	said := make(chan string)
+	reported := make(chan string)
 	for writer := range writers {
-		all.Go(func() { writePower(store, writer, said) })
+		all.Go(func() { writePower(store, writer, reported) })
 	}
 	go func() {
 		all.Wait()
-		close(said)
+		close(reported)
 	}()
-	for line := range said {
+	for line := range reported {
 		_, _ = io.WriteString(os.Stdout, line)
 	}
 	os.Exit(0)
 }
 
-// writePower updates some records and puts others, and says each before and after.
-func writePower(store storage.Store, writer int, said chan<- string) {
+// writePower updates some records and puts others, and reports each before and after.
+func writePower(store storage.Store, writer int, reported chan<- string) {
 	written := map[int]int{}
 	for put := 1000; ; {
 		which := rand.IntN(6)
@@ -180,7 +179,7 @@ func writePower(store storage.Store, writer int, said chan<- string) {
 			which = put
 		}
 		id, n := fmt.Sprintf("zzz%c.%d-%d", "xyz"[which%3], writer, which), written[which]+1
-		said <- fmt.Sprintln("begins", id, n)
+		reported <- fmt.Sprintln("begins", id, n)
 		var err error
 		if which == put {
 			err = store.Put(context.Background(), powerKey(id), powerValue(n), time.Time{})
@@ -192,7 +191,7 @@ func writePower(store storage.Store, writer int, said chan<- string) {
 		if err != nil {
 			return
 		}
-		said <- fmt.Sprintln("wrote", id, n)
+		reported <- fmt.Sprintln("wrote", id, n)
 		written[which] = n
 	}
 }

@@ -12,18 +12,18 @@ import (
 
 var errPowerCut = errors.New("the power is off")
 
-// simDisk is a disk that loses power, or fails. What was not synced is on it or is not, each sector and each name for itself.
+// simDisk simulates a disk that loses power or fails. Each unsynced sector and name survives or does not, independently.
 type simDisk struct {
 	root *simNode
 
 	calls   int
 	cutAt   int        // the call, counted from 1, in the middle of which the power goes; 0: none
-	failAt  int        // the call that fails, having done its work or a part of it; 0: none
-	pending []func()   // what has happened and is not synced: calling one makes it so on the disk
-	owner   []*simNode // whose sync makes it so
+	failAt  int        // the call that fails, after it has done its work or a part of it; 0: none
+	pending []func()   // unsynced changes: calling one applies it to the disk
+	owner   []*simNode // whose sync applies them
 }
 
-// simNode is a file or a directory, as memory has it and as the disk has it.
+// simNode is a file or a directory, as it is in memory and as it is on the disk.
 type simNode struct {
 	names, diskNames map[string]*simNode // of a directory
 	data, diskData   []byte              // of a file
@@ -35,8 +35,8 @@ func newSimDir() *simNode {
 
 func newSimDisk() *simDisk { return &simDisk{root: newSimDir()} }
 
-// later notes what a sync of owner, or luck, puts on the disk.
-func (d *simDisk) later(owner *simNode, apply func()) {
+// addPending records a change that a sync of owner, or chance, applies to the disk.
+func (d *simDisk) addPending(owner *simNode, apply func()) {
 	d.pending, d.owner = append(d.pending, apply), append(d.owner, owner)
 }
 
@@ -53,7 +53,7 @@ func (d *simDisk) syncNode(node *simNode) {
 	d.pending, d.owner = pending, owner
 }
 
-// step counts a call. work happens, and is not synced, even if the power goes or the call fails meanwhile.
+// step counts a call. Even if the power is cut or the call fails, work is done, unsynced.
 func (d *simDisk) step(work func() error) error {
 	if d.cutAt > 0 && d.calls >= d.cutAt {
 		return errPowerCut
@@ -71,10 +71,10 @@ func (d *simDisk) step(work func() error) error {
 	return nil
 }
 
-// restart returns the disk after the power came back, with those of the pending changes that lucky names.
-func (d *simDisk) restart(lucky func(i int) bool) *simDisk {
+// restart returns the disk after a power cut, with the pending changes that survive.
+func (d *simDisk) restart(survives func(i int) bool) *simDisk {
 	for i, apply := range d.pending {
-		if lucky(i) {
+		if survives(i) {
 			apply()
 		}
 	}
@@ -108,7 +108,7 @@ func (d *simDisk) find(name string) *simNode {
 	return parent.names[filepath.Base(name)]
 }
 
-// set makes a name lead to a node, or to nothing.
+// set sets the node of a name, nil for none.
 func (d *simDisk) set(name string, node *simNode) error {
 	parent := d.find(filepath.Dir(name))
 	if parent == nil {
@@ -122,7 +122,7 @@ func (d *simDisk) set(name string, node *simNode) error {
 		}
 	}
 	put(parent.names)
-	d.later(parent, func() { put(parent.diskNames) })
+	d.addPending(parent, func() { put(parent.diskNames) })
 	return nil
 }
 
@@ -212,7 +212,7 @@ func (f *simFile) writeSynced(data []byte, at int64) error {
 		copy(f.node.data[at:], data)
 		for from := int(at) / sector * sector; from < end; from += sector {
 			part := bytes.Clone(f.node.data[from:min(from+sector, len(f.node.data))])
-			f.disk.later(f.node, func() {
+			f.disk.addPending(f.node, func() {
 				f.node.diskData = append(f.node.diskData, make([]byte, max(0, from+len(part)-len(f.node.diskData)))...)
 				copy(f.node.diskData[from:], part)
 			})

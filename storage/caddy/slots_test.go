@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"errors"
 	"fmt"
+	"io"
 	"slices"
 	"strings"
 	"testing"
@@ -24,7 +25,7 @@ func fileOf(values ...string) []byte {
 }
 
 func TestSlotForm(t *testing.T) {
-	// The form is what other versions have written: it must not change.
+	// The form must not change: other versions have written it.
 	s := slot{sequence: 0x1f, expires: time.UnixMilli(1700000000123), due: "abcd", value: []byte("value")}
 	want := "oauth2 000000000000001f 001700000000123 abcd 00000800 00000005 "
 	got := string(appendSlot(nil, s, smallestSlot))
@@ -46,7 +47,7 @@ func TestSlotSizes(t *testing.T) {
 	}
 }
 
-func TestNewestSlot(t *testing.T) {
+func TestCurrentSlot(t *testing.T) {
 	for n := 1; n <= 5; n++ {
 		values := []string{"one", "two", "three", "four", "five"}[:n]
 		s, index, settled, err := currentSlot(fileOf(values...))
@@ -56,7 +57,7 @@ func TestNewestSlot(t *testing.T) {
 	}
 }
 
-// Damage to one slot leaves the other, and is no other value; without either there is no record.
+// If one slot is damaged, the other counts. If both are, the record is damaged.
 func TestSlotDamage(t *testing.T) {
 	whole := fileOf("first", "second")
 	end := len("second") + slotHeader
@@ -73,7 +74,7 @@ func TestSlotDamage(t *testing.T) {
 			}
 		}
 	}
-	// A file that lost its end has other slots than it says.
+	// The slots of a truncated file are not of the size they say.
 	large := fileOf(strings.Repeat("x", 3000), "second")
 	for _, size := range []int{0, 1, 35, 512, 1024, 2048, 4096, 5120, len(large) - 1024, len(large) - 1} {
 		if s, _, _, err := currentSlot(large[:size]); !errors.Is(err, storage.ErrDamaged) {
@@ -87,7 +88,7 @@ func TestSlotDamage(t *testing.T) {
 	}
 }
 
-// A write that a power cut ends has written some of its sectors, in no order.
+// A power cut during a write leaves any subset of its sectors on the disk.
 func TestSlotTornWrites(t *testing.T) {
 	for _, length := range []int{10, 300, 700, 1900, 4000} {
 		values := make([]string, 6)
@@ -123,7 +124,7 @@ func TestSlotTornWrites(t *testing.T) {
 	}
 }
 
-func FuzzNewestSlot(f *testing.F) {
+func FuzzCurrentSlot(f *testing.F) {
 	f.Add([]byte(""))
 	f.Add(make([]byte, 4096))
 	f.Add(fileOf(""))
@@ -141,7 +142,7 @@ func FuzzNewestSlot(f *testing.F) {
 		if s.value == nil {
 			t.Fatal("neither a value nor an error")
 		}
-		// There is one way to write a slot.
+		// A slot has only one encoding.
 		half := len(file) / 2
 		if again := appendSlot(nil, s, half); !bytes.HasPrefix(file[index*half:], again) {
 			t.Fatalf("%q is read as %v, which is written as %q", file, s, again)
@@ -165,4 +166,74 @@ func FuzzSlot(f *testing.F) {
 			t.Fatalf("wrote %v, read %v, %v", s, got, whole)
 		}
 	})
+}
+
+// scriptedFile returns different content with each read, and then the last one for ever.
+type scriptedFile struct {
+	file
+
+	shows [][]byte
+}
+
+func (f *scriptedFile) ReadAt(data []byte, _ int64) (int, error) {
+	n := copy(data, f.shows[0])
+	if len(f.shows) > 1 {
+		f.shows = f.shows[1:]
+	}
+	if n < len(data) {
+		return n, io.EOF
+	}
+	return n, nil
+}
+
+// counted returns the content of a file after n updates, with torn slots if asked.
+func counted(n int, tornOne, tornTwo bool) []byte {
+	var values []string
+	for i := range n {
+		values = append(values, fmt.Sprint(i+1))
+	}
+	content := bytes.Clone(fileOf(values...))
+	for i, torn := range []bool{tornOne, tornTwo} {
+		if torn {
+			content[i*smallestSlot+slotSum]++
+		}
+	}
+	return content
+}
+
+// A reader copes with files that are written while it reads them.
+func TestReadWhileWritten(t *testing.T) {
+	// The first slot is of update 3, and the second is read in the middle of update 6.
+	passed := append(counted(3, false, false)[:smallestSlot:smallestSlot], counted(6, false, true)[smallestSlot:]...)
+	for name, c := range map[string]struct {
+		shows [][]byte
+		want  string // none: ErrDamaged
+	}{
+		"nobody writes":                    {[][]byte{counted(3, false, false)}, "3"},
+		"only one slot was ever used":      {[][]byte{counted(1, false, false)}, "1"},
+		"a crash has torn the newest":      {[][]byte{counted(4, false, true)}, "3"},
+		"and so in the other slot":         {[][]byte{counted(5, true, false)}, "4"},
+		"the first update is being done":   {[][]byte{counted(2, false, true), counted(2, false, false)}, "2"},
+		"an update is being done":          {[][]byte{counted(5, true, false), counted(5, false, false)}, "5"},
+		"two updates passed meanwhile":     {[][]byte{passed, counted(6, false, false)}, "6"},
+		"and the next is being done":       {[][]byte{passed, counted(7, true, false), counted(7, false, false)}, "7"},
+		"and it is for long":               {[][]byte{passed, counted(7, true, false), counted(7, true, false)}, "6"},
+		"both slots at once":               {[][]byte{counted(5, true, true), counted(5, false, false)}, "5"},
+		"both slots and then one":          {[][]byte{counted(5, true, true), counted(6, false, true), counted(6, false, false)}, "6"},
+		"nothing is whole, nor gets whole": {[][]byte{counted(5, true, true)}, ""},
+		"it never comes to rest": {[][]byte{
+			counted(4, false, true), counted(5, true, false), counted(6, false, true), counted(7, true, false), counted(8, false, true),
+		}, ""},
+	} {
+		t.Run(name, func(t *testing.T) {
+			r := newRecordFile()
+			defer r.release()
+			r.file = &scriptedFile{shows: c.shows}
+			err := r.read()
+			r.file = nil
+			if c.want == "" && !errors.Is(err, storage.ErrDamaged) || c.want != "" && err != nil || string(r.current.value) != c.want {
+				t.Errorf("got %q, error %v; want %q", r.current.value, err, c.want)
+			}
+		})
+	}
 }
