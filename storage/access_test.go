@@ -8,7 +8,7 @@ import (
 	"time"
 )
 
-// newAccess returns an access token of an hour, with its record.
+// newAccess returns an access token for an hour, its record and its key.
 func newAccess(length int) (a *Access, token string, key Key) {
 	a = &Access{
 		Client:   "app",
@@ -46,7 +46,7 @@ func TestOpaqueTokensOfEveryLength(t *testing.T) {
 	}
 }
 
-// Who reads the store must not be able to call anything: neither the key nor the record tells the secret.
+// Neither the key nor the record reveals the secret of the token.
 func TestAccessRecordHoldsNothingOfTheToken(t *testing.T) {
 	for _, length := range []int{MinTokenLength, 0, MaxTokenLength} {
 		a, token, key := newAccess(length)

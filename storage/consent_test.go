@@ -128,7 +128,7 @@ func TestConsentUse(t *testing.T) {
 		scopes []string
 		at     time.Time
 		want   Consent
-		news   bool
+		change bool
 	}{
 		{"the first use of what was approved", approved, []string{"orders"}, approval, used(approved, approval), true},
 		{"again within the interval", used(approved, approval), []string{"orders"}, later.Add(-1), used(approved, approval), false},
@@ -145,19 +145,19 @@ func TestConsentUse(t *testing.T) {
 			if reflect.DeepEqual(row.before, Consent{}) {
 				delete(c.Clients, "app")
 			}
-			news := c.Use("app", row.scopes, row.at)
+			changed := c.Use("app", row.scopes, row.at)
 			got := c.Clients["app"]
 			if len(got.Unasked) == 0 {
 				got.Unasked = nil
 			}
-			if news != row.news || !reflect.DeepEqual(got, row.want) {
-				t.Errorf("news %v\ngot  %+v\nwant %+v", news, got, row.want)
+			if changed != row.change || !reflect.DeepEqual(got, row.want) {
+				t.Errorf("changed %v\ngot  %+v\nwant %+v", changed, got, row.want)
 			}
 		})
 	}
 }
 
-// A client that got tokens without being approved has still to ask when people are asked about it.
+// A client that got tokens without approval still has to ask.
 func TestUseIsNoApproval(t *testing.T) {
 	c := &Consents{Clients: map[string]Consent{}}
 	c.Use("app", []string{"orders"}, approval)

@@ -112,7 +112,7 @@ func TestEncryptedAtRest(t *testing.T) {
 	}
 }
 
-// What is at rest opens at its place only, and only whole.
+// An encrypted value can be decrypted only intact, and only at its own key.
 func TestEncryptedElsewhere(t *testing.T) {
 	ctx, inner, keys := t.Context(), memory.New(), keyring(t, false, newKey)
 	store := storage.Encrypted(inner, "shop", keys)
@@ -171,7 +171,7 @@ func TestEncryptedWithAnUnknownKey(t *testing.T) {
 	}
 }
 
-// Without a keyring nothing wraps a store, and what reads a record says why it cannot.
+// Without a keyring nothing wraps a store, and the decoders report that a record is encrypted.
 func TestEncryptedWithoutAKeyring(t *testing.T) {
 	ctx, inner := t.Context(), memory.New()
 	noError(t, storage.Encrypted(inner, "shop", keyring(t, false, oldKey)).Put(ctx, aKey, []byte("value"), time.Time{}))
@@ -225,14 +225,14 @@ func TestKeyringRefuses(t *testing.T) {
 func TestEncryptedClaimsWhatTheStoreCan(t *testing.T) {
 	keys := keyring(t, false, newKey)
 	if _, ok := storage.As[storage.Sweeper](storage.Encrypted(memory.New(), "shop", keys)); !ok {
-		t.Error("over a store that must be swept there is nothing to sweep")
+		t.Error("it hides that the store has to be swept")
 	}
 	store := storage.Encrypted(struct{ storage.Store }{memory.New()}, "shop", keys)
 	if _, ok := storage.As[storage.Sweeper](store); ok {
-		t.Error("over a store that sweeps by itself there is something to sweep")
+		t.Error("it claims that the store has to be swept")
 	}
 	if _, ok := storage.As[storage.Slow](store); ok {
-		t.Error("over a store that listens to contexts there is one that does not")
+		t.Error("it claims that the store is slow")
 	}
 	exporter, _ := storage.As[storage.Exporter](storage.Encrypted(memory.New(), "shop", keys))
 	if _, ok := exporter.(storage.Reencrypter); !ok {
@@ -250,7 +250,7 @@ func TestEncryptedClaimsWhatTheStoreCan(t *testing.T) {
 	}
 }
 
-// Records are read by their own key, written by the first, and brought to it by Reencrypt.
+// Each record is read with its own key, and written with the first. Reencrypt rewrites all with the first.
 func TestReencrypt(t *testing.T) {
 	ctx, inner := t.Context(), memory.New()
 	at := func(id string) storage.Key { return storage.Key{Kind: "kind", ID: id} }
@@ -308,7 +308,7 @@ func TestReencrypt(t *testing.T) {
 	}
 }
 
-// racing lets something happen before each Update.
+// racing calls before ahead of each Update.
 type racing struct {
 	storage.Store
 	storage.Exporter
@@ -320,7 +320,7 @@ func (s racing) Update(ctx context.Context, key storage.Key, change storage.Chan
 	return s.Store.Update(ctx, key, change)
 }
 
-// What somebody else writes or deletes meanwhile stays as that.
+// Reencrypt does not undo what others write or delete meanwhile.
 func TestReencryptRace(t *testing.T) {
 	ctx, inner := t.Context(), memory.New()
 	other := storage.Encrypted(inner, "shop", keyring(t, false, oldKey, newKey))
@@ -354,8 +354,8 @@ func TestReencryptRace(t *testing.T) {
 	}
 }
 
-// A file of a record holds two states of it. None is left in plain, or with the key before, once it was encrypted anew,
-// be it by an update or by Reencrypt.
+// A file holds two states of a record. After a record was encrypted with a new key, by an update or by Reencrypt, neither is still
+// unencrypted or encrypted with the old key.
 func TestReencryptLeavesNothingInFiles(t *testing.T) {
 	ctx, dir := t.Context(), t.TempDir()
 	open := func(keys *storage.Keyring) storage.Store {

@@ -64,7 +64,7 @@ func TestFamilyRecords(t *testing.T) {
 	})
 }
 
-// goldenHex returns a record from testdata that stands there in hex.
+// goldenHex returns a record that testdata has in hex.
 func goldenHex(t *testing.T, name string) []byte {
 	t.Helper()
 	text, err := os.ReadFile(filepath.Join("testdata", name))
@@ -78,7 +78,7 @@ func goldenHex(t *testing.T, name string) []byte {
 	return record
 }
 
-// A claim comes out of a record as it went in, whatever the number of rotations.
+// Claims do not change, however often the family is rotated.
 func TestFamilyKeepsClaims(t *testing.T) {
 	claims := `{"admin":true,"groups":["a","b"],"ratio":0.1,"uid":9007199254740993}`
 	w := fieldWriter{[]byte{fieldsFormat}}
@@ -94,7 +94,7 @@ func TestFamilyKeepsClaims(t *testing.T) {
 	}
 }
 
-// No text panics, gives both a family and an error, or makes a token current or retried that nobody was given.
+// No record makes DecodeFamily panic or return both a family and an error, or makes a token current or retried that was never issued.
 func FuzzDecodeFamily(f *testing.F) {
 	family, code, _ := newFamily()
 	f.Add([]byte("{}"), code)
@@ -149,7 +149,7 @@ func FuzzDecodeFamily(f *testing.F) {
 	})
 }
 
-// tidied returns a family as it is read again: fields that are empty are not written.
+// tidied returns a family as it is decoded: empty fields are not written.
 func tidied(f *Family) *Family {
 	tidy := *f
 	for _, list := range []*[]string{&tidy.Scopes, &tidy.Audience} {

@@ -7,7 +7,7 @@ import (
 	"time"
 )
 
-// What a token is to its family, after two rotations, the latter at approval.
+// Classification after two rotations, the second one at approval.
 func TestClassify(t *testing.T) {
 	f, code, _ := newFamily()
 	first := f.RedeemCode(code, approval)
@@ -44,7 +44,7 @@ func TestClassify(t *testing.T) {
 		{"nothing", "", 0, window, Foreign},
 		{"cut to another layout", third[:len(third)-1], 0, window, Foreign},
 		{"cut to less than any", third[:5], 0, window, Foreign},
-		{"longer", third + "A", 0, window, Spent}, // who made it knows the member part
+		{"longer", third + "A", 0, window, Spent}, // whoever made it knows the member part
 	} {
 		t.Run(c.name, func(t *testing.T) {
 			if got := f.Classify(c.token, approval.Add(c.after), c.retry); got != c.want {
@@ -54,7 +54,7 @@ func TestClassify(t *testing.T) {
 	}
 }
 
-// The code of short tokens leads to the family as a refresh token would, and is none.
+// The code of a family with short tokens leads to the family as a refresh token would, but is not accepted as one.
 func TestShortCodeIsNoRefreshToken(t *testing.T) {
 	f := &Family{Ends: approval.Add(time.Hour), Code: &Code{Offline: true, RefreshLength: MinTokenLength}}
 	code, _ := f.IssueCode()
@@ -70,7 +70,7 @@ func TestShortCodeIsNoRefreshToken(t *testing.T) {
 	}
 }
 
-// Nothing is current or spent for a family whose code was not redeemed, or that was revoked.
+// No token is current or spent for a family whose code was not redeemed, or that was revoked.
 func TestClassifyWithoutRefreshTokens(t *testing.T) {
 	f, code, _ := newFamily()
 	if got := f.Classify(tokenOfAnotherFamily(), approval, time.Hour); got != Foreign {
@@ -128,7 +128,7 @@ func TestCodeOfAFamily(t *testing.T) {
 	}
 }
 
-// Who finds a code cannot compute the member part of the refresh tokens: it is drawn when the code is redeemed.
+// The member part of refresh tokens does not follow from the code: it is random, made when the code is redeemed.
 func TestMemberPartDoesNotComeFromTheCode(t *testing.T) {
 	f, code, _ := newFamily()
 	record := encoded(t, f)
@@ -183,11 +183,11 @@ func TestFamilyExpires(t *testing.T) {
 	}
 }
 
-// No record is still live when the bucket it is filed under ends, or a sweep would take it too early.
+// No record is still live when its bucket ends, or a sweep would delete it too early.
 func TestFamilyExpiresWithinItsBucket(t *testing.T) {
 	for _, lifetime := range []time.Duration{0, time.Second, 59 * time.Minute, time.Hour, 30 * 24 * time.Hour} {
 		for _, offline := range []bool{false, true} {
-			now := approval.Add(time.Hour - 30*time.Second) // so that the code is live in the hour that follows
+			now := approval.Add(time.Hour - 30*time.Second) // so that the code is still live in the next hour
 			f := &Family{Code: &Code{Expires: now.Add(time.Minute), Offline: offline}}
 			if lifetime > 0 {
 				f.Ends = now.Add(lifetime)
@@ -206,7 +206,7 @@ func TestFamilyExpiresWithinItsBucket(t *testing.T) {
 			check("the redeemed code")
 			f.Revoke("test", now)
 			if !offline {
-				f.Ends = now.Add(time.Minute) // as that of a family without refresh tokens
+				f.Ends = now.Add(time.Minute) // as in a family without refresh tokens
 			}
 			check("the tombstone")
 		}

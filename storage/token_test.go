@@ -2,16 +2,19 @@ package storage
 
 import (
 	"bytes"
+	"crypto/sha256"
+	"encoding/hex"
+	"errors"
 	"regexp"
 	"strings"
 	"testing"
 	"time"
 )
 
-// approval is when the families of these tests begin.
+// approval is when the families of the tests start.
 var approval = time.Date(2026, 3, 1, 12, 0, 0, 0, time.UTC)
 
-// newFamily returns a family that leads to refresh tokens, with its code.
+// newFamily returns a family with an Offline code, and the code.
 func newFamily() (f *Family, code string, key Key) {
 	f = &Family{
 		Client:  "app",
@@ -48,7 +51,7 @@ func rotated(t *testing.T, f *Family, token string, now time.Time) (successor st
 	return successor
 }
 
-// The forms are what clients and older versions hold: a change must be meant.
+// The forms must not change by accident: clients and older versions hold such tokens.
 func TestTokenForms(t *testing.T) {
 	f, code, key := newFamily()
 	first := f.RedeemCode(code, approval)
@@ -94,7 +97,7 @@ func TestTokenForms(t *testing.T) {
 	}
 }
 
-// A code is no refresh token and the reverse, and neither leads to its family once it is changed.
+// A code is not a refresh token and vice versa, and a changed one does not lead to its family.
 func TestTextsThatDoNotLeadToTheFamily(t *testing.T) {
 	f, code, family := newFamily()
 	token := f.RedeemCode(code, approval)
@@ -151,7 +154,7 @@ func TestTokensAreDrawnAnew(t *testing.T) {
 	}
 }
 
-// A stolen store yields no token: no run of eight characters of one stands in a record or in its name.
+// A stolen store yields no token: no eight consecutive characters of a token occur in a record or its key.
 func TestRecordsHoldNothingOfTokens(t *testing.T) {
 	f, code, key := newFamily()
 	atStart := encoded(t, f)
@@ -180,7 +183,7 @@ func TestRecordsHoldNothingOfTokens(t *testing.T) {
 	}
 }
 
-// A text that leads to a record leads to a safe name in the bucket it begins with.
+// The key for any text is safe, and in the bucket that the text begins with.
 func FuzzTokenKey(f *testing.F) {
 	family, code, _ := newFamily()
 	f.Add(code)
@@ -210,6 +213,97 @@ func FuzzTokenKey(f *testing.F) {
 			if key.Kind != KindFamily || string(key.Bucket()) != text[:bucketLength] {
 				t.Errorf("%q leads to %v", text, key)
 			}
+		}
+	})
+}
+
+func TestSealOpensWithThePreviousTokenOnly(t *testing.T) {
+	f, code, _ := newFamily()
+	first := f.RedeemCode(code, approval)
+	second := rotated(t, f, first, approval)
+	sealed := f.Refresh.Successor
+
+	if got, err := openSuccessor(first, sealed); err != nil || got != second {
+		t.Fatalf("the previous token opens %q with error %v, want %q", got, err, second)
+	}
+	for what, key := range map[string]string{
+		"nothing":                              "",
+		"the code":                             code,
+		"the current token":                    second,
+		"a token with another secret":          first[:len(first)-1] + flipped(first[len(first)-1]),
+		"the handle and the member part":       first[:standard.family()],
+		"the stored hash of it":                string(f.Refresh.Previous),
+		"the stored hash of it, in hex":        hex.EncodeToString(f.Refresh.Previous),
+		"the stored hash of the current token": string(f.Refresh.Current),
+		"the stored hash of the member part":   string(f.Refresh.Member),
+		"the token of another family":          tokenOfAnotherFamily(),
+	} {
+		if got, err := openSuccessor(key, sealed); !errors.Is(err, errSuccessor) || got != "" {
+			t.Errorf("%s opens %q with error %v", what, got, err)
+		}
+	}
+}
+
+func flipped(c byte) string {
+	if c == 'A' {
+		return "B"
+	}
+	return "A"
+}
+
+func tokenOfAnotherFamily() string {
+	f, code, _ := newFamily()
+	return f.RedeemCode(code, approval)
+}
+
+func TestSealSeesEveryChange(t *testing.T) {
+	sealed, err := sealSuccessor("token", "next")
+	if err != nil {
+		t.Fatal(err)
+	}
+	for i := range sealed {
+		changed := bytes.Clone(sealed)
+		changed[i] ^= 1
+		for _, s := range [][]byte{changed, sealed[:i]} {
+			if got, err := openSuccessor("token", s); !errors.Is(err, errSuccessor) || got != "" {
+				t.Errorf("changed or cut at byte %d it opens %q with error %v", i, got, err)
+			}
+		}
+	}
+}
+
+// Sealing the same token again gives other bytes: a repeated nonce would reveal the tokens.
+func TestSealDrawsItsNonce(t *testing.T) {
+	seen := map[string]bool{}
+	for range 100 {
+		sealed, err := sealSuccessor("token", strings.Repeat("x", sha256.Size))
+		if err != nil {
+			t.Fatal(err)
+		}
+		if nonce := string(sealed[:12]); seen[nonce] {
+			t.Fatal("the nonce was used before")
+		} else {
+			seen[nonce] = true
+		}
+	}
+}
+
+func FuzzOpenSuccessor(f *testing.F) {
+	whole, err := sealSuccessor("token", "next")
+	if err != nil {
+		f.Fatal(err)
+	}
+	f.Add("token", whole)
+	f.Add("token", whole[:11])
+	f.Add("", []byte{})
+	f.Add("other", bytes.Repeat([]byte{0}, 28))
+	f.Fuzz(func(t *testing.T, token string, sealed []byte) {
+		got, err := openSuccessor(token, sealed)
+		if err != nil && got != "" {
+			t.Fatalf("both %q and error %v", got, err)
+		}
+		if err == nil && (token != "token" || got != "next") {
+			t.Fatalf("%q opens %x", token, sealed)
 		}
 	})
 }

@@ -13,7 +13,7 @@ import (
 	"github.com/caddy-oauth/caddy-oauth/storage/memory"
 )
 
-// fill puts n families of a usual size into a store.
+// fill puts n families of the usual size into a store.
 func fill(b *testing.B, store storage.Store, n int) {
 	b.Helper()
 	for range n {
@@ -28,7 +28,7 @@ func fill(b *testing.B, store storage.Store, n int) {
 	}
 }
 
-// Each operation is a record. The second import finds all of them there.
+// One operation is one record. The second import finds all records in the store already.
 func BenchmarkMove(b *testing.B) {
 	for name, open := range map[string]func(b *testing.B) storage.Store{
 		"memory": func(*testing.B) storage.Store { return memory.New() },

@@ -23,7 +23,7 @@ func noError(tb testing.TB, err error) {
 	}
 }
 
-// each yields records, and then an error, if there is one.
+// each yields records, and then errors.
 func each(records []storage.Record, errs ...error) iter.Seq2[storage.Record, error] {
 	return func(yield func(storage.Record, error) bool) {
 		for _, record := range records {
@@ -55,7 +55,7 @@ func written(tb testing.TB, header dump.Header, records iter.Seq2[storage.Record
 	return b.String()
 }
 
-// read returns what is in a dump up to the first error.
+// read returns the records of a dump up to the first error.
 func read(text string) (header dump.Header, records []storage.Record, err error) {
 	d, err := dump.NewReader(strings.NewReader(text))
 	if err != nil {
@@ -98,7 +98,7 @@ func TestRoundTrip(t *testing.T) {
 	}
 }
 
-// A record must not go before its time.
+// A record must not expire before its time.
 func TestExpiresIsRoundedUp(t *testing.T) {
 	for _, expires := range []time.Time{noon.Add(1), noon.Add(time.Millisecond - 1), time.Unix(0, 0), time.Unix(0, 1)} {
 		_, records, err := read(written(t, dump.Header{}, each([]storage.Record{
@@ -169,7 +169,7 @@ func TestBadDumps(t *testing.T) {
 	}
 }
 
-// What is wrong with a line is said without the line: it may hold a private key.
+// Errors do not quote a line, which may contain a private key.
 func TestErrorsQuoteNoValues(t *testing.T) {
 	for _, text := range []string{
 		head + `{"kind":"keys","id":"signing","value":"c2VjcmV0`, head + `{"kind":"keys","id":"signing","secret":1}`,
@@ -201,7 +201,7 @@ func FuzzReader(f *testing.F) {
 		for _, record := range records {
 			noError(t, record.Key.Check())
 			dump.Keeps(record.Value, record, false)
-			noError(t, store.Put(context.Background(), record.Key, record.Value, record.Expires)) //nolint:usetesting // of no consequence
+			noError(t, store.Put(context.Background(), record.Key, record.Value, record.Expires)) //nolint:usetesting // the store is only memory
 		}
 		again, same, err := read(written(t, header, each(records)))
 		noError(t, err)

@@ -14,7 +14,7 @@ import (
 	"github.com/caddy-oauth/caddy-oauth/storage/memory"
 )
 
-// family returns the record of a family that was last changed at that time.
+// family returns the record of a family that last changed at that time.
 func family(tb testing.TB, rotated, revoked time.Time) []byte {
 	tb.Helper()
 	f := &storage.Family{Client: "app", Started: noon, Refresh: &storage.Refresh{Rotated: rotated}}
@@ -40,7 +40,7 @@ func consents(tb testing.TB, last time.Time) []byte {
 	return record
 }
 
-// keys is a record of signing keys that were made at those times.
+// keys returns a record of signing keys that were created at those times.
 func keys(created ...time.Time) []byte {
 	made := make([]map[string]time.Time, 0, len(created))
 	for _, t := range created {
@@ -57,8 +57,7 @@ func keyring(tb testing.TB, text string) *storage.Keyring {
 	return keys
 }
 
-// Which of two records a store has in the end: that of the dump, unless what the store has was revoked, or is newer and the
-// dump is not final.
+// A record of the dump replaces that of the store, unless the latter is revoked, or is newer and the dump is not final.
 func TestImportChooses(t *testing.T) {
 	var never time.Time
 	earlier, later := noon.Add(time.Minute), noon.Add(time.Hour)
@@ -118,7 +117,7 @@ func contents(tb testing.TB, store storage.Store) map[string]string {
 	return all
 }
 
-// After a final import, the store has what the dump has and nothing else, but for revocations.
+// After a final import, the store has the records of the dump and no others, except revocations.
 func TestImportFinal(t *testing.T) {
 	ctx, from, to := t.Context(), memory.New(), memory.New()
 	put := func(store storage.Store, kind storage.Kind, id, value string, life time.Duration) {
@@ -156,7 +155,7 @@ func TestImportFinal(t *testing.T) {
 	}
 }
 
-// An import of half a dump removes nothing, and one that is stopped says so.
+// An import of an incomplete dump deletes nothing, and one that is stopped returns an error.
 func TestImportStops(t *testing.T) {
 	cut, store := errors.New("cut off"), memory.New()
 	key := storage.Key{Kind: storage.KindConsent, ID: "kept"}
@@ -193,7 +192,7 @@ func TestImportPassesOverExpired(t *testing.T) {
 	}
 }
 
-// What cannot be read in the store is no loss, but what needs another key is not overwritten.
+// An import overwrites damaged records, but not records that need another key.
 func TestImportOverEncrypted(t *testing.T) {
 	ctx, inner := t.Context(), memory.New()
 	const first, second = "the first key, which is as long as it must be", "the second key, which is as long as it must be"
@@ -206,7 +205,7 @@ func TestImportOverEncrypted(t *testing.T) {
 	}
 	for _, data := range contents(t, inner) {
 		if !bytes.Contains([]byte(data), []byte("\x00sealed1")) {
-			t.Errorf("a record is in plain: %q", data)
+			t.Errorf("a record is not encrypted: %q", data)
 		}
 	}
 	if _, err := dump.Import(ctx, storage.Encrypted(inner, "shop", keyring(t, second)), each(some()), true); !errors.Is(err, storage.ErrUnknownKey) {

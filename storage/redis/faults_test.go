@@ -9,7 +9,7 @@ import (
 	"github.com/caddy-oauth/caddy-oauth/storage"
 )
 
-// operations are one of each, on a kind of each sort.
+// operations has one operation of each method, for kinds with and without an index.
 func operations(s *store) map[string]func(context.Context) error {
 	few := storage.Key{Kind: "few", ID: "id"}
 	list := func(kind storage.Kind) func(context.Context) error {
@@ -39,7 +39,7 @@ func operations(s *store) map[string]func(context.Context) error {
 
 func isRecordError(err error) bool { return err == nil || errors.Is(err, storage.ErrNotFound) }
 
-// allFail expects each operation to fail, in about the time that it may take.
+// allFail expects each operation to fail within about its timeout.
 func allFail(t *testing.T, s *store, most time.Duration) {
 	t.Helper()
 	for name, do := range operations(s) {
@@ -62,7 +62,7 @@ func allWork(t *testing.T, s *store) {
 	}
 }
 
-// A Redis that was restarted knows no script any more, nor any connection; nobody notices.
+// A restarted Redis has forgotten the scripts and the connections. Callers do not notice.
 func TestRestart(t *testing.T) {
 	server := startServer(t)
 	s := openStore(t, "i", server.address)
@@ -82,7 +82,7 @@ func TestGone(t *testing.T) {
 	server.kill()
 	allFail(t, s, time.Second)
 
-	never := openStore(t, "i", server.address) // never had a connection
+	never := openStore(t, "i", server.address) // has never connected
 	allFail(t, never, time.Second)
 
 	server.start(t)
@@ -92,7 +92,7 @@ func TestGone(t *testing.T) {
 	}
 }
 
-// What is no record of ours is damaged until it is written anew or deleted.
+// A value of others is a damaged record until it is overwritten or deleted.
 func TestForeignValues(t *testing.T) {
 	server := startServer(t)
 	s, admin := openStore(t, "i", server.address), server.admin(t)
@@ -134,7 +134,7 @@ func TestForeignValues(t *testing.T) {
 	}
 }
 
-// A Redis that has no room left refuses what would need some, and takes what frees it.
+// A Redis without free memory refuses writes that need some, and accepts those that free some.
 func TestFull(t *testing.T) {
 	server := startServer(t, "--maxmemory-policy", "noeviction")
 	s, admin := openStore(t, "i", server.address), server.admin(t)

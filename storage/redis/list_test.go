@@ -24,7 +24,7 @@ func listed(t *testing.T, s *store, kind storage.Kind) []string {
 	return slices.Sorted(maps.Keys(ids))
 }
 
-// The index holds what there is, and what went without it leaves it when somebody notices.
+// The index has the IDs of all records. The ID of a record that was deleted by hand leaves it with the next read.
 func TestIndex(t *testing.T) {
 	server := startServer(t)
 	s, admin := openStore(t, "i", server.address), server.admin(t)
@@ -52,7 +52,7 @@ func TestIndex(t *testing.T) {
 	if got := fmt.Sprint(listed(t, s, "few")); got != "[for-ever long]" {
 		t.Errorf("listed are %s", got)
 	}
-	// A record that is written again expires anew.
+	// Writing a record again sets a new expiry.
 	noError(t, s.Put(ctx, key("again"), nil, time.Now().Add(50*time.Millisecond)))
 	noError(t, s.Update(ctx, key("again"), to("for an hour")))
 	eventually(t, "the first time is over", func() bool { return admin.PTTL(ctx, s.keys(key("again"))[0]).Val() > time.Minute })
@@ -65,7 +65,7 @@ func TestIndex(t *testing.T) {
 	eventually(t, "nothing is left", func() bool { return admin.DBSize(ctx).Val() == 0 })
 }
 
-// Families are in nobody's index, and are found among whatever else is in Redis; more than one step of a scan finds.
+// Families have no index. A scan of several steps finds them among all other keys in Redis.
 func TestScan(t *testing.T) {
 	server := startServer(t)
 	s, admin := openStore(t, "i", server.address), server.admin(t)
@@ -92,7 +92,7 @@ func TestScan(t *testing.T) {
 	}
 }
 
-// Names that differ are kept apart, whatever they are made of.
+// Issuers with different names and prefixes do not see each other's records, whatever the names are.
 func TestIssuersAreApart(t *testing.T) {
 	server := startServer(t)
 	ctx := t.Context()
@@ -120,7 +120,7 @@ func TestIssuersAreApart(t *testing.T) {
 	}
 }
 
-// What is exported is what there is, with the damaged ones by their keys.
+// An export yields all records, and the keys of damaged ones.
 func TestExport(t *testing.T) {
 	server := startServer(t)
 	s, admin := openStore(t, "i", server.address), server.admin(t)
@@ -128,7 +128,7 @@ func TestExport(t *testing.T) {
 	key := func(kind storage.Kind, i int) storage.Key {
 		return storage.Key{Kind: kind, ID: fmt.Sprintf("zzzz.%032x", i)}
 	}
-	const each = 700 // of each kind: more than one step of a scan finds
+	const each = 700 // of each kind: more than one step of a scan returns
 	for i := range each {
 		for _, kind := range []storage.Kind{storage.KindFamily, storage.KindCutoff, storage.KindConsent} {
 			noError(t, s.Put(ctx, key(kind, i), []byte(kind), time.Now().Add(time.Hour)))

@@ -13,13 +13,13 @@ import (
 	"github.com/caddy-oauth/caddy-oauth/storage"
 )
 
-// users returns how many modules have the link of one.
+// users returns how many modules share the connection of r.
 func users(r *Redis) int {
 	n, _ := connections.References(r.pooled)
 	return n
 }
 
-// load provisions a module as Caddy does, until the test ends or the returned function is called.
+// load provisions a module as Caddy does. The test or the returned function cleans it up.
 func load(t *testing.T, settings string) (r *Redis, unload func(), err error) {
 	t.Helper()
 	ctx, err := caddy.ProvisionContext(&caddy.Config{Admin: &caddy.AdminConfig{Disabled: true}})
@@ -49,7 +49,7 @@ func mustLoad(t *testing.T, settings string, issuers ...string) (r *Redis, unloa
 	return r, unload, stores
 }
 
-// During a reload the new config opens before the old one is cleaned up. What both have in common stays.
+// During a reload the new config opens before the old one is cleaned up. They share connections with the same settings.
 func TestReloadKeepsConnections(t *testing.T) {
 	server := startServer(t)
 	ctx := t.Context()
@@ -72,7 +72,7 @@ func TestReloadKeepsConnections(t *testing.T) {
 	if _, remembered := kept[0].cache.get(kept[0].keys(aFamily)[0]); !remembered {
 		t.Error("what was remembered is forgotten")
 	}
-	noError(t, before.Cleanup()) // once more
+	noError(t, before.Cleanup()) // a second time
 	wantValue(t, kept[0], aFamily, "value")
 	wantValue(t, apart[0], aFamily, "value")
 
@@ -86,14 +86,14 @@ func TestReloadKeepsConnections(t *testing.T) {
 	wantValue(t, apart[0], aFamily, "value")
 	unloadChanged()
 
-	// A config that fails may have opened nothing.
+	// A config that failed may have opened nothing.
 	failed, unload, _ := mustLoad(t, same)
 	unload()
 	noError(t, failed.Cleanup())
 	noError(t, new(Redis).Cleanup())
 }
 
-// Validation leaves no trace on the network, neither of a Redis that is there nor of one that is not.
+// Provision connects to nothing, whether Redis is running or not.
 func TestNothingIsConnectedBeforeItIsNeeded(t *testing.T) {
 	listener, err := net.Listen("tcp", "127.0.0.1:0") //nolint:noctx // it is closed when the test ends
 	noError(t, err)
@@ -190,7 +190,7 @@ func TestDefaults(t *testing.T) {
 	}
 }
 
-// A file that is not there, or not what it should be, is found before the config is in use.
+// A missing or malformed file is an error before the config is in use.
 func TestFilesOfTLS(t *testing.T) {
 	for settings, want := range map[string]string{
 		`{"ca": "/no/such/file"}`:                                 "tls: ca: ",
@@ -206,4 +206,22 @@ func TestFilesOfTLS(t *testing.T) {
 			t.Errorf("%s: got error %v, want one with %q", settings, err, want)
 		}
 	}
+}
+
+func FuzzAddress(f *testing.F) {
+	for _, address := range []string{
+		"localhost", "127.0.0.1:6379", "[::1]:6379", "::1", "unix//run/redis.sock", "redis://user:secret@host", ":1", "a:b:c", "[0]0",
+		"fe80::1%eth0", "[fe80::1%eth0]:6379", "::%[",
+	} {
+		f.Add(address)
+	}
+	f.Fuzz(func(t *testing.T, address string) {
+		full, err := fullAddress(address, portOfRedis)
+		if err != nil {
+			return
+		}
+		if again, err := fullAddress(full, portOfSentinel); err != nil || again != full {
+			t.Errorf("%q is %q, and that is %q, %v", address, full, again, err)
+		}
+	})
 }

@@ -8,14 +8,14 @@ import (
 	"testing"
 )
 
-// proxy stands between a client and a Redis, and loses what a test tells it to.
+// proxy sits between a client and Redis, and loses what a test tells it to lose.
 type proxy struct {
 	address string
 	to      string
 
-	// lose, if there is one, loses the next answer, and the connection with it. It is called before the client notices.
+	// lose, if set, makes the proxy lose the next answer and the connection. The proxy calls it before the client notices.
 	lose atomic.Pointer[func()]
-	mute atomic.Bool // what comes from Redis stays here
+	mute atomic.Bool // drops all answers of Redis
 
 	mu    sync.Mutex
 	conns []net.Conn
@@ -46,7 +46,7 @@ func startProxy(t *testing.T, to string) *proxy {
 	return p
 }
 
-// closeAll ends all connections.
+// closeAll closes all connections.
 func (p *proxy) closeAll() {
 	p.mu.Lock()
 	defer p.mu.Unlock()
@@ -56,7 +56,7 @@ func (p *proxy) closeAll() {
 	p.conns = nil
 }
 
-// made returns how many connections there have been.
+// made returns how many connections were made.
 func (p *proxy) made() int {
 	p.mu.Lock()
 	defer p.mu.Unlock()

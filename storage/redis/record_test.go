@@ -7,6 +7,8 @@ import (
 	"strings"
 	"testing"
 	"time"
+
+	"github.com/caddy-oauth/caddy-oauth/storage"
 )
 
 func TestCache(t *testing.T) {
@@ -55,7 +57,7 @@ func TestCache(t *testing.T) {
 	}
 }
 
-// The size that is asked for is about what it takes.
+// The cache uses about the configured amount of memory.
 func TestCacheTakesWhatItIsGiven(t *testing.T) {
 	const size = 32 << 20
 	inUse := func() int {
@@ -73,4 +75,48 @@ func TestCacheTakesWhatItIsGiven(t *testing.T) {
 		t.Errorf("it takes %d KiB, want about %d", took>>10, size>>10)
 	}
 	runtime.KeepAlive(c)
+}
+
+// Any value in Redis is a record or damaged.
+func FuzzRecord(f *testing.F) {
+	f.Add("")
+	f.Add("somebody else's")
+	f.Add("\x01short")
+	f.Add(string(newRecord(nil, time.Time{})))
+	f.Add(string(newRecord([]byte("value"), time.Now())))
+	f.Fuzz(func(t *testing.T, stored string) {
+		r, err := readRecord(stored)
+		if err != nil {
+			if r != "" {
+				t.Errorf("%q is a record and an error", stored)
+			}
+			return
+		}
+		_, _ = r.ttl()
+		value := r.value()
+		if value == nil || !strings.HasSuffix(stored, string(value)) || !strings.HasPrefix(stored, r.stamp()) {
+			t.Errorf("%q has the stamp %q and the value %q", stored, r.stamp(), value)
+		}
+		again := newRecord(value, r.expires())
+		if string(again.value()) != string(value) || again.stamp() == r.stamp() {
+			t.Errorf("%q written again is %q", stored, again)
+		}
+	})
+}
+
+// A key in Redis belongs to at most one record, which is stored at that key.
+func FuzzKey(f *testing.F) {
+	s := newStore(new(connection), "oauth", "shop", nil)
+	for _, key := range []storage.Key{aFamily, {Kind: storage.KindCutoff, ID: "zzzz.id"}} {
+		f.Add(s.keys(key)[0])
+	}
+	f.Add("oauth:{shop:cutoff}")
+	f.Add("oauth:{shop:family}:zzzz.id")
+	f.Add("oauth:shop:family:")
+	f.Fuzz(func(t *testing.T, name string) {
+		key, ok := s.parse(name)
+		if ok && (key.Check() != nil || s.keys(key)[0] != name) {
+			t.Errorf("%q is taken for the key of %v", name, key)
+		}
+	})
 }

@@ -20,14 +20,14 @@ func TestMain(m *testing.M) {
 	os.Exit(m.Run())
 }
 
-// An address of the suite is what kinds its records are as, the issuer, and the addresses of Redis.
+// An address of the suite consists of how to store its kind, the issuer, and the addresses of Redis.
 const asFew, asMany = "few", "many"
 
 var never time.Time
 
 var issuers atomic.Int64
 
-// backend is a Redis at some addresses. Each test has an issuer of its own there.
+// backend is a Redis at some addresses. Each test has its own issuer there.
 func backend(as string, addresses ...string) storetest.Backend {
 	return storetest.Backend{
 		New: func(testing.TB) string {
@@ -39,7 +39,7 @@ func backend(as string, addresses ...string) storetest.Backend {
 	}
 }
 
-// openAddress opens a store on connections of its own, with a cache of its own, as in another process.
+// openAddress opens a store with its own connection and cache, as another process would.
 func openAddress(address string) (storage.Store, error) {
 	parts := strings.Split(address, " ")
 	store, err := open(&Redis{Addresses: parts[2:]}, parts[1])
@@ -49,7 +49,7 @@ func openAddress(address string) (storage.Store, error) {
 	return store, err
 }
 
-// open opens a store that waits for longer than is the default, since the machine may be slow and busy.
+// open opens a store with a longer timeout than the default, because the machine may be slow and busy.
 func open(r *Redis, issuer string) (storage.Store, error) {
 	r.log = caddy.Log()
 	if r.Timeout == 0 {
@@ -68,7 +68,7 @@ func open(r *Redis, issuer string) (storage.Store, error) {
 	return newStore(r.newConnection(secured), r.Prefix, issuer, r.log), nil
 }
 
-// families has the records of the suite's kind as families, which are kept in another way than kinds nobody knows.
+// families stores the records of the suite's kind as families, which have no index.
 type families struct{ storage.Store }
 
 func asFamily(key storage.Key) storage.Key {

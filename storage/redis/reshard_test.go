@@ -12,7 +12,7 @@ import (
 	"github.com/caddy-oauth/caddy-oauth/storage"
 )
 
-// While slots move from one node of a Cluster to another, records with them, nothing is lost and nothing counts twice.
+// While slots move from one node of a Cluster to another, no update is lost or applied twice.
 func TestReshard(t *testing.T) {
 	nodes := startCluster(t)
 	ctx := t.Context()
@@ -24,7 +24,7 @@ func TestReshard(t *testing.T) {
 	}
 	const keys, workers = 60, 4
 	key := func(i int) storage.Key {
-		if i%2 == 0 { // spread over the slots, or one of a few in the slot of their issuer
+		if i%2 == 0 { // spread over the slots, or in the slot of its kind
 			return storage.Key{Kind: storage.KindFamily, ID: fmt.Sprintf("zzzz.%032x", i)}
 		}
 		return storage.Key{Kind: "few", ID: strconv.Itoa(i)}

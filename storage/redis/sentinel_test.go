@@ -12,7 +12,7 @@ import (
 	"github.com/caddy-oauth/caddy-oauth/storage"
 )
 
-// startSentinel starts a Sentinel that watches over a Redis as "main".
+// startSentinel starts a Sentinel that monitors a Redis as "main".
 func startSentinel(t *testing.T, over *server) *server {
 	t.Helper()
 	host, port, err := net.SplitHostPort(over.address)
@@ -32,7 +32,7 @@ sentinel failover-timeout main 3000
 	return startProgram(t, own, config, "--sentinel")
 }
 
-// Sentinels say where Redis is, and where it is after a failover.
+// The store finds Redis by its Sentinels, also after a failover.
 func TestSentinel(t *testing.T) {
 	master := startServer(t, "--repl-diskless-sync-delay", "0")
 	host, port, err := net.SplitHostPort(master.address)

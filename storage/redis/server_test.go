@@ -14,14 +14,14 @@ import (
 	goredis "github.com/redis/go-redis/v9"
 )
 
-// server is a redis-server that a test has started.
+// server is a redis-server started by a test.
 type server struct {
 	address string
 	args    []string
 	cmd     *exec.Cmd
 }
 
-// startServer starts a redis-server that keeps nothing on disk, with further settings.
+// startServer starts a redis-server without persistence, with further settings.
 func startServer(tb testing.TB, settings ...string) *server {
 	tb.Helper()
 	port, dir := freePort(tb), tb.TempDir()
@@ -31,7 +31,7 @@ func startServer(tb testing.TB, settings ...string) *server {
 	}, settings...)...)
 }
 
-// startProgram starts a redis-server that does what its arguments say.
+// startProgram starts a redis-server with arguments.
 func startProgram(tb testing.TB, port string, args ...string) *server {
 	tb.Helper()
 	s := &server{address: "127.0.0.1:" + port, args: args}
@@ -56,11 +56,11 @@ func (s *server) start(tb testing.TB) {
 }
 
 func (s *server) kill() {
-	_ = s.cmd.Process.Kill() // it may have ended
-	_ = s.cmd.Wait()         // says that it was killed
+	_ = s.cmd.Process.Kill() // it may have exited
+	_ = s.cmd.Wait()         // its error is that it was killed
 }
 
-// admin returns a client of the server that counts for nothing else.
+// admin returns a client of the server for the test itself.
 func (s *server) admin(tb testing.TB) *goredis.Client {
 	tb.Helper()
 	client := goredis.NewClient(&goredis.Options{Addr: s.address})
@@ -85,7 +85,7 @@ func redisProgram(tb testing.TB, name string) string {
 func freePort(tb testing.TB) string {
 	tb.Helper()
 	for {
-		l, err := net.Listen("tcp", "127.0.0.1:0") //nolint:noctx // it ends at once
+		l, err := net.Listen("tcp", "127.0.0.1:0") //nolint:noctx // it is closed at once
 		if err != nil {
 			tb.Fatal(err)
 		}
@@ -93,13 +93,13 @@ func freePort(tb testing.TB) string {
 		if err := l.Close(); err != nil {
 			tb.Fatal(err)
 		}
-		if port < 55000 { // nodes of a Cluster also listen 10000 above
+		if port < 55000 { // nodes of a Cluster also listen on the port 10000 above
 			return strconv.Itoa(port)
 		}
 	}
 }
 
-// eventually waits for what must come to be.
+// eventually waits for a condition.
 func eventually(tb testing.TB, what string, is func() bool) {
 	tb.Helper()
 	for end := time.Now().Add(30 * time.Second); !is(); time.Sleep(5 * time.Millisecond) {
@@ -109,7 +109,7 @@ func eventually(tb testing.TB, what string, is func() bool) {
 	}
 }
 
-// startCluster starts three masters, and returns them when each knows all.
+// startCluster starts three masters, and returns when each knows the others.
 func startCluster(tb testing.TB) []*server {
 	tb.Helper()
 	const slots, nodes = 16384, 3

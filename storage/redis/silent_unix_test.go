@@ -10,7 +10,7 @@ import (
 	"time"
 )
 
-// A Redis that does not answer, as one that is stopped: an operation ends when it must, and when its context does.
+// If Redis does not answer, for example because it is stopped, an operation ends with its timeout or its context.
 func TestSilent(t *testing.T) {
 	server := startServer(t)
 	s := openStore(t, "i", server.address)

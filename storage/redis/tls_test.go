@@ -21,7 +21,7 @@ import (
 	"github.com/caddy-oauth/caddy-oauth/storage/storetest"
 )
 
-// authority signs certificates into a directory.
+// authority writes certificates to a directory.
 type authority struct {
 	dir  string
 	cert *x509.Certificate
@@ -39,7 +39,7 @@ func newAuthority(t *testing.T) *authority {
 
 func (a *authority) file(name string) string { return filepath.Join(a.dir, name) }
 
-// sign writes a certificate and its key to files of that name.
+// sign writes a certificate and its key to files with that name.
 func (a *authority) sign(t *testing.T, name string, cert *x509.Certificate) (*x509.Certificate, *ecdsa.PrivateKey) {
 	t.Helper()
 	key, err := ecdsa.GenerateKey(elliptic.P256(), rand.Reader)
@@ -64,7 +64,7 @@ func (a *authority) sign(t *testing.T, name string, cert *x509.Certificate) (*x5
 	return cert, key
 }
 
-// makeUser makes the user that the documentation tells to make, with further rules.
+// makeUser creates the user from the documentation, with further rules.
 func (s *server) makeUser(t *testing.T, further ...string) {
 	t.Helper()
 	var command []any
@@ -81,7 +81,7 @@ func TestUserOfACluster(t *testing.T) {
 		node.makeUser(t, "+cluster|slots")
 		r.Addresses = append(r.Addresses, node.address)
 	}
-	for _, issuer := range []string{"one", "two", "three", "four"} { // which are on one node or another
+	for _, issuer := range []string{"one", "two", "three", "four"} { // they are on different nodes
 		opened, err := open(r, issuer)
 		noError(t, err)
 		s := opened.(*store)
@@ -91,7 +91,7 @@ func TestUserOfACluster(t *testing.T) {
 	}
 }
 
-// documentedACL returns the rules of the user that the documentation tells to make, from its text.
+// documentedACL returns the rules of the user from the text of the documentation.
 func documentedACL(t *testing.T) []string {
 	t.Helper()
 	source, err := os.ReadFile("redis.go")
@@ -103,7 +103,7 @@ func documentedACL(t *testing.T) []string {
 	return strings.Fields(strings.NewReplacer("//", "", ">PASSWORD", ">the-password").Replace(string(found[1])))
 }
 
-// With a user that may do no more than the documentation says, over TLS, with a certificate of the client's.
+// The suite passes as the documented user, over TLS with a client certificate.
 func TestUserOverTLS(t *testing.T) {
 	ca := newAuthority(t)
 	ca.sign(t, "server", &x509.Certificate{DNSNames: []string{"redis.internal"}, ExtKeyUsage: []x509.ExtKeyUsage{x509.ExtKeyUsageServerAuth}})
@@ -130,7 +130,7 @@ func TestUserOverTLS(t *testing.T) {
 		b.Open = func(address string) (storage.Store, error) {
 			return open(settings(func(*Redis) {}), strings.Fields(address)[1])
 		}
-		b.Processes = false // they would not know the settings
+		b.Processes = false // child processes would not know the settings
 		storetest.Run(t, b)
 	})
 	t.Run("watch", func(t *testing.T) {

@@ -14,7 +14,7 @@ import (
 	"github.com/caddy-oauth/caddy-oauth/storage"
 )
 
-// trips notes the round trips of a client, those aside that make a connection ready.
+// trips records the round trips of a client, except those that set up a connection.
 type trips struct {
 	mu   sync.Mutex
 	made []string
@@ -26,7 +26,7 @@ func countTrips(s *store) *trips {
 	return t
 }
 
-// take returns what was noted, and forgets it.
+// take returns the recorded round trips and resets them.
 func (t *trips) take() string {
 	t.mu.Lock()
 	defer t.mu.Unlock()
@@ -130,7 +130,7 @@ func TestRoundTrips(t *testing.T) {
 	}
 }
 
-// What a refresh sends is the new record and the stamp of the old one, and nothing comes back.
+// A refresh sends the new record and the stamp of the old one, and gets no record back.
 func TestUpdateSendsLittle(t *testing.T) {
 	server := startServer(t)
 	ctx := t.Context()

@@ -14,12 +14,12 @@ import (
 
 var aFamily = storage.Key{Kind: storage.KindFamily, ID: "zzzz.0123456789abcdef0123456789abcdef"}
 
-// to is a change to a value for an hour.
+// to returns a change to a value that expires in an hour.
 func to(value string) storage.Change {
 	return func([]byte) ([]byte, time.Time, error) { return []byte(value), time.Now().Add(time.Hour), nil }
 }
 
-// openStore opens a store on connections of its own, with a cache of its own, as another process has.
+// openStore opens a store with its own connection and cache, as another process would.
 func openStore(tb testing.TB, issuer string, addresses ...string) *store {
 	tb.Helper()
 	opened, err := open(&Redis{Addresses: addresses}, issuer)
@@ -46,14 +46,14 @@ func wantValue(tb testing.TB, s storage.Store, key storage.Key, want string) {
 	}
 }
 
-// What one process remembers, another has changed: whatever a change decides on that counts for nothing.
+// If another process has changed a cached record, a decision on the cached value does not count.
 func TestUpdateDoesNotBelieveWhatItRemembers(t *testing.T) {
 	server := startServer(t)
 	ctx := t.Context()
 	one, two := openStore(t, "i", server.address), openStore(t, "i", server.address)
 	refusal := errors.New("refused")
 	for name, c := range map[string]struct {
-		verdict error // on the old value
+		refusal error // on the old value
 		wantErr error
 		want    string
 	}{
@@ -68,11 +68,11 @@ func TestUpdateDoesNotBelieveWhatItRemembers(t *testing.T) {
 			err := one.Update(ctx, aFamily, func(old []byte) ([]byte, time.Time, error) {
 				seen = append(seen, string(old))
 				if string(old) == "old" {
-					return []byte("on the old value"), time.Time{}, c.verdict
+					return []byte("on the old value"), time.Time{}, c.refusal
 				}
 				return append(old, ", seen"...), time.Time{}, nil
 			})
-			if err != c.wantErr { //nolint:errorlint // the error as it is
+			if err != c.wantErr { //nolint:errorlint // the same error, not one that wraps it
 				t.Errorf("got error %v, want %v", err, c.wantErr)
 			}
 			if fmt.Sprint(seen) != "[old new]" {
@@ -118,7 +118,7 @@ func TestUpdateDoesNotBelieveWhatItRemembers(t *testing.T) {
 		noError(t, one.Update(ctx, aFamily, func([]byte) ([]byte, time.Time, error) {
 			return []byte("short"), time.Now().Add(20 * time.Millisecond), nil
 		}))
-		// By the clock of Redis: this process still remembers.
+		// The record expires by the clock of Redis, while this process still caches it.
 		one.cache.put(one.keys(aFamily)[0], newRecord([]byte("short"), never))
 		eventually(t, "the record has expired", func() bool {
 			_, err := two.Get(ctx, aFamily)
@@ -136,7 +136,7 @@ func TestUpdateDoesNotBelieveWhatItRemembers(t *testing.T) {
 	})
 }
 
-// Two processes that both remember take turns, and at once; nothing is lost.
+// Two processes that both cache a record update it in turn and at the same time. No update is lost.
 func TestUpdateLosesNothing(t *testing.T) {
 	server := startServer(t)
 	ctx := t.Context()
@@ -171,7 +171,7 @@ func TestUpdateLosesNothing(t *testing.T) {
 	wantValue(t, stores[1], aFamily, "500")
 }
 
-// The answer to a write is lost with the connection: what was written is found out, and if it cannot be, that is said.
+// If the answer to a write is lost, the store finds out what was written, and returns an error if it cannot.
 func TestUpdateWhoseAnswerIsLost(t *testing.T) {
 	server := startServer(t)
 	ctx := t.Context()
@@ -184,7 +184,7 @@ func TestUpdateWhoseAnswerIsLost(t *testing.T) {
 				noError(t, over.Update(ctx, key, to("before")))
 				err = over.Update(ctx, key, func(old []byte) ([]byte, time.Time, error) {
 					runs++
-					p.lose.Store(&after) // the answer to the write that follows
+					p.lose.Store(&after) // loses the answer to the next write
 					return change(old)
 				})
 				if p.lose.Load() != nil {

@@ -15,36 +15,36 @@ import (
 	"github.com/caddy-oauth/caddy-oauth/storage"
 )
 
-// ear notes what a Watch tells.
-type ear struct {
-	mu    sync.Mutex
-	heard []string
+// recorder records the calls of a Watch.
+type recorder struct {
+	mu  sync.Mutex
+	ids []string
 }
 
-func (e *ear) hear(id string) {
+func (e *recorder) record(id string) {
 	e.mu.Lock()
 	defer e.mu.Unlock()
-	e.heard = append(e.heard, id)
+	e.ids = append(e.ids, id)
 }
 
-func (e *ear) count(id string) (n int) {
+func (e *recorder) count(id string) (n int) {
 	e.mu.Lock()
 	defer e.mu.Unlock()
-	for _, heard := range e.heard {
-		if heard == id {
+	for _, seen := range e.ids {
+		if seen == id {
 			n++
 		}
 	}
 	return n
 }
 
-// watch watches a kind until the test ends, and returns when it does.
-func watch(t *testing.T, s *store, kind storage.Kind) *ear {
+// watch watches a kind until the test ends, and returns when Watch has begun.
+func watch(t *testing.T, s *store, kind storage.Kind) *recorder {
 	t.Helper()
-	e := new(ear)
+	e := new(recorder)
 	ctx, cancel := context.WithCancel(t.Context())
 	ended := make(chan error, 1)
-	go func() { ended <- s.Watch(ctx, kind, e.hear) }()
+	go func() { ended <- s.Watch(ctx, kind, e.record) }()
 	t.Cleanup(func() {
 		cancel()
 		if err := <-ended; !errors.Is(err, context.Canceled) {
@@ -55,7 +55,7 @@ func watch(t *testing.T, s *store, kind storage.Kind) *ear {
 	return e
 }
 
-// testWatch tests that what one store writes the other is told.
+// testWatch tests that Watch reports the writes of another store.
 func testWatch(t *testing.T, writer, watcher *store) {
 	t.Helper()
 	ctx := t.Context()
@@ -73,8 +73,8 @@ func testWatch(t *testing.T, writer, watcher *store) {
 	})
 	e.mu.Lock()
 	defer e.mu.Unlock()
-	if want := []string{"", "put", "updated", "deleted"}; !slices.Equal(e.heard, want) {
-		t.Errorf("heard %q, want %q", e.heard, want)
+	if want := []string{"", "put", "updated", "deleted"}; !slices.Equal(e.ids, want) {
+		t.Errorf("heard %q, want %q", e.ids, want)
 	}
 }
 
@@ -94,12 +94,12 @@ func TestWatch(t *testing.T) {
 func TestWatchCluster(t *testing.T) {
 	nodes := startCluster(t)
 	addresses := []string{nodes[0].address, nodes[1].address, nodes[2].address}
-	for _, issuer := range []string{"one", "two", "three", "four"} { // which are on one node or another
+	for _, issuer := range []string{"one", "two", "three", "four"} { // they are on different nodes
 		testWatch(t, openStore(t, issuer, addresses...), openStore(t, issuer, addresses...))
 	}
 }
 
-// A connection that is lost, or that is only silent, is made anew; and who watches is told that something may be missed.
+// Watch replaces a connection that is lost or does not answer, and reports that changes may be missed.
 func TestWatchAfterALoss(t *testing.T) {
 	server := startServer(t)
 	p := startProxy(t, server.address)
@@ -124,8 +124,7 @@ func TestWatchAfterALoss(t *testing.T) {
 	}
 }
 
-// A connection that is open and carries nothing, as one that a firewall has forgotten, is noticed; one on which there is
-// only nothing to say is left alone.
+// Watch replaces a connection that no longer carries data, as one that a firewall has dropped, but not one that is only idle.
 func TestWatchOfASilentConnection(t *testing.T) {
 	server := startServer(t)
 	p := startProxy(t, server.address)

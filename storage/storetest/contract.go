@@ -77,13 +77,13 @@ func testUpdateErrors(t *testing.T, b Backend) {
 		for _, c := range []struct{ gives, want error }{{refusal, refusal}, {storage.ErrKeep, nil}} {
 			change := func([]byte) ([]byte, time.Time, error) { return []byte("written"), never, c.gives }
 
-			if err := store.Update(ctx, key, change); err != c.want { //nolint:errorlint // the error as it is
+			if err := store.Update(ctx, key, change); err != c.want { //nolint:errorlint // the same error, not one that wraps it
 				t.Fatalf("%s, absent: got error %v, want %v", shape, err, c.want)
 			}
 			wantAbsent(t, store, key)
 
 			noError(t, store.Put(ctx, key, []byte("before"), never))
-			if err := store.Update(ctx, key, change); err != c.want { //nolint:errorlint // the error as it is
+			if err := store.Update(ctx, key, change); err != c.want { //nolint:errorlint // the same error, not one that wraps it
 				t.Fatalf("%s, present: got error %v, want %v", shape, err, c.want)
 			}
 			wantValue(t, store, key, "before")

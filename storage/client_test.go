@@ -18,7 +18,7 @@ func TestRegisteredSecrets(t *testing.T) {
 		want  []string
 		until time.Duration
 	}{
-		{0, []string{"one", "two", "three"}, time.Hour}, // a longer grace time does not bring back what was to end sooner
+		{0, []string{"one", "two", "three"}, time.Hour}, // a longer grace time does not extend older secrets
 		{time.Hour - 1, []string{"one", "two", "three"}, time.Hour},
 		{time.Hour, []string{"two", "three"}, 24*time.Hour + time.Minute},
 		{24*time.Hour + time.Minute, []string{"three"}, 0},
