@@ -31,6 +31,7 @@ func inMemory() storetest.Backend {
 	var stores sync.Map
 	return storetest.Backend{
 		New: func(tb testing.TB) string {
+			tb.Helper()
 			address := tb.TempDir() // a name nobody else has
 			stores.Store(address, memory.New())
 			return address
@@ -45,7 +46,7 @@ func inMemory() storetest.Backend {
 // onFiles is the default store.
 func onFiles() storetest.Backend {
 	return storetest.Backend{
-		New: func(tb testing.TB) string { return tb.TempDir() },
+		New: testing.TB.TempDir,
 		Open: func(dir string) (storage.Store, error) {
 			return caddystore.New(&certmagic.FileStorage{Path: dir}, "issuer"), nil
 		},

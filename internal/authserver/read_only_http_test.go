@@ -1,6 +1,7 @@
 package authserver
 
 import (
+	"bytes"
 	"context"
 	"errors"
 	"io"
@@ -18,6 +19,7 @@ import (
 	"github.com/caddy-oauth/caddy-oauth/internal/jwt"
 	"github.com/caddy-oauth/caddy-oauth/storage"
 	"github.com/caddy-oauth/caddy-oauth/storage/dump"
+	"github.com/caddy-oauth/caddy-oauth/storage/memory"
 )
 
 // readOnly replaces the server by a read-only one, as a reload does.
@@ -353,10 +355,21 @@ func TestDumpKnowsNewerKeys(t *testing.T) {
 		t.Fatal(err)
 	}
 	after := read()
-	if !dump.Keeps(after, storage.Record{Key: signingKeys, Value: before}, false) {
-		t.Error("older keys take the place of newer ones")
-	}
-	if dump.Keeps(before, storage.Record{Key: signingKeys, Value: after}, false) {
-		t.Error("newer keys do not take the place of older ones")
+	for name, value := range map[string][]byte{"over the same": after, "over older keys": before} {
+		store := memory.New()
+		if err := store.Put(t.Context(), signingKeys, value, time.Time{}); err != nil {
+			t.Fatal(err)
+		}
+		for _, imported := range [][]byte{after, before} {
+			records := func(yield func(storage.Record, error) bool) {
+				yield(storage.Record{Key: signingKeys, Value: imported}, nil)
+			}
+			if _, err := dump.Import(t.Context(), store, records, false); err != nil {
+				t.Fatal(err)
+			}
+		}
+		if got, err := store.Get(t.Context(), signingKeys); err != nil || !bytes.Equal(got, after) {
+			t.Errorf("newer and then older keys %s: the older ones are in the store, error %v", name, err)
+		}
 	}
 }

@@ -49,7 +49,7 @@ func (b *objects) unlock(ctx context.Context, n uint8, name string) {
 	}
 	b.log.Debug("releasing a storage lock failed, will retry", zap.String("lock", name), zap.Error(err))
 	if b.held.add(name) {
-		go b.retryUnlockLater(n, name) //nolint:gosec // G118: it outlives the request and ends with the config
+		go b.retryUnlockLater(n, name) // it outlives the request and ends with the config
 	}
 }
 

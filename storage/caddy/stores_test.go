@@ -26,7 +26,7 @@ func BenchmarkObjects(b *testing.B)   { storetest.Benchmark(b, onObjects()) }
 // onFileStorage is the default of Caddy.
 func onFileStorage() storetest.Backend {
 	return storetest.Backend{
-		New:       func(tb testing.TB) string { return tb.TempDir() },
+		New:       testing.TB.TempDir,
 		Open:      openFiles,
 		Processes: true,
 	}
@@ -39,7 +39,7 @@ func openFiles(dir string) (storage.Store, error) {
 // onNetworkFiles is files that other machines see.
 func onNetworkFiles() storetest.Backend {
 	return storetest.Backend{
-		New: func(tb testing.TB) string { return tb.TempDir() },
+		New: testing.TB.TempDir,
 		Open: func(dir string) (storage.Store, error) {
 			s := New(&certmagic.FileStorage{Path: dir}, "issuer").(*store)
 			s.backend.(*files).replaces = func() bool { return true }
@@ -53,6 +53,7 @@ func onObjects() storetest.Backend {
 	var storages sync.Map
 	return storetest.Backend{
 		New: func(tb testing.TB) string {
+			tb.Helper()
 			address := tb.TempDir() // a name nobody else has
 			storages.Store(address, newMapStorage())
 			return address

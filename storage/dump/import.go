@@ -136,7 +136,7 @@ func (i *importer) write(ctx context.Context, record storage.Record) error {
 		if err := checkReadable(storage.Record{Key: record.Key, Value: old}); err != nil {
 			return nil, time.Time{}, err
 		}
-		if kept = Keeps(old, record, i.final); kept {
+		if kept = keeps(old, record, i.final); kept {
 			return nil, time.Time{}, storage.ErrKeep
 		}
 		return record.Value, record.Expires, nil
@@ -222,9 +222,9 @@ func checkValue(record storage.Record) (err error) {
 	return nil
 }
 
-// Keeps reports whether a store should keep its value old, which may be nil, instead of that of a dump. A revoked family stays
+// keeps reports whether a store should keep its value old, which may be nil, instead of that of a dump. A revoked family stays
 // revoked. Unless the dump is final, which means that nothing has changed since, a newer record stays too.
-func Keeps(old []byte, record storage.Record, final bool) bool {
+func keeps(old []byte, record storage.Record, final bool) bool {
 	if old == nil || checkValue(storage.Record{Key: record.Key, Value: old}) != nil {
 		return false
 	}

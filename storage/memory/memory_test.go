@@ -21,6 +21,7 @@ func backend() storetest.Backend {
 	var module Memory
 	return storetest.Backend{
 		New: func(tb testing.TB) string {
+			tb.Helper()
 			tb.Cleanup(func() {
 				mu.Lock()
 				defer mu.Unlock()
