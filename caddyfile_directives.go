@@ -11,9 +11,12 @@ import (
 
 func init() {
 	httpcaddyfile.RegisterHandlerDirective("oauth", parseHandler)
-	httpcaddyfile.RegisterDirectiveOrder("oauth", httpcaddyfile.After, "encode")
 	httpcaddyfile.RegisterDirective("oauth_guard", parseGuard)
-	httpcaddyfile.RegisterDirectiveOrder("oauth_guard", httpcaddyfile.After, "basic_auth")
+
+	// Before redir and all rewrites, so that neither changes what these two see. The guard comes second: a guard of the whole
+	// site does not lock out the endpoints.
+	httpcaddyfile.RegisterDirectiveOrder("oauth", httpcaddyfile.Before, "redir")
+	httpcaddyfile.RegisterDirectiveOrder("oauth_guard", httpcaddyfile.Before, "redir")
 }
 
 // parseHandler reads the directive:

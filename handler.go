@@ -25,7 +25,11 @@ func init() {
 // Handler serves the endpoints of an issuer of the `oauth` app: authorize, token, the public keys, the metadata and the
 // others. It passes all other requests on.
 //
-// It has no login of its own. The site's login, which runs before it, says who a person is.
+// It looks at the URI that the client sent: a rewrite before it does not change which requests are its own.
+//
+// It has no login of its own. The site's login says who a person is: whatever ran before, and `basic_auth`, `forward_auth` and
+// other authentication that stands after it in the same block. It runs the latter, for the requests that their matchers match,
+// before it shows a page to a person.
 type Handler struct {
 	// The name of the issuer. Default: the only one there is, or `default`.
 	Issuer string `json:"issuer,omitempty"`
@@ -45,6 +49,7 @@ type Handler struct {
 	Login *Login `json:"login,omitempty"`
 
 	server *authserver.Server
+	place  *place
 }
 
 // Login is a page where people sign in, and which sends them back afterwards.
@@ -79,6 +84,7 @@ func (h *Handler) Provision(ctx caddy.Context) error {
 	if h.server, err = app.(*App).server(h.Issuer); err != nil {
 		return err
 	}
+	h.place = newPlace(h)
 	if h.User == "" {
 		h.User = defaultUser
 	}
@@ -131,9 +137,18 @@ func warnForgeable(log *zap.Logger, setting, value string) {
 
 // ServeHTTP implements caddyhttp.MiddlewareHandler.
 func (h *Handler) ServeHTTP(w http.ResponseWriter, r *http.Request, next caddyhttp.Handler) error {
-	if !h.server.Serves(r.URL.Path) {
+	switch path := askedURL(r).Path; {
+	case !h.server.Serves(path):
 		return next.ServeHTTP(w, r)
+	case h.server.NeedsPerson(path):
+		return h.place.find(r).signIn(w, r, h.answer)
 	}
+	return h.answer(w, r)
+}
+
+// answer answers a request for an endpoint.
+func (h *Handler) answer(w http.ResponseWriter, r *http.Request) error {
+	r = asked(r)
 	err := h.server.ServeHTTP(w, r, site{h})
 	var page *authserver.PageError
 	if !errors.As(err, &page) {

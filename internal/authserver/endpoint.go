@@ -57,6 +57,12 @@ func (s *Server) Serves(path string) bool {
 	return ok
 }
 
+// NeedsPerson reports whether the endpoint at the path is a page for a person, who may have to sign in first.
+func (s *Server) NeedsPerson(path string) bool {
+	e := s.endpoints[path]
+	return e != nil && !e.json
+}
+
 // PageError is a failure that a person is to see, as a page with the status.
 type PageError struct {
 	Status int

@@ -1,0 +1,173 @@
+package caddyoauth
+
+import (
+	"iter"
+	"net/http"
+	"net/url"
+	"slices"
+	"sync"
+
+	"github.com/caddyserver/caddy/v2/modules/caddyhttp"
+	"github.com/caddyserver/caddy/v2/modules/caddyhttp/caddyauth"
+	"github.com/caddyserver/caddy/v2/modules/caddyhttp/reverseproxy"
+)
+
+// place is where a handler stands among the routes of a site. A handler learns it from its first request: the routes are not
+// complete while it is provisioned.
+type place struct {
+	handler caddyhttp.MiddlewareHandler
+
+	once   sync.Once
+	routes caddyhttp.RouteList // of the site
+	logins []step              // of the site, after the handler
+}
+
+// step is a handler in a route.
+type step struct {
+	matchers caddyhttp.MatcherSets // of the route
+	handler  caddyhttp.MiddlewareHandler
+}
+
+func newPlace(h caddyhttp.MiddlewareHandler) *place { return &place{handler: h} }
+
+// find looks the handler up in the server that has the request.
+func (p *place) find(r *http.Request) *place {
+	p.once.Do(func() {
+		server, ok := r.Context().Value(caddyhttp.ServerCtxKey).(*caddyhttp.Server)
+		if !ok {
+			return
+		}
+		p.routes = siteOf(server, p.handler)
+		for list := range lists(server, p.routes) {
+			if steps, ok := stepsAfter(list, p.handler); ok {
+				p.logins = slices.DeleteFunc(steps, func(s step) bool { return !isLogin(s.handler) })
+				break
+			}
+		}
+	})
+	return p
+}
+
+// siteOf returns the routes of the site that has the handler. The Caddyfile adapter makes one route of a site, unless it is the
+// only site of the server and has no host name.
+func siteOf(server *caddyhttp.Server, h caddyhttp.MiddlewareHandler) (routes caddyhttp.RouteList) {
+	if _, ok := stepsAfter(server.Routes, h); ok {
+		return server.Routes
+	}
+	for _, route := range server.Routes {
+		for list := range lists(server, caddyhttp.RouteList{route}) {
+			if _, ok := stepsAfter(list, h); ok {
+				routes = append(routes, route)
+				break
+			}
+		}
+	}
+	return routes
+}
+
+// lists returns a list of routes, and the lists inside its handlers: blocks such as `handle`, and named routes.
+func lists(server *caddyhttp.Server, routes caddyhttp.RouteList) iter.Seq[caddyhttp.RouteList] {
+	invoked := make(map[string]bool)
+	var visit func(caddyhttp.RouteList, func(caddyhttp.RouteList) bool) bool
+	visit = func(list caddyhttp.RouteList, yield func(caddyhttp.RouteList) bool) bool {
+		if !yield(list) {
+			return false
+		}
+		for handler := range handlers(list) {
+			var inner caddyhttp.RouteList
+			switch h := handler.(type) {
+			case *caddyhttp.Subroute:
+				inner = h.Routes
+			case *caddyhttp.Invoke:
+				if route := server.NamedRoutes[h.Name]; route != nil && !invoked[h.Name] {
+					invoked[h.Name] = true // a named route may invoke itself
+					inner = caddyhttp.RouteList{*route}
+				}
+			}
+			if len(inner) > 0 && !visit(inner, yield) {
+				return false
+			}
+		}
+		return true
+	}
+	return func(yield func(caddyhttp.RouteList) bool) { visit(routes, yield) }
+}
+
+// handlers returns the handlers of the routes, but not those inside them.
+func handlers(routes caddyhttp.RouteList) iter.Seq[caddyhttp.MiddlewareHandler] {
+	return func(yield func(caddyhttp.MiddlewareHandler) bool) {
+		for _, route := range routes {
+			for _, h := range route.Handlers {
+				if !yield(h) {
+					return
+				}
+			}
+		}
+	}
+}
+
+// stepsAfter returns what follows a handler in a list, and whether it is there.
+func stepsAfter(list caddyhttp.RouteList, h caddyhttp.MiddlewareHandler) (after []step, found bool) {
+	for _, route := range list {
+		for _, handler := range route.Handlers {
+			if found {
+				after = append(after, step{route.MatcherSets, handler})
+			}
+			found = found || handler == h
+		}
+	}
+	return after, found
+}
+
+// isLogin reports whether a handler finds out who a person is, and lets only those pass who are signed in: `basic_auth` and all
+// other providers of authentication, and `forward_auth`, which is a reverse proxy that goes on after a 2xx response.
+func isLogin(h caddyhttp.MiddlewareHandler) bool {
+	switch h := h.(type) {
+	case *caddyauth.Authentication:
+		return true
+	case *reverseproxy.Handler:
+		return h.Rewrite != nil && h.Rewrite.Method == http.MethodGet &&
+			slices.ContainsFunc(h.HandleResponse, func(rh caddyhttp.ResponseHandler) bool {
+				return rh.Match != nil && slices.Equal(rh.Match.StatusCode, []int{2})
+			})
+	}
+	return false
+}
+
+// signIn runs the logins of the site that stand after the handler, and then answer. Each runs only if its own matcher matches.
+func (p *place) signIn(w http.ResponseWriter, r *http.Request, answer caddyhttp.HandlerFunc) error {
+	next := answer
+	for _, login := range slices.Backward(p.logins) {
+		then := next
+		next = func(w http.ResponseWriter, r *http.Request) error {
+			matches, err := login.matchers.AnyMatchWithError(r)
+			switch {
+			case err != nil:
+				return err
+			case !matches:
+				return then(w, r)
+			}
+			return login.handler.ServeHTTP(w, r, then)
+		}
+	}
+	return next(w, r)
+}
+
+// askedURL returns the URL as the client sent it, whatever rewrites there were since.
+func askedURL(r *http.Request) *url.URL {
+	if sent, ok := r.Context().Value(caddyhttp.OriginalRequestCtxKey).(http.Request); ok && sent.URL != nil {
+		return sent.URL
+	}
+	return r.URL
+}
+
+// asked returns the request with the URL as the client sent it.
+func asked(r *http.Request) *http.Request {
+	sent := askedURL(r)
+	if *sent == *r.URL {
+		return r
+	}
+	restored, u := *r, *sent
+	restored.URL, restored.RequestURI = &u, u.RequestURI()
+	return &restored
+}
