@@ -1,6 +1,7 @@
 // Package grants holds the grant types of the token endpoint, and what a further one needs.
 //
-// A grant type is a Caddy module in the namespace oauth.grants that implements [Grant].
+// A grant type is a Caddy module in the namespace oauth.grants that implements [Grant]; its example is a grant type of a site
+// of its own. Start with Grant, then read the grant type in question: each has a file of its name.
 package grants
 
 import (
