@@ -1,4 +1,4 @@
-// Command caddy is Caddy with the oauth modules built in, for a fresh clone to run at once.
+// Command caddy is Caddy with the oauth modules built in, so that a fresh clone can run at once.
 package main
 
 import (

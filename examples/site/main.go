@@ -1,5 +1,5 @@
-// Command site stands for a site that exists already: a login page with a cookie, a page of one's own and an API. It knows
-// nothing of OAuth. See the README, "Put it before an existing site in ten minutes".
+// Command site stands for a site that exists already. It has a login page with a cookie, a page for the signed-in user, and an
+// API. It knows nothing of OAuth. See the README, "Put it before an existing site in ten minutes".
 //
 //	go run ./examples/site [<address>]
 package main
@@ -26,7 +26,7 @@ func main() {
 	log.Fatal(server.ListenAndServe())
 }
 
-// site has one account, alice with the password wonderland, and forgets who is signed in when it ends.
+// site has one account, alice with the password wonderland. It keeps its sessions in memory.
 type site struct {
 	mu       sync.Mutex
 	sessions map[string]string // user by cookie
@@ -49,7 +49,7 @@ func newSite() http.Handler {
 	return mux
 }
 
-// user returns who is signed in, "" for nobody.
+// user returns the user who is signed in, or "".
 func (s *site) user(r *http.Request) string {
 	c, err := r.Cookie(cookie)
 	if err != nil {
@@ -76,7 +76,7 @@ var loginForm = template.Must(template.New("").Parse(`<!doctype html>
 
 func (s *site) loginPage(w http.ResponseWriter, r *http.Request) {
 	w.Header().Set("Content-Type", "text/html; charset=utf-8")
-	_ = loginForm.Execute(w, r.URL.Query().Get("return_to")) // whoever went away needs no page
+	_ = loginForm.Execute(w, r.URL.Query().Get("return_to")) // it fails only if the browser has gone away
 }
 
 func (s *site) login(w http.ResponseWriter, r *http.Request) {
@@ -98,7 +98,7 @@ func (s *site) login(w http.ResponseWriter, r *http.Request) {
 	http.Redirect(w, r, back, http.StatusSeeOther) //nolint:gosec // a path of this site, as checked above
 }
 
-// whoami is for Caddy's forward_auth: the header says who is signed in, and is missing if nobody is.
+// whoami is for Caddy's forward_auth. The header has the user who is signed in, and is missing if nobody is.
 func (s *site) whoami(w http.ResponseWriter, r *http.Request) {
 	if user := s.user(r); user != "" {
 		w.Header().Set("Remote-User", user)
@@ -106,7 +106,7 @@ func (s *site) whoami(w http.ResponseWriter, r *http.Request) {
 	w.WriteHeader(http.StatusNoContent)
 }
 
-// orders believes X-User, as only Caddy can reach this site.
+// orders trusts X-User, since only Caddy can reach this site.
 func orders(w http.ResponseWriter, r *http.Request) {
 	user := r.Header.Get("X-User")
 	if user == "" {

@@ -1,6 +1,6 @@
-// Command verify shows how a resource server checks an access token: it takes the URL of an issuer
-// and a token, gets the issuer's public keys, and prints the claims if signature, issuer, audience
-// and time are right.
+// Command verify shows how a resource server checks an access token. It takes the URL of an issuer
+// and a token, fetches the issuer's public keys, and prints the claims if the signature, the issuer,
+// the audience and the time are right.
 //
 //	go run ./examples/verify http://localhost:8080 "$TOKEN"
 package main
@@ -34,7 +34,7 @@ func verify(ctx context.Context, issuer, token string) (claims string, err error
 	if err != nil {
 		return "", err
 	}
-	// The audience of a token that was asked for without a resource is the issuer.
+	// If a client asks for no resource, the audience of its token is the issuer.
 	verifier := oidc.NewVerifier(issuer, oidc.NewRemoteKeySet(ctx, metadata.JWKSURI), &oidc.Config{
 		ClientID:             issuer,
 		SupportedSigningAlgs: []string{oidc.ES256, oidc.ES384, oidc.EdDSA, oidc.RS256, oidc.PS256},
@@ -51,13 +51,13 @@ func verify(ctx context.Context, issuer, token string) (claims string, err error
 	return string(text), err
 }
 
-// metadata is what is needed here of RFC 8414 §2.
+// metadata has the members of RFC 8414 §2 that this command needs.
 type metadata struct {
 	Issuer  string `json:"issuer"`
 	JWKSURI string `json:"jwks_uri"`
 }
 
-// discover gets the metadata of an issuer that has no path.
+// discover fetches the metadata of an issuer whose URL has no path.
 func discover(ctx context.Context, issuer string) (*metadata, error) {
 	url := strings.TrimSuffix(issuer, "/") + "/.well-known/oauth-authorization-server"
 	req, err := http.NewRequestWithContext(ctx, http.MethodGet, url, nil)
