@@ -14,7 +14,8 @@ import (
 
 // ThrottleSettings limit how often clients and people can fail before the answer is 429 with `Retry-After`. Only failures
 // count. Each node counts for itself, in bounded memory, and a reload keeps the counts. The address of a client is the one
-// that Caddy trusts (`trusted_proxies`); IPv6 addresses count by their first 64 bits.
+// that Caddy trusts (`trusted_proxies`). IPv6 addresses count by their first 64 bits, and all that share the first 48 bits
+// together have ten times the limit of an address.
 //
 // An address that has authenticated a client or an account before has its own count for it, so that guesses from other
 // addresses do not lock it out.

@@ -31,7 +31,7 @@ func (e *tokenEndpoint) verifierFor(c *call) grants.Verifier {
 // Verify implements grants.Verifier.
 func (t throttled) Verify(ctx context.Context, username, password string) (*grants.Person, error) {
 	account := accountKey(username)
-	attempt, wait := t.core.limiter.Reserve(throttle.Password, account, t.address)
+	attempt, wait := t.core.limiter.Reserve(throttle.Password, t.address, account)
 	if attempt == nil {
 		return nil, clients.TooManyFailures(wait)
 	}

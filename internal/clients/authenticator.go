@@ -92,9 +92,9 @@ func (a *Authenticator) Authenticate(
 func (a *Authenticator) compare(
 	ctx context.Context, named *storage.Client, candidates []credentials, address string,
 ) (*storage.Client, error) {
-	party := ""
+	var parties []string
 	if named != nil && !named.Public() {
-		party = named.ID
+		parties = append(parties, named.ID)
 	}
 	if a.isSlow(named, candidates) {
 		if err := a.slow.Acquire(ctx, 1); err != nil {
@@ -102,7 +102,7 @@ func (a *Authenticator) compare(
 		}
 		defer a.slow.Release(1)
 	}
-	attempt, wait := a.limiter.Check(throttle.Client, party, address)
+	attempt, wait := a.limiter.Check(throttle.Client, address, parties...)
 	if attempt == nil {
 		return nil, TooManyFailures(wait)
 	}

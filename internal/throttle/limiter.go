@@ -3,8 +3,6 @@ package throttle
 import (
 	"net/netip"
 	"time"
-
-	"golang.org/x/time/rate"
 )
 
 // Kind is what somebody failed at, and a label of the metrics.
@@ -46,7 +44,8 @@ func (l Limits) withDefaults() Limits {
 // outcome after (the methods of Attempt).
 //
 // Addresses are those of clients as the site trusts them. Of an IPv6 address only the first 64 bits count, since
-// everybody has more of the rest than anybody can count.
+// everybody has more of the rest than anybody can count. Many have 2^16 such networks: all of the same first 48 bits
+// together have ten times the limit of one.
 type Limiter struct {
 	throttle *Throttle
 	issuer   string
@@ -67,20 +66,20 @@ type Attempt struct {
 	kind     Kind
 	address  string
 	limits   []limited
-	reserved []*rate.Limiter
+	reserved []*bucket
 }
 
-// Check allows an attempt to authenticate as a party (a client ID, or the hash of an account) from an address, unless
-// a limit is reached: then there is no Attempt, and wait says when to try again. party is "" if there is no such party:
-// then only the address counts.
+// Check allows an attempt to authenticate from an address as one of the parties (client IDs, or hashes of accounts),
+// unless a limit of any of them is reached: then there is no Attempt, and wait says when to try again. Without a party,
+// only the address counts.
 //
 // A failure counts when Failed is called, so any number of clients with the right secret can authenticate at once.
 // Guesses that run at the same time can exceed the limit: use Check where the caller bounds how many run.
-func (l *Limiter) Check(kind Kind, party, address string) (a *Attempt, wait time.Duration) {
+func (l *Limiter) Check(kind Kind, address string, parties ...string) (a *Attempt, wait time.Duration) {
 	if l.limits.Off {
 		return &Attempt{}, 0
 	}
-	a = l.attempt(kind, party, address)
+	a = l.attempt(kind, address, parties)
 	if wait = l.throttle.wait(l.now(), a.limits); wait > 0 {
 		l.refused(string(kind))
 		return nil, wait
@@ -90,11 +89,11 @@ func (l *Limiter) Check(kind Kind, party, address string) (a *Attempt, wait time
 
 // Reserve is Check for attempts that count as failures until their outcome is known, so that not one guess exceeds the
 // limit.
-func (l *Limiter) Reserve(kind Kind, party, address string) (a *Attempt, wait time.Duration) {
+func (l *Limiter) Reserve(kind Kind, address, party string) (a *Attempt, wait time.Duration) {
 	if l.limits.Off {
 		return &Attempt{}, 0
 	}
-	a = l.attempt(kind, party, address)
+	a = l.attempt(kind, address, []string{party})
 	if a.reserved, wait = l.throttle.reserve(l.now(), a.limits); wait > 0 {
 		l.refused(string(kind))
 		return nil, wait
@@ -102,27 +101,48 @@ func (l *Limiter) Reserve(kind Kind, party, address string) (a *Attempt, wait ti
 	return a, 0
 }
 
-func (l *Limiter) attempt(kind Kind, party, address string) *Attempt {
-	address = network(address)
-	return &Attempt{limiter: l, kind: kind, address: address, limits: l.secretLimits(kind, party, address)}
+func (l *Limiter) attempt(kind Kind, address string, parties []string) *Attempt {
+	own, site := networks(address)
+	return &Attempt{limiter: l, kind: kind, address: own, limits: l.secretLimits(kind, own, site, parties)}
 }
 
-// secretLimits returns the limits for guesses of a party's secret from an address. An address that has authenticated as
-// the party before has a limit of its own with that party: neither guesses from elsewhere nor those of neighbors for
+// secretLimits returns the limits for guesses of the parties' secrets from an address. An address that has authenticated
+// as a party before has a limit of its own with that party: neither guesses from elsewhere nor those of neighbors for
 // other parties can lock it out.
-func (l *Limiter) secretLimits(kind Kind, party, address string) []limited {
-	byAddress := limited{key{l.issuer, kind, "", address}, l.limits.Addresses}
-	if party == "" {
-		return []limited{byAddress}
-	}
+func (l *Limiter) secretLimits(kind Kind, own, site string, parties []string) (limits []limited) {
 	limit := l.limits.Clients
 	if kind == Password {
 		limit = l.limits.Passwords
 	}
-	if pair := (key{l.issuer, kind, party, address}); l.throttle.knows(pair) {
-		return []limited{{pair, limit}}
+	unknown := len(parties) == 0
+	for _, party := range parties {
+		address := own
+		if !l.throttle.knows(key{l.issuer, kind, party, ""}, own) {
+			unknown, address = true, ""
+		}
+		limits = append(limits, limited{key{l.issuer, kind, party, address}, limit})
 	}
-	return []limited{{key{l.issuer, kind, party, ""}, limit}, byAddress}
+	if unknown {
+		limits = append(limits, l.addressLimits(kind, "", own, site, l.limits.Addresses)...)
+	}
+	return limits
+}
+
+// addressLimits returns the limits for what a party does from an address.
+func (l *Limiter) addressLimits(kind Kind, party, own, site string, limit Limit) []limited {
+	limits := []limited{{key{l.issuer, kind, party, own}, limit}}
+	if site != "" {
+		limits = append(limits, limited{key{l.issuer, kind, party, site}, limit.times(networksOfASite)})
+	}
+	return limits
+}
+
+// networksOfASite is how many networks of one IPv6 site can fail as often as if they were alone.
+const networksOfASite = 10
+
+// times returns a limit for n that have this limit, together.
+func (l Limit) times(n int) Limit {
+	return Limit{Burst: n * l.Burst, Every: max(1, l.Every/time.Duration(n))}
 }
 
 // Succeeded notes that the attempt authenticated as the party.
@@ -131,7 +151,7 @@ func (a *Attempt) Succeeded(party string) {
 		return
 	}
 	a.Canceled()
-	a.limiter.throttle.remember(key{a.limiter.issuer, a.kind, party, a.address})
+	a.limiter.throttle.remember(key{a.limiter.issuer, a.kind, party, ""}, a.address)
 }
 
 // Failed notes that the secret was wrong.
@@ -144,7 +164,7 @@ func (a *Attempt) Failed() {
 // Canceled notes that the attempt neither succeeded nor failed.
 func (a *Attempt) Canceled() {
 	if a.reserved != nil {
-		giveBack(a.limiter.now(), a.reserved)
+		a.limiter.throttle.giveBack(a.limiter.now(), a.reserved)
 	}
 }
 
@@ -155,7 +175,8 @@ func (l *Limiter) Invalid(kind Kind, party, address string) (wait time.Duration)
 	if l.limits.Off {
 		return 0
 	}
-	now, limits := l.now(), []limited{{key{l.issuer, kind, party, network(address)}, l.limits.Tokens}}
+	own, site := networks(address)
+	now, limits := l.now(), l.addressLimits(kind, party, own, site, l.limits.Tokens)
 	if wait := l.throttle.wait(now, limits); wait > 0 {
 		l.refused(string(kind))
 		return wait
@@ -164,18 +185,23 @@ func (l *Limiter) Invalid(kind Kind, party, address string) (wait time.Duration)
 	return 0
 }
 
-// network returns the part of an address that counts: IPv4 whole, of IPv6 the first 64 bits.
-func network(address string) string {
+// networks returns the parts of an address that count: IPv4 whole, and of IPv6 the first 64 bits and the first 48 bits,
+// which is what a site has at most (RFC 6177). site is "" for other addresses.
+func networks(address string) (own, site string) {
 	ip, err := netip.ParseAddr(address)
 	if err != nil {
-		return address
+		return address, ""
 	}
 	if ip.Is4() {
-		return address // it has one spelling only
+		return address, "" // it has one spelling only
 	}
-	if ip = ip.Unmap().WithZone(""); ip.Is6() {
-		prefix, _ := ip.Prefix(64)
-		return prefix.String()
+	if ip = ip.Unmap().WithZone(""); ip.Is4() {
+		return ip.String(), ""
 	}
-	return ip.String()
+	return prefix(ip, 64), prefix(ip, 48)
+}
+
+func prefix(ip netip.Addr, bits int) string {
+	network, _ := ip.Prefix(bits) // no error: an IPv6 address has that many bits
+	return network.String()
 }

@@ -1,6 +1,8 @@
 package throttle
 
 import (
+	"fmt"
+	"net/netip"
 	"strconv"
 	"testing"
 	"time"
@@ -15,14 +17,14 @@ func TestSuccessLeavesNoBucket(t *testing.T) {
 	throttle := New()
 	limiter := newTestLimiter(throttle, Limits{})
 	for range 100 {
-		attempt, wait := limiter.Check(Client, "billing", "192.0.2.7")
+		attempt, wait := limiter.Check(Client, "192.0.2.7", "billing")
 		if attempt == nil {
 			t.Fatalf("wait %s", wait)
 		}
 		attempt.Succeeded("billing")
 	}
-	if len(throttle.buckets) != 0 || len(throttle.known) != 1 {
-		t.Errorf("%d buckets, %d known", len(throttle.buckets), len(throttle.known))
+	if len(throttle.memories) != 0 || len(throttle.known) != 1 {
+		t.Errorf("%d memories, %d known", len(throttle.memories), len(throttle.known))
 	}
 }
 
@@ -31,11 +33,15 @@ func TestRefusedPartiesAreNotKept(t *testing.T) {
 	throttle := New()
 	limiter := newTestLimiter(throttle, Limits{})
 	for n := range 500 {
-		if attempt, _ := limiter.Reserve(Password, strconv.Itoa(n), "192.0.2.7"); attempt != nil {
+		if attempt, _ := limiter.Reserve(Password, "192.0.2.7", strconv.Itoa(n)); attempt != nil {
 			attempt.Failed()
 		}
 	}
-	if n := len(throttle.buckets); n > 40 {
+	n := 0
+	for _, m := range throttle.memories {
+		n += len(m.buckets)
+	}
+	if n > 40 {
 		t.Errorf("one address, refused since its 30th guess, left %d buckets", n)
 	}
 }
@@ -43,8 +49,8 @@ func TestRefusedPartiesAreNotKept(t *testing.T) {
 // Each outcome of an attempt, as often as a limit of 2 allows it.
 func TestOutcomes(t *testing.T) {
 	begin := map[string]func(*Limiter) (*Attempt, time.Duration){
-		"Check":   func(l *Limiter) (*Attempt, time.Duration) { return l.Check(Client, "a", "192.0.2.7") },
-		"Reserve": func(l *Limiter) (*Attempt, time.Duration) { return l.Reserve(Password, "a", "192.0.2.7") },
+		"Check":   func(l *Limiter) (*Attempt, time.Duration) { return l.Check(Client, "192.0.2.7", "a") },
+		"Reserve": func(l *Limiter) (*Attempt, time.Duration) { return l.Reserve(Password, "192.0.2.7", "a") },
 	}
 	limit := Limit{Burst: 2, Every: time.Minute}
 	for name, begin := range begin {
@@ -78,7 +84,110 @@ func TestOutcomes(t *testing.T) {
 	}
 }
 
+// addressInSite returns one of as many addresses of an IPv6 site as there are networks in it.
+func addressInSite(n int) string { return fmt.Sprintf("2001:db8:1:%x::1", n) }
+
+// Whatever somebody does that has another limit, a password limit that is used up stays.
+func TestGarbageTokensDoNotLiftAPasswordLimit(t *testing.T) {
+	limiter := newTestLimiter(New(), Limits{})
+	for n := range 10 {
+		if attempt, _ := limiter.Reserve(Password, fmt.Sprint("198.51.100.", n), "alice"); attempt != nil {
+			attempt.Failed()
+		}
+	}
+	for n := range 50_100 {
+		limiter.Invalid(Token, "", addressInSite(n))
+		limiter.Invalid(Grant, "spa", addressInSite(n))
+		if attempt, _ := limiter.Check(Client, fmt.Sprintf("2001:db8:%x:%x::1", n>>8, n), fmt.Sprint("client", n)); attempt != nil {
+			attempt.Failed()
+		}
+	}
+	if attempt, _ := limiter.Reserve(Password, "198.51.100.99", "alice"); attempt != nil {
+		t.Error("alice's password can be guessed again")
+	}
+}
+
+// Nor does it help to guess at other accounts, from however many addresses.
+func TestGuessesAtOthersDoNotLiftAPasswordLimit(t *testing.T) {
+	throttle := New()
+	limiter := newTestLimiter(throttle, Limits{})
+	for n := range 10 {
+		if attempt, _ := limiter.Reserve(Password, fmt.Sprint("198.51.100.", n), "alice"); attempt != nil {
+			attempt.Failed()
+		}
+	}
+	for n := range 50_100 {
+		address := netip.AddrFrom4([4]byte{10, byte(n >> 16), byte(n >> 8), byte(n)}).String()
+		if attempt, _ := limiter.Reserve(Password, address, fmt.Sprint("account", n)); attempt != nil {
+			attempt.Failed()
+		}
+	}
+	if attempt, _ := limiter.Reserve(Password, "198.51.100.99", "alice"); attempt != nil {
+		t.Error("alice's password can be guessed again")
+	}
+	for space, m := range throttle.memories {
+		if len(m.buckets) > maxBuckets {
+			t.Errorf("%d buckets in %v", len(m.buckets), space)
+		}
+	}
+}
+
+// Who has a /48 has 65,536 networks of 64 bits, which count together too.
+func TestNetworksOfOneSiteShareALimit(t *testing.T) {
+	limits := Limits{Addresses: Limit{Burst: 3, Every: time.Minute}, Tokens: Limit{Burst: 3, Every: time.Minute}}
+	for name, fail := range map[string]func(l *Limiter, address string) bool{
+		"passwords": func(l *Limiter, address string) bool {
+			attempt, _ := l.Reserve(Password, address, address)
+			return attempt != nil
+		},
+		"secrets": func(l *Limiter, address string) bool {
+			attempt, _ := l.Check(Client, address)
+			if attempt != nil {
+				attempt.Failed()
+			}
+			return attempt != nil
+		},
+		"tokens": func(l *Limiter, address string) bool { return l.Invalid(Token, "", address) == 0 },
+		"codes":  func(l *Limiter, address string) bool { return l.Invalid(Grant, "spa", address) == 0 },
+	} {
+		t.Run(name, func(t *testing.T) {
+			limiter, allowed := newTestLimiter(New(), limits), 0
+			for n := range 1000 {
+				if fail(limiter, addressInSite(n)) {
+					allowed++
+				}
+			}
+			if allowed != 30 {
+				t.Errorf("%d failures of one site are allowed, want ten times what one network has", allowed)
+			}
+			if !fail(limiter, "2001:db8:2::1") || !fail(limiter, "192.0.2.1") {
+				t.Error("another site is refused")
+			}
+		})
+	}
+}
+
+// The limits of issuers are apart, in memory too.
+func TestIssuersShareNoMemory(t *testing.T) {
+	throttle := New()
+	one := throttle.Limiter("one", Limits{}, func(string) {}, func() time.Time { return epoch })
+	other := throttle.Limiter("other", Limits{Passwords: Limit{Burst: 10, Every: 24 * time.Hour}}, func(string) {}, func() time.Time { return epoch })
+	for n := range 10 {
+		one.Reserve(Password, fmt.Sprint("198.51.100.", n), "alice")
+	}
+	for n := range 2 * maxBuckets {
+		other.Reserve(Password, fmt.Sprintf("2001:db8:%x:%x::1", n>>8, n), fmt.Sprint("account", n))
+	}
+	if attempt, _ := one.Reserve(Password, "198.51.100.99", "alice"); attempt != nil {
+		t.Error("alice's password can be guessed again")
+	}
+}
+
 func TestAddressesOfOneNetwork(t *testing.T) {
+	network := func(address string) string {
+		own, _ := networks(address)
+		return own
+	}
 	for _, tt := range []struct{ address, other string }{
 		{"2001:db8:1:2::1", "2001:db8:1:2:ffff:ffff:ffff:ffff"},
 		{"2001:db8:1:2::1", "2001:0DB8:1:2::2"},
@@ -100,13 +209,18 @@ func TestAddressesOfOneNetwork(t *testing.T) {
 	}
 }
 
-func TestNetwork(t *testing.T) {
-	for address, want := range map[string]string{
-		"192.0.2.7": "192.0.2.7", "::ffff:192.0.2.7": "192.0.2.7", "2001:db8:1:2:3:4:5:6": "2001:db8:1:2::/64",
-		"2001:db8:1:2::1": "2001:db8:1:2::/64", "fe80::1%eth0": "fe80::/64", "": "", "@": "@",
+func TestNetworks(t *testing.T) {
+	for address, want := range map[string][2]string{
+		"192.0.2.7":            {"192.0.2.7", ""},
+		"::ffff:192.0.2.7":     {"192.0.2.7", ""},
+		"2001:db8:1:2:3:4:5:6": {"2001:db8:1:2::/64", "2001:db8:1::/48"},
+		"2001:db8:1:2::1":      {"2001:db8:1:2::/64", "2001:db8:1::/48"},
+		"fe80::1%eth0":         {"fe80::/64", "fe80::/48"},
+		"":                     {"", ""},
+		"@":                    {"@", ""},
 	} {
-		if got := network(address); got != want {
-			t.Errorf("%s: %s, want %s", address, got, want)
+		if own, site := networks(address); own != want[0] || site != want[1] {
+			t.Errorf("%s: %s and %s, want %s", address, own, site, want)
 		}
 	}
 }

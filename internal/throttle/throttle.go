@@ -6,20 +6,25 @@
 package throttle
 
 import (
-	"container/list"
+	"container/heap"
+	"slices"
 	"sync"
 	"time"
-
-	"golang.org/x/time/rate"
 )
 
-// Throttle remembers failures, of a bounded number of clients, accounts and addresses: when it is full, it forgets the
-// one whose last failure is the oldest. Safe for concurrent use.
+// Throttle remembers failures of a bounded number of clients, accounts and addresses. Safe for concurrent use.
 type Throttle struct {
-	mu      sync.RWMutex
-	buckets map[key]*list.Element // of *bucket
-	recent  list.List             // the buckets, the one that failed last in front
-	known   map[key]struct{}      // see remember
+	mu       sync.RWMutex
+	memories map[space]*memory
+	known    map[key][]string // addresses by party, the newest last; see remember
+}
+
+// space names a memory. Each issuer and kind has memories of its own for parties and for addresses, so that what fills
+// one memory pushes nothing out of another.
+type space struct {
+	issuer    string
+	kind      Kind
+	addresses bool
 }
 
 // key is whose failures are counted together. Keys stay in memory, so a string that a request can make long must be
@@ -31,11 +36,7 @@ type key struct {
 	address string // "" for the party at any address
 }
 
-// bucket counts the failures of one key.
-type bucket struct {
-	key     key
-	limiter *rate.Limiter // has a token for each failure that is still allowed
-}
+func (k key) space() space { return space{k.issuer, k.kind, k.party == ""} }
 
 // limited is a key with its limit.
 type limited struct {
@@ -50,122 +51,223 @@ type Limit struct {
 }
 
 const (
-	maxBuckets = 50_000
-	maxKnown   = 50_000
+	maxBuckets = 20_000 // in each memory
+
+	maxKnown        = 20_000 // parties
+	maxKnownOfParty = 64     // addresses: one account must not push out those of others
 )
 
 // New returns an empty Throttle.
 func New() *Throttle {
-	return &Throttle{buckets: make(map[key]*list.Element), known: make(map[key]struct{})}
+	return &Throttle{memories: make(map[space]*memory), known: make(map[key][]string)}
 }
 
 // wait returns how long to wait until every limit allows an attempt, 0 for not at all. It only looks, so that any
 // number of attempts that will succeed can run at once.
 func (t *Throttle) wait(now time.Time, limits []limited) time.Duration {
 	t.mu.RLock()
-	defer t.mu.RUnlock()
+	failed := slices.ContainsFunc(limits, func(l limited) bool { return t.find(l.key) != nil })
+	t.mu.RUnlock()
+	if !failed {
+		return 0
+	}
+	t.mu.Lock()
+	defer t.mu.Unlock()
 	return t.waitLocked(now, limits)
 }
 
 func (t *Throttle) waitLocked(now time.Time, limits []limited) (wait time.Duration) {
 	for _, l := range limits {
-		e, ok := t.buckets[l.key]
-		if !ok {
-			continue
-		}
-		limiter := e.Value.(*bucket).limiter
-		adjust(limiter, now, l.limit)
-		if missing := 1 - limiter.TokensAt(now); missing > 0 {
-			wait = max(wait, time.Duration(missing*float64(l.limit.Every)))
+		if b := t.find(l.key); b != nil {
+			t.memories[l.key.space()].adjust(b, now, l.limit)
+			wait = max(wait, b.wait(now, l.limit))
 		}
 	}
 	return wait
 }
 
-// reserve takes a failure from every limit, which giveBack returns, or from none and says how long to wait.
-func (t *Throttle) reserve(now time.Time, limits []limited) (reserved []*rate.Limiter, wait time.Duration) {
+// reserve counts a failure with every limit, which giveBack takes back, or with none and says how long to wait.
+func (t *Throttle) reserve(now time.Time, limits []limited) (reserved []*bucket, wait time.Duration) {
 	t.mu.Lock()
 	defer t.mu.Unlock()
 	if wait := t.waitLocked(now, limits); wait > 0 {
 		return nil, wait // without a new bucket: refused attempts must not push failures out of memory
 	}
-	for _, l := range limits {
-		limiter := t.limiter(now, l.key, l.limit)
-		wait = max(wait, limiter.ReserveN(now, 1).DelayFrom(now))
-		reserved = append(reserved, limiter)
-	}
-	if wait > 0 {
-		giveBack(now, reserved)
-		return nil, wait
-	}
-	return reserved, 0
+	return t.addLocked(now, limits), 0
 }
 
-// giveBack returns what reserve took. rate.Reservation.Cancel would return less, the more others have reserved since.
-func giveBack(now time.Time, reserved []*rate.Limiter) {
-	for _, limiter := range reserved {
-		limiter.ReserveN(now, -1)
-	}
-}
-
-// charge counts a failure. It goes below zero for attempts that were already running when the limit was reached, at
-// most by the burst: nothing more is allowed until time has made up for them.
-func (t *Throttle) charge(now time.Time, limits []limited) {
+// giveBack takes back the failures that reserve counted.
+func (t *Throttle) giveBack(now time.Time, reserved []*bucket) {
 	t.mu.Lock()
 	defer t.mu.Unlock()
-	for _, l := range limits {
-		if limiter := t.limiter(now, l.key, l.limit); limiter.TokensAt(now) > -float64(l.limit.Burst) {
-			limiter.ReserveN(now, 1)
+	for _, b := range reserved {
+		b.free = b.free.Add(-b.every)
+		if b.place != forgotten {
+			t.memories[b.key.space()].moved(b, now)
 		}
 	}
 }
 
+// charge counts a failure. It counts attempts that were already running when the limit was reached too, at most as many
+// as the burst: nothing more is allowed until time has made up for them.
+func (t *Throttle) charge(now time.Time, limits []limited) {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	t.addLocked(now, limits)
+}
+
+func (t *Throttle) addLocked(now time.Time, limits []limited) (counted []*bucket) {
+	for _, l := range limits {
+		m := t.memories[l.key.space()]
+		if m == nil {
+			m = &memory{buckets: make(map[key]*bucket)}
+			t.memories[l.key.space()] = m
+		}
+		counted = append(counted, m.add(now, l))
+	}
+	return counted
+}
+
+// find returns the bucket of a key, nil if it has none.
+func (t *Throttle) find(k key) *bucket {
+	if m := t.memories[k.space()]; m != nil {
+		return m.buckets[k]
+	}
+	return nil
+}
+
 // remember notes that a party has authenticated from an address: failures elsewhere must not lock it out there. When
-// the memory is full, it forgets an arbitrary pair.
-func (t *Throttle) remember(pair key) {
-	if t.knows(pair) {
+// the memory is full, it forgets an arbitrary party, and of a party the address that it has known the longest.
+func (t *Throttle) remember(party key, address string) {
+	if t.knows(party, address) {
 		return
 	}
 	t.mu.Lock()
 	defer t.mu.Unlock()
-	for other := range t.known {
-		if len(t.known) < maxKnown {
-			break
-		}
-		delete(t.known, other)
+	addresses := t.known[party]
+	if slices.Contains(addresses, address) {
+		return
 	}
-	t.known[pair] = struct{}{}
+	if addresses == nil {
+		for other := range t.known {
+			if len(t.known) < maxKnown {
+				break
+			}
+			delete(t.known, other)
+		}
+	}
+	if len(addresses) >= maxKnownOfParty {
+		addresses = slices.Delete(addresses, 0, 1)
+	}
+	t.known[party] = append(addresses, address)
 }
 
-func (t *Throttle) knows(pair key) bool {
+func (t *Throttle) knows(party key, address string) bool {
 	t.mu.RLock()
 	defer t.mu.RUnlock()
-	_, ok := t.known[pair]
-	return ok
+	return slices.Contains(t.known[party], address)
 }
 
-// limiter returns the limiter of a key, which it makes if there is none.
-func (t *Throttle) limiter(now time.Time, k key, limit Limit) *rate.Limiter {
-	if e, ok := t.buckets[k]; ok {
-		t.recent.MoveToFront(e)
-		limiter := e.Value.(*bucket).limiter
-		adjust(limiter, now, limit)
-		return limiter
-	}
-	if len(t.buckets) >= maxBuckets {
-		oldest := t.recent.Back()
-		delete(t.buckets, oldest.Value.(*bucket).key)
-		t.recent.Remove(oldest)
-	}
-	b := &bucket{k, rate.NewLimiter(rate.Every(limit.Every), limit.Burst)}
-	t.buckets[k] = t.recent.PushFront(b)
-	return b.limiter
+// bucket counts the failures of one key, as the time it takes to make up for them.
+type bucket struct {
+	key   key
+	every time.Duration // what makes up for one failure
+	free  time.Time     // when time has made up for all of them
+	place int           // in the memory
 }
 
-// adjust gives a limiter the limit of the current configuration, which a reload may have changed.
-func adjust(limiter *rate.Limiter, now time.Time, limit Limit) {
-	if limiter.Burst() != limit.Burst || limiter.Limit() != rate.Every(limit.Every) {
-		limiter.SetBurstAt(now, limit.Burst)
-		limiter.SetLimitAt(now, rate.Every(limit.Every))
+const forgotten = -1 // the place of a bucket that is in no memory any more
+
+// debt returns how much time must pass to make up for all failures.
+func (b *bucket) debt(now time.Time) time.Duration { return max(0, b.free.Sub(now)) }
+
+// wait returns how long to wait for the next attempt.
+func (b *bucket) wait(now time.Time, limit Limit) time.Duration {
+	return max(0, b.debt(now)-time.Duration(limit.Burst-1)*limit.Every)
+}
+
+// memory is a bounded number of buckets. When it is full, it forgets the one for whose failures time makes up first. So an
+// exhausted limit stays, whatever number of others fail once.
+type memory struct {
+	buckets map[key]*bucket
+	order   order
+}
+
+// add counts a failure.
+func (m *memory) add(now time.Time, l limited) *bucket {
+	b, ok := m.buckets[l.key]
+	if !ok {
+		m.makeRoom(now)
+		b = &bucket{key: l.key, every: l.limit.Every, free: now}
+		m.buckets[l.key] = b
+		heap.Push(&m.order, b)
 	}
+	m.adjust(b, now, l.limit)
+	most := 2 * time.Duration(l.limit.Burst) * l.limit.Every
+	b.free = now.Add(min(b.debt(now)+b.every, most))
+	heap.Fix(&m.order, b.place)
+	return b
+}
+
+// makeRoom forgets a bucket if the memory is full, and one or two that are of no use any more.
+func (m *memory) makeRoom(now time.Time) {
+	for range 2 {
+		if n := len(m.order); n > 0 && (n >= maxBuckets || m.order[0].debt(now) == 0) {
+			m.forget(m.order[0])
+		}
+	}
+}
+
+func (m *memory) forget(b *bucket) {
+	heap.Remove(&m.order, b.place)
+	delete(m.buckets, b.key)
+	b.place = forgotten
+}
+
+// adjust gives a bucket the limit of the current configuration, which a reload may have changed. The number of failures
+// stays.
+func (m *memory) adjust(b *bucket, now time.Time, limit Limit) {
+	if b.every == limit.Every {
+		return
+	}
+	failures := float64(b.debt(now)) / float64(b.every)
+	b.every = limit.Every
+	b.free = now.Add(time.Duration(min(failures, 2*float64(limit.Burst)) * float64(limit.Every)))
+	heap.Fix(&m.order, b.place)
+}
+
+// moved puts a bucket with fewer failures in its place, and forgets it if it has none.
+func (m *memory) moved(b *bucket, now time.Time) {
+	if b.debt(now) == 0 {
+		m.forget(b)
+		return
+	}
+	heap.Fix(&m.order, b.place)
+}
+
+// order is a heap of buckets: the first is the one for whose failures time makes up first.
+type order []*bucket
+
+func (o order) Len() int           { return len(o) }
+func (o order) Less(i, j int) bool { return o[i].free.Before(o[j].free) }
+
+func (o order) Swap(i, j int) {
+	o[i], o[j] = o[j], o[i]
+	o[i].place, o[j].place = i, j
+}
+
+// Push implements heap.Interface.
+func (o *order) Push(b any) {
+	added := b.(*bucket)
+	added.place = len(*o)
+	*o = append(*o, added)
+}
+
+// Pop implements heap.Interface.
+func (o *order) Pop() any {
+	last := len(*o) - 1
+	b := (*o)[last]
+	(*o)[last] = nil
+	*o = (*o)[:last]
+	return b
 }

@@ -76,7 +76,7 @@ func TestReservationsAreGivenBack(t *testing.T) {
 			if got := fail(throttle, later, meanwhile, limits); got != meanwhile {
 				t.Fatalf("%d attempts are allowed, want %d", got, meanwhile)
 			}
-			giveBack(later, right)
+			throttle.giveBack(later, right)
 			if got := fail(throttle, later, 10, limits); got != 3-meanwhile {
 				t.Errorf("then %d attempts are left, want %d", got, 3-meanwhile)
 			}
@@ -99,7 +99,7 @@ func TestReservationsAreGivenBack(t *testing.T) {
 				if reserved == nil {
 					t.Fatalf("in second %d a right password must wait %v", second, wait)
 				}
-				checking[second%3] = append(checking[second%3], func() { giveBack(now, reserved) })
+				checking[second%3] = append(checking[second%3], func() { throttle.giveBack(now, reserved) })
 			}
 			now = now.Add(time.Second)
 		}
@@ -119,33 +119,80 @@ func TestReservationsInParallel(t *testing.T) {
 	}
 }
 
-// Somebody with many names cannot fill the memory: it forgets the oldest failures.
+// Somebody with many names cannot fill the memory: it forgets failures that time will have made up for first.
 func TestMemoryIsBounded(t *testing.T) {
 	throttle, limit := New(), Limit{Burst: 1, Every: time.Hour}
 	for n := range maxBuckets + 1000 {
-		fail(throttle, epoch, 1, limitsOf(map[string]Limit{fmt.Sprint(n): limit}))
+		fail(throttle, epoch.Add(time.Duration(n)*time.Millisecond), 1, limitsOf(map[string]Limit{fmt.Sprint(n): limit}))
 	}
-	if n := len(throttle.buckets); n != maxBuckets || throttle.recent.Len() != n {
-		t.Errorf("%d buckets, %d of them in order, want %d", n, throttle.recent.Len(), maxBuckets)
+	m := throttle.memories[space{}]
+	if len(m.buckets) != maxBuckets || len(m.order) != maxBuckets {
+		t.Errorf("%d buckets, %d of them in order, want %d", len(m.buckets), len(m.order), maxBuckets)
 	}
+	now := epoch.Add(10 * time.Minute)
 	for _, tt := range []struct {
 		name       int
 		remembered bool
 	}{{maxBuckets + 999, true}, {maxBuckets, true}, {1000, true}, {999, false}, {0, false}} {
-		allowed := fail(throttle, epoch, 1, limitsOf(map[string]Limit{fmt.Sprint(tt.name): limit}))
-		if remembered := allowed == 0; remembered != tt.remembered {
+		wait := throttle.wait(now, limitsOf(map[string]Limit{fmt.Sprint(tt.name): limit}))
+		if remembered := wait > 0; remembered != tt.remembered {
 			t.Errorf("name %d: remembered %t, want %t", tt.name, remembered, tt.remembered)
 		}
+	}
+}
+
+// However many names fail once, a limit that is used up stays.
+func TestExhaustedLimitIsForgottenLast(t *testing.T) {
+	throttle, limit := New(), Limit{Burst: 2, Every: time.Hour}
+	alice := limitsOf(map[string]Limit{"alice": limit})
+	fail(throttle, epoch, 2, alice)
+	for n := range 3 * maxBuckets {
+		fail(throttle, epoch.Add(time.Duration(n)*time.Millisecond), 1, limitsOf(map[string]Limit{fmt.Sprint(n): limit}))
+	}
+	if throttle.wait(epoch.Add(3*maxBuckets*time.Millisecond), alice) == 0 {
+		t.Error("alice's limit is forgotten")
+	}
+}
+
+// Failures that time has made up for do not stay in memory until it is full.
+func TestMemoryShrinks(t *testing.T) {
+	throttle, limit := New(), Limit{Burst: 1, Every: time.Minute}
+	for n := range 1000 {
+		fail(throttle, epoch, 1, limitsOf(map[string]Limit{fmt.Sprint(n): limit}))
+	}
+	for n := range 1000 {
+		fail(throttle, epoch.Add(time.Hour), 1, limitsOf(map[string]Limit{fmt.Sprint("later", n%10): limit}))
+	}
+	for n := range 1000 {
+		fail(throttle, epoch.Add(2*time.Hour), 1, limitsOf(map[string]Limit{fmt.Sprint("last", n): limit}))
+	}
+	if n := len(throttle.memories[space{}].buckets); n > 1010 {
+		t.Errorf("%d buckets", n)
 	}
 }
 
 func TestKnownPairsAreBounded(t *testing.T) {
 	throttle := New()
 	for n := range maxKnown + 100 {
-		throttle.remember(key{party: fmt.Sprint(n)})
+		throttle.remember(key{party: fmt.Sprint(n)}, "192.0.2.1")
 	}
-	if len(throttle.known) != maxKnown || !throttle.knows(key{party: fmt.Sprint(maxKnown + 99)}) {
-		t.Errorf("%d pairs", len(throttle.known))
+	if len(throttle.known) != maxKnown || !throttle.knows(key{party: fmt.Sprint(maxKnown + 99)}, "192.0.2.1") {
+		t.Errorf("%d parties", len(throttle.known))
+	}
+}
+
+// Who has one password and many addresses pushes out nobody else's.
+func TestKnownAddressesOfAPartyAreBounded(t *testing.T) {
+	throttle, alice, mallory := New(), key{party: "alice"}, key{party: "mallory"}
+	throttle.remember(alice, "192.0.2.1")
+	for n := range 100_000 {
+		throttle.remember(mallory, fmt.Sprint(n))
+	}
+	if !throttle.knows(alice, "192.0.2.1") || !throttle.knows(mallory, "99999") || throttle.knows(mallory, "0") {
+		t.Error("alice's address or mallory's newest is forgotten, or mallory's first is not")
+	}
+	if n := len(throttle.known[mallory]); n != maxKnownOfParty {
+		t.Errorf("mallory has %d addresses", n)
 	}
 }
 
@@ -156,7 +203,7 @@ func TestWaitOnlyLooks(t *testing.T) {
 			t.Fatalf("wait %s", wait)
 		}
 	}
-	if len(throttle.buckets) != 0 {
+	if len(throttle.memories) != 0 {
 		t.Error("looking leaves a bucket")
 	}
 }
@@ -201,14 +248,13 @@ func TestLimitGrowsInAReload(t *testing.T) {
 	throttle := New()
 	limits := func(burst int) []limited { return limitsOf(map[string]Limit{"a": {Burst: burst, Every: time.Minute}}) }
 	throttle.charge(epoch, limits(1))
-	later := epoch.Add(10 * time.Minute)
 	for range 4 {
-		throttle.charge(later, limits(5))
+		throttle.charge(epoch, limits(5))
 	}
-	if wait := throttle.wait(later, limits(5)); wait == 0 {
-		t.Error("failures under the old limit do not count")
+	if wait := throttle.wait(epoch, limits(5)); wait != time.Minute {
+		t.Errorf("with the failure under the old limit it is %s", wait)
 	}
-	later = later.Add(10 * time.Minute)
+	later := epoch.Add(10 * time.Minute)
 	throttle.charge(later, limits(5))
 	if wait := throttle.wait(later, limits(5)); wait != 0 {
 		t.Errorf("the new limit is used up for %s", wait)
