@@ -36,7 +36,7 @@ type AccessTokenSettings struct {
 	Prefix string `json:"prefix,omitempty"`
 
 	// How many characters opaque tokens have after the prefix, from 30 to 128. Shorter tokens have fewer random bits; 30
-	// characters have 150. Default: 47.
+	// characters have 137, and 53 have 256. Default: 53.
 	Length int `json:"length,omitempty"`
 
 	// The claims of JWTs. `rfc9068`: those of RFC 9068. `minimal`: only exp, iat, sub, and the claims of the directive. What
@@ -80,7 +80,7 @@ type RefreshTokenSettings struct {
 	Prefix string `json:"prefix,omitempty"`
 
 	// How many characters refresh tokens have after the prefix, from 30 to 128. Shorter tokens have fewer random bits: with
-	// 30 characters, a thief of the storage has to guess about 65 bits. Default: 91.
+	// 30 characters, a thief of the storage has to guess about 65 bits, with 91 characters 256. Default: 91.
 	Length int `json:"length,omitempty"`
 }
 

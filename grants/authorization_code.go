@@ -6,6 +6,7 @@ import (
 	"crypto/subtle"
 	"encoding/base64"
 	"strings"
+	"time"
 
 	"github.com/caddyserver/caddy/v2"
 
@@ -19,8 +20,9 @@ func init() {
 // AuthorizationCode exchanges the code that the authorize endpoint gave to a client for an access
 // token and, if the client may use it, a refresh token (RFC 6749 §4.1, RFC 7636).
 //
-// A code works once and for the client it was given to. Presenting it again within its lifetime
-// revokes all that came of it.
+// A code works once and for the client it was given to. A client that sends its request twice within a few seconds, as a page
+// does that renders twice, is refused the second time and keeps the tokens of the first. Any other second use within the
+// lifetime of the code revokes all that came of it.
 type AuthorizationCode struct{}
 
 // CaddyModule returns the Caddy module information.
@@ -38,6 +40,14 @@ var errBadCode = &Error{
 	Code: InvalidGrant, Description: "authorization code is invalid, expired or was used before", Situation: BadCode,
 }
 
+// errRepeatedCode refuses the repeat of an exchange, see isRepeat.
+var errRepeatedCode = &Error{
+	Code: InvalidGrant, Description: "authorization code was used a moment ago, and the tokens of that exchange are good", Situation: BadCode,
+}
+
+// repeatTime is how long after an exchange a client may have sent the same request twice by accident.
+const repeatTime = 10 * time.Second
+
 // Exchange implements Grant.
 func (AuthorizationCode) Exchange(ctx context.Context, req *Request) (*Authorization, error) {
 	code, err := req.token("code", req.Client.CodePrefix, errBadCode)
@@ -54,7 +64,11 @@ func (AuthorizationCode) Exchange(ctx context.Context, req *Request) (*Authoriza
 		if !f.HasCode(code) || !req.Now.Before(f.Code.Expires) {
 			return false, errBadCode
 		}
-		if !f.Code.Redeemed.IsZero() { // RFC 6749 §4.1.2
+		switch {
+		case f.Code.Redeemed.IsZero():
+		case isRepeat(f, req):
+			return false, errRepeatedCode
+		default: // RFC 6749 §4.1.2
 			return false, replayed(f, key, "authorization code", errBadCode)
 		}
 		if err := checkRedirect(f.Code, req.Form.Get("redirect_uri"), req.Client.RedirectRules.Code); err != nil {
@@ -75,6 +89,16 @@ func (AuthorizationCode) Exchange(ctx context.Context, req *Request) (*Authoriza
 		return nil, err
 	}
 	return auth, nil
+}
+
+// isRepeat reports whether a request for a used code is the exchange that used it, sent again by the same party: soon, before
+// a refresh token of the family was used, and with all that the exchange had. A thief of the code has neither the verifier nor, for
+// a code without a challenge, the client's own authentication.
+func isRepeat(f *storage.Family, req *Request) bool {
+	samePartyProven := f.Code.Challenge != "" || !req.Client.Public()
+	return samePartyProven && !f.Refreshed() && req.Now.Sub(f.Code.Redeemed) < repeatTime &&
+		checkRedirect(f.Code, req.Form.Get("redirect_uri"), req.Client.RedirectRules.Code) == nil &&
+		verifyPKCE(f.Code.Challenge, req.Form.Get("code_verifier")) == nil
 }
 
 // ValidChallenge reports whether s can be an S256 code_challenge (RFC 7636 §4.2): 43 characters of

@@ -253,6 +253,92 @@ func TestAuthorizationCodeExpires(t *testing.T) {
 	})
 }
 
+// A page that renders twice, or a library that sends a POST again, exchanges a code twice with all that belongs to it.
+func TestAuthorizationCodeRepeated(t *testing.T) {
+	confidential := func(c *storage.Client) { c.SecretHashes = []string{"a-hash"} }
+	keep := func(c *storage.Client) { c.RefreshToken.Keep, c.RefreshToken.Idle = true, 0 }
+	right := params{"code_verifier": {verifier}}
+	withPKCE := storage.Code{Challenge: challenge, Offline: true}
+	for _, c := range []struct {
+		name      string
+		code      storage.Code
+		settings  func(*storage.Client)
+		first     params
+		refreshed bool // with the refresh token of the first exchange, before the repeat
+		after     time.Duration
+		again     params
+		revokes   bool
+	}{
+		{name: "at once, with the right verifier", code: withPKCE, first: right, again: right},
+		{name: "in the last moment", code: withPKCE, first: right, after: 10*time.Second - 1, again: right},
+		{name: "too late", code: withPKCE, first: right, after: 10 * time.Second, again: right, revokes: true},
+		{name: "after the refresh token was used", code: withPKCE, first: right, refreshed: true, again: right, revokes: true},
+		{
+			name: "after the refresh token was used, which stays", code: withPKCE, settings: keep,
+			first: right, refreshed: true, again: right, revokes: true,
+		},
+		{name: "before the refresh token was used, which stays", code: withPKCE, settings: keep, first: right, again: right},
+		{name: "without the verifier", code: withPKCE, first: right, revokes: true},
+		{
+			name: "with another verifier", code: withPKCE,
+			first: right, again: params{"code_verifier": {strings.Repeat("v", 43)}}, revokes: true,
+		},
+		{
+			name: "another verifier of a client that authenticates", code: withPKCE, settings: confidential,
+			first: right, again: params{"code_verifier": {strings.Repeat("v", 43)}}, revokes: true,
+		},
+		{name: "by a client that authenticates", code: storage.Code{Offline: true}, settings: confidential},
+		{
+			name: "by a client that authenticates, after the refresh token was used", code: storage.Code{Offline: true},
+			settings: confidential, refreshed: true, revokes: true,
+		},
+		{
+			name: "by a client that authenticates, too late", code: storage.Code{Offline: true},
+			settings: confidential, after: 10 * time.Second, revokes: true,
+		},
+		{
+			name: "for another redirect_uri", code: storage.Code{Offline: true}, settings: confidential,
+			again: params{"redirect_uri": {"https://app.example.com/other"}}, revokes: true,
+		},
+		{name: "nothing proves that it is the same party", code: storage.Code{Offline: true}, revokes: true},
+		{name: "a code without refresh tokens", code: storage.Code{Challenge: challenge}, first: right, again: right},
+		{
+			name: "a code without refresh tokens, too late", code: storage.Code{Challenge: challenge},
+			first: right, after: 10 * time.Second, again: right, revokes: true,
+		},
+	} {
+		t.Run(c.name, func(t *testing.T) {
+			synctest.Test(t, func(t *testing.T) {
+				s := newSite(t).reconfigured(c.settings)
+				code := s.approve(c.code)
+				auth, err := s.redeem(code, c.first)
+				if err != nil {
+					t.Fatal(err)
+				}
+				newest := auth.RefreshToken
+				if c.refreshed {
+					if auth, err = s.refresh(newest, nil); err != nil {
+						t.Fatal(err)
+					}
+					newest = auth.RefreshToken
+				}
+				time.Sleep(c.after)
+				_, err = s.redeem(code, c.again)
+				s.wantRefused("the repeat", err, grants.InvalidGrant)
+				if revoked(err) != c.revokes {
+					t.Errorf("the repeat revokes: %v, want %v", revoked(err), c.revokes)
+				}
+				if newest == "" {
+					return
+				}
+				if _, err = s.refresh(newest, nil); (err != nil) != c.revokes {
+					t.Errorf("the tokens afterwards: error %v", err)
+				}
+			})
+		})
+	}
+}
+
 func TestAuthorizationCodeUsedAgain(t *testing.T) {
 	t.Run("RFC 6749 §4.1.2 revokes what came of the code", func(t *testing.T) {
 		s := newSite(t)

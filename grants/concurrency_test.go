@@ -78,6 +78,28 @@ func TestCrowdRedeemsOneCode(t *testing.T) {
 	})
 }
 
+// Whoever sends the right exchange many times at once gets tokens once, and keeps them.
+func TestCrowdRepeatsOneExchange(t *testing.T) {
+	onStores(t, func(t *testing.T, sites [2]*site) {
+		t.Helper()
+		code := sites[0].approve(storage.Code{Offline: true, Challenge: challenge})
+		got, refusals := atOnce(func(n int) (*grants.Authorization, error) {
+			return sites[n%2].redeem(code, params{"code_verifier": {verifier}})
+		})
+		if len(got) != 1 {
+			t.Fatalf("%d of %d got tokens, want 1", len(got), crowd)
+		}
+		for _, err := range refusals {
+			if sites[0].wantRefused("the others", err, grants.InvalidGrant); revoked(err) {
+				t.Errorf("the family is revoked: %v", err)
+			}
+		}
+		if _, err := sites[0].refresh(got[0].RefreshToken, nil); err != nil {
+			t.Errorf("the refresh token of the one: %v", err)
+		}
+	})
+}
+
 // A crowd that refreshes with the current token, such as the tabs of a browser, gets one successor, and so on.
 func TestCrowdRefreshesOneToken(t *testing.T) {
 	onStores(t, func(t *testing.T, sites [2]*site) {

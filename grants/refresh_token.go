@@ -16,7 +16,8 @@ func init() {
 // keep it, for its successor (RFC 6749 §6, RFC 9700 §4.14.2).
 //
 // A client that lost the answer repeats the request and gets the same new token, as long as that was not used and within
-// the client's retry. Any other used token revokes the whole family.
+// the client's retry. Any other used token revokes the whole family. A text that was never issued, such as a token that was
+// damaged on its way, is refused and changes nothing.
 type RefreshToken struct{}
 
 // CaddyModule returns the Caddy module information.
@@ -73,7 +74,8 @@ func (RefreshToken) Exchange(ctx context.Context, req *Request) (*Authorization,
 			return false, err
 		case policy.Keep:
 			auth.RefreshToken = token
-			return policy.Idle > 0, nil // only to move the end of its idle time
+			first := f.Keep()
+			return first || policy.Idle > 0, nil // with an idle time, every use moves its end
 		}
 		auth.RefreshToken, err = f.Rotate(token, req.Now)
 		return err == nil, err

@@ -19,12 +19,16 @@ type model struct {
 	rotated time.Time
 	dies    time.Time // of idleness, or at its end
 	dead    bool
+
+	redeemed, codeDies time.Time
 }
 
 const (
 	modelRetry = 10 * time.Second
 	modelIdle  = time.Hour
 	modelLife  = 5 * time.Hour
+
+	modelRepeat = 10 * time.Second // of an exchange
 )
 
 // present returns the token that presenting one gives, or -1, and whether that revokes the family.
@@ -48,11 +52,24 @@ func (m *model) present(token int, now, ends time.Time) (gives int, revokes bool
 	return -1, true
 }
 
+// redeem returns whether presenting the code again revokes the family. verifier is whether the right one comes with it.
+func (m *model) redeem(verifier bool, now time.Time) (revokes bool) {
+	switch {
+	case m.dead || !now.Before(m.dies) || !now.Before(m.codeDies):
+		return false
+	case verifier && m.newest == 0 && now.Sub(m.redeemed) < modelRepeat:
+		return false
+	}
+	m.dead = true
+	return true
+}
+
 // FuzzRefreshSequence does what clients, thieves and time do to a family, one letter each, and compares with the
 // model at every step.
 func FuzzRefreshSequence(f *testing.F) {
 	for _, seed := range []string{
 		"nnnn", "npn", "nnp", "nspn", "nsssp", "nmpn", "nno", "nhhhhhn", "nmmmmmmhn", "nfn", "cn", "nMc", "nHn", "ncc", "nhnhnhnhnhn", "pnwp",
+		"ccn", "csssccnn", "wsc", "wscn", "ssxn", "cxn", "mcn", "fnffpfn",
 	} {
 		f.Add(seed)
 	}
@@ -70,7 +87,7 @@ func TestRefreshSequences(t *testing.T) {
 	for range 300 {
 		var ops strings.Builder
 		for range 40 {
-			ops.WriteByte("nnnnnnnppppssssmfffwwhoc"[random.IntN(24)]) // mostly what keeps a family alive
+			ops.WriteByte("nnnnnnnppppssssmfffwwhoccx"[random.IntN(26)]) // mostly what keeps a family alive
 		}
 		synctest.Test(t, func(t *testing.T) { runSequence(t, ops.String()) })
 	}
@@ -82,13 +99,13 @@ func runSequence(t *testing.T, ops string) {
 	s.client.RefreshToken = storage.RefreshPolicy{Lifetime: modelLife, Idle: modelIdle, Retry: modelRetry}
 	approved := time.Now()
 	ends := approved.Add(modelLife)
-	code := s.approve(storage.Code{Offline: true})
-	auth, err := s.redeem(code, nil)
+	code := s.approve(storage.Code{Offline: true, Challenge: challenge})
+	auth, err := s.redeem(code, params{"code_verifier": {verifier}})
 	if err != nil {
 		t.Fatal(err)
 	}
 	tokens := []string{auth.RefreshToken}
-	m := &model{dies: approved.Add(modelIdle)}
+	m := &model{dies: approved.Add(modelIdle), redeemed: approved, codeDies: approved.Add(s.client.CodeLifetime)}
 
 	for step, op := range ops {
 		token := m.newest
@@ -105,19 +122,22 @@ func runSequence(t *testing.T, ops string) {
 		case 'h':
 			time.Sleep(modelIdle - 1)
 			continue
-		case 'c': // the code again
-			now := time.Now()
-			replay := now.Before(approved.Add(s.client.CodeLifetime)) && !m.dead && now.Before(m.dies)
-			_, err := s.redeem(code, nil)
+		case 'c', 'x': // the code again, with the right verifier and with another one
+			sent, replay := params{"code_verifier": {verifier}}, m.redeem(op == 'c', time.Now())
+			if op == 'x' {
+				sent = params{"code_verifier": {challenge}}
+			}
+			_, err := s.redeem(code, sent)
 			if codeOf(err) != grants.InvalidGrant || revoked(err) != replay {
 				t.Fatalf("step %d of %q: the code again gives error %v; want a revocation: %v", step, ops, err, replay)
 			}
-			m.dead = m.dead || replay
 			continue
-		case 'f': // a forged one
-			forged := tokens[token][:26] + strings.Repeat("A", 65)
-			if _, err := s.refresh(forged, nil); codeOf(err) != grants.InvalidGrant || revoked(err) {
-				t.Fatalf("step %d of %q: a forged token gives error %v", step, ops, err)
+		case 'f': // one that was never issued: the newest or an old one, damaged
+			damaged := tokens[step%len(tokens)]
+			at := step % len(damaged)
+			damaged = damaged[:at] + otherThan(damaged[at]) + damaged[at+1:]
+			if _, err := s.refresh(damaged, nil); codeOf(err) != grants.InvalidGrant || revoked(err) {
+				t.Fatalf("step %d of %q: a damaged token gives error %v", step, ops, err)
 			}
 			continue
 		case 'p':

@@ -26,7 +26,7 @@ func newAccess(length int) (a *Access, token string, key Key) {
 }
 
 func TestOpaqueTokensOfEveryLength(t *testing.T) {
-	for asked, length := range map[int]int{0: 47, MinTokenLength: 30, 31: 31, 47: 47, 91: 91, MaxTokenLength: 128} {
+	for asked, length := range map[int]int{0: 53, MinTokenLength: 30, 31: 31, 52: 52, 53: 53, 91: 91, MaxTokenLength: 128} {
 		_, token, key := newAccess(asked)
 		if len(token) != length || strings.Trim(token, alphabet) != "" {
 			t.Errorf("asked for %d characters, got %d: %q", asked, len(token), token)
@@ -75,7 +75,6 @@ func TestTextsThatAreNoOpaqueToken(t *testing.T) {
 		}
 	}
 	for name, text := range map[string]string{
-		"another secret":  token[:len(token)-1] + flipped(token[len(token)-1]),
 		"another bucket":  string(Never) + token[bucketLength:],
 		"one letter more": token + "x",
 		"one letter less": token[:len(token)-1],

@@ -50,6 +50,7 @@ type Refresh struct {
 	Previous  []byte // hash of the token before
 	Successor []byte // the current token, sealed with the previous one
 	Rotated   time.Time
+	Kept      bool // the current token was used, and stays
 }
 
 // IssueCode returns a new authorization code and the key of the family's record. All other fields must be set before.
@@ -59,7 +60,7 @@ func (f *Family) IssueCode() (code string, key Key) {
 		end = f.Code.Expires // the record must not outlive its bucket
 	}
 	handle := newHandle(layoutFor(f.Code.RefreshLength), BucketFor(end))
-	code = handle + random(secretLength)
+	code = withCheck(isCode, handle+random(secretLength), longCheck)
 	f.Code.Hash = hash(code)
 	return code, familyKey(handle)
 }
@@ -75,7 +76,7 @@ func (f *Family) RedeemCode(code string, now time.Time) (refreshToken string) {
 	if !f.Code.Offline {
 		return ""
 	}
-	return f.startRefresh(code[:len(code)-secretLength], f.Code.RefreshLength)
+	return f.startRefresh(code[:layoutFor(f.Code.RefreshLength).handle()], f.Code.RefreshLength)
 }
 
 // Start starts a family without a code, and returns its first refresh token and the key of the record. length is the length of its
@@ -86,12 +87,11 @@ func (f *Family) Start(length int) (refreshToken string, key Key) {
 }
 
 func (f *Family) startRefresh(handle string, length int) string {
-	l := layoutFor(length)
 	if length == 0 {
 		length = refreshLength
 	}
-	member := random(l.member)
-	token := handle + member + random(length-l.family())
+	member := random(layoutFor(length).member)
+	token := nextRefreshToken(handle+member, length)
 	f.Refresh = &Refresh{Member: hash(member), Current: hash(token)}
 	return token
 }
@@ -101,7 +101,7 @@ type Presented int
 
 // What a refresh token can be to its family.
 const (
-	Foreign Presented = iota // never issued for this family
+	Foreign Presented = iota // never issued for this family: invented, or damaged
 	Spent                    // issued for this family, and replaced
 	Retried                  // the token before the current one, which nobody has used yet
 	Current                  // the newest token
@@ -111,7 +111,7 @@ const (
 // token counts as Retried, see [RefreshPolicy.Retry].
 func (f *Family) Classify(token string, now time.Time, retry time.Duration) Presented {
 	r := f.Refresh
-	if r == nil || len(token) < MinTokenLength {
+	if r == nil || !isRefreshToken(token) {
 		return Foreign
 	}
 	l := layoutFor(len(token))
@@ -126,10 +126,21 @@ func (f *Family) Classify(token string, now time.Time, retry time.Duration) Pres
 	return Spent
 }
 
+// Refreshed reports whether a refresh token of the family was ever used.
+func (f *Family) Refreshed() bool {
+	return f.Refresh != nil && (f.Refresh.Kept || !f.Refresh.Rotated.IsZero())
+}
+
+// Keep notes that the current token was used and stays. It reports whether that was not known.
+func (f *Family) Keep() (changed bool) {
+	changed = !f.Refresh.Kept
+	f.Refresh.Kept = true
+	return changed
+}
+
 // Rotate replaces token, which must be Current, by a successor.
 func (f *Family) Rotate(token string, now time.Time) (successor string, err error) {
-	kept := layoutFor(len(token)).family()
-	successor = token[:kept] + random(len(token)-kept)
+	successor = nextRefreshToken(token[:layoutFor(len(token)).family()], len(token))
 	sealed, err := sealSuccessor(token, successor)
 	if err != nil {
 		return "", err

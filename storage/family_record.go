@@ -48,6 +48,7 @@ const (
 	refreshPrevious
 	refreshSuccessor
 	refreshRotated
+	refreshKept
 )
 
 // Encode returns the record.
@@ -115,6 +116,7 @@ func (r *Refresh) encode(w *fieldWriter) {
 	w.bytes(refreshPrevious, r.Previous)
 	w.bytes(refreshSuccessor, r.Successor)
 	w.time(refreshRotated, r.Rotated)
+	w.flag(refreshKept, r.Kept)
 }
 
 // DecodeFamily reads a record. The family shares memory with it.
@@ -198,6 +200,8 @@ func (r *Refresh) decode(field field) (err error) {
 		r.Successor = field.bytes
 	case refreshRotated:
 		r.Rotated, err = field.time()
+	case refreshKept:
+		r.Kept = field.flag()
 	}
 	return err
 }

@@ -16,7 +16,7 @@ func TestClassify(t *testing.T) {
 
 	handle, family := standard.handle(), standard.family()
 	shared := third[:family]
-	secret := strings.Repeat("A", secretLength)
+	made := func(family string) string { return nextRefreshToken(family, refreshLength) }
 	const window = 10 * time.Second
 	for _, c := range []struct {
 		name  string
@@ -37,14 +37,15 @@ func TestClassify(t *testing.T) {
 		{"the one before, without a limit of time", second, 365 * 24 * time.Hour, RetryUntilUsed, Retried},
 		{"the one before that", first, 0, window, Spent},
 		{"the one before that, without a limit of time", first, 0, RetryUntilUsed, Spent},
-		{"a secret that never was", shared + secret, 0, window, Spent},
-		{"another member part", third[:handle] + strings.Repeat("A", family-handle) + third[len(shared):], 0, window, Foreign},
-		{"made from an old code", code[:handle] + strings.Repeat("A", family-handle) + code[handle:], 0, window, Foreign},
+		{"a secret that never was", made(shared), 0, window, Spent}, // whoever made it knows the member part
+		{"damaged", shared + strings.Repeat("A", refreshLength-family), 0, window, Foreign},
+		{"another member part", made(third[:handle] + strings.Repeat("A", family-handle)), 0, window, Foreign},
+		{"made from an old code", made(code[:handle] + code[handle:family]), 0, window, Foreign},
 		{"the code itself", code, 0, window, Foreign},
 		{"nothing", "", 0, window, Foreign},
 		{"cut to another layout", third[:len(third)-1], 0, window, Foreign},
 		{"cut to less than any", third[:5], 0, window, Foreign},
-		{"longer", third + "A", 0, window, Spent}, // whoever made it knows the member part
+		{"longer", third + "A", 0, window, Foreign},
 	} {
 		t.Run(c.name, func(t *testing.T) {
 			if got := f.Classify(c.token, approval.Add(c.after), c.retry); got != c.want {
@@ -63,7 +64,8 @@ func TestShortCodeIsNoRefreshToken(t *testing.T) {
 		t.Errorf("the code is %v, want Foreign", got)
 	}
 	next := rotated(t, f, token, approval)
-	for presented, want := range map[string]Presented{token: Retried, next: Current, token[:len(token)-1] + "-": Spent} {
+	made := nextRefreshToken(token[:short.family()], len(token))
+	for presented, want := range map[string]Presented{token: Retried, next: Current, made: Spent, token[:len(token)-1] + "-": Foreign} {
 		if got := f.Classify(presented, approval, time.Hour); got != want {
 			t.Errorf("%q is %v, want %v", presented, got, want)
 		}
@@ -81,6 +83,43 @@ func TestClassifyWithoutRefreshTokens(t *testing.T) {
 	if got := f.Classify(token, approval, time.Hour); got != Foreign {
 		t.Errorf("after the revocation: %v, want Foreign", got)
 	}
+}
+
+// Whatever happens to one character of a used token or to two neighbours, the result was never issued, and must not end the family.
+func TestDamagedTokenIsForeign(t *testing.T) {
+	for _, length := range []int{MinTokenLength, MinTokenLength + 1, refreshLength - 1, refreshLength, MaxTokenLength} {
+		f := &Family{}
+		first, _ := f.Start(length)
+		token := rotated(t, f, first, approval)
+		rotated(t, f, token, approval.Add(-time.Hour)) // token is spent now
+		if got := f.Classify(token, approval, time.Second); got != Spent {
+			t.Fatalf("%q is %v, want Spent", token, got)
+		}
+		for _, text := range damaged(token) {
+			if got := f.Classify(text, approval, time.Second); got != Foreign {
+				t.Errorf("%q, which was %q, is %v", text, token, got)
+			}
+		}
+	}
+}
+
+func TestRefreshed(t *testing.T) {
+	f, code, _ := newFamily()
+	is := func(what string, want bool) {
+		t.Helper()
+		if got := decoded(t, encoded(t, f)).Refreshed(); got != want {
+			t.Errorf("%s: %v, want %v", what, got, want)
+		}
+	}
+	is("before the code is used", false)
+	token := f.RedeemCode(code, approval)
+	is("after the code was used", false)
+	if !f.Keep() || f.Keep() {
+		t.Error("keeping the token is news once")
+	}
+	is("after the token was used and kept", true)
+	rotated(t, f, token, approval)
+	is("after the token was rotated", true)
 }
 
 func TestSuccessorIsTheCurrentToken(t *testing.T) {

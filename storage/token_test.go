@@ -6,6 +6,7 @@ import (
 	"encoding/hex"
 	"errors"
 	"regexp"
+	"slices"
 	"strings"
 	"testing"
 	"time"
@@ -72,13 +73,13 @@ func TestTokenForms(t *testing.T) {
 		find  func(string) (Key, bool)
 		key   Key
 	}{
-		{"code", code, `[0-9a-z]{4}[0-9A-Za-z]{22}[0-9A-Za-z]{43}`, CodeKey, key},
-		{"first refresh token", first, `[0-9a-z]{4}[0-9A-Za-z]{22}[0-9A-Za-z]{22}[0-9A-Za-z]{43}`, RefreshKey, key},
-		{"its successor", second, `[0-9a-z]{4}[0-9A-Za-z]{22}[0-9A-Za-z]{22}[0-9A-Za-z]{43}`, RefreshKey, key},
-		{"refresh token of a family without code and end", started, `zzzz[0-9A-Za-z]{22}[0-9A-Za-z]{22}[0-9A-Za-z]{43}`, RefreshKey, startedKey},
-		{"code of a family with short tokens", briefCode, `[0-9a-z]{4}[0-9A-Za-z]{11}[0-9A-Za-z]{43}`, CodeKey, briefKey},
-		{"its first refresh token", briefFirst, `[0-9a-z]{4}[0-9A-Za-z]{11}[0-9A-Za-z]{4}[0-9A-Za-z]{11}`, RefreshKey, briefKey},
-		{"the successor of that", briefSecond, `[0-9a-z]{4}[0-9A-Za-z]{11}[0-9A-Za-z]{4}[0-9A-Za-z]{11}`, RefreshKey, briefKey},
+		{"code", code, `[0-9a-z]{4}[0-9A-Za-z]{16}[0-9A-Za-z]{43}[0-9A-Za-z]{6}`, CodeKey, key},
+		{"first refresh token", first, `[0-9a-z]{4}[0-9A-Za-z]{16}[0-9A-Za-z]{22}[0-9A-Za-z]{43}[0-9A-Za-z]{6}`, RefreshKey, key},
+		{"its successor", second, `[0-9a-z]{4}[0-9A-Za-z]{16}[0-9A-Za-z]{22}[0-9A-Za-z]{43}[0-9A-Za-z]{6}`, RefreshKey, key},
+		{"refresh token of a family without code and end", started, `zzzz[0-9A-Za-z]{16}[0-9A-Za-z]{22}[0-9A-Za-z]{43}[0-9A-Za-z]{6}`, RefreshKey, startedKey},
+		{"code of a family with short tokens", briefCode, `[0-9a-z]{4}[0-9A-Za-z]{8}[0-9A-Za-z]{43}[0-9A-Za-z]{6}`, CodeKey, briefKey},
+		{"its first refresh token", briefFirst, `[0-9a-z]{4}[0-9A-Za-z]{8}[0-9A-Za-z]{4}[0-9A-Za-z]{11}[0-9A-Za-z]{3}`, RefreshKey, briefKey},
+		{"the successor of that", briefSecond, `[0-9a-z]{4}[0-9A-Za-z]{8}[0-9A-Za-z]{4}[0-9A-Za-z]{11}[0-9A-Za-z]{3}`, RefreshKey, briefKey},
 	} {
 		t.Run(c.name, func(t *testing.T) {
 			if !regexp.MustCompile(`^(?:` + c.form + `)$`).MatchString(c.token) {
@@ -115,6 +116,7 @@ func TestTextsThatDoNotLeadToTheFamily(t *testing.T) {
 		{"refresh token that is too short for any", token[:MinTokenLength-1], RefreshKey},
 		{"refresh token that is too long for any", token + strings.Repeat("A", MaxTokenLength), RefreshKey},
 		{"code with another bucket", "zzzz" + code[bucketLength:], CodeKey},
+		{"code with the check of a refresh token", withCheck(isRefresh, code[:len(code)-longCheck], longCheck), CodeKey},
 		{"code with a bucket in upper case", strings.ToUpper(code[:bucketLength-1]) + "A" + code[bucketLength:], CodeKey},
 		{"code with a path as bucket", "../." + code[bucketLength:], CodeKey},
 		{"refresh token with NUL in the bucket", "ab\x00d" + token[bucketLength:], RefreshKey},
@@ -129,6 +131,74 @@ func TestTextsThatDoNotLeadToTheFamily(t *testing.T) {
 				t.Errorf("it leads to %v and nowhere", key)
 			}
 		})
+	}
+}
+
+// The length, the alphabet and the check tell that a damaged token was never issued, so that it is refused without asking the store.
+func TestDamagedTokensLeadNowhere(t *testing.T) {
+	f, code, _ := newFamily()
+	brief := &Family{Ends: approval.Add(time.Hour), Code: &Code{Offline: true, RefreshLength: MinTokenLength}}
+	briefCode, _ := brief.IssueCode()
+	_, access, _ := newAccess(0)
+	_, briefAccess, _ := newAccess(MinTokenLength)
+	for _, c := range []struct {
+		name, token string
+		find        func(string) (Key, bool)
+	}{
+		{"code", code, CodeKey},
+		{"refresh token", f.RedeemCode(code, approval), RefreshKey},
+		{"opaque access token", access, AccessKey},
+		{"code of a family with short tokens", briefCode, CodeKey},
+		{"short refresh token", brief.RedeemCode(briefCode, approval), RefreshKey},
+		{"short opaque access token", briefAccess, AccessKey},
+	} {
+		t.Run(c.name, func(t *testing.T) {
+			if _, ok := c.find(c.token); !ok {
+				t.Fatalf("%q leads nowhere", c.token)
+			}
+			for _, text := range damaged(c.token) {
+				if key, ok := c.find(text); ok {
+					t.Errorf("%q, which was %q, leads to %v", text, c.token, key)
+				}
+			}
+		})
+	}
+}
+
+// damaged returns a token with another character in each place, with another pair of neighbours in each place, and with what programs
+// add to a text or take from it.
+func damaged(token string) []string {
+	texts := []string{token + "\n", token + "\r\n", token + " ", " " + token, token + "=", token + "\x00", "\ufeff" + token, `"` + token + `"`}
+	edit := func(change func(text []byte)) {
+		text := []byte(token)
+		if change(text); string(text) != token {
+			texts = append(texts, string(text))
+		}
+	}
+	for i := range len(token) {
+		for _, c := range []byte(alphabet + "-_.\x00\xff") {
+			edit(func(text []byte) { text[i] = c })
+		}
+		for range 100 {
+			edit(func(text []byte) { copy(text[i:], random(2)) })
+		}
+		edit(func(text []byte) { slices.Reverse(text[i:min(i+2, len(text))]) })
+	}
+	return texts
+}
+
+// The kind is part of the check.
+func TestTokenOfAnotherKind(t *testing.T) {
+	text := string(Never) + random(40)
+	for _, n := range []int{shortCheck, longCheck} {
+		for _, kind := range []tokenKind{isCode, isRefresh, isAccess} {
+			token := withCheck(kind, text, n)
+			for _, other := range []tokenKind{isCode, isRefresh, isAccess} {
+				if got := intact(other, token, n); got != (other == kind) {
+					t.Errorf("a token of kind %d is one of kind %d: %v", kind, other, got)
+				}
+			}
+		}
 	}
 }
 

@@ -25,6 +25,7 @@ var stories = []struct {
 	{"plain", (*worker).plain, 9},
 	{"both nodes at once", (*worker).tabs, 4},
 	{"code used twice at once", (*worker).codeTwice, 2},
+	{"code stolen", (*worker).codeStolen, 1},
 	{"code used again", (*worker).codeAgain, 2},
 	{"refresh token used again", (*worker).thief, 1},
 	{"revoked by the app", (*worker).givenBack, 1},

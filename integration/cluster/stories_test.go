@@ -11,6 +11,8 @@ import (
 	"strings"
 	"time"
 
+	"golang.org/x/oauth2"
+
 	"github.com/caddy-oauth/caddy-oauth/integration"
 )
 
@@ -45,14 +47,18 @@ func (w *worker) tabs(ctx context.Context, s *session) error {
 	return errors.Join(s.renewEverywhere(ctx), s.renewEverywhere(ctx))
 }
 
-// codeTwice is a code that somebody else has too. One of them gets tokens, and the other ends them (RFC 6749 §4.1.2).
+// repeatTime is how long an exchange may be repeated by accident.
+const repeatTime = 10 * time.Second
+
+// codeTwice is an app that exchanges its code more than once at the same time, as a page does that renders twice. One exchange gets
+// tokens, and the others do them no harm.
 func (w *worker) codeTwice(ctx context.Context, s *session) error {
-	killed := s.c.kills.done.Load()
+	killed, began := s.c.kills.done.Load(), time.Now()
 	answers, broken, err := s.postEverywhere(ctx, s.codeForm())
 	if err != nil {
 		return err
 	}
-	since := time.Now()
+	took := time.Since(began)
 	for _, answer := range answers {
 		switch {
 		case answer.Refused("invalid_grant"):
@@ -63,12 +69,34 @@ func (w *worker) codeTwice(ctx context.Context, s *session) error {
 		}
 	}
 	switch {
+	case len(s.refresh) > 0 && took >= repeatTime: // the last repeat may have been too late to be one
+		return nil
 	case len(s.refresh) > 0:
-		return s.ended(ctx, since)
+		w.alive = append(w.alive, s)
+		return s.renew(ctx)
 	case broken && s.c.kills.since(killed): // the one who got tokens never heard of it
 		return errLost
 	}
 	return errors.New("nobody got tokens")
+}
+
+// codeStolen is a code that somebody else has too, who does not have the verifier (RFC 6749 §4.1.2).
+func (w *worker) codeStolen(ctx context.Context, s *session) error {
+	if err := s.redeem(ctx); err != nil {
+		return err
+	}
+	form := s.codeForm()
+	form.Set("code_verifier", oauth2.GenerateVerifier())
+	answers, _, err := s.postEverywhere(ctx, form)
+	if err != nil {
+		return err
+	}
+	for _, answer := range answers {
+		if !answer.Refused("invalid_grant") {
+			return fmt.Errorf("the stolen code: %d %s", answer.Status, answer.Error)
+		}
+	}
+	return s.ended(ctx, time.Now())
 }
 
 // codeAgain is a code that somebody finds later.

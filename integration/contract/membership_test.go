@@ -142,8 +142,10 @@ func membershipBadRefreshToken(t T, e *endpoint) {
 func membershipReplay(t T, e *endpoint) {
 	code := e.code(t)
 	got := e.post(t, e.memberCode(code)).tokens(t, membershipTokens)
+	e.post(t, e.memberCode(code)).check(t, http.StatusBadRequest, badCodeProblem) // by accident, as nothing was refreshed yet
+	next := e.post(t, e.memberRefresh("refresh token", got.refresh)).tokens(t, membershipTokens)
 	e.post(t, e.memberCode(code)).check(t, http.StatusBadRequest, badCodeProblem)
-	e.post(t, e.memberRefresh("refresh token", got.refresh)).check(t, http.StatusBadRequest, badRefreshTokenProblem)
+	e.post(t, e.memberRefresh("refresh token", next.refresh)).check(t, http.StatusBadRequest, badRefreshTokenProblem)
 }
 
 func membershipProblems(t T, e *endpoint) {

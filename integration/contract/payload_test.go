@@ -184,7 +184,9 @@ func payloadInvalidCode(t T, e *endpoint) {
 		for _, code := range []string{used, others, got.refresh, "nonsense", strings.Repeat("a", 5000)} {
 			post(e, t, e.payloadCode(code)).refused(t, http.StatusBadRequest, "invalid_code")
 		}
-		post(e, t, e.payloadRefresh(got.refresh)).refused(t, http.StatusBadRequest, "invalid_token") // RFC 6749 §4.1.2
+		next := post(e, t, e.payloadRefresh(got.refresh)).tokens(t, allPayloadTokens)
+		post(e, t, e.payloadCode(used)).refused(t, http.StatusBadRequest, "invalid_code")
+		post(e, t, e.payloadRefresh(next.refresh)).refused(t, http.StatusBadRequest, "invalid_token") // RFC 6749 §4.1.2
 	}
 }
 

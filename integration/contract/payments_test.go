@@ -162,6 +162,8 @@ func paymentsRefusals(t T, e *endpoint) {
 func paymentsReplay(t T, e *endpoint) {
 	code := e.code(t)
 	got := e.paymentsCode(t, code).tokens(t, paymentsTokens)
+	e.paymentsCode(t, code).refused(t, http.StatusBadRequest, "invalid_grant") // by accident, as nothing was refreshed yet
+	e.paymentsRefresh(t, got.refresh).tokens(t, paymentsTokens)
 	e.paymentsCode(t, code).refused(t, http.StatusBadRequest, "invalid_grant")
 	e.paymentsRefresh(t, got.refresh).refused(t, http.StatusBadRequest, "invalid_grant")
 }

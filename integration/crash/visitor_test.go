@@ -4,12 +4,12 @@ import (
 	"fmt"
 	"net/http"
 	"net/url"
-	"strings"
 	"sync"
 	"testing"
 	"time"
 
 	"github.com/caddy-oauth/caddy-oauth/integration"
+	"github.com/caddy-oauth/caddy-oauth/storage"
 )
 
 // visitor looks at all that a site has: every endpoint, and a page behind the guard.
@@ -32,8 +32,10 @@ func visits() []visit {
 	as := func(name, secret string) func(*http.Request) {
 		return func(r *http.Request) { r.SetBasicAuth(name, url.QueryEscape(secret)) }
 	}
-	bearer := func(r *http.Request) { r.Header.Set("Authorization", "Bearer "+strings.Repeat("z", 47)) }
-	partner, unknown := as("partner", integration.PartnerSecret), url.Values{"token": {strings.Repeat("z", 91)}}
+	access, _ := new(storage.Access).IssueToken(0)
+	bearer := func(r *http.Request) { r.Header.Set("Authorization", "Bearer "+access) }
+	refresh, _ := new(storage.Family).Start(0)
+	partner, unknown := as("partner", integration.PartnerSecret), url.Values{"token": {refresh}}
 	return []visit{
 		{http.MethodGet, "/oauth/jwks", nil, nil, http.StatusOK},
 		{http.MethodGet, "/.well-known/oauth-authorization-server", nil, nil, http.StatusOK},

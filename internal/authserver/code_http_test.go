@@ -9,6 +9,7 @@ import (
 
 	"go.uber.org/zap"
 
+	"github.com/caddy-oauth/caddy-oauth/internal/jwt"
 	"github.com/caddy-oauth/caddy-oauth/storage"
 )
 
@@ -123,6 +124,7 @@ func TestCodeReplay(t *testing.T) {
 		s := newTestServer(t)
 		code := s.code(t, asks("webapp"))
 		refresh := s.token(t, redeems(code)).json(t)["refresh_token"].(string)
+		s.clock.Advance(10 * time.Second)
 		s.token(t, redeems(code)).check(t, http.StatusBadRequest, "invalid_grant")
 		s.token(t, refreshes(refresh)).check(t, http.StatusBadRequest, "invalid_grant")
 		if s.logs.FilterLevelExact(zap.WarnLevel).FilterMessageSnippet("family revoked").Len() != 1 {
@@ -135,6 +137,43 @@ func TestCodeReplay(t *testing.T) {
 		refresh := s.token(t, redeems(code)).json(t)["refresh_token"].(string)
 		asSPA()(t, s, code).check(t, http.StatusBadRequest, "invalid_grant")
 		s.token(t, refreshes(refresh)).check(t, http.StatusOK, "")
+	})
+}
+
+// React's StrictMode runs an effect twice, and some libraries send a POST again when a connection breaks.
+func TestCodeExchangedTwiceAtOnce(t *testing.T) {
+	t.Run("by an app that proves itself with its verifier", func(t *testing.T) {
+		s := newTestServer(t)
+		code := s.code(t, asks("spa"))
+		tokens := asSPA()(t, s, code).json(t)
+		again := asSPA()(t, s, code)
+		again.check(t, http.StatusBadRequest, "invalid_grant")
+		s.state(t, tokens["access_token"], nil)
+		s.refresh(t, tokens["refresh_token"].(string), "client_id", "spa")
+		if s.logs.FilterMessageSnippet("revoked").Len() > 0 {
+			t.Error("the log tells of a revocation")
+		}
+		refusal := s.logs.FilterField(zap.String("error_id", again.json(t)["error_id"].(string)))
+		if refusal.FilterField(zap.String("client_id", "spa")).Len() != 1 {
+			t.Errorf("the log does not tell why the second was refused: %v", refusal.All())
+		}
+		asSPA()(t, s, code).check(t, http.StatusBadRequest, "invalid_grant") // now a refresh token was used
+		s.state(t, tokens["access_token"], jwt.ErrRevoked)
+	})
+	t.Run("by an app whose verifier is wrong the second time", func(t *testing.T) {
+		s := newTestServer(t)
+		code := s.code(t, asks("spa"))
+		tokens := asSPA()(t, s, code).json(t)
+		asSPA("code_verifier", strings.Repeat("v", 43))(t, s, code).check(t, http.StatusBadRequest, "invalid_grant")
+		s.state(t, tokens["access_token"], jwt.ErrRevoked)
+	})
+	t.Run("by a client that authenticates", func(t *testing.T) {
+		s := newTestServer(t)
+		code := s.code(t, asks("webapp"))
+		tokens := s.token(t, redeems(code)).json(t)
+		s.token(t, redeems(code)).check(t, http.StatusBadRequest, "invalid_grant")
+		s.state(t, tokens["access_token"], nil)
+		s.refresh(t, tokens["refresh_token"].(string))
 	})
 }
 

@@ -63,6 +63,7 @@ func TestReplayAfterADeath(t *testing.T) {
 			code := s.code(t, asks("webapp"))
 			tokens := s.token(t, redeems(code)).json(t)
 			s.state(t, tokens["access_token"], nil)
+			s.clock.Advance(10 * time.Second)
 			config := s.config
 			config.Store = dying(s.store)
 			s.restart(t, config)

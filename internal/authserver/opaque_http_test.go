@@ -39,7 +39,7 @@ func TestOpaqueAccessTokens(t *testing.T) {
 	for _, tt := range []struct {
 		prefix      string
 		length, all int
-	}{{"", 0, 47}, {"access_", 0, 54}, {"", 30, 30}, {"a-", 128, 130}, {"1", 91, 92}} {
+	}{{"", 0, 53}, {"access_", 0, 60}, {"", 30, 30}, {"a-", 128, 130}, {"1", 91, 92}} {
 		s := newTestServer(t, opaque(tt.prefix, tt.length))
 		body := s.tokens(t)
 		token := body["access_token"].(string)

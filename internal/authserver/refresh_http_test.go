@@ -2,6 +2,7 @@ package authserver
 
 import (
 	"net/http"
+	"strings"
 	"testing"
 	"time"
 
@@ -57,6 +58,33 @@ func TestRefreshRotates(t *testing.T) {
 			t.Errorf("the successor is %q, then %q", second, again)
 		}
 		s.refresh(t, second)
+	})
+	t.Run("a token that was damaged on its way harms nobody", func(t *testing.T) {
+		s, first := start(t)
+		second := s.refresh(t, first)
+		for _, token := range []string{first, second} {
+			last := map[bool]string{true: "y", false: "x"}[strings.HasSuffix(token, "x")]
+			for _, damaged := range []string{token + "\n", token + "x", " " + token, token[:len(token)-1] + last, token[:len(token)-1]} {
+				s.refused(t, damaged)
+			}
+		}
+		s.refresh(t, second)
+	})
+	t.Run("a test that refreshes twice within 12 seconds, as Google's does", func(t *testing.T) {
+		for name, retry := range map[string]time.Duration{"webapp": storage.RetryUntilUsed, "spa": time.Minute} {
+			s := newTestServer(t, client(name, func(c *storage.Client) { c.RefreshToken.Retry = retry }))
+			tokens, as := s.tokens(t), []string(nil)
+			if name == "spa" {
+				tokens, as = asSPA()(t, s, s.code(t, asks("spa"))).json(t), []string{"client_id", "spa"}
+			}
+			first := tokens["refresh_token"].(string)
+			second := s.refresh(t, first, as...)
+			s.clock.Advance(12 * time.Second)
+			if again := s.refresh(t, first, as...); again != second {
+				t.Errorf("%s: the successor is %q, then %q", name, second, again)
+			}
+			s.refresh(t, second, as...)
+		}
 	})
 	t.Run("RFC 9700 §4.14.2 strict single use", func(t *testing.T) {
 		s, first := start(t, client("webapp", func(c *storage.Client) { c.RefreshToken.Retry = 0 }))

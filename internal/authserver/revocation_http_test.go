@@ -30,6 +30,7 @@ func TestReplayVoidsAccessTokens(t *testing.T) {
 			code := s.code(t, asks("webapp"))
 			token := s.token(t, redeems(code)).json(t)["access_token"]
 			s.state(t, token, nil)
+			s.clock.Advance(10 * time.Second)
 			s.token(t, redeems(code)).check(t, http.StatusBadRequest, "invalid_grant")
 			s.state(t, token, jwt.ErrRevoked)
 		})
