@@ -28,7 +28,7 @@ type accessTokens struct {
 	store   storage.Store
 	clients *clients.Directory
 	cutoffs *revocation.Cutoffs
-	load    func(ctx context.Context) error // loads the cutoffs, see [Server.loadCutoffs]
+	load    func(ctx context.Context) error // see core.loadCutoffs
 	cache   bearer.Cache                    // of tokens whose signature or record was valid
 	now     func() time.Time
 }
@@ -64,8 +64,8 @@ func audience(resources []string) any {
 	return resources
 }
 
-// accessToken makes an access token: a JWT as in RFC 9068, or what the configured shape has instead. It also returns the
-// ID by which the token can be revoked, "" if it has none.
+// issue makes an access token: a JWT as in RFC 9068, or the configured shape. It also returns the ID by which the token can be
+// revoked.
 func (a *accessTokens) issue(
 	ctx context.Context, client *storage.Client, auth *grants.Authorization, now time.Time,
 ) (token, id string, err error) {
@@ -142,7 +142,7 @@ func renameClaims(auth *grants.Authorization, names map[string]string) map[strin
 	return claims
 }
 
-// opaqueToken makes an access token that is a reference to a record with the claims.
+// issueOpaque makes an access token that is a reference to a record with the claims.
 func (a *accessTokens) issueOpaque(
 	ctx context.Context, client *storage.Client, auth *grants.Authorization, claims map[string]any, now time.Time,
 ) (token, id string, err error) {
@@ -216,7 +216,7 @@ func (a *accessTokens) read(ctx context.Context, token string) (*jwt.Claims, err
 	if err != nil {
 		return nil, err
 	}
-	// A minimal token has no issuer. It is one of ours nevertheless: these keys sign no other access tokens.
+	// A minimal token has no iss. It is still ours, because these keys sign no tokens of other issuers.
 	minimal := a.shape.Minimal && claims.Issuer == ""
 	if claims.Issuer != a.issuer && !minimal {
 		return nil, jwt.ErrIssuer

@@ -21,7 +21,7 @@ import (
 	"github.com/caddy-oauth/caddy-oauth/storage"
 )
 
-// route fills the table of endpoints.
+// route fills the table of endpoints by path.
 func (s *Server) route(issuer *url.URL) error {
 	metadata, err := s.metadata()
 	if err != nil {
@@ -186,8 +186,8 @@ func (s *Server) fail(c *call, e *endpoint, err error) error {
 	return &PageError{Status: refusal.HTTPStatus(), Title: pageTitle(refusal), ID: id, Err: refusal}
 }
 
-// severity returns how loud a failure is in the log: what the client caused, what smells of theft, what is
-// our fault. What is the store's is told of once, and then only for those who look for an error id.
+// severity returns the level and the message of a failure in the log. A refusal is logged at info, a possible theft at warn,
+// and an error of the server at error. A failure of the store is logged at error once per outage, and then at debug.
 func (s *Server) severity(ctx context.Context, err error, status int) (zapcore.Level, string) {
 	var replay *grants.Replay
 	switch {

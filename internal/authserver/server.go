@@ -1,5 +1,9 @@
-// Package authserver is the OAuth 2.0 authorization server over net/http. It knows nothing of Caddy:
-// what the site around it knows of a request, it asks a [Site].
+// Package authserver is the OAuth 2.0 authorization server over net/http. It does not import Caddy: it asks a [Site] who is
+// signed in, where people sign in, and which address a request came from.
+//
+// Start reading at [Server.ServeHTTP] in endpoint.go. route has the table of endpoints, and fail answers all errors. Each
+// endpoint has a file of its own, such as token.go; all of them share a core (core.go). upkeep.go has the background work,
+// and owner.go has what the admin API calls.
 package authserver
 
 import (
@@ -21,8 +25,8 @@ import (
 	"github.com/caddy-oauth/caddy-oauth/storage"
 )
 
-// Server is one issuer's authorization server. [Server.ServeHTTP] answers a request, [Server.Run] does the work that no request
-// asks for, [Server.Owner] is for the owner of the site.
+// Server is one issuer's authorization server. [Server.ServeHTTP] answers requests, [Server.Run] does the background work, and
+// [Server.Owner] returns what the admin API calls.
 type Server struct {
 	*core
 

@@ -33,7 +33,7 @@ func newTokenEndpoint(shared *core) *tokenEndpoint {
 	return e
 }
 
-// serve answers a token request, which goes through it once, from top to bottom.
+// serve answers a token request. Its steps are below, in the order in which they run.
 func (e *tokenEndpoint) serve(c *call) error {
 	form, err := wire.ReadForm(c.w, c.r, e.config.Wire.Bodies...)
 	if err != nil {
@@ -89,7 +89,7 @@ func (e *tokenEndpoint) exchange(c *call, grant grants.Grant, form url.Values, n
 	if err := e.loadCutoffs(ctx); err != nil {
 		return nil, err
 	}
-	if err := e.keys.Load(ctx); err != nil { // before a code is used up in vain
+	if err := e.keys.Load(ctx); err != nil { // before the grant marks a code as used
 		return nil, err
 	}
 	auth, err := grant.Exchange(ctx, &grants.Request{
