@@ -196,7 +196,7 @@ func (d *Reader) next() (l line, err error) {
 		case err != nil:
 			return l, fmt.Errorf("reading line %d: %w", d.number, err)
 		}
-		return l, d.problem("the dump is incomplete: it ends here without an end")
+		return l, d.problem("the dump is incomplete: it was cut off")
 	}
 	decoder := json.NewDecoder(bytes.NewReader(d.lines.Bytes()))
 	decoder.DisallowUnknownFields()
