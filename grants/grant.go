@@ -143,8 +143,8 @@ func (e *Error) HTTPStatus() int {
 	return e.Status
 }
 
-// Replay is the Cause of an Error when something that was good once was presented again. Whoever called the grant then
-// ends the family: its access tokens first, since once it has ended nothing more can be found to be a replay.
+// Replay is the Cause of an Error when a used code or refresh token was presented again. The caller of the grant then ends the
+// family. It ends the access tokens first: once the family has ended, another try would find no replay.
 type Replay struct {
 	What    string // "authorization code" or "refresh token"
 	Family  string // the ID of its record

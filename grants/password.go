@@ -141,11 +141,11 @@ func (p provider) Verify(ctx context.Context, username, password string) (*Perso
 	return person, nil
 }
 
-// maxRecalled is how many passwords a provider that has to compute slow hashes remembers to be right.
+// maxRecalled is how many correct passwords a provider with slow hashes remembers.
 const maxRecalled = 10_000
 
-// accounts is a provider that knows people by nothing but names and slow hashes that never change: what was right once
-// is right for good, and takes no time again.
+// accounts is a provider with a fixed list of names and slow hashes. The list never changes, so a password that was right once is
+// remembered, and its hash is not computed again.
 type accounts struct {
 	provider
 	right *recall.Memory
@@ -163,7 +163,7 @@ func (a accounts) Verify(ctx context.Context, username, password string) (*Perso
 	return person, err
 }
 
-// nowhere is a ResponseWriter for the challenge that a provider writes when it says no.
+// nowhere is a ResponseWriter that discards the challenge of a provider that rejects a password.
 type nowhere struct{}
 
 func (nowhere) Header() http.Header         { return make(http.Header) }

@@ -44,9 +44,9 @@ func ChooseScopes(parameter string, allowed []string) ([]string, error) {
 	return wanted, nil
 }
 
-// both returns what is in both lists, in the order of the first.
+// both returns the elements that are in both lists, in the order of the first.
 func both(a, b []string) []string {
-	if contains(b, a) { // as it is until the configuration changes
+	if contains(b, a) { // the usual case, without a copy
 		return a
 	}
 	return slices.DeleteFunc(slices.Clone(a), func(s string) bool { return !slices.Contains(b, s) })

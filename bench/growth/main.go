@@ -1,13 +1,11 @@
-// Command growth measures how the speed of a store depends on the number of families in it. From the module's root:
+// Command growth shows what becomes of a store as families of tokens gather in it. From the module's root:
 //
 //	go run ./bench/growth -store file -dir /var/tmp
 //	go run ./bench/growth -store redis -redis localhost:6379
 //
-// For each number of families, it fills a store, and then measures all stores in turn. It refreshes families as the server does:
-// it reads the record and writes the next one, synced if the store syncs, but without HTTP and signatures. It prints a table in
-// Markdown. Writing a million families to a disk takes minutes and 4 GiB.
-//
-// Start reading at [run].
+// For each number of families it fills a place of its own, as the store itself would, and then measures all of them in
+// turn: a refresh is what the server does for one, from the record to the record, synced where the store syncs, and
+// without HTTP and signatures. It prints a table in Markdown. A million families on a disk take minutes to write and 4 GiB.
 package main
 
 import (
@@ -42,7 +40,7 @@ func exit(err error) {
 	}
 }
 
-// options are the flags of the command line.
+// options are what can be said on the command line.
 type options struct {
 	store, redis, dir string
 	families          []int
@@ -56,30 +54,30 @@ func readOptions(args []string) (*options, error) {
 	o := new(options)
 	flags := flag.NewFlagSet("growth", flag.ContinueOnError)
 	flags.StringVar(&o.store, "store", "file", "which store: file, redis or memory")
-	flags.StringVar(&o.redis, "redis", "localhost:6379", "the `address` of a Redis, which growth fills with records")
+	flags.StringVar(&o.redis, "redis", "localhost:6379", "the `address` of a Redis, which is filled, too")
 	flags.StringVar(&o.dir, "dir", os.TempDir(), "a `directory` on the disk to measure")
-	families := flags.String("families", "1000,100000,1000000", "the `numbers` of families to measure with")
-	flags.DurationVar(&o.measure, "d", 5*time.Second, "how long to measure each number in a round")
-	flags.IntVar(&o.rounds, "rounds", 3, "how many rounds to take the medians of")
+	families := flags.String("families", "1000,100000,1000000", "how many families live, one `number` after the other")
+	flags.DurationVar(&o.measure, "d", 5*time.Second, "how long each is measured in a round")
+	flags.IntVar(&o.rounds, "rounds", 3, "how often each is measured; medians are printed")
 	flags.DurationVar(&o.lifetime, "lifetime", 30*24*time.Hour, "how long families live; 0 is for ever")
-	flags.BoolVar(&o.keep, "keep", false, "keep the files of the store")
+	flags.BoolVar(&o.keep, "keep", false, "leave the files of the store where they are")
 	if err := flags.Parse(args); err != nil {
 		return nil, err
 	}
 	for text := range strings.SplitSeq(*families, ",") {
 		n, err := strconv.Atoi(text)
 		if err != nil || n < callers {
-			return nil, fmt.Errorf("expected numbers of families from %d, not %q", callers, text)
+			return nil, fmt.Errorf("%q is no number of families of %d or more", text, callers)
 		}
 		o.families = append(o.families, n)
 	}
 	if flags.NArg() > 0 || o.rounds < 1 {
-		return nil, errors.New("expected only flags, and a number of rounds above 0; see growth -help")
+		return nil, errors.New("see growth -help for what can be said")
 	}
 	return o, nil
 }
 
-// run fills all stores before it measures any, so that other work on the machine affects all of them alike.
+// run fills all places before it measures any, so that what else the machine does is the same to all.
 func run(ctx context.Context, o *options) error {
 	dir, err := os.MkdirTemp(o.dir, "growth-*")
 	if err != nil {
@@ -88,34 +86,34 @@ func run(ctx context.Context, o *options) error {
 	if o.keep {
 		fmt.Fprintln(os.Stderr, "growth: the files are in", dir)
 	} else {
-		defer func() { _ = os.RemoveAll(dir) }() // this takes a while
+		defer func() { _ = os.RemoveAll(dir) }() // which takes a while
 	}
 	opened, err := openStores(o, dir)
 	if err != nil {
 		return err
 	}
 	defer opened.close()
-	filled := make([]*filledStore, 0, len(o.families))
+	places := make([]*place, 0, len(o.families))
 	for _, n := range o.families {
-		p, err := fillStore(ctx, o, opened, dir, n)
+		p, err := newPlace(ctx, o, opened, dir, n)
 		if err != nil {
 			return fmt.Errorf("filling a store with %d families: %w", n, err)
 		}
-		filled = append(filled, p)
+		places = append(places, p)
 	}
 	for round := range o.rounds {
-		for _, p := range filled {
+		for _, p := range places {
 			fmt.Fprintf(os.Stderr, "growth: round %d, %d families\n", round+1, p.n)
 			if err := p.round(ctx, o.measure); err != nil {
 				return fmt.Errorf("with %d families: %w", p.n, err)
 			}
 		}
 	}
-	for _, p := range filled {
+	for _, p := range places {
 		if err := p.sweeps(ctx); err != nil {
 			return fmt.Errorf("sweeping beside %d families: %w", p.n, err)
 		}
 	}
-	fmt.Print(table(o, filled))
+	fmt.Print(table(o, places))
 	return nil
 }

@@ -23,14 +23,14 @@ type Site interface {
 
 // Noter is a Site that wants to know what requests were about, for a log of its own.
 type Noter interface {
-	// Note is told the client of a request that was answered, and the grant type, "" if it had none. Both are known
-	// to the server: they are no words of the request's.
+	// Note is called after a request was answered, with its client and its grant type, "" if it had none. Both are IDs
+	// that the server knows, and not text from the request.
 	Note(r *http.Request, clientID, grantType string)
 }
 
 // Hider is a Site that has a log of answers with their headers.
 type Hider interface {
-	// Hide is told that the answer to a request is to have a code in a header, which is good until it is used.
+	// Hide is called before the answer to a request gets a header with an authorization code, which a log must not show.
 	Hide(r *http.Request)
 }
 
@@ -40,18 +40,8 @@ type User struct {
 	Claims  map[string]any // for the tokens
 }
 
-// endpoint is one of the server's URLs.
-type endpoint struct {
-	name    string
-	paths   []string
-	methods []string
-	cors    bool // scripts of other sites may call it (RFC 9700 §2.6)
-	json    bool // it speaks to programs, not to people
-	serve   func(c *call) error
-}
-
-// call is a request on its way through an endpoint. What becomes known of it on the way is for the log
-// and the metrics.
+// call is one request at an endpoint. The last fields are for the log and the metrics, and the endpoint sets them as it
+// learns them.
 type call struct {
 	w       http.ResponseWriter
 	r       *http.Request // whose context has no deadline, see ctx

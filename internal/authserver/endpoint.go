@@ -21,6 +21,16 @@ import (
 	"github.com/caddy-oauth/caddy-oauth/storage"
 )
 
+// endpoint is one of the server's endpoints, at one path or more.
+type endpoint struct {
+	name    string
+	paths   []string
+	methods []string
+	cors    bool // scripts of other sites may call it (RFC 9700 §2.6)
+	json    bool // it speaks to programs, not to people
+	serve   func(c *call) error
+}
+
 // route fills the table of endpoints by path.
 func (s *Server) route(issuer *url.URL) error {
 	metadata, err := s.metadata()

@@ -97,7 +97,7 @@ func (o Owner) RevokeAny(ctx context.Context, token, reason string) (what string
 type Stats struct {
 	Since    time.Time              `json:"since"`
 	Requests []metrics.RequestCount `json:"requests"`
-	// Cutoffs is how many revocations are still of use.
+	// Cutoffs is how many revocations are in force.
 	Cutoffs int `json:"cutoffs"`
 	// Registered is how many clients were added at run time, Configured how many there are in the configuration.
 	Registered int            `json:"registered_clients"`

@@ -25,8 +25,8 @@ func (e *revokeEndpoint) serve(c *call) error {
 	return nil
 }
 
-// revokePresented ends what a token of the client's is part of: with a refresh token the family (§2.1), with an access
-// token that token. The token says by its form what it is, so a token_type_hint has nothing to add.
+// revokePresented revokes a token of the client. A refresh token revokes its family (§2.1), an access token only itself. The form
+// of the token tells its type, so token_type_hint is ignored.
 func (e *revokeEndpoint) revokePresented(c *call, token string) error {
 	ctx, client := c.ctx(), c.client
 	id, f, err := e.findFamily(ctx, client, token)

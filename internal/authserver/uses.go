@@ -62,7 +62,7 @@ func (u *uses) note(subject, client string, next use) {
 	keep(u.pending, p, next)
 }
 
-// keep puts a use into a map that is bounded. Which other one has to go does not matter: it is heard of again.
+// keep puts a use into a bounded map. If the map is full, it drops any other use: the app's next token notes it again.
 func keep(m map[pair]use, p pair, next use) {
 	if _, ok := m[p]; !ok && len(m) >= maxUses {
 		for other := range m {
@@ -81,7 +81,7 @@ func (u *uses) write(ctx context.Context, subject string) error {
 	for p, next := range u.due(subject) {
 		err := u.writeOne(ctx, p, next)
 		if errors.Is(err, storage.ErrReadOnly) {
-			return nil // Keep it: it is not worth refusing the page of apps.
+			return nil // Keep it, and let the page of apps load.
 		}
 		if err != nil {
 			return err

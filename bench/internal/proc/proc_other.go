@@ -13,8 +13,8 @@ func Of(int) (Usage, error) { return Usage{}, errors.ErrUnsupported }
 // Cores returns none.
 func Cores() []int { return nil }
 
-// Start starts a process on any processor.
+// Start starts a process on whichever processors there are.
 func Start(cmd *exec.Cmd, _ int) error { return cmd.Start() }
 
-// FileSystem returns "unknown".
+// FileSystem does not know.
 func FileSystem(string) string { return "unknown" }
