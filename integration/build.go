@@ -9,12 +9,12 @@ import (
 	"sync"
 	"testing"
 
-	// What is built here: a change to it must not leave old results in the test cache.
+	// The tests run it, so a change to it must invalidate the test cache.
 	_ "github.com/caddy-oauth/caddy-oauth"
 	_ "github.com/caddy-oauth/caddy-oauth/integration/slowstorage"
 )
 
-// The programs that tests can run, see Config.Program.
+// The programs that tests can run (see Config.Program).
 const (
 	program     = "./cmd/caddy"
 	slowProgram = "./integration/slowstorage/caddy"
@@ -22,11 +22,11 @@ const (
 
 var built struct {
 	sync.Mutex
-	programs map[string]string // where they are, by package
+	programs map[string]string // their files, by package
 	dirs     []string
 }
 
-// Main runs the tests and removes the Caddy they have built.
+// Main runs the tests and removes the programs that they built.
 func Main(m *testing.M) int {
 	defer func() {
 		for _, dir := range built.dirs {
@@ -36,7 +36,7 @@ func Main(m *testing.M) int {
 	return m.Run()
 }
 
-// caddy returns Caddy with this module, built once, with the race detector if the tests have it.
+// caddy returns the file of a Caddy with this module. It builds it once, with the race detector if the tests have it.
 func caddy(t *testing.T, main string) string {
 	t.Helper()
 	built.Lock()
@@ -44,12 +44,12 @@ func caddy(t *testing.T, main string) string {
 	if path, ok := built.programs[main]; ok {
 		return path
 	}
-	dir, err := os.MkdirTemp("", "caddy-oauth-*") //nolint:usetesting // it is for all tests
+	dir, err := os.MkdirTemp("", "caddy-oauth-*") //nolint:usetesting // all tests share it
 	must(t, err)
 	built.dirs = append(built.dirs, dir)
-	path := filepath.Join(dir, "caddy.exe") // the suffix is needed on Windows alone
+	path := filepath.Join(dir, "caddy.exe") // Windows needs the suffix
 	_, here, _, _ := runtime.Caller(0)
-	build := exec.Command("go", "build", race(), "-o", path, main) //nolint:gosec,noctx // one of ours, and every test needs it
+	build := exec.Command("go", "build", race(), "-o", path, main) //nolint:gosec,noctx // a constant; all tests share the result
 	build.Dir = filepath.Join(filepath.Dir(here), "..")
 	if output, err := build.CombinedOutput(); err != nil {
 		t.Fatalf("%v: %v\n%s", build.Args, err, output)
@@ -61,7 +61,7 @@ func caddy(t *testing.T, main string) string {
 	return path
 }
 
-// race returns the flag of go build that says what this program is built with.
+// race returns the flag of go build for the race detector, as this program was built.
 func race() string {
 	info, _ := debug.ReadBuildInfo()
 	for _, setting := range info.Settings {

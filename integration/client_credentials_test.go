@@ -27,7 +27,7 @@ func TestClientCredentials(t *testing.T) {
 			token, err := config.Token(withClient(t, s))
 			must(t, err)
 			if token.RefreshToken != "" { // RFC 6749 §4.4.3
-				t.Error("a client that acts for itself got a refresh token")
+				t.Error("client_credentials returned a refresh token")
 			}
 			got := verified(t, keys, token.AccessToken)
 			if got.Subject != "script" || got.ClientID != "script" || got.Scope != "orders" { // RFC 9068 §2.2

@@ -11,7 +11,7 @@ import (
 	"testing"
 )
 
-// Command returns a caddy command in the environment of the server, whatever it runs.
+// Command returns a caddy command in the environment of the server.
 func (s *Server) Command(ctx context.Context, args ...string) *exec.Cmd {
 	s.t.Helper()
 	cmd := exec.CommandContext(ctx, caddy(s.t, s.Program), args...) //nolint:gosec // built here
@@ -19,7 +19,7 @@ func (s *Server) Command(ctx context.Context, args ...string) *exec.Cmd {
 	return cmd
 }
 
-// Do runs a caddy command that is to succeed, and returns what it prints.
+// Do runs a caddy command, which must succeed, and returns its output.
 func (s *Server) Do(t *testing.T, args ...string) (printed string) {
 	t.Helper()
 	var out, notes bytes.Buffer
@@ -31,7 +31,7 @@ func (s *Server) Do(t *testing.T, args ...string) (printed string) {
 	return out.String()
 }
 
-// Pipe runs two caddy commands, the second of which reads what the first writes, and returns what they print.
+// Pipe runs two caddy commands with a pipe from the first to the second, and returns their output.
 func (s *Server) Pipe(ctx context.Context, first, second []string) (printed string, err error) {
 	s.t.Helper()
 	r, w := io.Pipe()

@@ -6,8 +6,8 @@ import (
 	"github.com/caddy-oauth/caddy-oauth/integration"
 )
 
-// A process that is killed in the middle of refreshes loses answers. Whoever repeats its last request to the
-// next process goes on as if nothing had been.
+// A process that is killed during refreshes loses answers. Clients that repeat their last request to the next process lose no
+// session.
 func TestKillUnderLoad(t *testing.T) {
 	const kills, between = 3, 5
 	s := integration.Start(t, integration.Shop())
@@ -42,5 +42,5 @@ func TestKillUnderLoad(t *testing.T) {
 		u.checkLine(t)
 	}
 	verified(t, keys, before.AccessToken)
-	verified(t, publishedKeys(t, s), before.AccessToken) // the keys have outlived the kills
+	verified(t, publishedKeys(t, s), before.AccessToken) // the keys are still the same
 }

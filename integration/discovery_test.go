@@ -9,7 +9,7 @@ import (
 	"github.com/caddy-oauth/caddy-oauth/integration"
 )
 
-// metadata is what clients look for in the metadata document (RFC 8414 §2).
+// metadata has the members of the metadata document that clients use (RFC 8414 §2).
 type metadata struct {
 	Issuer           string   `json:"issuer"`
 	Authorization    string   `json:"authorization_endpoint"`

@@ -12,10 +12,10 @@ import (
 	"github.com/caddy-oauth/caddy-oauth/integration"
 )
 
-// tabs is how many tabs each user of the load has open: all refresh the same token at the same time.
+// tabs is how many browser tabs each user has open. All of them refresh the same token at the same time.
 const tabs = 2
 
-// user refreshes again and again.
+// user refreshes in a loop.
 type user struct {
 	s                *integration.Server
 	clients          [tabs]*http.Client
@@ -35,7 +35,7 @@ func newUsers(t *testing.T, s *integration.Server, n int) []*user {
 	return users
 }
 
-// load has all users refresh until done is called, which waits for the answers to their last requests.
+// load makes all users refresh until done is called. done waits for the answers to their last requests.
 func load(t *testing.T, users []*user) (done func()) {
 	t.Helper()
 	var over atomic.Bool
@@ -58,7 +58,7 @@ func load(t *testing.T, users []*user) (done func()) {
 	return done
 }
 
-// refresh has every tab present the newest token. All must be given the same new one.
+// refresh presents the newest token from every tab. All tabs must get the same new token.
 func (u *user) refresh(ctx context.Context) error {
 	var answers [tabs]*integration.Answer
 	var errs [tabs]error
@@ -84,9 +84,9 @@ func (u *user) refresh(ctx context.Context) error {
 	return nil
 }
 
-// present sends the newest token until there is an answer. A connection may break: a process that is killed breaks
-// them all, and a listener that closes in a reload those that wait for it, at any site on Caddy. Whatever the
-// lost request did on the server, its repetition must do no harm.
+// present sends the newest token until there is an answer. Connections may break: killing a process breaks all of them, and a
+// listener that closes in a reload breaks those that it has not accepted yet, as on any site on Caddy. Repeating a lost request
+// must do no harm, whether or not the server has handled it.
 func (u *user) present(ctx context.Context, client *http.Client) (*integration.Answer, error) {
 	ctx, cancel := context.WithTimeout(ctx, integration.Patience)
 	defer cancel()
@@ -103,8 +103,8 @@ func (u *user) present(ctx context.Context, client *http.Client) (*integration.A
 	}
 }
 
-// checkLine proves that the user's family is one line: the token before the newest leads to the newest, the
-// newest on, and once that has happened, the one before is a thief's.
+// checkLine checks that the user's family has one current token. A retry with the previous token returns the newest token again.
+// The newest token can be refreshed. After that, the previous token is reuse and revokes the family.
 func (u *user) checkLine(t *testing.T) {
 	t.Helper()
 	present := func(token string) *integration.Answer {
@@ -113,7 +113,7 @@ func (u *user) checkLine(t *testing.T) {
 		return answer
 	}
 	if again := present(u.previous); again.RefreshToken != u.newest {
-		t.Errorf("the token before the newest: %d %s, want the newest once more", again.Status, again.Error)
+		t.Errorf("a retry with the previous token: %d %s, want the newest token again", again.Status, again.Error)
 	}
 	next := present(u.newest)
 	if next.Status != http.StatusOK {

@@ -11,7 +11,7 @@ import (
 	"github.com/caddy-oauth/caddy-oauth/integration"
 )
 
-// The code flow with PKCE as the library of most Go programs does it, at issuers with and without a path.
+// The code flow with PKCE works with golang.org/x/oauth2, for issuers with and without a path.
 func TestOAuth2CodeFlow(t *testing.T) {
 	for _, path := range []string{"", "/tenants/one"} {
 		t.Run("issuer path "+path, func(t *testing.T) {
@@ -44,14 +44,14 @@ func TestOAuth2CodeFlow(t *testing.T) {
 				t.Errorf("claims are %+v, want %+v", got, want)
 			}
 
-			// To the library a token that is over is one to refresh.
+			// The library refreshes an expired token.
 			old := *token
 			old.Expiry = time.Now().Add(-time.Minute)
 			source := config.TokenSource(ctx, &old)
 			renewed, err := source.Token()
 			must(t, err)
 			if renewed.AccessToken == token.AccessToken || renewed.RefreshToken == token.RefreshToken {
-				t.Error("the refresh gave an old token")
+				t.Error("the refresh returned an old token")
 			}
 			again := verified(t, keys, renewed.AccessToken)
 			if again.Subject != got.Subject || again.Scope != got.Scope || again.ID == got.ID {
@@ -85,7 +85,7 @@ func TestOAuth2ConfidentialClient(t *testing.T) {
 	}
 }
 
-func TestPersonSaysNo(t *testing.T) {
+func TestPersonDenies(t *testing.T) {
 	s := integration.Start(t, integration.Shop())
 	request := s.AppClient().AuthCodeURL("a-state", oauth2.S256ChallengeOption(oauth2.GenerateVerifier()))
 	answer := s.Customer(t).Deny(t, request)

@@ -8,7 +8,7 @@ import (
 	"github.com/caddy-oauth/caddy-oauth/integration"
 )
 
-// atOnce sends one form to token endpoints, one client per URL, all at the same moment.
+// atOnce sends a form to token endpoints at the same time, with a client for each URL.
 func atOnce(t *testing.T, s *integration.Server, form url.Values, tokenURLs []string) []*integration.Answer {
 	t.Helper()
 	answers, errs := make([]*integration.Answer, len(tokenURLs)), make([]error, len(tokenURLs))
@@ -29,7 +29,7 @@ func atOnce(t *testing.T, s *integration.Server, form url.Values, tokenURLs []st
 	return answers
 }
 
-// onlyWinner returns the one answer with tokens; all others must be invalid_grant.
+// onlyWinner returns the answer with tokens. All other answers must be invalid_grant.
 func onlyWinner(t *testing.T, answers []*integration.Answer) *integration.Answer {
 	t.Helper()
 	var winner *integration.Answer
@@ -39,11 +39,11 @@ func onlyWinner(t *testing.T, answers []*integration.Answer) *integration.Answer
 		case answer.Status == 200 && answer.AccessToken != "" && winner == nil:
 			winner = answer
 		default:
-			t.Errorf("one more answer is %d %s %s", answer.Status, answer.Error, answer.Description)
+			t.Errorf("another answer is %d %s %s, want 400 invalid_grant", answer.Status, answer.Error, answer.Description)
 		}
 	}
 	if winner == nil {
-		t.Fatal("nobody got tokens")
+		t.Fatal("no answer has tokens")
 	}
 	return winner
 }
@@ -53,11 +53,11 @@ func refused(t *testing.T, s *integration.Server, refreshToken string) {
 	answer, err := integration.Post(t.Context(), s.Client(t), s.TokenURL(), integration.RefreshRequest("app", refreshToken))
 	must(t, err)
 	if !answer.Refused("invalid_grant") {
-		t.Errorf("a refresh gives %d %s, want 400 invalid_grant", answer.Status, answer.Error)
+		t.Errorf("a refresh: %d %s, want 400 invalid_grant", answer.Status, answer.Error)
 	}
 }
 
-func TestCodeOfFiftyClients(t *testing.T) {
+func TestFiftyClientsWithOneCode(t *testing.T) {
 	s := integration.Start(t, integration.Shop())
 	code, verifier := s.NewCode(t)
 	urls := make([]string, 50)
@@ -66,17 +66,17 @@ func TestCodeOfFiftyClients(t *testing.T) {
 	}
 	exchange := integration.CodeRequest(s.AppClient(), code, verifier)
 	winner := onlyWinner(t, atOnce(t, s, exchange, urls))
-	endsWithAnotherUse(t, s, exchange, winner.RefreshToken)
+	laterUseRevokes(t, s, exchange, winner.RefreshToken)
 }
 
-// endsWithAnotherUse checks that the tokens of an exchange outlived its repeats, and that it ends them once they were used
-// (RFC 6749 §4.1.2).
-func endsWithAnotherUse(t *testing.T, s *integration.Server, exchange url.Values, refreshToken string) {
+// laterUseRevokes checks that the repeats of an exchange have not revoked its tokens, and that another repeat does so once they
+// were used (RFC 6749 §4.1.2).
+func laterUseRevokes(t *testing.T, s *integration.Server, exchange url.Values, refreshToken string) {
 	t.Helper()
 	next := onlyWinner(t, atOnce(t, s, integration.RefreshRequest("app", refreshToken), []string{s.TokenURL()}))
 	again := atOnce(t, s, exchange, []string{s.TokenURL()})[0]
 	if !again.Refused("invalid_grant") {
-		t.Errorf("the code again gives %d %s, want 400 invalid_grant", again.Status, again.Error)
+		t.Errorf("the code again: %d %s, want 400 invalid_grant", again.Status, again.Error)
 	}
 	refused(t, s, next.RefreshToken)
 }
@@ -99,7 +99,7 @@ func TestTwoServersOneCode(t *testing.T) {
 		code, verifier := s.NewCode(t)
 		exchange := integration.CodeRequest(s.AppClient(), code, verifier)
 		winner := onlyWinner(t, atOnce(t, s, exchange, urls))
-		endsWithAnotherUse(t, s, exchange, winner.RefreshToken)
+		laterUseRevokes(t, s, exchange, winner.RefreshToken)
 	}
 }
 
@@ -111,7 +111,7 @@ func TestTwoServersOneRefreshToken(t *testing.T) {
 		answers := atOnce(t, s, integration.RefreshRequest("app", token), append(urls, urls...))
 		next := answers[0].RefreshToken
 		if next == "" || next == token {
-			t.Fatalf("the refresh gives %d %s and a new token %v", answers[0].Status, answers[0].Error, next != token)
+			t.Fatalf("the refresh: %d %s, with a new token %v", answers[0].Status, answers[0].Error, next != token)
 		}
 		for _, answer := range answers {
 			if answer.Status != 200 || answer.RefreshToken != next {
@@ -123,7 +123,7 @@ func TestTwoServersOneRefreshToken(t *testing.T) {
 	}
 }
 
-// RFC 9700 §4.14.2: with strict single use, whoever is second ends the family.
+// RFC 9700 §4.14.2: with `retry 0`, the second use of a refresh token revokes the family.
 func TestTwoServersStrictSingleUse(t *testing.T) {
 	s, urls := startPair(t, "refresh_token {\n retry 0\n }")
 	for range rounds {

@@ -15,21 +15,21 @@ import (
 	"golang.org/x/oauth2"
 )
 
-// Person is somebody with an account on a site, and a browser that runs no scripts.
+// Person is a person with an account on a site and a browser that runs no scripts.
 type Person struct {
 	Name, Password string
 	Browser        *http.Client // follows no redirects
 }
 
-// Page is what a browser gets.
+// Page is an answer to a browser.
 type Page struct {
 	URL      *url.URL
 	Status   int
-	Location string // where it leads on to, if it does
+	Location string // of a redirect, or ""
 	Text     string
 }
 
-// Open asks for a page as the person who is signed in.
+// Open requests a page as the person who is signed in.
 func (p *Person) Open(t *testing.T, pageURL string) *Page {
 	t.Helper()
 	page, err := p.send(t.Context(), http.MethodGet, pageURL, nil)
@@ -37,7 +37,7 @@ func (p *Person) Open(t *testing.T, pageURL string) *Page {
 	return page
 }
 
-// Allow opens an authorization request, presses Allow and returns what the client is told.
+// Allow opens an authorization request, presses Allow and returns the parameters of the authorization response.
 func (p *Person) Allow(t *testing.T, authorizeURL string) url.Values {
 	t.Helper()
 	answer, err := p.Decide(t.Context(), authorizeURL, "allow")
@@ -53,7 +53,8 @@ func (p *Person) Deny(t *testing.T, authorizeURL string) url.Values {
 	return answer
 }
 
-// Decide opens an authorization request, presses a button, allow or deny, and returns what the client is told.
+// Decide opens an authorization request, presses a button, allow or deny, and returns the parameters of the authorization
+// response.
 func (p *Person) Decide(ctx context.Context, authorizeURL, decision string) (url.Values, error) {
 	page, err := p.send(ctx, http.MethodGet, authorizeURL, nil)
 	if err != nil {
@@ -99,7 +100,7 @@ func (p *Person) send(ctx context.Context, method, target string, form url.Value
 	return &Page{URL: req.URL, Status: resp.StatusCode, Location: resp.Header.Get("Location"), Text: string(text)}, err
 }
 
-// readForm returns where the form of a page goes to, and what stands in its hidden fields.
+// readForm returns the target and the hidden fields of the form on a page.
 func readForm(page *Page) (action string, fields url.Values, err error) {
 	document, err := html.Parse(strings.NewReader(page.Text))
 	if err != nil {
@@ -128,7 +129,7 @@ func readForm(page *Page) (action string, fields url.Values, err error) {
 	return action, fields, nil
 }
 
-// Answer is what the token endpoint says.
+// Answer is an answer of the token endpoint.
 type Answer struct {
 	Status       int    `json:"-"`
 	AccessToken  string `json:"access_token"`
@@ -140,12 +141,12 @@ type Answer struct {
 	Description  string `json:"error_description"`
 }
 
-// Refused reports whether the answer is that refusal (RFC 6749 §5.2).
+// Refused reports whether the answer is an error with that code (RFC 6749 §5.2).
 func (a *Answer) Refused(code string) bool {
 	return a.Status == http.StatusBadRequest && a.Error == code && a.AccessToken == "" && a.RefreshToken == ""
 }
 
-// Post sends a request to a token endpoint. An error is one of the connection.
+// Post sends a request to a token endpoint. It returns an error if the connection fails.
 func Post(ctx context.Context, client *http.Client, tokenURL string, form url.Values) (*Answer, error) {
 	req, err := http.NewRequestWithContext(ctx, http.MethodPost, tokenURL, strings.NewReader(form.Encode()))
 	if err != nil {
@@ -164,7 +165,7 @@ func Post(ctx context.Context, client *http.Client, tokenURL string, form url.Va
 	return answer, nil
 }
 
-// CodeRequest is the token request of a public client for a code.
+// CodeRequest returns the token request of a public client with a code.
 func CodeRequest(config *oauth2.Config, code, verifier string) url.Values {
 	return url.Values{
 		"grant_type": {"authorization_code"}, "client_id": {config.ClientID},
@@ -172,7 +173,7 @@ func CodeRequest(config *oauth2.Config, code, verifier string) url.Values {
 	}
 }
 
-// RefreshRequest is the token request of a public client for a refresh token.
+// RefreshRequest returns the token request of a public client with a refresh token.
 func RefreshRequest(clientID, refreshToken string) url.Values {
 	return url.Values{"grant_type": {"refresh_token"}, "client_id": {clientID}, "refresh_token": {refreshToken}}
 }

@@ -16,8 +16,8 @@ import (
 	"github.com/caddy-oauth/caddy-oauth/integration"
 )
 
-// TestReadme follows the section "Try it" of the README to the letter, but for the ports: it opens the link, runs the
-// commands with curl, pastes where the reader is told to paste, and sees what the reader is told to see.
+// TestReadme follows the section "Try it" of the README exactly, except for the ports. It opens the link, runs the commands with
+// curl, pastes the values that the reader has to paste, and checks the answers.
 func TestReadme(t *testing.T) {
 	s := integration.Start(t, integration.Config{Caddyfile: func(s *integration.Server) string {
 		return ports(s).Replace(readFile(t, "../Caddyfile.example"))
@@ -36,7 +36,7 @@ func TestReadme(t *testing.T) {
 	asked, err := url.Parse(link[1])
 	must(t, err)
 	if callback.Get("state") != asked.Query().Get("state") || callback.Get("iss") == "" {
-		t.Errorf("the app was sent state %q and iss %q", callback.Get("state"), callback.Get("iss"))
+		t.Errorf("the authorization response has state %q and iss %q", callback.Get("state"), callback.Get("iss"))
 	}
 	page := alice.Open(t, s.URL+"/callback?"+callback.Encode()).Text
 	if !strings.Contains(page, "code="+callback.Get("code")) {
@@ -54,7 +54,7 @@ func TestReadme(t *testing.T) {
 		"200 access_token refresh_token", // the first refresh token
 		"200 access_token refresh_token", // the second
 		"400 invalid_grant",              // the first, again
-		"400 invalid_grant",              // the second: the family is gone
+		"400 invalid_grant",              // the second: the family is revoked
 		"200 access_token",               // the script
 	}
 	if got := strings.Join(r.seen, "\n"); got != strings.Join(want, "\n") {
@@ -62,20 +62,20 @@ func TestReadme(t *testing.T) {
 	}
 }
 
-// ports puts a server's own address in the place of the one that documents show.
+// ports replaces the addresses in documents by those of a server.
 func ports(s *integration.Server) *strings.Replacer {
 	port := integration.Port(s.Address)
 	return strings.NewReplacer("localhost:2019", s.Admin, "localhost:8080", "localhost:"+port,
 		"127.0.0.1:8080", "127.0.0.1:"+port, "127.0.0.1%3A8080", "127.0.0.1%3A"+port)
 }
 
-// reader is somebody who follows the README in a shell.
+// reader is a person who follows the README in a shell.
 type reader struct {
 	t      *testing.T
 	s      *integration.Server
 	client *http.Client
 	pasted map[string]string
-	last   integration.Answer // with tokens
+	last   integration.Answer // the last one with tokens
 	seen   []string
 }
 
@@ -97,7 +97,7 @@ func (r *reader) follow(command string) {
 		r.request(args[1:])
 	case "go":
 		if strings.Contains(command, "/cmd/caddy") || args[1] == "test" {
-			return // the server runs already, and this is the test
+			return // the server is already running, and so are the tests
 		}
 		verify := exec.CommandContext(r.t.Context(), args[0], args[1:]...)
 		verify.Dir = ".."
@@ -107,11 +107,11 @@ func (r *reader) follow(command string) {
 		}
 		r.seen = append(r.seen, "verified")
 	default:
-		r.t.Errorf("what is the reader to do with %q?", command)
+		r.t.Errorf("unexpected command %q", command)
 	}
 }
 
-// request does what curl would with these arguments.
+// request sends the request that curl would send with these arguments.
 func (r *reader) request(args []string) {
 	r.t.Helper()
 	var target string
@@ -165,7 +165,7 @@ func (r *reader) request(args []string) {
 	r.seen = append(r.seen, seen)
 }
 
-// curl returns a transport that sends requests with curl, where there is one.
+// curl returns a transport that sends requests with curl, if it is installed.
 func curl(t *testing.T) http.RoundTripper {
 	t.Helper()
 	path, err := exec.LookPath("curl")
@@ -205,7 +205,7 @@ func readFile(t *testing.T, name string) string {
 	return string(text)
 }
 
-// section returns a section of a Markdown text with the sections below it.
+// section returns a section of a Markdown text, with its subsections.
 func section(t *testing.T, markdown, heading string) string {
 	t.Helper()
 	_, rest, found := strings.Cut(markdown, "\n"+heading+"\n")

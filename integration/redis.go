@@ -8,7 +8,7 @@ import (
 	"time"
 )
 
-// Redis is a redis-server that keeps nothing on disk unless its settings say so. A test can stop it and start it again.
+// Redis is a redis-server that writes nothing to disk unless its settings say so. A test can kill it and start it again.
 type Redis struct {
 	Address string
 	Process *os.Process
@@ -18,7 +18,7 @@ type Redis struct {
 	running *exec.Cmd
 }
 
-// StartRedis starts a redis-server until the test is over, with further settings.
+// StartRedis starts a redis-server with further settings. It runs until the test ends.
 func StartRedis(t *testing.T, settings ...string) *Redis {
 	t.Helper()
 	program, err := exec.LookPath("redis-server")
@@ -40,7 +40,7 @@ func StartRedis(t *testing.T, settings ...string) *Redis {
 // Start starts it, and waits until it answers.
 func (r *Redis) Start() {
 	r.t.Helper()
-	r.running = exec.Command(r.command[0], r.command[1:]...) //nolint:gosec,noctx // the test says what to run; Kill ends it
+	r.running = exec.Command(r.command[0], r.command[1:]...) //nolint:gosec,noctx // a constant, with the settings of a test; Kill ends it
 	must(r.t, r.running.Start())
 	r.Process = r.running.Process
 	Eventually(r.t, "Redis answers", func() bool {
@@ -52,7 +52,7 @@ func (r *Redis) Start() {
 	})
 }
 
-// Kill kills it, if it runs.
+// Kill kills it, if it is running.
 func (r *Redis) Kill() {
 	_ = r.running.Process.Kill() // It may have ended.
 	_ = r.running.Wait()         // The error says that it was killed.

@@ -7,7 +7,7 @@ import (
 	"github.com/caddy-oauth/caddy-oauth/integration"
 )
 
-// Old and new config overlap in a reload. No request may notice.
+// In a reload, the old and the new configuration overlap. No request may fail.
 func TestReloadUnderLoad(t *testing.T) {
 	const reloads, pause = 60, 50 * time.Millisecond
 	s := integration.Start(t, integration.Shop())

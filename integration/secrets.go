@@ -14,18 +14,18 @@ import (
 	"sync"
 )
 
-// Secrets are all the secrets that a test has seen go by. Safe for concurrent use.
+// Secrets has all secrets that a test has sent or received. Safe for concurrent use.
 type Secrets struct {
 	mu     sync.Mutex
 	values map[string]bool
 }
 
-// The parameters, members and cookies that are secrets. "request" is the sealed request in a consent page.
+// secretNames are the parameters, members and cookies that are secrets. "request" is the sealed request in a consent page.
 var secretNames = []string{
 	"access_token", "refresh_token", "code", "code_verifier", "client_secret", "password", "request", "session",
 }
 
-// Add remembers secrets.
+// Add adds secrets.
 func (s *Secrets) Add(values ...string) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
@@ -39,18 +39,18 @@ func (s *Secrets) Add(values ...string) {
 	}
 }
 
-// AddFrom remembers the secrets among parameters.
+// AddFrom adds the secrets among parameters.
 func (s *Secrets) AddFrom(params url.Values) {
 	for _, name := range secretNames {
 		s.Add(params[name]...)
 	}
 }
 
-// pieceLength is how much of a secret may not be in a log: any 31 characters in a row of a long one hold a whole
-// piece, and shorter ones are pieces themselves.
+// pieceLength is the length of the pieces of secrets that must not be in a log. Any 31 consecutive characters of a long secret
+// contain a whole piece. A shorter secret is one piece.
 const pieceLength = 16
 
-// pieces returns what to search a log for. The head and the payload of a JWT are no secrets.
+// pieces returns the texts that must not be in a log. The header and the payload of a JWT are not secret.
 func (s *Secrets) pieces() map[string]bool {
 	s.mu.Lock()
 	defer s.mu.Unlock()
@@ -59,7 +59,7 @@ func (s *Secrets) pieces() map[string]bool {
 		if strings.HasPrefix(value, "eyJ") && strings.Count(value, ".") == 2 {
 			value = value[strings.LastIndexByte(value, '.')+1:]
 		}
-		quoted, _ := json.Marshal(value) // a string can always be encoded
+		quoted, _ := json.Marshal(value) // encoding a string never fails
 		for _, form := range []string{value, url.QueryEscape(value), url.PathEscape(value), string(quoted[1 : len(quoted)-1])} {
 			if len(form) < pieceLength {
 				all[form] = true
@@ -72,7 +72,7 @@ func (s *Secrets) pieces() map[string]bool {
 	return all
 }
 
-// In returns the lines of a log that hold a secret or a good part of one.
+// In returns the lines of a log that contain a secret or a piece of one.
 func (s *Secrets) In(log []byte) (lines []string) {
 	pieces := s.pieces()
 	var short []string
@@ -93,7 +93,7 @@ func (s *Secrets) In(log []byte) (lines []string) {
 	return lines
 }
 
-// Record returns a transport that remembers the secrets in what goes through it.
+// Record returns a transport that adds the secrets in requests and answers.
 func (s *Secrets) Record(next http.RoundTripper) http.RoundTripper { return &recorder{s, next} }
 
 type recorder struct {

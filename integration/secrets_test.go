@@ -9,7 +9,7 @@ import (
 	"github.com/caddy-oauth/caddy-oauth/integration"
 )
 
-// What every other test relies on to find secrets in logs does find them.
+// Secrets.In, on which every other test relies, finds secrets in logs.
 func TestSecretsAreFound(t *testing.T) {
 	const token = "3q2-7wAAd0eXJ6aWg5Q2hGc1RxS1pBbk9yWGp5TmVtUnZsb0Jt"
 	secrets := new(integration.Secrets)
@@ -25,10 +25,10 @@ func TestSecretsAreFound(t *testing.T) {
 		{"a password in JSON", `{"password":"pa\"ss wörd"}`, true},
 		{"a password in a form", "password=pa%22ss+w%C3%B6rd", true},
 		{"the signature of a JWT", strings.Repeat("sIgNaTuRe", 5), true},
-		{"a short one", "verifier short", true},
+		{"a short secret", "verifier short", true},
 		{"the start of a token", token[:12], false},
 		{"the payload of a JWT", "eyJzdWIiOiJhbGljZSJ9", false},
-		{"what is no secret", "state=no-secret-at-all", false},
+		{"no secret", "state=no-secret-at-all", false},
 	} {
 		t.Run(c.name, func(t *testing.T) {
 			if got := len(secrets.In([]byte("before\n"+c.line+"\nafter\n"))) == 1; got != c.found {
@@ -38,7 +38,7 @@ func TestSecretsAreFound(t *testing.T) {
 	}
 }
 
-// A site whose owner has asked Caddy to log credentials is caught.
+// The log of a site with log_credentials, which makes Caddy log them, is found to have secrets.
 func TestLoggedCredentialsAreFound(t *testing.T) {
 	shop := integration.Shop()
 	shop.Leaky = true

@@ -1,5 +1,7 @@
-// Package integration runs Caddy with this module as its users do: as a process of its own, with a Caddyfile, on
-// loopback, spoken to over HTTP. It is there for the tests below it and for nothing else.
+// Package integration runs Caddy with this module as its users do: as a process, with a Caddyfile, on loopback. Only the tests of
+// this package and of the packages below it use it.
+//
+// Start reading at [Start] and [Server]; [Shop] is the site that most tests run.
 package integration
 
 import (
@@ -19,13 +21,13 @@ import (
 	"time"
 )
 
-// Patience is how long a condition may take that always comes true, on a slow and busy machine.
+// Patience is how long a test waits for a condition that must become true, on a slow and busy machine.
 const Patience = 30 * time.Second
 
-// Config says how to run Caddy. Its Caddyfile finds in the environment SITE and ISSUER, which are the URLs of the
-// site and its issuer, ADMIN and STORAGE.
+// Config says how to run Caddy. The Caddyfile can use the environment variables SITE and ISSUER, which are the URLs of the site
+// and of its issuer, ADMIN and STORAGE.
 type Config struct {
-	Global string // global options; listening, logging and storage are taken care of
+	Global string // global options, beside those for listening, logging and storage
 	Sites  string // the site blocks
 
 	// Caddyfile returns the whole Caddyfile instead, for a server with these addresses.
@@ -33,17 +35,17 @@ type Config struct {
 
 	Issuer  string   // default: the site's own URL and Path
 	Path    string   // the path of the issuer's URL
-	Storage string   // a directory to share with other servers; default: one of its own
-	Module  string   // the module of Caddy's storage, and its options; default: file_system {$STORAGE}
-	Program string   // the package that is run; default: ./cmd/caddy
+	Storage string   // a directory that other servers may share; default: a new one
+	Module  string   // the module of Caddy's storage, with its options; default: file_system {$STORAGE}
+	Program string   // the package of the program; default: ./cmd/caddy
 	Env     []string // further environment variables, NAME=value
 
-	Secrets *Secrets // default: its own
-	Leaky   bool     // what its log says is looked at by the test alone
-	Ailing  bool     // which errors are in its log is looked at by the test alone
+	Secrets *Secrets // default: new ones
+	Leaky   bool     // the test itself checks the log
+	Ailing  bool     // the test itself checks which errors the log has
 }
 
-// Server is Caddy, running or not.
+// Server is a Caddy, which may be running.
 type Server struct {
 	Config
 
@@ -58,9 +60,8 @@ type Server struct {
 	exited  chan struct{}
 }
 
-// OnSlowStorage returns the config on a storage that knows no other locks than its own Lock, where each call takes
-// that long and a lock that died with its holder is free after the lease; see package slowstorage. It needs no
-// Caddyfile of its own.
+// OnSlowStorage returns the config on a storage whose only lock is its method Lock. Each call takes as long as latency. If a
+// process dies with a lock, the lock is released after lease. See package slowstorage. The config must not have a Caddyfile.
 func (c Config) OnSlowStorage(latency, lease time.Duration) Config {
 	c.Program = slowProgram
 	c.Module = fmt.Sprintf("test_slow {$STORAGE} {\n latency %s\n lease %s\n }", latency, lease)
@@ -78,8 +79,8 @@ const globals = `{
 	}
 `
 
-// Start runs Caddy until the test is over. Then its whole log must hold no secret that went over the wire, no
-// panic, no data race and no error.
+// Start runs Caddy until the test ends. Then its log must contain no secret of a request or an answer, no panic, no data race and
+// no error.
 func Start(t *testing.T, config Config) *Server {
 	t.Helper()
 	s := &Server{Config: config, Address: FreeAddress(t), Admin: FreeAddress(t), t: t}
@@ -109,13 +110,13 @@ func Start(t *testing.T, config Config) *Server {
 		if !s.Leaky {
 			s.checkLog(t)
 		}
-		_ = s.log.Close() // all is written
+		_ = s.log.Close() // the process has exited
 	})
 	s.Run()
 	return s
 }
 
-// Run starts the process, again if it was stopped or killed, and waits until the site answers.
+// Run starts the process, also after it was stopped or killed, and waits until the site answers.
 func (s *Server) Run() {
 	s.t.Helper()
 	s.Begin()
@@ -125,7 +126,7 @@ func (s *Server) Run() {
 // Begin starts the process.
 func (s *Server) Begin() {
 	s.t.Helper()
-	// Not with a context, whose end would kill it: Stop lets it end in good order.
+	// The end of a context would kill it, so it has none: Stop shuts it down gracefully.
 	s.process = exec.Command(caddy(s.t, s.Program), "run", "--config", s.file, "--adapter", "caddyfile") //nolint:gosec,noctx // built here; see above
 	s.process.Env = append(os.Environ(), s.Env...)
 	s.process.Stdout, s.process.Stderr = s.log, s.log
@@ -134,7 +135,7 @@ func (s *Server) Begin() {
 	s.exited = exited
 	go func(process *exec.Cmd) {
 		defer close(exited)
-		_ = process.Wait() // what it has to say is in its log
+		_ = process.Wait() // the log has the error
 	}(s.process)
 }
 
@@ -145,7 +146,7 @@ func (s *Server) Ready() {
 	Eventually(s.t, "the site answers", func() bool {
 		select {
 		case <-s.exited:
-			s.t.Fatalf("Caddy has ended:\n%s", s.Log())
+			s.t.Fatalf("Caddy has exited:\n%s", s.Log())
 		default:
 		}
 		resp, err := ready.Get(s.URL + "/.well-known/oauth-authorization-server") //nolint:noctx // the client has a timeout
@@ -156,22 +157,22 @@ func (s *Server) Ready() {
 	})
 }
 
-// Process is the process that runs now.
+// Process returns the current process.
 func (s *Server) Process() *os.Process { return s.process.Process }
 
-// Kill ends the process at once, as kill -9 and a power cut do.
+// Kill kills the process, as kill -9 does.
 func (s *Server) Kill() {
-	_ = s.process.Process.Kill() // it may have ended
+	_ = s.process.Process.Kill() // it may have exited
 	<-s.exited
 }
 
-// Stop ends the process in good order.
+// Stop shuts the process down gracefully.
 func (s *Server) Stop() {
 	s.t.Helper()
 	if s.process == nil || s.process.Process == nil {
 		return
 	}
-	_ = s.process.Process.Signal(syscall.SIGTERM) // it may have ended
+	_ = s.process.Process.Signal(syscall.SIGTERM) // it may have exited
 	select {
 	case <-s.exited:
 	case <-time.After(Patience):
@@ -180,7 +181,7 @@ func (s *Server) Stop() {
 	}
 }
 
-// Log returns what the server has said so far, over all its runs.
+// Log returns the log of all runs of the server so far.
 func (s *Server) Log() []byte {
 	s.t.Helper()
 	text, err := os.ReadFile(s.log.Name())
@@ -188,12 +189,12 @@ func (s *Server) Log() []byte {
 	return text
 }
 
-// checkLog finds what a log must not have.
+// checkLog reports secrets, panics, data races and errors in the log.
 func (s *Server) checkLog(t *testing.T) {
 	t.Helper()
 	log := s.Log()
 	if !bytes.Contains(log, []byte(`"logger":"`)) {
-		t.Errorf("there is nothing in the log:\n%s", log)
+		t.Errorf("the log is empty:\n%s", log)
 	}
 	for _, leak := range s.Secrets.In(log) {
 		t.Errorf("a secret is in the log: %s", leak)
@@ -205,7 +206,7 @@ func (s *Server) checkLog(t *testing.T) {
 	for line := range bytes.Lines(log) {
 		for _, bad := range all {
 			if bytes.Contains(line, []byte(bad)) {
-				t.Errorf("the log says: %s", line)
+				t.Errorf("an error in the log: %s", line)
 			}
 		}
 	}
@@ -225,13 +226,13 @@ func (s *Server) Adapted(t *testing.T) []byte {
 	return bytes.TrimSuffix(bytes.TrimSpace(config), []byte("}"))
 }
 
-// Load makes the server take a configuration, even if it is the one it has.
+// Load loads a configuration, even if it is the current one.
 func (s *Server) Load(ctx context.Context, config []byte) error {
 	_, err := s.Tell(ctx, "/load", config)
 	return err
 }
 
-// Tell posts JSON to the admin API and returns the answer.
+// Tell posts JSON to the admin API, and returns the answer.
 func (s *Server) Tell(ctx context.Context, path string, body []byte) (answer []byte, err error) {
 	answer, status, err := s.admin(ctx, path, "application/json", body)
 	if err == nil && status != http.StatusOK {
@@ -240,7 +241,7 @@ func (s *Server) Tell(ctx context.Context, path string, body []byte) (answer []b
 	return answer, err
 }
 
-// Refusal is an answer of the admin API other than 200.
+// Refusal is an answer of the admin API with another status than 200.
 type Refusal struct {
 	Path   string
 	Status int
@@ -266,7 +267,7 @@ func (s *Server) admin(ctx context.Context, path, mediaType string, body []byte)
 	return answer, resp.StatusCode, err
 }
 
-// Client returns an HTTP client that follows no redirects and whose secrets the logs are searched for.
+// Client returns an HTTP client that follows no redirects. The log must not contain the secrets in its requests and answers.
 func (s *Server) Client(t *testing.T) *http.Client {
 	t.Helper()
 	transport := &http.Transport{MaxIdleConnsPerHost: 100}
@@ -283,17 +284,17 @@ func Eventually(t *testing.T, what string, condition func() bool) {
 	t.Helper()
 	for deadline := time.Now().Add(Patience); !condition(); time.Sleep(10 * time.Millisecond) {
 		if time.Now().After(deadline) {
-			t.Fatalf("waited for %s in vain", what)
+			t.Fatalf("timed out waiting for %s", what)
 		}
 	}
 }
 
-// FreeAddress returns a host and port on which nobody listens.
+// FreeAddress returns a host and a port on which nothing listens.
 func FreeAddress(t *testing.T) string {
 	t.Helper()
 	l, err := new(net.ListenConfig).Listen(t.Context(), "tcp", "127.0.0.1:0")
 	must(t, err)
-	defer func() { _ = l.Close() }() // it has listened
+	defer func() { _ = l.Close() }() // nothing was sent
 	return l.Addr().String()
 }
 

@@ -12,16 +12,16 @@ const (
 	Password = "correct horse battery"
 )
 
-// ScriptSecret is a secret that comes out wrong unless both sides form-encode it within Basic (RFC 6749 §2.3.1).
+// ScriptSecret is a secret that changes unless both sides form-encode it in HTTP Basic (RFC 6749 §2.3.1).
 const ScriptSecret = `s:p ace+plus%41/&=?é"`
 
-// PartnerSecret is a secret as people make them.
+// PartnerSecret is a usual secret.
 const PartnerSecret = "hK3Jx0Zq8VYb7cWm5tRfP2nLs9DgEa4u"
 
-// Shop is a site with its own login and three kinds of clients.
+// Shop returns a site with its own login and three kinds of clients.
 func Shop() Config { return ShopWith("") }
 
-// ShopWith is the shop with further settings of its issuer.
+// ShopWith returns the shop with further settings of its issuer.
 func ShopWith(settings string) Config {
 	secrets := new(Secrets)
 	secrets.Add(Password, ScriptSecret, PartnerSecret)
@@ -77,7 +77,7 @@ func (s *Server) TokenURL() string { return s.URL + s.Path + "/oauth/token" }
 // JWKSURL returns the URL of the public keys.
 func (s *Server) JWKSURL() string { return s.URL + s.Path + "/oauth/jwks" }
 
-// AppClient returns what the shop's public client knows.
+// AppClient returns the configuration of the shop's public client.
 func (s *Server) AppClient() *oauth2.Config {
 	return &oauth2.Config{
 		ClientID:    "app",
@@ -89,32 +89,32 @@ func (s *Server) AppClient() *oauth2.Config {
 	}
 }
 
-// Customer returns the shop's customer at a browser.
+// Customer returns the shop's customer with a new browser.
 func (s *Server) Customer(t *testing.T) *Person {
 	t.Helper()
 	return &Person{Name: Customer, Password: Password, Browser: s.Client(t)}
 }
 
-// NewCode has the customer approve the shop's public client.
+// NewCode returns a code for the shop's public client, which the customer approves.
 func (s *Server) NewCode(t *testing.T) (code, verifier string) {
 	t.Helper()
 	verifier = oauth2.GenerateVerifier()
 	s.Secrets.Add(verifier)
 	answer := s.Customer(t).Allow(t, s.AppClient().AuthCodeURL("a-state", oauth2.S256ChallengeOption(verifier)))
 	if answer.Get("code") == "" {
-		t.Fatalf("the client was told %v, want a code", answer)
+		t.Fatalf("the authorization response is %v, want a code", answer)
 	}
 	return answer.Get("code"), verifier
 }
 
-// NewTokens has the customer approve the shop's public client, which then gets its first tokens.
+// NewTokens returns the first tokens of the shop's public client, which the customer approves.
 func (s *Server) NewTokens(t *testing.T) *Answer {
 	t.Helper()
 	code, verifier := s.NewCode(t)
 	answer, err := Post(t.Context(), s.Client(t), s.TokenURL(), CodeRequest(s.AppClient(), code, verifier))
 	must(t, err)
 	if answer.AccessToken == "" || answer.RefreshToken == "" {
-		t.Fatalf("the token endpoint answers %+v, want an access token and a refresh token", answer)
+		t.Fatalf("the token response is %+v, want an access token and a refresh token", answer)
 	}
 	return answer
 }

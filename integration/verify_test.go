@@ -11,7 +11,7 @@ import (
 	"github.com/caddy-oauth/caddy-oauth/integration"
 )
 
-// claims are what a resource server reads in an access token (RFC 9068 §2.2).
+// claims are the claims of an access token that a resource server reads (RFC 9068 §2.2).
 type claims struct {
 	Issuer   string `json:"iss"`
 	Subject  string `json:"sub"`
@@ -24,7 +24,7 @@ type claims struct {
 	Name     string `json:"name"`
 }
 
-// verified returns the claims of an access token that a resource server has checked with the published keys.
+// verified verifies an access token with the published keys, as a resource server does, and returns its claims.
 func verified(t *testing.T, keys oidc.KeySet, accessToken string) claims {
 	t.Helper()
 	payload, err := keys.VerifySignature(t.Context(), accessToken)
