@@ -1,8 +1,6 @@
 package caddyoauth
 
 import (
-	"github.com/caddyserver/caddy/v2"
-	"github.com/caddyserver/caddy/v2/caddyconfig"
 	"github.com/caddyserver/caddy/v2/caddyconfig/httpcaddyfile"
 	"github.com/caddyserver/caddy/v2/modules/caddyhttp"
 
@@ -67,7 +65,8 @@ func parseHandler(helper httpcaddyfile.Helper) (caddyhttp.MiddlewareHandler, err
 //		types         <typ...>
 //	}
 //
-// It also adds a route for the metadata of the resource, which the guard's own matcher may not match.
+// A guard with a matcher becomes two routes: one with the matcher, which Caddy sorts by the length of its path as it does for other
+// directives, and after all of those, one for all requests, which looks at the URL that the client sent.
 func parseGuard(h httpcaddyfile.Helper) ([]httpcaddyfile.ConfigValue, error) {
 	h.Next()
 	matcher, err := h.ExtractMatcherSet()
@@ -80,10 +79,9 @@ func parseGuard(h httpcaddyfile.Helper) ([]httpcaddyfile.ConfigValue, error) {
 	}
 	values := h.NewRoute(matcher, g)
 	if matcher != nil {
-		paths := caddyhttp.MatchPath{"/.well-known/oauth-protected-resource", "/.well-known/oauth-protected-resource/*"}
-		metadata := *g
-		metadata.MetadataOnly = true
-		values = append(values, h.NewRoute(caddy.ModuleMap{"path": caddyconfig.JSON(paths, nil)}, &metadata)...)
+		original := *g
+		original.MatchersRaw = caddyhttp.RawMatcherSets{matcher}
+		values = append(values, h.NewRoute(nil, &original)...)
 	}
 	return values, nil
 }

@@ -2,6 +2,7 @@ package caddyoauth
 
 import (
 	"cmp"
+	"encoding/json"
 	"errors"
 	"fmt"
 	"maps"
@@ -30,6 +31,9 @@ func init() {
 // It sets `{http.auth.user.id}` to the subject of the token, and `{http.auth.user.<claim>}` to each claim, such as
 // `{http.auth.user.client_id}` and `{http.auth.user.scope}`. It also serves the metadata of the resource (RFC 9728) at
 // `/.well-known/oauth-protected-resource`.
+//
+// The guards of a site work together on all of its requests, guarded or not: they remove from them the headers that any of them
+// sets, and they refuse targets that two programs can read differently, such as `/public/..%2fapi`, with 400.
 type Guard struct {
 	// The name of an issuer of the `oauth` app, or the URL of a remote issuer, whose public keys the guard fetches when it needs
 	// them. Default: the only issuer of the app, or `default`. **Danger:** the guard does not know which tokens a remote
@@ -58,20 +62,24 @@ type Guard struct {
 	// Default: `strip`.
 	Authorization string `json:"authorization,omitempty"`
 
-	// Headers that tell the site who the user is: placeholders, by the name of the header. The guard removes these headers, and
-	// headers with similar names, from what the client sent, with or without a token. It removes all trailers as well.
+	// Headers that tell the site who the user is: placeholders, by the name of the header. These headers, and headers with similar
+	// names, are removed from all requests of the site that clients send, guarded or not, and so are all trailers.
 	Headers map[string]string `json:"headers,omitempty"`
 
 	// The values of `typ` that tokens of a remote issuer can have beside `at+jwt`. Default: none. **Danger:** with `JWT`, tokens
 	// that are no access tokens, such as ID tokens, can pass.
 	Types []string `json:"types,omitempty"`
 
-	// Whether to serve only the metadata of the resource, and to pass all other requests on. For a guard with a matcher, the
-	// Caddyfile adapter adds such a handler without one. Default: false.
-	MetadataOnly bool `json:"metadata_only,omitempty"`
+	// Which requests to guard: those whose URL matches as the client sent it, whatever a rewrite before the guard has made of it.
+	// Default: all that reach the handler. For a guard with a matcher, the Caddyfile adapter adds such a handler to a route for all
+	// requests: no rewrite leads around the guard, and it does for all requests of the site what guards do for them.
+	MatchersRaw caddyhttp.RawMatcherSets `json:"match,omitempty" caddy:"namespace=http.matchers"`
 
+	matchers caddyhttp.MatcherSets
+	settings string // all that tells two guards apart, but for the requests they are for
 	resource bearer.Resource
 	metadata *bearer.Metadata
+	place    *place
 	borrowed string // the remote issuer whose keys in the pool this guard uses, or ""
 }
 
@@ -91,6 +99,10 @@ func (g *Guard) Provision(ctx caddy.Context) error {
 	if err := g.check(); err != nil {
 		return err
 	}
+	if err := g.provisionMatchers(ctx); err != nil {
+		return err
+	}
+	g.place = newPlace(g, ctx.Logger())
 	source, issuer, audience, err := g.source(ctx)
 	if err != nil {
 		return err
@@ -112,6 +124,7 @@ func (g *Guard) Provision(ctx caddy.Context) error {
 	}
 	g.resource = bearer.Resource{
 		Source: source, Audience: audience, Scopes: g.Scopes, Header: g.TokenHeader, MetadataURL: g.metadata.URL(),
+		Needs: g.needs,
 	}
 	if server, ok := source.(*authserver.Server); ok {
 		g.resource.AllowNoAudience, g.resource.Monitor = server.MinimalTokens(), server.Monitor(clientIP)
@@ -150,26 +163,91 @@ func (g *Guard) source(ctx caddy.Context) (bearer.Source, string, []string, erro
 	return own.servers[name], issuer.URL, audience, nil
 }
 
+func (g *Guard) provisionMatchers(ctx caddy.Context) error {
+	bare := *g
+	bare.MatchersRaw = nil
+	settings, err := json.Marshal(&bare)
+	if err != nil || g.MatchersRaw == nil {
+		g.settings = string(settings)
+		return err
+	}
+	g.settings = string(settings)
+	sets, err := ctx.LoadModule(g, "MatchersRaw")
+	if err != nil {
+		return err
+	}
+	return g.matchers.FromInterface(sets)
+}
+
 // ServeHTTP implements caddyhttp.MiddlewareHandler.
 func (g *Guard) ServeHTTP(w http.ResponseWriter, r *http.Request, next caddyhttp.Handler) error {
-	if slices.Contains(g.metadata.Paths(), r.URL.Path) {
-		g.metadata.ServeHTTP(w, r)
+	found, answered := g.place.find(r).enter(w, r)
+	if answered {
 		return nil
 	}
-	if g.MetadataOnly {
-		return next.ServeHTTP(w, r)
+	if g.matchers != nil {
+		if slices.Contains(found.passed, g.settings) {
+			return next.ServeHTTP(w, r)
+		}
+		if matches, err := g.matches(r); err != nil {
+			return err
+		} else if !matches {
+			return next.ServeHTTP(w, r)
+		}
 	}
-	claims, err := g.resource.Check(r)
+	if g.Authorization != "pass" {
+		g.resource.Take(r, &found.tokens)
+	}
+	claims, err := g.resource.Check(r, &found.tokens)
 	if err != nil {
 		if passes, err := g.refuse(w, r, err); !passes {
 			return err
 		}
 	}
+	found.passed = append(found.passed, g.settings)
 	if claims != nil {
 		logClient(r, claims.ClientID)
+		g.identify(r, found, claims)
 	}
-	g.identify(r, claims)
 	return next.ServeHTTP(w, r)
+}
+
+// matches reports whether the guard is for a request, by its URL as the client sent it, or as the site may read it.
+func (g *Guard) matches(r *http.Request) (bool, error) {
+	// Placeholders in matchers have the URL of this very request.
+	rewritten := *r.URL
+	defer func() { *r.URL = rewritten }()
+	sent := askedURL(r)
+	for path := range bearer.Readings(sent.Path) {
+		if *r.URL = *sent; path != sent.Path {
+			r.URL.Path, r.URL.RawPath = path, ""
+		}
+		if matches, err := g.matchers.AnyMatchWithError(r); matches || err != nil {
+			return matches, err
+		}
+	}
+	return false, nil
+}
+
+// needs returns the scopes that a request needs to pass all guards of this resource that stand together with this one. A client
+// that learned of them one by one could end up with a token for either guard and none for both.
+func (g *Guard) needs(r *http.Request) []string {
+	scopes := g.Scopes
+	for other := range g.place.besides(r) {
+		if other.Issuer == g.Issuer && other.metadata.Resource == g.metadata.Resource {
+			scopes = union(scopes, other.Scopes)
+		}
+	}
+	return scopes
+}
+
+func union(a, b []string) []string {
+	for _, s := range b {
+		if !slices.Contains(a, s) {
+			a = append(slices.Clip(a), s)
+		}
+	}
+	return a
 }
 
 // refuse handles a request without a valid token. It may pass as one of nobody, or refuse returns the error for Caddy.

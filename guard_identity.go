@@ -7,37 +7,52 @@ import (
 
 	"github.com/caddyserver/caddy/v2"
 	"github.com/caddyserver/caddy/v2/modules/caddyhttp"
+	"go.uber.org/zap"
 
+	"github.com/caddy-oauth/caddy-oauth/internal/bearer"
 	"github.com/caddy-oauth/caddy-oauth/internal/jwt"
 )
 
-// identity is the user that the guards of a request have found. It provides the placeholders of the user, so that a claim is
-// formatted only if the configuration uses it.
-type identity struct{ claims *jwt.Claims } // nil: nobody
+// identity is what the guards of a site know of a request. It provides the placeholders of the user, so that a claim is formatted
+// only if the configuration uses it.
+type identity struct {
+	claims *jwt.Claims // nil: nobody
+	tokens bearer.Tokens
+	passed []string // the settings of the guards that have let the request pass
+}
 
 const (
 	identityVar = "oauth_guard.identity"
 	userPrefix  = "http.auth.user."
 )
 
-// identify sets the placeholders and the headers that say who the user is. Without claims, it is nobody.
-func (g *Guard) identify(r *http.Request, claims *jwt.Claims) {
-	g.dropForgeries(r)
+// enter does what the guards of a site do for each of its requests, once, whichever handler sees the request first. It reports
+// whether it has answered the request. Without guards, there is nothing to do, and no identity.
+func (p *place) enter(w http.ResponseWriter, r *http.Request) (found *identity, answered bool) {
+	if !p.guarded {
+		return nil, false
+	}
+	if found, ok := caddyhttp.GetVar(r.Context(), identityVar).(*identity); ok {
+		return found, false
+	}
+	found = new(identity)
+	caddyhttp.SetVar(r.Context(), identityVar, found)
+	r.Context().Value(caddy.ReplacerCtxKey).(*caddy.Replacer).Map(found.placeholder)
+	p.dropForgeries(r)
+	sent := askedURL(r)
+	if bearer.Ambiguous(sent) {
+		p.log.Info("request refused: two programs can read its target differently", zap.String("target", cmp.Or(sent.Opaque, sent.EscapedPath())))
+		http.Error(w, "The path of this request can be read in two ways.", http.StatusBadRequest)
+		return found, true
+	}
+	return found, p.catalog.Serve(w, r, sent.Path)
+}
+
+// identify sets the placeholders and the headers that say who the user is.
+func (g *Guard) identify(r *http.Request, found *identity, claims *jwt.Claims) {
 	repl := r.Context().Value(caddy.ReplacerCtxKey).(*caddy.Replacer)
-	found, ok := caddyhttp.GetVar(r.Context(), identityVar).(*identity)
-	if !ok { // otherwise another guard ran before
-		found = new(identity)
-		caddyhttp.SetVar(r.Context(), identityVar, found)
-		repl.Map(found.placeholder)
-	}
-	if claims == nil {
-		return
-	}
 	repl.DeleteByPrefix(userPrefix) // do not mix the claims with the placeholders of a login before this guard
 	found.claims = claims
-	if g.Authorization != "pass" {
-		r.Header.Del(cmp.Or(g.TokenHeader, "Authorization"))
-	}
 	for name, placeholder := range g.Headers {
 		if value := repl.ReplaceAll(placeholder, ""); value != "" {
 			r.Header.Set(name, value)
@@ -64,11 +79,11 @@ func (i *identity) placeholder(name string) (any, bool) {
 	return jwt.ClaimText(value), true
 }
 
-// dropForgeries removes everything that the client sent and that the site could take for the word of this guard: headers of the
+// dropForgeries removes everything that the client sent and that the site could take for the word of a guard: headers of the
 // same names; headers whose names many servers cannot tell from these (RFC 3875 §4.1.18), which Caddy itself drops unless it is
 // configured to expect them; and trailers, which some servers merge into the headers (RFC 9110 §6.5.1).
-func (g *Guard) dropForgeries(r *http.Request) {
-	for name := range g.Headers {
+func (p *place) dropForgeries(r *http.Request) {
+	for _, name := range p.headers {
 		for sent := range r.Header {
 			if lookAlike(sent, name) {
 				delete(r.Header, sent)

@@ -84,7 +84,7 @@ func (h *Handler) Provision(ctx caddy.Context) error {
 	if h.server, err = app.(*App).server(h.Issuer); err != nil {
 		return err
 	}
-	h.place = newPlace(h)
+	h.place = newPlace(h, ctx.Logger())
 	if h.User == "" {
 		h.User = defaultUser
 	}
@@ -137,11 +137,15 @@ func warnForgeable(log *zap.Logger, setting, value string) {
 
 // ServeHTTP implements caddyhttp.MiddlewareHandler.
 func (h *Handler) ServeHTTP(w http.ResponseWriter, r *http.Request, next caddyhttp.Handler) error {
+	place := h.place.find(r)
+	if _, answered := place.enter(w, r); answered {
+		return nil
+	}
 	switch path := askedURL(r).Path; {
 	case !h.server.Serves(path):
 		return next.ServeHTTP(w, r)
 	case h.server.NeedsPerson(path):
-		return h.place.find(r).signIn(w, r, h.answer)
+		return place.signIn(w, r, h.answer)
 	}
 	return h.answer(w, r)
 }

@@ -56,7 +56,7 @@ func fill(t *testing.T, v reflect.Value) {
 
 // TestConfigRoundTrip encodes configurations with every field set, and decodes them.
 func TestConfigRoundTrip(t *testing.T) {
-	for _, config := range []any{new(caddyoauth.App), new(caddyoauth.Handler)} {
+	for _, config := range []any{new(caddyoauth.App), new(caddyoauth.Handler), new(caddyoauth.Guard)} {
 		t.Run(reflect.TypeOf(config).Elem().Name(), func(t *testing.T) {
 			fill(t, reflect.ValueOf(config).Elem())
 			encoded, err := json.Marshal(config)
@@ -83,6 +83,7 @@ func TestEmptyConfigIsEmptyJSON(t *testing.T) {
 		caddyoauth.Endpoints{},
 		caddyoauth.Signing{},
 		caddyoauth.Handler{},
+		caddyoauth.Guard{},
 		caddyoauth.CodeSettings{},
 		caddyoauth.AccessTokenSettings{},
 		caddyoauth.RefreshTokenSettings{},

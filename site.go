@@ -2,6 +2,7 @@ package caddyoauth
 
 import (
 	"iter"
+	"maps"
 	"net/http"
 	"net/url"
 	"slices"
@@ -10,16 +11,27 @@ import (
 	"github.com/caddyserver/caddy/v2/modules/caddyhttp"
 	"github.com/caddyserver/caddy/v2/modules/caddyhttp/caddyauth"
 	"github.com/caddyserver/caddy/v2/modules/caddyhttp/reverseproxy"
+	"go.uber.org/zap"
+
+	"github.com/caddy-oauth/caddy-oauth/internal/bearer"
 )
 
-// place is where a handler stands among the routes of a site. A handler learns it from its first request: the routes are not
-// complete while it is provisioned.
+// place is where a handler of this module stands among the routes of a site, and what it has to know of the others there. It
+// learns it from its first request: the routes are not complete while a handler is provisioned.
 type place struct {
 	handler caddyhttp.MiddlewareHandler
+	log     *zap.Logger
 
 	once   sync.Once
 	routes caddyhttp.RouteList // of the site
-	logins []step              // of the site, after the handler
+	list   caddyhttp.RouteList // of the site, or a block in it, that has the handler
+
+	logins []step // in the list, after the handler
+
+	// Of all guards of the site.
+	guarded bool     // there are some
+	headers []string // that they set
+	catalog bearer.Catalog
 }
 
 // step is a handler in a route.
@@ -28,24 +40,68 @@ type step struct {
 	handler  caddyhttp.MiddlewareHandler
 }
 
-func newPlace(h caddyhttp.MiddlewareHandler) *place { return &place{handler: h} }
+func newPlace(h caddyhttp.MiddlewareHandler, log *zap.Logger) *place {
+	return &place{handler: h, log: log}
+}
 
 // find looks the handler up in the server that has the request.
 func (p *place) find(r *http.Request) *place {
 	p.once.Do(func() {
 		server, ok := r.Context().Value(caddyhttp.ServerCtxKey).(*caddyhttp.Server)
-		if !ok {
-			return
+		if ok {
+			p.routes = siteOf(server, p.handler)
 		}
-		p.routes = siteOf(server, p.handler)
+		var guards []*Guard
+		if g, ok := p.handler.(*Guard); ok {
+			guards = append(guards, g) // it may stand among the error routes
+		}
 		for list := range lists(server, p.routes) {
-			if steps, ok := stepsAfter(list, p.handler); ok {
-				p.logins = slices.DeleteFunc(steps, func(s step) bool { return !isLogin(s.handler) })
-				break
+			if after, ok := stepsAfter(list, p.handler); ok && p.list == nil {
+				p.list = list
+				p.logins = slices.DeleteFunc(after, func(s step) bool { return !isLogin(s.handler) })
+			}
+			for h := range handlers(list) {
+				if g, ok := h.(*Guard); ok {
+					guards = append(guards, g)
+				}
 			}
 		}
+		p.join(guards)
 	})
 	return p
+}
+
+// join takes in the guards of the site.
+func (p *place) join(guards []*Guard) {
+	p.guarded = len(guards) > 0
+	documents := make([]*bearer.Metadata, 0, len(guards))
+	for _, g := range guards {
+		p.headers = union(p.headers, slices.Sorted(maps.Keys(g.Headers)))
+		documents = append(documents, g.metadata)
+	}
+	var err error
+	if p.catalog, err = bearer.NewCatalog(documents); err != nil {
+		p.log.Error("metadata of protected resources", zap.Error(err)) // each was prepared when its guard was provisioned
+	}
+}
+
+// besides returns the guards for a request that stand in one list with the handler.
+func (p *place) besides(r *http.Request) iter.Seq[*Guard] {
+	return func(yield func(*Guard) bool) {
+		for _, route := range p.list {
+			for _, h := range route.Handlers {
+				g, ok := h.(*Guard)
+				if !ok || h == p.handler {
+					continue
+				}
+				reached, err1 := route.MatcherSets.AnyMatchWithError(r)
+				matches, err2 := g.matches(r)
+				if err1 == nil && err2 == nil && reached && matches && !yield(g) {
+					return
+				}
+			}
+		}
+	}
 }
 
 // siteOf returns the routes of the site that has the handler. The Caddyfile adapter makes one route of a site, unless it is the

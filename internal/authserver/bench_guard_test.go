@@ -20,7 +20,7 @@ func BenchmarkGuard(b *testing.B) {
 		check := func(b *testing.B, authorization string) {
 			b.Helper()
 			r.Header["Authorization"][0] = authorization
-			if claims, err := guard.Check(r); err != nil || claims.ClientID != "webapp" {
+			if claims, err := guard.Check(r, new(bearer.Tokens)); err != nil || claims.ClientID != "webapp" {
 				b.Fatal(err)
 			}
 		}

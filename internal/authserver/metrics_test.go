@@ -126,7 +126,7 @@ func TestTokensRevocationsAndFailuresAreCounted(t *testing.T) {
 		if authorization != "" {
 			r.Header.Set("Authorization", authorization)
 		}
-		_, _ = guard.Check(r) // this test is about the counters
+		_, _ = guard.Check(r, new(bearer.Tokens)) // this test is about the counters
 	}
 	want := `# HELP caddy_oauth_cutoffs Revocations that are in force, by issuer.
 # TYPE caddy_oauth_cutoffs gauge
@@ -206,7 +206,7 @@ func TestMetricsOfAGuardOfAnIssuerElsewhere(t *testing.T) {
 		t.Fatal(err)
 	}
 	guard := &bearer.Resource{Monitor: monitor}
-	if _, err := guard.Check(httptest.NewRequest(http.MethodGet, "/", nil)); err == nil {
+	if _, err := guard.Check(httptest.NewRequest(http.MethodGet, "/", nil), new(bearer.Tokens)); err == nil {
 		t.Fatal("a request without a token passes")
 	}
 	want := `# HELP caddy_oauth_guard_decisions_total Requests at guards by issuer and result: ok, no_token, throttled or an error code.

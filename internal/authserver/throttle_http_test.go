@@ -179,7 +179,7 @@ func TestBadTokensAtAGuardAreThrottled(t *testing.T) {
 		t.Helper()
 		r := httptest.NewRequest(http.MethodGet, "/", nil)
 		r.Header.Set("Authorization", "Bearer "+token)
-		_, err := resource.Check(r)
+		_, err := resource.Check(r, new(bearer.Tokens))
 		refusal, _ := err.(*bearer.Error) //nolint:errorlint // never wrapped
 		if status := statusOf(refusal); status != want {
 			t.Errorf("%d, want %d", status, want)

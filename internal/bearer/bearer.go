@@ -6,6 +6,7 @@
 package bearer
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"net/http"
@@ -33,6 +34,10 @@ type Resource struct {
 	Audience []string // a token must be for one of them
 	Scopes   []string // a token must have all of them
 	Header   string   // the header that carries the token; "" is Authorization: Bearer
+
+	// Needs returns all scopes that a request needs, for the challenge of a refusal: those of this resource and of others
+	// that the request is to pass. Nil means Scopes.
+	Needs func(r *http.Request) []string
 
 	// AllowNoAudience accepts tokens without an audience too.
 	AllowNoAudience bool
@@ -69,51 +74,103 @@ const (
 	insufficientScope = "insufficient_scope"
 )
 
+// Tokens are the access tokens that a request came with. They belong to one request, which may pass several resources: those
+// of /api/* and of /api/admin/*. The zero value is ready for use.
+type Tokens struct {
+	taken map[string][]string // headers that Take has removed from the request
+
+	source Source // of the token that was valid last
+	token  string
+	claims *jwt.Claims
+}
+
+// values returns the values that a header of the request had.
+func (t *Tokens) values(r *http.Request, header string) []string {
+	if taken, ok := t.taken[header]; ok {
+		return taken
+	}
+	return r.Header.Values(header)
+}
+
+// Take removes from the request the header with the token, so that nobody after the resource gets it.
+func (p *Resource) Take(r *http.Request, t *Tokens) {
+	header := http.CanonicalHeaderKey(cmp.Or(p.Header, "Authorization"))
+	values := r.Header.Values(header)
+	if len(values) == 0 || p.Header == "" && !slices.ContainsFunc(values, isBearer) {
+		return
+	}
+	if t.taken == nil {
+		t.taken = make(map[string][]string, 1)
+	}
+	t.taken[header] = values
+	r.Header.Del(header)
+}
+
+func isBearer(authorization string) bool {
+	scheme, _, _ := strings.Cut(authorization, " ")
+	return strings.EqualFold(scheme, "Bearer")
+}
+
 // Check returns the claims of the request's access token. Every error is an *Error.
-func (p *Resource) Check(r *http.Request) (*jwt.Claims, error) {
-	claims, err := p.check(r)
+func (p *Resource) Check(r *http.Request, t *Tokens) (*jwt.Claims, error) {
+	claims, err := p.check(r, t)
 	if p.Monitor == nil {
 		return claims, err
 	}
 	return claims, p.Monitor.observe(r, err)
 }
 
-func (p *Resource) check(r *http.Request) (*jwt.Claims, error) {
-	token, err := p.token(r)
+func (p *Resource) check(r *http.Request, t *Tokens) (*jwt.Claims, error) {
+	token, err := p.token(r, t)
 	if err != nil {
-		return nil, p.refuse(http.StatusBadRequest, grants.InvalidRequest, err)
+		return nil, p.refuse(r, http.StatusBadRequest, grants.InvalidRequest, err)
 	}
 	if token == "" {
-		return nil, p.refuse(http.StatusUnauthorized, "", nil)
+		return nil, p.refuse(r, http.StatusUnauthorized, "", nil)
 	}
-	claims, err := p.Source.AccessToken(r.Context(), token)
+	claims, err := p.claims(r, t, token)
 	switch _, invalid := errors.AsType[jwt.InvalidToken](err); {
 	case invalid:
-		return nil, p.refuse(http.StatusUnauthorized, invalidToken, err)
+		return nil, p.refuse(r, http.StatusUnauthorized, invalidToken, err)
 	case err != nil:
 		return nil, &Error{
 			Status: http.StatusServiceUnavailable, Code: grants.TemporarilyUnavailable, Cause: err,
 			RetryAfter: wire.DefaultRetryAfter, ID: wire.NewErrorID(),
 		}
 	case !p.isFor(claims):
-		return nil, p.refuse(http.StatusUnauthorized, invalidToken, jwt.ErrAudience)
+		return nil, p.refuse(r, http.StatusUnauthorized, invalidToken, jwt.ErrAudience)
 	case !p.allows(claims):
-		return nil, p.refuse(http.StatusForbidden, insufficientScope, errors.New("the token lacks a scope"))
+		return nil, p.refuse(r, http.StatusForbidden, insufficientScope, errors.New("the token lacks a scope"))
 	}
 	return claims, nil
 }
 
+// claims returns the claims of a token. It does not ask the source again about a token that was valid a moment ago.
+func (p *Resource) claims(r *http.Request, t *Tokens, token string) (*jwt.Claims, error) {
+	if t.claims != nil && t.source == p.Source && t.token == token {
+		return t.claims, nil
+	}
+	claims, err := p.Source.AccessToken(r.Context(), token)
+	if err == nil {
+		t.source, t.token, t.claims = p.Source, token, claims
+	}
+	return claims, err
+}
+
 // token returns the token of a request, or "" if there is none. It never accepts one in the query (RFC 9700 §4.3.2), nor
 // two tokens (RFC 6750 §2).
-func (p *Resource) token(r *http.Request) (string, error) {
+func (p *Resource) token(r *http.Request, t *Tokens) (string, error) {
 	var tokens []string
-	for _, value := range r.Header.Values("Authorization") {
-		if scheme, token, _ := strings.Cut(value, " "); strings.EqualFold(scheme, "Bearer") {
+	for _, value := range t.values(r, "Authorization") {
+		if isBearer(value) {
+			_, token, _ := strings.Cut(value, " ")
 			tokens = append(tokens, strings.TrimSpace(token))
 		}
 	}
+	var own []string
 	if p.Header != "" {
-		tokens = append(tokens, r.Header.Values(p.Header)...)
+		own = t.values(r, http.CanonicalHeaderKey(p.Header))
+		tokens = append(tokens, own...)
 	}
 	inQuery := strings.ContainsAny(r.URL.RawQuery, "_%") && r.URL.Query().Has("access_token")
 	switch {
@@ -123,7 +180,7 @@ func (p *Resource) token(r *http.Request) (string, error) {
 		return "", errors.New("more than one access token")
 	case len(tokens) == 0:
 		return "", nil
-	case p.Header != "" && r.Header.Get(p.Header) == "":
+	case p.Header != "" && (len(own) == 0 || own[0] == ""):
 		return "", nil // this resource takes tokens in its own header only
 	case tokens[0] == "":
 		return "", errors.New("an empty access token")
@@ -154,7 +211,11 @@ func hasScope(list, scope string) bool {
 
 // refuse returns a refusal with its challenge (RFC 6750 §3), which names the required scopes and the URL of the resource's
 // metadata (RFC 9728 §5.1).
-func (p *Resource) refuse(status int, code string, cause error) error {
+func (p *Resource) refuse(r *http.Request, status int, code string, cause error) error {
+	scopes := p.Scopes
+	if p.Needs != nil {
+		scopes = p.Needs(r)
+	}
 	var params []string
 	add := func(name, value string) {
 		if value != "" {
@@ -166,7 +227,7 @@ func (p *Resource) refuse(status int, code string, cause error) error {
 		add("error_description", quotable(cause.Error()))
 	}
 	if code != grants.InvalidRequest {
-		add("scope", strings.Join(p.Scopes, " "))
+		add("scope", strings.Join(scopes, " "))
 	}
 	add("resource_metadata", p.MetadataURL)
 	challenge := strings.TrimSpace("Bearer " + strings.Join(params, ", "))

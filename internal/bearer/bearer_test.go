@@ -78,7 +78,7 @@ func TestRFC6750Transport(t *testing.T) {
 			for i := 0; i < len(tt.header); i += 2 {
 				r.Header.Add(tt.header[i], tt.header[i+1])
 			}
-			claims, err := p.Check(r)
+			claims, err := p.Check(r, new(Tokens))
 			if tt.status == 0 {
 				if err != nil || claims.Subject != "alice" {
 					t.Errorf("refused: %v", err)
@@ -137,7 +137,7 @@ func TestRFC6750Refusals(t *testing.T) {
 			tt.edit(p)
 			r := httptest.NewRequest(http.MethodGet, "/", nil)
 			r.Header.Set("Authorization", "Bearer good")
-			_, err := p.Check(r)
+			_, err := p.Check(r, new(Tokens))
 			var refusal *Error
 			if !errors.As(err, &refusal) || refusal.Status != tt.status || refusal.Challenge != tt.challenge {
 				t.Errorf("%#v\nwant %d %s", err, tt.status, tt.challenge)
@@ -152,11 +152,60 @@ func TestTokensThatDoNotSayWhomTheyAreFor(t *testing.T) {
 	p.Source = fakeSource{claims: &jwt.Claims{Subject: "alice", Scope: "orders"}}
 	r := httptest.NewRequest(http.MethodGet, "/", nil)
 	r.Header.Set("Authorization", "Bearer good")
-	if _, err := p.Check(r); err != nil {
+	if _, err := p.Check(r, new(Tokens)); err != nil {
 		t.Error(err)
 	}
 	p.Source = fakeSource{claims: &jwt.Claims{Subject: "alice", Scope: "orders", Audience: []string{"https://other.example"}}}
-	if _, err := p.Check(r); !errors.Is(err, jwt.ErrAudience) {
+	if _, err := p.Check(r, new(Tokens)); !errors.Is(err, jwt.ErrAudience) {
 		t.Errorf("one that says it is for somebody else: %v", err)
 	}
+}
+
+// A resource takes the token from the request, so that nobody after it gets it, but the next resource.
+func TestTokensOfARequestWithTwoResources(t *testing.T) {
+	asked := 0
+	claims := &jwt.Claims{Subject: "alice", Scope: "orders admin", Audience: []string{testAPI}}
+	source := &countingSource{fakeSource{claims: claims}, &asked}
+	first := &Resource{Source: source, Audience: []string{testAPI}, Scopes: []string{"orders"}}
+	second := &Resource{Source: source, Audience: []string{testAPI}, Scopes: []string{"admin"}}
+	elsewhere := &Resource{Source: fakeSource{err: jwt.ErrIssuer}, Audience: []string{testAPI}}
+	named := &Resource{Source: source, Audience: []string{testAPI}, Header: "X-Token"}
+
+	r, tokens := httptest.NewRequest(http.MethodGet, "/", nil), new(Tokens)
+	r.Header.Set("Authorization", "bearer good")
+	for _, p := range []*Resource{first, second} {
+		p.Take(r, tokens)
+		if got, err := p.Check(r, tokens); err != nil || got != claims || r.Header.Get("Authorization") != "" {
+			t.Errorf("%v, %v, and the request keeps %v", got, err, r.Header)
+		}
+	}
+	if asked != 1 {
+		t.Errorf("the token is checked %d times", asked)
+	}
+	if _, err := elsewhere.Check(r, tokens); !errors.Is(err, jwt.ErrIssuer) {
+		t.Errorf("at a resource of another issuer: %v", err)
+	}
+	r.Header.Set("X-Token", "good")
+	if _, err := named.Check(r, tokens); err == nil {
+		t.Error("two tokens are accepted if one was taken")
+	}
+
+	r, tokens = httptest.NewRequest(http.MethodGet, "/", nil), new(Tokens)
+	r.Header.Set("Authorization", "Basic Z29vZA==")
+	r.Header.Set("X-Token", "good")
+	first.Take(r, tokens)
+	named.Take(r, tokens)
+	if r.Header.Get("Authorization") == "" || r.Header.Get("X-Token") != "" {
+		t.Errorf("the request keeps %v", r.Header)
+	}
+}
+
+type countingSource struct {
+	fakeSource
+	asked *int
+}
+
+func (s *countingSource) AccessToken(ctx context.Context, token string) (*jwt.Claims, error) {
+	*s.asked++
+	return s.fakeSource.AccessToken(ctx, token)
 }

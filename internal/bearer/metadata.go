@@ -4,6 +4,7 @@ import (
 	"encoding/json"
 	"net/http"
 	"net/url"
+	"slices"
 	"strings"
 	"time"
 
@@ -12,6 +13,67 @@ import (
 
 const wellKnown = "/.well-known/oauth-protected-resource" // RFC 9728 §3
 
+// Catalog has the documents of the protected resources of a site, by path.
+type Catalog map[string]*Metadata
+
+// NewCatalog returns the documents to serve for the resources. Several can describe the same resource, such as the guards of
+// two of its routes: they become one document. At the well-known path itself is the resource that has no path, or else the
+// first: clients look there if the document with the resource's path is not found.
+func NewCatalog(resources []*Metadata) (Catalog, error) {
+	var documents []*Metadata
+	byResource := make(map[string]*Metadata)
+	for _, m := range resources {
+		d := byResource[m.Resource]
+		if d == nil {
+			d = &Metadata{Resource: m.Resource}
+			byResource[m.Resource] = d
+			documents = append(documents, d)
+		}
+		d.Servers, d.Scopes, d.Methods = union(d.Servers, m.Servers), union(d.Scopes, m.Scopes), union(d.Methods, m.Methods)
+	}
+	catalog := make(Catalog)
+	for _, d := range documents {
+		if err := d.Prepare(); err != nil {
+			return nil, err
+		}
+		catalog[wellKnown+d.path] = d
+	}
+	if catalog[wellKnown] == nil && len(documents) > 0 {
+		catalog[wellKnown] = documents[0]
+	}
+	return catalog, nil
+}
+
+func union(a, b []string) []string {
+	for _, s := range b {
+		if !slices.Contains(a, s) {
+			a = append(a, s)
+		}
+	}
+	return a
+}
+
+// Serve serves the document at a path. It reports false if the path is not that of a document; a well-known path without one
+// is not found, whatever the site has for unknown paths.
+func (c Catalog) Serve(w http.ResponseWriter, r *http.Request, path string) bool {
+	if path != wellKnown && !strings.HasPrefix(path, wellKnown+"/") {
+		return false
+	}
+	wire.AllowOrigin(w.Header(), "*")
+	m := c[strings.TrimSuffix(path, "/")]
+	switch {
+	case r.Method == http.MethodOptions:
+		wire.AllowRequest(w.Header(), r, "GET, HEAD")
+		w.WriteHeader(http.StatusNoContent)
+		return true
+	case m != nil:
+		m.serve(w, r)
+		return true
+	}
+	wire.WriteBody(w, http.StatusNotFound, "application/json", []byte(`{"error":"not_found","error_description":"no protected resource has its metadata here"}`))
+	return true
+}
+
 // Metadata is the document in which a protected resource describes itself (RFC 9728 §2).
 type Metadata struct {
 	Resource string   `json:"resource"`
@@ -19,9 +81,9 @@ type Metadata struct {
 	Scopes   []string `json:"scopes_supported,omitempty"`
 	Methods  []string `json:"bearer_methods_supported,omitempty"`
 
-	body  []byte
-	url   string
-	paths []string
+	body []byte
+	url  string
+	path string // of the resource, without a slash at its end
 }
 
 // Prepare encodes the document. Call it before any other method, and do not change the document after that.
@@ -35,10 +97,7 @@ func (m *Metadata) Prepare() error {
 		path += "?" + u.RawQuery
 	}
 	m.url = u.Scheme + "://" + u.Host + wellKnown + path
-	m.paths = []string{wellKnown}
-	if p := strings.TrimSuffix(u.Path, "/"); p != "" {
-		m.paths = append(m.paths, wellKnown+p)
-	}
+	m.path = strings.TrimSuffix(u.Path, "/")
 	m.body, err = json.Marshal(m)
 	return err
 }
@@ -46,17 +105,10 @@ func (m *Metadata) Prepare() error {
 // URL returns where clients find the document.
 func (m *Metadata) URL() string { return m.url }
 
-// Paths returns where the document is served: with the resource's path, and without.
-func (m *Metadata) Paths() []string { return m.paths }
-
-// ServeHTTP serves the document.
-func (m *Metadata) ServeHTTP(w http.ResponseWriter, r *http.Request) {
-	w.Header().Set("Access-Control-Allow-Origin", "*")
+func (m *Metadata) serve(w http.ResponseWriter, r *http.Request) {
 	switch r.Method {
 	case http.MethodGet, http.MethodHead:
 		wire.ServeDocument(w, r, m.body, time.Hour)
-	case http.MethodOptions:
-		w.WriteHeader(http.StatusNoContent)
 	default:
 		w.Header().Set("Allow", "GET, HEAD, OPTIONS")
 		w.WriteHeader(http.StatusMethodNotAllowed)
