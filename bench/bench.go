@@ -14,7 +14,7 @@ import (
 	"github.com/caddy-oauth/caddy-oauth/bench/internal/site"
 )
 
-// bench is a run with what it has started.
+// bench is a run, and the processes that it has started.
 type bench struct {
 	*options
 	dir    string // for all files; close removes it
@@ -23,13 +23,13 @@ type bench struct {
 	static *site.Server  // the same program as caddy, without an issuer
 	redis  *redis        // nil until a row needs it
 
-	serverCore, loadCore int // negative: whichever there are
-	dirs                 int // in dir, so far
+	serverCore, loadCore int // the processors; negative: any
+	dirs                 int // how many directories newDir has made
 
 	samples map[string][]*sample // by row
 	broken  map[string]error     // rows that could not be measured
-	around  []*load.Result       // static, with the connections of the options
-	last    *load.Result         // static, just now, nil if it had other connections
+	around  []*load.Result       // of static, with the connections of the options
+	last    *load.Result         // of static, just before; nil if it had another number of connections
 	starts  map[string][]started // by program
 }
 
@@ -66,7 +66,7 @@ func (b *bench) close() {
 	if b.redis != nil {
 		b.redis.stop()
 	}
-	_ = os.RemoveAll(b.dir) //nolint:gosec // G703: made by newBench; nobody needs it any more
+	_ = os.RemoveAll(b.dir) //nolint:gosec // G703: newBench made it
 }
 
 // newDir returns an empty directory.
@@ -76,7 +76,7 @@ func (b *bench) newDir() (string, error) {
 	return dir, os.Mkdir(dir, 0o700)
 }
 
-// start runs Caddy on the processor for servers.
+// start runs Caddy on the processor of the server.
 func (b *bench) start(
 	ctx context.Context, program *site.Program, caddyfile func(*site.Server) string,
 	first func(context.Context, *site.Server) (*http.Request, error),
@@ -88,13 +88,13 @@ func (b *bench) start(
 	return site.Start(ctx, site.Config{Program: program, Dir: dir, Core: b.serverCore, Caddyfile: caddyfile, First: first})
 }
 
-// askPage asks for the page.
+// askPage requests the page.
 func askPage(ctx context.Context, s *site.Server) (*http.Request, error) {
 	return http.NewRequestWithContext(ctx, http.MethodGet, "http://"+s.Address+page, nil)
 }
 
-// measureAll measures the rows that were chosen, each as often as it should be, and returns the results. A row that cannot
-// be measured does not keep the others from it.
+// measureAll measures the chosen rows, each once per round, and returns the results. If a row cannot be measured, it goes on
+// with the others.
 func (b *bench) measureAll(ctx context.Context) (string, error) {
 	for round := range b.rounds {
 		for i := range rows {
@@ -121,19 +121,19 @@ func (b *bench) measureAll(ctx context.Context) (string, error) {
 	return b.results(), b.failures()
 }
 
-// say tells on the terminal how far the run is.
+// say prints the progress of the run to the terminal.
 func (b *bench) say(round int, name string, s *sample) {
 	fmt.Fprintf(os.Stderr, "%s %d/%d %-24s %6.0f/s %s\n", time.Now().Format(time.TimeOnly), round+1, b.rounds, name, s.Rate(), s.Failure)
 }
 
-// failures returns an error if any request has failed.
+// failures returns an error if a request failed or a row could not be measured.
 func (b *bench) failures() error {
 	for _, r := range rows {
 		if err := b.broken[r.name]; err != nil {
 			return fmt.Errorf("%s: %w", r.name, err)
 		}
 		for _, s := range b.samples[r.name] {
-			if failed := cmp.Or(s.Failure, s.complaint); failed != "" {
+			if failed := cmp.Or(s.Failure, s.logged); failed != "" {
 				return fmt.Errorf("%s: %d requests failed: %s", r.name, s.Errors, failed)
 			}
 		}

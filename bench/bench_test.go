@@ -10,16 +10,16 @@ import (
 	"testing"
 	"time"
 
-	_ "github.com/caddy-oauth/caddy-oauth" // what is measured: a change to it must not leave old results in the test cache
+	_ "github.com/caddy-oauth/caddy-oauth" // bench measures it, so a change to it must invalidate the test cache
 )
 
-// The processes that a run consists of are this program again.
+// A run starts this program again for each of its processes.
 func TestMain(m *testing.M) {
 	if part, ok := parts[os.Getenv(partVariable)]; ok {
 		exit(part())
 		return
 	}
-	exit(os.Setenv("GORACE", "atexit_sleep_ms=0")) // else each waits for a second before it ends
+	exit(os.Setenv("GORACE", "atexit_sleep_ms=0")) // otherwise each process sleeps a second before it ends
 	os.Exit(m.Run())
 }
 
@@ -30,7 +30,7 @@ func must(t *testing.T, err error) {
 	}
 }
 
-// briefly returns options that are enough to see that everything works. On how fast it is nothing depends.
+// briefly returns options for a run that is long enough to show that everything works, but not how fast it is.
 func briefly(t *testing.T) *options {
 	t.Helper()
 	o, err := readOptions([]string{"-rounds", "1", "-c", "2", "-d", "100ms", "-pin=false", "-dir", t.TempDir()})
@@ -52,8 +52,8 @@ func TestEveryRow(t *testing.T) {
 			s, err := b.measureRow(t.Context(), r)
 			must(t, err)
 			b.samples[r.name] = []*sample{s}
-			if s.Requests == 0 || s.Errors > 0 || s.complaint != "" {
-				t.Errorf("%d requests, and %d failed: %s %s", s.Requests, s.Errors, s.Failure, s.complaint)
+			if s.Requests == 0 || s.Errors > 0 || s.logged != "" {
+				t.Errorf("%d requests, and %d failed: %s %s", s.Requests, s.Errors, s.Failure, s.logged)
 			}
 			if r.do != "" && (s.P50 <= 0 || s.P50 > s.P99 || s.P99 > s.Max || s.Allocations <= 0 || s.staticRate <= 0 || s.ready <= 0) {
 				t.Errorf("the figures make no sense: %+v", s)
@@ -118,12 +118,12 @@ func TestSoak(t *testing.T) {
 		}
 	}
 	if out.Len() > 0 {
-		t.Errorf("the results are in the file, and yet there is: %s", &out)
+		t.Errorf("the results are in the file, but run also printed: %s", &out)
 	}
 	checkTables(t, string(results))
 }
 
-func TestRowsAreComparedWithRowsBefore(t *testing.T) {
+func TestRowsAreComparedWithEarlierRows(t *testing.T) {
 	before := make(map[string]bool)
 	for _, r := range rows {
 		if r.against != "" && (!before[r.against] || r.by.of == nil) {
@@ -139,7 +139,7 @@ func TestRowsAreComparedWithRowsBefore(t *testing.T) {
 func TestOptions(t *testing.T) {
 	for _, args := range [][]string{{"-rows", "("}, {"-rounds", "0"}, {"-d", "-1s"}, {"-c", "0"}, {"more"}, {"-unknown"}} {
 		if _, err := readOptions(args); err == nil {
-			t.Errorf("%q are accepted", args)
+			t.Errorf("%q: expected an error", args)
 		}
 	}
 	o, err := readOptions([]string{"-rows", "refresh/(redis|files)$", "-list"})

@@ -9,14 +9,14 @@ import (
 	"github.com/caddy-oauth/caddy-oauth/bench/internal/site"
 )
 
-// shape is what is special about the Caddyfile of a row. Whatever is not in it is at its default, but for the log, which
-// takes errors only, as those of all that is compared here do.
+// shape is how the Caddyfile of a row differs from the others. All other settings have their defaults, except the log: in every
+// row, it has errors only.
 type shape struct {
 	settings string // of the issuer
 	store    string // and its store; "" is the default
 	issuers  int    // 0 is 1
 	clients  int    // 0 is 1
-	guarded  bool   // whether the route asks for a token
+	guarded  bool   // whether the route requires a token
 }
 
 const (
@@ -28,7 +28,7 @@ const (
 // answerBody is as long as an answer with a token and a refresh token.
 var answerBody = `{"access_token":"` + strings.Repeat("e", 617) + `","token_type":"Bearer","expires_in":3600,"scope":"read write"}`
 
-// plainCaddyfile is of a site without tokens.
+// plainCaddyfile returns the Caddyfile of a site without an issuer.
 func plainCaddyfile(s *site.Server) string { return global(s, "") + host(s, pageRoute) }
 
 func (c shape) caddyfile(s *site.Server) string {

@@ -1,11 +1,14 @@
-// Command bench measures what the endpoints and the guard cost in a real Caddy, under load and beside a static `respond` of
+// Command bench measures what the endpoints and the guard cost in a real Caddy under load, compared with a static `respond` of
 // the same program in the same run. From the module's root:
 //
 //	go run ./bench
 //
-// It builds cmd/caddy, runs it with Caddyfiles of its own on loopback, and prints a table in Markdown. Server and load have a
-// processor each, where the system can do that; the figures to go by are the server's time for a request and the ratio to static,
-// as absolute rates are the machine's.
+// It builds cmd/caddy, runs it with Caddyfiles of its own on loopback, and prints a table in Markdown. Where the system allows it,
+// server and load have a processor each. Absolute rates depend on the machine: compare the server's time for a request, and the
+// ratio to static.
+//
+// Start reading at [bench.measureAll]. rows.go lists what is measured; the packages below internal are the load, the server, and
+// the figures of the operating system.
 package main
 
 import (
@@ -45,7 +48,7 @@ func exit(err error) {
 	}
 }
 
-// options are what can be said on the command line.
+// options are the flags of the command line.
 type options struct {
 	rows        *regexp.Regexp
 	rounds      int
@@ -56,8 +59,8 @@ type options struct {
 	soak        time.Duration
 	list        bool
 
-	interval time.Duration // between the looks of a soak
-	tokens   int           // different ones, where each is to be new to the server
+	interval time.Duration // between the samples of a soak
+	tokens   int           // how many different ones a row uses if each must be new to the server
 	command  string
 }
 
@@ -70,14 +73,14 @@ func readOptions(args []string) (*options, error) {
 		o.command += " " + arg
 	}
 	flags := flag.NewFlagSet("bench", flag.ContinueOnError)
-	rows := flags.String("rows", "", "which rows: a regular `expression` for their names; see -list")
+	rows := flags.String("rows", "", "measure only rows whose name matches a regular `expression`; see -list")
 	flags.IntVar(&o.rounds, "rounds", 3, "how often each row is measured; medians are printed")
 	flags.DurationVar(&o.measure, "d", 8*time.Second, "how long a row is measured")
-	flags.IntVar(&o.connections, "c", 8, "connections, where a row does not say how many")
-	flags.BoolVar(&o.pin, "pin", true, "a processor for the server and one for the load, where that is possible")
-	flags.StringVar(&o.dir, "dir", os.TempDir(), "a `directory` on the disk that the default store is measured on")
-	flags.StringVar(&o.out, "out", "", "a `file` for the results, in Markdown, instead of the terminal")
-	flags.DurationVar(&o.soak, "soak", 0, "load for that long instead, to see whether anything grows")
+	flags.IntVar(&o.connections, "c", 8, "how many connections, if the row does not say")
+	flags.BoolVar(&o.pin, "pin", true, "give the server and the load a processor each, if possible")
+	flags.StringVar(&o.dir, "dir", os.TempDir(), "a `directory` on the disk to measure the default store on")
+	flags.StringVar(&o.out, "out", "", "write the results to a `file`, in Markdown")
+	flags.DurationVar(&o.soak, "soak", 0, "instead, load one server for this long, and show whether anything grows")
 	flags.BoolVar(&o.list, "list", false, "print the names of the rows")
 	if err := flags.Parse(args); err != nil {
 		return nil, err
@@ -92,7 +95,7 @@ func readOptions(args []string) (*options, error) {
 	return o, nil
 }
 
-// unsafe reports whether a character means something to a shell.
+// unsafe reports whether a character has a meaning in a shell.
 func unsafe(r rune) bool { return strings.ContainsRune(" |()[]{}$*?^\\&;<>", r) }
 
 // run measures, and writes the results to the file of the options or else to w.
@@ -119,7 +122,7 @@ func run(ctx context.Context, o *options, w io.Writer) error {
 	if o.out == "" {
 		_, err = io.WriteString(w, results)
 	} else {
-		err = os.WriteFile(o.out, []byte(results), 0o644) //nolint:gosec // G306: for everybody to read
+		err = os.WriteFile(o.out, []byte(results), 0o644) //nolint:gosec // G306: everybody may read the results
 	}
 	return errors.Join(failure, err)
 }

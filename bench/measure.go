@@ -16,15 +16,15 @@ import (
 // sample is one measurement of a row.
 type sample struct {
 	load.Result
-	staticRate float64       // the mean of just before and just after
+	staticRate float64       // the mean of the measurements of static before and after the row
 	staticP99  time.Duration // the same
 	staticCPU  time.Duration // the same
 	ready      time.Duration // from the start of the process to its first token
 	idle       int64         // memory before the load, resident, in bytes
-	complaint  string        // an error in the server's log
+	logged     string        // an error in the server's log
 }
 
-// settle is how long a server has after its start before its memory is looked at.
+// settle is the time between the start of a server and the measurement of its memory.
 const settle = 700 * time.Millisecond
 
 // measureRow measures a row once, between two measurements of static.
@@ -64,7 +64,7 @@ func (b *bench) measureStore(ctx context.Context) (*sample, error) {
 	return &sample{Result: load.Result{Requests: int(result.Rate * b.measure.Seconds()), Seconds: b.measure.Seconds()}}, nil
 }
 
-// measureStatic measures static with that many connections. The one after a row can be the one before the next.
+// measureStatic measures static with that many connections. The measurement after a row also serves as the one before the next.
 func (b *bench) measureStatic(ctx context.Context, connections int, before bool) (*load.Result, error) {
 	if before && b.last != nil && connections == b.connections {
 		return b.last, nil
@@ -126,7 +126,7 @@ func (b *bench) measureServer(ctx context.Context, r *row, connections int) (*sa
 	if err != nil {
 		return nil, fmt.Errorf("%w %s", err, server.Complaints())
 	}
-	s.Result, s.complaint = *result, server.Complaints()
+	s.Result, s.logged = *result, server.Complaints()
 	return s, nil
 }
 
@@ -137,7 +137,7 @@ func (b *bench) needRedis(ctx context.Context) (err error) {
 	return err
 }
 
-// askToken asks the last issuer for a token of the last client's own.
+// askToken requests a token from the last issuer, with the client credentials of the last client.
 func (c shape) askToken(ctx context.Context, s *site.Server) (*http.Request, error) {
 	issuers, clients := c.allIssuers(), c.allClients()
 	form := url.Values{"grant_type": {"client_credentials"}}
@@ -152,7 +152,7 @@ func (c shape) askToken(ctx context.Context, s *site.Server) (*http.Request, err
 	return req, nil
 }
 
-// approve puts consent for the app on file, as a person does.
+// approve consents to the app, as a person does.
 func approve(ctx context.Context, s *site.Server, c shape) error {
 	return s.Approve(ctx, c.allIssuers()[0].Authorize, url.Values{
 		"response_type": {"code"}, "client_id": {c.allClients()[0].ID}, "redirect_uri": {load.RedirectURI}, "scope": {scope},

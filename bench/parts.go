@@ -12,10 +12,10 @@ import (
 	"github.com/caddy-oauth/caddy-oauth/bench/internal/site"
 )
 
-// partVariable is set for what runs as a process of its own, so that it can have a processor of its own.
+// partVariable is set in processes that run a part. A part has a process of its own so that it can have a processor of its own.
 const partVariable = "CADDY_OAUTH_BENCH_PART"
 
-// parts are what such a process can be: it reads a plan in JSON and writes a result.
+// parts are what such a process can run. It reads a plan in JSON and writes a result.
 var parts = map[string]func() error{
 	"load":  func() error { return answer(load.Run) },
 	"store": func() error { return answer(overwrite) },
@@ -33,7 +33,7 @@ func answer[Plan, Result any](do func(context.Context, *Plan) (*Result, error)) 
 	return json.NewEncoder(os.Stdout).Encode(result)
 }
 
-// runPart has a process do its part on a processor, or with a negative one on whichever there are.
+// runPart runs a part in a process on one processor, or if core is negative, on any.
 func runPart[Plan, Result any](ctx context.Context, name string, core int, plan *Plan) (*Result, error) {
 	program, err := os.Executable()
 	if err != nil {
@@ -43,15 +43,15 @@ func runPart[Plan, Result any](ctx context.Context, name string, core int, plan 
 	if err != nil {
 		return nil, err
 	}
-	var output, complaints bytes.Buffer
+	var output, errors bytes.Buffer
 	cmd := exec.CommandContext(ctx, program) //nolint:gosec // G204: this program
 	cmd.Env = append(os.Environ(), partVariable+"="+name)
-	cmd.Stdin, cmd.Stdout, cmd.Stderr = bytes.NewReader(input), &output, &complaints
+	cmd.Stdin, cmd.Stdout, cmd.Stderr = bytes.NewReader(input), &output, &errors
 	if err := site.RunOn(cmd, core); err != nil {
 		return nil, err
 	}
 	if err := cmd.Wait(); err != nil {
-		return nil, fmt.Errorf("%s: %w %s", name, err, bytes.TrimSpace(complaints.Bytes()))
+		return nil, fmt.Errorf("%s: %w %s", name, err, bytes.TrimSpace(errors.Bytes()))
 	}
 	result := new(Result)
 	return result, json.Unmarshal(output.Bytes(), result)

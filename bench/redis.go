@@ -10,11 +10,10 @@ import (
 	"github.com/caddy-oauth/caddy-oauth/bench/internal/site"
 )
 
-// redisProgram has to be installed for the rows with a Redis.
+// redisProgram must be installed for the rows with a Redis.
 const redisProgram = "redis-server"
 
-// redis is a redis-server that keeps nothing on disk. It runs on whichever processors there are: it is no part of what
-// is measured.
+// redis is a redis-server that writes nothing to disk. It runs on any processor, since its time is not measured.
 type redis struct {
 	address string
 	cmd     *exec.Cmd
@@ -56,5 +55,5 @@ func startRedis(ctx context.Context, dir string) (*redis, error) {
 
 func (r *redis) stop() {
 	_ = r.cmd.Process.Kill() // it may have ended
-	_ = r.cmd.Wait()         // says that it was killed
+	_ = r.cmd.Wait()         // the error says that it was killed
 }

@@ -2,22 +2,22 @@ package main
 
 import "time"
 
-// row is a kind of work that is measured.
+// row is a row of the results: a kind of work, and how to measure it.
 type row struct {
-	name string // by which it can be chosen
+	name string // for the flag -rows
 	work string // in words, for the table
 
-	do          string // the work of package load; "" is what overwrite does
+	do          string // the work of package load; "" is overwrite
 	shape       shape
-	connections int  // 0 is what the options say
-	fresh       bool // every token that is presented is new to the server
-	redis       bool // in the store's place
+	connections int  // 0: as in the options
+	fresh       bool // every token in a request is new to the server
+	redis       bool // the store is a Redis
 
 	against string // another row to compare this one with
-	by      figure // what is compared
+	by      figure // which figure to compare
 }
 
-// figure is what two rows are compared by.
+// figure is a figure by which two rows are compared.
 type figure struct {
 	name string
 	of   func(s *sample) float64
@@ -28,10 +28,10 @@ var (
 	byRate = figure{"rate", func(s *sample) float64 { return s.Rate() }}
 )
 
-// memory keeps records in memory, for what is to be seen without a disk.
+// memory is the store of rows that measure everything but a disk.
 const memory = "store memory"
 
-// rows are all there are. A row comes after the one that it is compared with.
+// rows are all rows. A row comes after the one that it is compared with.
 var rows = []row{
 	{name: "client_credentials/ES256", work: "client_credentials, ES256", do: "client_credentials"},
 	{name: "client_credentials/EdDSA", work: "client_credentials, EdDSA", do: "client_credentials", shape: shape{settings: "signing EdDSA"}},
@@ -77,5 +77,5 @@ var rows = []row{
 	},
 }
 
-// warm is how long the load runs before anything counts.
+// warm is how long the load runs before the measurement.
 func (o *options) warm() time.Duration { return min(o.measure/4, time.Second) }

@@ -15,8 +15,8 @@ import (
 	"github.com/caddy-oauth/caddy-oauth/bench/internal/site"
 )
 
-// look is what a server holds at a time.
-type look struct {
+// soakSample is what a server has in use at one time.
+type soakSample struct {
 	at         time.Duration
 	memory     int64
 	goroutines int
@@ -24,9 +24,9 @@ type look struct {
 	records    int // files in the storage
 }
 
-// soakAll loads one server, which keeps its records in files, for a long time with work that leaves nothing behind, and
-// shows whether anything grows. Each step of the load is a refresh, a token of a client's own, an introspection and a
-// guarded route; there is no code flow in it, as the refresh tokens of that live for 30 days.
+// soakAll loads one server with the default store for a long time, with work that adds no records, and shows whether anything
+// grows. Each step of the load is a refresh, a token by client credentials, an introspection and a guarded route. It has no code
+// flow, which would add a family that lives for 30 days.
 func (b *bench) soakAll(ctx context.Context) (string, error) {
 	c := shape{guarded: true}
 	server, err := b.start(ctx, b.caddy, c.caddyfile, c.askToken)
@@ -48,13 +48,13 @@ func (b *bench) soakAll(ctx context.Context) (string, error) {
 		done <- err
 	}()
 	began := time.Now()
-	looks := []look{b.look(ctx, server, began)}
+	samples := []soakSample{b.soakSample(ctx, server, began)}
 	ticker := time.NewTicker(b.interval)
 	defer ticker.Stop()
 	for {
 		select {
 		case <-ticker.C:
-			looks = append(looks, b.look(ctx, server, began))
+			samples = append(samples, b.soakSample(ctx, server, began))
 			continue
 		case err := <-done:
 			if err != nil {
@@ -63,29 +63,29 @@ func (b *bench) soakAll(ctx context.Context) (string, error) {
 		}
 		break
 	}
-	looks = append(looks, b.look(ctx, server, began))
-	return b.soakResults(looks, result), soakFailure(result, server)
+	samples = append(samples, b.soakSample(ctx, server, began))
+	return b.soakResults(samples, result), soakFailure(result, server)
 }
 
 func soakFailure(result *load.Result, server *site.Server) error {
 	if result.Errors > 0 {
 		return fmt.Errorf("%d requests failed: %s", result.Errors, result.Failure)
 	}
-	if complaint := server.Complaints(); complaint != "" {
-		return fmt.Errorf("the log says: %s", complaint)
+	if logged := server.Complaints(); logged != "" {
+		return fmt.Errorf("an error in the log: %s", logged)
 	}
 	return nil
 }
 
-func (b *bench) look(ctx context.Context, server *site.Server, began time.Time) look {
-	l := look{at: time.Since(began), goroutines: goroutines(ctx, server.Admin), records: filesIn(storageOf(server))}
+func (b *bench) soakSample(ctx context.Context, server *site.Server, began time.Time) soakSample {
+	s := soakSample{at: time.Since(began), goroutines: goroutines(ctx, server.Admin), records: filesIn(storageOf(server))}
 	if usage, err := proc.Of(server.PID()); err == nil {
-		l.memory, l.files = usage.Memory, usage.Files
+		s.memory, s.files = usage.Memory, usage.Files
 	}
-	return l
+	return s
 }
 
-// goroutines returns how many there are, 0 if nobody says.
+// goroutines returns the number of goroutines, or 0 if it is unknown.
 func goroutines(ctx context.Context, admin string) (n int) {
 	req, err := http.NewRequestWithContext(ctx, http.MethodGet, "http://"+admin+"/debug/pprof/goroutine?debug=1", nil)
 	if err != nil {
@@ -109,28 +109,28 @@ func filesIn(dir string) (n int) {
 		if err == nil && !entry.IsDir() {
 			n++
 		}
-		return nil // what has just gone was not there to stay
+		return nil // the file was removed since, so it does not count
 	})
 	return n
 }
 
-func (b *bench) soakResults(looks []look, result *load.Result) string {
+func (b *bench) soakResults(samples []soakSample, result *load.Result) string {
 	var w strings.Builder
 	b.head(&w)
-	fmt.Fprintf(&w, "\n## %v of load\n\n%s steps of four requests each, %s in a second, %d errors: a refresh on the default store, a token of a client's own, "+
+	fmt.Fprintf(&w, "\n## %v of load\n\n%s steps of four requests each, %s in a second, %d errors: a refresh in the default store, a token by client credentials, "+
 		"an introspection and a guarded route.\n\n", b.soak, number(float64(result.Requests)), number(result.Rate()), result.Errors)
 	table(&w, "after", "MB resident", "goroutines", "open files", "files in the storage")
-	for _, l := range looks {
-		lookLine(&w, l.at.Round(time.Second).String(), l)
+	for _, s := range samples {
+		soakLine(&w, s.at.Round(time.Second).String(), s)
 	}
-	lookLine(&w, "**first**", looks[0])
-	if len(looks) > 2 {
-		lookLine(&w, "**second**, under load", looks[1])
+	soakLine(&w, "**first**", samples[0])
+	if len(samples) > 2 {
+		soakLine(&w, "**second**, under load", samples[1])
 	}
-	lookLine(&w, "**last**", looks[len(looks)-1])
+	soakLine(&w, "**last**", samples[len(samples)-1])
 	return w.String()
 }
 
-func lookLine(w *strings.Builder, name string, l look) {
-	line(w, name, fmt.Sprintf("%.1f", megabytes(l.memory)), fmt.Sprint(l.goroutines), fmt.Sprint(l.files), fmt.Sprint(l.records))
+func soakLine(w *strings.Builder, name string, s soakSample) {
+	line(w, name, fmt.Sprintf("%.1f", megabytes(s.memory)), fmt.Sprint(s.goroutines), fmt.Sprint(s.files), fmt.Sprint(s.records))
 }

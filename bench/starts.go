@@ -10,13 +10,13 @@ import (
 	"github.com/caddy-oauth/caddy-oauth/bench/internal/site"
 )
 
-// started is how long a start took, and the memory that the server then holds.
+// started is how long a start took, and how much memory the server had then.
 type started struct {
 	ready time.Duration
 	usage proc.Usage
 }
 
-// starter is a way to start.
+// starter is a way to start a server.
 type starter struct {
 	name      string
 	program   func(b *bench) *site.Program
@@ -24,17 +24,17 @@ type starter struct {
 	first     func(context.Context, *site.Server) (*http.Request, error)
 }
 
-// starters are compared with the first.
+// starters are the ways to start a server. The results compare each with the first.
 var starters = []starter{
 	{"plain Caddy, to its first page", func(b *bench) *site.Program { return b.plain }, plainCaddyfile, askPage},
 	{"with this module, to its first page", func(b *bench) *site.Program { return b.caddy }, plainCaddyfile, askPage},
 	{"with an issuer, to its first token", func(b *bench) *site.Program { return b.caddy }, shape{}.caddyfile, shape{}.askToken},
 }
 
-// startsEach is how often each is started in a round.
+// startsEach is how many times a round starts each server.
 const startsEach = 3
 
-// measureStarts starts each in turn.
+// measureStarts measures the starts of all servers.
 func (b *bench) measureStarts(ctx context.Context) error {
 	if !b.rows.MatchString("start") {
 		return nil

@@ -25,14 +25,14 @@ const (
 	storeBytes   = 600 // about as long as a family's record
 )
 
-// overwrite is what the refreshes of the default store are compared with: certmagic's own way to write a file over
-// another, which syncs it, as often as it can.
+// overwrite is the work that refreshes in the default store are compared with: certmagic overwrites files and syncs them, as
+// often as it can.
 func overwrite(ctx context.Context, plan *storePlan) (*storeResult, error) {
 	dir, err := os.MkdirTemp(plan.Dir, "store-*")
 	if err != nil {
 		return nil, err
 	}
-	defer func() { _ = os.RemoveAll(dir) }() // what is left goes with the directory it is in
+	defer func() { _ = os.RemoveAll(dir) }() // close removes the parent directory
 	storage := &certmagic.FileStorage{Path: dir}
 	value := make([]byte, storeBytes)
 	key := func(n int) string { return filepath.Join("records", fmt.Sprintf("%02d", n%storeKeys)) }

@@ -9,7 +9,7 @@ import (
 	"github.com/caddy-oauth/caddy-oauth/bench/internal/load"
 )
 
-// median returns the middle of what a function finds in a list.
+// median returns the median of a figure over a list.
 func median[E any](list []E, of func(E) float64) float64 {
 	values := make([]float64, 0, len(list))
 	for _, e := range list {
@@ -26,7 +26,7 @@ func median[E any](list []E, of func(E) float64) float64 {
 	return values[middle]
 }
 
-// spread returns the median, and the least and the greatest of it.
+// spread returns the median, the minimum and the maximum of a figure.
 func spread[E any](list []E, of func(E) float64) string {
 	least, greatest := of(list[0]), of(list[0])
 	for _, e := range list {
@@ -35,7 +35,7 @@ func spread[E any](list []E, of func(E) float64) string {
 	return fmt.Sprintf("%.3f (%.3f–%.3f)", median(list, of), least, greatest)
 }
 
-// number writes a number without digits that mean nothing, or a dash for what is not known.
+// number formats a number without insignificant digits. Unknown values, which are 0, are a dash.
 func number(v float64) string {
 	switch {
 	case v == 0:
@@ -50,7 +50,7 @@ func number(v float64) string {
 	return text
 }
 
-// ratio returns how many times b goes into a, 0 if that is not known.
+// ratio returns a divided by b, or 0 if b is unknown.
 func ratio(a, b time.Duration) float64 {
 	if b == 0 {
 		return 0
@@ -58,7 +58,7 @@ func ratio(a, b time.Duration) float64 {
 	return float64(a) / float64(b)
 }
 
-// times writes the median of a ratio.
+// times formats the median of a ratio.
 func times(samples []*sample, of func(*sample) float64) string {
 	if m := median(samples, of); m != 0 {
 		return fmt.Sprintf("%.2f", m)
@@ -69,7 +69,7 @@ func times(samples []*sample, of func(*sample) float64) string {
 func micros(d time.Duration) float64 { return float64(d) / float64(time.Microsecond) }
 func megabytes(n int64) float64      { return float64(n) / (1 << 20) }
 
-// results returns everything that was found, in Markdown.
+// results returns all results in Markdown.
 func (b *bench) results() string {
 	var w strings.Builder
 	b.head(&w)
@@ -88,7 +88,7 @@ func (b *bench) results() string {
 	return w.String()
 }
 
-// table begins a table whose columns but the first are numbers.
+// table begins a table. All columns but the first are numbers.
 func table(w *strings.Builder, columns ...string) {
 	line(w, columns...)
 	w.WriteString("|---" + strings.Repeat("|--:", len(columns)-1) + "|\n")
@@ -149,7 +149,7 @@ func (b *bench) row(w *strings.Builder, r *row, samples []*sample) {
 		fmt.Sprint(errors))
 }
 
-// compared says how a row stands to the one it is compared with, if that was measured too.
+// compared returns the ratio of a row to the one it is compared with, if that was measured too.
 func (b *bench) compared(r *row, samples []*sample) string {
 	other := b.samples[r.against]
 	if len(other) == 0 {
@@ -163,8 +163,8 @@ func (b *bench) compared(r *row, samples []*sample) string {
 }
 
 func (b *bench) startTable(w *strings.Builder) {
-	w.WriteString("\n## Start and memory\n\nMemory is what is resident, 0.7 s after the start; most of it is pages of the program's file, which the system shares " +
-		"and can drop. In brackets is what is not.\n\n")
+	w.WriteString("\n## Start and memory\n\nMemory is resident memory, 0.7 s after the start. Most of it is pages of the program's file, which the system shares " +
+		"and can drop. The rest is in brackets.\n\n")
 	table(w, "", "ms (least–greatest)", "more", "MB", "more")
 	ms := func(s started) float64 { return float64(s.ready) / float64(time.Millisecond) }
 	mb := func(s started) float64 { return megabytes(s.usage.Memory) }

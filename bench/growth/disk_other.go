@@ -4,5 +4,5 @@ package main
 
 import "io/fs"
 
-// onDisk returns how long a file is: what it takes of the disk is not told here.
+// onDisk returns the length of a file. How much disk space it takes is unknown here.
 func onDisk(info fs.FileInfo) int64 { return info.Size() }

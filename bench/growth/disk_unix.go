@@ -7,7 +7,7 @@ import (
 	"syscall"
 )
 
-// onDisk returns how much of the disk a file takes, which is in blocks.
+// onDisk returns how much disk space a file takes, which is a number of blocks.
 func onDisk(info fs.FileInfo) int64 {
 	if stat, ok := info.Sys().(*syscall.Stat_t); ok {
 		const unit = 512

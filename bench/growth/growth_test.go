@@ -7,7 +7,7 @@ import (
 	"time"
 )
 
-// The program runs, small, on what needs no server.
+// The program runs with few families on the stores that need no server.
 func TestGrowth(t *testing.T) {
 	for _, store := range []string{"file", "memory"} {
 		o, err := readOptions([]string{"-store", store, "-dir", t.TempDir(), "-families", "16,200", "-d", "50ms", "-rounds", "1"})
@@ -20,9 +20,9 @@ func TestGrowth(t *testing.T) {
 			t.Fatal(err)
 		}
 		defer opened.close()
-		var places []*place
+		var filled []*filledStore
 		for _, n := range o.families {
-			p, err := newPlace(t.Context(), o, opened, dir, n)
+			p, err := fillStore(t.Context(), o, opened, dir, n)
 			if err != nil {
 				t.Fatal(err)
 			}
@@ -43,12 +43,12 @@ func TestGrowth(t *testing.T) {
 			if len(p.swept) != 2 || p.swept[0].took <= 0 || p.swept[1].during.rate < 0 {
 				t.Errorf("%s, %d families: %+v", store, n, p.swept)
 			}
-			places = append(places, p)
+			filled = append(filled, p)
 		}
-		if store == "file" && (places[1].files < 1 || places[1].files > 1.1 || places[1].bytes < 1000) {
-			t.Errorf("a family takes %.2f files and %.0f bytes", places[1].files, places[1].bytes)
+		if store == "file" && (filled[1].files < 1 || filled[1].files > 1.1 || filled[1].bytes < 1000) {
+			t.Errorf("a family takes %.2f files and %.0f bytes", filled[1].files, filled[1].bytes)
 		}
-		if text := table(o, places); strings.Count(text, "\n|") != 4 || !strings.Contains(text, "| 200 |") {
+		if text := table(o, filled); strings.Count(text, "\n|") != 4 || !strings.Contains(text, "| 200 |") {
 			t.Errorf("the table is\n%s", text)
 		}
 	}
@@ -61,11 +61,11 @@ func TestOptions(t *testing.T) {
 			_, err = openStores(o, t.TempDir())
 		}
 		if err == nil {
-			t.Errorf("%s is no error", args)
+			t.Errorf("%s: expected an error", args)
 		}
 	}
 	o, err := readOptions(nil)
 	if err != nil || len(o.families) != 3 || o.lifetime != 30*24*time.Hour {
-		t.Errorf("without a word: %+v, error %v", o, err)
+		t.Errorf("without flags: %+v, error %v", o, err)
 	}
 }

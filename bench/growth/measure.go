@@ -11,16 +11,16 @@ import (
 	"github.com/caddy-oauth/caddy-oauth/storage"
 )
 
-// round is how long refreshes took, with one caller and with many.
+// round is how long refreshes took in a round, with one caller and with many.
 type round struct{ one, many latency }
 
-// latency is of refreshes.
+// latency is the rate and the latency of refreshes.
 type latency struct {
 	rate     float64 // of all callers
 	p50, p99 time.Duration
 }
 
-func (p *place) round(ctx context.Context, length time.Duration) (err error) {
+func (p *filledStore) round(ctx context.Context, length time.Duration) (err error) {
 	var r round
 	if r.one, err = p.refreshes(ctx, 1, length, nil); err != nil {
 		return err
@@ -35,16 +35,16 @@ func (p *place) round(ctx context.Context, length time.Duration) (err error) {
 	return nil
 }
 
-// refreshes refreshes random families for that long, or as long as until says, each caller others than its neighbours.
-func (p *place) refreshes(ctx context.Context, n int, length time.Duration, until *atomic.Bool) (latency, error) {
+// refreshes refreshes random families for a time, or until stop is true. No two callers refresh the same families.
+func (p *filledStore) refreshes(ctx context.Context, n int, length time.Duration, stop *atomic.Bool) (latency, error) {
 	took := make([][]time.Duration, n)
 	began := time.Now()
 	err := inParallel(n, func(caller int) error {
-		for time.Since(began) < length && (until == nil || !until.Load()) {
+		for time.Since(began) < length && (stop == nil || !stop.Load()) {
 			if err := ctx.Err(); err != nil {
 				return err
 			}
-			i := rand.IntN(p.n/callers)*callers + caller //nolint:gosec // G404: a load, no secret
+			i := rand.IntN(p.n/callers)*callers + caller //nolint:gosec // G404: not a secret
 			one, err := p.refresh(ctx, i)
 			if err != nil {
 				return err
@@ -66,8 +66,8 @@ func (p *place) refreshes(ctx context.Context, n int, length time.Duration, unti
 	}, nil
 }
 
-// refresh does with the record of a family what the server does for a refresh, and returns how long that took.
-func (p *place) refresh(ctx context.Context, i int) (time.Duration, error) {
+// refresh updates the record of a family as the server does for a refresh, and returns how long that took.
+func (p *filledStore) refresh(ctx context.Context, i int) (time.Duration, error) {
 	id, token, err := p.noted(i)
 	if err != nil {
 		return 0, err
@@ -76,7 +76,7 @@ func (p *place) refresh(ctx context.Context, i int) (time.Duration, error) {
 	began := time.Now()
 	err = p.store.Update(ctx, storage.Key{Kind: storage.KindFamily, ID: id}, func(old []byte) ([]byte, time.Time, error) {
 		if old == nil {
-			return nil, time.Time{}, errors.New("a family is gone")
+			return nil, time.Time{}, errors.New("a family is missing")
 		}
 		f, err := storage.DecodeFamily(old)
 		if err != nil {
@@ -84,7 +84,7 @@ func (p *place) refresh(ctx context.Context, i int) (time.Duration, error) {
 		}
 		now := time.Now()
 		if f.Classify(token, now, 0) != storage.Current {
-			return nil, time.Time{}, errors.New("a family has another token than it gave")
+			return nil, time.Time{}, errors.New("the current token of a family is another one")
 		}
 		if next, err = f.Rotate(token, now); err != nil {
 			return nil, time.Time{}, err

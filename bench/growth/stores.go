@@ -24,11 +24,11 @@ import (
 
 // stores opens stores of one kind.
 type stores struct {
-	// open returns the store of a name.
+	// open opens the store with a name.
 	open func(name string) (storage.Store, error)
-	// usage returns what the stores take up, and in how many files.
+	// usage returns the size of a store, and the number of its files.
 	usage func(ctx context.Context, name string) (bytes, files int64, err error)
-	// close gives back what was opened.
+	// close closes all stores.
 	close func()
 }
 
@@ -41,7 +41,7 @@ func openStores(o *options, dir string) (*stores, error) {
 	case "redis":
 		return inRedis(o.redis)
 	}
-	return nil, fmt.Errorf("there is no store %q: it is file, redis or memory", o.store)
+	return nil, fmt.Errorf("there is no store %q, expected file, redis or memory", o.store)
 }
 
 func filesIn(dir string) *stores {
@@ -100,13 +100,13 @@ func inRedis(address string) (*stores, error) {
 			return bytes, 0, err
 		},
 		close: func() {
-			_ = module.Cleanup() // the process ends with it
+			_ = module.Cleanup() // the process exits anyway
 			cancel()
 		},
 	}, nil
 }
 
-// redisMemory asks a Redis how much memory its records take.
+// redisMemory returns how much memory a Redis uses.
 func redisMemory(ctx context.Context, address string) (int64, error) {
 	conn, err := new(net.Dialer).DialContext(ctx, "tcp", address)
 	if err != nil {
@@ -121,5 +121,5 @@ func redisMemory(ctx context.Context, address string) (int64, error) {
 			return strconv.ParseInt(text, 10, 64)
 		}
 	}
-	return 0, errors.New("this Redis does not say how much memory it uses")
+	return 0, errors.New("redis: the answer to INFO memory has no used_memory")
 }

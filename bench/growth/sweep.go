@@ -9,15 +9,15 @@ import (
 	"github.com/caddy-oauth/caddy-oauth/storage"
 )
 
-// swept is what it took to sweep away families that had expired.
+// swept is a sweep of expired families.
 type swept struct {
 	expired int
 	took    time.Duration
-	during  latency // of refreshes by many callers meanwhile, if there were any
+	during  latency // of refreshes by many callers at the same time, if there were any
 }
 
-// sweeps adds to the families one for each hundred that has expired, and times the sweep: once alone, and once under load.
-func (p *place) sweeps(ctx context.Context) error {
+// sweeps adds an expired family for each hundred, and times the sweep: once without other work, and once under load.
+func (p *filledStore) sweeps(ctx context.Context) error {
 	if _, ok := storage.As[storage.Sweeper](p.store); !ok {
 		return nil // it needs none
 	}
@@ -49,8 +49,8 @@ func (p *place) sweeps(ctx context.Context) error {
 	return nil
 }
 
-// expire adds families that ended three hours ago.
-func (p *place) expire(ctx context.Context, n int) error {
+// expire adds families that expired three hours ago.
+func (p *filledStore) expire(ctx context.Context, n int) error {
 	ended := time.Now().Add(-3 * time.Hour)
 	return inParallel(fillers, func(filler int) error {
 		for i := filler; i < n; i += fillers {
@@ -62,18 +62,18 @@ func (p *place) expire(ctx context.Context, n int) error {
 	})
 }
 
-// sweep sweeps at once. The store takes turns by records of its own, and knows by one how far it came: they are set back
-// for what was made to have ended before.
-func (p *place) sweep(ctx context.Context) error {
+// sweep sweeps at once. The store has records that say when the next sweep is due and which bucket was swept last; both are
+// reset first, so that the sweep includes the buckets of the expired families.
+func (p *filledStore) sweep(ctx context.Context) error {
 	sweeper, ok := storage.As[storage.Sweeper](p.store)
 	if !ok {
 		return nil
 	}
-	turn, far := storage.Key{Kind: "sweep", ID: "buckets"}, storage.Key{Kind: "sweep", ID: "swept"}
-	if err := p.store.Delete(ctx, turn); err != nil {
+	due, last := storage.Key{Kind: "sweep", ID: "buckets"}, storage.Key{Kind: "sweep", ID: "swept"}
+	if err := p.store.Delete(ctx, due); err != nil {
 		return err
 	}
-	err := p.store.Update(ctx, far, func(old []byte) ([]byte, time.Time, error) {
+	err := p.store.Update(ctx, last, func(old []byte) ([]byte, time.Time, error) {
 		if old == nil {
 			return nil, time.Time{}, storage.ErrKeep
 		}

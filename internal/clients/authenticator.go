@@ -1,8 +1,8 @@
 package clients
 
 import (
+	"cmp"
 	"context"
-	"errors"
 	"net/http"
 	"net/url"
 	"slices"
@@ -63,40 +63,55 @@ func TooManyFailures(wait time.Duration) *grants.Error {
 // credentials are what a request says of its client: an ID, and a secret unless it is public.
 type credentials struct{ id, secret string }
 
+// candidate is what the credentials of a request can mean.
+type candidate struct {
+	credentials
+
+	client *storage.Client // nil if there is none of that ID
+}
+
 // Authenticate returns the client of a request, given the parameters of its body and the address it came from:
 // client_secret_basic, client_secret_post or none, and exactly one of them (RFC 6749 §2.3). named is the client that the
 // request names, even if it could not authenticate.
 func (a *Authenticator) Authenticate(
 	ctx context.Context, r *http.Request, form url.Values, address string,
 ) (client, named *storage.Client, err error) {
-	candidates, err := readCredentials(r, form, a.header)
+	found, err := readCredentials(r, form, a.header)
 	if err != nil {
 		return nil, nil, err
 	}
-	if named, err = a.directory.Find(ctx, candidates[0].id); err != nil {
-		return nil, nil, err
+	candidates := make([]candidate, 0, 2)
+	for _, cred := range found {
+		client, err := a.directory.Find(ctx, cred.id)
+		if err != nil {
+			return nil, nil, err
+		}
+		candidates = append(candidates, candidate{cred, client})
+		if named == nil {
+			named = client
+		}
+		if client != nil && client.Public() && cred.secret == "" {
+			return client, client, nil
+		}
 	}
-	if named != nil && named.Public() && candidates[0].secret == "" {
-		return named, named, nil
-	}
-	client, err = a.compare(ctx, named, candidates, address)
-	return client, named, err
+	client, err = a.compare(ctx, candidates, address)
+	return client, cmp.Or(client, named), err
 }
 
-// compare authenticates with a secret, unless there were too many wrong ones: for the client, if the address has never had
-// its secret right, and from the address. A wrong secret for a client that has none, or that does not exist, counts for
-// the address only.
+// compare authenticates with a secret, unless there were too many wrong ones: for a client that is meant, if the address
+// has never had its secret right, and from the address. A wrong secret for a client that has none, or that does not
+// exist, counts for the address only.
 //
 // Failures are counted after the comparison, see [throttle.Limiter.Check]. So guesses that are compared at the same time
 // can exceed the limit: by slowAtOnce where hashes are slow, else by the number of processors.
-func (a *Authenticator) compare(
-	ctx context.Context, named *storage.Client, candidates []credentials, address string,
-) (*storage.Client, error) {
+func (a *Authenticator) compare(ctx context.Context, candidates []candidate, address string) (*storage.Client, error) {
 	var parties []string
-	if named != nil && !named.Public() {
-		parties = append(parties, named.ID)
+	for _, meant := range candidates {
+		if c := meant.client; c != nil && !c.Public() && !slices.Contains(parties, c.ID) {
+			parties = append(parties, c.ID)
+		}
 	}
-	if a.isSlow(named, candidates) {
+	if slices.ContainsFunc(candidates, a.isSlow) {
 		if err := a.slow.Acquire(ctx, 1); err != nil {
 			return nil, err
 		}
@@ -106,66 +121,41 @@ func (a *Authenticator) compare(
 	if attempt == nil {
 		return nil, TooManyFailures(wait)
 	}
-	client, err := a.verifyAny(ctx, candidates)
-	switch {
-	case client != nil:
-		attempt.Succeeded(client.ID)
-	case errors.Is(err, ErrFailed):
-		attempt.Failed()
-	default:
-		attempt.Canceled()
-	}
-	return client, err
-}
-
-// isSlow reports whether a comparison with the hashes of the client, or of one that does not exist, takes long.
-func (a *Authenticator) isSlow(client *storage.Client, candidates []credentials) bool {
-	if client == nil {
-		client = a.directory.unknown()
-	}
-	return slices.ContainsFunc(client.SecretHashes, func(hash string) bool {
-		return a.directory.Secrets.kind(hash) != nil && !slices.ContainsFunc(candidates, func(cred credentials) bool {
-			return a.verified.Has(hash, cred.secret)
-		})
-	})
-}
-
-func (a *Authenticator) verifyAny(ctx context.Context, candidates []credentials) (*storage.Client, error) {
-	for _, cred := range candidates {
-		client, err := a.verify(ctx, cred)
-		if client != nil || err != nil {
-			return client, err
+	for _, meant := range candidates {
+		if a.verify(meant) {
+			attempt.Succeeded(meant.client.ID)
+			return meant.client, nil
 		}
 	}
+	attempt.Failed()
 	return nil, ErrFailed
 }
 
-// verify returns the client if the secret is one of its secrets. A public client must bring none.
-func (a *Authenticator) verify(ctx context.Context, cred credentials) (*storage.Client, error) {
-	c, err := a.directory.Find(ctx, cred.id)
-	if err != nil {
-		return nil, err
-	}
-	if c != nil && c.Public() {
-		if cred.secret != "" {
-			return nil, nil //nolint:nilnil // no is an answer
-		}
-		return c, nil
-	}
-	against := c
-	if c == nil {
-		against = a.directory.unknown()
-	}
+// isSlow reports whether a comparison with the hashes of the client, or of one that does not exist, takes long.
+func (a *Authenticator) isSlow(meant candidate) bool {
+	return slices.ContainsFunc(a.hashes(meant), func(hash string) bool {
+		return a.directory.Secrets.kind(hash) != nil && !a.verified.Has(hash, meant.secret)
+	})
+}
+
+// verify reports whether the secret is one of the client's secrets.
+func (a *Authenticator) verify(meant candidate) bool {
 	match := false
-	for _, hash := range against.SecretHashes {
-		if a.matches(hash, cred.secret) {
+	for _, hash := range a.hashes(meant) {
+		if a.matches(hash, meant.secret) {
 			match = true
 		}
 	}
-	if !match {
-		return nil, nil //nolint:nilnil // no is an answer
+	return match && meant.client != nil
+}
+
+// hashes returns the hashes of the client's secrets, or hashes that match nothing, so that it takes as long to refuse a
+// client that does not exist. A public client has none.
+func (a *Authenticator) hashes(meant candidate) []string {
+	if meant.client == nil {
+		return a.directory.unknown().SecretHashes
 	}
-	return c, nil
+	return meant.client.SecretHashes
 }
 
 // matches is Secrets.matches that computes a slow hash once for a right secret.

@@ -9,6 +9,7 @@ import (
 	"net/http/httptest"
 	"net/url"
 	"slices"
+	"strconv"
 	"strings"
 	"sync"
 	"sync/atomic"
@@ -231,6 +232,82 @@ func TestParallelGuesses(t *testing.T) {
 	}
 	if most := hash.most.Load(); most > slowAtOnce {
 		t.Errorf("%d at once", most)
+	}
+}
+
+// RFC 6749 §2.3.1: whatever a Basic header can mean is counted, for IDs with a plus sign or a percent sign too.
+func TestWrongSecretsCountForEachClientThatIsMeant(t *testing.T) {
+	basic := func(id, secret string) *http.Request {
+		r := tokenRequest()
+		r.SetBasicAuth(id, secret)
+		return r
+	}
+	for _, tt := range []struct {
+		name string
+		id   string // in the header
+		form string // its client_id
+		hits []string
+	}{
+		{"a plain ID", "billing", "", []string{"billing"}},
+		{"a plus sign, not encoded", "my+app", "", []string{"my+app", "my app"}},
+		{"a plus sign, not encoded, and named", "my+app", "my+app", []string{"my+app"}},
+		{"a plus sign, encoded", "my%2Bapp", "", []string{"my+app"}},
+		{"a space, encoded as a plus sign", "my+app", "my app", []string{"my app"}},
+		{"a percent sign, not encoded", "50%25off", "", []string{"50%25off", "50%off"}},
+		{"a percent sign that encodes nothing", "50%off", "", []string{"50%off"}},
+	} {
+		t.Run(tt.name, func(t *testing.T) {
+			ids := []string{"billing", "my+app", "my app", "50%off", "50%25off"}
+			hashes := make(map[string][]string)
+			for _, id := range ids {
+				hashes[id] = []string{HashSecret("right")}
+			}
+			three := throttle.Limits{Clients: throttle.Limit{Burst: 3, Every: time.Hour}}
+			a := newAuthenticator(nil, three, hashes)
+			form := url.Values{}
+			if tt.form != "" {
+				form.Set("client_id", tt.form)
+			}
+			for n := range 5 {
+				want := grants.InvalidClient
+				if n >= 3 {
+					want = grants.TemporarilyUnavailable
+				}
+				_, _, err := a.Authenticate(t.Context(), basic(tt.id, "wrong"), form, "198.51.100."+strconv.Itoa(n))
+				if got := codeOf(err); got != want {
+					t.Errorf("guess %d gets %s, want %s", n, got, want)
+				}
+			}
+			for _, id := range ids {
+				_, _, err := a.Authenticate(t.Context(), tokenRequest(), url.Values{"client_id": {id}, "client_secret": {"right"}}, "192.0.2.1")
+				if locked := err != nil; locked != slices.Contains(tt.hits, id) {
+					t.Errorf("%s: %v", id, err)
+				}
+			}
+		})
+	}
+}
+
+// RFC 6749 §2.3.1: the client that authenticates is the one whose secret is right.
+func TestEitherMeaningOfABasicHeaderAuthenticates(t *testing.T) {
+	a := newAuthenticator(nil, throttle.Limits{}, map[string][]string{
+		"my+app": {HashSecret("of plus")}, "my app": {HashSecret("of space")}, "pub+lic": nil,
+	})
+	for _, tt := range []struct{ id, secret, want string }{
+		{"my+app", "of plus", "my+app"}, {"my+app", "of+space", "my app"}, {"my+app", "of space", "my app"},
+		{"my%2Bapp", "of%20plus", "my+app"}, {"my%20app", "of+space", "my app"}, {"pub+lic", "", "pub+lic"},
+		{"pub%2Blic", "", "pub+lic"}, {"pub+lic", "x", ""}, {"my+app", "", ""},
+	} {
+		r := tokenRequest()
+		r.SetBasicAuth(tt.id, tt.secret)
+		client, _, err := a.Authenticate(t.Context(), r, nil, "192.0.2.1")
+		got := ""
+		if client != nil {
+			got = client.ID
+		}
+		if got != tt.want || (err == nil) != (tt.want != "") {
+			t.Errorf("%s with %s: %q, %v", tt.id, tt.secret, got, err)
+		}
 	}
 }
 

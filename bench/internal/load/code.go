@@ -10,12 +10,12 @@ import (
 	"net/url"
 )
 
-// flow is the authorization code flow of an app, with PKCE, and of a person who is signed in and has approved the app.
+// flow is the authorization code flow with PKCE, for a person who is signed in and has approved the app before.
 type flow struct {
 	w          *worker
-	ask        string // the authorization request up to the challenge
-	host       string // and after it
-	head, form string // the token request up to its length; the form up to the code
+	ask        string // the authorization request before the challenge
+	host       string // the authorization request after it
+	head, form string // the token request before its length; its form before the code
 	request    []byte
 }
 
@@ -35,7 +35,7 @@ func (w *worker) newFlow() *flow {
 	}
 }
 
-// run goes through the flow once.
+// run performs the flow once.
 func (f *flow) run() error {
 	var drawn [32]byte
 	rand.Read(drawn[:])

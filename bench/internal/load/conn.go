@@ -12,13 +12,13 @@ import (
 	"time"
 )
 
-// conn is a connection that is kept for one request after the other (RFC 9112 §9.3). It reads no more of an answer than
-// the servers that are measured have to say.
+// conn is a persistent connection for one request after the other (RFC 9112 §9.3). It parses only the answers that the measured
+// servers send.
 type conn struct {
 	address string
-	until   time.Time // when to give up
+	until   time.Time // the deadline
 
-	net      net.Conn // nil if there is none yet, or no more
+	net      net.Conn // nil if it is not open
 	r        *bufio.Reader
 	location []byte // of the answer, if it is a redirect
 	body     []byte
@@ -28,7 +28,7 @@ func (c *conn) open() error {
 	if c.net != nil {
 		return nil
 	}
-	nc, err := net.DialTimeout("tcp", c.address, patience) //nolint:noctx // it has a timeout
+	nc, err := net.DialTimeout("tcp", c.address, answerTimeout) //nolint:noctx // it has a timeout
 	if err != nil {
 		return err
 	}
@@ -38,12 +38,12 @@ func (c *conn) open() error {
 
 func (c *conn) close() {
 	if c.net != nil {
-		_ = c.net.Close() // whatever was sent has been answered
+		_ = c.net.Close() // every request was answered
 		c.net = nil
 	}
 }
 
-// do sends a request and returns the status of the answer. What else the answer said is good until the next.
+// do sends a request and returns the status of the answer. The body and the location are valid until the next request.
 func (c *conn) do(request []byte) (status int, err error) {
 	if err := c.open(); err != nil {
 		return 0, err
@@ -57,7 +57,7 @@ func (c *conn) do(request []byte) (status int, err error) {
 	return status, err
 }
 
-var errAnswer = errors.New("an answer that cannot be read")
+var errAnswer = errors.New("malformed answer")
 
 // read reads an answer.
 func (c *conn) read() (int, error) {
@@ -87,7 +87,7 @@ func (c *conn) read() (int, error) {
 	return status, err
 }
 
-// readHeader reads the header, and returns the length of the body, and whether the answer is the last on this connection.
+// readHeader reads the header. It returns the length of the body, and whether the server closes the connection afterwards.
 func (c *conn) readHeader() (length int, last bool, err error) {
 	c.location = c.location[:0]
 	for {
@@ -102,13 +102,13 @@ func (c *conn) readHeader() (length int, last bool, err error) {
 		case !found:
 			return 0, false, errAnswer
 		}
-		switch string(name) { // as net/http spells them
+		switch string(name) { // as net/http writes them
 		case "Content-Length":
 			if length, err = strconv.Atoi(string(value)); err != nil {
 				return 0, false, errAnswer
 			}
 		case "Transfer-Encoding":
-			return 0, false, fmt.Errorf("%w: it is in chunks", errAnswer)
+			return 0, false, fmt.Errorf("%w: chunked body", errAnswer)
 		case "Location":
 			c.location = append(c.location, value...)
 		case "Connection":
@@ -117,7 +117,7 @@ func (c *conn) readHeader() (length int, last bool, err error) {
 	}
 }
 
-// want sends a request, and makes of every other status an error.
+// want sends a request, and returns an error if the answer has another status.
 func (c *conn) want(status int, request []byte) error {
 	got, err := c.do(request)
 	if err != nil {
@@ -129,7 +129,7 @@ func (c *conn) want(status int, request []byte) error {
 	return nil
 }
 
-// member returns a string of the JSON object in the body, "" if it has none of that name.
+// member returns a string member of the JSON object in the body, "" if there is none.
 func (c *conn) member(name string) []byte {
 	_, rest, _ := bytes.Cut(c.body, []byte(`"`+name+`":"`))
 	value, _, _ := bytes.Cut(rest, []byte{'"'})

@@ -15,7 +15,7 @@ func newTestConn(t *testing.T, handler http.HandlerFunc) *conn {
 	t.Helper()
 	server := httptest.NewServer(handler)
 	t.Cleanup(server.Close)
-	c := &conn{address: server.Listener.Addr().String(), until: time.Now().Add(patience)}
+	c := &conn{address: server.Listener.Addr().String(), until: time.Now().Add(answerTimeout)}
 	t.Cleanup(c.close)
 	return c
 }
@@ -56,22 +56,22 @@ func TestConnReadsAnswers(t *testing.T) {
 		t.Errorf("the location is %q", got)
 	}
 	if err := c.want(http.StatusOK, request("/refused")); err == nil || !strings.Contains(err.Error(), "403 Forbidden why not") {
-		t.Errorf("a refusal is %v", err)
+		t.Errorf("want on a refusal: %v, want 403 and the body", err)
 	}
 	if len(c.location) > 0 {
-		t.Error("the location of an answer before is still there")
+		t.Error("the location of an earlier answer is still set")
 	}
 	must(t, c.want(http.StatusOK, request("/last")))
 	if string(c.member("a")) != "b" || c.net != nil {
-		t.Errorf("after the last answer there is %s, and the connection %v", c.body, c.net)
+		t.Errorf("after an answer that closes the connection: body %s, connection %v", c.body, c.net)
 	}
 	must(t, c.want(http.StatusOK, request("/")))
 	if err := c.want(http.StatusOK, request("/chunks")); !errors.Is(err, errAnswer) || c.net != nil {
-		t.Errorf("an answer in chunks is %v", err)
+		t.Errorf("a chunked answer: %v, want %v", err, errAnswer)
 	}
 	for i, peer := range peers[1:4] {
 		if peer != peers[0] {
-			t.Errorf("request %d came from %s, the first from %s: it is not one connection", i+1, peer, peers[0])
+			t.Errorf("request %d came from %s, the first from %s: want one connection", i+1, peer, peers[0])
 		}
 	}
 }
@@ -83,7 +83,7 @@ func must(t *testing.T, err error) {
 	}
 }
 
-func TestConnRefusesNonsense(t *testing.T) {
+func TestConnRefusesMalformedAnswers(t *testing.T) {
 	for _, answer := range []string{"\r\n", "HTTP/1.1 abc\r\n\r\n", "HTTP/1.1 200 OK\r\nno header\r\n\r\n", "HTTP/1.1 200 OK\r\nContent-Length: x\r\n\r\n", ""} {
 		c := newTestConn(t, func(w http.ResponseWriter, _ *http.Request) {
 			conn, _, err := w.(http.Hijacker).Hijack()
@@ -93,12 +93,12 @@ func TestConnRefusesNonsense(t *testing.T) {
 			}
 		})
 		if status, err := c.do(get(c.address, "/", "token")); err == nil || c.net != nil {
-			t.Errorf("%q is taken for an answer with %d", answer, status)
+			t.Errorf("%q: status %d, want an error", answer, status)
 		}
 	}
 }
 
-// What goes wrong is counted, and does not end the load.
+// Errors are counted, and do not end the load.
 func TestErrorsAreCounted(t *testing.T) {
 	n := 0
 	c := newTestConn(t, func(w http.ResponseWriter, _ *http.Request) {
@@ -114,6 +114,6 @@ func TestErrorsAreCounted(t *testing.T) {
 		t.Errorf("%+v", result)
 	}
 	if _, err := Run(t.Context(), &Plan{Work: "unknown"}); err == nil {
-		t.Error("unknown work is done")
+		t.Error("unknown work: expected an error")
 	}
 }

@@ -5,12 +5,11 @@ import (
 	"time"
 )
 
-// histogram counts times in classes, each within 2 % of the next, so that it takes the same memory for a minute as for
-// a day.
+// histogram counts durations in classes, each within 2 % of the next. So its size does not depend on how long a run takes.
 type histogram [classes]uint32
 
 const (
-	fine    = 6 // a class is told by this many bits behind the first of a number of nanoseconds
+	fine    = 6 // how many bits after the highest one of a number of nanoseconds determine its class
 	classes = (64 - fine + 1) << fine
 )
 
@@ -22,7 +21,7 @@ func classOf(nanos uint64) int {
 	return exponent<<fine + int(nanos>>exponent)
 }
 
-// middle returns a time in the middle of a class.
+// middle returns a duration in the middle of a class.
 func middle(class int) time.Duration {
 	exponent := class>>fine - 1
 	if exponent <= 0 {
@@ -47,7 +46,7 @@ func (h *histogram) count() (n int) {
 	return n
 }
 
-// quantile returns a time that a part of all is at most as long as.
+// quantile returns the duration that a part of all durations do not exceed.
 func (h *histogram) quantile(part float64) time.Duration {
 	before, want := 0, part*float64(h.count())
 	for class, n := range h {

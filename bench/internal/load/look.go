@@ -9,7 +9,7 @@ import (
 	"github.com/caddy-oauth/caddy-oauth/bench/internal/proc"
 )
 
-// look finds out how things stand. What cannot be known stays 0.
+// look returns the current state. Unknown values are 0.
 func look(ctx context.Context, plan *Plan) state {
 	var s state
 	if plan.Admin != "" {
@@ -22,7 +22,7 @@ func look(ctx context.Context, plan *Plan) state {
 	return s
 }
 
-// allocations returns how many objects the server has allocated since it began.
+// allocations returns how many objects the server has allocated since its start.
 func allocations(ctx context.Context, admin string) (uint64, error) {
 	req, err := http.NewRequestWithContext(ctx, http.MethodGet, "http://"+admin+"/debug/vars", nil)
 	if err != nil {

@@ -1,5 +1,7 @@
-// Package load is a client under which a server has to work as hard as it can: a number of connections, on each of which
-// a request follows the answer to the one before. It costs little itself, as it may have to share the machine.
+// Package load puts a server under full load: on each of a number of connections, it sends the next request as soon as the last
+// one is answered. It uses little processor time itself, since it may share the machine with the server.
+//
+// Start reading at [Run]. works lists the kinds of requests.
 package load
 
 import (
@@ -11,21 +13,21 @@ import (
 	"github.com/caddy-oauth/caddy-oauth/bench/internal/proc"
 )
 
-// Plan says what to do.
+// Plan is a load.
 type Plan struct {
 	Work    string // see works
 	Address string // host and port of the server
 
 	Connections   int
-	Warm, Measure time.Duration // how long: before anything counts, and then
+	Warm, Measure time.Duration // how long to warm up, and how long to measure
 
 	Issuers []Issuer
 	Clients []Client
 	Scope   string
 	Route   string // a path
 
-	// Tokens is how many access tokens are presented in turn on each connection: one is a token that has been seen
-	// before, and when there are more than a server remembers, each is new to it.
+	// Tokens is how many access tokens each connection uses, in turn. With one, the server has checked it before. With more
+	// than the server remembers, each is new to it.
 	Tokens int
 
 	PID   int    // of the server
@@ -35,17 +37,17 @@ type Plan struct {
 // Issuer has the paths of an issuer's endpoints.
 type Issuer struct{ Authorize, Token, Introspect string }
 
-// Client is a confidential client of every issuer. Its redirect URI is nowhere.
+// Client is a confidential client of every issuer. Its redirect URI is RedirectURI.
 type Client struct{ ID, Secret string }
 
-// RedirectURI is the one of every client. Nothing listens there, as nobody follows.
+// RedirectURI is the redirect URI of every client. Nothing listens there, since the load follows no redirects.
 const RedirectURI = "http://127.0.0.1:65000/callback"
 
-// Result is what was found. What could not be measured is 0.
+// Result is the result of a load. Values that could not be measured are 0.
 type Result struct {
 	Requests int
 	Errors   int
-	Failure  string // the first of these
+	Failure  string // the first error
 	Seconds  float64
 
 	P50, P99, Max time.Duration
@@ -55,12 +57,12 @@ type Result struct {
 	Memory        int64         // of the server at the end, resident, in bytes
 }
 
-// Rate returns the requests in each second.
+// Rate returns the requests per second.
 func (r *Result) Rate() float64 { return float64(r.Requests) / r.Seconds }
 
 const (
-	patience  = 20 * time.Second // for an answer
-	preparing = 5 * time.Minute  // for all that comes before the load, such as thousands of tokens
+	answerTimeout  = 20 * time.Second
+	prepareTimeout = 5 * time.Minute // for everything before the load, such as thousands of tokens
 )
 
 // Run carries out a plan.
@@ -103,7 +105,7 @@ func Run(ctx context.Context, plan *Plan) (*Result, error) {
 	return result, nil
 }
 
-// prepare makes the workers, all at once, and has each of them ready for its first request.
+// prepare makes the workers and prepares them for their first request, all at the same time.
 func prepare(plan *Plan) ([]*worker, error) {
 	work, ok := works[plan.Work]
 	if !ok {
@@ -126,21 +128,21 @@ func prepare(plan *Plan) ([]*worker, error) {
 	return workers, nil
 }
 
-// phase has all workers work for a time, and forgets what was before.
+// phase clears the counts of all workers, and runs them for a time.
 func phase(ctx context.Context, workers []*worker, length time.Duration) (seconds float64, err error) {
 	began := time.Now()
 	end := began.Add(length)
 	var all sync.WaitGroup
 	for _, w := range workers {
 		w.times, w.errors, w.failure = histogram{}, 0, nil
-		w.conn.until = end.Add(patience)
+		w.conn.until = end.Add(answerTimeout)
 		all.Go(func() { w.workUntil(ctx, end) })
 	}
 	all.Wait()
 	return time.Since(began).Seconds(), ctx.Err()
 }
 
-// state is what is known of the server and of this process at a time.
+// state has figures of the server and of this process at one time.
 type state struct {
 	server, own proc.Usage
 	allocations uint64

@@ -7,19 +7,19 @@ import (
 	"time"
 )
 
-// worker has one connection and does one thing after the other.
+// worker has one connection, and sends one request after the other.
 type worker struct {
 	plan   *Plan
-	number int // among the workers
+	number int // its index among the workers
 	conn   conn
-	step   func() error // does it once
+	step   func() error // does the work once
 
 	times   histogram
 	errors  int
-	failure error // the first
+	failure error // the first error
 }
 
-// works are the kinds of work, by name. Each readies a worker and returns what it is to do again and again.
+// works are the kinds of work, by name. Each prepares a worker and returns its step.
 var works = map[string]func(w *worker) (step func() error, err error){
 	"static":             (*worker).plainForms,
 	"route":              (*worker).route,
@@ -31,13 +31,13 @@ var works = map[string]func(w *worker) (step func() error, err error){
 }
 
 func (w *worker) setUp(work func(*worker) (func() error, error)) (err error) {
-	w.conn.until = time.Now().Add(preparing)
+	w.conn.until = time.Now().Add(prepareTimeout)
 	w.step, err = work(w)
 	w.conn.close() // the next one has a deadline of its own
 	return err
 }
 
-// workUntil works until a time.
+// workUntil repeats the step until a time.
 func (w *worker) workUntil(ctx context.Context, end time.Time) {
 	if w.conn.net != nil && w.conn.net.SetDeadline(w.conn.until) != nil {
 		w.conn.close()
@@ -55,7 +55,7 @@ func (w *worker) workUntil(ctx context.Context, end time.Time) {
 	}
 }
 
-// fail notes what went wrong, and waits a moment, so that a server that is gone does not make this the busiest loop of all.
+// fail counts an error, and waits a moment, so that the worker does not spin if the server is gone.
 func (w *worker) fail(err error) {
 	w.errors++
 	if w.failure == nil {
@@ -64,32 +64,32 @@ func (w *worker) fail(err error) {
 	time.Sleep(time.Millisecond)
 }
 
-// client returns the worker's own client: the workers share out what clients there are.
+// client returns the client of this worker. The clients are distributed among the workers.
 func (w *worker) client() Client { return w.plan.Clients[w.number%len(w.plan.Clients)] }
 
 func (w *worker) issuer() Issuer { return w.plan.Issuers[w.number%len(w.plan.Issuers)] }
 
-// inTurn returns a step that sends requests in turn, and looks at each answer.
-func (w *worker) inTurn(requests [][]byte, look func() error) func() error {
-	next := w.number * len(requests) / w.plan.Connections // not all workers the same at the same time
+// inTurn returns a step that sends requests in turn, and checks each answer.
+func (w *worker) inTurn(requests [][]byte, check func() error) func() error {
+	next := w.number * len(requests) / w.plan.Connections // the workers begin at different requests
 	return func() error {
 		request := requests[next%len(requests)]
 		next++
 		if err := w.conn.want(http.StatusOK, request); err != nil {
 			return err
 		}
-		return look()
+		return check()
 	}
 }
 
-func (*worker) noLook() error { return nil }
+func (*worker) noCheck() error { return nil }
 
-// plainForms posts a form as long as a usual token request, where nobody does anything with it.
+// plainForms posts a form as long as a usual token request to a page that ignores it.
 func (w *worker) plainForms() (func() error, error) {
 	form := url.Values{
 		"grant_type": {"client_credentials"}, "scope": {w.plan.Scope}, "resource": {"https://api.example.com/orders"},
 		"padding": {"0123456789012345678901234567890123456789"},
 	}
 	request := post(w.plan.Address, w.plan.Route, w.client(), form)
-	return w.inTurn([][]byte{request}, w.noLook), nil
+	return w.inTurn([][]byte{request}, w.noCheck), nil
 }

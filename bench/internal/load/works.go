@@ -13,7 +13,7 @@ func (w *worker) credentialsForm(issuer Issuer, client Client) []byte {
 	return post(w.plan.Address, issuer.Token, client, form)
 }
 
-// clientCredentials has a token given to each client at each issuer in turn.
+// clientCredentials requests a token for each client at each issuer in turn.
 func (w *worker) clientCredentials() (func() error, error) {
 	requests := make([][]byte, 0, len(w.plan.Issuers)*len(w.plan.Clients))
 	for _, issuer := range w.plan.Issuers {
@@ -37,14 +37,14 @@ func (w *worker) tokens() ([]string, error) {
 	request := w.credentialsForm(w.issuer(), w.client())
 	for i := range tokens {
 		if err := w.conn.want(http.StatusOK, request); err != nil {
-			return nil, fmt.Errorf("a token to present: %w", err)
+			return nil, fmt.Errorf("getting a token to use: %w", err)
 		}
 		tokens[i] = string(w.conn.member("access_token"))
 	}
 	return tokens, nil
 }
 
-// introspect asks what tokens are worth, in turn.
+// introspect introspects tokens in turn.
 func (w *worker) introspect() (func() error, error) {
 	tokens, err := w.tokens()
 	if err != nil {
@@ -64,7 +64,7 @@ func (w *worker) isActive() error {
 	return nil
 }
 
-// route asks for a page with tokens, in turn.
+// route requests a page, with tokens in turn.
 func (w *worker) route() (func() error, error) {
 	tokens, err := w.tokens()
 	if err != nil {
@@ -74,10 +74,10 @@ func (w *worker) route() (func() error, error) {
 	for _, token := range tokens {
 		requests = append(requests, get(w.plan.Address, w.plan.Route, token))
 	}
-	return w.inTurn(requests, w.noLook), nil
+	return w.inTurn(requests, w.noCheck), nil
 }
 
-// refresh exchanges the newest refresh token for the next.
+// refresh exchanges the current refresh token for the next.
 func (w *worker) refresh() (func() error, error) {
 	flow := w.newFlow()
 	if err := flow.run(); err != nil {
@@ -103,14 +103,14 @@ func (w *worker) refresh() (func() error, error) {
 	}, nil
 }
 
-// codes goes from the authorization request of somebody who has approved before to the tokens.
+// codes performs the code flow of a person who has approved the client before.
 func (w *worker) codes() (func() error, error) {
 	flow := w.newFlow()
 	return flow.run, flow.run()
 }
 
-// mix does in turn all that leaves nothing in the store: tokens of a client's own, a refresh, a look at a token that is
-// new, and a route that asks for it.
+// mix does everything that adds no records to the store: a refresh, a token by client credentials, the introspection of this
+// token, and a guarded route with it.
 func (w *worker) mix() (func() error, error) {
 	own := w.credentialsForm(w.issuer(), w.client())
 	refresh, err := w.refresh()

@@ -1,13 +1,13 @@
-// Package proc asks the operating system about processes, and says where they run. What it can do elsewhere than on
-// Linux is nothing, and then it says so.
+// Package proc measures processes, and starts them on one processor. It works on Linux only; elsewhere its functions return
+// errors or nothing.
 package proc
 
 import "time"
 
-// Usage is what a process has used since it began, and what it holds.
+// Usage is what a process uses.
 type Usage struct {
-	CPU    time.Duration // user and system
-	Memory int64         // resident, in bytes
-	Own    int64         // of that, what is no page of a file, such as the program's
-	Files  int           // open
+	CPU    time.Duration // user and system time since its start
+	Memory int64         // resident memory in bytes
+	Own    int64         // the part of Memory that is not pages of files, such as those of the program
+	Files  int           // open files
 }

@@ -12,13 +12,13 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// tick is the unit of times in /proc, which is this one on every architecture that Go knows.
+// tick is the unit of times in /proc, on every architecture that Go supports.
 const tick = time.Second / 100
 
 // Of returns the usage of a process.
 func Of(pid int) (Usage, error) {
 	dir := "/proc/" + strconv.Itoa(pid)
-	// The second field is a name that may hold anything; the others are counted from its end (proc_pid_stat(5)).
+	// The second field is a name that may contain spaces, so the others are counted from its end (proc_pid_stat(5)).
 	const user, system = 14 - 3, 15 - 3
 	times, err := numbers(dir+"/stat", ")", user, system)
 	if err != nil {
@@ -39,7 +39,7 @@ func Of(pid int) (Usage, error) {
 	}, err
 }
 
-// numbers returns two fields of a file, which are counted from 0 behind the last occurrence of a text.
+// numbers returns two fields of a file. They are counted from 0, after the last occurrence of a text.
 func numbers(file, behind string, first, second int) (found [2]int64, err error) {
 	text, err := os.ReadFile(file) //nolint:gosec // G304: of a process, by its number
 	if err != nil {
@@ -75,8 +75,8 @@ func Cores() []int {
 	return cores
 }
 
-// Start starts a process on one processor. A process has the processors of the thread that started it, so that no
-// thread of it ever runs elsewhere.
+// Start starts a process on one processor. A process inherits the processors of the thread that starts it, so none of its threads
+// runs elsewhere.
 func Start(cmd *exec.Cmd, core int) error {
 	runtime.LockOSThread()
 	defer runtime.UnlockOSThread()
@@ -95,7 +95,7 @@ func Start(cmd *exec.Cmd, core int) error {
 	return err
 }
 
-// FileSystem returns what a directory is on.
+// FileSystem returns the name of the file system of a directory.
 func FileSystem(dir string) string {
 	var fs unix.Statfs_t
 	if err := unix.Statfs(dir, &fs); err != nil {
@@ -105,7 +105,7 @@ func FileSystem(dir string) string {
 		unix.EXT4_SUPER_MAGIC: "ext4", unix.XFS_SUPER_MAGIC: "xfs", unix.BTRFS_SUPER_MAGIC: "btrfs",
 		unix.TMPFS_MAGIC: "tmpfs", unix.OVERLAYFS_SUPER_MAGIC: "overlayfs", unix.NFS_SUPER_MAGIC: "nfs",
 	}
-	if name := names[int64(fs.Type)]; name != "" { //nolint:unconvert // its type is another on other architectures
+	if name := names[int64(fs.Type)]; name != "" { //nolint:unconvert // its type depends on the architecture
 		return name
 	}
 	return fmt.Sprintf("file system %#x", fs.Type)

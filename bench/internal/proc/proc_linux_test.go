@@ -22,7 +22,7 @@ func TestUsage(t *testing.T) {
 	defer file.Close()
 	after := before
 	for deadline := time.Now().Add(30 * time.Second); after.CPU <= before.CPU && time.Now().Before(deadline); {
-		if after, err = Of(os.Getpid()); err != nil { // which is work too
+		if after, err = Of(os.Getpid()); err != nil { // which takes processor time
 			t.Fatal(err)
 		}
 	}
@@ -31,11 +31,11 @@ func TestUsage(t *testing.T) {
 		t.Errorf("%+v, and after work with a file open %+v", before, after)
 	}
 	if _, err := Of(-1); err == nil {
-		t.Error("a process that cannot be is known")
+		t.Error("process -1: expected an error")
 	}
 }
 
-// A process that was started on one processor stays there, and this one does not.
+// A process that Start starts stays on its processor, and this process keeps all of its own.
 func TestStart(t *testing.T) {
 	cores := Cores()
 	for _, core := range cores {
@@ -49,7 +49,7 @@ func TestStart(t *testing.T) {
 			t.Fatal(err)
 		}
 		if !strings.Contains(status.String(), "\nCpus_allowed_list:\t"+strconv.Itoa(core)+"\n") {
-			t.Errorf("not on %d alone: %s", core, &status)
+			t.Errorf("not only on processor %d: %s", core, &status)
 		}
 	}
 	if after := Cores(); len(cores) == 0 || len(after) != len(cores) {
@@ -62,6 +62,6 @@ func TestFileSystem(t *testing.T) {
 		t.Errorf("/proc is on %s", got)
 	}
 	if got := FileSystem("/nowhere"); got != "unknown" {
-		t.Errorf("what is not there is on %s", got)
+		t.Errorf("a missing directory is on %s", got)
 	}
 }

@@ -13,8 +13,8 @@ func Of(int) (Usage, error) { return Usage{}, errors.ErrUnsupported }
 // Cores returns none.
 func Cores() []int { return nil }
 
-// Start starts a process on whichever processors there are.
+// Start starts a process on any processor.
 func Start(cmd *exec.Cmd, _ int) error { return cmd.Start() }
 
-// FileSystem does not know.
+// FileSystem returns "unknown".
 func FileSystem(string) string { return "unknown" }

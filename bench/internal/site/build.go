@@ -1,4 +1,4 @@
-// Package site runs Caddy as a process of its own, for the time of a measurement.
+// Package site runs Caddy as a process of its own, for a measurement. Start reading at [Start].
 package site
 
 import (
@@ -20,7 +20,7 @@ const module = "github.com/caddy-oauth/caddy-oauth"
 
 // Build builds a program of this module into a directory.
 func Build(ctx context.Context, dir, name string) (*Program, error) {
-	p := &Program{Path: filepath.Join(dir, strings.ReplaceAll(name, "/", "-")+".exe")} // the suffix is needed on Windows alone
+	p := &Program{Path: filepath.Join(dir, strings.ReplaceAll(name, "/", "-")+".exe")} // Windows needs the suffix
 	build := exec.CommandContext(ctx, "go", "build", "-o", p.Path, module+"/"+name)    //nolint:gosec // G204: a package of ours
 	output, err := build.CombinedOutput()
 	if err != nil {
@@ -30,7 +30,7 @@ func Build(ctx context.Context, dir, name string) (*Program, error) {
 	return p, err
 }
 
-// Version returns the version of a module in the program, "" if it is not in it.
+// Version returns the version of a module in the program, "" if the program does not contain it.
 func (p *Program) Version(path string) string {
 	for _, dep := range p.Info.Deps {
 		if dep.Path == path {
@@ -40,7 +40,7 @@ func (p *Program) Version(path string) string {
 	return ""
 }
 
-// Setting returns a setting of the build, "" if it was not set.
+// Setting returns a setting of the build, or "".
 func (p *Program) Setting(key string) string {
 	for _, setting := range p.Info.Settings {
 		if setting.Key == key {

@@ -27,7 +27,7 @@ func (s *Server) Approve(ctx context.Context, path string, params url.Values) er
 	return err
 }
 
-// visit returns the body of an answer that has the status.
+// visit sends a request, and returns the body of the answer if it has the status.
 func (*Server) visit(ctx context.Context, method, target string, form url.Values, status int) (string, error) {
 	req, err := http.NewRequestWithContext(ctx, method, target, strings.NewReader(form.Encode()))
 	if err != nil {
@@ -37,7 +37,7 @@ func (*Server) visit(ctx context.Context, method, target string, form url.Values
 	if form != nil {
 		req.Header.Set("Content-Type", "application/x-www-form-urlencoded")
 	}
-	// Unlike a client, its transport follows no redirects.
+	// A transport follows no redirects, as a client would.
 	resp, err := http.DefaultTransport.RoundTrip(req)
 	if err != nil {
 		return "", err

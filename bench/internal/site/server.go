@@ -20,16 +20,16 @@ import (
 type Config struct {
 	Program *Program
 	Dir     string // an empty directory for the process
-	Core    int    // the processor it has for itself; negative: whichever there are
+	Core    int    // its processor; negative: any
 
 	// Caddyfile returns the configuration for a server with these addresses.
 	Caddyfile func(s *Server) string
 
-	// First is a request that is answered with 200 once the server is ready.
+	// First returns the request that the server answers with 200 when it is ready.
 	First func(ctx context.Context, s *Server) (*http.Request, error)
 }
 
-// Server is Caddy, running.
+// Server is a running Caddy.
 type Server struct {
 	Config
 
@@ -41,8 +41,8 @@ type Server struct {
 	exited chan struct{}
 }
 
-// patience is how long a start and a stop may take.
-const patience = time.Minute
+// startTimeout is how long a start or a stop may take.
+const startTimeout = time.Minute
 
 // Start runs Caddy and waits for its first answer.
 func Start(ctx context.Context, config Config) (*Server, error) {
@@ -62,7 +62,7 @@ func Start(ctx context.Context, config Config) (*Server, error) {
 		return nil, err
 	}
 	defer log.Close()
-	// Not with the context, whose end would kill it: Stop lets it end in good order.
+	// The end of the context must not kill it: Stop shuts it down gracefully.
 	s.cmd = exec.Command(s.Program.Path, "run", "--config", file, "--adapter", "caddyfile") //nolint:gosec,noctx // built here; see above
 	s.cmd.Env = append(os.Environ(), "HOME="+s.Dir, "XDG_DATA_HOME="+s.Dir, "XDG_CONFIG_HOME="+s.Dir)
 	s.cmd.Stdout, s.cmd.Stderr = log, log
@@ -71,7 +71,7 @@ func Start(ctx context.Context, config Config) (*Server, error) {
 		return nil, err
 	}
 	go func() {
-		_ = s.cmd.Wait() // what it has to say is in its log
+		_ = s.cmd.Wait() // the log has the error
 		close(s.exited)
 	}()
 	if err := s.await(ctx); err != nil {
@@ -82,7 +82,7 @@ func Start(ctx context.Context, config Config) (*Server, error) {
 	return s, nil
 }
 
-// RunOn starts a Go program on one processor, for which it then is written; a negative one stands for all.
+// RunOn starts a Go program on one processor, with GOMAXPROCS=1. If core is negative, it uses all.
 func RunOn(cmd *exec.Cmd, core int) error {
 	if core < 0 {
 		return cmd.Start()
@@ -98,7 +98,7 @@ func (s *Server) log() string { return filepath.Join(s.Dir, "log") }
 
 // await waits for the first answer.
 func (s *Server) await(ctx context.Context) error {
-	ctx, cancel := context.WithTimeout(ctx, patience)
+	ctx, cancel := context.WithTimeout(ctx, startTimeout)
 	defer cancel()
 	for {
 		err := s.first(ctx)
@@ -107,7 +107,7 @@ func (s *Server) await(ctx context.Context) error {
 		}
 		select {
 		case <-s.exited:
-			return fmt.Errorf("Caddy has ended: %s", s.lastWords()) //nolint:staticcheck // ST1005: a name
+			return fmt.Errorf("Caddy has exited: %s", s.endOfLog()) //nolint:staticcheck // ST1005: a name
 		case <-ctx.Done():
 			return errors.Join(ctx.Err(), err)
 		case <-time.After(time.Millisecond):
@@ -132,8 +132,8 @@ func (s *Server) first(ctx context.Context) error {
 	return nil
 }
 
-// lastWords returns the end of the log.
-func (s *Server) lastWords() []byte {
+// endOfLog returns the end of the log.
+func (s *Server) endOfLog() []byte {
 	text, err := os.ReadFile(s.log())
 	if err != nil {
 		return []byte(err.Error())
@@ -141,10 +141,10 @@ func (s *Server) lastWords() []byte {
 	return bytes.TrimSpace(text[max(0, len(text)-2000):])
 }
 
-// PID returns the number of the process.
+// PID returns the process ID.
 func (s *Server) PID() int { return s.cmd.Process.Pid }
 
-// Complaints returns what the log holds, which is errors, for lesser things are not logged.
+// Complaints returns the first error in the log, or "".
 func (s *Server) Complaints() string {
 	text, err := os.ReadFile(s.log())
 	if err != nil {
@@ -158,20 +158,20 @@ func (s *Server) Complaints() string {
 	return ""
 }
 
-// Stop ends the process in good order, or, if it takes too long, at once.
+// Stop shuts the process down gracefully, or kills it if that takes too long.
 func (s *Server) Stop() {
-	if s.cmd.Process.Signal(syscall.SIGTERM) != nil { // it has ended, or this system has no such signal
+	if s.cmd.Process.Signal(syscall.SIGTERM) != nil { // it has exited, or the system has no such signal
 		_ = s.cmd.Process.Kill()
 	}
 	select {
 	case <-s.exited:
-	case <-time.After(patience):
-		_ = s.cmd.Process.Kill() // it may have ended
+	case <-time.After(startTimeout):
+		_ = s.cmd.Process.Kill() // it may have exited since
 		<-s.exited
 	}
 }
 
-// FreeAddress returns a host and port where nothing listens.
+// FreeAddress returns a host and a port on which nothing listens.
 func FreeAddress(ctx context.Context) (string, error) {
 	l, err := new(net.ListenConfig).Listen(ctx, "tcp", "127.0.0.1:0")
 	if err != nil {

@@ -15,30 +15,30 @@ import (
 
 const (
 	callers = 16
-	fillers = 64 // a disk syncs for many at once
+	fillers = 64 // a disk can sync many writes at once
 )
 
-// place is a store with a number of families.
-type place struct {
+// filledStore is a store with a number of families.
+type filledStore struct {
 	n        int
 	name     string
 	store    storage.Store
 	lifetime time.Duration
 
-	// tokens has the current refresh token of each family, and where its record is: in a file, as this process is to
-	// hold nothing for each of them.
+	// tokens is a file with the current refresh token and the record ID of each family. In memory, they would distort the
+	// size of the process.
 	tokens *os.File
 
 	fill         time.Duration
 	bytes, files float64 // for each family
-	memory       int64   // of this process after the first round
+	memory       int64   // the size of this process after the first round
 	rounds       []round
 	swept        []swept
 }
 
-// newPlace fills a store with n families of which the first ends in an hour and the last after the lifetime.
-func newPlace(ctx context.Context, o *options, from *stores, dir string, n int) (*place, error) {
-	p := &place{n: n, name: fmt.Sprintf("growth-%d", n), lifetime: o.lifetime}
+// fillStore fills a store with n families. The first ends in an hour, the last after the lifetime.
+func fillStore(ctx context.Context, o *options, from *stores, dir string, n int) (*filledStore, error) {
+	p := &filledStore{n: n, name: fmt.Sprintf("growth-%d", n), lifetime: o.lifetime}
 	var err error
 	if p.store, err = from.open(p.name); err != nil {
 		return nil, err
@@ -46,7 +46,7 @@ func newPlace(ctx context.Context, o *options, from *stores, dir string, n int) 
 	if p.tokens, err = os.Create(filepath.Join(dir, p.name+".tokens")); err != nil {
 		return nil, err
 	}
-	// A sweep looks everywhere from time to time, first of all at first. What is to be timed are the others.
+	// The first sweep is a full one, which reads all folders. The later ones, which do not, are timed.
 	if err := p.sweep(ctx); err != nil {
 		return nil, err
 	}
@@ -72,15 +72,15 @@ func newPlace(ctx context.Context, o *options, from *stores, dir string, n int) 
 	return p, err
 }
 
-func (p *place) ends(i int, now time.Time) time.Time {
+func (p *filledStore) ends(i int, now time.Time) time.Time {
 	if p.lifetime == 0 {
 		return time.Time{}
 	}
 	return now.Add(time.Hour + p.lifetime/time.Duration(p.n)*time.Duration(i))
 }
 
-// start starts a family and notes its token.
-func (p *place) start(ctx context.Context, i int, ends time.Time) error {
+// start adds a family and writes down its token.
+func (p *filledStore) start(ctx context.Context, i int, ends time.Time) error {
 	key, token, err := startFamily(ctx, p.store, i, ends)
 	if err != nil {
 		return err
@@ -88,7 +88,7 @@ func (p *place) start(ctx context.Context, i int, ends time.Time) error {
 	return p.note(i, key.ID, token)
 }
 
-// startFamily writes the record of a family as a code flow leaves it, and returns its first refresh token.
+// startFamily writes the record of a family after its code flow, and returns its first refresh token.
 func startFamily(ctx context.Context, store storage.Store, i int, ends time.Time) (storage.Key, string, error) {
 	now := time.Now()
 	f := &storage.Family{
@@ -118,23 +118,23 @@ func startFamily(ctx context.Context, store storage.Store, i int, ends time.Time
 	return key, token, store.Put(ctx, key, record, ends)
 }
 
-// noteLength has room for the ID of a record and a token, with a space between.
+// noteLength is enough for the ID of a record, a space and a token.
 const noteLength = 160
 
-func (p *place) note(i int, id, token string) error {
+func (p *filledStore) note(i int, id, token string) error {
 	text := fmt.Sprintf("%-*s", noteLength, id+" "+token)
 	_, err := p.tokens.WriteAt([]byte(text), int64(i)*noteLength)
 	return err
 }
 
-func (p *place) noted(i int) (id, token string, err error) {
+func (p *filledStore) noted(i int) (id, token string, err error) {
 	var text [noteLength]byte
 	_, err = p.tokens.ReadAt(text[:], int64(i)*noteLength)
 	id, token, _ = strings.Cut(strings.TrimSpace(string(text[:])), " ")
 	return id, token, err
 }
 
-// inParallel returns the first error of n goroutines.
+// inParallel runs n goroutines and returns the error of the first that has one.
 func inParallel(n int, work func(i int) error) error {
 	var all sync.WaitGroup
 	errs := make([]error, n)
@@ -153,7 +153,7 @@ func inParallel(n int, work func(i int) error) error {
 func memoryNow() int64 {
 	usage, err := proc.Of(os.Getpid())
 	if err != nil {
-		return 0 // unknown here
+		return 0 // unknown on this system
 	}
 	return usage.Memory
 }
