@@ -170,9 +170,10 @@ func checkRefreshRedirect(code *storage.Code, uri string, rule storage.RedirectR
 func compareRedirect(code *storage.Code, uri string, needed bool) error {
 	switch {
 	case uri == "" && needed:
-		return Refuse(InvalidRequest, "redirect_uri is missing")
+		return Refuse(InvalidRequest, "redirect_uri is missing").Explain("", code.RedirectURI, "redirect_uri_rules")
 	case uri != "" && uri != code.RedirectURI:
-		return Refuse(InvalidGrant, "redirect_uri is not the one of the authorization request")
+		return Refuse(InvalidGrant, "redirect_uri is not the one of the authorization request").
+			Explain(uri, code.RedirectURI, "redirect_uri_rules")
 	}
 	return nil
 }

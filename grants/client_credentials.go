@@ -28,13 +28,10 @@ func (ClientCredentials) Type() string { return "client_credentials" }
 // Exchange implements Grant.
 func (ClientCredentials) Exchange(_ context.Context, req *Request) (*Authorization, error) {
 	if req.Client.Public() { // RFC 6749 §4.4
-		return nil, Refuse(UnauthorizedClient, "client_credentials needs a client with a secret")
+		return nil, Refuse(UnauthorizedClient, "client_credentials needs a client with a secret").
+			Explain("no secret", "a client with a secret", "client "+req.Client.ID+": secret")
 	}
-	scopes, err := ChooseScopes(req.Form.Get("scope"), req.Client.Scopes)
-	if err != nil {
-		return nil, err
-	}
-	audience, err := ChooseAudience(req.Form["resource"], req.Client.Audience)
+	scopes, audience, err := req.choose(req.Form.Get("scope"), req.Client.Scopes, req.Client.Audience)
 	if err != nil {
 		return nil, err
 	}

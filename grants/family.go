@@ -2,6 +2,7 @@ package grants
 
 import (
 	"context"
+	"errors"
 	"strings"
 	"time"
 
@@ -46,19 +47,17 @@ func decideFamily(
 // authorize returns what a family allows the request: what was granted, as far as the client's
 // configuration still allows it, narrowed to what the request asks for.
 func authorize(f *storage.Family, key storage.Key, req *Request, scope string) (*Authorization, error) {
-	scopes, err := ChooseScopes(scope, both(f.Scopes, req.Client.Scopes))
-	if err != nil {
-		return nil, err
-	}
-	audience, err := ChooseAudience(req.Form["resource"], both(f.Audience, req.Client.Audience))
+	scopes, audience, err := req.choose(scope, both(f.Scopes, req.Client.Scopes), both(f.Audience, req.Client.Audience))
 	if err != nil {
 		return nil, err
 	}
 	switch { // an access token needs an audience (RFC 9068 §2.2), and no scope says: as asked for (RFC 6749 §5.1)
 	case len(scopes) == 0 && len(f.Scopes) > 0:
-		return nil, Refuse(InvalidScope, "the client may have none of the granted scopes any more")
+		return nil, req.ofClient(Refuse(InvalidScope, "the client may have none of the granted scopes any more").
+			Explain(strings.Join(f.Scopes, " ")+", as approved", strings.Join(req.Client.Scopes, " "), "scopes"))
 	case len(audience) == 0 && len(f.Audience) > 0:
-		return nil, Refuse(InvalidTarget, "the client may have none of the granted resources any more")
+		return nil, req.ofClient(Refuse(InvalidTarget, "the client may have none of the granted resources any more").
+			Explain(strings.Join(f.Audience, " ")+", as approved", strings.Join(req.Client.Audience, " "), "audience"))
 	}
 	return &Authorization{
 		Subject:  f.Subject,
@@ -69,6 +68,22 @@ func authorize(f *storage.Family, key storage.Key, req *Request, scope string) (
 		Family:   key.ID,
 		Started:  f.Started,
 	}, nil
+}
+
+// choose returns the scopes and the resources that the request asks for, of those that are allowed.
+func (req *Request) choose(scope string, allowedScopes, allowedAudience []string) (scopes, audience []string, err error) {
+	if scopes, err = ChooseScopes(scope, allowedScopes); err == nil {
+		audience, err = ChooseAudience(req.Form["resource"], allowedAudience)
+	}
+	return scopes, audience, req.ofClient(err)
+}
+
+// ofClient says in a refusal that its setting is one of the client's.
+func (req *Request) ofClient(err error) error {
+	if refusal, ok := errors.AsType[*Error](err); ok && refusal.Setting != "" {
+		return refusal.Explain("", "", "client "+req.Client.ID+": "+refusal.Setting)
+	}
+	return err
 }
 
 // token returns the value of a parameter without the prefix that all of its kind have here; one without the

@@ -5,6 +5,7 @@
 package grants
 
 import (
+	"cmp"
 	"context"
 	"net/http"
 	"net/url"
@@ -82,6 +83,10 @@ type Error struct {
 	Status      int    // of the HTTP response; zero is 400
 	Cause       error  // for the log only
 
+	// What the operator needs to mend it, for the log only and without any secret: what the request said, what it could have
+	// said, and the setting that decides.
+	Sent, Expected, Setting string
+
 	// Situation is what happened, more precisely than Code, for a server that is set to answer it in other words.
 	Situation string
 	// RetryAfter is when it makes sense to ask again, if that is known.
@@ -120,6 +125,15 @@ var Codes = []string{
 // Refuse returns an Error without a cause beyond what it says.
 func Refuse(code, description string) *Error {
 	return &Error{Code: code, Description: description}
+}
+
+// Explain returns a copy of the error that says more in the log: what was sent, what was expected, and which setting decides.
+// None of them may be a secret. An empty one keeps what the error says already.
+func (e *Error) Explain(sent, expected, setting string) *Error {
+	explained := *e
+	explained.Sent, explained.Expected = cmp.Or(sent, e.Sent), cmp.Or(expected, e.Expected)
+	explained.Setting = cmp.Or(setting, e.Setting)
+	return &explained
 }
 
 func (e *Error) Error() string {

@@ -81,11 +81,7 @@ func (*Password) Exchange(ctx context.Context, req *Request) (*Authorization, er
 			return nil, Refuse(InvalidRequest, parameter+" is missing")
 		}
 	}
-	scopes, err := ChooseScopes(req.Form.Get("scope"), req.Client.Scopes)
-	if err != nil {
-		return nil, err
-	}
-	audience, err := ChooseAudience(req.Form["resource"], req.Client.Audience)
+	scopes, audience, err := req.choose(req.Form.Get("scope"), req.Client.Scopes, req.Client.Audience)
 	if err != nil {
 		return nil, err
 	}

@@ -12,7 +12,7 @@ func ParseScope(s string) ([]string, error) {
 	var scopes []string
 	for name := range strings.FieldsFuncSeq(s, func(r rune) bool { return r == ' ' }) {
 		if !ValidScope(name) {
-			return nil, Refuse(InvalidScope, "scope is malformed")
+			return nil, Refuse(InvalidScope, "scope is malformed").Explain(name, "printable ASCII without quotes and backslashes", "scopes")
 		}
 		if !slices.Contains(scopes, name) {
 			scopes = append(scopes, name)
@@ -38,8 +38,10 @@ func ChooseScopes(parameter string, allowed []string) ([]string, error) {
 	if len(wanted) == 0 {
 		return allowed, nil
 	}
-	if !contains(allowed, wanted) {
-		return nil, Refuse(InvalidScope, "scope asks for more than is allowed")
+	for _, name := range wanted {
+		if !slices.Contains(allowed, name) {
+			return nil, Refuse(InvalidScope, "scope asks for more than is allowed").Explain(name, strings.Join(allowed, " "), "scopes")
+		}
 	}
 	return wanted, nil
 }
@@ -68,10 +70,12 @@ func ChooseAudience(parameters, allowed []string) ([]string, error) {
 			continue
 		}
 		if !ValidResource(r) {
-			return nil, Refuse(InvalidTarget, "resource must be an absolute URI without a fragment")
+			return nil, Refuse(InvalidTarget, "resource must be an absolute URI without a fragment").
+				Explain(r, strings.Join(allowed, " "), "audience")
 		}
 		if !slices.Contains(allowed, r) || len(wanted) == maxResources {
-			return nil, Refuse(InvalidTarget, "resource is not one this client may ask for")
+			return nil, Refuse(InvalidTarget, "resource is not one this client may ask for").
+				Explain(r, strings.Join(allowed, " "), "audience")
 		}
 		wanted = append(wanted, r)
 	}

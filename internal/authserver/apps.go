@@ -49,7 +49,8 @@ func (e *appsEndpoint) signInToApps(c *call, params url.Values) error {
 	}
 	return &grants.Error{
 		Code: "login_required", Description: "you are not signed in", Status: http.StatusUnauthorized,
-		Cause: errors.New("the site names no user; put its login before this endpoint, or set login"),
+		Cause:   errors.New("the site names no user; put its login before this endpoint, or set login"),
+		Setting: "user and login of the oauth directive",
 	}
 }
 

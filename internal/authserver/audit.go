@@ -105,7 +105,7 @@ func (l *eventLog) issued(c *call, auth *grants.Authorization, id string) {
 // refused audits a refused request.
 func (l *eventLog) refused(c *call, endpoint string, err error, code, id string) {
 	event := &Event{Name: endpoint + "_refused", Address: c.address, Subject: c.subject, GrantType: c.grant, Error: code, ErrorID: id}
-	if c.named != nil {
+	if c.named.Client != nil {
 		event.Client = c.named.ID
 	}
 	if c.client != nil {

@@ -10,6 +10,7 @@ import (
 	"time"
 
 	"github.com/caddy-oauth/caddy-oauth/grants"
+	"github.com/caddy-oauth/caddy-oauth/internal/clients"
 	"github.com/caddy-oauth/caddy-oauth/internal/wire"
 	"github.com/caddy-oauth/caddy-oauth/storage"
 )
@@ -32,7 +33,7 @@ func (e *authorizeEndpoint) serve(c *call) error {
 		return e.answer(c, params)
 	}
 	client, to, uncertain := e.findAnswerTo(c.ctx(), params)
-	c.client = client
+	c.client, c.named = client, clients.Named{ID: params.Get("client_id"), Client: client}
 	switch {
 	case uncertain != nil:
 		return uncertain
@@ -61,7 +62,8 @@ func (e *authorizeEndpoint) decide(c *call, client *storage.Client, to answerTo,
 	}
 	switch {
 	case ask && slices.Contains(req.prompt, "none"):
-		return &redirectError{grants.Refuse("consent_required", "the user has not approved this"), to}
+		return &redirectError{grants.Refuse("consent_required", "the user has not approved this").
+			Explain("prompt=none", "an approval of the same scopes and resources", "client "+client.ID+": consent"), to}
 	case ask:
 		return e.ask(c, req, user)
 	}
@@ -85,7 +87,8 @@ func (e *authorizeEndpoint) signedIn(c *call, req *authorizeRequest) (*User, err
 // (prompt=none), or must be and cannot (prompt=login without a login page).
 func (e *authorizeEndpoint) signIn(c *call, req *authorizeRequest) error {
 	if slices.Contains(req.prompt, "none") {
-		return &redirectError{grants.Refuse("login_required", "the user is not signed in"), req.answerTo}
+		return &redirectError{grants.Refuse("login_required", "the user is not signed in").
+			Explain("prompt=none", "a user", "user of the oauth directive"), req.answerTo}
 	}
 	returnTo, err := e.returnTo(c, req)
 	if err != nil {
@@ -96,11 +99,13 @@ func (e *authorizeEndpoint) signIn(c *call, req *authorizeRequest) error {
 		return nil
 	}
 	if slices.Contains(req.prompt, "login") {
-		return &redirectError{grants.Refuse("login_required", "this site cannot ask the user to sign in again"), req.answerTo}
+		return &redirectError{grants.Refuse("login_required", "this site cannot ask the user to sign in again").
+			Explain("prompt=login", "a login page", "login of the oauth directive"), req.answerTo}
 	}
 	return &grants.Error{
 		Code: "login_required", Description: "you are not signed in", Status: http.StatusUnauthorized,
-		Cause: errors.New("the site names no user; put its login before this endpoint, or set login"),
+		Cause:   errors.New("the site names no user; put its login before this endpoint, or set login"),
+		Setting: "user and login of the oauth directive",
 	}
 }
 

@@ -5,6 +5,7 @@ import (
 	"net/http"
 	"net/url"
 	"slices"
+	"strconv"
 	"strings"
 
 	"github.com/caddy-oauth/caddy-oauth/grants"
@@ -44,16 +45,20 @@ func (e *authorizeEndpoint) findAnswerTo(ctx context.Context, params url.Values)
 		return nil, none, err
 	}
 	if client == nil {
-		return nil, none, grants.Refuse(grants.InvalidClient, "the app is not known here: client_id is missing or wrong")
+		return nil, none, grants.Refuse(grants.InvalidClient, "the app is not known here: client_id is missing or wrong").
+			Explain(params.Get("client_id"), e.clients.Missing(params.Get("client_id")), "client")
 	}
+	setting := "client " + client.ID + ": redirect_uris"
 	uri := params.Get("redirect_uri")
 	switch {
 	case uri == "" && len(client.RedirectURIs) == 1 && !client.RedirectRules.Authorize:
 		uri = client.RedirectURIs[0]
 	case uri == "":
-		return client, none, grants.Refuse(grants.InvalidRequest, "redirect_uri is missing")
+		return client, none, grants.Refuse(grants.InvalidRequest, "redirect_uri is missing").
+			Explain("", list(client.RedirectURIs), setting)
 	case !uris.MatchRedirect(client.RedirectURIs, uri):
-		return client, none, grants.Refuse(grants.InvalidRequest, "redirect_uri is not one that is registered for this app")
+		return client, none, grants.Refuse(grants.InvalidRequest, "redirect_uri is not one that is registered for this app").
+			Explain(uri, list(client.RedirectURIs), setting)
 	}
 	to := answerTo{redirectURI: uri, mode: "query", state: params.Get("state")}
 	if params.Get("response_mode") == "form_post" && pages.AcceptsFormPost(uri) {
@@ -66,23 +71,26 @@ func (e *authorizeEndpoint) findAnswerTo(ctx context.Context, params url.Values)
 func (e *authorizeEndpoint) checkAuthorizeRequest(
 	client *storage.Client, to answerTo, params url.Values,
 ) (*authorizeRequest, error) {
-	refuse := func(code, description string) (*authorizeRequest, error) {
-		return nil, &redirectError{grants.Refuse(code, description), to}
+	refuse := func(code, description, sent, expected, setting string) (*authorizeRequest, error) {
+		return nil, &redirectError{grants.Refuse(code, description).Explain(sent, expected, setting), to}
 	}
-	switch {
+	of := "client " + client.ID + ": "
+	switch responseType := params.Get("response_type"); {
 	case params.Has("request"):
-		return refuse("request_not_supported", "request objects are not supported")
+		return refuse("request_not_supported", "request objects are not supported", "request", "the parameters themselves", "")
 	case params.Has("request_uri"):
-		return refuse("request_uri_not_supported", "request_uri is not supported")
-	case !params.Has("response_type"):
-		return refuse(grants.InvalidRequest, "response_type is missing")
-	case params.Get("response_type") != "code":
-		return refuse(grants.UnsupportedResponseType, "response_type must be code")
+		return refuse("request_uri_not_supported", "request_uri is not supported", "request_uri", "the parameters themselves", "")
+	case responseType == "":
+		return refuse(grants.InvalidRequest, "response_type is missing", "", "code", "")
+	case responseType != "code":
+		return refuse(grants.UnsupportedResponseType, "response_type must be code", responseType, "code", "")
 	case !client.MayUse("authorization_code"):
-		return refuse(grants.UnauthorizedClient, "the client may not use authorization codes")
+		return refuse(grants.UnauthorizedClient, "the client may not use authorization codes",
+			"an authorization request", list(client.GrantTypes), of+"grant_types")
 	}
 	if mode := params.Get("response_mode"); mode != "" && mode != to.mode {
-		return refuse(grants.InvalidRequest, "response_mode must be query or, for http and https, form_post")
+		return refuse(grants.InvalidRequest, "response_mode must be query or, for http and https, form_post",
+			mode+" for "+to.redirectURI, "query, or form_post for http and https", of+"redirect_uris")
 	}
 	challenge, err := checkChallenge(client, params)
 	if err != nil {
@@ -90,7 +98,7 @@ func (e *authorizeEndpoint) checkAuthorizeRequest(
 	}
 	prompt := strings.Fields(params.Get("prompt"))
 	if slices.Contains(prompt, "none") && len(prompt) > 1 { // OpenID Connect Core §3.1.2.1
-		return refuse(grants.InvalidRequest, "prompt=none cannot be combined")
+		return refuse(grants.InvalidRequest, "prompt=none cannot be combined", params.Get("prompt"), "none alone", "")
 	}
 	req := &authorizeRequest{
 		answerTo:     to,
@@ -105,9 +113,18 @@ func (e *authorizeEndpoint) checkAuthorizeRequest(
 		req.audience, refusal = grants.ChooseAudience(params["resource"], client.Audience)
 	}
 	if refusal != nil {
-		return nil, &redirectError{asRefusal(refusal), to}
+		explained := asRefusal(refusal)
+		return nil, &redirectError{explained.Explain("", "", of+explained.Setting), to}
 	}
 	return req, nil
+}
+
+// list is a setting with several values, for the log.
+func list(values []string) string {
+	if len(values) == 0 {
+		return "none"
+	}
+	return strings.Join(values, " ")
 }
 
 // checkChallenge returns the code_challenge. Public clients must send one, and the only method is S256 (RFC 7636 §4.3,
@@ -117,12 +134,17 @@ func checkChallenge(client *storage.Client, params url.Values) (string, *grants.
 	switch {
 	case challenge == "" && method == "" && !client.Public() && !client.RequirePKCE:
 		return "", nil
+	case challenge == "" && client.Public():
+		return "", grants.Refuse(grants.InvalidRequest, "code_challenge is missing").
+			Explain("", "PKCE, as the client has no secret", "client "+client.ID+": secret")
 	case challenge == "":
-		return "", grants.Refuse(grants.InvalidRequest, "code_challenge is missing")
+		return "", grants.Refuse(grants.InvalidRequest, "code_challenge is missing").
+			Explain("", "PKCE", "client "+client.ID+": pkce")
 	case method != "S256":
-		return "", grants.Refuse(grants.InvalidRequest, "code_challenge_method must be S256")
+		return "", grants.Refuse(grants.InvalidRequest, "code_challenge_method must be S256").Explain(method, "S256", "")
 	case !grants.ValidChallenge(challenge):
-		return "", grants.Refuse(grants.InvalidRequest, "code_challenge is not an S256 challenge: 43 characters of base64url")
+		return "", grants.Refuse(grants.InvalidRequest, "code_challenge is not an S256 challenge: 43 characters of base64url").
+			Explain(strconv.Itoa(len(challenge))+" characters", "43 characters of base64url", "")
 	}
 	return challenge, nil
 }

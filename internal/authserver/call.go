@@ -7,6 +7,7 @@ import (
 	"time"
 
 	"github.com/caddy-oauth/caddy-oauth/grants"
+	"github.com/caddy-oauth/caddy-oauth/internal/clients"
 	"github.com/caddy-oauth/caddy-oauth/storage"
 )
 
@@ -51,7 +52,7 @@ type call struct {
 	context context.Context
 	cancel  context.CancelFunc // of the deadline
 
-	named   *storage.Client // the client that the request is to authenticate as, if there is one of that ID
+	named   clients.Named   // the client that the request says it comes from
 	client  *storage.Client // once known, for what it says, and for the token endpoint, once authenticated
 	grant   string          // a grant type this server has
 	subject string          // who is signed in

@@ -78,7 +78,7 @@ func (s *core) presented(c *call) (string, error) {
 	}
 	c.setDeadline(s.config.StoreTimeout)
 	if !form.Has("token") {
-		return "", grants.Refuse(grants.InvalidRequest, "token is missing")
+		return "", grants.Refuse(grants.InvalidRequest, "token is missing").Explain("", "token in the body", "")
 	}
 	return form.Get("token"), nil
 }

@@ -129,11 +129,13 @@ func (s *Server) answerAt(c *call, e *endpoint) error {
 		c.w.WriteHeader(http.StatusNoContent)
 		return nil
 	case !slices.Contains(e.methods, c.r.Method):
-		c.w.Header().Set("Allow", strings.Join(e.methods, ", "))
+		allowed := strings.Join(e.methods, ", ")
+		c.w.Header().Set("Allow", allowed)
 		return s.fail(c, e, &grants.Error{
 			Code:        grants.InvalidRequest,
 			Description: "this endpoint takes " + strings.Join(e.methods, " and "),
 			Status:      http.StatusMethodNotAllowed,
+			Sent:        c.r.Method, Expected: allowed,
 		})
 	}
 	if err := e.serve(c); err != nil {
@@ -179,8 +181,8 @@ func (s *Server) fail(c *call, e *endpoint, err error) error {
 		zap.String("error", refusal.Code),
 		zap.String("description", refusal.Description),
 		zap.Int("status", refusal.HTTPStatus()),
-		zap.NamedError("cause", refusal.Cause),
 	)
+	fields = append(fields, explanation(refusal)...)
 	s.log.Log(level, message, append(fields, bounded.Fields(err)...)...)
 	s.events.refused(c, e.name, err, refusal.Code, id)
 	var redirect *redirectError
@@ -227,13 +229,49 @@ func (s *Server) fields(c *call, e *endpoint) []zap.Field {
 		zap.String("endpoint", e.name),
 		zap.String("client_ip", c.address),
 	}
-	if c.client != nil {
+	switch {
+	case c.client != nil:
 		fields = append(fields, zap.String("client_id", c.client.ID))
+	case c.named.ID != "":
+		fields = append(fields, zap.String("client_id", loggable(c.named.ID)))
 	}
 	if c.grant != "" {
 		fields = append(fields, zap.String("grant_type", c.grant))
 	}
 	return fields
+}
+
+// explanation returns what the operator needs to mend a refusal: what was sent, what was expected, which setting decides, and
+// the cause. What is not known is left out.
+func explanation(refusal *grants.Error) []zap.Field {
+	var fields []zap.Field
+	for _, field := range [...]struct{ name, value string }{
+		{"sent", refusal.Sent}, {"expected", refusal.Expected}, {"setting", refusal.Setting},
+	} {
+		if field.value != "" {
+			fields = append(fields, zap.String(field.name, loggable(field.value)))
+		}
+	}
+	if refusal.Cause != nil {
+		fields = append(fields, zap.NamedError("cause", refusal.Cause))
+	}
+	return fields
+}
+
+// maxLogged is how many bytes of a value from a request the log has. Whoever sends the request chooses its length.
+const maxLogged = 512
+
+// loggable returns a value from a request as the log may have it: not too long, and without the secrets of a URL. A JWT is a
+// token in the wrong place.
+func loggable(s string) string {
+	if strings.HasPrefix(s, "eyJ") && strings.Count(s, ".") >= 2 {
+		return "a JWT"
+	}
+	s = wire.HideSecrets(s)
+	if len(s) <= maxLogged {
+		return s
+	}
+	return strings.ToValidUTF8(s[:maxLogged], "") + "…"
 }
 
 // pageTitle returns the heading of the page for a failure.

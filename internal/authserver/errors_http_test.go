@@ -24,7 +24,7 @@ import (
 // TestDescriptions checks the text of every refusal in the source. Requests cannot change them, so this is complete.
 func TestDescriptions(t *testing.T) {
 	found := 0
-	for _, dir := range []string{".", "../wire", "../../grants"} {
+	for _, dir := range []string{".", "../clients", "../wire", "../../grants"} {
 		files, err := filepath.Glob(filepath.Join(dir, "*.go"))
 		if err != nil {
 			t.Fatal(err)
@@ -56,8 +56,8 @@ func descriptions(n ast.Node) (literals []string) {
 	var from ast.Node
 	switch n := n.(type) {
 	case *ast.CallExpr:
-		if name := strings.ToLower(callee(n.Fun)); name == "refuse" && len(n.Args) == 2 {
-			from = n.Args[1]
+		if strings.EqualFold(callee(n.Fun), "refuse") {
+			from = n.Args[min(1, len(n.Args)-1)] // after the error code, if the function takes one
 		}
 	case *ast.KeyValueExpr:
 		if key, ok := n.Key.(*ast.Ident); ok && key.Name == "Description" {
@@ -242,17 +242,24 @@ func TestNoSecretInTheLog(t *testing.T) {
 	s.seen = append(s.seen, misplaced)
 	s.tokens(t)
 	for _, form := range []map[string][]string{
-		asBilling("client_secret", misplaced), asBilling("client_id", misplaced), asBilling("grant_type", misplaced),
-		asBilling("scope", misplaced), asBilling("resource", misplaced), asBilling(misplaced, "x"),
+		asBilling("client_secret", misplaced), asBilling(misplaced, "x"), asBilling("client_id", "nobody", "client_secret", misplaced),
 		redeems(misplaced), refreshes(misplaced), redeems("x", "code_verifier", misplaced),
+		redeems("x", "redirect_uri", webRedirect+"?code="+misplaced),
 	} {
 		s.token(t, form)
 	}
-	s.token(t, redeems("x"), basic(misplaced+":x"))
-	s.token(t, redeems("x"), header("Authorization", "Bearer "+misplaced))
+	for _, authorization := range []string{"Bearer " + misplaced, "Token " + misplaced, misplaced, misplaced + " x", "Basic " + misplaced} {
+		s.token(t, redeems("x"), header("Authorization", authorization))
+	}
+	s.token(t, redeems("x"), basic(misplaced+":billing"))                                                                  // ID and secret are swapped
+	s.token(t, redeems("x", "client_id", "billing"), basic(misplaced+":billing"))                                          // and the ID is in the body too
+	s.token(t, asBilling("client_id", "eyJ."+misplaced+".x", "scope", "eyJ."+misplaced+".x"), header("Authorization", "")) // a JWT
 	s.do(t, postRequest("/oauth/token?client_secret="+misplaced, asBilling().Encode()))
-	for _, name := range []string{"client_id", "redirect_uri", "state", "scope", "prompt", "code_challenge", "request"} {
+	for _, name := range []string{"state", "code_challenge", "request", "request_uri", "login_hint", "id_token_hint"} {
 		s.get(t, asks("webapp", name, misplaced))
+	}
+	for _, uri := range []string{webRedirect + "?code=" + misplaced, webRedirect + "#access_token=" + misplaced, "https://u:" + misplaced + "@example.com/"} {
+		s.get(t, asks("webapp", "redirect_uri", uri))
 	}
 	s.post(t, map[string][]string{"request": {misplaced}, "decision": {misplaced}})
 	if levels := logLevels(s); !levels[zap.DebugLevel] || !levels[zap.InfoLevel] {

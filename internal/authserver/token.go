@@ -3,7 +3,9 @@ package authserver
 import (
 	"context"
 	"errors"
+	"maps"
 	"net/url"
+	"slices"
 	"strings"
 	"time"
 
@@ -66,14 +68,17 @@ func (e *tokenEndpoint) findGrant(grantType string, client *storage.Client) (gra
 		grantType = name
 	}
 	if grantType == "" {
-		return nil, grants.Refuse(grants.InvalidRequest, "grant_type is missing")
+		return nil, grants.Refuse(grants.InvalidRequest, "grant_type is missing").
+			Explain("", list(client.GrantTypes), "client "+client.ID+": grant_types")
 	}
 	grant, ok := e.grants[grantType]
 	if !ok {
-		return nil, grants.Refuse(grants.UnsupportedGrantType, "grant_type is not supported")
+		return nil, grants.Refuse(grants.UnsupportedGrantType, "grant_type is not supported").
+			Explain(grantType, list(slices.Sorted(maps.Keys(e.grants))), "grant, grant_alias")
 	}
 	if !client.MayUse(grantType) {
-		return nil, grants.Refuse(grants.UnauthorizedClient, "the client may not use this grant_type")
+		return nil, grants.Refuse(grants.UnauthorizedClient, "the client may not use this grant_type").
+			Explain(grantType, list(client.GrantTypes), "client "+client.ID+": grant_types")
 	}
 	return grant, nil
 }

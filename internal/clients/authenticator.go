@@ -1,8 +1,8 @@
 package clients
 
 import (
-	"cmp"
 	"context"
+	"errors"
 	"net/http"
 	"net/url"
 	"slices"
@@ -39,18 +39,6 @@ func NewAuthenticator(directory *Directory, limiter *throttle.Limiter, secretHea
 	}
 }
 
-// ErrFailed is the refusal of a client that is unknown or whose secret is wrong: nobody learns which.
-var ErrFailed = refuse("client authentication failed")
-
-var errTwoWays = grants.Refuse(grants.InvalidRequest, "more than one way of client authentication")
-
-func refuse(description string) *grants.Error {
-	return &grants.Error{
-		Code: grants.InvalidClient, Description: description, Status: http.StatusUnauthorized,
-		Situation: grants.BadClient,
-	}
-}
-
 // TooManyFailures returns the refusal of an attempt after too many failures, with the status of RFC 6585 §4. Of the
 // error codes of RFC 6749, this is the one that tells the client to come back later.
 func TooManyFailures(wait time.Duration) *grants.Error {
@@ -60,8 +48,8 @@ func TooManyFailures(wait time.Duration) *grants.Error {
 	}
 }
 
-// credentials are what a request says of its client: an ID, and a secret unless it is public.
-type credentials struct{ id, secret string }
+// credentials are what a request says of its client: an ID, and a secret unless it is public. way is how it says so.
+type credentials struct{ id, secret, way string }
 
 // candidate is what the credentials of a request can mean.
 type candidate struct {
@@ -75,27 +63,31 @@ type candidate struct {
 // request names, even if it could not authenticate.
 func (a *Authenticator) Authenticate(
 	ctx context.Context, r *http.Request, form url.Values, address string,
-) (client, named *storage.Client, err error) {
+) (client *storage.Client, named Named, err error) {
 	found, err := readCredentials(r, form, a.header)
 	if err != nil {
-		return nil, nil, err
+		return nil, Named{ID: form.Get("client_id")}, err
 	}
 	candidates := make([]candidate, 0, 2)
 	for _, cred := range found {
 		client, err := a.directory.Find(ctx, cred.id)
 		if err != nil {
-			return nil, nil, err
+			return nil, named, err
 		}
 		candidates = append(candidates, candidate{cred, client})
-		if named == nil {
-			named = client
-		}
 		if client != nil && client.Public() && cred.secret == "" {
-			return client, client, nil
+			return client, Named{cred.id, client}, nil
 		}
 	}
-	client, err = a.compare(ctx, candidates, address)
-	return client, cmp.Or(client, named), err
+	if client, err = a.compare(ctx, candidates, address); client != nil {
+		return client, Named{client.ID, client}, nil
+	}
+	meant := candidates[max(0, slices.IndexFunc(candidates, func(c candidate) bool { return c.client != nil }))]
+	named = a.name(ctx, meant)
+	if errors.Is(err, ErrFailed) {
+		err = a.explain(named, meant)
+	}
+	return nil, named, err
 }
 
 // compare authenticates with a secret, unless there were too many wrong ones: for a client that is meant, if the address
@@ -185,22 +177,23 @@ func readCredentials(r *http.Request, form url.Values, secretHeader string) ([]c
 	if secretHeader != "" {
 		named = r.Header.Values(secretHeader)
 	}
-	basic := r.Header.Values("Authorization")
-	ways := len(basic) + len(named)
+	authorization := r.Header.Values("Authorization")
+	ways := len(authorization) + len(named)
 	if form.Has("client_secret") {
 		ways++
 	}
 	switch {
 	case ways > 1:
-		return nil, errTwoWays
-	case len(basic) == 1:
+		return nil, errTwoWays.Explain(sentWays(r, form, secretHeader), "one of them", "")
+	case len(authorization) == 1:
 		return readBasic(r, form.Get("client_id"))
 	case !form.Has("client_id"):
-		return nil, refuse("client authentication is missing")
+		return nil, refuse("client authentication is missing").
+			Explain("", "client_id, or the Authorization header with Basic", "")
 	case len(named) == 1:
-		return []credentials{{form.Get("client_id"), named[0]}}, nil
+		return []credentials{{form.Get("client_id"), named[0], secretHeader}}, nil
 	}
-	return []credentials{{form.Get("client_id"), form.Get("client_secret")}}, nil
+	return []credentials{{form.Get("client_id"), form.Get("client_secret"), inBody}}, nil
 }
 
 // readBasic reads client_secret_basic: ID and secret are form-encoded within Basic (RFC 6749 §2.3.1). Many clients do not
@@ -208,13 +201,13 @@ func readCredentials(r *http.Request, form url.Values, secretHeader string) ([]c
 func readBasic(r *http.Request, clientID string) ([]credentials, error) {
 	id, secret, ok := r.BasicAuth()
 	if !ok {
-		return nil, ErrFailed
+		return nil, refuseAuthorization(r)
 	}
-	raw := credentials{id, secret}
+	raw := credentials{id, secret, byBasic}
 	candidates := []credentials{raw}
 	decodedID, err1 := url.QueryUnescape(id)
 	decodedSecret, err2 := url.QueryUnescape(secret)
-	if decoded := (credentials{decodedID, decodedSecret}); err1 == nil && err2 == nil && decoded != raw {
+	if decoded := (credentials{decodedID, decodedSecret, byBasic}); err1 == nil && err2 == nil && decoded != raw {
 		candidates = []credentials{decoded, raw}
 	}
 	if clientID == "" {
@@ -227,7 +220,8 @@ func readBasic(r *http.Request, clientID string) ([]credentials, error) {
 		}
 	}
 	if len(same) == 0 {
-		return nil, grants.Refuse(grants.InvalidRequest, "client_id is not the one that authenticates")
+		return nil, grants.Refuse(grants.InvalidRequest, "client_id is not the one that authenticates").
+			Explain(clientID+" in the body", "the client ID of the Authorization header", "")
 	}
 	return same, nil
 }

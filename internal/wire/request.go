@@ -40,7 +40,8 @@ func ReadForm(w http.ResponseWriter, r *http.Request, kinds ...string) (url.Valu
 	}
 	kind := bodyKind(r.Header.Get("Content-Type"))
 	if !slices.Contains(kinds, kind) {
-		return nil, grants.Refuse(grants.InvalidRequest, "the body must be "+strings.Join(mediaTypes(kinds), " or "))
+		return nil, grants.Refuse(grants.InvalidRequest, "the body must be "+strings.Join(mediaTypes(kinds), " or ")).
+			Explain(r.Header.Get("Content-Type"), strings.Join(mediaTypes(kinds), ", "), "request_body")
 	}
 	body, err := io.ReadAll(http.MaxBytesReader(w, r.Body, maxSize))
 	if err != nil {
@@ -117,6 +118,7 @@ func tidy(form url.Values) (url.Values, error) {
 		}
 	}
 	if repeated != nil {
+		slices.Sort(repeated)
 		return nil, &RepeatedError{repeated, form}
 	}
 	return form, nil
@@ -137,7 +139,9 @@ func (e *RepeatedError) Has(name string) bool { return slices.Contains(e.names, 
 func (*RepeatedError) Error() string { return errRepeated.Error() }
 
 // Unwrap returns the *grants.Error for the client.
-func (*RepeatedError) Unwrap() error { return errRepeated }
+func (e *RepeatedError) Unwrap() error {
+	return errRepeated.Explain(strings.Join(e.names, " "), "each parameter once", "")
+}
 
 var errBadJSON = errors.New("not an object of plain values")
 

@@ -1,0 +1,126 @@
+package clients
+
+import (
+	"context"
+	"net/http"
+	"net/url"
+	"strings"
+
+	"github.com/caddy-oauth/caddy-oauth/grants"
+	"github.com/caddy-oauth/caddy-oauth/storage"
+)
+
+// ErrFailed is the refusal of a client that is unknown or whose secret is wrong. The answer does not say which; the log does,
+// see explain.
+var ErrFailed = refuse("client authentication failed")
+
+var errTwoWays = grants.Refuse(grants.InvalidRequest, "more than one way of client authentication")
+
+func refuse(description string) *grants.Error {
+	return &grants.Error{
+		Code: grants.InvalidClient, Description: description, Status: http.StatusUnauthorized,
+		Situation: grants.BadClient,
+	}
+}
+
+// Named is the client that a request says it comes from, whether it can authenticate or not.
+type Named struct {
+	ID     string          // as it was sent; "" if it was not, or if it may be a secret
+	Client *storage.Client // nil if there is no client with this ID
+}
+
+// name returns the client that a candidate names.
+func (a *Authenticator) name(ctx context.Context, meant candidate) Named {
+	if meant.client == nil && a.swapped(ctx, meant) {
+		return Named{}
+	}
+	return Named{meant.id, meant.client}
+}
+
+// swapped reports whether the ID stands in the place of the secret. Then the secret stands in the place of the ID.
+func (a *Authenticator) swapped(ctx context.Context, meant candidate) bool {
+	client, err := a.directory.Find(ctx, meant.secret)
+	return client != nil || err != nil
+}
+
+// explain says for the log why the client could not authenticate. No part of a secret is in it.
+func (a *Authenticator) explain(named Named, meant candidate) *grants.Error {
+	setting := "client " + named.ID
+	switch {
+	case named.ID == "":
+		return ErrFailed.Explain(meant.way+": a client ID in the place of the secret",
+			"first the client ID, then the secret", "client "+meant.secret)
+	case meant.client == nil:
+		return ErrFailed.Explain(named.ID, a.directory.Missing(named.ID), "client")
+	case meant.client.Public():
+		return ErrFailed.Explain(meant.way+": a secret", "no secret, as the client is public", setting+": secret")
+	case meant.secret == "":
+		return ErrFailed.Explain("no secret", "the secret of the client", setting+": secret, secret_hash")
+	case strings.TrimSpace(meant.secret) != meant.secret:
+		return ErrFailed.Explain(meant.way+": a wrong secret, with a space or a line break around it",
+			"the secret of the client", setting+": secret, secret_hash")
+	}
+	return ErrFailed.Explain(meant.way+": a wrong secret", "the secret of the client", setting+": secret, secret_hash")
+}
+
+// Missing says what a client ID that Find does not know should be, as far as this node knows.
+func (d *Directory) Missing(id string) string {
+	x := d.latest.Load()
+	if x == nil || x.stored[id] == nil {
+		return "the ID of a client"
+	}
+	switch r := x.stored[id]; {
+	case !r.Deleted.IsZero():
+		return "a client that was not deleted"
+	case !r.Disabled.IsZero():
+		return "a client that is not disabled"
+	}
+	return "a client whose settings this issuer allows: " + x.problems[id]
+}
+
+// The ways of client authentication, as RFC 7591 §2 names them.
+const (
+	byBasic = "client_secret_basic"
+	inBody  = "client_secret_post"
+)
+
+// sentWays names the ways of client authentication that a request tries.
+func sentWays(r *http.Request, form url.Values, secretHeader string) string {
+	var ways []string
+	for _, value := range r.Header.Values("Authorization") {
+		ways = append(ways, "Authorization: "+scheme(value))
+	}
+	if secretHeader != "" && r.Header.Values(secretHeader) != nil {
+		ways = append(ways, secretHeader)
+	}
+	if form.Has("client_secret") {
+		ways = append(ways, inBody)
+	}
+	return strings.Join(ways, ", ")
+}
+
+// scheme returns the scheme of an Authorization header. One that is not well known may be a secret without a scheme.
+func scheme(value string) string {
+	sent, _, _ := strings.Cut(value, " ")
+	for _, known := range []string{"Basic", "Bearer", "Digest", "DPoP", "Negotiate", "OAuth"} {
+		if strings.EqualFold(sent, known) {
+			return known
+		}
+	}
+	return "an unknown scheme"
+}
+
+// refuseAuthorization refuses an Authorization header that is not Basic, or not well-formed. A script that adds its access
+// token to every request learns that it must not do so here.
+func refuseAuthorization(r *http.Request) error {
+	sent, expected := scheme(r.Header.Get("Authorization")), "Authorization: Basic, or the client_id in the body"
+	switch sent {
+	case "Basic":
+		return refuse("the Authorization header is malformed").
+			Explain("Authorization: Basic", "client ID, colon and secret, in base64 after Basic (RFC 7617)", "")
+	case "Bearer":
+		return refuse("the Authorization header has a Bearer token, but this endpoint takes Basic, or client_id in the body").
+			Explain("Authorization: Bearer", expected, "")
+	}
+	return refuse("the Authorization header must have the scheme Basic").Explain("Authorization: "+sent, expected, "")
+}

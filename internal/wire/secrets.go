@@ -1,0 +1,95 @@
+package wire
+
+import (
+	"net/url"
+	"strings"
+)
+
+// secretParams are the parameters whose values are secrets: of OAuth, and those that people mistake for them. They have no place
+// in a URL, as logs, histories and Referer headers keep URLs.
+var secretParams = map[string]bool{
+	"access_token": true, "refresh_token": true, "id_token": true, "id_token_hint": true, "token": true,
+	"code": true, "code_verifier": true, "device_code": true,
+	"client_secret": true, "client_assertion": true, "assertion": true, "subject_token": true, "actor_token": true,
+	"registration_access_token": true, "password": true, "secret": true, "api_key": true,
+}
+
+// Hidden stands in the place of a secret.
+const Hidden = "HIDDEN"
+
+// HideSecrets returns a URL, or the target of a request, without the secrets in it: the password of its user information, and the
+// values of secret parameters in its query and its fragment, also if they are in a URL that is itself the value of a parameter.
+// All else stays as it is, byte by byte. A URL without secrets stays the same.
+func HideSecrets(target string) string { return hideSecrets(target, 2) }
+
+// hideSecrets is HideSecrets for URLs within URLs up to that depth.
+func hideSecrets(target string, depth int) string {
+	start := strings.IndexAny(target, "?#")
+	if start < 0 {
+		start = len(target)
+	}
+	head, query := hidePassword(target[:start]), target[start:]
+	var out strings.Builder
+	for query != "" { // each round takes a separator and the parameter after it
+		end := 1 + strings.IndexAny(query[1:], "?#&;")
+		if end == 0 {
+			end = len(query)
+		}
+		out.WriteByte(query[0])
+		out.WriteString(hideParameter(query[1:end], depth))
+		query = query[end:]
+	}
+	return head + out.String()
+}
+
+// hidePassword hides the password of https://user:password@host.
+func hidePassword(s string) string {
+	start := strings.Index(s, "//")
+	if start < 0 {
+		return s
+	}
+	authority := s[start+2:]
+	if end := strings.IndexByte(authority, '/'); end >= 0 {
+		authority = authority[:end]
+	}
+	at := strings.LastIndexByte(authority, '@')
+	if at < 0 {
+		return s
+	}
+	user, _, found := strings.Cut(authority[:at], ":")
+	if !found {
+		return s
+	}
+	return s[:start+2] + user + ":" + Hidden + s[start+2+at:]
+}
+
+// hideParameter hides the value of name=value if it is a secret, or the secrets in it if it is a URL.
+func hideParameter(param string, depth int) string {
+	name, value, found := strings.Cut(param, "=")
+	switch {
+	case !found || value == "":
+		return param
+	case secretParams[parameterName(name)]:
+		return name + "=" + Hidden
+	case depth == 0:
+		return param
+	}
+	inner, err := url.QueryUnescape(value)
+	if err != nil {
+		return param
+	}
+	if hidden := hideSecrets(inner, depth-1); hidden != inner {
+		return name + "=" + url.QueryEscape(hidden)
+	}
+	return param
+}
+
+// parameterName returns the name that lenient programs read: decoded, in lower case, and without the brackets of an array.
+func parameterName(encoded string) string {
+	name, err := url.QueryUnescape(encoded)
+	if err != nil {
+		name = encoded
+	}
+	name, _, _ = strings.Cut(name, "[")
+	return strings.ToLower(strings.TrimSpace(name))
+}
