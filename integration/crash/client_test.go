@@ -17,33 +17,33 @@ import (
 	"github.com/caddy-oauth/caddy-oauth/integration"
 )
 
-// client asks until there is an answer: it comes again when a connection broke, and when it was told to.
+// client repeats its requests until it gets a definite answer: after a broken connection, and after a 503.
 type client struct {
 	site    *integration.Server
 	http    *http.Client
-	person  string        // whose browser it is, "" for none
-	bound   time.Duration // of an answer
+	person  string        // the person at the browser, "" for none
+	bound   time.Duration // how long an answer may take
 	figures *figures
 
-	refusals *atomic.Int64 // how often it was told to come again
+	refusals *atomic.Int64 // how many answers were 503
 }
 
 // reply is a definite answer.
 type reply struct {
 	status   int
-	location url.Values // where it leads, if it does
+	location url.Values // the query of a redirect
 	body     []byte
-	again    bool // it was asked for before, with an outcome that is not known
+	again    bool // the request was sent before, and the server may have handled it
 }
 
-// tokens is what the token endpoint says.
+// tokens returns the answer of the token endpoint.
 func (r *reply) tokens() (a integration.Answer) {
-	_ = json.Unmarshal(r.body, &a) // what it does not say is missing
+	_ = json.Unmarshal(r.body, &a) // of another answer, the members are empty
 	a.Status = r.status
 	return a
 }
 
-// ask asks until there is an answer that is one. A failure must be told in the right way, and soon.
+// ask sends a request until there is a definite answer. A 503 must have the right form, and no answer may take too long.
 func (c *client) ask(ctx context.Context, method, target string, form url.Values, edits ...func(*http.Request)) (*reply, error) {
 	again := false
 	for {
@@ -54,8 +54,8 @@ func (c *client) ask(ctx context.Context, method, target string, form url.Values
 		switch {
 		case ctx.Err() != nil:
 			return nil, ctx.Err()
-		case errors.Is(err, syscall.ECONNREFUSED): // nobody is there
-		case err != nil: // a process that was killed breaks its connections
+		case errors.Is(err, syscall.ECONNREFUSED): // the server is not running
+		case err != nil: // killing a process breaks its connections
 			c.figures.lost.Add(1)
 		case took > c.bound:
 			return nil, fmt.Errorf("%s: an answer took %v", target, took)
@@ -65,7 +65,7 @@ func (c *client) ask(ctx context.Context, method, target string, form url.Values
 			}
 			c.figures.refused(took)
 			c.refusals.Add(1)
-			pause = 100 * time.Millisecond // which is sooner than it was told
+			pause = 100 * time.Millisecond // less than Retry-After
 		case answer.status >= 500:
 			return nil, fmt.Errorf("%s: %d %s", target, answer.status, answer.body)
 		default:
@@ -89,23 +89,23 @@ type raw struct {
 	header http.Header
 }
 
-// unavailable reports whether the answer says to come again.
+// unavailable reports whether the answer is temporarily_unavailable.
 func (r *raw) unavailable() bool {
 	return r.status == http.StatusServiceUnavailable || r.location.Get("error") == "temporarily_unavailable"
 }
 
-// check finds what is wrong with how a failure is told.
+// check returns an error if an unavailable answer has the wrong form.
 func (r *raw) check() error {
 	var body struct{ Error string }
 	media := r.header.Get("Content-Type")
 	_ = json.Unmarshal(r.body, &body)
 	switch {
 	case r.status == http.StatusSeeOther:
-		return nil // to the client, which has the error and all that goes with it
+		return nil // a redirect to the client, with the error
 	case r.header.Get("Retry-After") == "":
 		return errors.New("503 without Retry-After")
 	case strings.HasPrefix(media, "application/json") && body.Error != "temporarily_unavailable":
-		return fmt.Errorf("503 says %s", r.body)
+		return fmt.Errorf("503 with the body %s", r.body)
 	case media != "" && r.header.Get("Cache-Control") != "no-store":
 		return errors.New("503 can be cached")
 	}
@@ -141,7 +141,7 @@ func (c *client) once(ctx context.Context, method, target string, form url.Value
 
 var sealed = regexp.MustCompile(`name="request" value="([^"]+)"`)
 
-// consent presses Allow and returns what the app is told.
+// consent presses Allow and returns the authorization response.
 func (c *client) consent(ctx context.Context, authorizeURL string) (url.Values, error) {
 	page, err := c.ask(ctx, http.MethodGet, authorizeURL, nil)
 	if err != nil {

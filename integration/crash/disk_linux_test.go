@@ -12,22 +12,22 @@ import (
 	"github.com/caddy-oauth/caddy-oauth/integration"
 )
 
-// disk is a small file system of a test.
+// disk is a small file system for a test.
 type disk struct {
 	t    *testing.T
 	path string
 }
 
-// mountDisk mounts a disk of some MB until the test is over.
+// mountDisk mounts a disk of some MB until the test ends.
 func mountDisk(t *testing.T) *disk {
 	t.Helper()
 	d := &disk{t, t.TempDir()}
 	err := d.mount(0)
 	if errors.Is(err, syscall.EPERM) && os.Getenv("CADDY_OAUTH_TEST_REQUIRE") != "all" {
-		t.Skip("run this test as root, who may mount a disk")
+		t.Skip("run this test as root, so that it can mount a disk")
 	}
 	must(t, err)
-	t.Cleanup(func() { _ = syscall.Unmount(d.path, syscall.MNT_DETACH) }) // it goes with the last who has it open
+	t.Cleanup(func() { _ = syscall.Unmount(d.path, syscall.MNT_DETACH) }) // it is removed when the last file on it is closed
 	return d
 }
 
@@ -35,7 +35,7 @@ func (d *disk) mount(flags uintptr) error {
 	return syscall.Mount("tmpfs", d.path, "tmpfs", flags, "size=16m,mode=0700")
 }
 
-// fill leaves not one byte on the disk.
+// fill fills the disk to the last byte.
 func (d *disk) fill() {
 	d.t.Helper()
 	file, err := os.Create(filepath.Join(d.path, "filler")) // #nosec G304 -- on a disk of the test
@@ -54,7 +54,7 @@ func (d *disk) fill() {
 
 func (d *disk) empty() { must(d.t, os.Remove(filepath.Join(d.path, "filler"))) }
 
-// readOnly has the kernel refuse every write, from root too. It does so as soon as nobody is in the middle of one.
+// readOnly makes the kernel refuse every write, also from root. The kernel accepts that only while no file is open for writing.
 func (d *disk) readOnly() {
 	integration.Eventually(d.t, "the disk is read-only", func() bool {
 		err := d.mount(syscall.MS_REMOUNT | syscall.MS_RDONLY)
@@ -67,19 +67,19 @@ func (d *disk) readOnly() {
 
 func (d *disk) writable() { must(d.t, d.mount(syscall.MS_REMOUNT)) }
 
-// The disk is full, and then it is not: what is there can be read, and nobody loses anything.
+// The disk is full for a while. Records can still be read, and no client loses anything.
 func TestFullDisk(t *testing.T) {
 	d := mountDisk(t)
 	config := shop(opaque)
 	config.Storage = filepath.Join(d.path, "storage")
-	suffer(t, config, fault{begin: d.fill, end: d.empty, bound: quick, lasts: 3 * time.Second, troubles: []string{"no space left"}})
+	withFault(t, config, fault{begin: d.fill, end: d.empty, bound: quick, lasts: 3 * time.Second, troubles: []string{"no space left"}})
 }
 
 func TestReadOnlyDisk(t *testing.T) {
 	d := mountDisk(t)
 	config := shop(opaque)
 	config.Storage = filepath.Join(d.path, "storage")
-	suffer(t, config, fault{begin: d.readOnly, end: d.writable, bound: quick, lasts: 3 * time.Second, troubles: []string{"the file system is read-only"}})
+	withFault(t, config, fault{begin: d.readOnly, end: d.writable, bound: quick, lasts: 3 * time.Second, troubles: []string{"the file system is read-only"}})
 }
 
 // A node is killed while its disk is full, and starts on it.
@@ -90,7 +90,7 @@ func TestKillOnFullDisk(t *testing.T) {
 	s, store := integration.Start(t, config), filesIn(config.Storage)
 	l := newLoad(t, s, quick, false)
 	for range 3 {
-		l.everybody(t, 5)
+		l.progress(t, 5)
 		l.troubled.Store(true)
 		d.fill()
 		<-time.After(anyTime(100 * time.Millisecond))
@@ -99,7 +99,7 @@ func TestKillOnFullDisk(t *testing.T) {
 		s.Run()
 		l.refusedOnce(t)
 		d.empty()
-		l.everybody(t, 3)
+		l.progress(t, 3)
 		l.troubled.Store(false)
 	}
 	l.finish(t)

@@ -7,16 +7,16 @@ import (
 	"time"
 )
 
-// figures are what all clients have seen.
+// figures count what all clients have seen.
 type figures struct {
 	flows, refreshes, answers, unavailable atomic.Int64
 
 	lost     atomic.Int64 // connections that broke
-	repaired atomic.Int64 // refreshes of which the answer was lost and could be had again
-	anew     atomic.Int64 // codes of which the answer was lost, so that the app began anew
+	repaired atomic.Int64 // refreshes whose answer was lost, and which a retry repaired
+	anew     atomic.Int64 // codes whose answer was lost, so that the app had to ask for another one
 
-	forgotten atomic.Int64 // families that the store has forgotten, and so everybody else
-	ended     atomic.Int64 // families that a spent token or a used code has ended
+	forgotten atomic.Int64 // families that the store has lost
+	ended     atomic.Int64 // families that the reuse of a token or a code has revoked
 
 	mu                       sync.Mutex
 	slowest, slowestRefusals time.Duration
@@ -39,9 +39,9 @@ func (f *figures) refused(took time.Duration) {
 func (f *figures) String() string {
 	f.mu.Lock()
 	defer f.mu.Unlock()
-	return fmt.Sprintf("%d code flows, %d refreshes, %d families ended by a replay; "+
-		"%d connections broke, %d lost refreshes repaired by retry, %d lost codes begun anew; "+
-		"%d forgotten; %d answers, the slowest in %v; %d times unavailable, told in %v at most",
+	return fmt.Sprintf("%d code flows, %d refreshes, %d families revoked by reuse; "+
+		"%d connections broke, %d lost refreshes repaired by retry, %d lost codes replaced by new ones; "+
+		"%d families lost; %d answers, the slowest in %v; %d answers were 503, the slowest in %v",
 		f.flows.Load(), f.refreshes.Load(), f.ended.Load(), f.lost.Load(), f.repaired.Load(), f.anew.Load(),
 		f.forgotten.Load(), f.answers.Load(), f.slowest.Round(time.Millisecond), f.unavailable.Load(), f.slowestRefusals.Round(time.Millisecond))
 }

@@ -11,8 +11,8 @@ import (
 	"github.com/caddy-oauth/caddy-oauth/storage"
 )
 
-// A node is killed at random moments under load, again and again, and started again. For each customer's app all must be
-// as if nothing had been, but for answers that were lost, which it can have again. In full:
+// A node is killed at random moments under load, and started again, many times. No app may lose anything but answers, which it
+// gets again with a retry. In full:
 //
 //	CADDY_OAUTH_TEST_KILLS=200 go test ./integration/crash -run TestKill -v -timeout 60m
 func TestKill(t *testing.T) {
@@ -26,8 +26,8 @@ func TestKillOnRedis(t *testing.T) {
 	kill(t, s, 5, redisAt(t, r.Address))
 }
 
-// prompt is within what time all customers get on after a start, on a busy machine. What stays locked is locked for
-// longer: so long do locks of dead processes last.
+// prompt is how long it may take until all apps make progress after a start, on a busy machine. It is less than the lifetime of
+// the locks of a dead process, so a lock that stays behind is noticed.
 const prompt = 8 * time.Second
 
 func kill(t *testing.T, s *integration.Server, kills int, store storage.Store) {
@@ -40,33 +40,33 @@ func kill(t *testing.T, s *integration.Server, kills int, store storage.Store) {
 	l := newLoad(t, s, integration.Patience, true)
 	records, slowest := 0, time.Duration(0)
 	for n := range kills {
-		l.everybody(t, 2)
+		l.progress(t, 2)
 		<-time.After(anyTime(300 * time.Millisecond))
 		s.Kill()
 		records = walk(t, store)
-		if n%5 == 4 { // and while it starts
+		if n%5 == 4 { // kill it also while it starts
 			s.Begin()
 			<-time.After(anyTime(time.Second))
 			s.Kill()
 			walk(t, store)
 		}
 		s.Run()
-		took := l.everybody(t, 1)
+		took := l.progress(t, 1)
 		if slowest = max(slowest, took); took > prompt {
-			t.Errorf("kill %d: it took %v until all customers got on", n, took)
+			t.Errorf("kill %d: it took %v until all apps made progress", n, took)
 		}
 	}
-	l.everybody(t, 2)
+	l.progress(t, 2)
 	l.finish(t)
 	if n := l.figures.unavailable.Load(); n > 0 {
-		t.Errorf("%d times the server told to come again, though the store was never away", n)
+		t.Errorf("%d answers were 503, though the store was never away", n)
 	}
 	s.Stop()
-	t.Logf("%d kills, after which all got on within %v; %d records in the end, %d when it was killed last",
+	t.Logf("%d kills, after each of which all apps made progress within %v; %d records at the end, %d at the last kill",
 		kills, slowest.Round(time.Millisecond), walk(t, store), records)
 }
 
-// anyTime returns a random time, as the moment of a crash is.
+// anyTime returns a random time.
 func anyTime(most time.Duration) time.Duration {
 	return rand.N(most)
 }

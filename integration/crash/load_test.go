@@ -11,21 +11,21 @@ import (
 	"github.com/caddy-oauth/caddy-oauth/integration"
 )
 
-// load is what all sessions do at the same time.
+// load runs all sessions at the same time.
 type load struct {
 	sessions []*session
 	figures  figures
 
-	forgotten atomic.Int64 // how often the store has forgotten all there was
-	troubled  atomic.Bool  // there is something with the store, or was just now
+	forgotten atomic.Int64 // how often the store has lost all records
+	troubled  atomic.Bool  // the store has a fault, or had one just before
 
 	over    atomic.Bool
 	running sync.WaitGroup
-	failed  chan struct{} // closed when one fails
+	failed  chan struct{} // closed when a session fails
 	fail    sync.Once
 }
 
-// newLoad begins the load, which goes on until the test is over. No answer may take longer than bound.
+// newLoad starts the load, which runs until the test ends. No answer may take longer than bound.
 func newLoad(t *testing.T, s *integration.Server, bound time.Duration, replays bool) *load {
 	t.Helper()
 	l := &load{failed: make(chan struct{})}
@@ -60,15 +60,15 @@ func newLoad(t *testing.T, s *integration.Server, bound time.Duration, replays b
 	return l
 }
 
-// everybody waits until all sessions have come further by so many steps, and returns how long that took.
-func (l *load) everybody(t *testing.T, steps int64) time.Duration {
+// progress waits until every session has made a number of steps, and returns how long that took.
+func (l *load) progress(t *testing.T, steps int64) time.Duration {
 	t.Helper()
 	began := time.Now()
 	goals := make([]int64, len(l.sessions))
 	for i, session := range l.sessions {
 		goals[i] = session.steps.Load() + steps
 	}
-	l.until(t, "all customers get on", func() bool {
+	l.until(t, "all apps make progress", func() bool {
 		for i, session := range l.sessions {
 			if session.steps.Load() < goals[i] {
 				return false
@@ -85,16 +85,16 @@ func (l *load) until(t *testing.T, what string, condition func() bool) {
 	for deadline := time.Now().Add(2 * integration.Patience); !condition(); time.Sleep(5 * time.Millisecond) {
 		select {
 		case <-l.failed:
-			t.FailNow() // it has said why
+			t.FailNow() // the session has reported why
 		default:
 		}
 		if time.Now().After(deadline) {
-			t.Fatalf("waited in vain until %s: %s", what, &l.figures)
+			t.Fatalf("timed out waiting until %s: %s", what, &l.figures)
 		}
 	}
 }
 
-// finish ends the load, and checks all that the sessions were told.
+// finish ends the load, and checks all tokens of the sessions.
 func (l *load) finish(t *testing.T) {
 	t.Helper()
 	l.over.Store(true)

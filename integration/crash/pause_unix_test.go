@@ -7,7 +7,7 @@ import (
 	"syscall"
 )
 
-// pause makes a process hang, as one whose machine does.
+// pause stops a process, as if its machine were paused.
 func pause(p *os.Process) error { return p.Signal(syscall.SIGSTOP) }
 
 func resume(p *os.Process) error { return p.Signal(syscall.SIGCONT) }

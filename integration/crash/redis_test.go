@@ -13,29 +13,29 @@ func onRedis(r *integration.Redis, settings string) integration.Config {
 
 var gone = []string{"no connection", "no answer in time", "another error"}
 
-// A Redis that keeps what it is told is started again: nobody loses anything.
+// A Redis that persists its records is restarted. No client loses anything.
 func TestRedisRestarts(t *testing.T) {
 	r := integration.StartRedis(t, "--appendonly", "yes", "--appendfsync", "always")
-	suffer(t, onRedis(r, opaque), fault{begin: r.Kill, end: r.Start, bound: quick, lasts: 3 * time.Second, troubles: gone})
+	withFault(t, onRedis(r, opaque), fault{begin: r.Kill, end: r.Start, bound: quick, lasts: 3 * time.Second, troubles: gone})
 }
 
-// A Redis that keeps nothing is started again: all have to log in again, as nobody knows them, and that is all.
+// A Redis without persistence is restarted. All people have to log in again, and nothing else happens.
 func TestRedisForgets(t *testing.T) {
 	r := integration.StartRedis(t)
-	suffer(t, onRedis(r, opaque), fault{begin: r.Kill, end: r.Start, bound: quick, lasts: time.Second, troubles: gone, forgets: true})
+	withFault(t, onRedis(r, opaque), fault{begin: r.Kill, end: r.Start, bound: quick, lasts: time.Second, troubles: gone, forgets: true})
 }
 
-// A Redis accepts connections and does nothing for a while. When it goes on, it does what it was sent meanwhile.
+// A Redis accepts connections but answers nothing for a while. Then it executes the commands that it received in the meantime.
 func TestRedisHangs(t *testing.T) {
-	t.Parallel() // it is all waiting
+	t.Parallel() // it only waits
 	r := integration.StartRedis(t)
-	suffer(t, onRedis(r, opaque), fault{
+	withFault(t, onRedis(r, opaque), fault{
 		begin: func() { must(t, pause(r.Process)) }, end: func() { must(t, resume(r.Process)) },
 		bound: quick, lasts: 6 * time.Second, troubles: gone,
 	})
 }
 
-// A server that starts without its Redis serves as soon as there is one.
+// A server that starts before its Redis serves as soon as the Redis runs.
 func TestRedisComesLater(t *testing.T) {
 	r := integration.StartRedis(t)
 	r.Kill()
@@ -44,10 +44,10 @@ func TestRedisComesLater(t *testing.T) {
 	s := integration.Start(t, config)
 	l := newLoad(t, s, quick, false)
 	l.troubled.Store(true)
-	newVisitor(t, s, l).look(t)()
+	newVisitor(t, s, l).visitAll(t)()
 	l.refusedOnce(t)
 	r.Start()
-	l.everybody(t, 3)
+	l.progress(t, 3)
 	l.troubled.Store(false)
 	l.finish(t)
 	s.Stop()

@@ -15,43 +15,43 @@ import (
 	"github.com/caddy-oauth/caddy-oauth/integration"
 )
 
-// session is an app of a customer's that knows only what it was told: it gets a code and tokens, refreshes them again and
-// again, and begins anew. What it left behind must stay as it was, until the session itself ends it.
+// session is the app of a customer. In a loop, it gets a code and tokens, refreshes them some times, and begins again. The families
+// that it leaves must remain valid until the session itself revokes them.
 type session struct {
 	*client
 
-	replays   bool          // it presents again what it has used, within the time in which that is allowed
-	forgotten *atomic.Int64 // how often the store has forgotten all there was
-	troubled  *atomic.Bool  // the store may not be there to end a family, which then is put off
+	replays   bool          // it also presents used refresh tokens, while that is a retry
+	forgotten *atomic.Int64 // how often the store has lost all records
+	troubled  *atomic.Bool  // the store has a fault, so that the revocation of a family may have to wait
 
 	family
-	left []family // those it has not ended
+	left []family // the families that it has left and not revoked
 
-	steps atomic.Int64 // definite answers to steps of its way
+	steps atomic.Int64 // steps that got a definite answer
 }
 
-// family is what the app knows of one.
+// family is what the app knows about a family.
 type family struct {
 	code, verifier string
 	access         string
-	refresh        []string // the tokens it was told, the newest last
-	forgotten      int64    // how often the store had forgotten all there was, when the app began
+	refresh        []string // its refresh tokens, the newest last
+	forgotten      int64    // how often the store had lost all records when the family began
 	began          time.Time
 }
 
-// codeLife is how long a code is known for a used one, with some time to say so on a busy machine.
+// codeLife is how long the server certainly knows that a code was used; it leaves time for a busy machine.
 const codeLife = 30 * time.Second
 
-// maxLeft is how many families a session goes on to look after.
+// maxLeft is how many families a session leaves before it revokes the next ones.
 const maxLeft = 5
 
-// errForgotten says that the store has forgotten what the app knows: the app has to begin anew.
-var errForgotten = errors.New("the store has forgotten it")
+// errForgotten says that the store has lost the family. The app has to begin again.
+var errForgotten = errors.New("the store has lost the family")
 
-// errLostCode says that the code was used with an answer that nobody got: the app has to begin anew (RFC 6749 §4.1.2).
+// errLostCode says that the code was used, but its answer was lost. The app has to begin again (RFC 6749 §4.1.2).
 var errLostCode = errors.New("the answer to the code was lost")
 
-// step takes the app one step further.
+// step does the next step of the app.
 func (s *session) step(ctx context.Context) error {
 	defer s.steps.Add(1)
 	err := s.goOn(ctx)
@@ -126,12 +126,12 @@ func (s *session) present(ctx context.Context, token string) (answer integration
 	return r.tokens(), r.again, nil
 }
 
-// isForgotten reports whether an answer, which is the refusal of what nobody knows, is right.
+// isForgotten reports whether an answer is invalid_grant because the store has lost the family.
 func (s *session) isForgotten(answer *integration.Answer) bool {
 	return answer.Refused("invalid_grant") && s.family.forgotten < s.forgotten.Load()
 }
 
-// renew presents the newest refresh token, which must be good, whatever became of an answer before.
+// renew presents the newest refresh token, which must be valid even if earlier answers were lost.
 func (s *session) renew(ctx context.Context) error {
 	answer, again, err := s.present(ctx, s.newest())
 	if err != nil {
@@ -141,7 +141,7 @@ func (s *session) renew(ctx context.Context) error {
 		return errForgotten
 	}
 	if err := s.take(&answer); err != nil {
-		return fmt.Errorf("the newest of %d refresh tokens, asked for again %v: %w", len(s.family.refresh), again, err)
+		return fmt.Errorf("the newest of %d refresh tokens (request repeated: %v): %w", len(s.family.refresh), again, err)
 	}
 	s.figures.refreshes.Add(1)
 	if again {
@@ -150,30 +150,30 @@ func (s *session) renew(ctx context.Context) error {
 	return nil
 }
 
-// repeat presents the refresh token before the newest, as an app does that has not got the answer.
+// repeat presents the previous refresh token, as an app does that has lost the answer.
 func (s *session) repeat(ctx context.Context) error {
 	answer, _, err := s.present(ctx, s.family.refresh[len(s.family.refresh)-2])
 	if err == nil && answer.RefreshToken != s.newest() {
-		err = fmt.Errorf("the token before the newest: %d %s, want the newest once more", answer.Status, answer.Error)
+		err = fmt.Errorf("a retry with the previous token: %d %s, want the newest token again", answer.Status, answer.Error)
 	}
 	return err
 }
 
 func (f *family) newest() string { return f.refresh[len(f.refresh)-1] }
 
-// take keeps new tokens.
+// take adds the tokens of an answer to the family.
 func (f *family) take(answer *integration.Answer) error {
 	if answer.Status != http.StatusOK || answer.AccessToken == "" || answer.RefreshToken == "" {
 		return fmt.Errorf("%d %s %s", answer.Status, answer.Error, answer.Description)
 	}
 	if len(f.refresh) > 0 && answer.RefreshToken == f.newest() {
-		return errors.New("the refresh token stays")
+		return errors.New("the refresh token was not rotated")
 	}
 	f.access, f.refresh = answer.AccessToken, append(f.refresh, answer.RefreshToken)
 	return nil
 }
 
-// leave leaves a family alone, or has a thief end it.
+// leave leaves the family, or if enough are left, revokes it by reuse.
 func (s *session) leave(ctx context.Context) error {
 	old := s.family
 	s.family = family{}
@@ -184,7 +184,7 @@ func (s *session) leave(ctx context.Context) error {
 	return s.end(ctx, old)
 }
 
-// end proves that nothing works twice: what was used before is refused, and ends the family.
+// end presents a used code or refresh token. It must be refused, and must revoke the family.
 func (s *session) end(ctx context.Context, f family) error {
 	replay := integration.CodeRequest(s.site.AppClient(), f.code, f.verifier)
 	if rand.IntN(2) == 0 || time.Since(f.began) > codeLife {
@@ -196,7 +196,7 @@ func (s *session) end(ctx context.Context, f family) error {
 			return err
 		}
 		if answer := r.tokens(); !answer.Refused("invalid_grant") {
-			return fmt.Errorf("after a replay, %s: %d %s", form.Get("grant_type"), answer.Status, answer.Error)
+			return fmt.Errorf("after reuse, %s: %d %s, want 400 invalid_grant", form.Get("grant_type"), answer.Status, answer.Error)
 		}
 		if s.troubled.Load() {
 			return nil
@@ -206,7 +206,8 @@ func (s *session) end(ctx context.Context, f family) error {
 	return nil
 }
 
-// finish checks all that the app was told and did not end: each family goes on, in one line, and then is ended.
+// finish checks all families that the session has not revoked: each has one current refresh token that works. Then it revokes
+// them.
 func (s *session) finish(ctx context.Context) error {
 	if len(s.family.refresh) > 0 {
 		s.left = append(s.left, s.family)

@@ -8,17 +8,17 @@ import (
 	"github.com/caddy-oauth/caddy-oauth/integration"
 )
 
-// issuer is the name of the shop's issuer, which has none.
+// issuer is the name of the shop's issuer, which is configured without one.
 const issuer = "default"
 
-// customers is how many customers the shop has, each with an app that asks as fast as it is answered.
+// customers is how many customers the shop has, each with an app that sends the next request as soon as it has an answer.
 const customers = 6
 
 var account = regexp.MustCompile(`(?m)^\s*alice (\S+)$`)
 
-// shop is the shop with its customers, and with a page that asks for an access token.
+// shop returns the shop with its customers, and with a page that requires an access token.
 func shop(settings string) integration.Config {
-	const throttle = "throttle off\n" // all are at one address, and many tokens are presented twice
+	const throttle = "throttle off\n" // all apps are at one address, and present many tokens twice
 	config := integration.ShopWith(settings + throttle)
 	hash := account.FindStringSubmatch(config.Sites)[1]
 	var accounts strings.Builder

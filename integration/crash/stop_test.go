@@ -8,13 +8,13 @@ import (
 	"github.com/caddy-oauth/caddy-oauth/integration"
 )
 
-// stopped is how long the node stands still. It is longer than the server waits for its store, so that requests under way have
-// failed when it goes on, though what they asked for was done.
+// stopped is how long the node is stopped. It is longer than the server waits for its store, so that running requests time out
+// although the store has executed them.
 const stopped = 15 * time.Second
 
-// A node is stopped by its machine in the middle of everything, and goes on as if no time had passed. No app loses its session.
+// A node is stopped under load (SIGSTOP) and continues after a while. No app loses its session.
 func TestStoppedNode(t *testing.T) {
-	t.Parallel() // it is all waiting
+	t.Parallel() // it only waits
 	stopAndGoOn(t, integration.Start(t, ailing(shop(""))))
 }
 
@@ -24,7 +24,7 @@ func TestStoppedNodeOnRedis(t *testing.T) {
 	stopAndGoOn(t, integration.Start(t, ailing(shop("store redis "+r.Address+"\n"))))
 }
 
-// ailing is a configuration whose log may have errors: to the process it looks as if its store had not answered.
+// ailing returns a configuration whose log may have errors: to the process it seems that its store did not answer.
 func ailing(config integration.Config) integration.Config {
 	config.Ailing = true
 	return config
@@ -33,22 +33,22 @@ func ailing(config integration.Config) integration.Config {
 func stopAndGoOn(t *testing.T, s *integration.Server) {
 	t.Helper()
 	l := newLoad(t, s, stopped+integration.Patience, true)
-	l.everybody(t, 5)
+	l.progress(t, 5)
 	l.troubled.Store(true)
 	for range 2 {
 		if err := pause(s.Process()); errors.Is(err, errors.ErrUnsupported) {
-			t.Skip("a process cannot be stopped here")
+			t.Skip("this system cannot stop a process")
 		} else if err != nil {
 			t.Fatal(err)
 		}
 		<-time.After(stopped)
 		must(t, resume(s.Process()))
-		l.everybody(t, 5)
+		l.progress(t, 5)
 	}
 	l.troubled.Store(false)
-	l.everybody(t, 3)
+	l.progress(t, 3)
 	l.finish(t)
 	if n := l.figures.forgotten.Load(); n > 0 {
-		t.Errorf("%d sessions are gone", n)
+		t.Errorf("%d sessions were lost", n)
 	}
 }

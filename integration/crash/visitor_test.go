@@ -12,7 +12,7 @@ import (
 	"github.com/caddy-oauth/caddy-oauth/storage"
 )
 
-// visitor looks at all that a site has: every endpoint, and a page behind the guard.
+// visitor requests everything that a site has: every endpoint, and a page behind the guard.
 type visitor struct{ client }
 
 func newVisitor(t *testing.T, s *integration.Server, l *load) *visitor {
@@ -20,7 +20,7 @@ func newVisitor(t *testing.T, s *integration.Server, l *load) *visitor {
 	return &visitor{client{site: s, http: s.Client(t), person: customer(0), bound: l.sessions[0].bound, figures: &l.figures}}
 }
 
-// visit is a request, with the status that it has if it is not refused.
+// visit is a request, with its status when the store works.
 type visit struct {
 	method, path string
 	form         url.Values
@@ -43,25 +43,24 @@ func visits() []visit {
 		{http.MethodPost, "/oauth/introspect", unknown, partner, http.StatusOK},
 		{http.MethodPost, "/oauth/revoke", unknown, partner, http.StatusOK},
 		{http.MethodGet, "/oauth/apps", nil, nil, http.StatusOK},
-		{http.MethodGet, "/oauth/authorize?client_id=unheard-of", nil, nil, http.StatusBadRequest},
+		{http.MethodGet, "/oauth/authorize?client_id=unknown", nil, nil, http.StatusBadRequest},
 		{http.MethodGet, "/api/orders", nil, bearer, http.StatusUnauthorized},
 		{http.MethodGet, "/", nil, nil, http.StatusOK},
 	}
 }
 
-// look asks once for everything, all at the same time, and takes an answer or a proper refusal. The function that is
-// returned waits for that.
-func (v *visitor) look(t *testing.T) (wait func()) {
+// visitAll sends all requests at the same time. Each must get its status, or a proper 503. wait waits for the answers.
+func (v *visitor) visitAll(t *testing.T) (wait func()) {
 	t.Helper()
-	var looking sync.WaitGroup
+	var running sync.WaitGroup
 	for _, visit := range visits() {
-		looking.Go(func() {
+		running.Go(func() {
 			if err := v.visit(t, visit); err != nil {
 				t.Errorf("%s: %v", visit.path, err)
 			}
 		})
 	}
-	return looking.Wait
+	return running.Wait
 }
 
 func (v *visitor) visit(t *testing.T, visit visit) error {

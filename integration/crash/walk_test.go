@@ -13,12 +13,12 @@ import (
 	"github.com/caddy-oauth/caddy-oauth/storage/redis"
 )
 
-// kinds are all that the server keeps.
+// kinds are all kinds of records.
 var kinds = []storage.Kind{
 	storage.KindFamily, storage.KindAccess, storage.KindConsent, storage.KindClient, storage.KindCutoff, storage.KindKeys, storage.KindChange,
 }
 
-// walk reads all that is in a store. Every record must be whole.
+// walk reads all records of a store. Every record must be whole.
 func walk(t *testing.T, store storage.Store) (records int) {
 	t.Helper()
 	people := peopleByRecord()
@@ -27,7 +27,7 @@ func walk(t *testing.T, store storage.Store) (records int) {
 			must(t, err)
 			record := storage.Record{Key: storage.Key{Kind: kind, ID: id}}
 			if record.Value, err = store.Get(t.Context(), record.Key); errors.Is(err, storage.ErrNotFound) {
-				continue // it has expired meanwhile
+				continue // it has expired since
 			}
 			if err == nil {
 				err = decode(people, record)
@@ -41,7 +41,7 @@ func walk(t *testing.T, store storage.Store) (records int) {
 	return records
 }
 
-// decode reads a record as what it is.
+// decode decodes a record of any kind.
 func decode(people map[string]string, record storage.Record) (err error) {
 	switch record.Key.Kind {
 	case storage.KindFamily:
