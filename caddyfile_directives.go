@@ -63,6 +63,7 @@ func parseHandler(helper httpcaddyfile.Helper) (caddyhttp.MiddlewareHandler, err
 //		authorization strip|pass
 //		header        <name> <placeholder>
 //		types         <typ...>
+//		cors          [<origin...>]
 //	}
 //
 // A guard with a matcher becomes two routes: one with the matcher, which Caddy sorts by the length of its path as it does for other
@@ -105,6 +106,10 @@ func newGuard(p *directive.Parser) (*Guard, error) {
 			"authorization": p.Word("strip or pass", &g.Authorization),
 			"header":        p.Pair("a name and a placeholder", &g.Headers),
 			"types":         p.Words("one typ or more", &g.Types),
+			"cors": p.Once("origins or nothing", 0, -1, func(origins []string) (directive.Settings, error) {
+				g.CORS = &CORS{Origins: origins}
+				return nil, nil
+			}),
 		})
 	})
 	if err != nil {

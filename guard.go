@@ -19,6 +19,7 @@ import (
 	"github.com/caddy-oauth/caddy-oauth/internal/authserver"
 	"github.com/caddy-oauth/caddy-oauth/internal/bearer"
 	"github.com/caddy-oauth/caddy-oauth/internal/directive"
+	"github.com/caddy-oauth/caddy-oauth/internal/wire"
 )
 
 func init() {
@@ -70,6 +71,11 @@ type Guard struct {
 	// that are no access tokens, such as ID tokens, can pass.
 	Types []string `json:"types,omitempty"`
 
+	// Lets scripts of other origins call the route: the guard answers preflights, with any header that a script asks for, and scripts
+	// may read all responses, refusals too. If a response says already which origin may read it, that stays. Default: none, and
+	// preflights are refused, unless the site answers them itself in a route that is for the method OPTIONS only.
+	CORS *CORS `json:"cors,omitempty"`
+
 	// Which requests to guard: those whose URL matches as the client sent it, whatever a rewrite before the guard has made of it.
 	// Default: all that reach the handler. For a guard with a matcher, the Caddyfile adapter adds such a handler to a route for all
 	// requests: no rewrite leads around the guard, and it does for all requests of the site what guards do for them.
@@ -79,6 +85,7 @@ type Guard struct {
 	settings string // all that tells two guards apart, but for the requests they are for
 	resource bearer.Resource
 	metadata *bearer.Metadata
+	cors     *bearer.CORS
 	place    *place
 	borrowed string // the remote issuer whose keys in the pool this guard uses, or ""
 }
@@ -103,6 +110,9 @@ func (g *Guard) Provision(ctx caddy.Context) error {
 		return err
 	}
 	g.place = newPlace(g, ctx.Logger())
+	if g.CORS != nil {
+		g.cors = &bearer.CORS{Origins: g.CORS.Origins}
+	}
 	source, issuer, audience, err := g.source(ctx)
 	if err != nil {
 		return err
@@ -198,8 +208,17 @@ func (g *Guard) ServeHTTP(w http.ResponseWriter, r *http.Request, next caddyhttp
 	if g.Authorization != "pass" {
 		g.resource.Take(r, &found.tokens)
 	}
+	rules := g.rules(r)
+	if wire.IsPreflight(r) && (rules != nil || !g.Optional) {
+		if answered, err := g.preflight(w, r, rules); answered {
+			return err
+		}
+	}
 	claims, err := g.resource.Check(r, &found.tokens)
 	if err != nil {
+		if rules != nil {
+			rules.Allow(w.Header(), r, "WWW-Authenticate, Retry-After")
+		}
 		if passes, err := g.refuse(w, r, err); !passes {
 			return err
 		}
@@ -208,6 +227,16 @@ func (g *Guard) ServeHTTP(w http.ResponseWriter, r *http.Request, next caddyhttp
 	if claims != nil {
 		logClient(r, claims.ClientID)
 		g.identify(r, found, claims)
+	}
+	if rules != nil {
+		w = &answer{
+			ResponseWriterWrapper: &caddyhttp.ResponseWriterWrapper{ResponseWriter: w},
+			header: func(h http.Header) {
+				if h.Get("Access-Control-Allow-Origin") == "" { // the site has no rules of its own
+					rules.Allow(h, r, "*")
+				}
+			},
+		}
 	}
 	return next.ServeHTTP(w, r)
 }
@@ -286,10 +315,11 @@ func (g *Guard) resolve() error {
 	if err := replace(repl, &g.Resource); err != nil {
 		return directive.At("oauth_guard", directive.At("resource", err))
 	}
-	for n := range g.Audience {
-		if err := replace(repl, &g.Audience[n]); err != nil {
-			return directive.At("oauth_guard", directive.At("audience", err))
-		}
+	if err := replaceAll(repl, g.Audience); err != nil {
+		return directive.At("oauth_guard", directive.At("audience", err))
+	}
+	if g.CORS != nil {
+		return directive.At("oauth_guard", directive.At("cors", replaceAll(repl, g.CORS.Origins)))
 	}
 	return nil
 }
@@ -302,6 +332,7 @@ func (g *Guard) check() error {
 		directive.At("resource", g.checkResource()),
 		directive.At("authorization", checkChoice(g.Authorization, "strip", "pass")),
 		g.checkHeaders(),
+		directive.At("cors", g.checkCORS()),
 	))
 }
 
@@ -332,6 +363,18 @@ func (g *Guard) checkHeaders() error {
 	for _, name := range slices.Sorted(maps.Keys(g.Headers)) {
 		if !httpguts.ValidHeaderFieldName(name) {
 			return directive.At("header "+name, fmt.Errorf("expected the name of a header, not %s", name))
+		}
+	}
+	return nil
+}
+
+func (g *Guard) checkCORS() error {
+	if g.CORS == nil {
+		return nil
+	}
+	for _, origin := range g.CORS.Origins {
+		if err := bearer.CheckOrigin(origin); err != nil && !unresolved(origin) {
+			return err
 		}
 	}
 	return nil

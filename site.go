@@ -32,6 +32,8 @@ type place struct {
 	guarded bool     // there are some
 	headers []string // that they set
 	catalog bearer.Catalog
+
+	preflights sync.Once // the log says once that one was refused
 }
 
 // step is a handler in a route.
