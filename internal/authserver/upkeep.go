@@ -125,6 +125,8 @@ func (u *upkeep) poll(ctx context.Context) error {
 	return errors.Join(u.cutoffs.Poll(ctx), u.revoker.RetryReplays(ctx), u.pollChanges(ctx))
 }
 
+// pollChanges reloads clients and keys after an owner changed them on another node. Scheduled rotations do not set the marker:
+// every node finds them in its own Maintain.
 func (u *upkeep) pollChanges(ctx context.Context) error {
 	return u.marker.ifChanged(ctx, func() error {
 		return errors.Join(u.clients.Reload(ctx), u.keys.Maintain(ctx))

@@ -1,6 +1,9 @@
 // Package keyring keeps the keys that sign an issuer's tokens. It makes them, publishes them, rotates them and retires
 // them. Nodes that share a store share the keys, in one record.
 //
+// A node learns of the keys of other nodes from [Ring.Maintain], which runs every minute and after each change that an owner
+// makes. [Ring.Verify] also reads the record when a token names an unknown key.
+//
 // Start reading at [Ring], and at the drawing in schedule.go, which shows the life of a key.
 package keyring
 
