@@ -105,6 +105,7 @@ func (s *Server) ServeHTTP(w http.ResponseWriter, r *http.Request, site Site) er
 	if e == nil {
 		return fmt.Errorf("authserver: no endpoint at this path")
 	}
+	wire.LimitTime(w, r)
 	ctx, span := metrics.StartSpan(r.Context(), "oauth."+e.name)
 	c := newCall(ctx, r, site.ClientIP(r))
 	c.w, c.site = w, site

@@ -9,15 +9,19 @@ import (
 	"mime"
 	"net/http"
 	"net/url"
+	"os"
 	"slices"
 	"strconv"
 	"strings"
+	"time"
 
 	"github.com/caddy-oauth/caddy-oauth/grants"
 )
 
-// maxSize is the size limit of a body or a query, in bytes.
-const maxSize = 64 << 10
+const (
+	maxSize = 64 << 10         // the size limit of a body or a query, in bytes
+	maxTime = 10 * time.Second // how long a client may take to send a body
+)
 
 // The kinds of bodies.
 const (
@@ -29,6 +33,27 @@ const (
 var bodyKinds = map[string]string{
 	"application/x-www-form-urlencoded": formBody,
 	"application/json":                  jsonBody,
+}
+
+// LimitTime limits how long the client may take to send the body of a request, so that nobody can hold a connection and
+// its memory by sending slowly. Call it before all else: a server also reads a body that nobody asked for before it
+// answers. ReadForm ends the limit when it has the whole body.
+func LimitTime(w http.ResponseWriter, r *http.Request) {
+	if hasLimit(r) {
+		setReadDeadline(w, time.Now().Add(maxTime))
+	}
+}
+
+// hasLimit reports whether LimitTime limits a request: it may have a body, and the server has no stricter limit.
+func hasLimit(r *http.Request) bool {
+	server, ok := r.Context().Value(http.ServerContextKey).(*http.Server)
+	stricter := ok && server.ReadTimeout > 0 && server.ReadTimeout < maxTime
+	return r.ContentLength != 0 && !stricter
+}
+
+// setReadDeadline has no effect on the ResponseWriters of tests, which have no connection.
+func setReadDeadline(w http.ResponseWriter, deadline time.Time) {
+	_ = http.NewResponseController(w).SetReadDeadline(deadline)
 }
 
 // ReadForm reads the parameters in the body of a request. The body must be of one of the kinds, "form" and "json"; with
@@ -45,7 +70,11 @@ func ReadForm(w http.ResponseWriter, r *http.Request, kinds ...string) (url.Valu
 	}
 	body, err := io.ReadAll(http.MaxBytesReader(w, r.Body, maxSize))
 	if err != nil {
-		return nil, badBody(err)
+		return nil, badBody(err) // with the deadline as it is: the server reads the rest of the body before it answers
+	}
+	if hasLimit(r) {
+		// The server reads on, to learn whether the client has gone, for as long as the answer takes.
+		setReadDeadline(w, time.Time{})
 	}
 	if kind == jsonBody {
 		form, err := parseJSON(body)
@@ -92,6 +121,12 @@ func badBody(err error) error {
 		return &grants.Error{
 			Code: grants.InvalidRequest, Description: "the body is too large",
 			Status: http.StatusRequestEntityTooLarge,
+		}
+	}
+	if errors.Is(err, os.ErrDeadlineExceeded) {
+		return &grants.Error{
+			Code: grants.InvalidRequest, Description: "the body did not arrive in time",
+			Status: http.StatusRequestTimeout, Cause: err,
 		}
 	}
 	return &grants.Error{Code: grants.InvalidRequest, Description: "the body could not be read", Cause: err}

@@ -4,12 +4,18 @@ import (
 	"bytes"
 	"encoding/json"
 	"errors"
+	"io"
 	"net/http"
 	"net/http/httptest"
 	"net/url"
+	"os"
 	"reflect"
+	"slices"
 	"strings"
 	"testing"
+	"testing/iotest"
+	"testing/synctest"
+	"time"
 
 	"github.com/caddy-oauth/caddy-oauth/grants"
 )
@@ -242,6 +248,92 @@ func FuzzJSONMembers(f *testing.F) {
 			t.Errorf("%q is %q, but gives %q", body, want, got)
 		}
 	})
+}
+
+// connection is a ResponseWriter that records the read deadlines of its connection.
+type connection struct {
+	http.ResponseWriter
+	deadlines []time.Time
+}
+
+func (c *connection) SetReadDeadline(deadline time.Time) error {
+	c.deadlines = append(c.deadlines, deadline)
+	return nil
+}
+
+// wrapped is a ResponseWriter around another one, as Caddy's are.
+type wrapped struct{ http.ResponseWriter }
+
+func (w wrapped) Unwrap() http.ResponseWriter { return w.ResponseWriter }
+
+func TestLimitOfTheTimeForABody(t *testing.T) {
+	none, limited, ended := []time.Duration(nil), []time.Duration{maxTime}, []time.Duration{maxTime, 0}
+	for _, tt := range []struct {
+		name   string
+		body   io.Reader
+		length int64
+		want   []time.Duration
+	}{
+		{"no body", http.NoBody, 0, none},
+		{"a body", strings.NewReader("a=b"), 3, ended},
+		{"a body of unknown length", strings.NewReader("a=b"), -1, ended},
+		{"a body that is no form", strings.NewReader("%zz"), 3, ended},
+		{"a body that is too large", strings.NewReader(strings.Repeat("a", maxSize+1)), maxSize + 1, limited},
+		{"a body that is cut off", iotest.ErrReader(io.ErrUnexpectedEOF), 3, limited},
+		{"a body that is late", iotest.ErrReader(os.ErrDeadlineExceeded), 3, limited},
+	} {
+		t.Run(tt.name, func(t *testing.T) {
+			synctest.Test(t, func(t *testing.T) {
+				r := httptest.NewRequest(http.MethodPost, "/", tt.body)
+				r.ContentLength = tt.length
+				r.Header.Set("Content-Type", "application/x-www-form-urlencoded")
+				conn, start := &connection{ResponseWriter: httptest.NewRecorder()}, time.Now()
+				LimitTime(wrapped{wrapped{conn}}, r)
+				_, _ = ReadForm(wrapped{wrapped{conn}}, r)
+				var got []time.Duration
+				for _, deadline := range conn.deadlines {
+					if deadline.IsZero() {
+						deadline = start
+					}
+					got = append(got, deadline.Sub(start))
+				}
+				if !slices.Equal(got, tt.want) {
+					t.Errorf("deadlines after %v, want %v", got, tt.want)
+				}
+			})
+		})
+	}
+}
+
+// trickle gives a body byte by byte, and notes the largest buffer that was ready for it, by what had arrived.
+type trickle struct {
+	left, arrived int
+	excess        float64
+}
+
+func (r *trickle) Read(p []byte) (int, error) {
+	r.excess = max(r.excess, float64(len(p))/float64(r.arrived+512))
+	if r.left == 0 {
+		return 0, io.EOF
+	}
+	r.left--
+	r.arrived++
+	p[0] = 'a'
+	return 1, nil
+}
+
+// Whatever length a request announces, the memory for its body grows with what arrives.
+func TestBufferGrowsWithTheBody(t *testing.T) {
+	body := &trickle{left: maxSize}
+	r := httptest.NewRequest(http.MethodPost, "/", body)
+	r.ContentLength = maxSize
+	r.Header.Set("Content-Type", "application/x-www-form-urlencoded")
+	if _, err := ReadForm(httptest.NewRecorder(), r); err != nil {
+		t.Fatal(err)
+	}
+	if body.arrived != maxSize || body.excess > 2 {
+		t.Errorf("after %d bytes, a buffer had %.1f times the size of what had arrived", body.arrived, body.excess)
+	}
 }
 
 // plainMembers reads a body with encoding/json, and reports whether it is an object of plain values without repeated
