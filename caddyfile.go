@@ -24,11 +24,12 @@ func init() {
 //
 //	oauth {
 //		issuer [<name>] <url> {
-//			scope        <name> [<description>]
-//			audience     <uri...>
-//			consent      once|always|never
-//			consent_page <file>
-//			endpoint     authorize|token|jwks|introspect|revoke|apps <path>
+//			scope          <name> [<description>]
+//			unknown_scopes refuse|drop
+//			audience       <uri...>
+//			consent        once|always|never
+//			consent_page   <file>
+//			endpoint       authorize|token|jwks|introspect|revoke|apps <path>
 //			code {
 //				lifetime <duration>
 //				prefix   <text>
@@ -145,6 +146,7 @@ func (p parser) issuer(app *App) directive.Setting {
 func (p parser) issuerSettings(i *Issuer) directive.Settings {
 	return directive.Settings{
 		"scope":           p.scope(i),
+		"unknown_scopes":  p.Word("refuse or drop", &i.UnknownScopes),
 		"audience":        p.Words("one URI or more", &i.Audience),
 		"client":          p.client(i),
 		"consent":         p.Word("once, always or never", (*string)(&i.Consent)),

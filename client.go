@@ -209,6 +209,7 @@ func (c *Client) client(id string, issuer *Issuer) *storage.Client {
 		RedirectRules:       redirectRules(c.RedirectURIRules, issuer.RedirectURIRules),
 		AccessTokenLifetime: c.AccessToken.lifetime().or(issuer.AccessToken.lifetime().duration()).duration(),
 		RefreshToken:        refreshPolicy(c.public(), c.RefreshToken, issuer.RefreshToken),
+		DropUnknownScopes:   issuer.UnknownScopes == "drop",
 	}
 	if issuer.Code != nil {
 		client.CodePrefix = issuer.Code.Prefix
@@ -239,6 +240,7 @@ func (i *Issuer) resolver(longest time.Duration) clients.Resolver {
 			return nil, err
 		}
 		client := c.client(r.ID, i)
+		client.DropUnknownScopes = i.UnknownScopes != "refuse"
 		if client.AccessTokenLifetime > longest {
 			return nil, directive.At("access_token", directive.At("lifetime", fmt.Errorf("expected at most %s, the longest of the configuration", longest)))
 		}

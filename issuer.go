@@ -30,8 +30,15 @@ type Issuer struct {
 	// The scopes that clients may ask for, in the order in which the consent page shows them.
 	Scopes []Scope `json:"scopes,omitempty"`
 
-	// The resources (RFC 8707) that clients may ask tokens for. A client that asks for none gets tokens for all of them. A
-	// client can have its own. Default: the issuer's URL.
+	// What becomes of a request that names scopes which the client may not have. `refuse`: the answer is `invalid_scope`. `drop`:
+	// these scopes are left out; if no other remains, the client gets what it gets without naming any. Default: `refuse` for
+	// clients of the configuration, and `drop` for clients that were added at run time, since many apps ask every server for
+	// the same scopes.
+	UnknownScopes string `json:"unknown_scopes,omitempty"`
+
+	// The resources (RFC 8707) that clients may ask tokens for. A request may spell them with upper case in scheme and host, with
+	// the default port, and with a slash at the end; tokens have the spelling of this setting. A client that asks for none gets tokens for
+	// all of them. A client can have its own. Default: the issuer's URL.
 	Audience []string `json:"audience,omitempty"`
 
 	// The clients, by client ID.
@@ -154,6 +161,7 @@ func (i *Issuer) check() error {
 	err := cmp.Or(
 		checkIssuerURL(i.URL),
 		checkScopes(i.Scopes),
+		directive.At("unknown_scopes", checkChoice(i.UnknownScopes, "refuse", "drop")),
 		directive.At("audience", checkAudience(i.Audience)),
 		directive.At("consent", checkConsent(i.Consent)),
 		directive.At("code", i.Code.check()),

@@ -72,7 +72,7 @@ func authorize(f *storage.Family, key storage.Key, req *Request, scope string) (
 
 // choose returns the scopes and the resources that the request asks for, of those that are allowed.
 func (req *Request) choose(scope string, allowedScopes, allowedAudience []string) (scopes, audience []string, err error) {
-	if scopes, err = ChooseScopes(scope, allowedScopes); err == nil {
+	if scopes, err = ChooseScopes(req.Client, scope, allowedScopes); err == nil {
 		audience, err = ChooseAudience(req.Form["resource"], allowedAudience)
 	}
 	return scopes, audience, req.ofClient(err)

@@ -1,25 +1,13 @@
 package grants
 
 import (
+	"fmt"
 	"net/url"
 	"slices"
 	"strings"
-)
 
-// ParseScope reads a scope parameter (RFC 6749 §3.3). No scope gives an empty list; naming one twice
-// is naming it once.
-func ParseScope(s string) ([]string, error) {
-	var scopes []string
-	for name := range strings.FieldsFuncSeq(s, func(r rune) bool { return r == ' ' }) {
-		if !ValidScope(name) {
-			return nil, Refuse(InvalidScope, "scope is malformed").Explain(name, "printable ASCII without quotes and backslashes", "scopes")
-		}
-		if !slices.Contains(scopes, name) {
-			scopes = append(scopes, name)
-		}
-	}
-	return scopes, nil
-}
+	"github.com/caddy-oauth/caddy-oauth/storage"
+)
 
 // ValidScope reports whether s is a scope-token of RFC 6749 §3.3.
 func ValidScope(s string) bool {
@@ -28,27 +16,52 @@ func ValidScope(s string) bool {
 	})
 }
 
-// ChooseScopes returns the scopes a scope parameter asks for, all of which must be allowed, or all that
-// are allowed if it asks for none (RFC 6749 §3.3, §6).
-func ChooseScopes(parameter string, allowed []string) ([]string, error) {
-	wanted, err := ParseScope(parameter)
-	if err != nil {
-		return nil, err
-	}
-	if len(wanted) == 0 {
-		return allowed, nil
-	}
-	for _, name := range wanted {
-		if !slices.Contains(allowed, name) {
-			return nil, Refuse(InvalidScope, "scope asks for more than is allowed").Explain(name, strings.Join(allowed, " "), "scopes")
+// maxDropped is how many scopes a request may name in vain, for a client whose unknown scopes are dropped.
+const maxDropped = 100
+
+// ChooseScopes returns the scopes that a request of the client gets of those that are allowed: those that its scope parameter
+// names, or all if it names none (RFC 6749 §3.3, §6).
+//
+// The first name that is not allowed refuses the request. For a client that DropUnknownScopes, such names are left out; if no other
+// is there, the client gets what it gets without the parameter.
+func ChooseScopes(client *storage.Client, parameter string, allowed []string) ([]string, error) {
+	var wanted []string
+	dropped := ""
+	count := 0
+	for name := range strings.SplitSeq(parameter, " ") {
+		switch {
+		case name == "" || slices.Contains(wanted, name):
+		case slices.Contains(allowed, name):
+			wanted = append(wanted, name)
+		case !ValidScope(name):
+			return nil, Refuse(InvalidScope, "scope is malformed").Explain(name, "printable ASCII without quotes and backslashes", "scopes")
+		default:
+			if count++; !client.DropUnknownScopes || count > maxDropped {
+				return nil, refuseScope(name, allowed)
+			}
+			dropped = name
 		}
 	}
-	return wanted, nil
+	switch {
+	case len(wanted) > 0:
+		return wanted, nil
+	case dropped != "" && len(allowed) == 0:
+		return nil, refuseScope(dropped, allowed)
+	}
+	return allowed, nil
 }
 
-// both returns the elements that are in both lists, in the order of the first.
+func refuseScope(name string, allowed []string) *Error {
+	description := "the client may not ask for a scope"
+	if len(name) <= 64 && !strings.HasPrefix(name, "eyJ") { // a long one, or a JWT, is not the name of a scope
+		description = "the client may not ask for the scope " + name
+	}
+	return Refuse(InvalidScope, description).Explain(name, strings.Join(allowed, " "), "scopes")
+}
+
+// both returns what is in both lists, in the order of the first.
 func both(a, b []string) []string {
-	if contains(b, a) { // the usual case, without a copy
+	if contains(b, a) { // as it is until the configuration changes
 		return a
 	}
 	return slices.DeleteFunc(slices.Clone(a), func(s string) bool { return !slices.Contains(b, s) })
@@ -61,28 +74,104 @@ func contains(whole, part []string) bool {
 
 const maxResources = 16
 
-// ChooseAudience returns the resources that the resource parameters of a request name, all of which
-// must be allowed, or all that are allowed if there are none (RFC 8707 §2, §2.2).
+// ChooseAudience returns the resources that the resource parameters of a request name, all of which must be allowed, or all that
+// are allowed if there are none (RFC 8707 §2, §2.2). It returns them as they are spelled in allowed, which a request may do in
+// some other ways, see findResource.
 func ChooseAudience(parameters, allowed []string) ([]string, error) {
 	var wanted []string
-	for _, r := range parameters {
-		if r == "" || slices.Contains(wanted, r) {
+	count := 0
+	for _, parameter := range parameters {
+		if parameter == "" {
 			continue
 		}
-		if !ValidResource(r) {
-			return nil, Refuse(InvalidTarget, "resource must be an absolute URI without a fragment").
-				Explain(r, strings.Join(allowed, " "), "audience")
+		if count++; count > maxResources {
+			return nil, Refuse(InvalidTarget, fmt.Sprintf("resource is there more than %d times", maxResources))
 		}
-		if !slices.Contains(allowed, r) || len(wanted) == maxResources {
-			return nil, Refuse(InvalidTarget, "resource is not one this client may ask for").
-				Explain(r, strings.Join(allowed, " "), "audience")
+		resource, err := findResource(parameter, allowed)
+		if err != nil {
+			return nil, err
 		}
-		wanted = append(wanted, r)
+		if !slices.Contains(wanted, resource) {
+			wanted = append(wanted, resource)
+		}
 	}
 	if len(wanted) == 0 {
 		return allowed, nil
 	}
 	return wanted, nil
+}
+
+// findResource returns the allowed resource that a parameter means. Clients that parse and write URLs spell them differently:
+// scheme and host in upper case, the port that is the scheme's default, a slash at the end. A client that knows only the origin
+// of a resource, as some learn it from the root of the site, means the one resource that is there.
+func findResource(parameter string, allowed []string) (string, error) {
+	if !ValidResource(parameter) {
+		return "", Refuse(InvalidTarget, "resource must be an absolute URI without a fragment").
+			Explain(parameter, strings.Join(allowed, " "), "audience")
+	}
+	if slices.Contains(allowed, parameter) {
+		return parameter, nil
+	}
+	asked, ok := parseResource(parameter)
+	if !ok {
+		return "", refuseResource(parameter, allowed)
+	}
+	var slashed, there []string
+	for _, resource := range allowed {
+		own, ok := parseResource(resource)
+		switch {
+		case !ok || own.origin != asked.origin:
+			continue
+		case own == asked:
+			return resource, nil
+		case own.query == asked.query && differInSlash(own.path, asked.path):
+			slashed = append(slashed, resource)
+		}
+		there = append(there, resource)
+	}
+	switch {
+	case len(slashed) > 0:
+		return slashed[0], nil
+	case len(there) == 1 && asked.query == "" && (asked.path == "" || asked.path == "/"):
+		return there[0], nil
+	}
+	return "", refuseResource(parameter, allowed)
+}
+
+// differInSlash reports whether one slash at the end is all that two paths differ in, where it may be left out or added: an empty
+// path is the same as a slash (RFC 3986 §6.2.3), and some programs add a slash to any path.
+func differInSlash(own, asked string) bool {
+	return own == "/" && asked == "" || !strings.HasSuffix(own, "/") && asked == own+"/"
+}
+
+func refuseResource(parameter string, allowed []string) *Error {
+	return Refuse(InvalidTarget, "resource is not one this client may ask for").Explain(parameter, strings.Join(allowed, " "), "audience")
+}
+
+// resourceURL is a resource with a host, in its parts.
+type resourceURL struct {
+	origin string // scheme, host and port, in lower case and without the default port
+	path   string // as it is escaped
+	query  string // with its question mark
+}
+
+func parseResource(s string) (resourceURL, bool) {
+	u, err := url.Parse(s)
+	if err != nil || u.Host == "" || u.User != nil {
+		return resourceURL{}, false
+	}
+	host := strings.ToLower(u.Host)
+	switch u.Scheme {
+	case "http":
+		host = strings.TrimSuffix(host, ":80")
+	case "https":
+		host = strings.TrimSuffix(host, ":443")
+	}
+	r := resourceURL{origin: u.Scheme + "://" + host, path: u.EscapedPath()}
+	if u.RawQuery != "" || u.ForceQuery {
+		r.query = "?" + u.RawQuery
+	}
+	return r, true
 }
 
 // ValidResource reports whether s can name a resource: an absolute URI without a fragment (RFC 8707 §2).

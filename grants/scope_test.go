@@ -2,71 +2,144 @@ package grants
 
 import (
 	"errors"
+	"fmt"
 	"regexp"
 	"slices"
 	"strings"
 	"testing"
+
+	"github.com/caddy-oauth/caddy-oauth/storage"
 )
 
-func TestParseScope(t *testing.T) {
+func TestChooseScopes(t *testing.T) {
+	configured := []string{"profile", "orders", "!#[]~"}
 	for _, c := range []struct {
 		name, parameter string
 		want            []string
-		refused         bool
+		refused         string // the description
 	}{
-		{"RFC 6749 §3.3 nothing", "", nil, false},
-		{"RFC 6749 §3.3 one", "profile", []string{"profile"}, false},
-		{"RFC 6749 §3.3 several, in their order", "profile orders", []string{"profile", "orders"}, false},
-		{"RFC 6749 §3.3 case-sensitive", "Orders orders", []string{"Orders", "orders"}, false},
-		{"RFC 6749 §3.3 all characters at the borders of the grammar", "!#[]~", []string{"!#[]~"}, false},
-		{"RFC 6749 §3.3 a quote", `a"b`, nil, true},
-		{"RFC 6749 §3.3 a backslash", `a\b`, nil, true},
-		{"RFC 6749 §3.3 DEL", "a\x7f", nil, true},
-		{"RFC 6749 §3.3 a tab between", "profile\torders", nil, true},
-		{"RFC 6749 §3.3 a line end between", "profile\norders", nil, true},
-		{"RFC 6749 §3.3 beyond ASCII", "profilé", nil, true},
-		{"RFC 6749 §3.3 no UTF-8", "profil\xe9", nil, true},
-		{"RFC 6749 §3.3 a space that is not ASCII", "profile\u00a0orders", nil, true},
-		{"one bad among good", "profile \x00 orders", nil, true},
-		{"spaces around and between", "  profile   orders ", []string{"profile", "orders"}, false},
-		{"spaces only", "   ", nil, false},
-		{"one twice", "profile orders profile", []string{"profile", "orders"}, false},
+		{"RFC 6749 §3.3 nothing", "", configured, ""},
+		{"RFC 6749 §3.3 one", "profile", []string{"profile"}, ""},
+		{"RFC 6749 §3.3 several, in their order", "orders profile", []string{"orders", "profile"}, ""},
+		{"RFC 6749 §3.3 case-sensitive", "Orders orders", nil, "the client may not ask for the scope Orders"},
+		{"RFC 6749 §3.3 all characters at the borders of the grammar", "!#[]~", []string{"!#[]~"}, ""},
+		{"RFC 6749 §3.3 a quote", `a"b`, nil, "scope is malformed"},
+		{"RFC 6749 §3.3 a backslash", `a\b`, nil, "scope is malformed"},
+		{"RFC 6749 §3.3 DEL", "a\x7f", nil, "scope is malformed"},
+		{"RFC 6749 §3.3 a tab between", "profile\torders", nil, "scope is malformed"},
+		{"RFC 6749 §3.3 a line end between", "profile\norders", nil, "scope is malformed"},
+		{"RFC 6749 §3.3 beyond ASCII", "profilé", nil, "scope is malformed"},
+		{"RFC 6749 §3.3 no UTF-8", "profil\xe9", nil, "scope is malformed"},
+		{"RFC 6749 §3.3 a space that is not ASCII", "profile\u00a0orders", nil, "scope is malformed"},
+		{"one bad among good", "profile \x00 orders", nil, "scope is malformed"},
+		{"spaces around and between", "  profile   orders ", []string{"profile", "orders"}, ""},
+		{"spaces only", "   ", configured, ""},
+		{"one twice", "profile orders profile", []string{"profile", "orders"}, ""},
+		{"one that is not allowed", "profile admin orders", nil, "the client may not ask for the scope admin"},
+		{"a long one", strings.Repeat("a", 65), nil, "the client may not ask for a scope"},
+		{"a token in the wrong place", "eyJhbGciOiJFUzI1NiJ9.e30.c2ln", nil, "the client may not ask for a scope"},
 	} {
 		t.Run(c.name, func(t *testing.T) {
-			got, err := ParseScope(c.parameter)
-			if !slices.Equal(got, c.want) || (err != nil) != c.refused {
+			got, err := ChooseScopes(new(storage.Client), c.parameter, configured)
+			if !slices.Equal(got, c.want) || describe(err) != c.refused {
 				t.Errorf("got %q with error %v, want %q", got, err, c.want)
 			}
 		})
 	}
 }
 
+func TestUnknownScopesAreDropped(t *testing.T) {
+	many := strings.Repeat("x ", 100)
+	distinct := func(n int) string {
+		var names strings.Builder
+		for i := range n {
+			fmt.Fprintf(&names, "unknown%d ", i)
+		}
+		return names.String()
+	}
+	for _, c := range []struct {
+		name, parameter string
+		allowed, want   []string
+		refused         bool
+	}{
+		{"some", "openid profile email", []string{"orders", "profile"}, []string{"profile"}, false},
+		{"all: it gets what it gets without asking", "openid email", []string{"orders", "profile"}, []string{"orders", "profile"}, false},
+		{"all, and it may have none", "openid", nil, nil, true},
+		{"nothing is asked for", "", nil, nil, false},
+		{"a malformed one is no name", `profile a"b`, []string{"profile"}, nil, true},
+		{"a hundred", distinct(100) + "profile", []string{"profile"}, []string{"profile"}, false},
+		{"more than anybody needs", distinct(101) + "profile", []string{"profile"}, nil, true},
+		{"more than anybody needs, of one name", many + "x profile", []string{"profile"}, nil, true},
+	} {
+		t.Run(c.name, func(t *testing.T) {
+			got, err := ChooseScopes(&storage.Client{DropUnknownScopes: true}, c.parameter, c.allowed)
+			if !slices.Equal(got, c.want) || (err != nil) != c.refused {
+				t.Errorf("got %q with error %v, want %q", got, err, c.want)
+			}
+			if err != nil {
+				wantCode(t, err, InvalidScope)
+			}
+		})
+	}
+}
+
+// A long request is read no further than to its first name that is not allowed, and takes no memory for names that are repeated.
+func TestChooseScopesStopsEarly(t *testing.T) {
+	if _, err := ChooseScopes(new(storage.Client), "profile admin \x00", []string{"profile"}); !strings.Contains(describe(err), "admin") {
+		t.Errorf("after a scope that is not allowed, the rest is read: %v", err)
+	}
+	client, allowed := new(storage.Client), []string{"a", "b", "c"}
+	short, long := "c b a", strings.Repeat("c b a ", 10_000)
+	allocations := func(parameter string) float64 {
+		return testing.AllocsPerRun(10, func() {
+			if _, err := ChooseScopes(client, parameter, allowed); err != nil {
+				t.Fatal(err)
+			}
+		})
+	}
+	if few, many := allocations(short), allocations(long); many != few {
+		t.Errorf("%v allocations for three names, %v for ten thousand times the three", few, many)
+	}
+}
+
+// The time for each byte must not depend on the number of names.
+func BenchmarkChooseScopes(b *testing.B) {
+	allowed := []string{"profile", "orders", "email", "address"}
+	for _, names := range []int{10, 1_000, 10_000} {
+		var distinct strings.Builder
+		for i := range names {
+			fmt.Fprintf(&distinct, "s%d ", i)
+		}
+		for what, parameter := range map[string]string{
+			"distinct": distinct.String(), "repeated": strings.Repeat("address ", names),
+		} {
+			for _, drop := range []bool{false, true} {
+				b.Run(fmt.Sprintf("%s/%d/drop=%t", what, names, drop), func(b *testing.B) {
+					b.SetBytes(int64(len(parameter)))
+					for b.Loop() {
+						_, _ = ChooseScopes(&storage.Client{DropUnknownScopes: drop}, parameter, allowed)
+					}
+				})
+			}
+		}
+	}
+}
+
 // What is chosen is allowed, valid, there once and asked for; without a wish it is all that is allowed.
 func FuzzScope(f *testing.F) {
-	f.Add("profile orders", "profile orders mail")
-	f.Add("", "profile")
-	f.Add("admin", "profile")
-	f.Add("admin\tprofile", "admin profile")
-	f.Add(" a  a ", "a")
-	f.Add("a\"", "a\"")
-	f.Add("\xff", "\xff")
+	f.Add("profile orders", "profile orders mail", false)
+	f.Add("", "profile", false)
+	f.Add("admin", "profile", true)
+	f.Add("admin profile", "profile", true)
+	f.Add("admin\tprofile", "admin profile", true)
+	f.Add(" a  a ", "a", false)
+	f.Add("a\"", "a\"", false)
+	f.Add("\xff", "\xff", false)
 	token := regexp.MustCompile(`^[\x21\x23-\x5b\x5d-\x7e]+$`)
-	f.Fuzz(func(t *testing.T, parameter, configured string) {
-		parsed, err := ParseScope(parameter)
-		if err != nil {
-			if parsed != nil {
-				t.Errorf("both %q and error %v", parsed, err)
-			}
-			wantCode(t, err, InvalidScope)
-		}
-		again, err2 := ParseScope(strings.Join(parsed, " "))
-		if err == nil && (err2 != nil || !slices.Equal(again, parsed)) {
-			t.Errorf("%q is %q, which is %q with error %v", parameter, parsed, again, err2)
-		}
-
+	f.Fuzz(func(t *testing.T, parameter, configured string, drop bool) {
 		allowed := slices.DeleteFunc(strings.Split(configured, " "), func(s string) bool { return !ValidScope(s) })
 		before := slices.Clone(allowed)
-		chosen, err := ChooseScopes(parameter, allowed)
+		chosen, err := ChooseScopes(&storage.Client{DropUnknownScopes: drop}, parameter, allowed)
 		if !slices.Equal(before, allowed) {
 			t.Errorf("the allowed scopes %q became %q", before, allowed)
 		}
@@ -77,24 +150,35 @@ func FuzzScope(f *testing.F) {
 			wantCode(t, err, InvalidScope)
 			return
 		}
-		if strings.Trim(parameter, " ") == "" {
+		names := strings.Split(parameter, " ")
+		known := slices.ContainsFunc(names, func(name string) bool { return slices.Contains(allowed, name) })
+		if strings.Trim(parameter, " ") == "" || drop && !known {
 			if !slices.Equal(chosen, allowed) {
-				t.Errorf("no scope gives %q, want %q", chosen, allowed)
+				t.Errorf("%q gives %q, want %q", parameter, chosen, allowed)
 			}
 			return
 		}
 		for n, scope := range chosen {
 			if !token.MatchString(scope) || !slices.Contains(allowed, scope) || slices.Contains(chosen[:n], scope) ||
-				!slices.Contains(strings.Split(parameter, " "), scope) {
+				!slices.Contains(names, scope) {
 				t.Errorf("%q of %q gives %q", parameter, allowed, chosen)
 			}
 		}
-		for asked := range strings.SplitSeq(parameter, " ") {
-			if asked != "" && !slices.Contains(chosen, asked) {
+		for _, asked := range names {
+			if asked != "" && !slices.Contains(chosen, asked) && (!drop || slices.Contains(allowed, asked)) {
 				t.Errorf("%q of %q gives %q and drops %q in silence", parameter, allowed, chosen, asked)
 			}
 		}
 	})
+}
+
+// describe returns what the client is told, "" for no error.
+func describe(err error) string {
+	var refusal *Error
+	if !errors.As(err, &refusal) {
+		return ""
+	}
+	return refusal.Description
 }
 
 func wantCode(t *testing.T, err error, code string) {
@@ -102,5 +186,11 @@ func wantCode(t *testing.T, err error, code string) {
 	var refusal *Error
 	if !errors.As(err, &refusal) || refusal.Code != code {
 		t.Errorf("got error %v, want %s", err, code)
+		return
+	}
+	for _, r := range refusal.Description {
+		if r < ' ' || r > '~' || r == '"' || r == '\\' {
+			t.Errorf("%q must not be in a description (RFC 6749 §5.2): %s", r, refusal.Description)
+		}
 	}
 }

@@ -35,6 +35,9 @@ type Client struct {
 
 	RedirectRules RedirectRules
 
+	// DropUnknownScopes leaves out of a request the scopes that the client may not have. Otherwise they refuse the request.
+	DropUnknownScopes bool
+
 	// AccessTokenLifetime is how long an access token lives.
 	AccessTokenLifetime time.Duration
 	// CodeLifetime is how long an authorization code lives, at most ten minutes (RFC 6749 §4.1.2).

@@ -96,8 +96,8 @@ func (e *authorizeEndpoint) checkAuthorizeRequest(
 	if err != nil {
 		return nil, &redirectError{err, to}
 	}
-	prompt := strings.Fields(params.Get("prompt"))
-	if slices.Contains(prompt, "none") && len(prompt) > 1 { // OpenID Connect Core §3.1.2.1
+	prompt, ok := readPrompt(params.Get("prompt"))
+	if !ok { // OpenID Connect Core §3.1.2.1
 		return refuse(grants.InvalidRequest, "prompt=none cannot be combined", params.Get("prompt"), "none alone", "")
 	}
 	req := &authorizeRequest{
@@ -109,7 +109,7 @@ func (e *authorizeEndpoint) checkAuthorizeRequest(
 		params:       params,
 	}
 	var refusal error
-	if req.scopes, refusal = grants.ChooseScopes(params.Get("scope"), client.Scopes); refusal == nil {
+	if req.scopes, refusal = grants.ChooseScopes(client, params.Get("scope"), client.Scopes); refusal == nil {
 		req.audience, refusal = grants.ChooseAudience(params["resource"], client.Audience)
 	}
 	if refusal != nil {
@@ -125,6 +125,25 @@ func list(values []string) string {
 		return "none"
 	}
 	return strings.Join(values, " ")
+}
+
+// readPrompt returns the values of a prompt parameter that this server knows, each once, and false if none is combined with
+// another value.
+func readPrompt(parameter string) (prompt []string, ok bool) {
+	none, count := false, 0
+	for value := range strings.FieldsSeq(parameter) {
+		none = none || value == "none"
+		if count++; none && count > 1 {
+			return nil, false
+		}
+		switch value {
+		case "none", "login", "consent":
+			if !slices.Contains(prompt, value) {
+				prompt = append(prompt, value)
+			}
+		}
+	}
+	return prompt, true
 }
 
 // checkChallenge returns the code_challenge. Public clients must send one, and the only method is S256 (RFC 7636 §4.3,
