@@ -9,19 +9,19 @@ import (
 	"github.com/caddy-oauth/caddy-oauth/integration"
 )
 
-// between is how long the nodes are left alone at most.
+// between is the longest pause between two disturbances.
 const between = 500 * time.Millisecond
 
-// trouble is what can happen to a node, one at a time.
-type trouble func(c *cluster, t *testing.T, node int)
+// disturbance disturbs one node.
+type disturbance func(c *cluster, t *testing.T, node int)
 
-// atLeast is what happens first, whatever else comes then.
-var atLeast = []trouble{
+// atLeast are the disturbances that every run has. Random ones follow.
+var atLeast = []disturbance{
 	(*cluster).reload, (*cluster).kill, (*cluster).rotate, (*cluster).stop,
 	(*cluster).reload, (*cluster).kill, (*cluster).rotate, (*cluster).stop,
 }
 
-// disturb troubles the nodes until done is closed, and calls enough when all that has to happen has happened.
+// disturb disturbs the nodes until done is closed. It calls enough after all disturbances that every run must have.
 func (c *cluster) disturb(t *testing.T, enough func(), done <-chan struct{}) {
 	t.Helper()
 	for step := 0; ; step++ {
@@ -70,13 +70,13 @@ func (c *cluster) kill(t *testing.T, node int) {
 	})
 }
 
-// kills are those that there were. Only with them an answer may be lost that a node was to give.
+// kills counts the kills of nodes. Only a kill may lose an answer.
 type kills struct{ begun, done atomic.Int64 }
 
-// since returns whether there was a kill after as many were done.
+// since reports whether there was a kill after the first done ones.
 func (k *kills) since(done int64) bool { return k.begun.Load() > done }
 
-// restart keeps the owner away from a node that is not up. Everybody else just tries.
+// restart ends a node and starts it again. Requests to its admin API wait meanwhile; all others are sent.
 func (c *cluster) restart(node int, end func(*integration.Server)) {
 	c.up[node].Lock()
 	defer c.up[node].Unlock()

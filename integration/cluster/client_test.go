@@ -12,24 +12,24 @@ import (
 	"github.com/caddy-oauth/caddy-oauth/integration"
 )
 
-// client sends its requests to one node after the other, as a load balancer does, and repeats one whose connection
-// broke at the next. A connection may break: a process that is killed breaks them all, and a listener that closes in
-// a reload those that wait for it, at any site on Caddy. An answer of 5xx is none that may be.
+// client sends its requests to the nodes in turn, as a load balancer does. If a connection breaks, it repeats the request at the
+// next node. Connections may break: killing a process breaks all of them, and a listener that closes in a reload breaks those that
+// it has not accepted yet, as on any site on Caddy. An answer with 5xx is an error.
 type client struct {
 	c       *cluster
-	address string // of the machine that it is on
+	address string // the IP address of the client
 	at      int    // the node for its next request
-	pinned  bool   // it stays at that
-	broken  int    // connections that there were: the node may or may not have done what it was asked for
+	pinned  bool   // all its requests go to this node
+	broken  int    // how many connections broke; their nodes may or may not have handled the requests
 }
 
-// newClient returns a client on a machine of its own that begins at a node.
+// newClient returns a client with an address of its own that begins at a node.
 func (c *cluster) newClient(node int) *client {
 	n := c.figures.machines.Add(1)
 	return &client{c: c, at: node, address: fmt.Sprintf("10.%d.%d.%d", n>>16&255, n>>8&255, n&255)}
 }
 
-// browser returns the client as programs use it.
+// browser returns an HTTP client that uses this client as its transport.
 func (l *client) browser() *http.Client {
 	return &http.Client{
 		Transport:     l.c.nodes[0].Secrets.Record(l),
@@ -45,11 +45,11 @@ func (l *client) RoundTrip(req *http.Request) (*http.Response, error) {
 		resp, err := l.attempt(req)
 		switch {
 		case err == nil && resp.StatusCode >= http.StatusInternalServerError:
-			body, _ := io.ReadAll(resp.Body) // read before
+			body, _ := io.ReadAll(resp.Body) // attempt has read it
 			resp.Body.Close()
 			return nil, fmt.Errorf("%s: %s", resp.Status, body)
 		case err == nil:
-			if !l.pinned { // who waits for a node that is down waits for long
+			if !l.pinned { // a pinned client may have to wait for a node that is down
 				l.c.figures.answered(time.Since(start))
 			}
 			return resp, nil
@@ -67,7 +67,7 @@ func (l *client) RoundTrip(req *http.Request) (*http.Response, error) {
 	}
 }
 
-// attempt sends a request to one node. What the request says of the host is the name of the site, not of the node.
+// attempt sends a request to one node. Its host is that of the site, not that of the node.
 func (l *client) attempt(req *http.Request) (*http.Response, error) {
 	node := l.c.nodes[l.at]
 	if !l.pinned {

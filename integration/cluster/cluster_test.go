@@ -1,7 +1,7 @@
-// Package cluster_test runs two nodes of one issuer on each kind of store, and has people, apps and thieves use them
-// while the nodes are reloaded, stopped and killed.
+// Package cluster_test runs two nodes of one issuer on each kind of store. People, apps and attackers use them while the nodes are
+// reloaded, stopped and killed. Start reading at run.
 //
-// How many approvals there are is little for every day. In full, and with the figures:
+// By default there are only a few approvals. In full, with the figures:
 //
 //	CADDY_OAUTH_TEST_FLOWS=10000 go test -count=1 -v -timeout 90m ./integration/cluster
 package cluster_test
@@ -32,8 +32,8 @@ func must(t *testing.T, err error) {
 const (
 	nodes        = 2
 	workers      = 16              // each with a customer
-	poll         = time.Second     // revocation_poll: by then every node refuses what one has revoked
-	busy         = 2 * time.Second // how much later a busy machine may do that
+	poll         = time.Second     // revocation_poll: after this time, every node refuses what one has revoked
+	busy         = 2 * time.Second // how much longer a busy machine may take
 	defaultFlows = 100
 )
 
@@ -51,29 +51,29 @@ func flows(t *testing.T) int64 {
 
 // backend is a store that nodes share.
 type backend struct {
-	setting string                                      // of the issuer
-	node    func(integration.Config) integration.Config // a node that uses it
-	store   storage.Store                               // the records
-	dir     string                                      // in which they are, if somebody has to sweep them
+	setting string                                      // a setting of the issuer, or ""
+	node    func(integration.Config) integration.Config // returns the configuration of a node that uses it
+	store   storage.Store                               // the store, to read and change records directly
+	dir     string                                      // the directory of the records, if nodes have to sweep them
 }
 
-// cluster is nodes on one store.
+// cluster is a number of nodes on one store.
 type cluster struct {
 	backend
 
 	nodes     []*integration.Server
-	configs   [][]byte            // of the nodes
-	up        [nodes]sync.RWMutex // held while a node is not up
+	configs   [][]byte            // the configurations of the nodes
+	up        [nodes]sync.RWMutex // locked while a node is down
 	transport *http.Transport
-	kids      map[string]bool // the keys that there should be
+	kids      map[string]bool // the keys that the store must have
 	kills     kills
 	figures   figures
 }
 
-// run has everything happen to a backend that must not disturb it.
+// run runs the whole test on a backend.
 func run(t *testing.T, b backend) {
 	t.Helper()
-	expired := b.plant(t)
+	expired := b.putExpired(t)
 	began := time.Now()
 	c := start(t, b)
 	c.race(t)
@@ -92,13 +92,13 @@ func start(t *testing.T, b backend) *cluster {
 	config := b.node(shop(b.setting))
 	for range nodes {
 		node := integration.Start(t, config)
-		config.Issuer, config.Secrets = node.Issuer, node.Secrets // the first one's, for all
+		config.Issuer, config.Secrets = node.Issuer, node.Secrets // all nodes have those of the first
 		c.nodes, c.configs = append(c.nodes, node), append(c.configs, node.Adapted(t))
 	}
 	return c
 }
 
-// shop is the integration shop, behind a load balancer, with a guarded API and a customer for each worker.
+// shop returns the integration shop behind a load balancer, with a guarded API and a customer for each worker.
 func shop(setting string) integration.Config {
 	config := integration.ShopWith(fmt.Sprintf("revocation_poll %s\nrefresh_token {\n retry 2m\n }\n%s", poll, setting))
 	config.Global += "servers {\n trusted_proxies static 127.0.0.1/32\n }\n"
@@ -109,14 +109,14 @@ func shop(setting string) integration.Config {
 	}
 	config.Sites = strings.NewReplacer(
 		`respond "the shop"`, "oauth_guard /api/*\nrespond /api/* {http.auth.user.id}",
-		"\tlog\n", "", // 10,000 approvals are many lines
+		"\tlog\n", "", // 10,000 approvals would write too many lines
 	).Replace(before + after)
 	return config
 }
 
 func customer(id int) string { return "customer" + strconv.Itoa(id) }
 
-// everywhere does something at all nodes at the same time.
+// everywhere calls do for all nodes at the same time.
 func (c *cluster) everywhere(do func(node int)) {
 	var running sync.WaitGroup
 	for node := range c.nodes {

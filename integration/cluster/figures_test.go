@@ -9,15 +9,15 @@ import (
 	"time"
 )
 
-// figures are what a test has seen.
+// figures are the figures of a test.
 type figures struct {
 	machines, broken, down    atomic.Int64
 	flows, lost, refreshes    atomic.Int64
 	reloads, stops, rotations int
 
 	mu          sync.Mutex
-	latencies   []time.Duration // until there was an answer, repetitions included
-	revocations []time.Duration // how long each token was still good, for each node
+	latencies   []time.Duration // how long it took to get an answer, with repeats
+	revocations []time.Duration // how long each revoked token was still accepted, for each node
 }
 
 func (f *figures) answered(after time.Duration) {
@@ -32,22 +32,22 @@ func (f *figures) refused(after time.Duration) {
 	f.revocations = append(f.revocations, after)
 }
 
-// String returns them for people.
+// String returns the figures as a text.
 func (f *figures) String(kills int64) string {
 	f.mu.Lock()
 	defer f.mu.Unlock()
 	var b strings.Builder
 	fmt.Fprintf(&b, "%d approvals, %d refreshes, %d answers to clients that know all nodes\n",
 		f.flows.Load(), f.refreshes.Load(), len(f.latencies))
-	fmt.Fprintf(&b, "%d reloads, %d stops, %d kills, %d keys made by hand\n", f.reloads, f.stops, kills, f.rotations)
-	fmt.Fprintf(&b, "%d times a client met a node that was down, %d times its connection broke; the answers to %d codes were lost with it\n",
+	fmt.Fprintf(&b, "%d reloads, %d stops, %d kills, %d keys made by the owner\n", f.reloads, f.stops, kills, f.rotations)
+	fmt.Fprintf(&b, "%d times a node was down, %d times a connection broke; the answers to %d codes were lost\n",
 		f.down.Load(), f.broken.Load(), f.lost.Load())
-	fmt.Fprintf(&b, "an answer after %s\n", spread(f.latencies))
-	fmt.Fprintf(&b, "a revoked token was good at some node for %s\n", spread(f.revocations))
+	fmt.Fprintf(&b, "time to an answer: %s\n", spread(f.latencies))
+	fmt.Fprintf(&b, "time until a node refused a revoked token: %s\n", spread(f.revocations))
 	return b.String()
 }
 
-// spread returns the middle, the 99th percentile and the longest.
+// spread returns the median, the 99th percentile and the maximum.
 func spread(all []time.Duration) string {
 	if len(all) == 0 {
 		return "(nothing)"

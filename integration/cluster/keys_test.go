@@ -14,8 +14,8 @@ import (
 
 var keysRecord = storage.Key{Kind: storage.KindKeys, ID: "signing"}
 
-// race has all nodes start at once where a key has to be made: the first one, and then, when that is old, the next.
-// Each time one node makes it for all.
+// race starts all nodes at the same time when a key has to be made: the first key, and after that one is old, the next. Each time,
+// one node must make the key for all.
 func (c *cluster) race(t *testing.T) {
 	t.Helper()
 	restart := func(meanwhile func()) []string {
@@ -38,12 +38,12 @@ func (c *cluster) race(t *testing.T) {
 	}
 	both := restart(func() { c.age(t) })
 	if len(both) != 2 || !slices.Contains(both, first[0]) {
-		t.Fatalf("after the key %q has become old there are %q, want one more", first, both)
+		t.Fatalf("after the key %q became old, the keys are %q, want one more", first, both)
 	}
 	c.kids = map[string]bool{both[0]: true, both[1]: true}
 }
 
-// age makes the keys in the store older, by as long as a key signs.
+// age makes the keys in the store older by the rotation interval.
 func (c *cluster) age(t *testing.T) {
 	t.Helper()
 	must(t, c.store.Update(t.Context(), keysRecord, func(old []byte) ([]byte, time.Time, error) {
@@ -97,7 +97,7 @@ func publishedBy(t *testing.T, node *integration.Server) (ids []string) {
 	return ids
 }
 
-// rotate has the owner make a key at every node at once.
+// rotate makes a key at every node at the same time, as the owner can.
 func (c *cluster) rotate(t *testing.T, _ int) {
 	t.Helper()
 	var mu sync.Mutex
@@ -111,7 +111,7 @@ func (c *cluster) rotate(t *testing.T, _ int) {
 			err = json.Unmarshal(answer, &list)
 		}
 		if err != nil {
-			t.Errorf("a key made at node %d: %v", node, err)
+			t.Errorf("keys/rotate at node %d: %v", node, err)
 		}
 		mu.Lock()
 		defer mu.Unlock()
@@ -121,16 +121,16 @@ func (c *cluster) rotate(t *testing.T, _ int) {
 		}
 	})
 	if made := len(c.kids) - before; made != len(c.nodes) {
-		t.Errorf("%d keys were made by hand, and there are %d more", len(c.nodes), made)
+		t.Errorf("the owner made %d keys, but there are %d more", len(c.nodes), made)
 	}
 }
 
-// sameKeys finds keys that nobody knows of, and those that have gone.
+// sameKeys reports unexpected and missing keys.
 func (c *cluster) sameKeys(t *testing.T) {
 	t.Helper()
 	found, want := c.published(t), slices.Sorted(maps.Keys(c.kids))
 	slices.Sort(found)
 	if !slices.Equal(found, want) {
-		t.Errorf("in the end there are the keys %q, want %q", found, want)
+		t.Errorf("at the end the keys are %q, want %q", found, want)
 	}
 }

@@ -13,10 +13,10 @@ import (
 type worker struct {
 	c     *cluster
 	id    int
-	alive []*session // that nobody has ended
+	alive []*session // sessions that were not revoked
 }
 
-// stories are what can become of an approval, in the shares in which it does.
+// stories are what can happen after an approval. n is how often, compared with the others.
 var stories = []struct {
 	name string
 	play func(w *worker, ctx context.Context, s *session) error
@@ -27,13 +27,13 @@ var stories = []struct {
 	{"code used twice at once", (*worker).codeTwice, 2},
 	{"code stolen", (*worker).codeStolen, 1},
 	{"code used again", (*worker).codeAgain, 2},
-	{"refresh token used again", (*worker).thief, 1},
-	{"revoked by the app", (*worker).givenBack, 1},
-	{"revoked by the owner", (*worker).thrownOut, 1},
+	{"refresh token used again", (*worker).refreshTokenAgain, 1},
+	{"revoked by the app", (*worker).revokedByApp, 1},
+	{"revoked by the owner", (*worker).revokedByOwner, 1},
 }
 
-// load has all workers approve until there were enough, and the nodes disturbed meanwhile. In the end all that nobody
-// has ended is still good.
+// load makes all workers approve apps until there are enough approvals, while it disturbs the nodes. At the end, all sessions that
+// were not revoked must be valid.
 func (c *cluster) load(t *testing.T) {
 	t.Helper()
 	var number, left atomic.Int64
@@ -66,7 +66,7 @@ func (c *cluster) load(t *testing.T) {
 		running.Go(func() {
 			for n, s := range w.alive {
 				if err := s.checkLine(t.Context(), n%10 == 0); err != nil {
-					t.Errorf("%s, in the end: %v", customer(id), err)
+					t.Errorf("%s, at the end: %v", customer(id), err)
 				}
 			}
 		})
@@ -74,7 +74,7 @@ func (c *cluster) load(t *testing.T) {
 	running.Wait()
 }
 
-// approval plays one story.
+// approval approves an app and plays one story.
 func (w *worker) approval(ctx context.Context, number int64) error {
 	n := int(number % storiesTotal())
 	for _, story := range stories {

@@ -9,7 +9,7 @@ import (
 	"github.com/caddy-oauth/caddy-oauth/storage/redis"
 )
 
-// Nodes that share nothing but a Redis.
+// The nodes share only a Redis.
 func TestRedis(t *testing.T) {
 	address := integration.StartRedis(t).Address
 	ctx, cancel := caddy.NewContext(caddy.Context{Context: t.Context()})

@@ -14,7 +14,7 @@ import (
 	"github.com/caddy-oauth/caddy-oauth/integration"
 )
 
-// session is an app that a customer has let in.
+// session is an app that a customer has approved.
 type session struct {
 	c              *cluster
 	client         *client
@@ -25,11 +25,11 @@ type session struct {
 	refresh        []string // refresh tokens, the newest last
 }
 
-// errLost says that a node was killed before it answered to a code: who repeats it is told that it was used, and has to
-// ask the customer once more (RFC 6749 §4.1.2).
+// errLost says that a node was killed before it sent the answer to a code. A repeat of the request is refused, since the code was
+// used, and the app has to ask the customer again (RFC 6749 §4.1.2).
 var errLost = errors.New("the answer to the code was lost")
 
-// approve has the customer let an app in.
+// approve approves an app as the customer.
 func (w *worker) approve(ctx context.Context) (*session, error) {
 	s := &session{c: w.c, client: w.c.newClient(w.id % nodes), user: customer(w.id), verifier: oauth2.GenerateVerifier()}
 	s.browser = s.client.browser()
@@ -39,7 +39,7 @@ func (w *worker) approve(ctx context.Context) (*session, error) {
 		return nil, err
 	}
 	if s.code = answer.Get("code"); s.code == "" {
-		return nil, fmt.Errorf("the app is told %v, want a code", answer)
+		return nil, fmt.Errorf("the authorization response is %v, want a code", answer)
 	}
 	return s, nil
 }
@@ -52,8 +52,8 @@ func (s *session) post(ctx context.Context, form url.Values) (*integration.Answe
 	return integration.Post(ctx, s.browser, s.c.nodes[0].TokenURL(), form)
 }
 
-// postEverywhere sends one request to all nodes at once. It reports whether the connection of one broke, which then
-// may have had it twice.
+// postEverywhere sends a request to all nodes at the same time. broken reports whether a connection broke, so that a node may have
+// got the request twice.
 func (s *session) postEverywhere(ctx context.Context, form url.Values) (answers []*integration.Answer, broken bool, err error) {
 	answers, errs := make([]*integration.Answer, len(s.c.nodes)), make([]error, len(s.c.nodes))
 	var mu sync.Mutex
@@ -89,13 +89,13 @@ func (s *session) renew(ctx context.Context) error {
 	return s.take(ctx, answer)
 }
 
-// take keeps new tokens, which are good at whatever node is next.
+// take adds the tokens of an answer to the session. The next node must accept them.
 func (s *session) take(ctx context.Context, answer *integration.Answer) error {
 	switch {
 	case answer.Status != http.StatusOK || answer.AccessToken == "" || answer.RefreshToken == "":
 		return fmt.Errorf("answer %d is %d %s %s", len(s.refresh), answer.Status, answer.Error, answer.Description)
 	case len(s.refresh) > 0 && answer.RefreshToken == s.newest():
-		return errors.New("the refresh token stays")
+		return errors.New("the refresh token was not rotated")
 	}
 	if len(s.refresh) > 0 {
 		s.c.figures.refreshes.Add(1)
@@ -122,7 +122,7 @@ func ask(ctx context.Context, browser *http.Client, site, token string) (status 
 	return resp.StatusCode, resp.Body.Close()
 }
 
-// refused checks that nobody gets anything for a refresh token any more, at any node.
+// refused checks that all nodes refuse a refresh token.
 func (s *session) refused(ctx context.Context, token string) error {
 	answers, _, err := s.postEverywhere(ctx, integration.RefreshRequest("app", token))
 	if err != nil {
@@ -130,15 +130,15 @@ func (s *session) refused(ctx context.Context, token string) error {
 	}
 	for node, answer := range answers {
 		if !answer.Refused("invalid_grant") {
-			return fmt.Errorf("a refresh token that was ended: node %d answers %d %s", node, answer.Status, answer.Error)
+			return fmt.Errorf("a revoked refresh token: node %d answers %d %s", node, answer.Status, answer.Error)
 		}
 	}
 	return nil
 }
 
-// ended checks that all of the session is void: what is in the store at once, and access tokens as soon as each node
-// has heard of it, counted from since.
-func (s *session) ended(ctx context.Context, since time.Time) error {
+// revoked checks that all tokens of the session are void: the refresh token at once, and the access tokens as soon as each node has
+// read the revocation, which was at since.
+func (s *session) revoked(ctx context.Context, since time.Time) error {
 	if err := s.refused(ctx, s.newest()); err != nil {
 		return err
 	}
@@ -155,7 +155,7 @@ func (s *session) ended(ctx context.Context, since time.Time) error {
 func (s *session) void(ctx context.Context, node int, token string, since time.Time) error {
 	client := s.c.newClient(node)
 	client.pinned = true
-	good := time.Duration(0)
+	accepted := time.Duration(0)
 	for {
 		asked := time.Now()
 		status, err := ask(ctx, client.browser(), s.c.nodes[0].URL, token)
@@ -163,22 +163,22 @@ func (s *session) void(ctx context.Context, node int, token string, since time.T
 		case err != nil:
 			return err
 		case status == http.StatusUnauthorized:
-			s.c.figures.refused(good)
+			s.c.figures.refused(accepted)
 			return nil
 		case status != http.StatusOK:
 			return fmt.Errorf("the API answers with %d", status)
 		}
-		if good = asked.Sub(since); good > poll+busy {
-			return fmt.Errorf("a token that was ended is good at node %d after %s", node, good)
+		if accepted = asked.Sub(since); accepted > poll+busy {
+			return fmt.Errorf("node %d accepts a revoked token after %s", node, accepted)
 		}
-		time.Sleep(20 * time.Millisecond) // between two looks
+		time.Sleep(20 * time.Millisecond)
 	}
 }
 
-// checkLine proves that the family is one line: the newest token leads to one next, at all nodes. To the end, one from
-// before them ends it.
-func (s *session) checkLine(ctx context.Context, toTheEnd bool) error {
-	if err := s.renewEverywhere(ctx); err != nil || !toTheEnd || len(s.refresh) < 3 {
+// checkLine checks that the family has one current token: a refresh with it returns the same next token at all nodes. With reuse, it
+// also checks that an older token revokes the family.
+func (s *session) checkLine(ctx context.Context, reuse bool) error {
+	if err := s.renewEverywhere(ctx); err != nil || !reuse || len(s.refresh) < 3 {
 		return err
 	}
 	if err := s.renew(ctx); err != nil {
@@ -190,7 +190,7 @@ func (s *session) checkLine(ctx context.Context, toTheEnd bool) error {
 	return s.refused(ctx, s.newest())
 }
 
-// renewEverywhere presents the newest refresh token at all nodes at once, which give the same next one.
+// renewEverywhere presents the newest refresh token at all nodes at the same time. All must return the same next token.
 func (s *session) renewEverywhere(ctx context.Context) error {
 	answers, _, err := s.postEverywhere(ctx, integration.RefreshRequest("app", s.newest()))
 	if err != nil {

@@ -11,10 +11,10 @@ import (
 	caddystore "github.com/caddy-oauth/caddy-oauth/storage/caddy"
 )
 
-// issuer is the name of the shop's.
+// issuer is the name of the shop's issuer.
 const issuer = "default"
 
-// Nodes on one machine, or on several with a file system that knows file locks.
+// The nodes share a directory: on one machine, or on several machines with a file system that has locks for all of them.
 func TestSharedDirectory(t *testing.T) {
 	dir := t.TempDir()
 	run(t, backend{
@@ -27,7 +27,7 @@ func TestSharedDirectory(t *testing.T) {
 	})
 }
 
-// Nodes with another of Caddy's storages, on another machine.
+// The nodes share another storage module of Caddy, as over a network.
 func TestOtherStorage(t *testing.T) {
 	const latency, lease = 2 * time.Millisecond, time.Second
 	dir := t.TempDir()

@@ -29,7 +29,7 @@ func (s *session) begin(ctx context.Context, refreshes int) error {
 	return nil
 }
 
-// plain goes on.
+// plain refreshes, and leaves the session valid.
 func (w *worker) plain(ctx context.Context, s *session) error {
 	if err := s.begin(ctx, 1+rand.IntN(4)); err != nil {
 		return err
@@ -38,7 +38,7 @@ func (w *worker) plain(ctx context.Context, s *session) error {
 	return nil
 }
 
-// tabs is an app that refreshes twice at the same time, as two tabs of a browser do.
+// tabs refreshes at all nodes at the same time, as two tabs of a browser do.
 func (w *worker) tabs(ctx context.Context, s *session) error {
 	if err := s.begin(ctx, 1); err != nil {
 		return err
@@ -47,11 +47,11 @@ func (w *worker) tabs(ctx context.Context, s *session) error {
 	return errors.Join(s.renewEverywhere(ctx), s.renewEverywhere(ctx))
 }
 
-// repeatTime is how long an exchange may be repeated by accident.
+// repeatTime is how long the repeat of an exchange revokes nothing.
 const repeatTime = 10 * time.Second
 
-// codeTwice is an app that exchanges its code more than once at the same time, as a page does that renders twice. One exchange gets
-// tokens, and the others do them no harm.
+// codeTwice exchanges a code several times at the same time, as a page does that renders twice. One exchange gets tokens, and the
+// others do not revoke them.
 func (w *worker) codeTwice(ctx context.Context, s *session) error {
 	killed, began := s.c.kills.done.Load(), time.Now()
 	answers, broken, err := s.postEverywhere(ctx, s.codeForm())
@@ -69,18 +69,18 @@ func (w *worker) codeTwice(ctx context.Context, s *session) error {
 		}
 	}
 	switch {
-	case len(s.refresh) > 0 && took >= repeatTime: // the last repeat may have been too late to be one
+	case len(s.refresh) > 0 && took >= repeatTime: // the last repeat may have been too late, and have revoked the tokens
 		return nil
 	case len(s.refresh) > 0:
 		w.alive = append(w.alive, s)
 		return s.renew(ctx)
-	case broken && s.c.kills.since(killed): // the one who got tokens never heard of it
+	case broken && s.c.kills.since(killed): // the answer with the tokens was lost
 		return errLost
 	}
-	return errors.New("nobody got tokens")
+	return errors.New("no answer has tokens")
 }
 
-// codeStolen is a code that somebody else has too, who does not have the verifier (RFC 6749 §4.1.2).
+// codeStolen presents a used code without its verifier, as a thief would (RFC 6749 §4.1.2).
 func (w *worker) codeStolen(ctx context.Context, s *session) error {
 	if err := s.redeem(ctx); err != nil {
 		return err
@@ -96,10 +96,10 @@ func (w *worker) codeStolen(ctx context.Context, s *session) error {
 			return fmt.Errorf("the stolen code: %d %s", answer.Status, answer.Error)
 		}
 	}
-	return s.ended(ctx, time.Now())
+	return s.revoked(ctx, time.Now())
 }
 
-// codeAgain is a code that somebody finds later.
+// codeAgain presents a code again after its refresh token was used.
 func (w *worker) codeAgain(ctx context.Context, s *session) error {
 	if err := s.begin(ctx, 1+rand.IntN(2)); err != nil {
 		return err
@@ -111,22 +111,22 @@ func (w *worker) codeAgain(ctx context.Context, s *session) error {
 	if !answer.Refused("invalid_grant") {
 		return fmt.Errorf("the code a second time: %d %s", answer.Status, answer.Error)
 	}
-	return s.ended(ctx, time.Now())
+	return s.revoked(ctx, time.Now())
 }
 
-// thief has found an old refresh token (RFC 9700 §4.14.2).
-func (w *worker) thief(ctx context.Context, s *session) error {
+// refreshTokenAgain presents an old refresh token, as a thief would (RFC 9700 §4.14.2).
+func (w *worker) refreshTokenAgain(ctx context.Context, s *session) error {
 	if err := s.begin(ctx, 3); err != nil {
 		return err
 	}
 	if err := s.refused(ctx, s.refresh[rand.IntN(2)]); err != nil {
 		return err
 	}
-	return s.ended(ctx, time.Now())
+	return s.revoked(ctx, time.Now())
 }
 
-// givenBack is an app that gives its token back at one node (RFC 7009). There the access tokens are void at once.
-func (w *worker) givenBack(ctx context.Context, s *session) error {
+// revokedByApp revokes the session at one node, as the app (RFC 7009). At that node, the access tokens are void at once.
+func (w *worker) revokedByApp(ctx context.Context, s *session) error {
 	if err := s.begin(ctx, 2); err != nil {
 		return err
 	}
@@ -146,7 +146,7 @@ func (w *worker) givenBack(ctx context.Context, s *session) error {
 	defer resp.Body.Close()
 	since := time.Now()
 	if resp.StatusCode != http.StatusOK {
-		return fmt.Errorf("the revocation is answered with %s", resp.Status)
+		return fmt.Errorf("the revocation: %s", resp.Status)
 	}
 	for _, token := range s.access {
 		status, err := ask(ctx, client.browser(), s.c.nodes[0].URL, token)
@@ -154,56 +154,56 @@ func (w *worker) givenBack(ctx context.Context, s *session) error {
 			return fmt.Errorf("at the node of the revocation the API answers %d %w", status, err)
 		}
 	}
-	return s.ended(ctx, since)
+	return s.revoked(ctx, since)
 }
 
-// thrownOut is a customer whose access the owner ends at one node, for all apps, while one of them refreshes at another
-// as fast as it can.
-func (w *worker) thrownOut(ctx context.Context, s *session) error {
+// revokedByOwner revokes all tokens of the customer at one node, as the owner, while an app refreshes at another node as fast as
+// it can.
+func (w *worker) revokedByOwner(ctx context.Context, s *session) error {
 	if err := s.begin(ctx, 1); err != nil {
 		return err
 	}
 	here := rand.IntN(nodes)
 	var last time.Time
-	spun := make(chan error)
+	refreshed := make(chan error)
 	go func() {
 		var err error
-		last, err = s.spin(ctx, (here+1)%nodes)
-		spun <- err
+		last, err = s.refreshUntilRefused(ctx, (here+1)%nodes)
+		refreshed <- err
 	}()
-	since, err := w.throwOut(ctx, here)
-	if err := errors.Join(err, <-spun, w.c.inTime(last, since)); err != nil {
+	since, err := w.revokeUser(ctx, here)
+	if err := errors.Join(err, <-refreshed, w.c.inTime(last, since)); err != nil {
 		return err
 	}
 	all := append(w.alive, s)
 	w.alive = nil
 	for _, s := range all {
-		// A configuration that has just been loaded may know less than the one before.
+		// A configuration that was just loaded may not know the revocation yet, although the one before did.
 		for node := range nodes {
-			last, err := s.spin(ctx, node)
+			last, err := s.refreshUntilRefused(ctx, node)
 			if err := errors.Join(err, w.c.inTime(last, since)); err != nil {
 				return err
 			}
 		}
-		if err := s.ended(ctx, since); err != nil {
+		if err := s.revoked(ctx, since); err != nil {
 			return err
 		}
 	}
 	return nil
 }
 
-// inTime checks that what was asked for last, after something was revoked, was asked for in time.
+// inTime checks that the last successful refresh was in time after the revocation.
 func (c *cluster) inTime(last, since time.Time) error {
-	late := max(last.Sub(since), 0)
-	c.figures.refused(late)
-	if late > poll+busy {
-		return fmt.Errorf("an app whose customer was thrown out has refreshed for %s", late)
+	after := max(last.Sub(since), 0)
+	c.figures.refused(after)
+	if after > poll+busy {
+		return fmt.Errorf("an app could refresh for %s after the revocation", after)
 	}
 	return nil
 }
 
-// spin refreshes at one node until that refuses, and returns when it asked for what it got last.
-func (s *session) spin(ctx context.Context, node int) (last time.Time, err error) {
+// refreshUntilRefused refreshes at one node until it refuses, and returns when it sent the last request that succeeded.
+func (s *session) refreshUntilRefused(ctx context.Context, node int) (last time.Time, err error) {
 	client := s.c.newClient(node)
 	client.pinned = true
 	browser := client.browser()
@@ -216,17 +216,17 @@ func (s *session) spin(ctx context.Context, node int) (last time.Time, err error
 		case answer.Refused("invalid_grant"):
 			return last, nil
 		case answer.Status != http.StatusOK:
-			return last, fmt.Errorf("a refresh is answered with %d %s", answer.Status, answer.Error)
+			return last, fmt.Errorf("a refresh: %d %s", answer.Status, answer.Error)
 		}
 		last = asked
 		s.refresh, s.access = append(s.refresh, answer.RefreshToken), append(s.access, answer.AccessToken)
 		s.c.figures.refreshes.Add(1)
 	}
-	return last, errors.New("nobody throws the customer out")
+	return last, errors.New("the node still accepts the refresh token")
 }
 
-// throwOut revokes all that the customer has let in, at one node, and returns when that was done.
-func (w *worker) throwOut(ctx context.Context, node int) (done time.Time, err error) {
+// revokeUser revokes all tokens of the customer at one node, and returns when that was done.
+func (w *worker) revokeUser(ctx context.Context, node int) (done time.Time, err error) {
 	w.c.up[node].RLock()
 	defer w.c.up[node].RUnlock()
 	body, err := json.Marshal(map[string]string{"sub": customer(w.id)})
@@ -237,7 +237,7 @@ func (w *worker) throwOut(ctx context.Context, node int) (done time.Time, err er
 		_, err = w.c.nodes[node].Tell(ctx, "/oauth/default/revoke", body)
 		_, broken := errors.AsType[*url.Error](err) // by a reload
 		refusal, refused := errors.AsType[*integration.Refusal](err)
-		if !broken && !(refused && refusal.Status == http.StatusServiceUnavailable) { // which has only begun
+		if !broken && !(refused && refusal.Status == http.StatusServiceUnavailable) { // the node is still starting
 			return time.Now(), err
 		}
 	}

@@ -13,11 +13,11 @@ import (
 	"github.com/caddy-oauth/caddy-oauth/storage"
 )
 
-// sweepsEvery is how often somebody sweeps.
+// sweepsEvery is how often a node sweeps.
 const sweepsEvery = 10 * time.Minute
 
-// plant writes a record that expired long ago, and returns part of its file's name.
-func (b *backend) plant(t *testing.T) string {
+// putExpired writes a record that expired long ago, and returns part of the name of its file.
+func (b *backend) putExpired(t *testing.T) string {
 	t.Helper()
 	expired := time.Now().AddDate(0, 0, -7)
 	key := (&storage.Cutoff{Family: rand.Text(), Expires: expired}).Key()
@@ -25,15 +25,15 @@ func (b *backend) plant(t *testing.T) string {
 	return key.ID
 }
 
-// checkSweeps looks for what was swept, and in the logs for who did so: one node, for all, all reloads and restarts
-// included.
+// checkSweeps checks that the expired record was swept, and that the logs show no more sweeps than one node does, across all
+// reloads and restarts.
 func (c *cluster) checkSweeps(t *testing.T, since time.Duration, expired string) {
 	t.Helper()
-	integration.Eventually(t, "the sweep of what has expired", func() bool {
+	integration.Eventually(t, "the sweep of the expired record", func() bool {
 		found := false
 		must(t, filepath.WalkDir(c.dir, func(path string, _ fs.DirEntry, err error) error {
 			found = found || strings.Contains(path, expired)
-			return nil // what goes meanwhile is not it
+			return nil // the file was removed since
 		}))
 		return !found
 	})
