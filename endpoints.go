@@ -49,8 +49,8 @@ func (e *Endpoints) check(issuer string) error {
 		case path == "":
 		case !isEndpointPath(path):
 			return directive.At("endpoint "+name, fmt.Errorf("expected a path on the issuer's host, such as /oauth/%s, not %s", name, path))
-		case strings.Contains(path, wellKnown):
-			return directive.At("endpoint "+name, errors.New("expected another path, as the metadata is at "+wellKnown))
+		case strings.Contains(path, wellKnown), strings.Contains(path, openIDConfiguration):
+			return directive.At("endpoint "+name, errors.New("expected another path, as the metadata is at "+wellKnown+" and "+openIDConfiguration))
 		}
 	}
 	if unresolved(issuer) {
@@ -75,7 +75,10 @@ func (e *Endpoints) check(issuer string) error {
 	return nil
 }
 
-const wellKnown = "/.well-known/oauth-authorization-server"
+const (
+	wellKnown           = "/.well-known/oauth-authorization-server"
+	openIDConfiguration = "/.well-known/openid-configuration"
+)
 
 // isEndpointPath reports whether requests can have this path. They cannot if the path has to be escaped, or if browsers change
 // it before they send it.

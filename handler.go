@@ -49,6 +49,7 @@ type Handler struct {
 	Login *Login `json:"login,omitempty"`
 
 	server *authserver.Server
+	others []*authserver.Server // of the same host
 	place  *place
 }
 
@@ -83,6 +84,11 @@ func (h *Handler) Provision(ctx caddy.Context) error {
 	}
 	if h.server, err = app.(*App).server(h.Issuer); err != nil {
 		return err
+	}
+	for _, other := range app.(*App).servers {
+		if other != h.server && other.Origin() == h.server.Origin() {
+			h.others = append(h.others, other)
+		}
 	}
 	h.place = newPlace(h, ctx.Logger())
 	if h.User == "" {
@@ -142,12 +148,18 @@ func (h *Handler) ServeHTTP(w http.ResponseWriter, r *http.Request, next caddyht
 		return nil
 	}
 	switch path := askedURL(r).Path; {
-	case !h.server.Serves(path):
+	case !h.serves(path):
 		return next.ServeHTTP(w, r)
 	case h.server.NeedsPerson(path):
 		return place.signIn(w, r, h.answer)
 	}
 	return h.answer(w, r)
+}
+
+// serves reports whether the path is for this handler. Metadata of an issuer that nobody has is for any of a host's handlers.
+func (h *Handler) serves(path string) bool {
+	return h.server.Serves(path) || h.server.ServesUnknown(path) &&
+		!slices.ContainsFunc(h.others, func(other *authserver.Server) bool { return other.Serves(path) })
 }
 
 // answer answers a request for an endpoint.

@@ -20,13 +20,15 @@ func TestHandlerPassesOnWhatIsNotAnEndpoint(t *testing.T) {
 		{"/", false},
 		{"/oauth", false},
 		{"/oauth/", false},
-		{"/oauth/jwks/", false},
+		{"/oauth/jwks/", true},
 		{"/oauth/jwks2", false},
 		{"/oauth//jwks", false},
 		{"/OAuth/jwks", false},
 		{"/oauth%2fjwks%00", false},
 		{"/shop/oauth/jwks", false},
-		{"/.well-known/oauth-authorization-server/shop", false},
+		{"/.well-known/oauth-authorization-server/", true},
+		{"/.well-known/openid-configuration", true},
+		{"/.well-known/openid-configurations", false},
 	} {
 		t.Run(tt.path, func(t *testing.T) {
 			answer := s.get(t, s.url("shop.localhost")+tt.path)
@@ -238,5 +240,41 @@ func TestErrorsForProgramsAreNotStyled(t *testing.T) {
 	answer := s.do(t, http.MethodPost, s.url("shop.localhost")+"/oauth/token", "application/x-www-form-urlencoded", "grant_type=nonsense")
 	if !strings.Contains(answer.body, `"error":"`) || !strings.Contains(answer.body, s.errorID(t)) {
 		t.Errorf("%d %s", answer.status, answer.body)
+	}
+}
+
+// Libraries take a page with 200 for metadata. So a site with an issuer says of any other issuer that it is not there.
+func TestMetadataOfAnotherIssuerIsNotFound(t *testing.T) {
+	s := newServer(t)
+	s.run(t, `oauth {
+		issuer shop http://shop.localhost:PORT/shop {
+			store memory
+		}
+		issuer staff http://shop.localhost:PORT/staff {
+			store memory
+		}
+	}`, "http://shop.localhost:PORT {\noauth shop\noauth staff\nrespond \"the site's own\"\n}")
+	for path, issuer := range map[string]string{
+		"/.well-known/oauth-authorization-server/shop":        "/shop",
+		"/.well-known/openid-configuration/shop":              "/shop",
+		"/shop/.well-known/openid-configuration":              "/shop",
+		"/.well-known/oauth-authorization-server/staff":       "/staff",
+		"/staff/.well-known/oauth-authorization-server/":      "/staff",
+		"/.well-known/oauth-authorization-server":             "",
+		"/.well-known/oauth-authorization-server/shop/nobody": "",
+		"/.well-known/openid-configuration":                   "",
+		"/.well-known/openid-configuration/nobody":            "",
+	} {
+		answer := s.get(t, s.url("shop.localhost")+path)
+		want := http.StatusOK
+		if issuer == "" {
+			want = http.StatusNotFound
+		}
+		if answer.status != want || answer.header.Get("Content-Type") != "application/json" {
+			t.Errorf("%s: %d %s %s", path, answer.status, answer.header.Get("Content-Type"), answer.body)
+		}
+		if issuer != "" && !strings.Contains(answer.body, `"issuer":"`+s.url("shop.localhost")+issuer+`"`) {
+			t.Errorf("%s: %s", path, answer.body)
+		}
 	}
 }

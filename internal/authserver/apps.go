@@ -77,7 +77,7 @@ func (e *appsEndpoint) showApps(c *call, user *User, params url.Values) error {
 	}
 	page := pages.AppsPage{
 		Site: e.host, User: displayName(user), Action: e.config.Paths.Apps, Request: sealed,
-		LoginURL: c.site.LoginURL(e.config.Paths.Apps), Now: e.now(),
+		Now: e.now(),
 	}
 	if page.Apps, err = e.appLines(ctx, user); err != nil {
 		return err

@@ -34,6 +34,7 @@ type Event struct {
 // The names of events. Others are the refusals of the endpoints (token_refused, authorize_refused, introspect_refused,
 // revoke_refused, …) and the events of signing keys in package keyring.
 const (
+	CodeIssued    = "code_issued" // an authorization code, whether the user was asked or had approved before
 	TokenIssued   = "token_issued"
 	ReuseDetected = "reuse_detected" // a used code or refresh token was presented again; its family is revoked
 	ConsentGiven  = "consent_given"

@@ -73,7 +73,9 @@ func TestEvents(t *testing.T) {
 	expect("start", "key_made key_in_use", map[string]string{"kid": ""})
 
 	code := s.code(t, asks("webapp", "scope", "orders"))
-	expect("consent", "consent_given", who("scope", "orders"))
+	expect("consent", "consent_given code_issued", who("family", "", "scope", "orders"))
+	s.code(t, asks("webapp", "scope", "orders"))
+	expect("remembered consent", "code_issued", who("family", "", "scope", "orders"))
 	first := s.token(t, redeems(code)).json(t)["refresh_token"].(string)
 	expect("issue", "token_issued", who("grant_type", "authorization_code", "family", "", "jti", "", "scope", "orders"))
 	second := s.token(t, refreshes(first)).json(t)["refresh_token"].(string)

@@ -182,5 +182,8 @@ func (e *authorizeEndpoint) approve(c *call, req *authorizeRequest, user *User) 
 	if err := e.config.Store.Put(c.ctx(), key, record, f.Code.Expires); err != nil {
 		return err
 	}
+	e.events.record(&Event{
+		Name: CodeIssued, Address: c.address, Client: client.ID, Subject: user.Subject, Family: key.ID, Scopes: req.scopes,
+	})
 	return e.respondCode(c, req.answerTo, client.CodePrefix+code)
 }

@@ -68,9 +68,17 @@ func TestClientAuthentication(t *testing.T) {
 			}
 			a := newTestServer(t).token(t, tt.form, edit)
 			a.check(t, tt.status, tt.error)
-			challenge := a.Header().Get("WWW-Authenticate")
-			if want := `Basic realm="https://example.com", charset="UTF-8"`; (tt.status == 401) != (challenge == want) {
-				t.Errorf("RFC 6749 §5.2: WWW-Authenticate %q", challenge)
+			// RFC 6749 §5.2: a challenge for Basic is for those who tried it. Browsers would open a dialog for a password.
+			want := `OAuth-Client realm="https://example.com"`
+			r := postRequest("/", "")
+			if edit(r); strings.HasPrefix(strings.ToLower(r.Header.Get("Authorization")), "basic") {
+				want = `Basic realm="https://example.com", charset="UTF-8"`
+			}
+			if tt.status != http.StatusUnauthorized {
+				want = ""
+			}
+			if challenge := a.Header().Get("WWW-Authenticate"); challenge != want {
+				t.Errorf("RFC 6749 §5.2: WWW-Authenticate %q, want %q", challenge, want)
 			}
 		})
 	}

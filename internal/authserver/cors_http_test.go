@@ -23,7 +23,7 @@ func TestCORS(t *testing.T) {
 		r.Method = http.MethodOptions
 		origin(r)
 		r.Header.Set("Access-Control-Request-Method", "POST")
-		r.Header.Set("Access-Control-Request-Headers", "authorization, content-type")
+		r.Header.Set("Access-Control-Request-Headers", "authorization, x-requested-with, mcp-protocol-version")
 	}
 	s := newTestServer(t)
 	for path, methods := range map[string]string{"/oauth/token": "POST", "/oauth/jwks": "GET, HEAD", wellKnown: "GET, HEAD"} {
@@ -32,7 +32,7 @@ func TestCORS(t *testing.T) {
 			a.check(t, http.StatusNoContent, "")
 			for name, want := range map[string]string{
 				"Access-Control-Allow-Origin": "*", "Access-Control-Allow-Methods": methods,
-				"Access-Control-Allow-Headers": "Authorization, Content-Type", "Access-Control-Allow-Credentials": "",
+				"Access-Control-Allow-Headers": "authorization, x-requested-with, mcp-protocol-version", "Access-Control-Allow-Credentials": "",
 			} {
 				if got := a.Header().Get(name); got != want {
 					t.Errorf("%s is %q, want %q", name, got, want)

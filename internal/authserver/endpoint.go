@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"maps"
 	"net/http"
 	"net/url"
 	"slices"
@@ -58,6 +59,16 @@ func (s *Server) route(issuer *url.URL) error {
 			s.endpoints[path] = e
 		}
 	}
+	for path, e := range maps.Clone(s.endpoints) { // clients differ in whether they keep the slash at the end
+		other := path + "/"
+		if bare, ok := strings.CutSuffix(path, "/"); ok {
+			other = bare
+		}
+		if _, taken := s.endpoints[other]; !taken && other != "" {
+			s.endpoints[other] = e
+		}
+	}
+	s.unknown = &endpoint{name: "metadata", methods: get, json: true, cors: true, serve: s.refuseUnknownIssuer}
 	return nil
 }
 
@@ -65,6 +76,20 @@ func (s *Server) route(issuer *url.URL) error {
 func (s *Server) Serves(path string) bool {
 	_, ok := s.endpoints[path]
 	return ok
+}
+
+// ServesUnknown reports whether the path is that of the metadata of some issuer on this host. If no server on the host Serves
+// it, this one says that there is no such issuer: clients take any other answer with 200 for metadata.
+func (s *Server) ServesUnknown(path string) bool {
+	return slices.ContainsFunc(wellKnownNames, func(name string) bool { return path == name || strings.HasPrefix(path, name+"/") })
+}
+
+// refuseUnknownIssuer answers a request for the metadata of an issuer that is not here.
+func (s *Server) refuseUnknownIssuer(c *call) error {
+	return &grants.Error{
+		Code: grants.InvalidRequest, Description: "there is no issuer with this URL here", Status: http.StatusNotFound,
+		Sent: c.r.URL.Path, Expected: s.config.URL, Setting: "issuer",
+	}
 }
 
 // NeedsPerson reports whether the endpoint at the path is a page for a person, who may have to sign in first.
@@ -102,6 +127,9 @@ func sentence(description string) string {
 // show, and has answered everything else itself.
 func (s *Server) ServeHTTP(w http.ResponseWriter, r *http.Request, site Site) error {
 	e := s.endpoints[r.URL.Path]
+	if e == nil && s.ServesUnknown(r.URL.Path) {
+		e = s.unknown
+	}
 	if e == nil {
 		return fmt.Errorf("authserver: no endpoint at this path")
 	}
@@ -122,11 +150,12 @@ func (s *Server) ServeHTTP(w http.ResponseWriter, r *http.Request, site Site) er
 
 // answerAt answers a request at an endpoint.
 func (s *Server) answerAt(c *call, e *endpoint) error {
-	if e.cors {
-		s.allowOrigins(c.w, c.r, e)
+	if e.cors { // there are no cookies here that could go along
+		wire.AllowOrigin(c.w.Header(), "*")
 	}
 	switch {
 	case e.cors && c.r.Method == http.MethodOptions:
+		wire.AllowRequest(c.w.Header(), c.r, strings.Join(e.methods, ", "))
 		c.w.WriteHeader(http.StatusNoContent)
 		return nil
 	case !slices.Contains(e.methods, c.r.Method):
@@ -148,22 +177,6 @@ func (s *Server) answerAt(c *call, e *endpoint) error {
 		entry.Write(s.fields(c, e)...)
 	}
 	return nil
-}
-
-// allowOrigins lets scripts of any site read the answer (Fetch standard, CORS protocol). There are no
-// cookies here that could go along.
-func (s *Server) allowOrigins(w http.ResponseWriter, r *http.Request, e *endpoint) {
-	h := w.Header()
-	h.Set("Access-Control-Allow-Origin", "*")
-	if r.Method == http.MethodOptions {
-		h.Set("Access-Control-Allow-Methods", strings.Join(e.methods, ", "))
-		headers := "Authorization, Content-Type"
-		if own := s.config.Wire.SecretHeader; own != "" {
-			headers += ", " + own
-		}
-		h.Set("Access-Control-Allow-Headers", headers)
-		h.Set("Access-Control-Max-Age", "86400")
-	}
 }
 
 // fail is the one place that turns an error into a response, a log line and a count.
@@ -192,7 +205,7 @@ func (s *Server) fail(c *call, e *endpoint, err error) error {
 		return s.authorize.respond(c, redirect.to,
 			[2]string{"error", refusal.Code}, [2]string{"error_description", refusal.Description}, [2]string{"error_id", id})
 	case e.json:
-		return s.config.Wire.Errors.Write(c.w, refusal, id, s.config.URL)
+		return s.config.Wire.Errors.Write(c.w, refusal, id, wire.Challenge(c.r, s.config.URL))
 	}
 	c.w.Header().Set("Cache-Control", "no-store")
 	wire.SetRetryAfter(c.w.Header(), refusal)

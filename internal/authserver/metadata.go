@@ -10,16 +10,21 @@ import (
 	"github.com/caddy-oauth/caddy-oauth/internal/wire"
 )
 
+// wellKnownNames are the names of an issuer's metadata. Both have the same document (RFC 8414 §5): libraries for OpenID Connect look
+// for the second one, to find the keys.
+var wellKnownNames = []string{"/.well-known/oauth-authorization-server", "/.well-known/openid-configuration"}
+
 // metadataPaths returns the paths at which clients look for an issuer's metadata. The well-known name stands before the
-// issuer's path (RFC 8414 §3, §3.1); clients differ in whether they keep the slash at its end, and many put the name after
-// the path.
-func metadataPaths(issuer *url.URL) []string {
-	const wellKnown = "/.well-known/oauth-authorization-server"
+// issuer's path (RFC 8414 §3, §3.1); many clients put it after the path.
+func metadataPaths(issuer *url.URL) (paths []string) {
 	path := strings.TrimSuffix(issuer.Path, "/")
-	if path == "" {
-		return []string{wellKnown, wellKnown + "/"}
+	for _, name := range wellKnownNames {
+		paths = append(paths, name+path)
+		if path != "" {
+			paths = append(paths, path+name)
+		}
 	}
-	return []string{wellKnown + path, wellKnown + path + "/", path + wellKnown}
+	return paths
 }
 
 // metadata returns the authorization server metadata (RFC 8414 §2). It names only what the server accepts, and leaves

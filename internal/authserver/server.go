@@ -32,6 +32,7 @@ type Server struct {
 
 	authorize  *authorizeEndpoint
 	endpoints  map[string]*endpoint // by path
+	unknown    *endpoint            // see ServesUnknown
 	upkeep     *upkeep
 	generation *generation
 	outages    *bounded.Outages

@@ -156,8 +156,11 @@ func TestSecretHeaderOverHTTP(t *testing.T) {
 		newTestServer(t).token(t, asBilling(), key).check(t, http.StatusOK, "")
 	})
 	t.Run("Fetch standard: the preflight names it", func(t *testing.T) {
-		a := newTestServer(t, named).fetch(t, "/oauth/token", func(r *http.Request) { r.Method = http.MethodOptions })
-		if got := a.Header().Get("Access-Control-Allow-Headers"); got != "Authorization, Content-Type, X-Api-Key" {
+		a := newTestServer(t, named).fetch(t, "/oauth/token", func(r *http.Request) {
+			r.Method = http.MethodOptions
+			r.Header.Set("Access-Control-Request-Headers", "x-api-key")
+		})
+		if got := a.Header().Get("Access-Control-Allow-Headers"); got != "x-api-key" {
 			t.Errorf("Access-Control-Allow-Headers: %s", got)
 		}
 	})

@@ -20,9 +20,8 @@ type AppsPage struct {
 	RemoveOne, RemoveAll bool
 	Removed              string // the application that was removed just now, or empty
 
-	Action   string // the URL of this page
-	Request  string // the sealed text for the hidden field of that name
-	LoginURL string // where a post is redirected if the person has signed out meanwhile, or empty
+	Action  string // the URL of this page
+	Request string // the sealed text for the hidden field of that name
 }
 
 // ConnectedApp is an application that has access to an account.
@@ -66,12 +65,7 @@ func (p *Pages) Apps(w http.ResponseWriter, page AppsPage) error {
 	}
 	view.Site, view.User, view.Removed = clean(page.Site), clean(page.User), clean(page.Removed)
 
-	// Browsers apply form-action to the redirect to the login page, which can be on another host.
-	login, err := parseDestination(page.LoginURL)
-	if err != nil {
-		return err
-	}
-	return write(w, http.StatusOK, p.apps, view, view.Nonce, strings.TrimSpace("form-action 'self' https: "+login.source))
+	return write(w, http.StatusOK, p.apps, view, view.Nonce) // for form-action, see Consent
 }
 
 func viewOf(app ConnectedApp, now time.Time) appView {

@@ -58,9 +58,9 @@ func (p *Pages) Consent(w http.ResponseWriter, page ConsentPage) error {
 	page.Site, page.User = clean(page.Site), clean(page.User)
 	page.Destination, page.Nonce = to.words, rand.Text()
 
-	// Browsers apply form-action to every redirect that follows the post, so the policy allows the destination, and
-	// "https:" because an https application may redirect to another of its hosts.
-	policy := []string{strings.TrimSpace("form-action 'self' https: " + to.source)}
+	// No form-action: browsers apply it to every redirect that follows the post, and an application may send people on to
+	// wherever it likes, such as from its website to an app on the device.
+	var policy []string
 	if p.ownConsent {
 		policy = append(policy, "img-src 'self' data:", "font-src 'self' data:")
 	}

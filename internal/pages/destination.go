@@ -6,7 +6,6 @@ import (
 	"fmt"
 	"net"
 	"net/url"
-	"regexp"
 	"slices"
 	"strings"
 	"unicode"
@@ -17,19 +16,12 @@ import (
 // destination is where a redirect URI leads.
 type destination struct {
 	words  string // for a person
-	source string // for the policy's form-action, unless "https:" covers it
 	web    bool   // http or https
 	device string // the loopback host or the scheme of an app on the person's device, else ""
 }
 
-var (
-	// asciiHost converts a host name to its ASCII form (xn--…), in which no two hosts look alike.
-	asciiHost = idna.New(idna.MapForLookup(), idna.StrictDomainName(false))
-
-	// policyHost matches the host names that a policy can contain (CSP 3 §2.3.1). 127.0.0.1 is the only IP address that
-	// it can contain (§6.7.2.9).
-	policyHost = regexp.MustCompile(`^[a-z0-9_-]+(\.[a-z0-9_-]+)*$`)
-)
+// asciiHost converts a host name to its ASCII form (xn--…), in which no two hosts look alike.
+var asciiHost = idna.New(idna.MapForLookup(), idna.StrictDomainName(false))
 
 func parseDestination(redirectURI string) (destination, error) {
 	u, err := url.Parse(redirectURI)
@@ -45,7 +37,7 @@ func parseDestination(redirectURI string) (destination, error) {
 		return destination{words: "a page that shows a code to copy into the app"}, nil
 	default: // a private-use scheme (RFC 8252 §7.1)
 		return destination{
-			words: "an app on this device (" + u.Scheme + ")", source: u.Scheme + ":", device: u.Scheme,
+			words: "an app on this device (" + u.Scheme + ")", device: u.Scheme,
 		}, nil
 	}
 }
@@ -69,18 +61,9 @@ func parseWeb(u *url.URL) (destination, error) {
 		return destination{words: clean(hostPort), web: true}, nil
 	}
 
-	to := destination{words: clean("http://" + hostPort), source: "http:", web: true}
-	inPolicy := policyHost.MatchString(host) && (ip == nil || host == "127.0.0.1")
-	if inPolicy {
-		to.source = "http://" + hostPort
-	}
-	// The port of a loopback redirect is any that was free (RFC 8252 §7.3). From there, an app under development may
-	// redirect to its pages at the other name of this device.
+	to := destination{words: clean("http://" + hostPort), web: true}
 	if host == "localhost" || ip.IsLoopback() {
 		to.words, to.device = "an app on this device ("+host+")", host
-		if inPolicy {
-			to.source = "http://127.0.0.1:* http://localhost:*"
-		}
 	}
 	return to, nil
 }

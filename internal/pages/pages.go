@@ -104,9 +104,7 @@ func (p *Pages) FormPost(w http.ResponseWriter, page FormPostPage) error {
 		return errors.New("form_post needs an http or https redirect URI")
 	}
 	page.Destination, page.Nonce = to.words, rand.Text()
-	// "https:" is for the redirect that may follow, see Consent.
-	return write(w, http.StatusOK, p.formPost, page, page.Nonce,
-		"script-src 'nonce-"+page.Nonce+"'", strings.TrimSpace("form-action https: "+to.source))
+	return write(w, http.StatusOK, p.formPost, page, page.Nonce, "script-src 'nonce-"+page.Nonce+"'") // for form-action, see Consent
 }
 
 // CodePage shows an authorization code, which the person copies into the application. The code is also in the title,

@@ -78,10 +78,10 @@ func TestPagesAreSealed(t *testing.T) {
 		status int
 		policy string // what follows the directives of every page
 	}{
-		"consent": {func(w http.ResponseWriter) error { return built.Consent(w, sampleConsents[0]) }, 200, "form-action 'self' https:"},
-		"owner's": {func(w http.ResponseWriter) error { return own.Consent(w, sampleConsents[0]) }, 200, "form-action 'self' https:; img-src 'self' data:; font-src 'self' data:"},
+		"consent": {func(w http.ResponseWriter) error { return built.Consent(w, sampleConsents[0]) }, 200, ""},
+		"owner's": {func(w http.ResponseWriter) error { return own.Consent(w, sampleConsents[0]) }, 200, "img-src 'self' data:; font-src 'self' data:"},
 		"error":   {func(w http.ResponseWriter) error { return built.Error(w, 418, ErrorPage{Title: "No", ID: "x"}) }, 418, "form-action 'none'"},
-		"form":    {func(w http.ResponseWriter) error { return built.FormPost(w, FormPostPage{URL: "https://a.example/"}) }, 200, "script-src 'nonce-NONCE'; form-action https:"},
+		"form":    {func(w http.ResponseWriter) error { return built.FormPost(w, FormPostPage{URL: "https://a.example/"}) }, 200, "script-src 'nonce-NONCE'"},
 	} {
 		t.Run(name, func(t *testing.T) {
 			w := writtenPage(t, test.write)
@@ -95,7 +95,7 @@ func TestPagesAreSealed(t *testing.T) {
 			for header, want := range map[string]string{
 				"Cache-Control": "no-store", "Content-Type": "text/html; charset=utf-8", "Referrer-Policy": "no-referrer",
 				"X-Content-Type-Options": "nosniff", "X-Frame-Options": "DENY", "Set-Cookie": "",
-				"Content-Security-Policy": "default-src 'none'; style-src 'nonce-NONCE'; base-uri 'none'; frame-ancestors 'none'; " + test.policy,
+				"Content-Security-Policy": strings.TrimSuffix("default-src 'none'; style-src 'nonce-NONCE'; base-uri 'none'; frame-ancestors 'none'; "+test.policy, "; "),
 			} {
 				if got := strings.ReplaceAll(w.Header().Get(header), found[1], "NONCE"); got != want {
 					t.Errorf("%s: %q, want %q", header, got, want)
@@ -110,32 +110,33 @@ func TestPagesAreSealed(t *testing.T) {
 
 func TestConsentPageTarget(t *testing.T) {
 	for i, test := range []struct {
-		uri, destination, source string // source "!" means an error
+		uri, destination string
+		refused          bool
 	}{
 		{uri: "https://app.example.com/cb?x=1", destination: "app.example.com"},
 		{uri: "https://APP.example.com:8443/cb", destination: "app.example.com:8443"},
 		{uri: "https://user@app.example.com@evil.example/cb", destination: "evil.example"},
 		{uri: "https://аpple.com/cb", destination: "xn--pple-43d.com"}, // Cyrillic а
 		{uri: "https://[2001:db8::1]:8443/", destination: "[2001:db8::1]:8443"},
-		{uri: "http://127.0.0.1:4711/cb", destination: "an app on this device (127.0.0.1)", source: " http://127.0.0.1:* http://localhost:*"},
-		{uri: "http://localhost/cb", destination: "an app on this device (localhost)", source: " http://127.0.0.1:* http://localhost:*"},
-		{uri: "http://[::1]:4711/cb", destination: "an app on this device (::1)", source: " http:"},
-		{uri: "http://127.8.8.8/cb", destination: "an app on this device (127.8.8.8)", source: " http:"},
-		{uri: "http://intra.example:8080/cb", destination: "http://intra.example:8080", source: " http://intra.example:8080"},
-		{uri: "http://a;script-src,*/cb", destination: "http://a;script-src,*", source: " http:"},
-		{uri: "com.example.app:/cb", destination: "an app on this device (com.example.app)", source: " com.example.app:"},
+		{uri: "http://127.0.0.1:4711/cb", destination: "an app on this device (127.0.0.1)"},
+		{uri: "http://localhost/cb", destination: "an app on this device (localhost)"},
+		{uri: "http://[::1]:4711/cb", destination: "an app on this device (::1)"},
+		{uri: "http://127.8.8.8/cb", destination: "an app on this device (127.8.8.8)"},
+		{uri: "http://intra.example:8080/cb", destination: "http://intra.example:8080"},
+		{uri: "http://a;script-src,*/cb", destination: "http://a;script-src,*"},
+		{uri: "com.example.app:/cb", destination: "an app on this device (com.example.app)"},
 		{uri: "urn:ietf:wg:oauth:2.0:oob:auto", destination: "a page that shows a code to copy into the app"},
 		{uri: ""},
-		{uri: "https:///cb", source: "!"},
-		{uri: "https://a b/", source: "!"},
-		{uri: "https://xn--a/", source: "!"},
+		{uri: "https:///cb", refused: true},
+		{uri: "https://a b/", refused: true},
+		{uri: "https://xn--a/", refused: true},
 	} {
 		page := sampleConsents[0]
 		page.RedirectURI, page.Local = test.uri, i%2 > 0
 		w := httptest.NewRecorder()
 		err := newTestPages(t, "").Consent(w, page)
-		if refused := test.source == "!"; refused || err != nil {
-			if refused != (err != nil) || w.Body.Len() > 0 {
+		if test.refused || err != nil {
+			if test.refused != (err != nil) || w.Body.Len() > 0 {
 				t.Errorf("%s: %v, %d bytes", test.uri, err, w.Body.Len())
 			}
 			continue
@@ -144,8 +145,8 @@ func TestConsentPageTarget(t *testing.T) {
 		if !strings.Contains(text, test.destination) || strings.Contains(text, "pose as this one") != page.Local {
 			t.Errorf("%s: not %q, local %v, in %q", test.uri, test.destination, page.Local, text)
 		}
-		policy := w.Header().Get("Content-Security-Policy")
-		if !strings.HasSuffix(policy, "; form-action 'self' https:"+test.source) {
+		// Browsers hold form-action against every redirect that follows the post, and where those lead is the application's matter.
+		if policy := w.Header().Get("Content-Security-Policy"); strings.Contains(policy, "form-action") {
 			t.Errorf("%s: %s", test.uri, policy)
 		}
 	}

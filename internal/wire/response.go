@@ -6,6 +6,7 @@ import (
 	"net/http"
 	"slices"
 	"strconv"
+	"strings"
 	"time"
 
 	"github.com/caddy-oauth/caddy-oauth/grants"
@@ -99,8 +100,19 @@ type ErrorText struct {
 	Status      int // 0 keeps the status
 }
 
-// Write writes an error in the shape. The realm is for errors with status 401.
-func (s *ErrorShape) Write(w http.ResponseWriter, refusal *grants.Error, id, realm string) error {
+// Challenge returns the WWW-Authenticate header of a 401 for a client. One that tried Basic is asked for it again (RFC 6749
+// §5.2). For others, browsers must not open a dialog for a password, but a 401 has a challenge (RFC 9110 §11.6.1): it is for a
+// scheme that no browser knows.
+func Challenge(r *http.Request, realm string) string {
+	scheme, _, _ := strings.Cut(r.Header.Get("Authorization"), " ")
+	if strings.EqualFold(scheme, "Basic") {
+		return "Basic realm=" + strconv.Quote(realm) + `, charset="UTF-8"`
+	}
+	return "OAuth-Client realm=" + strconv.Quote(realm)
+}
+
+// Write writes an error in the shape. The challenge is for errors with status 401, see Challenge.
+func (s *ErrorShape) Write(w http.ResponseWriter, refusal *grants.Error, id, challenge string) error {
 	status := refusal.HTTPStatus()
 	code, description := refusal.Code, refusal.Description
 	text, ok := s.Texts[refusal.Situation]
@@ -112,8 +124,8 @@ func (s *ErrorShape) Write(w http.ResponseWriter, refusal *grants.Error, id, rea
 		status = cmp.Or(text.Status, status)
 	}
 
-	if status == http.StatusUnauthorized { // RFC 9110 §11.6.1
-		w.Header().Set("WWW-Authenticate", "Basic realm="+strconv.Quote(realm)+`, charset="UTF-8"`)
+	if status == http.StatusUnauthorized {
+		w.Header().Set("WWW-Authenticate", challenge)
 	}
 	// Another status can make an error retryable, but not the other way round.
 	if retryable(status) || retryable(refusal.HTTPStatus()) {
