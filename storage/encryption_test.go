@@ -193,10 +193,10 @@ func TestEncryptedWithoutAKeyring(t *testing.T) {
 			t.Errorf("%s: got error %v, want ErrUnknownKey with %s", what, err, name)
 		}
 	}
-	for _, value := range []string{"", "{}", "\x00", "\x00sealed", "\x01\x0a\x05alice"} {
+	for _, value := range []string{"", "{}", "\x00", "\x00cipher", "\x01\x0a\x05alice"} {
 		noError(t, storage.CheckReadable([]byte(value)))
 	}
-	if storage.CheckReadable([]byte("\x00sealed1")) == nil {
+	if storage.CheckReadable([]byte("\x00cipher1")) == nil {
 		t.Error("a cut off record passes")
 	}
 }
@@ -262,7 +262,7 @@ func TestReencrypt(t *testing.T) {
 	put("unencrypted", keyring(t, true, newKey))
 	put("old", keyring(t, false, oldKey))
 	put("new", keyring(t, false, newKey))
-	noError(t, inner.Put(ctx, at("damaged"), []byte("\x00sealed1"), hour))
+	noError(t, inner.Put(ctx, at("damaged"), []byte("\x00cipher1"), hour))
 
 	for _, step := range []struct {
 		name                string
@@ -393,7 +393,7 @@ func TestReencryptLeavesNothingInFiles(t *testing.T) {
 			if bytes.Contains(content, []byte("the secret of")) {
 				t.Errorf("there is something left in %s", name)
 			}
-			for _, part := range bytes.Split(content, []byte("\x00sealed1"))[1:] {
+			for _, part := range bytes.Split(content, []byte("\x00cipher1"))[1:] {
 				marks[hex.EncodeToString(part[:4])] = true
 			}
 			return err
@@ -410,7 +410,7 @@ func FuzzOpen(f *testing.F) {
 	noError(f, store.Put(f.Context(), aKey, []byte("value"), time.Time{}))
 	data, err := inner.Get(f.Context(), aKey)
 	noError(f, err)
-	for _, seed := range []string{"", "{}", "\x00sealed1", string(data), string(data[:40])} {
+	for _, seed := range []string{"", "{}", "\x00cipher1", string(data), string(data[:40])} {
 		f.Add([]byte(seed))
 	}
 	f.Fuzz(func(t *testing.T, data []byte) {

@@ -22,7 +22,7 @@ import (
 // no other record begins. A nonce of this length may be random: no key will ever encrypt so many records that two nonces
 // are likely to be the same.
 const (
-	encryptedMagic  = "\x00sealed1"
+	encryptedMagic  = "\x00cipher1"
 	keyIDLength     = 4
 	encryptedHeader = len(encryptedMagic) + keyIDLength + chacha20poly1305.NonceSizeX
 )

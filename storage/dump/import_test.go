@@ -197,14 +197,14 @@ func TestImportOverEncrypted(t *testing.T) {
 	ctx, inner := t.Context(), memory.New()
 	const first, second = "the first key, which is as long as it must be", "the second key, which is as long as it must be"
 	key := storage.ConsentKey("alice")
-	noError(t, inner.Put(ctx, key, []byte("\x00sealed1"), time.Time{}))
+	noError(t, inner.Put(ctx, key, []byte("\x00cipher1"), time.Time{}))
 	store := storage.Encrypted(inner, "shop", keyring(t, first))
 	report, err := dump.Import(ctx, store, each(some()), true)
 	if err != nil || report.Written != 2 { // the third has expired
 		t.Errorf("over a damaged record: %+v %v", report, err)
 	}
 	for _, data := range contents(t, inner) {
-		if !bytes.Contains([]byte(data), []byte("\x00sealed1")) {
+		if !bytes.Contains([]byte(data), []byte("\x00cipher1")) {
 			t.Errorf("a record is not encrypted: %q", data)
 		}
 	}
