@@ -1,6 +1,9 @@
 package caddyoauth
 
 import (
+	"cmp"
+	"encoding/json"
+
 	"github.com/caddyserver/caddy/v2/caddyconfig/httpcaddyfile"
 	"github.com/caddyserver/caddy/v2/modules/caddyhttp"
 
@@ -74,7 +77,7 @@ func parseGuard(h httpcaddyfile.Helper) ([]httpcaddyfile.ConfigValue, error) {
 	if err != nil {
 		return nil, err
 	}
-	g, err := newGuard(directive.New(h.Dispenser))
+	g, err := newGuard(directive.New(h.Dispenser), configured(h))
 	if err != nil {
 		return nil, err
 	}
@@ -87,7 +90,18 @@ func parseGuard(h httpcaddyfile.Helper) ([]httpcaddyfile.ConfigValue, error) {
 	return values, nil
 }
 
-func newGuard(p *directive.Parser) (*Guard, error) {
+// configured returns the app of the global option, nil if there is none.
+func configured(h httpcaddyfile.Helper) *App {
+	option, ok := h.Option("oauth").(httpcaddyfile.App)
+	app := new(App)
+	if !ok || json.Unmarshal(option.Value, app) != nil {
+		return nil
+	}
+	return app
+}
+
+// newGuard reads a guard. It checks it against its issuer if that is one of the app.
+func newGuard(p *directive.Parser, app *App) (*Guard, error) {
 	args, err := p.Args("oauth_guard", "the name or the URL of an issuer or nothing", 0, 1)
 	if err != nil {
 		return nil, err
@@ -115,5 +129,13 @@ func newGuard(p *directive.Parser) (*Guard, error) {
 	if err != nil {
 		return nil, err
 	}
-	return g, p.Locate(g.check())
+	if err := g.check(); err != nil {
+		return nil, p.Locate(err)
+	}
+	if name, ours := app.named(g.Issuer); ours || app != nil && !g.remote() {
+		if _, issuer, err := app.issuer(cmp.Or(name, g.Issuer)); err == nil { // an unknown issuer is an error when the app is there
+			return g, p.Locate(directive.At("oauth_guard", issuer.checkGuard(g)))
+		}
+	}
+	return g, nil
 }

@@ -41,11 +41,12 @@ type Guard struct {
 	// issuer has revoked.
 	Issuer string `json:"issuer,omitempty"`
 
-	// The scopes that a token must have, all of them. Default: none.
+	// The scopes that a token must have, all of them. An issuer of the `oauth` app must have them. Default: none.
 	Scopes []string `json:"scopes,omitempty"`
 
-	// The audiences of which a token must have one. Default: the resource, or the audience of the issuer. With a remote issuer,
-	// either this or the resource is required, since a remote issuer may issue tokens to anybody for anything.
+	// The audiences of which a token must have one. Default: the resource, or the audience of the issuer. Either this or the resource
+	// is required if the issuer has several, and with a remote issuer, which may issue tokens to anybody for anything. An issuer of
+	// the `oauth` app must have them, or one of its clients.
 	Audience []string `json:"audience,omitempty"`
 
 	// The URL by which clients know this resource. Default: the first of the audience.
@@ -166,11 +167,10 @@ func (g *Guard) source(ctx caddy.Context) (bearer.Source, string, []string, erro
 	if err != nil {
 		return nil, "", nil, err
 	}
-	audience := issuer.Audience
-	if len(audience) == 0 {
-		audience = []string{issuer.URL}
+	if err := directive.At("oauth_guard", issuer.checkGuard(g)); err != nil {
+		return nil, "", nil, err
 	}
-	return own.servers[name], issuer.URL, audience, nil
+	return own.servers[name], issuer.URL, issuer.audience(), nil
 }
 
 func (g *Guard) provisionMatchers(ctx caddy.Context) error {
@@ -380,6 +380,59 @@ func (g *Guard) checkCORS() error {
 	return nil
 }
 
+// checkGuard finds settings of a guard that no token of the issuer satisfies, and those that leave open which resource it is for.
+func (i *Issuer) checkGuard(g *Guard) error {
+	if i.AccessToken != nil && i.AccessToken.Claims == "minimal" && i.AccessToken.Format != "opaque" {
+		if len(g.Scopes) > 0 {
+			return directive.At("scopes", errors.New("expected none, as access tokens with minimal claims have no scopes"))
+		}
+		return nil // nor an audience
+	}
+	for _, scope := range g.Scopes {
+		if !slices.ContainsFunc(i.Scopes, func(s Scope) bool { return s.Name == scope }) {
+			names := make([]string, 0, len(i.Scopes))
+			for _, s := range i.Scopes {
+				names = append(names, s.Name)
+			}
+			return directive.At("scopes", fmt.Errorf("expected scopes of the issuer, %s; it has no scope %s", directive.OneOf(names), scope))
+		}
+	}
+	if len(i.audience()) > 1 && len(g.Audience) == 0 && g.Resource == "" {
+		return fmt.Errorf("expected audience or resource, as the issuer has several resources: %s", strings.Join(i.audience(), ", "))
+	}
+	if err := directive.At("audience", i.checkResources(g.Audience)); err != nil || g.Resource == "" {
+		return err
+	}
+	return directive.At("resource", i.checkResources([]string{g.Resource}))
+}
+
+// checkResources finds resources that no client of the configuration can get a token for.
+func (i *Issuer) checkResources(resources []string) error {
+	given := i.audience()
+	for _, id := range slices.Sorted(maps.Keys(i.Clients)) {
+		if c := i.Clients[id]; c != nil {
+			given = union(given, c.Audience)
+		}
+	}
+	if slices.ContainsFunc(given, unresolved) {
+		return nil
+	}
+	for _, resource := range resources {
+		if !unresolved(resource) && !slices.Contains(given, resource) {
+			return fmt.Errorf("expected a resource in an audience of the issuer or of its clients, %s, not %s", directive.OneOf(given), resource)
+		}
+	}
+	return nil
+}
+
+// audience returns the resources that the issuer has for clients without their own.
+func (i *Issuer) audience() []string {
+	if len(i.Audience) > 0 {
+		return i.Audience
+	}
+	return []string{i.URL}
+}
+
 // remoteKeys are the public keys of remote issuers, by URL. All guards share them, and they outlive a reload.
 var remoteKeys = caddy.NewUsagePool()
 
@@ -393,7 +446,7 @@ func (g *Guard) borrow(ctx caddy.Context) (bearer.Source, error) {
 	}
 	g.borrowed = g.Issuer
 	return &bearer.RemoteIssuer{
-		URL: g.Issuer, Keys: keys.(*bearer.RemoteKeys), Types: g.Types, Log: ctx.Logger(),
+		URL: g.Issuer, Keys: keys.(*bearer.RemoteKeys), Types: g.Types, Log: ctx.Logger(), Scopes: g.Scopes,
 	}, nil
 }
 

@@ -236,7 +236,8 @@ func TestGuardRefusalsCanBeStyled(t *testing.T) {
 // RFC 9728 §3: the metadata of every resource of a site can be read without a token.
 func TestSeveralGuardsOnOneSite(t *testing.T) {
 	s := newServer(t)
-	s.run(t, shop, `http://shop.localhost:PORT {
+	global := strings.Replace(shop, "scope orders\n", "scope orders\naudience http://shop.localhost:PORT/orders http://shop.localhost:PORT/admin\n", 1)
+	s.run(t, global, `http://shop.localhost:PORT {
 		oauth_guard /orders/* {
 			resource http://shop.localhost:PORT/orders
 			scopes orders
@@ -270,6 +271,37 @@ func TestSeveralGuardsOnOneSite(t *testing.T) {
 		t.Errorf("metadata of no resource: %d %s", answer.status, answer.body)
 	}
 }
+
+// A guard that no token satisfies, or one that would take tokens for another resource than it says, is an error when the
+// configuration is loaded.
+func TestGuardsThatDoNotFitTheirIssuer(t *testing.T) {
+	const issuer = `{"url":"https://shop.example","scopes":[{"name":"read"},{"name":"write"}],"audience":["https://a.example","https://b.example"],
+		"clients":{"job":{"secret_hashes":["sha256:` + zeros + `"],"grant_types":["client_credentials"],"audience":["https://c.example"]}}}`
+	for _, tt := range []struct{ name, issuer, guard, want string }{
+		{"fits", issuer, `"scopes":["read"],"audience":["https://a.example"]`, ""},
+		{"fits one client", issuer, `"resource":"https://c.example"`, ""},
+		{"by a placeholder", issuer, `"resource":"https://{env.GUARD_HOST}.example"`, ""},
+		{"unknown scope", issuer, `"scopes":["raed"],"audience":["https://a.example"]`, "oauth_guard: scopes: expected scopes of the issuer, one of: read, write; it has no scope raed"},
+		{"one of several resources", issuer, `"scopes":["read"]`, "oauth_guard: expected audience or resource, as the issuer has several resources: https://a.example, https://b.example"},
+		{"unknown audience", issuer, `"audience":["https://a.example/"]`, "oauth_guard: audience: expected a resource in an audience of the issuer or of its clients, one of: https://a.example, https://b.example, https://c.example, not https://a.example/"},
+		{"unknown resource", issuer, `"resource":"https://d.example"`, "oauth_guard: resource: expected a resource in an audience of the issuer or of its clients, one of: "},
+		{"unknown resource of a placeholder", issuer, `"resource":"https://{env.GUARD_HOST}x.example"`, "oauth_guard: resource: expected a resource in"},
+		{"default audience", `{"url":"https://shop.example"}`, `"optional":true`, ""},
+		{"not the default audience", `{"url":"https://shop.example"}`, `"resource":"https://shop.example/api"`, "oauth_guard: resource: expected a resource in an audience of the issuer or of its clients, https://shop.example, not https://shop.example/api"},
+		{"scopes of minimal tokens", `{"url":"https://shop.example","scopes":[{"name":"read"}],"access_token":{"claims":"minimal"}}`, `"scopes":["read"]`, "oauth_guard: scopes: expected none, as access tokens with minimal claims have no scopes"},
+	} {
+		t.Run(tt.name, func(t *testing.T) {
+			t.Setenv("GUARD_HOST", "a")
+			err := validateJSON(t, `{"apps":{"oauth":{"issuers":{"default":`+tt.issuer+`}},"http":{"servers":{"site":{"listen":["127.0.0.1:0"],
+				"automatic_https":{"disable":true},"routes":[{"handle":[{"handler":"oauth_guard",`+tt.guard+`}]}]}}}}}`)
+			if (err == nil) != (tt.want == "") || err != nil && !strings.Contains(err.Error(), tt.want) {
+				t.Errorf("got %v, want %s", err, tt.want)
+			}
+		})
+	}
+}
+
+const zeros = "0000000000000000000000000000000000000000000000000000000000000000"
 
 func TestGuardOfAnUnknownIssuer(t *testing.T) {
 	s := newServer(t)

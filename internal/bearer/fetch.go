@@ -6,6 +6,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"net"
 	"net/http"
 	"net/url"
 	"strconv"
@@ -35,7 +36,27 @@ func newFetcher(issuer string) fetcher {
 	transport := http.DefaultTransport.(*http.Transport).Clone()
 	transport.DisableKeepAlives = true // the next request is minutes away
 	transport.MaxResponseHeaderBytes = 64 << 10
+	transport.Proxy = func(r *http.Request) (*url.URL, error) {
+		if uris.IsLoopback(r.URL.Hostname()) {
+			return nil, nil //nolint:nilnil // no proxy: this machine is another one to it
+		}
+		return http.ProxyFromEnvironment(r)
+	}
+	dial := transport.DialContext
+	transport.DialContext = func(ctx context.Context, network, address string) (net.Conn, error) {
+		return dial(ctx, network, loopbackAddress(address))
+	}
 	return fetcher{issuer: issuer, client: &http.Client{Transport: transport, CheckRedirect: sameOrigin}}
+}
+
+// loopbackAddress replaces a name below localhost in an address by localhost. These names are this machine too (RFC 6761 §6.3), but
+// not every resolver knows them.
+func loopbackAddress(address string) string {
+	host, port, err := net.SplitHostPort(address)
+	if err == nil && net.ParseIP(host) == nil && uris.IsLoopback(host) {
+		return net.JoinHostPort("localhost", port)
+	}
+	return address
 }
 
 // sameOrigin refuses redirects to another server.
@@ -49,49 +70,52 @@ func sameOrigin(r *http.Request, via []*http.Request) error {
 	return nil
 }
 
-// locate returns the URL of the issuer's JWKS, and for how long that is fresh: from the authorization server metadata (RFC
-// 8414 §3), else from OpenID Connect Discovery §4.
-func (f fetcher) locate(ctx context.Context, now time.Time) (string, time.Duration, error) {
+// issuerMetadata is what is used of an issuer's metadata.
+type issuerMetadata struct {
+	Issuer  string   `json:"issuer"`
+	JWKSURI string   `json:"jwks_uri"`
+	Scopes  []string `json:"scopes_supported"` // none if the issuer does not say
+}
+
+// locate returns the metadata of the issuer, and for how long that is fresh: the authorization server metadata (RFC 8414 §3),
+// else that of OpenID Connect Discovery §4.
+func (f fetcher) locate(ctx context.Context, now time.Time) (issuerMetadata, time.Duration, error) {
 	u, err := url.Parse(f.issuer)
 	if err != nil {
-		return "", 0, err
+		return issuerMetadata{}, 0, err
 	}
 	path := strings.TrimSuffix(u.EscapedPath(), "/")
 	origin := u.Scheme + "://" + u.Host
-	uri, fresh, err := f.readMetadata(ctx, origin+"/.well-known/oauth-authorization-server"+path, now)
+	doc, fresh, err := f.readMetadata(ctx, origin+"/.well-known/oauth-authorization-server"+path, now)
 	if err == nil {
-		return uri, fresh, nil
+		return doc, fresh, nil
 	}
-	uri, fresh, err2 := f.readMetadata(ctx, origin+path+"/.well-known/openid-configuration", now)
+	doc, fresh, err2 := f.readMetadata(ctx, origin+path+"/.well-known/openid-configuration", now)
 	if err2 == nil {
-		return uri, fresh, nil
+		return doc, fresh, nil
 	}
-	return "", 0, errors.Join(err, err2)
+	return issuerMetadata{}, 0, errors.Join(err, err2)
 }
 
-// readMetadata returns the URL of the JWKS in a metadata document, which must be the issuer's own (RFC 8414 §3.3).
-func (f fetcher) readMetadata(ctx context.Context, from string, now time.Time) (string, time.Duration, error) {
+// readMetadata returns a metadata document, which must be the issuer's own (RFC 8414 §3.3).
+func (f fetcher) readMetadata(ctx context.Context, from string, now time.Time) (doc issuerMetadata, fresh time.Duration, err error) {
 	body, fresh, err := f.get(ctx, from, now)
 	if err != nil {
-		return "", 0, err
-	}
-	var doc struct {
-		Issuer  string `json:"issuer"`
-		JWKSURI string `json:"jwks_uri"`
+		return doc, 0, err
 	}
 	if err := json.Unmarshal(body, &doc); err != nil {
-		return "", 0, fmt.Errorf("%s: not a metadata document: %w", from, err)
+		return doc, 0, fmt.Errorf("%s: not a metadata document: %w", from, err)
 	}
 	if doc.Issuer != f.issuer {
-		return "", 0, fmt.Errorf("%s: the metadata of another issuer, %.200q", from, doc.Issuer)
+		return doc, 0, fmt.Errorf("%s: the metadata of another issuer, %.200q", from, doc.Issuer)
 	}
 	uri, err := url.Parse(doc.JWKSURI)
 	// Use http only for a JWKS on this machine, of an issuer on this machine: the owner has configured its URL.
 	plain := err == nil && uri.Scheme == "http" && strings.HasPrefix(f.issuer, "http:") && uris.IsLoopback(uri.Hostname())
 	if err != nil || uri.Host == "" || uri.Scheme != "https" && !plain {
-		return "", 0, fmt.Errorf("%s: expected a jwks_uri with https, not %.200q", from, doc.JWKSURI)
+		return doc, 0, fmt.Errorf("%s: expected a jwks_uri with https, not %.200q", from, doc.JWKSURI)
 	}
-	return doc.JWKSURI, fresh, nil
+	return doc, fresh, nil
 }
 
 // get fetches a document, and returns for how long it is fresh.

@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"slices"
+	"sync"
 	"sync/atomic"
 	"time"
 
@@ -21,6 +22,9 @@ type RemoteIssuer struct {
 	Keys  *RemoteKeys // of that issuer
 	Types []string    // accepted types of tokens, beside at+jwt
 	Log   *zap.Logger
+
+	Scopes []string // that tokens must have; it is logged once if the issuer does not have them
+	warned sync.Once
 }
 
 var _ Source = (*RemoteIssuer)(nil)
@@ -46,6 +50,7 @@ func (i *RemoteIssuer) AccessToken(ctx context.Context, token string) (*jwt.Clai
 	if err != nil {
 		return nil, err
 	}
+	i.warned.Do(func() { i.warnOfScopes(set.metadata.Scopes) })
 	if claims := set.cache.Get(token, i.Keys.now()); claims != nil {
 		return claims, nil
 	}
@@ -55,6 +60,16 @@ func (i *RemoteIssuer) AccessToken(ctx context.Context, token string) (*jwt.Clai
 	}
 	set.cache.Put(token, claims)
 	return claims, nil
+}
+
+// warnOfScopes logs which scopes the issuer does not have, if it says which it has.
+func (i *RemoteIssuer) warnOfScopes(supported []string) {
+	for _, scope := range i.Scopes {
+		if len(supported) > 0 && !slices.Contains(supported, scope) {
+			i.Log.Warn("a guard requires a scope that its issuer does not list in scopes_supported; no token may ever have it",
+				zap.String("issuer", i.URL), zap.String("scope", scope), zap.Strings("scopes_supported", supported))
+		}
+	}
 }
 
 // verify returns the claims of a token that one of the keys signed.
@@ -110,8 +125,8 @@ type RemoteKeys struct {
 type remoteSet struct {
 	keys     []*jwt.Key // several can have the same kid, for different algorithms
 	document []byte     // the JWKS that the keys are from
-	uri      string     // of the JWKS
-	located  time.Time  // until when uri need not be looked up again
+	metadata issuerMetadata
+	located  time.Time // until when the metadata need not be looked up again
 
 	renew, expires time.Time
 
@@ -249,15 +264,15 @@ func (k *RemoteKeys) update(set *remoteSet, now time.Time, log *zap.Logger) *rem
 func (k *RemoteKeys) fetch(ctx context.Context, old *remoteSet, now time.Time) (*remoteSet, error) {
 	next := new(remoteSet)
 	if old != nil && now.Before(old.located) && !k.down.Load() {
-		next.uri, next.located = old.uri, old.located
+		next.metadata, next.located = old.metadata, old.located
 	} else {
-		uri, fresh, err := k.fetcher.locate(ctx, now)
+		metadata, fresh, err := k.fetcher.locate(ctx, now)
 		if err != nil {
 			return nil, err
 		}
-		next.uri, next.located = uri, now.Add(fresh)
+		next.metadata, next.located = metadata, now.Add(fresh)
 	}
-	document, fresh, err := k.fetcher.get(ctx, next.uri, now)
+	document, fresh, err := k.fetcher.get(ctx, next.metadata.JWKSURI, now)
 	if err != nil {
 		return nil, err
 	}

@@ -3,12 +3,16 @@ package bearer
 import (
 	"encoding/json"
 	"errors"
+	"net"
 	"net/http"
 	"net/http/httptest"
 	"strings"
 	"sync/atomic"
 	"testing"
 	"time"
+
+	"go.uber.org/zap"
+	"go.uber.org/zap/zaptest/observer"
 
 	"github.com/caddy-oauth/caddy-oauth/internal/jwt"
 	"github.com/caddy-oauth/caddy-oauth/internal/jwt/jwttest"
@@ -190,4 +194,47 @@ func TestRemoteKeyReplacedUnderItsKid(t *testing.T) {
 	r.check(t, token, nil)
 	eventually(t, "the other key", func() bool { return r.count(remoteJWKS) == 2 && r.keys.set.Load().renew.After(r.clock.Now()) })
 	r.check(t, token, jwt.ErrSignature)
+}
+
+// Names below localhost are this machine, for the URL of an issuer as well as for that of its keys, and whatever the resolver says.
+func TestRemoteIssuerBelowLocalhost(t *testing.T) {
+	t.Setenv("HTTP_PROXY", "http://127.0.0.1:1")
+	r := newRemote(t)
+	_, port, err := net.SplitHostPort(r.Listener.Addr().String())
+	if err != nil {
+		t.Fatal(err)
+	}
+	r.URL = "http://auth.localhost:" + port
+	r.keys = NewRemoteKeys(r.URL, r.clock.Now)
+	r.answer(remoteMetadata, body(`{"issuer":"`+r.URL+`","jwks_uri":"http://keys.auth.localhost:`+port+remoteJWKS+`"}`))
+	r.check(t, r.token(t), nil)
+}
+
+// A scope that no token of the issuer can have is noticed as soon as the issuer says which scopes it has.
+func TestRemoteIssuerWithoutARequiredScope(t *testing.T) {
+	for _, tt := range []struct{ name, supported, want string }{
+		{"not said", "", ""},
+		{"all", `,"scopes_supported":["orders","admin"]`, ""},
+		{"misspelled", `,"scopes_supported":["orders","amdin"]`, "admin"},
+	} {
+		t.Run(tt.name, func(t *testing.T) {
+			r := newRemote(t)
+			r.answer(remoteMetadata, body(`{"issuer":"`+r.URL+`","jwks_uri":"`+r.URL+remoteJWKS+`"`+tt.supported+`}`))
+			core, logged := observer.New(zap.WarnLevel)
+			source := r.source()
+			source.Scopes, source.Log = []string{"orders", "admin"}, zap.New(core)
+			for range 3 {
+				if _, err := source.AccessToken(t.Context(), r.token(t)); err != nil {
+					t.Fatal(err)
+				}
+			}
+			got := ""
+			for _, entry := range logged.All() {
+				got += entry.ContextMap()["scope"].(string)
+			}
+			if got != tt.want {
+				t.Errorf("warned of %q, want %q", got, tt.want)
+			}
+		})
+	}
 }
