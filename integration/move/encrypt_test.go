@@ -8,30 +8,30 @@ import (
 	"github.com/caddy-oauth/caddy-oauth/integration"
 )
 
-// Encryption is turned on, its key is replaced, and it is turned off while clients refresh. In each step the old and the new
-// configuration overlap and read what the other writes, so no request gets 503.
+// Encryption is turned on, its key is replaced, and it is turned off while clients refresh. In each step, the old and the new
+// configuration overlap and can read each other's records, so no request gets 503.
 func TestEncryptUnderLoad(t *testing.T) {
-	plain := func(settings string) place { return place{"with " + settings, settings, "{$STORAGE}"} }
+	plain := func(settings string) setup { return setup{"with " + settings, settings, "{$STORAGE}"} }
 	const first, second = "{env.OAUTH_KEY}", "{env.OAUTH_KEY_2}"
 	steps := []struct {
-		place
+		setup
 		encrypt bool
 		shows   bool // records are readable on the disk
 	}{
-		{place: plain(""), shows: true},
-		{place: plain("encryption_key off " + first), shows: true},
-		{place: plain("encryption_key " + first), encrypt: true},
-		{place: plain("encryption_key " + first + " " + second)},
-		{place: plain("encryption_key " + second + " " + first), encrypt: true},
-		{place: plain("encryption_key " + second)},
-		{place: plain("encryption_key off " + second), encrypt: true, shows: true},
-		{place: plain(""), shows: true},
+		{setup: plain(""), shows: true},
+		{setup: plain("encryption_key off " + first), shows: true},
+		{setup: plain("encryption_key " + first), encrypt: true},
+		{setup: plain("encryption_key " + first + " " + second)},
+		{setup: plain("encryption_key " + second + " " + first), encrypt: true},
+		{setup: plain("encryption_key " + second)},
+		{setup: plain("encryption_key off " + second), encrypt: true, shows: true},
+		{setup: plain(""), shows: true},
 	}
-	var places []place
+	var setups []setup
 	for _, step := range steps {
-		places = append(places, step.place)
+		setups = append(setups, step.setup)
 	}
-	m := start(t, places...)
+	m := start(t, setups...)
 	load := begin(t, m.Server, 6)
 	for _, step := range steps {
 		m.reload(step.name)
@@ -40,11 +40,11 @@ func TestEncryptUnderLoad(t *testing.T) {
 			t.Log(step.settings, m.oauth("encrypt"))
 		}
 		if n := grep(t, m.Storage+"/oauth", integration.Customer); (n > 0) != step.shows {
-			t.Errorf("%s: %d records have the customer in them", step.name, n)
+			t.Errorf("%s: %d records contain the customer in clear", step.name, n)
 		}
 		if step.encrypt {
 			if again := m.oauth("encrypt"); !strings.Contains(again, "of which 0 were") {
-				t.Errorf("%s: once more: %s", step.name, again)
+				t.Errorf("%s: encrypt again: %s", step.name, again)
 			}
 		}
 	}
@@ -52,7 +52,7 @@ func TestEncryptUnderLoad(t *testing.T) {
 	for _, one := range load.all {
 		one.check(t)
 	}
-	if n := load.putOff(); n > 0 {
+	if n := load.refusals(); n > 0 {
 		t.Error(fmt.Sprint(n, " requests got 503"))
 	}
 	m.checkLog()

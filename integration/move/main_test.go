@@ -1,4 +1,4 @@
-// Package move moves a running server from one store to another, while clients use it.
+// Package move tests that a running server can move from one store to another while clients use it.
 package move
 
 import (

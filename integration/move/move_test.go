@@ -19,12 +19,12 @@ import (
 	"github.com/caddy-oauth/caddy-oauth/integration"
 )
 
-// place is where records are kept: settings of the issuer, and the storage of Caddy.
-type place struct{ name, settings, storage string }
+// setup is a configuration with a store: settings of the issuer, and the storage of Caddy.
+type setup struct{ name, settings, storage string }
 
 var (
-	files = place{"files", "", "{$STORAGE}"}
-	other = place{"other files, encrypted", "encryption_key {env.OAUTH_KEY}", "{$STORAGE}-2"}
+	files = setup{"files", "", "{$STORAGE}"}
+	other = setup{"other files, encrypted", "encryption_key {env.OAUTH_KEY}", "{$STORAGE}-2"}
 )
 
 const (
@@ -32,29 +32,29 @@ const (
 	otherKey = "YW5vdGhlciBrZXkgZm9yIHRoaXMgdGVzdCBvbmx5LCBubyBtb3Jl"
 )
 
-// readOnly returns the places with a read-only issuer.
-func readOnly(places []place) (all []place) {
-	for _, p := range places {
-		all = append(all, place{p.readOnly(), p.settings + "\nread_only", p.storage})
+// readOnly returns the setups with a read-only issuer.
+func readOnly(setups []setup) (all []setup) {
+	for _, p := range setups {
+		all = append(all, setup{p.readOnly(), p.settings + "\nread_only", p.storage})
 	}
 	return all
 }
 
-// readOnly returns the name of the place with a read-only issuer.
-func (p place) readOnly() string { return p.name + ", read-only" }
+// readOnly returns the name of the setup with a read-only issuer.
+func (p setup) readOnly() string { return p.name + ", read-only" }
 
 // mover is a server whose store moves.
 type mover struct {
 	*integration.Server
 	t     *testing.T
-	files map[string]string // Caddyfiles by the name of the place
+	files map[string]string // Caddyfiles by the name of the setup
 }
 
-func start(t *testing.T, places ...place) *mover {
+func start(t *testing.T, setups ...setup) *mover {
 	t.Helper()
 	m := &mover{t: t, files: map[string]string{}}
 	dir := t.TempDir()
-	for _, p := range slices.Concat(places, readOnly(places)) {
+	for _, p := range slices.Concat(setups, readOnly(setups)) {
 		shop := integration.ShopWith("refresh_token {\n retry 2m\n }\n" + p.settings)
 		text := `{
 	admin {$ADMIN}
@@ -67,7 +67,7 @@ func start(t *testing.T, places ...place) *mover {
 		level DEBUG
 	}
 ` + shop.Global + "}\n" + shop.Sites
-		// bob has the password of alice.
+		// bob has the same password as alice.
 		text = regexp.MustCompile(`(?m)^\s*alice (\S+)$`).ReplaceAllString(text, "alice $1\nbob $1")
 		name := filepath.Join(dir, strings.ReplaceAll(p.name, " ", "-")+".Caddyfile")
 		must(t, os.WriteFile(name, []byte(text), 0o600))
@@ -78,7 +78,7 @@ func start(t *testing.T, places ...place) *mover {
 	config.Secrets.Add(key, otherKey)
 	config.Leaky = true // The access log has 503 as an error, see checkLog.
 	config.Caddyfile = func(*integration.Server) string {
-		text, err := os.ReadFile(m.files[places[0].name])
+		text, err := os.ReadFile(m.files[setups[0].name])
 		must(t, err)
 		return string(text)
 	}
@@ -86,7 +86,8 @@ func start(t *testing.T, places ...place) *mover {
 	return m
 }
 
-// checkLog finds what the log must not have. Requests that got 503 are errors in the access log.
+// checkLog reports secrets, panics, data races and errors in the log, except requests that got 503, which are errors in the access
+// log.
 func (m *mover) checkLog() {
 	m.t.Helper()
 	log := m.Log()
@@ -96,7 +97,7 @@ func (m *mover) checkLog() {
 	for line := range bytes.Lines(log) {
 		for _, bad := range []string{"DATA RACE", "panic", `"level":"error"`, `"level":"fatal"`, "family revoked"} {
 			if bytes.Contains(line, []byte(bad)) && !bytes.Contains(line, []byte(`"status":503,`)) {
-				m.t.Errorf("the log says: %s", line)
+				m.t.Errorf("an error in the log: %s", line)
 			}
 		}
 	}
@@ -107,8 +108,8 @@ func (m *mover) oauth(args ...string) string {
 	return m.Do(m.t, append([]string{"oauth"}, append(args, "--address", m.Admin)...)...)
 }
 
-// copyTo copies the records to a place, as the README says.
-func (m *mover) copyTo(p place) {
+// copyTo copies the records to the store of a setup, as the README says.
+func (m *mover) copyTo(p setup) {
 	m.t.Helper()
 	ctx, cancel := context.WithTimeout(m.t.Context(), 2*integration.Patience)
 	defer cancel()
@@ -126,8 +127,8 @@ func (m *mover) reload(name string) {
 	m.Do(m.t, "reload", "--config", m.files[name], "--adapter", "caddyfile", "--address", m.Admin)
 }
 
-// move moves the server from a place to another one.
-func (m *mover) move(from, to place, meanwhile func()) {
+// move moves the server from one store to another.
+func (m *mover) move(from, to setup, meanwhile func()) {
 	m.t.Helper()
 	m.copyTo(to)
 	meanwhile()
@@ -138,10 +139,10 @@ func (m *mover) move(from, to place, meanwhile func()) {
 	m.t.Logf("to %s: the issuer was read-only for at most %s", to.name, time.Since(began).Round(time.Millisecond))
 }
 
-// Clients refresh all the time while the server moves to another store and back. None of them is logged out, and what was
-// revoked on the way stays revoked.
+// Clients refresh all the time while the server moves to other stores and back. None of them is logged out, and tokens that were
+// revoked between the copies stay revoked.
 func TestMoveUnderLoad(t *testing.T) {
-	redis := place{"Redis", "store redis " + integration.StartRedis(t).Address, "{$STORAGE}"}
+	redis := setup{"Redis", "store redis " + integration.StartRedis(t).Address, "{$STORAGE}"}
 	m := start(t, files, other, redis)
 	load := begin(t, m.Server, 10)
 	load.goOn(t)
@@ -150,7 +151,7 @@ func TestMoveUnderLoad(t *testing.T) {
 	revoked := m.NewTokens(t)
 	m.approve(t, "bob")
 	from := files
-	for _, p := range []place{redis, files, other, files} {
+	for _, p := range []setup{redis, files, other, files} {
 		m.move(from, p, func() {
 			load.goOn(t) // so that the copy is outdated
 			m.revoke(t, revoked.RefreshToken)
@@ -159,11 +160,11 @@ func TestMoveUnderLoad(t *testing.T) {
 		load.goOn(t)
 		m.refused(t, revoked.RefreshToken)
 		if grants := m.oauth("grants", "bob"); strings.Contains(grants, "app") {
-			t.Errorf("in %s a consent that was removed is back:\n%s", p.name, grants)
+			t.Errorf("%s: a removed consent is back:\n%s", p.name, grants)
 		}
 		m.approve(t, "bob")
 		if now := m.oauth("keys", "list", "--json"); now != kid {
-			t.Errorf("in %s the keys are\n%s\nthey were\n%s", p.name, now, kid)
+			t.Errorf("%s: the keys are\n%s\nwant\n%s", p.name, now, kid)
 		}
 		revoked, from = m.NewTokens(t), p
 	}
@@ -171,15 +172,15 @@ func TestMoveUnderLoad(t *testing.T) {
 	for _, one := range load.all {
 		one.check(t)
 	}
-	if load.putOff() == 0 {
+	if load.refusals() == 0 {
 		t.Error("no request got 503, so the issuer was never read-only")
 	}
 	m.checkLog()
 	if n := grep(t, m.Storage+"-2/oauth", integration.Customer); n > 0 {
-		t.Errorf("%d records of the encrypted store have the customer in them", n)
+		t.Errorf("%d records of the encrypted store contain the customer in clear", n)
 	}
 	if n := grep(t, m.Storage+"/oauth", integration.Customer); n == 0 {
-		t.Error("no record of the plain store has the customer in it")
+		t.Error("no record of the plain store contains the customer")
 	}
 }
 
@@ -188,10 +189,10 @@ func (m *mover) approve(t *testing.T, name string) {
 	person := &integration.Person{Name: name, Password: integration.Password, Browser: m.Client(t)}
 	verifier := oauth2.GenerateVerifier()
 	if person.Allow(t, m.AppClient().AuthCodeURL("a-state", oauth2.S256ChallengeOption(verifier))).Get("code") == "" {
-		t.Fatalf("there is no code for %s", name)
+		t.Fatalf("the authorization response for %s has no code", name)
 	}
 	if grants := m.oauth("grants", name); !strings.Contains(grants, "app") {
-		t.Errorf("what %s has approved is not there:\n%s", name, grants)
+		t.Errorf("the grants of %s lack the client:\n%s", name, grants)
 	}
 }
 
@@ -209,11 +210,11 @@ func (m *mover) refused(t *testing.T, refreshToken string) {
 	answer, err := integration.Post(t.Context(), m.Client(t), m.TokenURL(), integration.RefreshRequest("app", refreshToken))
 	must(t, err)
 	if !answer.Refused("invalid_grant") {
-		t.Errorf("a token that was revoked: %d %s", answer.Status, answer.Error)
+		t.Errorf("a revoked refresh token: %d %s, want 400 invalid_grant", answer.Status, answer.Error)
 	}
 }
 
-// grep counts the files with a text in them.
+// grep returns how many files contain a text.
 func grep(t *testing.T, dir, text string) (n int) {
 	t.Helper()
 	root := os.DirFS(dir)

@@ -12,14 +12,14 @@ import (
 	"github.com/caddy-oauth/caddy-oauth/integration"
 )
 
-// session is a client that refreshes again and again, and retries after a 503 or a lost answer.
+// session is a client that refreshes in a loop, and retries after a 503 or a lost answer.
 type session struct {
 	s                *integration.Server
 	client           *http.Client
 	previous, newest string
 	accessToken      string
 	refreshes        atomic.Int64
-	putOff           atomic.Int64
+	refusals         atomic.Int64 // answers that were 503
 }
 
 type sessions struct {
@@ -28,7 +28,7 @@ type sessions struct {
 	wait sync.WaitGroup
 }
 
-// begin has n sessions refresh until end is called.
+// begin makes n sessions refresh until end is called.
 func begin(t *testing.T, s *integration.Server, n int) *sessions {
 	t.Helper()
 	all := &sessions{}
@@ -57,7 +57,7 @@ func (a *sessions) end() {
 	a.wait.Wait()
 }
 
-// goOn waits until every session was refreshed a few times more.
+// goOn waits until every session has refreshed a few more times.
 func (a *sessions) goOn(t *testing.T) {
 	t.Helper()
 	const few = 5
@@ -75,14 +75,14 @@ func (a *sessions) goOn(t *testing.T) {
 	})
 }
 
-func (a *sessions) putOff() (n int64) {
+func (a *sessions) refusals() (n int64) {
 	for _, one := range a.all {
-		n += one.putOff.Load()
+		n += one.refusals.Load()
 	}
 	return n
 }
 
-// refresh presents the newest token until there are new ones.
+// refresh presents the newest refresh token until it gets new tokens.
 func (c *session) refresh(ctx context.Context) error {
 	ctx, cancel := context.WithTimeout(ctx, integration.Patience)
 	defer cancel()
@@ -94,19 +94,19 @@ func (c *session) refresh(ctx context.Context) error {
 			c.refreshes.Add(1)
 			return nil
 		case err == nil && answer.Status == http.StatusServiceUnavailable && answer.Error == "temporarily_unavailable":
-			c.putOff.Add(1)
+			c.refusals.Add(1)
 		case err == nil:
 			return fmt.Errorf("refresh %d: %d %s %s", c.refreshes.Load(), answer.Status, answer.Error, answer.Description)
 		}
 		select {
 		case <-ctx.Done():
 			return fmt.Errorf("refresh %d: no new tokens: %w", c.refreshes.Load(), err)
-		case <-time.After(10 * time.Millisecond): // sooner than Retry-After says, to have more load
+		case <-time.After(10 * time.Millisecond): // less than Retry-After, for more load
 		}
 	}
 }
 
-// check makes sure that the session was not forked: the token before the newest yields the newest once more, and the newest
+// check checks that the family has one current token: a retry with the previous token returns the newest again, and the newest
 // works.
 func (c *session) check(t *testing.T) {
 	t.Helper()
@@ -116,7 +116,7 @@ func (c *session) check(t *testing.T) {
 		return answer
 	}
 	if again := present(c.previous); again.RefreshToken != c.newest {
-		t.Errorf("the token before the newest: %d %s, want the newest once more", again.Status, again.Error)
+		t.Errorf("a retry with the previous token: %d %s, want the newest token again", again.Status, again.Error)
 	}
 	next := present(c.newest)
 	if next.Status != http.StatusOK {
