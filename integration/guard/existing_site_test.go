@@ -20,14 +20,14 @@ import (
 	"github.com/caddy-oauth/caddy-oauth/integration"
 )
 
-// startSite runs the example's site until the test is over, and returns its address.
+// startSite runs examples/site until the test ends, and returns its address.
 func startSite(t *testing.T) string {
 	t.Helper()
 	l, err := new(net.ListenConfig).Listen(t.Context(), "tcp", "127.0.0.1:0")
 	must(t, err)
 	address := l.Addr().String()
 	must(t, l.Close())
-	program := filepath.Join(t.TempDir(), "site.exe") // the suffix is needed on Windows alone
+	program := filepath.Join(t.TempDir(), "site.exe") // Windows needs the suffix
 	build := exec.CommandContext(t.Context(), "go", "build", "-o", program, "./examples/site")
 	build.Dir = filepath.Join("..", "..")
 	if output, err := build.CombinedOutput(); err != nil {
@@ -36,8 +36,8 @@ func startSite(t *testing.T) string {
 	site := exec.CommandContext(t.Context(), program, address)
 	must(t, site.Start())
 	t.Cleanup(func() {
-		_ = site.Process.Kill() // it may have ended
-		_ = site.Wait()         // it was killed
+		_ = site.Process.Kill() // it may have exited
+		_ = site.Wait()         // the error says that it was killed
 	})
 	client := &http.Client{Timeout: time.Second}
 	integration.Eventually(t, "the site", func() bool {
@@ -47,7 +47,7 @@ func startSite(t *testing.T) string {
 	return address
 }
 
-// existingSite runs examples/existing-site.Caddyfile before its site.
+// existingSite runs examples/existing-site.Caddyfile before examples/site.
 func existingSite(t *testing.T) *integration.Server {
 	t.Helper()
 	address := startSite(t)
@@ -66,7 +66,7 @@ func existingSite(t *testing.T) *integration.Server {
 	return s
 }
 
-// reply is a response that was read.
+// reply is a response whose body was read.
 type reply struct {
 	Status     string
 	StatusCode int
@@ -95,7 +95,7 @@ func send(t *testing.T, client *http.Client, method, target string, form url.Val
 	return got, string(text)
 }
 
-// The walk of the README: sign in at the site, allow the app, call the API, give the token back.
+// The steps of the README: sign in at the site, allow the app, call the API, revoke the token.
 func TestExistingSite(t *testing.T) {
 	s := existingSite(t)
 	browser := s.Client(t)
@@ -113,7 +113,7 @@ func TestExistingSite(t *testing.T) {
 	login, err := url.Parse(resp.Location)
 	must(t, err)
 	if login.Path != "/login" || !strings.HasPrefix(login.Query().Get("return_to"), "/oauth/authorize?") {
-		t.Fatalf("whoever is not signed in is sent to %s", login)
+		t.Fatalf("without a login, the browser is redirected to %s", login)
 	}
 	resp, _ = send(t, browser, http.MethodPost, s.URL+"/login", url.Values{
 		"user": {"alice"}, "password": {"wonderland"}, "return_to": {login.Query().Get("return_to")},
@@ -155,7 +155,7 @@ func TestExistingSite(t *testing.T) {
 	}
 }
 
-// Whoever sends the header that only the site's answer may have, is nobody.
+// A browser that forges the header of the site's answer is not signed in.
 func TestForgedRemoteUser(t *testing.T) {
 	s := existingSite(t)
 	ask := s.URL + "/oauth/authorize?response_type=code&client_id=shop-app&redirect_uri=http://127.0.0.1:8090/callback" +

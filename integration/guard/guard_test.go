@@ -1,4 +1,4 @@
-// Package guard runs Caddy as a process, or several on one storage, with a guard before a site.
+// Package guard tests oauth_guard before a site, with one Caddy process or several on one storage.
 package guard
 
 import (
@@ -22,7 +22,7 @@ func must(t *testing.T, err error) {
 	}
 }
 
-// shop is the integration shop with a guarded API.
+// shop returns the integration shop with a guarded API.
 func shop(settings string) integration.Config {
 	config := integration.ShopWith("revocation_poll 2s\n" + settings)
 	config.Sites = strings.Replace(config.Sites, `respond "the shop"`, `oauth_guard /api/* {
@@ -45,7 +45,7 @@ func ask(t *testing.T, s *integration.Server, token string) int {
 	text, err := io.ReadAll(resp.Body)
 	must(t, err)
 	if resp.StatusCode == http.StatusOK && string(text) != integration.Customer {
-		t.Errorf("the token speaks for %q", text)
+		t.Errorf("the user of the token is %q", text)
 	}
 	return resp.StatusCode
 }
@@ -57,18 +57,18 @@ func expect(t *testing.T, s *integration.Server, token string, status int) {
 	}
 }
 
-// giveBack revokes a token of the shop's public client.
-func giveBack(t *testing.T, s *integration.Server, token string) {
+// revoke revokes a token of the shop's public client.
+func revoke(t *testing.T, s *integration.Server, token string) {
 	t.Helper()
 	resp, err := s.Client(t).PostForm(s.URL+"/oauth/revoke", url.Values{"client_id": {"app"}, "token": {token}}) //nolint:noctx // the client has a timeout
 	must(t, err)
 	defer resp.Body.Close()
 	if resp.StatusCode != http.StatusOK {
-		t.Fatalf("the revocation is answered with %s", resp.Status)
+		t.Fatalf("the revocation: %s", resp.Status)
 	}
 }
 
-// TestTwoNodes measures how long a token that one node has revoked is good at another.
+// TestTwoNodes measures how long one node accepts a token that another node has revoked.
 func TestTwoNodes(t *testing.T) {
 	a := integration.Start(t, shop(""))
 	config := shop("")
@@ -83,7 +83,7 @@ func TestTwoNodes(t *testing.T) {
 		if kind == "a refresh token" {
 			revoked = tokens.RefreshToken
 		}
-		giveBack(t, a, revoked)
+		revoke(t, a, revoked)
 		began := time.Now()
 		expect(t, a, tokens.AccessToken, http.StatusUnauthorized)
 		integration.Eventually(t, "the other node to refuse", func() bool { return ask(t, b, tokens.AccessToken) == http.StatusUnauthorized })
@@ -91,7 +91,7 @@ func TestTwoNodes(t *testing.T) {
 		expect(t, b, others.AccessToken, http.StatusOK)
 	}
 
-	// RFC 9700 §4.14.2: a replay at one node voids JWTs at both, and that outlives both.
+	// RFC 9700 §4.14.2: reuse at one node voids the JWTs at both nodes, also after a restart.
 	first := a.NewTokens(t)
 	refresh := func(token string) *integration.Answer {
 		answer, err := integration.Post(t.Context(), a.Client(t), a.TokenURL(), integration.RefreshRequest("app", token))
@@ -102,7 +102,7 @@ func TestTwoNodes(t *testing.T) {
 	third := refresh(second.RefreshToken)
 	expect(t, b, third.AccessToken, http.StatusOK)
 	if answer := refresh(first.RefreshToken); !answer.Refused("invalid_grant") {
-		t.Errorf("the replay is answered with %d %s", answer.Status, answer.Error)
+		t.Errorf("the reuse: %d %s, want 400 invalid_grant", answer.Status, answer.Error)
 	}
 	for _, token := range []string{first.AccessToken, second.AccessToken, third.AccessToken} {
 		expect(t, a, token, http.StatusUnauthorized)
