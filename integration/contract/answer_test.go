@@ -10,14 +10,14 @@ import (
 	"strings"
 )
 
-// answer is what an endpoint says.
+// answer is an answer of an endpoint.
 type answer struct {
 	status int
 	header http.Header
 	body   string
 }
 
-// member returns a member of a JSON object, if it is a string.
+// member returns a member of the JSON object in the body, "" if it is not a string.
 func (a *answer) member(name string) string {
 	var members map[string]any
 	if json.Unmarshal([]byte(a.body), &members) != nil {
@@ -27,17 +27,17 @@ func (a *answer) member(name string) string {
 	return value
 }
 
-// tokens are what a client takes from an answer.
+// tokens are the tokens of an answer.
 type tokens struct{ access, refresh string }
 
-// tokens checks that an answer has tokens, in the form that a document prints, and returns them.
+// tokens checks that the answer has tokens in the form that the document prints, and returns them.
 func (a *answer) tokens(t T, like *printed) tokens {
 	t.Helper()
 	a.check(t, http.StatusOK, like)
 	return tokens{a.member("access_token"), a.member("refresh_token")}
 }
 
-// check compares an answer with what a document prints: the members, their types, values and order, and no others.
+// check compares the answer with the one that the document prints: the members, their types, values and order, and no others.
 func (a *answer) check(t T, status int, like *printed) {
 	t.Helper()
 	if a.status != status {
@@ -54,7 +54,7 @@ func (a *answer) check(t T, status int, like *printed) {
 	}
 }
 
-// refused checks that an answer is an error of RFC 6749 §5.2 and has nothing that the client asked for.
+// refused checks that the answer is an error of RFC 6749 §5.2 without tokens.
 func (a *answer) refused(t T, status int, code string) {
 	t.Helper()
 	if a.status != status || a.member("error") != code || a.member("error_description") == "" {
@@ -69,18 +69,18 @@ func (a *answer) refused(t T, status int, code string) {
 	}
 }
 
-// printed is JSON as a document prints it, with patterns in the place of the examples of tokens.
+// printed is JSON as a document prints it, with patterns instead of its example tokens.
 type printed struct {
 	contentType string
 	pattern     *regexp.Regexp
 }
 
-// like returns what answers must look like: document is JSON, in which examples, each followed by a regular expression,
-// stand for other texts.
+// like returns the form of an answer. document is JSON. examples are pairs of a text in it and the regular expression that it
+// stands for.
 func like(contentType, document string, examples ...string) *printed {
 	var compact bytes.Buffer
 	if err := json.Compact(&compact, []byte(document)); err != nil {
-		panic(err) // it is a constant
+		panic(err) // the documents are constants
 	}
 	pattern := regexp.QuoteMeta(compact.String())
 	for pair := range slices.Chunk(examples, 2) {
@@ -89,16 +89,16 @@ func like(contentType, document string, examples ...string) *printed {
 	return &printed{contentType, regexp.MustCompile("^" + pattern + "$")}
 }
 
-// What stands for tokens whose looks a document leaves open.
+// Patterns for tokens whose form the document does not say.
 const (
 	anyJWT   = `[\w-]+\.[\w-]+\.[\w-]+`
 	anyToken = `[\w.~+/-]{30,}`
 )
 
-// jwt is a JWT that nobody has verified.
+// jwt is a JWT whose signature was not verified.
 type jwt struct{ header, claims map[string]any }
 
-// readJWT reads what anybody can who has a token.
+// readJWT reads a JWT without verifying it.
 func readJWT(t T, token string) jwt {
 	t.Helper()
 	parts := strings.Split(token, ".")

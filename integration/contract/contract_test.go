@@ -12,7 +12,7 @@ import (
 	"testing/synctest"
 )
 
-// contract is the document of an endpoint, as checks, and the example that keeps to it.
+// contract is the document of an endpoint, as checks, and the example that implements it.
 type contract struct {
 	example string // examples/contract-….Caddyfile
 
@@ -20,25 +20,25 @@ type contract struct {
 	clientID, secret    string
 	redirectURI         string
 	user                string
-	authorizationParams url.Values // that every authorization request has, beside the usual
+	authorizationParams url.Values // further parameters of every authorization request
 
 	checks []check
 
-	// What must go along with an option, for what is left to be a configuration: by the path of the option, pairs of
-	// old and new lines, a new one that is empty being none.
+	// along has the changes that the removal of an option needs to leave a valid configuration: by the path of the option, pairs
+	// of an old and a new line. An empty new line removes the old one.
 	along map[string][][2]string
 }
 
-// check is something that the document says.
+// check checks a statement of the document.
 type check struct {
 	name string
 	run  func(t T, e *endpoint)
 
-	curl  bool // it is said in curl
-	clock bool // time has to go by for it to show
+	curl  bool // the document has it as a curl command
+	clock bool // it needs a fake clock, since time has to pass
 }
 
-// T is what checks need of *testing.T, so that others can find out whether they fail.
+// T has the methods of *testing.T that checks use, so that failure can find out whether a check fails.
 type T interface {
 	Helper()
 	Context() context.Context
@@ -46,7 +46,7 @@ type T interface {
 	Fatalf(format string, args ...any)
 }
 
-// test plays a document against its example in a process of its own; where time has to go by, in this one.
+// test runs the checks of a document against its example, which runs as a process. Checks that need a fake clock run in this process.
 func (c *contract) test(t *testing.T) {
 	t.Helper()
 	e := c.inProcess(t)
@@ -67,7 +67,7 @@ func (c *contract) test(t *testing.T) {
 	}
 }
 
-// failure runs a check to learn whether it fails.
+// failure runs a check, and returns its failure as an error.
 func failure(ctx context.Context, run func(t T, e *endpoint), e *endpoint) error {
 	c := &collector{ctx: ctx}
 	done := make(chan struct{})
@@ -79,7 +79,7 @@ func failure(ctx context.Context, run func(t T, e *endpoint), e *endpoint) error
 	return errors.Join(c.errs...)
 }
 
-// collector is a T that keeps what went wrong to itself.
+// collector is a T that collects failures.
 type collector struct {
 	ctx  context.Context
 	errs []error

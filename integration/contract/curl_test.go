@@ -9,7 +9,7 @@ import (
 	"strings"
 )
 
-// curl runs curl with the arguments that a document prints.
+// curl runs curl with arguments as the document prints them.
 func (e *endpoint) curl(t T, args ...string) *answer {
 	t.Helper()
 	args = append([]string{"--silent", "--show-error", "--include", "--noproxy", "*"}, args...)
@@ -20,7 +20,7 @@ func (e *endpoint) curl(t T, args ...string) *answer {
 	return e.read(t, resp)
 }
 
-// withUserinfo returns the URL of the token endpoint with the client's credentials in it.
+// withUserinfo returns the URL of the token endpoint with the client's credentials in its userinfo.
 func (e *endpoint) withUserinfo() string {
 	return strings.Replace(e.site, "://", "://"+url.UserPassword(e.clientID, e.secret).String()+"@", 1) + e.token
 }

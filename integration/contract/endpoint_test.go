@@ -14,19 +14,19 @@ import (
 	"github.com/caddy-oauth/caddy-oauth/integration"
 )
 
-// endpoint is a server that runs an example, and what one of its clients knows.
+// endpoint is a server that runs an example, and the credentials of one of its clients.
 type endpoint struct {
 	*contract
 
 	site    string
 	http    *http.Client
-	secrets *integration.Secrets // nil where there is no log to look for them in
-	pass    func(time.Duration)  // lets time go by; nil where the clock is real
+	secrets *integration.Secrets // nil if there is no log
+	pass    func(time.Duration)  // lets time pass; nil if the clock is real
 }
 
 const (
 	userPassword = "wonderland" // in all the examples
-	wrongSecret  = "a-secret-that-nobody-has"
+	wrongSecret  = "not-the-secret-of-any-client"
 )
 
 const formType = "application/x-www-form-urlencoded"
@@ -40,13 +40,13 @@ func basic(id, secret string) edit { return func(r *http.Request) { r.SetBasicAu
 // header adds a header.
 func header(name, value string) edit { return func(r *http.Request) { r.Header.Add(name, value) } }
 
-// post sends a form to the token endpoint: names and values in turn.
+// post sends a form to the token endpoint. pairs are names, each with its value.
 func (e *endpoint) post(t T, pairs []string, edits ...edit) *answer {
 	t.Helper()
 	return e.send(t, http.MethodPost, e.site+e.token, form(pairs...).Encode(), append([]edit{header("Content-Type", formType)}, edits...)...)
 }
 
-// postJSON sends a JSON object to the token endpoint: names and values in turn.
+// postJSON sends a JSON object to the token endpoint. pairs are names, each with its value.
 func (e *endpoint) postJSON(t T, pairs []string, edits ...edit) *answer {
 	t.Helper()
 	object := make(map[string]string)
@@ -58,10 +58,10 @@ func (e *endpoint) postJSON(t T, pairs []string, edits ...edit) *answer {
 	return e.send(t, http.MethodPost, e.site+e.token, string(body), append([]edit{header("Content-Type", "application/json")}, edits...)...)
 }
 
-// bodies are the ways to send parameters, for endpoints that take both.
+// bodies are the ways to send parameters to endpoints that accept both.
 var bodies = map[string]func(*endpoint, T, []string, ...edit) *answer{"form": (*endpoint).post, "JSON": (*endpoint).postJSON}
 
-// form returns parameters from names and values in turn; the last value of a name counts, and an empty one is none.
+// form returns parameters from pairs of names and values. The last value of a name counts, and an empty one removes it.
 func form(pairs ...string) url.Values {
 	values := make(url.Values)
 	for i := 0; i+1 < len(pairs); i += 2 {
@@ -73,7 +73,7 @@ func form(pairs ...string) url.Values {
 	return values
 }
 
-// with returns parameters and more, of which the last value counts.
+// with returns pairs with more pairs, whose values replace the earlier ones.
 func with(pairs []string, more ...string) []string {
 	return append(append([]string(nil), pairs...), more...)
 }
@@ -102,8 +102,8 @@ func (e *endpoint) read(t T, resp *http.Response) *answer {
 	return a
 }
 
-// ask sends the person who has the account to the authorize endpoint, with these parameters beside the usual ones, and has
-// them press a button if they are asked. It returns what the browser gets in the end.
+// ask sends an authorization request as the person with the account, with more parameters, and presses a button if there is a
+// consent page. It returns the last answer to the browser.
 func (e *endpoint) ask(t T, decision string, more ...string) *answer {
 	t.Helper()
 	params := form(append([]string{"response_type", "code", "client_id", e.clientID}, more...)...)
@@ -124,7 +124,7 @@ func (e *endpoint) ask(t T, decision string, more ...string) *answer {
 
 var title = regexp.MustCompile(`<title>Success (.*)</title>`)
 
-// shown returns what the title of a page gives to a client that reads it.
+// shown returns the parameters in the title of a page, as a client reads them.
 func (a *answer) shown(t T) url.Values {
 	t.Helper()
 	found := title.FindStringSubmatch(a.body)
@@ -136,7 +136,7 @@ func (a *answer) shown(t T) url.Values {
 	return params
 }
 
-// code returns the code that the person gives to the client.
+// code returns a code that the person has approved.
 func (e *endpoint) code(t T, more ...string) string {
 	t.Helper()
 	page := e.ask(t, "allow", more...)
@@ -144,7 +144,7 @@ func (e *endpoint) code(t T, more ...string) string {
 	must(t, err)
 	code := location.Query().Get("code") + page.shown(t).Get("code")
 	if code == "" {
-		t.Fatalf("the authorize endpoint answers %d, Location %q, and gives no code", page.status, location)
+		t.Fatalf("the authorize endpoint answers %d, Location %q, without a code", page.status, location)
 	}
 	if e.secrets != nil {
 		e.secrets.Add(code)
@@ -152,7 +152,7 @@ func (e *endpoint) code(t T, more ...string) string {
 	return code
 }
 
-// form returns where the form of a page goes to and what stands in its hidden fields; a page without one has none.
+// form returns the target and the hidden fields of the form on a page, or nothing if it has no form.
 func (a *answer) form(t T) (action string, fields url.Values) {
 	t.Helper()
 	document, err := html.Parse(strings.NewReader(a.body))

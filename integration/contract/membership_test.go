@@ -12,10 +12,10 @@ import (
 
 // A membership site: POST /v1/oauth2/tokens, with everything in a form.
 //
-// Readings. The document prints 3599 for expires_in, and says nowhere that a token lives a second less than an hour: it
-// is an hour, seen a second later, and ours says 3600 as it has just been made. The table names the grant type "refresh
-// token", with a space, and one row below "refresh_token": both are taken. One failure is printed; its detail is an
-// error code of RFC 6749 §5.2 in words, a colon and what was wrong, and so is that of a bad refresh token.
+// How we read it. The document prints 3599 for expires_in, but does not say that a token lives a second less than an hour. We take
+// it for an hour, one second later; our answer says 3600, since the token is new. The table names the grant type "refresh token",
+// with a space, and one row below "refresh_token". We accept both. The document prints one failure. Its detail is an error code of
+// RFC 6749 §5.2 in words, a colon and the problem, so the detail for a bad refresh token has the same form.
 var membership = &contract{
 	example:     "membership",
 	authorize:   "/v1/oauth2/authorize",
@@ -29,12 +29,12 @@ var membership = &contract{
 	},
 	checks: []check{
 		{name: "a code for tokens", run: membershipCode},
-		{name: "a code that went to a named redirect_uri, which the token request has no field for", run: membershipRedirect},
+		{name: "a code for a redirect_uri that the token request does not have", run: membershipRedirect},
 		{name: "the access token is a JWT with name, email and id", run: membershipJWT},
 		{name: "refresh, by both names of the grant type", run: membershipRefresh},
 		{name: "a bad code is a problem", run: membershipBadCode},
 		{name: "a bad refresh token is a problem", run: membershipBadRefreshToken},
-		{name: "a code used twice ends what came of it", run: membershipReplay},
+		{name: "RFC 6749 §4.1.2 a code used twice revokes its tokens", run: membershipReplay},
 		{name: "other failures are problems too", run: membershipProblems},
 		{name: "golang.org/x/oauth2", run: membershipLibrary},
 	},
@@ -67,7 +67,7 @@ func problem(detail string) *printed {
 
 var badCodeProblem, badRefreshTokenProblem = problem("Invalid grant: authorization code is invalid"), problem("Invalid grant: [a-z ]*refresh token[a-z ]*")
 
-// credentials are those of the client, as members of a body.
+// credentials returns the credentials of the client as members of a body.
 func (c *contract) credentials() []string {
 	return []string{"client_id", c.clientID, "client_secret", c.secret}
 }
@@ -109,7 +109,7 @@ func membershipRefresh(t T, e *endpoint) {
 	for _, grantType := range []string{"refresh token", "refresh_token", "refresh token"} {
 		next := e.post(t, e.memberRefresh(grantType, got.refresh)).tokens(t, membershipTokens)
 		if next.access == got.access {
-			t.Errorf("%q gave the same access token", grantType)
+			t.Errorf("%q returned the same access token", grantType)
 		}
 		if j := readJWT(t, next.access); j.claims["email"] != "alice@example.com" || j.claims["id"] != "alice" {
 			t.Errorf("claims after %q: %v", grantType, j.claims)
@@ -124,7 +124,7 @@ func membershipBadCode(t T, e *endpoint) {
 	for _, code := range []string{used, others, wrongRedirect + "x", "nonsense", strings.Repeat("a", 5000)} {
 		e.post(t, e.memberCode(code)).check(t, http.StatusBadRequest, badCodeProblem)
 	}
-	// Whom it was for gets it nevertheless.
+	// The client that the code is for can still exchange it.
 	e.post(t, with(e.memberCode(others), "client_id", otherID, "client_secret", otherSecret)).tokens(t, membershipTokens)
 }
 
@@ -142,7 +142,7 @@ func membershipBadRefreshToken(t T, e *endpoint) {
 func membershipReplay(t T, e *endpoint) {
 	code := e.code(t)
 	got := e.post(t, e.memberCode(code)).tokens(t, membershipTokens)
-	e.post(t, e.memberCode(code)).check(t, http.StatusBadRequest, badCodeProblem) // by accident, as nothing was refreshed yet
+	e.post(t, e.memberCode(code)).check(t, http.StatusBadRequest, badCodeProblem) // revokes nothing, since the refresh token is unused
 	next := e.post(t, e.memberRefresh("refresh token", got.refresh)).tokens(t, membershipTokens)
 	e.post(t, e.memberCode(code)).check(t, http.StatusBadRequest, badCodeProblem)
 	e.post(t, e.memberRefresh("refresh token", next.refresh)).check(t, http.StatusBadRequest, badRefreshTokenProblem)
@@ -159,7 +159,7 @@ func membershipProblems(t T, e *endpoint) {
 		{"no code", e.post(t, e.memberCode("")), http.StatusBadRequest},
 		{"no grant type", e.post(t, with(e.memberCode(e.code(t)), "grant_type", "")), http.StatusBadRequest},
 		{"an unknown grant type", e.post(t, with(e.memberCode(e.code(t)), "grant_type", "refresh  token")), http.StatusBadRequest},
-		{"JSON, where the document asks for a form", e.postJSON(t, e.memberCode(e.code(t))), http.StatusBadRequest},
+		{"JSON instead of a form", e.postJSON(t, e.memberCode(e.code(t))), http.StatusBadRequest},
 		{"a wrong secret", e.post(t, with(e.memberCode(e.code(t)), "client_secret", wrongSecret)), http.StatusUnauthorized},
 		{"no secret", e.post(t, with(e.memberCode(e.code(t)), "client_secret", "")), http.StatusUnauthorized},
 		{"GET", e.send(t, http.MethodGet, e.site+e.token, ""), http.StatusMethodNotAllowed},
@@ -180,10 +180,10 @@ func membershipLibrary(t T, e *endpoint) {
 	checkLibraryToken(t, token, "memberships.read", time.Hour)
 	renewed := e.checkRefreshedByLibrary(t, config, token)
 	if renewed.RefreshToken == token.RefreshToken {
-		t.Errorf("the refresh token stays")
+		t.Errorf("the refresh token was not rotated")
 	}
 	_, err = config.Exchange(e.forLibrary(t), "nonsense")
 	if status, _ := refusedToLibrary(t, err); status != http.StatusBadRequest {
-		t.Errorf("a bad code is answered %d", status)
+		t.Errorf("a bad code: %d", status)
 	}
 }

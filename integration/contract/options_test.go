@@ -9,35 +9,34 @@ import (
 	"text/tabwriter"
 )
 
-// TestEveryOptionIsNeeded takes from each example one option after the other, and finds what the document then has to
-// complain of.
+// TestEveryOptionIsNeeded removes each option from each example, and expects that a check of the document then fails.
 func TestEveryOptionIsNeeded(t *testing.T) {
 	for _, c := range []*contract{membership, payments, payload, retail, username} {
 		t.Run(c.example, func(t *testing.T) {
 			text := c.text(t)
-			if name, err := c.complaint(t, text); err != nil {
+			if name, err := c.firstFailure(t, text); err != nil {
 				t.Fatalf("with all options: %s: %v", name, err)
 			}
 			var table strings.Builder
 			w := tabwriter.NewWriter(&table, 0, 0, 2, ' ', 0)
 			for _, o := range options(text) {
-				name, err := c.complaint(t, c.without(text, o))
+				name, err := c.firstFailure(t, c.without(text, o))
 				if err == nil {
-					t.Errorf("without %s all is well: is it needed?", o)
+					t.Errorf("without %s, all checks pass: is it needed?", o)
 					continue
 				}
 				reason, _, _ := strings.Cut(err.Error(), "\n")
-				_, _ = fmt.Fprintf(w, "%s\t%s\t%.100s\n", o, name, reason) // to memory
+				_, _ = fmt.Fprintf(w, "%s\t%s\t%.100s\n", o, name, reason) // it writes to memory
 			}
-			_ = w.Flush() // the same
+			_ = w.Flush() // as above
 			t.Logf("option, what fails without it, and how\n%s", &table)
 		})
 	}
 }
 
-// complaint returns the first check that a Caddyfile does not pass, with the reason. Those in curl are left out: whatever they
-// find, others find too.
-func (c *contract) complaint(t *testing.T, text string) (name string, err error) {
+// firstFailure returns the first check that fails with a Caddyfile, and its error. It skips the checks with curl, since other checks
+// cover the same.
+func (c *contract) firstFailure(t *testing.T, text string) (name string, err error) {
 	t.Helper()
 	text, storage := c.withOther(t, text), t.TempDir()
 	synctest.Test(t, func(t *testing.T) {
@@ -55,12 +54,12 @@ func (c *contract) complaint(t *testing.T, text string) (name string, err error)
 	return name, err
 }
 
-// option is a setting that a Caddyfile could do without and still be one.
+// option is a setting that can be removed from a Caddyfile.
 type option struct {
 	path  string // such as "access_token format"
 	text  string // such as "access_token format opaque"
-	index int    // of the line
-	value string // of a list, the value that it could do without; else all of it
+	index int    // the index of the line
+	value string // the value of a list to remove; "" is the whole option
 }
 
 func (o option) String() string {
@@ -70,12 +69,12 @@ func (o option) String() string {
 	return o.text
 }
 
-// What every example has: what people may allow, who the clients are and what they may do.
+// given are the settings that every example has: scopes, and the clients with what they may do.
 var given = []string{"issuer", "scope", "client", "name", "secret", "redirect_uris", "grant_types", "scopes"}
 
 // options returns the options of an issuer, of its clients and of the directive, of a Caddyfile as caddy fmt writes it.
 func options(text string) (all []option) {
-	var blocks [][]string // those that are open, by the words that open them
+	var blocks [][]string // the words that opened the current blocks
 	for i, line := range strings.Split(text, "\n") {
 		words := strings.Fields(line)
 		switch {
@@ -116,14 +115,14 @@ func names(blocks [][]string) (all []string) {
 	return all
 }
 
-// without returns a Caddyfile without an option, nor what must go along with it. Of a block that has an argument, this goes
-// alone, but for grant types, whose block is the option.
+// without returns a Caddyfile without an option and the lines that depend on it. If the option is a block with an argument, only the
+// argument is removed, except for grant types, whose whole block is removed.
 func (c *contract) without(text string, o option) string {
 	lines := strings.Split(text, "\n")
 	depth := func(line string) int { return len(line) - len(strings.TrimLeft(line, "\t")) }
 	own, end := depth(lines[o.index]), o.index+1
 	for end < len(lines) && (lines[end] == "" || depth(lines[end]) >= own) {
-		end++ // to the end of the block that the option stands in
+		end++ // to the end of the block with the option
 	}
 	for i := o.index + 1; i < end; i++ {
 		for _, pair := range c.along[o.path] {

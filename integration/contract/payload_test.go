@@ -9,12 +9,12 @@ import (
 	"golang.org/x/oauth2"
 )
 
-// An API that takes everything in the payload: POST /oauth2/token.
+// An API with everything in the payload: POST /oauth2/token.
 //
-// Readings. The document does not say how the payload is encoded, so it may be a form, as in RFC 6749, or JSON, as its
-// samples elsewhere would suggest. redirect_uri is "used to obtain the code", so it must be there with the code even if the
-// authorization request left it to what is registered. Refresh tokens "do not expire" and "will expire after use": they last
-// until they are used. The errors invalid_code and invalid_token stand for invalid_grant of RFC 6749 §5.2, with its status 400.
+// How we read it. The document does not say how the payload is encoded, so it may be a form, as in RFC 6749, or JSON, as other samples
+// of the document suggest. redirect_uri is "used to obtain the code", so it is required with the code even if the authorization request
+// had none. Refresh tokens "do not expire" and "will expire after use": they are valid until they are used. The errors invalid_code
+// and invalid_token replace invalid_grant of RFC 6749 §5.2, with its status 400.
 var payload = &contract{
 	example:     "payload",
 	authorize:   "/oauth2/authorize",
@@ -101,7 +101,7 @@ func payloadOnce(t T, e *endpoint) {
 		}
 		third := post(e, t, e.payloadRefresh(second.refresh)).tokens(t, allPayloadTokens)
 		post(e, t, e.payloadRefresh(second.refresh)).refused(t, http.StatusBadRequest, "invalid_token")
-		// RFC 9700 §4.14.2: what was used twice may have been stolen, and so may all that came of it.
+		// RFC 9700 §4.14.2: a refresh token that was used twice may have been stolen, so the whole family is revoked.
 		post(e, t, e.payloadRefresh(third.refresh)).refused(t, http.StatusBadRequest, "invalid_token")
 	}
 }
@@ -122,17 +122,17 @@ func payloadScopes(t T, e *endpoint) {
 			}
 		}
 		post(e, t, e.payloadRefresh(got.refresh, "scope", "user.read posts.write")).refused(t, http.StatusBadRequest, "invalid_scope")
-		post(e, t, e.payloadRefresh(got.refresh)).tokens(t, allPayloadTokens) // nothing is lost
+		post(e, t, e.payloadRefresh(got.refresh)).tokens(t, allPayloadTokens) // narrowing the scope of an access token does not change that of the refresh token
 	}
 
-	// Original are the scopes of the approval, not those of the client.
+	// The original scopes are those of the approval, not those of the client.
 	narrow := e.code(t, "redirect_uri", e.redirectURI, "scope", "user.read")
 	got := e.post(t, e.payloadCode(narrow)).tokens(t, payloadTokens("user.read"))
 	e.post(t, e.payloadRefresh(got.refresh, "scope", "posts.read")).refused(t, http.StatusBadRequest, "invalid_scope")
 	e.post(t, e.payloadRefresh(got.refresh)).tokens(t, payloadTokens("user.read"))
 }
 
-// All access tokens, refresh tokens and codes of the app are invalid, and the person is asked again.
+// After the user has revoked the app, all its access tokens, refresh tokens and codes are invalid, and it needs consent again.
 func payloadRevoked(t T, e *endpoint) {
 	first := payloadStart(t, e)
 	second := e.post(t, e.payloadRefresh(first.refresh)).tokens(t, allPayloadTokens)
@@ -163,7 +163,7 @@ func payloadRevoked(t T, e *endpoint) {
 	ask := e.site + e.authorize + "?" + form("response_type", "code", "client_id", e.clientID, "redirect_uri", e.redirectURI).Encode()
 	again := e.send(t, http.MethodGet, ask, "", signedIn)
 	if action, _ := again.form(t); again.status != http.StatusOK || action == "" {
-		t.Errorf("the next authorization request is not asked about: %d", again.status)
+		t.Errorf("the next authorization request gets no consent page: %d", again.status)
 	}
 }
 
@@ -221,6 +221,6 @@ func payloadLibrary(t T, e *endpoint) {
 	e.checkRefreshedByLibrary(t, config, token)
 	_, err = config.TokenSource(e.forLibrary(t), expired(token)).Token()
 	if status, code := refusedToLibrary(t, err); status != http.StatusBadRequest || code != "invalid_token" {
-		t.Errorf("a refresh token used twice is answered %d %s", status, code)
+		t.Errorf("a refresh token used twice: %d %s", status, code)
 	}
 }

@@ -11,11 +11,10 @@ import (
 
 // A payments API: POST /oauth2/tokens, with HTTP Basic.
 //
-// Readings. Of the two access tokens that are printed, one has 30 characters after its prefix, and the other 29, which no
-// sentence explains: ours have the 30 that three of the four printed codes and tokens have. How long codes are is said
-// nowhere, and clients hand them on at once: ours are as long as they have to be. token_type is bearer, where
-// RFC 6749 §5.1 leaves it to the server which letters are large. That redirect_uri is required on refresh is against
-// RFC 6749 §6, which has no such parameter.
+// How we read it. The document prints two access tokens, one with 30 characters after its prefix and one with 29, and does not explain
+// the difference. Ours have 30, as three of the four printed codes and tokens. The document does not say how long codes are, and clients
+// do not store them, so ours have their usual length. token_type is bearer; RFC 6749 §5.1 ignores case. redirect_uri is required on
+// refresh, although RFC 6749 §6 has no such parameter.
 var payments = &contract{
 	example:     "payments",
 	authorize:   "/oauth2/authorize",
@@ -30,12 +29,12 @@ var payments = &contract{
 	checks: []check{
 		{name: "the initial request, with curl", run: paymentsCurl, curl: true},
 		{name: "the initial request", run: paymentsCode},
-		{name: "the refresh request, as often as one likes", run: paymentsRefresh},
+		{name: "the refresh request, any number of times", run: paymentsRefresh},
 		{name: "redirect_uri is optional for a code, but must match", run: paymentsRedirect},
 		{name: "redirect_uri is required on refresh if the code request had one", run: paymentsRefreshRedirect},
 		{name: "the refresh token does not expire", run: paymentsNeverExpires, clock: true},
 		{name: "RFC 6749 §5.2 refusals", run: paymentsRefusals},
-		{name: "RFC 6749 §4.1.2 a code used twice ends what came of it", run: paymentsReplay},
+		{name: "RFC 6749 §4.1.2 a code used twice revokes its tokens", run: paymentsReplay},
 		{name: "golang.org/x/oauth2", run: paymentsLibrary},
 	},
 }
@@ -101,7 +100,7 @@ func paymentsRedirect(t T, e *endpoint) {
 		}
 		code := e.code(t, "redirect_uri", authorize)
 		e.paymentsCode(t, code, "redirect_uri", elsewhere).refused(t, http.StatusBadRequest, "invalid_grant")
-		e.paymentsCode(t, code, "redirect_uri", e.redirectURI).tokens(t, paymentsTokens) // nothing is lost
+		e.paymentsCode(t, code, "redirect_uri", e.redirectURI).tokens(t, paymentsTokens) // the refusal has not used the code up
 	}
 	page := e.ask(t, "allow", "redirect_uri", elsewhere)
 	if page.status != http.StatusBadRequest || page.header.Get("Location") != "" { // RFC 6749 §4.1.2.1
@@ -117,7 +116,7 @@ func paymentsRefreshRedirect(t T, e *endpoint) {
 		e.paymentsRefresh(t, with.refresh, "redirect_uri", e.redirectURI).tokens(t, paymentsTokens)
 	}
 
-	// It is about the request with the code, whatever the authorization request had.
+	// The rule is about the request with the code, not about the authorization request.
 	without := e.paymentsCode(t, e.code(t, "redirect_uri", e.redirectURI)).tokens(t, paymentsTokens)
 	e.paymentsRefresh(t, without.refresh).tokens(t, paymentsTokens)
 	e.paymentsRefresh(t, without.refresh, "redirect_uri", e.redirectURI).tokens(t, paymentsTokens)
@@ -154,7 +153,7 @@ func paymentsRefusals(t T, e *endpoint) {
 	e.paymentsRefresh(t, got.access).refused(t, http.StatusBadRequest, "invalid_grant")
 	e.paymentsRefresh(t, code).refused(t, http.StatusBadRequest, "invalid_grant")
 
-	// None of these has used up anything.
+	// None of the refusals has used up the code.
 	e.paymentsCode(t, code).tokens(t, paymentsTokens)
 	e.paymentsRefresh(t, got.refresh).tokens(t, paymentsTokens)
 }
@@ -162,7 +161,7 @@ func paymentsRefusals(t T, e *endpoint) {
 func paymentsReplay(t T, e *endpoint) {
 	code := e.code(t)
 	got := e.paymentsCode(t, code).tokens(t, paymentsTokens)
-	e.paymentsCode(t, code).refused(t, http.StatusBadRequest, "invalid_grant") // by accident, as nothing was refreshed yet
+	e.paymentsCode(t, code).refused(t, http.StatusBadRequest, "invalid_grant") // revokes nothing, since the refresh token is unused
 	e.paymentsRefresh(t, got.refresh).tokens(t, paymentsTokens)
 	e.paymentsCode(t, code).refused(t, http.StatusBadRequest, "invalid_grant")
 	e.paymentsRefresh(t, got.refresh).refused(t, http.StatusBadRequest, "invalid_grant")
@@ -170,7 +169,7 @@ func paymentsReplay(t T, e *endpoint) {
 
 func paymentsLibrary(t T, e *endpoint) {
 	config := e.library(oauth2.AuthStyleInHeader)
-	config.RedirectURL = "" // else it would have to send it with refreshes, which it does not
+	config.RedirectURL = "" // with it, refreshes would need it too, and the library does not send it
 	token, err := config.Exchange(e.forLibrary(t), e.code(t))
 	must(t, err)
 	checkLibraryToken(t, token, "payments.read organizations.read", time.Hour)
@@ -179,6 +178,6 @@ func paymentsLibrary(t T, e *endpoint) {
 	}
 	_, err = config.Exchange(e.forLibrary(t), "auth_nonsense")
 	if status, code := refusedToLibrary(t, err); status != http.StatusBadRequest || code != "invalid_grant" {
-		t.Errorf("a bad code is answered %d %s", status, code)
+		t.Errorf("a bad code: %d %s", status, code)
 	}
 }

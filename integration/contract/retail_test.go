@@ -11,14 +11,13 @@ import (
 	"golang.org/x/oauth2"
 )
 
-// A retail API: POST /oauth/token, with an API key in a header and codes that people carry over.
+// A retail API: POST /oauth/token, with an API key in a header and codes that people copy to the app.
 //
-// Readings. The body has a client_id and no secret, and a code_verifier, as that of a public client, and yet there is an
-// API key: here the key is the client's secret, and PKCE is required nevertheless. The JWT of the user is listed among
-// what protects this endpoint, though it is what one gets here: it may be sent, and is not looked at. For failures the
-// document knows 400 alone; a missing or wrong key is 401 as RFC 6749 §5.2 has it for failed client
-// authentication. The body is an object with typed members, which is JSON; it may also be a form. That redirect_uri
-// is required on refresh is against RFC 6749 §6, which has no such parameter.
+// How we read it. The body has a client_id without a secret, and a code_verifier, like that of a public client, but there is an API key.
+// We take the key for the client's secret, and require PKCE as well. The document lists the JWT of the user among the credentials of
+// this endpoint, although the endpoint issues it: clients may send it, and we ignore it. The only failure in the document is 400. A
+// missing or wrong key is 401, as in RFC 6749 §5.2 for failed client authentication. The body is an object with typed members, which
+// is JSON; it may also be a form. redirect_uri is required on refresh, although RFC 6749 §6 has no such parameter.
 var retail = &contract{
 	example:             "retail",
 	authorize:           "/oauth/authorize",
@@ -30,18 +29,18 @@ var retail = &contract{
 	authorizationParams: url.Values{"code_challenge": {oauth2.S256ChallengeFromVerifier(verifier)}, "code_challenge_method": {"S256"}},
 	checks: []check{
 		{name: "the authorize endpoint shows the code", run: retailPage},
-		{name: "the authorize endpoint shows no code to those who say no", run: retailDenied},
+		{name: "the authorize endpoint shows no code to a person who denies", run: retailDenied},
 		{name: "a code for tokens", run: retailCode},
 		{name: "with curl", run: retailCurl, curl: true},
 		{name: "the access token has exp, iat and sub", run: retailJWT},
-		{name: "the key that signs is nowhere to be seen", run: retailKeys},
+		{name: "the signing key is not published", run: retailKeys},
 		{name: "refresh", run: retailRefresh},
 		{name: "redirect_uri must be set for a code", run: retailCodeRedirect},
 		{name: "redirect_uri must be set for a refresh", run: retailRefreshRedirect},
 		{name: "RFC 7636 §4.6 code_verifier", run: retailVerifier},
 		{name: "RFC 7636 §4.4.1 code_challenge", run: retailChallenge},
 		{name: "x-api-key", run: retailKey},
-		{name: "x-dressipi-jwt is not looked at", run: retailUserJWT},
+		{name: "x-dressipi-jwt is ignored", run: retailUserJWT},
 		{name: "the user's JWT opens the API", run: retailGuard},
 		{name: "golang.org/x/oauth2", run: retailLibrary},
 	},
@@ -89,7 +88,7 @@ func retailPage(t T, e *endpoint) {
 		page := e.ask(t, "allow", "redirect_uri", redirectURI, "state", state)
 		shown := page.shown(t)
 		if page.status != http.StatusOK || page.header.Get("Location") != "" || len(shown["code"]) != 1 || shown.Get("state") != state {
-			t.Fatalf("%d, Location %q, and the title has %q", page.status, page.header.Get("Location"), shown)
+			t.Fatalf("%d, Location %q, title %q", page.status, page.header.Get("Location"), shown)
 		}
 		code := shown.Get("code")
 		_, body, _ := strings.Cut(page.body, "</title>")
@@ -156,7 +155,7 @@ func retailJWT(t T, e *endpoint) {
 }
 
 func retailKeys(t T, e *endpoint) {
-	retailStart(t, e) // so that there is one
+	retailStart(t, e) // makes the key
 	metadata := e.send(t, http.MethodGet, e.site+"/.well-known/oauth-authorization-server", "")
 	if metadata.status != http.StatusOK || strings.Contains(metadata.body, "jwks_uri") {
 		t.Errorf("metadata: %d %s", metadata.status, metadata.body)
@@ -174,8 +173,8 @@ func retailRefresh(t T, e *endpoint) {
 		got := retailStart(t, e)
 		for range 3 {
 			next := post(e, t, e.retailRefresh(got.refresh), e.key()).tokens(t, retailTokens)
-			if next.refresh == got.refresh { // "it may return an updated refresh token", and does
-				t.Errorf("the refresh token stays")
+			if next.refresh == got.refresh { // the document: "it may return an updated refresh token"
+				t.Errorf("the refresh token was not rotated")
 			}
 			got = next
 		}
@@ -236,7 +235,7 @@ func retailKey(t T, e *endpoint) {
 		post(e, t, e.retailCode(code), header("x-api-key", otherSecret)).refused(t, http.StatusUnauthorized, "invalid_client")
 		post(e, t, e.retailCode(code), header("x-api-key", "")).refused(t, http.StatusUnauthorized, "invalid_client")
 		post(e, t, e.retailCode(code, "client_id", ""), e.key()).refused(t, http.StatusUnauthorized, "invalid_client")
-		// RFC 6749 §2.3: one way of authentication, once.
+		// RFC 6749 §2.3: a request must not authenticate twice.
 		post(e, t, e.retailCode(code), e.key(), e.key()).refused(t, http.StatusBadRequest, "invalid_request")
 		post(e, t, e.retailCode(code, "client_secret", e.secret), e.key()).refused(t, http.StatusBadRequest, "invalid_request")
 		post(e, t, e.retailCode(code), header("X-API-KEY", e.secret)).tokens(t, retailTokens)
@@ -251,7 +250,7 @@ func retailUserJWT(t T, e *endpoint) {
 	e.postJSON(t, e.retailRefresh(got.refresh), header("x-dressipi-jwt", got.access)).refused(t, http.StatusUnauthorized, "invalid_client")
 }
 
-// The JWT goes into the header that the document names, and there only.
+// The guard accepts the JWT only in the header that the document names.
 func retailGuard(t T, e *endpoint) {
 	jwt := retailStart(t, e).access
 	for _, row := range []struct {
@@ -270,7 +269,7 @@ func retailGuard(t T, e *endpoint) {
 	}
 }
 
-// The library sends no redirect_uri with refreshes, so codes are all it can exchange here.
+// The library sends no redirect_uri with refreshes, so it can only exchange codes here.
 func retailLibrary(t T, e *endpoint) {
 	config := e.library(oauth2.AuthStyleInParams)
 	config.ClientSecret = ""

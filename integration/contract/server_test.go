@@ -20,7 +20,7 @@ import (
 	"github.com/caddy-oauth/caddy-oauth/integration"
 )
 
-// The second client that every example gets here: it may do all that the first may, but has nothing of the first one's.
+// The second client that the tests add to every example. It has the same settings as the first one, but other credentials.
 const (
 	otherID     = "other-app"
 	otherSecret = "the-other-app-has-its-own"
@@ -31,7 +31,7 @@ var (
 	secretLine  = regexp.MustCompile(`secret .*`)
 )
 
-// text returns the example.
+// text returns the Caddyfile of the example.
 func (c *contract) text(t *testing.T) string {
 	t.Helper()
 	text, err := os.ReadFile("../../examples/contract-" + c.example + ".Caddyfile")
@@ -51,12 +51,12 @@ func (c *contract) withOther(t *testing.T, text string) string {
 	return strings.Replace(text, block, block+"\n"+other, 1)
 }
 
-// withGlobals adds global options to a Caddyfile that begins with a block of them.
+// withGlobals adds global options to a Caddyfile that begins with a global block.
 func withGlobals(text, options string) string {
 	return strings.Replace(text, "\n{\n", "\n{\n"+options, 1)
 }
 
-// withLog adds lines to the log block of a Caddyfile, or one with these lines if it has none.
+// withLog adds lines to the log block of a Caddyfile, or adds such a block.
 func withLog(text, lines string) string {
 	const opening = "\n\tlog {\n"
 	if strings.Contains(text, opening) {
@@ -65,7 +65,7 @@ func withLog(text, lines string) string {
 	return withGlobals(text, "\tlog {\n"+lines+"\t}\n")
 }
 
-// inProcess runs the example as its reader would: in a process of its own, on a port.
+// inProcess runs the example as its reader would: as a process, on a port.
 func (c *contract) inProcess(t *testing.T) *endpoint {
 	t.Helper()
 	secrets := new(integration.Secrets)
@@ -84,11 +84,10 @@ func (c *contract) inProcess(t *testing.T) *endpoint {
 	}
 }
 
-// inMemory loads a Caddyfile in the bubble of a test, whose clock moves as soon as everybody waits, and is
-// spoken to without a network.
+// inMemory loads a Caddyfile in the synctest bubble of a test, with its fake clock and without a network.
 func (c *contract) inMemory(t *testing.T, text, storage string) *endpoint {
 	t.Helper()
-	// What outlives a configuration is kept by the name of the issuer, and must not leave the bubble.
+	// State that outlives a configuration is kept by the name of the issuer, and must not leave the bubble.
 	text = strings.Replace(text, "issuer http", fmt.Sprintf("issuer bubble-%d http", bubbles.Add(1)), 1)
 	text = slowHash.ReplaceAllLiteralString(text, fastHash)
 	adapted, _, err := caddyconfig.GetAdapter("caddyfile").Adapt([]byte(withLog(withGlobals(text, `
@@ -119,14 +118,14 @@ func (c *contract) inMemory(t *testing.T, text, storage string) *endpoint {
 
 var bubbles atomic.Int64
 
-// A hash of the same password that takes less time, for tests that are not about hashes.
+// fastHash is a hash of the same password that takes less time.
 const fastHash = "$2a$04$Fa9amRNPkBUH41T.rJRCjeSHGEv3uF869Z6F9NJEd1xZF8Y3opO2S"
 
 var slowHash = regexp.MustCompile(`\$2a\$\S+`)
 
 func stay(*http.Request, []*http.Request) error { return http.ErrUseLastResponse }
 
-// handled is a transport to a handler.
+// handled is a transport that calls a handler.
 type handled struct{ http.Handler }
 
 // RoundTrip implements http.RoundTripper.

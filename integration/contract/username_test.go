@@ -9,15 +9,15 @@ import (
 	"golang.org/x/oauth2"
 )
 
-// An API that takes user names and passwords: POST /o/token/.
+// An API that accepts user names and passwords: POST /o/token/.
 //
-// Readings. By the table every member of the answer is a String; the sample, which is what clients have tried, prints
-// a number for expires_in, as RFC 6749 §5.1 has it. By the table client_id and client_secret are mandatory members of a JSON
-// body; the samples send a form, with the credentials in the URL, which is HTTP Basic on the wire: either is taken, both
-// at once is not (RFC 6749 §2.3). By the table user name and password are mandatory, which the sample of a refresh leaves
-// out: they belong to the one grant type and are not looked at in the other. The table lacks grant_type, which all samples
-// have: it is required. In the HTTPie sample a shell would end the command at the &: a space was meant, and two fields.
-// The status of the failure is not said: it is 400 (RFC 6749 §5.2).
+// How we read it. In the table, every member of the answer is a String. The sample, which clients have tried, has a number for
+// expires_in, as RFC 6749 §5.1 requires; so do we. In the table, client_id and client_secret are mandatory members of a JSON body. The
+// samples send a form, with the credentials in the URL, which is HTTP Basic on the wire. We accept either, but not both at once
+// (RFC 6749 §2.3). In the table, user name and password are mandatory, but the sample of a refresh does not have them. We require them
+// for the password grant, and ignore them for a refresh. The table lacks grant_type, which all samples have, so it is required. In the
+// HTTPie sample, a shell would end the command at the &; we read it as a space between two fields. The document does not say the
+// status of the failure: it is 400 (RFC 6749 §5.2).
 var username = &contract{
 	example:  "username",
 	token:    "/o/token/",
@@ -45,7 +45,7 @@ var username = &contract{
 
 func TestUsername(t *testing.T) { username.test(t) }
 
-// usernameTokens is the sample with a scope.
+// usernameTokens returns the sample with a scope.
 func usernameTokens(scope string) *printed {
 	const thirty = "[0-9A-Za-z]{30}"
 	return like("application/json", `{
@@ -99,7 +99,7 @@ func usernameURL(t T, e *endpoint) {
 	}
 }
 
-// HTTPie -f sends a form and says so with a charset.
+// HTTPie -f sends a form, with a charset in its Content-Type.
 func usernameHTTPie(t T, e *endpoint) {
 	post := func(body string) *answer {
 		return e.send(t, http.MethodPost, e.withUserinfo(), body, header("Content-Type", formType+"; charset=utf-8"),
@@ -107,7 +107,7 @@ func usernameHTTPie(t T, e *endpoint) {
 	}
 	got := post("grant_type=password&username="+e.user+"&password="+userPassword).tokens(t, allUsernameTokens)
 	post("grant_type=refresh_token&refresh_token="+got.refresh).tokens(t, allUsernameTokens)
-	// With the & in quotes it is part of the user name, and there is no password.
+	// If the & is in quotes, it is part of the user name, and there is no password.
 	post("grant_type=password&username="+url.QueryEscape(e.user+"&password="+userPassword)).refused(t, http.StatusBadRequest, "invalid_request")
 }
 
@@ -123,7 +123,7 @@ func usernameBodies(t T, e *endpoint) {
 		} {
 			got := post(e, t, passwordRequest(e.user, userPassword, client.members...), client.edits...).tokens(t, allUsernameTokens)
 			got = post(e, t, refreshRequest(got.refresh, client.members...), client.edits...).tokens(t, allUsernameTokens)
-			whole := with(client.members, "username", e.user, "password", wrongSecret) // mandatory, by the table
+			whole := with(client.members, "username", e.user, "password", wrongSecret) // mandatory in the table
 			post(e, t, refreshRequest(got.refresh, whole...), client.edits...).tokens(t, allUsernameTokens)
 		}
 		post(e, t, passwordRequest(e.user, userPassword, e.credentials()...), e.own()).refused(t, http.StatusBadRequest, "invalid_request")
@@ -165,7 +165,7 @@ func usernameBadRefreshToken(t T, e *endpoint) {
 		post(e, t, refreshRequest(got.refresh), basic(otherID, otherSecret)).check(t, http.StatusBadRequest, usernameFailure)
 		second := post(e, t, refreshRequest(got.refresh), e.own()).tokens(t, allUsernameTokens)
 		third := post(e, t, refreshRequest(second.refresh), e.own()).tokens(t, allUsernameTokens)
-		// RFC 9700 §4.14.2: a used token ends its family.
+		// RFC 9700 §4.14.2: a used token revokes its family.
 		post(e, t, refreshRequest(got.refresh), e.own()).check(t, http.StatusBadRequest, usernameFailure)
 		post(e, t, refreshRequest(third.refresh), e.own()).check(t, http.StatusBadRequest, usernameFailure)
 	}
@@ -203,7 +203,7 @@ func usernameSlash(t T, e *endpoint) {
 	for _, path := range []string{"/o/token", "/o/token//", "/o//token/", "/oauth/token"} {
 		a := e.send(t, http.MethodPost, e.site+path, form(passwordRequest(e.user, userPassword)...).Encode(), e.own(), header("Content-Type", formType))
 		if a.body != "The site." {
-			t.Errorf("%s is answered %d %s", path, a.status, a.body)
+			t.Errorf("%s: %d %s", path, a.status, a.body)
 		}
 	}
 }
@@ -217,7 +217,7 @@ func usernameLibrary(t T, e *endpoint) {
 		e.checkRefreshedByLibrary(t, config, token)
 		_, err = config.PasswordCredentialsToken(e.forLibrary(t), e.user, wrongSecret)
 		if status, code := refusedToLibrary(t, err); status != http.StatusBadRequest || code != "invalid_grant" {
-			t.Errorf("a wrong password is answered %d %s", status, code)
+			t.Errorf("a wrong password: %d %s", status, code)
 		}
 	}
 }
