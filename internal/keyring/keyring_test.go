@@ -9,6 +9,7 @@ import (
 	"sync"
 	"sync/atomic"
 	"testing"
+	"testing/synctest"
 	"time"
 
 	"go.uber.org/zap"
@@ -230,24 +231,26 @@ func (s *hangingStore) Get(ctx context.Context, key storage.Key) ([]byte, error)
 }
 
 func TestRequestsDoNotQueueBehindAStoreThatHangs(t *testing.T) {
-	store := &hangingStore{Store: memory.New(), asked: make(chan struct{}, 1), release: make(chan struct{})}
-	k, err := New(Config{
-		Policy: Policy{Lifetime: time.Hour}, Store: store, Wait: time.Millisecond, Logger: testLogger, Now: testclock.New().Now,
+	synctest.Test(t, func(t *testing.T) {
+		store := &hangingStore{Store: memory.New(), asked: make(chan struct{}, 1), release: make(chan struct{})}
+		k, err := New(Config{
+			Policy: Policy{Lifetime: time.Hour}, Store: store, Wait: testWait, Logger: testLogger, Now: testclock.New().Now,
+		})
+		if err != nil {
+			t.Fatal(err)
+		}
+		first := make(chan error)
+		go func() { first <- k.Maintain(t.Context()) }()
+		<-store.asked
+		if _, err := k.Sign(t.Context(), []byte(`{}`)); !errors.Is(err, context.DeadlineExceeded) {
+			t.Errorf("error is %v, want that the wait is over", err)
+		}
+		close(store.release)
+		if err := <-first; err != nil {
+			t.Error(err)
+		}
+		sign(t, k, `{}`)
 	})
-	if err != nil {
-		t.Fatal(err)
-	}
-	first := make(chan error)
-	go func() { first <- k.Maintain(t.Context()) }()
-	<-store.asked
-	if _, err := k.Sign(t.Context(), []byte(`{}`)); !errors.Is(err, context.DeadlineExceeded) {
-		t.Errorf("error is %v, want that the wait is over", err)
-	}
-	close(store.release)
-	if err := <-first; err != nil {
-		t.Error(err)
-	}
-	sign(t, k, `{}`)
 }
 
 // During a rolling reload, nodes with two algorithms sign at the same time, here for a whole day.
