@@ -4,6 +4,7 @@ import (
 	"cmp"
 	"encoding/json"
 
+	"github.com/caddyserver/caddy/v2"
 	"github.com/caddyserver/caddy/v2/caddyconfig/httpcaddyfile"
 	"github.com/caddyserver/caddy/v2/modules/caddyhttp"
 
@@ -66,6 +67,7 @@ func parseHandler(helper httpcaddyfile.Helper) (caddyhttp.MiddlewareHandler, err
 //		authorization strip|pass
 //		header        <name> <placeholder>
 //		types         <typ...>
+//		leeway        <duration>
 //		cors          [<origin...>]
 //	}
 //
@@ -88,6 +90,15 @@ func parseGuard(h httpcaddyfile.Helper) ([]httpcaddyfile.ConfigValue, error) {
 		values = append(values, h.NewRoute(nil, &original)...)
 	}
 	return values, nil
+}
+
+func (g *Guard) parseLeeway(args []string) (directive.Settings, error) {
+	leeway, err := caddy.ParseDuration(args[0])
+	if err != nil {
+		leeway = -1 // which the check refuses
+	}
+	g.Leeway = (*caddy.Duration)(&leeway)
+	return nil, nil
 }
 
 // configured returns the app of the global option, nil if there is none.
@@ -120,6 +131,7 @@ func newGuard(p *directive.Parser, app *App) (*Guard, error) {
 			"authorization": p.Word("strip or pass", &g.Authorization),
 			"header":        p.Pair("a name and a placeholder", &g.Headers),
 			"types":         p.Words("one typ or more", &g.Types),
+			"leeway":        p.Once("a duration up to 5m, such as 30s, or 0", 1, 1, g.parseLeeway),
 			"cors": p.Once("origins or nothing", 0, -1, func(origins []string) (directive.Settings, error) {
 				g.CORS = &CORS{Origins: origins}
 				return nil, nil

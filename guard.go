@@ -11,6 +11,7 @@ import (
 	"slices"
 	"strconv"
 	"strings"
+	"time"
 
 	"github.com/caddyserver/caddy/v2"
 	"github.com/caddyserver/caddy/v2/modules/caddyhttp"
@@ -19,6 +20,7 @@ import (
 	"github.com/caddy-oauth/caddy-oauth/internal/authserver"
 	"github.com/caddy-oauth/caddy-oauth/internal/bearer"
 	"github.com/caddy-oauth/caddy-oauth/internal/directive"
+	"github.com/caddy-oauth/caddy-oauth/internal/jwt"
 	"github.com/caddy-oauth/caddy-oauth/internal/wire"
 )
 
@@ -71,6 +73,11 @@ type Guard struct {
 	// The values of `typ` that tokens of a remote issuer can have beside `at+jwt`. Default: none. **Danger:** with `JWT`, tokens
 	// that are no access tokens, such as ID tokens, can pass.
 	Types []string `json:"types,omitempty"`
+
+	// How long a JWT is still accepted after it has expired, as clocks differ: at most 5 minutes. An opaque token of an issuer
+	// of this Caddy has none, and neither has introspection. Default: 30 seconds. **Danger:** a thief can use a stolen token for as
+	// much longer.
+	Leeway *caddy.Duration `json:"leeway,omitempty"`
 
 	// Lets scripts of other origins call the route: the guard answers preflights, with any header that a script asks for, and scripts
 	// may read all responses, refusals too. If a response says already which origin may read it, that stays. Default: none, and
@@ -135,7 +142,10 @@ func (g *Guard) Provision(ctx caddy.Context) error {
 	}
 	g.resource = bearer.Resource{
 		Source: source, Audience: audience, Scopes: g.Scopes, Header: g.TokenHeader, MetadataURL: g.metadata.URL(),
-		Needs: g.needs,
+		Needs: g.needs, Leeway: jwt.Leeway,
+	}
+	if g.Leeway != nil {
+		g.resource.Leeway = time.Duration(*g.Leeway)
 	}
 	if server, ok := source.(*authserver.Server); ok {
 		g.resource.AllowNoAudience, g.resource.Monitor = server.MinimalTokens(), server.Monitor(clientIP)
@@ -333,7 +343,15 @@ func (g *Guard) check() error {
 		directive.At("authorization", checkChoice(g.Authorization, "strip", "pass")),
 		g.checkHeaders(),
 		directive.At("cors", g.checkCORS()),
+		directive.At("leeway", g.checkLeeway()),
 	))
+}
+
+func (g *Guard) checkLeeway() error {
+	if g.Leeway != nil && (*g.Leeway < 0 || time.Duration(*g.Leeway) > jwt.MaxLeeway) {
+		return errors.New("expected a duration up to 5m, such as 30s, or 0")
+	}
+	return nil
 }
 
 func (g *Guard) checkIssuer() error {

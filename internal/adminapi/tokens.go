@@ -74,7 +74,7 @@ func inspect(r *request) (any, error) {
 	if body.Token == "" {
 		return nil, badRequest{errors.New("expected a token")}
 	}
-	claims, err := r.server.AccessToken(r.Context(), body.Token)
+	claims, err := r.server.AccessToken(r.Context(), body.Token, 0)
 	var invalid jwt.InvalidToken
 	switch {
 	case errors.As(err, &invalid):

@@ -172,14 +172,14 @@ func (a *accessTokens) issueOpaque(
 // check returns the claims of an access token of this issuer that is valid now: its signature or record, type,
 // issuer and time, and that it is not revoked. If the token is wrong, the error is a jwt.InvalidToken; with any other
 // error the store failed, and the token may be valid.
-func (a *accessTokens) check(ctx context.Context, token string) (*jwt.Claims, error) {
+func (a *accessTokens) check(ctx context.Context, token string, leeway time.Duration) (*jwt.Claims, error) {
 	if err := a.load(ctx); err != nil {
 		return nil, err
 	}
 	claims := a.cache.Get(token, a.now())
 	if claims == nil || !claims.Opaque && !a.keys.Has(token) {
 		var err error
-		if claims, err = a.read(ctx, token); err != nil {
+		if claims, err = a.read(ctx, token, leeway); err != nil {
 			return nil, err
 		}
 		a.cache.Put(token, claims)
@@ -204,7 +204,7 @@ func revocable(c *jwt.Claims) revocation.Token {
 }
 
 // read returns the claims of a token that is not cached.
-func (a *accessTokens) read(ctx context.Context, token string) (*jwt.Claims, error) {
+func (a *accessTokens) read(ctx context.Context, token string, leeway time.Duration) (*jwt.Claims, error) {
 	if !strings.Contains(token, ".") {
 		return a.readOpaque(ctx, token)
 	}
@@ -226,7 +226,7 @@ func (a *accessTokens) read(ctx context.Context, token string) (*jwt.Claims, err
 			return nil, err
 		}
 	}
-	if err := claims.CheckTime(a.now()); err != nil {
+	if err := claims.CheckTime(a.now(), leeway); err != nil {
 		return nil, err
 	}
 	return claims, nil

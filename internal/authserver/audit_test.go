@@ -11,6 +11,7 @@ import (
 
 	"go.uber.org/zap"
 
+	"github.com/caddy-oauth/caddy-oauth/internal/jwt"
 	"github.com/caddy-oauth/caddy-oauth/internal/keyring"
 )
 
@@ -155,7 +156,7 @@ func TestTokenIDsOfTheAuditLogAreThoseOfTokens(t *testing.T) {
 		t.Run(name, func(t *testing.T) {
 			s, events := audited(t, withoutConsent("webapp"), func(c *Config) { c.AccessToken.Opaque = opaque })
 			token, _ := s.tokens(t)["access_token"].(string)
-			claims, err := s.AccessToken(t.Context(), token)
+			claims, err := s.AccessToken(t.Context(), token, jwt.Leeway)
 			if err != nil {
 				t.Fatal(err)
 			}

@@ -67,7 +67,7 @@ func (s *testServer) machine(t *testing.T, id, secret string) answer {
 // good reports whether a server takes the access token of an answer.
 func (s *testServer) good(t *testing.T, a answer) bool {
 	t.Helper()
-	_, err := s.AccessToken(t.Context(), a.json(t)["access_token"].(string))
+	_, err := s.AccessToken(t.Context(), a.json(t)["access_token"].(string), jwt.Leeway)
 	var invalid jwt.InvalidToken
 	if err != nil && !errors.As(err, &invalid) {
 		t.Fatal(err)

@@ -14,7 +14,7 @@ import (
 // state checks that a token of the server is valid, or that it is refused with an error.
 func (s *testServer) state(t *testing.T, token any, want error) {
 	t.Helper()
-	claims, err := s.AccessToken(t.Context(), token.(string))
+	claims, err := s.AccessToken(t.Context(), token.(string), jwt.Leeway)
 	if !errors.Is(err, want) || (claims == nil) != (want != nil) {
 		t.Errorf("the token gives %v, %v; want %v", claims, err, want)
 	}
@@ -26,7 +26,7 @@ func TestOwnTokens(t *testing.T) {
 			s := newTestServer(t, edit)
 			token := s.tokens(t)["access_token"].(string)
 			for range 2 { // from the keys or the store, and from memory
-				claims, err := s.AccessToken(t.Context(), token)
+				claims, err := s.AccessToken(t.Context(), token, jwt.Leeway)
 				if err != nil || claims.Subject != "alice" || claims.ClientID != "webapp" || claims.Scope != "profile orders" ||
 					claims.Issuer != testIssuer || claims.Raw["sub"] != "alice" || claims.Raw["client_id"] != "webapp" {
 					t.Fatalf("%+v, %v", claims, err)
@@ -58,7 +58,7 @@ func TestOwnTokensOfAnotherKind(t *testing.T) {
 				"code with the prefix": "acc_" + code, "refresh token with the prefix": "acc_" + refreshToken,
 			} {
 				var invalid jwt.InvalidToken
-				if _, err := s.AccessToken(t.Context(), token); !errors.As(err, &invalid) {
+				if _, err := s.AccessToken(t.Context(), token, jwt.Leeway); !errors.As(err, &invalid) {
 					t.Errorf("the %s gives %v", what, err)
 				}
 			}
@@ -85,7 +85,7 @@ func TestOpaqueTokenThatWasChanged(t *testing.T) {
 		"10 kB":               "acc_" + strings.Repeat("a", 10<<10),
 	} {
 		var invalid jwt.InvalidToken
-		if _, err := s.AccessToken(t.Context(), token); !errors.As(err, &invalid) {
+		if _, err := s.AccessToken(t.Context(), token, jwt.Leeway); !errors.As(err, &invalid) {
 			t.Errorf("%s: %v", name, err)
 		}
 	}

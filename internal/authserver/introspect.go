@@ -41,7 +41,7 @@ func (e *introspectEndpoint) serve(c *call) error {
 // describe returns the members of the answer about a token.
 func (e *introspectEndpoint) describe(ctx context.Context, client *storage.Client, token string) (map[string]any, error) {
 	inactive := map[string]any{"active": false}
-	claims, err := e.accessTokens.check(ctx, token)
+	claims, err := e.accessTokens.check(ctx, token, 0) // RFC 7662 §2.2: an expired token is not active
 	var invalid jwt.InvalidToken
 	switch {
 	case errors.As(err, &invalid):

@@ -35,6 +35,22 @@ func (s *testServer) introspection(t *testing.T, client string, token any) map[s
 	return a.json(t)
 }
 
+// RFC 7662 §2.2: a token that has expired is not active, whatever the leeway of a guard.
+func TestIntrospectionHasNoLeeway(t *testing.T) {
+	for name, edit := range map[string]func(*Config){"JWT": func(*Config) {}, "opaque": opaque("acc_", 0)} {
+		t.Run(name, func(t *testing.T) {
+			s := newTestServer(t, edit)
+			token := s.tokens(t)["access_token"]
+			s.clock.Advance(10*time.Minute - time.Second)
+			if answer := s.introspection(t, "webapp", token); answer["active"] != true {
+				t.Errorf("before it expires: %v", answer)
+			}
+			s.clock.Advance(time.Second)
+			inactive(t, s.introspection(t, "webapp", token))
+		})
+	}
+}
+
 // inactive checks that the answer says only that the token is not active (RFC 7662 §2.2).
 func inactive(t *testing.T, answer map[string]any) {
 	t.Helper()

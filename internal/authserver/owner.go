@@ -82,7 +82,7 @@ func (o Owner) RevokeAny(ctx context.Context, token, reason string) (what string
 			return RevokedFamily, o.s.revoker.RevokeFamily(ctx, id, reason, "")
 		}
 	}
-	claims, err := o.s.AccessToken(ctx, token)
+	claims, err := o.s.AccessToken(ctx, token, jwt.MaxLeeway)
 	var invalid jwt.InvalidToken
 	switch {
 	case errors.As(err, &invalid):

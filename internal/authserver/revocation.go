@@ -96,7 +96,7 @@ func (r *Revoker) tokenLife(ctx context.Context, key storage.Key) (time.Duration
 func (r *Revoker) cutFamily(ctx context.Context, id, reason string, life time.Duration) error {
 	now := r.now()
 	return r.cutoffs.Add(ctx, &storage.Cutoff{
-		Family: id, Before: now, Expires: now.Add(max(r.longest, life+jwt.Leeway)), Reason: reason,
+		Family: id, Before: now, Expires: now.Add(max(r.longest, life+jwt.MaxLeeway)), Reason: reason,
 	})
 }
 
@@ -105,7 +105,7 @@ func (r *Revoker) RevokeToken(ctx context.Context, c *jwt.Claims, reason, addres
 	if c.ID == "" {
 		return errors.New("the token has no jti to revoke it by")
 	}
-	cutoff := &storage.Cutoff{Token: c.ID, Before: r.now(), Expires: c.Expires.Add(jwt.Leeway), Reason: reason}
+	cutoff := &storage.Cutoff{Token: c.ID, Before: r.now(), Expires: c.Expires.Add(jwt.MaxLeeway), Reason: reason}
 	if err := r.cutoffs.Add(ctx, cutoff); err != nil {
 		return err
 	}

@@ -36,7 +36,7 @@ func (e *revokeEndpoint) revokePresented(c *call, token string) error {
 	if f != nil && f.Client == client.ID {
 		return e.revoker.RevokeFamily(ctx, id, reasonClient, c.address)
 	}
-	claims, err := e.accessTokens.check(ctx, token)
+	claims, err := e.accessTokens.check(ctx, token, jwt.MaxLeeway)
 	var invalid jwt.InvalidToken
 	switch {
 	case errors.As(err, &invalid):

@@ -93,7 +93,7 @@ func (s *Server) assemble() (err error) {
 	if err != nil {
 		return err
 	}
-	longest := config.Keys.Lifetime + jwt.Leeway
+	longest := config.Keys.Lifetime + jwt.MaxLeeway
 	s.cutoffs = revocation.New(revocation.Config{
 		Issuer: config.Name, Store: s.store, Broadcast: config.Revocations, Logger: s.log, Now: s.now, Changed: s.metrics.Cutoffs,
 	})
@@ -150,8 +150,8 @@ func (s *Server) MinimalTokens() bool {
 var _ bearer.Source = (*Server)(nil)
 
 // AccessToken implements bearer.Source.
-func (s *Server) AccessToken(ctx context.Context, token string) (*jwt.Claims, error) {
-	return s.accessTokens.check(ctx, token)
+func (s *Server) AccessToken(ctx context.Context, token string, leeway time.Duration) (*jwt.Claims, error) {
+	return s.accessTokens.check(ctx, token, leeway)
 }
 
 // Monitor returns the monitor of a guard of this issuer. address returns the address of a client, as the site trusts it.

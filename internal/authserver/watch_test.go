@@ -116,7 +116,7 @@ func TestRevocationIsToldToOtherNodes(t *testing.T) {
 	s, nodes := twoNodes(t, newTellingStore())
 	for i := range 3 {
 		token := s.tokens(t)["access_token"].(string)
-		claims, err := nodes[0].AccessToken(t.Context(), token)
+		claims, err := nodes[0].AccessToken(t.Context(), token, jwt.Leeway)
 		if err != nil {
 			t.Fatal(err)
 		}
@@ -124,7 +124,7 @@ func TestRevocationIsToldToOtherNodes(t *testing.T) {
 			t.Fatal(err)
 		}
 		eventually(t, "the other node to refuse the token", func() bool {
-			_, err := nodes[1-i%2].AccessToken(t.Context(), token)
+			_, err := nodes[1-i%2].AccessToken(t.Context(), token, jwt.Leeway)
 			return errors.Is(err, jwt.ErrRevoked)
 		})
 	}

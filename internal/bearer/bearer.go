@@ -23,9 +23,10 @@ import (
 
 // Source validates access tokens of one issuer.
 type Source interface {
-	// AccessToken returns the claims of a token that is valid now. If the token is wrong, the error is a
-	// [jwt.InvalidToken]; with any other error the token may be valid. Callers must not change the claims.
-	AccessToken(ctx context.Context, token string) (*jwt.Claims, error)
+	// AccessToken returns the claims of a token that is valid now, or that has expired within the leeway. If the token is
+	// wrong, the error is a [jwt.InvalidToken]; with any other error the token may be valid. Callers must not change the
+	// claims.
+	AccessToken(ctx context.Context, token string, leeway time.Duration) (*jwt.Claims, error)
 }
 
 // Resource is what a protected resource requires of access tokens.
@@ -34,6 +35,8 @@ type Resource struct {
 	Audience []string // a token must be for one of them
 	Scopes   []string // a token must have all of them
 	Header   string   // the header that carries the token; "" is Authorization: Bearer
+
+	Leeway time.Duration // for how long an expired JWT is accepted
 
 	// Needs returns all scopes that a request needs, for the challenge of a refusal: those of this resource and of others
 	// that the request is to pass. Nil means Scopes.
@@ -81,6 +84,7 @@ type Tokens struct {
 
 	source Source // of the token that was valid last
 	token  string
+	leeway time.Duration // with which the token was valid
 	claims *jwt.Claims
 }
 
@@ -147,12 +151,12 @@ func (p *Resource) check(r *http.Request, t *Tokens) (*jwt.Claims, error) {
 
 // claims returns the claims of a token. It does not ask the source again about a token that was valid a moment ago.
 func (p *Resource) claims(r *http.Request, t *Tokens, token string) (*jwt.Claims, error) {
-	if t.claims != nil && t.source == p.Source && t.token == token {
+	if t.claims != nil && t.source == p.Source && t.token == token && t.leeway <= p.Leeway {
 		return t.claims, nil
 	}
-	claims, err := p.Source.AccessToken(r.Context(), token)
+	claims, err := p.Source.AccessToken(r.Context(), token, p.Leeway)
 	if err == nil {
-		t.source, t.token, t.claims = p.Source, token, claims
+		t.source, t.token, t.leeway, t.claims = p.Source, token, p.Leeway, claims
 	}
 	return claims, err
 }

@@ -7,6 +7,7 @@ import (
 	"net/http/httptest"
 	"strings"
 	"testing"
+	"time"
 
 	"github.com/caddy-oauth/caddy-oauth/internal/jwt"
 )
@@ -17,7 +18,7 @@ type fakeSource struct {
 	err    error
 }
 
-func (s fakeSource) AccessToken(_ context.Context, token string) (*jwt.Claims, error) {
+func (s fakeSource) AccessToken(_ context.Context, token string, _ time.Duration) (*jwt.Claims, error) {
 	if s.err != nil {
 		return nil, s.err
 	}
@@ -200,12 +201,29 @@ func TestTokensOfARequestWithTwoResources(t *testing.T) {
 	}
 }
 
+// The leeway of a resource is its own, also where another one has checked the token before.
+func TestLeewayOfAResource(t *testing.T) {
+	asked := 0
+	source := &countingSource{fakeSource{claims: &jwt.Claims{Subject: "alice", Audience: []string{testAPI}}}, &asked}
+	r, tokens := httptest.NewRequest(http.MethodGet, "/", nil), new(Tokens)
+	r.Header.Set("Authorization", "Bearer good")
+	for n, leeway := range []time.Duration{time.Minute, time.Minute, 0, time.Second} {
+		p := &Resource{Source: source, Audience: []string{testAPI}, Leeway: leeway}
+		if _, err := p.Check(r, tokens); err != nil {
+			t.Error(err)
+		}
+		if want := []int{1, 1, 2, 2}[n]; asked != want {
+			t.Errorf("after a check with a leeway of %v, the token was checked %d times, want %d", leeway, asked, want)
+		}
+	}
+}
+
 type countingSource struct {
 	fakeSource
 	asked *int
 }
 
-func (s *countingSource) AccessToken(ctx context.Context, token string) (*jwt.Claims, error) {
+func (s *countingSource) AccessToken(ctx context.Context, token string, leeway time.Duration) (*jwt.Claims, error) {
 	*s.asked++
-	return s.fakeSource.AccessToken(ctx, token)
+	return s.fakeSource.AccessToken(ctx, token, leeway)
 }

@@ -30,7 +30,7 @@ type RemoteIssuer struct {
 var _ Source = (*RemoteIssuer)(nil)
 
 // AccessToken implements [Source]. If the error is no [jwt.InvalidToken], the issuer's keys could not be fetched.
-func (i *RemoteIssuer) AccessToken(ctx context.Context, token string) (*jwt.Claims, error) {
+func (i *RemoteIssuer) AccessToken(ctx context.Context, token string, leeway time.Duration) (*jwt.Claims, error) {
 	t, err := jwt.Split(token)
 	if err != nil {
 		return nil, err
@@ -54,7 +54,7 @@ func (i *RemoteIssuer) AccessToken(ctx context.Context, token string) (*jwt.Clai
 	if claims := set.cache.Get(token, i.Keys.now()); claims != nil {
 		return claims, nil
 	}
-	claims, err := i.verify(t, keys)
+	claims, err := i.verify(t, keys, leeway)
 	if err != nil {
 		return nil, err
 	}
@@ -73,7 +73,7 @@ func (i *RemoteIssuer) warnOfScopes(supported []string) {
 }
 
 // verify returns the claims of a token that one of the keys signed.
-func (i *RemoteIssuer) verify(t jwt.Token, keys []*jwt.Key) (*jwt.Claims, error) {
+func (i *RemoteIssuer) verify(t jwt.Token, keys []*jwt.Key, leeway time.Duration) (*jwt.Claims, error) {
 	for _, key := range keys {
 		payload, err := t.Verify(key)
 		if errors.Is(err, jwt.ErrSignature) {
@@ -82,13 +82,13 @@ func (i *RemoteIssuer) verify(t jwt.Token, keys []*jwt.Key) (*jwt.Claims, error)
 		if err != nil {
 			return nil, err
 		}
-		return i.check(payload)
+		return i.check(payload, leeway)
 	}
 	return nil, jwt.ErrSignature
 }
 
 // check returns the claims of a payload that the issuer signed, if they are valid now.
-func (i *RemoteIssuer) check(payload []byte) (*jwt.Claims, error) {
+func (i *RemoteIssuer) check(payload []byte, leeway time.Duration) (*jwt.Claims, error) {
 	claims, err := jwt.ParseClaims(payload)
 	if err != nil {
 		return nil, err
@@ -96,7 +96,7 @@ func (i *RemoteIssuer) check(payload []byte) (*jwt.Claims, error) {
 	if claims.Issuer != i.URL {
 		return nil, jwt.ErrIssuer
 	}
-	if err := claims.CheckTime(i.Keys.now()); err != nil {
+	if err := claims.CheckTime(i.Keys.now(), leeway); err != nil {
 		return nil, err
 	}
 	return claims, nil

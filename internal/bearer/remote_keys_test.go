@@ -18,7 +18,7 @@ import (
 // works checks that a token is valid, or that it is refused with an error.
 func (r *remote) check(t *testing.T, token string, want error) {
 	t.Helper()
-	_, err := r.source().AccessToken(t.Context(), token)
+	_, err := r.source().AccessToken(t.Context(), token, jwt.Leeway)
 	if !errors.Is(err, want) || (want == nil) != (err == nil) {
 		t.Errorf("the token gives %v, want %v", err, want)
 	}
@@ -27,7 +27,7 @@ func (r *remote) check(t *testing.T, token string, want error) {
 // unavailable checks that a token can be neither accepted nor refused.
 func (r *remote) unavailable(t *testing.T, token string) error {
 	t.Helper()
-	_, err := r.source().AccessToken(t.Context(), token)
+	_, err := r.source().AccessToken(t.Context(), token, jwt.Leeway)
 	var invalid jwt.InvalidToken
 	if err == nil || errors.As(err, &invalid) {
 		t.Errorf("the token gives %v, want that the keys are not known", err)
@@ -67,7 +67,7 @@ func TestRFC8414WhereTheMetadataIs(t *testing.T) {
 			r.answer(tt.metadata, body(`{"issuer":"`+issuer+`","jwks_uri":"`+r.URL+remoteJWKS+`"}`))
 			source := r.source()
 			source.URL, source.Keys = issuer, NewRemoteKeys(issuer, r.clock.Now)
-			if _, err := source.AccessToken(t.Context(), r.token(t, "iss", issuer)); err != nil {
+			if _, err := source.AccessToken(t.Context(), r.token(t, "iss", issuer), jwt.Leeway); err != nil {
 				t.Error(err)
 			}
 		})
@@ -215,7 +215,7 @@ func TestRemoteKeysWaitNoLongerThanTheRequest(t *testing.T) {
 	defer close(release)
 	ctx, cancel := context.WithCancel(t.Context())
 	cancel()
-	if _, err := r.source().AccessToken(ctx, r.token(t)); !errors.Is(err, context.Canceled) {
+	if _, err := r.source().AccessToken(ctx, r.token(t), jwt.Leeway); !errors.Is(err, context.Canceled) {
 		t.Errorf("got %v", err)
 	}
 }

@@ -22,7 +22,7 @@ func TestRemoteClaims(t *testing.T) {
 	r := newRemote(t)
 	token := r.token(t, "big", json.Number("12345678901234567890"))
 	for range 2 { // from the issuer's keys, and from memory
-		claims, err := r.source().AccessToken(t.Context(), token)
+		claims, err := r.source().AccessToken(t.Context(), token, jwt.Leeway)
 		if err != nil || claims.Subject != "alice" || claims.ClientID != "app" || claims.Scope != "orders" ||
 			claims.Raw["big"] != json.Number("12345678901234567890") {
 			t.Fatalf("the claims are %+v, %v", claims, err)
@@ -91,7 +91,7 @@ func TestRemoteGarbageBeforeThereAreKeys(t *testing.T) {
 	r.answer(remoteMetadata, http.NotFound)
 	for _, token := range []string{"x", "a.b.c", jwttest.Encode(`{"alg":"none","typ":"at+jwt"}`) + ".e30.", jwttest.Encode(`{"alg":"ES256","typ":"JWT"}`) + ".e30.AA"} {
 		var invalid jwt.InvalidToken
-		if _, err := r.source().AccessToken(t.Context(), token); !errors.As(err, &invalid) {
+		if _, err := r.source().AccessToken(t.Context(), token, jwt.Leeway); !errors.As(err, &invalid) {
 			t.Errorf("%q gives %v", token, err)
 		}
 	}
@@ -117,13 +117,13 @@ func TestRemoteTypes(t *testing.T) {
 		{"logout+jwt", []string{"JWT"}, jwt.ErrType},
 	} {
 		token := forged(t, r.key, `{"alg":"ES256","kid":"`+r.key.ID+`","typ":"`+tt.typ+`"}`, r.claims())
-		if _, err := r.source(tt.types...).AccessToken(t.Context(), token); !errors.Is(err, tt.want) {
+		if _, err := r.source(tt.types...).AccessToken(t.Context(), token, jwt.Leeway); !errors.Is(err, tt.want) {
 			t.Errorf("typ %s beside %v: %v, want %v", tt.typ, tt.types, err, tt.want)
 		}
 	}
 	// A token that a guard with more types accepted is not in the cache of one with fewer.
 	token := forged(t, r.key, `{"alg":"ES256","kid":"`+r.key.ID+`","typ":"JWT"}`, r.claims("jti", "other"))
-	if _, err := r.source("JWT").AccessToken(t.Context(), token); err != nil {
+	if _, err := r.source("JWT").AccessToken(t.Context(), token, jwt.Leeway); err != nil {
 		t.Fatal(err)
 	}
 	r.check(t, token, jwt.ErrType)
@@ -224,7 +224,7 @@ func TestRemoteIssuerWithoutARequiredScope(t *testing.T) {
 			source := r.source()
 			source.Scopes, source.Log = []string{"orders", "admin"}, zap.New(core)
 			for range 3 {
-				if _, err := source.AccessToken(t.Context(), r.token(t)); err != nil {
+				if _, err := source.AccessToken(t.Context(), r.token(t), jwt.Leeway); err != nil {
 					t.Fatal(err)
 				}
 			}

@@ -9,8 +9,12 @@ import (
 	"time"
 )
 
-// Leeway is how far the clocks of an issuer and of whoever checks its tokens may differ.
-const Leeway = 30 * time.Second
+const (
+	// Leeway is how far the clocks of an issuer and of whoever checks its tokens may differ, if nothing else is configured.
+	Leeway = 30 * time.Second
+	// MaxLeeway is the longest leeway that can be configured.
+	MaxLeeway = 5 * time.Minute
+)
 
 // Claims are the claims of an access token (RFC 7519 §4.1, RFC 9068 §2.2). A claim that the token lacks is zero.
 type Claims struct {
@@ -64,12 +68,13 @@ func ParseClaims(payload []byte) (*Claims, error) {
 	return c, nil
 }
 
-// CheckTime returns an error if the token has expired or is not valid yet.
-func (c *Claims) CheckTime(now time.Time) error {
-	if !now.Before(c.Expires.Add(Leeway)) {
+// CheckTime returns an error if the token has expired, but for the leeway, or is not valid yet. A token of an issuer whose clock is
+// ahead is valid, also without a leeway.
+func (c *Claims) CheckTime(now time.Time, leeway time.Duration) error {
+	if !now.Before(c.Expires.Add(leeway)) {
 		return ErrExpired
 	}
-	if soon := now.Add(Leeway); c.NotBefore.After(soon) || c.IssuedAt.After(soon) {
+	if soon := now.Add(max(leeway, Leeway)); c.NotBefore.After(soon) || c.IssuedAt.After(soon) {
 		return ErrNotYet
 	}
 	return nil

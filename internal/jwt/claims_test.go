@@ -54,7 +54,7 @@ func TestClaims(t *testing.T) {
 			}
 			c, err := ParseClaims([]byte(encode(claims)))
 			if err == nil {
-				err = c.CheckTime(epoch.Add(tt.at))
+				err = c.CheckTime(epoch.Add(tt.at), Leeway)
 			}
 			if !errors.Is(err, tt.want) {
 				t.Fatalf("the claims give %v, %v; want %v", c, err, tt.want)
@@ -63,6 +63,27 @@ func TestClaims(t *testing.T) {
 				t.Errorf("error %q does not name %s", err, tt.verdict)
 			}
 		})
+	}
+}
+
+// RFC 7519 §4.1.4: the leeway is only for what has expired. A token of an issuer whose clock is ahead is valid without it.
+func TestLeeway(t *testing.T) {
+	c := &Claims{IssuedAt: epoch, Expires: epoch.Add(time.Minute)}
+	for _, tt := range []struct {
+		at, leeway time.Duration
+		want       error
+	}{
+		{time.Minute - 1, 0, nil},
+		{time.Minute, 0, ErrExpired},
+		{time.Minute + MaxLeeway - 1, MaxLeeway, nil},
+		{time.Minute + MaxLeeway, MaxLeeway, ErrExpired},
+		{-Leeway, 0, nil},
+		{-Leeway - 1, 0, ErrNotYet},
+		{-MaxLeeway, MaxLeeway, nil},
+	} {
+		if err := c.CheckTime(epoch.Add(tt.at), tt.leeway); !errors.Is(err, tt.want) {
+			t.Errorf("at %v with a leeway of %v: %v, want %v", tt.at, tt.leeway, err, tt.want)
+		}
 	}
 }
 
