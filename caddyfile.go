@@ -40,6 +40,7 @@ func init() {
 //				prefix   <text>
 //				length   <number>
 //				claims   rfc9068|minimal
+//				typ      at+jwt|JWT
 //				rename   <claim> <name>
 //			}
 //			refresh_token {
@@ -76,6 +77,8 @@ func init() {
 //				introspects   <uri...>|*
 //				consent       once|always|never
 //				pkce          required|optional
+//				iss           on|off
+//				allow_insecure_redirects
 //				access_token {
 //					lifetime <duration>
 //				}
@@ -203,6 +206,9 @@ func (p parser) client(i *Issuer) directive.Setting {
 			"access_token":  p.clientAccessToken(c),
 			"refresh_token": p.refreshToken(&c.RefreshToken),
 			"pkce":          p.Word("required or optional", &c.PKCE),
+			"iss":           p.Word("on or off", &c.Iss),
+
+			"allow_insecure_redirects": p.Flag(&c.AllowInsecureRedirects),
 
 			"redirect_uri_rules": p.redirectURIRules(&c.RedirectURIRules),
 		}, nil
@@ -244,6 +250,7 @@ func (p parser) accessToken(i *Issuer) directive.Setting {
 			"prefix":   p.Word("a text", &a.Prefix),
 			"length":   p.Number(storage.MinTokenLength, &a.Length),
 			"claims":   p.Word("rfc9068 or minimal", &a.Claims),
+			"typ":      p.Word("at+jwt or JWT", &a.Type),
 			"rename":   p.Pair("a claim and its other name", &a.Rename),
 		}
 	})

@@ -36,6 +36,17 @@ type Client struct {
 	// differ.
 	RedirectURIs []string `json:"redirect_uris,omitempty"`
 
+	// Whether redirect URIs may have a scheme without a period, such as `cursor://callback`, or http on another host than the
+	// person's own device, such as `http://192.168.1.10:3000/callback`. Schemes that run or show what is in the URI, such as
+	// `javascript`, are never allowed. Default: false. **Danger:** any program on the person's device can take such a scheme
+	// for itself, and anybody in the network can read and change what is sent by http. Both get the code.
+	AllowInsecureRedirects bool `json:"allow_insecure_redirects,omitempty"`
+
+	// Whether the parameter `iss` is in the responses that people bring back to the client (RFC 9207): `on` or `off`. Default:
+	// `on`. **Danger:** with `off`, a client that works with several issuers cannot tell which one a code is from. It is for a
+	// client that refuses parameters it does not know.
+	Iss string `json:"iss,omitempty"`
+
 	// The grant types that the client may use. With `refresh_token`, it gets refresh tokens. Default: `authorization_code`
 	// (RFC 7591).
 	GrantTypes []string `json:"grant_types,omitempty"`
@@ -91,7 +102,7 @@ func (c *Client) check(id string, issuer *Issuer) error {
 	return cmp.Or(
 		directive.At("secret", checkSecrets(c.Secrets)),
 		directive.At("secret_hash", checkSecretHashes(c.SecretHashes)),
-		directive.At("redirect_uris", checkRedirectURIs(c.RedirectURIs)),
+		directive.At("redirect_uris", checkRedirectURIs(c.RedirectURIs, c.AllowInsecureRedirects)),
 		directive.At("scopes", issuer.checkClientScopes(c.Scopes)),
 		directive.At("audience", checkAudience(c.Audience)),
 		directive.At("introspects", c.checkIntrospects()),
@@ -100,6 +111,7 @@ func (c *Client) check(id string, issuer *Issuer) error {
 		directive.At("refresh_token", c.RefreshToken.check()),
 		directive.At("redirect_uri_rules", c.RedirectURIRules.check()),
 		directive.At("pkce", c.checkPKCE()),
+		directive.At("iss", checkChoice(c.Iss, "on", "off")),
 		c.checkGrants(issuer.grantTypes()),
 	)
 }
@@ -120,12 +132,16 @@ func checkSecretHashes(hashes []string) error {
 	return nil
 }
 
-func checkRedirectURIs(registered []string) error {
+func checkRedirectURIs(registered []string, insecure bool) error {
+	check := uris.CheckRedirect
+	if insecure {
+		check = uris.CheckInsecureRedirect
+	}
 	for _, uri := range registered {
 		if unresolved(uri) {
 			continue
 		}
-		if err := uris.CheckRedirect(uri); err != nil {
+		if err := check(uri); err != nil {
 			return fmt.Errorf("%w, not %s", err, uri)
 		}
 	}
@@ -206,6 +222,7 @@ func (c *Client) client(id string, issuer *Issuer) *storage.Client {
 		Consent:             cmp.Or(c.Consent, issuer.Consent),
 		CodeLifetime:        issuer.Code.lifetime(),
 		RequirePKCE:         c.PKCE == "required",
+		OmitIssuer:          c.Iss == "off",
 		RedirectRules:       redirectRules(c.RedirectURIRules, issuer.RedirectURIRules),
 		AccessTokenLifetime: c.AccessToken.lifetime().or(issuer.AccessToken.lifetime().duration()).duration(),
 		RefreshToken:        refreshPolicy(c.public(), c.RefreshToken, issuer.RefreshToken),

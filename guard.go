@@ -215,6 +215,7 @@ func (g *Guard) ServeHTTP(w http.ResponseWriter, r *http.Request, next caddyhttp
 			return next.ServeHTTP(w, r)
 		}
 	}
+	again := withoutSecrets(r) // for a refusal: a request that passes is logged as it came
 	if g.Authorization != "pass" {
 		g.resource.Take(r, &found.tokens)
 	}
@@ -225,6 +226,10 @@ func (g *Guard) ServeHTTP(w http.ResponseWriter, r *http.Request, next caddyhttp
 		}
 	}
 	claims, err := g.resource.Check(r, &found.tokens)
+	if again != nil && err != nil && !g.lets(err) {
+		again.run(w)
+		return nil
+	}
 	if err != nil {
 		if rules != nil {
 			rules.Allow(w.Header(), r, "WWW-Authenticate, Retry-After")
@@ -287,6 +292,12 @@ func union(a, b []string) []string {
 		}
 	}
 	return a
+}
+
+// lets reports whether a request without a valid token may pass as one of nobody.
+func (g *Guard) lets(err error) bool {
+	refusal, ok := errors.AsType[*bearer.Error](err)
+	return ok && refusal.Code == "" && g.Optional
 }
 
 // refuse handles a request without a valid token. It may pass as one of nobody, or refuse returns the error for Caddy.

@@ -147,9 +147,15 @@ func (h *Handler) ServeHTTP(w http.ResponseWriter, r *http.Request, next caddyht
 	if _, answered := place.enter(w, r); answered {
 		return nil
 	}
-	switch path := askedURL(r).Path; {
-	case !h.serves(path):
+	path := askedURL(r).Path
+	if !h.serves(path) {
 		return next.ServeHTTP(w, r)
+	}
+	if again := withoutSecrets(r); again != nil {
+		again.run(w)
+		return nil
+	}
+	switch {
 	case h.server.NeedsPerson(path):
 		return place.signIn(w, r, h.answer)
 	}

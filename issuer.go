@@ -236,6 +236,9 @@ func (i *Issuer) open(
 	if config.Keys, err = i.Signing.policy(longest); err != nil {
 		return nil, directive.At("signing", directive.At("jwks_file", err))
 	}
+	if i.AccessToken != nil && i.AccessToken.Type == "JWT" {
+		config.Keys.Type = "JWT"
+	}
 	if config.ConsentTemplate, err = readFile(i.ConsentPage); err != nil {
 		return nil, directive.At("consent_page", err)
 	}

@@ -44,6 +44,11 @@ type AccessTokenSettings struct {
 	// Default: `rfc9068`. **Danger:** a resource server cannot tell whether a minimal token was meant for it.
 	Claims string `json:"claims,omitempty"`
 
+	// The `typ` in the header of JWTs: `at+jwt`, as in RFC 9068, or `JWT`, for resource servers that know no other. Default:
+	// `at+jwt`. **Danger:** with `JWT`, a program that takes JWTs of several kinds from this issuer cannot tell an access token
+	// from the others.
+	Type string `json:"typ,omitempty"`
+
 	// Other names for claims that the directive or a password verifier sets, by the names they have there. With `sub`,
 	// tokens have the subject under both names.
 	Rename map[string]string `json:"rename,omitempty"`
@@ -115,6 +120,8 @@ func (a *AccessTokenSettings) check() error {
 		return directive.At("prefix", errors.New("expected with the format opaque only"))
 	case a.Length != 0 && !opaque:
 		return directive.At("length", errors.New("expected with the format opaque only"))
+	case a.Type != "" && opaque:
+		return directive.At("typ", errors.New("expected with the format jwt only"))
 	case a.Claims != "" && opaque:
 		return directive.At("claims", errors.New("expected with the format jwt only"))
 	}
@@ -124,6 +131,7 @@ func (a *AccessTokenSettings) check() error {
 		directive.At("prefix", checkPrefix(a.Prefix)),
 		directive.At("length", checkLength(a.Length)),
 		directive.At("claims", checkChoice(a.Claims, "rfc9068", "minimal")),
+		directive.At("typ", checkChoice(a.Type, "at+jwt", "JWT")),
 		checkRename(a.Rename),
 	)
 }

@@ -35,6 +35,9 @@ type Client struct {
 
 	RedirectRules RedirectRules
 
+	// OmitIssuer leaves iss out of authorization responses (RFC 9207).
+	OmitIssuer bool
+
 	// DropUnknownScopes leaves out of a request the scopes that the client may not have. Otherwise they refuse the request.
 	DropUnknownScopes bool
 

@@ -60,7 +60,10 @@ func (e *authorizeEndpoint) findAnswerTo(ctx context.Context, params url.Values)
 		return client, none, grants.Refuse(grants.InvalidRequest, "redirect_uri is not one that is registered for this app").
 			Explain(uri, list(client.RedirectURIs), setting)
 	}
-	to := answerTo{redirectURI: uri, mode: "query", state: params.Get("state")}
+	to := answerTo{redirectURI: uri, mode: "query", state: params.Get("state"), issuer: e.config.URL}
+	if client.OmitIssuer {
+		to.issuer = ""
+	}
 	if params.Get("response_mode") == "form_post" && pages.AcceptsFormPost(uri) {
 		to.mode = "form_post"
 	}

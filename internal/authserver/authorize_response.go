@@ -18,6 +18,7 @@ type answerTo struct {
 	redirectURI string
 	mode        string // response_mode: query or form_post
 	state       string
+	issuer      string // "" for a client that is set to go without (RFC 9207)
 }
 
 // redirectError is a refusal that the browser takes to the client (RFC 6749 §4.1.2.1).
@@ -52,9 +53,9 @@ func (e *authorizeEndpoint) respondCode(c *call, to answerTo, code string) error
 }
 
 // respond sends a response or a refusal (RFC 6749 §4.1.2.1) to the client, with the state as it came and the issuer
-// (RFC 9207 §2).
+// (RFC 9207 §2), unless the client goes without.
 func (e *authorizeEndpoint) respond(c *call, to answerTo, params ...[2]string) error {
-	params = slices.Concat(params, [][2]string{{"state", to.state}, {"iss", e.config.URL}})
+	params = slices.Concat(params, [][2]string{{"state", to.state}, {"iss", to.issuer}})
 	if to.mode == "form_post" {
 		return e.pages.FormPost(c.w, pages.FormPostPage{URL: to.redirectURI, Params: params})
 	}

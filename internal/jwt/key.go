@@ -172,9 +172,9 @@ func (k *Key) SignAs(typ string, payload []byte) (string, error) {
 	return k.signWith(typ, Reference{}, payload)
 }
 
-// SignReferenced returns the payload as an access token with a Reference in its header.
-func (k *Key) SignReferenced(ref Reference, payload []byte) (string, error) {
-	return k.signWith(AccessTokenType, ref, payload)
+// SignReferenced is SignAs with a Reference in the header.
+func (k *Key) SignReferenced(typ string, ref Reference, payload []byte) (string, error) {
+	return k.signWith(typ, ref, payload)
 }
 
 func (k *Key) signWith(typ string, ref Reference, payload []byte) (string, error) {

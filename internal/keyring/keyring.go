@@ -8,6 +8,7 @@
 package keyring
 
 import (
+	"cmp"
 	"context"
 	"encoding/json"
 	"errors"
@@ -42,6 +43,9 @@ type Policy struct {
 
 	// Lifetime is the longest lifetime of a token that is signed here.
 	Lifetime time.Duration
+
+	// Type is the typ of the tokens, if it is another than at+jwt.
+	Type string
 
 	// File is a JWKS of the owner's (RFC 7517 §5). No key is then made or rotated: the first private key for Algorithm
 	// signs, all keys verify, and the public halves of the asymmetric ones are published. Keys of use "enc" are skipped.
@@ -130,11 +134,14 @@ func (r *Ring) Maintain(ctx context.Context) error {
 	return r.update(ctx, r.current.Load())
 }
 
-// Sign returns a JWT of these claims, a JSON object, of type at+jwt (RFC 9068 §2.1). The first call makes the first key.
+// Sign returns a JWT of these claims, a JSON object, of type at+jwt (RFC 9068 §2.1) or of the configured Type. The first call makes the first key.
 func (r *Ring) Sign(ctx context.Context, claims []byte) (string, error) {
 	keys, err := r.load(ctx)
 	if err != nil {
 		return "", err
+	}
+	if r.config.Type != "" {
+		return keys.signer(r.now()).SignAs(r.config.Type, claims)
 	}
 	return keys.signer(r.now()).Sign(claims)
 }
@@ -154,7 +161,7 @@ func (r *Ring) SignReferenced(ctx context.Context, ref jwt.Reference, claims []b
 	if err != nil {
 		return "", err
 	}
-	return keys.signer(r.now()).SignReferenced(ref, claims)
+	return keys.signer(r.now()).SignReferenced(cmp.Or(r.config.Type, jwt.AccessTokenType), ref, claims)
 }
 
 // Verify returns the payload of a token that one of these keys signed. It checks type and signature only. If the token is
@@ -168,13 +175,13 @@ func (r *Ring) Verify(ctx context.Context, token string) ([]byte, error) {
 	if err != nil {
 		return nil, err
 	}
-	key, err := keys.find(t)
+	key, err := keys.find(t, r.config.Type)
 	if errors.Is(err, jwt.ErrKey) && r.config.File == nil && r.unknown.AllowN(r.now(), 1) {
 		// Another node may have made a key that signs at once.
 		if err := r.update(ctx, keys); err != nil {
 			return nil, err
 		}
-		key, err = r.current.Load().find(t)
+		key, err = r.current.Load().find(t, r.config.Type)
 	}
 	if err != nil {
 		return nil, err
@@ -189,7 +196,7 @@ func (r *Ring) Has(token string) bool {
 		return false
 	}
 	header, _, _ := strings.Cut(token, ".")
-	_, err := keys.find(jwt.Token{Header: header})
+	_, err := keys.find(jwt.Token{Header: header}, r.config.Type)
 	return err == nil
 }
 
@@ -299,7 +306,7 @@ func (s *snapshot) signer(now time.Time) *jwt.Key {
 
 // find returns the key that a token's header names. The encoded headers of tokens made here are known; only a different
 // header of the same key has to be parsed.
-func (s *snapshot) find(t jwt.Token) (*jwt.Key, error) {
+func (s *snapshot) find(t jwt.Token, typ string) (*jwt.Key, error) {
 	if key, ok := s.byHeader[t.Header]; ok {
 		return key, nil
 	}
@@ -307,7 +314,7 @@ func (s *snapshot) find(t jwt.Token) (*jwt.Key, error) {
 	if err != nil {
 		return nil, err
 	}
-	if !h.IsType(jwt.AccessTokenType) { // RFC 9068 §4
+	if !h.IsType(jwt.AccessTokenType) && (typ == "" || !h.IsType(typ)) { // RFC 9068 §4
 		return nil, jwt.ErrType
 	}
 	key, ok := s.byID[h.KeyID]

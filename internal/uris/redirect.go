@@ -2,6 +2,7 @@ package uris
 
 import (
 	"errors"
+	"fmt"
 	"net/url"
 	"slices"
 	"strings"
@@ -21,31 +22,52 @@ func IsOutOfBand(uri string) bool { return uri == OutOfBand || uri == OutOfBandA
 // (RFC 6749 §3.1.2). It must use https, or http on the person's own machine (RFC 8252 §7.3), or an app's own scheme, which
 // is the app's domain name reversed (RFC 8252 §7.1).
 func CheckRedirect(uri string) error {
+	u, err := parseRedirect(uri)
+	switch {
+	case u == nil || err != nil:
+		return err
+	case u.Scheme == "http" && !IsLoopback(u.Hostname()):
+		return errors.New("expected https, or http on 127.0.0.1, [::1] or localhost, or allow_insecure_redirects at the client")
+	case u.Scheme != "http" && u.Scheme != "https" && !strings.Contains(u.Scheme, "."):
+		return errors.New("expected https, or an app's own scheme with a period in it, such as com.example.app, " +
+			"or allow_insecure_redirects at the client")
+	}
+	return nil
+}
+
+// CheckInsecureRedirect is CheckRedirect for a client whose owner allows http on every host, and schemes without a period.
+func CheckInsecureRedirect(uri string) error {
+	_, err := parseRedirect(uri)
+	return err
+}
+
+// dangerous are schemes of URIs that run or show their own content, or that of the person's device. No app has them.
+var dangerous = []string{
+	"about", "blob", "chrome", "data", "file", "filesystem", "ftp", "jar", "javascript", "mailto", "resource", "tel", "urn", "vbscript",
+	"view-source", "ws", "wss",
+}
+
+// parseRedirect checks what every redirect URI must keep to. It returns nil for an out-of-band one.
+func parseRedirect(uri string) (*url.URL, error) {
 	if IsOutOfBand(uri) {
-		return nil
+		return nil, nil //nolint:nilnil // it is none that is followed
 	}
 	u, err := url.Parse(uri)
 	switch {
 	case err != nil || !u.IsAbs() || strings.ContainsFunc(uri, func(r rune) bool { return r <= ' ' || r == 0x7f }):
-		return errors.New("expected an absolute URI")
+		return nil, errors.New("expected an absolute URI")
 	case strings.Contains(uri, "#"):
-		return errors.New("expected a URI without a fragment")
+		return nil, errors.New("expected a URI without a fragment")
 	case strings.Contains(uri, "*"):
-		return errors.New("expected an exact URI, there are no wildcards")
+		return nil, errors.New("expected an exact URI, there are no wildcards")
 	case u.User != nil:
-		return errors.New("expected a URI without user name and password")
+		return nil, errors.New("expected a URI without user name and password")
+	case (u.Scheme == "https" || u.Scheme == "http") && u.Hostname() == "":
+		return nil, errors.New("expected a host")
+	case slices.Contains(dangerous, u.Scheme):
+		return nil, fmt.Errorf("expected https or an app's own scheme, as %s can never be allowed", u.Scheme)
 	}
-	switch {
-	case u.Scheme == "https" && u.Hostname() != "", u.Scheme == "http" && IsLoopback(u.Hostname()):
-		return nil
-	case u.Scheme == "https":
-		return errors.New("expected a host")
-	case u.Scheme == "http":
-		return errors.New("expected https, or http on 127.0.0.1, [::1] or localhost")
-	case strings.Contains(u.Scheme, "."):
-		return nil
-	}
-	return errors.New("expected https, or an app's own scheme with a period in it, such as com.example.app")
+	return u, nil
 }
 
 // MatchRedirect reports whether a redirect URI is among the registered ones. They must be equal character by character

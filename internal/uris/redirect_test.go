@@ -6,6 +6,21 @@ import (
 	"testing"
 )
 
+func TestCheckInsecureRedirect(t *testing.T) {
+	for uri, want := range map[string]bool{
+		"cursor://anysphere.cursor-mcp/oauth/callback": true, "myapp:/callback": true, "vscode://x.y/z": true, "claude://cb": true,
+		"http://192.168.1.10:3000/cb": true, "http://homeassistant.local:8123/cb": true, "https://app.example.com/cb": true,
+		"javascript:alert(1)": false, "JavaScript:alert(1)": false, "java\tscript:alert(1)": false, "data:text/html,x": false,
+		"file:///etc/passwd": false, "vbscript:x": false, "blob:https://a.example/1": false, "about:blank": false,
+		"view-source:https://a.example": false, "urn:x": false, "http:///cb": false, "https://u:p@a.example/": false,
+		"cursor://cb#x": false, "cursor://*": false, "/cb": false, "": false,
+	} {
+		if err := CheckInsecureRedirect(uri); (err == nil) != want {
+			t.Errorf("%q: %v", uri, err)
+		}
+	}
+}
+
 func TestCheckRedirect(t *testing.T) {
 	for _, c := range []struct {
 		name, uri string
