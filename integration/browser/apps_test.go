@@ -12,8 +12,8 @@ import (
 	"github.com/caddy-oauth/caddy-oauth/integration"
 )
 
-// A person allows an app, finds it among the connected apps, and takes its access away: once with the button of the
-// app, and once with all of them.
+// A person allows an app, finds it among the connected apps, and removes it: once with the button of the app, and once with the
+// button for all apps.
 func TestConnectedApps(t *testing.T) {
 	for _, c := range []struct {
 		name    string
@@ -42,7 +42,7 @@ func TestConnectedApps(t *testing.T) {
 					t.Errorf("the page does not show %q:\n%s", shown, page)
 				}
 			}
-			// What a screen reader says of the buttons.
+			// The names of the buttons for screen readers.
 			names := in(ctx, t, chromedp.Evaluate[string](`[...document.querySelectorAll("button")].map(b =>
 				b.getAttribute("aria-labelledby").split(" ").map(id => document.getElementById(id).textContent).join(" ")).sort().join()`))
 			if names != "Remove Example app,Remove partner" {
@@ -69,7 +69,7 @@ func TestConnectedApps(t *testing.T) {
 	}
 }
 
-// partnerURL returns the link that the shop's partner sends people to.
+// partnerURL returns the authorization request of the shop's partner.
 func partnerURL(s *integration.Server) string {
 	config := s.AppClient()
 	config.ClientID, config.RedirectURL = "partner", "https://partner.example.com/callback"

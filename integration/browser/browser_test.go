@@ -1,4 +1,4 @@
-// Package browser_test walks through logins and consents with a real browser.
+// Package browser_test tests logins and consents with a real browser.
 package browser_test
 
 import (
@@ -62,8 +62,8 @@ func press(ctx context.Context, t *testing.T, decision string) {
 	in(ctx, t, chromedp.Click(chromedp.CSS(`button[value="`+decision+`"]`)))
 }
 
-// app is a client of the shop: a server that takes answers at /callback. At /start it takes them too, but then
-// sends people on to the /done of another origin, as apps do.
+// app is a client of the shop: a server that accepts authorization responses at /callback, and at /start, which then redirects to
+// /done of another origin, as apps do.
 type app struct {
 	*httptest.Server
 	secrets *integration.Secrets
@@ -71,7 +71,7 @@ type app struct {
 	answers []answer
 }
 
-// answer is an authorization response as it reaches the client.
+// answer is an authorization response as the client receives it.
 type answer struct {
 	method string
 	params url.Values
@@ -115,24 +115,24 @@ func (a *app) take(t *testing.T, r *http.Request) {
 	a.answers = append(a.answers, answer{r.Method, r.Form})
 }
 
-// answer returns the only answer the app has got, once the browser has landed.
+// answer waits until the browser is at /done, and returns the only answer that the app has received.
 func (a *app) answer(ctx context.Context, t *testing.T) answer {
 	t.Helper()
 	in(ctx, t, chromedp.WaitReady(chromedp.ID("done")))
 	a.mu.Lock()
 	defer a.mu.Unlock()
 	if len(a.answers) != 1 {
-		t.Fatalf("the app has got %d answers", len(a.answers))
+		t.Fatalf("the app has received %d answers, want one", len(a.answers))
 	}
 	return a.answers[0]
 }
 
-// untouched reports that nothing has come to the app.
+// untouched checks that the app has received no answer.
 func (a *app) untouched(t *testing.T) {
 	t.Helper()
 	a.mu.Lock()
 	defer a.mu.Unlock()
 	if len(a.answers) > 0 {
-		t.Errorf("the app has got %v", a.answers)
+		t.Errorf("the app has received %v, want nothing", a.answers)
 	}
 }

@@ -15,7 +15,7 @@ import (
 	"github.com/caddy-oauth/caddy-oauth/integration"
 )
 
-// flow is an authorization request of an app at the shop, and the way to its tokens.
+// flow is an authorization request of an app at the shop, and the exchange of its code.
 type flow struct {
 	s        *integration.Server
 	app      *app
@@ -31,13 +31,13 @@ func newFlow(t *testing.T, s *integration.Server, a *app, path string) *flow {
 	return f
 }
 
-// url returns the link that the app sends people to.
+// url returns the authorization request.
 func (f *flow) url(more ...oauth2.AuthCodeOption) string {
 	return f.config.AuthCodeURL("a state & more", append(more, oauth2.S256ChallengeOption(f.verifier))...)
 }
 
-// signedIn returns the link with the customer's user name and password, which the browser answers Caddy's
-// challenge with.
+// signedIn returns the authorization request with the customer's user name and password in its URL, with which the browser answers
+// Caddy's challenge.
 func (f *flow) signedIn(t *testing.T, more ...oauth2.AuthCodeOption) string {
 	t.Helper()
 	u, err := url.Parse(f.url(more...))
@@ -46,7 +46,7 @@ func (f *flow) signedIn(t *testing.T, more ...oauth2.AuthCodeOption) string {
 	return u.String()
 }
 
-// approved checks that the app was sent a code that yields tokens.
+// approved checks that the app has received a code that it can exchange for tokens.
 func (f *flow) approved(ctx context.Context, t *testing.T, method string) *integration.Answer {
 	t.Helper()
 	got := f.app.answer(ctx, t)
@@ -55,12 +55,12 @@ func (f *flow) approved(ctx context.Context, t *testing.T, method string) *integ
 		integration.CodeRequest(f.config, got.params.Get("code"), f.verifier))
 	must(t, err)
 	if tokens.Status != http.StatusOK || tokens.AccessToken == "" {
-		t.Fatalf("the code yields %d %s %s", tokens.Status, tokens.Error, tokens.Description)
+		t.Fatalf("the exchange of the code: %d %s %s", tokens.Status, tokens.Error, tokens.Description)
 	}
 	return tokens
 }
 
-// fromIssuer checks what every answer must have.
+// fromIssuer checks the method and the parameters that every answer must have.
 func (f *flow) fromIssuer(t *testing.T, got answer, method string) {
 	t.Helper()
 	if got.method != method {
@@ -79,7 +79,7 @@ func (f *flow) denied(ctx context.Context, t *testing.T) {
 	got := f.app.answer(ctx, t)
 	f.fromIssuer(t, got, http.MethodGet)
 	if got.params.Get("error") != "access_denied" || got.params.Has("code") { // RFC 6749 §4.1.2.1
-		t.Errorf("the app was told error %q, code %v", got.params.Get("error"), got.params.Has("code"))
+		t.Errorf("the app received error %q, code %v", got.params.Get("error"), got.params.Has("code"))
 	}
 }
 
@@ -90,8 +90,8 @@ func TestConsent(t *testing.T) {
 	}{
 		{name: "allow", decision: "allow"},
 		{name: "deny", decision: "deny"},
-		{name: "allow with the keyboard alone", decision: "allow", keyboard: true},
-		{name: "deny with the keyboard alone", decision: "deny", keyboard: true},
+		{name: "allow with the keyboard only", decision: "allow", keyboard: true},
+		{name: "deny with the keyboard only", decision: "deny", keyboard: true},
 	} {
 		t.Run(c.name, func(t *testing.T) {
 			ctx, s := inChromium(t), integration.Start(t, integration.Shop())
@@ -118,7 +118,7 @@ func TestConsent(t *testing.T) {
 	}
 }
 
-// typeUntil presses Tab until the button of a decision has the focus, and then Enter.
+// typeUntil presses Tab until the button of the decision has the focus, and then Enter.
 func typeUntil(ctx context.Context, t *testing.T, decision string) {
 	t.Helper()
 	var reached []string
@@ -130,10 +130,10 @@ func typeUntil(ctx context.Context, t *testing.T, decision string) {
 			return
 		}
 	}
-	t.Fatalf("Tab reaches %q and not %q", reached, decision)
+	t.Fatalf("Tab reaches %q, but not %q", reached, decision)
 }
 
-// The page that asks whoever is told of an unknown client is a page, and leads nowhere (RFC 6749 §4.1.2.1).
+// An authorization request of an unknown client gets an error page, without a redirect (RFC 6749 §4.1.2.1).
 func TestErrorPage(t *testing.T) {
 	ctx, s := inChromium(t), integration.Start(t, integration.Shop())
 	f := newFlow(t, s, newApp(t, s, nil), "/callback")
@@ -149,7 +149,7 @@ func TestErrorPage(t *testing.T) {
 	f.app.untouched(t)
 }
 
-// Chromium holds the page's form-action policy against every redirect that follows the post.
+// Chromium applies the form-action policy of the page to every redirect that follows the post.
 func TestAppRedirectsToAnotherOrigin(t *testing.T) {
 	for _, c := range []struct {
 		name string
@@ -184,7 +184,7 @@ func TestFormPost(t *testing.T) {
 		press(ctx, t, "allow")
 		f.approved(ctx, t, http.MethodPost)
 		if at := in(ctx, t, chromedp.Location()); at != f.config.RedirectURL {
-			t.Errorf("the browser is at %s, want nothing in the URL", at)
+			t.Errorf("the browser is at %s, want no parameters in the URL", at)
 		}
 	})
 	t.Run("without scripts", func(t *testing.T) {
@@ -195,11 +195,11 @@ func TestFormPost(t *testing.T) {
 		in(ctx, t, chromedp.Navigate(f.signedIn(t, mode)))
 		press(ctx, t, "allow")
 		in(ctx, t, chromedp.WaitReady(chromedp.CSS(`input[name="code"]`)))
-		f.app.untouched(t) // it is the person who sends it
+		f.app.untouched(t) // without scripts, the person has to send the form
 		in(ctx, t, chromedp.Click(chromedp.CSS("button.main")))
 		f.approved(ctx, t, http.MethodPost)
 	})
-	t.Run("to another origin in the end", func(t *testing.T) {
+	t.Run("with a redirect to another origin afterwards", func(t *testing.T) {
 		ctx, s := inChromium(t), integration.Start(t, integration.Shop())
 		other := newApp(t, s, nil)
 		f := newFlow(t, s, newApp(t, s, func(*url.URL) string { return other.URL }), "/start")

@@ -11,7 +11,7 @@ import (
 	"github.com/caddy-oauth/caddy-oauth/integration"
 )
 
-// What a script of another origin is to read, and what not (RFC 9700 §2.6).
+// A script of another origin may read some endpoints, and not others (RFC 9700 §2.6).
 func TestScriptOfAnotherOrigin(t *testing.T) {
 	ctx := inChromium(t)
 	s, _ := startMembers(t, "")
@@ -21,7 +21,7 @@ func TestScriptOfAnotherOrigin(t *testing.T) {
 	press(ctx, t, "allow")
 	code := f.app.answer(ctx, t).params.Get("code")
 	if at := in(ctx, t, chromedp.Location()); !strings.HasPrefix(at, f.app.URL) {
-		t.Fatalf("the script would run at %s", at)
+		t.Fatalf("the script runs at %s", at)
 	}
 	codeForm := integration.CodeRequest(f.config, code, f.verifier).Encode()
 	authorize := f.config.Endpoint.AuthURL
@@ -30,23 +30,23 @@ func TestScriptOfAnotherOrigin(t *testing.T) {
 		name, url, options, want string
 	}{
 		{
-			"the token endpoint gives tokens", s.TokenURL(),
+			"it reads tokens of the token endpoint", s.TokenURL(),
 			`{method: "POST", body: new URLSearchParams(` + quoted(codeForm) + `)}`, "200 access_token",
 		},
 		{
-			"and says what is wrong", s.TokenURL(),
+			"it reads errors of the token endpoint", s.TokenURL(),
 			`{method: "POST", body: new URLSearchParams("client_id=app&grant_type=nonsense")}`, "400 unsupported_grant_type",
 		},
 		{
-			"after a preflight too, with an Authorization header", s.TokenURL(),
+			"it may send an Authorization header, after a preflight", s.TokenURL(),
 			`{method: "POST", body: new URLSearchParams("grant_type=client_credentials"), headers: {Authorization: "Basic bm9ib2R5Ong="}}`,
 			"401 invalid_client",
 		},
-		{"the public keys", s.JWKSURL(), `{}`, "200 keys"},
+		{"it reads the public keys", s.JWKSURL(), `{}`, "200 keys"},
 		{"the metadata", s.URL + "/.well-known/oauth-authorization-server", `{}`, "200 issuer"},
-		{"nothing of the authorize endpoint", authorize + "?client_id=nobody", `{}`, "TypeError"},
-		{"nor of its answer to a post", authorize, `{method: "POST", body: new URLSearchParams("client_id=nobody")}`, "TypeError"},
-		{"nor as the person who is signed in", f.url(), `{credentials: "include"}`, "TypeError"},
+		{"it cannot read the authorize endpoint", authorize + "?client_id=nobody", `{}`, "TypeError"},
+		{"it cannot read the answer of the authorize endpoint to a post", authorize, `{method: "POST", body: new URLSearchParams("client_id=nobody")}`, "TypeError"},
+		{"it cannot read the consent page of the person who is signed in", f.url(), `{credentials: "include"}`, "TypeError"},
 	} {
 		t.Run("RFC 9700 §2.6 "+c.name, func(t *testing.T) {
 			script := fmt.Sprintf(`(async () => {
@@ -67,6 +67,6 @@ func TestScriptOfAnotherOrigin(t *testing.T) {
 }
 
 func quoted(s string) string {
-	b, _ := json.Marshal(s) // a string can always be encoded
+	b, _ := json.Marshal(s) // encoding a string never fails
 	return string(b)
 }

@@ -20,7 +20,7 @@ import (
 	"github.com/caddy-oauth/caddy-oauth/integration"
 )
 
-// members is a site with a login page: who has signed in there has a cookie, and /whoami tells Caddy whose it is.
+// members is a site with a login page. A person who has signed in has a cookie, and /whoami tells Caddy who that person is.
 type members struct {
 	*httptest.Server
 	secrets  *integration.Secrets
@@ -57,7 +57,7 @@ func (m *members) whoami(w http.ResponseWriter, r *http.Request) {
 func (m *members) login(w http.ResponseWriter, r *http.Request) {
 	returnTo := r.FormValue("return_to")
 	if !strings.HasPrefix(returnTo, "/oauth/authorize?") {
-		http.Error(w, "that is no place to return to", http.StatusBadRequest)
+		http.Error(w, "return_to is not an authorization request", http.StatusBadRequest)
 		return
 	}
 	session := rand.Text()
@@ -77,7 +77,7 @@ func (m *members) claims(name string) bool {
 	return strings.Contains(strings.Join(m.claimed, " "), name)
 }
 
-// startMembers starts the shop behind the login of the members' site.
+// startMembers starts the shop with the login of the members' site.
 func startMembers(t *testing.T, copyHeaders string) (*integration.Server, *members) {
 	t.Helper()
 	shop := integration.Shop()
@@ -101,7 +101,7 @@ func startMembers(t *testing.T, copyHeaders string) (*integration.Server, *membe
 	return integration.Start(t, shop), m
 }
 
-// signIn fills in the login page.
+// signIn fills in and sends the login page.
 func signIn(ctx context.Context, t *testing.T, name string) {
 	t.Helper()
 	in(ctx, t, chromedp.SendKeys(chromedp.ID("user"), name))
@@ -109,7 +109,7 @@ func signIn(ctx context.Context, t *testing.T, name string) {
 	in(ctx, t, chromedp.WaitReady(chromedp.CSS(`button[value="allow"]`)))
 }
 
-// subject returns whom an access token speaks for.
+// subject returns the subject of an access token.
 func subject(t *testing.T, s *integration.Server, accessToken string) string {
 	t.Helper()
 	keys := oidc.NewRemoteKeySet(oidc.ClientContext(t.Context(), s.Client(t)), s.JWKSURL())
@@ -133,7 +133,7 @@ func TestLoginPage(t *testing.T) {
 		t.Errorf("the token is for %q", sub)
 	}
 
-	// OpenID Connect Core §3.1.2.1: who is signed in is asked to sign in again, once, with prompt=login.
+	// OpenID Connect Core §3.1.2.1: with prompt=login, a person who is signed in has to sign in again, once.
 	again := newFlow(t, s, newApp(t, s, nil), "/callback")
 	in(ctx, t, chromedp.Navigate(again.url(oauth2.SetAuthURLParam("prompt", "login"))))
 	signIn(ctx, t, "dave")
@@ -143,7 +143,7 @@ func TestLoginPage(t *testing.T) {
 	}
 }
 
-// A header of the browser signs nobody in and makes nobody somebody else.
+// A header of the browser does not sign a person in, and does not change who the person is.
 func TestForgedUserHeader(t *testing.T) {
 	for name, copyHeaders := range map[string]string{
 		"user from the answer":                     "",
@@ -158,18 +158,18 @@ func TestForgedUserHeader(t *testing.T) {
 			})
 			must(t, err)
 			in(ctx, t, chromedp.Navigate(f.url()))
-			in(ctx, t, chromedp.WaitReady(chromedp.ID("user"))) // the login page, not the consent page
+			in(ctx, t, chromedp.WaitReady(chromedp.ID("user"))) // this is the login page, not the consent page
 			f.app.untouched(t)
 			signIn(ctx, t, "carol")
 			if page := in(ctx, t, chromedp.Text(chromedp.CSS("body"))); !strings.Contains(page, "carol") || strings.Contains(page, "root") {
-				t.Errorf("the consent page says\n%s", page)
+				t.Errorf("the consent page is\n%s", page)
 			}
 			press(ctx, t, "allow")
 			if sub := subject(t, s, f.approved(ctx, t, http.MethodGet).AccessToken); sub != "carol" {
 				t.Errorf("the token is for %q", sub)
 			}
 			if copyHeaders == "" && !m.claims("root") {
-				t.Error("the forged header has not even reached the site")
+				t.Error("the forged header has not reached the site, so the test shows nothing")
 			}
 		})
 	}
