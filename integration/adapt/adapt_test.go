@@ -1,4 +1,4 @@
-// Package adapt holds golden files of what the Caddyfile becomes, and of what is said about wrong ones.
+// Package adapt has golden files of Caddyfiles: the JSON that they become, and the errors in wrong ones.
 package adapt
 
 import (
@@ -19,20 +19,20 @@ import (
 	_ "github.com/caddy-oauth/caddy-oauth/storage/redis"
 )
 
-var update = flag.Bool("update", false, "write what comes out into the golden files; read the diff before you commit it")
+var update = flag.Bool("update", false, "write the results into the golden files; read the diff before you commit it")
 
 const divider = "----------"
 
-// TestUse adapts the Caddyfile of each file to the JSON below its divider. What comes out must then be
-// valid, too, and the Caddyfile formatted.
+// TestUse adapts the Caddyfile of each file and compares the result with the JSON below the divider. The JSON must be valid, and the
+// Caddyfile formatted.
 func TestUse(t *testing.T) {
 	t.Setenv("XDG_DATA_HOME", t.TempDir())
 	t.Setenv("XDG_CONFIG_HOME", t.TempDir())
 	for _, name := range []string{"BILLING_SECRET", "REDIS_PASSWORD", "SENTINEL_PASSWORD"} {
 		t.Setenv(name, "only for this test")
 	}
-	t.Setenv("OAUTH_KEY", "only for this test, and as long as it must be")
-	t.Setenv("OAUTH_OLD_KEY", "another for this test, and as long as it must be")
+	t.Setenv("OAUTH_KEY", "Zm9yIHRoaXMgdGVzdCwgYW5kIGFzIGxvbmcgYXMgaXQgbXVzdCBiZQ==")
+	t.Setenv("OAUTH_OLD_KEY", "YW5vdGhlciBrZXkgZm9yIHRoaXMgdGVzdCBvbmx5LCBubyBtb3Jl")
 	for _, name := range goldenFiles(t, "use") {
 		t.Run(filepath.Base(name), func(t *testing.T) {
 			input, expected := readGolden(t, name)
@@ -44,7 +44,7 @@ func TestUse(t *testing.T) {
 				t.Errorf("warning: %v", w)
 			}
 			if formatted := caddyfile.Format([]byte(input)); string(formatted) != input {
-				t.Errorf("not as caddy fmt has it, which is:\n%s", formatted)
+				t.Errorf("not formatted; caddy fmt writes:\n%s", formatted)
 			}
 			var pretty bytes.Buffer
 			if err := json.Indent(&pretty, adapted, "", "\t"); err != nil {
@@ -56,7 +56,7 @@ func TestUse(t *testing.T) {
 	}
 }
 
-// TestError adapts the Caddyfile of each file, to be told what is below its divider.
+// TestError adapts the Caddyfile of each file, and expects the error below the divider.
 func TestError(t *testing.T) {
 	for _, name := range goldenFiles(t, "error") {
 		t.Run(filepath.Base(name), func(t *testing.T) {
@@ -79,7 +79,7 @@ func goldenFiles(t *testing.T, kind string) []string {
 	return names
 }
 
-// readGolden returns the Caddyfile and what is to come of it.
+// readGolden returns the Caddyfile and the expected result.
 func readGolden(t *testing.T, name string) (input, expected string) {
 	t.Helper()
 	file, err := os.ReadFile(name)
@@ -114,6 +114,6 @@ func validate(t *testing.T, adapted []byte) {
 		t.Fatal(err)
 	}
 	if err := caddy.Validate(&config); err != nil {
-		t.Errorf("what came out is not valid: %v", err)
+		t.Errorf("the adapted configuration is not valid: %v", err)
 	}
 }

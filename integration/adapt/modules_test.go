@@ -17,7 +17,7 @@ func init() {
 	caddy.RegisterModule(plainGrant{})
 }
 
-// shelfStore is a store module of somebody else's, with an option.
+// shelfStore is a third-party store module with an option.
 type shelfStore struct {
 	Room string `json:"room,omitempty"`
 }
@@ -41,7 +41,7 @@ func (s *shelfStore) UnmarshalCaddyfile(d *caddyfile.Dispenser) error {
 	return nil
 }
 
-// stampGrant is a grant type of somebody else's, with an option.
+// stampGrant is a third-party grant type with an option.
 type stampGrant struct {
 	Color string `json:"color,omitempty"`
 }
@@ -64,7 +64,7 @@ func (g *stampGrant) UnmarshalCaddyfile(d *caddyfile.Dispenser) error {
 	return nil
 }
 
-// plainGrant is a grant type of somebody else's that knows nothing of Caddyfiles.
+// plainGrant is a third-party grant type without Caddyfile support.
 type plainGrant struct{}
 
 func (plainGrant) CaddyModule() caddy.ModuleInfo {
