@@ -10,21 +10,21 @@ import (
 	"time"
 )
 
-// Fault is what can be wrong with a storage.
+// Fault is a fault of a storage.
 type Fault string
 
 // The faults.
 const (
-	Fails Fault = "fails" // calls end with ErrFault
-	Hangs Fault = "hangs" // calls end when their context does, or when the fault is over
-	Slow  Fault = "slow"  // calls take as long as the fault's text says, say 2s, and then work
+	Fails Fault = "fails" // calls return ErrFault
+	Hangs Fault = "hangs" // calls return when their context or the fault ends
+	Slow  Fault = "slow"  // calls work, but take as long as the text of the fault says, such as 2s
 )
 
 // ErrFault is the error of a storage that [Fails].
-var ErrFault = errors.New("the storage fails as it was told to")
+var ErrFault = errors.New("the storage has the fault Fails")
 
-// Begin makes the storage in a directory faulty, in all processes that use it and from their next call on.
-// The text is for the fault Slow; for the others it may name the methods to be concerned, as "Store Delete".
+// Begin gives the storage in a directory a fault, in all processes that use it, from their next call on. For the fault Slow, text is
+// the duration. For the others, text may name the methods that have the fault, such as "Store Delete".
 func Begin(root string, fault Fault, text string) error {
 	controls := filepath.Join(root, "controls")
 	if err := os.MkdirAll(controls, 0o700); err != nil {
@@ -37,12 +37,12 @@ func Begin(root string, fault Fault, text string) error {
 	return os.Rename(draft, filepath.Join(controls, string(fault)))
 }
 
-// End makes it whole again.
+// End ends a fault.
 func End(root string, fault Fault) error {
 	return os.Remove(filepath.Join(root, "controls", string(fault)))
 }
 
-// enter is the start of each call: the time it takes, and what is wrong.
+// enter begins each call: it waits for the latency, and applies the faults.
 func (s *Storage) enter(ctx context.Context, method string) error {
 	if err := wait(ctx, s.latency); err != nil {
 		return err
@@ -67,7 +67,7 @@ func (s *Storage) enter(ctx context.Context, method string) error {
 	return nil
 }
 
-// concerns reports whether a method has a fault now.
+// concerns reports whether a method has the fault now.
 func (s *Storage) concerns(fault Fault, method string) bool {
 	text, ok := s.fault(fault)
 	return ok && (text == "" || strings.Contains(text, method))
@@ -78,7 +78,7 @@ func (s *Storage) fault(fault Fault) (text string, ok bool) {
 	return string(content), !errors.Is(err, fs.ErrNotExist)
 }
 
-// wait waits, no longer than ctx lives.
+// wait waits for a duration, or until ctx ends.
 func wait(ctx context.Context, d time.Duration) error {
 	if err := ctx.Err(); err != nil || d <= 0 {
 		return err

@@ -14,11 +14,11 @@ import (
 	"github.com/gofrs/flock"
 )
 
-// pollInterval is how often to look whether a lock is free, or a fault over.
+// pollInterval is how often a call checks whether a lock is free or a fault has ended.
 const pollInterval = 5 * time.Millisecond
 
-// lockFile is a lock of the operating system on a file, so that it is given to one alone, whatever dies when. The file is
-// there while the lock is held and has a byte in it: who finds that byte holds the lock of somebody who died.
+// lockFile is a lock of the operating system on a file, so that only one process can hold it, whichever processes die. While the
+// lock is held, the file exists and contains a byte. A process that locks a file with that byte knows that the last holder died.
 type lockFile struct{ *flock.Flock }
 
 // Lock implements certmagic.Locker.
@@ -51,7 +51,8 @@ func (s *Storage) Unlock(ctx context.Context, name string) error {
 	if file == nil {
 		return fmt.Errorf("%s is not locked", name)
 	}
-	// While it is locked, or it would be somebody else's. Whoever waits for it finds that it has gone.
+	// Remove the file before unlocking it: afterwards, it may be locked by another process. A process that waits for the old file
+	// notices that it was removed.
 	return errors.Join(os.Remove(file.Path()), file.Close())
 }
 
@@ -73,10 +74,10 @@ func (f *lockFile) take(ctx context.Context) error {
 		if err != nil {
 			return err
 		}
-		if locked && f.there() {
+		if locked && f.current() {
 			return nil
 		}
-		if locked { // a file that its last holder has removed
+		if locked { // the last holder has removed the file
 			if err := f.Close(); err != nil {
 				return err
 			}
@@ -88,8 +89,8 @@ func (f *lockFile) take(ctx context.Context) error {
 	}
 }
 
-// there reports whether the locked file is the one that others find.
-func (f *lockFile) there() bool {
+// current reports whether the locked file still has its name, so that other processes find it.
+func (f *lockFile) current() bool {
 	locked, err := f.Stat()
 	if err != nil {
 		return false
@@ -98,7 +99,7 @@ func (f *lockFile) there() bool {
 	return err == nil && os.SameFile(locked, found)
 }
 
-// inherit takes over from somebody who died with the lock, once the lease is over, and marks the lock as held.
+// inherit waits for the end of the lease if the last holder died, and marks the lock as held.
 func (f *lockFile) inherit(ctx context.Context, lease time.Duration) error {
 	found, err := f.Stat()
 	if err != nil {

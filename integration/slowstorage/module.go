@@ -1,6 +1,8 @@
-// Package slowstorage is a Caddy storage module for tests, as one over a network is: every call takes its time, and what
-// it offers for excluding others is Lock alone. Several processes can share its directory. It can be told to
-// fail and to hang, see [Fault]. It does not outlive a power cut.
+// Package slowstorage is a Caddy storage module for tests that behaves like one over a network. Every call takes some time, and its
+// only lock is the method Lock. Several processes can share its directory. Tests can make it fail or hang, see [Fault]. Its values
+// may be lost in a power cut.
+//
+// Start reading at [Module].
 package slowstorage
 
 import (
@@ -23,14 +25,14 @@ func init() {
 //		lease   <duration>
 //	}
 type Module struct {
-	// Root is the directory in which everything is.
+	// Root is the directory of the storage.
 	Root string `json:"root"`
 
-	// Latency is how long each call takes at least. Default: 0.
+	// Latency is the shortest time that a call takes. Default: 0.
 	Latency caddy.Duration `json:"latency,omitempty"`
 
-	// Lease is how long a lock stays locked whose holder died with it, counted from when it was taken: a storage over
-	// a network cannot see the death. A live holder never loses it. Default: 0.
+	// Lease is how long the lock of a dead process stays locked, from the time when it was locked: a storage over a network cannot
+	// see that a process died. A process that lives never loses its lock. Default: 0.
 	Lease caddy.Duration `json:"lease,omitempty"`
 }
 

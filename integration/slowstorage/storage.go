@@ -36,14 +36,14 @@ func (s *Storage) Store(ctx context.Context, key string, value []byte) error {
 		if !errors.Is(err, fs.ErrNotExist) || ctx.Err() != nil {
 			return err
 		}
-		// The directory is not there yet, or somebody has just deleted it.
+		// The directory does not exist yet, or another call has just deleted it.
 		if err := os.MkdirAll(filepath.Dir(s.path(key)), 0o700); err != nil {
 			return err
 		}
 	}
 }
 
-// draft writes a value where nobody looks for it.
+// draft writes a value to a temporary file.
 func (s *Storage) draft(value []byte) (name string, err error) {
 	if err := os.MkdirAll(s.drafts, 0o700); err != nil {
 		return "", err
@@ -92,7 +92,7 @@ func (s *Storage) Stat(ctx context.Context, key string) (certmagic.KeyInfo, erro
 	}, nil
 }
 
-// List implements certmagic.Storage. What goes meanwhile is left out.
+// List implements certmagic.Storage. It leaves out keys that are deleted meanwhile.
 func (s *Storage) List(ctx context.Context, dir string, recursive bool) (keys []string, err error) {
 	if err := s.enter(ctx, "List"); err != nil {
 		return nil, err

@@ -40,7 +40,7 @@ func TestMain(m *testing.M) {
 
 const envHold = "CADDY_OAUTH_TEST_HOLD"
 
-// hold is a process that takes a lock, says so and never gives it back.
+// hold is a process that takes a lock, prints that, and never releases it.
 func hold(root string) {
 	if err := slowstorage.New(root, 0, 0).Lock(context.Background(), "held"); err != nil {
 		fmt.Println(err)
@@ -60,7 +60,7 @@ func newRoot(tb testing.TB) string {
 	return tb.TempDir()
 }
 
-// What a store must do, ours does on this storage, with several processes too.
+// The default store passes the suite of all stores on this storage, also with several processes.
 func TestStore(t *testing.T) {
 	storetest.Run(t, storetest.Backend{
 		New:       newRoot,
@@ -78,7 +78,7 @@ func must(t *testing.T, err error) {
 
 func TestLock(t *testing.T) {
 	root := t.TempDir()
-	var inside atomic.Int64 // a file excludes others, but the race detector does not know that
+	var inside atomic.Int64 // atomic, since the race detector does not know that the lock excludes the others
 	var nodes sync.WaitGroup
 	for range 8 {
 		s := slowstorage.New(root, latency, 0)
@@ -89,7 +89,7 @@ func TestLock(t *testing.T) {
 					return
 				}
 				if inside.Add(1) != 1 {
-					t.Error("two hold one lock")
+					t.Error("two holders of one lock")
 				}
 				inside.Add(-1)
 				if err := s.Unlock(t.Context(), "a lock/of ours"); err != nil {
@@ -107,13 +107,13 @@ func TestLockGivesUp(t *testing.T) {
 	ctx, cancel := context.WithTimeout(t.Context(), 20*time.Millisecond)
 	defer cancel()
 	if err := slowstorage.New(root, 0, 0).Lock(ctx, "held"); !errors.Is(err, context.DeadlineExceeded) {
-		t.Errorf("a lock that is held: %v", err)
+		t.Errorf("Lock of a held lock: %v, want the end of the context", err)
 	}
 	must(t, slowstorage.New(root, 0, 0).Lock(t.Context(), "other"))
 }
 
-// The lock of a process that was killed is free when its lease is over, and not before.
-func TestLockOfTheDead(t *testing.T) {
+// The lock of a killed process is released at the end of its lease, and not before.
+func TestLockOfKilledProcess(t *testing.T) {
 	root := t.TempDir()
 	holder := exec.CommandContext(t.Context(), os.Args[0])
 	holder.Env = append(os.Environ(), envHold+"="+root)
@@ -124,14 +124,14 @@ func TestLockOfTheDead(t *testing.T) {
 	before := time.Now()
 	must(t, holder.Start())
 	if line, err := bufio.NewReader(said).ReadString('\n'); line != "locked\n" {
-		t.Fatalf("the holder says %q %v", line, err)
+		t.Fatalf("the holder printed %q, error %v", line, err)
 	}
 	after := time.Now()
 	must(t, holder.Process.Kill())
 	_ = holder.Wait() // it was killed
 	must(t, slowstorage.New(root, 0, time.Second).Lock(t.Context(), "held"))
 	if time.Since(before) < time.Second || time.Since(after) > 10*time.Second {
-		t.Errorf("locked again %s after the holder was, want a second", time.Since(before))
+		t.Errorf("locked again %s after the holder locked it, want a second", time.Since(before))
 	}
 }
 
@@ -166,7 +166,7 @@ func TestFaults(t *testing.T) {
 func TestListAndDelete(t *testing.T) {
 	s := slowstorage.New(t.TempDir(), 0, 0)
 	if _, err := s.List(t.Context(), "a", true); !errors.Is(err, fs.ErrNotExist) {
-		t.Errorf("a list of nothing: %v", err)
+		t.Errorf("List of a missing directory: %v", err)
 	}
 	for _, key := range []string{"a/b", "a/c/d", "e"} {
 		must(t, s.Store(t.Context(), key, nil))
@@ -178,7 +178,7 @@ func TestListAndDelete(t *testing.T) {
 	}
 	must(t, s.Delete(t.Context(), "a"))
 	if s.Exists(t.Context(), "a/c/d") || !s.Exists(t.Context(), "e") {
-		t.Error("after Delete there is something else than what stands beside it")
+		t.Error("Delete has not removed the directory, or has removed its neighbor")
 	}
 }
 
@@ -191,17 +191,17 @@ func TestCaddyfile(t *testing.T) {
 	}
 	for _, bad := range []string{"test_slow", "test_slow a b", "test_slow a {\n latency\n }", "test_slow a {\n speed 1s\n }"} {
 		if module.UnmarshalCaddyfile(caddyfile.NewTestDispenser(bad)) == nil {
-			t.Errorf("%q is accepted", bad)
+			t.Errorf("%q: expected an error", bad)
 		}
 	}
 }
 
-// It is for tests, and no part of what people run.
+// The module is for tests only, so cmd/caddy must not contain it.
 func TestIsNotInCaddy(t *testing.T) {
 	const own = "github.com/caddy-oauth/caddy-oauth/"
 	linked, err := exec.CommandContext(t.Context(), "go", "list", "-deps", own+"cmd/caddy").Output()
 	must(t, err)
 	if list := string(linked); !strings.Contains(list, own+"storage") || strings.Contains(list, own+"integration") {
-		t.Errorf("cmd/caddy is made of:\n%s", list)
+		t.Errorf("cmd/caddy contains it:\n%s", list)
 	}
 }
