@@ -142,7 +142,16 @@ func (s *core) checkSubject(ctx context.Context, subject string) error {
 }
 
 func (s *core) consents(ctx context.Context, user *User) (*storage.Consents, error) {
-	record, err := s.config.Store.Get(ctx, storage.ConsentKey(user.Subject))
+	key := storage.ConsentKey(user.Subject)
+	record, err := s.config.Store.Get(ctx, key)
+	if errors.Is(err, storage.ErrDamaged) { // it can be made anew: the person is asked again
+		s.log.Error("damaged record of consents; the person is asked again",
+			append(bounded.Fields(err), zap.String("issuer", s.config.Name), zap.Error(err))...)
+		if err := s.config.Store.Delete(ctx, key); err != nil && !errors.Is(err, storage.ErrReadOnly) {
+			return nil, err
+		}
+		return storage.DecodeConsents(user.Subject, nil)
+	}
 	if err != nil && !errors.Is(err, storage.ErrNotFound) {
 		return nil, err
 	}

@@ -42,10 +42,59 @@ func TestDamagedRecords(t *testing.T) {
 			if err := b.cutoffs.Poll(t.Context()); err != nil {
 				t.Errorf("news from other nodes: %v", err)
 			}
+			if err := b.clients.Reload(t.Context()); err != nil {
+				t.Error(err)
+			}
 			if n := b.logs.FilterMessageSnippet("in the store").Len(); n != 1 {
 				t.Errorf("the log tells of it %d times", n)
 			}
 		})
+	}
+}
+
+// A damaged change marker or record of consents is made anew.
+func TestDamagedRecordsAreMadeAnew(t *testing.T) {
+	dir := t.TempDir()
+	store := caddystore.New(&certmagic.FileStorage{Path: dir}, "default")
+	onDisk := func(c *Config) {
+		c.Store, c.Now = store, nil
+		runTime(c)
+	}
+	damage := func(kind storage.Kind) {
+		t.Helper()
+		for _, file := range recordsOf(t, dir, kind) {
+			if err := os.Truncate(file, 0); err != nil {
+				t.Fatal(err)
+			}
+		}
+	}
+	a, b := newTestServer(t, onDisk), newTestServer(t, onDisk)
+	a.add(t, "first")
+	if err := b.upkeep.pollChanges(t.Context()); err != nil {
+		t.Fatal(err)
+	}
+	damage(changeKey.Kind)
+	a.add(t, "second")
+	damage(changeKey.Kind)
+	if err := b.upkeep.pollChanges(t.Context()); err != nil {
+		t.Errorf("with a damaged change marker: %v", err)
+	}
+	if client, err := b.clients.Find(t.Context(), "second"); client == nil || err != nil {
+		t.Errorf("a client that another node added: %v, %v", client, err)
+	}
+	if _, err := store.Get(t.Context(), changeKey); err != nil {
+		t.Errorf("the change marker stays damaged: %v", err)
+	}
+
+	a.tokens(t)
+	damage(storage.KindConsent)
+	a.tokens(t)
+	if consents, err := b.Owner().UserConsents(t.Context(), "alice"); err != nil || len(consents.Clients) != 1 {
+		t.Errorf("the consents after the person was asked again: %v, %v", consents, err)
+	}
+	damage(storage.KindConsent)
+	if err := a.revoker.Revoke(t.Context(), "alice", "", "test", ""); err != nil {
+		t.Errorf("a revocation with a damaged record of consents: %v", err)
 	}
 }
 

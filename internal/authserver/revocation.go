@@ -161,7 +161,7 @@ func revokedOf(subject, client string) string {
 
 // forget takes back the consents of a user, for a client or for all.
 func (r *Revoker) forget(ctx context.Context, subject, client string) error {
-	return r.store.Update(ctx, storage.ConsentKey(subject), func(old []byte) ([]byte, time.Time, error) {
+	err := r.store.Update(ctx, storage.ConsentKey(subject), func(old []byte) ([]byte, time.Time, error) {
 		consents, err := storage.DecodeConsents(subject, old)
 		switch {
 		case err != nil:
@@ -176,6 +176,10 @@ func (r *Revoker) forget(ctx context.Context, subject, client string) error {
 		record, err := consents.Encode()
 		return record, time.Time{}, err
 	})
+	if errors.Is(err, storage.ErrDamaged) { // nobody can read what it allows
+		return r.store.Delete(ctx, storage.ConsentKey(subject))
+	}
+	return err
 }
 
 // longestCode is how long an authorization code can live, and with it a family without refresh tokens.

@@ -199,9 +199,8 @@ type changeMarker struct {
 
 // set reports a change to the other nodes.
 func (m *changeMarker) set(ctx context.Context) error {
-	return m.store.Update(ctx, changeKey, func([]byte) ([]byte, time.Time, error) {
-		return []byte(rand.Text()), time.Time{}, nil
-	})
+	// Nothing depends on what is there, which may be damaged.
+	return m.store.Put(ctx, changeKey, []byte(rand.Text()), time.Time{})
 }
 
 // ifChanged calls reload if the marker has changed, or was not checked for long.
@@ -209,7 +208,14 @@ func (m *changeMarker) ifChanged(ctx context.Context, reload func() error) error
 	m.mu.Lock()
 	defer m.mu.Unlock()
 	record, err := m.store.Get(ctx, changeKey)
-	if err != nil && !errors.Is(err, storage.ErrNotFound) {
+	switch {
+	case errors.Is(err, storage.ErrDamaged): // it may have changed before; all nodes look, once
+		if err := m.set(ctx); err != nil && !errors.Is(err, storage.ErrReadOnly) {
+			return err
+		}
+		m.value = ""
+		return reload()
+	case err != nil && !errors.Is(err, storage.ErrNotFound):
 		return err
 	}
 	now := m.now()

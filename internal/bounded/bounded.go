@@ -99,7 +99,7 @@ func (s *Store) Get(ctx context.Context, key storage.Key) ([]byte, error) {
 		s.outages.Worked(Reading)
 		return nil, err
 	}
-	return nil, failure(ctx, Reading, err)
+	return nil, failureAt(ctx, Reading, key, err)
 }
 
 // Put implements storage.Store.
@@ -108,7 +108,7 @@ func (s *Store) Put(ctx context.Context, key storage.Key, value []byte, expires 
 		return s.store.Put(ctx, key, value, expires)
 	}})
 	if err != nil {
-		return failure(ctx, Writing, err)
+		return failureAt(ctx, Writing, key, err)
 	}
 	s.outages.Worked(Writing)
 	return nil
@@ -136,7 +136,7 @@ func (s *Store) Update(ctx context.Context, key storage.Key, change storage.Chan
 		s.outages.Worked(Reading)
 		return err
 	}
-	return failure(ctx, Writing, err)
+	return failureAt(ctx, Writing, key, err)
 }
 
 // decide is Update without writing.
@@ -160,7 +160,7 @@ func (s *Store) Delete(ctx context.Context, key storage.Key) error {
 		return s.store.Delete(ctx, key)
 	}})
 	if err != nil {
-		return failure(ctx, Writing, err)
+		return failureAt(ctx, Writing, key, err)
 	}
 	return nil // It does not end an outage: a full disk allows it too.
 }

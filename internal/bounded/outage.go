@@ -39,6 +39,7 @@ var troubles = []struct {
 	{"no permission", []error{fs.ErrPermission}},
 	{"too many open files", []error{syscall.EMFILE, syscall.ENFILE}},
 	{"input/output error", []error{syscall.EIO, syscall.ESTALE}},
+	{"a directory in the place of a file, or the reverse", []error{syscall.EISDIR, syscall.ENOTDIR}},
 	{noAnswer, []error{context.DeadlineExceeded, os.ErrDeadlineExceeded, syscall.ETIMEDOUT}},
 	{noConnection, []error{
 		syscall.ECONNREFUSED, syscall.ECONNRESET, syscall.EPIPE, syscall.EHOSTUNREACH, syscall.ENETUNREACH,
@@ -68,16 +69,22 @@ func troubleOf(err error) string {
 		return "the store panics"
 	case errors.As(err, &overNet) && overNet.Timeout():
 		return noAnswer
-	case overNet != nil:
+	case overNet != nil && !isErrno(overNet): // any error of the system has the methods of a net.Error
 		return noConnection
 	}
 	return otherwise
 }
 
+func isErrno(err error) bool {
+	_, ok := err.(syscall.Errno) //nolint:errorlint // the error itself is meant, not what it wraps
+	return ok
+}
+
 // storeError is a failure of the store, and not of the caller.
 type storeError struct {
-	cause cause
-	err   error
+	cause  cause
+	record string // the one that is damaged, "" if it is the store
+	err    error
 }
 
 func (e *storeError) Error() string { return e.err.Error() }
@@ -93,7 +100,24 @@ func failure(ctx context.Context, what string, err error) error {
 	case errors.Is(ctx.Err(), context.Canceled):
 		return fmt.Errorf("%w: %w", context.Canceled, err)
 	}
-	return &storeError{cause{what, troubleOf(err)}, err}
+	return &storeError{cause: cause{what, troubleOf(err)}, err: err}
+}
+
+// failureAt is failure for an operation on one record.
+func failureAt(ctx context.Context, what string, key storage.Key, err error) error {
+	err = failure(ctx, what, err)
+	if failed, ok := errors.AsType[*storeError](err); ok && errors.Is(err, storage.ErrDamaged) {
+		failed.record = string(key.Kind) + "/" + key.ID
+	}
+	return err
+}
+
+// damagedRecord returns the record that an error says is damaged, "" for none.
+func damagedRecord(err error) string {
+	if failed, ok := errors.AsType[*storeError](err); ok {
+		return failed.record
+	}
+	return ""
 }
 
 // Unavailable reports whether an error is a failure of the store. To wait in vain for another caller that waits for the store
@@ -117,13 +141,21 @@ func causeOf(what string, err error) cause {
 // Fields returns what the log says of an error beside its text, if it is a failure of the store.
 func Fields(err error) []zap.Field {
 	if Unavailable(err) {
-		return causeOf("", err).fields()
+		return causeOf("", err).fieldsAt(damagedRecord(err))
 	}
 	return nil
 }
 
 func (c cause) fields() []zap.Field {
 	return []zap.Field{zap.String("what", c.what), zap.String("trouble", c.trouble)}
+}
+
+// fieldsAt are the fields of a cause and, if it is one, of the record that is damaged.
+func (c cause) fieldsAt(record string) []zap.Field {
+	if record == "" {
+		return c.fields()
+	}
+	return append(c.fields(), zap.String("record", record))
 }
 
 // Outages knows what fails and since when, so that the log has each outage once and not for each request. There are few, as
@@ -135,7 +167,12 @@ type Outages struct {
 	open  atomic.Int64 // how many there are
 	mu    sync.Mutex
 	known map[cause]*outage
+
+	damaged map[string]bool // records that were reported as damaged, up to maxDamaged
 }
+
+// maxDamaged bounds how many damaged records are reported one by one.
+const maxDamaged = 10_000
 
 // outage is a time in which something fails for one cause.
 type outage struct {
@@ -154,14 +191,29 @@ const (
 
 // NewOutages returns an Outages that knows of none.
 func NewOutages(log *zap.Logger, now func() time.Time) *Outages {
-	return &Outages{log: log, now: now, known: make(map[cause]*outage)}
+	return &Outages{log: log, now: now, known: make(map[cause]*outage), damaged: make(map[string]bool)}
 }
 
 // Failed counts a failure of something that was tried, and reports whether it is the first of an outage, with fields for the
 // log. If the error is a failure of the store, that tells what was tried.
 func (o *Outages) Failed(what string, err error) (first bool, fields []zap.Field) {
 	c := causeOf(what, err)
+	if record := damagedRecord(err); record != "" {
+		return o.firstDamage(record), c.fieldsAt(record)
+	}
 	return o.failed(c), c.fields()
+}
+
+// firstDamage reports whether a record was not reported as damaged before. It stays damaged whatever else works, so this is no
+// outage that ends.
+func (o *Outages) firstDamage(record string) bool {
+	o.mu.Lock()
+	defer o.mu.Unlock()
+	if o.damaged[record] || len(o.damaged) >= maxDamaged {
+		return false
+	}
+	o.damaged[record] = true
+	return true
 }
 
 func (o *Outages) failed(c cause) (first bool) {

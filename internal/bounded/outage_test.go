@@ -8,6 +8,7 @@ import (
 	"io/fs"
 	"net"
 	"os"
+	"slices"
 	"syscall"
 	"testing"
 	"time"
@@ -128,13 +129,32 @@ func TestTroubleOf(t *testing.T) {
 		noConnection: {
 			refused, fmt.Errorf("x: %w", refused), io.EOF, net.ErrClosed, syscall.EPIPE, &net.DNSError{IsNotFound: true},
 		},
+		"a directory in the place of a file, or the reverse": {&fs.PathError{Op: "read", Path: "x", Err: syscall.EISDIR}, syscall.ENOTDIR},
 		"the store panics": {&panicError{value: "x"}},
-		otherwise:          {errors.New("LOADING"), context.Canceled, storage.ErrNotFound},
+		otherwise:          {&fs.PathError{Op: "open", Path: "x", Err: syscall.ENAMETOOLONG}, errors.New("LOADING"), context.Canceled, storage.ErrNotFound},
 	} {
 		for _, err := range errs {
 			if got := troubleOf(err); got != want {
 				t.Errorf("%v is %q, want %q", err, got, want)
 			}
 		}
+	}
+}
+
+// Each damaged record is reported once, whatever else works or fails.
+func TestEachDamagedRecordIsReportedOnce(t *testing.T) {
+	now := time.Now()
+	o := NewOutages(zap.NewNop(), func() time.Time { return now })
+	damage := func(id string) error {
+		return failureAt(t.Context(), Reading, storage.Key{Kind: "family", ID: id}, fmt.Errorf("x: %w", storage.ErrDamaged))
+	}
+	for n, want := range []bool{true, true, false, false} {
+		id := []string{"a", "b", "a", "b"}[n]
+		first, fields := o.Failed(Reading, damage(id))
+		if first != want || !slices.ContainsFunc(fields, func(f zap.Field) bool { return f.Key == "record" && f.String == "family/"+id }) {
+			t.Errorf("report %d: first %v, want %v; fields %v", n, first, want, fields)
+		}
+		now = now.Add(time.Hour)
+		o.Worked(Reading)
 	}
 }

@@ -55,7 +55,9 @@ type Directory struct {
 	Config
 
 	decoy   *storage.Client     // see unknown
-	loading *semaphore.Weighted // held by the one load that runs
+	loading *semaphore.Weighted // held by the one load that runs; guards unreadable
+
+	unreadable map[string]bool // records that cannot be read; each was logged once
 
 	mu     sync.Mutex // held to replace the index; never while the store is asked
 	stored map[string]*storage.Registered
@@ -77,7 +79,7 @@ type index struct {
 func New(config Config) *Directory {
 	return &Directory{
 		Config: config, decoy: config.Secrets.decoy(config.Configured), stored: make(map[string]*storage.Registered),
-		loading: semaphore.NewWeighted(1),
+		loading: semaphore.NewWeighted(1), unreadable: make(map[string]bool),
 	}
 }
 
@@ -217,9 +219,13 @@ func (d *Directory) read(ctx context.Context, key storage.Key, known map[string]
 		r, err = storage.DecodeRegistered(record)
 	}
 	if err != nil {
-		d.Logger.Error("unreadable client in the store", zap.String("issuer", d.Issuer), zap.String("record", key.ID), zap.Error(err))
+		if !d.unreadable[key.ID] {
+			d.unreadable[key.ID] = true
+			d.Logger.Error("unreadable client in the store", zap.String("issuer", d.Issuer), zap.String("record", key.ID), zap.Error(err))
+		}
 		return nil
 	}
+	delete(d.unreadable, key.ID)
 	known[r.ID] = r
 	return nil
 }
