@@ -6,6 +6,7 @@ import (
 	"maps"
 	"slices"
 	"strconv"
+	"strings"
 
 	"github.com/caddyserver/caddy/v2"
 	"github.com/caddyserver/caddy/v2/caddyconfig"
@@ -57,6 +58,7 @@ func init() {
 //				passwords <failures> <duration>
 //				addresses <failures> <duration>
 //				tokens    <failures> <duration>
+//				codes     <number> <duration> [<number> <duration>]
 //			}
 //			signing [<algorithm>] {
 //				rotate    <duration>|never
@@ -311,6 +313,7 @@ func (p parser) throttle(i *Issuer) directive.Setting {
 		for name, limit := range i.Throttle.byName() {
 			known[name] = p.failures(limit)
 		}
+		known["codes"] = p.codeLimits(&i.Throttle.Codes)
 		return known, nil
 	})
 }
@@ -318,14 +321,37 @@ func (p parser) throttle(i *Issuer) directive.Setting {
 func (p parser) failures(value **FailureLimit) directive.Setting {
 	const expected = "a number of failures and a duration, such as 10 5m"
 	return p.Once(expected, 2, 2, func(args []string) (directive.Settings, error) {
-		failures, err1 := strconv.Atoi(args[0])
-		per, err2 := caddy.ParseDuration(args[1])
-		if err1 != nil || err2 != nil {
-			return nil, fmt.Errorf("expected %s, not %s %s", expected, args[0], args[1])
+		number, per, err := numberPer(args, expected)
+		*value = &FailureLimit{Failures: number, Per: per}
+		return nil, err
+	})
+}
+
+func (p parser) codeLimits(value *[]CodeLimit) directive.Setting {
+	const expected = "a number of codes and a duration, once or twice, such as 20 1m 200 24h"
+	return p.Once(expected, 2, 2*maxCodeLimits, func(args []string) (directive.Settings, error) {
+		for pair := range slices.Chunk(args, 2) {
+			number, per, err := numberPer(pair, expected)
+			if err != nil {
+				return nil, err
+			}
+			*value = append(*value, CodeLimit{Codes: number, Per: per})
 		}
-		*value = &FailureLimit{Failures: failures, Per: caddy.Duration(per)}
 		return nil, nil
 	})
+}
+
+// numberPer reads a number and a duration.
+func numberPer(args []string, expected string) (number int, per caddy.Duration, err error) {
+	if len(args) != 2 {
+		return 0, 0, fmt.Errorf("expected %s, not %s", expected, strings.Join(args, " "))
+	}
+	number, err1 := strconv.Atoi(args[0])
+	d, err2 := caddy.ParseDuration(args[1])
+	if err1 != nil || err2 != nil {
+		return 0, 0, fmt.Errorf("expected %s, not %s %s", expected, args[0], args[1])
+	}
+	return number, caddy.Duration(d), nil
 }
 
 func (p parser) signing(i *Issuer) directive.Setting {

@@ -2,6 +2,7 @@ package caddyoauth
 
 import (
 	"errors"
+	"fmt"
 	"maps"
 	"slices"
 	"time"
@@ -12,15 +13,16 @@ import (
 	"github.com/caddy-oauth/caddy-oauth/internal/throttle"
 )
 
-// ThrottleSettings limit how often clients and people can fail before the answer is 429 with `Retry-After`. Only failures
-// count. Each node counts for itself, in bounded memory, and a reload keeps the counts. The address of a client is the one
+// ThrottleSettings limit how often clients and people can fail before the answer is 429 with `Retry-After`, and how many
+// authorization codes they can get. But for codes, only failures count. Each node counts for itself, in bounded memory, and a reload keeps the counts. The address of a client is the one
 // that Caddy trusts (`trusted_proxies`). IPv6 addresses count by their first 64 bits, and all that share the first 48 bits
 // together have ten times the limit of an address.
 //
 // An address that has authenticated a client or an account before has its own count for it, so that guesses from other
 // addresses do not lock it out.
 type ThrottleSettings struct {
-	// No limits. **Danger:** anybody can guess secrets and passwords as fast as this server answers.
+	// No limits. **Danger:** anybody can guess secrets and passwords as fast as this server answers, and one user can fill
+	// the store.
 	Off bool `json:"off,omitempty"`
 
 	// Wrong secrets of one client, at the token, introspection and revocation endpoints. Default: 30 in 10 minutes.
@@ -39,6 +41,12 @@ type ThrottleSettings struct {
 	// guards. Nobody can guess them, so valid ones always pass: this limit only slows down broken clients. Default: 600 in
 	// 10 minutes.
 	Tokens *FailureLimit `json:"tokens,omitempty"`
+
+	// Authorization codes of one user for one client, used or not, since each can become a record that lives as long as a
+	// refresh token: one limit or two, which both hold. Beyond them, the client gets the error `temporarily_unavailable`. A
+	// login with a password counts too: beyond the limits, it gets an access token, but no refresh token. Default: 20 in a
+	// minute, and 200 in a day. **Danger:** with high limits, one user can fill the store.
+	Codes []CodeLimit `json:"codes,omitempty"`
 }
 
 // FailureLimit allows a number of failures in a time. They can come all at once; each can be repeated after its share of the
@@ -47,11 +55,25 @@ type FailureLimit struct {
 	// The number of failures.
 	Failures int `json:"failures"`
 
-	// The time, at least a second.
+	// The time, from a second to a year.
 	Per caddy.Duration `json:"per"`
 }
 
-const maxFailures = 100_000
+// CodeLimit allows a number of authorization codes in a time. A user can get them all at once, and each again after its
+// share of the time.
+type CodeLimit struct {
+	// The number of codes.
+	Codes int `json:"codes"`
+
+	// The time, from a second to a year.
+	Per caddy.Duration `json:"per"`
+}
+
+const (
+	maxFailures   = 100_000
+	maxPer        = 365 * 24 * time.Hour
+	maxCodeLimits = 2
+)
 
 func (s *ThrottleSettings) check() error {
 	if s == nil {
@@ -64,15 +86,31 @@ func (s *ThrottleSettings) check() error {
 			continue
 		}
 		limited = true
-		if limit.Failures < 1 || limit.Failures > maxFailures {
-			return directive.At(name, errors.New("expected a number of failures from 1 to 100000"))
+		if err := checkLimit(limit.Failures, "failures", limit.Per); err != nil {
+			return directive.At(name, err)
 		}
-		if time.Duration(limit.Per) < time.Second {
-			return directive.At(name, errors.New("expected a duration of a second or more"))
+	}
+	if len(s.Codes) > maxCodeLimits {
+		return directive.At("codes", errors.New("expected one limit or two"))
+	}
+	for _, limit := range s.Codes {
+		limited = true
+		if err := checkLimit(limit.Codes, "codes", limit.Per); err != nil {
+			return directive.At("codes", err)
 		}
 	}
 	if s.Off == limited {
 		return errors.New("expected either off, or limits in a block")
+	}
+	return nil
+}
+
+func checkLimit(number int, of string, per caddy.Duration) error {
+	if number < 1 || number > maxFailures {
+		return fmt.Errorf("expected a number of %s from 1 to %d", of, maxFailures)
+	}
+	if d := time.Duration(per); d < time.Second || d > maxPer {
+		return errors.New("expected a duration from a second to a year")
 	}
 	return nil
 }
@@ -88,10 +126,14 @@ func (s *ThrottleSettings) limits() throttle.Limits {
 	if s == nil {
 		return throttle.Limits{}
 	}
-	return throttle.Limits{
+	limits := throttle.Limits{
 		Off: s.Off, Clients: s.Clients.limit(), Passwords: s.Passwords.limit(), Addresses: s.Addresses.limit(),
 		Tokens: s.Tokens.limit(),
 	}
+	for _, limit := range s.Codes {
+		limits.Codes = append(limits.Codes, limitOf(limit.Codes, limit.Per))
+	}
+	return limits
 }
 
 // limit returns zero, which is the default, if there is no setting.
@@ -99,5 +141,9 @@ func (l *FailureLimit) limit() throttle.Limit {
 	if l == nil {
 		return throttle.Limit{}
 	}
-	return throttle.Limit{Burst: l.Failures, Every: time.Duration(l.Per) / time.Duration(l.Failures)}
+	return limitOf(l.Failures, l.Per)
+}
+
+func limitOf(number int, per caddy.Duration) throttle.Limit {
+	return throttle.Limit{Burst: number, Every: time.Duration(per) / time.Duration(number)}
 }

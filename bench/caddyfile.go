@@ -25,6 +25,9 @@ const (
 	page   = "/page"
 )
 
+// limits let one person get any number of codes.
+const limits = "\t\t\tthrottle {\n\t\t\t\tcodes 100000 1s\n\t\t\t}\n"
+
 // answerBody is as long as an answer with a token and a refresh token.
 var answerBody = `{"access_token":"` + strings.Repeat("e", 617) + `","token_type":"Bearer","expires_in":3600,"scope":"read write"}`
 
@@ -35,7 +38,7 @@ func (c shape) caddyfile(s *site.Server) string {
 	var issuers, directives strings.Builder
 	for n := range max(c.issuers, 1) {
 		name, path := c.issuer(n)
-		fmt.Fprintf(&issuers, "\t\tissuer %s http://%s%s {\n\t\t\tscope read \"your data\"\n\t\t\tscope write \"to change your data\"\n", name, s.Address, path)
+		fmt.Fprintf(&issuers, "\t\tissuer %s http://%s%s {\n\t\t\tscope read \"your data\"\n\t\t\tscope write \"to change your data\"\n%s", name, s.Address, path, limits)
 		for _, line := range []string{c.settings, c.store} {
 			if line != "" {
 				fmt.Fprintf(&issuers, "\t\t\t%s\n", line)

@@ -31,6 +31,10 @@ func ShopWith(settings string) Config {
 		Global: `
 	oauth {
 		issuer {$ISSUER} {
+			throttle {
+				# Alice logs in as often as a test likes.
+				codes 100000 1m
+			}
 			` + settings + `
 			scope profile "your name"
 			scope orders "your orders"

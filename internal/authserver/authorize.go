@@ -174,16 +174,45 @@ func (e *authorizeEndpoint) approve(c *call, req *authorizeRequest, user *User) 
 		f.Ends = client.RefreshToken.Ends(now)
 		f.Code.Expires = client.RefreshToken.EndsCode(f.Code.Expires, now)
 	}
-	code, key := f.IssueCode()
-	record, err := f.Encode()
+	code, err := e.issueCode(c, f)
 	if err != nil {
 		return err
 	}
-	if err := e.config.Store.Put(c.ctx(), key, record, f.Code.Expires); err != nil {
-		return err
+	return e.respondCode(c, req.answerTo, client.CodePrefix+code)
+}
+
+// issueCode starts a family with a code, unless its user has got too many for the client.
+func (e *authorizeEndpoint) issueCode(c *call, f *storage.Family) (string, error) {
+	count, wait := e.limiter.ReserveCode(codeParty(f.Client, f.Subject))
+	if count == nil {
+		return "", e.tooManyCodes(wait)
+	}
+	code, key := f.IssueCode()
+	record, err := f.Encode()
+	if err == nil {
+		err = e.config.Store.Put(c.ctx(), key, record, f.Code.Expires)
+	}
+	if err != nil {
+		count.Canceled()
+		return "", err
 	}
 	e.events.record(&Event{
-		Name: CodeIssued, Address: c.address, Client: client.ID, Subject: user.Subject, Family: key.ID, Scopes: req.scopes,
+		Name: CodeIssued, Address: c.address, Client: f.Client, Subject: f.Subject, Family: key.ID, Scopes: f.Scopes,
 	})
-	return e.respondCode(c, req.answerTo, client.CodePrefix+code)
+	return code, nil
+}
+
+// codeParty returns the name of a user at a client for the throttle: a hash, since both may be long.
+func codeParty(client, subject string) string {
+	return storage.HashID(client + "\x00" + subject)
+}
+
+// tooManyCodes returns the refusal of a code: of the errors of RFC 6749 §4.1.2.1, the one that tells the client to come
+// back later.
+func (s *core) tooManyCodes(wait time.Duration) *grants.Error {
+	refusal := &grants.Error{
+		Code: grants.TemporarilyUnavailable, Description: "this user has got too many codes for this app, try again later",
+		Status: http.StatusTooManyRequests, RetryAfter: wait,
+	}
+	return refusal.Explain("", s.limiter.CodeLimits(), "throttle: codes")
 }

@@ -6,6 +6,7 @@ import (
 	"slices"
 	"strings"
 	"testing"
+	"time"
 
 	"github.com/caddy-oauth/caddy-oauth/storage"
 )
@@ -201,6 +202,7 @@ func TestEveryCodeIsAnother(t *testing.T) {
 	s := newTestServer(t, withoutConsent("webapp"))
 	codes := map[string]bool{}
 	for range 50 {
+		s.clock.Advance(10 * time.Second) // so many at once are refused
 		codes[s.code(t, asks("webapp"))] = true
 	}
 	if len(codes) != 50 {

@@ -16,6 +16,7 @@ import (
 
 	"github.com/caddy-oauth/caddy-oauth/grants"
 	"github.com/caddy-oauth/caddy-oauth/internal/keyring"
+	"github.com/caddy-oauth/caddy-oauth/internal/throttle"
 	"github.com/caddy-oauth/caddy-oauth/storage"
 	"github.com/caddy-oauth/caddy-oauth/storage/memory"
 )
@@ -50,6 +51,7 @@ func newBenchServer(tb testing.TB, algorithm string) *benchServer {
 		Persistence: Persistence{Store: memory.New()},
 		Observers:   Observers{Logger: log, Audit: log.Named("audit")},
 		Keys:        keyring.Policy{Algorithm: algorithm, Lifetime: 10 * time.Minute, Publish: time.Hour},
+		Limits:      throttle.Limits{Codes: []throttle.Limit{{Burst: 1 << 30, Every: 1}, {Burst: 1 << 30, Every: 1}}},
 	})
 	must(tb, err)
 	s := &benchServer{Server: server, site: &testSite{user: &User{Subject: "alice"}}, answer: sink{header: http.Header{}}}

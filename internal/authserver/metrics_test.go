@@ -144,7 +144,7 @@ caddy_oauth_revocations_total{issuer="default",reason="reuse",what="family"} 1
 # HELP caddy_oauth_signing_key_since_timestamp_seconds When the current signing key began to sign, as a Unix time, by issuer.
 # TYPE caddy_oauth_signing_key_since_timestamp_seconds gauge
 caddy_oauth_signing_key_since_timestamp_seconds{issuer="default"} ` + strconv.FormatInt(epoch.Unix(), 10) + `
-# HELP caddy_oauth_throttled_total Requests refused for too many failures, by issuer and what failed.
+# HELP caddy_oauth_throttled_total Requests refused for too many failures or codes, by issuer and what was too many.
 # TYPE caddy_oauth_throttled_total counter
 caddy_oauth_throttled_total{issuer="default",kind="client"} 1
 caddy_oauth_throttled_total{issuer="default",kind="grant"} 1

@@ -10,9 +10,12 @@ import (
 	"testing"
 	"time"
 
+	"go.uber.org/zap"
+
 	"github.com/caddy-oauth/caddy-oauth/grants"
 	"github.com/caddy-oauth/caddy-oauth/internal/bearer"
 	"github.com/caddy-oauth/caddy-oauth/internal/throttle"
+	"github.com/caddy-oauth/caddy-oauth/storage"
 )
 
 // few sets low limits.
@@ -228,4 +231,108 @@ func TestLongAccountNamesAreShortened(t *testing.T) {
 	if key := accountKey(long); len(key) > 64 || key == accountKey(long+"b") || key != accountKey(" "+strings.ToUpper(long)) {
 		t.Errorf("%d bytes: %.100s", len(key), key)
 	}
+}
+
+// What one user can make the server store is bounded: a browser that is sent back again and again gets no more codes.
+func TestCodesOfOneUserAreBounded(t *testing.T) {
+	s := newTestServer(t, withoutConsent("webapp"), withoutConsent("spa"))
+	ask := func() string { return s.get(t, asks("webapp")).location().Get("error") }
+	got := 0
+	for range 100 {
+		if ask() == "" {
+			got++
+		}
+	}
+	if n := s.store.count(t, storage.KindFamily); got != 20 || n != 20 {
+		t.Errorf("100 requests within a moment give %d codes and %d records", got, n)
+	}
+	refused := s.get(t, asks("webapp"))
+	refused.check(t, http.StatusSeeOther, "temporarily_unavailable") // RFC 6749 §4.1.2.1
+	if refused.location().Get("state") != "xyz" {
+		t.Errorf("the refusal goes to %s", refused.Header().Get("Location"))
+	}
+	line := s.logs.FilterField(zap.String("error_id", refused.location().Get("error_id"))).All()
+	if len(line) != 1 || line[0].ContextMap()["setting"] != "throttle: codes" || line[0].ContextMap()["expected"] != "20 in 1m0s, 200 in 24h0m0s" {
+		t.Errorf("the log says %v", line)
+	}
+
+	t.Run("at another client", func(t *testing.T) { s.code(t, asks("spa")) })
+	t.Run("another user", func(t *testing.T) {
+		s.site.user = &User{Subject: "bob"}
+		s.code(t, asks("webapp"))
+		s.site.user = &User{Subject: "alice"}
+	})
+	t.Run("a moment later", func(t *testing.T) {
+		s.clock.Advance(3 * time.Second)
+		if err := ask(); err != "" {
+			t.Error(err)
+		}
+		if err := ask(); err != "temporarily_unavailable" {
+			t.Errorf("a second code: %q", err)
+		}
+	})
+	t.Run("within a day", func(t *testing.T) {
+		s.clock.Advance(24 * time.Hour)
+		got := 0
+		for range 24 * 30 {
+			if ask() == "" {
+				got++
+			}
+			s.clock.Advance(2 * time.Minute)
+		}
+		if got < 200 || got > 400 { // 200 at once, and each again after its share of the day
+			t.Errorf("%d codes", got)
+		}
+	})
+}
+
+// Codes that could not be stored cost nothing.
+func TestCodesThatFailAreNotCounted(t *testing.T) {
+	s := newTestServer(t, withoutConsent("webapp"))
+	s.tokens(t) // the keys are loaded
+	s.store.err = errDown
+	for range 100 {
+		s.get(t, asks("webapp")).check(t, http.StatusSeeOther, "temporarily_unavailable")
+	}
+	s.store.err = nil
+	s.code(t, asks("webapp"))
+}
+
+func TestCodesWithoutLimits(t *testing.T) {
+	s := newTestServer(t, withoutConsent("webapp"), func(c *Config) { c.Limits.Off = true })
+	for range 250 {
+		s.code(t, asks("webapp"))
+	}
+}
+
+// RFC 6749 §4.3.3: a login with a password starts a family too. Beyond the limit it still gets an access token.
+func TestRefreshTokensOfPasswordsAreBounded(t *testing.T) {
+	s := newTestServer(t, func(c *Config) {
+		c.Grants = append(c.Grants, offlineAlice{})
+		c.Limits.Codes = []throttle.Limit{{Burst: 5, Every: time.Hour}}
+		c.Clients["billing"].GrantTypes = []string{"password", "refresh_token"}
+	})
+	refreshable := 0
+	for range 20 {
+		a := s.token(t, asBilling("grant_type", "password", "username", "alice", "password", "right"))
+		a.check(t, http.StatusOK, "")
+		if body := a.json(t); body["refresh_token"] != nil {
+			refreshable++
+			s.token(t, asBilling("grant_type", "refresh_token", "refresh_token", body["refresh_token"].(string))).check(t, http.StatusOK, "")
+		}
+	}
+	if n := s.store.count(t, storage.KindFamily); refreshable != 5 || n != 5 {
+		t.Errorf("20 logins give %d refresh tokens and %d records", refreshable, n)
+	}
+}
+
+// offlineAlice is aliceOnly with refresh tokens.
+type offlineAlice struct{ aliceOnly }
+
+func (offlineAlice) Exchange(ctx context.Context, req *grants.Request) (*grants.Authorization, error) {
+	auth, err := aliceOnly{}.Exchange(ctx, req)
+	if err == nil {
+		auth.Offline = true
+	}
+	return auth, err
 }

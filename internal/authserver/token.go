@@ -1,13 +1,14 @@
 package authserver
 
 import (
-	"context"
 	"errors"
 	"maps"
 	"net/url"
 	"slices"
 	"strings"
 	"time"
+
+	"go.uber.org/zap"
 
 	"github.com/caddy-oauth/caddy-oauth/grants"
 	"github.com/caddy-oauth/caddy-oauth/internal/clients"
@@ -133,7 +134,7 @@ func (e *tokenEndpoint) throttleRefusal(c *call, err error) error {
 // issue makes the tokens that a grant allows, and starts a family if the authorization needs one.
 func (e *tokenEndpoint) issue(c *call, auth *grants.Authorization, now time.Time) (*wire.TokenResponse, error) {
 	if auth.Offline && auth.RefreshToken == "" {
-		if err := e.startFamily(c.ctx(), c.client, auth, now); err != nil {
+		if err := e.startFamily(c, auth, now); err != nil {
 			return nil, err
 		}
 	}
@@ -154,10 +155,17 @@ func (e *tokenEndpoint) issue(c *call, auth *grants.Authorization, now time.Time
 	}, nil
 }
 
-// startFamily starts the family of an authorization that has none, with its first refresh token.
-func (e *tokenEndpoint) startFamily(
-	ctx context.Context, client *storage.Client, auth *grants.Authorization, now time.Time,
-) error {
+// startFamily starts the family of an authorization that has none, with its first refresh token. It counts like a code:
+// beyond the limits, the client gets an access token only (RFC 6749 §4.3.3).
+func (e *tokenEndpoint) startFamily(c *call, auth *grants.Authorization, now time.Time) error {
+	client := c.client
+	count, wait := e.limiter.ReserveCode(codeParty(client.ID, auth.Subject))
+	if count == nil {
+		e.log.Info("no refresh token: too many for this user and client", zap.String("issuer", e.config.Name),
+			zap.String("client_id", client.ID), zap.String("expected", e.limiter.CodeLimits()),
+			zap.String("setting", "throttle: codes"), zap.Duration("next", wait))
+		return nil
+	}
 	f := &storage.Family{
 		Client:   client.ID,
 		Subject:  auth.Subject,
@@ -172,9 +180,13 @@ func (e *tokenEndpoint) startFamily(
 	}
 	refreshToken, key := f.Start(client.RefreshToken.Length)
 	record, err := f.Encode()
+	if err == nil {
+		err = e.config.Store.Put(c.ctx(), key, record, f.Expires(now, client.RefreshToken.Idle))
+	}
 	if err != nil {
+		count.Canceled()
 		return err
 	}
 	auth.RefreshToken, auth.Family, auth.Started = client.RefreshToken.Prefix+refreshToken, key.ID, now
-	return e.config.Store.Put(ctx, key, record, f.Expires(now, client.RefreshToken.Idle))
+	return nil
 }

@@ -104,7 +104,7 @@ func (m *Issuer) Cutoffs(n int) { m.cutoffs.Set(float64(n)) }
 // Decision counts a decision of a guard.
 func (m *Guard) Decision(result string) { m.decisions.WithLabelValues(result).Inc() }
 
-// Throttled counts a refusal after too many failures.
+// Throttled counts a refusal after too many failures or codes.
 func (m *Guard) Throttled(kind string) { m.throttled.WithLabelValues(kind).Inc() }
 
 // RequestCount is how many requests to an endpoint had one result.
@@ -157,7 +157,7 @@ func (r *registration) guard() Guard {
 		decisions: r.counters("guard_decisions_total",
 			"Requests at guards by issuer and result: ok, no_token, throttled or an error code.", "result"),
 		throttled: r.counters("throttled_total",
-			"Requests refused for too many failures, by issuer and what failed.", "kind"),
+			"Requests refused for too many failures or codes, by issuer and what was too many.", "kind"),
 	}
 }
 

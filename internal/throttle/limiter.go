@@ -1,15 +1,19 @@
 package throttle
 
 import (
+	"fmt"
 	"net/netip"
+	"strconv"
+	"strings"
 	"time"
 )
 
-// Kind is what somebody failed at, and a label of the metrics.
+// Kind is what somebody failed at, or does too often, and a label of the metrics.
 type Kind string
 
 // The kinds. Each has limits of its own.
 const (
+	Code     Kind = "code"     // to get a code, which is no failure
 	Client   Kind = "client"   // to authenticate as a client
 	Password Kind = "password" // to give the password of an account
 	Grant    Kind = "grant"    // to present a valid code or refresh token
@@ -23,6 +27,8 @@ type Limits struct {
 	Passwords Limit // wrong passwords for one account
 	Addresses Limit // both, from one address
 	Tokens    Limit // invalid codes, refresh tokens and access tokens from one address
+
+	Codes []Limit // codes of one user for one client, all of which hold
 }
 
 // withDefaults returns the limits with every default filled in.
@@ -36,6 +42,9 @@ func (l Limits) withDefaults() Limits {
 		if limit.Burst == 0 {
 			*limit = standard
 		}
+	}
+	if l.Codes == nil {
+		l.Codes = []Limit{{Burst: 20, Every: time.Minute / 20}, {Burst: 200, Every: 24 * time.Hour / 200}}
 	}
 	return l
 }
@@ -99,6 +108,32 @@ func (l *Limiter) Reserve(kind Kind, address, party string) (a *Attempt, wait ti
 		return nil, wait
 	}
 	return a, 0
+}
+
+// ReserveCode allows a user a code for a client, and counts it unless the Attempt is Canceled. party stands for both.
+func (l *Limiter) ReserveCode(party string) (a *Attempt, wait time.Duration) {
+	if l.limits.Off {
+		return &Attempt{}, 0
+	}
+	a = &Attempt{limiter: l, kind: Code}
+	for n, limit := range l.limits.Codes {
+		// A memory for each limit: the counts of a minute must not give way to those of a day.
+		a.limits = append(a.limits, limited{key{l.issuer, Code + Kind(strconv.Itoa(n)), party, ""}, limit})
+	}
+	if a.reserved, wait = l.throttle.reserve(l.now(), a.limits); wait > 0 {
+		l.refused(string(Code))
+		return nil, wait
+	}
+	return a, 0
+}
+
+// CodeLimits says which limits ReserveCode has, such as "20 in 1m0s, 200 in 24h0m0s".
+func (l *Limiter) CodeLimits() string {
+	var limits []string
+	for _, limit := range l.limits.Codes {
+		limits = append(limits, fmt.Sprintf("%d in %s", limit.Burst, time.Duration(limit.Burst)*limit.Every))
+	}
+	return strings.Join(limits, ", ")
 }
 
 func (l *Limiter) attempt(kind Kind, address string, parties []string) *Attempt {
