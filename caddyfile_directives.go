@@ -17,7 +17,8 @@ func init() {
 
 	// Before redir and all rewrites, so that neither changes what these two see. The guard comes second: a guard of the whole
 	// site does not lock out the endpoints.
-	httpcaddyfile.RegisterDirectiveOrder("oauth", httpcaddyfile.Before, "redir")
+	// Before header: a policy for the whole site, which header can set after everything else, would break the pages.
+	httpcaddyfile.RegisterDirectiveOrder("oauth", httpcaddyfile.Before, "header")
 	httpcaddyfile.RegisterDirectiveOrder("oauth_guard", httpcaddyfile.Before, "redir")
 }
 

@@ -278,3 +278,28 @@ func TestMetadataOfAnotherIssuerIsNotFound(t *testing.T) {
 		}
 	}
 }
+
+// A header block for the whole site, which Caddy applies at the end if it removes a header, leaves the pages alone.
+func TestPagesKeepTheirPolicy(t *testing.T) {
+	s := newServer(t)
+	s.run(t, shop, `http://shop.localhost:PORT {
+		header {
+			-Server
+			Content-Security-Policy "default-src 'self'; form-action 'self'"
+			X-Frame-Options SAMEORIGIN
+			Access-Control-Allow-Origin https://other.example
+		}
+		oauth
+		respond "the site's own"
+	}`)
+	page := s.get(t, s.url("shop.localhost")+"/oauth/authorize?client_id=nobody")
+	if policy := page.header.Get("Content-Security-Policy"); !strings.HasPrefix(policy, "default-src 'none'; style-src 'nonce-") || page.header.Get("X-Frame-Options") != "DENY" {
+		t.Errorf("%v", page.header)
+	}
+	if keys := s.get(t, s.url("shop.localhost")+"/oauth/jwks"); keys.header.Get("Access-Control-Allow-Origin") != "*" {
+		t.Errorf("%v", keys.header)
+	}
+	if own := s.get(t, s.url("shop.localhost")+"/"); own.header.Get("X-Frame-Options") != "SAMEORIGIN" {
+		t.Errorf("the site itself: %v", own.header)
+	}
+}

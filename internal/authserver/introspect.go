@@ -9,6 +9,8 @@ import (
 	"slices"
 	"strings"
 
+	"go.uber.org/zap"
+
 	"github.com/caddy-oauth/caddy-oauth/internal/clients"
 	"github.com/caddy-oauth/caddy-oauth/internal/jwt"
 	"github.com/caddy-oauth/caddy-oauth/internal/wire"
@@ -49,6 +51,10 @@ func (e *introspectEndpoint) describe(ctx context.Context, client *storage.Clien
 	case err != nil:
 		return nil, err
 	case !mayIntrospect(client, claims):
+		e.log.Debug("the token is active, but not for this client to see",
+			zap.String("issuer", e.config.Name), zap.String("endpoint", "introspect"), zap.String("client_id", client.ID),
+			zap.String("sent", "a token of client "+claims.ClientID), zap.String("expected", list(claims.Audience)+", one of them"),
+			zap.String("setting", "client "+client.ID+": introspects"))
 		return inactive, nil
 	}
 	answer := make(map[string]any, len(claims.Raw)+3)

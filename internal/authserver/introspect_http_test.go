@@ -217,3 +217,12 @@ func TestRFC9701JWTAnswer(t *testing.T) {
 		})
 	}
 }
+
+func TestLogSaysWhyATokenIsNotForAClientToSee(t *testing.T) {
+	s := newTestServer(t)
+	inactive(t, s.introspection(t, "billing", s.tokens(t)["access_token"]))
+	lines := s.logs.FilterMessage("the token is active, but not for this client to see").All()
+	if len(lines) != 1 || lines[0].ContextMap()["setting"] != "client billing: introspects" {
+		t.Errorf("%v", lines)
+	}
+}
