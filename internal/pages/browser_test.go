@@ -37,7 +37,7 @@ func inChromium(t *testing.T) context.Context {
 	if err := chromedp.Do(ctx); err != nil {
 		t.Fatal(err)
 	}
-	ctx, cancel := context.WithTimeout(ctx, 20*time.Second)
+	ctx, cancel := context.WithTimeout(ctx, 2*time.Minute) // for what hangs, not for what is slow
 	t.Cleanup(cancel)
 	return ctx
 }
