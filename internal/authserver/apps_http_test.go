@@ -149,7 +149,7 @@ func TestRemovedAppIsDead(t *testing.T) {
 			s.lives(t, other, true)
 			s.lives(t, bobs, true)
 			if s.asked(t, asks("spa")) {
-				t.Error("another app has to ask again")
+				t.Error("another app lost its consent")
 			}
 
 			again := s.connect(t, "webapp") // in the next second
@@ -173,7 +173,7 @@ func TestRemoveAllApps(t *testing.T) {
 		t.Errorf("the page that asks: %s", text)
 	}
 	if _, text := s.openApps(t, ""); !strings.Contains(text, "The app webapp") {
-		t.Fatalf("it is enough to look at the page that asks: %s", text)
+		t.Fatalf("a GET has already removed the app: %s", text)
 	}
 	s.remove(t, page, "all", "1").leadsTo(t, "/oauth/apps")
 	if _, text := s.openApps(t, "?all=1"); !strings.Contains(text, "No app has access to your account.") {
@@ -224,13 +224,13 @@ func TestForeignPostRemovesNothing(t *testing.T) {
 			}
 			s.lives(t, tokens, true)
 			if s.asked(t, asks("webapp")) {
-				t.Error("the consent is gone")
+				t.Error("the consent was removed")
 			}
 		})
 	}
 }
 
-// Removing an app without access writes nothing: every revocation takes a record.
+// Removing an app without access writes nothing, since every revocation takes space for a record.
 func TestRemovalOfNothing(t *testing.T) {
 	for _, pairs := range [][]string{{"client", "webapp"}, {"client", "nobody"}, {"all", "1"}, {"client", ""}, {"client", "nobody", "all", "1"}} {
 		s := newTestServer(t)
@@ -301,7 +301,7 @@ func TestAppsWithoutConsent(t *testing.T) {
 	s.remove(t, page, "client", "webapp")
 	s.lives(t, old, false)
 
-	// Nobody approved it, so once consent is required, the person is asked.
+	// The person has not approved it, so as soon as consent is required, the person is asked.
 	s.connect(t, "spa")
 	s.openApps(t, "")
 	s.config.Clients["spa"].Consent = storage.ConsentOnce

@@ -48,18 +48,18 @@ func TestEvents(t *testing.T) {
 			}
 		}
 		if about["issuer"] = "default"; !maps.Equal(last, about) {
-			t.Errorf("%s: it says %v, want %v", what, last, about)
+			t.Errorf("%s: the event is %v, want %v", what, last, about)
 		}
 		lines := s.logs.FilterLoggerName("audit").All()
 		line := lines[len(lines)-1]
 		if line.Message != strings.ReplaceAll(got[len(got)-1], "_", " ") || line.Level != zap.InfoLevel {
-			t.Errorf("%s: the log says %q at %s", what, line.Message, line.Level)
+			t.Errorf("%s: the log has %q at level %s", what, line.Message, line.Level)
 		}
 		logged := line.ContextMap()
 		delete(logged, "event")
 		for name, want := range about {
 			if logged[name] != want {
-				t.Errorf("%s: the log says %s=%v, want %s", what, name, logged[name], want)
+				t.Errorf("%s: the log has %s=%v, want %s", what, name, logged[name], want)
 			}
 		}
 		*events = nil

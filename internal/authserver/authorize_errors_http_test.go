@@ -16,7 +16,7 @@ var bothMethods = map[string]func(*testServer, *testing.T, url.Values) answer{
 	http.MethodGet: (*testServer).get, http.MethodPost: (*testServer).post,
 }
 
-// If client_id or redirect_uri is not valid, the person gets a page and nobody is redirected.
+// If client_id or redirect_uri is invalid, the person gets a page, without a redirect.
 func TestAuthorizeErrorsWithoutRedirect(t *testing.T) {
 	to := func(uri string) url.Values { return asks("webapp", "redirect_uri", uri) }
 	native := func(uri string) url.Values { return asks("native", "redirect_uri", uri) }
@@ -65,7 +65,7 @@ func TestAuthorizeErrorsWithoutRedirect(t *testing.T) {
 	}
 }
 
-// checkErrorPage checks what every error page must and must not have.
+// checkErrorPage checks the status and the content of an error page.
 func checkErrorPage(t *testing.T, a answer) {
 	t.Helper()
 	if a.page == nil || a.Header().Get("Location") != "" {

@@ -6,8 +6,7 @@ import (
 	"testing"
 )
 
-// What the endpoints cost without net/http and Caddy around them. BenchmarkNetHTTP and BenchmarkRawSignature are what
-// to compare with.
+// The cost of the endpoints without net/http and Caddy. Compare it with BenchmarkNetHTTP and BenchmarkRawSignature.
 
 func BenchmarkClientCredentials(b *testing.B) {
 	for _, algorithm := range benchAlgorithms {
@@ -18,7 +17,7 @@ func BenchmarkClientCredentials(b *testing.B) {
 	}
 }
 
-// benchSame has one request answered over and over.
+// benchSame sends the same request in a loop.
 func benchSame(b *testing.B, s *benchServer, r *benchRequest, status int) {
 	b.Helper()
 	if err := s.send(r, status); err != nil {
@@ -32,7 +31,7 @@ func benchSame(b *testing.B, s *benchServer, r *benchRequest, status int) {
 	}
 }
 
-// Each refresh presents the token that the one before gave.
+// Each refresh presents the token that the previous one returned.
 func BenchmarkRefresh(b *testing.B) {
 	for _, algorithm := range []string{"ES256", "EdDSA"} {
 		b.Run(algorithm, func(b *testing.B) {
@@ -52,7 +51,7 @@ func BenchmarkRefresh(b *testing.B) {
 	}
 }
 
-// The answer to an authorization request of somebody who has approved the app before.
+// An authorization request of a person who has approved the app before.
 func BenchmarkAuthorize(b *testing.B) {
 	s := newBenchServer(b, "ES256")
 	benchSame(b, s, s.newAuthorization(), http.StatusSeeOther)
@@ -69,10 +68,10 @@ func BenchmarkCodeExchange(b *testing.B) {
 	})
 }
 
-// batch is how many codes or tokens are made ahead: few enough that none has expired when its turn comes.
+// batch is how many codes or tokens are made in advance. So few do not expire before they are used.
 const batch = 500
 
-// benchBatches measures use with something fresh each time, without the making of it.
+// benchBatches measures use, each time with the result of fresh, but does not measure fresh.
 func benchBatches(b *testing.B, fresh func() string, use func(string)) {
 	b.Helper()
 	var made []string
@@ -90,7 +89,7 @@ func benchBatches(b *testing.B, fresh func() string, use func(string)) {
 	}
 }
 
-// The whole of it: authorization request and exchange.
+// The authorization request and the exchange of the code.
 func BenchmarkCodeFlow(b *testing.B) {
 	s := newBenchServer(b, "ES256")
 	ask, exchange := s.newAuthorization(), newFormWith(s.config.Paths.Token, redeems(""), "code", "")

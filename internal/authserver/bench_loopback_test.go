@@ -11,12 +11,12 @@ import (
 	"testing"
 )
 
-// loopback is a client with one connection to a server in this process that allocates nothing, so that whatever is allocated
-// is the server's, net/http's part included.
+// loopback is a client with one connection to a server in this process. It allocates nothing, so that all allocations are the server's
+// and net/http's.
 type loopback struct {
 	net.Conn
 	request []byte // as on the wire
-	next    []byte // the end of it, that the answer says anew; nil if it is always the same
+	next    []byte // the end of the request, which the answer replaces; nil if the request stays the same
 	answer  [8 << 10]byte
 }
 
@@ -56,7 +56,7 @@ func (l *loopback) roundTrip() error {
 	return nil
 }
 
-// answerLength returns how long an answer is whose headers have come, else -1.
+// answerLength returns the length of an answer, or -1 if its headers are incomplete.
 func answerLength(answer []byte) int {
 	headers, _, found := bytes.Cut(answer, []byte("\r\n\r\n"))
 	if !found {
@@ -71,7 +71,7 @@ func answerLength(answer []byte) int {
 	return len(headers) + len("\r\n\r\n") + length
 }
 
-// tokenRequests are token requests, and how many times the allocations of net/http and the signature alone each may have.
+// tokenRequests are token requests. Each may allocate a number of times as much as net/http and the signature alone.
 var tokenRequests = []struct {
 	grant, algorithm string
 	most             float64
@@ -83,7 +83,7 @@ var tokenRequests = []struct {
 	{"refresh_token", "EdDSA", 2.2},
 }
 
-// overLoopback returns a token endpoint and what to compare it with, each behind net/http's server and asked for the same.
+// overLoopback returns clients of a token endpoint and of a plain handler, each behind net/http's server and with the same request.
 func overLoopback(tb testing.TB, grant, algorithm string) (ours, plain *loopback) {
 	tb.Helper()
 	s := newBenchServer(tb, algorithm)

@@ -21,9 +21,8 @@ import (
 	"github.com/caddy-oauth/caddy-oauth/storage/memory"
 )
 
-// benchServer is a Server with everything on that a site's is by default, on the real clock, with a store in memory, a log
-// that takes errors only, and consent of alice's for webapp on file. What it is driven with allocates nothing, so that
-// what a benchmark counts is the server's.
+// benchServer is a Server with the defaults of a site, on the real clock, with a store in memory, a log of errors only, and alice's
+// consent for webapp. The requests to it allocate nothing, so that all allocations of a benchmark are the server's.
 type benchServer struct {
 	*Server
 	site   *testSite
@@ -72,7 +71,7 @@ func must(tb testing.TB, err error) {
 	}
 }
 
-// sink is a ResponseWriter that is used again for each answer.
+// sink is a ResponseWriter that all answers reuse.
 type sink struct {
 	header http.Header
 	status int
@@ -94,7 +93,7 @@ func (s *sink) reset() {
 	s.status, s.body = 0, s.body[:0]
 }
 
-// cut returns what stands in the body between a text and a byte.
+// cut returns the part of the body between a text and a byte.
 func (s *sink) cut(after string, before byte) []byte {
 	_, rest, _ := bytes.Cut(s.body, []byte(after))
 	value, _, _ := bytes.Cut(rest, []byte{before})
@@ -108,7 +107,7 @@ func (s *sink) codeSent() string {
 	return code
 }
 
-// member returns a string of the JSON object that was answered.
+// member returns a string member of the JSON object in the answer.
 func (s *sink) member(tb testing.TB, name string) string {
 	tb.Helper()
 	var body map[string]any
@@ -120,7 +119,7 @@ func (s *sink) member(tb testing.TB, name string) string {
 	return value
 }
 
-// benchRequest is a request that can be sent again and again.
+// benchRequest is a request that can be sent many times.
 type benchRequest struct {
 	*http.Request
 	form  []byte
@@ -133,12 +132,12 @@ type benchBody struct{ bytes.Reader }
 // Close implements io.Closer.
 func (*benchBody) Close() error { return nil }
 
-// newForm returns a POST of webapp's.
+// newForm returns a POST of webapp.
 func newForm(path string, form url.Values) *benchRequest {
 	return newFormOf(path, []byte(form.Encode()))
 }
 
-// newFormWith returns a POST of webapp's with a parameter more, which changes.
+// newFormWith returns a POST of webapp with one more parameter, which put changes.
 func newFormWith(path string, form url.Values, last, value string) *benchRequest {
 	form.Del(last)
 	r := newFormOf(path, []byte(strings.TrimPrefix(form.Encode()+"&"+last+"=", "&")))
@@ -157,10 +156,10 @@ func newFormOf(path string, form []byte) *benchRequest {
 	return r
 }
 
-// put sets the parameter that changes to a value that needs no escaping.
+// put sets the last parameter to a value that needs no escaping.
 func put[T string | []byte](r *benchRequest, value T) { r.form = append(r.form[:r.fixed], value...) }
 
-// send has the server answer the request, with this status or it is an error.
+// send sends the request, and returns an error if the answer has another status.
 func (s *benchServer) send(r *benchRequest, status int) error {
 	s.answer.reset()
 	r.body.Reset(r.form)
@@ -176,14 +175,14 @@ func (s *benchServer) credentialsForm() *benchRequest {
 	return newForm(s.config.Paths.Token, url.Values{"grant_type": {"client_credentials"}, "scope": {"profile orders"}})
 }
 
-// newAccessToken returns an access token of webapp's own.
+// newAccessToken returns an access token of webapp by client_credentials.
 func (s *benchServer) newAccessToken(tb testing.TB) string {
 	tb.Helper()
 	must(tb, s.send(s.credentialsForm(), http.StatusOK))
 	return s.answer.member(tb, "access_token")
 }
 
-// newAuthorization returns an authorization request of webapp's.
+// newAuthorization returns an authorization request of webapp.
 func (s *benchServer) newAuthorization() *benchRequest {
 	return &benchRequest{Request: &http.Request{
 		Method: http.MethodGet, URL: &url.URL{Path: s.config.Paths.Authorize, RawQuery: asks("webapp", "scope", "profile orders").Encode()},
@@ -192,7 +191,7 @@ func (s *benchServer) newAuthorization() *benchRequest {
 	}}
 }
 
-// newCode returns a code that alice gave webapp.
+// newCode returns a code for webapp that alice has approved.
 func (s *benchServer) newCode(tb testing.TB) string {
 	tb.Helper()
 	must(tb, s.send(s.newAuthorization(), http.StatusSeeOther))

@@ -102,12 +102,12 @@ func TestSecretInTheURL(t *testing.T) {
 			}
 		})
 	}
-	t.Run("RFC 6749 §2.3.1 even beside good credentials", func(t *testing.T) {
+	t.Run("RFC 6749 §2.3.1 even with valid credentials", func(t *testing.T) {
 		newTestServer(t).do(t, postRequest("/oauth/token?client_secret=x", asBilling().Encode())).check(t, http.StatusBadRequest, "invalid_request")
 	})
 }
 
-// Clients differ in whether they form-encode what they put into Basic, so both readings are tried.
+// Some clients form-encode the credentials in HTTP Basic and some do not, so the server tries both.
 func TestSecretsWithSpecialCharacters(t *testing.T) {
 	for _, secret := range []string{
 		"a+b", "a b", "a%b", "a%2Bb", "100%", "%zz", "a:b:c", ":", "ü€🔑", "\u00fc", "a&b=c", `"\`, "a%20b+c%", "\x01", strings.Repeat("s", 4096),
@@ -152,7 +152,7 @@ func TestPublicClientAuthentication(t *testing.T) {
 	}
 }
 
-// An unknown ID and a wrong secret give the same answer, but for the error ID.
+// An unknown client ID and a wrong secret get the same answer, except for the error ID.
 func TestUnknownClientIsAnsweredAsWrongSecret(t *testing.T) {
 	s := newTestServer(t)
 	bodies := map[string]string{}

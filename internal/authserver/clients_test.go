@@ -13,7 +13,7 @@ import (
 	"github.com/caddy-oauth/caddy-oauth/storage"
 )
 
-// runTime lets clients be added whose settings are a storage.Client in JSON.
+// runTime allows to add clients at run time, whose settings are a storage.Client in JSON.
 func runTime(c *Config) {
 	c.Resolve = func(r *storage.Registered, hashes []string) (*storage.Client, error) {
 		client := new(storage.Client)
@@ -58,14 +58,14 @@ func settingsOf(t *testing.T, name string) json.RawMessage {
 	return settings
 }
 
-// machine asks for a token of a client that acts for itself.
+// machine requests a token by client_credentials.
 func (s *testServer) machine(t *testing.T, id, secret string) answer {
 	t.Helper()
 	return s.token(t, url.Values{"grant_type": {"client_credentials"}, "client_id": {id}, "client_secret": {secret}})
 }
 
-// good reports whether a server takes the access token of an answer.
-func (s *testServer) good(t *testing.T, a answer) bool {
+// accepts reports whether a server accepts the access token of an answer.
+func (s *testServer) accepts(t *testing.T, a answer) bool {
 	t.Helper()
 	_, err := s.AccessToken(t.Context(), a.json(t)["access_token"].(string), jwt.Leeway)
 	var invalid jwt.InvalidToken
@@ -95,31 +95,31 @@ func TestClientsReachOtherNodes(t *testing.T) {
 		t.Fatal(err)
 	}
 	s.clock.Advance(2 * time.Second)
-	late := other.machine(t, "stock", secret) // it has not heard yet
+	late := other.machine(t, "stock", secret) // the other node does not know yet that the client is disabled
 	late.check(t, http.StatusOK, "")
-	if s.good(t, token) || s.good(t, late) {
-		t.Error("a token of a disabled client is good")
+	if s.accepts(t, token) || s.accepts(t, late) {
+		t.Error("a token of a disabled client is accepted")
 	}
 	hear()
 	other.machine(t, "stock", secret).check(t, http.StatusUnauthorized, "invalid_client")
-	if other.good(t, token) || other.good(t, late) {
-		t.Error("a token of a disabled client is good at the other node")
+	if other.accepts(t, token) || other.accepts(t, late) {
+		t.Error("the other node accepts a token of a disabled client")
 	}
 	if _, err := s.clients.Enable(t.Context(), "stock"); err != nil {
 		t.Fatal(err)
 	}
 	hear()
-	if s.good(t, late) || other.good(t, late) {
-		t.Error("a token that was issued to a disabled client is good once it is enabled")
+	if s.accepts(t, late) || other.accepts(t, late) {
+		t.Error("a token that was issued to a disabled client is accepted after the client is enabled")
 	}
 	s.clock.Advance(2 * time.Second)
-	if again := other.machine(t, "stock", secret); !s.good(t, again) {
-		t.Error("a token of the enabled client is not good")
+	if again := other.machine(t, "stock", secret); !s.accepts(t, again) {
+		t.Error("a token of the enabled client is refused")
 	}
 }
 
-// A node that ended before it told of a change has told nobody.
-func TestClientsAreHeardOfWithoutNews(t *testing.T) {
+// A node may exit after it has changed a client and before it has written the change marker. The other nodes find the change anyway.
+func TestClientChangeWithoutAMarker(t *testing.T) {
 	s := newTestServer(t, runTime)
 	other := s.node(t)
 	secret := s.add(t, "stock")
@@ -131,7 +131,7 @@ func TestClientsAreHeardOfWithoutNews(t *testing.T) {
 		t.Fatal(err)
 	}
 	second := s.add(t, "second")
-	if err := s.store.Put(t.Context(), changeKey, changed, time.Time{}); err != nil { // as if it had not told
+	if err := s.store.Put(t.Context(), changeKey, changed, time.Time{}); err != nil { // as if the change marker had not been written
 		t.Fatal(err)
 	}
 	poll := func() {
@@ -217,8 +217,8 @@ func TestClientOfTheConfigurationWins(t *testing.T) {
 	if err := s.store.Put(t.Context(), storage.RegisteredKey("billing"), record, time.Time{}); err != nil {
 		t.Fatal(err)
 	}
-	if a := s.machine(t, "billing", webSecret); !s.good(t, a) {
-		t.Error("its token is not good")
+	if a := s.machine(t, "billing", webSecret); !s.accepts(t, a) {
+		t.Error("its token is refused")
 	}
 	s.machine(t, "billing", "other").check(t, http.StatusUnauthorized, "invalid_client")
 	if _, _, err := s.clients.Add(t.Context(), clients.Registration{ID: "billing"}); !errors.Is(err, clients.ErrConfigured) {
@@ -226,8 +226,8 @@ func TestClientOfTheConfigurationWins(t *testing.T) {
 	}
 }
 
-// What was revoked stays revoked, however long ago it was and whatever became of the client since.
-func TestEndOfAClientIsForGood(t *testing.T) {
+// Revoked tokens of a client stay revoked, however long ago that was, and also if the client was added again.
+func TestTokensOfADeletedClientStayRevoked(t *testing.T) {
 	family := func(t *testing.T, s *testServer, secret string) (refresh string) {
 		t.Helper()
 		a := s.token(t, redeems(s.code(t, merge(asks("webapp"), "client_id", "partner")), "client_id", "partner", "client_secret", secret))

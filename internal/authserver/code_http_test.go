@@ -114,7 +114,7 @@ func TestCodeLifetime(t *testing.T) {
 }
 
 func TestCodeReplay(t *testing.T) {
-	t.Run("RFC 6749 §4.1.2 a code is good once", func(t *testing.T) {
+	t.Run("RFC 6749 §4.1.2 a code works once", func(t *testing.T) {
 		s := newTestServer(t)
 		code := s.code(t, asks("webapp"))
 		s.token(t, redeems(code)).check(t, http.StatusOK, "")
@@ -128,7 +128,7 @@ func TestCodeReplay(t *testing.T) {
 		s.token(t, redeems(code)).check(t, http.StatusBadRequest, "invalid_grant")
 		s.token(t, refreshes(refresh)).check(t, http.StatusBadRequest, "invalid_grant")
 		if s.logs.FilterLevelExact(zap.WarnLevel).FilterMessageSnippet("family revoked").Len() != 1 {
-			t.Error("the log does not tell of the replay, once")
+			t.Error("the log does not have the reuse exactly once")
 		}
 	})
 	t.Run("RFC 6749 §4.1.2 who has no right to the code revokes nothing with it", func(t *testing.T) {
@@ -151,11 +151,11 @@ func TestCodeExchangedTwiceAtOnce(t *testing.T) {
 		s.state(t, tokens["access_token"], nil)
 		s.refresh(t, tokens["refresh_token"].(string), "client_id", "spa")
 		if s.logs.FilterMessageSnippet("revoked").Len() > 0 {
-			t.Error("the log tells of a revocation")
+			t.Error("the log has a revocation")
 		}
 		refusal := s.logs.FilterField(zap.String("error_id", again.json(t)["error_id"].(string)))
 		if refusal.FilterField(zap.String("client_id", "spa")).Len() != 1 {
-			t.Errorf("the log does not tell why the second was refused: %v", refusal.All())
+			t.Errorf("the log does not have the cause of the second refusal: %v", refusal.All())
 		}
 		asSPA()(t, s, code).check(t, http.StatusBadRequest, "invalid_grant") // now a refresh token was used
 		s.state(t, tokens["access_token"], jwt.ErrRevoked)

@@ -9,7 +9,7 @@ import (
 	"github.com/caddy-oauth/caddy-oauth/storage"
 )
 
-// RFC 6749 §4.1.2: as long as a code is good, its second use is seen.
+// RFC 6749 §4.1.2: as long as a code is valid, its second use is noticed.
 func TestCodeLivesNoLongerThanWhatComesOfIt(t *testing.T) {
 	for name, policy := range map[string]storage.RefreshPolicy{
 		"idle":     {Lifetime: time.Hour, Idle: 20 * time.Second},

@@ -41,7 +41,7 @@ func TestConsentPageSaysWhoAsksForWhat(t *testing.T) {
 		}
 	}
 	if strings.Contains(text, "new") {
-		t.Errorf("everything is new, so nothing is said to be: %s", text)
+		t.Errorf("everything is new, so the page must not mark scopes as new: %s", text)
 	}
 }
 
@@ -96,10 +96,10 @@ func TestConsentIsRemembered(t *testing.T) {
 		s.code(t, merge(wide, "scope", "profile"))
 		s.code(t, merge(wide, "scope", "orders"))
 		if s.asked(t, wide) {
-			t.Error("asked for what was approved in two steps")
+			t.Error("asked for scopes that were approved in two steps")
 		}
 	})
-	t.Run("what is new is said to be", func(t *testing.T) {
+	t.Run("new scopes are marked", func(t *testing.T) {
 		s := newTestServer(t)
 		s.code(t, merge(wide, "scope", "profile"))
 		_, text := pageParts(s.get(t, wide).Body)
@@ -114,12 +114,12 @@ func TestConsentIsRemembered(t *testing.T) {
 			t.Error("a code after a denial")
 		}
 	})
-	t.Run("a denial takes back nothing", func(t *testing.T) {
+	t.Run("a denial removes no consent", func(t *testing.T) {
 		s := newTestServer(t)
 		s.code(t, wide)
 		s.decide(t, s.get(t, merge(wide, "prompt", "consent")), "deny").check(t, http.StatusSeeOther, "access_denied")
 		if s.asked(t, wide) {
-			t.Error("asked again for what was approved before")
+			t.Error("asked again for scopes that were approved before")
 		}
 	})
 }
@@ -146,7 +146,7 @@ func TestConsentAnswer(t *testing.T) {
 			}
 		})
 	}
-	t.Run("posting twice gives two codes, each good once", func(t *testing.T) {
+	t.Run("posting twice returns two codes, each of which works once", func(t *testing.T) {
 		s := newTestServer(t)
 		page := s.get(t, asks("webapp"))
 		first, second := s.decide(t, page, "allow").location().Get("code"), s.decide(t, page, "allow").location().Get("code")
@@ -158,13 +158,13 @@ func TestConsentAnswer(t *testing.T) {
 			s.token(t, redeems(code)).check(t, http.StatusBadRequest, "invalid_grant")
 		}
 	})
-	t.Run("the page is good until it expires", func(t *testing.T) {
+	t.Run("the page is valid until it expires", func(t *testing.T) {
 		s := newTestServer(t)
 		page := s.get(t, asks("webapp"))
 		s.clock.Advance(maxAsk - time.Second)
 		s.decide(t, page, "allow").check(t, http.StatusSeeOther, "")
 	})
-	t.Run("another node of the same store takes it", func(t *testing.T) {
+	t.Run("another node on the same store accepts it", func(t *testing.T) {
 		s := newTestServer(t)
 		page := s.get(t, asks("webapp"))
 		s.restart(t, s.config)
@@ -200,10 +200,10 @@ func TestConsentAnswerIsRefused(t *testing.T) {
 		"RFC 6749 §10.12 no decision":  func(_ *testServer, form url.Values) { form.Del("decision") },
 		"RFC 6749 §10.12 nothing":      func(_ *testServer, form url.Values) { clear(form) },
 		"the client is gone":           func(s *testServer, _ url.Values) { delete(s.config.Clients, "webapp") },
-		"the redirect URI is gone":     change(func(c *storage.Client) { c.RedirectURIs = []string{"https://new.example.com/"} }),
+		"the redirect URI was removed": change(func(c *storage.Client) { c.RedirectURIs = []string{"https://new.example.com/"} }),
 		"a scope came":                 change(func(c *storage.Client) { c.Scopes = append(c.Scopes, "admin") }),
 		"a scope went":                 change(func(c *storage.Client) { c.Scopes = c.Scopes[:1] }),
-		"a resource came":              change(func(c *storage.Client) { c.Audience = append(c.Audience, "https://new.example.com") }),
+		"a resource was added":         change(func(c *storage.Client) { c.Audience = append(c.Audience, "https://new.example.com") }),
 		"the user cannot have tokens":  func(s *testServer, _ url.Values) { s.site.user.Subject = "billing" },
 		"the site fails":               func(s *testServer, _ url.Values) { s.site.err = errors.New("down") },
 	} {
@@ -238,7 +238,7 @@ func TestConsentAnswerGoesWhereThePageSaid(t *testing.T) {
 	checkErrorPage(t, s.decide(t, page, "allow"))
 }
 
-// What the configuration forbids since the page was shown is refused.
+// A request that the configuration forbids since the page was shown is refused.
 func TestConsentAnswerMeetsNewRules(t *testing.T) {
 	for name, tt := range map[string]struct {
 		edit   func(*storage.Client)

@@ -12,8 +12,7 @@ import (
 	caddystore "github.com/caddy-oauth/caddy-oauth/storage/caddy"
 )
 
-// A record that a power failure left empty takes nothing else with it: neither the revocations and clients beside it, nor
-// the tokens that are good.
+// A record that a power failure left empty affects nothing else: neither other revocations and clients, nor valid tokens.
 func TestDamagedRecords(t *testing.T) {
 	for _, kind := range []storage.Kind{storage.KindCutoff, storage.KindClient} {
 		t.Run(string(kind), func(t *testing.T) {
@@ -28,25 +27,25 @@ func TestDamagedRecords(t *testing.T) {
 			if kind == storage.KindClient {
 				a.add(t, "later")
 			} else {
-				a.giveBack(t, other["access_token"])
+				a.revokeToken(t, other["access_token"])
 			}
 			for _, file := range recordsOf(t, dir, kind) {
 				if err := os.Truncate(file, 0); err != nil {
 					t.Fatal(err)
 				}
 			}
-			a.giveBack(t, revoked["access_token"])
+			a.revokeToken(t, revoked["access_token"])
 			b := newTestServer(t, onDisk) // after a restart
 			b.state(t, good["access_token"], nil)
 			b.state(t, revoked["access_token"], jwt.ErrRevoked)
 			if err := b.cutoffs.Poll(t.Context()); err != nil {
-				t.Errorf("news from other nodes: %v", err)
+				t.Errorf("loading the changes of other nodes: %v", err)
 			}
 			if err := b.clients.Reload(t.Context()); err != nil {
 				t.Error(err)
 			}
 			if n := b.logs.FilterMessageSnippet("in the store").Len(); n != 1 {
-				t.Errorf("the log tells of it %d times", n)
+				t.Errorf("the log has it %d times", n)
 			}
 		})
 	}

@@ -157,7 +157,7 @@ func TestStoreFails(t *testing.T) {
 		refresh = s.tokens(t)["refresh_token"].(string)
 		return s, s.code(t, asks("webapp")), refresh
 	}
-	t.Run("RFC 9110 §15.6.4 503 with Retry-After, and all is good again after", func(t *testing.T) {
+	t.Run("RFC 9110 §15.6.4 503 with Retry-After, and success afterwards", func(t *testing.T) {
 		s, code, refresh := start(t)
 		s.store.err = errors.New("the disk is on fire")
 		for _, form := range []map[string][]string{redeems(code), refreshes(refresh)} {

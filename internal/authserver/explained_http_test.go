@@ -11,7 +11,7 @@ import (
 	"github.com/caddy-oauth/caddy-oauth/storage"
 )
 
-// The log says of each refusal, under the error ID of the answer, what was sent, what was expected and which setting decides.
+// For each refusal, the log has the error ID of the answer, what was sent, what was expected, and which setting decides.
 func TestLogExplainsRefusals(t *testing.T) {
 	slash := webRedirect + "/"
 	inBody := header("Authorization", "")
@@ -106,7 +106,7 @@ func TestLogExplainsRefusals(t *testing.T) {
 	}
 }
 
-// Whoever sends a request does not decide how long the line of the log is.
+// The length of a log line is limited, whatever the request contains.
 func TestLogOfARefusalIsShort(t *testing.T) {
 	long := strings.Repeat("x", maxBody/2)
 	s := newTestServer(t, client("webapp", func(c *storage.Client) { c.SecretHashes = nil }))

@@ -102,7 +102,7 @@ func deaf(t *testing.T) fault {
 	}
 }
 
-// slow returns a fault that only takes that long.
+// slow returns a fault that only takes time.
 func slow(d time.Duration) fault {
 	return func(ctx context.Context) error {
 		select {

@@ -21,7 +21,7 @@ func (s noCutoffs) Put(ctx context.Context, key storage.Key, value []byte, expir
 	return s.Store.Put(ctx, key, value, expires)
 }
 
-// RFC 7009 §2.2.1: a client that was told to come back later comes back, and then what it gave back is void.
+// RFC 7009 §2.2.1: the revocation of a client that got 503 works when the client repeats it.
 func TestRevocationAfterAFailure(t *testing.T) {
 	for _, kind := range []string{"access_token", "refresh_token"} {
 		for _, opaque := range []bool{false, true} {
@@ -33,14 +33,14 @@ func TestRevocationAfterAFailure(t *testing.T) {
 			c := newCall(t.Context(), nil, "")
 			c.client = s.config.Clients["webapp"]
 			if err := (&revokeEndpoint{s.core}).revokePresented(c, tokens[kind].(string)); err == nil {
-				t.Fatal("the failure is not told")
+				t.Fatal("expected the error of the store")
 			}
 			config.Store = s.store
 			another := *s // on which the token was seen before
 			another.restart(t, config)
 			another.state(t, tokens["access_token"], nil)
 			s.restart(t, config)
-			s.giveBack(t, tokens[kind])
+			s.revokeToken(t, tokens[kind])
 			if err := another.cutoffs.Poll(t.Context()); err != nil {
 				t.Fatal(err)
 			}
@@ -51,9 +51,9 @@ func TestRevocationAfterAFailure(t *testing.T) {
 	}
 }
 
-// RFC 6749 §4.1.2: whoever repeats a used code to the next node, because the one that was to end all that came of it died
-// half way, ends it there.
-func TestReplayAfterADeath(t *testing.T) {
+// RFC 6749 §4.1.2: a node dies while it revokes the tokens of a code that was used again. Another use of the code at the next node
+// completes the revocation.
+func TestReuseAfterANodeDied(t *testing.T) {
 	for name, dying := range map[string]func(storage.Store) storage.Store{
 		"before the access tokens": func(store storage.Store) storage.Store { return noCutoffs{store} },
 		"before the family":        func(store storage.Store) storage.Store { return noTombstones{store} },
@@ -78,7 +78,7 @@ func TestReplayAfterADeath(t *testing.T) {
 	}
 }
 
-// noTombstones is a store that ends no family.
+// noTombstones is a store that fails to revoke a family.
 type noTombstones struct{ storage.Store }
 
 func (s noTombstones) Update(ctx context.Context, key storage.Key, change storage.Change) error {

@@ -51,7 +51,7 @@ func TestIntrospectionHasNoLeeway(t *testing.T) {
 	}
 }
 
-// inactive checks that the answer says only that the token is not active (RFC 7662 §2.2).
+// inactive checks that the answer has only active: false (RFC 7662 §2.2).
 func inactive(t *testing.T, answer map[string]any) {
 	t.Helper()
 	if len(answer) != 1 || answer["active"] != false {

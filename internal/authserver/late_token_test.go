@@ -8,8 +8,9 @@ import (
 	"github.com/caddy-oauth/caddy-oauth/internal/jwt"
 )
 
-// What a node refreshes before it hears of a revocation is void when it does, though it is younger than the cutoff.
-func TestTokenMadeBeforeTheNews(t *testing.T) {
+// A node that does not know a revocation yet issues a token that is younger than the cutoff. The token is void as soon as the node
+// knows the revocation.
+func TestTokenOfANodeThatDidNotKnow(t *testing.T) {
 	a := newTestServer(t)
 	tokens := a.tokens(t)
 	b := newTestServer(t, func(c *Config) { c.Store, c.Now = a.store, a.clock.Now })
@@ -29,7 +30,7 @@ func TestTokenMadeBeforeTheNews(t *testing.T) {
 	b.state(t, token, jwt.ErrRevoked)
 }
 
-// It is void at other nodes too, and also if the node that made it did not live to hear the news.
+// Such a token is void at other nodes too, also if the node that issued it dies before it knows the revocation.
 func TestTokenOfANodeThatDied(t *testing.T) {
 	for _, format := range []string{"jwt", "opaque"} {
 		t.Run(format, func(t *testing.T) {

@@ -10,7 +10,7 @@ import (
 	"time"
 )
 
-// returnTo returns the URL to which the login page is told to return, which must be on this site.
+// returnTo returns the URL to which the login page must return. It must be on this site.
 func returnTo(t *testing.T, a answer) *url.URL {
 	t.Helper()
 	if to, _, _ := strings.Cut(a.Header().Get("Location"), "?"); a.Code != http.StatusSeeOther || to != "/login" {
@@ -132,7 +132,7 @@ func TestPromptLogin(t *testing.T) {
 		newTestServer(t).get(t, login).check(t, http.StatusSeeOther, "login_required")
 	})
 
-	// Without proof that this same request went to the login page, the person is sent there again.
+	// Without proof that this request was at the login page, the person is sent there again.
 	_, stale := start(t, login)
 	for name, forge := range map[string]func(*testServer, url.Values){
 		"by hand":            func(_ *testServer, q url.Values) { q.Set("after_login", "1") },
@@ -159,7 +159,7 @@ func TestPromptLogin(t *testing.T) {
 			}
 		})
 	}
-	t.Run("a proof is good until it expires", func(t *testing.T) {
+	t.Run("a proof is valid until it expires", func(t *testing.T) {
 		s, back := start(t, login)
 		s.clock.Advance(maxLogin - time.Second)
 		if a := s.visit(t, back); a.location().Get("code") == "" {

@@ -8,8 +8,7 @@ import (
 	"github.com/caddy-oauth/caddy-oauth/internal/jwt"
 )
 
-// A minimal token says in its claims neither which client it is for nor which family it is of. Whatever voids other tokens
-// voids it nevertheless, and nothing else does.
+// The claims of a minimal token have neither its client nor its family. It can be revoked like any other token, and only like that.
 func TestMinimalTokensCanBeRevoked(t *testing.T) {
 	for _, tt := range []struct {
 		name   string
@@ -18,8 +17,8 @@ func TestMinimalTokensCanBeRevoked(t *testing.T) {
 		{"the user", func(t *testing.T, s *testServer, _ map[string]any) { s.revoke(t, "alice", "") }},
 		{"the client", func(t *testing.T, s *testServer, _ map[string]any) { s.revoke(t, "", "webapp") }},
 		{"the client of the user", func(t *testing.T, s *testServer, _ map[string]any) { s.revoke(t, "alice", "webapp") }},
-		{"the refresh token", func(t *testing.T, s *testServer, tokens map[string]any) { s.giveBack(t, tokens["refresh_token"]) }},
-		{"the access token", func(t *testing.T, s *testServer, tokens map[string]any) { s.giveBack(t, tokens["access_token"]) }},
+		{"the refresh token", func(t *testing.T, s *testServer, tokens map[string]any) { s.revokeToken(t, tokens["refresh_token"]) }},
+		{"the access token", func(t *testing.T, s *testServer, tokens map[string]any) { s.revokeToken(t, tokens["access_token"]) }},
 		{"the reuse of a refresh token", func(t *testing.T, s *testServer, tokens map[string]any) {
 			second := s.token(t, refreshes(tokens["refresh_token"].(string))).json(t)
 			s.token(t, refreshes(second["refresh_token"].(string))).check(t, http.StatusOK, "")
@@ -43,7 +42,7 @@ func TestMinimalTokensCanBeRevoked(t *testing.T) {
 	}
 }
 
-// revoke ends the tokens of a user, a client or both, at the end of a second, since that is when it returns.
+// revoke revokes the tokens of a user, a client or both, and advances the clock to the end of a second, at which it returns.
 func (s *testServer) revoke(t *testing.T, subject, client string) {
 	t.Helper()
 	s.clock.Advance(time.Second - time.Duration(s.clock.Now().Nanosecond()) - 10*time.Millisecond)
@@ -52,7 +51,7 @@ func (s *testServer) revoke(t *testing.T, subject, client string) {
 	}
 }
 
-// A node that does not know of a revocation yet issues a minimal token for a void family: it is void when the node knows.
+// A node that does not know a revocation yet issues a minimal token for a void family. The token is void as soon as the node knows it.
 func TestMinimalTokenOfANodeThatDidNotKnow(t *testing.T) {
 	minimal := func(c *Config) { c.AccessToken.Minimal = true }
 	a := newTestServer(t, minimal)
@@ -68,7 +67,7 @@ func TestMinimalTokenOfANodeThatDidNotKnow(t *testing.T) {
 	b.state(t, late["access_token"], jwt.ErrRevoked)
 }
 
-// A client that was disabled or deleted has no good token left, minimal ones included.
+// All tokens of a client that was disabled or deleted are void, minimal ones too.
 func TestMinimalTokensOfADisabledClient(t *testing.T) {
 	for name, end := range map[string]func(*testServer) error{
 		"disabled": func(s *testServer) error { _, err := s.clients.Disable(t.Context(), "robot"); return err },
@@ -79,8 +78,8 @@ func TestMinimalTokensOfADisabledClient(t *testing.T) {
 			late := s.node(t)
 			secret := s.add(t, "robot")
 			token := s.machine(t, "robot", secret)
-			if !s.good(t, token) || !late.good(t, late.machine(t, "robot", secret)) {
-				t.Fatal("the client has no good token")
+			if !s.accepts(t, token) || !late.accepts(t, late.machine(t, "robot", secret)) {
+				t.Fatal("the tokens of the client are void already")
 			}
 			s.clock.Advance(time.Second - time.Duration(s.clock.Now().Nanosecond()) - 10*time.Millisecond)
 			if err := end(s); err != nil {
@@ -88,8 +87,8 @@ func TestMinimalTokensOfADisabledClient(t *testing.T) {
 			}
 			s.clock.Advance(2 * time.Second) // the other node does not know yet
 			after := late.machine(t, "robot", secret)
-			if s.good(t, token) || s.good(t, after) {
-				t.Error("a token of the client is good")
+			if s.accepts(t, token) || s.accepts(t, after) {
+				t.Error("a token of the client is still valid")
 			}
 			inactive(t, s.introspection(t, "webapp", token.json(t)["access_token"]))
 		})

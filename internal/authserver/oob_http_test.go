@@ -51,7 +51,7 @@ func TestOutOfBandCode(t *testing.T) {
 				s := newTestServer(t, outOfBandClient(id, uri), client(id, func(c *storage.Client) { c.CodePrefix = "auth_" }))
 				page := s.get(t, asksOutOfBand(id, uri))
 				if _, text := pageParts(strings.NewReader(page.Body.String())); !strings.Contains(text, "a page that shows a code") {
-					t.Errorf("the consent page does not say where the answer goes: %s", text)
+					t.Errorf("the consent page does not show where the answer goes: %s", text)
 				}
 				code, title := shownCode(t, s.decide(t, page, "allow"))
 				s.seen = append(s.seen, code)
@@ -85,8 +85,8 @@ func TestOutOfBandMustBeRegistered(t *testing.T) {
 	}
 }
 
-// Anybody can start such a request, on this device or over the telephone. So the person is asked each time, unless a secret
-// or the owner's configuration vouches for the client.
+// Anybody can start such a request, on this device or by telling a person the link. So the person is asked each time, unless the
+// client has a secret or the owner has configured otherwise.
 func TestOutOfBandConsent(t *testing.T) {
 	for _, tt := range []struct {
 		name, id string
@@ -115,7 +115,7 @@ func TestOutOfBandConsent(t *testing.T) {
 	}
 }
 
-// Errors of out-of-band requests have no client to go to: the person sees them.
+// Errors of out-of-band requests cannot go to the client, so a page shows them to the person.
 func TestOutOfBandErrors(t *testing.T) {
 	for _, tt := range []struct {
 		name  string
@@ -140,7 +140,7 @@ func TestOutOfBandErrors(t *testing.T) {
 			}
 		})
 	}
-	t.Run("RFC 6749 §4.1.2.1 the person says no", func(t *testing.T) {
+	t.Run("RFC 6749 §4.1.2.1 the person denies", func(t *testing.T) {
 		s := newTestServer(t, outOfBandClient("native", uris.OutOfBand))
 		a := s.decide(t, s.get(t, asksOutOfBand("native", uris.OutOfBand)), "deny")
 		a.check(t, http.StatusBadRequest, "access_denied")

@@ -17,7 +17,7 @@ func opaque(prefix string, length int) func(*Config) {
 	return func(c *Config) { c.AccessToken = AccessTokenShape{Opaque: true, Prefix: prefix, Length: length} }
 }
 
-// access returns what is stored of an opaque access token, nil if nothing is.
+// access returns the record of an opaque access token, or nil.
 func (s *testServer) access(t *testing.T, token, prefix string) *storage.Access {
 	t.Helper()
 	key, ok := storage.AccessKey(strings.TrimPrefix(token, prefix))
@@ -73,7 +73,7 @@ func TestRecordOfAnOpaqueToken(t *testing.T) {
 	if !reflect.DeepEqual(got, want) {
 		t.Errorf("record %+v, want %+v", got, want)
 	}
-	t.Run("the prefix is no part of what is looked up", func(t *testing.T) {
+	t.Run("the store is asked for the token without its prefix", func(t *testing.T) {
 		s := newTestServer(t, opaque("", 0))
 		if s.access(t, s.token(t, asBilling()).json(t)["access_token"].(string), "") == nil {
 			t.Error("no record")
@@ -89,7 +89,7 @@ func TestRecordOfAnOpaqueToken(t *testing.T) {
 		token := s.token(t, asBilling()).json(t)["access_token"].(string)
 		s.clock.Advance(10*time.Minute - time.Second)
 		if s.access(t, token, "access_") == nil {
-			t.Error("gone a second too early")
+			t.Error("it expires a second too early")
 		}
 		s.clock.Advance(time.Second)
 		if a := s.access(t, token, "access_"); a != nil {
@@ -98,7 +98,7 @@ func TestRecordOfAnOpaqueToken(t *testing.T) {
 	})
 }
 
-// Who reads the store can call nothing with what is there.
+// A reader of the store finds no token that works.
 func TestStoreHoldsNoOpaqueToken(t *testing.T) {
 	s := newTestServer(t, opaque("access_", 0))
 	secrets := make([]string, 0, 6)
@@ -137,7 +137,7 @@ func TestOpaqueTokenIsNotHandedOutUnstored(t *testing.T) {
 	}
 }
 
-// A password verifier's numbers come through the family's record and the token's.
+// The numbers of a password verifier keep their digits in the records of the family and of the token.
 func TestClaimsOfOpaqueTokensKeepTheirDigits(t *testing.T) {
 	const id = json.Number("9007199254740993")
 	s := newPasswordServer(t, &testPasswords{person: &grants.Person{Subject: "17", Claims: map[string]any{"id": id}}}, opaque("", 0))

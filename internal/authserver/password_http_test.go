@@ -27,7 +27,7 @@ type testPasswords struct {
 	*grants.Password
 	person *grants.Person // the result; nil for one with the user name as subject
 	err    error          // the result instead
-	hold   chan struct{}  // the result waits until it is closed
+	hold   chan struct{}  // the result waits until this is closed
 }
 
 func (p *testPasswords) ProvideVerifier() grants.Verifier { return p }
@@ -58,7 +58,7 @@ func newPasswordServer(t *testing.T, passwords *testPasswords, edits ...func(*Co
 	return s
 }
 
-// siteAt is the site as somebody at another address sees it.
+// siteAt is the site for a client at another address.
 type siteAt struct {
 	*testSite
 	address string
@@ -109,7 +109,7 @@ func TestPasswordGrant(t *testing.T) {
 		}
 		s.token(t, refreshes(a.json(t)["refresh_token"].(string), "scope", "profile")).check(t, http.StatusBadRequest, "invalid_scope")
 	})
-	t.Run("RFC 6749 §4.3.2 a wrong password and nobody are one answer", func(t *testing.T) {
+	t.Run("RFC 6749 §4.3.2 a wrong password and an unknown user get the same answer", func(t *testing.T) {
 		s := newPasswordServer(t, new(testPasswords))
 		wrong, nobody := s.login(t, here, "hatter", "x"), s.login(t, here, "mallory", wonderland)
 		wrong.check(t, http.StatusBadRequest, "invalid_grant")
@@ -171,7 +171,7 @@ func TestWhoThePasswordIsOf(t *testing.T) {
 func TestThrottleOfPasswords(t *testing.T) {
 	// The defaults.
 	accountLimit, addressLimit := throttle.Limit{Burst: 10, Every: time.Minute}, throttle.Limit{Burst: 30, Every: 10 * time.Second}
-	// refused reports whether somebody must wait. That response is the same for everybody.
+	// refused reports whether the answer is 429. This answer is the same for all accounts.
 	refused := func(t *testing.T, a answer) bool {
 		t.Helper()
 		if a.Code != http.StatusTooManyRequests {
@@ -204,7 +204,7 @@ func TestThrottleOfPasswords(t *testing.T) {
 			s.clock.Advance(time.Second)
 			s.login(t, address(101), account, "guess").check(t, http.StatusBadRequest, "invalid_grant")
 			if !refused(t, s.login(t, address(102), account, "guess")) {
-				t.Error("a minute is worth two tries")
+				t.Error("a minute allows two tries, want one")
 			}
 		})
 	}

@@ -76,7 +76,7 @@ func TestReadOnly(t *testing.T) {
 	s.decide(t, page, "allow").check(t, http.StatusSeeOther, "temporarily_unavailable")
 	putOff(t, "a revocation", s.do(t, s.asks("/oauth/revoke", url.Values{"token": {refreshToken}})))
 	if again := s.refresh(t, spent); again != next {
-		t.Error("a lost answer is not given again")
+		t.Error("a retry did not get the lost answer")
 	}
 	s.refused(t, "no token at all")
 	s.token(t, url.Values{"grant_type": {"client_credentials"}, "client_id": {"billing"}, "client_secret": {webSecret}}).
@@ -115,7 +115,7 @@ func TestReadOnly(t *testing.T) {
 		}
 	}
 	if logged != 1 {
-		t.Errorf("the log says %d times that the issuer is read-only, want once", logged)
+		t.Errorf("the log has %d messages that the issuer is read-only, want one", logged)
 	}
 }
 
@@ -246,7 +246,7 @@ func TestOlderRequestsEnd(t *testing.T) {
 	})
 }
 
-// A request of the older configuration that takes longer may not write any more.
+// A slow request of the older configuration must not write any more.
 func TestOlderRequestsThatTakeLong(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		s := newTestServer(t, func(c *Config) { c.Generations = NewGenerations() })

@@ -30,7 +30,7 @@ func TestRefreshRotates(t *testing.T) {
 		s := newTestServer(t, edits...)
 		return s, s.tokens(t)["refresh_token"].(string)
 	}
-	t.Run("RFC 9700 §4.14.2 every refresh gives a new refresh token", func(t *testing.T) {
+	t.Run("RFC 9700 §4.14.2 every refresh returns a new refresh token", func(t *testing.T) {
 		s, first := start(t)
 		second := s.refresh(t, first)
 		third := s.refresh(t, second)
@@ -51,7 +51,7 @@ func TestRefreshRotates(t *testing.T) {
 		s.refused(t, first)
 		s.refused(t, third)
 	})
-	t.Run("a lost answer is given again", func(t *testing.T) {
+	t.Run("a retry gets a lost answer again", func(t *testing.T) {
 		s, first := start(t)
 		second := s.refresh(t, first)
 		if again := s.refresh(t, first); again != second {
@@ -59,7 +59,7 @@ func TestRefreshRotates(t *testing.T) {
 		}
 		s.refresh(t, second)
 	})
-	t.Run("a token that was damaged on its way harms nobody", func(t *testing.T) {
+	t.Run("a damaged token does not revoke its family", func(t *testing.T) {
 		s, first := start(t)
 		second := s.refresh(t, first)
 		for _, token := range []string{first, second} {
@@ -152,7 +152,7 @@ func TestRefreshScope(t *testing.T) {
 			if body = a.json(t); body["scope"] != tt.got {
 				t.Fatalf("scope %v", body)
 			}
-			// Asking for less once takes nothing away (RFC 6749 §6).
+			// A narrower scope in one refresh does not narrow the refresh token (RFC 6749 §6).
 			if body = s.token(t, refreshes(body["refresh_token"].(string))).json(t); body["scope"] != tt.granted {
 				t.Errorf("the next refresh has scope %v", body["scope"])
 			}
@@ -166,7 +166,7 @@ func TestRefreshScope(t *testing.T) {
 			t.Errorf("aud %v", aud)
 		}
 	})
-	t.Run("what the configuration took away is gone", func(t *testing.T) {
+	t.Run("tokens lose the scopes that the configuration no longer allows", func(t *testing.T) {
 		s := newTestServer(t)
 		token := s.tokens(t)["refresh_token"].(string)
 		s.config.Clients["webapp"].Scopes = []string{"orders", "admin"}

@@ -12,7 +12,7 @@ import (
 	"github.com/caddy-oauth/caddy-oauth/storage"
 )
 
-// RFC 9700 §4.14.2: what a thief and the robbed have got is void, JWTs included.
+// RFC 9700 §4.14.2: after reuse, the tokens of both the thief and the client are void, JWTs included.
 func TestReplayVoidsAccessTokens(t *testing.T) {
 	for name, edit := range map[string]func(*Config){"JWT": func(*Config) {}, "opaque": opaque("acc_", 0)} {
 		t.Run("refresh token "+name, func(t *testing.T) {
@@ -41,7 +41,7 @@ func TestCutoffs(t *testing.T) {
 	for _, tt := range []struct {
 		name            string
 		subject, client string
-		void            bool // what alice got through webapp
+		void            bool // whether alice's token of webapp is void
 	}{
 		{"user", "alice", "", true},
 		{"client", "", "webapp", true},
@@ -74,7 +74,7 @@ func TestCutoffs(t *testing.T) {
 				s.state(t, after["access_token"], nil)
 				s.token(t, refreshes(after["refresh_token"].(string))).check(t, http.StatusOK, "")
 
-				s.restart(t, s.config) // what was revoked stays so
+				s.restart(t, s.config) // revoked tokens stay revoked
 				s.state(t, before["access_token"], want)
 				s.state(t, after["access_token"], nil)
 			})
@@ -88,7 +88,7 @@ func TestRevokeOfNothing(t *testing.T) {
 	}
 }
 
-// Contract 002: after a revocation the client asks the user anew.
+// The payload-only API: after a revocation, the client needs the consent of the user again.
 func TestRevokeForgetsConsent(t *testing.T) {
 	for name, client := range map[string]string{"at the client": "webapp", "everywhere": ""} {
 		t.Run(name, func(t *testing.T) {
@@ -113,7 +113,7 @@ func TestCutoffOfAnotherNode(t *testing.T) {
 	tokens := a.tokens(t)
 	b := newTestServer(t, func(c *Config) { c.Store, c.Now = a.store, a.clock.Now })
 	b.state(t, tokens["access_token"], nil)
-	a.giveBack(t, tokens["refresh_token"])
+	a.revokeToken(t, tokens["refresh_token"])
 	a.state(t, tokens["access_token"], jwt.ErrRevoked)
 	if err := b.cutoffs.Poll(t.Context()); err != nil {
 		t.Fatal(err)
@@ -128,15 +128,15 @@ func (brokenList) List(context.Context, storage.Kind) iter.Seq2[string, error] {
 	return func(yield func(string, error) bool) { yield("", errors.New("the store is away")) }
 }
 
-// A poll that fails takes nothing back.
+// A failed poll undoes no revocation.
 func TestPollWithoutAStore(t *testing.T) {
 	s := newTestServer(t)
 	tokens := s.tokens(t)
 	s.state(t, tokens["access_token"], nil)
-	s.giveBack(t, tokens["access_token"])
+	s.revokeToken(t, tokens["access_token"])
 	s.cutoffs.Store = brokenList{s.store}
 	if err := s.cutoffs.Poll(t.Context()); err == nil {
-		t.Error("the failure is not told")
+		t.Error("expected the error of the store")
 	}
 	s.state(t, tokens["access_token"], jwt.ErrRevoked)
 }

@@ -12,8 +12,8 @@ import (
 	"github.com/caddy-oauth/caddy-oauth/storage/memory"
 )
 
-// While a config is replaced, the servers of both answer: what one revokes is void at the other at once, whatever it has
-// loaded before, and however seldom it looks into the store.
+// During a reload, the servers of both configurations answer. A token that one of them revokes is void at the other at once, whatever
+// that one has loaded before, and however rarely it polls the store.
 func TestRevocationDuringAReload(t *testing.T) {
 	broadcast := revocation.NewBroadcast()
 	var config Config
@@ -43,13 +43,13 @@ func TestRevocationDuringAReload(t *testing.T) {
 			t.Fatal(err)
 		}
 		if _, err := servers[1].AccessToken(t.Context(), token, jwt.Leeway); !errors.Is(err, jwt.ErrRevoked) {
-			t.Errorf("%s: the other says %v", name, err)
+			t.Errorf("%s: at the other server: %v", name, err)
 		}
 	}
 
 	stop()
 	running.Wait()
 	if left := broadcast.Size(config.Name); left != 0 {
-		t.Errorf("%d servers still take part", left)
+		t.Errorf("%d servers still receive the broadcast", left)
 	}
 }

@@ -34,7 +34,7 @@ func TestRevocationOutlivesCodes(t *testing.T) {
 	s.token(t, redeems(code)).check(t, http.StatusBadRequest, "invalid_grant")
 }
 
-// What was approved under a longer lifetime does not come back when the cutoff goes, which is kept for the new one.
+// A cutoff is kept for the new, shorter lifetime. When it expires, families that were approved under a longer lifetime stay void.
 func TestRevocationOutlivesTheLifetimeOfBefore(t *testing.T) {
 	s := newTestServer(t)
 	tokens := s.tokens(t)

@@ -9,8 +9,8 @@ import (
 	"github.com/caddy-oauth/caddy-oauth/internal/jwt"
 )
 
-// giveBack has a client revoke a token, by default webapp, and checks that it is told 200 (RFC 7009 §2.2).
-func (s *testServer) giveBack(t *testing.T, token any, edits ...func(*http.Request)) {
+// revokeToken revokes a token as a client, by default webapp, and checks that the answer is 200 (RFC 7009 §2.2).
+func (s *testServer) revokeToken(t *testing.T, token any, edits ...func(*http.Request)) {
 	t.Helper()
 	a := s.do(t, s.asks("/oauth/revoke", url.Values{"token": {token.(string)}}, edits...))
 	if a.Code != http.StatusOK || a.Body.Len() != 0 || a.Header().Get("Cache-Control") != "no-store" {
@@ -24,10 +24,10 @@ func TestRFC7009AccessToken(t *testing.T) {
 			s := newTestServer(t, edit)
 			tokens := s.tokens(t)
 			s.state(t, tokens["access_token"], nil)
-			s.giveBack(t, tokens["access_token"])
+			s.revokeToken(t, tokens["access_token"])
 			s.state(t, tokens["access_token"], jwt.ErrRevoked)
 			inactive(t, s.introspection(t, "webapp", tokens["access_token"]))
-			s.giveBack(t, tokens["access_token"])
+			s.revokeToken(t, tokens["access_token"])
 
 			a := s.token(t, refreshes(tokens["refresh_token"].(string)))
 			a.check(t, http.StatusOK, "") // §2.1: that is left to the server
@@ -42,7 +42,7 @@ func TestRFC7009RefreshToken(t *testing.T) {
 			s := newTestServer(t, edit)
 			first, others := s.tokens(t), s.tokens(t)
 			second := s.token(t, refreshes(first["refresh_token"].(string))).json(t)
-			s.giveBack(t, second["refresh_token"])
+			s.revokeToken(t, second["refresh_token"])
 			s.state(t, first["access_token"], jwt.ErrRevoked)
 			s.state(t, second["access_token"], jwt.ErrRevoked)
 			s.token(t, refreshes(second["refresh_token"].(string))).check(t, http.StatusBadRequest, "invalid_grant")
@@ -53,12 +53,12 @@ func TestRFC7009RefreshToken(t *testing.T) {
 	}
 }
 
-// §2.1: one that was used already still says which grant is to end.
+// §2.1: a refresh token that was used already still revokes its family.
 func TestRFC7009UsedRefreshToken(t *testing.T) {
 	s := newTestServer(t)
 	first := s.tokens(t)
 	second := s.token(t, refreshes(first["refresh_token"].(string))).json(t)
-	s.giveBack(t, first["refresh_token"])
+	s.revokeToken(t, first["refresh_token"])
 	s.state(t, second["access_token"], jwt.ErrRevoked)
 	s.token(t, refreshes(second["refresh_token"].(string))).check(t, http.StatusBadRequest, "invalid_grant")
 }
@@ -67,12 +67,12 @@ func TestRFC7009NothingHappens(t *testing.T) {
 	s := newTestServer(t)
 	tokens := s.tokens(t)
 	another := basic("billing:" + url.QueryEscape(webSecret))
-	s.giveBack(t, tokens["access_token"], another) // §2.1
-	s.giveBack(t, tokens["refresh_token"], another)
+	s.revokeToken(t, tokens["access_token"], another) // §2.1
+	s.revokeToken(t, tokens["refresh_token"], another)
 	for _, unknown := range []string{"garbage", foreignToken(t), "a.b.c", "../../keys"} { // §2.2
-		s.giveBack(t, unknown)
+		s.revokeToken(t, unknown)
 	}
-	s.giveBack(t, s.code(t, asks("webapp"))) // no token
+	s.revokeToken(t, s.code(t, asks("webapp"))) // no token
 	s.state(t, tokens["access_token"], nil)
 	s.token(t, refreshes(tokens["refresh_token"].(string))).check(t, http.StatusOK, "")
 }
@@ -108,7 +108,7 @@ func TestRFC7009Caller(t *testing.T) {
 	}
 }
 
-// RFC 7009 §2.2.1: a client must not think that a token is dead which is not.
+// RFC 7009 §2.2.1: the answer must not be 200 if the token was not revoked.
 func TestRFC7009WithoutAStore(t *testing.T) {
 	s := newTestServer(t)
 	tokens := s.tokens(t)

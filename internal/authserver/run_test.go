@@ -8,7 +8,7 @@ import (
 	"github.com/caddy-oauth/caddy-oauth/storage/memory"
 )
 
-// sweptStore says when it is swept.
+// sweptStore reports when it is swept.
 type sweptStore struct {
 	storage.Store
 
@@ -20,7 +20,7 @@ func (s *sweptStore) Sweep(context.Context) error {
 	return nil
 }
 
-// A site whose configuration is loaded every few minutes has to be swept too.
+// The store is also swept if the configuration is reloaded every few minutes.
 func TestSweepsAtStart(t *testing.T) {
 	store := &sweptStore{memory.New(), make(chan struct{})}
 	s := newTestServer(t, func(c *Config) { c.Store = store })

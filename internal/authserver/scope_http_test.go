@@ -16,7 +16,7 @@ func TestUnknownScopeIsNamed(t *testing.T) {
 			s := newTestServer(t)
 			to := send(s, t, asks("webapp", "scope", "profile oders")).location()
 			if to.Get("error") != "invalid_scope" || to.Get("error_description") != want {
-				t.Errorf("the client is told %v", to)
+				t.Errorf("the client gets %v", to)
 			}
 		})
 	}
@@ -25,7 +25,7 @@ func TestUnknownScopeIsNamed(t *testing.T) {
 		a := s.token(t, asBilling("scope", "profile oders"))
 		a.check(t, http.StatusBadRequest, "invalid_scope")
 		if got := a.json(t)["error_description"]; got != want {
-			t.Errorf("the client is told %v", got)
+			t.Errorf("the client gets %v", got)
 		}
 	})
 }
@@ -36,19 +36,19 @@ func TestUnknownScopesAreDropped(t *testing.T) {
 	s := newTestServer(t, client("webapp", func(c *storage.Client) { c.DropUnknownScopes = true }))
 	body := s.token(t, redeems(s.code(t, asks("webapp", "scope", asked)))).json(t)
 	if body["scope"] != "profile" {
-		t.Errorf("RFC 6749 §5.1: the client is told %v", body)
+		t.Errorf("RFC 6749 §5.1: the client gets %v", body)
 	}
 	// The client may ask for the same when it refreshes, and does not get more than was granted (RFC 6749 §6).
 	body = s.token(t, refreshes(body["refresh_token"].(string), "scope", asked+" orders")).json(t)
 	if body["scope"] != "profile" {
-		t.Errorf("RFC 6749 §6: the refresh gives %v", body)
+		t.Errorf("RFC 6749 §6: the refresh returns %v", body)
 	}
 	body = s.token(t, redeems(s.code(t, asks("webapp", "scope", "openid email")))).json(t)
 	if body["scope"] != "profile orders" {
 		t.Errorf("without a scope that it may have, the client gets %v", body)
 	}
 	if consent := s.get(t, asks("webapp", "scope", "openid orders")).Body.String(); strings.Contains(consent, "openid") {
-		t.Error("the person is asked for a scope that is not given")
+		t.Error("the consent page has a scope that the client may not have")
 	}
 }
 
@@ -67,7 +67,7 @@ func TestSpellingsOfAResource(t *testing.T) {
 	}
 	to := s.get(t, asks("webapp", "resource", "https://evil.example/")).location()
 	if to.Get("error") != "invalid_target" {
-		t.Errorf("another resource: the client is told %v", to)
+		t.Errorf("another resource: the client gets %v", to)
 	}
 }
 

@@ -20,7 +20,7 @@ func TestRevokedForTheWholeLifeOfAToken(t *testing.T) {
 	config.Keys.Lifetime = 10 * time.Minute
 	a.restart(t, config)
 	a.state(t, tokens["access_token"], nil)
-	a.giveBack(t, tokens["refresh_token"])
+	a.revokeToken(t, tokens["refresh_token"])
 	a.state(t, tokens["access_token"], jwt.ErrRevoked)
 	a.clock.Advance(11 * time.Minute)
 	a.restart(t, config)

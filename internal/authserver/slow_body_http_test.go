@@ -91,7 +91,7 @@ func TestStalledBodiesAreCutOff(t *testing.T) {
 		{"apps", stalled("POST", "/oauth/apps", form), http.StatusRequestTimeout},
 		{"in chunks", "POST /oauth/token HTTP/1.1\r\nHost: example.com\r\nContent-Type: " + form +
 			"\r\nTransfer-Encoding: chunked\r\n\r\n5\r\ntoken\r\n", http.StatusRequestTimeout},
-		{"a body that nobody reads", stalled("POST", "/oauth/token", "text/plain"), http.StatusBadRequest},
+		{"a body that the handler does not read", stalled("POST", "/oauth/token", "text/plain"), http.StatusBadRequest},
 		{"a method that is refused", stalled("PUT", "/oauth/token", form), http.StatusMethodNotAllowed},
 		{"a body of a GET request", stalled("GET", "/oauth/jwks", form), http.StatusOK},
 		{"a body of a preflight", stalled("OPTIONS", "/oauth/token", form), http.StatusNoContent},
@@ -120,12 +120,12 @@ func TestStalledBodiesAreCutOff(t *testing.T) {
 	}
 }
 
-// patient is a grant that takes long, as a site that checks a password may.
-type patient struct{}
+// slowGrant is a grant that takes long, as a site that checks a password may.
+type slowGrant struct{}
 
-func (patient) Type() string { return "client_credentials" }
+func (slowGrant) Type() string { return "client_credentials" }
 
-func (patient) Exchange(ctx context.Context, _ *grants.Request) (*grants.Authorization, error) {
+func (slowGrant) Exchange(ctx context.Context, _ *grants.Request) (*grants.Authorization, error) {
 	select {
 	case <-ctx.Done():
 		return nil, ctx.Err()
@@ -138,7 +138,7 @@ func (patient) Exchange(ctx context.Context, _ *grants.Request) (*grants.Authori
 func TestLimitOfABodyEndsWithIt(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		s := newTestServer(t, func(c *Config) {
-			c.Grants, c.StoreTimeout = append(c.Grants[:2:2], patient{}), time.Hour
+			c.Grants, c.StoreTimeout = append(c.Grants[:2:2], slowGrant{}), time.Hour
 		})
 		conn := serveOverPipes(t, s)()
 		r := bufio.NewReader(conn)
@@ -158,7 +158,7 @@ func TestLimitOfABodyEndsWithIt(t *testing.T) {
 	})
 }
 
-// A stricter limit of the owner's holds.
+// A stricter limit in the configuration of Caddy applies.
 func TestStricterReadTimeoutOfTheServer(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		connect := serveOverPipes(t, newTestServer(t), func(server *http.Server) { server.ReadTimeout = 3 * time.Second })

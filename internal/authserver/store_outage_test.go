@@ -16,39 +16,38 @@ import (
 	"github.com/caddy-oauth/caddy-oauth/storage"
 )
 
-// lateStore runs an Update only when the test lets it, even if nobody waits for it any more.
-type lateStore struct {
+// delayedStore runs an Update only when the test allows it, even if its caller has given up.
+type delayedStore struct {
 	storage.Store
 
 	let  chan struct{}
 	done chan error
 }
 
-func (s *lateStore) Timeout() time.Duration { return testTimeout }
+func (s *delayedStore) Timeout() time.Duration { return testTimeout }
 
-func (s *lateStore) Update(_ context.Context, key storage.Key, change storage.Change) error {
+func (s *delayedStore) Update(_ context.Context, key storage.Key, change storage.Change) error {
 	<-s.let
 	err := s.Store.Update(context.Background(), key, change)
 	s.done <- err
 	return err
 }
 
-// After a request was answered with 503, its change is not made any more: the client retries and has to find everything as it
-// was.
+// After the answer to a request was 503, its change is not made any more, so that a retry finds everything unchanged.
 func TestNoChangeAfterTheAnswer(t *testing.T) {
 	s := newTestServer(t)
 	code := s.code(t, asks("webapp"))
-	late := &lateStore{s.store, make(chan struct{}), make(chan error, 1)}
+	late := &delayedStore{s.store, make(chan struct{}), make(chan error, 1)}
 	config := s.config
 	config.Store, config.StoreTimeout = late, 0
 	s.restart(t, config)
 	if _, err := s.keys.Secret(t.Context()); err != nil { // the keys are there already
 		t.Fatal(err)
 	}
-	toldInJSON(t, s.token(t, redeems(code)))
+	unavailableInJSON(t, s.token(t, redeems(code)))
 	close(late.let)
 	if err := <-late.done; err == nil {
-		t.Error("the code was redeemed after all")
+		t.Error("the code was redeemed after the 503")
 	}
 	s.token(t, redeems(code)).check(t, http.StatusOK, "")
 }
@@ -77,10 +76,10 @@ func TestStopWhileTheStoreHangs(t *testing.T) {
 	}
 }
 
-// A revocation that is made while the server polls is in force at once, and stays so if the poll has missed its record.
-func TestRevocationDuringALook(t *testing.T) {
+// A revocation during a poll is in force at once, and stays so if the poll has missed its record.
+func TestRevocationDuringAPoll(t *testing.T) {
 	s, store := newFaultyServer(t, time.Minute)
-	h := newHoard(t, s)
+	h := newIssued(t, s)
 	listing, let := make(chan struct{}), make(chan struct{})
 	store.fail(func(context.Context) error {
 		close(listing)
@@ -91,7 +90,7 @@ func TestRevocationDuringALook(t *testing.T) {
 	go func() { polled <- s.cutoffs.Poll(t.Context()) }()
 	<-listing
 	store.mend()
-	s.giveBack(t, h.access)
+	s.revokeToken(t, h.access)
 	s.state(t, h.access, jwt.ErrRevoked)
 	s.cutoffs.Store = brokenList{s.store} // as if the listing had missed it
 	close(let)
@@ -101,7 +100,7 @@ func TestRevocationDuringALook(t *testing.T) {
 	s.state(t, h.access, jwt.ErrRevoked)
 }
 
-// RFC 9700 §4.14.2: if the store fails when a replay revokes a family, its access tokens are void after the next poll.
+// RFC 9700 §4.14.2: if the store fails when reuse revokes a family, its access tokens are void after the next poll.
 func TestReplayWithoutAStore(t *testing.T) {
 	s := newTestServer(t)
 	tokens := s.tokens(t)
@@ -122,9 +121,9 @@ func TestReplayWithoutAStore(t *testing.T) {
 }
 
 // A failure of a background task is logged once, and so is its end. A failure that a request has logged is not logged again.
-func TestAttemptsAreToldOfOnce(t *testing.T) {
+func TestFailuresOfBackgroundTasksAreLoggedOnce(t *testing.T) {
 	s, store := newFaultyServer(t, testTimeout)
-	h := newHoard(t, s)
+	h := newIssued(t, s)
 	tick := func(err error) {
 		s.upkeep.attempt(t.Context(), "polling", s.upkeep.poll)
 		s.upkeep.attempt(t.Context(), "sweeping", func(context.Context) error { return err })
@@ -141,27 +140,27 @@ func TestAttemptsAreToldOfOnce(t *testing.T) {
 	for range 5 {
 		tick(syscall.EACCES)
 	}
-	toldInJSON(t, s.token(t, refreshes(h.refresh)))
-	toldInJSON(t, s.token(t, refreshes(h.refresh)))
+	unavailableInJSON(t, s.token(t, refreshes(h.refresh)))
+	unavailableInJSON(t, s.token(t, refreshes(h.refresh)))
 	want := []string{"polling failed; will try again", "sweeping failed; will try again", "store failing"}
 	if got := failures(); !slices.Equal(got, want) {
-		t.Errorf("the log says %q, want %q", got, want)
+		t.Errorf("the log has %q, want %q", got, want)
 	}
 	store.mend()
 	s.clock.Advance(10 * time.Second)
 	tick(nil)
 	s.token(t, refreshes(h.refresh)).check(t, 200, "")
 	if got := failures(); len(got) != len(want) {
-		t.Errorf("the log says %q, when all is over", got)
+		t.Errorf("the log has %q after the outage", got)
 	}
 	if ends := s.logs.FilterMessage("store recovered").Len(); ends != 3 {
-		t.Errorf("%d ends in the log, want one for each", ends)
+		t.Errorf("the log has %d recoveries, want one for each failure", ends)
 	}
 	stopped, stop := context.WithCancel(t.Context())
 	stop()
 	store.fail(hangs)
 	s.upkeep.attempt(stopped, "polling", s.upkeep.poll)
 	if got := failures(); len(got) != len(want) {
-		t.Errorf("the log says %q, when all was stopped", got)
+		t.Errorf("the log has %q after the server was stopped", got)
 	}
 }

@@ -40,8 +40,8 @@ const (
 	testVerifier = "a-code-verifier.of_exactly~43-characters-ABC"
 )
 
-// testServer is a Server over HTTP: on a clock that tests move, in a store that tests break, on a site where
-// tests say who is signed in. When the test ends, its log is searched for secrets.
+// testServer is a Server over HTTP. Tests control its clock, the faults of its store, and who is signed in at its site. When the test
+// ends, its log must contain no secret.
 type testServer struct {
 	*Server
 	clock *testclock.Clock
@@ -121,7 +121,7 @@ type testSite struct {
 	err   error
 	login string // the login page
 
-	address string // of whoever asks
+	address string // of the client
 }
 
 func (s *testSite) User(*http.Request) (*User, error) { return s.user, s.err }
@@ -203,13 +203,13 @@ func (s *testStore) count(t *testing.T, kind storage.Kind) (n int) {
 	return n
 }
 
-// answer is what a request led to: a page error stands for the page that a site shows for it.
+// answer is the answer to a request. page is the error for which a site would show a page.
 type answer struct {
 	*recorder
 	page *PageError
 }
 
-// recorder counts the writes of an answer too.
+// recorder is a ResponseRecorder that also counts the writes.
 type recorder struct {
 	*httptest.ResponseRecorder
 	writes int
@@ -238,7 +238,7 @@ func pageParts(body io.Reader) (tags []html.Token, text string) {
 	return tags, text
 }
 
-// do sends a request. What it gets back of codes and tokens must not be in the log.
+// do sends a request. The codes and tokens in its answer must not be in the log.
 func (s *testServer) do(t *testing.T, r *http.Request) answer {
 	t.Helper()
 	a := answer{recorder: newRecorder()}
@@ -329,7 +329,7 @@ func s256(verifier string) string {
 	return base64.RawURLEncoding.EncodeToString(sum[:])
 }
 
-// asks returns a good authorization request of a client, changed by pairs of name and value.
+// asks returns a valid authorization request of a client, changed by pairs of name and value.
 func asks(id string, pairs ...string) url.Values {
 	return merge(url.Values{
 		"response_type": {"code"}, "client_id": {id}, "redirect_uri": {testClients()[id].RedirectURIs[0]}, "state": {"xyz"},
@@ -348,13 +348,13 @@ func refreshes(token string, pairs ...string) url.Values {
 	return merge(url.Values{"grant_type": {"refresh_token"}, "refresh_token": {token}}, pairs...)
 }
 
-// decide posts the consent page that an answer is.
+// decide posts the form of a consent page.
 func (s *testServer) decide(t *testing.T, a answer, decision string) answer {
 	t.Helper()
 	return s.post(t, url.Values{"request": {a.sealed(t)}, "decision": {decision}})
 }
 
-// code walks an authorization request through consent and returns the code.
+// code sends an authorization request, approves it, and returns the code.
 func (s *testServer) code(t *testing.T, params url.Values) string {
 	t.Helper()
 	a := s.get(t, params)
@@ -368,7 +368,7 @@ func (s *testServer) code(t *testing.T, params url.Values) string {
 	return code
 }
 
-// tokens walks all the way to the tokens of webapp.
+// tokens performs the code flow of webapp, and returns its tokens.
 func (s *testServer) tokens(t *testing.T) map[string]any {
 	t.Helper()
 	a := s.token(t, redeems(s.code(t, asks("webapp"))))
@@ -422,7 +422,7 @@ func (a answer) json(t *testing.T) map[string]any {
 	return body
 }
 
-// check compares status and error, wherever that stands: in the redirect, the page's error or the body.
+// check compares the status and the error, which is in the redirect, in the error of the page, or in the body.
 func (a answer) check(t *testing.T, status int, code string) {
 	t.Helper()
 	got := a.location().Get("error")
@@ -442,7 +442,7 @@ var (
 	errDown = errors.New("the store is down")
 )
 
-// foreignToken returns a token whose key nobody here knows.
+// foreignToken returns a token with an unknown key.
 func foreignToken(tb testing.TB) string {
 	tb.Helper()
 	return jwttest.NewKey(tb, "ES256").Sign(tb, []byte(`{"sub":"alice"}`))
@@ -453,7 +453,7 @@ func eventually(t *testing.T, what string, happened func() bool) {
 	t.Helper()
 	for deadline := time.Now().Add(30 * time.Second); !happened(); time.Sleep(time.Millisecond) {
 		if time.Now().After(deadline) {
-			t.Fatalf("waited for %s in vain", what)
+			t.Fatalf("timed out waiting for %s", what)
 		}
 	}
 }

@@ -27,7 +27,7 @@ func few(c *Config) {
 	}
 }
 
-// from sets the address that requests come from.
+// from sets the client address of the requests.
 func (s *testServer) from(address string) { s.site.address = address }
 
 func wrong(id string) url.Values { return asBilling("client_id", id, "client_secret", "wrong") }
@@ -97,7 +97,7 @@ func TestWrongSecretsAreThrottledByAddress(t *testing.T) {
 	})
 }
 
-// Invalid codes and tokens, sent through a client or from an address, lock out nobody who has valid ones.
+// Invalid codes and tokens of a client or from an address do not lock out clients with valid ones.
 func TestBadCodesAndTokensAreThrottled(t *testing.T) {
 	for name, bad := range map[string]url.Values{"code": redeems("garbage"), "refresh token": refreshes("garbage")} {
 		t.Run(name, func(t *testing.T) {

@@ -59,7 +59,7 @@ func TestTokenRequestBodies(t *testing.T) {
 		{"RFC 6749 §3.2 repeated unknown parameter", form, good + "&x=1&x=2", 400, "invalid_request"},
 		{"RFC 6749 §3.2 repeated scope", form, good + "&scope=orders&scope=profile", 400, "invalid_request"},
 		{"RFC 6749 §3.2 JSON", "application/json", `{"grant_type":"client_credentials"}`, 400, "invalid_request"},
-		{"RFC 6749 §3.2 form that says it is JSON", "application/json", good, 400, "invalid_request"},
+		{"RFC 6749 §3.2 form with the Content-Type of JSON", "application/json", good, 400, "invalid_request"},
 		{"RFC 6749 §3.2 multipart", "multipart/form-data; boundary=b", multipart.String(), 400, "invalid_request"},
 		{"RFC 6749 §3.2 no type", "", good, 400, "invalid_request"},
 		{"RFC 6749 §3.2 two types", form + ", application/json", good, 400, "invalid_request"},
@@ -71,7 +71,7 @@ func TestTokenRequestBodies(t *testing.T) {
 		{"RFC 6749 appendix B NUL in a name", form, good + "&x%00=1", 200, ""},
 		{"RFC 6749 appendix B not UTF-8", form, good + "&x=%ff%fe", 200, ""},
 		{"too large", form, good + "&x=" + strings.Repeat("a", maxBody), 413, "invalid_request"},
-		{"as large as may be", form, good + "&x=" + strings.Repeat("a", maxBody-len(good)-3), 200, ""},
+		{"the largest body", form, good + "&x=" + strings.Repeat("a", maxBody-len(good)-3), 200, ""},
 		{"10,000 parameters", form, many(10_000), 400, "invalid_request"},
 		{"nothing but separators", form, strings.Repeat("&", maxBody), 400, "invalid_request"},
 	}
@@ -126,7 +126,7 @@ func TestTokenResponse(t *testing.T) {
 	})
 }
 
-// checkJSONHeaders looks at what every answer of the token endpoint has, and that it leaves in one piece.
+// checkJSONHeaders checks the headers of every answer of the token endpoint, and that the answer is written at once.
 func checkJSONHeaders(t *testing.T, a answer) {
 	t.Helper()
 	for name, want := range map[string]string{

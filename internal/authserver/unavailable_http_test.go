@@ -21,35 +21,35 @@ import (
 
 // needsStore is a request that needs the store, and the answer it gets if the store fails.
 type needsStore struct {
-	name string
-	cold bool // it needs the store only before anything is loaded
-	send func(t *testing.T, s *testServer, h hoard) answer
-	told func(t *testing.T, a answer)
-	page bool                // a cold server answers with a page, since it cannot open the sealed request
-	good func(a answer) bool // the answer when the store works again
+	name  string
+	cold  bool // it needs the store only before anything is loaded
+	send  func(t *testing.T, s *testServer, h issued) answer
+	check func(t *testing.T, a answer) // checks the answer while the store fails
+	page  bool                         // a cold server answers with a page, since it cannot open the sealed request
+	good  func(a answer) bool          // reports whether the answer is right when the store works again
 }
 
-// hoard is what clients and people hold when the store fails.
-type hoard struct {
+// issued has the code, tokens and forms of clients and people from before the store failed.
+type issued struct {
 	code, refresh, access string
 	form                  string // sealed in a consent page
 	apps                  string // sealed in the page of apps
 }
 
-func newHoard(t *testing.T, s *testServer) hoard {
+func newIssued(t *testing.T, s *testServer) issued {
 	t.Helper()
 	s.site.user = &User{Subject: "bob"}
 	form := s.get(t, asks("webapp")).sealed(t)
 	s.site.user = &User{Subject: "alice"}
 	tokens, more := s.tokens(t), s.tokens(t)
 	page, _ := s.openApps(t, "")
-	return hoard{
+	return issued{
 		code: s.code(t, asks("webapp")), form: form, apps: page.sealed(t),
 		refresh: tokens["refresh_token"].(string), access: more["access_token"].(string),
 	}
 }
 
-func toldInJSON(t *testing.T, a answer) {
+func unavailableInJSON(t *testing.T, a answer) {
 	t.Helper()
 	a.check(t, http.StatusServiceUnavailable, "temporarily_unavailable")
 	checkJSONHeaders(t, a)
@@ -60,7 +60,7 @@ func toldInJSON(t *testing.T, a answer) {
 }
 
 // RFC 6749 §4.1.2.1: a redirect cannot have status 503.
-func toldTheClient(t *testing.T, a answer) {
+func unavailableInRedirect(t *testing.T, a answer) {
 	t.Helper()
 	a.check(t, http.StatusSeeOther, "temporarily_unavailable")
 	if to := a.Header().Get("Location"); !strings.HasPrefix(to, webRedirect) || a.location().Get("state") != "xyz" {
@@ -71,7 +71,7 @@ func toldTheClient(t *testing.T, a answer) {
 	}
 }
 
-func toldInAPage(t *testing.T, a answer) {
+func unavailableOnPage(t *testing.T, a answer) {
 	t.Helper()
 	if a.page == nil || a.page.ID == "" {
 		t.Fatalf("no page: %d %s", a.Code, a.Body)
@@ -108,7 +108,7 @@ func guarded(t *testing.T, s *testServer, token string) answer {
 	return a
 }
 
-func toldByTheGuard(t *testing.T, a answer) {
+func unavailableAtGuard(t *testing.T, a answer) {
 	t.Helper()
 	if a.Code != http.StatusServiceUnavailable {
 		t.Errorf("%d at the guard", a.Code)
@@ -118,40 +118,43 @@ func toldByTheGuard(t *testing.T, a answer) {
 
 var needStore = []needsStore{
 	{
-		name: "code", told: toldInJSON, good: ok,
-		send: func(t *testing.T, s *testServer, h hoard) answer { t.Helper(); return s.token(t, redeems(h.code)) },
+		name: "code", check: unavailableInJSON, good: ok,
+		send: func(t *testing.T, s *testServer, h issued) answer { t.Helper(); return s.token(t, redeems(h.code)) },
 	},
 	{
-		name: "refresh", told: toldInJSON, good: ok,
-		send: func(t *testing.T, s *testServer, h hoard) answer { t.Helper(); return s.token(t, refreshes(h.refresh)) },
+		name: "refresh", check: unavailableInJSON, good: ok,
+		send: func(t *testing.T, s *testServer, h issued) answer {
+			t.Helper()
+			return s.token(t, refreshes(h.refresh))
+		},
 	},
 	{
-		name: "client_credentials", cold: true, told: toldInJSON, good: ok,
-		send: func(t *testing.T, s *testServer, _ hoard) answer { t.Helper(); return s.token(t, asBilling()) },
+		name: "client_credentials", cold: true, check: unavailableInJSON, good: ok,
+		send: func(t *testing.T, s *testServer, _ issued) answer { t.Helper(); return s.token(t, asBilling()) },
 	},
 	{
-		name: "client that is not of the configuration", cold: true, told: toldInJSON,
+		name: "client that is not in the configuration", cold: true, check: unavailableInJSON,
 		good: func(a answer) bool { return a.Code == http.StatusUnauthorized },
-		send: func(t *testing.T, s *testServer, _ hoard) answer {
+		send: func(t *testing.T, s *testServer, _ issued) answer {
 			t.Helper()
 			return s.token(t, asBilling("client_id", "unheard-of"))
 		},
 	},
 	{
-		name: "authorize", told: toldTheClient, good: redirected,
-		send: func(t *testing.T, s *testServer, _ hoard) answer { t.Helper(); return s.get(t, asks("webapp")) },
+		name: "authorize", check: unavailableInRedirect, good: redirected,
+		send: func(t *testing.T, s *testServer, _ issued) answer { t.Helper(); return s.get(t, asks("webapp")) },
 	},
 	{
-		name: "authorize for an app that is not known for certain", cold: true, told: toldInAPage,
+		name: "authorize for an app that may have been added at another node", cold: true, check: unavailableOnPage,
 		good: func(a answer) bool { return a.Code == http.StatusBadRequest },
-		send: func(t *testing.T, s *testServer, _ hoard) answer {
+		send: func(t *testing.T, s *testServer, _ issued) answer {
 			t.Helper()
 			return s.get(t, asks("webapp", "client_id", "unheard-of"))
 		},
 	},
 	{
-		name: "consent", told: toldTheClient, page: true, good: redirected,
-		send: func(t *testing.T, s *testServer, h hoard) answer {
+		name: "consent", check: unavailableInRedirect, page: true, good: redirected,
+		send: func(t *testing.T, s *testServer, h issued) answer {
 			t.Helper()
 			s.site.user = &User{Subject: "bob"}
 			defer func() { s.site.user = &User{Subject: "alice"} }()
@@ -159,33 +162,33 @@ var needStore = []needsStore{
 		},
 	},
 	{
-		name: "introspect", told: toldInJSON, good: ok,
-		send: func(t *testing.T, s *testServer, h hoard) answer {
+		name: "introspect", check: unavailableInJSON, good: ok,
+		send: func(t *testing.T, s *testServer, h issued) answer {
 			t.Helper()
 			return s.do(t, s.asks("/oauth/introspect", url.Values{"token": {h.access}}))
 		},
 	},
 	{
-		name: "guard", told: toldByTheGuard, good: ok,
-		send: func(t *testing.T, s *testServer, h hoard) answer { t.Helper(); return guarded(t, s, h.access) },
+		name: "guard", check: unavailableAtGuard, good: ok,
+		send: func(t *testing.T, s *testServer, h issued) answer { t.Helper(); return guarded(t, s, h.access) },
 	},
 	{
-		name: "apps", told: toldInAPage, good: ok,
-		send: func(t *testing.T, s *testServer, _ hoard) answer {
+		name: "apps", check: unavailableOnPage, good: ok,
+		send: func(t *testing.T, s *testServer, _ issued) answer {
 			t.Helper()
 			return s.do(t, httptest.NewRequest(http.MethodGet, "/oauth/apps", nil))
 		},
 	},
 	{
-		name: "disconnecting an app", told: toldInAPage, good: redirected,
-		send: func(t *testing.T, s *testServer, h hoard) answer {
+		name: "disconnecting an app", check: unavailableOnPage, good: redirected,
+		send: func(t *testing.T, s *testServer, h issued) answer {
 			t.Helper()
 			return s.do(t, postRequest("/oauth/apps", url.Values{"request": {h.apps}, "client": {"unheard-of"}}.Encode()))
 		},
 	},
 	{
 		name: "jwks", cold: true, good: ok, // scripts of all sites may read it
-		told: func(t *testing.T, a answer) {
+		check: func(t *testing.T, a answer) {
 			t.Helper()
 			a.check(t, http.StatusServiceUnavailable, "temporarily_unavailable")
 			mustRetryAfter(t, a.Header())
@@ -193,11 +196,11 @@ var needStore = []needsStore{
 				t.Errorf("the failure can be cached: %v", a.Header())
 			}
 		},
-		send: func(t *testing.T, s *testServer, _ hoard) answer { t.Helper(); return s.fetch(t, "/oauth/jwks") },
+		send: func(t *testing.T, s *testServer, _ issued) answer { t.Helper(); return s.fetch(t, "/oauth/jwks") },
 	},
 	{ // RFC 7009 §2.2.1; last, since it revokes tokens that the others need
-		name: "revoke", told: toldInJSON, good: ok,
-		send: func(t *testing.T, s *testServer, h hoard) answer {
+		name: "revoke", check: unavailableInJSON, good: ok,
+		send: func(t *testing.T, s *testServer, h issued) answer {
 			t.Helper()
 			return s.do(t, s.asks("/oauth/revoke", url.Values{"token": {h.refresh}}))
 		},
@@ -206,8 +209,8 @@ var needStore = []needsStore{
 
 const testTimeout = 100 * time.Millisecond
 
-// Whatever is wrong with the store, each endpoint answers in time with temporarily_unavailable in its own form, and the
-// request succeeds when it is repeated after the store works again.
+// During any fault of the store, each endpoint answers in time with temporarily_unavailable in its own form. The same request succeeds
+// when the store works again.
 func TestUnavailable(t *testing.T) {
 	for name, wrong := range map[string]fault{
 		"full": full, "panics": panics, "hangs": hangs, "hangs and does not listen": deaf(t),
@@ -217,7 +220,7 @@ func TestUnavailable(t *testing.T) {
 			state := map[bool]string{false: " warm", true: " cold"}[cold]
 			t.Run(name+state, func(t *testing.T) {
 				s, store := newFaultyServer(t, testTimeout, opaque("", 0))
-				h := newHoard(t, s)
+				h := newIssued(t, s)
 				if cold {
 					s.restart(t, s.config)
 				}
@@ -226,11 +229,11 @@ func TestUnavailable(t *testing.T) {
 					if tt.cold && !cold {
 						continue
 					}
-					told, began := tt.told, time.Now()
+					check, began := tt.check, time.Now()
 					if cold && tt.page {
-						told = toldInAPage
+						check = unavailableOnPage
 					}
-					told(t, tt.send(t, s, h))
+					check(t, tt.send(t, s, h))
 					if took := time.Since(began); took > testTimeout+5*time.Second {
 						t.Errorf("%s: an answer took %v", tt.name, took)
 					}
@@ -238,7 +241,7 @@ func TestUnavailable(t *testing.T) {
 				if a := s.fetch(t, wellKnown); a.Code != http.StatusOK {
 					t.Errorf("the metadata, which are not in the store: %d", a.Code)
 				}
-				toldOnce(t, s)
+				loggedOnce(t, s)
 				store.mend()
 				for _, tt := range needStore {
 					if a := tt.send(t, s, h); !tt.good(a) {
@@ -250,8 +253,8 @@ func TestUnavailable(t *testing.T) {
 	}
 }
 
-// toldOnce checks that the log has one error for each cause, with the fields that an operator needs.
-func toldOnce(t *testing.T, s *testServer) {
+// loggedOnce checks that the log has one error for each cause, with the fields that an operator needs.
+func loggedOnce(t *testing.T, s *testServer) {
 	t.Helper()
 	errs := s.logs.FilterLevelExact(zap.ErrorLevel).All()
 	if len(errs) < 1 || len(errs) > 2 { // reading and writing
@@ -261,15 +264,15 @@ func toldOnce(t *testing.T, s *testServer) {
 		fields := line.ContextMap()
 		if id, _ := fields["error_id"].(string); len(id) != 8 || fields["cause"] == nil || fields["issuer"] != "default" ||
 			fields["what"] == nil || fields["trouble"] == nil {
-			t.Errorf("the log says %s %v", line.Message, fields)
+			t.Errorf("the log has %s %v", line.Message, fields)
 		}
 	}
 }
 
-// A store that is slow, but answers in time, is no failure.
+// A slow store that answers in time is not a failure.
 func TestSlowStore(t *testing.T) {
 	s, store := newFaultyServer(t, 5*time.Second)
-	h := newHoard(t, s)
+	h := newIssued(t, s)
 	store.fail(slow(20 * time.Millisecond))
 	for _, tt := range needStore {
 		if a := tt.send(t, s, h); !tt.good(a) {
@@ -281,8 +284,7 @@ func TestSlowStore(t *testing.T) {
 	}
 }
 
-// Only waiting for the store counts against the deadline of a request, not a slow body or a slow answer of the site about a
-// password.
+// Only the time of store operations counts against the deadline of a request, not that of a slow body or a slow password check.
 func TestOnlyTheStoreHasADeadline(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		passwords := &testPasswords{hold: make(chan struct{})}
@@ -309,19 +311,19 @@ func TestOnlyTheStoreHasADeadline(t *testing.T) {
 func TestDeadlineIsForAllOperations(t *testing.T) {
 	const each = 60 * time.Millisecond
 	s, store := newFaultyServer(t, 2*each+each/2)
-	h := newHoard(t, s)
+	h := newIssued(t, s)
 	s.restart(t, s.config) // so that the request needs many operations
 	store.fail(slow(each))
-	toldInJSON(t, s.token(t, refreshes(h.refresh)))
+	unavailableInJSON(t, s.token(t, refreshes(h.refresh)))
 	if n := s.logs.FilterLevelExact(zap.ErrorLevel).Len(); n != 1 {
 		t.Errorf("%d errors in the log", n)
 	}
 }
 
-// Requests that wait for the same load do not wait for one another in turn.
+// Requests that wait for the same load wait at the same time, not one after another.
 func TestWaitsDoNotAddUp(t *testing.T) {
 	s, store := newFaultyServer(t, testTimeout)
-	h := newHoard(t, s)
+	h := newIssued(t, s)
 	s.restart(t, s.config)
 	store.fail(deaf(t))
 	began := time.Now()
@@ -344,10 +346,10 @@ func TestWaitsDoNotAddUp(t *testing.T) {
 	}
 }
 
-// A client that disconnects while the store is slow is no failure of the store.
+// A client that disconnects while the store is slow is not a failure of the store.
 func TestGivenUp(t *testing.T) {
 	s, store := newFaultyServer(t, time.Minute)
-	h := newHoard(t, s)
+	h := newIssued(t, s)
 	store.fail(hangs)
 	ctx, cancel := context.WithCancel(t.Context())
 	time.AfterFunc(10*time.Millisecond, cancel)

@@ -36,7 +36,7 @@ func TestUserIDs(t *testing.T) {
 			}
 			_, text := pageParts(strings.NewReader(a.Body.String()))
 			if !strings.Contains(text, tt.subject) {
-				t.Errorf("the consent page does not say whose account it is: %s", text)
+				t.Errorf("the consent page does not show whose account it is: %s", text)
 			}
 			body := s.token(t, redeems(s.code(t, asks("webapp")))).json(t)
 			if sub := s.claims(t, body["access_token"])["sub"]; sub != tt.subject {

@@ -47,7 +47,7 @@ func usesFixture(t *testing.T) (*uses, *tripStore) {
 	})), store
 }
 
-// written returns what is on record of alice and the client app.
+// written returns the record of alice's use of the client app.
 func (u *uses) written(t *testing.T, write string) (storage.Consent, bool) {
 	t.Helper()
 	if err := u.write(t.Context(), write); err != nil {
@@ -79,12 +79,12 @@ func TestTokensCostNoConsentTrip(t *testing.T) {
 	}
 }
 
-// A client that acts for itself has access to nobody's account.
+// client_credentials is not a use of a person's account.
 func TestClientCredentialsAreNoUse(t *testing.T) {
 	s := newTestServer(t)
 	s.token(t, asBilling()).check(t, http.StatusOK, "")
 	if len(s.uses.pending) != 0 {
-		t.Errorf("%v is to be written", s.uses.pending)
+		t.Errorf("%v is pending, want nothing", s.uses.pending)
 	}
 }
 
@@ -124,7 +124,7 @@ func TestUsesOfOnePersonAreWrittenAlone(t *testing.T) {
 	}
 }
 
-// What was used before a revocation must not come back with it, and what is used after it must not be missed.
+// A use before a revocation must not be written after it. A use after it must be written.
 func TestUsesAndRevocation(t *testing.T) {
 	u, _ := usesFixture(t)
 	u.note("alice", "app", use{epoch, []string{"orders"}})
@@ -137,7 +137,7 @@ func TestUsesAndRevocation(t *testing.T) {
 	}
 	u.note("alice", "app", use{epoch.Add(2 * time.Minute), []string{"mail"}})
 	if consent, ok := u.written(t, ""); !ok || !slices.Equal(consent.All(), []string{"mail"}) {
-		t.Errorf("what it got later is %v, %q", ok, consent.All())
+		t.Errorf("the use after the revocation is %v, %q", ok, consent.All())
 	}
 }
 
@@ -150,7 +150,7 @@ func TestUsesSurviveABrokenStore(t *testing.T) {
 		t.Fatal("a write that cannot be is no error")
 	}
 	if _, ok := u.written(t, ""); !ok {
-		t.Error("what could not be written once is lost")
+		t.Error("a use that could not be written is lost")
 	}
 }
 
@@ -164,7 +164,7 @@ func TestUsesAreBounded(t *testing.T) {
 	}
 }
 
-// What is pending when the process ends in good order is written.
+// Pending uses are written when the process shuts down gracefully.
 func TestRunWritesUsesAtItsEnd(t *testing.T) {
 	s := newTestServer(t, withoutConsent("webapp"))
 	s.tokens(t)

@@ -16,8 +16,8 @@ import (
 	"github.com/caddy-oauth/caddy-oauth/storage/memory"
 )
 
-// tellingStore tells of what is written, and can be made to wait in List.
-type tellingStore struct {
+// notifyingStore is a storage.Watcher that notifies of changes. Tests can make its List wait.
+type notifyingStore struct {
 	storage.Store
 
 	mu       sync.Mutex
@@ -26,11 +26,11 @@ type tellingStore struct {
 	hold     chan struct{} // nil: List does not wait
 }
 
-func newTellingStore() *tellingStore {
-	return &tellingStore{Store: memory.New(), watchers: make(map[storage.Kind][]func(string))}
+func newNotifyingStore() *notifyingStore {
+	return &notifyingStore{Store: memory.New(), watchers: make(map[storage.Kind][]func(string))}
 }
 
-func (s *tellingStore) Watch(ctx context.Context, kind storage.Kind, changed func(string)) error {
+func (s *notifyingStore) Watch(ctx context.Context, kind storage.Kind, changed func(string)) error {
 	changed("")
 	s.mu.Lock()
 	s.watchers[kind] = append(s.watchers[kind], changed)
@@ -39,7 +39,7 @@ func (s *tellingStore) Watch(ctx context.Context, kind storage.Kind, changed fun
 	return ctx.Err()
 }
 
-func (s *tellingStore) tell(kind storage.Kind, id string) {
+func (s *notifyingStore) tell(kind storage.Kind, id string) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	for _, changed := range s.watchers[kind] {
@@ -47,31 +47,31 @@ func (s *tellingStore) tell(kind storage.Kind, id string) {
 	}
 }
 
-func (s *tellingStore) watched(kind storage.Kind) int {
+func (s *notifyingStore) watched(kind storage.Kind) int {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	return len(s.watchers[kind])
 }
 
-func (s *tellingStore) listed() int {
+func (s *notifyingStore) listed() int {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	return s.lists
 }
 
-func (s *tellingStore) Put(ctx context.Context, key storage.Key, value []byte, expires time.Time) error {
+func (s *notifyingStore) Put(ctx context.Context, key storage.Key, value []byte, expires time.Time) error {
 	err := s.Store.Put(ctx, key, value, expires)
 	s.tell(key.Kind, key.ID)
 	return err
 }
 
-func (s *tellingStore) Update(ctx context.Context, key storage.Key, change storage.Change) error {
+func (s *notifyingStore) Update(ctx context.Context, key storage.Key, change storage.Change) error {
 	err := s.Store.Update(ctx, key, change)
 	s.tell(key.Kind, key.ID)
 	return err
 }
 
-func (s *tellingStore) List(ctx context.Context, kind storage.Kind) iter.Seq2[string, error] {
+func (s *notifyingStore) List(ctx context.Context, kind storage.Kind) iter.Seq2[string, error] {
 	if kind == storage.KindCutoff {
 		s.mu.Lock()
 		s.lists++
@@ -84,8 +84,8 @@ func (s *tellingStore) List(ctx context.Context, kind storage.Kind) iter.Seq2[st
 	return s.Store.List(ctx, kind)
 }
 
-// twoNodes runs two servers on one store, of which each looks by itself once an hour.
-func twoNodes(t *testing.T, store *tellingStore) (s *testServer, nodes [2]*Server) {
+// twoNodes runs two servers on one store. Each polls only once an hour.
+func twoNodes(t *testing.T, store *notifyingStore) (s *testServer, nodes [2]*Server) {
 	t.Helper()
 	var config Config
 	s = newTestServer(t, func(c *Config) {
@@ -113,7 +113,7 @@ func twoNodes(t *testing.T, store *tellingStore) (s *testServer, nodes [2]*Serve
 }
 
 func TestRevocationIsToldToOtherNodes(t *testing.T) {
-	s, nodes := twoNodes(t, newTellingStore())
+	s, nodes := twoNodes(t, newNotifyingStore())
 	for i := range 3 {
 		token := s.tokens(t)["access_token"].(string)
 		claims, err := nodes[0].AccessToken(t.Context(), token, jwt.Leeway)
@@ -131,7 +131,7 @@ func TestRevocationIsToldToOtherNodes(t *testing.T) {
 }
 
 func TestNewsAreToldToOtherNodes(t *testing.T) {
-	_, nodes := twoNodes(t, newTellingStore())
+	_, nodes := twoNodes(t, newNotifyingStore())
 	if err := nodes[0].upkeep.marker.set(t.Context()); err != nil {
 		t.Fatal(err)
 	}
@@ -146,9 +146,9 @@ func TestNewsAreToldToOtherNodes(t *testing.T) {
 	})
 }
 
-// However much is told of during a look, one more look finds all of it; and what this node wrote itself needs none.
-func TestWhatIsToldDuringALookIsOneMore(t *testing.T) {
-	store := newTellingStore()
+// Any number of notifications during a poll lead to one more poll. The writes of this node itself lead to none.
+func TestNotificationsDuringAPollLeadToOneMore(t *testing.T) {
+	store := newNotifyingStore()
 	store.hold = make(chan struct{})
 	s := newTestServer(t, func(c *Config) { c.Store, c.Now = store, time.Now })
 	ctx, stop := context.WithCancel(t.Context())
@@ -157,7 +157,7 @@ func TestWhatIsToldDuringALookIsOneMore(t *testing.T) {
 	defer running.Wait()
 	defer stop()
 
-	eventually(t, "the first look", func() bool { return store.listed() == 1 })
+	eventually(t, "the first poll", func() bool { return store.listed() == 1 })
 	eventually(t, "both to be watched", func() bool {
 		return store.watched(storage.KindCutoff) == 1 && store.watched(changeKey.Kind) == 1
 	})
@@ -166,7 +166,7 @@ func TestWhatIsToldDuringALookIsOneMore(t *testing.T) {
 		store.tell(changeKey.Kind, changeKey.ID)
 	}
 	store.hold <- struct{}{}
-	eventually(t, "the second look", func() bool { return store.listed() == 2 })
+	eventually(t, "the second poll", func() bool { return store.listed() == 2 })
 	close(store.hold)
 
 	cutoff, other := &storage.Cutoff{Family: "family"}, &storage.Cutoff{Family: "family of another node"}
@@ -182,6 +182,6 @@ func TestWhatIsToldDuringALookIsOneMore(t *testing.T) {
 	}
 	eventually(t, "the cutoff of another node", func() bool { return s.cutoffs.Knows(other.Key().ID) })
 	if n := store.listed(); n > 4 {
-		t.Errorf("100 messages and two cutoffs led to %d looks", n)
+		t.Errorf("100 notifications and two cutoffs led to %d polls", n)
 	}
 }

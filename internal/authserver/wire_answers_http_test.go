@@ -36,7 +36,7 @@ func TestShapesOfTokenResponses(t *testing.T) {
 			}
 		})
 	}
-	t.Run("a member without a value is left out, but for a scope that was asked for", func(t *testing.T) {
+	t.Run("a member without a value is left out, except a scope that was requested", func(t *testing.T) {
 		s := newTestServer(t, shaped(func(w *wire.Shape) {
 			w.Response.Members = []string{"refresh_token", "scope", "token_type", "access_token"}
 		}))
@@ -90,7 +90,7 @@ func TestTextsOfErrors(t *testing.T) {
 			t.Helper()
 			return s.token(t, redeems(s.code(t, asks("webapp")), "code_verifier", strings.Repeat("x", 43)))
 		}, 400, "never_said", "where the situation has its own text"},
-		{"what has no text", func(t *testing.T, s *testServer) answer {
+		{"an error without a text of its own", func(t *testing.T, s *testServer) answer {
 			t.Helper()
 			return s.token(t, refreshes("x", "grant_type", "magic"))
 		}, 400, "unsupported_grant_type", "grant_type is not supported"},
@@ -108,7 +108,7 @@ func TestTextsOfErrors(t *testing.T) {
 			}
 		})
 	}
-	t.Run("another status takes its headers along", func(t *testing.T) {
+	t.Run("another status has the headers of that status", func(t *testing.T) {
 		s := newTestServer(t, shaped(func(w *wire.Shape) {
 			w.Errors.Texts = map[string]wire.ErrorText{grants.InvalidClient: {Code: "invalid_client", Status: 400}, grants.InvalidScope: {Code: "later", Status: 503}}
 		}))

@@ -85,8 +85,8 @@ func TestRequestBodies(t *testing.T) {
 		{"RFC 8707 §2 resources", plain, strings.Replace(inJSON, `"scope"`, `"resource":["`+testAPI+`","`+testIssuer+`"],"scope"`, 1), "json", ""},
 		{"a form where JSON alone is", form, inForm, "json", "invalid_request"},
 		{"JSON where a form alone is", plain, inJSON, "form", "invalid_request"},
-		{"JSON that says it is a form", form, inJSON, "form json", "invalid_client"},
-		{"a form that says it is JSON", plain, inForm, "form json", "invalid_request"},
+		{"JSON with the Content-Type of a form", form, inJSON, "form json", "invalid_client"},
+		{"a form with the Content-Type of JSON", plain, inForm, "form json", "invalid_request"},
 		{"another type", "text/plain", inJSON, "form json", "invalid_request"},
 		{"a type of JSON that is none of ours", "application/vnd.api+json", inJSON, "form json", "invalid_request"},
 		{"no type", "", inJSON, "form json", "invalid_request"},
@@ -117,7 +117,7 @@ func TestRequestBodies(t *testing.T) {
 			}
 		})
 	}
-	t.Run("the authorization endpoint takes forms only", func(t *testing.T) {
+	t.Run("the authorization endpoint accepts only forms", func(t *testing.T) {
 		s := newTestServer(t, shaped(func(w *wire.Shape) { w.Bodies = []string{"json"} }))
 		r := postRequest("/oauth/authorize", `{"client_id":"webapp"}`)
 		header("Content-Type", plain)(r)
