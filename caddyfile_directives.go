@@ -67,6 +67,7 @@ func parseHandler(helper httpcaddyfile.Helper) (caddyhttp.MiddlewareHandler, err
 //		optional
 //		authorization strip|pass
 //		header        <name> <placeholder>
+//		machines      as_nobody|as_user
 //		types         <typ...>
 //		leeway        <duration>
 //		cors          [<origin...>]
@@ -131,6 +132,7 @@ func newGuard(p *directive.Parser, app *App) (*Guard, error) {
 			"optional":      p.Flag(&g.Optional),
 			"authorization": p.Word("strip or pass", &g.Authorization),
 			"header":        p.Pair("a name and a placeholder", &g.Headers),
+			"machines":      p.Word("as_nobody or as_user", &g.Machines),
 			"types":         p.Words("one typ or more", &g.Types),
 			"leeway":        p.Once("a duration up to 5m, such as 30s, or 0", 1, 1, g.parseLeeway),
 			"cors": p.Once("origins or nothing", 0, -1, func(origins []string) (directive.Settings, error) {

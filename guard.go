@@ -70,6 +70,12 @@ type Guard struct {
 	// names, are removed from all requests of the site that clients send, guarded or not, and so are all trailers.
 	Headers map[string]string `json:"headers,omitempty"`
 
+	// Who the user is if a client got the token for itself, by client credentials: `as_nobody` leaves `{http.auth.user.id}` empty,
+	// `as_user` makes it the client ID. `{http.auth.user.client_id}` names the client in any case. Default: `as_nobody`. **Danger:**
+	// with `as_user`, a site that has a user of the name of a client takes the one for the other. Tokens of a remote issuer are known
+	// by their `sub`, which is the client ID (RFC 9068).
+	Machines string `json:"machines,omitempty"`
+
 	// The values of `typ` that tokens of a remote issuer can have beside `at+jwt`. Default: none. **Danger:** with `JWT`, tokens
 	// that are no access tokens, such as ID tokens, can pass.
 	Types []string `json:"types,omitempty"`
@@ -352,6 +358,7 @@ func (g *Guard) check() error {
 		directive.At("audience", checkAudience(g.Audience)),
 		directive.At("resource", g.checkResource()),
 		directive.At("authorization", checkChoice(g.Authorization, "strip", "pass")),
+		directive.At("machines", checkChoice(g.Machines, "as_nobody", "as_user")),
 		g.checkHeaders(),
 		directive.At("cors", g.checkCORS()),
 		directive.At("leeway", g.checkLeeway()),

@@ -17,6 +17,7 @@ import (
 // only if the configuration uses it.
 type identity struct {
 	claims *jwt.Claims // nil: nobody
+	user   string      // "" if it is nobody or a machine
 	tokens bearer.Tokens
 	passed []string // the settings of the guards that have let the request pass
 }
@@ -52,7 +53,10 @@ func (p *place) enter(w http.ResponseWriter, r *http.Request) (found *identity, 
 func (g *Guard) identify(r *http.Request, found *identity, claims *jwt.Claims) {
 	repl := r.Context().Value(caddy.ReplacerCtxKey).(*caddy.Replacer)
 	repl.DeleteByPrefix(userPrefix) // do not mix the claims with the placeholders of a login before this guard
-	found.claims = claims
+	found.claims, found.user = claims, claims.Subject
+	if claims.Machine() && g.Machines != "as_user" {
+		found.user = ""
+	}
 	for name, placeholder := range g.Headers {
 		if value := repl.ReplaceAll(placeholder, ""); value != "" {
 			r.Header.Set(name, value)
@@ -70,7 +74,9 @@ func (i *identity) placeholder(name string) (any, bool) {
 	case i.claims == nil:
 		return "", true
 	case claim == "id":
-		return i.claims.Subject, true
+		return i.user, true
+	case claim == "client_id": // which minimal tokens have in their header
+		return i.claims.ClientID, true
 	}
 	value, ok := i.claims.Raw[claim]
 	if !ok {

@@ -272,6 +272,42 @@ func TestSeveralGuardsOnOneSite(t *testing.T) {
 	}
 }
 
+// A client that acts for itself is no user, unless the owner says so: it may have the name of one.
+func TestMachinesAreNoUsers(t *testing.T) {
+	for _, tt := range []struct{ name, token, guard, user string }{
+		{"by default", "", "", ""},
+		{"as_nobody", "", "machines as_nobody", ""},
+		{"as_user", "", "machines as_user", "alice"},
+		{"minimal tokens", "access_token {\nclaims minimal\n}", "", ""},
+		{"minimal tokens as_user", "access_token {\nclaims minimal\n}", "machines as_user", "alice"},
+		{"opaque tokens", "access_token {\nformat opaque\n}", "", ""},
+	} {
+		t.Run(tt.name, func(t *testing.T) {
+			s := newServer(t)
+			global := strings.Replace(shop, "scope orders\n", "scope orders\n"+tt.token+"\nclient alice {\nsecret alice-secret\ngrant_types client_credentials\nscopes orders\n}\n", 1)
+			s.run(t, global, `http://shop.localhost:PORT {
+				oauth
+				oauth_guard /api/* {
+					header X-User {http.auth.user.id}
+					header X-Client {http.auth.user.client_id}
+					`+tt.guard+`
+				}
+				reverse_proxy `+upstream(t)+`
+			}`)
+			var got tokens
+			answer := s.do(t, http.MethodPost, s.url("shop.localhost")+"/oauth/token", "application/x-www-form-urlencoded",
+				"grant_type=client_credentials&client_id=alice&client_secret=alice-secret")
+			if err := json.Unmarshal([]byte(answer.body), &got); err != nil {
+				t.Fatalf("%d %s: %v", answer.status, answer.body, err)
+			}
+			seen := s.seen(t, "Authorization", "Bearer "+got.AccessToken, "X-User", "root")
+			if seen.Get("X-User") != tt.user || seen.Get("X-Client") != "alice" {
+				t.Errorf("the site got %v", seen)
+			}
+		})
+	}
+}
+
 // A guard that no token satisfies, or one that would take tokens for another resource than it says, is an error when the
 // configuration is loaded.
 func TestGuardsThatDoNotFitTheirIssuer(t *testing.T) {

@@ -61,7 +61,7 @@ func (e *introspectEndpoint) describe(ctx context.Context, client *storage.Clien
 	maps.Copy(answer, claims.Raw)
 	answer["active"] = true
 	answer["token_type"] = "Bearer"
-	if claims.Subject != claims.ClientID {
+	if !claims.Machine() {
 		answer["username"] = claims.Subject
 	}
 	return answer, nil

@@ -8,6 +8,8 @@ import (
 	"testing"
 	"time"
 
+	"go.uber.org/zap"
+
 	"github.com/caddy-oauth/caddy-oauth/internal/jwt"
 	"github.com/caddy-oauth/caddy-oauth/storage"
 )
@@ -109,6 +111,10 @@ func TestRFC7662WhoMaySee(t *testing.T) {
 		t.Run(tt.name, func(t *testing.T) {
 			s := newTestServer(t, client("billing", func(c *storage.Client) { c.Introspects = tt.introspects }))
 			answer := s.introspection(t, "billing", s.tokens(t)["access_token"])
+			hidden := s.logs.FilterMessage("the token is active, but not for this client to see").FilterField(zap.String("client_id", "billing")).Len()
+			if (hidden == 1) == tt.active {
+				t.Errorf("the log says %d times that the token is not to be seen", hidden)
+			}
 			if !tt.active {
 				inactive(t, answer)
 			} else if answer["active"] != true || answer["sub"] != "alice" {

@@ -7,6 +7,7 @@ import (
 	"strings"
 	"time"
 
+	"github.com/caddy-oauth/caddy-oauth/internal/jwt"
 	"github.com/caddy-oauth/caddy-oauth/internal/wire"
 )
 
@@ -44,6 +45,7 @@ func (s *core) metadata() ([]byte, error) {
 		RevocationMethods     []string `json:"revocation_endpoint_auth_methods_supported"`
 		IntrospectionEndpoint string   `json:"introspection_endpoint"`
 		IntrospectionMethods  []string `json:"introspection_endpoint_auth_methods_supported"`
+		IntrospectionAlgs     []string `json:"introspection_signing_alg_values_supported,omitempty"` // RFC 9701 §7
 		ChallengeMethods      []string `json:"code_challenge_methods_supported"`
 		IssParameter          bool     `json:"authorization_response_iss_parameter_supported"` // RFC 9207 §3
 	}{
@@ -62,6 +64,9 @@ func (s *core) metadata() ([]byte, error) {
 	}
 	if s.keys.Published() {
 		doc.JWKSURI = s.origin + s.config.Paths.JWKS
+		if jwt.Asymmetric(s.keys.Algorithm()) { // a client cannot verify with a secret of this server
+			doc.IntrospectionAlgs = []string{s.keys.Algorithm()}
+		}
 	}
 	for _, scope := range s.config.Scopes {
 		doc.Scopes = append(doc.Scopes, scope.Name)

@@ -82,6 +82,7 @@ func TestRFC8414Members(t *testing.T) {
 		"revocation_endpoint_auth_methods_supported":     []any{"client_secret_basic", "client_secret_post", "none"},
 		"introspection_endpoint":                         testIssuer + "/oauth/introspect",
 		"introspection_endpoint_auth_methods_supported":  []any{"client_secret_basic", "client_secret_post"},
+		"introspection_signing_alg_values_supported":     []any{"ES256"}, // RFC 9701 §7
 		"code_challenge_methods_supported":               []any{"S256"},
 		"authorization_response_iss_parameter_supported": true,
 	}
@@ -115,6 +116,15 @@ func TestRFC8414Members(t *testing.T) {
 		got := newTestServer(t, func(c *Config) { c.Keys.Algorithm = "HS256" }).fetch(t, wellKnown).json(t)
 		if uri, ok := got["jwks_uri"]; ok {
 			t.Errorf("jwks_uri %v", uri)
+		}
+		if algs, ok := got["introspection_signing_alg_values_supported"]; ok {
+			t.Errorf("no client can verify an introspection response with %v", algs)
+		}
+	})
+	t.Run("RFC 9701 §7 the algorithm that signs", func(t *testing.T) {
+		got := newTestServer(t, func(c *Config) { c.Keys.Algorithm = "PS256" }).fetch(t, wellKnown).json(t)
+		if algs := got["introspection_signing_alg_values_supported"]; !equalJSON(algs, []any{"PS256"}) {
+			t.Errorf("%v", algs)
 		}
 	})
 	t.Run("RFC 8414 §2 own paths", func(t *testing.T) {

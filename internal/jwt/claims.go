@@ -68,6 +68,10 @@ func ParseClaims(payload []byte) (*Claims, error) {
 	return c, nil
 }
 
+// Machine reports whether a client got the token for itself, by client credentials (RFC 9068 §2.2: the subject is the client
+// then). Nobody who signs in can have the name of such a client.
+func (c *Claims) Machine() bool { return c.ClientID != "" && c.Subject == c.ClientID }
+
 // CheckTime returns an error if the token has expired, but for the leeway, or is not valid yet. A token of an issuer whose clock is
 // ahead is valid, also without a leeway.
 func (c *Claims) CheckTime(now time.Time, leeway time.Duration) error {

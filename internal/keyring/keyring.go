@@ -107,6 +107,7 @@ func New(config Config) (*Ring, error) {
 		if err != nil {
 			return nil, fmt.Errorf("signing keys: %w", err)
 		}
+		r.config.Algorithm = signer.Algorithm
 		r.current.Store(newSnapshot(keys, []*scheduledKey{{ID: signer.ID}}, nil))
 		r.refreshAt.Store(math.MaxInt64)
 		return r, nil
@@ -217,6 +218,9 @@ func (r *Ring) Published() bool {
 	}
 	return jwt.Asymmetric(r.config.Algorithm)
 }
+
+// Algorithm returns the algorithm of the key that signs.
+func (r *Ring) Algorithm() string { return r.config.Algorithm }
 
 // Secret returns a secret of this issuer for MACs and encryption. It is the same on all nodes and never changes. Derive a
 // key from it for each purpose.
