@@ -34,16 +34,24 @@ func TestNoLogHasASecretOfAURL(t *testing.T) {
 		answer               string
 		uri                  string // in the access log
 	}{
-		{"POST", "/oauth/token?client_id=app&client_secret=" + secret, "grant_type=refresh_token", nil, 400, "client_secret must not be in the URL",
-			"/oauth/token?client_id=app&client_secret=HIDDEN"},
-		{"POST", "/oauth/token?client%5Fsecret=" + secret, "grant_type=refresh_token", nil, 400, "client_secret must not be in the URL",
-			"/oauth/token?client%5Fsecret=HIDDEN"},
-		{"POST", "/oauth/token?code=" + secret + "&code_verifier=" + secret + "&password=" + secret, "client_id=app&client_secret=app-secret&grant_type=nonsense",
-			nil, 400, "unsupported_grant_type", "/oauth/token?code=HIDDEN&code_verifier=HIDDEN&password=HIDDEN"},
+		{
+			"POST", "/oauth/token?client_id=app&client_secret=" + secret, "grant_type=refresh_token", nil, 400, "client_secret must not be in the URL",
+			"/oauth/token?client_id=app&client_secret=HIDDEN",
+		},
+		{
+			"POST", "/oauth/token?client%5Fsecret=" + secret, "grant_type=refresh_token", nil, 400, "client_secret must not be in the URL",
+			"/oauth/token?client%5Fsecret=HIDDEN",
+		},
+		{
+			"POST", "/oauth/token?code=" + secret + "&code_verifier=" + secret + "&password=" + secret, "client_id=app&client_secret=app-secret&grant_type=nonsense",
+			nil, 400, "unsupported_grant_type", "/oauth/token?code=HIDDEN&code_verifier=HIDDEN&password=HIDDEN",
+		},
 		{"GET", "/oauth/introspect?token=" + secret, "", nil, 405, "this endpoint takes POST", "/oauth/introspect?token=HIDDEN"},
 		{"GET", "/oauth/authorize?client_id=nobody&password=" + secret, "", nil, 400, "styled 400", "/oauth/authorize?client_id=nobody&password=HIDDEN"},
-		{"GET", "/oauth/authorize?client_id=app&redirect_uri=https%3A%2F%2Fapp.example.com%2Fcallback%3Fcode%3D" + secret, "", nil, 400, "styled 400",
-			"/oauth/authorize?client_id=app&redirect_uri=https%3A%2F%2Fapp.example.com%2Fcallback%3Fcode%3DHIDDEN"},
+		{
+			"GET", "/oauth/authorize?client_id=app&redirect_uri=https%3A%2F%2Fapp.example.com%2Fcallback%3Fcode%3D" + secret, "", nil, 400, "styled 400",
+			"/oauth/authorize?client_id=app&redirect_uri=https%3A%2F%2Fapp.example.com%2Fcallback%3Fcode%3DHIDDEN",
+		},
 		{"GET", "/oauth/jwks", "", []string{"Referer", "https://app.example.com/callback?code=" + secret}, 200, "keys", "/oauth/jwks"},
 		{"GET", "/api/orders?access_token=" + secret, "", nil, 400, "styled 400", "/api/orders?access_token=HIDDEN"},
 		{"GET", "/api/orders?access_token=" + secret, "", []string{"Authorization", "Bearer " + token}, 400, "styled 400", "/api/orders?access_token=HIDDEN"},

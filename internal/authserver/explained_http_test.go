@@ -29,39 +29,61 @@ func TestLogExplainsRefusals(t *testing.T) {
 		send                            func(*testing.T, *testServer) answer
 		client, sent, expected, setting string
 	}{
-		{"redirect_uri with a slash more", authorize(asks("webapp", "redirect_uri", slash)),
-			"webapp", slash, webRedirect, "client webapp: redirect_uris"},
-		{"redirect_uri missing", authorize(asks("native", "redirect_uri", "")),
-			"native", "", "com.example.app:/callback", "client native: redirect_uris"},
+		{
+			"redirect_uri with a slash more", authorize(asks("webapp", "redirect_uri", slash)),
+			"webapp", slash, webRedirect, "client webapp: redirect_uris",
+		},
+		{
+			"redirect_uri missing", authorize(asks("native", "redirect_uri", "")),
+			"native", "", "com.example.app:/callback", "client native: redirect_uris",
+		},
 		{"redirect_uri of the exchange is another", func(t *testing.T, s *testServer) answer {
 			t.Helper()
 			return s.token(t, redeems(s.code(t, asks("webapp")), "redirect_uri", slash))
 		}, "webapp", slash, webRedirect, "redirect_uri_rules"},
-		{"unknown client at the authorize endpoint", authorize(asks("webapp", "client_id", "nobody")),
-			"nobody", "nobody", "the ID of a client", "client"},
-		{"scope that the client may not have", authorize(asks("webapp", "scope", "profile admin")),
-			"webapp", "admin", "profile orders", "client webapp: scopes"},
-		{"scope at the token endpoint", token(asBilling("scope", "orders magic"), inBody),
-			"billing", "magic", "profile orders", "client billing: scopes"},
-		{"resource that the client may not have", authorize(asks("webapp", "resource", "https://other.example")),
-			"webapp", "https://other.example", testAPI, "client webapp: audience"},
-		{"resource at the token endpoint", token(asBilling("resource", "https://other.example"), inBody),
-			"billing", "https://other.example", testAPI, "client billing: audience"},
+		{
+			"unknown client at the authorize endpoint", authorize(asks("webapp", "client_id", "nobody")),
+			"nobody", "nobody", "the ID of a client", "client",
+		},
+		{
+			"scope that the client may not have", authorize(asks("webapp", "scope", "profile admin")),
+			"webapp", "admin", "profile orders", "client webapp: scopes",
+		},
+		{
+			"scope at the token endpoint", token(asBilling("scope", "orders magic"), inBody),
+			"billing", "magic", "profile orders", "client billing: scopes",
+		},
+		{
+			"resource that the client may not have", authorize(asks("webapp", "resource", "https://other.example")),
+			"webapp", "https://other.example", testAPI, "client webapp: audience",
+		},
+		{
+			"resource at the token endpoint", token(asBilling("resource", "https://other.example"), inBody),
+			"billing", "https://other.example", testAPI, "client billing: audience",
+		},
 		{"response_type", authorize(asks("webapp", "response_type", "id_token")), "webapp", "id_token", "code", ""},
-		{"PKCE of a public client", authorize(asks("spa", "code_challenge", "", "code_challenge_method", "")),
-			"spa", "", "PKCE", "client spa: secret"},
+		{
+			"PKCE of a public client", authorize(asks("spa", "code_challenge", "", "code_challenge_method", "")),
+			"spa", "", "PKCE", "client spa: secret",
+		},
 		{"code_challenge_method", authorize(asks("spa", "code_challenge_method", "plain")), "spa", "plain", "S256", ""},
 		{"a repeated parameter", authorize(withValues(asks("webapp"), "scope", "profile", "orders")), "webapp", "scope", "once", ""},
 
 		{"unknown client", token(asBilling("client_id", "nobody"), inBody), "nobody", "nobody", "the ID of a client", "client"},
-		{"wrong secret", token(asBilling("client_secret", "wrong"), inBody),
-			"billing", "client_secret_post: a wrong secret", "the secret", "client billing: secret"},
-		{"wrong secret in Basic", token(redeems("x"), basic("webapp:wrong")),
-			"webapp", "client_secret_basic: a wrong secret", "the secret", "client webapp: secret"},
+		{
+			"wrong secret", token(asBilling("client_secret", "wrong"), inBody),
+			"billing", "client_secret_post: a wrong secret", "the secret", "client billing: secret",
+		},
+		{
+			"wrong secret in Basic", token(redeems("x"), basic("webapp:wrong")),
+			"webapp", "client_secret_basic: a wrong secret", "the secret", "client webapp: secret",
+		},
 		{"secret with a line break", token(redeems("x"), basic("webapp:wrong\n")), "webapp", "line break", "the secret", "client webapp: secret"},
 		{"no secret", token(asBilling("client_secret", ""), inBody), "billing", "no secret", "the secret", "client billing: secret"},
-		{"secret of a public client", token(redeems("x", "client_id", "spa", "client_secret", "wrong"), inBody),
-			"spa", "a secret", "public", "client spa: secret"},
+		{
+			"secret of a public client", token(redeems("x", "client_id", "spa", "client_secret", "wrong"), inBody),
+			"spa", "a secret", "public", "client spa: secret",
+		},
 		{"ID and secret swapped", token(redeems("x"), basic("wrong:billing")), "", "in the place of the secret", "first the client ID", "client billing"},
 		{"Basic that is no base64", token(redeems("x"), header("Authorization", "Basic §")), "", "Authorization: Basic", "base64", ""},
 		{"Bearer", token(redeems("x"), header("Authorization", "Bearer abc")), "", "Authorization: Bearer", "Authorization: Basic", ""},
@@ -69,8 +91,10 @@ func TestLogExplainsRefusals(t *testing.T) {
 		{"no client", token(url.Values{"grant_type": {"refresh_token"}}, inBody), "", "", "client_id", ""},
 
 		{"unknown grant_type", token(asBilling("grant_type", "refresh token"), inBody), "billing", "refresh token", "client_credentials", "grant_alias"},
-		{"grant_type that the client may not use", token(asBilling("grant_type", "refresh_token"), inBody),
-			"billing", "refresh_token", "client_credentials", "client billing: grant_types"},
+		{
+			"grant_type that the client may not use", token(asBilling("grant_type", "refresh_token"), inBody),
+			"billing", "refresh_token", "client_credentials", "client billing: grant_types",
+		},
 		{"media type of the body", token(asBilling(), header("Content-Type", "text/plain")), "", "text/plain", "application/x-www-form-urlencoded", "request_body"},
 		{"method", func(t *testing.T, s *testServer) answer {
 			t.Helper()

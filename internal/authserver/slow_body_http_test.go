@@ -42,7 +42,7 @@ func (*pipes) Addr() net.Addr { return &net.UnixAddr{Name: "pipe"} }
 func serveOverPipes(t *testing.T, s *testServer, edits ...func(*http.Server)) (connect func() net.Conn) {
 	t.Helper()
 	listener := &pipes{make(chan net.Conn), make(chan struct{})}
-	server := &http.Server{Handler: http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+	server := &http.Server{ReadHeaderTimeout: time.Hour, Handler: http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		err := s.ServeHTTP(w, r, s.site)
 		if page, ok := errors.AsType[*PageError](err); ok {
 			err = s.WritePage(w, page)
@@ -106,6 +106,7 @@ func TestStalledBodiesAreCutOff(t *testing.T) {
 					t.Fatalf("%v, error %v", answer, err)
 				}
 				body, _ := io.ReadAll(answer.Body)
+				_ = answer.Body.Close()
 				if tt.status == http.StatusRequestTimeout && !strings.Contains(string(body), "did not arrive in time") {
 					t.Errorf("%s", body)
 				}
@@ -150,6 +151,7 @@ func TestLimitOfABodyEndsWithIt(t *testing.T) {
 				t.Fatal(err)
 			}
 			body, err := io.ReadAll(answer.Body)
+			_ = answer.Body.Close()
 			if err != nil || answer.StatusCode != http.StatusOK {
 				t.Errorf("%d %s, error %v", answer.StatusCode, body, err)
 			}
@@ -166,9 +168,11 @@ func TestStricterReadTimeoutOfTheServer(t *testing.T) {
 		go func() {
 			_, _ = io.WriteString(conn, stalled("POST", "/oauth/token", "application/x-www-form-urlencoded"))
 		}()
-		if answer, err := http.ReadResponse(bufio.NewReader(conn), nil); err != nil || answer.StatusCode != http.StatusRequestTimeout {
-			t.Errorf("%v, error %v", answer, err)
+		answer, err := http.ReadResponse(bufio.NewReader(conn), nil)
+		if err != nil || answer.StatusCode != http.StatusRequestTimeout {
+			t.Fatalf("%v, error %v", answer, err)
 		}
+		defer answer.Body.Close() //nolint:errcheck // nobody reads it
 		if elapsed := time.Since(start); elapsed != 3*time.Second {
 			t.Errorf("cut off after %s", elapsed)
 		}

@@ -294,9 +294,15 @@ func TestEitherMeaningOfABasicHeaderAuthenticates(t *testing.T) {
 		"my+app": {HashSecret("of plus")}, "my app": {HashSecret("of space")}, "pub+lic": nil,
 	})
 	for _, tt := range []struct{ id, secret, want string }{
-		{"my+app", "of plus", "my+app"}, {"my+app", "of+space", "my app"}, {"my+app", "of space", "my app"},
-		{"my%2Bapp", "of%20plus", "my+app"}, {"my%20app", "of+space", "my app"}, {"pub+lic", "", "pub+lic"},
-		{"pub%2Blic", "", "pub+lic"}, {"pub+lic", "x", ""}, {"my+app", "", ""},
+		{"my+app", "of plus", "my+app"},
+		{"my+app", "of+space", "my app"},
+		{"my+app", "of space", "my app"},
+		{"my%2Bapp", "of%20plus", "my+app"},
+		{"my%20app", "of+space", "my app"},
+		{"pub+lic", "", "pub+lic"},
+		{"pub%2Blic", "", "pub+lic"},
+		{"pub+lic", "x", ""},
+		{"my+app", "", ""},
 	} {
 		r := tokenRequest()
 		r.SetBasicAuth(tt.id, tt.secret)

@@ -50,17 +50,17 @@ func newNode(store storage.Store, broadcast *Broadcast) (*Cutoffs, func(time.Dur
 	return c, func(d time.Duration) { now = now.Add(d) }
 }
 
-func add(t testing.TB, c *Cutoffs, cutoff *storage.Cutoff) {
-	t.Helper()
-	if err := c.Add(t.Context(), cutoff); err != nil {
-		t.Fatal(err)
+func add(tb testing.TB, c *Cutoffs, cutoff *storage.Cutoff) {
+	tb.Helper()
+	if err := c.Add(tb.Context(), cutoff); err != nil {
+		tb.Fatal(err)
 	}
 }
 
-func poll(t testing.TB, c *Cutoffs) {
-	t.Helper()
-	if err := c.Poll(t.Context()); err != nil {
-		t.Fatal(err)
+func poll(tb testing.TB, c *Cutoffs) {
+	tb.Helper()
+	if err := c.Poll(tb.Context()); err != nil {
+		tb.Fatal(err)
 	}
 }
 

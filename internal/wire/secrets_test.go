@@ -29,12 +29,16 @@ func TestHideSecrets(t *testing.T) {
 		{"http://user:s3cret@example.com/oauth/token?x", "http://user:HIDDEN@example.com/oauth/token?x"},
 		{"http://user@example.com/?x@y:z", "http://user@example.com/?x@y:z"},
 		{"/path//user:name@host", "/path//user:HIDDEN@host"},
-		{nested + url.QueryEscape("https://app.example.com/cb?x=1&code=s3cret#id_token=s3cret"),
-			nested + url.QueryEscape("https://app.example.com/cb?x=1&code=HIDDEN#id_token=HIDDEN")},
+		{
+			nested + url.QueryEscape("https://app.example.com/cb?x=1&code=s3cret#id_token=s3cret"),
+			nested + url.QueryEscape("https://app.example.com/cb?x=1&code=HIDDEN#id_token=HIDDEN"),
+		},
 		{nested + url.QueryEscape("https://app.example.com/cb?a b"), nested + url.QueryEscape("https://app.example.com/cb?a b")},
 		{nested + "https://app.example.com/cb?x=1", nested + "https://app.example.com/cb?x=1"},
-		{"/oauth/apps?return_to=" + url.QueryEscape(nested+url.QueryEscape("https://a.example/?code=s3cret")) + "&x",
-			"/oauth/apps?return_to=" + url.QueryEscape(nested+url.QueryEscape("https://a.example/?code=HIDDEN")) + "&x"},
+		{
+			"/oauth/apps?return_to=" + url.QueryEscape(nested+url.QueryEscape("https://a.example/?code=s3cret")) + "&x",
+			"/oauth/apps?return_to=" + url.QueryEscape(nested+url.QueryEscape("https://a.example/?code=HIDDEN")) + "&x",
+		},
 	} {
 		if got := HideSecrets(tt.in); got != tt.want {
 			t.Errorf("%q becomes %q, want %q", tt.in, got, tt.want)
