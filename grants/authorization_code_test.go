@@ -100,7 +100,7 @@ func TestAuthorizationCode(t *testing.T) {
 	}
 }
 
-// Whatever is wrong with a request, the code is as good as before for the right one.
+// A wrong request does not use the code up.
 func TestAuthorizationCodeRefused(t *testing.T) {
 	sent := storage.Code{RedirectSent: true}
 	withPKCE := storage.Code{Challenge: challenge}
@@ -340,7 +340,7 @@ func TestAuthorizationCodeRepeated(t *testing.T) {
 }
 
 func TestAuthorizationCodeUsedAgain(t *testing.T) {
-	t.Run("RFC 6749 §4.1.2 revokes what came of the code", func(t *testing.T) {
+	t.Run("RFC 6749 §4.1.2 revokes the tokens of the code", func(t *testing.T) {
 		s := newSite(t)
 		code := s.approve(storage.Code{Offline: true})
 		auth, err := s.redeem(code, nil)
@@ -350,7 +350,7 @@ func TestAuthorizationCodeUsedAgain(t *testing.T) {
 		_, err = s.redeem(code, nil)
 		s.wantRefused("the second use", err, grants.InvalidGrant)
 		if !revoked(err) || !strings.Contains(err.Error(), auth.Family) || strings.Contains(err.Error(), code) {
-			t.Errorf("the operator is told %v", err)
+			t.Errorf("the cause for the log is %v", err)
 		}
 		_, err = s.refresh(auth.RefreshToken, nil)
 		s.wantRefused("the refresh token of the first use", err, grants.InvalidGrant)
@@ -385,7 +385,7 @@ func TestAuthorizationCodeUsedAgain(t *testing.T) {
 		_, err := s.redeem(code, nil)
 		s.wantRefused("the second use", err, grants.InvalidGrant)
 		if !revoked(err) {
-			t.Errorf("the operator is told %v", err)
+			t.Errorf("the cause for the log is %v", err)
 		}
 	})
 	t.Run("another client cannot revoke with the code", func(t *testing.T) {

@@ -13,7 +13,7 @@ import (
 
 const crowd = 50
 
-// atOnce runs do in a crowd and returns what each got, or was refused with.
+// atOnce runs do many times at once, and returns the authorizations and the errors.
 func atOnce(do func(n int) (*grants.Authorization, error)) (got []*grants.Authorization, refusals []error) {
 	var (
 		mu    sync.Mutex
@@ -54,7 +54,7 @@ func onStores(t *testing.T, test func(t *testing.T, sites [2]*site)) {
 	})
 }
 
-// RFC 6749 §4.1.2: a code is redeemed once, however many ask at the same moment, and what came of it is revoked then.
+// RFC 6749 §4.1.2: of many exchanges of one code at the same time, one succeeds, and the others revoke its tokens.
 func TestCrowdRedeemsOneCode(t *testing.T) {
 	onStores(t, func(t *testing.T, sites [2]*site) {
 		t.Helper()
@@ -70,15 +70,15 @@ func TestCrowdRedeemsOneCode(t *testing.T) {
 				replays++
 			}
 		}
-		if replays == 0 { // more than one may see it before the family has ended
-			t.Error("nobody was seen to use the code again")
+		if replays == 0 { // several may be noticed before the family is revoked
+			t.Error("no reuse of the code was noticed")
 		}
 		_, err := sites[0].refresh(got[0].RefreshToken, nil)
-		sites[0].wantRefused("the refresh token of the one", err, grants.InvalidGrant)
+		sites[0].wantRefused("the refresh token of the exchange", err, grants.InvalidGrant)
 	})
 }
 
-// Whoever sends the right exchange many times at once gets tokens once, and keeps them.
+// Of many exchanges with the right verifier at the same time, one gets tokens, and they are not revoked.
 func TestCrowdRepeatsOneExchange(t *testing.T) {
 	onStores(t, func(t *testing.T, sites [2]*site) {
 		t.Helper()
@@ -95,7 +95,7 @@ func TestCrowdRepeatsOneExchange(t *testing.T) {
 			}
 		}
 		if _, err := sites[0].refresh(got[0].RefreshToken, nil); err != nil {
-			t.Errorf("the refresh token of the one: %v", err)
+			t.Errorf("the refresh token of the exchange: %v", err)
 		}
 	})
 }
@@ -113,7 +113,7 @@ func TestCrowdRefreshesOneToken(t *testing.T) {
 			successor := got[0].RefreshToken
 			for _, auth := range got {
 				if auth.RefreshToken != successor || successor == token {
-					t.Fatalf("generation %d: the family has two lines of descent", generation)
+					t.Fatalf("generation %d: the family has two current tokens", generation)
 				}
 			}
 			token = successor
@@ -121,7 +121,7 @@ func TestCrowdRefreshesOneToken(t *testing.T) {
 	})
 }
 
-// Without a window, exactly one of a crowd gets the successor, and it is revoked, as nobody knows who is the thief.
+// Without retry, exactly one of many refreshes at the same time gets the successor, and it is revoked, since the others may be thieves.
 func TestCrowdRefreshesOneTokenStrictly(t *testing.T) {
 	onStores(t, func(t *testing.T, sites [2]*site) {
 		t.Helper()
@@ -141,7 +141,7 @@ func TestCrowdRefreshesOneTokenStrictly(t *testing.T) {
 	})
 }
 
-// A code and the refresh token that came of it are presented at once: at the end nothing of the family is good.
+// A code and its refresh token are presented at the same time. At the end, no token of the family is valid.
 func TestCrowdRefreshesAndReplays(t *testing.T) {
 	onStores(t, func(t *testing.T, sites [2]*site) {
 		t.Helper()

@@ -13,13 +13,13 @@ import (
 	"github.com/caddy-oauth/caddy-oauth/storage/memory"
 )
 
-// Ticket is a grant type of a site of its own: a ticket number that the site has sold is worth an access token for one scope.
+// Ticket is a grant type of a site: it exchanges the number of a ticket that the site has sold for an access token with one scope.
 type Ticket struct {
 	Sold  []string `json:"sold,omitempty"`
 	Scope string   `json:"scope,omitempty"`
 }
 
-// CaddyModule makes the grant type known to Caddy under the name that an issuer's JSON gives it.
+// CaddyModule returns the Caddy module information, with the name that an issuer's JSON uses.
 func (Ticket) CaddyModule() caddy.ModuleInfo {
 	return caddy.ModuleInfo{ID: "oauth.grants.ticket", New: func() caddy.Module { return new(Ticket) }}
 }

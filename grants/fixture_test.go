@@ -12,8 +12,8 @@ import (
 	"github.com/caddy-oauth/caddy-oauth/storage/memory"
 )
 
-// Tests that look at time run in a testing/synctest bubble, where the store and the requests share one clock that
-// stands still until a test sleeps.
+// Tests that depend on time run in a testing/synctest bubble. There, the store and the requests share a clock that advances only
+// while the test sleeps.
 
 const (
 	api   = "https://api.example.com"
@@ -38,7 +38,7 @@ type site struct {
 	client *storage.Client
 }
 
-// newSite has a public app, as it is configured when nothing is said about refresh tokens.
+// newSite returns a site with a public app that has no settings for refresh tokens.
 func newSite(t *testing.T) *site {
 	t.Helper()
 	return &site{t, memory.New(), &storage.Client{
@@ -61,7 +61,7 @@ func (s *site) reconfigured(change func(*storage.Client)) *site {
 	return &site{s.t, s.store, &client}
 }
 
-// approve does what the authorization endpoint does when alice approves, and returns the code.
+// approve issues a code as the authorization endpoint does when alice approves, and returns it.
 func (s *site) approve(code storage.Code) string {
 	s.t.Helper()
 	now := time.Now()
@@ -114,8 +114,8 @@ func (s *site) refresh(token string, more params) (*grants.Authorization, error)
 	return s.exchange(grants.RefreshToken{}, "refresh_token", token, more)
 }
 
-// exchange makes a token request, and checks what holds for every one: there is an answer or an error, not both, and
-// an error is a refusal with words for the client's developer (RFC 6749 §5.2).
+// exchange makes a token request. It checks that there is either an answer or an error, and that an error is a refusal with a
+// description for the developer of the client (RFC 6749 §5.2).
 func (s *site) exchange(grant grants.Grant, parameter, value string, more params) (*grants.Authorization, error) {
 	s.t.Helper()
 	form := url.Values{}
@@ -137,13 +137,13 @@ func (s *site) exchange(grant grants.Grant, parameter, value string, more params
 		s.checkRefusal(err)
 	}
 	if replay, ok := errors.AsType[*grants.Replay](err); ok {
-		s.end(replay)
+		s.revoke(replay)
 	}
 	return auth, err
 }
 
-// end does what a server does after a replay.
-func (s *site) end(replay *grants.Replay) {
+// revoke revokes a family after reuse, as the server does.
+func (s *site) revoke(replay *grants.Replay) {
 	s.t.Helper()
 	key := storage.Key{Kind: storage.KindFamily, ID: replay.Family}
 	err := s.store.Update(s.t.Context(), key, func(record []byte) ([]byte, time.Time, error) {
@@ -156,7 +156,7 @@ func (s *site) end(replay *grants.Replay) {
 		return value, f.Expires(time.Now(), 0), err
 	})
 	if err != nil {
-		s.t.Errorf("the family of a replay: %v", err)
+		s.t.Errorf("revoking the family: %v", err)
 	}
 }
 
@@ -177,7 +177,7 @@ func (s *site) checkRefusal(err error) {
 	}
 }
 
-// codeOf returns the error code that the client is told, "" for none.
+// codeOf returns the error code for the client, "" for no error.
 func codeOf(err error) string {
 	if refusal, ok := errors.AsType[*grants.Error](err); ok {
 		return refusal.Code
@@ -185,7 +185,7 @@ func codeOf(err error) string {
 	return ""
 }
 
-// revoked reports whether a refusal says to the operator that something was used twice.
+// revoked reports whether a refusal is the reuse of a code or a refresh token, after which the server revokes the family.
 func revoked(err error) bool {
 	_, ok := errors.AsType[*grants.Replay](err)
 	return ok

@@ -16,7 +16,7 @@ import (
 	"github.com/caddy-oauth/caddy-oauth/grants"
 )
 
-// What no error, which ends up in the log, may have in it.
+// Errors end up in the log, so they must not contain these.
 const (
 	secretName     = "alice+tag&x=ü"
 	secretPassword = "wonder land&=%+\"\\ü"
@@ -96,7 +96,7 @@ func TestSiteSaysYes(t *testing.T) {
 	}{
 		{"200", "", "{}", 200, grants.Person{Subject: secretName}},
 		{"201", "", "{}", 201, grants.Person{Subject: secretName}},
-		{"members nobody asked for", "", `{"id":"7","role":"admin"}`, 200, grants.Person{Subject: secretName}},
+		{"members that are not configured as claims", "", `{"id":"7","role":"admin"}`, 200, grants.Person{Subject: secretName}},
 		{"a subject", "subject id", `{"id":"7"}`, 200, grants.Person{Subject: "7"}},
 		{"a number as the subject", "subject id", `{"id":17}`, 200, grants.Person{Subject: "17"}},
 		{"a number beyond 2^53 as the subject", "subject id", `{"id":9007199254740993}`, 200, grants.Person{Subject: "9007199254740993"}},
@@ -206,7 +206,7 @@ func TestSiteSaysNeither(t *testing.T) {
 		person, err := v.Verify(ctx, secretName, secretPassword)
 		checkNeither(t, person, err, "canceled")
 		if !errors.Is(err, context.Canceled) {
-			t.Errorf("the error does not say whose doing it was: %v", err)
+			t.Errorf("the error does not name the cause: %v", err)
 		}
 	})
 }
@@ -217,7 +217,7 @@ func checkNeither(t *testing.T, person *grants.Person, err error, cause string) 
 	case person != nil || err == nil:
 		t.Fatalf("got %+v and error %v", person, err)
 	case codeOf(err) != "":
-		t.Errorf("a refusal, which tells the client that the password is wrong: %v", err)
+		t.Errorf("got a refusal, which means a wrong password: %v", err)
 	case !strings.Contains(err.Error(), cause):
 		t.Errorf("the error does not name the cause, %s: %v", cause, err)
 	}
@@ -228,13 +228,13 @@ func checkNeither(t *testing.T, person *grants.Person, err error, cause string) 
 	}
 }
 
-// Credentials go where the owner said: a redirect leads them nowhere else.
+// Credentials go only to the configured URL: the server does not follow redirects.
 func TestSiteCannotSendCredentialsElsewhere(t *testing.T) {
 	elsewhere := httptest.NewServer(http.HandlerFunc(func(_ http.ResponseWriter, r *http.Request) {
 		t.Errorf("got %s %s", r.Method, r.URL)
 	}))
 	defer elsewhere.Close()
-	t.Setenv("HTTP_PROXY", elsewhere.URL) // nor does the environment
+	t.Setenv("HTTP_PROXY", elsewhere.URL) // the server does not use a proxy of the environment either
 	for _, status := range []int{301, 302, 303, 307, 308} {
 		v := loginSite(t, "", answers(status, "", "Location", elsewhere.URL))
 		if person, err := v.Verify(t.Context(), secretName, secretPassword); person != nil || err == nil {

@@ -22,7 +22,7 @@ func init() {
 	caddy.RegisterModule(testProvider{})
 }
 
-// testProvider is an authentication provider of somebody else's that knows one password, and another of carol's.
+// testProvider is a third-party authentication provider that accepts one password, and another one for carol.
 type testProvider struct{}
 
 func (testProvider) CaddyModule() caddy.ModuleInfo {
@@ -119,7 +119,7 @@ func TestPasswordsOfAProvider(t *testing.T) {
 	}
 }
 
-// knows is a Verifier of one person; whom it was asked about is counted.
+// knows is a Verifier that knows one person and counts the names that it was asked for.
 type knows struct {
 	person *grants.Person
 	err    error

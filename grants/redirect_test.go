@@ -62,7 +62,7 @@ func TestRedirectOfTheExchange(t *testing.T) {
 				return
 			}
 			if _, err := s.redeem(code, redirectParam(callback)); err != nil {
-				t.Errorf("what was refused used the code up: %v", err)
+				t.Errorf("a refused request has used the code up: %v", err)
 			}
 		})
 	}
@@ -104,7 +104,7 @@ func TestRedirectOfTheRefresh(t *testing.T) {
 				return
 			}
 			if _, err := s.refresh(first.RefreshToken, redirectParam(callback)); err != nil {
-				t.Errorf("what was refused used the token up: %v", err)
+				t.Errorf("a refused request has used the token up: %v", err)
 			}
 		})
 	}

@@ -11,15 +11,15 @@ import (
 	"github.com/caddy-oauth/caddy-oauth/storage"
 )
 
-// use is one refresh. Tokens are numbered in the order in which the family's owner got to see them.
+// use is one refresh. Tokens have numbers, in the order in which the client received them.
 type use struct {
-	after     time.Duration             // the use before it
-	token     int                       // which is presented
-	presented func(token string) string // what is presented instead
-	settings  func(*storage.Client)     // changed by the owner
+	after     time.Duration             // since the previous use
+	token     int                       // the token to present
+	presented func(token string) string // returns another text to present instead
+	settings  func(*storage.Client)     // changes of the configuration
 	params    params
 
-	gives            int      // which token
+	gives            int      // the returned token
 	scopes, audience []string // nil: all
 	refused          string
 	revokes          bool
@@ -35,13 +35,13 @@ func TestRefreshToken(t *testing.T) {
 		name string
 		uses []use
 	}{
-		{"RFC 9700 §4.14.2 every refresh gives a new token", []use{
+		{"RFC 9700 §4.14.2 every refresh returns a new token", []use{
 			{token: 0, gives: 1}, {token: 1, gives: 2}, {token: 2, gives: 3}, {after: day, token: 3, gives: 4},
 		}},
-		{"an answer was lost: the token before gives the newest again", []use{
+		{"an answer was lost: a retry with the previous token returns the newest again", []use{
 			{token: 0, gives: 1}, {after: 9 * time.Second, token: 0, gives: 1}, {token: 0, gives: 1}, {token: 1, gives: 2},
 		}},
-		{"without a limit of time the token before gives the newest until that is used", []use{
+		{"unused: a retry with the previous token returns the newest until that is used", []use{
 			{token: 0, gives: 1, settings: untilUsed},
 			{after: 10 * day, token: 0, gives: 1, settings: untilUsed},
 			{token: 1, gives: 2, settings: untilUsed},
@@ -56,7 +56,7 @@ func TestRefreshToken(t *testing.T) {
 			{after: 12 * time.Second, token: 2, gives: 3, settings: publicDefault},
 			{token: 3, gives: 4, settings: publicDefault},
 		}},
-		{"without a limit of time two tokens back is still a thief's", []use{
+		{"unused: the token before the previous one is reuse", []use{
 			{token: 0, gives: 1, settings: untilUsed},
 			{token: 1, gives: 2, settings: untilUsed},
 			{token: 1, gives: 2, settings: untilUsed},
@@ -92,7 +92,7 @@ func TestRefreshToken(t *testing.T) {
 			{token: 0, settings: strict, refused: bad, revokes: true},
 			{token: 1, settings: strict, refused: bad},
 		}},
-		{"the owner opens a window later", []use{
+		{"the owner sets retry afterwards", []use{
 			{token: 0, settings: strict, gives: 1}, {token: 0, gives: 1}, {token: 1, gives: 2},
 		}},
 
@@ -113,7 +113,7 @@ func TestRefreshToken(t *testing.T) {
 			{token: 0, presented: func(token string) string { return token[:90] + otherThan(token[90]) }, refused: bad},
 			{token: 1, gives: 2},
 		}},
-		{"what is no token of the family revokes nothing", []use{
+		{"a text that is not a token of the family revokes nothing", []use{
 			{presented: func(string) string { return "refresh_token" }, refused: bad},
 			{presented: func(string) string { return strings.Repeat("\x00", 91) }, refused: bad},
 			{presented: func(token string) string { return "zzzz" + token[4:] }, refused: bad},
@@ -253,7 +253,7 @@ func (s *site) check(n int, u use, tokens []string) []string {
 		tokens = append(tokens, auth.RefreshToken)
 	}
 	if got := slices.Index(tokens, auth.RefreshToken); got != u.gives {
-		s.t.Errorf("use %d: gives token %d, want %d", n, got, u.gives)
+		s.t.Errorf("use %d: returns token %d, want %d", n, got, u.gives)
 	}
 	want := use{scopes: []string{"profile", "orders"}, audience: []string{api, files}}
 	if u.scopes != nil {
@@ -263,10 +263,10 @@ func (s *site) check(n int, u use, tokens []string) []string {
 		want.audience = u.audience
 	}
 	if !slices.Equal(auth.Scopes, want.scopes) || !slices.Equal(auth.Audience, want.audience) {
-		s.t.Errorf("use %d: gives %q for %q, want %q for %q", n, auth.Scopes, auth.Audience, want.scopes, want.audience)
+		s.t.Errorf("use %d: returns %q for %q, want %q for %q", n, auth.Scopes, auth.Audience, want.scopes, want.audience)
 	}
 	if auth.Subject != "alice" || auth.Claims["email"] != "alice@example.com" || auth.AuthTime.IsZero() {
-		s.t.Errorf("use %d: gives %+v", n, auth)
+		s.t.Errorf("use %d: returns %+v", n, auth)
 	}
 	return tokens
 }

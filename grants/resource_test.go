@@ -98,7 +98,7 @@ func TestSpellingsOfAResource(t *testing.T) {
 		{"https://api.example.com/mcp", "https://api.example.com?v=1", none},
 		{"https://api.example.com/mcp", "http://api.example.com", none},
 
-		// What is spelled alike is meant, whatever else would do.
+		// A resource with the same spelling takes precedence over one with another spelling.
 		{"https://api.example.com/mcp https://api.example.com/mcp/", "https://api.example.com/mcp/", "https://api.example.com/mcp/"},
 		{"https://api.example.com/mcp https://api.example.com/mcp/", "https://API.example.com/mcp/", "https://api.example.com/mcp/"},
 	} {
@@ -115,7 +115,7 @@ func TestSpellingsOfAResource(t *testing.T) {
 	}
 }
 
-// What is chosen is allowed and there once; without a wish it is all that is allowed.
+// The chosen resources are allowed, each once. Without a resource in the request, they are all allowed ones.
 func FuzzAudience(f *testing.F) {
 	f.Add("https://api.example.com", "https://api.example.com https://files.example.com")
 	f.Add("", "https://api.example.com")
@@ -148,7 +148,7 @@ func FuzzAudience(f *testing.F) {
 		}
 		for _, asked := range parameters {
 			if slices.Contains(allowed, asked) && asked != "" && !slices.Contains(chosen, asked) {
-				t.Errorf("%q of %q gives %q and drops %q in silence", parameters, allowed, chosen, asked)
+				t.Errorf("%q of %q returns %q and silently drops %q", parameters, allowed, chosen, asked)
 			}
 		}
 	})

@@ -31,7 +31,7 @@ func TestChooseScopes(t *testing.T) {
 		{"RFC 6749 §3.3 beyond ASCII", "profilé", nil, "scope is malformed"},
 		{"RFC 6749 §3.3 no UTF-8", "profil\xe9", nil, "scope is malformed"},
 		{"RFC 6749 §3.3 a space that is not ASCII", "profile\u00a0orders", nil, "scope is malformed"},
-		{"one bad among good", "profile \x00 orders", nil, "scope is malformed"},
+		{"one malformed, others valid", "profile \x00 orders", nil, "scope is malformed"},
 		{"spaces around and between", "  profile   orders ", []string{"profile", "orders"}, ""},
 		{"spaces only", "   ", configured, ""},
 		{"one twice", "profile orders profile", []string{"profile", "orders"}, ""},
@@ -63,13 +63,13 @@ func TestUnknownScopesAreDropped(t *testing.T) {
 		refused         bool
 	}{
 		{"some", "openid profile email", []string{"orders", "profile"}, []string{"profile"}, false},
-		{"all: it gets what it gets without asking", "openid email", []string{"orders", "profile"}, []string{"orders", "profile"}, false},
+		{"all unknown: it gets the default scopes", "openid email", []string{"orders", "profile"}, []string{"orders", "profile"}, false},
 		{"all, and it may have none", "openid", nil, nil, true},
 		{"nothing is asked for", "", nil, nil, false},
-		{"a malformed one is no name", `profile a"b`, []string{"profile"}, nil, true},
+		{"a malformed scope", `profile a"b`, []string{"profile"}, nil, true},
 		{"a hundred", distinct(100) + "profile", []string{"profile"}, []string{"profile"}, false},
-		{"more than anybody needs", distinct(101) + "profile", []string{"profile"}, nil, true},
-		{"more than anybody needs, of one name", many + "x profile", []string{"profile"}, nil, true},
+		{"too many scopes", distinct(101) + "profile", []string{"profile"}, nil, true},
+		{"too many repeats of one scope", many + "x profile", []string{"profile"}, nil, true},
 	} {
 		t.Run(c.name, func(t *testing.T) {
 			got, err := ChooseScopes(&storage.Client{DropUnknownScopes: true}, c.parameter, c.allowed)
@@ -83,7 +83,7 @@ func TestUnknownScopesAreDropped(t *testing.T) {
 	}
 }
 
-// A long request is read no further than to its first name that is not allowed, and takes no memory for names that are repeated.
+// A long request is read only up to the first scope that is not allowed, and repeated scopes take no memory.
 func TestChooseScopesStopsEarly(t *testing.T) {
 	if _, err := ChooseScopes(new(storage.Client), "profile admin \x00", []string{"profile"}); !strings.Contains(describe(err), "admin") {
 		t.Errorf("after a scope that is not allowed, the rest is read: %v", err)
@@ -125,7 +125,7 @@ func BenchmarkChooseScopes(b *testing.B) {
 	}
 }
 
-// What is chosen is allowed, valid, there once and asked for; without a wish it is all that is allowed.
+// The chosen scopes are allowed, valid and requested, each once. Without scopes in the request, they are all allowed ones.
 func FuzzScope(f *testing.F) {
 	f.Add("profile orders", "profile orders mail", false)
 	f.Add("", "profile", false)
@@ -166,13 +166,13 @@ func FuzzScope(f *testing.F) {
 		}
 		for _, asked := range names {
 			if asked != "" && !slices.Contains(chosen, asked) && (!drop || slices.Contains(allowed, asked)) {
-				t.Errorf("%q of %q gives %q and drops %q in silence", parameter, allowed, chosen, asked)
+				t.Errorf("%q of %q returns %q and silently drops %q", parameter, allowed, chosen, asked)
 			}
 		}
 	})
 }
 
-// describe returns what the client is told, "" for no error.
+// describe returns the description for the client, "" for no error.
 func describe(err error) string {
 	var refusal *Error
 	if !errors.As(err, &refusal) {

@@ -12,12 +12,11 @@ import (
 	"github.com/caddy-oauth/caddy-oauth/storage"
 )
 
-// model says what a family of refresh tokens does, in as few words as possible: tokens are numbers in the order of
-// their descent, and there is one line of it.
+// model is the simplest description of a family of refresh tokens: tokens are numbers, in the order in which they were issued.
 type model struct {
 	newest  int
 	rotated time.Time
-	dies    time.Time // of idleness, or at its end
+	dies    time.Time // when it expires, idle or at its end
 	dead    bool
 
 	redeemed, codeDies time.Time
@@ -28,10 +27,10 @@ const (
 	modelIdle  = time.Hour
 	modelLife  = 5 * time.Hour
 
-	modelRepeat = 10 * time.Second // of an exchange
+	modelRepeat = 10 * time.Second // how long the repeat of an exchange revokes nothing
 )
 
-// present returns the token that presenting one gives, or -1, and whether that revokes the family.
+// present returns the token that a refresh with a token returns, or -1, and whether it revokes the family.
 func (m *model) present(token int, now, ends time.Time) (gives int, revokes bool) {
 	switch {
 	case m.dead || !now.Before(m.dies):
@@ -52,7 +51,7 @@ func (m *model) present(token int, now, ends time.Time) (gives int, revokes bool
 	return -1, true
 }
 
-// redeem returns whether presenting the code again revokes the family. verifier is whether the right one comes with it.
+// redeem returns whether another exchange of the code revokes the family. verifier says whether it has the right verifier.
 func (m *model) redeem(verifier bool, now time.Time) (revokes bool) {
 	switch {
 	case m.dead || !now.Before(m.dies) || !now.Before(m.codeDies):
@@ -64,8 +63,8 @@ func (m *model) redeem(verifier bool, now time.Time) (revokes bool) {
 	return true
 }
 
-// FuzzRefreshSequence does what clients, thieves and time do to a family, one letter each, and compares with the
-// model at every step.
+// FuzzRefreshSequence runs steps of clients and thieves on a family, and lets time pass; each letter is a step. After every step, it
+// compares the family with the model.
 func FuzzRefreshSequence(f *testing.F) {
 	for _, seed := range []string{
 		"nnnn", "npn", "nnp", "nspn", "nsssp", "nmpn", "nno", "nhhhhhn", "nmmmmmmhn", "nfn", "cn", "nMc", "nHn", "ncc", "nhnhnhnhnhn", "pnwp",
@@ -87,7 +86,7 @@ func TestRefreshSequences(t *testing.T) {
 	for range 300 {
 		var ops strings.Builder
 		for range 40 {
-			ops.WriteByte("nnnnnnnppppssssmfffwwhoccx"[random.IntN(26)]) // mostly what keeps a family alive
+			ops.WriteByte("nnnnnnnppppssssmfffwwhoccx"[random.IntN(26)]) // mostly steps that do not revoke the family
 		}
 		synctest.Test(t, func(t *testing.T) { runSequence(t, ops.String()) })
 	}
@@ -129,7 +128,7 @@ func runSequence(t *testing.T, ops string) {
 			}
 			_, err := s.redeem(code, sent)
 			if codeOf(err) != grants.InvalidGrant || revoked(err) != replay {
-				t.Fatalf("step %d of %q: the code again gives error %v; want a revocation: %v", step, ops, err, replay)
+				t.Fatalf("step %d of %q: the code again: error %v; want a revocation: %v", step, ops, err, replay)
 			}
 			continue
 		case 'f': // one that was never issued: the newest or an old one, damaged
@@ -137,7 +136,7 @@ func runSequence(t *testing.T, ops string) {
 			at := step % len(damaged)
 			damaged = damaged[:at] + otherThan(damaged[at]) + damaged[at+1:]
 			if _, err := s.refresh(damaged, nil); codeOf(err) != grants.InvalidGrant || revoked(err) {
-				t.Fatalf("step %d of %q: a damaged token gives error %v", step, ops, err)
+				t.Fatalf("step %d of %q: a damaged token: error %v", step, ops, err)
 			}
 			continue
 		case 'p':
@@ -152,7 +151,7 @@ func runSequence(t *testing.T, ops string) {
 		gives, revokes := m.present(token, time.Now(), ends)
 		auth, err := s.refresh(tokens[token], nil)
 		if (err == nil) != (gives >= 0) || revoked(err) != revokes {
-			t.Fatalf("step %d of %q: token %d of %d gives error %v; want token %d, a revocation: %v", step, ops, token, m.newest, err, gives, revokes)
+			t.Fatalf("step %d of %q: token %d of %d: error %v; want token %d, a revocation: %v", step, ops, token, m.newest, err, gives, revokes)
 		}
 		if err != nil {
 			continue
@@ -161,13 +160,13 @@ func runSequence(t *testing.T, ops string) {
 			tokens = append(tokens, auth.RefreshToken)
 		}
 		if auth.RefreshToken != tokens[gives] {
-			t.Fatalf("step %d of %q: token %d gives another than token %d", step, ops, token, gives)
+			t.Fatalf("step %d of %q: token %d returns another token than %d", step, ops, token, gives)
 		}
 	}
 	wantOneLine(t, ops, tokens)
 }
 
-// wantOneLine checks that no token was given twice in the line of descent.
+// wantOneLine checks that the family has issued no token twice.
 func wantOneLine(t *testing.T, ops string, tokens []string) {
 	t.Helper()
 	seen := map[string]bool{}
@@ -179,7 +178,7 @@ func wantOneLine(t *testing.T, ops string, tokens []string) {
 	}
 }
 
-// A damaged record gives nobody tokens, and is left as it is for the operator to see.
+// A damaged record yields no tokens, and stays as it is, so that the operator can inspect it.
 func TestDamagedFamily(t *testing.T) {
 	for _, record := range []string{"", "null", "{", "[]", `{"client_id":"app"}`, `{"client_id":"app","refresh":{"current":1}}`} {
 		s := newSite(t)
