@@ -159,11 +159,13 @@ func (a *App) issuer(name string) (string, *Issuer, error) {
 }
 
 // shared is the state that all configurations of this process share. During a reload, the old and the new one both run: the new
-// one must know the failures that the old one counted, what the old one revokes, and when the old one stops writing.
+// one must know the failures that the old one counted, what the old one revokes, when the old one stops writing, and the codes
+// that it issued.
 type shared struct {
 	throttle    *throttle.Throttle
 	revocations *revocation.Broadcast
 	servers     *authserver.Generations
+	codes       *authserver.Codes
 }
 
 var sharedPool = caddy.NewUsagePool()
@@ -173,7 +175,7 @@ const sharedKey = "shared"
 // share returns the shared state, which lives until Cleanup was called on every app that called share.
 func (a *App) share() *shared {
 	common, _ := sharedPool.LoadOrStore(sharedKey, &shared{
-		throttle.New(), revocation.NewBroadcast(), authserver.NewGenerations(),
+		throttle.New(), revocation.NewBroadcast(), authserver.NewGenerations(), authserver.NewCodes(),
 	})
 	a.shares = true
 	return common.(*shared)

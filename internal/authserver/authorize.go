@@ -196,6 +196,9 @@ func (e *authorizeEndpoint) issueCode(c *call, f *storage.Family) (string, error
 		count.Canceled()
 		return "", err
 	}
+	if e.sweeps {
+		e.config.Codes.add(e.config.Name, key, f.Code.Expires)
+	}
 	e.events.record(&Event{
 		Name: CodeIssued, Address: c.address, Client: f.Client, Subject: f.Subject, Family: key.ID, Scopes: f.Scopes,
 	})

@@ -72,6 +72,7 @@ type Shared struct {
 	Throttle    *throttle.Throttle    // remembers failures, which Limits bounds
 	Revocations *revocation.Broadcast // passes revocations on between the servers of one issuer
 	Generations *Generations          // knows the servers before this one
+	Codes       *Codes                // remembers codes until they have ended
 }
 
 // Observers learn what a server does.
@@ -104,6 +105,9 @@ func (c Config) withDefaults() Config {
 	}
 	if c.Generations == nil {
 		c.Generations = NewGenerations()
+	}
+	if c.Codes == nil {
+		c.Codes = NewCodes()
 	}
 	c.RevocationPoll = cmp.Or(c.RevocationPoll, 5*time.Second)
 	c.StoreTimeout = cmp.Or(c.StoreTimeout, bounded.Timeout(c.Store))

@@ -31,6 +31,7 @@ type core struct {
 	host   string
 	scopes map[string]Scope
 	store  *bounded.Store
+	sweeps bool // the store removes expired records only when told to
 
 	keys          *keyring.Ring
 	clients       *clients.Directory

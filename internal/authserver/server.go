@@ -83,6 +83,7 @@ func New(config Config) (*Server, error) {
 // assemble makes the parts that use the store, and connects them.
 func (s *Server) assemble() (err error) {
 	config := &s.config
+	_, s.sweeps = storage.As[storage.Sweeper](config.Store)
 	s.store = bounded.New(config.Store, bounded.Options{
 		Timeout: config.StoreTimeout, ReadOnly: config.ReadOnly, Metrics: s.metrics, Outages: s.outages,
 	})
@@ -127,7 +128,7 @@ func (s *Server) newUpkeep() *upkeep {
 	u := &upkeep{
 		issuer: s.config.Name, store: s.store, keys: s.keys, clients: s.clients, cutoffs: s.cutoffs, broadcast: s.config.Revocations,
 		revoker: s.revoker, uses: s.uses, marker: changeMarker{store: s.config.Store, now: s.now},
-		interval: s.config.RevocationPoll, outages: s.outages, log: s.log,
+		interval: s.config.RevocationPoll, outages: s.outages, log: s.log, codes: s.config.Codes, now: s.now,
 	}
 	u.watcher, _ = storage.As[storage.Watcher](s.store)
 	return u

@@ -28,15 +28,18 @@ type upkeep struct {
 	broadcast *revocation.Broadcast
 	revoker   *Revoker
 	uses      *uses
+	codes     *Codes
 	marker    changeMarker
 	interval  time.Duration // of polls
 	outages   *bounded.Outages
 	log       *zap.Logger
+	now       func() time.Time
 }
 
 const (
 	keysInterval  = time.Minute
 	sweepInterval = 10 * time.Minute
+	codesInterval = time.Minute
 	usesInterval  = 10 * time.Second
 
 	// lastWrite is how long a process that ends may take to write when apps were used.
@@ -49,6 +52,7 @@ const (
 	rotatingKeys = "rotating keys"
 	writingUses  = "writing when apps were used"
 	sweeping     = "sweeping expired records"
+	sweepingCode = "removing codes that nobody has redeemed"
 )
 
 // Run does the server's upkeep until ctx ends.
@@ -73,6 +77,11 @@ func (u *upkeep) run(ctx context.Context) {
 		running.Go(func() { u.watch(ctx) })
 	}
 	running.Go(func() { u.every(ctx, sweepInterval, sweeping, u.store.Sweep) })
+	running.Go(func() {
+		u.every(ctx, codesInterval, sweepingCode, func(ctx context.Context) error {
+			return u.codes.sweep(ctx, u.issuer, u.store, u.now())
+		})
+	})
 	running.Wait()
 }
 
