@@ -26,8 +26,13 @@ func decideFamily(
 		if err != nil {
 			return nil, time.Time{}, err
 		}
-		if !f.Revoked.IsZero() || f.Client != req.Client.ID || req.Void != nil && req.Void(f) {
+		if f.Client != req.Client.ID {
 			return nil, time.Time{}, absent
+		}
+		if !f.Revoked.IsZero() || req.Void != nil && req.Void(key.ID, f) {
+			ended := *absent
+			ended.Cause = &Ended{Family: key.ID, Revoked: f.Revoked, Reason: f.Reason}
+			return nil, time.Time{}, &ended
 		}
 		write, err := decide(f)
 		if err != nil {

@@ -35,8 +35,8 @@ type Request struct {
 	Store storage.Store
 	// Verifier checks user names and passwords, and throttles guessing; nil if the server has none.
 	Verifier Verifier
-	// Void reports whether a family was revoked together with others; nil is no.
-	Void func(f *storage.Family) bool
+	// Void reports whether the family with the record of that ID is void, by itself or with others; nil is no.
+	Void func(id string, f *storage.Family) bool
 	Now  time.Time
 }
 
@@ -49,7 +49,7 @@ type Authorization struct {
 	AuthTime time.Time      // when the user signed in; zero: not known
 
 	Family  string    // the ID of the family's record, "" if there is none
-	Started time.Time // when the family did: the access token is void if what started then is; zero: not known
+	Started time.Time // when the family did: the access token is void if what began then is; zero: when it is issued
 
 	// RefreshToken is the refresh token to hand out, if the grant has made or kept one. Offline asks
 	// for a new family with a first one instead.
@@ -158,7 +158,7 @@ func (e *Error) HTTPStatus() int {
 }
 
 // Replay is the Cause of an Error when a used code or refresh token was presented again. The caller of the grant then ends the
-// family. It ends the access tokens first: once the family has ended, another try would find no replay.
+// family.
 type Replay struct {
 	What    string // "authorization code" or "refresh token"
 	Family  string // the ID of its record
@@ -169,5 +169,20 @@ type Replay struct {
 }
 
 func (r *Replay) Error() string {
-	return r.What + " used again; ends family " + r.Family + " of client " + r.Client + " and subject " + r.Subject
+	return r.What + " of family " + r.Family + " of client " + r.Client + " and subject " + r.Subject + " used again"
+}
+
+// Ended is the Cause of an Error when something of a revoked family is presented. The caller of the grant then makes sure that
+// the family has ended: whoever revoked it may have failed half way.
+type Ended struct {
+	Family  string    // the ID of its record
+	Revoked time.Time // when its record became a tombstone; zero: it did not, and Request.Void says that the family is void
+	Reason  string
+}
+
+func (e *Ended) Error() string {
+	if e.Revoked.IsZero() {
+		return "family " + e.Family + " is void"
+	}
+	return "family " + e.Family + " was revoked at " + e.Revoked.UTC().Format(time.RFC3339) + ": " + e.Reason
 }

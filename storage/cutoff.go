@@ -8,22 +8,22 @@ import (
 )
 
 // Cutoff says that tokens are void: one access token, all of a family, or all that a user, a client, or a user at a client
-// got up to a moment. It is written once and never changed.
+// got up to a moment.
 type Cutoff struct {
 	Token   string    `json:"jti,omitempty"`
 	Family  string    `json:"family,omitempty"` // the ID of its record
 	Subject string    `json:"sub,omitempty"`
 	Client  string    `json:"client_id,omitempty"` // with Subject: of this user only
-	Before  time.Time `json:"before"`              // tokens issued up to this second are void
+	Before  time.Time `json:"before"`              // what began up to this millisecond is void
 	Expires time.Time `json:"exp,omitzero"`        // when the last token that it voids has expired; zero: never
 	Reason  string    `json:"reason,omitempty"`
 }
 
 // Key returns the key of the cutoff's record. The same revocation within the same second has the same key, so that many at once leave
-// one record.
+// one record, that of the last one.
 func (c *Cutoff) Key() Key {
 	what := []string{c.Token, c.Family, c.Subject, c.Client}
-	if c.Token == "" && c.Family == "" {
+	if c.Dated() {
 		what = append(what, strconv.FormatInt(c.Before.Unix(), 10))
 	}
 	end := c.Expires
@@ -32,6 +32,9 @@ func (c *Cutoff) Key() Key {
 	}
 	return Key{Kind: KindCutoff, ID: bucketID(string(BucketFor(end)), strings.Join(what, "\x00"))}
 }
+
+// Dated reports whether the cutoff voids what began up to a moment, and not a certain token or family.
+func (c *Cutoff) Dated() bool { return c.Token == "" && c.Family == "" }
 
 // Expired reports whether every token that the cutoff voids has expired.
 func (c *Cutoff) Expired(now time.Time) bool { return Expired(c.Expires, now) }

@@ -16,6 +16,7 @@ import (
 // kinds are all kinds of records.
 var kinds = []storage.Kind{
 	storage.KindFamily, storage.KindAccess, storage.KindConsent, storage.KindClient, storage.KindCutoff, storage.KindKeys, storage.KindChange,
+	storage.KindJournal,
 }
 
 // walk reads all records of a store. Every record must be whole.

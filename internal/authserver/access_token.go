@@ -73,10 +73,7 @@ func (a *accessTokens) issue(
 	if a.shape.Opaque {
 		return a.issueOpaque(ctx, client, auth, more, now)
 	}
-	ref := jwt.Reference{ID: rand.Text(), ClientID: client.ID, Family: auth.Family}
-	if !auth.Started.IsZero() {
-		ref.FamilyIssuedAt = auth.Started.Unix()
-	}
+	ref := jwt.Reference{ID: rand.Text(), ClientID: client.ID, Family: auth.Family, Began: jwt.NumericDate(auth.Started)}
 	own := tokenClaims{
 		Subject:  auth.Subject,
 		Expires:  now.Add(client.AccessTokenLifetime).Unix(),
@@ -196,9 +193,9 @@ func (a *accessTokens) check(ctx context.Context, token string, leeway time.Dura
 
 // revocable returns what a revocation can name of a token.
 func revocable(c *jwt.Claims) revocation.Token {
-	t := revocation.Token{ID: c.ID, Family: c.Family, Subject: c.Subject, Client: c.ClientID, Issued: c.IssuedAt}
-	if !c.FamilyIssuedAt.IsZero() {
-		t.Issued = c.FamilyIssuedAt
+	t := revocation.Token{ID: c.ID, Family: c.Family, Subject: c.Subject, Client: c.ClientID, Began: c.IssuedAt}
+	if !c.Began.IsZero() {
+		t.Began = c.Began
 	}
 	return t
 }
@@ -222,32 +219,20 @@ func (a *accessTokens) read(ctx context.Context, token string, leeway time.Durat
 		return nil, jwt.ErrIssuer
 	}
 	if minimal {
-		if err := readReference(claims, token); err != nil {
+		parts, err := jwt.Split(token)
+		if err != nil {
 			return nil, err
 		}
+		ref, err := parts.Reference()
+		if err != nil {
+			return nil, err
+		}
+		claims.Refer(ref)
 	}
 	if err := claims.CheckTime(a.now(), leeway); err != nil {
 		return nil, err
 	}
 	return claims, nil
-}
-
-// readReference completes the claims of a minimal token by what its header says. [jwt.Claims.Raw] stays as it is: the claims
-// that an owner sees are those of the token.
-func readReference(claims *jwt.Claims, token string) error {
-	parts, err := jwt.Split(token)
-	if err != nil {
-		return err
-	}
-	ref, err := parts.Reference()
-	if err != nil {
-		return err
-	}
-	claims.ID, claims.ClientID, claims.Family = ref.ID, ref.ClientID, ref.Family
-	if ref.FamilyIssuedAt != 0 {
-		claims.FamilyIssuedAt = time.Unix(ref.FamilyIssuedAt, 0)
-	}
-	return nil
 }
 
 // readOpaque returns the claims of an opaque token, from its record.
@@ -276,9 +261,9 @@ func (a *accessTokens) opaqueClaims(access *storage.Access, key storage.Key) *jw
 	claims := &jwt.Claims{
 		Issuer: a.issuer, Subject: access.Subject, ClientID: access.Client, Scope: strings.Join(access.Scopes, " "),
 		Audience: access.Audience, Expires: access.Expires, IssuedAt: access.IssuedAt, Family: access.Family, ID: key.ID,
-		FamilyIssuedAt: access.Started,
-		Raw:            make(map[string]any, len(access.Claims)+8),
-		Opaque:         true,
+		Began:  access.Started,
+		Raw:    make(map[string]any, len(access.Claims)+8),
+		Opaque: true,
 	}
 	maps.Copy(claims.Raw, access.Claims)
 	maps.Copy(claims.Raw, map[string]any{

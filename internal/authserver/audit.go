@@ -36,7 +36,7 @@ type Event struct {
 const (
 	CodeIssued    = "code_issued" // an authorization code, whether the user was asked or had approved before
 	TokenIssued   = "token_issued"
-	ReuseDetected = "reuse_detected" // a used code or refresh token was presented again; its family is revoked
+	ReuseDetected = "reuse_detected" // a used code or refresh token was presented again; Revoked says when its family has ended
 	ConsentGiven  = "consent_given"
 	Revoked       = "revoked"
 	ClientChanged = "client_changed" // a client was added by the admin API, or changed
@@ -115,7 +115,6 @@ func (l *eventLog) refused(c *call, endpoint string, err error, code, id string)
 	if replay, ok := errors.AsType[*grants.Replay](err); ok {
 		event.Name, event.Family, event.Reason = ReuseDetected, replay.Family, replay.What+" used again"
 		event.Client, event.Subject = replay.Client, replay.Subject
-		l.metrics.Revocation("family", reasonLabel(event.Reason))
 	}
 	l.record(event)
 }

@@ -85,7 +85,7 @@ func TestEvents(t *testing.T) {
 	*events = nil
 
 	s.token(t, refreshes(first)).check(t, http.StatusBadRequest, "invalid_grant")
-	expect("reuse", "reuse_detected", who(
+	expect("reuse", "revoked reuse_detected", who(
 		"grant_type", "refresh_token", "family", "", "error", "invalid_grant", "error_id", "", "reason", "refresh token used again"))
 
 	refused := map[string]string{"client_ip": address, "error_id": ""}

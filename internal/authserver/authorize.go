@@ -56,6 +56,9 @@ func (e *authorizeEndpoint) decide(c *call, client *storage.Client, to answerTo,
 	if user == nil {
 		return e.signIn(c, req)
 	}
+	if err := e.cutoffs.Sync(c.ctx()); err != nil { // so that no revocation before voids what begins here
+		return err
+	}
 	ask, err := e.mustAsk(c.ctx(), req, user)
 	if err != nil {
 		return err
@@ -151,15 +154,18 @@ func withoutProof(params url.Values) url.Values {
 
 // approve issues a code and sends it to the client.
 func (e *authorizeEndpoint) approve(c *call, req *authorizeRequest, user *User) error {
-	now := e.now()
 	client := req.client
+	if err := e.cutoffs.Cover(c.ctx(), lifetimesOf(client)); err != nil {
+		return err
+	}
+	now := e.now()
 	f := &storage.Family{
 		Client:   client.ID,
 		Subject:  user.Subject,
 		Scopes:   req.scopes,
 		Audience: req.audience,
 		Claims:   user.Claims,
-		Started:  now,
+		Started:  e.cutoffs.Begin(user.Subject, client.ID, now),
 		Code: &storage.Code{
 			Expires:       now.Add(client.CodeLifetime),
 			RedirectURI:   req.redirectURI,

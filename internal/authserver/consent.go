@@ -128,6 +128,9 @@ func (e *authorizeEndpoint) answer(c *call, form url.Values) error {
 	case asked != shown(req):
 		return errStale
 	}
+	if err := e.cutoffs.Sync(ctx); err != nil {
+		return toClient(err, to)
+	}
 	if err := e.remember(ctx, req, user); err != nil {
 		return toClient(err, to)
 	}

@@ -85,7 +85,7 @@ func (s *core) presented(c *call) (string, error) {
 }
 
 // findFamily returns the family that a refresh token belongs to, used or not, and the ID of its record; nil for a text
-// that is no refresh token of a live family.
+// that is no refresh token of a family. The family may have been revoked.
 func (s *core) findFamily(ctx context.Context, client *storage.Client, token string) (string, *storage.Family, error) {
 	body, ok := strings.CutPrefix(token, client.RefreshToken.Prefix)
 	key, valid := storage.RefreshKey(body)
@@ -103,7 +103,7 @@ func (s *core) findFamily(ctx context.Context, client *storage.Client, token str
 	if err != nil {
 		return "", nil, err
 	}
-	if !f.Revoked.IsZero() || f.Classify(body, s.now(), client.RefreshToken.Retry) == storage.Foreign {
+	if f.Revoked.IsZero() && f.Classify(body, s.now(), client.RefreshToken.Retry) == storage.Foreign {
 		return "", nil, nil
 	}
 	return key.ID, f, nil

@@ -14,6 +14,13 @@ import (
 // noCutoffs is a store that fails between the two writes of a revocation.
 type noCutoffs struct{ storage.Store }
 
+func (s noCutoffs) Update(ctx context.Context, key storage.Key, change storage.Change) error {
+	if key.Kind == storage.KindCutoff || key.Kind == storage.KindJournal {
+		return errors.New("the store is away")
+	}
+	return s.Store.Update(ctx, key, change)
+}
+
 func (s noCutoffs) Put(ctx context.Context, key storage.Key, value []byte, expires time.Time) error {
 	if key.Kind == storage.KindCutoff {
 		return errors.New("the store is away")

@@ -78,7 +78,7 @@ func mayIntrospect(client *storage.Client, claims *jwt.Claims) bool {
 // describeRefresh is describe for a refresh token, which only its own client may introspect.
 func (e *introspectEndpoint) describeRefresh(ctx context.Context, client *storage.Client, token string) (map[string]any, error) {
 	inactive := map[string]any{"active": false}
-	_, f, err := e.findFamily(ctx, client, token)
+	id, f, err := e.findFamily(ctx, client, token)
 	if err != nil {
 		return nil, err
 	}
@@ -89,7 +89,7 @@ func (e *introspectEndpoint) describeRefresh(ctx context.Context, client *storag
 		return nil, err
 	}
 	body := strings.TrimPrefix(token, client.RefreshToken.Prefix)
-	if f.Classify(body, e.now(), 0) != storage.Current || e.cutoffs.VoidsFamily(f) {
+	if f.Classify(body, e.now(), 0) != storage.Current || e.cutoffs.VoidsFamily(id, f) {
 		return inactive, nil
 	}
 	answer := map[string]any{

@@ -78,7 +78,11 @@ func (o Owner) RevokeAny(ctx context.Context, token, reason string) (what string
 		if err != nil {
 			return "", err
 		}
-		if f != nil {
+		switch {
+		case f == nil:
+		case !f.Revoked.IsZero():
+			return RevokedNone, o.s.revoker.FinishFamily(ctx, id, f)
+		default:
 			return RevokedFamily, o.s.revoker.RevokeFamily(ctx, id, reason, "")
 		}
 	}

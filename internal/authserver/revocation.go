@@ -1,13 +1,16 @@
 package authserver
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"sync"
 	"time"
 
+	"go.uber.org/zap"
+	"go.uber.org/zap/zapcore"
+
 	"github.com/caddy-oauth/caddy-oauth/grants"
-	"github.com/caddy-oauth/caddy-oauth/internal/clients"
 	"github.com/caddy-oauth/caddy-oauth/internal/jwt"
 	"github.com/caddy-oauth/caddy-oauth/internal/revocation"
 	"github.com/caddy-oauth/caddy-oauth/storage"
@@ -15,18 +18,19 @@ import (
 
 // Revoker ends tokens before their time. What it revokes is void here at once, and on other nodes after their next poll.
 //
-// A revocation writes its cutoff first and only then changes other records. If it fails in between, whoever tries again
-// still finds something to revoke.
+// A family ends in two steps. First its record becomes a tombstone, which overwrites it in place and so needs no room on a
+// disk. Then a cutoff voids its access tokens. If a node fails in between, whoever presents a token of the family once more
+// makes the node that is asked do the second step.
 type Revoker struct {
 	store   storage.Store
 	cutoffs *revocation.Cutoffs
-	clients *clients.Directory
-	longest time.Duration // how long an access token that is issued now can be accepted
 	now     func() time.Time
+	log     *zap.Logger
+	issuer  string
 	revoked func(what string, e *Event) // is told of each revocation
 
 	mu      sync.Mutex
-	replays []*grants.Replay // whose families could not be ended yet, because of the store
+	replays []*grants.Replay // whose families have not ended yet, because of the store
 }
 
 // The reasons of revocations that no owner has given.
@@ -38,25 +42,20 @@ const (
 // RevokeFamily ends a family: its code, its refresh tokens and its access tokens. A family that is not there any more has
 // ended. address is that of the client that asked, "" if it was the owner of the site.
 func (r *Revoker) RevokeFamily(ctx context.Context, id, reason, address string) error {
-	key := storage.Key{Kind: storage.KindFamily, ID: id}
-	life, err := r.tokenLife(ctx, key)
+	f, err := r.bury(ctx, id, reason)
 	if err != nil {
 		return err
 	}
-	f, err := r.endFamily(ctx, id, reason, life)
-	if err != nil {
+	if err := r.cutFamily(ctx, id, reason); err != nil {
 		return err
 	}
 	r.revoked("family", &Event{Address: address, Family: id, Client: f.Client, Subject: f.Subject, Reason: reason})
 	return nil
 }
 
-// endFamily ends a family, whose access tokens lived up to life, and returns what it was.
-func (r *Revoker) endFamily(ctx context.Context, id, reason string, life time.Duration) (*storage.Family, error) {
-	if err := r.cutFamily(ctx, id, reason, life); err != nil {
-		return nil, err
-	}
-	now, ended := r.now(), new(storage.Family)
+// bury makes the record of a family a tombstone, so that no token of it is accepted any more, and returns what the family was.
+func (r *Revoker) bury(ctx context.Context, id, reason string) (*storage.Family, error) {
+	now, buried := r.now(), new(storage.Family)
 	key := storage.Key{Kind: storage.KindFamily, ID: id}
 	err := r.store.Update(ctx, key, func(record []byte) ([]byte, time.Time, error) {
 		if record == nil {
@@ -66,38 +65,37 @@ func (r *Revoker) endFamily(ctx context.Context, id, reason string, life time.Du
 		if err != nil {
 			return nil, time.Time{}, err
 		}
-		ended = f
-		if f.Revoked.IsZero() {
-			f.Revoke(reason, now)
+		buried = f
+		if !f.Revoked.IsZero() {
+			return nil, time.Time{}, storage.ErrKeep
 		}
+		f.Revoke(reason, now)
 		value, err := f.Encode()
 		return value, f.Expires(now, 0), err
 	})
-	return ended, err
+	return buried, err
 }
 
-// tokenLife returns how long access tokens of a family live at most, 0 if there is no family.
-func (r *Revoker) tokenLife(ctx context.Context, key storage.Key) (time.Duration, error) {
-	record, err := r.store.Get(ctx, key)
-	if errors.Is(err, storage.ErrNotFound) {
-		return 0, nil
-	}
-	if err != nil {
-		return 0, err
-	}
-	f, err := storage.DecodeFamily(record)
-	if err != nil {
-		return 0, err
-	}
-	return f.TokenLife, nil
+// cutFamily voids the access tokens of a family.
+func (r *Revoker) cutFamily(ctx context.Context, id, reason string) error {
+	return r.cutoffs.Add(ctx, &storage.Cutoff{Family: id, Reason: reason})
 }
 
-// cutFamily voids the access tokens of a family, which live up to life if that is not 0.
-func (r *Revoker) cutFamily(ctx context.Context, id, reason string, life time.Duration) error {
-	now := r.now()
-	return r.cutoffs.Add(ctx, &storage.Cutoff{
-		Family: id, Before: now, Expires: now.Add(max(r.longest, life+jwt.MaxLeeway)), Reason: reason,
-	})
+// FinishFamily does what is left of the revocation of a family, if anything, when a token of it is presented again: the node that
+// revoked it may have died before it had done all. f is the family as its record or a [grants.Ended] says.
+func (r *Revoker) FinishFamily(ctx context.Context, id string, f *storage.Family) error {
+	if err := r.cutoffs.Load(ctx); err != nil {
+		return err
+	}
+	cut := r.cutoffs.EndsFamily(id)
+	switch {
+	case cut && f.Revoked.IsZero():
+		_, err := r.bury(ctx, id, "revoked before")
+		return err
+	case cut, r.now().After(f.Revoked.Add(revocation.ClockSkew + r.cutoffs.AccessTokenLife())):
+		return nil
+	}
+	return r.cutFamily(ctx, id, f.Reason)
 }
 
 // RevokeToken ends one access token. For address see RevokeFamily.
@@ -105,7 +103,7 @@ func (r *Revoker) RevokeToken(ctx context.Context, c *jwt.Claims, reason, addres
 	if c.ID == "" {
 		return errors.New("the token has no jti to revoke it by")
 	}
-	cutoff := &storage.Cutoff{Token: c.ID, Before: r.now(), Expires: c.Expires.Add(jwt.MaxLeeway), Reason: reason}
+	cutoff := &storage.Cutoff{Token: c.ID, Expires: c.Expires.Add(jwt.MaxLeeway), Reason: reason}
 	if err := r.cutoffs.Add(ctx, cutoff); err != nil {
 		return err
 	}
@@ -121,18 +119,12 @@ func (r *Revoker) RevokeToken(ctx context.Context, c *jwt.Claims, reason, addres
 }
 
 // Revoke voids all tokens of a user, of a client, or, with both, of the user at this client; and it forgets the consents of
-// the user. It returns when the second of its cutoff is over, see [revocation.Cutoffs.Voids]. For address see RevokeFamily.
+// the user. For address see RevokeFamily.
 func (r *Revoker) Revoke(ctx context.Context, subject, client, reason, address string) error {
 	if subject == "" && client == "" {
 		return errors.New("expected a user, a client or both")
 	}
-	now := r.now()
-	expires, err := r.longestFamily(ctx, now)
-	if err != nil {
-		return err
-	}
-	cutoff := &storage.Cutoff{Subject: subject, Client: client, Before: now, Expires: expires, Reason: reason}
-	if err := r.cutoffs.Add(ctx, cutoff); err != nil {
+	if err := r.cutoffs.Add(ctx, &storage.Cutoff{Subject: subject, Client: client, Reason: reason}); err != nil {
 		return err
 	}
 	if subject != "" {
@@ -141,10 +133,6 @@ func (r *Revoker) Revoke(ctx context.Context, subject, client, reason, address s
 		}
 	}
 	r.revoked(revokedOf(subject, client), &Event{Address: address, Subject: subject, Client: client, Reason: reason})
-	select {
-	case <-ctx.Done():
-	case <-time.After(time.Second - time.Duration(now.Nanosecond())):
-	}
 	return nil
 }
 
@@ -185,55 +173,107 @@ func (r *Revoker) forget(ctx context.Context, subject, client string) error {
 // longestCode is how long an authorization code can live, and with it a family without refresh tokens.
 const longestCode = 10 * time.Minute
 
-// longestFamily returns when the last family that exists now ends; zero is never.
-func (r *Revoker) longestFamily(ctx context.Context, now time.Time) (time.Time, error) {
-	all, others, err := r.clients.All(ctx)
-	if err != nil || others {
-		return time.Time{}, err
+// lifetimesOf returns how long what a client gets can be of use.
+func lifetimesOf(c *storage.Client) storage.Lifetimes {
+	l := storage.Lifetimes{AccessToken: c.AccessTokenLifetime + jwt.MaxLeeway, Family: longestCode}
+	switch {
+	case !c.MayUse("refresh_token"):
+	case c.RefreshToken.Lifetime == 0:
+		l.Family = storage.Forever
+	default:
+		l.Family = max(l.Family, c.RefreshToken.Lifetime)
 	}
-	longest := max(r.longest, longestCode)
+	return l
+}
+
+// longestLifetimes returns how long what any client gets can be of use, with an error those of the configuration.
+func (s *core) longestLifetimes(ctx context.Context) (storage.Lifetimes, error) {
+	longest := storage.Lifetimes{AccessToken: s.config.Keys.Lifetime + jwt.MaxLeeway, Family: longestCode}
+	for _, c := range s.config.Clients {
+		longest = longest.Max(lifetimesOf(c))
+	}
+	all, _, err := s.clients.All(ctx) // the others may do nothing here
 	for _, c := range all {
-		switch {
-		case !c.MayUse("refresh_token"):
-		case c.RefreshToken.Lifetime == 0:
-			return time.Time{}, nil
-		default:
-			longest = max(longest, c.RefreshToken.Lifetime)
-		}
+		longest = longest.Max(lifetimesOf(c))
 	}
-	return now.Add(longest), nil
+	return longest, err
 }
 
 // maxReplays bounds how many replays wait for the store.
 const maxReplays = 100_000
 
-// RevokeReplayed ends the family of a replay, if the refusal of a request is one (RFC 6749 §4.1.2, RFC 9700 §4.14.2), even if
-// the client does not wait for it. If the store fails, the next polls try again, see RetryReplays. It returns the refusal.
+// reuse is the refusal of something that was used before, with what became of its family (RFC 6749 §4.1.2, RFC 9700 §4.14.2).
+type reuse struct {
+	refusal error
+
+	refresh error // why the refresh tokens of the family are not revoked yet; nil: they are
+	access  error // the same of its access tokens
+}
+
+func (e *reuse) Error() string { return e.refusal.Error() }
+
+// Unwrap returns the refusal.
+func (e *reuse) Unwrap() error { return e.refusal }
+
+// outcome returns the level and the message of the reuse in the log.
+func (e *reuse) outcome() (zapcore.Level, string) {
+	switch {
+	case e.refresh != nil:
+		return zap.ErrorLevel, "reuse detected, but the store does not take the revocation of the family: " +
+			"this node refuses its tokens, and tries again"
+	case e.access != nil:
+		return zap.ErrorLevel, "reuse detected: refresh tokens of the family revoked, but the store does not take the revocation " +
+			"of its access tokens: this node refuses them, and tries again"
+	}
+	return zap.WarnLevel, "reuse detected: family revoked"
+}
+
+// RevokeReplayed ends the family of a replay, if the refusal of a request is one, even if the client does not wait for it. If
+// the store fails, the next polls try again, see RetryReplays. It returns the refusal.
 func (r *Revoker) RevokeReplayed(ctx context.Context, refusal error) error {
+	ctx = context.WithoutCancel(ctx)
+	if ended, ok := errors.AsType[*grants.Ended](refusal); ok {
+		// If that fails, the client is refused nevertheless, and whoever comes next makes another attempt.
+		_ = r.FinishFamily(ctx, ended.Family, &storage.Family{Revoked: ended.Revoked, Reason: ended.Reason})
+		return refusal
+	}
 	replay, ok := errors.AsType[*grants.Replay](refusal)
 	if !ok {
 		return refusal
 	}
-	err := r.endReplayed(context.WithoutCancel(ctx), replay)
+	e := r.endReplayed(ctx, replay)
 	switch {
-	case errors.Is(err, storage.ErrReadOnly):
-		return err // Don't queue it: this node is read-only and may be retired; the client retries elsewhere.
-	case err != nil:
+	case errors.Is(e.refresh, storage.ErrReadOnly):
+		return e.refresh // Don't queue it: this node is read-only and may be retired; the client retries elsewhere.
+	case e.refresh != nil || e.access != nil:
 		r.queue(replay)
 	}
-	return refusal
+	e.refusal = refusal
+	return e
 }
 
-func (r *Revoker) endReplayed(ctx context.Context, replay *grants.Replay) error {
-	_, err := r.endFamily(ctx, replay.Family, replay.What+" used again", replay.TokenLife)
-	return err
+// endReplayed ends the family of a replay, and tells of it once it has ended.
+func (r *Revoker) endReplayed(ctx context.Context, replay *grants.Replay) *reuse {
+	e, reason := new(reuse), replay.What+" used again"
+	if _, e.refresh = r.bury(ctx, replay.Family, reason); errors.Is(e.refresh, storage.ErrReadOnly) {
+		return e
+	}
+	e.access = r.cutFamily(ctx, replay.Family, reason)
+	if e.refresh == nil && e.access == nil {
+		r.revoked("family", &Event{Family: replay.Family, Client: replay.Client, Subject: replay.Subject, Reason: reason})
+	}
+	return e
 }
 
 // RetryReplays ends the families of replays that could not be ended before.
 func (r *Revoker) RetryReplays(ctx context.Context) (err error) {
 	for _, replay := range r.dequeue() {
 		if err == nil {
-			err = r.endReplayed(ctx, replay)
+			e := r.endReplayed(ctx, replay)
+			if err = cmp.Or(e.refresh, e.access); err == nil {
+				r.log.Warn("family revoked, which the store did not take before", zap.String("issuer", r.issuer),
+					zap.String("client_id", replay.Client), zap.String("sub", replay.Subject), zap.String("family", replay.Family))
+			}
 		}
 		if err != nil {
 			r.queue(replay)

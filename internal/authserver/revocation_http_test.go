@@ -57,7 +57,6 @@ func TestCutoffs(t *testing.T) {
 				s := newTestServer(t, edit)
 				before, code := s.tokens(t), s.code(t, asks("webapp"))
 				s.state(t, before["access_token"], nil)
-				s.clock.Advance(990 * time.Millisecond) // Revoke waits for the end of the second
 				if err := s.revoker.Revoke(t.Context(), tt.subject, tt.client, "test", ""); err != nil {
 					t.Fatal(err)
 				}
@@ -69,7 +68,6 @@ func TestCutoffs(t *testing.T) {
 				s.token(t, refreshes(before["refresh_token"].(string))).check(t, status, refused)
 				s.token(t, redeems(code)).check(t, status, refused)
 
-				s.clock.Advance(10 * time.Millisecond)
 				after := s.tokens(t)
 				s.state(t, after["access_token"], nil)
 				s.token(t, refreshes(after["refresh_token"].(string))).check(t, http.StatusOK, "")
@@ -97,7 +95,6 @@ func TestRevokeForgetsConsent(t *testing.T) {
 			if a := s.get(t, asks("webapp")); a.Code != http.StatusSeeOther {
 				t.Fatalf("the user is asked twice: %d", a.Code)
 			}
-			s.clock.Advance(990 * time.Millisecond)
 			if err := s.revoker.Revoke(t.Context(), "alice", client, "test", ""); err != nil {
 				t.Fatal(err)
 			}
@@ -121,11 +118,18 @@ func TestCutoffOfAnotherNode(t *testing.T) {
 	b.state(t, tokens["access_token"], jwt.ErrRevoked)
 }
 
-// brokenList is a store that cannot list.
+// brokenList is a store that cannot list and has no journal.
 type brokenList struct{ storage.Store }
 
 func (brokenList) List(context.Context, storage.Kind) iter.Seq2[string, error] {
 	return func(yield func(string, error) bool) { yield("", errors.New("the store is away")) }
+}
+
+func (s brokenList) Get(ctx context.Context, key storage.Key) ([]byte, error) {
+	if key.Kind == storage.KindJournal {
+		return nil, storage.ErrNotFound
+	}
+	return s.Store.Get(ctx, key)
 }
 
 // A failed poll undoes no revocation.

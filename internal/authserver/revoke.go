@@ -33,7 +33,11 @@ func (e *revokeEndpoint) revokePresented(c *call, token string) error {
 	if err != nil {
 		return err
 	}
-	if f != nil && f.Client == client.ID {
+	switch {
+	case f == nil || f.Client != client.ID:
+	case !f.Revoked.IsZero():
+		return e.revoker.FinishFamily(ctx, id, f)
+	default:
 		return e.revoker.RevokeFamily(ctx, id, reasonClient, c.address)
 	}
 	claims, err := e.accessTokens.check(ctx, token, jwt.MaxLeeway)

@@ -108,7 +108,8 @@ func TestRFC7009Caller(t *testing.T) {
 	}
 }
 
-// RFC 7009 §2.2.1: the answer must not be 200 if the token was not revoked.
+// RFC 7009 §2.2.1: a client must not think that a token is dead which other nodes may accept. The node that was asked refuses it at
+// once, and the others when the store can be written.
 func TestRFC7009WithoutAStore(t *testing.T) {
 	s := newTestServer(t)
 	tokens := s.tokens(t)
@@ -122,5 +123,13 @@ func TestRFC7009WithoutAStore(t *testing.T) {
 		}
 	}
 	s.store.err = nil
-	s.state(t, tokens["access_token"], nil)
+	s.state(t, tokens["access_token"], jwt.ErrRevoked)
+	other := s.node(t)
+	other.state(t, tokens["access_token"], nil)
+	for _, node := range []*testServer{s, other} {
+		if err := node.upkeep.poll(t.Context()); err != nil {
+			t.Fatal(err)
+		}
+	}
+	other.state(t, tokens["access_token"], jwt.ErrRevoked)
 }

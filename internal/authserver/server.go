@@ -94,13 +94,16 @@ func (s *Server) assemble() (err error) {
 	if err != nil {
 		return err
 	}
-	longest := config.Keys.Lifetime + jwt.MaxLeeway
 	s.cutoffs = revocation.New(revocation.Config{
-		Issuer: config.Name, Store: s.store, Broadcast: config.Revocations, Logger: s.log, Now: s.now, Changed: s.metrics.Cutoffs,
+		Issuer: config.Name, Store: s.store, Broadcast: config.Revocations, Logger: s.log, Now: s.now,
+		Lifetimes: s.longestLifetimes, Changed: s.metrics.Cutoffs,
 	})
 	s.clients = clients.New(clients.Config{
 		Issuer: config.Name, Configured: config.Clients, Resolve: config.Resolve, Secrets: config.Secrets, Store: s.store,
-		Logger: s.log, Now: s.now, Timeout: config.StoreTimeout, Tombstone: longest + checkInterval,
+		Logger: s.log, Now: s.now, Timeout: config.StoreTimeout,
+		Tombstone: func() time.Duration {
+			return max(config.Keys.Lifetime+jwt.MaxLeeway, s.cutoffs.AccessTokenLife()) + checkInterval
+		},
 		Revoke: func(ctx context.Context, client, reason string) error {
 			return s.revoker.Revoke(ctx, "", client, reason, "")
 		},
@@ -116,7 +119,7 @@ func (s *Server) assemble() (err error) {
 		load: s.loadCutoffs, now: s.now,
 	}
 	s.revoker = &Revoker{
-		store: s.store, cutoffs: s.cutoffs, clients: s.clients, longest: longest, now: s.now, revoked: s.events.revoked,
+		store: s.store, cutoffs: s.cutoffs, now: s.now, log: s.log, issuer: config.Name, revoked: s.events.revoked,
 	}
 	s.uses = newUses(s.store, s.cutoffs)
 	s.sealer = sealer{keys: s.keys, now: s.now}

@@ -100,24 +100,79 @@ func TestRevocationDuringAPoll(t *testing.T) {
 	s.state(t, h.access, jwt.ErrRevoked)
 }
 
-// RFC 9700 §4.14.2: if the store fails when reuse revokes a family, its access tokens are void after the next poll.
-func TestReplayWithoutAStore(t *testing.T) {
-	s := newTestServer(t)
-	tokens := s.tokens(t)
-	config := s.config
-	config.Store = noCutoffs{s.store}
-	s.restart(t, config)
-	s.refresh(t, s.refresh(t, tokens["refresh_token"].(string)))
-	s.token(t, refreshes(tokens["refresh_token"].(string))).check(t, http.StatusBadRequest, "invalid_grant")
-	s.state(t, tokens["access_token"], nil)
-	if err := s.upkeep.poll(t.Context()); !bounded.Unavailable(err) {
-		t.Errorf("%v, want the failure of the store", err)
+// RFC 9700 §4.14.2: if the store takes only a part of the revocation of a family, or nothing, when a used refresh token is presented
+// again, this node refuses all of the family at once, and the others do after the store works again. The logs say what happened.
+func TestReuseWhileTheStoreFails(t *testing.T) {
+	for _, tt := range []struct {
+		name    string
+		failing func(storage.Store) storage.Store
+		message string
+	}{
+		{
+			"the access tokens", func(s storage.Store) storage.Store { return noCutoffs{s} },
+			"reuse detected: refresh tokens of the family revoked, but the store does not take the revocation of its access tokens: " +
+				"this node refuses them, and tries again",
+		},
+		{
+			"the family", func(s storage.Store) storage.Store { return noTombstones{s} },
+			"reuse detected, but the store does not take the revocation of the family: this node refuses its tokens, and tries again",
+		},
+		{
+			"both", func(s storage.Store) storage.Store { return noTombstones{noCutoffs{s}} },
+			"reuse detected, but the store does not take the revocation of the family: this node refuses its tokens, and tries again",
+		},
+	} {
+		t.Run(tt.name, func(t *testing.T) {
+			s, events := audited(t)
+			tokens := s.tokens(t)
+			config := s.config
+			config.Store = tt.failing(s.store)
+			s.restart(t, config)
+			newest := s.refresh(t, s.refresh(t, tokens["refresh_token"].(string)))
+			*events = nil
+			s.token(t, refreshes(tokens["refresh_token"].(string))).check(t, http.StatusBadRequest, "invalid_grant")
+			s.state(t, tokens["access_token"], jwt.ErrRevoked)
+			s.token(t, refreshes(newest)).check(t, http.StatusBadRequest, "invalid_grant")
+			names := func() (names string) {
+				for _, e := range *events {
+					names += e.Name + " "
+				}
+				return names
+			}
+			if got := names(); got != "reuse_detected token_refused " {
+				t.Errorf("events %q", got)
+			}
+			if n := s.logs.FilterMessage(tt.message).FilterLevelExact(zap.ErrorLevel).Len(); n != 1 {
+				t.Errorf("the log says it %d times: %v", n, s.logs.All()[s.logs.Len()-1].Message)
+			}
+			if err := s.upkeep.poll(t.Context()); !bounded.Unavailable(err) {
+				t.Errorf("%v, want the failure of the store", err)
+			}
+			other := *s
+			config.Store, config.Revocations = s.store, nil
+			other.restart(t, config)
+
+			*events = nil
+			s.cutoffs.Store, s.revoker.store = s.store, s.store
+			for _, node := range []*testServer{s, &other} {
+				if err := node.upkeep.poll(t.Context()); err != nil {
+					t.Fatal(err)
+				}
+				if got := names(); node == s && got != "revoked " {
+					t.Errorf("events %q after the outage", got)
+				}
+			}
+			other.state(t, tokens["access_token"], jwt.ErrRevoked)
+			other.token(t, refreshes(newest)).check(t, http.StatusBadRequest, "invalid_grant")
+			if n := s.logs.FilterMessage("family revoked, which the store did not take before").Len(); n != 1 {
+				t.Errorf("the log says %d times that the family is revoked", n)
+			}
+			config.Store = s.store
+			s.restart(t, config) // after all cutoffs of the family have expired
+			s.clock.Advance(2 * time.Hour)
+			s.token(t, refreshes(newest)).check(t, http.StatusBadRequest, "invalid_grant")
+		})
 	}
-	s.cutoffs.Store = s.store
-	if err := s.upkeep.poll(t.Context()); err != nil {
-		t.Fatal(err)
-	}
-	s.state(t, tokens["access_token"], jwt.ErrRevoked)
 }
 
 // A failure of a background task is logged once, and so is its end. A failure that a request has logged is not logged again.

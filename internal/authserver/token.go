@@ -98,6 +98,9 @@ func (e *tokenEndpoint) exchange(c *call, grant grants.Grant, form url.Values, n
 	if err := e.keys.Load(ctx); err != nil { // before the grant marks a code as used
 		return nil, err
 	}
+	if err := e.cutoffs.Cover(ctx, lifetimesOf(c.client)); err != nil {
+		return nil, err
+	}
 	auth, err := grant.Exchange(ctx, &grants.Request{
 		Issuer:   e.config.URL,
 		Client:   c.client,
@@ -136,8 +139,8 @@ func (e *tokenEndpoint) throttleRefusal(c *call, err error) error {
 
 // issue makes the tokens that a grant allows, and starts a family if the authorization needs one.
 func (e *tokenEndpoint) issue(c *call, auth *grants.Authorization, now time.Time) (*wire.TokenResponse, error) {
-	if auth.Offline && auth.RefreshToken == "" {
-		if err := e.startFamily(c, auth, now); err != nil {
+	if auth.Started.IsZero() {
+		if err := e.begin(c, auth, now); err != nil {
 			return nil, err
 		}
 	}
@@ -147,7 +150,11 @@ func (e *tokenEndpoint) issue(c *call, auth *grants.Authorization, now time.Time
 	}
 	e.events.issued(c, auth, id)
 	if c.grant != "client_credentials" { // which is about nobody's account
-		e.uses.note(auth.Subject, c.client.ID, use{now, auth.Scopes})
+		began := auth.Started
+		if began.IsZero() {
+			began = now
+		}
+		e.uses.note(auth.Subject, c.client.ID, use{now, began, auth.Scopes})
 	}
 	return &wire.TokenResponse{
 		AccessToken:  accessToken,
@@ -156,6 +163,25 @@ func (e *tokenEndpoint) issue(c *call, auth *grants.Authorization, now time.Time
 		RefreshToken: auth.RefreshToken,
 		Scope:        strings.Join(auth.Scopes, " "),
 	}, nil
+}
+
+// begin says when an authorization began that is not part of a family, if a revocation before would void its tokens. It starts a
+// family if the authorization needs one. Before the tokens of a user it asks which revocations there are: a user whose access
+// was revoked at another node a moment ago, and who signs in again, gets tokens that are valid.
+func (e *tokenEndpoint) begin(c *call, auth *grants.Authorization, now time.Time) error {
+	if auth.Subject != c.client.ID {
+		if err := e.cutoffs.Sync(c.ctx()); err != nil {
+			return err
+		}
+	}
+	began := e.cutoffs.Begin(auth.Subject, c.client.ID, now)
+	if began.After(now) {
+		auth.Started = began
+	}
+	if auth.Offline && auth.RefreshToken == "" {
+		return e.startFamily(c, auth, began)
+	}
+	return nil
 }
 
 // startFamily starts the family of an authorization that has none, with its first refresh token. It counts like a code:

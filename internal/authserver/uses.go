@@ -26,6 +26,7 @@ type uses struct {
 // use is that a client got a token with those scopes.
 type use struct {
 	at     time.Time
+	began  time.Time // when that began which a revocation can void
 	scopes []string
 }
 
@@ -45,7 +46,7 @@ func (u *uses) note(subject, client string, next use) {
 	p := pair{subject, client}
 	u.mu.Lock()
 	defer u.mu.Unlock()
-	if last, ok := u.noted[p]; ok && !u.cutoffs.Voids(subject, client, last.at) { // else the record of it is gone
+	if last, ok := u.noted[p]; ok && !u.cutoffs.Voids(subject, client, last.began) { // else the record of it is gone
 		unknown := func(scope string) bool { return !slices.Contains(last.scopes, scope) }
 		if next.at.Sub(last.at) < storage.UseInterval && !slices.ContainsFunc(next.scopes, unknown) {
 			return
@@ -118,7 +119,7 @@ func (u *uses) done(p pair, written use) {
 func (u *uses) writeOne(ctx context.Context, p pair, next use) error {
 	key := storage.ConsentKey(p.subject)
 	return u.store.Update(ctx, key, func(old []byte) ([]byte, time.Time, error) {
-		if u.cutoffs.Voids(p.subject, p.client, next.at) {
+		if u.cutoffs.Voids(p.subject, p.client, next.began) {
 			return nil, time.Time{}, storage.ErrKeep
 		}
 		consents, err := storage.DecodeConsents(p.subject, old)

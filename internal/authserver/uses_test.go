@@ -91,7 +91,7 @@ func TestClientCredentialsAreNoUse(t *testing.T) {
 func TestUsesAreWrittenOnceAnHour(t *testing.T) {
 	u, store := usesFixture(t)
 	for minute := range 121 {
-		u.note("alice", "app", use{epoch.Add(time.Duration(minute) * time.Minute), []string{"orders"}})
+		u.note("alice", "app", use{epoch.Add(time.Duration(minute) * time.Minute), epoch.Add(time.Duration(minute) * time.Minute), []string{"orders"}})
 		u.written(t, "")
 	}
 	consent, _ := u.written(t, "")
@@ -103,7 +103,7 @@ func TestUsesAreWrittenOnceAnHour(t *testing.T) {
 func TestFurtherScopesAreWrittenAtOnce(t *testing.T) {
 	u, store := usesFixture(t)
 	for _, scopes := range [][]string{{"orders"}, {"orders", "mail"}, {"mail"}, {}, {"orders"}} {
-		u.note("alice", "app", use{epoch, scopes})
+		u.note("alice", "app", use{epoch, epoch, scopes})
 		u.written(t, "")
 	}
 	if consent, _ := u.written(t, ""); store.trips != 2 || !slices.Equal(consent.All(), []string{"mail", "orders"}) {
@@ -114,7 +114,7 @@ func TestFurtherScopesAreWrittenAtOnce(t *testing.T) {
 func TestUsesOfOnePersonAreWrittenAlone(t *testing.T) {
 	u, store := usesFixture(t)
 	for _, person := range []string{"alice", "bob"} {
-		u.note(person, "app", use{epoch, nil})
+		u.note(person, "app", use{epoch, epoch, nil})
 	}
 	if _, ok := u.written(t, "alice"); !ok || store.trips != 1 {
 		t.Errorf("written is %v, after %d writes", ok, store.trips)
@@ -127,7 +127,7 @@ func TestUsesOfOnePersonAreWrittenAlone(t *testing.T) {
 // A use before a revocation must not be written after it. A use after it must be written.
 func TestUsesAndRevocation(t *testing.T) {
 	u, _ := usesFixture(t)
-	u.note("alice", "app", use{epoch, []string{"orders"}})
+	u.note("alice", "app", use{epoch, epoch, []string{"orders"}})
 	cutoff := &storage.Cutoff{Subject: "alice", Client: "app", Before: epoch.Add(time.Minute)}
 	if err := u.cutoffs.Add(t.Context(), cutoff); err != nil {
 		t.Fatal(err)
@@ -135,7 +135,7 @@ func TestUsesAndRevocation(t *testing.T) {
 	if consent, ok := u.written(t, ""); ok {
 		t.Errorf("revoked access is back: %+v", consent)
 	}
-	u.note("alice", "app", use{epoch.Add(2 * time.Minute), []string{"mail"}})
+	u.note("alice", "app", use{epoch.Add(2 * time.Minute), epoch.Add(2 * time.Minute), []string{"mail"}})
 	if consent, ok := u.written(t, ""); !ok || !slices.Equal(consent.All(), []string{"mail"}) {
 		t.Errorf("the use after the revocation is %v, %q", ok, consent.All())
 	}
@@ -143,7 +143,7 @@ func TestUsesAndRevocation(t *testing.T) {
 
 func TestUsesSurviveABrokenStore(t *testing.T) {
 	u, _ := usesFixture(t)
-	u.note("alice", "app", use{epoch, nil})
+	u.note("alice", "app", use{epoch, epoch, nil})
 	ctx, cancel := context.WithCancel(t.Context())
 	cancel()
 	if err := u.write(ctx, ""); err == nil {
@@ -157,7 +157,7 @@ func TestUsesSurviveABrokenStore(t *testing.T) {
 func TestUsesAreBounded(t *testing.T) {
 	u, _ := usesFixture(t)
 	for i := range maxUses + 10 {
-		u.note(fmt.Sprint(i), "app", use{epoch, nil})
+		u.note(fmt.Sprint(i), "app", use{epoch, epoch, nil})
 	}
 	if len(u.noted) != maxUses || len(u.pending) != maxUses {
 		t.Errorf("%d are noted, %d pending, want %d", len(u.noted), len(u.pending), maxUses)

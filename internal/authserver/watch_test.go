@@ -4,7 +4,6 @@ import (
 	"context"
 	"crypto/rand"
 	"errors"
-	"iter"
 	"sync"
 	"testing"
 	"time"
@@ -16,14 +15,14 @@ import (
 	"github.com/caddy-oauth/caddy-oauth/storage/memory"
 )
 
-// notifyingStore is a storage.Watcher that notifies of changes. Tests can make its List wait.
+// notifyingStore is a storage.Watcher that notifies of changes. Tests can make a poll wait.
 type notifyingStore struct {
 	storage.Store
 
 	mu       sync.Mutex
 	watchers map[storage.Kind][]func(string)
-	lists    int
-	hold     chan struct{} // nil: List does not wait
+	polls    int           // reads of the journal
+	hold     chan struct{} // nil: such a read does not wait
 }
 
 func newNotifyingStore() *notifyingStore {
@@ -53,10 +52,10 @@ func (s *notifyingStore) watched(kind storage.Kind) int {
 	return len(s.watchers[kind])
 }
 
-func (s *notifyingStore) listed() int {
+func (s *notifyingStore) polled() int {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	return s.lists
+	return s.polls
 }
 
 func (s *notifyingStore) Put(ctx context.Context, key storage.Key, value []byte, expires time.Time) error {
@@ -71,17 +70,17 @@ func (s *notifyingStore) Update(ctx context.Context, key storage.Key, change sto
 	return err
 }
 
-func (s *notifyingStore) List(ctx context.Context, kind storage.Kind) iter.Seq2[string, error] {
-	if kind == storage.KindCutoff {
+func (s *notifyingStore) Get(ctx context.Context, key storage.Key) ([]byte, error) {
+	if key.Kind == storage.KindJournal {
 		s.mu.Lock()
-		s.lists++
+		s.polls++
 		hold := s.hold
 		s.mu.Unlock()
 		if hold != nil {
 			<-hold
 		}
 	}
-	return s.Store.List(ctx, kind)
+	return s.Store.Get(ctx, key)
 }
 
 // twoNodes runs two servers on one store. Each polls only once an hour.
@@ -149,15 +148,18 @@ func TestNewsAreToldToOtherNodes(t *testing.T) {
 // Any number of notifications during a poll lead to one more poll. The writes of this node itself lead to none.
 func TestNotificationsDuringAPollLeadToOneMore(t *testing.T) {
 	store := newNotifyingStore()
-	store.hold = make(chan struct{})
 	s := newTestServer(t, func(c *Config) { c.Store, c.Now = store, time.Now })
+	if err := s.upkeep.poll(t.Context()); err != nil {
+		t.Fatal(err)
+	}
+	store.hold, store.polls = make(chan struct{}), 0
 	ctx, stop := context.WithCancel(t.Context())
 	var running sync.WaitGroup
 	running.Go(func() { s.upkeep.watch(ctx) })
 	defer running.Wait()
 	defer stop()
 
-	eventually(t, "the first poll", func() bool { return store.listed() == 1 })
+	eventually(t, "the first poll", func() bool { return store.polled() == 1 })
 	eventually(t, "both to be watched", func() bool {
 		return store.watched(storage.KindCutoff) == 1 && store.watched(changeKey.Kind) == 1
 	})
@@ -166,22 +168,20 @@ func TestNotificationsDuringAPollLeadToOneMore(t *testing.T) {
 		store.tell(changeKey.Kind, changeKey.ID)
 	}
 	store.hold <- struct{}{}
-	eventually(t, "the second poll", func() bool { return store.listed() == 2 })
+	eventually(t, "the second poll", func() bool { return store.polled() == 2 })
 	close(store.hold)
 
-	cutoff, other := &storage.Cutoff{Family: "family"}, &storage.Cutoff{Family: "family of another node"}
-	if err := s.cutoffs.Add(ctx, cutoff); err != nil {
+	if err := s.cutoffs.Add(ctx, &storage.Cutoff{Family: "family"}); err != nil {
 		t.Fatal(err)
 	}
-	record, err := other.Encode()
-	if err != nil {
+	node := revocation.New(revocation.Config{Store: store.Store, Broadcast: revocation.NewBroadcast(), Now: time.Now})
+	other := &storage.Cutoff{Family: "family of another node"}
+	if err := node.Add(ctx, other); err != nil {
 		t.Fatal(err)
 	}
-	if err := store.Put(ctx, other.Key(), record, time.Time{}); err != nil {
-		t.Fatal(err)
-	}
+	store.tell(storage.KindCutoff, other.Key().ID)
 	eventually(t, "the cutoff of another node", func() bool { return s.cutoffs.Knows(other.Key().ID) })
-	if n := store.listed(); n > 4 {
+	if n := store.polled(); n > 4 {
 		t.Errorf("100 notifications and two cutoffs led to %d polls", n)
 	}
 }

@@ -40,7 +40,7 @@ type Config struct {
 
 	// Tombstone is how long a deleted client must be remembered: as long as an access token can live that was issued by a node
 	// which did not know of the deletion yet.
-	Tombstone time.Duration
+	Tombstone func() time.Duration
 
 	// Revoke voids all tokens of a client.
 	Revoke func(ctx context.Context, client, reason string) error

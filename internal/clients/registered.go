@@ -201,7 +201,7 @@ func (d *Directory) change(
 		next.Changed = now
 		var expires time.Time
 		if !next.Deleted.IsZero() {
-			expires = now.Add(d.Tombstone)
+			expires = now.Add(d.Tombstone())
 		}
 		value, err := next.Encode()
 		return value, expires, err

@@ -4,7 +4,6 @@ import (
 	"bytes"
 	"encoding/json"
 	"fmt"
-	"math"
 	"strings"
 	"time"
 )
@@ -25,7 +24,7 @@ type Claims struct {
 	IssuedAt, NotBefore       time.Time
 	ID                        string // jti; for an opaque token, the ID of its record
 	Family                    string
-	FamilyIssuedAt            time.Time // when the family started
+	Began                     time.Time // when that began which a revocation can void, zero: IssuedAt
 
 	Raw map[string]any // all claims, with numbers as json.Number
 
@@ -55,7 +54,7 @@ func ParseClaims(payload []byte) (*Claims, error) {
 		Family:    r.text("family"),
 		Raw:       raw,
 
-		FamilyIssuedAt: r.time("family_iat"),
+		Began: r.time("family_iat"),
 	}
 	for _, required := range []string{"sub", "exp"} {
 		if raw[required] == nil || raw[required] == "" {
@@ -71,6 +70,15 @@ func ParseClaims(payload []byte) (*Claims, error) {
 // Machine reports whether a client got the token for itself, by client credentials (RFC 9068 §2.2: the subject is the client
 // then). Nobody who signs in can have the name of such a client.
 func (c *Claims) Machine() bool { return c.ClientID != "" && c.Subject == c.ClientID }
+
+// Refer completes the claims by what the header of the token says, see [Reference]. Raw stays as it is: the claims that others see
+// are those of the token.
+func (c *Claims) Refer(ref Reference) {
+	c.ID, c.ClientID, c.Family, c.Began = ref.ID, ref.ClientID, ref.Family, time.Time{}
+	if ref.Began != 0 {
+		c.Began = fromNumericDate(ref.Began)
+	}
+}
 
 // CheckTime returns an error if the token has expired, but for the leeway, or is not valid yet. A token of an issuer whose clock is
 // ahead is valid, also without a leeway.
@@ -142,8 +150,7 @@ func (r *claimReader) time(name string) time.Time {
 		r.fail(name)
 		return time.Time{}
 	}
-	whole, fraction := math.Modf(seconds)
-	return time.Unix(int64(whole), int64(fraction*1e9))
+	return fromNumericDate(seconds)
 }
 
 // ClaimText returns a claim as text: the texts of a list with spaces between them, and other structures as JSON.

@@ -8,7 +8,9 @@ package jwt
 import (
 	"encoding/base64"
 	"encoding/json"
+	"math"
 	"strings"
+	"time"
 )
 
 // InvalidToken says what is wrong with an access token. It is always the token's fault, never the server's. Its text is
@@ -95,10 +97,25 @@ type Header struct {
 // Reference is what a revocation can name of a token. A token whose claims do not have it has it in the header, which is
 // signed as well. Whoever does not know a parameter of the header ignores it (RFC 7515 §4).
 type Reference struct {
-	ID             string `json:"jti,omitempty"`
-	ClientID       string `json:"client_id,omitempty"`
-	Family         string `json:"family,omitempty"`
-	FamilyIssuedAt int64  `json:"family_iat,omitempty"` // when the family started, as a Unix time
+	ID       string `json:"jti,omitempty"`
+	ClientID string `json:"client_id,omitempty"`
+	Family   string `json:"family,omitempty"`
+
+	// Began is when that began which a revocation can void, as a rule the family: a NumericDate with milliseconds.
+	Began float64 `json:"family_iat,omitempty"`
+}
+
+// NumericDate returns a time as in a JWT: seconds since 1970, here with milliseconds (RFC 7519 §2). The zero time is 0.
+func NumericDate(t time.Time) float64 {
+	if t.IsZero() {
+		return 0
+	}
+	return float64(t.UnixMilli()) / 1000
+}
+
+// fromNumericDate returns the time, to the microsecond: more digits of a number of this size would not be exact.
+func fromNumericDate(seconds float64) time.Time {
+	return time.UnixMicro(int64(math.Round(seconds * 1e6)))
 }
 
 // Reference returns what the token's header has of a Reference.

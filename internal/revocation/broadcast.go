@@ -37,13 +37,13 @@ func (b *Broadcast) leave(c *Cutoffs) {
 	}
 }
 
-// send tells the other members of a cutoff that is in the store.
-func (b *Broadcast) send(from *Cutoffs, id string, cutoff *storage.Cutoff) {
+// send tells the other members of a cutoff.
+func (b *Broadcast) send(from *Cutoffs, cutoff *storage.Cutoff) {
 	b.mu.Lock()
 	defer b.mu.Unlock()
 	for member := range b.members[from.Issuer] {
 		if member != from {
-			member.learn(id, cutoff)
+			member.learn(cutoff)
 		}
 	}
 }

@@ -2,12 +2,13 @@
 //
 // A revocation is a [storage.Cutoff] in the issuer's store: it voids one access token, a family, or all that a user, a
 // client, or a user at a client got until a moment. [Cutoffs] holds those in force in memory, so that a request reads
-// nothing from the store; it writes new ones, polls for those of other nodes and passes its own on to the other servers
-// of this process through a [Broadcast]. Start reading at Cutoffs.
+// nothing from the store. It announces new ones in the issuer's [storage.Journal], follows those of other nodes there, and
+// passes its own on to the other servers of this process through a [Broadcast]. Start reading at Cutoffs.
 package revocation
 
 import (
 	"context"
+	"errors"
 	"sync"
 	"sync/atomic"
 	"time"
@@ -18,6 +19,10 @@ import (
 	"github.com/caddy-oauth/caddy-oauth/storage"
 )
 
+// ClockSkew is how far the clocks of nodes may differ. A revocation voids what began up to this time later, by the clock of
+// the node that revokes: a node whose clock is ahead may have begun it before. See [Cutoffs.Begin] for what begins afterwards.
+const ClockSkew = 30 * time.Second
+
 // Config is what Cutoffs are made of.
 type Config struct {
 	Issuer    string // its short name
@@ -25,20 +30,28 @@ type Config struct {
 	Broadcast *Broadcast
 	Logger    *zap.Logger
 	Now       func() time.Time
-	Changed   func(inForce int) // is told how many are in force, whenever that changes; may be nil
+
+	// Lifetimes returns the longest that tokens can have by the configuration of this node, with an error as far as they are known. It may be nil.
+	Lifetimes func(ctx context.Context) (storage.Lifetimes, error)
+
+	// Changed is told how many cutoffs are in force, whenever that changes; may be nil.
+	Changed func(inForce int)
 }
 
 // Cutoffs are the revocations of one issuer that are in force. Safe for concurrent use.
 type Cutoffs struct {
 	Config
 
-	loading *semaphore.Weighted // held by the one load that runs; guards damaged
+	loading *semaphore.Weighted // held by the one load that runs; guards the fields below
+	listed  time.Time           // when all records were last listed
 	damaged map[string]bool     // records that cannot be read; each was logged once
 
-	loaded atomic.Bool  // the first load is done
-	mu     sync.RWMutex // never held while the store is asked
-	known  map[string]*storage.Cutoff
-	index  index
+	at atomic.Pointer[followed] // nil before the first load
+
+	mu      sync.RWMutex // never held while the store is asked
+	index   index
+	stored  storage.Lifetimes // that the journal has
+	unsaved map[string]bool   // IDs of cutoffs that are in force here, and not in the store
 }
 
 // New returns Cutoffs that load on first use.
@@ -46,35 +59,172 @@ func New(config Config) *Cutoffs {
 	if config.Changed == nil {
 		config.Changed = func(int) {}
 	}
-	return &Cutoffs{
-		Config: config, loading: semaphore.NewWeighted(1), known: make(map[string]*storage.Cutoff), index: newIndex(),
+	if config.Lifetimes == nil {
+		config.Lifetimes = func(context.Context) (storage.Lifetimes, error) { return storage.Lifetimes{}, nil }
+	}
+	return &Cutoffs{Config: config, loading: semaphore.NewWeighted(1), index: newIndex(), unsaved: make(map[string]bool)}
+}
+
+// Add revokes. It sets when the cutoff is in force: Before, and unless the cutoff is for a single token, Expires, so that it
+// is kept as long as anything that it voids can live.
+//
+// The cutoff is in force here at once, even if the store fails: then the next polls write it. On other nodes it is in force
+// as soon as it is announced and they have polled.
+func (c *Cutoffs) Add(ctx context.Context, cutoff *storage.Cutoff) error {
+	journal, err := c.announce(ctx, cutoff)
+	if errors.Is(err, storage.ErrReadOnly) {
+		return err
+	}
+	if err != nil {
+		c.date(cutoff, journal)
+	}
+	c.learn(cutoff)
+	c.learn(journal.Latest...)
+	c.Broadcast.send(c, cutoff)
+	if err == nil {
+		err = c.write(ctx, cutoff)
+	}
+	if err != nil {
+		c.mu.Lock()
+		c.unsaved[cutoff.Key().ID] = true
+		c.mu.Unlock()
+	}
+	return err
+}
+
+// announce announces a cutoff, and sets when it is in force. It returns the journal, with an error only what this node knows of it.
+func (c *Cutoffs) announce(ctx context.Context, cutoff *storage.Cutoff) (*storage.Journal, error) {
+	longest, err := c.longest(ctx)
+	if err != nil {
+		return &storage.Journal{Lifetimes: longest}, err
+	}
+	var announced storage.Cutoff
+	journal, err := c.updateJournal(ctx, func(journal *storage.Journal) error {
+		journal.Lifetimes = journal.Max(longest)
+		announced = *cutoff
+		c.date(&announced, journal)
+		journal.Announce(&announced)
+		return nil
+	})
+	if err != nil {
+		return &storage.Journal{Lifetimes: longest}, err
+	}
+	*cutoff = announced
+	return journal, nil
+}
+
+// tick is the least time between two revocations on the clock of the journal. What begins between them is void by the
+// second and not by the first.
+const tick = 2 * time.Millisecond
+
+// date sets when a cutoff is in force, by the clock of the journal: the clock of this node may be behind that of others.
+func (c *Cutoffs) date(cutoff *storage.Cutoff, journal *storage.Journal) {
+	moment := c.Now().Truncate(time.Millisecond)
+	if next := journal.Clock.Add(tick); next.After(moment) {
+		moment = next
+	}
+	journal.Clock = moment
+	cutoff.Before = moment.Add(ClockSkew)
+	switch {
+	case cutoff.Token != "":
+	case cutoff.Family != "":
+		cutoff.Expires = cutoff.Before.Add(journal.AccessToken)
+	case journal.Family == storage.Forever:
+		cutoff.Expires = time.Time{}
+	default:
+		cutoff.Expires = cutoff.Before.Add(journal.Family + journal.AccessToken)
 	}
 }
 
-// Add writes a cutoff, which is in force here at once. Its record goes at cutoff.Expires, when all that it voids has
-// expired; zero is never. The same cutoff is the same record, however often it is added.
-func (c *Cutoffs) Add(ctx context.Context, cutoff *storage.Cutoff) error {
+// write writes the record of a cutoff.
+func (c *Cutoffs) write(ctx context.Context, cutoff *storage.Cutoff) error {
 	record, err := cutoff.Encode()
 	if err != nil {
 		return err
 	}
 	key := cutoff.Key()
-	if err := c.Store.Put(ctx, key, record, cutoff.Expires); err != nil {
+	if !cutoff.Dated() {
+		return c.Store.Put(ctx, key, record, cutoff.Expires)
+	}
+	err = c.Store.Update(ctx, key, func(old []byte) ([]byte, time.Time, error) {
+		if other, err := storage.DecodeCutoff(old); err == nil && !other.Before.Before(cutoff.Before) {
+			return nil, time.Time{}, storage.ErrKeep // another revocation within the same second was later
+		}
+		return record, cutoff.Expires, nil
+	})
+	if errors.Is(err, storage.ErrDamaged) {
+		return c.Store.Put(ctx, key, record, cutoff.Expires)
+	}
+	return err
+}
+
+// Cover makes sure that revocations from now on are kept for tokens with these lifetimes, before such tokens are issued. As
+// a rule they are, and it does not ask the store.
+func (c *Cutoffs) Cover(ctx context.Context, need storage.Lifetimes) error {
+	if c.lifetimes().Max(need) == c.lifetimes() {
+		return nil
+	}
+	raised, err := c.raise(ctx, need)
+	if err != nil {
 		return err
 	}
-	c.learn(key.ID, cutoff)
-	c.Broadcast.send(c, key.ID, cutoff)
+	// The revocations until now are kept for shorter lifetimes. So this node must know them, and issue nothing that they void.
+	if err := c.Sync(ctx); err != nil {
+		return err
+	}
+	c.learnLifetimes(raised)
 	return nil
 }
 
-// learn takes in a cutoff that is in the store.
-func (c *Cutoffs) learn(id string, cutoff *storage.Cutoff) {
+// raise writes longer lifetimes into the journal, and returns those that it has then.
+func (c *Cutoffs) raise(ctx context.Context, need storage.Lifetimes) (storage.Lifetimes, error) {
+	journal, err := c.updateJournal(ctx, func(journal *storage.Journal) error {
+		longest := journal.Max(need)
+		if longest == journal.Lifetimes {
+			return storage.ErrKeep
+		}
+		journal.Lifetimes = longest
+		return nil
+	})
+	if err != nil {
+		return storage.Lifetimes{}, err
+	}
+	return journal.Lifetimes, nil
+}
+
+// lifetimes returns the longest lifetimes that the journal is known to have.
+func (c *Cutoffs) lifetimes() storage.Lifetimes {
+	c.mu.RLock()
+	defer c.mu.RUnlock()
+	return c.stored
+}
+
+// longest returns the longest lifetimes that this node knows of.
+func (c *Cutoffs) longest(ctx context.Context) (storage.Lifetimes, error) {
+	own, err := c.Lifetimes(ctx)
+	return own.Max(c.lifetimes()), err
+}
+
+func (c *Cutoffs) learnLifetimes(l storage.Lifetimes) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
-	if c.known[id] == nil {
-		c.known[id] = cutoff
-		c.index.add(cutoff)
-		c.Changed(c.index.count)
+	c.stored = c.stored.Max(l)
+}
+
+// AccessTokenLife returns how long an access token can be accepted after it was issued, by any configuration that this node
+// knows of.
+func (c *Cutoffs) AccessTokenLife() time.Duration { return c.lifetimes().AccessToken }
+
+// learn takes in cutoffs.
+func (c *Cutoffs) learn(cutoffs ...*storage.Cutoff) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	before := c.index.inForce
+	for _, cutoff := range cutoffs {
+		c.index.add(cutoff.Key().ID, cutoff, c.Now())
+	}
+	if c.index.inForce != before {
+		c.Changed(c.index.inForce)
 	}
 }
 
@@ -82,85 +232,61 @@ func (c *Cutoffs) learn(id string, cutoff *storage.Cutoff) {
 func (c *Cutoffs) Knows(id string) bool {
 	c.mu.RLock()
 	defer c.mu.RUnlock()
-	return c.known[id] != nil
+	return c.index.known[id] != nil
 }
 
 // Count returns how many cutoffs are in force.
 func (c *Cutoffs) Count() int {
 	c.mu.RLock()
 	defer c.mu.RUnlock()
-	return c.index.count
+	return c.index.inForce
 }
 
 // Token is what has to be known of an access token to tell whether it is void.
 type Token struct {
 	ID, Family, Subject, Client string
 
-	// Issued is when the token was issued, or, if it has a family, when the family started: a node that did not know of a
+	// Began is when the token was issued, or, if it has a family, when the family started: a node that did not know of a
 	// revocation yet may have issued the token after it.
-	Issued time.Time
+	Began time.Time
 }
 
 // VoidsToken reports whether an access token is void.
 func (c *Cutoffs) VoidsToken(t Token) bool {
 	c.mu.RLock()
 	defer c.mu.RUnlock()
-	return c.index.tokens[t.ID] || c.index.families[t.Family] || c.index.voids(t.Subject, t.Client, t.Issued)
+	return has(c.index.tokens, t.ID) || has(c.index.families, t.Family) || c.index.voids(t.Subject, t.Client, t.Began)
 }
 
-// VoidsFamily reports whether a family is void together with others.
-func (c *Cutoffs) VoidsFamily(f *storage.Family) bool { return c.Voids(f.Subject, f.Client, f.Started) }
-
-// Voids reports whether what a user got through a client at a time is void.
-func (c *Cutoffs) Voids(subject, client string, issued time.Time) bool {
+// VoidsFamily reports whether the family with the record of that ID is void.
+func (c *Cutoffs) VoidsFamily(id string, f *storage.Family) bool {
 	c.mu.RLock()
 	defer c.mu.RUnlock()
-	return c.index.voids(subject, client, issued)
+	return has(c.index.families, id) || c.index.voids(f.Subject, f.Client, f.Started)
 }
 
-// index finds cutoffs by what they void.
-type index struct {
-	count            int
-	tokens, families map[string]bool
-	users, clients   map[string]time.Time
-	pairs            map[pair]time.Time
+// EndsFamily reports whether the family with the record of that ID was revoked by itself, and its access tokens are void.
+func (c *Cutoffs) EndsFamily(id string) bool {
+	c.mu.RLock()
+	defer c.mu.RUnlock()
+	return has(c.index.families, id)
 }
 
-// pair is a user at a client.
-type pair struct{ subject, client string }
+// Voids reports whether what began at a time, for a user through a client, is void.
+func (c *Cutoffs) Voids(subject, client string, began time.Time) bool {
+	c.mu.RLock()
+	defer c.mu.RUnlock()
+	return c.index.voids(subject, client, began)
+}
 
-func newIndex() index {
-	return index{
-		tokens: make(map[string]bool), families: make(map[string]bool),
-		users: make(map[string]time.Time), clients: make(map[string]time.Time), pairs: make(map[pair]time.Time),
+// Begin returns the time as of which something counts that begins now, for a user through a client: now, unless a revocation
+// that is known here would void it. Then it is the first moment after that. Call [Cutoffs.Sync] before, so that the
+// revocations of other nodes are known.
+func (c *Cutoffs) Begin(subject, client string, now time.Time) time.Time {
+	c.mu.RLock()
+	defer c.mu.RUnlock()
+	if last := c.index.last(subject, client); !last.IsZero() && now.UnixMilli() <= last.UnixMilli() {
+		return last.Truncate(time.Millisecond).Add(time.Millisecond)
 	}
-}
-
-func (x *index) add(c *storage.Cutoff) {
-	x.count++
-	switch {
-	case c.Token != "":
-		x.tokens[c.Token] = true
-	case c.Family != "":
-		x.families[c.Family] = true
-	case c.Subject != "" && c.Client != "":
-		keepLatest(x.pairs, pair{c.Subject, c.Client}, c.Before)
-	case c.Subject != "":
-		keepLatest(x.users, c.Subject, c.Before)
-	case c.Client != "":
-		keepLatest(x.clients, c.Client, c.Before)
-	}
-}
-
-func keepLatest[K comparable](m map[K]time.Time, key K, t time.Time) {
-	if t.After(m[key]) {
-		m[key] = t
-	}
-}
-
-// voids compares whole seconds, since a token knows only the second it was issued in: all of the second of the cutoff is
-// void. Whoever writes a cutoff waits until that second is over.
-func (x *index) voids(subject, client string, issued time.Time) bool {
-	until := func(cut time.Time) bool { return issued.Unix() <= cut.Unix() && !cut.IsZero() }
-	return until(x.pairs[pair{subject, client}]) || until(x.users[subject]) || until(x.clients[client])
+	return now
 }

@@ -59,6 +59,9 @@ func Import(
 	if failed := context.Cause(ctx); failed != nil {
 		err = failed
 	}
+	if err == nil {
+		err = i.mergeJournal(ctx)
+	}
 	if err == nil && final {
 		err = i.removeOthers(ctx)
 	}
@@ -72,6 +75,9 @@ type importer struct {
 
 	records                               int64
 	written, same, kept, expired, removed atomic.Int64
+
+	journal []byte      // of the dump
+	revokes atomic.Bool // a cutoff was written
 
 	seed  maphash.Seed
 	seen  map[uint64]struct{} // the hashes of the keys of a final dump
@@ -88,6 +94,10 @@ func (i *importer) distribute(
 			return err
 		}
 		i.records++
+		if record.Key == storage.JournalKey {
+			i.journal = record.Value
+			continue
+		}
 		h := i.hash(record.Key)
 		if i.final {
 			i.seen[h] = struct{}{}
@@ -123,6 +133,7 @@ func (i *importer) write(ctx context.Context, record storage.Record) error {
 		case errors.Is(err, storage.ErrNotFound), errors.Is(err, errors.ErrUnsupported):
 		case errors.Is(err, storage.ErrDamaged):
 			i.written.Add(1)
+			i.revokes.CompareAndSwap(false, record.Key.Kind == storage.KindCutoff)
 			return i.store.Put(ctx, record.Key, record.Value, record.Expires)
 		case err != nil:
 			return err
@@ -146,9 +157,10 @@ func (i *importer) write(ctx context.Context, record storage.Record) error {
 	}
 	if kept {
 		i.kept.Add(1)
-	} else {
-		i.written.Add(1)
+		return nil
 	}
+	i.written.Add(1)
+	i.revokes.CompareAndSwap(false, record.Key.Kind == storage.KindCutoff)
 	return nil
 }
 
@@ -162,7 +174,7 @@ func (i *importer) removeOthers(ctx context.Context) error {
 	kinds := slices.Concat(i.kinds, allKinds)
 	slices.Sort(kinds)
 	for _, kind := range slices.Compact(kinds) {
-		if kind == storage.KindCutoff {
+		if kind == storage.KindCutoff || kind == storage.KindJournal {
 			continue
 		}
 		for id, err := range i.store.List(ctx, kind) {
@@ -180,6 +192,49 @@ func (i *importer) removeOthers(ctx context.Context) error {
 		}
 	}
 	return nil
+}
+
+// mergeJournal gives the journal of the store what that of the dump has, once all cutoffs are written: then nodes that use the store
+// find them.
+func (i *importer) mergeJournal(ctx context.Context) error {
+	if i.journal == nil && !i.revokes.Load() {
+		return nil
+	}
+	imported, err := storage.DecodeJournal(i.journal)
+	if err != nil {
+		return err
+	}
+	same := false
+	merge := func(old []byte) ([]byte, time.Time, error) {
+		journal, err := storage.DecodeJournal(old)
+		switch {
+		case errors.Is(err, storage.ErrUnknownKey):
+			return nil, time.Time{}, err
+		case err != nil:
+			journal = new(storage.Journal) // it is damaged
+		}
+		if same = journal.ID != "" && journal.Max(imported.Lifetimes) == journal.Lifetimes && !i.revokes.Load(); same {
+			return nil, time.Time{}, storage.ErrKeep
+		}
+		journal.Merge(imported)
+		record, err := journal.Encode()
+		return record, time.Time{}, err
+	}
+	err = i.store.Update(ctx, storage.JournalKey, merge)
+	if errors.Is(err, storage.ErrDamaged) {
+		var record []byte
+		if record, _, err = merge(nil); err == nil {
+			err = i.store.Put(ctx, storage.JournalKey, record, time.Time{})
+		}
+	}
+	switch {
+	case err != nil || i.journal == nil:
+	case same:
+		i.same.Add(1)
+	default:
+		i.written.Add(1)
+	}
+	return err
 }
 
 func (i *importer) report() Report {
@@ -207,6 +262,8 @@ func checkValue(record storage.Record) (err error) {
 		_, err = storage.DecodeRegistered(record.Value)
 	case storage.KindCutoff:
 		_, err = storage.DecodeCutoff(record.Value)
+	case storage.KindJournal:
+		_, err = storage.DecodeJournal(record.Value)
 	case storage.KindAccess:
 		_, err = storage.DecodeAccess(record.Value)
 	case storage.KindKeys:

@@ -1,0 +1,363 @@
+package revocation
+
+import (
+	"bytes"
+	"context"
+	"crypto/rand"
+	"errors"
+	"fmt"
+	"maps"
+	"sync"
+	"time"
+
+	"go.uber.org/zap"
+	"golang.org/x/sync/errgroup"
+
+	"github.com/caddy-oauth/caddy-oauth/storage"
+)
+
+// followed is the journal as it was followed last.
+type followed struct {
+	*storage.Journal
+	record []byte
+}
+
+// listInterval is how often all records are listed even if the journal has nothing new: records can vanish.
+const listInterval = 10 * time.Minute
+
+// Loaded reports whether the cutoffs were read from the store. Before that nobody can tell whether a token is void.
+func (c *Cutoffs) Loaded() bool { return c.at.Load() != nil }
+
+// Load reads the cutoffs from the store unless that is done.
+func (c *Cutoffs) Load(ctx context.Context) error {
+	if c.Loaded() {
+		return nil
+	}
+	return c.whileLoading(ctx, func() error {
+		if c.Loaded() { // another request was first
+			return nil
+		}
+		_, err := c.follow(ctx)
+		return err
+	})
+}
+
+// Sync makes sure that all revocations are in force here that any node has announced until now. If there is none that is not,
+// it reads one record.
+func (c *Cutoffs) Sync(ctx context.Context) error {
+	if at := c.at.Load(); at != nil {
+		journal, err := c.readJournal(ctx)
+		if err != nil || journal == at {
+			return err
+		}
+	}
+	return c.whileLoading(ctx, func() error {
+		_, err := c.follow(ctx)
+		return err
+	})
+}
+
+// Poll picks up the cutoffs of other nodes, drops those that have expired, and writes what the store should have and has not.
+// A node that may not write leaves that to others.
+func (c *Cutoffs) Poll(ctx context.Context) error {
+	return c.whileLoading(ctx, func() error {
+		journal, err := c.follow(ctx)
+		if err != nil {
+			return err
+		}
+		for _, err := range []error{c.restore(ctx), c.coverAll(ctx, journal)} {
+			if err != nil && !errors.Is(err, storage.ErrReadOnly) {
+				return err
+			}
+		}
+		return nil
+	})
+}
+
+func (c *Cutoffs) whileLoading(ctx context.Context, do func() error) error {
+	if err := c.loading.Acquire(ctx, 1); err != nil {
+		return fmt.Errorf("%w: %w", storage.ErrTimeout, err)
+	}
+	defer c.loading.Release(1)
+	return do()
+}
+
+// follow reads the journal and takes in what is new there. If the journal does not have all of that, or is another one than
+// before, it lists all records.
+func (c *Cutoffs) follow(ctx context.Context) (*followed, error) {
+	journal, err := c.readJournal(ctx)
+	if err != nil {
+		return nil, err
+	}
+	at, now := c.at.Load(), c.Now()
+	news, complete := journal.Latest, false
+	if at != nil && now.Sub(c.listed) < listInterval {
+		news, complete = journal.Since(at.ID, at.Announced)
+	}
+	if !complete {
+		if err := c.list(ctx, at); err != nil {
+			return nil, err
+		}
+		c.listed = now
+	}
+	c.learn(news...)
+	c.expire()
+	c.learnLifetimes(journal.Lifetimes)
+	c.at.Store(journal)
+	return journal, nil
+}
+
+func (c *Cutoffs) expire() {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	before := c.index.inForce
+	c.index.expire(c.Now())
+	if c.index.inForce != before {
+		c.Changed(c.index.inForce)
+	}
+}
+
+// readJournal returns the journal, an empty one if there is none. One that is damaged is as good as none: the next change of
+// the journal begins a new one. If it is the same as before, the result is the same pointer.
+func (c *Cutoffs) readJournal(ctx context.Context) (*followed, error) {
+	record, err := c.Store.Get(ctx, storage.JournalKey)
+	switch {
+	case errors.Is(err, storage.ErrNotFound), errors.Is(err, storage.ErrDamaged):
+		record = nil
+	case err != nil:
+		return nil, err
+	}
+	if at := c.at.Load(); at != nil && bytes.Equal(record, at.record) {
+		return at, nil
+	}
+	journal, err := decodeJournal(record)
+	return &followed{journal, record}, err
+}
+
+func decodeJournal(record []byte) (*storage.Journal, error) {
+	journal, err := storage.DecodeJournal(record)
+	if err != nil && !errors.Is(err, storage.ErrUnknownKey) {
+		return new(storage.Journal), nil
+	}
+	return journal, err
+}
+
+// updateJournal changes the journal, and returns what it is then. It begins one if there is none.
+func (c *Cutoffs) updateJournal(
+	ctx context.Context, change func(*storage.Journal) error,
+) (journal *storage.Journal, err error) {
+	update := func() error {
+		return c.Store.Update(ctx, storage.JournalKey, func(old []byte) (record []byte, never time.Time, err error) {
+			if journal, err = decodeJournal(old); err != nil {
+				return nil, never, err
+			}
+			if journal.ID == "" {
+				journal.ID = rand.Text()
+			}
+			if err := change(journal); err != nil {
+				return nil, never, err
+			}
+			record, err = journal.Encode()
+			return record, never, err
+		})
+	}
+	if err = update(); !errors.Is(err, storage.ErrDamaged) {
+		return journal, err
+	}
+	c.Logger.Error("unreadable journal of revocations in the store; beginning a new one",
+		zap.String("issuer", c.Issuer), zap.Error(err))
+	if err := c.Store.Delete(ctx, storage.JournalKey); err != nil {
+		return nil, err
+	}
+	err = update()
+	return journal, err
+}
+
+// list reads the records that it has not read before. at is the journal that was followed until now, nil for none.
+func (c *Cutoffs) list(ctx context.Context, at *followed) error {
+	known := c.known()
+	listed := make(map[string]bool, len(known))
+	var unread []string
+	for id, err := range c.Store.List(ctx, storage.KindCutoff) {
+		if err != nil {
+			return err
+		}
+		listed[id] = true
+		if cutoff, ok := known[id]; !ok || cutoff != nil && mayHaveChanged(cutoff, at) {
+			unread = append(unread, id)
+		}
+	}
+	found, damaged, err := c.readAll(ctx, unread)
+	if err != nil {
+		return err
+	}
+	c.damaged = damaged
+	c.merge(known, listed, found)
+	return nil
+}
+
+// known returns the cutoffs by the IDs of their records.
+func (c *Cutoffs) known() map[string]*storage.Cutoff {
+	c.mu.RLock()
+	defer c.mu.RUnlock()
+	return maps.Clone(c.index.known)
+}
+
+// mayHaveChanged reports whether a record can have changed since the journal was at that state: revocations within the same second
+// share a record.
+func mayHaveChanged(c *storage.Cutoff, at *followed) bool {
+	return c.Dated() && (at == nil || c.Before.Unix() >= at.Clock.Add(ClockSkew).Unix())
+}
+
+// merge takes in what list has found. A record that is not listed any more and has not expired has vanished from the store, as when
+// somebody has emptied it: it stays in force and will be written again. What another goroutine added meanwhile is not among
+// known.
+func (c *Cutoffs) merge(known map[string]*storage.Cutoff, listed map[string]bool, found map[string]*storage.Cutoff) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	now, vanished, before := c.Now(), 0, c.index.inForce
+	for id, cutoff := range found {
+		c.index.add(id, cutoff, now)
+	}
+	if c.index.inForce != before {
+		c.Changed(c.index.inForce)
+	}
+	for id := range known {
+		if listed[id] {
+			continue
+		}
+		switch cutoff := c.index.known[id]; {
+		case cutoff == nil:
+			delete(c.index.known, id)
+		case !cutoff.Expired(now.Add(aboutToExpire)) && !c.unsaved[id]:
+			c.unsaved[id] = true
+			vanished++
+		}
+	}
+	if vanished > 0 {
+		c.Logger.Error("revocations have vanished from the store; they stay in force and will be written again",
+			zap.String("issuer", c.Issuer), zap.Int("revocations", vanished))
+	}
+}
+
+// aboutToExpire is how long before its end a record may be gone, since the clock of the store may be ahead.
+const aboutToExpire = time.Minute
+
+// atOnce is how many records are read or written at the same time, since a store may be far away.
+const atOnce = 16
+
+// readAll reads records, and returns which of them cannot be read.
+func (c *Cutoffs) readAll(ctx context.Context, ids []string) (found map[string]*storage.Cutoff, damaged map[string]bool, err error) {
+	reading, ctx := errgroup.WithContext(ctx)
+	reading.SetLimit(atOnce)
+	var mu sync.Mutex
+	found, damaged = make(map[string]*storage.Cutoff), make(map[string]bool)
+	for _, id := range ids {
+		reading.Go(func() error {
+			cutoff, err := c.read(ctx, id)
+			mu.Lock()
+			defer mu.Unlock()
+			switch {
+			case errors.Is(err, storage.ErrDamaged):
+				damaged[id] = true
+				c.logDamaged(id, err)
+			case err != nil:
+				return err
+			default:
+				found[id] = cutoff
+			}
+			return nil
+		})
+	}
+	err = reading.Wait()
+	return found, damaged, err
+}
+
+// read returns the cutoff of a record, nil if the record has expired or is gone.
+func (c *Cutoffs) read(ctx context.Context, id string) (*storage.Cutoff, error) {
+	record, err := c.Store.Get(ctx, storage.Key{Kind: storage.KindCutoff, ID: id})
+	if errors.Is(err, storage.ErrNotFound) {
+		return nil, nil //nolint:nilnil // gone is an answer
+	}
+	if err != nil {
+		return nil, err
+	}
+	cutoff, err := storage.DecodeCutoff(record)
+	if err != nil {
+		return nil, fmt.Errorf("%w: %w", storage.ErrDamaged, err)
+	}
+	return cutoff, nil
+}
+
+// logDamaged logs a record that cannot be read, once. It is left out: it must take neither the other revocations nor all
+// good tokens with it.
+func (c *Cutoffs) logDamaged(id string, err error) {
+	if !c.damaged[id] {
+		c.Logger.Error("unreadable revocation in the store; what it revoked may be accepted until it expires",
+			zap.String("issuer", c.Issuer), zap.String("record", id), zap.Error(err))
+	}
+}
+
+// restore writes the cutoffs that the store has not, and then begins another journal, so that all nodes list the records.
+func (c *Cutoffs) restore(ctx context.Context) error {
+	unsaved := c.unsavedCutoffs()
+	if len(unsaved) == 0 {
+		return nil
+	}
+	writing, ctx2 := errgroup.WithContext(ctx)
+	writing.SetLimit(atOnce)
+	for _, cutoff := range unsaved {
+		writing.Go(func() error { return c.write(ctx2, cutoff) })
+	}
+	if err := writing.Wait(); err != nil {
+		return err
+	}
+	_, err := c.updateJournal(ctx, func(journal *storage.Journal) error {
+		journal.ID = rand.Text()
+		return nil
+	})
+	if err != nil {
+		return err
+	}
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	for id := range unsaved {
+		delete(c.unsaved, id)
+	}
+	return nil
+}
+
+// unsavedCutoffs returns the cutoffs that are in force here and not in the store.
+func (c *Cutoffs) unsavedCutoffs() map[string]*storage.Cutoff {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	unsaved := make(map[string]*storage.Cutoff)
+	for id := range c.unsaved {
+		if cutoff := c.index.known[id]; cutoff != nil {
+			unsaved[id] = cutoff
+		} else {
+			delete(c.unsaved, id) // it has expired
+		}
+	}
+	return unsaved
+}
+
+// coverAll makes sure that the journal has the lifetimes that this node has ever read there, and those of its configuration.
+func (c *Cutoffs) coverAll(ctx context.Context, journal *followed) error {
+	need, err := c.longest(ctx)
+	if err != nil {
+		return err
+	}
+	if journal.Max(need) == journal.Lifetimes {
+		return nil
+	}
+	raised, err := c.raise(ctx, need)
+	if err != nil {
+		return err
+	}
+	if _, err := c.follow(ctx); err != nil {
+		return err
+	}
+	c.learnLifetimes(raised)
+	return nil
+}
