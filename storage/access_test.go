@@ -97,7 +97,7 @@ func TestAccessRecords(t *testing.T) {
 			t.Errorf("id is %v", id)
 		}
 	})
-	t.Run("what is not there is not written", func(t *testing.T) {
+	t.Run("empty members are not written", func(t *testing.T) {
 		record := accessRecord(t, &Access{Client: "billing", Subject: "billing", IssuedAt: approval, Expires: approval})
 		want := `{"client_id":"billing","sub":"billing","iat":"2026-03-01T12:00:00Z","exp":"2026-03-01T12:00:00Z"}`
 		if string(record) != want {
@@ -106,7 +106,7 @@ func TestAccessRecords(t *testing.T) {
 	})
 	for _, record := range []string{"", "null x", "[]", `"a"`, `{"exp":"soon"}`, `{"claims":[]}`, "{}{}", "{} x", "{"} {
 		if a, err := DecodeAccess([]byte(record)); a != nil || err == nil {
-			t.Errorf("%q gives %+v and error %v", record, a, err)
+			t.Errorf("%q: got %+v and error %v", record, a, err)
 		}
 	}
 }

@@ -75,7 +75,7 @@ func TestConsentKeyTellsNothing(t *testing.T) {
 	}
 }
 
-// The form must not change by accident, and what a later version writes can be read.
+// The form must not change by accident. Records of a later version can be read.
 func TestConsentRecords(t *testing.T) {
 	want := &Consents{Subject: "alice", Clients: map[string]Consent{"app": {
 		Scopes: []string{"orders", "profile"}, Audience: []string{"https://example.com"},
@@ -130,7 +130,7 @@ func TestConsentUse(t *testing.T) {
 		want   Consent
 		change bool
 	}{
-		{"the first use of what was approved", approved, []string{"orders"}, approval, used(approved, approval), true},
+		{"the first use of approved scopes", approved, []string{"orders"}, approval, used(approved, approval), true},
 		{"again within the interval", used(approved, approval), []string{"orders"}, later.Add(-1), used(approved, approval), false},
 		{"again after it", used(approved, approval), []string{"orders"}, later, used(approved, later), true},
 		{"a further scope", used(approved, approval), []string{"orders", "mail"}, approval, used(approved, approval, "mail"), true},
@@ -166,7 +166,7 @@ func TestUseIsNoApproval(t *testing.T) {
 	}
 	c.Approve("app", []string{"mail"}, nil, approval.Add(time.Hour))
 	if c.Covers("app", []string{"orders"}, nil) || !c.Covers("app", []string{"mail"}, nil) {
-		t.Error("what was got before counts as approved with what is")
+		t.Error("scopes that were used before count as approved")
 	}
 	if got := c.Clients["app"]; !got.Since.Equal(approval) || !reflect.DeepEqual(got.All(), []string{"mail", "orders"}) {
 		t.Errorf("since %v, all %q", got.Since, got.All())

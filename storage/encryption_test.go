@@ -32,7 +32,7 @@ func inMemory() storetest.Backend {
 	return storetest.Backend{
 		New: func(tb testing.TB) string {
 			tb.Helper()
-			address := tb.TempDir() // a name nobody else has
+			address := tb.TempDir() // a unique name
 			stores.Store(address, memory.New())
 			return address
 		},
@@ -223,21 +223,21 @@ func TestKeyringRefuses(t *testing.T) {
 	}
 }
 
-func TestEncryptedClaimsWhatTheStoreCan(t *testing.T) {
+func TestEncryptedHasTheInterfacesOfItsStore(t *testing.T) {
 	keys := keyring(t, false, newKey)
 	if _, ok := storage.As[storage.Sweeper](storage.Encrypted(memory.New(), "shop", keys)); !ok {
-		t.Error("it hides that the store has to be swept")
+		t.Error("it hides the Sweeper of its store")
 	}
 	store := storage.Encrypted(struct{ storage.Store }{memory.New()}, "shop", keys)
 	if _, ok := storage.As[storage.Sweeper](store); ok {
-		t.Error("it claims that the store has to be swept")
+		t.Error("it is a Sweeper, but its store is not")
 	}
 	if _, ok := storage.As[storage.Slow](store); ok {
-		t.Error("it claims that the store is slow")
+		t.Error("it is Slow, but its store is not")
 	}
 	exporter, _ := storage.As[storage.Exporter](storage.Encrypted(memory.New(), "shop", keys))
 	if _, ok := exporter.(storage.Reencrypter); !ok {
-		t.Errorf("exported is what %T has, and that is encrypted", exporter)
+		t.Errorf("the exporter is %T, which exports encrypted records", exporter)
 	}
 	_, err := store.(storage.Exporter).Look(t.Context(), aKey)
 	for _, exported := range store.(storage.Exporter).Export(t.Context()) {
@@ -247,7 +247,7 @@ func TestEncryptedClaimsWhatTheStoreCan(t *testing.T) {
 		err = errors.Join(err, reencrypted)
 	}
 	if errs, ok := err.(interface{ Unwrap() []error }); !ok || !errors.Is(err, errors.ErrUnsupported) {
-		t.Errorf("over a store that cannot tell what it holds: %v %v", err, errs)
+		t.Errorf("over a store that is no Exporter: %v %v", err, errs)
 	}
 }
 
@@ -321,7 +321,7 @@ func (s racing) Update(ctx context.Context, key storage.Key, change storage.Chan
 	return s.Store.Update(ctx, key, change)
 }
 
-// Reencrypt does not undo what others write or delete meanwhile.
+// Reencrypt does not undo writes and deletes by others that happen meanwhile.
 func TestReencryptRace(t *testing.T) {
 	ctx, inner := t.Context(), memory.New()
 	other := storage.Encrypted(inner, "shop", keyring(t, false, oldKey, newKey))

@@ -13,7 +13,7 @@ func ExampleStore() {
 	ctx, store := context.Background(), memory.New()
 	key := storage.Key{Kind: "counter", ID: storage.EscapeID("visits")}
 
-	// Put is for a key that nobody else can know yet.
+	// Put is for a key that nobody else knows yet.
 	if err := store.Put(ctx, key, []byte("1"), time.Now().Add(time.Hour)); err != nil {
 		fmt.Println(err)
 	}

@@ -14,7 +14,7 @@ import (
 	"google.golang.org/protobuf/encoding/protowire"
 )
 
-// The form must not change by accident, and what a later version writes can be read.
+// The form must not change by accident. Records of a later version can be read.
 func TestFamilyRecords(t *testing.T) {
 	const (
 		shared = "ad00AAAAAAAAAAAAAAAAmmmmmmmmmmmmmmmmmmmmmm"

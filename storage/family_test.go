@@ -37,7 +37,7 @@ func TestClassify(t *testing.T) {
 		{"the one before, without a limit of time", second, 365 * 24 * time.Hour, RetryUntilUsed, Retried},
 		{"the one before that", first, 0, window, Spent},
 		{"the one before that, without a limit of time", first, 0, RetryUntilUsed, Spent},
-		{"a secret that never was", made(shared), 0, window, Spent}, // whoever made it knows the member part
+		{"a secret that was never issued", made(shared), 0, window, Spent}, // it has the member part of the family
 		{"damaged", shared + strings.Repeat("A", refreshLength-family), 0, window, Foreign},
 		{"another member part", made(third[:handle] + strings.Repeat("A", family-handle)), 0, window, Foreign},
 		{"made from an old code", made(code[:handle] + code[handle:family]), 0, window, Foreign},
@@ -115,7 +115,7 @@ func TestRefreshed(t *testing.T) {
 	token := f.RedeemCode(code, approval)
 	is("after the code was used", false)
 	if !f.Keep() || f.Keep() {
-		t.Error("keeping the token is news once")
+		t.Error("Keep must report a change only once")
 	}
 	is("after the token was used and kept", true)
 	rotated(t, f, token, approval)
@@ -128,10 +128,10 @@ func TestSuccessorIsTheCurrentToken(t *testing.T) {
 	for range 3 {
 		next := rotated(t, f, token, approval)
 		if got, err := f.Successor(token); err != nil || got != next {
-			t.Errorf("the previous token gives %q with error %v, want %q", got, err, next)
+			t.Errorf("Successor of the previous token: %q with error %v, want %q", got, err, next)
 		}
 		if got, err := f.Successor(next); err == nil || got != "" {
-			t.Errorf("the current token gives %q with error %v", got, err)
+			t.Errorf("Successor of the current token: %q with error %v", got, err)
 		}
 		token = next
 	}
@@ -163,7 +163,7 @@ func TestCodeOfAFamily(t *testing.T) {
 	online := &Family{Code: new(Code)}
 	code, _ = online.IssueCode()
 	if token := online.RedeemCode(code, approval); token != "" || online.Refresh != nil {
-		t.Errorf("a code that is for no refresh token gives %q", token)
+		t.Errorf("a code without refresh tokens returns %q", token)
 	}
 }
 
@@ -176,7 +176,7 @@ func TestMemberPartDoesNotComeFromTheCode(t *testing.T) {
 		t.Fatalf("%q and %q do not lead to the family of %q", one, two, code)
 	}
 	if one[standard.handle():standard.family()] == two[standard.handle():standard.family()] {
-		t.Errorf("one code gives one member part twice: %q", one)
+		t.Errorf("two exchanges of one code made the same member part: %q", one)
 	}
 }
 

@@ -30,7 +30,7 @@ func FuzzKeyCheck(f *testing.F) {
 			}
 		}
 		if b := key.Bucket(); b != "" && (!b.Valid() || !strings.HasPrefix(id, string(b)+".")) {
-			t.Errorf("%q is said to be in bucket %q", id, b)
+			t.Errorf("Bucket of %q: got %q, want none", id, b)
 		}
 	})
 }
@@ -49,7 +49,7 @@ func FuzzEscapeID(f *testing.F) {
 				t.Errorf("EscapeID(%q) is unsafe: %v", name, err)
 			}
 			if key.Bucket() != "" {
-				t.Errorf("EscapeID(%q) looks filed under a bucket", name)
+				t.Errorf("EscapeID(%q) begins with a bucket", name)
 			}
 		}
 		if one != two && EscapeID(one) == EscapeID(two) {
@@ -84,13 +84,13 @@ func FuzzBucket(f *testing.F) {
 			t.Errorf("a record that expires at %v outlives its bucket %s, which ends at %v", expires, bucket, end)
 		}
 		if seconds%farAway > 0 && end.Sub(expires) >= time.Hour {
-			t.Errorf("a record that expires at %v is in a later bucket than need be, which ends at %v", expires, end)
+			t.Errorf("a record that expires at %v is in a bucket that ends only at %v", expires, end)
 		}
 		if BucketFor(end) != bucket {
 			t.Errorf("bucket %s ends at %v, which is in %s", bucket, end, BucketFor(end))
 		}
 		if (Key{KindFamily, string(bucket) + ".id"}).Bucket() != bucket {
-			t.Errorf("an ID does not give back its bucket %s", bucket)
+			t.Errorf("Bucket of an ID in bucket %s returns another one", bucket)
 		}
 	})
 }

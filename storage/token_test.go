@@ -165,8 +165,8 @@ func TestDamagedTokensLeadNowhere(t *testing.T) {
 	}
 }
 
-// damaged returns a token with another character in each place, with another pair of neighbours in each place, and with what programs
-// add to a text or take from it.
+// damaged returns damaged forms of a token: with another character in each position, with two other adjacent characters in each
+// position, and with the characters that programs add to a text or remove from it.
 func damaged(token string) []string {
 	texts := []string{token + "\n", token + "\r\n", token + " ", " " + token, token + "=", token + "\x00", "\ufeff" + token, `"` + token + `"`}
 	edit := func(change func(text []byte)) {
@@ -309,7 +309,7 @@ func TestSealOpensWithThePreviousTokenOnly(t *testing.T) {
 		"the token of another family":          tokenOfAnotherFamily(),
 	} {
 		if got, err := openSuccessor(key, sealed); !errors.Is(err, errSuccessor) || got != "" {
-			t.Errorf("%s opens %q with error %v", what, got, err)
+			t.Errorf("%s: got %q with error %v", what, got, err)
 		}
 	}
 }

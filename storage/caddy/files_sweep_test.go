@@ -133,7 +133,7 @@ func TestFilesSweepCost(t *testing.T) {
 	for _, live := range []int{1, 100} {
 		clock := newSweepClock()
 		store, d := countedNode(t, t.TempDir(), clock)
-		sweep(t, store) // the first looks everywhere
+		sweep(t, store) // the first sweep is a full one
 		fillLive(t, store, clock.t, live)
 		soon := clock.t.Add(time.Hour)
 		for i := range late {
@@ -145,7 +145,7 @@ func TestFilesSweepCost(t *testing.T) {
 		sweep(t, store)
 		costs[live] = *d
 		if got := strings.Count(filesBelow(t, store.backend.(*files).top), "late"); got > 0 {
-			t.Errorf("%d of %d late records are left", got, 2*late)
+			t.Errorf("%d of %d expired records are left", got, 2*late)
 		}
 	}
 	// The sweep sees the lists of the next 50 hours but does not open them, except perhaps one that is not due yet.
@@ -155,7 +155,7 @@ func TestFilesSweepCost(t *testing.T) {
 		t.Errorf("with 1 of each that lives it touches %+v, with 100 %+v", few, many)
 	}
 	if few.opened > 3*late+10 || few.removed > 2*late+10 {
-		t.Errorf("for %d late records it touches %+v", 2*late, few)
+		t.Errorf("a sweep of %d expired records touches %+v", 2*late, few)
 	}
 }
 

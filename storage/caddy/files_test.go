@@ -70,13 +70,13 @@ func TestFilesKeepNoMore(t *testing.T) {
 	update(t, store, key, setTo("a tombstone"))
 	want(t, store, key, "a tombstone")
 	if has("secret") {
-		t.Error("a record that is a tombstone holds what it was")
+		t.Error("the file of a tombstone still contains the record")
 	}
 	update(t, store, key, setTo("0123456789 the first and a secret of it"))
 	update(t, store, key, setTo("0123456789 the second"))
 	update(t, store, key, setTo("0123456789 the third"))
 	if has("secret") {
-		t.Error("a record holds a part of the state before the one before")
+		t.Error("the file contains a part of the state before the previous one")
 	}
 	want(t, store, key, "0123456789 the third")
 }

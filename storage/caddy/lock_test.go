@@ -62,7 +62,7 @@ func TestLockThatIgnoresContext(t *testing.T) {
 	}
 	store := New(cs, "issuer")
 	key := family("zzzz.id")
-	cs.lock <- struct{}{} // somebody else has it
+	cs.lock <- struct{}{} // another request holds it
 	before := runtime.NumGoroutine()
 	for range 20 {
 		ctx, cancel := context.WithTimeout(t.Context(), 5*time.Millisecond)
@@ -81,7 +81,7 @@ func TestLockThatIgnoresContext(t *testing.T) {
 
 	<-cs.lock
 	if err := <-cs.unlocked; err != nil {
-		t.Errorf("the late lock was released with an ended context: %v", err)
+		t.Errorf("the lock was released with an ended context: %v", err)
 	}
 	ctx, cancel := context.WithTimeout(t.Context(), time.Minute)
 	defer cancel()
@@ -207,7 +207,7 @@ func TestFolderIsDeleted(t *testing.T) {
 		}
 		ctx, cancel := context.WithTimeout(t.Context(), 20*time.Millisecond)
 		if _, err := two.lock(ctx, key); !errors.Is(err, context.DeadlineExceeded) {
-			t.Errorf("two hold the lock of one record: %v", err)
+			t.Errorf("two stores hold the lock of one record: %v", err)
 		}
 		cancel()
 		unlock()

@@ -74,7 +74,7 @@ func TestSlotDamage(t *testing.T) {
 			}
 		}
 	}
-	// The slots of a truncated file are not of the size they say.
+	// The slots of a truncated file do not have the size in their headers.
 	large := fileOf(strings.Repeat("x", 3000), "second")
 	for _, size := range []int{0, 1, 35, 512, 1024, 2048, 4096, 5120, len(large) - 1024, len(large) - 1} {
 		if s, _, _, err := currentSlot(large[:size]); !errors.Is(err, storage.ErrDamaged) {

@@ -54,7 +54,7 @@ func onObjects() storetest.Backend {
 	return storetest.Backend{
 		New: func(tb testing.TB) string {
 			tb.Helper()
-			address := tb.TempDir() // a name nobody else has
+			address := tb.TempDir() // a unique name
 			storages.Store(address, newMapStorage())
 			return address
 		},

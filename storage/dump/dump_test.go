@@ -118,7 +118,7 @@ func TestWriteFails(t *testing.T) {
 		t.Errorf("got error %v", err)
 	}
 	if _, _, err := read(b.String()); err == nil || !strings.Contains(err.Error(), `line 5: the export failed: "the store is down"`) {
-		t.Errorf("whoever reads it is told %v", err)
+		t.Errorf("the reader gets the error %v", err)
 	}
 	b.Reset()
 	n, err := dump.Write(&b, dump.Header{}, each(some(), storage.ErrDamaged))
@@ -154,9 +154,9 @@ func TestBadDumps(t *testing.T) {
 		{"an unknown member", head + `{"kind":"kind","id":"1","color":"red"}`, "line 2: expected the JSON"},
 		{"no base64", head + `{"kind":"kind","id":"1","value":"%%"}`, "line 2: expected the JSON"},
 		{"another header", head + head, "line 2: storage: unsafe key"},
-		{"an ID that leads elsewhere", head + `{"kind":"kind","id":"../1"}`, "line 2: storage: unsafe key"},
-		{"a kind that leads elsewhere", head + `{"kind":"../kind","id":"1"}`, "line 2: storage: unsafe kind"},
-		{"a turn to sweep", head + `{"kind":"sweep","id":"records"}`, "line 2: a record of a kind that is never exported"},
+		{"an ID that is a path", head + `{"kind":"kind","id":"../1"}`, "line 2: storage: unsafe key"},
+		{"a kind that is a path", head + `{"kind":"../kind","id":"1"}`, "line 2: storage: unsafe kind"},
+		{"a record of the sweep", head + `{"kind":"sweep","id":"records"}`, "line 2: a record of a kind that is never exported"},
 		{"no family", head + `{"kind":"family","id":"zzzz.1","value":"e30gIHt9"}`, "line 2: the value is not a family record"},
 		{"no keys", head + `{"kind":"keys","id":"signing","value":"c2VjcmV0"}`, "line 2: the value is not a keys record"},
 		{"an endless line", head + `{"kind":"` + strings.Repeat("a", 9<<20), "line 2: the line is too long"},

@@ -172,7 +172,7 @@ func TestImportStops(t *testing.T) {
 		t.Errorf("a store that is full: %v", err)
 	}
 	if _, err := store.Get(t.Context(), key); err != nil {
-		t.Errorf("what was there: %v", err)
+		t.Errorf("the existing record: %v", err)
 	}
 }
 

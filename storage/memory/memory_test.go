@@ -27,7 +27,7 @@ func backend() storetest.Backend {
 				defer mu.Unlock()
 				noError(tb, module.Cleanup())
 			})
-			return tb.TempDir() // a name nobody else has
+			return tb.TempDir() // a unique name
 		},
 		Open: func(name string) (storage.Store, error) {
 			mu.Lock()

@@ -45,7 +45,7 @@ func allFail(t *testing.T, s *store, most time.Duration) {
 	for name, do := range operations(s) {
 		began := time.Now()
 		if err := do(t.Context()); isRecordError(err) {
-			t.Errorf("%s: got error %v, want that Redis is gone", name, err)
+			t.Errorf("%s: got error %v, want that of a closed connection", name, err)
 		}
 		if took := time.Since(began); took > most {
 			t.Errorf("%s: failed after %s, want %s at most", name, took, most)
@@ -113,14 +113,14 @@ func TestForeignValues(t *testing.T) {
 				noError(t, admin.Del(ctx, name).Err())
 				noError(t, put())
 				if _, err := s.Get(ctx, key); !errors.Is(err, storage.ErrDamaged) {
-					t.Errorf("%s: Get says %v, want ErrDamaged", what, err)
+					t.Errorf("%s: Get: %v, want ErrDamaged", what, err)
 				}
 				if err := s.Update(ctx, key, to("x")); !errors.Is(err, storage.ErrDamaged) {
-					t.Errorf("%s: Update says %v, want ErrDamaged", what, err)
+					t.Errorf("%s: Update: %v, want ErrDamaged", what, err)
 				}
 				s.cache.put(name, newRecord([]byte("remembered"), never))
 				if err := s.Update(ctx, key, to("x")); !errors.Is(err, storage.ErrDamaged) {
-					t.Errorf("%s: Update of what is remembered says %v, want ErrDamaged", what, err)
+					t.Errorf("%s: Update of a cached record: %v, want ErrDamaged", what, err)
 				}
 				if err := repair(); err != nil {
 					t.Errorf("%s, %s: %v", what, with, err)

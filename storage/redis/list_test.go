@@ -42,12 +42,12 @@ func TestIndex(t *testing.T) {
 	if n := size(); n != 4 {
 		t.Errorf("%d IDs in the index, want 4", n)
 	}
-	eventually(t, "what is late is not listed", func() bool { return !slices.Contains(listed(t, s, "few"), "short") })
+	eventually(t, "the expired record is not listed", func() bool { return !slices.Contains(listed(t, s, "few"), "short") })
 	if n := size(); n != 3 {
-		t.Errorf("%d IDs in the index, want 3 as what is late has left it", n)
+		t.Errorf("%d IDs in the index, want 3 without the expired record", n)
 	}
 	if _, err := s.Get(ctx, key("evicted")); !errors.Is(err, storage.ErrNotFound) {
-		t.Errorf("what somebody deleted: %v", err)
+		t.Errorf("Get of a deleted record: %v", err)
 	}
 	if got := fmt.Sprint(listed(t, s, "few")); got != "[for-ever long]" {
 		t.Errorf("listed are %s", got)
@@ -57,7 +57,7 @@ func TestIndex(t *testing.T) {
 	noError(t, s.Update(ctx, key("again"), to("for an hour")))
 	eventually(t, "the first time is over", func() bool { return admin.PTTL(ctx, s.keys(key("again"))[0]).Val() > time.Minute })
 	if !slices.Contains(listed(t, s, "few"), "again") {
-		t.Error("what lives longer now is not listed")
+		t.Error("a record whose life was extended is not listed")
 	}
 	for _, id := range []string{"for-ever", "long", "again"} {
 		noError(t, s.Delete(ctx, key(id)))
@@ -165,6 +165,6 @@ func TestExport(t *testing.T) {
 	for _, last = range s.Export(ctx) {
 	}
 	if last == nil {
-		t.Error("Export from a Redis that is gone: no error")
+		t.Error("Export from a Redis that is down: expected an error")
 	}
 }

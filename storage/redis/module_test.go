@@ -70,7 +70,7 @@ func TestReloadKeepsConnections(t *testing.T) {
 	unloadBefore()
 	wantValue(t, kept[0], aFamily, "value")
 	if _, remembered := kept[0].cache.get(kept[0].keys(aFamily)[0]); !remembered {
-		t.Error("what was remembered is forgotten")
+		t.Error("the cache was lost")
 	}
 	noError(t, before.Cleanup()) // a second time
 	wantValue(t, kept[0], aFamily, "value")
@@ -120,7 +120,7 @@ func TestNothingIsConnectedBeforeItIsNeeded(t *testing.T) {
 			t.Errorf("%s: %d connections before the first use", name, n)
 		}
 		if _, err := stores[0].Get(t.Context(), aFamily); err == nil || errors.Is(err, storage.ErrNotFound) {
-			t.Errorf("%s: got error %v of what is no Redis", name, err)
+			t.Errorf("%s: got error %v from a server that is not a Redis", name, err)
 		}
 		if connections.Swap(0) == 0 {
 			t.Errorf("%s: no connection for the first use, so that this test sees nothing", name)

@@ -8,7 +8,7 @@ import (
 	"testing"
 )
 
-// proxy sits between a client and Redis, and loses what a test tells it to lose.
+// proxy is a proxy between a client and Redis that can lose requests and answers.
 type proxy struct {
 	address string
 	to      string

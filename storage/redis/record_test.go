@@ -21,7 +21,7 @@ func TestCache(t *testing.T) {
 		c.put(name(i), text(strings.Repeat("x", value)))
 		c.put(name(i), text(fmt.Sprintf("%d%s", i, strings.Repeat("y", value))))
 		if _, ok := c.get(name(0)); !ok {
-			t.Fatalf("what is used again and again is forgotten after %d others", i)
+			t.Fatalf("a record that is used all the time is dropped after %d others", i)
 		}
 	}
 	known := 0
@@ -34,31 +34,31 @@ func TestCache(t *testing.T) {
 		}
 	}
 	if most := size / (value + entryOverhead); known < most/3 || known > most {
-		t.Errorf("%d records are remembered, want up to %d", known, most)
+		t.Errorf("%d records are cached, want up to %d", known, most)
 	}
 
 	c.drop(name(0))
 	if _, ok := c.get(name(0)); ok {
-		t.Error("what was dropped is there")
+		t.Error("a dropped record is cached")
 	}
 	c.put(name(0), newRecord(nil, time.Now().Add(-time.Second)))
 	if _, ok := c.get(name(0)); ok {
-		t.Error("what is late is there")
+		t.Error("an expired record is cached")
 	}
 	c.put(name(0), text(strings.Repeat("x", size)))
 	if _, ok := c.get(name(0)); ok {
-		t.Error("what is larger than the cache is there")
+		t.Error("a record larger than the cache is cached")
 	}
 	for i := range many {
 		c.drop(name(i))
 	}
 	if c.size != 0 || len(c.new)+len(c.old) != 0 {
-		t.Errorf("when all is dropped, %d bytes and %d records are left", c.size, len(c.new)+len(c.old))
+		t.Errorf("after all records were dropped, %d bytes and %d records are left", c.size, len(c.new)+len(c.old))
 	}
 }
 
 // The cache uses about the configured amount of memory.
-func TestCacheTakesWhatItIsGiven(t *testing.T) {
+func TestCacheUsesItsMemory(t *testing.T) {
 	const size = 32 << 20
 	inUse := func() int {
 		runtime.GC()

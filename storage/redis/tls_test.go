@@ -98,7 +98,7 @@ func documentedACL(t *testing.T) []string {
 	noError(t, err)
 	found := regexp.MustCompile(`ACL SETUSER caddy on (>PASSWORD [^\n]+\n//[^\n]+)`).FindSubmatch(source)
 	if found == nil {
-		t.Fatal("the documentation makes no user")
+		t.Fatal("the documentation has no ACL SETUSER")
 	}
 	return strings.Fields(strings.NewReplacer("//", "", ">PASSWORD", ">the-password").Replace(string(found[1])))
 }

@@ -92,10 +92,10 @@ func TestUpdateDoesNotBelieveWhatItRemembers(t *testing.T) {
 			return append(old, " and so on"...), time.Time{}, nil
 		})
 		if !errors.Is(err, refusal) {
-			t.Errorf("got error %v, want the refusal of what is not there", err)
+			t.Errorf("got error %v, want the refusal of a missing record", err)
 		}
 		if _, err := one.Get(ctx, aFamily); !errors.Is(err, storage.ErrNotFound) {
-			t.Errorf("a record that was deleted is back: %v", err)
+			t.Errorf("a deleted record is back: %v", err)
 		}
 	})
 
@@ -109,7 +109,7 @@ func TestUpdateDoesNotBelieveWhatItRemembers(t *testing.T) {
 			return append(old, "!"...), time.Time{}, nil
 		}))
 		if runs != 2 {
-			t.Errorf("the change ran %d times, want it to notice that the record is not the one it remembers", runs)
+			t.Errorf("the change ran %d times, want 2, since the record is not the cached one", runs)
 		}
 		wantValue(t, two, aFamily, "same!")
 	})
@@ -131,7 +131,7 @@ func TestUpdateDoesNotBelieveWhatItRemembers(t *testing.T) {
 			return nil, time.Time{}, storage.ErrKeep
 		})
 		if !errors.Is(err, refusal) {
-			t.Errorf("got error %v, want the refusal of what is not there", err)
+			t.Errorf("got error %v, want the refusal of a missing record", err)
 		}
 	})
 }

@@ -68,13 +68,13 @@ func testWatch(t *testing.T, writer, watcher *store) {
 	noError(t, writer.Delete(ctx, key("deleted")))
 	noError(t, writer.Put(ctx, storage.Key{Kind: storage.KindClient, ID: "client"}, nil, soon))
 	noError(t, writer.Put(ctx, storage.Key{Kind: storage.KindChange, ID: "last"}, nil, soon))
-	eventually(t, "all that was written is told", func() bool {
+	eventually(t, "a notification of every write", func() bool {
 		return e.count("put") == 1 && e.count("updated") == 1 && e.count("deleted") == 1 && other.count("last") == 1
 	})
 	e.mu.Lock()
 	defer e.mu.Unlock()
 	if want := []string{"", "put", "updated", "deleted"}; !slices.Equal(e.ids, want) {
-		t.Errorf("heard %q, want %q", e.ids, want)
+		t.Errorf("got notifications %q, want %q", e.ids, want)
 	}
 }
 

@@ -18,7 +18,7 @@ import (
 // win writes name if nobody has written yet, and reports whether it did.
 func win(ctx context.Context, store storage.Store, key storage.Key, name string) (won bool, err error) {
 	err = store.Update(ctx, key, func(old []byte) ([]byte, time.Time, error) {
-		runtime.Gosched() // gives others a chance, if nothing excludes them
+		runtime.Gosched() // lets other goroutines run, if nothing excludes them
 		won = old == nil
 		if !won {
 			return nil, never, storage.ErrKeep

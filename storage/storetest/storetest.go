@@ -13,7 +13,7 @@ import (
 	"github.com/caddy-oauth/caddy-oauth/storage"
 )
 
-// Backend tells the suite how to get a store.
+// Backend says how the suite gets a store.
 type Backend struct {
 	// New makes an empty backend and returns its address, which only Open interprets. It uses tb.Cleanup to clean up.
 	New func(tb testing.TB) (address string)
