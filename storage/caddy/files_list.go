@@ -106,8 +106,9 @@ func (b *files) entries(below ...string) iter.Seq2[fs.DirEntry, error] {
 	}
 }
 
-// A bucket that ends is deleted with all its records. The records outside such buckets, most of which never expire, are found by
-// lists: one for each hour, of the records that expire in it, so that a sweep need not look at live records. A record stores which
+// A bucket that ends is deleted with all its records. Records that expire long before their bucket, as a code does that nobody
+// redeems, and those outside such buckets, most of which never expire, are found by lists: one for each hour, of the records that
+// expire in it, so that a sweep need not look at live records. A record stores which
 // list it is on. If its life is extended, it stays on that list until the sweep moves it to a later one. A list is a file of lines,
 //
 //	oauth/<issuer>/.due/<bucket>    <kind>/<id>
@@ -119,10 +120,7 @@ const dueFolder = ".due"
 // enlist makes sure that a sweep visits a record that expires at that time, and returns the list that the record is on. on is the
 // list that the record was on before. A list that cannot be written is no reason to refuse the record.
 func (b *files) enlist(key storage.Key, on storage.Bucket, expires time.Time) storage.Bucket {
-	if _, ends := key.Bucket().End(); ends || expires.IsZero() {
-		return on
-	}
-	due := storage.BucketFor(expires)
+	due := listFor(key, expires)
 	if due == storage.Never {
 		return on
 	}
@@ -131,6 +129,16 @@ func (b *files) enlist(key storage.Key, on storage.Bucket, expires time.Time) st
 	}
 	if err := b.addToList(due, key); err != nil {
 		return on
+	}
+	return due
+}
+
+// listFor returns the list for a record that expires at that time, and Never if it needs none.
+func listFor(key storage.Key, expires time.Time) storage.Bucket {
+	due := storage.BucketFor(expires)
+	dueEnd, _ := due.End()
+	if end, ends := key.Bucket().End(); ends && end.Sub(dueEnd) < 2*time.Hour {
+		return storage.Never // the bucket ends soon after
 	}
 	return due
 }

@@ -215,7 +215,7 @@ func (s *fileSweep) visit(ctx context.Context, key storage.Key) error {
 	if _, listed := on.End(); listed && !on.Ended(s.now()) {
 		return nil
 	}
-	if due := storage.BucketFor(expires); due != storage.Never {
+	if due := listFor(key, expires); due != storage.Never {
 		return s.addToList(due, key)
 	}
 	return nil

@@ -232,6 +232,48 @@ func TestFilesDueLists(t *testing.T) {
 	}
 }
 
+// A record that expires long before its bucket does not wait for the bucket: a code that nobody redeems, also one of a process
+// that was killed, and a family whose tokens nobody uses any more.
+func TestFilesSweepRecordsThatEndEarly(t *testing.T) {
+	clock := newSweepClock()
+	dir := t.TempDir()
+	store := fileNode(t, dir, clock)
+	sweep(t, store)
+	start, day := clock.t, 24*time.Hour
+	bucket := string(storage.BucketFor(start.Add(30 * day)))
+	for _, id := range []string{".code", ".idle", ".used", ".whole"} {
+		put(t, store, bucket+id, start.Add(time.Minute))
+	}
+	extend := func(id string, expires time.Time) {
+		t.Helper()
+		update(t, store, family(bucket+id), func([]byte) ([]byte, time.Time, error) { return []byte("value"), expires, nil })
+	}
+	extend(".idle", start.Add(14*day))
+	extend(".used", start.Add(14*day))
+	extend(".whole", start.Add(30*day))
+	for _, step := range []struct {
+		after time.Duration
+		left  string
+	}{
+		{time.Hour, ".code .idle .used .whole"},
+		{3 * time.Hour, ".idle .used .whole"},
+		{10 * day, ".idle .used .whole"},
+		{14*day + 3*time.Hour, ".used .whole"},
+		{24*day + 3*time.Hour, ".whole"},
+		{30*day - time.Hour, ".whole"},
+		{30*day + 3*time.Hour, ""},
+	} {
+		clock.t = start.Add(step.after)
+		sweep(t, store)
+		if got := strings.ReplaceAll(filesBelow(t, dir), bucket, ""); got != step.left {
+			t.Errorf("after %s there are %q, want %q", step.after, got, step.left)
+		}
+		if step.after == 10*day {
+			extend(".used", start.Add(24*day))
+		}
+	}
+}
+
 // A full sweep finds what the lists lack: restored records, lines that a power cut lost, and buckets that were filled after their end.
 func TestFilesSweepEverywhere(t *testing.T) {
 	clock := newSweepClock()

@@ -270,16 +270,14 @@ func (s *shard) keys() (keys []storage.Key) {
 	return keys
 }
 
-// sweep drops ended buckets as a whole, and looks at every record in the others that do not end.
+// sweep drops ended buckets as a whole, and looks at every record in the others: a code that nobody redeems expires long before
+// its bucket.
 func (s *shard) sweep(now time.Time) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	for bucket, records := range s.buckets {
 		if bucket.Ended(now) {
 			delete(s.buckets, bucket)
-			continue
-		}
-		if _, ends := bucket.End(); ends {
 			continue
 		}
 		for key, record := range records {
