@@ -7,7 +7,7 @@ import (
 	"time"
 )
 
-// What the API writes, the commands read back: the settings stay apart from what the API adds to them.
+// The commands can read the JSON that the API writes: the settings are separated from the members that the API adds.
 func TestClientJSON(t *testing.T) {
 	now := time.Now().UTC().Truncate(time.Second)
 	sent := Client{

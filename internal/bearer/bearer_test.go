@@ -51,7 +51,7 @@ func TestRFC6750Transport(t *testing.T) {
 		{"more spaces", nil, []string{"Authorization", "Bearer   good "}, "", 0, ""},
 		{"§3.1 no token", nil, nil, "", 401, ""},
 		{"§3.1 another scheme", nil, []string{"Authorization", "Basic Z29vZA=="}, "", 401, ""},
-		{"a scheme that begins alike", nil, []string{"Authorization", "Bearer2 good"}, "", 401, ""},
+		{"a scheme that begins with Bearer", nil, []string{"Authorization", "Bearer2 good"}, "", 401, ""},
 		{"no scheme", nil, []string{"Authorization", "good"}, "", 401, ""},
 		{"an empty header", nil, []string{"Authorization", ""}, "", 401, ""},
 		{"an empty token", nil, []string{"Authorization", "Bearer "}, "", 400, "invalid_request"},
@@ -158,11 +158,11 @@ func TestTokensThatDoNotSayWhomTheyAreFor(t *testing.T) {
 	}
 	p.Source = fakeSource{claims: &jwt.Claims{Subject: "alice", Scope: "orders", Audience: []string{"https://other.example"}}}
 	if _, err := p.Check(r, new(Tokens)); !errors.Is(err, jwt.ErrAudience) {
-		t.Errorf("one that says it is for somebody else: %v", err)
+		t.Errorf("a token with another audience: %v", err)
 	}
 }
 
-// A resource takes the token from the request, so that nobody after it gets it, but the next resource.
+// A resource removes the token from the request. Only another resource on the way still gets it.
 func TestTokensOfARequestWithTwoResources(t *testing.T) {
 	asked := 0
 	claims := &jwt.Claims{Subject: "alice", Scope: "orders admin", Audience: []string{testAPI}}

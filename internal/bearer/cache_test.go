@@ -41,7 +41,7 @@ func TestCacheIsBounded(t *testing.T) {
 	clients.Wait()
 	for i := range c.shards {
 		if n := len(c.shards[i].claims); n == 0 || n > cachePerShard {
-			t.Errorf("shard %d holds %d tokens, want 1 to %d", i, n, cachePerShard)
+			t.Errorf("shard %d has %d tokens, want 1 to %d", i, n, cachePerShard)
 		}
 	}
 }

@@ -19,7 +19,7 @@ const (
 	testAPI    = "https://api.example.com"
 )
 
-// remote is an issuer elsewhere: a server with configurable answers that counts requests.
+// remote is a remote issuer: a server with configurable answers that counts requests.
 type remote struct {
 	*httptest.Server
 	clock *testclock.Clock
@@ -132,7 +132,7 @@ func eventually(t *testing.T, what string, happened func() bool) {
 	t.Helper()
 	for deadline := time.Now().Add(30 * time.Second); !happened(); time.Sleep(time.Millisecond) {
 		if time.Now().After(deadline) {
-			t.Fatalf("waited for %s in vain", what)
+			t.Fatalf("timed out waiting for %s", what)
 		}
 	}
 }

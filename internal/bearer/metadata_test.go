@@ -43,7 +43,7 @@ func TestRFC9728WhereTheMetadataIs(t *testing.T) {
 		}
 		for _, path := range tt.paths {
 			if w := ask(c, http.MethodGet, path); w.Code != http.StatusOK {
-				t.Errorf("%s: %s gives %d", tt.resource, path, w.Code)
+				t.Errorf("%s: %s: %d", tt.resource, path, w.Code)
 			}
 		}
 	}

@@ -20,7 +20,7 @@ func (r *remote) check(t *testing.T, token string, want error) {
 	t.Helper()
 	_, err := r.source().AccessToken(t.Context(), token, jwt.Leeway)
 	if !errors.Is(err, want) || (want == nil) != (err == nil) {
-		t.Errorf("the token gives %v, want %v", err, want)
+		t.Errorf("the token: %v, want %v", err, want)
 	}
 }
 
@@ -30,7 +30,7 @@ func (r *remote) unavailable(t *testing.T, token string) error {
 	_, err := r.source().AccessToken(t.Context(), token, jwt.Leeway)
 	var invalid jwt.InvalidToken
 	if err == nil || errors.As(err, &invalid) {
-		t.Errorf("the token gives %v, want that the keys are not known", err)
+		t.Errorf("the token: %v, want the error that the keys are unknown", err)
 	}
 	return err
 }
@@ -111,7 +111,7 @@ func TestRemoteIssuerThatIsNotBelieved(t *testing.T) {
 			r := newRemote(t)
 			tt.edit(r)
 			if err := r.unavailable(t, r.token(t)); err == nil || !strings.Contains(err.Error(), tt.want) {
-				t.Errorf("the error is %v, want one that says %q", err, tt.want)
+				t.Errorf("the error is %v, want one with %q", err, tt.want)
 			}
 		})
 	}
@@ -172,11 +172,11 @@ func TestRemoteKeysAreRenewedInTheBackground(t *testing.T) {
 	close(release)
 	eventually(t, "the keys to be renewed", func() bool { return r.keys.set.Load().expires.Equal(r.clock.Now().Add(time.Hour)) })
 	if r.count(remoteMetadata) != 1 {
-		t.Error("the metadata is looked up though it is good")
+		t.Error("the metadata was fetched again although it is fresh")
 	}
 }
 
-// If the keys expired because no request came for long, they are fetched before they are used.
+// If the keys have expired since the last request, they are fetched before they are used.
 func TestRemoteKeysThatRanOutAreFetchedFirst(t *testing.T) {
 	r := newRemote(t)
 	withdrawn := r.token(t, "exp", r.clock.Now().Add(48*time.Hour).Unix())

@@ -81,7 +81,7 @@ func TestRemoteForgedTokens(t *testing.T) {
 		t.Run(tt.name, func(t *testing.T) { r.check(t, tt.token, tt.want) })
 	}
 	if fetched.Load() != 0 || r.count("") != 2 {
-		t.Errorf("what tokens name was fetched %d times, and the issuer asked %v", fetched.Load(), r.asked)
+		t.Errorf("URLs in tokens were fetched %d times, and the issuer got the requests %v", fetched.Load(), r.asked)
 	}
 }
 
@@ -92,7 +92,7 @@ func TestRemoteGarbageBeforeThereAreKeys(t *testing.T) {
 	for _, token := range []string{"x", "a.b.c", jwttest.Encode(`{"alg":"none","typ":"at+jwt"}`) + ".e30.", jwttest.Encode(`{"alg":"ES256","typ":"JWT"}`) + ".e30.AA"} {
 		var invalid jwt.InvalidToken
 		if _, err := r.source().AccessToken(t.Context(), token, jwt.Leeway); !errors.As(err, &invalid) {
-			t.Errorf("%q gives %v", token, err)
+			t.Errorf("%q: %v", token, err)
 		}
 	}
 	if r.count("") != 0 {

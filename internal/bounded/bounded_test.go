@@ -21,7 +21,7 @@ import (
 
 var aKey = storage.Key{Kind: "kind", ID: "id"}
 
-// fakeStore is a store whose operations do what a test says first.
+// fakeStore is a store whose operations first call a function of the test.
 type fakeStore struct {
 	storage.Store
 
@@ -56,7 +56,7 @@ func (s *fakeStore) Delete(ctx context.Context, key storage.Key) error {
 	return s.Store.Delete(ctx, key)
 }
 
-// List yields three IDs, and does what the test says before each.
+// List yields three IDs, and calls the function of the test before each.
 func (s *fakeStore) List(ctx context.Context, _ storage.Kind) iter.Seq2[string, error] {
 	return func(yield func(string, error) bool) {
 		for _, id := range []string{"a", "b", "c"} {
@@ -182,7 +182,7 @@ func TestPanicInAListing(t *testing.T) {
 	}
 }
 
-// A listing may take longer than the timeout, as long as each ID comes in time, and so may the caller.
+// A listing may take longer than the timeout if each ID comes in time. Its caller may also take longer.
 func TestListingThatGoesOn(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		slow := overMemory(func(ctx context.Context) error {
@@ -209,7 +209,7 @@ func TestListingThatGoesOn(t *testing.T) {
 	})
 }
 
-// Only what may hang gets a goroutine of its own.
+// Only operations that may hang run in a goroutine of their own.
 func TestNoGoroutineForAnOperation(t *testing.T) {
 	var mu sync.Mutex
 	ran := make(map[string]bool)
@@ -266,7 +266,7 @@ func TestOperationsThatHangAreFew(t *testing.T) {
 	})
 }
 
-// A change that nobody waits for any more is not made.
+// A change whose caller has given up is not made.
 func TestChangeThatComesTooLate(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		over := make(chan struct{})
@@ -285,7 +285,7 @@ func TestChangeThatComesTooLate(t *testing.T) {
 	})
 }
 
-// What fails is the store, unless it is the change, a record that is not there, or a caller that went away.
+// An error is a failure of the store, unless it is that of the change, a missing record, or a caller that has gone away.
 func TestFailures(t *testing.T) {
 	mine := errors.New("my own")
 	s := newTestStore(t, overMemory(works))
@@ -345,7 +345,7 @@ func TestReadOnly(t *testing.T) {
 	}
 }
 
-// A store is read-only when nothing is being written any more, not even by an operation that was given up.
+// MakeReadOnly returns when no operation is writing any more, not even one whose caller has given up.
 func TestReadOnlyWaitsForWrites(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		over := make(chan struct{})

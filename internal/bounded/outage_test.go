@@ -25,12 +25,12 @@ var (
 	deadDisk = cause{Reading, "input/output error"}
 )
 
-// Each row is a story of events: what happens, how long after the event before, and what the log has then.
+// Each row is a sequence of events: how long after the previous event, what fails or works, and what the log has then.
 func TestOutages(t *testing.T) {
 	type event struct {
 		after time.Duration
 		fails cause    // or
-		works []string // what works
+		works []string // the operations that work
 		first bool     // the failure is the first of an outage
 		ended int      // how many ends of outages the log has by now
 	}
@@ -91,7 +91,7 @@ func TestOutages(t *testing.T) {
 	}
 }
 
-// The end of an outage says what it was.
+// The message about the end of an outage names the outage.
 func TestEndOfAnOutage(t *testing.T) {
 	core, logs := observer.New(zap.DebugLevel)
 	clock := testclock.New()

@@ -59,7 +59,7 @@ func codeOf(err error) string {
 	return refusal.Code
 }
 
-// A server can be set to take the secret from a header of its own; that is one more way, of which there is to be one.
+// A server can accept the secret in a header of its own. A request may still use only one method of authentication.
 func TestSecretHeader(t *testing.T) {
 	a := newAuthenticator(nil, throttle.Limits{}, map[string][]string{"shop": {HashSecret("key")}, "spa": nil})
 	a.header = "X-Api-Key"
@@ -106,7 +106,7 @@ func TestValidHash(t *testing.T) {
 		hashPrefix + sum[:62]:             false,
 		hashPrefix + sum + "00":           false,
 		hashPrefix + strings.ToUpper(sum): false,
-		hashPrefix + strings.Repeat("-", len(sum)): false, // that of a client nobody knows
+		hashPrefix + strings.Repeat("-", len(sum)): false, // the hash for unknown clients
 		"SHA256:" + sum:            false,
 		hashPrefix + " " + sum[1:]: false,
 		"secret":                   false,
@@ -159,7 +159,7 @@ func TestKindsOfSecretHashes(t *testing.T) {
 	}
 }
 
-// A right secret is hashed once, however slow that is. A wrong one is hashed each time, and an unknown client costs as much.
+// A right secret is hashed with a slow hash only once. A wrong one is hashed each time, and an unknown client costs the same time.
 func TestSlowHashOfARightSecretIsComputedOnce(t *testing.T) {
 	var compared []string
 	a := newAuthenticator(Secrets{"$slow$": slowHash{&compared}}, throttle.Limits{}, map[string][]string{
@@ -208,7 +208,7 @@ func (h *countedHash) Compare([]byte, []byte) (bool, error) {
 
 func (*countedHash) FakeHash() []byte { return []byte("$slow$") }
 
-// Guesses in parallel get past the limit by what is compared at once, and no more.
+// Parallel guesses can exceed the limit only by the number of secrets that are compared at the same time.
 func TestParallelGuesses(t *testing.T) {
 	hash := &countedHash{gather: make(chan struct{})}
 	three := throttle.Limits{Clients: throttle.Limit{Burst: 3, Every: time.Hour}}

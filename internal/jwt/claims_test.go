@@ -57,7 +57,7 @@ func TestClaims(t *testing.T) {
 				err = c.CheckTime(epoch.Add(tt.at), Leeway)
 			}
 			if !errors.Is(err, tt.want) {
-				t.Fatalf("the claims give %v, %v; want %v", c, err, tt.want)
+				t.Fatalf("the claims: %v, %v; want %v", c, err, tt.want)
 			}
 			if err != nil && !strings.Contains(err.Error(), tt.verdict) {
 				t.Errorf("error %q does not name %s", err, tt.verdict)

@@ -59,7 +59,7 @@ func TestRFC8725VerifyRefuses(t *testing.T) {
 		t.Run(tt.name, func(t *testing.T) {
 			payload, err := verify(tt.token, key)
 			if !errors.Is(err, tt.want) || payload != nil {
-				t.Errorf("the token gives %s, %v; want %v", payload, err, tt.want)
+				t.Errorf("the token: %s, %v; want %v", payload, err, tt.want)
 			}
 			if _, ok := errors.AsType[InvalidToken](err); !ok {
 				t.Errorf("%v is no InvalidToken", err)
@@ -87,7 +87,7 @@ func FuzzVerify(f *testing.F) {
 	f.Fuzz(func(t *testing.T, token string, payload []byte) {
 		verified, err := verify(token, key)
 		if (verified == nil) == (err == nil) {
-			t.Errorf("the token gives %s, %v", verified, err)
+			t.Errorf("the token: %s, %v", verified, err)
 		}
 		// The key is new in each run, so that no input but the seed can have its signature.
 		if err == nil && token != good {

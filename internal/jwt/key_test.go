@@ -123,7 +123,7 @@ func TestPrivateKeysOfASet(t *testing.T) {
 	foreign := rawJWK(t, "ES256", map[string]any{"d": rawMember(t, "ES256", "d")})
 	tests := []struct {
 		name, file, alg string
-		wantKid         string // of the signer, or what comes before its thumbprint
+		wantKid         string // the kid of the signer, or its part before the thumbprint
 		wantKeys        int
 		wantErr         string
 	}{

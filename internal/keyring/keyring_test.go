@@ -280,7 +280,7 @@ func TestChangeOfAlgorithm(t *testing.T) {
 			}
 		}
 	}
-	last := sign(t, before, `{}`) // and now the last old node is gone
+	last := sign(t, before, `{}`) // then the last old node stops
 	for range 10 {
 		clock.Advance(time.Minute)
 		if err := after.Maintain(t.Context()); err != nil {

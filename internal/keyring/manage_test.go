@@ -143,7 +143,7 @@ func TestRetireNow(t *testing.T) {
 		t.Errorf("%s signs, expected a new key", fresh)
 	}
 	if err := k.RetireNow(t.Context(), next); !errors.Is(err, ErrNoKey) {
-		t.Errorf("a key that is gone: %v", err)
+		t.Errorf("a removed key: %v", err)
 	}
 }
 

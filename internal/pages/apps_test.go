@@ -38,7 +38,7 @@ func TestAgo(t *testing.T) {
 	}
 }
 
-// The person may look at the page on another device than that of the app.
+// The person may open the page on another device than that of the app.
 func TestWhereabouts(t *testing.T) {
 	for uri, want := range map[string]string{
 		"https://app.example.com/callback":     "app.example.com",
@@ -87,7 +87,7 @@ func TestAppsPageHoldsHostileText(t *testing.T) {
 	}
 }
 
-// RFC 9700 §4.16. A post of somebody who is not signed in any more leads to the login page, wherever that is.
+// RFC 9700 §4.16. The post of a person whose session has ended leads to the login page, on any origin.
 func TestAppsPagePolicy(t *testing.T) {
 	w := appsOf(t, AppsPage{})
 	policy := w.Header().Get("Content-Security-Policy")

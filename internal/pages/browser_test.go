@@ -135,7 +135,7 @@ func TestPagesInChromium(t *testing.T) {
 		}
 	}
 
-	// What a screen reader reads, in order.
+	// The texts that a screen reader reads, in order.
 	inPage(ctx, t, chromedp.Navigate(server.URL+"/consent"))
 	tree, err := chromedp.Call(ctx, accessibility.GetFullAXTree, accessibility.GetFullAXTreeParams{})
 	if err != nil {

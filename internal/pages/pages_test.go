@@ -76,7 +76,7 @@ func TestPagesAreSealed(t *testing.T) {
 	for name, test := range map[string]struct {
 		write  func(http.ResponseWriter) error
 		status int
-		policy string // what follows the directives of every page
+		policy string // after the directives of every page
 	}{
 		"consent": {func(w http.ResponseWriter) error { return built.Consent(w, sampleConsents[0]) }, 200, ""},
 		"owner's": {func(w http.ResponseWriter) error { return own.Consent(w, sampleConsents[0]) }, 200, "img-src 'self' data:; font-src 'self' data:"},
@@ -145,7 +145,7 @@ func TestConsentPageTarget(t *testing.T) {
 		if !strings.Contains(text, test.destination) || strings.Contains(text, "pose as this one") != page.Local {
 			t.Errorf("%s: not %q, local %v, in %q", test.uri, test.destination, page.Local, text)
 		}
-		// Browsers hold form-action against every redirect that follows the post, and where those lead is the application's matter.
+		// Browsers apply form-action to every redirect that follows the post, and the application decides where these lead.
 		if policy := w.Header().Get("Content-Security-Policy"); strings.Contains(policy, "form-action") {
 			t.Errorf("%s: %s", test.uri, policy)
 		}

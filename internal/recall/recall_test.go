@@ -17,7 +17,7 @@ func TestMemory(t *testing.T) {
 		{"$2a$14$hash", "Secret", false},
 		{"$2a$14$hash", "", false},
 		{"$2a$14$other", "secret", false},
-		{"$2a$14$has", "hsecret", false}, // the same letters, split elsewhere
+		{"$2a$14$has", "hsecret", false}, // the same letters, split differently
 		{"", "$2a$14$hashsecret", false},
 	} {
 		if got := m.Has(c.what, c.secret); got != c.want {
@@ -44,6 +44,6 @@ func TestMemoryIsBounded(t *testing.T) {
 	crowd.Wait()
 	m.Add("last", "one")
 	if n := len(m.right); n != most || !m.Has("last", "one") {
-		t.Errorf("%d are remembered, want %d; the last one is: %v", n, most, m.Has("last", "one"))
+		t.Errorf("it remembers %d, want %d; the last one: %v", n, most, m.Has("last", "one"))
 	}
 }

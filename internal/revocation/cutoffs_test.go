@@ -266,7 +266,7 @@ func TestSameRevocationIsSameRecord(t *testing.T) {
 		t.Errorf("80 equal revocations left %d records, and %d are in force", records(t, store), n.Count())
 	}
 	if !n.Voids("alice", "app", start) || n.Voids("alice", "other", start) || n.Voids("bob", "app", start) {
-		t.Error("the cutoff voids something else than it says")
+		t.Error("the cutoff voids other tokens than its record says")
 	}
 }
 

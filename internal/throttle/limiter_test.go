@@ -28,7 +28,7 @@ func TestSuccessLeavesNoBucket(t *testing.T) {
 	}
 }
 
-// Somebody who is refused can send any number of names.
+// A refused client can send any number of names.
 func TestRefusedPartiesAreNotKept(t *testing.T) {
 	throttle := New()
 	limiter := newTestLimiter(throttle, Limits{})
@@ -87,8 +87,8 @@ func TestOutcomes(t *testing.T) {
 // addressInSite returns one of as many addresses of an IPv6 site as there are networks in it.
 func addressInSite(n int) string { return fmt.Sprintf("2001:db8:1:%x::1", n) }
 
-// Whatever somebody does that has another limit, a password limit that is used up stays.
-func TestGarbageTokensDoNotLiftAPasswordLimit(t *testing.T) {
+// Attempts with another limit do not lift a password limit that was reached.
+func TestInvalidTokensDoNotLiftAPasswordLimit(t *testing.T) {
 	limiter := newTestLimiter(New(), Limits{})
 	for n := range 10 {
 		if attempt, _ := limiter.Reserve(Password, fmt.Sprint("198.51.100.", n), "alice"); attempt != nil {
@@ -158,7 +158,7 @@ func TestNetworksOfOneSiteShareALimit(t *testing.T) {
 				}
 			}
 			if allowed != 30 {
-				t.Errorf("%d failures of one site are allowed, want ten times what one network has", allowed)
+				t.Errorf("%d failures of one site are allowed, want ten times as many as for one network", allowed)
 			}
 			if !fail(limiter, "2001:db8:2::1") || !fail(limiter, "192.0.2.1") {
 				t.Error("another site is refused")
@@ -167,7 +167,7 @@ func TestNetworksOfOneSiteShareALimit(t *testing.T) {
 	}
 }
 
-// The limits of issuers are apart, in memory too.
+// The limits of issuers are independent, in memory too.
 func TestIssuersShareNoMemory(t *testing.T) {
 	throttle := New()
 	one := throttle.Limiter("one", Limits{}, func(string) {}, func() time.Time { return epoch })

@@ -65,7 +65,7 @@ func TestRefusalCostsNothing(t *testing.T) {
 	}
 }
 
-// However long a right password takes to check, and whoever fails meanwhile: it costs nothing, and gains nothing.
+// A right password returns exactly the reserved failure, however long its check takes and however many others fail meanwhile.
 func TestReservationsAreGivenBack(t *testing.T) {
 	limits := limitsOf(map[string]Limit{"alice": {Burst: 3, Every: time.Minute}})
 	for name, meanwhile := range map[string]int{"alone": 0, "while another fails": 1, "while others fail": 2} {
@@ -81,7 +81,7 @@ func TestReservationsAreGivenBack(t *testing.T) {
 				t.Errorf("then %d attempts are left, want %d", got, 3-meanwhile)
 			}
 			if got := fail(throttle, later.Add(time.Hour), 10, limits); got != 3 {
-				t.Errorf("an hour later %d attempts are left, want 3", got)
+				t.Errorf("after an hour, %d attempts are left, want 3", got)
 			}
 		})
 	}
@@ -119,7 +119,7 @@ func TestReservationsInParallel(t *testing.T) {
 	}
 }
 
-// Somebody with many names cannot fill the memory: it forgets failures that time will have made up for first.
+// Failures of many names cannot fill the memory: the oldest failures are forgotten first.
 func TestMemoryIsBounded(t *testing.T) {
 	throttle, limit := New(), Limit{Burst: 1, Every: time.Hour}
 	for n := range maxBuckets + 1000 {
@@ -181,7 +181,7 @@ func TestKnownPairsAreBounded(t *testing.T) {
 	}
 }
 
-// Who has one password and many addresses pushes out nobody else's.
+// A client with one password and many addresses does not push out the addresses of others.
 func TestKnownAddressesOfAPartyAreBounded(t *testing.T) {
 	throttle, alice, mallory := New(), key{party: "alice"}, key{party: "mallory"}
 	throttle.remember(alice, "192.0.2.1")

@@ -93,8 +93,8 @@ func TestMatchRedirect(t *testing.T) {
 		{"RFC 9700 §2.1 identical", web, true},
 		{"RFC 9700 §2.1 identical, private-use scheme", app, true},
 		{"RFC 8252 §7.3 any port", "http://127.0.0.1:49152/cb", true},
-		{"RFC 8252 §7.3 no port where one is registered", "http://[::1]/cb?x=y", true},
-		{"RFC 8252 §7.3 another port where one is registered", "http://[::1]:49152/cb?x=y", true},
+		{"RFC 8252 §7.3 no port instead of a registered one", "http://[::1]/cb?x=y", true},
+		{"RFC 8252 §7.3 another port than the registered one", "http://[::1]:49152/cb?x=y", true},
 		{"RFC 8252 §8.3 any port of localhost", "http://localhost:49152/cb", true},
 		{"RFC 6761 §6.3 any port of a name below localhost", "http://app.localhost:49152/cb", true},
 

@@ -139,7 +139,7 @@ func TestReadForm(t *testing.T) {
 	}
 }
 
-// refusalOf returns what the client gets to know of an error.
+// refusalOf returns the error for the client.
 func refusalOf(err error) *grants.Error {
 	refusal, ok := errors.AsType[*grants.Error](err)
 	if !ok {
@@ -280,7 +280,7 @@ func TestLimitOfTheTimeForABody(t *testing.T) {
 		{"a body that is no form", strings.NewReader("%zz"), 3, ended},
 		{"a body that is too large", strings.NewReader(strings.Repeat("a", maxSize+1)), maxSize + 1, limited},
 		{"a body that is cut off", iotest.ErrReader(io.ErrUnexpectedEOF), 3, limited},
-		{"a body that is late", iotest.ErrReader(os.ErrDeadlineExceeded), 3, limited},
+		{"a body that times out", iotest.ErrReader(os.ErrDeadlineExceeded), 3, limited},
 	} {
 		t.Run(tt.name, func(t *testing.T) {
 			synctest.Test(t, func(t *testing.T) {
@@ -305,7 +305,7 @@ func TestLimitOfTheTimeForABody(t *testing.T) {
 	}
 }
 
-// trickle gives a body byte by byte, and notes the largest buffer that was ready for it, by what had arrived.
+// trickle is a body that arrives byte by byte. It records the largest buffer for it, relative to the bytes that have arrived.
 type trickle struct {
 	left, arrived int
 	excess        float64
@@ -322,7 +322,7 @@ func (r *trickle) Read(p []byte) (int, error) {
 	return 1, nil
 }
 
-// Whatever length a request announces, the memory for its body grows with what arrives.
+// The memory for a body grows with the bytes that arrive, whatever length the request announces.
 func TestBufferGrowsWithTheBody(t *testing.T) {
 	body := &trickle{left: maxSize}
 	r := httptest.NewRequest(http.MethodPost, "/", body)
@@ -332,7 +332,7 @@ func TestBufferGrowsWithTheBody(t *testing.T) {
 		t.Fatal(err)
 	}
 	if body.arrived != maxSize || body.excess > 2 {
-		t.Errorf("after %d bytes, a buffer had %.1f times the size of what had arrived", body.arrived, body.excess)
+		t.Errorf("after %d bytes, a buffer had %.1f times their size", body.arrived, body.excess)
 	}
 }
 

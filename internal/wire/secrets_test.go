@@ -46,7 +46,7 @@ func TestHideSecrets(t *testing.T) {
 	}
 }
 
-// Whatever the URL is, hiding once is enough, and the parameters that a server reads are secret or as they came.
+// For every URL, hiding secrets twice is the same as once, and the parameters that a server reads are hidden or unchanged.
 func FuzzHideSecrets(f *testing.F) {
 	f.Add("/oauth/token?client_secret=s3cret&x=%zz")
 	f.Add("https://a:b@c/?u=" + url.QueryEscape("https://a/?code=s3cret"))
