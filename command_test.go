@@ -22,7 +22,7 @@ func (s *server) command(t *testing.T, stdin string, args ...string) (printed st
 	return out.String() + errs.String(), err
 }
 
-// must runs a command that uses the admin API and has to succeed.
+// must runs a command that uses the admin API and must succeed.
 func (s *server) must(t *testing.T, stdin string, args ...string) string {
 	t.Helper()
 	out, err := s.command(t, stdin, append(args, "--address", "127.0.0.1:"+s.admin)...)
@@ -71,7 +71,7 @@ func TestCommandClients(t *testing.T) {
 	s.must(t, "", "clients", "delete", "stock")
 	out, err := s.command(t, "", "clients", "show", "stock", "--address", "127.0.0.1:"+s.admin)
 	if err == nil {
-		t.Error("a client that is gone is shown")
+		t.Error("a deleted client is shown")
 	}
 	expect(t, out, `^Error: no such client$`)
 }

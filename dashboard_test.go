@@ -123,7 +123,7 @@ func TestDashboardFitsTheMetrics(t *testing.T) {
 			}
 			for _, shown := range legend.FindAllStringSubmatch(q.LegendFormat, -1) {
 				if !slices.Contains(grouped, shown[1]) {
-					t.Errorf("%s: %s is not among what it is grouped by", q.LegendFormat, shown[1])
+					t.Errorf("%s: the query is not grouped by %s", q.LegendFormat, shown[1])
 				}
 			}
 		}

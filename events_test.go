@@ -124,7 +124,7 @@ func TestEventsBeforeTheStart(t *testing.T) {
 			t.Fatal(err)
 		}
 	}
-	t.Cleanup(func() { // nobody else cancels the context of this configuration
+	t.Cleanup(func() { // only this cancels the context of the configuration
 		if err := apps["oauth"].(caddy.CleanerUpper).Cleanup(); err != nil {
 			t.Error(err)
 		}

@@ -64,7 +64,7 @@ func TestGuardAnswersPreflights(t *testing.T) {
 				t.Errorf("OPTIONS that is no preflight: %d %v", answer.status, answer.header)
 			}
 			if answer := s.preflight(t, "/public", tt.origin); answer.status != 200 {
-				t.Errorf("a preflight elsewhere: %d %v", answer.status, answer.header)
+				t.Errorf("a preflight for another path: %d %v", answer.status, answer.header)
 			}
 		})
 	}

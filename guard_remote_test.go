@@ -93,7 +93,7 @@ func TestGuardOfARemoteIssuer(t *testing.T) {
 	e.set(false)
 	for deadline := time.Now().Add(time.Minute); s.get(t, api, bearer...).body != "alice of app"; time.Sleep(10 * time.Millisecond) {
 		if time.Now().After(deadline) {
-			t.Fatal("the guard does not find the keys of the issuer that came up")
+			t.Fatal("the guard does not find the keys of the issuer, which is up again")
 		}
 	}
 

@@ -108,7 +108,7 @@ func TestGuardsStandBeforeRewrites(t *testing.T) {
 	}
 }
 
-// What only a guard may say reaches the site from nobody else: not with a refused request, and not at another path.
+// Only a guard can set its headers for the site: a client cannot, neither with a refused request nor at another path.
 func TestHeadersOfGuardsAreRemovedFromAllRequests(t *testing.T) {
 	const guards = `oauth_guard /api/* {
 			header X-User {http.auth.user.id}
@@ -282,6 +282,6 @@ func TestGuardsOfAnotherSite(t *testing.T) {
 	}
 	status, _ := s.raw(t, "GET /a/..%2fb HTTP/1.1\r\nHost: other.localhost:"+s.port+"\r\n\r\n")
 	if status != http.StatusOK {
-		t.Errorf("a target with two readings gives %d on a site without a guard", status)
+		t.Errorf("an ambiguous target on a site without a guard: %d", status)
 	}
 }

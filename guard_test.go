@@ -78,7 +78,7 @@ func TestGuard(t *testing.T) {
 		},
 		{"RFC 6750 §2.3 in the query", api + "?access_token=" + token, nil, 400, `Bearer error="invalid_request", ` +
 			`error_description="an access token must not be in the URL", resource_metadata="http://shop.localhost:PORT/.well-known/oauth-protected-resource"`},
-		{"what is not guarded", s.url("shop.localhost") + "/", nil, 200, ""},
+		{"a page without a guard", s.url("shop.localhost") + "/", nil, 200, ""},
 	} {
 		t.Run(tt.name, func(t *testing.T) {
 			answer := s.get(t, tt.target, tt.header...)
@@ -109,7 +109,7 @@ func TestGuardTellsWhoIsThere(t *testing.T) {
 	}
 }
 
-// Whatever headers a client sends, only the guard says who the user is: with a header of its own, or with header_up of
+// Only the guard says who the user is, whatever headers a client sends: with a header of its own, or with header_up of
 // reverse_proxy.
 func TestForgedIdentityHeaders(t *testing.T) {
 	for _, way := range []struct{ name, guard, proxy string }{
@@ -205,7 +205,7 @@ func TestGuardPassesTheTokenOn(t *testing.T) {
 func TestOptionalGuard(t *testing.T) {
 	s, token := guarded(t, "oauth_guard /api/* {\noptional\nheader X-User {http.auth.user.id}\n}", "")
 	if got := s.seen(t); got.Get("X-User") != "" {
-		t.Errorf("nobody is %q", got)
+		t.Errorf("without a user, the placeholder is %q", got)
 	}
 	if got := s.seen(t, "Authorization", "Bearer "+token); got.Get("X-User") != "alice" {
 		t.Errorf("alice is %q", got)

@@ -62,7 +62,7 @@ func TestUserAndClaims(t *testing.T) {
 		{"placeholder in a value is none", "{vars.person}", []string{"X-Person", "{http.vars.mail}"}, "{http.vars.mail}", nil},
 		{"empty", "{vars.person}", nil, nil, nil},
 		{"prefix", "member-{vars.person}", []string{"X-Person", "alice"}, "member-alice", nil},
-		{"prefix of nobody", "member-{vars.person}", nil, nil, nil},
+		{"a prefix with an empty placeholder", "member-{vars.person}", nil, nil, nil},
 		{"one of two parts", "{vars.mail}{vars.person}", []string{"X-Person", "alice"}, nil, nil},
 		{"unknown placeholder", "{http.no.such.thing}", []string{"X-Person", "alice"}, nil, nil},
 		{"default without a login", "{http.auth.user.id}", []string{"X-Person", "alice"}, nil, nil},
@@ -227,7 +227,7 @@ func TestErrorPages(t *testing.T) {
 				t.Errorf("status %d", answer.status)
 			}
 			if answer.header.Get("Cache-Control") != "no-store" {
-				t.Errorf("anybody may keep the page: %v", answer.header)
+				t.Errorf("caches may store the page: %v", answer.header)
 			}
 		})
 	}
@@ -243,7 +243,7 @@ func TestErrorsForProgramsAreNotStyled(t *testing.T) {
 	}
 }
 
-// Libraries take a page with 200 for metadata. So a site with an issuer says of any other issuer that it is not there.
+// Libraries take any page with 200 for metadata. So a site with an issuer answers requests for the metadata of other issuers with 404.
 func TestMetadataOfAnotherIssuerIsNotFound(t *testing.T) {
 	s := newServer(t)
 	s.run(t, `oauth {

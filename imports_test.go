@@ -17,8 +17,8 @@ import (
 
 const modulePath = "github.com/caddy-oauth/caddy-oauth"
 
-// plan is the plan of the house, from the street to the cellar: each package of the module, and which others of the module
-// it imports. A package that is not here may not be there. What only tests import does not count.
+// plan lists the packages of the module from the top to the bottom, and which packages of the module each may import. A package that
+// is not in the list must not exist. Imports of tests do not count.
 var plan = []struct {
 	name    string
 	imports string // separated by spaces
@@ -26,11 +26,11 @@ var plan = []struct {
 	// The program with everything in it.
 	{"cmd/caddy", "ROOT storage/redis"},
 
-	// What an owner configures.
+	// The configuration.
 	{"ROOT", "grants internal/adminapi internal/authserver internal/bearer internal/cli internal/clients internal/directive internal/jwt " +
 		"internal/keyring internal/revocation internal/throttle internal/uris internal/wire storage storage/caddy storage/memory"},
 
-	// What an owner does while it runs.
+	// The admin API, and the commands.
 	{"internal/cli", "internal/adminapi internal/authserver internal/clients internal/directive internal/jwt internal/keyring " +
 		"storage storage/dump"},
 	{"internal/adminapi", "internal/authserver internal/bounded internal/clients internal/directive internal/jwt internal/keyring storage"},
@@ -39,7 +39,7 @@ var plan = []struct {
 	{"internal/authserver", "grants internal/bearer internal/bounded internal/clients internal/jwt internal/keyring internal/metrics " +
 		"internal/pages internal/revocation internal/throttle internal/uris internal/wire storage storage/dump"},
 
-	// The parts they are made of.
+	// The parts of the endpoints.
 	{"internal/bearer", "grants internal/jwt internal/metrics internal/throttle internal/uris internal/wire"},
 	{"internal/clients", "grants internal/recall internal/throttle storage"},
 	{"internal/keyring", "internal/jwt storage"},
@@ -51,7 +51,7 @@ var plan = []struct {
 	{"internal/pages", ""},
 	{"internal/jwt", ""},
 
-	// What others build on: a grant type, a store.
+	// Public: grant types and stores.
 	{"grants", "internal/directive internal/recall storage"},
 	{"storage/redis", "internal/directive storage"},
 	{"storage/caddy", "internal/stripes storage"},
@@ -60,15 +60,15 @@ var plan = []struct {
 	{"storage/storetest", "storage"},
 	{"storage", ""},
 
-	// Small things.
+	// Helpers.
 	{"internal/directive", ""},
 	{"internal/recall", ""},
 	{"internal/stripes", ""},
 	{"internal/uris", ""},
 }
 
-// apart are trees of programs, tests and their helpers that may import anything, and that nothing of the plan imports.
-var apart = []string{"bench", "examples", "integration", "internal/jwt/jwttest", "internal/testclock"}
+// outside are trees of programs, tests and their helpers. They may import anything, and no package of the plan may import them.
+var outside = []string{"bench", "examples", "integration", "internal/jwt/jwttest", "internal/testclock"}
 
 // confined says which package may import a large dependency, so that replacing it is a change to one package.
 var confined = map[string][]string{
@@ -87,7 +87,7 @@ var caddyModules = []string{
 func TestImportsFollowThePlan(t *testing.T) {
 	actual := make(map[string]map[string]bool) // imports by package
 	for _, pkg := range packages(t) {
-		if slices.ContainsFunc(apart, func(tree string) bool { return within(pkg.name, tree) }) {
+		if slices.ContainsFunc(outside, func(tree string) bool { return within(pkg.name, tree) }) {
 			continue
 		}
 		if actual[pkg.name] == nil {
@@ -129,7 +129,7 @@ func TestImportsFollowThePlan(t *testing.T) {
 	}
 }
 
-// nameOf returns the name of a package in the plan, given its directory.
+// nameOf returns the name of a package in the plan by its directory.
 func nameOf(dir string) string {
 	if dir == "" || dir == "." {
 		return "ROOT"

@@ -49,7 +49,7 @@ func TestReloadKeepsRecordsAndKeys(t *testing.T) {
 	}
 }
 
-// The memory store lives until the last configuration that uses it is gone, however many others failed to load.
+// The memory store lives until the last configuration that uses it ends, however many others fail to load.
 func TestMemoryEndsWithTheConfig(t *testing.T) {
 	s := newServer(t)
 	issuer := s.url("shop.localhost")
@@ -67,7 +67,7 @@ func TestMemoryEndsWithTheConfig(t *testing.T) {
 	}
 	s.run(t, shop, shopSite)
 	if got = s.refresh(t, issuer, got.RefreshToken); got.RefreshToken == "" {
-		t.Fatalf("after failed reloads the refresh token is gone: %q", got.Error)
+		t.Fatalf("after failed reloads the refresh token is refused: %q", got.Error)
 	}
 	if err := caddy.Stop(); err != nil {
 		t.Fatal(err)
@@ -150,7 +150,7 @@ func TestEditOfAClientByID(t *testing.T) {
 		t.Fatalf("%d %s", answer.status, answer.body)
 	}
 	if got := s.refresh(t, issuer, before.RefreshToken); got.Error != "invalid_client" {
-		t.Errorf("a client that is gone: %+v", got)
+		t.Errorf("a deleted client: %+v", got)
 	}
 }
 
@@ -169,7 +169,7 @@ func TestRemovalOfAnIssuer(t *testing.T) {
 	}
 	s.run(t, shop, shopSite+"\n"+strings.Replace(other, "oauth other\n", "", 1))
 	if answer := s.get(t, jwks); answer.body != "the site's own" {
-		t.Errorf("when it is gone: %d %s", answer.status, answer.body)
+		t.Errorf("after the deletion: %d %s", answer.status, answer.body)
 	}
 }
 
@@ -189,7 +189,7 @@ func TestServesBeforeItIsStarted(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	t.Cleanup(func() { // nobody else cancels the context of this configuration
+	t.Cleanup(func() { // only this cancels the context of the configuration
 		if err := issuers.(caddy.CleanerUpper).Cleanup(); err != nil {
 			t.Error(err)
 		}

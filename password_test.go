@@ -66,7 +66,7 @@ func TestPasswordsOfTheSite(t *testing.T) {
 		}
 	}
 	if token["jti"] == "x" || token["exp"] == 99999999999.0 {
-		t.Errorf("the site's claims take the place of the server's: %v", token)
+		t.Errorf("the site's claims replace the server's: %v", token)
 	}
 	if again := s.refresh(t, s.url("shop.localhost"), got.RefreshToken); claims(t, again.AccessToken)["sub"] != "9007199254740993" {
 		t.Errorf("the refresh yields %+v", again)

@@ -127,7 +127,7 @@ func (s *server) logEntries(t *testing.T, wanted func(entry map[string]any) bool
 	return entries
 }
 
-// eventually waits until the condition holds.
+// eventually waits until the condition is true.
 func eventually(t *testing.T, what string, condition func() bool) {
 	t.Helper()
 	for deadline := time.Now().Add(30 * time.Second); !condition(); time.Sleep(5 * time.Millisecond) {
@@ -233,7 +233,7 @@ func (s *server) authorize(t *testing.T, issuer, redirectURI string, header ...s
 	}.Encode(), header...)
 }
 
-// tokens are the members of a token response that tests look at.
+// tokens has the members of a token response that tests check.
 type tokens struct {
 	AccessToken  string `json:"access_token"`
 	RefreshToken string `json:"refresh_token"`

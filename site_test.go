@@ -8,7 +8,7 @@ import (
 	"testing"
 )
 
-// What a site does with a request that is not for an endpoint changes none that is.
+// Directives of a site for other requests do not change the requests to endpoints.
 func TestEndpointsStandBeforeRewrites(t *testing.T) {
 	for _, tt := range []struct{ name, site string }{
 		{"fallback page", "oauth\ntry_files {path} /index.html\nfile_server"},

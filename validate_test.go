@@ -64,7 +64,7 @@ func TestValidateNamesTheSetting(t *testing.T) {
 		{"audience of an empty variable", issuer("audience {env.EMPTY_VARIABLE}"), []string{"issuer default: audience: "}},
 		{"no consent page", issuer("consent_page " + missing), []string{"issuer default: consent_page: open " + missing}},
 		{"consent page that is no template", issuer("consent_page " + file("bad.html", "{{.User")), []string{"issuer default: consent page: "}},
-		{"consent page that uses what is not there", issuer("consent_page " + file("unknown.html", "{{.Nonsense}}")), []string{"issuer default: consent page: ", "Nonsense"}},
+		{"consent page that uses an unknown field", issuer("consent_page " + file("unknown.html", "{{.Nonsense}}")), []string{"issuer default: consent page: ", "Nonsense"}},
 		{"no JWKS file", issuer("signing {\njwks_file " + missing + "\n}"), []string{"issuer default: signing: jwks_file: open " + missing}},
 		{"JWKS file that is no JSON", issuer("signing {\njwks_file " + file("text", "keys") + "\n}"), []string{"issuer default: signing keys: the file is no JWK set"}},
 		{"JWKS file without keys", issuer("signing {\njwks_file " + file("none", `{"keys":[]}`) + "\n}"), []string{"issuer default: signing keys: the file is no JWK set"}},

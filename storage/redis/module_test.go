@@ -59,8 +59,8 @@ func TestReloadKeepsConnections(t *testing.T) {
 	before, unloadBefore, old := mustLoad(t, same, "one", "two")
 	noError(t, old[0].Put(ctx, aFamily, []byte("value"), never))
 	after, unloadAfter, kept := mustLoad(t, same, "one")
-	changed, unloadChanged, apart := mustLoad(t, other, "one")
-	if old[0].connection != old[1].connection || old[0].connection != kept[0].connection || old[0].connection == apart[0].connection {
+	changed, unloadChanged, separate := mustLoad(t, other, "one")
+	if old[0].connection != old[1].connection || old[0].connection != kept[0].connection || old[0].connection == separate[0].connection {
 		t.Error("connections are not shared by settings")
 	}
 	if users(before) != 2 || users(changed) != 1 {
@@ -74,7 +74,7 @@ func TestReloadKeepsConnections(t *testing.T) {
 	}
 	noError(t, before.Cleanup()) // a second time
 	wantValue(t, kept[0], aFamily, "value")
-	wantValue(t, apart[0], aFamily, "value")
+	wantValue(t, separate[0], aFamily, "value")
 
 	unloadAfter()
 	if n := users(after); n != 0 {
@@ -83,7 +83,7 @@ func TestReloadKeepsConnections(t *testing.T) {
 	if _, err := kept[0].Get(ctx, aFamily); err == nil {
 		t.Error("the connections outlive the last config")
 	}
-	wantValue(t, apart[0], aFamily, "value")
+	wantValue(t, separate[0], aFamily, "value")
 	unloadChanged()
 
 	// A config that failed may have opened nothing.

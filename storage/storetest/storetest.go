@@ -38,7 +38,7 @@ func Run(t *testing.T, b Backend) {
 		"Delete":                    testDelete,
 		"expiry":                    testExpiry,
 		"ownership of bytes":        testOwnership,
-		"kinds are apart":           testKinds,
+		"kinds are separate":        testKinds,
 		"hostile keys":              testHostileKeys,
 		"List":                      testList,
 		"List while records change": testListWhileChanging,
