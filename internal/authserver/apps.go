@@ -163,7 +163,7 @@ func (e *appsEndpoint) inOrder(scopes []string) []string {
 func (e *appsEndpoint) disconnect(c *call, user *User, form url.Values) error {
 	ctx := c.ctx()
 	_, err := e.sealer.open(ctx, appsPurpose(user), form.Get("request"))
-	if errors.Is(err, errStale) {
+	if errors.Is(err, errStale) || !e.fromThisSite(c.r) {
 		redirect(c.w, e.appsURL(form))
 		return nil
 	}

@@ -5,6 +5,7 @@ import (
 	"net/http"
 	"net/url"
 	"slices"
+	"strconv"
 	"strings"
 	"time"
 
@@ -42,7 +43,10 @@ func (e *authorizeEndpoint) mustAsk(ctx context.Context, req *authorizeRequest, 
 // nobody can make another person's browser post an answer to it.
 func (e *authorizeEndpoint) ask(c *call, req *authorizeRequest, user *User) error {
 	ctx := c.ctx()
-	sealed, err := e.sealer.seal(ctx, consentPurpose(user), shown(req)+"\n"+req.params.Encode(), maxAsk)
+	// A revocation after this page voids an answer to it.
+	began := e.cutoffs.Begin(user.Subject, req.client.ID, e.now())
+	text := strconv.FormatInt(began.UnixMilli(), 10) + "\n" + shown(req) + "\n" + req.params.Encode()
+	sealed, err := e.sealer.seal(ctx, consentPurpose(user), text, maxAsk)
 	if err != nil {
 		return err
 	}
@@ -100,16 +104,18 @@ func (e *authorizeEndpoint) answer(c *call, form url.Values) error {
 	if err != nil {
 		return err
 	}
-	if user == nil {
+	switch {
+	case user == nil:
 		return errStale
+	case !e.fromThisSite(c.r):
+		return errOtherSite
 	}
 	ctx := c.ctx()
 	sealed, err := e.sealer.open(ctx, consentPurpose(user), form.Get("request"))
 	if err != nil {
 		return err
 	}
-	asked, encoded, _ := strings.Cut(sealed, "\n")
-	params, err := url.ParseQuery(encoded)
+	began, asked, params, err := readAsked(sealed)
 	if err != nil {
 		return err
 	}
@@ -131,11 +137,50 @@ func (e *authorizeEndpoint) answer(c *call, form url.Values) error {
 	if err := e.cutoffs.Sync(ctx); err != nil {
 		return toClient(err, to)
 	}
+	if e.cutoffs.Voids(user.Subject, client.ID, began) {
+		return errStale
+	}
 	if err := e.remember(ctx, req, user); err != nil {
 		return toClient(err, to)
 	}
 	e.events.record(&Event{Name: ConsentGiven, Address: c.address, Client: client.ID, Subject: user.Subject, Scopes: req.scopes})
 	return toClient(e.approve(c, req, user), to)
+}
+
+// readAsked reads what ask has sealed: when the page was shown, what the person approves, and the request.
+func readAsked(sealed string) (began time.Time, asked string, params url.Values, err error) {
+	shownAt, rest, _ := strings.Cut(sealed, "\n")
+	asked, encoded, _ := strings.Cut(rest, "\n")
+	millis, err := strconv.ParseInt(shownAt, 10, 64)
+	if err != nil {
+		return time.Time{}, "", nil, err
+	}
+	params, err = url.ParseQuery(encoded)
+	return time.UnixMilli(millis), asked, params, err
+}
+
+// fromThisSite reports whether a form was posted by a page of this site, as far as the browser says. A browser that does not say so
+// can be old; then the sealed part of the form decides. Our pages send no referrer, so that some browsers say the origin null.
+func (s *core) fromThisSite(r *http.Request) bool {
+	switch site := r.Header.Get("Sec-Fetch-Site"); site {
+	case "same-origin", "none":
+		return true
+	case "":
+	default:
+		return false
+	}
+	origin := r.Header.Get("Origin")
+	if origin == "" || origin == "null" || origin == s.origin {
+		return true
+	}
+	u, err := url.Parse(origin)
+	return err == nil && strings.EqualFold(u.Host, r.Host)
+}
+
+var errOtherSite = &grants.Error{
+	Code:        grants.InvalidRequest,
+	Description: "another site has sent this form: go back to the app and start again",
+	Status:      http.StatusForbidden,
 }
 
 var errStale = &grants.Error{

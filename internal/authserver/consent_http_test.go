@@ -279,3 +279,84 @@ func TestForgedPostIsNoApproval(t *testing.T) {
 		})
 	}
 }
+
+// A page that was shown before access was revoked gives none back.
+func TestConsentPageFromBeforeARevocation(t *testing.T) {
+	for name, client := range map[string]string{"of the app": "webapp", "of all apps": ""} {
+		t.Run(name, func(t *testing.T) {
+			s := newTestServer(t)
+			other := s.node(t)
+			page := s.get(t, asks("webapp"))
+			s.clock.Advance(time.Second)
+			other.revoke(t, "alice", client)
+			s.decide(t, page, "allow").check(t, http.StatusForbidden, "invalid_request")
+			if s.store.count(t, storage.KindFamily) != 0 || s.store.count(t, storage.KindConsent) != 0 {
+				t.Error("the answer left a record")
+			}
+			if a := s.decide(t, s.get(t, asks("webapp")), "allow"); a.location().Get("code") == "" {
+				t.Errorf("a page from after the revocation: %d %s", a.Code, a.Body)
+			}
+		})
+	}
+}
+
+// Whoever had the record of the keys can make no form once a key of it is retired.
+func TestConsentPageFromBeforeAKeyWasRetired(t *testing.T) {
+	s := newTestServer(t)
+	page := s.get(t, asks("webapp"))
+	keys, err := s.keys.List(t.Context())
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := s.Owner().RetireKey(t.Context(), keys[0].ID); err != nil {
+		t.Fatal(err)
+	}
+	s.decide(t, page, "allow").check(t, http.StatusForbidden, "invalid_request")
+	if s.code(t, asks("webapp")) == "" {
+		t.Error("no code for a new page")
+	}
+}
+
+// A browser says where a form comes from. Only this site's own pages are answered.
+func TestFormsOfOtherSites(t *testing.T) {
+	for _, tt := range []struct {
+		name    string
+		headers map[string]string
+		refused bool
+	}{
+		{"this site", map[string]string{"Sec-Fetch-Site": "same-origin", "Origin": testIssuer}, false},
+		{"this site, without a referrer", map[string]string{"Sec-Fetch-Site": "same-origin", "Origin": "null"}, false},
+		{"this site, in an old browser", map[string]string{"Origin": testIssuer}, false},
+		{"a browser that says nothing", nil, false},
+		{"an old browser that hides the origin", map[string]string{"Origin": "null"}, false},
+		{"another site", map[string]string{"Sec-Fetch-Site": "cross-site", "Origin": "https://evil.example"}, true},
+		{"a site beside it", map[string]string{"Sec-Fetch-Site": "same-site", "Origin": "https://evil.example.com"}, true},
+		{"another site that hides itself", map[string]string{"Sec-Fetch-Site": "cross-site", "Origin": "null"}, true},
+		{"another site, in an old browser", map[string]string{"Origin": "https://evil.example"}, true},
+	} {
+		t.Run(tt.name, func(t *testing.T) {
+			s := newTestServer(t)
+			post := func(path string, form url.Values) answer {
+				r := postRequest(path, form.Encode())
+				for name, value := range tt.headers {
+					r.Header.Set(name, value)
+				}
+				return s.do(t, r)
+			}
+			a := post("/oauth/authorize", url.Values{"request": {s.get(t, asks("webapp")).sealed(t)}, "decision": {"allow"}})
+			if got := a.location().Get("code") == ""; got != tt.refused {
+				t.Errorf("consent: %d %s", a.Code, a.Header().Get("Location"))
+			}
+			s.code(t, asks("webapp"))
+			page, _ := s.openApps(t, "")
+			post("/oauth/apps", url.Values{"request": {page.sealed(t)}, "client": {"webapp"}})
+			if got := s.cutoffs.Count() == 0; got != tt.refused {
+				t.Errorf("apps: %d revocations", s.cutoffs.Count())
+			}
+			// RFC 6749 §3.1: an authorization request may be posted by any site.
+			if a := post("/oauth/authorize", asks("webapp", "prompt", "consent")); a.sealed(t) == "" {
+				t.Errorf("a request: %d", a.Code)
+			}
+		})
+	}
+}

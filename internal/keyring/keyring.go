@@ -222,8 +222,8 @@ func (r *Ring) Published() bool {
 // Algorithm returns the algorithm of the key that signs.
 func (r *Ring) Algorithm() string { return r.config.Algorithm }
 
-// Secret returns a secret of this issuer for MACs and encryption. It is the same on all nodes and never changes. Derive a
-// key from it for each purpose.
+// Secret returns a secret of this issuer for MACs and encryption. It is the same on all nodes, and is renewed when a key is
+// retired by hand or, with keys in a file, when the file changes. Derive a key from it for each purpose.
 func (r *Ring) Secret(ctx context.Context) ([secretLength]byte, error) {
 	keys, err := r.load(ctx)
 	if err != nil {

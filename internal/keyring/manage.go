@@ -54,7 +54,7 @@ func (r *Ring) List(ctx context.Context) ([]Info, error) {
 
 // RotateNow makes a key and returns its kid. The key signs when every cached JWKS can have it, or at once.
 func (r *Ring) RotateNow(ctx context.Context, atOnce bool) (kid string, err error) {
-	err = r.edit(ctx, func(keys []scheduledKey, spare scheduledKey, now time.Time) ([]scheduledKey, error) {
+	err = r.edit(ctx, false, func(keys []scheduledKey, spare scheduledKey, now time.Time) ([]scheduledKey, error) {
 		kid, spare.Created, spare.Signs = spare.ID, now, now.Add(r.config.Publish+propagation+clockLeeway)
 		if atOnce {
 			spare.Signs = afterOthers(keys, now)
@@ -65,9 +65,9 @@ func (r *Ring) RotateNow(ctx context.Context, atOnce bool) (kid string, err erro
 }
 
 // RetireNow removes a key, which makes the tokens it signed invalid. If it is the key that signs now, the next one takes
-// over, or else a new one.
+// over, or else a new one. The secret is renewed too: whoever has the key can have read it in the same record.
 func (r *Ring) RetireNow(ctx context.Context, kid string) error {
-	return r.edit(ctx, func(keys []scheduledKey, spare scheduledKey, now time.Time) ([]scheduledKey, error) {
+	return r.edit(ctx, true, func(keys []scheduledKey, spare scheduledKey, now time.Time) ([]scheduledKey, error) {
 		line := keyLine(keys, r.config.Algorithm)
 		signed := len(line) > 0 && line[signerAt(line, now)].ID == kid
 		kept := slices.DeleteFunc(keys, func(key scheduledKey) bool { return key.ID == kid })
@@ -101,9 +101,10 @@ func afterOthers(keys []scheduledKey, now time.Time) time.Time {
 }
 
 // edit changes the keys in one atomic update, and uses the result here at once. change may run more than once; it may use
-// the spare key or not.
+// the spare key or not. If renew is set, the secret is renewed.
 func (r *Ring) edit(
-	ctx context.Context, change func(keys []scheduledKey, spare scheduledKey, now time.Time) ([]scheduledKey, error),
+	ctx context.Context, renew bool,
+	change func(keys []scheduledKey, spare scheduledKey, now time.Time) ([]scheduledKey, error),
 ) error {
 	if r.config.File != nil {
 		return ErrKeysInFile
@@ -132,6 +133,9 @@ func (r *Ring) edit(
 		now := r.now()
 		if rec.Keys, err = change(rec.Keys, *r.spare, now); err != nil {
 			return nil, never, err
+		}
+		if renew {
+			rec.Secret = newSecret()
 		}
 		rec.Keys, _, _ = plan(rec.Keys, now, r.config.Policy)
 		value, err = json.Marshal(rec)

@@ -187,3 +187,59 @@ func TestKeysOfAFileAreTheOwners(t *testing.T) {
 		t.Errorf("retired: %v", err)
 	}
 }
+
+// Whoever has a stolen key can have the secret of the same record. Other changes leave the secret as it is.
+func TestRetiringRenewsTheSecret(t *testing.T) {
+	k, clock, store := ring(t)
+	other := ringOn(t, store, clock)
+	secret := func(k *Ring) [secretLength]byte {
+		t.Helper()
+		if err := k.Maintain(t.Context()); err != nil {
+			t.Fatal(err)
+		}
+		s, err := k.Secret(t.Context())
+		if err != nil {
+			t.Fatal(err)
+		}
+		return s
+	}
+	first := secret(k)
+	if _, err := k.RotateNow(t.Context(), true); err != nil || secret(k) != first {
+		t.Errorf("after a rotation: %v, and the secret is another one: %v", err, secret(k) != first)
+	}
+	if err := k.RetireNow(t.Context(), only(t, k, "signing")); err != nil {
+		t.Fatal(err)
+	}
+	if secret(k) == first || secret(other) != secret(k) {
+		t.Error("the secret is the same, or not that of the other node")
+	}
+}
+
+// An owner whose keys are in a file replaces the file.
+func TestAnotherFileIsAnotherSecret(t *testing.T) {
+	store := memory.New()
+	secret := func(file []byte) [secretLength]byte {
+		t.Helper()
+		k, err := New(Config{Policy: Policy{File: file}, Store: store, Wait: testWait, Logger: testLogger, Now: time.Now})
+		if err != nil {
+			t.Fatal(err)
+		}
+		s, err := k.Secret(t.Context())
+		if err != nil {
+			t.Fatal(err)
+		}
+		return s
+	}
+	file := func() []byte {
+		t.Helper()
+		_, key, err := jwt.MakeKey("ES256")
+		if err != nil {
+			t.Fatal(err)
+		}
+		return []byte(`{"keys":[` + string(key) + `]}`)
+	}
+	one, two := file(), file()
+	if secret(one) != secret(one) || secret(one) == secret(two) {
+		t.Error("the secret does not go with the file")
+	}
+}

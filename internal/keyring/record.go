@@ -2,7 +2,9 @@ package keyring
 
 import (
 	"context"
+	"crypto/hmac"
 	"crypto/rand"
+	"crypto/sha256"
 	"encoding/json"
 	"errors"
 	"fmt"
@@ -40,6 +42,12 @@ func readRecord(encoded []byte) (rec record, err error) {
 	return rec, nil
 }
 
+func newSecret() []byte {
+	secret := make([]byte, secretLength)
+	rand.Read(secret) // never fails, see crypto/rand
+	return secret
+}
+
 // newKey makes a key that is not in the schedule yet.
 func newKey(alg string) (*scheduledKey, error) {
 	id, jwk, err := jwt.MakeKey(alg)
@@ -58,8 +66,7 @@ func (r *Ring) advance(old []byte, spare *scheduledKey) (rec record, changed boo
 	switch len(rec.Secret) {
 	case secretLength:
 	case 0:
-		rec.Secret = make([]byte, secretLength)
-		rand.Read(rec.Secret) // never fails, see crypto/rand
+		rec.Secret = newSecret()
 		changed = true
 	default:
 		return record{}, false, fmt.Errorf("the record of signing keys has a secret of %d bytes, expected %d", len(rec.Secret), secretLength)
@@ -112,7 +119,10 @@ func (r *Ring) update(ctx context.Context, seen *snapshot) error {
 	}
 	if r.config.File != nil {
 		next := *current
-		next.secret = rec.Secret
+		// Another file means another secret: an owner whose keys were stolen replaces the file.
+		mac := hmac.New(sha256.New, rec.Secret)
+		mac.Write(r.config.File)
+		next.secret = mac.Sum(nil)
 		r.current.Store(&next)
 		return nil
 	}
