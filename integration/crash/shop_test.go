@@ -14,12 +14,16 @@ const issuer = "default"
 // customers is how many customers the shop has, each with an app that sends the next request as soon as it has an answer.
 const customers = 6
 
-var account = regexp.MustCompile(`(?m)^\s*alice (\S+)$`)
+var (
+	account  = regexp.MustCompile(`(?m)^\s*alice (\S+)$`)
+	throttle = regexp.MustCompile(`(?s)throttle \{.*?\n\t\t\t\}\n`)
+)
 
 // shop returns the shop with its customers, and with a page that requires an access token.
 func shop(settings string) integration.Config {
-	const throttle = "throttle off\n" // all apps are at one address, and present many tokens twice
-	config := integration.ShopWith(settings + throttle)
+	config := integration.ShopWith(settings)
+	// All apps are at one address, and present many tokens twice.
+	config.Global = throttle.ReplaceAllLiteralString(config.Global, "throttle off\n")
 	hash := account.FindStringSubmatch(config.Sites)[1]
 	var accounts strings.Builder
 	for i := range customers {
