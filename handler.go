@@ -44,8 +44,9 @@ type Handler struct {
 	// never use a header of the request.
 	Claims map[string]string `json:"claims,omitempty"`
 
-	// The site's login page, for sites whose login is a page. Default: none, for sites whose login is a challenge of the
-	// browser.
+	// The site's login page, for sites whose login is a page. With `prompt=login`, people who are signed in are sent there too. If
+	// the same person comes back, the client gets `login_required`, as the site does not tell whether the person has signed in
+	// again. Default: none, for sites whose login is a challenge of the browser.
 	Login *Login `json:"login,omitempty"`
 
 	server *authserver.Server

@@ -7,6 +7,7 @@ import (
 	"net/http"
 	"net/url"
 	"slices"
+	"strings"
 	"time"
 
 	"github.com/caddy-oauth/caddy-oauth/grants"
@@ -73,14 +74,22 @@ func (e *authorizeEndpoint) decide(c *call, client *storage.Client, to answerTo,
 	return e.approve(c, req, user)
 }
 
-// signedIn returns the user, or nil if the person must sign in, perhaps again (prompt=login).
+// signedIn returns the user, or nil if the person must sign in, perhaps again (prompt=login). The site does not tell when a person
+// has signed in. So it is only known that somebody did who was sent to the login page if then nobody or somebody else was
+// signed in. Otherwise the person may just have come back, and the client gets an error (OpenID Connect Core §3.1.2.1).
 func (e *authorizeEndpoint) signedIn(c *call, req *authorizeRequest) (*User, error) {
 	user, err := e.user(c)
-	if user == nil || err != nil {
-		return nil, err
+	if user == nil || err != nil || !slices.Contains(req.prompt, "login") {
+		return user, err
 	}
-	if slices.Contains(req.prompt, "login") && !e.returnsFromLogin(c.ctx(), req) {
+	before, returns := e.returnsFromLogin(c.ctx(), req)
+	switch {
+	case !returns:
 		return nil, nil
+	case before == user.Subject:
+		return nil, &redirectError{grants.Refuse("login_required", "this site does not tell whether the user has signed in again").
+			Explain("prompt=login, and the user was signed in before", "that the user signs out first", "login of the oauth directive"),
+			req.answerTo}
 	}
 	return user, nil
 }
@@ -113,7 +122,7 @@ func (e *authorizeEndpoint) signIn(c *call, req *authorizeRequest) error {
 }
 
 // afterLogin is a parameter of the URL to which the login page returns. It proves that the person was sent to the login
-// page for this request, as prompt=login demands.
+// page for this request, and says who was signed in then.
 const afterLogin = "after_login"
 
 // maxLogin is how long a person may take to sign in.
@@ -124,7 +133,7 @@ const maxLogin = time.Hour
 func (e *authorizeEndpoint) returnTo(c *call, req *authorizeRequest) (string, error) {
 	params := withoutProof(req.params)
 	if slices.Contains(req.prompt, "login") {
-		proof, err := e.sealer.seal(c.ctx(), afterLogin, params.Encode(), maxLogin)
+		proof, err := e.sealer.seal(c.ctx(), afterLogin, c.subject+"\n"+params.Encode(), maxLogin)
 		if err != nil {
 			return "", err
 		}
@@ -133,17 +142,19 @@ func (e *authorizeEndpoint) returnTo(c *call, req *authorizeRequest) (string, er
 	return e.config.Paths.Authorize + "?" + params.Encode(), nil
 }
 
-// returnsFromLogin reports whether the person comes from the login page with this same request.
-func (e *authorizeEndpoint) returnsFromLogin(ctx context.Context, req *authorizeRequest) bool {
+// returnsFromLogin reports whether the person comes from the login page with this same request, and who was signed in before, ""
+// if nobody was.
+func (e *authorizeEndpoint) returnsFromLogin(ctx context.Context, req *authorizeRequest) (before string, returns bool) {
 	proof := req.params.Get(afterLogin)
 	if proof == "" {
-		return false
+		return "", false
 	}
 	sent, err := e.sealer.open(ctx, afterLogin, proof)
 	if err != nil {
-		return false
+		return "", false
 	}
-	return sent == withoutProof(req.params).Encode()
+	before, params, _ := strings.Cut(sent, "\n")
+	return before, params == withoutProof(req.params).Encode()
 }
 
 func withoutProof(params url.Values) url.Values {

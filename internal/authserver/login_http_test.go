@@ -110,14 +110,30 @@ func TestPromptLogin(t *testing.T) {
 	}
 	login := asks("webapp", "prompt", "login")
 
-	t.Run("OpenID Connect Core §3.1.2.1 asks to sign in again, once", func(t *testing.T) {
+	t.Run("OpenID Connect Core §3.1.2.1 no code for who comes back without signing in", func(t *testing.T) {
 		s, back := start(t, login)
+		s.visit(t, back).check(t, http.StatusSeeOther, "login_required")
+	})
+	t.Run("OpenID Connect Core §3.1.2.1 a code for who signs in, as nobody was", func(t *testing.T) {
+		s, back := start(t, login)
+		alice := s.site.user
+		s.site.user = nil
+		back = returnTo(t, s.visit(t, back))
+		s.site.user = alice
+		if a := s.visit(t, back); a.location().Get("code") == "" {
+			t.Errorf("after the login: %d %s", a.Code, a.Header().Get("Location"))
+		}
+	})
+	t.Run("OpenID Connect Core §3.1.2.1 a code for who signs in as somebody else", func(t *testing.T) {
+		s, back := start(t, login)
+		s.site.user = &User{Subject: "bob"}
 		if a := s.visit(t, back); a.location().Get("code") == "" {
 			t.Errorf("after the login: %d %s", a.Code, a.Header().Get("Location"))
 		}
 	})
 	t.Run("OpenID Connect Core §3.1.2.1 the consent page comes after the login", func(t *testing.T) {
 		s, back := start(t, asks("webapp", "prompt", "login consent"))
+		s.site.user = &User{Subject: "bob"}
 		a := s.decide(t, s.visit(t, back), "allow")
 		if a.location().Get("code") == "" {
 			t.Errorf("after consent: %d %s", a.Code, a.Header().Get("Location"))
@@ -144,6 +160,7 @@ func TestPromptLogin(t *testing.T) {
 		"expired":            func(s *testServer, _ url.Values) { s.clock.Advance(maxLogin) },
 		"of a consent page": func(s *testServer, q url.Values) {
 			s.config.Clients["webapp"].Consent = "always"
+			s.site.user = &User{Subject: "bob"}
 			a := s.visit(t, &url.URL{Path: "/oauth/authorize", RawQuery: q.Encode()})
 			q.Set("after_login", a.sealed(t))
 		},
@@ -162,6 +179,7 @@ func TestPromptLogin(t *testing.T) {
 	t.Run("a proof is valid until it expires", func(t *testing.T) {
 		s, back := start(t, login)
 		s.clock.Advance(maxLogin - time.Second)
+		s.site.user = &User{Subject: "bob"}
 		if a := s.visit(t, back); a.location().Get("code") == "" {
 			t.Errorf("%d %s", a.Code, a.Header().Get("Location"))
 		}
