@@ -172,7 +172,7 @@ func TestStricterReadTimeoutOfTheServer(t *testing.T) {
 		if err != nil || answer.StatusCode != http.StatusRequestTimeout {
 			t.Fatalf("%v, error %v", answer, err)
 		}
-		defer answer.Body.Close() //nolint:errcheck // nobody reads it
+		defer answer.Body.Close()
 		if elapsed := time.Since(start); elapsed != 3*time.Second {
 			t.Errorf("cut off after %s", elapsed)
 		}

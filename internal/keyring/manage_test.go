@@ -239,7 +239,7 @@ func TestAnotherFileIsAnotherSecret(t *testing.T) {
 		return []byte(`{"keys":[` + string(key) + `]}`)
 	}
 	one, two := file(), file()
-	if secret(one) != secret(one) || secret(one) == secret(two) {
+	if first, again := secret(one), secret(one); first != again || first == secret(two) {
 		t.Error("the secret does not go with the file")
 	}
 }

@@ -129,7 +129,7 @@ func (l *Limiter) ReserveCode(party string) (a *Attempt, wait time.Duration) {
 
 // CodeLimits says which limits ReserveCode has, such as "20 in 1m0s, 200 in 24h0m0s".
 func (l *Limiter) CodeLimits() string {
-	var limits []string
+	limits := make([]string, 0, len(l.limits.Codes))
 	for _, limit := range l.limits.Codes {
 		limits = append(limits, fmt.Sprintf("%d in %s", limit.Burst, time.Duration(limit.Burst)*limit.Every))
 	}
