@@ -35,6 +35,8 @@ func init() {
 // `{http.auth.user.client_id}` and `{http.auth.user.scope}`. It also serves the metadata of the resource (RFC 9728) at
 // `/.well-known/oauth-protected-resource`.
 //
+// A stream, such as server-sent events or a WebSocket, ends when its token expires. Any response ends when the token is revoked.
+//
 // The guards of a site work together on all of its requests, guarded or not: they remove from them the headers that any of them
 // sets, and they refuse targets that two programs can read differently, such as `/public/..%2fapi`, with 400.
 type Guard struct {
@@ -249,15 +251,14 @@ func (g *Guard) ServeHTTP(w http.ResponseWriter, r *http.Request, next caddyhttp
 		logClient(r, claims.ClientID)
 		g.identify(r, found, claims)
 	}
-	if rules != nil {
-		w = &answer{
-			ResponseWriterWrapper: &caddyhttp.ResponseWriterWrapper{ResponseWriter: w},
-			header: func(h http.Header) {
-				if h.Get("Access-Control-Allow-Origin") == "" { // the site has no rules of its own
-					rules.Allow(h, r, "*")
-				}
-			},
+	if rules != nil || claims != nil && found.watched != claims {
+		passed := &answer{ResponseWriterWrapper: &caddyhttp.ResponseWriterWrapper{ResponseWriter: w}, request: r, cors: rules}
+		if claims != nil && found.watched != claims {
+			found.watched = claims
+			passed.watch = g.watch(w, r, found.tokens.Last(), claims)
+			defer passed.watch.stop()
 		}
+		w = passed
 	}
 	return next.ServeHTTP(w, r)
 }

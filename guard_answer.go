@@ -1,7 +1,9 @@
 package caddyoauth
 
 import (
+	"bufio"
 	"io"
+	"net"
 	"net/http"
 	"slices"
 
@@ -99,40 +101,69 @@ func answers(route caddyhttp.Route) bool {
 // answer is the response to a request that a guard has let pass.
 type answer struct {
 	*caddyhttp.ResponseWriterWrapper
-	header func(h http.Header) // is called before the header is written
-	wrote  bool
+	request *http.Request
+	cors    *bearer.CORS // nil: none
+	watch   *watch       // nil: there was no token
+	wrote   bool
 }
 
 // start is called before the header or anything after it is written.
-func (a *answer) start() {
-	if !a.wrote {
-		a.wrote = true
-		a.header(a.Header())
+func (a *answer) start(status int) {
+	if a.wrote {
+		return
+	}
+	a.wrote = true
+	h := a.Header()
+	if a.watch != nil && isStream(status, h) {
+		a.watch.stream.Store(true)
+	}
+	if a.cors != nil && h.Get("Access-Control-Allow-Origin") == "" { // otherwise the site has rules of its own
+		a.cors.Allow(h, a.request, "*")
 	}
 }
 
 // WriteHeader implements http.ResponseWriter.
 func (a *answer) WriteHeader(status int) {
 	if status >= http.StatusOK || status == http.StatusSwitchingProtocols { // other 1xx come before the response
-		a.start()
+		a.start(status)
 	}
 	a.ResponseWriterWrapper.WriteHeader(status)
 }
 
+// ended reports whether the guard has cut the request. A deadline alone would not do: Caddy sets a new one with each write.
+func (a *answer) ended() bool { return a.watch != nil && a.watch.ended.Load() }
+
 // Write implements http.ResponseWriter.
 func (a *answer) Write(b []byte) (int, error) {
-	a.start()
+	a.start(http.StatusOK)
+	if a.ended() {
+		return 0, errTokenEnded
+	}
 	return a.ResponseWriterWrapper.Write(b)
 }
 
 // ReadFrom implements io.ReaderFrom.
 func (a *answer) ReadFrom(r io.Reader) (int64, error) {
-	a.start()
+	a.start(http.StatusOK)
+	if a.ended() {
+		return 0, errTokenEnded
+	}
 	return a.ResponseWriterWrapper.ReadFrom(r)
 }
 
 // FlushError is what http.ResponseController calls.
 func (a *answer) FlushError() error {
-	a.start()
+	a.start(http.StatusOK)
+	if a.ended() {
+		return errTokenEnded
+	}
 	return http.NewResponseController(a.ResponseWriter).Flush()
+}
+
+// Hijack is what http.ResponseController calls for a connection that the handler takes over.
+func (a *answer) Hijack() (net.Conn, *bufio.ReadWriter, error) {
+	if a.watch != nil {
+		a.watch.stream.Store(true)
+	}
+	return http.NewResponseController(a.ResponseWriter).Hijack()
 }

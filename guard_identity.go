@@ -20,6 +20,8 @@ type identity struct {
 	user   string      // "" if it is nobody or a machine
 	tokens bearer.Tokens
 	passed []string // the settings of the guards that have let the request pass
+
+	watched *jwt.Claims // of the token that a guard watches until the request has been answered
 }
 
 const (

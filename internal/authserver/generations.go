@@ -27,13 +27,14 @@ func NewGenerations() *Generations { return new(Generations) }
 type generation struct {
 	issuer   string
 	store    *bounded.Store
+	tokens   *accessTokens
 	requests atomic.Int64 // that are being answered
 }
 
-func (g *Generations) add(issuer string, store *bounded.Store) *generation {
+func (g *Generations) add(issuer string, store *bounded.Store, tokens *accessTokens) *generation {
 	g.mu.Lock()
 	defer g.mu.Unlock()
-	added := &generation{issuer: issuer, store: store}
+	added := &generation{issuer: issuer, store: store, tokens: tokens}
 	g.all = append(g.all, added)
 	return added
 }
@@ -57,6 +58,18 @@ func (g *Generations) before(this *generation) (older []*generation) {
 		}
 	}
 	return older
+}
+
+// newest returns the newest server of the same issuer.
+func (g *Generations) newest(this *generation) *generation {
+	g.mu.Lock()
+	defer g.mu.Unlock()
+	for _, other := range slices.Backward(g.all) {
+		if other.issuer == this.issuer {
+			return other
+		}
+	}
+	return this
 }
 
 const (

@@ -76,7 +76,7 @@ func New(config Config) (*Server, error) {
 	if err := s.route(issuer); err != nil {
 		return nil, err
 	}
-	s.generation = config.Generations.add(config.Name, s.store)
+	s.generation = config.Generations.add(config.Name, s.store, s.accessTokens)
 	return s, nil
 }
 
@@ -156,6 +156,15 @@ var _ bearer.Source = (*Server)(nil)
 // AccessToken implements bearer.Source.
 func (s *Server) AccessToken(ctx context.Context, token string, leeway time.Duration) (*jwt.Claims, error) {
 	return s.accessTokens.check(ctx, token, leeway)
+}
+
+var _ bearer.Rechecker = (*Server)(nil)
+
+// Recheck implements bearer.Rechecker. A request can outlive the configuration that it began with: the newest server of the issuer
+// is the one that learns of revocations.
+func (s *Server) Recheck(ctx context.Context, token string, leeway time.Duration) error {
+	_, err := s.config.Generations.newest(s.generation).tokens.check(ctx, token, leeway)
+	return err
 }
 
 // Monitor returns the monitor of a guard of this issuer. address returns the address of a client, as the site trusts it.

@@ -29,6 +29,12 @@ type Source interface {
 	AccessToken(ctx context.Context, token string, leeway time.Duration) (*jwt.Claims, error)
 }
 
+// Rechecker is a Source whose tokens can be checked again much later. The configuration may have been replaced by then, and what
+// was revoked since is known to a successor of the Source only.
+type Rechecker interface {
+	Recheck(ctx context.Context, token string, leeway time.Duration) error
+}
+
 // Resource is what a protected resource requires of access tokens.
 type Resource struct {
 	Source   Source
@@ -147,6 +153,18 @@ func (p *Resource) check(r *http.Request, t *Tokens) (*jwt.Claims, error) {
 		return nil, p.refuse(r, http.StatusForbidden, insufficientScope, errors.New("the token lacks a scope"))
 	}
 	return claims, nil
+}
+
+// Last returns the token that was valid last.
+func (t *Tokens) Last() string { return t.token }
+
+// Recheck returns a [jwt.InvalidToken] if a token that was valid is not any more, and another error if that cannot be told now.
+func (p *Resource) Recheck(ctx context.Context, token string, leeway time.Duration) error {
+	if source, ok := p.Source.(Rechecker); ok {
+		return source.Recheck(ctx, token, leeway)
+	}
+	_, err := p.Source.AccessToken(ctx, token, leeway)
+	return err
 }
 
 // claims returns the claims of a token. It does not ask the source again about a token that was valid a moment ago.

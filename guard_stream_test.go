@@ -1,0 +1,261 @@
+package caddyoauth_test
+
+import (
+	"bufio"
+	"bytes"
+	"errors"
+	"io"
+	"net"
+	"net/http"
+	"net/http/httptest"
+	"net/url"
+	"os"
+	"strings"
+	"sync/atomic"
+	"testing"
+	"time"
+
+	"github.com/caddyserver/caddy/v2"
+)
+
+// streamer is a site with responses that last until the client is gone, and one that lasts until the test says so.
+type streamer struct {
+	*httptest.Server
+	open   atomic.Int32  // responses that last
+	finish chan struct{} // ends the export
+}
+
+func newStreamer(t *testing.T) *streamer {
+	t.Helper()
+	up := &streamer{finish: make(chan struct{})}
+	lasts := func(w http.ResponseWriter, r *http.Request, write func() error) {
+		up.open.Add(1)
+		defer up.open.Add(-1)
+		w.WriteHeader(http.StatusOK)
+		for r.Context().Err() == nil && http.NewResponseController(w).Flush() == nil {
+			if write() != nil {
+				return
+			}
+			time.Sleep(time.Millisecond) // between events
+		}
+	}
+	mux := http.NewServeMux()
+	mux.HandleFunc("/events", func(w http.ResponseWriter, r *http.Request) {
+		w.Header().Set("Content-Type", "text/event-stream; charset=utf-8")
+		lasts(w, r, func() error { _, err := io.WriteString(w, "data: x\n\n"); return err })
+	})
+	mux.HandleFunc("/silent", func(w http.ResponseWriter, r *http.Request) {
+		w.Header().Set("Content-Type", "text/event-stream")
+		lasts(w, r, func() error { <-r.Context().Done(); return r.Context().Err() })
+	})
+	mux.HandleFunc("/socket", func(w http.ResponseWriter, _ *http.Request) {
+		conn, _, err := http.NewResponseController(w).Hijack()
+		if err != nil {
+			return
+		}
+		defer func() { _ = conn.Close() }() // it was hijacked
+		up.open.Add(1)
+		defer up.open.Add(-1)
+		_, _ = io.WriteString(conn, "HTTP/1.1 101 Switching Protocols\r\nConnection: Upgrade\r\nUpgrade: websocket\r\n\r\n")
+		_, _ = io.Copy(conn, conn)
+	})
+	mux.HandleFunc("/export", func(w http.ResponseWriter, r *http.Request) {
+		up.open.Add(1)
+		defer up.open.Add(-1)
+		w.WriteHeader(http.StatusOK)
+		_, _ = io.WriteString(w, "begin ")
+		_ = http.NewResponseController(w).Flush()
+		select {
+		case <-up.finish:
+			_, _ = io.WriteString(w, "end")
+		case <-r.Context().Done():
+		}
+	})
+	mux.HandleFunc("/", func(http.ResponseWriter, *http.Request) {})
+	up.Server = httptest.NewServer(mux)
+	t.Cleanup(up.Close)
+	return up
+}
+
+// stream is a response that the test has begun to read.
+type stream struct {
+	conn net.Conn
+	resp *http.Response
+	rest io.Reader // of the response, or of the connection after an upgrade
+}
+
+func (s *server) stream(t *testing.T, path, token string) *stream {
+	t.Helper()
+	conn, err := new(net.Dialer).DialContext(t.Context(), "tcp", "127.0.0.1:"+s.port)
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { _ = conn.Close() }) // it may have been cut
+	upgrade, want := "", http.StatusOK
+	if path == "/socket" {
+		upgrade, want = "Connection: Upgrade\r\nUpgrade: websocket\r\nSec-WebSocket-Version: 13\r\nSec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==\r\n", http.StatusSwitchingProtocols
+	}
+	if _, err := io.WriteString(conn, "GET "+path+" HTTP/1.1\r\nHost: shop.localhost:"+s.port+"\r\nAuthorization: Bearer "+token+"\r\n"+upgrade+"\r\n"); err != nil {
+		t.Fatal(err)
+	}
+	reader := bufio.NewReader(conn)
+	resp, err := http.ReadResponse(reader, nil) //nolint:bodyclose // the connection is closed
+	if err != nil || resp.StatusCode != want {
+		t.Fatalf("%s: %v, %v", path, resp, err)
+	}
+	if path == "/socket" {
+		return &stream{conn, resp, reader}
+	}
+	return &stream{conn, resp, resp.Body}
+}
+
+// ended waits until the server has cut the response.
+func (s *stream) ended(t *testing.T) {
+	t.Helper()
+	_ = s.conn.SetReadDeadline(time.Now().Add(30 * time.Second)) // a connection that is closed gives an error below
+	if _, err := io.Copy(io.Discard, s.rest); errors.Is(err, os.ErrDeadlineExceeded) {
+		t.Fatal("the response goes on")
+	}
+}
+
+// streaming runs the shop with guarded streams. The tokens live as long as is said, without a leeway.
+func streaming(t *testing.T, up *streamer, lifetime string) (*server, func()) {
+	t.Helper()
+	s := newServer(t)
+	global := strings.Replace(shop, "scope orders\n", "scope orders\naccess_token {\nlifetime "+lifetime+"\n}\n", 1)
+	site := `http://shop.localhost:PORT {
+		vars person alice
+		oauth {
+			user {vars.person}
+		}
+		oauth_guard /export {
+			leeway 0
+		}
+		oauth_guard /* {
+			leeway 0
+			cors
+		}
+		reverse_proxy ` + strings.TrimPrefix(up.URL, "http://") + `
+	}`
+	s.run(t, global, site)
+	return s, func() {
+		// A change, however small, replaces all apps.
+		if err := caddy.Load(s.adapt(t, global, site+"\nhttp://other.localhost:PORT {\n}"), true); err != nil {
+			t.Fatal(err)
+		}
+	}
+}
+
+func (s *server) revoke(t *testing.T, token string) {
+	t.Helper()
+	form := url.Values{"token": {token}, "client_id": {"app"}, "client_secret": {"app-secret"}}
+	if answer := s.do(t, http.MethodPost, s.url("shop.localhost")+"/oauth/revoke", "application/x-www-form-urlencoded", form.Encode()); answer.status != 200 {
+		t.Fatalf("revoke: %d %s", answer.status, answer.body)
+	}
+}
+
+func TestStreamsEndWhenTheTokenIsRevoked(t *testing.T) {
+	for _, reloaded := range []bool{false, true} {
+		for _, path := range []string{"/events", "/silent", "/socket", "/export"} {
+			if reloaded && path == "/socket" {
+				continue // Caddy closes these when it replaces the configuration
+			}
+			name := strings.TrimPrefix(path, "/")
+			if reloaded {
+				name += " after a reload"
+			}
+			t.Run(name, func(t *testing.T) {
+				up := newStreamer(t)
+				s, reload := streaming(t, up, "10m")
+				got := s.signIn(t, s.url("shop.localhost"))
+				stream := s.stream(t, path, got.AccessToken)
+				if reloaded {
+					reload()
+				}
+				if up.open.Load() != 1 {
+					t.Fatal("the response does not last")
+				}
+				s.revoke(t, got.RefreshToken) // and with it the family
+				stream.ended(t)
+				eventually(t, "the site to be left alone", func() bool { return up.open.Load() == 0 })
+			})
+		}
+	}
+}
+
+// Over HTTP/2, only the stream ends: the connection may have other requests.
+func TestStreamsOverHTTP2EndWhenTheTokenIsRevoked(t *testing.T) {
+	for _, path := range []string{"/events", "/silent"} {
+		t.Run(strings.TrimPrefix(path, "/"), func(t *testing.T) {
+			up := newStreamer(t)
+			s := newServer(t)
+			s.run(t, "servers {\nprotocols h1 h2c\n}\n"+shop, `http://shop.localhost:PORT {
+				vars person alice
+				oauth {
+					user {vars.person}
+				}
+				oauth_guard /*
+				reverse_proxy `+strings.TrimPrefix(up.URL, "http://")+`
+			}`)
+			first, other := s.signIn(t, s.url("shop.localhost")), s.signIn(t, s.url("shop.localhost"))
+			transport := &http.Transport{Protocols: new(http.Protocols)}
+			transport.Protocols.SetUnencryptedHTTP2(true)
+			defer transport.CloseIdleConnections()
+			get := func(path, token string) *http.Response {
+				req, err := http.NewRequestWithContext(t.Context(), http.MethodGet, "http://127.0.0.1:"+s.port+path, nil)
+				if err != nil {
+					t.Fatal(err)
+				}
+				req.Host = "shop.localhost:" + s.port
+				req.Header.Set("Authorization", "Bearer "+token)
+				resp, err := transport.RoundTrip(req)
+				if err != nil || resp.StatusCode != http.StatusOK || resp.ProtoMajor != 2 {
+					t.Fatalf("%v, %v", resp, err)
+				}
+				return resp
+			}
+			cut, kept := get(path, first.AccessToken), get("/export", other.AccessToken)
+			defer cut.Body.Close()
+			defer kept.Body.Close()
+			s.revoke(t, first.RefreshToken)
+			if _, err := io.Copy(io.Discard, cut.Body); err == nil {
+				t.Error("the stream ends as if it were complete")
+			}
+			eventually(t, "the site to be left alone", func() bool { return up.open.Load() == 1 })
+			close(up.finish)
+			if text, err := io.ReadAll(kept.Body); err != nil || string(text) != "begin end" {
+				t.Errorf("the other response is %q, %v", text, err)
+			}
+		})
+	}
+}
+
+func TestStreamsEndWhenTheTokenExpires(t *testing.T) {
+	for _, path := range []string{"/events", "/silent", "/socket"} {
+		t.Run(strings.TrimPrefix(path, "/"), func(t *testing.T) {
+			up := newStreamer(t)
+			s, _ := streaming(t, up, "3s")
+			stream := s.stream(t, path, s.signIn(t, s.url("shop.localhost")).AccessToken)
+			stream.ended(t)
+			eventually(t, "the site to be left alone", func() bool { return up.open.Load() == 0 })
+		})
+	}
+}
+
+// A response that has an end of its own is completed, although the token expires meanwhile.
+func TestResponsesAreCompletedWhenTheTokenExpires(t *testing.T) {
+	up := newStreamer(t)
+	s, _ := streaming(t, up, "3s")
+	token := s.signIn(t, s.url("shop.localhost")).AccessToken
+	export := s.stream(t, "/export", token)
+	eventually(t, "the token to expire", func() bool {
+		return s.get(t, s.url("shop.localhost")+"/", "Authorization", "Bearer "+token).status == http.StatusUnauthorized
+	})
+	events := s.stream(t, "/events", s.signIn(t, s.url("shop.localhost")).AccessToken)
+	events.ended(t) // by now the guard has looked at the export as well
+	close(up.finish)
+	var text bytes.Buffer
+	if _, err := text.ReadFrom(export.rest); err != nil || text.String() != "begin end" {
+		t.Errorf("the export is %q, %v", text.String(), err)
+	}
+}
