@@ -10,6 +10,7 @@ import (
 	"time"
 
 	"github.com/caddyserver/caddy/v2"
+	"go.uber.org/zap"
 
 	"github.com/caddy-oauth/caddy-oauth/grants"
 	"github.com/caddy-oauth/caddy-oauth/internal/clients"
@@ -25,7 +26,8 @@ type Client struct {
 	Name string `json:"name,omitempty"`
 
 	// Secrets in clear. Each of them authenticates the client, so that you can add a new one before you remove the old one. Use
-	// placeholders such as `{env.BILLING_SECRET}` or `{file./run/secrets/billing}`.
+	// placeholders such as `{env.BILLING_SECRET}` or `{file./run/secrets/billing}`. A secret has no line breaks and no spaces
+	// around it; of a file, Caddy leaves out the line break at the end.
 	Secrets []string `json:"secrets,omitempty"`
 
 	// Hashes of secrets: `sha256:` and 64 hex digits for secrets of 256 random bits, or the output of `caddy hash-password`
@@ -94,6 +96,19 @@ func (c *Client) resolve(repl *caddy.Replacer) error {
 	)
 }
 
+// shortSecret is the length below which a secret can be guessed.
+const shortSecret = 16
+
+// warnShortSecrets warns about secrets that stand in the configuration and can be guessed. Call it before resolve.
+func (c *Client) warnShortSecrets(log *zap.Logger, issuer, id string) {
+	for _, secret := range c.Secrets {
+		if len(secret) < shortSecret && !unresolved(secret) {
+			log.Warn("the secret of a client is so short that it can be guessed; use 32 random characters, from {env.…} or {file.…}",
+				zap.String("issuer", issuer), zap.String("client_id", id), zap.String("setting", "secret"))
+		}
+	}
+}
+
 // check finds impossible settings of a client of the issuer.
 func (c *Client) check(id string, issuer *Issuer) error {
 	if id == "" || strings.ContainsFunc(id, func(r rune) bool { return r < 0x20 || r > 0x7e }) { // RFC 6749 appendix A.1
@@ -117,8 +132,13 @@ func (c *Client) check(id string, issuer *Issuer) error {
 }
 
 func checkSecrets(secrets []string) error {
-	if slices.Contains(secrets, "") {
-		return errors.New("expected a secret, but it is empty")
+	for _, secret := range secrets {
+		if secret == "" {
+			return errors.New("expected a secret, but it is empty")
+		}
+		if err := directive.CheckSecret(secret); err != nil {
+			return err
+		}
 	}
 	return nil
 }

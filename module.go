@@ -68,6 +68,7 @@ func (a *App) Provision(ctx caddy.Context) error {
 		if issuer == nil {
 			return directive.At("issuer "+name, errors.New("expected the settings of the issuer"))
 		}
+		issuer.warnShortSecrets(a.log, name)
 		if err := issuer.resolve(repl); err != nil {
 			return directive.At("issuer "+name, err)
 		}

@@ -15,7 +15,7 @@ func caddyCommand(t *testing.T, home string, args ...string) (output string, ok 
 	t.Helper()
 	cmd := exec.CommandContext(t.Context(), os.Args[0], args...)
 	cmd.Env = append(os.Environ(), asCaddy+"=1", "HOME="+home,
-		"XDG_DATA_HOME="+filepath.Join(home, "data"), "XDG_CONFIG_HOME="+filepath.Join(home, "config"), "EMPTY_VARIABLE=", "URL_VARIABLE=https://example.com")
+		"XDG_DATA_HOME="+filepath.Join(home, "data"), "XDG_CONFIG_HOME="+filepath.Join(home, "config"), "EMPTY_VARIABLE=", "LINE_VARIABLE=do-not-tell-anybody\n", "SPACED_VARIABLE=do-not-tell-anybody ", "URL_VARIABLE=https://example.com")
 	said, err := cmd.CombinedOutput()
 	return string(said), err == nil
 }
@@ -54,6 +54,10 @@ func TestValidateNamesTheSetting(t *testing.T) {
 		{"secret of an unknown placeholder", client("secret {vault.app}\ngrant_types client_credentials"), []string{"client app: secret: ", "{vault.app}"}},
 		{"secret of no file", client("secret {file." + missing + "}\ngrant_types client_credentials"), []string{"client app: secret: ", missing}},
 		{"secret of an empty file", client("secret {file." + file("empty", "\n") + "}\ngrant_types client_credentials"), []string{"client app: secret: ", "is empty"}},
+		{"secret of a variable with a line break", client("secret {env.LINE_VARIABLE}\ngrant_types client_credentials"), []string{"client app: secret: expected no line break"}},
+		{"one of two secrets with a line break", client("secret do-not-tell-nobody {env.LINE_VARIABLE}\ngrant_types client_credentials"), []string{"client app: secret: expected no line break"}},
+		{"secret of a variable with a space", client("secret {env.SPACED_VARIABLE}\ngrant_types client_credentials"), []string{"client app: secret: expected no spaces around it"}},
+		{"secret of a file with two line breaks", client("secret {file." + file("lines", "do-not-tell\n\n") + "}\ngrant_types client_credentials"), []string{"client app: secret: expected no line break"}},
 		{"hash from a variable that is none", client("secret_hash {env.HOME}\ngrant_types client_credentials"), []string{"client app: secret_hash: expected sha256:"}},
 		{"redirect URI from a variable that is none", client("redirect_uris {env.HOME}"), []string{"client app: redirect_uris: expected an absolute URI"}},
 		{"redirect URI with a brace", client("redirect_uris http://example.com/{"), []string{"client app: redirect_uris: ", "braces"}},
@@ -78,12 +82,34 @@ func TestValidateNamesTheSetting(t *testing.T) {
 			if ok {
 				t.Fatal("it is valid")
 			}
+			if strings.Contains(output, "do-not-tell") {
+				t.Errorf("a secret is in the output: %s", output)
+			}
 			for _, expected := range tt.expected {
 				if !strings.Contains(output, expected) && !strings.Contains(output, strings.ReplaceAll(expected, `\"`, `"`)) {
 					t.Errorf("expected %s, got %s", expected, output)
 				}
 			}
 		})
+	}
+}
+
+// A secret that stands in the configuration and can be guessed is a warning. Of a file, Caddy leaves out the line break.
+func TestValidateWarnsOfShortSecrets(t *testing.T) {
+	long := write(t, t.TempDir(), "secret", "8jXq2vLw7Rz4Tn1KcYp5\n")
+	for _, tt := range []struct {
+		secrets string
+		warned  bool
+	}{
+		{"hunter2", true}, {"8jXq2vLw7Rz4Tn1KcYp5", false}, {"8jXq2vLw7Rz4Tn1KcYp5 hunter2", true}, {"{file." + long + "}", false},
+	} {
+		output, ok := validate(t, "{\noauth {\nissuer https://example.com {\nclient app {\nsecret "+tt.secrets+"\ngrant_types client_credentials\n}\n}\n}\n}")
+		if !ok {
+			t.Errorf("%s: %s", tt.secrets, output)
+		}
+		if warned := strings.Contains(output, "so short that it can be guessed"); warned != tt.warned || strings.Contains(output, "hunter2") {
+			t.Errorf("%s: warned %t, want %t: %s", tt.secrets, warned, tt.warned, output)
+		}
 	}
 }
 

@@ -132,6 +132,7 @@ func TestNothingIsConnectedBeforeItIsNeeded(t *testing.T) {
 
 func TestSettings(t *testing.T) {
 	t.Setenv("CADDY_OAUTH_TEST_PASSWORD", "the-password")
+	t.Setenv("CADDY_OAUTH_TEST_LINE", "the-secret\n")
 	for settings, want := range map[string]string{
 		`{"addresses": ["localhost"]}`:                           "",
 		`{"addresses": ["[::1]"]}`:                               "",
@@ -141,6 +142,8 @@ func TestSettings(t *testing.T) {
 		`{"addresses": ["a"], "password": "{env.CADDY_OAUTH_TEST_PASSWORD}"}`:                             "",
 		`{"addresses": ["{env.CADDY_OAUTH_TEST_NOTHING}"]}`:                                               "address 1: ",
 		`{"addresses": ["a"], "password": "{env.CADDY_OAUTH_TEST_NOTHING}"}`:                              "password: ",
+		`{"addresses": ["a"], "password": "{env.CADDY_OAUTH_TEST_LINE}"}`:                                 "password: expected no line break",
+		`{"addresses": ["a"], "sentinel": {"master": "m", "password": "{env.CADDY_OAUTH_TEST_LINE}"}}`:    "sentinel: password: expected no line break",
 		`{"addresses": ["a"], "password": "{no.such.placeholder}"}`:                                       "password: ",
 		`{"addresses": ["a"], "sentinel": {"master": "m", "password": "{env.CADDY_OAUTH_TEST_NOTHING}"}}`: "sentinel: password: ",
 

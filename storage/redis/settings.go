@@ -174,6 +174,9 @@ func (r *Redis) check() error {
 	case time.Duration(r.Timeout) < time.Millisecond || time.Duration(r.DialTimeout) < time.Millisecond:
 		return errors.New("timeout, dial_timeout: expected a duration of a millisecond or more")
 	}
+	if err := directive.CheckSecret(r.Password); err != nil {
+		return fmt.Errorf("password: %w", err)
+	}
 	if err := r.Sentinel.check(r.Cluster); err != nil {
 		return fmt.Errorf("sentinel: %w", err)
 	}
@@ -193,6 +196,9 @@ func (s *Sentinel) check(cluster bool) error {
 		return errors.New("a Cluster has no Sentinels, expected either of them")
 	case s.Username != "" && s.Password == "":
 		return errors.New("username: expected a password with it")
+	}
+	if err := directive.CheckSecret(s.Password); err != nil {
+		return fmt.Errorf("password: %w", err)
 	}
 	return nil
 }
