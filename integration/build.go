@@ -45,7 +45,7 @@ func caddy(t *testing.T, main string) string {
 		return path
 	}
 	dir, err := os.MkdirTemp("", "caddy-oauth-*") //nolint:usetesting // all tests share it
-	must(t, err)
+	Must(t, err)
 	built.dirs = append(built.dirs, dir)
 	path := filepath.Join(dir, "caddy.exe") // Windows needs the suffix
 	_, here, _, _ := runtime.Caller(0)

@@ -33,7 +33,7 @@ type Page struct {
 func (p *Person) Open(t *testing.T, pageURL string) *Page {
 	t.Helper()
 	page, err := p.send(t.Context(), http.MethodGet, pageURL, nil)
-	must(t, err)
+	Must(t, err)
 	return page
 }
 
@@ -41,7 +41,7 @@ func (p *Person) Open(t *testing.T, pageURL string) *Page {
 func (p *Person) Allow(t *testing.T, authorizeURL string) url.Values {
 	t.Helper()
 	answer, err := p.Decide(t.Context(), authorizeURL, "allow")
-	must(t, err)
+	Must(t, err)
 	return answer
 }
 
@@ -49,7 +49,7 @@ func (p *Person) Allow(t *testing.T, authorizeURL string) url.Values {
 func (p *Person) Deny(t *testing.T, authorizeURL string) url.Values {
 	t.Helper()
 	answer, err := p.Decide(t.Context(), authorizeURL, "deny")
-	must(t, err)
+	Must(t, err)
 	return answer
 }
 

@@ -30,7 +30,7 @@ func StartRedis(t *testing.T, settings ...string) *Redis {
 	}
 	r := &Redis{Address: FreeAddress(t), t: t}
 	host, port, err := net.SplitHostPort(r.Address)
-	must(t, err)
+	Must(t, err)
 	r.command = append([]string{program, "--bind", host, "--port", port, "--save", "", "--dir", t.TempDir()}, settings...)
 	r.Start()
 	t.Cleanup(r.Kill)
@@ -41,7 +41,7 @@ func StartRedis(t *testing.T, settings ...string) *Redis {
 func (r *Redis) Start() {
 	r.t.Helper()
 	r.running = exec.Command(r.command[0], r.command[1:]...) //nolint:gosec,noctx // a constant, with the settings of a test; Kill ends it
-	must(r.t, r.running.Start())
+	Must(r.t, r.running.Start())
 	r.Process = r.running.Process
 	Eventually(r.t, "Redis answers", func() bool {
 		conn, err := (&net.Dialer{Timeout: time.Second}).DialContext(r.t.Context(), "tcp", r.Address)

@@ -98,14 +98,14 @@ func Start(t *testing.T, config Config) *Server {
 		text = s.Caddyfile(s)
 	}
 	s.file = filepath.Join(dir, "Caddyfile")
-	must(t, os.WriteFile(s.file, []byte(text), 0o600))
+	Must(t, os.WriteFile(s.file, []byte(text), 0o600))
 	s.Env = append([]string{
 		"SITE=" + s.URL, "ISSUER=" + s.Issuer, "ADMIN=" + s.Admin, "STORAGE=" + s.Storage,
 		"HOME=" + dir, "XDG_DATA_HOME=" + filepath.Join(dir, "data"), "XDG_CONFIG_HOME=" + filepath.Join(dir, "config"),
 	}, s.Env...)
 	var err error
 	s.log, err = os.Create(filepath.Join(dir, "log")) // #nosec G304 -- in a directory of the test
-	must(t, err)
+	Must(t, err)
 	t.Cleanup(func() {
 		s.Stop()
 		if !s.Leaky {
@@ -131,7 +131,7 @@ func (s *Server) Begin() {
 	s.process = exec.Command(caddy(s.t, s.Program), "run", "--config", s.file, "--adapter", "caddyfile") //nolint:gosec,noctx // built here; see above
 	s.process.Env = append(os.Environ(), s.Env...)
 	s.process.Stdout, s.process.Stderr = s.log, s.log
-	must(s.t, s.process.Start())
+	Must(s.t, s.process.Start())
 	exited := make(chan struct{})
 	s.exited = exited
 	go func(process *exec.Cmd) {
@@ -186,7 +186,7 @@ func (s *Server) Stop() {
 func (s *Server) Log() []byte {
 	s.t.Helper()
 	text, err := os.ReadFile(s.log.Name())
-	must(s.t, err)
+	Must(s.t, err)
 	return text
 }
 
@@ -217,9 +217,9 @@ func (s *Server) checkLog(t *testing.T) {
 func (s *Server) Adapted(t *testing.T) []byte {
 	t.Helper()
 	caddyfile, err := os.ReadFile(s.file)
-	must(t, err)
+	Must(t, err)
 	answer, status, err := s.admin(t.Context(), "/adapt", "text/caddyfile", caddyfile)
-	must(t, err)
+	Must(t, err)
 	_, config, found := bytes.Cut(answer, []byte(`"result":`))
 	if status != http.StatusOK || !found {
 		t.Fatalf("POST /adapt: %d %s", status, answer)
@@ -294,7 +294,7 @@ func Eventually(t *testing.T, what string, condition func() bool) {
 func FreeAddress(t *testing.T) string {
 	t.Helper()
 	l, err := new(net.ListenConfig).Listen(t.Context(), "tcp", "127.0.0.1:0")
-	must(t, err)
+	Must(t, err)
 	defer func() { _ = l.Close() }() // nothing was sent
 	return l.Addr().String()
 }
@@ -302,7 +302,8 @@ func FreeAddress(t *testing.T) string {
 // Port returns the port of a host and port.
 func Port(address string) string { return address[strings.LastIndexByte(address, ':')+1:] }
 
-func must(t *testing.T, err error) {
+// Must ends the test if there is an error.
+func Must(t *testing.T, err error) {
 	t.Helper()
 	if err != nil {
 		t.Fatal(err)

@@ -116,7 +116,7 @@ func (s *Server) NewTokens(t *testing.T) *Answer {
 	t.Helper()
 	code, verifier := s.NewCode(t)
 	answer, err := Post(t.Context(), s.Client(t), s.TokenURL(), CodeRequest(s.AppClient(), code, verifier))
-	must(t, err)
+	Must(t, err)
 	if answer.AccessToken == "" || answer.RefreshToken == "" {
 		t.Fatalf("the token response is %+v, want an access token and a refresh token", answer)
 	}

@@ -8,44 +8,23 @@ import (
 	"net/http/httptest"
 	"net/url"
 	"os"
-	"os/exec"
 	"sync"
 	"testing"
 
 	"github.com/chromedp/chromedp"
 
 	"github.com/caddy-oauth/caddy-oauth/integration"
+	"github.com/caddy-oauth/caddy-oauth/internal/pages/pagestest"
 )
 
 func TestMain(m *testing.M) { os.Exit(integration.Main(m)) }
 
-func must(t *testing.T, err error) {
-	t.Helper()
-	if err != nil {
-		t.Fatal(err)
-	}
-}
+var must = integration.Must
 
-// inChromium returns a context of a headless Chromium with a profile of its own.
 func inChromium(t *testing.T) context.Context {
 	t.Helper()
-	path, err := exec.LookPath("chromium")
-	if err != nil {
-		if os.Getenv("CADDY_OAUTH_TEST_REQUIRE") == "all" {
-			t.Fatal(err)
-		}
-		t.Skip("install chromium to run this test")
-	}
-	allocator, stop := chromedp.NewExecAllocator(t.Context(), append(chromedp.DefaultExecAllocatorOptions[:],
-		chromedp.ExecPath(path), chromedp.NoSandbox, chromedp.DisableGPU,
-		chromedp.Flag("disable-quic", true), chromedp.Flag("disable-component-update", true))...)
-	t.Cleanup(stop)
-	ctx, closeTab := chromedp.NewContext(allocator)
-	t.Cleanup(closeTab)
-	must(t, chromedp.Do(ctx))
-	ctx, cancel := context.WithTimeout(ctx, integration.Patience)
-	t.Cleanup(cancel)
-	return ctx
+	return pagestest.Chromium(t, integration.Patience,
+		chromedp.Flag("disable-quic", true), chromedp.Flag("disable-component-update", true))
 }
 
 // in runs an action in the browser and returns its value.

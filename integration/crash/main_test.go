@@ -9,9 +9,4 @@ import (
 
 func TestMain(m *testing.M) { os.Exit(integration.Main(m)) }
 
-func must(t *testing.T, err error) {
-	t.Helper()
-	if err != nil {
-		t.Fatal(err)
-	}
-}
+var must = integration.Must

@@ -15,12 +15,7 @@ import (
 
 func TestMain(m *testing.M) { os.Exit(integration.Main(m)) }
 
-func must(t *testing.T, err error) {
-	t.Helper()
-	if err != nil {
-		t.Fatal(err)
-	}
-}
+var must = integration.Must
 
 // shop returns the integration shop with a guarded API.
 func shop(settings string) integration.Config {

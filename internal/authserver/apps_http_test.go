@@ -12,6 +12,7 @@ import (
 
 	"github.com/caddy-oauth/caddy-oauth/grants"
 	"github.com/caddy-oauth/caddy-oauth/internal/bearer"
+	"github.com/caddy-oauth/caddy-oauth/internal/pages/pagestest"
 	"github.com/caddy-oauth/caddy-oauth/storage"
 )
 
@@ -21,7 +22,7 @@ func (s *testServer) openApps(t *testing.T, query string) (answer, string) {
 	a := s.do(t, httptest.NewRequest(http.MethodGet, "/oauth/apps"+query, nil))
 	a.check(t, http.StatusOK, "")
 	checkNotFramed(t, a)
-	_, text := pageParts(strings.NewReader(strings.ReplaceAll(a.Body.String(), "</d", " </d"))) // a space after each <dt> and <dd>
+	_, text := pagestest.Parts(strings.NewReader(strings.ReplaceAll(a.Body.String(), "</d", " </d"))) // a space after each <dt> and <dd>
 	return a, strings.Join(strings.Fields(text), " ")
 }
 

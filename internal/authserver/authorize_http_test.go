@@ -8,6 +8,7 @@ import (
 	"testing"
 	"time"
 
+	"github.com/caddy-oauth/caddy-oauth/internal/pages/pagestest"
 	"github.com/caddy-oauth/caddy-oauth/storage"
 )
 
@@ -160,7 +161,7 @@ func formPost(t *testing.T, a answer) url.Values {
 		t.Fatalf("status %d, Location %q", a.Code, a.Header().Get("Location"))
 	}
 	params := url.Values{}
-	tags, _ := pageParts(a.Body)
+	tags, _ := pagestest.Parts(a.Body)
 	for _, tag := range tags {
 		attrs := map[string]string{}
 		for _, attr := range tag.Attr {

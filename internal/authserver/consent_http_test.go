@@ -10,6 +10,7 @@ import (
 	"testing"
 	"time"
 
+	"github.com/caddy-oauth/caddy-oauth/internal/pages/pagestest"
 	"github.com/caddy-oauth/caddy-oauth/storage"
 )
 
@@ -32,7 +33,7 @@ func TestConsentPageSaysWhoAsksForWhat(t *testing.T) {
 	a := s.get(t, asks("webapp"))
 	a.check(t, http.StatusOK, "")
 	checkNotFramed(t, a)
-	_, text := pageParts(strings.NewReader(a.Body.String()))
+	_, text := pagestest.Parts(strings.NewReader(a.Body.String()))
 	for _, want := range []string{
 		"The app webapp", "your name", "your orders", testAPI, "Alice Doe (alice)", "app.example.com", "example.com",
 	} {
@@ -102,7 +103,7 @@ func TestConsentIsRemembered(t *testing.T) {
 	t.Run("new scopes are marked", func(t *testing.T) {
 		s := newTestServer(t)
 		s.code(t, merge(wide, "scope", "profile"))
-		_, text := pageParts(s.get(t, wide).Body)
+		_, text := pagestest.Parts(s.get(t, wide).Body)
 		if strings.Count(text, "new") != 1 {
 			t.Errorf("one scope is new: %s", text)
 		}

@@ -8,6 +8,7 @@ import (
 	"strings"
 	"testing"
 
+	"github.com/caddy-oauth/caddy-oauth/internal/pages/pagestest"
 	"github.com/caddy-oauth/caddy-oauth/internal/uris"
 	"github.com/caddy-oauth/caddy-oauth/storage"
 )
@@ -50,7 +51,7 @@ func TestOutOfBandCode(t *testing.T) {
 			t.Run(id+" "+uri, func(t *testing.T) {
 				s := newTestServer(t, outOfBandClient(id, uri), client(id, func(c *storage.Client) { c.CodePrefix = "auth_" }))
 				page := s.get(t, asksOutOfBand(id, uri))
-				if _, text := pageParts(strings.NewReader(page.Body.String())); !strings.Contains(text, "a page that shows a code") {
+				if _, text := pagestest.Parts(strings.NewReader(page.Body.String())); !strings.Contains(text, "a page that shows a code") {
 					t.Errorf("the consent page does not show where the answer goes: %s", text)
 				}
 				code, title := shownCode(t, s.decide(t, page, "allow"))

@@ -7,7 +7,6 @@ import (
 	"encoding/base64"
 	"encoding/json"
 	"errors"
-	"io"
 	"maps"
 	"net/http"
 	"net/http/httptest"
@@ -20,12 +19,12 @@ import (
 
 	"go.uber.org/zap"
 	"go.uber.org/zap/zaptest/observer"
-	"golang.org/x/net/html"
 
 	"github.com/caddy-oauth/caddy-oauth/grants"
 	"github.com/caddy-oauth/caddy-oauth/internal/clients"
 	"github.com/caddy-oauth/caddy-oauth/internal/jwt/jwttest"
 	"github.com/caddy-oauth/caddy-oauth/internal/keyring"
+	"github.com/caddy-oauth/caddy-oauth/internal/pages/pagestest"
 	"github.com/caddy-oauth/caddy-oauth/internal/testclock"
 	"github.com/caddy-oauth/caddy-oauth/storage"
 	"github.com/caddy-oauth/caddy-oauth/storage/memory"
@@ -222,22 +221,6 @@ func (w *recorder) Write(b []byte) (int, error) {
 	return w.ResponseRecorder.Write(b)
 }
 
-// pageParts returns the start tags of a page, and its text outside <style> and <script>.
-func pageParts(body io.Reader) (tags []html.Token, text string) {
-	raw := false
-	for z := html.NewTokenizer(body); z.Next() != html.ErrorToken; {
-		switch tok := z.Token(); tok.Type {
-		case html.StartTagToken:
-			tags, raw = append(tags, tok), tok.Data == "style" || tok.Data == "script"
-		case html.TextToken:
-			if !raw {
-				text += tok.Data
-			}
-		}
-	}
-	return tags, text
-}
-
 // do sends a request. The codes and tokens in its answer must not be in the log.
 func (s *testServer) do(t *testing.T, r *http.Request) answer {
 	t.Helper()
@@ -393,7 +376,7 @@ func (s *testServer) claims(t *testing.T, token any) map[string]any {
 // sealed returns the hidden field of a consent page.
 func (a answer) sealed(t *testing.T) string {
 	t.Helper()
-	tags, text := pageParts(strings.NewReader(a.Body.String()))
+	tags, text := pagestest.Parts(strings.NewReader(a.Body.String()))
 	for _, tag := range tags {
 		attrs := map[string]string{}
 		for _, attr := range tag.Attr {

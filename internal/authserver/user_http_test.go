@@ -4,6 +4,8 @@ import (
 	"net/http"
 	"strings"
 	"testing"
+
+	"github.com/caddy-oauth/caddy-oauth/internal/pages/pagestest"
 )
 
 // A user ID that cannot be the sub of a token gets no code, and the client gets an error.
@@ -34,7 +36,7 @@ func TestUserIDs(t *testing.T) {
 				a.check(t, http.StatusSeeOther, tt.error)
 				return
 			}
-			_, text := pageParts(strings.NewReader(a.Body.String()))
+			_, text := pagestest.Parts(strings.NewReader(a.Body.String()))
 			if !strings.Contains(text, tt.subject) {
 				t.Errorf("the consent page does not show whose account it is: %s", text)
 			}

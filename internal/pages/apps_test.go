@@ -6,6 +6,8 @@ import (
 	"strings"
 	"testing"
 	"time"
+
+	"github.com/caddy-oauth/caddy-oauth/internal/pages/pagestest"
 )
 
 var epoch = time.Date(2026, 3, 1, 0, 0, 0, 0, time.UTC)
@@ -69,10 +71,10 @@ func TestAppsPageHoldsHostileText(t *testing.T) {
 	}
 	for _, page := range []AppsPage{{}, {RemoveOne: true}, {RemoveAll: true}} {
 		page.Now, page.User, page.Removed, page.Apps = epoch, "u", "r", []ConnectedApp{sample}
-		want, _ := pageParts(appsOf(t, page).Body)
+		want, _ := pagestest.Parts(appsOf(t, page).Body)
 		page.User, page.Removed, page.Apps = hostile, hostile, []ConnectedApp{bad}
 		page.Action, page.Request = "javascript:alert(1)", hostile
-		tags, text := pageParts(appsOf(t, page).Body)
+		tags, text := pagestest.Parts(appsOf(t, page).Body)
 		if len(tags) != len(want) {
 			t.Fatalf("elements %v, want %v", tags, want)
 		}
@@ -97,7 +99,7 @@ func TestAppsPagePolicy(t *testing.T) {
 	if strings.Contains(policy, "form-action") {
 		t.Errorf("the policy stops redirects: %s", policy)
 	}
-	if tags, _ := pageParts(w.Body); strings.Contains(tags[0].String(), "script") || w.writes != 1 {
+	if tags, _ := pagestest.Parts(w.Body); strings.Contains(tags[0].String(), "script") || w.writes != 1 {
 		t.Errorf("%d writes of %v", w.writes, tags)
 	}
 }

@@ -7,8 +7,6 @@ import (
 	"net/http"
 	"net/http/httptest"
 	"net/url"
-	"os"
-	"os/exec"
 	"strings"
 	"testing"
 	"time"
@@ -17,29 +15,14 @@ import (
 	"github.com/chromedp/chromedp"
 	"github.com/chromedp/chromedp/kb"
 	"golang.org/x/net/html"
+
+	"github.com/caddy-oauth/caddy-oauth/internal/pages/pagestest"
 )
 
 // inChromium returns a context of a headless Chromium, which trusts any certificate.
 func inChromium(t *testing.T) context.Context {
 	t.Helper()
-	path, err := exec.LookPath("chromium")
-	if err != nil {
-		if os.Getenv("CADDY_OAUTH_TEST_REQUIRE") == "all" {
-			t.Fatal(err)
-		}
-		t.Skip("install chromium to run this test")
-	}
-	allocator, stop := chromedp.NewExecAllocator(t.Context(), append(chromedp.DefaultExecAllocatorOptions[:],
-		chromedp.ExecPath(path), chromedp.NoSandbox, chromedp.DisableGPU, chromedp.IgnoreCertErrors)...)
-	t.Cleanup(stop)
-	ctx, closeTab := chromedp.NewContext(allocator)
-	t.Cleanup(closeTab)
-	if err := chromedp.Do(ctx); err != nil {
-		t.Fatal(err)
-	}
-	ctx, cancel := context.WithTimeout(ctx, 2*time.Minute) // for what hangs, not for what is slow
-	t.Cleanup(cancel)
-	return ctx
+	return pagestest.Chromium(t, 2*time.Minute, chromedp.IgnoreCertErrors) // far longer than a slow machine needs
 }
 
 // inPage runs an action in the browser and returns its value.

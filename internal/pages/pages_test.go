@@ -1,7 +1,6 @@
 package pages
 
 import (
-	"io"
 	"math"
 	"net/http"
 	"net/http/httptest"
@@ -10,7 +9,7 @@ import (
 	"strings"
 	"testing"
 
-	"golang.org/x/net/html"
+	"github.com/caddy-oauth/caddy-oauth/internal/pages/pagestest"
 )
 
 const hostile = "<img src=x onerror=alert(1)>\"'><script>alert(1)</script>\u202egro.elpmaxe\u2066\x00\r\n{{.Nonce}}"
@@ -53,22 +52,6 @@ func writtenPage(t *testing.T, write func(http.ResponseWriter) error) *recorder 
 func consentOf(t *testing.T, page ConsentPage) *recorder {
 	t.Helper()
 	return writtenPage(t, func(w http.ResponseWriter) error { return newTestPages(t, "").Consent(w, page) })
-}
-
-// pageParts returns the start tags of a page and its text outside <style> and <script>.
-func pageParts(body io.Reader) (tags []html.Token, text string) {
-	raw := false
-	for z := html.NewTokenizer(body); z.Next() != html.ErrorToken; {
-		switch tok := z.Token(); tok.Type {
-		case html.StartTagToken:
-			tags, raw = append(tags, tok), tok.Data == "style" || tok.Data == "script"
-		case html.TextToken:
-			if !raw {
-				text += tok.Data
-			}
-		}
-	}
-	return tags, text
 }
 
 func TestPagesAreSealed(t *testing.T) {
@@ -141,7 +124,7 @@ func TestConsentPageTarget(t *testing.T) {
 			}
 			continue
 		}
-		_, text := pageParts(w.Body)
+		_, text := pagestest.Parts(w.Body)
 		if !strings.Contains(text, test.destination) || strings.Contains(text, "pose as this one") != page.Local {
 			t.Errorf("%s: not %q, local %v, in %q", test.uri, test.destination, page.Local, text)
 		}
@@ -154,12 +137,12 @@ func TestConsentPageTarget(t *testing.T) {
 
 func TestPagesHoldHostileText(t *testing.T) {
 	page := sampleConsents[0]
-	want, _ := pageParts(consentOf(t, page).Body)
+	want, _ := pagestest.Parts(consentOf(t, page).Body)
 	page.Client = App{Name: hostile, ID: hostile, URI: "javascript:alert(1)"}
 	page.Scopes = []Scope{{Description: hostile, New: true}, {Name: hostile}}
 	page.Audience, page.Site, page.User = []string{hostile}, hostile, hostile
 	page.SwitchURL, page.Action = "javascript:alert(1)", "javascript:alert(1)"
-	tags, text := pageParts(consentOf(t, page).Body)
+	tags, text := pagestest.Parts(consentOf(t, page).Body)
 	if len(tags) != len(want) {
 		t.Fatalf("elements %v, want %v", tags, want)
 	}
