@@ -56,6 +56,12 @@ func withGlobals(text, options string) string {
 	return strings.Replace(text, "\n{\n", "\n{\n"+options, 1)
 }
 
+// withCodes lets a user have as many codes as the tests ask for.
+func withCodes(text string) string {
+	const opening = "issuer http://localhost:8080 {\n"
+	return strings.Replace(text, opening, opening+"throttle {\ncodes 100000 1m\n}\n", 1)
+}
+
 // withLog adds lines to the log block of a Caddyfile, or adds such a block.
 func withLog(text, lines string) string {
 	const opening = "\n\tlog {\n"
@@ -70,7 +76,7 @@ func (c *contract) inProcess(t *testing.T) *endpoint {
 	t.Helper()
 	secrets := new(integration.Secrets)
 	secrets.Add(c.secret, otherSecret, userPassword)
-	text := c.withOther(t, c.text(t))
+	text := withCodes(c.withOther(t, c.text(t)))
 	s := integration.Start(t, integration.Config{Secrets: secrets, Caddyfile: func(s *integration.Server) string {
 		own := withLog(withGlobals(text, `
 	admin {$ADMIN}
@@ -88,7 +94,7 @@ func (c *contract) inProcess(t *testing.T) *endpoint {
 func (c *contract) inMemory(t *testing.T, text, storage string) *endpoint {
 	t.Helper()
 	// State that outlives a configuration is kept by the name of the issuer, and must not leave the bubble.
-	text = strings.Replace(text, "issuer http", fmt.Sprintf("issuer bubble-%d http", bubbles.Add(1)), 1)
+	text = strings.Replace(withCodes(text), "issuer http", fmt.Sprintf("issuer bubble-%d http", bubbles.Add(1)), 1)
 	text = slowHash.ReplaceAllLiteralString(text, fastHash)
 	adapted, _, err := caddyconfig.GetAdapter("caddyfile").Adapt([]byte(withLog(withGlobals(text, `
 	admin off
