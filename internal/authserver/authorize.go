@@ -87,9 +87,11 @@ func (e *authorizeEndpoint) signedIn(c *call, req *authorizeRequest) (*User, err
 	case !returns:
 		return nil, nil
 	case before == user.Subject:
-		return nil, &redirectError{grants.Refuse("login_required", "this site does not tell whether the user has signed in again").
-			Explain("prompt=login, and the user was signed in before", "that the user signs out first", "login of the oauth directive"),
-			req.answerTo}
+		return nil, &redirectError{
+			grants.Refuse("login_required", "this site does not tell whether the user has signed in again").
+				Explain("prompt=login, and the user was signed in before", "that the user signs out first", "login of the oauth directive"),
+			req.answerTo,
+		}
 	}
 	return user, nil
 }
