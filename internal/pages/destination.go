@@ -11,6 +11,8 @@ import (
 	"unicode"
 
 	"golang.org/x/net/idna"
+
+	"github.com/caddy-oauth/caddy-oauth/internal/uris"
 )
 
 // destination is where a redirect URI leads.
@@ -62,7 +64,7 @@ func parseWeb(u *url.URL) (destination, error) {
 	}
 
 	to := destination{words: clean("http://" + hostPort), web: true}
-	if host == "localhost" || ip.IsLoopback() {
+	if uris.IsLoopback(host) {
 		to.words, to.device = "an app on this device ("+host+")", host
 	}
 	return to, nil

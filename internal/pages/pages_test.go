@@ -103,6 +103,7 @@ func TestConsentPageTarget(t *testing.T) {
 		{uri: "https://[2001:db8::1]:8443/", destination: "[2001:db8::1]:8443"},
 		{uri: "http://127.0.0.1:4711/cb", destination: "an app on this device (127.0.0.1)"},
 		{uri: "http://localhost/cb", destination: "an app on this device (localhost)"},
+		{uri: "http://app.localhost:3000/cb", destination: "an app on this device (app.localhost)"},
 		{uri: "http://[::1]:4711/cb", destination: "an app on this device (::1)"},
 		{uri: "http://127.8.8.8/cb", destination: "an app on this device (127.8.8.8)"},
 		{uri: "http://intra.example:8080/cb", destination: "http://intra.example:8080"},
