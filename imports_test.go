@@ -48,7 +48,7 @@ var plan = []struct {
 	{"internal/wire", "grants"},
 	{"internal/throttle", ""},
 	{"internal/metrics", ""},
-	{"internal/pages", ""},
+	{"internal/pages", "internal/uris"},
 	{"internal/jwt", ""},
 
 	// Public: grant types and stores.

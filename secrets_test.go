@@ -57,6 +57,7 @@ func TestNoLogHasASecretOfAURL(t *testing.T) {
 		{"GET", "/api/orders?access_token=" + secret, "", []string{"Authorization", "Bearer " + token}, 400, "styled 400", "/api/orders?access_token=HIDDEN"},
 		{"GET", "/api/orders?token=" + secret + "&x=1", "", nil, 401, "styled 401", "/api/orders?token=HIDDEN&x=1"},
 		{"GET", "/api/orders?token=" + secret + "&x=2", "", []string{"Authorization", "Bearer nonsense"}, 401, "styled 401", "/api/orders?token=HIDDEN&x=2"},
+		{"GET", "/a/..%2fb?access_token=" + secret, "", nil, 400, "two ways", "/a/..%2fb?access_token=HIDDEN"},
 		{"GET", "/api/orders?token=the-sites-own", "", []string{"Authorization", "Bearer " + token}, 200, "the site's own", "/api/orders?token=the-sites-own"},
 	} {
 		before := len(s.accessLog(t, tt.uri))
