@@ -38,9 +38,6 @@ func decideFamily(
 		if err != nil {
 			return nil, time.Time{}, err
 		}
-		if f.TokenLife < req.Client.AccessTokenLifetime {
-			f.TokenLife, write = req.Client.AccessTokenLifetime, true
-		}
 		if !write {
 			return nil, time.Time{}, storage.ErrKeep
 		}
@@ -116,6 +113,6 @@ func withPrefix(prefix, token string) string {
 // replayed returns the refusal of something of a family that was used and is presented again.
 func replayed(f *storage.Family, key storage.Key, what string, refusal *Error) *Error {
 	replayed := *refusal
-	replayed.Cause = &Replay{What: what, Family: key.ID, Client: f.Client, Subject: f.Subject, TokenLife: f.TokenLife}
+	replayed.Cause = &Replay{What: what, Family: key.ID, Client: f.Client, Subject: f.Subject}
 	return &replayed
 }

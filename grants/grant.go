@@ -164,8 +164,6 @@ type Replay struct {
 	Family  string // the ID of its record
 	Client  string
 	Subject string
-
-	TokenLife time.Duration // the longest life of an access token of the family
 }
 
 func (r *Replay) Error() string {

@@ -17,10 +17,6 @@ type Family struct {
 	Started time.Time
 	Ends    time.Time // after which nothing can be refreshed; zero: never
 
-	// TokenLife is the longest lifetime of any access token issued for the family. A revocation is kept that long, even
-	// if access tokens issued today live shorter.
-	TokenLife time.Duration
-
 	Code    *Code
 	Refresh *Refresh
 
@@ -163,7 +159,7 @@ func (f *Family) Successor(token string) (string, error) {
 // Revoke turns the record into a tombstone, which says only whose the family was and why it was revoked.
 func (f *Family) Revoke(reason string, now time.Time) {
 	*f = Family{
-		Client: f.Client, Subject: f.Subject, Started: f.Started, Ends: f.Ends, TokenLife: f.TokenLife,
+		Client: f.Client, Subject: f.Subject, Started: f.Started, Ends: f.Ends,
 		Revoked: now, Reason: reason,
 	}
 }

@@ -3,7 +3,6 @@ package storage
 import (
 	"bytes"
 	"encoding/json"
-	"time"
 
 	"google.golang.org/protobuf/encoding/protowire"
 )
@@ -21,7 +20,6 @@ const (
 	familyAuthTime
 	familyStarted
 	familyEnds
-	familyTokenLife // nanoseconds
 	familyCode
 	familyRefresh
 	familyRevoked
@@ -68,7 +66,6 @@ func (f *Family) Encode() ([]byte, error) {
 	w.time(familyAuthTime, f.AuthTime)
 	w.time(familyStarted, f.Started)
 	w.time(familyEnds, f.Ends)
-	w.number(familyTokenLife, int64(f.TokenLife))
 	if f.Code != nil {
 		w.message(familyCode, f.Code.encode)
 	}
@@ -148,8 +145,6 @@ func (f *Family) decode(field field) (err error) {
 		f.Started, err = field.time()
 	case familyEnds:
 		f.Ends, err = field.time()
-	case familyTokenLife:
-		f.TokenLife = time.Duration(field.int())
 	case familyCode:
 		f.Code = new(Code)
 		err = readFields(field.bytes, field.text, f.Code.decode)

@@ -92,15 +92,14 @@ func (p *filledStore) start(ctx context.Context, i int, ends time.Time) error {
 func startFamily(ctx context.Context, store storage.Store, i int, ends time.Time) (storage.Key, string, error) {
 	now := time.Now()
 	f := &storage.Family{
-		Client:    "webapp",
-		Subject:   fmt.Sprintf("user-%08d@example.com", i),
-		Scopes:    []string{"openid", "orders", "profile"},
-		Audience:  []string{"https://api.example.com"},
-		Claims:    map[string]any{"email": fmt.Sprintf("user-%08d@example.com", i), "name": "A person of average name"},
-		AuthTime:  now,
-		Started:   now,
-		Ends:      ends,
-		TokenLife: 10 * time.Minute,
+		Client:   "webapp",
+		Subject:  fmt.Sprintf("user-%08d@example.com", i),
+		Scopes:   []string{"openid", "orders", "profile"},
+		Audience: []string{"https://api.example.com"},
+		Claims:   map[string]any{"email": fmt.Sprintf("user-%08d@example.com", i), "name": "A person of average name"},
+		AuthTime: now,
+		Started:  now,
+		Ends:     ends,
 		Code: &storage.Code{
 			Hash:        make([]byte, 32),
 			Expires:     now.Add(time.Minute),

@@ -204,8 +204,6 @@ func (e *tokenEndpoint) startFamily(c *call, auth *grants.Authorization, now tim
 		AuthTime: auth.AuthTime,
 		Started:  now,
 		Ends:     client.RefreshToken.Ends(now),
-
-		TokenLife: client.AccessTokenLifetime,
 	}
 	refreshToken, key := f.Start(client.RefreshToken.Length)
 	record, err := f.Encode()
