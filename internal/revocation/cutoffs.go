@@ -31,7 +31,8 @@ type Config struct {
 	Logger    *zap.Logger
 	Now       func() time.Time
 
-	// Lifetimes returns the longest that tokens can have by the configuration of this node, with an error as far as they are known. It may be nil.
+	// Lifetimes returns the longest lifetimes that the configuration of this node allows. With an error, it returns those that are
+	// known. It may be nil.
 	Lifetimes func(ctx context.Context) (storage.Lifetimes, error)
 
 	// Changed is told how many cutoffs are in force, whenever that changes; may be nil.
@@ -219,10 +220,14 @@ func (c *Cutoffs) AccessTokenLife() time.Duration { return c.lifetimes().AccessT
 func (c *Cutoffs) learn(cutoffs ...*storage.Cutoff) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
-	before := c.index.inForce
+	defer c.reportChange(c.index.inForce)
 	for _, cutoff := range cutoffs {
 		c.index.add(cutoff.Key().ID, cutoff, c.Now())
 	}
+}
+
+// reportChange says how many cutoffs are in force, if it is another number than before. The caller holds the lock.
+func (c *Cutoffs) reportChange(before int) {
 	if c.index.inForce != before {
 		c.Changed(c.index.inForce)
 	}
@@ -255,21 +260,21 @@ type Token struct {
 func (c *Cutoffs) VoidsToken(t Token) bool {
 	c.mu.RLock()
 	defer c.mu.RUnlock()
-	return has(c.index.tokens, t.ID) || has(c.index.families, t.Family) || c.index.voids(t.Subject, t.Client, t.Began)
+	return c.index.hasToken(t.ID) || c.index.hasFamily(t.Family) || c.index.voids(t.Subject, t.Client, t.Began)
 }
 
 // VoidsFamily reports whether the family with the record of that ID is void.
 func (c *Cutoffs) VoidsFamily(id string, f *storage.Family) bool {
 	c.mu.RLock()
 	defer c.mu.RUnlock()
-	return has(c.index.families, id) || c.index.voids(f.Subject, f.Client, f.Started)
+	return c.index.hasFamily(id) || c.index.voids(f.Subject, f.Client, f.Started)
 }
 
 // EndsFamily reports whether the family with the record of that ID was revoked by itself, and its access tokens are void.
 func (c *Cutoffs) EndsFamily(id string) bool {
 	c.mu.RLock()
 	defer c.mu.RUnlock()
-	return has(c.index.families, id)
+	return c.index.hasFamily(id)
 }
 
 // Voids reports whether what began at a time, for a user through a client, is void.

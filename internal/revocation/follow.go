@@ -110,11 +110,8 @@ func (c *Cutoffs) follow(ctx context.Context) (*followed, error) {
 func (c *Cutoffs) expire() {
 	c.mu.Lock()
 	defer c.mu.Unlock()
-	before := c.index.inForce
+	defer c.reportChange(c.index.inForce)
 	c.index.expire(c.Now())
-	if c.index.inForce != before {
-		c.Changed(c.index.inForce)
-	}
 }
 
 // readJournal returns the journal, an empty one if there is none. One that is damaged is as good as none: the next change of
@@ -215,12 +212,10 @@ func mayHaveChanged(c *storage.Cutoff, at *followed) bool {
 func (c *Cutoffs) merge(known map[string]*storage.Cutoff, listed map[string]bool, found map[string]*storage.Cutoff) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
-	now, vanished, before := c.Now(), 0, c.index.inForce
+	defer c.reportChange(c.index.inForce)
+	now, vanished := c.Now(), 0
 	for id, cutoff := range found {
 		c.index.add(id, cutoff, now)
-	}
-	if c.index.inForce != before {
-		c.Changed(c.index.inForce)
 	}
 	for id := range known {
 		if listed[id] {

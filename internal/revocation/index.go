@@ -14,9 +14,7 @@ type index struct {
 	known   map[string]*storage.Cutoff
 	expiry  expiryHeap // of those that expire
 	inForce int        // how many are not nil
-
-	tokens, families, users, clients map[string]entry
-	pairs                            map[pair]entry
+	entries map[target]entry
 }
 
 // entry is what one or more cutoffs say about the same thing.
@@ -25,14 +23,21 @@ type entry struct {
 	expires time.Time // when the entry goes; zero: never
 }
 
-// pair is a user at a client.
-type pair struct{ subject, client string }
+// target is what a cutoff is about: one of a token, a family, a user, a client, and a user at a client.
+type target struct{ token, family, subject, client string }
+
+func targetOf(c *storage.Cutoff) target {
+	switch {
+	case c.Token != "":
+		return target{token: c.Token}
+	case c.Family != "":
+		return target{family: c.Family}
+	}
+	return target{subject: c.Subject, client: c.Client}
+}
 
 func newIndex() index {
-	return index{
-		known: make(map[string]*storage.Cutoff), tokens: make(map[string]entry), families: make(map[string]entry),
-		users: make(map[string]entry), clients: make(map[string]entry), pairs: make(map[pair]entry),
-	}
+	return index{known: make(map[string]*storage.Cutoff), entries: make(map[target]entry)}
 }
 
 // add takes in the cutoff with the record of that ID, nil for a record that has expired. Of two with the same ID, the later one
@@ -52,24 +57,15 @@ func (x *index) add(id string, c *storage.Cutoff, now time.Time) {
 	if !c.Expires.IsZero() {
 		heap.Push(&x.expiry, expiring{c.Expires, id})
 	}
-	switch {
-	case c.Token != "":
-		extend(x.tokens, c.Token, c)
-	case c.Family != "":
-		extend(x.families, c.Family, c)
-	case c.Subject != "" && c.Client != "":
-		extend(x.pairs, pair{c.Subject, c.Client}, c)
-	case c.Subject != "":
-		extend(x.users, c.Subject, c)
-	case c.Client != "":
-		extend(x.clients, c.Client, c)
+	if targetOf(c) != (target{}) { // one about nothing voids nothing
+		x.extend(c)
 	}
 }
 
 // extend adds a cutoff to the entry of what it is about. The entry lasts as long as the cutoff that lasts longest: what began
 // before an earlier end has expired by then.
-func extend[K comparable](m map[K]entry, key K, c *storage.Cutoff) {
-	e, ok := m[key]
+func (x *index) extend(c *storage.Cutoff) {
+	e, ok := x.entries[targetOf(c)]
 	if c.Before.After(e.before) {
 		e.before = c.Before
 	}
@@ -80,7 +76,7 @@ func extend[K comparable](m map[K]entry, key K, c *storage.Cutoff) {
 	case c.Expires.IsZero() || c.Expires.After(e.expires):
 		e.expires = c.Expires
 	}
-	m[key] = e
+	x.entries[targetOf(c)] = e
 }
 
 // expire drops what has expired. Its records stay known as nil.
@@ -93,29 +89,21 @@ func (x *index) expire(now time.Time) {
 		}
 		x.known[id] = nil
 		x.inForce--
-		switch {
-		case c.Token != "":
-			shrink(x.tokens, c.Token, now)
-		case c.Family != "":
-			shrink(x.families, c.Family, now)
-		case c.Subject != "" && c.Client != "":
-			shrink(x.pairs, pair{c.Subject, c.Client}, now)
-		case c.Subject != "":
-			shrink(x.users, c.Subject, now)
-		case c.Client != "":
-			shrink(x.clients, c.Client, now)
+		if storage.Expired(x.entries[targetOf(c)].expires, now) {
+			delete(x.entries, targetOf(c))
 		}
 	}
 }
 
-func shrink[K comparable](m map[K]entry, key K, now time.Time) {
-	if storage.Expired(m[key].expires, now) {
-		delete(m, key)
-	}
+// hasToken reports whether the access token of that ID is void.
+func (x *index) hasToken(id string) bool {
+	_, ok := x.entries[target{token: id}]
+	return ok
 }
 
-func has(m map[string]entry, key string) bool {
-	_, ok := m[key]
+// hasFamily reports whether the family with the record of that ID is void by itself.
+func (x *index) hasFamily(id string) bool {
+	_, ok := x.entries[target{family: id}]
 	return ok
 }
 
@@ -127,10 +115,10 @@ func (x *index) voids(subject, client string, began time.Time) bool {
 
 // last returns until when all is void that began for a user through a client.
 func (x *index) last(subject, client string) time.Time {
-	last := x.pairs[pair{subject, client}].before
-	for _, other := range [...]time.Time{x.users[subject].before, x.clients[client].before} {
-		if other.After(last) {
-			last = other
+	var last time.Time
+	for _, about := range [...]target{{subject: subject, client: client}, {subject: subject}, {client: client}} {
+		if before := x.entries[about].before; before.After(last) {
+			last = before
 		}
 	}
 	return last
