@@ -6,10 +6,8 @@ import (
 	"errors"
 	"fmt"
 	"maps"
-	"math"
 	"net/http"
 	"slices"
-	"strconv"
 	"strings"
 	"time"
 
@@ -223,7 +221,6 @@ func (g *Guard) ServeHTTP(w http.ResponseWriter, r *http.Request, next caddyhttp
 			return next.ServeHTTP(w, r)
 		}
 	}
-	again := withoutSecrets(r) // for a refusal: a request that passes is logged as it came
 	if g.Authorization != "pass" {
 		g.resource.Take(r, &found.tokens)
 	}
@@ -234,9 +231,12 @@ func (g *Guard) ServeHTTP(w http.ResponseWriter, r *http.Request, next caddyhttp
 		}
 	}
 	claims, err := g.resource.Check(r, &found.tokens)
-	if again != nil && err != nil && !g.lets(err) {
-		again.run(w)
-		return nil
+	if err != nil && !g.lets(err) { // a request that passes is logged as it came
+		if again := withoutSecrets(r); again != nil {
+			found.tokens.PutBack(again.r)
+			again.run(w)
+			return nil
+		}
 	}
 	if err != nil {
 		if rules != nil {
@@ -320,7 +320,7 @@ func (g *Guard) refuse(w http.ResponseWriter, r *http.Request, err error) (passe
 		w.Header().Set("WWW-Authenticate", refusal.Challenge)
 	}
 	if refusal.RetryAfter > 0 {
-		w.Header().Set("Retry-After", strconv.Itoa(int(math.Ceil(refusal.RetryAfter.Seconds()))))
+		wire.SetRetryAfter(w.Header(), refusal.RetryAfter)
 	}
 	failure := caddyhttp.Error(refusal.Status, refusal)
 	failure.ID = cmp.Or(refusal.ID, failure.ID)

@@ -196,6 +196,7 @@ func TestTwoGuardsOnOnePath(t *testing.T) {
 				{"/api/admin/orders", both, 200, ""},
 				{"/api/orders", refreshed, 200, ""},
 				{"/api/admin/orders", refreshed, 403, "admin orders"},
+				{"/api/admin/orders?code=x", refreshed, 403, "admin orders"},
 				{"/api/admin/orders", "", 401, "admin orders"},
 				{"/api/orders", "", 401, "orders"},
 				{"/api/admin/orders", "nonsense", 401, "admin orders"},

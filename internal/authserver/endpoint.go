@@ -208,7 +208,7 @@ func (s *Server) fail(c *call, e *endpoint, err error) error {
 		return s.config.Wire.Errors.Write(c.w, refusal, id, wire.Challenge(c.r, s.config.URL))
 	}
 	c.w.Header().Set("Cache-Control", "no-store")
-	wire.SetRetryAfter(c.w.Header(), refusal)
+	wire.SetRetryAfterOf(c.w.Header(), refusal)
 	return &PageError{Status: refusal.HTTPStatus(), Title: pageTitle(refusal), ID: id, Err: refusal}
 }
 

@@ -116,6 +116,13 @@ func (p *Resource) Take(r *http.Request, t *Tokens) {
 	r.Header.Del(header)
 }
 
+// PutBack adds to a request what Take has removed, so that it can be checked from the start.
+func (t *Tokens) PutBack(r *http.Request) {
+	for header, values := range t.taken {
+		r.Header[header] = values
+	}
+}
+
 func isBearer(authorization string) bool {
 	scheme, _, _ := strings.Cut(authorization, " ")
 	return strings.EqualFold(scheme, "Bearer")

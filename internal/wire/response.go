@@ -174,8 +174,8 @@ func (s *ErrorShape) problem(status int, detail, id string) problemDetails {
 // DefaultRetryAfter is when a client should repeat a request that failed here, unless the error says otherwise.
 const DefaultRetryAfter = 2 * time.Second
 
-// SetRetryAfter sets Retry-After for an error after which the same request can succeed.
-func SetRetryAfter(h http.Header, refusal *grants.Error) {
+// SetRetryAfterOf sets Retry-After for an error after which the same request can succeed.
+func SetRetryAfterOf(h http.Header, refusal *grants.Error) {
 	if retryable(refusal.HTTPStatus()) {
 		setRetryAfter(h, refusal)
 	}
@@ -186,9 +186,12 @@ func retryable(status int) bool {
 	return status == http.StatusServiceUnavailable || status == http.StatusTooManyRequests
 }
 
-// setRetryAfter sets Retry-After in whole seconds, rounded up.
 func setRetryAfter(h http.Header, refusal *grants.Error) {
-	after := cmp.Or(refusal.RetryAfter, DefaultRetryAfter)
+	SetRetryAfter(h, cmp.Or(refusal.RetryAfter, DefaultRetryAfter))
+}
+
+// SetRetryAfter sets Retry-After in whole seconds, rounded up.
+func SetRetryAfter(h http.Header, after time.Duration) {
 	seconds := max(1, int((after+time.Second-1)/time.Second))
 	h.Set("Retry-After", strconv.Itoa(seconds))
 }
