@@ -156,8 +156,7 @@ func (h *Handler) ServeHTTP(w http.ResponseWriter, r *http.Request, next caddyht
 		again.run(w)
 		return nil
 	}
-	switch {
-	case h.server.NeedsPerson(path):
+	if h.server.NeedsPerson(path) {
 		return place.signIn(w, r, h.answer)
 	}
 	return h.answer(w, r)

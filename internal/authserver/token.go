@@ -113,7 +113,7 @@ func (e *tokenEndpoint) exchange(c *call, grant grants.Grant, form url.Values, n
 	if err != nil {
 		return nil, e.throttleRefusal(c, e.revoker.RevokeReplayed(ctx, err))
 	}
-	if auth.Family != "" {
+	if c.grant == "authorization_code" {
 		e.config.Codes.redeemed(e.config.Name, storage.Key{Kind: storage.KindFamily, ID: auth.Family})
 	}
 	if verifier != nil {
