@@ -9,6 +9,7 @@ import (
 	"cmp"
 	"context"
 	"errors"
+	"maps"
 	"net/http"
 	"slices"
 	"strings"
@@ -118,9 +119,7 @@ func (p *Resource) Take(r *http.Request, t *Tokens) {
 
 // PutBack adds to a request what Take has removed, so that it can be checked from the start.
 func (t *Tokens) PutBack(r *http.Request) {
-	for header, values := range t.taken {
-		r.Header[header] = values
-	}
+	maps.Copy(r.Header, t.taken)
 }
 
 func isBearer(authorization string) bool {
