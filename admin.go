@@ -8,6 +8,7 @@ import (
 	"github.com/caddy-oauth/caddy-oauth/internal/adminapi"
 	"github.com/caddy-oauth/caddy-oauth/internal/cli"
 	"github.com/caddy-oauth/caddy-oauth/internal/directive"
+	"github.com/caddy-oauth/caddy-oauth/internal/trail"
 	"github.com/caddy-oauth/caddy-oauth/storage"
 )
 
@@ -25,6 +26,9 @@ func (a *App) AdminIssuers() map[string]*adminapi.Issuer {
 	}
 	return issuers
 }
+
+// Trail implements adminapi.App.
+func (a *App) Trail() *trail.Trail { return a.trail }
 
 // adminClients returns the clients of the configuration as the admin API shows them.
 func (i *Issuer) adminClients() map[string]adminapi.Client {

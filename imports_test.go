@@ -28,16 +28,17 @@ var plan = []struct {
 
 	// The configuration.
 	{"ROOT", "grants internal/adminapi internal/authserver internal/bearer internal/cli internal/clients internal/directive internal/jwt " +
-		"internal/keyring internal/revocation internal/throttle internal/uris internal/wire storage storage/caddy storage/memory"},
+		"internal/keyring internal/revocation internal/throttle internal/trail internal/uris internal/wire storage storage/caddy storage/memory"},
 
 	// The admin API, and the commands.
 	{"internal/cli", "internal/adminapi internal/authserver internal/clients internal/directive internal/jwt internal/keyring " +
 		"storage storage/dump"},
-	{"internal/adminapi", "internal/authserver internal/bounded internal/clients internal/directive internal/jwt internal/keyring storage"},
+	{"internal/adminapi", "internal/authserver internal/bounded internal/clients internal/directive internal/jwt internal/keyring " +
+		"internal/trail storage"},
 
 	// The endpoints, over net/http.
 	{"internal/authserver", "grants internal/bearer internal/bounded internal/clients internal/jwt internal/keyring internal/metrics " +
-		"internal/pages internal/revocation internal/throttle internal/uris internal/wire storage storage/dump"},
+		"internal/pages internal/revocation internal/throttle internal/trail internal/uris internal/wire storage storage/dump"},
 
 	// The parts of the endpoints.
 	{"internal/bearer", "grants internal/jwt internal/metrics internal/throttle internal/uris internal/wire"},
@@ -47,6 +48,7 @@ var plan = []struct {
 	{"internal/bounded", "internal/metrics storage"},
 	{"internal/wire", "grants"},
 	{"internal/throttle", ""},
+	{"internal/trail", ""},
 	{"internal/metrics", ""},
 	{"internal/pages", "internal/uris"},
 	{"internal/jwt", ""},

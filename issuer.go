@@ -225,7 +225,7 @@ func (i *Issuer) open(
 		Persistence: authserver.Persistence{ReadOnly: i.ReadOnly, RevocationPoll: time.Duration(i.RevocationPoll)},
 		Shared: authserver.Shared{
 			Throttle: common.throttle, Revocations: common.revocations, Generations: common.servers,
-			Codes: common.codes,
+			Codes: common.codes, Trail: common.trail,
 		},
 		Observers: authserver.Observers{
 			Logger: log, Audit: log.Named("audit"), Registry: ctx.GetMetricsRegistry(), Observe: o.observe,

@@ -26,6 +26,7 @@ import (
 	"github.com/caddy-oauth/caddy-oauth/internal/directive"
 	"github.com/caddy-oauth/caddy-oauth/internal/revocation"
 	"github.com/caddy-oauth/caddy-oauth/internal/throttle"
+	"github.com/caddy-oauth/caddy-oauth/internal/trail"
 	_ "github.com/caddy-oauth/caddy-oauth/storage/caddy"  // the store oauth.stores.caddy
 	_ "github.com/caddy-oauth/caddy-oauth/storage/memory" // the store oauth.stores.memory
 )
@@ -46,6 +47,7 @@ type App struct {
 
 	servers  map[string]*authserver.Server
 	shares   bool // this app has called share
+	trail    *trail.Trail
 	observer *observer
 	log      *zap.Logger
 	stop     context.CancelFunc
@@ -160,13 +162,14 @@ func (a *App) issuer(name string) (string, *Issuer, error) {
 }
 
 // shared is the state that all configurations of this process share. During a reload, the old and the new one both run: the new
-// one must know the failures that the old one counted, what the old one revokes, when the old one stops writing, and the codes
-// that it issued.
+// one must know the failures that the old one counted, what the old one revokes, when the old one stops writing, the codes that it
+// issued, and what it refused.
 type shared struct {
 	throttle    *throttle.Throttle
 	revocations *revocation.Broadcast
 	servers     *authserver.Generations
 	codes       *authserver.Codes
+	trail       *trail.Trail
 }
 
 var sharedPool = caddy.NewUsagePool()
@@ -176,9 +179,9 @@ const sharedKey = "shared"
 // share returns the shared state, which lives until Cleanup was called on every app that called share.
 func (a *App) share() *shared {
 	common, _ := sharedPool.LoadOrStore(sharedKey, &shared{
-		throttle.New(), revocation.NewBroadcast(), authserver.NewGenerations(), authserver.NewCodes(),
+		throttle.New(), revocation.NewBroadcast(), authserver.NewGenerations(), authserver.NewCodes(), trail.New(),
 	})
-	a.shares = true
+	a.shares, a.trail = true, common.(*shared).trail
 	return common.(*shared)
 }
 

@@ -22,6 +22,7 @@ import (
 	"github.com/caddy-oauth/caddy-oauth/internal/clients"
 	"github.com/caddy-oauth/caddy-oauth/internal/directive"
 	"github.com/caddy-oauth/caddy-oauth/internal/keyring"
+	"github.com/caddy-oauth/caddy-oauth/internal/trail"
 	"github.com/caddy-oauth/caddy-oauth/storage"
 )
 
@@ -33,6 +34,9 @@ func init() {
 type App interface {
 	// AdminIssuers returns the issuers of the app, by their names.
 	AdminIssuers() map[string]*Issuer
+
+	// Trail returns the last failures of this process.
+	Trail() *trail.Trail
 }
 
 // Issuer is an issuer of the running configuration.
@@ -57,6 +61,8 @@ type ClientSettings struct {
 // api implements the endpoints:
 //
 //	GET    /oauth                                 the issuers
+//	GET    /oauth/@all/failures                   the last failures of all issuers and guards, newest first
+//	GET    /oauth/@all/failures/<id>              the failure with an error ID
 //	GET    /oauth/<issuer>/clients                the clients
 //	POST   /oauth/<issuer>/clients                add one
 //	GET    /oauth/<issuer>/clients/<id>           a client
@@ -107,8 +113,11 @@ func (a *api) Routes() []caddy.AdminRoute {
 	} {
 		a.mux.Handle("/oauth/{issuer}"+path, handlers)
 	}
-	a.mux.Handle("/oauth/{$}", issuersHandler{})
-	a.mux.Handle("/oauth", issuersHandler{})
+	// The name of an issuer does not begin with @.
+	a.mux.Handle("/oauth/@all/failures", processHandler(listFailures))
+	a.mux.Handle("/oauth/@all/failures/{id}", processHandler(showFailure))
+	a.mux.Handle("/oauth/{$}", processHandler(listIssuers))
+	a.mux.Handle("/oauth", processHandler(listIssuers))
 	handler := caddy.AdminHandlerFunc(a.serve)
 	return []caddy.AdminRoute{{Pattern: "/oauth", Handler: handler}, {Pattern: "/oauth/", Handler: handler}}
 }
@@ -151,10 +160,11 @@ func (m methods) serve(w http.ResponseWriter, r *http.Request) error {
 	if !ok {
 		return wrongMethod(w, r, slices.Sorted(maps.Keys(m))...)
 	}
-	issuers, err := activeIssuers()
+	app, err := activeApp()
 	if err != nil {
 		return err
 	}
+	issuers := app.AdminIssuers()
 	name := r.PathValue("issuer")
 	issuer := issuers[name]
 	if issuer == nil {
@@ -170,8 +180,8 @@ func (m methods) serve(w http.ResponseWriter, r *http.Request) error {
 
 const maxBody = 64 << 10
 
-// activeIssuers returns the issuers of the configuration that runs, and not of one that failed to load.
-func activeIssuers() (map[string]*Issuer, error) {
+// activeApp returns the app of the configuration that runs, and not of one that failed to load.
+func activeApp() (App, error) {
 	ctx := caddy.ActiveContext()
 	if ctx.Context == nil { // Caddy opens its admin API before it runs a configuration.
 		return nil, apiError(http.StatusServiceUnavailable, "no configuration is running yet, try again")
@@ -180,14 +190,29 @@ func activeIssuers() (map[string]*Issuer, error) {
 	if err != nil {
 		return nil, apiError(http.StatusNotFound, "the running configuration has no issuers: "+err.Error())
 	}
-	return app.(App).AdminIssuers(), nil
+	return app.(App), nil
 }
 
-// issuersHandler lists the issuers.
-type issuersHandler struct{}
+// processHandler answers a GET that is not about one issuer.
+type processHandler func(app App, r *http.Request) (any, error)
 
-func (issuersHandler) ServeHTTP(w http.ResponseWriter, r *http.Request) {
-	w.(*errorWriter).err = listIssuers(w, r)
+func (h processHandler) ServeHTTP(w http.ResponseWriter, r *http.Request) {
+	w.(*errorWriter).err = h.serve(w, r)
+}
+
+func (h processHandler) serve(w http.ResponseWriter, r *http.Request) error {
+	if r.Method != http.MethodGet {
+		return wrongMethod(w, r, http.MethodGet)
+	}
+	app, err := activeApp()
+	if err != nil {
+		return err
+	}
+	answer, err := h(app, r)
+	if err != nil {
+		return err
+	}
+	return write(w, answer)
 }
 
 // NamedIssuer is an issuer in the list of issuers.
@@ -196,19 +221,27 @@ type NamedIssuer struct {
 	URL  string `json:"url"`
 }
 
-func listIssuers(w http.ResponseWriter, r *http.Request) error {
-	if r.Method != http.MethodGet {
-		return wrongMethod(w, r, http.MethodGet)
-	}
-	issuers, err := activeIssuers()
-	if err != nil {
-		return err
-	}
+func listIssuers(app App, _ *http.Request) (any, error) {
+	issuers := app.AdminIssuers()
 	list := make([]NamedIssuer, 0, len(issuers))
 	for _, name := range slices.Sorted(maps.Keys(issuers)) {
 		list = append(list, NamedIssuer{Name: name, URL: issuers[name].URL})
 	}
-	return write(w, list)
+	return list, nil
+}
+
+// maxFailures is how many failures a list of them has at most.
+const maxFailures = 100
+
+func listFailures(app App, _ *http.Request) (any, error) { return app.Trail().Last(maxFailures), nil }
+
+func showFailure(app App, r *http.Request) (any, error) {
+	failure, ok := app.Trail().Find(r.PathValue("id"))
+	if !ok {
+		return nil, apiError(http.StatusNotFound, fmt.Sprintf("no error with the ID %q among the last ones of this process; the log may have it",
+			r.PathValue("id")))
+	}
+	return failure, nil
 }
 
 func wrongMethod(w http.ResponseWriter, r *http.Request, allowed ...string) error {

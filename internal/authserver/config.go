@@ -15,6 +15,7 @@ import (
 	"github.com/caddy-oauth/caddy-oauth/internal/metrics"
 	"github.com/caddy-oauth/caddy-oauth/internal/revocation"
 	"github.com/caddy-oauth/caddy-oauth/internal/throttle"
+	"github.com/caddy-oauth/caddy-oauth/internal/trail"
 	"github.com/caddy-oauth/caddy-oauth/internal/wire"
 	"github.com/caddy-oauth/caddy-oauth/storage"
 )
@@ -73,6 +74,7 @@ type Shared struct {
 	Revocations *revocation.Broadcast // passes revocations on between the servers of one issuer
 	Generations *Generations          // knows the servers before this one
 	Codes       *Codes                // remembers codes until they have ended
+	Trail       *trail.Trail          // remembers the last failures
 }
 
 // Observers learn what a server does.
@@ -108,6 +110,9 @@ func (c Config) withDefaults() Config {
 	}
 	if c.Codes == nil {
 		c.Codes = NewCodes()
+	}
+	if c.Trail == nil {
+		c.Trail = trail.New()
 	}
 	c.RevocationPoll = cmp.Or(c.RevocationPoll, 5*time.Second)
 	c.StoreTimeout = cmp.Or(c.StoreTimeout, bounded.Timeout(c.Store))

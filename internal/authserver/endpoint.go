@@ -197,7 +197,7 @@ func (s *Server) fail(c *call, e *endpoint, err error) error {
 		zap.Int("status", refusal.HTTPStatus()),
 	)
 	fields = append(fields, explanation(refusal)...)
-	s.log.Log(level, message, append(fields, bounded.Fields(err)...)...)
+	s.config.Trail.Log(s.log, level, message, append(fields, bounded.Fields(err)...)...)
 	s.events.refused(c, e.name, err, refusal.Code, id)
 	var redirect *redirectError
 	switch {

@@ -175,7 +175,7 @@ func (s *Server) Monitor(address func(r *http.Request) string) *bearer.Monitor {
 // logGuardFailure logs that a token could not be checked, as a rule because the store failed.
 func (s *Server) logGuardFailure(r *http.Request, refusal *bearer.Error) {
 	level, message := s.severity(r.Context(), refusal, refusal.Status)
-	s.log.Log(level, message, append(bounded.Fields(refusal),
+	s.config.Trail.Log(s.log, level, message, append(bounded.Fields(refusal),
 		zap.String("issuer", s.config.Name), zap.String("endpoint", "guard"), zap.String("error_id", refusal.ID),
 		zap.String("error", refusal.Code), zap.Int("status", refusal.Status), zap.NamedError("cause", refusal.Cause))...)
 }
