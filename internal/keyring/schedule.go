@@ -5,6 +5,8 @@ import (
 	"encoding/json"
 	"slices"
 	"time"
+
+	"github.com/caddy-oauth/caddy-oauth/internal/jwt"
 )
 
 // The life of a key, with Rotate between two keys:
@@ -13,10 +15,11 @@ import (
 //	key 1    |─────────────────|════════════════════════════|──────────────────────| retired
 //	key 2                                 |─────────────────|═══════════════════════════
 //	                                      made
-//	         └──── Publish ────┘                            └─ Lifetime + 1 minute ─┘
+//	         └──── Publish ────┘                            └─ Lifetime + 6 minutes ┘
 //
 // A key is in the JWKS from "made" to "retired", so a verifier may cache a JWKS for Publish and still know every key it
-// meets. A key is made a little earlier than that, since another node may serve its JWKS without the key for a while.
+// meets. A key is made a little earlier than that, since another node may serve its JWKS without the key for a while. A guard
+// can accept a token for 5 minutes after its end (jwt.MaxLeeway), and clocks differ by up to a minute.
 //
 // As long as a key has no successor, or nodes with two configurations sign with keys of two algorithms, no node can tell
 // when the key stops signing. So the nodes that sign with it take a lease on it for an hour, and renew that in time; until
@@ -33,7 +36,7 @@ type scheduledKey struct {
 	Algorithm string          `json:"alg"`
 	Created   time.Time       `json:"created"`
 	Signs     time.Time       `json:"signs"`   // it signs from then until its successor does
-	Expires   time.Time       `json:"expires"` // by then every token signed with it has expired
+	Expires   time.Time       `json:"expires"` // by then no guard accepts a token signed with it
 	JWK       json.RawMessage `json:"jwk"`     // with the private part
 }
 
@@ -77,7 +80,7 @@ func nextKey(line []*scheduledKey, now time.Time, policy Policy) time.Time {
 	return published // equals due if this node is on time; otherwise the old key signs for longer
 }
 
-// extend postpones the end of a key until the last token has expired that it signs before its successor signs or, without a
+// extend postpones the end of a key until no guard accepts any token that it signs before its successor signs or, without a
 // successor, before the lease ends. It reports whether that changed the key. It never brings the end forward, so that
 // tokens stay valid that were signed under a longer Lifetime.
 func extend(k *scheduledKey, successor, now time.Time, lifetime time.Duration) bool {
@@ -89,7 +92,7 @@ func extend(k *scheduledKey, successor, now time.Time, lifetime time.Duration) b
 		}
 		until, enough = start.Add(lease), start.Add(lease/2)
 	}
-	tail := lifetime + clockLeeway
+	tail := lifetime + jwt.MaxLeeway + clockLeeway
 	if !k.Expires.Before(enough.Add(tail)) {
 		return false
 	}

@@ -22,7 +22,10 @@ func scheduled(id, alg string, signs, expires float64) scheduledKey {
 
 func TestPlan(t *testing.T) {
 	policy := Policy{Algorithm: "ES256", Rotate: 100 * time.Hour, Publish: 10 * time.Hour, Lifetime: 2 * time.Hour}
-	const minute = 1. / 60
+	const (
+		minute = 1. / 60
+		tail   = 6 * minute // the longest leeway of a guard, and the difference of clocks
+	)
 	tests := []struct {
 		name   string
 		keys   []scheduledKey
@@ -44,7 +47,7 @@ func TestPlan(t *testing.T) {
 		{
 			name: "a lease is renewed when half of it is over", now: 50, wantNew: -1, wantChanged: true,
 			keys:     []scheduledKey{scheduled("a", "ES256", 0, 52.5)},
-			wantKept: []scheduledKey{scheduled("a", "ES256", 0, 53+minute)},
+			wantKept: []scheduledKey{scheduled("a", "ES256", 0, 53+tail)},
 		},
 		{
 			name: "a successor is made in time for its publication", now: 90 - 3*minute, wantNew: 100,
@@ -65,19 +68,19 @@ func TestPlan(t *testing.T) {
 			name: "a key in the middle of its successor's publication lives on after it", now: 95, wantNew: -1, wantChanged: true,
 			keys: []scheduledKey{scheduled("a", "ES256", 0, 93), scheduled("b", "ES256", 100, 200)},
 			wantKept: []scheduledKey{
-				scheduled("a", "ES256", 0, 102+minute), scheduled("b", "ES256", 100, 200),
+				scheduled("a", "ES256", 0, 102+tail), scheduled("b", "ES256", 100, 200),
 			},
 		},
 		{
 			name: "a key stays until its tokens have expired", now: 102, wantNew: -1,
-			keys: []scheduledKey{scheduled("a", "ES256", 0, 102+minute), scheduled("b", "ES256", 100, 200)},
+			keys: []scheduledKey{scheduled("a", "ES256", 0, 102+tail), scheduled("b", "ES256", 100, 200)},
 			wantKept: []scheduledKey{
-				scheduled("a", "ES256", 0, 102+minute), scheduled("b", "ES256", 100, 200),
+				scheduled("a", "ES256", 0, 102+tail), scheduled("b", "ES256", 100, 200),
 			},
 		},
 		{
-			name: "and no longer", now: 102 + minute, wantNew: -1, wantChanged: true,
-			keys:     []scheduledKey{scheduled("a", "ES256", 0, 102+minute), scheduled("b", "ES256", 100, 200)},
+			name: "and no longer", now: 102 + tail, wantNew: -1, wantChanged: true,
+			keys:     []scheduledKey{scheduled("a", "ES256", 0, 102+tail), scheduled("b", "ES256", 100, 200)},
 			wantKept: []scheduledKey{scheduled("b", "ES256", 100, 200)},
 		},
 		{
@@ -90,18 +93,18 @@ func TestPlan(t *testing.T) {
 			name: "a longer lifetime extends the key that signs", now: 50, wantNew: -1, wantChanged: true,
 			change:   func(p *Policy) { p.Lifetime = 20 * time.Hour },
 			keys:     []scheduledKey{scheduled("a", "ES256", 0, 53)},
-			wantKept: []scheduledKey{scheduled("a", "ES256", 0, 71+minute)},
+			wantKept: []scheduledKey{scheduled("a", "ES256", 0, 71+tail)},
 		},
 		{
 			name: "an overdue key that nobody extended goes on", now: 500, wantNew: 510 + 3*minute, wantChanged: true,
 			keys:     []scheduledKey{scheduled("a", "ES256", 0, 3)},
-			wantKept: []scheduledKey{scheduled("a", "ES256", 0, 503+minute)},
+			wantKept: []scheduledKey{scheduled("a", "ES256", 0, 503+tail)},
 		},
 		{
 			name: "no rotation", now: 5000, wantNew: -1, wantChanged: true,
 			change:   func(p *Policy) { p.Rotate, p.Publish = 0, 0 },
 			keys:     []scheduledKey{scheduled("a", "ES256", 0, 3)},
-			wantKept: []scheduledKey{scheduled("a", "ES256", 0, 5003+minute)},
+			wantKept: []scheduledKey{scheduled("a", "ES256", 0, 5003+tail)},
 		},
 		{
 			name: "another algorithm gets a key at once, and leaves the others alone", now: 50, wantNew: 50,
