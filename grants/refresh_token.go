@@ -49,11 +49,11 @@ func (RefreshToken) Exchange(ctx context.Context, req *Request) (*Authorization,
 
 	var auth *Authorization
 	err = decideFamily(ctx, req, key, errBadRefreshToken, func(f *storage.Family) (write bool, err error) {
-		presented := f.Classify(token, req.Now, policy.Retry)
-		switch presented {
-		case storage.Foreign:
+		status := f.TokenStatus(token, req.Now, policy.Retry)
+		switch status {
+		case storage.TokenUnknown:
 			return false, errBadRefreshToken
-		case storage.Spent:
+		case storage.TokenReused:
 			return false, replayed(f, key, "refresh token", errBadRefreshToken)
 		}
 		// A lifetime that was made shorter holds for the families that are there: revocations are kept as long as
@@ -69,7 +69,7 @@ func (RefreshToken) Exchange(ctx context.Context, req *Request) (*Authorization,
 			return false, err
 		}
 		switch {
-		case presented == storage.Retried:
+		case status == storage.TokenRetryable:
 			auth.RefreshToken, err = f.Successor(token)
 			return false, err
 		case policy.Keep:

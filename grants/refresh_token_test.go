@@ -200,7 +200,7 @@ func TestRefreshToken(t *testing.T) {
 		{"kept, and unused for the idle time", []use{
 			{token: 0, settings: keep, gives: 0}, {after: 14 * day, token: 0, settings: keep, refused: bad},
 		}},
-		{"RFC 9700 §4.14.2 kept from now on: the tokens before are still spent", []use{
+		{"RFC 9700 §4.14.2 kept from now on: the tokens before are still reused", []use{
 			{token: 0, gives: 1},
 			{token: 0, settings: keep, gives: 1},
 			{token: 1, settings: keep, gives: 1},

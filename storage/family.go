@@ -1,7 +1,14 @@
 package storage
 
 import (
+	"crypto/aes"
+	"crypto/cipher"
+	"crypto/rand"
+	"crypto/sha256"
+	"errors"
 	"time"
+
+	"golang.org/x/crypto/chacha20poly1305"
 )
 
 // Family is everything that descends from one approval: the authorization code and the refresh tokens. It is one record, so that one
@@ -41,12 +48,12 @@ type Code struct {
 
 // Refresh is the state of a family's refresh tokens.
 type Refresh struct {
-	Member    []byte // hash of the part that all refresh tokens of the family share
-	Current   []byte // hash of the current token
-	Previous  []byte // hash of the token before
-	Successor []byte // the current token, sealed with the previous one
-	Rotated   time.Time
-	Kept      bool // the current token was used, and stays
+	FamilySecret []byte // hash of the part that all refresh tokens of the family share
+	Current      []byte // hash of the current token
+	Previous     []byte // hash of the token before
+	Successor    []byte // the current token, encrypted with a key from the previous one
+	Rotated      time.Time
+	Kept         bool // the current token was used, and stays
 }
 
 // IssueCode returns a new authorization code and the key of the family's record. All other fields must be set before.
@@ -55,10 +62,10 @@ func (f *Family) IssueCode() (code string, key Key) {
 	if !end.IsZero() && end.Before(f.Code.Expires) {
 		end = f.Code.Expires // the record must not outlive its bucket
 	}
-	handle := newHandle(layoutFor(f.Code.RefreshLength), BucketFor(end))
-	code = withCheck(isCode, handle+random(secretLength), longCheck)
+	selector := newSelector(layoutFor(f.Code.RefreshLength), BucketFor(end))
+	code = withChecksum(isCode, selector+random(secretLength), longChecksum)
 	f.Code.Hash = hash(code)
-	return code, familyKey(handle)
+	return code, familyKey(selector)
 }
 
 // HasCode reports whether code is the family's authorization code, used or not.
@@ -72,54 +79,54 @@ func (f *Family) RedeemCode(code string, now time.Time) (refreshToken string) {
 	if !f.Code.Offline {
 		return ""
 	}
-	return f.startRefresh(code[:layoutFor(f.Code.RefreshLength).handle()], f.Code.RefreshLength)
+	return f.startRefresh(code[:layoutFor(f.Code.RefreshLength).selectorEnd()], f.Code.RefreshLength)
 }
 
 // Start starts a family without a code, and returns its first refresh token and the key of the record. length is the length of its
 // refresh tokens, 0 for the default.
 func (f *Family) Start(length int) (refreshToken string, key Key) {
-	handle := newHandle(layoutFor(length), BucketFor(f.Ends))
-	return f.startRefresh(handle, length), familyKey(handle)
+	selector := newSelector(layoutFor(length), BucketFor(f.Ends))
+	return f.startRefresh(selector, length), familyKey(selector)
 }
 
-func (f *Family) startRefresh(handle string, length int) string {
+func (f *Family) startRefresh(selector string, length int) string {
 	if length == 0 {
 		length = refreshLength
 	}
-	member := random(layoutFor(length).member)
-	token := nextRefreshToken(handle+member, length)
-	f.Refresh = &Refresh{Member: hash(member), Current: hash(token)}
+	secret := random(layoutFor(length).familySecret)
+	token := nextRefreshToken(selector+secret, length)
+	f.Refresh = &Refresh{FamilySecret: hash(secret), Current: hash(token)}
 	return token
 }
 
-// Presented says what a presented refresh token is to its family.
-type Presented int
+// TokenStatus is what a refresh token that a client presents is to its family.
+type TokenStatus int
 
-// What a refresh token can be to its family.
+// The statuses of a refresh token.
 const (
-	Foreign Presented = iota // never issued for this family: invented, or damaged
-	Spent                    // issued for this family, and replaced
-	Retried                  // the token before the current one, which nobody has used yet
-	Current                  // the newest token
+	TokenUnknown   TokenStatus = iota // never issued for this family: invented, or damaged
+	TokenReused                       // issued for this family, and replaced (RFC 9700 §4.14.2)
+	TokenRetryable                    // the token before the current one, which nobody has used yet
+	TokenCurrent                      // the newest token
 )
 
-// Classify says what a refresh token whose key led to this record is to the family. retry is how long after a rotation the previous
-// token counts as Retried, see [RefreshPolicy.Retry].
-func (f *Family) Classify(token string, now time.Time, retry time.Duration) Presented {
+// TokenStatus says what a refresh token whose key led to this record is to the family. retry is how long after a rotation the previous
+// token is retryable, see [RefreshPolicy.Retry].
+func (f *Family) TokenStatus(token string, now time.Time, retry time.Duration) TokenStatus {
 	r := f.Refresh
 	if r == nil || !isRefreshToken(token) {
-		return Foreign
+		return TokenUnknown
 	}
 	l := layoutFor(len(token))
 	switch {
 	case matches(token, r.Current):
-		return Current
-	case !matches(token[l.handle():l.family()], r.Member):
-		return Foreign
+		return TokenCurrent
+	case !matches(token[l.selectorEnd():l.familyEnd()], r.FamilySecret):
+		return TokenUnknown
 	case matches(token, r.Previous) && (retry == RetryUntilUsed || retry > 0 && now.Sub(r.Rotated) < retry):
-		return Retried
+		return TokenRetryable
 	}
-	return Spent
+	return TokenReused
 }
 
 // Refreshed reports whether a refresh token of the family was ever used.
@@ -134,24 +141,24 @@ func (f *Family) Keep() (changed bool) {
 	return changed
 }
 
-// Rotate replaces token, which must be Current, by a successor.
+// Rotate replaces token, which must be TokenCurrent, by a successor.
 func (f *Family) Rotate(token string, now time.Time) (successor string, err error) {
-	successor = nextRefreshToken(token[:layoutFor(len(token)).family()], len(token))
+	successor = nextRefreshToken(token[:layoutFor(len(token)).familyEnd()], len(token))
 	sealed, err := sealSuccessor(token, successor)
 	if err != nil {
 		return "", err
 	}
 	f.Refresh = &Refresh{
-		Member:    f.Refresh.Member,
-		Current:   hash(successor),
-		Previous:  f.Refresh.Current, // which is the hash of token
-		Successor: sealed,
-		Rotated:   now,
+		FamilySecret: f.Refresh.FamilySecret,
+		Current:      hash(successor),
+		Previous:     f.Refresh.Current, // which is the hash of token
+		Successor:    sealed,
+		Rotated:      now,
 	}
 	return successor, nil
 }
 
-// Successor returns the token that replaced token, which must be Retried.
+// Successor returns the token that replaced token, which must be TokenRetryable.
 func (f *Family) Successor(token string) (string, error) {
 	return openSuccessor(token, f.Refresh.Successor)
 }
@@ -187,3 +194,58 @@ func earlier(end, t time.Time) time.Time {
 	}
 	return end
 }
+
+// A family keeps its current refresh token encrypted with a key derived from the token before. Only a client that presents the
+// previous token again gets the same successor, and whoever steals the store can decrypt nothing.
+
+var errSuccessor = errors.New("the sealed successor does not open")
+
+// sealSuccessor encrypts next with a key derived from token. The random nonce comes first.
+func sealSuccessor(token, next string) ([]byte, error) {
+	aead, err := successorCipher(token)
+	if err != nil {
+		return nil, err
+	}
+	nonce := make([]byte, aead.NonceSize(), aead.NonceSize()+len(next)+aead.Overhead())
+	rand.Read(nonce)
+	return aead.Seal(nonce, nonce, []byte(next), nil), nil
+}
+
+// openSuccessor returns what sealSuccessor encrypted with the same token.
+func openSuccessor(token string, sealed []byte) (string, error) {
+	aead, err := successorCipher(token)
+	if err != nil {
+		return "", err
+	}
+	if len(sealed) < aead.NonceSize() {
+		return "", errSuccessor
+	}
+	next, err := aead.Open(nil, sealed[:aead.NonceSize()], sealed[aead.NonceSize():], nil)
+	if err != nil {
+		return "", errSuccessor
+	}
+	return string(next), nil
+}
+
+// successorCipher returns ChaCha20-Poly1305 (RFC 8439). Every token has its own key, and AES takes longer to
+// expand a key than to encrypt a message this short. In FIPS 140 mode, which does not allow
+// ChaCha20-Poly1305, it returns AES-GCM.
+func successorCipher(token string) (cipher.AEAD, error) {
+	key := successorKey(token)
+	if aead, err := chacha20poly1305.New(key[:]); err == nil {
+		return aead, nil
+	}
+	block, err := aes.NewCipher(key[:])
+	if err != nil {
+		return nil, err
+	}
+	return cipher.NewGCMWithRandomNonce(block) // it draws the nonce itself and has a NonceSize of 0
+}
+
+// successorKey derives a key from a token. The store holds the plain SHA-256 of the token, which must not
+// help to compute the key: the purpose stands before the token, so no extension of that hash gets there.
+func successorKey(token string) [sha256.Size]byte {
+	return hashOf(successorPurpose, "\x00", token)
+}
+
+const successorPurpose = "caddy-oauth: successor of a refresh token"

@@ -41,7 +41,7 @@ const (
 
 // The fields of its refresh tokens.
 const (
-	refreshMember protowire.Number = iota + 1
+	refreshFamilySecret protowire.Number = iota + 1
 	refreshCurrent
 	refreshPrevious
 	refreshSuccessor
@@ -90,7 +90,7 @@ func (f *Family) size() int {
 		size += 48 + len(c.Hash) + len(c.RedirectURI) + len(c.Challenge)
 	}
 	if r := f.Refresh; r != nil {
-		size += 24 + len(r.Member) + len(r.Current) + len(r.Previous) + len(r.Successor)
+		size += 24 + len(r.FamilySecret) + len(r.Current) + len(r.Previous) + len(r.Successor)
 	}
 	return size
 }
@@ -108,7 +108,7 @@ func (c *Code) encode(w *fieldWriter) {
 }
 
 func (r *Refresh) encode(w *fieldWriter) {
-	w.bytes(refreshMember, r.Member)
+	w.bytes(refreshFamilySecret, r.FamilySecret)
 	w.bytes(refreshCurrent, r.Current)
 	w.bytes(refreshPrevious, r.Previous)
 	w.bytes(refreshSuccessor, r.Successor)
@@ -185,8 +185,8 @@ func (c *Code) decode(field field) (err error) {
 
 func (r *Refresh) decode(field field) (err error) {
 	switch field.number {
-	case refreshMember:
-		r.Member = field.bytes
+	case refreshFamilySecret:
+		r.FamilySecret = field.bytes
 	case refreshCurrent:
 		r.Current = field.bytes
 	case refreshPrevious:

@@ -48,8 +48,8 @@ func TestFamilyRecords(t *testing.T) {
 	}
 	t.Run("family-refresh.hex", func(t *testing.T) {
 		f := read(t, "family-refresh.hex")
-		for token, want := range map[string]Presented{second: Current, first: Retried, before: Spent} {
-			if got := f.Classify(token, approval, time.Second); got != want {
+		for token, want := range map[string]TokenStatus{second: TokenCurrent, first: TokenRetryable, before: TokenReused} {
+			if got := f.TokenStatus(token, approval, time.Second); got != want {
 				t.Errorf("%q is %v, want %v", token, got, want)
 			}
 		}
@@ -135,11 +135,11 @@ func FuzzDecodeFamily(f *testing.F) {
 		if same, err := DecodeFamily(again); err != nil || !reflect.DeepEqual(same, tidied(family)) {
 			t.Errorf("%+v is read again as %+v with error %v", family, same, err)
 		}
-		presented := family.Classify(token, approval, time.Hour)
-		if presented != Foreign && (family.Refresh == nil || len(token) < MinTokenLength) {
+		presented := family.TokenStatus(token, approval, time.Hour)
+		if presented != TokenUnknown && (family.Refresh == nil || len(token) < MinTokenLength) {
 			t.Errorf("%q is %v to %s", token, presented, record)
 		}
-		if presented == Retried {
+		if presented == TokenRetryable {
 			if next, err := family.Successor(token); err == nil && next == "" {
 				t.Errorf("%q has neither a successor nor an error in %s", token, record)
 			}
@@ -171,7 +171,7 @@ func tidied(f *Family) *Family {
 	if f.Refresh != nil {
 		r := *f.Refresh
 		tidy.Refresh = &r
-		times, hashes = append(times, &r.Rotated), append(hashes, &r.Member, &r.Current, &r.Previous, &r.Successor)
+		times, hashes = append(times, &r.Rotated), append(hashes, &r.FamilySecret, &r.Current, &r.Previous, &r.Successor)
 	}
 	for _, at := range times {
 		*at = at.UTC()

@@ -1,20 +1,24 @@
 package storage
 
 import (
+	"bytes"
+	"crypto/sha256"
+	"encoding/hex"
+	"errors"
 	"reflect"
 	"strings"
 	"testing"
 	"time"
 )
 
-// Classification after two rotations, the second one at approval.
-func TestClassify(t *testing.T) {
+// The status of a token after two rotations, the second one at approval.
+func TestTokenStatus(t *testing.T) {
 	f, code, _ := newFamily()
 	first := f.RedeemCode(code, approval)
 	second := rotated(t, f, first, approval)
 	third := rotated(t, f, second, approval)
 
-	handle, family := standard.handle(), standard.family()
+	selector, family := standard.selectorEnd(), standard.familyEnd()
 	shared := third[:family]
 	made := func(family string) string { return nextRefreshToken(family, refreshLength) }
 	const window = 10 * time.Second
@@ -23,32 +27,32 @@ func TestClassify(t *testing.T) {
 		token string
 		after time.Duration
 		retry time.Duration
-		want  Presented
+		want  TokenStatus
 	}{
-		{"the newest", third, 0, window, Current},
-		{"the newest, long after", third, 24 * time.Hour, window, Current},
-		{"the newest, strict", third, 0, 0, Current},
-		{"the one before, at once", second, 0, window, Retried},
-		{"the one before, in the last moment", second, window - 1, window, Retried},
-		{"the one before, too late", second, window, window, Spent},
-		{"the one before, strict", second, 0, 0, Spent},
-		{"the one before, by a clock that is behind", second, -time.Second, window, Retried},
-		{"the one before, strict, by a clock that is behind", second, -time.Second, 0, Spent},
-		{"the one before, without a limit of time", second, 365 * 24 * time.Hour, RetryUntilUsed, Retried},
-		{"the one before that", first, 0, window, Spent},
-		{"the one before that, without a limit of time", first, 0, RetryUntilUsed, Spent},
-		{"a secret that was never issued", made(shared), 0, window, Spent}, // it has the member part of the family
-		{"damaged", shared + strings.Repeat("A", refreshLength-family), 0, window, Foreign},
-		{"another member part", made(third[:handle] + strings.Repeat("A", family-handle)), 0, window, Foreign},
-		{"made from an old code", made(code[:handle] + code[handle:family]), 0, window, Foreign},
-		{"the code itself", code, 0, window, Foreign},
-		{"nothing", "", 0, window, Foreign},
-		{"cut to another layout", third[:len(third)-1], 0, window, Foreign},
-		{"cut to less than any", third[:5], 0, window, Foreign},
-		{"longer", third + "A", 0, window, Foreign},
+		{"the newest", third, 0, window, TokenCurrent},
+		{"the newest, long after", third, 24 * time.Hour, window, TokenCurrent},
+		{"the newest, strict", third, 0, 0, TokenCurrent},
+		{"the one before, at once", second, 0, window, TokenRetryable},
+		{"the one before, in the last moment", second, window - 1, window, TokenRetryable},
+		{"the one before, too late", second, window, window, TokenReused},
+		{"the one before, strict", second, 0, 0, TokenReused},
+		{"the one before, by a clock that is behind", second, -time.Second, window, TokenRetryable},
+		{"the one before, strict, by a clock that is behind", second, -time.Second, 0, TokenReused},
+		{"the one before, without a limit of time", second, 365 * 24 * time.Hour, RetryUntilUsed, TokenRetryable},
+		{"the one before that", first, 0, window, TokenReused},
+		{"the one before that, without a limit of time", first, 0, RetryUntilUsed, TokenReused},
+		{"a secret that was never issued", made(shared), 0, window, TokenReused}, // it has the secret of the family
+		{"damaged", shared + strings.Repeat("A", refreshLength-family), 0, window, TokenUnknown},
+		{"another family secret", made(third[:selector] + strings.Repeat("A", family-selector)), 0, window, TokenUnknown},
+		{"made from an old code", made(code[:selector] + code[selector:family]), 0, window, TokenUnknown},
+		{"the code itself", code, 0, window, TokenUnknown},
+		{"nothing", "", 0, window, TokenUnknown},
+		{"cut to another layout", third[:len(third)-1], 0, window, TokenUnknown},
+		{"cut to less than any", third[:5], 0, window, TokenUnknown},
+		{"longer", third + "A", 0, window, TokenUnknown},
 	} {
 		t.Run(c.name, func(t *testing.T) {
-			if got := f.Classify(c.token, approval.Add(c.after), c.retry); got != c.want {
+			if got := f.TokenStatus(c.token, approval.Add(c.after), c.retry); got != c.want {
 				t.Errorf("got %v, want %v", got, c.want)
 			}
 		})
@@ -60,43 +64,43 @@ func TestShortCodeIsNoRefreshToken(t *testing.T) {
 	f := &Family{Ends: approval.Add(time.Hour), Code: &Code{Offline: true, RefreshLength: MinTokenLength}}
 	code, _ := f.IssueCode()
 	token := f.RedeemCode(code, approval)
-	if got := f.Classify(code, approval, time.Hour); got != Foreign {
-		t.Errorf("the code is %v, want Foreign", got)
+	if got := f.TokenStatus(code, approval, time.Hour); got != TokenUnknown {
+		t.Errorf("the code is %v, want TokenUnknown", got)
 	}
 	next := rotated(t, f, token, approval)
-	made := nextRefreshToken(token[:short.family()], len(token))
-	for presented, want := range map[string]Presented{token: Retried, next: Current, made: Spent, token[:len(token)-1] + "-": Foreign} {
-		if got := f.Classify(presented, approval, time.Hour); got != want {
+	made := nextRefreshToken(token[:short.familyEnd()], len(token))
+	for presented, want := range map[string]TokenStatus{token: TokenRetryable, next: TokenCurrent, made: TokenReused, token[:len(token)-1] + "-": TokenUnknown} {
+		if got := f.TokenStatus(presented, approval, time.Hour); got != want {
 			t.Errorf("%q is %v, want %v", presented, got, want)
 		}
 	}
 }
 
-// No token is current or spent for a family whose code was not redeemed, or that was revoked.
-func TestClassifyWithoutRefreshTokens(t *testing.T) {
+// No token is current or reused for a family whose code was not redeemed, or that was revoked.
+func TestTokenStatusWithoutRefreshTokens(t *testing.T) {
 	f, code, _ := newFamily()
-	if got := f.Classify(tokenOfAnotherFamily(), approval, time.Hour); got != Foreign {
-		t.Errorf("before the code is redeemed: %v, want Foreign", got)
+	if got := f.TokenStatus(tokenOfAnotherFamily(), approval, time.Hour); got != TokenUnknown {
+		t.Errorf("before the code is redeemed: %v, want TokenUnknown", got)
 	}
 	token := f.RedeemCode(code, approval)
 	f.Revoke("test", approval)
-	if got := f.Classify(token, approval, time.Hour); got != Foreign {
-		t.Errorf("after the revocation: %v, want Foreign", got)
+	if got := f.TokenStatus(token, approval, time.Hour); got != TokenUnknown {
+		t.Errorf("after the revocation: %v, want TokenUnknown", got)
 	}
 }
 
 // Whatever happens to one character of a used token or to two neighbours, the result was never issued, and must not end the family.
-func TestDamagedTokenIsForeign(t *testing.T) {
+func TestDamagedTokenIsUnknown(t *testing.T) {
 	for _, length := range []int{MinTokenLength, MinTokenLength + 1, refreshLength - 1, refreshLength, MaxTokenLength} {
 		f := &Family{}
 		first, _ := f.Start(length)
 		token := rotated(t, f, first, approval)
-		rotated(t, f, token, approval.Add(-time.Hour)) // token is spent now
-		if got := f.Classify(token, approval, time.Second); got != Spent {
-			t.Fatalf("%q is %v, want Spent", token, got)
+		rotated(t, f, token, approval.Add(-time.Hour)) // token is replaced now
+		if got := f.TokenStatus(token, approval, time.Second); got != TokenReused {
+			t.Fatalf("%q is %v, want TokenReused", token, got)
 		}
 		for _, text := range damaged(token) {
-			if got := f.Classify(text, approval, time.Second); got != Foreign {
+			if got := f.TokenStatus(text, approval, time.Second); got != TokenUnknown {
 				t.Errorf("%q, which was %q, is %v", text, token, got)
 			}
 		}
@@ -148,9 +152,9 @@ func TestCodeOfAFamily(t *testing.T) {
 	}
 	has("its code", code, true)
 	has("the code of another family", other, false)
-	has("another secret", code[:standard.handle()]+other[standard.handle():], false)
+	has("another secret", code[:standard.selectorEnd()]+other[standard.selectorEnd():], false)
 	has("no code", "", false)
-	has("part of it", code[:standard.handle()], false)
+	has("part of it", code[:standard.selectorEnd()], false)
 
 	f.RedeemCode(code, approval)
 	has("its code, used", code, true)
@@ -167,16 +171,16 @@ func TestCodeOfAFamily(t *testing.T) {
 	}
 }
 
-// The member part of refresh tokens does not follow from the code: it is random, made when the code is redeemed.
-func TestMemberPartDoesNotComeFromTheCode(t *testing.T) {
+// The family secret in refresh tokens does not follow from the code: it is random, made when the code is redeemed.
+func TestFamilySecretDoesNotComeFromTheCode(t *testing.T) {
 	f, code, _ := newFamily()
 	record := encoded(t, f)
 	one, two := decoded(t, record).RedeemCode(code, approval), decoded(t, record).RedeemCode(code, approval)
-	if one[:standard.handle()] != code[:standard.handle()] || two[:standard.handle()] != code[:standard.handle()] {
+	if one[:standard.selectorEnd()] != code[:standard.selectorEnd()] || two[:standard.selectorEnd()] != code[:standard.selectorEnd()] {
 		t.Fatalf("%q and %q do not lead to the family of %q", one, two, code)
 	}
-	if one[standard.handle():standard.family()] == two[standard.handle():standard.family()] {
-		t.Errorf("two exchanges of one code made the same member part: %q", one)
+	if one[standard.selectorEnd():standard.familyEnd()] == two[standard.selectorEnd():standard.familyEnd()] {
+		t.Errorf("two exchanges of one code made the same family secret: %q", one)
 	}
 }
 
@@ -259,4 +263,95 @@ func decoded(t *testing.T, record []byte) *Family {
 		t.Fatal(err)
 	}
 	return f
+}
+
+func TestSealOpensWithThePreviousTokenOnly(t *testing.T) {
+	f, code, _ := newFamily()
+	first := f.RedeemCode(code, approval)
+	second := rotated(t, f, first, approval)
+	sealed := f.Refresh.Successor
+
+	if got, err := openSuccessor(first, sealed); err != nil || got != second {
+		t.Fatalf("the previous token opens %q with error %v, want %q", got, err, second)
+	}
+	for what, key := range map[string]string{
+		"nothing":                              "",
+		"the code":                             code,
+		"the current token":                    second,
+		"a token with another secret":          first[:len(first)-1] + flipped(first[len(first)-1]),
+		"the selector and the family secret":   first[:standard.familyEnd()],
+		"the stored hash of it":                string(f.Refresh.Previous),
+		"the stored hash of it, in hex":        hex.EncodeToString(f.Refresh.Previous),
+		"the stored hash of the current token": string(f.Refresh.Current),
+		"the stored hash of the family secret": string(f.Refresh.FamilySecret),
+		"the token of another family":          tokenOfAnotherFamily(),
+	} {
+		if got, err := openSuccessor(key, sealed); !errors.Is(err, errSuccessor) || got != "" {
+			t.Errorf("%s: got %q with error %v", what, got, err)
+		}
+	}
+}
+
+func flipped(c byte) string {
+	if c == 'A' {
+		return "B"
+	}
+	return "A"
+}
+
+func tokenOfAnotherFamily() string {
+	f, code, _ := newFamily()
+	return f.RedeemCode(code, approval)
+}
+
+func TestSealSeesEveryChange(t *testing.T) {
+	sealed, err := sealSuccessor("token", "next")
+	if err != nil {
+		t.Fatal(err)
+	}
+	for i := range sealed {
+		changed := bytes.Clone(sealed)
+		changed[i] ^= 1
+		for _, s := range [][]byte{changed, sealed[:i]} {
+			if got, err := openSuccessor("token", s); !errors.Is(err, errSuccessor) || got != "" {
+				t.Errorf("changed or cut at byte %d it opens %q with error %v", i, got, err)
+			}
+		}
+	}
+}
+
+// Sealing the same token again gives other bytes: a repeated nonce would reveal the tokens.
+func TestSealDrawsItsNonce(t *testing.T) {
+	seen := map[string]bool{}
+	for range 100 {
+		sealed, err := sealSuccessor("token", strings.Repeat("x", sha256.Size))
+		if err != nil {
+			t.Fatal(err)
+		}
+		if nonce := string(sealed[:12]); seen[nonce] {
+			t.Fatal("the nonce was used before")
+		} else {
+			seen[nonce] = true
+		}
+	}
+}
+
+func FuzzOpenSuccessor(f *testing.F) {
+	whole, err := sealSuccessor("token", "next")
+	if err != nil {
+		f.Fatal(err)
+	}
+	f.Add("token", whole)
+	f.Add("token", whole[:11])
+	f.Add("", []byte{})
+	f.Add("other", bytes.Repeat([]byte{0}, 28))
+	f.Fuzz(func(t *testing.T, token string, sealed []byte) {
+		got, err := openSuccessor(token, sealed)
+		if err != nil && got != "" {
+			t.Fatalf("both %q and error %v", got, err)
+		}
+		if err == nil && (token != "token" || got != "next") {
+			t.Fatalf("%q opens %x", token, sealed)
+		}
+	})
 }

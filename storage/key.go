@@ -11,7 +11,7 @@ type Kind string
 
 // The kinds of records.
 const (
-	KindFamily  Kind = "family"  // a Family; the ID is a bucket and the hash of a locator
+	KindFamily  Kind = "family"  // a Family; the ID is a bucket and the hash of a selector
 	KindConsent Kind = "consent" // the Consents of one user; the ID is the hash of the subject
 	KindAccess  Kind = "access"  // an Access; the ID is a bucket and the hash of the token
 	KindCutoff  Kind = "cutoff"  // a Cutoff; the ID is a bucket and a hash of what it voids

@@ -83,7 +83,7 @@ func (p *filledStore) refresh(ctx context.Context, i int) (time.Duration, error)
 			return nil, time.Time{}, err
 		}
 		now := time.Now()
-		if f.Classify(token, now, 0) != storage.Current {
+		if f.TokenStatus(token, now, 0) != storage.TokenCurrent {
 			return nil, time.Time{}, errors.New("the current token of a family is another one")
 		}
 		if next, err = f.Rotate(token, now); err != nil {

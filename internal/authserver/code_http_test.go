@@ -71,7 +71,7 @@ func TestCodesThatNeverWere(t *testing.T) {
 	good := s.code(t, asks("webapp"))
 	for name, code := range map[string]string{
 		"nonsense": "x", "NUL": "\x00", "cut": good[:len(good)-1], "longer": good + "A", "with a space": good + " ",
-		"other secret": flip(good), "other case": strings.ToUpper(good), "no locator": strings.Repeat("\x00", len(good)),
+		"other secret": flip(good), "other case": strings.ToUpper(good), "no selector": strings.Repeat("\x00", len(good)),
 		"a path": strings.Repeat("../", len(good)/3), "10 kB": strings.Repeat("a", 10<<10),
 	} {
 		t.Run("RFC 6749 §5.2 "+name, func(t *testing.T) {

@@ -103,7 +103,7 @@ func (s *core) findFamily(ctx context.Context, client *storage.Client, token str
 	if err != nil {
 		return "", nil, err
 	}
-	if f.Revoked.IsZero() && f.Classify(body, s.now(), client.RefreshToken.Retry) == storage.Foreign {
+	if f.Revoked.IsZero() && f.TokenStatus(body, s.now(), client.RefreshToken.Retry) == storage.TokenUnknown {
 		return "", nil, nil
 	}
 	return key.ID, f, nil

@@ -89,7 +89,7 @@ func (e *introspectEndpoint) describeRefresh(ctx context.Context, client *storag
 		return nil, err
 	}
 	body := strings.TrimPrefix(token, client.RefreshToken.Prefix)
-	if f.Classify(body, e.now(), 0) != storage.Current || e.cutoffs.VoidsFamily(id, f) {
+	if f.TokenStatus(body, e.now(), 0) != storage.TokenCurrent || e.cutoffs.VoidsFamily(id, f) {
 		return inactive, nil
 	}
 	answer := map[string]any{

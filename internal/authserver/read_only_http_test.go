@@ -65,8 +65,8 @@ func TestReadOnly(t *testing.T) {
 	s := newTestServer(t, exports)
 	code, held := s.code(t, asks("webapp")), s.tokens(t)
 	refreshToken := held["refresh_token"].(string)
-	spent := s.tokens(t)["refresh_token"].(string)
-	next := s.refresh(t, spent)
+	used := s.tokens(t)["refresh_token"].(string)
+	next := s.refresh(t, used)
 	page := s.get(t, asks("spa"))
 	s.readOnly(t)
 	before := s.dump(t)
@@ -75,7 +75,7 @@ func TestReadOnly(t *testing.T) {
 	putOff(t, "a refresh", s.token(t, refreshes(refreshToken)))
 	s.decide(t, page, "allow").check(t, http.StatusSeeOther, "temporarily_unavailable")
 	putOff(t, "a revocation", s.do(t, s.asks("/oauth/revoke", url.Values{"token": {refreshToken}})))
-	if again := s.refresh(t, spent); again != next {
+	if again := s.refresh(t, used); again != next {
 		t.Error("a retry did not get the lost answer")
 	}
 	s.refused(t, "no token at all")

@@ -2,9 +2,6 @@ package storage
 
 import (
 	"bytes"
-	"crypto/sha256"
-	"encoding/hex"
-	"errors"
 	"regexp"
 	"slices"
 	"strings"
@@ -116,7 +113,7 @@ func TestTextsThatDoNotLeadToTheFamily(t *testing.T) {
 		{"refresh token that is too short for any", token[:MinTokenLength-1], RefreshKey},
 		{"refresh token that is too long for any", token + strings.Repeat("A", MaxTokenLength), RefreshKey},
 		{"code with another bucket", "zzzz" + code[bucketLength:], CodeKey},
-		{"code with the check of a refresh token", withCheck(isRefresh, code[:len(code)-longCheck], longCheck), CodeKey},
+		{"code with the checksum of a refresh token", withChecksum(isRefresh, code[:len(code)-longChecksum], longChecksum), CodeKey},
 		{"code with a bucket in upper case", strings.ToUpper(code[:bucketLength-1]) + "A" + code[bucketLength:], CodeKey},
 		{"code with a path as bucket", "../." + code[bucketLength:], CodeKey},
 		{"refresh token with NUL in the bucket", "ab\x00d" + token[bucketLength:], RefreshKey},
@@ -134,7 +131,7 @@ func TestTextsThatDoNotLeadToTheFamily(t *testing.T) {
 	}
 }
 
-// The length, the alphabet and the check tell that a damaged token was never issued, so that it is refused without asking the store.
+// The length, the alphabet and the checksum tell that a damaged token was never issued, so that it is refused without asking the store.
 func TestDamagedTokensLeadNowhere(t *testing.T) {
 	f, code, _ := newFamily()
 	brief := &Family{Ends: approval.Add(time.Hour), Code: &Code{Offline: true, RefreshLength: MinTokenLength}}
@@ -187,12 +184,12 @@ func damaged(token string) []string {
 	return texts
 }
 
-// The kind is part of the check.
+// The kind is part of the checksum.
 func TestTokenOfAnotherKind(t *testing.T) {
 	text := string(Never) + random(40)
-	for _, n := range []int{shortCheck, longCheck} {
+	for _, n := range []int{shortChecksum, longChecksum} {
 		for _, kind := range []tokenKind{isCode, isRefresh, isAccess} {
-			token := withCheck(kind, text, n)
+			token := withChecksum(kind, text, n)
 			for _, other := range []tokenKind{isCode, isRefresh, isAccess} {
 				if got := intact(other, token, n); got != (other == kind) {
 					t.Errorf("a token of kind %d is one of kind %d: %v", kind, other, got)
@@ -203,7 +200,7 @@ func TestTokenOfAnotherKind(t *testing.T) {
 }
 
 func TestTokensAreDrawnAnew(t *testing.T) {
-	handle, family := standard.handle(), standard.family()
+	selector, family := standard.selectorEnd(), standard.familyEnd()
 	seen := map[string]string{}
 	differs := func(what, part string) {
 		t.Helper()
@@ -216,9 +213,9 @@ func TestTokensAreDrawnAnew(t *testing.T) {
 		f, code, _ := newFamily()
 		first := f.RedeemCode(code, approval)
 		second := rotated(t, f, first, approval)
-		differs("locator", code[bucketLength:handle])
-		differs("secret of the code", code[handle:])
-		differs("member part", first[handle:family])
+		differs("selector", code[bucketLength:selector])
+		differs("secret of the code", code[selector:])
+		differs("family secret", first[selector:family])
 		differs("secret of the first token", first[family:])
 		differs("secret of the second token", second[family:])
 	}
@@ -283,97 +280,6 @@ func FuzzTokenKey(f *testing.F) {
 			if key.Kind != KindFamily || string(key.Bucket()) != text[:bucketLength] {
 				t.Errorf("%q leads to %v", text, key)
 			}
-		}
-	})
-}
-
-func TestSealOpensWithThePreviousTokenOnly(t *testing.T) {
-	f, code, _ := newFamily()
-	first := f.RedeemCode(code, approval)
-	second := rotated(t, f, first, approval)
-	sealed := f.Refresh.Successor
-
-	if got, err := openSuccessor(first, sealed); err != nil || got != second {
-		t.Fatalf("the previous token opens %q with error %v, want %q", got, err, second)
-	}
-	for what, key := range map[string]string{
-		"nothing":                              "",
-		"the code":                             code,
-		"the current token":                    second,
-		"a token with another secret":          first[:len(first)-1] + flipped(first[len(first)-1]),
-		"the handle and the member part":       first[:standard.family()],
-		"the stored hash of it":                string(f.Refresh.Previous),
-		"the stored hash of it, in hex":        hex.EncodeToString(f.Refresh.Previous),
-		"the stored hash of the current token": string(f.Refresh.Current),
-		"the stored hash of the member part":   string(f.Refresh.Member),
-		"the token of another family":          tokenOfAnotherFamily(),
-	} {
-		if got, err := openSuccessor(key, sealed); !errors.Is(err, errSuccessor) || got != "" {
-			t.Errorf("%s: got %q with error %v", what, got, err)
-		}
-	}
-}
-
-func flipped(c byte) string {
-	if c == 'A' {
-		return "B"
-	}
-	return "A"
-}
-
-func tokenOfAnotherFamily() string {
-	f, code, _ := newFamily()
-	return f.RedeemCode(code, approval)
-}
-
-func TestSealSeesEveryChange(t *testing.T) {
-	sealed, err := sealSuccessor("token", "next")
-	if err != nil {
-		t.Fatal(err)
-	}
-	for i := range sealed {
-		changed := bytes.Clone(sealed)
-		changed[i] ^= 1
-		for _, s := range [][]byte{changed, sealed[:i]} {
-			if got, err := openSuccessor("token", s); !errors.Is(err, errSuccessor) || got != "" {
-				t.Errorf("changed or cut at byte %d it opens %q with error %v", i, got, err)
-			}
-		}
-	}
-}
-
-// Sealing the same token again gives other bytes: a repeated nonce would reveal the tokens.
-func TestSealDrawsItsNonce(t *testing.T) {
-	seen := map[string]bool{}
-	for range 100 {
-		sealed, err := sealSuccessor("token", strings.Repeat("x", sha256.Size))
-		if err != nil {
-			t.Fatal(err)
-		}
-		if nonce := string(sealed[:12]); seen[nonce] {
-			t.Fatal("the nonce was used before")
-		} else {
-			seen[nonce] = true
-		}
-	}
-}
-
-func FuzzOpenSuccessor(f *testing.F) {
-	whole, err := sealSuccessor("token", "next")
-	if err != nil {
-		f.Fatal(err)
-	}
-	f.Add("token", whole)
-	f.Add("token", whole[:11])
-	f.Add("", []byte{})
-	f.Add("other", bytes.Repeat([]byte{0}, 28))
-	f.Fuzz(func(t *testing.T, token string, sealed []byte) {
-		got, err := openSuccessor(token, sealed)
-		if err != nil && got != "" {
-			t.Fatalf("both %q and error %v", got, err)
-		}
-		if err == nil && (token != "token" || got != "next") {
-			t.Fatalf("%q opens %x", token, sealed)
 		}
 	})
 }
