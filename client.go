@@ -27,7 +27,7 @@ type Client struct {
 
 	// Secrets in clear. Each of them authenticates the client, so that you can add a new one before you remove the old one. Use
 	// placeholders such as `{env.BILLING_SECRET}` or `{file./run/secrets/billing}`. A secret has no line breaks and no spaces
-	// around it; of a file, Caddy leaves out the line break at the end.
+	// around it; of a file and of a variable, the line break at the end is left out.
 	Secrets []string `json:"secrets,omitempty"`
 
 	// Hashes of secrets: `sha256:` and 64 hex digits for secrets of 256 random bits, or the output of `caddy hash-password`

@@ -144,7 +144,7 @@ func (i *Issuer) resolve(repl *caddy.Replacer) error {
 
 // replace replaces the placeholders in a value. A placeholder that is unknown or empty is an error.
 func replace(repl *caddy.Replacer, value *string) error {
-	replaced, err := repl.ReplaceOrErr(*value, true, true)
+	replaced, err := directive.Resolve(repl, *value)
 	if err == nil {
 		*value = replaced
 	}

@@ -15,7 +15,7 @@ func caddyCommand(t *testing.T, home string, args ...string) (output string, ok 
 	t.Helper()
 	cmd := exec.CommandContext(t.Context(), os.Args[0], args...)
 	cmd.Env = append(os.Environ(), asCaddy+"=1", "HOME="+home,
-		"XDG_DATA_HOME="+filepath.Join(home, "data"), "XDG_CONFIG_HOME="+filepath.Join(home, "config"), "EMPTY_VARIABLE=", "LINE_VARIABLE=do-not-tell-anybody\n", "SPACED_VARIABLE=do-not-tell-anybody ", "URL_VARIABLE=https://example.com")
+		"XDG_DATA_HOME="+filepath.Join(home, "data"), "XDG_CONFIG_HOME="+filepath.Join(home, "config"), "EMPTY_VARIABLE=", "LINE_VARIABLE=do-not-tell\nanybody", "LINES_VARIABLE=do-not-tell-anybody\n\n", "BREAK_VARIABLE=\r\n", "ENDED_VARIABLE=do-not-tell-anybody\n", "SPACED_VARIABLE=do-not-tell-anybody ", "URL_VARIABLE=https://example.com")
 	said, err := cmd.CombinedOutput()
 	return string(said), err == nil
 }
@@ -55,6 +55,9 @@ func TestValidateNamesTheSetting(t *testing.T) {
 		{"secret of no file", client("secret {file." + missing + "}\ngrant_types client_credentials"), []string{"client app: secret: ", missing}},
 		{"secret of an empty file", client("secret {file." + file("empty", "\n") + "}\ngrant_types client_credentials"), []string{"client app: secret: ", "is empty"}},
 		{"secret of a variable with a line break", client("secret {env.LINE_VARIABLE}\ngrant_types client_credentials"), []string{"client app: secret: expected no line break"}},
+		{"secret of a variable with two line breaks at its end", client("secret {env.LINES_VARIABLE}\ngrant_types client_credentials"), []string{"client app: secret: expected no line break"}},
+		{"secret of a variable that is a line break", client("secret {env.BREAK_VARIABLE}\ngrant_types client_credentials"), []string{"client app: secret: ", "{env.BREAK_VARIABLE} is empty"}},
+		{"secret that is quoted with a line break", client("secret \"do-not-tell-anybody\n\"\ngrant_types client_credentials"), []string{"client app: secret: expected no line break"}},
 		{"one of two secrets with a line break", client("secret do-not-tell-nobody {env.LINE_VARIABLE}\ngrant_types client_credentials"), []string{"client app: secret: expected no line break"}},
 		{"secret of a variable with a space", client("secret {env.SPACED_VARIABLE}\ngrant_types client_credentials"), []string{"client app: secret: expected no spaces around it"}},
 		{"secret of a file with two line breaks", client("secret {file." + file("lines", "do-not-tell\n\n") + "}\ngrant_types client_credentials"), []string{"client app: secret: expected no line break"}},
@@ -94,14 +97,14 @@ func TestValidateNamesTheSetting(t *testing.T) {
 	}
 }
 
-// A secret that stands in the configuration and can be guessed is a warning. Of a file, Caddy leaves out the line break.
+// A secret that stands in the configuration and can be guessed is a warning. Of a file and of a variable, the line break at the end is left out.
 func TestValidateWarnsOfShortSecrets(t *testing.T) {
 	long := write(t, t.TempDir(), "secret", "8jXq2vLw7Rz4Tn1KcYp5\n")
 	for _, tt := range []struct {
 		secrets string
 		warned  bool
 	}{
-		{"hunter2", true}, {"8jXq2vLw7Rz4Tn1KcYp5", false}, {"8jXq2vLw7Rz4Tn1KcYp5 hunter2", true}, {"{file." + long + "}", false},
+		{"hunter2", true}, {"8jXq2vLw7Rz4Tn1KcYp5", false}, {"8jXq2vLw7Rz4Tn1KcYp5 hunter2", true}, {"{file." + long + "}", false}, {"{env.ENDED_VARIABLE}", false},
 	} {
 		output, ok := validate(t, "{\noauth {\nissuer https://example.com {\nclient app {\nsecret "+tt.secrets+"\ngrant_types client_credentials\n}\n}\n}\n}")
 		if !ok {

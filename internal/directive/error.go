@@ -1,10 +1,6 @@
 package directive
 
-import (
-	"errors"
-	"strings"
-	"unicode"
-)
+import "strings"
 
 // Error says that a setting is wrong, and where it is.
 type Error struct {
@@ -31,18 +27,4 @@ func At(name string, err error) error {
 		return &Error{Path: append([]string{name}, inner.Path...), Err: inner.Err}
 	}
 	return &Error{Path: []string{name}, Err: err}
-}
-
-// CheckSecret finds a secret that nobody can mean: one with a line break, as an environment variable often has at its end,
-// or another control character (RFC 6749 appendix A.2), or with space around it. The error does not contain the secret.
-func CheckSecret(secret string) error {
-	switch {
-	case strings.ContainsAny(secret, "\r\n"):
-		return errors.New("expected no line break, which variables often have at their end")
-	case strings.ContainsFunc(secret, unicode.IsControl):
-		return errors.New("expected no control characters")
-	case strings.TrimSpace(secret) != secret:
-		return errors.New("expected no spaces around it")
-	}
-	return nil
 }

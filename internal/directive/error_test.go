@@ -7,19 +7,6 @@ import (
 	"testing"
 )
 
-func TestCheckSecret(t *testing.T) {
-	for secret, valid := range map[string]bool{
-		"correct horse battery": true, "ä€🔑": true, "": true,
-		"x\n": false, "x\r\n": false, "\nx": false, "x\ny": false, " x": false, "x ": false, "x\t": false, "x\x00y": false,
-		"\u00a0x": false, "x\u0085": false, "\x7f": false,
-	} {
-		err := CheckSecret(secret)
-		if (err == nil) != valid {
-			t.Errorf("%q: %v", secret, err)
-		}
-	}
-}
-
 func TestAt(t *testing.T) {
 	problem := errors.New("expected a secret")
 	err := At("issuer shop", At("client app", At("secret", problem)))

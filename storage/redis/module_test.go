@@ -132,7 +132,7 @@ func TestNothingIsConnectedBeforeItIsNeeded(t *testing.T) {
 
 func TestSettings(t *testing.T) {
 	t.Setenv("CADDY_OAUTH_TEST_PASSWORD", "the-password")
-	t.Setenv("CADDY_OAUTH_TEST_LINE", "the-secret\n")
+	t.Setenv("CADDY_OAUTH_TEST_LINE", "the-secret\n\n")
 	for settings, want := range map[string]string{
 		`{"addresses": ["localhost"]}`:                           "",
 		`{"addresses": ["[::1]"]}`:                               "",

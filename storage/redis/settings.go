@@ -119,7 +119,7 @@ func (r *Redis) resolve(repl *caddy.Replacer) error {
 		fields[fmt.Sprintf("address %d", i+1)] = &r.Addresses[i]
 	}
 	for name, field := range fields {
-		value, err := repl.ReplaceOrErr(*field, true, true)
+		value, err := directive.Resolve(repl, *field)
 		if err != nil {
 			return fmt.Errorf("%s: %w", name, err)
 		}
