@@ -70,7 +70,9 @@ var plan = []struct {
 }
 
 // outside are trees of programs, tests and their helpers. They may import anything, and no package of the plan may import them.
-var outside = []string{"bench", "examples", "integration", "internal/jwt/jwttest", "internal/pages/pagestest", "internal/testclock"}
+var outside = []string{
+	"bench", "examples", "integration", "internal/jwt/jwttest", "internal/pages/pagestest", "internal/testclock", "internal/testport",
+}
 
 // confined says which package may import a large dependency, so that replacing it is a change to one package.
 var confined = map[string][]string{

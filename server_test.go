@@ -23,6 +23,7 @@ import (
 	_ "github.com/caddyserver/caddy/v2/modules/standard"
 
 	_ "github.com/caddy-oauth/caddy-oauth"
+	"github.com/caddy-oauth/caddy-oauth/internal/testport"
 )
 
 // server is Caddy in this process. There can be only one at a time.
@@ -33,27 +34,13 @@ type server struct {
 // newServer returns a server without a configuration. It stops when the test is over.
 func newServer(t *testing.T) *server {
 	t.Helper()
-	dir := t.TempDir() // removed after the server was stopped
+	s := &server{port: testport.New(t), admin: testport.New(t), dir: t.TempDir()} // all are free after the server was stopped
 	t.Cleanup(func() {
 		if err := caddy.Stop(); err != nil {
 			t.Error(err)
 		}
 	})
-	return &server{port: freePort(t), admin: freePort(t), dir: dir}
-}
-
-func freePort(t *testing.T) string {
-	t.Helper()
-	listener, err := net.Listen("tcp", "127.0.0.1:0") //nolint:noctx // of no consequence, and closed at once
-	if err != nil {
-		t.Fatal(err)
-	}
-	defer func() { _ = listener.Close() }()
-	_, port, err := net.SplitHostPort(listener.Addr().String())
-	if err != nil {
-		t.Fatal(err)
-	}
-	return port
+	return s
 }
 
 // adapt returns the configuration of a Caddyfile, in which PORT is the port of the sites. Caddy does not clean its storage: that

@@ -7,7 +7,7 @@ import (
 	"os/exec"
 	"time"
 
-	"github.com/caddy-oauth/caddy-oauth/bench/internal/site"
+	"github.com/caddy-oauth/caddy-oauth/internal/testport"
 )
 
 // redisProgram must be installed for the rows with a Redis.
@@ -24,20 +24,18 @@ func startRedis(ctx context.Context, dir string) (*redis, error) {
 	if err != nil {
 		return nil, fmt.Errorf("install %s for this row: %w", redisProgram, err)
 	}
-	address, err := site.FreeAddress(ctx)
+	port, release, err := testport.Pick()
 	if err != nil {
 		return nil, err
 	}
-	host, port, err := net.SplitHostPort(address)
-	if err != nil {
-		return nil, err
-	}
-	cmd := exec.Command(path, "--bind", host, "--port", port, "--dir", dir, "--save", "", "--appendonly", "no") //nolint:gosec,noctx // constants; stop ends it
+	defer release() // it listens then, or has failed
+	address := "127.0.0.1:" + port
+	cmd := exec.Command(path, "--bind", "127.0.0.1", "--port", port, "--dir", dir, "--save", "", "--appendonly", "no") //nolint:gosec,noctx // constants; stop ends it
 	if err := cmd.Start(); err != nil {
 		return nil, err
 	}
 	r := &redis{address, cmd}
-	ctx, cancel := context.WithTimeout(ctx, 10*time.Second)
+	ctx, cancel := context.WithTimeout(ctx, time.Minute)
 	defer cancel()
 	for {
 		conn, err := new(net.Dialer).DialContext(ctx, "tcp", address)

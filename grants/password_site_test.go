@@ -5,7 +5,6 @@ import (
 	"encoding/json"
 	"errors"
 	"io"
-	"net"
 	"net/http"
 	"net/http/httptest"
 	"net/url"
@@ -14,6 +13,7 @@ import (
 	"testing"
 
 	"github.com/caddy-oauth/caddy-oauth/grants"
+	"github.com/caddy-oauth/caddy-oauth/internal/testport"
 )
 
 // Errors end up in the log, so they must not contain these.
@@ -186,14 +186,7 @@ func TestSiteSaysNeither(t *testing.T) {
 		})
 	}
 	t.Run("connection refused", func(t *testing.T) {
-		listener, err := net.Listen("tcp", "127.0.0.1:0") //nolint:noctx // closed at once
-		if err != nil {
-			t.Fatal(err)
-		}
-		if err := listener.Close(); err != nil {
-			t.Fatal(err)
-		}
-		v := newPassword(t, "password {\n verify http://"+listener.Addr().String()+"/login\n}")
+		v := newPassword(t, "password {\n verify http://127.0.0.1:"+testport.New(t)+"/login\n}")
 		person, err := v.Verify(t.Context(), secretName, secretPassword)
 		checkNeither(t, person, err, "refused")
 	})

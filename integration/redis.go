@@ -28,7 +28,7 @@ func StartRedis(t *testing.T, settings ...string) *Redis {
 		}
 		t.Skip("install redis-server to run this test")
 	}
-	r := &Redis{Address: FreeAddress(t), t: t}
+	r := &Redis{Address: NewAddress(t), t: t}
 	host, port, err := net.SplitHostPort(r.Address)
 	Must(t, err)
 	r.command = append([]string{program, "--bind", host, "--port", port, "--save", "", "--dir", t.TempDir()}, settings...)

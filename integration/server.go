@@ -10,7 +10,6 @@ import (
 	"context"
 	"fmt"
 	"io"
-	"net"
 	"net/http"
 	"os"
 	"os/exec"
@@ -19,6 +18,8 @@ import (
 	"syscall"
 	"testing"
 	"time"
+
+	"github.com/caddy-oauth/caddy-oauth/internal/testport"
 )
 
 // Patience is how long a test waits for a condition that must become true. It ends what hangs, and not what is slow because other
@@ -84,7 +85,7 @@ const globals = `{
 // no error.
 func Start(t *testing.T, config Config) *Server {
 	t.Helper()
-	s := &Server{Config: config, Address: FreeAddress(t), Admin: FreeAddress(t), t: t}
+	s := &Server{Config: config, Address: NewAddress(t), Admin: NewAddress(t), t: t}
 	s.URL = "http://" + s.Address
 	s.Issuer = cmp.Or(s.Issuer, s.URL+s.Path)
 	dir := t.TempDir()
@@ -290,13 +291,10 @@ func Eventually(t *testing.T, what string, condition func() bool) {
 	}
 }
 
-// FreeAddress returns a host and a port on which nothing listens.
-func FreeAddress(t *testing.T) string {
+// NewAddress returns a host and a port that belong to the test.
+func NewAddress(t *testing.T) string {
 	t.Helper()
-	l, err := new(net.ListenConfig).Listen(t.Context(), "tcp", "127.0.0.1:0")
-	Must(t, err)
-	defer func() { _ = l.Close() }() // nothing was sent
-	return l.Addr().String()
+	return "127.0.0.1:" + testport.New(t)
 }
 
 // Port returns the port of a host and port.

@@ -9,6 +9,7 @@ import (
 	"testing"
 	"time"
 
+	"github.com/caddy-oauth/caddy-oauth/internal/testport"
 	"github.com/caddy-oauth/caddy-oauth/storage"
 )
 
@@ -17,7 +18,7 @@ func startSentinel(t *testing.T, over *server) *server {
 	t.Helper()
 	host, port, err := net.SplitHostPort(over.address)
 	noError(t, err)
-	own, dir := freePort(t), t.TempDir()
+	own, dir := testport.New(t), t.TempDir()
 	config := filepath.Join(dir, "sentinel.conf")
 	noError(t, os.WriteFile(config, fmt.Appendf(nil, `port %s
 bind 127.0.0.1

@@ -12,6 +12,8 @@ import (
 	"time"
 
 	goredis "github.com/redis/go-redis/v9"
+
+	"github.com/caddy-oauth/caddy-oauth/internal/testport"
 )
 
 // server is a redis-server started by a test.
@@ -24,7 +26,7 @@ type server struct {
 // startServer starts a redis-server without persistence, with further settings.
 func startServer(tb testing.TB, settings ...string) *server {
 	tb.Helper()
-	port, dir := freePort(tb), tb.TempDir()
+	port, dir := testport.New(tb), tb.TempDir()
 	return startProgram(tb, port, append([]string{
 		"--port", port, "--bind", "127.0.0.1", "--dir", dir, "--save", "", "--appendonly", "no",
 		"--logfile", filepath.Join(dir, "log"), "--daemonize", "no",
@@ -80,23 +82,6 @@ func redisProgram(tb testing.TB, name string) string {
 	}
 	tb.Skip("install redis-server to run this test")
 	return ""
-}
-
-func freePort(tb testing.TB) string {
-	tb.Helper()
-	for {
-		l, err := net.Listen("tcp", "127.0.0.1:0") //nolint:noctx // it is closed at once
-		if err != nil {
-			tb.Fatal(err)
-		}
-		port := l.Addr().(*net.TCPAddr).Port
-		if err := l.Close(); err != nil {
-			tb.Fatal(err)
-		}
-		if port < 55000 { // nodes of a Cluster also listen on the port 10000 above
-			return strconv.Itoa(port)
-		}
-	}
 }
 
 // eventually waits for a condition.

@@ -17,6 +17,7 @@ import (
 	"testing"
 	"time"
 
+	"github.com/caddy-oauth/caddy-oauth/internal/testport"
 	"github.com/caddy-oauth/caddy-oauth/storage"
 	"github.com/caddy-oauth/caddy-oauth/storage/storetest"
 )
@@ -108,7 +109,7 @@ func TestUserOverTLS(t *testing.T) {
 	ca := newAuthority(t)
 	ca.sign(t, "server", &x509.Certificate{DNSNames: []string{"redis.internal"}, ExtKeyUsage: []x509.ExtKeyUsage{x509.ExtKeyUsageServerAuth}})
 	ca.sign(t, "client", &x509.Certificate{ExtKeyUsage: []x509.ExtKeyUsage{x509.ExtKeyUsageClientAuth}})
-	port := freePort(t)
+	port := testport.New(t)
 	server := startServer(t, "--tls-port", port, "--tls-ca-cert-file", ca.file("ca.pem"),
 		"--tls-cert-file", ca.file("server.pem"), "--tls-key-file", ca.file("server.key"))
 	server.makeUser(t)

@@ -5,7 +5,6 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"net"
 	"net/http"
 	"os"
 	"os/exec"
@@ -14,6 +13,7 @@ import (
 	"time"
 
 	"github.com/caddy-oauth/caddy-oauth/bench/internal/proc"
+	"github.com/caddy-oauth/caddy-oauth/internal/testport"
 )
 
 // Config says how to run Caddy.
@@ -48,10 +48,12 @@ const startTimeout = time.Minute
 func Start(ctx context.Context, config Config) (*Server, error) {
 	s := &Server{Config: config, exited: make(chan struct{})}
 	for _, address := range []*string{&s.Address, &s.Admin} {
-		var err error
-		if *address, err = FreeAddress(ctx); err != nil {
+		port, release, err := testport.Pick()
+		if err != nil {
 			return nil, err
 		}
+		defer release() // the server listens then, or has failed
+		*address = "127.0.0.1:" + port
 	}
 	file := filepath.Join(s.Dir, "Caddyfile")
 	if err := os.WriteFile(file, []byte(s.Caddyfile(s)), 0o600); err != nil {
@@ -169,13 +171,4 @@ func (s *Server) Stop() {
 		_ = s.cmd.Process.Kill() // it may have exited since
 		<-s.exited
 	}
-}
-
-// FreeAddress returns a host and a port on which nothing listens.
-func FreeAddress(ctx context.Context) (string, error) {
-	l, err := new(net.ListenConfig).Listen(ctx, "tcp", "127.0.0.1:0")
-	if err != nil {
-		return "", err
-	}
-	return l.Addr().String(), l.Close()
 }
