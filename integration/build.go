@@ -36,8 +36,9 @@ func Main(m *testing.M) int {
 	return m.Run()
 }
 
-// caddy returns the file of a Caddy with this module. It builds it once, with the race detector if the tests have it.
-func caddy(t *testing.T, main string) string {
+// Build returns the file of a program of this module, with the race detector if the tests have it. Go links a program that it runs
+// only once for the same sources, so all packages of tests share one. The file is a copy, since Go may clean its cache.
+func Build(t *testing.T, main string) string {
 	t.Helper()
 	built.Lock()
 	defer built.Unlock()
@@ -47,9 +48,13 @@ func caddy(t *testing.T, main string) string {
 	dir, err := os.MkdirTemp("", "caddy-oauth-*") //nolint:usetesting // all tests share it
 	Must(t, err)
 	built.dirs = append(built.dirs, dir)
-	path := filepath.Join(dir, "caddy.exe") // Windows needs the suffix
+	path := filepath.Join(dir, filepath.Base(main)+".exe") // Windows needs the suffix
+	copies := "cp"
+	if runtime.GOOS == "windows" {
+		copies = "cmd /c copy"
+	}
 	_, here, _, _ := runtime.Caller(0)
-	build := exec.Command("go", "build", race(), "-o", path, main) //nolint:gosec,noctx // a constant; all tests share the result
+	build := exec.Command("go", "run", race(), "-exec", copies, main, path) //nolint:gosec,noctx // constants; all tests share the result
 	build.Dir = filepath.Join(filepath.Dir(here), "..")
 	if output, err := build.CombinedOutput(); err != nil {
 		t.Fatalf("%v: %v\n%s", build.Args, err, output)

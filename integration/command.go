@@ -14,7 +14,7 @@ import (
 // Command returns a caddy command in the environment of the server.
 func (s *Server) Command(ctx context.Context, args ...string) *exec.Cmd {
 	s.t.Helper()
-	cmd := exec.CommandContext(ctx, caddy(s.t, s.Program), args...) //nolint:gosec // built here
+	cmd := exec.CommandContext(ctx, Build(s.t, s.Program), args...) //nolint:gosec // built here
 	cmd.Env = append(os.Environ(), s.Env...)
 	return cmd
 }

@@ -129,7 +129,7 @@ func (s *Server) Run() {
 func (s *Server) Begin() {
 	s.t.Helper()
 	// The end of a context would kill it, so it has none: Stop shuts it down gracefully.
-	s.process = exec.Command(caddy(s.t, s.Program), "run", "--config", s.file, "--adapter", "caddyfile") //nolint:gosec,noctx // built here; see above
+	s.process = exec.Command(Build(s.t, s.Program), "run", "--config", s.file, "--adapter", "caddyfile") //nolint:gosec,noctx // built here; see above
 	s.process.Env = append(os.Environ(), s.Env...)
 	s.process.Stdout, s.process.Stderr = s.log, s.log
 	Must(s.t, s.process.Start())

@@ -3,7 +3,6 @@ package guard
 import (
 	"encoding/json"
 	"io"
-	"net"
 	"net/http"
 	"net/http/cookiejar"
 	"net/url"
@@ -13,7 +12,6 @@ import (
 	"regexp"
 	"strings"
 	"testing"
-	"time"
 
 	"golang.org/x/oauth2"
 
@@ -23,23 +21,14 @@ import (
 // startSite runs examples/site until the test ends, and returns its address.
 func startSite(t *testing.T) string {
 	t.Helper()
-	l, err := new(net.ListenConfig).Listen(t.Context(), "tcp", "127.0.0.1:0")
-	must(t, err)
-	address := l.Addr().String()
-	must(t, l.Close())
-	program := filepath.Join(t.TempDir(), "site.exe") // Windows needs the suffix
-	build := exec.CommandContext(t.Context(), "go", "build", "-o", program, "./examples/site")
-	build.Dir = filepath.Join("..", "..")
-	if output, err := build.CombinedOutput(); err != nil {
-		t.Fatalf("%v\n%s", err, output)
-	}
-	site := exec.CommandContext(t.Context(), program, address)
+	address := integration.NewAddress(t)
+	site := exec.CommandContext(t.Context(), integration.Build(t, "./examples/site"), address)
 	must(t, site.Start())
 	t.Cleanup(func() {
 		_ = site.Process.Kill() // it may have exited
 		_ = site.Wait()         // the error says that it was killed
 	})
-	client := &http.Client{Timeout: time.Second}
+	client := &http.Client{Timeout: integration.Patience}
 	integration.Eventually(t, "the site", func() bool {
 		resp, err := client.Get("http://" + address) //nolint:noctx // the client has a timeout
 		return err == nil && resp.Body.Close() == nil
