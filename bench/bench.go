@@ -49,10 +49,10 @@ func newBench(ctx context.Context, o *options) (b *bench, err error) {
 			b.close()
 		}
 	}()
-	if b.caddy, err = site.Build(ctx, b.dir, "cmd/caddy"); err != nil {
+	if b.caddy, err = b.build(ctx, b.dir, "cmd/caddy"); err != nil {
 		return nil, err
 	}
-	if b.plain, err = site.Build(ctx, b.dir, "bench/plain"); err != nil {
+	if b.plain, err = b.build(ctx, b.dir, "bench/plain"); err != nil {
 		return nil, err
 	}
 	b.static, err = b.start(ctx, b.caddy, plainCaddyfile, askPage)

@@ -2,6 +2,7 @@ package main
 
 import (
 	"bytes"
+	"context"
 	"os"
 	"os/exec"
 	"path/filepath"
@@ -10,7 +11,8 @@ import (
 	"testing"
 	"time"
 
-	_ "github.com/caddy-oauth/caddy-oauth" // bench measures it, so a change to it must invalidate the test cache
+	"github.com/caddy-oauth/caddy-oauth/bench/internal/site"
+	"github.com/caddy-oauth/caddy-oauth/integration"
 )
 
 // A run starts this program again for each of its processes.
@@ -20,22 +22,20 @@ func TestMain(m *testing.M) {
 		return
 	}
 	exit(os.Setenv("GORACE", "atexit_sleep_ms=0")) // otherwise each process sleeps a second before it ends
-	os.Exit(m.Run())
+	os.Exit(integration.Main(m))
 }
 
-func must(t *testing.T, err error) {
-	t.Helper()
-	if err != nil {
-		t.Fatal(err)
-	}
-}
+var must = integration.Must
 
 // briefly returns options for a run that is long enough to show that everything works, but not how fast it is.
 func briefly(t *testing.T) *options {
 	t.Helper()
 	o, err := readOptions([]string{"-rounds", "1", "-c", "2", "-d", "100ms", "-pin=false", "-dir", t.TempDir()})
 	must(t, err)
-	o.tokens, o.interval = 6, 50*time.Millisecond
+	o.tokens, o.interval, o.starts = 6, 50*time.Millisecond, 1
+	o.build = func(_ context.Context, _, name string) (*site.Program, error) {
+		return site.Open(integration.Build(t, "./"+name))
+	}
 	return o
 }
 

@@ -23,6 +23,8 @@ import (
 	"strings"
 	"syscall"
 	"time"
+
+	"github.com/caddy-oauth/caddy-oauth/bench/internal/site"
 )
 
 func main() {
@@ -61,11 +63,13 @@ type options struct {
 
 	interval time.Duration // between the samples of a soak
 	tokens   int           // how many different ones a row uses if each must be new to the server
+	starts   int           // how many times a round starts each server
+	build    func(ctx context.Context, dir, name string) (*site.Program, error)
 	command  string
 }
 
 func readOptions(args []string) (*options, error) {
-	o := &options{interval: 30 * time.Second, tokens: 40_000, command: "go run ./bench"}
+	o := &options{interval: 30 * time.Second, tokens: 40_000, starts: 3, build: site.Build, command: "go run ./bench"}
 	for _, arg := range args {
 		if strings.ContainsFunc(arg, unsafe) {
 			arg = "'" + arg + "'"

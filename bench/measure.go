@@ -61,7 +61,7 @@ func (b *bench) measureStore(ctx context.Context) (*sample, error) {
 	if err != nil {
 		return nil, err
 	}
-	return &sample{Result: load.Result{Requests: int(result.Rate * b.measure.Seconds()), Seconds: b.measure.Seconds()}}, nil
+	return &sample{Result: load.Result{Requests: result.Writes, Seconds: result.Seconds}}, nil
 }
 
 // measureStatic measures static with that many connections. The measurement after a row also serves as the one before the next.

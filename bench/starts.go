@@ -31,15 +31,12 @@ var starters = []starter{
 	{"with an issuer, to its first token", func(b *bench) *site.Program { return b.caddy }, shape{}.caddyfile, shape{}.askToken},
 }
 
-// startsEach is how many times a round starts each server.
-const startsEach = 3
-
 // measureStarts measures the starts of all servers.
 func (b *bench) measureStarts(ctx context.Context) error {
 	if !b.rows.MatchString("start") {
 		return nil
 	}
-	for range startsEach {
+	for range b.options.starts {
 		for _, how := range starters {
 			server, err := b.start(ctx, how.program(b), how.caddyfile, how.first)
 			if err != nil {

@@ -17,7 +17,10 @@ type storePlan struct {
 	Measure time.Duration
 }
 
-type storeResult struct{ Rate float64 }
+type storeResult struct {
+	Writes  int
+	Seconds float64
+}
 
 const (
 	storeWriters = 16
@@ -47,18 +50,18 @@ func overwrite(ctx context.Context, plan *storePlan) (*storeResult, error) {
 	began := time.Now()
 	for writer := range storeWriters {
 		all.Go(func() {
-			for ; errs[writer] == nil && time.Since(began) < plan.Measure; counts[writer]++ {
+			for ; errs[writer] == nil && (counts[writer] == 0 || time.Since(began) < plan.Measure); counts[writer]++ {
 				errs[writer] = storage.Store(ctx, key(writer*7+counts[writer]), value)
 			}
 		})
 	}
 	all.Wait()
-	result := new(storeResult)
+	result := &storeResult{Seconds: time.Since(began).Seconds()}
 	for writer, count := range counts {
 		if errs[writer] != nil {
 			return nil, errs[writer]
 		}
-		result.Rate += float64(count) / time.Since(began).Seconds()
+		result.Writes += count
 	}
 	return result, nil
 }

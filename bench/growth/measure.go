@@ -35,12 +35,13 @@ func (p *filledStore) round(ctx context.Context, length time.Duration) (err erro
 	return nil
 }
 
-// refreshes refreshes random families for a time, or until stop is true. No two callers refresh the same families.
+// refreshes refreshes random families for a time, or until stop is true. Without stop, each caller has at least one refresh. No two
+// callers refresh the same families.
 func (p *filledStore) refreshes(ctx context.Context, n int, length time.Duration, stop *atomic.Bool) (latency, error) {
 	took := make([][]time.Duration, n)
 	began := time.Now()
 	err := inParallel(n, func(caller int) error {
-		for time.Since(began) < length && (stop == nil || !stop.Load()) {
+		for len(took[caller]) == 0 && stop == nil || time.Since(began) < length && (stop == nil || !stop.Load()) {
 			if err := ctx.Err(); err != nil {
 				return err
 			}

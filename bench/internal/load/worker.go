@@ -37,12 +37,12 @@ func (w *worker) setUp(work func(*worker) (func() error, error)) (err error) {
 	return err
 }
 
-// workUntil repeats the step until a time.
+// workUntil repeats the step until a time. It does at least one, so that every worker has a figure.
 func (w *worker) workUntil(ctx context.Context, end time.Time) {
 	if w.conn.net != nil && w.conn.net.SetDeadline(w.conn.until) != nil {
 		w.conn.close()
 	}
-	for began := time.Now(); began.Before(end) && ctx.Err() == nil; {
+	for first, began := true, time.Now(); (first || began.Before(end)) && ctx.Err() == nil; first = false {
 		err := w.step()
 		now := time.Now()
 		if err != nil {

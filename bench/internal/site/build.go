@@ -20,14 +20,19 @@ const module = "github.com/caddy-oauth/caddy-oauth"
 
 // Build builds a program of this module into a directory.
 func Build(ctx context.Context, dir, name string) (*Program, error) {
-	p := &Program{Path: filepath.Join(dir, strings.ReplaceAll(name, "/", "-")+".exe")} // Windows needs the suffix
-	build := exec.CommandContext(ctx, "go", "build", "-o", p.Path, module+"/"+name)    //nolint:gosec // G204: a package of ours
+	path := filepath.Join(dir, strings.ReplaceAll(name, "/", "-")+".exe")         // Windows needs the suffix
+	build := exec.CommandContext(ctx, "go", "build", "-o", path, module+"/"+name) //nolint:gosec // G204: a package of ours
 	output, err := build.CombinedOutput()
 	if err != nil {
 		return nil, fmt.Errorf("%v: %w\n%s", build.Args, err, output)
 	}
-	p.Info, err = buildinfo.ReadFile(p.Path)
-	return p, err
+	return Open(path)
+}
+
+// Open returns a program that was built before.
+func Open(path string) (*Program, error) {
+	info, err := buildinfo.ReadFile(path)
+	return &Program{path, info}, err
 }
 
 // Version returns the version of a module in the program, "" if the program does not contain it.
