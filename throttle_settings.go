@@ -14,9 +14,9 @@ import (
 )
 
 // ThrottleSettings limit how often clients and people can fail before the answer is 429 with `Retry-After`, and how many
-// authorization codes they can get. But for codes, only failures count. Each node counts for itself, in bounded memory, and a reload keeps the counts. The address of a client is the one
-// that Caddy trusts (`trusted_proxies`). IPv6 addresses count by their first 64 bits, and all that share the first 48 bits
-// together have ten times the limit of an address.
+// authorization codes they can get. But for codes, only failures count. Each node counts for itself, in bounded memory, and a
+// reload keeps the counts. The address of a client is the one that Caddy trusts (`trusted_proxies`). IPv6 addresses count by
+// their first 64 bits, and all that share the first 48 bits together have ten times the limit of an address.
 //
 // An address that has authenticated a client or an account before has its own count for it, so that guesses from other
 // addresses do not lock it out.
@@ -43,9 +43,10 @@ type ThrottleSettings struct {
 	Tokens *FailureLimit `json:"tokens,omitempty"`
 
 	// Authorization codes of one user for one client, used or not, since each can become a record that lives as long as a
-	// refresh token: one limit or two, which both hold. Beyond them, the client gets the error `temporarily_unavailable`. A
-	// login with a password counts too: beyond the limits, it gets an access token, but no refresh token. Default: 20 in a
-	// minute, and 200 in a day. **Danger:** with high limits, one user can fill the store.
+	// refresh token: one limit or two, which both hold. Beyond them, the client gets the error `temporarily_unavailable`.
+	// Refresh tokens for logins with a password have the same limits and a count of their own. Such a login never fails because
+	// of it: beyond the limits, the client gets an access token without a refresh token. Default: 20 in a minute, and 200 in a
+	// day. **Danger:** with high limits, one user can fill the store.
 	Codes []CodeLimit `json:"codes,omitempty"`
 }
 

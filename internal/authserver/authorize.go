@@ -12,6 +12,7 @@ import (
 
 	"github.com/caddy-oauth/caddy-oauth/grants"
 	"github.com/caddy-oauth/caddy-oauth/internal/clients"
+	"github.com/caddy-oauth/caddy-oauth/internal/throttle"
 	"github.com/caddy-oauth/caddy-oauth/internal/wire"
 	"github.com/caddy-oauth/caddy-oauth/storage"
 )
@@ -202,7 +203,7 @@ func (e *authorizeEndpoint) approve(c *call, req *authorizeRequest, user *User) 
 
 // issueCode starts a family with a code, unless its user has got too many for the client.
 func (e *authorizeEndpoint) issueCode(c *call, f *storage.Family) (string, error) {
-	count, wait := e.limiter.ReserveCode(codeParty(f.Client, f.Subject))
+	count, wait := e.limiter.ReserveFamily(throttle.Code, familyParty(f.Client, f.Subject))
 	if count == nil {
 		return "", e.tooManyCodes(wait)
 	}
@@ -224,8 +225,8 @@ func (e *authorizeEndpoint) issueCode(c *call, f *storage.Family) (string, error
 	return code, nil
 }
 
-// codeParty returns the name of a user at a client for the throttle: a hash, since both may be long.
-func codeParty(client, subject string) string {
+// familyParty returns the name of a user at a client for the throttle: a hash, since both may be long.
+func familyParty(client, subject string) string {
 	return storage.HashID(client + "\x00" + subject)
 }
 

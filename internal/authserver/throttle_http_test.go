@@ -286,6 +286,30 @@ func TestCodesOfOneUserAreBounded(t *testing.T) {
 	})
 }
 
+// A script that logs in with a password for each of its jobs always gets an access token, and its user gets codes. But what the
+// user can make the server store is bounded.
+func TestPasswordLoginsOfOneUserAreBounded(t *testing.T) {
+	s := newPasswordServer(t, new(testPasswords), withoutConsent("webapp"))
+	refreshable := 0
+	for range 50 {
+		a := s.login(t, here, "alice", wonderland)
+		a.check(t, http.StatusOK, "")
+		if body := a.json(t); body["refresh_token"] != nil {
+			refreshable++
+		} else if body["access_token"] == nil {
+			t.Fatalf("no access token: %v", body)
+		}
+	}
+	if n := s.store.count(t, storage.KindFamily); refreshable != 20 || n != 20 {
+		t.Errorf("50 logins within a moment give %d refresh tokens and %d records", refreshable, n)
+	}
+	lines := s.logs.FilterMessage("no refresh token: too many for this user and client").All()
+	if len(lines) != 30 || lines[0].ContextMap()["setting"] != "throttle: codes" {
+		t.Errorf("the log says it %d times: %v", len(lines), lines)
+	}
+	s.code(t, asks("webapp"))
+}
+
 // Codes that could not be stored cost nothing.
 func TestCodesThatFailAreNotCounted(t *testing.T) {
 	s := newTestServer(t, withoutConsent("webapp"))

@@ -184,11 +184,12 @@ func (e *tokenEndpoint) begin(c *call, auth *grants.Authorization, now time.Time
 	return nil
 }
 
-// startFamily starts the family of an authorization that has none, with its first refresh token. It counts like a code:
-// beyond the limits, the client gets an access token only (RFC 6749 §4.3.3).
+// startFamily starts the family of an authorization that has none, with its first refresh token. The number of families is
+// limited. Beyond the limits, the client gets an access token only (RFC 6749 §4.3.3), so that a script goes on that logs in for
+// each of its jobs.
 func (e *tokenEndpoint) startFamily(c *call, auth *grants.Authorization, now time.Time) error {
 	client := c.client
-	count, wait := e.limiter.ReserveCode(codeParty(client.ID, auth.Subject))
+	count, wait := e.limiter.ReserveFamily(throttle.Login, familyParty(client.ID, auth.Subject))
 	if count == nil {
 		e.log.Info("no refresh token: too many for this user and client", zap.String("issuer", e.config.Name),
 			zap.String("client_id", client.ID), zap.String("expected", e.limiter.CodeLimits()),

@@ -14,6 +14,7 @@ type Kind string
 // The kinds. Each has limits of its own.
 const (
 	Code     Kind = "code"     // to get a code, which is no failure
+	Login    Kind = "login"    // to get a refresh token for a password, which is none either
 	Client   Kind = "client"   // to authenticate as a client
 	Password Kind = "password" // to give the password of an account
 	Grant    Kind = "grant"    // to present a valid code or refresh token
@@ -28,7 +29,7 @@ type Limits struct {
 	Addresses Limit // both, from one address
 	Tokens    Limit // invalid codes, refresh tokens and access tokens from one address
 
-	Codes []Limit // codes of one user for one client, all of which hold
+	Codes []Limit // codes of one user for one client, all of which hold; logins have the same limits
 }
 
 // withDefaults returns the limits with every default filled in.
@@ -110,24 +111,26 @@ func (l *Limiter) Reserve(kind Kind, address, party string) (a *Attempt, wait ti
 	return a, 0
 }
 
-// ReserveCode allows a user a code for a client, and counts it unless the Attempt is Canceled. party stands for both.
-func (l *Limiter) ReserveCode(party string) (a *Attempt, wait time.Duration) {
+// ReserveFamily allows a user a Code for a client, or a refresh token for a Login, and counts it unless the Attempt is Canceled.
+// party stands for user and client. Each kind has its own count: a program that logs in again and again must not keep its user
+// from getting a code.
+func (l *Limiter) ReserveFamily(kind Kind, party string) (a *Attempt, wait time.Duration) {
 	if l.limits.Off {
 		return &Attempt{}, 0
 	}
-	a = &Attempt{limiter: l, kind: Code}
+	a = &Attempt{limiter: l, kind: kind}
 	for n, limit := range l.limits.Codes {
 		// A memory for each limit: the counts of a minute must not give way to those of a day.
-		a.limits = append(a.limits, limited{key{l.issuer, Code + Kind(strconv.Itoa(n)), party, ""}, limit})
+		a.limits = append(a.limits, limited{key{l.issuer, kind + Kind(strconv.Itoa(n)), party, ""}, limit})
 	}
 	if a.reserved, wait = l.throttle.reserve(l.now(), a.limits); wait > 0 {
-		l.refused(string(Code))
+		l.refused(string(kind))
 		return nil, wait
 	}
 	return a, 0
 }
 
-// CodeLimits says which limits ReserveCode has, such as "20 in 1m0s, 200 in 24h0m0s".
+// CodeLimits says which limits ReserveFamily has, such as "20 in 1m0s, 200 in 24h0m0s".
 func (l *Limiter) CodeLimits() string {
 	limits := make([]string, 0, len(l.limits.Codes))
 	for _, limit := range l.limits.Codes {
