@@ -1,6 +1,7 @@
 package caddyoauth
 
 import (
+	"embed"
 	"encoding/json"
 
 	"github.com/caddyserver/caddy/v2"
@@ -8,12 +9,30 @@ import (
 	"github.com/caddy-oauth/caddy-oauth/internal/adminapi"
 	"github.com/caddy-oauth/caddy-oauth/internal/cli"
 	"github.com/caddy-oauth/caddy-oauth/internal/directive"
+	"github.com/caddy-oauth/caddy-oauth/internal/explain"
 	"github.com/caddy-oauth/caddy-oauth/internal/trail"
 	"github.com/caddy-oauth/caddy-oauth/storage"
 )
 
 func init() {
-	cli.Register(issuerStores)
+	cli.Register(issuerStores, settings)
+}
+
+// source has the comments of the configuration's structs, for `caddy oauth explain setting`. They are the only text about the settings.
+//
+//go:embed module.go issuer.go client.go endpoints.go handler.go guard.go guard_answer.go *_settings.go
+//go:embed grants/password.go grants/password_site.go storage/redis/redis.go
+var source embed.FS
+
+// settings returns the settings of the configuration, with their comments.
+func settings() (explain.Settings, error) {
+	return explain.ReadSettings(source, []explain.Root{
+		{Name: "oauth", Package: "caddyoauth", Type: "App"},
+		{Name: "oauth (directive)", Package: "caddyoauth", Type: "Handler"},
+		{Name: "oauth_guard (directive)", Package: "caddyoauth", Type: "Guard"},
+		{Name: "grant password", Package: "grants", Type: "Password"},
+		{Name: "store redis", Package: "redis", Type: "Redis"},
+	})
 }
 
 // AdminIssuers implements adminapi.App.

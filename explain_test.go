@@ -4,6 +4,9 @@ import (
 	"encoding/json"
 	"net/http"
 	"net/url"
+	"os"
+	"path/filepath"
+	"regexp"
 	"strings"
 	"testing"
 )
@@ -50,5 +53,112 @@ func TestFailuresOverTheAdminAPI(t *testing.T) {
 	}
 	if answer := s.askAdmin(t, http.MethodPost, "/oauth/@all/failures", ""); answer.status != http.StatusMethodNotAllowed {
 		t.Errorf("POST: %d %s", answer.status, answer.body)
+	}
+}
+
+// What goes wrong most often is explained in words that need no RFC, with the line of the Caddyfile that decides.
+func TestExplainWhatGoesWrongMost(t *testing.T) {
+	s := newServer(t)
+	site := strings.Replace(shopSite, "respond", "oauth_guard /api {\nscopes orders\n}\nrespond", 1)
+	s.run(t, shop, site)
+	issuer := s.url("shop.localhost")
+	file := filepath.Join(s.dir, "Caddyfile")
+	if err := os.WriteFile(file, []byte("{\n"+shop+"\n}\n"+site), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	authorize := func(params ...string) func() string {
+		return func() string {
+			asked := url.Values{"response_type": {"code"}, "client_id": {"app"}, "redirect_uri": {callback}}
+			asked.Set(params[0], params[1])
+			got := s.get(t, issuer+"/oauth/authorize?"+asked.Encode())
+			if location, err := url.Parse(got.header.Get("Location")); err == nil && location.Query().Has("error_id") {
+				return location.Query().Get("error_id")
+			}
+			id := regexp.MustCompile(`>([a-z2-7]{8})<`).FindStringSubmatch(got.body)
+			if id == nil {
+				t.Fatalf("no error ID on the page: %s", got.body)
+			}
+			return id[1]
+		}
+	}
+	exchange := url.Values{"grant_type": {"authorization_code"}, "code": {"old"}, "redirect_uri": {callback}, "client_id": {"app"}, "client_secret": {"app-secret"}}
+	for _, tt := range []struct {
+		name    string
+		id      func() string
+		decides string
+		want    []string
+	}{
+		{
+			"wrong redirect URI", authorize("redirect_uri", callback+"/"), "redirect_uris",
+			[]string{"What came: +" + callback + "/$", "expected: +" + callback + "$", "letter by letter", "add it exactly as it came"},
+		},
+		{
+			"unknown scope", authorize("scope", "invoices"), "scopes",
+			[]string{"What came: +invoices$", "expected: +orders$", "scope is a name for what an app may do", `scope invoices "`},
+		},
+		{
+			"wrong secret", func() string {
+				wrong := url.Values{"grant_type": {"authorization_code"}, "client_id": {"app"}, "client_secret": {"wrong-secret"}}
+				return s.refused(t, wrong)
+			}, "secret",
+			[]string{"a wrong secret", "The client ID is right, and the secret is not", "Compare the secret"},
+		},
+		{
+			"expired code", func() string { return s.refused(t, exchange) }, "",
+			[]string{"A code works once, and for a", "Begin again", "code \\{ lifetime 5m \\}"},
+		},
+	} {
+		id := tt.id()
+		out := s.must(t, "", "explain", id, "--config", file)
+		for _, want := range append(tt.want, "^Error "+id) {
+			if !regexp.MustCompile("(?m)" + want).MatchString(strings.Join(strings.Fields(out), " ")) {
+				expect(t, out, want)
+			}
+		}
+		if tt.decides != "" {
+			expect(t, out, `decides: .*`+tt.decides+`.* \(`+regexp.QuoteMeta(file)+`:\d+\)`)
+		}
+		for _, secret := range []string{"wrong-secret", "app-secret"} {
+			if strings.Contains(out, secret) {
+				t.Errorf("%s: the secret %s is in\n%s", tt.name, secret, out)
+			}
+		}
+		logged, err := s.command(t, "", "explain", id, "--log", s.logFile())
+		if err != nil {
+			t.Errorf("%s: from the log: %v", tt.name, err)
+		}
+		if _, why, _ := strings.Cut(out, "\nWhy"); !strings.HasSuffix(logged, why) {
+			t.Errorf("%s: the log says\n%s\nthe running Caddy\n%s", tt.name, logged, out)
+		}
+	}
+	expect(t, s.must(t, "", "explain"), `^[a-z2-7]{8} +\d{4}-.* token +app +invalid_grant +authorization code`)
+}
+
+func TestExplainCodesAndSettings(t *testing.T) {
+	s := new(server)
+	for _, tt := range []struct{ args, want string }{
+		{"code invalid_grant", "^invalid_grant: What the client brings"},
+		{"code INVALID_SCOPE --json", `"code": "invalid_scope"`},
+		{"setting redirect_uris", `^oauth > issuers > clients > redirect_uris$`},
+		{"setting secret_hash", `Hashes of secrets`},
+		{"setting client refresh_token lifetime", `^oauth > issuers > clients > refresh_token > lifetime$`},
+		{"setting token_header --json", `"oauth_guard \(directive\)"`},
+	} {
+		out, err := s.command(t, "", append([]string{"explain"}, strings.Fields(tt.args)...)...)
+		if err != nil {
+			t.Errorf("%s: %v", tt.args, err)
+		}
+		expect(t, out, tt.want)
+	}
+	for _, tt := range []struct{ args, want string }{
+		{"code bogus", `sends no error bogus, expected one of: access_denied`},
+		{"setting redirect_uri_rule_s", `did you mean redirect_uri_rules\?`},
+		{"abcd2345 --log /nonexistent", `no such file`},
+	} {
+		out, err := s.command(t, "", append([]string{"explain"}, strings.Fields(tt.args)...)...)
+		if err == nil {
+			t.Errorf("%s works", tt.args)
+		}
+		expect(t, out, tt.want)
 	}
 }

@@ -27,14 +27,16 @@ var plan = []struct {
 	{"cmd/caddy", "ROOT storage/redis"},
 
 	// The configuration.
-	{"ROOT", "grants internal/adminapi internal/authserver internal/bearer internal/cli internal/clients internal/directive internal/jwt " +
-		"internal/keyring internal/revocation internal/throttle internal/trail internal/uris internal/wire storage storage/caddy storage/memory"},
+	{"ROOT", "grants internal/adminapi internal/authserver internal/bearer internal/cli internal/clients internal/directive internal/explain " +
+		"internal/jwt internal/keyring internal/revocation internal/throttle internal/trail internal/uris internal/wire storage storage/caddy storage/memory"},
 
 	// The admin API, and the commands.
-	{"internal/cli", "internal/adminapi internal/authserver internal/clients internal/directive internal/jwt internal/keyring " +
-		"storage storage/dump"},
+	{"internal/cli", "internal/adminapi internal/authserver internal/clients internal/directive internal/explain internal/jwt " +
+		"internal/keyring internal/trail storage storage/dump"},
 	{"internal/adminapi", "internal/authserver internal/bounded internal/clients internal/directive internal/jwt internal/keyring " +
 		"internal/trail storage"},
+
+	{"internal/explain", "grants internal/trail"},
 
 	// The endpoints, over net/http.
 	{"internal/authserver", "grants internal/bearer internal/bounded internal/clients internal/jwt internal/keyring internal/metrics " +

@@ -7,11 +7,13 @@ package cli
 import (
 	"encoding/json"
 	"io"
+	"strings"
 
 	"github.com/caddyserver/caddy/v2"
 	caddycmd "github.com/caddyserver/caddy/v2/cmd"
 	"github.com/spf13/cobra"
 
+	"github.com/caddy-oauth/caddy-oauth/internal/explain"
 	"github.com/caddy-oauth/caddy-oauth/storage"
 )
 
@@ -24,13 +26,16 @@ type IssuerStore struct {
 // IssuerStores returns the stores of the issuers in the JSON of an `oauth` app, by the names of the issuers.
 type IssuerStores func(app json.RawMessage) (map[string]IssuerStore, error)
 
+// Settings returns the texts about the settings of the configuration.
+type Settings func() (explain.Settings, error)
+
 // Register registers the commands with Caddy.
-func Register(stores IssuerStores) {
-	commands := commandTree(stores)
+func Register(stores IssuerStores, settings Settings) {
+	commands := commandTree(stores, settings)
 	caddycmd.RegisterCommand(caddycmd.Command{
 		Name:      "oauth",
 		Usage:     "<command>",
-		Short:     "Manages the clients, tokens, keys and records of the oauth issuers",
+		Short:     "Manages the oauth issuers, and explains what they refuse",
 		Long:      oauthHelp,
 		CobraFunc: func(cmd *cobra.Command) { addCommands(cmd, commands) },
 	})
@@ -53,10 +58,12 @@ type command struct {
 	flags func(f caddycmd.Flags)
 	run   func(c *invocation) error
 
-	// complete returns the values that the argument may have. A command that has args takes exactly one.
+	// complete returns the values that the argument may have. A command that has args takes exactly one; with [args], one or none; with
+	// args..., one or more, which are one text.
 	complete func(c *invocation) ([]string, error)
 
-	local bool // it needs no running Caddy
+	local      bool // it needs no running Caddy
+	printsJSON bool // it has --json although it is local
 }
 
 // invocation is a command as it was called.
@@ -68,7 +75,7 @@ type invocation struct {
 	notes io.Writer // standard error, for what is not the result
 }
 
-func commandTree(stores IssuerStores) []command {
+func commandTree(stores IssuerStores, settings Settings) []command {
 	return []command{
 		{name: "clients", short: "Lists and changes clients", sub: []command{
 			{name: "list", short: "Lists the clients", run: runClientsList},
@@ -125,6 +132,19 @@ func commandTree(stores IssuerStores) []command {
 			name: "encrypt", short: "Encrypts all records with the first key of encryption_key", long: encryptHelp,
 			run: runEncrypt,
 		},
+		{
+			name: "explain", args: "[<error id>]", short: "Explains an error, an error code or a setting", long: explainHelp,
+			flags: explainFlags, run: runExplain, sub: []command{
+				{
+					name: "code", args: "<error>", short: "Explains an error code", long: explainCodeHelp, run: runExplainCode,
+					complete: errorCodes, local: true, printsJSON: true,
+				},
+				{
+					name: "setting", args: "<name>...", short: "Explains a setting", long: explainSettingHelp, local: true, printsJSON: true,
+					run: func(c *invocation) error { return runExplainSetting(c, settings) },
+				},
+			},
+		},
 		{name: "token", short: "Inspects tokens", sub: []command{
 			{name: "inspect", short: "Shows the claims of an access token, and whether it is valid", long: inspectHelp, run: runTokenInspect},
 		}},
@@ -156,6 +176,8 @@ func makeRunnable(cmd *cobra.Command, c command) {
 		flags.FlagSet.String("address", "", "Address of the admin API (if --config is not used)")
 		flags.StringP("config", "c", "", "Configuration file to find the admin API by (if --address is not used)")
 		flags.StringP("adapter", "a", "", "Name of the config adapter to apply (if --config is used)")
+	}
+	if !c.local || c.printsJSON {
 		flags.FlagSet.Bool("json", false, "Print JSON")
 	}
 	if c.flags != nil {
@@ -163,13 +185,17 @@ func makeRunnable(cmd *cobra.Command, c command) {
 	}
 	invoked := func(args []string) *invocation {
 		i := &invocation{flags: flags, in: cmd.InOrStdin(), out: cmd.OutOrStdout(), notes: cmd.ErrOrStderr()}
-		if len(args) > 0 {
-			i.arg = args[0]
-		}
+		i.arg = strings.Join(args, " ")
 		return i
 	}
-	cmd.Args = cobra.NoArgs
-	if c.args != "" {
+	switch {
+	case c.args == "":
+		cmd.Args = cobra.NoArgs
+	case strings.HasPrefix(c.args, "["):
+		cmd.Args = cobra.MaximumNArgs(1)
+	case strings.HasSuffix(c.args, "..."):
+		cmd.Args = cobra.MinimumNArgs(1)
+	default:
 		cmd.Args = cobra.ExactArgs(1)
 	}
 	cmd.RunE = func(_ *cobra.Command, args []string) error { return c.run(invoked(args)) }

@@ -1,0 +1,289 @@
+package explain
+
+import (
+	"go/ast"
+	"go/parser"
+	"go/token"
+	"os"
+	"path/filepath"
+	"slices"
+	"strconv"
+	"strings"
+	"testing"
+	"testing/fstest"
+
+	"github.com/caddy-oauth/caddy-oauth/grants"
+	"github.com/caddy-oauth/caddy-oauth/internal/trail"
+)
+
+func TestEachSituationIsFound(t *testing.T) {
+	found := make(map[string]bool)
+	for _, tt := range []struct {
+		name    string
+		failure trail.Failure
+		why, do string // parts of the text
+	}{
+		{
+			"wrong redirect URI",
+			trail.Failure{
+				Endpoint: "authorize", Client: "app", Code: "invalid_request", Description: "redirect_uri is not one that is registered for this app",
+				Sent: "https://app.example/cb/", Expected: "https://app.example/cb", Setting: "client app: redirect_uris",
+			},
+			"letter by letter", "redirect_uris https://app.example/cb/",
+		},
+		{
+			"redirect URI missing",
+			trail.Failure{Code: "invalid_request", Description: "redirect_uri is missing", Expected: "a b", Setting: "client app: redirect_uris"},
+			"did not say where", "a b",
+		},
+		{
+			"expired code",
+			trail.Failure{Code: "invalid_grant", GrantType: "authorization_code", Description: "authorization code is invalid, expired or was used before"},
+			"for a short time", "code { lifetime 5m }",
+		},
+		{
+			"code twice",
+			trail.Failure{Code: "invalid_grant", Description: "authorization code was used a moment ago, and the tokens of that exchange are good"},
+			"the first exchange worked", "exchange the code once",
+		},
+		{
+			"reuse",
+			trail.Failure{Code: "invalid_grant", Message: "reuse detected: family revoked", Description: "authorization code is invalid"},
+			"a second time", "rotate never",
+		},
+		{
+			"refresh token",
+			trail.Failure{Code: "invalid_grant", Description: "refresh token is invalid, expired or was revoked"},
+			"nobody used it", "refresh_token { idle",
+		},
+		{
+			"wrong secret",
+			trail.Failure{
+				Client: "billing", Code: "invalid_client", Status: 401, Sent: "client_secret_post: a wrong secret", Expected: "the secret of the client",
+				Setting: "client billing: secret, secret_hash",
+			},
+			"the secret is not", "caddy oauth clients secret billing",
+		},
+		{
+			"secret with a line break",
+			trail.Failure{Code: "invalid_client", Sent: "client_secret_post: a wrong secret, with a space or a line break around it", Setting: "client billing: secret, secret_hash"},
+			"line break", "echo -n",
+		},
+		{
+			"no secret",
+			trail.Failure{Client: "billing", Code: "invalid_client", Sent: "no secret", Setting: "client billing: secret"},
+			"came without one", "-u billing:<secret>",
+		},
+		{
+			"secret of a public client",
+			trail.Failure{Code: "invalid_client", Sent: "client_secret_post: a secret", Expected: "no secret, as the client is public", Setting: "client app: secret"},
+			"is public", "add secret",
+		},
+		{
+			"swapped",
+			trail.Failure{Code: "invalid_client", Sent: "client_secret_basic: a client ID in the place of the secret", Setting: "client billing"},
+			"changed places", "Exchange the two",
+		},
+		{"bearer", trail.Failure{Code: "invalid_client", Sent: "Authorization: Bearer"}, "adds its token", "Basic"},
+		{
+			"unknown client",
+			trail.Failure{Code: "invalid_client", Sent: "nobody", Expected: "the ID of a client", Setting: "client"},
+			"No client has the ID nobody", "client nobody {",
+		},
+		{
+			"disabled client",
+			trail.Failure{Client: "stock", Sent: "stock", Expected: "a client that is not disabled", Setting: "client"},
+			"added at run time", "clients enable stock",
+		},
+		{
+			"unknown scope",
+			trail.Failure{Code: "invalid_scope", Sent: "invoices", Expected: "orders profile", Setting: "client app: scopes"},
+			"asked for the scope invoices", `scope invoices "`,
+		},
+		{
+			"scope that was taken away",
+			trail.Failure{Code: "invalid_scope", Sent: "orders, as approved", Expected: "profile", Setting: "client app: scopes"},
+			"may not have any more", "scopes in the client block",
+		},
+		{"resource", trail.Failure{Code: "invalid_target", Sent: "https://a.example", Setting: "client app: audience"}, "https://a.example", "audience"},
+		{"grant type", trail.Failure{Code: "unauthorized_client", Sent: "password", Setting: "client app: grant_types"}, "grant_type", "grant_types in its"},
+		{"verifier", trail.Failure{Code: "invalid_grant", Description: "code_verifier does not match the code_challenge"}, "PKCE failed", "sessionStorage"},
+		{"challenge", trail.Failure{Code: "invalid_request", Description: "code_challenge is missing"}, "must use PKCE", "S256"},
+		{"redirect URI of a code", trail.Failure{Code: "invalid_grant", Description: "redirect_uri is not the one", Setting: "redirect_uri_rules"}, "another redirect_uri", "letter by letter"},
+		{"password", trail.Failure{Code: "invalid_grant", Description: "user name or password is wrong"}, "wrong", "sign in at the site"},
+		{"nobody signed in", trail.Failure{Code: "login_required", Status: 401}, "Nobody was signed in", "basic_auth or forward_auth"},
+		{"prompt=none", trail.Failure{Code: "login_required", Sent: "prompt=none"}, "no fault", "cookie"},
+		{"account", trail.Failure{Code: "access_denied", Status: 403, Cause: "the user ID is also the ID of a client"}, "also the ID of a client", "another ID"},
+		{"method", trail.Failure{Code: "invalid_request", Status: 405, Sent: "GET", Expected: "POST"}, "method GET", "POST"},
+		{"media type", trail.Failure{Code: "invalid_request", Sent: "text/plain", Setting: "request_body"}, "text/plain", "form"},
+		{"repeated", trail.Failure{Code: "invalid_request", Description: "a parameter is repeated", Sent: "scope"}, "twice: scope", "once"},
+		{"two ways", trail.Failure{Code: "invalid_request", Description: "more than one way of client authentication", Sent: "a, b"}, "a, b", "once"},
+		{"too many codes", trail.Failure{Status: 429, Setting: "throttle: codes"}, "in a loop", "throttle { codes"},
+		{"too many failures", trail.Failure{Status: 429, Code: "temporarily_unavailable"}, "Too many attempts", "trusted_proxies"},
+		{"read-only", trail.Failure{Status: 503, Description: "the issuer is read-only at the moment, try again later"}, "read_only", "Finish the move"},
+		{"store away", trail.Failure{Status: 503, Endpoint: "token"}, "store", "store failing"},
+		{"guard cannot tell", trail.Failure{Status: 503, Endpoint: "guard"}, "could not find out", "remote"},
+		{"guard: no token", trail.Failure{Status: 401, Endpoint: "guard"}, "no access token", "Authorization: Bearer"},
+		{"guard: scope", trail.Failure{Status: 403, Endpoint: "guard", Code: "insufficient_scope"}, "every scope", "scopes <scopes"},
+		{"guard: expired", trail.Failure{Endpoint: "guard", Code: "invalid_token", Cause: "expired"}, "has expired", "refresh"},
+		{"guard: revoked", trail.Failure{Endpoint: "guard", Code: "invalid_token", Cause: "revoked"}, "was revoked", "audit log"},
+		{"guard: audience", trail.Failure{Endpoint: "guard", Code: "invalid_token", Cause: "other audience"}, "another API", "resource="},
+		{"guard: other token", trail.Failure{Endpoint: "guard", Code: "invalid_token", Cause: "bad signature"}, "has issued", "token inspect"},
+		{"guard: in the URL", trail.Failure{Endpoint: "guard", Code: "invalid_request", Status: 400}, "in its URL", "Authorization: Bearer"},
+		{"a code without a situation", trail.Failure{Code: "consent_required"}, "has not approved", "consent never"},
+		{"no code at all", trail.Failure{Status: 500}, "no error code", "log"},
+	} {
+		e := Failure(&tt.failure)
+		if found[e.Why] {
+			t.Errorf("%s: another situation has the same text: %s", tt.name, e.Why)
+		}
+		found[e.Why] = true
+		if !strings.Contains(strings.ToLower(e.Why), strings.ToLower(tt.why)) || !strings.Contains(strings.Join(e.Do, "\n"), tt.do) {
+			t.Errorf("%s: expected %q and %q in\n%s\n%s", tt.name, tt.why, tt.do, e.Why, strings.Join(e.Do, "\n"))
+		}
+		if text := e.Why + e.Next + strings.Join(e.Do, ""); strings.Contains(text, "{client}") || strings.Contains(text, "{sent}") || strings.Contains(text, "{cause}") {
+			t.Errorf("%s: a placeholder is left in %s", tt.name, text)
+		}
+	}
+	if len(found) != len(situations)+2 {
+		t.Errorf("%d texts for %d situations, a code, and no code", len(found), len(situations))
+	}
+}
+
+func TestFromLog(t *testing.T) {
+	const log = `2026/11/29 21:40:10.123	INFO	oauth.audit	token refused	{"event": "token_refused", "error_id": "abcd2345", "error": "invalid_client"}
+2026/11/29 21:40:10.123	INFO	oauth	request refused	{"endpoint": "token", "client_id": "app", "error_id": "abcd2345", "error": "invalid_client", "status": 401, "sent": "a wrong secret"}
+{"level":"info","ts":1764452410.5,"logger":"oauth","msg":"request refused","endpoint":"guard","error_id":"wxyz2345","error":"invalid_token","cause":"expired"}
+{"level":"info","ts":1764452411,"logger":"oauth.audit","event":"token_refused","error_id":"wxyz2345"}
+not a line with fields: wxyz2345
+`
+	f, ok, err := FromLog(strings.NewReader(log), "abcd2345")
+	if err != nil || !ok || f.Client != "app" || f.Status != 401 || f.Sent != "a wrong secret" {
+		t.Errorf("%v %v %+v", ok, err, f)
+	}
+	f, ok, err = FromLog(strings.NewReader(log), "wxyz2345")
+	if err != nil || !ok || f.Cause != "expired" || f.Time.UnixMilli() != 1764452410500 || f.Message != "request refused" {
+		t.Errorf("%v %v %+v", ok, err, f)
+	}
+	if _, ok, err = FromLog(strings.NewReader(log), "aaaa2345"); ok || err != nil {
+		t.Errorf("an ID that is not there: %v %v", ok, err)
+	}
+}
+
+// Every error code in the source of the endpoints and the guards is explained.
+func TestEveryCodeIsExplained(t *testing.T) {
+	for _, code := range grants.Codes {
+		if _, ok := CodeNamed(code); !ok {
+			t.Errorf("%s is not explained", code)
+		}
+	}
+	sent := 0
+	for _, pattern := range []string{"../authserver/*.go", "../bearer/*.go", "../clients/*.go", "../../grants/*.go"} {
+		files, err := filepath.Glob(pattern)
+		if err != nil || len(files) == 0 {
+			t.Fatalf("%s: %v, %v", pattern, files, err)
+		}
+		for _, name := range files {
+			if !strings.HasSuffix(name, "_test.go") {
+				sent += checkCodes(t, name)
+			}
+		}
+	}
+	if sent == 0 {
+		t.Error("no code found")
+	}
+}
+
+// checkCodes reports literal error codes in a file that are not explained, and returns how many are.
+func checkCodes(t *testing.T, name string) (sent int) {
+	t.Helper()
+	file, err := parser.ParseFile(token.NewFileSet(), name, nil, 0)
+	if err != nil {
+		t.Fatal(err)
+	}
+	check := func(e ast.Expr) {
+		literal, ok := e.(*ast.BasicLit)
+		if !ok || literal.Kind != token.STRING {
+			return
+		}
+		code, err := strconv.Unquote(literal.Value)
+		if err != nil || strings.ContainsAny(code, " :") || code == "" {
+			return
+		}
+		sent++
+		if _, ok := CodeNamed(code); !ok {
+			t.Errorf("%s: %s is not explained", name, code)
+		}
+	}
+	for node := range ast.Preorder(file) {
+		switch n := node.(type) {
+		case *ast.CallExpr:
+			called := ""
+			switch f := n.Fun.(type) {
+			case *ast.Ident:
+				called = f.Name
+			case *ast.SelectorExpr:
+				called = f.Sel.Name
+			}
+			if strings.EqualFold(called, "refuse") && len(n.Args) > 1 {
+				check(n.Args[0])
+			}
+		case *ast.KeyValueExpr:
+			if key, ok := n.Key.(*ast.Ident); ok && key.Name == "Code" {
+				check(n.Value)
+			}
+		}
+	}
+	return sent
+}
+
+func TestReadSettings(t *testing.T) {
+	source := fstest.MapFS{"a.go": {Data: []byte("package x\n\n" + `
+type App struct {
+	// The issuers.
+	Issuers map[string]*Issuer ` + "`json:\"issuers\"`" + `
+	hidden int
+}
+type Issuer struct {
+	// The lifetime of all.
+	Lifetime int ` + "`json:\"lifetime,omitempty\"`" + `
+	// The secrets.
+	Secrets []Secret ` + "`json:\"secrets\"`" + `
+	Wire
+}
+type Secret struct {
+	// The lifetime of one.
+	Lifetime int ` + "`json:\"lifetime\"`" + `
+}
+type Wire struct {
+	// The errors, as **Danger:** says.
+	Errors string ` + "`json:\"errors\"`" + `
+}`)}}
+	all, err := ReadSettings(source, []Root{{"oauth", "x", "App"}})
+	if err != nil {
+		t.Fatal(err)
+	}
+	for words, want := range map[string]string{
+		"lifetime":         "The lifetime of all.|The lifetime of one.",
+		"secret lifetime":  "The lifetime of one.",
+		"issuer lifetime":  "The lifetime of all.|The lifetime of one.",
+		"secret":           "The secrets.",
+		"errors":           "The errors, as **Danger:** says.",
+		"hidden":           "",
+		"lifetime issuers": "",
+	} {
+		var docs []string
+		for _, setting := range all.Find(strings.Fields(words)) {
+			docs = append(docs, setting.Doc)
+		}
+		if got := strings.Join(docs, "|"); got != want {
+			t.Errorf("%s: %s, want %s", words, got, want)
+		}
+	}
+	if issuers := all.Find([]string{"issuers"}); !slices.Equal(issuers[0].Sub, []string{"lifetime", "secrets", "errors"}) {
+		t.Errorf("in issuers: %v", issuers[0].Sub)
+	}
+	if _, err := ReadSettings(os.DirFS("."), []Root{{"oauth", "x", "App"}}); err == nil {
+		t.Error("no error without the struct")
+	}
+}
