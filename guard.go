@@ -252,7 +252,7 @@ func (g *Guard) ServeHTTP(w http.ResponseWriter, r *http.Request, next caddyhttp
 		g.identify(r, found, claims)
 	}
 	if rules != nil || claims != nil && found.watched != claims {
-		passed := &answer{ResponseWriterWrapper: &caddyhttp.ResponseWriterWrapper{ResponseWriter: w}, request: r, cors: rules}
+		passed := &answer{ResponseWriterWrapper: caddyhttp.ResponseWriterWrapper{ResponseWriter: w}, request: r, cors: rules}
 		if claims != nil && found.watched != claims {
 			found.watched = claims
 			passed.watch = g.watch(w, r, found.tokens.Last(), claims)

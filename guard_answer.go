@@ -108,7 +108,7 @@ func answers(route caddyhttp.Route) bool {
 
 // answer is the response to a request that a guard has let pass.
 type answer struct {
-	*caddyhttp.ResponseWriterWrapper
+	caddyhttp.ResponseWriterWrapper
 	request *http.Request
 	cors    *bearer.CORS // nil: none
 	watch   *watch       // nil: there was no token
@@ -191,10 +191,10 @@ type watch struct {
 	claims *jwt.Claims
 	leeway time.Duration // with which the token was valid at the start
 
-	cancel  context.CancelFunc // of the request
-	control *http.ResponseController
-	stream  atomic.Bool // the response is a stream
-	ended   atomic.Bool // the request was cut
+	cancel context.CancelFunc  // of the request
+	writer http.ResponseWriter // of net/http
+	stream atomic.Bool         // the response is a stream
+	ended  atomic.Bool         // the request was cut
 
 	mu    sync.Mutex // held while the request is cut, so that it does not return meanwhile
 	timer *time.Timer
@@ -203,7 +203,7 @@ type watch struct {
 
 // watch begins to watch a request. Its context ends when the request is cut.
 func (g *Guard) watch(w http.ResponseWriter, r *http.Request, token string, claims *jwt.Claims) *watch {
-	watched := &watch{guard: g, token: token, claims: claims, control: http.NewResponseController(innermost(w))}
+	watched := &watch{guard: g, token: token, claims: claims, writer: innermost(w)}
 	if !time.Now().Before(claims.Expires) {
 		watched.leeway = g.resource.Leeway
 	}
@@ -259,9 +259,9 @@ func (w *watch) look() {
 func (w *watch) cut(cause error) {
 	w.ended.Store(true)
 	w.cancel()
-	past := time.Unix(1, 0)
-	_ = w.control.SetReadDeadline(past) // what cannot be done here, Write does
-	_ = w.control.SetWriteDeadline(past)
+	control, past := http.NewResponseController(w.writer), time.Unix(1, 0)
+	_ = control.SetReadDeadline(past) // what cannot be done here, Write does
+	_ = control.SetWriteDeadline(past)
 	w.guard.place.log.Info("request ended together with its access token",
 		zap.String("client_id", w.claims.ClientID), zap.NamedError("cause", cause))
 }

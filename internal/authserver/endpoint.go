@@ -81,7 +81,10 @@ func (s *Server) Serves(path string) bool {
 // ServesUnknown reports whether the path is that of the metadata of some issuer on this host. If no server on the host Serves
 // it, this one says that there is no such issuer: clients take any other answer with 200 for metadata.
 func (s *Server) ServesUnknown(path string) bool {
-	return slices.ContainsFunc(wellKnownNames, func(name string) bool { return path == name || strings.HasPrefix(path, name+"/") })
+	return slices.ContainsFunc(wellKnownNames, func(name string) bool {
+		rest, ok := strings.CutPrefix(path, name)
+		return ok && (rest == "" || rest[0] == '/')
+	})
 }
 
 // refuseUnknownIssuer answers a request for the metadata of an issuer that is not here.
