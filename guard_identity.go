@@ -52,6 +52,9 @@ func (p *place) enter(w http.ResponseWriter, r *http.Request) (found *identity, 
 		http.Error(w, "The path of this request can be read in two ways.", http.StatusBadRequest)
 		return found, true
 	}
+	if bearer.IsMetadata(sent.Path) {
+		w = keepHeaders(w)
+	}
 	return found, p.catalog.Serve(w, r, sent.Path)
 }
 

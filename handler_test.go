@@ -5,6 +5,8 @@ import (
 	"net/url"
 	"strings"
 	"testing"
+
+	"github.com/caddyserver/caddy/v2"
 )
 
 func TestHandlerPassesOnWhatIsNotAnEndpoint(t *testing.T) {
@@ -279,27 +281,84 @@ func TestMetadataOfAnotherIssuerIsNotFound(t *testing.T) {
 	}
 }
 
-// A header block for the whole site, which Caddy applies at the end if it removes a header, leaves the pages alone.
-func TestPagesKeepTheirPolicy(t *testing.T) {
+// The pages and the tokens keep their headers, wherever a `header` directive for the whole site stands and however it is written.
+func TestEndpointsKeepTheirHeaders(t *testing.T) {
+	const (
+		policy  = `Content-Security-Policy "default-src 'self'; form-action 'self'"`
+		headers = "header {\n-Server\n" + policy + "\nX-Frame-Options SAMEORIGIN\nCache-Control \"public, max-age=3600\"\n" +
+			"Access-Control-Allow-Origin https://other.example\n}\n"
+		site = "vars person alice\noauth {\nuser {vars.person}\n}\noauth_guard /api\n"
+	)
+	for name, block := range map[string]string{
+		"beside it":                headers + site,
+		"first in a route":         "route {\n" + headers + site + "}\n",
+		"before a handle":          headers + "handle {\n" + site + "}\n",
+		"in a handle":              "handle {\n" + headers + site + "}\n",
+		"in a snippet":             "import security\nroute {\n" + site + "}\n",
+		"in a named route":         "route {\n" + headers + "invoke tokens\n}\n",
+		"with an arrow":            "route {\nheader >Content-Security-Policy nothing\nheader >Cache-Control public\n" + site + "}\n",
+		"added":                    "route {\nheader +" + policy + "\nheader +Cache-Control public\n" + site + "}\n",
+		"removed":                  "route {\nheader -Content-Security-Policy\nheader -Cache-Control\n" + site + "}\n",
+		"replaced":                 "route {\nheader >Content-Security-Policy none self\nheader >Cache-Control no-store public\n" + site + "}\n",
+		"for some responses":       "route {\nheader {\nmatch status 200 400\n" + policy + "\nCache-Control public\n}\n" + site + "}\n",
+		"twice, and encoded":       headers + "encode gzip\nroute {\n" + headers + "handle {\n" + site + "}\n}\n",
+		"around other writers":     headers + "intercept {\n@none status 599\nhandle_response @none {\nrespond never\n}\n}\nhandle {\n" + site + "}\n",
+		"around a page of a proxy": headers + "templates {\nmime text/plain\n}\nhandle {\n" + site + "}\n",
+	} {
+		t.Run(name, func(t *testing.T) {
+			s := newServer(t)
+			s.run(t, strings.ReplaceAll(shop, "consent never", ""), "(security) {\n"+headers+"}\n&(tokens) {\n"+site+"}\nhttp://shop.localhost:PORT {\nlog\n"+block+"respond \"the site's own\"\n}")
+			s.checkHeaders(t)
+		})
+	}
+}
+
+// A configuration in JSON has no order of directives.
+func TestEndpointsKeepTheirHeadersInJSON(t *testing.T) {
 	s := newServer(t)
-	s.run(t, shop, `http://shop.localhost:PORT {
-		header {
-			-Server
-			Content-Security-Policy "default-src 'self'; form-action 'self'"
-			X-Frame-Options SAMEORIGIN
-			Access-Control-Allow-Origin https://other.example
+	config := string(s.adapt(t, strings.ReplaceAll(shop, "consent never", ""), strings.Replace(shopSite, "respond", "oauth_guard /api\nrespond", 1)))
+	const first = `"routes":[{"handle":[`
+	if !strings.Contains(config, first) {
+		t.Fatal(config)
+	}
+	changed := strings.Replace(config, first, first+`{"handler":"headers","response":{"deferred":true,
+		"set":{"Content-Security-Policy":["form-action 'self'"],"Cache-Control":["public"]},"delete":["Access-Control-*"]}},`, 1)
+	if err := caddy.Load([]byte(changed), true); err != nil {
+		t.Fatal(err)
+	}
+	s.checkHeaders(t)
+}
+
+// checkHeaders checks that the site's own headers have not replaced those of the endpoints.
+func (s *server) checkHeaders(t *testing.T) {
+	t.Helper()
+	shop := s.url("shop.localhost")
+	for _, page := range []answer{
+		s.authorize(t, shop, callback), // asks for consent
+		s.get(t, shop+"/oauth/authorize?client_id=nobody"),
+		s.get(t, shop+"/oauth/authorize?client_id=nobody&client_secret=hidden-from-the-log"),
+	} {
+		policy := page.header.Values("Content-Security-Policy")
+		if len(policy) != 1 || !strings.HasPrefix(policy[0], "default-src 'none'; style-src 'nonce-") || strings.Contains(policy[0], "form-action 'self'") {
+			t.Errorf("the policy of a page is %q", policy)
 		}
-		oauth
-		respond "the site's own"
-	}`)
-	page := s.get(t, s.url("shop.localhost")+"/oauth/authorize?client_id=nobody")
-	if policy := page.header.Get("Content-Security-Policy"); !strings.HasPrefix(policy, "default-src 'none'; style-src 'nonce-") || page.header.Get("X-Frame-Options") != "DENY" {
-		t.Errorf("%v", page.header)
+		if page.header.Get("X-Frame-Options") != "DENY" || page.header.Get("Cache-Control") != "no-store" || !strings.Contains(page.body, "</html>") {
+			t.Errorf("a page has %v\n%s", page.header, page.body)
+		}
 	}
-	if keys := s.get(t, s.url("shop.localhost")+"/oauth/jwks"); keys.header.Get("Access-Control-Allow-Origin") != "*" {
-		t.Errorf("%v", keys.header)
+	token := s.do(t, http.MethodPost, shop+"/oauth/token", "application/x-www-form-urlencoded", "grant_type=nonsense&client_id=app&client_secret=app-secret")
+	if cache := token.header.Values("Cache-Control"); len(cache) != 1 || cache[0] != "no-store" {
+		t.Errorf("Cache-Control of the token endpoint is %q", cache)
 	}
-	if own := s.get(t, s.url("shop.localhost")+"/"); own.header.Get("X-Frame-Options") != "SAMEORIGIN" {
-		t.Errorf("the site itself: %v", own.header)
+	for _, path := range []string{"/oauth/jwks", "/.well-known/oauth-protected-resource"} {
+		if keys := s.get(t, shop+path, "Origin", "https://app.example.com"); keys.header.Get("Access-Control-Allow-Origin") != "*" || !strings.Contains(keys.body, `"keys"`) && !strings.Contains(keys.body, `"resource"`) {
+			t.Errorf("%s: %v", path, keys.header)
+		}
+	}
+	if own := s.get(t, shop+"/"); own.header.Get("Content-Security-Policy") == "" && own.header.Get("Cache-Control") == "no-store" || own.body != "the site's own" {
+		t.Errorf("the site itself: %v %s", own.header, own.body)
+	}
+	if n := s.errorsLogged(t); n > 0 {
+		t.Errorf("%d errors in the log", n)
 	}
 }

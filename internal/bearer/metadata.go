@@ -56,7 +56,7 @@ func union(a, b []string) []string {
 // Serve serves the document at a path. It reports false if the path is not that of a document; a well-known path without one
 // is not found, whatever the site has for unknown paths.
 func (c Catalog) Serve(w http.ResponseWriter, r *http.Request, path string) bool {
-	if path != wellKnown && !strings.HasPrefix(path, wellKnown+"/") {
+	if !IsMetadata(path) {
 		return false
 	}
 	wire.AllowOrigin(w.Header(), "*")
@@ -73,6 +73,9 @@ func (c Catalog) Serve(w http.ResponseWriter, r *http.Request, path string) bool
 	wire.WriteBody(w, http.StatusNotFound, "application/json", []byte(`{"error":"not_found","error_description":"no protected resource has its metadata here"}`))
 	return true
 }
+
+// IsMetadata reports whether the metadata of a protected resource can be at a path (RFC 9728 §3).
+func IsMetadata(path string) bool { return path == wellKnown || strings.HasPrefix(path, wellKnown+"/") }
 
 // Metadata is the document in which a protected resource describes itself (RFC 9728 §2).
 type Metadata struct {
