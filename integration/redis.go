@@ -5,7 +5,6 @@ import (
 	"os"
 	"os/exec"
 	"testing"
-	"time"
 )
 
 // Redis is a redis-server that writes nothing to disk unless its settings say so. A test can kill it and start it again.
@@ -37,6 +36,12 @@ func StartRedis(t *testing.T, settings ...string) *Redis {
 	return r
 }
 
+// Store returns the setting of an issuer that keeps its records in it. The time limits end what hangs, and not what is slow because
+// other programs keep the machine busy: the defaults would make that an error in the log.
+func (r *Redis) Store() string {
+	return "store redis " + r.Address + " {\n timeout 1m\n dial_timeout 1m\n }"
+}
+
 // Start starts it, and waits until it answers.
 func (r *Redis) Start() {
 	r.t.Helper()
@@ -44,7 +49,7 @@ func (r *Redis) Start() {
 	Must(r.t, r.running.Start())
 	r.Process = r.running.Process
 	Eventually(r.t, "Redis answers", func() bool {
-		conn, err := (&net.Dialer{Timeout: time.Second}).DialContext(r.t.Context(), "tcp", r.Address)
+		conn, err := (&net.Dialer{Timeout: Patience}).DialContext(r.t.Context(), "tcp", r.Address)
 		if err != nil {
 			return false
 		}

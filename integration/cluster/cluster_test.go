@@ -26,9 +26,9 @@ var must = integration.Must
 
 const (
 	nodes        = 2
-	workers      = 16               // each with a customer
-	poll         = time.Second      // revocation_poll: after this time, every node refuses what one has revoked
-	busy         = 20 * time.Second // how much longer a machine may take that other programs keep busy
+	workers      = 16          // each with a customer
+	poll         = time.Second // revocation_poll: after this time, every node refuses what one has revoked
+	busy         = time.Minute // how much longer a machine may take that other programs keep busy
 	defaultFlows = 100
 )
 

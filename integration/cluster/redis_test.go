@@ -11,10 +11,10 @@ import (
 
 // The nodes share only a Redis.
 func TestRedis(t *testing.T) {
-	address := integration.StartRedis(t).Address
+	server := integration.StartRedis(t)
 	ctx, cancel := caddy.NewContext(caddy.Context{Context: t.Context()})
 	t.Cleanup(cancel)
-	module := &redis.Redis{Addresses: []string{address}}
+	module := &redis.Redis{Addresses: []string{server.Address}, Timeout: caddy.Duration(integration.Patience)}
 	must(t, module.Provision(ctx))
 	t.Cleanup(func() {
 		if err := module.Cleanup(); err != nil {
@@ -24,7 +24,7 @@ func TestRedis(t *testing.T) {
 	store, err := module.Open(issuer)
 	must(t, err)
 	run(t, backend{
-		setting: "store redis " + address,
+		setting: server.Store(),
 		node:    func(config integration.Config) integration.Config { return config },
 		store:   store,
 	})
