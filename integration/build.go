@@ -1,6 +1,7 @@
 package integration
 
 import (
+	"flag"
 	"os"
 	"os/exec"
 	"path/filepath"
@@ -24,6 +25,14 @@ var built struct {
 	sync.Mutex
 	programs map[string]string // their files, by package
 	dirs     []string
+}
+
+// WaitInParallel lets eight parallel tests run at the same time, since they wait most of the time. The flag -parallel still decides.
+// Call it in TestMain.
+func WaitInParallel() {
+	if err := flag.Set("test.parallel", "8"); err != nil {
+		panic(err)
+	}
 }
 
 // Main runs the tests and removes the programs that they built.

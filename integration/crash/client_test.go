@@ -21,12 +21,15 @@ import (
 type client struct {
 	site    *integration.Server
 	http    *http.Client
-	person  string        // the person at the browser, "" for none
-	bound   time.Duration // how long an answer may take
+	person  string // the person at the browser, "" for none
 	figures *figures
 
 	refusals *atomic.Int64 // how many answers were 503
 }
+
+// bound is how long an answer may take. The server waits for its store for 15 seconds at most, and no test stops it for longer: the
+// rest is for a busy machine.
+const bound = time.Minute
 
 // reply is a definite answer.
 type reply struct {
@@ -57,7 +60,7 @@ func (c *client) ask(ctx context.Context, method, target string, form url.Values
 		case errors.Is(err, syscall.ECONNREFUSED): // the server is not running
 		case err != nil: // killing a process breaks its connections
 			c.figures.lost.Add(1)
-		case took > c.bound:
+		case took > bound:
 			return nil, fmt.Errorf("%s: an answer took %v", target, took)
 		case answer.unavailable():
 			if err := answer.check(); err != nil {

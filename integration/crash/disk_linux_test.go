@@ -69,26 +69,29 @@ func (d *disk) writable() { must(d.t, d.mount(syscall.MS_REMOUNT)) }
 
 // The disk is full for a while. Records can still be read, and no client loses anything.
 func TestFullDisk(t *testing.T) {
+	t.Parallel()
 	d := mountDisk(t)
 	config := shop(opaque)
 	config.Storage = filepath.Join(d.path, "storage")
-	withFault(t, config, fault{begin: d.fill, end: d.empty, bound: quick, lasts: 3 * time.Second, troubles: []string{"no space left"}})
+	withFault(t, config, fault{begin: d.fill, end: d.empty, lasts: 3 * time.Second, troubles: []string{"no space left"}})
 }
 
 func TestReadOnlyDisk(t *testing.T) {
+	t.Parallel()
 	d := mountDisk(t)
 	config := shop(opaque)
 	config.Storage = filepath.Join(d.path, "storage")
-	withFault(t, config, fault{begin: d.readOnly, end: d.writable, bound: quick, lasts: 3 * time.Second, troubles: []string{"the file system is read-only"}})
+	withFault(t, config, fault{begin: d.readOnly, end: d.writable, lasts: 3 * time.Second, troubles: []string{"the file system is read-only"}})
 }
 
 // A node is killed while its disk is full, and starts on it.
 func TestKillOnFullDisk(t *testing.T) {
+	t.Parallel()
 	d := mountDisk(t)
 	config := shop("")
 	config.Storage, config.Ailing = filepath.Join(d.path, "storage"), true
 	s, store := integration.Start(t, config), filesIn(config.Storage)
-	l := newLoad(t, s, quick, false)
+	l := newLoad(t, s, false)
 	for range 3 {
 		l.progress(t, 5)
 		l.troubled.Store(true)

@@ -15,7 +15,6 @@ import (
 type fault struct {
 	begin, end func()
 
-	bound    time.Duration // how long an answer may take
 	lasts    time.Duration // how long it lasts at least
 	works    bool          // the store works, but slowly
 	forgets  bool          // the store loses its records
@@ -27,16 +26,13 @@ type fault struct {
 // opaque makes the guard read every token from the store.
 const opaque = "access_token {\n format opaque\n }\n"
 
-// quick is how long an answer may take on a busy machine if nothing hangs.
-const quick = 10 * time.Second
-
 // withFault runs the shop under load during a fault. Every request gets a proper answer or a 503 in time, the log has each cause
 // once, and after the fault all apps go on without a restart.
 func withFault(t *testing.T, config integration.Config, f fault) {
 	t.Helper()
 	config.Ailing = true
 	s := integration.Start(t, config)
-	l := newLoad(t, s, f.bound, false)
+	l := newLoad(t, s, false)
 	l.progress(t, 5)
 	v := newVisitor(t, s, l)
 	v.visitAll(t)()

@@ -16,20 +16,20 @@ import (
 //
 //	CADDY_OAUTH_TEST_KILLS=200 go test ./integration/crash -run TestKill -v -timeout 60m
 func TestKill(t *testing.T) {
+	t.Parallel()
 	s := integration.Start(t, shop(""))
 	kill(t, s, 10, filesIn(s.Storage))
 }
 
 func TestKillOnRedis(t *testing.T) {
+	t.Parallel()
 	r := integration.StartRedis(t)
-	s := integration.Start(t, shop("store redis "+r.Address+"\n"))
+	s := integration.Start(t, shop(r.Store()+"\n"))
 	kill(t, s, 5, redisAt(t, r.Address))
 }
 
-// prompt is how long it may take until all apps make progress after a start, on a busy machine. It is less than the lifetime of
-// the locks of a dead process, so a lock that stays behind is noticed.
-const prompt = 8 * time.Second
-
+// kill kills the node under load. No answer may be 503: a lock that a dead process left behind lives longer than the node waits
+// for its store.
 func kill(t *testing.T, s *integration.Server, kills int, store storage.Store) {
 	t.Helper()
 	if text := os.Getenv("CADDY_OAUTH_TEST_KILLS"); text != "" {
@@ -37,7 +37,7 @@ func kill(t *testing.T, s *integration.Server, kills int, store storage.Store) {
 		kills, err = strconv.Atoi(text)
 		must(t, err)
 	}
-	l := newLoad(t, s, integration.Patience, true)
+	l := newLoad(t, s, true)
 	records, slowest := 0, time.Duration(0)
 	for n := range kills {
 		l.progress(t, 2)
@@ -51,10 +51,7 @@ func kill(t *testing.T, s *integration.Server, kills int, store storage.Store) {
 			walk(t, store)
 		}
 		s.Run()
-		took := l.progress(t, 1)
-		if slowest = max(slowest, took); took > prompt {
-			t.Errorf("kill %d: it took %v until all apps made progress", n, took)
-		}
+		slowest = max(slowest, l.progress(t, 1))
 	}
 	l.progress(t, 2)
 	l.finish(t)

@@ -25,15 +25,14 @@ type load struct {
 	fail    sync.Once
 }
 
-// newLoad starts the load, which runs until the test ends. No answer may take longer than bound.
-func newLoad(t *testing.T, s *integration.Server, bound time.Duration, replays bool) *load {
+// newLoad starts the load, which runs until the test ends.
+func newLoad(t *testing.T, s *integration.Server, replays bool) *load {
 	t.Helper()
 	l := &load{failed: make(chan struct{})}
 	for i := range customers {
 		l.sessions = append(l.sessions, &session{
 			client: &client{
-				site: s, http: s.Client(t), person: customer(i), bound: bound,
-				figures: &l.figures, refusals: new(atomic.Int64),
+				site: s, http: s.Client(t), person: customer(i), figures: &l.figures, refusals: new(atomic.Int64),
 			},
 			replays: replays, forgotten: &l.forgotten, troubled: &l.troubled,
 		})

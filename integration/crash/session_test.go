@@ -40,7 +40,7 @@ type family struct {
 }
 
 // codeLife is how long the server certainly knows that a code was used; it leaves time for a busy machine.
-const codeLife = 30 * time.Second
+const codeLife = 5 * time.Minute
 
 // maxLeft is how many families a session leaves before it revokes the next ones.
 const maxLeft = 5

@@ -21,7 +21,8 @@ var (
 
 // shop returns the shop with its customers, and with a page that requires an access token.
 func shop(settings string) integration.Config {
-	config := integration.ShopWith(settings)
+	// What has a lifetime must outlast the test on a busy machine.
+	config := integration.ShopWith("code {\n lifetime 10m\n }\nrefresh_token {\n retry 5m\n }\n" + settings)
 	// All apps are at one address, and present many tokens twice.
 	config.Global = throttle.ReplaceAllLiteralString(config.Global, "throttle off\n")
 	hash := account.FindStringSubmatch(config.Sites)[1]

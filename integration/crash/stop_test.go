@@ -10,11 +10,11 @@ import (
 
 // stopped is how long the node is stopped. It is longer than the server waits for its store, so that running requests time out
 // although the store has executed them.
-const stopped = 15 * time.Second
+const stopped = 8 * time.Second
 
 // A node is stopped under load (SIGSTOP) and continues after a while. No app loses its session.
 func TestStoppedNode(t *testing.T) {
-	t.Parallel() // it only waits
+	t.Parallel()
 	stopAndGoOn(t, integration.Start(t, ailing(shop(""))))
 }
 
@@ -32,7 +32,7 @@ func ailing(config integration.Config) integration.Config {
 
 func stopAndGoOn(t *testing.T, s *integration.Server) {
 	t.Helper()
-	l := newLoad(t, s, stopped+integration.Patience, true)
+	l := newLoad(t, s, true)
 	l.progress(t, 5)
 	l.troubled.Store(true)
 	for range 2 {

@@ -17,7 +17,7 @@ type visitor struct{ client }
 
 func newVisitor(t *testing.T, s *integration.Server, l *load) *visitor {
 	t.Helper()
-	return &visitor{client{site: s, http: s.Client(t), person: customer(0), bound: l.sessions[0].bound, figures: &l.figures}}
+	return &visitor{client{site: s, http: s.Client(t), person: customer(0), figures: &l.figures}}
 }
 
 // visit is a request, with its status when the store works.
@@ -75,7 +75,7 @@ func (v *visitor) visit(t *testing.T, visit visit) error {
 	switch {
 	case err != nil:
 		return err
-	case took > v.bound:
+	case took > bound:
 		return fmt.Errorf("an answer took %v", took)
 	case answer.unavailable():
 		return answer.check()

@@ -8,6 +8,7 @@ import (
 	"github.com/caddyserver/caddy/v2"
 	"github.com/caddyserver/certmagic"
 
+	"github.com/caddy-oauth/caddy-oauth/integration"
 	"github.com/caddy-oauth/caddy-oauth/storage"
 	caddystore "github.com/caddy-oauth/caddy-oauth/storage/caddy"
 	"github.com/caddy-oauth/caddy-oauth/storage/redis"
@@ -78,7 +79,7 @@ func redisAt(t *testing.T, address string) storage.Store {
 	t.Helper()
 	ctx, cancel := caddy.NewContext(caddy.Context{Context: t.Context()})
 	t.Cleanup(cancel)
-	module := &redis.Redis{Addresses: []string{address}}
+	module := &redis.Redis{Addresses: []string{address}, Timeout: caddy.Duration(integration.Patience)}
 	must(t, module.Provision(ctx))
 	t.Cleanup(func() { must(t, module.Cleanup()) })
 	store, err := module.Open(issuer)
