@@ -3,6 +3,7 @@ package caddyoauth_test
 import (
 	"bytes"
 	"encoding/json"
+	"errors"
 	"os"
 	"os/exec"
 	"regexp"
@@ -80,8 +81,13 @@ func TestCommandKeysAndRevocation(t *testing.T) {
 	s := runShop(t)
 	issuer := s.url("shop.localhost")
 	got := s.signIn(t, issuer)
-	expect(t, s.must(t, "", "keys", "list"), `^\w+ +ES256 +signing `)
-	expect(t, s.must(t, "", "keys", "rotate"), `^\w+ +ES256 +next `)
+	list := s.must(t, "", "keys", "list")
+	expect(t, list, `^\w+ +ES256 +signing +(\d{4}-\S+ \S+ *){4}$`)
+	expect(t, list, `^The key \w+ signs until 2\d{3}-`)
+	expect(t, list, `A new key\s+takes\s+over\s+then`)
+	list = s.must(t, "", "keys", "rotate")
+	expect(t, list, `^\w+ +ES256 +next `)
+	expect(t, list, `Then\s+\w+\s+takes\s+over`)
 	kid := s.kidOf(t, got.AccessToken)
 	if out := s.must(t, "", "keys", "retire", kid); strings.Contains(out, kid) {
 		t.Errorf("the key is still there:\n%s", out)
@@ -145,4 +151,34 @@ func TestCommandHelpAndCompletion(t *testing.T) {
 		t.Error(err)
 	}
 	expect(t, string(completed), `^app$`)
+}
+
+func TestUnknownCommandIsAnError(t *testing.T) {
+	s := new(server)
+	for args, want := range map[string]string{
+		"bogus":        `^Error: unknown command "bogus", expected one of: clients, `,
+		"revoek":       `^Error: unknown command "revoek"; did you mean: \S+ oauth revoke$`,
+		"keys rotaet":  `^Error: unknown command "rotaet"; did you mean: \S+ oauth keys rotate$`,
+		"explain code": `accepts 1 arg`,
+	} {
+		out, err := s.command(t, "", strings.Fields(args)...)
+		if exit, ok := errors.AsType[*exec.ExitError](err); !ok || exit.ExitCode() != 1 {
+			t.Errorf("%s: %v", args, err)
+		}
+		expect(t, out, want)
+	}
+	for _, args := range []string{"", "keys"} {
+		if out, err := s.command(t, "", strings.Fields(args)...); err != nil || !strings.Contains(out, "Usage:") {
+			t.Errorf("%q: %v\n%s", args, err, out)
+		}
+	}
+}
+
+func TestStoppedCaddyIsNamed(t *testing.T) {
+	s := newServer(t)
+	out, err := s.command(t, "", "keys", "list", "--address", "127.0.0.1:"+s.admin)
+	if err == nil {
+		t.Error("keys of no Caddy")
+	}
+	expect(t, out, `^Error: no Caddy answers at 127\.0\.0\.1:`+s.admin+`: is it running\?`)
 }

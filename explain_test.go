@@ -51,6 +51,11 @@ func TestFailuresOverTheAdminAPI(t *testing.T) {
 	if answer := s.askAdmin(t, http.MethodGet, "/oauth/@all/failures/nothing2", ""); answer.status != http.StatusNotFound {
 		t.Errorf("an unknown ID: %d %s", answer.status, answer.body)
 	}
+	for _, path := range []string{"/oauth", "/oauth/@all/failures", "/oauth/default/keys"} {
+		if answer := s.askAdmin(t, http.MethodGet, path, ""); !strings.HasSuffix(answer.body, "\n") {
+			t.Errorf("%s does not end with a line break: %q", path, answer.body)
+		}
+	}
 	if answer := s.askAdmin(t, http.MethodPost, "/oauth/@all/failures", ""); answer.status != http.StatusMethodNotAllowed {
 		t.Errorf("POST: %d %s", answer.status, answer.body)
 	}

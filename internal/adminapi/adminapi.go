@@ -325,7 +325,7 @@ func write(w http.ResponseWriter, answer any) error {
 	}
 	w.Header().Set("Content-Type", "application/json")
 	w.WriteHeader(status)
-	_, _ = w.Write(encoded)
+	_, _ = w.Write(append(encoded, '\n'))
 	return nil
 }
 

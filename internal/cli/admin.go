@@ -86,6 +86,9 @@ func (c *invocation) send(method, uri string, body any) (*http.Response, error) 
 		sent = bytes.NewReader(encoded)
 	}
 	resp, err := caddycmd.AdminAPIRequest(address, method, uri, make(http.Header), sent)
+	if err != nil && strings.HasPrefix(err.Error(), "performing request: ") { // of AdminAPIRequest, when nobody answers
+		return nil, fmt.Errorf("no Caddy answers at %s: is it running? If its admin API is elsewhere, use --address or --config (%w)", address, err)
+	}
 	if err != nil {
 		return nil, plainError(err)
 	}

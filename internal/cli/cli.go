@@ -6,6 +6,7 @@ package cli
 
 import (
 	"encoding/json"
+	"fmt"
 	"io"
 	"strings"
 
@@ -13,6 +14,7 @@ import (
 	caddycmd "github.com/caddyserver/caddy/v2/cmd"
 	"github.com/spf13/cobra"
 
+	"github.com/caddy-oauth/caddy-oauth/internal/directive"
 	"github.com/caddy-oauth/caddy-oauth/internal/explain"
 	"github.com/caddy-oauth/caddy-oauth/storage"
 )
@@ -33,11 +35,14 @@ type Settings func() (explain.Settings, error)
 func Register(stores IssuerStores, settings Settings) {
 	commands := commandTree(stores, settings)
 	caddycmd.RegisterCommand(caddycmd.Command{
-		Name:      "oauth",
-		Usage:     "<command>",
-		Short:     "Manages the oauth issuers, and explains what they refuse",
-		Long:      oauthHelp,
-		CobraFunc: func(cmd *cobra.Command) { addCommands(cmd, commands) },
+		Name:  "oauth",
+		Usage: "<command>",
+		Short: "Manages the oauth issuers, and explains what they refuse",
+		Long:  oauthHelp,
+		CobraFunc: func(cmd *cobra.Command) {
+			addCommands(cmd, commands)
+			makeGroup(cmd, commands)
+		},
 	})
 }
 
@@ -164,8 +169,28 @@ func addCommands(parent *cobra.Command, commands []command) {
 		addCommands(cmd, c.sub)
 		if c.run != nil {
 			makeRunnable(cmd, c)
+		} else {
+			makeGroup(cmd, c.sub)
 		}
 		parent.AddCommand(cmd)
+	}
+}
+
+// makeGroup has a command that only groups others print its help, and fail with the name of a command that it does not have.
+func makeGroup(cmd *cobra.Command, commands []command) {
+	cmd.Args = cobra.ArbitraryArgs
+	cmd.RunE = func(cmd *cobra.Command, args []string) error {
+		if len(args) == 0 {
+			return cmd.Help()
+		}
+		names := make([]string, 0, len(commands))
+		for _, c := range commands {
+			names = append(names, c.name)
+		}
+		if near, ok := directive.Nearest(args[0], names); ok {
+			return fmt.Errorf("unknown command %q; did you mean: %s %s", args[0], cmd.CommandPath(), near)
+		}
+		return fmt.Errorf("unknown command %q, expected %s", args[0], directive.OneOf(names))
 	}
 }
 

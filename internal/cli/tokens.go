@@ -129,11 +129,35 @@ func (c *invocation) keys(method, path string, body any) error {
 		return err
 	}
 	return c.print(keys, func(w io.Writer) {
-		row(w, "KID", "ALGORITHM", "STATUS", "CREATED", "SIGNS FROM", "RETIRES")
+		row(w, "KID", "ALGORITHM", "STATUS", "CREATED", "SIGNS FROM", "SIGNS UNTIL", "RETIRES")
 		for _, key := range keys {
-			row(w, key.ID, key.Algorithm, key.Status, moment(key.Created), moment(key.Signs), moment(key.Expires))
+			row(w, key.ID, key.Algorithm, key.Status, moment(key.Created), moment(key.Signs), moment(key.Until), moment(key.Expires))
+		}
+		for _, key := range keys {
+			if key.Status == "signing" {
+				fmt.Fprintln(w)
+				paragraph(w, "", future(&key, keys))
+			}
 		}
 	})
+}
+
+// future says what the signing key will do.
+func future(key *keyring.Info, all []keyring.Info) string {
+	switch {
+	case key.Created.IsZero():
+		return "The key " + key.ID + " is from jwks_file. It signs until you change that file and reload."
+	case key.Until.IsZero():
+		return "The key " + key.ID + " signs until you rotate it (caddy oauth keys rotate), as rotate is never."
+	}
+	successor := "A new key takes over then. It is published before, so that every resource server knows it."
+	for _, other := range all {
+		if other.Status == "next" && other.Signs.Equal(key.Until) {
+			successor = "Then " + other.ID + " takes over, which is published already."
+		}
+	}
+	return "The key " + key.ID + " signs until " + moment(key.Until) + ". " + successor + " " + key.ID + " is retired at " +
+		moment(key.Expires) + ", when every token that it signed has expired."
 }
 
 func keyIDs(c *invocation) ([]string, error) {

@@ -16,7 +16,9 @@ type Info struct {
 	Status  string    `json:"status"`
 	Created time.Time `json:"created,omitzero"`
 	Signs   time.Time `json:"signs_from,omitzero"`
-	// Expires is when the key is retired as planned now; the plan moves it while the key signs.
+	// Until is when the next key takes over, or did. It is zero if none will: with rotate never, and for keys in a file.
+	Until time.Time `json:"signs_until,omitzero"`
+	// Expires is when the key is retired: no guard accepts a token any more that it signed until then.
 	Expires time.Time `json:"expires,omitzero"`
 }
 
@@ -39,7 +41,8 @@ func (r *Ring) List(ctx context.Context) ([]Info, error) {
 		info := Info{ID: key.ID, Algorithm: key.Algorithm, Status: "verifying"}
 		if i := slices.IndexFunc(keys.line, func(s *scheduledKey) bool { return s.ID == key.ID }); i >= 0 {
 			s := keys.line[i]
-			info.Created, info.Signs, info.Expires = s.Created, s.Signs, s.Expires
+			info.Created, info.Signs = s.Created, s.Signs
+			info.Until, info.Expires = r.end(keys.line, i, now)
 			if s.Signs.After(now) {
 				info.Status = "next"
 			}
@@ -50,6 +53,28 @@ func (r *Ring) List(ctx context.Context) ([]Info, error) {
 		list = append(list, info)
 	}
 	return list, nil
+}
+
+// end returns when a key of the line stops to sign, and when it is retired. Both are zero if neither will be without the owner.
+func (r *Ring) end(line []*scheduledKey, i int, now time.Time) (until, expires time.Time) {
+	switch {
+	case r.config.File != nil:
+		return until, expires
+	case i+1 < len(line):
+		until = line[i+1].Signs
+	case r.config.Rotate == 0:
+		return until, expires
+	default:
+		until = line[i].Signs.Add(r.config.Rotate)
+		if next := nextKey(line, now, r.config.Policy); next.After(until) {
+			until = next // the key that takes over is late
+		}
+	}
+	expires = line[i].Expires
+	if planned := until.Add(tail(r.config.Lifetime)); planned.After(expires) {
+		expires = planned
+	}
+	return until, expires
 }
 
 // RotateNow makes a key and returns its kid. The key signs when every cached JWKS can have it, or at once.

@@ -243,3 +243,45 @@ func TestAnotherFileIsAnotherSecret(t *testing.T) {
 		t.Error("the secret does not go with the file")
 	}
 }
+
+func TestListSaysWhatASigningKeyWillDo(t *testing.T) {
+	k, clock, store := ring(t)
+	info := func(k *Ring, status string) Info {
+		t.Helper()
+		list, err := k.List(t.Context())
+		if err != nil {
+			t.Fatal(err)
+		}
+		for _, key := range list {
+			if key.Status == status {
+				return key
+			}
+		}
+		t.Fatalf("no key is %s in %+v", status, list)
+		return Info{}
+	}
+	const tail = 10*time.Minute + jwt.MaxLeeway + clockLeeway
+	first := info(k, "signing")
+	if want := first.Signs.Add(24 * time.Hour); !first.Until.Equal(want) || !first.Expires.Equal(want.Add(tail)) {
+		t.Errorf("the only key: %+v", first)
+	}
+	if _, err := k.RotateNow(t.Context(), false); err != nil {
+		t.Fatal(err)
+	}
+	first = info(k, "signing")
+	if next := info(k, "next"); !first.Until.Equal(next.Signs) || first.Expires.Before(next.Signs.Add(tail)) || !next.Until.Equal(next.Signs.Add(24*time.Hour)) {
+		t.Errorf("with a key that will sign: %+v, %+v", first, next)
+	}
+	late := ringOn(t, store, clock)
+	clock.Advance(100 * 24 * time.Hour)
+	if key := info(late, "signing"); key.Until.Before(clock.Now()) {
+		t.Errorf("a key whose successor is late: %+v at %v", key, clock.Now())
+	}
+	never, err := New(Config{Policy: Policy{Publish: time.Hour, Lifetime: time.Minute}, Store: memory.New(), Wait: testWait, Logger: testLogger, Now: clock.Now})
+	if err != nil {
+		t.Fatal(err)
+	}
+	if key := info(never, "signing"); !key.Until.IsZero() || !key.Expires.IsZero() {
+		t.Errorf("a key that does not rotate: %+v", key)
+	}
+}

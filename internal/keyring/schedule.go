@@ -92,13 +92,15 @@ func extend(k *scheduledKey, successor, now time.Time, lifetime time.Duration) b
 		}
 		until, enough = start.Add(lease), start.Add(lease/2)
 	}
-	tail := lifetime + jwt.MaxLeeway + clockLeeway
-	if !k.Expires.Before(enough.Add(tail)) {
+	if !k.Expires.Before(enough.Add(tail(lifetime))) {
 		return false
 	}
-	k.Expires = until.Add(tail)
+	k.Expires = until.Add(tail(lifetime))
 	return true
 }
+
+// tail returns how long after a key has signed its last token some guard may accept that token.
+func tail(lifetime time.Duration) time.Duration { return lifetime + jwt.MaxLeeway + clockLeeway }
 
 // keyLine returns the keys of one algorithm, which succeed one another.
 func keyLine(keys []scheduledKey, algorithm string) []*scheduledKey {
