@@ -221,8 +221,8 @@ func (i *Issuer) open(
 		Identity: authserver.Identity{
 			Name: name, URL: i.URL, Paths: i.Endpoints.paths(issuer), AccessToken: i.accessToken(), Wire: i.wire(),
 		},
-		Parties:     authserver.Parties{Clients: make(map[string]*storage.Client, len(i.Clients)), Secrets: secretHashes},
-		Persistence: authserver.Persistence{ReadOnly: i.ReadOnly, RevocationPoll: time.Duration(i.RevocationPoll)},
+		ClientConfig: authserver.ClientConfig{Clients: make(map[string]*storage.Client, len(i.Clients)), Secrets: secretHashes},
+		Persistence:  authserver.Persistence{ReadOnly: i.ReadOnly, RevocationPoll: time.Duration(i.RevocationPoll)},
 		Shared: authserver.Shared{
 			Throttle: common.throttle, Revocations: common.revocations, Generations: common.servers,
 			Codes: common.codes, Trail: common.trail,

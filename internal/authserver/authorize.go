@@ -203,7 +203,7 @@ func (e *authorizeEndpoint) approve(c *call, req *authorizeRequest, user *User) 
 
 // issueCode starts a family with a code, unless its user has got too many for the client.
 func (e *authorizeEndpoint) issueCode(c *call, f *storage.Family) (string, error) {
-	count, wait := e.limiter.ReserveFamily(throttle.Code, familyParty(f.Client, f.Subject))
+	count, wait := e.limiter.ReserveFamily(throttle.Code, familyAccount(f.Client, f.Subject))
 	if count == nil {
 		return "", e.tooManyCodes(wait)
 	}
@@ -225,8 +225,8 @@ func (e *authorizeEndpoint) issueCode(c *call, f *storage.Family) (string, error
 	return code, nil
 }
 
-// familyParty returns the name of a user at a client for the throttle: a hash, since both may be long.
-func familyParty(client, subject string) string {
+// familyAccount returns the account that the throttle counts families by: the hash of a user and a client, since both may be long.
+func familyAccount(client, subject string) string {
 	return storage.HashID(client + "\x00" + subject)
 }
 

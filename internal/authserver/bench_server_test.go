@@ -43,7 +43,7 @@ func newBenchServer(tb testing.TB, algorithm string) *benchServer {
 			Name: "default", URL: testIssuer, Paths: DefaultPaths(issuer),
 			Scopes: []Scope{{"profile", "your name"}, {"orders", "your orders"}},
 		},
-		Parties: Parties{
+		ClientConfig: ClientConfig{
 			Clients: clients,
 			Grants:  []grants.Grant{grants.AuthorizationCode{}, grants.RefreshToken{}, grants.ClientCredentials{}},
 		},

@@ -23,7 +23,7 @@ import (
 // Config is what a Server is made of. It is not changed once a Server has it.
 type Config struct {
 	Identity
-	Parties
+	ClientConfig
 	Persistence
 	Shared
 	Observers
@@ -46,8 +46,8 @@ type Identity struct {
 	ConsentTemplate string // an owner's own consent page; "" is the built-in one
 }
 
-// Parties are the clients of an issuer, and how they get tokens.
-type Parties struct {
+// ClientConfig has the clients of an issuer, and how they get tokens.
+type ClientConfig struct {
 	Clients map[string]*storage.Client // by client ID
 	Resolve clients.Resolver           // of clients that are added at run time
 	Secrets clients.Secrets

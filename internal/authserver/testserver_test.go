@@ -68,7 +68,7 @@ func newTestServer(t *testing.T, edits ...func(*Config)) *testServer {
 			Name: "default", URL: testIssuer, Paths: DefaultPaths(issuer),
 			Scopes: []Scope{{"profile", "your name"}, {"orders", "your orders"}, {"admin", ""}},
 		},
-		Parties: Parties{
+		ClientConfig: ClientConfig{
 			Clients: testClients(),
 			Grants:  []grants.Grant{grants.AuthorizationCode{}, grants.RefreshToken{}, grants.ClientCredentials{}},
 		},

@@ -189,7 +189,7 @@ func (e *tokenEndpoint) begin(c *call, auth *grants.Authorization, now time.Time
 // each of its jobs.
 func (e *tokenEndpoint) startFamily(c *call, auth *grants.Authorization, now time.Time) error {
 	client := c.client
-	count, wait := e.limiter.ReserveFamily(throttle.Login, familyParty(client.ID, auth.Subject))
+	count, wait := e.limiter.ReserveFamily(throttle.Login, familyAccount(client.ID, auth.Subject))
 	if count == nil {
 		e.log.Info("no refresh token: too many for this user and client", zap.String("issuer", e.config.Name),
 			zap.String("client_id", client.ID), zap.String("expected", e.limiter.CodeLimits()),

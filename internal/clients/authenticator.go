@@ -97,10 +97,10 @@ func (a *Authenticator) Authenticate(
 // Failures are counted after the comparison, see [throttle.Limiter.Check]. So guesses that are compared at the same time
 // can exceed the limit: by slowAtOnce where hashes are slow, else by the number of processors.
 func (a *Authenticator) compare(ctx context.Context, candidates []candidate, address string) (*storage.Client, error) {
-	var parties []string
+	var ids []string
 	for _, meant := range candidates {
-		if c := meant.client; c != nil && !c.Public() && !slices.Contains(parties, c.ID) {
-			parties = append(parties, c.ID)
+		if c := meant.client; c != nil && !c.Public() && !slices.Contains(ids, c.ID) {
+			ids = append(ids, c.ID)
 		}
 	}
 	if slices.ContainsFunc(candidates, a.isSlow) {
@@ -109,7 +109,7 @@ func (a *Authenticator) compare(ctx context.Context, candidates []candidate, add
 		}
 		defer a.slow.Release(1)
 	}
-	attempt, wait := a.limiter.Check(throttle.Client, address, parties...)
+	attempt, wait := a.limiter.Check(throttle.Client, address, ids...)
 	if attempt == nil {
 		return nil, TooManyFailures(wait)
 	}

@@ -79,17 +79,17 @@ type Attempt struct {
 	reserved []*bucket
 }
 
-// Check allows an attempt to authenticate from an address as one of the parties (client IDs, or hashes of accounts),
-// unless a limit of any of them is reached: then there is no Attempt, and wait says when to try again. Without a party,
-// only the address counts.
+// Check allows an attempt to authenticate from an address as one of the accounts (client IDs, or hashes of user names), unless
+// a limit of any of them is reached: then there is no Attempt, and wait says when to try again. Without an account, only the
+// address counts.
 //
 // A failure counts when Failed is called, so any number of clients with the right secret can authenticate at once.
 // Guesses that run at the same time can exceed the limit: use Check where the caller bounds how many run.
-func (l *Limiter) Check(kind Kind, address string, parties ...string) (a *Attempt, wait time.Duration) {
+func (l *Limiter) Check(kind Kind, address string, accounts ...string) (a *Attempt, wait time.Duration) {
 	if l.limits.Off {
 		return &Attempt{}, 0
 	}
-	a = l.attempt(kind, address, parties)
+	a = l.attempt(kind, address, accounts)
 	if wait = l.throttle.wait(l.now(), a.limits); wait > 0 {
 		l.refused(string(kind))
 		return nil, wait
@@ -99,11 +99,11 @@ func (l *Limiter) Check(kind Kind, address string, parties ...string) (a *Attemp
 
 // Reserve is Check for attempts that count as failures until their outcome is known, so that not one guess exceeds the
 // limit.
-func (l *Limiter) Reserve(kind Kind, address, party string) (a *Attempt, wait time.Duration) {
+func (l *Limiter) Reserve(kind Kind, address, account string) (a *Attempt, wait time.Duration) {
 	if l.limits.Off {
 		return &Attempt{}, 0
 	}
-	a = l.attempt(kind, address, []string{party})
+	a = l.attempt(kind, address, []string{account})
 	if a.reserved, wait = l.throttle.reserve(l.now(), a.limits); wait > 0 {
 		l.refused(string(kind))
 		return nil, wait
@@ -112,16 +112,16 @@ func (l *Limiter) Reserve(kind Kind, address, party string) (a *Attempt, wait ti
 }
 
 // ReserveFamily allows a user a Code for a client, or a refresh token for a Login, and counts it unless the Attempt is Canceled.
-// party stands for user and client. Each kind has its own count: a program that logs in again and again must not keep its user
+// account is the hash of user and client. Each kind has its own count: a program that logs in again and again must not keep its user
 // from getting a code.
-func (l *Limiter) ReserveFamily(kind Kind, party string) (a *Attempt, wait time.Duration) {
+func (l *Limiter) ReserveFamily(kind Kind, account string) (a *Attempt, wait time.Duration) {
 	if l.limits.Off {
 		return &Attempt{}, 0
 	}
 	a = &Attempt{limiter: l, kind: kind}
 	for n, limit := range l.limits.Codes {
 		// A memory for each limit: the counts of a minute must not give way to those of a day.
-		a.limits = append(a.limits, limited{key{l.issuer, kind + Kind(strconv.Itoa(n)), party, ""}, limit})
+		a.limits = append(a.limits, limited{key{l.issuer, kind + Kind(strconv.Itoa(n)), account, ""}, limit})
 	}
 	if a.reserved, wait = l.throttle.reserve(l.now(), a.limits); wait > 0 {
 		l.refused(string(kind))
@@ -139,26 +139,26 @@ func (l *Limiter) CodeLimits() string {
 	return strings.Join(limits, ", ")
 }
 
-func (l *Limiter) attempt(kind Kind, address string, parties []string) *Attempt {
+func (l *Limiter) attempt(kind Kind, address string, accounts []string) *Attempt {
 	own, site := networks(address)
-	return &Attempt{limiter: l, kind: kind, address: own, limits: l.secretLimits(kind, own, site, parties)}
+	return &Attempt{limiter: l, kind: kind, address: own, limits: l.secretLimits(kind, own, site, accounts)}
 }
 
-// secretLimits returns the limits for guesses of the parties' secrets from an address. An address that has authenticated
-// as a party before has a limit of its own with that party: neither guesses from elsewhere nor those of neighbors for
-// other parties can lock it out.
-func (l *Limiter) secretLimits(kind Kind, own, site string, parties []string) (limits []limited) {
+// secretLimits returns the limits for guesses of the accounts' secrets from an address. An address that has authenticated
+// with an account before has a limit of its own for that account: neither guesses from elsewhere nor those of neighbors for
+// other accounts can lock it out.
+func (l *Limiter) secretLimits(kind Kind, own, site string, accounts []string) (limits []limited) {
 	limit := l.limits.Clients
 	if kind == Password {
 		limit = l.limits.Passwords
 	}
-	unknown := len(parties) == 0
-	for _, party := range parties {
+	unknown := len(accounts) == 0
+	for _, account := range accounts {
 		address := own
-		if !l.throttle.knows(key{l.issuer, kind, party, ""}, own) {
+		if !l.throttle.knows(key{l.issuer, kind, account, ""}, own) {
 			unknown, address = true, ""
 		}
-		limits = append(limits, limited{key{l.issuer, kind, party, address}, limit})
+		limits = append(limits, limited{key{l.issuer, kind, account, address}, limit})
 	}
 	if unknown {
 		limits = append(limits, l.addressLimits(kind, "", own, site, l.limits.Addresses)...)
@@ -166,11 +166,11 @@ func (l *Limiter) secretLimits(kind Kind, own, site string, parties []string) (l
 	return limits
 }
 
-// addressLimits returns the limits for what a party does from an address.
-func (l *Limiter) addressLimits(kind Kind, party, own, site string, limit Limit) []limited {
-	limits := []limited{{key{l.issuer, kind, party, own}, limit}}
+// addressLimits returns the limits for the failures of an account at an address.
+func (l *Limiter) addressLimits(kind Kind, account, own, site string, limit Limit) []limited {
+	limits := []limited{{key{l.issuer, kind, account, own}, limit}}
 	if site != "" {
-		limits = append(limits, limited{key{l.issuer, kind, party, site}, limit.times(networksOfASite)})
+		limits = append(limits, limited{key{l.issuer, kind, account, site}, limit.times(networksOfASite)})
 	}
 	return limits
 }
@@ -183,13 +183,13 @@ func (l Limit) times(n int) Limit {
 	return Limit{Burst: n * l.Burst, Every: max(1, l.Every/time.Duration(n))}
 }
 
-// Succeeded notes that the attempt authenticated as the party.
-func (a *Attempt) Succeeded(party string) {
+// Succeeded notes that the attempt authenticated with the account.
+func (a *Attempt) Succeeded(account string) {
 	if a.limiter == nil {
 		return
 	}
 	a.Canceled()
-	a.limiter.throttle.remember(key{a.limiter.issuer, a.kind, party, ""}, a.address)
+	a.limiter.throttle.remember(key{a.limiter.issuer, a.kind, account, ""}, a.address)
 }
 
 // Failed notes that the secret was wrong.
@@ -209,12 +209,12 @@ func (a *Attempt) Canceled() {
 // Invalid counts a code or token that was invalid, and returns how long its sender should wait if there were too many,
 // else 0. Nobody can guess these, so the limit only slows down broken clients. It is asked after the fact: a valid token
 // is always accepted, and nobody can lock out others by sending invalid ones from their address.
-func (l *Limiter) Invalid(kind Kind, party, address string) (wait time.Duration) {
+func (l *Limiter) Invalid(kind Kind, account, address string) (wait time.Duration) {
 	if l.limits.Off {
 		return 0
 	}
 	own, site := networks(address)
-	now, limits := l.now(), l.addressLimits(kind, party, own, site, l.limits.Tokens)
+	now, limits := l.now(), l.addressLimits(kind, account, own, site, l.limits.Tokens)
 	if wait := l.throttle.wait(now, limits); wait > 0 {
 		l.refused(string(kind))
 		return wait

@@ -16,10 +16,10 @@ import (
 type Throttle struct {
 	mu       sync.RWMutex
 	memories map[space]*memory
-	known    map[key][]string // addresses by party, the newest last; see remember
+	known    map[key][]string // addresses by account, the newest last; see remember
 }
 
-// space names a memory. Each issuer and kind has memories of its own for parties and for addresses, so that what fills
+// space names a memory. Each issuer and kind has memories of its own for accounts and for addresses, so that what fills
 // one memory pushes nothing out of another.
 type space struct {
 	issuer    string
@@ -32,11 +32,11 @@ type space struct {
 type key struct {
 	issuer  string
 	kind    Kind
-	party   string // "" for anybody at the address
-	address string // "" for the party at any address
+	account string // a client ID, or the hash of a user name; "" for anybody at the address
+	address string // "" for the account at any address
 }
 
-func (k key) space() space { return space{k.issuer, k.kind, k.party == ""} }
+func (k key) space() space { return space{k.issuer, k.kind, k.account == ""} }
 
 // limited is a key with its limit.
 type limited struct {
@@ -53,8 +53,8 @@ type Limit struct {
 const (
 	maxBuckets = 20_000 // in each memory
 
-	maxKnown        = 20_000 // parties
-	maxKnownOfParty = 64     // addresses: one account must not push out those of others
+	maxKnown          = 20_000 // accounts
+	maxKnownAddresses = 64     // addresses: one account must not push out those of others
 )
 
 // New returns an empty Throttle.
@@ -136,15 +136,15 @@ func (t *Throttle) find(k key) *bucket {
 	return nil
 }
 
-// remember notes that a party has authenticated from an address: failures elsewhere must not lock it out there. When
-// the memory is full, it forgets an arbitrary party, and of a party the address that it has known the longest.
-func (t *Throttle) remember(party key, address string) {
-	if t.knows(party, address) {
+// remember notes that an account has authenticated from an address: failures elsewhere must not lock it out there. When
+// the memory is full, it forgets an arbitrary account, and of an account the address that it has known the longest.
+func (t *Throttle) remember(account key, address string) {
+	if t.knows(account, address) {
 		return
 	}
 	t.mu.Lock()
 	defer t.mu.Unlock()
-	addresses := t.known[party]
+	addresses := t.known[account]
 	if slices.Contains(addresses, address) {
 		return
 	}
@@ -156,16 +156,16 @@ func (t *Throttle) remember(party key, address string) {
 			delete(t.known, other)
 		}
 	}
-	if len(addresses) >= maxKnownOfParty {
+	if len(addresses) >= maxKnownAddresses {
 		addresses = slices.Delete(addresses, 0, 1)
 	}
-	t.known[party] = append(addresses, address)
+	t.known[account] = append(addresses, address)
 }
 
-func (t *Throttle) knows(party key, address string) bool {
+func (t *Throttle) knows(account key, address string) bool {
 	t.mu.RLock()
 	defer t.mu.RUnlock()
-	return slices.Contains(t.known[party], address)
+	return slices.Contains(t.known[account], address)
 }
 
 // bucket counts the failures of one key, as the time it takes to make up for them.

@@ -10,10 +10,10 @@ import (
 
 var epoch = time.Date(2026, 3, 1, 0, 0, 0, 0, time.UTC)
 
-// limitsOf returns limits by the names of the parties they are for.
-func limitsOf(byParty map[string]Limit) (list []limited) {
-	for party, limit := range byParty {
-		list = append(list, limited{key{party: party}, limit})
+// limitsOf returns limits by the names of the accounts they are for.
+func limitsOf(byAccount map[string]Limit) (list []limited) {
+	for account, limit := range byAccount {
+		list = append(list, limited{key{account: account}, limit})
 	}
 	return list
 }
@@ -174,16 +174,16 @@ func TestMemoryShrinks(t *testing.T) {
 func TestKnownPairsAreBounded(t *testing.T) {
 	throttle := New()
 	for n := range maxKnown + 100 {
-		throttle.remember(key{party: fmt.Sprint(n)}, "192.0.2.1")
+		throttle.remember(key{account: fmt.Sprint(n)}, "192.0.2.1")
 	}
-	if len(throttle.known) != maxKnown || !throttle.knows(key{party: fmt.Sprint(maxKnown + 99)}, "192.0.2.1") {
-		t.Errorf("%d parties", len(throttle.known))
+	if len(throttle.known) != maxKnown || !throttle.knows(key{account: fmt.Sprint(maxKnown + 99)}, "192.0.2.1") {
+		t.Errorf("%d accounts", len(throttle.known))
 	}
 }
 
 // A client with one password and many addresses does not push out the addresses of others.
 func TestKnownAddressesOfAPartyAreBounded(t *testing.T) {
-	throttle, alice, mallory := New(), key{party: "alice"}, key{party: "mallory"}
+	throttle, alice, mallory := New(), key{account: "alice"}, key{account: "mallory"}
 	throttle.remember(alice, "192.0.2.1")
 	for n := range 100_000 {
 		throttle.remember(mallory, fmt.Sprint(n))
@@ -191,7 +191,7 @@ func TestKnownAddressesOfAPartyAreBounded(t *testing.T) {
 	if !throttle.knows(alice, "192.0.2.1") || !throttle.knows(mallory, "99999") || throttle.knows(mallory, "0") {
 		t.Error("alice's address or mallory's newest is forgotten, or mallory's first is not")
 	}
-	if n := len(throttle.known[mallory]); n != maxKnownOfParty {
+	if n := len(throttle.known[mallory]); n != maxKnownAddresses {
 		t.Errorf("mallory has %d addresses", n)
 	}
 }
