@@ -17,9 +17,9 @@ import (
 
 const modulePath = "github.com/caddy-oauth/caddy-oauth"
 
-// plan lists the packages of the module from the top to the bottom, and which packages of the module each may import. A package that
-// is not in the list must not exist. Imports of tests do not count.
-var plan = []struct {
+// allowedImports lists the packages of the module, importers before imported, and which packages of the module each may import. A
+// package that is not in the list must not exist. Imports of tests do not count.
+var allowedImports = []struct {
 	name    string
 	imports string // separated by spaces
 }{
@@ -71,7 +71,7 @@ var plan = []struct {
 	{"internal/uris", ""},
 }
 
-// outside are trees of programs, tests and their helpers. They may import anything, and no package of the plan may import them.
+// outside are trees of programs, tests and their helpers. They may import anything, and no package of the list may import them.
 var outside = []string{
 	"bench", "examples", "integration", "internal/jwt/jwttest", "internal/pages/pagestest", "internal/testclock", "internal/testport",
 }
@@ -90,7 +90,7 @@ var caddyModules = []string{
 	"ROOT", "cmd/caddy", "grants", "internal/adminapi", "internal/cli", "internal/directive", "storage/caddy", "storage/memory", "storage/redis",
 }
 
-func TestImportsFollowThePlan(t *testing.T) {
+func TestAllowedImports(t *testing.T) {
 	actual := make(map[string]map[string]bool) // imports by package
 	for _, pkg := range packages(t) {
 		if slices.ContainsFunc(outside, func(tree string) bool { return within(pkg.name, tree) }) {
@@ -113,29 +113,29 @@ func TestImportsFollowThePlan(t *testing.T) {
 			}
 		}
 	}
-	for _, entry := range plan {
-		planned := strings.Fields(entry.imports)
+	for _, entry := range allowedImports {
+		allowed := strings.Fields(entry.imports)
 		for name := range actual[entry.name] {
-			if !slices.Contains(planned, name) {
-				t.Errorf("%s imports %s, which the plan does not have", entry.name, name)
+			if !slices.Contains(allowed, name) {
+				t.Errorf("%s imports %s, which allowedImports does not have", entry.name, name)
 			}
 		}
-		for _, name := range planned {
+		for _, name := range allowed {
 			if !actual[entry.name][name] {
-				t.Errorf("%s does not import %s, which the plan has", entry.name, name)
+				t.Errorf("%s does not import %s, which allowedImports has", entry.name, name)
 			}
 		}
 		if actual[entry.name] == nil {
-			t.Errorf("the plan has %s, which is not there", entry.name)
+			t.Errorf("allowedImports has %s, which is not there", entry.name)
 		}
 		delete(actual, entry.name)
 	}
 	for name := range actual {
-		t.Errorf("the package %s is not in the plan", name)
+		t.Errorf("the package %s is not in allowedImports", name)
 	}
 }
 
-// nameOf returns the name of a package in the plan by its directory.
+// nameOf returns the name of a package in allowedImports by its directory.
 func nameOf(dir string) string {
 	if dir == "" || dir == "." {
 		return "ROOT"
