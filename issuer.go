@@ -224,7 +224,7 @@ func (i *Issuer) open(
 		ClientConfig: authserver.ClientConfig{Clients: make(map[string]*storage.Client, len(i.Clients)), Secrets: secretHashes},
 		Persistence:  authserver.Persistence{ReadOnly: i.ReadOnly, RevocationPoll: time.Duration(i.RevocationPoll)},
 		Shared: authserver.Shared{
-			Throttle: common.throttle, Revocations: common.revocations, Generations: common.servers,
+			Throttle: common.throttle, Revocations: common.revocations, Servers: common.servers,
 			Codes: common.codes, Trail: common.trail,
 		},
 		Observers: authserver.Observers{

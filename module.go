@@ -167,7 +167,7 @@ func (a *App) issuer(name string) (string, *Issuer, error) {
 type shared struct {
 	throttle    *throttle.Throttle
 	revocations *revocation.Broadcast
-	servers     *authserver.Generations
+	servers     *authserver.RunningServers
 	codes       *authserver.Codes
 	trail       *trail.Trail
 }
@@ -179,7 +179,7 @@ const sharedKey = "shared"
 // share returns the shared state, which lives until Cleanup was called on every app that called share.
 func (a *App) share() *shared {
 	common, _ := sharedPool.LoadOrStore(sharedKey, &shared{
-		throttle.New(), revocation.NewBroadcast(), authserver.NewGenerations(), authserver.NewCodes(), trail.New(),
+		throttle.New(), revocation.NewBroadcast(), authserver.NewRunningServers(), authserver.NewCodes(), trail.New(),
 	})
 	a.shares, a.trail = true, common.(*shared).trail
 	return common.(*shared)

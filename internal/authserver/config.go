@@ -72,7 +72,7 @@ type Persistence struct {
 type Shared struct {
 	Throttle    *throttle.Throttle    // remembers failures, which Limits bounds
 	Revocations *revocation.Broadcast // passes revocations on between the servers of one issuer
-	Generations *Generations          // knows the servers before this one
+	Servers     *RunningServers       // of all configurations
 	Codes       *Codes                // remembers codes until they have ended
 	Trail       *trail.Trail          // remembers the last failures
 }
@@ -105,8 +105,8 @@ func (c Config) withDefaults() Config {
 	if c.Throttle == nil {
 		c.Throttle = throttle.New()
 	}
-	if c.Generations == nil {
-		c.Generations = NewGenerations()
+	if c.Servers == nil {
+		c.Servers = NewRunningServers()
 	}
 	if c.Codes == nil {
 		c.Codes = NewCodes()

@@ -141,8 +141,8 @@ func (s *Server) ServeHTTP(w http.ResponseWriter, r *http.Request, site Site) er
 	c := newCall(ctx, r, site.ClientIP(r))
 	c.w, c.site = w, site
 	defer func() { c.cancel() }()
-	s.generation.requests.Add(1)
-	defer s.generation.requests.Add(-1)
+	s.running.requests.Add(1)
+	defer s.running.requests.Add(-1)
 	err := s.answerAt(c, e)
 	if noter, ok := site.(Noter); ok && c.client != nil {
 		noter.Note(r, c.client.ID, c.grant)

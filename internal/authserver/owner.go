@@ -130,7 +130,7 @@ func (o Owner) Stats(ctx context.Context) (*Stats, error) {
 
 // EndOlderWrites makes sure that no older configuration of the issuer in this process writes to the store any more.
 func (o Owner) EndOlderWrites(ctx context.Context) error {
-	older, err := o.s.config.Generations.endOlderWrites(ctx, o.s.generation)
+	older, err := o.s.config.Servers.endOlderWrites(ctx, o.s.running)
 	if err == nil && older > 0 {
 		o.s.log.Info("the previous configuration may no longer write", zap.String("issuer", o.s.config.Name))
 	}

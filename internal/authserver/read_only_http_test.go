@@ -207,7 +207,7 @@ func newSlowServer(t *testing.T, over func(storage.Store) storage.Store) (*testS
 		slow.Store = c.Store
 		c.Store = over(slow)
 		c.Clients["webapp"].Consent = storage.ConsentNever
-		c.Generations = NewGenerations()
+		c.Servers = NewRunningServers()
 	})
 	return s, slow
 }
@@ -237,7 +237,7 @@ func TestOlderRequestsEnd(t *testing.T) {
 			t.Errorf("%d families, want 1", n)
 		}
 		time.Sleep(idleInterval)
-		if len(s.config.Generations.before(s.generation)) > 0 {
+		if len(s.config.Servers.before(s.running)) > 0 {
 			t.Error("the older server is still known")
 		}
 		if err := old.revoker.RevokeFamily(t.Context(), "zzzz.1", "test", ""); !errors.Is(err, storage.ErrReadOnly) {
@@ -249,7 +249,7 @@ func TestOlderRequestsEnd(t *testing.T) {
 // A slow request of the older configuration must not write any more.
 func TestOlderRequestsThatTakeLong(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
-		s := newTestServer(t, func(c *Config) { c.Generations = NewGenerations() })
+		s := newTestServer(t, func(c *Config) { c.Servers = NewRunningServers() })
 		form := refreshes(s.tokens(t)["refresh_token"].(string), "client_id", "webapp", "client_secret", webSecret).Encode()
 		body, sends := io.Pipe()
 		r := postRequest("/oauth/token", "")

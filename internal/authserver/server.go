@@ -30,13 +30,13 @@ import (
 type Server struct {
 	*core
 
-	authorize  *authorizeEndpoint
-	endpoints  map[string]*endpoint // by path
-	unknown    *endpoint            // see ServesUnknown
-	upkeep     *upkeep
-	generation *generation
-	outages    *bounded.Outages
-	started    time.Time
+	authorize *authorizeEndpoint
+	endpoints map[string]*endpoint // by path
+	unknown   *endpoint            // see ServesUnknown
+	upkeep    *upkeep
+	running   *runningServer
+	outages   *bounded.Outages
+	started   time.Time
 }
 
 // New makes a Server. It touches neither the store nor the network.
@@ -76,7 +76,7 @@ func New(config Config) (*Server, error) {
 	if err := s.route(issuer); err != nil {
 		return nil, err
 	}
-	s.generation = config.Generations.add(config.Name, s.store, s.accessTokens)
+	s.running = config.Servers.add(config.Name, s.store, s.accessTokens)
 	return s, nil
 }
 
@@ -141,7 +141,7 @@ func (s *Server) newUpkeep() *upkeep {
 const readOnlyMessage = "issuer is read-only"
 
 // Close says that the server gets no more requests. It may still be answering some.
-func (s *Server) Close() { s.config.Generations.end(s.generation) }
+func (s *Server) Close() { s.config.Servers.end(s.running) }
 
 // Origin returns scheme and host of the issuer.
 func (s *Server) Origin() string { return s.origin }
@@ -163,7 +163,7 @@ var _ bearer.Rechecker = (*Server)(nil)
 // Recheck implements bearer.Rechecker. A request can outlive the configuration that it began with: the newest server of the issuer
 // is the one that learns of revocations.
 func (s *Server) Recheck(ctx context.Context, token string, leeway time.Duration) error {
-	_, err := s.config.Generations.newest(s.generation).tokens.check(ctx, token, leeway)
+	_, err := s.config.Servers.newest(s.running).tokens.check(ctx, token, leeway)
 	return err
 }
 

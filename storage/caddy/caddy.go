@@ -57,8 +57,8 @@ type Caddy struct {
 	opened []string
 }
 
-// stripePool shares the in-process locks of an issuer, by its name, between the generations of the config, so that requests of an
-// old and a new config wait for each other.
+// stripePool shares the in-process locks of an issuer, by its name, between the configurations of this process, so that requests
+// of an old and a new one wait for each other.
 var stripePool = caddy.NewUsagePool()
 
 // CaddyModule returns the Caddy module information.

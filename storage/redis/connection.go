@@ -32,7 +32,7 @@ type connection struct {
 	eviction sync.Once // checks the eviction policy
 }
 
-// connections shares them between the issuers and the generations of the config of this process.
+// connections shares them between the issuers and the configurations of this process.
 var connections = caddy.NewUsagePool()
 
 // connect returns the connection with these settings, which must have passed check. It dials when it is first used.

@@ -12,44 +12,44 @@ import (
 	"github.com/caddy-oauth/caddy-oauth/internal/bounded"
 )
 
-// Generations knows the servers of this process, oldest first. When Caddy replaces a configuration, the old server goes
+// RunningServers knows the servers of this process, oldest first. When Caddy replaces a configuration, the old server goes
 // on with the requests it has, even after the reload has returned. Before records are moved to another store, these
 // requests must have ended or be kept from writing. Safe for concurrent use.
-type Generations struct {
+type RunningServers struct {
 	mu  sync.Mutex
-	all []*generation
+	all []*runningServer
 }
 
-// NewGenerations returns a Generations without servers.
-func NewGenerations() *Generations { return new(Generations) }
+// NewRunningServers returns a RunningServers without servers.
+func NewRunningServers() *RunningServers { return new(RunningServers) }
 
-// generation is a server that may still write to its store.
-type generation struct {
+// runningServer is a server that may still write to its store.
+type runningServer struct {
 	issuer   string
 	store    *bounded.Store
 	tokens   *accessTokens
 	requests atomic.Int64 // that are being answered
 }
 
-func (g *Generations) add(issuer string, store *bounded.Store, tokens *accessTokens) *generation {
-	g.mu.Lock()
-	defer g.mu.Unlock()
-	added := &generation{issuer: issuer, store: store, tokens: tokens}
-	g.all = append(g.all, added)
+func (r *RunningServers) add(issuer string, store *bounded.Store, tokens *accessTokens) *runningServer {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	added := &runningServer{issuer: issuer, store: store, tokens: tokens}
+	r.all = append(r.all, added)
 	return added
 }
 
-func (g *Generations) remove(gone *generation) {
-	g.mu.Lock()
-	defer g.mu.Unlock()
-	g.all = slices.DeleteFunc(g.all, func(other *generation) bool { return other == gone })
+func (r *RunningServers) remove(gone *runningServer) {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	r.all = slices.DeleteFunc(r.all, func(other *runningServer) bool { return other == gone })
 }
 
 // before returns the servers of the same issuer that are older.
-func (g *Generations) before(this *generation) (older []*generation) {
-	g.mu.Lock()
-	defer g.mu.Unlock()
-	for _, other := range g.all {
+func (r *RunningServers) before(this *runningServer) (older []*runningServer) {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	for _, other := range r.all {
 		if other == this {
 			break
 		}
@@ -61,10 +61,10 @@ func (g *Generations) before(this *generation) (older []*generation) {
 }
 
 // newest returns the newest server of the same issuer.
-func (g *Generations) newest(this *generation) *generation {
-	g.mu.Lock()
-	defer g.mu.Unlock()
-	for _, other := range slices.Backward(g.all) {
+func (r *RunningServers) newest(this *runningServer) *runningServer {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	for _, other := range slices.Backward(r.all) {
 		if other.issuer == this.issuer {
 			return other
 		}
@@ -87,8 +87,8 @@ var ErrStillWriting = errors.New("the previous configuration is still writing to
 
 // endOlderWrites makes sure that no older server of the issuer writes to the store any more, and returns how many there are. It
 // gives their requests the time to end, makes the servers read-only, and waits for writes that are under way.
-func (g *Generations) endOlderWrites(ctx context.Context, this *generation) (older int, err error) {
-	before := g.before(this)
+func (r *RunningServers) endOlderWrites(ctx context.Context, this *runningServer) (older int, err error) {
+	before := r.before(this)
 	requests, cancel := context.WithTimeout(ctx, requestsLimit)
 	defer cancel()
 	for _, other := range before {
@@ -105,22 +105,22 @@ func (g *Generations) endOlderWrites(ctx context.Context, this *generation) (old
 }
 
 // end removes a server that gets no more requests, when it has answered those that it has.
-func (g *Generations) end(gone *generation) {
+func (r *RunningServers) end(gone *runningServer) {
 	if gone.idle() {
-		g.remove(gone)
+		r.remove(gone)
 		return
 	}
 	go func() {
 		gone.waitIdle(context.Background())
-		g.remove(gone)
+		r.remove(gone)
 	}()
 }
 
 // waitIdle waits until no request is under way and nothing is being written, or ctx ends.
-func (g *generation) waitIdle(ctx context.Context) {
+func (s *runningServer) waitIdle(ctx context.Context) {
 	ticker := time.NewTicker(idleInterval)
 	defer ticker.Stop()
-	for !g.idle() {
+	for !s.idle() {
 		select {
 		case <-ctx.Done():
 			return
@@ -129,4 +129,4 @@ func (g *generation) waitIdle(ctx context.Context) {
 	}
 }
 
-func (g *generation) idle() bool { return g.requests.Load() == 0 && !g.store.Writing() }
+func (s *runningServer) idle() bool { return s.requests.Load() == 0 && !s.store.Writing() }
