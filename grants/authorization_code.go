@@ -5,6 +5,7 @@ import (
 	"crypto/sha256"
 	"crypto/subtle"
 	"encoding/base64"
+	"strconv"
 	"strings"
 	"time"
 
@@ -56,20 +57,24 @@ func (AuthorizationCode) Exchange(ctx context.Context, req *Request) (*Authoriza
 	}
 	key, ok := storage.CodeKey(code)
 	if !ok {
-		return nil, errBadCode
+		return nil, errBadCode.because(neverIssued(code))
 	}
 
 	var auth *Authorization
 	err = decideFamily(ctx, req, key, errBadCode, func(f *storage.Family) (write bool, err error) {
-		if !f.HasCode(code) || !req.Now.Before(f.Code.Expires) {
-			return false, errBadCode
-		}
 		switch {
+		case !f.HasCode(code):
+			return false, errBadCode.because("never issued here, or damaged on its way: its family has another code, or none")
+		case !req.Now.Before(f.Code.Expires):
+			return false, errBadCode.because("expired").
+				Explain("a code that expired at "+moment(f.Code.Expires), "", "code: lifetime")
 		case f.Code.Redeemed.IsZero():
 		case isRepeat(f, req):
-			return false, errRepeatedCode
+			return false, errRepeatedCode.because("already used, by the same client").
+				Explain("a code that was used at "+moment(f.Code.Redeemed), "one request for each code", "")
 		default: // RFC 6749 §4.1.2
-			return false, replayed(f, key, "authorization code", errBadCode)
+			return false, replayed(f, key, "authorization code", errBadCode).
+				Explain("a code that was used at "+moment(f.Code.Redeemed), "one request for each code", "")
 		}
 		if err := checkRedirect(f.Code, req.Form.Get("redirect_uri"), req.Client.RedirectRules.Code); err != nil {
 			return false, err
@@ -126,16 +131,20 @@ func verifyPKCE(challenge, verifier string) error {
 	case challenge == "" && verifier == "":
 		return nil
 	case challenge == "":
-		return Refuse(InvalidGrant, "code_verifier was sent but the authorization request had no code_challenge")
+		return Refuse(InvalidGrant, "code_verifier was sent but the authorization request had no code_challenge").
+			Explain("a code_verifier", "none, or a code_challenge in the authorization request", "")
 	case verifier == "":
-		return Refuse(InvalidGrant, "code_verifier is missing")
+		return Refuse(InvalidGrant, "code_verifier is missing").
+			Explain("no code_verifier", "that of the code_challenge in the authorization request", "")
 	case !validVerifier(verifier):
-		return Refuse(InvalidGrant, "code_verifier must be 43 to 128 unreserved characters")
+		return Refuse(InvalidGrant, "code_verifier must be 43 to 128 unreserved characters").
+			Explain(strconv.Itoa(len(verifier))+" characters", "43 to 128 unreserved characters", "")
 	}
 	sum := sha256.Sum256([]byte(verifier))
 	computed := base64.RawURLEncoding.EncodeToString(sum[:])
 	if subtle.ConstantTimeCompare([]byte(computed), []byte(challenge)) != 1 {
-		return Refuse(InvalidGrant, "code_verifier does not match the code_challenge")
+		return Refuse(InvalidGrant, "code_verifier does not match the code_challenge").
+			Explain("a wrong code_verifier", "that of the code_challenge in the authorization request", "")
 	}
 	return nil
 }

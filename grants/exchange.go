@@ -3,6 +3,7 @@ package grants
 import (
 	"context"
 	"errors"
+	"fmt"
 	"strings"
 	"time"
 
@@ -20,21 +21,25 @@ func decideFamily(
 ) error {
 	return req.Store.Update(ctx, key, func(record []byte) ([]byte, time.Time, error) {
 		if record == nil {
-			return nil, time.Time{}, absent
+			return nil, time.Time{}, absent.because(gone(key, req.Now)).about(key.ID, "")
 		}
 		f, err := storage.DecodeFamily(record)
 		if err != nil {
 			return nil, time.Time{}, err
 		}
 		if f.Client != req.Client.ID {
-			return nil, time.Time{}, absent
+			return nil, time.Time{}, absent.because("issued to another client").
+				Explain("client "+req.Client.ID, "client "+f.Client, "").about(key.ID, f.Subject)
 		}
 		if !f.Revoked.IsZero() || req.Void != nil && req.Void(key.ID, f) {
-			ended := *absent
+			ended := absent.about(key.ID, f.Subject)
 			ended.Cause = &Ended{Family: key.ID, Revoked: f.Revoked, Reason: f.Reason}
-			return nil, time.Time{}, &ended
+			return nil, time.Time{}, ended
 		}
 		write, err := decide(f)
+		if refusal, ok := errors.AsType[*Error](err); ok {
+			err = refusal.about(key.ID, f.Subject)
+		}
 		if err != nil {
 			return nil, time.Time{}, err
 		}
@@ -44,6 +49,33 @@ func decideFamily(
 		value, err := f.Encode()
 		return value, f.Expires(req.Now, req.Client.RefreshToken.Idle), err
 	})
+}
+
+// gone says why there is no record of the family that a code or refresh token belongs to. The token passes its check, so that a
+// server of this kind has issued it.
+func gone(key storage.Key, now time.Time) string {
+	if key.Bucket().Ended(now) {
+		return "expired"
+	}
+	return "expired, or issued by another issuer or with another store: there is no record of it"
+}
+
+// neverIssued says what a text is that is not of the kind that was expected.
+func neverIssued(text string) string {
+	_, code := storage.CodeKey(text)
+	_, refresh := storage.RefreshKey(text)
+	_, access := storage.AccessKey(text)
+	switch {
+	case code:
+		return "never issued as one: it is an authorization code"
+	case refresh:
+		return "never issued as one: it is a refresh token"
+	case access:
+		return "never issued as one: it is an opaque access token"
+	case strings.HasPrefix(text, "eyJ"):
+		return "never issued as one: it is a JWT"
+	}
+	return fmt.Sprintf("never issued here, or damaged on its way: %d characters", len(text))
 }
 
 // authorize returns what a family allows the request: what was granted, as far as the client's
@@ -97,7 +129,7 @@ func (req *Request) token(parameter, prefix string, bad *Error) (string, error) 
 	}
 	token, ok := strings.CutPrefix(value, prefix)
 	if !ok {
-		return "", bad
+		return "", bad.because(neverIssued(value)).Explain("no prefix", prefix, "prefix")
 	}
 	return token, nil
 }
@@ -116,3 +148,6 @@ func replayed(f *storage.Family, key storage.Key, what string, refusal *Error) *
 	replayed.Cause = &Replay{What: what, Family: key.ID, Client: f.Client, Subject: f.Subject}
 	return &replayed
 }
+
+// moment returns a time as the log has it.
+func moment(t time.Time) string { return t.UTC().Format(time.RFC3339) }

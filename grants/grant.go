@@ -7,6 +7,7 @@ package grants
 import (
 	"cmp"
 	"context"
+	"errors"
 	"net/http"
 	"net/url"
 	"time"
@@ -87,6 +88,10 @@ type Error struct {
 	// said, and the setting that decides.
 	Sent, Expected, Setting string
 
+	// Whose code or refresh token was refused, as far as it is known, for the log only: the ID of the record of its family, and
+	// the user.
+	Family, Subject string
+
 	// Situation is what happened, more precisely than Code, for a server that is set to answer it in other words.
 	Situation string
 	// RetryAfter is when it makes sense to ask again, if that is known.
@@ -136,6 +141,20 @@ func (e *Error) Explain(sent, expected, setting string) *Error {
 	return &explained
 }
 
+// because returns a copy of the error with a cause.
+func (e *Error) because(cause string) *Error {
+	explained := *e
+	explained.Cause = errors.New(cause)
+	return &explained
+}
+
+// about returns a copy of the error that says whose code or refresh token was refused.
+func (e *Error) about(family, subject string) *Error {
+	explained := *e
+	explained.Family, explained.Subject = family, subject
+	return &explained
+}
+
 func (e *Error) Error() string {
 	s := e.Code
 	if e.Description != "" {
@@ -180,7 +199,7 @@ type Ended struct {
 
 func (e *Ended) Error() string {
 	if e.Revoked.IsZero() {
-		return "family " + e.Family + " is void"
+		return "family " + e.Family + " is void: it was revoked, or all tokens of its user or its client were"
 	}
 	return "family " + e.Family + " was revoked at " + e.Revoked.UTC().Format(time.RFC3339) + ": " + e.Reason
 }

@@ -44,7 +44,7 @@ func (RefreshToken) Exchange(ctx context.Context, req *Request) (*Authorization,
 	}
 	key, ok := storage.RefreshKey(token)
 	if !ok {
-		return nil, errBadRefreshToken
+		return nil, errBadRefreshToken.because(neverIssued(token))
 	}
 
 	var auth *Authorization
@@ -52,14 +52,18 @@ func (RefreshToken) Exchange(ctx context.Context, req *Request) (*Authorization,
 		status := f.TokenStatus(token, req.Now, policy.Retry)
 		switch status {
 		case storage.TokenUnknown:
-			return false, errBadRefreshToken
+			return false, errBadRefreshToken.because("never issued here, or damaged on its way: its family has other refresh tokens, or none")
 		case storage.TokenReused:
-			return false, replayed(f, key, "refresh token", errBadRefreshToken)
+			return false, replayed(f, key, "refresh token", errBadRefreshToken).Explain(
+				"an old refresh token; the newest is of "+moment(f.Refresh.Rotated),
+				"the newest, or the one before it within retry and while the newest is unused",
+				"client "+req.Client.ID+": refresh_token retry")
 		}
 		// A lifetime that was made shorter holds for the families that are there: revocations are kept as long as
 		// a family can live by the settings of the day.
 		if end := policy.Ends(f.Started); !end.IsZero() && !req.Now.Before(end) {
-			return false, errBadRefreshToken
+			return false, errBadRefreshToken.because("expired").
+				Explain("a refresh token that expired at "+moment(end), "", "client "+req.Client.ID+": refresh_token lifetime")
 		}
 		if err := checkRefreshRedirect(f.Code, req.Form.Get("redirect_uri"), req.Client.RedirectRules.Refresh); err != nil {
 			return false, err

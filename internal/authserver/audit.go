@@ -1,6 +1,7 @@
 package authserver
 
 import (
+	"cmp"
 	"errors"
 	"iter"
 	"strings"
@@ -111,6 +112,9 @@ func (l *eventLog) refused(c *call, endpoint string, err error, code, id string)
 	}
 	if c.client != nil {
 		event.Client = c.client.ID
+	}
+	if refusal, ok := errors.AsType[*grants.Error](err); ok {
+		event.Family, event.Subject = refusal.Family, cmp.Or(event.Subject, refusal.Subject)
 	}
 	if replay, ok := errors.AsType[*grants.Replay](err); ok {
 		event.Name, event.Family, event.Reason = ReuseDetected, replay.Family, replay.What+" used again"

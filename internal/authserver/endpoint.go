@@ -258,12 +258,16 @@ func (s *Server) fields(c *call, e *endpoint) []zap.Field {
 	return fields
 }
 
-// explanation returns what the operator needs to mend a refusal: what was sent, what was expected, which setting decides, and
-// the cause. What is not known is left out.
+// explanation returns what the operator needs to mend a refusal: what was sent, what was expected, which setting decides, whose
+// code or refresh token it is about, and the cause. What is not known is left out.
 func explanation(refusal *grants.Error) []zap.Field {
 	var fields []zap.Field
 	for _, field := range [...]struct{ name, value string }{
-		{"sent", refusal.Sent}, {"expected", refusal.Expected}, {"setting", refusal.Setting},
+		{"sent", refusal.Sent},
+		{"expected", refusal.Expected},
+		{"setting", refusal.Setting},
+		{"family", refusal.Family},
+		{"sub", refusal.Subject},
 	} {
 		if field.value != "" {
 			fields = append(fields, zap.String(field.name, loggable(field.value)))

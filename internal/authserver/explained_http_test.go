@@ -1,10 +1,12 @@
 package authserver
 
 import (
+	"fmt"
 	"net/http"
 	"net/url"
 	"strings"
 	"testing"
+	"time"
 
 	"go.uber.org/zap"
 
@@ -123,6 +125,144 @@ func TestLogExplainsRefusals(t *testing.T) {
 			} {
 				got, _ := fields[name].(string)
 				if (got == "") != (want == "") || !strings.Contains(got, want) {
+					t.Errorf("%s is %q, want %q", name, got, want)
+				}
+			}
+		})
+	}
+}
+
+// The log says why a code or a refresh token was refused, and whose it was, but the answer to the client does not.
+func TestLogExplainsBadCodesAndRefreshTokens(t *testing.T) {
+	const badCode = "authorization code is invalid, expired or was used before"
+	const badToken = "refresh token is invalid, expired or was revoked"
+	code := func(t *testing.T, s *testServer) string { t.Helper(); return s.code(t, asks("webapp")) }
+	refreshToken := func(t *testing.T, s *testServer) string { t.Helper(); return s.tokens(t)["refresh_token"].(string) }
+	bySPA := header("Authorization", "")
+	for _, tt := range []struct {
+		name   string
+		send   func(*testing.T, *testServer) answer
+		answer string
+		owned  bool // the log says whose it was
+		want   map[string]string
+	}{
+		{"a code that was never issued", func(t *testing.T, s *testServer) answer {
+			t.Helper()
+			return s.token(t, redeems("nonsense"))
+		}, badCode, false, map[string]string{"cause": "never issued here, or damaged on its way: 8 characters", "client_id": "webapp"}},
+		{"a JWT for a code", func(t *testing.T, s *testServer) answer {
+			t.Helper()
+			return s.token(t, redeems(s.tokens(t)["access_token"].(string)))
+		}, badCode, false, map[string]string{"cause": "it is a JWT"}},
+		{"a refresh token for a code", func(t *testing.T, s *testServer) answer {
+			t.Helper()
+			return s.token(t, redeems(refreshToken(t, s)))
+		}, badCode, false, map[string]string{"cause": "it is a refresh token"}},
+		{"an expired code", func(t *testing.T, s *testServer) answer {
+			t.Helper()
+			c := code(t, s)
+			s.clock.Advance(time.Minute)
+			return s.token(t, redeems(c))
+		}, badCode, false, map[string]string{"cause": "expired, or issued by another issuer", "family": ""}},
+		{"a code that has just expired", func(t *testing.T, s *testServer) answer {
+			t.Helper()
+			c := code(t, s)
+			s.store.now = func() time.Time { return epoch } // the clock of the store is behind
+			s.clock.Advance(time.Minute)
+			return s.token(t, redeems(c))
+		}, badCode, true, map[string]string{"cause": "expired", "sent": "expired at 20", "setting": "code: lifetime"}},
+		{"a used code", func(t *testing.T, s *testServer) answer {
+			t.Helper()
+			c := code(t, s)
+			s.token(t, redeems(c))
+			s.clock.Advance(30 * time.Second)
+			return s.token(t, redeems(c))
+		}, badCode, true, map[string]string{"cause": "authorization code of family", "sent": "used at 20", "expected": "one request"}},
+		{"a repeated code", func(t *testing.T, s *testServer) answer {
+			t.Helper()
+			c := code(t, s)
+			s.token(t, redeems(c))
+			return s.token(t, redeems(c))
+		}, "was used a moment ago", true, map[string]string{"cause": "already used, by the same client", "sent": "used at 20"}},
+		{"a revoked code", func(t *testing.T, s *testServer) answer {
+			t.Helper()
+			c := code(t, s)
+			if err := s.revoker.Revoke(t.Context(), "alice", "", "test", ""); err != nil {
+				t.Fatal(err)
+			}
+			return s.token(t, redeems(c))
+		}, badCode, true, map[string]string{"cause": "revoked"}},
+		{"a code of another client", func(t *testing.T, s *testServer) answer {
+			t.Helper()
+			return s.token(t, redeems(code(t, s), "client_id", "spa"), bySPA)
+		}, badCode, true, map[string]string{
+			"cause": "issued to another client", "sent": "client spa", "expected": "client webapp", "client_id": "spa",
+		}},
+		{"another redirect_uri", func(t *testing.T, s *testServer) answer {
+			t.Helper()
+			return s.token(t, redeems(code(t, s), "redirect_uri", "https://other.example"))
+		}, "redirect_uri is not the one", true, map[string]string{"sent": "https://other.example", "expected": webRedirect}},
+		{"another verifier", func(t *testing.T, s *testServer) answer {
+			t.Helper()
+			return s.token(t, redeems(code(t, s), "code_verifier", strings.Repeat("x", 43)))
+		}, "does not match", true, map[string]string{"sent": "a wrong code_verifier", "expected": "that of the code_challenge"}},
+		{"no verifier", func(t *testing.T, s *testServer) answer {
+			t.Helper()
+			return s.token(t, redeems(code(t, s), "code_verifier", ""))
+		}, "code_verifier is missing", true, map[string]string{"sent": "no code_verifier"}},
+
+		{"a refresh token that was never issued", func(t *testing.T, s *testServer) answer {
+			t.Helper()
+			return s.token(t, refreshes("nonsense"))
+		}, badToken, false, map[string]string{"cause": "never issued here", "client_id": "webapp"}},
+		{"a code for a refresh token", func(t *testing.T, s *testServer) answer {
+			t.Helper()
+			return s.token(t, refreshes(code(t, s)))
+		}, badToken, false, map[string]string{"cause": "it is an authorization code"}},
+		{"an expired refresh token", func(t *testing.T, s *testServer) answer {
+			t.Helper()
+			token := refreshToken(t, s)
+			s.clock.Advance(40 * 24 * time.Hour)
+			return s.token(t, refreshes(token))
+		}, badToken, false, map[string]string{"cause": "expired"}},
+		{"an old refresh token", func(t *testing.T, s *testServer) answer {
+			t.Helper()
+			token := refreshToken(t, s)
+			s.token(t, refreshes(token))
+			s.clock.Advance(time.Minute)
+			return s.token(t, refreshes(token))
+		}, badToken, true, map[string]string{
+			"cause": "refresh token of family", "sent": "an old refresh token", "expected": "the newest", "setting": "client webapp: refresh_token retry",
+		}},
+		{"a revoked refresh token", func(t *testing.T, s *testServer) answer {
+			t.Helper()
+			token := refreshToken(t, s)
+			s.do(t, postRequest("/oauth/revoke", url.Values{"token": {token}, "client_id": {"webapp"}, "client_secret": {webSecret}}.Encode()))
+			return s.token(t, refreshes(token))
+		}, badToken, true, map[string]string{"cause": "was revoked at 20"}},
+		{"a refresh token of another client", func(t *testing.T, s *testServer) answer {
+			t.Helper()
+			return s.token(t, refreshes(refreshToken(t, s), "client_id", "spa"), bySPA)
+		}, badToken, true, map[string]string{"cause": "issued to another client", "expected": "client webapp", "client_id": "spa"}},
+	} {
+		t.Run(tt.name, func(t *testing.T) {
+			s := newTestServer(t)
+			a := tt.send(t, s)
+			a.check(t, http.StatusBadRequest, "invalid_grant")
+			body := a.json(t)
+			if !strings.Contains(body["error_description"].(string), tt.answer) || len(body) != 3 {
+				t.Errorf("the answer is %v", body)
+			}
+			lines := s.logs.FilterField(zap.Any("error_id", body["error_id"])).FilterField(zap.String("endpoint", "token")).All()
+			if len(lines) != 1 {
+				t.Fatalf("%d lines have the error ID", len(lines))
+			}
+			fields := lines[0].ContextMap()
+			if tt.owned {
+				tt.want["sub"], tt.want["family"] = "alice", "." // which the ID of every record has
+			}
+			for name, want := range tt.want {
+				if got := fmt.Sprint(fields[name]); !strings.Contains(got, want) {
 					t.Errorf("%s is %q, want %q", name, got, want)
 				}
 			}

@@ -34,6 +34,9 @@ type Failure struct {
 	Expected string `json:"expected,omitempty"`
 	Setting  string `json:"setting,omitempty"`
 	Cause    string `json:"cause,omitempty"`
+
+	Family  string `json:"family,omitempty"` // the ID of its record
+	Subject string `json:"sub,omitempty"`
 }
 
 // Capacity is how many failures of endpoints a Trail remembers, and how many of guards. Guards have their own: anybody can make them
