@@ -25,12 +25,17 @@ func init() {
 //
 //	oauth {
 //		issuer [<name>] <url> {
-//			scope          <name> [<description>]
+//			scope          <name> [<description>] {
+//				<language> <description>
+//			}
 //			unknown_scopes refuse|drop
 //			audience       <uri...>
 //			consent        once|always|never
 //			consent_page   <file>
 //			endpoint       authorize|token|jwks|introspect|revoke|apps <path>
+//			page {
+//				language <language> <file>
+//			}
 //			code {
 //				lifetime <duration>
 //				prefix   <text>
@@ -156,6 +161,7 @@ func (p parser) issuerSettings(i *Issuer) directive.Settings {
 		"client":          p.client(i),
 		"consent":         p.Word("once, always or never", (*string)(&i.Consent)),
 		"consent_page":    p.Word("a file", &i.ConsentPage),
+		"page":            p.page(i),
 		"endpoint":        p.endpoint(i),
 		"code":            p.code(i),
 		"access_token":    p.accessToken(i),
@@ -184,7 +190,7 @@ func (p parser) scope(i *Issuer) directive.Setting {
 			scope.Description = args[1]
 		}
 		i.Scopes = append(i.Scopes, scope)
-		return nil, nil
+		return p.scopeLanguages(&i.Scopes[len(i.Scopes)-1]), nil
 	})
 }
 

@@ -183,7 +183,7 @@ func (h *Handler) answer(w http.ResponseWriter, r *http.Request) error {
 	if handlesErrors(r, failure) {
 		return failure
 	}
-	return h.server.WritePage(w, page)
+	return h.server.WritePage(w, r, page)
 }
 
 // handlesErrors reports whether the site has a handle_errors route for this failure. Without one, Caddy answers with an empty

@@ -28,7 +28,8 @@ var allowedImports = []struct {
 
 	// The configuration.
 	{"ROOT", "grants internal/adminapi internal/authserver internal/bearer internal/cli internal/clients internal/directive internal/explain " +
-		"internal/jwt internal/keyring internal/revocation internal/throttle internal/trail internal/uris internal/wire storage storage/caddy storage/memory"},
+		"internal/jwt internal/keyring internal/pages internal/revocation internal/throttle internal/trail internal/uris internal/wire " +
+		"storage storage/caddy storage/memory"},
 
 	// The admin API, and the commands.
 	{"internal/cli", "internal/adminapi internal/authserver internal/clients internal/directive internal/explain internal/jwt " +

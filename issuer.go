@@ -6,7 +6,6 @@ import (
 	"fmt"
 	"maps"
 	"net/url"
-	"os"
 	"slices"
 	"time"
 
@@ -53,6 +52,9 @@ type Issuer struct {
 	// A file with your own consent page, as a Go html/template. Default: the built-in page.
 	ConsentPage string `json:"consent_page,omitempty"`
 
+	// The language of the pages.
+	Page *PageSettings `json:"page,omitempty"`
+
 	// The lifetime and the form of authorization codes.
 	Code *CodeSettings `json:"code,omitempty"`
 
@@ -98,8 +100,11 @@ type Scope struct {
 	// The scope in requests and tokens.
 	Name string `json:"name"`
 
-	// What it lets a client do, for the consent page, such as "see your orders".
+	// What it lets a client do, for the consent page, such as "see your orders". Without it, the page shows the name.
 	Description string `json:"description,omitempty"`
+
+	// The description in other languages, by their tag (BCP 47), such as `de`. The pages must have the language.
+	Languages map[string]string `json:"languages,omitempty"`
 }
 
 func (i *Issuer) warnShortSecrets(log *zap.Logger, name string) {
@@ -120,6 +125,9 @@ func (i *Issuer) resolve(repl *caddy.Replacer) error {
 	}
 	if err := replace(repl, &i.ConsentPage); err != nil {
 		return directive.At("consent_page", err)
+	}
+	if err := i.Page.resolve(repl); err != nil {
+		return directive.At("page", err)
 	}
 	if err := i.Signing.resolve(repl); err != nil {
 		return directive.At("signing", err)
@@ -168,7 +176,8 @@ func replaceAll(repl *caddy.Replacer, values []string) error {
 func (i *Issuer) check() error {
 	err := cmp.Or(
 		checkIssuerURL(i.URL),
-		checkScopes(i.Scopes),
+		directive.At("page", i.Page.check()),
+		i.checkScopes(),
 		directive.At("unknown_scopes", checkChoice(i.UnknownScopes, "refuse", "drop")),
 		directive.At("audience", checkAudience(i.Audience)),
 		directive.At("consent", checkConsent(i.Consent)),
@@ -248,8 +257,8 @@ func (i *Issuer) open(
 	if i.AccessToken != nil && i.AccessToken.Type == "JWT" {
 		config.Keys.Type = "JWT"
 	}
-	if config.ConsentTemplate, err = readFile(i.ConsentPage); err != nil {
-		return nil, directive.At("consent_page", err)
+	if config.Pages, err = i.pages(); err != nil {
+		return nil, err
 	}
 	if config.Grants, err = i.loadGrants(ctx); err != nil {
 		return nil, err
@@ -311,14 +320,6 @@ func (i *Issuer) openStore(ctx caddy.Context, name string) (storage.Store, error
 		return nil, directive.At("encryption_key", err)
 	}
 	return storage.Encrypted(store, name, keys), nil
-}
-
-func readFile(name string) (string, error) {
-	if name == "" {
-		return "", nil
-	}
-	b, err := os.ReadFile(name) //nolint:gosec // G304: the configuration names the file
-	return string(b), err
 }
 
 // secretHashes are the password hashes of Caddy, by the prefixes of their encoded forms.

@@ -4,6 +4,7 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
+	"maps"
 	"slices"
 	"strings"
 	"time"
@@ -12,6 +13,7 @@ import (
 
 	"github.com/caddy-oauth/caddy-oauth/grants"
 	"github.com/caddy-oauth/caddy-oauth/internal/directive"
+	"github.com/caddy-oauth/caddy-oauth/internal/pages"
 	"github.com/caddy-oauth/caddy-oauth/internal/uris"
 	"github.com/caddy-oauth/caddy-oauth/storage"
 )
@@ -154,9 +156,9 @@ func checkIssuerURL(s string) error {
 	return uris.CheckIssuer(s)
 }
 
-func checkScopes(scopes []Scope) error {
+func (i *Issuer) checkScopes() error {
 	seen := make(map[string]bool)
-	for _, s := range scopes {
+	for _, s := range i.Scopes {
 		switch {
 		case !grants.ValidScope(s.Name):
 			return directive.At("scope "+s.Name, errors.New("expected a name of printable ASCII without spaces, quotes and backslashes"))
@@ -164,6 +166,11 @@ func checkScopes(scopes []Scope) error {
 			return directive.At("scope "+s.Name, errors.New("duplicate scope"))
 		}
 		seen[s.Name] = true
+		for _, tag := range slices.Sorted(maps.Keys(s.Languages)) {
+			if err := pages.CheckLanguage(tag, i.Page.languages()); err != nil {
+				return directive.At("scope "+s.Name, directive.At(tag, err))
+			}
+		}
 	}
 	return nil
 }

@@ -76,7 +76,7 @@ func (e *appsEndpoint) showApps(c *call, user *User, params url.Values) error {
 		return err
 	}
 	page := pages.AppsPage{
-		Site: e.host, User: displayName(user), Action: e.config.Paths.Apps, Request: sealed,
+		User: displayName(user), Action: e.config.Paths.Apps, Request: sealed,
 		Now: e.now(),
 	}
 	if page.Apps, err = e.appLines(ctx, user); err != nil {
@@ -94,7 +94,7 @@ func (e *appsEndpoint) showApps(c *call, user *User, params url.Values) error {
 	} else if gone != nil && !slices.ContainsFunc(page.Apps, func(a pages.ConnectedApp) bool { return a.ID == gone.ID }) {
 		page.Removed = gone.Name
 	}
-	return e.pages.Apps(c.w, page)
+	return e.pages.Apps(c.w, c.r, page)
 }
 
 func appsPurpose(user *User) string { return "apps\x00" + user.Subject }
@@ -138,7 +138,7 @@ func (e *appsEndpoint) appLines(ctx context.Context, user *User) ([]pages.Connec
 func (e *appsEndpoint) appLine(ctx context.Context, id string, consent storage.Consent) (pages.ConnectedApp, error) {
 	line := pages.ConnectedApp{App: pages.App{ID: id, Name: id}, Since: consent.Since, Used: consent.Used}
 	for _, name := range e.inOrder(consent.All()) {
-		line.Scopes = append(line.Scopes, pages.Scope{Name: name, Description: e.scopes[name].Description})
+		line.Scopes = append(line.Scopes, pages.Scope{Name: name})
 	}
 	client, err := e.clients.Find(ctx, id)
 	if client == nil || err != nil { // a client that no longer exists can be removed too

@@ -44,7 +44,7 @@ func toClient(err error, to answerTo) error {
 // shows the code to the person instead.
 func (e *authorizeEndpoint) respondCode(c *call, to answerTo, code string) error {
 	if uris.IsOutOfBand(to.redirectURI) {
-		return e.pages.Code(c.w, pages.CodePage{Client: c.client.Name, Code: code, State: to.state})
+		return e.pages.Code(c.w, c.r, pages.CodePage{Client: c.client.Name, Code: code, State: to.state})
 	}
 	if hider, ok := c.site.(Hider); ok && to.mode != "form_post" {
 		hider.Hide(c.r)
@@ -57,7 +57,7 @@ func (e *authorizeEndpoint) respondCode(c *call, to answerTo, code string) error
 func (e *authorizeEndpoint) respond(c *call, to answerTo, params ...[2]string) error {
 	params = slices.Concat(params, [][2]string{{"state", to.state}, {"iss", to.issuer}})
 	if to.mode == "form_post" {
-		return e.pages.FormPost(c.w, pages.FormPostPage{URL: to.redirectURI, Params: params})
+		return e.pages.FormPost(c.w, c.r, pages.FormPostPage{URL: to.redirectURI, Params: params})
 	}
 	redirect(c.w, withParams(to.redirectURI, params))
 	return nil

@@ -41,7 +41,7 @@ func newBenchServer(tb testing.TB, algorithm string) *benchServer {
 	server, err := New(Config{
 		Identity: Identity{
 			Name: "default", URL: testIssuer, Paths: DefaultPaths(issuer),
-			Scopes: []Scope{{"profile", "your name"}, {"orders", "your orders"}},
+			Scopes: []Scope{{Name: "profile", Description: "your name"}, {Name: "orders", Description: "your orders"}},
 		},
 		ClientConfig: ClientConfig{
 			Clients: clients,

@@ -13,6 +13,7 @@ import (
 	"github.com/caddy-oauth/caddy-oauth/internal/clients"
 	"github.com/caddy-oauth/caddy-oauth/internal/keyring"
 	"github.com/caddy-oauth/caddy-oauth/internal/metrics"
+	"github.com/caddy-oauth/caddy-oauth/internal/pages"
 	"github.com/caddy-oauth/caddy-oauth/internal/revocation"
 	"github.com/caddy-oauth/caddy-oauth/internal/throttle"
 	"github.com/caddy-oauth/caddy-oauth/internal/trail"
@@ -43,7 +44,7 @@ type Identity struct {
 	AccessToken AccessTokenShape
 	Wire        wire.Shape
 
-	ConsentTemplate string // an owner's own consent page; "" is the built-in one
+	Pages pages.Config // Host and Scopes are those of the issuer
 }
 
 // ClientConfig has the clients of an issuer, and how they get tokens.
@@ -89,6 +90,7 @@ type Observers struct {
 type Scope struct {
 	Name        string
 	Description string
+	Languages   map[string]string // the words in other languages, by their tag
 }
 
 // withDefaults returns the config with nothing left open but what depends on the store.

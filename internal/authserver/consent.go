@@ -58,7 +58,6 @@ func (e *authorizeEndpoint) ask(c *call, req *authorizeRequest, user *User) erro
 	page := pages.ConsentPage{
 		Client:      pages.App{ID: req.client.ID, Name: req.client.Name},
 		Audience:    foreign(req.audience, e.config.URL),
-		Site:        e.host,
 		RedirectURI: req.redirectURI,
 		Local:       impersonable(req.client, req.redirectURI),
 		User:        displayName(user),
@@ -67,12 +66,11 @@ func (e *authorizeEndpoint) ask(c *call, req *authorizeRequest, user *User) erro
 	}
 	for _, name := range req.scopes {
 		page.Scopes = append(page.Scopes, pages.Scope{
-			Name:        name,
-			Description: e.scopes[name].Description,
-			New:         before.Approved() && !slices.Contains(before.Scopes, name),
+			Name: name,
+			New:  before.Approved() && !slices.Contains(before.Scopes, name),
 		})
 	}
-	return e.pages.Consent(c.w, page)
+	return e.pages.Consent(c.w, c.r, page)
 }
 
 // shown is what the person approves. It is not the request: scopes, resources and the redirect URI can come from the
@@ -130,7 +128,7 @@ func (e *authorizeEndpoint) answer(c *call, form url.Values) error {
 	case err != nil:
 		return err
 	case form.Get("decision") != "allow":
-		return &redirectError{grants.Refuse(grants.AccessDenied, "the user denied access"), to}
+		return &redirectError{errDenied, to}
 	case asked != shown(req):
 		return errStale
 	}
@@ -176,6 +174,8 @@ func (s *core) fromThisSite(r *http.Request) bool {
 	u, err := url.Parse(origin)
 	return err == nil && strings.EqualFold(u.Host, r.Host)
 }
+
+var errDenied = grants.Refuse(grants.AccessDenied, "the user denied access")
 
 var errOtherSite = &grants.Error{
 	Code:        grants.InvalidRequest,

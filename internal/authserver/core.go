@@ -28,8 +28,6 @@ import (
 type core struct {
 	config Config
 	origin string // scheme and host of the issuer
-	host   string
-	scopes map[string]Scope
 	store  *bounded.Store
 	sweeps bool // the store removes expired records only when told to
 

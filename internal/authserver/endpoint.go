@@ -104,8 +104,7 @@ func (s *Server) NeedsPerson(path string) bool {
 // PageError is a failure that a person is to see, as a page with the status.
 type PageError struct {
 	Status int
-	Title  string
-	ID     string // the same as in the log
+	ID     string // the same as in the log, or "" if there is nothing to look up
 	Err    *grants.Error
 }
 
@@ -114,16 +113,31 @@ func (e *PageError) Error() string { return e.Err.Error() }
 func (e *PageError) Unwrap() error { return e.Err }
 
 // WritePage writes the built-in page for the failure.
-func (s *Server) WritePage(w http.ResponseWriter, e *PageError) error {
-	return s.pages.Error(w, e.Status, pages.ErrorPage{Title: e.Title, Description: sentence(e.Err.Description), ID: e.ID})
+func (s *Server) WritePage(w http.ResponseWriter, r *http.Request, e *PageError) error {
+	page := pages.ErrorPage{Failure: failureOf(e.Err), ID: e.ID}
+	if page.Failure == pages.BadRequest {
+		page.Detail = e.Err.Description
+	}
+	return s.pages.Error(w, r, e.Status, page)
 }
 
-// sentence makes a sentence of a description, which is ASCII.
-func sentence(description string) string {
-	if description == "" {
-		return ""
+// failureOf returns what a person needs to know of a failure.
+func failureOf(refusal *grants.Error) pages.Failure {
+	switch status := refusal.HTTPStatus(); {
+	case refusal == errDenied:
+		return pages.Denied
+	case refusal == errStale, refusal == errOtherSite:
+		return pages.Stale
+	case status == http.StatusUnauthorized:
+		return pages.SignIn
+	case status == http.StatusForbidden && refusal.Code == grants.AccessDenied:
+		return pages.Account
+	case status == http.StatusTooManyRequests:
+		return pages.Busy
+	case status >= 500:
+		return pages.Broken
 	}
-	return strings.ToUpper(description[:1]) + description[1:] + "."
+	return pages.BadRequest
 }
 
 // ServeHTTP answers a request for a path that the server Serves. It returns a *PageError for the caller to
@@ -212,7 +226,10 @@ func (s *Server) fail(c *call, e *endpoint, err error) error {
 	}
 	c.w.Header().Set("Cache-Control", "no-store")
 	wire.SetRetryAfterOf(c.w.Header(), refusal)
-	return &PageError{Status: refusal.HTTPStatus(), Title: pageTitle(refusal), ID: id, Err: refusal}
+	if refusal == errDenied {
+		id = "" // nothing has failed
+	}
+	return &PageError{Status: refusal.HTTPStatus(), ID: id, Err: refusal}
 }
 
 // severity returns the level and the message of a failure in the log. A refusal is logged at info, a possible theft at warn,
@@ -293,15 +310,4 @@ func loggable(s string) string {
 		return s
 	}
 	return strings.ToValidUTF8(s[:maxLogged], "") + "…"
-}
-
-// pageTitle returns the heading of the page for a failure.
-func pageTitle(refusal *grants.Error) string {
-	switch status := refusal.HTTPStatus(); {
-	case status == http.StatusUnauthorized:
-		return "Please sign in"
-	case status >= 500:
-		return "That did not work"
-	}
-	return "This request cannot be granted"
 }

@@ -49,18 +49,13 @@ func New(config Config) (*Server, error) {
 	shared := &core{
 		config: config,
 		origin: issuer.Scheme + "://" + issuer.Host,
-		host:   issuer.Hostname(),
-		scopes: make(map[string]Scope),
 		log:    config.Logger,
 		now:    config.Now,
-	}
-	for _, scope := range config.Scopes {
-		shared.scopes[scope.Name] = scope
 	}
 	if shared.metrics, err = metrics.New(config.Registry, config.Name); err != nil {
 		return nil, err
 	}
-	if shared.pages, err = pages.New(config.ConsentTemplate); err != nil {
+	if shared.pages, err = shared.newPages(issuer); err != nil {
 		return nil, err
 	}
 	shared.events = &eventLog{issuer: config.Name, log: config.Audit, observe: config.Observe, metrics: shared.metrics}
@@ -78,6 +73,16 @@ func New(config Config) (*Server, error) {
 	}
 	s.running = config.Servers.add(config.Name, s.store, s.accessTokens)
 	return s, nil
+}
+
+// newPages returns the pages of the issuer.
+func (s *core) newPages(issuer *url.URL) (*pages.Pages, error) {
+	config := s.config.Pages
+	config.Host = issuer.Hostname()
+	for _, scope := range s.config.Scopes {
+		config.Scopes = append(config.Scopes, pages.ScopeWords(scope))
+	}
+	return pages.New(config)
 }
 
 // assemble makes the parts that use the store, and connects them.

@@ -45,7 +45,7 @@ func serveOverPipes(t *testing.T, s *testServer, edits ...func(*http.Server)) (c
 	server := &http.Server{ReadHeaderTimeout: time.Hour, Handler: http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		err := s.ServeHTTP(w, r, s.site)
 		if page, ok := errors.AsType[*PageError](err); ok {
-			err = s.WritePage(w, page)
+			err = s.WritePage(w, r, page)
 		}
 		if err != nil {
 			t.Error(err)

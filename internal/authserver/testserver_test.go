@@ -66,7 +66,7 @@ func newTestServer(t *testing.T, edits ...func(*Config)) *testServer {
 	config := Config{
 		Identity: Identity{
 			Name: "default", URL: testIssuer, Paths: DefaultPaths(issuer),
-			Scopes: []Scope{{"profile", "your name"}, {"orders", "your orders"}, {"admin", ""}},
+			Scopes: []Scope{{Name: "profile", Description: "your name"}, {Name: "orders", Description: "your orders"}, {Name: "admin"}},
 		},
 		ClientConfig: ClientConfig{
 			Clients: testClients(),
@@ -227,7 +227,7 @@ func (s *testServer) do(t *testing.T, r *http.Request) answer {
 	a := answer{recorder: newRecorder()}
 	err := s.ServeHTTP(a, r, s.site)
 	if errors.As(err, &a.page) {
-		err = s.WritePage(a, a.page)
+		err = s.WritePage(a, r, a.page)
 	}
 	if err != nil {
 		t.Fatalf("ServeHTTP: %v", err)

@@ -35,6 +35,9 @@ func New(d *caddyfile.Dispenser) *Parser {
 // Settings are what may stand in a block, by the word that begins the line.
 type Settings map[string]Setting
 
+// AnyName stands for every word that has no setting of its own in a block.
+const AnyName = ""
+
 // Setting reads the rest of a line, and the block that opens on it. The name is the word that begins the line.
 type Setting func(name string) error
 
@@ -147,6 +150,9 @@ func (p *Parser) Block(known Settings) error {
 			return p.Err("unexpected {, expected a setting; the one above takes no block")
 		}
 		read, ok := known[name]
+		if !ok {
+			read, ok = known[AnyName]
+		}
 		if !ok {
 			return p.Errf("unknown setting %q, expected %s", name, OneOf(slices.Sorted(maps.Keys(known))))
 		}

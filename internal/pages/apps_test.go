@@ -14,7 +14,12 @@ var epoch = time.Date(2026, 3, 1, 0, 0, 0, 0, time.UTC)
 
 func appsOf(t *testing.T, page AppsPage) *recorder {
 	t.Helper()
-	return writtenPage(t, func(w http.ResponseWriter) error { return newTestPages(t, "").Apps(w, page) })
+	return writtenPage(t, func(w http.ResponseWriter) error { return newTestPages(t, "").Apps(w, speaking("en"), page) })
+}
+
+func english(t *testing.T) *locale {
+	t.Helper()
+	return newTestPages(t, "").languages.locales[0]
 }
 
 func TestAgo(t *testing.T) {
@@ -31,11 +36,11 @@ func TestAgo(t *testing.T) {
 		{30*24*time.Hour - 1, "29 days ago"},
 		{30 * 24 * time.Hour, epoch.UTC().Format("2 January 2006")},
 	} {
-		if got := ago(epoch, epoch.Add(row.since)); got.Words != row.want || got.Machine != epoch.UTC().Format(time.RFC3339) {
+		if got := english(t).ago(epoch, epoch.Add(row.since)); got.Words != row.want || got.Machine != epoch.UTC().Format(time.RFC3339) {
 			t.Errorf("after %v: %+v, want %q", row.since, got, row.want)
 		}
 	}
-	if got := ago(time.Time{}, epoch); got != (moment{}) {
+	if got := english(t).ago(time.Time{}, epoch); got != (moment{}) {
 		t.Errorf("never is %+v", got)
 	}
 }
@@ -54,7 +59,7 @@ func TestWhereabouts(t *testing.T) {
 		"https://[":                            "",
 		"https://user:password@app.example/cb": "app.example",
 	} {
-		if got := whereabouts(uri); got != want {
+		if got := whereabouts(english(t), uri); got != want {
 			t.Errorf("%s is %q, want %q", uri, got, want)
 		}
 	}
@@ -62,11 +67,11 @@ func TestWhereabouts(t *testing.T) {
 
 func TestAppsPageHoldsHostileText(t *testing.T) {
 	sample := ConnectedApp{
-		App: App{ID: "app", Name: "App"}, Scopes: []Scope{{Name: "a", Description: "b"}, {Name: "c"}},
+		App: App{ID: "app", Name: "App"}, Scopes: []Scope{{Name: "orders"}, {Name: "c"}},
 		RedirectURIs: []string{"https://d.example"}, Used: epoch,
 	}
 	bad := ConnectedApp{
-		App: App{ID: hostile, Name: hostile}, Scopes: []Scope{{Name: hostile, Description: hostile}, {Name: hostile}},
+		App: App{ID: hostile, Name: hostile}, Scopes: []Scope{{Name: "orders"}, {Name: hostile}},
 		RedirectURIs: []string{"https://" + url.PathEscape(hostile), "http://<b>"}, Used: epoch,
 	}
 	for _, page := range []AppsPage{{}, {RemoveOne: true}, {RemoveAll: true}} {

@@ -54,19 +54,19 @@ func TestPagesInChromium(t *testing.T) {
 		page := sampleConsents[0]
 		page.RedirectURI = cmp.Or(r.FormValue("to"), page.RedirectURI)
 		page.Action = cmp.Or(r.FormValue("by"), "/done") + "?" + url.Values{"to": {page.RedirectURI}}.Encode()
-		return p.Consent(w, page)
+		return p.Consent(w, r, page)
 	})
 	page("/long", func(w http.ResponseWriter, r *http.Request) error {
 		long, page := strings.Repeat("long:", 200), sampleConsents[0]
-		page.Client.Name, page.User, page.Site = strings.Repeat("x", 10_000), strings.Repeat("ツ", 300), long
+		page.Client.Name, page.User = strings.Repeat("x", 10_000), strings.Repeat("ツ", 300)
 		page.Scopes, page.Audience, page.RedirectURI = []Scope{{Name: long, New: true}}, []string{long}, "https://"+strings.Repeat("label.", 30)+"example"
-		return p.Consent(w, page)
+		return p.Consent(w, r, page)
 	})
 	page("/error", func(w http.ResponseWriter, r *http.Request) error {
-		return p.Error(w, 400, ErrorPage{Title: strings.Repeat("x", 300), Description: "It broke.", ID: strings.Repeat("y", 300)})
+		return p.Error(w, r, 400, ErrorPage{Failure: BadRequest, Detail: strings.Repeat("x", 300), ID: strings.Repeat("y", 300)})
 	})
 	page("/form_post", func(w http.ResponseWriter, r *http.Request) error {
-		return p.FormPost(w, FormPostPage{URL: app.URL + "/app", Params: [][2]string{{"request", `a "b"`}, {"decision", "&ü"}}})
+		return p.FormPost(w, r, FormPostPage{URL: app.URL + "/app", Params: [][2]string{{"request", `a "b"`}, {"decision", "&ü"}}})
 	})
 	mux.HandleFunc("/redirect", func(w http.ResponseWriter, r *http.Request) {
 		http.Redirect(w, r, r.FormValue("to"), http.StatusSeeOther)

@@ -2,7 +2,6 @@ package pages
 
 import (
 	"bytes"
-	"crypto/rand"
 	"errors"
 	"fmt"
 	"html/template"
@@ -24,10 +23,11 @@ import (
 // URLs. The template should show Client.Name, every scope, User and Destination, and warn if Local is set: the
 // application chose Name itself, but it cannot choose another Destination.
 type ConsentPage struct {
+	Frame
+
 	Client   App
 	Scopes   []Scope
 	Audience []string // the resources the tokens are for (RFC 8707), or empty
-	Site     string   // the host of the account, or empty
 
 	User      string // who is signed in
 	SwitchURL string // where to sign in as somebody else, or empty
@@ -38,25 +38,26 @@ type ConsentPage struct {
 	RedirectURI string // where the answer goes, or empty if no redirect follows
 	Local       bool   // another program on this device could pose as the application (RFC 8252 §8.6)
 
-	// Set by Pages. Destination is RedirectURI in words: a host in its ASCII form, or a phrase such as "an app on this
-	// device (127.0.0.1)". Nonce is for <style>.
-	Destination, Nonce string
+	// Destination is RedirectURI in words: a host in its ASCII form, or a phrase such as "an app on this device (127.0.0.1)".
+	// Pages sets it.
+	Destination string
 }
 
 // Consent writes the consent page. If it returns an error, it has written nothing.
-func (p *Pages) Consent(w http.ResponseWriter, page ConsentPage) error {
+func (p *Pages) Consent(w http.ResponseWriter, r *http.Request, page ConsentPage) error {
 	to, err := parseDestination(page.RedirectURI)
 	if err != nil {
 		return err
 	}
 	page.Client = App{Name: cleanName(page.Client), ID: clean(page.Client.ID), URI: clean(page.Client.URI)}
-	page.Scopes = cleanScopes(page.Scopes)
+	l := p.languages.of(r)
+	page.Frame = p.frame(l)
+	page.Scopes = cleanScopes(page.Scopes, p.scopes[l])
 	page.Audience = slices.Clone(page.Audience)
 	for i, resource := range page.Audience {
 		page.Audience[i] = clean(resource)
 	}
-	page.Site, page.User = clean(page.Site), clean(page.User)
-	page.Destination, page.Nonce = to.words, rand.Text()
+	page.User, page.Destination = clean(page.User), to.words(l)
 
 	// No form-action: browsers apply it to every redirect that follows the post, and an application may send people on to
 	// wherever it likes, such as from its website to an app on the device.
@@ -64,22 +65,25 @@ func (p *Pages) Consent(w http.ResponseWriter, page ConsentPage) error {
 	if p.ownConsent {
 		policy = append(policy, "img-src 'self' data:", "font-src 'self' data:")
 	}
-	return write(w, http.StatusOK, p.consent, page, page.Nonce, policy...)
+	return write(w, http.StatusOK, p.consent, page, page.Frame, policy...)
 }
 
-// parseConsent parses an owner's template and renders it with sample data.
-func parseConsent(text string) (*template.Template, error) {
+// parseConsent parses an owner's template and renders it with sample data in each language.
+func (p *Pages) parseConsent(text string) (*template.Template, error) {
 	t, err := template.New("consent").Parse(text)
 	if err != nil {
 		return nil, err
 	}
 	for _, sample := range sampleConsents {
-		var b bytes.Buffer
-		if err := t.Execute(&b, sample); err != nil {
-			return nil, err
-		}
-		if err := checkConsent(&b, sample); err != nil {
-			return nil, err
+		for _, l := range p.languages.locales {
+			sample.Frame = p.frame(l)
+			var b bytes.Buffer
+			if err := t.Execute(&b, sample); err != nil {
+				return nil, err
+			}
+			if err := checkConsent(&b, sample); err != nil {
+				return nil, err
+			}
 		}
 	}
 	return t, nil
@@ -90,15 +94,12 @@ var sampleConsents = []ConsentPage{
 	{
 		Client:   App{Name: "Example app", ID: "app", URI: "https://app.example.com"},
 		Scopes:   []Scope{{Name: "orders", Description: "your orders", New: true}, {Name: "profile"}},
-		Audience: []string{"https://api.example.com"}, Site: "example.com",
-		User: "user@example.com", SwitchURL: "/logout",
+		Audience: []string{"https://api.example.com"},
+		User:     "user@example.com", SwitchURL: "/logout",
 		Action: "/oauth/authorize", Request: "sample-request",
-		RedirectURI: "https://app.example.com/callback", Destination: "app.example.com", Nonce: "sample-nonce",
+		RedirectURI: "https://app.example.com/callback", Destination: "app.example.com",
 	},
-	{
-		Client: App{Name: "app", ID: "app"}, Action: "/oauth/authorize", Request: "sample-request",
-		Local: true, Nonce: "sample-nonce",
-	},
+	{Client: App{Name: "app", ID: "app"}, Action: "/oauth/authorize", Request: "sample-request", Local: true},
 }
 
 // checkConsent reports what an owner's page, rendered for the sample, lacks, and what its policy would block.

@@ -17,9 +17,21 @@ import (
 
 // destination is where a redirect URI leads.
 type destination struct {
-	words  string // for a person
+	host   string // of a web page, as people may read it, else ""
 	web    bool   // http or https
 	device string // the loopback host or the scheme of an app on the person's device, else ""
+	code   bool   // a page of ours shows a code
+}
+
+// words returns the destination for a person who is sent there.
+func (d destination) words(l *locale) string {
+	switch {
+	case d.device != "":
+		return l.text("to_device", "name", d.device)
+	case d.code:
+		return l.text("to_code")
+	}
+	return d.host
 }
 
 // asciiHost converts a host name to its ASCII form (xn--…), in which no two hosts look alike.
@@ -36,11 +48,9 @@ func parseDestination(redirectURI string) (destination, error) {
 	case "":
 		return destination{}, nil
 	case "urn": // the out-of-band URNs, see CodePage
-		return destination{words: "a page that shows a code to copy into the app"}, nil
+		return destination{code: true}, nil
 	default: // a private-use scheme (RFC 8252 §7.1)
-		return destination{
-			words: "an app on this device (" + u.Scheme + ")", device: u.Scheme,
-		}, nil
+		return destination{device: u.Scheme}, nil
 	}
 }
 
@@ -60,14 +70,12 @@ func parseWeb(u *url.URL) (destination, error) {
 		hostPort = net.JoinHostPort(host, port)
 	}
 	if u.Scheme == "https" {
-		return destination{words: clean(hostPort), web: true}, nil
+		return destination{host: clean(hostPort), web: true}, nil
 	}
-
-	to := destination{words: clean("http://" + hostPort), web: true}
 	if uris.IsLoopback(host) {
-		to.words, to.device = "an app on this device ("+host+")", host
+		return destination{device: host, web: true}, nil
 	}
-	return to, nil
+	return destination{host: clean("http://" + hostPort), web: true}, nil
 }
 
 // clean returns text from others as one line that is safe to read: without control characters, and without the
@@ -91,10 +99,11 @@ func clean(s string) string {
 // cleanName returns the name of an application, or the ID of one that has no name.
 func cleanName(app App) string { return cmp.Or(clean(app.Name), clean(app.ID)) }
 
-func cleanScopes(scopes []Scope) []Scope {
+// cleanScopes returns scopes with their descriptions.
+func cleanScopes(scopes []Scope, descriptions map[string]string) []Scope {
 	scopes = slices.Clone(scopes)
 	for i, s := range scopes {
-		scopes[i].Name, scopes[i].Description = clean(s.Name), clean(s.Description)
+		scopes[i].Name, scopes[i].Description = clean(s.Name), clean(descriptions[s.Name])
 	}
 	return scopes
 }

@@ -22,11 +22,21 @@ const ownTemplate = `<!doctype html><title>Hi</title><style nonce="{{.Nonce}}">b
 
 func newTestPages(t *testing.T, consentTemplate string) *Pages {
 	t.Helper()
-	p, err := New(consentTemplate)
+	p, err := New(Config{
+		Host: "example.com", Consent: consentTemplate,
+		Scopes: []ScopeWords{{Name: "orders", Description: "your orders", Languages: map[string]string{"de": "Ihre Bestellungen"}}},
+	})
 	if err != nil {
 		t.Fatal(err)
 	}
 	return p
+}
+
+// speaking returns a request of a browser with the languages.
+func speaking(languages string) *http.Request {
+	r := httptest.NewRequest(http.MethodGet, "/", nil)
+	r.Header.Set("Accept-Language", languages)
+	return r
 }
 
 // recorder counts the writes of a page.
@@ -51,7 +61,7 @@ func writtenPage(t *testing.T, write func(http.ResponseWriter) error) *recorder 
 
 func consentOf(t *testing.T, page ConsentPage) *recorder {
 	t.Helper()
-	return writtenPage(t, func(w http.ResponseWriter) error { return newTestPages(t, "").Consent(w, page) })
+	return writtenPage(t, func(w http.ResponseWriter) error { return newTestPages(t, "").Consent(w, speaking("en"), page) })
 }
 
 func TestPagesAreSealed(t *testing.T) {
@@ -61,10 +71,14 @@ func TestPagesAreSealed(t *testing.T) {
 		status int
 		policy string // after the directives of every page
 	}{
-		"consent": {func(w http.ResponseWriter) error { return built.Consent(w, sampleConsents[0]) }, 200, ""},
-		"owner's": {func(w http.ResponseWriter) error { return own.Consent(w, sampleConsents[0]) }, 200, "img-src 'self' data:; font-src 'self' data:"},
-		"error":   {func(w http.ResponseWriter) error { return built.Error(w, 418, ErrorPage{Title: "No", ID: "x"}) }, 418, "form-action 'none'"},
-		"form":    {func(w http.ResponseWriter) error { return built.FormPost(w, FormPostPage{URL: "https://a.example/"}) }, 200, "script-src 'nonce-NONCE'"},
+		"consent": {func(w http.ResponseWriter) error { return built.Consent(w, speaking("en"), sampleConsents[0]) }, 200, ""},
+		"owner's": {func(w http.ResponseWriter) error { return own.Consent(w, speaking("en"), sampleConsents[0]) }, 200, "img-src 'self' data:; font-src 'self' data:"},
+		"error": {func(w http.ResponseWriter) error {
+			return built.Error(w, speaking("en"), 418, ErrorPage{Failure: BadRequest, ID: "x"})
+		}, 418, "form-action 'none'"},
+		"form": {func(w http.ResponseWriter) error {
+			return built.FormPost(w, speaking("en"), FormPostPage{URL: "https://a.example/"})
+		}, 200, "script-src 'nonce-NONCE'"},
 	} {
 		t.Run(name, func(t *testing.T) {
 			w := writtenPage(t, test.write)
@@ -118,7 +132,7 @@ func TestConsentPageTarget(t *testing.T) {
 		page := sampleConsents[0]
 		page.RedirectURI, page.Local = test.uri, i%2 > 0
 		w := httptest.NewRecorder()
-		err := newTestPages(t, "").Consent(w, page)
+		err := newTestPages(t, "").Consent(w, speaking("en"), page)
 		if test.refused || err != nil {
 			if test.refused != (err != nil) || w.Body.Len() > 0 {
 				t.Errorf("%s: %v, %d bytes", test.uri, err, w.Body.Len())
@@ -140,8 +154,8 @@ func TestPagesHoldHostileText(t *testing.T) {
 	page := sampleConsents[0]
 	want, _ := pagestest.Parts(consentOf(t, page).Body)
 	page.Client = App{Name: hostile, ID: hostile, URI: "javascript:alert(1)"}
-	page.Scopes = []Scope{{Description: hostile, New: true}, {Name: hostile}}
-	page.Audience, page.Site, page.User = []string{hostile}, hostile, hostile
+	page.Scopes = []Scope{{Name: "orders", New: true}, {Name: hostile}}
+	page.Audience, page.User = []string{hostile}, hostile
 	page.SwitchURL, page.Action = "javascript:alert(1)", "javascript:alert(1)"
 	tags, text := pagestest.Parts(consentOf(t, page).Body)
 	if len(tags) != len(want) {
@@ -152,15 +166,15 @@ func TestPagesHoldHostileText(t *testing.T) {
 			t.Errorf("%v, want %v", tag, want[i])
 		}
 	}
-	if strings.ContainsAny(text, "\u202e\u2066\x00\r") || strings.Count(text, "gro.elpmaxe {{.Nonce}}") != 8 {
+	if strings.ContainsAny(text, "\u202e\u2066\x00\r") || strings.Count(text, "gro.elpmaxe {{.Nonce}}") != 6 {
 		t.Errorf("%q", text)
 	}
 
-	if newTestPages(t, "").FormPost(httptest.NewRecorder(), FormPostPage{URL: "javascript:alert(1)"}) == nil {
+	if newTestPages(t, "").FormPost(httptest.NewRecorder(), speaking("en"), FormPostPage{URL: "javascript:alert(1)"}) == nil {
 		t.Error("a form posts to javascript:")
 	}
 	w := writtenPage(t, func(w http.ResponseWriter) error {
-		return newTestPages(t, "").FormPost(w, FormPostPage{URL: "https://a.example/?x=\"><b>", Params: [][2]string{{"state", "\"><b>"}}})
+		return newTestPages(t, "").FormPost(w, speaking("en"), FormPostPage{URL: "https://a.example/?x=\"><b>", Params: [][2]string{{"state", "\"><b>"}}})
 	})
 	if strings.Contains(w.Body.String(), "<b>") {
 		t.Error(w.Body)
@@ -180,7 +194,7 @@ func TestConsentTemplateOfOwner(t *testing.T) {
 		ownTemplate + "<script>alert(1)</script>":              "has a <script>",
 		ownTemplate + "<p style='color:red'>":                  "<p> has a style attribute",
 	} {
-		if _, err := New(template); err == nil || !strings.Contains(err.Error(), want) {
+		if _, err := New(Config{Consent: template}); err == nil || !strings.Contains(err.Error(), want) {
 			t.Errorf("%s\n%v, want %s", template, err, want)
 		}
 	}

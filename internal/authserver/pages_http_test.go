@@ -1,0 +1,111 @@
+package authserver
+
+import (
+	"net/http"
+	"net/http/httptest"
+	"net/url"
+	"strings"
+	"testing"
+
+	"github.com/caddy-oauth/caddy-oauth/internal/pages/pagestest"
+)
+
+// An error page says in the person's words what to do. Only the people who make the app get the words of the RFCs, and only for a
+// mistake of the app.
+func TestErrorPagesAreForPeople(t *testing.T) {
+	for name, tt := range map[string]struct {
+		answer func(t *testing.T, s *testServer) answer
+		says   string
+		detail string
+	}{
+		"unknown client": {
+			func(t *testing.T, s *testServer) answer {
+				t.Helper()
+				return s.get(t, asks("webapp", "client_id", "nobody"))
+			},
+			"This link does not work", "client_id is missing or wrong",
+		},
+		"wrong redirect URI": {
+			func(t *testing.T, s *testServer) answer {
+				t.Helper()
+				return s.get(t, asks("webapp", "redirect_uri", "https://evil.example/"))
+			},
+			"This link does not work", "redirect_uri is not one that is registered",
+		},
+		"nobody is signed in": {
+			func(t *testing.T, s *testServer) answer {
+				t.Helper()
+				s.site.user = nil
+				return s.get(t, asks("webapp"))
+			},
+			"Please sign in", "",
+		},
+		"a form of yesterday": {
+			func(t *testing.T, s *testServer) answer {
+				t.Helper()
+				page := s.get(t, asks("webapp"))
+				s.clock.Advance(maxAsk)
+				return s.decide(t, page, "allow")
+			},
+			"This page is no longer valid", "",
+		},
+		"a form of another site": {
+			func(t *testing.T, s *testServer) answer {
+				t.Helper()
+				form := url.Values{"request": {s.get(t, asks("webapp")).sealed(t)}, "decision": {"allow"}}
+				r := postRequest("/oauth/authorize", form.Encode())
+				r.Header.Set("Sec-Fetch-Site", "cross-site")
+				return s.do(t, r)
+			},
+			"This page is no longer valid", "",
+		},
+		"an account that no token can name": {
+			func(t *testing.T, s *testServer) answer {
+				t.Helper()
+				s.site.user = &User{Subject: "billing"}
+				return s.do(t, httptest.NewRequest(http.MethodGet, "/oauth/apps", nil))
+			},
+			"This account cannot be used with apps", "",
+		},
+		"the store is down": {
+			func(t *testing.T, s *testServer) answer {
+				t.Helper()
+				s.store.err = errDown
+				return s.do(t, httptest.NewRequest(http.MethodGet, "/oauth/apps", nil))
+			},
+			"That did not work", "",
+		},
+	} {
+		t.Run(name, func(t *testing.T) {
+			a := tt.answer(t, newTestServer(t))
+			if a.page == nil {
+				t.Fatalf("%d and no page", a.Code)
+			}
+			_, text := pagestest.Parts(strings.NewReader(a.Body.String()))
+			if !strings.Contains(text, tt.says) || !strings.Contains(text, a.page.ID) || a.page.ID == "" {
+				t.Errorf("not %q with an ID in %s", tt.says, text)
+			}
+			if _, detail, found := strings.Cut(text, "For the people who make the app"); found != (tt.detail != "") || !strings.Contains(detail, tt.detail) {
+				t.Errorf("the detail is %q, want %q", detail, tt.detail)
+			}
+		})
+	}
+}
+
+func TestPagesSpeakTheLanguageOfTheBrowser(t *testing.T) {
+	s := newTestServer(t, func(c *Config) {
+		c.Scopes[1].Languages = map[string]string{"de": "Ihre Bestellungen"}
+	})
+	for path, want := range map[string]string{
+		"/oauth/authorize?" + asks("webapp").Encode():                        "The app webapp möchte auf Ihr Konto bei example.com zugreifen Die App möchte your name Ihre Bestellungen",
+		"/oauth/authorize?" + asks("webapp", "client_id", "nobody").Encode(): "Dieser Link funktioniert nicht",
+		"/oauth/apps": "Keine App hat Zugriff auf Ihr Konto.",
+	} {
+		r := httptest.NewRequest(http.MethodGet, path, nil)
+		r.Header.Set("Accept-Language", "de-DE,de;q=0.9,en;q=0.5")
+		_, text := pagestest.Parts(s.do(t, r).Body)
+		if text = strings.Join(strings.Fields(text), " "); !strings.Contains(text, want) {
+			t.Errorf("%s: not %q in %s", path, want, text)
+		}
+	}
+}
