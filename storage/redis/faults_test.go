@@ -39,16 +39,19 @@ func operations(s *store) map[string]func(context.Context) error {
 
 func isRecordError(err error) bool { return err == nil || errors.Is(err, storage.ErrNotFound) }
 
-// allFail expects each operation to fail within about its timeout.
-func allFail(t *testing.T, s *store, most time.Duration) {
+// soon is far less than the time limits of stores that open has opened, and far more than a busy machine needs.
+const soon = 20 * time.Second
+
+// allFail expects each operation to fail soon.
+func allFail(t *testing.T, s *store) {
 	t.Helper()
 	for name, do := range operations(s) {
 		began := time.Now()
 		if err := do(t.Context()); isRecordError(err) {
 			t.Errorf("%s: got error %v, want that of a closed connection", name, err)
 		}
-		if took := time.Since(began); took > most {
-			t.Errorf("%s: failed after %s, want %s at most", name, took, most)
+		if took := time.Since(began); took > soon {
+			t.Errorf("%s: failed after %s, want %s at most", name, took, soon)
 		}
 	}
 }
@@ -76,14 +79,15 @@ func TestRestart(t *testing.T) {
 }
 
 func TestGone(t *testing.T) {
+	t.Parallel()
 	server := startServer(t)
 	s := openStore(t, "i", server.address)
 	allWork(t, s)
 	server.kill()
-	allFail(t, s, time.Second)
+	allFail(t, s)
 
 	never := openStore(t, "i", server.address) // has never connected
-	allFail(t, never, time.Second)
+	allFail(t, never)
 
 	server.start(t)
 	for _, store := range []*store{s, never} {

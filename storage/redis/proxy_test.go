@@ -17,6 +17,8 @@ type proxy struct {
 	lose atomic.Pointer[func()]
 	mute atomic.Bool // drops all answers of Redis
 
+	answers atomic.Int64 // how many answers of Redis it has passed on
+
 	mu    sync.Mutex
 	conns []net.Conn
 }
@@ -94,5 +96,6 @@ func (p *proxy) serve(client net.Conn) {
 		if _, err := client.Write(answer[:n]); err != nil {
 			return
 		}
+		p.answers.Add(1)
 	}
 }

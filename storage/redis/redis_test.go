@@ -2,6 +2,7 @@ package redis
 
 import (
 	"context"
+	"flag"
 	"iter"
 	"os"
 	"strings"
@@ -17,6 +18,9 @@ import (
 
 func TestMain(m *testing.M) {
 	storetest.Child(openAddress)
+	if err := flag.Set("test.parallel", "8"); err != nil { // parallel tests wait most of the time
+		panic(err)
+	}
 	os.Exit(m.Run())
 }
 
@@ -127,14 +131,16 @@ func asSuite(key storage.Key) storage.Key {
 	return key
 }
 
-func TestRedis(t *testing.T) {
+func TestRedis(t *testing.T) { //nolint:tparallel // its subtests share servers
+	t.Parallel()
 	s := startServer(t)
 	for _, as := range []string{asFew, asMany} {
 		t.Run(as, func(t *testing.T) { storetest.Run(t, backend(as, s.address)) })
 	}
 }
 
-func TestCluster(t *testing.T) {
+func TestCluster(t *testing.T) { //nolint:tparallel // its subtests share servers
+	t.Parallel()
 	nodes := startCluster(t)
 	for _, as := range []string{asFew, asMany} {
 		t.Run(as, func(t *testing.T) {

@@ -14,6 +14,7 @@ import (
 
 // While slots move from one node of a Cluster to another, no update is lost or applied twice.
 func TestReshard(t *testing.T) {
+	t.Parallel()
 	nodes := startCluster(t)
 	ctx := t.Context()
 	var addresses, ids []string

@@ -27,7 +27,7 @@ logfile %s/log
 user caddy on >of-the-sentinel allchannels +@all
 user default on nopass allchannels +@all
 sentinel monitor main %s %s 1
-sentinel down-after-milliseconds main 1000
+sentinel down-after-milliseconds main 3000
 sentinel failover-timeout main 3000
 `, own, dir, dir, host, port), 0o600))
 	return startProgram(t, own, config, "--sentinel")
@@ -35,6 +35,7 @@ sentinel failover-timeout main 3000
 
 // The store finds Redis by its Sentinels, also after a failover.
 func TestSentinel(t *testing.T) {
+	t.Parallel()
 	master := startServer(t, "--repl-diskless-sync-delay", "0")
 	host, port, err := net.SplitHostPort(master.address)
 	noError(t, err)

@@ -87,9 +87,9 @@ func redisProgram(tb testing.TB, name string) string {
 // eventually waits for a condition.
 func eventually(tb testing.TB, what string, is func() bool) {
 	tb.Helper()
-	for end := time.Now().Add(30 * time.Second); !is(); time.Sleep(5 * time.Millisecond) {
+	for end := time.Now().Add(2 * time.Minute); !is(); time.Sleep(5 * time.Millisecond) {
 		if time.Now().After(end) {
-			tb.Fatalf("after 30 seconds it is not so that %s", what)
+			tb.Fatalf("after two minutes it is not so that %s", what)
 		}
 	}
 }
@@ -102,7 +102,7 @@ func startCluster(tb testing.TB) []*server {
 	ctx := tb.Context()
 	for i := range servers {
 		servers[i] = startServer(tb,
-			"--cluster-enabled", "yes", "--cluster-config-file", "nodes.conf", "--cluster-node-timeout", "2000")
+			"--cluster-enabled", "yes", "--cluster-config-file", "nodes.conf", "--cluster-node-timeout", "10000")
 		first, last := i*slots/nodes, (i+1)*slots/nodes-1
 		if err := servers[i].admin(tb).ClusterAddSlotsRange(ctx, first, last).Err(); err != nil {
 			tb.Fatal(err)

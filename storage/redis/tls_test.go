@@ -76,6 +76,7 @@ func (s *server) makeUser(t *testing.T, further ...string) {
 }
 
 func TestUserOfACluster(t *testing.T) {
+	t.Parallel()
 	nodes := startCluster(t)
 	r := &Redis{Username: "caddy", Password: "the-password"}
 	for _, node := range nodes {
@@ -156,7 +157,7 @@ func TestUserOverTLS(t *testing.T) {
 		t.Run(name, func(t *testing.T) {
 			opened, err := open(settings(c.edit), "i")
 			noError(t, err)
-			ctx, cancel := context.WithTimeout(t.Context(), 5*time.Second)
+			ctx, cancel := context.WithTimeout(t.Context(), time.Minute)
 			defer cancel()
 			err = opened.Put(ctx, storage.Key{Kind: "few", ID: "id"}, []byte("value"), never)
 			switch {

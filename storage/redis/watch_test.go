@@ -92,6 +92,7 @@ func TestWatch(t *testing.T) {
 }
 
 func TestWatchCluster(t *testing.T) {
+	t.Parallel()
 	nodes := startCluster(t)
 	addresses := []string{nodes[0].address, nodes[1].address, nodes[2].address}
 	for _, issuer := range []string{"one", "two", "three", "four"} { // they are on different nodes
@@ -101,6 +102,7 @@ func TestWatchCluster(t *testing.T) {
 
 // Watch replaces a connection that is lost or does not answer, and reports that changes may be missed.
 func TestWatchAfterALoss(t *testing.T) {
+	t.Parallel()
 	server := startServer(t)
 	p := startProxy(t, server.address)
 	s, direct := openStore(t, "i", p.address), openStore(t, "i", server.address)
@@ -126,16 +128,18 @@ func TestWatchAfterALoss(t *testing.T) {
 
 // Watch replaces a connection that no longer carries data, as one that a firewall has dropped, but not one that is only idle.
 func TestWatchOfASilentConnection(t *testing.T) {
+	t.Parallel()
 	server := startServer(t)
 	p := startProxy(t, server.address)
-	opened, err := open(&Redis{Addresses: []string{p.address}, Timeout: caddy.Duration(2 * time.Second)}, "i")
+	opened, err := open(&Redis{Addresses: []string{p.address}, Timeout: caddy.Duration(10 * time.Second)}, "i")
 	noError(t, err)
 	s := opened.(*store)
 	t.Cleanup(func() { _ = s.Destruct() })
-	s.maxSilence = 500 * time.Millisecond
+	s.maxSilence = 3 * time.Second
+	s.eviction.Do(func() {}) // Redis answers nothing but pings.
 	e := watch(t, s, "few")
-	quiet := time.Now()
-	eventually(t, "nothing was said for long", func() bool { return time.Since(quiet) > 4*s.maxSilence })
+	answers := p.answers.Load()
+	eventually(t, "the idle connection answers two pings", func() bool { return p.answers.Load() >= answers+2 })
 	if n := e.count(""); n != 1 {
 		t.Errorf("it has connected %d times, want once", n)
 	}
@@ -147,6 +151,7 @@ func TestWatchOfASilentConnection(t *testing.T) {
 }
 
 func TestWarningOfEviction(t *testing.T) {
+	t.Parallel()
 	for name, c := range map[string]struct {
 		settings []string
 		warns    bool
