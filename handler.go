@@ -345,10 +345,23 @@ func (s site) LoginURL(returnTo string) string {
 // ClientIP implements authserver.Site.
 func (s site) ClientIP(r *http.Request) string { return clientIP(r) }
 
+// Note implements authserver.Noter. It adds the client and the grant type to the access log.
+func (s site) Note(r *http.Request, clientID, grantType string) {
+	logClient(r, clientID)
+	if extra := logFields(r); extra != nil && grantType != "" {
+		extra.Set(zap.String("grant_type", grantType))
+	}
+}
+
+// Hide implements authserver.Hider. It keeps a response with a code out of the access log, which has the headers of responses.
+func (site) Hide(r *http.Request) { caddyhttp.SetVar(r.Context(), caddyhttp.LogSkipVar, true) }
+
 var (
 	_ caddy.Provisioner           = (*Handler)(nil)
 	_ caddyhttp.MiddlewareHandler = (*Handler)(nil)
 	_ http.ResponseWriter         = (*keptHeaders)(nil)
 	_ http.ResponseWriter         = restorer{}
 	_ authserver.Site             = site{}
+	_ authserver.Noter            = site{}
+	_ authserver.Hider            = site{}
 )

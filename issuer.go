@@ -3,6 +3,7 @@ package caddyoauth
 import (
 	"cmp"
 	"encoding/json"
+	"errors"
 	"fmt"
 	"maps"
 	"net/url"
@@ -17,6 +18,7 @@ import (
 	"github.com/caddy-oauth/caddy-oauth/internal/authserver"
 	"github.com/caddy-oauth/caddy-oauth/internal/clients"
 	"github.com/caddy-oauth/caddy-oauth/internal/directive"
+	"github.com/caddy-oauth/caddy-oauth/internal/pages"
 	"github.com/caddy-oauth/caddy-oauth/storage"
 )
 
@@ -150,28 +152,6 @@ func (i *Issuer) resolve(repl *caddy.Replacer) error {
 	return nil
 }
 
-// replace replaces the placeholders in a value. A placeholder that is unknown or empty is an error.
-func replace(repl *caddy.Replacer, value *string) error {
-	replaced, err := directive.Resolve(repl, *value)
-	if err == nil {
-		*value = replaced
-	}
-	return err
-}
-
-// replaceAll replaces the placeholders in values, which may have no braces afterwards.
-func replaceAll(repl *caddy.Replacer, values []string) error {
-	for n := range values {
-		if err := replace(repl, &values[n]); err != nil {
-			return err
-		}
-		if unresolved(values[n]) {
-			return fmt.Errorf("expected a value without braces, not %s", values[n])
-		}
-	}
-	return nil
-}
-
 // check finds impossible settings.
 func (i *Issuer) check() error {
 	err := cmp.Or(
@@ -197,6 +177,25 @@ func (i *Issuer) check() error {
 	for _, id := range slices.Sorted(maps.Keys(i.Clients)) {
 		if err := i.Clients[id].check(id, i); err != nil {
 			return directive.At("client "+id, err)
+		}
+	}
+	return nil
+}
+
+func (i *Issuer) checkScopes() error {
+	seen := make(map[string]bool)
+	for _, s := range i.Scopes {
+		switch {
+		case !grants.ValidScope(s.Name):
+			return directive.At("scope "+s.Name, errors.New("expected a name of printable ASCII without spaces, quotes and backslashes"))
+		case seen[s.Name]:
+			return directive.At("scope "+s.Name, errors.New("duplicate scope"))
+		}
+		seen[s.Name] = true
+		for _, tag := range slices.Sorted(maps.Keys(s.Languages)) {
+			if err := pages.CheckLanguage(tag, i.Page.languages()); err != nil {
+				return directive.At("scope "+s.Name, directive.At(tag, err))
+			}
 		}
 	}
 	return nil
@@ -228,7 +227,7 @@ func (i *Issuer) open(
 	}
 	config := authserver.Config{
 		Identity: authserver.Identity{
-			Name: name, URL: i.URL, Paths: i.Endpoints.paths(issuer), AccessToken: i.accessToken(), Wire: i.wire(),
+			Name: name, URL: i.URL, Paths: i.Endpoints.paths(issuer), AccessToken: i.AccessToken.shape(), Wire: i.wire(),
 		},
 		ClientConfig: authserver.ClientConfig{Clients: make(map[string]*storage.Client, len(i.Clients)), Secrets: secretHashes},
 		Persistence:  authserver.Persistence{ReadOnly: i.ReadOnly, RevocationPoll: time.Duration(i.RevocationPoll)},

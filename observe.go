@@ -85,17 +85,6 @@ func (o *observer) emit(e *authserver.Event) {
 	o.events.Emit(o.ctx, e.Name, data)
 }
 
-// Note implements authserver.Noter. It adds the client and the grant type to the access log.
-func (s site) Note(r *http.Request, clientID, grantType string) {
-	logClient(r, clientID)
-	if extra := logFields(r); extra != nil && grantType != "" {
-		extra.Set(zap.String("grant_type", grantType))
-	}
-}
-
-// Hide implements authserver.Hider. It keeps a response with a code out of the access log, which has the headers of responses.
-func (site) Hide(r *http.Request) { caddyhttp.SetVar(r.Context(), caddyhttp.LogSkipVar, true) }
-
 // logClient adds the client of a request to the access log.
 func logClient(r *http.Request, clientID string) {
 	if extra := logFields(r); extra != nil && clientID != "" {
@@ -159,8 +148,4 @@ func (s *restart) run(w http.ResponseWriter) {
 	s.server.ServeHTTP(w, s.r)
 }
 
-var (
-	_ caddyevents.Handler = (*observer)(nil)
-	_ authserver.Noter    = site{}
-	_ authserver.Hider    = site{}
-)
+var _ caddyevents.Handler = (*observer)(nil)

@@ -245,3 +245,14 @@ func refreshPolicy(public bool, settings ...*RefreshTokenSettings) storage.Refre
 	}
 	return policy
 }
+
+// shape returns the shape of access tokens.
+func (a *AccessTokenSettings) shape() authserver.AccessTokenShape {
+	if a == nil {
+		return authserver.AccessTokenShape{}
+	}
+	return authserver.AccessTokenShape{
+		Opaque: a.Format == "opaque", Prefix: a.Prefix, Length: a.Length,
+		Minimal: a.Claims == "minimal", Rename: a.Rename,
+	}
+}

@@ -4,7 +4,6 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
-	"maps"
 	"slices"
 	"strings"
 	"time"
@@ -13,7 +12,6 @@ import (
 
 	"github.com/caddy-oauth/caddy-oauth/grants"
 	"github.com/caddy-oauth/caddy-oauth/internal/directive"
-	"github.com/caddy-oauth/caddy-oauth/internal/pages"
 	"github.com/caddy-oauth/caddy-oauth/internal/uris"
 	"github.com/caddy-oauth/caddy-oauth/storage"
 )
@@ -129,6 +127,28 @@ func (r Retry) MarshalJSON() ([]byte, error) {
 // unresolved reports whether a value has a placeholder.
 func unresolved(s string) bool { return strings.Contains(s, "{") }
 
+// replace replaces the placeholders in a value. A placeholder that is unknown or empty is an error.
+func replace(repl *caddy.Replacer, value *string) error {
+	replaced, err := directive.Resolve(repl, *value)
+	if err == nil {
+		*value = replaced
+	}
+	return err
+}
+
+// replaceAll replaces the placeholders in values, which may have no braces afterwards.
+func replaceAll(repl *caddy.Replacer, values []string) error {
+	for n := range values {
+		if err := replace(repl, &values[n]); err != nil {
+			return err
+		}
+		if unresolved(values[n]) {
+			return fmt.Errorf("expected a value without braces, not %s", values[n])
+		}
+	}
+	return nil
+}
+
 // checkChoice checks a setting that is not set, or has one of a few values.
 func checkChoice[S ~string](value S, choices ...S) error {
 	if value == "" || slices.Contains(choices, value) {
@@ -154,25 +174,6 @@ func checkIssuerURL(s string) error {
 		return nil
 	}
 	return uris.CheckIssuer(s)
-}
-
-func (i *Issuer) checkScopes() error {
-	seen := make(map[string]bool)
-	for _, s := range i.Scopes {
-		switch {
-		case !grants.ValidScope(s.Name):
-			return directive.At("scope "+s.Name, errors.New("expected a name of printable ASCII without spaces, quotes and backslashes"))
-		case seen[s.Name]:
-			return directive.At("scope "+s.Name, errors.New("duplicate scope"))
-		}
-		seen[s.Name] = true
-		for _, tag := range slices.Sorted(maps.Keys(s.Languages)) {
-			if err := pages.CheckLanguage(tag, i.Page.languages()); err != nil {
-				return directive.At("scope "+s.Name, directive.At(tag, err))
-			}
-		}
-	}
-	return nil
 }
 
 func checkAudience(audience []string) error {

@@ -12,7 +12,6 @@ import (
 	"golang.org/x/net/http/httpguts"
 
 	"github.com/caddy-oauth/caddy-oauth/grants"
-	"github.com/caddy-oauth/caddy-oauth/internal/authserver"
 	"github.com/caddy-oauth/caddy-oauth/internal/directive"
 	"github.com/caddy-oauth/caddy-oauth/internal/wire"
 	"github.com/caddy-oauth/caddy-oauth/storage"
@@ -223,33 +222,21 @@ func checkErrorTexts(texts map[string]ErrorText) error {
 }
 
 // wire returns the form of the issuer's requests and responses.
-func (i *Issuer) wire() wire.Shape {
+func (w *WireSettings) wire() wire.Shape {
 	shape := wire.Shape{
-		Bodies:       i.RequestBody,
-		SecretHeader: http.CanonicalHeaderKey(i.ClientSecretHeader),
-		GrantAliases: i.GrantAliases,
+		Bodies:       w.RequestBody,
+		SecretHeader: http.CanonicalHeaderKey(w.ClientSecretHeader),
+		GrantAliases: w.GrantAliases,
 	}
-	if t := i.TokenResponse; t != nil {
+	if t := w.TokenResponse; t != nil {
 		shape.Response = wire.ResponseShape{
 			TokenType: t.TokenType, Members: t.Members, ExpiresText: t.ExpiresIn == "string", ContentType: t.ContentType,
 		}
 	}
-	if e := i.Errors; e != nil {
+	if e := w.Errors; e != nil {
 		shape.Errors = e.shape()
 	}
 	return shape
-}
-
-// accessToken returns the shape of the issuer's access tokens.
-func (i *Issuer) accessToken() authserver.AccessTokenShape {
-	a := i.AccessToken
-	if a == nil {
-		return authserver.AccessTokenShape{}
-	}
-	return authserver.AccessTokenShape{
-		Opaque: a.Format == "opaque", Prefix: a.Prefix, Length: a.Length,
-		Minimal: a.Claims == "minimal", Rename: a.Rename,
-	}
 }
 
 func (e *ErrorSettings) shape() wire.ErrorShape {
