@@ -19,6 +19,7 @@ import (
 	"github.com/caddy-oauth/caddy-oauth/internal/bearer"
 	"github.com/caddy-oauth/caddy-oauth/internal/directive"
 	"github.com/caddy-oauth/caddy-oauth/internal/jwt"
+	"github.com/caddy-oauth/caddy-oauth/internal/trail"
 	"github.com/caddy-oauth/caddy-oauth/internal/wire"
 )
 
@@ -27,7 +28,8 @@ func init() {
 }
 
 // Guard requires a valid access token (RFC 6750): one of the issuer, neither expired nor revoked, for this resource and with
-// the scopes that the route needs. It refuses all other requests with 401, 403 or 400, which `handle_errors` can style.
+// the scopes that the route needs. It refuses all other requests with 401, 403 or 400, which `handle_errors` can style. The log
+// says why, under the ID that `{err.id}` shows.
 //
 // It sets `{http.auth.user.id}` to the subject of the token, and `{http.auth.user.<claim>}` to each claim, such as
 // `{http.auth.user.client_id}` and `{http.auth.user.scope}`. It also serves the metadata of the resource (RFC 9728) at
@@ -101,7 +103,8 @@ type Guard struct {
 	metadata *bearer.Metadata
 	cors     *bearer.CORS
 	place    *place
-	borrowed string // the remote issuer whose keys in the pool this guard uses, or ""
+	trail    *trail.Trail // of the app; nil if there is none
+	borrowed string       // the remote issuer whose keys in the pool this guard uses, or ""
 }
 
 // CaddyModule returns the Caddy module information.
@@ -168,6 +171,9 @@ func (g *Guard) source(ctx caddy.Context) (bearer.Source, string, []string, erro
 		return nil, "", nil, err
 	}
 	own, _ := app.(*App)
+	if own != nil {
+		g.trail = own.trail
+	}
 	if g.remote() {
 		name, ours := own.named(g.Issuer)
 		if !ours {
@@ -183,6 +189,7 @@ func (g *Guard) source(ctx caddy.Context) (bearer.Source, string, []string, erro
 	if err != nil {
 		return nil, "", nil, err
 	}
+	g.Issuer = name
 	if err := directive.At("oauth_guard", issuer.checkGuard(g)); err != nil {
 		return nil, "", nil, err
 	}
@@ -323,7 +330,7 @@ func (g *Guard) refuse(w http.ResponseWriter, r *http.Request, err error) (passe
 		wire.SetRetryAfter(w.Header(), refusal.RetryAfter)
 	}
 	failure := caddyhttp.Error(refusal.Status, refusal)
-	failure.ID = cmp.Or(refusal.ID, failure.ID)
+	failure.ID = g.logRefusal(r, refusal)
 	if refusal.Status >= http.StatusInternalServerError && !handlesErrors(r, failure) {
 		w.WriteHeader(refusal.Status) // as Caddy does, but without logging each request
 		return false, nil

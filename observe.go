@@ -1,6 +1,7 @@
 package caddyoauth
 
 import (
+	"cmp"
 	"context"
 	"net/http"
 	"net/url"
@@ -13,6 +14,7 @@ import (
 	"go.uber.org/zap"
 
 	"github.com/caddy-oauth/caddy-oauth/internal/authserver"
+	"github.com/caddy-oauth/caddy-oauth/internal/bearer"
 	"github.com/caddy-oauth/caddy-oauth/internal/wire"
 )
 
@@ -100,6 +102,45 @@ func logFields(r *http.Request) *caddyhttp.ExtraLogFields {
 	}
 	extra, _ := r.Context().Value(caddyhttp.ExtraLogFieldsCtxKey).(*caddyhttp.ExtraLogFields)
 	return extra
+}
+
+// logRefusal logs why the guard refuses a request, and returns the error ID of the line. A failure of the server has been logged
+// already, as a rule for many requests at once.
+func (g *Guard) logRefusal(r *http.Request, refusal *bearer.Error) (id string) {
+	if refusal.ID != "" && !g.remote() {
+		return refusal.ID
+	}
+	id = cmp.Or(refusal.ID, wire.NewErrorID())
+	fields := []zap.Field{
+		zap.String("issuer", g.Issuer),
+		zap.String("endpoint", "guard"),
+		zap.String("client_ip", clientIP(r)),
+	}
+	var client, subject, family string
+	if claims := refusal.Claims; claims != nil {
+		client, subject, family = claims.ClientID, claims.Subject, claims.Family
+	}
+	for _, field := range [...]struct{ name, value string }{
+		{"client_id", client},
+		{"sub", subject},
+		{"family", family},
+		{"resource", g.metadata.Resource},
+		{"error", refusal.Code},
+		{"sent", refusal.Sent},
+		{"expected", refusal.Expected},
+		{"setting", refusal.Setting},
+	} {
+		if field.value != "" {
+			fields = append(fields, zap.String(field.name, wire.Loggable(field.value)))
+		}
+	}
+	fields = append(fields, zap.String("error_id", id), zap.Int("status", refusal.Status), zap.NamedError("cause", refusal.Cause))
+	level, message := zap.InfoLevel, "request refused"
+	if refusal.Status == http.StatusServiceUnavailable {
+		level, message = zap.DebugLevel, "request refused: the token cannot be checked"
+	}
+	g.trail.Log(g.place.log, level, message, fields...)
+	return id
 }
 
 // clientIP returns the address of the client that Caddy trusts.

@@ -185,8 +185,11 @@ func (a *accessTokens) check(ctx context.Context, token string, leeway time.Dura
 	if err != nil {
 		return nil, err
 	}
-	if ended || a.cutoffs.VoidsToken(revocable(claims)) {
-		return nil, jwt.ErrRevoked
+	switch {
+	case ended:
+		return nil, jwt.ErrRevoked.Explain("a token of the client "+claims.ClientID+", which was removed", "", "client").Of(claims)
+	case a.cutoffs.VoidsToken(revocable(claims)):
+		return nil, jwt.ErrRevoked.Explain(a.cutoffs.Why(revocable(claims)), "", "").Of(claims)
 	}
 	return claims, nil
 }
@@ -216,7 +219,7 @@ func (a *accessTokens) read(ctx context.Context, token string, leeway time.Durat
 	// A minimal token has no iss. It is still ours, because these keys sign no tokens of other issuers.
 	minimal := a.shape.Minimal && claims.Issuer == ""
 	if claims.Issuer != a.issuer && !minimal {
-		return nil, jwt.ErrIssuer
+		return nil, jwt.ErrIssuer.Explain("iss "+claims.Issuer, a.issuer, "issuer").Of(claims)
 	}
 	if minimal {
 		parts, err := jwt.Split(token)
@@ -240,11 +243,11 @@ func (a *accessTokens) readOpaque(ctx context.Context, token string) (*jwt.Claim
 	body, ok := strings.CutPrefix(token, a.shape.Prefix)
 	key, valid := storage.AccessKey(body)
 	if !ok || !valid {
-		return nil, jwt.ErrMalformed
+		return nil, jwt.ErrMalformed.Explain("no JWT, and no opaque token of this issuer, or a damaged one", "", "")
 	}
 	record, err := a.store.Get(ctx, key)
 	if errors.Is(err, storage.ErrNotFound) {
-		return nil, jwt.ErrExpired
+		return nil, jwt.ErrExpired.Explain("an opaque token without a record: it has expired or was revoked", "", "access_token: lifetime")
 	}
 	if err != nil {
 		return nil, err

@@ -267,7 +267,7 @@ func (s *Server) fields(c *call, e *endpoint) []zap.Field {
 	case c.client != nil:
 		fields = append(fields, zap.String("client_id", c.client.ID))
 	case c.named.ID != "":
-		fields = append(fields, zap.String("client_id", loggable(c.named.ID)))
+		fields = append(fields, zap.String("client_id", wire.Loggable(c.named.ID)))
 	}
 	if c.grant != "" {
 		fields = append(fields, zap.String("grant_type", c.grant))
@@ -287,27 +287,11 @@ func explanation(refusal *grants.Error) []zap.Field {
 		{"sub", refusal.Subject},
 	} {
 		if field.value != "" {
-			fields = append(fields, zap.String(field.name, loggable(field.value)))
+			fields = append(fields, zap.String(field.name, wire.Loggable(field.value)))
 		}
 	}
 	if refusal.Cause != nil {
 		fields = append(fields, zap.NamedError("cause", refusal.Cause))
 	}
 	return fields
-}
-
-// maxLogged is how many bytes of a value from a request the log has. Whoever sends the request chooses its length.
-const maxLogged = 512
-
-// loggable returns a value from a request as the log may have it: not too long, and without the secrets of a URL. A JWT is a
-// token in the wrong place.
-func loggable(s string) string {
-	if strings.HasPrefix(s, "eyJ") && strings.Count(s, ".") >= 2 {
-		return "a JWT"
-	}
-	s = wire.HideSecrets(s)
-	if len(s) <= maxLogged {
-		return s
-	}
-	return strings.ToValidUTF8(s[:maxLogged], "") + "…"
 }

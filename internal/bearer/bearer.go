@@ -66,6 +66,11 @@ type Error struct {
 
 	RetryAfter time.Duration // 0 if unknown
 	ID         string        // the same as in the log; "" for none
+
+	// What the operator needs to mend it, for the log only and without any secret: what the request said, what it could have
+	// said, and the setting that decides.
+	Sent, Expected, Setting string
+	Claims                  *jwt.Claims // of the token; nil if nobody can tell that the issuer has made it
 }
 
 func (e *Error) Error() string {
@@ -142,7 +147,8 @@ func (p *Resource) check(r *http.Request, t *Tokens) (*jwt.Claims, error) {
 		return nil, p.refuse(r, http.StatusBadRequest, grants.InvalidRequest, err)
 	}
 	if token == "" {
-		return nil, p.refuse(r, http.StatusUnauthorized, "", nil)
+		return nil, p.refuse(r, http.StatusUnauthorized, "", nil).
+			explain("no access token", cmp.Or(p.Header, "Authorization: Bearer"), "oauth_guard: optional, token_header")
 	}
 	claims, err := p.claims(r, t, token)
 	switch _, invalid := errors.AsType[jwt.InvalidToken](err); {
@@ -154,9 +160,14 @@ func (p *Resource) check(r *http.Request, t *Tokens) (*jwt.Claims, error) {
 			RetryAfter: wire.DefaultRetryAfter, ID: wire.NewErrorID(),
 		}
 	case !p.isFor(claims):
-		return nil, p.refuse(r, http.StatusUnauthorized, invalidToken, jwt.ErrAudience)
-	case !p.allows(claims):
-		return nil, p.refuse(r, http.StatusForbidden, insufficientScope, errors.New("the token lacks a scope"))
+		return nil, p.refuse(r, http.StatusUnauthorized, invalidToken, jwt.ErrAudience.Explain(
+			"aud "+strings.Join(claims.Audience, " "), strings.Join(p.Audience, " or "), "oauth_guard: audience, resource").Of(claims))
+	}
+	if missing := p.missing(claims); len(missing) > 0 {
+		refusal := p.refuse(r, http.StatusForbidden, insufficientScope, errors.New("the token lacks "+strings.Join(missing, " "))).
+			explain("scope "+claims.Scope, strings.Join(p.Scopes, " "), "oauth_guard: scopes")
+		refusal.Claims = claims
+		return nil, refusal
 	}
 	return claims, nil
 }
@@ -223,8 +234,14 @@ func (p *Resource) isFor(claims *jwt.Claims) bool {
 	return slices.ContainsFunc(claims.Audience, func(aud string) bool { return slices.Contains(p.Audience, aud) })
 }
 
-func (p *Resource) allows(claims *jwt.Claims) bool {
-	return !slices.ContainsFunc(p.Scopes, func(scope string) bool { return !hasScope(claims.Scope, scope) })
+// missing returns the scopes that a token lacks.
+func (p *Resource) missing(claims *jwt.Claims) (scopes []string) {
+	for _, scope := range p.Scopes {
+		if !hasScope(claims.Scope, scope) {
+			scopes = append(scopes, scope)
+		}
+	}
+	return scopes
 }
 
 // hasScope reports whether a scope is in a space-separated list.
@@ -239,7 +256,7 @@ func hasScope(list, scope string) bool {
 
 // refuse returns a refusal with its challenge (RFC 6750 §3), which names the required scopes and the URL of the resource's
 // metadata (RFC 9728 §5.1).
-func (p *Resource) refuse(r *http.Request, status int, code string, cause error) error {
+func (p *Resource) refuse(r *http.Request, status int, code string, cause error) *Error {
 	scopes := p.Scopes
 	if p.Needs != nil {
 		scopes = p.Needs(r)
@@ -259,7 +276,18 @@ func (p *Resource) refuse(r *http.Request, status int, code string, cause error)
 	}
 	add("resource_metadata", p.MetadataURL)
 	challenge := strings.TrimSpace("Bearer " + strings.Join(params, ", "))
-	return &Error{Status: status, Code: code, Challenge: challenge, Cause: cause}
+	refusal := &Error{Status: status, Code: code, Challenge: challenge, Cause: cause}
+	if more, ok := errors.AsType[*jwt.Refusal](cause); ok {
+		refusal.Claims = more.Claims
+		return refusal.explain(more.Sent, more.Expected, more.Setting)
+	}
+	return refusal
+}
+
+// explain adds what only the log says.
+func (e *Error) explain(sent, expected, setting string) *Error {
+	e.Sent, e.Expected, e.Setting = sent, expected, setting
+	return e
 }
 
 // quotable removes from a text what would need escaping in a quoted string.
@@ -302,9 +330,10 @@ func (m *Monitor) observe(r *http.Request, err error) error {
 	case refusal.Code == invalidToken:
 		if wait := m.Limiter.Invalid(throttle.Token, "", m.Address(r)); wait > 0 {
 			m.Metrics.Decision("throttled")
-			return &Error{
-				Status: http.StatusTooManyRequests, Code: grants.TemporarilyUnavailable, Cause: err, RetryAfter: wait,
-			}
+			tooMany := *refusal
+			tooMany.Status, tooMany.Code, tooMany.Challenge = http.StatusTooManyRequests, grants.TemporarilyUnavailable, ""
+			tooMany.Cause, tooMany.RetryAfter = err, wait
+			return &tooMany
 		}
 		m.Metrics.Decision(refusal.Code)
 	case errors.Is(err, context.Canceled) && errors.Is(r.Context().Err(), context.Canceled):

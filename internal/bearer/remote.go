@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"slices"
+	"strings"
 	"sync"
 	"sync/atomic"
 	"time"
@@ -41,10 +42,10 @@ func (i *RemoteIssuer) AccessToken(ctx context.Context, token string, leeway tim
 	}
 	// Check whatever needs no keys first, so that a token that cannot be of that issuer causes no fetch.
 	if !h.IsType(jwt.AccessTokenType) && !slices.ContainsFunc(i.Types, h.IsType) {
-		return nil, jwt.ErrType
+		return nil, jwt.ErrType.Explain("typ "+h.Type, strings.Join(append([]string{jwt.AccessTokenType}, i.Types...), " "), "oauth_guard: types")
 	}
 	if !jwt.Asymmetric(h.Algorithm) {
-		return nil, jwt.ErrAlgorithm
+		return nil, jwt.ErrAlgorithm.Explain("alg "+h.Algorithm, "an asymmetric algorithm", "")
 	}
 	set, keys, err := i.Keys.find(ctx, h, i.Log)
 	if err != nil {
@@ -94,7 +95,7 @@ func (i *RemoteIssuer) check(payload []byte, leeway time.Duration) (*jwt.Claims,
 		return nil, err
 	}
 	if claims.Issuer != i.URL {
-		return nil, jwt.ErrIssuer
+		return nil, jwt.ErrIssuer.Explain("iss "+claims.Issuer, i.URL, "oauth_guard: issuer").Of(claims)
 	}
 	if err := claims.CheckTime(i.Keys.now(), leeway); err != nil {
 		return nil, err
@@ -202,11 +203,20 @@ func (s *remoteSet) find(h jwt.Header) ([]*jwt.Key, error) {
 	}
 	switch {
 	case !named:
-		return nil, jwt.ErrKey
+		return nil, jwt.ErrKey.Explain("kid "+h.KeyID, "one of "+s.kids(), "the keys at "+s.metadata.JWKSURI)
 	case len(keys) == 0:
-		return nil, jwt.ErrAlgorithm
+		return nil, jwt.ErrAlgorithm.Explain("alg "+h.Algorithm, "the algorithm of the key "+h.KeyID, "the keys at "+s.metadata.JWKSURI)
 	}
 	return keys, nil
+}
+
+// kids lists the IDs of the keys, for the log.
+func (s *remoteSet) kids() string {
+	ids := make([]string, 0, len(s.keys))
+	for _, key := range s.keys {
+		ids = append(ids, key.ID)
+	}
+	return strings.Join(ids, " ")
 }
 
 // refresh waits for an attempt and returns the keys that are known after it.

@@ -84,12 +84,21 @@ func (c *Claims) Refer(ref Reference) {
 // ahead is valid, also without a leeway.
 func (c *Claims) CheckTime(now time.Time, leeway time.Duration) error {
 	if !now.Before(c.Expires.Add(leeway)) {
-		return ErrExpired
+		return ErrExpired.Explain(
+			"expired at "+c.Expires.UTC().Format(time.RFC3339), "up to "+leeway.String()+" later", "oauth_guard: leeway").Of(c)
 	}
 	if soon := now.Add(max(leeway, Leeway)); c.NotBefore.After(soon) || c.IssuedAt.After(soon) {
-		return ErrNotYet
+		return ErrNotYet.Explain("valid from "+latest(c.NotBefore, c.IssuedAt).UTC().Format(time.RFC3339),
+			"clocks that differ by less than "+max(leeway, Leeway).String(), "oauth_guard: leeway").Of(c)
 	}
 	return nil
+}
+
+func latest(a, b time.Time) time.Time {
+	if b.After(a) {
+		return b
+	}
+	return a
 }
 
 // claimReader reads claims by name and keeps the first error.

@@ -36,6 +36,29 @@ const (
 	ErrRevoked   InvalidToken = "revoked"
 )
 
+// Refusal is an InvalidToken with more for the log: what the token says, what was expected, and the setting that decides. None of it
+// is a secret, but a stranger may have chosen Sent.
+type Refusal struct {
+	InvalidToken
+	Sent, Expected, Setting string
+	Claims                  *Claims // of a token that was signed or stored by its issuer; nil for any other
+}
+
+// Explain returns the error with more for the log.
+func (e InvalidToken) Explain(sent, expected, setting string) *Refusal {
+	return &Refusal{InvalidToken: e, Sent: sent, Expected: expected, Setting: setting}
+}
+
+// Of returns a copy of the refusal that has the claims of the token.
+func (r *Refusal) Of(claims *Claims) *Refusal {
+	of := *r
+	of.Claims = claims
+	return &of
+}
+
+// Unwrap returns the InvalidToken.
+func (r *Refusal) Unwrap() error { return r.InvalidToken }
+
 // AccessTokenType is the typ of access tokens (RFC 9068 §2.1).
 const AccessTokenType = "at+jwt"
 

@@ -13,6 +13,7 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
+	"maps"
 	"math"
 	"slices"
 	"strings"
@@ -303,6 +304,9 @@ func newSnapshot(keys []*jwt.Key, line []*scheduledKey, secret []byte) *snapshot
 	return s
 }
 
+// kids lists the IDs of the keys, for the log.
+func (s *snapshot) kids() string { return strings.Join(slices.Sorted(maps.Keys(s.byID)), " ") }
+
 // signer returns the key that signs at that time.
 func (s *snapshot) signer(now time.Time) *jwt.Key {
 	return s.byID[s.line[signerAt(s.line, now)].ID]
@@ -319,14 +323,14 @@ func (s *snapshot) find(t jwt.Token, typ string) (*jwt.Key, error) {
 		return nil, err
 	}
 	if !h.IsType(jwt.AccessTokenType) && (typ == "" || !h.IsType(typ)) { // RFC 9068 §4
-		return nil, jwt.ErrType
+		return nil, jwt.ErrType.Explain("typ "+h.Type, cmp.Or(typ, jwt.AccessTokenType), "access_token: typ")
 	}
 	key, ok := s.byID[h.KeyID]
 	if !ok {
-		return nil, jwt.ErrKey
+		return nil, jwt.ErrKey.Explain("kid "+h.KeyID, "one of "+s.kids(), "signing")
 	}
-	if h.Algorithm != key.Algorithm {
-		return nil, jwt.ErrAlgorithm // the key decides, never the token (RFC 8725 §3.1)
+	if h.Algorithm != key.Algorithm { // the key decides, never the token (RFC 8725 §3.1)
+		return nil, jwt.ErrAlgorithm.Explain("alg "+h.Algorithm, key.Algorithm, "signing")
 	}
 	return key, nil
 }

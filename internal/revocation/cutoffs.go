@@ -263,6 +263,31 @@ func (c *Cutoffs) VoidsToken(t Token) bool {
 	return c.index.hasToken(t.ID) || c.index.hasFamily(t.Family) || c.index.voids(t.Subject, t.Client, t.Began)
 }
 
+// Why says in a few words which revocation voids an access token, "" for none.
+func (c *Cutoffs) Why(t Token) string {
+	c.mu.RLock()
+	defer c.mu.RUnlock()
+	switch {
+	case c.index.hasToken(t.ID):
+		return "the token was revoked"
+	case c.index.hasFamily(t.Family):
+		return "the family of the token was revoked"
+	}
+	for _, about := range []struct {
+		target
+		what string
+	}{
+		{target{subject: t.Subject, client: t.Client}, "the user at the client"},
+		{target{subject: t.Subject}, "the user"},
+		{target{client: t.Client}, "the client"},
+	} {
+		if before := c.index.entries[about.target].before; !before.IsZero() && t.Began.UnixMilli() <= before.UnixMilli() {
+			return "all tokens of " + about.what + " until " + before.Add(-ClockSkew).UTC().Format(time.RFC3339) + " were revoked"
+		}
+	}
+	return ""
+}
+
 // VoidsFamily reports whether the family with the record of that ID is void.
 func (c *Cutoffs) VoidsFamily(id string, f *storage.Family) bool {
 	c.mu.RLock()

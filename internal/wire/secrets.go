@@ -22,6 +22,22 @@ const Hidden = "HIDDEN"
 // All else stays as it is, byte by byte. A URL without secrets stays the same.
 func HideSecrets(target string) string { return hideSecrets(target, 2) }
 
+// maxLogged is how many bytes of a value from a request the log has. Whoever sends the request chooses its length.
+const maxLogged = 512
+
+// Loggable returns a value from a request as the log may have it: not too long, and without the secrets of a URL. A JWT is a
+// token in the wrong place.
+func Loggable(s string) string {
+	if strings.HasPrefix(s, "eyJ") && strings.Count(s, ".") >= 2 {
+		return "a JWT"
+	}
+	s = HideSecrets(s)
+	if len(s) <= maxLogged {
+		return s
+	}
+	return strings.ToValidUTF8(s[:maxLogged], "") + "…"
+}
+
 // hideSecrets is HideSecrets for URLs within URLs up to that depth.
 func hideSecrets(target string, depth int) string {
 	start := strings.IndexAny(target, "?#")
