@@ -3,6 +3,7 @@ package authserver
 import (
 	"bytes"
 	"fmt"
+	"math"
 	"net"
 	"net/http"
 	"net/http/httptest"
@@ -132,8 +133,13 @@ func TestAllocationsOfATokenRequest(t *testing.T) {
 	for _, c := range tokenRequests {
 		t.Run(c.grant+"/"+c.algorithm, func(t *testing.T) {
 			ours, plain := overLoopback(t, c.grant, c.algorithm)
+			// What the garbage collector and other goroutines add differs from run to run, so the least of some counts.
 			count := func(l *loopback) float64 {
-				return testing.AllocsPerRun(300, func() { must(t, l.roundTrip()) })
+				least := math.Inf(1)
+				for range 5 {
+					least = min(least, testing.AllocsPerRun(60, func() { must(t, l.roundTrip()) }))
+				}
+				return least
 			}
 			got, least := count(ours), count(plain)
 			t.Logf("%.0f allocations, %.2f times the %.0f of net/http and the signature", got, got/least, least)

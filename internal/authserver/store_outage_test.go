@@ -7,6 +7,7 @@ import (
 	"sync"
 	"syscall"
 	"testing"
+	"testing/synctest"
 	"time"
 
 	"go.uber.org/zap"
@@ -35,45 +36,45 @@ func (s *delayedStore) Update(_ context.Context, key storage.Key, change storage
 
 // After the answer to a request was 503, its change is not made any more, so that a retry finds everything unchanged.
 func TestNoChangeAfterTheAnswer(t *testing.T) {
-	s := newTestServer(t)
-	code := s.code(t, asks("webapp"))
-	late := &delayedStore{s.store, make(chan struct{}), make(chan error, 1)}
-	config := s.config
-	config.Store, config.StoreTimeout = late, 0
-	s.restart(t, config)
-	if _, err := s.keys.Secret(t.Context()); err != nil { // the keys are there already
-		t.Fatal(err)
-	}
-	unavailableInJSON(t, s.token(t, redeems(code)))
-	close(late.let)
-	if err := <-late.done; err == nil {
-		t.Error("the code was redeemed after the 503")
-	}
-	s.token(t, redeems(code)).check(t, http.StatusOK, "")
+	synctest.Test(t, func(t *testing.T) {
+		s := newTestServer(t)
+		code := s.code(t, asks("webapp"))
+		late := &delayedStore{s.store, make(chan struct{}), make(chan error, 1)}
+		config := s.config
+		config.Store, config.StoreTimeout = late, 0
+		s.restart(t, config)
+		if _, err := s.keys.Secret(t.Context()); err != nil { // the keys are there already
+			t.Fatal(err)
+		}
+		unavailableInJSON(t, s.token(t, redeems(code)))
+		close(late.let)
+		if err := <-late.done; err == nil {
+			t.Error("the code was redeemed after the 503")
+		}
+		s.token(t, redeems(code)).check(t, http.StatusOK, "")
+	})
 }
 
 // The end of a process or of a configuration does not wait for a store that hangs.
 func TestStopWhileTheStoreHangs(t *testing.T) {
-	s, store := newFaultyServer(t, time.Minute)
-	store.fail(deaf(t))
-	ctx, stop := context.WithCancel(t.Context())
-	var running sync.WaitGroup
-	running.Go(func() { s.Run(ctx) })
-	running.Go(func() { s.upkeep.attempt(ctx, "sweeping", s.Server.store.Sweep) })
-	for store.calls.Load() == 0 {
-		time.Sleep(time.Millisecond)
-	}
-	stop()
-	ended := make(chan struct{})
-	go func() {
-		defer close(ended)
+	synctest.Test(t, func(t *testing.T) {
+		s, store := newFaultyServer(t, time.Minute)
+		store.fail(deaf(t))
+		ctx, stop := context.WithCancel(t.Context())
+		var running sync.WaitGroup
+		running.Go(func() { s.Run(ctx) })
+		running.Go(func() { s.upkeep.attempt(ctx, "sweeping", s.Server.store.Sweep) })
+		synctest.Wait()
+		if store.calls.Load() == 0 {
+			t.Fatal("nothing asks the store")
+		}
+		began := time.Now()
+		stop()
 		running.Wait()
-	}()
-	select {
-	case <-ended:
-	case <-time.After(10 * time.Second):
-		t.Fatal("it does not end")
-	}
+		if took := time.Since(began); took > time.Second+lastWrite { // a second for what was cancelled
+			t.Errorf("it ends after %s", took)
+		}
+	})
 }
 
 // A revocation during a poll is in force at once, and stays so if the poll has missed its record.
@@ -177,45 +178,47 @@ func TestReuseWhileTheStoreFails(t *testing.T) {
 
 // A failure of a background task is logged once, and so is its end. A failure that a request has logged is not logged again.
 func TestFailuresOfBackgroundTasksAreLoggedOnce(t *testing.T) {
-	s, store := newFaultyServer(t, testTimeout)
-	h := newIssued(t, s)
-	tick := func(err error) {
-		s.upkeep.attempt(t.Context(), "polling", s.upkeep.poll)
-		s.upkeep.attempt(t.Context(), "sweeping", func(context.Context) error { return err })
-		s.clock.Advance(5 * time.Second)
-	}
-	failures := func() (messages []string) {
-		for _, line := range s.logs.FilterLevelExact(zap.ErrorLevel).All() {
-			messages = append(messages, line.Message)
+	synctest.Test(t, func(t *testing.T) {
+		s, store := newFaultyServer(t, testTimeout)
+		h := newIssued(t, s)
+		tick := func(err error) {
+			s.upkeep.attempt(t.Context(), "polling", s.upkeep.poll)
+			s.upkeep.attempt(t.Context(), "sweeping", func(context.Context) error { return err })
+			s.clock.Advance(5 * time.Second)
 		}
-		return messages
-	}
-	tick(nil)
-	store.fail(full)
-	for range 5 {
-		tick(syscall.EACCES)
-	}
-	unavailableInJSON(t, s.token(t, refreshes(h.refresh)))
-	unavailableInJSON(t, s.token(t, refreshes(h.refresh)))
-	want := []string{"polling failed; will try again", "sweeping failed; will try again", "store failing"}
-	if got := failures(); !slices.Equal(got, want) {
-		t.Errorf("the log has %q, want %q", got, want)
-	}
-	store.mend()
-	s.clock.Advance(10 * time.Second)
-	tick(nil)
-	s.token(t, refreshes(h.refresh)).check(t, 200, "")
-	if got := failures(); len(got) != len(want) {
-		t.Errorf("the log has %q after the outage", got)
-	}
-	if ends := s.logs.FilterMessage("store recovered").Len(); ends != 3 {
-		t.Errorf("the log has %d recoveries, want one for each failure", ends)
-	}
-	stopped, stop := context.WithCancel(t.Context())
-	stop()
-	store.fail(hangs)
-	s.upkeep.attempt(stopped, "polling", s.upkeep.poll)
-	if got := failures(); len(got) != len(want) {
-		t.Errorf("the log has %q after the server was stopped", got)
-	}
+		failures := func() (messages []string) {
+			for _, line := range s.logs.FilterLevelExact(zap.ErrorLevel).All() {
+				messages = append(messages, line.Message)
+			}
+			return messages
+		}
+		tick(nil)
+		store.fail(full)
+		for range 5 {
+			tick(syscall.EACCES)
+		}
+		unavailableInJSON(t, s.token(t, refreshes(h.refresh)))
+		unavailableInJSON(t, s.token(t, refreshes(h.refresh)))
+		want := []string{"polling failed; will try again", "sweeping failed; will try again", "store failing"}
+		if got := failures(); !slices.Equal(got, want) {
+			t.Errorf("the log has %q, want %q", got, want)
+		}
+		store.mend()
+		s.clock.Advance(10 * time.Second)
+		tick(nil)
+		s.token(t, refreshes(h.refresh)).check(t, 200, "")
+		if got := failures(); len(got) != len(want) {
+			t.Errorf("the log has %q after the outage", got)
+		}
+		if ends := s.logs.FilterMessage("store recovered").Len(); ends != 3 {
+			t.Errorf("the log has %d recoveries, want one for each failure", ends)
+		}
+		stopped, stop := context.WithCancel(t.Context())
+		stop()
+		store.fail(hangs)
+		s.upkeep.attempt(stopped, "polling", s.upkeep.poll)
+		if got := failures(); len(got) != len(want) {
+			t.Errorf("the log has %q after the server was stopped", got)
+		}
+	})
 }
