@@ -32,12 +32,13 @@ var allowedImports = []struct {
 		"storage storage/caddy storage/memory"},
 
 	// The admin API, and the commands.
-	{"internal/cli", "internal/adminapi internal/authserver internal/clients internal/directive internal/explain internal/jwt " +
+	{"internal/cli", "internal/adminapi internal/authserver internal/clients internal/directive internal/doctor internal/explain internal/jwt " +
 		"internal/keyring internal/trail storage storage/dump"},
 	{"internal/adminapi", "internal/authserver internal/bounded internal/clients internal/directive internal/jwt internal/keyring " +
 		"internal/trail storage"},
 
 	{"internal/explain", "grants internal/trail"},
+	{"internal/doctor", ""},
 
 	// The endpoints, over net/http.
 	{"internal/authserver", "grants internal/bearer internal/bounded internal/clients internal/jwt internal/keyring internal/metrics " +

@@ -6,6 +6,7 @@ package cli
 
 import (
 	"encoding/json"
+	"errors"
 	"fmt"
 	"io"
 	"strings"
@@ -80,6 +81,11 @@ type invocation struct {
 	notes io.Writer // standard error, for what is not the result
 }
 
+// exitStatus is an error that was shown already, with the exit status of the command.
+type exitStatus int
+
+func (s exitStatus) Error() string { return fmt.Sprintf("exit status %d", int(s)) }
+
 func commandTree(stores IssuerStores, settings Settings) []command {
 	return []command{
 		{name: "clients", short: "Lists and changes clients", sub: []command{
@@ -137,6 +143,7 @@ func commandTree(stores IssuerStores, settings Settings) []command {
 			name: "encrypt", short: "Encrypts all records with the first key of encryption_key", long: encryptHelp,
 			run: runEncrypt,
 		},
+		{name: "check", short: "Checks the configuration and the running site", long: checkHelp, flags: checkFlags, run: runCheck, local: true},
 		{
 			name: "explain", args: "[<error id>]", short: "Explains an error, an error code or a setting", long: explainHelp,
 			flags: explainFlags, run: runExplain, sub: []command{
@@ -223,7 +230,13 @@ func makeRunnable(cmd *cobra.Command, c command) {
 	default:
 		cmd.Args = cobra.ExactArgs(1)
 	}
-	cmd.RunE = func(_ *cobra.Command, args []string) error { return c.run(invoked(args)) }
+	cmd.RunE = func(cmd *cobra.Command, args []string) error {
+		err := c.run(invoked(args))
+		if exit, ok := errors.AsType[exitStatus](err); ok { // Caddy's own wrapper is the only way to another status than 1
+			return caddycmd.WrapCommandFuncForCobra(func(caddycmd.Flags) (int, error) { return int(exit), err })(cmd, args)
+		}
+		return err
+	}
 	cmd.ValidArgsFunction = func(_ *cobra.Command, args []string, _ string) ([]string, cobra.ShellCompDirective) {
 		if c.complete == nil || len(args) > 0 {
 			return nil, cobra.ShellCompDirectiveNoFileComp

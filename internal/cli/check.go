@@ -1,0 +1,200 @@
+package cli
+
+import (
+	"bufio"
+	"cmp"
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io"
+	"os"
+	"path/filepath"
+	"strings"
+
+	"github.com/caddyserver/caddy/v2"
+	"github.com/caddyserver/caddy/v2/caddyconfig"
+	caddycmd "github.com/caddyserver/caddy/v2/cmd"
+
+	"github.com/caddy-oauth/caddy-oauth/internal/doctor"
+)
+
+const checkHelp = `
+Checks the configuration, the site that runs, and what apps, scripts and APIs
+would meet there, as far as the login page. It writes nothing and uses no secret.
+
+The configuration is --config, or the Caddyfile in the current directory. It need
+not run: what does not answer is "not checked". --url checks an issuer whose
+configuration is elsewhere.
+
+The exit status is 0 if nothing failed, 1 if something did (with --fail-on warn
+also for warnings), and 2 if there was nothing to check.`
+
+func checkFlags(f caddycmd.Flags) {
+	f.StringP("config", "c", "", "Configuration file (default: Caddyfile in the current directory)")
+	f.StringP("adapter", "a", "", "Name of the config adapter to apply")
+	f.FlagSet.String("url", "", "URL of an issuer, to check it without its configuration")
+	f.FlagSet.String("issuer", "", "Name of the only issuer to check")
+	f.FlagSet.String("client", "", "ID of the only client to play, or a kind: browser, web, script or api")
+	f.FlagSet.Bool("offline", false, "Check the configuration only")
+	f.FlagSet.String("fail-on", "fail", "What makes the command fail: fail or warn")
+	f.FlagSet.Bool("json", false, "Print JSON")
+}
+
+func runCheck(c *invocation) error {
+	report, err := c.check()
+	if err != nil {
+		fmt.Fprintln(c.notes, "Error:", err)
+		return exitStatus(2)
+	}
+	if err := c.print(report, func(w io.Writer) { printReportOfCheck(w, report) }); err != nil {
+		return err
+	}
+	switch worst := report.Worst(); {
+	case worst == doctor.Fail:
+		return errors.New("a check failed")
+	case worst == doctor.Warning && c.flags.String("fail-on") == "warn":
+		return errors.New("a check gave a warning (--fail-on warn)")
+	}
+	return nil
+}
+
+func (c *invocation) check() (*doctor.Report, error) {
+	if on := c.flags.String("fail-on"); on != "fail" && on != "warn" {
+		return nil, fmt.Errorf("--fail-on: expected fail or warn, not %s", on)
+	}
+	checker := &doctor.Checker{Issuer: c.flags.String("issuer"), Client: c.flags.String("client"), Offline: c.flags.Bool("offline")}
+	var loaded []doctor.Finding
+	if url := c.flags.String("url"); url != "" {
+		checker.URLs = []string{url}
+	} else {
+		name := cmp.Or(c.flags.String("config"), "Caddyfile")
+		config, err := adaptFile(name, c.flags.String("adapter"))
+		switch {
+		case errors.Is(err, os.ErrNotExist):
+			return nil, fmt.Errorf("%w; name the configuration with --config, or an issuer with --url", err)
+		case err != nil:
+			return &doctor.Report{Findings: []doctor.Finding{notLoaded(err)}}, nil //nolint:nilerr // it is the finding
+		}
+		checker.Config, loaded = config, validate(name, config)
+	}
+	report, err := checker.Run(context.Background())
+	if err != nil {
+		return nil, err
+	}
+	report.Findings = append(loaded, report.Findings...)
+	return report, nil
+}
+
+// adaptFile returns Caddy's JSON for a configuration file.
+func adaptFile(name, adapter string) (json.RawMessage, error) {
+	text, err := os.ReadFile(name)
+	if err != nil {
+		return nil, err
+	}
+	if adapter == "" && filepath.Ext(name) == ".json" {
+		return text, nil
+	}
+	adapter = cmp.Or(adapter, "caddyfile")
+	found := caddyconfig.GetAdapter(adapter)
+	if found == nil {
+		return nil, fmt.Errorf("there is no config adapter %s", adapter)
+	}
+	config, _, err := found.Adapt(text, map[string]any{"filename": name})
+	return config, err
+}
+
+// validate loads a configuration without running it, as caddy validate does, and returns what it says about our modules.
+func validate(name string, config json.RawMessage) []doctor.Finding {
+	dir, err := os.MkdirTemp("", "caddy-oauth-check")
+	if err != nil {
+		return []doctor.Finding{{Verdict: doctor.NotChecked, Check: "config", Seen: "whether Caddy loads " + name + ": " + err.Error()}}
+	}
+	defer func() { _ = os.RemoveAll(dir) }() // in the directory for temporary files
+	log := filepath.Join(dir, "log")
+	loaded := new(caddy.Config)
+	if err := caddy.StrictUnmarshalJSON(config, loaded); err != nil {
+		return []doctor.Finding{notLoaded(err)}
+	}
+	writer := caddyconfig.JSONModuleObject(map[string]string{"filename": log}, "output", "file", nil)
+	loaded.Logging = &caddy.Logging{Logs: map[string]*caddy.CustomLog{"default": {BaseLog: caddy.BaseLog{
+		WriterRaw: writer, EncoderRaw: json.RawMessage(`{"format": "json"}`), Level: "WARN",
+	}}}}
+	err = caddy.Validate(loaded)
+	findings := warnings(log)
+	switch {
+	case err == nil:
+		return append(findings, doctor.Finding{Verdict: doctor.OK, Check: "config", Seen: "Caddy loads " + name})
+	case strings.Contains(err.Error(), "{env.") || strings.Contains(err.Error(), "{file."):
+		return append(findings, doctor.Finding{
+			Verdict: doctor.NotChecked, Check: "config",
+			Seen: "whether Caddy loads " + name + ", since a variable or a file is not here: " + err.Error() + ". Run this as the user of Caddy, with its environment",
+		})
+	}
+	return append(findings, notLoaded(err))
+}
+
+func notLoaded(err error) doctor.Finding {
+	return doctor.Finding{Verdict: doctor.Fail, Check: "config", Seen: err.Error(), Why: "Caddy does not load it."}
+}
+
+// warnings returns the warnings of our modules in a log.
+func warnings(name string) (findings []doctor.Finding) {
+	log, err := os.Open(name)
+	if err != nil {
+		return nil
+	}
+	defer log.Close()
+	for lines := bufio.NewScanner(log); lines.Scan(); {
+		var line map[string]any
+		if json.Unmarshal(lines.Bytes(), &line) != nil {
+			continue
+		}
+		logger, _ := line["logger"].(string)
+		message, _ := line["msg"].(string)
+		if !strings.HasPrefix(logger, "oauth") && !strings.HasPrefix(logger, "http.handlers.oauth") {
+			continue
+		}
+		for _, field := range []string{"setting", "value"} {
+			if text, ok := line[field].(string); ok {
+				message += "; " + field + ": " + text
+			}
+		}
+		client, _ := line["client_id"].(string)
+		issuer, _ := line["issuer"].(string)
+		findings = append(findings, doctor.Finding{
+			Verdict: doctor.Warning, Check: "config", Issuer: issuer, Client: client, Seen: message, Why: "Caddy says so when it loads the configuration.",
+		})
+	}
+	return findings
+}
+
+// printReportOfCheck prints what was found, and counts the verdicts.
+func printReportOfCheck(w io.Writer, report *doctor.Report) {
+	count := make(map[doctor.Verdict]int)
+	for _, f := range report.Findings {
+		count[f.Verdict]++
+		of := f.Check
+		if f.Client != "" {
+			of = "client " + f.Client + " " + of
+		}
+		if f.Issuer != "" {
+			of = f.Issuer + ": " + of
+		}
+		paragraph(w, fmt.Sprintf("%-12s ", f.Verdict), of+": "+f.Seen)
+		const indent = "             "
+		if f.Why != "" {
+			paragraph(w, indent, f.Why)
+		}
+		if f.Paste != "" {
+			for line := range strings.SplitSeq(f.Paste, "\n") {
+				fmt.Fprintln(w, indent+"    "+strings.Map(printable, strings.ReplaceAll(line, "\t", "    ")))
+			}
+		}
+		if f.Read != "" {
+			fmt.Fprintln(w, indent+"See README.md"+f.Read)
+		}
+	}
+	fmt.Fprintf(w, "\n%d ok, %d warnings, %d failed, %d not checked\n",
+		count[doctor.OK], count[doctor.Warning], count[doctor.Fail], count[doctor.NotChecked])
+}

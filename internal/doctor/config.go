@@ -1,0 +1,221 @@
+package doctor
+
+import (
+	"encoding/json"
+	"errors"
+	"fmt"
+	"maps"
+	"net"
+	"net/url"
+	"slices"
+	"strings"
+)
+
+// config is what the checks need of Caddy's JSON.
+type config struct {
+	Issuers []*issuer
+	Guards  []*guard
+	Served  []*served
+	Admin   string // the address of the admin API, "" is the default
+}
+
+// issuer is an issuer of the configuration.
+type issuer struct {
+	Name    string             `json:"-"`
+	URL     string             `json:"url"`
+	Scopes  []scope            `json:"scopes"`
+	Clients map[string]*client `json:"clients"`
+
+	AccessToken  map[string]any             `json:"access_token"`
+	RefreshToken map[string]any             `json:"refresh_token"`
+	Throttle     map[string]any             `json:"throttle"`
+	Signing      map[string]any             `json:"signing"`
+	Store        map[string]any             `json:"store"`
+	Grants       map[string]json.RawMessage `json:"grants"`
+	ReadOnly     bool                       `json:"read_only"`
+
+	unknown bool // it is not in the configuration: only its URL is known
+}
+
+type scope struct {
+	Name        string `json:"name"`
+	Description string `json:"description"`
+}
+
+type client struct {
+	Secrets      []string       `json:"secrets"`
+	SecretHashes []string       `json:"secret_hashes"`
+	RedirectURIs []string       `json:"redirect_uris"`
+	GrantTypes   []string       `json:"grant_types"`
+	Scopes       []string       `json:"scopes"`
+	Introspects  []string       `json:"introspects"`
+	RefreshToken map[string]any `json:"refresh_token"`
+	Insecure     bool           `json:"allow_insecure_redirects"`
+	Iss          string         `json:"iss"`
+}
+
+func (c *client) public() bool { return len(c.Secrets)+len(c.SecretHashes) == 0 }
+
+// grantTypes returns the grant types of the client, with the defaults of the configuration.
+func (c *client) grantTypes() []string {
+	switch {
+	case len(c.GrantTypes) > 0:
+		return c.GrantTypes
+	case len(c.RedirectURIs) > 0:
+		return []string{"authorization_code", "refresh_token"}
+	case !c.public() && len(c.Introspects) == 0:
+		return []string{"client_credentials"}
+	}
+	return nil
+}
+
+// guard is a handler oauth_guard.
+type guard struct {
+	Issuer        string                       `json:"issuer"`
+	Scopes        []string                     `json:"scopes"`
+	Authorization string                       `json:"authorization"`
+	Machines      string                       `json:"machines"`
+	TokenHeader   string                       `json:"token_header"`
+	Types         []string                     `json:"types"`
+	Optional      bool                         `json:"optional"`
+	Match         []map[string]json.RawMessage `json:"match"`
+
+	paths []string // of its matcher and of those around it
+	hosts []string
+}
+
+// served is a handler oauth.
+type served struct {
+	Issuer   string          `json:"issuer"`
+	User     string          `json:"user"`
+	Settings json.RawMessage `json:"settings"` // of the issuer that it brings
+	Login    *struct {
+		URL    string            `json:"url"`
+		Routes []json.RawMessage `json:"routes"`
+	} `json:"login"`
+
+	hosts []string
+}
+
+func readConfig(text json.RawMessage) (*config, error) {
+	c := new(config)
+	if text == nil {
+		return c, nil
+	}
+	var caddy struct {
+		Admin struct {
+			Listen string `json:"listen"`
+		} `json:"admin"`
+		Apps struct {
+			OAuth struct {
+				Issuers map[string]*issuer `json:"issuers"`
+			} `json:"oauth"`
+			HTTP json.RawMessage `json:"http"`
+		} `json:"apps"`
+	}
+	if err := json.Unmarshal(text, &caddy); err != nil {
+		return nil, fmt.Errorf("expected Caddy's JSON: %w", err)
+	}
+	c.Admin = caddy.Admin.Listen
+	for _, name := range slices.Sorted(maps.Keys(caddy.Apps.OAuth.Issuers)) {
+		if i := caddy.Apps.OAuth.Issuers[name]; i != nil {
+			i.Name = name
+			c.Issuers = append(c.Issuers, i)
+		}
+	}
+	return c, c.walk(caddy.Apps.HTTP, nil, nil)
+}
+
+// walk looks for our handlers wherever they stand in JSON, and notes the hosts and the paths of the routes around them.
+func (c *config) walk(text json.RawMessage, hosts, paths []string) error {
+	var list []json.RawMessage
+	if json.Unmarshal(text, &list) == nil {
+		for _, element := range list {
+			if err := c.walk(element, hosts, paths); err != nil {
+				return err
+			}
+		}
+		return nil
+	}
+	var object map[string]json.RawMessage
+	if json.Unmarshal(text, &object) != nil {
+		return nil //nolint:nilerr // a text or a number
+	}
+	var sets []map[string]json.RawMessage
+	if json.Unmarshal(object["match"], &sets) == nil {
+		hosts, paths = matched(sets, "host", hosts), matched(sets, "path", paths)
+	}
+	switch string(object["handler"]) {
+	case `"oauth"`:
+		s := &served{hosts: hosts}
+		c.Served = append(c.Served, s)
+		return errors.Join(json.Unmarshal(text, s), c.bring(s))
+	case `"oauth_guard"`:
+		g := &guard{hosts: hosts, paths: paths}
+		if err := json.Unmarshal(text, g); err != nil {
+			return err
+		}
+		// A guard with a matcher is in the JSON twice.
+		if !slices.ContainsFunc(c.Guards, func(other *guard) bool {
+			return other.name() == g.name() && slices.Equal(other.hosts, g.hosts) && slices.Equal(other.Scopes, g.Scopes)
+		}) {
+			c.Guards = append(c.Guards, g)
+		}
+		return nil
+	}
+	for _, name := range slices.Sorted(maps.Keys(object)) {
+		if err := c.walk(object[name], hosts, paths); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// bring adds the issuer that a handler brings.
+func (c *config) bring(s *served) error {
+	if s.Settings == nil {
+		return nil
+	}
+	i := new(issuer)
+	if err := json.Unmarshal(s.Settings, i); err != nil {
+		return err
+	}
+	i.Name = s.Issuer
+	if i.Name == "" {
+		if u, err := url.Parse(i.URL); err == nil {
+			i.Name = u.Host + strings.ReplaceAll(strings.TrimSuffix(u.Path, "/"), "/", "-")
+		}
+		s.Issuer = i.Name
+	}
+	if slices.ContainsFunc(c.Issuers, func(other *issuer) bool { return other.Name == i.Name }) {
+		return nil
+	}
+	c.Issuers = append(c.Issuers, i)
+	return nil
+}
+
+// matched returns what a matcher of a kind matches, or what matchers around it did.
+func matched(sets []map[string]json.RawMessage, kind string, around []string) []string {
+	var all []string
+	for _, set := range sets {
+		var values []string
+		if json.Unmarshal(set[kind], &values) == nil {
+			all = append(all, values...)
+		}
+	}
+	if len(all) == 0 {
+		return around
+	}
+	return all
+}
+
+// of reports whether a handler or a guard with a reference to an issuer means this one.
+func (c *config) means(reference string, i *issuer) bool {
+	return reference == i.Name || reference == i.URL || reference == "" && (len(c.Issuers) == 1 || i.Name == "default")
+}
+
+func loopback(u *url.URL) bool {
+	host := u.Hostname()
+	ip := net.ParseIP(host)
+	return host == "localhost" || strings.HasSuffix(host, ".localhost") || ip != nil && ip.IsLoopback()
+}

@@ -1,0 +1,124 @@
+// Package doctor checks an issuer: its configuration, the site that runs, and what clients of several kinds would meet there, as far as
+// the login page. It reads only what everybody can read, and sends no secret.
+//
+// Start reading at [Checker.Run]. static.go has the checks of the configuration, live.go those of the running site, and profiles.go plays
+// clients, which are described by JSON files.
+package doctor
+
+import (
+	"cmp"
+	"context"
+	"crypto/tls"
+	"encoding/json"
+	"fmt"
+	"net/http"
+	"slices"
+	"time"
+)
+
+// Verdict is the result of a check.
+type Verdict string
+
+// The verdicts. NotChecked is for what cannot be seen from here: the finding says why.
+const (
+	OK         Verdict = "ok"
+	Warning    Verdict = "warning"
+	Fail       Verdict = "fail"
+	NotChecked Verdict = "not checked"
+)
+
+// Finding is what one check found.
+type Finding struct {
+	Verdict Verdict `json:"verdict"`
+	Check   string  `json:"check"`            // a short name, the same in every run
+	Issuer  string  `json:"issuer,omitempty"` // its name
+	Client  string  `json:"client,omitempty"`
+	Seen    string  `json:"seen"`            // what was seen, or why it was not checked
+	Why     string  `json:"why,omitempty"`   // why it matters
+	Paste   string  `json:"paste,omitempty"` // lines for the Caddyfile
+	Read    string  `json:"read,omitempty"`  // the section of the README
+}
+
+// Report is what all checks found.
+type Report struct {
+	Findings []Finding `json:"findings"`
+}
+
+func (r *Report) add(f Finding) { r.Findings = append(r.Findings, f) }
+
+// Worst returns the worst verdict. What was not checked is not bad.
+func (r *Report) Worst() Verdict {
+	worst := OK
+	for _, f := range r.Findings {
+		if f.Verdict == Fail || f.Verdict == Warning && worst == OK {
+			worst = f.Verdict
+		}
+	}
+	return worst
+}
+
+// Checker checks issuers.
+type Checker struct {
+	Config  json.RawMessage // Caddy's JSON; nil if only the running site is known
+	URLs    []string        // of issuers to check that are not in Config
+	Issuer  string          // the name of the only issuer to check; "" is all of them
+	Client  string          // the ID of the only client to play, or the name of a profile; "" is all of them
+	Offline bool            // leaves the running site alone
+
+	// Transport is for tests; nil is the usual one.
+	Transport http.RoundTripper
+}
+
+// Run checks everything that can be checked.
+func (c *Checker) Run(ctx context.Context) (*Report, error) {
+	r := new(Report)
+	config, err := readConfig(c.Config)
+	if err != nil {
+		return nil, err
+	}
+	for _, url := range c.URLs {
+		config.Issuers = append(config.Issuers, &issuer{Name: url, URL: url, unknown: true})
+	}
+	if c.Issuer != "" {
+		config.Issuers = slices.DeleteFunc(config.Issuers, func(i *issuer) bool { return i.Name != c.Issuer })
+	}
+	if len(config.Issuers) == 0 && (c.Issuer != "" || len(config.Guards) == 0) {
+		return nil, fmt.Errorf("there is no issuer %sto check", cmp.Or(c.Issuer+" ", ""))
+	}
+	if c.Config != nil {
+		checkStatic(r, config)
+	}
+	profiles, err := readProfiles()
+	if err != nil {
+		return nil, err
+	}
+	for _, i := range config.Issuers {
+		if c.Offline {
+			r.add(Finding{Verdict: NotChecked, Check: "site", Issuer: i.Name, Seen: "the running site, as you asked for (--offline)"})
+			continue
+		}
+		l := &live{ctx: ctx, report: r, config: config, issuer: i, http: c.client()}
+		if l.site() {
+			l.guards()
+			for _, p := range profiles {
+				l.play(p, c.Client)
+			}
+		}
+	}
+	return r, nil
+}
+
+// requestTime is how long the site may take for an answer.
+const requestTime = 10 * time.Second
+
+// client returns an HTTP client that follows no redirect.
+func (c *Checker) client() *http.Client {
+	transport := c.Transport
+	if transport == nil {
+		transport = &http.Transport{Proxy: http.ProxyFromEnvironment, TLSClientConfig: &tls.Config{MinVersion: tls.VersionTLS12}}
+	}
+	return &http.Client{
+		Transport: transport, Timeout: requestTime,
+		CheckRedirect: func(*http.Request, []*http.Request) error { return http.ErrUseLastResponse },
+	}
+}

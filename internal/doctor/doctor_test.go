@@ -1,0 +1,280 @@
+package doctor
+
+import (
+	"fmt"
+	"io"
+	"log"
+	"net/http"
+	"net/http/httptest"
+	"net/url"
+	"strings"
+	"testing"
+	"time"
+)
+
+// fakeSite is a site with an issuer, as the checks see it. Each field that is set breaks something.
+type fakeSite struct {
+	everything200  bool // a page for whatever is asked
+	otherIssuer    bool
+	signedIn       bool // everybody
+	believesHeader bool // Remote-User
+	noLogin        bool
+	loginGone      bool
+	noCORS         bool
+	weakKey        bool
+	privateKey     bool
+	openGuard      bool
+	guardBelieves  bool // whatever token comes
+	noScopes       bool
+	wrongClock     bool
+
+	url     string
+	secrets []string // what came in requests
+}
+
+func (s *fakeSite) ServeHTTP(w http.ResponseWriter, r *http.Request) {
+	if s.wrongClock {
+		w.Header().Set("Date", time.Now().Add(-time.Hour).UTC().Format(http.TimeFormat))
+	}
+	if s.everything200 {
+		fmt.Fprint(w, "<html>")
+		return
+	}
+	if !s.noCORS {
+		w.Header().Set("Access-Control-Allow-Origin", "*")
+	}
+	_ = r.ParseForm()
+	if r.Form.Has("client_secret") || r.Header.Get("Authorization") != "" && !strings.Contains(r.Header.Get("Authorization"), "made-up") {
+		s.secrets = append(s.secrets, r.URL.Path)
+	}
+	refuse := func(status int, code string) {
+		w.WriteHeader(status)
+		fmt.Fprintf(w, `{"error":%q}`, code)
+	}
+	switch r.URL.Path {
+	case "/.well-known/oauth-authorization-server":
+		issuer, scopes := s.url, "orders"
+		if s.otherIssuer {
+			issuer = "https://other.example"
+		}
+		if s.noScopes {
+			scopes = "other"
+		}
+		fmt.Fprintf(w, `{"issuer":%q,"authorization_endpoint":"%[2]s/authorize","token_endpoint":"%[2]s/token","jwks_uri":"%[2]s/jwks",
+			"introspection_endpoint":"%[2]s/introspect","scopes_supported":[%[3]q],
+			"grant_types_supported":["authorization_code","refresh_token","client_credentials"]}`, issuer, s.url, scopes)
+	case "/jwks":
+		switch {
+		case s.weakKey:
+			fmt.Fprint(w, `{"keys":[{"kty":"RSA","kid":"weak","n":"`+strings.Repeat("A", 100)+`9"}]}`)
+		case s.privateKey:
+			fmt.Fprint(w, `{"keys":[{"kty":"EC","kid":"leak","d":"secret"}]}`)
+		default:
+			fmt.Fprint(w, `{"keys":[{"kty":"EC","kid":"a"}]}`)
+		}
+	case "/authorize":
+		switch {
+		case s.signedIn || s.believesHeader && r.Header.Get("Remote-User") != "":
+			fmt.Fprint(w, `<button name="decision" value="allow">`)
+		case s.noLogin:
+			refuse(http.StatusUnauthorized, "login_required")
+		default:
+			http.Redirect(w, r, "/login?next="+url.QueryEscape(r.URL.String()), http.StatusSeeOther)
+		}
+	case "/login":
+		if s.loginGone {
+			http.NotFound(w, r)
+		}
+	case "/token":
+		if r.Method == http.MethodPost {
+			refuse(http.StatusBadRequest, "invalid_grant")
+		}
+	case "/introspect":
+		refuse(http.StatusUnauthorized, "invalid_client")
+	case "/api/caddy-oauth-check":
+		token := r.Header.Get("Authorization") != ""
+		if s.openGuard || s.guardBelieves && token {
+			return
+		}
+		w.Header().Set("WWW-Authenticate", `Bearer resource_metadata="x"`)
+		w.WriteHeader(http.StatusUnauthorized)
+	default:
+		http.NotFound(w, r)
+	}
+}
+
+const fakeConfig = `{"apps": {
+	"oauth": {"issuers": {"shop": {"url": "URL", "scopes": [{"name": "orders", "description": "see orders"}], "clients": {
+		"app": {"redirect_uris": ["https://app.example/cb"], "grant_types": ["authorization_code", "refresh_token"], "scopes": ["orders"]},
+		"job": {"secrets": ["top-secret-value"], "grant_types": ["client_credentials"]},
+		"api": {"secrets": ["top-secret-value"], "introspects": ["https://api.example"]}
+	}}}},
+	"http": {"servers": {"s": {"routes": [
+		{"handle": [{"handler": "oauth", "issuer": "shop", "user": "{http.reverse_proxy.header.Remote-User}"}]},
+		{"match": [{"path": ["/api/*"]}], "handle": [{"handler": "oauth_guard", "issuer": "shop"}]}
+	]}}}
+}}`
+
+func TestLiveChecks(t *testing.T) {
+	for _, tt := range []struct {
+		name    string
+		site    fakeSite
+		verdict Verdict
+		seen    string // in the finding with that verdict
+	}{
+		{"all is well", fakeSite{}, OK, "gets to the login page http://127.0.0.1:"},
+		{"no metadata", fakeSite{everything200: true}, Fail, "no metadata"},
+		{"other issuer", fakeSite{otherIssuer: true}, Fail, "names the issuer https://other.example"},
+		{"everybody is signed in", fakeSite{signedIn: true}, Fail, "sent no cookie"},
+		{"forged header", fakeSite{believesHeader: true}, Fail, "brings the login's header itself"},
+		{"no login", fakeSite{noLogin: true}, Fail, "shows no login"},
+		{"login page is gone", fakeSite{loginGone: true}, Fail, "/login answers with status 404"},
+		{"no CORS", fakeSite{noCORS: true}, Fail, "scripts of other origins cannot call"},
+		{"weak key", fakeSite{weakKey: true}, Fail, "the RSA key weak has"},
+		{"private key", fakeSite{privateKey: true}, Fail, "with its private part"},
+		{"open guard", fakeSite{openGuard: true}, Fail, "status 200 to a request without a token"},
+		{"guard believes every token", fakeSite{guardBelieves: true}, Fail, "a token that nobody issued"},
+		{"another configuration runs", fakeSite{noScopes: true}, Fail, "does not have its scope orders"},
+		{"clock", fakeSite{wrongClock: true}, Warning, "differ by 1h"},
+	} {
+		t.Run(tt.name, func(t *testing.T) {
+			server := httptest.NewServer(&tt.site)
+			defer server.Close()
+			tt.site.url = server.URL
+			checker := &Checker{Config: []byte(strings.ReplaceAll(fakeConfig, "URL", server.URL))}
+			report, err := checker.Run(t.Context())
+			if err != nil {
+				t.Fatal(err)
+			}
+			found := false
+			for _, f := range report.Findings {
+				found = found || f.Verdict == tt.verdict && strings.Contains(f.Seen, tt.seen)
+				if (f.Verdict == Fail || f.Verdict == Warning) && f.Why == "" {
+					t.Errorf("%s: nothing says why it matters", f.Seen)
+				}
+				if text := fmt.Sprint(f); strings.Contains(text, "top-secret-value") {
+					t.Errorf("a secret is in %s", text)
+				}
+			}
+			worst := report.Worst()
+			if tt.verdict == OK { // but that it is this machine
+				worst = OK
+				for _, f := range report.Findings {
+					if f.Verdict != OK && f.Check != "url" {
+						t.Errorf("%+v", f)
+					}
+				}
+			}
+			if !found || worst != tt.verdict {
+				t.Errorf("expected %s with %q, worst is %s:\n%+v", tt.verdict, tt.seen, report.Worst(), report.Findings)
+			}
+			if len(tt.site.secrets) > 0 {
+				t.Errorf("secrets were sent to %v", tt.site.secrets)
+			}
+		})
+	}
+}
+
+func TestNobodyAnswers(t *testing.T) {
+	server := httptest.NewServer(http.NotFoundHandler())
+	server.Close()
+	report, err := (&Checker{Config: []byte(strings.ReplaceAll(fakeConfig, "URL", server.URL))}).Run(t.Context())
+	if err != nil {
+		t.Fatal(err)
+	}
+	last := report.Findings[len(report.Findings)-1]
+	if last.Verdict != NotChecked || last.Check != "site" || report.Worst() == Fail {
+		t.Errorf("%+v", report.Findings)
+	}
+}
+
+// A certificate that only this machine trusts is a failure, and what comes after it is checked nevertheless.
+func TestCertificateOfNobody(t *testing.T) {
+	site := new(fakeSite)
+	server := httptest.NewUnstartedServer(site)
+	server.Config.ErrorLog = log.New(io.Discard, "", 0) // the first handshake fails
+	server.StartTLS()
+	defer server.Close()
+	site.url = server.URL
+	report, err := (&Checker{URLs: []string{server.URL}}).Run(t.Context())
+	if err != nil {
+		t.Fatal(err)
+	}
+	checks := make(map[string]Verdict)
+	for _, f := range report.Findings {
+		checks[f.Check] = f.Verdict
+	}
+	if checks["certificate"] != Fail || checks["keys"] != OK {
+		t.Errorf("%v", checks)
+	}
+}
+
+func TestStaticChecks(t *testing.T) {
+	const issuer = `"url": "https://shop.example", "scopes": [{"name": "orders", "description": "x"}]`
+	config := func(admin, issuer, route string) string {
+		if route == "" {
+			route = `{"match": [{"host": ["shop.example"]}], "handle": [{"handler": "subroute", "routes": [{"handle": [{"handler": "oauth"}]}]}]}`
+		}
+		return `{"admin": {"listen": "` + admin + `"}, "apps": {"oauth": {"issuers": {"shop": {` + issuer + `}}}, "http": {"servers": {"s": {"routes": [` + route + `]}}}}}`
+	}
+	client := func(settings string) string { return config("", issuer+`, "clients": {"app": {`+settings+`}}`, "") }
+	guard := func(settings string) string {
+		return config("", issuer, `{"handle": [{"handler": "oauth"}, {"handler": "oauth_guard"`+settings+`}]}`)
+	}
+	for _, tt := range []struct {
+		name, config string
+		verdict      Verdict
+		seen         string
+	}{
+		{"well", config("", issuer, ""), OK, "the settings of the issuer"},
+		{"admin for everybody", config("0.0.0.0:2019", issuer, ""), Fail, "admin API listens on 0.0.0.0:2019"},
+		{"admin on loopback", config("127.0.0.1:2019", issuer, ""), OK, ""},
+		{"nobody serves it", config("", issuer, `{"handle": []}`), Fail, "no site serves https://shop.example"},
+		{"another host", config("", issuer, `{"match": [{"host": ["www.shop.example"]}], "handle": [{"handler": "oauth"}]}`), Fail, "has another host"},
+		{"this machine", config("", `"url": "http://localhost:8080"`, `{"handle": [{"handler": "oauth"}]}`), Warning, "is this machine"},
+		{"memory", config("", issuer+`, "store": {"store": "memory"}`, ""), Warning, "store memory"},
+		{"read-only", config("", issuer+`, "read_only": true`, ""), Warning, "read-only"},
+		{"no throttle", config("", issuer+`, "throttle": {"off": true}`, ""), Warning, "throttle off"},
+		{"HS256", config("", issuer+`, "signing": {"algorithm": "HS256"}`, ""), Warning, "shared secret"},
+		{"minimal", config("", issuer+`, "access_token": {"claims": "minimal"}`, ""), Warning, "no audience"},
+		{"password", config("", issuer+`, "grants": {"password": {}}`, ""), Warning, "grant password"},
+		{"scope without words", config("", `"url": "https://shop.example", "scopes": [{"name": "orders"}]`, ""), Warning, "orders has no words"},
+		{"insecure redirects", client(`"allow_insecure_redirects": true, "redirect_uris": ["a:b"]`), Warning, "may be insecure"},
+		{"iss off", client(`"iss": "off", "redirect_uris": ["https://a.example"]`), Warning, "iss off"},
+		{"rotate never", client(`"refresh_token": {"rotate": "never"}, "redirect_uris": ["https://a.example"]`), Warning, "never changes"},
+		{"introspects all", client(`"introspects": ["*"], "secrets": ["x"]`), Warning, "every API"},
+		{"useless client", client(``), Warning, "can do nothing"},
+		{"no refresh", client(`"redirect_uris": ["https://a.example"], "grant_types": ["authorization_code"]`), Warning, "no refresh token"},
+		{"token passes on", guard(`, "authorization": "pass"`), Warning, "authorization pass"},
+		{"machines", guard(`, "machines": "as_user"`), Warning, "as_user"},
+		{"JWT", guard(`, "types": ["JWT"]`), Warning, "types JWT"},
+		{"header", guard(`, "token_header": "X-Token"`), Warning, "X-Token"},
+		{"one path", guard(`, "match": [{"path": ["/api"]}]`), Warning, "nothing below it"},
+		{"path and all below", guard(`, "match": [{"path": ["/api", "/api/*"]}]`), OK, ""},
+		{
+			"an issuer that its handler brings", `{"apps": {"http": {"servers": {"s": {"routes": [{"handle": [{"handler": "oauth", "settings": {` +
+				issuer + `, "read_only": true}}]}]}}}}}`, Warning, "read-only",
+		},
+	} {
+		report, err := (&Checker{Config: []byte(tt.config), Offline: true}).Run(t.Context())
+		if err != nil {
+			t.Errorf("%s: %v", tt.name, err)
+			continue
+		}
+		found := false
+		for _, f := range report.Findings {
+			found = found || f.Verdict == tt.verdict && strings.Contains(f.Seen, tt.seen)
+			if (f.Verdict == Fail || f.Verdict == Warning) && (f.Why == "" || f.Paste == "") {
+				t.Errorf("%s: expected why it matters, and what to paste: %+v", tt.name, f)
+			}
+		}
+		if !found || report.Worst() != tt.verdict {
+			t.Errorf("%s: expected %s with %q:\n%+v", tt.name, tt.verdict, tt.seen, report.Findings)
+		}
+	}
+	for _, bad := range []string{`[]`, `{"apps": {}}`} {
+		if _, err := (&Checker{Config: []byte(bad), Offline: true}).Run(t.Context()); err == nil {
+			t.Errorf("no error for %s", bad)
+		}
+	}
+}

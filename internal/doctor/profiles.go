@@ -1,0 +1,276 @@
+package doctor
+
+import (
+	"crypto/sha256"
+	"embed"
+	"encoding/base64"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io/fs"
+	"maps"
+	"net/http"
+	"net/url"
+	"slices"
+	"strings"
+)
+
+// profile is a kind of client, and what it does. Each is a JSON file.
+type profile struct {
+	Name  string   `json:"name"`
+	Title string   `json:"title"` // with its article
+	Needs needs    `json:"needs"` // what a client of the configuration must have to be of this kind
+	Steps []string `json:"steps"` // in their order, see steps
+}
+
+// needs are what makes a client be of a kind.
+type needs struct {
+	Grant       string `json:"grant"`       // a grant type
+	Public      *bool  `json:"public"`      // without a secret, or with one
+	Redirect    bool   `json:"redirect"`    // an https or http redirect URI
+	Introspects bool   `json:"introspects"` // resources of which it may introspect tokens
+}
+
+//go:embed profiles/*.json
+var profileFiles embed.FS
+
+func readProfiles() ([]*profile, error) {
+	names, err := fs.Glob(profileFiles, "profiles/*.json")
+	if err != nil {
+		return nil, err
+	}
+	all := make([]*profile, 0, len(names))
+	for _, name := range names {
+		text, err := profileFiles.ReadFile(name)
+		if err != nil {
+			return nil, err
+		}
+		p := new(profile)
+		if err := json.Unmarshal(text, p); err != nil {
+			return nil, fmt.Errorf("%s: %w", name, err)
+		}
+		for _, step := range p.Steps {
+			if steps[step] == nil {
+				return nil, fmt.Errorf("%s: there is no step %q", name, step)
+			}
+		}
+		all = append(all, p)
+	}
+	return all, nil
+}
+
+// fits reports whether a client is of the kind.
+func (p *profile) fits(c *client) bool {
+	web := slices.ContainsFunc(c.RedirectURIs, func(uri string) bool { return strings.HasPrefix(uri, "https:") || strings.HasPrefix(uri, "http:") })
+	return (p.Needs.Grant == "" || slices.Contains(c.grantTypes(), p.Needs.Grant)) &&
+		(p.Needs.Public == nil || *p.Needs.Public == c.public()) &&
+		(!p.Needs.Redirect || web) && (!p.Needs.Introspects || len(c.Introspects) > 0)
+}
+
+// player is a client of a kind that is played.
+type player struct {
+	*live
+	id     string
+	client *client
+}
+
+// play plays the clients of the configuration that are of a kind. only is the ID of a client, or the name of a kind, "" is all.
+func (l *live) play(p *profile, only string) {
+	for _, id := range slices.Sorted(maps.Keys(l.issuer.Clients)) {
+		c := l.issuer.Clients[id]
+		if c == nil || !p.fits(c) || only != "" && only != id && only != p.Name {
+			continue
+		}
+		as := &player{l, id, c}
+		seen, problem := "it would connect", (*Finding)(nil)
+		for _, step := range p.Steps {
+			reached, stopped := steps[step](as)
+			if problem = stopped; problem != nil {
+				break
+			}
+			seen += ", " + reached
+		}
+		if problem == nil {
+			problem = &Finding{Verdict: OK, Seen: seen}
+		}
+		problem.Check, problem.Issuer, problem.Client = "as "+p.Title, l.issuer.Name, id
+		l.report.add(*problem)
+	}
+}
+
+// steps are what clients do. Each returns how far the client has come, or what stops it.
+var steps = map[string]func(p *player) (reached string, problem *Finding){
+	"discover":     (*player).discover,
+	"authorize":    (*player).authorize,
+	"redeem":       (*player).redeem,
+	"authenticate": (*player).authenticate,
+	"introspect":   (*player).introspect,
+}
+
+func stops(at, seen, why, paste, read string) (string, *Finding) {
+	return "", &Finding{Verdict: Fail, Seen: "it stops at " + at + ": " + seen, Why: why, Paste: paste, Read: read}
+}
+
+func unseen(what string, err error) (string, *Finding) {
+	return "", &Finding{Verdict: NotChecked, Seen: what + ": " + err.Error()}
+}
+
+// discover looks for the endpoints in the metadata.
+func (p *player) discover() (string, *Finding) {
+	for _, grant := range p.client.grantTypes() {
+		if !slices.Contains(p.metadata.GrantTypes, grant) {
+			return stops("discovery", "the metadata does not have its grant type "+grant, "The running site has another configuration than this one.", "", "")
+		}
+	}
+	for _, scope := range p.client.Scopes {
+		if !slices.Contains(p.metadata.Scopes, scope) {
+			return stops("discovery", "the metadata does not have its scope "+scope, "The running site has another configuration than this one.", "", "")
+		}
+	}
+	return "finds the endpoints", nil
+}
+
+// verifier is the code_verifier of the requests. Nothing depends on its being secret: no code comes of them.
+const verifier = "made-up-by-caddy-oauth-check-0123456789abcdefghij"
+
+// authorize sends the authorization request of a person who is not signed in. The answer must be a login.
+func (p *player) authorize() (string, *Finding) {
+	i := slices.IndexFunc(p.client.RedirectURIs, func(uri string) bool { return !strings.Contains(uri, "{") })
+	if i < 0 {
+		return unseen("the authorize endpoint", errors.New("its redirect URIs have placeholders"))
+	}
+	redirect := p.client.RedirectURIs[i]
+	challenge := sha256.Sum256([]byte(verifier))
+	target := p.metadata.Authorize + "?" + url.Values{
+		"response_type": {"code"}, "client_id": {p.id}, "redirect_uri": {redirect}, "state": {"caddy-oauth-check"},
+		"code_challenge": {base64.RawURLEncoding.EncodeToString(challenge[:])}, "code_challenge_method": {"S256"},
+	}.Encode()
+	found, err := p.ask(http.MethodGet, target, nil)
+	if err != nil {
+		return unseen("the authorize endpoint", err)
+	}
+	if signedIn(found, redirect) {
+		return stops("the login", "somebody is signed in who sent no cookie and no password",
+			"Everybody gets a code, for the account that the site names. The user of the oauth directive is not from a login, or a proxy before Caddy sends one.",
+			"user {http.auth.user.id}", "#directive-oauth")
+	}
+	forged, err := p.ask(http.MethodGet, target, nil, p.forgery()...)
+	if err == nil && signedIn(forged, redirect) {
+		return stops("the login", "a request that brings the login's header itself is signed in",
+			"Everybody can be anybody. The login must remove the header from requests, or be one that sets it after a success.",
+			"request_header -Remote-User", "#directive-oauth")
+	}
+	return p.login(found)
+}
+
+// forgery returns headers by which logins pass on who a person is, as a stranger would forge them.
+func (p *player) forgery() []string {
+	names := []string{"Remote-User", "X-Remote-User", "X-Forwarded-User", "X-Auth-Request-User", "X-User", "X-authentik-username", "Tailscale-User-Login"}
+	for _, s := range p.config.Served {
+		for _, prefix := range []string{"{http.reverse_proxy.header.", "{http.request.header."} {
+			if name, ok := strings.CutPrefix(s.User, prefix); ok {
+				names = append(names, strings.TrimSuffix(name, "}"))
+			}
+		}
+	}
+	header := make([]string, 0, 2*len(names))
+	for _, name := range names {
+		header = append(header, name, "caddy-oauth-check")
+	}
+	return header
+}
+
+// signedIn reports whether the answer of the authorize endpoint is one for a person who is signed in: the consent page, or an
+// answer for the app with a code.
+func signedIn(found *answer, redirect string) bool {
+	to := found.Header.Get("Location")
+	sent, err := url.Parse(to)
+	return found.StatusCode == http.StatusOK && strings.Contains(string(found.body), `name="decision"`) ||
+		err == nil && strings.HasPrefix(to, redirect) && sent.Query().Has("code")
+}
+
+// login looks at how the site asks a person to sign in.
+func (p *player) login(found *answer) (string, *Finding) {
+	switch to := found.Header.Get("Location"); {
+	case found.StatusCode == http.StatusUnauthorized && strings.HasPrefix(strings.ToLower(found.Header.Get("WWW-Authenticate")), "basic"):
+		return "gets to the login dialog of the browser", nil
+	case found.StatusCode == http.StatusUnauthorized:
+		return stops("the login", "nobody is signed in, and the site shows no login", "People see an error page. The site has no login before the pages for people, and "+
+			"no login page is set.", "login /your-login-page", "#a-site-whose-login-is-a-page")
+	case found.StatusCode >= 300 && found.StatusCode < 400 && to != "":
+		return p.loginPage(found, to)
+	case found.StatusCode == http.StatusOK:
+		return "gets to the login page", nil // the site has answered itself, without a redirect
+	}
+	return stops("the authorize endpoint", fmt.Sprintf("it answers with status %d %s", found.StatusCode, found.oauthError()),
+		"People see an error. Look at it with: caddy oauth explain", "", "#when-something-is-refused")
+}
+
+// loginPage follows the redirect to the login page.
+func (p *player) loginPage(found *answer, to string) (string, *Finding) {
+	target, err := found.Request.URL.Parse(to)
+	if err != nil {
+		return stops("the login", "it redirects to "+to, "No browser can follow that.", "", "#a-site-whose-login-is-a-page")
+	}
+	if code := target.Query().Get("error"); code != "" {
+		return stops("the authorize endpoint", code+": "+target.Query().Get("error_description"), "The app gets an error. Look at it with: caddy oauth explain "+
+			target.Query().Get("error_id"), "", "#when-something-is-refused")
+	}
+	page, err := p.ask(http.MethodGet, target.String(), nil)
+	if err != nil {
+		return unseen("the login page "+target.String(), err)
+	}
+	if page.StatusCode >= 400 && page.StatusCode != http.StatusUnauthorized {
+		return stops("the login", fmt.Sprintf("the login page %s answers with status %d", target.Path, page.StatusCode), "People cannot sign in.",
+			"login /your-login-page", "#a-site-whose-login-is-a-page")
+	}
+	return "gets to the login page " + target.Scheme + "://" + target.Host + target.Path, nil
+}
+
+// redeem brings a code that nobody issued.
+func (p *player) redeem() (string, *Finding) {
+	if !p.client.public() {
+		return "and then needs its secret, which was not tried", nil
+	}
+	found, err := p.ask(http.MethodPost, p.metadata.Token, url.Values{
+		"grant_type": {"authorization_code"}, "client_id": {p.id}, "code": {"made-up-by-caddy-oauth-check"}, "code_verifier": {verifier},
+	}, "Origin", "https://client.example")
+	switch {
+	case err != nil:
+		return unseen("the token endpoint", err)
+	case found.StatusCode < 400:
+		return stops("the token endpoint", "a code that nobody issued is accepted", "Something else answers there.", "", "")
+	case found.StatusCode == http.StatusTooManyRequests || found.StatusCode == http.StatusServiceUnavailable:
+		return unseen("the token endpoint", fmt.Errorf("status %d", found.StatusCode))
+	case found.Header.Get("Access-Control-Allow-Origin") == "":
+		return stops("the token endpoint", "a script cannot read the answer (CORS)", "An app in a browser cannot get its tokens.", "", "#directive-oauth")
+	}
+	return "and is refused with a code that nobody issued", nil
+}
+
+// authenticate asks for a token without the secret.
+func (p *player) authenticate() (string, *Finding) {
+	found, err := p.ask(http.MethodPost, p.metadata.Token, url.Values{"grant_type": {"client_credentials"}, "client_id": {p.id}})
+	switch {
+	case err != nil:
+		return unseen("the token endpoint", err)
+	case found.StatusCode == http.StatusOK:
+		return stops("the token endpoint", "it gets a token without its secret", "Everybody can be this client.", "client "+p.id+" {\n\tsecret {env.ITS_SECRET}\n}",
+			"#a-script-or-a-server-of-a-partner")
+	case found.StatusCode == http.StatusTooManyRequests || found.StatusCode == http.StatusServiceUnavailable:
+		return unseen("the token endpoint", fmt.Errorf("status %d", found.StatusCode))
+	}
+	return "and needs its secret for that, which was not tried", nil
+}
+
+// introspect asks about a token without the secret.
+func (p *player) introspect() (string, *Finding) {
+	found, err := p.ask(http.MethodPost, p.metadata.Introspect, url.Values{"client_id": {p.id}, "token": {"made-up-by-caddy-oauth-check"}})
+	switch {
+	case err != nil:
+		return unseen("the introspection endpoint", err)
+	case found.StatusCode == http.StatusOK:
+		return stops("introspection", "it learns about tokens without its secret", "Everybody can find out whose tokens are valid.", "", "#an-api-behind-another-server")
+	}
+	return "and needs its secret for that, which was not tried", nil
+}
