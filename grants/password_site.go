@@ -1,13 +1,11 @@
 package grants
 
 import (
-	"bytes"
 	"cmp"
 	"context"
 	"encoding/json"
 	"errors"
 	"fmt"
-	"io"
 	"net/http"
 	"net/url"
 	"time"
@@ -41,32 +39,23 @@ type SiteLogin struct {
 	// How long to wait for the response. Default: 5 seconds.
 	Timeout caddy.Duration `json:"timeout,omitempty"`
 
-	transport http.RoundTripper
+	endpoint *siteEndpoint
 }
-
-const (
-	defaultSiteTimeout = 5 * time.Second
-	maxSiteAnswer      = 64 << 10
-)
 
 func (s *SiteLogin) provision() error {
 	if err := s.Check(); err != nil {
 		return err
 	}
-	if s.Timeout == 0 {
-		s.Timeout = caddy.Duration(defaultSiteTimeout)
-	}
-	// A transport follows no redirects, so the credentials go to this URL only.
-	s.transport = &http.Transport{MaxIdleConnsPerHost: 16, IdleConnTimeout: time.Minute}
+	s.endpoint = newSiteEndpoint(s.URL, time.Duration(s.Timeout))
 	return nil
 }
 
 // Check finds impossible settings.
 func (s *SiteLogin) Check() error {
-	u, err := url.Parse(s.URL)
+	if err := checkSiteURL(s.URL); err != nil {
+		return directive.At("verify", err)
+	}
 	switch {
-	case err != nil || u.Host == "" || u.Scheme != "http" && u.Scheme != "https" || u.Fragment != "" || u.User != nil:
-		return directive.At("verify", errors.New("expected an http or https URL"))
 	case s.Body != "" && s.Body != "form" && s.Body != "json":
 		return directive.At("verify", directive.At("body", errors.New("expected form or json")))
 	case cmp.Or(s.UsernameField, "username") == cmp.Or(s.PasswordField, "password"):
@@ -79,60 +68,45 @@ func (s *SiteLogin) Check() error {
 
 // Verify implements Verifier.
 func (s *SiteLogin) Verify(ctx context.Context, username, password string) (*Person, error) {
-	ctx, cancel := context.WithTimeout(ctx, time.Duration(s.Timeout))
-	defer cancel()
-	req, err := s.request(ctx, username, password)
-	if err != nil {
-		return nil, err
-	}
-	res, err := s.transport.RoundTrip(req)
-	if err != nil {
+	person, err := s.ask(ctx, username, password)
+	if err != nil && !errors.Is(err, ErrBadUser) {
 		return nil, fmt.Errorf("asking the site about a password: %w", err)
 	}
-	defer res.Body.Close()
-	switch {
-	case res.StatusCode >= 400 && res.StatusCode < 500 && res.StatusCode != http.StatusTooManyRequests:
-		return nil, ErrBadUser
-	case res.StatusCode < 200 || res.StatusCode > 299:
-		return nil, fmt.Errorf("asking the site about a password: it responded with status %d", res.StatusCode)
-	}
-	return s.person(res.Body, username)
+	return person, err
 }
 
-func (s *SiteLogin) request(ctx context.Context, username, password string) (*http.Request, error) {
-	usernameField, passwordField := cmp.Or(s.UsernameField, "username"), cmp.Or(s.PasswordField, "password")
-	body := []byte(url.Values{usernameField: {username}, passwordField: {password}}.Encode())
-	contentType := "application/x-www-form-urlencoded"
-	if s.Body == "json" {
-		var err error
-		if body, err = json.Marshal(map[string]string{usernameField: username, passwordField: password}); err != nil {
-			return nil, err
-		}
-		contentType = "application/json"
-	}
-	req, err := http.NewRequestWithContext(ctx, http.MethodPost, s.URL, bytes.NewReader(body))
+func (s *SiteLogin) ask(ctx context.Context, username, password string) (*Person, error) {
+	contentType, body, err := s.encode(username, password)
 	if err != nil {
 		return nil, err
 	}
-	req.Header.Set("Content-Type", contentType)
-	req.Header.Set("Accept", "application/json")
-	return req, nil
+	answer, err := s.endpoint.post(ctx, contentType, body)
+	switch {
+	case err != nil:
+		return nil, err
+	case answer.status >= 400 && answer.status < 500 && answer.status != http.StatusTooManyRequests:
+		return nil, ErrBadUser
+	case !answer.accepts():
+		return nil, answer.unexpected()
+	}
+	return s.person(answer, username)
+}
+
+// encode returns the credentials as the site wants them.
+func (s *SiteLogin) encode(username, password string) (contentType string, body []byte, err error) {
+	usernameField, passwordField := cmp.Or(s.UsernameField, "username"), cmp.Or(s.PasswordField, "password")
+	if s.Body == "json" {
+		body, err = json.Marshal(map[string]string{usernameField: username, passwordField: password})
+		return "application/json", body, err
+	}
+	return formType, []byte(url.Values{usernameField: {username}, passwordField: {password}}.Encode()), nil
 }
 
 // person reads the site's response to a correct password.
-func (s *SiteLogin) person(body io.Reader, username string) (*Person, error) {
-	answer, err := io.ReadAll(io.LimitReader(body, maxSiteAnswer+1))
-	switch {
-	case err != nil:
-		return nil, fmt.Errorf("asking the site about a password: reading the response: %w", err)
-	case len(answer) > maxSiteAnswer:
-		return nil, fmt.Errorf("asking the site about a password: the response is over %d bytes", maxSiteAnswer)
-	}
-	var members map[string]any
-	decoder := json.NewDecoder(bytes.NewReader(answer))
-	decoder.UseNumber() // keep a number that is an ID as it is written
-	if !json.Valid(answer) || decoder.Decode(&members) != nil || members == nil {
-		return nil, errors.New("asking the site about a password: the response is not a JSON object")
+func (s *SiteLogin) person(answer *siteAnswer, username string) (*Person, error) {
+	members, err := answer.members()
+	if err != nil {
+		return nil, err
 	}
 	person := &Person{Subject: username}
 	if s.Subject != "" {
@@ -146,7 +120,7 @@ func (s *SiteLogin) person(body io.Reader, username string) (*Person, error) {
 		}
 	}
 	if person.Subject == "" {
-		return nil, fmt.Errorf("asking the site about a password: the response has no %q", s.Subject)
+		return nil, fmt.Errorf("the response has no %q", s.Subject)
 	}
 	for _, name := range s.Claims {
 		if value, ok := members[name]; ok && value != nil {
