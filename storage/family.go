@@ -23,6 +23,7 @@ type Family struct {
 
 	Started time.Time
 	Ends    time.Time // after which nothing can be refreshed; zero: never
+	Checked time.Time // when the site was last asked whether the user still has an account; zero: not since Started
 
 	Code    *Code
 	Refresh *Refresh
@@ -139,6 +140,29 @@ func (f *Family) Keep() (changed bool) {
 	changed = !f.Refresh.Kept
 	f.Refresh.Kept = true
 	return changed
+}
+
+// LastChecked returns when the site last said that the user has an account. When the family started, the user was signed in.
+func (f *Family) LastChecked() time.Time {
+	if f.Checked.IsZero() {
+		return f.Started
+	}
+	return f.Checked
+}
+
+// Check notes that the site has said so at that time. The claims get new values; nil removes one.
+func (f *Family) Check(claims map[string]any, now time.Time) {
+	f.Checked = now
+	for name, value := range claims {
+		switch {
+		case value == nil:
+			delete(f.Claims, name)
+		case f.Claims == nil:
+			f.Claims = map[string]any{name: value}
+		default:
+			f.Claims[name] = value
+		}
+	}
 }
 
 // Rotate replaces token, which must be TokenCurrent, by a successor.

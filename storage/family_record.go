@@ -24,6 +24,7 @@ const (
 	familyRefresh
 	familyRevoked
 	familyReason
+	familyChecked
 )
 
 // The fields of its code.
@@ -74,6 +75,7 @@ func (f *Family) Encode() ([]byte, error) {
 	}
 	w.time(familyRevoked, f.Revoked)
 	w.text(familyReason, f.Reason)
+	w.time(familyChecked, f.Checked)
 	return w.record, nil
 }
 
@@ -155,6 +157,8 @@ func (f *Family) decode(field field) (err error) {
 		f.Revoked, err = field.time()
 	case familyReason:
 		f.Reason = field.text
+	case familyChecked:
+		f.Checked, err = field.time()
 	}
 	return err
 }

@@ -95,6 +95,33 @@ func TestFamilyKeepsClaims(t *testing.T) {
 	}
 }
 
+// A check by the site changes the claims that it names, and no other.
+func TestCheckedFamily(t *testing.T) {
+	f, _, _ := newFamily()
+	if !f.LastChecked().Equal(approval) {
+		t.Errorf("a new family counts as checked at %v", f.LastChecked())
+	}
+	for n, c := range []struct {
+		claims map[string]any
+		want   string
+	}{
+		{nil, "null"},
+		{map[string]any{"email": nil}, "null"},
+		{map[string]any{"email": "a@example.com", "uid": json.Number("9007199254740993")}, `{"email":"a@example.com","uid":9007199254740993}`},
+		{map[string]any{"email": nil, "role": "admin"}, `{"role":"admin","uid":9007199254740993}`},
+		{nil, `{"role":"admin","uid":9007199254740993}`},
+		{map[string]any{"role": nil, "uid": nil}, "null"},
+	} {
+		now := approval.Add(time.Duration(n+1) * time.Hour)
+		f.Check(c.claims, now)
+		f = decoded(t, encoded(t, f))
+		got, err := json.Marshal(f.Claims)
+		if err != nil || string(got) != c.want || !f.LastChecked().Equal(now) {
+			t.Errorf("check %d: claims %s, checked at %v, error %v; want %s", n, got, f.LastChecked(), err, c.want)
+		}
+	}
+}
+
 // No record makes DecodeFamily panic or return both a family and an error, or makes a token current or retried that was never issued.
 func FuzzDecodeFamily(f *testing.F) {
 	family, code, _ := newFamily()
@@ -161,7 +188,7 @@ func tidied(f *Family) *Family {
 	if len(tidy.Claims) == 0 {
 		tidy.Claims = nil
 	}
-	times := []*time.Time{&tidy.AuthTime, &tidy.Started, &tidy.Ends, &tidy.Revoked}
+	times := []*time.Time{&tidy.AuthTime, &tidy.Started, &tidy.Ends, &tidy.Revoked, &tidy.Checked}
 	var hashes []*[]byte
 	if f.Code != nil {
 		code := *f.Code

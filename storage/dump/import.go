@@ -338,7 +338,7 @@ func lastChange(kind storage.Kind, value []byte) (last time.Time) {
 }
 
 func familyTimes(f *storage.Family) []time.Time {
-	times := []time.Time{f.Started, f.Revoked}
+	times := []time.Time{f.Started, f.Revoked, f.Checked}
 	if f.Code != nil {
 		times = append(times, f.Code.Redeemed)
 	}

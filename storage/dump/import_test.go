@@ -26,6 +26,14 @@ func family(tb testing.TB, rotated, revoked time.Time) []byte {
 	return record
 }
 
+// checked returns the record of a family that the site was asked about at that time.
+func checked(tb testing.TB, at time.Time) []byte {
+	tb.Helper()
+	record, err := (&storage.Family{Client: "app", Started: noon, Checked: at}).Encode()
+	noError(tb, err)
+	return record
+}
+
 func registered(tb testing.TB, name string, changed time.Time) []byte {
 	tb.Helper()
 	record, err := (&storage.Registered{ID: "app", Settings: []byte(`{"name":"` + name + `"}`), Changed: changed}).Encode()
@@ -72,6 +80,7 @@ func TestImportChooses(t *testing.T) {
 		{"any other kind", of("kind"), []byte("old"), []byte("new"), false, false},
 		{"a family rotated since", of(storage.KindFamily), family(t, later, never), family(t, earlier, never), true, false},
 		{"a family rotated in the dump", of(storage.KindFamily), family(t, earlier, never), family(t, later, never), false, false},
+		{"a family checked since", of(storage.KindFamily), checked(t, later), checked(t, earlier), true, false},
 		{"a family revoked in the store", of(storage.KindFamily), family(t, earlier, earlier), family(t, later, never), true, true},
 		{"a family revoked in the dump", of(storage.KindFamily), family(t, later, never), family(t, earlier, earlier), false, false},
 		{"a family that cannot be read", of(storage.KindFamily), []byte("?"), family(t, earlier, never), false, false},
