@@ -36,12 +36,15 @@ type site struct {
 	t      *testing.T
 	store  storage.Store
 	client *storage.Client
+
+	accounts *accounts     // asked on refreshes; nil: not
+	later    time.Duration // how much later than now requests come, in tests without a clock of their own
 }
 
 // newSite returns a site with a public app that has no settings for refresh tokens.
 func newSite(t *testing.T) *site {
 	t.Helper()
-	return &site{t, memory.New(), &storage.Client{
+	return &site{t: t, store: memory.New(), client: &storage.Client{
 		ID:           "app",
 		RedirectURIs: []string{callback, "https://app.example.com/other"},
 		GrantTypes:   []string{"authorization_code", "refresh_token"},
@@ -58,7 +61,9 @@ func (s *site) reconfigured(change func(*storage.Client)) *site {
 	if change != nil {
 		change(&client)
 	}
-	return &site{s.t, s.store, &client}
+	again := *s
+	again.client = &client
+	return &again
 }
 
 // approve issues a code as the authorization endpoint does when alice approves, and returns it.
@@ -123,13 +128,7 @@ func (s *site) exchange(grant grants.Grant, parameter, value string, more params
 	if value != "" {
 		form.Set(parameter, value)
 	}
-	auth, err := grant.Exchange(s.t.Context(), &grants.Request{
-		Issuer: "https://example.com",
-		Client: s.client,
-		Form:   form,
-		Store:  s.store,
-		Now:    time.Now(),
-	})
+	auth, err := grant.Exchange(s.t.Context(), s.request(form))
 	if (auth == nil) == (err == nil) {
 		s.t.Errorf("got %+v and error %v", auth, err)
 	}
@@ -140,6 +139,20 @@ func (s *site) exchange(grant grants.Grant, parameter, value string, more params
 		s.revoke(replay)
 	}
 	return auth, err
+}
+
+func (s *site) request(form url.Values) *grants.Request {
+	req := &grants.Request{
+		Issuer: "https://example.com",
+		Client: s.client,
+		Form:   form,
+		Store:  s.store,
+		Now:    time.Now().Add(s.later),
+	}
+	if s.accounts != nil {
+		req.Accounts = s.accounts
+	}
+	return req
 }
 
 // revoke revokes a family after reuse, as the server does.

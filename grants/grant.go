@@ -36,6 +36,8 @@ type Request struct {
 	Store storage.Store
 	// Verifier checks user names and passwords, and throttles guessing; nil if the server has none.
 	Verifier Verifier
+	// Accounts asks the site about the users of refresh tokens; nil if nobody is to be asked.
+	Accounts Accounts
 	// Void reports whether the family with the record of that ID is void, by itself or with others; nil is no.
 	Void func(id string, f *storage.Family) bool
 	Now  time.Time
@@ -70,6 +72,26 @@ type Person struct {
 	Subject string
 	Claims  map[string]any // for the tokens
 }
+
+// Accounts tells whether the users of refresh tokens still have an account at the site. Safe for concurrent use.
+type Accounts interface {
+	// Due reports whether to ask again about a user who had an account at the time last.
+	Due(last, now time.Time) bool
+	// Ask returns new values for claims of the user, nil for each that the user no longer has. If there is no account any more,
+	// the error is ErrNoAccount; with any other error it is not known whether there is.
+	Ask(ctx context.Context, a *Account) (claims map[string]any, err error)
+}
+
+// Account is the account of a user at the site, and what a client may do for that user.
+type Account struct {
+	Subject string
+	Client  string
+	Scopes  []string // that the user has approved
+	Family  string   // the ID of the record of the refresh tokens
+}
+
+// ErrNoAccount says that the site has no account for a user any more.
+var ErrNoAccount = errors.New("no such account")
 
 // VerifierProvider is implemented by a grant that brings a Verifier. The server wraps it with its
 // throttle and hands it back in Request.Verifier.
@@ -188,6 +210,17 @@ type Replay struct {
 func (r *Replay) Error() string {
 	return r.What + " of family " + r.Family + " of client " + r.Client + " and subject " + r.Subject + " used again"
 }
+
+// Closed is the Cause of an Error when the site says that the user of a refresh token has no account any more. The caller of
+// the grant then ends the family.
+type Closed struct {
+	Account *Account
+	Err     error // what the site said
+}
+
+func (c *Closed) Error() string { return c.Err.Error() }
+
+func (c *Closed) Unwrap() error { return c.Err }
 
 // Ended is the Cause of an Error when something of a revoked family is presented. The caller of the grant then makes sure that
 // the family has ended: whoever revoked it may have failed half way.

@@ -2,6 +2,8 @@ package grants
 
 import (
 	"context"
+	"errors"
+	"net/http"
 
 	"github.com/caddyserver/caddy/v2"
 
@@ -18,6 +20,8 @@ func init() {
 // A client that lost the answer repeats the request and gets the same new token, as long as that was not used and within
 // the client's retry. Any other used token revokes the whole family. A text that was never issued, such as a token that was
 // damaged on its way, is refused and changes nothing.
+//
+// If the issuer has a `refresh_check`, the site is asked from time to time whether the user still has an account.
 type RefreshToken struct{}
 
 // CaddyModule returns the Caddy module information.
@@ -47,14 +51,44 @@ func (RefreshToken) Exchange(ctx context.Context, req *Request) (*Authorization,
 		return nil, errBadRefreshToken.because(neverIssued(token))
 	}
 
+	refresh := &refresh{req: req, key: key, token: token}
+	auth, err := refresh.decide(ctx)
+	if err == nil && refresh.due != nil {
+		if refresh.checked, err = refresh.ask(ctx); err == nil {
+			auth, err = refresh.decide(ctx)
+		}
+	}
+	if err != nil {
+		return nil, err
+	}
+	auth.RefreshToken = withPrefix(policy.Prefix, auth.RefreshToken)
+	return auth, nil
+}
+
+// refresh is the exchange of a refresh token.
+type refresh struct {
+	req   *Request
+	key   storage.Key // of the family
+	token string      // without the prefix
+
+	due     *Account       // to ask the site about before anything is decided; nil: nobody
+	checked map[string]any // the claims in its answer; nil: it was not asked
+}
+
+// decide decides on the refresh in one operation of the store. If it is time to ask the site, it says so in due and changes
+// nothing: nobody may wait for the site while the store is locked. Once the site has answered, call it again: another request may
+// have changed the family meanwhile.
+func (r *refresh) decide(ctx context.Context) (*Authorization, error) {
+	req, policy := r.req, r.req.Client.RefreshToken
 	var auth *Authorization
-	err = decideFamily(ctx, req, key, errBadRefreshToken, func(f *storage.Family) (write bool, err error) {
-		status := f.TokenStatus(token, req.Now, policy.Retry)
+	err := decideFamily(ctx, req, r.key, errBadRefreshToken, func(f *storage.Family) (write bool, err error) {
+		r.due = nil
+		status := f.TokenStatus(r.token, req.Now, policy.Retry)
 		switch status {
 		case storage.TokenUnknown:
 			return false, errBadRefreshToken.because("never issued here, or damaged on its way: its family has other refresh tokens, or none")
 		case storage.TokenReused:
-			return false, replayed(f, key, "refresh token", errBadRefreshToken).Explain(
+			return false, replayed(f, r.key, "refresh token", errBadRefreshToken).Explain(
 				"an old refresh token; the newest is of "+moment(f.Refresh.Rotated),
 				"the newest, or the one before it within retry and while the newest is unused",
 				"client "+req.Client.ID+": refresh_token retry")
@@ -68,25 +102,52 @@ func (RefreshToken) Exchange(ctx context.Context, req *Request) (*Authorization,
 		if err := checkRefreshRedirect(f.Code, req.Form.Get("redirect_uri"), req.Client.RedirectRules.Refresh); err != nil {
 			return false, err
 		}
-		auth, err = authorize(f, key, req, req.Form.Get("scope"))
+		auth, err = authorize(f, r.key, req, req.Form.Get("scope"))
 		if err != nil {
 			return false, err
 		}
+		check := req.Accounts != nil && req.Accounts.Due(f.LastChecked(), req.Now)
+		switch {
+		case check && r.checked == nil:
+			r.due = &Account{Subject: f.Subject, Client: f.Client, Scopes: f.Scopes, Family: r.key.ID}
+			return false, nil
+		case check:
+			f.Check(r.checked, req.Now)
+			auth.Claims = f.Claims
+		}
 		switch {
 		case status == storage.TokenRetryable:
-			auth.RefreshToken, err = f.Successor(token)
-			return false, err
+			auth.RefreshToken, err = f.Successor(r.token)
+			return check && err == nil, err
 		case policy.Keep:
-			auth.RefreshToken = token
+			auth.RefreshToken = r.token
 			first := f.Keep()
-			return first || policy.Idle > 0, nil // with an idle time, every use moves its end
+			return first || check || policy.Idle > 0, nil // with an idle time, every use moves its end
 		}
-		auth.RefreshToken, err = f.Rotate(token, req.Now)
+		auth.RefreshToken, err = f.Rotate(r.token, req.Now)
 		return err == nil, err
 	})
-	if err != nil {
-		return nil, err
+	return auth, err
+}
+
+// ask asks the site whether the user still has an account. A client that gets no answer because of the site can repeat its request:
+// nothing has changed.
+func (r *refresh) ask(ctx context.Context) (claims map[string]any, err error) {
+	claims, err = r.req.Accounts.Ask(ctx, r.due)
+	switch {
+	case errors.Is(err, ErrNoAccount):
+		closed := errBadRefreshToken.Explain("", "a user who has an account at the site", "refresh_check").
+			about(r.due.Family, r.due.Subject)
+		closed.Cause = &Closed{r.due, err}
+		return nil, closed
+	case err != nil:
+		return nil, &Error{
+			Code: TemporarilyUnavailable, Description: "the server cannot answer now, try again later",
+			Status: http.StatusServiceUnavailable, Setting: "refresh_check", Cause: err,
+			Family: r.due.Family, Subject: r.due.Subject,
+		}
+	case claims == nil:
+		claims = make(map[string]any)
 	}
-	auth.RefreshToken = withPrefix(policy.Prefix, auth.RefreshToken)
-	return auth, nil
+	return claims, nil
 }
