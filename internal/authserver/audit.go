@@ -29,7 +29,7 @@ type Event struct {
 	Scopes    []string // issued or approved
 	Error     string   // the error code in the response
 	ErrorID   string   // the same as in the response and in the log
-	Reason    string   // of a revocation; for ClientChanged, the change
+	Reason    string   // of a revocation, or of a refusal that revoked a family; for ClientChanged, the change
 }
 
 // The names of events. Others are the refusals of the endpoints (token_refused, authorize_refused, introspect_refused,
@@ -120,6 +120,9 @@ func (l *eventLog) refused(c *call, endpoint string, err error, code, id string)
 		event.Name, event.Family, event.Reason = ReuseDetected, replay.Family, replay.What+" used again"
 		event.Client, event.Subject = replay.Client, replay.Subject
 	}
+	if closed, ok := errors.AsType[*grants.Closed](err); ok {
+		event.Family, event.Subject, event.Reason = closed.Account.Family, closed.Account.Subject, reasonClosed
+	}
 	l.record(event)
 }
 
@@ -138,6 +141,8 @@ func reasonLabel(reason string) string {
 		return "client"
 	case reasonUser:
 		return "user"
+	case reasonClosed:
+		return "closed"
 	case "authorization code used again", "refresh token used again":
 		return "reuse"
 	}

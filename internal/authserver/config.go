@@ -53,6 +53,9 @@ type ClientConfig struct {
 	Resolve clients.Resolver           // of clients that are added at run time
 	Secrets clients.Secrets
 	Grants  []grants.Grant
+
+	// Accounts asks the site about the users of refresh tokens; nil if it is not to be asked.
+	Accounts grants.Accounts
 }
 
 // Persistence is where an issuer keeps its records.

@@ -235,10 +235,10 @@ func (s *Server) fail(c *call, e *endpoint, err error) error {
 // severity returns the level and the message of a failure in the log. A refusal is logged at info, a possible theft at warn,
 // and an error of the server at error. A failure of the store is logged at error once per outage, and then at debug.
 func (s *Server) severity(ctx context.Context, err error, status int) (zapcore.Level, string) {
-	var reused *reuse
+	var ended *endedFamily
 	switch {
-	case errors.As(err, &reused):
-		return reused.outcome()
+	case errors.As(err, &ended):
+		return ended.outcome()
 	case givenUp(ctx, err):
 		return zap.InfoLevel, "request given up by the client"
 	case errors.Is(err, storage.ErrReadOnly):

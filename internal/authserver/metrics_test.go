@@ -8,6 +8,7 @@ import (
 	"strconv"
 	"strings"
 	"testing"
+	"time"
 
 	"github.com/prometheus/client_golang/prometheus"
 	"github.com/prometheus/client_golang/prometheus/testutil"
@@ -42,6 +43,22 @@ caddy_oauth_requests_total{endpoint="token",grant_type="authorization_code",issu
 caddy_oauth_requests_total{endpoint="token",grant_type="client_credentials",issuer="default",result="ok"} 2
 `
 	if err := testutil.GatherAndCompare(reg, strings.NewReader(want), "caddy_oauth_requests_total"); err != nil {
+		t.Error(err)
+	}
+}
+
+func TestClosedAccountsAreCounted(t *testing.T) {
+	reg := prometheus.NewPedanticRegistry()
+	a := &testAccounts{err: noAccount()}
+	s := newTestServer(t, registry(reg, "default"), accountsAt(a))
+	token := s.tokens(t)["refresh_token"].(string)
+	s.clock.Advance(time.Hour)
+	s.refused(t, token)
+	want := `# HELP caddy_oauth_revocations_total Revocations by issuer, of what, and why.
+# TYPE caddy_oauth_revocations_total counter
+caddy_oauth_revocations_total{issuer="default",reason="closed",what="family"} 1
+`
+	if err := testutil.GatherAndCompare(reg, strings.NewReader(want), "caddy_oauth_revocations_total"); err != nil {
 		t.Error(err)
 	}
 }

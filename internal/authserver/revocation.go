@@ -30,13 +30,14 @@ type Revoker struct {
 	revoked func(what string, e *Event) // is told of each revocation
 
 	mu      sync.Mutex
-	replays []*grants.Replay // whose families have not ended yet, because of the store
+	endings []ending // which the store did not take yet
 }
 
 // The reasons of revocations that no owner has given.
 const (
 	reasonClient = "revoked by the client"
 	reasonUser   = "removed by the user"
+	reasonClosed = "no account at the site any more"
 )
 
 // RevokeFamily ends a family: its code, its refresh tokens and its access tokens. A family that is not there any more has
@@ -199,102 +200,127 @@ func (s *core) longestLifetimes(ctx context.Context) (storage.Lifetimes, error) 
 	return longest, err
 }
 
-// maxReplays bounds how many replays wait for the store.
-const maxReplays = 100_000
+// maxEndings bounds how many families to end wait for the store.
+const maxEndings = 100_000
 
-// reuse is the refusal of something that was used before, with what became of its family (RFC 6749 §4.1.2, RFC 9700 §4.14.2).
-type reuse struct {
+// ending is a family that has to end since a request was refused.
+type ending struct {
+	family, client, subject string
+
+	reason  string
+	message string        // what the log says of it
+	level   zapcore.Level // at this level, once the family has ended
+}
+
+// endingOf returns the family that a refusal ends: that of something which was used before (RFC 6749 §4.1.2, RFC 9700
+// §4.14.2), or whose user has no account any more.
+func endingOf(refusal error) (ending, bool) {
+	if replay, ok := errors.AsType[*grants.Replay](refusal); ok {
+		return ending{
+			replay.Family, replay.Client, replay.Subject, replay.What + " used again", "reuse detected", zap.WarnLevel,
+		}, true
+	}
+	if closed, ok := errors.AsType[*grants.Closed](refusal); ok {
+		a := closed.Account
+		return ending{a.Family, a.Client, a.Subject, reasonClosed, "account closed", zap.InfoLevel}, true
+	}
+	return ending{}, false
+}
+
+// endedFamily is a refusal that ends a family, with what became of that.
+type endedFamily struct {
+	ending
 	refusal error
 
 	refresh error // why the refresh tokens of the family are not revoked yet; nil: they are
 	access  error // the same of its access tokens
 }
 
-func (e *reuse) Error() string { return e.refusal.Error() }
+func (e *endedFamily) Error() string { return e.refusal.Error() }
 
 // Unwrap returns the refusal.
-func (e *reuse) Unwrap() error { return e.refusal }
+func (e *endedFamily) Unwrap() error { return e.refusal }
 
-// outcome returns the level and the message of the reuse in the log.
-func (e *reuse) outcome() (zapcore.Level, string) {
+// outcome returns the level and the message in the log.
+func (e *endedFamily) outcome() (zapcore.Level, string) {
 	switch {
 	case e.refresh != nil:
-		return zap.ErrorLevel, "reuse detected, but the store does not take the revocation of the family: " +
+		return zap.ErrorLevel, e.message + ", but the store does not take the revocation of the family: " +
 			"this node refuses its tokens, and tries again"
 	case e.access != nil:
-		return zap.ErrorLevel, "reuse detected: refresh tokens of the family revoked, but the store does not take the revocation " +
+		return zap.ErrorLevel, e.message + ": refresh tokens of the family revoked, but the store does not take the revocation " +
 			"of its access tokens: this node refuses them, and tries again"
 	}
-	return zap.WarnLevel, "reuse detected: family revoked"
+	return e.level, e.message + ": family revoked"
 }
 
-// RevokeReplayed ends the family of a replay, if the refusal of a request is one, even if the client does not wait for it. If
-// the store fails, the next polls try again, see RetryReplays. It returns the refusal.
-func (r *Revoker) RevokeReplayed(ctx context.Context, refusal error) error {
+// RevokeRefused ends the family that the refusal of a request ends, if any, even if the client does not wait for it. If the store
+// fails, the next polls try again, see RetryRefused. It returns the refusal.
+func (r *Revoker) RevokeRefused(ctx context.Context, refusal error) error {
 	ctx = context.WithoutCancel(ctx)
 	if ended, ok := errors.AsType[*grants.Ended](refusal); ok {
 		// If that fails, the client is refused nevertheless, and whoever comes next makes another attempt.
 		_ = r.FinishFamily(ctx, ended.Family, &storage.Family{Revoked: ended.Revoked, Reason: ended.Reason})
 		return refusal
 	}
-	replay, ok := errors.AsType[*grants.Replay](refusal)
+	end, ok := endingOf(refusal)
 	if !ok {
 		return refusal
 	}
-	e := r.endReplayed(ctx, replay)
+	e := r.end(ctx, end)
 	switch {
 	case errors.Is(e.refresh, storage.ErrReadOnly):
 		return e.refresh // Don't queue it: this node is read-only and may be retired; the client retries elsewhere.
 	case e.refresh != nil || e.access != nil:
-		r.queue(replay)
+		r.queue(end)
 	}
 	e.refusal = refusal
 	return e
 }
 
-// endReplayed ends the family of a replay, and tells of it once it has ended.
-func (r *Revoker) endReplayed(ctx context.Context, replay *grants.Replay) *reuse {
-	e, reason := new(reuse), replay.What+" used again"
-	if _, e.refresh = r.bury(ctx, replay.Family, reason); errors.Is(e.refresh, storage.ErrReadOnly) {
+// end ends a family, and tells of it once it has ended.
+func (r *Revoker) end(ctx context.Context, end ending) *endedFamily {
+	e := &endedFamily{ending: end}
+	if _, e.refresh = r.bury(ctx, end.family, end.reason); errors.Is(e.refresh, storage.ErrReadOnly) {
 		return e
 	}
-	e.access = r.cutFamily(ctx, replay.Family, reason)
+	e.access = r.cutFamily(ctx, end.family, end.reason)
 	if e.refresh == nil && e.access == nil {
-		r.revoked("family", &Event{Family: replay.Family, Client: replay.Client, Subject: replay.Subject, Reason: reason})
+		r.revoked("family", &Event{Family: end.family, Client: end.client, Subject: end.subject, Reason: end.reason})
 	}
 	return e
 }
 
-// RetryReplays ends the families of replays that could not be ended before.
-func (r *Revoker) RetryReplays(ctx context.Context) (err error) {
-	for _, replay := range r.dequeue() {
+// RetryRefused ends the families that could not be ended before.
+func (r *Revoker) RetryRefused(ctx context.Context) (err error) {
+	for _, end := range r.dequeue() {
 		if err == nil {
-			e := r.endReplayed(ctx, replay)
+			e := r.end(ctx, end)
 			if err = cmp.Or(e.refresh, e.access); err == nil {
 				r.log.Warn("family revoked, which the store did not take before", zap.String("issuer", r.issuer),
-					zap.String("client_id", replay.Client), zap.String("sub", replay.Subject), zap.String("family", replay.Family))
+					zap.String("client_id", end.client), zap.String("sub", end.subject), zap.String("family", end.family))
 			}
 		}
 		if err != nil {
-			r.queue(replay)
+			r.queue(end)
 		}
 	}
 	return err
 }
 
-func (r *Revoker) queue(replay *grants.Replay) {
+func (r *Revoker) queue(end ending) {
 	r.mu.Lock()
 	defer r.mu.Unlock()
-	if len(r.replays) >= maxReplays {
-		r.replays = r.replays[1:]
+	if len(r.endings) >= maxEndings {
+		r.endings = r.endings[1:]
 	}
-	r.replays = append(r.replays, replay)
+	r.endings = append(r.endings, end)
 }
 
-func (r *Revoker) dequeue() []*grants.Replay {
+func (r *Revoker) dequeue() []ending {
 	r.mu.Lock()
 	defer r.mu.Unlock()
-	queued := r.replays
-	r.replays = nil
+	queued := r.endings
+	r.endings = nil
 	return queued
 }

@@ -84,11 +84,12 @@ func (e *tokenEndpoint) findGrant(grantType string, client *storage.Client) (gra
 	return grant, nil
 }
 
-// exchange has the grant decide on the request. The refusal of a code or refresh token that was used before revokes its
-// family first, and too many refusals of one client at one address become 429.
+// exchange has the grant decide on the request. The refusal of a code or refresh token that was used before, or whose user has
+// no account any more, revokes its family first, and too many refusals of one client at one address become 429.
 func (e *tokenEndpoint) exchange(c *call, grant grants.Grant, form url.Values, now time.Time) (*grants.Authorization, error) {
 	verifier := e.verifierFor(c)
-	if verifier == nil { // else the site may take long to answer about a password
+	asksSite := verifier != nil || e.config.Accounts != nil && c.grant == "refresh_token"
+	if !asksSite { // which may take long to answer
 		c.setDeadline(e.config.StoreTimeout)
 	}
 	ctx := c.ctx()
@@ -108,15 +109,16 @@ func (e *tokenEndpoint) exchange(c *call, grant grants.Grant, form url.Values, n
 		Store:    e.config.Store,
 		Now:      now,
 		Verifier: verifier,
+		Accounts: e.config.Accounts,
 		Void:     e.cutoffs.VoidsFamily,
 	})
 	if err != nil {
-		return nil, e.throttleRefusal(c, e.revoker.RevokeReplayed(ctx, err))
+		return nil, e.throttleRefusal(c, e.revoker.RevokeRefused(ctx, err))
 	}
 	if c.grant == "authorization_code" {
 		e.config.Codes.redeemed(e.config.Name, storage.Key{Kind: storage.KindFamily, ID: auth.Family})
 	}
-	if verifier != nil {
+	if asksSite {
 		c.setDeadline(e.config.StoreTimeout)
 	}
 	return auth, nil
