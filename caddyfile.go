@@ -13,6 +13,7 @@ import (
 	"github.com/caddyserver/caddy/v2/caddyconfig/caddyfile"
 	"github.com/caddyserver/caddy/v2/caddyconfig/httpcaddyfile"
 
+	"github.com/caddy-oauth/caddy-oauth/grants"
 	"github.com/caddy-oauth/caddy-oauth/internal/directive"
 	"github.com/caddy-oauth/caddy-oauth/storage"
 )
@@ -56,6 +57,11 @@ func init() {
 //				retry    <duration>|0|unused
 //				prefix   <text>
 //				length   <number>
+//			}
+//			refresh_check <url> {
+//				every   <duration>
+//				claims  <member...>
+//				timeout <duration>
 //			}
 //			revocation_poll <duration>
 //			throttle [off] {
@@ -166,6 +172,7 @@ func (p parser) issuerSettings(i *Issuer) directive.Settings {
 		"code":            p.code(i),
 		"access_token":    p.accessToken(i),
 		"refresh_token":   p.refreshToken(&i.RefreshToken),
+		"refresh_check":   p.refreshCheck(i),
 		"revocation_poll": p.lifetime((*Lifetime)(&i.RevocationPoll)),
 		"throttle":        p.throttle(i),
 		"signing":         p.signing(i),
@@ -283,6 +290,18 @@ func (p parser) refreshToken(value **RefreshTokenSettings) directive.Setting {
 			"prefix":   p.Word("a text", &r.Prefix),
 			"length":   p.Number(storage.MinTokenLength, &r.Length),
 		}
+	})
+}
+
+func (p parser) refreshCheck(i *Issuer) directive.Setting {
+	return p.Once("a URL to post to", 1, 1, func(args []string) (directive.Settings, error) {
+		c := &grants.RefreshCheck{URL: args[0]}
+		i.RefreshCheck = c
+		return directive.Settings{
+			"every":   p.Duration(&c.Every),
+			"claims":  p.Words("one name or more", &c.Claims),
+			"timeout": p.Duration(&c.Timeout),
+		}, nil
 	})
 }
 

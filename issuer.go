@@ -66,6 +66,10 @@ type Issuer struct {
 	// The lifetime, the form and the rotation of refresh tokens.
 	RefreshToken *RefreshTokenSettings `json:"refresh_token,omitempty"`
 
+	// Whether the site is asked, when tokens are refreshed, if the user still has an account. Default: it is not asked, and a
+	// user whose account is closed can use apps until you revoke the user's tokens or the lifetime of the refresh tokens ends.
+	RefreshCheck *grants.RefreshCheck `json:"refresh_check,omitempty"`
+
 	// The paths of the endpoints on the issuer's host. Default: `/oauth/authorize`, `/oauth/token`, `/oauth/jwks`,
 	// `/oauth/introspect`, `/oauth/revoke` and `/oauth/apps`, below the path of the issuer's URL.
 	Endpoints *Endpoints `json:"endpoints,omitempty"`
@@ -164,6 +168,7 @@ func (i *Issuer) check() error {
 		directive.At("code", i.Code.check()),
 		directive.At("access_token", i.AccessToken.check()),
 		directive.At("refresh_token", i.RefreshToken.check()),
+		directive.At("refresh_check", i.checkRefreshCheck()),
 		i.Endpoints.check(i.URL),
 		directive.At("revocation_poll", checkRevocationPoll(i.RevocationPoll)),
 		directive.At("throttle", i.Throttle.check()),
@@ -199,6 +204,18 @@ func (i *Issuer) checkScopes() error {
 		}
 	}
 	return nil
+}
+
+func (i *Issuer) checkRefreshCheck() error {
+	if i.RefreshCheck == nil {
+		return nil
+	}
+	for _, name := range i.RefreshCheck.Claims {
+		if slices.Contains(authserver.ReservedClaims, name) {
+			return directive.At("claims", fmt.Errorf("expected other names; %s is the server's own claim", name))
+		}
+	}
+	return i.RefreshCheck.Check()
 }
 
 // endpointURLs returns the URLs of the endpoints, which no other issuer may have. It returns none if the issuer URL has a
@@ -261,6 +278,10 @@ func (i *Issuer) open(
 	}
 	if config.Grants, err = i.loadGrants(ctx); err != nil {
 		return nil, err
+	}
+	if i.RefreshCheck != nil {
+		i.RefreshCheck.Provision()
+		config.Accounts = i.RefreshCheck
 	}
 	if config.Store, err = i.openStore(ctx, name); err != nil {
 		return nil, err

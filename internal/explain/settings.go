@@ -75,11 +75,12 @@ func (s *Settings) add(types map[string]*ast.StructType, pkg string, path []stri
 	}
 	doc := "" // of the last field: a field right below another may share its comment
 	for _, field := range fields.Fields.List {
-		inner := types[pkg+"."+typeName(field.Type)]
+		of, typ := typeName(pkg, field.Type)
+		inner := types[of+"."+typ]
 		name := jsonName(field)
 		switch {
 		case len(field.Names) == 0 && name == "" && inner != nil: // embedded
-			names = append(names, s.add(types, pkg, path, inner)...)
+			names = append(names, s.add(types, of, path, inner)...)
 			continue
 		case name == "" || name == "-" || len(field.Names) == 0 || !field.Names[0].IsExported():
 			continue
@@ -92,26 +93,31 @@ func (s *Settings) add(types map[string]*ast.StructType, pkg string, path []stri
 		below := append(slices.Clone(path), name)
 		*s = append(*s, Setting{Path: below, Doc: doc})
 		if inner != nil {
-			sub := s.add(types, pkg, below, inner)
+			sub := s.add(types, of, below, inner)
 			(*s)[at].Sub = sub
 		}
 	}
 	return names
 }
 
-// typeName returns the name of the type of a field, of what a pointer points to, or of the elements.
-func typeName(expr ast.Expr) string {
+// typeName returns the package and the name of the type of a field, of what a pointer points to, or of the elements. The field is of
+// a struct in the package.
+func typeName(pkg string, expr ast.Expr) (of, name string) {
 	switch e := expr.(type) {
 	case *ast.Ident:
-		return e.Name
+		return pkg, e.Name
+	case *ast.SelectorExpr:
+		if imported, ok := e.X.(*ast.Ident); ok {
+			return imported.Name, e.Sel.Name
+		}
 	case *ast.StarExpr:
-		return typeName(e.X)
+		return typeName(pkg, e.X)
 	case *ast.ArrayType:
-		return typeName(e.Elt)
+		return typeName(pkg, e.Elt)
 	case *ast.MapType:
-		return typeName(e.Value)
+		return typeName(pkg, e.Value)
 	}
-	return ""
+	return "", ""
 }
 
 func jsonName(field *ast.Field) string {

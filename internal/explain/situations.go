@@ -92,6 +92,29 @@ var situations = []situation{
 		},
 	},
 	{
+		is: func(f *trail.Failure) bool {
+			return f.Status == http.StatusServiceUnavailable && decides(f, "refresh_check")
+		},
+		why: "The app refreshes its tokens, and the server asked your site whether the user still has an account (refresh_check). The site said " +
+			"neither yes nor no: {cause}.",
+		next: "The app is told to try again, with Retry-After. Its refresh token stays valid.",
+		do: []string{
+			"See in the log of your site what became of the request to the URL of refresh_check.",
+			"The site has to answer 2xx, with a JSON object or with nothing, or 401, 403, 404 or 410 if there is no account. A redirect or a page is neither.",
+			"If it is slow: refresh_check { timeout <duration> }.",
+		},
+	},
+	{
+		is: func(f *trail.Failure) bool { return decides(f, "refresh_check") },
+		why: "The app refreshes its tokens, and your site said that the user has no account any more (refresh_check): {cause}. All tokens of this " +
+			"approval are revoked.",
+		next: asksAgain,
+		do: []string{
+			"If the account is closed, there is nothing to do.",
+			"If it is not: see that the URL of refresh_check is right, and what your site answers when the form has sub=<the user>. The user can then approve the app again.",
+		},
+	},
+	{
 		is:   func(f *trail.Failure) bool { return f.Status == http.StatusServiceUnavailable },
 		why:  "The store of the issuer failed, was full, or did not answer in time. The request itself may be fine.",
 		next: "The client is told to try again, with Retry-After. What it has stays valid.",
