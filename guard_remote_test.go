@@ -7,7 +7,6 @@ import (
 	"strings"
 	"sync"
 	"testing"
-	"time"
 
 	"github.com/caddyserver/caddy/v2"
 )
@@ -91,11 +90,9 @@ func TestGuardOfARemoteIssuer(t *testing.T) {
 		t.Errorf("garbage without keys: %d %s", answer.status, answer.body)
 	}
 	e.set(false)
-	for deadline := time.Now().Add(time.Minute); s.get(t, api, bearer...).body != "alice of app"; time.Sleep(10 * time.Millisecond) {
-		if time.Now().After(deadline) {
-			t.Fatal("the guard does not find the keys of the issuer, which is up again")
-		}
-	}
+	eventually(t, "the guard to find the keys of the issuer, which is up again", func() bool {
+		return s.get(t, api, bearer...).body == "alice of app"
+	})
 
 	asked := e.count()
 	e.set(true)
