@@ -74,7 +74,7 @@ func (c *invocation) check() (*doctor.Report, error) {
 		case errors.Is(err, os.ErrNotExist):
 			return nil, fmt.Errorf("%w; name the configuration with --config, or an issuer with --url", err)
 		case err != nil:
-			return &doctor.Report{Findings: []doctor.Finding{notLoaded(err)}}, nil //nolint:nilerr // it is the finding
+			return &doctor.Report{Findings: []doctor.Finding{notLoaded(err)}}, nil
 		}
 		checker.Config, loaded = config, validate(name, config)
 	}
