@@ -9,6 +9,7 @@ import (
 	"regexp"
 	"strings"
 	"testing"
+	"time"
 )
 
 // refused sends a token request that is refused, and returns the error ID.
@@ -61,10 +62,39 @@ func TestFailuresOverTheAdminAPI(t *testing.T) {
 	}
 }
 
+// expired brings a code until it has expired, with another redirect URI so that it is not used, and returns the error ID.
+func (s *server) expired(t *testing.T, code string) string {
+	t.Helper()
+	form := url.Values{
+		"grant_type": {"authorization_code"}, "code": {code}, "redirect_uri": {callback + "/"}, "client_id": {"app"}, "client_secret": {"app-secret"},
+	}
+	tick := time.NewTicker(50 * time.Millisecond)
+	defer tick.Stop()
+	for {
+		answer := s.do(t, http.MethodPost, s.url("shop.localhost")+"/oauth/token", "application/x-www-form-urlencoded", form.Encode())
+		var body struct {
+			ID   string `json:"error_id"`
+			Says string `json:"error_description"`
+		}
+		if err := json.Unmarshal([]byte(answer.body), &body); err != nil || body.ID == "" {
+			t.Fatalf("expected an error with an ID: %d %s", answer.status, answer.body)
+		}
+		if strings.HasPrefix(body.Says, "authorization code") {
+			return body.ID
+		}
+		select {
+		case <-tick.C:
+		case <-t.Context().Done():
+			t.Fatal("the code does not expire")
+		}
+	}
+}
+
 // What goes wrong most often is explained in words that need no RFC, with the line of the Caddyfile that decides.
 func TestExplainWhatGoesWrongMost(t *testing.T) {
 	s := newServer(t)
-	site := strings.Replace(shopSite, "respond", "oauth_guard /api {\nscopes orders\n}\nrespond", 1)
+	site := strings.Replace(shopSite, "respond", "oauth_guard /api {\nscopes orders\n}\noauth_guard /admin {\nscopes orders admin\n}\nrespond", 1)
+	shop := strings.Replace(shop, "scope orders", "scope orders\nscope admin\ncode {\nlifetime 1m\n}", 1)
 	s.run(t, shop, site)
 	issuer := s.url("shop.localhost")
 	file := filepath.Join(s.dir, "Caddyfile")
@@ -86,7 +116,6 @@ func TestExplainWhatGoesWrongMost(t *testing.T) {
 			return id[1]
 		}
 	}
-	exchange := url.Values{"grant_type": {"authorization_code"}, "code": {"old"}, "redirect_uri": {callback}, "client_id": {"app"}, "client_secret": {"app-secret"}}
 	for _, tt := range []struct {
 		name    string
 		id      func() string
@@ -109,8 +138,26 @@ func TestExplainWhatGoesWrongMost(t *testing.T) {
 			[]string{"a wrong secret", "The client ID is right, and the secret is not", "Compare the secret"},
 		},
 		{
-			"expired code", func() string { return s.refused(t, exchange) }, "",
-			[]string{"A code works once, and for a", "Begin again", "code \\{ lifetime 5m \\}"},
+			"guard: no token", func() string { return s.get(t, issuer+"/api").header.Get("Error-Id") }, "",
+			[]string{"What came: +no access token", "The guard lets only requests with a token pass", `"Authorization: Bearer <access token>"`},
+		},
+		{
+			"guard: scope", func() string {
+				token := s.signIn(t, issuer).AccessToken
+				return s.get(t, issuer+"/admin", "Authorization", "Bearer "+token).header.Get("Error-Id")
+			}, "scopes",
+			[]string{"What came: +scope orders$", "expected: +orders admin$", "So the app asked for less", "client block: scopes orders admin"},
+		},
+		{
+			"expired code", func() string {
+				s.run(t, strings.Replace(shop, "lifetime 1m", "lifetime 1s", 1), site)
+				location, err := url.Parse(s.authorize(t, issuer, callback).header.Get("Location"))
+				if err != nil || location.Query().Get("code") == "" {
+					t.Fatalf("no code: %v, %v", location, err)
+				}
+				return s.expired(t, location.Query().Get("code"))
+			}, "",
+			[]string{"The authorization code has expired", "Begin again", "code \\{ lifetime 5m \\}"},
 		},
 	} {
 		id := tt.id()

@@ -29,7 +29,7 @@ func init() {
 
 // Guard requires a valid access token (RFC 6750): one of the issuer, neither expired nor revoked, for this resource and with
 // the scopes that the route needs. It refuses all other requests with 401, 403 or 400, which `handle_errors` can style. The log
-// says why, under the ID that `{err.id}` shows.
+// says why, under the ID in the header `Error-Id`, which `{err.id}` shows too.
 //
 // It sets `{http.auth.user.id}` to the subject of the token, and `{http.auth.user.<claim>}` to each claim, such as
 // `{http.auth.user.client_id}` and `{http.auth.user.scope}`. It also serves the metadata of the resource (RFC 9728) at
@@ -247,7 +247,7 @@ func (g *Guard) ServeHTTP(w http.ResponseWriter, r *http.Request, next caddyhttp
 	}
 	if err != nil {
 		if rules != nil {
-			rules.Allow(w.Header(), r, "WWW-Authenticate, Retry-After")
+			rules.Allow(w.Header(), r, "WWW-Authenticate, Retry-After, Error-Id")
 		}
 		if passes, err := g.refuse(w, r, err); !passes {
 			return err
@@ -331,6 +331,7 @@ func (g *Guard) refuse(w http.ResponseWriter, r *http.Request, err error) (passe
 	}
 	failure := caddyhttp.Error(refusal.Status, refusal)
 	failure.ID = g.logRefusal(r, refusal)
+	w.Header().Set("Error-Id", failure.ID)
 	if refusal.Status >= http.StatusInternalServerError && !handlesErrors(r, failure) {
 		w.WriteHeader(refusal.Status) // as Caddy does, but without logging each request
 		return false, nil

@@ -109,6 +109,9 @@ func (c *invocation) place(f *trail.Failure) string {
 		return ""
 	}
 	path, what := settingPath(f)
+	if f.Endpoint == "guard" {
+		lines = guardsLike(lines, f)
+	}
 	if len(path) > 0 && path[0] == "oauth" { // the directive, not the global option
 		lines = slices.DeleteFunc(lines, func(site directive.Line) bool { return len(site.Words) == 0 })
 	}
@@ -130,16 +133,45 @@ func (c *invocation) place(f *trail.Failure) string {
 	return fmt.Sprintf("%s:%d, in the block that begins there; it is not set", line.File, line.Number)
 }
 
+// guardsLike returns the guard that a failure is from, or none if that cannot be told: the only one there is, or the only one that
+// requires the scopes.
+func guardsLike(lines []directive.Line, f *trail.Failure) []directive.Line {
+	var all, same []directive.Line
+	var visit func(lines []directive.Line)
+	visit = func(lines []directive.Line) {
+		for _, line := range lines {
+			if line.Words[0] == "oauth_guard" {
+				all = append(all, line)
+				if scopes, whole, _ := directive.Find(line.Block, "scopes"); whole && strings.Join(scopes.Words[1:], " ") == f.Expected {
+					same = append(same, line)
+				}
+			}
+			visit(line.Block)
+		}
+	}
+	for _, site := range lines {
+		visit(site.Block)
+	}
+	switch {
+	case len(all) == 1:
+		return all
+	case len(same) == 1:
+		return same
+	}
+	return nil
+}
+
 // settingPath returns the names that lead to the setting of a failure, and the names that the setting itself may have.
 func settingPath(f *trail.Failure) (path, names []string) {
 	setting, inDirective := strings.CutSuffix(f.Setting, " of the oauth directive")
 	steps := strings.Split(setting, ": ")
 	last := strings.NewReplacer(" and ", ", ").Replace(steps[len(steps)-1])
-	switch path = steps[:len(steps)-1]; {
-	case inDirective:
+	path = slices.Clone(steps[:len(steps)-1])
+	if inDirective {
 		path = []string{"oauth"}
-	case f.Endpoint == "guard" && len(path) == 0:
-		path = []string{"oauth_guard"}
+	}
+	if block, inner, ok := strings.Cut(last, " "); ok && !strings.Contains(last, ",") && block != "client" && block != "issuer" { // "refresh_token retry"
+		path, last = append(path, block), inner
 	}
 	return path, strings.Split(last, ", ")
 }

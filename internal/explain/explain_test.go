@@ -38,8 +38,21 @@ func TestEachSituationIsFound(t *testing.T) {
 		},
 		{
 			"expired code",
-			trail.Failure{Code: "invalid_grant", GrantType: "authorization_code", Description: "authorization code is invalid, expired or was used before"},
-			"for a short time", "code { lifetime 5m }",
+			trail.Failure{Code: "invalid_grant", GrantType: "authorization_code", Description: "authorization code is invalid, expired or was used before", Cause: "expired"},
+			"has expired", "code { lifetime 5m }",
+		},
+		{
+			"code of nobody knows what",
+			trail.Failure{Code: "invalid_grant", GrantType: "authorization_code", Description: "authorization code is invalid, expired or was used before", Cause: "never issued here"},
+			"for a short time", "another client or to another issuer",
+		},
+		{
+			"code of another client",
+			trail.Failure{
+				Code: "invalid_grant", Description: "authorization code is invalid, expired or was used before", Cause: "issued to another client",
+				Sent: "client a", Expected: "client b",
+			},
+			"client a came, and it belongs to client b", "one client ID",
 		},
 		{
 			"code twice",
@@ -126,7 +139,7 @@ func TestEachSituationIsFound(t *testing.T) {
 		{"store away", trail.Failure{Status: 503, Endpoint: "token"}, "store", "store failing"},
 		{"guard cannot tell", trail.Failure{Status: 503, Endpoint: "guard"}, "could not find out", "remote"},
 		{"guard: no token", trail.Failure{Status: 401, Endpoint: "guard"}, "no access token", "Authorization: Bearer"},
-		{"guard: scope", trail.Failure{Status: 403, Endpoint: "guard", Code: "insufficient_scope"}, "every scope", "scopes <scopes"},
+		{"guard: scope", trail.Failure{Status: 403, Endpoint: "guard", Code: "insufficient_scope"}, "every scope", "In its client block: scopes"},
 		{"guard: expired", trail.Failure{Endpoint: "guard", Code: "invalid_token", Cause: "expired"}, "has expired", "refresh"},
 		{"guard: revoked", trail.Failure{Endpoint: "guard", Code: "invalid_token", Cause: "revoked"}, "was revoked", "audit log"},
 		{"guard: audience", trail.Failure{Endpoint: "guard", Code: "invalid_token", Cause: "other audience"}, "another API", "resource="},

@@ -138,13 +138,13 @@ var situations = []situation{
 	},
 	{
 		is: func(f *trail.Failure) bool { return atGuard(f) && f.Code == "insufficient_scope" },
-		why: "The access token is valid, but it does not have every scope that the guard requires. The person, or the owner of the site, has not " +
-			"allowed the app to do this.",
+		why: "The access token is valid, but it does not have every scope that the guard requires. A scope is a name for what an app may do. " +
+			"This token came with: {sent}. The guard requires: {expected}. So the app asked for less, or the person or its settings have not allowed it.",
 		next: "A client that knows OAuth asks the person for the missing scopes, and comes back with a new token. Sending the same token again " +
 			"gives the same answer.",
 		do: []string{
-			"The developer of the app: ask for the scopes in the authorization request, scope=<scope> <scope>.",
-			"You: let the client have them. In its client block: scopes <scopes...>. The token it has stays as it is: it needs a new one.",
+			"The developer of the app: ask for all of them in the authorization request, in the parameter scope: {expected}",
+			"You: let the client have them. In its client block: scopes {expected}. The token it has stays as it is: the app needs a new one.",
 			"If the route needs less, change scopes in the oauth_guard.",
 		},
 	},
@@ -349,6 +349,31 @@ var situations = []situation{
 		why:  "The app exchanged the same code twice within a few seconds. The first exchange worked, and its tokens are good.",
 		next: "Nothing, if the app has kept the tokens of its first request.",
 		do:   []string{"The developer of the app: exchange the code once. Pages that render twice, as in development modes of frameworks, do it twice."},
+	},
+	{
+		is: func(f *trail.Failure) bool {
+			return f.Code == grants.InvalidGrant && says(f, "authorization code") && strings.HasPrefix(f.Cause, "expired")
+		},
+		why: "The authorization code has expired. A code is what the app gets after the login, to exchange it for tokens at once. It lives for a short " +
+			"time: one minute unless the issuer sets another. Until the app brought it, more time went by.",
+		next: asksAgain,
+		do: []string{
+			"Begin again: each login gives a new code. A code from a log, a bookmark or the back button is an old one.",
+			"The developer of the app: exchange the code as soon as it comes, and not after another page or a queue.",
+			"If people or tests paste codes by hand, give them more time: code { lifetime 5m } in the issuer, at most 10m.",
+		},
+	},
+	{
+		is: func(f *trail.Failure) bool {
+			return f.Code == grants.InvalidGrant && says(f, "issued to another client")
+		},
+		why: "The code or refresh token is good, but was issued to another client than the one that brought it: {sent} came, and it belongs to {expected}. " +
+			"Two apps, or two settings of one app, have been mixed up; or somebody has stolen it.",
+		next: asksAgain,
+		do: []string{
+			"Use one client ID for both requests of the app: the authorization request and the token request.",
+			"If nobody can explain it, take it for a theft: look at client_ip in the audit log.",
+		},
 	},
 	{
 		is: func(f *trail.Failure) bool { return f.Code == grants.InvalidGrant && says(f, "authorization code") },
