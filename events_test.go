@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"context"
 	"encoding/json"
+	"fmt"
 	"maps"
 	"net/http"
 	"net/http/httptest"
@@ -154,6 +155,7 @@ func TestAuditLogIsALoggerOfItsOwn(t *testing.T) {
 	}
 }
 
+// The access log says which client a request was of, with which grant type, and whether a code was issued. It never has the code.
 func TestAccessLogHasClientAndGrantType(t *testing.T) {
 	s := newServer(t)
 	s.run(t, shop, strings.Replace(shopSite, "oauth {", "log\noauth_guard /orders\noauth {", 1))
@@ -162,7 +164,7 @@ func TestAccessLogHasClientAndGrantType(t *testing.T) {
 	s.do(t, http.MethodGet, issuer+"/orders", "", "", "Authorization", "Bearer "+token)
 	s.do(t, http.MethodPost, issuer+"/oauth/token", "application/x-www-form-urlencoded", "client_id=<script>&client_secret=x")
 	var got []string
-	eventually(t, "three lines of the access log", func() bool {
+	eventually(t, "four lines of the access log", func() bool {
 		got = nil
 		for _, entry := range s.logged(t, "handled request") {
 			request, _ := entry["request"].(map[string]any)
@@ -170,12 +172,19 @@ func TestAccessLogHasClientAndGrantType(t *testing.T) {
 			client, _ := entry["client_id"].(string)
 			grantType, _ := entry["grant_type"].(string)
 			path, _, _ := strings.Cut(uri, "?")
-			got = append(got, path+" "+client+" "+grantType)
+			line := path + " " + client + " " + grantType
+			if header, _ := entry["resp_headers"].(map[string]any); entry["code_issued"] == true {
+				line += fmt.Sprint(entry["status"], header["Location"])
+			}
+			got = append(got, line)
 		}
-		return len(got) >= 3
+		return len(got) >= 4
 	})
 	slices.Sort(got)
-	want := []string{"/oauth/token  ", "/oauth/token app authorization_code", "/orders app "}
+	want := []string{
+		"/oauth/authorize app 303 [" + callback + "?code=HIDDEN&iss=" + url.QueryEscape(issuer) + "]",
+		"/oauth/token  ", "/oauth/token app authorization_code", "/orders app ",
+	}
 	if !slices.Equal(got, want) {
 		t.Errorf("%q, want %q", got, want)
 	}

@@ -214,6 +214,9 @@ func (g *Guard) provisionMatchers(ctx caddy.Context) error {
 
 // ServeHTTP implements caddyhttp.MiddlewareHandler.
 func (g *Guard) ServeHTTP(w http.ResponseWriter, r *http.Request, next caddyhttp.Handler) error {
+	if restart(w, r, false) {
+		return nil
+	}
 	found, answered := g.place.find(r).enter(w, r)
 	if answered {
 		return nil
@@ -238,13 +241,6 @@ func (g *Guard) ServeHTTP(w http.ResponseWriter, r *http.Request, next caddyhttp
 		}
 	}
 	claims, err := g.resource.Check(r, &found.tokens)
-	if err != nil && !g.lets(err) { // a request that passes is logged as it came
-		if again := withoutSecrets(r); again != nil {
-			found.tokens.PutBack(again.r)
-			again.run(w)
-			return nil
-		}
-	}
 	if err != nil {
 		if rules != nil {
 			rules.Allow(w.Header(), r, "WWW-Authenticate, Retry-After, Error-Id")
@@ -306,12 +302,6 @@ func union(a, b []string) []string {
 		}
 	}
 	return a
-}
-
-// lets reports whether a request without a valid token may pass as one of nobody.
-func (g *Guard) lets(err error) bool {
-	refusal, ok := errors.AsType[*bearer.Error](err)
-	return ok && refusal.Code == "" && g.Optional
 }
 
 // refuse handles a request without a valid token. It may pass as one of nobody, or refuse returns the error for Caddy.

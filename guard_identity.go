@@ -44,10 +44,6 @@ func (p *place) enter(w http.ResponseWriter, r *http.Request) (found *identity, 
 	p.dropForgeries(r)
 	sent := askedURL(r)
 	if bearer.Ambiguous(sent) {
-		if again := withoutSecrets(r); again != nil {
-			again.run(w)
-			return found, true
-		}
 		p.log.Info("request refused: two programs can read its target differently", zap.String("target", cmp.Or(sent.Opaque, sent.EscapedPath())))
 		http.Error(w, "The path of this request can be read in two ways.", http.StatusBadRequest)
 		return found, true

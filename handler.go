@@ -146,17 +146,16 @@ func warnForgeable(log *zap.Logger, setting, value string) {
 
 // ServeHTTP implements caddyhttp.MiddlewareHandler.
 func (h *Handler) ServeHTTP(w http.ResponseWriter, r *http.Request, next caddyhttp.Handler) error {
+	path := askedURL(r).Path
+	if restart(w, r, h.server.GivesCodes(path)) {
+		return nil
+	}
 	place := h.place.find(r)
 	if _, answered := place.enter(w, r); answered {
 		return nil
 	}
-	path := askedURL(r).Path
 	if !h.serves(path) {
 		return next.ServeHTTP(w, r)
-	}
-	if again := withoutSecrets(r); again != nil {
-		again.run(w)
-		return nil
 	}
 	if h.server.NeedsPerson(path) {
 		return place.signIn(w, r, h.answer)
@@ -345,16 +344,20 @@ func (s site) LoginURL(returnTo string) string {
 // ClientIP implements authserver.Site.
 func (s site) ClientIP(r *http.Request) string { return clientIP(r) }
 
-// Note implements authserver.Noter. It adds the client and the grant type to the access log.
-func (s site) Note(r *http.Request, clientID, grantType string) {
+// Note implements authserver.Noter. It adds the client, the grant type, and that a code was issued to the access log.
+func (s site) Note(r *http.Request, clientID, grantType string, code bool) {
 	logClient(r, clientID)
-	if extra := logFields(r); extra != nil && grantType != "" {
+	extra := logFields(r)
+	if extra == nil {
+		return
+	}
+	if grantType != "" {
 		extra.Set(zap.String("grant_type", grantType))
 	}
+	if code {
+		extra.Set(zap.Bool("code_issued", true))
+	}
 }
-
-// Hide implements authserver.Hider. It keeps a response with a code out of the access log, which has the headers of responses.
-func (site) Hide(r *http.Request) { caddyhttp.SetVar(r.Context(), caddyhttp.LogSkipVar, true) }
 
 var (
 	_ caddy.Provisioner           = (*Handler)(nil)
@@ -363,5 +366,4 @@ var (
 	_ http.ResponseWriter         = restorer{}
 	_ authserver.Site             = site{}
 	_ authserver.Noter            = site{}
-	_ authserver.Hider            = site{}
 )

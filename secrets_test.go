@@ -20,11 +20,15 @@ func TestNoLogHasASecretOfAURL(t *testing.T) {
 			user {vars.person}
 		}
 		oauth_guard /api/*
+		reverse_proxy /api/proxied `+upstream(t)+`
+		@read expression "{query} != ''"
+		respond @read "the site reads {http.request.uri.query}, {http.request.orig_uri} and {query.code}"
 		respond "the site's own"
 		handle_errors {
 			respond "styled {err.status_code}" {err.status_code}
 		}
-	}`)
+	}
+	`)
 	token := s.signIn(t, s.url("shop.localhost")).AccessToken
 	const form = "application/x-www-form-urlencoded"
 	for _, tt := range []struct {
@@ -58,7 +62,22 @@ func TestNoLogHasASecretOfAURL(t *testing.T) {
 		{"GET", "/api/orders?token=" + secret + "&x=1", "", nil, 401, "styled 401", "/api/orders?token=HIDDEN&x=1"},
 		{"GET", "/api/orders?token=" + secret + "&x=2", "", []string{"Authorization", "Bearer nonsense"}, 401, "styled 401", "/api/orders?token=HIDDEN&x=2"},
 		{"GET", "/a/..%2fb?access_token=" + secret, "", nil, 400, "two ways", "/a/..%2fb?access_token=HIDDEN"},
-		{"GET", "/api/orders?token=the-sites-own", "", []string{"Authorization", "Bearer " + token}, 200, "the site's own", "/api/orders?token=the-sites-own"},
+		// What passes is logged without the secret too, and the site gets all of it.
+		{
+			"GET", "/api/orders?token=" + secret + "&x=3", "",
+			[]string{"Authorization", "Bearer " + token},
+			200,
+			"the site reads token=" + secret + "&x=3, /api/orders?token=" + secret + "&x=3", "/api/orders?token=HIDDEN&x=3",
+		},
+		{"GET", "/api/proxied?password=" + secret, "", []string{"Authorization", "Bearer " + token}, 200, "", "/api/proxied?password=HIDDEN"},
+		{
+			"POST", "/api/orders?code=" + secret, "body",
+			[]string{"Authorization", "Bearer " + token},
+			200,
+			"/api/orders?code=" + secret + " and " + secret, "/api/orders?code=HIDDEN",
+		},
+		{"GET", "/callback?code=" + secret + "&state=1", "", nil, 200, "the site reads code=" + secret + "&state=1", "/callback?code=HIDDEN&state=1"},
+		{"GET", "/style.css", "", []string{"Referer", "https://shop.localhost/callback?code=" + secret}, 200, "the site's own", "/style.css"},
 	} {
 		before := len(s.accessLog(t, tt.uri))
 		answer := s.do(t, tt.method, s.url("shop.localhost")+tt.target, form, tt.body, tt.header...)

@@ -219,6 +219,7 @@ func (e *authorizeEndpoint) issueCode(c *call, f *storage.Family) (string, error
 	if e.sweeps {
 		e.config.Codes.add(e.config.Name, key, f.Code.Expires)
 	}
+	c.code = true
 	e.events.record(&Event{
 		Name: CodeIssued, Address: c.address, Client: f.Client, Subject: f.Subject, Family: key.ID, Scopes: f.Scopes,
 	})

@@ -46,9 +46,6 @@ func (e *authorizeEndpoint) respondCode(c *call, to answerTo, code string) error
 	if uris.IsOutOfBand(to.redirectURI) {
 		return e.pages.Code(c.w, c.r, pages.CodePage{Client: c.client.Name, Code: code, State: to.state})
 	}
-	if hider, ok := c.site.(Hider); ok && to.mode != "form_post" {
-		hider.Hide(c.r)
-	}
 	return e.respond(c, to, [2]string{"code", code})
 }
 

@@ -24,15 +24,9 @@ type Site interface {
 
 // Noter is a Site that wants to know what requests were about, for a log of its own.
 type Noter interface {
-	// Note is called after a request was answered, with its client and its grant type, "" if it had none. Both are IDs
-	// that the server knows, and not text from the request.
-	Note(r *http.Request, clientID, grantType string)
-}
-
-// Hider is a Site that has a log of answers with their headers.
-type Hider interface {
-	// Hide is called before the answer to a request gets a header with an authorization code, which a log must not show.
-	Hide(r *http.Request)
+	// Note is called after a request was answered, with its client and its grant type, "" if it had none, and whether the
+	// client got an authorization code. Client and grant type are IDs that the server knows, and not text from the request.
+	Note(r *http.Request, clientID, grantType string, code bool)
 }
 
 // User is a person who is signed in to the site.
@@ -56,6 +50,7 @@ type call struct {
 	client  *storage.Client // once known, for what it says, and for the token endpoint, once authenticated
 	grant   string          // a grant type this server has
 	subject string          // who is signed in
+	code    bool            // the client got an authorization code
 	result  string          // "ok" or an error code
 }
 

@@ -101,6 +101,12 @@ func (s *Server) NeedsPerson(path string) bool {
 	return e != nil && !e.json
 }
 
+// GivesCodes reports whether the answer of the endpoint at the path can have an authorization code in its Location.
+func (s *Server) GivesCodes(path string) bool {
+	e := s.endpoints[path]
+	return e != nil && e.name == "authorize"
+}
+
 // PageError is a failure that a person is to see, as a page with the status.
 type PageError struct {
 	Status int
@@ -159,7 +165,7 @@ func (s *Server) ServeHTTP(w http.ResponseWriter, r *http.Request, site Site) er
 	defer s.running.requests.Add(-1)
 	err := s.answerAt(c, e)
 	if noter, ok := site.(Noter); ok && c.client != nil {
-		noter.Note(r, c.client.ID, c.grant)
+		noter.Note(r, c.client.ID, c.grant, c.code)
 	}
 	span.End("issuer", s.config.Name, "client_id", c.clientID(), "grant_type", c.grant, "result", c.result)
 	return err

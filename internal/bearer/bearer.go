@@ -9,7 +9,6 @@ import (
 	"cmp"
 	"context"
 	"errors"
-	"maps"
 	"net/http"
 	"slices"
 	"strings"
@@ -120,11 +119,6 @@ func (p *Resource) Take(r *http.Request, t *Tokens) {
 	}
 	t.taken[header] = values
 	r.Header.Del(header)
-}
-
-// PutBack adds to a request what Take has removed, so that it can be checked from the start.
-func (t *Tokens) PutBack(r *http.Request) {
-	maps.Copy(r.Header, t.taken)
 }
 
 func isBearer(authorization string) bool {

@@ -1,0 +1,103 @@
+package caddyoauth
+
+import (
+	"context"
+	"maps"
+	"net/http"
+
+	"github.com/caddyserver/caddy/v2"
+	"github.com/caddyserver/caddy/v2/modules/caddyhttp"
+
+	"github.com/caddy-oauth/caddy-oauth/internal/wire"
+)
+
+// restartedKey is the key of the request target as the client sent it, in the context of a request that was restarted.
+type restartedKey struct{}
+
+// restart answers a request from its start if Caddy's logs would have a secret of it, and reports whether it did. Caddy copies each
+// request, as it came, for the access log and for the logs of errors, and nothing can change that copy. So the first request is not
+// logged, and the second is. That has no secret in what Caddy logs of it: its RequestURI and its Referer. Its URL, which
+// matchers, placeholders and handlers use, is the same.
+//
+// With codes, the response can have an authorization code in its Location, which is another in the log.
+func restart(w http.ResponseWriter, r *http.Request, codes bool) bool {
+	ctx := r.Context()
+	if sent, again := ctx.Value(restartedKey{}).(string); again {
+		ctx.Value(caddy.ReplacerCtxKey).(*caddy.Replacer).Set("http.request.orig_uri", sent)
+		return false
+	}
+	server, ok := ctx.Value(caddyhttp.ServerCtxKey).(*caddyhttp.Server)
+	if !ok || ctx.Value(caddyhttp.ErrorCtxKey) != nil { // a site that has failed is not asked again
+		return false
+	}
+	sent, ok := ctx.Value(caddyhttp.OriginalRequestCtxKey).(http.Request)
+	if !ok {
+		return false
+	}
+	codes = codes && server.Logs != nil
+	target, referer := wire.HideSecrets(sent.RequestURI), wire.HideSecrets(r.Referer())
+	if target == sent.RequestURI && referer == r.Referer() && !codes {
+		return false
+	}
+	second := r.Clone(context.WithValue(ctx, restartedKey{}, sent.RequestURI))
+	second.Method, second.RequestURI = sent.Method, target
+	*second.URL = *sent.URL
+	if referer != "" {
+		second.Header.Set("Referer", referer)
+	}
+	caddyhttp.SetVar(ctx, caddyhttp.LogSkipVar, true)
+	// The handlers before this one see the response to the second request as that. Nothing of the first one remains.
+	w = innermost(w)
+	clear(w.Header())
+	if codes {
+		w = &locationHider{ResponseWriter: w, header: make(http.Header)}
+	}
+	server.ServeHTTP(w, second)
+	return true
+}
+
+// locationHider is the writer for a response whose Location has a secret. When the response has begun, its own header, which Caddy
+// logs, has the Location without the secret.
+type locationHider struct {
+	http.ResponseWriter
+
+	header http.Header
+	began  bool
+}
+
+// Header implements http.ResponseWriter.
+func (h *locationHider) Header() http.Header { return h.header }
+
+// WriteHeader implements http.ResponseWriter.
+func (h *locationHider) WriteHeader(status int) {
+	if h.began {
+		return
+	}
+	header := h.ResponseWriter.Header()
+	clear(header)
+	maps.Copy(header, h.header)
+	h.ResponseWriter.WriteHeader(status)
+	if status < http.StatusOK && status != http.StatusSwitchingProtocols { // the response is yet to come
+		return
+	}
+	h.began = true
+	if location := h.header.Get("Location"); location != "" {
+		h.header = maps.Clone(h.header)
+		h.header.Set("Location", wire.HideSecrets(location))
+	}
+}
+
+// Write implements http.ResponseWriter.
+func (h *locationHider) Write(b []byte) (int, error) {
+	h.WriteHeader(http.StatusOK)
+	return h.ResponseWriter.Write(b)
+}
+
+// FlushError is what http.ResponseController calls.
+func (h *locationHider) FlushError() error {
+	h.WriteHeader(http.StatusOK)
+	return http.NewResponseController(h.ResponseWriter).Flush()
+}
+
+// Unwrap is what http.ResponseController calls for all else.
+func (h *locationHider) Unwrap() http.ResponseWriter { return h.ResponseWriter }
