@@ -13,8 +13,8 @@ import (
 	"github.com/caddy-oauth/caddy-oauth/storage"
 )
 
-// sweepsEvery is how often a node sweeps.
-const sweepsEvery = 10 * time.Minute
+// sweepsEvery is how often the nodes sweep files.
+const sweepsEvery = time.Minute
 
 // putExpired writes a record that expired long ago, and returns part of the name of its file.
 func (b *backend) putExpired(t *testing.T) string {

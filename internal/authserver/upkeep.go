@@ -38,7 +38,7 @@ type upkeep struct {
 
 const (
 	keysInterval  = time.Minute
-	sweepInterval = 10 * time.Minute
+	sweepInterval = 2 * time.Minute // at most; the store knows how often it should
 	codesInterval = time.Minute
 	usesInterval  = 10 * time.Second
 

@@ -123,6 +123,9 @@ func envelopeChecksum(data []byte) uint32 {
 	return crc32.Update(sum, castagnoli, data[envelopeLength:])
 }
 
+// sweepEvery: a sweep lists all buckets.
+func (b *objects) sweepEvery() time.Duration { return 10 * time.Minute }
+
 // fullSweepEvery: a full sweep reads the records that are in no bucket which ends, once a day.
 func (b *objects) fullSweepEvery() time.Duration { return 24 * time.Hour }
 

@@ -17,7 +17,7 @@ import (
 // or grown, so all there is to sync is a block of data. Whatever a crash leaves of that write, the other slot is as it was.
 // A slot is a line of text, of fixed length, then the value, then whatever was there before:
 //
-//	oauth2 <sequence, 16 hex digits> <expiry, 15 digits: milliseconds since 1970, 0 for never> <due, a Bucket or ---->
+//	oauth2 <sequence, 16 hex digits> <expiry, 15 digits: milliseconds since 1970, 0 for never> <due, a dueList or ----->
 //	<size of a slot, 8 hex digits> <length of the value, 8 hex digits> <CRC-32C of all before it and the value, 8 hex digits>
 //
 // The current slot is the intact one with the higher sequence. A slot that was never written is zeros. This relies on disks that
@@ -27,13 +27,13 @@ const (
 	slotSequence = len(slotMagic)
 	slotExpiry   = slotSequence + 16 + 1
 	slotDue      = slotExpiry + 15 + 1
-	slotSize     = slotDue + bucketLength + 1
+	slotSize     = slotDue + dueLength + 1
 	slotLength   = slotSize + 8 + 1
 	slotSum      = slotLength + 8 + 1
 	slotHeader   = slotSum + 8 + 1
 
-	bucketLength = len(storage.Never)
-	notDue       = "----"
+	dueLength = len(notDue)
+	notDue    = "-----"
 
 	sector       = 512
 	smallestSlot = 2048 // two of them are a block of most file systems, and a family fits into one
@@ -43,7 +43,7 @@ const (
 type slot struct {
 	sequence uint64
 	expires  time.Time
-	due      storage.Bucket // the list through which a sweep finds the record, if any; see enlist
+	due      dueList // the list through which a sweep finds the record, if any; see enlist
 	value    []byte
 }
 
@@ -113,10 +113,10 @@ func parseSlot(data []byte) (slot, bool) {
 		expires:  storage.ExpiryFromMillis(int64(millis)),
 		value:    data[slotHeader : slotHeader+int(length)],
 	}
-	if due := data[slotDue : slotDue+bucketLength]; string(due) != notDue {
-		s.due = storage.Bucket(due)
+	if due := data[slotDue : slotDue+dueLength]; string(due) != notDue {
+		s.due = dueList(due)
 	}
-	if s.due != "" && !s.due.Valid() {
+	if s.due != "" && !s.due.valid() {
 		return slot{}, false
 	}
 	line := appendSlotFields(make([]byte, 0, slotHeader), s, len(data))

@@ -26,8 +26,8 @@ func fileOf(values ...string) []byte {
 
 func TestSlotForm(t *testing.T) {
 	// The form must not change: other versions have written it.
-	s := slot{sequence: 0x1f, expires: time.UnixMilli(1700000000123), due: "abcd", value: []byte("value")}
-	want := "oauth2 000000000000001f 001700000000123 abcd 00000800 00000005 "
+	s := slot{sequence: 0x1f, expires: time.UnixMilli(1700000000123), due: "abcdz", value: []byte("value")}
+	want := "oauth2 000000000000001f 001700000000123 abcdz 00000800 00000005 "
 	got := string(appendSlot(nil, s, smallestSlot))
 	if !strings.HasPrefix(got, want) || !strings.HasSuffix(got, "\nvalue") || len(got) != slotHeader+len("value") {
 		t.Errorf("got  %q\nwant %q, a checksum, a line's end and the value", got, want)
@@ -155,8 +155,8 @@ func FuzzSlot(f *testing.F) {
 	f.Add([]byte{}, uint64(1<<63), int64(0), "")
 	f.Fuzz(func(t *testing.T, value []byte, sequence uint64, milli int64, due string) {
 		s := slot{sequence: sequence, expires: storage.ExpiryFromMillis(max(milli, 0) % maxExpiry), value: value}
-		if storage.Bucket(due).Valid() {
-			s.due = storage.Bucket(due)
+		if dueList(due).valid() {
+			s.due = dueList(due)
 		}
 		size := slotSizeFor(value)
 		data := make([]byte, size)

@@ -53,6 +53,9 @@ type backend interface {
 	// sweep removes expired records: all of them in a full sweep, otherwise those that are cheap to find.
 	sweep(ctx context.Context, full bool, lock lockFunc) error
 
+	// sweepEvery is how often to sweep.
+	sweepEvery() time.Duration
+
 	// fullSweepEvery is how often a sweep should be full.
 	fullSweepEvery() time.Duration
 }
@@ -227,8 +230,6 @@ func (s *store) exportKind(ctx context.Context, kind storage.Kind, yield func(st
 }
 
 const (
-	sweepEvery = 10 * time.Minute
-
 	// clockSkew is how far the clocks of nodes may differ before a sweep deletes what another node considers live.
 	clockSkew = time.Hour
 
@@ -239,7 +240,7 @@ const (
 // Sweep removes expired records, and from time to time looks at all records for that. One node sweeps for all of them, the first
 // that calls it.
 func (s *store) Sweep(ctx context.Context) error {
-	first, err := s.claim(ctx, "buckets", sweepEvery)
+	first, err := s.claim(ctx, "buckets", s.backend.sweepEvery())
 	if err != nil || !first {
 		return err
 	}
@@ -254,7 +255,11 @@ func (s *store) Sweep(ctx context.Context) error {
 // claim reports whether this node may do a job. No other node may for as long as every: a record that expires after that
 // time says so.
 func (s *store) claim(ctx context.Context, job string, every time.Duration) (claimed bool, err error) {
-	err = s.Update(ctx, storage.Key{Kind: kindSweep, ID: job}, func(old []byte) ([]byte, time.Time, error) {
+	key := storage.Key{Kind: kindSweep, ID: job}
+	if _, err := s.Get(ctx, key); err == nil {
+		return false, nil // without a lock, which some storages have to ask another machine for
+	}
+	err = s.Update(ctx, key, func(old []byte) ([]byte, time.Time, error) {
 		claimed = old == nil
 		if !claimed {
 			return nil, time.Time{}, storage.ErrKeep
