@@ -21,10 +21,10 @@ func TestMain(m *testing.M) { os.Exit(integration.Main(m)) }
 
 var must = integration.Must
 
-func inChromium(t *testing.T) context.Context {
+func inChromium(t *testing.T, options ...chromedp.ExecAllocatorOption) context.Context {
 	t.Helper()
 	return pagestest.Chromium(t, integration.Patience,
-		chromedp.Flag("disable-quic", true), chromedp.Flag("disable-component-update", true))
+		append(options, chromedp.Flag("disable-quic", true), chromedp.Flag("disable-component-update", true))...)
 }
 
 // in runs an action in the browser and returns its value.
