@@ -3,6 +3,8 @@ package caddyoauth_test
 import (
 	"bufio"
 	"bytes"
+	"context"
+	"crypto/tls"
 	"errors"
 	"io"
 	"net"
@@ -16,6 +18,9 @@ import (
 	"time"
 
 	"github.com/caddyserver/caddy/v2"
+	"github.com/quic-go/quic-go/http3"
+
+	"github.com/caddy-oauth/caddy-oauth/internal/testport"
 )
 
 // streamer is a site with responses that last until the client is gone, and one that lasts until the test says so.
@@ -211,51 +216,96 @@ func TestStreamsEndWhenTheTokenIsRevoked(t *testing.T) {
 	}
 }
 
-// Over HTTP/2, only the stream ends: the connection may have other requests.
-func TestStreamsOverHTTP2EndWhenTheTokenIsRevoked(t *testing.T) {
-	for _, path := range []string{"/events", "/silent"} {
-		t.Run(strings.TrimPrefix(path, "/"), func(t *testing.T) {
-			up := newStreamer(t)
-			s := newServer(t)
-			s.run(t, "servers {\nprotocols h1 h2c\n}\n"+shop, `http://shop.localhost:PORT {
-				vars person alice
-				oauth {
-					user {vars.person}
+// Over HTTP/2 and HTTP/3, only the stream ends: the connection may have other requests.
+func TestStreamsOfOneConnectionEndAlone(t *testing.T) {
+	for _, protocol := range []struct {
+		name, enabled, scheme string
+		major                 int
+		open                  func() (transport http.RoundTripper, closeAll func())
+	}{
+		{"HTTP2 without TLS", "h1 h2c", "http", 2, func() (http.RoundTripper, func()) {
+			h2c := &http.Transport{Protocols: new(http.Protocols)}
+			h2c.Protocols.SetUnencryptedHTTP2(true)
+			return h2c, h2c.CloseIdleConnections
+		}},
+		{"HTTP2", "h1 h2", "https", 2, func() (http.RoundTripper, func()) {
+			h2 := &http.Transport{TLSClientConfig: trusting(), ForceAttemptHTTP2: true}
+			return h2, h2.CloseIdleConnections
+		}},
+		{"HTTP3", "h1 h2 h3", "https", 3, func() (http.RoundTripper, func()) {
+			h3 := &http3.Transport{TLSClientConfig: trusting()}
+			return h3, func() { _ = h3.Close() }
+		}},
+	} {
+		for _, path := range []string{"/events", "/silent"} {
+			t.Run(protocol.name+path, func(t *testing.T) {
+				up, s := newStreamer(t), newServer(t)
+				guarded := "oauth_guard /export {\nleeway 0\n}\noauth_guard {\nleeway 0\n}\nreverse_proxy " + strings.TrimPrefix(up.URL, "http://") + "\n}\n"
+				port, sites := s.port, "http://shop.localhost:PORT {\nvars person alice\noauth {\nuser {vars.person}\n}\n"
+				if protocol.scheme == "https" {
+					picked, release, err := testport.Pick()
+					if err != nil {
+						t.Fatal(err)
+					}
+					release() // Caddy takes the UDP port too
+					port = picked
+					sites += "}\nhttps://shop.localhost:" + port + " {\ntls internal\n"
 				}
-				oauth_guard /*
-				reverse_proxy `+strings.TrimPrefix(up.URL, "http://")+`
-			}`)
-			first, other := s.signIn(t, s.url("shop.localhost")), s.signIn(t, s.url("shop.localhost"))
-			transport := &http.Transport{Protocols: new(http.Protocols)}
-			transport.Protocols.SetUnencryptedHTTP2(true)
-			defer transport.CloseIdleConnections()
-			get := func(path, token string) *http.Response {
-				req, err := http.NewRequestWithContext(t.Context(), http.MethodGet, "http://127.0.0.1:"+s.port+path, nil)
-				if err != nil {
-					t.Fatal(err)
+				const global = "skip_install_trust\nauto_https disable_redirects\n"
+				s.run(t, global+"servers {\nprotocols "+protocol.enabled+"\n}\n"+strings.Replace(shop, "scope orders\n", "scope orders\naccess_token {\nlifetime 3s\n}\n", 1), sites+guarded)
+
+				ctx, cancel := context.WithTimeout(t.Context(), 2*time.Minute)
+				defer cancel()
+				transport, closeAll := protocol.open()
+				defer closeAll()
+				get := func(path, token string) (resp *http.Response) {
+					req, err := http.NewRequestWithContext(ctx, http.MethodGet, protocol.scheme+"://127.0.0.1:"+port+path, nil)
+					if err != nil {
+						t.Fatal(err)
+					}
+					req.Host = "shop.localhost:" + port
+					req.Header.Set("Authorization", "Bearer "+token)
+					eventually(t, "an answer, once there is a certificate", func() bool {
+						resp, err = transport.RoundTrip(req) //nolint:bodyclose // the caller closes it
+						return err == nil
+					})
+					if resp.StatusCode != http.StatusOK || resp.ProtoMajor != protocol.major {
+						t.Fatalf("%s: %v", path, resp)
+					}
+					return resp
 				}
-				req.Host = "shop.localhost:" + s.port
-				req.Header.Set("Authorization", "Bearer "+token)
-				resp, err := transport.RoundTrip(req)
-				if err != nil || resp.StatusCode != http.StatusOK || resp.ProtoMajor != 2 {
-					t.Fatalf("%v, %v", resp, err)
+				signIn := func() tokens { return s.signIn(t, s.url("shop.localhost")) }
+				get("/", signIn().AccessToken).Body.Close()
+
+				other, revoked := signIn(), signIn()
+				kept, cut := get("/export", other.AccessToken), get(path, revoked.AccessToken)
+				defer kept.Body.Close()
+				defer cut.Body.Close()
+				s.revoke(t, revoked.RefreshToken)
+				if _, err := io.Copy(io.Discard, cut.Body); err == nil || ctx.Err() != nil {
+					t.Errorf("the stream of a revoked token goes on, or ends as if it were complete: %v", err)
 				}
-				return resp
-			}
-			cut, kept := get(path, first.AccessToken), get("/export", other.AccessToken)
-			defer cut.Body.Close()
-			defer kept.Body.Close()
-			s.revoke(t, first.RefreshToken)
-			if _, err := io.Copy(io.Discard, cut.Body); err == nil {
-				t.Error("the stream ends as if it were complete")
-			}
-			eventually(t, "the site to be left alone", func() bool { return up.open.Load() == 1 })
-			close(up.finish)
-			if text, err := io.ReadAll(kept.Body); err != nil || string(text) != "begin end" {
-				t.Errorf("the other response is %q, %v", text, err)
-			}
-		})
+				eventually(t, "the site to be left alone", func() bool { return up.open.Load() == 1 })
+
+				expired := get(path, signIn().AccessToken)
+				defer expired.Body.Close()
+				if _, err := io.Copy(io.Discard, expired.Body); err == nil || ctx.Err() != nil {
+					t.Errorf("the stream of an expired token goes on, or ends as if it were complete: %v", err)
+				}
+				eventually(t, "the site to be left alone", func() bool { return up.open.Load() == 1 })
+
+				close(up.finish)
+				if text, err := io.ReadAll(kept.Body); err != nil || string(text) != "begin end" {
+					t.Errorf("the other response is %q, %v", text, err)
+				}
+			})
+		}
 	}
+}
+
+// trusting accepts the certificate of the test's own authority.
+func trusting() *tls.Config {
+	return &tls.Config{ServerName: "shop.localhost", InsecureSkipVerify: true} //nolint:gosec // it is this test's own server
 }
 
 func TestStreamsEndWhenTheTokenExpires(t *testing.T) {
