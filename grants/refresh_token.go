@@ -52,17 +52,17 @@ func (RefreshToken) Exchange(ctx context.Context, req *Request) (*Authorization,
 	}
 
 	refresh := &refresh{req: req, key: key, token: token}
-	auth, err := refresh.decide(ctx)
+	err = refresh.decide(ctx)
 	if err == nil && refresh.due != nil {
-		if refresh.checked, err = refresh.ask(ctx); err == nil {
-			auth, err = refresh.decide(ctx)
+		if err = refresh.ask(ctx); err == nil {
+			err = refresh.decide(ctx)
 		}
 	}
 	if err != nil {
 		return nil, err
 	}
-	auth.RefreshToken = withPrefix(policy.Prefix, auth.RefreshToken)
-	return auth, nil
+	refresh.auth.RefreshToken = withPrefix(policy.Prefix, refresh.auth.RefreshToken)
+	return refresh.auth, nil
 }
 
 // refresh is the exchange of a refresh token.
@@ -73,15 +73,16 @@ type refresh struct {
 
 	due     *Account       // to ask the site about before anything is decided; nil: nobody
 	checked map[string]any // the claims in its answer; nil: it was not asked
+
+	auth *Authorization
 }
 
 // decide decides on the refresh in one operation of the store. If it is time to ask the site, it says so in due and changes
 // nothing: nobody may wait for the site while the store is locked. Once the site has answered, call it again: another request may
 // have changed the family meanwhile.
-func (r *refresh) decide(ctx context.Context) (*Authorization, error) {
-	req, policy := r.req, r.req.Client.RefreshToken
-	var auth *Authorization
-	err := decideFamily(ctx, req, r.key, errBadRefreshToken, func(f *storage.Family) (write bool, err error) {
+func (r *refresh) decide(ctx context.Context) error {
+	return decideFamily(ctx, r.req, r.key, errBadRefreshToken, func(f *storage.Family) (write bool, err error) {
+		req, policy := r.req, r.req.Client.RefreshToken
 		r.due = nil
 		status := f.TokenStatus(r.token, req.Now, policy.Retry)
 		switch status {
@@ -102,10 +103,11 @@ func (r *refresh) decide(ctx context.Context) (*Authorization, error) {
 		if err := checkRefreshRedirect(f.Code, req.Form.Get("redirect_uri"), req.Client.RedirectRules.Refresh); err != nil {
 			return false, err
 		}
-		auth, err = authorize(f, r.key, req, req.Form.Get("scope"))
+		auth, err := authorize(f, r.key, req, req.Form.Get("scope"))
 		if err != nil {
 			return false, err
 		}
+		r.auth = auth
 		check := req.Accounts != nil && req.Accounts.Due(f.LastChecked(), req.Now)
 		switch {
 		case check && r.checked == nil:
@@ -127,21 +129,20 @@ func (r *refresh) decide(ctx context.Context) (*Authorization, error) {
 		auth.RefreshToken, err = f.Rotate(r.token, req.Now)
 		return err == nil, err
 	})
-	return auth, err
 }
 
 // ask asks the site whether the user still has an account. A client that gets no answer because of the site can repeat its request:
 // nothing has changed.
-func (r *refresh) ask(ctx context.Context) (claims map[string]any, err error) {
-	claims, err = r.req.Accounts.Ask(ctx, r.due)
+func (r *refresh) ask(ctx context.Context) error {
+	claims, err := r.req.Accounts.Ask(ctx, r.due)
 	switch {
 	case errors.Is(err, ErrNoAccount):
 		closed := errBadRefreshToken.Explain("", "a user who has an account at the site", "refresh_check").
 			about(r.due.Family, r.due.Subject)
 		closed.Cause = &Closed{r.due, err}
-		return nil, closed
+		return closed
 	case err != nil:
-		return nil, &Error{
+		return &Error{
 			Code: TemporarilyUnavailable, Description: "the server cannot answer now, try again later",
 			Status: http.StatusServiceUnavailable, Setting: "refresh_check", Cause: err,
 			Family: r.due.Family, Subject: r.due.Subject,
@@ -149,5 +150,6 @@ func (r *refresh) ask(ctx context.Context) (claims map[string]any, err error) {
 	case claims == nil:
 		claims = make(map[string]any)
 	}
-	return claims, nil
+	r.checked = claims
+	return nil
 }
