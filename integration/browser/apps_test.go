@@ -15,6 +15,7 @@ import (
 // A person allows an app, finds it among the connected apps, and removes it: once with the button of the app, and once with the
 // button for all apps.
 func TestConnectedApps(t *testing.T) {
+	t.Parallel()
 	for _, c := range []struct {
 		name    string
 		buttons []string
@@ -25,6 +26,7 @@ func TestConnectedApps(t *testing.T) {
 		{"all", []string{`a[href$="?all=1"]`, `button[name="all"]`}, `main:not(:has(form))`, "No app has access to your account."},
 	} {
 		t.Run(c.name, func(t *testing.T) {
+			t.Parallel()
 			ctx, s := inChromium(t), integration.Start(t, integration.Shop())
 			f := newFlow(t, s, newApp(t, s, nil), "/callback")
 			in(ctx, t, chromedp.Navigate(f.signedIn(t)))

@@ -84,6 +84,7 @@ func (f *flow) denied(ctx context.Context, t *testing.T) {
 }
 
 func TestConsent(t *testing.T) {
+	t.Parallel()
 	for _, c := range []struct {
 		name, decision string
 		keyboard       bool
@@ -94,6 +95,7 @@ func TestConsent(t *testing.T) {
 		{name: "deny with the keyboard only", decision: "deny", keyboard: true},
 	} {
 		t.Run(c.name, func(t *testing.T) {
+			t.Parallel()
 			ctx, s := inChromium(t), integration.Start(t, integration.Shop())
 			f := newFlow(t, s, newApp(t, s, nil), "/callback")
 			in(ctx, t, chromedp.Navigate(f.signedIn(t)))
@@ -135,6 +137,7 @@ func typeUntil(ctx context.Context, t *testing.T, decision string) {
 
 // An authorization request of an unknown client gets an error page, without a redirect (RFC 6749 §4.1.2.1).
 func TestErrorPage(t *testing.T) {
+	t.Parallel()
 	ctx, s := inChromium(t), integration.Start(t, integration.Shop())
 	f := newFlow(t, s, newApp(t, s, nil), "/callback")
 	f.config.ClientID = "nobody"
@@ -151,6 +154,7 @@ func TestErrorPage(t *testing.T) {
 
 // Chromium applies the form-action policy of the page to every redirect that follows the post.
 func TestAppRedirectsToAnotherOrigin(t *testing.T) {
+	t.Parallel()
 	for _, c := range []struct {
 		name string
 		host string
@@ -159,6 +163,7 @@ func TestAppRedirectsToAnotherOrigin(t *testing.T) {
 		{"another name and port", "localhost"},
 	} {
 		t.Run(c.name, func(t *testing.T) {
+			t.Parallel()
 			ctx, s := inChromium(t), integration.Start(t, integration.Shop())
 			other := newApp(t, s, nil)
 			f := newFlow(t, s, newApp(t, s, func(*url.URL) string {
@@ -176,8 +181,10 @@ func TestAppRedirectsToAnotherOrigin(t *testing.T) {
 
 // OAuth 2.0 Form Post Response Mode §2: the answer comes by POST.
 func TestFormPost(t *testing.T) {
+	t.Parallel()
 	mode := oauth2.SetAuthURLParam("response_mode", "form_post")
 	t.Run("with scripts", func(t *testing.T) {
+		t.Parallel()
 		ctx, s := inChromium(t), integration.Start(t, integration.Shop())
 		f := newFlow(t, s, newApp(t, s, nil), "/callback")
 		in(ctx, t, chromedp.Navigate(f.signedIn(t, mode)))
@@ -188,6 +195,7 @@ func TestFormPost(t *testing.T) {
 		}
 	})
 	t.Run("without scripts", func(t *testing.T) {
+		t.Parallel()
 		ctx, s := inChromium(t), integration.Start(t, integration.Shop())
 		f := newFlow(t, s, newApp(t, s, nil), "/callback")
 		_, err := chromedp.Call(ctx, emulation.SetScriptExecutionDisabled, emulation.SetScriptExecutionDisabledParams{Value: true})
@@ -200,6 +208,7 @@ func TestFormPost(t *testing.T) {
 		f.approved(ctx, t, http.MethodPost)
 	})
 	t.Run("with a redirect to another origin afterwards", func(t *testing.T) {
+		t.Parallel()
 		ctx, s := inChromium(t), integration.Start(t, integration.Shop())
 		other := newApp(t, s, nil)
 		f := newFlow(t, s, newApp(t, s, func(*url.URL) string { return other.URL }), "/start")

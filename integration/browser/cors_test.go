@@ -12,7 +12,8 @@ import (
 )
 
 // A script of another origin may read some endpoints, and not others (RFC 9700 §2.6).
-func TestScriptOfAnotherOrigin(t *testing.T) {
+func TestScriptOfAnotherOrigin(t *testing.T) { //nolint:tparallel // its subtests share a browser
+	t.Parallel()
 	ctx := inChromium(t)
 	s, _ := startMembers(t, "")
 	f := newFlow(t, s, newApp(t, s, nil), "/callback")

@@ -123,6 +123,7 @@ func subject(t *testing.T, s *integration.Server, accessToken string) string {
 }
 
 func TestLoginPage(t *testing.T) {
+	t.Parallel()
 	ctx := inChromium(t)
 	s, _ := startMembers(t, "")
 	f := newFlow(t, s, newApp(t, s, nil), "/callback")
@@ -145,11 +146,13 @@ func TestLoginPage(t *testing.T) {
 
 // A header of the browser does not sign a person in, and does not change who the person is.
 func TestForgedUserHeader(t *testing.T) {
+	t.Parallel()
 	for name, copyHeaders := range map[string]string{
 		"user from the answer":                     "",
 		"user from the answer, and headers copied": "copy_headers Remote-User",
 	} {
 		t.Run(name, func(t *testing.T) {
+			t.Parallel()
 			ctx := inChromium(t)
 			s, m := startMembers(t, copyHeaders)
 			f := newFlow(t, s, newApp(t, s, nil), "/callback")

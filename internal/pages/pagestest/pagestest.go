@@ -29,7 +29,8 @@ func Parts(body io.Reader) (tags []html.Token, text string) {
 	return tags, text
 }
 
-// Chromium returns a context of a headless Chromium with a profile of its own and further options. It ends after the timeout.
+// Chromium returns a context of a headless Chromium with a profile of its own and further options. It ends after the timeout, which is
+// also how long Chromium may take to start.
 func Chromium(t *testing.T, timeout time.Duration, options ...chromedp.ExecAllocatorOption) context.Context {
 	t.Helper()
 	path, err := exec.LookPath("chromium")
@@ -39,7 +40,8 @@ func Chromium(t *testing.T, timeout time.Duration, options ...chromedp.ExecAlloc
 		}
 		t.Skip("install chromium to run this test")
 	}
-	all := append(chromedp.DefaultExecAllocatorOptions[:], chromedp.ExecPath(path), chromedp.NoSandbox, chromedp.DisableGPU)
+	all := append(chromedp.DefaultExecAllocatorOptions[:], chromedp.ExecPath(path), chromedp.NoSandbox, chromedp.DisableGPU,
+		chromedp.WSURLReadTimeout(timeout))
 	allocator, stop := chromedp.NewExecAllocator(t.Context(), append(all, options...)...)
 	t.Cleanup(stop)
 	ctx, closeTab := chromedp.NewContext(allocator)
