@@ -126,12 +126,11 @@ func TestLockOfKilledProcess(t *testing.T) {
 	if line, err := bufio.NewReader(said).ReadString('\n'); line != "locked\n" {
 		t.Fatalf("the holder printed %q, error %v", line, err)
 	}
-	after := time.Now()
 	must(t, holder.Process.Kill())
 	_ = holder.Wait() // it was killed
 	must(t, slowstorage.New(root, 0, time.Second).Lock(t.Context(), "held"))
-	if time.Since(before) < time.Second || time.Since(after) > 10*time.Second {
-		t.Errorf("locked again %s after the holder locked it, want a second", time.Since(before))
+	if took := time.Since(before); took < time.Second {
+		t.Errorf("locked again %s after the holder locked it, want a second", took)
 	}
 }
 

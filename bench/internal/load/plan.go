@@ -61,7 +61,7 @@ type Result struct {
 func (r *Result) Rate() float64 { return float64(r.Requests) / r.Seconds }
 
 const (
-	answerTimeout  = 20 * time.Second
+	answerTimeout  = time.Minute
 	prepareTimeout = 5 * time.Minute // for everything before the load, such as thousands of tokens
 )
 

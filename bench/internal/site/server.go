@@ -42,7 +42,7 @@ type Server struct {
 }
 
 // startTimeout is how long a start or a stop may take.
-const startTimeout = time.Minute
+const startTimeout = 2 * time.Minute
 
 // Start runs Caddy and waits for its first answer.
 func Start(ctx context.Context, config Config) (*Server, error) {
