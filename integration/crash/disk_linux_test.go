@@ -3,11 +3,15 @@ package crash_test
 import (
 	"bytes"
 	"errors"
+	"net/http"
+	"net/url"
 	"os"
 	"path/filepath"
 	"syscall"
 	"testing"
 	"time"
+
+	"golang.org/x/oauth2"
 
 	"github.com/caddy-oauth/caddy-oauth/integration"
 )
@@ -109,4 +113,94 @@ func TestKillOnFullDisk(t *testing.T) {
 	s.Stop()
 	walk(t, store)
 	checkErrors(t, s.Log(), fault{times: 6, troubles: []string{"no space left"}})
+}
+
+// A used token or code is presented while the disk is full, and the node is killed and starts on the full disk. The family is over
+// from the first answer on: its record says so, since it was overwritten in place.
+func TestReuseOnFullDisk(t *testing.T) {
+	d := mountDisk(t)
+	config := shop("")
+	config.Storage, config.Ailing = filepath.Join(d.path, "storage"), true
+	s := integration.Start(t, config)
+	client := s.Client(t)
+	post := func(form url.Values) *integration.Answer {
+		t.Helper()
+		answer, err := integration.Post(t.Context(), client, s.TokenURL(), form)
+		must(t, err)
+		return answer
+	}
+	refresh := func(token string) *integration.Answer {
+		t.Helper()
+		return post(integration.RefreshRequest("app", token))
+	}
+	type family struct {
+		reuse  url.Values // of what was used long ago
+		newest *integration.Answer
+	}
+	begin := func(name string, byCode bool) (f family) {
+		t.Helper()
+		person := &integration.Person{Name: name, Password: integration.Password, Browser: s.Client(t)}
+		verifier := oauth2.GenerateVerifier()
+		s.Secrets.Add(verifier)
+		code := person.Allow(t, s.AppClient().AuthCodeURL("a-state", oauth2.S256ChallengeOption(verifier))).Get("code")
+		f.reuse = integration.CodeRequest(s.AppClient(), code, verifier)
+		f.newest = post(f.reuse)
+		if !byCode {
+			f.reuse = integration.RefreshRequest("app", f.newest.RefreshToken)
+		}
+		for range 2 {
+			if f.newest = refresh(f.newest.RefreshToken); f.newest.RefreshToken == "" {
+				t.Fatalf("a refresh: %d %s", f.newest.Status, f.newest.Error)
+			}
+		}
+		return f
+	}
+	families := map[string]family{"refresh token": begin(customer(0), false), "code": begin(customer(1), true)}
+	spared := begin(customer(2), false)
+
+	d.fill()
+	for name, f := range families {
+		if answer := post(f.reuse); !answer.Refused("invalid_grant") {
+			t.Errorf("the reuse of a %s on a full disk: %d %s", name, answer.Status, answer.Error)
+		}
+	}
+	if n := bytes.Count(s.Log(), []byte("reuse detected: refresh tokens of the family revoked, but the store does not take the revocation of its access tokens")); n != len(families) {
+		t.Errorf("the log tells of %d reuses, want %d", n, len(families))
+	}
+	s.Kill()
+	s.Run()
+	for name, f := range families {
+		if answer := refresh(f.newest.RefreshToken); !answer.Refused("invalid_grant") {
+			t.Errorf("the newest refresh token after the reuse of a %s, a kill and a start: %d %s", name, answer.Status, answer.Error)
+		}
+	}
+	d.empty()
+	for name, f := range families {
+		if answer := refresh(f.newest.RefreshToken); !answer.Refused("invalid_grant") {
+			t.Errorf("the newest refresh token after the reuse of a %s, once there is room: %d %s", name, answer.Status, answer.Error)
+		}
+		integration.Eventually(t, "the access token is void too", func() bool { return callAPI(t, s, f.newest.AccessToken) == http.StatusUnauthorized })
+	}
+	s.Kill()
+	s.Run()
+	for name, f := range families {
+		if status := callAPI(t, s, f.newest.AccessToken); status != http.StatusUnauthorized {
+			t.Errorf("the access token after the reuse of a %s and another kill: %d", name, status)
+		}
+	}
+	if again := refresh(spared.newest.RefreshToken); again.RefreshToken == "" {
+		t.Errorf("the refresh token of another family: %d %s", again.Status, again.Error)
+	}
+}
+
+// callAPI calls the guarded page with an access token, and returns the status.
+func callAPI(t *testing.T, s *integration.Server, token string) int {
+	t.Helper()
+	req, err := http.NewRequestWithContext(t.Context(), http.MethodGet, s.URL+"/api/orders", nil)
+	must(t, err)
+	req.Header.Set("Authorization", "Bearer "+token)
+	resp, err := s.Client(t).Do(req)
+	must(t, err)
+	defer resp.Body.Close()
+	return resp.StatusCode
 }
