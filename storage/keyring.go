@@ -27,8 +27,8 @@ const (
 	encryptedHeader = len(encryptedMagic) + keyIDLength + chacha20poly1305.NonceSizeX
 )
 
-// MinKeyLength is the least length of the text of a key: that of 32 bytes in base64 without padding.
-const MinKeyLength = 43
+// minKeyLength is the least length of the text of a key: that of 32 bytes in base64 without padding.
+const minKeyLength = 43
 
 // ErrUnknownKey says that a record is encrypted with a key that is not configured. Nothing is wrong with the record.
 var ErrUnknownKey = errors.New("encrypted with a key that is not configured")
@@ -88,7 +88,7 @@ func NewKeyring(texts []string, off bool) (*Keyring, error) {
 }
 
 func newRecordKey(text string) (recordKey, error) {
-	if len(text) < MinKeyLength {
+	if len(text) < minKeyLength {
 		return recordKey{}, errors.New("expected 32 random bytes or more in base64 or hex, as from: openssl rand -base64 32")
 	}
 	id, err := hkdf.Key(sha256.New, []byte(text), nil, "caddy-oauth: name of a key for records at rest", keyIDLength)

@@ -29,18 +29,18 @@ type Event struct {
 	Scopes    []string // issued or approved
 	Error     string   // the error code in the response
 	ErrorID   string   // the same as in the response and in the log
-	Reason    string   // of a revocation, or of a refusal that revoked a family; for ClientChanged, the change
+	Reason    string   // of a revocation, or of a refusal that revoked a family; of client_changed, the change
 }
 
 // The names of events. Others are the refusals of the endpoints (token_refused, authorize_refused, introspect_refused,
 // revoke_refused, …) and the events of signing keys in package keyring.
 const (
-	CodeIssued    = "code_issued" // an authorization code, whether the user was asked or had approved before
-	TokenIssued   = "token_issued"
-	ReuseDetected = "reuse_detected" // a used code or refresh token was presented again; Revoked says when its family has ended
-	ConsentGiven  = "consent_given"
-	Revoked       = "revoked"
-	ClientChanged = "client_changed" // a client was added by the admin API, or changed
+	eventCodeIssued    = "code_issued" // an authorization code, whether the user was asked or had approved before
+	eventTokenIssued   = "token_issued"
+	eventReuseDetected = "reuse_detected" // a used code or refresh token was presented again; the event revoked says when its family has ended
+	eventConsentGiven  = "consent_given"
+	eventRevoked       = "revoked"
+	eventClientChanged = "client_changed" // a client was added by the admin API, or changed
 )
 
 // All yields the fields that are not empty, with their names in the log.
@@ -99,7 +99,7 @@ func (l *eventLog) record(e *Event) {
 func (l *eventLog) issued(c *call, auth *grants.Authorization, id string) {
 	l.metrics.TokenIssued(c.grant)
 	l.record(&Event{
-		Name: TokenIssued, Address: c.address, Client: c.client.ID, Subject: auth.Subject, GrantType: c.grant, Family: auth.Family,
+		Name: eventTokenIssued, Address: c.address, Client: c.client.ID, Subject: auth.Subject, GrantType: c.grant, Family: auth.Family,
 		TokenID: id, Scopes: auth.Scopes,
 	})
 }
@@ -117,7 +117,7 @@ func (l *eventLog) refused(c *call, endpoint string, err error, code, id string)
 		event.Family, event.Subject = refusal.Family, cmp.Or(event.Subject, refusal.Subject)
 	}
 	if replay, ok := errors.AsType[*grants.Replay](err); ok {
-		event.Name, event.Family, event.Reason = ReuseDetected, replay.Family, replay.What+" used again"
+		event.Name, event.Family, event.Reason = eventReuseDetected, replay.Family, replay.What+" used again"
 		event.Client, event.Subject = replay.Client, replay.Subject
 	}
 	if closed, ok := errors.AsType[*grants.Closed](err); ok {
@@ -128,7 +128,7 @@ func (l *eventLog) refused(c *call, endpoint string, err error, code, id string)
 
 // revoked counts and audits a revocation.
 func (l *eventLog) revoked(what string, e *Event) {
-	e.Name = Revoked
+	e.Name = eventRevoked
 	l.metrics.Revocation(what, reasonLabel(e.Reason))
 	l.record(e)
 }

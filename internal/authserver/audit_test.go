@@ -139,12 +139,12 @@ func TestRevocationsAreTold(t *testing.T) {
 				t.Fatalf("%d events", len(*events))
 			}
 			got := *(*events)[0]
-			tt.want.Name, tt.want.Issuer = Revoked, "default"
+			tt.want.Name, tt.want.Issuer = eventRevoked, "default"
 			if (got.Family+got.TokenID == "") != (tt.want.Client == "") {
 				t.Errorf("family %q, token %q", got.Family, got.TokenID)
 			}
 			got.Family, got.TokenID = "", ""
-			if !maps.Equal(maps.Collect(got.All()), maps.Collect(tt.want.All())) || got.Name != Revoked {
+			if !maps.Equal(maps.Collect(got.All()), maps.Collect(tt.want.All())) || got.Name != eventRevoked {
 				t.Errorf("%+v, want %+v", got, tt.want)
 			}
 		})

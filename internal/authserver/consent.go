@@ -141,7 +141,7 @@ func (e *authorizeEndpoint) answer(c *call, form url.Values) error {
 	if err := e.remember(ctx, req, user); err != nil {
 		return toClient(err, to)
 	}
-	e.events.record(&Event{Name: ConsentGiven, Address: c.address, Client: client.ID, Subject: user.Subject, Scopes: req.scopes})
+	e.events.record(&Event{Name: eventConsentGiven, Address: c.address, Client: client.ID, Subject: user.Subject, Scopes: req.scopes})
 	return toClient(e.approve(c, req, user), to)
 }
 

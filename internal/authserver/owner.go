@@ -81,7 +81,7 @@ func (o Owner) RevokeAny(ctx context.Context, token, reason string) (what string
 		switch {
 		case f == nil:
 		case !f.Revoked.IsZero():
-			return RevokedNone, o.s.revoker.FinishFamily(ctx, id, f)
+			return RevokedNone, o.s.revoker.finishFamily(ctx, id, f)
 		default:
 			return RevokedFamily, o.s.revoker.RevokeFamily(ctx, id, reason, "")
 		}
@@ -94,7 +94,7 @@ func (o Owner) RevokeAny(ctx context.Context, token, reason string) (what string
 	case err != nil:
 		return "", err
 	}
-	return RevokedToken, o.s.revoker.RevokeToken(ctx, claims, reason, "")
+	return RevokedToken, o.s.revoker.revokeToken(ctx, claims, reason, "")
 }
 
 // Stats are figures of this node, since the configuration was loaded.

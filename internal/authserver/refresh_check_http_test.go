@@ -99,7 +99,7 @@ func TestRefreshWithoutAnAccount(t *testing.T) {
 		fields["error_id"] != answer.json(t)["error_id"] || !strings.Contains(fmt.Sprint(fields["cause"]), "status 404") {
 		t.Errorf("logged %v", fields)
 	}
-	if len(*events) != 2 || (*events)[0].Name != Revoked || (*events)[1].Name != "token_refused" {
+	if len(*events) != 2 || (*events)[0].Name != eventRevoked || (*events)[1].Name != "token_refused" {
 		t.Fatalf("events %v", *events)
 	}
 	for _, e := range *events {
@@ -200,7 +200,7 @@ func TestNoAccountWhileTheStoreFails(t *testing.T) {
 	if err := s.upkeep.poll(t.Context()); err != nil {
 		t.Fatal(err)
 	}
-	if last := (*events)[len(*events)-1]; last.Name != Revoked || last.Reason != reasonClosed {
+	if last := (*events)[len(*events)-1]; last.Name != eventRevoked || last.Reason != reasonClosed {
 		t.Errorf("the last event is %+v", last)
 	}
 	config.Store, config.Revocations, config.Accounts = s.store, nil, nil

@@ -82,9 +82,9 @@ func (r *Revoker) cutFamily(ctx context.Context, id, reason string) error {
 	return r.cutoffs.Add(ctx, &storage.Cutoff{Family: id, Reason: reason})
 }
 
-// FinishFamily does what is left of the revocation of a family, if anything, when a token of it is presented again: the node that
+// finishFamily does what is left of the revocation of a family, if anything, when a token of it is presented again: the node that
 // revoked it may have died before it had done all. f is the family as its record or a [grants.Ended] says.
-func (r *Revoker) FinishFamily(ctx context.Context, id string, f *storage.Family) error {
+func (r *Revoker) finishFamily(ctx context.Context, id string, f *storage.Family) error {
 	if err := r.cutoffs.Load(ctx); err != nil {
 		return err
 	}
@@ -99,8 +99,8 @@ func (r *Revoker) FinishFamily(ctx context.Context, id string, f *storage.Family
 	return r.cutFamily(ctx, id, f.Reason)
 }
 
-// RevokeToken ends one access token. For address see RevokeFamily.
-func (r *Revoker) RevokeToken(ctx context.Context, c *jwt.Claims, reason, address string) error {
+// revokeToken ends one access token. For address see RevokeFamily.
+func (r *Revoker) revokeToken(ctx context.Context, c *jwt.Claims, reason, address string) error {
 	if c.ID == "" {
 		return errors.New("the token has no jti to revoke it by")
 	}
@@ -260,7 +260,7 @@ func (r *Revoker) RevokeRefused(ctx context.Context, refusal error) error {
 	ctx = context.WithoutCancel(ctx)
 	if ended, ok := errors.AsType[*grants.Ended](refusal); ok {
 		// If that fails, the client is refused nevertheless, and whoever comes next makes another attempt.
-		_ = r.FinishFamily(ctx, ended.Family, &storage.Family{Revoked: ended.Revoked, Reason: ended.Reason})
+		_ = r.finishFamily(ctx, ended.Family, &storage.Family{Revoked: ended.Revoked, Reason: ended.Reason})
 		return refusal
 	}
 	end, ok := endingOf(refusal)

@@ -36,7 +36,7 @@ func (e *revokeEndpoint) revokePresented(c *call, token string) error {
 	switch {
 	case f == nil || f.Client != client.ID:
 	case !f.Revoked.IsZero():
-		return e.revoker.FinishFamily(ctx, id, f)
+		return e.revoker.finishFamily(ctx, id, f)
 	default:
 		return e.revoker.RevokeFamily(ctx, id, reasonClient, c.address)
 	}
@@ -50,5 +50,5 @@ func (e *revokeEndpoint) revokePresented(c *call, token string) error {
 	case claims.ClientID != client.ID:
 		return nil
 	}
-	return e.revoker.RevokeToken(ctx, claims, reasonClient, c.address)
+	return e.revoker.revokeToken(ctx, claims, reasonClient, c.address)
 }

@@ -113,7 +113,7 @@ func (s *Server) assemble() (err error) {
 			return s.revoker.Revoke(ctx, "", client, reason, "")
 		},
 		Changed: func(ctx context.Context, client, what string) error {
-			s.events.record(&Event{Name: ClientChanged, Client: client, Reason: what})
+			s.events.record(&Event{Name: eventClientChanged, Client: client, Reason: what})
 			return s.upkeep.marker.set(ctx)
 		},
 	})

@@ -14,8 +14,8 @@ var secretParams = map[string]bool{
 	"registration_access_token": true, "password": true, "secret": true, "api_key": true,
 }
 
-// Hidden stands in the place of a secret.
-const Hidden = "HIDDEN"
+// hiddenSecret stands in the place of a secret.
+const hiddenSecret = "HIDDEN"
 
 // HideSecrets returns a URL, or the target of a request, without the secrets in it: the password of its user information, and the
 // values of secret parameters in its query and its fragment, also if they are in a URL that is itself the value of a parameter.
@@ -76,7 +76,7 @@ func hidePassword(s string) string {
 	if !found {
 		return s
 	}
-	return s[:start+2] + user + ":" + Hidden + s[start+2+at:]
+	return s[:start+2] + user + ":" + hiddenSecret + s[start+2+at:]
 }
 
 // hideParameter hides the value of name=value if it is a secret, or the secrets in it if it is a URL.
@@ -86,7 +86,7 @@ func hideParameter(param string, depth int) string {
 	case !found || value == "":
 		return param
 	case secretParams[parameterName(name)]:
-		return name + "=" + Hidden
+		return name + "=" + hiddenSecret
 	case depth == 0:
 		return param
 	}

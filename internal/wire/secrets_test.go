@@ -58,7 +58,7 @@ func FuzzHideSecrets(f *testing.F) {
 		_, query, _ := strings.Cut(hidden, "?")
 		params, _ := url.ParseQuery(query)
 		for name := range secretParams {
-			if value := params.Get(name); value != "" && !strings.HasPrefix(value, Hidden) {
+			if value := params.Get(name); value != "" && !strings.HasPrefix(value, hiddenSecret) {
 				t.Errorf("%q has %s=%q", hidden, name, value)
 			}
 		}
