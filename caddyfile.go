@@ -32,10 +32,15 @@ func init() {
 //			unknown_scopes refuse|drop
 //			audience       <uri...>
 //			consent        once|always|never
-//			consent_page   <file>
 //			endpoint       authorize|token|jwks|introspect|revoke|apps <path>
 //			page {
+//				name     <name>
+//				logo     <file>
+//				color    <color>
+//				support  <url>
+//				privacy  <url>
 //				language <language> <file>
+//				template apps|code|consent|error|form_post <file>
 //			}
 //			code {
 //				lifetime <duration>
@@ -81,6 +86,7 @@ func init() {
 //			grant <module> ...
 //			client <id> {
 //				name          <name>
+//				logo          <file>
 //				secret        <secret...>
 //				secret_hash   <hash...>
 //				redirect_uris <uri...>
@@ -166,7 +172,6 @@ func (p parser) issuerSettings(i *Issuer) directive.Settings {
 		"audience":        p.Words("one URI or more", &i.Audience),
 		"client":          p.client(i),
 		"consent":         p.Word("once, always or never", (*string)(&i.Consent)),
-		"consent_page":    p.Word("a file", &i.ConsentPage),
 		"page":            p.page(i),
 		"endpoint":        p.endpoint(i),
 		"code":            p.code(i),
@@ -210,6 +215,7 @@ func (p parser) client(i *Issuer) directive.Setting {
 		i.Clients[args[0]] = c
 		return directive.Settings{
 			"name":          p.Word("a name, in quotes if it has spaces", &c.Name),
+			"logo":          p.Word("a file", &c.Logo),
 			"secret":        p.Words("one secret or more", &c.Secrets),
 			"secret_hash":   p.Words("one hash or more", &c.SecretHashes),
 			"redirect_uris": p.Words("one URI or more", &c.RedirectURIs),

@@ -25,6 +25,9 @@ type Client struct {
 	// The name that the consent page shows. Default: the client ID.
 	Name string `json:"name,omitempty"`
 
+	// A file with its logo, for the pages: SVG, PNG, JPEG or WebP, at most 128 KB. Default: none.
+	Logo string `json:"logo,omitempty"`
+
 	// Secrets in clear. Each of them authenticates the client, so that you can add a new one before you remove the old one. Use
 	// placeholders such as `{env.BILLING_SECRET}` or `{file./run/secrets/billing}`. A secret has no line breaks and no spaces
 	// around it; of a file and of a variable, the line break at the end is left out.
@@ -89,6 +92,7 @@ func (c *Client) resolve(repl *caddy.Replacer) error {
 		}
 	}
 	return cmp.Or(
+		directive.At("logo", replace(repl, &c.Logo)),
 		directive.At("secret_hash", replaceAll(repl, c.SecretHashes)),
 		directive.At("redirect_uris", replaceAll(repl, c.RedirectURIs)),
 		directive.At("audience", replaceAll(repl, c.Audience)),
@@ -293,6 +297,9 @@ func decodeClient(settings json.RawMessage) (*Client, error) {
 	}
 	if len(c.Secrets)+len(c.SecretHashes) > 0 {
 		return nil, errors.New("expected no secrets among the settings: the store keeps them apart")
+	}
+	if c.Logo != "" {
+		return nil, directive.At("logo", errors.New("expected none: only a client of the configuration can have a file"))
 	}
 	// The checks skip values with placeholders, which only a configuration can have.
 	for setting, values := range map[string][]string{

@@ -51,10 +51,7 @@ type Issuer struct {
 	// the person's device can pose as such a client.
 	Consent storage.ConsentMode `json:"consent,omitempty"`
 
-	// A file with your own consent page, as a Go html/template. Default: the built-in page.
-	ConsentPage string `json:"consent_page,omitempty"`
-
-	// The language of the pages.
+	// The look and the language of the pages that people see.
 	Page *PageSettings `json:"page,omitempty"`
 
 	// The lifetime and the form of authorization codes.
@@ -128,9 +125,6 @@ func (i *Issuer) resolve(repl *caddy.Replacer) error {
 	}
 	if unresolved(i.URL) {
 		return fmt.Errorf("expected a URL without braces, not %s", i.URL)
-	}
-	if err := replace(repl, &i.ConsentPage); err != nil {
-		return directive.At("consent_page", err)
 	}
 	if err := i.Page.resolve(repl); err != nil {
 		return directive.At("page", err)

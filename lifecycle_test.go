@@ -89,8 +89,12 @@ func TestFailedReloadLeavesTheOldConfig(t *testing.T) {
 		"unknown setting": func(issuer map[string]any) { issuer["nonsense"] = true },
 		"unknown store":   func(issuer map[string]any) { issuer["store"] = map[string]any{"store": "nonsense"} },
 		"unknown grant":   func(issuer map[string]any) { issuer["grants"] = map[string]any{"nonsense": map[string]any{}} },
-		"no such file":    func(issuer map[string]any) { issuer["consent_page"] = filepath.Join(dir, "no such file") },
-		"bad template":    func(issuer map[string]any) { issuer["consent_page"] = badTemplate },
+		"no such file": func(issuer map[string]any) {
+			issuer["page"] = map[string]any{"logo": filepath.Join(dir, "no such file")}
+		},
+		"bad template": func(issuer map[string]any) {
+			issuer["page"] = map[string]any{"templates": map[string]any{"consent": badTemplate}}
+		},
 		"empty secret": func(issuer map[string]any) {
 			issuer["clients"].(map[string]any)["app"].(map[string]any)["secrets"] = []string{"{env.CADDY_OAUTH_NO_SUCH_VARIABLE}"}
 		},

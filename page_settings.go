@@ -1,11 +1,14 @@
 package caddyoauth
 
 import (
+	"cmp"
 	"fmt"
 	"io"
 	"maps"
+	"net/url"
 	"os"
 	"slices"
+	"strings"
 
 	"github.com/caddyserver/caddy/v2"
 
@@ -14,20 +17,49 @@ import (
 )
 
 // PageSettings are about the pages that people see. The pages speak the first language of the browser that they have: English,
-// Arabic, French, German, Japanese, Simplified Chinese or Spanish.
+// Arabic, French, German, Japanese, Simplified Chinese or Spanish. They load nothing from elsewhere.
 type PageSettings struct {
+	// The name of the site. Default: the host of the issuer's URL.
+	Name string `json:"name,omitempty"`
+
+	// A file with the logo of the site: SVG, PNG, JPEG or WebP, at most 128 KB. It is also the icon of the browser's tab.
+	// Default: none, and an icon with the first letter of the name.
+	Logo string `json:"logo,omitempty"`
+
+	// The color of buttons and links, as in CSS: `#2450c8`, `navy`, `rgb(36 80 200)` or `hsl(224 69% 46%)`. The text on buttons
+	// is black or white, whichever can be read better, and links are as much darker or lighter as they must be to be read.
+	// Default: blue.
+	Color string `json:"color,omitempty"`
+
+	// The URL or the path of a page where people find help, or `mailto:` and an address. Default: none.
+	Support string `json:"support,omitempty"`
+
+	// The URL or the path of your privacy policy. Default: none.
+	Privacy string `json:"privacy,omitempty"`
+
 	// Files with the words of the pages, by the tag of their language (BCP 47), such as `nl`. They are like
 	// `internal/pages/languages/en.json` in the source. A file for a new language has all words. A file for one that the pages
 	// have, such as `en` or `de-CH`, has those that differ.
 	Languages map[string]string `json:"languages,omitempty"`
+
+	// Files with your own pages, as Go html/templates, by the name of the page: `apps`, `code`, `consent`, `error` and
+	// `form_post`. They are tried when the configuration is loaded. Default: the built-in pages.
+	Templates map[string]string `json:"templates,omitempty"`
 }
 
 // page reads the settings of the pages.
 func (p parser) page(i *Issuer) directive.Setting {
 	return p.Nested(func() directive.Settings {
-		i.Page = new(PageSettings)
+		s := new(PageSettings)
+		i.Page = s
 		return directive.Settings{
-			"language": p.Pair("a language, such as nl, and a file", &i.Page.Languages),
+			"name":     p.Word("a name, in quotes if it has spaces", &s.Name),
+			"logo":     p.Word("a file", &s.Logo),
+			"color":    p.Word("a color, in quotes if it has spaces or #", &s.Color),
+			"support":  p.Word("a URL or a path", &s.Support),
+			"privacy":  p.Word("a URL or a path", &s.Privacy),
+			"language": p.Pair("a language, such as nl, and a file", &s.Languages),
+			"template": p.Pair("the name of a page and a file", &s.Templates),
 		}
 	})
 }
@@ -51,7 +83,14 @@ func (s *PageSettings) resolve(repl *caddy.Replacer) error {
 	if s == nil {
 		return nil
 	}
-	return resolveFiles(repl, "language", s.Languages)
+	return cmp.Or(
+		directive.At("name", replace(repl, &s.Name)),
+		directive.At("logo", replace(repl, &s.Logo)),
+		directive.At("support", replace(repl, &s.Support)),
+		directive.At("privacy", replace(repl, &s.Privacy)),
+		resolveFiles(repl, "language", s.Languages),
+		resolveFiles(repl, "template", s.Templates),
+	)
 }
 
 // resolveFiles replaces the placeholders in the names of files.
@@ -70,10 +109,40 @@ func (s *PageSettings) check() error {
 	if s == nil {
 		return nil
 	}
+	if s.Color != "" {
+		if _, err := pages.ParseColor(s.Color); err != nil {
+			return directive.At("color", err)
+		}
+	}
+	if err := checkLink(s.Support, "https", "http", "mailto"); err != nil {
+		return directive.At("support", err)
+	}
+	if err := checkLink(s.Privacy, "https", "http"); err != nil {
+		return directive.At("privacy", err)
+	}
+	for _, name := range slices.Sorted(maps.Keys(s.Templates)) {
+		if !slices.Contains(pages.Names, name) {
+			return directive.At("template "+name, fmt.Errorf("expected %s, not %s", directive.OneOf(pages.Names), name))
+		}
+	}
 	for _, tag := range s.languages() {
 		if _, err := pages.ParseLanguage(tag); err != nil {
 			return directive.At("language "+tag, err)
 		}
+	}
+	return nil
+}
+
+// checkLink checks a link on the pages: a URL with one of the schemes, or a path on the site.
+func checkLink(link string, schemes ...string) error {
+	if link == "" || unresolved(link) {
+		return nil
+	}
+	u, err := url.Parse(link)
+	path := err == nil && u.Scheme == "" && u.Host == "" && strings.HasPrefix(u.Path, "/")
+	full := err == nil && slices.Contains(schemes, u.Scheme) && u.Host+u.Opaque != ""
+	if !path && !full {
+		return fmt.Errorf("expected a path, or a URL with %s, not %s", strings.Join(schemes, " or "), link)
 	}
 	return nil
 }
@@ -88,17 +157,28 @@ func (s *PageSettings) languages() []string {
 
 // pages reads the files of the pages.
 func (i *Issuer) pages() (config pages.Config, err error) {
-	if i.ConsentPage != "" {
-		template, err := readFile(i.ConsentPage)
-		if err != nil {
-			return config, directive.At("consent_page", err)
+	config.AppLogos = make(map[string][]byte)
+	for id, c := range i.Clients {
+		if c.Logo == "" {
+			continue
 		}
-		config.Consent = string(template)
+		if config.AppLogos[id], err = readImage(c.Logo); err != nil {
+			return config, directive.At("client "+id, directive.At("logo", err))
+		}
 	}
 	if i.Page == nil {
 		return config, nil
 	}
-	config.Languages, err = readFiles("language", i.Page.Languages)
+	config.Name, config.Color, config.Support, config.Privacy = i.Page.Name, i.Page.Color, i.Page.Support, i.Page.Privacy
+	if i.Page.Logo != "" {
+		if config.Logo, err = readImage(i.Page.Logo); err != nil {
+			return config, directive.At("page", directive.At("logo", err))
+		}
+	}
+	if config.Languages, err = readFiles("language", i.Page.Languages); err != nil {
+		return config, directive.At("page", err)
+	}
+	config.Templates, err = readFiles("template", i.Page.Templates)
 	return config, directive.At("page", err)
 }
 
@@ -112,6 +192,14 @@ func readFiles(setting string, files map[string]string) (map[string][]byte, erro
 		all[name] = content
 	}
 	return all, nil
+}
+
+func readImage(name string) ([]byte, error) {
+	image, err := readFile(name)
+	if err != nil {
+		return nil, err
+	}
+	return image, pages.CheckImage(image)
 }
 
 // maxFile is how long a file may be of which a page is made.

@@ -109,7 +109,7 @@ func TestThrottleSurvivesReload(t *testing.T) {
 		t.Fatalf("guessing ends with %d", status)
 	}
 	s.run(t, strings.Replace(global, "scope orders", `scope orders "your orders"`, 1), shopSite)
-	failing := s.adapt(t, strings.Replace(global, "store memory", "store memory\nconsent_page /no/such/file", 1), shopSite)
+	failing := s.adapt(t, strings.Replace(global, "store memory", "store memory\npage {\nlogo /no/such/file\n}", 1), shopSite)
 	if err := caddy.Load(failing, true); err == nil {
 		t.Fatal("expected an error")
 	}

@@ -44,6 +44,7 @@ func TestValidateNamesTheSetting(t *testing.T) {
 		return "{\noauth {\nissuer https://example.com {\n" + settings + "\n}\n}\n}\n"
 	}
 	client := func(settings string) string { return issuer("client app {\n" + settings + "\n}") }
+	page := func(settings string) string { return issuer("page {\n" + settings + "\n}") }
 	const missing = "/no/such/file"
 	for _, tt := range []struct {
 		name, caddyfile string
@@ -69,9 +70,13 @@ func TestValidateNamesTheSetting(t *testing.T) {
 		{"issuer URL with a brace", "{\noauth {\nissuer ftp://example.com/{\n}\n}", []string{"issuer default: expected a URL without braces"}},
 		{"two issuers with one URL after all", "{\noauth {\nissuer one https://example.com\nissuer two {env.URL_VARIABLE}\n}\n}", []string{"issuer two: expected another URL than that of issuer one"}},
 		{"audience of an empty variable", issuer("audience {env.EMPTY_VARIABLE}"), []string{"issuer default: audience: "}},
-		{"no consent page", issuer("consent_page " + missing), []string{"issuer default: consent_page: open " + missing}},
-		{"consent page that is no template", issuer("consent_page " + file("bad.html", "{{.User")), []string{"issuer default: consent page: "}},
-		{"consent page that uses an unknown field", issuer("consent_page " + file("unknown.html", "{{.Nonsense}}")), []string{"issuer default: consent page: ", "Nonsense"}},
+		{"no consent page", page("template consent " + missing), []string{"issuer default: page: template consent: open " + missing}},
+		{"consent page that is no template", page("template consent " + file("bad.html", "{{.User")), []string{"issuer default: page: template consent: "}},
+		{"consent page that uses an unknown field", page("template code " + file("unknown.html", "{{.Nonsense}}")), []string{"issuer default: page: template code: ", "Nonsense"}},
+		{"logo that is no image", page("logo " + file("logo.svg", "<html>")), []string{"issuer default: page: logo: expected an image: SVG, PNG, JPEG or WebP"}},
+		{"logo of a client that is too long", client("redirect_uris https://a.example/\nlogo " + file("long.png", "\x89PNG\r\n\x1a\n"+strings.Repeat("x", 128<<10))), []string{"issuer default: client app: logo: expected an image of at most 128 KB"}},
+		{"logo that is longer than a page may be", page("logo " + file("huge.png", strings.Repeat("x", 1<<20))), []string{"issuer default: page: logo: expected a file of at most 256 KB"}},
+		{"language with words missing", page("language nl " + file("nl.json", "{}")), []string{"issuer default: page: language nl: there are no words for allow, apps_can_use"}},
 		{"no JWKS file", issuer("signing {\njwks_file " + missing + "\n}"), []string{"issuer default: signing: jwks_file: open " + missing}},
 		{"JWKS file that is no JSON", issuer("signing {\njwks_file " + file("text", "keys") + "\n}"), []string{"issuer default: signing keys: the file is no JWK set"}},
 		{"JWKS file without keys", issuer("signing {\njwks_file " + file("none", `{"keys":[]}`) + "\n}"), []string{"issuer default: signing keys: the file is no JWK set"}},

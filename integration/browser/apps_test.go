@@ -12,8 +12,8 @@ import (
 	"github.com/caddy-oauth/caddy-oauth/integration"
 )
 
-// A person allows an app, finds it among the connected apps, and removes it: once with the button of the app, and once with the
-// button for all apps.
+// A person allows an app, finds it among the connected apps, and removes it, which the page asks about: once that app, and once
+// all apps.
 func TestConnectedApps(t *testing.T) {
 	t.Parallel()
 	for _, c := range []struct {
@@ -22,7 +22,7 @@ func TestConnectedApps(t *testing.T) {
 		removed string // a selector for the page that follows
 		says    string
 	}{
-		{"one", []string{`button[value="app"]`}, `p[role="status"]`, "Example app has no access any more."},
+		{"one", []string{`a[href$="?client=app"]`, `button[value="app"]`}, `p[role="status"]`, "Example app has no access any more."},
 		{"all", []string{`a[href$="?all=1"]`, `button[name="all"]`}, `main:not(:has(form))`, "No app has access to your account."},
 	} {
 		t.Run(c.name, func(t *testing.T) {
@@ -44,11 +44,11 @@ func TestConnectedApps(t *testing.T) {
 					t.Errorf("the page does not show %q:\n%s", shown, page)
 				}
 			}
-			// The names of the buttons for screen readers.
-			names := in(ctx, t, chromedp.Evaluate[string](`[...document.querySelectorAll("button")].map(b =>
+			// The names of the links for screen readers.
+			names := in(ctx, t, chromedp.Evaluate[string](`[...document.querySelectorAll("a.button")].map(b =>
 				b.getAttribute("aria-labelledby").split(" ").map(id => document.getElementById(id).textContent).join(" ")).sort().join()`))
 			if names != "Remove Example app,Remove partner" {
-				t.Errorf("the buttons are named %q", names)
+				t.Errorf("the links are named %q", names)
 			}
 			for _, button := range c.buttons {
 				in(ctx, t, chromedp.Click(chromedp.CSS(button)))

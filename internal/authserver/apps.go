@@ -77,7 +77,7 @@ func (e *appsEndpoint) showApps(c *call, user *User, params url.Values) error {
 	}
 	page := pages.AppsPage{
 		User: displayName(user), Action: e.config.Paths.Apps, Request: sealed,
-		Now: e.now(),
+		Now: e.now(), SwitchURL: c.site.LoginURL(e.config.Paths.Apps),
 	}
 	if page.Apps, err = e.appLines(ctx, user); err != nil {
 		return err

@@ -133,7 +133,11 @@ func TestRemovedAppIsDead(t *testing.T) {
 			bobs := s.connect(t, "webapp")
 			s.site.user = &User{Subject: "alice"}
 
-			page, _ := s.openApps(t, "")
+			list, _ := s.openApps(t, "")
+			if body := list.Body.String(); strings.Contains(body, "<form") || !strings.Contains(body, `href="/oauth/apps?client=webapp"`) {
+				t.Errorf("the list does not ask before it removes: %s", body)
+			}
+			page, _ := s.openApps(t, "?client=webapp")
 			s.remove(t, page, "client", "webapp").leadsTo(t, "/oauth/apps?removed=webapp")
 			_, text := s.openApps(t, "?removed=webapp")
 			if !strings.Contains(text, "The app webapp has no access any more.") || strings.Contains(text, "app.example.com") || !strings.Contains(text, "The app spa") {
@@ -201,7 +205,7 @@ func TestForeignPostRemovesNothing(t *testing.T) {
 			t.Helper()
 			s.site.user = &User{Subject: "bob"}
 			s.connect(t, "spa")
-			page, _ := s.openApps(t, "")
+			page, _ := s.openApps(t, "?all=1")
 			form.Set("request", page.sealed(t))
 			s.site.user = &User{Subject: "alice"}
 		},
@@ -209,7 +213,7 @@ func TestForeignPostRemovesNothing(t *testing.T) {
 		t.Run(name, func(t *testing.T) {
 			s := newTestServer(t)
 			s.connect(t, "spa")
-			page, _ := s.openApps(t, "")
+			page, _ := s.openApps(t, "?all=1")
 			form := url.Values{"request": {page.sealed(t)}}
 			spoil(t, s, form)
 			tokens := s.connect(t, "webapp")
@@ -233,7 +237,7 @@ func TestRemovalOfNothing(t *testing.T) {
 	for _, pairs := range [][]string{{"client", "webapp"}, {"client", "nobody"}, {"all", "1"}, {"client", ""}, {"client", "nobody", "all", "1"}} {
 		s := newTestServer(t)
 		s.connect(t, "spa")
-		page, _ := s.openApps(t, "")
+		page, _ := s.openApps(t, "?all=1")
 		if err := s.revoker.forget(t.Context(), "alice", ""); err != nil {
 			t.Fatal(err)
 		}
@@ -249,7 +253,7 @@ func TestRemovalOfNothing(t *testing.T) {
 func TestAppsOfNobody(t *testing.T) {
 	s := newTestServer(t)
 	tokens := s.connect(t, "webapp")
-	page, _ := s.openApps(t, "")
+	page, _ := s.openApps(t, "?all=1")
 	s.site.user = nil
 	s.do(t, httptest.NewRequest(http.MethodGet, "/oauth/apps", nil)).check(t, http.StatusUnauthorized, "login_required")
 	s.remove(t, page, "client", "webapp").check(t, http.StatusUnauthorized, "login_required")
@@ -287,12 +291,13 @@ func TestAppsWithoutConsent(t *testing.T) {
 	body := s.token(t, url.Values{"grant_type": {"password"}, "username": {"alice"}, "password": {"x"}, "scope": {"orders"}}).json(t)
 	old := held{"webapp", body["access_token"].(string), body["refresh_token"].(string)}
 
-	page, text := s.openApps(t, "")
+	_, text := s.openApps(t, "")
 	for _, want := range []string{"The app spa Where spa.example.com Can use your name your orders", "can connect again without asking you", "The app webapp Where app.example.com Can use your orders Since"} {
 		if !strings.Contains(text, want) {
 			t.Errorf("the page lacks %q: %s", want, text)
 		}
 	}
+	page, _ := s.openApps(t, "?client=spa")
 	s.remove(t, page, "client", "spa").leadsTo(t, "/oauth/apps?removed=spa")
 	s.lives(t, own, false)
 	s.lives(t, old, true)

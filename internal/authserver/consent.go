@@ -61,6 +61,8 @@ func (e *authorizeEndpoint) ask(c *call, req *authorizeRequest, user *User) erro
 		RedirectURI: req.redirectURI,
 		Local:       impersonable(req.client, req.redirectURI),
 		User:        displayName(user),
+		SwitchURL:   c.site.LoginURL(e.config.Paths.Authorize + "?" + req.params.Encode()),
+		AppsURL:     e.config.Paths.Apps,
 		Action:      e.config.Paths.Authorize,
 		Request:     sealed,
 	}

@@ -349,7 +349,7 @@ func TestFormsOfOtherSites(t *testing.T) {
 				t.Errorf("consent: %d %s", a.Code, a.Header().Get("Location"))
 			}
 			s.code(t, asks("webapp"))
-			page, _ := s.openApps(t, "")
+			page, _ := s.openApps(t, "?all=1")
 			post("/oauth/apps", url.Values{"request": {page.sealed(t)}, "client": {"webapp"}})
 			if got := s.cutoffs.Count() == 0; got != tt.refused {
 				t.Errorf("apps: %d revocations", s.cutoffs.Count())

@@ -109,3 +109,49 @@ func TestPagesSpeakTheLanguageOfTheBrowser(t *testing.T) {
 		}
 	}
 }
+
+// "Not you?" leads to the login page, and back to the same request as somebody else.
+func TestNotYou(t *testing.T) {
+	s := newTestServer(t)
+	if page := s.get(t, asks("webapp")).Body.String(); strings.Contains(page, "Not you?") {
+		t.Errorf("without a login page: %s", page)
+	}
+	s.site.login = "/login"
+	link := func(a answer) string {
+		t.Helper()
+		tags, _ := pagestest.Parts(a.Body)
+		for _, tag := range tags {
+			for _, attr := range tag.Attr {
+				if attr.Key == "href" && strings.HasPrefix(attr.Val, "/login?") {
+					return attr.Val
+				}
+			}
+		}
+		t.Fatal("no link to the login page")
+		return ""
+	}
+	to, err := url.Parse(link(s.get(t, asks("webapp"))))
+	if err != nil {
+		t.Fatal(err)
+	}
+	s.site.user = &User{Subject: "bob"}
+	again := s.do(t, httptest.NewRequest(http.MethodGet, to.Query().Get("return_to"), nil))
+	if text := again.Body.String(); !strings.Contains(text, "bob") || strings.Contains(text, "alice") {
+		t.Errorf("after the login: %s", text)
+	}
+	answered := s.decide(t, again, "allow")
+	if answered.Code != http.StatusSeeOther || answered.location().Get("state") != "xyz" {
+		t.Errorf("bob allows it: %d %v", answered.Code, answered.Header())
+	}
+	if to := link(s.do(t, httptest.NewRequest(http.MethodGet, "/oauth/apps", nil))); to != "/login?return_to=%2Foauth%2Fapps" {
+		t.Errorf("the list of apps leads to %s", to)
+	}
+}
+
+// The consent page says where the person can take it back.
+func TestConsentPageLeadsToTheApps(t *testing.T) {
+	s := newTestServer(t)
+	if page := s.get(t, asks("webapp")).Body.String(); !strings.Contains(page, `<a class="target" href="/oauth/apps">Connected apps</a>`) {
+		t.Errorf("the page does not: %s", page)
+	}
+}

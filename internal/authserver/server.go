@@ -8,6 +8,7 @@ package authserver
 
 import (
 	"context"
+	"fmt"
 	"net/http"
 	"net/url"
 	"time"
@@ -82,7 +83,11 @@ func (s *core) newPages(issuer *url.URL) (*pages.Pages, error) {
 	for _, scope := range s.config.Scopes {
 		config.Scopes = append(config.Scopes, pages.ScopeWords(scope))
 	}
-	return pages.New(config)
+	made, err := pages.New(config)
+	if err != nil {
+		return nil, fmt.Errorf("page: %w", err)
+	}
+	return made, nil
 }
 
 // assemble makes the parts that use the store, and connects them.

@@ -42,7 +42,7 @@ func newIssued(t *testing.T, s *testServer) issued {
 	form := s.get(t, asks("webapp")).sealed(t)
 	s.site.user = &User{Subject: "alice"}
 	tokens, more := s.tokens(t), s.tokens(t)
-	page, _ := s.openApps(t, "")
+	page, _ := s.openApps(t, "?client=webapp")
 	return issued{
 		code: s.code(t, asks("webapp")), form: form, apps: page.sealed(t),
 		refresh: tokens["refresh_token"].(string), access: more["access_token"].(string),

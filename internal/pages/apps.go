@@ -10,7 +10,9 @@ import (
 
 // AppsPage lists the applications that have access to an account, or asks whether to remove some.
 type AppsPage struct {
-	User string // who is signed in
+	User      string // who is signed in
+	SwitchURL string // where to sign in as somebody else, or empty
+
 	Apps []ConnectedApp
 	Now  time.Time // for "3 hours ago"
 
@@ -59,11 +61,11 @@ func (p *Pages) Apps(w http.ResponseWriter, r *http.Request, page AppsPage) erro
 	}
 	view.User, view.Removed = clean(page.User), clean(page.Removed)
 
-	return write(w, http.StatusOK, p.apps, view, view.Frame) // for form-action, see Consent
+	return p.write(w, http.StatusOK, "apps", view, view.Frame) // for form-action, see Consent
 }
 
 func (p *Pages) viewOf(l *locale, app ConnectedApp, now time.Time) appView {
-	app.Name, app.Scopes = cleanName(app.App), cleanScopes(app.Scopes, p.scopes[l]) // the ID stays as it is: the form posts it
+	app.Logo, app.Name, app.Scopes = p.logos[app.ID], cleanName(app.App), cleanScopes(app.Scopes, p.scopes[l]) // the ID stays as it is: the form posts it
 	view := appView{ConnectedApp: app, Since: l.since(app.Since), Used: l.ago(app.Used, now)}
 	first, _ := utf8.DecodeRuneInString(app.Name)
 	view.Initial = strings.ToUpper(string(first))

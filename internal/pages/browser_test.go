@@ -4,6 +4,7 @@ import (
 	"cmp"
 	"context"
 	"fmt"
+	"math"
 	"net/http"
 	"net/http/httptest"
 	"net/url"
@@ -18,6 +19,10 @@ import (
 
 	"github.com/caddy-oauth/caddy-oauth/internal/pages/pagestest"
 )
+
+// lowTargets lists the targets of a page that are lower than 44 px.
+const lowTargets = `[...document.querySelectorAll("a, button:not([hidden]), summary")]
+	.filter(e => e.getBoundingClientRect().height < 44).map(e => e.textContent).join()`
 
 // inChromium returns a context of a headless Chromium, which trusts any certificate.
 func inChromium(t *testing.T) context.Context {
@@ -112,9 +117,36 @@ func TestPagesInChromium(t *testing.T) {
 		if width := inPage(ctx, t, chromedp.Evaluate[int](`document.documentElement.scrollWidth`)); width > 320 {
 			t.Errorf("%s is %d px wide", path, width)
 		}
-		if low := inPage(ctx, t, chromedp.Evaluate[string](`[...document.querySelectorAll("a, button, summary")]
-			.filter(e => e.getBoundingClientRect().height < 44).map(e => e.textContent).join()`)); low != "" {
+		if low := inPage(ctx, t, chromedp.Evaluate[string](lowTargets)); low != "" {
 			t.Errorf("%s: %s lower than 44 px", path, low)
+		}
+	}
+
+	// The same holds for every page, also from right to left, and each is in the middle of a wide window.
+	mux.HandleFunc("/page/{name}/{language}", func(w http.ResponseWriter, r *http.Request) {
+		r.Header.Set("Accept-Language", r.PathValue("language"))
+		if err := pagesOf(p, r)[r.PathValue("name")](w); err != nil {
+			t.Error(err)
+		}
+	})
+	for name := range pagesOf(p, speaking("en")) {
+		if name == "form_post" { // leaves at once
+			continue
+		}
+		for _, spoken := range []string{"ar", "de"} {
+			at := server.URL + "/page/" + url.PathEscape(name) + "/" + spoken
+			inPage(ctx, t, chromedp.EmulateViewport(320, 640))
+			inPage(ctx, t, chromedp.Navigate(at))
+			if width := inPage(ctx, t, chromedp.Evaluate[int](`document.documentElement.scrollWidth`)); width > 320 {
+				t.Errorf("%s in %s is %d px wide", name, spoken, width)
+			}
+			if low := inPage(ctx, t, chromedp.Evaluate[string](lowTargets)); low != "" {
+				t.Errorf("%s in %s: %s lower than 44 px", name, spoken, low)
+			}
+			inPage(ctx, t, chromedp.EmulateViewport(1200, 800))
+			if middle := inPage(ctx, t, chromedp.Evaluate[float64](`(b => (b.left + b.right) / 2)(document.querySelector("main").getBoundingClientRect())`)); math.Abs(middle-600) > 10 {
+				t.Errorf("%s in %s has its middle at %v px of 1200", name, spoken, middle)
+			}
 		}
 	}
 

@@ -5,12 +5,16 @@ package pages
 
 import (
 	"bytes"
+	"cmp"
 	"crypto/rand"
 	"embed"
 	"errors"
 	"fmt"
 	"html/template"
+	"maps"
 	"net/http"
+	"net/url"
+	"slices"
 	"strconv"
 	"strings"
 )
@@ -20,14 +24,13 @@ var templates embed.FS
 
 // Pages writes the pages. They set no cookie, load nothing, and work without JavaScript. Safe for concurrent use.
 type Pages struct {
-	consent, failure, formPost, code, apps *template.Template
-
-	// ownConsent means that consent is a template of the site's owner, which may show the site's images and fonts.
-	ownConsent bool
+	templates map[string]*template.Template // by the names in Names
+	own       map[string]bool               // which of them are the owner's; they may show the site's images and fonts
 
 	languages *languages
 	scopes    map[*locale]map[string]string // their descriptions
-	site      string
+	logos     map[string]template.URL       // of applications, by client ID
+	frames    Frame                         // what the frames of all pages have in common
 }
 
 // Config is what the pages of an issuer have of their own.
@@ -35,35 +38,45 @@ type Config struct {
 	Host   string // of the issuer
 	Scopes []ScopeWords
 
+	Name             string // of the site; if it is empty, people see Host
+	Logo             []byte // an image of the site, or nil
+	Color            string // of buttons and links, or empty
+	Support, Privacy string // links to pages of the site, or empty
+
+	AppLogos map[string][]byte // by client ID
+
 	// Languages are catalogs of words by the tag of their language, which add to the built-in ones. See languages/en.json.
 	Languages map[string][]byte
 
-	// Consent is the text of an owner's template for the consent page; if it is empty, the built-in one is used.
-	Consent string
+	// Templates are the owner's templates, by the name of the page that each replaces.
+	Templates map[string][]byte
 }
 
-// New returns the pages. It checks the owner's catalogs and renders the owner's template with sample data, so that a mistake in
+// Names are the names of the pages that an owner's template can replace.
+var Names = []string{"apps", "code", "consent", "error", "form_post"}
+
+// New returns the pages. It checks the owner's catalogs and renders the owner's templates with sample data, so that a mistake in
 // them is found when the configuration is loaded.
 func New(config Config) (*Pages, error) {
-	p := &Pages{
-		failure: builtin("error"), formPost: builtin("form_post"), code: builtin("code"), apps: builtin("apps"),
-		site: clean(config.Host),
+	p := &Pages{templates: make(map[string]*template.Template, len(Names)), own: make(map[string]bool)}
+	for _, name := range Names {
+		p.templates[name] = builtin(name)
 	}
-	var err error
+	err := p.look(config)
+	if err != nil {
+		return nil, err
+	}
 	if p.languages, err = newLanguages(config.Languages); err != nil {
 		return nil, err
 	}
 	if p.scopes, err = p.languages.describe(config.Scopes); err != nil {
 		return nil, err
 	}
-	if config.Consent == "" {
-		p.consent = builtin("consent")
-		return p, nil
+	for _, name := range slices.Sorted(maps.Keys(config.Templates)) {
+		if err := p.replace(name, string(config.Templates[name])); err != nil {
+			return nil, fmt.Errorf("template %s: %w", name, err)
+		}
 	}
-	if p.consent, err = p.parseConsent(config.Consent); err != nil {
-		return nil, fmt.Errorf("consent page: %w", err)
-	}
-	p.ownConsent = true
 	return p, nil
 }
 
@@ -71,13 +84,51 @@ func New(config Config) (*Pages, error) {
 type Frame struct {
 	Said
 
-	Site  string // the site that the account is of
+	Site  string // the name of the site that the account is of, or its host
+	Named bool   // Site is a name
 	Nonce string // for <style>
+
+	Logo, Icon       template.URL // images of the site; Logo may be empty
+	Palette          template.CSS // variables of the style, for a color of the owner's
+	Support, Privacy string       // URLs, or empty
 }
 
 // frame returns the frame of a page in a language.
 func (p *Pages) frame(l *locale) Frame {
-	return Frame{Said: l.said(), Site: p.site, Nonce: rand.Text()}
+	f := p.frames
+	f.Said, f.Nonce = l.said(), rand.Text()
+	return f
+}
+
+// look makes what all pages have in common.
+func (p *Pages) look(config Config) error {
+	name := clean(config.Name)
+	p.frames = Frame{Site: cmp.Or(name, clean(config.Host)), Named: name != "", Support: config.Support, Privacy: config.Privacy}
+	accent := defaultAccent
+	if config.Color != "" {
+		var err error
+		if accent, err = ParseColor(config.Color); err != nil {
+			return fmt.Errorf("color: %w", err)
+		}
+		p.frames.Palette = accent.palette()
+	}
+	p.frames.Icon = letterIcon(p.frames.Site, accent)
+	if config.Logo != nil {
+		logo, err := dataURI(config.Logo)
+		if err != nil {
+			return fmt.Errorf("logo: %w", err)
+		}
+		p.frames.Logo, p.frames.Icon = logo, logo
+	}
+	p.logos = make(map[string]template.URL, len(config.AppLogos))
+	for id, image := range config.AppLogos {
+		logo, err := dataURI(image)
+		if err != nil {
+			return fmt.Errorf("client %s: logo: %w", id, err)
+		}
+		p.logos[id] = logo
+	}
+	return nil
 }
 
 func builtin(name string) *template.Template {
@@ -89,6 +140,8 @@ type App struct {
 	Name string // the client's name; if it is empty, the ID is shown
 	ID   string // the client ID
 	URI  string // the website that the client states, or empty
+
+	Logo template.URL // set by Pages, or empty
 }
 
 // Scope is one permission of an application.
@@ -130,7 +183,7 @@ func (p *Pages) Error(w http.ResponseWriter, r *http.Request, status int, page E
 	page.Frame = p.frame(l)
 	page.Title, page.Text = l.text("error_"+string(page.Failure)+"_title"), l.text("error_"+string(page.Failure)+"_text")
 	page.Detail, page.ID = clean(page.Detail), clean(page.ID)
-	return write(w, status, p.failure, page, page.Frame, "form-action 'none'")
+	return p.write(w, status, "error", page, page.Frame, "form-action 'none'")
 }
 
 // FormPostPage hands an authorization response to the application (OAuth 2.0 Form Post Response Mode).
@@ -161,7 +214,7 @@ func (p *Pages) FormPost(w http.ResponseWriter, r *http.Request, page FormPostPa
 	}
 	l := p.languages.of(r)
 	page.Frame, page.Destination = p.frame(l), to.words(l)
-	return write(w, http.StatusOK, p.formPost, page, page.Frame, "script-src 'nonce-"+page.Nonce+"'") // for form-action, see Consent
+	return p.write(w, http.StatusOK, "form_post", page, page.Frame, "script-src 'nonce-"+page.Nonce+"'") // for form-action, see Consent
 }
 
 // CodePage shows an authorization code, which the person copies into the application. The code is also in the title,
@@ -170,25 +223,35 @@ type CodePage struct {
 	Frame
 
 	Client      string // the name of the application
-	Code, State string // the title has State form-encoded
+	Code, State string
+
+	PageTitle string // with Code and State, form-encoded; set by Pages
 }
 
 // Code writes a page with an authorization code. If it returns an error, it has written nothing.
 func (p *Pages) Code(w http.ResponseWriter, r *http.Request, page CodePage) error {
 	page.Frame, page.Client = p.frame(p.languages.of(r)), clean(page.Client)
-	return write(w, http.StatusOK, p.code, page, page.Frame, "form-action 'none'")
+	page.PageTitle = "Success code=" + page.Code
+	if page.State != "" {
+		page.PageTitle += "&state=" + url.QueryEscape(page.State)
+	}
+	return p.write(w, http.StatusOK, "code", page, page.Frame, "script-src 'nonce-"+page.Nonce+"'", "form-action 'none'")
 }
 
 // write renders into memory first: a page is written whole, or not at all. policy holds the directives of the Content
 // Security Policy that differ between pages.
-func write(w http.ResponseWriter, status int, t *template.Template, data any, frame Frame, policy ...string) error {
+func (p *Pages) write(w http.ResponseWriter, status int, name string, data any, frame Frame, policy ...string) error {
 	var b bytes.Buffer
-	if err := t.Execute(&b, data); err != nil {
+	if err := p.templates[name].Execute(&b, data); err != nil {
 		return fmt.Errorf("page: %w", err)
+	}
+	images := "img-src data:"
+	if p.own[name] {
+		images = "img-src 'self' data:; font-src 'self' data:"
 	}
 	// RFC 9700 §4.16: other sites must not frame these pages.
 	policy = append([]string{
-		"default-src 'none'", "style-src 'nonce-" + frame.Nonce + "'", "base-uri 'none'", "frame-ancestors 'none'",
+		"default-src 'none'", "style-src 'nonce-" + frame.Nonce + "'", images, "base-uri 'none'", "frame-ancestors 'none'",
 	}, policy...)
 	h := w.Header()
 	h.Set("Cache-Control", "no-store")

@@ -1,0 +1,276 @@
+package pages
+
+import (
+	"bytes"
+	"errors"
+	"fmt"
+	"html/template"
+	"io"
+	"maps"
+	"net/http"
+	"slices"
+	"strings"
+	"time"
+
+	"golang.org/x/net/html"
+)
+
+// replace replaces a page by an owner's template, and tries it with samples in each language.
+//
+// An owner's template is a whole HTML document in the language of Go's html/template. It can use the fields of the page, such as
+// those of [ConsentPage], and those of [Frame]. A <style>, and on the pages with a script, a <script>, needs nonce="{{.Nonce}}".
+// Images and fonts come from the site itself or from data: URLs.
+func (p *Pages) replace(name, text string) error {
+	all, ok := samples[name]
+	if !ok {
+		return fmt.Errorf("expected one of: %s", strings.Join(Names, ", "))
+	}
+	t, err := template.New(name).Parse(text)
+	if err != nil {
+		return err
+	}
+	p.templates[name], p.own[name] = t, true
+	for _, l := range p.languages.locales {
+		r := &http.Request{Header: http.Header{"Accept-Language": {l.tag.String()}}}
+		for _, s := range all {
+			w := &trial{header: make(http.Header)}
+			if err := s.write(p, w, r); err != nil {
+				return err
+			}
+			if err := check(w, s.needs); err != nil {
+				return err
+			}
+		}
+	}
+	return nil
+}
+
+// trial keeps a page.
+type trial struct {
+	header http.Header
+	body   bytes.Buffer
+}
+
+func (t *trial) Header() http.Header         { return t.header }
+func (t *trial) WriteHeader(int)             {}
+func (t *trial) Write(b []byte) (int, error) { return t.body.Write(b) }
+
+// sample is a page with sample data.
+type sample struct {
+	write func(p *Pages, w http.ResponseWriter, r *http.Request) error
+	needs map[string]string // what the browser must get, see partsOf, and what the template needs for it
+}
+
+var samples = map[string][]sample{
+	"consent":   {consentSample(sampleConsents[0]), consentSample(sampleConsents[1])},
+	"apps":      appsSamples(),
+	"code":      {codeSample(CodePage{Client: "Example app", Code: "sample-code", State: "sample-state"})},
+	"form_post": {formPostSample()},
+	"error":     {errorSample(BadRequest, "client_id is missing", "sample-id"), errorSample(Denied, "", "")},
+}
+
+// sampleConsents are a page with every field set, and one with as few as possible.
+var sampleConsents = []ConsentPage{
+	{
+		Client:   App{Name: "Example app", ID: "app", URI: "https://app.example.com"},
+		Scopes:   []Scope{{Name: "orders", New: true}, {Name: "profile"}},
+		Audience: []string{"https://api.example.com"},
+		User:     "user@example.com", SwitchURL: "/login", AppsURL: "/oauth/apps",
+		Action: "/oauth/authorize", Request: "sample-request",
+		RedirectURI: "https://app.example.com/callback",
+	},
+	{Client: App{Name: "app", ID: "app"}, AppsURL: "/oauth/apps", Action: "/oauth/authorize", Request: "sample-request", Local: true},
+}
+
+func consentSample(page ConsentPage) sample {
+	return sample{
+		func(p *Pages, w http.ResponseWriter, r *http.Request) error { return p.Consent(w, r, page) },
+		map[string]string{
+			"post to " + page.Action:         `a <form method="post" action="{{.Action}}">`,
+			"request=" + page.Request:        `a hidden field "request" with the value {{.Request}}`,
+			"decision=allow":                 `a button named "decision" with the value "allow"`,
+			"decision=deny":                  `a button named "decision" with the value "deny"`,
+			"text " + page.Client.Name:       "{{.Client.Name}}",
+			"text " + page.User:              "{{.User}}",
+			"text " + sampleHost(page):       "{{.Destination}}",
+			"text " + scopeName(page.Scopes): "the name or the description of each of .Scopes",
+		},
+	}
+}
+
+func sampleHost(page ConsentPage) string {
+	to, _ := parseDestination(page.RedirectURI)
+	return to.host
+}
+
+func scopeName(scopes []Scope) string {
+	if len(scopes) == 0 {
+		return ""
+	}
+	return scopes[len(scopes)-1].Name
+}
+
+func appsSamples() []sample {
+	now := time.Date(2026, 3, 1, 12, 0, 0, 0, time.UTC)
+	app := ConnectedApp{
+		App: App{Name: "Example app", ID: "app"}, Scopes: []Scope{{Name: "orders"}, {Name: "profile"}},
+		RedirectURIs: []string{"https://app.example.com/callback"}, Since: now.AddDate(0, -1, 0), Used: now.Add(-time.Hour), Trusted: true,
+	}
+	bare := ConnectedApp{App: App{Name: "Other", ID: "other"}, Since: now}
+	const action, link = "/oauth/apps", `a link to {{$.Action}}?client={{.ID}} for each of .Apps`
+	asks := map[string]string{
+		"post to " + action:      `a <form method="post" action="{{.Action}}">`,
+		"request=sample-request": `a hidden field "request" with the value {{.Request}}`,
+	}
+	one, all := maps.Clone(asks), maps.Clone(asks)
+	one["client=app"] = `a button named "client" with the value {{.ID}} if .RemoveOne is set`
+	all["all=1"] = `a button named "all" with the value "1" if .RemoveAll is set`
+	cases := []struct {
+		page  AppsPage
+		needs map[string]string
+	}{
+		{AppsPage{User: "user@example.com"}, nil},
+		{AppsPage{Apps: []ConnectedApp{app, bare}, Removed: "Gone"}, map[string]string{
+			"link to " + action + "?client=app": link, "link to " + action + "?client=other": link,
+			"text Example app": "{{.Name}} of each of .Apps",
+		}},
+		{AppsPage{Apps: []ConnectedApp{app}, RemoveOne: true}, one},
+		{AppsPage{Apps: []ConnectedApp{app, bare}, RemoveAll: true}, all},
+	}
+	made := make([]sample, len(cases))
+	for i, c := range cases {
+		page := c.page
+		page.Now, page.Action, page.Request = now, action, "sample-request"
+		made[i] = sample{func(p *Pages, w http.ResponseWriter, r *http.Request) error { return p.Apps(w, r, page) }, c.needs}
+	}
+	return made
+}
+
+func codeSample(page CodePage) sample {
+	return sample{
+		func(p *Pages, w http.ResponseWriter, r *http.Request) error { return p.Code(w, r, page) },
+		map[string]string{
+			"title Success code=" + page.Code + "&state=" + page.State: `<title>{{.PageTitle}}</title>, where some apps read the code`,
+			"field " + page.Code: `a field <input readonly value="{{.Code}}">`,
+		},
+	}
+}
+
+func formPostSample() sample {
+	page := FormPostPage{URL: "https://app.example.com/callback", Params: [][2]string{{"code", "sample-code"}, {"state", "sample-state"}}}
+	fields := `a hidden field named {{index . 0}} with the value {{index . 1}} for each of .Params`
+	return sample{
+		func(p *Pages, w http.ResponseWriter, r *http.Request) error { return p.FormPost(w, r, page) },
+		map[string]string{
+			"post to " + page.URL: `a <form method="post" action="{{.URL}}">`,
+			"code=sample-code":    fields, "state=sample-state": fields,
+			"button": "a <button>, for browsers without scripts",
+		},
+	}
+}
+
+func errorSample(failure Failure, detail, id string) sample {
+	page := ErrorPage{Failure: failure, Detail: detail, ID: id}
+	return sample{
+		func(p *Pages, w http.ResponseWriter, r *http.Request) error {
+			return p.Error(w, r, http.StatusBadRequest, page)
+		},
+		map[string]string{"text " + id: "{{.ID}}"},
+	}
+}
+
+// check reports what an owner's page lacks, and what its policy would block.
+func check(page *trial, needs map[string]string) error {
+	parts, err := partsOf(&page.body, page.header.Get("Content-Security-Policy"))
+	if err != nil {
+		return err
+	}
+	var missing []string
+	for part, need := range needs {
+		kind, value, _ := strings.Cut(part, " ")
+		found := parts.has[part]
+		if kind == "text" {
+			found = strings.Contains(parts.text, value)
+		}
+		if !found && !slices.Contains(missing, need) {
+			missing = append(missing, need)
+		}
+	}
+	if len(missing) > 0 {
+		slices.Sort(missing)
+		return errors.New("it lacks " + strings.Join(missing, ", "))
+	}
+	return nil
+}
+
+// parts are what a browser gets from a page: "post to" a URL, "link to" a URL, "title" and its text, a "button", the values of
+// fields and buttons, as name=value, and of a "field" that is only for people; and the text.
+type parts struct {
+	has  map[string]bool
+	text string
+}
+
+// partsOf reads a page. What its policy forbids is an error.
+func partsOf(page io.Reader, policy string) (*parts, error) {
+	p := &parts{has: make(map[string]bool)}
+	inside := ""
+	for z := html.NewTokenizer(page); z.Next() != html.ErrorToken; {
+		switch token := z.Token(); token.Type {
+		case html.TextToken:
+			switch inside {
+			case "title":
+				p.has["title "+strings.TrimSpace(token.Data)] = true
+			case "style", "script":
+			default:
+				p.text += token.Data
+			}
+		case html.StartTagToken, html.SelfClosingTagToken:
+			inside = token.Data
+			attr := make(map[string]string)
+			for _, a := range token.Attr {
+				attr[a.Key] = a.Val
+			}
+			if err := allowed(token.Data, attr, policy); err != nil {
+				return nil, err
+			}
+			p.add(token.Data, attr)
+		case html.EndTagToken:
+			inside = ""
+		}
+	}
+	return p, nil
+}
+
+func (p *parts) add(tag string, attr map[string]string) {
+	switch tag {
+	case "form":
+		p.has[strings.ToLower(attr["method"])+" to "+attr["action"]] = true
+	case "a":
+		p.has["link to "+attr["href"]] = true
+	case "input", "button":
+		p.has[tag] = true
+		p.has[attr["name"]+"="+attr["value"]] = true
+		p.has["field "+attr["value"]] = true
+	}
+}
+
+// allowed checks an element against the policy of its page.
+func allowed(tag string, attr map[string]string, policy string) error {
+	nonce := strings.Contains(policy, "'nonce-"+attr["nonce"]+"'") && attr["nonce"] != ""
+	switch {
+	case tag == "script" && !strings.Contains(policy, "script-src"):
+		return errors.New("it has a <script>, which the page's policy forbids")
+	case (tag == "style" || tag == "script") && !nonce:
+		return fmt.Errorf(`a <%s> lacks nonce="{{.Nonce}}"`, tag)
+	}
+	for name := range attr {
+		if name == "style" || strings.HasPrefix(name, "on") {
+			article := "a"
+			if name != "style" {
+				article = "an"
+			}
+			return fmt.Errorf("<%s> has %s %s attribute, which the page's policy forbids", tag, article, name)
+		}
+	}
+	return nil
+}
