@@ -252,6 +252,9 @@ func (g *Guard) ServeHTTP(w http.ResponseWriter, r *http.Request, next caddyhttp
 	found.passed = append(found.passed, g.settings)
 	if claims != nil {
 		logClient(r, claims.ClientID)
+		if g.trail.Watched() {
+			g.trail.Step(g.step(r, claims.ClientID, claims.Subject, "ok"))
+		}
 		g.identify(r, found, claims)
 	}
 	if rules != nil || claims != nil && found.watched != claims {

@@ -6,6 +6,7 @@ import (
 	"net/http"
 	"sync"
 	"sync/atomic"
+	"time"
 
 	"github.com/caddyserver/caddy/v2"
 	"github.com/caddyserver/caddy/v2/modules/caddyevents"
@@ -14,6 +15,7 @@ import (
 
 	"github.com/caddy-oauth/caddy-oauth/internal/authserver"
 	"github.com/caddy-oauth/caddy-oauth/internal/bearer"
+	"github.com/caddy-oauth/caddy-oauth/internal/trail"
 	"github.com/caddy-oauth/caddy-oauth/internal/wire"
 )
 
@@ -103,6 +105,14 @@ func logFields(r *http.Request) *caddyhttp.ExtraLogFields {
 	return extra
 }
 
+// step returns a request at the guard for the owner who watches.
+func (g *Guard) step(r *http.Request, client, subject, result string) *trail.Step {
+	return &trail.Step{
+		Time: time.Now(), Issuer: g.Issuer, Endpoint: "guard", Method: r.Method, Client: client, Subject: subject, Address: clientIP(r),
+		Sent: map[string]string{"path": wire.Loggable(askedURL(r).Path)}, Result: result,
+	}
+}
+
 // logRefusal logs why the guard refuses a request, and returns the error ID of the line. A failure of the server has been logged
 // already, as a rule for many requests at once.
 func (g *Guard) logRefusal(r *http.Request, refusal *bearer.Error) (id string) {
@@ -139,6 +149,11 @@ func (g *Guard) logRefusal(r *http.Request, refusal *bearer.Error) (id string) {
 		level, message = zap.DebugLevel, "request refused: the token cannot be checked"
 	}
 	g.trail.Log(g.place.log, level, message, fields...)
+	if g.trail.Watched() {
+		step := g.step(r, client, subject, cmp.Or(refusal.Code, "no_token"))
+		step.Status, step.ErrorID = refusal.Status, id
+		g.trail.Step(step)
+	}
 	return id
 }
 

@@ -6,6 +6,7 @@
 package adminapi
 
 import (
+	"context"
 	"encoding/json"
 	"errors"
 	"fmt"
@@ -63,6 +64,7 @@ type ClientSettings struct {
 //	GET    /oauth                                 the issuers
 //	GET    /oauth/@all/failures                   the last failures of all issuers and guards, newest first
 //	GET    /oauth/@all/failures/<id>              the failure with an error ID
+//	GET    /oauth/@all/watch                      each request from now on, a line of JSON for each, until the configuration changes
 //	GET    /oauth/<issuer>/clients                the clients
 //	POST   /oauth/<issuer>/clients                add one
 //	GET    /oauth/<issuer>/clients/<id>           a client
@@ -116,6 +118,7 @@ func (a *api) Routes() []caddy.AdminRoute {
 	// The name of an issuer does not begin with @.
 	a.mux.Handle("/oauth/@all/failures", processHandler(listFailures))
 	a.mux.Handle("/oauth/@all/failures/{id}", processHandler(showFailure))
+	a.mux.Handle("/oauth/@all/watch", processHandler(watch))
 	a.mux.Handle("/oauth/{$}", processHandler(listIssuers))
 	a.mux.Handle("/oauth", processHandler(listIssuers))
 	handler := caddy.AdminHandlerFunc(a.serve)
@@ -128,6 +131,9 @@ type errorWriter struct {
 
 	err error
 }
+
+// Unwrap is for http.ResponseController.
+func (w *errorWriter) Unwrap() http.ResponseWriter { return w.ResponseWriter }
 
 func (a *api) serve(w http.ResponseWriter, r *http.Request) error {
 	if _, pattern := a.mux.Handler(r); pattern == "" {
@@ -242,6 +248,25 @@ func showFailure(app App, r *http.Request) (any, error) {
 			r.PathValue("id")))
 	}
 	return failure, nil
+}
+
+// watch shows each request until the client has enough of it or the configuration changes, since Caddy waits for open requests when it
+// stops.
+func watch(app App, r *http.Request) (any, error) {
+	configuration := caddy.ActiveContext()
+	return stream{"application/jsonl", func(w io.Writer) {
+		ctx, cancel := context.WithCancel(r.Context())
+		defer cancel()
+		defer context.AfterFunc(configuration, cancel)()
+		flush := http.NewResponseController(w.(http.ResponseWriter)).Flush
+		steps, lines := app.Trail().Watch(ctx), json.NewEncoder(w)
+		_ = flush() // so that the client knows that it has begun; if it has gone, ctx ends
+		for step := range steps {
+			if errors.Join(lines.Encode(step), flush()) != nil {
+				return
+			}
+		}
+	}}, nil
 }
 
 func wrongMethod(w http.ResponseWriter, r *http.Request, allowed ...string) error {

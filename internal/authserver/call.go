@@ -52,6 +52,7 @@ type call struct {
 	subject string          // who is signed in
 	code    bool            // the client got an authorization code
 	result  string          // "ok" or an error code
+	errorID string          // of a failure
 }
 
 func newCall(ctx context.Context, r *http.Request, address string) *call {

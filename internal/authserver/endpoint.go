@@ -163,7 +163,11 @@ func (s *Server) ServeHTTP(w http.ResponseWriter, r *http.Request, site Site) er
 	defer func() { c.cancel() }()
 	s.running.requests.Add(1)
 	defer s.running.requests.Add(-1)
-	err := s.answerAt(c, e)
+	answer := s.answerAt
+	if s.config.Trail.Watched() {
+		answer = s.answerWatched
+	}
+	err := answer(c, e)
 	if noter, ok := site.(Noter); ok && c.client != nil {
 		noter.Note(r, c.client.ID, c.grant, c.code)
 	}
@@ -207,7 +211,7 @@ func (s *Server) fail(c *call, e *endpoint, err error) error {
 	refusal := asRefusal(err)
 	id := wire.NewErrorID()
 
-	c.result = refusal.Code
+	c.result, c.errorID = refusal.Code, id
 	if givenUp(c.r.Context(), err) {
 		c.result = "canceled"
 	}

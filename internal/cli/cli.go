@@ -157,6 +157,7 @@ func commandTree(stores IssuerStores, settings Settings) []command {
 				},
 			},
 		},
+		{name: "watch", short: "Shows a login, step by step, while it happens", long: watchHelp, flags: watchFlags, run: runWatch},
 		{name: "token", short: "Inspects tokens", sub: []command{
 			{name: "inspect", short: "Shows the claims of an access token, and whether it is valid", long: inspectHelp, run: runTokenInspect},
 		}},

@@ -1,4 +1,5 @@
-// Package trail remembers the last failures of this process, so that the owner can ask what an error ID stands for.
+// Package trail remembers the last failures of this process, so that the owner can ask what an error ID stands for. It also shows each
+// request to owners who watch, see [Trail.Watch].
 //
 // A failure has the fields of its line in the log, and no others: both are made from the same fields, see [Trail.Log]. None of them is
 // a secret. The memory is bounded, and is gone when the process ends.
@@ -8,6 +9,7 @@ import (
 	"encoding/json"
 	"slices"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	"go.uber.org/zap"
@@ -48,6 +50,8 @@ type Trail struct {
 	mu        sync.Mutex
 	endpoints ring
 	guards    ring
+	watchers  []chan *Step
+	watched   atomic.Int32 // the number of watchers
 }
 
 // New returns an empty Trail.

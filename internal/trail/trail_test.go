@@ -1,6 +1,7 @@
 package trail_test
 
 import (
+	"context"
 	"errors"
 	"fmt"
 	"testing"
@@ -67,5 +68,35 @@ func TestTrailIsBounded(t *testing.T) {
 	}
 	if got := remembered.Last(5); len(got) != 5 {
 		t.Errorf("the last five are %d", len(got))
+	}
+}
+
+func TestWatch(t *testing.T) {
+	watched := trail.New()
+	if watched.Watched() || (*trail.Trail)(nil).Watched() {
+		t.Error("watched by nobody")
+	}
+	watched.Step(&trail.Step{Result: "before"})
+	ctx, cancel := context.WithCancel(t.Context())
+	steps := watched.Watch(ctx)
+	for range 10_000 { // somebody who does not read holds nobody up
+		watched.Step(&trail.Step{Result: "ok"})
+	}
+	got := 0
+	for step := range steps {
+		if step.Result != "ok" {
+			t.Errorf("a step from before: %+v", step)
+		}
+		if got++; got == 10 {
+			break
+		}
+	}
+	if watched.Watched() {
+		t.Error("still watched after the end")
+	}
+	steps = watched.Watch(ctx)
+	cancel()
+	for range steps {
+		t.Error("a step after the end")
 	}
 }
