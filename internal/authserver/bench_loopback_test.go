@@ -81,7 +81,7 @@ var tokenRequests = []struct {
 	{"client_credentials", "EdDSA", 1.7},
 	{"client_credentials", "RS256", 1.7},
 	{"refresh_token", "ES256", 1.7},
-	{"refresh_token", "EdDSA", 2.2},
+	{"refresh_token", "EdDSA", 2.3},
 }
 
 // overLoopback returns clients of a token endpoint and of a plain handler, each behind net/http's server and with the same request.

@@ -237,6 +237,7 @@ func TestOlderRequestsEnd(t *testing.T) {
 			t.Errorf("%d families, want 1", n)
 		}
 		time.Sleep(idleInterval)
+		synctest.Wait()
 		if len(s.config.Servers.before(s.running)) > 0 {
 			t.Error("the older server is still known")
 		}
