@@ -12,14 +12,14 @@ import (
 
 // decideFamily lets decide look at the family at key and change it, in one atomic step. write says
 // whether the change is kept; with an error it is not. A family that is not there or was revoked is never shown: the
-// request is refused with absent.
+// request is refused with absent. So is it if the record is damaged.
 //
 // decide may run more than once, and only its last run counts.
 func decideFamily(
 	ctx context.Context, req *Request, key storage.Key, absent *Error,
 	decide func(f *storage.Family) (write bool, err error),
 ) error {
-	return req.Store.Update(ctx, key, func(record []byte) ([]byte, time.Time, error) {
+	err := req.Store.Update(ctx, key, func(record []byte) ([]byte, time.Time, error) {
 		if record == nil {
 			return nil, time.Time{}, absent.because(gone(key, req.Now)).about(key.ID, "")
 		}
@@ -49,6 +49,12 @@ func decideFamily(
 		value, err := f.Encode()
 		return value, f.Expires(req.Now, req.Client.RefreshToken.Idle), err
 	})
+	if errors.Is(err, storage.ErrDamaged) { // It stays so: the client must not try again, but ask the user.
+		refusal := absent.about(key.ID, "")
+		refusal.Cause = err
+		return refusal
+	}
+	return err
 }
 
 // gone says why there is no record of the family that a code or refresh token belongs to. The token passes its check, so that a

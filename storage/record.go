@@ -14,6 +14,19 @@ import (
 // A record is either JSON or, if it is read with every request, fields in the Protocol Buffers wire format. Either way a node of an
 // older version ignores what it does not know in a record that a newer one wrote.
 
+// DamagedError says which record is damaged. It is an ErrDamaged.
+type DamagedError struct {
+	Key Key
+	Err error
+}
+
+func (e *DamagedError) Error() string {
+	return string(e.Key.Kind) + "/" + e.Key.ID + ": " + e.Err.Error()
+}
+
+// Unwrap returns ErrDamaged and what is wrong.
+func (e *DamagedError) Unwrap() []error { return []error{ErrDamaged, e.Err} }
+
 // decodeJSON reads a record of JSON into a value. Numbers among claims stay as they are, since a float64 would change large ones.
 func decodeJSON(what string, record []byte, value any) error {
 	if err := CheckReadable(record); err != nil {
@@ -22,10 +35,10 @@ func decodeJSON(what string, record []byte, value any) error {
 	d := json.NewDecoder(bytes.NewReader(record))
 	d.UseNumber()
 	if err := d.Decode(value); err != nil {
-		return fmt.Errorf("%s record: %w", what, err)
+		return fmt.Errorf("%w: %s record: %w", ErrDamaged, what, err)
 	}
 	if _, err := d.Token(); !errors.Is(err, io.EOF) {
-		return fmt.Errorf("%s record: more than one JSON value", what)
+		return fmt.Errorf("%w: %s record: more than one JSON value", ErrDamaged, what)
 	}
 	return nil
 }
@@ -129,10 +142,10 @@ func decodeFields(what string, record []byte, take func(field) error) error {
 		return fmt.Errorf("%s record: %w", what, err)
 	}
 	if len(record) == 0 || record[0] != fieldsFormat {
-		return fmt.Errorf("%s record: unknown format", what)
+		return fmt.Errorf("%w: %s record: unknown format", ErrDamaged, what)
 	}
 	if err := readFields(record[1:], string(record[1:]), take); err != nil {
-		return fmt.Errorf("%s record: %w", what, err)
+		return fmt.Errorf("%w: %s record: %w", ErrDamaged, what, err)
 	}
 	return nil
 }

@@ -254,7 +254,7 @@ func (a *accessTokens) readOpaque(ctx context.Context, token string) (*jwt.Claim
 	}
 	access, err := storage.DecodeAccess(record)
 	if err != nil {
-		return nil, err
+		return nil, naming(key, err)
 	}
 	return a.opaqueClaims(access, key), nil
 }

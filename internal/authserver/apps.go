@@ -104,7 +104,7 @@ func (e *appsEndpoint) connected(ctx context.Context, user *User) (*storage.Cons
 	if err := e.uses.write(ctx, user.Subject); err != nil {
 		return nil, err
 	}
-	return e.consents(ctx, user)
+	return e.consents.of(ctx, user.Subject)
 }
 
 // appLines returns the apps as the page shows them, the most recently used first.

@@ -2,6 +2,7 @@ package authserver
 
 import (
 	"context"
+	"errors"
 	"net/http"
 	"net/url"
 	"slices"
@@ -9,7 +10,10 @@ import (
 	"strings"
 	"time"
 
+	"go.uber.org/zap"
+
 	"github.com/caddy-oauth/caddy-oauth/grants"
+	"github.com/caddy-oauth/caddy-oauth/internal/bounded"
 	"github.com/caddy-oauth/caddy-oauth/internal/pages"
 	"github.com/caddy-oauth/caddy-oauth/storage"
 )
@@ -29,7 +33,7 @@ func (e *authorizeEndpoint) mustAsk(ctx context.Context, req *authorizeRequest, 
 	case mode == storage.ConsentNever:
 		return false, nil
 	}
-	consents, err := e.consents(ctx, user)
+	consents, err := e.consents.of(ctx, user.Subject)
 	if err != nil {
 		return false, err
 	}
@@ -50,7 +54,7 @@ func (e *authorizeEndpoint) ask(c *call, req *authorizeRequest, user *User) erro
 	if err != nil {
 		return err
 	}
-	consents, err := e.consents(ctx, user)
+	consents, err := e.consents.of(ctx, user.Subject)
 	if err != nil {
 		return err
 	}
@@ -194,15 +198,70 @@ var errStale = &grants.Error{
 // remember records the approval.
 func (e *authorizeEndpoint) remember(ctx context.Context, req *authorizeRequest, user *User) error {
 	now := e.now()
-	return e.config.Store.Update(ctx, storage.ConsentKey(user.Subject), func(old []byte) ([]byte, time.Time, error) {
-		consents, err := storage.DecodeConsents(user.Subject, old)
-		if err != nil {
-			return nil, time.Time{}, err
-		}
+	return e.consents.change(ctx, user.Subject, func(consents *storage.Consents) error {
 		consents.Approve(req.client.ID, req.scopes, req.audience, now)
-		record, err := consents.Encode()
-		return record, time.Time{}, err
+		return nil
 	})
+}
+
+// consentRecords are the records of what people have approved. A damaged one is made anew, and the person is asked again.
+type consentRecords struct {
+	store   storage.Store
+	outages *bounded.Outages
+	log     *zap.Logger
+	issuer  string
+}
+
+// of returns what a user has approved.
+func (c *consentRecords) of(ctx context.Context, subject string) (*storage.Consents, error) {
+	key := storage.ConsentKey(subject)
+	record, err := c.store.Get(ctx, key)
+	var consents *storage.Consents
+	if err == nil || errors.Is(err, storage.ErrNotFound) {
+		consents, err = storage.DecodeConsents(subject, record)
+	}
+	if !errors.Is(err, storage.ErrDamaged) {
+		return consents, err
+	}
+	if err := c.remove(ctx, key, err); err != nil && !errors.Is(err, storage.ErrReadOnly) {
+		return nil, err
+	}
+	return storage.DecodeConsents(subject, nil)
+}
+
+// change changes what a user has approved, in one atomic step. The record goes with the last client in it.
+func (c *consentRecords) change(ctx context.Context, subject string, change func(*storage.Consents) error) error {
+	key := storage.ConsentKey(subject)
+	update := func() error {
+		return c.store.Update(ctx, key, func(old []byte) ([]byte, time.Time, error) {
+			consents, err := storage.DecodeConsents(subject, old)
+			if err == nil {
+				err = change(consents)
+			}
+			if err != nil || len(consents.Clients) == 0 {
+				return nil, time.Time{}, err
+			}
+			record, err := consents.Encode()
+			return record, time.Time{}, err
+		})
+	}
+	err := update()
+	if !errors.Is(err, storage.ErrDamaged) {
+		return err
+	}
+	if err := c.remove(ctx, key, err); err != nil {
+		return err
+	}
+	return update()
+}
+
+// remove removes a damaged record, and logs it once.
+func (c *consentRecords) remove(ctx context.Context, key storage.Key, damage error) error {
+	if first, fields := c.outages.Failed(bounded.Reading, naming(key, damage)); first {
+		c.log.Error("damaged record of consents; the person is asked again",
+			append(fields, zap.String("issuer", c.issuer), zap.Error(damage))...)
+	}
+	return c.store.Delete(ctx, key)
 }
 
 // impersonable reports whether another program on the person's device could pose as the client: the client has no secret,

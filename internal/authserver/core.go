@@ -37,6 +37,7 @@ type core struct {
 	accessTokens  *accessTokens
 	cutoffs       *revocation.Cutoffs
 	revoker       *Revoker
+	consents      *consentRecords
 	uses          *uses
 	limiter       *throttle.Limiter
 	sealer        sealer
@@ -99,7 +100,7 @@ func (s *core) findFamily(ctx context.Context, client *storage.Client, token str
 	}
 	f, err := storage.DecodeFamily(record)
 	if err != nil {
-		return "", nil, err
+		return "", nil, naming(key, err)
 	}
 	if f.Revoked.IsZero() && f.TokenStatus(body, s.now(), client.RefreshToken.Retry) == storage.TokenUnknown {
 		return "", nil, nil
@@ -140,19 +141,10 @@ func (s *core) checkSubject(ctx context.Context, subject string) error {
 	return nil
 }
 
-func (s *core) consents(ctx context.Context, user *User) (*storage.Consents, error) {
-	key := storage.ConsentKey(user.Subject)
-	record, err := s.config.Store.Get(ctx, key)
-	if errors.Is(err, storage.ErrDamaged) { // it can be made anew: the person is asked again
-		s.log.Error("damaged record of consents; the person is asked again",
-			append(bounded.Fields(err), zap.String("issuer", s.config.Name), zap.Error(err))...)
-		if err := s.config.Store.Delete(ctx, key); err != nil && !errors.Is(err, storage.ErrReadOnly) {
-			return nil, err
-		}
-		return storage.DecodeConsents(user.Subject, nil)
+// naming returns the error of decoding a record with the name of the record, if it is damaged.
+func naming(key storage.Key, err error) error {
+	if errors.Is(err, storage.ErrDamaged) {
+		return &storage.DamagedError{Key: key, Err: err}
 	}
-	if err != nil && !errors.Is(err, storage.ErrNotFound) {
-		return nil, err
-	}
-	return storage.DecodeConsents(user.Subject, record)
+	return err
 }

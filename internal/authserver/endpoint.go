@@ -256,6 +256,10 @@ func (s *Server) severity(ctx context.Context, err error, status int) (zapcore.L
 			return zap.InfoLevel, readOnlyMessage
 		}
 		return zap.DebugLevel, readOnlyMessage
+	case errors.Is(err, storage.ErrDamaged):
+		if first, _ := s.outages.Failed(bounded.Reading, err); first {
+			return zap.ErrorLevel, "damaged record in the store"
+		}
 	case bounded.Unavailable(err):
 		if first, _ := s.outages.Failed(bounded.Reading, err); first {
 			return zap.ErrorLevel, "store failing"
@@ -263,6 +267,9 @@ func (s *Server) severity(ctx context.Context, err error, status int) (zapcore.L
 		return zap.DebugLevel, "store still failing"
 	case status >= 500:
 		return zap.ErrorLevel, "request failed"
+	}
+	if status >= http.StatusInternalServerError {
+		return zap.DebugLevel, "request failed: a damaged record"
 	}
 	return zap.InfoLevel, "request refused"
 }

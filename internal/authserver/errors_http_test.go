@@ -150,6 +150,11 @@ func TestErrorIDs(t *testing.T) {
 	}
 }
 
+// damagedInLog returns how many errors in the log name a record.
+func damagedInLog(s *testServer, record string) int {
+	return s.logs.FilterLevelExact(zap.ErrorLevel).FilterField(zap.String("record", record)).Len()
+}
+
 func TestStoreFails(t *testing.T) {
 	start := func(t *testing.T) (s *testServer, code, refresh string) {
 		t.Helper()
@@ -189,14 +194,31 @@ func TestStoreFails(t *testing.T) {
 		if err := s.store.Put(t.Context(), key, []byte(`{"client_id":"web`), time.Time{}); err != nil {
 			t.Fatal(err)
 		}
-		s.token(t, redeems(code)).check(t, http.StatusServiceUnavailable, "temporarily_unavailable")
+		for range 2 { // it stays so: the app must ask the person again, and not try again
+			s.token(t, redeems(code)).check(t, http.StatusBadRequest, "invalid_grant")
+		}
+		if n := damagedInLog(s, string(key.Kind)+"/"+key.ID); n != 1 {
+			t.Errorf("the log names the record %d times", n)
+		}
+		if err := s.revoker.RevokeFamily(t.Context(), key.ID, "test", ""); err != nil || !s.cutoffs.EndsFamily(key.ID) {
+			t.Errorf("the access tokens of the family cannot be revoked: %v", err)
+		}
 	})
 	t.Run("corrupt consents", func(t *testing.T) {
 		s := newTestServer(t)
 		if err := s.store.Put(t.Context(), storage.ConsentKey("alice"), []byte("]"), time.Time{}); err != nil {
 			t.Fatal(err)
 		}
-		s.get(t, asks("webapp")).check(t, http.StatusSeeOther, "temporarily_unavailable")
+		page := s.get(t, asks("webapp")) // it is made anew
+		if err := s.store.Put(t.Context(), storage.ConsentKey("alice"), []byte("]"), time.Time{}); err != nil {
+			t.Fatal(err)
+		}
+		if s.decide(t, page, "allow").location().Get("code") == "" || s.get(t, asks("webapp")).location().Get("code") == "" {
+			t.Error("the consent is not remembered")
+		}
+		if n := damagedInLog(s, "consent/"+storage.ConsentKey("alice").ID); n != 1 {
+			t.Errorf("the log names the record %d times", n)
+		}
 	})
 	t.Run("no keys can be made", func(t *testing.T) {
 		s := newTestServer(t)

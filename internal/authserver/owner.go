@@ -52,7 +52,7 @@ func (o Owner) RetireKey(ctx context.Context, kid string) error {
 
 // UserConsents returns which clients have access to a user's account.
 func (o Owner) UserConsents(ctx context.Context, subject string) (*storage.Consents, error) {
-	return o.s.consents(ctx, &User{Subject: subject})
+	return o.s.consents.of(ctx, subject)
 }
 
 // What a token was that RevokeAny ended.

@@ -22,12 +22,13 @@ import (
 // disk. Then a cutoff voids its access tokens. If a node fails in between, whoever presents a token of the family once more
 // makes the node that is asked do the second step.
 type Revoker struct {
-	store   storage.Store
-	cutoffs *revocation.Cutoffs
-	now     func() time.Time
-	log     *zap.Logger
-	issuer  string
-	revoked func(what string, e *Event) // is told of each revocation
+	store    storage.Store
+	consents *consentRecords
+	cutoffs  *revocation.Cutoffs
+	now      func() time.Time
+	log      *zap.Logger
+	issuer   string
+	revoked  func(what string, e *Event) // is told of each revocation
 
 	mu      sync.Mutex
 	endings []ending // which the store did not take yet
@@ -44,7 +45,7 @@ const (
 // ended. address is that of the client that asked, "" if it was the owner of the site.
 func (r *Revoker) RevokeFamily(ctx context.Context, id, reason, address string) error {
 	f, err := r.bury(ctx, id, reason)
-	if err != nil {
+	if err != nil && !errors.Is(err, storage.ErrDamaged) { // with a damaged record, only its access tokens are accepted
 		return err
 	}
 	if err := r.cutFamily(ctx, id, reason); err != nil {
@@ -150,25 +151,16 @@ func revokedOf(subject, client string) string {
 
 // forget takes back the consents of a user, for a client or for all.
 func (r *Revoker) forget(ctx context.Context, subject, client string) error {
-	err := r.store.Update(ctx, storage.ConsentKey(subject), func(old []byte) ([]byte, time.Time, error) {
-		consents, err := storage.DecodeConsents(subject, old)
-		switch {
-		case err != nil:
-			return nil, time.Time{}, err
-		case old == nil:
-			return nil, time.Time{}, storage.ErrKeep
+	return r.consents.change(ctx, subject, func(consents *storage.Consents) error {
+		if len(consents.Clients) == 0 {
+			return storage.ErrKeep
 		}
 		delete(consents.Clients, client)
-		if client == "" || len(consents.Clients) == 0 {
-			return nil, time.Time{}, nil
+		if client == "" {
+			clear(consents.Clients)
 		}
-		record, err := consents.Encode()
-		return record, time.Time{}, err
+		return nil
 	})
-	if errors.Is(err, storage.ErrDamaged) { // nobody can read what it allows
-		return r.store.Delete(ctx, storage.ConsentKey(subject))
-	}
-	return err
 }
 
 // longestCode is how long an authorization code can live, and with it a family without refresh tokens.

@@ -98,6 +98,7 @@ func (s *Server) assemble() (err error) {
 		Timeout: config.StoreTimeout, ReadOnly: config.ReadOnly, Metrics: s.metrics, Outages: s.outages,
 	})
 	config.Store = s.store
+	s.consents = &consentRecords{store: s.store, outages: s.outages, log: s.log, issuer: config.Name}
 	s.keys, err = keyring.New(keyring.Config{
 		Policy: config.Keys, Store: s.store, Wait: config.StoreTimeout, Changed: s.events.keyChanged, Logger: s.log, Now: s.now,
 	})
@@ -129,9 +130,9 @@ func (s *Server) assemble() (err error) {
 		load: s.loadCutoffs, now: s.now,
 	}
 	s.revoker = &Revoker{
-		store: s.store, cutoffs: s.cutoffs, now: s.now, log: s.log, issuer: config.Name, revoked: s.events.revoked,
+		store: s.store, consents: s.consents, cutoffs: s.cutoffs, now: s.now, log: s.log, issuer: config.Name, revoked: s.events.revoked,
 	}
-	s.uses = newUses(s.store, s.cutoffs)
+	s.uses = newUses(s.consents, s.cutoffs)
 	s.sealer = sealer{keys: s.keys, now: s.now}
 	s.upkeep = s.newUpkeep()
 	return nil

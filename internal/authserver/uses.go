@@ -15,8 +15,8 @@ import (
 // requests, and at most once in a storage.UseInterval for each person and client. What it could not write before the
 // process died, the client's next token brings up again.
 type uses struct {
-	store   storage.Store
-	cutoffs *revocation.Cutoffs
+	consents *consentRecords
+	cutoffs  *revocation.Cutoffs
 
 	mu      sync.Mutex
 	noted   map[pair]use // what was noted last, to pass over what is not new
@@ -37,8 +37,8 @@ const (
 	maxUses = 50_000 // in each of the maps
 )
 
-func newUses(store storage.Store, cutoffs *revocation.Cutoffs) *uses {
-	return &uses{store: store, cutoffs: cutoffs, noted: make(map[pair]use), pending: make(map[pair]use)}
+func newUses(consents *consentRecords, cutoffs *revocation.Cutoffs) *uses {
+	return &uses{consents: consents, cutoffs: cutoffs, noted: make(map[pair]use), pending: make(map[pair]use)}
 }
 
 // note takes a use. It is a look into memory, and touches no store.
@@ -117,19 +117,10 @@ func (u *uses) done(p pair, written use) {
 // makes its cutoff known here, and then takes the consent back, so that either it sees what is written here or this
 // sees the cutoff.
 func (u *uses) writeOne(ctx context.Context, p pair, next use) error {
-	key := storage.ConsentKey(p.subject)
-	return u.store.Update(ctx, key, func(old []byte) ([]byte, time.Time, error) {
-		if u.cutoffs.Voids(p.subject, p.client, next.began) {
-			return nil, time.Time{}, storage.ErrKeep
+	return u.consents.change(ctx, p.subject, func(consents *storage.Consents) error {
+		if u.cutoffs.Voids(p.subject, p.client, next.began) || !consents.Use(p.client, next.scopes, next.at) {
+			return storage.ErrKeep
 		}
-		consents, err := storage.DecodeConsents(p.subject, old)
-		if err != nil {
-			return nil, time.Time{}, err
-		}
-		if !consents.Use(p.client, next.scopes, next.at) {
-			return nil, time.Time{}, storage.ErrKeep
-		}
-		record, err := consents.Encode()
-		return record, time.Time{}, err
+		return nil
 	})
 }

@@ -42,7 +42,7 @@ func usesFixture(t *testing.T) (*uses, *tripStore) {
 	t.Helper()
 	store := &tripStore{Store: memory.New()}
 	clock := testclock.New()
-	return newUses(store, revocation.New(revocation.Config{
+	return newUses(&consentRecords{store: store}, revocation.New(revocation.Config{
 		Store: store, Broadcast: revocation.NewBroadcast(), Logger: zap.NewNop(), Now: clock.Now,
 	})), store
 }
@@ -53,7 +53,7 @@ func (u *uses) written(t *testing.T, write string) (storage.Consent, bool) {
 	if err := u.write(t.Context(), write); err != nil {
 		t.Fatal(err)
 	}
-	record, err := u.store.(*tripStore).Store.Get(t.Context(), storage.ConsentKey("alice"))
+	record, err := u.consents.store.(*tripStore).Store.Get(t.Context(), storage.ConsentKey("alice"))
 	if err != nil && !errors.Is(err, storage.ErrNotFound) {
 		t.Fatal(err)
 	}
@@ -171,7 +171,7 @@ func TestRunWritesUsesAtItsEnd(t *testing.T) {
 	ctx, cancel := context.WithCancel(t.Context())
 	cancel()
 	s.Run(ctx)
-	consents, err := s.consents(t.Context(), &User{Subject: "alice"})
+	consents, err := s.consents.of(t.Context(), "alice")
 	if err != nil || !consents.Clients["webapp"].Used.Equal(s.clock.Now()) {
 		t.Errorf("%+v %v", consents, err)
 	}

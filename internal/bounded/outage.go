@@ -114,6 +114,9 @@ func failureAt(ctx context.Context, what string, key storage.Key, err error) err
 
 // damagedRecord returns the record that an error says is damaged, "" for none.
 func damagedRecord(err error) string {
+	if damaged, ok := errors.AsType[*storage.DamagedError](err); ok {
+		return string(damaged.Key.Kind) + "/" + damaged.Key.ID
+	}
 	if failed, ok := errors.AsType[*storeError](err); ok {
 		return failed.record
 	}
@@ -124,7 +127,7 @@ func damagedRecord(err error) string {
 // is one, too.
 func Unavailable(err error) bool {
 	_, ok := errors.AsType[*storeError](err)
-	return ok || errors.Is(err, storage.ErrTimeout)
+	return ok || errors.Is(err, storage.ErrTimeout) || errors.Is(err, storage.ErrDamaged)
 }
 
 // causeOf returns why something failed.

@@ -87,6 +87,7 @@ type Ring struct {
 
 	updating *semaphore.Weighted // held by the one update that runs; guards the fields below
 	spare    *scheduledKey       // a key that was made and is not used yet
+	adopted  *record             // the record that current is of; nil before the first update
 	inUse    string              // the kid that was last logged as the one that signs
 }
 

@@ -2,12 +2,20 @@ package keyring
 
 import (
 	"errors"
+	"os"
+	"path/filepath"
+	"strings"
 	"testing"
 	"time"
+
+	"github.com/caddyserver/certmagic"
+	"go.uber.org/zap"
+	"go.uber.org/zap/zaptest/observer"
 
 	"github.com/caddy-oauth/caddy-oauth/internal/jwt"
 	"github.com/caddy-oauth/caddy-oauth/internal/testclock"
 	"github.com/caddy-oauth/caddy-oauth/storage"
+	caddystore "github.com/caddy-oauth/caddy-oauth/storage/caddy"
 	"github.com/caddy-oauth/caddy-oauth/storage/memory"
 )
 
@@ -283,5 +291,53 @@ func TestListSaysWhatASigningKeyWillDo(t *testing.T) {
 	}
 	if key := info(never, "signing"); !key.Until.IsZero() || !key.Expires.IsZero() {
 		t.Errorf("a key that does not rotate: %+v", key)
+	}
+}
+
+// A damaged record is written again by a node that has the keys in memory. A node that has not makes no new keys: they would make
+// every JWT invalid. Its error names the record and says what to do.
+func TestDamagedRing(t *testing.T) {
+	for name, damage := range map[string]func(t *testing.T, dir string, store storage.Store){
+		"that the store cannot read": func(t *testing.T, dir string, _ storage.Store) {
+			t.Helper()
+			must(t, os.Truncate(filepath.Join(dir, "oauth", "default", string(recordKey.Kind), recordKey.ID+".record"), 0))
+		},
+		"that is no JSON": func(t *testing.T, _ string, store storage.Store) {
+			t.Helper()
+			must(t, store.Put(t.Context(), recordKey, []byte("{"), time.Time{}))
+		},
+		"with a secret that is too short": func(t *testing.T, _ string, store storage.Store) {
+			t.Helper()
+			must(t, store.Put(t.Context(), recordKey, []byte(`{"secret":"AAAA"}`), time.Time{}))
+		},
+	} {
+		t.Run(name, func(t *testing.T) {
+			dir, clock := t.TempDir(), testclock.New()
+			store := caddystore.New(&certmagic.FileStorage{Path: dir}, "default")
+			core, logs := observer.New(zap.InfoLevel)
+			node := ringOn(t, store, clock)
+			node.config.Logger = zap.New(core)
+			token := signed(t, node)
+			damage(t, dir, store)
+
+			_, err := ringOn(t, store, clock).Sign(t.Context(), []byte(`{}`))
+			if !errors.Is(err, storage.ErrDamaged) || !strings.Contains(err.Error(), "keys/signing") || !strings.Contains(err.Error(), "backup") {
+				t.Errorf("a node without the keys: %v", err)
+			}
+			must(t, node.Maintain(t.Context()))
+			if n := logs.FilterField(zap.String("record", "keys/signing")).Len(); n != 1 {
+				t.Errorf("the log has it %d times", n)
+			}
+			if _, err := ringOn(t, store, clock).Verify(t.Context(), token); err != nil {
+				t.Errorf("the keys after that: %v", err)
+			}
+		})
+	}
+}
+
+func must(t *testing.T, err error) {
+	t.Helper()
+	if err != nil {
+		t.Fatal(err)
 	}
 }

@@ -1,6 +1,7 @@
 package keyring
 
 import (
+	"cmp"
 	"context"
 	"crypto/hmac"
 	"crypto/rand"
@@ -37,7 +38,12 @@ func readRecord(encoded []byte) (rec record, err error) {
 	}
 	// A JSON error can quote from the record, which contains secrets.
 	if encoded != nil && json.Unmarshal(encoded, &rec) != nil {
-		return record{}, errors.New("the record of signing keys is not readable JSON")
+		return record{}, &storage.DamagedError{Key: recordKey, Err: errors.New("the record of signing keys is not readable JSON")}
+	}
+	if n := len(rec.Secret); n != 0 && n != secretLength {
+		return record{}, &storage.DamagedError{
+			Key: recordKey, Err: fmt.Errorf("the record of signing keys has a secret of %d bytes, expected %d", n, secretLength),
+		}
 	}
 	return rec, nil
 }
@@ -63,13 +69,9 @@ func (r *Ring) advance(old []byte, spare *scheduledKey) (rec record, changed boo
 	if rec, err = readRecord(old); err != nil {
 		return record{}, false, err
 	}
-	switch len(rec.Secret) {
-	case secretLength:
-	case 0:
+	if len(rec.Secret) == 0 {
 		rec.Secret = newSecret()
 		changed = true
-	default:
-		return record{}, false, fmt.Errorf("the record of signing keys has a secret of %d bytes, expected %d", len(rec.Secret), secretLength)
 	}
 	if r.config.File != nil {
 		return rec, changed, nil // the keys in the record belong to nodes that have no file yet
@@ -123,15 +125,56 @@ func (r *Ring) update(ctx context.Context, seen *snapshot) error {
 		mac := hmac.New(sha256.New, rec.Secret)
 		mac.Write(r.config.File)
 		next.secret = mac.Sum(nil)
+		r.adopted = &rec
 		r.current.Store(&next)
 		return nil
 	}
 	return r.adopt(rec)
 }
 
-// updateRecord brings the record up to date and returns it. It reads before it locks the record, since there is seldom
-// anything to change, and it makes a key without holding that lock, since RSA takes long.
+// updateRecord brings the record up to date and returns it. If the record is damaged, it writes what is in memory.
 func (r *Ring) updateRecord(ctx context.Context) (record, error) {
+	rec, err := r.advanceRecord(ctx)
+	if !errors.Is(err, storage.ErrDamaged) {
+		return rec, err
+	}
+	if err := r.mend(ctx, err); err != nil {
+		return record{}, err
+	}
+	return r.advanceRecord(ctx)
+}
+
+// mend writes the keys in memory in the place of a damaged record. Without them, the record stays: with new keys, every JWT would be
+// invalid that was issued, and only the owner knows whether there is a backup.
+func (r *Ring) mend(ctx context.Context, damage error) error {
+	if r.adopted == nil {
+		return fmt.Errorf("%w; restore the record %s/%s from a backup, as with caddy oauth import, or delete it: "+
+			"then new keys are made, and all JWTs that were issued are invalid", damage, recordKey.Kind, recordKey.ID)
+	}
+	value, err := json.Marshal(r.adopted)
+	if err != nil {
+		return err
+	}
+	err = r.config.Store.Update(ctx, recordKey, func(old []byte) ([]byte, time.Time, error) {
+		if _, err := readRecord(old); !errors.Is(err, storage.ErrDamaged) {
+			return nil, time.Time{}, cmp.Or(err, storage.ErrKeep) // another node was first
+		}
+		return value, time.Time{}, nil
+	})
+	if errors.Is(err, storage.ErrDamaged) { // the store cannot read it
+		err = r.config.Store.Put(ctx, recordKey, value, time.Time{})
+	}
+	if err != nil {
+		return err
+	}
+	r.config.Logger.Error("damaged record of signing keys in the store; written again from memory",
+		zap.String("record", string(recordKey.Kind)+"/"+recordKey.ID), zap.Error(damage))
+	return nil
+}
+
+// advanceRecord brings a record up to date that can be read, and returns it. It reads before it locks the record, since there is seldom
+// anything to change, and it makes a key without holding that lock, since RSA takes long.
+func (r *Ring) advanceRecord(ctx context.Context) (record, error) {
 	old, err := r.config.Store.Get(ctx, recordKey)
 	if err != nil && !errors.Is(err, storage.ErrNotFound) {
 		return record{}, err
@@ -199,6 +242,7 @@ func (r *Ring) adopt(rec record) error {
 	}
 	after := newSnapshot(keys, keyLine(rec.Keys, r.config.Algorithm), rec.Secret)
 	r.report(&before, after, rec)
+	r.adopted = &rec
 	r.current.Store(after)
 	r.refreshAt.Store(r.now().Add(propagation).Unix())
 	return nil

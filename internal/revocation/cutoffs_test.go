@@ -11,6 +11,7 @@ import (
 	"time"
 
 	"go.uber.org/zap"
+	"go.uber.org/zap/zaptest/observer"
 
 	"github.com/caddy-oauth/caddy-oauth/storage"
 	"github.com/caddy-oauth/caddy-oauth/storage/memory"
@@ -156,12 +157,13 @@ func TestListReadsOnce(t *testing.T) {
 		reader.poll(t)
 		reader.advance(listInterval)
 	}
-	if reads, inForce := store.reads.Load(), reader.Count(); reads != 51 || inForce != 50 {
-		t.Errorf("3 polls have read %d records and found %d, want 51 and 50", reads, inForce)
+	// The first list reads all of them, and each list looks again at some, here at all that are in force.
+	if reads, inForce := store.reads.Load(), reader.Count(); reads != 51+2*50 || inForce != 50 {
+		t.Errorf("3 polls have read %d records and found %d, want 151 and 50", reads, inForce)
 	}
 	reader.advance(100 * 365 * 24 * time.Hour) // the store goes on listing them
 	reader.poll(t)
-	if reads, inForce := store.reads.Load(), reader.Count(); reads != 51 || inForce != 0 {
+	if reads, inForce := store.reads.Load(), reader.Count(); reads != 51+2*50 || inForce != 0 {
 		t.Errorf("after their end %d are in force, after %d reads", inForce, reads)
 	}
 	if reader.VoidsToken(Token{ID: "7"}) {
@@ -452,6 +454,37 @@ func TestDamagedJournal(t *testing.T) {
 		if !reader.EndsFamily("family") || !reader.Voids("alice", "app", start) {
 			t.Error("a revocation is not known")
 		}
+	}
+}
+
+// A revocation whose record is damaged stays in force where it is known, and is written again. Each damaged record is logged once,
+// by its name.
+func TestDamagedRevocations(t *testing.T) {
+	store := memory.New()
+	n := newNode(t, store)
+	core, logs := observer.New(zap.ErrorLevel)
+	n.Logger = zap.New(core)
+	family, user := n.add(t, storage.Cutoff{Family: "family"}), n.add(t, alice)
+	n.poll(t)
+	for _, key := range []storage.Key{family.Key(), user.Key(), {Kind: storage.KindCutoff, ID: "of-nobody"}} {
+		must(t, store.Put(t.Context(), key, []byte("{"), time.Time{}))
+	}
+	for range 3 {
+		n.advance(listInterval)
+		n.poll(t)
+	}
+	if !n.EndsFamily("family") || !n.Voids("alice", "app", start) {
+		t.Error("a revocation is not in force any more")
+	}
+	for _, key := range []string{"cutoff/" + family.Key().ID, "cutoff/" + user.Key().ID, "cutoff/of-nobody"} {
+		if lines := logs.FilterField(zap.String("record", key)).Len(); lines != 1 {
+			t.Errorf("the log has %s %d times", key, lines)
+		}
+	}
+	other := newNode(t, store)
+	other.poll(t)
+	if !other.EndsFamily("family") || !other.Voids("alice", "app", start) {
+		t.Error("a node that starts later does not know a revocation")
 	}
 }
 

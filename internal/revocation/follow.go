@@ -7,6 +7,7 @@ import (
 	"errors"
 	"fmt"
 	"maps"
+	"slices"
 	"sync"
 	"time"
 
@@ -184,6 +185,7 @@ func (c *Cutoffs) list(ctx context.Context, at *followed) error {
 			unread = append(unread, id)
 		}
 	}
+	unread = append(unread, c.sample(known, listed, unread)...)
 	found, damaged, err := c.readAll(ctx, unread)
 	if err != nil {
 		return err
@@ -198,6 +200,23 @@ func (c *Cutoffs) known() map[string]*storage.Cutoff {
 	c.mu.RLock()
 	defer c.mu.RUnlock()
 	return maps.Clone(c.index.known)
+}
+
+// maxSample is how many records of known cutoffs are read with each list, to find damaged ones while somebody can write them again.
+const maxSample = 500
+
+// sample returns the IDs of records to read although their cutoffs are known: any, so that in time it is each. Those in unread are
+// read anyway.
+func (c *Cutoffs) sample(known map[string]*storage.Cutoff, listed map[string]bool, unread []string) (ids []string) {
+	for id, cutoff := range known {
+		if len(ids) == maxSample {
+			break
+		}
+		if cutoff != nil && listed[id] && !cutoff.Expired(c.Now()) && !slices.Contains(unread, id) {
+			ids = append(ids, id)
+		}
+	}
+	return ids
 }
 
 // mayHaveChanged reports whether a record can have changed since the journal was at that state: revocations within the same second
@@ -255,7 +274,7 @@ func (c *Cutoffs) readAll(ctx context.Context, ids []string) (found map[string]*
 			switch {
 			case errors.Is(err, storage.ErrDamaged):
 				damaged[id] = true
-				c.logDamaged(id, err)
+				c.takeDamaged(id, err)
 			case err != nil:
 				return err
 			default:
@@ -278,18 +297,26 @@ func (c *Cutoffs) read(ctx context.Context, id string) (*storage.Cutoff, error) 
 		return nil, err
 	}
 	cutoff, err := storage.DecodeCutoff(record)
-	if err != nil {
-		return nil, fmt.Errorf("%w: %w", storage.ErrDamaged, err)
-	}
-	return cutoff, nil
+	return cutoff, err
 }
 
-// logDamaged logs a record that cannot be read, once. It is left out: it must take neither the other revocations nor all
-// good tokens with it.
-func (c *Cutoffs) logDamaged(id string, err error) {
-	if !c.damaged[id] {
+// takeDamaged takes in that a record cannot be read, and logs it once. If its cutoff is known, it stays in force, and the record is
+// written again. If not, it is left out: it must take neither the other revocations nor all good tokens with it.
+func (c *Cutoffs) takeDamaged(id string, err error) {
+	c.mu.Lock()
+	known := c.index.known[id] != nil
+	if known {
+		c.unsaved[id] = true
+	}
+	c.mu.Unlock()
+	switch {
+	case c.damaged[id]:
+	case known:
+		c.Logger.Error("unreadable revocation in the store; it stays in force and will be written again",
+			zap.String("issuer", c.Issuer), zap.String("record", string(storage.KindCutoff)+"/"+id), zap.Error(err))
+	default:
 		c.Logger.Error("unreadable revocation in the store; what it revoked may be accepted until it expires",
-			zap.String("issuer", c.Issuer), zap.String("record", id), zap.Error(err))
+			zap.String("issuer", c.Issuer), zap.String("record", string(storage.KindCutoff)+"/"+id), zap.Error(err))
 	}
 }
 
