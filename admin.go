@@ -3,6 +3,7 @@ package caddyoauth
 import (
 	"embed"
 	"encoding/json"
+	"slices"
 
 	"github.com/caddyserver/caddy/v2"
 
@@ -20,19 +21,23 @@ func init() {
 
 // source has the comments of the configuration's structs, for `caddy oauth explain setting`. They are the only text about the settings.
 //
-//go:embed module.go issuer.go client.go endpoints.go handler.go guard.go guard_answer.go *_settings.go
+//go:embed module.go issuer.go client.go endpoints.go handler.go login.go guard.go guard_answer.go *_settings.go
 //go:embed grants/password.go grants/password_site.go grants/refresh_check.go storage/redis/redis.go
 var source embed.FS
 
 // settings returns the settings of the configuration, with their comments.
 func settings() (explain.Settings, error) {
-	return explain.ReadSettings(source, []explain.Root{
+	const directive = "oauth (directive)"
+	all, err := explain.ReadSettings(source, []explain.Root{
 		{Name: "oauth", Package: "caddyoauth", Type: "App"},
-		{Name: "oauth (directive)", Package: "caddyoauth", Type: "Handler"},
+		{Name: directive, Package: "caddyoauth", Type: "Handler"},
 		{Name: "oauth_guard (directive)", Package: "caddyoauth", Type: "Guard"},
 		{Name: "grant password", Package: "grants", Type: "Password"},
 		{Name: "store redis", Package: "redis", Type: "Redis"},
 	})
+	return slices.DeleteFunc(all, func(s explain.Setting) bool { // those of an issuer, which the app has too
+		return len(s.Path) > 2 && s.Path[0] == directive && s.Path[1] == "settings"
+	}), err
 }
 
 // AdminIssuers implements adminapi.App.
@@ -59,12 +64,15 @@ func (i *Issuer) adminClients() map[string]adminapi.Client {
 }
 
 // parseSettings reads the settings of a client that is not in the configuration.
-func parseSettings(settings json.RawMessage) (adminapi.ClientSettings, error) {
+func parseSettings(settings json.RawMessage, public bool) (adminapi.ClientSettings, error) {
 	c, err := decodeClient(settings)
 	if err != nil {
 		return adminapi.ClientSettings{}, err
 	}
 	stored, err := json.Marshal(c)
+	if !public {
+		c.SecretHashes = []string{"in the store"} // for the grant types
+	}
 	return adminapi.ClientSettings{Stored: stored, Shown: c.shown()}, err
 }
 
@@ -79,10 +87,18 @@ func (c *Client) shown() json.RawMessage {
 	return encoded
 }
 
-// issuerStores returns how to open the stores of the issuers of an app that does not run, for `caddy oauth import`.
-func issuerStores(config json.RawMessage) (map[string]cli.IssuerStore, error) {
+// issuerStores returns how to open the stores of the issuers of a configuration that does not run, for `caddy oauth import`.
+func issuerStores(apps map[string]json.RawMessage) (map[string]cli.IssuerStore, error) {
 	app := new(App)
-	if err := caddy.StrictUnmarshalJSON(config, app); err != nil {
+	if raw, ok := apps["oauth"]; ok {
+		if err := caddy.StrictUnmarshalJSON(raw, app); err != nil {
+			return nil, err
+		}
+	}
+	if app.Issuers == nil {
+		app.Issuers = make(map[string]*Issuer)
+	}
+	if err := app.addBrought(apps["http"]); err != nil {
 		return nil, err
 	}
 	stores := make(map[string]cli.IssuerStore, len(app.Issuers))
@@ -103,6 +119,45 @@ func issuerStores(config json.RawMessage) (map[string]cli.IssuerStore, error) {
 		}}
 	}
 	return stores, nil
+}
+
+// addBrought adds the issuers that handlers bring, wherever they stand in the JSON.
+func (a *App) addBrought(config json.RawMessage) error {
+	var list []json.RawMessage
+	if json.Unmarshal(config, &list) == nil {
+		for _, inner := range list {
+			if err := a.addBrought(inner); err != nil {
+				return err
+			}
+		}
+		return nil
+	}
+	var object map[string]json.RawMessage
+	if json.Unmarshal(config, &object) != nil {
+		return nil //nolint:nilerr // a text or a number
+	}
+	if string(object["handler"]) == `"oauth"` && object["settings"] != nil {
+		h := new(Handler)
+		delete(object, "handler")
+		encoded, err := json.Marshal(object)
+		if err != nil {
+			return err
+		}
+		if err := caddy.StrictUnmarshalJSON(encoded, h); err != nil {
+			return err
+		}
+		if h.Issuer, err = h.issuerName(); err != nil {
+			return err
+		}
+		a.Issuers[h.Issuer] = h.Settings
+		return nil
+	}
+	for _, inner := range object {
+		if err := a.addBrought(inner); err != nil {
+			return err
+		}
+	}
+	return nil
 }
 
 var _ adminapi.App = (*App)(nil)

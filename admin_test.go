@@ -263,7 +263,7 @@ func TestAdminBeforeAnyIssuer(t *testing.T) {
 		t.Errorf("%d %s", answer.status, answer.body)
 	}
 	// A configuration that failed to load is not the one that runs.
-	if err := caddy.Load(s.adapt(t, shop, strings.Replace(shopSite, "oauth {", "oauth nobody {", 1)), true); err == nil {
+	if err := caddy.Load(withUnknownIssuer(s.adapt(t, shop, shopSite)), true); err == nil {
 		t.Fatal("expected an error")
 	}
 	if answer := s.askAdmin(t, http.MethodGet, "/oauth", ""); answer.status != http.StatusNotFound {

@@ -3,12 +3,20 @@ package caddyoauth
 import (
 	"cmp"
 	"encoding/json"
+	"errors"
+	"fmt"
+	"maps"
+	"slices"
+	"strings"
 
 	"github.com/caddyserver/caddy/v2"
+	"github.com/caddyserver/caddy/v2/caddyconfig/caddyfile"
 	"github.com/caddyserver/caddy/v2/caddyconfig/httpcaddyfile"
 	"github.com/caddyserver/caddy/v2/modules/caddyhttp"
 
+	"github.com/caddy-oauth/caddy-oauth/internal/clients"
 	"github.com/caddy-oauth/caddy-oauth/internal/directive"
+	"github.com/caddy-oauth/caddy-oauth/internal/uris"
 )
 
 func init() {
@@ -22,39 +30,212 @@ func init() {
 	httpcaddyfile.RegisterDirectiveOrder("oauth_guard", httpcaddyfile.Before, "redir")
 }
 
-// parseHandler reads the directive:
+// parseHandler reads the directive, which defines its issuer if it has a URL:
 //
-//	oauth [<matcher>] [<issuer>] {
+//	oauth [<matcher>] [<name>] <url> {
 //		user  <placeholder>
 //		claim <name> <placeholder>
-//		login <url> [<parameter>]
+//		login [<url> [<parameter>]] {
+//			<directives...>
+//		}
+//		<settings of an issuer...>
+//	}
+//
+// Without a URL, it serves an issuer that is defined elsewhere:
+//
+//	oauth [<matcher>] [<name>] {
+//		user  <placeholder>
+//		claim <name> <placeholder>
+//		login ...
 //	}
 func parseHandler(helper httpcaddyfile.Helper) (caddyhttp.MiddlewareHandler, error) {
-	p := directive.New(helper.Dispenser)
-	args, err := p.Args("oauth", "the name of an issuer or nothing", 0, 1)
+	p, known := parser{directive.New(helper.Dispenser)}, issuersSoFar(helper)
+	args, err := p.Args("oauth", "the name and the URL of an issuer, one of them, or nothing", 0, 2)
 	if err != nil {
 		return nil, err
 	}
 	h := new(Handler)
+	if n := len(args); n == 2 || n == 1 && (isURL(args[0]) || unresolved(args[0])) {
+		h.Settings = &Issuer{URL: args[n-1]}
+		args = args[:n-1]
+	}
 	if len(args) == 1 {
 		h.Issuer = args[0]
 	}
-	err = p.Block(directive.Settings{
-		"user":  p.Word("a placeholder", &h.User),
-		"claim": p.Pair("a name and a placeholder", &h.Claims),
-		"login": p.Once("the URL of a login page and, optionally, the name of its parameter", 1, 2,
-			func(args []string) (directive.Settings, error) {
-				h.Login = &Login{URL: args[0]}
-				if len(args) == 2 {
-					h.Login.Parameter = args[1]
-				}
-				return nil, nil
-			}),
+	err = p.Under("oauth", func() error {
+		if h.Settings == nil {
+			if err := known.checkServed(h.Issuer); err != nil {
+				return p.WrapErr(directive.At("oauth", err))
+			}
+			return p.Block(p.handlerSettings(helper, h))
+		}
+		begin := p.Token()
+		settings := p.issuerSettings(h.Settings)
+		maps.Copy(settings, p.handlerSettings(helper, h))
+		if err := p.Block(settings); err != nil {
+			return err
+		}
+		if err := cmp.Or(known.bring(h.Issuer, h.Settings, begin), h.Settings.hideSecrets()); err != nil {
+			return p.Locate(directive.At("oauth", err))
+		}
+		return nil
 	})
 	if err != nil {
 		return nil, err
 	}
-	return h, p.Locate(h.check())
+	return h, p.Locate(directive.At("oauth", h.check()))
+}
+
+// hideSecrets replaces the secrets that stand in the Caddyfile by their hashes, as Caddy writes the settings of all handlers to its
+// log at level DEBUG.
+func (i *Issuer) hideSecrets() error {
+	literal := func(key string) bool { return !unresolved(key) }
+	if i.Encryption != nil && slices.ContainsFunc(i.Encryption.Keys, literal) {
+		return directive.At("encryption_key", errors.New("expected a placeholder such as {env.OAUTH_KEY}, as the settings of a site are in Caddy's log at level DEBUG"))
+	}
+	i.warnShortSecrets(caddy.Log().Named("config.adapter.caddyfile"), i.URL)
+	for _, c := range i.Clients {
+		c.Secrets = slices.DeleteFunc(c.Secrets, func(secret string) bool {
+			if !unresolved(secret) {
+				c.SecretHashes = append(c.SecretHashes, clients.HashSecret(secret))
+			}
+			return !unresolved(secret)
+		})
+	}
+	return nil
+}
+
+func (p parser) handlerSettings(helper httpcaddyfile.Helper, h *Handler) directive.Settings {
+	return directive.Settings{
+		"user":  p.Word("a placeholder", &h.User),
+		"claim": p.Pair("a name and a placeholder", &h.Claims),
+		"login": p.login(helper, h),
+	}
+}
+
+// login reads the directives of a login as Caddy reads those of handle.
+func (p parser) login(helper httpcaddyfile.Helper, h *Handler) directive.Setting {
+	return func(name string) error {
+		return p.Under(name, func() error {
+			inner := directive.New(p.NewFromNextSegment())
+			args, err := inner.Args(name, "the URL of a login page and, optionally, the name of its parameter, directives in braces, or both", 0, 2)
+			if err != nil {
+				return err
+			}
+			h.Login = new(Login)
+			for i, value := range []*string{&h.Login.URL, &h.Login.Parameter}[:len(args)] {
+				*value = args[i]
+			}
+			inner.DeleteN(len(args))
+			inner.Reset()
+			block, err := httpcaddyfile.ParseSegmentAsSubroute(helper.WithDispenser(inner.Dispenser))
+			if err != nil {
+				return p.Locate(directive.At("oauth", directive.At(name, err)))
+			}
+			h.Login.Routes = block.(*caddyhttp.Subroute).Routes
+			return nil
+		})
+	}
+}
+
+func isURL(s string) bool { return strings.Contains(s, "://") }
+
+// knownIssuers are the issuers of a Caddyfile that a directive can know: those of the global option, and those that directives
+// above it define.
+type knownIssuers struct {
+	app    *App
+	taken  *taken
+	at     map[string]caddyfile.Token // the directives that define them, by name
+	hidden bool                       // some have a name that is not known yet, as their URL has a placeholder
+}
+
+func issuersSoFar(h httpcaddyfile.Helper) *knownIssuers {
+	const key = "oauth.issuers"
+	if known, ok := h.State[key].(*knownIssuers); ok {
+		return known
+	}
+	known := &knownIssuers{app: configured(h), taken: newTaken(), at: make(map[string]caddyfile.Token)}
+	known.app.configured = slices.Sorted(maps.Keys(known.app.Issuers))
+	for _, name := range known.app.configured {
+		_ = known.taken.take(name, known.app.Issuers[name]) // the global option was checked
+	}
+	h.State[key] = known
+	return known
+}
+
+// bring checks and adds the issuer that a directive defines.
+func (k *knownIssuers) bring(name string, issuer *Issuer, begin caddyfile.Token) error {
+	if name == "" && unresolved(issuer.URL) {
+		k.hidden = true
+		return issuer.check()
+	}
+	if name == "" {
+		if err := checkIssuerURL(issuer.URL); err != nil {
+			return err
+		}
+		name = uris.IssuerName(issuer.URL)
+	}
+	for other, token := range k.at {
+		if k.app.Issuers[other].URL == issuer.URL {
+			return fmt.Errorf("expected one block for each issuer, and that of %s is at %s:%d; one site can have several addresses, and the global option oauth is for an issuer of several sites",
+				issuer.URL, token.File, token.Line)
+		}
+	}
+	if first, taken := k.at[name]; taken {
+		return fmt.Errorf("expected another name than that of the issuer at %s:%d", first.File, first.Line)
+	}
+	if k.app.Issuers[name] != nil {
+		return errors.New("expected another name than that of an issuer of the global option")
+	}
+	if err := k.taken.take(name, issuer); err != nil {
+		return err
+	}
+	k.app.Issuers[name], k.at[name] = issuer, begin
+	return nil
+}
+
+// checkServed finds the name of an issuer that is not there.
+func (k *knownIssuers) checkServed(name string) error {
+	if name == "" {
+		_, err := k.app.configuredIssuer()
+		return err
+	}
+	if k.hidden || k.app.Issuers[name] != nil {
+		return nil
+	}
+	return fmt.Errorf("there is no issuer %q%s; to define one here, expected its URL and its settings in braces, such as: oauth https://example.com { ... }", name, k.others())
+}
+
+func (k *knownIssuers) others() string {
+	if len(k.app.Issuers) == 0 {
+		return ""
+	}
+	return " above this line, expected " + directive.OneOf(slices.Sorted(maps.Keys(k.app.Issuers)))
+}
+
+// checkGuard checks a guard against its issuer. Which one that is, is not known of a guard without a name if there are several: it
+// depends on the site.
+func (k *knownIssuers) checkGuard(g *Guard, namedRoute bool) error {
+	name, ours := k.app.named(g.Issuer)
+	switch {
+	case ours:
+	case g.remote(), unresolved(g.Issuer):
+		return nil
+	case g.Issuer == "" && len(k.app.Issuers) != 1:
+		return nil
+	case g.Issuer != "" && k.app.Issuers[g.Issuer] == nil:
+		if k.hidden || namedRoute { // named routes stand before all sites
+			return nil
+		}
+		return fmt.Errorf("there is no issuer %q%s, or the URL of an issuer", g.Issuer, cmp.Or(k.others(), ", expected its definition above this line"))
+	default:
+		name = g.Issuer
+	}
+	_, issuer, err := k.app.issuer(name)
+	if err != nil {
+		return err
+	}
+	return issuer.checkGuard(g)
 }
 
 // parseGuard reads the directive:
@@ -81,7 +262,7 @@ func parseGuard(h httpcaddyfile.Helper) ([]httpcaddyfile.ConfigValue, error) {
 	if err != nil {
 		return nil, err
 	}
-	g, err := newGuard(directive.New(h.Dispenser), configured(h))
+	g, err := newGuard(directive.New(h.Dispenser), func(g *Guard) error { return issuersSoFar(h).checkGuard(g, h.IsNamedRoute()) })
 	if err != nil {
 		return nil, err
 	}
@@ -103,18 +284,20 @@ func (g *Guard) parseLeeway(args []string) (directive.Settings, error) {
 	return nil, nil
 }
 
-// configured returns the app of the global option, nil if there is none.
+// configured returns the app of the global option, which is empty if there is none.
 func configured(h httpcaddyfile.Helper) *App {
-	option, ok := h.Option("oauth").(httpcaddyfile.App)
 	app := new(App)
-	if !ok || json.Unmarshal(option.Value, app) != nil {
-		return nil
+	if option, ok := h.Option("oauth").(httpcaddyfile.App); ok {
+		_ = json.Unmarshal(option.Value, app) // it was an App
+	}
+	if app.Issuers == nil {
+		app.Issuers = make(map[string]*Issuer)
 	}
 	return app
 }
 
-// newGuard reads a guard. It checks it against its issuer if that is one of the app.
-func newGuard(p *directive.Parser, app *App) (*Guard, error) {
+// newGuard reads a guard. check checks it against its issuer.
+func newGuard(p *directive.Parser, check func(*Guard) error) (*Guard, error) {
 	args, err := p.Args("oauth_guard", "the name or the URL of an issuer or nothing", 0, 1)
 	if err != nil {
 		return nil, err
@@ -144,13 +327,5 @@ func newGuard(p *directive.Parser, app *App) (*Guard, error) {
 	if err != nil {
 		return nil, err
 	}
-	if err := g.check(); err != nil {
-		return nil, p.Locate(err)
-	}
-	if name, ours := app.named(g.Issuer); ours || app != nil && !g.remote() {
-		if _, issuer, err := app.issuer(cmp.Or(name, g.Issuer)); err == nil { // an unknown issuer is an error when the app is there
-			return g, p.Locate(directive.At("oauth_guard", issuer.checkGuard(g)))
-		}
-	}
-	return g, nil
+	return g, p.Locate(cmp.Or(g.check(), directive.At("oauth_guard", check(g))))
 }

@@ -91,11 +91,13 @@ const (
 		}
 	}`
 	checkedSite = `http://127.0.0.1:PORT {
-		@people path /oauth/authorize /oauth/apps
-		basic_auth @people {
-			alice $2a$10$hZXuaFeiO.l1vqgnMGGKpuPhIxvCXsaCdzm6ECT1UgOJ9mL03gniC
+		oauth {
+			login {
+				basic_auth {
+					alice $2a$10$hZXuaFeiO.l1vqgnMGGKpuPhIxvCXsaCdzm6ECT1UgOJ9mL03gniC
+				}
+			}
 		}
-		oauth
 		oauth_guard /api/* {
 			scopes orders
 		}
@@ -152,9 +154,8 @@ func TestCheckARunningSite(t *testing.T) {
 // A login that a stranger can forge, and a guard that is not in effect.
 func TestCheckFindsWhatIsOpen(t *testing.T) {
 	s := newServer(t)
-	site := strings.Replace(checkedSite, "oauth\n", "oauth {\nuser {header.Remote-User}\n}\n", 1)
-	start, end := strings.Index(site, "@people"), strings.Index(site, "oauth {")
-	site = site[:start] + site[end:]
+	start, end := strings.Index(checkedSite, "login {"), strings.Index(checkedSite, "oauth_guard")
+	site := checkedSite[:start] + "user {header.Remote-User}\n}\n" + checkedSite[end:]
 	file := s.writeCaddyfile(t, checked, site)
 	s.run(t, checked, strings.Replace(site, "oauth_guard /api/*", "oauth_guard /other/*", 1))
 	report, status := s.check(t, "--config", file)

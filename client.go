@@ -52,8 +52,8 @@ type Client struct {
 	// client that refuses parameters it does not know.
 	Iss string `json:"iss,omitempty"`
 
-	// The grant types that the client may use. With `refresh_token`, it gets refresh tokens. Default: `authorization_code`
-	// (RFC 7591).
+	// The grant types that the client may use. With `refresh_token`, it gets refresh tokens. Default: with redirect URIs,
+	// `authorization_code` and `refresh_token`; without, but with a secret, `client_credentials`, or none if the client introspects.
 	GrantTypes []string `json:"grant_types,omitempty"`
 
 	// The scopes that the client may ask for. If it asks for none, it gets all of them.
@@ -213,7 +213,7 @@ func (c *Client) checkGrants(known []string) error {
 	case slices.Contains(types, "client_credentials") && c.public():
 		return directive.At("grant_types", errors.New("client_credentials needs a client with secret or secret_hash (RFC 6749 section 4.4)"))
 	case code && len(c.RedirectURIs) == 0:
-		return errors.New("authorization_code needs redirect_uris")
+		return errors.New("expected redirect_uris, which authorization_code needs; a script needs a secret, and no redirect_uris")
 	case !code && len(c.RedirectURIs) > 0:
 		return directive.At("redirect_uris", errors.New("expected authorization_code among the grant_types, which these are for"))
 	}
@@ -223,13 +223,17 @@ func (c *Client) checkGrants(known []string) error {
 func (c *Client) public() bool { return len(c.Secrets) == 0 && len(c.SecretHashes) == 0 }
 
 func (c *Client) grantTypes() []string {
-	if len(c.GrantTypes) == 0 && len(c.RedirectURIs) == 0 && len(c.Introspects) > 0 {
+	switch {
+	case len(c.GrantTypes) > 0:
+		return c.GrantTypes
+	case len(c.RedirectURIs) > 0:
+		return []string{"authorization_code", "refresh_token"}
+	case len(c.Introspects) > 0:
 		return nil // a resource server
+	case c.public():
+		return []string{"authorization_code"} // which needs redirect URIs
 	}
-	if len(c.GrantTypes) == 0 {
-		return []string{"authorization_code"}
-	}
-	return c.GrantTypes
+	return []string{"client_credentials"}
 }
 
 // client returns the client for the server, with the defaults that the issuer sets.

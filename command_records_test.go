@@ -287,7 +287,7 @@ func TestReadOnlyWaitsForOlderRequests(t *testing.T) {
 func TestReadOnlyReloadThatFails(t *testing.T) {
 	s := runShop(t)
 	token := s.signIn(t, s.url("shop.localhost")).RefreshToken
-	if err := caddy.Load(s.adapt(t, readOnlyShop, "http://:PORT {\n oauth nobody\n}"), true); err == nil {
+	if err := caddy.Load(withUnknownIssuer(s.adapt(t, readOnlyShop, "http://:PORT {\n oauth\n}")), true); err == nil {
 		t.Fatal("the configuration was loaded")
 	}
 	if got := s.refresh(t, s.url("shop.localhost"), token); got.RefreshToken == "" {

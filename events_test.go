@@ -204,8 +204,8 @@ func TestThrottleSurvivesAReload(t *testing.T) {
 			t.Fatalf("%d %s", answer.status, answer.body)
 		}
 	}
-	// A failed reload releases what it has acquired, and no more: the first one fails after it has acquired it, the second before.
-	failing := s.adapt(t, global, strings.Replace(shopSite, "oauth {", "oauth nobody {", 1))
+	// A failed reload releases what it has acquired, and no more: the first one fails when it is started, the second when it is provisioned.
+	failing := withUnknownIssuer(s.adapt(t, global, shopSite))
 	alsoFailing := bytes.ReplaceAll(s.adapt(t, global, shopSite), []byte(`"url":"http://shop.localhost`), []byte(`"url":"ftp://shop.localhost`))
 	for range 3 {
 		for _, config := range [][]byte{failing, alsoFailing} {

@@ -9,6 +9,7 @@ import (
 	"net/http"
 	"slices"
 	"strings"
+	"sync"
 	"time"
 
 	"github.com/caddyserver/caddy/v2"
@@ -19,7 +20,6 @@ import (
 	"github.com/caddy-oauth/caddy-oauth/internal/bearer"
 	"github.com/caddy-oauth/caddy-oauth/internal/directive"
 	"github.com/caddy-oauth/caddy-oauth/internal/jwt"
-	"github.com/caddy-oauth/caddy-oauth/internal/trail"
 	"github.com/caddy-oauth/caddy-oauth/internal/wire"
 )
 
@@ -103,8 +103,12 @@ type Guard struct {
 	metadata *bearer.Metadata
 	cors     *bearer.CORS
 	place    *place
-	trail    *trail.Trail // of the app; nil if there is none
-	borrowed string       // the remote issuer whose keys in the pool this guard uses, or ""
+	borrowed string // the remote issuer whose keys in the pool this guard uses, or ""
+
+	ctx   caddy.Context
+	app   *App
+	block *caddyhttp.Subroute // of the site
+	ready func() error        // prepare, once
 }
 
 // CaddyModule returns the Caddy module information.
@@ -126,11 +130,35 @@ func (g *Guard) Provision(ctx caddy.Context) error {
 	if err := g.provisionMatchers(ctx); err != nil {
 		return err
 	}
+	app, err := ctx.App("oauth")
+	if err != nil {
+		return err
+	}
+	g.ctx, g.app, g.block, g.ready = ctx, app.(*App), siteBlock(ctx), sync.OnceValue(g.prepare)
 	g.place = newPlace(g, ctx.Logger())
 	if g.CORS != nil {
 		g.cors = &bearer.CORS{Origins: g.CORS.Origins}
 	}
-	source, issuer, audience, err := g.source(ctx)
+	if err := g.app.await(g); err != nil || g.Issuer != "" || len(g.app.Issuers) != 1 {
+		return err
+	}
+	// Unless another issuer comes, which the guard would have to name then, it is for this one.
+	_, only, err := g.app.issuer("")
+	if err != nil {
+		return err
+	}
+	return directive.At("oauth_guard", only.checkGuard(g))
+}
+
+// reference implements borrower.
+func (g *Guard) reference() (issuer string, block *caddyhttp.Subroute) { return g.Issuer, g.block }
+
+// connect implements borrower.
+func (g *Guard) connect() error { return g.ready() }
+
+// prepare finds the issuer and prepares the checks.
+func (g *Guard) prepare() error {
+	source, issuer, audience, err := g.source()
 	if err != nil {
 		return err
 	}
@@ -160,40 +188,32 @@ func (g *Guard) Provision(ctx caddy.Context) error {
 		g.resource.AllowNoAudience, g.resource.Monitor = server.MinimalTokens(), server.Monitor(clientIP)
 		return nil
 	}
-	g.resource.Monitor, err = bearer.NewMonitor(issuer, ctx.GetMetricsRegistry(), clientIP)
+	g.resource.Monitor, err = bearer.NewMonitor(issuer, g.ctx.GetMetricsRegistry(), clientIP)
 	return err
 }
 
 // source returns what checks the tokens of the issuer, the URL of the issuer, and its default audience.
-func (g *Guard) source(ctx caddy.Context) (bearer.Source, string, []string, error) {
-	app, err := ctx.AppIfConfigured("oauth")
-	if err != nil && !errors.Is(err, caddy.ErrNotConfigured) {
-		return nil, "", nil, err
+func (g *Guard) source() (bearer.Source, string, []string, error) {
+	name, ours := g.app.named(g.Issuer)
+	switch {
+	case ours:
+	case g.remote():
+		source, err := g.borrow(g.ctx)
+		return source, g.Issuer, nil, err
+	case g.Issuer == "" && len(g.app.blocks[g.block]) == 1:
+		name = g.app.blocks[g.block][0]
+	default:
+		name = g.Issuer
 	}
-	own, _ := app.(*App)
-	if own != nil {
-		g.trail = own.trail
-	}
-	if g.remote() {
-		name, ours := own.named(g.Issuer)
-		if !ours {
-			source, err := g.borrow(ctx)
-			return source, g.Issuer, nil, err
-		}
-		g.Issuer = name
-	}
-	if own == nil {
-		return nil, "", nil, errors.New("the oauth_guard directive needs the global option oauth with an issuer, or the URL of a remote issuer")
-	}
-	name, issuer, err := own.issuer(g.Issuer)
+	name, issuer, err := g.app.issuer(name)
 	if err != nil {
-		return nil, "", nil, err
+		return nil, "", nil, directive.At("oauth_guard", err)
 	}
 	g.Issuer = name
 	if err := directive.At("oauth_guard", issuer.checkGuard(g)); err != nil {
 		return nil, "", nil, err
 	}
-	return own.servers[name], issuer.URL, issuer.audience(), nil
+	return g.app.servers[name], issuer.URL, issuer.audience(), nil
 }
 
 func (g *Guard) provisionMatchers(ctx caddy.Context) error {
@@ -216,6 +236,9 @@ func (g *Guard) provisionMatchers(ctx caddy.Context) error {
 func (g *Guard) ServeHTTP(w http.ResponseWriter, r *http.Request, next caddyhttp.Handler) error {
 	if restart(w, r, false) {
 		return nil
+	}
+	if err := g.connect(); err != nil {
+		return err
 	}
 	found, answered := g.place.find(r).enter(w, r)
 	if answered {
@@ -252,8 +275,8 @@ func (g *Guard) ServeHTTP(w http.ResponseWriter, r *http.Request, next caddyhttp
 	found.passed = append(found.passed, g.settings)
 	if claims != nil {
 		logClient(r, claims.ClientID)
-		if g.trail.Watched() {
-			g.trail.Step(g.step(r, claims.ClientID, claims.Subject, "ok"))
+		if g.app.trail.Watched() {
+			g.app.trail.Step(g.step(r, claims.ClientID, claims.Subject, "ok"))
 		}
 		g.identify(r, found, claims)
 	}
@@ -333,7 +356,7 @@ func (g *Guard) refuse(w http.ResponseWriter, r *http.Request, err error) (passe
 }
 
 // remote reports whether the issuer is configured by its URL.
-func (g *Guard) remote() bool { return strings.Contains(g.Issuer, "://") }
+func (g *Guard) remote() bool { return isURL(g.Issuer) }
 
 // resolve replaces the placeholders in the settings that do not depend on a request.
 func (g *Guard) resolve() error {
@@ -515,4 +538,5 @@ var (
 	_ caddy.Provisioner           = (*Guard)(nil)
 	_ caddy.CleanerUpper          = (*Guard)(nil)
 	_ caddyhttp.MiddlewareHandler = (*Guard)(nil)
+	_ borrower                    = (*Guard)(nil)
 )

@@ -341,15 +341,13 @@ const zeros = "0000000000000000000000000000000000000000000000000000000000000000"
 
 func TestGuardOfAnUnknownIssuer(t *testing.T) {
 	s := newServer(t)
-	for sites, want := range map[string]string{
-		"http://shop.localhost:PORT {\noauth_guard nobody\n}": `there is no issuer "nobody", expected default`,
-	} {
-		if err := caddy.Load(s.adapt(t, shop, sites), true); err == nil || !strings.Contains(err.Error(), want) {
-			t.Errorf("%v, want %s", err, want)
-		}
+	config := bytes.ReplaceAll(s.adapt(t, shop, "http://shop.localhost:PORT {\noauth_guard default\n}"), []byte(`"issuer":"default"`), []byte(`"issuer":"nobody"`))
+	const want = `oauth_guard: there is no issuer "nobody", expected default`
+	if err := caddy.Load(config, true); err == nil || !strings.Contains(err.Error(), want) {
+		t.Errorf("%v, want %s", err, want)
 	}
 	if err := caddy.Load(s.adapt(t, "", "http://shop.localhost:PORT {\noauth_guard\n}"), true); err == nil ||
-		!strings.Contains(err.Error(), "needs the global option oauth with an issuer, or the URL of a remote issuer") {
+		!strings.Contains(err.Error(), "expected the URL of a remote issuer, or an oauth directive or global option that defines an issuer") {
 		t.Errorf("without the option: %v", err)
 	}
 }

@@ -1,15 +1,14 @@
 package caddyoauth
 
 import (
-	"cmp"
 	"errors"
 	"fmt"
 	"maps"
 	"net/http"
-	"net/url"
 	"reflect"
 	"slices"
 	"strings"
+	"sync"
 
 	"github.com/caddyserver/caddy/v2"
 	"github.com/caddyserver/caddy/v2/modules/caddyhttp"
@@ -29,12 +28,20 @@ func init() {
 //
 // It looks at the URI that the client sent: a rewrite before it does not change which requests are its own.
 //
-// It has no login of its own. The site's login says who a person is: whatever ran before, and `basic_auth`, `forward_auth` and
-// other authentication that stands after it in the same block. It runs the latter, for the requests that their matchers match,
-// before it shows a page to a person.
+// It has no login of its own. The site's login says who a person is: the handlers of `login`, and whatever ran before.
+//
+// The issuer is one of the app's, or the handler brings it with `settings`.
 type Handler struct {
-	// The name of the issuer. Default: the only one there is, or `default`.
+	// The name of the issuer. Default: with `settings`, the host of the issuer's URL, with the port and the path if it has any, as in
+	// `example.com-shop`; without, the only issuer of the app, or `default`. **Danger:** the keys and records of an issuer are stored
+	// under its name. An issuer with another name starts without them: all its tokens become invalid.
 	Issuer string `json:"issuer,omitempty"`
+
+	// The settings of the issuer, which this handler then brings: the `oauth` app need not have it. If the handlers of several
+	// servers bring the same issuer, their settings must be the same. Default: none, the app or another handler has the issuer.
+	// **Danger:** Caddy writes the settings of all handlers to its log at level DEBUG. Write secrets as placeholders, such as
+	// `{env.BILLING_SECRET}` or `{file./run/secrets/billing}`. The Caddyfile adapter replaces the secrets of clients by their hashes.
+	Settings *Issuer `json:"settings,omitempty"`
 
 	// The ID of the person who is signed in, as a placeholder that is empty if nobody is. Use one that Caddy sets after a
 	// successful login, such as `{http.auth.user.id}`, or `{http.reverse_proxy.header.Remote-User}` after `forward_auth`.
@@ -46,24 +53,14 @@ type Handler struct {
 	// never use a header of the request.
 	Claims map[string]string `json:"claims,omitempty"`
 
-	// The site's login page, for sites whose login is a page. With `prompt=login`, people who are signed in are sent there too. If
-	// the same person comes back, the client gets `login_required`, as the site does not tell whether the person has signed in
-	// again. Default: none, for sites whose login is a challenge of the browser.
+	// How people sign in. Default: whatever has run before the handler says who a person is.
 	Login *Login `json:"login,omitempty"`
 
+	app    *App
 	server *authserver.Server
-	others []*authserver.Server // of the same host
+	block  *caddyhttp.Subroute // of the site
 	place  *place
-}
-
-// Login is a page where people sign in, and which sends them back afterwards.
-type Login struct {
-	// The URL of the page, or its path on this site.
-	URL string `json:"url"`
-
-	// The query parameter that tells the page where to send people afterwards. If the page is a path on this site, the value is
-	// a path with a query, otherwise a complete URL of the issuer. Default: `return_to`.
-	Parameter string `json:"parameter,omitempty"`
+	ready  func() error // prepare, once
 }
 
 // CaddyModule returns the Caddy module information.
@@ -76,23 +73,13 @@ func (Handler) CaddyModule() caddy.ModuleInfo {
 
 const defaultUser = "{http.auth.user.id}"
 
-// Provision finds the issuer, and checks the settings.
+// Provision finds the issuer, or brings it to the app, and checks the settings.
 func (h *Handler) Provision(ctx caddy.Context) error {
-	app, err := ctx.AppIfConfigured("oauth")
-	if errors.Is(err, caddy.ErrNotConfigured) {
-		return errors.New("the oauth directive needs the global option oauth with an issuer")
-	}
+	app, err := ctx.App("oauth")
 	if err != nil {
 		return err
 	}
-	if h.server, err = app.(*App).server(h.Issuer); err != nil {
-		return err
-	}
-	for _, other := range app.(*App).servers {
-		if other != h.server && other.Origin() == h.server.Origin() {
-			h.others = append(h.others, other)
-		}
-	}
+	h.app, h.block, h.ready = app.(*App), siteBlock(ctx), sync.OnceValue(h.prepare)
 	h.place = newPlace(h, ctx.Logger())
 	if h.User == "" {
 		h.User = defaultUser
@@ -104,6 +91,35 @@ func (h *Handler) Provision(ctx caddy.Context) error {
 	for _, name := range slices.Sorted(maps.Keys(h.Claims)) {
 		warnForgeable(ctx.Logger(), "claim "+name, h.Claims[name])
 	}
+	if h.Settings != nil {
+		if h.Issuer, err = h.app.bring(h); err != nil {
+			return err
+		}
+	} else if h.Issuer == "" {
+		if h.Issuer, err = h.app.configuredIssuer(); err != nil {
+			return err
+		}
+	}
+	if err := h.Login.provision(ctx); err != nil {
+		return err
+	}
+	return h.app.await(h)
+}
+
+// reference implements borrower.
+func (h *Handler) reference() (issuer string, block *caddyhttp.Subroute) { return h.Issuer, nil }
+
+// connect implements borrower.
+func (h *Handler) connect() error { return h.ready() }
+
+// prepare finds the issuer.
+func (h *Handler) prepare() error {
+	name, _, err := h.app.issuer(h.Issuer)
+	if err != nil {
+		return err
+	}
+	h.server = h.app.servers[name]
+	h.app.serveIn(h.block, name)
 	return nil
 }
 
@@ -120,19 +136,6 @@ func (h *Handler) check() error {
 	return directive.At("login", h.Login.check())
 }
 
-func (l *Login) check() error {
-	if l == nil {
-		return nil
-	}
-	u, err := url.Parse(l.URL)
-	path := err == nil && u.Scheme == "" && u.Host == "" && strings.HasPrefix(u.Path, "/")
-	web := err == nil && u.Host != "" && (u.Scheme == "https" || u.Scheme == "http")
-	if !path && !web || u.Fragment != "" {
-		return fmt.Errorf("expected the URL or the path of a login page, such as /login, not %s", l.URL)
-	}
-	return nil
-}
-
 // warnForgeable warns about a placeholder whose value the browser chooses.
 func warnForgeable(log *zap.Logger, setting, value string) {
 	for _, placeholder := range strings.Split(value, "{")[1:] {
@@ -146,6 +149,9 @@ func warnForgeable(log *zap.Logger, setting, value string) {
 
 // ServeHTTP implements caddyhttp.MiddlewareHandler.
 func (h *Handler) ServeHTTP(w http.ResponseWriter, r *http.Request, next caddyhttp.Handler) error {
+	if err := h.connect(); err != nil {
+		return err
+	}
 	path := askedURL(r).Path
 	if restart(w, r, h.server.GivesCodes(path)) {
 		return nil
@@ -158,15 +164,14 @@ func (h *Handler) ServeHTTP(w http.ResponseWriter, r *http.Request, next caddyht
 		return next.ServeHTTP(w, r)
 	}
 	if h.server.NeedsPerson(path) {
-		return place.signIn(w, r, h.answer)
+		return h.Login.signIn(w, r, h.answer)
 	}
 	return h.answer(w, r)
 }
 
 // serves reports whether the path is for this handler. Metadata of an issuer that nobody has is for any of a host's handlers.
 func (h *Handler) serves(path string) bool {
-	return h.server.Serves(path) || h.server.ServesUnknown(path) &&
-		!slices.ContainsFunc(h.others, func(other *authserver.Server) bool { return other.Serves(path) })
+	return h.server.Serves(path) || h.server.ServesUnknown(path) && !h.app.serves(h.server.Origin(), path)
 }
 
 // answer answers a request for an endpoint.
@@ -325,20 +330,7 @@ func (s site) User(r *http.Request) (*authserver.User, error) {
 
 // LoginURL implements authserver.Site.
 func (s site) LoginURL(returnTo string) string {
-	if s.h.Login == nil {
-		return ""
-	}
-	u, err := url.Parse(s.h.Login.URL)
-	if err != nil {
-		return ""
-	}
-	if u.Host != "" {
-		returnTo = s.h.server.Origin() + returnTo
-	}
-	query := u.Query()
-	query.Set(cmp.Or(s.h.Login.Parameter, "return_to"), returnTo)
-	u.RawQuery = query.Encode()
-	return u.String()
+	return s.h.Login.pageURL(s.h.server.Origin(), returnTo)
 }
 
 // ClientIP implements authserver.Site.
@@ -364,6 +356,7 @@ var (
 	_ caddyhttp.MiddlewareHandler = (*Handler)(nil)
 	_ http.ResponseWriter         = (*keptHeaders)(nil)
 	_ http.ResponseWriter         = restorer{}
+	_ borrower                    = (*Handler)(nil)
 	_ authserver.Site             = site{}
 	_ authserver.Noter            = site{}
 )

@@ -38,7 +38,7 @@ var allowedImports = []struct {
 		"internal/trail storage"},
 
 	{"internal/explain", "grants internal/trail"},
-	{"internal/doctor", ""},
+	{"internal/doctor", "internal/uris"},
 
 	// The endpoints, over net/http.
 	{"internal/authserver", "grants internal/bearer internal/bounded internal/clients internal/jwt internal/keyring internal/metrics " +

@@ -29,7 +29,7 @@ func fill(t *testing.T, v reflect.Value) {
 		fill(t, v.Elem())
 	case reflect.Struct:
 		for _, field := range reflect.VisibleFields(v.Type()) {
-			if field.IsExported() {
+			if field.IsExported() && field.Tag.Get("json") != "-" {
 				fill(t, v.FieldByIndex(field.Index))
 			}
 		}
@@ -197,7 +197,7 @@ func TestImpossibleJSON(t *testing.T) {
 		{"retry below zero", `"default":{"url":"https://example.com","refresh_token":{"retry":-1}}`, "expected a duration from 1s to 5m, 0, or unused"},
 		{"scope twice", `"default":{"url":"https://example.com","scopes":[{"name":"a"},{"name":"a"}]}`, "issuer default: scope a: duplicate scope"},
 		{"scope without name", `"default":{"url":"https://example.com","scopes":[{}]}`, "issuer default: scope : expected a name"},
-		{"client without settings", `"default":{"url":"https://example.com","clients":{"app":null}}`, "client app: authorization_code needs redirect_uris"},
+		{"client without settings", `"default":{"url":"https://example.com","clients":{"app":null}}`, "client app: expected redirect_uris, which authorization_code needs"},
 		{"client without ID", `"default":{"url":"https://example.com","clients":{"":{"redirect_uris":["https://app.example.com/"]}}}`, "expected a client ID"},
 		{"empty secret", `"default":{"url":"https://example.com","clients":{"app":{"secrets":[""],"grant_types":["client_credentials"]}}}`, "client app: secret: expected a secret, but it is empty"},
 		{"empty redirect URI", `"default":{"url":"https://example.com","clients":{"app":{"redirect_uris":[""]}}}`, "client app: redirect_uris: expected an absolute URI"},

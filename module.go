@@ -20,6 +20,7 @@ import (
 	"sync"
 
 	"github.com/caddyserver/caddy/v2"
+	"github.com/caddyserver/caddy/v2/modules/caddyhttp"
 	"go.uber.org/zap"
 
 	"github.com/caddy-oauth/caddy-oauth/internal/authserver"
@@ -45,13 +46,19 @@ type App struct {
 	// issuer are stored under its name. An issuer with another name starts without them: all its tokens become invalid.
 	Issuers map[string]*Issuer `json:"issuers,omitempty"`
 
-	servers  map[string]*authserver.Server
-	shares   bool // this app has called share
-	trail    *trail.Trail
-	observer *observer
-	log      *zap.Logger
-	stop     context.CancelFunc
-	running  sync.WaitGroup
+	ctx        caddy.Context
+	servers    map[string]*authserver.Server
+	taken      *taken
+	common     *shared // nil if there is none to release
+	trail      *trail.Trail
+	observer   *observer
+	log        *zap.Logger
+	stop       context.CancelFunc
+	running    sync.WaitGroup
+	configured []string                         // the names of its own issuers
+	brought    map[string]string                // the settings of the other ones in JSON, by their names
+	waiting    []borrower                       // for an issuer that may still be brought
+	blocks     map[*caddyhttp.Subroute][]string // the names of the issuers that sites serve
 }
 
 // CaddyModule returns the Caddy module information.
@@ -64,61 +71,87 @@ func (*App) CaddyModule() caddy.ModuleInfo {
 
 // Provision checks the configuration and prepares the issuers. It writes nothing and sends nothing.
 func (a *App) Provision(ctx caddy.Context) error {
-	a.log = ctx.Logger()
-	repl := caddy.NewReplacer()
-	for name, issuer := range a.Issuers {
-		if issuer == nil {
-			return directive.At("issuer "+name, errors.New("expected the settings of the issuer"))
-		}
-		issuer.warnShortSecrets(a.log, name)
-		if err := issuer.resolve(repl); err != nil {
-			return directive.At("issuer "+name, err)
-		}
-	}
-	if err := a.check(); err != nil {
-		return err
-	}
+	a.ctx, a.log, a.taken = ctx, ctx.Logger(), newTaken()
+	a.servers, a.brought = make(map[string]*authserver.Server), make(map[string]string)
+	a.blocks = make(map[*caddyhttp.Subroute][]string)
 	var err error
 	if a.observer, err = newObserver(ctx); err != nil {
 		return err
 	}
-	common := a.share()
-	a.servers = make(map[string]*authserver.Server, len(a.Issuers))
-	for name, issuer := range a.Issuers {
-		server, err := issuer.open(ctx, name, common, a.observer, a.log)
-		if err != nil {
+	a.common = share()
+	a.trail = a.common.trail
+	a.configured = slices.Sorted(maps.Keys(a.Issuers))
+	for _, name := range a.configured {
+		if err := a.open(name, a.Issuers[name]); err != nil {
 			return directive.At("issuer "+name, err)
 		}
-		a.servers[name] = server
 	}
+	return nil
+}
+
+// open prepares an issuer.
+func (a *App) open(name string, issuer *Issuer) error {
+	if issuer == nil {
+		return errors.New("expected the settings of the issuer")
+	}
+	issuer.warnShortSecrets(a.log, name)
+	err := issuer.resolve(caddy.NewReplacer())
+	if err == nil {
+		err = a.taken.take(name, issuer)
+	}
+	if err != nil {
+		return err
+	}
+	server, err := issuer.open(a.ctx, name, a.common, a.observer, a.log)
+	if err != nil {
+		return err
+	}
+	a.servers[name] = server
 	return nil
 }
 
 // check finds impossible settings of the issuers, and conflicts between them.
 func (a *App) check() error {
-	urls := make(map[string]string)
-	endpoints := make(map[string]string)
+	all := newTaken()
 	for _, name := range slices.Sorted(maps.Keys(a.Issuers)) {
-		issuer := a.Issuers[name]
-		if err := cmp.Or(checkIssuerName(name), issuer.check()); err != nil {
+		if err := all.take(name, a.Issuers[name]); err != nil {
 			return directive.At("issuer "+name, err)
-		}
-		if other, taken := urls[issuer.URL]; taken {
-			return directive.At("issuer "+name, errors.New("expected another URL than that of issuer "+other))
-		}
-		urls[issuer.URL] = name
-		for _, endpoint := range issuer.endpointURLs() {
-			if other, taken := endpoints[endpoint]; taken {
-				return directive.At("issuer "+name, fmt.Errorf("expected an endpoint other than issuer %s has at %s", other, endpoint))
-			}
-			endpoints[endpoint] = name
 		}
 	}
 	return nil
 }
 
-// Start starts the background work of the issuers, such as the rotation of keys.
+// taken are the URLs that issuers have, with the names of the issuers.
+type taken struct{ urls, endpoints map[string]string }
+
+func newTaken() *taken { return &taken{make(map[string]string), make(map[string]string)} }
+
+// take checks an issuer, and adds its URLs, which no other may have.
+func (t *taken) take(name string, issuer *Issuer) error {
+	if err := cmp.Or(checkIssuerName(name), issuer.check()); err != nil {
+		return err
+	}
+	if other, taken := t.urls[issuer.URL]; taken {
+		return errors.New("expected another URL than that of issuer " + other)
+	}
+	t.urls[issuer.URL] = name
+	for _, endpoint := range issuer.endpointURLs() {
+		if other, taken := t.endpoints[endpoint]; taken {
+			return fmt.Errorf("expected an endpoint other than issuer %s has at %s", other, endpoint)
+		}
+		t.endpoints[endpoint] = name
+	}
+	return nil
+}
+
+// Start starts the background work of the issuers, such as the rotation of keys. All handlers are provisioned by now, so that an
+// issuer that is not there is an error.
 func (a *App) Start() error {
+	for _, b := range a.waiting {
+		if err := b.connect(); err != nil {
+			return err
+		}
+	}
 	ctx, cancel := context.WithCancel(context.Background())
 	a.stop = cancel
 	for _, server := range a.servers {
@@ -136,16 +169,7 @@ func (a *App) Stop() error {
 	return nil
 }
 
-// server returns the server of the named issuer, or without a name, of the only one.
-func (a *App) server(name string) (*authserver.Server, error) {
-	name, _, err := a.issuer(name)
-	if err != nil {
-		return nil, err
-	}
-	return a.servers[name], nil
-}
-
-// issuer returns the named issuer, or without a name, the only one.
+// issuer returns the named issuer, or without a name, the only one. Before Start, handlers may still bring others.
 func (a *App) issuer(name string) (string, *Issuer, error) {
 	if name == "" && len(a.Issuers) == 1 {
 		name = slices.Sorted(maps.Keys(a.Issuers))[0]
@@ -155,6 +179,8 @@ func (a *App) issuer(name string) (string, *Issuer, error) {
 	switch {
 	case ok:
 		return known, issuer, nil
+	case name == "" && len(a.Issuers) == 0:
+		return "", nil, errors.New("expected the URL of a remote issuer, or an oauth directive or global option that defines an issuer")
 	case name == "":
 		return "", nil, fmt.Errorf("expected the name of an issuer, %s", directive.OneOf(slices.Sorted(maps.Keys(a.Issuers))))
 	}
@@ -176,12 +202,11 @@ var sharedPool = caddy.NewUsagePool()
 
 const sharedKey = "shared"
 
-// share returns the shared state, which lives until Cleanup was called on every app that called share.
-func (a *App) share() *shared {
+// share returns the shared state, which lives until Cleanup was called on every app that has it.
+func share() *shared {
 	common, _ := sharedPool.LoadOrStore(sharedKey, &shared{
 		throttle.New(), revocation.NewBroadcast(), authserver.NewRunningServers(), authserver.NewCodes(), trail.New(),
 	})
-	a.shares, a.trail = true, common.(*shared).trail
 	return common.(*shared)
 }
 
@@ -191,10 +216,10 @@ func (a *App) Cleanup() error {
 	for _, server := range a.servers {
 		server.Close()
 	}
-	if !a.shares {
+	if a.common == nil {
 		return nil
 	}
-	a.shares = false
+	a.common = nil
 	_, err := sharedPool.Delete(sharedKey)
 	return err
 }

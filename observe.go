@@ -148,11 +148,11 @@ func (g *Guard) logRefusal(r *http.Request, refusal *bearer.Error) (id string) {
 	if refusal.Status == http.StatusServiceUnavailable {
 		level, message = zap.DebugLevel, "request refused: the token cannot be checked"
 	}
-	g.trail.Log(g.place.log, level, message, fields...)
-	if g.trail.Watched() {
+	g.app.trail.Log(g.place.log, level, message, fields...)
+	if g.app.trail.Watched() {
 		step := g.step(r, client, subject, cmp.Or(refusal.Code, "no_token"))
 		step.Status, step.ErrorID = refusal.Status, id
-		g.trail.Step(step)
+		g.app.trail.Step(step)
 	}
 	return id
 }

@@ -80,6 +80,11 @@ func (s *server) run(t *testing.T, global, sites string) {
 
 func (s *server) logFile() string { return filepath.Join(s.dir, "log.json") }
 
+// withUnknownIssuer returns a configuration whose sites serve an issuer that is not there. Caddy refuses it when it starts it.
+func withUnknownIssuer(config []byte) []byte {
+	return bytes.ReplaceAll(config, []byte(`"handler":"oauth"`), []byte(`"handler":"oauth","issuer":"nobody"`))
+}
+
 // logged returns the log entries with this message.
 func (s *server) logged(t *testing.T, message string) (entries []map[string]any) {
 	t.Helper()

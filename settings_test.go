@@ -42,7 +42,9 @@ func TestEverySettingIsExplained(t *testing.T) {
 			if known[strings.Join(below, " ")] == "" {
 				t.Errorf("%s is not explained", strings.Join(below, " > "))
 			}
-			visit(below, field.Type)
+			if field.Name != "Settings" && field.Name != "Routes" { // an issuer, as in the app, and the routes of Caddy
+				visit(below, field.Type)
+			}
 		}
 	}
 	visit([]string{"oauth"}, reflect.TypeFor[App]())

@@ -26,20 +26,12 @@ type place struct {
 	routes caddyhttp.RouteList // of the site
 	list   caddyhttp.RouteList // of the site, or a block in it, that has the handler
 
-	logins []step // in the list, after the handler
-
 	// Of all guards of the site.
 	guarded bool     // there are some
 	headers []string // that they set
 	catalog bearer.Catalog
 
 	preflights sync.Once // the log says once that one was refused
-}
-
-// step is a handler in a route.
-type step struct {
-	matchers caddyhttp.MatcherSets // of the route
-	handler  caddyhttp.MiddlewareHandler
 }
 
 func newPlace(h caddyhttp.MiddlewareHandler, log *zap.Logger) *place {
@@ -58,9 +50,8 @@ func (p *place) find(r *http.Request) *place {
 			guards = append(guards, g) // it may stand among the error routes
 		}
 		for list := range lists(server, p.routes) {
-			if after, ok := stepsAfter(list, p.handler); ok && p.list == nil {
+			if p.list == nil && has(list, p.handler) {
 				p.list = list
-				p.logins = slices.DeleteFunc(after, func(s step) bool { return !isLogin(s.handler) })
 			}
 			for h := range handlers(list) {
 				if g, ok := h.(*Guard); ok {
@@ -78,6 +69,10 @@ func (p *place) join(guards []*Guard) {
 	p.guarded = len(guards) > 0
 	documents := make([]*bearer.Metadata, 0, len(guards))
 	for _, g := range guards {
+		if err := g.connect(); err != nil {
+			p.log.Error("a guard of the site has no issuer", zap.Error(err))
+			continue
+		}
 		p.headers = union(p.headers, slices.Sorted(maps.Keys(g.Headers)))
 		documents = append(documents, g.metadata)
 	}
@@ -109,12 +104,12 @@ func (p *place) besides(r *http.Request) iter.Seq[*Guard] {
 // siteOf returns the routes of the site that has the handler. The Caddyfile adapter makes one route of a site, unless it is the
 // only site of the server and has no host name.
 func siteOf(server *caddyhttp.Server, h caddyhttp.MiddlewareHandler) (routes caddyhttp.RouteList) {
-	if _, ok := stepsAfter(server.Routes, h); ok {
+	if has(server.Routes, h) {
 		return server.Routes
 	}
 	for _, route := range server.Routes {
 		for list := range lists(server, caddyhttp.RouteList{route}) {
-			if _, ok := stepsAfter(list, h); ok {
+			if has(list, h) {
 				routes = append(routes, route)
 				break
 			}
@@ -164,17 +159,14 @@ func handlers(routes caddyhttp.RouteList) iter.Seq[caddyhttp.MiddlewareHandler] 
 	}
 }
 
-// stepsAfter returns what follows a handler in a list, and whether it is there.
-func stepsAfter(list caddyhttp.RouteList, h caddyhttp.MiddlewareHandler) (after []step, found bool) {
-	for _, route := range list {
-		for _, handler := range route.Handlers {
-			if found {
-				after = append(after, step{route.MatcherSets, handler})
-			}
-			found = found || handler == h
+// has reports whether a handler is in one of the routes.
+func has(routes caddyhttp.RouteList, h caddyhttp.MiddlewareHandler) bool {
+	for handler := range handlers(routes) {
+		if handler == h {
+			return true
 		}
 	}
-	return after, found
+	return false
 }
 
 // isLogin reports whether a handler finds out who a person is, and lets only those pass who are signed in: `basic_auth` and all
@@ -190,25 +182,6 @@ func isLogin(h caddyhttp.MiddlewareHandler) bool {
 			})
 	}
 	return false
-}
-
-// signIn runs the logins of the site that stand after the handler, and then answer. Each runs only if its own matcher matches.
-func (p *place) signIn(w http.ResponseWriter, r *http.Request, answer caddyhttp.HandlerFunc) error {
-	next := answer
-	for _, login := range slices.Backward(p.logins) {
-		then := next
-		next = func(w http.ResponseWriter, r *http.Request) error {
-			matches, err := login.matchers.AnyMatchWithError(r)
-			switch {
-			case err != nil:
-				return err
-			case !matches:
-				return then(w, r)
-			}
-			return login.handler.ServeHTTP(w, r, then)
-		}
-	}
-	return next(w, r)
 }
 
 // askedURL returns the URL as the client sent it, whatever rewrites there were since.

@@ -81,9 +81,9 @@ func TestValidateNamesTheSetting(t *testing.T) {
 		{"JWKS file that is no JSON", issuer("signing {\njwks_file " + file("text", "keys") + "\n}"), []string{"issuer default: signing keys: the file is no JWK set"}},
 		{"JWKS file without keys", issuer("signing {\njwks_file " + file("none", `{"keys":[]}`) + "\n}"), []string{"issuer default: signing keys: the file is no JWK set"}},
 		{"JWKS file with a public key only", issuer("signing {\njwks_file " + file("public", `{"keys":[{"kty":"OKP","crv":"Ed25519","x":"11qYAYKxCrfVS_7TyWQHOg7hcvPapiMlrwIaaPcHURo"}]}`) + "\n}"), []string{"issuer default: signing keys: the file has no private key"}},
-		{"directive without the global option", "http://example.com {\noauth\n}", []string{"http.handlers.oauth: ", "needs the global option oauth with an issuer"}},
-		{"directive of an unknown issuer", issuer("") + "http://example.com {\noauth shop\n}", []string{"http.handlers.oauth: ", `there is no issuer \"shop\", expected default`}},
-		{"directive that must name one of several", "{\noauth {\nissuer one https://one.example.com\nissuer two https://two.example.com\n}\n}\nhttp://example.com {\noauth\n}", []string{"http.handlers.oauth: expected the name of an issuer, one of: one, two"}},
+		{"directive without the global option", "http://example.com {\noauth\n}", []string{"expected the URL of an issuer and its settings, or the global option oauth with an issuer", "Caddyfile:2"}},
+		{"directive of an unknown issuer", issuer("") + "http://example.com {\noauth shop\n}", []string{`there is no issuer \"shop\" above this line, expected default`, "Caddyfile:"}},
+		{"directive that must name one of several", "{\noauth {\nissuer one https://one.example.com\nissuer two https://two.example.com\n}\n}\nhttp://example.com {\noauth\n}", []string{"oauth: expected the name of an issuer, one of: one, two", "Caddyfile:8"}},
 	} {
 		t.Run(tt.name, func(t *testing.T) {
 			output, ok := validate(t, tt.caddyfile)

@@ -65,7 +65,7 @@ func TestReadme(t *testing.T) {
 // ports replaces the addresses in documents by those of a server.
 func ports(s *integration.Server) *strings.Replacer {
 	port := integration.Port(s.Address)
-	return strings.NewReplacer("localhost:2019", s.Admin, "localhost:8080", "localhost:"+port,
+	return strings.NewReplacer("localhost:2018", s.Admin, "localhost:8080", "localhost:"+port,
 		"127.0.0.1:8080", "127.0.0.1:"+port, "127.0.0.1%3A8080", "127.0.0.1%3A"+port)
 }
 

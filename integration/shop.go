@@ -61,11 +61,12 @@ func ShopWith(settings string) Config {
 		Sites: `
 {$SITE} {
 	log
-	@people path */oauth/authorize */oauth/apps
-	basic_auth @people {
-		alice $2a$04$Ovvb.klduF7j48.8.1aOWenXbAhKt1SsPk.h5b5dtHwU7BS82YThy
-	}
 	oauth {
+		login {
+			basic_auth {
+				alice $2a$04$Ovvb.klduF7j48.8.1aOWenXbAhKt1SsPk.h5b5dtHwU7BS82YThy
+			}
+		}
 		user {http.auth.user.id}
 		claim name {http.auth.user.id}
 	}

@@ -8,6 +8,7 @@ import (
 	"testing"
 
 	"github.com/caddyserver/caddy/v2/caddyconfig"
+	"github.com/caddyserver/caddy/v2/modules/caddyhttp"
 
 	caddyoauth "github.com/caddy-oauth/caddy-oauth"
 )
@@ -95,7 +96,7 @@ func settings(config reflect.Type) map[string]bool {
 	for config = pointedTo(config); config.Kind() == reflect.Map || config.Kind() == reflect.Slice; {
 		config = pointedTo(config.Elem())
 	}
-	if config.Kind() != reflect.Struct {
+	if config.Kind() != reflect.Struct || config == reflect.TypeFor[caddyhttp.Route]() {
 		return all
 	}
 	for name, field := range fields(config) {

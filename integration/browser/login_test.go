@@ -86,14 +86,14 @@ func startMembers(t *testing.T, copyHeaders string) (*integration.Server, *membe
 	shop.Sites = `
 {$SITE} {
 	log
-	@people path /oauth/authorize
-	forward_auth @people {$MEMBERS} {
-		uri /whoami
-		` + copyHeaders + `
-	}
 	oauth {
+		login /login {
+			forward_auth {$MEMBERS} {
+				uri /whoami
+				` + copyHeaders + `
+			}
+		}
 		user {rp.header.Remote-User}
-		login /login
 	}
 	reverse_proxy {$MEMBERS}
 }

@@ -70,7 +70,7 @@ func (o option) String() string {
 }
 
 // given are the settings that every example has: scopes, and the clients with what they may do.
-var given = []string{"issuer", "scope", "client", "name", "secret", "redirect_uris", "grant_types", "scopes"}
+var given = []string{"login", "scope", "client", "name", "secret", "redirect_uris", "grant_types", "scopes"}
 
 // options returns the options of an issuer, of its clients and of the directive, of a Caddyfile as caddy fmt writes it.
 func options(text string) (all []option) {
@@ -87,8 +87,8 @@ func options(text string) (all []option) {
 		opens := words[len(words)-1] == "{"
 		words = slices.DeleteFunc(words, func(w string) bool { return w == "{" })
 		names := names(blocks)
-		at := max(slices.Index(names, "issuer"), slices.Index(names, "oauth"), slices.Index(names, "oauth_guard")) + 1
-		if at > 0 && !slices.Contains(names[at:], "grant") && !slices.Contains(given, words[0]) {
+		at := max(slices.Index(names, "oauth"), slices.Index(names, "oauth_guard")) + 1
+		if at > 0 && !slices.Contains(names[at:], "grant") && !slices.Contains(names, "login") && !slices.Contains(given, words[0]) {
 			path := strings.Join(append(names[at:], words[0]), " ")
 			o := option{path: path, text: strings.Join(append(names[at:], words...), " "), index: i}
 			if !opens || len(words) > 1 {

@@ -27,8 +27,11 @@ const (
 )
 
 var (
-	clientBlock = regexp.MustCompile(`(?ms)^\t\t\tclient (\S+) \{$.*?^\t\t\t\}$`)
+	clientBlock = regexp.MustCompile(`(?ms)^\t\tclient (\S+) \{$.*?^\t\t\}$`)
 	secretLine  = regexp.MustCompile(`secret .*`)
+	adminLine   = regexp.MustCompile(`(?m)^\tadmin localhost:\d+\n`)
+	hostOf      = regexp.MustCompile(`\toauth .*http://(localhost:\d+) \{\n`)
+	issuerLine  = regexp.MustCompile(`(?m)^\toauth http://localhost:\d+ \{\n`)
 )
 
 // text returns the Caddyfile of the example.
@@ -51,16 +54,18 @@ func (c *contract) withOther(t *testing.T, text string) string {
 	return strings.Replace(text, block, block+"\n"+other, 1)
 }
 
-// withGlobals adds global options to a Caddyfile that begins with a global block.
+// withGlobals adds global options to a Caddyfile that begins with a global block, in place of its admin option.
 func withGlobals(text, options string) string {
-	return strings.Replace(text, "\n{\n", "\n{\n"+options, 1)
+	return strings.Replace(adminLine.ReplaceAllString(text, ""), "\n{\n", "\n{\n"+options, 1)
 }
 
 // withCodes lets a user have as many codes as the tests ask for.
 func withCodes(text string) string {
-	const opening = "issuer http://localhost:8080 {\n"
-	return strings.Replace(text, opening, opening+"throttle {\ncodes 100000 1m\n}\n", 1)
+	return issuerLine.ReplaceAllString(text, "${0}throttle {\ncodes 100000 1m\n}\n")
 }
+
+// host returns the host and the port of the issuer of an example.
+func host(text string) string { return hostOf.FindStringSubmatch(text)[1] }
 
 // withLog adds lines to the log block of a Caddyfile, or adds such a block.
 func withLog(text, lines string) string {
@@ -83,7 +88,7 @@ func (c *contract) inProcess(t *testing.T) *endpoint {
 	persist_config off
 	storage file_system {$STORAGE}
 `), "\t\toutput stderr\n\t\tlevel DEBUG\n")
-		return strings.ReplaceAll(own, "localhost:8080", "localhost:"+integration.Port(s.Address))
+		return strings.ReplaceAll(own, host(own), "localhost:"+integration.Port(s.Address))
 	}})
 	return &endpoint{
 		contract: c, site: "http://localhost:" + integration.Port(s.Address), http: s.Client(t), secrets: secrets,
@@ -94,7 +99,7 @@ func (c *contract) inProcess(t *testing.T) *endpoint {
 func (c *contract) inMemory(t *testing.T, text, storage string) *endpoint {
 	t.Helper()
 	// State that outlives a configuration is kept by the name of the issuer, and must not leave the bubble.
-	text = strings.Replace(withCodes(text), "issuer http", fmt.Sprintf("issuer bubble-%d http", bubbles.Add(1)), 1)
+	text = strings.Replace(withCodes(text), "\toauth http", fmt.Sprintf("\toauth bubble-%d http", bubbles.Add(1)), 1)
 	text = slowHash.ReplaceAllLiteralString(text, fastHash)
 	adapted, _, err := caddyconfig.GetAdapter("caddyfile").Adapt([]byte(withLog(withGlobals(text, `
 	admin off
@@ -117,7 +122,7 @@ func (c *contract) inMemory(t *testing.T, text, storage string) *endpoint {
 	app, err := ctx.App("http")
 	must(t, err)
 	return &endpoint{
-		contract: c, site: "http://localhost:8080", pass: time.Sleep,
+		contract: c, site: "http://" + host(text), pass: time.Sleep,
 		http: &http.Client{Transport: handled{app.(*caddyhttp.App).Servers["srv0"]}, CheckRedirect: stay},
 	}
 }

@@ -49,8 +49,9 @@ type Issuer struct {
 	// Clients returns the clients of the configuration, by their IDs.
 	Clients func() map[string]Client
 
-	// ParseSettings reads the settings of a client that is not in the configuration, as strictly as those of one that is.
-	ParseSettings func(settings json.RawMessage) (ClientSettings, error)
+	// ParseSettings reads the settings of a client that is not in the configuration, as strictly as those of one that is. A public
+	// client has no secret.
+	ParseSettings func(settings json.RawMessage, public bool) (ClientSettings, error)
 }
 
 // ClientSettings are the settings of a client in the form that they have in Caddy's JSON configuration.

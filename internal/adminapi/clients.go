@@ -97,7 +97,7 @@ func (i *Issuer) registered(r *storage.Registered, problem string) Client {
 	case problem != "":
 		shown.Status = "broken"
 	}
-	if settings, err := i.ParseSettings(r.Settings); err == nil {
+	if settings, err := i.ParseSettings(r.Settings, len(r.Secrets) == 0); err == nil {
 		shown.Settings = settings.Shown
 	}
 	for _, secret := range r.Secrets {
@@ -192,7 +192,7 @@ func (r *request) settings(object any) (json.RawMessage, error) {
 	if err != nil {
 		return nil, err
 	}
-	settings, err := r.issuer.ParseSettings(encoded)
+	settings, err := r.issuer.ParseSettings(encoded, false)
 	if err != nil {
 		return nil, badRequest{err}
 	}

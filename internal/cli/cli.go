@@ -26,8 +26,8 @@ type IssuerStore struct {
 	Open   func(ctx caddy.Context) (storage.Store, error)
 }
 
-// IssuerStores returns the stores of the issuers in the JSON of an `oauth` app, by the names of the issuers.
-type IssuerStores func(app json.RawMessage) (map[string]IssuerStore, error)
+// IssuerStores returns the stores of the issuers of a configuration, by the names of the issuers. It gets the JSON of the apps.
+type IssuerStores func(apps map[string]json.RawMessage) (map[string]IssuerStore, error)
 
 // Settings returns the texts about the settings of the configuration.
 type Settings func() (explain.Settings, error)

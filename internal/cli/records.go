@@ -223,20 +223,18 @@ func (c *invocation) openStore(stores IssuerStores, exported string) (store stor
 		return nil, "", nil, errors.New("expected --config with the configuration whose store to write to")
 	}
 	var config struct {
-		Storage json.RawMessage `json:"storage"`
-		Apps    struct {
-			OAuth json.RawMessage `json:"oauth"`
-		} `json:"apps"`
+		Storage json.RawMessage            `json:"storage"`
+		Apps    map[string]json.RawMessage `json:"apps"`
 	}
 	if err := json.Unmarshal(caddy.RemoveMetaFields(text), &config); err != nil {
 		return nil, "", nil, err
 	}
-	if config.Apps.OAuth == nil {
-		return nil, "", nil, errors.New("the configuration has no issuers")
-	}
-	issuers, err := stores(config.Apps.OAuth)
+	issuers, err := stores(config.Apps)
 	if err != nil {
 		return nil, "", nil, err
+	}
+	if len(issuers) == 0 {
+		return nil, "", nil, errors.New("the configuration has no issuers")
 	}
 	if name = c.flags.String("issuer"); name == "" {
 		name = exported

@@ -9,6 +9,8 @@ import (
 	"net/url"
 	"slices"
 	"strings"
+
+	"github.com/caddy-oauth/caddy-oauth/internal/uris"
 )
 
 // config is what the checks need of Caddy's JSON.
@@ -182,9 +184,7 @@ func (c *config) bring(s *served) error {
 	}
 	i.Name = s.Issuer
 	if i.Name == "" {
-		if u, err := url.Parse(i.URL); err == nil {
-			i.Name = u.Host + strings.ReplaceAll(strings.TrimSuffix(u.Path, "/"), "/", "-")
-		}
+		i.Name = uris.IssuerName(i.URL)
 		s.Issuer = i.Name
 	}
 	if slices.ContainsFunc(c.Issuers, func(other *issuer) bool { return other.Name == i.Name }) {

@@ -46,3 +46,13 @@ func CheckIssuer(s string) error {
 	}
 	return nil
 }
+
+// IssuerName returns the name of an issuer that has no other: the host of its URL, with the port and the path if it has any, as in
+// example.com-shop.
+func IssuerName(issuerURL string) string {
+	u, err := url.Parse(issuerURL)
+	if err != nil {
+		return ""
+	}
+	return strings.Join(strings.FieldsFunc(u.Host+u.Path, func(r rune) bool { return strings.ContainsRune("/:[]", r) }), "-")
+}

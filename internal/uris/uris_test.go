@@ -67,3 +67,19 @@ func TestCheckIssuer(t *testing.T) {
 		}
 	}
 }
+
+func TestIssuerName(t *testing.T) {
+	for issuerURL, want := range map[string]string{
+		"https://example.com":         "example.com",
+		"https://example.com/":        "example.com",
+		"https://example.com/shop/v1": "example.com-shop-v1",
+		"http://localhost:8080":       "localhost-8080",
+		"http://[::1]:8080/shop":      "1-8080-shop",
+		"https://":                    "",
+		"https://exa mple.com":        "",
+	} {
+		if got := IssuerName(issuerURL); got != want {
+			t.Errorf("%s: %q, want %q", issuerURL, got, want)
+		}
+	}
+}

@@ -1,0 +1,138 @@
+package caddyoauth
+
+import (
+	"cmp"
+	"errors"
+	"fmt"
+	"io"
+	"net/http"
+	"net/url"
+	"strings"
+	"sync"
+
+	"github.com/caddyserver/caddy/v2"
+	"github.com/caddyserver/caddy/v2/modules/caddyhttp"
+
+	"github.com/caddy-oauth/caddy-oauth/internal/directive"
+)
+
+// Login is how people sign in: by handlers that find out who a person is, on a page of the site, or both.
+type Login struct {
+	// The handlers that find out who a person is, such as those of `basic_auth` and `forward_auth`. They run only for requests that
+	// need a person, before the answer: the page where people approve a client, and the page where they see their apps. They see the
+	// URL that the client sent.
+	Routes caddyhttp.RouteList `json:"routes,omitempty"`
+
+	// The URL of a page where people sign in, and which sends them back afterwards, or its path on this site. People who are not
+	// signed in are sent there. With `prompt=login`, people who are signed in are sent there too. If the same person comes back, the
+	// client gets `login_required`, as the site does not tell whether the person has signed in again. Default: none, for sites whose
+	// login is a challenge of the browser.
+	URL string `json:"url,omitempty"`
+
+	// The query parameter that tells the page where to send people afterwards. If the page is a path on this site, the value is
+	// a path with a query, otherwise a complete URL of the issuer. Default: `return_to`.
+	Parameter string `json:"parameter,omitempty"`
+}
+
+func (l *Login) check() error {
+	switch {
+	case l == nil:
+		return nil
+	case l.URL == "" && l.Parameter != "":
+		return errors.New("expected the URL of the page that the parameter is for")
+	case l.URL == "" && len(l.Routes) == 0:
+		return errors.New("expected the URL or the path of a login page, directives in braces, or both")
+	case l.URL == "":
+		return nil
+	}
+	u, err := url.Parse(l.URL)
+	path := err == nil && u.Scheme == "" && u.Host == "" && strings.HasPrefix(u.Path, "/")
+	web := err == nil && u.Host != "" && (u.Scheme == "https" || u.Scheme == "http")
+	if !path && !web || u.Fragment != "" {
+		return fmt.Errorf("expected the URL or the path of a login page, such as /login, not %s", l.URL)
+	}
+	return nil
+}
+
+// provision loads the handlers.
+func (l *Login) provision(ctx caddy.Context) error {
+	if l == nil {
+		return nil
+	}
+	return directive.At("login", l.Routes.Provision(ctx))
+}
+
+// pageURL returns the URL of the login page that sends people back to a path on the origin of the issuer, "" if there is no page.
+func (l *Login) pageURL(origin, returnTo string) string {
+	if l == nil || l.URL == "" {
+		return ""
+	}
+	u, err := url.Parse(l.URL)
+	if err != nil {
+		return ""
+	}
+	if u.Host != "" {
+		returnTo = origin + returnTo
+	}
+	query := u.Query()
+	query.Set(cmp.Or(l.Parameter, "return_to"), returnTo)
+	u.RawQuery = query.Encode()
+	return u.String()
+}
+
+// signIn runs the handlers, and then answer.
+func (l *Login) signIn(w http.ResponseWriter, r *http.Request, answer caddyhttp.HandlerFunc) error {
+	if l == nil || len(l.Routes) == 0 {
+		return answer(w, r)
+	}
+	// In place: placeholders have the URL of this very request.
+	rewritten, target := *r.URL, r.RequestURI
+	*r.URL = *askedURL(r)
+	r.RequestURI = r.URL.RequestURI()
+	defer func() { *r.URL, r.RequestURI = rewritten, target }()
+
+	body := &keptBody{ReadCloser: r.Body}
+	r.Body = body
+	return l.Routes.Compile(caddyhttp.HandlerFunc(func(w http.ResponseWriter, r *http.Request) error {
+		r.Body = body.again()
+		return answer(w, r)
+	})).ServeHTTP(w, r)
+}
+
+// keptBody is the body of a request that handlers may read before the endpoint does.
+type keptBody struct {
+	io.ReadCloser
+
+	mu   sync.Mutex
+	read []byte
+	over bool // the endpoint has it now
+}
+
+// maxKept is how much of a body is kept. It is more than any endpoint accepts.
+const maxKept = 128 << 10
+
+// Read implements io.Reader.
+func (b *keptBody) Read(p []byte) (int, error) {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	if b.over { // a proxy may read on after it got its answer
+		return 0, io.EOF
+	}
+	n, err := b.ReadCloser.Read(p)
+	b.read = append(b.read, p[:min(n, maxKept-len(b.read))]...)
+	return n, err
+}
+
+// Close does nothing. The server closes the body.
+func (b *keptBody) Close() error { return nil }
+
+// again returns the body from its start.
+func (b *keptBody) again() io.ReadCloser {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	b.over = true
+	return struct {
+		io.Reader
+		io.Closer
+	}{io.MultiReader(strings.NewReader(string(b.read)), b.ReadCloser), b.ReadCloser}
+}

@@ -1,0 +1,160 @@
+package caddyoauth_test
+
+import (
+	"encoding/base64"
+	"html"
+	"io"
+	"net/http"
+	"net/http/httptest"
+	"net/url"
+	"regexp"
+	"strings"
+	"testing"
+)
+
+// oneBlock returns a site whose directive oauth defines its issuer, with further lines in the block.
+func oneBlock(lines string) string {
+	return `http://shop.localhost:PORT {
+		oauth http://shop.localhost:PORT {
+			` + lines + `
+			store memory
+			scope orders
+			` + shopClient + `
+		}
+		respond "the site's own"
+	}`
+}
+
+const basicLogin = "login {\nbasic_auth {\nalice " + aliceHash + "\n}\n}"
+
+var aliceCredentials = "Basic " + base64.StdEncoding.EncodeToString([]byte("alice:wonderland"))
+
+// whoami is a login of a site as forward_auth asks it. It knows the person by the header X-Session, and sends others to a page.
+func whoami(t *testing.T) (address string) {
+	t.Helper()
+	server := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		if body, err := io.ReadAll(r.Body); err != nil || len(body) > 0 {
+			t.Errorf("the login got a body: %q %v", body, err)
+		}
+		w.Header().Set("Remote-Uri", r.Header.Get("X-Forwarded-Uri"))
+		switch r.Header.Get("X-Session") {
+		case "alice":
+			w.Header().Set("Remote-User", "alice")
+		case "broken":
+			w.WriteHeader(http.StatusTeapot)
+		default:
+			http.Redirect(w, r, "https://login.example.com/", http.StatusFound)
+		}
+	}))
+	t.Cleanup(server.Close)
+	return strings.TrimPrefix(server.URL, "http://")
+}
+
+// The directives in login run for requests that need a person, and for no others.
+func TestLoginIsAskedBeforePages(t *testing.T) {
+	forward := "login {\nforward_auth " + whoami(t) + " {\nuri /whoami\n}\n}\nuser {rp.header.Remote-User}"
+	forwarded := []string{"X-Session", "alice"}
+	basic := []string{"Authorization", aliceCredentials}
+	for _, tt := range []struct {
+		name, lines string
+		header      []string // of alice
+		status      int      // for others
+	}{
+		{"basic_auth", basicLogin, basic, http.StatusUnauthorized},
+		{"basic_auth with a matcher", strings.Replace(basicLogin, "basic_auth", "basic_auth /oauth/authorize", 1), basic, http.StatusUnauthorized},
+		{"basic_auth with a matcher of the login", strings.Replace(basicLogin, "basic_auth", "@authorize path /oauth/authorize\nbasic_auth @authorize", 1), basic, http.StatusUnauthorized},
+		{"forward_auth", forward, forwarded, http.StatusFound},
+		{"handle", "login {\nhandle /oauth/authorize {\nbasic_auth {\nalice " + aliceHash + "\n}\n}\nhandle {\nrespond \"wrong\"\n}\n}", basic, http.StatusUnauthorized},
+		{"vars", "login {\nvars person {header.X-Session}\n}\nuser {vars.person}", forwarded, http.StatusUnauthorized},
+		{"a page", "login /login\nuser {vars.nobody}", nil, http.StatusSeeOther},
+		{"a page and directives", strings.Replace(forward, "login", "login https://login.example.com next", 1), forwarded, http.StatusFound},
+	} {
+		t.Run(tt.name, func(t *testing.T) {
+			s := newServer(t)
+			s.run(t, "", oneBlock(tt.lines))
+			issuer := s.url("shop.localhost")
+			if answer := s.authorize(t, issuer, callback); answer.status != tt.status || strings.Contains(answer.header.Get("Location"), "code=") {
+				t.Errorf("nobody: %d %v", answer.status, answer.header)
+			}
+			if challenge := s.authorize(t, issuer, callback).header.Get("WWW-Authenticate"); strings.Contains(tt.lines, "basic_auth") != (challenge != "") {
+				t.Errorf("nobody gets the challenge %q", challenge)
+			}
+			if tt.header == nil {
+				return
+			}
+			if got := claims(t, s.signIn(t, issuer, tt.header...).AccessToken); got["sub"] != "alice" {
+				t.Errorf("the claims are %v", got)
+			}
+			for _, path := range []string{"/oauth/jwks", "/.well-known/oauth-authorization-server", "/"} {
+				if answer := s.get(t, issuer+path); answer.status != http.StatusOK {
+					t.Errorf("%s: %d %v", path, answer.status, answer.header)
+				}
+			}
+		})
+	}
+}
+
+// A login sees the URL that the client sent, and so do error routes.
+func TestLoginSeesTheURLOfTheClient(t *testing.T) {
+	s := newServer(t)
+	lines := "login {\nforward_auth " + whoami(t) + " {\nuri /whoami\n}\n}\nuser {rp.header.Remote-User}\nclaim uri {rp.header.Remote-Uri}"
+	site := strings.Replace(oneBlock(lines), "oauth http", "handle_path /oauth/* {\noauth http", 1)
+	site = strings.Replace(site, "respond", "}\nhandle_errors {\nrespond \"{http.error.status_code} {uri}\"\n}\nrespond", 1)
+	s.run(t, "", site)
+	issuer := s.url("shop.localhost")
+	got := claims(t, s.signIn(t, issuer, "X-Session", "alice").AccessToken)
+	if uri, _ := got["uri"].(string); !strings.HasPrefix(uri, "/oauth/authorize?") {
+		t.Errorf("the login got %q", uri)
+	}
+	if answer := s.get(t, issuer+"/oauth/authorize?client_id=nobody", "X-Session", "alice"); answer.body != "400 /oauth/authorize?client_id=nobody" {
+		t.Errorf("%d %s", answer.status, answer.body)
+	}
+}
+
+// The body of a form is for the endpoint, whatever the login does with it.
+func TestLoginLeavesTheBody(t *testing.T) {
+	for name, login := range map[string]string{
+		"basic_auth":   basicLogin,
+		"forward_auth": "login {\nforward_auth " + whoami(t) + " {\nuri /whoami\n}\n}\nuser {rp.header.Remote-User}",
+		"a reader":     "login {\nvars person alice\nvars body {http.request.body}\n}\nuser {vars.person}",
+	} {
+		t.Run(name, func(t *testing.T) {
+			s := newServer(t)
+			s.run(t, "", strings.Replace(oneBlock(login), "consent never", "consent always", 1))
+			issuer, header := s.url("shop.localhost"), []string{"Authorization", aliceCredentials, "X-Session", "alice"}
+			page := s.authorize(t, issuer, callback, header...)
+			sealed := regexp.MustCompile(`name="request" value="([^"]+)"`).FindStringSubmatch(page.body)
+			if sealed == nil {
+				t.Fatalf("%d %s", page.status, page.body)
+			}
+			form := url.Values{"request": {html.UnescapeString(sealed[1])}, "decision": {"allow"}}.Encode()
+			answer := s.do(t, http.MethodPost, issuer+"/oauth/authorize", "application/x-www-form-urlencoded", form,
+				append(header, "Origin", issuer)...)
+			if !strings.Contains(answer.header.Get("Location"), "code=") {
+				t.Errorf("%d %v %s", answer.status, answer.header, answer.body)
+			}
+		})
+	}
+}
+
+// A login that fails is a failure of the site, which handle_errors can style.
+func TestFailuresOfALogin(t *testing.T) {
+	s := newServer(t)
+	site := strings.Replace(oneBlock(basicLogin), "respond", "handle_errors {\nrespond \"styled {err.status_code}\" {err.status_code}\n}\nrespond", 1)
+	s.run(t, "", site)
+	answer := s.authorize(t, s.url("shop.localhost"), callback)
+	if answer.status != http.StatusUnauthorized || answer.body != "styled 401" || answer.header.Get("WWW-Authenticate") == "" {
+		t.Errorf("%d %v %s", answer.status, answer.header, answer.body)
+	}
+	s.run(t, "", strings.Replace(site, basicLogin, "login {\nforward_auth 127.0.0.1:1 {\nuri /whoami\n}\n}\nuser {rp.header.Remote-User}", 1))
+	if answer := s.authorize(t, s.url("shop.localhost"), callback); answer.status != http.StatusBadGateway || answer.body != "styled 502" {
+		t.Errorf("%d %v %s", answer.status, answer.header, answer.body)
+	}
+	if answer := s.get(t, s.url("shop.localhost")+"/oauth/jwks"); answer.status != http.StatusOK {
+		t.Errorf("%d %s", answer.status, answer.body)
+	}
+	s.run(t, "", strings.Replace(site, basicLogin, "login {\nforward_auth "+whoami(t)+" {\nuri /whoami\n}\n}\nuser {rp.header.Remote-User}", 1))
+	if answer := s.authorize(t, s.url("shop.localhost"), callback, "X-Session", "broken"); answer.status != http.StatusTeapot {
+		t.Errorf("%d %v %s", answer.status, answer.header, answer.body)
+	}
+}
