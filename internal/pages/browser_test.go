@@ -13,6 +13,7 @@ import (
 	"time"
 
 	"github.com/chromedp/cdproto/accessibility"
+	"github.com/chromedp/cdproto/emulation"
 	"github.com/chromedp/chromedp"
 	"github.com/chromedp/chromedp/kb"
 	"golang.org/x/net/html"
@@ -73,6 +74,9 @@ func TestPagesInChromium(t *testing.T) {
 	page("/form_post", func(w http.ResponseWriter, r *http.Request) error {
 		return p.FormPost(w, r, FormPostPage{URL: app.URL + "/app", Params: [][2]string{{"request", `a "b"`}, {"decision", "&ü"}}})
 	})
+	page("/code", func(w http.ResponseWriter, r *http.Request) error {
+		return p.Code(w, r, CodePage{Client: "App", Code: "sample-code"})
+	})
 	mux.HandleFunc("/redirect", func(w http.ResponseWriter, r *http.Request) {
 		http.Redirect(w, r, r.FormValue("to"), http.StatusSeeOther)
 	})
@@ -122,7 +126,32 @@ func TestPagesInChromium(t *testing.T) {
 		}
 	}
 
-	// The same holds for every page, also from right to left, and each is in the middle of a wide window.
+	// The code is in a field that can be selected, and the button copies it where scripts run.
+	copied := chromedp.Evaluate[string](`(f => f.value.slice(f.selectionStart, f.selectionEnd))(document.getElementById("code"))`)
+	inPage(ctx, t, chromedp.Navigate(server.URL+"/code"))
+	inPage(ctx, t, chromedp.Click(chromedp.CSS("#copy")))
+	inPage(ctx, t, chromedp.Poll[bool](`document.getElementById("copy").textContent == "Copied"`))
+	if got := inPage(ctx, t, copied); got != "sample-code" {
+		t.Errorf("the button selects %q", got)
+	}
+	withScripts := func(run bool) {
+		t.Helper()
+		if _, err := chromedp.Call(ctx, emulation.SetScriptExecutionDisabled, emulation.SetScriptExecutionDisabledParams{Value: !run}); err != nil {
+			t.Fatal(err)
+		}
+	}
+	withScripts(false)
+	inPage(ctx, t, chromedp.Navigate(server.URL+"/code"))
+	inPage(ctx, t, chromedp.KeyEvent(kb.Tab))
+	if got := inPage(ctx, t, copied); got != "sample-code" {
+		t.Errorf("without scripts, Tab selects %q", got)
+	}
+	if shown := inPage(ctx, t, chromedp.Evaluate[bool](`document.getElementById("copy").checkVisibility()`)); shown {
+		t.Error("without scripts, there is a button that does nothing")
+	}
+	withScripts(true)
+
+	// The widths and heights hold for every page, also from right to left, and each is in the middle of a wide window.
 	mux.HandleFunc("/page/{name}/{language}", func(w http.ResponseWriter, r *http.Request) {
 		r.Header.Set("Accept-Language", r.PathValue("language"))
 		if err := pagesOf(p, r)[r.PathValue("name")](w); err != nil {
