@@ -50,9 +50,10 @@ func (e *authorizeEndpoint) respondCode(c *call, to answerTo, code string) error
 }
 
 // respond sends a response or a refusal (RFC 6749 §4.1.2.1) to the client, with the state as it came and the issuer
-// (RFC 9207 §2), unless the client goes without.
+// (RFC 9207 §2), unless the client goes without. It leaves out parameters without a value.
 func (e *authorizeEndpoint) respond(c *call, to answerTo, params ...[2]string) error {
 	params = slices.Concat(params, [][2]string{{"state", to.state}, {"iss", to.issuer}})
+	params = slices.DeleteFunc(params, func(p [2]string) bool { return p[1] == "" })
 	if to.mode == "form_post" {
 		return e.pages.FormPost(c.w, c.r, pages.FormPostPage{URL: to.redirectURI, Params: params})
 	}
@@ -71,14 +72,11 @@ func redirect(w http.ResponseWriter, location string) {
 	w.WriteHeader(http.StatusSeeOther)
 }
 
-// withParams returns a redirect URI with parameters added to its query (RFC 6749 §3.1.2, §4.1.2). It leaves out those
-// without a value.
+// withParams returns a redirect URI with parameters added to its query (RFC 6749 §3.1.2, §4.1.2).
 func withParams(redirectURI string, params [][2]string) string {
 	var query []string
 	for _, p := range params {
-		if p[1] != "" {
-			query = append(query, p[0]+"="+url.QueryEscape(p[1]))
-		}
+		query = append(query, p[0]+"="+url.QueryEscape(p[1]))
 	}
 	separator := "?"
 	if strings.Contains(redirectURI, "?") {

@@ -10,7 +10,7 @@ import (
 
 // The response is added to the registered redirect URI, and removes nothing from it (RFC 6749 §3.1.2).
 func TestWithParams(t *testing.T) {
-	params := [][2]string{{"code", "a+b&c=d#e f"}, {"state", ""}, {"iss", "https://example.com"}}
+	params := [][2]string{{"code", "a+b&c=d#e f"}, {"iss", "https://example.com"}}
 	const added = "code=a%2Bb%26c%3Dd%23e+f&iss=https%3A%2F%2Fexample.com"
 	for uri, want := range map[string]string{
 		"https://app.example.com":            "https://app.example.com?" + added,

@@ -226,6 +226,9 @@ func (s *Server) fail(c *call, e *endpoint, err error) error {
 	fields = append(fields, explanation(refusal)...)
 	s.config.Trail.Log(s.log, level, message, append(fields, bounded.Fields(err)...)...)
 	s.events.refused(c, e.name, err, refusal.Code, id)
+	if refusal == errDenied {
+		id = "" // nothing has failed that anybody looks up
+	}
 	var redirect *redirectError
 	switch {
 	case errors.As(err, &redirect) && !uris.IsOutOfBand(redirect.to.redirectURI):
@@ -236,9 +239,6 @@ func (s *Server) fail(c *call, e *endpoint, err error) error {
 	}
 	c.w.Header().Set("Cache-Control", "no-store")
 	wire.SetRetryAfterOf(c.w.Header(), refusal)
-	if refusal == errDenied {
-		id = "" // nothing has failed
-	}
 	return &PageError{Status: refusal.HTTPStatus(), ID: id, Err: refusal}
 }
 

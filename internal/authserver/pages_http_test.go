@@ -8,6 +8,7 @@ import (
 	"testing"
 
 	"github.com/caddy-oauth/caddy-oauth/internal/pages/pagestest"
+	"github.com/caddy-oauth/caddy-oauth/storage"
 )
 
 // An error page says in the person's words what to do. Only the people who make the app get the words of the RFCs, and only for a
@@ -145,6 +146,23 @@ func TestNotYou(t *testing.T) {
 	}
 	if to := link(s.do(t, httptest.NewRequest(http.MethodGet, "/oauth/apps", nil))); to != "/login?return_to=%2Foauth%2Fapps" {
 		t.Errorf("the list of apps leads to %s", to)
+	}
+}
+
+// A person who denies has made no error, and a parameter without a value is not sent, whatever the mode.
+func TestDenialHasNoErrorID(t *testing.T) {
+	for _, mode := range []string{"query", "form_post"} {
+		s := newTestServer(t, client("webapp", func(c *storage.Client) { c.OmitIssuer = true }))
+		a := s.decide(t, s.get(t, asks("webapp", "response_mode", mode, "state", "")), "deny")
+		var got url.Values
+		if mode == "query" {
+			got = a.location()
+		} else {
+			got = formPost(t, a)
+		}
+		if got.Get("error") != "access_denied" || len(got) != 2 || got.Get("error_description") == "" {
+			t.Errorf("%s: the client gets %v", mode, got)
+		}
 	}
 }
 
