@@ -146,7 +146,7 @@ func TestExplainWhatGoesWrongMost(t *testing.T) {
 				token := s.signIn(t, issuer).AccessToken
 				return s.get(t, issuer+"/admin", "Authorization", "Bearer "+token).header.Get("Error-Id")
 			}, "scopes",
-			[]string{"What came: +scope orders$", "expected: +orders admin$", "So the app asked for less", "client block: scopes orders admin"},
+			[]string{"What came: +scope orders$", "expected: +orders admin$", "User: +alice$", "API: +" + issuer + "$", "So the app asked for less", "client block: scopes orders admin"},
 		},
 		{
 			"expired code", func() string {

@@ -191,6 +191,8 @@ func printExplanation(w io.Writer, e *explain.Explanation, place string) {
 		{"Which setting decides", decides},
 		{"What the client was told", f.Description},
 		{"Cause", f.Cause},
+		{"User", f.Subject},
+		{"API", f.Resource},
 		{"Address of the client", f.Address},
 	} {
 		if fact[1] != "" {

@@ -27,6 +27,7 @@ type Failure struct {
 	Address   string `json:"client_ip,omitempty"`
 	Client    string `json:"client_id,omitempty"`
 	GrantType string `json:"grant_type,omitempty"`
+	Resource  string `json:"resource,omitempty"` // of a guard
 
 	Code        string `json:"error,omitempty"`
 	Description string `json:"description,omitempty"`
