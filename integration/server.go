@@ -8,6 +8,7 @@ import (
 	"bytes"
 	"cmp"
 	"context"
+	"errors"
 	"fmt"
 	"io"
 	"net/http"
@@ -228,10 +229,16 @@ func (s *Server) Adapted(t *testing.T) []byte {
 	return bytes.TrimSuffix(bytes.TrimSpace(config), []byte("}"))
 }
 
-// Load loads a configuration, even if it is the current one.
+// Load loads a configuration, even if it is the current one. Each time, Caddy also replaces its admin API, and may then close
+// connections that nobody has read from yet, so a request whose connection breaks is repeated.
 func (s *Server) Load(ctx context.Context, config []byte) error {
-	_, err := s.Tell(ctx, "/load", config)
-	return err
+	for deadline := time.Now().Add(Patience); ; {
+		_, err := s.Tell(ctx, "/load", config)
+		broken := errors.Is(err, io.EOF) || errors.Is(err, syscall.ECONNRESET)
+		if !broken || time.Now().After(deadline) {
+			return err
+		}
+	}
 }
 
 // Tell posts JSON to the admin API, and returns the answer.
