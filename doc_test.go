@@ -8,6 +8,8 @@ import (
 	"os"
 	"path/filepath"
 	"reflect"
+	"regexp"
+	"slices"
 	"strconv"
 	"strings"
 	"testing"
@@ -133,5 +135,45 @@ func TestExamplesAreFormatted(t *testing.T) {
 func TestExampleIsValid(t *testing.T) {
 	if output, ok := caddyCommand(t, t.TempDir(), "validate", "--adapter", "caddyfile", "--config", "Caddyfile.example"); !ok {
 		t.Error(output)
+	}
+}
+
+// Nobody who tries two examples at once meets the port, or the apps, of one in the other.
+func TestExamplesDoNotMeet(t *testing.T) {
+	seen := make(map[string]string)
+	for _, name := range append(examples(t), "examples/observability/Caddyfile") {
+		text, err := os.ReadFile(name)
+		if err != nil {
+			t.Fatal(err)
+		}
+		own := make(map[string]bool)
+		if !bytes.Contains(text, []byte("\tadmin ")) && bytes.Contains(text, []byte("localhost")) {
+			own["localhost:2019"] = true // the default
+		}
+		for _, address := range regexp.MustCompile(`(?m)(?:localhost|127\.0\.0\.1):\d+|^\s*(?:oauth|issuer) .*https://[^ ]+`).FindAllString(string(text), -1) {
+			own[strings.Replace(strings.TrimSpace(address), "127.0.0.1", "localhost", 1)] = true
+		}
+		for address := range own {
+			if other := seen[address]; other != "" {
+				t.Errorf("%s has %s, as %s", name, address, other)
+			}
+			seen[address] = name
+		}
+	}
+}
+
+// The shortest configurations stay short.
+func TestExamplesAreShort(t *testing.T) {
+	for name, most := range map[string]int{"examples/script.Caddyfile": 9, "examples/existing-site.Caddyfile": 20} {
+		text, err := os.ReadFile(name)
+		if err != nil {
+			t.Fatal(err)
+		}
+		lines := slices.DeleteFunc(strings.Split(strings.TrimSpace(string(text)), "\n"), func(line string) bool {
+			return strings.HasPrefix(strings.TrimSpace(line), "#")
+		})
+		if len(lines) > most {
+			t.Errorf("%s has %d lines, expected at most %d", name, len(lines), most)
+		}
 	}
 }

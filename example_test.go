@@ -11,40 +11,32 @@ import (
 // A site with a login of its own, an issuer with two clients, and an API that requires access tokens. This is all the
 // configuration there is: with it, `caddy run` serves the endpoints, the metadata and the guard.
 func Example() {
-	const config = `{
-	oauth {
-		issuer https://example.com {
-			scope profile "see your name"
-			scope orders "see your orders"
-
-			# An app on people's devices. It has no secret, so it must use PKCE.
-			client shop-app {
-				name "Shop app"
-				redirect_uris https://app.example.com/callback
-				grant_types authorization_code refresh_token
-				scopes profile orders
-			}
-
-			# A partner's server, which acts for itself.
-			client billing {
-				secret {env.BILLING_SECRET}
-				grant_types client_credentials
-				scopes orders
+	const config = `example.com {
+	oauth https://example.com {
+		# The site's own login. People meet it where they approve apps, and where they manage them.
+		login {
+			forward_auth localhost:8080 {
+				uri /whoami
+				copy_headers Remote-User
 			}
 		}
-	}
-}
-
-example.com {
-	# The site's own login. People meet it where they approve apps, and where they manage them.
-	@people path /oauth/authorize /oauth/apps
-	forward_auth @people localhost:8080 {
-		uri /whoami
-		copy_headers Remote-User
-	}
-
-	oauth {
 		user {http.reverse_proxy.header.Remote-User}
+
+		scope profile "see your name"
+		scope orders "see your orders"
+
+		# An app on people's devices. It has no secret, so it must use PKCE.
+		client shop-app {
+			name "Shop app"
+			redirect_uris https://app.example.com/callback
+			scopes profile orders
+		}
+
+		# A partner's server, which acts for itself.
+		client billing {
+			secret {env.BILLING_SECRET}
+			scopes orders
+		}
 	}
 
 	oauth_guard /api/* {
