@@ -1,6 +1,7 @@
 package caddyoauth
 
 import (
+	"strings"
 	"testing"
 	"time"
 
@@ -29,5 +30,13 @@ func TestUnknownScopesByDefault(t *testing.T) {
 		if client.DropUnknownScopes != tt.added {
 			t.Errorf("%q: a client that was added at run time has %v", tt.setting, client.DropUnknownScopes)
 		}
+	}
+}
+
+// Who may add clients at run time may not read files with them.
+func TestClientOfRunTimeHasNoFile(t *testing.T) {
+	_, err := decodeClient([]byte(`{"redirect_uris":["https://app.example.com/callback"],"logo":"/etc/passwd"}`))
+	if err == nil || !strings.Contains(err.Error(), "logo: expected none") {
+		t.Errorf("got %v", err)
 	}
 }

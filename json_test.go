@@ -85,6 +85,7 @@ func TestEmptyConfigIsEmptyJSON(t *testing.T) {
 		caddyoauth.Handler{},
 		caddyoauth.Guard{},
 		caddyoauth.CodeSettings{},
+		caddyoauth.PageSettings{},
 		caddyoauth.AccessTokenSettings{},
 		caddyoauth.RefreshTokenSettings{},
 	} {
@@ -101,6 +102,7 @@ func TestUnknownFieldsAreRefused(t *testing.T) {
 		"scopes":[{"name":"orders" SCOPE}],
 		"clients":{"app":{"redirect_uris":["https://app.example.com/"] CLIENT}},
 		"code":{"lifetime":"1m" CODE},
+		"page":{"name":"Shop" PAGE},
 		"access_token":{"lifetime":"1m" ACCESS_TOKEN},
 		"refresh_token":{"lifetime":"never" REFRESH_TOKEN},
 		"endpoints":{"token":"/token" ENDPOINTS},
@@ -110,7 +112,7 @@ func TestUnknownFieldsAreRefused(t *testing.T) {
 	"http":{"servers":{"site":{"listen":["127.0.0.1:0"],"automatic_https":{"disable":true},"routes":[{"handle":[
 		{"handler":"oauth","login":{"url":"/login" LOGIN} HANDLER}
 	]}]}}}}}`
-	levels := []string{"ISSUER", "SCOPE", "CLIENT", "CODE", "ACCESS_TOKEN", "REFRESH_TOKEN", "ENDPOINTS", "SIGNING", "STORE", "APP", "LOGIN", "HANDLER"}
+	levels := []string{"ISSUER", "SCOPE", "CLIENT", "CODE", "PAGE", "ACCESS_TOKEN", "REFRESH_TOKEN", "ENDPOINTS", "SIGNING", "STORE", "APP", "LOGIN", "HANDLER"}
 	without := func(text string) string {
 		for _, level := range levels {
 			text = strings.ReplaceAll(text, " "+level, "")

@@ -2,6 +2,7 @@ package contract_test
 
 import (
 	"net/http"
+	"net/url"
 	"strings"
 	"testing"
 	"time"
@@ -145,7 +146,7 @@ func payloadRevoked(t T, e *endpoint) {
 	}
 
 	signedIn := basic(e.user, userPassword)
-	page := e.send(t, http.MethodGet, e.site+"/oauth/apps", "", signedIn)
+	page := e.send(t, http.MethodGet, e.site+"/oauth/apps?client="+url.QueryEscape(e.clientID), "", signedIn)
 	action, fields := page.form(t)
 	fields.Set("client", e.clientID) // the button
 	removed := e.send(t, http.MethodPost, e.site+action, fields.Encode(), signedIn, header("Content-Type", formType))
