@@ -159,3 +159,31 @@ func TestSettingsForOtherKindsOfClients(t *testing.T) {
 		t.Errorf("the guard: %d %v", answer.status, answer.header)
 	}
 }
+
+// Directives that stand before a guard run again for a request with a secret in its URL, and the response has what they add once.
+func TestRestartedRequestLeavesNothingBehind(t *testing.T) {
+	s := newServer(t)
+	s.run(t, shop, `http://shop.localhost:PORT {
+		log
+		route {
+			header +X-Added yes
+			header +X-Deferred yes {
+				defer
+			}
+			oauth_guard {
+				optional
+			}
+			respond "{query.code} {http.request.body}"
+		}
+	}`)
+	answer := s.do(t, http.MethodPost, s.url("shop.localhost")+"/?code=a-good-s3cret", "text/plain", "the body")
+	if answer.status != http.StatusOK || answer.body != "a-good-s3cret the body" {
+		t.Errorf("%d %s", answer.status, answer.body)
+	}
+	for _, name := range []string{"X-Added", "X-Deferred", "Server"} {
+		if values := answer.header.Values(name); len(values) != 1 {
+			t.Errorf("%s: %q", name, values)
+		}
+	}
+	eventually(t, "the line of the access log", func() bool { return len(s.accessLog(t, "/?code=HIDDEN")) == 1 })
+}
