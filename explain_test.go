@@ -202,6 +202,9 @@ func TestExplainCodesAndSettings(t *testing.T) {
 		}
 		expect(t, out, tt.want)
 	}
+	if out, err := s.command(t, "", "explain", "setting", "redirect_uris"); err != nil || strings.Count(out, "The URIs to which") != 1 {
+		t.Errorf("%v: expected one text in\n%s", err, out)
+	}
 	for _, tt := range []struct{ args, want string }{
 		{"code bogus", `sends no error bogus, expected one of: access_denied`},
 		{"setting redirect_uri_rule_s", `did you mean redirect_uri_rules\?`},

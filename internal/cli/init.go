@@ -193,36 +193,27 @@ func newSite(answers map[string]string) *site {
 }
 
 // siteTemplate is the Caddyfile of init.
-var siteTemplate = template.Must(template.New("Caddyfile").Parse(`{
-	oauth {
-		issuer {{.URL}} {
-			scope api "use the API for you"
-			client {{.Client}} {
-{{- if .Redirect}}
-				redirect_uris {{.Redirect}}
-				grant_types authorization_code refresh_token
-{{- else}}
-				secret {{.Secret}}
-				grant_types client_credentials
-{{- end}}
-				scopes api
+var siteTemplate = template.Must(template.New("Caddyfile").Parse(`{{.Address}} {
+	oauth {{.URL}} {
+{{- if .Whoami}}
+		login {
+			forward_auth {{.Upstream}} {
+				uri {{.Whoami}}
 			}
 		}
-	}
-}
-
-{{.Address}} {
-{{- if .Whoami}}
-	@people path /oauth/authorize /oauth/apps
-	forward_auth @people {{.Upstream}} {
-		uri {{.Whoami}}
-	}
-	oauth {
 		user {rp.header.Remote-User}
-	}
-{{- else}}
-	oauth
 {{- end}}
+
+		scope api "use the API for you"
+		client {{.Client}} {
+{{- if .Redirect}}
+			redirect_uris {{.Redirect}}
+{{- else}}
+			secret {{.Secret}}
+{{- end}}
+			scopes api
+		}
+	}
 	oauth_guard {{.Guards}} {
 		scopes api
 		header X-User {http.auth.user.id}

@@ -145,7 +145,9 @@ func same(word, name string) bool {
 // blocks around it, from the outside, as "refresh_token lifetime" or "client refresh_token lifetime".
 func (s Settings) Find(words []string) (found []Setting) {
 	for _, setting := range s {
-		if setting.matches(words) {
+		// A struct that stands in two places, as the issuer does, is explained once.
+		known := slices.ContainsFunc(found, func(other Setting) bool { return other.Doc == setting.Doc && other.Name() == setting.Name() })
+		if !known && setting.matches(words) {
 			found = append(found, setting)
 		}
 	}
