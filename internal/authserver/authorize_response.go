@@ -74,9 +74,9 @@ func redirect(w http.ResponseWriter, location string) {
 
 // withParams returns a redirect URI with parameters added to its query (RFC 6749 §3.1.2, §4.1.2).
 func withParams(redirectURI string, params [][2]string) string {
-	var query []string
-	for _, p := range params {
-		query = append(query, p[0]+"="+url.QueryEscape(p[1]))
+	query := make([]string, len(params))
+	for i, p := range params {
+		query[i] = p[0] + "=" + url.QueryEscape(p[1])
 	}
 	separator := "?"
 	if strings.Contains(redirectURI, "?") {
