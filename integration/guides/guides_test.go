@@ -1,0 +1,221 @@
+// Package guides runs the programs that the guides in docs show: it takes their text from the guide, and changes only addresses.
+package guides
+
+import (
+	"context"
+	"io"
+	"net/http"
+	"net/http/httptest"
+	"net/url"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"regexp"
+	"strings"
+	"testing"
+
+	"github.com/caddy-oauth/caddy-oauth/integration"
+)
+
+func TestMain(m *testing.M) { os.Exit(integration.Main(m)) }
+
+var must = integration.Must
+
+const (
+	billingSecret = "wq7Zk2Vb9sXn4Rt6Yp8Lm3Gd5Hf1Jc0Qa"
+	apiSecret     = "Pz5Kx8Nc2Wv7Bq4Mt9Rf6Yg3Ls1Hd0Je"
+)
+
+// issuer runs the site of the guide about resource servers.
+func issuer(t *testing.T) *integration.Server {
+	t.Helper()
+	site := strings.NewReplacer("https://example.com", "{$ISSUER}", "example.com {", "{$SITE} {").
+		Replace(snippet(t, "resource-servers.md", "caddyfile"))
+	secrets := new(integration.Secrets)
+	secrets.Add(billingSecret, apiSecret)
+	return integration.Start(t, integration.Config{
+		Sites: site, Secrets: secrets,
+		Env: []string{"BILLING_SECRET=" + billingSecret, "ORDERS_API_SECRET=" + apiSecret},
+	})
+}
+
+// token returns an access token for the API of the guide, or for another resource.
+func token(t *testing.T, s *integration.Server, resource string) string {
+	t.Helper()
+	answer, err := integration.Post(t.Context(), s.Client(t), s.TokenURL(), url.Values{
+		"grant_type": {"client_credentials"}, "client_id": {"billing"}, "client_secret": {billingSecret}, "resource": {resource},
+	})
+	must(t, err)
+	if answer.AccessToken == "" {
+		t.Fatalf("no access token: %+v", answer)
+	}
+	s.Secrets.Add(answer.AccessToken)
+	return answer.AccessToken
+}
+
+const api = "https://api.example.com"
+
+// TestNginx plays requests against an nginx that asks the guard.
+func TestNginx(t *testing.T) {
+	program := require(t, "nginx", "nginx")
+	s := issuer(t)
+	orders := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		_, _ = io.WriteString(w, "user="+r.Header.Get("X-User")+" authorization="+r.Header.Get("Authorization"))
+	}))
+	t.Cleanup(orders.Close)
+	address := integration.NewAddress(t)
+	server := strings.NewReplacer("listen 8080", "listen "+address, "http://127.0.0.1:9000", orders.URL, "https://example.com", s.URL).
+		Replace(snippet(t, "resource-servers.md", "nginx"))
+	dir := t.TempDir()
+	must(t, os.Mkdir(filepath.Join(dir, "tmp"), 0o700))
+	config := filepath.Join(dir, "nginx.conf")
+	must(t, os.WriteFile(config, []byte(`
+daemon off;
+master_process off;
+error_log stderr;
+pid nginx.pid;
+events {}
+http {
+	access_log off;
+	client_body_temp_path tmp/body;
+	proxy_temp_path       tmp/proxy;
+	fastcgi_temp_path     tmp/fastcgi;
+	uwsgi_temp_path       tmp/uwsgi;
+	scgi_temp_path        tmp/scgi;
+`+server+"}\n"), 0o600))
+	nginx := exec.Command(program, "-p", dir, "-c", config) //nolint:gosec,noctx // what the guide says; the cleanup ends it
+	nginx.Stderr = t.Output()
+	must(t, nginx.Start())
+	t.Cleanup(func() {
+		_ = nginx.Process.Kill()
+		_ = nginx.Wait()
+	})
+
+	get := func(token string) (int, string) {
+		req, err := http.NewRequestWithContext(t.Context(), http.MethodGet, "http://"+address+"/orders", nil)
+		must(t, err)
+		req.Header.Set("X-User", "root")
+		if token != "" {
+			req.Header.Set("Authorization", "Bearer "+token)
+		}
+		resp, err := http.DefaultClient.Do(req)
+		if err != nil {
+			return 0, err.Error()
+		}
+		defer resp.Body.Close()
+		body, err := io.ReadAll(resp.Body)
+		must(t, err)
+		return resp.StatusCode, string(body)
+	}
+	integration.Eventually(t, "nginx answers", func() bool {
+		status, _ := get("")
+		return status != 0
+	})
+	if status, _ := get(""); status != http.StatusUnauthorized {
+		t.Errorf("without a token: got %d", status)
+	}
+	if status, body := get(token(t, s, api)); status != http.StatusOK || body != "user= authorization=" {
+		t.Errorf("with a token of a client that acts for itself: got %d and %q", status, body)
+	}
+	if status, _ := get(token(t, s, s.URL)); status != http.StatusUnauthorized {
+		t.Errorf("with a token for another audience: got %d", status)
+	}
+}
+
+// TestNode checks tokens with the function for Node.
+func TestNode(t *testing.T) {
+	node, npm := require(t, "node", "nodejs"), require(t, "npm", "npm")
+	dir := t.TempDir()
+	for _, name := range []string{"package.json", "package-lock.json"} {
+		content, err := os.ReadFile(filepath.Join("testdata", name))
+		must(t, err)
+		must(t, os.WriteFile(filepath.Join(dir, name), content, 0o600))
+	}
+	if output, err := run(t.Context(), dir, nil, npm, "ci", "--no-audit", "--no-fund"); err != nil {
+		missing(t, "npm cannot install jose: "+output)
+	}
+	must(t, os.WriteFile(filepath.Join(dir, "check.mjs"), []byte(snippet(t, "resource-servers.md", "js")), 0o600))
+	must(t, os.WriteFile(filepath.Join(dir, "main.mjs"), []byte(`
+import { check } from './check.mjs'
+console.log(JSON.stringify(await check(process.env.TOKEN)))
+`), 0o600))
+	s := issuer(t)
+	check := func(token string) (string, error) {
+		env := []string{"ISSUER=" + s.URL, "AUDIENCE=" + api, "TOKEN=" + token}
+		return run(t.Context(), dir, env, node, "main.mjs")
+	}
+	good := token(t, s, api)
+	if output, err := check(good); err != nil || !strings.Contains(output, `"client_id":"billing"`) {
+		t.Errorf("a good token: got %v\n%s", err, output)
+	}
+	if output, err := check(token(t, s, s.URL)); err == nil || !strings.Contains(output, "aud") {
+		t.Errorf("a token for another audience: got %v\n%s", err, output)
+	}
+	if output, err := check(good[:len(good)-4] + "AAAA"); err == nil || !strings.Contains(output, "signature") {
+		t.Errorf("a forged token: got %v\n%s", err, output)
+	}
+}
+
+// TestIntrospection sends the request of the guide.
+func TestIntrospection(t *testing.T) {
+	s := issuer(t)
+	for _, test := range []struct {
+		resource string
+		want     string
+	}{{api, `"active":true`}, {s.URL, `{"active":false}`}} {
+		form := url.Values{"token": {token(t, s, test.resource)}}
+		req, err := http.NewRequestWithContext(t.Context(), http.MethodPost, s.URL+"/oauth/introspect", strings.NewReader(form.Encode()))
+		must(t, err)
+		req.Header.Set("Content-Type", "application/x-www-form-urlencoded")
+		req.SetBasicAuth("orders-api", apiSecret)
+		resp, err := s.Client(t).Do(req)
+		must(t, err)
+		body, err := io.ReadAll(resp.Body)
+		must(t, err)
+		must(t, resp.Body.Close())
+		if !strings.Contains(string(body), test.want) {
+			t.Errorf("a token for %s: got %s", test.resource, body)
+		}
+	}
+}
+
+// snippet returns the first block of a language in a guide.
+func snippet(t *testing.T, guide, language string) string {
+	t.Helper()
+	text, err := os.ReadFile(filepath.Join("../../docs/guides", guide))
+	must(t, err)
+	block := regexp.MustCompile("(?s)```" + language + "\r?\n(.*?)```").FindSubmatch(text)
+	if block == nil {
+		t.Fatalf("%s has no block of %s", guide, language)
+	}
+	return string(block[1])
+}
+
+// require returns the path of a program that the Debian package has.
+func require(t *testing.T, program, debian string) string {
+	t.Helper()
+	found, err := exec.LookPath(program)
+	if err != nil {
+		missing(t, "install "+debian+" to run this test")
+	}
+	return found
+}
+
+// missing skips a test that lacks something, or fails where everything must be there.
+func missing(t *testing.T, what string) {
+	t.Helper()
+	if os.Getenv("CADDY_OAUTH_TEST_REQUIRE") == "all" {
+		t.Fatal(what)
+	}
+	t.Skip(what)
+}
+
+// run runs a program, and returns all that it printed.
+func run(ctx context.Context, dir string, env []string, program string, args ...string) (string, error) {
+	ctx, cancel := context.WithTimeout(ctx, integration.Patience)
+	defer cancel()
+	command := exec.CommandContext(ctx, program, args...)
+	command.Dir, command.Env = dir, append(os.Environ(), env...)
+	output, err := command.CombinedOutput()
+	return string(output), err
+}
