@@ -1,7 +1,10 @@
 package adapt
 
 import (
+	"bytes"
 	"fmt"
+	"image"
+	"image/png"
 	"io/fs"
 	"os"
 	"path"
@@ -17,13 +20,15 @@ import (
 func TestCaddyfilesOfTheDocs(t *testing.T) {
 	t.Setenv("XDG_DATA_HOME", t.TempDir())
 	t.Setenv("XDG_CONFIG_HOME", t.TempDir())
+	files := ownerFiles(t)
 	for _, doc := range documents(t) {
 		for _, block := range blocks(doc.text, "caddyfile") {
 			t.Run(fmt.Sprintf("%s:%d", doc.name, block.line), func(t *testing.T) {
 				for _, variable := range variables.FindAllStringSubmatch(block.text, -1) {
 					t.Setenv(variable[1], strings.Repeat("0123456789abcdef", 4)) // long enough for a key
 				}
-				adapted, warnings, err := caddyconfig.GetAdapter("caddyfile").Adapt([]byte(block.text), nil)
+				text := strings.ReplaceAll(block.text, "/etc/caddy/", files+"/")
+				adapted, warnings, err := caddyconfig.GetAdapter("caddyfile").Adapt([]byte(text), nil)
 				if err != nil {
 					t.Fatal(err)
 				}
@@ -34,6 +39,25 @@ func TestCaddyfilesOfTheDocs(t *testing.T) {
 			})
 		}
 	}
+}
+
+// ownerFiles returns a directory with the files that stand in /etc/caddy in the documents.
+func ownerFiles(t *testing.T) string {
+	t.Helper()
+	var logo bytes.Buffer
+	if err := png.Encode(&logo, image.NewGray(image.Rect(0, 0, 8, 8))); err != nil {
+		t.Fatal(err)
+	}
+	dir := t.TempDir()
+	for name, content := range map[string]string{
+		"logo.svg":     `<svg xmlns="http://www.w3.org/2000/svg" viewBox="0 0 8 8"><rect width="8" height="8"/></svg>`,
+		"shop-app.png": logo.String(),
+	} {
+		if err := os.WriteFile(filepath.Join(dir, name), []byte(content), 0o600); err != nil {
+			t.Fatal(err)
+		}
+	}
+	return filepath.ToSlash(dir)
 }
 
 // variables are the environment variables that a Caddyfile reads, unless they have a default.
@@ -112,17 +136,17 @@ func documents(t *testing.T) (docs []document) {
 	return docs
 }
 
-// block is a block of code in a document.
-type block struct {
+// codeBlock is a block of code in a document.
+type codeBlock struct {
 	language, text string
 	line           int // of its first line
 }
 
 // blocks returns the blocks of a language.
-func blocks(text, language string) (found []block) {
-	eachLine(text, func(n int, line string, in *block) {
+func blocks(text, language string) (found []codeBlock) {
+	eachLine(text, func(n int, line string, in *codeBlock) {
 		if in != nil && in.line == n {
-			found = append(found, block{in.language, "", n})
+			found = append(found, codeBlock{in.language, "", n})
 		}
 		if in != nil {
 			found[len(found)-1].text += line + "\n"
@@ -140,7 +164,7 @@ func blocks(text, language string) (found []block) {
 // withoutBlocks returns a document without its blocks of code.
 func withoutBlocks(text string) string {
 	var kept strings.Builder
-	eachLine(text, func(_ int, line string, in *block) {
+	eachLine(text, func(_ int, line string, in *codeBlock) {
 		if in == nil {
 			kept.WriteString(line + "\n")
 		}
@@ -149,13 +173,13 @@ func withoutBlocks(text string) string {
 }
 
 // eachLine calls visit with each line of a document but the fences of its blocks, and with the block that the line is in.
-func eachLine(text string, visit func(n int, line string, in *block)) {
-	var in *block
+func eachLine(text string, visit func(n int, line string, in *codeBlock)) {
+	var in *codeBlock
 	for n, line := range strings.Split(text, "\n") {
 		language, fence := strings.CutPrefix(line, "```")
 		switch {
 		case fence && in == nil:
-			in = &block{language: strings.TrimSpace(language), line: n + 2}
+			in = &codeBlock{language: strings.TrimSpace(language), line: n + 2}
 		case fence:
 			in = nil
 		default:

@@ -83,7 +83,7 @@ http {
 	uwsgi_temp_path       tmp/uwsgi;
 	scgi_temp_path        tmp/scgi;
 `+server+"}\n"), 0o600))
-	nginx := exec.Command(program, "-p", dir, "-c", config) //nolint:gosec,noctx // what the guide says; the cleanup ends it
+	nginx := exec.Command(program, "-p", dir, "-c", config) //nolint:noctx // the cleanup ends it
 	nginx.Stderr = t.Output()
 	must(t, nginx.Start())
 	t.Cleanup(func() {
