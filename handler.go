@@ -103,6 +103,7 @@ func (h *Handler) Provision(ctx caddy.Context) error {
 	if err := h.Login.provision(ctx); err != nil {
 		return err
 	}
+	h.app.handlers = append(h.app.handlers, h)
 	return h.app.await(h)
 }
 

@@ -55,8 +55,9 @@ type App struct {
 	log        *zap.Logger
 	stop       context.CancelFunc
 	running    sync.WaitGroup
-	configured []string                         // the names of its own issuers
-	brought    map[string]string                // the settings of the other ones in JSON, by their names
+	configured []string          // the names of its own issuers
+	brought    map[string]string // the settings of the other ones in JSON, by their names
+	handlers   []*Handler
 	waiting    []borrower                       // for an issuer that may still be brought
 	blocks     map[*caddyhttp.Subroute][]string // the names of the issuers that sites serve
 }
@@ -151,6 +152,9 @@ func (a *App) Start() error {
 		if err := b.connect(); err != nil {
 			return err
 		}
+	}
+	if err := a.warnOfHosts(); err != nil {
+		return err
 	}
 	ctx, cancel := context.WithCancel(context.Background())
 	a.stop = cancel

@@ -4,10 +4,14 @@ import (
 	"cmp"
 	"encoding/json"
 	"errors"
+	"maps"
+	"net/url"
 	"slices"
 
 	"github.com/caddyserver/caddy/v2"
 	"github.com/caddyserver/caddy/v2/modules/caddyhttp"
+	"github.com/caddyserver/certmagic"
+	"go.uber.org/zap"
 
 	"github.com/caddy-oauth/caddy-oauth/internal/directive"
 	"github.com/caddy-oauth/caddy-oauth/internal/uris"
@@ -136,4 +140,55 @@ func (a *App) serves(origin, path string) bool {
 		}
 	}
 	return false
+}
+
+// warnOfHosts warns about issuers whose host no site has that serves them. Only the names are compared: a proxy before Caddy may have
+// another port and another scheme.
+func (a *App) warnOfHosts() error {
+	if len(a.handlers) == 0 {
+		return nil
+	}
+	app, err := a.ctx.App("http")
+	if err != nil {
+		return err
+	}
+	hosts, found := make(map[string][]string), make(map[string]bool)
+	for _, h := range a.handlers {
+		u, err := url.Parse(a.Issuers[h.Issuer].URL)
+		if err != nil {
+			return err
+		}
+		for _, server := range app.(*caddyhttp.App).Servers {
+			for _, route := range siteOf(server, h) {
+				names := hostsOf(route)
+				hosts[h.Issuer] = append(hosts[h.Issuer], names...)
+				found[h.Issuer] = found[h.Issuer] || len(names) == 0 || slices.ContainsFunc(names, func(name string) bool {
+					return unresolved(name) || certmagic.MatchWildcard(u.Hostname(), name)
+				})
+			}
+		}
+	}
+	for _, name := range slices.Sorted(maps.Keys(hosts)) {
+		if !found[name] {
+			a.log.Warn("no site that serves the issuer has its host; clients go to the URL of the issuer",
+				zap.String("issuer", a.Issuers[name].URL), zap.Strings("sites", hosts[name]))
+		}
+	}
+	return nil
+}
+
+// hostsOf returns the hosts that a route is for, none if it is for all.
+func hostsOf(route caddyhttp.Route) (hosts []string) {
+	for _, set := range route.MatcherSets {
+		before := len(hosts)
+		for _, matcher := range set {
+			if names, ok := matcher.(*caddyhttp.MatchHost); ok {
+				hosts = append(hosts, *names...)
+			}
+		}
+		if len(hosts) == before {
+			return nil
+		}
+	}
+	return hosts
 }

@@ -180,3 +180,30 @@ func TestIssuerOfTheEnvironment(t *testing.T) {
 		})
 	}
 }
+
+// A warning says that clients cannot reach an issuer, as no site has its host.
+func TestWarningOfTheHost(t *testing.T) {
+	const message = "no site that serves the issuer has its host; clients go to the URL of the issuer"
+	other := testport.New(t)
+	for name, tt := range map[string]struct {
+		address string
+		warns   bool
+	}{
+		"the host":            {"http://shop.localhost:PORT", false},
+		"another port":        {"http://shop.localhost:" + other, false},
+		"every host":          {"http://:PORT", false},
+		"a wildcard":          {"http://*.localhost:PORT", false},
+		"two hosts":           {"http://www.shop.localhost:PORT, http://shop.localhost:PORT", false},
+		"two servers":         {"http://www.shop.localhost:" + other + ", http://shop.localhost:PORT", false},
+		"www":                 {"http://www.shop.localhost:PORT", true},
+		"two hosts of others": {"http://www.shop.localhost:PORT, http://localhost:PORT", true},
+	} {
+		t.Run(name, func(t *testing.T) {
+			s := newServer(t)
+			s.run(t, "", strings.Replace(oneBlock(aliceIsSignedIn), "http://shop.localhost:PORT {", tt.address+" {", 1))
+			if warnings := s.logged(t, message); (len(warnings) == 1) != tt.warns || len(warnings) > 1 {
+				t.Errorf("the warnings are %v", warnings)
+			}
+		})
+	}
+}
