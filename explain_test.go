@@ -217,3 +217,18 @@ func TestExplainCodesAndSettings(t *testing.T) {
 		expect(t, out, tt.want)
 	}
 }
+
+// A configuration without an issuer of its own has refusals of its guards too.
+func TestExplainAGuardOfARemoteIssuer(t *testing.T) {
+	s := newServer(t)
+	s.run(t, "", `http://remote.localhost:PORT {
+		oauth_guard https://idp.example {
+			audience https://api.example
+		}
+	}`)
+	id := s.get(t, s.url("remote.localhost")).header.Get("Error-Id")
+	out := s.must(t, "", "explain", id)
+	expect(t, out, `^Error `+id)
+	expect(t, out, `API: +https://api\.example$`)
+	expect(t, out, `The request had no access token`)
+}
