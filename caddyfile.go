@@ -244,7 +244,8 @@ func (p parser) endpoint(i *Issuer) directive.Setting {
 		endpoints := i.Endpoints.byName()
 		path, ok := endpoints[args[0]]
 		if !ok {
-			return nil, fmt.Errorf("unknown endpoint, expected %s", directive.OneOf(slices.Sorted(maps.Keys(endpoints))))
+			names := slices.Sorted(maps.Keys(endpoints))
+			return nil, fmt.Errorf("unknown endpoint%s, expected %s", directive.DidYouMean(args[0], names), directive.OneOf(names))
 		}
 		*path = args[1]
 		return nil, nil

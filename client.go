@@ -162,6 +162,9 @@ func checkRedirectURIs(registered []string, insecure bool) error {
 		check = uris.CheckInsecureRedirect
 	}
 	for _, uri := range registered {
+		if strings.HasSuffix(uri, ",") || strings.Contains(uri, ",http") {
+			return fmt.Errorf("expected spaces between the URIs, and no comma, not %q", uri)
+		}
 		if unresolved(uri) {
 			continue
 		}
@@ -174,8 +177,8 @@ func checkRedirectURIs(registered []string, insecure bool) error {
 
 func (i *Issuer) checkClientScopes(scopes []string) error {
 	for _, scope := range scopes {
-		if !slices.ContainsFunc(i.Scopes, func(s Scope) bool { return s.Name == scope }) {
-			return fmt.Errorf("expected scopes of the issuer; it has no scope %s", scope)
+		if names := i.scopeNames(); !slices.Contains(names, scope) {
+			return fmt.Errorf("expected scopes of the issuer; it has no scope %s%s", scope, directive.DidYouMean(scope, names))
 		}
 	}
 	return nil
@@ -205,7 +208,7 @@ func (c *Client) checkGrants(known []string) error {
 	types := c.grantTypes()
 	for _, t := range types {
 		if !slices.Contains(known, t) {
-			return directive.At("grant_types", fmt.Errorf("expected some of %s, not %s", strings.Join(known, ", "), t))
+			return directive.At("grant_types", fmt.Errorf("expected some of %s, not %s%s", strings.Join(known, ", "), t, directive.DidYouMean(t, known)))
 		}
 	}
 	code := slices.Contains(types, "authorization_code")

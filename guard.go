@@ -450,12 +450,9 @@ func (i *Issuer) checkGuard(g *Guard) error {
 		return nil // nor an audience
 	}
 	for _, scope := range g.Scopes {
-		if !slices.ContainsFunc(i.Scopes, func(s Scope) bool { return s.Name == scope }) {
-			names := make([]string, 0, len(i.Scopes))
-			for _, s := range i.Scopes {
-				names = append(names, s.Name)
-			}
-			return directive.At("scopes", fmt.Errorf("expected scopes of the issuer, %s; it has no scope %s", directive.OneOf(names), scope))
+		if names := i.scopeNames(); !slices.Contains(names, scope) {
+			return directive.At("scopes", fmt.Errorf("expected scopes of the issuer, %s; it has no scope %s%s",
+				directive.OneOf(names), scope, directive.DidYouMean(scope, names)))
 		}
 	}
 	if len(i.audience()) > 1 && len(g.Audience) == 0 && g.Resource == "" {

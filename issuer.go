@@ -181,6 +181,14 @@ func (i *Issuer) check() error {
 	return nil
 }
 
+func (i *Issuer) scopeNames() []string {
+	names := make([]string, 0, len(i.Scopes))
+	for _, s := range i.Scopes {
+		names = append(names, s.Name)
+	}
+	return names
+}
+
 func (i *Issuer) checkScopes() error {
 	seen := make(map[string]bool)
 	for _, s := range i.Scopes {

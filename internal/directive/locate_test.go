@@ -82,3 +82,21 @@ func TestNearest(t *testing.T) {
 		}
 	}
 }
+
+func TestDidYouMean(t *testing.T) {
+	names := []string{"audience", "grant_types", "name", "redirect_uris", "scopes", "secret"}
+	for word, want := range map[string]string{
+		"redirect_uri":   " (did you mean redirect_uris?)",
+		"scope":          " (did you mean scopes?)",
+		"secrte":         " (did you mean secret?)",
+		"secret_file":    " (did you mean secret {file./path/of/the/file}?)",
+		"response_types": " (did you mean grant_types?)",
+		"callback_url":   " (did you mean redirect_uris?)",
+		"ttl":            "", // there is no lifetime here
+		"zebra":          "",
+	} {
+		if got := directive.DidYouMean(word, names); got != want {
+			t.Errorf("%s: got %q, want %q", word, got, want)
+		}
+	}
+}

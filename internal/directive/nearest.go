@@ -1,5 +1,60 @@
 package directive
 
+import "slices"
+
+// synonyms are words that people write instead of a setting: those of RFC 7591, of other servers, and older ones.
+var synonyms = map[string][]string{
+	"alg":            {"signing"},
+	"algorithm":      {"signing"},
+	"allowed_scopes": {"scopes"},
+	"aud":            {"audience"},
+	"callback":       {"redirect_uris"},
+	"callback_url":   {"redirect_uris"},
+	"callback_urls":  {"redirect_uris"},
+	"client_id":      {"client"},
+	"client_name":    {"name"},
+	"client_secret":  {"secret"},
+	"expires_in":     {"lifetime"},
+	"expiry":         {"lifetime"},
+	"grants":         {"grant_types", "grant"},
+	"jwks":           {"jwks_file"},
+	"key_file":       {"jwks_file"},
+	"keys":           {"jwks_file", "signing"},
+	"logo_uri":       {"logo"},
+	"permissions":    {"scopes", "scope"},
+	"policy_uri":     {"privacy"},
+	"redirect":       {"redirect_uris"},
+	"redirect_url":   {"redirect_uris"},
+	"redirect_urls":  {"redirect_uris"},
+	"require_scopes": {"scopes"},
+	"resources":      {"audience"},
+	"response_types": {"grant_types"},
+	"secret_file":    {"secret"},
+	"token_endpoint": {"endpoint"},
+	"token_lifetime": {"access_token", "lifetime"},
+	"ttl":            {"lifetime"},
+	"userinfo":       {"claim"},
+	"username":       {"user"},
+}
+
+// DidYouMean returns, for an error about an unknown word, the name that the word most likely stands for. It returns nothing if there is
+// none.
+func DidYouMean(word string, names []string) string {
+	for _, name := range synonyms[word] {
+		if !slices.Contains(names, name) {
+			continue
+		}
+		if word == "secret_file" {
+			name = "secret {file./path/of/the/file}"
+		}
+		return " (did you mean " + name + "?)"
+	}
+	if name, ok := Nearest(word, names); ok {
+		return " (did you mean " + name + "?)"
+	}
+	return ""
+}
+
 // Nearest returns the name that a word is most likely meant to be: the one with the fewest letters to change, to add, to remove or to
 // exchange. It reports false if none is near.
 func Nearest(word string, names []string) (nearest string, ok bool) {

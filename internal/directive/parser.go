@@ -154,7 +154,8 @@ func (p *Parser) Block(known Settings) error {
 			read, ok = known[AnyName]
 		}
 		if !ok {
-			return p.Errf("unknown setting %q, expected %s", name, OneOf(slices.Sorted(maps.Keys(known))))
+			names := slices.Sorted(maps.Keys(known))
+			return p.Errf("unknown setting %q%s, expected %s", name, DidYouMean(name, names), OneOf(names))
 		}
 		if err := read(name); err != nil {
 			return err

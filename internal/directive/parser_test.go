@@ -51,7 +51,7 @@ func TestBlock(t *testing.T) {
 
 func TestBlockErrors(t *testing.T) {
 	for text, want := range map[string]string{
-		"rom 12":                          `unknown setting "rom", expected one of: books, floor, label, lamp, loan, locked, room, at Testfile:2`,
+		"rom 12":                          `unknown setting "rom" (did you mean room?), expected one of: books, floor, label, lamp, loan, locked, room, at Testfile:2`,
 		"room":                            "room: expected a room, got nothing, at Testfile:2",
 		"room 1 2":                        "room: expected a room, got 2 arguments, at Testfile:2",
 		`room ""`:                         "room: expected a room, got an empty argument, at Testfile:2",
