@@ -113,10 +113,18 @@ func TestLoginSeesTheURLOfTheClient(t *testing.T) {
 
 // The body of a form is for the endpoint, whatever the login does with it.
 func TestLoginLeavesTheBody(t *testing.T) {
+	reader := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		if n, err := io.Copy(io.Discard, r.Body); err != nil || (n > 0) != (r.Method == http.MethodPost) {
+			t.Errorf("the login got %d bytes: %v", n, err)
+		}
+		w.Header().Set("Remote-User", "alice")
+	}))
+	t.Cleanup(reader.Close)
 	for name, login := range map[string]string{
 		"basic_auth":   basicLogin,
 		"forward_auth": "login {\nforward_auth " + whoami(t) + " {\nuri /whoami\n}\n}\nuser {rp.header.Remote-User}",
-		"a reader":     "login {\nvars person alice\nvars body {http.request.body}\n}\nuser {vars.person}",
+		"a reader": "login {\nreverse_proxy " + strings.TrimPrefix(reader.URL, "http://") + " {\n@ok status 2xx\n" +
+			"handle_response @ok {\nvars read yes\n}\n}\n}\nuser {rp.header.Remote-User}",
 	} {
 		t.Run(name, func(t *testing.T) {
 			s := newServer(t)
