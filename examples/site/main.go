@@ -1,5 +1,5 @@
 // Command site stands for a site that exists already. It has a login page with a cookie, a page for the signed-in user, and an
-// API. It knows nothing of OAuth. See the README, "Put it before an existing site in ten minutes".
+// API. It knows nothing of OAuth. See docs/guides/existing-site.md.
 //
 //	go run ./examples/site [<address>]
 package main

@@ -6,7 +6,6 @@ import (
 	"go/parser"
 	"go/token"
 	"maps"
-	"os"
 	"path/filepath"
 	"reflect"
 	"regexp"
@@ -22,7 +21,7 @@ import (
 // placeholder such as <situation>, which stands for all names that the text does not have.
 type block map[string]block
 
-// The blocks that the parser, the grammar in the code and the README are compared on, and where in a Caddyfile each one stands.
+// The blocks that the parser, the grammar in the code and the documents are compared on, and where in a Caddyfile each one stands.
 const (
 	global   = "the global option oauth"
 	handler  = "the directive oauth"
@@ -52,8 +51,8 @@ func TestGrammarIsWhatIsParsed(t *testing.T) {
 	}
 }
 
-// The tables of the README have the settings that the parser accepts, and no others.
-func TestREADMEHasEverySetting(t *testing.T) {
+// The tables of the documents have the settings that the parser accepts, and no others.
+func TestDocumentsHaveEverySetting(t *testing.T) {
 	documented := readReference(t)
 	for name, place := range places {
 		parsed := accepted(t, place)
@@ -67,7 +66,7 @@ func TestREADMEHasEverySetting(t *testing.T) {
 				}
 			}
 		}
-		compareBlocks(t, name, "README", text, parsed)
+		compareBlocks(t, name, "documentation", text, parsed)
 	}
 }
 
@@ -239,12 +238,12 @@ var (
 	settingName = regexp.MustCompile(`^[a-z_]+$`)
 )
 
-// readReference returns the settings in the tables of the README. The header of a table says what its settings belong to.
+// readReference returns the settings in the tables of docs. The header of a table says what its settings belong to.
 func readReference(t *testing.T) map[string]block {
 	t.Helper()
-	text, err := os.ReadFile("../../README.md")
-	if err != nil {
-		t.Fatal(err)
+	var text strings.Builder
+	for _, doc := range documents(t) {
+		text.WriteString(doc.text)
 	}
 	client := make(block)
 	issuer := block{"client": client}
@@ -254,7 +253,7 @@ func readReference(t *testing.T) map[string]block {
 		"setting of `oauth_guard`": all[guard], "setting of `store redis`": all[redis], "setting of `grant password`": all[password],
 	}
 	var table block
-	for _, cell := range firstCell.FindAllStringSubmatch(string(text), -1) {
+	for _, cell := range firstCell.FindAllStringSubmatch(text.String(), -1) {
 		header, isHeader := headers[cell[1]]
 		switch {
 		case isHeader:

@@ -80,7 +80,7 @@ func send(t *testing.T, client *http.Client, method, target string, form url.Val
 	return got, string(text)
 }
 
-// The steps of the README: sign in at the site, allow the app, call the API, revoke the token.
+// The steps of docs/guides/existing-site.md: sign in at the site, allow the app, call the API, revoke the token.
 func TestExistingSite(t *testing.T) {
 	s := existingSite(t)
 	browser := s.Client(t)

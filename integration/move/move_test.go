@@ -108,7 +108,7 @@ func (m *mover) oauth(args ...string) string {
 	return m.Do(m.t, append([]string{"oauth"}, append(args, "--address", m.Admin)...)...)
 }
 
-// copyTo copies the records to the store of a setup, as the README says.
+// copyTo copies the records to the store of a setup, as docs/operate/backup.md says.
 func (m *mover) copyTo(p setup) {
 	m.t.Helper()
 	ctx, cancel := context.WithTimeout(m.t.Context(), 2*integration.Patience)

@@ -192,7 +192,7 @@ func printReportOfCheck(w io.Writer, report *doctor.Report) {
 			}
 		}
 		if f.Read != "" {
-			fmt.Fprintln(w, indent+"See README.md"+f.Read)
+			fmt.Fprintln(w, indent+"See "+f.Read)
 		}
 	}
 	fmt.Fprintf(w, "\n%d ok, %d warnings, %d failed, %d not checked\n",

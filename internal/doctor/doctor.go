@@ -36,7 +36,7 @@ type Finding struct {
 	Seen    string  `json:"seen"`            // what was seen, or why it was not checked
 	Why     string  `json:"why,omitempty"`   // why it matters
 	Paste   string  `json:"paste,omitempty"` // lines for the Caddyfile
-	Read    string  `json:"read,omitempty"`  // the section of the README
+	Read    string  `json:"read,omitempty"`  // the page of the documentation
 }
 
 // Report is what all checks found.

@@ -112,11 +112,11 @@ func (l *live) site() bool {
 	case found.StatusCode != http.StatusOK || err != nil:
 		l.say(Fail, "metadata", fmt.Sprintf("%s answers with status %d and no metadata", &document, found.StatusCode),
 			"Clients find the endpoints by it. Something else has answered: a rewrite, a proxy before this Caddy, or an older configuration.",
-			issuer.Host+" {\n\toauth\n}", "#directive-oauth")
+			issuer.Host+" {\n\toauth\n}", "docs/reference/oauth.md#directive-oauth")
 		return false
 	case l.metadata.Issuer != l.issuer.URL:
 		l.say(Fail, "metadata", "the metadata names the issuer "+l.metadata.Issuer+", not "+l.issuer.URL,
-			"Clients refuse metadata of another issuer (RFC 8414 section 3.3).", "", "#global-option-oauth")
+			"Clients refuse metadata of another issuer (RFC 8414 section 3.3).", "", "docs/reference/oauth.md#global-option-oauth")
 		return false
 	}
 	l.ok("metadata", document.String()+" has the metadata")
@@ -144,7 +144,7 @@ func (l *live) reach(target string) (*answer, error) {
 	l.say(Fail, "certificate", "the certificate: "+certificateProblem(err),
 		"Apps and browsers on other machines refuse the connection. Caddy gets public certificates by itself for a public host name; with tls "+
 			"internal, or for localhost, it is its own authority.",
-		"# remove tls internal, and use a host name with a public address", "#put-it-before-an-existing-site-in-ten-minutes")
+		"# remove tls internal, and use a host name with a public address", "docs/guides/existing-site.md")
 	insecure := transport.Clone()
 	insecure.TLSClientConfig = &tls.Config{InsecureSkipVerify: true} //nolint:gosec // G402: the report has the problem; no secret is sent
 	l.http.Transport = insecure
@@ -184,7 +184,7 @@ func (l *live) cors(document string) {
 			continue
 		}
 		l.say(Fail, "cors", "scripts of other origins cannot call the "+what+": something before it answers preflights",
-			"An app in a browser cannot get its tokens.", "# let OPTIONS requests for "+target+" reach oauth", "#directive-oauth")
+			"An app in a browser cannot get its tokens.", "# let OPTIONS requests for "+target+" reach oauth", "docs/reference/oauth.md#directive-oauth")
 		return
 	}
 	l.ok("cors", "scripts of other origins can read the metadata and call the token endpoint")
@@ -200,7 +200,7 @@ func (l *live) unknownIssuer(issuer *url.URL) {
 		l.say(NotChecked, "404", "the answer for an issuer that is not there: "+err.Error(), "", "", "")
 	case found.StatusCode == http.StatusOK:
 		l.say(Warning, "404", other.String()+" answers with status 200, although there is no such issuer",
-			"Clients try several addresses, and take this answer for metadata.", "", "#directive-oauth")
+			"Clients try several addresses, and take this answer for metadata.", "", "docs/reference/oauth.md#directive-oauth")
 	default:
 		l.ok("404", "an issuer that is not there gets no metadata")
 	}
@@ -209,7 +209,7 @@ func (l *live) unknownIssuer(issuer *url.URL) {
 func (l *live) keys() {
 	if l.metadata.JWKS == "" {
 		l.say(Warning, "keys", "the issuer publishes no keys, as a shared secret signs its tokens", "Other servers cannot check tokens by themselves.",
-			"signing ES256", "#move-an-existing-endpoint")
+			"signing ES256", "docs/guides/existing-endpoint.md")
 		return
 	}
 	var set struct {
@@ -222,7 +222,7 @@ func (l *live) keys() {
 	}
 	found, err := l.ask(http.MethodGet, l.metadata.JWKS, nil)
 	if err != nil || found.StatusCode != http.StatusOK || json.Unmarshal(found.body, &set) != nil || len(set.Keys) == 0 {
-		l.say(Fail, "keys", "there are no keys at "+l.metadata.JWKS, "No API can check a token.", "", "#what-is-stored-where")
+		l.say(Fail, "keys", "there are no keys at "+l.metadata.JWKS, "No API can check a token.", "", "docs/operate/storage.md")
 		return
 	}
 	for _, key := range set.Keys {
@@ -233,7 +233,7 @@ func (l *live) keys() {
 			return
 		case key.Type == "RSA" && bits < 2048:
 			l.say(Fail, "keys", fmt.Sprintf("the RSA key %s has %d bits", key.ID, bits), "It can be broken. 2048 bits are the least (RFC 7518 section 3.3).",
-				"signing ES256", "#global-option-oauth")
+				"signing ES256", "docs/reference/oauth.md#global-option-oauth")
 			return
 		}
 	}
@@ -250,7 +250,7 @@ func (l *live) tokenEndpoint() {
 		l.say(Fail, "token endpoint", err.Error(), "No client gets a token.", "", "")
 	case found.StatusCode == http.StatusTooManyRequests || found.StatusCode == http.StatusServiceUnavailable:
 		l.say(Warning, "token endpoint", fmt.Sprintf("the token endpoint answers with status %d, try again later", found.StatusCode), "Clients have to wait.", "",
-			"#more-than-one-machine")
+			"docs/operate/more-than-one-machine.md")
 	case found.StatusCode == http.StatusOK:
 		l.say(Fail, "token endpoint", "the token endpoint answers with status 200 to a client that does not exist", "Something else answers there.", "", "")
 	default:
@@ -318,12 +318,12 @@ func (l *live) guard(g *guard, target string) {
 	case err != nil:
 		l.say(NotChecked, check, target+": "+err.Error(), "", "", "")
 	case without.StatusCode != http.StatusUnauthorized && !g.Optional:
-		l.say(Fail, check, fmt.Sprintf("%s answers with status %d to a request without a token", target, without.StatusCode), open, paste, "#directive-oauth_guard")
+		l.say(Fail, check, fmt.Sprintf("%s answers with status %d to a request without a token", target, without.StatusCode), open, paste, "docs/reference/oauth_guard.md")
 	case with.StatusCode != http.StatusUnauthorized && with.StatusCode != http.StatusTooManyRequests:
-		l.say(Fail, check, fmt.Sprintf("%s answers with status %d to a token that nobody issued", target, with.StatusCode), open, paste, "#directive-oauth_guard")
+		l.say(Fail, check, fmt.Sprintf("%s answers with status %d to a token that nobody issued", target, with.StatusCode), open, paste, "docs/reference/oauth_guard.md")
 	case !g.Optional && !strings.Contains(without.Header.Get("WWW-Authenticate"), "resource_metadata="):
 		l.say(Warning, check, target+" refuses without naming its metadata", "Clients that find out by themselves where to get a token cannot. Something "+
-			"removes WWW-Authenticate, or answers instead of the guard.", "", "#directive-oauth_guard")
+			"removes WWW-Authenticate, or answers instead of the guard.", "", "docs/reference/oauth_guard.md")
 	default:
 		l.ok(check, "it refuses requests without a token, and a token that nobody issued")
 	}

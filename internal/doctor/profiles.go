@@ -152,13 +152,13 @@ func (p *player) authorize() (string, *Finding) {
 	if signedIn(found, redirect) {
 		return stops("the login", "somebody is signed in who sent no cookie and no password",
 			"Everybody gets a code, for the account that the site names. The user of the oauth directive is not from a login, or a proxy before Caddy sends one.",
-			"user {http.auth.user.id}", "#directive-oauth")
+			"user {http.auth.user.id}", "docs/reference/oauth.md#directive-oauth")
 	}
 	forged, err := p.ask(http.MethodGet, target, nil, p.forgery()...)
 	if err == nil && signedIn(forged, redirect) {
 		return stops("the login", "a request that brings the login's header itself is signed in",
 			"Everybody can be anybody. The login must remove the header from requests, or be one that sets it after a success.",
-			"request_header -Remote-User", "#directive-oauth")
+			"request_header -Remote-User", "docs/reference/oauth.md#directive-oauth")
 	}
 	return p.login(found)
 }
@@ -196,25 +196,25 @@ func (p *player) login(found *answer) (string, *Finding) {
 		return "gets to the login dialog of the browser", nil
 	case found.StatusCode == http.StatusUnauthorized:
 		return stops("the login", "nobody is signed in, and the site shows no login", "People see an error page. The site has no login before the pages for people, and "+
-			"no login page is set.", "login /your-login-page", "#a-site-whose-login-is-a-page")
+			"no login page is set.", "login /your-login-page", "docs/guides/login-page.md")
 	case found.StatusCode >= 300 && found.StatusCode < 400 && to != "":
 		return p.loginPage(found, to)
 	case found.StatusCode == http.StatusOK:
 		return "gets to the login page", nil // the site has answered itself, without a redirect
 	}
 	return stops("the authorize endpoint", fmt.Sprintf("it answers with status %d %s", found.StatusCode, found.oauthError()),
-		"People see an error. Look at it with: caddy oauth explain", "", "#when-something-is-refused")
+		"People see an error. Look at it with: caddy oauth explain", "", "docs/troubleshooting.md")
 }
 
 // loginPage follows the redirect to the login page.
 func (p *player) loginPage(found *answer, to string) (string, *Finding) {
 	target, err := found.Request.URL.Parse(to)
 	if err != nil {
-		return stops("the login", "it redirects to "+to, "No browser can follow that.", "", "#a-site-whose-login-is-a-page")
+		return stops("the login", "it redirects to "+to, "No browser can follow that.", "", "docs/guides/login-page.md")
 	}
 	if code := target.Query().Get("error"); code != "" {
 		return stops("the authorize endpoint", code+": "+target.Query().Get("error_description"), "The app gets an error. Look at it with: caddy oauth explain "+
-			target.Query().Get("error_id"), "", "#when-something-is-refused")
+			target.Query().Get("error_id"), "", "docs/troubleshooting.md")
 	}
 	page, err := p.ask(http.MethodGet, target.String(), nil)
 	if err != nil {
@@ -222,7 +222,7 @@ func (p *player) loginPage(found *answer, to string) (string, *Finding) {
 	}
 	if page.StatusCode >= 400 && page.StatusCode != http.StatusUnauthorized {
 		return stops("the login", fmt.Sprintf("the login page %s answers with status %d", target.Path, page.StatusCode), "People cannot sign in.",
-			"login /your-login-page", "#a-site-whose-login-is-a-page")
+			"login /your-login-page", "docs/guides/login-page.md")
 	}
 	return "gets to the login page " + target.Scheme + "://" + target.Host + target.Path, nil
 }
@@ -243,7 +243,7 @@ func (p *player) redeem() (string, *Finding) {
 	case found.StatusCode == http.StatusTooManyRequests || found.StatusCode == http.StatusServiceUnavailable:
 		return unseen("the token endpoint", fmt.Errorf("status %d", found.StatusCode))
 	case found.Header.Get("Access-Control-Allow-Origin") == "":
-		return stops("the token endpoint", "a script cannot read the answer (CORS)", "An app in a browser cannot get its tokens.", "", "#directive-oauth")
+		return stops("the token endpoint", "a script cannot read the answer (CORS)", "An app in a browser cannot get its tokens.", "", "docs/reference/oauth.md#directive-oauth")
 	}
 	return "and is refused with a code that nobody issued", nil
 }
@@ -256,7 +256,7 @@ func (p *player) authenticate() (string, *Finding) {
 		return unseen("the token endpoint", err)
 	case found.StatusCode == http.StatusOK:
 		return stops("the token endpoint", "it gets a token without its secret", "Everybody can be this client.", "client "+p.id+" {\n\tsecret {env.ITS_SECRET}\n}",
-			"#a-script-or-a-server-of-a-partner")
+			"docs/guides/scripts.md")
 	case found.StatusCode == http.StatusTooManyRequests || found.StatusCode == http.StatusServiceUnavailable:
 		return unseen("the token endpoint", fmt.Errorf("status %d", found.StatusCode))
 	}
@@ -270,7 +270,7 @@ func (p *player) introspect() (string, *Finding) {
 	case err != nil:
 		return unseen("the introspection endpoint", err)
 	case found.StatusCode == http.StatusOK:
-		return stops("introspection", "it learns about tokens without its secret", "Everybody can find out whose tokens are valid.", "", "#an-api-behind-another-server")
+		return stops("introspection", "it learns about tokens without its secret", "Everybody can find out whose tokens are valid.", "", "docs/guides/resource-servers.md")
 	}
 	return "and needs its secret for that, which was not tried", nil
 }

@@ -42,7 +42,7 @@ func checkAdmin(r *Report, c *config) {
 	r.add(Finding{
 		Verdict: Fail, Check: "admin", Seen: "Caddy's admin API listens on " + c.Admin + ", which others can reach",
 		Why:   "Whoever reaches it can make tokens for every user, and change the whole server.",
-		Paste: "{\n\tadmin localhost:2019\n}", Read: "#admin-api-and-commands",
+		Paste: "{\n\tadmin localhost:2019\n}", Read: "docs/reference/admin-api.md",
 	})
 }
 
@@ -59,24 +59,24 @@ func checkIssuer(r *Report, c *config, i *issuer) {
 	}
 	checkServed(r, c, i, u)
 	warn(loopback(u), "url", "the issuer is at "+i.URL+", which is this machine", "Apps on other machines and phones cannot reach it.",
-		"oauth https://example.com", "#global-option-oauth")
+		"oauth https://example.com", "docs/reference/oauth.md#global-option-oauth")
 	warn(i.Store["store"] == "memory", "store", "the records are in memory (store memory)",
-		"A restart of Caddy logs everybody out, forgets revocations, and makes new keys.", "store caddy", "#what-is-stored-where")
+		"A restart of Caddy logs everybody out, forgets revocations, and makes new keys.", "store caddy", "docs/operate/storage.md")
 	warn(i.ReadOnly, "read_only", "the issuer is read-only", "Nobody can sign in to an app, and no client can refresh. It is for the time of a move.",
-		"# remove read_only", "#backup-move-encrypt")
+		"# remove read_only", "docs/operate/backup.md")
 	warn(i.Throttle["off"] == true, "throttle", "there are no limits (throttle off)", "Anybody can guess secrets and passwords as fast as the server answers.",
-		"# remove throttle off", "#global-option-oauth")
+		"# remove throttle off", "docs/reference/oauth.md#global-option-oauth")
 	algorithm, _ := i.Signing["algorithm"].(string)
 	warn(strings.HasPrefix(algorithm, "HS"), "signing", "tokens are signed with a shared secret ("+algorithm+")",
-		"Every program that can check a token can make one. Other servers get no public key.", "signing ES256", "#move-an-existing-endpoint")
+		"Every program that can check a token can make one. Other servers get no public key.", "signing ES256", "docs/guides/existing-endpoint.md")
 	warn(i.AccessToken["claims"] == "minimal", "access_token", "access tokens have no audience and no issuer (claims minimal)",
-		"A resource server cannot tell whether a token was meant for it.", "access_token {\n\tclaims rfc9068\n}", "#move-an-existing-endpoint")
+		"A resource server cannot tell whether a token was meant for it.", "access_token {\n\tclaims rfc9068\n}", "docs/guides/existing-endpoint.md")
 	_, password := i.Grants["password"]
 	warn(password, "grant", "apps may send people's passwords (grant password)", "Whoever controls such an app has the passwords. OAuth 2.1 has no such grant.",
-		"# remove grant password", "#passwords")
+		"# remove grant password", "docs/guides/passwords.md")
 	for _, s := range i.Scopes {
 		warn(s.Description == "", "scope", "the scope "+s.Name+" has no words", "The consent page shows people its name, which they do not understand.",
-			"scope "+s.Name+" \"what it lets an app do\"", "#global-option-oauth")
+			"scope "+s.Name+" \"what it lets an app do\"", "docs/reference/oauth.md#global-option-oauth")
 	}
 }
 
@@ -99,7 +99,7 @@ func checkServed(r *Report, c *config, i *issuer, u *url.URL) {
 	}
 	r.add(Finding{
 		Verdict: Fail, Check: "served", Issuer: i.Name, Seen: seen, Why: "Clients look for the endpoints there, and find none.",
-		Paste: u.Host + " {\n\toauth " + i.Name + "\n}", Read: "#directive-oauth",
+		Paste: u.Host + " {\n\toauth " + i.Name + "\n}", Read: "docs/reference/oauth.md#directive-oauth",
 	})
 }
 
@@ -108,7 +108,7 @@ func checkClient(r *Report, i *issuer, id string, c *client) {
 		if bad {
 			r.add(Finding{
 				Verdict: Warning, Check: check, Issuer: i.Name, Client: id, Seen: seen, Why: why,
-				Paste: "client " + id + " {\n\t" + paste + "\n}", Read: "#move-an-existing-endpoint",
+				Paste: "client " + id + " {\n\t" + paste + "\n}", Read: "docs/guides/existing-endpoint.md",
 			})
 		}
 	}
@@ -136,7 +136,7 @@ func checkGuard(r *Report, g *guard) {
 	warn := func(bad bool, check, seen, why, paste string) {
 		if bad {
 			r.add(Finding{
-				Verdict: Warning, Check: "guard " + check, Seen: "the guard of " + g.name() + ": " + seen, Why: why, Paste: paste, Read: "#directive-oauth_guard",
+				Verdict: Warning, Check: "guard " + check, Seen: "the guard of " + g.name() + ": " + seen, Why: why, Paste: paste, Read: "docs/reference/oauth_guard.md",
 			})
 		}
 	}
