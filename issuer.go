@@ -96,6 +96,8 @@ type Issuer struct {
 
 	// The encryption of the records in the store. Default: none. Tokens, codes and secrets are stored as hashes in any case.
 	Encryption *EncryptionSettings `json:"encryption,omitempty"`
+
+	loaded []grants.Grant // nil until the modules are loaded, which empties GrantsRaw
 }
 
 // Scope is a permission that clients can ask for.
@@ -301,6 +303,7 @@ func (i *Issuer) loadGrants(ctx caddy.Context) ([]grants.Grant, error) {
 	for _, module := range modules.(map[string]any) {
 		all = append(all, module.(grants.Grant))
 	}
+	i.loaded = all
 	return all, nil
 }
 
@@ -308,10 +311,14 @@ func builtinGrants() []grants.Grant {
 	return []grants.Grant{grants.AuthorizationCode{}, grants.RefreshToken{}, grants.ClientCredentials{}}
 }
 
-// grantTypes returns the grant types that the settings of a client may name.
+// grantTypes returns the grant types that the settings of a client may name, before the modules are loaded and after.
 func (i *Issuer) grantTypes() []string {
+	known := i.loaded
+	if known == nil {
+		known = builtinGrants()
+	}
 	var types []string
-	for _, g := range builtinGrants() {
+	for _, g := range known {
 		types = append(types, g.Type())
 	}
 	for _, name := range slices.Sorted(maps.Keys(i.GrantsRaw)) {

@@ -125,3 +125,17 @@ func TestThrottleSurvivesReload(t *testing.T) {
 		t.Errorf("the throttle outlived the last config: %d %s", got.status, got.body)
 	}
 }
+
+// A client that is added at run time may have any grant type of its issuer, as a client of the configuration may.
+func TestClientOfRunTimeWithPasswords(t *testing.T) {
+	s := newServer(t)
+	s.run(t, shopWithPasswords("verify "+passwordSite(t)+" {\nsubject id\n}"), shopSite)
+	added := s.api(t, http.MethodPost, "/clients", `{"client_id": "till", "grant_types": ["password"], "scopes": ["orders"]}`, http.StatusCreated)
+	got := s.do(t, http.MethodPost, s.url("shop.localhost")+"/oauth/token", "application/x-www-form-urlencoded", url.Values{
+		"grant_type": {"password"}, "username": {carolsName}, "password": {wonderland},
+		"client_id": {"till"}, "client_secret": {added["client_secret"].(string)},
+	}.Encode())
+	if got.status != http.StatusOK {
+		t.Errorf("a login with the added client: %d %s", got.status, got.body)
+	}
+}
