@@ -127,7 +127,9 @@ func init() {
 //		}
 //	}
 func parseApp(d *caddyfile.Dispenser, existing any) (any, error) {
-	p := parser{directive.New(d)}
+	d.Next()
+	segment := d.NextSegment()
+	p := parser{directive.New(caddyfile.NewDispenser(segment))}
 	if existing != nil {
 		return nil, p.Err("oauth: expected all issuers in one block, and this is the second")
 	}
@@ -144,6 +146,10 @@ func parseApp(d *caddyfile.Dispenser, existing any) (any, error) {
 	if err := app.check(); err != nil {
 		return nil, p.Locate(err)
 	}
+	for _, name := range slices.Sorted(maps.Keys(app.Issuers)) {
+		warn(adapterLog(), p.Parser, app.Issuers[name].mistakes("issuer "+name))
+	}
+	warn(adapterLog(), p.Parser, missing(directive.Lines(segment)))
 	return httpcaddyfile.App{Name: "oauth", Value: caddyconfig.JSON(app, nil)}, nil
 }
 

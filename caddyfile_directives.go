@@ -20,7 +20,7 @@ import (
 )
 
 func init() {
-	httpcaddyfile.RegisterHandlerDirective("oauth", parseHandler)
+	httpcaddyfile.RegisterDirective("oauth", parseHandlerRoute)
 	httpcaddyfile.RegisterDirective("oauth_guard", parseGuard)
 
 	// Before redir and all rewrites, so that neither changes what these two see. The guard comes second: a guard of the whole
@@ -28,6 +28,21 @@ func init() {
 	// Before header: a policy for the whole site, which header can set after everything else, would break the pages.
 	httpcaddyfile.RegisterDirectiveOrder("oauth", httpcaddyfile.Before, "header")
 	httpcaddyfile.RegisterDirectiveOrder("oauth_guard", httpcaddyfile.Before, "redir")
+}
+
+// parseHandlerRoute reads the directive as a route. The site is looked at before the matcher is taken out of it.
+func parseHandlerRoute(h httpcaddyfile.Helper) ([]httpcaddyfile.ConfigValue, error) {
+	h.Next()
+	site := siteOfDirective(h)
+	matcher, err := h.ExtractMatcherSet()
+	if err != nil {
+		return nil, err
+	}
+	handler, err := parseHandler(h, site)
+	if err != nil {
+		return nil, err
+	}
+	return h.NewRoute(matcher, handler), nil
 }
 
 // parseHandler reads the directive, which defines its issuer if it has a URL:
@@ -48,12 +63,13 @@ func init() {
 //		claim <name> <placeholder>
 //		login ...
 //	}
-func parseHandler(helper httpcaddyfile.Helper) (caddyhttp.MiddlewareHandler, error) {
+func parseHandler(helper httpcaddyfile.Helper, site *adapted) (caddyhttp.MiddlewareHandler, error) {
 	p, known := parser{directive.New(helper.Dispenser)}, issuersSoFar(helper)
 	args, err := p.Args("oauth", "the name and the URL of an issuer, one of them, or nothing", 0, 2)
 	if err != nil {
 		return nil, err
 	}
+	var own caddyfile.Token // where the directive stands
 	h := new(Handler)
 	if n := len(args); n == 2 || n == 1 && (isURL(args[0]) || unresolved(args[0])) {
 		h.Settings = &Issuer{URL: args[n-1]}
@@ -67,15 +83,20 @@ func parseHandler(helper httpcaddyfile.Helper) (caddyhttp.MiddlewareHandler, err
 			if err := known.checkServed(h.Issuer); err != nil {
 				return p.WrapErr(directive.At("oauth", err))
 			}
+			own = p.Token()
 			return p.Block(p.handlerSettings(helper, h))
 		}
-		begin := p.Token()
+		own = p.Token()
 		settings := p.issuerSettings(h.Settings)
 		maps.Copy(settings, p.handlerSettings(helper, h))
 		if err := p.Block(settings); err != nil {
 			return err
 		}
-		if err := cmp.Or(known.bring(h.Issuer, h.Settings, begin), h.Settings.hideSecrets()); err != nil {
+		if err := known.bring(h.Issuer, h.Settings, own); err != nil {
+			return p.Locate(directive.At("oauth", err))
+		}
+		warn(adapterLog(), p.Parser, h.Settings.mistakes("oauth"))
+		if err := h.Settings.hideSecrets(); err != nil {
 			return p.Locate(directive.At("oauth", err))
 		}
 		return nil
@@ -83,7 +104,18 @@ func parseHandler(helper httpcaddyfile.Helper) (caddyhttp.MiddlewareHandler, err
 	if err != nil {
 		return nil, err
 	}
-	return h, p.Locate(directive.At("oauth", h.check()))
+	if err := h.check(); err != nil {
+		return nil, p.Locate(directive.At("oauth", err))
+	}
+	issuer := h.Settings
+	if issuer == nil {
+		issuer = known.served(h.Issuer)
+	}
+	warn(adapterLog(), p.Parser, site.handlerMistakes(h, issuer, own))
+	if h.Settings != nil {
+		warn(adapterLog(), p.Parser, missing(site.directiveAt(own)))
+	}
+	return h, nil
 }
 
 // hideSecrets replaces the secrets that stand in the Caddyfile by their hashes, as Caddy writes the settings of all handlers to its
@@ -93,7 +125,6 @@ func (i *Issuer) hideSecrets() error {
 	if i.Encryption != nil && slices.ContainsFunc(i.Encryption.Keys, literal) {
 		return directive.At("encryption_key", errors.New("expected a placeholder such as {env.OAUTH_KEY}, as the settings of a site are in Caddy's log at level DEBUG"))
 	}
-	i.warnShortSecrets(caddy.Log().Named("config.adapter.caddyfile"), i.URL)
 	for _, c := range i.Clients {
 		c.Secrets = slices.DeleteFunc(c.Secrets, func(secret string) bool {
 			if !unresolved(secret) {
@@ -206,6 +237,14 @@ func (k *knownIssuers) checkServed(name string) error {
 	return fmt.Errorf("there is no issuer %q%s; to define one here, expected its URL and its settings in braces, such as: oauth https://example.com { ... }", name, k.others())
 }
 
+// served returns the issuer that a directive without settings serves, and nil if it is not known.
+func (k *knownIssuers) served(name string) *Issuer {
+	if name == "" {
+		name, _ = k.app.configuredIssuer()
+	}
+	return k.app.Issuers[name]
+}
+
 func (k *knownIssuers) others() string {
 	if len(k.app.Issuers) == 0 {
 		return ""
@@ -238,6 +277,18 @@ func (k *knownIssuers) checkGuard(g *Guard, namedRoute bool) error {
 	return issuer.checkGuard(g)
 }
 
+// guarded returns the issuer of a guard, and nil if it is not known.
+func (k *knownIssuers) guarded(g *Guard) *Issuer {
+	if name, ours := k.app.named(g.Issuer); ours {
+		return k.app.Issuers[name]
+	}
+	if g.Issuer == "" && len(k.app.Issuers) == 1 {
+		_, issuer, _ := k.app.issuer("")
+		return issuer
+	}
+	return k.app.Issuers[g.Issuer]
+}
+
 // parseGuard reads the directive:
 //
 //	oauth_guard [<matcher>] [<issuer>] {
@@ -258,13 +309,19 @@ func (k *knownIssuers) checkGuard(g *Guard, namedRoute bool) error {
 // directives, and after all of those, one for all requests, which looks at the URL that the client sent.
 func parseGuard(h httpcaddyfile.Helper) ([]httpcaddyfile.ConfigValue, error) {
 	h.Next()
+	own, site := h.Token(), siteOfDirective(h)
 	matcher, err := h.ExtractMatcherSet()
 	if err != nil {
 		return nil, err
 	}
-	g, err := newGuard(directive.New(h.Dispenser), func(g *Guard) error { return issuersSoFar(h).checkGuard(g, h.IsNamedRoute()) })
+	p, known := directive.New(h.Dispenser), issuersSoFar(h)
+	g, err := newGuard(p, func(g *Guard) error { return known.checkGuard(g, h.IsNamedRoute()) })
 	if err != nil {
 		return nil, err
+	}
+	warn(adapterLog(), p, site.guardMistakes(g, own))
+	if issuer := known.guarded(g); issuer != nil {
+		warn(adapterLog(), p, issuer.unusedScopes(g))
 	}
 	values := h.NewRoute(matcher, g)
 	if matcher != nil {

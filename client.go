@@ -10,7 +10,6 @@ import (
 	"time"
 
 	"github.com/caddyserver/caddy/v2"
-	"go.uber.org/zap"
 
 	"github.com/caddy-oauth/caddy-oauth/grants"
 	"github.com/caddy-oauth/caddy-oauth/internal/clients"
@@ -98,19 +97,6 @@ func (c *Client) resolve(repl *caddy.Replacer) error {
 		directive.At("audience", replaceAll(repl, c.Audience)),
 		directive.At("introspects", replaceAll(repl, c.Introspects)),
 	)
-}
-
-// shortSecret is the length below which a secret can be guessed.
-const shortSecret = 16
-
-// warnShortSecrets warns about secrets that stand in the configuration and can be guessed. Call it before resolve.
-func (c *Client) warnShortSecrets(log *zap.Logger, issuer, id string) {
-	for _, secret := range c.Secrets {
-		if len(secret) < shortSecret && !unresolved(secret) {
-			log.Warn("the secret of a client is so short that it can be guessed; use 32 random characters, from {env.…} or {file.…}",
-				zap.String("issuer", issuer), zap.String("client_id", id), zap.String("setting", "secret"))
-		}
-	}
 }
 
 // check finds impossible settings of a client of the issuer.

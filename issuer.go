@@ -112,14 +112,6 @@ type Scope struct {
 	Languages map[string]string `json:"languages,omitempty"`
 }
 
-func (i *Issuer) warnShortSecrets(log *zap.Logger, name string) {
-	for _, id := range slices.Sorted(maps.Keys(i.Clients)) {
-		if c := i.Clients[id]; c != nil {
-			c.warnShortSecrets(log, name, id)
-		}
-	}
-}
-
 // resolve replaces placeholders.
 func (i *Issuer) resolve(repl *caddy.Replacer) error {
 	if err := replace(repl, &i.URL); err != nil {

@@ -95,7 +95,7 @@ func (a *App) open(name string, issuer *Issuer) error {
 	if issuer == nil {
 		return errors.New("expected the settings of the issuer")
 	}
-	issuer.warnShortSecrets(a.log, name)
+	warn(a.log, nil, issuer.mistakes("issuer "+name))
 	err := issuer.resolve(caddy.NewReplacer())
 	if err == nil {
 		err = a.taken.take(name, issuer)

@@ -36,6 +36,12 @@ func ReadLines(filename string, text []byte) ([]Line, error) {
 	return lines, nil
 }
 
+// Lines returns the lines of a directive or a global option, of which there is one at the top.
+func Lines(tokens []caddyfile.Token) []Line {
+	lines, _ := readBlock(tokens)
+	return lines
+}
+
 // readBlock reads the lines up to the end of a block, and returns the tokens after it.
 func readBlock(tokens []caddyfile.Token) (lines []Line, rest []caddyfile.Token) {
 	for len(tokens) > 0 {

@@ -201,6 +201,16 @@ func (p *Parser) Under(name string, parse func() error) error {
 
 func pathKey(path []string) string { return strings.Join(path, "\x00") }
 
+// Find returns where the setting stands to which the names lead, or else the block around it. Without either, it returns no token.
+func (p *Parser) Find(path []string) caddyfile.Token {
+	for ; len(path) > 0; path = path[:len(path)-1] {
+		if token, ok := p.first[pathKey(path)]; ok {
+			return token
+		}
+	}
+	return caddyfile.Token{}
+}
+
 // Locate adds the file and the line to the error of a check, if the parser has read the setting that it is about, or a block
 // around it.
 func (p *Parser) Locate(err error) error {
@@ -208,14 +218,13 @@ func (p *Parser) Locate(err error) error {
 	if !errors.As(err, &wrong) {
 		return err
 	}
-	for path := wrong.Path; len(path) > 0; path = path[:len(path)-1] {
-		if token, ok := p.first[pathKey(path)]; ok {
-			d := caddyfile.NewDispenser([]caddyfile.Token{token})
-			d.Next()
-			return d.WrapErr(err)
-		}
+	token := p.Find(wrong.Path)
+	if token.File == "" {
+		return err
 	}
-	return err
+	d := caddyfile.NewDispenser([]caddyfile.Token{token})
+	d.Next()
+	return d.WrapErr(err)
 }
 
 // OneOf lists names for an error about a name that is not among them.

@@ -1,0 +1,181 @@
+package caddyoauth_test
+
+import (
+	"encoding/json"
+	"os"
+	"path/filepath"
+	"regexp"
+	"slices"
+	"strings"
+	"testing"
+)
+
+// warned is a warning of the Caddyfile adapter.
+type warned struct {
+	Level, Logger, Seen, Instead string
+	File                         string
+	Line                         int
+}
+
+// adapt adapts a Caddyfile and returns the warnings, and all of the output.
+func adapt(t *testing.T, name string) (warnings []warned, output string, ok bool) {
+	t.Helper()
+	output, ok = caddyCommand(t, t.TempDir(), "adapt", "--adapter", "caddyfile", "--config", name)
+	for line := range strings.Lines(output) {
+		var w warned
+		if json.Unmarshal([]byte(line), &w) == nil && w.Level == "warn" && w.Logger == "config.adapter.caddyfile" && w.Seen != "" {
+			warnings = append(warnings, w)
+		}
+	}
+	return warnings, output, ok
+}
+
+// What loads and cannot work is a warning that names the line, what is there, and what to write.
+func TestMistakes(t *testing.T) {
+	const (
+		app   = "client app {\nredirect_uris https://app.example/cb\nscopes orders\n}\n"
+		job   = "client job {\nsecret {env.ENDED_VARIABLE}\nscopes orders\n}\n"
+		scope = "scope orders \"your orders\"\n"
+		login = "login {\nforward_auth app:8080 {\nuri /whoami\n}\n}\nuser {rp.header.Remote-User}\n"
+	)
+	site := func(settings, rest string) string {
+		return "example.com {\noauth https://example.com {\n" + settings + "}\n" + rest + "\nreverse_proxy app:8080\n}\n"
+	}
+	global := func(settings, rest string) string {
+		return "{\noauth {\nissuer https://example.com {\n" + settings + "}\n}\n}\nexample.com {\n" + rest + "\nreverse_proxy app:8080\n}\n"
+	}
+	missing := filepath.Join(t.TempDir(), "none")
+	for _, tt := range []struct{ name, caddyfile, at, seen, instead string }{
+		{"guard with a scope of no client", site(scope+"scope stock \"the stock\"\n"+job, "oauth_guard /api/* {\nscopes stock\n}"), "scopes stock", "no client of the configuration may have the scope stock", "scopes stock in a client"},
+		{"host", strings.Replace(site(scope+job, ""), "example.com {", "shop.example {", 1), "oauth https", "the host of the issuer https://example.com is not that of the site shop.example", "one URL for both"},
+		{"www", strings.Replace(site(scope+job, ""), "example.com {", "www.example.com {", 1), "oauth https", "the host of the issuer", "one URL for both"},
+		{"port", strings.Replace(site(scope+job, ""), "example.com {", "example.com:8443 {", 1), "oauth https", "the port of the issuer https://example.com is not that of the site example.com:8443", "one URL for both"},
+		{"scheme", "localhost {\noauth http://localhost {\n" + scope + job + "}\n}\n", "oauth http", "the scheme of the issuer http://localhost is not that of the site localhost", "one URL for both"},
+		{"host of an issuer of the global option", strings.Replace(global(scope+job, "oauth"), "\nexample.com {", "\nshop.example {", 1), "oauth#2", "the host of the issuer", "one URL for both"},
+		{"no login", site(scope+app, ""), "oauth https", "nobody can sign in: oauth has no login", "login { forward_auth ... }"},
+		{"no login for an issuer of the global option", global(scope+app, "oauth"), "oauth#2", "nobody can sign in: oauth has no login", "login { forward_auth ... }"},
+		{"login beside oauth", site(scope+app, "forward_auth app:8080 {\nuri /whoami\n}"), "oauth https", "nobody can sign in: forward_auth stands beside oauth, which runs first", "login { forward_auth ... }"},
+		{"login beside oauth with a matcher", global(scope+app, "@people path /oauth/authorize\noauth\nbasic_auth @people {\nbob $2a$14$Zkx19XLiW6VYouLHR5NmfOFU0z2GTNmpkT/5qqR7hx4IjWJPDhjvG\n}"), "oauth#2", "nobody can sign in: basic_auth stands beside oauth", "login { basic_auth ... }"},
+		{"user", site(strings.Replace(login, "{rp.header.Remote-User}", "{user}", 1)+scope+app, ""), "user {", "nothing sets {user}", "{http.auth.user.id}"},
+		{"user of http.auth.user", site(strings.Replace(login, "{rp.header.Remote-User}", "{http.auth.user}", 1)+scope+app, ""), "user {", "nothing sets {http.auth.user}", "{http.auth.user.id}"},
+		{"user of a header that the browser sends", site(strings.Replace(login, "{rp.", "{", 1)+scope+app, ""), "user {", "the header Remote-User comes from the request", "{rp.header.Remote-User}"},
+		{"user of another login", site(strings.Replace(login, "{rp.header.Remote-User}", "{http.auth.user.id}", 1)+scope+app, ""), "user {", "the directives of login do not set {http.auth.user.id}", "{rp.header.Remote-User}"},
+		{"no user after forward_auth", site(strings.Replace(login, "user {rp.header.Remote-User}\n", "", 1)+scope+app, ""), "oauth https", "the directives of login do not set {http.auth.user.id}", "user {rp.header.Remote-User}"},
+		{"claim", site(login+"claim email {email}\n"+scope+app, ""), "claim email", "nothing sets {email}", "{rp.header"},
+		{"matcher", global(scope+job, "oauth /oauth/*"), "oauth /oauth/*", "oauth has the matcher /oauth/*", "oauth, which passes on"},
+		{"named matcher", strings.Replace(site(scope+job, "@api path /api/*"), "oauth https", "oauth @api https", 1), "oauth @api", "oauth has the matcher @api", "oauth https://example.com, which passes on"},
+		{"oauth in handle", global(scope+job, "handle {\noauth\n}"), "oauth#2", "oauth stands in handle", "oauth outside of handle"},
+		{"respond before it", global(scope+job, "route {\nrespond \"hello\"\noauth\n}"), "oauth#2", "respond stands before oauth", "oauth first"},
+		{"oauth twice", global(scope+job, "oauth\noauth"), "oauth#3", "the site has this oauth directive twice", "one oauth directive for each issuer"},
+		{"guard without a matcher", site(strings.Replace(login, "login {", "login /login {", 1)+scope+app, "oauth_guard"), "oauth_guard", "oauth_guard has no matcher, and refuses the login page /login too", "oauth_guard /api/*"},
+		{"guard in handle", site(scope+job, "handle /api/* {\noauth_guard\n}"), "oauth_guard", "oauth_guard stands in handle", "oauth_guard with its own matcher"},
+		{"guard of one path", site(scope+job, "oauth_guard /api"), "oauth_guard /api", "oauth_guard is for /api only", "oauth_guard /api/*"},
+		{"header of the guard", site(scope+job, "oauth_guard /api/* {\nheader X-User {user}\n}"), "header X-User", "nothing sets {user}, and the header is empty", "{http.auth.user.id}"},
+		{"header of the guard from half a placeholder", site(scope+job, "oauth_guard /api/* {\nheader X-User {http.auth.user}\n}"), "header X-User", "nothing sets {http.auth.user}", "{http.auth.user.id}"},
+		{"short secret", site(scope+strings.Replace(job, "{env.ENDED_VARIABLE}", "hunter2", 1), ""), "secret", "the secret of the client job is so short that it can be guessed", "32 random characters"},
+		{"short secret in the global option", global(scope+strings.Replace(job, "{env.ENDED_VARIABLE}", "hunter2", 1), "oauth"), "secret", "the secret of the client job is so short that it can be guessed", "32 random characters"},
+		{"colon in a client ID", site(scope+strings.Replace(job, "client job", "client a:b", 1), ""), "client a:b", "the client ID a:b has a colon", "a client ID without a colon"},
+		{"openid", site(scope+"scope openid \"your name\"\n"+job, ""), "scope openid", "the scope openid is that of OpenID Connect", "a scope of your own"},
+		{"scope without words", site(login+"scope orders\n"+app, ""), "scope orders", "the consent page shows the scope orders, which has no words", `scope orders "what it lets an app do"`},
+		{"variable", site(scope+strings.Replace(job, "{env.ENDED_VARIABLE}", "{env.NO_SUCH_VARIABLE}", 1), ""), "secret", "the environment variable NO_SUCH_VARIABLE is not set here", "a variable that Caddy has"},
+		{"variable in the global option", global(scope+strings.Replace(job, "{env.ENDED_VARIABLE}", "{env.EMPTY_VARIABLE}", 1), "oauth"), "secret", "the environment variable EMPTY_VARIABLE is not set here", "a variable that Caddy has"},
+		{"file of a secret", site(scope+strings.Replace(job, "{env.ENDED_VARIABLE}", "{file."+missing+"}", 1), ""), "secret", "the file cannot be read", "a file that Caddy can read"},
+		{"JWKS file", site("signing {\njwks_file "+missing+"\n}\n"+scope+job, ""), "jwks_file", "the file cannot be read", "a file that Caddy can read"},
+		{"template", site("page {\ntemplate consent "+missing+"\n}\n"+scope+job, ""), "template", "the file cannot be read", "a file that Caddy can read"},
+	} {
+		t.Run(tt.name, func(t *testing.T) {
+			name := write(t, t.TempDir(), "Caddyfile", tt.caddyfile)
+			warnings, output, ok := adapt(t, name)
+			if !ok {
+				t.Fatal(output)
+			}
+			line := lineOf(tt.caddyfile, tt.at)
+			if !slices.ContainsFunc(warnings, func(w warned) bool {
+				return w.Line == line && w.File == name && strings.HasPrefix(w.Seen, tt.seen) && strings.Contains(w.Instead, tt.instead)
+			}) {
+				t.Errorf("expected %s: %s, at line %d, got %+v", tt.seen, tt.instead, line, warnings)
+			}
+			if len(warnings) != 1 {
+				t.Errorf("expected one warning, got %+v", warnings)
+			}
+		})
+	}
+}
+
+// lineOf returns the number of the first line that begins with a text, or with "#2" after it, of the second.
+func lineOf(text, begin string) int {
+	begin, number, _ := strings.Cut(begin, "#")
+	left := 1
+	switch number {
+	case "2":
+		left = 2
+	case "3":
+		left = 3
+	}
+	for n, line := range strings.Split(text, "\n") {
+		if strings.HasPrefix(line, begin) {
+			if left--; left == 0 {
+				return n + 1
+			}
+		}
+	}
+	return -1
+}
+
+var caddyfileBlocks = regexp.MustCompile("(?ms)^```caddyfile\n(.*?)^```")
+
+// Nothing that an owner can mean gets a warning: the examples, the Caddyfiles of the documents, and some more.
+func TestNoMistakes(t *testing.T) {
+	texts := map[string]string{
+		"TLS ends before Caddy":             "http://example.com {\noauth https://example.com {\n}\n}",
+		"every host":                        ":8080 {\noauth https://example.com {\n}\n}",
+		"one of two hosts":                  "www.example.com, example.com {\noauth https://example.com {\n}\n}",
+		"a placeholder of map":              "example.com {\nmap {host} {tenant} {\ndefault shop\n}\noauth https://example.com {\n}\noauth_guard /api/* {\nheader X-Tenant {tenant}\n}\n}",
+		"a user of a client certificate":    "example.com {\noauth https://example.com {\nuser {http.request.tls.client.subject}\nscope orders \"your orders\"\nclient app {\nredirect_uris https://a.example/\nscopes orders\n}\n}\n}",
+		"a login before it in a route":      "{\noauth {\nissuer https://example.com {\nclient app {\nredirect_uris https://a.example/\n}\n}\n}\n}\nexample.com {\nroute {\nbasic_auth {\nbob $2a$14$Zkx19XLiW6VYouLHR5NmfOFU0z2GTNmpkT/5qqR7hx4IjWJPDhjvG\n}\noauth\n}\n}",
+		"a guard of the whole API":          "api.example.com {\noauth_guard https://example.com {\naudience https://api.example.com\n}\nreverse_proxy app:8080\n}",
+		"a scope without words for scripts": "example.com {\noauth https://example.com {\nscope orders\nclient job {\nsecret {env.ENDED_VARIABLE}\nscopes orders\n}\n}\n}",
+	}
+	documents := []string{"README.md"}
+	more, err := filepath.Glob("docs/*.md")
+	deeper, err2 := filepath.Glob("docs/*/*.md")
+	if err != nil || err2 != nil {
+		t.Fatal(err, err2)
+	}
+	for _, name := range slices.Concat(documents, more, deeper) {
+		text, err := os.ReadFile(name)
+		if err != nil {
+			t.Fatal(err)
+		}
+		for _, block := range caddyfileBlocks.FindAllStringSubmatch(string(text), -1) {
+			first, _, _ := strings.Cut(block[1], "\n")
+			texts[name+": "+first+" "+string(rune('0'+len(texts)))] = block[1]
+		}
+	}
+	for _, name := range examples(t) {
+		text, err := os.ReadFile(name)
+		if err != nil {
+			t.Fatal(err)
+		}
+		texts[name] = string(text)
+	}
+	variables := regexp.MustCompile(`\{env\.([A-Z_]+)\}`)
+	for name, text := range texts {
+		if strings.Contains(text, "store redis") {
+			continue // this program has no Redis store
+		}
+		t.Run(name, func(t *testing.T) {
+			for _, m := range variables.FindAllStringSubmatch(text, -1) {
+				t.Setenv(m[1], "8jXq2vLw7Rz4Tn1KcYp5")
+			}
+			dir := t.TempDir()
+			for _, file := range []string{"logo.svg", "shop-app.png"} {
+				write(t, dir, file, "")
+			}
+			warnings, output, ok := adapt(t, write(t, dir, "Caddyfile", strings.ReplaceAll(text, "/etc/caddy/", dir+"/")))
+			if !ok || len(warnings) > 0 {
+				t.Errorf("%s\n%s", output, text)
+			}
+		})
+	}
+}
