@@ -38,9 +38,8 @@ func TestReadme(t *testing.T) {
 	if callback.Get("state") != asked.Query().Get("state") || callback.Get("iss") == "" {
 		t.Errorf("the authorization response has state %q and iss %q", callback.Get("state"), callback.Get("iss"))
 	}
-	page := alice.Open(t, s.URL+"/callback?"+callback.Encode()).Text
-	if !strings.Contains(page, "code="+callback.Get("code")) {
-		t.Errorf("the page at the app's address shows no code: %q", page)
+	if page := alice.Open(t, "http://localhost:"+integration.Port(s.Address)+"/callback?"+callback.Encode()).Text; !strings.Contains(page, "Playground") {
+		t.Errorf("the page at the app's address is not the playground: %q", page)
 	}
 	r.pasted["CODE"] = callback.Get("code")
 
@@ -66,7 +65,7 @@ func TestReadme(t *testing.T) {
 func ports(s *integration.Server) *strings.Replacer {
 	port := integration.Port(s.Address)
 	return strings.NewReplacer("localhost:2018", s.Admin, "localhost:8080", "localhost:"+port,
-		"127.0.0.1:8080", "127.0.0.1:"+port, "127.0.0.1%3A8080", "127.0.0.1%3A"+port)
+		"localhost%3A8080", "localhost%3A"+port, "root examples/", "root ../examples/")
 }
 
 // reader is a person who follows the README in a shell.
