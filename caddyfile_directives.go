@@ -7,7 +7,6 @@ import (
 	"fmt"
 	"maps"
 	"slices"
-	"strings"
 
 	"github.com/caddyserver/caddy/v2"
 	"github.com/caddyserver/caddy/v2/caddyconfig/caddyfile"
@@ -168,8 +167,6 @@ func (p parser) login(helper httpcaddyfile.Helper, h *Handler) directive.Setting
 		})
 	}
 }
-
-func isURL(s string) bool { return strings.Contains(s, "://") }
 
 // knownIssuers are the issuers of a Caddyfile that a directive can know: those of the global option, and those that directives
 // above it define.

@@ -219,18 +219,6 @@ func (g *Guard) watch(w http.ResponseWriter, r *http.Request, token string, clai
 	return watched
 }
 
-// innermost returns the writer of net/http, whose deadlines any goroutine may set. Those of Caddy's writers around it are for the
-// goroutine of the handler only.
-func innermost(w http.ResponseWriter) http.ResponseWriter {
-	for {
-		outer, ok := w.(interface{ Unwrap() http.ResponseWriter })
-		if !ok {
-			return w
-		}
-		w = outer.Unwrap()
-	}
-}
-
 // pause returns how long to wait until the next look.
 func (w *watch) pause() time.Duration {
 	if left := time.Until(w.claims.Expires.Add(w.leeway)); w.stream.Load() && left > 0 {

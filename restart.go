@@ -4,6 +4,7 @@ import (
 	"context"
 	"maps"
 	"net/http"
+	"net/url"
 
 	"github.com/caddyserver/caddy/v2"
 	"github.com/caddyserver/caddy/v2/modules/caddyhttp"
@@ -101,3 +102,34 @@ func (h *locationHider) FlushError() error {
 
 // Unwrap is what http.ResponseController calls for all else.
 func (h *locationHider) Unwrap() http.ResponseWriter { return h.ResponseWriter }
+
+// innermost returns the writer of net/http, whose deadlines any goroutine may set. Those of Caddy's writers around it are for the
+// goroutine of the handler only.
+func innermost(w http.ResponseWriter) http.ResponseWriter {
+	for {
+		outer, ok := w.(interface{ Unwrap() http.ResponseWriter })
+		if !ok {
+			return w
+		}
+		w = outer.Unwrap()
+	}
+}
+
+// askedURL returns the URL as the client sent it, whatever rewrites there were since.
+func askedURL(r *http.Request) *url.URL {
+	if sent, ok := r.Context().Value(caddyhttp.OriginalRequestCtxKey).(http.Request); ok && sent.URL != nil {
+		return sent.URL
+	}
+	return r.URL
+}
+
+// asked returns the request with the URL as the client sent it.
+func asked(r *http.Request) *http.Request {
+	sent := askedURL(r)
+	if *sent == *r.URL {
+		return r
+	}
+	restored, u := *r, *sent
+	restored.URL, restored.RequestURI = &u, u.RequestURI()
+	return &restored
+}

@@ -4,7 +4,6 @@ import (
 	"iter"
 	"maps"
 	"net/http"
-	"net/url"
 	"slices"
 	"sync"
 
@@ -182,23 +181,4 @@ func isLogin(h caddyhttp.MiddlewareHandler) bool {
 			})
 	}
 	return false
-}
-
-// askedURL returns the URL as the client sent it, whatever rewrites there were since.
-func askedURL(r *http.Request) *url.URL {
-	if sent, ok := r.Context().Value(caddyhttp.OriginalRequestCtxKey).(http.Request); ok && sent.URL != nil {
-		return sent.URL
-	}
-	return r.URL
-}
-
-// asked returns the request with the URL as the client sent it.
-func asked(r *http.Request) *http.Request {
-	sent := askedURL(r)
-	if *sent == *r.URL {
-		return r
-	}
-	restored, u := *r, *sent
-	restored.URL, restored.RequestURI = &u, u.RequestURI()
-	return &restored
 }

@@ -169,6 +169,9 @@ func checkIssuerName(name string) error {
 	return nil
 }
 
+// isURL tells the URL of an issuer from a name: no name has a slash.
+func isURL(s string) bool { return strings.Contains(s, "://") }
+
 func checkIssuerURL(s string) error {
 	if unresolved(s) {
 		return nil
