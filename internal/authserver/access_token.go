@@ -28,8 +28,8 @@ type accessTokens struct {
 	store   storage.Store
 	clients *clients.Directory
 	cutoffs *revocation.Cutoffs
-	load    func(ctx context.Context) error // see core.loadCutoffs
-	cache   bearer.Cache                    // of tokens whose signature or record was valid
+	timeout time.Duration // of the first load of the cutoffs
+	cache   bearer.Cache  // of tokens whose signature or record was valid
 	now     func() time.Time
 }
 
@@ -170,7 +170,7 @@ func (a *accessTokens) issueOpaque(
 // issuer and time, and that it is not revoked. If the token is wrong, the error is a jwt.InvalidToken; with any other
 // error the store failed, and the token may be valid.
 func (a *accessTokens) check(ctx context.Context, token string, leeway time.Duration) (*jwt.Claims, error) {
-	if err := a.load(ctx); err != nil {
+	if err := a.cutoffs.LoadWithin(ctx, a.timeout); err != nil {
 		return nil, err
 	}
 	claims := a.cache.Get(token, a.now())

@@ -4,7 +4,6 @@ import (
 	"context"
 	"errors"
 	"net/http"
-	"net/url"
 	"strings"
 	"time"
 	"unicode"
@@ -49,31 +48,13 @@ type core struct {
 	now     func() time.Time
 }
 
-// loadCutoffs makes sure that the revocations are known. A request that waits for the first load waits no longer than for any
-// other answer of the store.
-func (s *core) loadCutoffs(ctx context.Context) error {
-	if s.cutoffs.Loaded() {
-		return nil
-	}
-	ctx, cancel := context.WithTimeout(ctx, s.config.StoreTimeout)
-	defer cancel()
-	return s.cutoffs.Load(ctx)
-}
-
-// authenticate finds the client of a request, and notes in the call which one it is or names.
-func (s *core) authenticate(c *call, form url.Values) (client *storage.Client, err error) {
-	client, c.named, err = s.authenticator.Authenticate(c.ctx(), c.r, form, c.address)
-	c.client = client
-	return client, err
-}
-
 // presented authenticates the client of a request about a token, as the token endpoint does, and returns the token.
 func (s *core) presented(c *call) (string, error) {
 	form, err := wire.ReadForm(c.w, c.r)
 	if err != nil {
 		return "", err
 	}
-	if _, err = s.authenticate(c, form); err != nil {
+	if c.client, c.named, err = s.authenticator.Authenticate(c.ctx(), c.r, form, c.address); err != nil {
 		return "", err
 	}
 	c.setDeadline(s.config.StoreTimeout)

@@ -85,7 +85,7 @@ func (e *introspectEndpoint) describeRefresh(ctx context.Context, client *storag
 	if f == nil || f.Client != client.ID {
 		return inactive, nil
 	}
-	if err := e.loadCutoffs(ctx); err != nil {
+	if err := e.cutoffs.LoadWithin(ctx, e.config.StoreTimeout); err != nil {
 		return nil, err
 	}
 	body := strings.TrimPrefix(token, client.RefreshToken.Prefix)

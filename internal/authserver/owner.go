@@ -119,7 +119,7 @@ func (o Owner) Stats(ctx context.Context) (*Stats, error) {
 	if err != nil {
 		return nil, err
 	}
-	if err := o.s.loadCutoffs(ctx); err != nil {
+	if err := o.s.cutoffs.LoadWithin(ctx, o.s.config.StoreTimeout); err != nil {
 		return nil, err
 	}
 	return &Stats{

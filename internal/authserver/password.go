@@ -19,15 +19,6 @@ type throttled struct {
 	address string // of the client
 }
 
-// verifierFor returns the password verifier of the request's grant type, nil if that has none.
-func (e *tokenEndpoint) verifierFor(c *call) grants.Verifier {
-	verifier := e.verifiers[c.grant]
-	if verifier == nil {
-		return nil
-	}
-	return throttled{verifier, e.core, c.address}
-}
-
 // Verify implements grants.Verifier.
 func (t throttled) Verify(ctx context.Context, username, password string) (*grants.Person, error) {
 	account := accountKey(username)

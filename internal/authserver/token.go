@@ -42,11 +42,10 @@ func (e *tokenEndpoint) serve(c *call) error {
 	if err != nil {
 		return err
 	}
-	client, err := e.authenticate(c, form)
-	if err != nil {
+	if c.client, c.named, err = e.authenticator.Authenticate(c.ctx(), c.r, form, c.address); err != nil {
 		return err
 	}
-	grant, err := e.findGrant(form.Get("grant_type"), client)
+	grant, err := e.findGrant(form.Get("grant_type"), c.client)
 	if err != nil {
 		return err
 	}
@@ -87,13 +86,16 @@ func (e *tokenEndpoint) findGrant(grantType string, client *storage.Client) (gra
 // exchange has the grant decide on the request. The refusal of a code or refresh token that was used before, or whose user has
 // no account any more, revokes its family first, and too many refusals of one client at one address become 429.
 func (e *tokenEndpoint) exchange(c *call, grant grants.Grant, form url.Values, now time.Time) (*grants.Authorization, error) {
-	verifier := e.verifierFor(c)
+	verifier := e.verifiers[c.grant]
+	if verifier != nil {
+		verifier = throttled{verifier, e.core, c.address}
+	}
 	asksSite := verifier != nil || e.config.Accounts != nil && c.grant == "refresh_token"
 	if !asksSite { // which may take long to answer
 		c.setDeadline(e.config.StoreTimeout)
 	}
 	ctx := c.ctx()
-	if err := e.loadCutoffs(ctx); err != nil {
+	if err := e.cutoffs.LoadWithin(ctx, e.config.StoreTimeout); err != nil {
 		return nil, err
 	}
 	if err := e.keys.Load(ctx); err != nil { // before the grant marks a code as used

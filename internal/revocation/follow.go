@@ -26,22 +26,31 @@ type followed struct {
 // listInterval is how often all records are listed even if the journal has nothing new: records can vanish.
 const listInterval = 10 * time.Minute
 
-// Loaded reports whether the cutoffs were read from the store. Before that nobody can tell whether a token is void.
-func (c *Cutoffs) Loaded() bool { return c.at.Load() != nil }
-
-// Load reads the cutoffs from the store unless that is done.
+// Load reads the cutoffs from the store unless that is done. Before that nobody can tell whether a token is void.
 func (c *Cutoffs) Load(ctx context.Context) error {
-	if c.Loaded() {
+	if c.loaded() {
 		return nil
 	}
 	return c.whileLoading(ctx, func() error {
-		if c.Loaded() { // another request was first
+		if c.loaded() { // another request was first
 			return nil
 		}
 		_, err := c.follow(ctx)
 		return err
 	})
 }
+
+// LoadWithin is Load for a request, which waits for the first load no longer than for any other answer of the store.
+func (c *Cutoffs) LoadWithin(ctx context.Context, timeout time.Duration) error {
+	if c.loaded() {
+		return nil
+	}
+	ctx, cancel := context.WithTimeout(ctx, timeout)
+	defer cancel()
+	return c.Load(ctx)
+}
+
+func (c *Cutoffs) loaded() bool { return c.at.Load() != nil }
 
 // Sync makes sure that all revocations are in force here that any node has announced until now. If there is none that is not,
 // it reads one record.
