@@ -120,6 +120,16 @@ func TestCommandHashSecret(t *testing.T) {
 	expect(t, out, `expected a line on standard input`)
 }
 
+func TestCommandVersion(t *testing.T) {
+	out, err := new(server).command(t, "", "version")
+	if err != nil {
+		t.Error(err)
+	}
+	expect(t, out, `^caddy-oauth \S+`)
+	expect(t, out, `^caddy +v2\.`)
+	expect(t, out, `^go +go1\.`)
+}
+
 func TestCommandTokenInspectAlone(t *testing.T) {
 	s := new(server)
 	// {"alg":"none"} . {"sub":"alice","exp":1700000000}

@@ -143,6 +143,7 @@ func commandTree(stores IssuerStores, settings Settings) []command {
 			name: "encrypt", short: "Encrypts all records with the first key of encryption_key", long: encryptHelp,
 			run: runEncrypt,
 		},
+		{name: "version", short: "Shows the versions of this module, Caddy and Go", run: runVersion, local: true, printsJSON: true},
 		{name: "init", short: "Writes a Caddyfile: asks five questions, or takes flags", long: initHelp, flags: initFlags, run: runInit, local: true},
 		{name: "check", short: "Checks the configuration and the running site", long: checkHelp, flags: checkFlags, run: runCheck, local: true},
 		{
