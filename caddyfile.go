@@ -146,10 +146,18 @@ func parseApp(d *caddyfile.Dispenser, existing any) (any, error) {
 	if err := app.check(); err != nil {
 		return nil, p.Locate(err)
 	}
-	for _, name := range slices.Sorted(maps.Keys(app.Issuers)) {
+	lines := directive.Lines(segment)
+	app.configured = slices.Sorted(maps.Keys(app.Issuers))
+	for _, name := range app.configured {
 		warn(adapterLog(), p.Parser, app.Issuers[name].mistakes("issuer "+name))
+		for _, line := range lines[0].Block {
+			if len(line.Words) > 1 && line.Words[len(line.Words)-1] == app.Issuers[name].URL {
+				warn(adapterLog(), p.Parser, inlineSecrets(app.Issuers[name].URL, line.Block))
+			}
+		}
 	}
-	warn(adapterLog(), p.Parser, missing(directive.Lines(segment)))
+	warn(adapterLog(), p.Parser, missing(lines))
+	warn(adapterLog(), p.Parser, unserved(app, lines))
 	return httpcaddyfile.App{Name: "oauth", Value: caddyconfig.JSON(app, nil)}, nil
 }
 

@@ -87,8 +87,10 @@ func (h *Handler) Provision(ctx caddy.Context) error {
 	if err := h.check(); err != nil {
 		return err
 	}
+	warn(ctx.Logger(), nil, emptyPlaceholders("user", h.User))
 	warnForgeable(ctx.Logger(), "user", h.User)
 	for _, name := range slices.Sorted(maps.Keys(h.Claims)) {
+		warn(ctx.Logger(), nil, emptyPlaceholders("claim "+name, h.Claims[name]))
 		warnForgeable(ctx.Logger(), "claim "+name, h.Claims[name])
 	}
 	if h.Settings != nil {

@@ -16,6 +16,7 @@ import (
 	"go.uber.org/zap"
 
 	"github.com/caddy-oauth/caddy-oauth/internal/directive"
+	"github.com/caddy-oauth/caddy-oauth/internal/uris"
 	"github.com/caddy-oauth/caddy-oauth/storage"
 )
 
@@ -456,6 +457,85 @@ func (i *Issuer) unusedScopes(g *Guard) (found []mistake) {
 				path: []string{"oauth_guard", "scopes"}, seen: "no client of the configuration may have the scope " + scope,
 				instead: "scopes " + scope + " in a client, or another scope here",
 			})
+		}
+	}
+	return found
+}
+
+// unserved finds issuers of the global option that no site of the Caddyfile serves. An adapter shows the option no sites, so this reads
+// the file again. It finds nothing if that is not the file, as with standard input, or if the sites are in other files.
+func unserved(app *App, option []directive.Line) (found []mistake) {
+	text, err := os.ReadFile(option[0].File)
+	if err != nil {
+		return nil
+	}
+	all, err := directive.ReadLines(option[0].File, text)
+	if err != nil || len(all) < 2 || len(all[0].Words) > 0 || !slices.ContainsFunc(all[0].Block, func(l directive.Line) bool {
+		return reflect.DeepEqual(l, option[0])
+	}) {
+		return nil
+	}
+	file, served := &adapted{lines: all[1:]}, make(map[string]bool)
+	file.each(func(l directive.Line, around []directive.Line) {
+		if len(around) == 0 || l.Words[0] != "oauth" {
+			return
+		}
+		args := l.Words[1:]
+		if len(args) > 0 && strings.ContainsAny(args[0][:1], "/@*") {
+			args = args[1:]
+		}
+		if len(args) == 0 {
+			name, _ := app.configuredIssuer()
+			args = []string{name}
+		}
+		served[args[0]] = true
+	})
+	for _, name := range slices.Sorted(maps.Keys(app.Issuers)) {
+		if !served[name] {
+			found = append(found, mistake{path: []string{"issuer " + name}, seen: "no site serves the issuer " + name, instead: "oauth " + name + " in the site of " + app.Issuers[name].URL})
+		}
+	}
+	return found
+}
+
+// inlineSecrets finds secrets that stand in the Caddyfile itself, and which everybody knows who may read it. Those of an issuer on a
+// loopback host are for a trial.
+func inlineSecrets(issuer string, lines []directive.Line) (found []mistake) {
+	if u, err := url.Parse(issuer); err != nil || unresolved(issuer) || uris.IsLoopback(u.Hostname()) {
+		return nil
+	}
+	for _, line := range lines {
+		if line.Words[0] == "secret" {
+			for _, secret := range line.Words[1:] {
+				if len(secret) >= shortSecret && !unresolved(secret) && literal(line, secret) {
+					found = append(found, mistake{at: at(line), seen: "a secret stands in the Caddyfile", instead: "{env.NAME} or {file./path/of/the/file}"})
+				}
+			}
+		}
+		found = append(found, inlineSecrets(issuer, line.Block)...)
+	}
+	return found
+}
+
+// literal reports whether a word stands in the file as it is, and not as the default of a variable.
+func literal(line directive.Line, word string) bool {
+	text, err := os.ReadFile(line.File)
+	if err != nil {
+		return false
+	}
+	lines := strings.Split(string(text), "\n")
+	if line.Number > len(lines) {
+		return false
+	}
+	sent := lines[line.Number-1]
+	return strings.Contains(sent, word) && !strings.Contains(sent, "{$")
+}
+
+// emptyPlaceholders finds placeholders that nothing sets.
+func emptyPlaceholders(setting, value string) (found []mistake) {
+	for _, name := range placeholders(value) {
+		if name == "http.auth.user" || name == "user" {
+			found = append(found, mistake{path: strings.Split(setting, ": "), seen: "nothing sets {" + name + "}", instead: defaultUser})
 		}
 	}
 	return found

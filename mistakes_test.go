@@ -74,6 +74,10 @@ func TestMistakes(t *testing.T) {
 		{"header of the guard from half a placeholder", site(scope+job, "oauth_guard /api/* {\nheader X-User {http.auth.user}\n}"), "header X-User", "nothing sets {http.auth.user}", "{http.auth.user.id}"},
 		{"short secret", site(scope+strings.Replace(job, "{env.ENDED_VARIABLE}", "hunter2", 1), ""), "secret", "the secret of the client job is so short that it can be guessed", "32 random characters"},
 		{"short secret in the global option", global(scope+strings.Replace(job, "{env.ENDED_VARIABLE}", "hunter2", 1), "oauth"), "secret", "the secret of the client job is so short that it can be guessed", "32 random characters"},
+		{"secret in the Caddyfile", site(scope+strings.Replace(job, "{env.ENDED_VARIABLE}", "8jXq2vLw7Rz4Tn1KcYp5", 1), ""), "secret", "a secret stands in the Caddyfile", "{env.NAME}"},
+		{"secret in the global option", global(scope+strings.Replace(job, "{env.ENDED_VARIABLE}", "8jXq2vLw7Rz4Tn1KcYp5", 1), "oauth"), "secret", "a secret stands in the Caddyfile", "{env.NAME}"},
+		{"no site for an issuer", global(scope+job, ""), "issuer https", "no site serves the issuer default", "oauth default in the site of https://example.com"},
+		{"no site for one of two issuers", "{\noauth {\nissuer one https://one.example\nissuer two https://two.example\n}\n}\nhttps://one.example {\noauth one\n}", "issuer two", "no site serves the issuer two", "oauth two in the site of https://two.example"},
 		{"colon in a client ID", site(scope+strings.Replace(job, "client job", "client a:b", 1), ""), "client a:b", "the client ID a:b has a colon", "a client ID without a colon"},
 		{"openid", site(scope+"scope openid \"your name\"\n"+job, ""), "scope openid", "the scope openid is that of OpenID Connect", "a scope of your own"},
 		{"scope without words", site(login+"scope orders\n"+app, ""), "scope orders", "the consent page shows the scope orders, which has no words", `scope orders "what it lets an app do"`},
@@ -99,6 +103,31 @@ func TestMistakes(t *testing.T) {
 				t.Errorf("expected one warning, got %+v", warnings)
 			}
 		})
+	}
+}
+
+// Configurations in JSON get the warnings about settings, without lines.
+func TestMistakesInJSON(t *testing.T) {
+	config := `{"apps": {
+		"oauth": {"issuers": {"default": {"url": "https://example.com", "scopes": [{"name": "stock"}, {"name": "openid"}], "clients": {"a:b": {"secrets": ["{env.ENDED_VARIABLE}"]}}}}},
+		"http": {"servers": {"x": {"listen": [":443"], "routes": [{"handle": [
+			{"handler": "oauth", "user": "{user}", "claims": {"name": "{http.auth.user}"}},
+			{"handler": "oauth_guard", "issuer": "default", "scopes": ["stock"], "headers": {"X-User": "{user}"}}
+		]}]}}}
+	}}`
+	dir := t.TempDir()
+	output, ok := caddyCommand(t, dir, "validate", "--config", write(t, dir, "caddy.json", config))
+	if !ok {
+		t.Fatal(output)
+	}
+	for _, seen := range []string{
+		`"seen":"the client ID a:b has a colon`, `"seen":"the scope openid is that of OpenID Connect`, `"seen":"no client of the configuration may have the scope stock"`,
+		`"seen":"nothing sets {user}","instead":"{http.auth.user.id}","setting":"user"`, `"seen":"nothing sets {http.auth.user}","instead":"{http.auth.user.id}","setting":"claim name"`,
+		`"seen":"nothing sets {user}","instead":"{http.auth.user.id}","setting":"oauth_guard: header X-User"`,
+	} {
+		if strings.Count(output, seen) != 1 {
+			t.Errorf("expected %s once, got %s", seen, output)
+		}
 	}
 }
 

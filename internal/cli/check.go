@@ -162,8 +162,13 @@ func warnings(name string) (findings []doctor.Finding) {
 		}
 		client, _ := line["client_id"].(string)
 		issuer, _ := line["issuer"].(string)
+		instead, _ := line["instead"].(string)
+		if seen, ok := line["seen"].(string); ok {
+			message = seen
+		}
 		findings = append(findings, doctor.Finding{
 			Verdict: doctor.Warning, Check: "config", Issuer: issuer, Client: client, Seen: message, Why: "Caddy says so when it loads the configuration.",
+			Paste: instead,
 		})
 	}
 	return findings
