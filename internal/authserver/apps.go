@@ -70,7 +70,7 @@ func (e *appsEndpoint) appsURL(params url.Values) string {
 
 // showApps lists the apps, or asks whether to remove one or all of them.
 func (e *appsEndpoint) showApps(c *call, user *User, params url.Values) error {
-	ctx := c.ctx()
+	ctx := c.ctx
 	sealed, err := e.sealer.seal(ctx, appsPurpose(user), "", maxApps)
 	if err != nil {
 		return err
@@ -161,7 +161,7 @@ func (e *appsEndpoint) inOrder(scopes []string) []string {
 // disconnect removes one app or all of them. If the form is not one that this user got within maxApps, it removes nothing
 // and leads to the page that asks.
 func (e *appsEndpoint) disconnect(c *call, user *User, form url.Values) error {
-	ctx := c.ctx()
+	ctx := c.ctx
 	_, err := e.sealer.open(ctx, appsPurpose(user), form.Get("request"))
 	if errors.Is(err, errStale) || !e.fromThisSite(c.r) {
 		redirect(c.w, e.appsURL(form))

@@ -34,7 +34,7 @@ func (e *authorizeEndpoint) serve(c *call) error {
 	case c.r.Method == http.MethodPost && params.Has("request") && params.Has("decision"):
 		return e.answer(c, params)
 	}
-	client, to, uncertain := e.findAnswerTo(c.ctx(), params)
+	client, to, uncertain := e.findAnswerTo(c.ctx, params)
 	c.client, c.named = client, clients.Named{ID: params.Get("client_id"), Client: client}
 	switch {
 	case uncertain != nil:
@@ -58,10 +58,10 @@ func (e *authorizeEndpoint) decide(c *call, client *storage.Client, to answerTo,
 	if user == nil {
 		return e.signIn(c, req)
 	}
-	if err := e.cutoffs.Sync(c.ctx()); err != nil { // so that no revocation before voids what begins here
+	if err := e.cutoffs.Sync(c.ctx); err != nil { // so that no revocation before voids what begins here
 		return err
 	}
-	ask, err := e.mustAsk(c.ctx(), req, user)
+	ask, err := e.mustAsk(c.ctx, req, user)
 	if err != nil {
 		return err
 	}
@@ -83,7 +83,7 @@ func (e *authorizeEndpoint) signedIn(c *call, req *authorizeRequest) (*User, err
 	if user == nil || err != nil || !slices.Contains(req.prompt, "login") {
 		return user, err
 	}
-	before, returns := e.returnsFromLogin(c.ctx(), req)
+	before, returns := e.returnsFromLogin(c.ctx, req)
 	switch {
 	case !returns:
 		return nil, nil
@@ -136,7 +136,7 @@ const maxLogin = time.Hour
 func (e *authorizeEndpoint) returnTo(c *call, req *authorizeRequest) (string, error) {
 	params := withoutProof(req.params)
 	if slices.Contains(req.prompt, "login") {
-		proof, err := e.sealer.seal(c.ctx(), afterLogin, c.subject+"\n"+params.Encode(), maxLogin)
+		proof, err := e.sealer.seal(c.ctx, afterLogin, c.subject+"\n"+params.Encode(), maxLogin)
 		if err != nil {
 			return "", err
 		}
@@ -169,7 +169,7 @@ func withoutProof(params url.Values) url.Values {
 // approve issues a code and sends it to the client.
 func (e *authorizeEndpoint) approve(c *call, req *authorizeRequest, user *User) error {
 	client := req.client
-	if err := e.cutoffs.Cover(c.ctx(), lifetimesOf(client)); err != nil {
+	if err := e.cutoffs.Cover(c.ctx, lifetimesOf(client)); err != nil {
 		return err
 	}
 	now := e.now()
@@ -210,7 +210,7 @@ func (e *authorizeEndpoint) issueCode(c *call, f *storage.Family) (string, error
 	code, key := f.IssueCode()
 	record, err := f.Encode()
 	if err == nil {
-		err = e.config.Store.Put(c.ctx(), key, record, f.Code.Expires)
+		err = e.config.Store.Put(c.ctx, key, record, f.Code.Expires)
 	}
 	if err != nil {
 		count.Canceled()

@@ -39,15 +39,15 @@ type User struct {
 // learns them.
 type call struct {
 	w       http.ResponseWriter
-	r       *http.Request // whose context has no deadline, see ctx
+	r       *http.Request
 	site    Site
 	address string // of the client, as the site trusts it
 
-	context context.Context
-	cancel  context.CancelFunc // of the deadline
+	ctx    context.Context    // has the deadline; r.Context() has none, since r.WithContext would copy the request
+	cancel context.CancelFunc // of the deadline
 
 	named   clients.Named   // the client that the request says it comes from
-	client  *storage.Client // once known, for what it says, and for the token endpoint, once authenticated
+	client  *storage.Client // if known; at the endpoints that authenticate clients, once it is authenticated
 	grant   string          // a grant type this server has
 	subject string          // who is signed in
 	code    bool            // the client got an authorization code
@@ -56,17 +56,14 @@ type call struct {
 }
 
 func newCall(ctx context.Context, r *http.Request, address string) *call {
-	return &call{r: r, address: address, context: ctx, cancel: func() {}}
+	return &call{r: r, address: address, ctx: ctx, cancel: func() {}}
 }
-
-// ctx returns the context of the call. A request with it would be a copy of the request.
-func (c *call) ctx() context.Context { return c.context }
 
 // setDeadline limits how long the call may wait for the store from now on, in all. An endpoint sets it when it has done
 // what can take long for other reasons, such as reading the body and comparing a slow hash of a secret. Until then, each
 // operation of the store has the limit.
 func (c *call) setDeadline(timeout time.Duration) {
-	c.context, c.cancel = context.WithTimeout(c.context, timeout)
+	c.ctx, c.cancel = context.WithTimeout(c.ctx, timeout)
 }
 
 func (c *call) clientID() string {
@@ -91,9 +88,4 @@ func asRefusal(err error) *grants.Error {
 		Status:      http.StatusServiceUnavailable,
 		Cause:       err,
 	}
-}
-
-// givenUp reports whether a request failed because nobody waited for the answer.
-func givenUp(ctx context.Context, err error) bool {
-	return errors.Is(err, context.Canceled) && errors.Is(ctx.Err(), context.Canceled)
 }

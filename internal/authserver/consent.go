@@ -46,7 +46,7 @@ func (e *authorizeEndpoint) mustAsk(ctx context.Context, req *authorizeRequest, 
 // ask shows the consent page. The form carries the request, sealed for this user: the server need not remember it, and
 // nobody can make another person's browser post an answer to it.
 func (e *authorizeEndpoint) ask(c *call, req *authorizeRequest, user *User) error {
-	ctx := c.ctx()
+	ctx := c.ctx
 	// A revocation after this page voids an answer to it.
 	began := e.cutoffs.Begin(user.Subject, req.client.ID, e.now())
 	text := strconv.FormatInt(began.UnixMilli(), 10) + "\n" + shown(req) + "\n" + req.params.Encode()
@@ -114,7 +114,7 @@ func (e *authorizeEndpoint) answer(c *call, form url.Values) error {
 	case !e.fromThisSite(c.r):
 		return errOtherSite
 	}
-	ctx := c.ctx()
+	ctx := c.ctx
 	sealed, err := e.sealer.open(ctx, consentPurpose(user), form.Get("request"))
 	if err != nil {
 		return err

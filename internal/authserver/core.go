@@ -54,7 +54,7 @@ func (s *core) presented(c *call) (string, error) {
 	if err != nil {
 		return "", err
 	}
-	if c.client, c.named, err = s.authenticator.Authenticate(c.ctx(), c.r, form, c.address); err != nil {
+	if c.client, c.named, err = s.authenticator.Authenticate(c.ctx, c.r, form, c.address); err != nil {
 		return "", err
 	}
 	c.setDeadline(s.config.StoreTimeout)
@@ -97,7 +97,7 @@ func (s *core) user(c *call) (*User, error) {
 		return nil, err
 	}
 	c.subject = user.Subject
-	return user, s.checkSubject(c.ctx(), user.Subject)
+	return user, s.checkSubject(c.ctx, user.Subject)
 }
 
 // checkSubject checks that a user's ID can be the subject of a token.

@@ -274,6 +274,12 @@ func (s *Server) severity(ctx context.Context, err error, status int) (zapcore.L
 	return zap.InfoLevel, "request refused"
 }
 
+// givenUp reports whether a request failed because nobody waited for the answer.
+func givenUp(ctx context.Context, err error) bool {
+	return errors.Is(err, context.Canceled) && errors.Is(ctx.Err(), context.Canceled)
+}
+
+// fields returns the fields that every line of the log about a request has.
 func (s *Server) fields(c *call, e *endpoint) []zap.Field {
 	fields := []zap.Field{
 		zap.String("issuer", s.config.Name),

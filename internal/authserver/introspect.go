@@ -30,7 +30,7 @@ func (e *introspectEndpoint) serve(c *call) error {
 	if c.client.Public() { // §2.1: it has not authenticated
 		return clients.ErrFailed.Explain("no secret", "a client with a secret, as only such a client can authenticate", "client "+c.client.ID)
 	}
-	answer, err := e.describe(c.ctx(), c.client, token)
+	answer, err := e.describe(c.ctx, c.client, token)
 	if err != nil {
 		return err
 	}
@@ -116,7 +116,7 @@ func (e *introspectEndpoint) writeIntrospectionJWT(c *call, answer map[string]an
 	if err != nil {
 		return err
 	}
-	token, err := e.keys.SignAs(c.ctx(), introspectionType, payload)
+	token, err := e.keys.SignAs(c.ctx, introspectionType, payload)
 	if err != nil {
 		return err
 	}

@@ -89,7 +89,7 @@ func serveMetadata(body []byte) func(*call) error {
 // half of that time.
 func (s *core) serveJWKS(c *call) error {
 	c.setDeadline(s.config.StoreTimeout)
-	body, err := s.keys.JWKS(c.ctx())
+	body, err := s.keys.JWKS(c.ctx)
 	if err != nil {
 		return err
 	}

@@ -28,7 +28,7 @@ func (e *revokeEndpoint) serve(c *call) error {
 // revokePresented revokes a token of the client. A refresh token revokes its family (§2.1), an access token only itself. The form
 // of the token tells its type, so token_type_hint is ignored.
 func (e *revokeEndpoint) revokePresented(c *call, token string) error {
-	ctx, client := c.ctx(), c.client
+	ctx, client := c.ctx, c.client
 	id, f, err := e.findFamily(ctx, client, token)
 	if err != nil {
 		return err

@@ -42,7 +42,7 @@ func (e *tokenEndpoint) serve(c *call) error {
 	if err != nil {
 		return err
 	}
-	if c.client, c.named, err = e.authenticator.Authenticate(c.ctx(), c.r, form, c.address); err != nil {
+	if c.client, c.named, err = e.authenticator.Authenticate(c.ctx, c.r, form, c.address); err != nil {
 		return err
 	}
 	grant, err := e.findGrant(form.Get("grant_type"), c.client)
@@ -94,7 +94,7 @@ func (e *tokenEndpoint) exchange(c *call, grant grants.Grant, form url.Values, n
 	if !asksSite { // which may take long to answer
 		c.setDeadline(e.config.StoreTimeout)
 	}
-	ctx := c.ctx()
+	ctx := c.ctx
 	if err := e.cutoffs.LoadWithin(ctx, e.config.StoreTimeout); err != nil {
 		return nil, err
 	}
@@ -148,7 +148,7 @@ func (e *tokenEndpoint) issue(c *call, auth *grants.Authorization, now time.Time
 			return nil, err
 		}
 	}
-	accessToken, id, err := e.accessTokens.issue(c.ctx(), c.client, auth, now)
+	accessToken, id, err := e.accessTokens.issue(c.ctx, c.client, auth, now)
 	if err != nil {
 		return nil, err
 	}
@@ -174,7 +174,7 @@ func (e *tokenEndpoint) issue(c *call, auth *grants.Authorization, now time.Time
 // was revoked at another node a moment ago, and who signs in again, gets tokens that are valid.
 func (e *tokenEndpoint) begin(c *call, auth *grants.Authorization, now time.Time) error {
 	if auth.Subject != c.client.ID {
-		if err := e.cutoffs.Sync(c.ctx()); err != nil {
+		if err := e.cutoffs.Sync(c.ctx); err != nil {
 			return err
 		}
 	}
@@ -213,7 +213,7 @@ func (e *tokenEndpoint) startFamily(c *call, auth *grants.Authorization, now tim
 	refreshToken, key := f.Start(client.RefreshToken.Length)
 	record, err := f.Encode()
 	if err == nil {
-		err = e.config.Store.Put(c.ctx(), key, record, f.Expires(now, client.RefreshToken.Idle))
+		err = e.config.Store.Put(c.ctx, key, record, f.Expires(now, client.RefreshToken.Idle))
 	}
 	if err != nil {
 		count.Canceled()
