@@ -86,7 +86,7 @@ func (l *Login) signIn(w http.ResponseWriter, r *http.Request, answer caddyhttp.
 		return answer(w, r)
 	}
 	// In place: placeholders have the URL of this very request.
-	rewritten, target := *r.URL, r.RequestURI
+	rewritten, target, method := *r.URL, r.RequestURI, r.Method
 	*r.URL = *askedURL(r)
 	r.RequestURI = r.URL.RequestURI()
 	defer func() { *r.URL, r.RequestURI = rewritten, target }()
@@ -94,7 +94,7 @@ func (l *Login) signIn(w http.ResponseWriter, r *http.Request, answer caddyhttp.
 	body := &keptBody{ReadCloser: r.Body}
 	r.Body = body
 	return l.Routes.Compile(caddyhttp.HandlerFunc(func(w http.ResponseWriter, r *http.Request) error {
-		r.Body = body.again()
+		r.Body, r.Method = body.again(), method
 		return answer(w, r)
 	})).ServeHTTP(w, r)
 }

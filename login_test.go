@@ -111,8 +111,8 @@ func TestLoginSeesTheURLOfTheClient(t *testing.T) {
 	}
 }
 
-// The body of a form is for the endpoint, whatever the login does with it.
-func TestLoginLeavesTheBody(t *testing.T) {
+// A form is for the endpoint, whatever the login does with the request.
+func TestLoginLeavesTheForm(t *testing.T) {
 	reader := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		if n, err := io.Copy(io.Discard, r.Body); err != nil || (n > 0) != (r.Method == http.MethodPost) {
 			t.Errorf("the login got %d bytes: %v", n, err)
@@ -123,6 +123,7 @@ func TestLoginLeavesTheBody(t *testing.T) {
 	for name, login := range map[string]string{
 		"basic_auth":   basicLogin,
 		"forward_auth": "login {\nforward_auth " + whoami(t) + " {\nuri /whoami\n}\n}\nuser {rp.header.Remote-User}",
+		"a rewrite":    "login {\nmethod GET\nrewrite /elsewhere\nvars person alice\n}\nuser {vars.person}",
 		"a reader": "login {\nreverse_proxy " + strings.TrimPrefix(reader.URL, "http://") + " {\n@ok status 2xx\n" +
 			"handle_response @ok {\nvars read yes\n}\n}\n}\nuser {rp.header.Remote-User}",
 	} {
