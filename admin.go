@@ -136,7 +136,7 @@ func (a *App) addBrought(config json.RawMessage) error {
 	if json.Unmarshal(config, &object) != nil {
 		return nil //nolint:nilerr // a text or a number
 	}
-	if string(object["handler"]) == `"oauth"` && object["settings"] != nil {
+	if string(object["handler"]) == `"oauth"` {
 		h := new(Handler)
 		delete(object, "handler")
 		encoded, err := json.Marshal(object)
@@ -146,11 +146,12 @@ func (a *App) addBrought(config json.RawMessage) error {
 		if err := caddy.StrictUnmarshalJSON(encoded, h); err != nil {
 			return err
 		}
-		if h.Issuer, err = h.issuerName(); err != nil {
-			return err
+		if h.Settings != nil {
+			if h.Issuer, err = h.issuerName(); err != nil {
+				return err
+			}
+			a.Issuers[h.Issuer] = h.Settings
 		}
-		a.Issuers[h.Issuer] = h.Settings
-		return nil
 	}
 	for _, inner := range object {
 		if err := a.addBrought(inner); err != nil {

@@ -45,6 +45,22 @@ func (s *server) exported(t *testing.T) string {
 	return file
 }
 
+// In JSON, a handler without settings of its own can say so by null.
+func TestImportOfAConfigWithoutSettingsInASite(t *testing.T) {
+	s := runShop(t)
+	dump, file := s.exported(t), filepath.Join(t.TempDir(), "config.json")
+	config := bytes.Replace(s.adapt(t, strings.Replace(shop, "store memory", "", 1), shopSite), []byte(`"handler":"oauth"`), []byte(`"handler":"oauth","settings":null`), 1)
+	config = bytes.ReplaceAll(config, []byte(filepath.Join(s.dir, "storage")), []byte(t.TempDir()))
+	if err := os.WriteFile(file, config, 0o600); err != nil {
+		t.Fatal(err)
+	}
+	out, err := s.command(t, "", "import", "--file", dump, "--config", file)
+	if err != nil {
+		t.Fatalf("%v\n%s", err, out)
+	}
+	expect(t, out, `^Imported \d+ records into issuer default: [1-9]\d* written`)
+}
+
 func TestExportAndImport(t *testing.T) {
 	s := runShop(t)
 	dump := s.exported(t)
