@@ -125,6 +125,9 @@ func (i *Issuer) hideSecrets() error {
 	if i.Encryption != nil && slices.ContainsFunc(i.Encryption.Keys, literal) {
 		return directive.At("encryption_key", errors.New("expected a placeholder such as {env.OAUTH_KEY}, as the settings of a site are in Caddy's log at level DEBUG"))
 	}
+	if hasPassword(i.StoreRaw) {
+		return directive.At("store", errors.New("expected as the password a placeholder such as {env.REDIS_PASSWORD}, as the settings of a site are in Caddy's log at level DEBUG"))
+	}
 	for _, c := range i.Clients {
 		c.Secrets = slices.DeleteFunc(c.Secrets, func(secret string) bool {
 			if !unresolved(secret) {
@@ -134,6 +137,21 @@ func (i *Issuer) hideSecrets() error {
 		})
 	}
 	return nil
+}
+
+// hasPassword reports whether the settings of a module have a password that is not a placeholder, at any depth.
+func hasPassword(settings json.RawMessage) bool {
+	var object map[string]json.RawMessage
+	if json.Unmarshal(settings, &object) != nil {
+		return false
+	}
+	for name, value := range object {
+		var password string
+		if name == "password" && json.Unmarshal(value, &password) == nil && password != "" && !unresolved(password) || hasPassword(value) {
+			return true
+		}
+	}
+	return false
 }
 
 func (p parser) handlerSettings(helper httpcaddyfile.Helper, h *Handler) directive.Settings {
