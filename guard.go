@@ -41,7 +41,7 @@ func init() {
 // sets, and they refuse targets that two programs can read differently, such as `/public/..%2fapi`, with 400.
 type Guard struct {
 	// The name of an issuer of the `oauth` app, or the URL of a remote issuer, whose public keys the guard fetches when it needs
-	// them. Default: the only issuer of the app, or `default`. **Danger:** the guard does not know which tokens a remote
+	// them. Default: the issuer of the site, the only issuer of the app, or `default`. **Danger:** the guard does not know which tokens a remote
 	// issuer has revoked.
 	Issuer string `json:"issuer,omitempty"`
 
@@ -208,6 +208,11 @@ func (g *Guard) source() (bearer.Source, string, []string, error) {
 		return source, g.Issuer, nil, err
 	case g.Issuer == "" && len(g.app.blocks[g.block]) == 1:
 		name = g.app.blocks[g.block][0]
+	case g.Issuer == "" && len(g.app.Issuers) > 1:
+		var err error
+		if name, err = g.app.issuerOfServer(g); err != nil {
+			return nil, "", nil, err
+		}
 	default:
 		name = g.Issuer
 	}

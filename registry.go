@@ -132,6 +132,33 @@ func (a *App) serveIn(block *caddyhttp.Subroute, name string) {
 	}
 }
 
+// issuerOfServer returns the name of the issuer that the site of a guard serves, if the site is a whole server: the Caddyfile adapter
+// makes no block of a site without a host name. It returns "" if there is no such issuer, or more than one.
+func (a *App) issuerOfServer(g *Guard) (string, error) {
+	app, err := a.ctx.App("http")
+	if err != nil {
+		return "", err
+	}
+	served := make(map[string]bool)
+	for _, server := range app.(*caddyhttp.App).Servers {
+		routes := siteOf(server, g)
+		if len(routes) == 0 || slices.ContainsFunc(server.Routes, func(route caddyhttp.Route) bool { return len(hostsOf(route)) > 0 }) {
+			continue
+		}
+		for list := range lists(server, server.Routes) {
+			for handler := range handlers(list) {
+				if h, ok := handler.(*Handler); ok {
+					served[h.Issuer] = true
+				}
+			}
+		}
+	}
+	if len(served) != 1 {
+		return "", nil
+	}
+	return slices.Collect(maps.Keys(served))[0], nil
+}
+
 // serves reports whether the path is one of an issuer of the origin.
 func (a *App) serves(origin, path string) bool {
 	for _, server := range a.servers {

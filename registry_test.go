@@ -111,6 +111,27 @@ func TestGuardsOfSeveralSites(t *testing.T) {
 	}
 }
 
+// So is one of a site that has a port and no host name, in a block too.
+func TestGuardsOfSitesWithoutHosts(t *testing.T) {
+	s := newServer(t)
+	port := testport.New(t)
+	site := func(port, guard string) string {
+		site := strings.NewReplacer("http://shop.localhost:PORT {\n\t\toauth", "http://:"+port+" {\noauth", "shop.localhost:PORT", "shop.localhost:"+port).Replace(oneBlock(aliceIsSignedIn))
+		return strings.Replace(site, "respond", guard+"\nrespond", 1)
+	}
+	s.run(t, "", site("PORT", "oauth_guard /api")+"\n"+site(port, "handle /api {\noauth_guard\nrespond \"behind the guard\"\n}"))
+	issuers := []string{s.url("shop.localhost"), "http://shop.localhost:" + port}
+	for _, issuer := range issuers {
+		token := s.signIn(t, issuer).AccessToken
+		for _, asked := range issuers {
+			answer := s.get(t, asked+"/api", "Authorization", "Bearer "+token)
+			if passed := answer.status == http.StatusOK; passed != (asked == issuer) {
+				t.Errorf("a token of %s at %s: %d", issuer, asked, answer.status)
+			}
+		}
+	}
+}
+
 // A site with several addresses is on several servers, which all have the handler.
 func TestSiteWithSeveralAddresses(t *testing.T) {
 	s := newServer(t)
