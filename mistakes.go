@@ -20,11 +20,11 @@ import (
 	"github.com/caddy-oauth/caddy-oauth/storage"
 )
 
-// This file finds what loads, and cannot work as it stands. The Caddyfile adapter warns of it with the file and the line, by the
-// logger of Caddy's own directives, so that `caddy adapt` and `caddy validate` show it. Provision warns of the settings of
-// issuers, in whatever format they were. What an owner can mean gets no warning.
+// This file finds what loads, and cannot work or is not what its owner means. The Caddyfile adapter warns of it with the file and the
+// line, by the logger of Caddy's own directives, so that `caddy adapt` and `caddy validate` show it. Provision warns of settings in any
+// format, without a line. What an owner can mean gets no warning.
 
-// mistake is something that cannot work.
+// mistake is what a warning is about.
 type mistake struct {
 	path    []string        // of the setting, as in directive.Error
 	at      caddyfile.Token // where it stands; none: where the path leads
@@ -32,7 +32,7 @@ type mistake struct {
 	instead string // what to write
 }
 
-const mistakeMessage = "the configuration loads, but does not work as it stands"
+const mistakeMessage = "the configuration loads, but this is probably a mistake"
 
 // warn logs mistakes. The parser knows where the settings stand; it is nil outside the Caddyfile adapter.
 func warn(log *zap.Logger, p *directive.Parser, mistakes []mistake) {
@@ -128,14 +128,15 @@ type adapted struct {
 	lines []directive.Line
 	// Whether the Caddyfile says in which order directives run. Then nothing is known of what runs before what.
 	ordered bool
-	secure  bool // auto_https and the ports are Caddy's own
+	// Whether the options about ports and auto_https are not set, so that an address says its scheme and its port.
+	defaults bool
 }
 
 // siteOfDirective returns the site that a directive stands in. Helper has it in a field that is not exported.
 func siteOfDirective(h httpcaddyfile.Helper) *adapted {
 	field := reflect.ValueOf(&h).Elem().FieldByName("parentBlock")
 	site := &adapted{ordered: h.Option("order") != nil}
-	site.secure = h.Option("auto_https") == nil && h.Option("http_port") == nil && h.Option("https_port") == nil
+	site.defaults = h.Option("auto_https") == nil && h.Option("http_port") == nil && h.Option("https_port") == nil
 	if field.IsValid() && field.Type() == reflect.TypeFor[caddyfile.ServerBlock]() {
 		site.block = *(*caddyfile.ServerBlock)(field.Addr().UnsafePointer())
 	}
@@ -318,7 +319,7 @@ func (s *adapted) handlerMistakes(h *Handler, issuer *Issuer, own caddyfile.Toke
 	if h.Login == nil && needs && !inRoute && !s.ordered && issuer != nil && issuer.signsIn() {
 		beside := ""
 		s.each(func(l directive.Line, outer []directive.Line) {
-			if sets, is := logins[l.Words[0]]; is && l.Words[0] != "reverse_proxy" && sets != "" && len(outer) == 0 {
+			if _, is := logins[l.Words[0]]; is && l.Words[0] != "reverse_proxy" && len(outer) == 0 {
 				beside = l.Words[0]
 			}
 		})
@@ -361,7 +362,7 @@ func (s *adapted) addressMistakes(issuer string, own caddyfile.Token) []mistake 
 			if seen == "" {
 				seen = "host"
 			}
-		case !s.secure || scheme == "http" && u.Scheme == "https":
+		case !s.defaults || scheme == "http" && u.Scheme == "https":
 			return nil
 		case scheme != u.Scheme:
 			seen = "scheme"
@@ -462,7 +463,7 @@ func (i *Issuer) unusedScopes(g *Guard) (found []mistake) {
 	return found
 }
 
-// unserved finds issuers of the global option that no site of the Caddyfile serves. An adapter shows the option no sites, so this reads
+// unserved finds issuers of the global option that no site of the Caddyfile serves. Caddy does not pass the sites to it, so this reads
 // the file again. It finds nothing if that is not the file, as with standard input, or if the sites are in other files.
 func unserved(app *App, option []directive.Line) (found []mistake) {
 	text, err := os.ReadFile(option[0].File)
