@@ -125,7 +125,7 @@ func TestCommandVersion(t *testing.T) {
 	if err != nil {
 		t.Error(err)
 	}
-	expect(t, out, `^caddy-oauth \S+`)
+	expect(t, out, `^caddy-oauth +\S+`)
 	expect(t, out, `^caddy +\S+`)
 	expect(t, out, `^go +go1\.`)
 }
