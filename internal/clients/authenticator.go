@@ -48,8 +48,9 @@ func TooManyFailures(wait time.Duration) *grants.Error {
 	}
 }
 
-// credentials are what a request says of its client: an ID, and a secret unless it is public. way is how it says so.
-type credentials struct{ id, secret, way string }
+// credentials are what a request says of its client: an ID, a secret unless it is public, and the method of client
+// authentication.
+type credentials struct{ id, secret, method string }
 
 // candidate is what the credentials of a request can mean.
 type candidate struct {
@@ -178,13 +179,13 @@ func readCredentials(r *http.Request, form url.Values, secretHeader string) ([]c
 		named = r.Header.Values(secretHeader)
 	}
 	authorization := r.Header.Values("Authorization")
-	ways := len(authorization) + len(named)
+	methods := len(authorization) + len(named)
 	if form.Has("client_secret") {
-		ways++
+		methods++
 	}
 	switch {
-	case ways > 1:
-		return nil, errTwoWays.Explain(sentWays(r, form, secretHeader), "one of them", "")
+	case methods > 1:
+		return nil, errTwoMethods.Explain(sentMethods(r, form, secretHeader), "one of them", "")
 	case len(authorization) == 1:
 		return readBasic(r, form.Get("client_id"))
 	case !form.Has("client_id"):

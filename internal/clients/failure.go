@@ -14,7 +14,7 @@ import (
 // see explain.
 var ErrFailed = refuse("client authentication failed")
 
-var errTwoWays = grants.Refuse(grants.InvalidRequest, "more than one way of client authentication")
+var errTwoMethods = grants.Refuse(grants.InvalidRequest, "more than one way of client authentication")
 
 func refuse(description string) *grants.Error {
 	return &grants.Error{
@@ -48,19 +48,19 @@ func (a *Authenticator) explain(named Named, meant candidate) *grants.Error {
 	setting := "client " + named.ID
 	switch {
 	case named.ID == "":
-		return ErrFailed.Explain(meant.way+": a client ID in the place of the secret",
+		return ErrFailed.Explain(meant.method+": a client ID in the place of the secret",
 			"first the client ID, then the secret", "client "+meant.secret)
 	case meant.client == nil:
 		return ErrFailed.Explain(named.ID, a.directory.Missing(named.ID), "client")
 	case meant.client.Public():
-		return ErrFailed.Explain(meant.way+": a secret", "no secret, as the client is public", setting+": secret")
+		return ErrFailed.Explain(meant.method+": a secret", "no secret, as the client is public", setting+": secret")
 	case meant.secret == "":
 		return ErrFailed.Explain("no secret", "the secret of the client", setting+": secret, secret_hash")
 	case strings.TrimSpace(meant.secret) != meant.secret:
-		return ErrFailed.Explain(meant.way+": a wrong secret, with a space or a line break around it",
+		return ErrFailed.Explain(meant.method+": a wrong secret, with a space or a line break around it",
 			"the secret of the client", setting+": secret, secret_hash")
 	}
-	return ErrFailed.Explain(meant.way+": a wrong secret", "the secret of the client", setting+": secret, secret_hash")
+	return ErrFailed.Explain(meant.method+": a wrong secret", "the secret of the client", setting+": secret, secret_hash")
 }
 
 // Missing says what a client ID that Find does not know should be, as far as this node knows.
@@ -78,25 +78,25 @@ func (d *Directory) Missing(id string) string {
 	return "a client whose settings this issuer allows: " + x.problems[id]
 }
 
-// The ways of client authentication, as RFC 7591 §2 names them.
+// The methods of client authentication, as RFC 7591 §2 names them.
 const (
 	byBasic = "client_secret_basic"
 	inBody  = "client_secret_post"
 )
 
-// sentWays names the ways of client authentication that a request tries.
-func sentWays(r *http.Request, form url.Values, secretHeader string) string {
-	var ways []string
+// sentMethods names the methods of client authentication that a request tries.
+func sentMethods(r *http.Request, form url.Values, secretHeader string) string {
+	var methods []string
 	for _, value := range r.Header.Values("Authorization") {
-		ways = append(ways, "Authorization: "+scheme(value))
+		methods = append(methods, "Authorization: "+scheme(value))
 	}
 	if secretHeader != "" && r.Header.Values(secretHeader) != nil {
-		ways = append(ways, secretHeader)
+		methods = append(methods, secretHeader)
 	}
 	if form.Has("client_secret") {
-		ways = append(ways, inBody)
+		methods = append(methods, inBody)
 	}
-	return strings.Join(ways, ", ")
+	return strings.Join(methods, ", ")
 }
 
 // scheme returns the scheme of an Authorization header. One that is not well known may be a secret without a scheme.
