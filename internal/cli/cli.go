@@ -1,7 +1,7 @@
 // Package cli has the commands of `caddy oauth …`. Most of them are clients of Caddy's admin API (package adminapi); see
 // command.local for those that are not.
 //
-// Start reading at commands, the tree of all of them.
+// Start reading at commandTree, which lists all of them.
 package cli
 
 import (
@@ -86,6 +86,7 @@ type exitStatus int
 
 func (s exitStatus) Error() string { return fmt.Sprintf("exit status %d", int(s)) }
 
+// commandTree returns all commands.
 func commandTree(stores IssuerStores, settings Settings) []command {
 	return []command{
 		{name: "clients", short: "Lists and changes clients", sub: []command{

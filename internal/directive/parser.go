@@ -4,6 +4,8 @@
 // A directive is read in two steps. A Parser reads its lines: Settings says which may stand in a block, and Once, Each and
 // the methods built on them read the arguments of a line. Then the checks of the configuration run, the same ones as for
 // JSON; their errors have a path of names (Error, At), and Parser.Locate adds the place where the setting stands.
+//
+// Start reading at [Parser].
 package directive
 
 import (
