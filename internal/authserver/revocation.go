@@ -44,7 +44,7 @@ const (
 // RevokeFamily ends a family: its code, its refresh tokens and its access tokens. A family that is not there any more has
 // ended. address is that of the client that asked, "" if it was the owner of the site.
 func (r *Revoker) RevokeFamily(ctx context.Context, id, reason, address string) error {
-	f, err := r.bury(ctx, id, reason)
+	f, err := r.revokeRecord(ctx, id, reason)
 	if err != nil && !errors.Is(err, storage.ErrDamaged) { // with a damaged record, only its access tokens are accepted
 		return err
 	}
@@ -55,9 +55,9 @@ func (r *Revoker) RevokeFamily(ctx context.Context, id, reason, address string) 
 	return nil
 }
 
-// bury makes the record of a family a tombstone, so that no token of it is accepted any more, and returns what the family was.
-func (r *Revoker) bury(ctx context.Context, id, reason string) (*storage.Family, error) {
-	now, buried := r.now(), new(storage.Family)
+// revokeRecord makes the record of a family a tombstone, so that no token of it is accepted any more, and returns what the family was.
+func (r *Revoker) revokeRecord(ctx context.Context, id, reason string) (*storage.Family, error) {
+	now, family := r.now(), new(storage.Family)
 	key := storage.Key{Kind: storage.KindFamily, ID: id}
 	err := r.store.Update(ctx, key, func(record []byte) ([]byte, time.Time, error) {
 		if record == nil {
@@ -67,7 +67,7 @@ func (r *Revoker) bury(ctx context.Context, id, reason string) (*storage.Family,
 		if err != nil {
 			return nil, time.Time{}, err
 		}
-		buried = f
+		family = f
 		if !f.Revoked.IsZero() {
 			return nil, time.Time{}, storage.ErrKeep
 		}
@@ -75,7 +75,7 @@ func (r *Revoker) bury(ctx context.Context, id, reason string) (*storage.Family,
 		value, err := f.Encode()
 		return value, f.Expires(now, 0), err
 	})
-	return buried, err
+	return family, err
 }
 
 // cutFamily voids the access tokens of a family.
@@ -92,7 +92,7 @@ func (r *Revoker) finishFamily(ctx context.Context, id string, f *storage.Family
 	cut := r.cutoffs.EndsFamily(id)
 	switch {
 	case cut && f.Revoked.IsZero():
-		_, err := r.bury(ctx, id, "revoked before")
+		_, err := r.revokeRecord(ctx, id, "revoked before")
 		return err
 	case cut, r.now().After(f.Revoked.Add(revocation.ClockSkew + r.cutoffs.AccessTokenLife())):
 		return nil
@@ -166,7 +166,7 @@ func (r *Revoker) forget(ctx context.Context, subject, client string) error {
 // longestCode is how long an authorization code can live, and with it a family without refresh tokens.
 const longestCode = 10 * time.Minute
 
-// lifetimesOf returns how long what a client gets can be of use.
+// lifetimesOf returns how long the access tokens and the families of a client can live.
 func lifetimesOf(c *storage.Client) storage.Lifetimes {
 	l := storage.Lifetimes{AccessToken: c.AccessTokenLifetime + jwt.MaxLeeway, Family: longestCode}
 	switch {
@@ -179,7 +179,7 @@ func lifetimesOf(c *storage.Client) storage.Lifetimes {
 	return l
 }
 
-// longestLifetimes returns how long what any client gets can be of use, with an error those of the configuration.
+// longestLifetimes returns the longest lifetimes of all clients, with an error those of the clients of the configuration.
 func (s *core) longestLifetimes(ctx context.Context) (storage.Lifetimes, error) {
 	longest := storage.Lifetimes{AccessToken: s.config.Keys.Lifetime + jwt.MaxLeeway, Family: longestCode}
 	for _, c := range s.config.Clients {
@@ -273,7 +273,7 @@ func (r *Revoker) RevokeRefused(ctx context.Context, refusal error) error {
 // end ends a family, and tells of it once it has ended.
 func (r *Revoker) end(ctx context.Context, end ending) *endedFamily {
 	e := &endedFamily{ending: end}
-	if _, e.refresh = r.bury(ctx, end.family, end.reason); errors.Is(e.refresh, storage.ErrReadOnly) {
+	if _, e.refresh = r.revokeRecord(ctx, end.family, end.reason); errors.Is(e.refresh, storage.ErrReadOnly) {
 		return e
 	}
 	e.access = r.cutFamily(ctx, end.family, end.reason)

@@ -153,7 +153,7 @@ func (e *tokenEndpoint) issue(c *call, auth *grants.Authorization, now time.Time
 		return nil, err
 	}
 	e.events.issued(c, auth, id)
-	if c.grant != "client_credentials" { // which is about nobody's account
+	if c.grant != "client_credentials" { // which has no user
 		began := auth.Started
 		if began.IsZero() {
 			began = now
@@ -169,9 +169,9 @@ func (e *tokenEndpoint) issue(c *call, auth *grants.Authorization, now time.Time
 	}, nil
 }
 
-// begin says when an authorization began that is not part of a family, if a revocation before would void its tokens. It starts a
-// family if the authorization needs one. Before the tokens of a user it asks which revocations there are: a user whose access
-// was revoked at another node a moment ago, and who signs in again, gets tokens that are valid.
+// begin is for an authorization that has no family yet: it sets when the authorization began, and starts a family if it needs one.
+// A cutoff also voids what begins shortly after it, see [revocation.ClockSkew]. So that a user whose access was revoked a moment
+// ago can sign in again, Started is then later than now. The cutoff may be of another node: begin syncs first.
 func (e *tokenEndpoint) begin(c *call, auth *grants.Authorization, now time.Time) error {
 	if auth.Subject != c.client.ID {
 		if err := e.cutoffs.Sync(c.ctx); err != nil {
