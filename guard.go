@@ -311,7 +311,7 @@ func (g *Guard) matches(r *http.Request) (bool, error) {
 	// Placeholders in matchers have the URL of this very request.
 	rewritten := *r.URL
 	defer func() { *r.URL = rewritten }()
-	sent := askedURL(r)
+	sent := originalURL(r)
 	for path := range bearer.Readings(sent.Path) {
 		if *r.URL = *sent; path != sent.Path {
 			r.URL.Path, r.URL.RawPath = path, ""

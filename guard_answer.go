@@ -55,7 +55,7 @@ func (g *Guard) preflight(w http.ResponseWriter, r *http.Request, rules *bearer.
 	}
 	g.place.preflights.Do(func() {
 		g.place.log.Warn("a script of another origin may not call a guarded route; if it should, add cors to the guard",
-			zap.String("origin", r.Header.Get("Origin")), zap.String("path", askedURL(r).Path))
+			zap.String("origin", r.Header.Get("Origin")), zap.String("path", originalURL(r).Path))
 	})
 	return false, nil
 }

@@ -42,7 +42,7 @@ func (p *place) enter(w http.ResponseWriter, r *http.Request) (found *identity, 
 	caddyhttp.SetVar(r.Context(), identityVar, found)
 	r.Context().Value(caddy.ReplacerCtxKey).(*caddy.Replacer).Map(found.placeholder)
 	p.dropForgeries(r)
-	sent := askedURL(r)
+	sent := originalURL(r)
 	if bearer.Ambiguous(sent) {
 		p.log.Info("request refused: two programs can read its target differently", zap.String("target", cmp.Or(sent.Opaque, sent.EscapedPath())))
 		http.Error(w, "The path of this request can be read in two ways.", http.StatusBadRequest)

@@ -155,7 +155,7 @@ func (h *Handler) ServeHTTP(w http.ResponseWriter, r *http.Request, next caddyht
 	if err := h.connect(); err != nil {
 		return err
 	}
-	path := askedURL(r).Path
+	path := originalURL(r).Path
 	if restart(w, r, h.server.GivesCodes(path)) {
 		return nil
 	}
@@ -179,7 +179,7 @@ func (h *Handler) serves(path string) bool {
 
 // answer answers a request for an endpoint.
 func (h *Handler) answer(w http.ResponseWriter, r *http.Request) error {
-	r, w = asked(r), keepHeaders(w)
+	r, w = withOriginalURL(r), keepHeaders(w)
 	err := h.server.ServeHTTP(w, r, site{h})
 	var page *authserver.PageError
 	if !errors.As(err, &page) {

@@ -87,7 +87,7 @@ func (l *Login) signIn(w http.ResponseWriter, r *http.Request, answer caddyhttp.
 	}
 	// In place: placeholders have the URL of this very request.
 	rewritten, target, method := *r.URL, r.RequestURI, r.Method
-	*r.URL = *askedURL(r)
+	*r.URL = *originalURL(r)
 	r.RequestURI = r.URL.RequestURI()
 	defer func() { *r.URL, r.RequestURI = rewritten, target }()
 

@@ -109,7 +109,7 @@ func logFields(r *http.Request) *caddyhttp.ExtraLogFields {
 func (g *Guard) step(r *http.Request, client, subject, result string) *trail.Step {
 	return &trail.Step{
 		Time: time.Now(), Issuer: g.Issuer, Endpoint: "guard", Method: r.Method, Client: client, Subject: subject, Address: clientIP(r),
-		Sent: map[string]string{"path": wire.Loggable(askedURL(r).Path)}, Result: result,
+		Sent: map[string]string{"path": wire.Loggable(originalURL(r).Path)}, Result: result,
 	}
 }
 

@@ -115,17 +115,17 @@ func innermost(w http.ResponseWriter) http.ResponseWriter {
 	}
 }
 
-// askedURL returns the URL as the client sent it, whatever rewrites there were since.
-func askedURL(r *http.Request) *url.URL {
+// originalURL returns the URL as the client sent it, whatever rewrites there were since.
+func originalURL(r *http.Request) *url.URL {
 	if sent, ok := r.Context().Value(caddyhttp.OriginalRequestCtxKey).(http.Request); ok && sent.URL != nil {
 		return sent.URL
 	}
 	return r.URL
 }
 
-// asked returns the request with the URL as the client sent it.
-func asked(r *http.Request) *http.Request {
-	sent := askedURL(r)
+// withOriginalURL returns the request with the URL as the client sent it.
+func withOriginalURL(r *http.Request) *http.Request {
+	sent := originalURL(r)
 	if *sent == *r.URL {
 		return r
 	}
