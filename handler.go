@@ -167,7 +167,7 @@ func (h *Handler) ServeHTTP(w http.ResponseWriter, r *http.Request, next caddyht
 		return next.ServeHTTP(w, r)
 	}
 	if h.server.NeedsPerson(path) {
-		return h.Login.signIn(w, r, h.answer)
+		return h.Login.signIn(w, r, place.logins, h.answer)
 	}
 	return h.answer(w, r)
 }

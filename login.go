@@ -7,11 +7,14 @@ import (
 	"io"
 	"net/http"
 	"net/url"
+	"slices"
 	"strings"
 	"sync"
 
 	"github.com/caddyserver/caddy/v2"
 	"github.com/caddyserver/caddy/v2/modules/caddyhttp"
+	"github.com/caddyserver/caddy/v2/modules/caddyhttp/caddyauth"
+	"github.com/caddyserver/caddy/v2/modules/caddyhttp/reverseproxy"
 
 	"github.com/caddy-oauth/caddy-oauth/internal/directive"
 )
@@ -80,10 +83,10 @@ func (l *Login) pageURL(origin, returnTo string) string {
 	return u.String()
 }
 
-// signIn runs the handlers, and then answer.
-func (l *Login) signIn(w http.ResponseWriter, r *http.Request, answer caddyhttp.HandlerFunc) error {
+// signIn runs the handlers, and then answer. Without handlers, it runs the logins that stand beside the directive.
+func (l *Login) signIn(w http.ResponseWriter, r *http.Request, beside []login, answer caddyhttp.HandlerFunc) error {
 	if l == nil || len(l.Routes) == 0 {
-		return answer(w, r)
+		return signInBeside(w, r, beside, answer)
 	}
 	// In place: placeholders have the URL of this very request.
 	rewritten, target, method := *r.URL, r.RequestURI, r.Method
@@ -97,6 +100,60 @@ func (l *Login) signIn(w http.ResponseWriter, r *http.Request, answer caddyhttp.
 		r.Body, r.Method = body.again(), method
 		return answer(w, r)
 	})).ServeHTTP(w, r)
+}
+
+// login is a login of the site that stands beside the directive, and runs for pages too.
+type login struct {
+	matchers caddyhttp.MatcherSets // of its route
+	handler  caddyhttp.MiddlewareHandler
+}
+
+// loginsAfter returns the logins that stand after a handler in a list of routes.
+func loginsAfter(list caddyhttp.RouteList, h caddyhttp.MiddlewareHandler) (logins []login) {
+	var found bool
+	for _, route := range list {
+		for _, handler := range route.Handlers {
+			if found && isLogin(handler) {
+				logins = append(logins, login{route.MatcherSets, handler})
+			}
+			found = found || handler == h
+		}
+	}
+	return logins
+}
+
+// isLogin reports whether a handler finds out who a person is, and lets only those pass who are signed in: `basic_auth` and all
+// other providers of authentication, and `forward_auth`, which is a reverse proxy that goes on after a 2xx response.
+func isLogin(h caddyhttp.MiddlewareHandler) bool {
+	switch h := h.(type) {
+	case *caddyauth.Authentication:
+		return true
+	case *reverseproxy.Handler:
+		return h.Rewrite != nil && h.Rewrite.Method == http.MethodGet &&
+			slices.ContainsFunc(h.HandleResponse, func(rh caddyhttp.ResponseHandler) bool {
+				return rh.Match != nil && slices.Equal(rh.Match.StatusCode, []int{2})
+			})
+	}
+	return false
+}
+
+// signInBeside runs those of the logins whose own matchers match, and then answer.
+func signInBeside(w http.ResponseWriter, r *http.Request, logins []login, answer caddyhttp.HandlerFunc) error {
+	next := answer
+	for _, l := range slices.Backward(logins) {
+		then := next
+		next = func(w http.ResponseWriter, r *http.Request) error {
+			matches, err := l.matchers.AnyMatchWithError(r)
+			switch {
+			case err != nil:
+				return err
+			case !matches:
+				return then(w, r)
+			}
+			return l.handler.ServeHTTP(w, r, then)
+		}
+	}
+	return next(w, r)
 }
 
 // keptBody is the body of a request that handlers may read before the endpoint does.

@@ -167,3 +167,47 @@ func TestFailuresOfALogin(t *testing.T) {
 		t.Errorf("%d %v %s", answer.status, answer.header, answer.body)
 	}
 }
+
+// Without directives in login, the logins that stand beside the directive run before a page.
+func TestSiteLoginIsAskedFirst(t *testing.T) {
+	whoami := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		if user, password, _ := r.BasicAuth(); user != "alice" || password != "wonderland" || r.Header.Get("X-Forwarded-Uri") == "" {
+			w.WriteHeader(http.StatusUnauthorized)
+			return
+		}
+		w.Header().Set("Remote-User", "alice")
+	}))
+	t.Cleanup(whoami.Close)
+	basic := "alice " + aliceHash
+	forward := "forward_auth MATCHER " + strings.TrimPrefix(whoami.URL, "http://") + " {\nuri /whoami\ncopy_headers Remote-User\n}\noauth {\nuser {rp.header.Remote-User}\n}"
+	for _, tt := range []struct {
+		name, site string
+		signedIn   bool
+	}{
+		{"basic_auth", "basic_auth /oauth/authorize {\n" + basic + "\n}\noauth", true},
+		{"basic_auth of the whole site", "basic_auth {\n" + basic + "\n}\noauth", true},
+		{"basic_auth of other paths", "basic_auth /account/* {\n" + basic + "\n}\noauth", false},
+		{"forward_auth", strings.Replace(forward, "MATCHER", "/oauth/authorize", 1), true},
+		{"forward_auth of the whole site", strings.Replace(forward, "MATCHER ", "", 1), true},
+		{"forward_auth of other paths", strings.Replace(forward, "MATCHER", "/account/*", 1), false},
+		{"beside other handlers", "basic_auth {\n" + basic + "\n}\nrequest_header X-Other x\nencode gzip\noauth", true},
+		{"before a rewrite", "try_files /index.html\nbasic_auth /oauth/authorize {\n" + basic + "\n}\noauth", true},
+		{"in the same block", "handle /oauth/* {\nbasic_auth /oauth/authorize {\n" + basic + "\n}\noauth\n}", true},
+		{"in another block", "handle /account/* {\nbasic_auth {\n" + basic + "\n}\n}\noauth", false},
+		{"as written", "route {\nbasic_auth /oauth/authorize {\n" + basic + "\n}\noauth\n}", true},
+	} {
+		t.Run(tt.name, func(t *testing.T) {
+			s := newServer(t)
+			s.run(t, shop, "http://shop.localhost:PORT {\n"+tt.site+"\nrespond \"the site's own\"\n}\nhttp://other.localhost:PORT {\nbasic_auth {\n"+basic+"\n}\n}")
+			issuer := s.url("shop.localhost")
+			if answer := s.authorize(t, issuer, callback); answer.status != http.StatusUnauthorized {
+				t.Errorf("without a password: %d %s", answer.status, answer.body)
+			}
+			credentials := "Basic " + base64.StdEncoding.EncodeToString([]byte("alice:wonderland"))
+			answer := s.authorize(t, issuer, callback, "Authorization", credentials)
+			if signedIn := strings.Contains(answer.header.Get("Location"), "code="); signedIn != tt.signedIn {
+				t.Errorf("signed in: %t, want %t: %d %v %s", signedIn, tt.signedIn, answer.status, answer.header, answer.body)
+			}
+		})
+	}
+}

@@ -317,22 +317,45 @@ func (s *adapted) handlerMistakes(h *Handler, issuer *Issuer, own caddyfile.Toke
 		return strings.HasPrefix(name, "http.auth.user.") || strings.HasPrefix(name, "http.reverse_proxy.")
 	})
 	if h.Login == nil && needs && !inRoute && !s.ordered && issuer != nil && issuer.signsIn() {
-		beside := ""
-		s.each(func(l directive.Line, outer []directive.Line) {
-			if _, is := logins[l.Words[0]]; is && l.Words[0] != "reverse_proxy" && len(outer) == 0 {
-				beside = l.Words[0]
-			}
-		})
-		if beside != "" {
-			add(own, "nobody can sign in: "+beside+" stands beside oauth, which runs first", "login { "+beside+" ... } in oauth, without a matcher")
-		} else {
+		switch beside, whole := s.loginBeside(); {
+		case beside == "":
 			add(own, "nobody can sign in: oauth has no login, and clients have authorization_code", "login { forward_auth ... } or login { basic_auth ... } in oauth")
+		case whole:
+			add(own, beside+" stands beside oauth, so the whole site needs the login", "login { "+beside+" ... } in oauth, for the pages of oauth only")
 		}
 	}
 	if issuer != nil {
 		found = append(found, s.addressMistakes(issuer.URL, own)...)
 	}
 	return found
+}
+
+// loginBeside returns the last login that stands beside oauth, and whether one of them is for the whole site. Such a login runs for the
+// pages of oauth too.
+func (s *adapted) loginBeside() (name string, whole bool) {
+	s.each(func(l directive.Line, outer []directive.Line) {
+		if _, is := logins[l.Words[0]]; is && l.Words[0] != "reverse_proxy" && len(outer) == 0 {
+			name = l.Words[0]
+			whole = whole || withoutMatcher(l)
+		}
+	})
+	return name, whole
+}
+
+// withoutMatcher reports whether a directive has no matcher. Caddy has removed the matcher of a directive that it has parsed, so the
+// line is read again from its file.
+func withoutMatcher(line directive.Line) bool {
+	text, err := os.ReadFile(line.File)
+	if err != nil {
+		return false
+	}
+	lines := strings.Split(string(text), "\n")
+	if line.Number < 1 || line.Number > len(lines) {
+		return false
+	}
+	words := strings.Fields(lines[line.Number-1])
+	return len(words) > 0 && words[0] == line.Words[0] &&
+		(len(words) == 1 || !strings.HasPrefix(words[1], "@") && !strings.HasPrefix(words[1], "/"))
 }
 
 // addressMistakes finds an issuer whose URL leads to no address of the site. A proxy before Caddy may have https where the site has

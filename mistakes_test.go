@@ -54,8 +54,7 @@ func TestMistakes(t *testing.T) {
 		{"host of an issuer of the global option", strings.Replace(global(scope+job, "oauth"), "\nexample.com {", "\nshop.example {", 1), "oauth#2", "the host of the issuer", "one URL for both"},
 		{"no login", site(scope+app, ""), "oauth https", "nobody can sign in: oauth has no login", "login { forward_auth ... }"},
 		{"no login for an issuer of the global option", global(scope+app, "oauth"), "oauth#2", "nobody can sign in: oauth has no login", "login { forward_auth ... }"},
-		{"login beside oauth", site(scope+app, "forward_auth app:8080 {\nuri /whoami\n}"), "oauth https", "nobody can sign in: forward_auth stands beside oauth, which runs first", "login { forward_auth ... }"},
-		{"login beside oauth with a matcher", global(scope+app, "@people path /oauth/authorize\noauth\nbasic_auth @people {\nbob $2a$14$Zkx19XLiW6VYouLHR5NmfOFU0z2GTNmpkT/5qqR7hx4IjWJPDhjvG\n}"), "oauth#2", "nobody can sign in: basic_auth stands beside oauth", "login { basic_auth ... }"},
+		{"login beside oauth", site(scope+app, "forward_auth app:8080 {\nuri /whoami\n}"), "oauth https", "forward_auth stands beside oauth, so the whole site needs the login", "login { forward_auth ... } in oauth"},
 		{"user", site(strings.Replace(login, "{rp.header.Remote-User}", "{user}", 1)+scope+app, ""), "user {", "nothing sets {user}", "{http.auth.user.id}"},
 		{"user of http.auth.user", site(strings.Replace(login, "{rp.header.Remote-User}", "{http.auth.user}", 1)+scope+app, ""), "user {", "nothing sets {http.auth.user}", "{http.auth.user.id}"},
 		{"user of a header that the browser sends", site(strings.Replace(login, "{rp.", "{", 1)+scope+app, ""), "user {", "the header Remote-User comes from the request", "{rp.header.Remote-User}"},
@@ -162,6 +161,7 @@ func TestNoMistakes(t *testing.T) {
 		"a placeholder of map":              "example.com {\nmap {host} {tenant} {\ndefault shop\n}\noauth https://example.com {\n}\noauth_guard /api/* {\nheader X-Tenant {tenant}\n}\n}",
 		"a user of a client certificate":    "example.com {\noauth https://example.com {\nuser {http.request.tls.client.subject}\nscope orders \"your orders\"\nclient app {\nredirect_uris https://a.example/\nscopes orders\n}\n}\n}",
 		"a login before it in a route":      "{\noauth {\nissuer https://example.com {\nclient app {\nredirect_uris https://a.example/\n}\n}\n}\n}\nexample.com {\nroute {\nbasic_auth {\nbob $2a$14$Zkx19XLiW6VYouLHR5NmfOFU0z2GTNmpkT/5qqR7hx4IjWJPDhjvG\n}\noauth\n}\n}",
+		"a login of the pages beside it":    "{\noauth {\nissuer https://example.com {\nclient app {\nredirect_uris https://a.example/\n}\n}\n}\n}\nexample.com {\n@people path /oauth/authorize /oauth/apps\nbasic_auth @people {\nbob $2a$14$Zkx19XLiW6VYouLHR5NmfOFU0z2GTNmpkT/5qqR7hx4IjWJPDhjvG\n}\noauth\n}",
 		"a guard of the whole API":          "api.example.com {\noauth_guard https://example.com {\naudience https://api.example.com\n}\nreverse_proxy app:8080\n}",
 		"a scope without words for scripts": "example.com {\noauth https://example.com {\nscope orders\nclient job {\nsecret {env.ENDED_VARIABLE}\nscopes orders\n}\n}\n}",
 	}

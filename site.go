@@ -8,8 +8,6 @@ import (
 	"sync"
 
 	"github.com/caddyserver/caddy/v2/modules/caddyhttp"
-	"github.com/caddyserver/caddy/v2/modules/caddyhttp/caddyauth"
-	"github.com/caddyserver/caddy/v2/modules/caddyhttp/reverseproxy"
 	"go.uber.org/zap"
 
 	"github.com/caddy-oauth/caddy-oauth/internal/bearer"
@@ -24,6 +22,7 @@ type place struct {
 	once   sync.Once
 	routes caddyhttp.RouteList // of the site
 	list   caddyhttp.RouteList // of the site, or a block in it, that has the handler
+	logins []login             // in the list, after the handler
 
 	// Of all guards of the site.
 	guarded bool     // there are some
@@ -51,6 +50,7 @@ func (p *place) find(r *http.Request) *place {
 		for list := range lists(server, p.routes) {
 			if p.list == nil && has(list, p.handler) {
 				p.list = list
+				p.logins = loginsAfter(list, p.handler)
 			}
 			for h := range handlers(list) {
 				if g, ok := h.(*Guard); ok {
@@ -164,21 +164,6 @@ func has(routes caddyhttp.RouteList, h caddyhttp.MiddlewareHandler) bool {
 		if handler == h {
 			return true
 		}
-	}
-	return false
-}
-
-// isLogin reports whether a handler finds out who a person is, and lets only those pass who are signed in: `basic_auth` and all
-// other providers of authentication, and `forward_auth`, which is a reverse proxy that goes on after a 2xx response.
-func isLogin(h caddyhttp.MiddlewareHandler) bool {
-	switch h := h.(type) {
-	case *caddyauth.Authentication:
-		return true
-	case *reverseproxy.Handler:
-		return h.Rewrite != nil && h.Rewrite.Method == http.MethodGet &&
-			slices.ContainsFunc(h.HandleResponse, func(rh caddyhttp.ResponseHandler) bool {
-				return rh.Match != nil && slices.Equal(rh.Match.StatusCode, []int{2})
-			})
 	}
 	return false
 }
