@@ -16,10 +16,12 @@ func TestKillDuringARefreshCheck(t *testing.T) {
 	var s *integration.Server
 	var kill atomic.Bool
 	var asked atomic.Int64
+	killed := make(chan struct{})
 	site := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) {
 		asked.Add(1)
 		if kill.Swap(false) {
 			s.Kill()
+			close(killed)
 		}
 		w.WriteHeader(http.StatusNoContent)
 	}))
@@ -42,6 +44,7 @@ func TestKillDuringARefreshCheck(t *testing.T) {
 	if n := asked.Load(); n != 1 || kill.Load() {
 		t.Fatalf("the connection ended after %d questions", n)
 	}
+	<-killed
 	s.Run()
 	answer, err := integration.Post(t.Context(), s.Client(t), s.TokenURL(), integration.RefreshRequest("app", latest.RefreshToken))
 	must(t, err)

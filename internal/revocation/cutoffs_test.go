@@ -196,6 +196,38 @@ func TestRevocationOfANodeThatDied(t *testing.T) {
 	}
 }
 
+// A revocation is announced before its record is written. Its record has not vanished if a node lists the records in between.
+func TestAnnouncedRevocationHasNotVanished(t *testing.T) {
+	store := memory.New()
+	dying, other := &testStore{Store: store}, newNode(t, store)
+	core, logged := observer.New(zap.ErrorLevel)
+	other.Logger = zap.New(core)
+	other.poll(t)
+	dying.failWrite = errors.New("killed")
+	if err := newNode(t, dying).Add(t.Context(), &storage.Cutoff{Family: "family"}); err == nil {
+		t.Fatal("the failure is not told")
+	}
+	other.poll(t)
+	anotherJournal := func() {
+		_, err := other.updateJournal(t.Context(), func(j *storage.Journal) error {
+			j.ID = "another"
+			return nil
+		})
+		must(t, err)
+	}
+	anotherJournal() // so that all nodes list the records
+	other.poll(t)
+	if logged.Len() > 0 || records(t, store) != 1 {
+		t.Errorf("%d records, want 1, which others write, and %v in the log", records(t, store), logged.All())
+	}
+	deleteAll(t, store, storage.KindCutoff)
+	other.advance(listInterval)
+	other.poll(t)
+	if logged.Len() != 1 || records(t, store) != 1 {
+		t.Errorf("a record that has vanished: %d records, and %v in the log", records(t, store), logged.All())
+	}
+}
+
 func records(t *testing.T, store storage.Store) (n int) {
 	t.Helper()
 	for _, err := range store.List(t.Context(), storage.KindCutoff) {

@@ -235,8 +235,8 @@ func mayHaveChanged(c *storage.Cutoff, at *followed) bool {
 }
 
 // merge takes in what list has found. A record that is not listed any more and has not expired has vanished from the store, as when
-// somebody has emptied it: it stays in force and will be written again. What another goroutine added meanwhile is not among
-// known.
+// somebody has emptied it: it stays in force and will be written again. The record of a new revocation may not be there yet, since its
+// node announces it before it writes the record, or has died in between. What another goroutine added meanwhile is not among known.
 func (c *Cutoffs) merge(known map[string]*storage.Cutoff, listed map[string]bool, found map[string]*storage.Cutoff) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
@@ -254,7 +254,9 @@ func (c *Cutoffs) merge(known map[string]*storage.Cutoff, listed map[string]bool
 			delete(c.index.known, id)
 		case !cutoff.Expired(now.Add(aboutToExpire)) && !c.unsaved[id]:
 			c.unsaved[id] = true
-			vanished++
+			if now.After(cutoff.Before.Add(beingWritten)) {
+				vanished++
+			}
 		}
 	}
 	if vanished > 0 {
@@ -262,6 +264,9 @@ func (c *Cutoffs) merge(known map[string]*storage.Cutoff, listed map[string]bool
 			zap.String("issuer", c.Issuer), zap.Int("revocations", vanished))
 	}
 }
+
+// beingWritten is how long after a revocation its record may not have been written yet.
+const beingWritten = time.Minute
 
 // aboutToExpire is how long before its end a record may be gone, since the clock of the store may be ahead.
 const aboutToExpire = time.Minute
