@@ -47,38 +47,6 @@ type PageSettings struct {
 	Templates map[string]string `json:"templates,omitempty"`
 }
 
-// page reads the settings of the pages.
-func (p parser) page(i *Issuer) directive.Setting {
-	return p.Nested(func() directive.Settings {
-		s := new(PageSettings)
-		i.Page = s
-		return directive.Settings{
-			"name":     p.Word("a name, in quotes if it has spaces", &s.Name),
-			"logo":     p.Word("a file", &s.Logo),
-			"color":    p.Word("a color, in quotes if it has spaces or #", &s.Color),
-			"support":  p.Word("a URL or a path", &s.Support),
-			"privacy":  p.Word("a URL or a path", &s.Privacy),
-			"language": p.Pair("a language, such as nl, and a file", &s.Languages),
-			"template": p.Pair("the name of a page and a file", &s.Templates),
-		}
-	})
-}
-
-// scopeLanguages reads the descriptions of a scope in other languages.
-func (p parser) scopeLanguages(scope *Scope) directive.Settings {
-	return directive.Settings{directive.AnyName: func(tag string) error {
-		var description string
-		if err := p.Word("a description, in quotes", &description)(tag); err != nil {
-			return err
-		}
-		if scope.Languages == nil {
-			scope.Languages = make(map[string]string)
-		}
-		scope.Languages[tag] = description
-		return nil
-	}}
-}
-
 func (s *PageSettings) resolve(repl *caddy.Replacer) error {
 	if s == nil {
 		return nil
