@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"io"
 	"runtime/debug"
+	"strings"
 
 	"github.com/caddyserver/caddy/v2"
 )
@@ -42,14 +43,14 @@ func moduleVersion(info *debug.BuildInfo) string {
 }
 
 func withCommit(info *debug.BuildInfo) string {
-	version := info.Main.Version
+	parts := []string{info.Main.Version}
 	for _, setting := range info.Settings {
 		switch {
 		case setting.Key == "vcs.revision":
-			version += " " + setting.Value
+			parts = append(parts, setting.Value)
 		case setting.Key == "vcs.modified" && setting.Value == "true":
-			version += " with changes"
+			parts = append(parts, "with changes")
 		}
 	}
-	return version
+	return strings.Join(parts, " ")
 }
