@@ -50,10 +50,22 @@ type Client struct {
 
 	RefreshToken RefreshPolicy
 
+	// Origin says who described the client.
+	Origin ClientOrigin
+
 	// Created is when the client was added at run time, and zero for a configured client. Consents from before were for
 	// another client with the same ID.
 	Created time.Time
 }
+
+// ClientOrigin says who described a client.
+type ClientOrigin string
+
+// The origins of clients. The zero value is the owner, in the configuration or at run time.
+const (
+	OriginRegistered ClientOrigin = "registered" // the client itself, by dynamic registration (RFC 7591)
+	OriginDocument   ClientOrigin = "document"   // the website whose URL is the client ID (Client ID Metadata Document)
+)
 
 // RefreshPolicy says how long refresh tokens of a client live, and how they rotate.
 type RefreshPolicy struct {

@@ -25,11 +25,18 @@ import (
 // what is wrong with its settings.
 type Resolver func(r *storage.Registered, hashes []string) (*storage.Client, error)
 
+// Source has clients that nobody added: they brought their own metadata. Safe for concurrent use.
+type Source interface {
+	// Find returns the client with that ID, nil if the source has none.
+	Find(ctx context.Context, id string) (*storage.Client, error)
+}
+
 // Config is what a Directory is made of.
 type Config struct {
 	Issuer     string                     // its short name
 	Configured map[string]*storage.Client // those of the configuration, by client ID; they hide others with the same ID
 	Resolve    Resolver
+	Sources    []Source // asked in this order for clients that nobody added
 	Secrets    Secrets
 	Store      storage.Store
 	Logger     *zap.Logger
@@ -92,7 +99,15 @@ func (d *Directory) Find(ctx context.Context, id string) (*storage.Client, error
 	if err != nil {
 		return nil, err
 	}
-	return x.clients[id], nil
+	if client := x.clients[id]; client != nil || x.stored[id] != nil { // what the owner has stored of a client decides
+		return client, nil
+	}
+	for _, source := range d.Sources {
+		if client, err := source.Find(ctx, id); client != nil || err != nil {
+			return client, err
+		}
+	}
+	return nil, nil
 }
 
 // All returns every client that may have tokens. others says that there are more, whose settings are not known.
