@@ -29,6 +29,9 @@ type Resolver func(r *storage.Registered, hashes []string) (*storage.Client, err
 type Source interface {
 	// Find returns the client with that ID, nil if the source has none.
 	Find(ctx context.Context, id string) (*storage.Client, error)
+
+	// InUse says that the client has tokens until then; zero is for ever. The source must not forget it before.
+	InUse(ctx context.Context, id string, until time.Time) error
 }
 
 // Config is what a Directory is made of.
@@ -36,7 +39,7 @@ type Config struct {
 	Issuer     string                     // its short name
 	Configured map[string]*storage.Client // those of the configuration, by client ID; they hide others with the same ID
 	Resolve    Resolver
-	Sources    []Source // asked in this order for clients that nobody added
+	Sources    map[storage.ClientOrigin]Source // of clients that nobody added
 	Secrets    Secrets
 	Store      storage.Store
 	Logger     *zap.Logger
@@ -108,6 +111,15 @@ func (d *Directory) Find(ctx context.Context, id string) (*storage.Client, error
 		}
 	}
 	return nil, nil
+}
+
+// InUse says that a client has tokens until then; zero is for ever. See [Source.InUse].
+func (d *Directory) InUse(ctx context.Context, client *storage.Client, until time.Time) error {
+	source := d.Sources[client.Origin]
+	if source == nil {
+		return nil
+	}
+	return source.InUse(ctx, client.ID, until)
 }
 
 // All returns every client that may have tokens. others says that there are more, whose settings are not known.
