@@ -14,8 +14,18 @@ type Client struct {
 	ID   string
 	Name string
 
-	// SecretHashes are the hashes of the secrets, any of which authenticates the client. A client without one is public.
+	// SecretHashes are the hashes of the secrets, any of which authenticates the client.
 	SecretHashes []string
+
+	// JWKS has the client's public keys, a JWK set (RFC 7517 §5), and JWKSURI is the URL of such a set. The client
+	// authenticates with a JWT that one of the private keys signed.
+	JWKS    json.RawMessage
+	JWKSURI string
+
+	// AuthMethods are the methods of client authentication that the client may use (RFC 7591 §2, see MethodNone).
+	// client_secret_basic and client_secret_post stand for each other. Without any, the client may use what it has: its
+	// secrets and its keys, or else none.
+	AuthMethods []string
 
 	RedirectURIs []string
 	GrantTypes   []string
@@ -65,6 +75,14 @@ type ClientOrigin string
 const (
 	OriginRegistered ClientOrigin = "registered" // the client itself, by dynamic registration (RFC 7591)
 	OriginDocument   ClientOrigin = "document"   // the website whose URL is the client ID (Client ID Metadata Document)
+)
+
+// The methods of client authentication (RFC 7591 §2).
+const (
+	MethodNone  = "none"
+	MethodBasic = "client_secret_basic"
+	MethodPost  = "client_secret_post"
+	MethodKey   = "private_key_jwt"
 )
 
 // RefreshPolicy says how long refresh tokens of a client live, and how they rotate.
@@ -124,8 +142,25 @@ const (
 	ConsentNever  ConsentMode = "never"  // for the owner's own clients
 )
 
-// Public reports whether the client has no secret (RFC 6749 §2.1).
-func (c *Client) Public() bool { return len(c.SecretHashes) == 0 }
+// Public reports whether the client may do without authentication (RFC 6749 §2.1): it has neither a secret nor a key, or it says
+// that it does not always use them.
+func (c *Client) Public() bool {
+	if len(c.AuthMethods) > 0 {
+		return slices.Contains(c.AuthMethods, MethodNone)
+	}
+	return len(c.SecretHashes) == 0 && !c.HasKeys()
+}
+
+// HasKeys reports whether the client may authenticate with a key.
+func (c *Client) HasKeys() bool {
+	return (len(c.JWKS) > 0 || c.JWKSURI != "") && (len(c.AuthMethods) == 0 || slices.Contains(c.AuthMethods, MethodKey))
+}
+
+// HasSecrets reports whether the client may authenticate with a secret.
+func (c *Client) HasSecrets() bool {
+	return len(c.SecretHashes) > 0 &&
+		(len(c.AuthMethods) == 0 || slices.Contains(c.AuthMethods, MethodBasic) || slices.Contains(c.AuthMethods, MethodPost))
+}
 
 // MayUse reports whether the client may use a grant type.
 func (c *Client) MayUse(grantType string) bool { return slices.Contains(c.GrantTypes, grantType) }

@@ -1,6 +1,7 @@
 package storage_test
 
 import (
+	"encoding/json"
 	"slices"
 	"testing"
 	"time"
@@ -49,6 +50,31 @@ func TestRegisteredRecord(t *testing.T) {
 	for _, record := range []string{"", "null", "{}", `{"client_id": 1}`, `[]`, `{"client_id": "app", "secrets": "hash"}`} {
 		if r, err := storage.DecodeRegistered([]byte(record)); err == nil {
 			t.Errorf("%s is read as %+v", record, r)
+		}
+	}
+}
+
+func TestClientsThatAuthenticate(t *testing.T) {
+	secret, set := []string{"sha256:00"}, json.RawMessage(`{"keys":[]}`)
+	for _, tt := range []struct {
+		name                  string
+		client                storage.Client
+		public, keys, secrets bool
+	}{
+		{"nothing", storage.Client{}, true, false, false},
+		{"a secret", storage.Client{SecretHashes: secret}, false, false, true},
+		{"keys", storage.Client{JWKS: set}, false, true, false},
+		{"a URL of keys", storage.Client{JWKSURI: "https://app.example.com/jwks"}, false, true, false},
+		{"both", storage.Client{JWKS: set, SecretHashes: secret}, false, true, true},
+		{"none, by its own word", storage.Client{AuthMethods: []string{storage.MethodNone}}, true, false, false},
+		{"none or a key", storage.Client{JWKS: set, AuthMethods: []string{storage.MethodNone, storage.MethodKey}}, true, true, false},
+		{"a key only", storage.Client{JWKS: set, SecretHashes: secret, AuthMethods: []string{storage.MethodKey}}, false, true, false},
+		{"a secret only", storage.Client{JWKS: set, SecretHashes: secret, AuthMethods: []string{storage.MethodPost}}, false, false, true},
+		{"a key that it does not have", storage.Client{AuthMethods: []string{storage.MethodKey}}, false, false, false},
+	} {
+		c := &tt.client
+		if c.Public() != tt.public || c.HasKeys() != tt.keys || c.HasSecrets() != tt.secrets {
+			t.Errorf("%s: public %v, keys %v, secrets %v", tt.name, c.Public(), c.HasKeys(), c.HasSecrets())
 		}
 	}
 }
