@@ -55,6 +55,7 @@ var allowedImports = []struct {
 	{"internal/trail", ""},
 	{"internal/metrics", ""},
 	{"internal/pages", "internal/uris"},
+	{"internal/registration", "internal/uris"},
 	{"internal/jwt", ""},
 
 	// Public: grant types and stores.
