@@ -50,6 +50,7 @@ var allowedImports = []struct {
 	{"internal/keyring", "internal/jwt storage"},
 	{"internal/revocation", "storage"},
 	{"internal/bounded", "internal/metrics storage"},
+	{"internal/fetch", "internal/uris"},
 	{"internal/wire", "grants"},
 	{"internal/throttle", ""},
 	{"internal/trail", ""},
