@@ -28,6 +28,10 @@ type Family struct {
 	Code    *Code
 	Refresh *Refresh
 
+	// Authenticated says that the client may do without authentication, but once used its key with this family. It must from
+	// then on, so that a token that is stolen later is worth nothing without the key.
+	Authenticated bool
+
 	// Revoked, if not zero, makes the record a tombstone, which refuses all tokens that still arrive.
 	Revoked time.Time
 	Reason  string

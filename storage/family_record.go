@@ -25,6 +25,7 @@ const (
 	familyRevoked
 	familyReason
 	familyChecked
+	familyAuthenticated
 )
 
 // The fields of its code.
@@ -76,6 +77,7 @@ func (f *Family) Encode() ([]byte, error) {
 	w.time(familyRevoked, f.Revoked)
 	w.text(familyReason, f.Reason)
 	w.time(familyChecked, f.Checked)
+	w.flag(familyAuthenticated, f.Authenticated)
 	return w.record, nil
 }
 
@@ -159,6 +161,8 @@ func (f *Family) decode(field field) (err error) {
 		f.Reason = field.text
 	case familyChecked:
 		f.Checked, err = field.time()
+	case familyAuthenticated:
+		f.Authenticated = field.flag()
 	}
 	return err
 }

@@ -174,7 +174,8 @@ func (i *importer) removeOthers(ctx context.Context) error {
 	kinds := slices.Concat(i.kinds, allKinds)
 	slices.Sort(kinds)
 	for _, kind := range slices.Compact(kinds) {
-		if kind == storage.KindCutoff || kind == storage.KindJournal {
+		switch kind {
+		case storage.KindCutoff, storage.KindJournal, storage.KindOnce: // nothing that was revoked or used may be good again
 			continue
 		}
 		for id, err := range i.store.List(ctx, kind) {

@@ -32,7 +32,11 @@ func newStore(c *connection, prefix, issuer string, log *zap.Logger) *store {
 // hasIndex is false for kinds that can have millions of records and are listed only to move them to another store. An index would
 // cost memory and put all of them on one node.
 func hasIndex(kind storage.Kind) bool {
-	return kind != storage.KindFamily && kind != storage.KindAccess && kind != storage.KindConsent
+	switch kind {
+	case storage.KindFamily, storage.KindAccess, storage.KindConsent, storage.KindOnce:
+		return false
+	}
+	return true
 }
 
 // isCached is true for kinds whose records are updated again and again.

@@ -70,6 +70,43 @@ func testGoroutinesWinner(t *testing.T, b Backend) {
 	}
 }
 
+// testGoroutinesOnce uses a value a hundred times at once. It is used once, and can be used again when the note of it has expired.
+func testGoroutinesOnce(t *testing.T, b Backend) {
+	address := b.New(t)
+	stores := []storage.Store{b.open(t, address), b.open(t, address)}
+	ctx, value := testContext(t), randomID()
+	use := func(value string, expires time.Time) int {
+		var first atomic.Int32
+		var group sync.WaitGroup
+		for i := range 100 {
+			group.Go(func() {
+				was, err := storage.Once(ctx, stores[i%2], expires, "storetest", value)
+				if err != nil {
+					t.Errorf("Once: %v", err)
+				}
+				if was {
+					first.Add(1)
+				}
+			})
+		}
+		group.Wait()
+		return int(first.Load())
+	}
+	expires := time.Now().Add(time.Minute)
+	if n := use(value, expires); n != 1 {
+		t.Errorf("%d of 100 were the first, want 1", n)
+	}
+	if n := use(value, expires); n != 0 {
+		t.Errorf("%d of 100 were the first after another, want 0", n)
+	}
+	if n := use(randomID(), time.Now().Add(-time.Minute)); n != 100 {
+		t.Errorf("%d of 100 found no note that is over, want 100", n)
+	}
+	if first, err := storage.Once(ctx, stores[0], expires, "storetest", value, ""); !first || err != nil {
+		t.Errorf("another value: first is %v, error %v", first, err)
+	}
+}
+
 func testGoroutinesCounter(t *testing.T, b Backend) {
 	address := b.New(t)
 	stores := []storage.Store{b.open(t, address), b.open(t, address)}

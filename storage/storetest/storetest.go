@@ -48,6 +48,7 @@ func Run(t *testing.T, b Backend) {
 		"cancelled":                 testCancelled,
 		"deadline at a lock":        testDeadline,
 		"goroutines, one winner":    testGoroutinesWinner,
+		"goroutines, one use":       testGoroutinesOnce,
 		"goroutines, one counter":   testGoroutinesCounter,
 		"readers see whole values":  testReaders,
 	} {
