@@ -100,7 +100,7 @@ func (AuthorizationCode) Exchange(ctx context.Context, req *Request) (*Authoriza
 // a refresh token of the family was used, and with all that the exchange had. A thief of the code has neither the verifier nor, for
 // a code without a challenge, the client's own authentication.
 func isRepeat(f *storage.Family, req *Request) bool {
-	samePartyProven := f.Code.Challenge != "" || !req.Client.Public()
+	samePartyProven := f.Code.Challenge != "" || req.Authenticated
 	return samePartyProven && !f.Refreshed() && req.Now.Sub(f.Code.Redeemed) < repeatTime &&
 		checkRedirect(f.Code, req.Form.Get("redirect_uri"), req.Client.RedirectRules.Code) == nil &&
 		verifyPKCE(f.Code.Challenge, req.Form.Get("code_verifier")) == nil

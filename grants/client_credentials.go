@@ -27,9 +27,9 @@ func (ClientCredentials) Type() string { return "client_credentials" }
 
 // Exchange implements Grant.
 func (ClientCredentials) Exchange(_ context.Context, req *Request) (*Authorization, error) {
-	if req.Client.Public() { // RFC 6749 §4.4
-		return nil, Refuse(UnauthorizedClient, "client_credentials needs a client with a secret").
-			Explain("no secret", "a client with a secret", "client "+req.Client.ID+": secret")
+	if !req.Authenticated { // RFC 6749 §4.4
+		return nil, Refuse(UnauthorizedClient, "client_credentials needs a client with a secret or a key").
+			Explain("neither a secret nor a client_assertion", "a client that authenticates", "client "+req.Client.ID+": secret, jwks")
 	}
 	scopes, audience, err := req.choose(req.Form.Get("scope"), req.Client.Scopes, req.Client.Audience)
 	if err != nil {

@@ -12,13 +12,16 @@ func TestClientCredentials(t *testing.T) {
 	billing := storage.Client{
 		ID: "billing", SecretHashes: []string{"sha256:…"}, Scopes: []string{"orders", "invoices"}, Audience: []string{api, files},
 	}
-	public, plain := billing, billing
+	public, plain, either := billing, billing, billing
+	either.SecretHashes, either.JWKSURI = nil, "https://billing.example.com/jwks"
+	either.AuthMethods = []string{storage.MethodKey, storage.MethodNone}
 	public.SecretHashes = nil
 	plain.Scopes = nil
 	for _, c := range []struct {
 		name   string
 		client storage.Client
 		params params
+		keyed  bool
 		want   grants.Authorization
 		code   string
 	}{
@@ -55,11 +58,17 @@ func TestClientCredentials(t *testing.T) {
 		}, {
 			name: "RFC 6749 §4.4 a public client", client: public,
 			code: grants.UnauthorizedClient,
+		}, {
+			name: "RFC 6749 §4.4 a client that may do without its key, and does", client: either,
+			code: grants.UnauthorizedClient,
+		}, {
+			name: "and that uses it", client: either, keyed: true,
+			want: grants.Authorization{Subject: "billing", Scopes: []string{"orders", "invoices"}, Audience: []string{api, files}},
 		},
 	} {
 		t.Run(c.name, func(t *testing.T) {
 			// RFC 6749 §4.4.3: no refresh token. There is no store either: nothing is kept of this grant.
-			s := &site{t: t, client: &c.client}
+			s := &site{t: t, client: &c.client, keyed: c.keyed}
 			got, err := s.exchange(grants.ClientCredentials{}, "", "", c.params)
 			s.wantRefused("the request", err, c.code)
 			if err == nil && !reflect.DeepEqual(*got, c.want) {

@@ -4,11 +4,18 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"net/http"
 	"strings"
 	"time"
 
 	"github.com/caddy-oauth/caddy-oauth/storage"
 )
+
+// errUnauthenticated refuses a client that used its key before, see [storage.Family].
+var errUnauthenticated = &Error{
+	Code: InvalidClient, Description: "client authentication is missing", Status: http.StatusUnauthorized, Situation: BadClient,
+	Sent: "no client_assertion", Expected: "a client_assertion, as the client used its key before for these tokens",
+}
 
 // decideFamily lets decide look at the family at key and change it, in one atomic step. write says
 // whether the change is kept; with an error it is not. A family that is not there or was revoked is never shown: the
@@ -36,12 +43,18 @@ func decideFamily(
 			ended.Cause = &Ended{Family: key.ID, Revoked: f.Revoked, Reason: f.Reason}
 			return nil, time.Time{}, ended
 		}
+		if f.Authenticated && !req.Authenticated {
+			return nil, time.Time{}, errUnauthenticated.about(key.ID, f.Subject)
+		}
 		write, err := decide(f)
 		if refusal, ok := errors.AsType[*Error](err); ok {
 			err = refusal.about(key.ID, f.Subject)
 		}
 		if err != nil {
 			return nil, time.Time{}, err
+		}
+		if req.Authenticated && req.Client.Public() && !f.Authenticated {
+			f.Authenticated, write = true, true
 		}
 		if !write {
 			return nil, time.Time{}, storage.ErrKeep

@@ -1,6 +1,7 @@
 package grants_test
 
 import (
+	"cmp"
 	"errors"
 	"maps"
 	"net/url"
@@ -38,6 +39,7 @@ type site struct {
 	client *storage.Client
 
 	accounts *accounts     // asked on refreshes; nil: not
+	keyed    bool          // the client, which may do without, uses its key
 	later    time.Duration // how much later than now requests come, in tests without a clock of their own
 }
 
@@ -148,6 +150,8 @@ func (s *site) request(form url.Values) *grants.Request {
 		Form:   form,
 		Store:  s.store,
 		Now:    time.Now().Add(s.later),
+
+		Authenticated: !s.client.Public() || s.keyed,
 	}
 	if s.accounts != nil {
 		req.Accounts = s.accounts
@@ -180,7 +184,7 @@ func (s *site) checkRefusal(err error) {
 		s.t.Errorf("the request failed: %v", err)
 		return
 	}
-	if refusal.HTTPStatus() != 400 {
+	if want := map[string]int{grants.InvalidClient: 401}[refusal.Code]; refusal.HTTPStatus() != cmp.Or(want, 400) {
 		s.t.Errorf("refused with status %d: %v", refusal.HTTPStatus(), err)
 	}
 	for _, r := range refusal.Description {

@@ -30,6 +30,8 @@ type Grant interface {
 type Request struct {
 	Issuer string // the issuer's URL
 	Client *storage.Client
+	// Authenticated says that the client has authenticated, with a secret or a key. Only a client that is Public may not have.
+	Authenticated bool
 	// Form holds the parameters of the body. None but resource stands there twice; empty ones are
 	// left out (RFC 6749 §3.2).
 	Form  url.Values

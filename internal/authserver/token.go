@@ -113,6 +113,8 @@ func (e *tokenEndpoint) exchange(c *call, grant grants.Grant, form url.Values, n
 		Verifier: verifier,
 		Accounts: e.config.Accounts,
 		Void:     e.cutoffs.VoidsFamily,
+
+		Authenticated: c.named.Method != "",
 	})
 	if err != nil {
 		return nil, e.throttleRefusal(c, e.revoker.RevokeRefused(ctx, err))
@@ -209,6 +211,8 @@ func (e *tokenEndpoint) startFamily(c *call, auth *grants.Authorization, now tim
 		AuthTime: auth.AuthTime,
 		Started:  now,
 		Ends:     client.RefreshToken.Ends(now),
+
+		Authenticated: c.named.Method != "" && client.Public(),
 	}
 	refreshToken, key := f.Start(client.RefreshToken.Length)
 	record, err := f.Encode()

@@ -77,11 +77,11 @@ func (a *Authenticator) Authenticate(
 		}
 		candidates = append(candidates, candidate{cred, client})
 		if client != nil && client.Public() && cred.secret == "" {
-			return client, Named{cred.id, client}, nil
+			return client, Named{ID: cred.id, Client: client}, nil
 		}
 	}
 	if client, err = a.compare(ctx, candidates, address); client != nil {
-		return client, Named{client.ID, client}, nil
+		return client, Named{client.ID, client, candidates[0].method}, nil
 	}
 	meant := candidates[max(0, slices.IndexFunc(candidates, func(c candidate) bool { return c.client != nil }))]
 	named = a.name(ctx, meant)

@@ -27,6 +27,7 @@ func refuse(description string) *grants.Error {
 type Named struct {
 	ID     string          // as it was sent; "" if it was not, or if it may be a secret
 	Client *storage.Client // nil if there is no client with this ID
+	Method string          // by which it has authenticated; "" if it has not
 }
 
 // name returns the client that a candidate names.
@@ -34,7 +35,7 @@ func (a *Authenticator) name(ctx context.Context, meant candidate) Named {
 	if meant.client == nil && a.swapped(ctx, meant) {
 		return Named{}
 	}
-	return Named{meant.id, meant.client}
+	return Named{ID: meant.id, Client: meant.client}
 }
 
 // swapped reports whether the ID stands in the place of the secret. Then the secret stands in the place of the ID.
