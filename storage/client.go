@@ -176,6 +176,17 @@ func (p RefreshPolicy) EndsCode(expires, now time.Time) time.Time {
 	return expires
 }
 
+// KeptUntil returns how long a family that is used now can live without another use, zero for ever.
+func (p RefreshPolicy) KeptUntil(now time.Time) time.Time {
+	switch {
+	case p.Idle > 0:
+		return now.Add(p.Idle)
+	case p.Lifetime > 0:
+		return now.Add(p.Lifetime)
+	}
+	return time.Time{}
+}
+
 // Ends returns when a family that is approved now ends, zero for never.
 func (p RefreshPolicy) Ends(now time.Time) time.Time {
 	if p.Lifetime == 0 {

@@ -23,6 +23,9 @@ type Consent struct {
 	Since    time.Time `json:"since"`         // when it first got access
 	Last     time.Time `json:"last,omitzero"` // the latest approval; zero: none
 
+	// Redirects are the hosts that the answers went to, if the client brought its own metadata, which can change.
+	Redirects []string `json:"redirects,omitempty"`
+
 	Unasked []string  `json:"unasked,omitempty"` // scopes it got without approval
 	Used    time.Time `json:"used,omitzero"`     // when it last got a token, up to UseInterval ago
 }
@@ -56,6 +59,13 @@ func (c *Consents) Approve(client string, scopes, audience []string, now time.Ti
 	consent.Last = now
 	consent.Scopes = union(consent.Scopes, scopes)
 	consent.Audience = union(consent.Audience, audience)
+	c.Clients[client] = consent
+}
+
+// ApproveRedirect adds a host that an answer to an approved client may go to.
+func (c *Consents) ApproveRedirect(client, host string) {
+	consent := c.Clients[client]
+	consent.Redirects = union(consent.Redirects, []string{host})
 	c.Clients[client] = consent
 }
 
@@ -105,6 +115,7 @@ const (
 	consentLast
 	consentUnasked // repeated
 	consentUsed
+	consentRedirect // repeated
 )
 
 // Encode returns the record.
@@ -121,6 +132,7 @@ func (c *Consents) Encode() ([]byte, error) {
 			w.time(consentLast, consent.Last)
 			w.texts(consentUnasked, consent.Unasked)
 			w.time(consentUsed, consent.Used)
+			w.texts(consentRedirect, consent.Redirects)
 		})
 	}
 	return w.record, nil
@@ -163,6 +175,8 @@ func (c *Consents) decode(f field) error {
 				consent.Unasked = append(consent.Unasked, f.text)
 			case consentUsed:
 				consent.Used, err = f.time()
+			case consentRedirect:
+				consent.Redirects = append(consent.Redirects, f.text)
 			}
 			return err
 		})

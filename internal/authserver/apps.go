@@ -92,7 +92,7 @@ func (e *appsEndpoint) showApps(c *call, user *User, params url.Values) error {
 	if gone, err := e.clients.Find(ctx, params.Get("removed")); err != nil {
 		return err
 	} else if gone != nil && !slices.ContainsFunc(page.Apps, func(a pages.ConnectedApp) bool { return a.ID == gone.ID }) {
-		page.Removed = gone.Name
+		page.Removed = appOf(gone).Name
 	}
 	return e.pages.Apps(c.w, c.r, page)
 }
@@ -144,7 +144,7 @@ func (e *appsEndpoint) appLine(ctx context.Context, id string, consent storage.C
 	if client == nil || err != nil { // a client that no longer exists can be removed too
 		return line, err
 	}
-	line.Name, line.Trusted = client.Name, client.Consent == storage.ConsentNever
+	line.App, line.Trusted = appOf(client), client.Consent == storage.ConsentNever
 	line.RedirectURIs = client.RedirectURIs
 	return line, nil
 }

@@ -34,7 +34,14 @@ func (e *authorizeEndpoint) serve(c *call) error {
 	case c.r.Method == http.MethodPost && params.Has("request") && params.Has("decision"):
 		return e.answer(c, params)
 	}
-	client, to, uncertain := e.findAnswerTo(c.ctx, params)
+	client, toSignIn, uncertain := e.findClient(c, params)
+	if toSignIn {
+		return e.signInFirst(c, params)
+	}
+	var to answerTo
+	if client != nil {
+		to, uncertain = e.findAnswerTo(client, params)
+	}
 	c.client, c.named = client, clients.Named{ID: params.Get("client_id"), Client: client}
 	switch {
 	case uncertain != nil:
@@ -61,7 +68,7 @@ func (e *authorizeEndpoint) decide(c *call, client *storage.Client, to answerTo,
 	if err := e.cutoffs.Sync(c.ctx); err != nil { // so that no revocation before voids what begins here
 		return err
 	}
-	ask, err := e.mustAsk(c.ctx, req, user)
+	ask, err := e.mustAsk(c, req, user)
 	if err != nil {
 		return err
 	}
@@ -122,6 +129,17 @@ func (e *authorizeEndpoint) signIn(c *call, req *authorizeRequest) error {
 		Cause:   errors.New("the site names no user; put its login before this endpoint, or set login"),
 		Setting: "user and login of the oauth directive",
 	}
+}
+
+// signInFirst is signIn for a request whose client is not known yet, so that no error can go to it.
+func (e *authorizeEndpoint) signInFirst(c *call, params url.Values) error {
+	prompt, _ := readPrompt(params.Get("prompt"))
+	req := &authorizeRequest{params: params, prompt: prompt}
+	err := e.signIn(c, req)
+	if refusal, ok := errors.AsType[*redirectError](err); ok {
+		return refusal.refusal
+	}
+	return err
 }
 
 // afterLogin is a parameter of the URL to which the login page returns. It proves that the person was sent to the login
@@ -206,6 +224,10 @@ func (e *authorizeEndpoint) issueCode(c *call, f *storage.Family) (string, error
 	count, wait := e.limiter.ReserveFamily(throttle.Code, familyAccount(f.Client, f.Subject))
 	if count == nil {
 		return "", e.tooManyCodes(wait)
+	}
+	if err := e.clients.InUse(c.ctx, c.client, f.Code.Expires); err != nil {
+		count.Canceled()
+		return "", err
 	}
 	code, key := f.IssueCode()
 	record, err := f.Encode()

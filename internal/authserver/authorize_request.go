@@ -1,7 +1,6 @@
 package authserver
 
 import (
-	"context"
 	"net/http"
 	"net/url"
 	"slices"
@@ -36,28 +35,44 @@ func readAuthorizeParams(w http.ResponseWriter, r *http.Request) (url.Values, er
 	return wire.ReadQuery(r)
 }
 
-// findAnswerTo returns the client, and where its response goes. If it returns an error, the person must see it on a page:
-// nothing may be sent to a redirect URI that is not known to be the client's (RFC 6749 §4.1.2.1).
-func (e *authorizeEndpoint) findAnswerTo(ctx context.Context, params url.Values) (*storage.Client, answerTo, error) {
+// findClient returns the client of a request. The person must see an error on a page, since no redirect URI is known. A client that
+// its website describes may have to be fetched. toSignIn says that the person must sign in before: nobody else can make this
+// server fetch what they like.
+func (e *authorizeEndpoint) findClient(c *call, params url.Values) (client *storage.Client, toSignIn bool, err error) {
+	id := params.Get("client_id")
+	if client, err = e.clients.Find(c.ctx, id); client != nil || err != nil {
+		return client, false, err
+	}
+	ended, err := e.clients.Ended(c.ctx, id)
+	switch {
+	case err != nil:
+		return nil, false, err
+	case ended || e.config.Documents == nil || !e.config.Documents.Owns(id):
+		return nil, false, grants.Refuse(grants.InvalidClient, "the app is not known here: client_id is missing or wrong").
+			Explain(id, e.clients.Missing(id), "client")
+	}
+	user, err := e.user(c)
+	if user == nil || err != nil {
+		return nil, user == nil && err == nil, err
+	}
+	client, err = e.config.Documents.Fetch(c.ctx, id)
+	return client, false, err
+}
+
+// findAnswerTo returns where the response for a client goes. If it returns an error, the person must see it on a page: nothing may be
+// sent to a redirect URI that is not known to be the client's (RFC 6749 §4.1.2.1).
+func (e *authorizeEndpoint) findAnswerTo(client *storage.Client, params url.Values) (answerTo, error) {
 	none := answerTo{}
-	client, err := e.clients.Find(ctx, params.Get("client_id"))
-	if err != nil {
-		return nil, none, err
-	}
-	if client == nil {
-		return nil, none, grants.Refuse(grants.InvalidClient, "the app is not known here: client_id is missing or wrong").
-			Explain(params.Get("client_id"), e.clients.Missing(params.Get("client_id")), "client")
-	}
 	setting := "client " + client.ID + ": redirect_uris"
 	uri := params.Get("redirect_uri")
 	switch {
 	case uri == "" && len(client.RedirectURIs) == 1 && !client.RedirectRules.Authorize:
 		uri = client.RedirectURIs[0]
 	case uri == "":
-		return client, none, grants.Refuse(grants.InvalidRequest, "redirect_uri is missing").
+		return none, grants.Refuse(grants.InvalidRequest, "redirect_uri is missing").
 			Explain("", list(client.RedirectURIs), setting)
 	case !uris.MatchRedirect(client.RedirectURIs, uri):
-		return client, none, grants.Refuse(grants.InvalidRequest, "redirect_uri is not one that is registered for this app").
+		return none, grants.Refuse(grants.InvalidRequest, "redirect_uri is not one that is registered for this app").
 			Explain(uri, list(client.RedirectURIs), setting)
 	}
 	to := answerTo{redirectURI: uri, mode: "query", state: params.Get("state"), issuer: e.config.URL}
@@ -67,7 +82,7 @@ func (e *authorizeEndpoint) findAnswerTo(ctx context.Context, params url.Values)
 	if params.Get("response_mode") == "form_post" && pages.AcceptsFormPost(uri) {
 		to.mode = "form_post"
 	}
-	return client, to, nil
+	return to, nil
 }
 
 // checkAuthorizeRequest checks the rest of an authorization request. Its errors go to the client.

@@ -44,7 +44,7 @@ func toClient(err error, to answerTo) error {
 // shows the code to the person instead.
 func (e *authorizeEndpoint) respondCode(c *call, to answerTo, code string) error {
 	if uris.IsOutOfBand(to.redirectURI) {
-		return e.pages.Code(c.w, c.r, pages.CodePage{Client: c.client.Name, Code: code, State: to.state})
+		return e.pages.Code(c.w, c.r, pages.CodePage{Client: appOf(c.client).Name, Code: code, State: to.state})
 	}
 	return e.respond(c, to, [2]string{"code", code})
 }

@@ -2,6 +2,7 @@ package authserver
 
 import (
 	"cmp"
+	"context"
 	"net/url"
 	"strings"
 	"time"
@@ -51,11 +52,27 @@ type Identity struct {
 type ClientConfig struct {
 	Clients map[string]*storage.Client // by client ID
 	Resolve clients.Resolver           // of clients that are added at run time
+
+	// Documents has the clients that their websites describe; nil if there are none.
+	Documents Documents
+
 	Secrets clients.Secrets
 	Grants  []grants.Grant
 
 	// Accounts asks the site about the users of refresh tokens; nil if it is not to be asked.
 	Accounts grants.Accounts
+}
+
+// Documents has the clients whose ID is the URL of a document about them (Client ID Metadata Documents). It describes as much of them as
+// it has fetched before.
+type Documents interface {
+	clients.Source
+
+	// Owns reports whether the ID is that of such a client.
+	Owns(id string) bool
+	// Fetch returns the client after it has fetched the document, if that is necessary. An error that is a *grants.Error says why
+	// there is no such client.
+	Fetch(ctx context.Context, id string) (*storage.Client, error)
 }
 
 // Persistence is where an issuer keeps its records.
@@ -122,6 +139,15 @@ func (c Config) withDefaults() Config {
 	c.RevocationPoll = cmp.Or(c.RevocationPoll, 5*time.Second)
 	c.StoreTimeout = cmp.Or(c.StoreTimeout, bounded.Timeout(c.Store))
 	return c
+}
+
+// sources returns the clients that nobody added.
+func (c *Config) sources() map[storage.ClientOrigin]clients.Source {
+	sources := make(map[storage.ClientOrigin]clients.Source)
+	if c.Documents != nil {
+		sources[storage.OriginDocument] = c.Documents
+	}
+	return sources
 }
 
 // Paths are the paths of the endpoints on the issuer's host.

@@ -22,8 +22,11 @@ import (
 const maxAsk = time.Hour
 
 // mustAsk reports whether the person must be asked for consent.
-func (e *authorizeEndpoint) mustAsk(ctx context.Context, req *authorizeRequest, user *User) (bool, error) {
+func (e *authorizeEndpoint) mustAsk(c *call, req *authorizeRequest, user *User) (bool, error) {
 	mode := req.client.Consent
+	if mode == storage.ConsentOnce && req.client.Origin != "" && !typed(c.r, req.redirectURI) {
+		mode = storage.ConsentAlways
+	}
 	if mode == "" && impersonable(req.client, req.redirectURI) {
 		mode = storage.ConsentAlways
 	}
@@ -33,14 +36,25 @@ func (e *authorizeEndpoint) mustAsk(ctx context.Context, req *authorizeRequest, 
 	case mode == storage.ConsentNever:
 		return false, nil
 	}
-	consents, err := e.consents.of(ctx, user.Subject)
+	consents, err := e.consents.of(c.ctx, user.Subject)
 	if err != nil {
 		return false, err
 	}
-	if consents.Clients[req.client.ID].Last.Before(req.client.Created) {
-		return true, nil // the approval was for a removed client that had the same ID
+	before := consents.Clients[req.client.ID]
+	switch {
+	case before.Last.Before(req.client.Created): // the approval was for a removed client that had the same ID
+		return true, nil
+	case req.client.Origin != "" && !slices.Contains(before.Redirects, pages.HostOf(req.redirectURI)):
+		return true, nil
 	}
 	return !consents.Covers(req.client.ID, req.scopes, req.audience), nil
+}
+
+// typed reports whether nobody can use an approval of before for somebody else's sake, of a client that brought its own metadata and
+// that anybody can name: the person or a program has opened the address, and no other site led here, and the answer goes to a
+// website, and not to any program that listens on the device.
+func typed(r *http.Request, redirectURI string) bool {
+	return r.Header.Get("Sec-Fetch-Site") == "none" && strings.HasPrefix(redirectURI, "https://")
 }
 
 // ask shows the consent page. The form carries the request, sealed for this user: the server need not remember it, and
@@ -60,7 +74,7 @@ func (e *authorizeEndpoint) ask(c *call, req *authorizeRequest, user *User) erro
 	}
 	before := consents.Clients[req.client.ID]
 	page := pages.ConsentPage{
-		Client:      pages.App{ID: req.client.ID, Name: req.client.Name},
+		Client:      appOf(req.client),
 		Audience:    foreign(req.audience, e.config.URL),
 		RedirectURI: req.redirectURI,
 		Local:       impersonable(req.client, req.redirectURI),
@@ -77,6 +91,19 @@ func (e *authorizeEndpoint) ask(c *call, req *authorizeRequest, user *User) erro
 		})
 	}
 	return e.pages.Consent(c.w, c.r, page)
+}
+
+// appOf returns a client as people see it. What the owner did not write is a claim: of a client that its website describes, the host of
+// that is who it is; of one that registered itself, nothing is known.
+func appOf(client *storage.Client) pages.App {
+	app := pages.App{ID: client.ID, Name: client.Name}
+	switch client.Origin {
+	case storage.OriginDocument:
+		app.Name, app.CallsItself = pages.HostOf(client.ID), client.Name
+	case storage.OriginRegistered:
+		app.Unchecked = true
+	}
+	return app
 }
 
 // shown is what the person approves. It is not the request: scopes, resources and the redirect URI can come from the
@@ -124,8 +151,12 @@ func (e *authorizeEndpoint) answer(c *call, form url.Values) error {
 		return err
 	}
 	// The configuration may have changed since the page was shown.
-	client, to, err := e.findAnswerTo(ctx, params)
+	client, _, err := e.findClient(c, params)
+	if err != nil {
+		return err
+	}
 	c.client = client
+	to, err := e.findAnswerTo(client, params)
 	if err != nil {
 		return err
 	}
@@ -200,6 +231,9 @@ func (e *authorizeEndpoint) remember(ctx context.Context, req *authorizeRequest,
 	now := e.now()
 	return e.consents.change(ctx, user.Subject, func(consents *storage.Consents) error {
 		consents.Approve(req.client.ID, req.scopes, req.audience, now)
+		if host := pages.HostOf(req.redirectURI); req.client.Origin != "" && host != "" {
+			consents.ApproveRedirect(req.client.ID, host)
+		}
 		return nil
 	})
 }

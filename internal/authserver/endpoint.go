@@ -121,7 +121,7 @@ func (e *PageError) Unwrap() error { return e.Err }
 // WritePage writes the built-in page for the failure.
 func (s *Server) WritePage(w http.ResponseWriter, r *http.Request, e *PageError) error {
 	page := pages.ErrorPage{Failure: failureOf(e.Err), ID: e.ID}
-	if page.Failure == pages.BadRequest {
+	if page.Failure == pages.BadRequest || page.Failure == pages.UnknownApp {
 		page.Detail = e.Err.Description
 	}
 	return s.pages.Error(w, r, e.Status, page)
@@ -134,6 +134,8 @@ func failureOf(refusal *grants.Error) pages.Failure {
 		return pages.Denied
 	case refusal == errStale, refusal == errOtherSite:
 		return pages.Stale
+	case refusal.Code == grants.InvalidClient:
+		return pages.UnknownApp
 	case status == http.StatusUnauthorized:
 		return pages.SignIn
 	case status == http.StatusForbidden && refusal.Code == grants.AccessDenied:

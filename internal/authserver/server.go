@@ -110,7 +110,7 @@ func (s *Server) assemble() (err error) {
 		Lifetimes: s.longestLifetimes, Changed: s.metrics.Cutoffs,
 	})
 	s.clients = clients.New(clients.Config{
-		Issuer: config.Name, Configured: config.Clients, Resolve: config.Resolve, Secrets: config.Secrets, Store: s.store,
+		Issuer: config.Name, Configured: config.Clients, Resolve: config.Resolve, Sources: config.sources(), Secrets: config.Secrets, Store: s.store,
 		Logger: s.log, Now: s.now, Timeout: config.StoreTimeout,
 		Tombstone: func() time.Duration {
 			return max(config.Keys.Lifetime+jwt.MaxLeeway, s.cutoffs.AccessTokenLife()) + checkInterval

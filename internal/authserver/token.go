@@ -150,6 +150,11 @@ func (e *tokenEndpoint) issue(c *call, auth *grants.Authorization, now time.Time
 			return nil, err
 		}
 	}
+	if auth.RefreshToken != "" {
+		if err := e.clients.InUse(c.ctx, c.client, c.client.RefreshToken.KeptUntil(now)); err != nil {
+			return nil, err
+		}
+	}
 	accessToken, id, err := e.accessTokens.issue(c.ctx, c.client, auth, now)
 	if err != nil {
 		return nil, err

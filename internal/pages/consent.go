@@ -10,7 +10,7 @@ import (
 // An owner's template must contain a form with method="post" and action="{{.Action}}", in it a hidden field "request" with the
 // value {{.Request}}, and two buttons named "decision" with the values "allow" and "deny". It should show Client.Name, every
 // scope, User and Destination, and warn if Local is set: the application chose Name itself, but it cannot choose another
-// Destination.
+// Destination. If Client.Unchecked is set, it should say that the name is only what the application calls itself.
 type ConsentPage struct {
 	Frame
 
@@ -27,6 +27,7 @@ type ConsentPage struct {
 
 	RedirectURI string // where the answer goes, or empty if no redirect follows
 	Local       bool   // another program on this device could pose as the application (RFC 8252 §8.6)
+	Elsewhere   bool   // RedirectURI leads to another website than the one that describes the application; Pages sets it
 
 	// Destination is RedirectURI in words: a host in its ASCII form, or a phrase such as "an app on this device (127.0.0.1)".
 	// Pages sets it.
@@ -39,7 +40,11 @@ func (p *Pages) Consent(w http.ResponseWriter, r *http.Request, page ConsentPage
 	if err != nil {
 		return err
 	}
-	page.Client = App{Name: cleanName(page.Client), ID: clean(page.Client.ID), URI: clean(page.Client.URI), Logo: p.logos[page.Client.ID]}
+	page.Elsewhere = page.Client.CallsItself != "" && to.host != "" && to.host != page.Client.Name
+	page.Client = App{
+		Name: cleanName(page.Client), ID: clean(page.Client.ID), URI: clean(page.Client.URI), Logo: p.logos[page.Client.ID],
+		CallsItself: clean(page.Client.CallsItself), Unchecked: page.Client.Unchecked,
+	}
 	l := p.languages.of(r)
 	page.Frame = p.frame(l)
 	page.Scopes = cleanScopes(page.Scopes, p.scopes[l])

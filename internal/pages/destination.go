@@ -37,6 +37,15 @@ func (d destination) words(l *locale) string {
 // asciiHost converts a host name to its ASCII form (xn--…), in which no two hosts look alike.
 var asciiHost = idna.New(idna.MapForLookup(), idna.StrictDomainName(false))
 
+// HostOf returns the host and port of an https URL, the host in its ASCII form, or "" if there is none.
+func HostOf(httpsURL string) string {
+	to, err := parseDestination(httpsURL)
+	if err != nil || to.device != "" {
+		return ""
+	}
+	return to.host
+}
+
 func parseDestination(redirectURI string) (destination, error) {
 	u, err := url.Parse(redirectURI)
 	if err != nil {

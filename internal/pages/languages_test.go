@@ -163,7 +163,7 @@ func pagesOf(p *Pages, r *http.Request) map[string]func(http.ResponseWriter) err
 		"code":      func(w http.ResponseWriter) error { return p.Code(w, r, CodePage{Client: "App", Code: "c"}) },
 		"form_post": func(w http.ResponseWriter) error { return p.FormPost(w, r, FormPostPage{URL: "https://a.example/"}) },
 	}
-	for _, failure := range []Failure{BadRequest, Stale, SignIn, Account, Denied, Busy, Broken} {
+	for _, failure := range []Failure{BadRequest, UnknownApp, Stale, SignIn, Account, Denied, Busy, Broken} {
 		all["error "+string(failure)] = func(w http.ResponseWriter) error {
 			return p.Error(w, r, 400, ErrorPage{Failure: failure, Detail: "d", ID: "x"})
 		}

@@ -141,6 +141,11 @@ type App struct {
 	ID   string // the client ID
 	URI  string // the website that the client states, or empty
 
+	// CallsItself is for an application whose Name is the host of the website that describes it: the name that is stated there.
+	CallsItself string
+	// Unchecked says that the application chose Name itself. Only where the answer goes tells who it is.
+	Unchecked bool
+
 	Logo template.URL // set by Pages, or empty
 }
 
@@ -158,6 +163,7 @@ type Failure string
 // The failures.
 const (
 	BadRequest Failure = "request" // the application made a mistake
+	UnknownApp Failure = "app"     // there is no such application, or not any more
 	Stale      Failure = "stale"   // the page was open too long, or is not of this site
 	SignIn     Failure = "sign_in"
 	Account    Failure = "account" // it cannot be used with applications

@@ -163,6 +163,53 @@ func TestConsentPageTarget(t *testing.T) {
 	}
 }
 
+func TestConsentForStrangers(t *testing.T) {
+	for name, test := range map[string]struct {
+		app         App
+		redirectURI string
+		want        []string
+		not         []string
+	}{
+		"the owner's client": {
+			App{Name: "Shop", ID: "shop"}, "https://shop.example/cb",
+			[]string{"Shop wants to access", "Your answer goes only here."}, []string{"calls itself Shop", "another website"},
+		},
+		"a registered client": {
+			App{Name: "Shop", ID: "d.1", Unchecked: true}, "https://shop.example/cb",
+			[]string{"An app that calls itself Shop wants to access", "shop.example", "Your answer goes only here."}, []string{"another website"},
+		},
+		"a described client": {
+			App{Name: "shop.example", ID: "https://shop.example/client.json", CallsItself: "Shop"}, "https://shop.example/cb",
+			[]string{"shop.example wants to access", "The app calls itself Shop.", "Your answer goes only here."}, []string{"another website"},
+		},
+		"a described client that leads elsewhere": {
+			App{Name: "shop.example", ID: "https://shop.example/client.json", CallsItself: "Shop"}, "https://evil.example/cb",
+			[]string{"shop.example wants to access", "evil.example", "This is another website than shop.example."}, []string{"goes only here"},
+		},
+		"a described client on this device": {
+			App{Name: "shop.example", ID: "https://shop.example/client.json", CallsItself: "Shop"}, "http://127.0.0.1:1/cb",
+			[]string{"an app on this device (127.0.0.1)", "pose as this one"}, []string{"another website", "goes only here"},
+		},
+	} {
+		t.Run(name, func(t *testing.T) {
+			page := sampleConsents[0]
+			page.Client, page.RedirectURI = test.app, test.redirectURI
+			page.Local = strings.HasPrefix(test.redirectURI, "http:")
+			_, text := pagestest.Parts(consentOf(t, page).Body)
+			for _, want := range test.want {
+				if !strings.Contains(text, want) {
+					t.Errorf("not %q in %q", want, text)
+				}
+			}
+			for _, not := range test.not {
+				if strings.Contains(text, not) {
+					t.Errorf("%q in %q", not, text)
+				}
+			}
+		})
+	}
+}
+
 func TestPagesHoldHostileText(t *testing.T) {
 	page := sampleConsents[0]
 	want, _ := pagestest.Parts(consentOf(t, page).Body)

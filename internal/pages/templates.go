@@ -66,7 +66,7 @@ var samples = map[string][]sample{
 	"apps":      appsSamples(),
 	"code":      {codeSample(CodePage{Client: "Example app", Code: "sample-code", State: "sample-state"})},
 	"form_post": {formPostSample()},
-	"error":     {errorSample(BadRequest, "client_id is missing", "sample-id"), errorSample(Denied, "", "")},
+	"error":     {errorSample(UnknownApp, "", "sample-id"), errorSample(BadRequest, "client_id is missing", "sample-id"), errorSample(Denied, "", "")},
 }
 
 // sampleConsents are a page with every field set, and one with as few as possible.
