@@ -28,7 +28,7 @@ var allowedImports = []struct {
 
 	// The configuration.
 	{"ROOT", "grants internal/adminapi internal/authserver internal/bearer internal/cli internal/clients internal/directive internal/explain " +
-		"internal/jwt internal/keyring internal/pages internal/revocation internal/throttle internal/trail internal/uris internal/wire " +
+		"internal/jwt internal/keyring internal/pages internal/registration internal/revocation internal/throttle internal/trail internal/uris internal/wire " +
 		"storage storage/caddy storage/memory"},
 
 	// The admin API, and the commands.

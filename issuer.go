@@ -45,6 +45,9 @@ type Issuer struct {
 	// The clients, by client ID.
 	Clients map[string]*Client `json:"clients,omitempty"`
 
+	// Whether clients can register themselves. Default: they cannot.
+	Dynamic *DynamicSettings `json:"-"`
+
 	// When people are asked for consent. A client can have its own setting. `once`: the first time, and again if the client
 	// asks for more scopes or another audience. `always`: each time. `never`: not at all, which is for your own clients.
 	// Default: `once` for clients with a secret or an https redirect URI, and `always` for the others, since any program on
@@ -110,6 +113,9 @@ type Scope struct {
 
 	// The description in other languages, by their tag (BCP 47), such as `de`. The pages must have the language.
 	Languages map[string]string `json:"languages,omitempty"`
+
+	// Whether only clients that you add may ask for it, and not those that describe themselves, see `dynamic`. Default: false.
+	Private bool `json:"-"`
 }
 
 // resolve replaces placeholders.
@@ -132,6 +138,9 @@ func (i *Issuer) resolve(repl *caddy.Replacer) error {
 	if err := replaceAll(repl, i.Audience); err != nil {
 		return directive.At("audience", err)
 	}
+	if err := i.Dynamic.resolve(repl); err != nil {
+		return directive.At("dynamic", err)
+	}
 	for id, c := range i.Clients {
 		if c == nil {
 			c = new(Client)
@@ -152,6 +161,7 @@ func (i *Issuer) check() error {
 		i.checkScopes(),
 		directive.At("unknown_scopes", checkChoice(i.UnknownScopes, "refuse", "drop")),
 		directive.At("audience", checkAudience(i.Audience)),
+		directive.At("dynamic", i.Dynamic.check()),
 		directive.At("consent", checkConsent(i.Consent)),
 		directive.At("code", i.Code.check()),
 		directive.At("access_token", i.AccessToken.check()),
@@ -254,7 +264,9 @@ func (i *Issuer) open(
 		Limits: i.Throttle.limits(),
 	}
 	for _, scope := range i.Scopes {
-		config.Scopes = append(config.Scopes, authserver.Scope(scope))
+		config.Scopes = append(config.Scopes, authserver.Scope{
+			Name: scope.Name, Description: scope.Description, Languages: scope.Languages,
+		})
 	}
 	longest := i.AccessToken.lifetime().duration()
 	for id, c := range i.Clients {

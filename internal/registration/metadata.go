@@ -10,8 +10,6 @@ import (
 	"encoding/json"
 	"errors"
 	"io"
-	"strings"
-	"unicode"
 )
 
 // The error codes of RFC 7591 §3.2.2.
@@ -163,22 +161,3 @@ func readObject(text []byte) (map[string]json.RawMessage, error) {
 }
 
 var errNoObject = errors.New("expected a JSON object")
-
-// maxName is how many characters of a name are kept.
-const maxName = 64
-
-// cleanName returns a name as a page may show it: one line of at most maxName characters, without controls and without marks that
-// change the direction of the text around it or cannot be seen.
-func cleanName(name string) string {
-	name = strings.Map(func(r rune) rune {
-		switch {
-		case unicode.IsSpace(r):
-			return ' '
-		case !unicode.IsGraphic(r) || r == unicode.ReplacementChar:
-			return -1
-		}
-		return r
-	}, name)
-	runes := []rune(strings.Join(strings.Fields(name), " "))
-	return strings.TrimSpace(string(runes[:min(len(runes), maxName)]))
-}

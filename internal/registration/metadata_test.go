@@ -54,22 +54,6 @@ func TestParseRefuses(t *testing.T) {
 	}
 }
 
-func TestCleanName(t *testing.T) {
-	for name, want := range map[string]string{
-		"  An \t App \r\n":                   "An App",
-		"a\u202eb\u2066c\u200d\u200b\ufeffd": "abcd",
-		"a\x00\x1b[31mb\u0085c\u2028d":       "a[31mb c d",
-		"Zoë’s 日本 app":                       "Zoë’s 日本 app",
-		"\xff\ufffd":                         "",
-		strings.Repeat("é", 70):              strings.Repeat("é", 64),
-		strings.Repeat("x", 63) + " y":       strings.Repeat("x", 63),
-	} {
-		if got := cleanName(name); got != want {
-			t.Errorf("%q: got %q, want %q", name, got, want)
-		}
-	}
-}
-
 func TestCheckRedirect(t *testing.T) {
 	for uri, want := range map[string]bool{
 		// What real clients register.

@@ -1,0 +1,199 @@
+package caddyoauth
+
+import (
+	"cmp"
+	"errors"
+	"fmt"
+	"net/url"
+	"strings"
+	"time"
+
+	"github.com/caddyserver/caddy/v2"
+
+	"github.com/caddy-oauth/caddy-oauth/internal/clients"
+	"github.com/caddy-oauth/caddy-oauth/internal/directive"
+	"github.com/caddy-oauth/caddy-oauth/internal/registration"
+	"github.com/caddy-oauth/caddy-oauth/storage"
+)
+
+// DynamicSettings are about clients that register themselves (RFC 7591), as AI agents and their tools do. Such a client gets
+// `authorization_code` and `refresh_token` alone, must use PKCE, and may ask for every scope that is not private. Each person decides
+// about it on the consent page.
+type DynamicSettings struct {
+	// `open`: everybody can register a client. `token`: whoever has one of the tokens below can. `off`: nobody can. Default:
+	// `open`.
+	Mode string `json:"mode,omitempty"`
+
+	// The initial access tokens (RFC 7591 section 3), any of which lets somebody register clients: each in clear, as a
+	// placeholder such as `{env.REGISTRATION_TOKEN}`, or as `sha256:` and 64 hex digits. Only with the mode `token`. Take a token
+	// out of the list to end it; the clients that were registered with it stay.
+	Tokens []string `json:"tokens,omitempty"`
+
+	// Which redirect URIs a client may have. `any`: https on every host, http on the person's own device, and an app's own
+	// scheme; the consent page says where the person goes next. `known`: those of Claude, ChatGPT, VS Code and Cursor, and http on
+	// the person's own device. Default: `any`.
+	Redirects string `json:"redirects,omitempty"`
+
+	// How many registrations are kept. When there are more, the oldest go of those that nobody has used; if all are in use, nobody
+	// can register until one ends. Default: 1000.
+	Max int `json:"max,omitempty"`
+
+	// How long a registration is kept that has no tokens any more. Its client has to register again then. A registration that was never
+	// used goes after a day, and one with tokens stays. Default: 90 days.
+	Unused Lifetime `json:"unused,omitempty"`
+
+	// When people are asked for consent. `always`: each time. `once`: the first time, and again if the client asks for more or
+	// sends them elsewhere. Default: `always`. **Danger:** what a client says about itself is not checked, so that with `once`
+	// somebody else can pose as a client that a person has approved before.
+	Consent storage.ConsentMode `json:"consent,omitempty"`
+}
+
+const (
+	defaultMaxRegistrations = 1000
+	defaultUnused           = 90 * 24 * time.Hour
+)
+
+// resolve replaces placeholders.
+func (d *DynamicSettings) resolve(repl *caddy.Replacer) error {
+	if d == nil {
+		return nil
+	}
+	return directive.At("token", replaceAll(repl, d.Tokens))
+}
+
+func (d *DynamicSettings) check() error {
+	if d == nil {
+		return nil
+	}
+	mode := cmp.Or(d.Mode, "open")
+	switch {
+	case mode == "token" && len(d.Tokens) == 0:
+		return directive.At("token", errors.New("expected at least one initial access token"))
+	case mode != "token" && len(d.Tokens) > 0:
+		return directive.At("tokens", errors.New("expected with the mode token only"))
+	case d.Max < 0:
+		return directive.At("max", errors.New("expected a number from 1"))
+	case d.Unused == Never, d.Unused != 0 && d.Unused < Lifetime(24*time.Hour):
+		return directive.At("unused", errors.New("expected at least 24h"))
+	case d.Consent == storage.ConsentNever:
+		return directive.At("consent", errors.New("expected once or always, not never: people must decide about clients that nobody knows"))
+	}
+	return cmp.Or(
+		checkChoice(mode, "open", "token", "off"),
+		directive.At("token", checkInitialTokens(d.Tokens)),
+		directive.At("redirects", checkChoice(d.Redirects, "any", "known")),
+		directive.At("consent", checkChoice(string(d.Consent), "once", "always")),
+	)
+}
+
+// minInitialToken is 128 bits in hex or in base64, about.
+const minInitialToken = 20
+
+func checkInitialTokens(tokens []string) error {
+	if err := checkSecrets(tokens); err != nil {
+		return err
+	}
+	for _, token := range tokens {
+		switch {
+		case unresolved(token):
+		case strings.HasPrefix(token, "sha256:"):
+			if !secretHashes.ValidHash(token) {
+				return errors.New("expected sha256: and 64 hex digits in lower case")
+			}
+		case len(token) < minInitialToken || strings.ContainsFunc(token, func(r rune) bool { return r <= ' ' || r > '~' }):
+			return fmt.Errorf("expected at least %d random characters, which are printable ASCII without spaces", minInitialToken)
+		}
+	}
+	return nil
+}
+
+// hideSecrets replaces tokens that stand in the configuration by their hashes.
+func (d *DynamicSettings) hideSecrets() {
+	if d == nil {
+		return
+	}
+	for n, token := range d.Tokens {
+		if !unresolved(token) {
+			d.Tokens[n] = hashOfToken(token)
+		}
+	}
+}
+
+// hashOfToken returns the hash of a token, which may be a hash already.
+func hashOfToken(token string) string {
+	if strings.HasPrefix(token, "sha256:") {
+		return token
+	}
+	return clients.HashSecret(token)
+}
+
+// on reports whether clients can register.
+func (d *DynamicSettings) on() bool { return d != nil && d.Mode != "off" }
+
+// strangerMethods are the methods of authentication for clients that describe themselves. A document cannot have a secret.
+var strangerMethods = map[storage.ClientOrigin]registration.Supported{
+	storage.OriginRegistered: {
+		AuthMethods:       []string{storage.MethodNone, storage.MethodBasic, storage.MethodPost, storage.MethodKey},
+		DefaultAuthMethod: storage.MethodBasic,
+		SigningAlgs:       assertionAlgs,
+	},
+	storage.OriginDocument: {
+		AuthMethods:       []string{storage.MethodNone, storage.MethodKey},
+		DefaultAuthMethod: storage.MethodNone,
+		SigningAlgs:       assertionAlgs,
+	},
+}
+
+var assertionAlgs = []string{"ES256", "PS256", "EdDSA", "RS256"}
+
+// stranger returns a client that describes itself, with the settings that the issuer has for such clients. secretHashes are those of a
+// registered client that has a secret. The error is a *registration.Error.
+func (i *Issuer) stranger(id string, m *registration.Metadata, origin storage.ClientOrigin, secretHashes ...string) (*storage.Client, error) {
+	n, err := m.Negotiate(strangerMethods[origin])
+	if err != nil {
+		return nil, err
+	}
+	own := Client{RedirectURIs: m.RedirectURIs, GrantTypes: n.GrantTypes, SecretHashes: secretHashes, PKCE: "required"}
+	client := own.client(id, i)
+	client.Name = i.strangerName(m.ClientName)
+	client.Origin = origin
+	client.AuthMethods, client.JWKS, client.JWKSURI = n.AuthMethods, m.JWKS, m.JWKSURI
+	client.RefreshToken = refreshPolicy(client.Public(), i.RefreshToken)
+	client.Scopes = i.strangerScopes()
+	client.DropUnknownScopes = i.UnknownScopes != "refuse"
+	client.Consent = storage.ConsentAlways
+	if i.Dynamic != nil {
+		client.Consent = cmp.Or(i.Dynamic.Consent, client.Consent)
+	}
+	return client, nil
+}
+
+// strangerScopes returns the scopes that a client which describes itself may ask for.
+func (i *Issuer) strangerScopes() []string {
+	var names []string
+	for _, scope := range i.Scopes {
+		if !scope.Private {
+			names = append(names, scope.Name)
+		}
+	}
+	return names
+}
+
+// strangerName returns the name of a client that describes itself as pages may show it, and "" if people could take it for the site
+// or for a client of the configuration.
+func (i *Issuer) strangerName(name string) string {
+	taken := []string{i.URL}
+	if u, err := url.Parse(i.URL); err == nil {
+		taken = append(taken, u.Hostname(), "www."+u.Hostname())
+	}
+	if i.Page != nil {
+		taken = append(taken, i.Page.Name)
+	}
+	for id, c := range i.Clients {
+		taken = append(taken, id, c.Name)
+	}
+	if registration.LooksLike(name, taken...) {
+		return ""
+	}
+	return name
+}

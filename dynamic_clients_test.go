@@ -1,0 +1,89 @@
+package caddyoauth
+
+import (
+	"slices"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/caddy-oauth/caddy-oauth/internal/registration"
+	"github.com/caddy-oauth/caddy-oauth/storage"
+)
+
+func TestStranger(t *testing.T) {
+	i := &Issuer{
+		URL:    "https://shop.example",
+		Page:   &PageSettings{Name: "Pineapple Shop"},
+		Scopes: []Scope{{Name: "read"}, {Name: "admin", Private: true}, {Name: "write"}},
+		Clients: map[string]*Client{
+			"till": {Name: "The Till"},
+		},
+	}
+	stranger := func(origin storage.ClientOrigin, metadata string, hashes ...string) *storage.Client {
+		t.Helper()
+		m, err := registration.Parse([]byte(metadata))
+		if err != nil {
+			t.Fatal(err)
+		}
+		client, err := i.stranger("id", m, origin, hashes...)
+		if err != nil {
+			t.Fatal(err)
+		}
+		return client
+	}
+	c := stranger(storage.OriginRegistered, `{"redirect_uris":["cursor://cb"],"token_endpoint_auth_method":"none","client_name":"App",
+		"grant_types":["authorization_code","refresh_token","client_credentials"],"scope":"admin"}`)
+	switch {
+	case c.ID != "id" || c.Name != "App" || c.Origin != storage.OriginRegistered:
+		t.Errorf("got %+v", c)
+	case !slices.Equal(c.Scopes, []string{"read", "write"}) || !slices.Equal(c.Audience, []string{"https://shop.example"}):
+		t.Errorf("got scopes %q for %q", c.Scopes, c.Audience)
+	case !slices.Equal(c.GrantTypes, []string{"authorization_code", "refresh_token"}):
+		t.Errorf("got the grants %q", c.GrantTypes)
+	case c.Consent != storage.ConsentAlways || !c.DropUnknownScopes || !c.RequirePKCE || !c.Public():
+		t.Errorf("got %+v", c)
+	case c.AccessTokenLifetime != 10*time.Minute || c.CodeLifetime != time.Minute ||
+		c.RefreshToken != storage.RefreshPolicy{Lifetime: 30 * 24 * time.Hour, Idle: 14 * 24 * time.Hour, Retry: time.Minute}:
+		t.Errorf("got %+v", c)
+	}
+	c = stranger(storage.OriginRegistered, `{"redirect_uris":["https://a.example"]}`, hashOfToken("x"))
+	if c.Public() || !c.HasSecrets() || c.RefreshToken.Retry != storage.RetryUntilUsed || !slices.Equal(c.GrantTypes, []string{"authorization_code"}) {
+		t.Errorf("got %+v", c)
+	}
+	c = stranger(storage.OriginDocument, `{"redirect_uris":["https://a.example"],"token_endpoint_auth_method":"private_key_jwt",
+		"token_endpoint_auth_methods_supported":["none","private_key_jwt"],"jwks_uri":"https://a.example/jwks"}`)
+	if !c.Public() || !c.HasKeys() || c.JWKSURI != "https://a.example/jwks" {
+		t.Errorf("got %+v", c)
+	}
+	i.UnknownScopes, i.Dynamic = "refuse", &DynamicSettings{Consent: storage.ConsentOnce}
+	if c = stranger(storage.OriginDocument, `{"redirect_uris":["https://a.example"]}`); c.DropUnknownScopes || c.Consent != storage.ConsentOnce {
+		t.Errorf("got %+v", c)
+	}
+	for name, want := range map[string]string{
+		"App": "App", "pineapple shop": "", "Till": "", "THE  TILL": "", "shop.example": "", "www.Shop.example": "", "": "", "Рineapple Shop": "",
+	} {
+		if got := i.strangerName(name); got != want {
+			t.Errorf("%q: got %q, want %q", name, got, want)
+		}
+	}
+}
+
+func TestDynamicSettings(t *testing.T) {
+	for want, d := range map[string]*DynamicSettings{
+		"":                          {Mode: "token", Tokens: []string{"{env.TOKEN}", hashOfToken("x"), strings.Repeat("x", 20)}},
+		"expected at least one":     {Mode: "token"},
+		"the mode token only":       {Tokens: []string{"{env.TOKEN}"}},
+		"expected open, token or o": {Mode: "on"},
+		"at least 20 random":        {Mode: "token", Tokens: []string{"short"}},
+		"64 hex digits":             {Mode: "token", Tokens: []string{"sha256:x"}},
+		"expected any or known":     {Redirects: "all"},
+		"a number from 1":           {Max: -1},
+		"at least 24h":              {Unused: Never},
+		"not never":                 {Consent: storage.ConsentNever},
+	} {
+		err := d.check()
+		if (err == nil) != (want == "") || err != nil && !strings.Contains(err.Error(), want) {
+			t.Errorf("%+v: got %v, want %s", d, err, want)
+		}
+	}
+}
