@@ -8,26 +8,63 @@ import (
 	"slices"
 	"strings"
 	"testing"
+
+	"github.com/caddyserver/caddy/v2"
+	"github.com/caddyserver/caddy/v2/caddyconfig"
+	"go.uber.org/zap"
+	"go.uber.org/zap/zaptest/observer"
 )
 
-// warned is a warning of the Caddyfile adapter.
+// warned is a warning about a probable mistake.
 type warned struct {
-	Level, Logger, Seen, Instead string
-	File                         string
-	Line                         int
+	Level, Logger, Seen, Instead, Setting string
+	File                                  string
+	Line                                  int
 }
 
-// adapt adapts a Caddyfile and returns the warnings, and all of the output.
-func adapt(t *testing.T, name string) (warnings []warned, output string, ok bool) {
+// adapt adapts a Caddyfile in this process, and returns the warnings and Caddy's JSON.
+func adapt(t *testing.T, name string) (warnings []warned, config []byte) {
 	t.Helper()
-	output, ok = caddyCommand(t, t.TempDir(), "adapt", "--adapter", "caddyfile", "--config", name)
+	text, err := os.ReadFile(name)
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Setenv("ENDED_VARIABLE", "do-not-tell-anybody\n")
+	t.Setenv("EMPTY_VARIABLE", "")
+	_, before, buffer := caddy.BufferedLog()
+	config, _, err = caddyconfig.GetAdapter("caddyfile").Adapt(text, map[string]any{"filename": name})
+	core, logged := observer.New(zap.WarnLevel)
+	buffer.FlushTo(zap.New(core))
+	caddy.UnbufferDefaultLogger(before)
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, entry := range logged.All() {
+		fields := entry.ContextMap()
+		seen, ok := fields["seen"].(string)
+		if !ok {
+			continue
+		}
+		w := warned{Seen: seen}
+		w.Instead, _ = fields["instead"].(string)
+		w.File, _ = fields["file"].(string)
+		if line, ok := fields["line"].(int64); ok {
+			w.Line = int(line)
+		}
+		warnings = append(warnings, w)
+	}
+	return warnings, config
+}
+
+// warningsIn returns the warnings in the output of Caddy.
+func warningsIn(output string) (warnings []warned) {
 	for line := range strings.Lines(output) {
 		var w warned
-		if json.Unmarshal([]byte(line), &w) == nil && w.Level == "warn" && w.Logger == "config.adapter.caddyfile" && w.Seen != "" {
+		if json.Unmarshal([]byte(line), &w) == nil && w.Level == "warn" && w.Seen != "" {
 			warnings = append(warnings, w)
 		}
 	}
-	return warnings, output, ok
+	return warnings
 }
 
 // What loads and cannot work is a warning that names the line, what is there, and what to write.
@@ -88,10 +125,7 @@ func TestMistakes(t *testing.T) {
 	} {
 		t.Run(tt.name, func(t *testing.T) {
 			name := write(t, t.TempDir(), "Caddyfile", tt.caddyfile)
-			warnings, output, ok := adapt(t, name)
-			if !ok {
-				t.Fatal(output)
-			}
+			warnings, _ := adapt(t, name)
 			line := lineOf(tt.caddyfile, tt.at)
 			if !slices.ContainsFunc(warnings, func(w warned) bool {
 				return w.Line == line && w.File == name && strings.HasPrefix(w.Seen, tt.seen) && strings.Contains(w.Instead, tt.instead)
@@ -102,6 +136,26 @@ func TestMistakes(t *testing.T) {
 				t.Errorf("expected one warning, got %+v", warnings)
 			}
 		})
+	}
+}
+
+// The commands adapt and validate print a warning once, by the logger of Caddy's own directives.
+func TestMistakesArePrinted(t *testing.T) {
+	text := "example.com {\noauth https://example.com {\nscope openid \"your name\"\n}\noauth_guard /api\n}\n"
+	dir := t.TempDir()
+	name := write(t, dir, "Caddyfile", text)
+	for _, command := range []string{"adapt", "validate"} {
+		output, ok := caddyCommand(t, dir, command, "--adapter", "caddyfile", "--config", name)
+		warnings := warningsIn(output)
+		if !ok || len(warnings) != 2 {
+			t.Errorf("%s: expected two warnings, got %s", command, output)
+			continue
+		}
+		for i, begin := range []string{"scope openid", "oauth_guard"} {
+			if w := warnings[i]; w.Logger != "config.adapter.caddyfile" || w.File != name || w.Line != lineOf(text, begin) {
+				t.Errorf("%s: got %+v", command, w)
+			}
+		}
 	}
 }
 
@@ -201,9 +255,8 @@ func TestNoMistakes(t *testing.T) {
 			for _, file := range []string{"logo.svg", "shop-app.png"} {
 				write(t, dir, file, "")
 			}
-			warnings, output, ok := adapt(t, write(t, dir, "Caddyfile", strings.ReplaceAll(text, "/etc/caddy/", dir+"/")))
-			if !ok || len(warnings) > 0 {
-				t.Errorf("%s\n%s", output, text)
+			if warnings, _ := adapt(t, write(t, dir, "Caddyfile", strings.ReplaceAll(text, "/etc/caddy/", dir+"/"))); len(warnings) > 0 {
+				t.Errorf("%+v\n%s", warnings, text)
 			}
 		})
 	}
