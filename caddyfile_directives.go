@@ -79,7 +79,7 @@ func parseHandler(helper httpcaddyfile.Helper, site *adapted) (caddyhttp.Middlew
 	}
 	err = p.Under("oauth", func() error {
 		if h.Settings == nil {
-			if err := known.checkServed(h.Issuer); err != nil {
+			if err := known.checkServed(h.Issuer, site); err != nil {
 				return p.WrapErr(directive.At("oauth", err))
 			}
 			own = p.Token()
@@ -166,7 +166,11 @@ func (p parser) handlerSettings(helper httpcaddyfile.Helper, h *Handler) directi
 func (p parser) login(helper httpcaddyfile.Helper, h *Handler) directive.Setting {
 	return func(name string) error {
 		return p.Under(name, func() error {
-			inner := directive.New(p.NewFromNextSegment())
+			segment := p.NextSegment()
+			if err := checkLogin(directive.Lines(segment)); err != nil {
+				return err
+			}
+			inner := directive.New(caddyfile.NewDispenser(segment))
 			args, err := inner.Args(name, "the URL of a login page and, optionally, the name of its parameter, directives in braces, or both", 0, 2)
 			if err != nil {
 				return err
@@ -187,8 +191,18 @@ func (p parser) login(helper httpcaddyfile.Helper, h *Handler) directive.Setting
 	}
 }
 
+// checkLogin finds an oauth directive in a login.
+func checkLogin(login []directive.Line) (err error) {
+	(&adapted{lines: login}).each(func(l directive.Line, around []directive.Line) {
+		if err == nil && l.Words[0] == "oauth" && len(around) > 0 {
+			err = fmt.Errorf("oauth: login: expected directives that find out who a person is, such as basic_auth and forward_auth, and not oauth, which runs them, at %s:%d", l.File, l.Number)
+		}
+	})
+	return err
+}
+
 // knownIssuers are the issuers of a Caddyfile that a directive can know: those of the global option, and those that directives
-// above it define.
+// above it define. Of those that directives below it define, it can only find out that they are there.
 type knownIssuers struct {
 	app    *App
 	taken  *taken
@@ -242,12 +256,12 @@ func (k *knownIssuers) bring(name string, issuer *Issuer, begin caddyfile.Token)
 }
 
 // checkServed finds the name of an issuer that is not there.
-func (k *knownIssuers) checkServed(name string) error {
+func (k *knownIssuers) checkServed(name string, site *adapted) error {
 	if name == "" {
 		_, err := k.app.configuredIssuer()
 		return err
 	}
-	if k.hidden || k.app.Issuers[name] != nil {
+	if k.hidden || k.app.Issuers[name] != nil || site.definedBelow(name) {
 		return nil
 	}
 	return fmt.Errorf("there is no issuer %q%s; to define one here, expected its URL and its settings in braces, such as: oauth https://example.com { ... }", name, k.others())
@@ -270,7 +284,7 @@ func (k *knownIssuers) others() string {
 
 // checkGuard checks a guard against its issuer. Which one that is, is not known of a guard without a name if there are several: it
 // depends on the site.
-func (k *knownIssuers) checkGuard(g *Guard, namedRoute bool) error {
+func (k *knownIssuers) checkGuard(g *Guard, namedRoute bool, site *adapted) error {
 	name, ours := k.app.named(g.Issuer)
 	switch {
 	case ours:
@@ -279,7 +293,7 @@ func (k *knownIssuers) checkGuard(g *Guard, namedRoute bool) error {
 	case g.Issuer == "" && len(k.app.Issuers) != 1:
 		return nil
 	case g.Issuer != "" && k.app.Issuers[g.Issuer] == nil:
-		if k.hidden || namedRoute { // named routes stand before all sites
+		if k.hidden || namedRoute || site.definedBelow(g.Issuer) { // named routes stand before all sites
 			return nil
 		}
 		return fmt.Errorf("there is no issuer %q%s, or the URL of an issuer", g.Issuer, cmp.Or(k.others(), ", expected its definition above this line"))
@@ -331,7 +345,7 @@ func parseGuard(h httpcaddyfile.Helper) ([]httpcaddyfile.ConfigValue, error) {
 		return nil, err
 	}
 	p, known := directive.New(h.Dispenser), issuersSoFar(h)
-	g, err := newGuard(p, func(g *Guard) error { return known.checkGuard(g, h.IsNamedRoute()) })
+	g, err := newGuard(p, func(g *Guard) error { return known.checkGuard(g, h.IsNamedRoute(), site) })
 	if err != nil {
 		return nil, err
 	}

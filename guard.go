@@ -136,12 +136,7 @@ func (g *Guard) Provision(ctx caddy.Context) error {
 	}
 	g.ctx, g.app, g.block, g.ready = ctx, app.(*App), siteBlock(ctx), sync.OnceValue(g.prepare)
 	g.place = newPlace(g, ctx.Logger())
-	for _, name := range slices.Sorted(maps.Keys(g.Headers)) {
-		if g.matchers != nil {
-			break // the adapter makes another guard without
-		}
-		warn(ctx.Logger(), nil, emptyPlaceholders("oauth_guard: header "+name, g.Headers[name]))
-	}
+	g.app.warn(ctx.Logger(), g.headerMistakes())
 	if g.CORS != nil {
 		g.cors = &bearer.CORS{Origins: g.CORS.Origins}
 	}
@@ -224,9 +219,7 @@ func (g *Guard) source() (bearer.Source, string, []string, error) {
 	if err := directive.At("oauth_guard", issuer.checkGuard(g)); err != nil {
 		return nil, "", nil, err
 	}
-	if g.matchers == nil { // the adapter makes another guard with
-		warn(g.ctx.Logger(), nil, issuer.unusedScopes(g))
-	}
+	g.app.warn(g.ctx.Logger(), issuer.unusedScopes(g))
 	return g.app.servers[name], issuer.URL, issuer.audience(), nil
 }
 

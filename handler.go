@@ -7,7 +7,6 @@ import (
 	"net/http"
 	"reflect"
 	"slices"
-	"strings"
 	"sync"
 
 	"github.com/caddyserver/caddy/v2"
@@ -87,12 +86,6 @@ func (h *Handler) Provision(ctx caddy.Context) error {
 	if err := h.check(); err != nil {
 		return err
 	}
-	warn(ctx.Logger(), nil, emptyPlaceholders("user", h.User))
-	warnForgeable(ctx.Logger(), "user", h.User)
-	for _, name := range slices.Sorted(maps.Keys(h.Claims)) {
-		warn(ctx.Logger(), nil, emptyPlaceholders("claim "+name, h.Claims[name]))
-		warnForgeable(ctx.Logger(), "claim "+name, h.Claims[name])
-	}
 	if h.Settings != nil {
 		if h.Issuer, err = h.app.bring(h); err != nil {
 			return err
@@ -105,6 +98,7 @@ func (h *Handler) Provision(ctx caddy.Context) error {
 	if err := h.Login.provision(ctx); err != nil {
 		return err
 	}
+	h.app.warn(ctx.Logger(), h.userMistakes())
 	h.app.handlers = append(h.app.handlers, h)
 	return h.app.await(h)
 }
@@ -137,17 +131,6 @@ func (h *Handler) check() error {
 		return directive.At("user", fmt.Errorf("expected a placeholder such as %s; with %s everybody would be signed in", defaultUser, h.User))
 	}
 	return directive.At("login", h.Login.check())
-}
-
-// warnForgeable warns about a placeholder whose value the browser chooses.
-func warnForgeable(log *zap.Logger, setting, value string) {
-	for _, placeholder := range strings.Split(value, "{")[1:] {
-		chosen := strings.HasPrefix(placeholder, "http.request.") && !strings.HasPrefix(placeholder, "http.request.tls.")
-		if chosen {
-			log.Warn("the value comes from the request, and every browser can forge it; use a placeholder that Caddy sets after a login",
-				zap.String("setting", setting), zap.String("value", value))
-		}
-	}
 }
 
 // ServeHTTP implements caddyhttp.MiddlewareHandler.

@@ -62,7 +62,17 @@ func (l *Login) provision(ctx caddy.Context) error {
 	if l == nil {
 		return nil
 	}
-	return directive.At("login", l.Routes.Provision(ctx))
+	if err := l.Routes.Provision(ctx); err != nil {
+		return directive.At("login", err)
+	}
+	for list := range lists(new(caddyhttp.Server), l.Routes) {
+		for handler := range handlers(list) {
+			if _, ours := handler.(*Handler); ours {
+				return directive.At("login", errors.New("expected handlers that find out who a person is, and not the handler oauth, which runs them"))
+			}
+		}
+	}
+	return nil
 }
 
 // pageURL returns the URL of the login page that sends people back to a path on the origin of the issuer, "" if there is no page.

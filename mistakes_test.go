@@ -15,6 +15,8 @@ import (
 	"go.uber.org/zap/zaptest/observer"
 )
 
+const mistakeMessage = "the configuration loads, but this is probably a mistake"
+
 // warned is a warning about a probable mistake.
 type warned struct {
 	Level, Logger, Seen, Instead, Setting string
@@ -97,6 +99,8 @@ func TestMistakes(t *testing.T) {
 		{"user of a header that the browser sends", site(strings.Replace(login, "{rp.", "{", 1)+scope+app, ""), "user {", "the header Remote-User comes from the request", "{rp.header.Remote-User}"},
 		{"user of another login", site(strings.Replace(login, "{rp.header.Remote-User}", "{http.auth.user.id}", 1)+scope+app, ""), "user {", "the directives of login do not set {http.auth.user.id}", "{rp.header.Remote-User}"},
 		{"no user after forward_auth", site(strings.Replace(login, "user {rp.header.Remote-User}\n", "", 1)+scope+app, ""), "oauth https", "the directives of login do not set {http.auth.user.id}", "user {rp.header.Remote-User}"},
+		{"user of a header that the login does not copy", site(strings.Replace(login, "uri /whoami\n", "uri /whoami\ncopy_headers Remote-Name Remote-User>X-User\n", 1)+"claim mail {rp.header.Remote-Mail}\n"+scope+app, ""), "claim mail", "the login copies Remote-Name, Remote-User, and not the header Remote-Mail", "{rp.header.Remote-Name}, or Remote-Mail in copy_headers too"},
+		{"user of a query", site(strings.Replace(login, "{rp.header.Remote-User}", "{query.user}", 1)+scope+app, ""), "user {", "{http.request.uri.query.user} comes from the request", "a placeholder that Caddy sets after a login"},
 		{"claim", site(login+"claim email {email}\n"+scope+app, ""), "claim email", "nothing sets {email}", "{rp.header"},
 		{"matcher", global(scope+job, "oauth /oauth/*"), "oauth /oauth/*", "oauth has the matcher /oauth/*", "oauth, which passes on"},
 		{"named matcher", strings.Replace(site(scope+job, "@api path /api/*"), "oauth https", "oauth @api https", 1), "oauth @api", "oauth has the matcher @api", "oauth https://example.com, which passes on"},
@@ -119,6 +123,7 @@ func TestMistakes(t *testing.T) {
 		{"scope without words", site(login+"scope orders\n"+app, ""), "scope orders", "the consent page shows the scope orders, which has no words", `scope orders "what it lets an app do"`},
 		{"variable", site(scope+strings.Replace(job, "{env.ENDED_VARIABLE}", "{env.NO_SUCH_VARIABLE}", 1), ""), "secret", "the environment variable NO_SUCH_VARIABLE is not set here", "a variable that Caddy has"},
 		{"variable in the global option", global(scope+strings.Replace(job, "{env.ENDED_VARIABLE}", "{env.EMPTY_VARIABLE}", 1), "oauth"), "secret", "the environment variable EMPTY_VARIABLE is not set here", "a variable that Caddy has"},
+		{"unknown placeholder", site(scope+strings.Replace(job, "{env.ENDED_VARIABLE}", "{vault.app}", 1), ""), "secret", "{vault.app} has no value when Caddy loads the configuration", "{env.NAME}"},
 		{"file of a secret", site(scope+strings.Replace(job, "{env.ENDED_VARIABLE}", "{file."+missing+"}", 1), ""), "secret", "the file cannot be read", "a file that Caddy can read"},
 		{"JWKS file", site("signing {\njwks_file "+missing+"\n}\n"+scope+job, ""), "jwks_file", "the file cannot be read", "a file that Caddy can read"},
 		{"template", site("page {\ntemplate consent "+missing+"\n}\n"+scope+job, ""), "template", "the file cannot be read", "a file that Caddy can read"},
@@ -169,14 +174,14 @@ func TestMistakesInJSON(t *testing.T) {
 		]}]}}}
 	}}`
 	dir := t.TempDir()
-	output, ok := caddyCommand(t, dir, "validate", "--config", write(t, dir, "caddy.json", config))
+	output, ok := caddyCommand(t, dir, "validate", "--config", write(t, dir, "caddy.json", config)) // with the variables that it needs
 	if !ok {
 		t.Fatal(output)
 	}
 	for _, seen := range []string{
 		`"seen":"the client ID a:b has a colon`, `"seen":"the scope openid is that of OpenID Connect`, `"seen":"no client of the configuration may have the scope stock"`,
-		`"seen":"nothing sets {user}","instead":"{http.auth.user.id}","setting":"user"`, `"seen":"nothing sets {http.auth.user}","instead":"{http.auth.user.id}","setting":"claim name"`,
-		`"seen":"nothing sets {user}","instead":"{http.auth.user.id}","setting":"oauth_guard: header X-User"`,
+		`"seen":"nothing sets {user}","instead":"{http.auth.user.id}, or {rp.header.Remote-User} after forward_auth","setting":"user"`, `"seen":"nothing sets {http.auth.user}","instead":"{http.auth.user.id}, or {rp.header.Remote-User} after forward_auth","setting":"claim name"`,
+		`"seen":"nothing sets {user}, and the header is empty","instead":"{http.auth.user.id}, or {http.auth.user.<claim>}","setting":"oauth_guard: header X-User"`,
 	} {
 		if strings.Count(output, seen) != 1 {
 			t.Errorf("expected %s once, got %s", seen, output)
@@ -209,15 +214,17 @@ var caddyfileBlocks = regexp.MustCompile("(?ms)^```caddyfile\n(.*?)^```")
 // Nothing that an owner can mean gets a warning: the examples, the Caddyfiles of the documents, and some more.
 func TestNoMistakes(t *testing.T) {
 	texts := map[string]string{
-		"TLS ends before Caddy":             "http://example.com {\noauth https://example.com {\n}\n}",
-		"every host":                        ":8080 {\noauth https://example.com {\n}\n}",
-		"one of two hosts":                  "www.example.com, example.com {\noauth https://example.com {\n}\n}",
-		"a placeholder of map":              "example.com {\nmap {host} {tenant} {\ndefault shop\n}\noauth https://example.com {\n}\noauth_guard /api/* {\nheader X-Tenant {tenant}\n}\n}",
-		"a user of a client certificate":    "example.com {\noauth https://example.com {\nuser {http.request.tls.client.subject}\nscope orders \"your orders\"\nclient app {\nredirect_uris https://a.example/\nscopes orders\n}\n}\n}",
-		"a login before it in a route":      "{\noauth {\nissuer https://example.com {\nclient app {\nredirect_uris https://a.example/\n}\n}\n}\n}\nexample.com {\nroute {\nbasic_auth {\nbob $2a$14$Zkx19XLiW6VYouLHR5NmfOFU0z2GTNmpkT/5qqR7hx4IjWJPDhjvG\n}\noauth\n}\n}",
-		"a login of the pages beside it":    "{\noauth {\nissuer https://example.com {\nclient app {\nredirect_uris https://a.example/\n}\n}\n}\n}\nexample.com {\n@people path /oauth/authorize /oauth/apps\nbasic_auth @people {\nbob $2a$14$Zkx19XLiW6VYouLHR5NmfOFU0z2GTNmpkT/5qqR7hx4IjWJPDhjvG\n}\noauth\n}",
-		"a guard of the whole API":          "api.example.com {\noauth_guard https://example.com {\naudience https://api.example.com\n}\nreverse_proxy app:8080\n}",
-		"a scope without words for scripts": "example.com {\noauth https://example.com {\nscope orders\nclient job {\nsecret {env.ENDED_VARIABLE}\nscopes orders\n}\n}\n}",
+		"TLS ends before Caddy":                           "http://example.com {\noauth https://example.com {\n}\n}",
+		"a user of a header that forward_auth has copied": "example.com {\noauth https://example.com {\nlogin {\nforward_auth app:8080 {\nuri /\ncopy_headers {\nRemote-User>X-User\n}\n}\n}\nuser {header.X-User}\n}\n}",
+		"an issuer below":                                 "zero.example {\noauth shop\noauth_guard /api/* https://two.example {\naudience https://two.example\n}\n}\ntwo.example, zero.example:444 {\noauth shop https://two.example {\n}\n}",
+		"every host":                                      ":8080 {\noauth https://example.com {\n}\n}",
+		"one of two hosts":                                "www.example.com, example.com {\noauth https://example.com {\n}\n}",
+		"a placeholder of map":                            "example.com {\nmap {host} {tenant} {\ndefault shop\n}\noauth https://example.com {\n}\noauth_guard /api/* {\nheader X-Tenant {tenant}\n}\n}",
+		"a user of a client certificate":                  "example.com {\noauth https://example.com {\nuser {http.request.tls.client.subject}\nscope orders \"your orders\"\nclient app {\nredirect_uris https://a.example/\nscopes orders\n}\n}\n}",
+		"a login before it in a route":                    "{\noauth {\nissuer https://example.com {\nclient app {\nredirect_uris https://a.example/\n}\n}\n}\n}\nexample.com {\nroute {\nbasic_auth {\nbob $2a$14$Zkx19XLiW6VYouLHR5NmfOFU0z2GTNmpkT/5qqR7hx4IjWJPDhjvG\n}\noauth\n}\n}",
+		"a login of the pages beside it":                  "{\noauth {\nissuer https://example.com {\nclient app {\nredirect_uris https://a.example/\n}\n}\n}\n}\nexample.com {\n@people path /oauth/authorize /oauth/apps\nbasic_auth @people {\nbob $2a$14$Zkx19XLiW6VYouLHR5NmfOFU0z2GTNmpkT/5qqR7hx4IjWJPDhjvG\n}\noauth\n}",
+		"a guard of the whole API":                        "api.example.com {\noauth_guard https://example.com {\naudience https://api.example.com\n}\nreverse_proxy app:8080\n}",
+		"a scope without words for scripts":               "example.com {\noauth https://example.com {\nscope orders\nclient job {\nsecret {env.ENDED_VARIABLE}\nscopes orders\n}\n}\n}",
 	}
 	documents := []string{"README.md"}
 	more, err := filepath.Glob("docs/*.md")

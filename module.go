@@ -53,6 +53,7 @@ type App struct {
 	trail      *trail.Trail
 	observer   *observer
 	log        *zap.Logger
+	said       *warnings // about mistakes in the configuration
 	stop       context.CancelFunc
 	running    sync.WaitGroup
 	configured []string          // the names of its own issuers
@@ -72,7 +73,7 @@ func (*App) CaddyModule() caddy.ModuleInfo {
 
 // Provision checks the configuration and prepares the issuers. It writes nothing and sends nothing.
 func (a *App) Provision(ctx caddy.Context) error {
-	a.ctx, a.log, a.taken = ctx, ctx.Logger(), newTaken()
+	a.ctx, a.log, a.taken, a.said = ctx, ctx.Logger(), newTaken(), adapterSaid.take()
 	a.servers, a.brought = make(map[string]*authserver.Server), make(map[string]string)
 	a.blocks = make(map[*caddyhttp.Subroute][]string)
 	var err error
@@ -95,7 +96,7 @@ func (a *App) open(name string, issuer *Issuer) error {
 	if issuer == nil {
 		return errors.New("expected the settings of the issuer")
 	}
-	warn(a.log, nil, issuer.mistakes("issuer "+name))
+	a.warn(a.log, issuer.mistakes("issuer "+name))
 	err := issuer.resolve(caddy.NewReplacer())
 	if err == nil {
 		err = a.taken.take(name, issuer)

@@ -11,7 +11,6 @@ import (
 	"github.com/caddyserver/caddy/v2"
 	"github.com/caddyserver/caddy/v2/modules/caddyhttp"
 	"github.com/caddyserver/certmagic"
-	"go.uber.org/zap"
 
 	"github.com/caddy-oauth/caddy-oauth/internal/directive"
 	"github.com/caddy-oauth/caddy-oauth/internal/uris"
@@ -197,8 +196,7 @@ func (a *App) warnOfHosts() error {
 	}
 	for _, name := range slices.Sorted(maps.Keys(hosts)) {
 		if !found[name] {
-			a.log.Warn("no site that serves the issuer has its host; clients go to the URL of the issuer",
-				zap.String("issuer", a.Issuers[name].URL), zap.Strings("sites", hosts[name]))
+			a.warn(a.log, []mistake{wrongAddress("host", a.Issuers[name].URL, hosts[name], "issuer "+name)})
 		}
 	}
 	return nil

@@ -158,6 +158,39 @@ func TestSiteWithSeveralAddresses(t *testing.T) {
 	}
 }
 
+// A site can serve the issuer of a site below it, and a guard can ask for its tokens.
+func TestIssuerOfASiteBelow(t *testing.T) {
+	s := newServer(t)
+	above := "http://api.localhost:PORT {\noauth_guard shop {\nscopes orders\n}\nrespond api\n}\nhttp://www.localhost:PORT {\noauth shop\n}\n"
+	below := strings.Replace(oneBlock(aliceIsSignedIn), "oauth http", "oauth shop http", 1)
+	_, config := adapt(t, write(t, s.dir, "Caddyfile", s.caddyfile("", above+below)))
+	if err := caddy.Load(config, true); err != nil {
+		t.Fatal(err)
+	}
+	issuer := s.url("shop.localhost")
+	token := s.signIn(t, issuer).AccessToken
+	if answer := s.get(t, s.url("api.localhost"), "Authorization", "Bearer "+token); answer.status != http.StatusOK || answer.body != "api" {
+		t.Errorf("the guard: %d %s", answer.status, answer.body)
+	}
+	if answer := s.get(t, s.url("www.localhost")+"/oauth/jwks"); answer.status != http.StatusOK {
+		t.Errorf("the other site: %d %s", answer.status, answer.body)
+	}
+}
+
+// A login that runs the directive oauth would run itself.
+func TestLoginWithoutOAuth(t *testing.T) {
+	s := newServer(t)
+	config := s.adapt(t, "", oneBlock("login {\nforward_auth 127.0.0.1:1 {\nuri /\n}\n}"))
+	inner := `{"handler":"subroute","routes":[{"handle":[{"handler":"oauth","settings":{"url":"https://other.example"}}]}]}`
+	changed := bytes.Replace(config, []byte(`"routes":[{"handle":[{"handle_response"`), []byte(`"routes":[{"handle":[`+inner+`]},{"handle":[{"handle_response"`), 1)
+	if bytes.Equal(changed, config) {
+		t.Fatalf("no login in %s", config)
+	}
+	if err := caddy.Load(changed, true); err == nil || !strings.Contains(err.Error(), "login: expected handlers that find out who a person is, and not the handler oauth") {
+		t.Errorf("got %v", err)
+	}
+}
+
 // The settings of an issuer in a site can be edited by their @id, and an edit that fails leaves the server as it was.
 func TestEditOfAnIssuerByID(t *testing.T) {
 	s := newServer(t)
@@ -204,7 +237,6 @@ func TestIssuerOfTheEnvironment(t *testing.T) {
 
 // A warning says that clients cannot reach an issuer, as no site has its host.
 func TestWarningOfTheHost(t *testing.T) {
-	const message = "no site that serves the issuer has its host; clients go to the URL of the issuer"
 	other := testport.New(t)
 	for name, tt := range map[string]struct {
 		address string
@@ -221,8 +253,9 @@ func TestWarningOfTheHost(t *testing.T) {
 	} {
 		t.Run(name, func(t *testing.T) {
 			s := newServer(t)
-			s.run(t, "", strings.Replace(oneBlock(aliceIsSignedIn), "http://shop.localhost:PORT {", tt.address+" {", 1))
-			if warnings := s.logged(t, message); (len(warnings) == 1) != tt.warns || len(warnings) > 1 {
+			s.runJSON(t, "", strings.Replace(oneBlock(aliceIsSignedIn), "http://shop.localhost:PORT {", tt.address+" {", 1))
+			warnings := s.logged(t, mistakeMessage)
+			if warned := len(warnings) == 1 && strings.HasPrefix(warnings[0]["seen"].(string), "the host of the issuer"); warned != tt.warns || len(warnings) > 1 {
 				t.Errorf("the warnings are %v", warnings)
 			}
 		})

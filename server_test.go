@@ -47,6 +47,15 @@ func newServer(t *testing.T) *server {
 // would go on for a while after it was stopped.
 func (s *server) adapt(t *testing.T, global, sites string) []byte {
 	t.Helper()
+	config, _, err := caddyconfig.GetAdapter("caddyfile").Adapt([]byte(s.caddyfile(global, sites)), nil)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return config
+}
+
+// caddyfile returns the text of a Caddyfile for this server.
+func (s *server) caddyfile(global, sites string) string {
 	text := `{
 		admin 127.0.0.1:` + s.admin + `
 		default_bind 127.0.0.1
@@ -62,12 +71,7 @@ func (s *server) adapt(t *testing.T, global, sites string) []byte {
 		` + global + `
 	}
 	` + sites
-	text = strings.ReplaceAll(text, "PORT", s.port)
-	config, _, err := caddyconfig.GetAdapter("caddyfile").Adapt([]byte(text), nil)
-	if err != nil {
-		t.Fatal(err)
-	}
-	return config
+	return strings.ReplaceAll(text, "PORT", s.port)
 }
 
 // run loads the Caddyfile.
@@ -75,6 +79,17 @@ func (s *server) run(t *testing.T, global, sites string) {
 	t.Helper()
 	if err := caddy.Load(s.adapt(t, global, sites), true); err != nil {
 		t.Fatal(err)
+	}
+}
+
+// runJSON runs the sites of a Caddyfile twice. The second time, Caddy knows them as JSON only.
+func (s *server) runJSON(t *testing.T, global, sites string) {
+	t.Helper()
+	config := s.adapt(t, global, sites)
+	for range 2 {
+		if err := caddy.Load(config, true); err != nil {
+			t.Fatal(err)
+		}
 	}
 }
 

@@ -2,6 +2,7 @@ package cli
 
 import (
 	"bufio"
+	"bytes"
 	"cmp"
 	"context"
 	"encoding/json"
@@ -15,6 +16,8 @@ import (
 	"github.com/caddyserver/caddy/v2"
 	"github.com/caddyserver/caddy/v2/caddyconfig"
 	caddycmd "github.com/caddyserver/caddy/v2/cmd"
+	"go.uber.org/zap"
+	"go.uber.org/zap/zapcore"
 
 	"github.com/caddy-oauth/caddy-oauth/internal/doctor"
 )
@@ -69,14 +72,14 @@ func (c *invocation) check() (*doctor.Report, error) {
 		checker.URLs = []string{url}
 	} else {
 		name := cmp.Or(c.flags.String("config"), "Caddyfile")
-		config, err := adaptFile(name, c.flags.String("adapter"))
+		config, adapted, err := adaptFile(name, c.flags.String("adapter"))
 		switch {
 		case errors.Is(err, os.ErrNotExist):
 			return nil, fmt.Errorf("%w; name the configuration with --config, or an issuer with --url", err)
 		case err != nil:
 			return &doctor.Report{Findings: []doctor.Finding{notLoaded(err)}}, nil
 		}
-		checker.Config, loaded = config, validate(name, config)
+		checker.Config, loaded = config, append(adapted, validate(name, config)...)
 	}
 	report, err := checker.Run(context.Background())
 	if err != nil {
@@ -86,22 +89,26 @@ func (c *invocation) check() (*doctor.Report, error) {
 	return report, nil
 }
 
-// adaptFile returns Caddy's JSON for a configuration file.
-func adaptFile(name, adapter string) (json.RawMessage, error) {
+// adaptFile returns Caddy's JSON for a configuration file, and what the adapter says about our directives.
+func adaptFile(name, adapter string) (json.RawMessage, []doctor.Finding, error) {
 	text, err := os.ReadFile(name)
 	if err != nil {
-		return nil, err
+		return nil, nil, err
 	}
 	if adapter == "" && filepath.Ext(name) == ".json" {
-		return text, nil
+		return text, nil, nil
 	}
 	adapter = cmp.Or(adapter, "caddyfile")
 	found := caddyconfig.GetAdapter(adapter)
 	if found == nil {
-		return nil, fmt.Errorf("there is no config adapter %s", adapter)
+		return nil, nil, fmt.Errorf("there is no config adapter %s", adapter)
 	}
+	_, before, said := caddy.BufferedLog()
 	config, _, err := found.Adapt(text, map[string]any{"filename": name})
-	return config, err
+	log := new(bytes.Buffer)
+	said.FlushTo(zap.New(zapcore.NewCore(zapcore.NewJSONEncoder(zapcore.EncoderConfig{}), zapcore.AddSync(log), zap.WarnLevel)))
+	caddy.UnbufferDefaultLogger(before)
+	return config, warnings(log), err
 }
 
 // validate loads a configuration without running it, as caddy validate does, and returns what it says about our modules.
@@ -121,7 +128,7 @@ func validate(name string, config json.RawMessage) []doctor.Finding {
 		WriterRaw: writer, EncoderRaw: json.RawMessage(`{"format": "json"}`), Level: "WARN",
 	}}}}
 	err = caddy.Validate(loaded)
-	findings := warnings(log)
+	findings := loadWarnings(log)
 	switch {
 	case err == nil:
 		return append(findings, doctor.Finding{Verdict: doctor.OK, Check: "config", Seen: "Caddy loads " + name})
@@ -138,13 +145,18 @@ func notLoaded(err error) doctor.Finding {
 	return doctor.Finding{Verdict: doctor.Fail, Check: "config", Seen: err.Error(), Why: "Caddy does not load it."}
 }
 
-// warnings returns the warnings of our modules in a log.
-func warnings(name string) (findings []doctor.Finding) {
+// loadWarnings returns the warnings of our modules in a log file.
+func loadWarnings(name string) []doctor.Finding {
 	log, err := os.Open(name)
 	if err != nil {
 		return nil
 	}
 	defer log.Close()
+	return warnings(log)
+}
+
+// warnings returns the warnings of our modules and directives in a log.
+func warnings(log io.Reader) (findings []doctor.Finding) {
 	for lines := bufio.NewScanner(log); lines.Scan(); {
 		var line map[string]any
 		if json.Unmarshal(lines.Bytes(), &line) != nil {
@@ -152,7 +164,8 @@ func warnings(name string) (findings []doctor.Finding) {
 		}
 		logger, _ := line["logger"].(string)
 		message, _ := line["msg"].(string)
-		if !strings.HasPrefix(logger, "oauth") && !strings.HasPrefix(logger, "http.handlers.oauth") {
+		seen, mistake := line["seen"].(string)
+		if !mistake && !strings.HasPrefix(logger, "oauth") && !strings.HasPrefix(logger, "http.handlers.oauth") {
 			continue
 		}
 		for _, field := range []string{"setting", "value"} {
@@ -163,8 +176,11 @@ func warnings(name string) (findings []doctor.Finding) {
 		client, _ := line["client_id"].(string)
 		issuer, _ := line["issuer"].(string)
 		instead, _ := line["instead"].(string)
-		if seen, ok := line["seen"].(string); ok {
+		if mistake {
 			message = seen
+		}
+		if file, ok := line["file"].(string); ok {
+			message = fmt.Sprintf("%s:%v: %s", file, line["line"], message)
 		}
 		findings = append(findings, doctor.Finding{
 			Verdict: doctor.Warning, Check: "config", Issuer: issuer, Client: client, Seen: message, Why: "Caddy says so when it loads the configuration.",

@@ -1,0 +1,363 @@
+package caddyoauth
+
+import (
+	"fmt"
+	"maps"
+	"net/url"
+	"os"
+	"slices"
+	"strings"
+
+	"github.com/caddyserver/caddy/v2/caddyconfig/caddyfile"
+	"github.com/caddyserver/caddy/v2/caddyconfig/httpcaddyfile"
+
+	"github.com/caddy-oauth/caddy-oauth/internal/directive"
+	"github.com/caddy-oauth/caddy-oauth/internal/uris"
+)
+
+// This file finds what loads and cannot work in a Caddyfile because of where a directive stands, or of what stands beside it.
+
+// resolved are the settings whose placeholders are replaced when the configuration is loaded.
+var resolved = []string{"audience", "encryption_key", "introspects", "issuer", "oauth", "redirect_uris", "secret", "secret_hash"}
+
+// missing finds placeholders that have no value when the configuration is loaded, and files that are not there.
+func missing(lines []directive.Line) (found []mistake) {
+	for _, line := range lines {
+		if line.Words[0] == "login" {
+			continue // what its directives need, they know
+		}
+		for _, name := range placeholders(strings.Join(line.Words, " ")) {
+			if seen, instead := unset(name, line.Words[0]); seen != "" {
+				found = append(found, mistake{at: at(line), seen: seen, instead: instead})
+			}
+		}
+		if file := fileOf(line.Words); file != "" && !unresolved(file) {
+			if _, err := os.Stat(file); err != nil {
+				found = append(found, mistake{at: at(line), seen: "the file cannot be read: " + err.Error(), instead: "a file that Caddy can read when it runs"})
+			}
+		}
+		found = append(found, missing(line.Block)...)
+	}
+	return found
+}
+
+// unset returns what is wrong with a placeholder in a setting, "" if it has a value here, and what to write.
+func unset(name, setting string) (seen, instead string) {
+	kind, rest, _ := strings.Cut(name, ".")
+	switch kind {
+	case "env":
+		if os.Getenv(rest) == "" {
+			return "the environment variable " + rest + " is not set here, or empty", "a variable that Caddy has when it runs"
+		}
+	case "file":
+		if _, err := os.Stat(rest); err != nil {
+			return "the file cannot be read: " + err.Error(), "a file that Caddy can read when it runs"
+		}
+	case "system", "time":
+	default:
+		if slices.Contains(resolved, setting) {
+			return "{" + name + "} has no value when Caddy loads the configuration", "{env.NAME} or {file./path/of/the/file}"
+		}
+	}
+	return "", ""
+}
+
+// fileOf returns the file that a setting names, "" if it names none.
+func fileOf(words []string) string {
+	n := len(words)
+	switch words[0] {
+	case "jwks_file", "logo":
+		if n > 1 {
+			return words[n-1]
+		}
+	case "template", "language":
+		if n == 3 {
+			return words[n-1]
+		}
+	}
+	return ""
+}
+
+// handlerMistakes finds what cannot work of a directive, and of where it stands.
+func (s *adapted) handlerMistakes(h *Handler, issuer *Issuer, own caddyfile.Token) (found []mistake) {
+	var line directive.Line
+	var around []directive.Line
+	s.each(func(l directive.Line, outer []directive.Line) {
+		if l.Words[0] == "oauth" && l.File == own.File && l.Number == own.Line {
+			line, around = l, outer
+		}
+	})
+	if line.Number == 0 {
+		return nil
+	}
+	found = append(s.placeMistakes(line, around), s.userMistakes(h, line)...)
+	inRoute := slices.ContainsFunc(around, func(l directive.Line) bool { return l.Words[0] == "route" })
+	if issuer == nil {
+		return found
+	}
+	if h.Login == nil && h.needsLogin() && !inRoute && !s.ordered && issuer.signsIn() {
+		switch beside, whole := s.loginBeside(); {
+		case beside == "":
+			found = append(found, mistake{
+				at: own, seen: "nobody can sign in: oauth has no login, and clients have authorization_code", instead: "login { forward_auth ... } or login { basic_auth ... } in oauth",
+			})
+		case whole:
+			found = append(found, mistake{
+				at: own, seen: beside + " stands beside oauth, so the whole site needs the login", instead: "login { " + beside + " ... } in oauth, for the pages of oauth only",
+			})
+		}
+	}
+	return append(found, s.addressMistakes(issuer.URL, own)...)
+}
+
+// placeMistakes finds what is wrong with the place of a directive oauth.
+func (s *adapted) placeMistakes(line directive.Line, around []directive.Line) (found []mistake) {
+	add := func(seen, instead string) {
+		found = append(found, mistake{at: at(line), seen: seen, instead: instead})
+	}
+	if args := line.Words[1:]; len(args) > 0 && (strings.HasPrefix(args[0], "/") || strings.HasPrefix(args[0], "@")) {
+		add("oauth has the matcher "+args[0]+", and endpoints outside of it are not there", strings.TrimSpace("oauth "+strings.Join(args[1:], " "))+", which passes on all that is not its own")
+	}
+	twice := 0
+	s.each(func(l directive.Line, _ []directive.Line) {
+		if l.Words[0] == "oauth" && slices.Equal(l.Words, line.Words) {
+			if twice++; twice == 2 && same(l, line) {
+				add("the site has this oauth directive twice", "one oauth directive for each issuer")
+			}
+		}
+	})
+	for _, outer := range around {
+		if name := outer.Words[0]; name == "handle" || name == "handle_path" {
+			add("oauth stands in "+strings.Join(outer.Words, " ")+", and requests that go elsewhere do not reach it", "oauth outside of "+name)
+		}
+		if outer.Words[0] != "route" {
+			continue
+		}
+		for _, before := range outer.Block {
+			if same(before, line) {
+				break
+			}
+			if before.Words[0] == "respond" && (len(before.Words) < 2 || !strings.HasPrefix(before.Words[1], "/") && !strings.HasPrefix(before.Words[1], "@")) {
+				add("respond stands before oauth, and answers all requests", "oauth first, and respond after it")
+			}
+		}
+	}
+	return found
+}
+
+// userMistakes finds placeholders of `user` and `claim` that nothing sets.
+func (s *adapted) userMistakes(h *Handler, line directive.Line) (found []mistake) {
+	result := new(loginResult)
+	users := map[string]directive.Line{}
+	for _, l := range line.Block {
+		switch l.Words[0] {
+		case "login":
+			result = resultOf(l.Block)
+		case "user", "claim":
+			users[l.Words[len(l.Words)-1]] = l
+		}
+	}
+	if h.User == "" {
+		users[defaultUser] = line
+	}
+	for _, value := range slices.Sorted(maps.Keys(users)) {
+		for _, name := range placeholders(value) {
+			seen, instead := result.wrong(name)
+			if seen == "" && !strings.Contains(name, ".") && !s.maps(name) {
+				seen, instead = nothingSets(name)
+			}
+			if seen != "" {
+				found = append(found, mistake{at: at(users[value]), seen: seen, instead: instead})
+			}
+		}
+	}
+	return found
+}
+
+// resultOf returns what the directives of a login set.
+func resultOf(login []directive.Line) *loginResult {
+	result := new(loginResult)
+	for _, line := range login {
+		for _, l := range line.Block {
+			if l.Words[0] != "copy_headers" {
+				continue
+			}
+			names := slices.Clone(l.Words[1:])
+			for _, more := range l.Block {
+				names = append(names, more.Words...)
+			}
+			for _, name := range names {
+				from, to, renamed := strings.Cut(name, ">")
+				if !renamed {
+					to = from
+				}
+				result.headers, result.copied = append(result.headers, from), append(result.copied, to)
+			}
+		}
+		if sets, known := logins[line.Words[0]]; known {
+			result.sets = append(result.sets, sets)
+			continue
+		}
+		return &loginResult{copied: result.copied}
+	}
+	return result
+}
+
+// needsLogin reports whether the user comes from a login of Caddy's.
+func (h *Handler) needsLogin() bool {
+	user := h.User
+	if user == "" {
+		user = defaultUser
+	}
+	return slices.ContainsFunc(placeholders(user), func(name string) bool {
+		return strings.HasPrefix(name, authPlaceholders) || strings.HasPrefix(name, proxyPlaceholders)
+	})
+}
+
+// loginBeside returns the last login that stands beside oauth, and whether one of them is for the whole site. Such a login runs for the
+// pages of oauth too.
+func (s *adapted) loginBeside() (name string, whole bool) {
+	s.each(func(l directive.Line, outer []directive.Line) {
+		if _, is := logins[l.Words[0]]; is && l.Words[0] != "reverse_proxy" && len(outer) == 0 {
+			name = l.Words[0]
+			whole = whole || withoutMatcher(l)
+		}
+	})
+	return name, whole
+}
+
+// addressMistakes finds an issuer whose URL leads to no address of the site. A proxy before Caddy may have https where the site has
+// http, and then another port.
+func (s *adapted) addressMistakes(issuer string, own caddyfile.Token) []mistake {
+	u, err := url.Parse(issuer)
+	if err != nil || unresolved(issuer) || s.block.IsNamedRoute {
+		return nil
+	}
+	var seen string
+	var addresses []string
+	for _, key := range s.block.Keys {
+		a, err := httpcaddyfile.ParseAddress(key.Text)
+		if err != nil || strings.ContainsAny(key.Text, "*{") || a.Host == "" {
+			return nil
+		}
+		addresses = append(addresses, key.Text)
+		scheme := a.Scheme
+		if scheme == "" {
+			scheme = "https"
+			if a.Port == "80" {
+				scheme = "http"
+			}
+		}
+		switch {
+		case !strings.EqualFold(a.Host, u.Hostname()):
+			if seen == "" {
+				seen = "host"
+			}
+		case !s.defaults || scheme == "http" && u.Scheme == "https":
+			return nil
+		case scheme != u.Scheme:
+			seen = "scheme"
+		case portOf(a.Port, scheme) != portOf(u.Port(), u.Scheme):
+			seen = "port"
+		default:
+			return nil
+		}
+	}
+	if seen == "" {
+		return nil
+	}
+	m := wrongAddress(seen, issuer, addresses)
+	m.at = own
+	return []mistake{m}
+}
+
+// wrongAddress is the mistake of an issuer whose URL is not that of its site in one part: the host, the scheme or the port.
+func wrongAddress(part, issuer string, sites []string, path ...string) mistake {
+	return mistake{
+		path: path, key: part + " of " + issuer, seen: fmt.Sprintf("the %s of the issuer %s is not that of the site %s", part, issuer, strings.Join(sites, ", ")),
+		instead: "one URL for both, as clients go to that of the issuer",
+	}
+}
+
+func portOf(port, scheme string) string {
+	switch {
+	case port != "":
+		return port
+	case scheme == "http":
+		return "80"
+	}
+	return "443"
+}
+
+// guardMistakes finds what cannot work of a guard, and of where it stands.
+func (s *adapted) guardMistakes(g *Guard, own caddyfile.Token) (found []mistake) {
+	var line directive.Line
+	var around []directive.Line
+	loginPage := ""
+	others := make(map[string]bool) // matchers of other directives
+	s.each(func(l directive.Line, outer []directive.Line) {
+		switch {
+		case l.Words[0] == "oauth_guard" && l.File == own.File && l.Number == own.Line:
+			line, around = l, outer
+		case l.Words[0] == "login" && len(outer) > 0 && outer[len(outer)-1].Words[0] == "oauth" && len(l.Words) > 1:
+			loginPage = l.Words[1]
+		case l.Words[0] != "oauth_guard" && len(l.Words) > 1:
+			others[l.Words[1]] = true
+		}
+	})
+	if line.Number == 0 {
+		return nil
+	}
+	add := func(at caddyfile.Token, seen, instead string) {
+		found = append(found, mistake{at: at, seen: seen, instead: instead})
+	}
+	matcher := ""
+	if len(line.Words) > 1 && (strings.HasPrefix(line.Words[1], "/") || strings.HasPrefix(line.Words[1], "@")) {
+		matcher = line.Words[1]
+	}
+	for _, outer := range around {
+		if name := outer.Words[0]; name == "handle" || name == "handle_path" {
+			add(own, "oauth_guard stands in "+strings.Join(outer.Words, " ")+": a rewrite can lead around it, and the metadata of the resource is not there",
+				"oauth_guard with its own matcher, such as /api/*, outside of "+name)
+		}
+	}
+	last := matcher[strings.LastIndex(matcher, "/")+1:]
+	switch {
+	case matcher == "" && len(around) == 0 && !g.Optional && strings.HasPrefix(loginPage, "/"):
+		add(own, "oauth_guard has no matcher, and refuses the login page "+loginPage+" too", "oauth_guard /api/*, or the path of your API")
+	case strings.HasPrefix(matcher, "/") && last != "" && !strings.ContainsAny(last, "*.{") && !others[matcher]:
+		add(own, "oauth_guard is for "+matcher+" only, and not for what is below it", "oauth_guard "+matcher+"/*")
+	}
+	for _, l := range line.Block {
+		if l.Words[0] != "header" || len(l.Words) != 3 {
+			continue
+		}
+		for _, name := range placeholders(l.Words[2]) {
+			if name == "http.auth.user" || !strings.Contains(name, ".") && !s.maps(name) {
+				m := emptyHeader(name)
+				m.at = at(l)
+				found = append(found, m)
+			}
+		}
+	}
+	return found
+}
+
+// inlineSecrets finds secrets that stand in the Caddyfile itself, and which everybody knows who may read it. Those of an issuer on a
+// loopback host are for a trial.
+func inlineSecrets(issuer string, lines []directive.Line) (found []mistake) {
+	if u, err := url.Parse(issuer); err != nil || unresolved(issuer) || uris.IsLoopback(u.Hostname()) {
+		return nil
+	}
+	for _, line := range lines {
+		if line.Words[0] == "secret" {
+			for _, secret := range line.Words[1:] {
+				if len(secret) >= shortSecret && !unresolved(secret) && literal(line, secret) {
+					found = append(found, mistake{at: at(line), seen: "a secret stands in the Caddyfile", instead: "{env.NAME} or {file./path/of/the/file}"})
+				}
+			}
+		}
+		found = append(found, inlineSecrets(issuer, line.Block)...)
+	}
+	return found
+}

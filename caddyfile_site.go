@@ -1,0 +1,169 @@
+package caddyoauth
+
+import (
+	"maps"
+	"os"
+	"reflect"
+	"slices"
+	"strings"
+
+	"github.com/caddyserver/caddy/v2/caddyconfig/caddyfile"
+	"github.com/caddyserver/caddy/v2/caddyconfig/httpcaddyfile"
+
+	"github.com/caddy-oauth/caddy-oauth/internal/directive"
+	"github.com/caddy-oauth/caddy-oauth/internal/uris"
+)
+
+// Caddy's adapter passes a directive its own lines. This file finds what stands around them: the site, and the whole file.
+
+// adapted is a site whose directives are adapted.
+type adapted struct {
+	block caddyfile.ServerBlock
+	lines []directive.Line
+	// Whether the Caddyfile says in which order directives run. Then nothing is known of what runs before what.
+	ordered bool
+	// Whether the options about ports and auto_https are not set, so that an address says its scheme and its port.
+	defaults bool
+}
+
+// siteOfDirective returns the site that a directive stands in. Helper has it in a field that is not exported.
+func siteOfDirective(h httpcaddyfile.Helper) *adapted {
+	field := reflect.ValueOf(&h).Elem().FieldByName("parentBlock")
+	site := &adapted{ordered: h.Option("order") != nil}
+	site.defaults = h.Option("auto_https") == nil && h.Option("http_port") == nil && h.Option("https_port") == nil
+	if field.IsValid() && field.Type() == reflect.TypeFor[caddyfile.ServerBlock]() {
+		site.block = *(*caddyfile.ServerBlock)(field.Addr().UnsafePointer())
+	}
+	for _, segment := range site.block.Segments {
+		site.lines = append(site.lines, directive.Lines(segment)...)
+	}
+	return site
+}
+
+// each calls visit with every line of the site and the lines around it, the innermost last.
+func (s *adapted) each(visit func(line directive.Line, around []directive.Line)) {
+	var walk func(lines, around []directive.Line)
+	walk = func(lines, around []directive.Line) {
+		for _, line := range lines {
+			visit(line, around)
+			walk(line.Block, append(slices.Clone(around), line))
+		}
+	}
+	walk(s.lines, nil)
+}
+
+// maps reports whether a `map` or `vars` directive of the site sets a placeholder.
+func (s *adapted) maps(name string) (found bool) {
+	s.each(func(line directive.Line, _ []directive.Line) {
+		found = found || line.Words[0] == "map" && slices.Contains(line.Words, "{"+name+"}")
+	})
+	return found
+}
+
+// directiveAt returns the settings of the directive that stands there.
+func (s *adapted) directiveAt(own caddyfile.Token) (block []directive.Line) {
+	s.each(func(line directive.Line, _ []directive.Line) {
+		if line.File == own.File && line.Number == own.Line {
+			block = line.Block
+		}
+	})
+	return block
+}
+
+// same reports whether two lines are at one place.
+func same(a, b directive.Line) bool { return a.File == b.File && a.Number == b.Number }
+
+func at(line directive.Line) caddyfile.Token {
+	return caddyfile.Token{File: line.File, Line: line.Number}
+}
+
+// readCaddyfile reads a Caddyfile again: the global options, if there are any, and the sites. It returns nil for what is not a file, such
+// as standard input.
+func readCaddyfile(name string) []directive.Line {
+	text, err := os.ReadFile(name)
+	if err != nil {
+		return nil
+	}
+	lines, err := directive.ReadLines(name, text)
+	if err != nil {
+		return nil
+	}
+	return lines
+}
+
+// oauthLines calls visit with the arguments of all directives oauth of a Caddyfile, without their matchers.
+func oauthLines(file []directive.Line, visit func(args []string)) {
+	(&adapted{lines: file}).each(func(l directive.Line, around []directive.Line) {
+		if len(around) == 0 || len(around[0].Words) == 0 || l.Words[0] != "oauth" {
+			return // the global option, or another directive
+		}
+		args := l.Words[1:]
+		if len(args) > 0 && strings.ContainsAny(args[0][:1], "/@*") {
+			args = args[1:]
+		}
+		visit(args)
+	})
+}
+
+// definedBelow reports whether a directive anywhere in the Caddyfile defines the issuer of that name or URL.
+func (s *adapted) definedBelow(issuer string) (found bool) {
+	if len(s.block.Keys) == 0 {
+		return false
+	}
+	oauthLines(readCaddyfile(s.block.Keys[0].File), func(args []string) {
+		if n := len(args); n > 0 && isURL(args[n-1]) {
+			found = found || args[0] == issuer || args[n-1] == issuer || n == 1 && uris.IssuerName(args[0]) == issuer
+		}
+	})
+	return found
+}
+
+// unserved finds issuers of the global option that no site of the Caddyfile serves. It finds nothing if the option is not in the file
+// that it says, as with standard input, or if the sites are in other files.
+func unserved(app *App, option []directive.Line) (found []mistake) {
+	file := readCaddyfile(option[0].File)
+	if len(file) < 2 || len(file[0].Words) > 0 || !slices.ContainsFunc(file[0].Block, func(l directive.Line) bool {
+		return reflect.DeepEqual(l, option[0])
+	}) {
+		return nil
+	}
+	served := make(map[string]bool)
+	oauthLines(file, func(args []string) {
+		if len(args) == 0 {
+			name, _ := app.configuredIssuer()
+			args = []string{name}
+		}
+		served[args[0]] = true
+	})
+	for _, name := range slices.Sorted(maps.Keys(app.Issuers)) {
+		if !served[name] {
+			found = append(found, mistake{path: []string{"issuer " + name}, seen: "no site serves the issuer " + name, instead: "oauth " + name + " in the site of " + app.Issuers[name].URL})
+		}
+	}
+	return found
+}
+
+// withoutMatcher reports whether a directive has no matcher. Caddy has removed the matchers of the directives of a site that it has
+// parsed, so the file is read again.
+func withoutMatcher(line directive.Line) (found bool) {
+	(&adapted{lines: readCaddyfile(line.File)}).each(func(l directive.Line, around []directive.Line) {
+		if len(around) > 0 && l.File == line.File && l.Number == line.Number && l.Words[0] == line.Words[0] {
+			found = len(l.Words) == 1 || !strings.HasPrefix(l.Words[1], "@") && !strings.HasPrefix(l.Words[1], "/")
+		}
+	})
+	return found
+}
+
+// literal reports whether a word stands in the file as it is, and not as the default of a variable.
+func literal(line directive.Line, word string) bool {
+	text, err := os.ReadFile(line.File)
+	if err != nil {
+		return false
+	}
+	lines := strings.Split(string(text), "\n")
+	if line.Number > len(lines) {
+		return false
+	}
+	sent := lines[line.Number-1]
+	return strings.Contains(sent, word) && !strings.Contains(sent, "{$")
+}
