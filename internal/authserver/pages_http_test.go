@@ -24,7 +24,7 @@ func TestErrorPagesAreForPeople(t *testing.T) {
 				t.Helper()
 				return s.get(t, asks("webapp", "client_id", "nobody"))
 			},
-			"This link does not work", "client_id is missing or wrong",
+			"This app is not known here", "client_id is missing or wrong",
 		},
 		"wrong redirect URI": {
 			func(t *testing.T, s *testServer) answer {
@@ -99,7 +99,7 @@ func TestPagesSpeakTheLanguageOfTheBrowser(t *testing.T) {
 	})
 	for path, want := range map[string]string{
 		"/oauth/authorize?" + asks("webapp").Encode():                        "The app webapp möchte auf Ihr Konto bei example.com zugreifen Die App möchte your name Ihre Bestellungen",
-		"/oauth/authorize?" + asks("webapp", "client_id", "nobody").Encode(): "Dieser Link funktioniert nicht",
+		"/oauth/authorize?" + asks("webapp", "client_id", "nobody").Encode(): "Diese App ist hier nicht bekannt",
 		"/oauth/apps": "Keine App hat Zugriff auf Ihr Konto.",
 	} {
 		r := httptest.NewRequest(http.MethodGet, path, nil)
