@@ -47,7 +47,7 @@ func (e *authorizeEndpoint) findClient(c *call, params url.Values) (client *stor
 	switch {
 	case err != nil:
 		return nil, false, err
-	case ended || e.config.Documents == nil || !e.config.Documents.Owns(id):
+	case ended || e.documents == nil || !e.documents.Owns(id):
 		return nil, false, grants.Refuse(grants.InvalidClient, "the app is not known here: client_id is missing or wrong").
 			Explain(id, e.clients.Missing(id), "client")
 	}
@@ -55,7 +55,7 @@ func (e *authorizeEndpoint) findClient(c *call, params url.Values) (client *stor
 	if user == nil || err != nil {
 		return nil, user == nil && err == nil, err
 	}
-	client, err = e.config.Documents.Fetch(c.ctx, id)
+	client, err = e.documents.Fetch(c.ctx, id)
 	return client, false, err
 }
 

@@ -53,8 +53,8 @@ type ClientConfig struct {
 	Clients map[string]*storage.Client // by client ID
 	Resolve clients.Resolver           // of clients that are added at run time
 
-	// Documents has the clients that their websites describe; nil if there are none.
-	Documents Documents
+	// Documents returns the clients that their websites describe, with their records in the store; nil if there are none.
+	Documents func(store storage.Store) Documents
 
 	Secrets clients.Secrets
 	Grants  []grants.Grant
@@ -139,15 +139,6 @@ func (c Config) withDefaults() Config {
 	c.RevocationPoll = cmp.Or(c.RevocationPoll, 5*time.Second)
 	c.StoreTimeout = cmp.Or(c.StoreTimeout, bounded.Timeout(c.Store))
 	return c
-}
-
-// sources returns the clients that nobody added.
-func (c *Config) sources() map[storage.ClientOrigin]clients.Source {
-	sources := make(map[storage.ClientOrigin]clients.Source)
-	if c.Documents != nil {
-		sources[storage.OriginDocument] = c.Documents
-	}
-	return sources
 }
 
 // Paths are the paths of the endpoints on the issuer's host.

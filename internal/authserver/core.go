@@ -32,6 +32,7 @@ type core struct {
 
 	keys          *keyring.Ring
 	clients       *clients.Directory
+	documents     Documents // nil: none
 	authenticator *clients.Authenticator
 	accessTokens  *accessTokens
 	cutoffs       *revocation.Cutoffs

@@ -62,7 +62,9 @@ func newDocumentServer(t *testing.T, edits ...func(*storage.Client)) (*testServe
 	for _, edit := range edits {
 		edit(docs.websites[documentID])
 	}
-	s := newTestServer(t, func(c *Config) { c.Documents = docs })
+	s := newTestServer(t, func(c *Config) {
+		c.Documents = func(storage.Store) Documents { return docs }
+	})
 	s.site.login = "/login"
 	return s, docs
 }

@@ -110,7 +110,7 @@ func (s *Server) assemble() (err error) {
 		Lifetimes: s.longestLifetimes, Changed: s.metrics.Cutoffs,
 	})
 	s.clients = clients.New(clients.Config{
-		Issuer: config.Name, Configured: config.Clients, Resolve: config.Resolve, Sources: config.sources(), Secrets: config.Secrets, Store: s.store,
+		Issuer: config.Name, Configured: config.Clients, Resolve: config.Resolve, Sources: s.sources(), Secrets: config.Secrets, Store: s.store,
 		Logger: s.log, Now: s.now, Timeout: config.StoreTimeout,
 		Tombstone: func() time.Duration {
 			return max(config.Keys.Lifetime+jwt.MaxLeeway, s.cutoffs.AccessTokenLife()) + checkInterval
@@ -136,6 +136,16 @@ func (s *Server) assemble() (err error) {
 	s.sealer = sealer{keys: s.keys, now: s.now}
 	s.upkeep = s.newUpkeep()
 	return nil
+}
+
+// sources returns the clients that nobody added.
+func (s *Server) sources() map[storage.ClientOrigin]clients.Source {
+	sources := make(map[storage.ClientOrigin]clients.Source)
+	if s.config.Documents != nil {
+		s.documents = s.config.Documents(s.store)
+		sources[storage.OriginDocument] = s.documents
+	}
+	return sources
 }
 
 func (s *Server) newUpkeep() *upkeep {
