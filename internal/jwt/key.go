@@ -10,6 +10,7 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
+	"io"
 	"slices"
 	"strings"
 
@@ -117,9 +118,7 @@ func newKey(raw any, id, alg string) (*Key, error) {
 	}
 	switch key := raw.(type) {
 	case *ecdsa.PrivateKey:
-		// jws signs with a copy of an *ecdsa.PrivateKey, for which crypto/ecdsa cannot use what it has cached for the
-		// original. It passes any other crypto.Signer on as it is.
-		k.private, k.public = struct{ crypto.Signer }{key}, key.Public()
+		k.private, k.public = deterministic{key}, key.Public()
 	case crypto.Signer:
 		k.private, k.public = raw, key.Public()
 	case []byte:
@@ -129,6 +128,18 @@ func newKey(raw any, id, alg string) (*Key, error) {
 		return nil, err
 	}
 	return k, k.probe()
+}
+
+// deterministic signs with ECDSA as in RFC 6979, which RFC 8725 §3.2 recommends: bad random numbers cannot reveal the key. It
+// also takes a quarter less time.
+//
+// As a type of its own it keeps jws from signing with a copy of the key, for which crypto/ecdsa cannot use what it has cached for
+// the original.
+type deterministic struct{ *ecdsa.PrivateKey }
+
+// Sign implements crypto.Signer.
+func (k deterministic) Sign(_ io.Reader, digest []byte, opts crypto.SignerOpts) ([]byte, error) {
+	return k.PrivateKey.Sign(nil, digest, opts)
 }
 
 // publish sets the public JWK. It starts from the bare public key, so that no secret member of the original JWK can slip

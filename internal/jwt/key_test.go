@@ -54,6 +54,16 @@ func TestRFC7518EveryAlgorithmSignsAndVerifies(t *testing.T) {
 	}
 }
 
+func TestRFC8725DeterministicECDSA(t *testing.T) {
+	t.Parallel()
+	for _, alg := range []string{"ES256", "ES384", "ES512"} {
+		key := newTestKey(t, alg)
+		if first, second := sign(t, key, `{"sub":"alice"}`), sign(t, key, `{"sub":"alice"}`); first != second {
+			t.Errorf("%s: two signatures of one token differ", alg)
+		}
+	}
+}
+
 func newTestKey(tb testing.TB, alg string) *Key {
 	tb.Helper()
 	id, jwk, err := MakeKey(alg)
