@@ -139,14 +139,15 @@ func (h *Handler) ServeHTTP(w http.ResponseWriter, r *http.Request, next caddyht
 		return err
 	}
 	path := originalURL(r).Path
-	if restart(w, r, h.server.GivesCodes(path)) {
+	serves := h.serves(path)
+	if restart(w, r, serves && h.server.GivesCodes(path)) {
 		return nil
 	}
 	place := h.place.find(r)
 	if _, answered := place.enter(w, r); answered {
 		return nil
 	}
-	if !h.serves(path) {
+	if !serves {
 		return next.ServeHTTP(w, r)
 	}
 	if h.server.NeedsPerson(path) {

@@ -23,16 +23,16 @@ type restartedKey struct{}
 // With codes, the response can have an authorization code in its Location, which is another in the log.
 func restart(w http.ResponseWriter, r *http.Request, codes bool) bool {
 	ctx := r.Context()
-	if sent, again := ctx.Value(restartedKey{}).(string); again {
-		ctx.Value(caddy.ReplacerCtxKey).(*caddy.Replacer).Set("http.request.orig_uri", sent)
+	sent, ok := ctx.Value(caddyhttp.OriginalRequestCtxKey).(http.Request)
+	if !ok || !codes && !wire.MayHaveSecrets(sent.RequestURI) && r.Referer() == "" { // as most requests, at every handler of a site
+		return false
+	}
+	if target, again := ctx.Value(restartedKey{}).(string); again {
+		ctx.Value(caddy.ReplacerCtxKey).(*caddy.Replacer).Set("http.request.orig_uri", target)
 		return false
 	}
 	server, ok := ctx.Value(caddyhttp.ServerCtxKey).(*caddyhttp.Server)
 	if !ok || ctx.Value(caddyhttp.ErrorCtxKey) != nil { // a site that has failed is not asked again
-		return false
-	}
-	sent, ok := ctx.Value(caddyhttp.OriginalRequestCtxKey).(http.Request)
-	if !ok {
 		return false
 	}
 	codes = codes && server.Logs != nil

@@ -43,6 +43,12 @@ func TestHideSecrets(t *testing.T) {
 		if got := HideSecrets(tt.in); got != tt.want {
 			t.Errorf("%q becomes %q, want %q", tt.in, got, tt.want)
 		}
+		if tt.in != tt.want && !MayHaveSecrets(tt.in) {
+			t.Errorf("%q is said to have no secrets", tt.in)
+		}
+	}
+	if MayHaveSecrets("/oauth/token") {
+		t.Error("a path is said to have secrets")
 	}
 }
 
@@ -54,6 +60,9 @@ func FuzzHideSecrets(f *testing.F) {
 		hidden := HideSecrets(target)
 		if again := HideSecrets(hidden); again != hidden {
 			t.Errorf("%q becomes %q and then %q", target, hidden, again)
+		}
+		if hidden != target && !MayHaveSecrets(target) {
+			t.Errorf("%q becomes %q, and is said to have no secrets", target, hidden)
 		}
 		_, query, _ := strings.Cut(hidden, "?")
 		params, _ := url.ParseQuery(query)
