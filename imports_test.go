@@ -46,6 +46,7 @@ var allowedImports = []struct {
 
 	// The parts of the endpoints.
 	{"internal/bearer", "grants internal/jwt internal/metrics internal/throttle internal/uris internal/wire"},
+	{"internal/cimd", "grants internal/fetch internal/registration internal/uris storage"},
 	{"internal/clients", "grants internal/recall internal/throttle storage"},
 	{"internal/keyring", "internal/jwt storage"},
 	{"internal/revocation", "storage"},

@@ -11,15 +11,16 @@ type Kind string
 
 // The kinds of records.
 const (
-	KindFamily  Kind = "family"  // a Family; the ID is a bucket and the hash of a selector
-	KindConsent Kind = "consent" // the Consents of one user; the ID is the hash of the subject
-	KindAccess  Kind = "access"  // an Access; the ID is a bucket and the hash of the token
-	KindCutoff  Kind = "cutoff"  // a Cutoff; the ID is a bucket and a hash of what it voids
-	KindJournal Kind = "journal" // the Journal of revocations; the ID is a name
-	KindClient  Kind = "client"  // a Registered client; the ID is the escaped client ID
-	KindKeys    Kind = "keys"    // the signing keys of the issuer; the ID is a name
-	KindOnce    Kind = "once"    // what must not be used twice, see Once; the ID is a bucket and a hash
-	KindChange  Kind = "change"  // a marker, overwritten whenever a node has changed clients or keys
+	KindFamily   Kind = "family"   // a Family; the ID is a bucket and the hash of a selector
+	KindConsent  Kind = "consent"  // the Consents of one user; the ID is the hash of the subject
+	KindAccess   Kind = "access"   // an Access; the ID is a bucket and the hash of the token
+	KindCutoff   Kind = "cutoff"   // a Cutoff; the ID is a bucket and a hash of what it voids
+	KindJournal  Kind = "journal"  // the Journal of revocations; the ID is a name
+	KindClient   Kind = "client"   // a Registered client; the ID is the escaped client ID
+	KindDocument Kind = "document" // a Document of a client; the ID is the hash of its URL
+	KindKeys     Kind = "keys"     // the signing keys of the issuer; the ID is a name
+	KindOnce     Kind = "once"     // what must not be used twice, see Once; the ID is a bucket and a hash
+	KindChange   Kind = "change"   // a marker, overwritten whenever a node has changed clients or keys
 )
 
 // Key names a record.

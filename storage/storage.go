@@ -5,8 +5,8 @@
 // suite in package storetest. Package memory is the shortest example. A store may do more than Store asks; the interfaces for
 // that are [Sweeper], [Exporter], [Watcher] and [Slow], and [As] finds them.
 //
-// The records are [Family] (a code and the refresh tokens that come of it), [Consents], [Registered] clients, [Cutoff]
-// (a revocation) and [Access] (an opaque access token). [Once] notes what must not be used twice. [Encrypted] encrypts any of them at rest.
+// The records are [Family] (a code and the refresh tokens that come of it), [Consents], [Registered] clients, [Document]s of
+// clients, [Cutoff] (a revocation) and [Access] (an opaque access token). [Once] notes what must not be used twice. [Encrypted] encrypts any of them at rest.
 package storage
 
 import (

@@ -166,7 +166,7 @@ func (i *importer) write(ctx context.Context, record storage.Record) error {
 
 // allKinds are the kinds of records that are exported.
 var allKinds = []storage.Kind{
-	storage.KindFamily, storage.KindConsent, storage.KindKeys, storage.KindClient, storage.KindCutoff, storage.KindAccess,
+	storage.KindFamily, storage.KindConsent, storage.KindKeys, storage.KindClient, storage.KindDocument, storage.KindCutoff, storage.KindAccess,
 }
 
 // removeOthers deletes the records that a final dump does not have, such as a consent that was withdrawn after an earlier import.
@@ -261,6 +261,8 @@ func checkValue(record storage.Record) (err error) {
 		_, err = storage.DecodeConsents("", record.Value)
 	case storage.KindClient:
 		_, err = storage.DecodeRegistered(record.Value)
+	case storage.KindDocument:
+		_, err = storage.DecodeDocument(record.Value)
 	case storage.KindCutoff:
 		_, err = storage.DecodeCutoff(record.Value)
 	case storage.KindJournal:
@@ -316,6 +318,10 @@ func lastChange(kind storage.Kind, value []byte) (last time.Time) {
 	case storage.KindClient:
 		if r, err := storage.DecodeRegistered(value); err == nil {
 			times = append(times, r.Changed)
+		}
+	case storage.KindDocument:
+		if d, err := storage.DecodeDocument(value); err == nil {
+			times = append(times, d.Fetched, d.Used)
 		}
 	case storage.KindKeys:
 		// Only the members that matter here; the package keyring has the others.
