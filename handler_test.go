@@ -125,6 +125,21 @@ func TestWarningOfWhatABrowserCanForge(t *testing.T) {
 	}
 }
 
+// RFC 9110 section 9.3.2: HEAD gets what GET gets, but for the content.
+func TestHeadOfPages(t *testing.T) {
+	s := newServer(t)
+	s.run(t, "", oneBlock(aliceIsSignedIn))
+	for _, target := range []string{"/oauth/apps", "/oauth/authorize?client_id=nobody", "/oauth/authorize?response_type=code&client_id=app&redirect_uri=https://nobody.example/"} {
+		get, head := s.get(t, s.url("shop.localhost")+target), s.do(t, http.MethodHead, s.url("shop.localhost")+target, "", "")
+		if head.status != get.status || head.header.Get("Content-Type") != get.header.Get("Content-Type") || head.body != "" || get.body == "" {
+			t.Errorf("%s: HEAD gets %d %v, GET %d %v", target, head.status, head.header, get.status, get.header)
+		}
+	}
+	if answer := s.do(t, http.MethodPut, s.url("shop.localhost")+"/oauth/apps", "", ""); answer.status != http.StatusMethodNotAllowed || answer.header.Get("Allow") != "GET, HEAD, POST" {
+		t.Errorf("PUT: %d %v", answer.status, answer.header)
+	}
+}
+
 func TestLoginURL(t *testing.T) {
 	for _, tt := range []struct {
 		name, login      string

@@ -77,6 +77,8 @@ func TestNoLogHasASecretOfAURL(t *testing.T) {
 			"/api/orders?code=" + secret + " and " + secret, "/api/orders?code=HIDDEN",
 		},
 		{"GET", "/callback?code=" + secret + "&state=1", "", nil, 200, "the site reads code=" + secret + "&state=1", "/callback?code=HIDDEN&state=1"},
+		{"GET", "/oauth/token;client_secret=" + secret + "/x", "", nil, 200, "the site's own", "/oauth/token;client_secret=HIDDEN/x"},
+		{"GET", "/oauth/authorize?client_id=nobody&request=" + secret, "", nil, 400, "styled 400", "/oauth/authorize?client_id=nobody&request=HIDDEN"},
 		{"GET", "/style.css", "", []string{"Referer", "https://shop.localhost/callback?code=" + secret}, 200, "the site's own", "/style.css"},
 	} {
 		before := len(s.accessLog(t, tt.uri))

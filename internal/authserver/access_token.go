@@ -11,8 +11,11 @@ import (
 	"strings"
 	"time"
 
+	"go.uber.org/zap"
+
 	"github.com/caddy-oauth/caddy-oauth/grants"
 	"github.com/caddy-oauth/caddy-oauth/internal/bearer"
+	"github.com/caddy-oauth/caddy-oauth/internal/bounded"
 	"github.com/caddy-oauth/caddy-oauth/internal/clients"
 	"github.com/caddy-oauth/caddy-oauth/internal/jwt"
 	"github.com/caddy-oauth/caddy-oauth/internal/keyring"
@@ -30,6 +33,8 @@ type accessTokens struct {
 	cutoffs *revocation.Cutoffs
 	timeout time.Duration // of the first load of the cutoffs
 	cache   bearer.Cache  // of tokens whose signature or record was valid
+	outages *bounded.Outages
+	log     *zap.Logger
 	now     func() time.Time
 }
 
@@ -249,12 +254,18 @@ func (a *accessTokens) readOpaque(ctx context.Context, token string) (*jwt.Claim
 	if errors.Is(err, storage.ErrNotFound) {
 		return nil, jwt.ErrExpired.Explain("an opaque token without a record: it has expired or was revoked", "", "access_token: lifetime")
 	}
+	var access *storage.Access
+	if err == nil {
+		access, err = storage.DecodeAccess(record)
+	}
+	if errors.Is(err, storage.ErrDamaged) { // It stays so: the client needs a new token.
+		if first, fields := a.outages.Failed(bounded.Reading, naming(key, err)); first {
+			a.log.Error("damaged record of an opaque access token; the token is refused", append(fields, zap.Error(err))...)
+		}
+		return nil, jwt.ErrMalformed.Explain("an opaque token whose record is damaged", "", "store")
+	}
 	if err != nil {
 		return nil, err
-	}
-	access, err := storage.DecodeAccess(record)
-	if err != nil {
-		return nil, naming(key, err)
 	}
 	return a.opaqueClaims(access, key), nil
 }

@@ -4,6 +4,7 @@ import (
 	"os"
 	"path/filepath"
 	"testing"
+	"time"
 
 	"github.com/caddyserver/certmagic"
 
@@ -94,6 +95,40 @@ func TestDamagedRecordsAreMadeAnew(t *testing.T) {
 	damage(storage.KindConsent)
 	if err := a.revoker.Revoke(t.Context(), "alice", "", "test", ""); err != nil {
 		t.Errorf("a revocation with a damaged record of consents: %v", err)
+	}
+}
+
+// The token of a damaged record is refused, so that the client gets a new one. The log has it once.
+func TestDamagedOpaqueToken(t *testing.T) {
+	for _, damage := range []func(name string) error{
+		func(name string) error { return os.Truncate(name, 0) },
+		nil, // a record that the store can read, and nobody else
+	} {
+		dir := t.TempDir()
+		store := caddystore.New(&certmagic.FileStorage{Path: dir}, "default")
+		s := newTestServer(t, func(c *Config) {
+			c.Store, c.Now = store, nil
+			c.AccessToken.Opaque = true
+		})
+		token := s.tokens(t)["access_token"].(string)
+		if damage == nil {
+			key, _ := storage.AccessKey(token)
+			if err := store.Put(t.Context(), key, []byte("{"), time.Now().Add(time.Hour)); err != nil {
+				t.Fatal(err)
+			}
+		} else {
+			for _, file := range recordsOf(t, dir, storage.KindAccess) {
+				if err := damage(file); err != nil {
+					t.Fatal(err)
+				}
+			}
+		}
+		for range 3 {
+			s.state(t, token, jwt.ErrMalformed)
+		}
+		if n := s.logs.FilterMessageSnippet("damaged record of an opaque access token").Len(); n != 1 {
+			t.Errorf("the log has it %d times", n)
+		}
 	}
 }
 

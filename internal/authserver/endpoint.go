@@ -39,13 +39,13 @@ func (s *Server) route(issuer *url.URL) error {
 		return err
 	}
 	get := []string{http.MethodGet, http.MethodHead}
-	getPost := []string{http.MethodGet, http.MethodPost}
+	page := []string{http.MethodGet, http.MethodHead, http.MethodPost}
 	post := []string{http.MethodPost}
 	paths := s.config.Paths
 	s.endpoints = make(map[string]*endpoint)
 	for _, e := range []*endpoint{
-		{name: "authorize", paths: []string{paths.Authorize}, methods: getPost, serve: s.authorize.serve},
-		{name: "apps", paths: []string{paths.Apps}, methods: getPost, serve: (&appsEndpoint{s.core}).serve},
+		{name: "authorize", paths: []string{paths.Authorize}, methods: page, serve: s.authorize.serve},
+		{name: "apps", paths: []string{paths.Apps}, methods: page, serve: (&appsEndpoint{s.core}).serve},
 		{name: "token", paths: []string{paths.Token}, methods: post, json: true, cors: true, serve: newTokenEndpoint(s.core).serve},
 		{name: "introspect", paths: []string{paths.Introspect}, methods: post, json: true, serve: (&introspectEndpoint{s.core}).serve},
 		{name: "revoke", paths: []string{paths.Revoke}, methods: post, json: true, cors: true, serve: (&revokeEndpoint{s.core}).serve},

@@ -127,7 +127,7 @@ func (s *Server) assemble() (err error) {
 	s.authenticator = clients.NewAuthenticator(s.clients, s.limiter, config.Wire.SecretHeader)
 	s.accessTokens = &accessTokens{
 		issuer: config.URL, shape: config.AccessToken, keys: s.keys, store: s.store, clients: s.clients, cutoffs: s.cutoffs,
-		timeout: config.StoreTimeout, now: s.now,
+		timeout: config.StoreTimeout, outages: s.outages, log: s.log.With(zap.String("issuer", config.Name)), now: s.now,
 	}
 	s.revoker = &Revoker{
 		store: s.store, consents: s.consents, cutoffs: s.cutoffs, now: s.now, log: s.log, issuer: config.Name, revoked: s.events.revoked,

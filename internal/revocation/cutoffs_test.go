@@ -479,8 +479,14 @@ func TestDamagedJournal(t *testing.T) {
 	n.add(t, alice)
 	n.poll(t)
 	other.poll(t)
+	core, logs := observer.New(zap.ErrorLevel)
+	n.Logger = zap.New(core)
 	must(t, store.Put(t.Context(), storage.JournalKey, []byte("{"), time.Time{}))
 	n.add(t, storage.Cutoff{Family: "family"})
+	n.add(t, storage.Cutoff{Family: "another"})
+	if lines := logs.FilterMessageSnippet("a new one was begun").Len(); lines != 1 {
+		t.Errorf("the log has it %d times", lines)
+	}
 	for _, reader := range []*node{other, newNode(t, store)} {
 		reader.poll(t)
 		if !reader.EndsFamily("family") || !reader.Voids("alice", "app", start) {

@@ -137,25 +137,25 @@ func (c *Cutoffs) readJournal(ctx context.Context) (*followed, error) {
 	if at := c.at.Load(); at != nil && bytes.Equal(record, at.record) {
 		return at, nil
 	}
-	journal, err := decodeJournal(record)
-	return &followed{journal, record}, err
-}
-
-func decodeJournal(record []byte) (*storage.Journal, error) {
 	journal, err := storage.DecodeJournal(record)
-	if err != nil && !errors.Is(err, storage.ErrUnknownKey) {
-		return new(storage.Journal), nil
+	if errors.Is(err, storage.ErrDamaged) {
+		journal, err = new(storage.Journal), nil
 	}
-	return journal, err
+	return &followed{journal, record}, err
 }
 
 // updateJournal changes the journal, and returns what it is then. It begins one if there is none.
 func (c *Cutoffs) updateJournal(
 	ctx context.Context, change func(*storage.Journal) error,
 ) (journal *storage.Journal, err error) {
+	var damage error
 	update := func() error {
 		return c.Store.Update(ctx, storage.JournalKey, func(old []byte) (record []byte, never time.Time, err error) {
-			if journal, err = decodeJournal(old); err != nil {
+			journal, err = storage.DecodeJournal(old)
+			if errors.Is(err, storage.ErrDamaged) {
+				journal, damage, err = new(storage.Journal), err, nil
+			}
+			if err != nil {
 				return nil, never, err
 			}
 			if journal.ID == "" {
@@ -168,15 +168,16 @@ func (c *Cutoffs) updateJournal(
 			return record, never, err
 		})
 	}
-	if err = update(); !errors.Is(err, storage.ErrDamaged) {
-		return journal, err
+	if err = update(); errors.Is(err, storage.ErrDamaged) {
+		damage = err
+		if err = c.Store.Delete(ctx, storage.JournalKey); err == nil {
+			err = update()
+		}
 	}
-	c.Logger.Error("unreadable journal of revocations in the store; beginning a new one",
-		zap.String("issuer", c.Issuer), zap.Error(err))
-	if err := c.Store.Delete(ctx, storage.JournalKey); err != nil {
-		return nil, err
+	if err == nil && damage != nil {
+		c.Logger.Error("unreadable journal of revocations in the store; a new one was begun",
+			zap.String("issuer", c.Issuer), zap.Error(damage))
 	}
-	err = update()
 	return journal, err
 }
 

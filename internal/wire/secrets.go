@@ -9,7 +9,7 @@ import (
 // in a URL, as logs, histories and Referer headers keep URLs.
 var secretParams = map[string]bool{
 	"access_token": true, "refresh_token": true, "id_token": true, "id_token_hint": true, "token": true,
-	"code": true, "code_verifier": true, "device_code": true,
+	"code": true, "code_verifier": true, "device_code": true, "request": true,
 	"client_secret": true, "client_assertion": true, "assertion": true, "subject_token": true, "actor_token": true,
 	"registration_access_token": true, "password": true, "secret": true, "api_key": true,
 }
@@ -18,7 +18,7 @@ var secretParams = map[string]bool{
 const hiddenSecret = "HIDDEN"
 
 // HideSecrets returns a URL, or the target of a request, without the secrets in it: the password of its user information, and the
-// values of secret parameters in its query and its fragment, also if they are in a URL that is itself the value of a parameter.
+// values of secret parameters in its path, its query and its fragment, also if they are in a URL that is itself the value of a parameter.
 // All else stays as it is, byte by byte. A URL without secrets stays the same.
 func HideSecrets(target string) string { return hideSecrets(target, 2) }
 
@@ -47,7 +47,7 @@ func hideSecrets(target string, depth int) string {
 	if start < 0 {
 		start = len(target)
 	}
-	head, query := hidePassword(target[:start]), target[start:]
+	head, query := hideInPath(hidePassword(target[:start])), target[start:]
 	var out strings.Builder
 	for query != "" { // each round takes a separator and the parameter after it
 		end := 1 + strings.IndexAny(query[1:], "?#&;")
@@ -59,6 +59,30 @@ func hideSecrets(target string, depth int) string {
 		query = query[end:]
 	}
 	return head + out.String()
+}
+
+// hideInPath hides the secrets of /path;name=value/more (RFC 3986 section 3.3).
+func hideInPath(path string) string {
+	start := strings.IndexByte(path, ';')
+	if start < 0 {
+		return path
+	}
+	var out strings.Builder
+	out.WriteString(path[:start])
+	for path = path[start:]; path != ""; { // each round takes a semicolon or a slash, and what is after it
+		end := 1 + strings.IndexAny(path[1:], ";/")
+		if end == 0 {
+			end = len(path)
+		}
+		name, value, _ := strings.Cut(path[1:end], "=")
+		if path[0] == ';' && value != "" && secretParams[parameterName(name)] {
+			out.WriteString(";" + name + "=" + hiddenSecret)
+		} else {
+			out.WriteString(path[:end])
+		}
+		path = path[end:]
+	}
+	return out.String()
 }
 
 // hidePassword hides the password of https://user:password@host.

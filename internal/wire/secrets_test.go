@@ -28,6 +28,11 @@ func TestHideSecrets(t *testing.T) {
 		{"/oauth/token?client_secret=HIDDEN", "/oauth/token?client_secret=HIDDEN"},
 		{"http://user:s3cret@example.com/oauth/token?x", "http://user:HIDDEN@example.com/oauth/token?x"},
 		{"http://user@example.com/?x@y:z", "http://user@example.com/?x@y:z"},
+		{"/oauth/authorize?request=eyJ", "/oauth/authorize?request=HIDDEN"},
+		{"/oauth/token;client_secret=s3cret;x=1/more;y?z=2", "/oauth/token;client_secret=HIDDEN;x=1/more;y?z=2"},
+		{"/oauth/token;x;Client%5FSecret=s3cret", "/oauth/token;x;Client%5FSecret=HIDDEN"},
+		{"/a;code=/b=;token=s3cret;", "/a;code=/b=;token=HIDDEN;"},
+		{"https://u:s3cret@example.com/a;token=s3cret", "https://u:HIDDEN@example.com/a;token=HIDDEN"},
 		{"/path//user:name@host", "/path//user:HIDDEN@host"},
 		{
 			nested + url.QueryEscape("https://app.example.com/cb?x=1&code=s3cret#id_token=s3cret"),
