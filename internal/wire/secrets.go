@@ -23,7 +23,7 @@ const hiddenSecret = "HIDDEN"
 func HideSecrets(target string) string { return hideSecrets(target, 2) }
 
 // MayHaveSecrets reports whether a URL, or the target of a request, has any of the parts that HideSecrets looks into.
-func MayHaveSecrets(target string) bool { return strings.ContainsAny(target, "?#@") }
+func MayHaveSecrets(target string) bool { return strings.ContainsAny(target, "?#@;") }
 
 // maxLogged is how many bytes of a value from a request the log has. Whoever sends the request chooses its length.
 const maxLogged = 512
