@@ -45,7 +45,7 @@ var allowedImports = []struct {
 		"internal/pages internal/revocation internal/throttle internal/trail internal/uris internal/wire storage storage/dump"},
 
 	// The parts of the endpoints.
-	{"internal/bearer", "grants internal/jwt internal/metrics internal/throttle internal/uris internal/wire"},
+	{"internal/bearer", "grants internal/fetch internal/jwt internal/metrics internal/throttle internal/uris internal/wire"},
 	{"internal/cimd", "grants internal/fetch internal/registration internal/uris storage"},
 	{"internal/clients", "grants internal/recall internal/throttle storage"},
 	{"internal/keyring", "internal/jwt storage"},

@@ -9,10 +9,10 @@ import (
 	"net"
 	"net/http"
 	"net/url"
-	"strconv"
 	"strings"
 	"time"
 
+	"github.com/caddy-oauth/caddy-oauth/internal/fetch"
 	"github.com/caddy-oauth/caddy-oauth/internal/uris"
 )
 
@@ -25,12 +25,9 @@ type fetcher struct {
 const (
 	maxDocument  = 1 << 20 // bytes
 	maxRedirects = 3
-
-	// How long a document is fresh: at least and at most, whatever its headers say; and without headers.
-	minFresh     = time.Minute
-	maxFresh     = 24 * time.Hour
-	defaultFresh = time.Hour
 )
+
+var freshness = fetch.Bounds{Min: time.Minute, Max: 24 * time.Hour, Default: time.Hour}
 
 func newFetcher(issuer string) fetcher {
 	transport := http.DefaultTransport.(*http.Transport).Clone()
@@ -140,39 +137,5 @@ func (f fetcher) get(ctx context.Context, from string, now time.Time) ([]byte, t
 	if len(body) > maxDocument {
 		return nil, 0, fmt.Errorf("%s: more than %d bytes", from, maxDocument)
 	}
-	return body, freshness(resp.Header, now), nil
-}
-
-// freshness returns the freshness lifetime of a response (RFC 9111 §4.2), within limits of our own.
-func freshness(h http.Header, now time.Time) time.Duration {
-	return min(max(statedFreshness(h, now), minFresh), maxFresh)
-}
-
-func statedFreshness(h http.Header, now time.Time) time.Duration {
-	maxAge, stated := -1, false
-	for directive := range strings.SplitSeq(strings.Join(h.Values("Cache-Control"), ","), ",") {
-		name, value, _ := strings.Cut(strings.ToLower(strings.TrimSpace(directive)), "=")
-		switch name {
-		case "no-store", "no-cache":
-			return 0
-		case "max-age":
-			seconds, err := strconv.Atoi(strings.Trim(value, `"`))
-			stated = true
-			maxAge = min(max(seconds, 0), int(maxFresh/time.Second))
-			if err != nil {
-				maxAge = 0 // §4.2.1: an invalid lifetime means stale
-			}
-		}
-	}
-	if stated {
-		age, err := strconv.Atoi(h.Get("Age"))
-		if err != nil || age < 0 || age > maxAge {
-			age = 0
-		}
-		return time.Duration(maxAge-age) * time.Second
-	}
-	if expires, err := http.ParseTime(h.Get("Expires")); err == nil {
-		return expires.Sub(now)
-	}
-	return defaultFresh
+	return body, freshness.Freshness(resp.Header, now), nil
 }

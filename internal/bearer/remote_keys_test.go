@@ -243,7 +243,7 @@ func TestRFC9111Freshness(t *testing.T) {
 		{"§5.3 Expires beside max-age", http.Header{"Expires": {at(2 * time.Hour)}, "Cache-Control": {"max-age=600"}}, 10 * time.Minute},
 		{"§5.3 Expires in the past", http.Header{"Expires": {at(-time.Hour)}}, time.Minute},
 	} {
-		if got := freshness(tt.header, now); got != tt.want {
+		if got := freshness.Freshness(tt.header, now); got != tt.want {
 			t.Errorf("%s: %s, want %s", tt.name, got, tt.want)
 		}
 	}

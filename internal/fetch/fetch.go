@@ -96,8 +96,8 @@ type Request struct {
 	// ETag and LastModified are those of the document that the caller has. They make the request conditional (RFC 9110 §13.1).
 	ETag, LastModified string
 
-	// Check returns what is wrong with a document, for reasons that are in the document alone. The fetch has failed then. It may
-	// be nil.
+	// Check returns what is wrong with a document. The fetch has failed then, for all who asked. So the reason must be in the URL, the
+	// purpose and the document alone, and in nobody's settings. It may be nil.
 	Check func(document []byte) error
 }
 
@@ -212,10 +212,11 @@ func (r *Request) conditional() bool { return r.ETag != "" || r.LastModified != 
 // response returns what the caller gets of a response.
 func (f *Fetcher) response(resp *http.Response, body []byte) *Response {
 	validator := func(name string) string {
-		if v := resp.Header.Get(name); len(v) <= maxValidator {
-			return v
+		v := resp.Header.Get(name)
+		if len(v) > maxValidator || strings.ContainsFunc(v, func(r rune) bool { return r < ' ' || r > '~' }) {
+			return "" // it could not be stored, or sent again
 		}
-		return ""
+		return v
 	}
 	return &Response{
 		Status: resp.StatusCode, Body: body, ETag: validator("ETag"), LastModified: validator("Last-Modified"),

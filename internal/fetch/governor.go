@@ -18,6 +18,7 @@ const (
 	atOnceOrigin    = 4
 	perMinute       = 120
 	perMinuteOrigin = 30
+	maxWait         = 2 * time.Second // for one of those at once to end
 
 	firstBackOff = time.Minute // after a failure; each further one doubles it
 	maxBackOff   = time.Hour
@@ -81,8 +82,10 @@ func (g *governor) enter(ctx context.Context, u *url.URL, r *Request) (leave fun
 		defer g.mu.Unlock()
 		o.users--
 	}
+	waiting, cancel := context.WithTimeout(ctx, maxWait)
+	defer cancel()
 	for n, s := range needed {
-		if s.Acquire(ctx, 1) != nil {
+		if s.Acquire(waiting, 1) != nil {
 			release(n)
 			return nil, &Error{URL: r.URL, Reason: Busy, Err: errors.New("other requests took too long")}
 		}

@@ -199,7 +199,7 @@ func TestRequestsAtOnce(t *testing.T) {
 				if n := int(inside.Load()); n != c.want+1 {
 					t.Errorf("%d after one has left, want %d", n, c.want+1)
 				}
-				time.Sleep(timeout)
+				time.Sleep(maxWait)
 				synctest.Wait()
 				if n := int(refusals.Load()); n != 20-c.want-1 {
 					t.Errorf("%d were refused, want %d", n, 20-c.want-1)
