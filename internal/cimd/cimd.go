@@ -104,8 +104,14 @@ func (s *Source) Fetch(ctx context.Context, id string) (*storage.Client, error) 
 	return d.client, d.refusal
 }
 
-// Missing says what an ID without a client should be, for the owner.
+// Owns reports whether the ID can be that of a client that Fetch returns.
+func (s *Source) Owns(id string) bool { return s.check(id) == nil }
+
+// Missing says what an ID that Find does not know should be, for the owner, and "" if it is not meant as a URL.
 func (s *Source) Missing(id string) string {
+	if !IsURL(id) {
+		return ""
+	}
 	var refusal *grants.Error
 	if errors.As(s.check(id), &refusal) {
 		return refusal.Expected

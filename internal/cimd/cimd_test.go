@@ -22,6 +22,7 @@ import (
 	"go.uber.org/zap/zaptest/observer"
 
 	"github.com/caddy-oauth/caddy-oauth/grants"
+	"github.com/caddy-oauth/caddy-oauth/internal/clients"
 	"github.com/caddy-oauth/caddy-oauth/internal/fetch"
 	"github.com/caddy-oauth/caddy-oauth/internal/registration"
 	"github.com/caddy-oauth/caddy-oauth/internal/testclock"
@@ -29,6 +30,8 @@ import (
 	"github.com/caddy-oauth/caddy-oauth/storage"
 	"github.com/caddy-oauth/caddy-oauth/storage/memory"
 )
+
+var _ clients.Source = (*Source)(nil)
 
 // loopback resolves every name to this machine.
 type loopback struct{}
@@ -438,9 +441,16 @@ func TestPolicyOfASource(t *testing.T) {
 	if !strings.Contains(e.Expected, "denied") || !strings.Contains(n.Missing(n.id()), "denied") {
 		t.Errorf("%+v", e)
 	}
+	if n.Owns(n.id()) || n.Missing("app") != "" {
+		t.Error("the source owns what it denies, or has words for what is not its own")
+	}
 	n.found(t, false)
 	n.use(t, time.Hour)
 	n.asked(t, 1)
+	n.Policy = Policy{}
+	if !n.Owns(n.id()) || n.Owns("app") || n.Missing(n.id()) == "" {
+		t.Error("the source does not own a client of its own, or owns another")
+	}
 }
 
 // A document that has not changed is not sent again.

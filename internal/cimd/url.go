@@ -64,6 +64,8 @@ func checkHost(u *url.URL, loopback bool) error {
 	address, err := netip.ParseAddr(name)
 	switch {
 	case err == nil && loopback && address.IsLoopback() && address.Zone() == "":
+	case uris.IsLoopback(name) && !loopback:
+		return errors.New("expected a URL with a public host, as this issuer is not on this machine only")
 	case !domain.MatchString(name):
 		return errors.New("expected a URL with the name of a host in lower case")
 	}

@@ -79,7 +79,8 @@ func TestCheckID(t *testing.T) {
 		"https://[::1]/a":                         false,
 		"https://[2606:2800::1]/a":                false,
 		"https://[fe80::1%25eth0]/a":              false,
-		"https://localhost/a":                     true, // it is fetched from nowhere
+		"https://localhost/a":                     false,
+		"https://app.localhost/a":                 false,
 		"ftp://app.example.com/a":                 false,
 		"javascript:alert(1)":                     false,
 	} {

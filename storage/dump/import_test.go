@@ -41,6 +41,13 @@ func registered(tb testing.TB, name string, changed time.Time) []byte {
 	return record
 }
 
+func document(tb testing.TB, fetched time.Time) []byte {
+	tb.Helper()
+	record, err := (&storage.Document{ID: "https://app.example.com/client", Body: []byte(`{}`), Fetched: fetched}).Encode()
+	noError(tb, err)
+	return record
+}
+
 func consents(tb testing.TB, last time.Time) []byte {
 	tb.Helper()
 	record, err := (&storage.Consents{Clients: map[string]storage.Consent{"a": {Since: noon}, "b": {Last: last}}}).Encode()
@@ -91,6 +98,8 @@ func TestImportChooses(t *testing.T) {
 		{"a key retired", of(storage.KindKeys), keys(earlier, later), keys(later), false, false},
 		{"a client changed since", of(storage.KindClient), registered(t, "b", later), registered(t, "a", earlier), true, false},
 		{"a client changed in the dump", of(storage.KindClient), registered(t, "b", earlier), registered(t, "a", later), false, false},
+		{"a document fetched since", of(storage.KindDocument), document(t, later), document(t, earlier), true, false},
+		{"a document fetched in the dump", of(storage.KindDocument), document(t, earlier), document(t, later), false, false},
 	} {
 		for _, final := range []bool{false, true} {
 			for name, store := range map[string]storage.Store{
