@@ -43,8 +43,8 @@ type call struct {
 	site    Site
 	address string // of the client, as the site trusts it
 
-	ctx    context.Context    // has the deadline; r.Context() has none, since r.WithContext would copy the request
-	cancel context.CancelFunc // of the deadline
+	ctx   context.Context // has the deadline; r.Context() has none, since r.WithContext would copy the request
+	limit *deadline       // of ctx; nil: none yet
 
 	named   clients.Named   // the client that the request says it comes from
 	client  *storage.Client // if known; at the endpoints that authenticate clients, once it is authenticated
@@ -56,14 +56,22 @@ type call struct {
 }
 
 func newCall(ctx context.Context, r *http.Request, address string) *call {
-	return &call{r: r, address: address, ctx: ctx, cancel: func() {}}
+	return &call{r: r, address: address, ctx: ctx}
 }
 
 // setDeadline limits how long the call may wait for the store from now on, in all. An endpoint sets it when it has done
 // what can take long for other reasons, such as reading the body and comparing a slow hash of a secret. Until then, each
 // operation of the store has the limit.
 func (c *call) setDeadline(timeout time.Duration) {
-	c.ctx, c.cancel = context.WithTimeout(c.ctx, timeout)
+	c.limit = &deadline{Context: c.ctx, at: time.Now().Add(timeout)}
+	c.ctx = c.limit
+}
+
+// end releases what the call holds.
+func (c *call) end() {
+	if c.limit != nil {
+		c.limit.stop()
+	}
 }
 
 func (c *call) clientID() string {

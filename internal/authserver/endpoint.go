@@ -162,7 +162,7 @@ func (s *Server) ServeHTTP(w http.ResponseWriter, r *http.Request, site Site) er
 	ctx, span := metrics.StartSpan(r.Context(), "oauth."+e.name)
 	c := newCall(ctx, r, site.ClientIP(r))
 	c.w, c.site = w, site
-	defer func() { c.cancel() }()
+	defer c.end()
 	s.running.requests.Add(1)
 	defer s.running.requests.Add(-1)
 	answer := s.answerAt

@@ -1,0 +1,76 @@
+package authserver
+
+import (
+	"context"
+	"sync"
+	"time"
+)
+
+// deadline is the context of a request from when it may wait for the store: it ends at a time, like one of
+// context.WithDeadline, but makes its timer when somebody begins to wait for its end. Most requests find all they need in
+// memory and never wait. Without a wait there is nothing to cancel either: the parent ends with the request.
+type deadline struct {
+	context.Context // the parent
+
+	at time.Time
+
+	mu     sync.Mutex
+	timed  context.Context // nil until somebody waits
+	cancel context.CancelFunc
+}
+
+// wait returns the context that has the timer.
+func (d *deadline) wait() context.Context {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	if d.timed == nil {
+		d.timed, d.cancel = context.WithDeadline(d.Context, d.at)
+	}
+	return d.timed
+}
+
+// stop releases the timer, if there is one.
+func (d *deadline) stop() {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	if d.cancel != nil {
+		d.cancel()
+	}
+}
+
+// Deadline implements context.Context.
+func (d *deadline) Deadline() (time.Time, bool) {
+	if earlier, ok := d.Context.Deadline(); ok && earlier.Before(d.at) {
+		return earlier, true
+	}
+	return d.at, true
+}
+
+// Done implements context.Context.
+func (d *deadline) Done() <-chan struct{} { return d.wait().Done() }
+
+// Err implements context.Context.
+func (d *deadline) Err() error {
+	d.mu.Lock()
+	timed := d.timed
+	d.mu.Unlock()
+	switch {
+	case timed != nil:
+		return timed.Err()
+	case time.Now().Before(d.at):
+		return d.Context.Err()
+	}
+	return d.wait().Err() // which ends at once
+}
+
+// Value implements context.Context. The context with the timer has its own value for contexts below this one: they end with it
+// without a goroutine of their own.
+func (d *deadline) Value(key any) any {
+	d.mu.Lock()
+	timed := d.timed
+	d.mu.Unlock()
+	if timed != nil {
+		return timed.Value(key)
+	}
+	return d.Context.Value(key)
+}
