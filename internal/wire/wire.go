@@ -39,14 +39,24 @@ func WriteJSON(w http.ResponseWriter, status int, contentType string, v any) err
 
 // WriteBody is WriteJSON for a body that is encoded already.
 func WriteBody(w http.ResponseWriter, status int, contentType string, body []byte) {
-	h := w.Header()
-	h.Set("Content-Type", contentType)
-	h.Set("Content-Length", strconv.Itoa(len(body)))
-	h.Set("Cache-Control", "no-store")
-	h.Set("Pragma", "no-cache")
+	setHeaders(w.Header(),
+		[2]string{"Content-Type", contentType},
+		[2]string{"Content-Length", strconv.Itoa(len(body))},
+		[2]string{"Cache-Control", "no-store"},
+		[2]string{"Pragma", "no-cache"},
+	)
 	w.WriteHeader(status)
 	// An error means that the client is gone, and nobody else is waiting.
 	_, _ = w.Write(body)
+}
+
+// setHeaders sets headers, given by their canonical names, with one slice for all values.
+func setHeaders(h http.Header, headers ...[2]string) {
+	values := make([]string, len(headers))
+	for i, header := range headers {
+		values[i] = header[1]
+		h[header[0]] = values[i : i+1 : i+1]
+	}
 }
 
 // ServeDocument serves a public JSON document, which caches may keep for maxAge.
