@@ -41,13 +41,14 @@ var allowedImports = []struct {
 	{"internal/doctor", "internal/uris"},
 
 	// The endpoints, over net/http.
-	{"internal/authserver", "grants internal/bearer internal/bounded internal/clients internal/jwt internal/keyring internal/metrics " +
+	{"internal/authserver", "grants internal/assertion internal/bearer internal/bounded internal/clients internal/fetch internal/jwt internal/keyring internal/metrics " +
 		"internal/pages internal/revocation internal/throttle internal/trail internal/uris internal/wire storage storage/dump"},
 
 	// The parts of the endpoints.
 	{"internal/bearer", "grants internal/fetch internal/jwt internal/metrics internal/throttle internal/uris internal/wire"},
 	{"internal/cimd", "grants internal/fetch internal/registration internal/uris storage"},
-	{"internal/clients", "grants internal/recall internal/throttle storage"},
+	{"internal/clients", "grants internal/assertion internal/recall internal/throttle storage"},
+	{"internal/assertion", "internal/fetch internal/jwt storage"},
 	{"internal/keyring", "internal/jwt storage"},
 	{"internal/revocation", "storage"},
 	{"internal/bounded", "internal/metrics storage"},

@@ -58,7 +58,9 @@ func TestClientAuthentication(t *testing.T) {
 		{"RFC 6749 §5.2 Basic with nothing but a colon", bare, basic(":"), 401, "invalid_client"},
 		{"RFC 6749 §5.2 Basic with NUL", bare, basic("billing\x00:" + secret), 401, "invalid_client"},
 		{"RFC 6749 §5.2 ID in another case", asBilling("client_id", "Billing"), nil, 401, "invalid_client"},
-		{"RFC 7523 §2.2 assertion, which is not supported", merge(asBilling("client_secret", ""), "client_assertion", "e30.e30."), nil, 401, "invalid_client"},
+		{"RFC 7523 §2.2 assertion that is none", merge(asBilling("client_secret", ""), "client_assertion", "e30.e30."), nil, 401, "invalid_client"},
+		{"RFC 6749 §2.3 secret and assertion", merge(asBilling(), "client_assertion", "e30.e30."), nil, 400, "invalid_request"},
+		{"RFC 6749 §2.3 Basic and assertion", inBody("client_assertion_type", "x"), basic(good), 400, "invalid_request"},
 	}
 	for _, tt := range tests {
 		t.Run(tt.name, func(t *testing.T) {

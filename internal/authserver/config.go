@@ -10,8 +10,10 @@ import (
 	"go.uber.org/zap"
 
 	"github.com/caddy-oauth/caddy-oauth/grants"
+	"github.com/caddy-oauth/caddy-oauth/internal/assertion"
 	"github.com/caddy-oauth/caddy-oauth/internal/bounded"
 	"github.com/caddy-oauth/caddy-oauth/internal/clients"
+	"github.com/caddy-oauth/caddy-oauth/internal/fetch"
 	"github.com/caddy-oauth/caddy-oauth/internal/keyring"
 	"github.com/caddy-oauth/caddy-oauth/internal/metrics"
 	"github.com/caddy-oauth/caddy-oauth/internal/pages"
@@ -59,6 +61,9 @@ type ClientConfig struct {
 	Secrets clients.Secrets
 	Grants  []grants.Grant
 
+	// AssertionForIssuer requires the issuer as the only audience of a client's assertion. Otherwise it may be the token endpoint.
+	AssertionForIssuer bool
+
 	// Accounts asks the site about the users of refresh tokens; nil if it is not to be asked.
 	Accounts grants.Accounts
 }
@@ -96,6 +101,7 @@ type Shared struct {
 	Servers     *RunningServers       // of all configurations
 	Codes       *Codes                // remembers codes until they have ended
 	Trail       *trail.Trail          // remembers the last failures
+	ClientKeys  *assertion.Keys       // finds the keys of clients
 }
 
 // Observers learn what a server does.
@@ -135,6 +141,9 @@ func (c Config) withDefaults() Config {
 	}
 	if c.Trail == nil {
 		c.Trail = trail.New()
+	}
+	if c.ClientKeys == nil {
+		c.ClientKeys = assertion.NewKeys(fetch.New(fetch.Config{Now: c.Now}), c.Now)
 	}
 	c.RevocationPoll = cmp.Or(c.RevocationPoll, 5*time.Second)
 	c.StoreTimeout = cmp.Or(c.StoreTimeout, bounded.Timeout(c.Store))

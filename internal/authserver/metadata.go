@@ -9,6 +9,7 @@ import (
 
 	"github.com/caddy-oauth/caddy-oauth/internal/jwt"
 	"github.com/caddy-oauth/caddy-oauth/internal/wire"
+	"github.com/caddy-oauth/caddy-oauth/storage"
 )
 
 // wellKnownNames are the names of an issuer's metadata. Both have the same document (RFC 8414 §5): libraries for OpenID Connect look
@@ -31,6 +32,8 @@ func metadataPaths(issuer *url.URL) (paths []string) {
 // metadata returns the authorization server metadata (RFC 8414 §2). It names only what the server accepts, and leaves
 // out empty arrays.
 func (s *core) metadata() ([]byte, error) {
+	authenticated := []string{storage.MethodBasic, storage.MethodPost, storage.MethodKey}
+	algs := jwt.AssertionAlgorithms()
 	doc := struct {
 		Issuer                string   `json:"issuer"`
 		AuthorizationEndpoint string   `json:"authorization_endpoint"`
@@ -41,10 +44,13 @@ func (s *core) metadata() ([]byte, error) {
 		ResponseModes         []string `json:"response_modes_supported"`
 		GrantTypes            []string `json:"grant_types_supported"`
 		AuthMethods           []string `json:"token_endpoint_auth_methods_supported"`
+		AuthAlgs              []string `json:"token_endpoint_auth_signing_alg_values_supported"`
 		RevocationEndpoint    string   `json:"revocation_endpoint"`
 		RevocationMethods     []string `json:"revocation_endpoint_auth_methods_supported"`
+		RevocationAlgs        []string `json:"revocation_endpoint_auth_signing_alg_values_supported"`
 		IntrospectionEndpoint string   `json:"introspection_endpoint"`
 		IntrospectionMethods  []string `json:"introspection_endpoint_auth_methods_supported"`
+		IntrospectionAuthAlgs []string `json:"introspection_endpoint_auth_signing_alg_values_supported"`
 		IntrospectionAlgs     []string `json:"introspection_signing_alg_values_supported,omitempty"` // RFC 9701 §7
 		ChallengeMethods      []string `json:"code_challenge_methods_supported"`
 		IssParameter          bool     `json:"authorization_response_iss_parameter_supported"` // RFC 9207 §3
@@ -54,11 +60,14 @@ func (s *core) metadata() ([]byte, error) {
 		TokenEndpoint:         s.origin + s.config.Paths.Token,
 		ResponseTypes:         []string{"code"},
 		ResponseModes:         []string{"query", "form_post"},
-		AuthMethods:           []string{"client_secret_basic", "client_secret_post", "none"},
+		AuthMethods:           append(authenticated, storage.MethodNone),
+		AuthAlgs:              algs,
 		RevocationEndpoint:    s.origin + s.config.Paths.Revoke,
-		RevocationMethods:     []string{"client_secret_basic", "client_secret_post", "none"},
+		RevocationMethods:     append(authenticated, storage.MethodNone),
+		RevocationAlgs:        algs,
 		IntrospectionEndpoint: s.origin + s.config.Paths.Introspect,
-		IntrospectionMethods:  []string{"client_secret_basic", "client_secret_post"},
+		IntrospectionMethods:  authenticated,
+		IntrospectionAuthAlgs: algs,
 		ChallengeMethods:      []string{"S256"},
 		IssParameter:          true,
 	}

@@ -68,23 +68,27 @@ func TestRFC8414Paths(t *testing.T) {
 }
 
 func TestRFC8414Members(t *testing.T) {
+	algs := []any{"ES256", "ES384", "ES512", "EdDSA", "RS256", "RS384", "RS512", "PS256", "PS384", "PS512"} // and never none
 	want := map[string]any{
-		"issuer":                                         testIssuer,
-		"authorization_endpoint":                         testIssuer + "/oauth/authorize",
-		"token_endpoint":                                 testIssuer + "/oauth/token",
-		"jwks_uri":                                       testIssuer + "/oauth/jwks",
-		"scopes_supported":                               []any{"profile", "orders", "admin"},
-		"response_types_supported":                       []any{"code"},
-		"response_modes_supported":                       []any{"query", "form_post"},
-		"grant_types_supported":                          []any{"authorization_code", "client_credentials", "refresh_token"},
-		"token_endpoint_auth_methods_supported":          []any{"client_secret_basic", "client_secret_post", "none"},
-		"revocation_endpoint":                            testIssuer + "/oauth/revoke",
-		"revocation_endpoint_auth_methods_supported":     []any{"client_secret_basic", "client_secret_post", "none"},
-		"introspection_endpoint":                         testIssuer + "/oauth/introspect",
-		"introspection_endpoint_auth_methods_supported":  []any{"client_secret_basic", "client_secret_post"},
-		"introspection_signing_alg_values_supported":     []any{"ES256"}, // RFC 9701 §7
-		"code_challenge_methods_supported":               []any{"S256"},
-		"authorization_response_iss_parameter_supported": true,
+		"issuer":                                testIssuer,
+		"authorization_endpoint":                testIssuer + "/oauth/authorize",
+		"token_endpoint":                        testIssuer + "/oauth/token",
+		"jwks_uri":                              testIssuer + "/oauth/jwks",
+		"scopes_supported":                      []any{"profile", "orders", "admin"},
+		"response_types_supported":              []any{"code"},
+		"response_modes_supported":              []any{"query", "form_post"},
+		"grant_types_supported":                 []any{"authorization_code", "client_credentials", "refresh_token"},
+		"token_endpoint_auth_methods_supported": []any{"client_secret_basic", "client_secret_post", "private_key_jwt", "none"},
+		"token_endpoint_auth_signing_alg_values_supported":         algs,
+		"revocation_endpoint":                                      testIssuer + "/oauth/revoke",
+		"revocation_endpoint_auth_methods_supported":               []any{"client_secret_basic", "client_secret_post", "private_key_jwt", "none"},
+		"revocation_endpoint_auth_signing_alg_values_supported":    algs,
+		"introspection_endpoint":                                   testIssuer + "/oauth/introspect",
+		"introspection_endpoint_auth_methods_supported":            []any{"client_secret_basic", "client_secret_post", "private_key_jwt"},
+		"introspection_endpoint_auth_signing_alg_values_supported": algs,
+		"introspection_signing_alg_values_supported":               []any{"ES256"}, // RFC 9701 §7
+		"code_challenge_methods_supported":                         []any{"S256"},
+		"authorization_response_iss_parameter_supported":           true,
 	}
 	a := newTestServer(t).fetch(t, wellKnown)
 	if got := a.Header().Get("Content-Type"); got != "application/json" {

@@ -15,6 +15,7 @@ import (
 
 	"go.uber.org/zap"
 
+	"github.com/caddy-oauth/caddy-oauth/internal/assertion"
 	"github.com/caddy-oauth/caddy-oauth/internal/bearer"
 	"github.com/caddy-oauth/caddy-oauth/internal/bounded"
 	"github.com/caddy-oauth/caddy-oauth/internal/clients"
@@ -23,6 +24,7 @@ import (
 	"github.com/caddy-oauth/caddy-oauth/internal/metrics"
 	"github.com/caddy-oauth/caddy-oauth/internal/pages"
 	"github.com/caddy-oauth/caddy-oauth/internal/revocation"
+	"github.com/caddy-oauth/caddy-oauth/internal/uris"
 	"github.com/caddy-oauth/caddy-oauth/storage"
 )
 
@@ -124,7 +126,7 @@ func (s *Server) assemble() (err error) {
 		},
 	})
 	s.limiter = config.Throttle.Limiter(config.Name, config.Limits, s.metrics.Throttled, s.now)
-	s.authenticator = clients.NewAuthenticator(s.clients, s.limiter, config.Wire.SecretHeader)
+	s.authenticator = clients.NewAuthenticator(s.clients, s.limiter, s.newAssertions(), config.Wire.SecretHeader)
 	s.accessTokens = &accessTokens{
 		issuer: config.URL, shape: config.AccessToken, keys: s.keys, store: s.store, clients: s.clients, cutoffs: s.cutoffs,
 		timeout: config.StoreTimeout, outages: s.outages, log: s.log.With(zap.String("issuer", config.Name)), now: s.now,
@@ -146,6 +148,16 @@ func (s *Server) sources() map[storage.ClientOrigin]clients.Source {
 		sources[storage.OriginDocument] = s.documents
 	}
 	return sources
+}
+
+// newAssertions returns the checker of the JWTs that clients sign.
+func (s *Server) newAssertions() *assertion.Checker {
+	issuer, err := url.Parse(s.config.URL)
+	return &assertion.Checker{Config: assertion.Config{
+		Issuer: s.config.URL, TokenEndpoint: s.origin + s.config.Paths.Token, IssuerOnly: s.config.AssertionForIssuer,
+		Store: s.store, Keys: s.config.ClientKeys, Now: s.now,
+		Loopback: err == nil && uris.IsLoopback(issuer.Hostname()),
+	}}
 }
 
 func (s *Server) newUpkeep() *upkeep {

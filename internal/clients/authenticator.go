@@ -11,6 +11,7 @@ import (
 	"golang.org/x/sync/semaphore"
 
 	"github.com/caddy-oauth/caddy-oauth/grants"
+	"github.com/caddy-oauth/caddy-oauth/internal/assertion"
 	"github.com/caddy-oauth/caddy-oauth/internal/recall"
 	"github.com/caddy-oauth/caddy-oauth/internal/throttle"
 	"github.com/caddy-oauth/caddy-oauth/storage"
@@ -20,6 +21,7 @@ import (
 type Authenticator struct {
 	directory *Directory
 	limiter   *throttle.Limiter
+	keys      *assertion.Checker
 	header    string              // that may carry a secret, "" for none
 	slow      *semaphore.Weighted // held to compare with a hash that is slow on purpose
 	verified  *recall.Memory      // the secrets that a slow hash was computed for, and that were right
@@ -30,11 +32,11 @@ const (
 	maxVerified = 10_000 // secrets to remember
 )
 
-// NewAuthenticator returns an Authenticator for the clients of a directory. secretHeader names a header that may carry a
-// secret, "" for none.
-func NewAuthenticator(directory *Directory, limiter *throttle.Limiter, secretHeader string) *Authenticator {
+// NewAuthenticator returns an Authenticator for the clients of a directory, which checks the signatures of clients with keys.
+// secretHeader names a header that may carry a secret, "" for none.
+func NewAuthenticator(directory *Directory, limiter *throttle.Limiter, keys *assertion.Checker, secretHeader string) *Authenticator {
 	return &Authenticator{
-		directory: directory, limiter: limiter, header: secretHeader,
+		directory: directory, limiter: limiter, keys: keys, header: secretHeader,
 		slow: semaphore.NewWeighted(slowAtOnce), verified: recall.New(maxVerified),
 	}
 }
@@ -60,11 +62,14 @@ type candidate struct {
 }
 
 // Authenticate returns the client of a request, given the parameters of its body and the address it came from:
-// client_secret_basic, client_secret_post or none, and exactly one of them (RFC 6749 §2.3). named is the client that the
+// client_secret_basic, client_secret_post, private_key_jwt or none, and exactly one of them (RFC 6749 §2.3). named is the client that the
 // request names, even if it could not authenticate.
 func (a *Authenticator) Authenticate(
 	ctx context.Context, r *http.Request, form url.Values, address string,
 ) (client *storage.Client, named Named, err error) {
+	if form.Has("client_assertion") || form.Has("client_assertion_type") {
+		return a.byKey(ctx, r, form, address)
+	}
 	found, err := readCredentials(r, form, a.header)
 	if err != nil {
 		return nil, Named{ID: form.Get("client_id")}, err
@@ -100,7 +105,7 @@ func (a *Authenticator) Authenticate(
 func (a *Authenticator) compare(ctx context.Context, candidates []candidate, address string) (*storage.Client, error) {
 	var ids []string
 	for _, meant := range candidates {
-		if c := meant.client; c != nil && !c.Public() && !slices.Contains(ids, c.ID) {
+		if c := meant.client; c != nil && c.HasSecrets() && !slices.Contains(ids, c.ID) {
 			ids = append(ids, c.ID)
 		}
 	}
@@ -143,10 +148,13 @@ func (a *Authenticator) verify(meant candidate) bool {
 }
 
 // hashes returns the hashes of the client's secrets, or hashes that match nothing, so that it takes as long to refuse a
-// client that does not exist. A public client has none.
+// client that does not exist. A client that does not authenticate with a secret has none.
 func (a *Authenticator) hashes(meant candidate) []string {
 	if meant.client == nil {
 		return a.directory.unknown().SecretHashes
+	}
+	if !meant.client.HasSecrets() {
+		return nil
 	}
 	return meant.client.SecretHashes
 }
@@ -168,11 +176,8 @@ func (a *Authenticator) matches(hash, secret string) bool {
 
 // readCredentials returns what the credentials of a request can mean, the likeliest first.
 func readCredentials(r *http.Request, form url.Values, secretHeader string) ([]credentials, error) {
-	if form.Has("client_assertion") || form.Has("client_assertion_type") {
-		return nil, refuse("client_assertion is not supported")
-	}
-	if r.URL.RawQuery != "" && r.URL.Query().Has("client_secret") { // RFC 6749 §2.3.1
-		return nil, grants.Refuse(grants.InvalidRequest, "client_secret must not be in the URL")
+	if err := checkURL(r); err != nil {
+		return nil, err
 	}
 	var named []string
 	if secretHeader != "" {
@@ -195,6 +200,14 @@ func readCredentials(r *http.Request, form url.Values, secretHeader string) ([]c
 		return []credentials{{form.Get("client_id"), named[0], secretHeader}}, nil
 	}
 	return []credentials{{form.Get("client_id"), form.Get("client_secret"), inBody}}, nil
+}
+
+// checkURL refuses a secret in the URL (RFC 6749 §2.3.1).
+func checkURL(r *http.Request) error {
+	if r.URL.RawQuery != "" && r.URL.Query().Has("client_secret") {
+		return grants.Refuse(grants.InvalidRequest, "client_secret must not be in the URL")
+	}
+	return nil
 }
 
 // readBasic reads client_secret_basic: ID and secret are form-encoded within Basic (RFC 6749 §2.3.1). Many clients do not

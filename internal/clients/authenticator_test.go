@@ -42,7 +42,7 @@ func newAuthenticator(secrets Secrets, limits throttle.Limits, hashes map[string
 	directory := New(Config{
 		Configured: configured, Secrets: secrets, Store: memory.New(), Logger: zap.NewNop(), Now: time.Now, Timeout: time.Minute,
 	})
-	return NewAuthenticator(directory, throttle.New().Limiter("default", limits, func(string) {}, time.Now), "")
+	return NewAuthenticator(directory, throttle.New().Limiter("default", limits, func(string) {}, time.Now), nil, "")
 }
 
 // authenticate authenticates with client_secret_post.

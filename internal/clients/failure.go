@@ -1,6 +1,7 @@
 package clients
 
 import (
+	"cmp"
 	"context"
 	"net/http"
 	"net/url"
@@ -53,6 +54,9 @@ func (a *Authenticator) explain(named Named, meant candidate) *grants.Error {
 			"first the client ID, then the secret", "client "+meant.secret)
 	case meant.client == nil:
 		return ErrFailed.Explain(named.ID, a.directory.Missing(named.ID), "client")
+	case !meant.client.HasSecrets() && meant.client.HasKeys():
+		return ErrFailed.Explain(cmp.Or(sentSecret(meant), "no client_assertion"),
+			"a client_assertion, which the client signs with its key", setting+": jwks, jwks_uri")
 	case meant.client.Public():
 		return ErrFailed.Explain(meant.method+": a secret", "no secret, as the client is public", setting+": secret")
 	case meant.secret == "":
@@ -62,6 +66,14 @@ func (a *Authenticator) explain(named Named, meant candidate) *grants.Error {
 			"the secret of the client", setting+": secret, secret_hash")
 	}
 	return ErrFailed.Explain(meant.method+": a wrong secret", "the secret of the client", setting+": secret, secret_hash")
+}
+
+// sentSecret says that there was a secret, "" if there was none.
+func sentSecret(meant candidate) string {
+	if meant.secret == "" {
+		return ""
+	}
+	return meant.method + ": a secret"
 }
 
 // Missing says what a client ID that Find does not know should be, as far as this node knows.
@@ -79,10 +91,9 @@ func (d *Directory) Missing(id string) string {
 	return "a client whose settings this issuer allows: " + x.problems[id]
 }
 
-// The methods of client authentication, as RFC 7591 §2 names them.
 const (
-	byBasic = "client_secret_basic"
-	inBody  = "client_secret_post"
+	byBasic = storage.MethodBasic
+	inBody  = storage.MethodPost
 )
 
 // sentMethods names the methods of client authentication that a request tries.
@@ -96,6 +107,9 @@ func sentMethods(r *http.Request, form url.Values, secretHeader string) string {
 	}
 	if form.Has("client_secret") {
 		methods = append(methods, inBody)
+	}
+	if form.Has("client_assertion") {
+		methods = append(methods, storage.MethodKey)
 	}
 	return strings.Join(methods, ", ")
 }

@@ -6,6 +6,7 @@
 package jwt
 
 import (
+	"bytes"
 	"encoding/base64"
 	"encoding/json"
 	"math"
@@ -103,6 +104,46 @@ func (t Token) Verify(key *Key) ([]byte, error) {
 	return decode(t.payload)
 }
 
+// Unverified returns header and payload, of which nothing is verified. Neither may have a member twice, or in two spellings: parsers
+// differ in which one counts.
+func (t Token) Unverified() (header Header, payload []byte, err error) {
+	for _, part := range []string{t.Header, t.payload} {
+		decoded, err := decode(part)
+		if err != nil {
+			return Header{}, nil, err
+		}
+		if !uniqueMembers(decoded) {
+			return Header{}, nil, ErrMalformed
+		}
+		payload = decoded
+	}
+	header, err = t.ParseHeader()
+	return header, payload, err
+}
+
+// uniqueMembers reports whether a text is a JSON object whose members have different names, also without case.
+func uniqueMembers(object []byte) bool {
+	d := json.NewDecoder(bytes.NewReader(object))
+	if t, err := d.Token(); err != nil || t != json.Delim('{') {
+		return false
+	}
+	names := make(map[string]bool)
+	for d.More() {
+		t, err := d.Token()
+		name, ok := t.(string)
+		if name = strings.ToLower(name); err != nil || !ok || names[name] {
+			return false
+		}
+		names[name] = true
+		var value json.RawMessage
+		if d.Decode(&value) != nil {
+			return false
+		}
+	}
+	_, err := d.Token()
+	return err == nil && d.InputOffset() == int64(len(object))
+}
+
 // Header is the header of a JWT.
 type Header struct {
 	Algorithm string `json:"alg"`
@@ -115,6 +156,7 @@ type Header struct {
 	JWK       json.RawMessage `json:"jwk,omitempty"`
 	X509URL   json.RawMessage `json:"x5u,omitempty"`
 	X509Chain json.RawMessage `json:"x5c,omitempty"`
+	Unencoded json.RawMessage `json:"b64,omitempty"` // RFC 7797
 }
 
 // Reference is what a revocation can name of a token. A token whose claims do not have it has it in the header, which is
@@ -163,7 +205,7 @@ func (t Token) ParseHeader() (Header, error) {
 	}
 	// Never trust a key that the token itself brings or points to, and never fetch one (RFC 8725 §3.10). This server
 	// understands no extensions, so it must refuse critical ones (RFC 7515 §4.1.11).
-	for _, member := range []json.RawMessage{h.Critical, h.JWKSetURL, h.JWK, h.X509URL, h.X509Chain} {
+	for _, member := range []json.RawMessage{h.Critical, h.JWKSetURL, h.JWK, h.X509URL, h.X509Chain, h.Unencoded} {
 		if member != nil {
 			return Header{}, ErrHeader
 		}

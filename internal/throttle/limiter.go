@@ -15,7 +15,8 @@ type Kind string
 const (
 	Code     Kind = "code"     // to get a code, which is no failure
 	Login    Kind = "login"    // to get a refresh token for a password, which is none either
-	Client   Kind = "client"   // to authenticate as a client
+	Client   Kind = "client"   // to authenticate as a client, with a secret
+	Key      Kind = "key"      // to authenticate as a client, with a key
 	Password Kind = "password" // to give the password of an account
 	Grant    Kind = "grant"    // to present a valid code or refresh token
 	Token    Kind = "token"    // to present a valid access token
@@ -157,6 +158,9 @@ func (l *Limiter) secretLimits(kind Kind, own, site string, accounts []string) (
 		address := own
 		if !l.throttle.knows(key{l.issuer, kind, account, ""}, own) {
 			unknown, address = true, ""
+			if kind == Key { // which nobody can guess: failures elsewhere must not lock out the client
+				continue
+			}
 		}
 		limits = append(limits, limited{key{l.issuer, kind, account, address}, limit})
 	}
