@@ -32,6 +32,7 @@ func init() {
 //			unknown_scopes refuse|drop
 //			audience       <uri...>
 //			consent        once|always|never
+//			client_assertion_audience issuer|any
 //			endpoint       authorize|token|jwks|introspect|revoke|apps <path>
 //			page {
 //				name     <name>
@@ -89,6 +90,8 @@ func init() {
 //				logo          <file>
 //				secret        <secret...>
 //				secret_hash   <hash...>
+//				jwks          <file>
+//				jwks_uri      <url>
 //				redirect_uris <uri...>
 //				grant_types   <grant type...>
 //				scopes        <scope...>
@@ -181,11 +184,14 @@ func (p parser) issuer(app *App) directive.Setting {
 
 func (p parser) issuerSettings(i *Issuer) directive.Settings {
 	return directive.Settings{
-		"scope":           p.scope(i),
-		"unknown_scopes":  p.Word("refuse or drop", &i.UnknownScopes),
-		"audience":        p.Words("one URI or more", &i.Audience),
-		"client":          p.client(i),
-		"consent":         p.Word("once, always or never", (*string)(&i.Consent)),
+		"scope":          p.scope(i),
+		"unknown_scopes": p.Word("refuse or drop", &i.UnknownScopes),
+		"audience":       p.Words("one URI or more", &i.Audience),
+		"client":         p.client(i),
+		"consent":        p.Word("once, always or never", (*string)(&i.Consent)),
+
+		"client_assertion_audience": p.Word("issuer or any", &i.ClientAssertionAudience),
+
 		"page":            p.page(i),
 		"endpoint":        p.endpoint(i),
 		"code":            p.code(i),
@@ -232,6 +238,8 @@ func (p parser) client(i *Issuer) directive.Setting {
 			"logo":          p.Word("a file", &c.Logo),
 			"secret":        p.Words("one secret or more", &c.Secrets),
 			"secret_hash":   p.Words("one hash or more", &c.SecretHashes),
+			"jwks":          p.Word("a file", &c.JWKSFile),
+			"jwks_uri":      p.Word("a URL", &c.JWKSURI),
 			"redirect_uris": p.Words("one URI or more", &c.RedirectURIs),
 			"grant_types":   p.Words("one grant type or more", &c.GrantTypes),
 			"scopes":        p.Words("one scope or more", &c.Scopes),

@@ -18,8 +18,8 @@ import (
 	"github.com/caddy-oauth/caddy-oauth/storage"
 )
 
-// Client is an app, script or partner that may get tokens. A client without a secret is public: an app in a browser or on a
-// person's device, which cannot keep a secret and must use PKCE.
+// Client is an app, script or partner that may get tokens. A client with neither a secret nor keys is public: an app in a browser or
+// on a person's device, which cannot keep a secret and must use PKCE.
 type Client struct {
 	// The name that the consent page shows. Default: the client ID.
 	Name string `json:"name,omitempty"`
@@ -35,6 +35,17 @@ type Client struct {
 	// Hashes of secrets: `sha256:` and 64 hex digits for secrets of 256 random bits, or the output of `caddy hash-password`
 	// (bcrypt, argon2id), which is slow on purpose, for secrets that a person made up.
 	SecretHashes []string `json:"secret_hashes,omitempty"`
+
+	// A file with the public keys of the client, which authenticates with JWTs that it signs (`private_key_jwt`) and needs no
+	// secret: a JWK set, one JWK, or PEM. It is read when the configuration is loaded.
+	JWKSFile string `json:"jwks_file,omitempty"`
+
+	// The URL of the client's JWK set, with https. The server fetches it when the client comes, keeps it as long as its headers
+	// say, and fetches it again for a key that it does not know, at most once a minute.
+	JWKSURI string `json:"jwks_uri,omitempty"`
+
+	// The JWK set itself, for a client that is added at run time.
+	JWKS json.RawMessage `json:"jwks,omitempty"`
 
 	// The URIs to which people are sent back. A request must name one of them exactly. Only the port of a loopback host may
 	// differ.
@@ -52,7 +63,7 @@ type Client struct {
 	Iss string `json:"iss,omitempty"`
 
 	// The grant types that the client may use. With `refresh_token`, it gets refresh tokens. Default: with redirect URIs,
-	// `authorization_code` and `refresh_token`; without, but with a secret, `client_credentials`, or none if the client introspects.
+	// `authorization_code` and `refresh_token`; without, but with a secret or keys, `client_credentials`, or none if the client introspects.
 	GrantTypes []string `json:"grant_types,omitempty"`
 
 	// The scopes that the client may ask for. If it asks for none, it gets all of them.
@@ -75,7 +86,7 @@ type Client struct {
 	// The lifetime, the form and the rotation of its refresh tokens. Default: each setting of the issuer.
 	RefreshToken *RefreshTokenSettings `json:"refresh_token,omitempty"`
 
-	// Whether a client with a secret must use PKCE: `required` or `optional`. A public client always must. Default:
+	// Whether a client with a secret or keys must use PKCE: `required` or `optional`. A public client always must. Default:
 	// `optional`.
 	PKCE string `json:"pkce,omitempty"`
 
@@ -93,6 +104,8 @@ func (c *Client) resolve(repl *caddy.Replacer) error {
 	return cmp.Or(
 		directive.At("logo", replace(repl, &c.Logo)),
 		directive.At("secret_hash", replaceAll(repl, c.SecretHashes)),
+		directive.At("jwks", replace(repl, &c.JWKSFile)),
+		directive.At("jwks_uri", replace(repl, &c.JWKSURI)),
 		directive.At("redirect_uris", replaceAll(repl, c.RedirectURIs)),
 		directive.At("audience", replaceAll(repl, c.Audience)),
 		directive.At("introspects", replaceAll(repl, c.Introspects)),
@@ -107,6 +120,8 @@ func (c *Client) check(id string, issuer *Issuer) error {
 	return cmp.Or(
 		directive.At("secret", checkSecrets(c.Secrets)),
 		directive.At("secret_hash", checkSecretHashes(c.SecretHashes)),
+		directive.At("jwks", c.checkKeys()),
+		directive.At("jwks_uri", checkKeysURI(c.JWKSURI, issuer.URL)),
 		directive.At("redirect_uris", checkRedirectURIs(c.RedirectURIs, c.AllowInsecureRedirects)),
 		directive.At("scopes", issuer.checkClientScopes(c.Scopes)),
 		directive.At("audience", checkAudience(c.Audience)),
@@ -177,14 +192,14 @@ func (c *Client) checkIntrospects() error {
 		}
 	}
 	if len(c.Introspects) > 0 && c.public() {
-		return errors.New("expected with a secret only: a public client cannot authenticate")
+		return errors.New("expected with a secret or keys only: a public client cannot authenticate")
 	}
 	return nil
 }
 
 func (c *Client) checkPKCE() error {
 	if c.PKCE == "optional" && c.public() {
-		return errors.New("expected required: a client without a secret must use PKCE (RFC 9700 section 2.1.1)")
+		return errors.New("expected required: a client with neither a secret nor keys must use PKCE (RFC 9700 section 2.1.1)")
 	}
 	return checkChoice(c.PKCE, "required", "optional")
 }
@@ -200,16 +215,18 @@ func (c *Client) checkGrants(known []string) error {
 	code := slices.Contains(types, "authorization_code")
 	switch {
 	case slices.Contains(types, "client_credentials") && c.public():
-		return directive.At("grant_types", errors.New("client_credentials needs a client with secret or secret_hash (RFC 6749 section 4.4)"))
+		return directive.At("grant_types", errors.New("client_credentials needs a client with secret, secret_hash, jwks or jwks_uri (RFC 6749 section 4.4)"))
 	case code && len(c.RedirectURIs) == 0:
-		return errors.New("expected redirect_uris, which authorization_code needs; a script needs a secret, and no redirect_uris")
+		return errors.New("expected redirect_uris, which authorization_code needs; a script needs a secret or keys, and no redirect_uris")
 	case !code && len(c.RedirectURIs) > 0:
 		return directive.At("redirect_uris", errors.New("expected authorization_code among the grant_types, which these are for"))
 	}
 	return nil
 }
 
-func (c *Client) public() bool { return len(c.Secrets) == 0 && len(c.SecretHashes) == 0 }
+func (c *Client) public() bool {
+	return len(c.Secrets) == 0 && len(c.SecretHashes) == 0 && !c.hasKeys()
+}
 
 func (c *Client) grantTypes() []string {
 	switch {
@@ -231,6 +248,8 @@ func (c *Client) client(id string, issuer *Issuer) *storage.Client {
 		ID:                  id,
 		Name:                cmp.Or(c.Name, id),
 		SecretHashes:        slices.Clone(c.SecretHashes),
+		JWKS:                c.JWKS,
+		JWKSURI:             c.JWKSURI,
 		RedirectURIs:        c.RedirectURIs,
 		GrantTypes:          c.grantTypes(),
 		Scopes:              c.Scopes,
@@ -291,12 +310,15 @@ func decodeClient(settings json.RawMessage) (*Client, error) {
 	if len(c.Secrets)+len(c.SecretHashes) > 0 {
 		return nil, errors.New("expected no secrets among the settings: the store keeps them apart")
 	}
+	if c.JWKSFile != "" {
+		return nil, directive.At("jwks_file", errors.New("expected none: only a client of the configuration can have a file; jwks has the keys themselves"))
+	}
 	if c.Logo != "" {
 		return nil, directive.At("logo", errors.New("expected none: only a client of the configuration can have a file"))
 	}
 	// The checks skip values with placeholders, which only a configuration can have.
 	for setting, values := range map[string][]string{
-		"redirect_uris": c.RedirectURIs, "audience": c.Audience, "introspects": c.Introspects,
+		"jwks_uri": {c.JWKSURI}, "redirect_uris": c.RedirectURIs, "audience": c.Audience, "introspects": c.Introspects,
 	} {
 		for _, value := range values {
 			if unresolved(value) {

@@ -48,6 +48,11 @@ type Issuer struct {
 	// Whether clients can register themselves. Default: they cannot.
 	Dynamic *DynamicSettings `json:"-"`
 
+	// The audience that a client must name in a JWT by which it authenticates. `issuer`: the issuer's URL alone, as the latest
+	// rules have it (draft-ietf-oauth-rfc7523bis); many clients name the token endpoint. `any`: the issuer's URL or the URL of the
+	// token endpoint, or both. Default: `any`.
+	ClientAssertionAudience string `json:"client_assertion_audience,omitempty"`
+
 	// When people are asked for consent. A client can have its own setting. `once`: the first time, and again if the client
 	// asks for more scopes or another audience. `always`: each time. `never`: not at all, which is for your own clients.
 	// Default: `once` for clients with a secret or an https redirect URI, and `always` for the others, since any program on
@@ -162,6 +167,7 @@ func (i *Issuer) check() error {
 		directive.At("unknown_scopes", checkChoice(i.UnknownScopes, "refuse", "drop")),
 		directive.At("audience", checkAudience(i.Audience)),
 		directive.At("dynamic", i.Dynamic.check()),
+		directive.At("client_assertion_audience", checkChoice(i.ClientAssertionAudience, "issuer", "any")),
 		directive.At("consent", checkConsent(i.Consent)),
 		directive.At("code", i.Code.check()),
 		directive.At("access_token", i.AccessToken.check()),
@@ -252,11 +258,13 @@ func (i *Issuer) open(
 		Identity: authserver.Identity{
 			Name: name, URL: i.URL, Paths: i.Endpoints.paths(issuer), AccessToken: i.AccessToken.shape(), Wire: i.wire(),
 		},
-		ClientConfig: authserver.ClientConfig{Clients: make(map[string]*storage.Client, len(i.Clients)), Secrets: secretHashes},
-		Persistence:  authserver.Persistence{ReadOnly: i.ReadOnly, RevocationPoll: time.Duration(i.RevocationPoll)},
+		ClientConfig: authserver.ClientConfig{Clients: make(map[string]*storage.Client, len(i.Clients)), Secrets: secretHashes,
+			AssertionForIssuer: i.ClientAssertionAudience == "issuer",
+		},
+		Persistence: authserver.Persistence{ReadOnly: i.ReadOnly, RevocationPoll: time.Duration(i.RevocationPoll)},
 		Shared: authserver.Shared{
 			Throttle: common.throttle, Revocations: common.revocations, Servers: common.servers,
-			Codes: common.codes, Trail: common.trail,
+			Codes: common.codes, Trail: common.trail, ClientKeys: common.clientKeys,
 		},
 		Observers: authserver.Observers{
 			Logger: log, Audit: log.Named("audit"), Registry: ctx.GetMetricsRegistry(), Observe: o.observe,
@@ -270,7 +278,10 @@ func (i *Issuer) open(
 	}
 	longest := i.AccessToken.lifetime().duration()
 	for id, c := range i.Clients {
-		client := c.client(id, i)
+		client, err := c.configured(id, i)
+		if err != nil {
+			return nil, directive.At("client "+id, directive.At("jwks", err))
+		}
 		config.Clients[id] = client
 		longest = max(longest, client.AccessTokenLifetime)
 	}

@@ -18,13 +18,16 @@ import (
 	"maps"
 	"slices"
 	"sync"
+	"time"
 
 	"github.com/caddyserver/caddy/v2"
 	"github.com/caddyserver/caddy/v2/modules/caddyhttp"
 	"go.uber.org/zap"
 
+	"github.com/caddy-oauth/caddy-oauth/internal/assertion"
 	"github.com/caddy-oauth/caddy-oauth/internal/authserver"
 	"github.com/caddy-oauth/caddy-oauth/internal/directive"
+	"github.com/caddy-oauth/caddy-oauth/internal/fetch"
 	"github.com/caddy-oauth/caddy-oauth/internal/revocation"
 	"github.com/caddy-oauth/caddy-oauth/internal/throttle"
 	"github.com/caddy-oauth/caddy-oauth/internal/trail"
@@ -201,6 +204,7 @@ type shared struct {
 	servers     *authserver.RunningServers
 	codes       *authserver.Codes
 	trail       *trail.Trail
+	clientKeys  *assertion.Keys
 }
 
 var sharedPool = caddy.NewUsagePool()
@@ -209,8 +213,10 @@ const sharedKey = "shared"
 
 // share returns the shared state, which lives until Cleanup was called on every app that has it.
 func share() *shared {
+	fetcher := fetch.New(fetch.Config{})
 	common, _ := sharedPool.LoadOrStore(sharedKey, &shared{
 		throttle.New(), revocation.NewBroadcast(), authserver.NewRunningServers(), authserver.NewCodes(), trail.New(),
+		assertion.NewKeys(fetcher, time.Now),
 	})
 	return common.(*shared)
 }

@@ -52,6 +52,8 @@ func ownerFiles(t *testing.T) string {
 	for name, content := range map[string]string{
 		"logo.svg":     `<svg xmlns="http://www.w3.org/2000/svg" viewBox="0 0 8 8"><rect width="8" height="8"/></svg>`,
 		"shop-app.png": logo.String(),
+		"billing.pub.pem": "-----BEGIN PUBLIC KEY-----\nMFkwEwYHKoZIzj0CAQYIKoZIzj0DAQcDQgAEJLn9eo0fBiDOhaXfS1a5UVCuKGuO\n" +
+			"Ieq80KDho6LR1ACoI6bIu2xPvIdKccaypjziWi9Vf7ZbyTSSWhWJcpg+OA==\n-----END PUBLIC KEY-----\n",
 	} {
 		if err := os.WriteFile(filepath.Join(dir, name), []byte(content), 0o600); err != nil {
 			t.Fatal(err)

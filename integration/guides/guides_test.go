@@ -124,16 +124,7 @@ http {
 
 // TestNode checks tokens with the function for Node.
 func TestNode(t *testing.T) {
-	node, npm := require(t, "node", "nodejs"), require(t, "npm", "npm")
-	dir := t.TempDir()
-	for _, name := range []string{"package.json", "package-lock.json"} {
-		content, err := os.ReadFile(filepath.Join("testdata", name))
-		must(t, err)
-		must(t, os.WriteFile(filepath.Join(dir, name), content, 0o600))
-	}
-	if output, err := run(t.Context(), dir, nil, npm, "ci", "--no-audit", "--no-fund"); err != nil {
-		missing(t, "npm cannot install jose: "+output)
-	}
+	node, dir := nodeProject(t)
 	must(t, os.WriteFile(filepath.Join(dir, "check.mjs"), []byte(snippet(t, "resource-servers.md", "js")), 0o600))
 	must(t, os.WriteFile(filepath.Join(dir, "main.mjs"), []byte(`
 import { check } from './check.mjs'
@@ -154,6 +145,22 @@ console.log(JSON.stringify(await check(process.env.TOKEN)))
 	if output, err := check(good[:len(good)-4] + "AAAA"); err == nil || !strings.Contains(output, "signature") {
 		t.Errorf("a forged token: got %v\n%s", err, output)
 	}
+}
+
+// nodeProject returns the program node and a directory with the packages that the guides use.
+func nodeProject(t *testing.T) (node, dir string) {
+	t.Helper()
+	node, npm := require(t, "node", "nodejs"), require(t, "npm", "npm")
+	dir = t.TempDir()
+	for _, name := range []string{"package.json", "package-lock.json"} {
+		content, err := os.ReadFile(filepath.Join("testdata", name))
+		must(t, err)
+		must(t, os.WriteFile(filepath.Join(dir, name), content, 0o600))
+	}
+	if output, err := run(t.Context(), dir, nil, npm, "ci", "--no-audit", "--no-fund"); err != nil {
+		missing(t, "npm cannot install the packages: "+output)
+	}
+	return node, dir
 }
 
 // TestIntrospection sends the request of the guide.

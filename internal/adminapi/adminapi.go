@@ -58,6 +58,8 @@ type Issuer struct {
 type ClientSettings struct {
 	Stored json.RawMessage // as the store keeps them
 	Shown  json.RawMessage // with the grant types that the client has by default
+
+	HasKeys bool // the client authenticates with keys
 }
 
 // api implements the endpoints:

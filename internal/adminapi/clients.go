@@ -99,6 +99,7 @@ func (i *Issuer) registered(r *storage.Registered, problem string) Client {
 	}
 	if settings, err := i.ParseSettings(r.Settings, len(r.Secrets) == 0); err == nil {
 		shown.Settings = settings.Shown
+		shown.Public = shown.Public && !settings.HasKeys
 	}
 	for _, secret := range r.Secrets {
 		shown.Secrets = append(shown.Secrets, Secret{secret.Created, secret.Expires})
@@ -137,8 +138,8 @@ func showClient(r *request) (any, error) {
 	return list[i], nil
 }
 
-// addClient adds a client. It makes a secret and shows it, unless the client is public or the request has hashes of the
-// secrets that the client uses already.
+// addClient adds a client. It makes a secret and shows it, unless the client is public or has keys, or the request has hashes of
+// the secrets that the client uses already.
 func addClient(r *request) (any, error) {
 	var body map[string]json.RawMessage
 	if err := r.body(&body); err != nil {
@@ -146,9 +147,10 @@ func addClient(r *request) (any, error) {
 	}
 	var added clients.Registration
 	var secrets []string
+	var public bool
 	err := cmp.Or(
 		take(body, "client_id", &added.ID),
-		take(body, "public", &added.Public),
+		take(body, "public", &public),
 		take(body, "secret_hashes", &added.SecretHashes),
 		take(body, "secrets", &secrets),
 	)
@@ -158,12 +160,17 @@ func addClient(r *request) (any, error) {
 	if len(secrets) > 0 {
 		return nil, badRequest{errors.New("secrets: expected secret_hashes instead, or neither to get a new secret")}
 	}
-	if added.Public && len(added.SecretHashes) > 0 {
+	if public && len(added.SecretHashes) > 0 {
 		return nil, badRequest{errors.New("public: expected without secret_hashes: a public client has no secret")}
 	}
-	if added.Settings, err = r.settings(body); err != nil {
+	settings, err := r.settings(body)
+	if err != nil {
 		return nil, err
 	}
+	if public && settings.HasKeys {
+		return nil, badRequest{errors.New("public: expected without keys: a public client has none")}
+	}
+	added.Settings, added.NoSecret = settings.Stored, public || settings.HasKeys
 	client, secret, err := r.owner.Clients().Add(r.Context(), added)
 	if err != nil {
 		return nil, err
@@ -187,16 +194,16 @@ func take(object map[string]json.RawMessage, name string, value any) error {
 }
 
 // settings returns the settings of a client in the form in which the store keeps them.
-func (r *request) settings(object any) (json.RawMessage, error) {
+func (r *request) settings(object any) (ClientSettings, error) {
 	encoded, err := json.Marshal(object)
 	if err != nil {
-		return nil, err
+		return ClientSettings{}, err
 	}
 	settings, err := r.issuer.ParseSettings(encoded, false)
 	if err != nil {
-		return nil, badRequest{err}
+		return ClientSettings{}, badRequest{err}
 	}
-	return settings.Stored, nil
+	return settings, nil
 }
 
 // changeClient changes settings: members of the body replace those of the client, and null removes one (RFC 7396).
@@ -212,7 +219,8 @@ func changeClient(r *request) (any, error) {
 		if err := d.Decode(&old); err != nil {
 			return nil, err
 		}
-		return r.settings(mergePatch(old, patch))
+		next, err := r.settings(mergePatch(old, patch))
+		return next.Stored, err
 	})
 	if err != nil {
 		return nil, err

@@ -19,13 +19,14 @@ import (
 
 	"github.com/caddy-oauth/caddy-oauth/internal/adminapi"
 	"github.com/caddy-oauth/caddy-oauth/internal/clients"
+	"github.com/caddy-oauth/caddy-oauth/internal/jwt"
 )
 
 const (
 	clientsAddHelp = `
 Adds a client to the issuer's store. The client gets a secret, which is shown
 only once. A public client gets none: it is an app in a browser or on a device,
-which cannot keep a secret.
+which cannot keep a secret. A client with keys (--jwks, --jwks-uri) needs none.
 
 Settings that have no flag, such as lifetimes, go into --settings: the name of a
 file with a JSON object, or - for standard input. Its members are those of a
@@ -52,6 +53,8 @@ func clientFlags(f caddycmd.Flags) {
 	f.StringArray("introspects", nil, "A resource whose tokens it may introspect (may be repeated)")
 	f.FlagSet.String("consent", "", "When people are asked for consent: once, always or never")
 	f.FlagSet.String("pkce", "", "Whether it must use PKCE: required or optional")
+	f.FlagSet.String("jwks", "", "File with its public keys, a JWK set, by which it authenticates instead of a secret")
+	f.FlagSet.String("jwks-uri", "", "The URL of such a JWK set")
 	f.FlagSet.String("settings", "", "File with further settings in JSON, - for standard input")
 }
 
@@ -78,6 +81,16 @@ func (c *invocation) settings() (map[string]any, error) {
 			settings[name] = c.flags.String(name)
 		}
 	}
+	if c.flags.Changed("jwks-uri") {
+		settings["jwks_uri"] = c.flags.String("jwks-uri")
+	}
+	if c.flags.Changed("jwks") {
+		keys, err := readKeys(c.flags.String("jwks"))
+		if err != nil {
+			return nil, err
+		}
+		settings["jwks"] = keys
+	}
 	for setting, name := range clientLists {
 		if c.flags.Changed(name) {
 			values, err := c.flags.GetStringArray(name)
@@ -88,6 +101,19 @@ func (c *invocation) settings() (map[string]any, error) {
 		}
 	}
 	return settings, nil
+}
+
+// readKeys returns the JWK set of a file with public keys.
+func readKeys(name string) (json.RawMessage, error) {
+	file, err := os.ReadFile(name)
+	if err != nil {
+		return nil, err
+	}
+	keys, err := jwt.ReadClientKeys(file)
+	if err != nil {
+		return nil, fmt.Errorf("%s: %w", name, err)
+	}
+	return keys, nil
 }
 
 func (c *invocation) readJSON(name string, value any) error {

@@ -20,7 +20,7 @@ var (
 	// ErrConfigured says that the client is part of the configuration, and can be changed only there.
 	ErrConfigured = errors.New("the client is part of the configuration: change it there")
 	// ErrPublic says that the client has no secret to replace.
-	ErrPublic = errors.New("the client is public: it has no secret")
+	ErrPublic = errors.New("the client has no secret: it is public, or has keys")
 )
 
 // SettingsError says what is wrong with the settings of a client, in the words of the configuration.
@@ -58,12 +58,12 @@ type Registration struct {
 	ID           string
 	Settings     json.RawMessage
 	SecretHashes []string // of secrets that it has already
-	Public       bool     // it gets no secret
+	NoSecret     bool     // it gets none: it is public, or has keys
 }
 
-// Add adds a client. Unless it is public or brings hashes, it gets a secret, which is returned and only stored as a hash.
+// Add adds a client. Unless it needs none or brings hashes, it gets a secret, which is returned and only stored as a hash.
 func (d *Directory) Add(ctx context.Context, c Registration) (r *storage.Registered, secret string, err error) {
-	if len(c.SecretHashes) == 0 && !c.Public {
+	if len(c.SecretHashes) == 0 && !c.NoSecret {
 		secret = newSecret()
 		c.SecretHashes = []string{HashSecret(secret)}
 	}

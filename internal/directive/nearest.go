@@ -17,7 +17,7 @@ var synonyms = map[string][]string{
 	"expires_in":     {"lifetime"},
 	"expiry":         {"lifetime"},
 	"grants":         {"grant_types", "grant"},
-	"jwks":           {"jwks_file"},
+	"jwks":           {"jwks_file", "jwks"},
 	"key_file":       {"jwks_file"},
 	"keys":           {"jwks_file", "signing"},
 	"logo_uri":       {"logo"},
