@@ -242,6 +242,29 @@ var situations = []situation{
 		},
 	},
 	{
+		is: func(f *trail.Failure) bool { return says(f, "client_assertion was refused") },
+		why: "The client authenticates with a JWT that it signs (client_assertion), and the server did not accept it. It came with: {sent}. " +
+			"The server expects: {expected}.",
+		next: stopsAndShows,
+		do: []string{
+			"If it is about the signature, alg or kid: compare the public keys in jwks or at jwks_uri with the key that the app signs with. A key that was just published is known within a minute.",
+			"If it is about exp, iat or nbf: the clocks of the two machines differ. Set them by NTP.",
+			"If it is about aud: have the app name the URL of the issuer.",
+			"If it was used before: the app has to make a new JWT with a new jti for each request. If nobody sent it twice, somebody else has seen it.",
+		},
+	},
+	{
+		is: func(f *trail.Failure) bool {
+			return f.Code == grants.InvalidClient && strings.Contains(f.Expected, "a client_assertion")
+		},
+		why:  "The client has keys, and must authenticate with a JWT that it signs (client_assertion). The request came with {sent}.",
+		next: stopsAndShows,
+		do: []string{
+			"In the settings of the app, choose private_key_jwt (JWT client authentication) and give it its private key.",
+			"If the app cannot do that: give the client a secret beside its keys, or instead of them.",
+		},
+	},
+	{
 		is: func(f *trail.Failure) bool {
 			return f.Code == grants.InvalidClient && strings.Contains(f.Sent, "around it")
 		},
