@@ -259,7 +259,7 @@ func TestNoMistakes(t *testing.T) {
 				t.Setenv(m[1], "8jXq2vLw7Rz4Tn1KcYp5")
 			}
 			dir := t.TempDir()
-			for _, file := range []string{"logo.svg", "shop-app.png"} {
+			for _, file := range []string{"logo.svg", "shop-app.png", "billing.pub.pem"} {
 				write(t, dir, file, "")
 			}
 			if warnings, _ := adapt(t, write(t, dir, "Caddyfile", strings.ReplaceAll(text, "/etc/caddy/", dir+"/"))); len(warnings) > 0 {

@@ -93,6 +93,22 @@ func TestEachSituationIsFound(t *testing.T) {
 			"is public", "add secret",
 		},
 		{
+			"client assertion",
+			trail.Failure{
+				Client: "billing", Code: "invalid_client", Cause: "the client_assertion was refused", Sent: "exp 2026-03-01T00:00:00Z",
+				Expected: "an exp after now", Setting: "client",
+			},
+			"exp 2026-03-01T00:00:00Z", "clocks",
+		},
+		{
+			"no client assertion",
+			trail.Failure{
+				Client: "billing", Code: "invalid_client", Sent: "client_secret_post: a secret",
+				Expected: "a client_assertion, which the client signs with its key", Setting: "client billing: jwks, jwks_uri",
+			},
+			"has keys", "private_key_jwt",
+		},
+		{
 			"swapped",
 			trail.Failure{Code: "invalid_client", Sent: "client_secret_basic: a client ID in the place of the secret", Setting: "client billing"},
 			"changed places", "Exchange the two",
