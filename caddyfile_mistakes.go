@@ -66,7 +66,7 @@ func unset(name, setting string) (seen, instead string) {
 func fileOf(words []string) string {
 	n := len(words)
 	switch words[0] {
-	case "jwks_file", "logo":
+	case "jwks", "jwks_file", "logo":
 		if n > 1 {
 			return words[n-1]
 		}

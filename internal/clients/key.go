@@ -33,7 +33,7 @@ func (a *Authenticator) byKey(
 	named := Named{ID: sent.ClientID, Client: client}
 	switch {
 	case client == nil:
-		return a.refuseKey(&assertion.Error{Sent: named.ID, Expected: a.directory.Missing(named.ID)}, named, address)
+		return a.refuseKey(&assertion.Error{Sent: named.ID, Expected: a.directory.Missing(named.ID), Setting: "client"}, named, address)
 	case !client.HasKeys():
 		return a.refuseKey(&assertion.Error{
 			Sent: "a client_assertion", Expected: "none, as the client does not authenticate with a key", Setting: "jwks, jwks_uri",
@@ -98,10 +98,7 @@ func explainKey(err error, named Named) error {
 		return err
 	}
 	setting := problem.Setting
-	switch {
-	case named.Client == nil && setting == "":
-		setting = "client"
-	case strings.HasPrefix(setting, "jwks"):
+	if strings.HasPrefix(setting, "jwks") {
 		setting = "client " + named.ID + ": " + setting
 	}
 	refusal := ErrFailed.Explain(problem.Sent, problem.Expected, setting)

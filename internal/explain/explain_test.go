@@ -96,7 +96,7 @@ func TestEachSituationIsFound(t *testing.T) {
 			"client assertion",
 			trail.Failure{
 				Client: "billing", Code: "invalid_client", Cause: "the client_assertion was refused", Sent: "exp 2026-03-01T00:00:00Z",
-				Expected: "an exp after now", Setting: "client",
+				Expected: "an exp after now",
 			},
 			"exp 2026-03-01T00:00:00Z", "clocks",
 		},
