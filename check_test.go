@@ -119,7 +119,7 @@ func TestCheckARunningSite(t *testing.T) {
 	s.run(t, checked, checkedSite)
 	report, status = s.check(t, "--config", file)
 	for _, want := range []string{
-		"config: Caddy loads", "served: ", "metadata: ", "keys: 1 public", "cors: ", "404: ", "guard /api/*: it refuses requests without a token",
+		"config: Caddy loads", "addresses: Caddy sees this machine as 127.0.0.1", "served: ", "metadata: ", "keys: 1 public", "cors: ", "404: ", "guard /api/*: it refuses requests without a token",
 		"as a browser app: it would connect, finds the endpoints, gets to the login dialog of the browser, and is refused with a code",
 		"as a script: it would connect", "as an API that introspects: it would connect",
 	} {
@@ -144,7 +144,7 @@ func TestCheckARunningSite(t *testing.T) {
 	if report.has("ok", "as a browser app") || !report.has("ok", "as a script") {
 		t.Errorf("one client: %+v", report)
 	}
-	for _, args := range [][]string{{"--config", "/nonexistent"}, {"--config", file, "--issuer", "nobody"}, {"--config", file, "--fail-on", "x"}} {
+	for _, args := range [][]string{{"--config", "/nonexistent"}, {"--config", file, "--issuer", "nobody"}, {"--config", file, "--fail-on", "x"}, {"--config", file, "--from-outside", "nowhere"}} {
 		if _, status := s.check(t, args...); status != 2 {
 			t.Errorf("%v: status %d", args, status)
 		}

@@ -9,8 +9,11 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"net/http"
+	"net/url"
 	"os"
 	"path/filepath"
+	"slices"
 	"strings"
 
 	"github.com/caddyserver/caddy/v2"
@@ -20,6 +23,7 @@ import (
 	"go.uber.org/zap/zapcore"
 
 	"github.com/caddy-oauth/caddy-oauth/internal/doctor"
+	"github.com/caddy-oauth/caddy-oauth/internal/trail"
 )
 
 const checkHelp = `
@@ -37,6 +41,8 @@ func checkFlags(f caddycmd.Flags) {
 	f.StringP("config", "c", "", "Configuration file (default: Caddyfile in the current directory)")
 	f.StringP("adapter", "a", "", "Name of the config adapter to apply")
 	f.FlagSet.String("url", "", "URL of an issuer, to check it without its configuration")
+	f.FlagSet.String("from-outside", "", "URL of an HTTP or SOCKS proxy on another machine, to ask the site as others see it")
+	f.FlagSet.String("address", "", "Address of the admin API (default: that of the configuration)")
 	f.FlagSet.String("issuer", "", "Name of the only issuer to check")
 	f.FlagSet.String("client", "", "ID of the only client to play, or a kind: browser, web, script or api")
 	f.FlagSet.Bool("offline", false, "Check the configuration only")
@@ -67,9 +73,17 @@ func (c *invocation) check() (*doctor.Report, error) {
 		return nil, fmt.Errorf("--fail-on: expected fail or warn, not %s", on)
 	}
 	checker := &doctor.Checker{Issuer: c.flags.String("issuer"), Client: c.flags.String("client"), Offline: c.flags.Bool("offline")}
+	checker.Noted = func(id string) (string, error) { return c.noted(checker.Config, id) }
+	if outside := c.flags.String("from-outside"); outside != "" {
+		proxy, err := url.Parse(outside)
+		if err != nil || proxy.Host == "" || !slices.Contains([]string{"http", "https", "socks5", "socks5h"}, proxy.Scheme) {
+			return nil, fmt.Errorf("--from-outside: expected the URL of a proxy, such as http://proxy.example:3128 or socks5h://localhost:1080, not %s", outside)
+		}
+		checker.Outside = proxy
+	}
 	var loaded []doctor.Finding
-	if url := c.flags.String("url"); url != "" {
-		checker.URLs = []string{url}
+	if issuer := c.flags.String("url"); issuer != "" {
+		checker.URLs = []string{issuer}
 	} else {
 		name := cmp.Or(c.flags.String("config"), "Caddyfile")
 		config, adapted, err := adaptFile(name, c.flags.String("adapter"))
@@ -87,6 +101,24 @@ func (c *invocation) check() (*doctor.Report, error) {
 	}
 	report.Findings = append(loaded, report.Findings...)
 	return report, nil
+}
+
+// noted returns the address from which a request came that the running Caddy has refused.
+func (c *invocation) noted(config json.RawMessage, errorID string) (string, error) {
+	var settings struct {
+		Admin struct {
+			Listen string `json:"listen"`
+		} `json:"admin"`
+	}
+	_ = json.Unmarshal(config, &settings) // Caddy has loaded it, or there is none
+	address := cmp.Or(c.flags.String("address"), settings.Admin.Listen, caddy.DefaultAdminListen)
+	resp, err := caddycmd.AdminAPIRequest(address, http.MethodGet, "/oauth/@all/failures/"+url.PathEscape(errorID), nil, nil)
+	if err != nil {
+		return "", fmt.Errorf("the admin API does not say: %w", err)
+	}
+	var f trail.Failure
+	err = readAnswer(resp, &f)
+	return f.Address, err
 }
 
 // adaptFile returns Caddy's JSON for a configuration file, and what the adapter says about our directives.

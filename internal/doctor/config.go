@@ -18,6 +18,8 @@ type config struct {
 	Issuers []*issuer
 	Guards  []*guard
 	Served  []*served
+	Servers []server
+	Proxied []proxied
 	Admin   string // the address of the admin API, "" is the default
 }
 
@@ -35,6 +37,7 @@ type issuer struct {
 	Store        map[string]any             `json:"store"`
 	Grants       map[string]json.RawMessage `json:"grants"`
 	ReadOnly     bool                       `json:"read_only"`
+	Consent      string                     `json:"consent"`
 
 	unknown bool // it is not in the configuration: only its URL is known
 }
@@ -53,6 +56,8 @@ type client struct {
 	Introspects  []string       `json:"introspects"`
 	RefreshToken map[string]any `json:"refresh_token"`
 	Insecure     bool           `json:"allow_insecure_redirects"`
+	PKCE         string         `json:"pkce"`
+	Consent      string         `json:"consent"`
 	Iss          string         `json:"iss"`
 }
 
@@ -84,6 +89,7 @@ type guard struct {
 
 	paths []string // of its matcher and of those around it
 	hosts []string
+	site  site
 }
 
 // served is a handler oauth.
@@ -97,6 +103,7 @@ type served struct {
 	} `json:"login"`
 
 	hosts []string
+	paths []string // of the matchers around it
 }
 
 func readConfig(text json.RawMessage) (*config, error) {
@@ -112,7 +119,9 @@ func readConfig(text json.RawMessage) (*config, error) {
 			OAuth struct {
 				Issuers map[string]*issuer `json:"issuers"`
 			} `json:"oauth"`
-			HTTP json.RawMessage `json:"http"`
+			HTTP struct {
+				Servers map[string]json.RawMessage `json:"servers"`
+			} `json:"http"`
 		} `json:"apps"`
 	}
 	if err := json.Unmarshal(text, &caddy); err != nil {
@@ -125,15 +134,24 @@ func readConfig(text json.RawMessage) (*config, error) {
 			c.Issuers = append(c.Issuers, i)
 		}
 	}
-	return c, c.walk(caddy.Apps.HTTP, nil, nil)
+	for _, name := range slices.Sorted(maps.Keys(caddy.Apps.HTTP.Servers)) {
+		var s server
+		text := caddy.Apps.HTTP.Servers[name]
+		if err := errors.Join(json.Unmarshal(text, &s), c.walk(text, name, nil, nil)); err != nil {
+			return nil, err
+		}
+		c.Servers = append(c.Servers, s)
+	}
+	return c, nil
 }
 
-// walk looks for our handlers wherever they stand in JSON, and notes the hosts and the paths of the routes around them.
-func (c *config) walk(text json.RawMessage, hosts, paths []string) error {
+// walk looks for our handlers and for proxies wherever they stand in the JSON of a server, and notes the hosts and the paths of the
+// routes around them.
+func (c *config) walk(text json.RawMessage, server string, hosts, paths []string) error {
 	var list []json.RawMessage
 	if json.Unmarshal(text, &list) == nil {
 		for _, element := range list {
-			if err := c.walk(element, hosts, paths); err != nil {
+			if err := c.walk(element, server, hosts, paths); err != nil {
 				return err
 			}
 		}
@@ -147,13 +165,16 @@ func (c *config) walk(text json.RawMessage, hosts, paths []string) error {
 	if json.Unmarshal(object["match"], &sets) == nil {
 		hosts, paths = matched(sets, "host", hosts), matched(sets, "path", paths)
 	}
+	in := site{server, strings.Join(hosts, ", ")}
 	switch string(object["handler"]) {
+	case `"reverse_proxy"`:
+		return c.proxy(text, in)
 	case `"oauth"`:
-		s := &served{hosts: hosts}
+		s := &served{hosts: hosts, paths: paths}
 		c.Served = append(c.Served, s)
 		return errors.Join(json.Unmarshal(text, s), c.bring(s))
 	case `"oauth_guard"`:
-		g := &guard{hosts: hosts, paths: paths}
+		g := &guard{hosts: hosts, paths: paths, site: in}
 		if err := json.Unmarshal(text, g); err != nil {
 			return err
 		}
@@ -166,7 +187,7 @@ func (c *config) walk(text json.RawMessage, hosts, paths []string) error {
 		return nil
 	}
 	for _, name := range slices.Sorted(maps.Keys(object)) {
-		if err := c.walk(object[name], hosts, paths); err != nil {
+		if err := c.walk(object[name], server, hosts, paths); err != nil {
 			return err
 		}
 	}

@@ -12,6 +12,7 @@ import (
 	"encoding/json"
 	"fmt"
 	"net/http"
+	"net/url"
 	"slices"
 	"time"
 )
@@ -65,6 +66,15 @@ type Checker struct {
 	Client  string          // the ID of the only client to play, or the name of a profile; "" is all of them
 	Offline bool            // leaves the running site alone
 
+	// Outside is the URL of a proxy on another machine, by which the running site is asked as others see it. It may be nil.
+	Outside *url.URL
+
+	// Noted returns the address from which a request came that the running site has refused with this error ID. It may be nil.
+	Noted func(errorID string) (address string, err error)
+
+	// OwnAddresses is for tests; nil are those of this machine.
+	OwnAddresses func() []string
+
 	// Transport is for tests; nil is the usual one.
 	Transport http.RoundTripper
 }
@@ -76,8 +86,8 @@ func (c *Checker) Run(ctx context.Context) (*Report, error) {
 	if err != nil {
 		return nil, err
 	}
-	for _, url := range c.URLs {
-		config.Issuers = append(config.Issuers, &issuer{Name: url, URL: url, unknown: true})
+	for _, issuerURL := range c.URLs {
+		config.Issuers = append(config.Issuers, &issuer{Name: issuerURL, URL: issuerURL, unknown: true})
 	}
 	if c.Issuer != "" {
 		config.Issuers = slices.DeleteFunc(config.Issuers, func(i *issuer) bool { return i.Name != c.Issuer })
@@ -97,7 +107,9 @@ func (c *Checker) Run(ctx context.Context) (*Report, error) {
 			r.add(Finding{Verdict: NotChecked, Check: "site", Issuer: i.Name, Seen: "the running site, as you asked for (--offline)"})
 			continue
 		}
-		l := &live{ctx: ctx, report: r, config: config, issuer: i, http: c.client()}
+		l := &live{
+			ctx: ctx, report: r, config: config, issuer: i, http: c.client(), outside: c.Outside != nil, noted: c.Noted, own: c.ownAddresses(),
+		}
 		if l.site() {
 			l.guards()
 			for _, p := range profiles {
@@ -115,7 +127,11 @@ const requestTime = 10 * time.Second
 func (c *Checker) client() *http.Client {
 	transport := c.Transport
 	if transport == nil {
-		transport = &http.Transport{Proxy: http.ProxyFromEnvironment, TLSClientConfig: &tls.Config{MinVersion: tls.VersionTLS12}}
+		proxy := http.ProxyFromEnvironment
+		if c.Outside != nil {
+			proxy = http.ProxyURL(c.Outside)
+		}
+		transport = &http.Transport{Proxy: proxy, TLSClientConfig: &tls.Config{MinVersion: tls.VersionTLS12}}
 	}
 	return &http.Client{
 		Transport: transport, Timeout: requestTime,

@@ -1,6 +1,7 @@
 package doctor
 
 import (
+	"errors"
 	"fmt"
 	"io"
 	"log"
@@ -175,6 +176,117 @@ func TestLiveChecks(t *testing.T) {
 	}
 }
 
+// find returns the first finding with this text.
+func (r *Report) find(seen string) *Finding {
+	for i := range r.Findings {
+		if strings.Contains(r.Findings[i].Seen, seen) {
+			return &r.Findings[i]
+		}
+	}
+	return nil
+}
+
+// What stands before Caddy, and whether Caddy believes the addresses that requests say they come from.
+func TestAddresses(t *testing.T) {
+	for _, tt := range []struct {
+		name    string
+		via     string
+		trusts  string // trusted_proxies of the configuration
+		own     string // as Caddy sees this machine
+		forged  string // as Caddy sees it with a forged header
+		err     error
+		verdict Verdict
+		seen    string
+	}{
+		{name: "well", own: "127.0.0.1", forged: "127.0.0.1", verdict: OK, seen: "does not believe"},
+		{name: "everybody is believed", own: "198.51.100.2", forged: strangerAddress, verdict: Fail, seen: "believes whatever X-Forwarded-For says"},
+		{name: "this machine is a proxy", own: "127.0.0.1", forged: strangerAddress, verdict: NotChecked, seen: "takes this machine, 127.0.0.1, for a trusted proxy"},
+		{name: "no admin API", err: errors.New("nobody answers"), verdict: NotChecked, seen: "nobody answers"},
+		{name: "unknown proxy", own: "127.0.0.1", forged: "127.0.0.1", via: "1.1 cache", verdict: Warning, seen: "no server has trusted_proxies"},
+		{name: "known proxy", own: "127.0.0.1", forged: "127.0.0.1", via: "1.1 cache", trusts: `"trusted_proxies": {"source": "static", "ranges": ["192.0.2.1"]}, `, verdict: OK, seen: "trusted_proxies is set"},
+	} {
+		t.Run(tt.name, func(t *testing.T) {
+			site := new(fakeSite)
+			noted := make(map[string]string)
+			server := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+				if tt.via != "" {
+					w.Header().Set("Via", tt.via)
+				}
+				if r.Method == http.MethodGet && r.URL.Path == "/token" {
+					id, address := fmt.Sprint("id", len(noted)), tt.own
+					if r.Header.Get("X-Forwarded-For") != "" {
+						address = tt.forged
+					}
+					noted[id] = address
+					w.WriteHeader(http.StatusMethodNotAllowed)
+					fmt.Fprintf(w, `{"error_id":%q}`, id)
+					return
+				}
+				site.ServeHTTP(w, r)
+			}))
+			defer server.Close()
+			site.url = server.URL
+			config := strings.Replace(strings.ReplaceAll(fakeConfig, "URL", server.URL), `"routes"`, tt.trusts+`"routes"`, 1)
+			checker := &Checker{Config: []byte(config), Noted: func(id string) (string, error) { return noted[id], tt.err }}
+			report, err := checker.Run(t.Context())
+			if err != nil {
+				t.Fatal(err)
+			}
+			if f := report.find(tt.seen); f == nil || f.Verdict != tt.verdict {
+				t.Errorf("expected %s: %s, got %+v", tt.verdict, tt.seen, report.Findings)
+			}
+		})
+	}
+}
+
+// An upstream that answers past Caddy needs no token.
+func TestUpstreamPastCaddy(t *testing.T) {
+	open := httptest.NewServer(http.HandlerFunc(func(http.ResponseWriter, *http.Request) {}))
+	defer open.Close()
+	closed := httptest.NewServer(http.NotFoundHandler())
+	closed.Close()
+	for _, tt := range []struct {
+		name, dial string
+		own        []string
+		outside    bool
+		verdict    Verdict
+		seen       string
+	}{
+		{"listens on all addresses", open.Listener.Addr().String(), []string{"127.0.0.1"}, false, Warning, "past Caddy and its guard"},
+		{"listens on loopback", closed.Listener.Addr().String(), []string{"127.0.0.1"}, false, OK, "does not answer past Caddy"},
+		{"is elsewhere", "app.example:8080", nil, false, NotChecked, "whether others than Caddy reach the upstream app.example:8080"},
+		{"answers others", "app.example:8080", nil, true, Warning, "past Caddy and its guard"},
+	} {
+		t.Run(tt.name, func(t *testing.T) {
+			site := new(fakeSite)
+			server := httptest.NewServer(site)
+			defer server.Close()
+			site.url = server.URL
+			config := strings.Replace(strings.ReplaceAll(fakeConfig, "URL", server.URL), `{"handler": "oauth_guard"`, `{"handler": "reverse_proxy", "upstreams": [{"dial": "`+tt.dial+`"}]}, {"handler": "oauth_guard"`, 1)
+			checker := &Checker{Config: []byte(config), OwnAddresses: func() []string { return tt.own }}
+			if tt.outside { // the proxy knows both hosts
+				proxy := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+					if r.Host != "app.example:8080" {
+						site.ServeHTTP(w, r)
+					}
+				}))
+				defer proxy.Close()
+				checker.Outside, _ = url.Parse(proxy.URL)
+				config = strings.ReplaceAll(config, server.URL, "http://shop.example")
+				site.url = "http://shop.example"
+				checker.Config = []byte(config)
+			}
+			report, err := checker.Run(t.Context())
+			if err != nil {
+				t.Fatal(err)
+			}
+			if f := report.find(tt.seen); f == nil || f.Verdict != tt.verdict {
+				t.Errorf("expected %s: %s, got %+v", tt.verdict, tt.seen, report.Findings)
+			}
+		})
+	}
+}
+
 func TestNobodyAnswers(t *testing.T) {
 	server := httptest.NewServer(http.NotFoundHandler())
 	server.Close()
@@ -243,6 +355,15 @@ func TestStaticChecks(t *testing.T) {
 		{"iss off", client(`"iss": "off", "redirect_uris": ["https://a.example"]`), Warning, "iss off"},
 		{"rotate never", client(`"refresh_token": {"rotate": "never"}, "redirect_uris": ["https://a.example"]`), Warning, "never changes"},
 		{"introspects all", client(`"introspects": ["*"], "secrets": ["x"]`), Warning, "every API"},
+		{"long access token", config("", issuer+`, "access_token": {"lifetime": 90000000000000}`, ""), Warning, "longer than a day"},
+		{"a day", config("", issuer+`, "access_token": {"lifetime": 86400000000000}`, ""), OK, ""},
+		{"refresh tokens for ever", config("", issuer+`, "refresh_token": {"rotate": "never", "lifetime": "never"}`, ""), Warning, "never change and never end"},
+		{"Redis in clear", config("", issuer+`, "store": {"store": "redis", "addresses": ["redis.example:6379"]}`, ""), Warning, "not encrypted"},
+		{"Redis here", config("", issuer+`, "store": {"store": "redis", "addresses": ["127.0.0.1:6379"]}`, ""), OK, ""},
+		{"a matcher", config("", issuer, `{"match": [{"path": ["/oauth/*"]}], "handle": [{"handler": "oauth"}]}`), Warning, "for the paths /oauth/* only"},
+		{"PKCE", client(`"pkce": "optional", "secrets": ["x"], "redirect_uris": ["https://a.example"]`), Warning, "without PKCE"},
+		{"nobody is asked", client(`"consent": "never", "redirect_uris": ["https://a.example"]`), Warning, "nobody is asked"},
+		{"localhost", client(`"redirect_uris": ["http://localhost/"]`), Warning, "the name localhost"},
 		{"useless client", client(``), Warning, "can do nothing"},
 		{"no refresh", client(`"redirect_uris": ["https://a.example"], "grant_types": ["authorization_code"]`), Warning, "no refresh token"},
 		{"token passes on", guard(`, "authorization": "pass"`), Warning, "authorization pass"},
@@ -270,6 +391,25 @@ func TestStaticChecks(t *testing.T) {
 		}
 		if !found || report.Worst() != tt.verdict {
 			t.Errorf("%s: expected %s with %q:\n%+v", tt.name, tt.verdict, tt.seen, report.Findings)
+		}
+	}
+	const proxy = `{"handler": "reverse_proxy", "upstreams": [{"dial": "app:8080"}]}`
+	guarded := `{"match": [{"host": ["shop.example"]}], "handle": [{"handler": "oauth"}, {"handler": "oauth_guard", "match": [{"path": ["/api/*"]}]}, ` + proxy + `]}`
+	for name, tt := range map[string]struct {
+		config string
+		seen   string
+	}{
+		"another site without a guard": {config("", issuer, guarded+`, {"match": [{"host": ["old.example"]}], "handle": [`+proxy+`]}`), "the site old.example passes requests to app:8080 without a guard"},
+		"one site":                     {config("", issuer, guarded), ""},
+		"a login":                      {config("", issuer, guarded+`, {"match": [{"host": ["x.example"]}], "handle": [`+strings.Replace(proxy, `{`, `{"rewrite": {"method": "GET"}, `, 1)+`]}`), ""},
+		"everybody is a proxy":         {strings.Replace(config("", issuer, ""), `{"s": {`, `{"s": {"trusted_proxies": {"source": "static", "ranges": ["0.0.0.0/0"]}, `, 1), "everybody is a trusted proxy"},
+	} {
+		report, err := (&Checker{Config: []byte(tt.config), Offline: true}).Run(t.Context())
+		if err != nil {
+			t.Fatal(err)
+		}
+		if found := report.find(tt.seen); (report.Worst() != OK) != (tt.seen != "") || found == nil {
+			t.Errorf("%s: %+v", name, report.Findings)
 		}
 	}
 	for _, bad := range []string{`[]`, `{"apps": {}}`} {

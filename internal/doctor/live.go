@@ -26,6 +26,10 @@ type live struct {
 	issuer *issuer
 	http   *http.Client
 
+	outside bool // requests go through a proxy elsewhere
+	noted   func(errorID string) (address string, err error)
+	own     func() []string // the addresses of this machine
+
 	metadata metadata
 }
 
@@ -121,6 +125,8 @@ func (l *live) site() bool {
 	}
 	l.ok("metadata", document.String()+" has the metadata")
 	l.clock(found)
+	l.proxies(found)
+	l.address()
 	l.cors(document.String())
 	l.unknownIssuer(issuer)
 	l.keys()
@@ -274,6 +280,7 @@ func (l *live) guards() {
 			continue
 		}
 		l.guard(g, target)
+		l.upstreams(g, target)
 	}
 }
 

@@ -1,16 +1,20 @@
 package doctor
 
 import (
+	"cmp"
+	"fmt"
 	"maps"
 	"net"
 	"net/url"
 	"slices"
 	"strings"
+	"time"
 )
 
 // checkStatic checks the configuration.
 func checkStatic(r *Report, c *config) {
 	checkAdmin(r, c)
+	checkAround(r, c)
 	for _, i := range c.Issuers {
 		if i.unknown {
 			continue
@@ -71,6 +75,14 @@ func checkIssuer(r *Report, c *config, i *issuer) {
 		"Every program that can check a token can make one. Other servers get no public key.", "signing ES256", "docs/guides/existing-endpoint.md")
 	warn(i.AccessToken["claims"] == "minimal", "access_token", "access tokens have no audience and no issuer (claims minimal)",
 		"A resource server cannot tell whether a token was meant for it.", "access_token {\n\tclaims rfc9068\n}", "docs/guides/existing-endpoint.md")
+	warn(longer(i.AccessToken["lifetime"], longAccess), "access_token", "access tokens live longer than a day",
+		"Other servers that check them by themselves accept a stolen or revoked one until its end.", "access_token {\n\tlifetime 10m\n}", "docs/reference/oauth.md#global-option-oauth")
+	warn(i.RefreshToken["rotate"] == "never" && i.RefreshToken["lifetime"] == "never", "refresh_token", "refresh tokens never change and never end (rotate never, lifetime never)",
+		"A stolen one is good for ever, and nobody notices (RFC 9700 section 4.14).", "refresh_token {\n\trotate always\n}", "docs/reference/oauth.md#global-option-oauth")
+	addresses := fmt.Sprint(i.Store["addresses"])
+	near := strings.Contains(addresses, "127.0.0.1") || strings.Contains(addresses, "localhost") || strings.Contains(addresses, "/")
+	warn(i.Store["store"] == "redis" && i.Store["tls"] == nil && !near, "store", "the connection to Redis at "+addresses+" is not encrypted",
+		"Whoever reads that network can read what apps people use, and change it.", "store redis … {\n\ttls\n}", "docs/operate/storage.md")
 	_, password := i.Grants["password"]
 	warn(password, "grant", "apps may send people's passwords (grant password)", "Whoever controls such an app has the passwords. OAuth 2.1 has no such grant.",
 		"# remove grant password", "docs/guides/passwords.md")
@@ -78,6 +90,15 @@ func checkIssuer(r *Report, c *config, i *issuer) {
 		warn(s.Description == "", "scope", "the scope "+s.Name+" has no words", "The consent page shows people its name, which they do not understand.",
 			"scope "+s.Name+" \"what it lets an app do\"", "docs/reference/oauth.md#global-option-oauth")
 	}
+}
+
+// longAccess is the lifetime above which an access token is too long in use for servers that cannot know of its revocation.
+const longAccess = 24 * time.Hour
+
+// longer reports whether a lifetime in JSON, which is a number of nanoseconds, is longer than another.
+func longer(lifetime any, than time.Duration) bool {
+	n, ok := lifetime.(float64)
+	return ok && n > float64(than)
 }
 
 // checkServed finds an issuer that no site serves, or only one with another host.
@@ -88,6 +109,12 @@ func checkServed(r *Report, c *config, i *issuer, u *url.URL) {
 			continue
 		}
 		found = true
+		if len(s.paths) > 0 {
+			r.add(Finding{
+				Verdict: Warning, Check: "served", Issuer: i.Name, Seen: "oauth is for the paths " + strings.Join(s.paths, " ") + " only",
+				Why: "Endpoints outside of them are not there.", Paste: "oauth " + i.Name, Read: "docs/reference/oauth.md#directive-oauth",
+			})
+		}
 		if len(s.hosts) == 0 || slices.ContainsFunc(s.hosts, func(host string) bool { return host == u.Hostname() || strings.ContainsAny(host, "*{") }) {
 			r.add(Finding{Verdict: OK, Check: "served", Issuer: i.Name, Seen: "a site serves " + i.URL})
 			return
@@ -114,6 +141,12 @@ func checkClient(r *Report, i *issuer, id string, c *client) {
 	}
 	warn(c.Insecure, "redirect_uris", "its redirect URIs may be insecure (allow_insecure_redirects)",
 		"Any program on the device can take such a scheme, and anybody in the network can read http. Either gets the code.", "redirect_uris https://…")
+	warn(c.PKCE == "optional", "pkce", "it may go without PKCE (pkce optional)", "Nothing ties its code to the browser that asked for it (RFC 9700 section 2.1.1).",
+		"pkce required")
+	warn(cmp.Or(c.Consent, i.Consent) == "never" && c.public() && len(c.RedirectURIs) > 0, "consent", "nobody is asked, and it is public (consent never)",
+		"Another program can pose as this app, and gets tokens without the person's knowledge (RFC 8252 section 8.6).", "consent once")
+	warn(slices.ContainsFunc(c.RedirectURIs, func(uri string) bool { return strings.HasPrefix(uri, "http://localhost") }), "redirect_uris",
+		"a redirect URI has the name localhost", "Another program may answer for that name (RFC 8252 section 8.3).", "redirect_uris http://127.0.0.1/callback")
 	warn(c.Iss == "off", "iss", "its answers do not name the issuer (iss off)", "An app that works with several issuers cannot tell which one a code is from.",
 		"iss on")
 	rotate := c.RefreshToken["rotate"]
