@@ -5,7 +5,6 @@ import (
 	"context"
 	"errors"
 	"io"
-	"mime"
 	"net"
 	"net/http"
 	"slices"
@@ -184,35 +183,44 @@ var errTokenEnded = errors.New("the access token of the request has ended")
 
 // watch ends a request that outlives its token. A stream, such as server-sent events or a WebSocket, ends when its token expires.
 // Any other response may still be completed then: it is one answer to a request that was allowed. All end when the token is
-// revoked. A watch costs a timer and a context, and, once a second, a check of the token.
+// revoked. A watch costs a timer and, once a second, a check of the token. It is the context of the request, which it makes one that
+// can be cut when somebody begins to wait for its end.
 type watch struct {
+	context.Context // of the request before the guard
+
 	guard  *Guard
 	token  string
 	claims *jwt.Claims
 	leeway time.Duration // with which the token was valid at the start
 
-	cancel context.CancelFunc  // of the request
 	writer http.ResponseWriter // of net/http
 	stream atomic.Bool         // the response is a stream
 	ended  atomic.Bool         // the request was cut
+
+	awaited atomic.Pointer[awaited] // nil until somebody waits for the end
 
 	mu    sync.Mutex // held while the request is cut, so that it does not return meanwhile
 	timer *time.Timer
 	done  bool
 }
 
+// awaited is a context that ends when its request is cut.
+type awaited struct {
+	context.Context
+
+	cancel context.CancelFunc
+}
+
 // watch begins to watch a request. Its context ends when the request is cut.
 func (g *Guard) watch(w http.ResponseWriter, r *http.Request, token string, claims *jwt.Claims) *watch {
-	watched := &watch{guard: g, token: token, claims: claims, writer: innermost(w)}
+	watched := &watch{Context: r.Context(), guard: g, token: token, claims: claims, writer: innermost(w)}
 	if !time.Now().Before(claims.Expires) {
 		watched.leeway = g.resource.Leeway
 	}
 	watched.stream.Store(r.Method == http.MethodConnect) // a WebSocket over HTTP/2 (RFC 8441)
-	ctx, cancel := context.WithCancel(r.Context())
-	watched.cancel = cancel
 	// In place: placeholders and error routes have this very request. They need its context after the handlers have returned, so
 	// that it ends with its parent.
-	*r = *r.WithContext(ctx)
+	*r = *r.WithContext(watched)
 	watched.mu.Lock()
 	defer watched.mu.Unlock()
 	watched.timer = time.AfterFunc(watched.pause(), watched.look)
@@ -245,13 +253,56 @@ func (w *watch) look() {
 
 // cut ends the request: a proxy goes by its context, and whatever else reads or writes gets an error.
 func (w *watch) cut(cause error) {
-	w.ended.Store(true)
-	w.cancel()
+	w.end()
 	control, past := http.NewResponseController(w.writer), time.Unix(1, 0)
 	_ = control.SetReadDeadline(past) // what cannot be done here, Write does
 	_ = control.SetWriteDeadline(past)
 	w.guard.place.log.Info("request ended together with its access token",
 		zap.String("client_id", w.claims.ClientID), zap.NamedError("cause", cause))
+}
+
+// end ends the context of the request.
+func (w *watch) end() {
+	w.ended.Store(true)
+	if end := w.awaited.Load(); end != nil {
+		end.cancel()
+	}
+}
+
+// Done implements context.Context.
+func (w *watch) Done() <-chan struct{} {
+	if end := w.awaited.Load(); end != nil {
+		return end.Done()
+	}
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	end := w.awaited.Load()
+	if end == nil {
+		ctx, cancel := context.WithCancel(w.Context)
+		end = &awaited{ctx, cancel}
+		w.awaited.Store(end)
+	}
+	if w.ended.Load() {
+		end.cancel()
+	}
+	return end.Done()
+}
+
+// Err implements context.Context.
+func (w *watch) Err() error {
+	if w.ended.Load() {
+		return context.Canceled
+	}
+	return w.Context.Err()
+}
+
+// Value implements context.Context. A context that somebody waits for has its own value for contexts below this one: they end with it
+// without a goroutine of their own.
+func (w *watch) Value(key any) any {
+	if end := w.awaited.Load(); end != nil {
+		return end.Value(key)
+	}
+	return w.Context.Value(key)
 }
 
 // stop ends the watch, when the request has been answered.
@@ -269,7 +320,8 @@ var streams = []string{
 
 // isStream reports whether a response is a stream.
 func isStream(status int, h http.Header) bool {
-	media, _, err := mime.ParseMediaType(h.Get("Content-Type"))
+	media, _, _ := strings.Cut(h.Get("Content-Type"), ";")
+	media = strings.ToLower(strings.TrimSpace(media))
 	return status == http.StatusSwitchingProtocols || caddyhttp.IsIncremental(h) ||
-		err == nil && (slices.Contains(streams, media) || strings.HasPrefix(media, "application/grpc"))
+		slices.Contains(streams, media) || strings.HasPrefix(media, "application/grpc")
 }
