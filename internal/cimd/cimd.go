@@ -67,7 +67,7 @@ func New(c Config) *Source {
 // Find returns the client with that ID, and nil unless its document is known: only a fetch at an authorization request makes it so.
 // A document that is not fresh any more is fetched again. The error is one of the store.
 func (s *Source) Find(ctx context.Context, id string) (*storage.Client, error) {
-	if s.check(id) != nil {
+	if !s.Owns(id) {
 		return nil, nil
 	}
 	d, err := s.known(ctx, id)
@@ -112,8 +112,7 @@ func (s *Source) Missing(id string) string {
 	if !IsURL(id) {
 		return ""
 	}
-	var refusal *grants.Error
-	if errors.As(s.check(id), &refusal) {
+	if refusal, ok := errors.AsType[*grants.Error](s.check(id)); ok {
 		return refusal.Expected
 	}
 	return "a client that somebody has signed in to, and whose document could be fetched within the last day"

@@ -6,7 +6,6 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
-	"io"
 	"net/http"
 	"net/http/httptest"
 	"net/netip"
@@ -197,7 +196,9 @@ func (n *node) fail() {
 
 func send(w http.ResponseWriter, document any) {
 	w.Header().Set("Content-Type", "application/json")
-	json.NewEncoder(w).Encode(document)
+	if err := json.NewEncoder(w).Encode(document); err != nil {
+		panic(err)
+	}
 }
 
 // fetched requires that there is a client.
@@ -297,7 +298,7 @@ func TestRefusedDocuments(t *testing.T) {
 				w.Header().Set("Content-Type", contentType)
 				w.Header().Set("Location", "http://127.0.0.1/")
 				w.WriteHeader(status)
-				io.WriteString(w, text)
+				fmt.Fprint(w, text)
 			})
 		}
 	}
@@ -507,7 +508,7 @@ func TestServerDown(t *testing.T) {
 	n.found(t, true)
 	n.clock.Advance(1)
 	n.found(t, false)
-	refusal(t, second(n.Fetch(t.Context(), n.id())))
+	_ = refusal(t, second(n.Fetch(t.Context(), n.id())))
 
 	n.serve(nil)
 	n.clock.Advance(2 * time.Hour)
@@ -522,7 +523,7 @@ func TestServerDownBeforeUse(t *testing.T) {
 	n.fetched(t)
 	n.fail()
 	n.clock.Advance(time.Hour)
-	refusal(t, second(n.Fetch(t.Context(), n.id())))
+	_ = refusal(t, second(n.Fetch(t.Context(), n.id())))
 }
 
 // A document is used as long as its server says, within limits.
@@ -573,7 +574,7 @@ func TestManyURLs(t *testing.T) {
 		client, err := n.Fetch(t.Context(), n.at(fmt.Sprintf("/%d", i)))
 		if err == nil {
 			fetched++
-		} else if refusal(t, err); client != nil {
+		} else if _ = refusal(t, err); client != nil {
 			t.Fatal("a client and an error")
 		}
 	}
@@ -624,7 +625,7 @@ func TestLog(t *testing.T) {
 	n := newNode(t)
 	n.fail()
 	for range 3 {
-		refusal(t, second(n.Fetch(t.Context(), n.id())))
+		_ = refusal(t, second(n.Fetch(t.Context(), n.id())))
 	}
 	n.serve(nil)
 	n.clock.Advance(time.Minute)

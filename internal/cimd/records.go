@@ -99,11 +99,14 @@ func (r *records) update(ctx context.Context, id string, decide func(*storage.Do
 	key := storage.DocumentKey(id)
 	err := r.store.Update(ctx, key, change)
 	if errors.Is(err, storage.ErrDamaged) {
-		value, expires, noRecord := change(nil)
-		if noRecord != nil {
-			return result, nil // there is nothing to write
+		var value []byte
+		var expires time.Time
+		if value, expires, err = change(nil); errors.Is(err, storage.ErrKeep) {
+			return result, nil
 		}
-		err = r.store.Put(ctx, key, value, expires)
+		if err == nil {
+			err = r.store.Put(ctx, key, value, expires)
+		}
 	}
 	return result, err
 }

@@ -20,7 +20,7 @@ const (
 // InUse says that the client has tokens until then; zero is for ever. Its document is stored until then, and for 90 days at least: an
 // issuer forgets documents that are not in use.
 func (s *Source) InUse(ctx context.Context, id string, until time.Time) error {
-	if s.check(id) != nil {
+	if !s.Owns(id) {
 		return nil // it cannot use its tokens
 	}
 	d, err := s.known(ctx, id)

@@ -109,9 +109,9 @@ func TestNodes(t *testing.T) {
 	a.asked(t, 0)
 
 	// Both have looked at a client before one uses it: its use is known to the other.
-	c, d := newNode(t), (*node)(nil)
+	c := newNode(t)
 	c.fetched(t)
-	d = c.another()
+	d := c.another()
 	d.clock.Advance(time.Minute)
 	d.fetched(t)
 	c.use(t, 30*day)
@@ -293,6 +293,6 @@ func TestSettingsChange(t *testing.T) {
 	n.start(new(loopback))
 	n.Describe = func(string, *registration.Metadata) (*storage.Client, error) { return nil, errors.New("not any more") }
 	n.found(t, false)
-	refusal(t, second(n.Fetch(t.Context(), n.id())))
+	_ = refusal(t, second(n.Fetch(t.Context(), n.id())))
 	n.asked(t, 1)
 }

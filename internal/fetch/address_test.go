@@ -58,9 +58,21 @@ func TestPermittedOnLoopback(t *testing.T) {
 // The answers of a resolver that lead where only this server can go. Nothing is dialed.
 func TestSpecialAnswers(t *testing.T) {
 	for _, answer := range [][]string{
-		{"127.0.0.1"}, {"10.0.0.1"}, {"169.254.169.254"}, {"0.0.0.0"}, {"::1"}, {"::"},
-		{"::ffff:10.0.0.1"}, {"64:ff9b::7f00:1"}, {"64:ff9b:1::7f00:1"}, {"2002:7f00:1::"}, {"2001:0:4136:e378:8000:63bf:80ff:fffe"}, {"fe80::1%eth0"},
-		{publicAddress, "10.0.0.1"}, {"10.0.0.1", publicAddress}, {publicAddress, "2606:2800:220:1::1", "1.1.1.1", "1.0.0.1", "9.9.9.9", "::1"},
+		{"127.0.0.1"},
+		{"10.0.0.1"},
+		{"169.254.169.254"},
+		{"0.0.0.0"},
+		{"::1"},
+		{"::"},
+		{"::ffff:10.0.0.1"},
+		{"64:ff9b::7f00:1"},
+		{"64:ff9b:1::7f00:1"},
+		{"2002:7f00:1::"},
+		{"2001:0:4136:e378:8000:63bf:80ff:fffe"},
+		{"fe80::1%eth0"},
+		{publicAddress, "10.0.0.1"},
+		{"10.0.0.1", publicAddress},
+		{publicAddress, "2606:2800:220:1::1", "1.1.1.1", "1.0.0.1", "9.9.9.9", "::1"},
 	} {
 		s := newSite(t, sendDocument)
 		s.names.answers = [][]string{answer}
@@ -83,7 +95,7 @@ func TestSpecialAddressesInURLs(t *testing.T) {
 		s := newSite(t, sendDocument)
 		r := request()
 		r.URL = url
-		refused(t, second(s.Get(t.Context(), r)), SpecialAddress)
+		_ = refused(t, second(s.Get(t.Context(), r)), SpecialAddress)
 		if len(s.dials()) != 0 || len(s.names.asked) != 0 {
 			t.Errorf("%s: dialed %v, resolved %v", url, s.dials(), s.names.asked)
 		}
@@ -97,7 +109,7 @@ func TestLocalhost(t *testing.T) {
 	for _, name := range []string{"localhost", "app.localhost"} {
 		r := request()
 		r.URL = "https://" + name + "/"
-		refused(t, second(s.Get(t.Context(), r)), SpecialAddress)
+		_ = refused(t, second(s.Get(t.Context(), r)), SpecialAddress)
 	}
 }
 
@@ -111,14 +123,14 @@ func TestRebinding(t *testing.T) {
 	if len(s.names.asked) != 1 || s.dials()[0].Addr().String() != publicAddress {
 		t.Errorf("resolved %d times, dialed %v", len(s.names.asked), s.dials())
 	}
-	refused(t, second(s.Get(t.Context(), request())), SpecialAddress)
+	_ = refused(t, second(s.Get(t.Context(), request())), SpecialAddress)
 }
 
 func TestUnknownHost(t *testing.T) {
 	s := newSite(t, sendDocument)
 	s.names.answers = [][]string{nil, {}}
 	for range 2 {
-		refused(t, second(s.Get(t.Context(), request())), UnknownHost)
+		_ = refused(t, second(s.Get(t.Context(), request())), UnknownHost)
 		s.clock.Advance(firstBackOff)
 	}
 }
@@ -129,7 +141,7 @@ func TestConnectChecksWhatIsDialed(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	defer listener.Close()
+	defer func() { _ = listener.Close() }()
 	address := netip.MustParseAddrPort(listener.Addr().String())
 	for _, to := range []netip.AddrPort{address, netip.AddrPortFrom(netip.AddrFrom16(address.Addr().As16()), address.Port()), netip.AddrPortFrom(netip.IPv4Unspecified(), address.Port())} {
 		conn, err := connect(t.Context(), to, false)
@@ -142,7 +154,7 @@ func TestConnectChecksWhatIsDialed(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	conn.Close()
+	_ = conn.Close()
 }
 
 // The addresses of a name are tried one after the other, but not without end.
@@ -166,7 +178,7 @@ func TestAddressesInTurn(t *testing.T) {
 		tried = append(tried, address.Addr().String())
 		return nil, errors.New("no route")
 	}
-	refused(t, second(s.Get(t.Context(), request())), NoConnection)
+	_ = refused(t, second(s.Get(t.Context(), request())), NoConnection)
 	if want := []string{"93.184.216.31", "93.184.216.32", "93.184.216.33", "93.184.216.34"}; !slices.Equal(tried, want) {
 		t.Errorf("tried %v", tried)
 	}
@@ -186,7 +198,7 @@ func TestLoopback(t *testing.T) {
 	s.connect = connect
 	r := request()
 	r.URL = "https://" + s.server.Listener.Addr().String() + "/"
-	refused(t, second(s.Get(t.Context(), r)), SpecialAddress)
+	_ = refused(t, second(s.Get(t.Context(), r)), SpecialAddress)
 	r.Loopback = true
 	s.clock.Advance(firstBackOff)
 	if _, err := s.Get(t.Context(), r); err != nil {
@@ -199,7 +211,7 @@ func TestLoopback(t *testing.T) {
 	}
 	r.URL = "http://app.localhost/"
 	s.names.answers = [][]string{{"10.0.0.1"}}
-	refused(t, second(s.Get(t.Context(), r)), SpecialAddress)
+	_ = refused(t, second(s.Get(t.Context(), r)), SpecialAddress)
 	if asked := s.names.asked[len(s.names.asked)-1]; asked != "localhost" {
 		t.Errorf("resolved %s", asked)
 	}

@@ -6,6 +6,7 @@ import (
 	"context"
 	"crypto/x509"
 	"errors"
+	"fmt"
 	"io"
 	"net"
 	"net/http"
@@ -100,7 +101,7 @@ func refused(t *testing.T, err error, want Reason) *Error {
 
 func sendDocument(w http.ResponseWriter, _ *http.Request) {
 	w.Header().Set("Content-Type", "application/json")
-	io.WriteString(w, document)
+	fmt.Fprint(w, document)
 }
 
 func TestGet(t *testing.T) {
@@ -188,8 +189,9 @@ func TestValidatorsOfNoUse(t *testing.T) {
 func TestRefusedAnswers(t *testing.T) {
 	gzipped := new(bytes.Buffer)
 	bomb := gzip.NewWriter(gzipped)
-	bomb.Write(make([]byte, 10<<20))
-	bomb.Close()
+	if _, err := bomb.Write(make([]byte, 10<<20)); err != nil || bomb.Close() != nil {
+		t.Fatal(err)
+	}
 	const secret = "BODY-OF-ANOTHER-SERVER"
 	answer := func(status int, header ...string) http.HandlerFunc {
 		return func(w http.ResponseWriter, _ *http.Request) {
@@ -199,7 +201,7 @@ func TestRefusedAnswers(t *testing.T) {
 			}
 			w.WriteHeader(status)
 			if status != http.StatusNotModified && status != http.StatusNoContent {
-				io.WriteString(w, `"`+secret+`"`)
+				fmt.Fprint(w, `"`+secret+`"`)
 			}
 		}
 	}
@@ -253,7 +255,7 @@ func TestRefusedAnswers(t *testing.T) {
 		{"a body that breaks off", func(w http.ResponseWriter, _ *http.Request) {
 			w.Header().Set("Content-Type", "application/json")
 			w.Header().Set("Content-Length", "100")
-			io.WriteString(w, "{")
+			fmt.Fprint(w, "{")
 		}, NoConnection, 0},
 		{"a large header", answer(200, "X-Large", strings.Repeat("x", 32<<10)), NoConnection, 0},
 		{"no answer", func(http.ResponseWriter, *http.Request) { panic(http.ErrAbortHandler) }, NoConnection, 0},
@@ -281,7 +283,7 @@ func TestJSONTypes(t *testing.T) {
 	} {
 		s := newSite(t, func(w http.ResponseWriter, _ *http.Request) {
 			w.Header().Set("Content-Type", contentType)
-			io.WriteString(w, document)
+			fmt.Fprint(w, document)
 		})
 		if _, err := s.Get(t.Context(), request()); err != nil {
 			t.Errorf("%s: %v", contentType, err)
@@ -305,7 +307,7 @@ func TestSlowServers(t *testing.T) {
 		"slow header": func(_ http.ResponseWriter, r *http.Request) { <-r.Context().Done() },
 		"slow body": func(w http.ResponseWriter, r *http.Request) {
 			w.Header().Set("Content-Type", "application/json")
-			io.WriteString(w, "{")
+			fmt.Fprint(w, "{")
 			w.(http.Flusher).Flush()
 			<-r.Context().Done()
 		},
@@ -325,7 +327,7 @@ func TestSlowServers(t *testing.T) {
 			s.timeout = 100 * time.Millisecond
 			r := request()
 			r.Limit = 1 << 30
-			refused(t, second(s.Get(t.Context(), r)), Timeout)
+			_ = refused(t, second(s.Get(t.Context(), r)), Timeout)
 		})
 	}
 }
@@ -336,7 +338,7 @@ func TestSilentServer(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	defer listener.Close()
+	defer func() { _ = listener.Close() }()
 	s := newSite(t, sendDocument)
 	s.timeout = 100 * time.Millisecond
 	s.connect = func(ctx context.Context, _ netip.AddrPort, _ bool) (net.Conn, error) {
@@ -350,7 +352,7 @@ func TestSilentServer(t *testing.T) {
 		}
 		closed <- err
 	}()
-	refused(t, second(s.Get(t.Context(), request())), Timeout)
+	_ = refused(t, second(s.Get(t.Context(), request())), Timeout)
 	if err := <-closed; err != nil {
 		t.Error(err)
 	}
@@ -359,14 +361,14 @@ func TestSilentServer(t *testing.T) {
 func TestUntrustedCertificate(t *testing.T) {
 	s := newSite(t, sendDocument)
 	s.roots = x509.NewCertPool()
-	refused(t, second(s.Get(t.Context(), request())), NoConnection)
+	_ = refused(t, second(s.Get(t.Context(), request())), NoConnection)
 }
 
 func TestCertificateOfAnotherHost(t *testing.T) {
 	s := newSite(t, sendDocument)
 	r := request()
 	r.URL = "https://example.net/client.json"
-	refused(t, second(s.Get(t.Context(), r)), NoConnection)
+	_ = refused(t, second(s.Get(t.Context(), r)), NoConnection)
 }
 
 func TestCheck(t *testing.T) {
@@ -382,7 +384,7 @@ func TestCheck(t *testing.T) {
 	if e.Status != 200 || e.Err.Error() != "not what was expected" {
 		t.Errorf("%+v", e)
 	}
-	refused(t, second(s.Get(t.Context(), r)), BackOff)
+	_ = refused(t, second(s.Get(t.Context(), r)), BackOff)
 }
 
 // The proxy of the environment could connect to what the fetcher may not.
@@ -430,7 +432,7 @@ func TestURLs(t *testing.T) {
 	}
 	s := newSite(t, sendDocument)
 	for range 2 { // a wrong URL costs nothing and is remembered nowhere
-		refused(t, second(s.Get(t.Context(), Request{URL: "https://127.1/"})), InvalidURL)
+		_ = refused(t, second(s.Get(t.Context(), Request{URL: "https://127.1/"})), InvalidURL)
 	}
 	if len(s.dials()) != 0 || len(s.names.asked) != 0 {
 		t.Errorf("dialed %v, resolved %v", s.dials(), s.names.asked)

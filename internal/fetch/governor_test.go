@@ -59,7 +59,7 @@ func TestRequestsInAMinute(t *testing.T) {
 			if err := try(t, g, Request{URL: c.url(c.want), Known: c.known}, nil); err != nil {
 				t.Errorf("a minute after the first: %v", err)
 			}
-			refused(t, try(t, g, Request{URL: c.url(c.want + 1), Known: c.known}, nil), RateLimit)
+			_ = refused(t, try(t, g, Request{URL: c.url(c.want + 1), Known: c.known}, nil), RateLimit)
 		})
 	}
 }
@@ -91,7 +91,7 @@ func TestBackOff(t *testing.T) {
 			t.Errorf("%+v, want %s", e, wait)
 		}
 		clock.Advance(wait - 1)
-		refused(t, try(t, g, r, nil), BackOff)
+		_ = refused(t, try(t, g, r, nil), BackOff)
 		clock.Advance(1)
 		wait = min(2*wait, time.Hour)
 	}
@@ -126,9 +126,9 @@ func TestServerRecovers(t *testing.T) {
 		}
 		sendDocument(w, r)
 	})
-	refused(t, second(s.Get(t.Context(), request())), Status)
+	_ = refused(t, second(s.Get(t.Context(), request())), Status)
 	broken = false
-	refused(t, second(s.Get(t.Context(), request())), BackOff)
+	_ = refused(t, second(s.Get(t.Context(), request())), BackOff)
 	if n := len(s.dials()); n != 1 {
 		t.Errorf("%d connections", n)
 	}
@@ -153,7 +153,7 @@ func TestMemoryOfTheGovernor(t *testing.T) {
 		}
 	}
 	last := Request{URL: "https://a9999.example/9999", Known: true}
-	refused(t, try(t, g, last, nil), BackOff)
+	_ = refused(t, try(t, g, last, nil), BackOff)
 }
 
 // What has no place does not wait for ever, and what leaves makes place.
@@ -181,7 +181,7 @@ func TestRequestsAtOnce(t *testing.T) {
 						defer cancel()
 						over, err := g.enter(ctx, u, &r)
 						if err != nil {
-							refused(t, err, Busy)
+							_ = refused(t, err, Busy)
 							refusals.Add(1)
 							return
 						}
