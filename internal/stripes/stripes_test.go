@@ -55,3 +55,21 @@ func TestWaiterGivesUp(t *testing.T) {
 		t.Error(err)
 	}
 }
+
+// unawaited is a context that nobody may wait for.
+type unawaited struct {
+	context.Context
+	t *testing.T
+}
+
+// Done implements context.Context.
+func (c unawaited) Done() <-chan struct{} {
+	c.t.Error("somebody waits for the end of the context")
+	return nil
+}
+
+func TestFreeStripeIsNotWaitedFor(t *testing.T) {
+	if err := New().Lock(unawaited{context.Background(), t}, 7); err != nil {
+		t.Error(err)
+	}
+}
