@@ -10,6 +10,7 @@ import (
 	"github.com/caddy-oauth/caddy-oauth/grants"
 	"github.com/caddy-oauth/caddy-oauth/internal/pages"
 	"github.com/caddy-oauth/caddy-oauth/internal/uris"
+	"github.com/caddy-oauth/caddy-oauth/internal/wire"
 )
 
 // answerTo is where the response to an authorization request goes. It is known before the rest of the request is
@@ -63,12 +64,13 @@ func (e *authorizeEndpoint) respond(c *call, to answerTo, params ...[2]string) e
 
 // redirect redirects the browser with 303: after other codes it could repeat a POST, body included (RFC 9700 §4.12).
 func redirect(w http.ResponseWriter, location string) {
-	h := w.Header()
-	h.Set("Location", location)
-	h.Set("Cache-Control", "no-store")
-	h.Set("Referrer-Policy", "no-referrer")
-	h.Set("X-Frame-Options", "DENY") // RFC 6749 §10.13
-	h.Set("Content-Security-Policy", "default-src 'none'; frame-ancestors 'none'")
+	wire.SetHeaders(w.Header(),
+		[2]string{"Location", location},
+		[2]string{"Cache-Control", "no-store"},
+		[2]string{"Referrer-Policy", "no-referrer"},
+		[2]string{"X-Frame-Options", "DENY"}, // RFC 6749 §10.13
+		[2]string{"Content-Security-Policy", "default-src 'none'; frame-ancestors 'none'"},
+	)
 	w.WriteHeader(http.StatusSeeOther)
 }
 

@@ -49,6 +49,7 @@ func hideSecrets(target string, depth int) string {
 	}
 	head, query := hideInPath(hidePassword(target[:start])), target[start:]
 	var out strings.Builder
+	out.Grow(len(query))
 	for query != "" { // each round takes a separator and the parameter after it
 		end := 1 + strings.IndexAny(query[1:], "?#&;")
 		if end == 0 {

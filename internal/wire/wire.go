@@ -39,7 +39,7 @@ func WriteJSON(w http.ResponseWriter, status int, contentType string, v any) err
 
 // WriteBody is WriteJSON for a body that is encoded already.
 func WriteBody(w http.ResponseWriter, status int, contentType string, body []byte) {
-	setHeaders(w.Header(),
+	SetHeaders(w.Header(),
 		[2]string{"Content-Type", contentType},
 		[2]string{"Content-Length", strconv.Itoa(len(body))},
 		[2]string{"Cache-Control", "no-store"},
@@ -50,8 +50,8 @@ func WriteBody(w http.ResponseWriter, status int, contentType string, body []byt
 	_, _ = w.Write(body)
 }
 
-// setHeaders sets headers, given by their canonical names, with one slice for all values.
-func setHeaders(h http.Header, headers ...[2]string) {
+// SetHeaders sets headers, given by their canonical names, with one slice for all values.
+func SetHeaders(h http.Header, headers ...[2]string) {
 	values := make([]string, len(headers))
 	for i, header := range headers {
 		values[i] = header[1]
