@@ -227,8 +227,14 @@ func listed(values []string) string {
 // maxAcceptLanguage is how many bytes of the header are read; browsers send less than 100.
 const maxAcceptLanguage = 1024
 
-// of returns the language of a request.
+// maxUILocales is how many languages of the parameter are read.
+const maxUILocales = 10
+
+// of returns the language of a request: the first one that the application asks for and that is here, or that of the browser.
 func (l *languages) of(r *http.Request) *locale {
+	if asked := l.asked(r); asked != nil {
+		return asked
+	}
 	header := r.Header.Get("Accept-Language")
 	if len(header) > maxAcceptLanguage {
 		return l.locales[0]
@@ -239,6 +245,25 @@ func (l *languages) of(r *http.Request) *locale {
 	}
 	_, i, _ := l.matcher.Match(wanted...)
 	return l.locales[i]
+}
+
+// asked returns the language that the application asks for in the parameter ui_locales (OpenID Connect Core section 3.1.2.1), and nil
+// if none of them is here.
+func (l *languages) asked(r *http.Request) *locale {
+	if r.URL == nil || !strings.Contains(r.URL.RawQuery, "ui_locales") {
+		return nil
+	}
+	tags := strings.Fields(r.URL.Query().Get("ui_locales"))
+	for _, name := range tags[:min(len(tags), maxUILocales)] {
+		tag, err := language.Parse(name)
+		if err != nil {
+			continue
+		}
+		if _, i, confidence := l.matcher.Match(tag); confidence >= language.High {
+			return l.locales[i]
+		}
+	}
+	return nil
 }
 
 // rightToLeft are the scripts that are written from right to left.

@@ -34,6 +34,31 @@ func catalogOf(t *testing.T, changes map[string]any, without ...string) []byte {
 	return text
 }
 
+// OpenID Connect Core section 3.1.2.1: the application may ask for languages, in its order of preference.
+func TestLanguageThatTheApplicationAsksFor(t *testing.T) {
+	l, err := newLanguages(nil)
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, tt := range []struct{ query, want string }{
+		{"", "de"},
+		{"ui_locales=fr", "fr"},
+		{"ui_locales=fr-CA+en", "fr"},
+		{"ui_locales=fi+ja+fr", "ja"},
+		{"ui_locales=fi", "de"},
+		{"ui_locales=%zz", "de"},
+		{"ui_locales=_+-+" + strings.Repeat("x", 300) + "+ar", "ar"},
+		{"ui_locales=" + strings.Repeat("fi+", maxUILocales) + "ar", "de"},
+		{"x=ui_locales", "de"},
+	} {
+		r := speaking("de")
+		r.URL.RawQuery = tt.query
+		if got := l.of(r).tag.String(); got != tt.want {
+			t.Errorf("%.60s gives %s, want %s", tt.query, got, tt.want)
+		}
+	}
+}
+
 func TestLanguageOfTheBrowser(t *testing.T) {
 	own, err := newLanguages(map[string][]byte{
 		"nl":    catalogOf(t, map[string]any{"allow": "Toestaan"}),
