@@ -85,6 +85,12 @@ func init() {
 //			read_only
 //			encryption_key [off] <key...>
 //			grant <module> ...
+//			mcp
+//			cimd [off] {
+//				allow   <host...>
+//				deny    <host...>
+//				consent once|always
+//			}
 //			client <id> {
 //				name          <name>
 //				logo          <file>
@@ -188,6 +194,8 @@ func (p parser) issuerSettings(i *Issuer) directive.Settings {
 		"unknown_scopes": p.Word("refuse or drop", &i.UnknownScopes),
 		"audience":       p.Words("one URI or more", &i.Audience),
 		"client":         p.client(i),
+		"mcp":            p.Flag(&i.MCP),
+		"cimd":           p.cimd(i),
 		"consent":        p.Word("once, always or never", (*string)(&i.Consent)),
 
 		"client_assertion_audience": p.Word("issuer or any", &i.ClientAssertionAudience),
@@ -254,6 +262,23 @@ func (p parser) client(i *Issuer) directive.Setting {
 			"allow_insecure_redirects": p.Flag(&c.AllowInsecureRedirects),
 
 			"redirect_uri_rules": p.redirectURIRules(&c.RedirectURIRules),
+		}, nil
+	})
+}
+
+func (p parser) cimd(i *Issuer) directive.Setting {
+	return p.Once("nothing more than off", 0, 1, func(args []string) (directive.Settings, error) {
+		i.CIMD = new(CIMDSettings)
+		if len(args) > 0 {
+			if args[0] != "off" {
+				return nil, fmt.Errorf("expected off or a block in braces, not %s", args[0])
+			}
+			i.CIMD.Off = true
+		}
+		return directive.Settings{
+			"allow":   p.Words("one host or more", &i.CIMD.Allow),
+			"deny":    p.Words("one host or more", &i.CIMD.Deny),
+			"consent": p.Word("once or always", (*string)(&i.CIMD.Consent)),
 		}, nil
 	})
 }

@@ -12,6 +12,7 @@ import (
 	"github.com/caddyserver/caddy/v2"
 
 	"github.com/caddy-oauth/caddy-oauth/grants"
+	"github.com/caddy-oauth/caddy-oauth/internal/cimd"
 	"github.com/caddy-oauth/caddy-oauth/internal/clients"
 	"github.com/caddy-oauth/caddy-oauth/internal/directive"
 	"github.com/caddy-oauth/caddy-oauth/internal/uris"
@@ -116,6 +117,9 @@ func (c *Client) resolve(repl *caddy.Replacer) error {
 func (c *Client) check(id string, issuer *Issuer) error {
 	if id == "" || strings.ContainsFunc(id, func(r rune) bool { return r < 0x20 || r > 0x7e }) { // RFC 6749 appendix A.1
 		return errors.New("expected a client ID of printable ASCII")
+	}
+	if cimd.IsURL(id) && issuer.cimd() != nil {
+		return errors.New("expected a client ID that is no URL: with cimd, such an ID is that of a client that describes itself there")
 	}
 	return cmp.Or(
 		directive.At("secret", checkSecrets(c.Secrets)),

@@ -9,10 +9,15 @@ import (
 	"time"
 
 	"github.com/caddyserver/caddy/v2"
+	"go.uber.org/zap"
 
+	"github.com/caddy-oauth/caddy-oauth/internal/authserver"
+	"github.com/caddy-oauth/caddy-oauth/internal/cimd"
 	"github.com/caddy-oauth/caddy-oauth/internal/clients"
 	"github.com/caddy-oauth/caddy-oauth/internal/directive"
+	"github.com/caddy-oauth/caddy-oauth/internal/fetch"
 	"github.com/caddy-oauth/caddy-oauth/internal/registration"
+	"github.com/caddy-oauth/caddy-oauth/internal/uris"
 	"github.com/caddy-oauth/caddy-oauth/storage"
 )
 
@@ -48,6 +53,8 @@ type DynamicSettings struct {
 	Consent storage.ConsentMode `json:"consent,omitempty"`
 }
 
+var errNeverForStrangers = errors.New("expected once or always, not never: people must decide about clients that nobody knows")
+
 const (
 	defaultMaxRegistrations = 1000
 	defaultUnused           = 90 * 24 * time.Hour
@@ -76,7 +83,7 @@ func (d *DynamicSettings) check() error {
 	case d.Unused == Never, d.Unused != 0 && d.Unused < Lifetime(24*time.Hour):
 		return directive.At("unused", errors.New("expected at least 24h"))
 	case d.Consent == storage.ConsentNever:
-		return directive.At("consent", errors.New("expected once or always, not never: people must decide about clients that nobody knows"))
+		return directive.At("consent", errNeverForStrangers)
 	}
 	return cmp.Or(
 		checkChoice(mode, "open", "token", "off"),
@@ -130,6 +137,79 @@ func hashOfToken(token string) string {
 // on reports whether clients can register.
 func (d *DynamicSettings) on() bool { return d != nil && d.Mode != "off" }
 
+// CIMDSettings are about clients whose ID is the URL of a document on their website, in which they describe themselves (Client ID
+// Metadata Document), as AI agents and their tools do. Such a client gets what one that registers itself gets. Nobody registers it:
+// this server fetches the document when a person who is signed in comes with its URL.
+type CIMDSettings struct {
+	// Whether there are no such clients, although `mcp` is set. Default: false.
+	Off bool `json:"off,omitempty"`
+
+	// The hosts whose clients are accepted; `*.example.com` is for all hosts below example.com. Default: all public hosts.
+	Allow []string `json:"allow,omitempty"`
+
+	// The hosts whose clients are not accepted. Default: none.
+	Deny []string `json:"deny,omitempty"`
+
+	// When people are asked for consent. `always`: each time. `once`: the first time, and again if the client asks for more, sends
+	// them elsewhere, or has changed its keys, or if another site led them here. Default: `always`.
+	Consent storage.ConsentMode `json:"consent,omitempty"`
+}
+
+func (c *CIMDSettings) check() error {
+	switch {
+	case c == nil:
+		return nil
+	case c.Off && (len(c.Allow)+len(c.Deny) > 0 || c.Consent != ""):
+		return directive.At("off", errors.New("expected no other setting beside off"))
+	case c.Consent == storage.ConsentNever:
+		return directive.At("consent", errNeverForStrangers)
+	}
+	return cmp.Or(
+		directive.At("allow", cimd.Policy{Allow: c.Allow}.Check()),
+		directive.At("deny", cimd.Policy{Deny: c.Deny}.Check()),
+		directive.At("consent", checkChoice(string(c.Consent), "once", "always")),
+	)
+}
+
+// cimd returns the settings for clients that their websites describe, nil if there are none.
+func (i *Issuer) cimd() *CIMDSettings {
+	switch {
+	case i.CIMD == nil && i.MCP:
+		return new(CIMDSettings)
+	case i.CIMD == nil || i.CIMD.Off:
+		return nil
+	}
+	return i.CIMD
+}
+
+// dynamic returns the settings for clients that register themselves, nil if there are none.
+func (i *Issuer) dynamic() *DynamicSettings {
+	switch {
+	case i.Dynamic == nil && i.MCP:
+		return new(DynamicSettings)
+	case !i.Dynamic.on():
+		return nil
+	}
+	return i.Dynamic
+}
+
+// documents returns what makes the clients that their websites describe, nil if there are none.
+func (i *Issuer) documents(name string, issuer *url.URL, fetcher *fetch.Fetcher, log *zap.Logger) func(storage.Store) authserver.Documents {
+	settings := i.cimd()
+	if settings == nil {
+		return nil
+	}
+	return func(store storage.Store) authserver.Documents {
+		return cimd.New(cimd.Config{
+			Issuer: name, Loopback: uris.IsLoopback(issuer.Hostname()), Fetcher: fetcher, Store: store, Logger: log, Now: time.Now,
+			Policy: cimd.Policy{Allow: settings.Allow, Deny: settings.Deny},
+			Describe: func(id string, m *registration.Metadata) (*storage.Client, error) {
+				return i.stranger(id, m, storage.OriginDocument)
+			},
+		})
+	}
+}
+
 // strangerMethods are the methods of authentication for clients that describe themselves. A document cannot have a secret.
 var strangerMethods = map[storage.ClientOrigin]registration.Supported{
 	storage.OriginRegistered: {
@@ -161,11 +241,20 @@ func (i *Issuer) stranger(id string, m *registration.Metadata, origin storage.Cl
 	client.RefreshToken = refreshPolicy(client.Public(), i.RefreshToken)
 	client.Scopes = i.strangerScopes()
 	client.DropUnknownScopes = i.UnknownScopes != "refuse"
-	client.Consent = storage.ConsentAlways
-	if i.Dynamic != nil {
-		client.Consent = cmp.Or(i.Dynamic.Consent, client.Consent)
-	}
+	client.Consent = i.strangerConsent(origin)
 	return client, nil
+}
+
+// strangerConsent returns when people are asked about a client that describes itself.
+func (i *Issuer) strangerConsent(origin storage.ClientOrigin) storage.ConsentMode {
+	var mode storage.ConsentMode
+	if d := i.dynamic(); d != nil && origin == storage.OriginRegistered {
+		mode = d.Consent
+	}
+	if c := i.cimd(); c != nil && origin == storage.OriginDocument {
+		mode = c.Consent
+	}
+	return cmp.Or(mode, storage.ConsentAlways)
 }
 
 // strangerScopes returns the scopes that a client which describes itself may ask for.

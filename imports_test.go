@@ -27,7 +27,7 @@ var allowedImports = []struct {
 	{"cmd/caddy", "ROOT storage/redis"},
 
 	// The configuration.
-	{"ROOT", "grants internal/adminapi internal/assertion internal/authserver internal/bearer internal/cli internal/clients " +
+	{"ROOT", "grants internal/adminapi internal/assertion internal/authserver internal/bearer internal/cimd internal/cli internal/clients " +
 		"internal/directive internal/explain internal/fetch " +
 		"internal/jwt internal/keyring internal/pages internal/registration internal/revocation internal/throttle internal/trail internal/uris internal/wire " +
 		"storage storage/caddy storage/memory"},

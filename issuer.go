@@ -45,6 +45,14 @@ type Issuer struct {
 	// The clients, by client ID.
 	Clients map[string]*Client `json:"clients,omitempty"`
 
+	// Whether AI agents, and other clients of the Model Context Protocol, can connect without being configured: clients describe
+	// themselves at their own URL, see `cimd`, or register themselves, see `dynamic`. People always decide about them on the
+	// consent page. Default: false.
+	MCP bool `json:"mcp,omitempty"`
+
+	// The clients whose ID is the URL of a document that describes them. Default: with `mcp`, all; without, none.
+	CIMD *CIMDSettings `json:"cimd,omitempty"`
+
 	// Whether clients can register themselves. Default: they cannot.
 	Dynamic *DynamicSettings `json:"-"`
 
@@ -166,6 +174,7 @@ func (i *Issuer) check() error {
 		i.checkScopes(),
 		directive.At("unknown_scopes", checkChoice(i.UnknownScopes, "refuse", "drop")),
 		directive.At("audience", checkAudience(i.Audience)),
+		directive.At("cimd", i.CIMD.check()),
 		directive.At("dynamic", i.Dynamic.check()),
 		directive.At("client_assertion_audience", checkChoice(i.ClientAssertionAudience, "issuer", "any")),
 		directive.At("consent", checkConsent(i.Consent)),
@@ -286,6 +295,7 @@ func (i *Issuer) open(
 		longest = max(longest, client.AccessTokenLifetime)
 	}
 	config.Resolve = i.resolver(longest)
+	config.Documents = i.documents(name, issuer, common.fetcher, log)
 	if config.Keys, err = i.Signing.policy(longest); err != nil {
 		return nil, directive.At("signing", directive.At("jwks_file", err))
 	}

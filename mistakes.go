@@ -151,6 +151,9 @@ func (i *Issuer) mistakes(path ...string) (found []mistake) {
 
 // signsIn reports whether people sign in to a client of the issuer.
 func (i *Issuer) signsIn() bool {
+	if i.cimd() != nil || i.dynamic() != nil {
+		return true
+	}
 	for _, c := range i.Clients {
 		if c != nil && slices.Contains(c.grantTypes(), "authorization_code") {
 			return true

@@ -197,7 +197,7 @@ func (a *App) issuer(name string) (string, *Issuer, error) {
 
 // shared is the state that all configurations of this process share. During a reload, the old and the new one both run: the new
 // one must know the failures that the old one counted, what the old one revokes, when the old one stops writing, the codes that it
-// issued, and what it refused.
+// issued, what it refused, and what it fetched.
 type shared struct {
 	throttle    *throttle.Throttle
 	revocations *revocation.Broadcast
@@ -205,6 +205,7 @@ type shared struct {
 	codes       *authserver.Codes
 	trail       *trail.Trail
 	clientKeys  *assertion.Keys
+	fetcher     *fetch.Fetcher
 }
 
 var sharedPool = caddy.NewUsagePool()
@@ -216,7 +217,7 @@ func share() *shared {
 	fetcher := fetch.New(fetch.Config{})
 	common, _ := sharedPool.LoadOrStore(sharedKey, &shared{
 		throttle.New(), revocation.NewBroadcast(), authserver.NewRunningServers(), authserver.NewCodes(), trail.New(),
-		assertion.NewKeys(fetcher, time.Now),
+		assertion.NewKeys(fetcher, time.Now), fetcher,
 	})
 	return common.(*shared)
 }

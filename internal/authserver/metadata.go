@@ -54,6 +54,7 @@ func (s *core) metadata() ([]byte, error) {
 		IntrospectionAlgs     []string `json:"introspection_signing_alg_values_supported,omitempty"` // RFC 9701 §7
 		ChallengeMethods      []string `json:"code_challenge_methods_supported"`
 		IssParameter          bool     `json:"authorization_response_iss_parameter_supported"` // RFC 9207 §3
+		ClientDocuments       bool     `json:"client_id_metadata_document_supported,omitempty"`
 	}{
 		Issuer:                s.config.URL,
 		AuthorizationEndpoint: s.origin + s.config.Paths.Authorize,
@@ -70,6 +71,7 @@ func (s *core) metadata() ([]byte, error) {
 		IntrospectionAuthAlgs: algs,
 		ChallengeMethods:      []string{"S256"},
 		IssParameter:          true,
+		ClientDocuments:       s.documents != nil,
 	}
 	if s.keys.Published() {
 		doc.JWKSURI = s.origin + s.config.Paths.JWKS
