@@ -7,6 +7,7 @@ import (
 	"fmt"
 	"maps"
 	"slices"
+	"strings"
 
 	"github.com/caddyserver/caddy/v2"
 	"github.com/caddyserver/caddy/v2/caddyconfig/caddyfile"
@@ -333,6 +334,8 @@ func (k *knownIssuers) guarded(g *Guard) *Issuer {
 //		types         <typ...>
 //		leeway        <duration>
 //		cors          [<origin...>]
+//		resource_name <name>
+//		mcp           [<path>]
 //	}
 //
 // A guard with a matcher becomes two routes: one with the matcher, which Caddy sorts by the length of its path as it does for other
@@ -345,11 +348,16 @@ func parseGuard(h httpcaddyfile.Helper) ([]httpcaddyfile.ConfigValue, error) {
 		return nil, err
 	}
 	p, known := directive.New(h.Dispenser), issuersSoFar(h)
-	g, err := newGuard(p, func(g *Guard) error { return known.checkGuard(g, h.IsNamedRoute(), site) })
+	g, err := newGuard(p, func(g *Guard) error {
+		if err := directive.At("oauth_guard", g.setMCP(matcher, site, known.guarded(g))); err != nil {
+			return err
+		}
+		return cmp.Or(g.check(), directive.At("oauth_guard", known.checkGuard(g, h.IsNamedRoute(), site)))
+	})
 	if err != nil {
 		return nil, err
 	}
-	warn(adapterLog(), p, site.guardMistakes(g, own))
+	warn(adapterLog(), p, site.guardMistakes(g, own, matcher))
 	if issuer := known.guarded(g); issuer != nil {
 		warn(adapterLog(), p, issuer.unusedScopes(g))
 	}
@@ -383,7 +391,7 @@ func configured(h httpcaddyfile.Helper) *App {
 	return app
 }
 
-// newGuard reads a guard. check checks it against its issuer.
+// newGuard reads a guard. check completes it, and checks it.
 func newGuard(p *directive.Parser, check func(*Guard) error) (*Guard, error) {
 	args, err := p.Args("oauth_guard", "the name or the URL of an issuer or nothing", 0, 1)
 	if err != nil {
@@ -409,10 +417,15 @@ func newGuard(p *directive.Parser, check func(*Guard) error) (*Guard, error) {
 				g.CORS = &CORS{Origins: origins}
 				return nil, nil
 			}),
+			"resource_name": p.Word("the name of the resource", &g.ResourceName),
+			"mcp": p.Once("the path of the server or nothing", 0, 1, func(path []string) (directive.Settings, error) {
+				g.MCP = &MCP{Path: strings.Join(path, "")}
+				return nil, nil
+			}),
 		})
 	})
 	if err != nil {
 		return nil, err
 	}
-	return g, p.Locate(cmp.Or(g.check(), directive.At("oauth_guard", check(g))))
+	return g, p.Locate(check(g))
 }

@@ -8,6 +8,7 @@ import (
 	"slices"
 	"strings"
 
+	"github.com/caddyserver/caddy/v2"
 	"github.com/caddyserver/caddy/v2/caddyconfig/caddyfile"
 	"github.com/caddyserver/caddy/v2/caddyconfig/httpcaddyfile"
 
@@ -290,7 +291,7 @@ func portOf(port, scheme string) string {
 }
 
 // guardMistakes finds what cannot work of a guard, and of where it stands.
-func (s *adapted) guardMistakes(g *Guard, own caddyfile.Token) (found []mistake) {
+func (s *adapted) guardMistakes(g *Guard, own caddyfile.Token, matchers caddy.ModuleMap) (found []mistake) {
 	var line directive.Line
 	var around []directive.Line
 	loginPage := ""
@@ -325,8 +326,17 @@ func (s *adapted) guardMistakes(g *Guard, own caddyfile.Token) (found []mistake)
 	switch {
 	case matcher == "" && len(around) == 0 && !g.Optional && strings.HasPrefix(loginPage, "/"):
 		add(own, "oauth_guard has no matcher, and refuses the login page "+loginPage+" too", "oauth_guard /api/*, or the path of your API")
-	case strings.HasPrefix(matcher, "/") && last != "" && !strings.ContainsAny(last, "*.{") && !others[matcher]:
+	case g.MCP == nil && strings.HasPrefix(matcher, "/") && last != "" && !strings.ContainsAny(last, "*.{") && !others[matcher]:
 		add(own, "oauth_guard is for "+matcher+" only, and not for what is below it", "oauth_guard "+matcher+"/*")
+	}
+	for _, settings := range matchers {
+		switch {
+		case g.MCP == nil && namesMessage(string(settings)):
+			add(own, "the matcher looks at what a message of MCP asks for, and the guard does not say which server that is for",
+				"mcp and the path of the server, such as mcp /mcp")
+		case strings.Contains(strings.ToLower(string(settings)), "mcp-param-"):
+			add(own, "nobody checks that a header Mcp-Param-... says what the message says", "a matcher of Mcp-Method and Mcp-Name alone")
+		}
 	}
 	for _, l := range line.Block {
 		if l.Words[0] != "header" || len(l.Words) != 3 {

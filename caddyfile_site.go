@@ -1,12 +1,18 @@
 package caddyoauth
 
 import (
+	"cmp"
+	"encoding/json"
+	"errors"
 	"maps"
+	"net"
+	"net/url"
 	"os"
 	"reflect"
 	"slices"
 	"strings"
 
+	"github.com/caddyserver/caddy/v2"
 	"github.com/caddyserver/caddy/v2/caddyconfig/caddyfile"
 	"github.com/caddyserver/caddy/v2/caddyconfig/httpcaddyfile"
 
@@ -166,4 +172,88 @@ func literal(line directive.Line, word string) bool {
 	}
 	sent := lines[line.Number-1]
 	return strings.Contains(sent, word) && !strings.Contains(sent, "{$")
+}
+
+// setMCP finds out which server a guard with mcp in a Caddyfile is for: by the argument of mcp, or else by the path of the matcher. A
+// guard of the path of a server is also one of what is below that path.
+func (g *Guard) setMCP(matcher caddy.ModuleMap, site *adapted, issuer *Issuer) error {
+	if g.MCP == nil {
+		return nil
+	}
+	var paths []string
+	if raw, ok := matcher["path"]; ok {
+		if err := json.Unmarshal(raw, &paths); err != nil {
+			return err
+		}
+	}
+	base, one := onePath(paths)
+	if g.MCP.Path == "" && len(matcher) > 0 {
+		if !one {
+			return directive.At("mcp", errors.New("expected the path of the server, such as /mcp, as the matcher does not say which it is"))
+		}
+		g.MCP.Path = base
+	}
+	if g.Resource == "" {
+		origin := site.origin(issuer)
+		if origin == "" {
+			return directive.At("mcp", errors.New("expected resource too, the URL by which clients know the server, as the site has no single address"))
+		}
+		g.Resource = origin + strings.TrimSuffix(g.MCP.Path, "/")
+	}
+	if len(paths) == 1 && one && base != "" && paths[0] != base+"*" {
+		both, err := json.Marshal([]string{base, base + "/*"})
+		matcher["path"] = both
+		return err
+	}
+	return nil
+}
+
+// onePath returns the path that patterns are for, such as /mcp and /mcp/*.
+func onePath(patterns []string) (base string, one bool) {
+	for i, pattern := range patterns {
+		path := strings.TrimSuffix(strings.TrimSuffix(pattern, "*"), "/")
+		if i > 0 && path != base || strings.ContainsAny(path, "*{") {
+			return "", false
+		}
+		base = path
+	}
+	return base, len(patterns) > 0
+}
+
+// origin returns the origin of the site, as its clients know it: that of the issuer if both have the same host, or else the only address.
+func (s *adapted) origin(issuer *Issuer) string {
+	var issued *url.URL
+	if issuer != nil && !unresolved(issuer.URL) {
+		issued, _ = url.Parse(issuer.URL)
+	}
+	if s.block.IsNamedRoute {
+		return ""
+	}
+	found := ""
+	for _, key := range s.block.Keys {
+		a, err := httpcaddyfile.ParseAddress(key.Text)
+		if err != nil {
+			return ""
+		}
+		if issued != nil && (a.Host == "" || strings.EqualFold(a.Host, issued.Hostname())) {
+			return issued.Scheme + "://" + issued.Host
+		}
+		if found != "" || a.Host == "" || strings.ContainsAny(key.Text, "*{") {
+			return ""
+		}
+		found = originOf(a)
+	}
+	return found
+}
+
+// originOf returns the origin of the address of a site.
+func originOf(a httpcaddyfile.Address) string {
+	scheme := cmp.Or(a.Scheme, "https")
+	if a.Scheme == "" && a.Port == "80" {
+		scheme = "http"
+	}
+	if a.Port == "" || a.Port == portOf("", scheme) {
+		return scheme + "://" + a.Host
+	}
+	return scheme + "://" + net.JoinHostPort(a.Host, a.Port)
 }

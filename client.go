@@ -258,6 +258,7 @@ func (c *Client) client(id string, issuer *Issuer) *storage.Client {
 		GrantTypes:          c.grantTypes(),
 		Scopes:              c.Scopes,
 		Audience:            c.Audience,
+		OwnAudience:         len(c.Audience) > 0,
 		Introspects:         c.Introspects,
 		Consent:             cmp.Or(c.Consent, issuer.Consent),
 		CodeLifetime:        issuer.Code.lifetime(),

@@ -92,6 +92,16 @@ type Guard struct {
 	// preflights are refused, unless the site answers them itself in a route that is for the method OPTIONS only.
 	CORS *CORS `json:"cors,omitempty"`
 
+	// What the protected resource is called when a client shows it to people. It stands in the metadata of the resource. Default:
+	// the name in `page` of the issuer, if it has one.
+	ResourceName string `json:"resource_name,omitempty"`
+
+	// Says that the resource is a server of the Model Context Protocol. Scripts of all origins may call it, unless `cors` says which,
+	// a refusal for scopes names those that the token has too, and clients may request tokens for the resource, which need not be an
+	// audience of the issuer. If a matcher of the site looks at the headers `Mcp-Method` or `Mcp-Name`, the guard reads the messages
+	// and makes these headers say what the message says. Default: none.
+	MCP *MCP `json:"mcp,omitempty"`
+
 	// Which requests to guard: those whose URL matches as the client sent it, whatever a rewrite before the guard has made of it.
 	// Default: all that reach the handler. For a guard with a matcher, the Caddyfile adapter adds such a handler to a route for all
 	// requests: no rewrite leads around the guard, and it does for all requests of the site what guards do for them.
@@ -103,7 +113,9 @@ type Guard struct {
 	metadata *bearer.Metadata
 	cors     *bearer.CORS
 	place    *place
-	borrowed string // the remote issuer whose keys in the pool this guard uses, or ""
+	endpoint caddyhttp.MatchPath // of MCP; nil: all of the site
+	tools    bool                // the matchers look at the messages of MCP
+	borrowed string              // the remote issuer whose keys in the pool this guard uses, or ""
 
 	ctx   caddy.Context
 	app   *App
@@ -140,6 +152,9 @@ func (g *Guard) Provision(ctx caddy.Context) error {
 	if g.CORS != nil {
 		g.cors = &bearer.CORS{Origins: g.CORS.Origins}
 	}
+	if err := g.provisionMCP(ctx); err != nil {
+		return err
+	}
 	if err := g.app.await(g); err != nil || g.Issuer != "" || len(g.app.Issuers) != 1 {
 		return err
 	}
@@ -163,14 +178,17 @@ func (g *Guard) prepare() error {
 	if err != nil {
 		return err
 	}
-	if g.Resource != "" {
-		audience = []string{g.Resource}
-	}
-	if len(g.Audience) > 0 {
+	switch {
+	case g.addResource(issuer):
+		audience = g.audienceOfMCP(audience)
+	case len(g.Audience) > 0:
 		audience = g.Audience
+	case g.Resource != "":
+		audience = []string{g.Resource}
 	}
 	g.metadata = &bearer.Metadata{
 		Resource: cmp.Or(g.Resource, audience[0]), Servers: []string{issuer}, Scopes: g.Scopes, Methods: []string{"header"},
+		Name: cmp.Or(g.ResourceName, g.siteName(issuer)),
 	}
 	if g.TokenHeader != "" {
 		g.metadata.Methods = nil // RFC 9728 §2 has no name for it
@@ -180,7 +198,7 @@ func (g *Guard) prepare() error {
 	}
 	g.resource = bearer.Resource{
 		Source: source, Audience: audience, Scopes: g.Scopes, Header: g.TokenHeader, MetadataURL: g.metadata.URL(),
-		Needs: g.needs, Leeway: jwt.Leeway,
+		Needs: g.needs, Leeway: jwt.Leeway, KeepScopes: g.MCP != nil,
 	}
 	if g.Leeway != nil {
 		g.resource.Leeway = time.Duration(*g.Leeway)
@@ -232,6 +250,7 @@ func (g *Guard) provisionMatchers(ctx caddy.Context) error {
 		return err
 	}
 	g.settings = string(settings)
+	g.tools = g.looksAtMessages()
 	sets, err := ctx.LoadModule(g, "MatchersRaw")
 	if err != nil {
 		return err
@@ -251,15 +270,15 @@ func (g *Guard) ServeHTTP(w http.ResponseWriter, r *http.Request, next caddyhttp
 	if answered {
 		return nil
 	}
-	if g.matchers != nil {
-		if slices.Contains(found.passed, g.settings) {
-			return next.ServeHTTP(w, r)
-		}
-		if matches, err := g.matches(r); err != nil {
-			return err
-		} else if !matches {
-			return next.ServeHTTP(w, r)
-		}
+	applies, err := g.applies(r, found)
+	if err != nil {
+		return err
+	}
+	if g.readMessage(w, r, found, applies) {
+		return nil
+	}
+	if !applies {
+		return next.ServeHTTP(w, r)
 	}
 	if g.Authorization != "pass" {
 		g.resource.Take(r, &found.tokens)
@@ -299,8 +318,24 @@ func (g *Guard) ServeHTTP(w http.ResponseWriter, r *http.Request, next caddyhttp
 	return next.ServeHTTP(w, r)
 }
 
+// applies reports whether the guard is to check a request: no other of the same settings has, and the matchers match.
+func (g *Guard) applies(r *http.Request, found *identity) (bool, error) {
+	if g.matchers == nil {
+		return true, nil
+	}
+	if slices.Contains(found.passed, g.settings) {
+		return false, nil
+	}
+	return g.matches(r)
+}
+
 // matches reports whether the guard is for a request, by its URL as the client sent it, or as the site may read it.
 func (g *Guard) matches(r *http.Request) (bool, error) {
+	return matchOriginal(r, g.matchers.AnyMatchWithError)
+}
+
+// matchOriginal reports whether matchers match a request with the URL as the client sent it, or as the site may read it.
+func matchOriginal(r *http.Request, match func(*http.Request) (bool, error)) (bool, error) {
 	// Placeholders in matchers have the URL of this very request.
 	rewritten := *r.URL
 	defer func() { *r.URL = rewritten }()
@@ -309,7 +344,7 @@ func (g *Guard) matches(r *http.Request) (bool, error) {
 		if *r.URL = *sent; path != sent.Path {
 			r.URL.Path, r.URL.RawPath = path, ""
 		}
-		if matches, err := g.matchers.AnyMatchWithError(r); matches || err != nil {
+		if matches, err := match(r); matches || err != nil {
 			return matches, err
 		}
 	}
@@ -374,6 +409,9 @@ func (g *Guard) resolve() error {
 	if err := replace(repl, &g.Resource); err != nil {
 		return directive.At("oauth_guard", directive.At("resource", err))
 	}
+	if err := replace(repl, &g.ResourceName); err != nil {
+		return directive.At("oauth_guard", directive.At("resource_name", err))
+	}
 	if err := replaceAll(repl, g.Audience); err != nil {
 		return directive.At("oauth_guard", directive.At("audience", err))
 	}
@@ -393,6 +431,7 @@ func (g *Guard) check() error {
 		directive.At("machines", checkChoice(g.Machines, "as_nobody", "as_user")),
 		g.checkHeaders(),
 		directive.At("cors", g.checkCORS()),
+		directive.At("mcp", g.checkMCP()),
 		directive.At("leeway", g.checkLeeway()),
 	))
 }
@@ -465,7 +504,7 @@ func (i *Issuer) checkGuard(g *Guard) error {
 	if len(i.audience()) > 1 && len(g.Audience) == 0 && g.Resource == "" {
 		return fmt.Errorf("expected audience or resource, as the issuer has several resources: %s", strings.Join(i.audience(), ", "))
 	}
-	if err := directive.At("audience", i.checkResources(g.Audience)); err != nil || g.Resource == "" {
+	if err := directive.At("audience", i.checkResources(g.Audience)); err != nil || g.Resource == "" || g.MCP != nil {
 		return err
 	}
 	return directive.At("resource", i.checkResources([]string{g.Resource}))

@@ -21,6 +21,8 @@ type identity struct {
 	tokens bearer.Tokens
 	passed []string // the settings of the guards that have let the request pass
 
+	mirrored bool // the headers of an MCP message say what it says
+
 	watched *jwt.Claims // of the token that a guard watches until the request has been answered
 }
 

@@ -29,7 +29,7 @@ var allowedImports = []struct {
 	// The configuration.
 	{"ROOT", "grants internal/adminapi internal/assertion internal/authserver internal/bearer internal/cimd internal/cli internal/clients " +
 		"internal/directive internal/explain internal/fetch " +
-		"internal/jwt internal/keyring internal/pages internal/registration internal/revocation internal/throttle internal/trail internal/uris internal/wire " +
+		"internal/jwt internal/keyring internal/mcp internal/pages internal/registration internal/revocation internal/throttle internal/trail internal/uris internal/wire " +
 		"storage storage/caddy storage/memory"},
 
 	// The admin API, and the commands.
@@ -61,6 +61,7 @@ var allowedImports = []struct {
 	{"internal/pages", "internal/uris"},
 	{"internal/registration", "internal/uris"},
 	{"internal/jwt", ""},
+	{"internal/mcp", ""},
 
 	// Public: grant types and stores.
 	{"grants", "internal/directive internal/recall storage"},

@@ -110,6 +110,8 @@ func TestMistakes(t *testing.T) {
 		{"guard without a matcher", site(strings.Replace(login, "login {", "login /login {", 1)+scope+app, "oauth_guard"), "oauth_guard", "oauth_guard has no matcher, and refuses the login page /login too", "oauth_guard /api/*"},
 		{"guard in handle", site(scope+job, "handle /api/* {\noauth_guard\n}"), "oauth_guard", "oauth_guard stands in handle", "oauth_guard with its own matcher"},
 		{"guard of one path", site(scope+job, "oauth_guard /api"), "oauth_guard /api", "oauth_guard is for /api only", "oauth_guard /api/*"},
+		{"guard of tools without a server", site(scope+job, "@delete header Mcp-Name delete_*\noauth_guard @delete"), "oauth_guard @delete", "the matcher looks at what a message of MCP asks for, and the guard does not say", "mcp and the path"},
+		{"guard of a header that nobody checks", site(scope+job, "@delete header Mcp-Param-Id 1\noauth_guard @delete {\nmcp /mcp\n}"), "oauth_guard @delete", "nobody checks that a header Mcp-Param-... says what the message says", "Mcp-Method and Mcp-Name alone"},
 		{"header of the guard", site(scope+job, "oauth_guard /api/* {\nheader X-User {user}\n}"), "header X-User", "nothing sets {user}, and the header is empty", "{http.auth.user.id}"},
 		{"header of the guard from half a placeholder", site(scope+job, "oauth_guard /api/* {\nheader X-User {http.auth.user}\n}"), "header X-User", "nothing sets {http.auth.user}", "{http.auth.user.id}"},
 		{"short secret", site(scope+strings.Replace(job, "{env.ENDED_VARIABLE}", "hunter2", 1), ""), "secret", "the secret of the client job is so short that it can be guessed", "32 random characters"},
@@ -223,6 +225,7 @@ func TestNoMistakes(t *testing.T) {
 		"a user of a client certificate":                  "example.com {\noauth https://example.com {\nuser {http.request.tls.client.subject}\nscope orders \"your orders\"\nclient app {\nredirect_uris https://a.example/\nscopes orders\n}\n}\n}",
 		"a login before it in a route":                    "{\noauth {\nissuer https://example.com {\nclient app {\nredirect_uris https://a.example/\n}\n}\n}\n}\nexample.com {\nroute {\nbasic_auth {\nbob $2a$14$Zkx19XLiW6VYouLHR5NmfOFU0z2GTNmpkT/5qqR7hx4IjWJPDhjvG\n}\noauth\n}\n}",
 		"a login of the pages beside it":                  "{\noauth {\nissuer https://example.com {\nclient app {\nredirect_uris https://a.example/\n}\n}\n}\n}\nexample.com {\n@people path /oauth/authorize /oauth/apps\nbasic_auth @people {\nbob $2a$14$Zkx19XLiW6VYouLHR5NmfOFU0z2GTNmpkT/5qqR7hx4IjWJPDhjvG\n}\noauth\n}",
+		"guards of an MCP server":                         "example.com {\noauth https://example.com {\n}\n@delete header Mcp-Name delete_*\noauth_guard /mcp {\nmcp\n}\noauth_guard @delete {\nmcp /mcp\n}\n}",
 		"a guard of the whole API":                        "api.example.com {\noauth_guard https://example.com {\naudience https://api.example.com\n}\nreverse_proxy app:8080\n}",
 		"a scope without words for scripts":               "example.com {\noauth https://example.com {\nscope orders\nclient job {\nsecret {env.ENDED_VARIABLE}\nscopes orders\n}\n}\n}",
 	}

@@ -40,21 +40,34 @@ func restart(w http.ResponseWriter, r *http.Request, codes bool) bool {
 	if target == sent.RequestURI && referer == r.Referer() && !codes {
 		return false
 	}
-	second := r.Clone(context.WithValue(ctx, restartedKey{}, sent.RequestURI))
-	second.Method, second.RequestURI = sent.Method, target
-	*second.URL = *sent.URL
+	second := secondRequest(r, &sent, context.WithValue(ctx, restartedKey{}, sent.RequestURI))
+	second.RequestURI = target
 	if referer != "" {
 		second.Header.Set("Referer", referer)
 	}
-	caddyhttp.SetVar(ctx, caddyhttp.LogSkipVar, true)
-	// The handlers before this one see the response to the second request as that. Nothing of the first one remains.
-	w = innermost(w)
-	clear(w.Header())
+	w = beginAgain(w, r)
 	if codes {
 		w = &locationHider{ResponseWriter: w, header: make(http.Header)}
 	}
 	server.ServeHTTP(w, second)
 	return true
+}
+
+// secondRequest returns the request as the client sent it, with another context.
+func secondRequest(r, sent *http.Request, ctx context.Context) *http.Request {
+	second := r.Clone(ctx)
+	second.Method, second.RequestURI = sent.Method, sent.RequestURI
+	*second.URL = *sent.URL
+	return second
+}
+
+// beginAgain leaves the first request out of the access log, and returns the writer for the response to the second one. The handlers
+// before this one see the response to the second request as that. Nothing of the first one remains.
+func beginAgain(w http.ResponseWriter, r *http.Request) http.ResponseWriter {
+	caddyhttp.SetVar(r.Context(), caddyhttp.LogSkipVar, true)
+	w = innermost(w)
+	clear(w.Header())
+	return w
 }
 
 // locationHider is the writer for a response whose Location has a secret. When the response has begun, its own header, which Caddy

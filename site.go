@@ -29,6 +29,9 @@ type place struct {
 	headers []string // that they set
 	catalog bearer.Catalog
 
+	tools     bool     // the site decides by what an MCP message asks for
+	endpoints []*Guard // of MCP
+
 	preflights sync.Once // the log says once that one was refused
 }
 
@@ -52,6 +55,7 @@ func (p *place) find(r *http.Request) *place {
 				p.list = list
 				p.logins = loginsAfter(list, p.handler)
 			}
+			p.tools = p.tools || slices.ContainsFunc(list, func(route caddyhttp.Route) bool { return matchTools(route.MatcherSets) })
 			for h := range handlers(list) {
 				if g, ok := h.(*Guard); ok {
 					guards = append(guards, g)
@@ -74,6 +78,10 @@ func (p *place) join(guards []*Guard) {
 		}
 		p.headers = union(p.headers, slices.Sorted(maps.Keys(g.Headers)))
 		documents = append(documents, g.metadata)
+		if g.MCP != nil {
+			p.endpoints = append(p.endpoints, g)
+		}
+		p.tools = p.tools || g.tools
 	}
 	var err error
 	if p.catalog, err = bearer.NewCatalog(documents); err != nil {

@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"net/http"
+	"slices"
 	"strings"
 	"time"
 
@@ -100,7 +101,7 @@ func neverIssued(text string) string {
 // authorize returns what a family allows the request: what was granted, as far as the client's
 // configuration still allows it, narrowed to what the request asks for.
 func authorize(f *storage.Family, key storage.Key, req *Request, scope string) (*Authorization, error) {
-	scopes, audience, err := req.choose(scope, both(f.Scopes, req.Client.Scopes), both(f.Audience, req.Client.Audience))
+	scopes, audience, err := req.choose(scope, both(f.Scopes, req.Client.Scopes), req.still(f.Audience))
 	if err != nil {
 		return nil, err
 	}
@@ -110,7 +111,7 @@ func authorize(f *storage.Family, key storage.Key, req *Request, scope string) (
 			Explain(strings.Join(f.Scopes, " ")+", as approved", strings.Join(req.Client.Scopes, " "), "scopes"))
 	case len(audience) == 0 && len(f.Audience) > 0:
 		return nil, req.ofClient(Refuse(InvalidTarget, "the client may have none of the granted resources any more").
-			Explain(strings.Join(f.Audience, " ")+", as approved", strings.Join(req.Client.Audience, " "), "audience"))
+			Explain(strings.Join(f.Audience, " ")+", as approved", strings.Join(slices.Concat(req.Client.Audience, req.more()), " "), "audience"))
 	}
 	return &Authorization{
 		Subject:  f.Subject,
@@ -123,10 +124,27 @@ func authorize(f *storage.Family, key storage.Key, req *Request, scope string) (
 	}, nil
 }
 
-// choose returns the scopes and the resources that the request asks for, of those that are allowed.
-func (req *Request) choose(scope string, allowedScopes, allowedAudience []string) (scopes, audience []string, err error) {
+// more returns the resources that the client may request beside its audience.
+func (req *Request) more() []string {
+	if req.Client.OwnAudience {
+		return nil
+	}
+	return req.Resources
+}
+
+// still returns those of the granted resources that the client may have now.
+func (req *Request) still(granted []string) []string {
+	if contains(req.Client.Audience, granted) {
+		return granted
+	}
+	return both(granted, slices.Concat(req.Client.Audience, req.more()))
+}
+
+// choose returns the scopes and the resources that the request asks for, of those that are allowed. More resources are allowed if
+// the request names them.
+func (req *Request) choose(scope string, allowedScopes, allowedAudience []string, more ...string) (scopes, audience []string, err error) {
 	if scopes, err = ChooseScopes(req.Client, scope, allowedScopes); err == nil {
-		audience, err = ChooseAudience(req.Form["resource"], allowedAudience)
+		audience, err = ChooseAudience(req.Form["resource"], allowedAudience, more...)
 	}
 	return scopes, audience, req.ofClient(err)
 }

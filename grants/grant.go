@@ -32,6 +32,8 @@ type Request struct {
 	Client *storage.Client
 	// Authenticated says that the client has authenticated, with a secret or a key. Only a client that is Public may not have.
 	Authenticated bool
+	// Resources are those that the issuer has beside the Audience of its clients.
+	Resources []string
 	// Form holds the parameters of the body. None but resource stands there twice; empty ones are
 	// left out (RFC 6749 §3.2).
 	Form  url.Values

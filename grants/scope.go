@@ -75,10 +75,14 @@ func contains(whole, part []string) bool {
 const maxResources = 16
 
 // ChooseAudience returns the resources that the resource parameters of a request name, all of which must be allowed, or all that
-// are allowed if there are none (RFC 8707 §2, §2.2). It returns them as they are spelled in allowed, which a request may do in
-// some other ways, see findResource.
-func ChooseAudience(parameters, allowed []string) ([]string, error) {
+// are allowed if there are none (RFC 8707 §2, §2.2). A request may also name some of more. ChooseAudience returns them as they are
+// spelled here, which a request may do in some other ways, see findResource.
+func ChooseAudience(parameters, allowed []string, more ...string) ([]string, error) {
 	var wanted []string
+	named := allowed
+	if len(more) > 0 {
+		named = slices.Concat(allowed, more)
+	}
 	count := 0
 	for _, parameter := range parameters {
 		if parameter == "" {
@@ -87,7 +91,7 @@ func ChooseAudience(parameters, allowed []string) ([]string, error) {
 		if count++; count > maxResources {
 			return nil, Refuse(InvalidTarget, fmt.Sprintf("resource is there more than %d times", maxResources))
 		}
-		resource, err := findResource(parameter, allowed)
+		resource, err := findResource(parameter, named)
 		if err != nil {
 			return nil, err
 		}

@@ -33,6 +33,8 @@ type Client struct {
 
 	// Audience has the resources the client may request (RFC 8707). If it requests none, its tokens are for all of them.
 	Audience []string
+	// OwnAudience restricts the client to its Audience. Otherwise it may request the other resources of the issuer too, by name.
+	OwnAudience bool
 
 	// Introspects are the resources whose access tokens the client may introspect, as their resource server; "*" is all.
 	// It may always introspect its own tokens.

@@ -128,7 +128,11 @@ func (e *authorizeEndpoint) checkAuthorizeRequest(
 	}
 	var refusal error
 	if req.scopes, refusal = grants.ChooseScopes(client, params.Get("scope"), client.Scopes); refusal == nil {
-		req.audience, refusal = grants.ChooseAudience(params["resource"], client.Audience)
+		more := e.resources.all()
+		if client.OwnAudience {
+			more = nil
+		}
+		req.audience, refusal = grants.ChooseAudience(params["resource"], client.Audience, more...)
 	}
 	if refusal != nil {
 		explained := asRefusal(refusal)

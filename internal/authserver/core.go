@@ -41,6 +41,7 @@ type core struct {
 	uses          *uses
 	limiter       *throttle.Limiter
 	sealer        sealer
+	resources     resources
 
 	pages   *pages.Pages
 	events  *eventLog

@@ -114,6 +114,7 @@ func (e *tokenEndpoint) exchange(c *call, grant grants.Grant, form url.Values, n
 		Accounts: e.config.Accounts,
 		Void:     e.cutoffs.VoidsFamily,
 
+		Resources:     e.resources.all(),
 		Authenticated: c.named.Method != "",
 	})
 	if err != nil {

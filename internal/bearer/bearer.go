@@ -48,6 +48,10 @@ type Resource struct {
 	// that the request is to pass. Nil means Scopes.
 	Needs func(r *http.Request) []string
 
+	// KeepScopes adds the scopes that a token has to the challenge of a token that lacks some. A client that asks for just the
+	// scopes of the challenge then keeps those it had.
+	KeepScopes bool
+
 	// AllowNoAudience accepts tokens without an audience too.
 	AllowNoAudience bool
 
@@ -158,12 +162,18 @@ func (p *Resource) check(r *http.Request, t *Tokens) (*jwt.Claims, error) {
 			"aud "+strings.Join(claims.Audience, " "), strings.Join(p.Audience, " or "), "oauth_guard: audience, resource").Of(claims))
 	}
 	if missing := p.missing(claims); len(missing) > 0 {
-		refusal := p.refuse(r, http.StatusForbidden, insufficientScope, errors.New("the token lacks "+strings.Join(missing, " "))).
+		refusal := p.refuse(r, http.StatusForbidden, insufficientScope, errors.New("the token lacks "+strings.Join(missing, " ")), p.kept(claims)...).
 			explain("scope "+claims.Scope, strings.Join(p.Scopes, " "), "oauth_guard: scopes")
 		refusal.Claims = claims
 		return nil, refusal
 	}
 	return claims, nil
+}
+
+// Admits reports whether Check would return claims. It does not count: a Check is to follow.
+func (p *Resource) Admits(r *http.Request, t *Tokens) bool {
+	_, err := p.check(r, t)
+	return err == nil
 }
 
 // Last returns the token that was valid last.
@@ -238,6 +248,14 @@ func (p *Resource) missing(claims *jwt.Claims) (scopes []string) {
 	return scopes
 }
 
+// kept returns the scopes of a token that a challenge names beside those that the request needs.
+func (p *Resource) kept(claims *jwt.Claims) []string {
+	if !p.KeepScopes {
+		return nil
+	}
+	return strings.Fields(claims.Scope)
+}
+
 // hasScope reports whether a scope is in a space-separated list.
 func hasScope(list, scope string) bool {
 	for name := range strings.SplitSeq(list, " ") {
@@ -249,12 +267,13 @@ func hasScope(list, scope string) bool {
 }
 
 // refuse returns a refusal with its challenge (RFC 6750 §3), which names the required scopes and the URL of the resource's
-// metadata (RFC 9728 §5.1).
-func (p *Resource) refuse(r *http.Request, status int, code string, cause error) *Error {
+// metadata (RFC 9728 §5.1). It names more scopes after these.
+func (p *Resource) refuse(r *http.Request, status int, code string, cause error, more ...string) *Error {
 	scopes := p.Scopes
 	if p.Needs != nil {
 		scopes = p.Needs(r)
 	}
+	scopes = union(slices.Clip(scopes), more)
 	var params []string
 	add := func(name, value string) {
 		if value != "" {

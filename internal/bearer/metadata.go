@@ -1,6 +1,7 @@
 package bearer
 
 import (
+	"cmp"
 	"encoding/json"
 	"net/http"
 	"net/url"
@@ -17,8 +18,8 @@ const wellKnown = "/.well-known/oauth-protected-resource" // RFC 9728 §3
 type Catalog map[string]*Metadata
 
 // NewCatalog returns the documents to serve for the resources. Several can describe the same resource, such as the guards of
-// two of its routes: they become one document. At the well-known path itself is the resource that has no path, or else the
-// first: clients look there if the document with the resource's path is not found.
+// two of its routes: they become one document. At the well-known path itself is the resource that has no path, or else the only
+// one there is: some clients look nowhere else. Of several, none is there, as a client would take it for the one that it calls.
 func NewCatalog(resources []*Metadata) (Catalog, error) {
 	var documents []*Metadata
 	byResource := make(map[string]*Metadata)
@@ -29,6 +30,7 @@ func NewCatalog(resources []*Metadata) (Catalog, error) {
 			byResource[m.Resource] = d
 			documents = append(documents, d)
 		}
+		d.Name = cmp.Or(d.Name, m.Name)
 		d.Servers, d.Scopes, d.Methods = union(d.Servers, m.Servers), union(d.Scopes, m.Scopes), union(d.Methods, m.Methods)
 	}
 	catalog := make(Catalog)
@@ -38,7 +40,7 @@ func NewCatalog(resources []*Metadata) (Catalog, error) {
 		}
 		catalog[wellKnown+d.path] = d
 	}
-	if catalog[wellKnown] == nil && len(documents) > 0 {
+	if catalog[wellKnown] == nil && len(documents) == 1 {
 		catalog[wellKnown] = documents[0]
 	}
 	return catalog, nil
@@ -83,6 +85,7 @@ type Metadata struct {
 	Servers  []string `json:"authorization_servers,omitempty"`
 	Scopes   []string `json:"scopes_supported,omitempty"`
 	Methods  []string `json:"bearer_methods_supported,omitempty"`
+	Name     string   `json:"resource_name,omitempty"` // for people
 
 	body []byte
 	url  string

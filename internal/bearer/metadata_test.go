@@ -103,10 +103,22 @@ func TestCatalogOfSeveralGuards(t *testing.T) {
 	const orders = `{"resource":"https://api.example.com/orders","authorization_servers":["https://example.com"],` +
 		`"scopes_supported":["admin","read","write"],"bearer_methods_supported":["header"]}`
 	for p, want := range map[string]string{
-		path + "/orders": orders, path: orders,
-		path + "/stock": `{"resource":"https://api.example.com/stock","authorization_servers":["https://other.example"]}`,
+		path + "/orders": orders,
+		path + "/stock":  `{"resource":"https://api.example.com/stock","authorization_servers":["https://other.example"]}`,
 	} {
 		if w := ask(c, http.MethodGet, p); w.Body.String() != want {
+			t.Errorf("%s: %s", p, w.Body)
+		}
+	}
+	if w := ask(c, http.MethodGet, path); w.Code != http.StatusNotFound {
+		t.Errorf("where no resource of several has its document, there is %s", w.Body)
+	}
+	c, err = NewCatalog([]*Metadata{{Resource: testAPI + "/orders"}, {Resource: testAPI + "/orders", Name: "Orders"}})
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, p := range []string{path, path + "/orders"} {
+		if w := ask(c, http.MethodGet, p); w.Body.String() != `{"resource":"https://api.example.com/orders","resource_name":"Orders"}` {
 			t.Errorf("%s: %s", p, w.Body)
 		}
 	}

@@ -68,13 +68,9 @@ func ReadForm(w http.ResponseWriter, r *http.Request, kinds ...string) (url.Valu
 		return nil, grants.Refuse(grants.InvalidRequest, "the body must be "+strings.Join(mediaTypes(kinds), " or ")).
 			Explain(r.Header.Get("Content-Type"), strings.Join(mediaTypes(kinds), ", "), "request_body")
 	}
-	body, err := io.ReadAll(http.MaxBytesReader(w, r.Body, maxSize))
+	body, err := ReadBody(w, r, maxSize)
 	if err != nil {
-		return nil, badBody(err) // with the deadline as it is: the server reads the rest of the body before it answers
-	}
-	if hasLimit(r) {
-		// The server reads on, to learn whether the client has gone, for as long as the answer takes.
-		setReadDeadline(w, time.Time{})
+		return nil, err
 	}
 	if kind == jsonBody {
 		form, err := parseJSON(body)
@@ -84,6 +80,19 @@ func ReadForm(w http.ResponseWriter, r *http.Request, kinds ...string) (url.Valu
 		return tidy(form)
 	}
 	return parseForm(string(body))
+}
+
+// ReadBody reads the body of a request, and ends the limit of LimitTime. Its errors are of type *grants.Error.
+func ReadBody(w http.ResponseWriter, r *http.Request, maxSize int64) ([]byte, error) {
+	body, err := io.ReadAll(http.MaxBytesReader(w, r.Body, maxSize))
+	if err != nil {
+		return nil, badBody(err) // with the deadline as it is: the server reads the rest of the body before it answers
+	}
+	if hasLimit(r) {
+		// The server reads on, to learn whether the client has gone, for as long as the answer takes.
+		setReadDeadline(w, time.Time{})
+	}
+	return body, nil
 }
 
 // ReadQuery reads the parameters in the query of a request, by the same rules as ReadForm.
