@@ -181,8 +181,9 @@ func (l *live) upstreams(g *guard, target string) {
 			l.past(check, dial, []string{dial}, target)
 			continue
 		}
-		var others []string
-		for _, other := range l.own() {
+		own := l.own()
+		others := make([]string, 0, len(own))
+		for _, other := range own {
 			others = append(others, net.JoinHostPort(other, port))
 		}
 		l.past(check, dial, others, target)

@@ -145,7 +145,9 @@ func checkClient(r *Report, i *issuer, id string, c *client) {
 		"pkce required")
 	warn(cmp.Or(c.Consent, i.Consent) == "never" && c.public() && len(c.RedirectURIs) > 0, "consent", "nobody is asked, and it is public (consent never)",
 		"Another program can pose as this app, and gets tokens without the person's knowledge (RFC 8252 section 8.6).", "consent once")
-	warn(slices.ContainsFunc(c.RedirectURIs, func(uri string) bool { return strings.HasPrefix(uri, "http://localhost") }), "redirect_uris",
+	here, err := url.Parse(i.URL)
+	trial := err == nil && loopback(here) // the app is of this machine too
+	warn(!trial && slices.ContainsFunc(c.RedirectURIs, func(uri string) bool { return strings.HasPrefix(uri, "http://localhost") }), "redirect_uris",
 		"a redirect URI has the name localhost", "Another program may answer for that name (RFC 8252 section 8.3).", "redirect_uris http://127.0.0.1/callback")
 	warn(c.Iss == "off", "iss", "its answers do not name the issuer (iss off)", "An app that works with several issuers cannot tell which one a code is from.",
 		"iss on")
