@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"net/url"
+	"slices"
 	"strings"
 	"time"
 
@@ -16,6 +17,7 @@ import (
 	"github.com/caddy-oauth/caddy-oauth/internal/clients"
 	"github.com/caddy-oauth/caddy-oauth/internal/directive"
 	"github.com/caddy-oauth/caddy-oauth/internal/fetch"
+	"github.com/caddy-oauth/caddy-oauth/internal/jwt"
 	"github.com/caddy-oauth/caddy-oauth/internal/registration"
 	"github.com/caddy-oauth/caddy-oauth/internal/uris"
 	"github.com/caddy-oauth/caddy-oauth/storage"
@@ -144,7 +146,8 @@ type CIMDSettings struct {
 	// Whether there are no such clients, although `mcp` is set. Default: false.
 	Off bool `json:"off,omitempty"`
 
-	// The hosts whose clients are accepted; `*.example.com` is for all hosts below example.com. Default: all public hosts.
+	// The hosts whose clients are accepted; `*.example.com` is for all hosts below example.com. Default: all public hosts but that of
+	// the issuer, where people may be able to upload files.
 	Allow []string `json:"allow,omitempty"`
 
 	// The hosts whose clients are not accepted. Default: none.
@@ -199,10 +202,15 @@ func (i *Issuer) documents(name string, issuer *url.URL, fetcher *fetch.Fetcher,
 	if settings == nil {
 		return nil
 	}
+	policy, loopback := cimd.Policy{Allow: settings.Allow, Deny: settings.Deny}, uris.IsLoopback(issuer.Hostname())
+	if len(settings.Allow) == 0 && !loopback {
+		// Who may put a file on the site would appear in its name on the consent page.
+		policy.Deny = append(slices.Clone(policy.Deny), issuer.Hostname())
+	}
 	return func(store storage.Store) authserver.Documents {
 		return cimd.New(cimd.Config{
-			Issuer: name, Loopback: uris.IsLoopback(issuer.Hostname()), Fetcher: fetcher, Store: store, Logger: log, Now: time.Now,
-			Policy: cimd.Policy{Allow: settings.Allow, Deny: settings.Deny},
+			Issuer: name, Loopback: loopback, Fetcher: fetcher, Store: store, Logger: log, Now: time.Now,
+			Policy: policy,
 			Describe: func(id string, m *registration.Metadata) (*storage.Client, error) {
 				return i.stranger(id, m, storage.OriginDocument)
 			},
@@ -232,6 +240,11 @@ func (i *Issuer) stranger(id string, m *registration.Metadata, origin storage.Cl
 	n, err := m.Negotiate(strangerMethods[origin])
 	if err != nil {
 		return nil, err
+	}
+	if m.JWKS != nil && slices.Contains(n.AuthMethods, storage.MethodKey) {
+		if err := jwt.CheckClientKeys(m.JWKS); err != nil {
+			return nil, &registration.Error{Code: registration.InvalidClientMetadata, Member: "jwks", Problem: err.Error()}
+		}
 	}
 	own := Client{RedirectURIs: m.RedirectURIs, GrantTypes: n.GrantTypes, SecretHashes: secretHashes, PKCE: "required"}
 	client := own.client(id, i)

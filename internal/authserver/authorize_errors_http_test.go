@@ -185,7 +185,7 @@ func TestAuthorizeRequestsThatCannotBeRead(t *testing.T) {
 				t.Errorf("status %d, want %d", a.Code, tt.status)
 			}
 			checkErrorPage(t, a)
-			if allow := a.Header().Get("Allow"); tt.status == 405 && allow != "GET, POST" {
+			if allow := a.Header().Get("Allow"); tt.status == 405 && allow != "GET, HEAD, POST" {
 				t.Errorf("Allow %q", allow)
 			}
 		})

@@ -226,10 +226,19 @@ var errStale = &grants.Error{
 	Status:      http.StatusForbidden,
 }
 
+// maxConnected is how many apps one person can have connected before no other can be added that brought its own metadata. Without
+// it, one person could fill the store.
+const maxConnected = 100
+
+var errTooManyApps = grants.Refuse(grants.AccessDenied, "this account has too many connected apps: remove some, and start again")
+
 // remember records the approval.
 func (e *authorizeEndpoint) remember(ctx context.Context, req *authorizeRequest, user *User) error {
 	now := e.now()
 	return e.consents.change(ctx, user.Subject, func(consents *storage.Consents) error {
+		if _, known := consents.Clients[req.client.ID]; !known && req.client.Origin != "" && len(consents.Clients) >= maxConnected {
+			return errTooManyApps
+		}
 		consents.Approve(req.client.ID, req.scopes, req.audience, now)
 		if host := pages.HostOf(req.redirectURI); req.client.Origin != "" && host != "" {
 			consents.ApproveRedirect(req.client.ID, host)

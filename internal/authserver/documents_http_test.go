@@ -2,6 +2,7 @@ package authserver
 
 import (
 	"context"
+	"fmt"
 	"net/http"
 	"net/http/httptest"
 	"net/url"
@@ -205,4 +206,23 @@ func TestStrangersAreKeptWhileTheyAreInUse(t *testing.T) {
 	if want := s.clock.Now().Add(14 * 24 * time.Hour); !docs.until.Equal(want) {
 		t.Errorf("after the refresh, kept until %v, want %v", docs.until, want)
 	}
+}
+
+// One person cannot make the server keep any number of clients.
+func TestPeopleCannotConnectAnyNumberOfStrangers(t *testing.T) {
+	s, docs := newDocumentServer(t)
+	for n := range maxConnected {
+		client := *docs.websites[documentID]
+		client.ID = fmt.Sprintf("https://shop%d.example/client.json", n)
+		docs.websites[client.ID] = &client
+		if n%20 == 0 { // each user has few codes in a minute
+			s.clock.Advance(time.Hour)
+		}
+		s.code(t, asksByDocument("client_id", client.ID))
+	}
+	s.clock.Advance(time.Hour)
+	a := s.decide(t, s.get(t, asksByDocument()), "allow")
+	a.check(t, http.StatusSeeOther, "access_denied")
+	s.code(t, asks("webapp"))
+	s.code(t, asksByDocument("client_id", "https://shop0.example/client.json"))
 }
