@@ -28,7 +28,9 @@ import (
 
 const checkHelp = `
 Checks the configuration, the site that runs, and what apps, scripts and APIs
-would meet there, as far as the login page. It writes nothing and uses no secret.
+would meet there, as far as the login page. It uses no secret. It writes nothing,
+but where clients can register themselves, it does so as known AI agents do; the
+issuer removes these records after a day.
 
 The configuration is --config, or the Caddyfile in the current directory. It need
 not run: what does not answer is "not checked". --url checks an issuer whose
@@ -44,7 +46,7 @@ func checkFlags(f caddycmd.Flags) {
 	f.FlagSet.String("from-outside", "", "URL of an HTTP or SOCKS proxy on another machine, to ask the site as others see it")
 	f.FlagSet.String("address", "", "Address of the admin API (default: that of the configuration)")
 	f.FlagSet.String("issuer", "", "Name of the only issuer to check")
-	f.FlagSet.String("client", "", "ID of the only client to play, or a kind: browser, web, script or api")
+	f.FlagSet.String("client", "", "ID of the only client to play, a kind (browser, web, script or api), or an agent, such as claude or cursor")
 	f.FlagSet.Bool("offline", false, "Check the configuration only")
 	f.FlagSet.String("fail-on", "fail", "What makes the command fail: fail or warn")
 	f.FlagSet.Bool("json", false, "Print JSON")

@@ -39,7 +39,23 @@ type issuer struct {
 	ReadOnly     bool                       `json:"read_only"`
 	Consent      string                     `json:"consent"`
 
+	MCP  bool `json:"mcp"`
+	CIMD *struct {
+		Off   bool     `json:"off"`
+		Allow []string `json:"allow"`
+		Deny  []string `json:"deny"`
+	} `json:"cimd"`
+	Dynamic *struct {
+		Mode      string `json:"mode"`
+		Redirects string `json:"redirects"`
+	} `json:"dynamic"`
+
 	unknown bool // it is not in the configuration: only its URL is known
+}
+
+// open reports whether the issuer has settings for clients that nobody configured.
+func (i *issuer) open() bool {
+	return i.MCP || i.CIMD != nil && !i.CIMD.Off || i.Dynamic != nil && i.Dynamic.Mode != "off"
 }
 
 type scope struct {

@@ -1,8 +1,9 @@
 // Package doctor checks an issuer: its configuration, the site that runs, and what clients of several kinds would meet there, as far as
-// the login page. It reads only what everybody can read, and sends no secret.
+// the login page. It reads only what everybody can read, and sends no secret. It writes nothing, but that agents register themselves
+// where everybody can: the issuer removes their records after a day.
 //
 // Start reading at [Checker.Run]. static.go has the checks of the configuration, live.go those of the running site, and profiles.go plays
-// clients, which are described by JSON files.
+// the clients of the configuration, and agents.go those that nobody configured; JSON files describe both.
 package doctor
 
 import (
@@ -63,7 +64,7 @@ type Checker struct {
 	Config  json.RawMessage // Caddy's JSON; nil if only the running site is known
 	URLs    []string        // of issuers to check that are not in Config
 	Issuer  string          // the name of the only issuer to check; "" is all of them
-	Client  string          // the ID of the only client to play, or the name of a profile; "" is all of them
+	Client  string          // the ID of the only client to play, or the name of a profile or of an agent; "" is all of them
 	Offline bool            // leaves the running site alone
 
 	// Outside is the URL of a proxy on another machine, by which the running site is asked as others see it. It may be nil.
@@ -102,6 +103,10 @@ func (c *Checker) Run(ctx context.Context) (*Report, error) {
 	if err != nil {
 		return nil, err
 	}
+	agents, err := readAgents()
+	if err != nil {
+		return nil, err
+	}
 	for _, i := range config.Issuers {
 		if c.Offline {
 			r.add(Finding{Verdict: NotChecked, Check: "site", Issuer: i.Name, Seen: "the running site, as you asked for (--offline)"})
@@ -115,6 +120,7 @@ func (c *Checker) Run(ctx context.Context) (*Report, error) {
 			for _, p := range profiles {
 				l.play(p, c.Client)
 			}
+			l.agents(agents, c.Client)
 		}
 	}
 	return r, nil

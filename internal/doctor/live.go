@@ -43,6 +43,9 @@ type metadata struct {
 	Scopes      []string `json:"scopes_supported"`
 	GrantTypes  []string `json:"grant_types_supported"`
 	PKCEMethods []string `json:"code_challenge_methods_supported"`
+	AuthMethods []string `json:"token_endpoint_auth_methods_supported"`
+	Register    string   `json:"registration_endpoint"`
+	Documents   bool     `json:"client_id_metadata_document_supported"`
 }
 
 // answer is a response with its body.
@@ -64,17 +67,21 @@ const maxBody = 1 << 20
 
 // ask sends a request. A form makes it a POST.
 func (l *live) ask(method, target string, form url.Values, header ...string) (*answer, error) {
-	var body io.Reader
-	if form != nil {
-		body = strings.NewReader(form.Encode())
+	if form == nil {
+		return l.send(method, target, "", nil, header...)
 	}
+	return l.send(method, target, "application/x-www-form-urlencoded", strings.NewReader(form.Encode()), header...)
+}
+
+// send sends a request with a body, which may be nil.
+func (l *live) send(method, target, contentType string, body io.Reader, header ...string) (*answer, error) {
 	req, err := http.NewRequestWithContext(l.ctx, method, target, body)
 	if err != nil {
 		return nil, err
 	}
 	req.Header.Set("User-Agent", "caddy-oauth-check")
-	if form != nil {
-		req.Header.Set("Content-Type", "application/x-www-form-urlencoded")
+	if contentType != "" {
+		req.Header.Set("Content-Type", contentType)
 	}
 	for pair := range slices.Chunk(header, 2) {
 		req.Header.Set(pair[0], pair[1])

@@ -70,8 +70,9 @@ func (p *profile) fits(c *client) bool {
 // player is a client of a kind that is played.
 type player struct {
 	*live
-	id     string
-	client *client
+	id      string
+	client  *client
+	literal bool // it goes by the error codes of RFC 6749
 }
 
 // play plays the clients of the configuration that are of a kind. only is the ID of a client, or the name of a kind, "" is all.
@@ -81,7 +82,7 @@ func (l *live) play(p *profile, only string) {
 		if c == nil || !p.fits(c) || only != "" && only != id && only != p.Name {
 			continue
 		}
-		as := &player{l, id, c}
+		as := &player{live: l, id: id, client: c}
 		seen, problem := "it would connect", (*Finding)(nil)
 		for _, step := range p.Steps {
 			reached, stopped := steps[step](as)
@@ -242,6 +243,9 @@ func (p *player) redeem() (string, *Finding) {
 		return stops("the token endpoint", "a code that nobody issued is accepted", "Something else answers there.", "", "")
 	case found.StatusCode == http.StatusTooManyRequests || found.StatusCode == http.StatusServiceUnavailable:
 		return unseen("the token endpoint", fmt.Errorf("status %d", found.StatusCode))
+	case p.literal && found.oauthError() != "invalid_grant":
+		return stops("the token endpoint", fmt.Sprintf("a code that nobody issued is refused with status %d %s, not with invalid_grant", found.StatusCode,
+			found.oauthError()), "Clients ask for a new login only after invalid_grant.", "", "docs/troubleshooting.md")
 	case found.Header.Get("Access-Control-Allow-Origin") == "":
 		return stops("the token endpoint", "a script cannot read the answer (CORS)", "An app in a browser cannot get its tokens.", "", "docs/reference/oauth.md#directive-oauth")
 	}
