@@ -184,6 +184,15 @@ func TestTokensForAnMCPServer(t *testing.T) {
 	}
 }
 
+// The metadata has the scopes of the server, and not those of some tools: clients ask for all of them at once.
+func TestScopesInTheMetadataOfAnMCPServer(t *testing.T) {
+	s, _ := runMCP(t, toolGuards)
+	answer := s.get(t, s.url("shop.localhost")+"/.well-known/oauth-protected-resource/mcp")
+	if !strings.Contains(answer.body, `"scopes_supported":["orders"]`) {
+		t.Errorf("%s", answer.body)
+	}
+}
+
 // M25: scripts of all origins may call the server, and read what it and the guard say.
 func TestMCPServerForScripts(t *testing.T) {
 	s, _ := runMCP(t, "@delete header Mcp-Name delete_*\noauth_guard /mcp {\nscopes orders\nmcp\n}\noauth_guard @delete {\nscopes orders:write\nmcp /mcp\n}")

@@ -71,13 +71,21 @@ func (p *place) find(r *http.Request) *place {
 func (p *place) join(guards []*Guard) {
 	p.guarded = len(guards) > 0
 	documents := make([]*bearer.Metadata, 0, len(guards))
+	some := make(map[string]bool) // settings of guards of some requests to an MCP server
+	for _, g := range guards {
+		some[g.settings] = some[g.settings] || g.MCP != nil && g.tools
+	}
 	for _, g := range guards {
 		if err := g.connect(); err != nil {
 			p.log.Error("a guard of the site has no issuer", zap.Error(err))
 			continue
 		}
 		p.headers = union(p.headers, slices.Sorted(maps.Keys(g.Headers)))
-		documents = append(documents, g.metadata)
+		document := *g.metadata
+		if some[g.settings] {
+			document.Scopes = nil // clients ask for all that the metadata has; the challenge has these when they are needed
+		}
+		documents = append(documents, &document)
 		if g.MCP != nil {
 			p.endpoints = append(p.endpoints, g)
 		}

