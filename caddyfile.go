@@ -27,13 +27,20 @@ func init() {
 //	oauth {
 //		issuer [<name>] <url> {
 //			scope          <name> [<description>] {
+//				private
 //				<language> <description>
 //			}
 //			unknown_scopes refuse|drop
+//			dynamic [open|off|token <token...>] {
+//				redirects any|known
+//				max       <number>
+//				unused    <duration>
+//				consent   always|once
+//			}
 //			audience       <uri...>
 //			consent        once|always|never
 //			client_assertion_audience issuer|any
-//			endpoint       authorize|token|jwks|introspect|revoke|apps <path>
+//			endpoint       authorize|token|jwks|introspect|revoke|apps|register <path>
 //			page {
 //				name     <name>
 //				logo     <file>
@@ -192,6 +199,7 @@ func (p parser) issuerSettings(i *Issuer) directive.Settings {
 	return directive.Settings{
 		"scope":          p.scope(i),
 		"unknown_scopes": p.Word("refuse or drop", &i.UnknownScopes),
+		"dynamic":        p.dynamic(i),
 		"audience":       p.Words("one URI or more", &i.Audience),
 		"client":         p.client(i),
 		"mcp":            p.Flag(&i.MCP),
@@ -230,7 +238,23 @@ func (p parser) scope(i *Issuer) directive.Setting {
 			scope.Description = args[1]
 		}
 		i.Scopes = append(i.Scopes, scope)
-		return p.scopeLanguages(&i.Scopes[len(i.Scopes)-1]), nil
+		return p.scopeSettings(&i.Scopes[len(i.Scopes)-1]), nil
+	})
+}
+
+func (p parser) dynamic(i *Issuer) directive.Setting {
+	return p.Once("open, off, token and one token or more, or a block", 0, -1, func(args []string) (directive.Settings, error) {
+		d := new(DynamicSettings)
+		i.Dynamic = d
+		if len(args) > 0 {
+			d.Mode, d.Tokens = args[0], args[1:]
+		}
+		return directive.Settings{
+			"redirects": p.Word("any or known", &d.Redirects),
+			"max":       p.Number(1, &d.Max),
+			"unused":    p.lifetime(&d.Unused),
+			"consent":   p.Word("always or once", (*string)(&d.Consent)),
+		}, nil
 	})
 }
 
@@ -590,9 +614,9 @@ func (p parser) page(i *Issuer) directive.Setting {
 	})
 }
 
-// scopeLanguages reads the descriptions of a scope in other languages.
-func (p parser) scopeLanguages(scope *Scope) directive.Settings {
-	return directive.Settings{directive.AnyName: func(tag string) error {
+// scopeSettings reads whether a scope is private, and its descriptions in other languages.
+func (p parser) scopeSettings(scope *Scope) directive.Settings {
+	return directive.Settings{"private": p.Flag(&scope.Private), directive.AnyName: func(tag string) error {
 		var description string
 		if err := p.Word("a description, in quotes", &description)(tag); err != nil {
 			return err

@@ -129,6 +129,7 @@ func (i *Issuer) hideSecrets() error {
 	if hasPassword(i.StoreRaw) {
 		return directive.At("store", errors.New("expected as the password a placeholder such as {env.REDIS_PASSWORD}, as the settings of a site are in Caddy's log at level DEBUG"))
 	}
+	i.Dynamic.hideSecrets()
 	for _, c := range i.Clients {
 		c.Secrets = slices.DeleteFunc(c.Secrets, func(secret string) bool {
 			if !unresolved(secret) {

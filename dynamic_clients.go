@@ -218,6 +218,30 @@ func (i *Issuer) documents(name string, issuer *url.URL, fetcher *fetch.Fetcher,
 	}
 }
 
+// registration returns how clients can register themselves, nil if they cannot.
+func (i *Issuer) registration() *authserver.Registration {
+	d := i.dynamic()
+	if d == nil {
+		return nil
+	}
+	r := &authserver.Registration{Clients: registration.Config{
+		Supported: strangerMethods[storage.OriginRegistered],
+		KnownOnly: d.Redirects == "known",
+		Max:       cmp.Or(d.Max, defaultMaxRegistrations),
+		Unused:    d.Unused.or(defaultUnused).duration(),
+		Describe: func(id string, m *registration.Metadata, secret string) (*storage.Client, error) {
+			if secret == "" {
+				return i.stranger(id, m, storage.OriginRegistered)
+			}
+			return i.stranger(id, m, storage.OriginRegistered, clients.HashSecret(secret))
+		},
+	}}
+	for _, token := range d.Tokens {
+		r.TokenHashes = append(r.TokenHashes, hashOfToken(token))
+	}
+	return r
+}
+
 // strangerMethods are the methods of authentication for clients that describe themselves. A document cannot have a secret.
 var strangerMethods = map[storage.ClientOrigin]registration.Supported{
 	storage.OriginRegistered: {

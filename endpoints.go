@@ -28,13 +28,15 @@ type Endpoints struct {
 	// The page where people see which apps have access to their account, and remove them. Like the page where people approve
 	// a client, it must be behind the site's login.
 	Apps string `json:"apps,omitempty"`
+	// The endpoint where clients register themselves, see `dynamic`.
+	Register string `json:"register,omitempty"`
 }
 
 // byName returns the paths by their names in a Caddyfile.
 func (e *Endpoints) byName() map[string]*string {
 	return map[string]*string{
 		"authorize": &e.Authorize, "token": &e.Token, "jwks": &e.JWKS,
-		"introspect": &e.Introspect, "revoke": &e.Revoke, "apps": &e.Apps,
+		"introspect": &e.Introspect, "revoke": &e.Revoke, "apps": &e.Apps, "register": &e.Register,
 	}
 }
 
@@ -101,12 +103,13 @@ func (e *Endpoints) paths(issuer *url.URL) authserver.Paths {
 		Introspect: cmp.Or(e.Introspect, paths.Introspect),
 		Revoke:     cmp.Or(e.Revoke, paths.Revoke),
 		Apps:       cmp.Or(e.Apps, paths.Apps),
+		Register:   cmp.Or(e.Register, paths.Register),
 	}
 }
 
 func pathsByName(p authserver.Paths) map[string]string {
 	return map[string]string{
 		"authorize": p.Authorize, "token": p.Token, "jwks": p.JWKS, "introspect": p.Introspect, "revoke": p.Revoke,
-		"apps": p.Apps,
+		"apps": p.Apps, "register": p.Register,
 	}
 }

@@ -43,7 +43,7 @@ var allowedImports = []struct {
 
 	// The endpoints, over net/http.
 	{"internal/authserver", "grants internal/assertion internal/bearer internal/bounded internal/clients internal/fetch internal/jwt internal/keyring internal/metrics " +
-		"internal/pages internal/revocation internal/throttle internal/trail internal/uris internal/wire storage storage/dump"},
+		"internal/pages internal/registration internal/revocation internal/throttle internal/trail internal/uris internal/wire storage storage/dump"},
 
 	// The parts of the endpoints.
 	{"internal/bearer", "grants internal/fetch internal/jwt internal/metrics internal/throttle internal/uris internal/wire"},
@@ -59,7 +59,7 @@ var allowedImports = []struct {
 	{"internal/trail", ""},
 	{"internal/metrics", ""},
 	{"internal/pages", "internal/uris"},
-	{"internal/registration", "internal/uris"},
+	{"internal/registration", "grants internal/uris storage"},
 	{"internal/jwt", ""},
 	{"internal/mcp", ""},
 

@@ -53,8 +53,8 @@ type Issuer struct {
 	// The clients whose ID is the URL of a document that describes them. Default: with `mcp`, all; without, none.
 	CIMD *CIMDSettings `json:"cimd,omitempty"`
 
-	// Whether clients can register themselves. Default: they cannot.
-	Dynamic *DynamicSettings `json:"-"`
+	// Whether clients can register themselves. Default: with `mcp`, they can; without, they cannot.
+	Dynamic *DynamicSettings `json:"dynamic,omitempty"`
 
 	// The audience that a client must name in a JWT by which it authenticates. `issuer`: the issuer's URL alone, as the latest
 	// rules have it (draft-ietf-oauth-rfc7523bis); many clients name the token endpoint. `any`: the issuer's URL or the URL of the
@@ -84,7 +84,7 @@ type Issuer struct {
 	RefreshCheck *grants.RefreshCheck `json:"refresh_check,omitempty"`
 
 	// The paths of the endpoints on the issuer's host. Default: `/oauth/authorize`, `/oauth/token`, `/oauth/jwks`,
-	// `/oauth/introspect`, `/oauth/revoke` and `/oauth/apps`, below the path of the issuer's URL.
+	// `/oauth/introspect`, `/oauth/revoke`, `/oauth/apps` and `/oauth/register`, below the path of the issuer's URL.
 	Endpoints *Endpoints `json:"endpoints,omitempty"`
 
 	// How often this node reads what other nodes have revoked. Its own revocations take effect at once. Default: 5 seconds.
@@ -128,7 +128,7 @@ type Scope struct {
 	Languages map[string]string `json:"languages,omitempty"`
 
 	// Whether only clients that you add may ask for it, and not those that describe themselves, see `dynamic`. Default: false.
-	Private bool `json:"-"`
+	Private bool `json:"private,omitempty"`
 }
 
 // resolve replaces placeholders.
@@ -296,6 +296,7 @@ func (i *Issuer) open(
 	}
 	config.Resolve = i.resolver(longest)
 	config.Documents = i.documents(name, issuer, common.fetcher, log)
+	config.Registration = i.registration()
 	if config.Keys, err = i.Signing.policy(longest); err != nil {
 		return nil, directive.At("signing", directive.At("jwks_file", err))
 	}

@@ -18,6 +18,7 @@ const (
 	KindJournal  Kind = "journal"  // the Journal of revocations; the ID is a name
 	KindClient   Kind = "client"   // a Registered client; the ID is the escaped client ID
 	KindDocument Kind = "document" // a Document of a client; the ID is the hash of its URL
+	KindDynamic  Kind = "dynamic"  // a client that has registered itself; the ID is the escaped client ID
 	KindKeys     Kind = "keys"     // the signing keys of the issuer; the ID is a name
 	KindOnce     Kind = "once"     // what must not be used twice, see Once; the ID is a bucket and a hash
 	KindChange   Kind = "change"   // a marker, overwritten whenever a node has changed clients or keys

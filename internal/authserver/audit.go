@@ -41,6 +41,8 @@ const (
 	eventConsentGiven  = "consent_given"
 	eventRevoked       = "revoked"
 	eventClientChanged = "client_changed" // a client was added by the admin API, or changed
+
+	eventClientRegistered = "client_registered" // a client has registered itself
 )
 
 // All yields the fields that are not empty, with their names in the log.

@@ -58,6 +58,9 @@ type ClientConfig struct {
 	// Documents returns the clients that their websites describe, with their records in the store; nil if there are none.
 	Documents func(store storage.Store) Documents
 
+	// Registration says how clients can register themselves; nil if they cannot.
+	Registration *Registration
+
 	Secrets clients.Secrets
 	Grants  []grants.Grant
 
@@ -158,6 +161,7 @@ type Paths struct {
 	Introspect string
 	Revoke     string
 	Apps       string
+	Register   string
 }
 
 // DefaultPaths returns the paths below the path of the issuer.
@@ -170,6 +174,7 @@ func DefaultPaths(issuer *url.URL) Paths {
 		Introspect: prefix + "/introspect",
 		Revoke:     prefix + "/revoke",
 		Apps:       prefix + "/apps",
+		Register:   prefix + "/register",
 	}
 }
 

@@ -17,6 +17,7 @@ import (
 	"github.com/caddy-oauth/caddy-oauth/internal/keyring"
 	"github.com/caddy-oauth/caddy-oauth/internal/metrics"
 	"github.com/caddy-oauth/caddy-oauth/internal/pages"
+	"github.com/caddy-oauth/caddy-oauth/internal/registration"
 	"github.com/caddy-oauth/caddy-oauth/internal/revocation"
 	"github.com/caddy-oauth/caddy-oauth/internal/throttle"
 	"github.com/caddy-oauth/caddy-oauth/internal/wire"
@@ -34,6 +35,7 @@ type core struct {
 	clients       *clients.Directory
 	documents     Documents // nil: none
 	authenticator *clients.Authenticator
+	registrations *registration.Registrations // nil if clients cannot register themselves
 	accessTokens  *accessTokens
 	cutoffs       *revocation.Cutoffs
 	revoker       *Revoker

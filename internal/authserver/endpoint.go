@@ -29,6 +29,7 @@ type endpoint struct {
 	methods []string
 	cors    bool // scripts of other sites may call it (RFC 9700 §2.6)
 	json    bool // it speaks to programs, not to people
+	bearer  bool // whoever may call it has a Bearer token, and its errors are as RFC 7591 §3.2.2 has them
 	serve   func(c *call) error
 }
 
@@ -43,7 +44,7 @@ func (s *Server) route(issuer *url.URL) error {
 	post := []string{http.MethodPost}
 	paths := s.config.Paths
 	s.endpoints = make(map[string]*endpoint)
-	for _, e := range []*endpoint{
+	all := []*endpoint{
 		{name: "authorize", paths: []string{paths.Authorize}, methods: page, serve: s.authorize.serve},
 		{name: "apps", paths: []string{paths.Apps}, methods: page, serve: (&appsEndpoint{s.core}).serve},
 		{name: "token", paths: []string{paths.Token}, methods: post, json: true, cors: true, serve: newTokenEndpoint(s.core).serve},
@@ -51,7 +52,14 @@ func (s *Server) route(issuer *url.URL) error {
 		{name: "revoke", paths: []string{paths.Revoke}, methods: post, json: true, cors: true, serve: (&revokeEndpoint{s.core}).serve},
 		{name: "jwks", paths: []string{paths.JWKS}, methods: get, json: true, cors: true, serve: s.serveJWKS},
 		{name: "metadata", paths: metadataPaths(issuer), methods: get, json: true, cors: true, serve: serveMetadata(metadata)},
-	} {
+	}
+	if s.registrations != nil {
+		all = append(all, &endpoint{
+			name: "register", paths: []string{paths.Register}, methods: registerMethods, json: true, cors: true, bearer: true,
+			serve: (&registerEndpoint{s.core}).serve,
+		})
+	}
+	for _, e := range all {
 		for _, path := range e.paths {
 			if other, taken := s.endpoints[path]; taken {
 				return fmt.Errorf("%s is the path of both the %s and the %s endpoint", path, other.name, e.name)
@@ -236,6 +244,8 @@ func (s *Server) fail(c *call, e *endpoint, err error) error {
 	case errors.As(err, &redirect) && !uris.IsOutOfBand(redirect.to.redirectURI):
 		return s.authorize.respond(c, redirect.to,
 			[2]string{"error", refusal.Code}, [2]string{"error_description", refusal.Description}, [2]string{"error_id", id})
+	case e.bearer:
+		return new(wire.ErrorShape).Write(c.w, refusal, id, bearerChallenge(s.config.URL))
 	case e.json:
 		return s.config.Wire.Errors.Write(c.w, refusal, id, wire.Challenge(c.r, s.config.URL))
 	}

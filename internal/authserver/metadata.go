@@ -45,6 +45,7 @@ func (s *core) metadata() ([]byte, error) {
 		GrantTypes            []string `json:"grant_types_supported"`
 		AuthMethods           []string `json:"token_endpoint_auth_methods_supported"`
 		AuthAlgs              []string `json:"token_endpoint_auth_signing_alg_values_supported"`
+		RegistrationEndpoint  string   `json:"registration_endpoint,omitempty"`
 		RevocationEndpoint    string   `json:"revocation_endpoint"`
 		RevocationMethods     []string `json:"revocation_endpoint_auth_methods_supported"`
 		RevocationAlgs        []string `json:"revocation_endpoint_auth_signing_alg_values_supported"`
@@ -78,6 +79,9 @@ func (s *core) metadata() ([]byte, error) {
 		if jwt.Asymmetric(s.keys.Algorithm()) { // a client cannot verify with a secret of this server
 			doc.IntrospectionAlgs = []string{s.keys.Algorithm()}
 		}
+	}
+	if s.registrations != nil {
+		doc.RegistrationEndpoint = s.origin + s.config.Paths.Register
 	}
 	for _, scope := range s.config.Scopes {
 		doc.Scopes = append(doc.Scopes, scope.Name)

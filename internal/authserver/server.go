@@ -150,6 +150,9 @@ func (s *Server) sources() map[storage.ClientOrigin]clients.Source {
 		s.documents = s.config.Documents(s.store)
 		sources[storage.OriginDocument] = s.documents
 	}
+	if s.registrations = s.newRegistrations(); s.registrations != nil {
+		sources[storage.OriginRegistered] = s.registrations
+	}
 	return sources
 }
 

@@ -68,6 +68,8 @@ type Metadata struct {
 
 	// HasSecret says that there was a client_secret or a client_secret_expires_at. A document must have neither.
 	HasSecret bool `json:"-"`
+	// ClientSecret is what was there, if it was text. A client may repeat it when it changes its registration (RFC 7592 §2.2).
+	ClientSecret string `json:"-"`
 }
 
 // Parse reads metadata. The caller limits the size. The error is an *Error: for text that is not a JSON object, an object that has a
@@ -90,6 +92,7 @@ func Parse(text []byte) (*Metadata, error) {
 	if m.JWKS != nil && m.JWKS[0] != '{' {
 		return nil, invalid("jwks", "expected an object")
 	}
+	_ = json.Unmarshal(members["client_secret"], &m.ClientSecret) // anything else is no secret of ours
 	m.HasSecret = members["client_secret"] != nil || members["client_secret_expires_at"] != nil
 	m.ClientName = cleanName(m.ClientName)
 	return m, nil

@@ -13,6 +13,7 @@ type Kind string
 
 // The kinds. Each has limits of its own.
 const (
+	Register Kind = "register" // to register a client, which is no failure
 	Code     Kind = "code"     // to get a code, which is no failure
 	Login    Kind = "login"    // to get a refresh token for a password, which is none either
 	Client   Kind = "client"   // to authenticate as a client, with a secret
@@ -30,6 +31,8 @@ type Limits struct {
 	Addresses Limit // both, from one address
 	Tokens    Limit // invalid codes, refresh tokens and access tokens from one address
 
+	Registrations Limit // clients that register themselves, from one address
+
 	Codes []Limit // codes of one user for one client, all of which hold; logins have the same limits
 }
 
@@ -40,6 +43,8 @@ func (l Limits) withDefaults() Limits {
 		&l.Passwords: {Burst: 10, Every: time.Minute}, // RFC 6749 §4.3.2
 		&l.Addresses: {Burst: 30, Every: 10 * time.Second},
 		&l.Tokens:    {Burst: 600, Every: time.Second},
+
+		&l.Registrations: {Burst: 10, Every: time.Minute / 10},
 	} {
 		if limit.Burst == 0 {
 			*limit = standard
@@ -126,6 +131,20 @@ func (l *Limiter) ReserveFamily(kind Kind, account string) (a *Attempt, wait tim
 	}
 	if a.reserved, wait = l.throttle.reserve(l.now(), a.limits); wait > 0 {
 		l.refused(string(kind))
+		return nil, wait
+	}
+	return a, 0
+}
+
+// ReserveRegistration allows an address to register a client, and counts it unless the Attempt is Canceled.
+func (l *Limiter) ReserveRegistration(address string) (a *Attempt, wait time.Duration) {
+	if l.limits.Off {
+		return &Attempt{}, 0
+	}
+	own, site := networks(address)
+	a = &Attempt{limiter: l, kind: Register, limits: l.addressLimits(Register, "", own, site, l.limits.Registrations)}
+	if a.reserved, wait = l.throttle.reserve(l.now(), a.limits); wait > 0 {
+		l.refused(string(Register))
 		return nil, wait
 	}
 	return a, 0

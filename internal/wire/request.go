@@ -82,6 +82,14 @@ func ReadForm(w http.ResponseWriter, r *http.Request, kinds ...string) (url.Valu
 	return parseForm(string(body))
 }
 
+// ReadJSON reads the body of a request, which must be JSON of at most limit bytes. It does not look at the JSON.
+func ReadJSON(w http.ResponseWriter, r *http.Request, limit int64) ([]byte, error) {
+	if sent := r.Header.Get("Content-Type"); bodyKind(sent) != jsonBody {
+		return nil, grants.Refuse(grants.InvalidRequest, "the body must be application/json").Explain(sent, "application/json", "")
+	}
+	return ReadBody(w, r, limit)
+}
+
 // ReadBody reads the body of a request, and ends the limit of LimitTime. Its errors are of type *grants.Error.
 func ReadBody(w http.ResponseWriter, r *http.Request, maxSize int64) ([]byte, error) {
 	body, err := io.ReadAll(http.MaxBytesReader(w, r.Body, maxSize))

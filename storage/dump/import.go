@@ -167,6 +167,7 @@ func (i *importer) write(ctx context.Context, record storage.Record) error {
 // allKinds are the kinds of records that are exported.
 var allKinds = []storage.Kind{
 	storage.KindFamily, storage.KindConsent, storage.KindKeys, storage.KindClient, storage.KindDocument, storage.KindCutoff, storage.KindAccess,
+	storage.KindDynamic,
 }
 
 // removeOthers deletes the records that a final dump does not have, such as a consent that was withdrawn after an earlier import.
@@ -269,7 +270,7 @@ func checkValue(record storage.Record) (err error) {
 		_, err = storage.DecodeJournal(record.Value)
 	case storage.KindAccess:
 		_, err = storage.DecodeAccess(record.Value)
-	case storage.KindKeys:
+	case storage.KindKeys, storage.KindDynamic:
 		if !json.Valid(record.Value) {
 			err = errors.New("not JSON")
 		}
@@ -322,6 +323,12 @@ func lastChange(kind storage.Kind, value []byte) (last time.Time) {
 	case storage.KindDocument:
 		if d, err := storage.DecodeDocument(value); err == nil {
 			times = append(times, d.Fetched, d.Used)
+		}
+	case storage.KindDynamic:
+		// Only the members that matter here; the package registration has the others.
+		var r struct{ Created, Changed, Used, Deleted time.Time }
+		if json.Unmarshal(value, &r) == nil {
+			times = append(times, r.Created, r.Changed, r.Used, r.Deleted)
 		}
 	case storage.KindKeys:
 		// Only the members that matter here; the package keyring has the others.

@@ -1,0 +1,422 @@
+package registration
+
+import (
+	"context"
+	"crypto/subtle"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"net/http"
+	"slices"
+	"sync"
+	"time"
+
+	"go.uber.org/zap"
+	"golang.org/x/sync/semaphore"
+
+	"github.com/caddy-oauth/caddy-oauth/grants"
+	"github.com/caddy-oauth/caddy-oauth/storage"
+)
+
+const (
+	// firstUse is how long a registration is kept until its client first gets a code.
+	firstUse = 24 * time.Hour
+	// slack is how much longer than necessary an expiry is set, so that a client which is used all the time costs one write a day.
+	slack = 24 * time.Hour
+	// tombstone is how long other nodes must remember that a registration was deleted: longer than they believe what they have read.
+	tombstone = time.Hour
+	// freshness is how long this node believes what it has read.
+	freshness = time.Minute
+	// maxCached is how many clients this node keeps in memory.
+	maxCached = 4096
+)
+
+// Config is what Registrations are made of.
+type Config struct {
+	Issuer string // its short name
+	Store  storage.Store
+	Logger *zap.Logger
+	Now    func() time.Time
+
+	Supported Supported
+	KnownOnly bool          // whether only widely used clients can register, see isKnownRedirect
+	Max       int           // how many registrations are kept
+	Unused    time.Duration // how long a registration without tokens is kept
+
+	// Describe returns the client of a registration. secret is "" if it has none. An *Error says why its metadata is refused.
+	Describe func(id string, m *Metadata, secret string) (*storage.Client, error)
+}
+
+// Registrations are the clients that have registered themselves (RFC 7591). All of them are in the store; what requests need is in
+// memory for a minute. Safe for concurrent use.
+type Registrations struct {
+	config Config
+	keys   keys
+	room   room
+
+	mu    sync.Mutex
+	cache map[string]cached
+}
+
+// cached is what was read of a registration.
+type cached struct {
+	record *Record // never changed, only replaced; nil if it is not there
+	client *storage.Client
+	at     time.Time
+}
+
+// New returns the registrations in a store, which it does not touch before the first request.
+func New(config Config) *Registrations {
+	return &Registrations{
+		config: config, keys: keys{store: config.Store, loading: semaphore.NewWeighted(1)},
+		room: room{making: semaphore.NewWeighted(1)}, cache: make(map[string]cached),
+	}
+}
+
+// Registered is a client right after its registration or a change of it.
+type Registered struct {
+	*Record
+
+	Client *storage.Client
+	New    bool   // it was not registered before
+	Secret string // the client_secret, "" if it has none
+	Token  string // the registration access token (RFC 7592 §3), "" if the client cannot change its registration
+}
+
+var (
+	// ErrGone says that there is no such registration, or that the token is not that of the registration.
+	ErrGone    = errors.New("no such registration, or another registration access token")
+	errDeleted = &grants.Error{
+		Code: grants.InvalidClient, Description: "the client is not registered any more", Status: http.StatusUnauthorized,
+	}
+)
+
+// FullError says that no more clients can register now.
+type FullError struct {
+	Max   int
+	After time.Duration // when to try again
+}
+
+func (e *FullError) Error() string {
+	return fmt.Sprintf("there are %d registrations, and none can be dropped", e.Max)
+}
+
+// Register registers a client. A public client that sends the same again gets the same ID: there is one record of it. An *Error says
+// what is wrong with the metadata, and a *FullError that there is no room. admit is asked before a new record is made.
+func (r *Registrations) Register(ctx context.Context, asked *Metadata, admit func() error) (*Registered, error) {
+	m, err := r.accept(asked)
+	if err != nil {
+		return nil, err
+	}
+	key, err := r.keys.load(ctx)
+	if err != nil {
+		return nil, err
+	}
+	record := &Record{ID: publicID(key, m), Metadata: m, Created: r.config.Now()}
+	if m.Confidential() {
+		record.ID = randomID(key)
+	}
+	made, err := r.describe(key, record)
+	if err != nil {
+		return nil, err
+	}
+	known, err := r.find(ctx, record.ID)
+	if err != nil {
+		return nil, err
+	}
+	if made.New = known.record == nil; made.New {
+		if err := admit(); err != nil {
+			return nil, err
+		}
+		if err := r.makeRoom(ctx); err != nil {
+			return nil, err
+		}
+	}
+	stored, err := r.keep(ctx, record)
+	if err != nil {
+		return nil, err
+	}
+	// The answer has the redirect URIs of this request, which can differ from those of the first in the ports of loopback hosts.
+	answer := *stored
+	answer.Metadata = m
+	made.Record = &answer
+	return made, nil
+}
+
+// accept checks metadata, and returns what is registered of it.
+func (r *Registrations) accept(asked *Metadata) (*Metadata, error) {
+	if err := asked.Check(); err != nil {
+		return nil, err
+	}
+	if r.config.KnownOnly {
+		for _, uri := range asked.RedirectURIs {
+			if !isKnownRedirect(uri) {
+				return nil, &Error{InvalidRedirectURI, "redirect_uris", "expected that of a client which this server knows: " + short(uri)}
+			}
+		}
+	}
+	n, err := asked.Negotiate(r.config.Supported)
+	if err != nil {
+		return nil, err
+	}
+	m := *asked
+	m.ClientID, m.Scope, m.HasSecret, m.ClientSecret = "", "", false, "" // every client may ask for the same scopes
+	m.TokenEndpointAuthMethod, m.TokenEndpointAuthMethods = n.AuthMethod, nil
+	if !m.Confidential() {
+		methods := slices.DeleteFunc(slices.Clone(n.AuthMethods), func(method string) bool {
+			return method == storage.MethodBasic || method == storage.MethodPost
+		})
+		if len(methods) > 1 {
+			m.TokenEndpointAuthMethods = methods
+		}
+	}
+	m.GrantTypes, m.ResponseTypes = n.GrantTypes, n.ResponseTypes
+	return &m, nil
+}
+
+// describe returns the client of a record.
+func (r *Registrations) describe(key []byte, record *Record) (_ *Registered, err error) {
+	made := &Registered{Record: record}
+	if record.Metadata.Confidential() {
+		made.Secret, made.Token = secretOf(key, record.ID), tokenOf(key, record.ID)
+	}
+	if made.Client, err = r.config.Describe(record.ID, record.Metadata, made.Secret); err != nil {
+		return nil, err
+	}
+	made.Client.Created = record.Created
+	return made, nil
+}
+
+// keep stores a registration unless it is there, and returns what is there. One that was never used is kept for another day.
+func (r *Registrations) keep(ctx context.Context, record *Record) (stored *Record, err error) {
+	now := r.config.Now()
+	err = r.update(ctx, record.ID, func(old *Record) (*Record, error) {
+		stored = old
+		if old == nil || !old.live(now) {
+			fresh := *record
+			stored = &fresh
+		} else if !old.Used.IsZero() || old.Expires.Sub(now) > firstUse-time.Hour {
+			return nil, storage.ErrKeep
+		}
+		stored.Expires = now.Add(firstUse)
+		return stored, nil
+	})
+	return stored, err
+}
+
+// update decides on a record in one atomic step. change gets nil if there is none, and returns what it becomes.
+func (r *Registrations) update(ctx context.Context, id string, change func(old *Record) (*Record, error)) error {
+	defer r.forget(id)
+	return r.config.Store.Update(ctx, recordKey(id), func(text []byte) ([]byte, time.Time, error) {
+		var old *Record
+		if text != nil {
+			var err error
+			if old, err = DecodeRecord(text); err != nil {
+				return nil, time.Time{}, err
+			}
+		}
+		next, err := change(old)
+		if err != nil || next == nil {
+			return nil, time.Time{}, err
+		}
+		value, err := json.Marshal(next)
+		return value, next.Expires, err
+	})
+}
+
+// Find returns the client with that ID, nil if it has not registered. It implements clients.Source.
+func (r *Registrations) Find(ctx context.Context, id string) (*storage.Client, error) {
+	found, err := r.find(ctx, id)
+	return found.client, err
+}
+
+// find returns a registration, from memory if it was read a moment ago. For an ID that this server did not make it reads nothing.
+func (r *Registrations) find(ctx context.Context, id string) (cached, error) {
+	if !looksLikeID(id) {
+		return cached{}, nil
+	}
+	now := r.config.Now()
+	r.mu.Lock()
+	known, ok := r.cache[id]
+	r.mu.Unlock()
+	if ok && now.Sub(known.at) < freshness && known.record.live(now) {
+		return known, nil
+	}
+	key, err := r.keys.load(ctx)
+	if errors.Is(err, storage.ErrReadOnly) {
+		return cached{}, nil // there is no key, so nobody has registered
+	}
+	if err != nil || !issued(key, id) {
+		return cached{}, err
+	}
+	text, err := r.config.Store.Get(ctx, recordKey(id))
+	if errors.Is(err, storage.ErrNotFound) {
+		r.forget(id)
+		return cached{}, nil
+	}
+	if err != nil {
+		return cached{}, err
+	}
+	record, err := DecodeRecord(text)
+	if err != nil {
+		return cached{}, err
+	}
+	if record.ID != id || !record.live(now) {
+		return cached{}, nil
+	}
+	made, err := r.describe(key, record)
+	if refused, ok := errors.AsType[*Error](err); ok {
+		r.config.Logger.Info("registered client is refused, as the settings of the issuer have changed",
+			zap.String("issuer", r.config.Issuer), zap.String("client_id", id), zap.Error(refused))
+		return cached{}, nil
+	}
+	if err != nil {
+		return cached{}, err
+	}
+	found := cached{record, made.Client, now}
+	r.remember(id, found)
+	return found, nil
+}
+
+// remember keeps in memory what was read. If the memory is full, an arbitrary other client has to be read again.
+func (r *Registrations) remember(id string, found cached) {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	for other := range r.cache {
+		if len(r.cache) < maxCached {
+			break
+		}
+		delete(r.cache, other)
+	}
+	r.cache[id] = found
+}
+
+func (r *Registrations) forget(id string) {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	delete(r.cache, id)
+}
+
+// InUse says that the client has tokens until then; zero is for ever. It implements clients.Source. A registration that was dropped
+// for another one since the login began is written again.
+func (r *Registrations) InUse(ctx context.Context, id string, until time.Time) error {
+	found, err := r.find(ctx, id)
+	if err != nil {
+		return err
+	}
+	if found.record == nil {
+		return errDeleted
+	}
+	now := r.config.Now()
+	if !found.record.mustKeep(now, until, r.config.Unused) {
+		return nil
+	}
+	return r.update(ctx, id, func(old *Record) (*Record, error) {
+		next := old
+		switch {
+		case old == nil || !old.live(now) && old.Deleted.IsZero():
+			again := *found.record
+			next = &again
+		case !old.Deleted.IsZero():
+			return nil, errDeleted
+		case !old.mustKeep(now, until, r.config.Unused):
+			return nil, storage.ErrKeep
+		}
+		next.use(now, until, r.config.Unused)
+		return next, nil
+	})
+}
+
+// mustKeep reports whether a record would expire too early for a client with tokens until then.
+func (r *Record) mustKeep(now, until time.Time, unused time.Duration) bool {
+	if r.Used.IsZero() || !r.Expires.IsZero() && r.Expires.Before(now.Add(unused)) {
+		return true
+	}
+	return !r.Expires.IsZero() && (until.IsZero() || r.Expires.Before(until))
+}
+
+// use extends a record for a client with tokens until then.
+func (r *Record) use(now, until time.Time, unused time.Duration) {
+	first := r.Used.IsZero()
+	r.Used = now
+	if until.IsZero() || !first && r.Until.IsZero() {
+		r.Until, r.Expires = time.Time{}, time.Time{}
+		return
+	}
+	r.Until = later(r.Until, until)
+	r.Expires = later(r.Expires, later(r.Until, now.Add(unused)).Add(slack))
+}
+
+func later(a, b time.Time) time.Time {
+	if a.After(b) {
+		return a
+	}
+	return b
+}
+
+// Manage returns a registration for whoever presents its registration access token (RFC 7592 §2), or ErrGone.
+func (r *Registrations) Manage(ctx context.Context, id, token string) (*Registered, error) {
+	if !looksLikeID(id) {
+		return nil, ErrGone
+	}
+	key, err := r.keys.load(ctx)
+	if err != nil {
+		return nil, err
+	}
+	if subtle.ConstantTimeCompare([]byte(token), []byte(tokenOf(key, id))) != 1 {
+		return nil, ErrGone
+	}
+	r.forget(id)
+	found, err := r.find(ctx, id)
+	if err != nil {
+		return nil, err
+	}
+	if found.record == nil || !found.record.Metadata.Confidential() {
+		return nil, ErrGone
+	}
+	return r.describe(key, found.record)
+}
+
+// Change replaces the metadata of a registration that Manage has returned (RFC 7592 §2.2). The client keeps its secret.
+func (r *Registrations) Change(ctx context.Context, id string, asked *Metadata) (*Registered, error) {
+	m, err := r.accept(asked)
+	if err != nil {
+		return nil, err
+	}
+	if !m.Confidential() {
+		return nil, invalid("token_endpoint_auth_method", "expected a method with the client secret, as before")
+	}
+	key, err := r.keys.load(ctx)
+	if err != nil {
+		return nil, err
+	}
+	now := r.config.Now()
+	if _, err := r.describe(key, &Record{ID: id, Metadata: m}); err != nil {
+		return nil, err
+	}
+	var changed *Record
+	err = r.update(ctx, id, func(old *Record) (*Record, error) {
+		if old == nil || !old.live(now) {
+			return nil, ErrGone
+		}
+		old.Metadata, old.Changed = m, now
+		changed = old
+		return old, nil
+	})
+	if err != nil {
+		return nil, err
+	}
+	return r.describe(key, changed)
+}
+
+// Delete deletes a registration. The caller voids the tokens of the client.
+func (r *Registrations) Delete(ctx context.Context, id string) error {
+	now := r.config.Now()
+	return r.update(ctx, id, func(old *Record) (*Record, error) {
+		if old == nil || !old.live(now) {
+			return nil, ErrGone
+		}
+		old.Deleted, old.Expires = now, now.Add(tombstone)
+		return old, nil
+	})
+}
