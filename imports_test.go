@@ -59,7 +59,7 @@ var allowedImports = []struct {
 	{"internal/trail", ""},
 	{"internal/metrics", ""},
 	{"internal/pages", "internal/uris"},
-	{"internal/registration", "grants internal/uris storage"},
+	{"internal/registration", "grants internal/clients internal/uris storage"},
 	{"internal/jwt", ""},
 	{"internal/mcp", ""},
 

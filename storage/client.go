@@ -213,6 +213,10 @@ type Registered struct {
 	Changed  time.Time `json:"changed"`
 	Disabled time.Time `json:"disabled,omitzero"`
 
+	// Described is for a client that brought its own metadata, or for a redirect host of such clients: the record only says whether it
+	// is blocked, which is as long as it is Disabled.
+	Described bool `json:"described,omitempty"`
+
 	// Deleted makes the record a tombstone, which tells every node that the client was deleted.
 	Deleted time.Time `json:"deleted,omitzero"`
 }

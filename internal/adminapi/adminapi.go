@@ -76,6 +76,9 @@ type ClientSettings struct {
 //	POST   /oauth/<issuer>/clients/<id>/secret    give it another secret
 //	POST   /oauth/<issuer>/clients/<id>/disable   refuse it, and void its tokens
 //	POST   /oauth/<issuer>/clients/<id>/enable    end that
+//	GET    /oauth/<issuer>/described              the clients that describe themselves, and which hosts are blocked
+//	POST   /oauth/<issuer>/block                  refuse such a client, or all with a redirect host, and void their tokens
+//	POST   /oauth/<issuer>/unblock                end that
 //	GET    /oauth/<issuer>/users/<sub>/grants     which clients have access to a user's account
 //	POST   /oauth/<issuer>/revoke                 revoke tokens: of a user, a client, both, a family, or one
 //	POST   /oauth/<issuer>/inspect                whether an access token is valid, and its claims
@@ -106,6 +109,9 @@ func (a *api) Routes() []caddy.AdminRoute {
 		"/clients/{id}/secret":  {http.MethodPost: newClientSecret},
 		"/clients/{id}/disable": {http.MethodPost: disableClient},
 		"/clients/{id}/enable":  {http.MethodPost: enableClient},
+		"/described":            {http.MethodGet: listDescribed},
+		"/block":                {http.MethodPost: block},
+		"/unblock":              {http.MethodPost: unblock},
 		"/users/{sub}/grants":   {http.MethodGet: userGrants},
 		"/revoke":               {http.MethodPost: revoke},
 		"/inspect":              {http.MethodPost: inspect},
@@ -298,7 +304,7 @@ func status(err error) int {
 		return http.StatusBadRequest
 	case errors.Is(err, clients.ErrNotFound), errors.Is(err, keyring.ErrNoKey):
 		return http.StatusNotFound
-	case errors.Is(err, clients.ErrExists), errors.Is(err, clients.ErrConfigured),
+	case errors.Is(err, clients.ErrExists), errors.Is(err, clients.ErrConfigured), errors.Is(err, clients.ErrOwned),
 		errors.Is(err, clients.ErrPublic), errors.Is(err, keyring.ErrKeysInFile), errors.Is(err, authserver.ErrNoEncryption):
 		return http.StatusConflict
 	case bounded.Unavailable(err), errors.Is(err, storage.ErrReadOnly), errors.Is(err, authserver.ErrStillWriting):

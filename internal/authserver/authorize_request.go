@@ -56,6 +56,13 @@ func (e *authorizeEndpoint) findClient(c *call, params url.Values) (client *stor
 		return nil, user == nil && err == nil, err
 	}
 	client, err = e.documents.Fetch(c.ctx, id)
+	if err == nil {
+		client, err = e.clients.UnlessBlocked(c.ctx, client)
+	}
+	if client == nil && err == nil {
+		err = grants.Refuse(grants.InvalidClient, "the app is not known here: the owner of this site has blocked it").
+			Explain(id, "an app that is not blocked", "caddy oauth clients unblock")
+	}
 	return client, false, err
 }
 

@@ -76,6 +76,13 @@ func (e *registerEndpoint) register(c *call) error {
 	if err != nil {
 		return registrationRefusal(err, asked)
 	}
+	switch found, err := e.clients.Find(c.ctx, registered.ID); {
+	case err != nil:
+		return err
+	case found == nil:
+		return grants.Refuse(registration.InvalidClientMetadata, "this client cannot be registered here").
+			Explain(registered.ID, "a client that is not blocked", "caddy oauth clients unblock")
+	}
 	c.client = registered.Client
 	if registered.New {
 		e.events.record(&Event{Name: eventClientRegistered, Client: registered.ID, Address: c.address})

@@ -352,3 +352,69 @@ func TestRegistrationIsLogged(t *testing.T) {
 		t.Errorf("got %v", lines)
 	}
 }
+
+// R11
+func TestBlockedRegistration(t *testing.T) {
+	s := newTestServer(t, registers())
+	other, err := New(s.config) // another node
+	if err != nil {
+		t.Fatal(err)
+	}
+	node := &testServer{Server: other, clock: s.clock, store: s.store, site: s.site, logs: s.logs}
+	owner := s.Owner().Clients()
+	id := s.register(t, publicClient).json(t)["client_id"].(string)
+	login := func() map[string]any {
+		t.Helper()
+		code := s.code(t, merge(asks("spa"), "client_id", id, "redirect_uri", "http://localhost:1/callback"))
+		return s.token(t, redeems(code, "client_id", id, "redirect_uri", "http://localhost:1/callback")).json(t)
+	}
+	for what, change := range map[string][2]func() error{
+		"client": {func() error { return owner.Block(t.Context(), id) }, func() error { return owner.Unblock(t.Context(), id) }},
+		"host":   {func() error { return owner.BlockHost(t.Context(), "LOCALHOST") }, func() error { return owner.UnblockHost(t.Context(), "localhost") }},
+	} {
+		tokens := login()
+		if err := other.clients.Reload(t.Context()); err != nil {
+			t.Fatal(err)
+		}
+		if found, err := other.clients.Find(t.Context(), id); found == nil || err != nil {
+			t.Fatalf("%s: another node does not know the client: %v", what, err)
+		}
+		if err := change[0](); err != nil {
+			t.Fatal(what, err)
+		}
+		if err := other.clients.Reload(t.Context()); err != nil {
+			t.Fatal(err)
+		}
+		for _, s := range []*testServer{s, node} {
+			s.token(t, refreshes(tokens["refresh_token"].(string), "client_id", id)).check(t, http.StatusUnauthorized, "invalid_client")
+			if a := s.get(t, merge(asks("spa"), "client_id", id, "redirect_uri", "http://localhost:1/callback")); a.page == nil {
+				t.Errorf("%s: no page: %d", what, a.Code)
+			}
+		}
+		if _, err := s.AccessToken(t.Context(), tokens["access_token"].(string), 0); err == nil {
+			t.Errorf("%s: the access token is valid", what)
+		}
+		s.register(t, publicClient).check(t, http.StatusBadRequest, "invalid_client_metadata")
+		list, hosts, err := owner.Described(t.Context())
+		if err != nil || len(list) != 1 || list[0].ID != id || !list[0].Blocked || list[0].Used.IsZero() || (what == "host") != (len(hosts) == 1) {
+			t.Errorf("%s: got %+v, %v, %v", what, list, hosts, err)
+		}
+		if err := change[1](); err != nil {
+			t.Fatal(what, err)
+		}
+		s.clock.Advance(time.Minute)
+		login()
+		if err := change[1](); err == nil {
+			t.Errorf("%s: unblocked twice", what)
+		}
+	}
+	if err := owner.Block(t.Context(), "webapp"); err == nil {
+		t.Error("a client of the configuration was blocked")
+	}
+	if owned, err := owner.Registered(t.Context()); err != nil || len(owned) != 0 {
+		t.Errorf("clients that the owner added: %v, %v", owned, err)
+	}
+	if err := owner.Block(t.Context(), "https://a.example/client.json"); err != nil { // which this server has not seen yet
+		t.Error(err)
+	}
+}

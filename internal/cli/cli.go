@@ -116,6 +116,12 @@ func commandTree(stores IssuerStores, settings Settings) []command {
 				name: "delete", args: "<id>", short: "Removes a client and revokes its tokens",
 				run: runClientsDelete, complete: clientIDs,
 			},
+			{name: "described", short: "Lists the clients that describe themselves", run: runClientsDescribed},
+			{
+				name: "block", args: "<id|redirect host>", short: "Refuses clients that describe themselves", long: clientsBlockHelp,
+				run: runClientsBlock,
+			},
+			{name: "unblock", args: "<id|redirect host>", short: "Ends block; old tokens stay revoked", run: runClientsUnblock},
 		}},
 		{name: "grants", args: "<user>", short: "Shows which clients have access to a user's account", run: runGrants},
 		{name: "revoke", short: "Revokes tokens at once", long: revokeHelp, flags: revokeFlags, run: runRevoke},

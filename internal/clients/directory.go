@@ -11,6 +11,7 @@ import (
 	"fmt"
 	"maps"
 	"slices"
+	"strings"
 	"sync"
 	"sync/atomic"
 	"time"
@@ -80,6 +81,7 @@ type index struct {
 	clients  map[string]*storage.Client
 	ended    map[string]*storage.Client // disabled or deleted: their tokens are void
 	problems map[string]string          // why a client is neither among clients nor among ended
+	hosts    map[string]bool            // redirect hosts that are blocked
 	unknown  bool                       // there are clients whose settings are not known
 	expires  time.Time                  // when a secret expires and the index must be rebuilt; zero: never
 	decoy    *storage.Client            // nil if no secret has a slow hash
@@ -102,15 +104,37 @@ func (d *Directory) Find(ctx context.Context, id string) (*storage.Client, error
 	if err != nil {
 		return nil, err
 	}
-	if client := x.clients[id]; client != nil || x.stored[id] != nil { // what the owner has stored of a client decides
+	if client := x.clients[id]; client != nil || x.decides(id) {
 		return client, nil
 	}
 	for _, source := range d.Sources {
 		if client, err := source.Find(ctx, id); client != nil || err != nil {
-			return client, err
+			return x.unlessBlocked(client), err
 		}
 	}
 	return nil, nil
+}
+
+// decides reports whether what the owner has stored of a client decides, and no source is asked.
+func (x *index) decides(id string) bool {
+	r := x.stored[id]
+	return r != nil && !(r.Described && r.Disabled.IsZero())
+}
+
+// UnlessBlocked returns a client of a source, and nil if the owner has blocked it or a host of its redirect URIs.
+func (d *Directory) UnlessBlocked(ctx context.Context, client *storage.Client) (*storage.Client, error) {
+	x, err := d.index(ctx)
+	if err != nil {
+		return nil, err
+	}
+	return x.unlessBlocked(client), nil
+}
+
+func (x *index) unlessBlocked(client *storage.Client) *storage.Client {
+	if client == nil || x.ended[client.ID] != nil || x.blocksRedirect(client.RedirectURIs) {
+		return nil
+	}
+	return client
 }
 
 // InUse says that a client has tokens until then; zero is for ever. See [Source.InUse].
@@ -262,9 +286,13 @@ func (d *Directory) makeIndex() {
 	before, now := d.latest.Load(), d.Now()
 	x := &index{
 		stored: maps.Clone(d.stored), clients: make(map[string]*storage.Client),
-		ended: make(map[string]*storage.Client), problems: make(map[string]string),
+		ended: make(map[string]*storage.Client), problems: make(map[string]string), hosts: make(map[string]bool),
 	}
 	for id, r := range d.stored {
+		if r.Described {
+			x.block(r)
+			continue
+		}
 		hashes, expires := r.Hashes(now)
 		x.expires = sooner(x.expires, expires)
 		client, err := d.Resolve(r, hashes)
@@ -286,6 +314,18 @@ func (d *Directory) makeIndex() {
 	}
 	x.decoy = d.Secrets.decoy(x.clients)
 	d.latest.Store(x)
+}
+
+// block adds what is blocked according to a record.
+func (x *index) block(r *storage.Registered) {
+	host, isHost := strings.CutPrefix(r.ID, hostPrefix)
+	switch {
+	case r.Disabled.IsZero():
+	case isHost:
+		x.hosts[host] = true
+	default:
+		x.ended[r.ID] = &storage.Client{ID: r.ID}
+	}
 }
 
 // sooner returns the sooner of two times. Zero is never.

@@ -45,7 +45,7 @@ func (d *Directory) Registered(ctx context.Context) ([]Stored, error) {
 	}
 	list := make([]Stored, 0, len(x.stored))
 	for id, r := range x.stored {
-		if r.Deleted.IsZero() && d.Configured[id] == nil {
+		if r.Deleted.IsZero() && !r.Described && d.Configured[id] == nil {
 			list = append(list, Stored{r, x.problems[id]})
 		}
 	}
@@ -71,7 +71,7 @@ func (d *Directory) Add(ctx context.Context, c Registration) (r *storage.Registe
 		return nil, "", err
 	}
 	r, err = d.change(ctx, c.ID, "added", func(old *storage.Registered, now time.Time) (*storage.Registered, error) {
-		if old != nil && old.Deleted.IsZero() {
+		if old != nil && old.Deleted.IsZero() && !(old.Described && old.Disabled.IsZero()) {
 			return nil, ErrExists
 		}
 		next := &storage.Registered{ID: c.ID, Settings: c.Settings, Created: now}
@@ -168,7 +168,7 @@ func (d *Directory) changeExisting(
 	ctx context.Context, id, what string, change func(r *storage.Registered, now time.Time) error,
 ) (*storage.Registered, error) {
 	return d.change(ctx, id, what, func(old *storage.Registered, now time.Time) (*storage.Registered, error) {
-		if old == nil || !old.Deleted.IsZero() {
+		if old == nil || old.Described || !old.Deleted.IsZero() {
 			return nil, ErrNotFound
 		}
 		return old, change(old, now)
@@ -200,7 +200,7 @@ func (d *Directory) change(
 		}
 		next.Changed = now
 		var expires time.Time
-		if !next.Deleted.IsZero() {
+		if !next.Deleted.IsZero() || next.Described && next.Disabled.IsZero() {
 			expires = now.Add(d.Tombstone())
 		}
 		value, err := next.Encode()

@@ -11,6 +11,7 @@ import (
 
 	"golang.org/x/sync/semaphore"
 
+	"github.com/caddy-oauth/caddy-oauth/internal/clients"
 	"github.com/caddy-oauth/caddy-oauth/storage"
 )
 
@@ -137,6 +138,24 @@ func (r *Registrations) dropRecord(ctx context.Context, record *Record, now time
 		return nil, nil
 	})
 	return dropped, err
+}
+
+// Described yields the clients for the owner of the issuer. It implements clients.Lister.
+func (r *Registrations) Described(ctx context.Context) iter.Seq2[clients.Described, error] {
+	return func(yield func(clients.Described, error) bool) {
+		for record, err := range r.All(ctx) {
+			var client clients.Described
+			if err == nil {
+				client = clients.Described{
+					ID: record.ID, Origin: storage.OriginRegistered, Name: record.Metadata.ClientName, RedirectURIs: record.Metadata.RedirectURIs,
+					Created: record.Created, Used: record.Used, Until: record.Until,
+				}
+			}
+			if !yield(client, err) {
+				return
+			}
+		}
+	}
 }
 
 // All yields the registrations, in no order. One that is damaged is left out.
