@@ -56,7 +56,7 @@ func TestStranger(t *testing.T) {
 		t.Errorf("got %+v", c)
 	}
 	i.UnknownScopes, i.Dynamic = "refuse", &DynamicSettings{Consent: storage.ConsentOnce}
-	if c = stranger(storage.OriginDocument, `{"redirect_uris":["https://a.example"]}`); c.DropUnknownScopes || c.Consent != storage.ConsentOnce {
+	if c = stranger(storage.OriginRegistered, `{"redirect_uris":["https://a.example"],"token_endpoint_auth_method":"none"}`); c.DropUnknownScopes || c.Consent != storage.ConsentOnce {
 		t.Errorf("got %+v", c)
 	}
 	for name, want := range map[string]string{
