@@ -194,7 +194,7 @@ func startAgain(w http.ResponseWriter, r *http.Request) bool {
 	if !ok1 || !ok2 {
 		return false
 	}
-	second := secondRequest(r, &sent, context.WithValue(ctx, mirroredKey{}, true))
+	second := secondRequest(context.WithValue(ctx, mirroredKey{}, true), r, &sent)
 	server.ServeHTTP(beginAgain(w, r), second)
 	return true
 }

@@ -40,7 +40,7 @@ func restart(w http.ResponseWriter, r *http.Request, codes bool) bool {
 	if target == sent.RequestURI && referer == r.Referer() && !codes {
 		return false
 	}
-	second := secondRequest(r, &sent, context.WithValue(ctx, restartedKey{}, sent.RequestURI))
+	second := secondRequest(context.WithValue(ctx, restartedKey{}, sent.RequestURI), r, &sent)
 	second.RequestURI = target
 	if referer != "" {
 		second.Header.Set("Referer", referer)
@@ -54,7 +54,7 @@ func restart(w http.ResponseWriter, r *http.Request, codes bool) bool {
 }
 
 // secondRequest returns the request as the client sent it, with another context.
-func secondRequest(r, sent *http.Request, ctx context.Context) *http.Request {
+func secondRequest(ctx context.Context, r, sent *http.Request) *http.Request {
 	second := r.Clone(ctx)
 	second.Method, second.RequestURI = sent.Method, sent.RequestURI
 	*second.URL = *sent.URL

@@ -2,7 +2,7 @@
 // of each request. It knows nothing of OAuth: the header X-User says who the user is, and nobody but the guard can set it. So it must
 // not be reachable but through the site.
 //
-//	go run ./examples/mcp 127.0.0.1:9000
+//	go run ./examples/mcp 127.0.0.1:9089
 package main
 
 import (

@@ -67,8 +67,10 @@ func start(t *testing.T, settings string, env ...string) *integration.Server {
 	s := integration.Start(t, integration.Config{
 		Env: append([]string{"SCRIPT_SECRET=" + scriptSecret}, env...),
 		Caddyfile: func(s *integration.Server) string {
-			return "{\n\tadmin {$ADMIN}\n\tpersist_config off\n\tstorage file_system {$STORAGE}\n\tlog {\n\t\toutput stderr\n\t\tformat json\n\t}\n}\n" +
-				strings.NewReplacer("localhost:8082", "localhost:"+integration.Port(s.Address), "127.0.0.1:9000", address, before, settings+before).Replace(string(text))
+			return strings.NewReplacer(
+				"admin localhost:2029", "admin {$ADMIN}\n\tpersist_config off\n\tstorage file_system {$STORAGE}\n\tlog {\n\t\toutput stderr\n\t\tformat json\n\t}",
+				"localhost:8089", "localhost:"+integration.Port(s.Address), "127.0.0.1:9089", address, before, settings+before,
+			).Replace(string(text))
 		},
 	})
 	s.URL = "http://localhost:" + integration.Port(s.Address)
@@ -146,7 +148,7 @@ func document(t *testing.T) (id, certificate string) {
 	return id, certificate
 }
 
-// TestFlows plays clients of three revisions, which are preregistered or have a document, from the first refusal to a list of the tools.
+// TestFlows plays clients of three revisions, which are preregistered, register themselves or have a document, from the first refusal to a list of the tools.
 func TestFlows(t *testing.T) {
 	node, dir := project(t)
 	id, certificate := document(t)
@@ -162,6 +164,9 @@ func TestFlows(t *testing.T) {
 		flow("preregistered, 2025-03-26", "2025-03-26", "preregistered", preregistered),
 		flow("preregistered, 2025-06-18", "2025-06-18", "preregistered", preregistered),
 		flow("preregistered, 2025-11-25", "2025-11-25", "preregistered", preregistered),
+		flow("registered, 2025-03-26", "2025-03-26", "dcr", nil),
+		flow("registered, 2025-06-18", "2025-06-18", "dcr", nil),
+		flow("registered, 2025-11-25", "2025-11-25", "dcr", nil),
 		flow("document, 2025-11-25", "2025-11-25", "cimd", map[string]any{"clientIdMetadataUrl": id}),
 		machine,
 	}
