@@ -47,7 +47,7 @@ var allowedImports = []struct {
 
 	// The parts of the endpoints.
 	{"internal/bearer", "grants internal/fetch internal/jwt internal/metrics internal/throttle internal/uris internal/wire"},
-	{"internal/cimd", "grants internal/fetch internal/registration internal/uris storage"},
+	{"internal/cimd", "grants internal/clients internal/fetch internal/registration internal/uris storage"},
 	{"internal/clients", "grants internal/assertion internal/recall internal/throttle storage"},
 	{"internal/assertion", "internal/fetch internal/jwt storage"},
 	{"internal/keyring", "internal/jwt storage"},

@@ -30,7 +30,10 @@ import (
 	"github.com/caddy-oauth/caddy-oauth/storage/memory"
 )
 
-var _ clients.Source = (*Source)(nil)
+var (
+	_ clients.Source = (*Source)(nil)
+	_ clients.Lister = (*Source)(nil)
+)
 
 // loopback resolves every name to this machine.
 type loopback struct{}

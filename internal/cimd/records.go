@@ -3,6 +3,7 @@ package cimd
 import (
 	"context"
 	"errors"
+	"iter"
 	"slices"
 	"sync"
 	"time"
@@ -109,6 +110,29 @@ func (r *records) update(ctx context.Context, id string, decide func(*storage.Do
 		}
 	}
 	return result, err
+}
+
+// all yields the documents of clients in use, in no order. One that is damaged is left out.
+func (r *records) all(ctx context.Context) iter.Seq2[*storage.Document, error] {
+	return func(yield func(*storage.Document, error) bool) {
+		for id, err := range r.store.List(ctx, storage.KindDocument) {
+			if err != nil {
+				yield(nil, err)
+				return
+			}
+			var d *storage.Document
+			value, err := r.store.Get(ctx, storage.Key{Kind: storage.KindDocument, ID: id})
+			if err == nil {
+				d, err = storage.DecodeDocument(value)
+			}
+			if errors.Is(err, storage.ErrNotFound) || errors.Is(err, storage.ErrDamaged) {
+				continue
+			}
+			if !yield(d, err) || err != nil {
+				return
+			}
+		}
+	}
 }
 
 // makeRoom reports whether one more client can be in use. If need be, it forgets clients that have no family any more, the least recently

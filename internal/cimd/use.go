@@ -2,10 +2,13 @@ package cimd
 
 import (
 	"context"
+	"iter"
 	"time"
 
 	"go.uber.org/zap"
 
+	"github.com/caddy-oauth/caddy-oauth/internal/clients"
+	"github.com/caddy-oauth/caddy-oauth/internal/registration"
 	"github.com/caddy-oauth/caddy-oauth/storage"
 )
 
@@ -54,6 +57,33 @@ func (s *Source) InUse(ctx context.Context, id string, until time.Time) error {
 	}
 	s.cache.put(s.read(record, true))
 	return nil
+}
+
+// Described yields the clients in use for the owner of the issuer. It implements clients.Lister, and asks no client's server.
+func (s *Source) Described(ctx context.Context) iter.Seq2[clients.Described, error] {
+	return func(yield func(clients.Described, error) bool) {
+		for d, err := range s.records.all(ctx) {
+			var client clients.Described
+			if err == nil {
+				client = describedBy(d)
+			}
+			if !yield(client, err) {
+				return
+			}
+		}
+	}
+}
+
+// describedBy returns what the owner sees of a document, also of one that the issuer's settings do not allow any more.
+func describedBy(d *storage.Document) clients.Described {
+	client := clients.Described{ID: d.ID, Origin: storage.OriginDocument, Created: d.Created, Used: d.Used}
+	if !d.Endless {
+		client.Until = d.Live
+	}
+	if m, err := registration.Parse(d.Body); err == nil {
+		client.Name, client.RedirectURIs = m.ClientName, m.RedirectURIs
+	}
+	return client
 }
 
 // mustExtend reports whether the record of a client that has tokens until then must be written.

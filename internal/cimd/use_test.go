@@ -1,14 +1,17 @@
 package cimd
 
 import (
+	"context"
 	"errors"
 	"fmt"
+	"slices"
 	"strings"
 	"testing"
 	"time"
 
 	"go.uber.org/zap/zapcore"
 
+	"github.com/caddy-oauth/caddy-oauth/internal/clients"
 	"github.com/caddy-oauth/caddy-oauth/internal/registration"
 	"github.com/caddy-oauth/caddy-oauth/internal/testclock"
 	"github.com/caddy-oauth/caddy-oauth/storage"
@@ -295,4 +298,73 @@ func TestSettingsChange(t *testing.T) {
 	n.found(t, false)
 	_ = refusal(t, second(n.Fetch(t.Context(), n.id())))
 	n.asked(t, 1)
+}
+
+// The owner sees the clients in use, also one that the settings do not allow any more, and none that somebody has only looked at.
+func TestDescribed(t *testing.T) {
+	n := newNode(t)
+	described := func() (list []clients.Described) {
+		t.Helper()
+		for client, err := range n.Described(t.Context()) {
+			if err != nil {
+				t.Fatal(err)
+			}
+			list = append(list, client)
+		}
+		return list
+	}
+	n.fetched(t)
+	if list := described(); len(list) != 0 {
+		t.Errorf("a client that is not in use: %+v", list)
+	}
+	n.use(t, 30*day)
+	now := n.clock.Now()
+	_ = n.store.Put(t.Context(), storage.DocumentKey("https://damaged.example/client.json"), []byte("{"), time.Time{})
+	n.Policy = Policy{Deny: []string{"example.com"}}
+	n.start(new(loopback))
+	n.asked(t, 1)
+	want := clients.Described{
+		ID: n.id(), Origin: storage.OriginDocument, Name: "Example", RedirectURIs: []string{"https://app.example.com/callback"},
+		Created: now, Used: now, Until: now.Add(30*day + slack),
+	}
+	list := described()
+	if len(list) != 1 || fmt.Sprint(list[0]) != fmt.Sprint(want) {
+		t.Errorf("got %+v, want %+v", list, want)
+	}
+	n.asked(t, 0)
+	n.clock.Advance(92 * day)
+	if list := described(); len(list) != 0 {
+		t.Errorf("a client that was forgotten: %+v", list)
+	}
+}
+
+// To block a redirect host voids the tokens of the clients whose documents name it.
+func TestBlockHost(t *testing.T) {
+	n := newNode(t)
+	n.fetched(t)
+	n.use(t, 30*day)
+	n.start(new(loopback))
+	var revoked []string
+	directory := clients.New(clients.Config{
+		Store: n.store, Now: n.clock.Now, Timeout: time.Minute, Logger: n.Logger,
+		Sources:   map[storage.ClientOrigin]clients.Source{storage.OriginDocument: n},
+		Tombstone: func() time.Duration { return day },
+		Revoke: func(_ context.Context, client, _ string) error {
+			revoked = append(revoked, client)
+			return nil
+		},
+		Changed: func(context.Context, string, string) error { return nil },
+	})
+	if err := directory.BlockHost(t.Context(), "app.example.com"); err != nil {
+		t.Fatal(err)
+	}
+	if !slices.Equal(revoked, []string{n.id()}) {
+		t.Errorf("revoked the tokens of %q", revoked)
+	}
+	if client, err := directory.Find(t.Context(), n.id()); client != nil || err != nil {
+		t.Errorf("found %v, %v", client, err)
+	}
+	if list, _, err := directory.Described(t.Context()); err != nil || len(list) != 1 || !list[0].Blocked {
+		t.Errorf("described %+v, %v", list, err)
+	}
 }
