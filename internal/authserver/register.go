@@ -130,16 +130,25 @@ func (e *registerEndpoint) manage(c *call) error {
 	case http.MethodPut:
 		return e.change(c, registered)
 	case http.MethodDelete:
-		if err := e.registrations.Delete(c.ctx, id); err != nil {
-			return registrationRefusal(err, nil)
-		}
+		return e.remove(c, id)
+	}
+	return e.answer(c, http.StatusOK, registered)
+}
+
+// remove deletes a registration, and voids the tokens of its client. A client that was never used has none, and a revocation is kept
+// for long: anybody could fill the store with them.
+func (e *registerEndpoint) remove(c *call, id string) error {
+	used, err := e.registrations.Delete(c.ctx, id)
+	if err != nil {
+		return registrationRefusal(err, nil)
+	}
+	if used {
 		if err := e.revoker.Revoke(c.ctx, "", id, "client has deleted its registration", c.address); err != nil {
 			return err
 		}
-		c.w.WriteHeader(http.StatusNoContent)
-		return nil
 	}
-	return e.answer(c, http.StatusOK, registered)
+	c.w.WriteHeader(http.StatusNoContent)
+	return nil
 }
 
 // change replaces the metadata of a registration.

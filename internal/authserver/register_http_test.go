@@ -323,6 +323,21 @@ func TestManageRegistration(t *testing.T) {
 	}
 }
 
+// Anybody can register clients and delete them again. A revocation is kept for as long as tokens can live, so there is none for a client
+// that never had any.
+func TestDeletedRegistrationsLeaveNoRevocations(t *testing.T) {
+	s := newTestServer(t, registers())
+	for range 3 {
+		body := s.register(t, `{"redirect_uris":["https://a.example/cb"]}`).json(t)
+		path := strings.TrimPrefix(body["registration_client_uri"].(string), testIssuer)
+		token := header("Authorization", "Bearer "+body["registration_access_token"].(string))
+		s.do(t, registerRequest(http.MethodDelete, path, "", token)).check(t, http.StatusNoContent, "")
+	}
+	if n := s.store.count(t, storage.KindCutoff); n != 0 {
+		t.Errorf("%d revocations, want none", n)
+	}
+}
+
 // A restart and another node know the client.
 func TestRegistrationSurvivesARestart(t *testing.T) {
 	s := newTestServer(t, registers())

@@ -409,14 +409,16 @@ func (r *Registrations) Change(ctx context.Context, id string, asked *Metadata) 
 	return r.describe(key, changed)
 }
 
-// Delete deletes a registration. The caller voids the tokens of the client.
-func (r *Registrations) Delete(ctx context.Context, id string) error {
+// Delete deletes a registration. used says that its client may have tokens, which the caller voids.
+func (r *Registrations) Delete(ctx context.Context, id string) (used bool, err error) {
 	now := r.config.Now()
-	return r.update(ctx, id, func(old *Record) (*Record, error) {
+	err = r.update(ctx, id, func(old *Record) (*Record, error) {
 		if old == nil || !old.live(now) {
 			return nil, ErrGone
 		}
+		used = !old.Used.IsZero()
 		old.Deleted, old.Expires = now, now.Add(tombstone)
 		return old, nil
 	})
+	return used, err
 }

@@ -407,8 +407,8 @@ func TestManage(t *testing.T) {
 	if _, err := r.Change(t.Context(), a.ID, metadata(t, public("https://a.example/2"))); err == nil {
 		t.Error("a client with a secret became public")
 	}
-	if err := r.Delete(t.Context(), a.ID); err != nil {
-		t.Fatal(err)
+	if used, err := r.Delete(t.Context(), a.ID); used || err != nil {
+		t.Fatal(used, err)
 	}
 	// The other node may not know yet, but writes no dead client back.
 	if err := other.InUse(t.Context(), a.ID, s.clock.Now().Add(day)); err == nil {
@@ -418,7 +418,7 @@ func TestManage(t *testing.T) {
 	if isKnown(t, r, a.ID) || isKnown(t, other, a.ID) {
 		t.Error("there after its deletion")
 	}
-	if err := r.Delete(t.Context(), a.ID); !errors.Is(err, ErrGone) {
+	if _, err := r.Delete(t.Context(), a.ID); !errors.Is(err, ErrGone) {
 		t.Errorf("got %v", err)
 	}
 	if _, err := r.Manage(t.Context(), a.ID, a.Token); !errors.Is(err, ErrGone) {
