@@ -1,12 +1,15 @@
 package caddyoauth_test
 
 import (
+	"crypto/sha256"
 	"encoding/base64"
 	"encoding/json"
 	"errors"
+	"html"
 	"net/http"
 	"net/http/httptest"
 	"net/url"
+	"regexp"
 	"slices"
 	"strings"
 	"testing"
@@ -350,6 +353,57 @@ func TestRevokeByAdmin(t *testing.T) {
 				t.Errorf("inspected: %v", inspected)
 			}
 		})
+	}
+}
+
+// A client that has registered itself has refresh tokens with the issuer's prefix, which no other client need have.
+func TestRevokeTokenOfRegisteredClient(t *testing.T) {
+	s := newServer(t)
+	s.run(t, `oauth {
+		issuer http://shop.localhost:PORT {
+			store memory
+			scope orders
+			mcp
+			refresh_token {
+				prefix described_
+			}
+		}
+	}`, shopSite)
+	issuer := s.url("shop.localhost")
+	var client struct {
+		ID string `json:"client_id"`
+	}
+	answer := s.do(t, http.MethodPost, issuer+"/oauth/register", "application/json",
+		`{"redirect_uris":["`+callback+`"],"token_endpoint_auth_method":"none","grant_types":["authorization_code","refresh_token"]}`)
+	if err := json.Unmarshal([]byte(answer.body), &client); err != nil || client.ID == "" {
+		t.Fatalf("%d %s", answer.status, answer.body)
+	}
+	verifier := strings.Repeat("v", 43)
+	challenge := sha256.Sum256([]byte(verifier))
+	page := s.get(t, issuer+"/oauth/authorize?"+url.Values{
+		"response_type": {"code"}, "client_id": {client.ID}, "redirect_uri": {callback},
+		"code_challenge": {base64.RawURLEncoding.EncodeToString(challenge[:])}, "code_challenge_method": {"S256"},
+	}.Encode())
+	sealed := regexp.MustCompile(`name="request" value="([^"]+)"`).FindStringSubmatch(page.body)
+	if sealed == nil {
+		t.Fatalf("%d %s", page.status, page.body)
+	}
+	answer = s.do(t, http.MethodPost, issuer+"/oauth/authorize", "application/x-www-form-urlencoded",
+		url.Values{"request": {html.UnescapeString(sealed[1])}, "decision": {"allow"}}.Encode(), "Origin", issuer)
+	location, err := url.Parse(answer.header.Get("Location"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	answer = s.do(t, http.MethodPost, issuer+"/oauth/token", "application/x-www-form-urlencoded", url.Values{
+		"grant_type": {"authorization_code"}, "code": {location.Query().Get("code")}, "redirect_uri": {callback},
+		"client_id": {client.ID}, "code_verifier": {verifier},
+	}.Encode())
+	var got tokens
+	if err := json.Unmarshal([]byte(answer.body), &got); err != nil || !strings.HasPrefix(got.RefreshToken, "described_") {
+		t.Fatalf("%d %s", answer.status, answer.body)
+	}
+	if what := s.api(t, http.MethodPost, "/revoke", `{"token": "`+got.RefreshToken+`"}`, http.StatusOK)["revoked"]; what != "family" {
+		t.Errorf("revoked: %v", what)
 	}
 }
 

@@ -247,16 +247,14 @@ var strangerMethods = map[storage.ClientOrigin]registration.Supported{
 	storage.OriginRegistered: {
 		AuthMethods:       []string{storage.MethodNone, storage.MethodBasic, storage.MethodPost, storage.MethodKey},
 		DefaultAuthMethod: storage.MethodBasic,
-		SigningAlgs:       assertionAlgs,
+		SigningAlgs:       jwt.AssertionAlgorithms(),
 	},
 	storage.OriginDocument: {
 		AuthMethods:       []string{storage.MethodNone, storage.MethodKey},
 		DefaultAuthMethod: storage.MethodNone,
-		SigningAlgs:       assertionAlgs,
+		SigningAlgs:       jwt.AssertionAlgorithms(),
 	},
 }
-
-var assertionAlgs = []string{"ES256", "PS256", "EdDSA", "RS256"}
 
 // stranger returns a client that describes itself, with the settings that the issuer has for such clients. secretHashes are those of a
 // registered client that has a secret. The error is a *registration.Error.

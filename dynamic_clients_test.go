@@ -6,6 +6,7 @@ import (
 	"testing"
 	"time"
 
+	"github.com/caddy-oauth/caddy-oauth/internal/jwt"
 	"github.com/caddy-oauth/caddy-oauth/internal/registration"
 	"github.com/caddy-oauth/caddy-oauth/storage"
 )
@@ -84,6 +85,23 @@ func TestDynamicSettings(t *testing.T) {
 		err := d.check()
 		if (err == nil) != (want == "") || err != nil && !strings.Contains(err.Error(), want) {
 			t.Errorf("%+v: got %v, want %s", d, err, want)
+		}
+	}
+}
+
+// A client that describes itself may sign with every algorithm that the metadata advertises.
+func TestStrangerSigns(t *testing.T) {
+	i := &Issuer{URL: "https://shop.example"}
+	for _, alg := range jwt.AssertionAlgorithms() {
+		m, err := registration.Parse([]byte(`{"redirect_uris":["https://a.example"],"token_endpoint_auth_method":"private_key_jwt",
+			"jwks_uri":"https://a.example/jwks","token_endpoint_auth_signing_alg":"` + alg + `"}`))
+		if err != nil {
+			t.Fatal(err)
+		}
+		for _, origin := range []storage.ClientOrigin{storage.OriginRegistered, storage.OriginDocument} {
+			if client, err := i.stranger("id", m, origin); err != nil || !client.HasKeys() {
+				t.Errorf("%s, %s: %v", origin, alg, err)
+			}
 		}
 	}
 }

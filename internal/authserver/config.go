@@ -61,6 +61,9 @@ type ClientConfig struct {
 	// Registration says how clients can register themselves; nil if they cannot.
 	Registration *Registration
 
+	// DescribedRefreshPrefix begins the refresh tokens of clients that describe themselves.
+	DescribedRefreshPrefix string
+
 	Secrets clients.Secrets
 	Grants  []grants.Grant
 

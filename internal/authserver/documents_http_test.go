@@ -226,3 +226,22 @@ func TestPeopleCannotConnectAnyNumberOfStrangers(t *testing.T) {
 	s.code(t, asks("webapp"))
 	s.code(t, asksByDocument("client_id", "https://shop0.example/client.json"))
 }
+
+// The owner can revoke a refresh token of a client that describes itself, also if no other client has tokens with its prefix.
+func TestRevokeTokenOfDescribedClient(t *testing.T) {
+	docs := newTestDocuments()
+	docs.websites[documentID].RefreshToken.Prefix = "described_"
+	s := newTestServer(t, func(c *Config) {
+		c.Documents = func(storage.Store) Documents { return docs }
+		c.DescribedRefreshPrefix = "described_"
+	})
+	code := s.code(t, asksByDocument("scope", "orders"))
+	token := s.token(t, redeems(code, "client_id", documentID, "redirect_uri", documentRedirect)).json(t)["refresh_token"].(string)
+	if !strings.HasPrefix(token, "described_") {
+		t.Fatalf("refresh token %q", token)
+	}
+	if what, err := s.Owner().RevokeAny(t.Context(), token, "test"); what != RevokedFamily || err != nil {
+		t.Errorf("revoked %s, %v", what, err)
+	}
+	s.token(t, refreshes(token, "client_id", documentID)).check(t, http.StatusBadRequest, "invalid_grant")
+}

@@ -6,7 +6,7 @@ import (
 	"fmt"
 	"io"
 	"iter"
-	"strings"
+	"slices"
 	"time"
 
 	"go.uber.org/zap"
@@ -68,13 +68,13 @@ func (o Owner) RevokeAny(ctx context.Context, token, reason string) (what string
 	if err != nil {
 		return "", err
 	}
-	tried := make(map[string]bool) // by the prefix of refresh tokens, where clients differ
+	prefixes := []string{o.s.config.DescribedRefreshPrefix}
 	for _, client := range all {
-		if prefix := client.RefreshToken.Prefix; tried[prefix] || !strings.HasPrefix(token, prefix) {
-			continue
-		}
-		tried[client.RefreshToken.Prefix] = true
-		id, f, err := o.s.findFamily(ctx, client, token)
+		prefixes = append(prefixes, client.RefreshToken.Prefix)
+	}
+	slices.Sort(prefixes)
+	for _, prefix := range slices.Compact(prefixes) {
+		id, f, err := o.s.findFamily(ctx, &storage.Client{RefreshToken: storage.RefreshPolicy{Prefix: prefix}}, token)
 		if err != nil {
 			return "", err
 		}
