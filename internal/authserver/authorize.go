@@ -225,7 +225,12 @@ func (e *authorizeEndpoint) issueCode(c *call, f *storage.Family) (string, error
 	if count == nil {
 		return "", e.tooManyCodes(wait)
 	}
-	if err := e.clients.InUse(c.ctx, c.client, f.Code.Expires); err != nil {
+	// Until when the tokens of the code live, so that its exchange, which cannot be repeated, need not write this.
+	until := f.Code.Expires
+	if f.Code.Offline {
+		until = c.client.RefreshToken.KeptUntil(e.now())
+	}
+	if err := e.clients.InUse(c.ctx, c.client, until); err != nil {
 		count.Canceled()
 		return "", err
 	}

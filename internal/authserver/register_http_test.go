@@ -1,12 +1,14 @@
 package authserver
 
 import (
+	"context"
 	"fmt"
 	"net/http"
 	"net/http/httptest"
 	"net/url"
 	"slices"
 	"strings"
+	"sync/atomic"
 	"testing"
 	"time"
 
@@ -321,6 +323,44 @@ func TestManageRegistration(t *testing.T) {
 	if _, err := s.AccessToken(t.Context(), tokens["access_token"].(string), 0); err == nil {
 		t.Error("its access token is valid")
 	}
+}
+
+// unwritable is a store that writes no records of one kind.
+type unwritable struct {
+	storage.Store
+
+	kind atomic.Pointer[storage.Kind]
+}
+
+func (s *unwritable) Update(ctx context.Context, key storage.Key, change storage.Change) error {
+	if kind := s.kind.Load(); kind != nil && *kind == key.Kind {
+		return full(ctx)
+	}
+	return s.Store.Update(ctx, key, change)
+}
+
+// A code works once. So nothing is left to be written for the client that could fail after the code is used.
+func TestCodeIsNotLostWhenTheRegistrationCannotBeWritten(t *testing.T) {
+	var store *unwritable
+	s := newTestServer(t, registers(func(r *Registration) {
+		describe := r.Clients.Describe
+		r.Clients.Describe = func(id string, m *registration.Metadata, secret string) (*storage.Client, error) {
+			client, err := describe(id, m, secret)
+			client.RefreshToken.Idle, client.RefreshToken.Lifetime = 0, 0
+			return client, err
+		}
+	}), func(c *Config) {
+		store = &unwritable{Store: c.Store}
+		c.Store = store
+	})
+	id := s.register(t, publicClient).json(t)["client_id"].(string)
+	code := s.code(t, merge(asks("spa"), "client_id", id, "redirect_uri", "http://localhost:3118/callback"))
+	kind := storage.KindDynamic
+	store.kind.Store(&kind)
+	a := s.token(t, redeems(code, "client_id", id, "redirect_uri", "http://localhost:3118/callback"))
+	a.check(t, http.StatusOK, "")
+	refreshToken, _ := a.json(t)["refresh_token"].(string)
+	s.token(t, refreshes(refreshToken, "client_id", id)).check(t, http.StatusOK, "")
 }
 
 // Anybody can register clients and delete them again. A revocation is kept for as long as tokens can live, so there is none for a client
