@@ -440,6 +440,10 @@ func TestBlockedRegistration(t *testing.T) {
 		if err := other.clients.Reload(t.Context()); err != nil {
 			t.Fatal(err)
 		}
+		if expected, hostBlocked := s.clients.Missing(id), what == "host"; hostBlocked != strings.HasPrefix(expected, "a client that has registered here") ||
+			hostBlocked == (expected == "a client that is not blocked") {
+			t.Errorf("%s: expected %s", what, expected)
+		}
 		for _, s := range []*testServer{s, node} {
 			s.token(t, refreshes(tokens["refresh_token"].(string), "client_id", id)).check(t, http.StatusUnauthorized, "invalid_client")
 			if a := s.get(t, merge(asks("spa"), "client_id", id, "redirect_uri", "http://localhost:1/callback")); a.page == nil {

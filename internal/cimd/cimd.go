@@ -107,7 +107,8 @@ func (s *Source) Fetch(ctx context.Context, id string) (*storage.Client, error) 
 // Owns reports whether the ID can be that of a client that Fetch returns.
 func (s *Source) Owns(id string) bool { return s.check(id) == nil }
 
-// Missing says what an ID that Find does not know should be, for the owner, and "" if it is not meant as a URL.
+// Missing says what an ID that Find does not know should be, for the owner, and "" if it is not meant as a URL. It implements
+// clients.Explainer.
 func (s *Source) Missing(id string) string {
 	if !IsURL(id) {
 		return ""
@@ -115,7 +116,7 @@ func (s *Source) Missing(id string) string {
 	if refusal, ok := errors.AsType[*grants.Error](s.check(id)); ok {
 		return refusal.Expected
 	}
-	return "a client that somebody has signed in to, and whose document could be fetched within the last day"
+	return "a client that somebody has signed in to, whose document could be fetched within the last day, and with no redirect host that is blocked"
 }
 
 // check refuses an ID that cannot be that of a client, whatever there is at the URL.

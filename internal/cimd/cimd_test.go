@@ -31,8 +31,9 @@ import (
 )
 
 var (
-	_ clients.Source = (*Source)(nil)
-	_ clients.Lister = (*Source)(nil)
+	_ clients.Source    = (*Source)(nil)
+	_ clients.Lister    = (*Source)(nil)
+	_ clients.Explainer = (*Source)(nil)
 )
 
 // loopback resolves every name to this machine.

@@ -367,4 +367,24 @@ func TestBlockHost(t *testing.T) {
 	if list, _, err := directory.Described(t.Context()); err != nil || len(list) != 1 || !list[0].Blocked {
 		t.Errorf("described %+v, %v", list, err)
 	}
+
+	// The log says why it is unknown.
+	if expected := directory.Missing(n.id()); !strings.HasPrefix(expected, "a client that somebody has signed in to") {
+		t.Errorf("expected %s", expected)
+	}
+	if expected := directory.Missing("app"); expected != "the ID of a client" {
+		t.Errorf("expected %s", expected)
+	}
+	if err := directory.Block(t.Context(), n.id()); err != nil {
+		t.Fatal(err)
+	}
+	if expected := directory.Missing(n.id()); expected != "a client that is not blocked" {
+		t.Errorf("expected %s", expected)
+	}
+	if err := directory.Unblock(t.Context(), n.id()); err != nil {
+		t.Fatal(err)
+	}
+	if expected := directory.Missing(n.id()); !strings.HasPrefix(expected, "a client that somebody has signed in to") {
+		t.Errorf("expected %s", expected)
+	}
 }

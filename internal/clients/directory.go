@@ -35,6 +35,11 @@ type Source interface {
 	InUse(ctx context.Context, id string, until time.Time) error
 }
 
+// Explainer is a Source that can say, for the owner, what an ID should be that its Find does not know, and "" if it has no such IDs.
+type Explainer interface {
+	Missing(id string) string
+}
+
 // Config is what a Directory is made of.
 type Config struct {
 	Issuer     string                     // its short name

@@ -78,11 +78,24 @@ func sentSecret(meant candidate) string {
 
 // Missing says what a client ID that Find does not know should be, as far as this node knows.
 func (d *Directory) Missing(id string) string {
-	x := d.latest.Load()
-	if x == nil || x.stored[id] == nil {
-		return "the ID of a client"
+	if x := d.latest.Load(); x != nil && x.decides(id) {
+		return x.missing(id)
 	}
+	for _, source := range d.Sources {
+		if s, ok := source.(Explainer); ok {
+			if expected := s.Missing(id); expected != "" {
+				return expected
+			}
+		}
+	}
+	return "the ID of a client"
+}
+
+// missing says why a client with a stored record is not found.
+func (x *index) missing(id string) string {
 	switch r := x.stored[id]; {
+	case r.Described:
+		return "a client that is not blocked"
 	case !r.Deleted.IsZero():
 		return "a client that was not deleted"
 	case !r.Disabled.IsZero():

@@ -122,6 +122,18 @@ var codes = map[string]Code{
 		Do:      []string{"Turn request_uri and pushed authorization requests off in the library of the app."},
 		Defined: "OpenID Connect Core section 3.1.2.6",
 	},
+	"invalid_redirect_uri": {
+		Meaning: "A client wants to register itself with a redirect URI that it may not have.",
+		Next:    stopsAndShows,
+		Do:      []string{byID, "The description in the answer says what is wrong. dynamic { redirects known } accepts only the redirect URIs of well-known apps."},
+		Defined: "RFC 7591 section 3.2.2",
+	},
+	"invalid_client_metadata": {
+		Meaning: "A client wants to register itself with metadata that this server does not accept, or it is blocked.",
+		Next:    stopsAndShows,
+		Do:      []string{byID, "The description in the answer names the member that is wrong. The developer of the app has to change it, or the app gets a client block of its own."},
+		Defined: "RFC 7591 section 3.2.2",
+	},
 	"invalid_token": {
 		Meaning: "A guard got an access token that is not valid here: it has expired, was revoked, is for another API, or was not issued by the guard's issuer.",
 		Next:    "The client refreshes its token, or sends the person to the login and consent pages again.",

@@ -125,6 +125,54 @@ func TestEachSituationIsFound(t *testing.T) {
 			"added at run time", "clients enable stock",
 		},
 		{
+			"blocked client",
+			trail.Failure{Code: "invalid_client", Sent: "https://app.example/client.json", Expected: "a client that is not blocked", Setting: "client"},
+			"you have blocked it", "clients unblock https://app.example/client.json",
+		},
+		{
+			"registered client that is gone",
+			trail.Failure{Code: "invalid_client", Sent: "d.abc", Expected: "a client that has registered here, and", Setting: "client"},
+			"it was forgotten", "add it again",
+		},
+		{
+			"document that is gone",
+			trail.Failure{
+				Code: "invalid_client", Sent: "https://app.example/client.json", Setting: "client",
+				Expected: "a client that somebody has signed in to, whose document could be fetched",
+			},
+			"does not have the document", "connect to this site again",
+		},
+		{
+			"document that cannot be read",
+			trail.Failure{
+				Code: "invalid_client", Description: "the description of the app at its client ID could not be read", Sent: "https://app.example/client.json",
+				Expected: "status 200, not 404", Setting: "cimd", Cause: "status 404",
+			},
+			"status 200, not 404", "curl -i https://app.example/client.json",
+		},
+		{
+			"document of a denied host",
+			trail.Failure{Code: "invalid_client", Sent: "https://app.example/client.json", Expected: "one of the allowed hosts", Setting: "cimd"},
+			"one of the allowed hosts", "allow and deny in cimd",
+		},
+		{
+			"no registration token",
+			trail.Failure{Endpoint: "register", Code: "invalid_token", Status: 401, Setting: "dynamic: token"},
+			"needs a token", "dynamic token",
+		},
+		{
+			"redirect URI of a registration",
+			trail.Failure{
+				Endpoint: "register", Code: "invalid_redirect_uri", Sent: "http://a.example", Expected: "https", Setting: "dynamic: redirects",
+			},
+			"http://a.example", "redirects known",
+		},
+		{
+			"too many registrations",
+			trail.Failure{Endpoint: "register", Status: 429, Code: "temporarily_unavailable", Expected: "1000", Setting: "dynamic: max"},
+			"1000", "dynamic { max",
+		},
+		{
 			"unknown scope",
 			trail.Failure{Code: "invalid_scope", Sent: "invoices", Expected: "orders profile", Setting: "client app: scopes"},
 			"asked for the scope invoices", `scope invoices "`,
@@ -203,7 +251,7 @@ not a line with fields: wxyz2345
 
 // Every error code in the source of the endpoints and the guards is explained.
 func TestEveryCodeIsExplained(t *testing.T) {
-	for _, code := range grants.Codes {
+	for _, code := range append(slices.Clone(grants.Codes), "invalid_redirect_uri", "invalid_client_metadata") {
 		if _, ok := CodeNamed(code); !ok {
 			t.Errorf("%s is not explained", code)
 		}

@@ -65,6 +65,17 @@ var situations = []situation{
 		},
 	},
 	{
+		is: func(f *trail.Failure) bool { return f.Status == http.StatusTooManyRequests && decides(f, "max") },
+		why: "As many clients as the issuer keeps, {expected}, have registered themselves and are in use, or have registered a moment ago. Nobody " +
+			"else can register until there is room.",
+		next: "The client is told to come back later, with Retry-After.",
+		do: []string{
+			"See which there are with: caddy oauth clients described",
+			"If they are all right, raise the limit: dynamic { max <number> }.",
+			"If somebody registers clients to fill the list: dynamic token <token> lets only those with a token register.",
+		},
+	},
+	{
 		is: func(f *trail.Failure) bool { return f.Status == http.StatusTooManyRequests },
 		why: "Too many attempts from this address, or for this client or account, failed before. The limit protects secrets and passwords from " +
 			"guessing.",
@@ -210,6 +221,41 @@ var situations = []situation{
 		},
 	},
 	{
+		is:   func(f *trail.Failure) bool { return strings.HasSuffix(f.Expected, "that is not blocked") },
+		why:  "The client {sent} describes itself, and you have blocked it, or a host that its redirect URIs lead to.",
+		next: stopsAndShows,
+		do: []string{
+			"See what is blocked with: caddy oauth clients described",
+			"If it should work: caddy oauth clients unblock {sent}, or unblock the redirect host. Old tokens stay void: people connect the app again.",
+		},
+	},
+	{
+		is: func(f *trail.Failure) bool {
+			return f.Setting == "client" && strings.HasPrefix(f.Expected, "a client that has registered")
+		},
+		why: "No client that has registered itself has the ID {sent} now. It was not used for so long that it was forgotten, it has deleted its " +
+			"registration, its redirect host is blocked, or it has registered at another issuer.",
+		next: "A client that knows how to register does so again, and the person approves it anew. Others show an error until the connection is removed and added again.",
+		do: []string{
+			"In the app, remove the connection to this site and add it again.",
+			"See whether the client or its redirect host is blocked with: caddy oauth clients described",
+			"If clients should be remembered for longer without use: dynamic { unused <duration> }.",
+		},
+	},
+	{
+		is: func(f *trail.Failure) bool {
+			return f.Setting == "client" && strings.HasPrefix(f.Expected, "a client that somebody has signed in to")
+		},
+		why: "The ID {sent} is the URL of a document that describes the client, and this issuer does not have the document now: nobody has connected " +
+			"the app yet, its last use was too long ago, its website does not serve the document any more, or its redirect host is blocked.",
+		next: asksAgain,
+		do: []string{
+			"In the app, connect to this site again. The document is fetched when the person is signed in.",
+			"See whether the client or its redirect host is blocked with: caddy oauth clients described",
+			"If connecting fails too, that has an error ID of its own, which says why the document could not be read.",
+		},
+	},
+	{
 		is: func(f *trail.Failure) bool {
 			return f.Setting == "client" && strings.HasPrefix(f.Expected, "a client ")
 		},
@@ -218,6 +264,46 @@ var situations = []situation{
 		do: []string{
 			"See its state with: caddy oauth clients show {client}",
 			"If it should work: caddy oauth clients enable {client}, or change what the problem names with: caddy oauth clients change {client}",
+		},
+	},
+	{
+		is:   func(f *trail.Failure) bool { return decides(f, "cimd") && says(f, "could not be read") },
+		why:  "The ID of the app is the URL of a document that describes it, {sent}, and the server could not read the document. It expected: {expected}",
+		next: stopsAndShows,
+		do: []string{
+			"Look at the document from this machine: curl -i {sent}. It has to be there with status 200, without a redirect, as JSON of at most 16 KB, and its client_id has to be its own URL.",
+			"If this machine has no way to the web, such an app cannot connect: cimd off tells apps to register themselves instead.",
+			"If the document is wrong, the developer of the app has to mend it.",
+		},
+	},
+	{
+		is: func(f *trail.Failure) bool {
+			return decides(f, "cimd") || f.Setting == "client" && strings.Contains(f.Sent, "://") && f.Expected != "the ID of a client"
+		},
+		why:  "The ID of the app is a URL, {sent}, and this issuer does not accept the app that is described there. It expected: {expected}",
+		next: stopsAndShows,
+		do: []string{
+			"If it is about the host: see allow and deny in cimd.",
+			"If it is about what the document says, such as its redirect URIs, keys or methods: the developer of the app has to change the document.",
+			"If too many apps are in use: caddy oauth clients described shows them.",
+		},
+	},
+	{
+		is:   func(f *trail.Failure) bool { return f.Endpoint == "register" && f.Code == "invalid_token" },
+		why:  "The request to register a client, or to change a registration, needs a token (Authorization: Bearer), and had none or a wrong one.",
+		next: stopsAndShows,
+		do: []string{
+			"To register where the issuer has dynamic token: give the client one of the initial access tokens. dynamic open lets everybody register.",
+			"To read, change or delete a registration: the client sends the registration_access_token that it got. It is void once the registration is gone or blocked.",
+		},
+	},
+	{
+		is:   func(f *trail.Failure) bool { return f.Code == "invalid_redirect_uri" && decides(f, "redirects") },
+		why:  "The client wants to register itself with the redirect URIs {sent}, at least one of which it may not have: {expected}",
+		next: stopsAndShows,
+		do: []string{
+			"A redirect URI has to be https, http on localhost or another loopback address, or an app's own scheme, without a fragment.",
+			"If the issuer has dynamic { redirects known } and you trust the app: take that out, or give the app a client block of its own.",
 		},
 	},
 	{

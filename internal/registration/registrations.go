@@ -230,6 +230,14 @@ func (r *Registrations) Find(ctx context.Context, id string) (*storage.Client, e
 	return found.client, err
 }
 
+// Missing says what an ID that Find does not know should be, for the owner. It implements clients.Explainer.
+func (r *Registrations) Missing(id string) string {
+	if !looksLikeID(id) {
+		return ""
+	}
+	return "a client that has registered here, has not been forgotten or deleted, and has no redirect host that is blocked"
+}
+
 // find returns a registration, from memory if it was read a moment ago. For an ID that this server did not make it reads nothing.
 func (r *Registrations) find(ctx context.Context, id string) (cached, error) {
 	if !looksLikeID(id) {
