@@ -26,15 +26,17 @@ type Keys struct {
 	now     func() time.Time
 	flights fetch.Group[[]*jwt.Key]
 
-	mu     sync.Mutex
-	inline map[string][]*jwt.Key // by the set
-	remote map[source]*remoteSet
+	mu        sync.Mutex
+	inline    map[string][]*jwt.Key // by the set
+	remote    map[source]*remoteSet
+	strangers map[source]*remoteSet // of clients that have registered themselves, so that these crowd out no others
 }
 
-// source is where a set is, and whether that can be on this machine.
+// source is where a set is.
 type source struct {
 	url      string
-	loopback bool
+	loopback bool // it can be on this machine
+	stranger bool // a client has registered itself with it, as anybody can
 }
 
 // remoteSet is what is known of the set at a URL. Nobody changes it, it is replaced.
@@ -50,7 +52,10 @@ type remoteSet struct {
 
 // NewKeys returns a Keys that fetches sets with the fetcher.
 func NewKeys(fetcher *fetch.Fetcher, now func() time.Time) *Keys {
-	return &Keys{fetcher: fetcher, now: now, inline: make(map[string][]*jwt.Key), remote: make(map[source]*remoteSet)}
+	return &Keys{
+		fetcher: fetcher, now: now, inline: make(map[string][]*jwt.Key),
+		remote: make(map[source]*remoteSet), strangers: make(map[source]*remoteSet),
+	}
 }
 
 // find returns the keys of a client that can have signed with that header. With loopback, they can be at an address of this machine.
@@ -61,7 +66,7 @@ func (k *Keys) find(ctx context.Context, client *storage.Client, header jwt.Head
 	if len(client.JWKS) > 0 {
 		all, err = k.parse(client.JWKS)
 	} else {
-		all, err = k.at(ctx, source{client.JWKSURI, loopback}, header)
+		all, err = k.at(ctx, source{client.JWKSURI, loopback, client.Origin == storage.OriginRegistered}, header)
 	}
 	if err != nil {
 		return nil, err
@@ -136,10 +141,18 @@ func (k *Keys) at(ctx context.Context, from source, header jwt.Header) ([]*jwt.K
 func (k *Keys) known(from source) remoteSet {
 	k.mu.Lock()
 	defer k.mu.Unlock()
-	if set := k.remote[from]; set != nil {
+	if set := k.sets(from)[from]; set != nil {
 		return *set
 	}
 	return remoteSet{}
+}
+
+// sets returns the sets that one at a URL is among. The caller holds the lock.
+func (k *Keys) sets(from source) map[source]*remoteSet {
+	if from.stranger {
+		return k.strangers
+	}
+	return k.remote
 }
 
 // refresh fetches a set, unless that was tried a moment ago, and returns the keys that are known then.
@@ -149,7 +162,7 @@ func (k *Keys) refresh(ctx context.Context, from source) ([]*jwt.Key, error) {
 		set.tried = now
 		set.problem = set.fetch(ctx, k.fetcher, from, now)
 		k.mu.Lock()
-		keep(k.remote, from, &set)
+		keep(k.sets(from), from, &set)
 		k.mu.Unlock()
 	}
 	switch {
@@ -164,7 +177,7 @@ func (k *Keys) refresh(ctx context.Context, from source) ([]*jwt.Key, error) {
 // fetch changes the set to what is at the URL now.
 func (s *remoteSet) fetch(ctx context.Context, fetcher *fetch.Fetcher, from source, now time.Time) error {
 	response, err := fetcher.Get(ctx, fetch.Request{
-		URL: from.url, Purpose: "jwks_uri", Known: true, Loopback: from.loopback, Limit: maxSet, ETag: s.etag, LastModified: s.changed,
+		URL: from.url, Purpose: "jwks_uri", Known: !from.stranger, Loopback: from.loopback, Limit: maxSet, ETag: s.etag, LastModified: s.changed,
 		Check: func(document []byte) error {
 			_, err := jwt.ParseClientKeys(document)
 			return err

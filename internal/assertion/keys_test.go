@@ -5,6 +5,7 @@ import (
 	"errors"
 	"net/http"
 	"net/http/httptest"
+	"strconv"
 	"strings"
 	"sync"
 	"testing"
@@ -98,6 +99,38 @@ func TestKeysAtAURL(t *testing.T) {
 	}
 	if list, err := keys.find(t.Context(), client, jwt.Header{Algorithm: "ES256"}, false); err == nil {
 		t.Errorf("an issuer that is not on this machine fetches from it: %v", list)
+	}
+}
+
+// Anybody can register clients whose keys are at any URL. They take neither the memory nor the requests of the owner's clients.
+func TestRegisteredClientsCrowdOutNobody(t *testing.T) {
+	clock := testclock.New()
+	remote := new(jwksServer)
+	server := httptest.NewServer(remote)
+	t.Cleanup(server.Close)
+	key := jwttest.NewKey(t, "ES256")
+	remote.publish(200, key)
+	keys := NewKeys(fetch.New(fetch.Config{Now: clock.Now}), clock.Now)
+	find := func(path string, origin storage.ClientOrigin) error {
+		client := &storage.Client{ID: path, JWKSURI: server.URL + path, Origin: origin}
+		_, err := keys.find(t.Context(), client, jwt.Header{Algorithm: "ES256", KeyID: key.ID}, true)
+		return err
+	}
+	if err := find("/first", ""); err != nil {
+		t.Fatal(err)
+	}
+	for n := range maxSets + 10 {
+		_ = find("/"+strconv.Itoa(n), storage.OriginRegistered)
+	}
+	before := remote.fetched
+	if err := find("/first", ""); err != nil || remote.fetched != before {
+		t.Errorf("error %v after %d more requests, want none", err, remote.fetched-before)
+	}
+	if err := find("/second", ""); err != nil {
+		t.Error(err)
+	}
+	if n := len(keys.strangers); n != maxSets {
+		t.Errorf("%d sets of registered clients are in memory, want %d", n, maxSets)
 	}
 }
 
