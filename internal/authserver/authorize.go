@@ -184,9 +184,17 @@ func withoutProof(params url.Values) url.Values {
 	return rest
 }
 
+// errClientAsUser refuses a user whose ID is that of a client that nobody added. A token of both says that the client acts for itself, and
+// a guard would let it in without a user (RFC 9700 §4.15). Anybody can register a client, and then take its ID as the name of an account.
+var errClientAsUser = grants.Refuse(grants.AccessDenied, "this account cannot be used with this app").
+	Explain("a user whose ID is the client ID", "another user ID", "user of the oauth directive")
+
 // approve issues a code and sends it to the client.
 func (e *authorizeEndpoint) approve(c *call, req *authorizeRequest, user *User) error {
 	client := req.client
+	if client.Origin != "" && user.Subject == client.ID {
+		return errClientAsUser
+	}
 	if err := e.cutoffs.Cover(c.ctx, lifetimesOf(client)); err != nil {
 		return err
 	}

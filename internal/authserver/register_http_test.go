@@ -325,6 +325,18 @@ func TestManageRegistration(t *testing.T) {
 	}
 }
 
+// A token whose user has the client's ID would be one of a client that acts for itself.
+func TestUserWithTheIDOfAStranger(t *testing.T) {
+	s := newTestServer(t, registers())
+	id := s.register(t, publicClient).json(t)["client_id"].(string)
+	s.site.user = &User{Subject: id}
+	page := s.get(t, merge(asks("spa"), "client_id", id, "redirect_uri", "http://localhost:3118/callback"))
+	a := s.decide(t, page, "allow")
+	if got := a.location(); got.Get("error") != "access_denied" || got.Get("code") != "" {
+		t.Errorf("got %v", got)
+	}
+}
+
 // unwritable is a store that writes no records of one kind.
 type unwritable struct {
 	storage.Store
