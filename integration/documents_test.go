@@ -33,6 +33,8 @@ func TestClientsThatAreDescribed(t *testing.T) {
 	id, fetched := describedClient(t, map[string]any{
 		"client_name": "Agent", "redirect_uris": []string{"http://127.0.0.1/callback", "https://agent.example/callback"},
 		"grant_types": []string{"authorization_code", "refresh_token"},
+		"logo_uri":    "https://agent.example/unasked.png", "client_uri": "https://agent.example/unasked",
+		"tos_uri": "https://agent.example/unasked/tos", "policy_uri": "https://agent.example/unasked/policy",
 	})
 	s := integration.Start(t, integration.ShopWith("mcp"))
 	ctx, config := withClient(t, s), s.AppClient()
@@ -53,6 +55,9 @@ func TestClientsThatAreDescribed(t *testing.T) {
 		if !strings.Contains(strings.NewReplacer("<bdi>", "", "</bdi>", "").Replace(page.Text), want) {
 			t.Errorf("the consent page lacks %q", want)
 		}
+	}
+	if strings.Contains(page.Text, "unasked") {
+		t.Errorf("the consent page has a link or a picture that the client has named: %s", page.Text)
 	}
 	answer := s.Customer(t).Allow(t, request)
 	token, err := config.Exchange(ctx, answer.Get("code"), oauth2.VerifierOption(verifier))

@@ -17,7 +17,7 @@ import (
 // kinds are all kinds of records.
 var kinds = []storage.Kind{
 	storage.KindFamily, storage.KindAccess, storage.KindConsent, storage.KindClient, storage.KindCutoff, storage.KindKeys, storage.KindChange,
-	storage.KindJournal,
+	storage.KindJournal, storage.KindDocument, storage.KindDynamic, storage.KindOnce,
 }
 
 // walk reads all records of a store. Every record must be whole.
@@ -54,7 +54,16 @@ func decode(people map[string]string, record storage.Record) (err error) {
 		_, err = storage.DecodeCutoff(record.Value)
 	case storage.KindAccess:
 		_, err = storage.DecodeAccess(record.Value)
-	case "keys":
+	case storage.KindClient:
+		_, err = storage.DecodeRegistered(record.Value)
+	case storage.KindDocument:
+		_, err = storage.DecodeDocument(record.Value)
+	case storage.KindJournal:
+		_, err = storage.DecodeJournal(record.Value)
+	case storage.KindDynamic:
+		var client struct{ Metadata map[string]any }
+		err = json.Unmarshal(record.Value, &client)
+	case storage.KindKeys:
 		var keys struct{ Keys []json.RawMessage }
 		err = json.Unmarshal(record.Value, &keys)
 	}

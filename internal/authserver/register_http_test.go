@@ -489,3 +489,26 @@ func TestBlockedRegistration(t *testing.T) {
 		t.Error(err)
 	}
 }
+
+// No page has a link or a picture that a client has named: who registers it would decide what people see.
+func TestPagesHaveNoLinksOfRegisteredClients(t *testing.T) {
+	s := newTestServer(t, registers())
+	const redirect = "https://redirect.example/callback"
+	registered := s.register(t, `{"client_name":"An App","redirect_uris":["`+redirect+`"],"token_endpoint_auth_method":"none",
+		"grant_types":["authorization_code","refresh_token"],"client_uri":"https://a.unasked.example/","logo_uri":"https://b.unasked.example/logo.png",
+		"tos_uri":"https://redirect.example/unasked/tos","policy_uri":"https://redirect.example/unasked/policy"}`)
+	registered.check(t, http.StatusCreated, "")
+	id := registered.json(t)["client_id"].(string)
+	check := func(name string, page answer) {
+		t.Helper()
+		if text := page.Body.String(); page.Code != http.StatusOK || !strings.Contains(text, "An App") || strings.Contains(text, "unasked") {
+			t.Errorf("the page %s: %d %s", name, page.Code, text)
+		}
+	}
+	params := merge(asks("spa"), "client_id", id, "redirect_uri", redirect, "scope", "orders")
+	consent := s.get(t, params)
+	check("of the consent", consent)
+	code := s.decide(t, consent, "allow").location().Get("code")
+	s.token(t, redeems(code, "client_id", id, "redirect_uri", redirect)).check(t, http.StatusOK, "")
+	check("of the apps", s.do(t, httptest.NewRequest(http.MethodGet, "/oauth/apps", nil)))
+}

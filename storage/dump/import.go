@@ -164,7 +164,7 @@ func (i *importer) write(ctx context.Context, record storage.Record) error {
 	return nil
 }
 
-// allKinds are the kinds of records that are exported.
+// allKinds are the kinds of records whose rest a final import deletes, although the dump may have none of the kind.
 var allKinds = []storage.Kind{
 	storage.KindFamily, storage.KindConsent, storage.KindKeys, storage.KindClient, storage.KindDocument, storage.KindCutoff, storage.KindAccess,
 	storage.KindDynamic,
