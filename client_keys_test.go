@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"net/http"
 	"net/url"
+	"slices"
 	"strings"
 	"testing"
 	"time"
@@ -29,8 +30,8 @@ func (c *keyedClient) request(t *testing.T, pairs ...any) url.Values {
 	claims := map[string]any{
 		"iss": c.id, "sub": c.id, "aud": c.issuer, "exp": time.Now().Add(time.Minute).Unix(), "jti": fmt.Sprint(c.n),
 	}
-	for n := 0; n < len(pairs); n += 2 {
-		claims[pairs[n].(string)] = pairs[n+1]
+	for pair := range slices.Chunk(pairs, 2) {
+		claims[pair[0].(string)] = pair[1]
 	}
 	payload, err := json.Marshal(claims)
 	if err != nil {

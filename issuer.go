@@ -267,7 +267,8 @@ func (i *Issuer) open(
 		Identity: authserver.Identity{
 			Name: name, URL: i.URL, Paths: i.Endpoints.paths(issuer), AccessToken: i.AccessToken.shape(), Wire: i.wire(),
 		},
-		ClientConfig: authserver.ClientConfig{Clients: make(map[string]*storage.Client, len(i.Clients)), Secrets: secretHashes,
+		ClientConfig: authserver.ClientConfig{
+			Clients: make(map[string]*storage.Client, len(i.Clients)), Secrets: secretHashes,
 			AssertionForIssuer: i.ClientAssertionAudience == "issuer",
 		},
 		Persistence: authserver.Persistence{ReadOnly: i.ReadOnly, RevocationPoll: time.Duration(i.RevocationPoll)},

@@ -43,7 +43,9 @@ func TestClientsThatAreDescribed(t *testing.T) {
 	verifier := oauth2.GenerateVerifier()
 	s.Secrets.Add(verifier)
 	request := config.AuthCodeURL("state", oauth2.S256ChallengeOption(verifier))
-	response, err := s.Client(t).Get(request)
+	unknown, err := http.NewRequestWithContext(t.Context(), http.MethodGet, request, nil)
+	must(t, err)
+	response, err := s.Client(t).Do(unknown)
 	must(t, err)
 	_ = response.Body.Close()
 	if response.StatusCode != http.StatusUnauthorized || fetched.Load() > 0 {

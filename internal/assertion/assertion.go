@@ -78,10 +78,8 @@ var errNoJWT = &Error{Sent: "a text that is no JWT", Expected: "a JWT in compact
 // checkType refuses a JWT that says that it is for another use (RFC 8725 §3.11). One that says nothing is good: many libraries send no
 // typ, or JWT.
 func checkType(header jwt.Header) error {
-	for _, typ := range []string{"", "JWT", "client-authentication+jwt"} {
-		if header.IsType(typ) {
-			return nil
-		}
+	if slices.ContainsFunc([]string{"", "JWT", "client-authentication+jwt"}, header.IsType) {
+		return nil
 	}
 	return &Error{Sent: "typ " + header.Type, Expected: "client-authentication+jwt, JWT or none"}
 }

@@ -6,6 +6,7 @@ import (
 	"maps"
 	"net/http"
 	"net/url"
+	"slices"
 	"strings"
 	"sync"
 	"sync/atomic"
@@ -51,9 +52,9 @@ func (k *keyed) claimsOf(id string, pairs ...any) map[string]any {
 	k.n++
 	now := k.clock.Now().Unix()
 	claims := map[string]any{"iss": id, "sub": id, "aud": testIssuer, "exp": now + 60, "iat": now, "jti": fmt.Sprint("jti", k.n)}
-	for n := 0; n < len(pairs); n += 2 {
-		name := pairs[n].(string)
-		if claims[name] = pairs[n+1]; pairs[n+1] == nil {
+	for pair := range slices.Chunk(pairs, 2) {
+		name := pair[0].(string)
+		if claims[name] = pair[1]; pair[1] == nil {
 			delete(claims, name)
 		}
 	}
@@ -245,8 +246,8 @@ func TestPrivateKeyJWTOnce(t *testing.T) {
 		for range 50 {
 			group.Go(func() {
 				w := newRecorder()
-				k.ServeHTTP(w, postRequest("/oauth/token", form.Encode()), k.site)
-				if w.Code == http.StatusOK {
+				err := k.ServeHTTP(w, postRequest("/oauth/token", form.Encode()), k.site)
+				if err == nil && w.Code == http.StatusOK {
 					good.Add(1)
 				}
 			})

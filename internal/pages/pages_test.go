@@ -171,24 +171,34 @@ func TestConsentForStrangers(t *testing.T) {
 		not         []string
 	}{
 		"the owner's client": {
-			App{Name: "Shop", ID: "shop"}, "https://shop.example/cb",
-			[]string{"Shop wants to access", "Your answer goes only here."}, []string{"calls itself Shop", "another website"},
+			App{Name: "Shop", ID: "shop"},
+			"https://shop.example/cb",
+			[]string{"Shop wants to access", "Your answer goes only here."},
+			[]string{"calls itself Shop", "another website"},
 		},
 		"a registered client": {
-			App{Name: "Shop", ID: "d.1", Unchecked: true}, "https://shop.example/cb",
-			[]string{"An app that calls itself Shop wants to access", "shop.example", "Your answer goes only here."}, []string{"another website"},
+			App{Name: "Shop", ID: "d.1", Unchecked: true},
+			"https://shop.example/cb",
+			[]string{"An app that calls itself Shop wants to access", "shop.example", "Your answer goes only here."},
+			[]string{"another website"},
 		},
 		"a described client": {
-			App{Name: "shop.example", ID: "https://shop.example/client.json", CallsItself: "Shop"}, "https://shop.example/cb",
-			[]string{"shop.example wants to access", "The app calls itself Shop.", "Your answer goes only here."}, []string{"another website"},
+			App{Name: "shop.example", ID: "https://shop.example/client.json", CallsItself: "Shop"},
+			"https://shop.example/cb",
+			[]string{"shop.example wants to access", "The app calls itself Shop.", "Your answer goes only here."},
+			[]string{"another website"},
 		},
 		"a described client that leads elsewhere": {
-			App{Name: "shop.example", ID: "https://shop.example/client.json", CallsItself: "Shop"}, "https://evil.example/cb",
-			[]string{"shop.example wants to access", "evil.example", "This is another website than shop.example."}, []string{"goes only here"},
+			App{Name: "shop.example", ID: "https://shop.example/client.json", CallsItself: "Shop"},
+			"https://evil.example/cb",
+			[]string{"shop.example wants to access", "evil.example", "This is another website than shop.example."},
+			[]string{"goes only here"},
 		},
 		"a described client on this device": {
-			App{Name: "shop.example", ID: "https://shop.example/client.json", CallsItself: "Shop"}, "http://127.0.0.1:1/cb",
-			[]string{"an app on this device (127.0.0.1)", "pose as this one"}, []string{"another website", "goes only here"},
+			App{Name: "shop.example", ID: "https://shop.example/client.json", CallsItself: "Shop"},
+			"http://127.0.0.1:1/cb",
+			[]string{"an app on this device (127.0.0.1)", "pose as this one"},
+			[]string{"another website", "goes only here"},
 		},
 	} {
 		t.Run(name, func(t *testing.T) {

@@ -69,7 +69,7 @@ func (c unawaited) Done() <-chan struct{} {
 }
 
 func TestFreeStripeIsNotWaitedFor(t *testing.T) {
-	if err := New().Lock(unawaited{context.Background(), t}, 7); err != nil {
+	if err := New().Lock(unawaited{t.Context(), t}, 7); err != nil {
 		t.Error(err)
 	}
 }
