@@ -142,6 +142,11 @@ func (s *session) revoked(ctx context.Context, since time.Time) error {
 	if err := s.refused(ctx, s.newest()); err != nil {
 		return err
 	}
+	return s.accessRevoked(ctx, since)
+}
+
+// accessRevoked checks that the access tokens of the session are void as soon as each node has read the revocation.
+func (s *session) accessRevoked(ctx context.Context, since time.Time) error {
 	errs := make([]error, len(s.c.nodes))
 	s.c.everywhere(func(node int) {
 		for _, token := range s.access {

@@ -178,14 +178,15 @@ func (w *worker) revokedByOwner(ctx context.Context, s *session) error {
 	all := append(w.alive, s)
 	w.alive = nil
 	for _, s := range all {
-		// A configuration that was just loaded may not know the revocation yet, although the one before did.
+		// A configuration that was just loaded may not know the revocation yet, although the one before did. One that is loaded
+		// after this loop may not either, so nothing is said of the refresh token then.
 		for node := range nodes {
 			last, err := s.refreshUntilRefused(ctx, node)
 			if err := errors.Join(err, w.c.inTime(last, since)); err != nil {
 				return err
 			}
 		}
-		if err := s.revoked(ctx, since); err != nil {
+		if err := s.accessRevoked(ctx, since); err != nil {
 			return err
 		}
 	}
