@@ -99,7 +99,7 @@ func appOf(client *storage.Client) pages.App {
 	app := pages.App{ID: client.ID, Name: client.Name}
 	switch client.Origin {
 	case storage.OriginDocument:
-		app.Name, app.CallsItself = pages.HostOf(client.ID), client.Name
+		app.Name, app.Described, app.CallsItself = pages.HostOf(client.ID), true, client.Name
 	case storage.OriginRegistered:
 		app.Unchecked = true
 	}

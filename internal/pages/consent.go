@@ -40,10 +40,10 @@ func (p *Pages) Consent(w http.ResponseWriter, r *http.Request, page ConsentPage
 	if err != nil {
 		return err
 	}
-	page.Elsewhere = page.Client.CallsItself != "" && to.host != "" && to.host != page.Client.Name
+	page.Elsewhere = page.Client.Described && to.host != "" && to.host != page.Client.Name
 	page.Client = App{
 		Name: cleanName(page.Client), ID: clean(page.Client.ID), URI: clean(page.Client.URI), Logo: p.logos[page.Client.ID],
-		CallsItself: clean(page.Client.CallsItself), Unchecked: page.Client.Unchecked,
+		Described: page.Client.Described, CallsItself: clean(page.Client.CallsItself), Unchecked: page.Client.Unchecked,
 	}
 	l := p.languages.of(r)
 	page.Frame = p.frame(l)

@@ -141,7 +141,9 @@ type App struct {
 	ID   string // the client ID
 	URI  string // the website that the client states, or empty
 
-	// CallsItself is for an application whose Name is the host of the website that describes it: the name that is stated there.
+	// Described says that Name is the host of the website that describes the application. CallsItself is the name that is stated
+	// there, or empty.
+	Described   bool
 	CallsItself string
 	// Unchecked says that the application chose Name itself. Only where the answer goes tells who it is.
 	Unchecked bool

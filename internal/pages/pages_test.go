@@ -183,19 +183,23 @@ func TestConsentForStrangers(t *testing.T) {
 			[]string{"another website"},
 		},
 		"a described client": {
-			App{Name: "shop.example", ID: "https://shop.example/client.json", CallsItself: "Shop"},
+			App{Name: "shop.example", ID: "https://shop.example/client.json", Described: true, CallsItself: "Shop"},
 			"https://shop.example/cb",
 			[]string{"shop.example wants to access", "The app calls itself Shop.", "Your answer goes only here."},
 			[]string{"another website"},
 		},
 		"a described client that leads elsewhere": {
-			App{Name: "shop.example", ID: "https://shop.example/client.json", CallsItself: "Shop"},
+			App{Name: "shop.example", ID: "https://shop.example/client.json", Described: true, CallsItself: "Shop"},
 			"https://evil.example/cb",
 			[]string{"shop.example wants to access", "evil.example", "This is another website than shop.example."},
 			[]string{"goes only here"},
 		},
+		"a described client without a name that leads elsewhere": {
+			App{Name: "shop.example", ID: "https://shop.example/client.json", Described: true}, "https://evil.example/cb",
+			[]string{"shop.example wants to access", "This is another website than shop.example."}, []string{"calls itself", "goes only here"},
+		},
 		"a described client on this device": {
-			App{Name: "shop.example", ID: "https://shop.example/client.json", CallsItself: "Shop"},
+			App{Name: "shop.example", ID: "https://shop.example/client.json", Described: true, CallsItself: "Shop"},
 			"http://127.0.0.1:1/cb",
 			[]string{"an app on this device (127.0.0.1)", "pose as this one"},
 			[]string{"another website", "goes only here"},
