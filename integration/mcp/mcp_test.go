@@ -78,16 +78,20 @@ func start(t *testing.T, settings string, env ...string) *integration.Server {
 	return s
 }
 
-// project returns the program node, as new as the suites need it, and a directory with them.
-func project(t *testing.T) (node, dir string) {
+// project returns the program node, as new as its programs need it, and a directory with the files and the packages of an npm project.
+func project(t *testing.T, patterns ...string) (node, dir string) {
 	t.Helper()
 	npm, err := exec.LookPath("npm")
 	if err != nil {
 		missing(t, "install npm to run this test")
 	}
 	dir = t.TempDir()
-	files, err := filepath.Glob("testdata/*")
-	must(t, err)
+	var files []string
+	for _, pattern := range patterns {
+		found, err := filepath.Glob(filepath.Join("testdata", pattern))
+		must(t, err)
+		files = append(files, found...)
+	}
 	for _, name := range files {
 		content, err := os.ReadFile(name) // #nosec G304 -- of the test
 		must(t, err)
@@ -150,7 +154,7 @@ func document(t *testing.T) (id, certificate string) {
 
 // TestFlows plays clients of three revisions, which are preregistered, register themselves or have a document, from the first refusal to a list of the tools.
 func TestFlows(t *testing.T) {
-	node, dir := project(t)
+	node, dir := project(t, "suites/*", "person.mjs")
 	id, certificate := document(t)
 	s := start(t, clients, "SSL_CERT_FILE="+certificate)
 	preregistered := map[string]any{"preregistered": map[string]string{"clientId": "inspector"}}
@@ -201,9 +205,42 @@ func TestFlows(t *testing.T) {
 	}
 }
 
+// TestSDKs connects with SDKs that clients are made of, down to the call of a tool and a refresh.
+func TestSDKs(t *testing.T) {
+	node, dir := project(t, "sdks/*", "person.mjs")
+	id, certificate := document(t)
+	s := start(t, clients, "SSL_CERT_FILE="+certificate)
+	for _, sdk := range []string{"1.x", "2.x"} {
+		for name, client := range map[string]string{"preregistered": "inspector", "registered": "", "document": id} {
+			t.Run(sdk+", "+name, func(t *testing.T) {
+				output, err := run(t.Context(), dir, []string{"NODE_EXTRA_CA_CERTS=" + certificate}, node, "client.mjs", sdk, s.URL+"/mcp", client)
+				type sequence struct {
+					Read, First   string
+					Tools         int
+					Refreshed     bool
+					Deleted, Then string
+					Client        string
+				}
+				var got sequence
+				last := output[strings.LastIndex(strings.TrimSpace(output), "\n")+1:]
+				if err != nil || json.Unmarshal([]byte(last), &got) != nil {
+					t.Fatalf("%v: %s", err, output)
+				}
+				if strings.HasPrefix(got.Client, "d.") != (name == "registered") {
+					t.Errorf("the client ID is %q", got.Client)
+				}
+				want := sequence{"Order 7 belongs to alice.", "orders:read", 2, true, "alice has deleted order 7.", "orders:read orders:write", got.Client}
+				if got != want {
+					t.Errorf("got %+v, want %+v", got, want)
+				}
+			})
+		}
+	}
+}
+
 // TestAuthorizationServer runs the scenarios for authorization servers of the protocol's own conformance suite.
 func TestAuthorizationServer(t *testing.T) {
-	node, dir := project(t)
+	node, dir := project(t, "suites/*", "person.mjs")
 	id, certificate := document(t)
 	s := start(t, clients, "SSL_CERT_FILE="+certificate)
 	for name, args := range map[string][]string{

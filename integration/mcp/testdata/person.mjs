@@ -1,5 +1,10 @@
-// visit opens an authorization request as alice, presses Allow, and follows the redirect to the client.
+// visit is allow, and follows the redirect to the client.
 export async function visit(url) {
+  await fetch(await allow(url))
+}
+
+// allow opens an authorization request as alice, presses Allow, and returns where the redirect leads.
+export async function allow(url) {
   const signedIn = { authorization: 'Basic ' + Buffer.from('alice:wonderland').toString('base64') }
   const response = await fetch(url, { headers: signedIn, redirect: 'manual' })
   let next = response.headers.get('location')
@@ -17,5 +22,5 @@ export async function visit(url) {
     next = answer.headers.get('location')
   }
   if (!next) throw new Error(`no redirect: ${response.status}`)
-  await fetch(next)
+  return next
 }
