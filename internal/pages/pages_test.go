@@ -195,8 +195,10 @@ func TestConsentForStrangers(t *testing.T) {
 			[]string{"goes only here"},
 		},
 		"a described client without a name that leads elsewhere": {
-			App{Name: "shop.example", ID: "https://shop.example/client.json", Described: true}, "https://evil.example/cb",
-			[]string{"shop.example wants to access", "This is another website than shop.example."}, []string{"calls itself", "goes only here"},
+			App{Name: "shop.example", ID: "https://shop.example/client.json", Described: true},
+			"https://evil.example/cb",
+			[]string{"shop.example wants to access", "This is another website than shop.example."},
+			[]string{"calls itself", "goes only here"},
 		},
 		"a described client on this device": {
 			App{Name: "shop.example", ID: "https://shop.example/client.json", Described: true, CallsItself: "Shop"},
