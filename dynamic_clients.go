@@ -143,7 +143,7 @@ func (d *DynamicSettings) on() bool { return d != nil && d.Mode != "off" }
 // Metadata Document), as AI agents and their tools do. Such a client gets what one that registers itself gets. Nobody registers it:
 // this server fetches the document when a person who is signed in comes with its URL.
 type CIMDSettings struct {
-	// Whether there are no such clients, although `mcp` is set. Default: false.
+	// Whether to refuse all such clients, although `mcp` is set. Default: false.
 	Off bool `json:"off,omitempty"`
 
 	// The hosts whose clients are accepted; `*.example.com` is for all hosts below example.com. Default: all public hosts but that of

@@ -46,7 +46,7 @@ type Issuer struct {
 	Clients map[string]*Client `json:"clients,omitempty"`
 
 	// Whether AI agents, and other clients of the Model Context Protocol, can connect without being configured: clients describe
-	// themselves at their own URL, see `cimd`, or register themselves, see `dynamic`. People always decide about them on the
+	// themselves at their own URL, see `cimd`, or register themselves, see `dynamic`. A person decides about each on the
 	// consent page. Default: false.
 	MCP bool `json:"mcp,omitempty"`
 

@@ -1,6 +1,7 @@
 package authserver
 
 import (
+	"errors"
 	"net/http"
 	"net/url"
 	"slices"
@@ -56,6 +57,11 @@ func (e *authorizeEndpoint) findClient(c *call, params url.Values) (client *stor
 		return nil, user == nil && err == nil, err
 	}
 	client, err = e.documents.Fetch(c.ctx, id)
+	if refusal, ok := errors.AsType[*grants.Error](err); ok && refusal.HTTPStatus() == http.StatusUnauthorized {
+		page := *refusal // 401 would ask the person to sign in, who has
+		page.Status = http.StatusBadRequest
+		err = &page
+	}
 	if err == nil {
 		client, err = e.clients.UnlessBlocked(c.ctx, client)
 	}

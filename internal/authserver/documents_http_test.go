@@ -45,7 +45,9 @@ func (d *testDocuments) Fetch(_ context.Context, id string) (*storage.Client, er
 	d.fetched++
 	client := d.websites[id]
 	if client == nil {
-		return nil, grants.Refuse(grants.InvalidClient, "the document of the app cannot be fetched")
+		return nil, &grants.Error{ // as the clients of documents are refused
+			Code: grants.InvalidClient, Description: "the document of the app cannot be fetched", Status: http.StatusUnauthorized,
+		}
 	}
 	d.known[id] = client
 	return client, nil
