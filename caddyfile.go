@@ -28,6 +28,7 @@ func init() {
 //		issuer [<name>] <url> {
 //			scope          <name> [<description>] {
 //				private
+//				claims     <name...>
 //				<language> <description>
 //			}
 //			unknown_scopes refuse|drop
@@ -92,6 +93,10 @@ func init() {
 //			read_only
 //			encryption_key [off] <key...>
 //			grant <module> ...
+//			openid {
+//				id_token_signed_response_alg <algorithm>
+//				claims_in                    userinfo|id_token
+//			}
 //			mcp
 //			cimd [off] {
 //				allow   <host...>
@@ -113,6 +118,8 @@ func init() {
 //				consent       once|always|never
 //				pkce          required|optional
 //				iss           on|off
+//				id_token_signed_response_alg <algorithm>
+//				claims_in     userinfo|id_token
 //				allow_insecure_redirects
 //				access_token {
 //					lifetime <duration>
@@ -204,6 +211,7 @@ func (p parser) issuerSettings(i *Issuer) directive.Settings {
 		"client":         p.client(i),
 		"mcp":            p.Flag(&i.MCP),
 		"cimd":           p.cimd(i),
+		"openid":         p.openID(i),
 		"consent":        p.Word("once, always or never", (*string)(&i.Consent)),
 
 		"client_assertion_audience": p.Word("issuer or any", &i.ClientAssertionAudience),
@@ -283,6 +291,9 @@ func (p parser) client(i *Issuer) directive.Setting {
 			"pkce":          p.Word("required or optional", &c.PKCE),
 			"iss":           p.Word("on or off", &c.Iss),
 
+			"id_token_signed_response_alg": p.Word("an algorithm, such as RS256", &c.IDTokenAlgorithm),
+			"claims_in":                    p.Word("userinfo or id_token", &c.ClaimsIn),
+
 			"allow_insecure_redirects": p.Flag(&c.AllowInsecureRedirects),
 
 			"redirect_uri_rules": p.redirectURIRules(&c.RedirectURIRules),
@@ -303,6 +314,16 @@ func (p parser) cimd(i *Issuer) directive.Setting {
 			"allow":   p.Words("one host or more", &i.CIMD.Allow),
 			"deny":    p.Words("one host or more", &i.CIMD.Deny),
 			"consent": p.Word("once or always", (*string)(&i.CIMD.Consent)),
+		}, nil
+	})
+}
+
+func (p parser) openID(i *Issuer) directive.Setting {
+	return p.Once("a block in braces or nothing", 0, 0, func([]string) (directive.Settings, error) {
+		i.OpenID = new(OpenIDSettings)
+		return directive.Settings{
+			"id_token_signed_response_alg": p.Word("an algorithm, such as RS256", &i.OpenID.IDTokenAlgorithm),
+			"claims_in":                    p.Word("userinfo or id_token", &i.OpenID.ClaimsIn),
 		}, nil
 	})
 }
@@ -614,9 +635,10 @@ func (p parser) page(i *Issuer) directive.Setting {
 	})
 }
 
-// scopeSettings reads whether a scope is private, and its descriptions in other languages.
+// scopeSettings reads whether a scope is private, its claims, and its descriptions in other languages.
 func (p parser) scopeSettings(scope *Scope) directive.Settings {
-	return directive.Settings{"private": p.Flag(&scope.Private), directive.AnyName: func(tag string) error {
+	claims := p.Words("one claim or more", &scope.Claims)
+	return directive.Settings{"private": p.Flag(&scope.Private), "claims": claims, directive.AnyName: func(tag string) error {
 		var description string
 		if err := p.Word("a description, in quotes", &description)(tag); err != nil {
 			return err

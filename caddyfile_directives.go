@@ -49,7 +49,13 @@ func parseHandlerRoute(h httpcaddyfile.Helper) ([]httpcaddyfile.ConfigValue, err
 //
 //	oauth [<matcher>] [<name>] <url> {
 //		user  <placeholder>
-//		claim <name> <placeholder>
+//		claim <name> <placeholder> [list [<separator>]|number|boolean|json]
+//		session {
+//			auth_time <placeholder>
+//			acr       <placeholder>
+//			amr       <placeholder>
+//			sid       <placeholder>
+//		}
 //		login [<url> [<parameter>]] {
 //			<directives...>
 //		}
@@ -60,7 +66,8 @@ func parseHandlerRoute(h httpcaddyfile.Helper) ([]httpcaddyfile.ConfigValue, err
 //
 //	oauth [<matcher>] [<name>] {
 //		user  <placeholder>
-//		claim <name> <placeholder>
+//		claim <name> <placeholder> ...
+//		session ...
 //		login ...
 //	}
 func parseHandler(helper httpcaddyfile.Helper, site *adapted) (caddyhttp.MiddlewareHandler, error) {
@@ -159,8 +166,10 @@ func hasPassword(settings json.RawMessage) bool {
 func (p parser) handlerSettings(helper httpcaddyfile.Helper, h *Handler) directive.Settings {
 	return directive.Settings{
 		"user":  p.Word("a placeholder", &h.User),
-		"claim": p.Pair("a name and a placeholder", &h.Claims),
+		"claim": p.claim(h),
 		"login": p.login(helper, h),
+
+		"session": p.session(h),
 	}
 }
 

@@ -93,6 +93,8 @@ type Client struct {
 
 	// Which of its requests must have a redirect_uri. Default: each rule of the issuer.
 	RedirectURIRules *RedirectURIRules `json:"redirect_uri_rules,omitempty"`
+
+	ClientOpenID
 }
 
 // resolve replaces placeholders.
@@ -136,6 +138,7 @@ func (c *Client) check(id string, issuer *Issuer) error {
 		directive.At("redirect_uri_rules", c.RedirectURIRules.check()),
 		directive.At("pkce", c.checkPKCE()),
 		directive.At("iss", checkChoice(c.Iss, "on", "off")),
+		c.ClientOpenID.check(c.Scopes, issuer),
 		c.checkGrants(issuer.grantTypes()),
 	)
 }
@@ -268,6 +271,7 @@ func (c *Client) client(id string, issuer *Issuer) *storage.Client {
 		AccessTokenLifetime: c.AccessToken.lifetime().or(issuer.AccessToken.lifetime().duration()).duration(),
 		RefreshToken:        refreshPolicy(c.public(), c.RefreshToken, issuer.RefreshToken),
 		DropUnknownScopes:   issuer.UnknownScopes == "drop",
+		OpenID:              c.openID(issuer),
 	}
 	if issuer.Code != nil {
 		client.CodePrefix = issuer.Code.Prefix

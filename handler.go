@@ -1,6 +1,7 @@
 package caddyoauth
 
 import (
+	"cmp"
 	"errors"
 	"fmt"
 	"maps"
@@ -8,6 +9,7 @@ import (
 	"reflect"
 	"slices"
 	"sync"
+	"time"
 
 	"github.com/caddyserver/caddy/v2"
 	"github.com/caddyserver/caddy/v2/modules/caddyhttp"
@@ -47,10 +49,13 @@ type Handler struct {
 	// Default: `{http.auth.user.id}`. **Danger:** every browser can forge a header of the request, so never use one here.
 	User string `json:"user,omitempty"`
 
-	// The claims of tokens about the person who is signed in: placeholders, by the name of the claim. A claim whose placeholder
-	// is empty is left out. The pages show `name`, `preferred_username` and `email` to the person. **Danger:** as with `user`,
-	// never use a header of the request.
-	Claims map[string]string `json:"claims,omitempty"`
+	// The claims of tokens about the person who is signed in, by the name of the claim. A claim whose placeholder is empty is left
+	// out. The pages show `name`, `preferred_username` and `email` to the person. **Danger:** as with `user`, never use a header of
+	// the request.
+	Claims map[string]Claim `json:"claims,omitempty"`
+
+	// What the site knows of how the person has signed in. Default: nothing, and tokens say nothing about it.
+	Session *Session `json:"session,omitempty"`
 
 	// How people sign in. Default: whatever has run before the handler says who a person is.
 	Login *Login `json:"login,omitempty"`
@@ -60,6 +65,8 @@ type Handler struct {
 	block  *caddyhttp.Subroute // of the site
 	place  *place
 	ready  func() error // prepare, once
+	log    *zap.Logger
+	noted  *sync.Map // what noteOnce has logged
 }
 
 // CaddyModule returns the Caddy module information.
@@ -79,7 +86,7 @@ func (h *Handler) Provision(ctx caddy.Context) error {
 		return err
 	}
 	h.app, h.block, h.ready = app.(*App), siteBlock(ctx), sync.OnceValue(h.prepare)
-	h.place = newPlace(h, ctx.Logger())
+	h.place, h.log, h.noted = newPlace(h, ctx.Logger()), ctx.Logger(), new(sync.Map)
 	if h.User == "" {
 		h.User = defaultUser
 	}
@@ -123,14 +130,14 @@ func (h *Handler) prepare() error {
 // check finds impossible settings.
 func (h *Handler) check() error {
 	for _, name := range slices.Sorted(maps.Keys(h.Claims)) {
-		if slices.Contains(authserver.ReservedClaims, name) || name == "" {
-			return directive.At("claim "+name, errors.New("expected another name; this claim is the server's own"))
+		if err := cmp.Or(checkClaimNames([]string{name}), h.Claims[name].check()); err != nil {
+			return directive.At("claim "+name, err)
 		}
 	}
 	if h.User != "" && !unresolved(h.User) {
 		return directive.At("user", fmt.Errorf("expected a placeholder such as %s; with %s everybody would be signed in", defaultUser, h.User))
 	}
-	return directive.At("login", h.Login.check())
+	return cmp.Or(directive.At("session", h.Session.check()), directive.At("login", h.Login.check()))
 }
 
 // ServeHTTP implements caddyhttp.MiddlewareHandler.
@@ -304,15 +311,31 @@ func (s site) User(r *http.Request) (*authserver.User, error) {
 		return nil, nil //nolint:nilerr // the error says which placeholder is empty
 	}
 	user := &authserver.User{Subject: subject}
-	for name, placeholder := range s.h.Claims {
-		if value := repl.ReplaceAll(placeholder, ""); value != "" {
+	for name, claim := range s.h.Claims {
+		value, err := claim.value(repl)
+		if err != nil {
+			s.h.noteOnce("a claim is left out", zap.String("claim", name), zap.Error(err))
+		}
+		if value != nil {
 			if user.Claims == nil {
 				user.Claims = make(map[string]any, len(s.h.Claims))
 			}
 			user.Claims[name] = value
 		}
 	}
+	if s.h.Session != nil {
+		if user.AuthTime, user.Session, err = s.h.Session.read(repl, time.Now()); err != nil {
+			s.h.noteOnce("what the site says of the session is not used", zap.Error(err))
+		}
+	}
 	return user, nil
+}
+
+// noteOnce warns about something in the configuration that every request meets, once.
+func (h *Handler) noteOnce(message string, fields ...zap.Field) {
+	if _, noted := h.noted.LoadOrStore(message+fields[0].String, true); !noted {
+		h.log.Warn(message, fields...)
+	}
 }
 
 // LoginURL implements authserver.Site.

@@ -56,6 +56,10 @@ type Issuer struct {
 	// Whether clients can register themselves. Default: with `mcp`, they can; without, they cannot.
 	Dynamic *DynamicSettings `json:"dynamic,omitempty"`
 
+	// OpenID Connect: whether clients can sign people in with the accounts of the site. A client may do so if `openid` is among its
+	// scopes. Default: they cannot.
+	OpenID *OpenIDSettings `json:"openid,omitempty"`
+
 	// The audience that a client must name in a JWT by which it authenticates. `issuer`: the issuer's URL alone, as the latest
 	// rules have it (draft-ietf-oauth-rfc7523bis); many clients name the token endpoint. `any`: the issuer's URL or the URL of the
 	// token endpoint, or both. Default: `any`.
@@ -124,6 +128,11 @@ type Scope struct {
 	// What it lets a client do, for the consent page, such as "see your orders". Without it, the page shows the name.
 	Description string `json:"description,omitempty"`
 
+	// The claims that only tokens with this scope have, such as `groups`. Several scopes can name a claim; any of them gives it.
+	// Default: none, and with `openid`, for `profile`, `email`, `address` and `phone`, the claims that OpenID Connect Core section
+	// 5.4 names. Tokens have all claims that no scope names.
+	Claims []string `json:"claims,omitempty"`
+
 	// The description in other languages, by their tag (BCP 47), such as `de`. The pages must have the language.
 	Languages map[string]string `json:"languages,omitempty"`
 
@@ -176,6 +185,7 @@ func (i *Issuer) check() error {
 		directive.At("audience", checkAudience(i.Audience)),
 		directive.At("cimd", i.CIMD.check()),
 		directive.At("dynamic", i.Dynamic.check()),
+		directive.At("openid", i.OpenID.check()),
 		directive.At("client_assertion_audience", checkChoice(i.ClientAssertionAudience, "issuer", "any")),
 		directive.At("consent", checkConsent(i.Consent)),
 		directive.At("code", i.Code.check()),
@@ -200,10 +210,19 @@ func (i *Issuer) check() error {
 	return nil
 }
 
+// scopeNames returns the scopes that clients can ask for.
 func (i *Issuer) scopeNames() []string {
 	names := make([]string, 0, len(i.Scopes))
 	for _, s := range i.Scopes {
 		names = append(names, s.Name)
+	}
+	if i.OpenID == nil {
+		return names
+	}
+	for _, name := range grants.OpenIDScopes {
+		if !slices.Contains(names, name) {
+			names = append(names, name)
+		}
 	}
 	return names
 }
@@ -218,6 +237,9 @@ func (i *Issuer) checkScopes() error {
 			return directive.At("scope "+s.Name, errors.New("duplicate scope"))
 		}
 		seen[s.Name] = true
+		if err := checkClaimNames(s.Claims); err != nil {
+			return directive.At("scope "+s.Name, directive.At("claims", err))
+		}
 		for _, tag := range slices.Sorted(maps.Keys(s.Languages)) {
 			if err := pages.CheckLanguage(tag, i.Page.languages()); err != nil {
 				return directive.At("scope "+s.Name, directive.At(tag, err))
@@ -266,6 +288,7 @@ func (i *Issuer) open(
 	config := authserver.Config{
 		Identity: authserver.Identity{
 			Name: name, URL: i.URL, Paths: i.Endpoints.paths(issuer), AccessToken: i.AccessToken.shape(), Wire: i.wire(),
+			OpenID: i.OpenID != nil,
 		},
 		ClientConfig: authserver.ClientConfig{
 			Clients: make(map[string]*storage.Client, len(i.Clients)), Secrets: secretHashes,
@@ -283,7 +306,7 @@ func (i *Issuer) open(
 	}
 	for _, scope := range i.Scopes {
 		config.Scopes = append(config.Scopes, authserver.Scope{
-			Name: scope.Name, Description: scope.Description, Languages: scope.Languages,
+			Name: scope.Name, Description: scope.Description, Languages: scope.Languages, Claims: scope.Claims,
 		})
 	}
 	longest := i.AccessToken.lifetime().duration()
@@ -294,7 +317,11 @@ func (i *Issuer) open(
 		}
 		config.Clients[id] = client
 		longest = max(longest, client.AccessTokenLifetime)
+		if policy := client.OpenID; policy != nil && !slices.Contains(config.IDTokenAlgorithms, policy.IDTokenAlgorithm) {
+			config.IDTokenAlgorithms = append(config.IDTokenAlgorithms, policy.IDTokenAlgorithm)
+		}
 	}
+	slices.Sort(config.IDTokenAlgorithms)
 	config.Resolve = i.resolver(longest)
 	config.Documents = i.documents(name, issuer, common.fetcher, log)
 	config.Registration = i.registration()
@@ -302,6 +329,7 @@ func (i *Issuer) open(
 	if config.Keys, err = i.Signing.policy(longest); err != nil {
 		return nil, directive.At("signing", directive.At("jwks_file", err))
 	}
+	config.Keys.More = config.IDTokenAlgorithms
 	if i.AccessToken != nil && i.AccessToken.Type == "JWT" {
 		config.Keys.Type = "JWT"
 	}

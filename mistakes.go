@@ -301,7 +301,7 @@ func (h *Handler) userMistakes() (found []mistake) {
 	}
 	check("user", h.User)
 	for _, name := range slices.Sorted(maps.Keys(h.Claims)) {
-		check("claim "+name, h.Claims[name])
+		check("claim "+name, h.Claims[name].Value)
 	}
 	return found
 }

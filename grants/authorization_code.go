@@ -86,6 +86,7 @@ func (AuthorizationCode) Exchange(ctx context.Context, req *Request) (*Authoriza
 		if err != nil {
 			return false, err
 		}
+		auth.Nonce = f.Code.Nonce
 		f.Code.RedirectAgain = req.Form.Has("redirect_uri")
 		auth.RefreshToken = withPrefix(req.Client.RefreshToken.Prefix, f.RedeemCode(code, req.Now))
 		return true, nil

@@ -119,6 +119,7 @@ func authorize(f *storage.Family, key storage.Key, req *Request, scope string) (
 		Audience: audience,
 		Claims:   f.Claims,
 		AuthTime: f.AuthTime,
+		Session:  f.Session,
 		Family:   key.ID,
 		Started:  f.Started,
 	}, nil

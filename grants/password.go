@@ -81,7 +81,8 @@ func (*Password) Exchange(ctx context.Context, req *Request) (*Authorization, er
 			return nil, Refuse(InvalidRequest, parameter+" is missing")
 		}
 	}
-	scopes, audience, err := req.choose(req.Form.Get("scope"), req.Client.Scopes, req.Client.Audience, req.more()...)
+	scope := req.Form.Get("scope")
+	scopes, audience, err := req.choose(scope, AllowedScopes(req.Client, scope), req.Client.Audience, req.more()...)
 	if err != nil {
 		return nil, err
 	}

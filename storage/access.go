@@ -13,6 +13,7 @@ type Access struct {
 	Audience []string       `json:"aud,omitempty"`
 	Claims   map[string]any `json:"claims,omitempty"`
 	AuthTime time.Time      `json:"auth_time,omitzero"`
+	ACR      string         `json:"acr,omitempty"`
 	IssuedAt time.Time      `json:"iat"`
 	Expires  time.Time      `json:"exp"`
 	Family   string         `json:"family,omitempty"` // the ID of its family's record

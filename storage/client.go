@@ -62,6 +62,9 @@ type Client struct {
 
 	RefreshToken RefreshPolicy
 
+	// OpenID is for a client that may sign people in (OpenID Connect Core); nil: it may not.
+	OpenID *OpenIDPolicy
+
 	// Origin says who described the client.
 	Origin ClientOrigin
 
@@ -86,6 +89,14 @@ const (
 	MethodPost  = "client_secret_post"
 	MethodKey   = "private_key_jwt"
 )
+
+// OpenIDPolicy is what a client gets that signs people in. Many requests share it, so nobody may change it.
+type OpenIDPolicy struct {
+	// IDTokenAlgorithm is the alg of the client's ID tokens.
+	IDTokenAlgorithm string
+	// ClaimsInIDToken puts the claims of the granted scopes into the ID token too, for clients that do not ask the userinfo endpoint.
+	ClaimsInIDToken bool
+}
 
 // RefreshPolicy says how long refresh tokens of a client live, and how they rotate.
 type RefreshPolicy struct {

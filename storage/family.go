@@ -19,7 +19,8 @@ type Family struct {
 	Scopes   []string
 	Audience []string
 	Claims   map[string]any
-	AuthTime time.Time
+	AuthTime time.Time // when the user signed in; zero: not known
+	Session  Session
 
 	Started time.Time
 	Ends    time.Time // after which nothing can be refreshed; zero: never
@@ -37,6 +38,13 @@ type Family struct {
 	Reason  string
 }
 
+// Session is what the site knows of the session in which a person has approved something. All of it may be unknown.
+type Session struct {
+	ID  string   // of the session at the site (sid of OpenID Connect Front-Channel Logout §3)
+	ACR string   // how well the person was authenticated (OpenID Connect Core §2)
+	AMR []string // how (RFC 8176)
+}
+
 // Code is the state of a family's authorization code.
 type Code struct {
 	Hash          []byte
@@ -46,6 +54,7 @@ type Code struct {
 	RedirectSent  bool   // the authorization request named it (RFC 6749 §4.1.3)
 	RedirectAgain bool   // the exchange of the code named it too
 	Challenge     string // S256 (RFC 7636 §4.2)
+	Nonce         string // for the ID token (OpenID Connect Core §2)
 	Offline       bool   // redeeming the code issues a refresh token
 
 	RefreshLength int // the length of the refresh tokens; 0: the default

@@ -26,6 +26,7 @@ const (
 	familyReason
 	familyChecked
 	familyAuthenticated
+	familySession
 )
 
 // The fields of its code.
@@ -39,6 +40,14 @@ const (
 	codeChallenge
 	codeOffline
 	codeRefreshLength
+	codeNonce
+)
+
+// The fields of its session.
+const (
+	sessionID protowire.Number = iota + 1
+	sessionACR
+	sessionAMR // repeated
 )
 
 // The fields of its refresh tokens.
@@ -78,6 +87,9 @@ func (f *Family) Encode() ([]byte, error) {
 	w.text(familyReason, f.Reason)
 	w.time(familyChecked, f.Checked)
 	w.flag(familyAuthenticated, f.Authenticated)
+	if !f.Session.IsZero() {
+		w.message(familySession, f.Session.encode)
+	}
 	return w.record, nil
 }
 
@@ -91,7 +103,7 @@ func (f *Family) size() int {
 		}
 	}
 	if c := f.Code; c != nil {
-		size += 48 + len(c.Hash) + len(c.RedirectURI) + len(c.Challenge)
+		size += 48 + len(c.Hash) + len(c.RedirectURI) + len(c.Challenge) + len(c.Nonce)
 	}
 	if r := f.Refresh; r != nil {
 		size += 24 + len(r.FamilySecret) + len(r.Current) + len(r.Previous) + len(r.Successor)
@@ -109,6 +121,16 @@ func (c *Code) encode(w *fieldWriter) {
 	w.text(codeChallenge, c.Challenge)
 	w.flag(codeOffline, c.Offline)
 	w.number(codeRefreshLength, int64(c.RefreshLength))
+	w.text(codeNonce, c.Nonce)
+}
+
+// IsZero reports whether nothing is known of the session.
+func (s *Session) IsZero() bool { return s.ID == "" && s.ACR == "" && len(s.AMR) == 0 }
+
+func (s *Session) encode(w *fieldWriter) {
+	w.text(sessionID, s.ID)
+	w.text(sessionACR, s.ACR)
+	w.texts(sessionAMR, s.AMR)
 }
 
 func (r *Refresh) encode(w *fieldWriter) {
@@ -163,6 +185,8 @@ func (f *Family) decode(field field) (err error) {
 		f.Checked, err = field.time()
 	case familyAuthenticated:
 		f.Authenticated = field.flag()
+	case familySession:
+		err = readFields(field.bytes, field.text, f.Session.decode)
 	}
 	return err
 }
@@ -187,8 +211,22 @@ func (c *Code) decode(field field) (err error) {
 		c.Offline = field.flag()
 	case codeRefreshLength:
 		c.RefreshLength = int(field.int())
+	case codeNonce:
+		c.Nonce = field.text
 	}
 	return err
+}
+
+func (s *Session) decode(field field) error {
+	switch field.number {
+	case sessionID:
+		s.ID = field.text
+	case sessionACR:
+		s.ACR = field.text
+	case sessionAMR:
+		s.AMR = append(s.AMR, field.text)
+	}
+	return nil
 }
 
 func (r *Refresh) decode(field field) (err error) {

@@ -27,6 +27,7 @@ import (
 type accessTokens struct {
 	issuer  string // its URL
 	shape   AccessTokenShape
+	claims  scopedClaims
 	keys    *keyring.Ring
 	store   storage.Store
 	clients *clients.Directory
@@ -47,6 +48,7 @@ type tokenClaims struct {
 	IssuedAt int64  `json:"iat"`
 	Scope    string `json:"scope,omitempty"`
 	AuthTime int64  `json:"auth_time,omitempty"`
+	ACR      string `json:"acr,omitempty"`
 	jwt.Reference
 }
 
@@ -54,7 +56,7 @@ type tokenClaims struct {
 // resource take the token for something else (RFC 7519 §4.1, RFC 9068 §2.2).
 var ReservedClaims = []string{
 	"iss", "sub", "aud", "exp", "nbf", "iat", "jti", "client_id", "scope", "auth_time", "family", "family_iat",
-	"cnf", "act", "may_act", "acr", "amr", "azp", "nonce", "at_hash",
+	"cnf", "act", "may_act", "acr", "amr", "azp", "nonce", "at_hash", "c_hash", "s_hash", "sid", "events", "sub_jwk",
 }
 
 // audience returns the value of an aud claim: one string for a single resource, else a list, or nil for none (RFC 7519
@@ -74,7 +76,7 @@ func audience(resources []string) any {
 func (a *accessTokens) issue(
 	ctx context.Context, client *storage.Client, auth *grants.Authorization, now time.Time,
 ) (token, id string, err error) {
-	more := renameClaims(auth, a.shape.Rename)
+	more := renameClaims(auth, a.claims.granted(auth.Claims, auth.Scopes), a.shape.Rename)
 	if a.shape.Opaque {
 		return a.issueOpaque(ctx, client, auth, more, now)
 	}
@@ -96,6 +98,7 @@ func (a *accessTokens) issue(
 	own.Issuer = a.issuer
 	own.Audience = audience(auth.Audience)
 	own.Scope = strings.Join(auth.Scopes, " ")
+	own.ACR = auth.Session.ACR
 	if !auth.AuthTime.IsZero() {
 		own.AuthTime = auth.AuthTime.Unix()
 	}
@@ -108,7 +111,7 @@ func (a *accessTokens) issue(
 }
 
 // joinClaims returns the server's own claims and more claims as one JSON object.
-func joinClaims(own *tokenClaims, more map[string]any) ([]byte, error) {
+func joinClaims(own any, more map[string]any) ([]byte, error) {
 	payload, err := json.Marshal(own)
 	if err != nil || len(more) == 0 {
 		return payload, err
@@ -121,20 +124,20 @@ func joinClaims(own *tokenClaims, more map[string]any) ([]byte, error) {
 	return append(payload, members[1:]...), nil
 }
 
-// renameClaims returns the configured claims of an authorization under their configured names. None can replace a claim
-// that the server sets.
-func renameClaims(auth *grants.Authorization, names map[string]string) map[string]any {
-	if len(auth.Claims) == 0 && len(names) == 0 {
+// renameClaims returns the granted claims of an authorization under their configured names. None can replace a claim that the
+// server sets.
+func renameClaims(auth *grants.Authorization, granted map[string]any, names map[string]string) map[string]any {
+	if len(granted) == 0 && len(names) == 0 {
 		return nil
 	}
-	claims := make(map[string]any, len(auth.Claims)+1)
-	for name, value := range auth.Claims {
+	claims := make(map[string]any, len(granted)+1)
+	for name, value := range granted {
 		if _, ok := names[name]; !ok && !slices.Contains(ReservedClaims, name) {
 			claims[name] = value
 		}
 	}
 	for _, name := range slices.Sorted(maps.Keys(names)) { // a renamed claim replaces one that already has its new name
-		if value, ok := auth.Claims[name]; ok && !slices.Contains(ReservedClaims, names[name]) {
+		if value, ok := granted[name]; ok && !slices.Contains(ReservedClaims, names[name]) {
 			claims[names[name]] = value
 		}
 	}
@@ -155,6 +158,7 @@ func (a *accessTokens) issueOpaque(
 		Audience: auth.Audience,
 		Claims:   claims,
 		AuthTime: auth.AuthTime,
+		ACR:      auth.Session.ACR,
 		IssuedAt: now,
 		Expires:  now.Add(client.AccessTokenLifetime),
 		Family:   auth.Family,
@@ -223,6 +227,9 @@ func (a *accessTokens) read(ctx context.Context, token string, leeway time.Durat
 	}
 	// A minimal token has no iss. It is still ours, because these keys sign no tokens of other issuers.
 	minimal := a.shape.Minimal && claims.Issuer == ""
+	if !minimal && claims.ClientID == "" { // an ID token, where access tokens are of its type
+		return nil, jwt.ErrClaims.Explain("no client_id", "an access token", "").Of(claims)
+	}
 	if claims.Issuer != a.issuer && !minimal {
 		return nil, jwt.ErrIssuer.Explain("iss "+claims.Issuer, a.issuer, "issuer").Of(claims)
 	}
@@ -234,6 +241,9 @@ func (a *accessTokens) read(ctx context.Context, token string, leeway time.Durat
 		ref, err := parts.Reference()
 		if err != nil {
 			return nil, err
+		}
+		if ref.ClientID == "" {
+			return nil, jwt.ErrClaims.Explain("no client_id in the header", "an access token", "").Of(claims)
 		}
 		claims.Refer(ref)
 	}
@@ -286,6 +296,9 @@ func (a *accessTokens) opaqueClaims(access *storage.Access, key storage.Key) *jw
 	})
 	if !access.AuthTime.IsZero() {
 		claims.Raw["auth_time"] = numericDate(access.AuthTime)
+	}
+	if access.ACR != "" {
+		claims.Raw["acr"] = access.ACR
 	}
 	return claims
 }

@@ -139,8 +139,9 @@ func (e *authorizeEndpoint) checkAuthorizeRequest(
 		prompt:       prompt,
 		params:       params,
 	}
+	scope := params.Get("scope")
 	var refusal error
-	if req.scopes, refusal = grants.ChooseScopes(client, params.Get("scope"), client.Scopes); refusal == nil {
+	if req.scopes, refusal = grants.ChooseScopes(client, scope, grants.AllowedScopes(client, scope)); refusal == nil {
 		more := e.resources.all()
 		if client.OwnAudience {
 			more = nil

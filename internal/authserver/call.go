@@ -33,6 +33,9 @@ type Noter interface {
 type User struct {
 	Subject string
 	Claims  map[string]any // for the tokens
+
+	AuthTime time.Time // when the person signed in; zero: the site does not tell
+	Session  storage.Session
 }
 
 // call is one request at an endpoint. The last fields are for the log and the metrics, and the endpoint sets them as it

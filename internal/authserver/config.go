@@ -44,6 +44,11 @@ type Identity struct {
 	Paths  Paths
 	Scopes []Scope
 
+	// OpenID says that clients can sign people in (OpenID Connect Core).
+	OpenID bool
+	// IDTokenAlgorithms are the algs that ID tokens can have.
+	IDTokenAlgorithms []string
+
 	AccessToken AccessTokenShape
 	Wire        wire.Shape
 
@@ -123,6 +128,7 @@ type Scope struct {
 	Name        string
 	Description string
 	Languages   map[string]string // the words in other languages, by their tag
+	Claims      []string          // that only tokens with this scope have, or another scope that names them
 }
 
 // withDefaults returns the config with nothing left open but what depends on the store.
@@ -150,6 +156,9 @@ func (c Config) withDefaults() Config {
 	}
 	if c.ClientKeys == nil {
 		c.ClientKeys = assertion.NewKeys(fetch.New(fetch.Config{Now: c.Now}), c.Now)
+	}
+	if c.OpenID {
+		c.Scopes = withOpenIDScopes(c.Scopes)
 	}
 	c.RevocationPoll = cmp.Or(c.RevocationPoll, 5*time.Second)
 	c.StoreTimeout = cmp.Or(c.StoreTimeout, bounded.Timeout(c.Store))

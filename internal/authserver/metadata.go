@@ -56,6 +56,8 @@ func (s *core) metadata() ([]byte, error) {
 		ChallengeMethods      []string `json:"code_challenge_methods_supported"`
 		IssParameter          bool     `json:"authorization_response_iss_parameter_supported"` // RFC 9207 §3
 		ClientDocuments       bool     `json:"client_id_metadata_document_supported,omitempty"`
+
+		*openIDMetadata
 	}{
 		Issuer:                s.config.URL,
 		AuthorizationEndpoint: s.origin + s.config.Paths.Authorize,
@@ -74,6 +76,9 @@ func (s *core) metadata() ([]byte, error) {
 		IssParameter:          true,
 		ClientDocuments:       s.documents != nil,
 	}
+	if s.config.OpenID {
+		doc.openIDMetadata = s.openIDMetadata()
+	}
 	if s.keys.Published() {
 		doc.JWKSURI = s.origin + s.config.Paths.JWKS
 		if jwt.Asymmetric(s.keys.Algorithm()) { // a client cannot verify with a secret of this server
@@ -91,6 +96,19 @@ func (s *core) metadata() ([]byte, error) {
 	}
 	slices.Sort(doc.GrantTypes)
 	return json.Marshal(doc)
+}
+
+// openIDMetadata is what OpenID Connect Discovery §3 adds.
+type openIDMetadata struct {
+	SubjectTypes []string `json:"subject_types_supported"`
+	IDTokenAlgs  []string `json:"id_token_signing_alg_values_supported"`
+}
+
+func (s *core) openIDMetadata() *openIDMetadata {
+	return &openIDMetadata{
+		SubjectTypes: []string{"public"},
+		IDTokenAlgs:  s.config.IDTokenAlgorithms,
+	}
 }
 
 func serveMetadata(body []byte) func(*call) error {

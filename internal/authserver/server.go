@@ -86,7 +86,7 @@ func (s *core) newPages(issuer *url.URL) (*pages.Pages, error) {
 	config := s.config.Pages
 	config.Host = issuer.Hostname()
 	for _, scope := range s.config.Scopes {
-		config.Scopes = append(config.Scopes, pages.ScopeWords(scope))
+		config.Scopes = append(config.Scopes, pages.ScopeWords{Name: scope.Name, Description: scope.Description, Languages: scope.Languages})
 	}
 	made, err := pages.New(config)
 	if err != nil {
@@ -131,7 +131,7 @@ func (s *Server) assemble() (err error) {
 	s.limiter = config.Throttle.Limiter(config.Name, config.Limits, s.metrics.Throttled, s.now)
 	s.authenticator = clients.NewAuthenticator(s.clients, s.limiter, s.newAssertions(), config.Wire.SecretHeader)
 	s.accessTokens = &accessTokens{
-		issuer: config.URL, shape: config.AccessToken, keys: s.keys, store: s.store, clients: s.clients, cutoffs: s.cutoffs,
+		issuer: config.URL, shape: config.AccessToken, claims: newScopedClaims(config.Scopes), keys: s.keys, store: s.store, clients: s.clients, cutoffs: s.cutoffs,
 		timeout: config.StoreTimeout, outages: s.outages, log: s.log.With(zap.String("issuer", config.Name)), now: s.now,
 	}
 	s.revoker = &Revoker{

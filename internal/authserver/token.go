@@ -98,7 +98,7 @@ func (e *tokenEndpoint) exchange(c *call, grant grants.Grant, form url.Values, n
 	if err := e.cutoffs.LoadWithin(ctx, e.config.StoreTimeout); err != nil {
 		return nil, err
 	}
-	if err := e.keys.Load(ctx); err != nil { // before the grant marks a code as used
+	if err := e.loadKeys(c); err != nil { // before the grant marks a code as used
 		return nil, err
 	}
 	if err := e.cutoffs.Cover(ctx, lifetimesOf(c.client)); err != nil {
@@ -160,6 +160,10 @@ func (e *tokenEndpoint) issue(c *call, auth *grants.Authorization, now time.Time
 	if err != nil {
 		return nil, err
 	}
+	idToken, err := e.idToken(c, auth, accessToken, now)
+	if err != nil {
+		return nil, err
+	}
 	e.events.issued(c, auth, id)
 	if c.grant != "client_credentials" { // which has no user
 		began := auth.Started
@@ -174,6 +178,7 @@ func (e *tokenEndpoint) issue(c *call, auth *grants.Authorization, now time.Time
 		ExpiresIn:    int64(c.client.AccessTokenLifetime / time.Second),
 		RefreshToken: auth.RefreshToken,
 		Scope:        strings.Join(auth.Scopes, " "),
+		IDToken:      idToken,
 	}, nil
 }
 

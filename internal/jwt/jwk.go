@@ -132,7 +132,7 @@ func ParsePrivateKeys(document []byte, alg string) (keys []*Key, signer *Key, er
 			return nil, nil, fmt.Errorf("key %d in the file has the kid %q of another, expected a unique one", i+1, key.ID)
 		}
 		keys = append(keys, key)
-		if signer == nil && key.canSign() && (alg == "" || key.Algorithm == alg) {
+		if signer == nil && key.CanSign() && (alg == "" || key.Algorithm == alg) {
 			signer = key
 		}
 	}

@@ -169,8 +169,8 @@ func (k *Key) probe() error {
 	return nil
 }
 
-// canSign reports whether the key has a private half, or is a shared secret.
-func (k *Key) canSign() bool { return k.private != nil }
+// CanSign reports whether the key has a private half, or is a shared secret.
+func (k *Key) CanSign() bool { return k.private != nil }
 
 // Header returns the encoded header of the access tokens that the key signs.
 func (k *Key) Header() string { return k.header }

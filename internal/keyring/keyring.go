@@ -35,6 +35,10 @@ type Policy struct {
 	// key in the file decides.
 	Algorithm string
 
+	// More are further algorithms that the ring has keys for, see [Ring.SignWith]. An algorithm that is not among them gets its first
+	// key when it is first used.
+	More []string
+
 	// Rotate is how long a key signs before the next one does; 0 is forever.
 	Rotate time.Duration
 
@@ -81,14 +85,15 @@ type Ring struct {
 	config Config
 	now    func() time.Time
 
+	more      atomic.Pointer[[]string] // the further algorithms that are used
 	current   atomic.Pointer[snapshot] // nil before the first update
 	refreshAt atomic.Int64             // Unix time from which current must be refreshed before use
 	unknown   *rate.Limiter            // of reads of the store for a kid that perhaps no node has made
 
-	updating *semaphore.Weighted // held by the one update that runs; guards the fields below
-	spare    *scheduledKey       // a key that was made and is not used yet
-	adopted  *record             // the record that current is of; nil before the first update
-	inUse    string              // the kid that was last logged as the one that signs
+	updating *semaphore.Weighted      // held by the one update that runs; guards the fields below
+	spares   map[string]*scheduledKey // keys that were made and are not used yet, by their algorithm
+	adopted  *record                  // the record that current is of; nil before the first update
+	inUse    map[string]string        // the kids that were last logged as those that sign, by their algorithm
 }
 
 // New returns the keys of the issuer that owns the store. It checks the policy and reads its File, but does not touch the
@@ -103,22 +108,35 @@ func New(config Config) (*Ring, error) {
 		now:      func() time.Time { return config.Now().UTC().Truncate(time.Second) },
 		unknown:  rate.NewLimiter(1, 10),
 		updating: semaphore.NewWeighted(1),
+		spares:   make(map[string]*scheduledKey),
+		inUse:    make(map[string]string),
 	}
+	r.more.Store(&config.More)
 	if config.File != nil {
 		keys, signer, err := jwt.ParsePrivateKeys(config.File, config.Algorithm)
 		if err != nil {
 			return nil, fmt.Errorf("signing keys: %w", err)
 		}
 		r.config.Algorithm = signer.Algorithm
-		r.current.Store(newSnapshot(keys, []*scheduledKey{{ID: signer.ID}}, nil))
+		lines := map[string][]*scheduledKey{signer.Algorithm: {{ID: signer.ID, Algorithm: signer.Algorithm}}}
+		for _, alg := range config.More {
+			key, err := fileKey(keys, alg)
+			if err != nil {
+				return nil, err
+			}
+			lines[alg] = []*scheduledKey{{ID: key.ID, Algorithm: alg}}
+		}
+		r.current.Store(newSnapshot(keys, signer.Algorithm, lines, nil))
 		r.refreshAt.Store(math.MaxInt64)
 		return r, nil
 	}
 	if r.config.Algorithm == "" {
 		r.config.Algorithm = "ES256"
 	}
-	if err := jwt.CheckAlgorithm(r.config.Algorithm); err != nil {
-		return nil, fmt.Errorf("signing keys: %w", err)
+	for _, alg := range r.algorithms() {
+		if err := jwt.CheckAlgorithm(alg); err != nil {
+			return nil, fmt.Errorf("signing keys: %w", err)
+		}
 	}
 	switch {
 	case config.Lifetime <= 0:
@@ -129,6 +147,39 @@ func New(config Config) (*Ring, error) {
 		return nil, fmt.Errorf("signing keys: published %s before they sign, expected less than the %s between rotations", config.Publish, config.Rotate)
 	}
 	return r, nil
+}
+
+// policy returns the policy with all algorithms that are used.
+func (r *Ring) policy() Policy {
+	p := r.config.Policy
+	p.More = *r.more.Load()
+	return p
+}
+
+// algorithms are the algorithms that the ring has keys for.
+func (r *Ring) algorithms() []string {
+	p := r.policy()
+	return p.algorithms()
+}
+
+func (p *Policy) algorithms() []string {
+	all := []string{p.Algorithm}
+	for _, alg := range p.More {
+		if !slices.Contains(all, alg) {
+			all = append(all, alg)
+		}
+	}
+	return all
+}
+
+// fileKey returns the first key of the owner's file that signs with an algorithm.
+func fileKey(keys []*jwt.Key, alg string) (*jwt.Key, error) {
+	for _, key := range keys {
+		if key.Algorithm == alg && key.CanSign() {
+			return key, nil
+		}
+	}
+	return nil, fmt.Errorf("signing keys: the file has no private key for %s", alg)
 }
 
 // Maintain makes, rotates and retires keys according to the policy, and picks up changes by other nodes. Every node calls
@@ -156,6 +207,52 @@ func (r *Ring) SignAs(ctx context.Context, typ string, claims []byte) (string, e
 		return "", err
 	}
 	return keys.signer(r.now()).SignAs(typ, claims)
+}
+
+// SignWith is SignAs with a key for an algorithm. The first call for an algorithm makes its first key, unless the keys are in a file.
+func (r *Ring) SignWith(ctx context.Context, alg, typ string, claims []byte) (string, error) {
+	keys, err := r.loadFor(ctx, alg)
+	if err != nil {
+		return "", err
+	}
+	return keys.signerWith(alg, r.now()).SignAs(typ, claims)
+}
+
+// LoadFor is Load for SignWith.
+func (r *Ring) LoadFor(ctx context.Context, alg string) error {
+	_, err := r.loadFor(ctx, alg)
+	return err
+}
+
+// loadFor returns the keys in memory with a key for the algorithm.
+func (r *Ring) loadFor(ctx context.Context, alg string) (*snapshot, error) {
+	keys, err := r.load(ctx)
+	if err != nil || keys.signerWith(alg, r.now()) != nil {
+		return keys, err
+	}
+	if r.config.File != nil || !jwt.Asymmetric(alg) {
+		return nil, fmt.Errorf("no signing key for %s", alg)
+	}
+	for {
+		more := r.more.Load()
+		all := append(slices.Clone(*more), alg)
+		if slices.Contains(*more, alg) || r.more.CompareAndSwap(more, &all) {
+			break
+		}
+	}
+	if err := r.update(ctx, keys); err != nil {
+		return nil, fmt.Errorf("making a signing key for %s: %w", alg, err)
+	}
+	if keys = r.current.Load(); keys.signerWith(alg, r.now()) == nil { // another caller updated them before it knew the algorithm
+		if err := r.update(ctx, keys); err != nil {
+			return nil, err
+		}
+		keys = r.current.Load()
+	}
+	if keys.signerWith(alg, r.now()) == nil {
+		return nil, fmt.Errorf("no signing key for %s, and none can be made: %w", alg, storage.ErrReadOnly)
+	}
+	return keys, nil
 }
 
 // SignReferenced is Sign for claims that do not say which token it is: the header does.
@@ -218,7 +315,7 @@ func (r *Ring) Published() bool {
 	if r.config.File != nil {
 		return slices.ContainsFunc(r.current.Load().keys, func(key *jwt.Key) bool { return key.Public != nil })
 	}
-	return jwt.Asymmetric(r.config.Algorithm)
+	return slices.ContainsFunc(r.algorithms(), jwt.Asymmetric)
 }
 
 // Algorithm returns the algorithm of the key that signs.
@@ -275,18 +372,20 @@ func (r *Ring) load(ctx context.Context) (*snapshot, error) {
 
 // snapshot is what a node knows of the keys at one time. It never changes: an update replaces it.
 type snapshot struct {
-	keys     []*jwt.Key // all that verify, in the order of the record or the file
-	line     []*scheduledKey
+	keys     []*jwt.Key                 // all that verify, in the order of the record or the file
+	line     []*scheduledKey            // of the algorithm that access tokens are signed with
+	lines    map[string][]*scheduledKey // by algorithm
 	byID     map[string]*jwt.Key
 	byHeader map[string]*jwt.Key
 	jwks     []byte
 	secret   []byte // nil if not loaded yet
 }
 
-func newSnapshot(keys []*jwt.Key, line []*scheduledKey, secret []byte) *snapshot {
+func newSnapshot(keys []*jwt.Key, alg string, lines map[string][]*scheduledKey, secret []byte) *snapshot {
 	s := &snapshot{
 		keys:     keys,
-		line:     line,
+		line:     lines[alg],
+		lines:    lines,
 		byID:     make(map[string]*jwt.Key, len(keys)),
 		byHeader: make(map[string]*jwt.Key, len(keys)),
 		secret:   secret,
@@ -311,6 +410,15 @@ func (s *snapshot) kids() string { return strings.Join(slices.Sorted(maps.Keys(s
 // signer returns the key that signs at that time.
 func (s *snapshot) signer(now time.Time) *jwt.Key {
 	return s.byID[s.line[signerAt(s.line, now)].ID]
+}
+
+// signerWith is signer for another algorithm. It returns nil if there are no keys for it.
+func (s *snapshot) signerWith(alg string, now time.Time) *jwt.Key {
+	line := s.lines[alg]
+	if len(line) == 0 {
+		return nil
+	}
+	return s.byID[line[signerAt(line, now)].ID]
 }
 
 // find returns the key that a token's header names. The encoded headers of tokens made here are known; only a different

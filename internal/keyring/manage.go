@@ -35,20 +35,20 @@ func (r *Ring) List(ctx context.Context) ([]Info, error) {
 		return nil, err
 	}
 	keys, now := r.current.Load(), r.now()
-	signer := keys.signer(now).ID
 	list := make([]Info, 0, len(keys.keys))
 	for _, key := range keys.keys {
 		info := Info{ID: key.ID, Algorithm: key.Algorithm, Status: "verifying"}
-		if i := slices.IndexFunc(keys.line, func(s *scheduledKey) bool { return s.ID == key.ID }); i >= 0 {
-			s := keys.line[i]
+		line := keys.lines[key.Algorithm]
+		if i := slices.IndexFunc(line, func(s *scheduledKey) bool { return s.ID == key.ID }); i >= 0 {
+			s := line[i]
 			info.Created, info.Signs = s.Created, s.Signs
-			info.Until, info.Expires = r.end(keys.line, i, now)
-			if s.Signs.After(now) {
+			info.Until, info.Expires = r.end(line, i, now)
+			switch {
+			case i == signerAt(line, now):
+				info.Status = "signing"
+			case s.Signs.After(now):
 				info.Status = "next"
 			}
-		}
-		if key.ID == signer {
-			info.Status = "signing"
 		}
 		list = append(list, info)
 	}
@@ -77,14 +77,25 @@ func (r *Ring) end(line []*scheduledKey, i int, now time.Time) (until, expires t
 	return until, expires
 }
 
-// RotateNow makes a key and returns its kid. The key signs when every cached JWKS can have it, or at once.
+// RotateNow makes a key for each algorithm that is used, and returns the kid of the one for access tokens. The keys sign when every
+// cached JWKS can have them, or at once.
 func (r *Ring) RotateNow(ctx context.Context, atOnce bool) (kid string, err error) {
-	err = r.edit(ctx, false, func(keys []scheduledKey, spare scheduledKey, now time.Time) ([]scheduledKey, error) {
-		kid, spare.Created, spare.Signs = spare.ID, now, now.Add(r.config.Publish+propagation+clockLeeway)
-		if atOnce {
-			spare.Signs = afterOthers(keys, now)
+	err = r.edit(ctx, false, func(keys []scheduledKey, now time.Time) ([]scheduledKey, error) {
+		for _, alg := range r.algorithms() {
+			spare, err := r.unused(alg)
+			if err != nil {
+				return nil, err
+			}
+			spare.Created, spare.Signs = now, now.Add(r.config.Publish+propagation+clockLeeway)
+			if atOnce {
+				spare.Signs = afterOthers(keys, now)
+			}
+			keys = append(keys, spare)
+			if alg == r.config.Algorithm {
+				kid = spare.ID
+			}
 		}
-		return append(keys, spare), nil
+		return keys, nil
 	})
 	return kid, err
 }
@@ -92,21 +103,27 @@ func (r *Ring) RotateNow(ctx context.Context, atOnce bool) (kid string, err erro
 // RetireNow removes a key, which makes the tokens it signed invalid. If it is the key that signs now, the next one takes
 // over, or else a new one. The secret is renewed too: whoever has the key can have read it in the same record.
 func (r *Ring) RetireNow(ctx context.Context, kid string) error {
-	return r.edit(ctx, true, func(keys []scheduledKey, spare scheduledKey, now time.Time) ([]scheduledKey, error) {
-		line := keyLine(keys, r.config.Algorithm)
-		signed := len(line) > 0 && line[signerAt(line, now)].ID == kid
-		kept := slices.DeleteFunc(keys, func(key scheduledKey) bool { return key.ID == kid })
-		if len(kept) == len(keys) {
+	return r.edit(ctx, true, func(keys []scheduledKey, now time.Time) ([]scheduledKey, error) {
+		found := slices.IndexFunc(keys, func(key scheduledKey) bool { return key.ID == kid })
+		if found < 0 {
 			return nil, ErrNoKey
 		}
+		alg := keys[found].Algorithm
+		line := keyLine(keys, alg)
+		signed := line[signerAt(line, now)].ID == kid && slices.Contains(r.algorithms(), alg)
+		kept := slices.Delete(keys, found, found+1)
 		if !signed {
 			return kept, nil
 		}
-		for _, next := range keyLine(kept, r.config.Algorithm) {
+		for _, next := range keyLine(kept, alg) {
 			if next.Signs.After(now) {
 				next.Signs = afterOthers(kept, now)
 				return kept, nil
 			}
+		}
+		spare, err := r.unused(alg)
+		if err != nil {
+			return nil, err
 		}
 		spare.Created, spare.Signs = now, afterOthers(kept, now)
 		return append(kept, spare), nil
@@ -125,11 +142,10 @@ func afterOthers(keys []scheduledKey, now time.Time) time.Time {
 	return signs
 }
 
-// edit changes the keys in one atomic update, and uses the result here at once. change may run more than once; it may use
-// the spare key or not. If renew is set, the secret is renewed.
+// edit changes the keys in one atomic update, and uses the result here at once. change may run more than once. If renew is set, the secret is renewed.
 func (r *Ring) edit(
 	ctx context.Context, renew bool,
-	change func(keys []scheduledKey, spare scheduledKey, now time.Time) ([]scheduledKey, error),
+	change func(keys []scheduledKey, now time.Time) ([]scheduledKey, error),
 ) error {
 	if r.config.File != nil {
 		return ErrKeysInFile
@@ -146,8 +162,8 @@ func (r *Ring) edit(
 	if err := r.adopt(rec); err != nil {
 		return err
 	}
-	if r.spare == nil {
-		if r.spare, err = newKey(r.config.Algorithm); err != nil {
+	for _, alg := range r.algorithms() { // RSA takes long, and the record is locked below
+		if _, err := r.unused(alg); err != nil {
 			return err
 		}
 	}
@@ -156,13 +172,13 @@ func (r *Ring) edit(
 			return nil, never, err
 		}
 		now := r.now()
-		if rec.Keys, err = change(rec.Keys, *r.spare, now); err != nil {
+		if rec.Keys, err = change(rec.Keys, now); err != nil {
 			return nil, never, err
 		}
 		if renew {
 			rec.Secret = newSecret()
 		}
-		rec.Keys, _, _ = plan(rec.Keys, now, r.config.Policy)
+		rec.Keys, _, _ = plan(rec.Keys, now, r.policy())
 		value, err = json.Marshal(rec)
 		return value, never, err
 	})

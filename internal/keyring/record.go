@@ -29,7 +29,10 @@ type record struct {
 
 const secretLength = 32
 
-var errNoSpare = errors.New("a key has to be made first")
+// noSpareError says that a key for an algorithm has to be made first.
+type noSpareError string
+
+func (e noSpareError) Error() string { return "a key for " + string(e) + " has to be made first" }
 
 // readRecord decodes a record; encoded may be nil.
 func readRecord(encoded []byte) (rec record, err error) {
@@ -63,9 +66,9 @@ func newKey(alg string) (*scheduledKey, error) {
 	return &scheduledKey{ID: id, Algorithm: alg, JWK: jwk}, nil
 }
 
-// advance returns what the record becomes now, and whether that differs from old, which may be nil. It returns errNoSpare
-// if it needs a spare key, since making one takes too long to do it with the record locked.
-func (r *Ring) advance(old []byte, spare *scheduledKey) (rec record, changed bool, err error) {
+// advance returns what the record becomes now, and whether that differs from old, which may be nil. It returns a noSpareError if it
+// needs a spare key, since making one takes too long to do it with the record locked.
+func (r *Ring) advance(old []byte) (rec record, changed bool, err error) {
 	if rec, err = readRecord(old); err != nil {
 		return record{}, false, err
 	}
@@ -78,15 +81,18 @@ func (r *Ring) advance(old []byte, spare *scheduledKey) (rec record, changed boo
 	}
 
 	now := r.now()
-	kept, signs, moved := plan(rec.Keys, now, r.config.Policy)
-	if !signs.IsZero() {
+	kept, missing, moved := plan(rec.Keys, now, r.policy())
+	for _, due := range missing {
+		spare := r.spares[due.algorithm]
 		if spare == nil {
-			return record{}, false, errNoSpare
+			return record{}, false, noSpareError(due.algorithm)
 		}
 		made := *spare
-		made.Created, made.Signs = now, signs
-		kept, _, _ = plan(append(kept, made), now, r.config.Policy)
-		moved = true
+		made.Created, made.Signs = now, due.signs
+		kept, moved = append(kept, made), true
+	}
+	if len(missing) > 0 {
+		kept, _, _ = plan(kept, now, r.policy())
 	}
 	rec.Keys = kept
 	return rec, changed || moved, nil
@@ -179,13 +185,13 @@ func (r *Ring) advanceRecord(ctx context.Context) (record, error) {
 	if err != nil && !errors.Is(err, storage.ErrNotFound) {
 		return record{}, err
 	}
-	rec, changed, err := r.advance(old, r.spare)
+	rec, changed, err := r.advance(old)
 	if err == nil && !changed {
 		return rec, nil
 	}
 	for {
 		err := r.config.Store.Update(ctx, recordKey, func(old []byte) (value []byte, never time.Time, err error) {
-			rec, changed, err = r.advance(old, r.spare)
+			rec, changed, err = r.advance(old)
 			if err == nil && !changed {
 				err = storage.ErrKeep
 			}
@@ -195,16 +201,29 @@ func (r *Ring) advanceRecord(ctx context.Context) (record, error) {
 			value, err = json.Marshal(rec)
 			return value, never, err
 		})
-		switch {
-		case errors.Is(err, storage.ErrReadOnly):
+		if errors.Is(err, storage.ErrReadOnly) {
 			return r.asStored(old)
-		case !errors.Is(err, errNoSpare):
+		}
+		alg, needed := errors.AsType[noSpareError](err)
+		if !needed {
 			return rec, err
 		}
-		if r.spare, err = newKey(r.config.Algorithm); err != nil {
+		if _, err := r.unused(string(alg)); err != nil {
 			return record{}, err
 		}
 	}
+}
+
+// unused returns a key for an algorithm that is not used yet.
+func (r *Ring) unused(alg string) (scheduledKey, error) {
+	if r.spares[alg] == nil {
+		made, err := newKey(alg)
+		if err != nil {
+			return scheduledKey{}, err
+		}
+		r.spares[alg] = made
+	}
+	return *r.spares[alg], nil
 }
 
 // asStored returns the record unchanged, for a node that is read-only while a change is due. The keys in the record go on
@@ -240,7 +259,11 @@ func (r *Ring) adopt(rec record) error {
 		}
 		keys = append(keys, key)
 	}
-	after := newSnapshot(keys, keyLine(rec.Keys, r.config.Algorithm), rec.Secret)
+	lines := make(map[string][]*scheduledKey)
+	for _, alg := range r.algorithms() {
+		lines[alg] = keyLine(rec.Keys, alg)
+	}
+	after := newSnapshot(keys, r.config.Algorithm, lines, rec.Secret)
 	r.report(&before, after, rec)
 	r.adopted = &rec
 	r.current.Store(after)
@@ -248,12 +271,12 @@ func (r *Ring) adopt(rec record) error {
 	return nil
 }
 
-// report logs which keys this node has made, which ones are retired and which one signs.
+// report logs which keys this node has made, which ones are retired and which ones sign.
 func (r *Ring) report(before, after *snapshot, rec record) {
 	log := r.config.Logger
 	for _, scheduled := range rec.Keys {
-		if r.spare != nil && r.spare.ID == scheduled.ID {
-			r.spare = nil
+		if spare := r.spares[scheduled.Algorithm]; spare != nil && spare.ID == scheduled.ID {
+			delete(r.spares, scheduled.Algorithm)
 			log.Info("signing key made", zap.String("kid", scheduled.ID),
 				zap.String("alg", scheduled.Algorithm), zap.Time("signs_from", scheduled.Signs))
 			r.config.Changed(Made, scheduled.ID, scheduled.Signs)
@@ -265,15 +288,17 @@ func (r *Ring) report(before, after *snapshot, rec record) {
 			r.config.Changed(Retired, key.ID, time.Time{})
 		}
 	}
-	signer := after.signer(r.now())
-	if signer.ID == r.inUse {
-		return
-	}
-	r.inUse = signer.ID
-	log.Info("signing key in use", zap.String("kid", signer.ID), zap.String("alg", signer.Algorithm))
-	for _, scheduled := range rec.Keys {
-		if scheduled.ID == signer.ID {
-			r.config.Changed(InUse, signer.ID, scheduled.Signs)
+	for _, alg := range r.algorithms() {
+		signer := after.signerWith(alg, r.now())
+		if signer == nil || signer.ID == r.inUse[alg] {
+			continue
+		}
+		r.inUse[alg] = signer.ID
+		log.Info("signing key in use", zap.String("kid", signer.ID), zap.String("alg", alg))
+		for _, scheduled := range rec.Keys {
+			if scheduled.ID == signer.ID {
+				r.config.Changed(InUse, signer.ID, scheduled.Signs)
+			}
 		}
 	}
 }

@@ -40,27 +40,36 @@ type scheduledKey struct {
 	JWK       json.RawMessage `json:"jwk"`     // with the private part
 }
 
-// plan returns what becomes of the keys at that time: those to keep, in the order in which they sign; when a key that must
-// be made now signs, zero if none must be made; and whether a key was changed or dropped. It is a pure function, so that
-// all nodes come to the same plan.
-func plan(keys []scheduledKey, now time.Time, policy Policy) (kept []scheduledKey, newSigns time.Time, changed bool) {
+// due is a key that must be made now.
+type due struct {
+	algorithm string
+	signs     time.Time
+}
+
+// plan returns what becomes of the keys at that time: those to keep, in the order in which they sign; the keys that must be made
+// now; and whether a key was changed or dropped. It is a pure function, so that all nodes come to the same plan.
+func plan(keys []scheduledKey, now time.Time, policy Policy) (kept []scheduledKey, missing []due, changed bool) {
 	kept = slices.Clone(keys)
 	slices.SortFunc(kept, func(a, b scheduledKey) int {
 		return cmp.Or(a.Signs.Compare(b.Signs), cmp.Compare(a.ID, b.ID))
 	})
-	line := keyLine(kept, policy.Algorithm)
-	for i := signerAt(line, now); i < len(line); i++ {
-		var successor time.Time
-		if i+1 < len(line) {
-			successor = line[i+1].Signs
+	for _, alg := range policy.algorithms() {
+		line := keyLine(kept, alg)
+		for i := signerAt(line, now); i < len(line); i++ {
+			var successor time.Time
+			if i+1 < len(line) {
+				successor = line[i+1].Signs
+			}
+			changed = extend(line[i], successor, now, policy.Lifetime) || changed
 		}
-		changed = extend(line[i], successor, now, policy.Lifetime) || changed
+		if signs := nextKey(line, now, policy); !signs.IsZero() {
+			missing = append(missing, due{alg, signs})
+		}
 	}
-	newSigns = nextKey(line, now, policy)
 
 	// Keys that may still sign were extended: just now, or by the nodes that sign with them.
 	kept = slices.DeleteFunc(kept, func(k scheduledKey) bool { return !k.Expires.After(now) })
-	return kept, newSigns, changed || len(kept) < len(keys)
+	return kept, missing, changed || len(kept) < len(keys)
 }
 
 // nextKey returns when a key that must be made now signs, or zero if none must be made.

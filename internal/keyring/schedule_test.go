@@ -1,6 +1,7 @@
 package keyring
 
 import (
+	"cmp"
 	"fmt"
 	"slices"
 	"strings"
@@ -34,6 +35,7 @@ func TestPlan(t *testing.T) {
 
 		wantKept    []scheduledKey
 		wantNew     float64 // hours; negative: none
+		wantFor     string  // the algorithm of the new key, if it is not the policy's
 		wantChanged bool
 	}{
 		{
@@ -118,6 +120,20 @@ func TestPlan(t *testing.T) {
 			wantKept: []scheduledKey{scheduled("b", "ES256", 40, 54)},
 		},
 		{
+			name: "a further algorithm gets a key too", now: 50, wantNew: 50, wantFor: "RS256",
+			change:   func(p *Policy) { p.More = []string{"RS256", "ES256"} },
+			keys:     []scheduledKey{scheduled("a", "ES256", 40, 5003+tail)},
+			wantKept: []scheduledKey{scheduled("a", "ES256", 40, 5003+tail)},
+		},
+		{
+			name: "keys of a further algorithm are rotated and retired", now: 50, wantNew: -1, wantChanged: true,
+			change: func(p *Policy) { p.More = []string{"RS256"} },
+			keys: []scheduledKey{
+				scheduled("a", "RS256", 0, 50), scheduled("b", "RS256", 40, 53), scheduled("c", "ES256", 40, 5003+tail),
+			},
+			wantKept: []scheduledKey{scheduled("b", "RS256", 40, 53), scheduled("c", "ES256", 40, 5003+tail)},
+		},
+		{
 			name: "a key from a clock ahead of ours signs", now: 50, wantNew: -1,
 			keys:     []scheduledKey{scheduled("a", "ES256", 51, 60)},
 			wantKept: []scheduledKey{scheduled("a", "ES256", 51, 60)},
@@ -131,17 +147,17 @@ func TestPlan(t *testing.T) {
 			}
 			before := slices.Clone(tt.keys)
 			now := scheduled("", "", tt.now, 0).Signs
-			kept, signs, changed := plan(tt.keys, now, p)
+			kept, missing, changed := plan(tt.keys, now, p)
 
 			if got, want := describe(kept), describe(tt.wantKept); got != want {
 				t.Errorf("kept\n%swant\n%s", got, want)
 			}
-			want := time.Time{}
+			var want []due
 			if tt.wantNew >= 0 {
-				want = scheduled("", "", tt.wantNew, 0).Signs
+				want = []due{{cmp.Or(tt.wantFor, p.Algorithm), scheduled("", "", tt.wantNew, 0).Signs}}
 			}
-			if !signs.Equal(want) {
-				t.Errorf("a new key signs from %v, want %v", signs, want)
+			if !slices.Equal(missing, want) {
+				t.Errorf("keys to make: %v, want %v", missing, want)
 			}
 			if changed != tt.wantChanged {
 				t.Errorf("changed is %t", changed)

@@ -19,10 +19,11 @@ type TokenResponse struct {
 	ExpiresIn    int64  `json:"expires_in"` // seconds
 	RefreshToken string `json:"refresh_token,omitempty"`
 	Scope        string `json:"scope,omitempty"`
+	IDToken      string `json:"id_token,omitempty"` // OpenID Connect Core §3.1.3.3
 }
 
 // ResponseMembers are the members of a TokenResponse, in their usual order.
-var ResponseMembers = []string{"access_token", "token_type", "expires_in", "refresh_token", "scope"}
+var ResponseMembers = []string{"access_token", "token_type", "expires_in", "refresh_token", "scope", "id_token"}
 
 // ResponseShape is where token responses differ from RFC 6749.
 type ResponseShape struct {
@@ -55,6 +56,9 @@ func (s *ResponseShape) encode(r *TokenResponse) ([]byte, error) {
 	}
 	if r.RefreshToken != "" {
 		values["refresh_token"] = r.RefreshToken
+	}
+	if r.IDToken != "" {
+		values["id_token"] = r.IDToken
 	}
 	// An owner who names this member wants it in every response, empty or not.
 	if r.Scope != "" || slices.Contains(s.Members, "scope") {

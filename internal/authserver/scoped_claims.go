@@ -1,0 +1,68 @@
+package authserver
+
+import (
+	"maps"
+	"slices"
+
+	"github.com/caddy-oauth/caddy-oauth/grants"
+)
+
+// standardClaims are the claims of the scopes of OpenID Connect (Core §5.4).
+var standardClaims = map[string][]string{
+	"profile": {
+		"name", "family_name", "given_name", "middle_name", "nickname", "preferred_username", "profile", "picture", "website",
+		"gender", "birthdate", "zoneinfo", "locale", "updated_at",
+	},
+	"email":   {"email", "email_verified"},
+	"address": {"address"},
+	"phone":   {"phone_number", "phone_number_verified"},
+}
+
+// withOpenIDScopes returns the scopes of an issuer whose clients can sign people in: its own, and those of OpenID Connect. A scope of
+// both has the owner's words.
+func withOpenIDScopes(own []Scope) []Scope {
+	scopes := slices.Clone(own)
+	for _, name := range grants.OpenIDScopes {
+		n := slices.IndexFunc(scopes, func(s Scope) bool { return s.Name == name })
+		switch {
+		case n < 0:
+			scopes = append(scopes, Scope{Name: name, Claims: standardClaims[name]})
+		case len(scopes[n].Claims) == 0:
+			scopes[n].Claims = standardClaims[name]
+		}
+	}
+	return scopes
+}
+
+// scopedClaims are the claims that only tokens with certain scopes have: the scopes, by claim. Tokens have all other claims whatever
+// their scopes.
+type scopedClaims map[string][]string
+
+func newScopedClaims(scopes []Scope) scopedClaims {
+	by := make(scopedClaims)
+	for _, scope := range scopes {
+		for _, claim := range scope.Claims {
+			by[claim] = append(by[claim], scope.Name)
+		}
+	}
+	return by
+}
+
+// granted returns the claims that an authorization with these scopes gives.
+func (s scopedClaims) granted(claims map[string]any, scopes []string) map[string]any {
+	withheld := func(claim string, _ any) bool {
+		named, scoped := s[claim]
+		return scoped && !slices.ContainsFunc(named, func(scope string) bool { return slices.Contains(scopes, scope) })
+	}
+	if len(s) == 0 {
+		return claims
+	}
+	for claim := range claims {
+		if withheld(claim, nil) {
+			claims = maps.Clone(claims) // which others share
+			maps.DeleteFunc(claims, withheld)
+			break
+		}
+	}
+	return claims
+}

@@ -1,0 +1,280 @@
+package caddyoauth
+
+import (
+	"cmp"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io"
+	"slices"
+	"strconv"
+	"strings"
+	"time"
+
+	"github.com/caddyserver/caddy/v2"
+
+	"github.com/caddy-oauth/caddy-oauth/grants"
+	"github.com/caddy-oauth/caddy-oauth/internal/authserver"
+	"github.com/caddy-oauth/caddy-oauth/internal/directive"
+	"github.com/caddy-oauth/caddy-oauth/internal/jwt"
+	"github.com/caddy-oauth/caddy-oauth/storage"
+)
+
+// OpenIDSettings are about OpenID Connect, by which other applications sign people in with the accounts of the site. The scopes
+// `openid`, `profile`, `email`, `address`, `phone` and `offline_access` are known then, and clients that have `openid` among their
+// scopes get ID tokens.
+type OpenIDSettings struct {
+	// The algorithm of ID tokens, for clients without a setting of their own: RS256, ES256 or another of `signing` that has
+	// public keys. The server has a key for each algorithm that is used. Default: RS256, which all applications know.
+	IDTokenAlgorithm string `json:"id_token_signed_response_alg,omitempty"`
+
+	// Where applications find the claims about a person, such as the email address: `userinfo`, at the userinfo endpoint, or
+	// `id_token`, in the ID token too, for applications that ask nowhere else. Default: `userinfo`.
+	ClaimsIn string `json:"claims_in,omitempty"`
+}
+
+const defaultIDTokenAlgorithm = "RS256" // OpenID Connect Core §15.1
+
+func (o *OpenIDSettings) check() error {
+	if o == nil {
+		return nil
+	}
+	return cmp.Or(
+		directive.At("id_token_signed_response_alg", checkIDTokenAlgorithm(o.IDTokenAlgorithm)),
+		directive.At("claims_in", checkChoice(o.ClaimsIn, "userinfo", "id_token")),
+	)
+}
+
+func checkIDTokenAlgorithm(alg string) error {
+	public := slices.DeleteFunc(slices.Clone(jwt.Algorithms), func(alg string) bool { return !jwt.Asymmetric(alg) })
+	return checkChoice(alg, public...)
+}
+
+// ClientOpenID is about a client that signs people in.
+type ClientOpenID struct {
+	// The algorithm of its ID tokens. Default: that of `openid`.
+	IDTokenAlgorithm string `json:"id_token_signed_response_alg,omitempty"`
+
+	// Where it finds the claims about a person: `userinfo`, or `id_token`, in the ID token too. Default: that of `openid`.
+	ClaimsIn string `json:"claims_in,omitempty"`
+}
+
+// check finds impossible settings of a client with these scopes.
+func (c *ClientOpenID) check(scopes []string, issuer *Issuer) error {
+	used := map[string]bool{
+		"id_token_signed_response_alg": c.IDTokenAlgorithm != "",
+		"claims_in":                    c.ClaimsIn != "",
+	}
+	for setting, set := range used {
+		if set && (issuer.OpenID == nil || !slices.Contains(scopes, grants.OpenID)) {
+			return directive.At(setting, errors.New("expected the scope openid among the scopes of the client, and openid at the issuer"))
+		}
+	}
+	return cmp.Or(
+		directive.At("id_token_signed_response_alg", checkIDTokenAlgorithm(c.IDTokenAlgorithm)),
+		directive.At("claims_in", checkChoice(c.ClaimsIn, "userinfo", "id_token")),
+	)
+}
+
+// openID returns what the client gets, nil if it signs nobody in.
+func (c *Client) openID(issuer *Issuer) *storage.OpenIDPolicy {
+	if issuer.OpenID == nil || !slices.Contains(c.Scopes, grants.OpenID) {
+		return nil
+	}
+	return &storage.OpenIDPolicy{
+		IDTokenAlgorithm: cmp.Or(c.IDTokenAlgorithm, issuer.OpenID.IDTokenAlgorithm, defaultIDTokenAlgorithm),
+		ClaimsInIDToken:  cmp.Or(c.ClaimsIn, issuer.OpenID.ClaimsIn) == "id_token",
+	}
+}
+
+func checkClaimNames(names []string) error {
+	for _, name := range names {
+		if name == "" || slices.Contains(authserver.ReservedClaims, name) {
+			return fmt.Errorf("expected another name; the claim %s is the server's own", name)
+		}
+	}
+	return nil
+}
+
+// Claim is a claim about a person. In JSON, a text alone is its value.
+type Claim struct {
+	// A placeholder.
+	Value string `json:"value,omitempty"`
+
+	// What the claim is in a token: `text`, `list`, `number`, `boolean` or `json`, which is any JSON. A value that is not what it should
+	// be is left out, and the log says so once. Default: `text`.
+	Type string `json:"type,omitempty"`
+
+	// What stands between the values of a list. Spaces around a value are left out. Default: a comma.
+	Separator string `json:"separator,omitempty"`
+}
+
+// UnmarshalJSON implements json.Unmarshaler.
+func (c *Claim) UnmarshalJSON(b []byte) error {
+	if json.Unmarshal(b, &c.Value) == nil {
+		return nil
+	}
+	type fields Claim // without this method
+	return caddy.StrictUnmarshalJSON(b, (*fields)(c))
+}
+
+// MarshalJSON implements json.Marshaler.
+func (c Claim) MarshalJSON() ([]byte, error) {
+	if c.Type == "" {
+		return json.Marshal(c.Value)
+	}
+	type fields Claim
+	return json.Marshal(fields(c))
+}
+
+func (c Claim) check() error {
+	if c.Separator != "" && c.Type != "list" {
+		return errors.New("expected a separator for a list only")
+	}
+	return checkChoice(c.Type, "text", "list", "number", "boolean", "json")
+}
+
+// value returns the claim, nil if the placeholder is empty.
+func (c Claim) value(repl *caddy.Replacer) (any, error) {
+	text := repl.ReplaceAll(c.Value, "")
+	if text == "" {
+		return nil, nil
+	}
+	switch c.Type {
+	case "list":
+		var list []string
+		for value := range strings.SplitSeq(text, cmp.Or(c.Separator, ",")) {
+			if value = strings.TrimSpace(value); value != "" {
+				list = append(list, value)
+			}
+		}
+		if list == nil {
+			return nil, nil
+		}
+		return list, nil
+	case "boolean":
+		b, err := strconv.ParseBool(text)
+		if err != nil {
+			return nil, errors.New("expected true or false")
+		}
+		return b, nil
+	case "number", "json":
+		var value any
+		d := json.NewDecoder(strings.NewReader(text))
+		d.UseNumber()
+		if d.Decode(&value) != nil || !atEnd(d) {
+			return nil, errors.New("expected JSON")
+		}
+		if _, number := value.(json.Number); c.Type == "number" && !number {
+			return nil, errors.New("expected a number")
+		}
+		return value, nil
+	}
+	return text, nil
+}
+
+func atEnd(d *json.Decoder) bool {
+	_, err := d.Token()
+	return errors.Is(err, io.EOF)
+}
+
+// Session is what the site knows of how a person has signed in, as placeholders that the login sets. What is empty is not known, and no
+// token claims it.
+type Session struct {
+	// When the person signed in: seconds since 1970, or a time as in RFC 3339. It must be the time of the login and not of the request.
+	AuthTime string `json:"auth_time,omitempty"`
+
+	// How well the person was authenticated, as a name that the site and the clients agree on.
+	ACR string `json:"acr,omitempty"`
+
+	// How the person was authenticated, as names of RFC 8176 with commas or spaces between them, such as `pwd otp`.
+	AMR string `json:"amr,omitempty"`
+
+	// The ID of the session at the site, which changes with each login. Clients see it. **Danger:** never use the value of the
+	// session cookie: whoever has that is signed in.
+	SID string `json:"sid,omitempty"`
+}
+
+func (s *Session) check() error {
+	if s == nil {
+		return nil
+	}
+	for name, value := range map[string]string{"auth_time": s.AuthTime, "acr": s.ACR, "amr": s.AMR, "sid": s.SID} {
+		if value != "" && !unresolved(value) {
+			return directive.At(name, fmt.Errorf("expected a placeholder that the login sets, not %s", value))
+		}
+	}
+	return nil
+}
+
+const (
+	maxSessionText = 255
+	clockSkew      = time.Minute // between this server and the login
+)
+
+// read returns what the site says of the session.
+func (s *Session) read(repl *caddy.Replacer, now time.Time) (authTime time.Time, session storage.Session, err error) {
+	text := func(placeholder string) string {
+		value := strings.TrimSpace(repl.ReplaceAll(placeholder, ""))
+		if len(value) > maxSessionText || strings.ContainsFunc(value, func(r rune) bool { return r < ' ' || r > '~' }) {
+			err = fmt.Errorf("expected of %s at most %d characters of printable ASCII", placeholder, maxSessionText)
+			return ""
+		}
+		return value
+	}
+	session = storage.Session{
+		ID: text(s.SID), ACR: text(s.ACR),
+		AMR: strings.FieldsFunc(text(s.AMR), func(r rune) bool { return r == ' ' || r == ',' }),
+	}
+	value := text(s.AuthTime)
+	if value == "" {
+		return time.Time{}, session, err
+	}
+	authTime, timeErr := parseAuthTime(value)
+	if timeErr == nil && authTime.After(now.Add(clockSkew)) {
+		timeErr = errors.New("expected an auth_time that is not in the future")
+	}
+	if timeErr != nil {
+		return time.Time{}, session, timeErr
+	}
+	return authTime, session, err
+}
+
+// parseAuthTime reads a time, to the second.
+func parseAuthTime(value string) (time.Time, error) {
+	if seconds, err := strconv.ParseFloat(value, 64); err == nil && seconds > 0 && seconds < 1e11 {
+		return time.Unix(int64(seconds), 0), nil
+	}
+	t, err := time.Parse(time.RFC3339, value)
+	if err != nil {
+		return time.Time{}, errors.New("expected an auth_time in seconds since 1970, or as in RFC 3339")
+	}
+	return t.Truncate(time.Second), nil
+}
+
+func (p parser) claim(h *Handler) directive.Setting {
+	const expected = "a name, a placeholder and, optionally, list, number, boolean or json; after list, what stands between the values"
+	return p.Each(expected, 2, 4, func(args []string) (directive.Settings, error) {
+		claim := Claim{Value: args[1]}
+		for n, value := range []*string{&claim.Type, &claim.Separator}[:len(args)-2] {
+			*value = args[n+2]
+		}
+		if h.Claims == nil {
+			h.Claims = make(map[string]Claim)
+		}
+		h.Claims[args[0]] = claim
+		return nil, nil
+	})
+}
+
+func (p parser) session(h *Handler) directive.Setting {
+	return p.Nested(func() directive.Settings {
+		h.Session = new(Session)
+		return directive.Settings{
+			"auth_time": p.Word("a placeholder", &h.Session.AuthTime),
+			"acr":       p.Word("a placeholder", &h.Session.ACR),
+			"amr":       p.Word("a placeholder", &h.Session.AMR),
+			"sid":       p.Word("a placeholder", &h.Session.SID),
+		}
+	})
+}

@@ -1,0 +1,90 @@
+package caddyoauth
+
+import (
+	"encoding/json"
+	"reflect"
+	"testing"
+	"time"
+
+	"github.com/caddyserver/caddy/v2"
+
+	"github.com/caddy-oauth/caddy-oauth/storage"
+)
+
+// replacerOf returns a replacer that knows one placeholder.
+func replacerOf(name, value string) *caddy.Replacer {
+	repl := caddy.NewEmptyReplacer()
+	repl.Set(name, value)
+	return repl
+}
+
+func TestClaimTypes(t *testing.T) {
+	for _, tt := range []struct {
+		claim, text string
+		want        any // an error: none
+	}{
+		{`"{v}"`, " Alice ", " Alice "},
+		{`"{v}"`, "", nil},
+		{`{"value": "{v}", "type": "list"}`, " admins, staff ,,", []string{"admins", "staff"}},
+		{`{"value": "{v}", "type": "list"}`, " , ", nil},
+		{`{"value": "{v}", "type": "list", "separator": ";"}`, "a,b;c", []string{"a,b", "c"}},
+		{`{"value": "{v}", "type": "boolean"}`, "true", true},
+		{`{"value": "{v}", "type": "boolean"}`, "yes", error(nil)},
+		{`{"value": "{v}", "type": "number"}`, "9007199254740993", json.Number("9007199254740993")},
+		{`{"value": "{v}", "type": "number"}`, "1 2", error(nil)},
+		{`{"value": "{v}", "type": "number"}`, `"1"`, error(nil)},
+		{`{"value": "{v}", "type": "json"}`, `{"locality": "Oslo"}`, map[string]any{"locality": "Oslo"}},
+		{`{"value": "{v}", "type": "json"}`, `{"locality": "Oslo"`, error(nil)},
+	} {
+		var claim Claim
+		if err := json.Unmarshal([]byte(tt.claim), &claim); err != nil {
+			t.Fatal(err)
+		}
+		got, err := claim.value(replacerOf("v", tt.text))
+		if !reflect.DeepEqual(got, tt.want) {
+			t.Errorf("%s of %q: %#v with error %v, want %#v", tt.claim, tt.text, got, err, tt.want)
+		}
+		again, err := json.Marshal(claim)
+		if err != nil {
+			t.Fatal(err)
+		}
+		var same Claim
+		if err := json.Unmarshal(again, &same); err != nil || same != claim {
+			t.Errorf("%s becomes %s", tt.claim, again)
+		}
+	}
+}
+
+// What the site says of the session, and what is not used of it.
+func TestSessionOfTheSite(t *testing.T) {
+	now := time.Unix(1_800_000_000, 0)
+	for _, tt := range []struct {
+		authTime string
+		want     int64 // 0: not known
+		fails    bool
+	}{
+		{"", 0, false},
+		{"1799999000", 1_799_999_000, false},
+		{"1799999000.75", 1_799_999_000, false},
+		{now.Add(-time.Hour).UTC().Format(time.RFC3339), 1_799_996_400, false},
+		{"1800000050", 1_800_000_050, false}, // the clock of the login is ahead
+		{"1800000100", 0, true},
+		{"yesterday", 0, true},
+		{"-5", 0, true},
+		{"NaN", 0, true},
+		{"1799999000000", 0, true}, // milliseconds
+	} {
+		s := &Session{AuthTime: "{t}", ACR: "{t.none}", AMR: "pwd, otp", SID: "s1"}
+		authTime, session, err := s.read(replacerOf("t", tt.authTime), now)
+		if tt.want == 0 != authTime.IsZero() || !authTime.IsZero() && authTime.Unix() != tt.want || (err != nil) != tt.fails {
+			t.Errorf("auth_time %q: %v with error %v", tt.authTime, authTime, err)
+		}
+		if want := (storage.Session{ID: "s1", AMR: []string{"pwd", "otp"}}); !reflect.DeepEqual(session, want) {
+			t.Errorf("session %+v, want %+v", session, want)
+		}
+	}
+	_, session, err := (&Session{SID: "{s}", ACR: "high"}).read(replacerOf("s", "a\nb"), now)
+	if err == nil || session.ID != "" || session.ACR != "high" {
+		t.Errorf("a session ID with a line break: %+v, error %v", session, err)
+	}
+}
