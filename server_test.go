@@ -6,6 +6,7 @@ import (
 	"encoding/base64"
 	"encoding/json"
 	"errors"
+	"fmt"
 	"io"
 	"net"
 	"net/http"
@@ -303,10 +304,18 @@ func claims(t *testing.T, token string) (claims map[string]any) {
 // asCaddy is the environment variable that makes the test binary run as the caddy command, with this module in it.
 const asCaddy = "CADDY_OAUTH_TEST_AS_CADDY"
 
+// asValidator makes it validate the Caddyfiles that its arguments name, one after the other.
+const asValidator = "CADDY_OAUTH_TEST_AS_VALIDATOR"
+
 func TestMain(m *testing.M) {
-	if os.Getenv(asCaddy) != "" {
+	switch {
+	case os.Getenv(asCaddy) != "":
 		caddycmd.Main()
-		return
+	case os.Getenv(asValidator) != "":
+		for _, name := range os.Args[1:] {
+			fmt.Fprintln(os.Stderr, outcomeOf(name, validateFile(name)))
+		}
+	default:
+		os.Exit(m.Run())
 	}
-	os.Exit(m.Run())
 }

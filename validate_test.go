@@ -1,6 +1,7 @@
 package caddyoauth_test
 
 import (
+	"errors"
 	"io/fs"
 	"net"
 	"os"
@@ -8,16 +9,25 @@ import (
 	"path/filepath"
 	"strings"
 	"testing"
+
+	"github.com/caddyserver/caddy/v2"
+	caddycmd "github.com/caddyserver/caddy/v2/cmd"
 )
 
 // caddyCommand runs a caddy command with an empty home, and returns its output and whether it succeeded.
 func caddyCommand(t *testing.T, home string, args ...string) (output string, ok bool) {
 	t.Helper()
-	cmd := exec.CommandContext(t.Context(), os.Args[0], args...)
-	cmd.Env = append(os.Environ(), asCaddy+"=1", "HOME="+home,
-		"XDG_DATA_HOME="+filepath.Join(home, "data"), "XDG_CONFIG_HOME="+filepath.Join(home, "config"), "EMPTY_VARIABLE=", "LINE_VARIABLE=do-not-tell\nanybody", "LINES_VARIABLE=do-not-tell-anybody\n\n", "BREAK_VARIABLE=\r\n", "ENDED_VARIABLE=do-not-tell-anybody\n", "SPACED_VARIABLE=do-not-tell-anybody ", "URL_VARIABLE=https://example.com")
-	said, err := cmd.CombinedOutput()
+	said, err := homeless(t, asCaddy, home, args...).CombinedOutput()
 	return string(said), err == nil
+}
+
+// homeless returns the command that runs this program as another one with an empty home.
+func homeless(t *testing.T, as, home string, args ...string) *exec.Cmd {
+	t.Helper()
+	cmd := exec.CommandContext(t.Context(), os.Args[0], args...)
+	cmd.Env = append(os.Environ(), as+"=1", "HOME="+home,
+		"XDG_DATA_HOME="+filepath.Join(home, "data"), "XDG_CONFIG_HOME="+filepath.Join(home, "config"), "EMPTY_VARIABLE=", "LINE_VARIABLE=do-not-tell\nanybody", "LINES_VARIABLE=do-not-tell-anybody\n\n", "BREAK_VARIABLE=\r\n", "ENDED_VARIABLE=do-not-tell-anybody\n", "SPACED_VARIABLE=do-not-tell-anybody ", "URL_VARIABLE=https://example.com")
+	return cmd
 }
 
 // write writes a file into the directory and returns its name.
@@ -36,6 +46,63 @@ func validate(t *testing.T, caddyfile string) (output string, ok bool) {
 	return caddyCommand(t, dir, "validate", "--adapter", "caddyfile", "--config", write(t, dir, "Caddyfile", caddyfile))
 }
 
+// validation is what caddy validate says of a Caddyfile.
+type validation struct {
+	output string
+	ok     bool
+}
+
+// validateAll validates Caddyfiles in one process, which is much faster than one for each.
+func validateAll(t *testing.T, caddyfiles ...string) []validation {
+	t.Helper()
+	var names []string
+	for _, caddyfile := range caddyfiles {
+		names = append(names, write(t, t.TempDir(), "Caddyfile", caddyfile))
+	}
+	said, err := homeless(t, asValidator, t.TempDir(), names...).CombinedOutput()
+	if err != nil {
+		t.Fatalf("%v: %s", err, said)
+	}
+	rest := string(said)
+	var all []validation
+	for _, name := range names {
+		output, after, found := strings.Cut(rest, outcomeOf(name, nil))
+		if !found {
+			t.Fatalf("no outcome of %s in %s", name, said)
+		}
+		failure, others, _ := strings.Cut(after, "\n")
+		all, rest = append(all, validation{output + failure, failure == " valid"}), others
+	}
+	return all
+}
+
+// outcomeOf is the line behind the output about a Caddyfile; without an error, its begin.
+func outcomeOf(name string, err error) string {
+	line := "outcome of " + name + ":"
+	if err != nil {
+		line += " " + strings.ReplaceAll(err.Error(), "\n", " ")
+	}
+	return line
+}
+
+var errValid = errors.New("valid")
+
+// validateFile does what caddy validate does. It always returns an error.
+func validateFile(name string) error {
+	text, _, _, err := caddycmd.LoadConfig(name, "caddyfile")
+	if err != nil {
+		return err
+	}
+	config := new(caddy.Config)
+	if err := caddy.StrictUnmarshalJSON(text, config); err != nil {
+		return err
+	}
+	if err := caddy.Validate(config); err != nil {
+		return err
+	}
+	return errValid
+}
+
 // Validating a Caddyfile finds the mistakes that adapting it cannot find, and names the setting.
 func TestValidateNamesTheSetting(t *testing.T) {
 	dir := t.TempDir()
@@ -46,7 +113,7 @@ func TestValidateNamesTheSetting(t *testing.T) {
 	client := func(settings string) string { return issuer("client app {\n" + settings + "\n}") }
 	page := func(settings string) string { return issuer("page {\n" + settings + "\n}") }
 	const missing = "/no/such/file"
-	for _, tt := range []struct {
+	tests := []struct {
 		name, caddyfile string
 		expected        []string
 	}{
@@ -94,10 +161,16 @@ func TestValidateNamesTheSetting(t *testing.T) {
 		{"directive without the global option", "http://example.com {\noauth\n}", []string{"expected the URL of an issuer and its settings, or the global option oauth with an issuer", "Caddyfile:2"}},
 		{"directive of an unknown issuer", issuer("") + "http://example.com {\noauth shop\n}", []string{`there is no issuer \"shop\" above this line, expected default`, "Caddyfile:"}},
 		{"directive that must name one of several", "{\noauth {\nissuer one https://one.example.com\nissuer two https://two.example.com\n}\n}\nhttp://example.com {\noauth\n}", []string{"oauth: expected the name of an issuer, one of: one, two", "Caddyfile:8"}},
-	} {
+	}
+	var caddyfiles []string
+	for _, tt := range tests {
+		caddyfiles = append(caddyfiles, tt.caddyfile)
+	}
+	validations := validateAll(t, caddyfiles...)
+	for n, tt := range tests {
 		t.Run(tt.name, func(t *testing.T) {
-			output, ok := validate(t, tt.caddyfile)
-			if ok {
+			output := validations[n].output
+			if validations[n].ok {
 				t.Fatal("it is valid")
 			}
 			if strings.Contains(output, "do-not-tell") {
@@ -115,14 +188,20 @@ func TestValidateNamesTheSetting(t *testing.T) {
 // A secret that stands in the configuration and can be guessed is a warning. Of a file and of a variable, the line break at the end is left out.
 func TestValidateWarnsOfShortSecrets(t *testing.T) {
 	long := write(t, t.TempDir(), "secret", "8jXq2vLw7Rz4Tn1KcYp5\n")
-	for _, tt := range []struct {
+	tests := []struct {
 		secrets string
 		warned  bool
 	}{
 		{"hunter2", true}, {"8jXq2vLw7Rz4Tn1KcYp5", false}, {"8jXq2vLw7Rz4Tn1KcYp5 hunter2", true}, {"{file." + long + "}", false}, {"{env.ENDED_VARIABLE}", false},
-	} {
-		output, ok := validate(t, "{\noauth {\nissuer https://example.com {\nclient app {\nsecret "+tt.secrets+"\ngrant_types client_credentials\n}\n}\n}\n}")
-		if !ok {
+	}
+	var caddyfiles []string
+	for _, tt := range tests {
+		caddyfiles = append(caddyfiles, "{\noauth {\nissuer https://example.com {\nclient app {\nsecret "+tt.secrets+"\ngrant_types client_credentials\n}\n}\n}\n}")
+	}
+	validations := validateAll(t, caddyfiles...)
+	for n, tt := range tests {
+		output := validations[n].output
+		if !validations[n].ok {
 			t.Errorf("%s: %s", tt.secrets, output)
 		}
 		if warned := strings.Contains(output, "so short that it can be guessed"); warned != tt.warned || strings.Contains(output, "hunter2") {
