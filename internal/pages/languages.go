@@ -11,6 +11,7 @@ import (
 	"regexp"
 	"slices"
 	"strings"
+	"sync"
 	"time"
 
 	"golang.org/x/text/feature/plural"
@@ -75,6 +76,21 @@ type languages struct {
 // newLanguages returns the built-in languages, changed by catalogs of the owner by their tag. The catalog of a new language must
 // have all words. That of a language that is there already, or of a region of it, needs only the words that differ.
 func newLanguages(own map[string][]byte) (*languages, error) {
+	builtin, err := builtinLanguages()
+	if err != nil {
+		return nil, err
+	}
+	l := &languages{locales: slices.Clone(builtin.locales), matcher: builtin.matcher}
+	for _, name := range slices.Sorted(maps.Keys(own)) {
+		if err := l.add(name, own[name]); err != nil {
+			return nil, fmt.Errorf("language %s: %w", name, err)
+		}
+	}
+	return l, nil
+}
+
+// builtinLanguages returns the built-in languages, which all issuers share.
+var builtinLanguages = sync.OnceValues(func() (*languages, error) {
 	l := new(languages)
 	names, err := builtinNames()
 	if err != nil {
@@ -89,13 +105,8 @@ func newLanguages(own map[string][]byte) (*languages, error) {
 			return nil, fmt.Errorf("language %s: %w", name, err)
 		}
 	}
-	for _, name := range slices.Sorted(maps.Keys(own)) {
-		if err := l.add(name, own[name]); err != nil {
-			return nil, fmt.Errorf("language %s: %w", name, err)
-		}
-	}
 	return l, nil
-}
+})
 
 // builtinNames returns the tags of the built-in languages, English first.
 func builtinNames() ([]string, error) {

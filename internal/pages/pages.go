@@ -17,6 +17,7 @@ import (
 	"slices"
 	"strconv"
 	"strings"
+	"sync"
 )
 
 //go:embed templates/*.html
@@ -59,9 +60,7 @@ var Names = []string{"apps", "code", "consent", "error", "form_post"}
 // them is found when the configuration is loaded.
 func New(config Config) (*Pages, error) {
 	p := &Pages{templates: make(map[string]*template.Template, len(Names)), own: make(map[string]bool)}
-	for _, name := range Names {
-		p.templates[name] = builtin(name)
-	}
+	maps.Copy(p.templates, builtin())
 	err := p.look(config)
 	if err != nil {
 		return nil, err
@@ -131,9 +130,14 @@ func (p *Pages) look(config Config) error {
 	return nil
 }
 
-func builtin(name string) *template.Template {
-	return template.Must(template.ParseFS(templates, "templates/layout.html", "templates/"+name+".html"))
-}
+// builtin returns the built-in templates by name. All issuers share them.
+var builtin = sync.OnceValue(func() map[string]*template.Template {
+	all := make(map[string]*template.Template, len(Names))
+	for _, name := range Names {
+		all[name] = template.Must(template.ParseFS(templates, "templates/layout.html", "templates/"+name+".html"))
+	}
+	return all
+})
 
 // App is an application as a person sees it.
 type App struct {
