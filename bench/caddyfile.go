@@ -17,6 +17,7 @@ type shape struct {
 	issuers  int    // 0 is 1
 	clients  int    // 0 is 1
 	guarded  bool   // whether the route requires a token
+	idToken  string // the algorithm of ID tokens; "" is no OpenID Connect
 }
 
 const (
@@ -39,7 +40,7 @@ func (c shape) caddyfile(s *site.Server) string {
 	for n := range max(c.issuers, 1) {
 		name, path := c.issuer(n)
 		fmt.Fprintf(&issuers, "\t\tissuer %s http://%s%s {\n\t\t\tscope read \"your data\"\n\t\t\tscope write \"to change your data\"\n%s", name, s.Address, path, limits)
-		for _, line := range []string{c.settings, c.store} {
+		for _, line := range []string{c.settings, c.store, c.openID()} {
 			if line != "" {
 				fmt.Fprintf(&issuers, "\t\t\t%s\n", line)
 			}
@@ -47,7 +48,7 @@ func (c shape) caddyfile(s *site.Server) string {
 		for _, client := range c.allClients() {
 			fmt.Fprintf(&issuers, "\t\t\tclient %s {\n\t\t\t\tsecret %s\n\t\t\t\tredirect_uris %s\n"+
 				"\t\t\t\tgrant_types authorization_code refresh_token client_credentials\n\t\t\t\tscopes %s\n\t\t\t}\n",
-				client.ID, client.Secret, load.RedirectURI, scope)
+				client.ID, client.Secret, load.RedirectURI, c.scope())
 		}
 		issuers.WriteString("\t\t}\n")
 		fmt.Fprintf(&directives, "\toauth %s {\n\t\tuser {vars.user}\n\t}\n", name)
@@ -72,6 +73,21 @@ func host(s *site.Server, directives string) string {
 
 var pageRoute = "\theader " + page + " {\n\t\tContent-Type application/json\n\t\tCache-Control no-store\n\t}\n" +
 	"\trespond " + page + " `" + answerBody + "` 200\n"
+
+func (c shape) openID() string {
+	if c.idToken == "" {
+		return ""
+	}
+	return "openid {\n\t\t\t\tid_token_signed_response_alg " + c.idToken + "\n\t\t\t}"
+}
+
+// scope returns the scopes of each client and of its requests.
+func (c shape) scope() string {
+	if c.idToken == "" {
+		return scope
+	}
+	return "openid " + scope
+}
 
 // issuer returns the name of an issuer, and the path of its URL, "" if it is the only one.
 func (c shape) issuer(n int) (name, path string) {

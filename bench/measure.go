@@ -89,7 +89,7 @@ func (b *bench) measureStatic(ctx context.Context, connections int, before bool)
 func (b *bench) plan(do string, c shape, s *site.Server, connections int) *load.Plan {
 	return &load.Plan{
 		Work: do, Address: s.Address, Connections: connections, Warm: b.warm(), Measure: b.measure,
-		Issuers: c.allIssuers(), Clients: c.allClients(), Scope: scope, Route: page,
+		Issuers: c.allIssuers(), Clients: c.allClients(), Scope: c.scope(), Route: page,
 		PID: s.PID(), Admin: s.Admin,
 	}
 }
@@ -155,6 +155,6 @@ func (c shape) askToken(ctx context.Context, s *site.Server) (*http.Request, err
 // approve consents to the app, as a person does.
 func approve(ctx context.Context, s *site.Server, c shape) error {
 	return s.Approve(ctx, c.allIssuers()[0].Authorize, url.Values{
-		"response_type": {"code"}, "client_id": {c.allClients()[0].ID}, "redirect_uri": {load.RedirectURI}, "scope": {scope},
+		"response_type": {"code"}, "client_id": {c.allClients()[0].ID}, "redirect_uri": {load.RedirectURI}, "scope": {c.scope()},
 	})
 }

@@ -37,6 +37,14 @@ var rows = []row{
 	{name: "client_credentials/EdDSA", work: "client_credentials, EdDSA", do: "client_credentials", shape: shape{settings: "signing EdDSA"}},
 	{name: "client_credentials/RS256", work: "client_credentials, RS256", do: "client_credentials", shape: shape{settings: "signing RS256"}},
 	{name: "refresh/memory", work: "refresh with rotation, ES256, store in memory", do: "refresh", shape: shape{store: memory}},
+	{
+		name: "refresh/openid/ES256", work: "refresh with rotation and an ID token, access token ES256, ID token ES256, store in memory", do: "refresh",
+		shape: shape{store: memory, idToken: "ES256"}, against: "refresh/memory", by: byTime,
+	},
+	{
+		name: "refresh/openid/RS256", work: "the same, ID token RS256", do: "refresh",
+		shape: shape{store: memory, idToken: "RS256"}, against: "refresh/memory", by: byTime,
+	},
 	{name: "refresh/redis", work: "refresh with rotation, ES256, Redis", do: "refresh", redis: true},
 	{name: "store/files", work: "no server: certmagic writes a file over another, synced, from 16 goroutines"},
 	{name: "refresh/files", work: "refresh with rotation, ES256, default store on a disk, synced", do: "refresh", against: "store/files", by: byRate},
@@ -45,7 +53,15 @@ var rows = []row{
 		against: "store/files", by: byRate,
 	},
 	{name: "code/memory", work: "code flow: authorize with consent on file, then token, ES256, store in memory", do: "code", shape: shape{store: memory}},
-	{name: "code/files", work: "the same, default store on a disk, synced", do: "code"},
+	{
+		name: "code/openid/ES256", work: "code flow with an ID token, access token ES256, ID token ES256, store in memory", do: "code",
+		shape: shape{store: memory, idToken: "ES256"}, against: "code/memory", by: byTime,
+	},
+	{
+		name: "code/openid/RS256", work: "the same, ID token RS256", do: "code",
+		shape: shape{store: memory, idToken: "RS256"}, against: "code/memory", by: byTime,
+	},
+	{name: "code/files", work: "code flow, ES256, default store on a disk, synced", do: "code"},
 	{name: "introspect/seen", work: "introspection of a JWT that was seen before, ES256", do: "introspect"},
 	{
 		name: "introspect/new", work: "introspection of a JWT that is new, ES256", do: "introspect", fresh: true,

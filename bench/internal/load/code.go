@@ -58,5 +58,5 @@ func (f *flow) run() error {
 	if err := f.w.conn.want(http.StatusOK, f.request); err != nil {
 		return fmt.Errorf("exchange: %w", err)
 	}
-	return f.w.hasToken()
+	return f.w.hasTokens()
 }

@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"net/http"
 	"net/url"
+	"strings"
 )
 
 func (w *worker) credentialsForm(issuer Issuer, client Client) []byte {
@@ -29,6 +30,14 @@ func (w *worker) hasToken() error {
 		return fmt.Errorf("no access token in %.300s", w.conn.body)
 	}
 	return nil
+}
+
+// hasTokens is hasToken for the tokens of a person, who is signed in too if the scopes say so.
+func (w *worker) hasTokens() error {
+	if strings.HasPrefix(w.plan.Scope, "openid ") && len(w.conn.member("id_token")) == 0 {
+		return fmt.Errorf("no ID token in %.300s", w.conn.body)
+	}
+	return w.hasToken()
 }
 
 // tokens returns different access tokens, as many as the plan says.
@@ -99,7 +108,7 @@ func (w *worker) refresh() (func() error, error) {
 			return errors.New("the refresh token was not replaced")
 		}
 		token = append(token[:0], next...)
-		return w.hasToken()
+		return w.hasTokens()
 	}, nil
 }
 
