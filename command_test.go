@@ -43,9 +43,9 @@ func expect(t *testing.T, text, pattern string) {
 
 func TestCommandClients(t *testing.T) {
 	s := runShop(t)
-	added := s.must(t, `{"access_token": {"lifetime": "1m"}}`, "clients", "add", "stock", "--name", "Stock room",
+	added := s.must(t, `{"access_token": {"lifetime": "9m"}}`, "clients", "add", "stock", "--name", "Stock room",
 		"--grant-type", "client_credentials", "--scope", "orders", "--audience", s.url("shop.localhost"), "--settings", "-")
-	expect(t, added, `^access_token +\{"lifetime":60000000000\}$`)
+	expect(t, added, `^access_token +\{"lifetime":540000000000\}$`)
 	secret := regexp.MustCompile(`(?m)^New secret +(\w{43,})`).FindStringSubmatch(added)
 	if secret == nil {
 		t.Fatalf("no secret in\n%s", added)
