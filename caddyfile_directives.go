@@ -52,9 +52,10 @@ func parseHandlerRoute(h httpcaddyfile.Helper) ([]httpcaddyfile.ConfigValue, err
 //		claim <name> <placeholder> [list [<separator>]|number|boolean|json]
 //		session {
 //			auth_time <placeholder>
-//			acr       <placeholder>
+//			acr       <placeholder> [<value...>]
 //			amr       <placeholder>
 //			sid       <placeholder>
+//			reauthenticate <url> [<parameter>]
 //		}
 //		login [<url> [<parameter>]] {
 //			<directives...>

@@ -146,7 +146,7 @@ func (s *adapted) placeMistakes(line directive.Line, around []directive.Line) (f
 	return found
 }
 
-// userMistakes finds placeholders of `user` and `claim` that nothing sets.
+// userMistakes finds placeholders of `user`, `claim` and `session` that nothing sets.
 func (s *adapted) userMistakes(h *Handler, line directive.Line) (found []mistake) {
 	result := new(loginResult)
 	users := map[string]directive.Line{}
@@ -156,6 +156,12 @@ func (s *adapted) userMistakes(h *Handler, line directive.Line) (found []mistake
 			result = resultOf(l.Block)
 		case "user", "claim":
 			users[l.Words[len(l.Words)-1]] = l
+		case "session":
+			for _, setting := range l.Block {
+				if len(setting.Words) > 1 && slices.Contains([]string{"auth_time", "acr", "amr", "sid"}, setting.Words[0]) {
+					users[setting.Words[1]] = setting
+				}
+			}
 		}
 	}
 	if h.User == "" {

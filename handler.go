@@ -327,6 +327,7 @@ func (s site) User(r *http.Request) (*authserver.User, error) {
 		if user.AuthTime, user.Session, err = s.h.Session.read(repl, time.Now()); err != nil {
 			s.h.noteOnce("what the site says of the session is not used", zap.Error(err))
 		}
+		user.ACRValues = s.h.Session.ACRValues
 	}
 	return user, nil
 }
@@ -339,8 +340,15 @@ func (h *Handler) noteOnce(message string, fields ...zap.Field) {
 }
 
 // LoginURL implements authserver.Site.
-func (s site) LoginURL(returnTo string) string {
-	return s.h.Login.pageURL(s.h.server.Origin(), returnTo)
+func (s site) LoginURL(to authserver.LoginRequest) string {
+	origin := s.h.server.Origin()
+	if again := s.h.Session.reauthenticate(); again != nil && (to.Again || s.h.Login == nil || s.h.Login.URL == "") {
+		return pageURL(again.URL, again.Parameter, origin, to.ReturnTo, to.Hints)
+	}
+	if s.h.Login == nil {
+		return ""
+	}
+	return pageURL(s.h.Login.URL, s.h.Login.Parameter, origin, to.ReturnTo, to.Hints)
 }
 
 // ClientIP implements authserver.Site.

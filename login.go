@@ -27,9 +27,11 @@ type Login struct {
 	Routes caddyhttp.RouteList `json:"routes,omitempty"`
 
 	// The URL of a page where people sign in, and which sends them back afterwards, or its path on this site. People who are not
-	// signed in are sent there. With `prompt=login`, people who are signed in are sent there too. If the same person comes back, the
-	// client gets `login_required`, as the site does not tell whether the person has signed in again. Default: none, for sites whose
-	// login is a challenge of the browser.
+	// signed in are sent there, and so are those who must sign in again, unless `reauthenticate` of `session` has another page for them.
+	// The page may get the parameters `login_hint`, a name for the account that the application suggests, `ui_locales` and `acr_values`,
+	// and `prompt`: with `login`, it must ask who is signed in to sign in again, and with `select_account`, which account to use. They
+	// come from the application: show none of them without escaping it. Default: none, for sites whose login is a challenge of the
+	// browser.
 	URL string `json:"url,omitempty"`
 
 	// The query parameter that tells the page where to send people afterwards. If the page is a path on this site, the value is
@@ -48,11 +50,16 @@ func (l *Login) check() error {
 	case l.URL == "":
 		return nil
 	}
-	u, err := url.Parse(l.URL)
+	return checkSitePage(l.URL)
+}
+
+// checkSitePage checks the URL of a page of the site that sends people back.
+func checkSitePage(page string) error {
+	u, err := url.Parse(page)
 	path := err == nil && u.Scheme == "" && u.Host == "" && strings.HasPrefix(u.Path, "/")
 	web := err == nil && u.Host != "" && (u.Scheme == "https" || u.Scheme == "http")
 	if !path && !web || u.Fragment != "" {
-		return fmt.Errorf("expected the URL or the path of a login page, such as /login, not %s", l.URL)
+		return fmt.Errorf("expected the URL or the path of a login page, such as /login, not %s", page)
 	}
 	return nil
 }
@@ -75,20 +82,20 @@ func (l *Login) provision(ctx caddy.Context) error {
 	return nil
 }
 
-// pageURL returns the URL of the login page that sends people back to a path on the origin of the issuer, "" if there is no page.
-func (l *Login) pageURL(origin, returnTo string) string {
-	if l == nil || l.URL == "" {
-		return ""
-	}
-	u, err := url.Parse(l.URL)
-	if err != nil {
+// pageURL returns the URL of a page of the site, with hints as parameters, that sends people back to a path on the origin of the issuer.
+func pageURL(page, parameter, origin, returnTo string, hints url.Values) string {
+	u, err := url.Parse(page)
+	if page == "" || err != nil {
 		return ""
 	}
 	if u.Host != "" {
 		returnTo = origin + returnTo
 	}
 	query := u.Query()
-	query.Set(cmp.Or(l.Parameter, "return_to"), returnTo)
+	for name, values := range hints {
+		query[name] = values
+	}
+	query.Set(cmp.Or(parameter, "return_to"), returnTo)
 	u.RawQuery = query.Encode()
 	return u.String()
 }

@@ -289,19 +289,22 @@ func (l *loginResult) copies(proxy *reverseproxy.Handler) {
 	}
 }
 
-// userMistakes finds placeholders of a user or a claim that cannot work.
+// userMistakes finds placeholders of a user, a claim or a session that cannot work.
 func (h *Handler) userMistakes() (found []mistake) {
 	login := h.Login.result()
-	check := func(setting, value string) {
+	check := func(value string, setting ...string) {
 		for _, name := range placeholders(value) {
 			if seen, instead := login.wrong(name); seen != "" {
-				found = append(found, mistake{path: []string{setting}, seen: seen, instead: instead})
+				found = append(found, mistake{path: setting, seen: seen, instead: instead})
 			}
 		}
 	}
-	check("user", h.User)
+	check(h.User, "user")
 	for _, name := range slices.Sorted(maps.Keys(h.Claims)) {
-		check("claim "+name, h.Claims[name].Value)
+		check(h.Claims[name].Value, "claim "+name)
+	}
+	for name, value := range h.Session.placeholders() {
+		check(value, "session", name)
 	}
 	return found
 }

@@ -6,6 +6,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"iter"
 	"slices"
 	"strconv"
 	"strings"
@@ -187,21 +188,94 @@ type Session struct {
 	// How well the person was authenticated, as a name that the site and the clients agree on.
 	ACR string `json:"acr,omitempty"`
 
+	// The values that ACR can have, the lowest first. If an application wants one of them and the person is signed in with a lower one,
+	// the person is sent to the login page, which gets the parameter `acr_values`. Default: not known, and nobody is sent.
+	ACRValues []string `json:"acr_values,omitempty"`
+
 	// How the person was authenticated, as names of RFC 8176 with commas or spaces between them, such as `pwd otp`.
 	AMR string `json:"amr,omitempty"`
 
 	// The ID of the session at the site, which changes with each login. Clients see it. **Danger:** never use the value of the
 	// session cookie: whoever has that is signed in.
 	SID string `json:"sid,omitempty"`
+
+	// The page where people sign in again who are signed in: those that an application asks to (`prompt=login`), whose login is too long
+	// ago (`max_age`), or who must authenticate in another way (`acr_values`). It must not send anybody back who has not signed in
+	// again. If it does, AuthTime shows it, and the application gets `login_required`. Default: the page of `login`.
+	Reauthenticate *SitePage `json:"reauthenticate,omitempty"`
+}
+
+// SitePage is a page of the site that people are sent to, and which sends them back.
+type SitePage struct {
+	// The URL of the page, or its path on this site.
+	URL string `json:"url,omitempty"`
+
+	// The query parameter that tells the page where to send people afterwards. If the page is a path on this site, the value is
+	// a path with a query, otherwise a complete URL of the issuer. Default: `return_to`.
+	Parameter string `json:"parameter,omitempty"`
+}
+
+func (p *SitePage) check() error {
+	if p == nil {
+		return nil
+	}
+	return checkSitePage(p.URL)
+}
+
+// reauthenticate returns the page where people sign in again, nil if there is none beside that of the login.
+func (s *Session) reauthenticate() *SitePage {
+	if s == nil {
+		return nil
+	}
+	return s.Reauthenticate
 }
 
 func (s *Session) check() error {
 	if s == nil {
 		return nil
 	}
-	for name, value := range map[string]string{"auth_time": s.AuthTime, "acr": s.ACR, "amr": s.AMR, "sid": s.SID} {
+	if err := directive.At("acr", s.checkACRValues()); err != nil {
+		return err
+	}
+	if s.Reauthenticate != nil && s.AuthTime == "" {
+		return directive.At("reauthenticate", errors.New("expected auth_time too: without it, nobody can tell who has signed in again"))
+	}
+	if err := directive.At("reauthenticate", s.Reauthenticate.check()); err != nil {
+		return err
+	}
+	for name, value := range s.placeholders() {
 		if value != "" && !unresolved(value) {
 			return directive.At(name, fmt.Errorf("expected a placeholder that the login sets, not %s", value))
+		}
+	}
+	return nil
+}
+
+// placeholders returns the settings whose values the login sets, by name.
+func (s *Session) placeholders() iter.Seq2[string, string] {
+	return func(yield func(name, value string) bool) {
+		if s == nil {
+			return
+		}
+		_ = yield("auth_time", s.AuthTime) && yield("acr", s.ACR) && yield("amr", s.AMR) && yield("sid", s.SID)
+	}
+}
+
+func (s *Session) checkACRValues() error {
+	if len(s.ACRValues) > 0 && s.ACR == "" {
+		return errors.New("expected a placeholder that has one of the values")
+	}
+	return checkACRValues(s.ACRValues)
+}
+
+// checkACRValues checks values of acr, which stand in lists with spaces between them, and in a quoted string of a header.
+func checkACRValues(values []string) error {
+	for i, value := range values {
+		if !grants.ValidScope(value) || len(value) > maxSessionText {
+			return fmt.Errorf("expected the name of a way to authenticate, without spaces, not %s", value)
+		}
+		if slices.Contains(values[:i], value) {
+			return fmt.Errorf("expected %s once", value)
 		}
 	}
 	return nil
@@ -272,9 +346,19 @@ func (p parser) session(h *Handler) directive.Setting {
 		h.Session = new(Session)
 		return directive.Settings{
 			"auth_time": p.Word("a placeholder", &h.Session.AuthTime),
-			"acr":       p.Word("a placeholder", &h.Session.ACR),
-			"amr":       p.Word("a placeholder", &h.Session.AMR),
-			"sid":       p.Word("a placeholder", &h.Session.SID),
+			"acr": p.Once("a placeholder and, optionally, the values that it can have, lowest first", 1, -1, func(args []string) (directive.Settings, error) {
+				h.Session.ACR, h.Session.ACRValues = args[0], args[1:]
+				return nil, nil
+			}),
+			"amr": p.Word("a placeholder", &h.Session.AMR),
+			"sid": p.Word("a placeholder", &h.Session.SID),
+			"reauthenticate": p.Once("the URL or the path of a page and, optionally, the name of its parameter", 1, 2, func(args []string) (directive.Settings, error) {
+				h.Session.Reauthenticate = &SitePage{URL: args[0]}
+				if len(args) > 1 {
+					h.Session.Reauthenticate.Parameter = args[1]
+				}
+				return nil, nil
+			}),
 		}
 	})
 }

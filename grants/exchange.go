@@ -113,6 +113,10 @@ func authorize(f *storage.Family, key storage.Key, req *Request, scope string) (
 		return nil, req.ofClient(Refuse(InvalidTarget, "the client may have none of the granted resources any more").
 			Explain(strings.Join(f.Audience, " ")+", as approved", strings.Join(slices.Concat(req.Client.Audience, req.more()), " "), "audience"))
 	}
+	var asked storage.AskedClaims
+	if slices.Contains(scopes, OpenID) {
+		asked = f.Asked
+	}
 	return &Authorization{
 		Subject:  f.Subject,
 		Scopes:   scopes,
@@ -120,6 +124,7 @@ func authorize(f *storage.Family, key storage.Key, req *Request, scope string) (
 		Claims:   f.Claims,
 		AuthTime: f.AuthTime,
 		Session:  f.Session,
+		Asked:    asked,
 		Family:   key.ID,
 		Started:  f.Started,
 	}, nil

@@ -55,7 +55,8 @@ type Authorization struct {
 	Claims   map[string]any // further claims of the access token
 	AuthTime time.Time      // when the user signed in; zero: not known
 	Session  storage.Session
-	Nonce    string // for the ID token, if the authorization request had one
+	Asked    storage.AskedClaims // claims beside those of the scopes
+	Nonce    string              // for the ID token, if the authorization request had one
 
 	Family  string    // the ID of the family's record, "" if there is none
 	Started time.Time // when the family did: the access token is void if what began then is; zero: when it is issued

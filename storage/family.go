@@ -21,6 +21,7 @@ type Family struct {
 	Claims   map[string]any
 	AuthTime time.Time // when the user signed in; zero: not known
 	Session  Session
+	Asked    AskedClaims
 
 	Started time.Time
 	Ends    time.Time // after which nothing can be refreshed; zero: never
@@ -43,6 +44,12 @@ type Session struct {
 	ID  string   // of the session at the site (sid of OpenID Connect Front-Channel Logout §3)
 	ACR string   // how well the person was authenticated (OpenID Connect Core §2)
 	AMR []string // how (RFC 8176)
+}
+
+// AskedClaims are the names of claims that a client has asked for one by one (OpenID Connect Core §5.5), and that the user has approved.
+type AskedClaims struct {
+	UserInfo []string // at the userinfo endpoint, beside those of the scopes
+	IDToken  []string // in ID tokens
 }
 
 // Code is the state of a family's authorization code.

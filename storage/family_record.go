@@ -27,6 +27,8 @@ const (
 	familyChecked
 	familyAuthenticated
 	familySession
+	familyAskedUserInfo // repeated
+	familyAskedIDToken  // repeated
 )
 
 // The fields of its code.
@@ -90,6 +92,8 @@ func (f *Family) Encode() ([]byte, error) {
 	if !f.Session.IsZero() {
 		w.message(familySession, f.Session.encode)
 	}
+	w.texts(familyAskedUserInfo, f.Asked.UserInfo)
+	w.texts(familyAskedIDToken, f.Asked.IDToken)
 	return w.record, nil
 }
 
@@ -97,7 +101,7 @@ func (f *Family) Encode() ([]byte, error) {
 func (f *Family) size() int {
 	const text = 2 // tag and length
 	size := 64 + len(f.Client) + len(f.Subject) + len(f.Reason)
-	for _, list := range [...][]string{f.Scopes, f.Audience} {
+	for _, list := range [...][]string{f.Scopes, f.Audience, f.Asked.UserInfo, f.Asked.IDToken} {
 		for _, s := range list {
 			size += text + len(s)
 		}
@@ -177,6 +181,10 @@ func (f *Family) decode(field field) (err error) {
 	case familyRefresh:
 		f.Refresh = new(Refresh)
 		err = readFields(field.bytes, field.text, f.Refresh.decode)
+	case familyAskedUserInfo:
+		f.Asked.UserInfo = append(f.Asked.UserInfo, field.text)
+	case familyAskedIDToken:
+		f.Asked.IDToken = append(f.Asked.IDToken, field.text)
 	case familyRevoked:
 		f.Revoked, err = field.time()
 	case familyReason:

@@ -76,7 +76,7 @@ func audience(resources []string) any {
 func (a *accessTokens) issue(
 	ctx context.Context, client *storage.Client, auth *grants.Authorization, now time.Time,
 ) (token, id string, err error) {
-	more := renameClaims(auth, a.claims.granted(auth.Claims, auth.Scopes), a.shape.Rename)
+	more := renameClaims(auth, a.claims.granted(auth.Claims, auth.Scopes, auth.Asked.UserInfo), a.shape.Rename)
 	if a.shape.Opaque {
 		return a.issueOpaque(ctx, client, auth, more, now)
 	}

@@ -43,7 +43,7 @@ func (e *appsEndpoint) serve(c *call) error {
 // signInToApps sends the person to the site's login page. It returns to the question whether to remove, because the
 // person who signs in is not necessarily the one who pressed the button.
 func (e *appsEndpoint) signInToApps(c *call, params url.Values) error {
-	if login := c.site.LoginURL(e.appsURL(params)); login != "" {
+	if login := c.site.LoginURL(LoginRequest{ReturnTo: e.appsURL(params)}); login != "" {
 		redirect(c.w, login)
 		return nil
 	}
@@ -77,7 +77,7 @@ func (e *appsEndpoint) showApps(c *call, user *User, params url.Values) error {
 	}
 	page := pages.AppsPage{
 		User: displayName(user), Action: e.config.Paths.Apps, Request: sealed,
-		Now: e.now(), SwitchURL: c.site.LoginURL(e.config.Paths.Apps),
+		Now: e.now(), SwitchURL: c.site.LoginURL(LoginRequest{ReturnTo: e.config.Paths.Apps}),
 	}
 	if page.Apps, err = e.appLines(ctx, user); err != nil {
 		return err

@@ -1,13 +1,10 @@
 package authserver
 
 import (
-	"context"
 	"errors"
-	"maps"
 	"net/http"
 	"net/url"
 	"slices"
-	"strings"
 	"time"
 
 	"github.com/caddy-oauth/caddy-oauth/grants"
@@ -58,12 +55,18 @@ func (e *authorizeEndpoint) decide(c *call, client *storage.Client, to answerTo,
 	if err != nil {
 		return err
 	}
-	user, err := e.signedIn(c, req)
+	if err := e.readHint(c.ctx, req); err != nil {
+		return err
+	}
+	user, err := e.user(c)
 	if err != nil {
 		return err
 	}
 	if user == nil {
-		return e.signIn(c, req)
+		return e.signIn(c, req, nil)
+	}
+	if sent, err := e.signInAgain(c, req, user); sent || err != nil {
+		return err
 	}
 	if err := e.cutoffs.Sync(c.ctx); err != nil { // so that no revocation before voids what begins here
 		return err
@@ -80,108 +83,6 @@ func (e *authorizeEndpoint) decide(c *call, client *storage.Client, to answerTo,
 		return e.ask(c, req, user)
 	}
 	return e.approve(c, req, user)
-}
-
-// signedIn returns the user, or nil if the person must sign in, perhaps again (prompt=login). The site does not tell when a person
-// has signed in. So it is only known that somebody did who was sent to the login page if then nobody or somebody else was
-// signed in. Otherwise the person may just have come back, and the client gets an error (OpenID Connect Core §3.1.2.1).
-func (e *authorizeEndpoint) signedIn(c *call, req *authorizeRequest) (*User, error) {
-	user, err := e.user(c)
-	if user == nil || err != nil || !slices.Contains(req.prompt, "login") {
-		return user, err
-	}
-	before, returns := e.returnsFromLogin(c.ctx, req)
-	switch {
-	case !returns:
-		return nil, nil
-	case before == user.Subject:
-		return nil, &redirectError{
-			grants.Refuse("login_required", "this site does not tell whether the user has signed in again").
-				Explain("prompt=login, and the user was signed in before", "that the user signs out first", "login of the oauth directive"),
-			req.answerTo,
-		}
-	}
-	return user, nil
-}
-
-// signIn sends the person to the site's login page. If the site has none, the response is 401, so that basic_auth or
-// another directive of the site can ask for credentials. The client gets an error if the person must not be asked
-// (prompt=none), or must be and cannot (prompt=login without a login page).
-func (e *authorizeEndpoint) signIn(c *call, req *authorizeRequest) error {
-	if slices.Contains(req.prompt, "none") {
-		return &redirectError{grants.Refuse("login_required", "the user is not signed in").
-			Explain("prompt=none", "a user", "user of the oauth directive"), req.answerTo}
-	}
-	returnTo, err := e.returnTo(c, req)
-	if err != nil {
-		return err
-	}
-	if login := c.site.LoginURL(returnTo); login != "" {
-		redirect(c.w, login)
-		return nil
-	}
-	if slices.Contains(req.prompt, "login") {
-		return &redirectError{grants.Refuse("login_required", "this site cannot ask the user to sign in again").
-			Explain("prompt=login", "a login page", "login of the oauth directive"), req.answerTo}
-	}
-	return &grants.Error{
-		Code: "login_required", Description: "you are not signed in", Status: http.StatusUnauthorized,
-		Cause:   errors.New("the site names no user; put its login before this endpoint, or set login"),
-		Setting: "user and login of the oauth directive",
-	}
-}
-
-// signInFirst is signIn for a request whose client is not known yet, so that no error can go to it.
-func (e *authorizeEndpoint) signInFirst(c *call, params url.Values) error {
-	prompt, _ := readPrompt(params.Get("prompt"))
-	req := &authorizeRequest{params: params, prompt: prompt}
-	err := e.signIn(c, req)
-	if refusal, ok := errors.AsType[*redirectError](err); ok {
-		return refusal.refusal
-	}
-	return err
-}
-
-// afterLogin is a parameter of the URL to which the login page returns. It proves that the person was sent to the login
-// page for this request, and says who was signed in then.
-const afterLogin = "after_login"
-
-// maxLogin is how long a person may take to sign in.
-const maxLogin = time.Hour
-
-// returnTo returns the path and query to which the login page returns. It is always the authorization endpoint, so a
-// client cannot make the login page an open redirector.
-func (e *authorizeEndpoint) returnTo(c *call, req *authorizeRequest) (string, error) {
-	params := withoutProof(req.params)
-	if slices.Contains(req.prompt, "login") {
-		proof, err := e.sealer.seal(c.ctx, afterLogin, c.subject+"\n"+params.Encode(), maxLogin)
-		if err != nil {
-			return "", err
-		}
-		params.Set(afterLogin, proof)
-	}
-	return e.config.Paths.Authorize + "?" + params.Encode(), nil
-}
-
-// returnsFromLogin reports whether the person comes from the login page with this same request, and who was signed in before, ""
-// if nobody was.
-func (e *authorizeEndpoint) returnsFromLogin(ctx context.Context, req *authorizeRequest) (before string, returns bool) {
-	proof := req.params.Get(afterLogin)
-	if proof == "" {
-		return "", false
-	}
-	sent, err := e.sealer.open(ctx, afterLogin, proof)
-	if err != nil {
-		return "", false
-	}
-	before, params, _ := strings.Cut(sent, "\n")
-	return before, params == withoutProof(req.params).Encode()
-}
-
-func withoutProof(params url.Values) url.Values {
-	rest := maps.Clone(params)
-	delete(rest, afterLogin)
-	return rest
 }
 
 // errClientAsUser refuses a user whose ID is that of a client that nobody added. A token of both says that the client acts for itself, and
@@ -207,6 +108,7 @@ func (e *authorizeEndpoint) approve(c *call, req *authorizeRequest, user *User) 
 		Claims:   user.Claims,
 		AuthTime: user.AuthTime,
 		Session:  user.Session,
+		Asked:    e.askedClaims(req, user),
 		Started:  e.cutoffs.Begin(user.Subject, client.ID, now),
 		Code: &storage.Code{
 			Expires:       now.Add(client.CodeLifetime),
@@ -226,6 +128,9 @@ func (e *authorizeEndpoint) approve(c *call, req *authorizeRequest, user *User) 
 	code, err := e.issueCode(c, f)
 	if err != nil {
 		return err
+	}
+	if req.params.Has(afterLogin) {
+		e.forgetBrowser(c.w)
 	}
 	return e.respondCode(c, req.answerTo, client.CodePrefix+code)
 }

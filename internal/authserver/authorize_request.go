@@ -7,6 +7,7 @@ import (
 	"slices"
 	"strconv"
 	"strings"
+	"time"
 
 	"github.com/caddy-oauth/caddy-oauth/grants"
 	"github.com/caddy-oauth/caddy-oauth/internal/pages"
@@ -26,6 +27,13 @@ type authorizeRequest struct {
 	challenge    string
 	prompt       []string
 	params       url.Values // unchanged
+
+	// What the request demands of the login, see login.go.
+	maxAge       *time.Duration // nil: nothing
+	acrValues    []string       // wanted, in this order
+	essentialACR []string       // one of them is a must; nil: none is
+	subjects     subjects
+	claims       *claimsRequest // nil: none
 }
 
 // readAuthorizeParams reads the parameters of an authorization request, a GET or a POST (RFC 6749 §3.1).
@@ -111,6 +119,8 @@ func (e *authorizeEndpoint) checkAuthorizeRequest(
 		return refuse("request_not_supported", "request objects are not supported", "request", "the parameters themselves", "")
 	case params.Has("request_uri"):
 		return refuse("request_uri_not_supported", "request_uri is not supported", "request_uri", "the parameters themselves", "")
+	case params.Has("registration"): // OpenID Connect Core §7.2.1
+		return refuse("registration_not_supported", "registration is not supported", "registration", "a registered client", "")
 	case responseType == "":
 		return refuse(grants.InvalidRequest, "response_type is missing", "", "code", "")
 	case responseType != "code":
@@ -152,7 +162,56 @@ func (e *authorizeEndpoint) checkAuthorizeRequest(
 		explained := asRefusal(refusal)
 		return nil, &redirectError{explained.Explain("", "", of+explained.Setting), to}
 	}
+	if refusal := req.readOpenID(); refusal != nil {
+		return nil, &redirectError{refusal, to}
+	}
 	return req, nil
+}
+
+const (
+	maxNonce     = 512
+	maxACRValues = 20
+)
+
+// readOpenID reads the parameters of OpenID Connect (Core §3.1.2.1) and RFC 9470. What is about ID tokens and claims is for requests with
+// the scope openid only.
+func (r *authorizeRequest) readOpenID() *grants.Error {
+	if nonce := r.params.Get("nonce"); len(nonce) > maxNonce {
+		return grants.Refuse(grants.InvalidRequest, "nonce is too long").
+			Explain(strconv.Itoa(len(nonce))+" bytes", "up to "+strconv.Itoa(maxNonce), "")
+	}
+	if parameter := r.params.Get("max_age"); parameter != "" {
+		seconds, err := strconv.ParseUint(parameter, 10, 31)
+		if err != nil {
+			return grants.Refuse(grants.InvalidRequest, "max_age must be a number of seconds").
+				Explain(parameter, "a number of seconds", "")
+		}
+		maxAge := time.Duration(seconds) * time.Second
+		r.maxAge = &maxAge
+	}
+	r.acrValues = strings.Fields(r.params.Get("acr_values"))
+	r.acrValues = r.acrValues[:min(len(r.acrValues), maxACRValues)]
+	if !r.params.Has("claims") || !r.signsIn() {
+		return nil
+	}
+	claims, err := readClaims(r.params.Get("claims"))
+	if err != nil {
+		return grants.Refuse(grants.InvalidRequest, "claims is malformed").Explain(err.Error(), claimsExpected, "")
+	}
+	r.claims = claims
+	r.subjects = append(r.subjects, claims.subjects()...)
+	values, essential := claims.acr()
+	if essential {
+		r.essentialACR = values
+	} else {
+		r.acrValues = append(r.acrValues, values...)
+	}
+	return nil
+}
+
+// signsIn reports whether the request is about OpenID Connect (Core §3.1.2.1).
+func (r *authorizeRequest) signsIn() bool {
+	return r.client.OpenID != nil && slices.Contains(r.scopes, grants.OpenID)
 }
 
 // list is a setting with several values, for the log.
@@ -173,7 +232,7 @@ func readPrompt(parameter string) (prompt []string, ok bool) {
 			return nil, false
 		}
 		switch value {
-		case "none", "login", "consent":
+		case "none", "login", "consent", "select_account":
 			if !slices.Contains(prompt, value) {
 				prompt = append(prompt, value)
 			}

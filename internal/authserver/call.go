@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"net/http"
+	"net/url"
 	"time"
 
 	"github.com/caddy-oauth/caddy-oauth/grants"
@@ -15,11 +16,17 @@ import (
 type Site interface {
 	// User returns who is signed in, nil if nobody is.
 	User(r *http.Request) (*User, error)
-	// LoginURL returns the URL of the site's login page for a person that is to return to the given
-	// path and query of this site, or "" if the site has no such page.
-	LoginURL(returnTo string) string
+	// LoginURL returns the URL of the page of the site where a person signs in, or "" if the site has no such page.
+	LoginURL(to LoginRequest) string
 	// ClientIP returns the address of the client as the site trusts it.
 	ClientIP(r *http.Request) string
+}
+
+// LoginRequest sends a person to the site's login page.
+type LoginRequest struct {
+	ReturnTo string     // the path and query of this site that the page sends the person back to
+	Again    bool       // somebody is signed in, and must sign in anew
+	Hints    url.Values // parameters for the page; nil: none
 }
 
 // Noter is a Site that wants to know what requests were about, for a log of its own.
@@ -34,8 +41,9 @@ type User struct {
 	Subject string
 	Claims  map[string]any // for the tokens
 
-	AuthTime time.Time // when the person signed in; zero: the site does not tell
-	Session  storage.Session
+	AuthTime  time.Time // when the person signed in; zero: the site does not tell
+	Session   storage.Session
+	ACRValues []string // those that a session at the site can have, lowest first; none: not known
 }
 
 // call is one request at an endpoint. The last fields are for the log and the metrics, and the endpoint sets them as it

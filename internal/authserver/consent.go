@@ -41,6 +41,9 @@ func (e *authorizeEndpoint) mustAsk(c *call, req *authorizeRequest, user *User) 
 		return false, err
 	}
 	before := consents.Clients[req.client.ID]
+	if len(e.beyondScopes(req, user, before.Scopes)) > 0 {
+		return true, nil
+	}
 	switch {
 	case before.Last.Before(req.client.Created): // the approval was for a removed client that had the same ID
 		return true, nil
@@ -63,7 +66,7 @@ func (e *authorizeEndpoint) ask(c *call, req *authorizeRequest, user *User) erro
 	ctx := c.ctx
 	// A revocation after this page voids an answer to it.
 	began := e.cutoffs.Begin(user.Subject, req.client.ID, e.now())
-	text := strconv.FormatInt(began.UnixMilli(), 10) + "\n" + shown(req) + "\n" + req.params.Encode()
+	text := strings.Join([]string{strconv.FormatInt(began.UnixMilli(), 10), e.shown(req, user), req.params.Encode()}, "\n")
 	sealed, err := e.sealer.seal(ctx, consentPurpose(user), text, maxAsk)
 	if err != nil {
 		return err
@@ -79,10 +82,11 @@ func (e *authorizeEndpoint) ask(c *call, req *authorizeRequest, user *User) erro
 		RedirectURI: req.redirectURI,
 		Local:       impersonable(req.client, req.redirectURI),
 		User:        displayName(user),
-		SwitchURL:   c.site.LoginURL(e.config.Paths.Authorize + "?" + req.params.Encode()),
+		SwitchURL:   c.site.LoginURL(LoginRequest{ReturnTo: e.config.Paths.Authorize + "?" + req.params.Encode()}),
 		AppsURL:     e.config.Paths.Apps,
 		Action:      e.config.Paths.Authorize,
 		Request:     sealed,
+		Claims:      e.beyondScopes(req, user, nil),
 	}
 	for _, name := range req.scopes {
 		page.Scopes = append(page.Scopes, pages.Scope{
@@ -106,10 +110,16 @@ func appOf(client *storage.Client) pages.App {
 	return app
 }
 
-// shown is what the person approves. It is not the request: scopes, resources and the redirect URI can come from the
-// configuration.
-func shown(req *authorizeRequest) string {
-	return url.Values{"redirect_uri": {req.redirectURI}, "scope": req.scopes, "resource": req.audience}.Encode()
+// shown is what the person approves. It is not the request: scopes, resources and the redirect URI can come from the configuration. If the
+// request demands a new login, it also says which one it was, so that no older session of the same person answers the page.
+func (e *authorizeEndpoint) shown(req *authorizeRequest, user *User) string {
+	what := url.Values{
+		"redirect_uri": {req.redirectURI}, "scope": req.scopes, "resource": req.audience, "claim": e.beyondScopes(req, user, nil),
+	}
+	if req.newLogin() {
+		what.Set("auth_time", strconv.FormatInt(user.AuthTime.Unix(), 10))
+	}
+	return what.Encode()
 }
 
 func consentPurpose(user *User) string { return "consent\x00" + user.Subject }
@@ -166,8 +176,10 @@ func (e *authorizeEndpoint) answer(c *call, form url.Values) error {
 		return err
 	case form.Get("decision") != "allow":
 		return &redirectError{errDenied, to}
-	case asked != shown(req):
+	case asked != e.shown(req, user):
 		return errStale
+	case req.essentialACR != nil && !slices.Contains(req.essentialACR, user.Session.ACR):
+		return &redirectError{errUnmetACR, to}
 	}
 	if err := e.cutoffs.Sync(ctx); err != nil {
 		return toClient(err, to)

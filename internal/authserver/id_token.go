@@ -4,6 +4,7 @@ import (
 	"crypto/sha256"
 	"crypto/sha512"
 	"encoding/base64"
+	"maps"
 	"slices"
 	"strings"
 	"time"
@@ -61,10 +62,16 @@ func (e *tokenEndpoint) idToken(c *call, auth *grants.Authorization, accessToken
 	if !auth.AuthTime.IsZero() {
 		own.AuthTime = auth.AuthTime.Unix()
 	}
-	var more map[string]any
+	granted := make(map[string]any)
 	if policy.ClaimsInIDToken {
-		more = renameClaims(auth, e.accessTokens.claims.granted(auth.Claims, auth.Scopes), nil)
+		granted = maps.Clone(e.accessTokens.claims.granted(auth.Claims, auth.Scopes, auth.Asked.UserInfo))
 	}
+	for _, name := range auth.Asked.IDToken {
+		if value, ok := auth.Claims[name]; ok {
+			granted[name] = value
+		}
+	}
+	more := renameClaims(auth, granted, nil)
 	payload, err := joinClaims(&own, more)
 	if err != nil {
 		return "", err

@@ -73,7 +73,7 @@ func TestSpellingsOfAResource(t *testing.T) {
 
 func TestReadPrompt(t *testing.T) {
 	for parameter, want := range map[string]string{
-		"": "", "login": "login", "consent login": "consent login", "none": "none", "select_account consent": "consent",
+		"": "", "login": "login", "consent login": "consent login", "none": "none", "select_account consent": "select_account consent", "create consent": "consent",
 		strings.Repeat("login ", 10_000): "login", strings.Repeat("unheard ", 10_000) + "login": "login",
 		"none login": "error", "login none": "error", "none select_account": "error", "none none": "error",
 	} {

@@ -48,12 +48,16 @@ func newScopedClaims(scopes []Scope) scopedClaims {
 	return by
 }
 
-// granted returns the claims that an authorization with these scopes gives.
-func (s scopedClaims) granted(claims map[string]any, scopes []string) map[string]any {
-	withheld := func(claim string, _ any) bool {
-		named, scoped := s[claim]
-		return scoped && !slices.ContainsFunc(named, func(scope string) bool { return slices.Contains(scopes, scope) })
-	}
+// gives reports whether one of the scopes gives the claim, or no scope is needed for it.
+func (s scopedClaims) gives(scopes []string, claim string) bool {
+	named, scoped := s[claim]
+	return !scoped || slices.ContainsFunc(named, func(scope string) bool { return slices.Contains(scopes, scope) })
+}
+
+// granted returns the claims that an authorization gives at the userinfo endpoint and in access tokens: those of its scopes, and those
+// that were asked for one by one.
+func (s scopedClaims) granted(claims map[string]any, scopes, asked []string) map[string]any {
+	withheld := func(claim string, _ any) bool { return !s.gives(scopes, claim) && !slices.Contains(asked, claim) }
 	if len(s) == 0 {
 		return claims
 	}

@@ -48,6 +48,8 @@ type testServer struct {
 	site  *testSite
 	logs  *observer.ObservedLogs
 	seen  []string // secrets that went over the wire
+
+	browser map[string]*http.Cookie // the cookies of the browser that sends all requests
 }
 
 // newTestServer returns a server for testClients and alice, who is signed in.
@@ -119,17 +121,24 @@ type testSite struct {
 	user  *User
 	err   error
 	login string // the login page
+	again string // the page for people who are signed in; "": the same
 
 	address string // of the client
 }
 
 func (s *testSite) User(*http.Request) (*User, error) { return s.user, s.err }
 
-func (s *testSite) LoginURL(returnTo string) string {
-	if s.login == "" {
+func (s *testSite) LoginURL(to LoginRequest) string {
+	page := s.login
+	if to.Again && s.again != "" {
+		page = s.again
+	}
+	if page == "" {
 		return ""
 	}
-	return s.login + "?return_to=" + url.QueryEscape(returnTo)
+	query := url.Values{"return_to": {to.ReturnTo}}
+	maps.Copy(query, to.Hints)
+	return page + "?" + query.Encode()
 }
 
 func (s *testSite) ClientIP(*http.Request) string { return cmp.Or(s.address, "192.0.2.7") }
@@ -225,6 +234,9 @@ func (w *recorder) Write(b []byte) (int, error) {
 func (s *testServer) do(t *testing.T, r *http.Request) answer {
 	t.Helper()
 	a := answer{recorder: newRecorder()}
+	for _, cookie := range s.browser {
+		r.AddCookie(cookie)
+	}
 	err := s.ServeHTTP(a, r, s.site)
 	if errors.As(err, &a.page) {
 		err = s.WritePage(a, r, a.page)
@@ -232,11 +244,23 @@ func (s *testServer) do(t *testing.T, r *http.Request) answer {
 	if err != nil {
 		t.Fatalf("ServeHTTP: %v", err)
 	}
+	s.keepCookies(a.Result().Cookies())
 	var tokens struct{ AccessToken, RefreshToken string }
 	body := strings.NewReplacer("access_token", "AccessToken", "refresh_token", "RefreshToken").Replace(a.Body.String())
 	_ = json.Unmarshal([]byte(body), &tokens) // not every answer is JSON
 	s.seen = append(s.seen, tokens.AccessToken, tokens.RefreshToken, a.location().Get("code"))
 	return a
+}
+
+func (s *testServer) keepCookies(cookies []*http.Cookie) {
+	if s.browser == nil {
+		s.browser = make(map[string]*http.Cookie)
+	}
+	for _, cookie := range cookies {
+		if s.browser[cookie.Name] = cookie; cookie.MaxAge < 0 {
+			delete(s.browser, cookie.Name)
+		}
+	}
 }
 
 func (s *testServer) searchLog(t *testing.T) {

@@ -289,6 +289,23 @@ func (r *Ring) Verify(ctx context.Context, token string) ([]byte, error) {
 	return t.Verify(key)
 }
 
+// VerifyAs is Verify for a JWT of another type than an access token.
+func (r *Ring) VerifyAs(ctx context.Context, typ, token string) ([]byte, error) {
+	t, err := jwt.Split(token)
+	if err != nil {
+		return nil, err
+	}
+	keys, err := r.load(ctx)
+	if err != nil {
+		return nil, err
+	}
+	key, err := keys.findAs(t, typ)
+	if err != nil {
+		return nil, err
+	}
+	return t.Verify(key)
+}
+
 // Has reports whether the key that a token's header names is still on the ring. It does not check the signature.
 func (r *Ring) Has(token string) bool {
 	keys := r.current.Load()
@@ -434,6 +451,22 @@ func (s *snapshot) find(t jwt.Token, typ string) (*jwt.Key, error) {
 	if !h.IsType(jwt.AccessTokenType) && (typ == "" || !h.IsType(typ)) { // RFC 9068 §4
 		return nil, jwt.ErrType.Explain("typ "+h.Type, cmp.Or(typ, jwt.AccessTokenType), "access_token: typ")
 	}
+	return s.keyOf(h)
+}
+
+// findAs returns the key that the header of a JWT of that type names.
+func (s *snapshot) findAs(t jwt.Token, typ string) (*jwt.Key, error) {
+	h, err := t.ParseHeader()
+	if err != nil {
+		return nil, err
+	}
+	if !h.IsType(typ) {
+		return nil, jwt.ErrType.Explain("typ "+h.Type, typ, "")
+	}
+	return s.keyOf(h)
+}
+
+func (s *snapshot) keyOf(h jwt.Header) (*jwt.Key, error) {
 	key, ok := s.byID[h.KeyID]
 	if !ok {
 		return nil, jwt.ErrKey.Explain("kid "+h.KeyID, "one of "+s.kids(), "signing")

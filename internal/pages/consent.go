@@ -16,6 +16,7 @@ type ConsentPage struct {
 
 	Client   App
 	Scopes   []Scope
+	Claims   []string // of the person, that no scope gives; Pages adds them to Scopes, in words
 	Audience []string // the resources the tokens are for (RFC 8707), or empty
 
 	User      string // who is signed in
@@ -34,6 +35,31 @@ type ConsentPage struct {
 	Destination string
 }
 
+// claimWords are the names of the words for claims about a person (OpenID Connect Core §5.1). Some have the same words.
+var claimWords = map[string]string{
+	"name": "claim_name", "family_name": "claim_name", "given_name": "claim_name", "middle_name": "claim_name", "nickname": "claim_name",
+	"preferred_username": "claim_username", "picture": "claim_picture", "profile": "claim_website", "website": "claim_website",
+	"gender": "claim_gender", "birthdate": "claim_birthdate", "zoneinfo": "claim_locale", "locale": "claim_locale",
+	"email": "claim_email", "email_verified": "claim_email", "phone_number": "claim_phone", "phone_number_verified": "claim_phone",
+	"address": "claim_address",
+}
+
+// claimsInWords returns claims as people see them, those with the same words once.
+func claimsInWords(claims []string, l *locale) (all []Scope) {
+	for _, name := range claims {
+		asked := Scope{Name: clean(name)}
+		if words, ok := claimWords[name]; ok {
+			asked.Description = l.text(words)
+		} else {
+			asked.Description = l.text("claim_other", "claim", asked.Name)
+		}
+		if !slices.ContainsFunc(all, func(s Scope) bool { return s.Description == asked.Description }) {
+			all = append(all, asked)
+		}
+	}
+	return all
+}
+
 // Consent writes the consent page. If it returns an error, it has written nothing.
 func (p *Pages) Consent(w http.ResponseWriter, r *http.Request, page ConsentPage) error {
 	to, err := parseDestination(page.RedirectURI)
@@ -47,7 +73,7 @@ func (p *Pages) Consent(w http.ResponseWriter, r *http.Request, page ConsentPage
 	}
 	l := p.languages.of(r)
 	page.Frame = p.frame(l)
-	page.Scopes = cleanScopes(page.Scopes, p.scopes[l])
+	page.Scopes = append(cleanScopes(page.Scopes, p.scopes[l]), claimsInWords(page.Claims, l)...)
 	page.Audience = slices.Clone(page.Audience)
 	for i, resource := range page.Audience {
 		page.Audience[i] = clean(resource)

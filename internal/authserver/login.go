@@ -1,0 +1,325 @@
+package authserver
+
+import (
+	"crypto/rand"
+	"errors"
+	"maps"
+	"net/http"
+	"net/url"
+	"slices"
+	"strconv"
+	"strings"
+	"time"
+	"unicode"
+
+	"github.com/caddy-oauth/caddy-oauth/grants"
+	"github.com/caddy-oauth/caddy-oauth/storage"
+)
+
+// The login is the site's. This file sends people there who must sign in, or must do so anew, and decides what it proves when they
+// come back. Nobody is sent twice for one request: what is not proven then is an error for the client.
+
+// signIn sends a person to the site's login page: somebody who is not signed in, or the user, who must sign in anew. If the site has
+// no page, the response is 401, so that basic_auth or another directive of the site can ask for credentials. The client gets an error
+// if the person must not be asked (prompt=none), or must be and cannot (prompt=login without a login page).
+func (e *authorizeEndpoint) signIn(c *call, req *authorizeRequest, user *User) error {
+	if slices.Contains(req.prompt, "none") {
+		return &redirectError{grants.Refuse("login_required", "the user is not signed in").
+			Explain("prompt=none", "a user", "user of the oauth directive"), req.answerTo}
+	}
+	login, err := e.loginURL(c, req, user)
+	switch {
+	case err != nil:
+		return err
+	case login != "":
+		redirect(c.w, login)
+		return nil
+	case req.newLogin():
+		return &redirectError{grants.Refuse("login_required", "this site cannot ask the user to sign in again").
+			Explain("prompt=login or max_age", "a login page", "login and session of the oauth directive"), req.answerTo}
+	}
+	return &grants.Error{
+		Code: "login_required", Description: "you are not signed in", Status: http.StatusUnauthorized,
+		Cause:   errors.New("the site names no user; put its login before this endpoint, or set login"),
+		Setting: "user and login of the oauth directive",
+	}
+}
+
+// signInFirst is signIn for a request whose client is not known yet, so that no error can go to it.
+func (e *authorizeEndpoint) signInFirst(c *call, params url.Values) error {
+	prompt, _ := readPrompt(params.Get("prompt"))
+	req := &authorizeRequest{params: params, prompt: prompt}
+	err := e.signIn(c, req, nil)
+	if refusal, ok := errors.AsType[*redirectError](err); ok {
+		return refusal.refusal
+	}
+	return err
+}
+
+// signInAgain sends the user to the login page if the request demands something of the login that this user has not done. It reports
+// whether it has. A user who has just come from there is not sent again.
+func (e *authorizeEndpoint) signInAgain(c *call, req *authorizeRequest, user *User) (sent bool, err error) {
+	if !req.demanding() {
+		return false, nil
+	}
+	came, err := e.cameFromLogin(c, req)
+	if err != nil {
+		return false, err
+	}
+	unmet, must := e.unmet(req, user, came)
+	if unmet == nil {
+		return false, nil
+	}
+	if came == nil && !slices.Contains(req.prompt, "none") && unmet != errNoAuthTime {
+		login, err := e.loginURL(c, req, user)
+		if err != nil {
+			return false, err
+		}
+		if login != "" {
+			redirect(c.w, login)
+			return true, nil
+		}
+	}
+	if must {
+		return false, &redirectError{unmet, req.answerTo}
+	}
+	return false, nil
+}
+
+const loginSettings = "login and session of the oauth directive"
+
+var (
+	errOldLogin = grants.Refuse("login_required", "it is not certain that the user has signed in again").
+			Explain("prompt=login or max_age", "an auth_time of after the request, or that somebody else was signed in before", loginSettings)
+	errNoAuthTime = grants.Refuse("login_required", "this site does not tell when the user has signed in").
+			Explain("max_age", "a site that tells", "session of the oauth directive: auth_time")
+	errOtherUser = grants.Refuse("login_required", "another user is signed in than the one that was asked for").
+			Explain("id_token_hint, or sub in claims", "the same user", loginSettings)
+	errNotSelected = grants.Refuse("account_selection_required", "this site cannot ask which account to use").
+			Explain("prompt=select_account", "a login page", loginSettings)
+	errUnmetACR = grants.Refuse("unmet_authentication_requirements", "the user has not signed in as it was asked for").
+			Explain("an essential acr in claims", "a session with one of the values", "session of the oauth directive: acr")
+)
+
+// unmet returns what the request demands and the user has not done, as a refusal; nil if there is nothing. must says that there is no
+// answer without it. came is nil if the user does not come from the login page.
+func (e *authorizeEndpoint) unmet(req *authorizeRequest, user *User, came *visit) (refusal *grants.Error, must bool) {
+	switch {
+	case !req.subjects.accept(user.Subject):
+		return errOtherUser, true
+	case req.maxAge != nil && user.AuthTime.IsZero():
+		return errNoAuthTime, true
+	case slices.Contains(req.prompt, "login") && !came.proves(user):
+		return errOldLogin, true
+	case req.maxAge != nil && (*req.maxAge == 0 || e.now().Sub(user.AuthTime) > *req.maxAge) && !came.proves(user):
+		return errOldLogin, true
+	case slices.Contains(req.prompt, "select_account") && came == nil:
+		return errNotSelected, true
+	case req.essentialACR != nil && !slices.Contains(req.essentialACR, user.Session.ACR):
+		return errUnmetACR, true
+	case !metACR(user.ACRValues, req.acrValues, user.Session.ACR):
+		return errUnmetACR, false
+	}
+	return nil, false
+}
+
+// metACR reports whether a session with that acr is as well authenticated as the client wants, or the site cannot do better: it knows
+// none of the values. known are the values of the site, lowest first.
+func metACR(known, wanted []string, acr string) bool {
+	least := -1
+	for _, value := range wanted {
+		if value == acr {
+			return true
+		}
+		if i := slices.Index(known, value); i >= 0 && (least < 0 || i < least) {
+			least = i
+		}
+	}
+	return least < 0 || slices.Index(known, acr) > least
+}
+
+// demanding reports whether the request may demand something of the login.
+func (r *authorizeRequest) demanding() bool {
+	return slices.ContainsFunc([]string{"prompt", "max_age", "acr_values", "id_token_hint", "claims"}, r.params.Has)
+}
+
+// newLogin reports whether the request demands that the person signs in now.
+func (r *authorizeRequest) newLogin() bool {
+	return slices.Contains(r.prompt, "login") || r.maxAge != nil
+}
+
+// maxHint is how long a parameter of the client may be that the login page gets.
+const maxHint = 255
+
+// hints returns what the login page learns of the request. What an application says of it is shown to nobody here, so that it is only
+// bounded.
+func (r *authorizeRequest) hints(again bool) url.Values {
+	hints := make(url.Values)
+	for _, name := range []string{"login_hint", "ui_locales", "acr_values"} {
+		value := r.params.Get(name)
+		if name == "acr_values" && value == "" {
+			value = strings.Join(r.essentialACR, " ")
+		}
+		if value != "" && len(value) <= maxHint && !strings.ContainsFunc(value, unicode.IsControl) {
+			hints.Set(name, value)
+		}
+	}
+	var prompt []string
+	selects := slices.Contains(r.prompt, "select_account")
+	if slices.Contains(r.prompt, "login") || again && !selects {
+		prompt = append(prompt, "login")
+	}
+	if selects {
+		prompt = append(prompt, "select_account")
+	}
+	if len(prompt) > 0 {
+		hints.Set("prompt", strings.Join(prompt, " "))
+	}
+	return hints
+}
+
+// afterLogin is a parameter of the URL to which the login page returns. It proves that the person was sent to the login
+// page for this request, and says who was signed in then.
+const afterLogin = "after_login"
+
+// maxLogin is how long a person may take to sign in.
+const maxLogin = time.Hour
+
+// loginURL returns the URL of the login page, "" if there is none. It leads back to the authorization endpoint, so a client cannot make
+// the login page an open redirector. user is who is signed in, or nil.
+func (e *authorizeEndpoint) loginURL(c *call, req *authorizeRequest, user *User) (string, error) {
+	params := withoutProof(req.params)
+	if req.demanding() {
+		proof, err := e.sealer.seal(c.ctx, afterLogin, e.visit(c, params, user).encode(), maxLogin)
+		if err != nil {
+			return "", err
+		}
+		params.Set(afterLogin, proof)
+	}
+	return c.site.LoginURL(LoginRequest{
+		ReturnTo: e.config.Paths.Authorize + "?" + params.Encode(), Again: user != nil, Hints: req.hints(user != nil),
+	}), nil
+}
+
+func withoutProof(params url.Values) url.Values {
+	rest := maps.Clone(params)
+	delete(rest, afterLogin)
+	return rest
+}
+
+// visit is a visit to the login page, as it is sealed in the URL to which that returns.
+type visit struct {
+	sent    time.Time // when the person was sent there
+	browser string    // the hash of the secret of the browser that was sent
+	before  string    // who was signed in then; "": nobody
+	since   time.Time // and since when; zero: not known
+	request string    // for which request
+
+	elsewhere bool // the person comes back with another browser
+}
+
+func (v *visit) encode() string {
+	since := int64(0)
+	if !v.since.IsZero() {
+		since = v.since.Unix()
+	}
+	return strings.Join([]string{
+		strconv.FormatInt(v.sent.Unix(), 10), strconv.FormatInt(since, 10), v.browser, v.before, v.request,
+	}, "\n")
+}
+
+func decodeVisit(sealed string) (*visit, bool) {
+	parts := strings.SplitN(sealed, "\n", 5)
+	if len(parts) != 5 {
+		return nil, false
+	}
+	sent, err := strconv.ParseInt(parts[0], 10, 64)
+	since, sinceErr := strconv.ParseInt(parts[1], 10, 64)
+	if err != nil || sinceErr != nil {
+		return nil, false
+	}
+	v := &visit{sent: time.Unix(sent, 0), browser: parts[2], before: parts[3], request: parts[4]}
+	if since != 0 {
+		v.since = time.Unix(since, 0)
+	}
+	return v, true
+}
+
+// visit begins a visit to the login page.
+func (e *authorizeEndpoint) visit(c *call, params url.Values, user *User) *visit {
+	v := &visit{sent: e.now(), browser: storage.HashID(e.rememberBrowser(c)), request: params.Encode()}
+	if user != nil {
+		v.before, v.since = user.Subject, user.AuthTime
+	}
+	return v
+}
+
+// cameFromLogin returns the visit to the login page from which the person comes back with this same request, nil if there was none.
+func (e *authorizeEndpoint) cameFromLogin(c *call, req *authorizeRequest) (*visit, error) {
+	proof := req.params.Get(afterLogin)
+	if proof == "" {
+		return nil, nil
+	}
+	sealed, err := e.sealer.open(c.ctx, afterLogin, proof)
+	if errors.Is(err, errStale) {
+		return nil, nil
+	}
+	if err != nil {
+		return nil, err
+	}
+	v, ok := decodeVisit(sealed)
+	if !ok || v.request != withoutProof(req.params).Encode() {
+		return nil, nil
+	}
+	cookie, err := c.r.Cookie(e.browserCookie())
+	v.elsewhere = err != nil || storage.HashID(cookie.Value) != v.browser
+	return v, nil
+}
+
+// proves reports whether the user has signed in since the browser was sent to the login page. If the site tells when somebody has signed
+// in, that must be after, to the second. The clock of the login may be ahead of ours, so that it must also be later than
+// what the site said before. If its clock is behind, a new login may not be seen as one; that is an error for the client, and never a
+// yes without a login. If the site does not tell, it is only known that somebody has signed in if nobody or somebody else was before.
+func (v *visit) proves(user *User) bool {
+	switch {
+	case v == nil || v.elsewhere:
+		return false
+	case user.AuthTime.IsZero():
+		return v.before != user.Subject
+	case user.AuthTime.Unix() < v.sent.Unix():
+		return false
+	}
+	return v.before != user.Subject || user.AuthTime.Unix() > v.since.Unix()
+}
+
+// browserCookie is the name of a cookie by which a browser is known that was sent to the login page. Without it, somebody could be sent
+// there with one browser, where nobody is signed in, and come back with another, where a person has been signed in for long.
+func (e *authorizeEndpoint) browserCookie() string {
+	if e.secure() {
+		return "__Secure-oauth-login"
+	}
+	return "oauth-login"
+}
+
+func (e *authorizeEndpoint) secure() bool { return strings.HasPrefix(e.origin, "https:") }
+
+// rememberBrowser returns the secret of the browser. A browser that is at the login page in another window keeps the one it has.
+func (e *authorizeEndpoint) rememberBrowser(c *call) string {
+	secret := rand.Text()
+	if cookie, err := c.r.Cookie(e.browserCookie()); err == nil && len(cookie.Value) == len(secret) {
+		secret = cookie.Value
+	}
+	e.setBrowser(c.w, secret, maxLogin)
+	return secret
+}
+
+// forgetBrowser makes all visits of the browser worthless, when one of them has led to a code: they cannot be used again, by who
+// finds them in the history.
+func (e *authorizeEndpoint) forgetBrowser(w http.ResponseWriter) { e.setBrowser(w, "", -time.Second) }
+
+func (e *authorizeEndpoint) setBrowser(w http.ResponseWriter, secret string, lifetime time.Duration) {
+	http.SetCookie(w, &http.Cookie{
+		Name: e.browserCookie(), Value: secret, Path: e.config.Paths.Authorize, MaxAge: int(lifetime / time.Second),
+		HttpOnly: true, Secure: e.secure(), SameSite: http.SameSiteLaxMode,
+	})
+}
