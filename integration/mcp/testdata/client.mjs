@@ -10,7 +10,7 @@ const { Client, StreamableHTTPClientTransport, UnauthorizedError } =
         ...(await import('@modelcontextprotocol/sdk/client/streamableHttp.js')),
         ...(await import('@modelcontextprotocol/sdk/client/auth.js')),
       }
-    : await import('@modelcontextprotocol/client')
+    : await import('client-2')
 
 let code, client, tokens, verifier
 const provider = {
