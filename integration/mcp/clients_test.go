@@ -53,7 +53,7 @@ func checkID(t *testing.T, way, want, got string) {
 }
 
 // TestSDKs connects with SDKs for JavaScript that clients are made of, down to the call of a tool and a refresh.
-func TestSDKs(t *testing.T) {
+func TestSDKs(t *testing.T) { //nolint:tparallel // its subtests share a server
 	t.Parallel()
 	node, dir := project(t)
 	id, certificate := document(t)
@@ -74,7 +74,7 @@ func TestSDKs(t *testing.T) {
 }
 
 // TestGoSDKs connects with SDKs for Go. They are in a module of their own.
-func TestGoSDKs(t *testing.T) {
+func TestGoSDKs(t *testing.T) { //nolint:tparallel // its subtests share a server
 	t.Parallel()
 	program := filepath.Join(t.TempDir(), "gosdks.exe")
 	module := filepath.Join("testdata", "gosdks")
@@ -99,7 +99,7 @@ func TestGoSDKs(t *testing.T) {
 }
 
 // TestPrograms connects with programs that people use. They keep their tokens: alice is asked once for two calls.
-func TestPrograms(t *testing.T) {
+func TestPrograms(t *testing.T) { //nolint:tparallel // its subtests share a server
 	t.Parallel()
 	node, dir := project(t)
 	id, certificate := document(t)

