@@ -41,7 +41,7 @@ func init() {
 //			audience       <uri...>
 //			consent        once|always|never
 //			client_assertion_audience issuer|any
-//			endpoint       authorize|token|jwks|introspect|revoke|apps|register <path>
+//			endpoint       authorize|token|jwks|introspect|revoke|apps|register|userinfo <path>
 //			page {
 //				name     <name>
 //				logo     <file>
@@ -119,6 +119,7 @@ func init() {
 //				pkce          required|optional
 //				iss           on|off
 //				id_token_signed_response_alg <algorithm>
+//				userinfo_signed_response_alg <algorithm>
 //				claims_in     userinfo|id_token
 //				allow_insecure_redirects
 //				access_token {
@@ -292,6 +293,7 @@ func (p parser) client(i *Issuer) directive.Setting {
 			"iss":           p.Word("on or off", &c.Iss),
 
 			"id_token_signed_response_alg": p.Word("an algorithm, such as RS256", &c.IDTokenAlgorithm),
+			"userinfo_signed_response_alg": p.Word("an algorithm, such as RS256", &c.UserinfoAlgorithm),
 			"claims_in":                    p.Word("userinfo or id_token", &c.ClaimsIn),
 
 			"allow_insecure_redirects": p.Flag(&c.AllowInsecureRedirects),

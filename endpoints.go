@@ -30,13 +30,15 @@ type Endpoints struct {
 	Apps string `json:"apps,omitempty"`
 	// The endpoint where clients register themselves, see `dynamic`.
 	Register string `json:"register,omitempty"`
+	// The endpoint where clients ask about the person who has signed in, with `openid`.
+	Userinfo string `json:"userinfo,omitempty"`
 }
 
 // byName returns the paths by their names in a Caddyfile.
 func (e *Endpoints) byName() map[string]*string {
 	return map[string]*string{
 		"authorize": &e.Authorize, "token": &e.Token, "jwks": &e.JWKS,
-		"introspect": &e.Introspect, "revoke": &e.Revoke, "apps": &e.Apps, "register": &e.Register,
+		"introspect": &e.Introspect, "revoke": &e.Revoke, "apps": &e.Apps, "register": &e.Register, "userinfo": &e.Userinfo,
 	}
 }
 
@@ -104,12 +106,13 @@ func (e *Endpoints) paths(issuer *url.URL) authserver.Paths {
 		Revoke:     cmp.Or(e.Revoke, paths.Revoke),
 		Apps:       cmp.Or(e.Apps, paths.Apps),
 		Register:   cmp.Or(e.Register, paths.Register),
+		Userinfo:   cmp.Or(e.Userinfo, paths.Userinfo),
 	}
 }
 
 func pathsByName(p authserver.Paths) map[string]string {
 	return map[string]string{
 		"authorize": p.Authorize, "token": p.Token, "jwks": p.JWKS, "introspect": p.Introspect, "revoke": p.Revoke,
-		"apps": p.Apps, "register": p.Register,
+		"apps": p.Apps, "register": p.Register, "userinfo": p.Userinfo,
 	}
 }

@@ -124,7 +124,21 @@ func (h *Handler) prepare() error {
 	}
 	h.server = h.app.servers[name]
 	h.app.serveIn(h.block, name)
-	return nil
+	return h.server.AddSite(h.facts())
+}
+
+// facts returns what the site tells of people.
+func (h *Handler) facts() authserver.SiteFacts {
+	facts := authserver.SiteFacts{Claims: slices.Collect(maps.Keys(h.Claims))}
+	for name, placeholder := range h.Session.placeholders() {
+		if placeholder != "" {
+			facts.Claims = append(facts.Claims, name)
+		}
+	}
+	if h.Session != nil {
+		facts.ACRValues = h.Session.ACRValues
+	}
+	return facts
 }
 
 // check finds impossible settings.

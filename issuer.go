@@ -88,7 +88,7 @@ type Issuer struct {
 	RefreshCheck *grants.RefreshCheck `json:"refresh_check,omitempty"`
 
 	// The paths of the endpoints on the issuer's host. Default: `/oauth/authorize`, `/oauth/token`, `/oauth/jwks`,
-	// `/oauth/introspect`, `/oauth/revoke`, `/oauth/apps` and `/oauth/register`, below the path of the issuer's URL.
+	// `/oauth/introspect`, `/oauth/revoke`, `/oauth/apps`, `/oauth/register` and `/oauth/userinfo`, below the path of the issuer's URL.
 	Endpoints *Endpoints `json:"endpoints,omitempty"`
 
 	// How often this node reads what other nodes have revoked. Its own revocations take effect at once. Default: 5 seconds.
@@ -317,11 +317,8 @@ func (i *Issuer) open(
 		}
 		config.Clients[id] = client
 		longest = max(longest, client.AccessTokenLifetime)
-		if policy := client.OpenID; policy != nil && !slices.Contains(config.IDTokenAlgorithms, policy.IDTokenAlgorithm) {
-			config.IDTokenAlgorithms = append(config.IDTokenAlgorithms, policy.IDTokenAlgorithm)
-		}
 	}
-	slices.Sort(config.IDTokenAlgorithms)
+	used := i.algorithms(&config)
 	config.Resolve = i.resolver(longest)
 	config.Documents = i.documents(name, issuer, common.fetcher, log)
 	config.Registration = i.registration()
@@ -329,7 +326,7 @@ func (i *Issuer) open(
 	if config.Keys, err = i.Signing.policy(longest); err != nil {
 		return nil, directive.At("signing", directive.At("jwks_file", err))
 	}
-	config.Keys.More = config.IDTokenAlgorithms
+	config.Keys.More = used
 	if i.AccessToken != nil && i.AccessToken.Type == "JWT" {
 		config.Keys.Type = "JWT"
 	}

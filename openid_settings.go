@@ -7,6 +7,7 @@ import (
 	"fmt"
 	"io"
 	"iter"
+	"maps"
 	"slices"
 	"strconv"
 	"strings"
@@ -41,12 +42,12 @@ func (o *OpenIDSettings) check() error {
 		return nil
 	}
 	return cmp.Or(
-		directive.At("id_token_signed_response_alg", checkIDTokenAlgorithm(o.IDTokenAlgorithm)),
+		directive.At("id_token_signed_response_alg", checkPublicAlgorithm(o.IDTokenAlgorithm)),
 		directive.At("claims_in", checkChoice(o.ClaimsIn, "userinfo", "id_token")),
 	)
 }
 
-func checkIDTokenAlgorithm(alg string) error {
+func checkPublicAlgorithm(alg string) error {
 	public := slices.DeleteFunc(slices.Clone(jwt.Algorithms), func(alg string) bool { return !jwt.Asymmetric(alg) })
 	return checkChoice(alg, public...)
 }
@@ -56,6 +57,10 @@ type ClientOpenID struct {
 	// The algorithm of its ID tokens. Default: that of `openid`.
 	IDTokenAlgorithm string `json:"id_token_signed_response_alg,omitempty"`
 
+	// The algorithm that signs the answers of the userinfo endpoint to the client, for one that asks for a JWT. Default: none, the
+	// answers are JSON.
+	UserinfoAlgorithm string `json:"userinfo_signed_response_alg,omitempty"`
+
 	// Where it finds the claims about a person: `userinfo`, or `id_token`, in the ID token too. Default: that of `openid`.
 	ClaimsIn string `json:"claims_in,omitempty"`
 }
@@ -64,6 +69,7 @@ type ClientOpenID struct {
 func (c *ClientOpenID) check(scopes []string, issuer *Issuer) error {
 	used := map[string]bool{
 		"id_token_signed_response_alg": c.IDTokenAlgorithm != "",
+		"userinfo_signed_response_alg": c.UserinfoAlgorithm != "",
 		"claims_in":                    c.ClaimsIn != "",
 	}
 	for setting, set := range used {
@@ -72,7 +78,8 @@ func (c *ClientOpenID) check(scopes []string, issuer *Issuer) error {
 		}
 	}
 	return cmp.Or(
-		directive.At("id_token_signed_response_alg", checkIDTokenAlgorithm(c.IDTokenAlgorithm)),
+		directive.At("id_token_signed_response_alg", checkPublicAlgorithm(c.IDTokenAlgorithm)),
+		directive.At("userinfo_signed_response_alg", checkPublicAlgorithm(c.UserinfoAlgorithm)),
 		directive.At("claims_in", checkChoice(c.ClaimsIn, "userinfo", "id_token")),
 	)
 }
@@ -83,9 +90,43 @@ func (c *Client) openID(issuer *Issuer) *storage.OpenIDPolicy {
 		return nil
 	}
 	return &storage.OpenIDPolicy{
-		IDTokenAlgorithm: cmp.Or(c.IDTokenAlgorithm, issuer.OpenID.IDTokenAlgorithm, defaultIDTokenAlgorithm),
-		ClaimsInIDToken:  cmp.Or(c.ClaimsIn, issuer.OpenID.ClaimsIn) == "id_token",
+		IDTokenAlgorithm:  cmp.Or(c.IDTokenAlgorithm, issuer.OpenID.algorithm()),
+		UserinfoAlgorithm: c.UserinfoAlgorithm,
+		ClaimsInIDToken:   cmp.Or(c.ClaimsIn, issuer.OpenID.ClaimsIn) == "id_token",
 	}
+}
+
+// algorithm is the algorithm of ID tokens for clients without a setting of their own.
+func (o *OpenIDSettings) algorithm() string {
+	return cmp.Or(o.IDTokenAlgorithm, defaultIDTokenAlgorithm)
+}
+
+// algorithms tells the server which algorithms clients can ask for, and returns those that configured clients use: the server has keys
+// for these before anybody asks.
+func (i *Issuer) algorithms(config *authserver.Config) (used []string) {
+	if i.OpenID == nil {
+		return nil
+	}
+	add := func(list *[]string, alg string) {
+		if alg != "" && !slices.Contains(*list, alg) {
+			*list = append(*list, alg)
+		}
+	}
+	for _, id := range slices.Sorted(maps.Keys(config.Clients)) {
+		if policy := config.Clients[id].OpenID; policy != nil {
+			add(&config.IDTokenAlgorithms, policy.IDTokenAlgorithm)
+			add(&config.UserinfoAlgorithms, policy.UserinfoAlgorithm)
+			add(&used, policy.IDTokenAlgorithm)
+			add(&used, policy.UserinfoAlgorithm)
+		}
+	}
+	if len(config.IDTokenAlgorithms) == 0 { // until a client is added
+		add(&config.IDTokenAlgorithms, i.OpenID.algorithm())
+	}
+	slices.Sort(config.IDTokenAlgorithms)
+	slices.Sort(config.UserinfoAlgorithms)
+	slices.Sort(used)
+	return used
 }
 
 func checkClaimNames(names []string) error {

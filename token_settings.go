@@ -40,7 +40,8 @@ type AccessTokenSettings struct {
 	Length int `json:"length,omitempty"`
 
 	// The claims of JWTs. `rfc9068`: those of RFC 9068. `minimal`: only exp, iat, sub, and the claims of the directive. What
-	// this server needs to revoke a minimal token (jti, client_id, family and family_iat) is in the header of the token.
+	// this server needs to know of a minimal token (jti, client_id, family, family_iat and, with `openid`, scope) is in the header of
+	// the token.
 	// Default: `rfc9068`. **Danger:** a resource server cannot tell whether a minimal token was meant for it.
 	Claims string `json:"claims,omitempty"`
 

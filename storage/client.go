@@ -94,6 +94,8 @@ const (
 type OpenIDPolicy struct {
 	// IDTokenAlgorithm is the alg of the client's ID tokens.
 	IDTokenAlgorithm string
+	// UserinfoAlgorithm is the alg of the answers of the userinfo endpoint to the client; "" is plain JSON.
+	UserinfoAlgorithm string
 	// ClaimsInIDToken puts the claims of the granted scopes into the ID token too, for clients that do not ask the userinfo endpoint.
 	ClaimsInIDToken bool
 }

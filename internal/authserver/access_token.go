@@ -87,6 +87,9 @@ func (a *accessTokens) issue(
 		IssuedAt: now.Unix(),
 	}
 	if a.shape.Minimal {
+		if slices.Contains(auth.Scopes, grants.OpenID) {
+			ref.Scope = grants.OpenID
+		}
 		payload, err := joinClaims(&own, more)
 		if err != nil {
 			return "", "", err

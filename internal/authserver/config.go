@@ -46,8 +46,8 @@ type Identity struct {
 
 	// OpenID says that clients can sign people in (OpenID Connect Core).
 	OpenID bool
-	// IDTokenAlgorithms are the algs that ID tokens can have.
-	IDTokenAlgorithms []string
+	// IDTokenAlgorithms are the algs that ID tokens can have, and UserinfoAlgorithms those of signed answers of the userinfo endpoint.
+	IDTokenAlgorithms, UserinfoAlgorithms []string
 
 	AccessToken AccessTokenShape
 	Wire        wire.Shape
@@ -174,6 +174,7 @@ type Paths struct {
 	Revoke     string
 	Apps       string
 	Register   string
+	Userinfo   string
 }
 
 // DefaultPaths returns the paths below the path of the issuer.
@@ -187,6 +188,7 @@ func DefaultPaths(issuer *url.URL) Paths {
 		Revoke:     prefix + "/revoke",
 		Apps:       prefix + "/apps",
 		Register:   prefix + "/register",
+		Userinfo:   prefix + "/userinfo",
 	}
 }
 

@@ -78,6 +78,7 @@ func (e *authorizeEndpoint) ask(c *call, req *authorizeRequest, user *User) erro
 	before := consents.Clients[req.client.ID]
 	page := pages.ConsentPage{
 		Client:      appOf(req.client),
+		SignIn:      signsIn(req.scopes),
 		Audience:    foreign(req.audience, e.config.URL),
 		RedirectURI: req.redirectURI,
 		Local:       impersonable(req.client, req.redirectURI),
@@ -95,6 +96,13 @@ func (e *authorizeEndpoint) ask(c *call, req *authorizeRequest, user *User) erro
 		})
 	}
 	return e.pages.Consent(c.w, c.r, page)
+}
+
+// signsIn reports whether these scopes are for nothing but to sign a person in, and to learn who that is.
+func signsIn(scopes []string) bool {
+	return slices.Contains(scopes, grants.OpenID) && !slices.ContainsFunc(scopes, func(scope string) bool {
+		return scope == "offline_access" || !slices.Contains(grants.OpenIDScopes, scope)
+	})
 }
 
 // appOf returns a client as people see it. What the owner did not write is a claim: of a client that its website describes, the host of

@@ -43,6 +43,7 @@ type core struct {
 	uses          *uses
 	limiter       *throttle.Limiter
 	sealer        sealer
+	document      metadataDocument
 	resources     resources
 
 	pages   *pages.Pages

@@ -29,14 +29,13 @@ type endpoint struct {
 	methods []string
 	cors    bool // scripts of other sites may call it (RFC 9700 §2.6)
 	json    bool // it speaks to programs, not to people
-	bearer  bool // whoever may call it has a Bearer token, and its errors are as RFC 7591 §3.2.2 has them
+	bearer  bool // whoever may call it has a Bearer token, and its errors are as RFC 6750 §3 and RFC 7591 §3.2.2 have them
 	serve   func(c *call) error
 }
 
 // route fills the table of endpoints by path.
 func (s *Server) route(issuer *url.URL) error {
-	metadata, err := s.metadata()
-	if err != nil {
+	if err := s.publishMetadata(); err != nil {
 		return err
 	}
 	get := []string{http.MethodGet, http.MethodHead}
@@ -51,12 +50,18 @@ func (s *Server) route(issuer *url.URL) error {
 		{name: "introspect", paths: []string{paths.Introspect}, methods: post, json: true, serve: (&introspectEndpoint{s.core}).serve},
 		{name: "revoke", paths: []string{paths.Revoke}, methods: post, json: true, cors: true, serve: (&revokeEndpoint{s.core}).serve},
 		{name: "jwks", paths: []string{paths.JWKS}, methods: get, json: true, cors: true, serve: s.serveJWKS},
-		{name: "metadata", paths: metadataPaths(issuer), methods: get, json: true, cors: true, serve: serveMetadata(metadata)},
+		{name: "metadata", paths: metadataPaths(issuer), methods: get, json: true, cors: true, serve: s.serveMetadata},
 	}
 	if s.registrations != nil {
 		all = append(all, &endpoint{
 			name: "register", paths: []string{paths.Register}, methods: registerMethods, json: true, cors: true, bearer: true,
 			serve: (&registerEndpoint{s.core}).serve,
+		})
+	}
+	if s.config.OpenID {
+		all = append(all, &endpoint{
+			name: "userinfo", paths: []string{paths.Userinfo}, methods: userinfoMethods, json: true, cors: true, bearer: true,
+			serve: (&userinfoEndpoint{s.core}).serve,
 		})
 	}
 	for _, e := range all {
@@ -245,7 +250,11 @@ func (s *Server) fail(c *call, e *endpoint, err error) error {
 		return s.authorize.respond(c, redirect.to,
 			[2]string{"error", refusal.Code}, [2]string{"error_description", refusal.Description}, [2]string{"error_id", id})
 	case e.bearer:
-		return new(wire.ErrorShape).Write(c.w, refusal, id, bearerChallenge(s.config.URL))
+		challenge := bearerChallenge(s.config.URL, refusal)
+		if isBearerError(refusal) {
+			c.w.Header().Set("WWW-Authenticate", challenge)
+		}
+		return new(wire.ErrorShape).Write(c.w, refusal, id, challenge)
 	case e.json:
 		return s.config.Wire.Errors.Write(c.w, refusal, id, wire.Challenge(c.r, s.config.URL))
 	}

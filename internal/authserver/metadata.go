@@ -5,6 +5,8 @@ import (
 	"net/url"
 	"slices"
 	"strings"
+	"sync"
+	"sync/atomic"
 	"time"
 
 	"github.com/caddy-oauth/caddy-oauth/internal/jwt"
@@ -29,9 +31,59 @@ func metadataPaths(issuer *url.URL) (paths []string) {
 	return paths
 }
 
+// metadataDocument is the authorization server metadata of a server. It is made again when the server learns of a site that serves it.
+// Safe for concurrent use; the zero value is ready for use.
+type metadataDocument struct {
+	body atomic.Pointer[[]byte]
+
+	mu    sync.Mutex
+	sites SiteFacts // of all sites
+}
+
+// SiteFacts are what a site tells of the people who sign in there.
+type SiteFacts struct {
+	Claims    []string // the names of the claims
+	ACRValues []string // how well people can be authenticated there, lowest first
+}
+
+// AddSite adds to the metadata what a site tells of people.
+func (s *Server) AddSite(facts SiteFacts) error {
+	d := &s.document
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	d.sites.Claims = union(d.sites.Claims, facts.Claims)
+	d.sites.ACRValues = union(d.sites.ACRValues, facts.ACRValues)
+	return s.publishMetadataLocked()
+}
+
+// union returns a list with what else is in another one.
+func union(list, more []string) []string {
+	for _, one := range more {
+		if !slices.Contains(list, one) {
+			list = append(list, one)
+		}
+	}
+	return list
+}
+
+// publishMetadata makes the document.
+func (s *core) publishMetadata() error {
+	s.document.mu.Lock()
+	defer s.document.mu.Unlock()
+	return s.publishMetadataLocked()
+}
+
+func (s *core) publishMetadataLocked() error {
+	body, err := s.metadata(&s.document.sites)
+	if err == nil {
+		s.document.body.Store(&body)
+	}
+	return err
+}
+
 // metadata returns the authorization server metadata (RFC 8414 §2). It names only what the server accepts, and leaves
 // out empty arrays.
-func (s *core) metadata() ([]byte, error) {
+func (s *core) metadata(sites *SiteFacts) ([]byte, error) {
 	authenticated := []string{storage.MethodBasic, storage.MethodPost, storage.MethodKey}
 	algs := jwt.AssertionAlgorithms()
 	doc := struct {
@@ -56,6 +108,7 @@ func (s *core) metadata() ([]byte, error) {
 		ChallengeMethods      []string `json:"code_challenge_methods_supported"`
 		IssParameter          bool     `json:"authorization_response_iss_parameter_supported"` // RFC 9207 §3
 		ClientDocuments       bool     `json:"client_id_metadata_document_supported,omitempty"`
+		UILocales             []string `json:"ui_locales_supported"`
 
 		*openIDMetadata
 	}{
@@ -75,9 +128,10 @@ func (s *core) metadata() ([]byte, error) {
 		ChallengeMethods:      []string{"S256"},
 		IssParameter:          true,
 		ClientDocuments:       s.documents != nil,
+		UILocales:             s.pages.Languages(),
 	}
 	if s.config.OpenID {
-		doc.openIDMetadata = s.openIDMetadata()
+		doc.openIDMetadata = s.openIDMetadata(sites)
 	}
 	if s.keys.Published() {
 		doc.JWKSURI = s.origin + s.config.Paths.JWKS
@@ -100,22 +154,36 @@ func (s *core) metadata() ([]byte, error) {
 
 // openIDMetadata is what OpenID Connect Discovery §3 adds.
 type openIDMetadata struct {
-	SubjectTypes []string `json:"subject_types_supported"`
-	IDTokenAlgs  []string `json:"id_token_signing_alg_values_supported"`
+	UserinfoEndpoint string   `json:"userinfo_endpoint"`
+	SubjectTypes     []string `json:"subject_types_supported"`
+	IDTokenAlgs      []string `json:"id_token_signing_alg_values_supported"`
+	UserinfoAlgs     []string `json:"userinfo_signing_alg_values_supported,omitempty"`
+	ClaimTypes       []string `json:"claim_types_supported"`
+	Claims           []string `json:"claims_supported"`
+	ACRValues        []string `json:"acr_values_supported,omitempty"`
+	Prompts          []string `json:"prompt_values_supported"` // Initiating User Registration §3.1
+	ClaimsParameter  bool     `json:"claims_parameter_supported"`
+	Request          bool     `json:"request_parameter_supported"`
+	RequestURI       bool     `json:"request_uri_parameter_supported"` // which would be true if it were left out
 }
 
-func (s *core) openIDMetadata() *openIDMetadata {
+func (s *core) openIDMetadata(sites *SiteFacts) *openIDMetadata {
 	return &openIDMetadata{
-		SubjectTypes: []string{"public"},
-		IDTokenAlgs:  s.config.IDTokenAlgorithms,
+		UserinfoEndpoint: s.origin + s.config.Paths.Userinfo,
+		SubjectTypes:     []string{"public"},
+		IDTokenAlgs:      s.config.IDTokenAlgorithms,
+		UserinfoAlgs:     s.config.UserinfoAlgorithms,
+		ClaimTypes:       []string{"normal"},
+		Claims:           slices.Concat([]string{"sub"}, slices.Sorted(slices.Values(sites.Claims))),
+		ACRValues:        sites.ACRValues,
+		Prompts:          []string{"none", "login", "consent", "select_account"},
+		ClaimsParameter:  true,
 	}
 }
 
-func serveMetadata(body []byte) func(*call) error {
-	return func(c *call) error {
-		wire.ServeDocument(c.w, c.r, body, time.Hour)
-		return nil
-	}
+func (s *core) serveMetadata(c *call) error {
+	wire.ServeDocument(c.w, c.r, *s.document.body.Load(), time.Hour)
+	return nil
 }
 
 // serveJWKS serves the public keys (RFC 7517 §5). A key is published before it signs, and caches may keep the keys for

@@ -253,8 +253,3 @@ func bearerToken(r *http.Request) string {
 	}
 	return strings.TrimSpace(token)
 }
-
-// bearerChallenge is the challenge to a client that needs a token to register.
-func bearerChallenge(realm string) string {
-	return "Bearer realm=" + strconv.Quote(realm) + `, error="invalid_token"`
-}

@@ -18,6 +18,7 @@ import (
 
 	"go.uber.org/zap"
 
+	"github.com/caddy-oauth/caddy-oauth/grants"
 	"github.com/caddy-oauth/caddy-oauth/internal/assertion"
 	"github.com/caddy-oauth/caddy-oauth/internal/bearer"
 	"github.com/caddy-oauth/caddy-oauth/internal/bounded"
@@ -86,7 +87,10 @@ func (s *core) newPages(issuer *url.URL) (*pages.Pages, error) {
 	config := s.config.Pages
 	config.Host = issuer.Hostname()
 	for _, scope := range s.config.Scopes {
-		config.Scopes = append(config.Scopes, pages.ScopeWords{Name: scope.Name, Description: scope.Description, Languages: scope.Languages})
+		config.Scopes = append(config.Scopes, pages.ScopeWords{
+			Name: scope.Name, Description: scope.Description, Languages: scope.Languages,
+			Standard: s.config.OpenID && slices.Contains(grants.OpenIDScopes, scope.Name),
+		})
 	}
 	made, err := pages.New(config)
 	if err != nil {

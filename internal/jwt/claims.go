@@ -74,7 +74,7 @@ func (c *Claims) Machine() bool { return c.ClientID != "" && c.Subject == c.Clie
 // Refer completes the claims by what the header of the token says, see [Reference]. Raw stays as it is: the claims that others see
 // are those of the token.
 func (c *Claims) Refer(ref Reference) {
-	c.ID, c.ClientID, c.Family, c.Began = ref.ID, ref.ClientID, ref.Family, time.Time{}
+	c.ID, c.ClientID, c.Family, c.Scope, c.Began = ref.ID, ref.ClientID, ref.Family, ref.Scope, time.Time{}
 	if ref.Began != 0 {
 		c.Began = fromNumericDate(ref.Began)
 	}

@@ -166,6 +166,9 @@ type Reference struct {
 	ClientID string `json:"client_id,omitempty"`
 	Family   string `json:"family,omitempty"`
 
+	// Scope is openid if the token is good for the userinfo endpoint.
+	Scope string `json:"scope,omitempty"`
+
 	// Began is when that began which a revocation can void, as a rule the family: a NumericDate with milliseconds.
 	Began float64 `json:"family_iat,omitempty"`
 }

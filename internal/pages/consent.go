@@ -15,6 +15,7 @@ type ConsentPage struct {
 	Frame
 
 	Client   App
+	SignIn   bool // the application asks for nothing but to sign the person in, with what the site knows of the person
 	Scopes   []Scope
 	Claims   []string // of the person, that no scope gives; Pages adds them to Scopes, in words
 	Audience []string // the resources the tokens are for (RFC 8707), or empty

@@ -363,6 +363,7 @@ type ScopeWords struct {
 	Name        string
 	Description string
 	Languages   map[string]string
+	Standard    bool // it is a scope of OpenID Connect: the pages have words for it, where there are no others
 }
 
 // describe returns the descriptions of scopes by their name, in each language of the pages.
@@ -388,6 +389,9 @@ func (l *languages) describe(scopes []ScopeWords) (map[*locale]map[string]string
 				i = 0
 			}
 			all[spoken][scope.Name] = words[i]
+			if words[i] == "" && scope.Standard {
+				all[spoken][scope.Name] = spoken.text("scope_" + scope.Name)
+			}
 		}
 	}
 	return all, nil

@@ -79,6 +79,15 @@ func New(config Config) (*Pages, error) {
 	return p, nil
 }
 
+// Languages returns the tags of the languages of the pages, English first.
+func (p *Pages) Languages() []string {
+	tags := make([]string, 0, len(p.languages.locales))
+	for _, l := range p.languages.locales {
+		tags = append(tags, l.tag.String())
+	}
+	return tags
+}
+
 // Frame is what the templates of all pages can use. Pages sets it.
 type Frame struct {
 	Said
