@@ -121,6 +121,7 @@ func parseHandler(helper httpcaddyfile.Helper, site *adapted) (caddyhttp.Middlew
 	}
 	warn(adapterLog(), p.Parser, site.handlerMistakes(h, issuer, own))
 	if h.Settings != nil {
+		warn(adapterLog(), p.Parser, h.claimMistakes())
 		warn(adapterLog(), p.Parser, missing(site.directiveAt(own)))
 		warn(adapterLog(), p.Parser, inlineSecrets(h.Settings.URL, site.directiveAt(own)))
 	}

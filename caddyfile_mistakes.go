@@ -154,8 +154,13 @@ func (s *adapted) userMistakes(h *Handler, line directive.Line) (found []mistake
 		switch l.Words[0] {
 		case "login":
 			result = resultOf(l.Block)
-		case "user", "claim":
-			users[l.Words[len(l.Words)-1]] = l
+		case "user":
+			users[l.Words[1]] = l
+		case "claim":
+			users[l.Words[2]] = l
+			if seen, instead := typeMistake(l.Words[1], h.Claims[l.Words[1]]); seen != "" {
+				found = append(found, mistake{at: at(l), seen: seen, instead: instead})
+			}
 		case "session":
 			for _, setting := range l.Block {
 				if len(setting.Words) > 1 && slices.Contains([]string{"auth_time", "acr", "amr", "sid"}, setting.Words[0]) {

@@ -186,6 +186,9 @@ func checkRedirectURIs(registered []string, insecure bool) error {
 func (i *Issuer) checkClientScopes(scopes []string) error {
 	for _, scope := range scopes {
 		if names := i.scopeNames(); !slices.Contains(names, scope) {
+			if scope == grants.OpenID {
+				return errors.New("expected scopes of the issuer; it has the scope openid with the setting openid only")
+			}
 			return fmt.Errorf("expected scopes of the issuer; it has no scope %s%s", scope, directive.DidYouMean(scope, names))
 		}
 	}

@@ -105,7 +105,7 @@ func (h *Handler) Provision(ctx caddy.Context) error {
 	if err := h.Login.provision(ctx); err != nil {
 		return err
 	}
-	h.app.warn(ctx.Logger(), h.userMistakes())
+	h.app.warn(ctx.Logger(), slices.Concat(h.userMistakes(), h.claimMistakes()))
 	h.app.handlers = append(h.app.handlers, h)
 	return h.app.await(h)
 }

@@ -16,6 +16,7 @@ import (
 	"github.com/caddyserver/caddy/v2/modules/caddyhttp/reverseproxy"
 	"go.uber.org/zap"
 
+	"github.com/caddy-oauth/caddy-oauth/grants"
 	"github.com/caddy-oauth/caddy-oauth/internal/directive"
 	"github.com/caddy-oauth/caddy-oauth/storage"
 )
@@ -127,6 +128,9 @@ func (i *Issuer) mistakes(path ...string) (found []mistake) {
 					"32 random characters, from {env.NAME} or {file./path/of/the/file}", "client "+id, "secret")
 			}
 		}
+		if seen, instead := i.signInMistake(id, c); seen != "" {
+			add(seen, instead, "client "+id, "scopes")
+		}
 		mode := c.Consent
 		if mode == "" {
 			mode = i.Consent
@@ -139,8 +143,9 @@ func (i *Issuer) mistakes(path ...string) (found []mistake) {
 	}
 	for _, s := range i.Scopes {
 		switch {
-		case s.Name == "openid":
-			add("the scope openid is that of OpenID Connect, and this server issues no ID tokens", "a scope of your own, such as profile", "scope openid")
+		case s.Name == grants.OpenID && i.OpenID == nil:
+			add("the scope openid is that of OpenID Connect, which the issuer does not have", "openid, and no scope of that name", "scope openid")
+		case i.OpenID != nil && slices.Contains(grants.OpenIDScopes, s.Name): // it has words
 		case s.Description == "" && shown[s.Name]:
 			add("the consent page shows the scope "+s.Name+", which has no words for people",
 				fmt.Sprintf("scope %s %q", s.Name, "what it lets an app do"), "scope "+s.Name)
@@ -302,6 +307,9 @@ func (h *Handler) userMistakes() (found []mistake) {
 	check(h.User, "user")
 	for _, name := range slices.Sorted(maps.Keys(h.Claims)) {
 		check(h.Claims[name].Value, "claim "+name)
+		if seen, instead := typeMistake(name, h.Claims[name]); seen != "" {
+			found = append(found, mistake{path: []string{"claim " + name}, seen: seen, instead: instead})
+		}
 	}
 	for name, value := range h.Session.placeholders() {
 		check(value, "session", name)

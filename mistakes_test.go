@@ -74,6 +74,7 @@ func TestMistakes(t *testing.T) {
 	const (
 		app   = "client app {\nredirect_uris https://app.example/cb\nscopes orders\n}\n"
 		job   = "client job {\nsecret {env.ENDED_VARIABLE}\nscopes orders\n}\n"
+		wiki  = "client wiki {\nredirect_uris https://wiki.example/cb\nscopes openid email\n}\n"
 		scope = "scope orders \"your orders\"\n"
 		login = "login {\nforward_auth app:8080 {\nuri /whoami\n}\n}\nuser {rp.header.Remote-User}\n"
 	)
@@ -121,7 +122,13 @@ func TestMistakes(t *testing.T) {
 		{"no site for an issuer", global(scope+job, ""), "issuer https", "no site serves the issuer default", "oauth default in the site of https://example.com"},
 		{"no site for one of two issuers", "{\noauth {\nissuer one https://one.example\nissuer two https://two.example\n}\n}\nhttps://one.example {\noauth one\n}", "issuer two", "no site serves the issuer two", "oauth two in the site of https://two.example"},
 		{"colon in a client ID", site(scope+strings.Replace(job, "client job", "client a:b", 1), ""), "client a:b", "the client ID a:b has a colon", "a client ID without a colon"},
-		{"openid", site(scope+"scope openid \"your name\"\n"+job, ""), "scope openid", "the scope openid is that of OpenID Connect", "a scope of your own"},
+		{"openid", site(scope+"scope openid \"your name\"\n"+job, ""), "scope openid", "the scope openid is that of OpenID Connect", "openid, and no scope of that name"},
+		{"no scope openid", site(login+"openid\nclient wiki {\nredirect_uris https://wiki.example/cb\nscopes profile\n}\n", ""), "scopes profile", "the client wiki gets no ID tokens", "scopes openid profile"},
+		{"no redirect URI", site(login+"openid\nclient wiki {\nsecret {env.ENDED_VARIABLE}\nscopes openid\n}\n", ""), "scopes openid", "nobody can sign in to the client wiki", "redirect_uris"},
+		{"scope without a claim", site(login+"openid\n"+wiki, ""), "scopes openid email", "the scope email tells applications nothing, as there is no claim email", "claim email {rp.header.…}"},
+		{"scope without a claim of the owner's", site(login+"claim email {rp.header.Remote-Email}\nopenid\nscope email \"your address\" {\nclaims mail\n}\n"+wiki, ""), "scopes openid email", "the scope email tells applications nothing, as there is no claim mail", "claim mail {rp.header.…}"},
+		{"claim of another type", site(login+"claim email_verified {rp.header.Remote-Verified}\n"+scope+app, ""), "claim email_verified", "the claim email_verified is text, and applications expect boolean", "claim email_verified {http.reverse_proxy.header.Remote-Verified} boolean"},
+		{"claim with a type", site(login+"claim groups {groups} list ,\n"+scope+app, ""), "claim groups", "nothing sets {groups}", "{rp.header"},
 		{"scope without words", site(login+"scope orders\n"+app, ""), "scope orders", "the consent page shows the scope orders, which has no words", `scope orders "what it lets an app do"`},
 		{"variable", site(scope+strings.Replace(job, "{env.ENDED_VARIABLE}", "{env.NO_SUCH_VARIABLE}", 1), ""), "secret", "the environment variable NO_SUCH_VARIABLE is not set here", "a variable that Caddy has"},
 		{"variable in the global option", global(scope+strings.Replace(job, "{env.ENDED_VARIABLE}", "{env.EMPTY_VARIABLE}", 1), "oauth"), "secret", "the environment variable EMPTY_VARIABLE is not set here", "a variable that Caddy has"},
