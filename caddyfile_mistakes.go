@@ -100,7 +100,7 @@ func (s *adapted) handlerMistakes(h *Handler, issuer *Issuer, own caddyfile.Toke
 		switch beside, whole := s.loginBeside(); {
 		case beside == "":
 			found = append(found, mistake{
-				at: own, seen: "nobody can sign in: oauth has no login, and clients have authorization_code", instead: "login { forward_auth ... } or login { basic_auth ... } in oauth",
+				at: own, seen: nobodySignsIn, instead: loginInOAuth,
 			})
 		case whole:
 			found = append(found, mistake{
@@ -139,7 +139,7 @@ func (s *adapted) placeMistakes(line directive.Line, around []directive.Line) (f
 				break
 			}
 			if before.Words[0] == "respond" && (len(before.Words) < 2 || !strings.HasPrefix(before.Words[1], "/") && !strings.HasPrefix(before.Words[1], "@")) {
-				add("respond stands before oauth, and answers all requests", "oauth first, and respond after it")
+				add(respondFirst, oauthFirst)
 			}
 		}
 	}

@@ -4,6 +4,7 @@ import (
 	"cmp"
 	"fmt"
 	"maps"
+	"reflect"
 	"regexp"
 	"slices"
 	"strings"
@@ -11,6 +12,7 @@ import (
 
 	"github.com/caddyserver/caddy/v2"
 	"github.com/caddyserver/caddy/v2/caddyconfig/caddyfile"
+	"github.com/caddyserver/caddy/v2/modules/caddyhttp"
 	"github.com/caddyserver/caddy/v2/modules/caddyhttp/caddyauth"
 	"github.com/caddyserver/caddy/v2/modules/caddyhttp/headers"
 	"github.com/caddyserver/caddy/v2/modules/caddyhttp/reverseproxy"
@@ -166,6 +168,54 @@ func (i *Issuer) signsIn() bool {
 	}
 	return false
 }
+
+// What is wrong with the place of an oauth directive or handler.
+const (
+	nobodySignsIn = "nobody can sign in: oauth has no login, and clients have authorization_code"
+	loginInOAuth  = "login { forward_auth ... } or login { basic_auth ... } in oauth"
+	respondFirst  = "respond stands before oauth, and answers all requests"
+	oauthFirst    = "oauth first, and respond after it"
+)
+
+// placeMistakes finds what cannot work of the place of a handler among the routes of its site. A handler that is not Caddy's own may be
+// a login.
+func (h *Handler) placeMistakes(server *caddyhttp.Server, routes caddyhttp.RouteList, issuer *Issuer) (found []mistake) {
+	login, answered := false, false
+	for list := range lists(server, routes) {
+		for handler := range handlers(list) {
+			pkg := reflect.Indirect(reflect.ValueOf(handler)).Type().PkgPath()
+			login = login || isLogin(handler) || !strings.HasPrefix(pkg, caddyPackages) && !strings.HasPrefix(pkg, ownPackages)
+		}
+		answered = answered || has(list, h) && h.answeredBefore(list)
+	}
+	if h.Login == nil && h.needsLogin() && issuer.signsIn() && !login {
+		found = append(found, mistake{seen: nobodySignsIn, instead: loginInOAuth})
+	}
+	if answered {
+		found = append(found, mistake{seen: respondFirst, instead: oauthFirst})
+	}
+	return found
+}
+
+// answeredBefore reports whether a response to all requests stands before the handler in a list of routes.
+func (h *Handler) answeredBefore(list caddyhttp.RouteList) bool {
+	for _, route := range list {
+		for _, handler := range route.Handlers {
+			if handler == h {
+				return false
+			}
+			if _, responds := handler.(*caddyhttp.StaticResponse); responds && len(route.MatcherSets) == 0 {
+				return true
+			}
+		}
+	}
+	return false
+}
+
+var (
+	caddyPackages = reflect.TypeFor[caddy.Context]().PkgPath() + "/"
+	ownPackages   = reflect.TypeFor[Handler]().PkgPath()
+)
 
 var placeholder = regexp.MustCompile(`\{([^{}]+)\}`)
 

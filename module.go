@@ -157,7 +157,7 @@ func (a *App) Start() error {
 			return err
 		}
 	}
-	if err := a.warnOfHosts(); err != nil {
+	if err := a.warnOfPlaces(); err != nil {
 		return err
 	}
 	ctx, cancel := context.WithCancel(context.Background())

@@ -168,9 +168,9 @@ func (a *App) serves(origin, path string) bool {
 	return false
 }
 
-// warnOfHosts warns about issuers whose host no site has that serves them. Only the names are compared: a proxy before Caddy may have
-// another port and another scheme.
-func (a *App) warnOfHosts() error {
+// warnOfPlaces warns about handlers that stand where they cannot work, and about issuers whose host no site has that serves them. Only
+// the names are compared: a proxy before Caddy may have another port and another scheme.
+func (a *App) warnOfPlaces() error {
 	if len(a.handlers) == 0 {
 		return nil
 	}
@@ -185,7 +185,11 @@ func (a *App) warnOfHosts() error {
 			return err
 		}
 		for _, server := range app.(*caddyhttp.App).Servers {
-			for _, route := range siteOf(server, h) {
+			routes := siteOf(server, h)
+			if len(routes) > 0 {
+				a.warn(a.log, h.placeMistakes(server, routes, a.Issuers[h.Issuer]))
+			}
+			for _, route := range routes {
 				names := hostsOf(route)
 				hosts[h.Issuer] = append(hosts[h.Issuer], names...)
 				found[h.Issuer] = found[h.Issuer] || len(names) == 0 || slices.ContainsFunc(names, func(name string) bool {

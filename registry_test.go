@@ -261,3 +261,33 @@ func TestWarningOfTheHost(t *testing.T) {
 		})
 	}
 }
+
+// A configuration that comes as JSON gets the warnings about places of handlers when it starts.
+func TestWarningsOfThePlace(t *testing.T) {
+	const site = "http://shop.localhost:PORT {\n"
+	oauth := func(settings string) string {
+		return "oauth http://shop.localhost:PORT {\nscope orders \"see your orders\"\nclient app {\nredirect_uris https://app.example/cb\nscopes orders\n}\n" + settings + "}\n"
+	}
+	const basic = "basic_auth {\nalice " + aliceHash + "\n}\n"
+	for name, tt := range map[string]struct{ caddyfile, want string }{
+		"no login":         {site + oauth("") + "}", "nobody can sign in: oauth has no login, and clients have authorization_code"},
+		"a login":          {site + oauth("login {\n"+basic+"}\n") + "}", ""},
+		"a login beside":   {site + basic + oauth("") + "}", ""},
+		"another user":     {site + "vars user alice\n" + oauth("user {vars.user}\n") + "}", ""},
+		"respond before":   {site + "route {\nrespond hello\n" + oauth("login {\n"+basic+"}\n") + "}\n}", "respond stands before oauth, and answers all requests"},
+		"a path before":    {site + "route {\nrespond /hello hello\n" + oauth("login {\n"+basic+"}\n") + "}\n}", ""},
+		"respond after it": {site + "route {\n" + oauth("login {\n"+basic+"}\n") + "respond hello\n}\n}", ""},
+	} {
+		t.Run(name, func(t *testing.T) {
+			s := newServer(t)
+			s.runJSON(t, "", tt.caddyfile)
+			var seen string
+			for _, warning := range s.logged(t, mistakeMessage) {
+				seen += warning["seen"].(string)
+			}
+			if seen != tt.want {
+				t.Errorf("the warnings are %q, want %q", seen, tt.want)
+			}
+		})
+	}
+}
