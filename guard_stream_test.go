@@ -53,6 +53,14 @@ func newStreamer(t *testing.T) *streamer {
 		w.Header().Set("Content-Type", "text/event-stream")
 		lasts(w, r, func() error { <-r.Context().Done(); return r.Context().Err() })
 	})
+	mux.HandleFunc("/mcp", func(w http.ResponseWriter, r *http.Request) { // which answers each message by a stream
+		if message, err := io.ReadAll(r.Body); err != nil || (len(message) > 0) != (r.Method == http.MethodPost) {
+			http.Error(w, "expected a message by POST", http.StatusBadRequest)
+			return
+		}
+		w.Header().Set("Content-Type", "text/event-stream")
+		lasts(w, r, func() error { _, err := io.WriteString(w, "event: message\ndata: {}\n\n"); return err })
+	})
 	mux.HandleFunc("/socket", func(w http.ResponseWriter, _ *http.Request) {
 		conn, _, err := http.NewResponseController(w).Hijack()
 		if err != nil {
@@ -334,5 +342,69 @@ func TestResponsesAreCompletedWhenTheTokenExpires(t *testing.T) {
 	var text bytes.Buffer
 	if _, err := text.ReadFrom(export.rest); err != nil || text.String() != "begin end" {
 		t.Errorf("the export is %q, %v", text.String(), err)
+	}
+}
+
+// M27: streams of an MCP server end with the token, those that answer a message too, be it that the guard had to read it and to begin
+// again, or not.
+func TestStreamsOfAnMCPServerEnd(t *testing.T) {
+	for _, tt := range []struct {
+		name, method, message string
+		header                []string
+	}{
+		{"events for a client", http.MethodGet, "", []string{"Accept", "text/event-stream", "Last-Event-ID", "7"}},
+		{"the answer to a message", http.MethodPost, listTools, []string{"Mcp-Protocol-Version", "2026-07-28", "Mcp-Method", "tools/list"}},
+		{"the answer to a message of an older revision", http.MethodPost, getOrder, []string{"Mcp-Protocol-Version", "2025-06-18"}},
+	} {
+		for _, end := range []string{"revoked", "expired"} {
+			t.Run(tt.name+", "+end, func(t *testing.T) {
+				up, s := newStreamer(t), newServer(t)
+				lifetime := map[string]string{"revoked": "10m", "expired": "2s"}[end]
+				s.run(t, strings.Replace(mcpShop, "scope orders\n", "scope orders\naccess_token {\nlifetime "+lifetime+"\n}\n", 1), `http://shop.localhost:PORT {
+					vars person alice
+					oauth {
+						user {vars.person}
+					}
+					`+strings.ReplaceAll(toolGuards, "scopes", "leeway 0\nscopes")+`
+					reverse_proxy `+strings.TrimPrefix(up.URL, "http://")+`
+				}`)
+				var resp *http.Response
+				var got tokens
+				eventually(t, "a stream", func() bool {
+					got = s.signIn(t, s.url("shop.localhost"))
+					req, err := http.NewRequestWithContext(t.Context(), tt.method, "http://127.0.0.1:"+s.port+"/mcp", strings.NewReader(tt.message))
+					if err != nil {
+						t.Fatal(err)
+					}
+					req.Host = "shop.localhost:" + s.port
+					for header := append([]string{"Authorization", "Bearer " + got.AccessToken, "Content-Type", "application/json"}, tt.header...); len(header) > 0; header = header[2:] {
+						req.Header.Set(header[0], header[1])
+					}
+					if resp, err = http.DefaultTransport.RoundTrip(req); err != nil { //nolint:bodyclose // closed below
+						t.Fatal(err)
+					}
+					if resp.StatusCode != http.StatusOK {
+						resp.Body.Close()
+					}
+					return resp.StatusCode != http.StatusUnauthorized // as it is after the token has expired
+				})
+				defer resp.Body.Close()
+				if resp.StatusCode != http.StatusOK || resp.ContentLength != -1 || !strings.HasPrefix(resp.Header.Get("Content-Type"), "text/event-stream") {
+					t.Fatalf("got %v", resp)
+				}
+				if end == "revoked" {
+					s.revoke(t, got.RefreshToken)
+				}
+				timer := time.AfterFunc(patience, func() { resp.Body.Close() })
+				n, err := io.Copy(io.Discard, resp.Body)
+				if !timer.Stop() {
+					t.Fatal("the stream goes on")
+				}
+				if err == nil || n == 0 {
+					t.Errorf("the stream ends after %d bytes as if it were complete", n)
+				}
+				eventually(t, "the server to be left alone", func() bool { return up.open.Load() == 0 })
+			})
+		}
 	}
 }

@@ -17,6 +17,7 @@ type shape struct {
 	issuers  int    // 0 is 1
 	clients  int    // 0 is 1
 	guarded  bool   // whether the route requires a token
+	mcp      bool   // whether the guard has cors and mcp
 	idToken  string // the algorithm of ID tokens; "" is no OpenID Connect
 }
 
@@ -54,7 +55,7 @@ func (c shape) caddyfile(s *site.Server) string {
 		fmt.Fprintf(&directives, "\toauth %s {\n\t\tuser {vars.user}\n\t}\n", name)
 	}
 	if c.guarded {
-		fmt.Fprintf(&directives, "\toauth_guard %s {\n\t\tscopes read\n\t}\n", page)
+		fmt.Fprintf(&directives, "\toauth_guard %s {\n\t\tscopes read\n%s\t}\n", page, c.guardOf())
 	}
 	return global(s, "\toauth {\n"+issuers.String()+"\t}\n") + host(s, "\tvars user "+person+"\n"+directives.String()+pageRoute)
 }
@@ -79,6 +80,14 @@ func (c shape) openID() string {
 		return ""
 	}
 	return "openid {\n\t\t\t\tid_token_signed_response_alg " + c.idToken + "\n\t\t\t}"
+}
+
+// guardOf returns further settings of the guard.
+func (c shape) guardOf() string {
+	if !c.mcp {
+		return ""
+	}
+	return "\t\tcors\n\t\tmcp\n"
 }
 
 // scope returns the scopes of each client and of its requests.

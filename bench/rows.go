@@ -34,6 +34,10 @@ const memory = "store memory"
 // rows are all rows. A row comes after the one that it is compared with.
 var rows = []row{
 	{name: "client_credentials/ES256", work: "client_credentials, ES256", do: "client_credentials"},
+	{
+		name: "client_credentials/mcp", work: "the same, at an issuer with mcp", do: "client_credentials", shape: shape{settings: "mcp"},
+		against: "client_credentials/ES256", by: byTime,
+	},
 	{name: "client_credentials/EdDSA", work: "client_credentials, EdDSA", do: "client_credentials", shape: shape{settings: "signing EdDSA"}},
 	{name: "client_credentials/RS256", work: "client_credentials, RS256", do: "client_credentials", shape: shape{settings: "signing RS256"}},
 	{name: "refresh/memory", work: "refresh with rotation, ES256, store in memory", do: "refresh", shape: shape{store: memory}},
@@ -44,6 +48,10 @@ var rows = []row{
 	{
 		name: "refresh/openid/RS256", work: "the same, ID token RS256", do: "refresh",
 		shape: shape{store: memory, idToken: "RS256"}, against: "refresh/memory", by: byTime,
+	},
+	{
+		name: "refresh/mcp", work: "refresh with rotation, of a client of the Caddyfile, at an issuer with mcp, store in memory", do: "refresh",
+		shape: shape{store: memory, settings: "mcp"}, against: "refresh/memory", by: byTime,
 	},
 	{name: "refresh/redis", work: "refresh with rotation, ES256, Redis", do: "refresh", redis: true},
 	{name: "store/files", work: "no server: certmagic writes a file over another, synced, from 16 goroutines"},
@@ -75,6 +83,10 @@ var rows = []row{
 	{
 		name: "route/new", work: "the same with a guard, each token new, ES256", do: "route", shape: shape{guarded: true}, fresh: true,
 		against: "route/open", by: byTime,
+	},
+	{
+		name: "route/mcp", work: "the same with cors and mcp in the guard, token seen before", do: "route", shape: shape{guarded: true, mcp: true},
+		against: "route/seen", by: byTime,
 	},
 	{name: "clients/10", work: "client_credentials, ES256, 10 clients in turn", do: "client_credentials", shape: shape{clients: 10}},
 	{
