@@ -1,6 +1,7 @@
 package integration
 
 import (
+	"cmp"
 	"context"
 	"encoding/json"
 	"errors"
@@ -63,7 +64,7 @@ func (p *Person) Decide(ctx context.Context, authorizeURL, decision string) (url
 	if page.Status != http.StatusOK {
 		return nil, fmt.Errorf("GET %s: %d, want the consent page", authorizeURL, page.Status)
 	}
-	action, form, err := readForm(page)
+	_, action, form, err := page.form()
 	if err != nil {
 		return nil, err
 	}
@@ -82,6 +83,46 @@ func (p *Person) Decide(ctx context.Context, authorizeURL, decision string) (url
 	return location.Query(), nil
 }
 
+// SignIn opens a page of an application, signs in at the site with this URL, and returns the last page. It follows redirects and
+// presses the button of each page that has one: that of the application, and Allow. The browser needs a jar for cookies.
+func (p *Person) SignIn(ctx context.Context, pageURL, siteURL string) (*Page, error) {
+	method, target, form := http.MethodGet, pageURL, url.Values(nil)
+	for range 20 {
+		visitor := *p
+		if !strings.HasPrefix(target, siteURL+"/") {
+			visitor.Name = "" // the password is the site's
+		}
+		if method == http.MethodGet && form != nil {
+			target, form = target+"?"+form.Encode(), nil
+		}
+		page, err := visitor.send(ctx, method, target, form)
+		if err != nil {
+			return nil, err
+		}
+		if page.Location != "" {
+			next, err := page.URL.Parse(page.Location)
+			if err != nil {
+				return nil, err
+			}
+			method, target, form = http.MethodGet, next.String(), nil
+			continue
+		}
+		if page.Status >= http.StatusBadRequest {
+			return page, nil
+		}
+		if method, target, form, err = page.form(); err != nil {
+			if errors.Is(err, errNoForm) {
+				err = nil
+			}
+			return page, err
+		}
+		if visitor.Name != "" {
+			form.Set("decision", "allow")
+		}
+	}
+	return nil, fmt.Errorf("%s: still no end at %s", pageURL, target)
+}
+
 func (p *Person) send(ctx context.Context, method, target string, form url.Values) (*Page, error) {
 	req, err := http.NewRequestWithContext(ctx, method, target, strings.NewReader(form.Encode()))
 	if err != nil {
@@ -90,7 +131,9 @@ func (p *Person) send(ctx context.Context, method, target string, form url.Value
 	if form != nil {
 		req.Header.Set("Content-Type", "application/x-www-form-urlencoded")
 	}
-	req.SetBasicAuth(p.Name, p.Password)
+	if p.Name != "" {
+		req.SetBasicAuth(p.Name, p.Password)
+	}
 	resp, err := p.Browser.Do(req)
 	if err != nil {
 		return nil, err
@@ -100,11 +143,13 @@ func (p *Person) send(ctx context.Context, method, target string, form url.Value
 	return &Page{URL: req.URL, Status: resp.StatusCode, Location: resp.Header.Get("Location"), Text: string(text)}, err
 }
 
-// readForm returns the target and the hidden fields of the form on a page.
-func readForm(page *Page) (action string, fields url.Values, err error) {
+var errNoForm = errors.New("the page has no form")
+
+// form returns the method, the target and the hidden fields of the form on the page.
+func (page *Page) form() (method, action string, fields url.Values, err error) {
 	document, err := html.Parse(strings.NewReader(page.Text))
 	if err != nil {
-		return "", nil, err
+		return "", "", nil, err
 	}
 	fields = make(url.Values)
 	for node := range document.Descendants() {
@@ -116,17 +161,17 @@ func readForm(page *Page) (action string, fields url.Values, err error) {
 		case node.Data == "form":
 			u, err := page.URL.Parse(attr["action"])
 			if err != nil {
-				return "", nil, err
+				return "", "", nil, err
 			}
-			action = u.String()
+			method, action = strings.ToUpper(cmp.Or(attr["method"], http.MethodGet)), u.String()
 		case node.Data == "input" && attr["type"] == "hidden":
 			fields.Set(attr["name"], attr["value"])
 		}
 	}
 	if action == "" {
-		return "", nil, errors.New("the page has no form")
+		return "", "", nil, errNoForm
 	}
-	return action, fields, nil
+	return method, action, fields, nil
 }
 
 // Answer is an answer of the token endpoint.
