@@ -336,6 +336,8 @@ func (k *knownIssuers) guarded(g *Guard) *Issuer {
 //
 //	oauth_guard [<matcher>] [<issuer>] {
 //		scopes        <scope...>
+//		acr           <value...>
+//		max_age       <duration>
 //		audience      <uri...>
 //		resource      <uri>
 //		token_header  <name>
@@ -391,6 +393,15 @@ func (g *Guard) parseLeeway(args []string) (directive.Settings, error) {
 	return nil, nil
 }
 
+func (g *Guard) parseMaxAge(args []string) (directive.Settings, error) {
+	age, err := caddy.ParseDuration(args[0])
+	if err != nil || age <= 0 {
+		age = -1 // which the check refuses
+	}
+	g.MaxAge = caddy.Duration(age)
+	return nil, nil
+}
+
 // configured returns the app of the global option, which is empty if there is none.
 func configured(h httpcaddyfile.Helper) *App {
 	app := new(App)
@@ -416,6 +427,8 @@ func newGuard(p *directive.Parser, check func(*Guard) error) (*Guard, error) {
 	err = p.Under("oauth_guard", func() error {
 		return p.Block(directive.Settings{
 			"scopes":        p.Words("one scope or more", &g.Scopes),
+			"acr":           p.Words("one value of acr or more", &g.ACR),
+			"max_age":       p.Once("a duration of whole seconds, such as 15m", 1, 1, g.parseMaxAge),
 			"audience":      p.Words("one URI or more", &g.Audience),
 			"resource":      p.Word("a URI", &g.Resource),
 			"token_header":  p.Word("the name of a header", &g.TokenHeader),

@@ -48,6 +48,14 @@ type Guard struct {
 	// The scopes that a token must have, all of them. An issuer of the `oauth` app must have them. Default: none.
 	Scopes []string `json:"scopes,omitempty"`
 
+	// How well people must have signed in: a token must have one of these values of `acr`. A request with another token gets 401 with
+	// `insufficient_user_authentication` and the values, and a client that knows RFC 9470 has the person sign in again. Default: any.
+	ACR []string `json:"acr,omitempty"`
+
+	// How long after they have signed in people pass: a token must have an `auth_time` that is not longer ago. The answer to others is
+	// as with `acr`, with the number of seconds. Default: for ever.
+	MaxAge caddy.Duration `json:"max_age,omitempty"`
+
 	// The audiences of which a token must have one. Default: the resource, or the audience of the issuer. Either this or the resource
 	// is required if the issuer has several, and with a remote issuer, which may issue tokens to anybody for anything. An issuer of
 	// the `oauth` app must have them, or one of its clients.
@@ -199,6 +207,7 @@ func (g *Guard) prepare() error {
 	g.resource = bearer.Resource{
 		Source: source, Audience: audience, Scopes: g.Scopes, Header: g.TokenHeader, MetadataURL: g.metadata.URL(),
 		Needs: g.needs, Leeway: jwt.Leeway, KeepScopes: g.MCP != nil,
+		ACR: g.ACR, MaxAge: time.Duration(g.MaxAge),
 	}
 	if g.Leeway != nil {
 		g.resource.Leeway = time.Duration(*g.Leeway)
@@ -238,6 +247,7 @@ func (g *Guard) source() (bearer.Source, string, []string, error) {
 		return nil, "", nil, err
 	}
 	g.app.warn(g.ctx.Logger(), issuer.unusedScopes(g))
+	g.app.warn(g.ctx.Logger(), g.app.stepUpMistakes(g))
 	return g.app.servers[name], issuer.URL, issuer.audience(), nil
 }
 
@@ -433,12 +443,21 @@ func (g *Guard) check() error {
 		directive.At("cors", g.checkCORS()),
 		directive.At("mcp", g.checkMCP()),
 		directive.At("leeway", g.checkLeeway()),
+		directive.At("acr", checkACRValues(g.ACR)),
+		directive.At("max_age", g.checkMaxAge()),
 	))
 }
 
 func (g *Guard) checkLeeway() error {
 	if g.Leeway != nil && (*g.Leeway < 0 || time.Duration(*g.Leeway) > jwt.MaxLeeway) {
 		return errors.New("expected a duration up to 5m, such as 30s, or 0")
+	}
+	return nil
+}
+
+func (g *Guard) checkMaxAge() error {
+	if g.MaxAge < 0 || time.Duration(g.MaxAge)%time.Second != 0 {
+		return errors.New("expected a duration of whole seconds, such as 15m")
 	}
 	return nil
 }
@@ -492,6 +511,9 @@ func (i *Issuer) checkGuard(g *Guard) error {
 	if i.AccessToken != nil && i.AccessToken.Claims == "minimal" && i.AccessToken.Format != "opaque" {
 		if len(g.Scopes) > 0 {
 			return directive.At("scopes", errors.New("expected none, as access tokens with minimal claims have no scopes"))
+		}
+		if len(g.ACR) > 0 || g.MaxAge > 0 {
+			return errors.New("expected neither acr nor max_age, as access tokens with minimal claims say nothing of the login")
 		}
 		return nil // nor an audience
 	}

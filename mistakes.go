@@ -247,6 +247,32 @@ func (i *Issuer) unusedScopes(g *Guard) (found []mistake) {
 	return found
 }
 
+// stepUpMistakes finds what a guard needs of a login, and no site of its issuer tells.
+func (a *App) stepUpMistakes(g *Guard) (found []mistake) {
+	sites, tellsTime, tellsACR := 0, false, false
+	for _, h := range a.handlers {
+		if h.Issuer != g.Issuer {
+			continue
+		}
+		sites++
+		tellsTime = tellsTime || h.Session != nil && h.Session.AuthTime != ""
+		tellsACR = tellsACR || h.Session != nil && h.Session.ACR != ""
+	}
+	if g.MaxAge > 0 && sites > 0 && !tellsTime {
+		found = append(found, mistake{
+			path: []string{"oauth_guard", "max_age"}, seen: "no site of the issuer tells when people sign in, so that no token passes",
+			instead: "session { auth_time ... } in the oauth directive",
+		})
+	}
+	if len(g.ACR) > 0 && sites > 0 && !tellsACR {
+		found = append(found, mistake{
+			path: []string{"oauth_guard", "acr"}, seen: "no site of the issuer tells how people sign in, so that no token passes",
+			instead: "session { acr ... } in the oauth directive",
+		})
+	}
+	return found
+}
+
 // loginResult is what is known of the placeholders that a login sets.
 type loginResult struct {
 	sets    []string // prefixes of their names; nil: nothing is known

@@ -98,6 +98,7 @@ func TestMistakes(t *testing.T) {
 		{"user", site(strings.Replace(login, "{rp.header.Remote-User}", "{user}", 1)+scope+app, ""), "user {", "nothing sets {user}", "{http.auth.user.id}"},
 		{"user of http.auth.user", site(strings.Replace(login, "{rp.header.Remote-User}", "{http.auth.user}", 1)+scope+app, ""), "user {", "nothing sets {http.auth.user}", "{http.auth.user.id}"},
 		{"user of a header that the browser sends", site(strings.Replace(login, "{rp.", "{", 1)+scope+app, ""), "user {", "the header Remote-User comes from the request", "{rp.header.Remote-User}"},
+		{"a time of a login that the browser sends", site(login+"session {\nauth_time {header.Remote-Auth-Time}\n}\n"+scope+app, ""), "auth_time", "the header Remote-Auth-Time comes from the request", "{rp.header.Remote-Auth-Time}"},
 		{"user of another login", site(strings.Replace(login, "{rp.header.Remote-User}", "{http.auth.user.id}", 1)+scope+app, ""), "user {", "the directives of login do not set {http.auth.user.id}", "{rp.header.Remote-User}"},
 		{"no user after forward_auth", site(strings.Replace(login, "user {rp.header.Remote-User}\n", "", 1)+scope+app, ""), "oauth https", "the directives of login do not set {http.auth.user.id}", "user {rp.header.Remote-User}"},
 		{"user of a header that the login does not copy", site(strings.Replace(login, "uri /whoami\n", "uri /whoami\ncopy_headers Remote-Name Remote-User>X-User\n", 1)+"claim mail {rp.header.Remote-Mail}\n"+scope+app, ""), "claim mail", "the login copies Remote-Name, Remote-User, and not the header Remote-Mail", "{rp.header.Remote-Name}, or Remote-Mail in copy_headers too"},
@@ -179,7 +180,7 @@ func TestMistakesInJSON(t *testing.T) {
 		"oauth": {"issuers": {"default": {"url": "https://example.com", "scopes": [{"name": "stock"}, {"name": "openid"}], "clients": {"a:b": {"secrets": ["{env.ENDED_VARIABLE}"]}}}}},
 		"http": {"servers": {"x": {"listen": [":443"], "routes": [{"handle": [
 			{"handler": "oauth", "user": "{user}", "claims": {"name": "{http.auth.user}"}},
-			{"handler": "oauth_guard", "issuer": "default", "scopes": ["stock"], "headers": {"X-User": "{user}"}}
+			{"handler": "oauth_guard", "issuer": "default", "scopes": ["stock"], "acr": ["mfa"], "max_age": 60000000000, "headers": {"X-User": "{user}"}}
 		]}]}}}
 	}}`
 	dir := t.TempDir()
@@ -190,6 +191,7 @@ func TestMistakesInJSON(t *testing.T) {
 	for _, seen := range []string{
 		`"seen":"the client ID a:b has a colon`, `"seen":"the scope openid is that of OpenID Connect`, `"seen":"no client of the configuration may have the scope stock"`,
 		`"seen":"nothing sets {user}","instead":"{http.auth.user.id}, or {rp.header.Remote-User} after forward_auth","setting":"user"`, `"seen":"nothing sets {http.auth.user}","instead":"{http.auth.user.id}, or {rp.header.Remote-User} after forward_auth","setting":"claim name"`,
+		`"seen":"no site of the issuer tells when people sign in, so that no token passes"`, `"seen":"no site of the issuer tells how people sign in, so that no token passes"`,
 		`"seen":"nothing sets {user}, and the header is empty","instead":"{http.auth.user.id}, or {http.auth.user.<claim>}","setting":"oauth_guard: header X-User"`,
 	} {
 		if strings.Count(output, seen) != 1 {

@@ -1,11 +1,16 @@
 package authserver
 
 import (
+	"errors"
 	"net/http"
+	"net/http/httptest"
 	"net/url"
+	"strings"
 	"testing"
 	"time"
 
+	"github.com/caddy-oauth/caddy-oauth/internal/bearer"
+	"github.com/caddy-oauth/caddy-oauth/internal/jwt"
 	"github.com/caddy-oauth/caddy-oauth/storage"
 )
 
@@ -297,4 +302,47 @@ func TestSelectAccount(t *testing.T) {
 	s = newLoginServer(t)
 	s.site.login, s.site.again = "", ""
 	s.get(t, params).check(t, http.StatusSeeOther, "account_selection_required")
+}
+
+// RFC 9470: a resource wants a better login, the client asks for it, and the token that it gets passes. Introspection tells as much.
+func TestStepUp(t *testing.T) {
+	for name, edit := range map[string]func(*Config){"JWT": func(*Config) {}, "opaque": opaque("acc_", 0)} {
+		t.Run(name, func(t *testing.T) {
+			s := newLoginServer(t, edit)
+			s.site.user.ACRValues, s.site.user.Session.ACR = []string{"pwd", "mfa"}, "pwd"
+			resource := &bearer.Resource{Source: s.Server, Audience: []string{testAPI}, ACR: []string{"mfa"}, Leeway: jwt.Leeway}
+			check := func(token string) error {
+				r := httptest.NewRequest(http.MethodGet, "/", nil)
+				r.Header.Set("Authorization", "Bearer "+token)
+				_, err := resource.Check(r, new(bearer.Tokens))
+				return err
+			}
+			a := s.token(t, redeems(s.get(t, asks("webapp", "scope", "orders")).location().Get("code")))
+			a.check(t, http.StatusOK, "")
+			weak := a.json(t)
+			refusal, ok := errors.AsType[*bearer.Error](check(weak["access_token"].(string)))
+			if !ok || !strings.Contains(refusal.Challenge, `error="insufficient_user_authentication"`) || !strings.Contains(refusal.Challenge, `acr_values="mfa"`) {
+				t.Fatalf("the challenge is %v", refusal)
+			}
+			back := sent(t, s.get(t, asks("webapp", "scope", "orders", "acr_values", "mfa")))
+			s.clock.Advance(time.Minute)
+			s.site.user.AuthTime, s.site.user.Session.ACR = s.clock.Now(), "mfa"
+			a = s.token(t, redeems(s.visit(t, back).location().Get("code")))
+			a.check(t, http.StatusOK, "")
+			strong := a.json(t)["access_token"].(string)
+			if err := check(strong); err != nil {
+				t.Errorf("the new token: %v", err)
+			}
+			r := postRequest("/oauth/introspect", url.Values{"token": {strong}}.Encode())
+			r.SetBasicAuth("webapp", url.QueryEscape(webSecret))
+			if got := s.do(t, r).json(t); got["acr"] != "mfa" || got["auth_time"] != float64(s.clock.Now().Unix()) {
+				t.Errorf("introspection: %v", got)
+			}
+			a = s.token(t, refreshes(weak["refresh_token"].(string))) // which is no new login
+			a.check(t, http.StatusOK, "")
+			if check(a.json(t)["access_token"].(string)) == nil {
+				t.Error("a refresh makes an old login a better one")
+			}
+		})
+	}
 }

@@ -11,6 +11,7 @@ import (
 	"errors"
 	"net/http"
 	"slices"
+	"strconv"
 	"strings"
 	"time"
 
@@ -41,6 +42,9 @@ type Resource struct {
 	Audience []string // a token must be for one of them
 	Scopes   []string // a token must have all of them
 	Header   string   // the header that carries the token; "" is Authorization: Bearer
+
+	ACR    []string      // how well the user must have been authenticated: the token must have one of them (RFC 9470); empty: any
+	MaxAge time.Duration // for how long after signing in a user passes (RFC 9470); 0: for ever
 
 	Leeway time.Duration // for how long an expired JWT is accepted
 
@@ -91,6 +95,9 @@ const (
 	invalidToken      = "invalid_token"
 	insufficientScope = "insufficient_scope"
 )
+
+// insufficientAuthentication is the error code of RFC 9470 §3.
+const insufficientAuthentication = "insufficient_user_authentication"
 
 // Tokens are the access tokens that a request came with. They belong to one request, which may pass several resources: those
 // of /api/* and of /api/admin/*. The zero value is ready for use.
@@ -161,6 +168,9 @@ func (p *Resource) check(r *http.Request, t *Tokens) (*jwt.Claims, error) {
 		return nil, p.refuse(r, http.StatusUnauthorized, invalidToken, jwt.ErrAudience.Explain(
 			"aud "+strings.Join(claims.Audience, " "), strings.Join(p.Audience, " or "), "oauth_guard: audience, resource").Of(claims))
 	}
+	if err := p.checkLogin(r, claims); err != nil { // before the scopes: its challenge has them too
+		return nil, err
+	}
 	if missing := p.missing(claims); len(missing) > 0 {
 		refusal := p.refuse(r, http.StatusForbidden, insufficientScope, errors.New("the token lacks "+strings.Join(missing, " ")), p.kept(claims)...).
 			explain("scope "+claims.Scope, strings.Join(p.Scopes, " "), "oauth_guard: scopes")
@@ -168,6 +178,35 @@ func (p *Resource) check(r *http.Request, t *Tokens) (*jwt.Claims, error) {
 		return nil, refusal
 	}
 	return claims, nil
+}
+
+// checkLogin returns the refusal of a token whose user has not signed in as well, or as recently, as the resource needs (RFC 9470 §3). A
+// token that says nothing of the login is refused.
+func (p *Resource) checkLogin(r *http.Request, claims *jwt.Claims) error {
+	acr, _ := claims.Raw["acr"].(string)
+	authTime, known := claims.AuthTime()
+	weak := len(p.ACR) > 0 && !slices.Contains(p.ACR, acr)
+	old := p.MaxAge > 0 && (!known || time.Since(authTime) > p.MaxAge)
+	if !weak && !old {
+		return nil
+	}
+	sent, expected, cause := "acr "+cmp.Or(acr, "none"), "acr "+strings.Join(p.ACR, " or "), "another way of signing in is required"
+	if !weak {
+		sent, expected, cause = "no auth_time", "auth_time within "+p.MaxAge.String(), "a more recent login is required"
+		if known {
+			sent = "auth_time " + authTime.UTC().Format(time.RFC3339)
+		}
+	}
+	refusal := p.refuse(r, http.StatusUnauthorized, insufficientAuthentication, errors.New(cause)).
+		explain(sent, expected, "oauth_guard: acr, max_age")
+	refusal.Claims = claims
+	if len(p.ACR) > 0 {
+		refusal.Challenge += `, acr_values="` + strings.Join(p.ACR, " ") + `"`
+	}
+	if p.MaxAge > 0 {
+		refusal.Challenge += `, max_age="` + strconv.FormatInt(int64(p.MaxAge/time.Second), 10) + `"`
+	}
+	return refusal
 }
 
 // Admits reports whether Check would return claims. It does not count: a Check is to follow.
@@ -281,7 +320,7 @@ func (p *Resource) refuse(r *http.Request, status int, code string, cause error,
 		}
 	}
 	add("error", code)
-	if code == invalidToken || code == grants.InvalidRequest {
+	if code == invalidToken || code == grants.InvalidRequest || code == insufficientAuthentication {
 		add("error_description", quotable(cause.Error()))
 	}
 	if code != grants.InvalidRequest {

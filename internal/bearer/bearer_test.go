@@ -2,9 +2,11 @@ package bearer
 
 import (
 	"context"
+	"encoding/json"
 	"errors"
 	"net/http"
 	"net/http/httptest"
+	"strconv"
 	"strings"
 	"testing"
 	"time"
@@ -142,6 +144,63 @@ func TestRFC6750Refusals(t *testing.T) {
 			var refusal *Error
 			if !errors.As(err, &refusal) || refusal.Status != tt.status || refusal.Challenge != tt.challenge {
 				t.Errorf("%#v\nwant %d %s", err, tt.status, tt.challenge)
+			}
+		})
+	}
+}
+
+// RFC 9470 §3.
+func TestStepUp(t *testing.T) {
+	ago := func(d time.Duration) json.Number {
+		return json.Number(strconv.FormatInt(time.Now().Add(-d).Unix(), 10))
+	}
+	const weak, old = "another way of signing in is required", "a more recent login is required"
+	for _, tt := range []struct {
+		name   string
+		acr    []string
+		maxAge time.Duration
+		claims map[string]any
+		cause  string // "": let pass
+	}{
+		{"nothing is needed", nil, 0, nil, ""},
+		{"one of the values", []string{"mfa", "hw"}, 0, map[string]any{"acr": "hw"}, ""},
+		{"another value", []string{"mfa", "hw"}, 0, map[string]any{"acr": "pwd"}, weak},
+		{"a part of a value", []string{"mfa"}, 0, map[string]any{"acr": "mf"}, weak},
+		{"no value", []string{"mfa"}, 0, nil, weak},
+		{"a value that is no text", []string{"mfa"}, 0, map[string]any{"acr": []any{"mfa"}}, weak},
+		{"a recent login", nil, time.Hour, map[string]any{"auth_time": ago(59 * time.Minute)}, ""},
+		{"an old login", nil, time.Hour, map[string]any{"auth_time": ago(61 * time.Minute)}, old},
+		{"a login at no time", nil, time.Hour, nil, old},
+		{"a time that is no number", nil, time.Hour, map[string]any{"auth_time": "now"}, old},
+		{"an old login of another kind", []string{"mfa"}, time.Hour, map[string]any{"auth_time": ago(2 * time.Hour), "acr": "pwd"}, weak},
+		{"both", []string{"mfa"}, time.Hour, map[string]any{"auth_time": ago(time.Minute), "acr": "mfa"}, ""},
+	} {
+		t.Run(tt.name, func(t *testing.T) {
+			p := testResource()
+			p.ACR, p.MaxAge, p.Scopes = tt.acr, tt.maxAge, []string{"admin"} // which the token lacks
+			p.Source = fakeSource{claims: &jwt.Claims{Subject: "alice", Audience: []string{testAPI}, Raw: tt.claims}}
+			r := httptest.NewRequest(http.MethodGet, "/", nil)
+			r.Header.Set("Authorization", "Bearer good")
+			_, err := p.Check(r, new(Tokens))
+			refusal, ok := errors.AsType[*Error](err)
+			if !ok {
+				t.Fatal(err)
+			}
+			if tt.cause == "" {
+				if refusal.Code != insufficientScope {
+					t.Errorf("%s: %s", refusal.Code, refusal.Challenge)
+				}
+				return
+			}
+			want := `Bearer error="insufficient_user_authentication", error_description="` + tt.cause + `", scope="admin", resource_metadata="` + p.MetadataURL + `"`
+			if tt.acr != nil {
+				want += `, acr_values="` + strings.Join(tt.acr, " ") + `"`
+			}
+			if tt.maxAge > 0 {
+				want += `, max_age="3600"`
+			}
+			if refusal.Status != http.StatusUnauthorized || refusal.Challenge != want {
+				t.Errorf("%d %s\nwant 401 %s", refusal.Status, refusal.Challenge, want)
 			}
 		})
 	}

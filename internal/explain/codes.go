@@ -99,10 +99,26 @@ var codes = map[string]Code{
 		Defined: "RFC 6749 section 4.1.2.1",
 	},
 	"login_required": {
-		Meaning: "Nobody is signed in, and the app did not want a page (prompt=none), or wanted a new login that this site cannot ask for (prompt=login).",
-		Next:    "The app shows its own button to sign in.",
-		Do:      []string{"With prompt=none it is no fault. With prompt=login set login in the oauth directive.", byID},
+		Meaning: "Nobody is signed in, and the app did not want a page (prompt=none); or the app wanted a new login (prompt=login, max_age) or another " +
+			"person (id_token_hint), and it is not certain that there was one.",
+		Next: "The app shows its own button to sign in.",
+		Do: []string{
+			"With prompt=none it is no fault. For a new login, set session { auth_time … reauthenticate … } in the oauth directive: the page has to ask for the password again, and the clocks have to agree.",
+			byID,
+		},
 		Defined: "OpenID Connect Core section 3.1.2.6",
+	},
+	"account_selection_required": {
+		Meaning: "The app wants the person to choose an account (prompt=select_account), and this site has no page for that.",
+		Next:    "The app goes on with the account that is signed in, or stops.",
+		Do:      []string{"Set login <url> in the oauth directive. The page gets prompt=select_account."},
+		Defined: "OpenID Connect Core section 3.1.2.6",
+	},
+	"unmet_authentication_requirements": {
+		Meaning: "The app must have people sign in in a certain way (an essential acr in claims), and this person has not.",
+		Next:    "The app asks the person to sign in in that way, or stops.",
+		Do:      []string{"Have session { acr … } in the oauth directive say how people have signed in, and the page of reauthenticate do what acr_values says.", byID},
+		Defined: "OpenID Connect Core Error Code unmet_authentication_requirements",
 	},
 	"consent_required": {
 		Meaning: "The person has not approved what the app asks for, and the app did not want a page (prompt=none).",
@@ -120,6 +136,12 @@ var codes = map[string]Code{
 		Meaning: "The app sends the address of its request (request_uri). This server does not fetch it.",
 		Next:    stopsAndShows,
 		Do:      []string{"Turn request_uri and pushed authorization requests off in the library of the app."},
+		Defined: "OpenID Connect Core section 3.1.2.6",
+	},
+	"registration_not_supported": {
+		Meaning: "The app describes itself in its request (registration). This server does not read that.",
+		Next:    stopsAndShows,
+		Do:      []string{"Have the app register itself at the registration endpoint (dynamic), or give it a client block."},
 		Defined: "OpenID Connect Core section 3.1.2.6",
 	},
 	"invalid_redirect_uri": {
@@ -145,5 +167,11 @@ var codes = map[string]Code{
 		Next:    "A client that knows OAuth asks the person for the missing scopes.",
 		Do:      []string{"Have the app ask for the scopes that the WWW-Authenticate header names. The client needs them in scopes."},
 		Defined: "RFC 6750 section 3.1",
+	},
+	"insufficient_user_authentication": {
+		Meaning: "A guard got a valid access token of a person who has not signed in as well, or as recently, as the route needs.",
+		Next:    "A client that knows RFC 9470 has the person sign in again, with the acr_values and the max_age of the answer, and comes back with a new token.",
+		Do:      []string{"Have session { auth_time … acr … reauthenticate … } in the oauth directive say how and when people have signed in.", byID},
+		Defined: "RFC 9470 section 3",
 	},
 }

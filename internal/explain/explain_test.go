@@ -204,6 +204,7 @@ func TestEachSituationIsFound(t *testing.T) {
 		{"guard cannot tell", trail.Failure{Status: 503, Endpoint: "guard"}, "could not find out", "remote"},
 		{"guard: no token", trail.Failure{Status: 401, Endpoint: "guard"}, "no access token", "Authorization: Bearer"},
 		{"guard: scope", trail.Failure{Status: 403, Endpoint: "guard", Code: "insufficient_scope"}, "every scope", "In its client block: scopes"},
+		{"guard: login", trail.Failure{Status: 401, Endpoint: "guard", Code: "insufficient_user_authentication"}, "as recently", "reauthenticate"},
 		{"guard: expired", trail.Failure{Endpoint: "guard", Code: "invalid_token", Cause: "expired"}, "has expired", "refresh"},
 		{"guard: revoked", trail.Failure{Endpoint: "guard", Code: "invalid_token", Cause: "revoked"}, "was revoked", "audit log"},
 		{"guard: audience", trail.Failure{Endpoint: "guard", Code: "invalid_token", Cause: "other audience"}, "another API", "resource="},

@@ -160,6 +160,18 @@ var situations = []situation{
 		},
 	},
 	{
+		is: func(f *trail.Failure) bool { return atGuard(f) && f.Code == "insufficient_user_authentication" },
+		why: "The access token is valid, but the person behind it has not signed in as well, or as recently, as the guard requires. " +
+			"This token came with: {sent}. The guard requires: {expected}.",
+		next: "A client that knows RFC 9470 sends the person to the authorization endpoint again, with the acr_values and the max_age of the answer, " +
+			"and comes back with a new token. Any other client stops here.",
+		do: []string{
+			"The developer of the app: send acr_values and max_age of the WWW-Authenticate header in a new authorization request. A refresh keeps the old login.",
+			"You: session { auth_time … acr … reauthenticate … } in the oauth directive says when and how people sign in. What it does not say, no token has.",
+			"If the route needs less, change acr or max_age in the oauth_guard.",
+		},
+	},
+	{
 		is:   func(f *trail.Failure) bool { return atGuard(f) && says(f, "expired") },
 		why:  "The access token has expired. Access tokens are valid for minutes; that is what refresh tokens are for.",
 		next: "A client with a refresh token gets a new access token by itself, and sends the request again.",

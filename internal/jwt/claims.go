@@ -71,6 +71,16 @@ func ParseClaims(payload []byte) (*Claims, error) {
 // then). Nobody who signs in can have the name of such a client.
 func (c *Claims) Machine() bool { return c.ClientID != "" && c.Subject == c.ClientID }
 
+// AuthTime returns when the user of the token signed in, and false if the token does not say (RFC 9068 §2.2.1).
+func (c *Claims) AuthTime() (time.Time, bool) {
+	number, _ := c.Raw["auth_time"].(json.Number)
+	seconds, err := number.Float64()
+	if err != nil || seconds <= 0 || seconds >= 1e11 {
+		return time.Time{}, false
+	}
+	return fromNumericDate(seconds), true
+}
+
 // Refer completes the claims by what the header of the token says, see [Reference]. Raw stays as it is: the claims that others see
 // are those of the token.
 func (c *Claims) Refer(ref Reference) {
