@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"maps"
 	"net/http"
 	"net/url"
 	"slices"
@@ -92,9 +93,7 @@ func pageURL(page, parameter, origin, returnTo string, hints url.Values) string 
 		returnTo = origin + returnTo
 	}
 	query := u.Query()
-	for name, values := range hints {
-		query[name] = values
-	}
+	maps.Copy(query, hints)
 	query.Set(cmp.Or(parameter, "return_to"), returnTo)
 	u.RawQuery = query.Encode()
 	return u.String()

@@ -48,18 +48,22 @@ func TestClaimsParameter(t *testing.T) {
 			"openid", `{"userinfo": {"name": {"essential": true}}}`, []string{"Your name"}, claims{"name": "Alice", "team": "red"}, claims{},
 		},
 		"in the ID token": {
-			"openid", `{"id_token": {"email": null, "email_verified": {"essential": false}}}`, []string{"Your email address"},
-			claims{"team": "red"}, claims{"email": "alice@example.com", "email_verified": true},
+			"openid", `{"id_token": {"email": null, "email_verified": {"essential": false}}}`,
+			[]string{"Your email address"},
+			claims{"team": "red"},
+			claims{"email": "alice@example.com", "email_verified": true},
 		},
 		"of a scope that is there too": {
 			"openid email", `{"id_token": {"email": null}, "userinfo": {"email": null}}`, nil,
-			claims{"email": "alice@example.com", "email_verified": true, "team": "red"}, claims{"email": "alice@example.com"},
+			claims{"email": "alice@example.com", "email_verified": true, "team": "red"},
+			claims{"email": "alice@example.com"},
 		},
 		"of no scope": {"openid", `{"id_token": {"team": null}, "userinfo": {"team": null}}`, nil, claims{"team": "red"}, claims{"team": "red"}},
 		"of a scope that the client may not have": {"openid", `{"userinfo": {"phone_number": null}}`, nil, claims{"team": "red"}, claims{}},
 		"unknown and reserved": {
 			"openid", `{"userinfo": {"x": null, "iss": null, "name#de": null}, "id_token": {"nonce": {"value": "y"}, "auth_time": {"essential": true}}, "x": 5}`, nil,
-			claims{"team": "red"}, claims{},
+			claims{"team": "red"},
+			claims{},
 		},
 		"null": {"openid", `{"userinfo": null, "id_token": null}`, nil, claims{"team": "red"}, claims{}},
 	} {

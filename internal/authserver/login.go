@@ -271,8 +271,10 @@ func (e *authorizeEndpoint) cameFromLogin(c *call, req *authorizeRequest) (*visi
 	if !ok || v.request != withoutProof(req.params).Encode() {
 		return nil, nil
 	}
-	cookie, err := c.r.Cookie(e.browserCookie())
-	v.elsewhere = err != nil || storage.HashID(cookie.Value) != v.browser
+	v.elsewhere = true
+	if cookie, err := c.r.Cookie(e.browserCookie()); err == nil {
+		v.elsewhere = storage.HashID(cookie.Value) != v.browser
+	}
 	return v, nil
 }
 
@@ -318,7 +320,7 @@ func (e *authorizeEndpoint) rememberBrowser(c *call) string {
 func (e *authorizeEndpoint) forgetBrowser(w http.ResponseWriter) { e.setBrowser(w, "", -time.Second) }
 
 func (e *authorizeEndpoint) setBrowser(w http.ResponseWriter, secret string, lifetime time.Duration) {
-	http.SetCookie(w, &http.Cookie{
+	http.SetCookie(w, &http.Cookie{ //nolint:gosec // G124: it is Secure wherever the issuer is https
 		Name: e.browserCookie(), Value: secret, Path: e.config.Paths.Authorize, MaxAge: int(lifetime / time.Second),
 		HttpOnly: true, Secure: e.secure(), SameSite: http.SameSiteLaxMode,
 	})

@@ -93,8 +93,13 @@ func TestNewLogin(t *testing.T) {
 // Whoever comes back is not sent again: Duende's max_age=0 was a loop.
 func TestNobodyIsSentTwice(t *testing.T) {
 	for _, demand := range [][]string{
-		{"prompt", "login"}, {"max_age", "0"}, {"max_age", "60"}, {"prompt", "select_account"}, {"acr_values", "mfa"},
-		{"prompt", "login select_account consent"}, {"claims", `{"id_token": {"acr": {"essential": true, "value": "mfa"}}}`},
+		{"prompt", "login"},
+		{"max_age", "0"},
+		{"max_age", "60"},
+		{"prompt", "select_account"},
+		{"acr_values", "mfa"},
+		{"prompt", "login select_account consent"},
+		{"claims", `{"id_token": {"acr": {"essential": true, "value": "mfa"}}}`},
 		{"claims", `{"id_token": {"sub": {"value": "bob"}}}`},
 	} {
 		s := newLoginServer(t)
