@@ -21,6 +21,9 @@ type agent struct {
 	Source string `json:"source"` // the URL of a page that says how it connects
 	Date   string `json:"date"`   // the month in which it did
 
+	// Which members of the file the source shows. The others are as the protocol has them for every client.
+	Supports []string `json:"supports"`
+
 	Order        []string        `json:"order"` // the ways by which it tries to get a client ID, see ways
 	RedirectURI  string          `json:"redirect_uri"`
 	Browser      bool            `json:"browser"` // it is a script in a browser

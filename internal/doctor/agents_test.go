@@ -26,6 +26,14 @@ func TestAgentFiles(t *testing.T) {
 		if a.Title == "" || err != nil || source.Scheme != "https" || !month.MatchString(a.Date) || a.RedirectURI == "" || len(a.Order) == 0 {
 			t.Errorf("%s: something is missing: %+v", a.Name, a)
 		}
+		for _, member := range a.Supports {
+			if !slices.Contains([]string{"order", "redirect_uri", "browser", "requires", "cimd", "dcr"}, member) {
+				t.Errorf("%s: it supports %q, which is no member", a.Name, member)
+			}
+		}
+		if !slices.Contains(a.Supports, "redirect_uri") {
+			t.Errorf("%s: the source does not show the redirect URI", a.Name)
+		}
 		if slices.Contains(a.Order, "cimd") != strings.HasPrefix(a.Document.ClientID, "https://") {
 			t.Errorf("%s: a client ID that is a URL, and no way cimd, or the other way round", a.Name)
 		}
