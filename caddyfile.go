@@ -96,6 +96,8 @@ func init() {
 //			openid {
 //				id_token_signed_response_alg <algorithm>
 //				claims_in                    userinfo|id_token
+//				subject_type                 public|pairwise
+//				pairwise_salt                <salt>
 //			}
 //			mcp
 //			cimd [off] {
@@ -121,6 +123,8 @@ func init() {
 //				id_token_signed_response_alg <algorithm>
 //				userinfo_signed_response_alg <algorithm>
 //				claims_in     userinfo|id_token
+//				subject_type  public|pairwise
+//				sector_identifier_uri <url>
 //				allow_insecure_redirects
 //				access_token {
 //					lifetime <duration>
@@ -295,6 +299,8 @@ func (p parser) client(i *Issuer) directive.Setting {
 			"id_token_signed_response_alg": p.Word("an algorithm, such as RS256", &c.IDTokenAlgorithm),
 			"userinfo_signed_response_alg": p.Word("an algorithm, such as RS256", &c.UserinfoAlgorithm),
 			"claims_in":                    p.Word("userinfo or id_token", &c.ClaimsIn),
+			"subject_type":                 p.Word("public or pairwise", &c.SubjectType),
+			"sector_identifier_uri":        p.Word("a URL", &c.SectorIdentifierURI),
 
 			"allow_insecure_redirects": p.Flag(&c.AllowInsecureRedirects),
 
@@ -326,6 +332,8 @@ func (p parser) openID(i *Issuer) directive.Setting {
 		return directive.Settings{
 			"id_token_signed_response_alg": p.Word("an algorithm, such as RS256", &i.OpenID.IDTokenAlgorithm),
 			"claims_in":                    p.Word("userinfo or id_token", &i.OpenID.ClaimsIn),
+			"subject_type":                 p.Word("public or pairwise", &i.OpenID.SubjectType),
+			"pairwise_salt":                p.Word("a placeholder for at least 32 random characters", &i.OpenID.PairwiseSalt),
 		}, nil
 	})
 }

@@ -138,6 +138,9 @@ func (i *Issuer) hideSecrets() error {
 	if hasPassword(i.StoreRaw) {
 		return directive.At("store", errors.New("expected as the password a placeholder such as {env.REDIS_PASSWORD}, as the settings of a site are in Caddy's log at level DEBUG"))
 	}
+	if i.OpenID != nil && i.OpenID.PairwiseSalt != "" && literal(i.OpenID.PairwiseSalt) {
+		return directive.At("openid", directive.At("pairwise_salt", errors.New("expected a placeholder such as {env.PAIRWISE_SALT}, as the settings of a site are in Caddy's log at level DEBUG")))
+	}
 	i.Dynamic.hideSecrets()
 	for _, c := range i.Clients {
 		c.Secrets = slices.DeleteFunc(c.Secrets, func(secret string) bool {

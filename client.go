@@ -138,7 +138,7 @@ func (c *Client) check(id string, issuer *Issuer) error {
 		directive.At("redirect_uri_rules", c.RedirectURIRules.check()),
 		directive.At("pkce", c.checkPKCE()),
 		directive.At("iss", checkChoice(c.Iss, "on", "off")),
-		c.ClientOpenID.check(c.Scopes, issuer),
+		c.ClientOpenID.check(c.Scopes, c.RedirectURIs, issuer),
 		c.checkGrants(issuer.grantTypes()),
 	)
 }

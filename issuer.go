@@ -160,6 +160,9 @@ func (i *Issuer) resolve(repl *caddy.Replacer) error {
 	if err := replaceAll(repl, i.Audience); err != nil {
 		return directive.At("audience", err)
 	}
+	if err := i.OpenID.resolve(repl); err != nil {
+		return directive.At("openid", err)
+	}
 	if err := i.Dynamic.resolve(repl); err != nil {
 		return directive.At("dynamic", err)
 	}
@@ -319,6 +322,9 @@ func (i *Issuer) open(
 		longest = max(longest, client.AccessTokenLifetime)
 	}
 	used := i.algorithms(&config)
+	if i.OpenID != nil {
+		config.PairwiseSalt = i.OpenID.PairwiseSalt
+	}
 	config.Resolve = i.resolver(longest)
 	config.Documents = i.documents(name, issuer, common.fetcher, log)
 	config.Registration = i.registration()

@@ -8,6 +8,7 @@ import (
 	"io"
 	"iter"
 	"maps"
+	"net/url"
 	"slices"
 	"strconv"
 	"strings"
@@ -33,7 +34,37 @@ type OpenIDSettings struct {
 	// Where applications find the claims about a person, such as the email address: `userinfo`, at the userinfo endpoint, or
 	// `id_token`, in the ID token too, for applications that ask nowhere else. Default: `userinfo`.
 	ClaimsIn string `json:"claims_in,omitempty"`
+
+	// What `sub` says of a person, for clients without a setting of their own: `public`, the user ID, or `pairwise`, a text that each
+	// application has for itself, so that applications cannot compare whom they know. `pairwise` needs a salt. Default: `public`.
+	SubjectType string `json:"subject_type,omitempty"`
+
+	// The secret that pairwise subjects are made with: at least 32 random characters, as a placeholder such as
+	// `{env.PAIRWISE_SALT}`. **Danger:** if you change or lose it, every application with pairwise subjects takes everybody for
+	// somebody else.
+	PairwiseSalt string `json:"pairwise_salt,omitempty"`
 }
+
+func (o *OpenIDSettings) resolve(repl *caddy.Replacer) error {
+	if o == nil {
+		return nil
+	}
+	return directive.At("pairwise_salt", replace(repl, &o.PairwiseSalt))
+}
+
+func (o *OpenIDSettings) checkSalt() error {
+	switch salt := o.PairwiseSalt; {
+	case salt == "" && o.SubjectType == pairwise:
+		return errors.New("expected at least 32 random characters, which subject_type pairwise needs")
+	case salt == "" || unresolved(salt):
+		return nil
+	case len(salt) < 32:
+		return errors.New("expected at least 32 random characters")
+	}
+	return directive.CheckSecret(o.PairwiseSalt)
+}
+
+const pairwise = "pairwise" // a subject_type
 
 const defaultIDTokenAlgorithm = "RS256" // OpenID Connect Core §15.1
 
@@ -44,6 +75,8 @@ func (o *OpenIDSettings) check() error {
 	return cmp.Or(
 		directive.At("id_token_signed_response_alg", checkPublicAlgorithm(o.IDTokenAlgorithm)),
 		directive.At("claims_in", checkChoice(o.ClaimsIn, "userinfo", "id_token")),
+		directive.At("subject_type", checkChoice(o.SubjectType, "public", pairwise)),
+		directive.At("pairwise_salt", o.checkSalt()),
 	)
 }
 
@@ -63,21 +96,72 @@ type ClientOpenID struct {
 
 	// Where it finds the claims about a person: `userinfo`, or `id_token`, in the ID token too. Default: that of `openid`.
 	ClaimsIn string `json:"claims_in,omitempty"`
+
+	// What `sub` says of a person in its tokens: `public`, the user ID, or `pairwise`, a text that clients with redirect URIs on other
+	// hosts cannot compare with theirs. The guards of this server and its log go by the user ID in any case. Default: that of `openid`.
+	SubjectType string `json:"subject_type,omitempty"`
+
+	// An https URL. Clients that name the same host here have the same pairwise subjects. Of a client that you add, it is not fetched: you
+	// decide. Default: the host of its redirect URIs.
+	SectorIdentifierURI string `json:"sector_identifier_uri,omitempty"`
+}
+
+// sector returns the host of the clients that know a person by the same subject as this one, "" if its subjects are user IDs.
+func (c *ClientOpenID) sector(redirectURIs []string, issuer *Issuer) (string, error) {
+	switch {
+	case cmp.Or(c.SubjectType, issuer.OpenID.SubjectType) != pairwise:
+		return "", nil
+	case issuer.OpenID.PairwiseSalt == "":
+		return "", directive.At("subject_type", errors.New("expected pairwise_salt in openid of the issuer, which pairwise needs"))
+	case c.SectorIdentifierURI != "":
+		redirectURIs = []string{c.SectorIdentifierURI}
+	}
+	if slices.ContainsFunc(redirectURIs, unresolved) { // until the configuration is loaded
+		return "", nil
+	}
+	var sector string
+	for _, uri := range redirectURIs {
+		u, err := url.Parse(uri)
+		if err != nil || u.Hostname() == "" || sector != "" && !strings.EqualFold(sector, u.Hostname()) {
+			return "", directive.At("sector_identifier_uri", errors.New("expected one, since the redirect URIs are not on one host"))
+		}
+		sector = strings.ToLower(u.Hostname())
+	}
+	if sector == "" { // no redirect URI: nobody signs in
+		return "", directive.At("sector_identifier_uri", errors.New("expected one, since there are no redirect URIs"))
+	}
+	return sector, nil
+}
+
+func checkSectorURI(uri string) error {
+	if u, err := url.Parse(uri); uri != "" && (err != nil || u.Scheme != "https" || u.Hostname() == "" || u.User != nil || u.Fragment != "") {
+		return fmt.Errorf("expected an https URL, not %s", uri)
+	}
+	return nil
 }
 
 // check finds impossible settings of a client with these scopes.
-func (c *ClientOpenID) check(scopes []string, issuer *Issuer) error {
+func (c *ClientOpenID) check(scopes, redirectURIs []string, issuer *Issuer) error {
 	used := map[string]bool{
 		"id_token_signed_response_alg": c.IDTokenAlgorithm != "",
 		"userinfo_signed_response_alg": c.UserinfoAlgorithm != "",
 		"claims_in":                    c.ClaimsIn != "",
+		"subject_type":                 c.SubjectType != "",
+		"sector_identifier_uri":        c.SectorIdentifierURI != "",
 	}
 	for setting, set := range used {
 		if set && (issuer.OpenID == nil || !slices.Contains(scopes, grants.OpenID)) {
 			return directive.At(setting, errors.New("expected the scope openid among the scopes of the client, and openid at the issuer"))
 		}
 	}
+	if issuer.OpenID != nil && slices.Contains(scopes, grants.OpenID) {
+		if _, err := c.sector(redirectURIs, issuer); err != nil {
+			return err
+		}
+	}
 	return cmp.Or(
+		directive.At("subject_type", checkChoice(c.SubjectType, "public", pairwise)),
+		directive.At("sector_identifier_uri", checkSectorURI(c.SectorIdentifierURI)),
 		directive.At("id_token_signed_response_alg", checkPublicAlgorithm(c.IDTokenAlgorithm)),
 		directive.At("userinfo_signed_response_alg", checkPublicAlgorithm(c.UserinfoAlgorithm)),
 		directive.At("claims_in", checkChoice(c.ClaimsIn, "userinfo", "id_token")),
@@ -89,7 +173,9 @@ func (c *Client) openID(issuer *Issuer) *storage.OpenIDPolicy {
 	if issuer.OpenID == nil || !slices.Contains(c.Scopes, grants.OpenID) {
 		return nil
 	}
+	sector, _ := c.sector(c.RedirectURIs, issuer) // which was checked
 	return &storage.OpenIDPolicy{
+		Sector:            sector,
 		IDTokenAlgorithm:  cmp.Or(c.IDTokenAlgorithm, issuer.OpenID.algorithm()),
 		UserinfoAlgorithm: c.UserinfoAlgorithm,
 		ClaimsInIDToken:   cmp.Or(c.ClaimsIn, issuer.OpenID.ClaimsIn) == "id_token",

@@ -88,3 +88,31 @@ func TestSessionOfTheSite(t *testing.T) {
 		t.Errorf("a session ID with a line break: %+v, error %v", session, err)
 	}
 }
+
+func TestSectors(t *testing.T) {
+	issuer := &Issuer{OpenID: &OpenIDSettings{PairwiseSalt: "{env.SALT}"}}
+	for _, tt := range []struct {
+		uris   []string
+		client ClientOpenID
+		want   string // "error" is an error
+	}{
+		{[]string{"https://a.example/1", "https://A.example:8443/2"}, ClientOpenID{SubjectType: "pairwise"}, "a.example"},
+		{[]string{"https://a.example/1"}, ClientOpenID{}, ""},
+		{[]string{"https://a.example/1", "https://b.example/2"}, ClientOpenID{SubjectType: "pairwise"}, "error"},
+		{[]string{"com.example:/1"}, ClientOpenID{SubjectType: "pairwise"}, "error"},
+		{nil, ClientOpenID{SubjectType: "pairwise"}, "error"},
+		{[]string{"https://a.example/1", "https://b.example/2"}, ClientOpenID{SubjectType: "pairwise", SectorIdentifierURI: "https://C.example/x"}, "c.example"},
+		{[]string{"{env.URL}"}, ClientOpenID{SubjectType: "pairwise"}, ""},
+	} {
+		sector, err := tt.client.sector(tt.uris, issuer)
+		if err != nil {
+			sector = "error"
+		}
+		if sector != tt.want {
+			t.Errorf("%v of %+v: %q, %v, want %q", tt.uris, tt.client, sector, err, tt.want)
+		}
+	}
+	if _, err := (&ClientOpenID{SubjectType: "pairwise"}).sector([]string{"https://a.example"}, &Issuer{OpenID: new(OpenIDSettings)}); err == nil {
+		t.Error("pairwise without a salt is accepted")
+	}
+}

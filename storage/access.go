@@ -9,6 +9,7 @@ import (
 type Access struct {
 	Client   string         `json:"client_id"`
 	Subject  string         `json:"sub"`
+	Pairwise string         `json:"pairwise_sub,omitempty"` // what the client and others know the Subject by, if it is something else
 	Scopes   []string       `json:"scopes,omitempty"`
 	Audience []string       `json:"aud,omitempty"`
 	Claims   map[string]any `json:"claims,omitempty"`

@@ -94,6 +94,9 @@ const (
 type OpenIDPolicy struct {
 	// IDTokenAlgorithm is the alg of the client's ID tokens.
 	IDTokenAlgorithm string
+	// Sector is the host that all clients share which know a person by the same subject (OpenID Connect Core §8.1). Without one, the
+	// subject is the user ID.
+	Sector string
 	// UserinfoAlgorithm is the alg of the answers of the userinfo endpoint to the client; "" is plain JSON.
 	UserinfoAlgorithm string
 	// ClaimsInIDToken puts the claims of the granted scopes into the ID token too, for clients that do not ask the userinfo endpoint.

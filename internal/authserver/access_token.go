@@ -1,6 +1,7 @@
 package authserver
 
 import (
+	"cmp"
 	"context"
 	"crypto/rand"
 	"encoding/json"
@@ -25,18 +26,19 @@ import (
 
 // accessTokens issues the access tokens of an issuer and checks them. Safe for concurrent use.
 type accessTokens struct {
-	issuer  string // its URL
-	shape   AccessTokenShape
-	claims  scopedClaims
-	keys    *keyring.Ring
-	store   storage.Store
-	clients *clients.Directory
-	cutoffs *revocation.Cutoffs
-	timeout time.Duration // of the first load of the cutoffs
-	cache   bearer.Cache  // of tokens whose signature or record was valid
-	outages *bounded.Outages
-	log     *zap.Logger
-	now     func() time.Time
+	issuer   string // its URL
+	shape    AccessTokenShape
+	claims   scopedClaims
+	pairwise *pairwise
+	keys     *keyring.Ring
+	store    storage.Store
+	clients  *clients.Directory
+	cutoffs  *revocation.Cutoffs
+	timeout  time.Duration // of the first load of the cutoffs
+	cache    bearer.Cache  // of tokens whose signature or record was valid
+	outages  *bounded.Outages
+	log      *zap.Logger
+	now      func() time.Time
 }
 
 // tokenClaims are the claims that the server sets in an access token (RFC 9068 §2.2), in this order.
@@ -56,7 +58,7 @@ type tokenClaims struct {
 // resource take the token for something else (RFC 7519 §4.1, RFC 9068 §2.2).
 var ReservedClaims = []string{
 	"iss", "sub", "aud", "exp", "nbf", "iat", "jti", "client_id", "scope", "auth_time", "family", "family_iat",
-	"cnf", "act", "may_act", "acr", "amr", "azp", "nonce", "at_hash", "c_hash", "s_hash", "sid", "events", "sub_jwk",
+	"cnf", "act", "may_act", "acr", "amr", "azp", "nonce", "at_hash", "c_hash", "s_hash", "sid", "events", "sub_jwk", sealedSubject,
 }
 
 // audience returns the value of an aud claim: one string for a single resource, else a list, or nil for none (RFC 7519
@@ -76,13 +78,19 @@ func audience(resources []string) any {
 func (a *accessTokens) issue(
 	ctx context.Context, client *storage.Client, auth *grants.Authorization, now time.Time,
 ) (token, id string, err error) {
-	more := renameClaims(auth, a.claims.granted(auth.Claims, auth.Scopes, auth.Asked.UserInfo), a.shape.Rename)
+	subject := a.pairwise.subject(client, auth.Subject)
+	more := renameClaims(subject, a.claims.granted(auth.Claims, auth.Scopes, auth.Asked.UserInfo), a.shape.Rename)
 	if a.shape.Opaque {
-		return a.issueOpaque(ctx, client, auth, more, now)
+		return a.issueOpaque(ctx, client, auth, subject, more, now)
 	}
 	ref := jwt.Reference{ID: rand.Text(), ClientID: client.ID, Family: auth.Family, Began: jwt.NumericDate(auth.Started)}
+	if subject != auth.Subject {
+		if ref.SealedSubject, err = a.pairwise.seal(ctx, subject, auth.Subject, client.AccessTokenLifetime); err != nil {
+			return "", "", err
+		}
+	}
 	own := tokenClaims{
-		Subject:  auth.Subject,
+		Subject:  subject,
 		Expires:  now.Add(client.AccessTokenLifetime).Unix(),
 		IssuedAt: now.Unix(),
 	}
@@ -127,9 +135,9 @@ func joinClaims(own any, more map[string]any) ([]byte, error) {
 	return append(payload, members[1:]...), nil
 }
 
-// renameClaims returns the granted claims of an authorization under their configured names. None can replace a claim that the
+// renameClaims returns the granted claims about a subject under their configured names. None can replace a claim that the
 // server sets.
-func renameClaims(auth *grants.Authorization, granted map[string]any, names map[string]string) map[string]any {
+func renameClaims(subject string, granted map[string]any, names map[string]string) map[string]any {
 	if len(granted) == 0 && len(names) == 0 {
 		return nil
 	}
@@ -145,14 +153,14 @@ func renameClaims(auth *grants.Authorization, granted map[string]any, names map[
 		}
 	}
 	if name, ok := names["sub"]; ok {
-		claims[name] = auth.Subject
+		claims[name] = subject
 	}
 	return claims
 }
 
 // issueOpaque makes an access token that is a reference to a record with the claims.
 func (a *accessTokens) issueOpaque(
-	ctx context.Context, client *storage.Client, auth *grants.Authorization, claims map[string]any, now time.Time,
+	ctx context.Context, client *storage.Client, auth *grants.Authorization, subject string, claims map[string]any, now time.Time,
 ) (token, id string, err error) {
 	access := &storage.Access{
 		Client:   client.ID,
@@ -166,6 +174,9 @@ func (a *accessTokens) issueOpaque(
 		Expires:  now.Add(client.AccessTokenLifetime),
 		Family:   auth.Family,
 		Started:  auth.Started,
+	}
+	if subject != auth.Subject {
+		access.Pairwise = subject
 	}
 	token, key := access.IssueToken(a.shape.Length)
 	record, err := access.Encode()
@@ -253,7 +264,7 @@ func (a *accessTokens) read(ctx context.Context, token string, leeway time.Durat
 	if err := claims.CheckTime(a.now(), leeway); err != nil {
 		return nil, err
 	}
-	return claims, nil
+	return claims, a.pairwise.reveal(ctx, claims)
 }
 
 // readOpaque returns the claims of an opaque token, from its record.
@@ -294,7 +305,7 @@ func (a *accessTokens) opaqueClaims(access *storage.Access, key storage.Key) *jw
 	}
 	maps.Copy(claims.Raw, access.Claims)
 	maps.Copy(claims.Raw, map[string]any{
-		"iss": claims.Issuer, "sub": access.Subject, "client_id": access.Client, "scope": claims.Scope, "aud": access.Audience,
+		"iss": claims.Issuer, "sub": cmp.Or(access.Pairwise, access.Subject), "client_id": access.Client, "scope": claims.Scope, "aud": access.Audience,
 		"exp": numericDate(access.Expires), "iat": numericDate(access.IssuedAt), "jti": key.ID,
 	})
 	if !access.AuthTime.IsZero() {

@@ -68,6 +68,9 @@ func (e *authorizeEndpoint) decide(c *call, client *storage.Client, to answerTo,
 	if sent, err := e.signInAgain(c, req, user); sent || err != nil {
 		return err
 	}
+	if err := checkSubjectFor(client, req.scopes, user.Subject); err != nil {
+		return err
+	}
 	if err := e.cutoffs.Sync(c.ctx); err != nil { // so that no revocation before voids what begins here
 		return err
 	}
@@ -93,8 +96,8 @@ var errClientAsUser = grants.Refuse(grants.AccessDenied, "this account cannot be
 // approve issues a code and sends it to the client.
 func (e *authorizeEndpoint) approve(c *call, req *authorizeRequest, user *User) error {
 	client := req.client
-	if client.Origin != "" && user.Subject == client.ID {
-		return errClientAsUser
+	if err := checkSubjectFor(client, req.scopes, user.Subject); err != nil {
+		return err
 	}
 	if err := e.cutoffs.Cover(c.ctx, lifetimesOf(client)); err != nil {
 		return err

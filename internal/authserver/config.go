@@ -46,6 +46,8 @@ type Identity struct {
 
 	// OpenID says that clients can sign people in (OpenID Connect Core).
 	OpenID bool
+	// PairwiseSalt is the secret that subjects are made with for clients of a sector; "" if there are none.
+	PairwiseSalt string
 	// IDTokenAlgorithms are the algs that ID tokens can have, and UserinfoAlgorithms those of signed answers of the userinfo endpoint.
 	IDTokenAlgorithms, UserinfoAlgorithms []string
 

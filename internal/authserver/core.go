@@ -43,6 +43,7 @@ type core struct {
 	uses          *uses
 	limiter       *throttle.Limiter
 	sealer        sealer
+	pairwise      *pairwise
 	document      metadataDocument
 	resources     resources
 

@@ -35,6 +35,11 @@ func (e *tokenEndpoint) loadKeys(c *call) error {
 	if err := e.keys.Load(c.ctx); err != nil {
 		return err
 	}
+	if isPairwise(c.client) {
+		if _, err := e.keys.Secret(c.ctx); err != nil {
+			return err
+		}
+	}
 	if policy := c.client.OpenID; policy != nil && c.grant != "client_credentials" {
 		return e.keys.LoadFor(c.ctx, policy.IDTokenAlgorithm)
 	}
@@ -49,7 +54,7 @@ func (e *tokenEndpoint) idToken(c *call, auth *grants.Authorization, accessToken
 	}
 	own := idTokenClaims{
 		Issuer:   e.config.URL,
-		Subject:  auth.Subject,
+		Subject:  e.pairwise.subject(c.client, auth.Subject),
 		Audience: c.client.ID,
 		Expires:  now.Add(c.client.AccessTokenLifetime).Unix(),
 		IssuedAt: now.Unix(),
@@ -71,7 +76,7 @@ func (e *tokenEndpoint) idToken(c *call, auth *grants.Authorization, accessToken
 			granted[name] = value
 		}
 	}
-	more := renameClaims(auth, granted, nil)
+	more := renameClaims(auth.Subject, granted, nil)
 	payload, err := joinClaims(&own, more)
 	if err != nil {
 		return "", err

@@ -62,7 +62,7 @@ func (e *introspectEndpoint) describe(ctx context.Context, client *storage.Clien
 	answer["active"] = true
 	answer["token_type"] = "Bearer"
 	if !claims.Machine() {
-		answer["username"] = claims.Subject
+		answer["username"] = claims.Raw["sub"]
 	}
 	return answer, nil
 }
@@ -92,8 +92,9 @@ func (e *introspectEndpoint) describeRefresh(ctx context.Context, client *storag
 	if f.TokenStatus(body, e.now(), 0) != storage.TokenCurrent || e.cutoffs.VoidsFamily(id, f) {
 		return inactive, nil
 	}
+	subject := e.pairwise.subject(client, f.Subject)
 	answer := map[string]any{
-		"active": true, "client_id": f.Client, "sub": f.Subject, "username": f.Subject, "iss": e.config.URL,
+		"active": true, "client_id": f.Client, "sub": subject, "username": subject, "iss": e.config.URL,
 		"scope": strings.Join(f.Scopes, " "), "aud": audience(f.Audience), "iat": numericDate(f.Started),
 	}
 	if end := f.Expires(e.now(), 0); !end.IsZero() {

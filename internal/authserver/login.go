@@ -105,7 +105,7 @@ var (
 // answer without it. came is nil if the user does not come from the login page.
 func (e *authorizeEndpoint) unmet(req *authorizeRequest, user *User, came *visit) (refusal *grants.Error, must bool) {
 	switch {
-	case !req.subjects.accept(user.Subject):
+	case !req.subjects.accept(e.pairwise.subject(req.client, user.Subject)):
 		return errOtherUser, true
 	case req.maxAge != nil && user.AuthTime.IsZero():
 		return errNoAuthTime, true

@@ -168,9 +168,13 @@ type openIDMetadata struct {
 }
 
 func (s *core) openIDMetadata(sites *SiteFacts) *openIDMetadata {
+	subjectTypes := []string{"public"}
+	if s.config.PairwiseSalt != "" {
+		subjectTypes = append(subjectTypes, "pairwise")
+	}
 	return &openIDMetadata{
 		UserinfoEndpoint: s.origin + s.config.Paths.Userinfo,
-		SubjectTypes:     []string{"public"},
+		SubjectTypes:     subjectTypes,
 		IDTokenAlgs:      s.config.IDTokenAlgorithms,
 		UserinfoAlgs:     s.config.UserinfoAlgorithms,
 		ClaimTypes:       []string{"normal"},

@@ -134,15 +134,17 @@ func (s *Server) assemble() (err error) {
 	})
 	s.limiter = config.Throttle.Limiter(config.Name, config.Limits, s.metrics.Throttled, s.now)
 	s.authenticator = clients.NewAuthenticator(s.clients, s.limiter, s.newAssertions(), config.Wire.SecretHeader)
+	s.sealer = sealer{keys: s.keys, now: s.now}
+	s.pairwise = &pairwise{salt: config.PairwiseSalt, sealer: s.sealer}
 	s.accessTokens = &accessTokens{
-		issuer: config.URL, shape: config.AccessToken, claims: newScopedClaims(config.Scopes), keys: s.keys, store: s.store, clients: s.clients, cutoffs: s.cutoffs,
+		pairwise: s.pairwise,
+		issuer:   config.URL, shape: config.AccessToken, claims: newScopedClaims(config.Scopes), keys: s.keys, store: s.store, clients: s.clients, cutoffs: s.cutoffs,
 		timeout: config.StoreTimeout, outages: s.outages, log: s.log.With(zap.String("issuer", config.Name)), now: s.now,
 	}
 	s.revoker = &Revoker{
 		store: s.store, consents: s.consents, cutoffs: s.cutoffs, now: s.now, log: s.log, issuer: config.Name, revoked: s.events.revoked,
 	}
 	s.uses = newUses(s.consents, s.cutoffs)
-	s.sealer = sealer{keys: s.keys, now: s.now}
 	s.upkeep = s.newUpkeep()
 	return nil
 }

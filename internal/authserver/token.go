@@ -146,6 +146,9 @@ func (e *tokenEndpoint) throttleRefusal(c *call, err error) error {
 
 // issue makes the tokens that a grant allows, and starts a family if the authorization needs one.
 func (e *tokenEndpoint) issue(c *call, auth *grants.Authorization, now time.Time) (*wire.TokenResponse, error) {
+	if err := checkSubjectFor(c.client, auth.Scopes, auth.Subject); err != nil { // of a password, which nobody has asked before
+		return nil, err
+	}
 	if auth.Started.IsZero() {
 		if err := e.begin(c, auth, now); err != nil {
 			return nil, err

@@ -28,6 +28,8 @@ type Claims struct {
 
 	Raw map[string]any // all claims, with numbers as json.Number
 
+	SealedSubject string // what the header of the token says of the user, see Reference
+
 	Opaque bool // the token was a reference to a record, not a JWT
 }
 
@@ -85,6 +87,7 @@ func (c *Claims) AuthTime() (time.Time, bool) {
 // are those of the token.
 func (c *Claims) Refer(ref Reference) {
 	c.ID, c.ClientID, c.Family, c.Scope, c.Began = ref.ID, ref.ClientID, ref.Family, ref.Scope, time.Time{}
+	c.SealedSubject = ref.SealedSubject
 	if ref.Began != 0 {
 		c.Began = fromNumericDate(ref.Began)
 	}

@@ -169,6 +169,9 @@ type Reference struct {
 	// Scope is openid if the token is good for the userinfo endpoint.
 	Scope string `json:"scope,omitempty"`
 
+	// SealedSubject is the user ID, which only the issuer can read, where the subject is another one.
+	SealedSubject string `json:"sub_sealed,omitempty"`
+
 	// Began is when that began which a revocation can void, as a rule the family: a NumericDate with milliseconds.
 	Began float64 `json:"family_iat,omitempty"`
 }

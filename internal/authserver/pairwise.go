@@ -1,0 +1,84 @@
+package authserver
+
+import (
+	"context"
+	"crypto/hmac"
+	"crypto/sha256"
+	"encoding/base64"
+	"errors"
+	"net/http"
+	"slices"
+	"strings"
+	"time"
+
+	"github.com/caddy-oauth/caddy-oauth/grants"
+	"github.com/caddy-oauth/caddy-oauth/internal/jwt"
+	"github.com/caddy-oauth/caddy-oauth/storage"
+)
+
+// pairwise makes the subjects of clients whose OpenIDPolicy has a Sector: each sector knows a person by another subject, so that
+// clients cannot find out together who somebody is (OpenID Connect Core §8.1). The user ID is what this server itself goes by: in
+// records, revocations and guards. An access token of such a client has it sealed, so that nobody else can read it.
+type pairwise struct {
+	salt   string
+	sealer sealer
+}
+
+// subject returns the subject of a user in the tokens of a client. A client that acts for itself is its own subject.
+func (p *pairwise) subject(client *storage.Client, user string) string {
+	if !isPairwise(client) || user == client.ID {
+		return user
+	}
+	mac := hmac.New(sha256.New, []byte(p.salt))
+	mac.Write([]byte(client.OpenID.Sector + "\x00" + user)) // a host has no NUL
+	return base64.RawURLEncoding.EncodeToString(mac.Sum(nil))
+}
+
+func isPairwise(client *storage.Client) bool {
+	return client.OpenID != nil && client.OpenID.Sector != ""
+}
+
+const sealedSubject = "sub_sealed" // the claim
+
+// seal returns the user ID for an access token that has another subject.
+func (p *pairwise) seal(ctx context.Context, subject, user string, lifetime time.Duration) (string, error) {
+	return p.sealer.seal(ctx, sealedSubject+"\x00"+subject, user, lifetime+jwt.MaxLeeway)
+}
+
+// reveal puts the user ID into the claims of an access token that has it sealed. It takes it from Raw, which is what others may see.
+func (p *pairwise) reveal(ctx context.Context, claims *jwt.Claims) error {
+	sealed := claims.SealedSubject
+	if sealed == "" {
+		sealed, _ = claims.Raw[sealedSubject].(string)
+		delete(claims.Raw, sealedSubject)
+	}
+	if sealed == "" {
+		return nil
+	}
+	user, err := p.sealer.open(ctx, sealedSubject+"\x00"+claims.Subject, sealed)
+	if errors.Is(err, errStale) { // the owner has retired a key, and with it the secret that sealed it
+		return jwt.ErrKey.Explain("a subject that was sealed with another secret", "a token of after the last key was retired", "signing").Of(claims)
+	}
+	if err != nil {
+		return err
+	}
+	claims.Subject = user
+	return nil
+}
+
+// checkSubjectFor checks that a user can be the subject of the client's tokens.
+func checkSubjectFor(client *storage.Client, scopes []string, user string) error {
+	switch {
+	case client.Origin != "" && user == client.ID:
+		return errClientAsUser
+	case slices.Contains(scopes, grants.OpenID) && !isPairwise(client) && strings.ContainsFunc(user, func(r rune) bool { return r < ' ' || r > '~' }):
+		return errNotASCII
+	}
+	return nil
+}
+
+// errNotASCII refuses a user whose ID no ID token can have (OpenID Connect Core §2). Applications store a subject in fields that may
+// not hold any other characters, or hold them as those of another user.
+var errNotASCII = (&grants.Error{
+	Code: grants.AccessDenied, Description: "this account cannot be used to sign in to apps", Status: http.StatusForbidden,
+}).Explain("a user whose ID has other characters than ASCII", "a user ID of ASCII, or subject_type pairwise", "user of the oauth directive")
