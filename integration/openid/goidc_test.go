@@ -117,4 +117,8 @@ func TestExample(t *testing.T) {
 	if !reflect.DeepEqual(got, want) {
 		t.Errorf("got  %+v\nwant %+v", got, want)
 	}
+	report := strings.Join(strings.Fields(s.Do(t, "oauth", "check", "--url", s.URL)), " ") // its lines are wrapped
+	if !strings.Contains(report, "applications find the endpoints, the keys of ID tokens (RS256) and userinfo") {
+		t.Errorf("caddy oauth check says %s", report)
+	}
 }

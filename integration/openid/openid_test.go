@@ -79,6 +79,7 @@ const site = `
 
 // start runs a site of alice's, with these clients.
 func start(t *testing.T, clients string) *integration.Server {
+	t.Helper()
 	return serve(t, fmt.Sprintf(site, clients))
 }
 

@@ -39,6 +39,8 @@ type issuer struct {
 	ReadOnly     bool                       `json:"read_only"`
 	Consent      string                     `json:"consent"`
 
+	OpenID json.RawMessage `json:"openid"`
+
 	MCP  bool `json:"mcp"`
 	CIMD *struct {
 		Off   bool     `json:"off"`
@@ -61,6 +63,8 @@ func (i *issuer) open() bool {
 type scope struct {
 	Name        string `json:"name"`
 	Description string `json:"description"`
+
+	Claims []string `json:"claims"`
 }
 
 type client struct {

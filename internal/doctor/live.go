@@ -31,6 +31,16 @@ type live struct {
 	own     func() []string // the addresses of this machine
 
 	metadata metadata
+	keySet   []publicKey
+}
+
+// publicKey is a key of the issuer (RFC 7517).
+type publicKey struct {
+	Type      string `json:"kty"`
+	ID        string `json:"kid"`
+	Algorithm string `json:"alg"`
+	Modulus   string `json:"n"`
+	Private   string `json:"d"`
 }
 
 // metadata is what the checks need of the issuer's metadata (RFC 8414).
@@ -46,6 +56,9 @@ type metadata struct {
 	AuthMethods []string `json:"token_endpoint_auth_methods_supported"`
 	Register    string   `json:"registration_endpoint"`
 	Documents   bool     `json:"client_id_metadata_document_supported"`
+	UserInfo    string   `json:"userinfo_endpoint"`
+	IDTokenAlgs []string `json:"id_token_signing_alg_values_supported"`
+	Claims      []string `json:"claims_supported"`
 }
 
 // answer is a response with its body.
@@ -138,6 +151,7 @@ func (l *live) site() bool {
 	l.unknownIssuer(issuer)
 	l.keys()
 	l.tokenEndpoint()
+	l.openID()
 	return true
 }
 
@@ -226,12 +240,7 @@ func (l *live) keys() {
 		return
 	}
 	var set struct {
-		Keys []struct {
-			Type    string `json:"kty"`
-			ID      string `json:"kid"`
-			Modulus string `json:"n"`
-			Private string `json:"d"`
-		} `json:"keys"`
+		Keys []publicKey `json:"keys"`
 	}
 	found, err := l.ask(http.MethodGet, l.metadata.JWKS, nil)
 	if err != nil || found.StatusCode != http.StatusOK || json.Unmarshal(found.body, &set) != nil || len(set.Keys) == 0 {
@@ -250,6 +259,7 @@ func (l *live) keys() {
 			return
 		}
 	}
+	l.keySet = set.Keys
 	l.ok("keys", fmt.Sprintf("%d public keys are published", len(set.Keys)))
 }
 
