@@ -10,6 +10,7 @@ import (
 	"fmt"
 	"slices"
 	"strings"
+	"sync"
 	"time"
 
 	"github.com/caddy-oauth/caddy-oauth/internal/jwt"
@@ -93,10 +94,21 @@ type Config struct {
 	Keys          *Keys
 	Loopback      bool // keys can be at an address of this machine
 	Now           func() time.Time
+
+	// NamesEndpoint is called once for a client whose assertion has the token endpoint as an audience. Nil does nothing.
+	NamesEndpoint func(clientID string)
 }
 
+// maxNamed is how many clients a Checker remembers of which it has said that they name the token endpoint.
+const maxNamed = 1000
+
 // Checker checks assertions for one issuer. Safe for concurrent use.
-type Checker struct{ Config }
+type Checker struct {
+	Config
+
+	mu    sync.Mutex
+	named map[string]bool // clients for which NamesEndpoint was called
+}
 
 // Check returns nil if the client has made the assertion, for this issuer, a short time ago, and has not used it before. The error is
 // an *Error unless the store failed.
@@ -132,7 +144,26 @@ func (c *Checker) Check(ctx context.Context, a *Assertion, client *storage.Clien
 	if !first {
 		return &Error{Sent: "an assertion that was used before", Expected: "a new jti for each request"}
 	}
+	if slices.Contains(claims.Audience, c.TokenEndpoint) {
+		c.sayOnce(client.ID)
+	}
 	return nil
+}
+
+// sayOnce says that a client names the token endpoint, unless that was said.
+func (c *Checker) sayOnce(clientID string) {
+	c.mu.Lock()
+	said := c.NamesEndpoint == nil || c.named[clientID] || len(c.named) >= maxNamed
+	if !said {
+		if c.named == nil {
+			c.named = make(map[string]bool)
+		}
+		c.named[clientID] = true
+	}
+	c.mu.Unlock()
+	if !said {
+		c.NamesEndpoint(clientID)
+	}
 }
 
 // verify returns the claims if one of the keys made the signature.

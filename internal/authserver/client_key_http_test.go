@@ -13,6 +13,8 @@ import (
 	"testing"
 	"time"
 
+	"go.uber.org/zap"
+
 	"github.com/caddy-oauth/caddy-oauth/internal/assertion"
 	"github.com/caddy-oauth/caddy-oauth/internal/jwt/jwttest"
 	"github.com/caddy-oauth/caddy-oauth/storage"
@@ -369,4 +371,30 @@ func TestClientThatMayUseItsKey(t *testing.T) {
 		form = merge(form, "client_assertion_type", assertion.Type, "client_assertion", k.sign(t, "", k.claimsOf("spa")))
 		k.do(t, postRequest("/oauth/introspect", form.Encode())).check(t, 200, "")
 	})
+}
+
+// X2: the owner learns which clients would be refused with client_assertion_audience issuer, once for each.
+func TestClientsThatNameTheTokenEndpoint(t *testing.T) {
+	k := newKeyed(t, "ES256")
+	logged := func() int {
+		return k.logs.FilterMessage("client names the token endpoint as the audience of its assertions").FilterField(zap.String("client_id", "billing")).Len()
+	}
+	send := func(aud any, status int) {
+		t.Helper()
+		if a := k.token(t, with(k.sign(t, "", k.claimsOf("billing", "aud", aud)), "client_id", "billing")); a.Code != status {
+			t.Fatalf("%v: %d %s", aud, a.Code, a.Body)
+		}
+	}
+	send(testIssuer, http.StatusOK)
+	send([]string{testToken, "https://other.example"}, http.StatusUnauthorized)
+	if n := logged(); n != 0 {
+		t.Errorf("%d lines for assertions that name the issuer, or are refused", n)
+	}
+	for range 3 {
+		send(testToken, http.StatusOK)
+		send([]string{testIssuer, testToken}, http.StatusOK)
+	}
+	if n := logged(); n != 1 {
+		t.Errorf("%d lines", n)
+	}
 }

@@ -169,6 +169,10 @@ func (s *Server) newAssertions() *assertion.Checker {
 		Issuer: s.config.URL, TokenEndpoint: s.origin + s.config.Paths.Token, IssuerOnly: s.config.AssertionForIssuer,
 		Store: s.store, Keys: s.config.ClientKeys, Now: s.now,
 		Loopback: err == nil && uris.IsLoopback(issuer.Hostname()),
+		NamesEndpoint: func(clientID string) {
+			s.log.Info("client names the token endpoint as the audience of its assertions", zap.String("issuer", s.config.Name),
+				zap.String("client_id", clientID), zap.String("expected", s.config.URL), zap.String("setting", "client_assertion_audience"))
+		},
 	}}
 }
 
