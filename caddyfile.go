@@ -41,7 +41,7 @@ func init() {
 //			audience       <uri...>
 //			consent        once|always|never
 //			client_assertion_audience issuer|any
-//			endpoint       authorize|token|jwks|introspect|revoke|apps|register|userinfo <path>
+//			endpoint       authorize|token|jwks|introspect|revoke|apps|register|userinfo|device_authorization|device <path>
 //			page {
 //				name     <name>
 //				logo     <file>
@@ -49,7 +49,7 @@ func init() {
 //				support  <url>
 //				privacy  <url>
 //				language <language> <file>
-//				template apps|code|consent|error|form_post <file>
+//				template apps|code|consent|device|error|form_post <file>
 //			}
 //			code {
 //				lifetime <duration>
@@ -83,6 +83,7 @@ func init() {
 //				passwords <failures> <duration>
 //				addresses <failures> <duration>
 //				tokens    <failures> <duration>
+//				devices   <number> <duration>
 //				codes     <number> <duration> [<number> <duration>]
 //			}
 //			signing [<algorithm>] {
@@ -447,6 +448,7 @@ func (p parser) throttle(i *Issuer) directive.Setting {
 		for name, limit := range i.Throttle.byName() {
 			known[name] = p.failures(limit)
 		}
+		known["devices"] = p.deviceLimit(&i.Throttle.Devices)
 		known["codes"] = p.codeLimits(&i.Throttle.Codes)
 		return known, nil
 	})
@@ -472,6 +474,15 @@ func (p parser) codeLimits(value *[]CodeLimit) directive.Setting {
 			*value = append(*value, CodeLimit{Codes: number, Per: per})
 		}
 		return nil, nil
+	})
+}
+
+func (p parser) deviceLimit(value **CodeLimit) directive.Setting {
+	const expected = "a number of device codes and a duration, such as 60 10m"
+	return p.Once(expected, 2, 2, func(args []string) (directive.Settings, error) {
+		number, per, err := numberPer(args, expected)
+		*value = &CodeLimit{Codes: number, Per: per}
+		return nil, err
 	})
 }
 

@@ -96,11 +96,11 @@ func (s *adapted) handlerMistakes(h *Handler, issuer *Issuer, own caddyfile.Toke
 	if issuer == nil {
 		return found
 	}
-	if h.Login == nil && h.needsLogin() && !inRoute && !s.ordered && issuer.signsIn() {
+	if h.Login == nil && h.needsLogin() && !inRoute && !s.ordered && issuer.signsIn() != "" {
 		switch beside, whole := s.loginBeside(); {
 		case beside == "":
 			found = append(found, mistake{
-				at: own, seen: nobodySignsIn, instead: loginInOAuth,
+				at: own, seen: nobodySignsIn + issuer.signsIn(), instead: loginInOAuth,
 			})
 		case whole:
 			found = append(found, mistake{

@@ -63,7 +63,9 @@ type Client struct {
 	// client that refuses parameters it does not know.
 	Iss string `json:"iss,omitempty"`
 
-	// The grant types that the client may use. With `refresh_token`, it gets refresh tokens. Default: with redirect URIs,
+	// The grant types that the client may use. With `refresh_token`, it gets refresh tokens. With `device_code`, which is short for
+	// `urn:ietf:params:oauth:grant-type:device_code`, it can run where there is no browser, such as on a TV or a server: a person
+	// approves it on another device (RFC 8628). Default: with redirect URIs,
 	// `authorization_code` and `refresh_token`; without, but with a secret or keys, `client_credentials`, or none if the client introspects.
 	GrantTypes []string `json:"grant_types,omitempty"`
 
@@ -241,7 +243,7 @@ func (c *Client) public() bool {
 func (c *Client) grantTypes() []string {
 	switch {
 	case len(c.GrantTypes) > 0:
-		return c.GrantTypes
+		return longNames(c.GrantTypes)
 	case len(c.RedirectURIs) > 0:
 		return []string{"authorization_code", "refresh_token"}
 	case len(c.Introspects) > 0:
@@ -250,6 +252,17 @@ func (c *Client) grantTypes() []string {
 		return []string{"authorization_code"} // which needs redirect URIs
 	}
 	return []string{"client_credentials"}
+}
+
+// longNames returns grant types by the names that requests have: device_code is short for its URN.
+func longNames(types []string) []string {
+	long := slices.Clone(types)
+	for i, name := range long {
+		if name == "device_code" {
+			long[i] = grants.DeviceCodeType
+		}
+	}
+	return long
 }
 
 // client returns the client for the server, with the defaults that the issuer sets.

@@ -32,6 +32,12 @@ type Endpoints struct {
 	Register string `json:"register,omitempty"`
 	// The endpoint where clients ask about the person who has signed in, with `openid`.
 	Userinfo string `json:"userinfo,omitempty"`
+	// The endpoint where a program that has no browser asks for access, see the grant type
+	// `urn:ietf:params:oauth:grant-type:device_code`.
+	DeviceAuthorization string `json:"device_authorization,omitempty"`
+	// The page where people type the code that such a program shows, and decide. Like the page where people approve a client, it
+	// must be behind the site's login.
+	Device string `json:"device,omitempty"`
 }
 
 // byName returns the paths by their names in a Caddyfile.
@@ -39,6 +45,7 @@ func (e *Endpoints) byName() map[string]*string {
 	return map[string]*string{
 		"authorize": &e.Authorize, "token": &e.Token, "jwks": &e.JWKS,
 		"introspect": &e.Introspect, "revoke": &e.Revoke, "apps": &e.Apps, "register": &e.Register, "userinfo": &e.Userinfo,
+		"device_authorization": &e.DeviceAuthorization, "device": &e.Device,
 	}
 }
 
@@ -107,6 +114,9 @@ func (e *Endpoints) paths(issuer *url.URL) authserver.Paths {
 		Apps:       cmp.Or(e.Apps, paths.Apps),
 		Register:   cmp.Or(e.Register, paths.Register),
 		Userinfo:   cmp.Or(e.Userinfo, paths.Userinfo),
+
+		DeviceAuthorization: cmp.Or(e.DeviceAuthorization, paths.DeviceAuthorization),
+		Device:              cmp.Or(e.Device, paths.Device),
 	}
 }
 
@@ -114,5 +124,6 @@ func pathsByName(p authserver.Paths) map[string]string {
 	return map[string]string{
 		"authorize": p.Authorize, "token": p.Token, "jwks": p.JWKS, "introspect": p.Introspect, "revoke": p.Revoke,
 		"apps": p.Apps, "register": p.Register, "userinfo": p.Userinfo,
+		"device_authorization": p.DeviceAuthorization, "device": p.Device,
 	}
 }

@@ -88,7 +88,8 @@ type Issuer struct {
 	RefreshCheck *grants.RefreshCheck `json:"refresh_check,omitempty"`
 
 	// The paths of the endpoints on the issuer's host. Default: `/oauth/authorize`, `/oauth/token`, `/oauth/jwks`,
-	// `/oauth/introspect`, `/oauth/revoke`, `/oauth/apps`, `/oauth/register` and `/oauth/userinfo`, below the path of the issuer's URL.
+	// `/oauth/introspect`, `/oauth/revoke`, `/oauth/apps`, `/oauth/register`, `/oauth/userinfo`, `/oauth/device_authorization` and
+	// `/oauth/device`, below the path of the issuer's URL.
 	Endpoints *Endpoints `json:"endpoints,omitempty"`
 
 	// How often this node reads what other nodes have revoked. Its own revocations take effect at once. Default: 5 seconds.
@@ -100,8 +101,8 @@ type Issuer struct {
 	// The keys that sign tokens.
 	Signing *Signing `json:"signing,omitempty"`
 
-	// Grant types beside `authorization_code`, `refresh_token` and `client_credentials`, which are built in. A client may use
-	// those that its own settings name.
+	// Grant types beside `authorization_code`, `refresh_token`, `client_credentials` and
+	// `urn:ietf:params:oauth:grant-type:device_code`, which are built in. A client may use those that its own settings name.
 	GrantsRaw caddy.ModuleMap `json:"grants,omitempty" caddy:"namespace=oauth.grants"`
 
 	WireSettings
@@ -367,7 +368,7 @@ func (i *Issuer) loadGrants(ctx caddy.Context) ([]grants.Grant, error) {
 }
 
 func builtinGrants() []grants.Grant {
-	return []grants.Grant{grants.AuthorizationCode{}, grants.RefreshToken{}, grants.ClientCredentials{}}
+	return []grants.Grant{grants.AuthorizationCode{}, grants.RefreshToken{}, grants.ClientCredentials{}, new(grants.DeviceCode)}
 }
 
 // grantTypes returns the grant types that the settings of a client may name, before the modules are loaded and after.

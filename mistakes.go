@@ -156,22 +156,30 @@ func (i *Issuer) mistakes(path ...string) (found []mistake) {
 	return found
 }
 
-// signsIn reports whether people sign in to a client of the issuer.
-func (i *Issuer) signsIn() bool {
+// signsIn returns the grant type for which people sign in to a client of the issuer, "" if they sign in to none.
+func (i *Issuer) signsIn() string {
+	const code = "authorization_code"
 	if i.cimd() != nil || i.dynamic() != nil {
-		return true
+		return code
 	}
+	found := ""
 	for _, c := range i.Clients {
-		if c != nil && slices.Contains(c.grantTypes(), "authorization_code") {
-			return true
+		if c == nil {
+			continue
+		}
+		switch types := c.grantTypes(); {
+		case slices.Contains(types, code):
+			return code
+		case slices.Contains(types, grants.DeviceCodeType):
+			found = "device_code"
 		}
 	}
-	return false
+	return found
 }
 
 // What is wrong with the place of an oauth directive or handler.
 const (
-	nobodySignsIn = "nobody can sign in: oauth has no login, and clients have authorization_code"
+	nobodySignsIn = "nobody can sign in: oauth has no login, and clients have "
 	loginInOAuth  = "login { forward_auth ... } or login { basic_auth ... } in oauth"
 	respondFirst  = "respond stands before oauth, and answers all requests"
 	oauthFirst    = "oauth first, and respond after it"
@@ -188,8 +196,8 @@ func (h *Handler) placeMistakes(server *caddyhttp.Server, routes caddyhttp.Route
 		}
 		answered = answered || has(list, h) && h.answeredBefore(list)
 	}
-	if h.Login == nil && h.needsLogin() && issuer.signsIn() && !login {
-		found = append(found, mistake{seen: nobodySignsIn, instead: loginInOAuth})
+	if h.Login == nil && h.needsLogin() && issuer.signsIn() != "" && !login {
+		found = append(found, mistake{seen: nobodySignsIn + issuer.signsIn(), instead: loginInOAuth})
 	}
 	if answered {
 		found = append(found, mistake{seen: respondFirst, instead: oauthFirst})

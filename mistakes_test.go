@@ -93,6 +93,7 @@ func TestMistakes(t *testing.T) {
 		{"scheme", "localhost {\noauth http://localhost {\n" + scope + job + "}\n}\n", "oauth http", "the scheme of the issuer http://localhost is not that of the site localhost", "one URL for both"},
 		{"host of an issuer of the global option", strings.Replace(global(scope+job, "oauth"), "\nexample.com {", "\nshop.example {", 1), "oauth#2", "the host of the issuer", "one URL for both"},
 		{"no login", site(scope+app, ""), "oauth https", "nobody can sign in: oauth has no login", "login { forward_auth ... }"},
+		{"no login for devices", site(scope+"client cli {\ngrant_types device_code\nscopes orders\n}\n", ""), "oauth https", "nobody can sign in: oauth has no login, and clients have device_code", "login { forward_auth ... }"},
 		{"no login for an issuer of the global option", global(scope+app, "oauth"), "oauth#2", "nobody can sign in: oauth has no login", "login { forward_auth ... }"},
 		{"login beside oauth", site(scope+app, "forward_auth app:8080 {\nuri /whoami\n}"), "oauth https", "forward_auth stands beside oauth, so the whole site needs the login", "login { forward_auth ... } in oauth"},
 		{"user", site(strings.Replace(login, "{rp.header.Remote-User}", "{user}", 1)+scope+app, ""), "user {", "nothing sets {user}", "{http.auth.user.id}"},

@@ -42,6 +42,10 @@ type ThrottleSettings struct {
 	// 10 minutes.
 	Tokens *FailureLimit `json:"tokens,omitempty"`
 
+	// Device codes for one address, used or not, since each becomes a record. All addresses together can get a hundred times as many
+	// for one client. Default: 60 in 10 minutes. **Danger:** with a high limit, one address can fill the store.
+	Devices *CodeLimit `json:"devices,omitempty"`
+
 	// Authorization codes of one user for one client, used or not, since each can become a record that lives as long as a
 	// refresh token: one limit or two, which both hold. Beyond them, the client gets the error `temporarily_unavailable`.
 	// Refresh tokens for logins with a password have the same limits and a count of their own. Such a login never fails because
@@ -60,8 +64,8 @@ type FailureLimit struct {
 	Per caddy.Duration `json:"per"`
 }
 
-// CodeLimit allows a number of authorization codes in a time. A user can get them all at once, and each again after its
-// share of the time.
+// CodeLimit allows a number of authorization codes, or device codes, in a time. All can be had at once, and each again after its share
+// of the time.
 type CodeLimit struct {
 	// The number of codes.
 	Codes int `json:"codes"`
@@ -89,6 +93,12 @@ func (s *ThrottleSettings) check() error {
 		limited = true
 		if err := checkLimit(limit.Failures, "failures", limit.Per); err != nil {
 			return directive.At(name, err)
+		}
+	}
+	if s.Devices != nil {
+		limited = true
+		if err := checkLimit(s.Devices.Codes, "device codes", s.Devices.Per); err != nil {
+			return directive.At("devices", err)
 		}
 	}
 	if len(s.Codes) > maxCodeLimits {
@@ -130,6 +140,9 @@ func (s *ThrottleSettings) limits() throttle.Limits {
 	limits := throttle.Limits{
 		Off: s.Off, Clients: s.Clients.limit(), Passwords: s.Passwords.limit(), Addresses: s.Addresses.limit(),
 		Tokens: s.Tokens.limit(),
+	}
+	if s.Devices != nil {
+		limits.Devices = limitOf(s.Devices.Codes, s.Devices.Per)
 	}
 	for _, limit := range s.Codes {
 		limits.Codes = append(limits.Codes, limitOf(limit.Codes, limit.Per))

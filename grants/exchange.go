@@ -85,6 +85,7 @@ func neverIssued(text string) string {
 	_, code := storage.CodeKey(text)
 	_, refresh := storage.RefreshKey(text)
 	_, access := storage.AccessKey(text)
+	_, device := storage.DeviceKey(text)
 	switch {
 	case code:
 		return "never issued as one: it is an authorization code"
@@ -92,6 +93,8 @@ func neverIssued(text string) string {
 		return "never issued as one: it is a refresh token"
 	case access:
 		return "never issued as one: it is an opaque access token"
+	case device:
+		return "never issued as one: it is a device code"
 	case strings.HasPrefix(text, "eyJ"):
 		return "never issued as one: it is a JWT"
 	}

@@ -123,6 +123,24 @@ func (p *Person) SignIn(ctx context.Context, pageURL, siteURL string) (*Page, er
 	return nil, fmt.Errorf("%s: still no end at %s", pageURL, target)
 }
 
+// Connect types the code that a device shows, on the page with the code filled in if there is one, and presses Allow.
+func (p *Person) Connect(t *testing.T, pageURL, userCode string) {
+	t.Helper()
+	page := p.Open(t, pageURL)
+	for _, answer := range [][2]string{{"user_code", userCode}, {"decision", "allow"}} {
+		_, action, form, err := page.form()
+		if err != nil {
+			t.Fatalf("%v: %d %s", err, page.Status, page.Text)
+		}
+		form.Set(answer[0], answer[1])
+		page, err = p.send(t.Context(), http.MethodPost, action, form)
+		Must(t, err)
+	}
+	if page.Status != http.StatusSeeOther {
+		t.Fatalf("the answer to the approval is %d, want a redirect by 303: %s", page.Status, page.Text)
+	}
+}
+
 func (p *Person) send(ctx context.Context, method, target string, form url.Values) (*Page, error) {
 	req, err := http.NewRequestWithContext(ctx, method, target, strings.NewReader(form.Encode()))
 	if err != nil {

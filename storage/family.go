@@ -41,9 +41,9 @@ type Family struct {
 
 // Session is what the site knows of the session in which a person has approved something. All of it may be unknown.
 type Session struct {
-	ID  string   // of the session at the site (sid of OpenID Connect Front-Channel Logout §3)
-	ACR string   // how well the person was authenticated (OpenID Connect Core §2)
-	AMR []string // how (RFC 8176)
+	ID  string   `json:"sid,omitempty"` // of the session at the site (sid of OpenID Connect Front-Channel Logout §3)
+	ACR string   `json:"acr,omitempty"` // how well the person was authenticated (OpenID Connect Core §2)
+	AMR []string `json:"amr,omitempty"` // how (RFC 8176)
 }
 
 // AskedClaims are the names of claims that a client has asked for one by one (OpenID Connect Core §5.5), and that the user has approved.
@@ -114,10 +114,15 @@ func (f *Family) startRefresh(selector string, length int) string {
 	if length == 0 {
 		length = refreshLength
 	}
-	secret := random(layoutFor(length).familySecret)
-	token := nextRefreshToken(selector+secret, length)
-	f.Refresh = &Refresh{FamilySecret: hash(secret), Current: hash(token)}
+	token := nextRefreshToken(selector+random(layoutFor(length).familySecret), length)
+	f.Resume(token)
 	return token
+}
+
+// Resume starts a family whose first refresh token exists already: [Family.Start] has returned it.
+func (f *Family) Resume(refreshToken string) {
+	l := layoutFor(len(refreshToken))
+	f.Refresh = &Refresh{FamilySecret: hash(refreshToken[l.selectorEnd():l.familyEnd()]), Current: hash(refreshToken)}
 }
 
 // TokenStatus is what a refresh token that a client presents is to its family.

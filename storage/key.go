@@ -21,6 +21,8 @@ const (
 	KindDynamic  Kind = "dynamic"  // a client that has registered itself; the ID is the escaped client ID
 	KindKeys     Kind = "keys"     // the signing keys of the issuer; the ID is a name
 	KindOnce     Kind = "once"     // what must not be used twice, see Once; the ID is a bucket and a hash
+	KindDevice   Kind = "device"   // a Device; the ID is a bucket and the hash of the device code
+	KindUserCode Kind = "usercode" // a UserCode; the ID is a bucket and the hash of the user code
 	KindChange   Kind = "change"   // a marker, overwritten whenever a node has changed clients or keys
 )
 

@@ -43,7 +43,13 @@ func (e *appsEndpoint) serve(c *call) error {
 // signInToApps sends the person to the site's login page. It returns to the question whether to remove, because the
 // person who signs in is not necessarily the one who pressed the button.
 func (e *appsEndpoint) signInToApps(c *call, params url.Values) error {
-	if login := c.site.LoginURL(LoginRequest{ReturnTo: e.appsURL(params)}); login != "" {
+	return e.signInTo(c, e.appsURL(params))
+}
+
+// signInTo sends the person to the site's login page, which returns to the given path and query. If the site has none, the response is
+// 401, so that basic_auth or another directive of the site can ask for credentials.
+func (s *core) signInTo(c *call, returnTo string) error {
+	if login := c.site.LoginURL(LoginRequest{ReturnTo: returnTo}); login != "" {
 		redirect(c.w, login)
 		return nil
 	}

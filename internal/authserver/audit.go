@@ -42,6 +42,9 @@ const (
 	eventRevoked       = "revoked"
 	eventClientChanged = "client_changed" // a client was added by the admin API, or changed
 
+	eventDeviceStarted = "device_started" // a program has asked for a person's approval on another device
+	eventDeviceDenied  = "device_denied"  // the person has denied it
+
 	eventClientRegistered = "client_registered" // a client has registered itself
 )
 

@@ -149,18 +149,9 @@ func (e *authorizeEndpoint) checkAuthorizeRequest(
 		prompt:       prompt,
 		params:       params,
 	}
-	scope := params.Get("scope")
 	var refusal error
-	if req.scopes, refusal = grants.ChooseScopes(client, scope, grants.AllowedScopes(client, scope)); refusal == nil {
-		more := e.resources.all()
-		if client.OwnAudience {
-			more = nil
-		}
-		req.audience, refusal = grants.ChooseAudience(params["resource"], client.Audience, more...)
-	}
-	if refusal != nil {
-		explained := asRefusal(refusal)
-		return nil, &redirectError{explained.Explain("", "", of+explained.Setting), to}
+	if req.scopes, req.audience, refusal = e.chooseFor(client, params); refusal != nil {
+		return nil, &redirectError{asRefusal(refusal), to}
 	}
 	if refusal := req.readOpenID(); refusal != nil {
 		return nil, &redirectError{refusal, to}

@@ -177,6 +177,9 @@ type Paths struct {
 	Apps       string
 	Register   string
 	Userinfo   string
+
+	DeviceAuthorization string
+	Device              string
 }
 
 // DefaultPaths returns the paths below the path of the issuer.
@@ -191,6 +194,9 @@ func DefaultPaths(issuer *url.URL) Paths {
 		Apps:       prefix + "/apps",
 		Register:   prefix + "/register",
 		Userinfo:   prefix + "/userinfo",
+
+		DeviceAuthorization: prefix + "/device_authorization",
+		Device:              prefix + "/device",
 	}
 }
 

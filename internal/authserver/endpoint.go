@@ -46,6 +46,11 @@ func (s *Server) route(issuer *url.URL) error {
 	all := []*endpoint{
 		{name: "authorize", paths: []string{paths.Authorize}, methods: page, serve: s.authorize.serve},
 		{name: "apps", paths: []string{paths.Apps}, methods: page, serve: (&appsEndpoint{s.core}).serve},
+		{name: "device", paths: []string{paths.Device}, methods: page, serve: (&deviceEndpoint{s.core}).serve},
+		{
+			name: "device_authorization", paths: []string{paths.DeviceAuthorization}, methods: post, json: true, cors: true,
+			serve: (&deviceAuthorizationEndpoint{s.core}).serve,
+		},
 		{name: "token", paths: []string{paths.Token}, methods: post, json: true, cors: true, serve: newTokenEndpoint(s.core).serve},
 		{name: "introspect", paths: []string{paths.Introspect}, methods: post, json: true, serve: (&introspectEndpoint{s.core}).serve},
 		{name: "revoke", paths: []string{paths.Revoke}, methods: post, json: true, cors: true, serve: (&revokeEndpoint{s.core}).serve},
@@ -224,6 +229,9 @@ func (s *Server) answerAt(c *call, e *endpoint) error {
 // fail is the one place that turns an error into a response, a log line and a count.
 func (s *Server) fail(c *call, e *endpoint, err error) error {
 	refusal := asRefusal(err)
+	if isPending(refusal) {
+		return s.wait(c, e, refusal)
+	}
 	id := wire.NewErrorID()
 
 	c.result, c.errorID = refusal.Code, id
@@ -261,6 +269,22 @@ func (s *Server) fail(c *call, e *endpoint, err error) error {
 	c.w.Header().Set("Cache-Control", "no-store")
 	wire.SetRetryAfterOf(c.w.Header(), refusal)
 	return &PageError{Status: refusal.HTTPStatus(), ID: id, Err: refusal}
+}
+
+// isPending reports whether an error only says that a person has not decided yet (RFC 8628 §3.5). Programs poll, so that it is no
+// failure.
+func isPending(refusal *grants.Error) bool {
+	return refusal.Code == grants.AuthorizationPending || refusal.Code == grants.SlowDown
+}
+
+// wait answers a program that polls. It is not in the audit log, and no failure to look up.
+func (s *Server) wait(c *call, e *endpoint, refusal *grants.Error) error {
+	c.result = refusal.Code
+	s.metrics.Request(e.name, c.grant, c.result)
+	if entry := s.log.Check(zap.DebugLevel, "request answered"); entry != nil {
+		entry.Write(append(s.fields(c, e), zap.String("error", refusal.Code))...)
+	}
+	return s.config.Wire.Errors.Write(c.w, refusal, "", "")
 }
 
 // severity returns the level and the message of a failure in the log. A refusal is logged at info, a possible theft at warn,

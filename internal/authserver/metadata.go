@@ -9,6 +9,7 @@ import (
 	"sync/atomic"
 	"time"
 
+	"github.com/caddy-oauth/caddy-oauth/grants"
 	"github.com/caddy-oauth/caddy-oauth/internal/jwt"
 	"github.com/caddy-oauth/caddy-oauth/internal/wire"
 	"github.com/caddy-oauth/caddy-oauth/storage"
@@ -109,6 +110,7 @@ func (s *core) metadata(sites *SiteFacts) ([]byte, error) {
 		IssParameter          bool     `json:"authorization_response_iss_parameter_supported"` // RFC 9207 §3
 		ClientDocuments       bool     `json:"client_id_metadata_document_supported,omitempty"`
 		UILocales             []string `json:"ui_locales_supported"`
+		DeviceAuthorization   string   `json:"device_authorization_endpoint,omitempty"` // RFC 8628 §4
 
 		*openIDMetadata
 	}{
@@ -145,11 +147,27 @@ func (s *core) metadata(sites *SiteFacts) ([]byte, error) {
 	for _, scope := range s.config.Scopes {
 		doc.Scopes = append(doc.Scopes, scope.Name)
 	}
+	device := s.anyMayUse(grants.DeviceCodeType)
+	if device {
+		doc.DeviceAuthorization = s.origin + s.config.Paths.DeviceAuthorization
+	}
 	for _, grant := range s.config.Grants {
-		doc.GrantTypes = append(doc.GrantTypes, grant.Type())
+		if grant.Type() != grants.DeviceCodeType || device {
+			doc.GrantTypes = append(doc.GrantTypes, grant.Type())
+		}
 	}
 	slices.Sort(doc.GrantTypes)
 	return json.Marshal(doc)
+}
+
+// anyMayUse reports whether a client of the configuration may use a grant type.
+func (s *core) anyMayUse(grantType string) bool {
+	for _, client := range s.config.Clients {
+		if client.MayUse(grantType) {
+			return true
+		}
+	}
+	return false
 }
 
 // openIDMetadata is what OpenID Connect Discovery §3 adds.

@@ -134,7 +134,7 @@ func TestRFC8414Members(t *testing.T) {
 	})
 	t.Run("RFC 8414 §2 own paths", func(t *testing.T) {
 		s := newTestServer(t, func(c *Config) {
-			c.Paths = Paths{Authorize: "/a", Token: "/o/token/", JWKS: "/keys.json", Introspect: "/i", Revoke: "/r"}
+			c.Paths = Paths{Authorize: "/a", Token: "/o/token/", JWKS: "/keys.json", Introspect: "/i", Revoke: "/r", Device: "/d", DeviceAuthorization: "/da"}
 		})
 		got := s.fetch(t, wellKnown).json(t)
 		if got["authorization_endpoint"] != testIssuer+"/a" || got["token_endpoint"] != testIssuer+"/o/token/" || got["jwks_uri"] != testIssuer+"/keys.json" {
@@ -159,7 +159,7 @@ func TestNothingIsAdvertisedThatIsRefused(t *testing.T) {
 			t.Errorf("RFC 8414 §2: %s is not served: %v", endpoint, metadata[endpoint])
 		}
 	}
-	for _, grantType := range append(list("grant_types_supported"), "password", "implicit", "urn:ietf:params:oauth:grant-type:device_code") {
+	for _, grantType := range append(list("grant_types_supported"), "password", "implicit", "urn:ietf:params:oauth:grant-type:saml2-bearer") {
 		a := s.token(t, url.Values{"grant_type": {grantType}})
 		if offered := slices.Contains(list("grant_types_supported"), grantType); offered == (a.json(t)["error"] == grants.UnsupportedGrantType) {
 			t.Errorf("RFC 8414 §2: grant type %s, offered is %t: %s", grantType, offered, a.Body)

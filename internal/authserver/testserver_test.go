@@ -72,7 +72,7 @@ func newTestServer(t *testing.T, edits ...func(*Config)) *testServer {
 		},
 		ClientConfig: ClientConfig{
 			Clients: testClients(),
-			Grants:  []grants.Grant{grants.AuthorizationCode{}, grants.RefreshToken{}, grants.ClientCredentials{}},
+			Grants:  []grants.Grant{grants.AuthorizationCode{}, grants.RefreshToken{}, grants.ClientCredentials{}, new(grants.DeviceCode)},
 		},
 		Persistence: Persistence{Store: s.store},
 		Observers:   Observers{Logger: zap.New(core)},

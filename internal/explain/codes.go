@@ -68,6 +68,24 @@ var codes = map[string]Code{
 		Do:      []string{"Add the grant type to grant_types in the client block.", byID},
 		Defined: "RFC 6749 sections 4.1.2.1 and 5.2",
 	},
+	grants.AuthorizationPending: {
+		Meaning: "The program waits for a person who has not yet approved it on another device. This is no failure.",
+		Next:    "It asks again after some seconds.",
+		Do:      []string{"Type the code that the program shows at the address that it shows."},
+		Defined: "RFC 8628 section 3.5",
+	},
+	grants.SlowDown: {
+		Meaning: "The program asks too often whether a person has approved it.",
+		Next:    "It asks again, and waits 5 seconds longer each time than before.",
+		Do:      []string{"If it goes on, correct the program: it must add 5 seconds to its interval, for good, with each of these answers."},
+		Defined: "RFC 8628 section 3.5",
+	},
+	grants.ExpiredToken: {
+		Meaning: "Nobody has approved the program in time: the code that it showed is good for 10 minutes.",
+		Next:    "It stops. The person starts it again, and it shows a new code.",
+		Do:      []string{"Start the program again, and type the code at once."},
+		Defined: "RFC 8628 section 3.5",
+	},
 	grants.UnsupportedGrantType: {
 		Meaning: "The server has no such grant_type.",
 		Next:    stopsAndShows,

@@ -202,6 +202,20 @@ func pagesOf(p *Pages, r *http.Request) map[string]func(http.ResponseWriter) err
 		page.Now = epoch.Add(3 * time.Hour)
 		all[name] = func(w http.ResponseWriter) error { return p.Apps(w, r, page) }
 	}
+	ask := DeviceAsk{Client: App{ID: "app", Name: "App"}, Scopes: app.Scopes, Address: "192.0.2.1", Own: "192.0.2.1", Started: epoch, Now: epoch}
+	later := ask
+	later.Own, later.Now = "192.0.2.2", epoch.Add(2*time.Minute)
+	for name, page := range map[string]DevicePage{
+		"device code":  {},
+		"device wrong": {Wrong: true, User: "u", SwitchURL: "/login"},
+		"device link":  {Code: "WDJB-MJHT"},
+		"device ask":   {Code: "WDJB-MJHT", Ask: &ask},
+		"device later": {Code: "WDJB-MJHT", Ask: &later, User: "u"},
+		"device allow": {Decision: "allow", Client: "App"},
+		"device deny":  {Decision: "deny", Client: "App"},
+	} {
+		all[name] = func(w http.ResponseWriter) error { return p.Device(w, r, page) }
+	}
 	return all
 }
 

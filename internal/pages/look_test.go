@@ -5,6 +5,7 @@ import (
 	"math/rand/v2"
 	"net/http"
 	"regexp"
+	"slices"
 	"strings"
 	"testing"
 
@@ -132,7 +133,7 @@ func TestFaceOfTheSite(t *testing.T) {
 		if !strings.Contains(html, "--accent: #7a1fa2") {
 			t.Errorf("%s does not have the color", name)
 		}
-		if _, shown := images[png]; shown != (name == "consent" || name == "minimal" || name == "apps") {
+		if _, shown := images[png]; shown != slices.Contains([]string{"consent", "minimal", "apps", "device ask", "device later"}, name) {
 			t.Errorf("%s: the logo of the app is shown: %v", name, shown)
 		}
 	}

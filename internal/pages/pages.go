@@ -1,4 +1,4 @@
-// Package pages renders the HTML that people see: the consent page, the list of connected apps, authorization codes to
+// Package pages renders the HTML that people see: the consent pages, the list of connected apps, authorization codes to
 // copy, form posts and errors. Start reading at [Pages]. The templates are in the directory templates; layout.html is
 // the frame of all pages.
 package pages
@@ -54,7 +54,7 @@ type Config struct {
 }
 
 // Names are the names of the pages that an owner's template can replace.
-var Names = []string{"apps", "code", "consent", "error", "form_post"}
+var Names = []string{"apps", "code", "consent", "device", "error", "form_post"}
 
 // New returns the pages. It checks the owner's catalogs and renders the owner's templates with sample data, so that a mistake in
 // them is found when the configuration is loaded.

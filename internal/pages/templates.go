@@ -64,6 +64,7 @@ type sample struct {
 var samples = map[string][]sample{
 	"consent":   {consentSample(sampleConsents[0]), consentSample(sampleConsents[1])},
 	"apps":      appsSamples(),
+	"device":    deviceSamples(),
 	"code":      {codeSample(CodePage{Client: "Example app", Code: "sample-code", State: "sample-state"})},
 	"form_post": {formPostSample()},
 	"error":     {errorSample(UnknownApp, "", "sample-id"), errorSample(BadRequest, "client_id is missing", "sample-id"), errorSample(Denied, "", "")},
@@ -142,6 +143,45 @@ func appsSamples() []sample {
 		page := c.page
 		page.Now, page.Action, page.Request = now, action, "sample-request"
 		made[i] = sample{func(p *Pages, w http.ResponseWriter, r *http.Request) error { return p.Apps(w, r, page) }, c.needs}
+	}
+	return made
+}
+
+func deviceSamples() []sample {
+	now := time.Date(2026, 3, 1, 12, 0, 0, 0, time.UTC)
+	const action, request = "/oauth/device", "sample-request"
+	form := map[string]string{
+		"post to " + action:  `a <form method="post" action="{{.Action}}">`,
+		"request=" + request: `a hidden field "request" with the value {{.Request}}`,
+	}
+	enter, ask := maps.Clone(form), maps.Clone(form)
+	enter["user_code=WDJB-MJHT"] = `a field "user_code" with the value {{.Code}}`
+	for part, need := range map[string]string{
+		"decision=allow": `a button named "decision" with the value "allow" if .Ask is set`,
+		"decision=deny":  `a button named "decision" with the value "deny" if .Ask is set`,
+		"text WDJB-MJHT": "{{.Code}}", "text user@example.com": "{{.User}}", "text Example app": "{{.Ask.Client.Name}}",
+		"text orders": "the name or the description of each of .Ask.Scopes", "text 192.0.2.1": "{{.Ask.Address}}",
+	} {
+		ask[part] = need
+	}
+	cases := []struct {
+		page  DevicePage
+		needs map[string]string
+	}{
+		{DevicePage{Code: "WDJB-MJHT", User: "user@example.com", SwitchURL: "/login"}, enter},
+		{DevicePage{Wrong: true}, form},
+		{DevicePage{Code: "WDJB-MJHT", User: "user@example.com", Ask: &DeviceAsk{
+			Client: App{Name: "Example app", ID: "app"}, Scopes: []Scope{{Name: "orders"}}, Audience: []string{"https://api.example.com"},
+			Address: "192.0.2.1", Own: "192.0.2.2", Started: now.Add(-2 * time.Minute), Now: now, AppsURL: "/oauth/apps",
+		}}, ask},
+		{DevicePage{Decision: "allow", Client: "Example app"}, nil},
+		{DevicePage{Decision: "deny", Client: "Example app"}, nil},
+	}
+	made := make([]sample, len(cases))
+	for i, c := range cases {
+		page := c.page
+		page.Action, page.Request = action, request
+		made[i] = sample{func(p *Pages, w http.ResponseWriter, r *http.Request) error { return p.Device(w, r, page) }, c.needs}
 	}
 	return made
 }

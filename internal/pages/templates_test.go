@@ -14,6 +14,9 @@ var ownTemplates = map[string]string{
 	"apps": `<title>Own</title>{{range .Apps}}{{.Name}}{{if not (or $.RemoveOne $.RemoveAll)}}<a href="{{$.Action}}?client={{.ID}}">x</a>{{end}}{{end}}
 {{if or .RemoveOne .RemoveAll}}<form method="post" action="{{.Action}}"><input type="hidden" name="request" value="{{.Request}}">
 {{if .RemoveOne}}<button name="client" value="{{(index .Apps 0).ID}}">x</button>{{else}}<button name="all" value="1">x</button>{{end}}</form>{{end}}`,
+	"device": `<title>Own</title>{{if .Decision}}{{.Client}}{{else}}<form method="post" action="{{.Action}}">
+<input type="hidden" name="request" value="{{.Request}}">{{with .Ask}}{{.Client.Name}} {{.Address}} {{range .Scopes}}{{.Name}}{{end}} {{$.Code}} {{$.User}}
+<button name="decision" value="allow">x</button><button name="decision" value="deny">x</button>{{else}}<input name="user_code" value="{{.Code}}">{{end}}</form>{{end}}`,
 	"code": `<title>{{.PageTitle}}</title><input readonly value="{{.Code}}"><script nonce="{{.Nonce}}">1</script>`,
 	"form_post": `<title>Own</title><form method="post" action="{{.URL}}">{{range .Params}}<input type="hidden" name="{{index . 0}}" value="{{index . 1}}">{{end}}
 <button>{{.Say "continue"}}</button></form><script nonce="{{.Nonce}}">document.forms[0].submit()</script>`,
@@ -51,6 +54,8 @@ func pageNamed(page string) string {
 	switch {
 	case page == "minimal":
 		return "consent"
+	case strings.HasPrefix(page, "device"):
+		return "device"
 	case strings.HasPrefix(page, "error"):
 		return "error"
 	case page == "code", page == "consent", page == "form_post":
@@ -83,10 +88,13 @@ func TestTemplatesOfOwnerAreTried(t *testing.T) {
 		{"code", strings.ReplaceAll(ownTemplates["code"], "{{.PageTitle}}", "Hi"), "{{.PageTitle}}"},
 		{"code", strings.ReplaceAll(ownTemplates["code"], `value="{{.Code}}"`, ""), `<input readonly value="{{.Code}}">`},
 		{"code", strings.ReplaceAll(ownTemplates["code"], ` nonce="{{.Nonce}}"`, ""), "<script> lacks nonce"},
+		{"device", strings.ReplaceAll(ownTemplates["device"], "user_code", "code"), `a field "user_code"`},
+		{"device", strings.ReplaceAll(ownTemplates["device"], "{{.Address}}", ""), "{{.Ask.Address}}"},
+		{"device", strings.ReplaceAll(ownTemplates["device"], `value="deny"`, ""), "if .Ask is set"},
 		{"form_post", strings.ReplaceAll(ownTemplates["form_post"], "{{index . 1}}", "x"), "for each of .Params"},
 		{"form_post", strings.ReplaceAll(ownTemplates["form_post"], "button", "b"), "a <button>"},
 		{"error", strings.ReplaceAll(ownTemplates["error"], "{{.ID}}", ""), "it lacks {{.ID}}"},
-		{"layout", "x", "expected one of: apps, code, consent, error, form_post"},
+		{"layout", "x", "expected one of: apps, code, consent, device, error, form_post"},
 	} {
 		if _, err := New(Config{Templates: owners(tt.name, tt.template)}); err == nil || !strings.Contains(err.Error(), tt.want) {
 			t.Errorf("%s: %s\n%v, want %s", tt.name, tt.template, err, tt.want)

@@ -15,12 +15,14 @@ type Kind string
 const (
 	Register Kind = "register" // to register a client, which is no failure
 	Code     Kind = "code"     // to get a code, which is no failure
+	Device   Kind = "device"   // to get a device code, which is no failure
 	Login    Kind = "login"    // to get a refresh token for a password, which is none either
 	Client   Kind = "client"   // to authenticate as a client, with a secret
 	Key      Kind = "key"      // to authenticate as a client, with a key
 	Password Kind = "password" // to give the password of an account
 	Grant    Kind = "grant"    // to present a valid code or refresh token
 	Token    Kind = "token"    // to present a valid access token
+	UserCode Kind = "usercode" // to type the code that a device shows
 )
 
 // Limits are the limits of an issuer. A Limit that is zero has its default.
@@ -32,6 +34,8 @@ type Limits struct {
 	Tokens    Limit // invalid codes, refresh tokens and access tokens from one address
 
 	Registrations Limit // clients that register themselves, from one address
+	Devices       Limit // device codes for one address
+	UserCodes     Limit // wrong user codes of one person
 
 	Codes []Limit // codes of one user for one client, all of which hold; logins have the same limits
 }
@@ -45,6 +49,8 @@ func (l Limits) withDefaults() Limits {
 		&l.Tokens:    {Burst: 600, Every: time.Second},
 
 		&l.Registrations: {Burst: 10, Every: time.Minute / 10},
+		&l.Devices:       {Burst: 60, Every: 10 * time.Minute / 60},
+		&l.UserCodes:     {Burst: 5, Every: 10 * time.Minute / 5},
 	} {
 		if limit.Burst == 0 {
 			*limit = standard
@@ -150,6 +156,25 @@ func (l *Limiter) ReserveRegistration(address string) (a *Attempt, wait time.Dur
 	return a, 0
 }
 
+// devicesOfAClient is how many addresses can get as many device codes for one client as if they were alone.
+const devicesOfAClient = 100
+
+// ReserveDevice allows an address a device code for a client, and counts it unless the Attempt is Canceled. A client has a limit too,
+// which is high: anybody can ask in the name of a public client.
+func (l *Limiter) ReserveDevice(client, address string) (a *Attempt, wait time.Duration) {
+	if l.limits.Off {
+		return &Attempt{}, 0
+	}
+	own, site := networks(address)
+	a = &Attempt{limiter: l, kind: Device, limits: l.addressLimits(Device, "", own, site, l.limits.Devices)}
+	a.limits = append(a.limits, limited{key{l.issuer, Device, client, ""}, l.limits.Devices.times(devicesOfAClient)})
+	if a.reserved, wait = l.throttle.reserve(l.now(), a.limits); wait > 0 {
+		l.refused(string(Device))
+		return nil, wait
+	}
+	return a, 0
+}
+
 // CodeLimits says which limits ReserveFamily has, such as "20 in 1m0s, 200 in 24h0m0s".
 func (l *Limiter) CodeLimits() string {
 	limits := make([]string, 0, len(l.limits.Codes))
@@ -169,8 +194,11 @@ func (l *Limiter) attempt(kind Kind, address string, accounts []string) *Attempt
 // other accounts can lock it out.
 func (l *Limiter) secretLimits(kind Kind, own, site string, accounts []string) (limits []limited) {
 	limit := l.limits.Clients
-	if kind == Password {
+	switch kind {
+	case Password:
 		limit = l.limits.Passwords
+	case UserCode:
+		limit = l.limits.UserCodes
 	}
 	unknown := len(accounts) == 0
 	for _, account := range accounts {

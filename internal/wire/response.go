@@ -135,7 +135,7 @@ func (s *ErrorShape) Write(w http.ResponseWriter, refusal *grants.Error, id, cha
 	if retryable(status) || retryable(refusal.HTTPStatus()) {
 		setRetryAfter(w.Header(), refusal)
 	}
-	if s.IDHeader {
+	if s.IDHeader && id != "" {
 		w.Header().Set("Error-Id", id)
 		id = ""
 	}

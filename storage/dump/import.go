@@ -167,7 +167,7 @@ func (i *importer) write(ctx context.Context, record storage.Record) error {
 // allKinds are the kinds of records whose rest a final import deletes, although the dump may have none of the kind.
 var allKinds = []storage.Kind{
 	storage.KindFamily, storage.KindConsent, storage.KindKeys, storage.KindClient, storage.KindDocument, storage.KindCutoff, storage.KindAccess,
-	storage.KindDynamic,
+	storage.KindDynamic, storage.KindDevice, storage.KindUserCode,
 }
 
 // removeOthers deletes the records that a final dump does not have, such as a consent that was withdrawn after an earlier import.
@@ -270,6 +270,10 @@ func checkValue(record storage.Record) (err error) {
 		_, err = storage.DecodeJournal(record.Value)
 	case storage.KindAccess:
 		_, err = storage.DecodeAccess(record.Value)
+	case storage.KindDevice:
+		_, err = storage.DecodeDevice(record.Value)
+	case storage.KindUserCode:
+		_, err = storage.DecodeUserCode(record.Value)
 	case storage.KindKeys, storage.KindDynamic:
 		if !json.Valid(record.Value) {
 			err = errors.New("not JSON")
@@ -323,6 +327,13 @@ func lastChange(kind storage.Kind, value []byte) (last time.Time) {
 	case storage.KindDocument:
 		if d, err := storage.DecodeDocument(value); err == nil {
 			times = append(times, d.Fetched, d.Used)
+		}
+	case storage.KindDevice:
+		if d, err := storage.DecodeDevice(value); err == nil {
+			times = append(times, d.Started, d.Denied, d.Redeemed)
+			if d.Approval != nil {
+				times = append(times, d.Approval.Started)
+			}
 		}
 	case storage.KindDynamic:
 		// Only the members that matter here; the package registration has the others.
