@@ -163,7 +163,7 @@ func (n *network) RoundTrip(r *http.Request) (*http.Response, error) {
 		return n.recorder.RoundTrip(r)
 	}
 	r = r.Clone(r.Context())
-	r.Header.Set("Accept", "text/html") // mod_auth_openidc sends only browsers to the site
+	r.Header.Set("Accept", "text/html, */*") // mod_auth_openidc sends only browsers to the site
 	return http.DefaultTransport.RoundTrip(r)
 }
 
