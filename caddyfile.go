@@ -41,7 +41,7 @@ func init() {
 //			audience       <uri...>
 //			consent        once|always|never
 //			client_assertion_audience issuer|any
-//			endpoint       authorize|token|jwks|introspect|revoke|apps|register|userinfo|device_authorization|device <path>
+//			endpoint       authorize|token|jwks|introspect|revoke|apps|register|userinfo|device_authorization|device|logout|sessions <path>
 //			page {
 //				name     <name>
 //				logo     <file>
@@ -99,6 +99,7 @@ func init() {
 //				claims_in                    userinfo|id_token
 //				subject_type                 public|pairwise
 //				pairwise_salt                <salt>
+//				logout_ends                  app|all
 //			}
 //			mcp
 //			cimd [off] {
@@ -117,6 +118,7 @@ func init() {
 //				grant_types   <grant type...>
 //				scopes        <scope...>
 //				audience      <uri...>
+//				ends_sessions
 //				introspects   <uri...>|*
 //				consent       once|always|never
 //				pkce          required|optional
@@ -126,6 +128,9 @@ func init() {
 //				claims_in     userinfo|id_token
 //				subject_type  public|pairwise
 //				sector_identifier_uri <url>
+//				post_logout_redirect_uris <uri...>
+//				backchannel_logout_uri    <url>
+//				backchannel_logout_session_required
 //				allow_insecure_redirects
 //				access_token {
 //					lifetime <duration>
@@ -290,6 +295,7 @@ func (p parser) client(i *Issuer) directive.Setting {
 			"grant_types":   p.Words("one grant type or more", &c.GrantTypes),
 			"scopes":        p.Words("one scope or more", &c.Scopes),
 			"audience":      p.Words("one URI or more", &c.Audience),
+			"ends_sessions": p.Flag(&c.EndsSessions),
 			"introspects":   p.Words("one URI or more, or *", &c.Introspects),
 			"consent":       p.Word("once, always or never", (*string)(&c.Consent)),
 			"access_token":  p.clientAccessToken(c),
@@ -302,6 +308,10 @@ func (p parser) client(i *Issuer) directive.Setting {
 			"claims_in":                    p.Word("userinfo or id_token", &c.ClaimsIn),
 			"subject_type":                 p.Word("public or pairwise", &c.SubjectType),
 			"sector_identifier_uri":        p.Word("a URL", &c.SectorIdentifierURI),
+			"post_logout_redirect_uris":    p.Words("URIs", &c.PostLogoutRedirectURIs),
+			"backchannel_logout_uri":       p.Word("a URL", &c.BackchannelLogoutURI),
+
+			"backchannel_logout_session_required": p.Flag(&c.BackchannelLogoutSessionRequired),
 
 			"allow_insecure_redirects": p.Flag(&c.AllowInsecureRedirects),
 
@@ -335,6 +345,7 @@ func (p parser) openID(i *Issuer) directive.Setting {
 			"claims_in":                    p.Word("userinfo or id_token", &i.OpenID.ClaimsIn),
 			"subject_type":                 p.Word("public or pairwise", &i.OpenID.SubjectType),
 			"pairwise_salt":                p.Word("a placeholder for at least 32 random characters", &i.OpenID.PairwiseSalt),
+			"logout_ends":                  p.Word("app or all", &i.OpenID.LogoutEnds),
 		}, nil
 	})
 }

@@ -56,6 +56,7 @@ func parseHandlerRoute(h httpcaddyfile.Helper) ([]httpcaddyfile.ConfigValue, err
 //			amr       <placeholder>
 //			sid       <placeholder>
 //			reauthenticate <url> [<parameter>]
+//			logout    <url> [<parameter>]
 //		}
 //		login [<url> [<parameter>]] {
 //			<directives...>

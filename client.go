@@ -66,7 +66,8 @@ type Client struct {
 	// The grant types that the client may use. With `refresh_token`, it gets refresh tokens. With `device_code`, which is short for
 	// `urn:ietf:params:oauth:grant-type:device_code`, it can run where there is no browser, such as on a TV or a server: a person
 	// approves it on another device (RFC 8628). Default: with redirect URIs,
-	// `authorization_code` and `refresh_token`; without, but with a secret or keys, `client_credentials`, or none if the client introspects.
+	// `authorization_code` and `refresh_token`; without, but with a secret or keys, `client_credentials`, or none if the client introspects
+	// or ends sessions.
 	GrantTypes []string `json:"grant_types,omitempty"`
 
 	// The scopes that the client may ask for. If it asks for none, it gets all of them.
@@ -79,6 +80,10 @@ type Client struct {
 	// The resources whose access tokens the client may introspect, since it is their resource server; `*` is all. A client may
 	// always introspect its own tokens. Default: none.
 	Introspects []string `json:"introspects,omitempty"`
+
+	// Whether the client may end sessions at the endpoint `sessions`, since it is the site itself: when a session of the site ends, or a
+	// person must be signed out everywhere, the site says so. It needs `openid` at the issuer, and a secret or keys. Default: false.
+	EndsSessions bool `json:"ends_sessions,omitempty"`
 
 	// When people are asked for consent: `once`, `always` or `never`. Default: the setting of the issuer.
 	Consent storage.ConsentMode `json:"consent,omitempty"`
@@ -114,6 +119,8 @@ func (c *Client) resolve(repl *caddy.Replacer) error {
 		directive.At("redirect_uris", replaceAll(repl, c.RedirectURIs)),
 		directive.At("audience", replaceAll(repl, c.Audience)),
 		directive.At("introspects", replaceAll(repl, c.Introspects)),
+		directive.At("post_logout_redirect_uris", replaceAll(repl, c.PostLogoutRedirectURIs)),
+		directive.At("backchannel_logout_uri", replace(repl, &c.BackchannelLogoutURI)),
 	)
 }
 
@@ -134,6 +141,7 @@ func (c *Client) check(id string, issuer *Issuer) error {
 		directive.At("scopes", issuer.checkClientScopes(c.Scopes)),
 		directive.At("audience", checkAudience(c.Audience)),
 		directive.At("introspects", c.checkIntrospects()),
+		directive.At("ends_sessions", c.checkEndsSessions(issuer)),
 		directive.At("consent", checkConsent(c.Consent)),
 		directive.At("access_token", c.AccessToken.check()),
 		directive.At("refresh_token", c.RefreshToken.check()),
@@ -209,6 +217,16 @@ func (c *Client) checkIntrospects() error {
 	return nil
 }
 
+func (c *Client) checkEndsSessions(issuer *Issuer) error {
+	switch {
+	case c.EndsSessions && issuer.OpenID == nil:
+		return errors.New("expected openid at the issuer: only that has sessions")
+	case c.EndsSessions && c.public():
+		return errors.New("expected with a secret or keys only: a public client cannot authenticate")
+	}
+	return nil
+}
+
 func (c *Client) checkPKCE() error {
 	if c.PKCE == "optional" && c.public() {
 		return errors.New("expected required: a client with neither a secret nor keys must use PKCE (RFC 9700 section 2.1.1)")
@@ -246,8 +264,8 @@ func (c *Client) grantTypes() []string {
 		return longNames(c.GrantTypes)
 	case len(c.RedirectURIs) > 0:
 		return []string{"authorization_code", "refresh_token"}
-	case len(c.Introspects) > 0:
-		return nil // a resource server
+	case len(c.Introspects) > 0, c.EndsSessions:
+		return nil // a resource server, or the site
 	case c.public():
 		return []string{"authorization_code"} // which needs redirect URIs
 	}
@@ -279,6 +297,7 @@ func (c *Client) client(id string, issuer *Issuer) *storage.Client {
 		Audience:            c.Audience,
 		OwnAudience:         len(c.Audience) > 0,
 		Introspects:         c.Introspects,
+		EndsSessions:        c.EndsSessions,
 		Consent:             cmp.Or(c.Consent, issuer.Consent),
 		CodeLifetime:        issuer.Code.lifetime(),
 		RequirePKCE:         c.PKCE == "required",
@@ -344,6 +363,7 @@ func decodeClient(settings json.RawMessage) (*Client, error) {
 	// The checks skip values with placeholders, which only a configuration can have.
 	for setting, values := range map[string][]string{
 		"jwks_uri": {c.JWKSURI}, "redirect_uris": c.RedirectURIs, "audience": c.Audience, "introspects": c.Introspects,
+		"post_logout_redirect_uris": c.PostLogoutRedirectURIs, "backchannel_logout_uri": {c.BackchannelLogoutURI},
 	} {
 		for _, value := range values {
 			if unresolved(value) {

@@ -38,6 +38,10 @@ type Endpoints struct {
 	// The page where people type the code that such a program shows, and decide. Like the page where people approve a client, it
 	// must be behind the site's login.
 	Device string `json:"device,omitempty"`
+	// The page where people sign out, and where applications send them for that, with `openid`.
+	Logout string `json:"logout,omitempty"`
+	// The endpoint where the site says that a session of its own has ended, with `openid`, see `ends_sessions`.
+	Sessions string `json:"sessions,omitempty"`
 }
 
 // byName returns the paths by their names in a Caddyfile.
@@ -46,6 +50,7 @@ func (e *Endpoints) byName() map[string]*string {
 		"authorize": &e.Authorize, "token": &e.Token, "jwks": &e.JWKS,
 		"introspect": &e.Introspect, "revoke": &e.Revoke, "apps": &e.Apps, "register": &e.Register, "userinfo": &e.Userinfo,
 		"device_authorization": &e.DeviceAuthorization, "device": &e.Device,
+		"logout": &e.Logout, "sessions": &e.Sessions,
 	}
 }
 
@@ -117,6 +122,8 @@ func (e *Endpoints) paths(issuer *url.URL) authserver.Paths {
 
 		DeviceAuthorization: cmp.Or(e.DeviceAuthorization, paths.DeviceAuthorization),
 		Device:              cmp.Or(e.Device, paths.Device),
+		Logout:              cmp.Or(e.Logout, paths.Logout),
+		Sessions:            cmp.Or(e.Sessions, paths.Sessions),
 	}
 }
 
@@ -125,5 +132,6 @@ func pathsByName(p authserver.Paths) map[string]string {
 		"authorize": p.Authorize, "token": p.Token, "jwks": p.JWKS, "introspect": p.Introspect, "revoke": p.Revoke,
 		"apps": p.Apps, "register": p.Register, "userinfo": p.Userinfo,
 		"device_authorization": p.DeviceAuthorization, "device": p.Device,
+		"logout": p.Logout, "sessions": p.Sessions,
 	}
 }

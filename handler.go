@@ -136,7 +136,7 @@ func (h *Handler) facts() authserver.SiteFacts {
 		}
 	}
 	if h.Session != nil {
-		facts.ACRValues = h.Session.ACRValues
+		facts.ACRValues, facts.SignsOut = h.Session.ACRValues, h.Session.Logout != nil
 	}
 	return facts
 }
@@ -171,7 +171,10 @@ func (h *Handler) ServeHTTP(w http.ResponseWriter, r *http.Request, next caddyht
 	if !serves {
 		return next.ServeHTTP(w, r)
 	}
-	if h.server.NeedsPerson(path) {
+	switch {
+	case h.server.MayHavePerson(path):
+		return h.Login.ask(w, r, place.logins, h.answer, h.answerNobody)
+	case h.server.NeedsPerson(path):
 		return h.Login.signIn(w, r, place.logins, h.answer)
 	}
 	return h.answer(w, r)
@@ -184,8 +187,17 @@ func (h *Handler) serves(path string) bool {
 
 // answer answers a request for an endpoint.
 func (h *Handler) answer(w http.ResponseWriter, r *http.Request) error {
+	return h.answerAs(w, r, site{h: h})
+}
+
+// answerNobody answers a request of somebody who is not signed in.
+func (h *Handler) answerNobody(w http.ResponseWriter, r *http.Request) error {
+	return h.answerAs(w, r, site{h: h, nobody: true})
+}
+
+func (h *Handler) answerAs(w http.ResponseWriter, r *http.Request, s site) error {
 	r, w = withOriginalURL(r), keepHeaders(w)
-	err := h.server.ServeHTTP(w, r, site{h})
+	err := h.server.ServeHTTP(w, r, s)
 	var page *authserver.PageError
 	if !errors.As(err, &page) {
 		return err
@@ -314,10 +326,17 @@ func (r restorer) WriteHeader(status int) {
 }
 
 // site gives an authorization server what Caddy knows about a request.
-type site struct{ h *Handler }
+type site struct {
+	h *Handler
+
+	nobody bool // the login has let nobody pass
+}
 
 // User implements authserver.Site.
 func (s site) User(r *http.Request) (*authserver.User, error) {
+	if s.nobody {
+		return nil, nil
+	}
 	repl := r.Context().Value(caddy.ReplacerCtxKey).(*caddy.Replacer)
 	// If a placeholder in it is empty, nobody is signed in: the rest may be just a prefix.
 	subject, err := repl.ReplaceOrErr(s.h.User, true, true)
@@ -365,6 +384,15 @@ func (s site) LoginURL(to authserver.LoginRequest) string {
 	return pageURL(s.h.Login.URL, s.h.Login.Parameter, origin, to.ReturnTo, to.Hints)
 }
 
+// LogoutURL implements authserver.Logouter.
+func (s site) LogoutURL(returnTo string) string {
+	if s.h.Session == nil || s.h.Session.Logout == nil {
+		return ""
+	}
+	page := s.h.Session.Logout
+	return pageURL(page.URL, page.Parameter, s.h.server.Origin(), returnTo, nil)
+}
+
 // ClientIP implements authserver.Site.
 func (s site) ClientIP(r *http.Request) string { return clientIP(r) }
 
@@ -391,4 +419,5 @@ var (
 	_ borrower                    = (*Handler)(nil)
 	_ authserver.Site             = site{}
 	_ authserver.Noter            = site{}
+	_ authserver.Logouter         = site{}
 )

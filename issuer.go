@@ -88,8 +88,8 @@ type Issuer struct {
 	RefreshCheck *grants.RefreshCheck `json:"refresh_check,omitempty"`
 
 	// The paths of the endpoints on the issuer's host. Default: `/oauth/authorize`, `/oauth/token`, `/oauth/jwks`,
-	// `/oauth/introspect`, `/oauth/revoke`, `/oauth/apps`, `/oauth/register`, `/oauth/userinfo`, `/oauth/device_authorization` and
-	// `/oauth/device`, below the path of the issuer's URL.
+	// `/oauth/introspect`, `/oauth/revoke`, `/oauth/apps`, `/oauth/register`, `/oauth/userinfo`, `/oauth/device_authorization`,
+	// `/oauth/device`, `/oauth/logout` and `/oauth/sessions`, below the path of the issuer's URL.
 	Endpoints *Endpoints `json:"endpoints,omitempty"`
 
 	// How often this node reads what other nodes have revoked. Its own revocations take effect at once. Default: 5 seconds.
@@ -292,7 +292,7 @@ func (i *Issuer) open(
 	config := authserver.Config{
 		Identity: authserver.Identity{
 			Name: name, URL: i.URL, Paths: i.Endpoints.paths(issuer), AccessToken: i.AccessToken.shape(), Wire: i.wire(),
-			OpenID: i.OpenID != nil,
+			OpenID: i.OpenID != nil, LogoutEndsAll: i.OpenID != nil && i.OpenID.LogoutEnds == "all",
 		},
 		ClientConfig: authserver.ClientConfig{
 			Clients: make(map[string]*storage.Client, len(i.Clients)), Secrets: secretHashes,
@@ -301,7 +301,7 @@ func (i *Issuer) open(
 		Persistence: authserver.Persistence{ReadOnly: i.ReadOnly, RevocationPoll: time.Duration(i.RevocationPoll)},
 		Shared: authserver.Shared{
 			Throttle: common.throttle, Revocations: common.revocations, Servers: common.servers,
-			Codes: common.codes, Trail: common.trail, ClientKeys: common.clientKeys,
+			Codes: common.codes, Trail: common.trail, ClientKeys: common.clientKeys, Fetcher: common.fetcher,
 		},
 		Observers: authserver.Observers{
 			Logger: log, Audit: log.Named("audit"), Registry: ctx.GetMetricsRegistry(), Observe: o.observe,

@@ -118,6 +118,69 @@ func (l *Login) signIn(w http.ResponseWriter, r *http.Request, beside []login, a
 	})).ServeHTTP(w, r)
 }
 
+// ask is signIn for an endpoint that also answers people who are not signed in, by nobody. What the handlers answer to them is dropped,
+// unless the login has failed.
+func (l *Login) ask(w http.ResponseWriter, r *http.Request, beside []login, answer, nobody caddyhttp.HandlerFunc) error {
+	g := &gate{ResponseWriterWrapper: &caddyhttp.ResponseWriterWrapper{ResponseWriter: w}}
+	before, body := w.Header().Clone(), &keptBody{ReadCloser: r.Body}
+	r.Body = body
+	err := l.signIn(g, r, beside, func(w http.ResponseWriter, r *http.Request) error {
+		g.open = true
+		return answer(w, r)
+	})
+	if failed, ok := errors.AsType[caddyhttp.HandlerError](err); g.open || ok && failed.StatusCode >= http.StatusInternalServerError {
+		return err
+	}
+	if g.status >= http.StatusInternalServerError {
+		return caddyhttp.Error(g.status, errors.New("the login has failed"))
+	}
+	clear(w.Header())
+	maps.Copy(w.Header(), before)
+	r.Body = body.again()
+	return nobody(w, r)
+}
+
+// gate drops a response until it is open.
+type gate struct {
+	*caddyhttp.ResponseWriterWrapper
+
+	open   bool
+	status int // of the response that was dropped
+}
+
+// WriteHeader implements http.ResponseWriter.
+func (g *gate) WriteHeader(status int) {
+	if g.open {
+		g.ResponseWriterWrapper.WriteHeader(status)
+		return
+	}
+	g.status = status
+}
+
+// Write implements http.ResponseWriter.
+func (g *gate) Write(b []byte) (int, error) {
+	if g.open {
+		return g.ResponseWriterWrapper.Write(b)
+	}
+	return len(b), nil
+}
+
+// ReadFrom implements io.ReaderFrom.
+func (g *gate) ReadFrom(r io.Reader) (int64, error) {
+	if g.open {
+		return g.ResponseWriterWrapper.ReadFrom(r)
+	}
+	return io.Copy(io.Discard, r)
+}
+
+// FlushError is what http.ResponseController calls.
+func (g *gate) FlushError() error {
+	if g.open {
+		return http.NewResponseController(g.ResponseWriterWrapper.ResponseWriter).Flush()
+	}
+	return nil
+}
+
 // login is a login of the site that stands beside the directive, and runs for pages too.
 type login struct {
 	matchers caddyhttp.MatcherSets // of its route

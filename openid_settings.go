@@ -20,6 +20,7 @@ import (
 	"github.com/caddy-oauth/caddy-oauth/internal/authserver"
 	"github.com/caddy-oauth/caddy-oauth/internal/directive"
 	"github.com/caddy-oauth/caddy-oauth/internal/jwt"
+	"github.com/caddy-oauth/caddy-oauth/internal/uris"
 	"github.com/caddy-oauth/caddy-oauth/storage"
 )
 
@@ -43,6 +44,11 @@ type OpenIDSettings struct {
 	// `{env.PAIRWISE_SALT}`. **Danger:** if you change or lose it, every application with pairwise subjects takes everybody for
 	// somebody else.
 	PairwiseSalt string `json:"pairwise_salt,omitempty"`
+
+	// What ends when a person signs out at an application, and the site does not tell which of the person's sessions that is (`sid` of
+	// `session`): `app`, the sign-ins at this application, or `all`, those at all applications, on all devices. Default: `app`. Where the
+	// site tells, what ends is the session: the sign-ins at all applications in it.
+	LogoutEnds string `json:"logout_ends,omitempty"`
 }
 
 func (o *OpenIDSettings) resolve(repl *caddy.Replacer) error {
@@ -77,6 +83,7 @@ func (o *OpenIDSettings) check() error {
 		directive.At("claims_in", checkChoice(o.ClaimsIn, "userinfo", "id_token")),
 		directive.At("subject_type", checkChoice(o.SubjectType, "public", pairwise)),
 		directive.At("pairwise_salt", o.checkSalt()),
+		directive.At("logout_ends", checkChoice(o.LogoutEnds, "app", "all")),
 	)
 }
 
@@ -104,6 +111,18 @@ type ClientOpenID struct {
 	// An https URL. Clients that name the same host here have the same pairwise subjects. Of a client that you add, it is not fetched: you
 	// decide. Default: the host of its redirect URIs.
 	SectorIdentifierURI string `json:"sector_identifier_uri,omitempty"`
+
+	// The URIs to which people may go on who have signed out. A request must name one of them exactly. Default: none.
+	PostLogoutRedirectURIs []string `json:"post_logout_redirect_uris,omitempty"`
+
+	// The URL at which the application learns that a person has signed out, and ends its own session (OpenID Connect Back-Channel
+	// Logout). In a Caddyfile, it may be http, and of any host that this server reaches. Of a client that is added at run time, it is
+	// https, and of a public host. Default: none.
+	BackchannelLogoutURI string `json:"backchannel_logout_uri,omitempty"`
+
+	// Whether the application can end a session only if it learns which one. It is not told of a logout then if the site gives no
+	// `sid` in `session`. Default: false.
+	BackchannelLogoutSessionRequired bool `json:"backchannel_logout_session_required,omitempty"`
 }
 
 // sector returns the host of the clients that know a person by the same subject as this one, "" if its subjects are user IDs.
@@ -148,6 +167,10 @@ func (c *ClientOpenID) check(scopes, redirectURIs []string, issuer *Issuer) erro
 		"claims_in":                    c.ClaimsIn != "",
 		"subject_type":                 c.SubjectType != "",
 		"sector_identifier_uri":        c.SectorIdentifierURI != "",
+		"post_logout_redirect_uris":    len(c.PostLogoutRedirectURIs) > 0,
+		"backchannel_logout_uri":       c.BackchannelLogoutURI != "",
+
+		"backchannel_logout_session_required": c.BackchannelLogoutSessionRequired,
 	}
 	for setting, set := range used {
 		if set && (issuer.OpenID == nil || !slices.Contains(scopes, grants.OpenID)) {
@@ -165,7 +188,44 @@ func (c *ClientOpenID) check(scopes, redirectURIs []string, issuer *Issuer) erro
 		directive.At("id_token_signed_response_alg", checkPublicAlgorithm(c.IDTokenAlgorithm)),
 		directive.At("userinfo_signed_response_alg", checkPublicAlgorithm(c.UserinfoAlgorithm)),
 		directive.At("claims_in", checkChoice(c.ClaimsIn, "userinfo", "id_token")),
+		directive.At("post_logout_redirect_uris", checkPostLogoutRedirectURIs(c.PostLogoutRedirectURIs)),
+		directive.At("backchannel_logout_uri", checkBackchannelLogoutURI(c.BackchannelLogoutURI)),
+		directive.At("backchannel_logout_session_required", c.checkBackchannelSession()),
 	)
+}
+
+func checkPostLogoutRedirectURIs(registered []string) error {
+	for _, uri := range registered {
+		if unresolved(uri) {
+			continue
+		}
+		u, err := url.Parse(uri)
+		if err != nil || u.Scheme == "" || u.Fragment != "" || strings.HasSuffix(uri, "#") {
+			return fmt.Errorf("expected a URI without a fragment, such as https://app.example.com/, not %s", uri)
+		}
+		if err := uris.CheckInsecureRedirect(uri); err != nil {
+			return fmt.Errorf("%w, not %s", err, uri)
+		}
+	}
+	return nil
+}
+
+func checkBackchannelLogoutURI(uri string) error {
+	if uri == "" || unresolved(uri) {
+		return nil
+	}
+	u, err := url.Parse(uri)
+	if err != nil || u.Scheme != "https" && u.Scheme != "http" || u.Host == "" || strings.Contains(uri, "#") || u.User != nil {
+		return fmt.Errorf("expected a URL with https or http, without user name and fragment, not %s", uri)
+	}
+	return nil
+}
+
+func (c *ClientOpenID) checkBackchannelSession() error {
+	if c.BackchannelLogoutSessionRequired && c.BackchannelLogoutURI == "" {
+		return errors.New("expected backchannel_logout_uri too, where the application learns of it")
+	}
+	return nil
 }
 
 // openID returns what the client gets, nil if it signs nobody in.
@@ -179,6 +239,9 @@ func (c *Client) openID(issuer *Issuer) *storage.OpenIDPolicy {
 		IDTokenAlgorithm:  cmp.Or(c.IDTokenAlgorithm, issuer.OpenID.algorithm()),
 		UserinfoAlgorithm: c.UserinfoAlgorithm,
 		ClaimsInIDToken:   cmp.Or(c.ClaimsIn, issuer.OpenID.ClaimsIn) == "id_token",
+
+		PostLogoutRedirectURIs: c.PostLogoutRedirectURIs,
+		BackchannelLogoutURI:   c.BackchannelLogoutURI, BackchannelLogoutSession: c.BackchannelLogoutSessionRequired,
 	}
 }
 
@@ -330,6 +393,10 @@ type Session struct {
 	// ago (`max_age`), or who must authenticate in another way (`acr_values`). It must not send anybody back who has not signed in
 	// again. If it does, AuthTime shows it, and the application gets `login_required`. Default: the page of `login`.
 	Reauthenticate *SitePage `json:"reauthenticate,omitempty"`
+
+	// The page where people sign out of the site, and which sends them back afterwards. Whoever signs out at an application is sent there,
+	// and then back to the application. Default: none. People stay signed in to the site, and a page says so.
+	Logout *SitePage `json:"logout,omitempty"`
 }
 
 // SitePage is a page of the site that people are sent to, and which sends them back.
@@ -357,6 +424,17 @@ func (s *Session) reauthenticate() *SitePage {
 	return s.Reauthenticate
 }
 
+// sitePage reads the URL of a page and the name of its parameter.
+func (p parser) sitePage(page **SitePage) directive.Setting {
+	return p.Once("the URL or the path of a page and, optionally, the name of its parameter", 1, 2, func(args []string) (directive.Settings, error) {
+		*page = &SitePage{URL: args[0]}
+		if len(args) > 1 {
+			(*page).Parameter = args[1]
+		}
+		return nil, nil
+	})
+}
+
 func (s *Session) check() error {
 	if s == nil {
 		return nil
@@ -375,7 +453,7 @@ func (s *Session) check() error {
 			return directive.At(name, fmt.Errorf("expected a placeholder that the login sets, not %s", value))
 		}
 	}
-	return nil
+	return directive.At("logout", s.Logout.check())
 }
 
 // placeholders returns the settings whose values the login sets, by name.
@@ -477,15 +555,10 @@ func (p parser) session(h *Handler) directive.Setting {
 				h.Session.ACR, h.Session.ACRValues = args[0], args[1:]
 				return nil, nil
 			}),
-			"amr": p.Word("a placeholder", &h.Session.AMR),
-			"sid": p.Word("a placeholder", &h.Session.SID),
-			"reauthenticate": p.Once("the URL or the path of a page and, optionally, the name of its parameter", 1, 2, func(args []string) (directive.Settings, error) {
-				h.Session.Reauthenticate = &SitePage{URL: args[0]}
-				if len(args) > 1 {
-					h.Session.Reauthenticate.Parameter = args[1]
-				}
-				return nil, nil
-			}),
+			"amr":            p.Word("a placeholder", &h.Session.AMR),
+			"sid":            p.Word("a placeholder", &h.Session.SID),
+			"reauthenticate": p.sitePage(&h.Session.Reauthenticate),
+			"logout":         p.sitePage(&h.Session.Logout),
 		}
 	})
 }

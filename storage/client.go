@@ -40,6 +40,9 @@ type Client struct {
 	// It may always introspect its own tokens.
 	Introspects []string
 
+	// EndsSessions is for the site itself, which says when sessions of its own have ended.
+	EndsSessions bool
+
 	Consent ConsentMode
 
 	// RequirePKCE requires a code_challenge of a client with a secret. A public client always has to send one.
@@ -101,6 +104,12 @@ type OpenIDPolicy struct {
 	UserinfoAlgorithm string
 	// ClaimsInIDToken puts the claims of the granted scopes into the ID token too, for clients that do not ask the userinfo endpoint.
 	ClaimsInIDToken bool
+	// PostLogoutRedirectURIs are where people may go who have signed out (OpenID Connect RP-Initiated Logout §3.1).
+	PostLogoutRedirectURIs []string
+	// BackchannelLogoutURI is where the client learns that a person has signed out (OpenID Connect Back-Channel Logout §2.2), "" if it
+	// does not. BackchannelLogoutSession says that it must learn which session has ended.
+	BackchannelLogoutURI     string
+	BackchannelLogoutSession bool
 }
 
 // RefreshPolicy says how long refresh tokens of a client live, and how they rotate.

@@ -23,6 +23,8 @@ const (
 	KindOnce     Kind = "once"     // what must not be used twice, see Once; the ID is a bucket and a hash
 	KindDevice   Kind = "device"   // a Device; the ID is a bucket and the hash of the device code
 	KindUserCode Kind = "usercode" // a UserCode; the ID is a bucket and the hash of the user code
+	KindSession  Kind = "session"  // the Sessions of one user, or whose a session is; the ID is a hash
+	KindLogout   Kind = "logout"   // a Logout that is not done yet; the ID is a bucket and random
 	KindChange   Kind = "change"   // a marker, overwritten whenever a node has changed clients or keys
 )
 

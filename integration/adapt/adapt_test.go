@@ -31,6 +31,7 @@ func TestUse(t *testing.T) {
 	for _, name := range []string{"BILLING_SECRET", "REDIS_PASSWORD", "SENTINEL_PASSWORD"} {
 		t.Setenv(name, "only for this test")
 	}
+	t.Setenv("PAIRWISE_SALT", "0123456789abcdef0123456789abcdef")
 	t.Setenv("REGISTRATION_TOKEN", "0123456789abcdef0123456789abcdef")
 	t.Setenv("OAUTH_KEY", "Zm9yIHRoaXMgdGVzdCwgYW5kIGFzIGxvbmcgYXMgaXQgbXVzdCBiZQ==")
 	t.Setenv("OAUTH_OLD_KEY", "YW5vdGhlciBrZXkgZm9yIHRoaXMgdGVzdCBvbmx5LCBubyBtb3Jl")

@@ -17,7 +17,7 @@ import (
 // kinds are all kinds of records.
 var kinds = []storage.Kind{
 	storage.KindFamily, storage.KindAccess, storage.KindConsent, storage.KindClient, storage.KindCutoff, storage.KindKeys, storage.KindChange,
-	storage.KindJournal, storage.KindDocument, storage.KindDynamic, storage.KindOnce,
+	storage.KindJournal, storage.KindDocument, storage.KindDynamic, storage.KindOnce, storage.KindSession, storage.KindLogout,
 }
 
 // walk reads all records of a store. Every record must be whole.
@@ -63,6 +63,10 @@ func decode(people map[string]string, record storage.Record) (err error) {
 	case storage.KindDynamic:
 		var client struct{ Metadata map[string]any }
 		err = json.Unmarshal(record.Value, &client)
+	case storage.KindSession:
+		_, err = storage.DecodeSessions("", record.Value)
+	case storage.KindLogout:
+		_, err = storage.DecodeLogout(record.Value)
 	case storage.KindKeys:
 		var keys struct{ Keys []json.RawMessage }
 		err = json.Unmarshal(record.Value, &keys)

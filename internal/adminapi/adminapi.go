@@ -80,6 +80,8 @@ type ClientSettings struct {
 //	POST   /oauth/<issuer>/block                  refuse such a client, or all with a redirect host, and void their tokens
 //	POST   /oauth/<issuer>/unblock                end that
 //	GET    /oauth/<issuer>/users/<sub>/grants     which clients have access to a user's account
+//	GET    /oauth/<issuer>/users/<sub>/sessions   where a user has signed in with OpenID Connect
+//	POST   /oauth/<issuer>/sessions/<sid>         end a session of the site: sign its user out of all clients
 //	POST   /oauth/<issuer>/revoke                 revoke tokens: of a user, a client, both, a family, or one
 //	POST   /oauth/<issuer>/inspect                whether an access token is valid, and its claims
 //	GET    /oauth/<issuer>/keys                   the signing keys
@@ -113,6 +115,8 @@ func (a *api) Routes() []caddy.AdminRoute {
 		"/block":                {http.MethodPost: block},
 		"/unblock":              {http.MethodPost: unblock},
 		"/users/{sub}/grants":   {http.MethodGet: userGrants},
+		"/users/{sub}/sessions": {http.MethodGet: userSessions},
+		"/sessions/{sid}":       {http.MethodPost: endSession},
 		"/revoke":               {http.MethodPost: revoke},
 		"/inspect":              {http.MethodPost: inspect},
 		"/keys":                 {http.MethodGet: listKeys},

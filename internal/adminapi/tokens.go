@@ -6,6 +6,7 @@ import (
 	"io"
 	"maps"
 	"slices"
+	"time"
 
 	"github.com/caddy-oauth/caddy-oauth/internal/authserver"
 	"github.com/caddy-oauth/caddy-oauth/internal/jwt"
@@ -28,6 +29,33 @@ func userGrants(r *request) (any, error) {
 		list = append(list, Grant{id, consents.Clients[id]})
 	}
 	return list, nil
+}
+
+// SignIn is where a user has signed in: at a client, in a session of the site.
+type SignIn struct {
+	ClientID string    `json:"client_id"`
+	Session  string    `json:"sid,omitempty"` // "" if the site does not tell
+	Last     time.Time `json:"last"`          // when the client last got a code
+}
+
+func userSessions(r *request) (any, error) {
+	signIns, err := r.owner.SignIns(r.Context(), r.PathValue("sub"))
+	if err != nil {
+		return nil, err
+	}
+	list := make([]SignIn, 0, len(signIns))
+	for _, in := range slices.Backward(signIns) {
+		list = append(list, SignIn{in.Client, in.Session, in.Last})
+	}
+	return list, nil
+}
+
+// endSession ends a session of the site. Nobody may have signed in to a client in it.
+func endSession(r *request) (any, error) {
+	ended, err := r.owner.EndSession(r.Context(), r.PathValue("sid"))
+	return struct {
+		Ended bool `json:"ended"`
+	}{ended}, err
 }
 
 // revoke revokes tokens: one, those of a family, those of a user, those of a client, or those of a user at a client.

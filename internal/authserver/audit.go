@@ -41,6 +41,9 @@ const (
 	eventConsentGiven  = "consent_given"
 	eventRevoked       = "revoked"
 	eventClientChanged = "client_changed" // a client was added by the admin API, or changed
+	eventSignedOut     = "signed_out"     // a person has signed out, or the site has ended a session
+	eventLogoutSent    = "logout_sent"    // a client was told of that
+	eventLogoutFailed  = "logout_failed"  // a client could not be told, and the server has given up
 
 	eventDeviceStarted = "device_started" // a program has asked for a person's approval on another device
 	eventDeviceDenied  = "device_denied"  // the person has denied it
@@ -148,6 +151,8 @@ func reasonLabel(reason string) string {
 		return "user"
 	case reasonClosed:
 		return "closed"
+	case reasonSignedOut, reasonSiteEnded:
+		return "logout"
 	case "authorization code used again", "refresh token used again":
 		return "reuse"
 	}

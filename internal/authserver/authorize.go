@@ -154,7 +154,11 @@ func (e *authorizeEndpoint) issueCode(c *call, f *storage.Family) (string, error
 		return "", err
 	}
 	code, key := f.IssueCode()
-	record, err := f.Encode()
+	err := e.sessions.note(c.ctx, c.client, f, key) // before the code, so that a logout misses none
+	var record []byte
+	if err == nil {
+		record, err = f.Encode()
+	}
 	if err == nil {
 		err = e.config.Store.Put(c.ctx, key, record, f.Code.Expires)
 	}

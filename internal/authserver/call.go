@@ -36,6 +36,13 @@ type Noter interface {
 	Note(r *http.Request, clientID, grantType string, code bool)
 }
 
+// Logouter is a Site that can sign people out.
+type Logouter interface {
+	// LogoutURL returns the URL of the page where the site signs a person out, who is to return to the given path and query of this
+	// site, or "" if the site has no such page.
+	LogoutURL(returnTo string) string
+}
+
 // User is a person who is signed in to the site.
 type User struct {
 	Subject string

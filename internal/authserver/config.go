@@ -50,6 +50,9 @@ type Identity struct {
 	PairwiseSalt string
 	// IDTokenAlgorithms are the algs that ID tokens can have, and UserinfoAlgorithms those of signed answers of the userinfo endpoint.
 	IDTokenAlgorithms, UserinfoAlgorithms []string
+	// LogoutEndsAll ends all sign-ins of a person who signs out where the site does not tell which session that is. Otherwise it ends
+	// those at the client that the person comes from.
+	LogoutEndsAll bool
 
 	AccessToken AccessTokenShape
 	Wire        wire.Shape
@@ -115,6 +118,7 @@ type Shared struct {
 	Codes       *Codes                // remembers codes until they have ended
 	Trail       *trail.Trail          // remembers the last failures
 	ClientKeys  *assertion.Keys       // finds the keys of clients
+	Fetcher     *fetch.Fetcher        // reaches clients
 }
 
 // Observers learn what a server does.
@@ -156,8 +160,11 @@ func (c Config) withDefaults() Config {
 	if c.Trail == nil {
 		c.Trail = trail.New()
 	}
+	if c.Fetcher == nil {
+		c.Fetcher = fetch.New(fetch.Config{Now: c.Now})
+	}
 	if c.ClientKeys == nil {
-		c.ClientKeys = assertion.NewKeys(fetch.New(fetch.Config{Now: c.Now}), c.Now)
+		c.ClientKeys = assertion.NewKeys(c.Fetcher, c.Now)
 	}
 	if c.OpenID {
 		c.Scopes = withOpenIDScopes(c.Scopes)
@@ -180,6 +187,8 @@ type Paths struct {
 
 	DeviceAuthorization string
 	Device              string
+	Logout              string
+	Sessions            string
 }
 
 // DefaultPaths returns the paths below the path of the issuer.
@@ -197,6 +206,8 @@ func DefaultPaths(issuer *url.URL) Paths {
 
 		DeviceAuthorization: prefix + "/device_authorization",
 		Device:              prefix + "/device",
+		Logout:              prefix + "/logout",
+		Sessions:            prefix + "/sessions",
 	}
 }
 

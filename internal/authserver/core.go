@@ -41,6 +41,8 @@ type core struct {
 	revoker       *Revoker
 	consents      *consentRecords
 	uses          *uses
+	sessions      *sessionRecords
+	logouts       *logouts
 	limiter       *throttle.Limiter
 	sealer        sealer
 	pairwise      *pairwise

@@ -68,6 +68,9 @@ func (s *Server) route(issuer *url.URL) error {
 			name: "userinfo", paths: []string{paths.Userinfo}, methods: userinfoMethods, json: true, cors: true, bearer: true,
 			serve: (&userinfoEndpoint{s.core}).serve,
 		})
+		all = append(all,
+			&endpoint{name: "logout", paths: []string{paths.Logout}, methods: page, serve: (&logoutEndpoint{s.core}).serve},
+			&endpoint{name: "sessions", paths: []string{paths.Sessions}, methods: post, json: true, serve: (&sessionsEndpoint{s.core}).serve})
 	}
 	for _, e := range all {
 		for _, path := range e.paths {
@@ -117,6 +120,12 @@ func (s *Server) refuseUnknownIssuer(c *call) error {
 func (s *Server) NeedsPerson(path string) bool {
 	e := s.endpoints[path]
 	return e != nil && !e.json
+}
+
+// MayHavePerson reports whether the endpoint at the path is a page also for people who are not signed in.
+func (s *Server) MayHavePerson(path string) bool {
+	e := s.endpoints[path]
+	return e != nil && e.name == "logout"
 }
 
 // GivesCodes reports whether the answer of the endpoint at the path can have an authorization code in its Location.

@@ -61,7 +61,7 @@ func (e *tokenEndpoint) idToken(c *call, auth *grants.Authorization, accessToken
 		Nonce:    auth.Nonce,
 		ACR:      auth.Session.ACR,
 		AMR:      auth.Session.AMR,
-		Session:  auth.Session.ID,
+		Session:  e.pairwise.session(c.client, auth.Session.ID),
 		AtHash:   tokenHash(policy.IDTokenAlgorithm, accessToken),
 	}
 	if !auth.AuthTime.IsZero() {

@@ -45,6 +45,7 @@ type metadataDocument struct {
 type SiteFacts struct {
 	Claims    []string // the names of the claims
 	ACRValues []string // how well people can be authenticated there, lowest first
+	SignsOut  bool     // it has a page where people sign out, see [Logouter]
 }
 
 // AddSite adds to the metadata what a site tells of people.
@@ -54,6 +55,7 @@ func (s *Server) AddSite(facts SiteFacts) error {
 	defer d.mu.Unlock()
 	d.sites.Claims = union(d.sites.Claims, facts.Claims)
 	d.sites.ACRValues = union(d.sites.ACRValues, facts.ACRValues)
+	d.sites.SignsOut = d.sites.SignsOut || facts.SignsOut
 	return s.publishMetadataLocked()
 }
 
@@ -183,6 +185,11 @@ type openIDMetadata struct {
 	ClaimsParameter  bool     `json:"claims_parameter_supported"`
 	Request          bool     `json:"request_parameter_supported"`
 	RequestURI       bool     `json:"request_uri_parameter_supported"` // which would be true if it were left out
+
+	// RP-Initiated Logout §2.1, Back-Channel Logout §2.1.
+	EndSessionEndpoint   string `json:"end_session_endpoint,omitempty"`
+	BackchannelLogout    bool   `json:"backchannel_logout_supported"`
+	BackchannelLogoutSID bool   `json:"backchannel_logout_session_supported"`
 }
 
 func (s *core) openIDMetadata(sites *SiteFacts) *openIDMetadata {
@@ -190,7 +197,7 @@ func (s *core) openIDMetadata(sites *SiteFacts) *openIDMetadata {
 	if s.config.PairwiseSalt != "" {
 		subjectTypes = append(subjectTypes, "pairwise")
 	}
-	return &openIDMetadata{
+	m := &openIDMetadata{
 		UserinfoEndpoint: s.origin + s.config.Paths.Userinfo,
 		SubjectTypes:     subjectTypes,
 		IDTokenAlgs:      s.config.IDTokenAlgorithms,
@@ -200,7 +207,13 @@ func (s *core) openIDMetadata(sites *SiteFacts) *openIDMetadata {
 		ACRValues:        sites.ACRValues,
 		Prompts:          []string{"none", "login", "consent", "select_account"},
 		ClaimsParameter:  true,
+
+		BackchannelLogout: true, BackchannelLogoutSID: slices.Contains(sites.Claims, "sid"),
 	}
+	if sites.SignsOut { // otherwise applications would send people here who cannot sign out
+		m.EndSessionEndpoint = s.origin + s.config.Paths.Logout
+	}
+	return m
 }
 
 func (s *core) serveMetadata(c *call) error {

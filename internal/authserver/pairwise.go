@@ -34,6 +34,16 @@ func (p *pairwise) subject(client *storage.Client, user string) string {
 	return base64.RawURLEncoding.EncodeToString(mac.Sum(nil))
 }
 
+// session returns the ID of a session at the site in the tokens of a client. It would tell clients who somebody is as a subject would.
+func (p *pairwise) session(client *storage.Client, sid string) string {
+	if !isPairwise(client) || sid == "" {
+		return sid
+	}
+	mac := hmac.New(sha256.New, []byte(p.salt))
+	mac.Write([]byte(client.OpenID.Sector + "\x00sid\x00" + sid))
+	return base64.RawURLEncoding.EncodeToString(mac.Sum(nil))
+}
+
 func isPairwise(client *storage.Client) bool {
 	return client.OpenID != nil && client.OpenID.Sector != ""
 }

@@ -30,6 +30,9 @@ type Revoker struct {
 	issuer   string
 	revoked  func(what string, e *Event) // is told of each revocation
 
+	// tell tells clients that all tokens of a user, or those at a client, were revoked; nil: nobody signs in here.
+	tell func(ctx context.Context, subject, client, reason string) error
+
 	mu      sync.Mutex
 	endings []ending // which the store did not take yet
 }
@@ -133,8 +136,22 @@ func (r *Revoker) Revoke(ctx context.Context, subject, client, reason, address s
 		if err := r.forget(ctx, subject, client); err != nil {
 			return err
 		}
+		if r.tell != nil {
+			if err := r.tell(ctx, subject, client, reason); err != nil {
+				return err
+			}
+		}
 	}
 	r.revoked(revokedOf(subject, client), &Event{Address: address, Subject: subject, Client: client, Reason: reason})
+	return nil
+}
+
+// cutTokens voids all tokens of a user at a client, but leaves the consent.
+func (r *Revoker) cutTokens(ctx context.Context, subject, client, reason string) error {
+	if err := r.cutoffs.Add(ctx, &storage.Cutoff{Subject: subject, Client: client, Reason: reason}); err != nil {
+		return err
+	}
+	r.revoked(revokedOf(subject, client), &Event{Subject: subject, Client: client, Reason: reason})
 	return nil
 }
 

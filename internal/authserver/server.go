@@ -144,6 +144,11 @@ func (s *Server) assemble() (err error) {
 	s.revoker = &Revoker{
 		store: s.store, consents: s.consents, cutoffs: s.cutoffs, now: s.now, log: s.log, issuer: config.Name, revoked: s.events.revoked,
 	}
+	s.sessions = &sessionRecords{store: s.store, outages: s.outages, log: s.log, issuer: config.Name, now: s.now}
+	s.logouts = s.newLogouts()
+	if config.OpenID {
+		s.revoker.tell = s.logouts.revoked
+	}
 	s.uses = newUses(s.consents, s.cutoffs)
 	s.upkeep = s.newUpkeep()
 	return nil
@@ -176,11 +181,23 @@ func (s *Server) newAssertions() *assertion.Checker {
 	}}
 }
 
+func (s *Server) newLogouts() *logouts {
+	issuer, err := url.Parse(s.config.URL)
+	return &logouts{
+		issuer: s.config.Name, url: s.config.URL, store: s.store, sessions: s.sessions, revoker: s.revoker, keys: s.keys, pairwise: s.pairwise, clients: s.clients,
+		configured: s.config.Clients, fetcher: s.config.Fetcher, loopback: err == nil && uris.IsLoopback(issuer.Hostname()),
+		events: s.events, log: s.log, now: s.now, wake: make(chan struct{}, 1),
+	}
+}
+
 func (s *Server) newUpkeep() *upkeep {
 	u := &upkeep{
 		issuer: s.config.Name, store: s.store, keys: s.keys, clients: s.clients, cutoffs: s.cutoffs, broadcast: s.config.Revocations,
 		revoker: s.revoker, uses: s.uses, marker: changeMarker{store: s.config.Store, now: s.now},
 		interval: s.config.RevocationPoll, outages: s.outages, log: s.log, codes: s.config.Codes, now: s.now,
+	}
+	if s.config.OpenID {
+		u.logouts = s.logouts
 	}
 	u.watcher, _ = storage.As[storage.Watcher](s.store)
 	return u

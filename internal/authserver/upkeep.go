@@ -29,6 +29,7 @@ type upkeep struct {
 	revoker   *Revoker
 	uses      *uses
 	codes     *Codes
+	logouts   *logouts // nil without OpenID Connect
 	marker    changeMarker
 	interval  time.Duration // of polls
 	outages   *bounded.Outages
@@ -53,6 +54,8 @@ const (
 	writingUses  = "writing when apps were used"
 	sweeping     = "sweeping expired records"
 	sweepingCode = "removing codes that nobody has redeemed"
+
+	endingSignIns = "ending sign-ins, and telling clients"
 )
 
 // Run does the server's upkeep until ctx ends.
@@ -75,6 +78,9 @@ func (u *upkeep) run(ctx context.Context) {
 	})
 	if u.watcher != nil {
 		running.Go(func() { u.watch(ctx) })
+	}
+	if u.logouts != nil {
+		running.Go(func() { u.logouts.run(ctx, u.attempt) })
 	}
 	running.Go(func() { u.every(ctx, sweepInterval, sweeping, u.store.Sweep) })
 	running.Go(func() {

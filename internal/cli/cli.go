@@ -124,6 +124,13 @@ func commandTree(stores IssuerStores, settings Settings) []command {
 			{name: "unblock", args: "<id|redirect host>", short: "Ends block; old tokens stay revoked", run: runClientsUnblock},
 		}},
 		{name: "grants", args: "<user>", short: "Shows which clients have access to a user's account", run: runGrants},
+		{name: "sessions", short: "Shows where users have signed in, and signs them out", sub: []command{
+			{name: "list", args: "<user>", short: "Shows to which clients a user has signed in", run: runSessionsList},
+			{
+				name: "end", args: "<sid>", short: "Ends a session of the site: signs its user out of all clients", long: sessionsEndHelp,
+				run: runSessionsEnd,
+			},
+		}},
 		{name: "revoke", short: "Revokes tokens at once", long: revokeHelp, flags: revokeFlags, run: runRevoke},
 		{name: "keys", short: "Lists and changes signing keys", sub: []command{
 			{name: "list", short: "Lists the signing keys", run: runKeysList},

@@ -32,6 +32,11 @@ of a user, of a client, or of a user at a client, those of a family (the claim
 The token is read from standard input, so that it does not appear in the list of
 processes or the history of the shell. A refresh token revokes its family.`
 
+	sessionsEndHelp = `
+Ends a session of the site, by the ID that the site gives as sid in session: the
+tokens that clients got in it, and, at clients with a backchannel_logout_uri,
+the sessions of their own. The session of the site itself stays as it is.`
+
 	rotateHelp = `
 Makes a new signing key. It is published at once, and signs when every resource
 server must have fetched it.
@@ -74,6 +79,35 @@ func runGrants(c *invocation) error {
 		for _, grant := range grants {
 			row(w, grant.ClientID, strings.Join(grant.All(), " "), strings.Join(grant.Audience, " "),
 				moment(grant.Since), moment(grant.Last), moment(grant.Used))
+		}
+	})
+}
+
+func runSessionsList(c *invocation) error {
+	var signIns []adminapi.SignIn
+	if err := c.ask(http.MethodGet, "/users/"+url.PathEscape(c.arg)+"/sessions", nil, &signIns); err != nil {
+		return err
+	}
+	return c.print(signIns, func(w io.Writer) {
+		row(w, "CLIENT", "SESSION", "LAST")
+		for _, in := range signIns {
+			row(w, in.ClientID, in.Session, moment(in.Last))
+		}
+	})
+}
+
+func runSessionsEnd(c *invocation) error {
+	var answer struct {
+		Ended bool `json:"ended"`
+	}
+	if err := c.ask(http.MethodPost, "/sessions/"+url.PathEscape(c.arg), nil, &answer); err != nil {
+		return err
+	}
+	return c.print(answer, func(w io.Writer) {
+		if answer.Ended {
+			row(w, "Ended. The clients are being told.")
+		} else {
+			row(w, "Nothing to end: nobody has signed in to a client in this session.")
 		}
 	})
 }

@@ -1,4 +1,4 @@
-// Package fetch gets JSON documents from URLs that strangers name, such as the URL that is a client ID.
+// Package fetch gets JSON documents from URLs that strangers name, such as the URL that is a client ID, and posts forms to such URLs.
 //
 // Whoever names a URL must not reach what only this server reaches, and must not make it work for them. So [Fetcher.Get] connects to
 // public addresses only (address.go), takes five seconds and a few kilobytes at most, follows no redirect, and is limited in number
@@ -246,12 +246,18 @@ func (f *Fetcher) do(ctx context.Context, u *url.URL, r *Request) (*http.Respons
 	if r.LastModified != "" {
 		req.Header.Set("If-Modified-Since", r.LastModified)
 	}
-	// A transport for one request: it keeps no connection, so nothing is lost, and it can end what it dials. A transport dials with
-	// a context that outlives that of the request.
+	return f.roundTrip(req, func(_ context.Context, _, address string) (net.Conn, error) {
+		return f.dial(ctx, address, r.Loopback)
+	})
+}
+
+// roundTrip sends a request by a transport of its own: it keeps no connection, so nothing is lost, and it can end what it dials. A
+// transport dials with a context that outlives that of the request, so dial has to know that one.
+func (f *Fetcher) roundTrip(
+	req *http.Request, dial func(ctx context.Context, network, address string) (net.Conn, error),
+) (*http.Response, error) {
 	transport := &http.Transport{
-		DialContext: func(_ context.Context, _, address string) (net.Conn, error) {
-			return f.dial(ctx, address, r.Loopback)
-		},
+		DialContext:            dial,
 		TLSClientConfig:        &tls.Config{RootCAs: f.roots, MinVersion: tls.VersionTLS12},
 		DisableKeepAlives:      true,
 		DisableCompression:     true, // an answer of a few bytes cannot become a large one

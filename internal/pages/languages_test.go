@@ -193,6 +193,16 @@ func pagesOf(p *Pages, r *http.Request) map[string]func(http.ResponseWriter) err
 			return p.Error(w, r, 400, ErrorPage{Failure: failure, Detail: "d", ID: "x"})
 		}
 	}
+	for name, page := range map[string]LogoutPage{
+		"logout":           {State: AskSignOut, User: "u", Request: "r", Action: "/oauth/logout"},
+		"logout of apps":   {State: AskSignOut, SiteStays: true, Everywhere: true},
+		"logout of an app": {State: AskSignOut, Client: app.App},
+		"logout stayed":    {State: StillSignedIn},
+		"logout out":       {State: SignedOut, Continue: "https://a.example/"},
+		"logout apps":      {State: SiteSignedIn, Client: app.App, Continue: "https://a.example/"},
+	} {
+		all[name] = func(w http.ResponseWriter) error { return p.Logout(w, r, page) }
+	}
 	for name, page := range map[string]AppsPage{
 		"no apps":    {},
 		"apps":       {Apps: []ConnectedApp{app, other}, User: "u", Removed: "r"},

@@ -54,7 +54,7 @@ type Config struct {
 }
 
 // Names are the names of the pages that an owner's template can replace.
-var Names = []string{"apps", "code", "consent", "device", "error", "form_post"}
+var Names = []string{"apps", "code", "consent", "device", "error", "form_post", "logout"}
 
 // New returns the pages. It checks the owner's catalogs and renders the owner's templates with sample data, so that a mistake in
 // them is found when the configuration is loaded.

@@ -67,6 +67,7 @@ var samples = map[string][]sample{
 	"device":    deviceSamples(),
 	"code":      {codeSample(CodePage{Client: "Example app", Code: "sample-code", State: "sample-state"})},
 	"form_post": {formPostSample()},
+	"logout":    logoutSamples(),
 	"error":     {errorSample(UnknownApp, "", "sample-id"), errorSample(BadRequest, "client_id is missing", "sample-id"), errorSample(Denied, "", "")},
 }
 
@@ -207,6 +208,35 @@ func formPostSample() sample {
 			"button": "a <button>, for browsers without scripts",
 		},
 	}
+}
+
+func logoutSamples() []sample {
+	const action = "/oauth/logout"
+	ask := LogoutPage{State: AskSignOut, User: "user@example.com", Action: action, Request: "sample-request"}
+	one := ask
+	one.Client, one.SiteStays, one.Everywhere = App{Name: "Example app", ID: "app"}, true, true
+	asks := map[string]string{
+		"post to " + action:      `a <form method="post" action="{{.Action}}"> if .State is "ask"`,
+		"request=sample-request": `a hidden field "request" with the value {{.Request}} if .State is "ask"`,
+		"decision=sign_out":      `a button named "decision" with the value "sign_out" if .State is "ask"`,
+		"decision=stay":          `a button named "decision" with the value "stay" if .State is "ask"`,
+	}
+	const next = "https://app.example.com/bye"
+	cases := []struct {
+		page  LogoutPage
+		needs map[string]string
+	}{
+		{ask, asks},
+		{one, asks},
+		{LogoutPage{State: StillSignedIn}, nil},
+		{LogoutPage{State: SignedOut}, nil},
+		{LogoutPage{State: SiteSignedIn, Client: one.Client, Continue: next}, map[string]string{"link to " + next: "a link to {{.Continue}}"}},
+	}
+	made := make([]sample, len(cases))
+	for i, c := range cases {
+		made[i] = sample{func(p *Pages, w http.ResponseWriter, r *http.Request) error { return p.Logout(w, r, c.page) }, c.needs}
+	}
+	return made
 }
 
 func errorSample(failure Failure, detail, id string) sample {

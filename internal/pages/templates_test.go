@@ -20,6 +20,8 @@ var ownTemplates = map[string]string{
 	"code": `<title>{{.PageTitle}}</title><input readonly value="{{.Code}}"><script nonce="{{.Nonce}}">1</script>`,
 	"form_post": `<title>Own</title><form method="post" action="{{.URL}}">{{range .Params}}<input type="hidden" name="{{index . 0}}" value="{{index . 1}}">{{end}}
 <button>{{.Say "continue"}}</button></form><script nonce="{{.Nonce}}">document.forms[0].submit()</script>`,
+	"logout": `<title>Own</title><form method="post" action="{{.Action}}"><input type="hidden" name="request" value="{{.Request}}">
+		<button name="decision" value="sign_out">out</button><button name="decision" value="stay">stay</button></form><a href="{{.Continue}}">on</a>`,
 	"error": `<title>Own</title><h1>{{.Title}}</h1>{{.Text}} {{.ID}} {{if eq .Language "de"}}Hallo{{end}}`,
 }
 
@@ -60,6 +62,8 @@ func pageNamed(page string) string {
 		return "error"
 	case page == "code", page == "consent", page == "form_post":
 		return page
+	case strings.HasPrefix(page, "logout"):
+		return "logout"
 	}
 	return "apps"
 }

@@ -168,6 +168,7 @@ func (i *importer) write(ctx context.Context, record storage.Record) error {
 var allKinds = []storage.Kind{
 	storage.KindFamily, storage.KindConsent, storage.KindKeys, storage.KindClient, storage.KindDocument, storage.KindCutoff, storage.KindAccess,
 	storage.KindDynamic, storage.KindDevice, storage.KindUserCode,
+	storage.KindSession, storage.KindLogout,
 }
 
 // removeOthers deletes the records that a final dump does not have, such as a consent that was withdrawn after an earlier import.
@@ -274,6 +275,10 @@ func checkValue(record storage.Record) (err error) {
 		_, err = storage.DecodeDevice(record.Value)
 	case storage.KindUserCode:
 		_, err = storage.DecodeUserCode(record.Value)
+	case storage.KindSession:
+		_, err = storage.DecodeSessions("", record.Value)
+	case storage.KindLogout:
+		_, err = storage.DecodeLogout(record.Value)
 	case storage.KindKeys, storage.KindDynamic:
 		if !json.Valid(record.Value) {
 			err = errors.New("not JSON")
@@ -318,6 +323,12 @@ func lastChange(kind storage.Kind, value []byte) (last time.Time) {
 		if consents, err := storage.DecodeConsents("", value); err == nil {
 			for _, c := range consents.Clients {
 				times = append(times, c.Since, c.Last, c.Used)
+			}
+		}
+	case storage.KindSession:
+		if s, err := storage.DecodeSessions("", value); err == nil {
+			for _, in := range s.SignIns {
+				times = append(times, in.Last)
 			}
 		}
 	case storage.KindClient:

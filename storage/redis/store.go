@@ -33,7 +33,8 @@ func newStore(c *connection, prefix, issuer string, log *zap.Logger) *store {
 // cost memory and put all of them on one node.
 func hasIndex(kind storage.Kind) bool {
 	switch kind {
-	case storage.KindFamily, storage.KindAccess, storage.KindConsent, storage.KindOnce, storage.KindDevice, storage.KindUserCode:
+	case storage.KindFamily, storage.KindAccess, storage.KindConsent, storage.KindOnce, storage.KindDevice, storage.KindUserCode,
+		storage.KindSession:
 		return false
 	}
 	return true

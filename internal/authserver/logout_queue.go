@@ -1,0 +1,467 @@
+package authserver
+
+import (
+	"cmp"
+	"context"
+	"crypto/rand"
+	"encoding/json"
+	"errors"
+	"net/url"
+	"slices"
+	"sync"
+	"sync/atomic"
+	"time"
+
+	"go.uber.org/zap"
+
+	"github.com/caddy-oauth/caddy-oauth/internal/clients"
+	"github.com/caddy-oauth/caddy-oauth/internal/fetch"
+	"github.com/caddy-oauth/caddy-oauth/internal/keyring"
+	"github.com/caddy-oauth/caddy-oauth/storage"
+)
+
+// logouts ends sign-ins: their tokens, and the sessions of the clients, which it tells (OpenID Connect Back-Channel Logout). What it has to
+// do is a record in the store before anybody gets an answer, so that no crash and no reload loses it. Any node does what is in the
+// store, one at a time: a node claims a record before it begins. If it dies then, another one goes on, and a client can get the same
+// logout token, with the same jti, a second time.
+type logouts struct {
+	issuer, url string
+	store       storage.Store
+	sessions    *sessionRecords
+	revoker     *Revoker
+	keys        *keyring.Ring
+	pairwise    *pairwise
+	clients     *clients.Directory
+	configured  map[string]*storage.Client // whose addresses are the owner's
+	fetcher     *fetch.Fetcher
+	loopback    bool // the issuer is on this machine only
+	events      *eventLog
+	log         *zap.Logger
+	now         func() time.Time
+
+	queued atomic.Int64  // records that are in the store, about
+	wake   chan struct{} // there may be something to do
+}
+
+const (
+	// logoutLife is how long a logout is kept that no node gets to, as all are down.
+	logoutLife = 72 * time.Hour
+	// logoutClaim is how long a node has a record for itself. It is longer than all of its notices take, which are sent at once.
+	logoutClaim = 30 * time.Second
+	// logoutInterval is how often a node looks for what other nodes have left.
+	logoutInterval = 15 * time.Second
+	// maxLogouts is how many records may wait. Beyond them, clients are not told.
+	maxLogouts = 10_000
+	// logoutsAtOnce is how many records a node works on at once.
+	logoutsAtOnce = 4
+	// logoutTokenLife is how long a logout token is valid (OpenID Connect Back-Channel Logout §2.4).
+	logoutTokenLife = 2 * time.Minute
+	logoutTokenType = "logout+jwt"
+	logoutEvent     = "http://schemas.openid.net/event/backchannel-logout"
+	// noticeAge is how long after the logout a client is told whose address may not get messages faster.
+	noticeAge = 48 * time.Hour
+)
+
+// noticePauses are the pauses after failed attempts to tell a client. After the attempt that follows the last one, the server gives up.
+var noticePauses = []time.Duration{3 * time.Second, 10 * time.Second, 25 * time.Second}
+
+// The reasons of logouts.
+const (
+	reasonSignedOut = "signed out"
+	reasonSiteEnded = "session ended by the site"
+)
+
+// end ends sign-ins of a person. It returns when that is in the store, and as a rule when the tokens have ended. address is as in
+// RevokeFamily.
+func (l *logouts) end(ctx context.Context, subject string, ended []storage.SignIn, reason, address string) error {
+	if len(ended) == 0 {
+		return nil
+	}
+	work := l.plan(ctx, subject, ended, reason, true)
+	keys, err := l.enqueue(ctx, work)
+	if err != nil {
+		return err
+	}
+	if err := l.forget(ctx, subject, ended); err != nil {
+		return err
+	}
+	l.events.record(&Event{Name: eventSignedOut, Subject: subject, Address: address, Reason: reason})
+	for i, logout := range work {
+		if err := l.endTokens(ctx, logout); err != nil && keys[i].ID == "" { // which nobody tries again
+			return err
+		}
+	}
+	return nil
+}
+
+// revoked tells clients of a revocation that has ended all tokens of a person, or those at one client.
+func (l *logouts) revoked(ctx context.Context, subject, client, reason string) error {
+	sessions, err := l.sessions.of(ctx, subject)
+	if err != nil {
+		return err
+	}
+	ended := sessions.Select(l.now(), func(in *storage.SignIn) bool { return client == "" || in.Client == client })
+	if len(ended) == 0 {
+		return nil
+	}
+	if _, err := l.enqueue(ctx, l.plan(ctx, subject, ended, reason, false)); err != nil {
+		return err
+	}
+	return l.forget(ctx, subject, ended)
+}
+
+func (l *logouts) forget(ctx context.Context, subject string, ended []storage.SignIn) error {
+	return l.sessions.change(ctx, subject, func(sessions *storage.Sessions) { sessions.Remove(ended) })
+}
+
+// plan returns what has to be done to end sign-ins.
+func (l *logouts) plan(ctx context.Context, subject string, ended []storage.SignIn, reason string, tokens bool) (work []*storage.Logout) {
+	now := l.now()
+	for group := range slices.Chunk(ended, storage.MaxNotices) {
+		logout := &storage.Logout{Subject: subject, Reason: reason, Created: now}
+		for _, in := range group {
+			if tokens {
+				for _, f := range in.Tokens {
+					logout.Families = append(logout.Families, f.ID)
+				}
+				if in.More && !slices.Contains(logout.Clients, in.Client) {
+					logout.Clients = append(logout.Clients, in.Client)
+				}
+			}
+			if client, err := l.clients.Find(ctx, in.Client); err != nil || client != nil && client.OpenID != nil && client.OpenID.BackchannelLogoutURI != "" {
+				logout.Notices = append(logout.Notices, storage.Notice{ID: rand.Text(), Client: in.Client, Session: in.Session, Next: now})
+			}
+		}
+		if !logout.Done() {
+			work = append(work, logout)
+		}
+	}
+	return work
+}
+
+// enqueue writes records, and returns their keys: without an ID for one that was not written, since there are too many.
+func (l *logouts) enqueue(ctx context.Context, work []*storage.Logout) ([]storage.Key, error) {
+	keys := make([]storage.Key, len(work))
+	defer l.awake()
+	for i, logout := range work {
+		if l.queued.Load() >= maxLogouts {
+			for _, notice := range logout.Notices {
+				l.giveUp(logout, &notice, errTooManyLogouts)
+			}
+			continue
+		}
+		end := logout.Created.Add(logoutLife)
+		key := storage.LogoutKey(end)
+		record, err := logout.Encode()
+		if err == nil {
+			err = l.store.Put(ctx, key, record, end)
+		}
+		if err != nil {
+			return nil, err
+		}
+		l.queued.Add(1)
+		keys[i] = key
+	}
+	return keys, nil
+}
+
+var errTooManyLogouts = errors.New("too many logouts are waiting")
+
+func (l *logouts) awake() {
+	select {
+	case l.wake <- struct{}{}:
+	default: // it is awake
+	}
+}
+
+// endTokens ends the tokens of a logout. Those that have ended are no longer in it.
+func (l *logouts) endTokens(ctx context.Context, logout *storage.Logout) error {
+	if len(logout.Families)+len(logout.Clients) == 0 {
+		return nil
+	}
+	if err := l.revoker.cutoffs.Load(ctx); err != nil {
+		return err
+	}
+	for len(logout.Families) > 0 {
+		id := logout.Families[0]
+		if !l.revoker.cutoffs.EndsFamily(id) { // else it was revoked before
+			if err := l.revoker.RevokeFamily(ctx, id, logout.Reason, ""); err != nil {
+				return err
+			}
+		}
+		logout.Families = logout.Families[1:]
+	}
+	if len(logout.Clients) == 0 {
+		return nil
+	}
+	// What another node has cut must not be cut again: the person may have signed in since.
+	if err := l.revoker.cutoffs.Sync(ctx); err != nil {
+		return err
+	}
+	for len(logout.Clients) > 0 {
+		client := logout.Clients[0]
+		if !l.revoker.cutoffs.Voids(logout.Subject, client, logout.Created) {
+			if err := l.revoker.cutTokens(ctx, logout.Subject, client, logout.Reason); err != nil {
+				return err
+			}
+		}
+		logout.Clients = logout.Clients[1:]
+	}
+	return nil
+}
+
+// run does what is in the store until ctx ends.
+func (l *logouts) run(ctx context.Context, attempt func(ctx context.Context, what string, do func(context.Context) error)) {
+	for {
+		next := l.now().Add(logoutInterval)
+		attempt(ctx, endingSignIns, func(ctx context.Context) error {
+			due, err := l.work(ctx)
+			if !due.IsZero() && due.Before(next) {
+				next = due
+			}
+			return err
+		})
+		timer := time.NewTimer(max(next.Sub(l.now()), 100*time.Millisecond))
+		select {
+		case <-ctx.Done():
+			timer.Stop()
+			return
+		case <-l.wake:
+			timer.Stop()
+		case <-timer.C:
+		}
+	}
+}
+
+// work does what is due, and returns when there is something to do next, zero if there is nothing.
+func (l *logouts) work(ctx context.Context) (next time.Time, err error) {
+	var (
+		mu      sync.Mutex
+		working sync.WaitGroup
+		failed  error
+		count   int64
+	)
+	slots := make(chan struct{}, logoutsAtOnce)
+	for id, err := range l.store.List(ctx, storage.KindLogout) {
+		if err != nil {
+			failed = err
+			break
+		}
+		count++
+		slots <- struct{}{}
+		working.Go(func() {
+			defer func() { <-slots }()
+			due, err := l.workOn(ctx, storage.Key{Kind: storage.KindLogout, ID: id})
+			mu.Lock()
+			defer mu.Unlock()
+			if failed = cmp.Or(failed, err); !due.IsZero() && (next.IsZero() || due.Before(next)) {
+				next = due
+			}
+		})
+	}
+	working.Wait()
+	if failed == nil {
+		l.queued.Store(count)
+	}
+	return next, failed
+}
+
+// workOn does what is due of one record, and returns when there is more of it.
+func (l *logouts) workOn(ctx context.Context, key storage.Key) (next time.Time, err error) {
+	record, err := l.store.Get(ctx, key) // which takes no lock
+	switch {
+	case errors.Is(err, storage.ErrNotFound):
+		return time.Time{}, nil
+	case errors.Is(err, storage.ErrDamaged), errors.Is(err, storage.ErrUnknownKey):
+		return time.Time{}, naming(key, err)
+	case err != nil:
+		return time.Time{}, err
+	}
+	logout, err := storage.DecodeLogout(record)
+	if err != nil {
+		return time.Time{}, naming(key, err)
+	}
+	if due := logout.Due(); due.After(l.now()) {
+		return due, nil
+	}
+	if logout, err = l.claim(ctx, key); logout == nil || err != nil {
+		return time.Time{}, err
+	}
+	tokens := l.endTokens(ctx, logout)
+	results := l.tellAll(ctx, logout)
+	err = l.store.Update(context.WithoutCancel(ctx), key, func(old []byte) ([]byte, time.Time, error) {
+		if old == nil {
+			return nil, time.Time{}, storage.ErrKeep
+		}
+		stored, err := storage.DecodeLogout(old)
+		if err != nil {
+			return nil, time.Time{}, err
+		}
+		stored.Families, stored.Clients, stored.Claimed = logout.Families, logout.Clients, time.Time{}
+		stored.Notices = slices.DeleteFunc(stored.Notices, func(n storage.Notice) bool {
+			result, ok := results[n.ID]
+			return ok && result == nil
+		})
+		for i, n := range stored.Notices {
+			if result := results[n.ID]; result != nil {
+				stored.Notices[i] = *result
+			}
+		}
+		next = stored.Due()
+		if stored.Done() {
+			next = time.Time{}
+			return nil, time.Time{}, nil
+		}
+		value, err := stored.Encode()
+		return value, stored.Created.Add(logoutLife), err
+	})
+	return next, cmp.Or(tokens, err)
+}
+
+// claim takes a record for this node, and counts the attempts that begin. It returns nil if another node was faster.
+func (l *logouts) claim(ctx context.Context, key storage.Key) (claimed *storage.Logout, err error) {
+	err = l.store.Update(ctx, key, func(old []byte) ([]byte, time.Time, error) {
+		claimed = nil
+		if old == nil {
+			return nil, time.Time{}, storage.ErrKeep
+		}
+		logout, err := storage.DecodeLogout(old)
+		now := l.now()
+		if err != nil || logout.Due().After(now) {
+			return nil, time.Time{}, cmp.Or(err, storage.ErrKeep)
+		}
+		logout.Claimed = now.Add(logoutClaim)
+		for i, n := range logout.Notices {
+			if !n.Next.After(now) {
+				logout.Notices[i].Attempts++
+			}
+		}
+		claimed = logout
+		value, err := logout.Encode()
+		return value, logout.Created.Add(logoutLife), err
+	})
+	if err != nil {
+		return nil, err
+	}
+	return claimed, nil
+}
+
+// tellAll tells the clients whose notices are due. Of each it returns by the ID what becomes of the notice, nil if it is done.
+func (l *logouts) tellAll(ctx context.Context, logout *storage.Logout) map[string]*storage.Notice {
+	now := l.now()
+	var (
+		mu      sync.Mutex
+		telling sync.WaitGroup
+	)
+	results := make(map[string]*storage.Notice)
+	for _, n := range logout.Notices {
+		if n.Next.After(now) {
+			continue
+		}
+		telling.Go(func() {
+			result := l.tell(ctx, logout, n)
+			mu.Lock()
+			defer mu.Unlock()
+			results[n.ID] = result
+		})
+	}
+	telling.Wait()
+	return results
+}
+
+// tell tells one client, and returns the notice as it is to be tried again, nil if it is not.
+func (l *logouts) tell(ctx context.Context, logout *storage.Logout, n storage.Notice) *storage.Notice {
+	err := l.send(ctx, logout, &n)
+	fetched, _ := errors.AsType[*fetch.Error](err)
+	var unable *unableToTell
+	switch now := l.now(); {
+	case err == nil:
+		l.log.Info("client told of a logout", l.noticeFields(logout, &n)...)
+		l.events.record(&Event{Name: eventLogoutSent, Client: n.Client, Subject: logout.Subject, Reason: logout.Reason})
+		return nil
+	case errors.As(err, &unable), fetched != nil && fetched.Reason == fetch.InvalidURL:
+		l.giveUp(logout, &n, err)
+		return nil
+	case ctx.Err() != nil: // the process ends, or has a new configuration: another one does it
+		n.Attempts, n.Next = n.Attempts-1, now
+		return &n
+	case fetched == nil || !fetched.Sent(): // there was no attempt
+		if now.Sub(logout.Created) > noticeAge {
+			l.giveUp(logout, &n, err)
+			return nil
+		}
+		pause := noticePauses[0]
+		if fetched != nil {
+			pause = max(pause, fetched.Retry)
+		}
+		n.Attempts, n.Next = n.Attempts-1, now.Add(pause)
+		return &n
+	case n.Attempts > len(noticePauses):
+		l.giveUp(logout, &n, err)
+		return nil
+	default:
+		n.Next = now.Add(noticePauses[n.Attempts-1])
+		l.log.Warn("client not told of a logout; will try again", append(l.noticeFields(logout, &n),
+			zap.Int("attempt", n.Attempts), zap.Duration("next", n.Next.Sub(now)), zap.Error(err))...)
+		return &n
+	}
+}
+
+func (l *logouts) giveUp(logout *storage.Logout, n *storage.Notice, err error) {
+	l.log.Error("client not told of a logout; given up", append(l.noticeFields(logout, n),
+		zap.Int("attempts", n.Attempts), zap.Error(err))...)
+	l.events.record(&Event{Name: eventLogoutFailed, Client: n.Client, Subject: logout.Subject, Reason: logout.Reason})
+}
+
+func (l *logouts) noticeFields(logout *storage.Logout, n *storage.Notice) []zap.Field {
+	return []zap.Field{
+		zap.String("issuer", l.issuer), zap.String("client_id", n.Client), zap.String("sub", logout.Subject),
+		zap.String("setting", "client "+n.Client+": backchannel_logout_uri"),
+	}
+}
+
+// unableToTell says why a client cannot be told, however often that is tried.
+type unableToTell struct{ why string }
+
+func (e *unableToTell) Error() string { return e.why }
+
+// logoutClaims are the claims of a logout token (OpenID Connect Back-Channel Logout §2.4). It never has a nonce.
+type logoutClaims struct {
+	Issuer   string              `json:"iss"`
+	Subject  string              `json:"sub"`
+	Audience string              `json:"aud"`
+	IssuedAt int64               `json:"iat"`
+	Expires  int64               `json:"exp"`
+	ID       string              `json:"jti"`
+	Session  string              `json:"sid,omitempty"`
+	Events   map[string]struct{} `json:"events"`
+}
+
+// send sends a logout token to a client.
+func (l *logouts) send(ctx context.Context, logout *storage.Logout, n *storage.Notice) error {
+	client, err := l.clients.Find(ctx, n.Client)
+	switch {
+	case err != nil:
+		return err
+	case client == nil || client.OpenID == nil || client.OpenID.BackchannelLogoutURI == "":
+		return &unableToTell{"the client is gone, or has no backchannel_logout_uri any more"}
+	case client.OpenID.BackchannelLogoutSession && n.Session == "":
+		return &unableToTell{"the client requires a session ID, and the site gave none: session { sid }"}
+	}
+	now := l.now()
+	payload, err := json.Marshal(logoutClaims{
+		Issuer: l.url, Subject: l.pairwise.subject(client, logout.Subject), Audience: client.ID, IssuedAt: now.Unix(), Expires: now.Add(logoutTokenLife).Unix(),
+		ID: n.ID, Session: l.pairwise.session(client, n.Session), Events: map[string]struct{}{logoutEvent: {}},
+	})
+	if err != nil {
+		return err
+	}
+	token, err := l.keys.SignWith(ctx, client.OpenID.IDTokenAlgorithm, logoutTokenType, payload)
+	if err != nil {
+		return err
+	}
+	_, owners := l.configured[client.ID]
+	return l.fetcher.Post(ctx, fetch.Message{
+		URL: client.OpenID.BackchannelLogoutURI, Form: url.Values{"logout_token": {token}}, Trusted: owners, Loopback: l.loopback,
+	})
+}
