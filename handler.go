@@ -8,6 +8,7 @@ import (
 	"net/http"
 	"reflect"
 	"slices"
+	"strings"
 	"sync"
 	"time"
 
@@ -174,6 +175,8 @@ func (h *Handler) ServeHTTP(w http.ResponseWriter, r *http.Request, next caddyht
 	switch {
 	case h.server.MayHavePerson(path):
 		return h.Login.ask(w, r, place.logins, h.answer, h.answerNobody)
+	case h.server.GivesCodes(path) && wantsNoPage(r):
+		return h.answerWithoutPage(w, r, place.logins)
 	case h.server.NeedsPerson(path):
 		return h.Login.signIn(w, r, place.logins, h.answer)
 	}
@@ -193,6 +196,29 @@ func (h *Handler) answer(w http.ResponseWriter, r *http.Request) error {
 // answerNobody answers a request of somebody who is not signed in.
 func (h *Handler) answerNobody(w http.ResponseWriter, r *http.Request) error {
 	return h.answerAs(w, r, site{h: h, nobody: true})
+}
+
+// wantsNoPage reports whether an authorization request must be answered without a page of the login (OpenID Connect Core §3.1.2.1,
+// prompt=none): an application has sent it from a place that nobody sees.
+func wantsNoPage(r *http.Request) bool {
+	return r.Method != http.MethodPost && slices.Contains(strings.Fields(originalURL(r).Query().Get("prompt")), "none")
+}
+
+// answerWithoutPage answers an authorization request. If the login lets nobody pass, or has failed, the application gets an error, and
+// no page or challenge of the login.
+func (h *Handler) answerWithoutPage(w http.ResponseWriter, r *http.Request, logins []login) error {
+	answered := false
+	answer := func(by caddyhttp.HandlerFunc) caddyhttp.HandlerFunc {
+		return func(w http.ResponseWriter, r *http.Request) error {
+			answered = true
+			return by(w, r)
+		}
+	}
+	err := h.Login.ask(w, r, logins, answer(h.answer), answer(h.answerNobody))
+	if err == nil || answered {
+		return err
+	}
+	return h.answerAs(w, r, site{h: h, failure: err})
 }
 
 func (h *Handler) answerAs(w http.ResponseWriter, r *http.Request, s site) error {
@@ -329,13 +355,14 @@ func (r restorer) WriteHeader(status int) {
 type site struct {
 	h *Handler
 
-	nobody bool // the login has let nobody pass
+	nobody  bool  // the login has let nobody pass
+	failure error // of the login
 }
 
 // User implements authserver.Site.
 func (s site) User(r *http.Request) (*authserver.User, error) {
-	if s.nobody {
-		return nil, nil
+	if s.nobody || s.failure != nil {
+		return nil, s.failure
 	}
 	repl := r.Context().Value(caddy.ReplacerCtxKey).(*caddy.Replacer)
 	// If a placeholder in it is empty, nobody is signed in: the rest may be just a prefix.

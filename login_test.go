@@ -8,8 +8,10 @@ import (
 	"net/http/httptest"
 	"net/url"
 	"regexp"
+	"strconv"
 	"strings"
 	"testing"
+	"time"
 )
 
 // oneBlock returns a site whose directive oauth defines its issuer, with further lines in the block.
@@ -165,6 +167,70 @@ func TestFailuresOfALogin(t *testing.T) {
 	s.run(t, "", strings.Replace(site, basicLogin, "login {\nforward_auth "+whoami(t)+" {\nuri /whoami\n}\n}\nuser {rp.header.Remote-User}", 1))
 	if answer := s.authorize(t, s.url("shop.localhost"), callback, "X-Session", "broken"); answer.status != http.StatusTeapot {
 		t.Errorf("%d %v %s", answer.status, answer.header, answer.body)
+	}
+}
+
+// OpenID Connect Core §3.1.2.1: with prompt=none, the application gets an error, and nobody a page of the login.
+func TestNoPageOfALogin(t *testing.T) {
+	s := newServer(t)
+	forward := func(upstream string) string {
+		return "login {\nforward_auth " + upstream + " {\nuri /whoami\n}\n}\nuser {rp.header.Remote-User}"
+	}
+	for _, tt := range []struct{ name, login, session, want string }{
+		{"basic_auth, and no password", basicLogin, "", "login_required"},
+		{"forward_auth, and no session", forward(whoami(t)), "", "login_required"},
+		{"forward_auth, and a session", forward(whoami(t)), "alice", ""},
+		{"forward_auth, and another answer", forward(whoami(t)), "broken", "login_required"},
+		{"forward_auth that is away", forward("127.0.0.1:1"), "", "temporarily_unavailable"},
+	} {
+		t.Run(tt.name, func(t *testing.T) {
+			s.run(t, "", strings.Replace(oneBlock(basicLogin), basicLogin, tt.login, 1))
+			var headers []string
+			if tt.session != "" {
+				headers = []string{"X-Session", tt.session}
+			}
+			answer := s.get(t, s.url("shop.localhost")+"/oauth/authorize?"+url.Values{
+				"response_type": {"code"}, "client_id": {"app"}, "redirect_uri": {callback}, "prompt": {"none"},
+			}.Encode(), headers...)
+			to, err := url.Parse(answer.header.Get("Location"))
+			if err != nil || answer.status != http.StatusSeeOther || to.Query().Get("error") != tt.want || answer.header.Get("WWW-Authenticate") != "" {
+				t.Errorf("%d %v %s, want the error %s", answer.status, answer.header, answer.body, tt.want)
+			}
+		})
+	}
+}
+
+// People who are signed in are sent to the page of reauthenticate, and what the login then says of the time decides.
+func TestReauthenticate(t *testing.T) {
+	login := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		w.Header().Set("Remote-User", "alice")
+		w.Header().Set("Remote-Auth-Time", r.Header.Get("X-Time"))
+		w.Header().Set("Remote-Acr", "pwd")
+	}))
+	t.Cleanup(login.Close)
+	s := newServer(t)
+	s.run(t, "", oneBlock("login /login {\nforward_auth "+strings.TrimPrefix(login.URL, "http://")+" {\nuri /whoami\n}\n}\nuser {rp.header.Remote-User}\n"+
+		"session {\nauth_time {rp.header.Remote-Auth-Time}\nacr {rp.header.Remote-Acr} pwd mfa\nreauthenticate /login?fresh=1 back\n}"))
+	issuer, old := s.url("shop.localhost"), strconv.FormatInt(time.Now().Add(-time.Hour).Unix(), 10)
+	for name, params := range map[string]string{"prompt": "&prompt=login", "max_age": "&max_age=60", "acr_values": "&acr_values=mfa"} {
+		t.Run(name, func(t *testing.T) {
+			request := issuer + "/oauth/authorize?" + url.Values{"response_type": {"code"}, "client_id": {"app"}, "redirect_uri": {callback}}.Encode() + params
+			sent := s.get(t, request, "X-Time", old)
+			page, err := url.Parse(sent.header.Get("Location"))
+			if err != nil || sent.status != http.StatusSeeOther || page.Path != "/login" || page.Query().Get("fresh") != "1" || page.Query().Get("prompt") != "login" {
+				t.Fatalf("%d %v %s", sent.status, sent.header, sent.body)
+			}
+			cookie, _, _ := strings.Cut(sent.header.Get("Set-Cookie"), ";")
+			back := issuer + page.Query().Get("back")
+			again := s.get(t, back, "X-Time", old, "Cookie", cookie)
+			if refused := strings.Contains(again.header.Get("Location"), "error=login_required"); refused != (name != "acr_values") {
+				t.Errorf("without a new login: %d %v", again.status, again.header)
+			}
+			fresh := s.get(t, back, "X-Time", strconv.FormatInt(time.Now().Unix(), 10), "Cookie", cookie)
+			if !strings.Contains(fresh.header.Get("Location"), "code=") {
+				t.Errorf("after a new login: %d %v", fresh.status, fresh.header)
+			}
+		})
 	}
 }
 

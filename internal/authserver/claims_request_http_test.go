@@ -257,3 +257,25 @@ func TestFamilyKeepsAskedClaims(t *testing.T) {
 		t.Errorf("%+v, %v", again.Asked, err)
 	}
 }
+
+// A client knows a person by the subject that it gets.
+func TestRequestsAboutAPairwiseSubject(t *testing.T) {
+	s := newClaimsServer(t, withoutConsent("webapp"), func(c *Config) {
+		c.PairwiseSalt = strings.Repeat("salt", 10)
+		c.Clients["webapp"].OpenID.Sector = "app.example.com"
+	})
+	params := asks("webapp", "scope", "openid", "prompt", "none")
+	a := s.token(t, redeems(s.get(t, params).location().Get("code")))
+	a.check(t, http.StatusOK, "")
+	hint := a.json(t)["id_token"].(string)
+	sub := s.idToken(t, "RS256", hint)["sub"].(string)
+	if sub == "alice" {
+		t.Fatal("the subject is not pairwise")
+	}
+	for _, about := range [][]string{{"id_token_hint", hint}, {"claims", `{"id_token": {"sub": {"value": "` + sub + `"}}}`}} {
+		if a := s.get(t, merge(params, about...)); a.location().Get("code") == "" {
+			t.Errorf("%s: %s", about[0], a.Header().Get("Location"))
+		}
+	}
+	s.get(t, merge(params, "claims", `{"id_token": {"sub": {"value": "alice"}}}`)).check(t, http.StatusSeeOther, "login_required")
+}
