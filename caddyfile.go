@@ -42,6 +42,9 @@ func init() {
 //			consent        once|always|never
 //			client_assertion_audience issuer|any
 //			endpoint       authorize|token|jwks|introspect|revoke|apps|register|userinfo|device_authorization|device|logout|sessions <path>
+//			dpop {
+//				nonce required|none
+//			}
 //			page {
 //				name     <name>
 //				logo     <file>
@@ -123,6 +126,7 @@ func init() {
 //				consent       once|always|never
 //				pkce          required|optional
 //				iss           on|off
+//				dpop_bound_access_tokens
 //				id_token_signed_response_alg <algorithm>
 //				userinfo_signed_response_alg <algorithm>
 //				claims_in     userinfo|id_token
@@ -227,6 +231,8 @@ func (p parser) issuerSettings(i *Issuer) directive.Settings {
 
 		"client_assertion_audience": p.Word("issuer or any", &i.ClientAssertionAudience),
 
+		"dpop": p.dpop(i),
+
 		"page":            p.page(i),
 		"endpoint":        p.endpoint(i),
 		"code":            p.code(i),
@@ -314,6 +320,7 @@ func (p parser) client(i *Issuer) directive.Setting {
 			"backchannel_logout_session_required": p.Flag(&c.BackchannelLogoutSessionRequired),
 
 			"allow_insecure_redirects": p.Flag(&c.AllowInsecureRedirects),
+			"dpop_bound_access_tokens": p.Flag(&c.DPoPBoundAccessTokens),
 
 			"redirect_uri_rules": p.redirectURIRules(&c.RedirectURIRules),
 		}, nil

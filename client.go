@@ -98,6 +98,10 @@ type Client struct {
 	// `optional`.
 	PKCE string `json:"pkce,omitempty"`
 
+	// Whether each of its token requests must have a DPoP proof (RFC 9449), so that all its tokens are bound to its key and useless to a
+	// thief. Without it, the client may send one. Default: false.
+	DPoPBoundAccessTokens bool `json:"dpop_bound_access_tokens,omitempty"`
+
 	// Which of its requests must have a redirect_uri. Default: each rule of the issuer.
 	RedirectURIRules *RedirectURIRules `json:"redirect_uri_rules,omitempty"`
 
@@ -301,6 +305,7 @@ func (c *Client) client(id string, issuer *Issuer) *storage.Client {
 		Consent:             cmp.Or(c.Consent, issuer.Consent),
 		CodeLifetime:        issuer.Code.lifetime(),
 		RequirePKCE:         c.PKCE == "required",
+		RequireDPoP:         c.DPoPBoundAccessTokens,
 		OmitIssuer:          c.Iss == "off",
 		RedirectRules:       redirectRules(c.RedirectURIRules, issuer.RedirectURIRules),
 		AccessTokenLifetime: c.AccessToken.lifetime().or(issuer.AccessToken.lifetime().duration()).duration(),

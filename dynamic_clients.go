@@ -268,7 +268,7 @@ func (i *Issuer) stranger(id string, m *registration.Metadata, origin storage.Cl
 			return nil, &registration.Error{Code: registration.InvalidClientMetadata, Member: "jwks", Problem: err.Error()}
 		}
 	}
-	own := Client{RedirectURIs: m.RedirectURIs, GrantTypes: n.GrantTypes, SecretHashes: secretHashes, PKCE: "required"}
+	own := Client{RedirectURIs: m.RedirectURIs, GrantTypes: n.GrantTypes, SecretHashes: secretHashes, PKCE: "required", DPoPBoundAccessTokens: m.DPoPBound}
 	client := own.client(id, i)
 	client.Name = i.strangerName(m.ClientName)
 	client.Origin = origin

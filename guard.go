@@ -19,6 +19,7 @@ import (
 	"github.com/caddy-oauth/caddy-oauth/internal/authserver"
 	"github.com/caddy-oauth/caddy-oauth/internal/bearer"
 	"github.com/caddy-oauth/caddy-oauth/internal/directive"
+	"github.com/caddy-oauth/caddy-oauth/internal/dpop"
 	"github.com/caddy-oauth/caddy-oauth/internal/jwt"
 	"github.com/caddy-oauth/caddy-oauth/internal/wire"
 )
@@ -123,6 +124,7 @@ type Guard struct {
 	place    *place
 	endpoint caddyhttp.MatchPath // of MCP; nil: all of the site
 	tools    bool                // the matchers look at the messages of MCP
+	origins  []origin            // by which clients know this server
 	borrowed string              // the remote issuer whose keys in the pool this guard uses, or ""
 
 	ctx   caddy.Context
@@ -206,16 +208,21 @@ func (g *Guard) prepare() error {
 	}
 	g.resource = bearer.Resource{
 		Source: source, Audience: audience, Scopes: g.Scopes, Header: g.TokenHeader, MetadataURL: g.metadata.URL(),
-		Needs: g.needs, Leeway: jwt.Leeway, KeepScopes: g.MCP != nil,
+		Needs: g.needs, Leeway: jwt.Leeway, KeepScopes: g.MCP != nil, Target: g.target,
 		ACR: g.ACR, MaxAge: time.Duration(g.MaxAge),
+	}
+	if err := g.prepareTargets(issuer); err != nil {
+		return err
 	}
 	if g.Leeway != nil {
 		g.resource.Leeway = time.Duration(*g.Leeway)
 	}
 	if server, ok := source.(*authserver.Server); ok {
 		g.resource.AllowNoAudience, g.resource.Monitor = server.MinimalTokens(), server.Monitor(clientIP)
+		g.resource.Proofs = server.Proofs()
 		return nil
 	}
+	g.resource.Proofs = &dpop.Checker{Memory: g.app.common.proofs, Now: time.Now}
 	g.resource.Monitor, err = bearer.NewMonitor(issuer, g.ctx.GetMetricsRegistry(), clientIP)
 	return err
 }
@@ -300,9 +307,12 @@ func (g *Guard) ServeHTTP(w http.ResponseWriter, r *http.Request, next caddyhttp
 		}
 	}
 	claims, err := g.resource.Check(r, &found.tokens)
+	if err := g.offerNonce(w, r, claims, err); err != nil {
+		return err
+	}
 	if err != nil {
 		if rules != nil {
-			rules.Allow(w.Header(), r, "WWW-Authenticate, Retry-After, Error-Id")
+			rules.Allow(w.Header(), r, "WWW-Authenticate, Retry-After, Error-Id, DPoP-Nonce")
 		}
 		if passes, err := g.refuse(w, r, err); !passes {
 			return err
@@ -393,6 +403,9 @@ func (g *Guard) refuse(w http.ResponseWriter, r *http.Request, err error) (passe
 	}
 	if refusal.Challenge != "" {
 		w.Header().Set("WWW-Authenticate", refusal.Challenge)
+	}
+	if refusal.Offer != "" {
+		w.Header().Add("WWW-Authenticate", refusal.Offer)
 	}
 	if refusal.RetryAfter > 0 {
 		wire.SetRetryAfter(w.Header(), refusal.RetryAfter)

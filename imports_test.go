@@ -28,7 +28,7 @@ var allowedImports = []struct {
 
 	// The configuration.
 	{"ROOT", "grants internal/adminapi internal/assertion internal/authserver internal/bearer internal/cimd internal/cli internal/clients " +
-		"internal/directive internal/explain internal/fetch " +
+		"internal/directive internal/dpop internal/explain internal/fetch " +
 		"internal/jwt internal/keyring internal/mcp internal/pages internal/registration internal/revocation internal/throttle internal/trail internal/uris internal/wire " +
 		"storage storage/caddy storage/memory"},
 
@@ -42,14 +42,15 @@ var allowedImports = []struct {
 	{"internal/doctor", "internal/uris"},
 
 	// The endpoints, over net/http.
-	{"internal/authserver", "grants internal/assertion internal/bearer internal/bounded internal/clients internal/fetch internal/jwt internal/keyring internal/metrics " +
+	{"internal/authserver", "grants internal/assertion internal/bearer internal/bounded internal/clients internal/dpop internal/fetch internal/jwt internal/keyring internal/metrics " +
 		"internal/pages internal/registration internal/revocation internal/throttle internal/trail internal/uris internal/wire storage storage/dump"},
 
 	// The parts of the endpoints.
-	{"internal/bearer", "grants internal/fetch internal/jwt internal/metrics internal/throttle internal/uris internal/wire"},
+	{"internal/bearer", "grants internal/dpop internal/fetch internal/jwt internal/metrics internal/throttle internal/uris internal/wire"},
 	{"internal/cimd", "grants internal/clients internal/fetch internal/registration internal/uris storage"},
 	{"internal/clients", "grants internal/assertion internal/recall internal/throttle storage"},
 	{"internal/assertion", "internal/fetch internal/jwt storage"},
+	{"internal/dpop", "grants internal/jwt"},
 	{"internal/keyring", "internal/jwt storage"},
 	{"internal/revocation", "storage"},
 	{"internal/bounded", "internal/metrics storage"},

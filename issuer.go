@@ -65,6 +65,9 @@ type Issuer struct {
 	// token endpoint, or both. Default: `any`.
 	ClientAssertionAudience string `json:"client_assertion_audience,omitempty"`
 
+	// The proofs by which clients bind their tokens to a key (DPoP, RFC 9449). Any client may send them.
+	DPoP *DPoPSettings `json:"dpop,omitempty"`
+
 	// When people are asked for consent. A client can have its own setting. `once`: the first time, and again if the client
 	// asks for more scopes or another audience. `always`: each time. `never`: not at all, which is for your own clients.
 	// Default: `once` for clients with a secret or an https redirect URI, and `always` for the others, since any program on
@@ -191,6 +194,7 @@ func (i *Issuer) check() error {
 		directive.At("dynamic", i.Dynamic.check()),
 		directive.At("openid", i.OpenID.check()),
 		directive.At("client_assertion_audience", checkChoice(i.ClientAssertionAudience, "issuer", "any")),
+		directive.At("dpop", i.DPoP.check()),
 		directive.At("consent", checkConsent(i.Consent)),
 		directive.At("code", i.Code.check()),
 		directive.At("access_token", i.AccessToken.check()),
@@ -296,12 +300,13 @@ func (i *Issuer) open(
 		},
 		ClientConfig: authserver.ClientConfig{
 			Clients: make(map[string]*storage.Client, len(i.Clients)), Secrets: secretHashes,
-			AssertionForIssuer: i.ClientAssertionAudience == "issuer",
+			AssertionForIssuer: i.ClientAssertionAudience == "issuer", DPoPNonce: i.DPoP.nonce(),
 		},
 		Persistence: authserver.Persistence{ReadOnly: i.ReadOnly, RevocationPoll: time.Duration(i.RevocationPoll)},
 		Shared: authserver.Shared{
 			Throttle: common.throttle, Revocations: common.revocations, Servers: common.servers,
 			Codes: common.codes, Trail: common.trail, ClientKeys: common.clientKeys, Fetcher: common.fetcher,
+			Proofs: common.proofs,
 		},
 		Observers: authserver.Observers{
 			Logger: log, Audit: log.Named("audit"), Registry: ctx.GetMetricsRegistry(), Observe: o.observe,

@@ -27,6 +27,7 @@ import (
 	"github.com/caddy-oauth/caddy-oauth/internal/assertion"
 	"github.com/caddy-oauth/caddy-oauth/internal/authserver"
 	"github.com/caddy-oauth/caddy-oauth/internal/directive"
+	"github.com/caddy-oauth/caddy-oauth/internal/dpop"
 	"github.com/caddy-oauth/caddy-oauth/internal/fetch"
 	"github.com/caddy-oauth/caddy-oauth/internal/revocation"
 	"github.com/caddy-oauth/caddy-oauth/internal/throttle"
@@ -206,6 +207,7 @@ type shared struct {
 	trail       *trail.Trail
 	clientKeys  *assertion.Keys
 	fetcher     *fetch.Fetcher
+	proofs      *dpop.Memory
 }
 
 var sharedPool = caddy.NewUsagePool()
@@ -217,7 +219,7 @@ func share() *shared {
 	fetcher := fetch.New(fetch.Config{})
 	common, _ := sharedPool.LoadOrStore(sharedKey, &shared{
 		throttle.New(), revocation.NewBroadcast(), authserver.NewRunningServers(), authserver.NewCodes(), trail.New(),
-		assertion.NewKeys(fetcher, time.Now), fetcher,
+		assertion.NewKeys(fetcher, time.Now), fetcher, dpop.NewMemory(),
 	})
 	return common.(*shared)
 }

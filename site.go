@@ -23,6 +23,7 @@ type place struct {
 	routes caddyhttp.RouteList // of the site
 	list   caddyhttp.RouteList // of the site, or a block in it, that has the handler
 	logins []login             // in the list, after the handler
+	named  bool                // the site is for some host names, so that no request has another one
 
 	// Of all guards of the site.
 	guarded bool     // there are some
@@ -45,6 +46,8 @@ func (p *place) find(r *http.Request) *place {
 		server, ok := r.Context().Value(caddyhttp.ServerCtxKey).(*caddyhttp.Server)
 		if ok {
 			p.routes = siteOf(server, p.handler)
+			p.named = !has(server.Routes, p.handler) && len(p.routes) > 0 &&
+				!slices.ContainsFunc(p.routes, func(route caddyhttp.Route) bool { return len(hostsOf(route)) == 0 })
 		}
 		var guards []*Guard
 		if g, ok := p.handler.(*Guard); ok {

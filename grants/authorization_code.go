@@ -82,6 +82,9 @@ func (AuthorizationCode) Exchange(ctx context.Context, req *Request) (*Authoriza
 		if err := verifyPKCE(f.Code.Challenge, req.Form.Get("code_verifier")); err != nil {
 			return false, err
 		}
+		if key := f.Code.KeyThumbprint; key != "" && key != req.Proven.Thumbprint {
+			return false, errOtherKey(errBadCode, req, key)
+		}
 		auth, err = authorize(f, key, req, "")
 		if err != nil {
 			return false, err
@@ -98,18 +101,23 @@ func (AuthorizationCode) Exchange(ctx context.Context, req *Request) (*Authoriza
 }
 
 // isRepeat reports whether a request for a used code is the exchange that used it, sent again by the same party: soon, before
-// a refresh token of the family was used, and with all that the exchange had. A thief of the code has neither the verifier nor, for
-// a code without a challenge, the client's own authentication.
+// a refresh token of the family was used, and with all that the exchange had, its key of DPoP included. A thief of the code has neither the
+// verifier nor, for a code without a challenge, the client's own authentication.
 func isRepeat(f *storage.Family, req *Request) bool {
 	samePartyProven := f.Code.Challenge != "" || req.Authenticated
-	return samePartyProven && !f.Refreshed() && req.Now.Sub(f.Code.Redeemed) < repeatTime &&
+	return samePartyProven && hasBoundKey(f, req) && !f.Refreshed() && req.Now.Sub(f.Code.Redeemed) < repeatTime &&
 		checkRedirect(f.Code, req.Form.Get("redirect_uri"), req.Client.RedirectRules.Code) == nil &&
 		verifyPKCE(f.Code.Challenge, req.Form.Get("code_verifier")) == nil
 }
 
 // ValidChallenge reports whether s can be an S256 code_challenge (RFC 7636 §4.2): 43 characters of
 // base64url, which 256 bits make.
-func ValidChallenge(s string) bool {
+func ValidChallenge(s string) bool { return isHash(s) }
+
+// ValidThumbprint reports whether s can be the SHA-256 thumbprint of a key (RFC 7638).
+func ValidThumbprint(s string) bool { return isHash(s) }
+
+func isHash(s string) bool {
 	sum, err := base64.RawURLEncoding.Strict().DecodeString(s)
 	return err == nil && len(sum) == sha256.Size && len(s) == 43
 }

@@ -18,6 +18,31 @@ var errUnauthenticated = &Error{
 	Sent: "no client_assertion", Expected: "a client_assertion, as the client used its key before for these tokens",
 }
 
+// errOtherKey refuses something that is bound to a key which the client has not proven to have. It leaves the family alone: whoever has
+// stolen a token without the key must not be able to end it.
+func errOtherKey(what *Error, req *Request, bound string) *Error {
+	sent := "a proof of the key " + req.Proven.Thumbprint
+	if req.Proven.Thumbprint == "" {
+		sent = "no DPoP proof"
+	}
+	return what.because("bound to another key").Explain(sent, "a DPoP proof of the key "+bound, "")
+}
+
+// hasBoundKey reports whether the client has the key that the refresh tokens of a family are bound to (RFC 9449 §5), if they are.
+func hasBoundKey(f *storage.Family, req *Request) bool {
+	return f.Bound.IsZero() || f.Bound == req.Proven
+}
+
+// bind binds the refresh tokens of a family to the key of a client that does not authenticate (RFC 9449 §5). It reports whether they were
+// not.
+func bind(f *storage.Family, req *Request) (changed bool) {
+	if req.Authenticated || req.Proven.IsZero() || !f.Bound.IsZero() {
+		return false
+	}
+	f.Bound = req.Proven
+	return true
+}
+
 // decideFamily lets decide look at the family at key and change it, in one atomic step. write says
 // whether the change is kept; with an error it is not. A family that is not there or was revoked is never shown: the
 // request is refused with absent. So is it if the record is damaged.
@@ -56,6 +81,9 @@ func decideFamily(
 		}
 		if req.Authenticated && req.Client.Public() && !f.Authenticated {
 			f.Authenticated, write = true, true
+		}
+		if bind(f, req) {
+			write = true
 		}
 		if !write {
 			return nil, time.Time{}, storage.ErrKeep

@@ -32,6 +32,9 @@ type Request struct {
 	Client *storage.Client
 	// Authenticated says that the client has authenticated, with a secret or a key. Only a client that is Public may not have.
 	Authenticated bool
+	// Proven is the key that the client has proven to have, if any. The access token is bound to it, and so are the refresh tokens of a
+	// client that does not authenticate.
+	Proven storage.Confirmation
 	// Resources are those that the issuer has beside the Audience of its clients.
 	Resources []string
 	// Form holds the parameters of the body. None but resource stands there twice; empty ones are
@@ -135,7 +138,7 @@ const (
 	BadUser         = "bad_user"
 )
 
-// Error codes: RFC 6749 §4.1.2.1 and §5.2, RFC 8707 §2.
+// Error codes: RFC 6749 §4.1.2.1 and §5.2, RFC 8707 §2, RFC 9449.
 const (
 	InvalidRequest          = "invalid_request"
 	InvalidClient           = "invalid_client"
@@ -146,6 +149,8 @@ const (
 	UnsupportedGrantType    = "unsupported_grant_type"
 	UnsupportedResponseType = "unsupported_response_type"
 	AccessDenied            = "access_denied"
+	InvalidDPoPProof        = "invalid_dpop_proof" // RFC 9449 §5
+	UseDPoPNonce            = "use_dpop_nonce"     // RFC 9449 §8
 	ServerError             = "server_error"
 	TemporarilyUnavailable  = "temporarily_unavailable"
 )
@@ -153,7 +158,7 @@ const (
 // Codes are all the error codes of the token endpoint.
 var Codes = []string{
 	InvalidRequest, InvalidClient, InvalidGrant, InvalidScope, InvalidTarget, UnauthorizedClient,
-	UnsupportedGrantType, ServerError, TemporarilyUnavailable,
+	UnsupportedGrantType, InvalidDPoPProof, UseDPoPNonce, ServerError, TemporarilyUnavailable,
 }
 
 // Refuse returns an Error without a cause beyond what it says.

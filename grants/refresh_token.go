@@ -85,6 +85,9 @@ func (r *refresh) decide(ctx context.Context) error {
 		req, policy := r.req, r.req.Client.RefreshToken
 		r.due = nil
 		status := f.TokenStatus(r.token, req.Now, policy.Retry)
+		if status != storage.TokenUnknown && !hasBoundKey(f, req) {
+			return false, errOtherKey(errBadRefreshToken, req, f.Bound.Thumbprint)
+		}
 		switch status {
 		case storage.TokenUnknown:
 			return false, errBadRefreshToken.because("never issued here, or damaged on its way: its family has other refresh tokens, or none")

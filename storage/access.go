@@ -19,6 +19,7 @@ type Access struct {
 	Expires  time.Time      `json:"exp"`
 	Family   string         `json:"family,omitempty"` // the ID of its family's record
 	Started  time.Time      `json:"started,omitzero"` // when the family started
+	Bound    Confirmation   `json:"cnf,omitzero"`
 }
 
 // IssueToken returns a new token of that length, 0 for the default, and the key of its record. The caller writes the record, which

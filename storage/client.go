@@ -48,6 +48,9 @@ type Client struct {
 	// RequirePKCE requires a code_challenge of a client with a secret. A public client always has to send one.
 	RequirePKCE bool
 
+	// RequireDPoP requires a DPoP proof in each token request, so that all tokens of the client are bound to its key (RFC 9449 §5.2).
+	RequireDPoP bool
+
 	RedirectRules RedirectRules
 
 	// OmitIssuer leaves iss out of authorization responses (RFC 9207).

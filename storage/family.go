@@ -30,6 +30,9 @@ type Family struct {
 	Code    *Code
 	Refresh *Refresh
 
+	// Bound is the key that the refresh tokens are bound to, since the client does not authenticate (RFC 9449 §5).
+	Bound Confirmation
+
 	// Authenticated says that the client may do without authentication, but once used its key with this family. It must from
 	// then on, so that a token that is stolen later is worth nothing without the key.
 	Authenticated bool
@@ -62,6 +65,7 @@ type Code struct {
 	RedirectAgain bool   // the exchange of the code named it too
 	Challenge     string // S256 (RFC 7636 §4.2)
 	Nonce         string // for the ID token (OpenID Connect Core §2)
+	KeyThumbprint string // of the only key that may redeem the code (dpop_jkt, RFC 9449 §10)
 	Offline       bool   // redeeming the code issues a refresh token
 
 	RefreshLength int // the length of the refresh tokens; 0: the default

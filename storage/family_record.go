@@ -29,6 +29,7 @@ const (
 	familySession
 	familyAskedUserInfo // repeated
 	familyAskedIDToken  // repeated
+	familyBound
 )
 
 // The fields of its code.
@@ -43,6 +44,7 @@ const (
 	codeOffline
 	codeRefreshLength
 	codeNonce
+	codeKeyThumbprint
 )
 
 // The fields of its session.
@@ -94,20 +96,23 @@ func (f *Family) Encode() ([]byte, error) {
 	}
 	w.texts(familyAskedUserInfo, f.Asked.UserInfo)
 	w.texts(familyAskedIDToken, f.Asked.IDToken)
+	if !f.Bound.IsZero() {
+		w.message(familyBound, f.Bound.encode)
+	}
 	return w.record, nil
 }
 
 // size returns about the length of the record without claims, and rarely less.
 func (f *Family) size() int {
 	const text = 2 // tag and length
-	size := 64 + len(f.Client) + len(f.Subject) + len(f.Reason)
+	size := 64 + len(f.Client) + len(f.Subject) + len(f.Reason) + len(f.Bound.Thumbprint)
 	for _, list := range [...][]string{f.Scopes, f.Audience, f.Asked.UserInfo, f.Asked.IDToken} {
 		for _, s := range list {
 			size += text + len(s)
 		}
 	}
 	if c := f.Code; c != nil {
-		size += 48 + len(c.Hash) + len(c.RedirectURI) + len(c.Challenge) + len(c.Nonce)
+		size += 48 + len(c.Hash) + len(c.RedirectURI) + len(c.Challenge) + len(c.Nonce) + len(c.KeyThumbprint)
 	}
 	if r := f.Refresh; r != nil {
 		size += 24 + len(r.FamilySecret) + len(r.Current) + len(r.Previous) + len(r.Successor)
@@ -126,6 +131,7 @@ func (c *Code) encode(w *fieldWriter) {
 	w.flag(codeOffline, c.Offline)
 	w.number(codeRefreshLength, int64(c.RefreshLength))
 	w.text(codeNonce, c.Nonce)
+	w.text(codeKeyThumbprint, c.KeyThumbprint)
 }
 
 // IsZero reports whether nothing is known of the session.
@@ -195,6 +201,8 @@ func (f *Family) decode(field field) (err error) {
 		f.Authenticated = field.flag()
 	case familySession:
 		err = readFields(field.bytes, field.text, f.Session.decode)
+	case familyBound:
+		err = readFields(field.bytes, field.text, f.Bound.decode)
 	}
 	return err
 }
@@ -221,6 +229,8 @@ func (c *Code) decode(field field) (err error) {
 		c.RefreshLength = int(field.int())
 	case codeNonce:
 		c.Nonce = field.text
+	case codeKeyThumbprint:
+		c.KeyThumbprint = field.text
 	}
 	return err
 }

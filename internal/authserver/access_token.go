@@ -43,14 +43,15 @@ type accessTokens struct {
 
 // tokenClaims are the claims that the server sets in an access token (RFC 9068 §2.2), in this order.
 type tokenClaims struct {
-	Issuer   string `json:"iss,omitempty"`
-	Subject  string `json:"sub"`
-	Audience any    `json:"aud,omitempty"` // see audience
-	Expires  int64  `json:"exp"`
-	IssuedAt int64  `json:"iat"`
-	Scope    string `json:"scope,omitempty"`
-	AuthTime int64  `json:"auth_time,omitempty"`
-	ACR      string `json:"acr,omitempty"`
+	Issuer   string                `json:"iss,omitempty"`
+	Subject  string                `json:"sub"`
+	Audience any                   `json:"aud,omitempty"` // see audience
+	Expires  int64                 `json:"exp"`
+	IssuedAt int64                 `json:"iat"`
+	Scope    string                `json:"scope,omitempty"`
+	AuthTime int64                 `json:"auth_time,omitempty"`
+	ACR      string                `json:"acr,omitempty"`
+	Bound    *storage.Confirmation `json:"cnf,omitempty"`
 	jwt.Reference
 }
 
@@ -73,15 +74,15 @@ func audience(resources []string) any {
 	return resources
 }
 
-// issue makes an access token: a JWT as in RFC 9068, or the configured shape. It also returns the ID by which the token can be
+// issue makes an access token: a JWT as in RFC 9068, or the configured shape. It is bound to a key, unless bound is zero. It also returns the ID by which the token can be
 // revoked.
 func (a *accessTokens) issue(
-	ctx context.Context, client *storage.Client, auth *grants.Authorization, now time.Time,
+	ctx context.Context, client *storage.Client, auth *grants.Authorization, bound storage.Confirmation, now time.Time,
 ) (token, id string, err error) {
 	subject := a.pairwise.subject(client, auth.Subject)
 	more := renameClaims(subject, a.claims.granted(auth.Claims, auth.Scopes, auth.Asked.UserInfo), a.shape.Rename)
 	if a.shape.Opaque {
-		return a.issueOpaque(ctx, client, auth, subject, more, now)
+		return a.issueOpaque(ctx, client, auth, subject, bound, more, now)
 	}
 	ref := jwt.Reference{ID: rand.Text(), ClientID: client.ID, Family: auth.Family, Began: jwt.NumericDate(auth.Started)}
 	if subject != auth.Subject {
@@ -93,6 +94,9 @@ func (a *accessTokens) issue(
 		Subject:  subject,
 		Expires:  now.Add(client.AccessTokenLifetime).Unix(),
 		IssuedAt: now.Unix(),
+	}
+	if !bound.IsZero() {
+		own.Bound = &bound
 	}
 	if a.shape.Minimal {
 		if slices.Contains(auth.Scopes, grants.OpenID) {
@@ -160,7 +164,8 @@ func renameClaims(subject string, granted map[string]any, names map[string]strin
 
 // issueOpaque makes an access token that is a reference to a record with the claims.
 func (a *accessTokens) issueOpaque(
-	ctx context.Context, client *storage.Client, auth *grants.Authorization, subject string, claims map[string]any, now time.Time,
+	ctx context.Context, client *storage.Client, auth *grants.Authorization, subject string, bound storage.Confirmation, claims map[string]any,
+	now time.Time,
 ) (token, id string, err error) {
 	access := &storage.Access{
 		Client:   client.ID,
@@ -174,6 +179,7 @@ func (a *accessTokens) issueOpaque(
 		Expires:  now.Add(client.AccessTokenLifetime),
 		Family:   auth.Family,
 		Started:  auth.Started,
+		Bound:    bound,
 	}
 	if subject != auth.Subject {
 		access.Pairwise = subject
@@ -313,6 +319,10 @@ func (a *accessTokens) opaqueClaims(access *storage.Access, key storage.Key) *jw
 	}
 	if access.ACR != "" {
 		claims.Raw["acr"] = access.ACR
+	}
+	if !access.Bound.IsZero() {
+		claims.Bound.Thumbprint = access.Bound.Thumbprint
+		claims.Raw["cnf"] = access.Bound
 	}
 	return claims
 }

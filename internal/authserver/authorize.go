@@ -119,6 +119,7 @@ func (e *authorizeEndpoint) approve(c *call, req *authorizeRequest, user *User) 
 			RedirectSent:  req.redirectSent,
 			Challenge:     req.challenge,
 			Nonce:         req.params.Get("nonce"),
+			KeyThumbprint: req.params.Get("dpop_jkt"),
 			Offline:       client.MayUse("refresh_token"),
 			RefreshLength: client.RefreshToken.Length,
 		},

@@ -137,6 +137,10 @@ func (e *authorizeEndpoint) checkAuthorizeRequest(
 	if err != nil {
 		return nil, &redirectError{err, to}
 	}
+	if jkt := params.Get("dpop_jkt"); jkt != "" && !grants.ValidThumbprint(jkt) { // RFC 9449 §10
+		return refuse(grants.InvalidRequest, "dpop_jkt is not the SHA-256 thumbprint of a key: 43 characters of base64url",
+			strconv.Itoa(len(jkt))+" characters", "43 characters of base64url", "")
+	}
 	prompt, ok := readPrompt(params.Get("prompt"))
 	if !ok { // OpenID Connect Core §3.1.2.1
 		return refuse(grants.InvalidRequest, "prompt=none cannot be combined", params.Get("prompt"), "none alone", "")

@@ -9,6 +9,7 @@ import (
 
 	"github.com/caddy-oauth/caddy-oauth/grants"
 	"github.com/caddy-oauth/caddy-oauth/internal/clients"
+	"github.com/caddy-oauth/caddy-oauth/internal/dpop"
 	"github.com/caddy-oauth/caddy-oauth/storage"
 )
 
@@ -63,6 +64,7 @@ type call struct {
 
 	ctx   context.Context // has the deadline; r.Context() has none, since r.WithContext would copy the request
 	limit *deadline       // of ctx; nil: none yet
+	proof *dpop.Proof     // of a key that the client has; nil: none
 
 	named   clients.Named   // the client that the request says it comes from
 	client  *storage.Client // if known; at the endpoints that authenticate clients, once it is authenticated

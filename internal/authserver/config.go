@@ -13,6 +13,7 @@ import (
 	"github.com/caddy-oauth/caddy-oauth/internal/assertion"
 	"github.com/caddy-oauth/caddy-oauth/internal/bounded"
 	"github.com/caddy-oauth/caddy-oauth/internal/clients"
+	"github.com/caddy-oauth/caddy-oauth/internal/dpop"
 	"github.com/caddy-oauth/caddy-oauth/internal/fetch"
 	"github.com/caddy-oauth/caddy-oauth/internal/keyring"
 	"github.com/caddy-oauth/caddy-oauth/internal/metrics"
@@ -80,6 +81,9 @@ type ClientConfig struct {
 	// AssertionForIssuer requires the issuer as the only audience of a client's assertion. Otherwise it may be the token endpoint.
 	AssertionForIssuer bool
 
+	// DPoPNonce requires nonces of this server in DPoP proofs.
+	DPoPNonce bool
+
 	// Accounts asks the site about the users of refresh tokens; nil if it is not to be asked.
 	Accounts grants.Accounts
 }
@@ -119,6 +123,7 @@ type Shared struct {
 	Trail       *trail.Trail          // remembers the last failures
 	ClientKeys  *assertion.Keys       // finds the keys of clients
 	Fetcher     *fetch.Fetcher        // reaches clients
+	Proofs      *dpop.Memory          // remembers DPoP proofs
 }
 
 // Observers learn what a server does.
@@ -165,6 +170,9 @@ func (c Config) withDefaults() Config {
 	}
 	if c.ClientKeys == nil {
 		c.ClientKeys = assertion.NewKeys(c.Fetcher, c.Now)
+	}
+	if c.Proofs == nil {
+		c.Proofs = dpop.NewMemory()
 	}
 	if c.OpenID {
 		c.Scopes = withOpenIDScopes(c.Scopes)

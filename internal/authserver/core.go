@@ -14,6 +14,7 @@ import (
 	"github.com/caddy-oauth/caddy-oauth/grants"
 	"github.com/caddy-oauth/caddy-oauth/internal/bounded"
 	"github.com/caddy-oauth/caddy-oauth/internal/clients"
+	"github.com/caddy-oauth/caddy-oauth/internal/dpop"
 	"github.com/caddy-oauth/caddy-oauth/internal/keyring"
 	"github.com/caddy-oauth/caddy-oauth/internal/metrics"
 	"github.com/caddy-oauth/caddy-oauth/internal/pages"
@@ -37,6 +38,7 @@ type core struct {
 	authenticator *clients.Authenticator
 	registrations *registration.Registrations // nil if clients cannot register themselves
 	accessTokens  *accessTokens
+	proofs        *dpop.Checker
 	cutoffs       *revocation.Cutoffs
 	revoker       *Revoker
 	consents      *consentRecords

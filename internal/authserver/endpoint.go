@@ -267,7 +267,7 @@ func (s *Server) fail(c *call, e *endpoint, err error) error {
 		return s.authorize.respond(c, redirect.to,
 			[2]string{"error", refusal.Code}, [2]string{"error_description", refusal.Description}, [2]string{"error_id", id})
 	case e.bearer:
-		challenge := bearerChallenge(s.config.URL, refusal)
+		challenge := bearerChallenge(c.r, s.config.URL, refusal)
 		if isBearerError(refusal) {
 			c.w.Header().Set("WWW-Authenticate", challenge)
 		}

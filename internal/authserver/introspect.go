@@ -61,6 +61,9 @@ func (e *introspectEndpoint) describe(ctx context.Context, client *storage.Clien
 	maps.Copy(answer, claims.Raw)
 	answer["active"] = true
 	answer["token_type"] = "Bearer"
+	if claims.Bound.Thumbprint != "" {
+		answer["token_type"] = wire.TypeDPoP
+	}
 	if !claims.Machine() {
 		answer["username"] = claims.Raw["sub"]
 	}
@@ -96,6 +99,9 @@ func (e *introspectEndpoint) describeRefresh(ctx context.Context, client *storag
 	answer := map[string]any{
 		"active": true, "client_id": f.Client, "sub": subject, "username": subject, "iss": e.config.URL,
 		"scope": strings.Join(f.Scopes, " "), "aud": audience(f.Audience), "iat": numericDate(f.Started),
+	}
+	if !f.Bound.IsZero() {
+		answer["cnf"] = f.Bound
 	}
 	if end := f.Expires(e.now(), 0); !end.IsZero() {
 		answer["exp"] = numericDate(end)

@@ -10,6 +10,7 @@ import (
 	"time"
 
 	"github.com/caddy-oauth/caddy-oauth/grants"
+	"github.com/caddy-oauth/caddy-oauth/internal/dpop"
 	"github.com/caddy-oauth/caddy-oauth/internal/jwt"
 	"github.com/caddy-oauth/caddy-oauth/internal/wire"
 	"github.com/caddy-oauth/caddy-oauth/storage"
@@ -113,6 +114,7 @@ func (s *core) metadata(sites *SiteFacts) ([]byte, error) {
 		ClientDocuments       bool     `json:"client_id_metadata_document_supported,omitempty"`
 		UILocales             []string `json:"ui_locales_supported"`
 		DeviceAuthorization   string   `json:"device_authorization_endpoint,omitempty"` // RFC 8628 §4
+		DPoPAlgs              []string `json:"dpop_signing_alg_values_supported"`       // RFC 9449 §5.1
 
 		*openIDMetadata
 	}{
@@ -133,6 +135,7 @@ func (s *core) metadata(sites *SiteFacts) ([]byte, error) {
 		IssParameter:          true,
 		ClientDocuments:       s.documents != nil,
 		UILocales:             s.pages.Languages(),
+		DPoPAlgs:              dpop.Algorithms(),
 	}
 	if s.config.OpenID {
 		doc.openIDMetadata = s.openIDMetadata(sites)

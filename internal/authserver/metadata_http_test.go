@@ -89,6 +89,7 @@ func TestRFC8414Members(t *testing.T) {
 		"introspection_signing_alg_values_supported":               []any{"ES256"}, // RFC 9701 §7
 		"code_challenge_methods_supported":                         []any{"S256"},
 		"authorization_response_iss_parameter_supported":           true,
+		"dpop_signing_alg_values_supported":                        algs, // RFC 9449 §5.1
 		"ui_locales_supported":                                     []any{"en", "ar", "de", "es", "fr", "ja", "zh-Hans"},
 	}
 	a := newTestServer(t).fetch(t, wellKnown)

@@ -136,6 +136,7 @@ func (s *Server) assemble() (err error) {
 	s.authenticator = clients.NewAuthenticator(s.clients, s.limiter, s.newAssertions(), config.Wire.SecretHeader)
 	s.sealer = sealer{keys: s.keys, now: s.now}
 	s.pairwise = &pairwise{salt: config.PairwiseSalt, sealer: s.sealer}
+	s.proofs = s.newProofs()
 	s.accessTokens = &accessTokens{
 		pairwise: s.pairwise,
 		issuer:   config.URL, shape: config.AccessToken, claims: newScopedClaims(config.Scopes), keys: s.keys, store: s.store, clients: s.clients, cutoffs: s.cutoffs,

@@ -50,6 +50,9 @@ func (e *tokenEndpoint) serve(c *call) error {
 		return err
 	}
 	c.grant = grant.Type()
+	if err := e.prove(c); err != nil {
+		return err
+	}
 	now := e.now()
 	auth, err := e.exchange(c, grant, form, now)
 	if err != nil {
@@ -116,6 +119,7 @@ func (e *tokenEndpoint) exchange(c *call, grant grants.Grant, form url.Values, n
 
 		Resources:     e.resources.all(),
 		Authenticated: c.named.Method != "",
+		Proven:        c.proven(),
 	})
 	if err != nil {
 		return nil, e.throttleRefusal(c, e.revoker.RevokeRefused(ctx, err))
@@ -125,6 +129,9 @@ func (e *tokenEndpoint) exchange(c *call, grant grants.Grant, form url.Values, n
 	}
 	if asksSite {
 		c.setDeadline(e.config.StoreTimeout)
+	}
+	if err := e.claimProof(c); err != nil {
+		return nil, err
 	}
 	return auth, nil
 }
@@ -159,7 +166,7 @@ func (e *tokenEndpoint) issue(c *call, auth *grants.Authorization, now time.Time
 			return nil, err
 		}
 	}
-	accessToken, id, err := e.accessTokens.issue(c.ctx, c.client, auth, now)
+	accessToken, id, err := e.accessTokens.issue(c.ctx, c.client, auth, c.proven(), now)
 	if err != nil {
 		return nil, err
 	}
@@ -175,9 +182,13 @@ func (e *tokenEndpoint) issue(c *call, auth *grants.Authorization, now time.Time
 		}
 		e.uses.note(auth.Subject, c.client.ID, use{now, began, auth.Scopes})
 	}
+	tokenType := "Bearer"
+	if c.proof != nil {
+		tokenType = wire.TypeDPoP
+	}
 	return &wire.TokenResponse{
 		AccessToken:  accessToken,
-		TokenType:    "Bearer",
+		TokenType:    tokenType,
 		ExpiresIn:    int64(c.client.AccessTokenLifetime / time.Second),
 		RefreshToken: auth.RefreshToken,
 		Scope:        strings.Join(auth.Scopes, " "),
@@ -227,6 +238,9 @@ func (e *tokenEndpoint) startFamily(c *call, auth *grants.Authorization, now tim
 		Ends:     client.RefreshToken.Ends(now),
 
 		Authenticated: c.named.Method != "" && client.Public(),
+	}
+	if c.named.Method == "" {
+		f.Bound = c.proven()
 	}
 	refreshToken, key := f.Start(client.RefreshToken.Length)
 	record, err := f.Encode()

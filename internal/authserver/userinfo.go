@@ -11,6 +11,7 @@ import (
 	"strings"
 
 	"github.com/caddy-oauth/caddy-oauth/grants"
+	"github.com/caddy-oauth/caddy-oauth/internal/dpop"
 	"github.com/caddy-oauth/caddy-oauth/internal/jwt"
 	"github.com/caddy-oauth/caddy-oauth/internal/throttle"
 	"github.com/caddy-oauth/caddy-oauth/internal/wire"
@@ -23,12 +24,12 @@ type userinfoEndpoint struct{ *core }
 var userinfoMethods = []string{http.MethodGet, http.MethodHead, http.MethodPost}
 
 func (e *userinfoEndpoint) serve(c *call) error {
-	token, err := e.token(c)
+	token, scheme, err := e.token(c)
 	if err != nil {
 		return err
 	}
 	c.setDeadline(e.config.StoreTimeout)
-	claims, err := e.check(c, token)
+	claims, err := e.check(c, token, scheme)
 	if err != nil {
 		return err
 	}
@@ -36,8 +37,11 @@ func (e *userinfoEndpoint) serve(c *call) error {
 }
 
 // check returns the claims of an access token that signs a person in.
-func (e *userinfoEndpoint) check(c *call, token string) (*jwt.Claims, error) {
+func (e *userinfoEndpoint) check(c *call, token, scheme string) (*jwt.Claims, error) {
 	claims, err := e.accessTokens.check(c.ctx, token, 0)
+	if err == nil {
+		err = e.proveToken(c, claims, token, scheme)
+	}
 	if invalid, ok := errors.AsType[jwt.InvalidToken](err); ok {
 		return nil, e.refuseToken(c, invalid, err)
 	}
@@ -88,32 +92,33 @@ func (e *userinfoEndpoint) refuseToken(c *call, invalid jwt.InvalidToken, cause 
 	return refusal
 }
 
-// token returns the access token of a request, which is in the header or in a form, and only once (RFC 6750 §2).
-func (e *userinfoEndpoint) token(c *call) (string, error) {
+// token returns the access token of a request and the scheme that it came with. It is in the header or in a form, and only once (RFC 6750
+// §2).
+func (e *userinfoEndpoint) token(c *call) (token, scheme string, err error) {
 	var tokens []string
 	for _, value := range c.r.Header.Values("Authorization") {
-		if scheme, token, _ := strings.Cut(value, " "); strings.EqualFold(scheme, "Bearer") {
-			tokens = append(tokens, strings.TrimSpace(token))
+		if name, token, _ := strings.Cut(value, " "); strings.EqualFold(name, "Bearer") || strings.EqualFold(name, wire.TypeDPoP) {
+			tokens, scheme = append(tokens, strings.TrimSpace(token)), name
 		}
 	}
 	if isForm(c.r) {
 		form, err := wire.ReadForm(c.w, c.r)
 		if err != nil {
-			return "", err
+			return "", "", err
 		}
 		if form.Has("access_token") {
-			tokens = append(tokens, form.Get("access_token"))
+			tokens, scheme = append(tokens, form.Get("access_token")), "Bearer"
 		}
 	}
 	switch {
 	case strings.ContainsAny(c.r.URL.RawQuery, "_%") && c.r.URL.Query().Has("access_token"): // RFC 9700 §4.3.2
-		return "", grants.Refuse(grants.InvalidRequest, "an access token must not be in the URL")
+		return "", "", grants.Refuse(grants.InvalidRequest, "an access token must not be in the URL")
 	case len(tokens) > 1:
-		return "", grants.Refuse(grants.InvalidRequest, "more than one access token")
+		return "", "", grants.Refuse(grants.InvalidRequest, "more than one access token")
 	case len(tokens) == 0 || tokens[0] == "":
-		return "", errNoToken
+		return "", "", errNoToken
 	}
-	return tokens[0], nil
+	return tokens[0], scheme, nil
 }
 
 // isForm reports whether a request has parameters in its body.
@@ -161,8 +166,12 @@ func (e *userinfoEndpoint) answer(c *call, claims map[string]any) error {
 }
 
 // bearerChallenge is the challenge to a client whose token, or whose lack of one, was refused (RFC 6750 §3).
-func bearerChallenge(realm string, refusal *grants.Error) string {
-	challenge := "Bearer realm=" + strconv.Quote(realm)
+func bearerChallenge(r *http.Request, realm string, refusal *grants.Error) string {
+	scheme := "Bearer"
+	if sent, _, _ := strings.Cut(r.Header.Get("Authorization"), " "); strings.EqualFold(sent, wire.TypeDPoP) {
+		scheme = wire.TypeDPoP + ` algs="` + strings.Join(dpop.Algorithms(), " ") + `",`
+	}
+	challenge := scheme + " realm=" + strconv.Quote(realm)
 	if errors.Is(refusal, errNoToken) {
 		return challenge
 	}

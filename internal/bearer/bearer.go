@@ -16,6 +16,7 @@ import (
 	"time"
 
 	"github.com/caddy-oauth/caddy-oauth/grants"
+	"github.com/caddy-oauth/caddy-oauth/internal/dpop"
 	"github.com/caddy-oauth/caddy-oauth/internal/jwt"
 	"github.com/caddy-oauth/caddy-oauth/internal/metrics"
 	"github.com/caddy-oauth/caddy-oauth/internal/throttle"
@@ -56,6 +57,11 @@ type Resource struct {
 	// scopes of the challenge then keeps those it had.
 	KeepScopes bool
 
+	// Proofs checks the proofs for tokens that are bound to a key (DPoP, RFC 9449 §7). Target returns the URL of a request that a proof
+	// must name, without query: never with a host that only the client has chosen.
+	Proofs *dpop.Checker
+	Target func(r *http.Request) string
+
 	// AllowNoAudience accepts tokens without an audience too.
 	AllowNoAudience bool
 
@@ -69,6 +75,7 @@ type Error struct {
 	Status    int
 	Code      string // "" if there was no token (RFC 6750 §3.1)
 	Challenge string // the WWW-Authenticate header; "" for none
+	Offer     string // a second WWW-Authenticate header, for another scheme; "" for none
 	Cause     error
 
 	RetryAfter time.Duration // 0 if unknown
@@ -108,6 +115,9 @@ type Tokens struct {
 	token  string
 	leeway time.Duration // with which the token was valid
 	claims *jwt.Claims
+
+	proof        *dpop.Proof // that was valid; nil: none was needed yet
+	proofBelongs string      // the token that the proof is for
 }
 
 // values returns the values that a header of the request had.
@@ -122,9 +132,16 @@ func (t *Tokens) values(r *http.Request, header string) []string {
 func (p *Resource) Take(r *http.Request, t *Tokens) {
 	header := http.CanonicalHeaderKey(cmp.Or(p.Header, "Authorization"))
 	values := r.Header.Values(header)
-	if len(values) == 0 || p.Header == "" && !slices.ContainsFunc(values, isBearer) {
+	if len(values) == 0 || p.Header == "" && !slices.ContainsFunc(values, hasToken) {
 		return
 	}
+	t.take(r, header, values)
+	if proofs := r.Header[dpop.Header]; len(proofs) > 0 {
+		t.take(r, dpop.Header, proofs)
+	}
+}
+
+func (t *Tokens) take(r *http.Request, header string, values []string) {
 	if t.taken == nil {
 		t.taken = make(map[string][]string, 1)
 	}
@@ -132,9 +149,14 @@ func (p *Resource) Take(r *http.Request, t *Tokens) {
 	r.Header.Del(header)
 }
 
-func isBearer(authorization string) bool {
+// hasToken reports whether an Authorization header has an access token.
+func hasToken(authorization string) bool {
+	return isScheme(authorization, "Bearer") || isScheme(authorization, schemeDPoP)
+}
+
+func isScheme(authorization, name string) bool {
 	scheme, _, _ := strings.Cut(authorization, " ")
-	return strings.EqualFold(scheme, "Bearer")
+	return strings.EqualFold(scheme, name)
 }
 
 // Check returns the claims of the request's access token. Every error is an *Error.
@@ -147,32 +169,37 @@ func (p *Resource) Check(r *http.Request, t *Tokens) (*jwt.Claims, error) {
 }
 
 func (p *Resource) check(r *http.Request, t *Tokens) (*jwt.Claims, error) {
-	token, err := p.token(r, t)
+	token, scheme, err := p.token(r, t)
 	if err != nil {
-		return nil, p.refuse(r, http.StatusBadRequest, grants.InvalidRequest, err)
+		return nil, p.refuse(r, t, http.StatusBadRequest, grants.InvalidRequest, err)
 	}
 	if token == "" {
-		return nil, p.refuse(r, http.StatusUnauthorized, "", nil).
+		return nil, p.refuse(r, t, http.StatusUnauthorized, "", nil).
 			explain("no access token", cmp.Or(p.Header, "Authorization: Bearer"), "oauth_guard: optional, token_header")
 	}
 	claims, err := p.claims(r, t, token)
+	if err == nil {
+		err = p.checkBound(r, t, claims, token, scheme)
+	}
 	switch _, invalid := errors.AsType[jwt.InvalidToken](err); {
 	case invalid:
-		return nil, p.refuse(r, http.StatusUnauthorized, invalidToken, err)
+		return nil, p.refuse(r, t, http.StatusUnauthorized, invalidToken, err)
+	case isProofError(err):
+		return nil, p.refuseProof(err)
 	case err != nil:
 		return nil, &Error{
 			Status: http.StatusServiceUnavailable, Code: grants.TemporarilyUnavailable, Cause: err,
 			RetryAfter: wire.DefaultRetryAfter, ID: wire.NewErrorID(),
 		}
 	case !p.isFor(claims):
-		return nil, p.refuse(r, http.StatusUnauthorized, invalidToken, jwt.ErrAudience.Explain(
+		return nil, p.refuse(r, t, http.StatusUnauthorized, invalidToken, jwt.ErrAudience.Explain(
 			"aud "+strings.Join(claims.Audience, " "), strings.Join(p.Audience, " or "), "oauth_guard: audience, resource").Of(claims))
 	}
-	if err := p.checkLogin(r, claims); err != nil { // before the scopes: its challenge has them too
+	if err := p.checkLogin(r, t, claims); err != nil { // before the scopes: its challenge has them too
 		return nil, err
 	}
 	if missing := p.missing(claims); len(missing) > 0 {
-		refusal := p.refuse(r, http.StatusForbidden, insufficientScope, errors.New("the token lacks "+strings.Join(missing, " ")), p.kept(claims)...).
+		refusal := p.refuse(r, t, http.StatusForbidden, insufficientScope, errors.New("the token lacks "+strings.Join(missing, " ")), p.kept(claims)...).
 			explain("scope "+claims.Scope, strings.Join(p.Scopes, " "), "oauth_guard: scopes")
 		refusal.Claims = claims
 		return nil, refusal
@@ -182,7 +209,7 @@ func (p *Resource) check(r *http.Request, t *Tokens) (*jwt.Claims, error) {
 
 // checkLogin returns the refusal of a token whose user has not signed in as well, or as recently, as the resource needs (RFC 9470 §3). A
 // token that says nothing of the login is refused.
-func (p *Resource) checkLogin(r *http.Request, claims *jwt.Claims) error {
+func (p *Resource) checkLogin(r *http.Request, t *Tokens, claims *jwt.Claims) error {
 	acr, _ := claims.Raw["acr"].(string)
 	authTime, known := claims.AuthTime()
 	weak := len(p.ACR) > 0 && !slices.Contains(p.ACR, acr)
@@ -197,7 +224,7 @@ func (p *Resource) checkLogin(r *http.Request, claims *jwt.Claims) error {
 			sent = "auth_time " + authTime.UTC().Format(time.RFC3339)
 		}
 	}
-	refusal := p.refuse(r, http.StatusUnauthorized, insufficientAuthentication, errors.New(cause)).
+	refusal := p.refuse(r, t, http.StatusUnauthorized, insufficientAuthentication, errors.New(cause)).
 		explain(sent, expected, "oauth_guard: acr, max_age")
 	refusal.Claims = claims
 	if len(p.ACR) > 0 {
@@ -239,13 +266,13 @@ func (p *Resource) claims(r *http.Request, t *Tokens, token string) (*jwt.Claims
 	return claims, err
 }
 
-// token returns the token of a request, or "" if there is none. It never accepts one in the query (RFC 9700 §4.3.2), nor
+// token returns the token of a request, or "" if there is none, and the scheme that it came with, in lower case; "" for a header of its own. It never accepts one in the query (RFC 9700 §4.3.2), nor
 // two tokens (RFC 6750 §2).
-func (p *Resource) token(r *http.Request, t *Tokens) (string, error) {
+func (p *Resource) token(r *http.Request, t *Tokens) (token, scheme string, err error) {
 	var tokens []string
 	for _, value := range t.values(r, "Authorization") {
-		if isBearer(value) {
-			_, token, _ := strings.Cut(value, " ")
+		if hasToken(value) {
+			scheme, token, _ = strings.Cut(value, " ")
 			tokens = append(tokens, strings.TrimSpace(token))
 		}
 	}
@@ -257,17 +284,19 @@ func (p *Resource) token(r *http.Request, t *Tokens) (string, error) {
 	inQuery := strings.ContainsAny(r.URL.RawQuery, "_%") && r.URL.Query().Has("access_token")
 	switch {
 	case inQuery:
-		return "", errors.New("an access token must not be in the URL")
+		return "", "", errors.New("an access token must not be in the URL")
 	case len(tokens) > 1:
-		return "", errors.New("more than one access token")
+		return "", "", errors.New("more than one access token")
 	case len(tokens) == 0:
-		return "", nil
+		return "", "", nil
 	case p.Header != "" && (len(own) == 0 || own[0] == ""):
-		return "", nil // this resource takes tokens in its own header only
+		return "", "", nil // this resource takes tokens in its own header only
 	case tokens[0] == "":
-		return "", errors.New("an empty access token")
+		return "", "", errors.New("an empty access token")
+	case p.Header != "":
+		return tokens[0], "", nil
 	}
-	return tokens[0], nil
+	return tokens[0], strings.ToLower(scheme), nil
 }
 
 func (p *Resource) isFor(claims *jwt.Claims) bool {
@@ -307,7 +336,7 @@ func hasScope(list, scope string) bool {
 
 // refuse returns a refusal with its challenge (RFC 6750 §3), which names the required scopes and the URL of the resource's
 // metadata (RFC 9728 §5.1). It names more scopes after these.
-func (p *Resource) refuse(r *http.Request, status int, code string, cause error, more ...string) *Error {
+func (p *Resource) refuse(r *http.Request, t *Tokens, status int, code string, cause error, more ...string) *Error {
 	scopes := p.Scopes
 	if p.Needs != nil {
 		scopes = p.Needs(r)
@@ -327,8 +356,14 @@ func (p *Resource) refuse(r *http.Request, status int, code string, cause error,
 		add("scope", strings.Join(scopes, " "))
 	}
 	add("resource_metadata", p.MetadataURL)
-	challenge := strings.TrimSpace("Bearer " + strings.Join(params, ", "))
-	refusal := &Error{Status: status, Code: code, Challenge: challenge, Cause: cause}
+	refusal := &Error{Status: status, Code: code, Cause: cause}
+	if p.usesDPoP(r, t) {
+		add("algs", algorithms)
+		refusal.Challenge = schemeDPoP + " " + strings.Join(params, ", ")
+	} else {
+		refusal.Challenge = strings.TrimSpace("Bearer " + strings.Join(params, ", "))
+		refusal.Offer = p.offer(status)
+	}
 	if more, ok := errors.AsType[*jwt.Refusal](cause); ok {
 		refusal.Claims = more.Claims
 		return refusal.explain(more.Sent, more.Expected, more.Setting)
@@ -379,11 +414,11 @@ func (m *Monitor) observe(r *http.Request, err error) error {
 		m.Metrics.Decision("ok")
 	case refusal.Code == "":
 		m.Metrics.Decision("no_token")
-	case refusal.Code == invalidToken:
+	case refusal.Code == invalidToken || refusal.Code == grants.InvalidDPoPProof:
 		if wait := m.Limiter.Invalid(throttle.Token, "", m.Address(r)); wait > 0 {
 			m.Metrics.Decision("throttled")
 			tooMany := *refusal
-			tooMany.Status, tooMany.Code, tooMany.Challenge = http.StatusTooManyRequests, grants.TemporarilyUnavailable, ""
+			tooMany.Status, tooMany.Code, tooMany.Challenge, tooMany.Offer = http.StatusTooManyRequests, grants.TemporarilyUnavailable, "", ""
 			tooMany.Cause, tooMany.RetryAfter = err, wait
 			return &tooMany
 		}

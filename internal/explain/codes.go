@@ -180,6 +180,21 @@ var codes = map[string]Code{
 		Do:      []string{"The WWW-Authenticate header of the answer says why, and so does: caddy oauth explain <error id>", "See what is in a token with: caddy oauth token inspect"},
 		Defined: "RFC 6750 section 3.1",
 	},
+	grants.InvalidDPoPProof: {
+		Meaning: "The request must prove that the client has the key that its tokens are bound to (DPoP), and the proof is missing, was used before, or is not for this request.",
+		Next:    stopsAndShows,
+		Do: []string{
+			byID,
+			"The description in the answer says what is wrong. Of htu: the app must name the URL that the metadata has, or at a guard its resource. Of iat: the clocks differ.",
+		},
+		Defined: "RFC 9449 sections 5 and 7.1",
+	},
+	grants.UseDPoPNonce: {
+		Meaning: "The proof (DPoP) of a request has no nonce of this server, or one that has expired. Clients get the nonce with this answer.",
+		Next:    "The client repeats its request with the nonce in the header DPoP-Nonce of the answer.",
+		Do:      []string{"Nothing, if it happens now and then. A client that never comes further does not know nonces: take nonce required out of dpop in the issuer."},
+		Defined: "RFC 9449 sections 8 and 9",
+	},
 	"insufficient_scope": {
 		Meaning: "A guard got a valid access token that does not have every scope that the route needs.",
 		Next:    "A client that knows OAuth asks the person for the missing scopes.",

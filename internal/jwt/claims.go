@@ -25,6 +25,7 @@ type Claims struct {
 	ID                        string // jti; for an opaque token, the ID of its record
 	Family                    string
 	Began                     time.Time // when that began which a revocation can void, zero: IssuedAt
+	Bound                     Confirmation
 
 	Raw map[string]any // all claims, with numbers as json.Number
 
@@ -57,6 +58,7 @@ func ParseClaims(payload []byte) (*Claims, error) {
 		Raw:       raw,
 
 		Began: r.time("family_iat"),
+		Bound: r.confirmation(),
 	}
 	for _, required := range []string{"sub", "exp"} {
 		if raw[required] == nil || raw[required] == "" {
@@ -173,6 +175,40 @@ func (r *claimReader) time(name string) time.Time {
 		return time.Time{}
 	}
 	return fromNumericDate(seconds)
+}
+
+// Confirmation says which key a token is bound to (cnf, RFC 7800 §3.1). Whoever sends it must prove to have that key.
+type Confirmation struct {
+	Thumbprint string // of the key of DPoP proofs (jkt, RFC 9449 §6.1)
+	Other      bool   // the token is bound in another way, which nobody here can check
+}
+
+// IsZero reports whether the token is bound to no key, so that whoever has it can use it.
+func (c Confirmation) IsZero() bool { return c == Confirmation{} }
+
+// confirmation reads cnf. What it does not know makes the token bound all the same.
+func (r *claimReader) confirmation() (c Confirmation) {
+	value, there := r.raw["cnf"]
+	if !there {
+		return c
+	}
+	members, ok := value.(map[string]any)
+	if !ok || len(members) == 0 {
+		r.fail("cnf")
+		return c
+	}
+	for name, member := range members {
+		text, ok := member.(string)
+		switch {
+		case name == "jkt" && ok && text != "":
+			c.Thumbprint = text
+		case name == "jkt":
+			r.fail("cnf")
+		default:
+			c.Other = true
+		}
+	}
+	return c
 }
 
 // ClaimText returns a claim as text: the texts of a list with spaces between them, and other structures as JSON.

@@ -89,6 +89,14 @@ func rawKey(key jwk.Key) (raw any, err error) {
 			return nil, errors.New("an RSA private key whose parts do not fit, expected n, e, d, p and q of one key")
 		}
 		r.Precompute()
+	case ed25519.PublicKey:
+		if len(r) != ed25519.PublicKeySize { // crypto/ed25519 panics
+			return nil, fmt.Errorf("an Ed25519 key of %d bytes, expected %d", len(r), ed25519.PublicKeySize)
+		}
+	case ed25519.PrivateKey:
+		if len(r) != ed25519.PrivateKeySize {
+			return nil, errors.New("an Ed25519 private key of the wrong length")
+		}
 	case *ecdsa.PublicKey:
 		if _, err := r.ECDH(); err != nil {
 			return nil, errors.New("an EC key whose x and y are no point on its curve")

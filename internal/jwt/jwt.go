@@ -35,6 +35,7 @@ const (
 	ErrIssuer    InvalidToken = "other issuer"
 	ErrAudience  InvalidToken = "other audience"
 	ErrRevoked   InvalidToken = "revoked"
+	ErrBound     InvalidToken = "bound to a key"
 )
 
 // Refusal is an InvalidToken with more for the log: what the token says, what was expected, and the setting that decides. None of it

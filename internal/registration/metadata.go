@@ -47,6 +47,9 @@ type Metadata struct {
 	TokenEndpointAuthMethods    []string `json:"token_endpoint_auth_methods_supported,omitempty"`
 	TokenEndpointAuthSigningAlg string   `json:"token_endpoint_auth_signing_alg,omitempty"`
 
+	// DPoPBound says that each of its token requests has a DPoP proof (RFC 9449 §5.2).
+	DPoPBound bool `json:"dpop_bound_access_tokens,omitempty"`
+
 	GrantTypes    []string `json:"grant_types,omitempty"`
 	ResponseTypes []string `json:"response_types,omitempty"`
 
@@ -115,6 +118,7 @@ func (m *Metadata) fields() map[string]field {
 		"token_endpoint_auth_method":            text(&m.TokenEndpointAuthMethod),
 		"token_endpoint_auth_methods_supported": list(&m.TokenEndpointAuthMethods),
 		"token_endpoint_auth_signing_alg":       text(&m.TokenEndpointAuthSigningAlg),
+		"dpop_bound_access_tokens":              {&m.DPoPBound, "true or false"},
 		"grant_types":                           list(&m.GrantTypes),
 		"response_types":                        list(&m.ResponseTypes),
 		"client_name":                           text(&m.ClientName),

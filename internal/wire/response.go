@@ -22,12 +22,15 @@ type TokenResponse struct {
 	IDToken      string `json:"id_token,omitempty"` // OpenID Connect Core §3.1.3.3
 }
 
+// TypeDPoP is the token_type of an access token that is bound to a key (RFC 9449 §5).
+const TypeDPoP = "DPoP"
+
 // ResponseMembers are the members of a TokenResponse, in their usual order.
 var ResponseMembers = []string{"access_token", "token_type", "expires_in", "refresh_token", "scope", "id_token"}
 
 // ResponseShape is where token responses differ from RFC 6749.
 type ResponseShape struct {
-	TokenType   string   // replaces "Bearer"
+	TokenType   string   // replaces "Bearer", and nothing else
 	Members     []string // the members, in this order; none means ResponseMembers
 	ExpiresText bool     // expires_in is a string
 	ContentType string   // replaces "application/json"
@@ -35,7 +38,9 @@ type ResponseShape struct {
 
 // Write writes a token response in the shape.
 func (s *ResponseShape) Write(w http.ResponseWriter, response *TokenResponse) error {
-	response.TokenType = cmp.Or(s.TokenType, response.TokenType)
+	if response.TokenType != TypeDPoP {
+		response.TokenType = cmp.Or(s.TokenType, response.TokenType)
+	}
 	contentType := cmp.Or(s.ContentType, "application/json")
 	if len(s.Members) == 0 && !s.ExpiresText {
 		return WriteJSON(w, http.StatusOK, contentType, response)

@@ -1,0 +1,102 @@
+package caddyoauth
+
+import (
+	"errors"
+	"net"
+	"net/http"
+	"net/url"
+	"strconv"
+
+	"github.com/caddyserver/caddy/v2/modules/caddyhttp"
+
+	"github.com/caddy-oauth/caddy-oauth/grants"
+	"github.com/caddy-oauth/caddy-oauth/internal/bearer"
+	"github.com/caddy-oauth/caddy-oauth/internal/dpop"
+	"github.com/caddy-oauth/caddy-oauth/internal/jwt"
+)
+
+// origin is a scheme and a host by which the configuration knows this server.
+type origin struct {
+	url       string // such as https://example.com
+	authority string // in its normal form
+}
+
+// prepareTargets finds the origins by which the configuration knows the server: that of the resource, and that of the issuer if it is
+// of this Caddy.
+func (g *Guard) prepareTargets(issuer string) error {
+	known := []string{g.metadata.Resource}
+	if !g.remote() {
+		known = append(known, issuer)
+	}
+	g.origins = nil
+	for _, text := range known {
+		u, err := url.Parse(text)
+		if err != nil {
+			return err
+		}
+		if authority, ok := dpop.Authority(u.Scheme, u.Host); ok && (u.Scheme == "https" || u.Scheme == "http") {
+			g.origins = append(g.origins, origin{u.Scheme + "://" + u.Host, authority})
+		}
+	}
+	return nil
+}
+
+// target returns the URL of a request that a DPoP proof must name. The path is that of the request. Scheme and host are those of the
+// resource or the issuer, or if the request has another host, that host if the site has a name: Caddy has compared it with the names of
+// the site then. Otherwise somebody could send us a proof that a client has made for another server, with the name of that server as the
+// host. It returns "" if nobody knows the name of this server.
+func (g *Guard) target(r *http.Request) string {
+	path, host := originalURL(r).EscapedPath(), r.Host
+	for _, known := range g.origins {
+		if authority, ok := dpop.Authority(schemeOf(known.url), host); ok && authority == known.authority {
+			return known.url + path
+		}
+	}
+	switch {
+	case g.place.named && isOwnPort(r, host):
+		return sentScheme(r) + "://" + host + path
+	case len(g.origins) == 0:
+		return ""
+	}
+	return g.origins[0].url + path
+}
+
+func schemeOf(origin string) string {
+	u, err := url.Parse(origin)
+	if err != nil {
+		return ""
+	}
+	return u.Scheme
+}
+
+// sentScheme returns the scheme by which a client has sent a request. A proxy before Caddy may have decrypted it.
+func sentScheme(r *http.Request) string {
+	trusted, _ := caddyhttp.GetVar(r.Context(), caddyhttp.TrustedProxyVarKey).(bool)
+	if r.TLS != nil || trusted && r.Header.Get("X-Forwarded-Proto") == "https" {
+		return "https"
+	}
+	return "http"
+}
+
+// isOwnPort reports whether a host names the port at which the request has arrived, or none. Another program may be at another port of the
+// same host.
+func isOwnPort(r *http.Request, host string) bool {
+	_, port, err := net.SplitHostPort(host)
+	if err != nil {
+		return true
+	}
+	local, ok := r.Context().Value(http.LocalAddrContextKey).(*net.TCPAddr)
+	return ok && port == strconv.Itoa(local.Port)
+}
+
+// offerNonce tells a client which nonce its next DPoP proof must have, if it uses proofs and they need one.
+func (g *Guard) offerNonce(w http.ResponseWriter, r *http.Request, claims *jwt.Claims, err error) error {
+	if g.resource.Proofs.Nonces == nil {
+		return nil
+	}
+	refusal, refused := errors.AsType[*bearer.Error](err)
+	if refused && refusal.Code == grants.UseDPoPNonce || claims != nil && claims.Bound.Thumbprint != "" {
+		return g.resource.Proofs.Offer(r.Context(), w.Header())
+	}
+	return nil
+}

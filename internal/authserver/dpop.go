@@ -1,0 +1,118 @@
+package authserver
+
+import (
+	"errors"
+	"net/http"
+
+	"github.com/caddy-oauth/caddy-oauth/grants"
+	"github.com/caddy-oauth/caddy-oauth/internal/bearer"
+	"github.com/caddy-oauth/caddy-oauth/internal/dpop"
+	"github.com/caddy-oauth/caddy-oauth/internal/jwt"
+	"github.com/caddy-oauth/caddy-oauth/storage"
+)
+
+// newProofs returns the checker of DPoP proofs of this issuer.
+func (s *core) newProofs() *dpop.Checker {
+	proofs := &dpop.Checker{Memory: s.config.Proofs, Now: s.now}
+	if s.config.DPoPNonce {
+		proofs.Nonces = &dpop.Nonces{Secret: s.keys.Secret}
+	}
+	return proofs
+}
+
+// Proofs returns the checker of DPoP proofs of this issuer, for its guards.
+func (s *Server) Proofs() *dpop.Checker { return s.proofs }
+
+// prove checks the DPoP proof of a token request, if it has one or must have one (RFC 9449 §5). What the client has proven is in
+// c.proof then. The proof must be for the URL that the issuer is configured with, whatever host the request names.
+func (s *core) prove(c *call) error {
+	values := c.r.Header[dpop.Header]
+	if len(values) == 0 && !c.client.RequireDPoP {
+		return nil
+	}
+	if err := s.offerNonce(c); err != nil {
+		return err
+	}
+	if len(values) == 0 {
+		return refuseProof(dpop.Missing("a DPoP proof with each token request", "client "+c.client.ID+": dpop_bound_access_tokens"))
+	}
+	proof, err := s.proofs.Check(c.ctx, values, dpop.Request{Method: c.r.Method, URL: s.origin + c.r.URL.EscapedPath()})
+	if err != nil {
+		return refuseProof(err)
+	}
+	c.proof = proof
+	return nil
+}
+
+// claimProof makes sure that no other node has seen the proof of a request. It comes after the grant has decided: until then anybody could
+// fill the store with proofs, and the memory of this node has refused what was sent to it twice.
+func (s *core) claimProof(c *call) error {
+	if c.proof == nil {
+		return nil
+	}
+	first, err := storage.Once(c.ctx, s.config.Store, c.proof.Expires, "dpop", c.proof.Thumbprint, c.proof.ID)
+	if err == nil && !first {
+		return refuseProof(dpop.Replayed())
+	}
+	return err
+}
+
+// proven returns the key that the client of a request has proven to have.
+func (c *call) proven() storage.Confirmation {
+	if c.proof == nil {
+		return storage.Confirmation{}
+	}
+	return storage.Confirmation{Thumbprint: c.proof.Thumbprint}
+}
+
+// proveToken checks that a request with an access token of this issuer proves what the token needs (RFC 9449 §7). scheme is that of the
+// Authorization header. The error is a jwt.InvalidToken, or a refusal for the client.
+func (s *core) proveToken(c *call, claims *jwt.Claims, token, scheme string) error {
+	needed, err := bearer.NeedsProof(claims, scheme)
+	if !needed {
+		return err
+	}
+	if err := s.offerNonce(c); err != nil {
+		return err
+	}
+	values := c.r.Header[dpop.Header]
+	if len(values) == 0 {
+		return unauthorized(refuseProof(dpop.Missing("a DPoP proof, as the token is bound to a key", "")))
+	}
+	proof, err := s.proofs.Check(c.ctx, values, dpop.Request{Method: c.r.Method, URL: s.origin + c.r.URL.EscapedPath(), Token: token})
+	if err != nil {
+		return unauthorized(refuseProof(err))
+	}
+	return bearer.CheckKey(claims, proof)
+}
+
+// unauthorized gives a refusal the status that it has where an access token is needed.
+func unauthorized(err error) error {
+	refusal, ok := errors.AsType[*grants.Error](err)
+	if !ok {
+		return err
+	}
+	refused := *refusal
+	refused.Status = http.StatusUnauthorized
+	return &refused
+}
+
+// offerNonce puts a nonce into the header of the answer, if proofs need one, where scripts can read it.
+func (s *core) offerNonce(c *call) error {
+	if s.proofs.Nonces == nil {
+		return nil
+	}
+	c.w.Header().Set("Access-Control-Expose-Headers", "DPoP-Nonce, WWW-Authenticate")
+	return s.proofs.Offer(c.ctx, c.w.Header())
+}
+
+// refuseProof returns the refusal of a token request because of its proof (RFC 9449 §5, §8). Unlike that of a client_assertion, it says
+// what is wrong: that helps whoever writes the client, and nobody who has no key.
+func refuseProof(err error) error {
+	problem, ok := errors.AsType[*dpop.Error](err)
+	if !ok {
+		return err
+	}
+	refusal := &grants.Error{Code: problem.Code, Description: problem.Error(), Status: http.StatusBadRequest}
+	return refusal.Explain(problem.Sent, problem.Expected, problem.Setting)
+}

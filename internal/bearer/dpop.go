@@ -1,0 +1,97 @@
+package bearer
+
+import (
+	"cmp"
+	"errors"
+	"net/http"
+	"slices"
+	"strings"
+
+	"github.com/caddy-oauth/caddy-oauth/internal/dpop"
+	"github.com/caddy-oauth/caddy-oauth/internal/jwt"
+)
+
+// schemeDPoP is the authentication scheme of tokens that are bound to a key (RFC 9449 §7.1).
+const schemeDPoP = "DPoP"
+
+// NeedsProof reports whether a request with a token must prove that the client has the key which the token is bound to. A token of this
+// kind is never accepted as one that whoever has it may use (RFC 9449 §7.2). scheme is that of the Authorization header, "" for a token in
+// a header of its own. The error is a [jwt.InvalidToken].
+func NeedsProof(claims *jwt.Claims, scheme string) (bool, error) {
+	asDPoP := strings.EqualFold(scheme, schemeDPoP)
+	switch {
+	case claims.Bound.IsZero() && asDPoP:
+		return false, jwt.ErrBound.Explain("a token that is bound to no key, with the scheme DPoP", "the scheme Bearer", "").Of(claims)
+	case claims.Bound.IsZero():
+		return false, nil
+	case claims.Bound.Other:
+		return false, jwt.ErrBound.Explain("a token that is bound in a way that this server does not know", "cnf with jkt alone (RFC 9449 section 6)", "").Of(claims)
+	case scheme != "" && !asDPoP:
+		return false, jwt.ErrBound.Explain("a token that is bound to a key, as a Bearer token", "the scheme DPoP and a DPoP proof", "").Of(claims)
+	}
+	return true, nil
+}
+
+// CheckKey returns a [jwt.InvalidToken] unless the proof is of the key that a token is bound to.
+func CheckKey(claims *jwt.Claims, proof *dpop.Proof) error {
+	if proof.Thumbprint == claims.Bound.Thumbprint {
+		return nil
+	}
+	return jwt.ErrBound.Explain("a DPoP proof of the key "+proof.Thumbprint, "of the key "+claims.Bound.Thumbprint, "").Of(claims)
+}
+
+// checkBound checks that a request proves what its token needs.
+func (p *Resource) checkBound(r *http.Request, t *Tokens, claims *jwt.Claims, token, scheme string) error {
+	needed, err := NeedsProof(claims, scheme)
+	if !needed {
+		return err
+	}
+	if t.proof == nil || t.proofBelongs != token {
+		proof, err := p.proof(r, t, token)
+		if err != nil {
+			return err
+		}
+		t.proof, t.proofBelongs = proof, token
+	}
+	return CheckKey(claims, t.proof)
+}
+
+// proof returns the proof of a request. It is checked once for a request, whatever resources that passes.
+func (p *Resource) proof(r *http.Request, t *Tokens, token string) (*dpop.Proof, error) {
+	values := t.values(r, dpop.Header)
+	if len(values) == 0 {
+		return nil, dpop.Missing("a DPoP proof, as the token is bound to a key", "")
+	}
+	return p.Proofs.Check(r.Context(), values, dpop.Request{Method: r.Method, URL: p.Target(r), Token: token})
+}
+
+// usesDPoP reports whether a request has a token with the scheme DPoP.
+func (p *Resource) usesDPoP(r *http.Request, t *Tokens) bool {
+	return p.Header == "" && slices.ContainsFunc(t.values(r, "Authorization"), func(value string) bool { return isScheme(value, schemeDPoP) })
+}
+
+func isProofError(err error) bool {
+	_, ok := errors.AsType[*dpop.Error](err)
+	return ok
+}
+
+// refuseProof returns the refusal of a request whose proof is wrong (RFC 9449 §7.1, §9).
+func (p *Resource) refuseProof(err error) *Error {
+	problem, _ := errors.AsType[*dpop.Error](err)
+	refusal := &Error{Status: http.StatusUnauthorized, Code: problem.Code, Cause: err}
+	refusal.Challenge = `DPoP error="` + problem.Code + `", error_description="` + quotable(problem.Error()) + `", algs="` + algorithms + `"`
+	if p.MetadataURL != "" {
+		refusal.Challenge += `, resource_metadata="` + p.MetadataURL + `"`
+	}
+	return refusal.explain(problem.Sent, problem.Expected, cmp.Or(problem.Setting, "oauth_guard"))
+}
+
+var algorithms = strings.Join(dpop.Algorithms(), " ")
+
+// offer returns the challenge that says that tokens may be bound to a key.
+func (p *Resource) offer(status int) string {
+	if status != http.StatusUnauthorized || p.Proofs == nil {
+		return ""
+	}
+	return schemeDPoP + ` algs="` + algorithms + `"`
+}
