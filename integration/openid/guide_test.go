@@ -4,6 +4,7 @@ import (
 	"fmt"
 	"net/http"
 	"net/http/httptest"
+	"net/url"
 	"os"
 	"os/exec"
 	"os/user"
@@ -43,24 +44,27 @@ func snippet(t *testing.T, name, heading, language string) string {
 }
 
 var (
+	wiki        = "https://wiki.example.com"
 	onlyClient  = regexp.MustCompile(`(?ms)^\t\tclient .*?^\t\t}\n`)
 	clientBlock = regexp.MustCompile("(?s)```caddyfile-part\n(client .*?)```")
 	variable    = regexp.MustCompile(`\{env\.\w+\}`)
 	application = regexp.MustCompile(`https://\w+\.example\.com`)
 )
 
-// guideSite is the site of the guide, with all clients of the other guide. Only its addresses and secrets are others.
-func guideSite(t *testing.T) *integration.Server {
+// guideSite is the site of the guide, with what it knows of a login, and all clients of the other guide. Only its addresses and secrets are
+// others.
+func guideSite(t *testing.T, wikiURL string) *integration.Server {
 	t.Helper()
 	var clients strings.Builder
 	for _, block := range clientBlock.FindAllStringSubmatch(guide(t, applicationsGuide), -1) {
 		clients.WriteString(block[1])
 	}
+	clients.WriteString(snippet(t, siteGuide, "What your site knows of the login", "caddyfile-part"))
 	text := snippet(t, siteGuide, "", "caddyfile")
 	if n := len(onlyClient.FindAllString(text, -1)); n != 1 {
 		t.Fatalf("%s has %d clients, want one", siteGuide, n)
 	}
-	text = onlyClient.ReplaceAllLiteralString(text, clients.String())
+	text = onlyClient.ReplaceAllLiteralString(text, strings.ReplaceAll(clients.String(), wiki, wikiURL))
 	text = strings.NewReplacer("oauth https://example.com", "oauth {$ISSUER}", "example.com {", "{$SITE} {", "app:8080", "{$LOGIN}").
 		Replace(application.ReplaceAllString(text, "http://127.0.0.1"))
 	return serve(t, variable.ReplaceAllString(text, "{env.CLIENT_SECRET}"))
@@ -95,9 +99,10 @@ func wants(t *testing.T, page *integration.Page, want string) {
 
 // TestGuide signs alice in at applications with the settings of the guide.
 func TestGuide(t *testing.T) {
-	s := guideSite(t)
+	wikiAddress := integration.NewAddress(t)
+	s := guideSite(t, "http://"+wikiAddress)
 	t.Run("oauth2-proxy", func(t *testing.T) { oauth2Proxy(t, s) })
-	t.Run("mod_auth_openidc", func(t *testing.T) { modAuthOpenIDC(t, s) })
+	t.Run("mod_auth_openidc", func(t *testing.T) { modAuthOpenIDC(t, s, wikiAddress) })
 	t.Run("next-auth", func(t *testing.T) { nextAuth(t, s) })
 }
 
@@ -140,7 +145,7 @@ ProxyPass / %[5]s/
 %[6]s
 `
 
-func modAuthOpenIDC(t *testing.T, s *integration.Server) {
+func modAuthOpenIDC(t *testing.T, s *integration.Server, address string) {
 	t.Helper()
 	const modules = "/usr/lib/apache2/modules"
 	apache2 := program(t, "apache2", "apache2-bin")
@@ -152,16 +157,45 @@ func modAuthOpenIDC(t *testing.T, s *integration.Server) {
 		account = "User www-data\nGroup www-data"
 	}
 	app := backend(t, "Oidc_claim_sub", "Oidc_claim_email", "Oidc_claim_groups")
-	dir, address := t.TempDir(), integration.NewAddress(t)
+	dir := t.TempDir()
 	must(t, os.WriteFile(filepath.Join(dir, "apache.conf"), fmt.Appendf(nil, apache, dir, address, account, modules, app.URL,
 		settings(t, s, "mod_auth_openidc", "apache", "http://"+address)), 0o600))
 	command := exec.CommandContext(t.Context(), apache2, "-X", "-f", filepath.Join(dir, "apache.conf"))
 	command.Env = append(os.Environ(), "WIKI_SECRET="+secret, "WIKI_PASSPHRASE="+secret)
 	runs(t, "http://"+address+"/", command)
-	wants(t, signIn(t, s, "http://"+address+"/"), `Oidc_claim_sub=alice
+	const text = `Oidc_claim_sub=alice
 Oidc_claim_email=alice@example.com
 Oidc_claim_groups=admins,staff
-`)
+`
+	signedIn := func() *integration.Person {
+		alice := newAlice(t, s, integration.Password)
+		page, err := alice.SignIn(t.Context(), "http://"+address+"/", s.URL)
+		must(t, err)
+		wants(t, page, text)
+		return alice
+	}
+	open := func(alice *integration.Person, path string) *integration.Page {
+		browser := *alice
+		browser.Name = "" // the password is not for Apache
+		return browser.Open(t, "http://"+address+path)
+	}
+
+	// She signs out at the application.
+	alice := signedIn()
+	bye := "http://" + address + "/bye"
+	page, err := alice.SignIn(t.Context(), "http://"+address+"/oidc/callback?logout="+url.QueryEscape(bye), s.URL)
+	must(t, err)
+	if page.URL.String() != bye {
+		t.Errorf("signing out ends at %s: %d\n%s", page.URL, page.Status, page.Text)
+	}
+
+	// The site ends her session, and the application learns of it.
+	alice = signedIn()
+	wants(t, open(alice, "/"), text)
+	s.Do(t, "oauth", "sessions", "end", "session-of-alice", "--address", s.Admin)
+	integration.Eventually(t, "the application to end its session", func() bool {
+		return strings.HasPrefix(open(alice, "/").Location, s.URL+"/oauth/authorize")
+	})
 }
 
 // nextServer calls the page of the guide as Next.js does.

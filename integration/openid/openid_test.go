@@ -141,14 +141,19 @@ func signIn(t *testing.T, s *integration.Server, pageURL string) *integration.Pa
 
 func visit(t *testing.T, s *integration.Server, password, pageURL string) *integration.Page {
 	t.Helper()
+	page, err := newAlice(t, s, password).SignIn(t.Context(), pageURL, s.URL)
+	must(t, err)
+	return page
+}
+
+// newAlice returns alice with a new browser.
+func newAlice(t *testing.T, s *integration.Server, password string) *integration.Person {
+	t.Helper()
 	browser := s.Client(t)
 	jar, err := cookiejar.New(nil)
 	must(t, err)
 	browser.Jar, browser.Transport = jar, &network{s.URL, browser.Transport}
-	alice := &integration.Person{Name: integration.Customer, Password: password, Browser: browser}
-	page, err := alice.SignIn(t.Context(), pageURL, s.URL)
-	must(t, err)
-	return page
+	return &integration.Person{Name: integration.Customer, Password: password, Browser: browser}
 }
 
 // network records the secrets of the site, whose URL it has, and none of the applications, whose cookies can be anything.
