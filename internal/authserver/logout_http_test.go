@@ -294,6 +294,20 @@ func TestOIDCCRPInitiatedLogoutBadIDTokenHint(t *testing.T) {
 	}
 }
 
+// The key of an ID token may have been retired since. Then nothing tells whose it was.
+func TestLogoutWithTheHintOfARetiredKey(t *testing.T) {
+	s := newLogoutServer(t)
+	tokens := s.signIn(t, "webapp")
+	kid := decoded(t, tokens["id_token"].(string), 0)["kid"].(string)
+	if _, err := s.Owner().RotateKey(t.Context(), true); err != nil {
+		t.Fatal(err)
+	}
+	if err := s.Owner().RetireKey(t.Context(), kid); err != nil {
+		t.Fatal(err)
+	}
+	s.logout(t, hinted(tokens)).logoutPage(t, askHeading)
+}
+
 func TestOIDCCRPInitiatedLogoutNoIDTokenHint(t *testing.T) {
 	s := newLogoutServer(t)
 	tokens := s.signIn(t, "webapp")

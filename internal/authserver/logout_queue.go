@@ -52,8 +52,8 @@ const (
 	logoutInterval = 15 * time.Second
 	// maxLogouts is how many records may wait. Beyond them, clients are not told.
 	maxLogouts = 10_000
-	// logoutsAtOnce is how many records a node works on at once.
-	logoutsAtOnce = 4
+	// logoutsAtOnce is how many records a node works on at once, so that clients that do not answer hold up few others.
+	logoutsAtOnce = 32
 	// logoutTokenLife is how long a logout token is valid (OpenID Connect Back-Channel Logout §2.4).
 	logoutTokenLife = 2 * time.Minute
 	logoutTokenType = "logout+jwt"
@@ -239,15 +239,17 @@ func (l *logouts) work(ctx context.Context) (next time.Time, err error) {
 		mu      sync.Mutex
 		working sync.WaitGroup
 		failed  error
-		count   int64
+		ids     []string // first all, since the store does not wait for clients
 	)
-	slots := make(chan struct{}, logoutsAtOnce)
 	for id, err := range l.store.List(ctx, storage.KindLogout) {
 		if err != nil {
-			failed = err
-			break
+			return time.Time{}, err
 		}
-		count++
+		ids = append(ids, id)
+	}
+	l.queued.Store(int64(len(ids)))
+	slots := make(chan struct{}, logoutsAtOnce)
+	for _, id := range ids {
 		slots <- struct{}{}
 		working.Go(func() {
 			defer func() { <-slots }()
@@ -260,9 +262,6 @@ func (l *logouts) work(ctx context.Context) (next time.Time, err error) {
 		})
 	}
 	working.Wait()
-	if failed == nil {
-		l.queued.Store(count)
-	}
 	return next, failed
 }
 
