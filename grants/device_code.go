@@ -235,6 +235,8 @@ func (e *deviceExchange) startFamily(ctx context.Context, key storage.Key, refre
 				ended := errBadDeviceCode.about(key.ID, f.Subject)
 				ended.Cause = &Ended{Family: key.ID, Revoked: f.Revoked, Reason: f.Reason}
 				return refuse(ended)
+			case !hasBoundKey(f, req):
+				return refuse(errOtherKey(errBadDeviceCode, req, f.Bound.Thumbprint).about(key.ID, f.Subject))
 			case f.Refreshed():
 				return refuse(e.replayed())
 			}
@@ -242,6 +244,7 @@ func (e *deviceExchange) startFamily(ctx context.Context, key storage.Key, refre
 		}
 		f := e.device.NewFamily()
 		f.Authenticated = req.Authenticated && req.Client.Public()
+		bind(f, req)
 		f.Resume(refreshToken)
 		value, err := f.Encode()
 		return value, f.Expires(req.Now, req.Client.RefreshToken.Idle), err

@@ -349,3 +349,22 @@ func TestUserinfoWithDPoP(t *testing.T) {
 		}
 	}
 }
+
+// A program without a browser binds its tokens too, and repeats a poll whose answer it lost with the same key.
+func TestDeviceWithDPoP(t *testing.T) {
+	s := newTestServer(t, withDevices)
+	p, thief := jwttest.NewProver(t, "ES256", s.clock.Now), jwttest.NewProver(t, "ES256", s.clock.Now)
+	d := s.startDevice(t, "cli")
+	s.approveDevice(t, d)
+	form := url.Values{"grant_type": {grants.DeviceCodeType}, "device_code": {d.code}, "client_id": {"cli"}}
+	a := s.token(t, form, proof(t, p))
+	a.check(t, http.StatusOK, "")
+	token := a.json(t)["refresh_token"].(string)
+	s.token(t, form, proof(t, thief)).check(t, http.StatusBadRequest, grants.InvalidGrant)
+	s.token(t, form).check(t, http.StatusBadRequest, grants.InvalidGrant)
+	if again := s.token(t, form, proof(t, p)); again.Code != http.StatusOK || again.json(t)["refresh_token"] != token {
+		t.Errorf("the repeat: %d %s", again.Code, again.Body)
+	}
+	s.token(t, refreshes(token, "client_id", "cli")).check(t, http.StatusBadRequest, grants.InvalidGrant)
+	s.token(t, refreshes(token, "client_id", "cli"), proof(t, p)).check(t, http.StatusOK, "")
+}
