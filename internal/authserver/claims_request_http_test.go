@@ -279,3 +279,29 @@ func TestRequestsAboutAPairwiseSubject(t *testing.T) {
 	}
 	s.get(t, merge(params, "claims", `{"id_token": {"sub": {"value": "alice"}}}`)).check(t, http.StatusSeeOther, "login_required")
 }
+
+func FuzzClaimsParameter(f *testing.F) {
+	for _, seed := range []string{
+		`{"userinfo": {"name": {"essential": true}, "x": null}, "id_token": {"sub": {"value": "alice"}, "acr": {"essential": true, "values": ["a", 1]}}}`,
+		`{"id_token": {"sub": {"values": []}}}`, `{"id_token": null}`, "{", "[[", `{"x": [{"y": {}}]}`,
+	} {
+		f.Add(seed)
+	}
+	f.Fuzz(func(t *testing.T, parameter string) {
+		claims, err := readClaims(parameter)
+		if (claims == nil) != (err != nil) {
+			t.Fatalf("both or neither: %v, %v", claims, err)
+		}
+		if err != nil {
+			return
+		}
+		if values, essential := claims.acr(); essential && values == nil {
+			t.Error("an essential acr without values is no demand")
+		}
+		for _, list := range claims.subjects() {
+			if list == nil {
+				t.Error("a demand for a subject without a list")
+			}
+		}
+	})
+}

@@ -143,10 +143,14 @@ const unsigned = "eyJhbGciOiJub25lIn0.eyJyZWRpcmVjdF91cmkiOiJodHRwczovL2V2aWwuZX
 
 func TestOIDCCBasic(t *testing.T) {
 	succeeds := func(pairs ...string) func(*testing.T, *conformance) {
-		return func(t *testing.T, c *conformance) { c.exchange(t, c.authorize(t, pairs...)) }
+		return func(t *testing.T, c *conformance) {
+			t.Helper()
+			c.exchange(t, c.authorize(t, pairs...))
+		}
 	}
 	scope := func(scope string, claims ...string) func(*testing.T, *conformance) {
 		return func(t *testing.T, c *conformance) {
+			t.Helper()
 			tokens, _ := c.exchange(t, c.authorize(t, "scope", scope))
 			c.wants(t, tokens, claims...)
 		}
@@ -154,6 +158,7 @@ func TestOIDCCBasic(t *testing.T) {
 	// userinfo sends the token in a way of RFC 6750.
 	userinfo := func(request func(token string) *http.Request) func(*testing.T, *conformance) {
 		return func(t *testing.T, c *conformance) {
+			t.Helper()
 			tokens, _ := c.exchange(t, c.authorize(t))
 			a := c.do(t, request(tokens["access_token"].(string)))
 			if a.check(t, http.StatusOK, ""); a.json(t)["sub"] != "alice" {
@@ -163,15 +168,17 @@ func TestOIDCCBasic(t *testing.T) {
 	}
 	// again signs in, sends a second request, and returns the ID tokens of both.
 	again := func(t *testing.T, c *conformance, pause time.Duration, pairs ...string) (first, second map[string]any) {
+		t.Helper()
 		_, first = c.exchange(t, c.authorize(t))
 		c.clock.Advance(pause)
 		_, second = c.exchange(t, c.authorize(t, pairs...))
 		return first, second
 	}
-	refused := func(error string, pairs ...string) func(*testing.T, *conformance) {
+	refused := func(code string, pairs ...string) func(*testing.T, *conformance) {
 		return func(t *testing.T, c *conformance) {
-			if got := c.authorize(t, pairs...); got.Get("error") != error || got.Get("state") != "xyz" || got.Has("code") {
-				t.Errorf("%v, want the error %s", got, error)
+			t.Helper()
+			if got := c.authorize(t, pairs...); got.Get("error") != code || got.Get("state") != "xyz" || got.Has("code") {
+				t.Errorf("%v, want the error %s", got, code)
 			}
 		}
 	}
@@ -182,6 +189,7 @@ func TestOIDCCBasic(t *testing.T) {
 		"oidcc-server":                succeeds(),
 		"oidcc-response-type-missing": refused("invalid_request", "response_type", ""),
 		"oidcc-idtoken-signature": func(t *testing.T, c *conformance) { // RS256 and a kid, which idToken checks
+			t.Helper()
 			c.exchange(t, c.authorize(t))
 		},
 		"oidcc-userinfo-get": userinfo(func(token string) *http.Request {
@@ -211,41 +219,48 @@ func TestOIDCCBasic(t *testing.T) {
 		"oidcc-ensure-request-with-acr-values-succeeds":        succeeds("acr_values", "urn:mace:incommon:iap:silver"),
 		"oidcc-ensure-request-with-unknown-parameter-succeeds": succeeds("extra", "foobar"),
 		"oidcc-ui-locales": func(t *testing.T, c *conformance) {
+			t.Helper()
 			c.exchange(t, c.authorize(t, "ui_locales", "se fr"))
 			if !slices.ContainsFunc(c.pages, func(text string) bool { return strings.Contains(text, "Autoriser") }) {
 				t.Errorf("no page speaks French: %q", c.pages)
 			}
 		},
 		"oidcc-prompt-login": func(t *testing.T, c *conformance) {
+			t.Helper()
 			first, second := again(t, c, time.Minute, "prompt", "login")
 			if c.logins != 2 || second["auth_time"].(float64) <= first["auth_time"].(float64) {
 				t.Errorf("%d logins, auth_time %v and %v", c.logins, first["auth_time"], second["auth_time"])
 			}
 		},
 		"oidcc-prompt-none-not-logged-in": func(t *testing.T, c *conformance) {
+			t.Helper()
 			if refused("login_required", "prompt", "none")(t, c); c.logins+c.consents > 0 {
 				t.Error("the person saw a page")
 			}
 		},
 		"oidcc-prompt-none-logged-in": func(t *testing.T, c *conformance) {
+			t.Helper()
 			first, second := again(t, c, time.Minute, "prompt", "none")
 			if c.logins != 1 || c.consents != 1 || first["auth_time"] != second["auth_time"] {
 				t.Errorf("%d logins, %d consent pages, auth_time %v and %v", c.logins, c.consents, first["auth_time"], second["auth_time"])
 			}
 		},
 		"oidcc-max-age-1": func(t *testing.T, c *conformance) {
+			t.Helper()
 			first, second := again(t, c, 2*time.Second, "max_age", "1")
 			if c.logins != 2 || second["auth_time"].(float64) <= first["auth_time"].(float64) {
 				t.Errorf("%d logins, auth_time %v and %v", c.logins, first["auth_time"], second["auth_time"])
 			}
 		},
 		"oidcc-max-age-10000": func(t *testing.T, c *conformance) {
+			t.Helper()
 			first, second := again(t, c, time.Minute, "max_age", "10000")
 			if c.logins != 1 || first["auth_time"] != second["auth_time"] {
 				t.Errorf("%d logins, auth_time %v and %v", c.logins, first["auth_time"], second["auth_time"])
 			}
 		},
 		"oidcc-id-token-hint": func(t *testing.T, c *conformance) {
+			t.Helper()
 			tokens, first := c.exchange(t, c.authorize(t))
 			_, second := c.exchange(t, c.authorize(t, "prompt", "none", "id_token_hint", tokens["id_token"].(string)))
 			if first["sub"] != second["sub"] || c.logins != 1 {
@@ -253,11 +268,13 @@ func TestOIDCCBasic(t *testing.T) {
 			}
 		},
 		"oidcc-codereuse": func(t *testing.T, c *conformance) {
+			t.Helper()
 			response := c.authorize(t)
 			c.exchange(t, response)
 			c.token(t, redeems(response.Get("code"), "code_verifier", "")).check(t, http.StatusBadRequest, "invalid_grant")
 		},
 		"oidcc-codereuse-30seconds": func(t *testing.T, c *conformance) {
+			t.Helper()
 			response := c.authorize(t)
 			tokens, _ := c.exchange(t, response)
 			c.clock.Advance(30 * time.Second)
@@ -267,28 +284,34 @@ func TestOIDCCBasic(t *testing.T) {
 			}
 		},
 		"oidcc-ensure-registered-redirect-uri": func(t *testing.T, c *conformance) {
+			t.Helper()
 			a := c.get(t, c.request("redirect_uri", webRedirect+"/x"))
 			a.check(t, http.StatusBadRequest, "invalid_request")
 			checkErrorPage(t, a)
 		},
 		"oidcc-ensure-post-request-succeeds": func(t *testing.T, c *conformance) {
+			t.Helper()
 			c.exchange(t, c.follow(t, c.post(t, c.request())))
 		},
 		"oidcc-server-client-secret-post": func(t *testing.T, c *conformance) {
+			t.Helper()
 			c.exchange(t, c.authorize(t), "client_id", "webapp", "client_secret", webSecret)
 		},
 		"oidcc-unsigned-request-object-supported-correctly-or-rejected-as-unsupported": refused("request_not_supported", "request", unsigned),
 		"oidcc-ensure-request-object-with-redirect-uri": func(t *testing.T, c *conformance) {
+			t.Helper()
 			// The object names another redirect URI: the answer goes where the request itself says, or nowhere.
 			refused("request_not_supported", "request", unsigned)(t, c)
 			checkErrorPage(t, c.get(t, c.request("request", unsigned, "redirect_uri", "https://evil.example/")))
 		},
 		"oidcc-request-uri-unsigned-supported-correctly-or-rejected-as-unsupported": refused("request_uri_not_supported", "request_uri", "https://app.example.com/request.jwt"),
 		"oidcc-claims-essential": func(t *testing.T, c *conformance) {
+			t.Helper()
 			tokens, _ := c.exchange(t, c.authorize(t, "claims", `{"userinfo": {"name": {"essential": true}}}`))
 			c.wants(t, tokens, "name")
 		},
 		"oidcc-refresh-token": func(t *testing.T, c *conformance) {
+			t.Helper()
 			tokens, first := c.exchange(t, c.authorize(t, "scope", "openid offline_access", "prompt", "consent"))
 			c.clock.Advance(time.Minute)
 			a := c.token(t, refreshes(tokens["refresh_token"].(string)))
@@ -308,6 +331,7 @@ func TestOIDCCBasic(t *testing.T) {
 			other.check(t, http.StatusBadRequest, "invalid_grant")
 		},
 		"oidcc-ensure-request-with-valid-pkce-succeeds": func(t *testing.T, c *conformance) {
+			t.Helper()
 			c.exchange(t, c.authorize(t, "code_challenge", s256(testVerifier), "code_challenge_method", "S256"), "code_verifier", testVerifier)
 		},
 	}
