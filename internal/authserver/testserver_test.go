@@ -158,6 +158,12 @@ func (s *testStore) expire(key storage.Key, at time.Time) {
 	s.expires[key] = at
 }
 
+func (s *testStore) forget(key storage.Key) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	delete(s.expires, key)
+}
+
 func (s *testStore) late(key storage.Key) bool {
 	s.mu.Lock()
 	defer s.mu.Unlock()
@@ -192,7 +198,10 @@ func (s *testStore) Update(ctx context.Context, key storage.Key, change storage.
 			old = nil
 		}
 		value, expires, err := change(old)
-		if err == nil {
+		switch {
+		case err == nil && value == nil:
+			s.forget(key)
+		case err == nil:
 			s.expire(key, expires)
 		}
 		return value, time.Time{}, err
