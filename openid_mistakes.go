@@ -19,7 +19,7 @@ func (i *Issuer) signInMistake(id string, c *Client) (seen, instead string) {
 	others := slices.ContainsFunc(c.Scopes, func(scope string) bool { return !slices.Contains(grants.OpenIDScopes, scope) })
 	switch openID, types := slices.Contains(c.Scopes, grants.OpenID), c.grantTypes(); {
 	case !openID && !others:
-		return "the client " + id + " gets no ID tokens, as it has not the scope openid", "scopes openid " + strings.Join(c.Scopes, " ")
+		return "the client " + id + " gets no ID tokens, as it lacks the scope openid", "scopes openid " + strings.Join(c.Scopes, " ")
 	case openID && (len(types) == 0 || slices.Equal(types, []string{"client_credentials"})):
 		return "nobody can sign in to the client " + id + ", as it has no redirect URI", "redirect_uris, with the address that the application names"
 	}
