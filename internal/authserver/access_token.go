@@ -96,7 +96,8 @@ func (a *accessTokens) issue(
 		IssuedAt: now.Unix(),
 	}
 	if !bound.IsZero() {
-		own.Bound = &bound
+		confirmation := bound // &bound would take memory for every token
+		own.Bound = &confirmation
 	}
 	if a.shape.Minimal {
 		if slices.Contains(auth.Scopes, grants.OpenID) {

@@ -368,3 +368,20 @@ func TestDeviceWithDPoP(t *testing.T) {
 	s.token(t, refreshes(token, "client_id", "cli")).check(t, http.StatusBadRequest, grants.InvalidGrant)
 	s.token(t, refreshes(token, "client_id", "cli"), proof(t, p)).check(t, http.StatusOK, "")
 }
+
+// Clients that do not use DPoP pay nothing for it.
+func TestNoProofTakesNoMemory(t *testing.T) {
+	s := newTestServer(t)
+	c := &call{ctx: t.Context(), r: postRequest("/oauth/token", ""), client: s.config.Clients["spa"]}
+	allocs := testing.AllocsPerRun(100, func() {
+		if err := s.prove(c); err != nil || !c.proven().IsZero() {
+			t.Error(err)
+		}
+		if err := s.claimProof(c); err != nil {
+			t.Error(err)
+		}
+	})
+	if allocs != 0 {
+		t.Errorf("%v allocations", allocs)
+	}
+}

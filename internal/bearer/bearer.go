@@ -266,8 +266,8 @@ func (p *Resource) claims(r *http.Request, t *Tokens, token string) (*jwt.Claims
 	return claims, err
 }
 
-// token returns the token of a request, or "" if there is none, and the scheme that it came with, in lower case; "" for a header of its own. It never accepts one in the query (RFC 9700 §4.3.2), nor
-// two tokens (RFC 6750 §2).
+// token returns the token of a request, or "" if there is none, and the scheme that it came with, "" for a header of its own. It never
+// accepts one in the query (RFC 9700 §4.3.2), nor two tokens (RFC 6750 §2).
 func (p *Resource) token(r *http.Request, t *Tokens) (token, scheme string, err error) {
 	var tokens []string
 	for _, value := range t.values(r, "Authorization") {
@@ -296,7 +296,7 @@ func (p *Resource) token(r *http.Request, t *Tokens) (token, scheme string, err 
 	case p.Header != "":
 		return tokens[0], "", nil
 	}
-	return tokens[0], strings.ToLower(scheme), nil
+	return tokens[0], scheme, nil
 }
 
 func (p *Resource) isFor(claims *jwt.Claims) bool {
