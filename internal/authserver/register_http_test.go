@@ -330,8 +330,7 @@ func TestUserWithTheIDOfAStranger(t *testing.T) {
 	s := newTestServer(t, registers())
 	id := s.register(t, publicClient).json(t)["client_id"].(string)
 	s.site.user = &User{Subject: id}
-	page := s.get(t, merge(asks("spa"), "client_id", id, "redirect_uri", "http://localhost:3118/callback"))
-	a := s.decide(t, page, "allow")
+	a := s.get(t, merge(asks("spa"), "client_id", id, "redirect_uri", "http://localhost:3118/callback"))
 	if got := a.location(); got.Get("error") != "access_denied" || got.Get("code") != "" {
 		t.Errorf("got %v", got)
 	}
