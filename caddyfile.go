@@ -103,6 +103,7 @@ func init() {
 //				subject_type                 public|pairwise
 //				pairwise_salt                <salt>
 //				logout_ends                  app|all
+//				dynamic
 //			}
 //			mcp
 //			cimd [off] {
@@ -351,6 +352,7 @@ func (p parser) openID(i *Issuer) directive.Setting {
 			"id_token_signed_response_alg": p.Word("an algorithm, such as RS256", &i.OpenID.IDTokenAlgorithm),
 			"claims_in":                    p.Word("userinfo or id_token", &i.OpenID.ClaimsIn),
 			"subject_type":                 p.Word("public or pairwise", &i.OpenID.SubjectType),
+			"dynamic":                      p.Flag(&i.OpenID.Dynamic),
 			"pairwise_salt":                p.Word("a placeholder for at least 32 random characters", &i.OpenID.PairwiseSalt),
 			"logout_ends":                  p.Word("app or all", &i.OpenID.LogoutEnds),
 		}, nil

@@ -2,6 +2,7 @@ package caddyoauth
 
 import (
 	"cmp"
+	"context"
 	"errors"
 	"fmt"
 	"net/url"
@@ -12,6 +13,7 @@ import (
 	"github.com/caddyserver/caddy/v2"
 	"go.uber.org/zap"
 
+	"github.com/caddy-oauth/caddy-oauth/grants"
 	"github.com/caddy-oauth/caddy-oauth/internal/authserver"
 	"github.com/caddy-oauth/caddy-oauth/internal/cimd"
 	"github.com/caddy-oauth/caddy-oauth/internal/clients"
@@ -219,13 +221,13 @@ func (i *Issuer) documents(name string, issuer *url.URL, fetcher *fetch.Fetcher,
 }
 
 // registration returns how clients can register themselves, nil if they cannot.
-func (i *Issuer) registration() *authserver.Registration {
+func (i *Issuer) registration(issuer *url.URL, fetcher *fetch.Fetcher) *authserver.Registration {
 	d := i.dynamic()
 	if d == nil {
 		return nil
 	}
 	r := &authserver.Registration{Clients: registration.Config{
-		Supported: strangerMethods[storage.OriginRegistered],
+		Supported: i.supported(storage.OriginRegistered),
 		KnownOnly: d.Redirects == "known",
 		Max:       cmp.Or(d.Max, defaultMaxRegistrations),
 		Unused:    d.Unused.or(defaultUnused).duration(),
@@ -236,10 +238,40 @@ func (i *Issuer) registration() *authserver.Registration {
 			return i.stranger(id, m, storage.OriginRegistered, clients.HashSecret(secret))
 		},
 	}}
+	if i.OpenID != nil && i.OpenID.Dynamic {
+		r.Sector = func(ctx context.Context, address string) ([]byte, error) {
+			response, err := fetcher.Get(ctx, fetch.Request{
+				URL: address, Purpose: "sector identifier", Loopback: uris.IsLoopback(issuer.Hostname()), Limit: maxSectorDocument,
+			})
+			if err != nil {
+				return nil, err
+			}
+			return response.Body, nil
+		}
+	}
 	for _, token := range d.Tokens {
 		r.TokenHashes = append(r.TokenHashes, hashOfToken(token))
 	}
 	return r
+}
+
+const maxSectorDocument = 16 << 10 // bytes
+
+// supported returns what clients that describe themselves can ask for.
+func (i *Issuer) supported(origin storage.ClientOrigin) registration.Supported {
+	s := strangerMethods[origin]
+	if i.OpenID == nil || !i.OpenID.Dynamic {
+		return s
+	}
+	s.OpenID = &registration.OpenIDSupported{
+		Algs: i.offeredAlgorithms(), DefaultAlg: i.OpenID.algorithm(),
+		SubjectTypes: []string{"public"}, DefaultSubject: cmp.Or(i.OpenID.SubjectType, "public"),
+		Sectors: origin == storage.OriginRegistered, // which are fetched once
+	}
+	if i.OpenID.PairwiseSalt != "" {
+		s.OpenID.SubjectTypes = append(s.OpenID.SubjectTypes, pairwise)
+	}
+	return s
 }
 
 // strangerMethods are the methods of authentication for clients that describe themselves. A document cannot have a secret.
@@ -259,7 +291,7 @@ var strangerMethods = map[storage.ClientOrigin]registration.Supported{
 // stranger returns a client that describes itself, with the settings that the issuer has for such clients. secretHashes are those of a
 // registered client that has a secret. The error is a *registration.Error.
 func (i *Issuer) stranger(id string, m *registration.Metadata, origin storage.ClientOrigin, secretHashes ...string) (*storage.Client, error) {
-	n, err := m.Negotiate(strangerMethods[origin])
+	n, err := m.Negotiate(i.supported(origin))
 	if err != nil {
 		return nil, err
 	}
@@ -268,13 +300,35 @@ func (i *Issuer) stranger(id string, m *registration.Metadata, origin storage.Cl
 			return nil, &registration.Error{Code: registration.InvalidClientMetadata, Member: "jwks", Problem: err.Error()}
 		}
 	}
-	own := Client{RedirectURIs: m.RedirectURIs, GrantTypes: n.GrantTypes, SecretHashes: secretHashes, PKCE: "required", DPoPBoundAccessTokens: m.DPoPBound}
+	own := Client{
+		RedirectURIs: m.RedirectURIs, GrantTypes: n.GrantTypes, SecretHashes: secretHashes, PKCE: "required", Scopes: i.strangerScopes(),
+		DPoPBoundAccessTokens: m.DPoPBound,
+		ClientOpenID: ClientOpenID{
+			IDTokenAlgorithm: n.OpenID.IDTokenAlg, UserinfoAlgorithm: n.OpenID.UserinfoAlg,
+			SubjectType: n.OpenID.SubjectType, SectorIdentifierURI: n.OpenID.SectorIdentifierURI,
+		},
+	}
+	signsIn := i.OpenID != nil && i.OpenID.Dynamic
+	if signsIn {
+		if _, err := own.sector(m.RedirectURIs, i); err != nil {
+			return nil, &registration.Error{Code: registration.InvalidClientMetadata, Problem: err.Error()}
+		}
+		if !slices.Contains(n.AuthMethods, storage.MethodNone) {
+			own.PKCE = "" // libraries for OpenID Connect know nonce instead (RFC 9700 section 2.1.1)
+		}
+	}
 	client := own.client(id, i)
+	if client.OpenID != nil {
+		client.OpenID.RequireAuthTime = n.OpenID.RequireAuthTime
+		if seconds := n.OpenID.DefaultMaxAge; seconds != nil {
+			maxAge := time.Duration(*seconds) * time.Second
+			client.OpenID.DefaultMaxAge = &maxAge
+		}
+	}
 	client.Name = i.strangerName(m.ClientName)
 	client.Origin = origin
 	client.AuthMethods, client.JWKS, client.JWKSURI = n.AuthMethods, m.JWKS, m.JWKSURI
 	client.RefreshToken = refreshPolicy(client.Public(), i.RefreshToken)
-	client.Scopes = i.strangerScopes()
 	client.DropUnknownScopes = i.UnknownScopes != "refuse"
 	client.Consent = i.strangerConsent(origin)
 	return client, nil
@@ -298,6 +352,14 @@ func (i *Issuer) strangerScopes() []string {
 	for _, scope := range i.Scopes {
 		if !scope.Private {
 			names = append(names, scope.Name)
+		}
+	}
+	if i.OpenID == nil || !i.OpenID.Dynamic {
+		return slices.DeleteFunc(names, func(name string) bool { return i.OpenID != nil && name == grants.OpenID })
+	}
+	for _, name := range grants.OpenIDScopes {
+		if !slices.ContainsFunc(i.Scopes, func(s Scope) bool { return s.Name == name }) {
+			names = append(names, name)
 		}
 	}
 	return names

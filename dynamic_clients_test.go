@@ -1,11 +1,13 @@
 package caddyoauth
 
 import (
+	"errors"
 	"slices"
 	"strings"
 	"testing"
 	"time"
 
+	"github.com/caddy-oauth/caddy-oauth/internal/authserver"
 	"github.com/caddy-oauth/caddy-oauth/internal/jwt"
 	"github.com/caddy-oauth/caddy-oauth/internal/registration"
 	"github.com/caddy-oauth/caddy-oauth/storage"
@@ -66,6 +68,58 @@ func TestStranger(t *testing.T) {
 		if got := i.strangerName(name); got != want {
 			t.Errorf("%q: got %q, want %q", name, got, want)
 		}
+	}
+}
+
+// With openid { dynamic }, clients that describe themselves sign people in; without, they do not.
+func TestStrangerThatSignsIn(t *testing.T) {
+	i := &Issuer{URL: "https://shop.example", Scopes: []Scope{{Name: "read"}, {Name: "phone", Private: true}}, OpenID: &OpenIDSettings{PairwiseSalt: strings.Repeat("x", 32)}}
+	stranger := func(origin storage.ClientOrigin, metadata string, hashes ...string) (*storage.Client, error) {
+		m, err := registration.Parse([]byte(metadata))
+		if err != nil {
+			t.Fatal(err)
+		}
+		return i.stranger("id", m, origin, hashes...)
+	}
+	const plain = `{"redirect_uris":["https://a.example/1","https://b.example/2"],"id_token_signed_response_alg":"ES256"}`
+	c, err := stranger(storage.OriginRegistered, plain, hashOfToken("x"))
+	if err != nil || c.OpenID != nil || !slices.Equal(c.Scopes, []string{"read"}) || !c.RequirePKCE {
+		t.Errorf("without dynamic: %+v, %v", c, err)
+	}
+	i.OpenID.Dynamic = true
+	c, err = stranger(storage.OriginRegistered, plain, hashOfToken("x"))
+	if err != nil || c.OpenID == nil || c.OpenID.IDTokenAlgorithm != "ES256" || c.RequirePKCE ||
+		!slices.Equal(c.Scopes, []string{"read", "openid", "profile", "email", "address", "offline_access"}) {
+		t.Errorf("with a secret: %+v, %v", c, err)
+	}
+	const public = `{"redirect_uris":["https://a.example/1"],"token_endpoint_auth_method":"none","subject_type":"pairwise","default_max_age":60,
+		"sector_identifier_uri":"https://elsewhere.example"}`
+	for origin, sector := range map[storage.ClientOrigin]string{storage.OriginRegistered: "elsewhere.example", storage.OriginDocument: "a.example"} {
+		c, err = stranger(origin, public)
+		if err != nil || !c.RequirePKCE || c.OpenID.Sector != sector || c.OpenID.IDTokenAlgorithm != "RS256" || *c.OpenID.DefaultMaxAge != time.Minute {
+			t.Errorf("%s: %+v, %v", origin, c, err)
+		}
+	}
+	for _, refused := range []string{
+		`{"redirect_uris":["https://a.example/1","https://b.example/2"],"subject_type":"pairwise"}`,
+		`{"redirect_uris":["https://a.example/1"],"id_token_signed_response_alg":"PS512"}`,
+	} {
+		_, err = stranger(storage.OriginRegistered, refused, hashOfToken("x"))
+		if refusal, ok := errors.AsType[*registration.Error](err); !ok || refusal.Code != registration.InvalidClientMetadata {
+			t.Errorf("%s: %v", refused, err)
+		}
+	}
+	i.Scopes = append(i.Scopes, Scope{Name: "openid", Private: true})
+	if c, err = stranger(storage.OriginRegistered, plain, hashOfToken("x")); err != nil || c.OpenID != nil || slices.Contains(c.Scopes, "openid") {
+		t.Errorf("where openid is private: %+v, %v", c, err)
+	}
+	config := new(authserver.Config)
+	if used := i.algorithms(config); len(used) != 0 || !slices.Equal(config.IDTokenAlgorithms, []string{"ES256", "RS256"}) || !slices.Equal(config.UserinfoAlgorithms, config.IDTokenAlgorithms) {
+		t.Errorf("algorithms %q %q, and used %q", config.IDTokenAlgorithms, config.UserinfoAlgorithms, used)
+	}
+	i.Signing = &Signing{JWKSFile: "keys.json"}
+	if got := i.offeredAlgorithms(); !slices.Equal(got, []string{"RS256"}) {
+		t.Errorf("of a file with keys: %q", got)
 	}
 }
 

@@ -333,7 +333,7 @@ func (i *Issuer) open(
 	}
 	config.Resolve = i.resolver(longest)
 	config.Documents = i.documents(name, issuer, common.fetcher, log)
-	config.Registration = i.registration()
+	config.Registration = i.registration(issuer, common.fetcher)
 	config.DescribedRefreshPrefix = refreshPolicy(true, i.RefreshToken).Prefix
 	if config.Keys, err = i.Signing.policy(longest); err != nil {
 		return nil, directive.At("signing", directive.At("jwks_file", err))

@@ -49,6 +49,11 @@ type OpenIDSettings struct {
 	// `session`): `app`, the sign-ins at this application, or `all`, those at all applications, on all devices. Default: `app`. Where the
 	// site tells, what ends is the session: the sign-ins at all applications in it.
 	LogoutEnds string `json:"logout_ends,omitempty"`
+
+	// Whether clients that describe themselves may sign people in, see `dynamic` and `cimd`: they may have the scope `openid` and the other
+	// standard ones that are not private, and one that authenticates may go without PKCE, since OpenID Connect has `nonce`. Default:
+	// false.
+	Dynamic bool `json:"dynamic,omitempty"`
 }
 
 func (o *OpenIDSettings) resolve(repl *caddy.Replacer) error {
@@ -272,10 +277,30 @@ func (i *Issuer) algorithms(config *authserver.Config) (used []string) {
 	if len(config.IDTokenAlgorithms) == 0 { // until a client is added
 		add(&config.IDTokenAlgorithms, i.OpenID.algorithm())
 	}
+	if i.OpenID.Dynamic {
+		for _, alg := range i.offeredAlgorithms() {
+			add(&config.IDTokenAlgorithms, alg)
+			add(&config.UserinfoAlgorithms, alg)
+		}
+	}
 	slices.Sort(config.IDTokenAlgorithms)
 	slices.Sort(config.UserinfoAlgorithms)
 	slices.Sort(used)
 	return used
+}
+
+// offeredAlgorithms are those that clients which describe themselves can ask for. If the keys are in a file, it may have no others than
+// those that the configuration names.
+func (i *Issuer) offeredAlgorithms() []string {
+	offered := []string{i.OpenID.algorithm()}
+	for _, c := range i.Clients {
+		offered = append(offered, c.IDTokenAlgorithm, c.UserinfoAlgorithm)
+	}
+	if i.Signing == nil || i.Signing.JWKSFile == "" {
+		offered = append(offered, defaultIDTokenAlgorithm, "ES256")
+	}
+	slices.Sort(offered)
+	return slices.DeleteFunc(slices.Compact(offered), func(alg string) bool { return alg == "" })
 }
 
 func checkClaimNames(names []string) error {

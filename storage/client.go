@@ -103,6 +103,10 @@ type OpenIDPolicy struct {
 	// Sector is the host that all clients share which know a person by the same subject (OpenID Connect Core §8.1). Without one, the
 	// subject is the user ID.
 	Sector string
+	// DefaultMaxAge is the max_age of requests that have none; nil is any.
+	DefaultMaxAge *time.Duration
+	// RequireAuthTime requires an auth_time in the client's ID tokens.
+	RequireAuthTime bool
 	// UserinfoAlgorithm is the alg of the answers of the userinfo endpoint to the client; "" is plain JSON.
 	UserinfoAlgorithm string
 	// ClaimsInIDToken puts the claims of the granted scopes into the ID token too, for clients that do not ask the userinfo endpoint.

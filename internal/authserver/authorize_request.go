@@ -184,6 +184,9 @@ func (r *authorizeRequest) readOpenID() *grants.Error {
 		maxAge := time.Duration(seconds) * time.Second
 		r.maxAge = &maxAge
 	}
+	if r.maxAge == nil && r.signsIn() {
+		r.maxAge = r.client.OpenID.DefaultMaxAge
+	}
 	r.acrValues = strings.Fields(r.params.Get("acr_values"))
 	r.acrValues = r.acrValues[:min(len(r.acrValues), maxACRValues)]
 	if !r.params.Has("claims") || !r.signsIn() {

@@ -107,7 +107,7 @@ func (e *authorizeEndpoint) unmet(req *authorizeRequest, user *User, came *visit
 	switch {
 	case !req.subjects.accept(e.pairwise.subject(req.client, user.Subject)):
 		return errOtherUser, true
-	case req.maxAge != nil && user.AuthTime.IsZero():
+	case (req.maxAge != nil || req.needsAuthTime()) && user.AuthTime.IsZero():
 		return errNoAuthTime, true
 	case slices.Contains(req.prompt, "login") && !came.proves(user):
 		return errOldLogin, true
@@ -140,7 +140,13 @@ func metACR(known, wanted []string, acr string) bool {
 
 // demanding reports whether the request may demand something of the login.
 func (r *authorizeRequest) demanding() bool {
-	return slices.ContainsFunc([]string{"prompt", "max_age", "acr_values", "id_token_hint", "claims"}, r.params.Has)
+	return r.maxAge != nil || r.needsAuthTime() ||
+		slices.ContainsFunc([]string{"prompt", "max_age", "acr_values", "id_token_hint", "claims"}, r.params.Has)
+}
+
+// needsAuthTime reports whether the client's ID tokens must say when the user has signed in. The client may not be known yet.
+func (r *authorizeRequest) needsAuthTime() bool {
+	return r.client != nil && r.signsIn() && r.client.OpenID.RequireAuthTime
 }
 
 // newLogin reports whether the request demands that the person signs in now.

@@ -1,6 +1,7 @@
 package authserver
 
 import (
+	"context"
 	"crypto/subtle"
 	"errors"
 	"net/http"
@@ -24,6 +25,9 @@ type Registration struct {
 
 	// TokenHashes are the hashes of the initial access tokens, one of which a client needs to register; without any, everybody can.
 	TokenHashes []string
+
+	// Sector returns the document at a sector_identifier_uri; nil: clients cannot have one.
+	Sector func(ctx context.Context, url string) ([]byte, error)
 }
 
 // newRegistrations returns the clients that have registered themselves, nil if they cannot.
@@ -62,15 +66,12 @@ func (e *registerEndpoint) register(c *call) error {
 	if err != nil {
 		return err
 	}
+	if err := e.checkSector(c, asked); err != nil {
+		return err
+	}
 	c.setDeadline(e.config.StoreTimeout)
 	admitted := func() error {
-		if attempt, wait := e.limiter.ReserveRegistration(c.address); attempt == nil {
-			return &grants.Error{
-				Code: grants.TemporarilyUnavailable, Description: "too many registrations from this address, try again later",
-				Status: http.StatusTooManyRequests, RetryAfter: wait, Sent: c.address, Expected: "10 new clients a minute",
-			}
-		}
-		return nil
+		return e.admit(c)
 	}
 	registered, err := e.registrations.Register(c.ctx, asked, admitted)
 	if err != nil {
@@ -91,6 +92,37 @@ func (e *registerEndpoint) register(c *call) error {
 			zap.Strings("redirect_uris", registered.Metadata.RedirectURIs))
 	}
 	return e.answer(c, http.StatusCreated, registered)
+}
+
+// admit counts something that an address can do ten times a minute.
+func (e *registerEndpoint) admit(c *call) error {
+	if attempt, wait := e.limiter.ReserveRegistration(c.address); attempt == nil {
+		return &grants.Error{
+			Code: grants.TemporarilyUnavailable, Description: "too many registrations from this address, try again later",
+			Status: http.StatusTooManyRequests, RetryAfter: wait, Sent: c.address, Expected: "10 new clients a minute",
+		}
+	}
+	return nil
+}
+
+// checkSector fetches the document at the sector_identifier_uri of a registration, which must list the redirect URIs (OpenID Connect
+// Registration §5). What is wrong with the metadata itself, Register says.
+func (e *registerEndpoint) checkSector(c *call, asked *registration.Metadata) error {
+	if e.config.Registration.Sector == nil || asked.SectorIdentifierURI == "" || asked.Check() != nil {
+		return nil
+	}
+	if err := e.admit(c); err != nil { // nobody makes this server ask others as often as they like
+		return err
+	}
+	document, err := e.config.Registration.Sector(c.r.Context(), asked.SectorIdentifierURI)
+	if err != nil { // the log has the cause: it says what this server can reach
+		return grants.Refuse(registration.InvalidClientMetadata, "sector_identifier_uri: the document there could not be read").
+			Explain(asked.SectorIdentifierURI, err.Error(), "openid: dynamic")
+	}
+	if err := asked.CheckSector(document); err != nil {
+		return registrationRefusal(err, asked)
+	}
+	return nil
 }
 
 // read reads the metadata in the body.
@@ -165,6 +197,9 @@ func (e *registerEndpoint) change(c *call, before *registration.Registered) erro
 	}
 	if err != nil {
 		return registrationRefusal(err, asked)
+	}
+	if err := e.checkSector(c, asked); err != nil {
+		return err
 	}
 	changed, err := e.registrations.Change(c.ctx, before.ID, asked)
 	if err != nil {

@@ -10,6 +10,7 @@ import (
 	"encoding/json"
 	"errors"
 	"io"
+	"maps"
 )
 
 // The error codes of RFC 7591 §3.2.2.
@@ -69,6 +70,8 @@ type Metadata struct {
 	SoftwareVersion string `json:"software_version,omitempty"`
 	ApplicationType string `json:"application_type,omitempty"`
 
+	OpenIDMetadata
+
 	// HasSecret says that there was a client_secret or a client_secret_expires_at. A document must have neither.
 	HasSecret bool `json:"-"`
 	// ClientSecret is what was there, if it was text. A client may repeat it when it changes its registration (RFC 7592 §2.2).
@@ -112,7 +115,7 @@ type field struct {
 func (m *Metadata) fields() map[string]field {
 	text := func(s *string) field { return field{s, "a string"} }
 	list := func(s *[]string) field { return field{s, "an array of strings"} }
-	return map[string]field{
+	fields := map[string]field{
 		"client_id":                             text(&m.ClientID),
 		"redirect_uris":                         list(&m.RedirectURIs),
 		"token_endpoint_auth_method":            text(&m.TokenEndpointAuthMethod),
@@ -134,6 +137,8 @@ func (m *Metadata) fields() map[string]field {
 		"software_version":                      text(&m.SoftwareVersion),
 		"application_type":                      text(&m.ApplicationType),
 	}
+	maps.Copy(fields, m.OpenIDMetadata.fields())
+	return fields
 }
 
 // readObject reads the members of a JSON object. json.Unmarshal would accept one that has a member twice.

@@ -22,6 +22,8 @@ type Supported struct {
 	DefaultAuthMethod string
 	// SigningAlgs are the algorithms for private_key_jwt.
 	SigningAlgs []string
+	// OpenID is for clients that sign people in; nil: such a client cannot.
+	OpenID *OpenIDSupported
 }
 
 // Negotiated is what a client gets of what it asks for.
@@ -33,6 +35,8 @@ type Negotiated struct {
 
 	GrantTypes    []string
 	ResponseTypes []string
+
+	OpenID OpenIDMetadata // with all defaults; empty if the client cannot sign people in
 }
 
 // grantTypes are what a client that describes itself can get. With client_credentials a stranger would be somebody here.
@@ -47,6 +51,9 @@ func (m *Metadata) Negotiate(supported Supported) (*Negotiated, error) {
 		return nil, err
 	}
 	n.AuthMethod = n.AuthMethods[0]
+	if n.OpenID, err = m.OpenIDMetadata.negotiate(supported.OpenID); err != nil {
+		return nil, err
+	}
 
 	asked := m.GrantTypes
 	if len(asked) == 0 {

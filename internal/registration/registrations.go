@@ -170,7 +170,7 @@ func (r *Registrations) accept(asked *Metadata) (*Metadata, error) {
 			m.TokenEndpointAuthMethods = methods
 		}
 	}
-	m.GrantTypes, m.ResponseTypes = n.GrantTypes, n.ResponseTypes
+	m.GrantTypes, m.ResponseTypes, m.OpenIDMetadata = n.GrantTypes, n.ResponseTypes, n.OpenID
 	return &m, nil
 }
 

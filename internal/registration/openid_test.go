@@ -1,0 +1,67 @@
+package registration
+
+import (
+	"encoding/json"
+	"errors"
+	"testing"
+)
+
+// OpenID Connect Dynamic Client Registration §2.
+func TestNegotiateOpenID(t *testing.T) {
+	supported := Supported{AuthMethods: []string{AuthNone}, DefaultAuthMethod: AuthNone, OpenID: &OpenIDSupported{
+		Algs: []string{"ES256", "RS256"}, DefaultAlg: "RS256", SubjectTypes: []string{"public", "pairwise"}, DefaultSubject: "public", Sectors: true,
+	}}
+	for _, tt := range []struct{ metadata, want, wrong string }{
+		{`{}`, `{"id_token_signed_response_alg":"RS256","subject_type":"public"}`, ""},
+		{`{"id_token_signed_response_alg":"ES256","userinfo_signed_response_alg":"RS256","subject_type":"pairwise","default_max_age":0,"require_auth_time":true}`,
+			`{"id_token_signed_response_alg":"ES256","userinfo_signed_response_alg":"RS256","subject_type":"pairwise","default_max_age":0,"require_auth_time":true}`, ""},
+		{`{"id_token_encrypted_response_alg":"RSA-OAEP","request_uris":["https://a.example"]}`, `{"id_token_signed_response_alg":"RS256","subject_type":"public"}`, ""},
+		{`{"id_token_signed_response_alg":"none"}`, "", "id_token_signed_response_alg"},
+		{`{"id_token_signed_response_alg":"HS256"}`, "", "id_token_signed_response_alg"},
+		{`{"userinfo_signed_response_alg":"none"}`, "", "userinfo_signed_response_alg"},
+		{`{"subject_type":"private"}`, "", "subject_type"},
+		{`{"sector_identifier_uri":"http://a.example"}`, "", "sector_identifier_uri"},
+		{`{"sector_identifier_uri":"https://u:p@a.example"}`, "", "sector_identifier_uri"},
+		{`{"default_max_age":-1}`, "", "default_max_age"},
+		{`{"default_max_age":1e18}`, "", "default_max_age"},
+		{`{"default_max_age":1.5}`, "", "default_max_age"},
+		{`{"default_max_age":"1"}`, "", "default_max_age"},
+		{`{"require_auth_time":"true"}`, "", "require_auth_time"},
+	} {
+		var n *Negotiated
+		m, err := Parse([]byte(tt.metadata))
+		if err == nil {
+			n, err = m.Negotiate(supported)
+		}
+		if tt.wrong != "" {
+			if refusal, ok := errors.AsType[*Error](err); !ok || refusal.Member != tt.wrong || refusal.Code != InvalidClientMetadata {
+				t.Errorf("%s: %v, want an error of %s", tt.metadata, err, tt.wrong)
+			}
+			continue
+		}
+		if err != nil {
+			t.Errorf("%s: %v", tt.metadata, err)
+			continue
+		}
+		if got, _ := json.Marshal(n.OpenID); string(got) != tt.want {
+			t.Errorf("%s: %s, want %s", tt.metadata, got, tt.want)
+		}
+		supported := supported
+		supported.OpenID = nil
+		if n, err := m.Negotiate(supported); err != nil || n.OpenID != (OpenIDMetadata{}) {
+			t.Errorf("%s where clients cannot sign people in: %+v, %v", tt.metadata, n, err)
+		}
+	}
+}
+
+func TestCheckSector(t *testing.T) {
+	m := &Metadata{RedirectURIs: []string{"https://a.example/1", "https://b.example/2"}}
+	for document, good := range map[string]bool{
+		`["https://b.example/2","https://c.example/3","https://a.example/1"]`: true,
+		`["https://a.example/1"]`: false, `[]`: false, `null`: false, `{}`: false, `["https://a.example/1",2]`: false, ``: false,
+	} {
+		if err := m.CheckSector([]byte(document)); (err == nil) != good {
+			t.Errorf("%s: %v", document, err)
+		}
+	}
+}
