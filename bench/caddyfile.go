@@ -25,6 +25,9 @@ const (
 	person = "alice"
 	scope  = "read write"
 	page   = "/page"
+
+	// pages matches the page. It is as mcp has it, so that routes with it are alike in all rows.
+	pages = page + "*"
 )
 
 // limits let one person get any number of codes.
@@ -55,7 +58,7 @@ func (c shape) caddyfile(s *site.Server) string {
 		fmt.Fprintf(&directives, "\toauth %s {\n\t\tuser {vars.user}\n\t}\n", name)
 	}
 	if c.guarded {
-		fmt.Fprintf(&directives, "\toauth_guard %s {\n\t\tscopes read\n%s\t}\n", page, c.guardOf())
+		fmt.Fprintf(&directives, "\toauth_guard %s {\n\t\tscopes read\n%s\t}\n", pages, c.guardOf())
 	}
 	return global(s, "\toauth {\n"+issuers.String()+"\t}\n") + host(s, "\tvars user "+person+"\n"+directives.String()+pageRoute)
 }
@@ -72,8 +75,8 @@ func host(s *site.Server, directives string) string {
 	return "http://" + s.Address + " {\n\tbind 127.0.0.1\n" + directives + "}\n"
 }
 
-var pageRoute = "\theader " + page + " {\n\t\tContent-Type application/json\n\t\tCache-Control no-store\n\t}\n" +
-	"\trespond " + page + " `" + answerBody + "` 200\n"
+var pageRoute = "\theader " + pages + " {\n\t\tContent-Type application/json\n\t\tCache-Control no-store\n\t}\n" +
+	"\trespond " + pages + " `" + answerBody + "` 200\n"
 
 func (c shape) openID() string {
 	if c.idToken == "" {
