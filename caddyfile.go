@@ -41,7 +41,8 @@ func init() {
 //			audience       <uri...>
 //			consent        once|always|never
 //			client_assertion_audience issuer|any
-//			endpoint       authorize|token|jwks|introspect|revoke|apps|register|userinfo|device_authorization|device|logout|sessions <path>
+//			require_pushed_authorization_requests
+//			endpoint       authorize|token|jwks|introspect|revoke|apps|register|userinfo|device_authorization|device|logout|sessions|par <path>
 //			dpop {
 //				nonce required|none
 //			}
@@ -87,6 +88,7 @@ func init() {
 //				addresses <failures> <duration>
 //				tokens    <failures> <duration>
 //				devices   <number> <duration>
+//				pushed    <number> <duration>
 //				codes     <number> <duration> [<number> <duration>]
 //			}
 //			signing [<algorithm>] {
@@ -137,6 +139,7 @@ func init() {
 //				backchannel_logout_uri    <url>
 //				backchannel_logout_session_required
 //				allow_insecure_redirects
+//				require_pushed_authorization_requests
 //				access_token {
 //					lifetime <duration>
 //				}
@@ -232,7 +235,8 @@ func (p parser) issuerSettings(i *Issuer) directive.Settings {
 
 		"client_assertion_audience": p.Word("issuer or any", &i.ClientAssertionAudience),
 
-		"dpop": p.dpop(i),
+		"dpop":                                  p.dpop(i),
+		"require_pushed_authorization_requests": p.Flag(&i.RequirePushed),
 
 		"page":            p.page(i),
 		"endpoint":        p.endpoint(i),
@@ -322,6 +326,8 @@ func (p parser) client(i *Issuer) directive.Setting {
 
 			"allow_insecure_redirects": p.Flag(&c.AllowInsecureRedirects),
 			"dpop_bound_access_tokens": p.Flag(&c.DPoPBoundAccessTokens),
+
+			"require_pushed_authorization_requests": p.Flag(&c.RequirePushed),
 
 			"redirect_uri_rules": p.redirectURIRules(&c.RedirectURIRules),
 		}, nil
@@ -469,6 +475,7 @@ func (p parser) throttle(i *Issuer) directive.Setting {
 			known[name] = p.failures(limit)
 		}
 		known["devices"] = p.deviceLimit(&i.Throttle.Devices)
+		known["pushed"] = p.requestLimit(&i.Throttle.Pushed)
 		known["codes"] = p.codeLimits(&i.Throttle.Codes)
 		return known, nil
 	})
@@ -502,6 +509,15 @@ func (p parser) deviceLimit(value **CodeLimit) directive.Setting {
 	return p.Once(expected, 2, 2, func(args []string) (directive.Settings, error) {
 		number, per, err := numberPer(args, expected)
 		*value = &CodeLimit{Codes: number, Per: per}
+		return nil, err
+	})
+}
+
+func (p parser) requestLimit(value **RequestLimit) directive.Setting {
+	const expected = "a number of requests and a duration, such as 300 10m"
+	return p.Once(expected, 2, 2, func(args []string) (directive.Settings, error) {
+		number, per, err := numberPer(args, expected)
+		*value = &RequestLimit{Requests: number, Per: per}
 		return nil, err
 	})
 }

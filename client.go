@@ -58,6 +58,9 @@ type Client struct {
 	// for itself, and anybody in the network can read and change what is sent by http. Both get the code.
 	AllowInsecureRedirects bool `json:"allow_insecure_redirects,omitempty"`
 
+	// Whether the client must push its authorization requests (RFC 9126), see the setting of the issuer. Default: false.
+	RequirePushed bool `json:"require_pushed_authorization_requests,omitempty"`
+
 	// Whether the parameter `iss` is in the responses that people bring back to the client (RFC 9207): `on` or `off`. Default:
 	// `on`. **Danger:** with `off`, a client that works with several issuers cannot tell which one a code is from. It is for a
 	// client that refuses parameters it does not know.
@@ -307,6 +310,7 @@ func (c *Client) client(id string, issuer *Issuer) *storage.Client {
 		RequirePKCE:         c.PKCE == "required",
 		RequireDPoP:         c.DPoPBoundAccessTokens,
 		OmitIssuer:          c.Iss == "off",
+		RequirePushed:       c.RequirePushed,
 		RedirectRules:       redirectRules(c.RedirectURIRules, issuer.RedirectURIRules),
 		AccessTokenLifetime: c.AccessToken.lifetime().or(issuer.AccessToken.lifetime().duration()).duration(),
 		RefreshToken:        refreshPolicy(c.public(), c.RefreshToken, issuer.RefreshToken),

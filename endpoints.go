@@ -42,6 +42,8 @@ type Endpoints struct {
 	Logout string `json:"logout,omitempty"`
 	// The endpoint where the site says that a session of its own has ended, with `openid`, see `ends_sessions`.
 	Sessions string `json:"sessions,omitempty"`
+	// The endpoint where clients push their authorization requests (RFC 9126).
+	PAR string `json:"par,omitempty"`
 }
 
 // byName returns the paths by their names in a Caddyfile.
@@ -49,7 +51,7 @@ func (e *Endpoints) byName() map[string]*string {
 	return map[string]*string{
 		"authorize": &e.Authorize, "token": &e.Token, "jwks": &e.JWKS,
 		"introspect": &e.Introspect, "revoke": &e.Revoke, "apps": &e.Apps, "register": &e.Register, "userinfo": &e.Userinfo,
-		"device_authorization": &e.DeviceAuthorization, "device": &e.Device,
+		"device_authorization": &e.DeviceAuthorization, "device": &e.Device, "par": &e.PAR,
 		"logout": &e.Logout, "sessions": &e.Sessions,
 	}
 }
@@ -124,6 +126,7 @@ func (e *Endpoints) paths(issuer *url.URL) authserver.Paths {
 		Device:              cmp.Or(e.Device, paths.Device),
 		Logout:              cmp.Or(e.Logout, paths.Logout),
 		Sessions:            cmp.Or(e.Sessions, paths.Sessions),
+		PAR:                 cmp.Or(e.PAR, paths.PAR),
 	}
 }
 
@@ -131,7 +134,7 @@ func pathsByName(p authserver.Paths) map[string]string {
 	return map[string]string{
 		"authorize": p.Authorize, "token": p.Token, "jwks": p.JWKS, "introspect": p.Introspect, "revoke": p.Revoke,
 		"apps": p.Apps, "register": p.Register, "userinfo": p.Userinfo,
-		"device_authorization": p.DeviceAuthorization, "device": p.Device,
+		"device_authorization": p.DeviceAuthorization, "device": p.Device, "par": p.PAR,
 		"logout": p.Logout, "sessions": p.Sessions,
 	}
 }

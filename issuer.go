@@ -68,6 +68,10 @@ type Issuer struct {
 	// The proofs by which clients bind their tokens to a key (DPoP, RFC 9449). Any client may send them.
 	DPoP *DPoPSettings `json:"dpop,omitempty"`
 
+	// Whether all clients must push their authorization requests (RFC 9126): they send them to the server first, and a browser brings only
+	// a reference, so that nobody can read or change them on the way. Default: false, clients can.
+	RequirePushed bool `json:"require_pushed_authorization_requests,omitempty"`
+
 	// When people are asked for consent. A client can have its own setting. `once`: the first time, and again if the client
 	// asks for more scopes or another audience. `always`: each time. `never`: not at all, which is for your own clients.
 	// Default: `once` for clients with a secret or an https redirect URI, and `always` for the others, since any program on
@@ -92,7 +96,7 @@ type Issuer struct {
 
 	// The paths of the endpoints on the issuer's host. Default: `/oauth/authorize`, `/oauth/token`, `/oauth/jwks`,
 	// `/oauth/introspect`, `/oauth/revoke`, `/oauth/apps`, `/oauth/register`, `/oauth/userinfo`, `/oauth/device_authorization`,
-	// `/oauth/device`, `/oauth/logout` and `/oauth/sessions`, below the path of the issuer's URL.
+	// `/oauth/device`, `/oauth/logout`, `/oauth/sessions` and `/oauth/par`, below the path of the issuer's URL.
 	Endpoints *Endpoints `json:"endpoints,omitempty"`
 
 	// How often this node reads what other nodes have revoked. Its own revocations take effect at once. Default: 5 seconds.
@@ -300,7 +304,7 @@ func (i *Issuer) open(
 		},
 		ClientConfig: authserver.ClientConfig{
 			Clients: make(map[string]*storage.Client, len(i.Clients)), Secrets: secretHashes,
-			AssertionForIssuer: i.ClientAssertionAudience == "issuer", DPoPNonce: i.DPoP.nonce(),
+			AssertionForIssuer: i.ClientAssertionAudience == "issuer", DPoPNonce: i.DPoP.nonce(), RequirePushed: i.RequirePushed,
 		},
 		Persistence: authserver.Persistence{ReadOnly: i.ReadOnly, RevocationPoll: time.Duration(i.RevocationPoll)},
 		Shared: authserver.Shared{

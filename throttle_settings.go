@@ -46,6 +46,11 @@ type ThrottleSettings struct {
 	// for one client. Default: 60 in 10 minutes. **Danger:** with a high limit, one address can fill the store.
 	Devices *CodeLimit `json:"devices,omitempty"`
 
+	// Authorization requests that public clients push from one address (RFC 9126), used or not, since each becomes a record. All
+	// addresses together can push a hundred times as many for one client, and a client with a secret or a key 20 times as many.
+	// Default: 300 in 10 minutes. **Danger:** with a high limit, one address can fill the store.
+	Pushed *RequestLimit `json:"pushed,omitempty"`
+
 	// Authorization codes of one user for one client, used or not, since each can become a record that lives as long as a
 	// refresh token: one limit or two, which both hold. Beyond them, the client gets the error `temporarily_unavailable`.
 	// Refresh tokens for logins with a password have the same limits and a count of their own. Such a login never fails because
@@ -69,6 +74,15 @@ type FailureLimit struct {
 type CodeLimit struct {
 	// The number of codes.
 	Codes int `json:"codes"`
+
+	// The time, from a second to a year.
+	Per caddy.Duration `json:"per"`
+}
+
+// RequestLimit allows a number of requests in a time. All can come at once, and each can be repeated after its share of the time.
+type RequestLimit struct {
+	// The number of requests.
+	Requests int `json:"requests"`
 
 	// The time, from a second to a year.
 	Per caddy.Duration `json:"per"`
@@ -99,6 +113,12 @@ func (s *ThrottleSettings) check() error {
 		limited = true
 		if err := checkLimit(s.Devices.Codes, "device codes", s.Devices.Per); err != nil {
 			return directive.At("devices", err)
+		}
+	}
+	if s.Pushed != nil {
+		limited = true
+		if err := checkLimit(s.Pushed.Requests, "requests", s.Pushed.Per); err != nil {
+			return directive.At("pushed", err)
 		}
 	}
 	if len(s.Codes) > maxCodeLimits {
@@ -143,6 +163,9 @@ func (s *ThrottleSettings) limits() throttle.Limits {
 	}
 	if s.Devices != nil {
 		limits.Devices = limitOf(s.Devices.Codes, s.Devices.Per)
+	}
+	if s.Pushed != nil {
+		limits.Pushed = limitOf(s.Pushed.Requests, s.Pushed.Per)
 	}
 	for _, limit := range s.Codes {
 		limits.Codes = append(limits.Codes, limitOf(limit.Codes, limit.Per))

@@ -53,6 +53,9 @@ type Client struct {
 
 	RedirectRules RedirectRules
 
+	// RequirePushed requires that the client pushes its authorization requests (RFC 9126 §6).
+	RequirePushed bool
+
 	// OmitIssuer leaves iss out of authorization responses (RFC 9207).
 	OmitIssuer bool
 

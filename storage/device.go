@@ -139,11 +139,11 @@ func ReadUserCode(typed string) (code string, ok bool) {
 		return "", false
 	}
 	letters := make([]byte, 0, userCodeLength)
-	for _, r := range strings.ToUpper(typed) {
+	for _, c := range []byte(strings.ToUpper(typed)) {
 		switch {
-		case r < 0x80 && strings.IndexByte(userCodeAlphabet, byte(r)) >= 0:
-			letters = append(letters, byte(r))
-		case r >= 'A' && r <= 'Z', r >= '0' && r <= '9':
+		case strings.IndexByte(userCodeAlphabet, c) >= 0:
+			letters = append(letters, c)
+		case c >= 'A' && c <= 'Z', c >= '0' && c <= '9':
 			return "", false
 		}
 	}

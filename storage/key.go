@@ -25,6 +25,7 @@ const (
 	KindUserCode Kind = "usercode" // a UserCode; the ID is a bucket and the hash of the user code
 	KindSession  Kind = "session"  // the Sessions of one user, or whose a session is; the ID is a hash
 	KindLogout   Kind = "logout"   // a Logout that is not done yet; the ID is a bucket and random
+	KindPushed   Kind = "pushed"   // a Pushed; the ID is a bucket and the hash of its reference
 	KindChange   Kind = "change"   // a marker, overwritten whenever a node has changed clients or keys
 )
 

@@ -12,7 +12,7 @@ import (
 //	authorization code    bucket(4) selector(16) secret(43) checksum(6)
 //	refresh token         bucket(4) selector(16) family secret(22) secret(43) checksum(6)
 //	opaque access token   bucket(4) secret(43) checksum(6)
-//	device code           bucket(4) secret(43) checksum(6)
+//	device code           bucket(4) secret(43) checksum(6), as the reference to a pushed request
 //
 // The bucket says when the record expires, the selector finds the record, and the secret is what an attacker does not have. All refresh
 // tokens of a family share the family secret, which distinguishes a used token of the family from an invented one. A code, which
@@ -109,6 +109,7 @@ const (
 	isRefresh
 	isAccess
 	isDevice
+	isPushed
 )
 
 // withChecksum returns the text with a checksum of n characters behind it.

@@ -31,9 +31,17 @@ func (e *authorizeEndpoint) serve(c *call) error {
 	case c.r.Method == http.MethodPost && params.Has("request") && params.Has("decision"):
 		return e.answer(c, params)
 	}
+	pushed := ""
+	if uri := params.Get("request_uri"); storage.IsPushedURI(uri) {
+		c.named = clients.Named{ID: params.Get("client_id")}
+		if params, err = e.pushed(c, params); err != nil {
+			return err
+		}
+		pushed = uri
+	}
 	client, toSignIn, uncertain := e.findClient(c, params)
 	if toSignIn {
-		return e.signInFirst(c, params)
+		return e.signInFirst(c, params, pushed)
 	}
 	var to answerTo
 	if client != nil {
@@ -46,15 +54,19 @@ func (e *authorizeEndpoint) serve(c *call) error {
 	case err != nil:
 		return toClient(err, to)
 	}
-	return toClient(e.decide(c, client, to, params), to)
+	if err := e.checkPushed(client, pushed); err != nil {
+		return toClient(err, to)
+	}
+	return toClient(e.decide(c, client, to, params, pushed), to)
 }
 
 // decide handles a request whose client and redirect URI are valid.
-func (e *authorizeEndpoint) decide(c *call, client *storage.Client, to answerTo, params url.Values) error {
+func (e *authorizeEndpoint) decide(c *call, client *storage.Client, to answerTo, params url.Values, pushed string) error {
 	req, err := e.checkAuthorizeRequest(client, to, params)
 	if err != nil {
 		return err
 	}
+	req.pushed = pushed
 	if err := e.readHint(c.ctx, req); err != nil {
 		return err
 	}
@@ -100,6 +112,9 @@ func (e *authorizeEndpoint) approve(c *call, req *authorizeRequest, user *User) 
 		return err
 	}
 	if err := e.cutoffs.Cover(c.ctx, lifetimesOf(client)); err != nil {
+		return err
+	}
+	if err := e.use(c.ctx, req); err != nil {
 		return err
 	}
 	now := e.now()

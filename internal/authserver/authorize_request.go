@@ -27,6 +27,7 @@ type authorizeRequest struct {
 	challenge    string
 	prompt       []string
 	params       url.Values // unchanged
+	pushed       string     // the reference to them, if the client has pushed them
 
 	// What the request demands of the login, see login.go.
 	maxAge       *time.Duration // nil: nothing

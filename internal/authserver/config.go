@@ -78,6 +78,9 @@ type ClientConfig struct {
 	Secrets clients.Secrets
 	Grants  []grants.Grant
 
+	// RequirePushed requires that all clients push their authorization requests (RFC 9126 §5).
+	RequirePushed bool
+
 	// AssertionForIssuer requires the issuer as the only audience of a client's assertion. Otherwise it may be the token endpoint.
 	AssertionForIssuer bool
 
@@ -197,6 +200,7 @@ type Paths struct {
 	Device              string
 	Logout              string
 	Sessions            string
+	PAR                 string
 }
 
 // DefaultPaths returns the paths below the path of the issuer.
@@ -216,6 +220,7 @@ func DefaultPaths(issuer *url.URL) Paths {
 		Device:              prefix + "/device",
 		Logout:              prefix + "/logout",
 		Sessions:            prefix + "/sessions",
+		PAR:                 prefix + "/par",
 	}
 }
 

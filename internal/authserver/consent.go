@@ -66,7 +66,10 @@ func (e *authorizeEndpoint) ask(c *call, req *authorizeRequest, user *User) erro
 	ctx := c.ctx
 	// A revocation after this page voids an answer to it.
 	began := e.cutoffs.Begin(user.Subject, req.client.ID, e.now())
-	text := strings.Join([]string{strconv.FormatInt(began.UnixMilli(), 10), e.shown(req, user), req.params.Encode()}, "\n")
+	if err := e.open(ctx, req); err != nil {
+		return err
+	}
+	text := strings.Join([]string{strconv.FormatInt(began.UnixMilli(), 10), req.pushed, e.shown(req, user), req.params.Encode()}, "\n")
 	sealed, err := e.sealer.seal(ctx, consentPurpose(user), text, maxAsk)
 	if err != nil {
 		return err
@@ -83,7 +86,7 @@ func (e *authorizeEndpoint) ask(c *call, req *authorizeRequest, user *User) erro
 		RedirectURI: req.redirectURI,
 		Local:       impersonable(req.client, req.redirectURI),
 		User:        displayName(user),
-		SwitchURL:   c.site.LoginURL(LoginRequest{ReturnTo: e.config.Paths.Authorize + "?" + req.params.Encode()}),
+		SwitchURL:   c.site.LoginURL(LoginRequest{ReturnTo: e.config.Paths.Authorize + "?" + req.inURL().Encode()}),
 		AppsURL:     e.config.Paths.Apps,
 		Action:      e.config.Paths.Authorize,
 		Request:     sealed,
@@ -164,7 +167,7 @@ func (e *authorizeEndpoint) answer(c *call, form url.Values) error {
 	if err != nil {
 		return err
 	}
-	began, asked, params, err := readAsked(sealed)
+	began, pushed, asked, params, err := readAsked(sealed)
 	if err != nil {
 		return err
 	}
@@ -183,6 +186,9 @@ func (e *authorizeEndpoint) answer(c *call, form url.Values) error {
 	case err != nil:
 		return err
 	case form.Get("decision") != "allow":
+		if key, ok := storage.PushedKey(pushed); ok {
+			_ = e.config.Store.Delete(ctx, key) // it ends soon anyway
+		}
 		return &redirectError{errDenied, to}
 	case asked != e.shown(req, user):
 		return errStale
@@ -195,6 +201,7 @@ func (e *authorizeEndpoint) answer(c *call, form url.Values) error {
 	if e.cutoffs.Voids(user.Subject, client.ID, began) {
 		return errStale
 	}
+	req.pushed = pushed
 	if err := e.remember(ctx, req, user); err != nil {
 		return toClient(err, to)
 	}
@@ -202,16 +209,18 @@ func (e *authorizeEndpoint) answer(c *call, form url.Values) error {
 	return toClient(e.approve(c, req, user), to)
 }
 
-// readAsked reads what ask has sealed: when the page was shown, what the person approves, and the request.
-func readAsked(sealed string) (began time.Time, asked string, params url.Values, err error) {
+// readAsked reads what ask has sealed: when the page was shown, the reference to a pushed request, what the person approves, and the
+// request.
+func readAsked(sealed string) (began time.Time, pushed, asked string, params url.Values, err error) {
 	shownAt, rest, _ := strings.Cut(sealed, "\n")
+	pushed, rest, _ = strings.Cut(rest, "\n")
 	asked, encoded, _ := strings.Cut(rest, "\n")
 	millis, err := strconv.ParseInt(shownAt, 10, 64)
 	if err != nil {
-		return time.Time{}, "", nil, err
+		return time.Time{}, "", "", nil, err
 	}
 	params, err = url.ParseQuery(encoded)
-	return time.UnixMilli(millis), asked, params, err
+	return time.UnixMilli(millis), pushed, asked, params, err
 }
 
 // fromThisSite reports whether a form was posted by a page of this site, as far as the browser says. A browser that does not say so

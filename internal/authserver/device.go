@@ -239,9 +239,7 @@ func (e *deviceEndpoint) answer(c *call, user *User, form url.Values) error {
 		return err
 	}
 	for _, key := range storage.UserCodeKeys(code, e.now(), deviceLife) {
-		if err := e.config.Store.Delete(c.ctx, key); err != nil { // it is worth nothing any more, and expires
-			break
-		}
+		_ = e.config.Store.Delete(c.ctx, key) // it is worth nothing any more, and expires
 	}
 	redirect(c.w, e.config.Paths.Device+"?"+url.Values{"done": {done}}.Encode())
 	return nil
@@ -249,6 +247,9 @@ func (e *deviceEndpoint) answer(c *call, user *User, form url.Values) error {
 
 // approve lets the program get tokens for the user with its next poll.
 func (e *deviceEndpoint) approve(c *call, user *User, id string, d *storage.Device, began time.Time) error {
+	if err := checkSubjectFor(c.client, d.Scopes, user.Subject); err != nil {
+		return err
+	}
 	if err := e.cutoffs.Sync(c.ctx); err != nil { // so that no revocation before voids what begins here
 		return err
 	}
@@ -268,8 +269,10 @@ func (e *deviceEndpoint) approve(c *call, user *User, id string, d *storage.Devi
 		return nil
 	})
 	if err == nil {
+		session := user.Session
+		session.ID = "" // the person's browser has that session, and not the device, which stays connected after a logout
 		approval := &storage.Approval{
-			Subject: user.Subject, Claims: user.Claims, AuthTime: user.AuthTime, Session: user.Session,
+			Subject: user.Subject, Claims: user.Claims, AuthTime: user.AuthTime, Session: session,
 			Started: e.cutoffs.Begin(user.Subject, d.Client, now),
 		}
 		if c.client.MayUse("refresh_token") {

@@ -16,6 +16,7 @@ import (
 
 	"github.com/caddy-oauth/caddy-oauth/grants"
 	"github.com/caddy-oauth/caddy-oauth/internal/clients"
+	"github.com/caddy-oauth/caddy-oauth/internal/jwt/jwttest"
 	"github.com/caddy-oauth/caddy-oauth/internal/pages/pagestest"
 	"github.com/caddy-oauth/caddy-oauth/storage"
 )
@@ -339,7 +340,7 @@ func TestDeviceCodeIsUsedOnce(t *testing.T) {
 		a.check(t, http.StatusOK, "")
 		return a.json(t)
 	}
-	refresh := func(s *testServer, d device, token any) url.Values {
+	refresh := func(d device, token any) url.Values {
 		form := merge(refreshes(token.(string)), "client_id", d.client)
 		if d.client == "tv" {
 			form.Set("client_secret", webSecret)
@@ -360,16 +361,16 @@ func TestDeviceCodeIsUsedOnce(t *testing.T) {
 			if n := s.store.count(t, storage.KindFamily); n != 1 {
 				t.Errorf("%d families", n)
 			}
-			s.token(t, refresh(s, d, again["refresh_token"])).check(t, http.StatusOK, "")
+			s.token(t, refresh(d, again["refresh_token"])).check(t, http.StatusOK, "")
 		})
 		t.Run("after the refresh token was used, "+client, func(t *testing.T) {
 			s := newTestServer(t, withDevices)
 			d := s.startDevice(t, client)
 			s.approveDevice(t, d)
-			a := s.token(t, refresh(s, d, get(t, s, d)["refresh_token"]))
+			a := s.token(t, refresh(d, get(t, s, d)["refresh_token"]))
 			a.check(t, http.StatusOK, "")
 			s.poll(t, d).check(t, http.StatusBadRequest, "invalid_grant")
-			s.token(t, refresh(s, d, a.json(t)["refresh_token"])).check(t, http.StatusBadRequest, "invalid_grant")
+			s.token(t, refresh(d, a.json(t)["refresh_token"])).check(t, http.StatusBadRequest, "invalid_grant")
 			s.poll(t, d).check(t, http.StatusBadRequest, "invalid_grant")
 		})
 	}
@@ -380,7 +381,7 @@ func TestDeviceCodeIsUsedOnce(t *testing.T) {
 		tokens := get(t, s, d)
 		s.clock.Advance(time.Minute)
 		s.poll(t, d).check(t, http.StatusBadRequest, "invalid_grant")
-		s.token(t, refresh(s, d, tokens["refresh_token"])).check(t, http.StatusBadRequest, "invalid_grant")
+		s.token(t, refresh(d, tokens["refresh_token"])).check(t, http.StatusBadRequest, "invalid_grant")
 	})
 	t.Run("without refresh tokens", func(t *testing.T) {
 		s := newTestServer(t, withDevices, func(c *Config) { c.Clients["cli"].GrantTypes = []string{grants.DeviceCodeType} })
@@ -696,5 +697,37 @@ func TestDeviceMetadata(t *testing.T) {
 		if got := strings.Contains(fmt.Sprint(body["grant_types_supported"]), grants.DeviceCodeType); got != want {
 			t.Errorf("grant_types_supported is %v", body["grant_types_supported"])
 		}
+	}
+}
+
+// RFC 9449 §5: the refresh token of a public client is bound to the key that got it.
+func TestDeviceTokensAreBound(t *testing.T) {
+	s := newTestServer(t, withDevices)
+	p, thief := jwttest.NewProver(t, "ES256", s.clock.Now), jwttest.NewProver(t, "ES256", s.clock.Now)
+	d := s.startDevice(t, "cli")
+	s.approveDevice(t, d)
+	poll := url.Values{"grant_type": {grants.DeviceCodeType}, "device_code": {d.code}, "client_id": {"cli"}}
+	a := s.token(t, poll, proof(t, p))
+	a.check(t, http.StatusOK, "")
+	s.token(t, poll, proof(t, thief)).check(t, http.StatusBadRequest, "invalid_grant")
+	s.token(t, poll).check(t, http.StatusBadRequest, "invalid_grant")
+	s.token(t, poll, proof(t, p)).check(t, http.StatusOK, "")
+	refresh := merge(refreshes(a.json(t)["refresh_token"].(string)), "client_id", "cli")
+	s.token(t, refresh).check(t, http.StatusBadRequest, "invalid_grant")
+	s.token(t, refresh, proof(t, p)).check(t, http.StatusOK, "")
+}
+
+// A device stays connected when the person signs out of the browser in which the approval was given: the session is not its own.
+func TestDeviceHasNoSession(t *testing.T) {
+	s := newTestServer(t, openID(), withDevices, func(c *Config) {
+		c.Clients["cli"].OpenID, c.Clients["cli"].Scopes = c.Clients["webapp"].OpenID, c.Clients["webapp"].Scopes
+	})
+	s.site.user.Session = storage.Session{ID: "browser", ACR: "high"}
+	d := s.startDevice(t, "cli", "scope", "openid")
+	s.approveDevice(t, d)
+	a := s.poll(t, d)
+	a.check(t, http.StatusOK, "")
+	if claims := s.idToken(t, "RS256", a.json(t)["id_token"]); claims["sid"] != nil || claims["acr"] != "high" {
+		t.Errorf("claims: %v", claims)
 	}
 }

@@ -46,6 +46,7 @@ func (s *Server) route(issuer *url.URL) error {
 	all := []*endpoint{
 		{name: "authorize", paths: []string{paths.Authorize}, methods: page, serve: s.authorize.serve},
 		{name: "apps", paths: []string{paths.Apps}, methods: page, serve: (&appsEndpoint{s.core}).serve},
+		{name: "par", paths: []string{paths.PAR}, methods: post, json: true, cors: true, serve: (&parEndpoint{s.authorize}).serve},
 		{name: "device", paths: []string{paths.Device}, methods: page, serve: (&deviceEndpoint{s.core}).serve},
 		{
 			name: "device_authorization", paths: []string{paths.DeviceAuthorization}, methods: post, json: true, cors: true,

@@ -46,9 +46,9 @@ func (e *authorizeEndpoint) signIn(c *call, req *authorizeRequest, user *User) e
 }
 
 // signInFirst is signIn for a request whose client is not known yet, so that no error can go to it.
-func (e *authorizeEndpoint) signInFirst(c *call, params url.Values) error {
+func (e *authorizeEndpoint) signInFirst(c *call, params url.Values, pushed string) error {
 	prompt, _ := readPrompt(params.Get("prompt"))
-	req := &authorizeRequest{params: params, prompt: prompt}
+	req := &authorizeRequest{params: params, prompt: prompt, pushed: pushed}
 	err := e.signIn(c, req, nil)
 	if refusal, ok := errors.AsType[*redirectError](err); ok {
 		return refusal.refusal
@@ -194,9 +194,12 @@ const maxLogin = time.Hour
 // loginURL returns the URL of the login page, "" if there is none. It leads back to the authorization endpoint, so a client cannot make
 // the login page an open redirector. user is who is signed in, or nil.
 func (e *authorizeEndpoint) loginURL(c *call, req *authorizeRequest, user *User) (string, error) {
-	params := withoutProof(req.params)
+	if err := e.open(c.ctx, req); err != nil {
+		return "", err
+	}
+	params := req.inURL()
 	if req.demanding() {
-		proof, err := e.sealer.seal(c.ctx, afterLogin, e.visit(c, params, user).encode(), maxLogin)
+		proof, err := e.sealer.seal(c.ctx, afterLogin, e.visit(c, withoutProof(req.params), user).encode(), maxLogin)
 		if err != nil {
 			return "", err
 		}

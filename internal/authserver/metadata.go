@@ -115,6 +115,8 @@ func (s *core) metadata(sites *SiteFacts) ([]byte, error) {
 		UILocales             []string `json:"ui_locales_supported"`
 		DeviceAuthorization   string   `json:"device_authorization_endpoint,omitempty"` // RFC 8628 §4
 		DPoPAlgs              []string `json:"dpop_signing_alg_values_supported"`       // RFC 9449 §5.1
+		PAR                   string   `json:"pushed_authorization_request_endpoint"`   // RFC 9126 §5
+		RequirePushed         bool     `json:"require_pushed_authorization_requests,omitempty"`
 
 		*openIDMetadata
 	}{
@@ -133,6 +135,8 @@ func (s *core) metadata(sites *SiteFacts) ([]byte, error) {
 		IntrospectionAuthAlgs: algs,
 		ChallengeMethods:      []string{"S256"},
 		IssParameter:          true,
+		PAR:                   s.origin + s.config.Paths.PAR,
+		RequirePushed:         s.config.RequirePushed,
 		ClientDocuments:       s.documents != nil,
 		UILocales:             s.pages.Languages(),
 		DPoPAlgs:              dpop.Algorithms(),

@@ -90,6 +90,7 @@ func TestRFC8414Members(t *testing.T) {
 		"code_challenge_methods_supported":                         []any{"S256"},
 		"authorization_response_iss_parameter_supported":           true,
 		"dpop_signing_alg_values_supported":                        algs, // RFC 9449 §5.1
+		"pushed_authorization_request_endpoint":                    testIssuer + "/oauth/par",
 		"ui_locales_supported":                                     []any{"en", "ar", "de", "es", "fr", "ja", "zh-Hans"},
 	}
 	a := newTestServer(t).fetch(t, wellKnown)
@@ -135,7 +136,7 @@ func TestRFC8414Members(t *testing.T) {
 	})
 	t.Run("RFC 8414 §2 own paths", func(t *testing.T) {
 		s := newTestServer(t, func(c *Config) {
-			c.Paths = Paths{Authorize: "/a", Token: "/o/token/", JWKS: "/keys.json", Introspect: "/i", Revoke: "/r", Device: "/d", DeviceAuthorization: "/da"}
+			c.Paths = Paths{Authorize: "/a", Token: "/o/token/", JWKS: "/keys.json", Introspect: "/i", Revoke: "/r", Device: "/d", DeviceAuthorization: "/da", PAR: "/p"}
 		})
 		got := s.fetch(t, wellKnown).json(t)
 		if got["authorization_endpoint"] != testIssuer+"/a" || got["token_endpoint"] != testIssuer+"/o/token/" || got["jwks_uri"] != testIssuer+"/keys.json" {

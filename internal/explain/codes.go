@@ -86,6 +86,12 @@ var codes = map[string]Code{
 		Do:      []string{"Start the program again, and type the code at once."},
 		Defined: "RFC 8628 section 3.5",
 	},
+	"invalid_request_uri": {
+		Meaning: "The browser brings a reference to a pushed request that has expired, was used before, or is another client's.",
+		Next:    stopsAndShows,
+		Do:      []string{"The person starts again in the app: a reference is good for 90 seconds until a browser comes, and for one decision.", byID},
+		Defined: "RFC 9101 section 7, RFC 9126 section 4",
+	},
 	grants.UnsupportedGrantType: {
 		Meaning: "The server has no such grant_type.",
 		Next:    stopsAndShows,

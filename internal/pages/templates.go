@@ -157,14 +157,12 @@ func deviceSamples() []sample {
 	}
 	enter, ask := maps.Clone(form), maps.Clone(form)
 	enter["user_code=WDJB-MJHT"] = `a field "user_code" with the value {{.Code}}`
-	for part, need := range map[string]string{
+	maps.Copy(ask, map[string]string{
 		"decision=allow": `a button named "decision" with the value "allow" if .Ask is set`,
 		"decision=deny":  `a button named "decision" with the value "deny" if .Ask is set`,
 		"text WDJB-MJHT": "{{.Code}}", "text user@example.com": "{{.User}}", "text Example app": "{{.Ask.Client.Name}}",
 		"text orders": "the name or the description of each of .Ask.Scopes", "text 192.0.2.1": "{{.Ask.Address}}",
-	} {
-		ask[part] = need
-	}
+	})
 	cases := []struct {
 		page  DevicePage
 		needs map[string]string

@@ -15,6 +15,7 @@ type Kind string
 const (
 	Register Kind = "register" // to register a client, which is no failure
 	Code     Kind = "code"     // to get a code, which is no failure
+	Push     Kind = "push"     // to push an authorization request, which is no failure
 	Device   Kind = "device"   // to get a device code, which is no failure
 	Login    Kind = "login"    // to get a refresh token for a password, which is none either
 	Client   Kind = "client"   // to authenticate as a client, with a secret
@@ -35,6 +36,7 @@ type Limits struct {
 
 	Registrations Limit // clients that register themselves, from one address
 	Devices       Limit // device codes for one address
+	Pushed        Limit // pushed authorization requests of public clients from one address
 	UserCodes     Limit // wrong user codes of one person
 
 	Codes []Limit // codes of one user for one client, all of which hold; logins have the same limits
@@ -50,6 +52,7 @@ func (l Limits) withDefaults() Limits {
 
 		&l.Registrations: {Burst: 10, Every: time.Minute / 10},
 		&l.Devices:       {Burst: 60, Every: 10 * time.Minute / 60},
+		&l.Pushed:        {Burst: 300, Every: 10 * time.Minute / 300},
 		&l.UserCodes:     {Burst: 5, Every: 10 * time.Minute / 5},
 	} {
 		if limit.Burst == 0 {
@@ -151,6 +154,28 @@ func (l *Limiter) ReserveRegistration(address string) (a *Attempt, wait time.Dur
 	a = &Attempt{limiter: l, kind: Register, limits: l.addressLimits(Register, "", own, site, l.limits.Registrations)}
 	if a.reserved, wait = l.throttle.reserve(l.now(), a.limits); wait > 0 {
 		l.refused(string(Register))
+		return nil, wait
+	}
+	return a, 0
+}
+
+// ReservePush allows a client to push an authorization request, and counts it unless the Attempt is Canceled. A client that has
+// authenticated may serve many people from one address, so that only the client counts, with a limit that is 20 times as high. Anybody
+// can push in the name of a public client: it has the limit of the address, and a high one for all addresses.
+func (l *Limiter) ReservePush(client, address string, authenticated bool) (a *Attempt, wait time.Duration) {
+	const pushesOfAClient = 20
+	if l.limits.Off {
+		return &Attempt{}, 0
+	}
+	a = &Attempt{limiter: l, kind: Push}
+	times := pushesOfAClient
+	if !authenticated {
+		own, site := networks(address)
+		a.limits, times = l.addressLimits(Push, "", own, site, l.limits.Pushed), devicesOfAClient
+	}
+	a.limits = append(a.limits, limited{key{l.issuer, Push, client, ""}, l.limits.Pushed.times(times)})
+	if a.reserved, wait = l.throttle.reserve(l.now(), a.limits); wait > 0 {
+		l.refused(string(Push))
 		return nil, wait
 	}
 	return a, 0

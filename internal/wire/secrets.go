@@ -9,7 +9,7 @@ import (
 // in a URL, as logs, histories and Referer headers keep URLs.
 var secretParams = map[string]bool{
 	"access_token": true, "refresh_token": true, "id_token": true, "id_token_hint": true, "token": true,
-	"code": true, "code_verifier": true, "device_code": true, "user_code": true, "request": true,
+	"code": true, "code_verifier": true, "device_code": true, "user_code": true, "request": true, "request_uri": true,
 	"client_secret": true, "client_assertion": true, "assertion": true, "subject_token": true, "actor_token": true,
 	"registration_access_token": true, "password": true, "secret": true, "api_key": true,
 }

@@ -167,7 +167,7 @@ func (i *importer) write(ctx context.Context, record storage.Record) error {
 // allKinds are the kinds of records whose rest a final import deletes, although the dump may have none of the kind.
 var allKinds = []storage.Kind{
 	storage.KindFamily, storage.KindConsent, storage.KindKeys, storage.KindClient, storage.KindDocument, storage.KindCutoff, storage.KindAccess,
-	storage.KindDynamic, storage.KindDevice, storage.KindUserCode,
+	storage.KindDynamic, storage.KindDevice, storage.KindUserCode, storage.KindPushed,
 	storage.KindSession, storage.KindLogout,
 }
 
@@ -273,6 +273,8 @@ func checkValue(record storage.Record) (err error) {
 		_, err = storage.DecodeAccess(record.Value)
 	case storage.KindDevice:
 		_, err = storage.DecodeDevice(record.Value)
+	case storage.KindPushed:
+		_, err = storage.DecodePushed(record.Value)
 	case storage.KindUserCode:
 		_, err = storage.DecodeUserCode(record.Value)
 	case storage.KindSession:

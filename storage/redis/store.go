@@ -34,7 +34,7 @@ func newStore(c *connection, prefix, issuer string, log *zap.Logger) *store {
 func hasIndex(kind storage.Kind) bool {
 	switch kind {
 	case storage.KindFamily, storage.KindAccess, storage.KindConsent, storage.KindOnce, storage.KindDevice, storage.KindUserCode,
-		storage.KindSession:
+		storage.KindPushed, storage.KindSession:
 		return false
 	}
 	return true
