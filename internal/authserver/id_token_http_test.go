@@ -10,10 +10,7 @@ import (
 	"testing"
 	"time"
 
-	"github.com/lestrrat-go/jwx/v2/jwa"
-	"github.com/lestrrat-go/jwx/v2/jwk"
-	"github.com/lestrrat-go/jwx/v2/jws"
-
+	"github.com/caddy-oauth/caddy-oauth/internal/jwt"
 	"github.com/caddy-oauth/caddy-oauth/storage"
 )
 
@@ -35,20 +32,23 @@ func openID(edits ...func(*storage.OpenIDPolicy)) func(*Config) {
 // idToken returns the claims of an ID token that a key of the server's JWKS verifies.
 func (s *testServer) idToken(t *testing.T, alg string, token any) map[string]any {
 	t.Helper()
-	set, err := jwk.Parse(s.do(t, httptest.NewRequest(http.MethodGet, "/oauth/jwks", nil)).Body.Bytes())
+	keys, err := jwt.ParsePublicKeys(s.do(t, httptest.NewRequest(http.MethodGet, "/oauth/jwks", nil)).Body.Bytes())
 	if err != nil {
 		t.Fatal(err)
 	}
-	message, err := jws.ParseString(token.(string))
+	parts, err := jwt.Split(token.(string))
 	if err != nil {
 		t.Fatal(err)
 	}
-	header := message.Signatures()[0].ProtectedHeaders()
-	key, ok := set.LookupKeyID(header.KeyID())
-	if !ok || header.Algorithm() != jwa.SignatureAlgorithm(alg) {
-		t.Fatalf("header %v, want alg %s and a kid of the JWKS", header, alg)
+	header, err := parts.ParseHeader()
+	if err != nil {
+		t.Fatal(err)
 	}
-	payload, err := jws.Verify([]byte(token.(string)), jws.WithKey(jwa.SignatureAlgorithm(alg), key))
+	i := slices.IndexFunc(keys, func(key *jwt.Key) bool { return key.ID == header.KeyID })
+	if i < 0 || header.Algorithm != alg || keys[i].Algorithm != alg {
+		t.Fatalf("header %+v, want alg %s and a kid of the JWKS", header, alg)
+	}
+	payload, err := parts.Verify(keys[i])
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -106,10 +106,13 @@ func (e *registerEndpoint) admit(c *call) error {
 }
 
 // checkSector fetches the document at the sector_identifier_uri of a registration, which must list the redirect URIs (OpenID Connect
-// Registration §5). What is wrong with the metadata itself, Register says.
+// Registration §5).
 func (e *registerEndpoint) checkSector(c *call, asked *registration.Metadata) error {
-	if e.config.Registration.Sector == nil || asked.SectorIdentifierURI == "" || asked.Check() != nil {
+	if e.config.Registration.Sector == nil || asked.SectorIdentifierURI == "" {
 		return nil
+	}
+	if err := asked.Check(); err != nil {
+		return registrationRefusal(err, asked)
 	}
 	if err := e.admit(c); err != nil { // nobody makes this server ask others as often as they like
 		return err

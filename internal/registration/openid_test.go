@@ -13,8 +13,10 @@ func TestNegotiateOpenID(t *testing.T) {
 	}}
 	for _, tt := range []struct{ metadata, want, wrong string }{
 		{`{}`, `{"id_token_signed_response_alg":"RS256","subject_type":"public"}`, ""},
-		{`{"id_token_signed_response_alg":"ES256","userinfo_signed_response_alg":"RS256","subject_type":"pairwise","default_max_age":0,"require_auth_time":true}`,
-			`{"id_token_signed_response_alg":"ES256","userinfo_signed_response_alg":"RS256","subject_type":"pairwise","default_max_age":0,"require_auth_time":true}`, ""},
+		{
+			`{"id_token_signed_response_alg":"ES256","userinfo_signed_response_alg":"RS256","subject_type":"pairwise","default_max_age":0,"require_auth_time":true}`,
+			`{"id_token_signed_response_alg":"ES256","userinfo_signed_response_alg":"RS256","subject_type":"pairwise","default_max_age":0,"require_auth_time":true}`, "",
+		},
 		{`{"id_token_encrypted_response_alg":"RSA-OAEP","request_uris":["https://a.example"]}`, `{"id_token_signed_response_alg":"RS256","subject_type":"public"}`, ""},
 		{`{"id_token_signed_response_alg":"none"}`, "", "id_token_signed_response_alg"},
 		{`{"id_token_signed_response_alg":"HS256"}`, "", "id_token_signed_response_alg"},
