@@ -46,9 +46,10 @@ type ThrottleSettings struct {
 	// for one client. Default: 60 in 10 minutes. **Danger:** with a high limit, one address can fill the store.
 	Devices *CodeLimit `json:"devices,omitempty"`
 
-	// Authorization requests that public clients push from one address (RFC 9126), used or not, since each becomes a record. All
-	// addresses together can push a hundred times as many for one client, and a client with a secret or a key 20 times as many.
-	// Default: 300 in 10 minutes. **Danger:** with a high limit, one address can fill the store.
+	// Authorization requests that public clients, and clients that nobody has added here, push from one address (RFC 9126), used or
+	// not, since each becomes a record. All addresses together can push a hundred times as many for one client, and a client that the
+	// configuration has with a secret or a key 20 times as many. As many visits of one address, with such a request and before the
+	// login, make the record stay for the time of a login. Default: 300 in 10 minutes. **Danger:** with a high limit, one address can fill the store.
 	Pushed *RequestLimit `json:"pushed,omitempty"`
 
 	// Authorization codes of one user for one client, used or not, since each can become a record that lives as long as a

@@ -9,10 +9,10 @@ import (
 
 // Pushed is an authorization request that a client has pushed (RFC 9126). The person's browser brings only a reference to it.
 type Pushed struct {
-	Client  string     `json:"client_id"`
-	Params  url.Values `json:"params"`
-	Expires time.Time  `json:"exp"`              // until then, a browser must come with it
-	Opened  bool       `json:"opened,omitempty"` // a browser has come, and the person signs in or decides
+	Client  string        `json:"client_id"`
+	Params  url.Values    `json:"params"`
+	Expires time.Time     `json:"exp"`            // until then, a browser must come with it
+	Kept    time.Duration `json:"kept,omitempty"` // so much longer, since a browser has come: the person signs in or decides
 }
 
 // pushedURI begins the reference to a Pushed (RFC 9126 §2.2).

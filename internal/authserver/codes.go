@@ -9,14 +9,15 @@ import (
 	"github.com/caddy-oauth/caddy-oauth/storage"
 )
 
-// Codes remembers the codes that this process has issued and not redeemed, for all of its issuers, and removes their
-// records when they have ended. A store would keep them longer: the record of a code is filed by the end of the refresh
+// Codes remembers the codes that this process has issued and not redeemed, and the requests that clients have pushed to it, for all of
+// its issuers, and removes their records when they have ended. A store would keep them longer: the record of a code is filed by the end of the refresh
 // tokens that could come of it, so that an exchange is one write. A code that another process redeems is remembered until
 // its end, and then found to be in use. What is remembered when the process ends is left to the sweep of the store. Safe
 // for concurrent use.
 type Codes struct {
-	mu   sync.Mutex
-	ends map[issuedCode]time.Time
+	mu     sync.Mutex
+	ends   map[issuedCode]time.Time
+	pushed int // how many of them are pushed requests, which have a bound of their own: a flood of them must not crowd out codes
 }
 
 // issuedCode is a code, by the key of its family's record.
@@ -26,7 +27,7 @@ type issuedCode struct {
 }
 
 const (
-	maxCodes = 100_000 // more are left to the sweep of the store
+	maxCodes = 100_000 // and as many pushed requests; more are left to the sweep of the store
 
 	// codeMargin is how far the clock of a node may be behind, without another node removing a code that it would accept.
 	codeMargin = time.Minute
@@ -38,15 +39,35 @@ func NewCodes() *Codes { return &Codes{ends: make(map[issuedCode]time.Time)} }
 func (c *Codes) add(issuer string, key storage.Key, end time.Time) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
-	if len(c.ends) < maxCodes {
-		c.ends[issuedCode{issuer, key}] = end
+	_, again := c.ends[issuedCode{issuer, key}]
+	count := len(c.ends) - c.pushed
+	if key.Kind == storage.KindPushed {
+		count = c.pushed
 	}
+	switch {
+	case again:
+	case count >= maxCodes:
+		return
+	case key.Kind == storage.KindPushed:
+		c.pushed++
+	}
+	c.ends[issuedCode{issuer, key}] = end
+}
+
+// forget forgets a code that is remembered.
+func (c *Codes) forget(code issuedCode) {
+	if code.key.Kind == storage.KindPushed {
+		c.pushed--
+	}
+	delete(c.ends, code)
 }
 
 func (c *Codes) redeemed(issuer string, key storage.Key) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
-	delete(c.ends, issuedCode{issuer, key})
+	if _, ok := c.ends[issuedCode{issuer, key}]; ok {
+		c.forget(issuedCode{issuer, key})
+	}
 }
 
 // takeEnded returns the codes of an issuer that no node accepts any more, and forgets them.
@@ -56,7 +77,7 @@ func (c *Codes) takeEnded(issuer string, now time.Time) (ended []storage.Key) {
 	for code, end := range c.ends {
 		if code.issuer == issuer && storage.Expired(end.Add(codeMargin), now) {
 			ended = append(ended, code.key)
-			delete(c.ends, code)
+			c.forget(code)
 		}
 	}
 	return ended

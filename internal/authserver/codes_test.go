@@ -133,3 +133,30 @@ func TestRememberedCodesAreBounded(t *testing.T) {
 		t.Errorf("%d codes are remembered", len(codes.ends))
 	}
 }
+
+// Whoever floods the server with pushed requests does not keep it from removing the codes that nobody redeems.
+func TestPushedRequestsLeaveRoomForCodes(t *testing.T) {
+	codes := NewCodes()
+	code, late := storage.Key{Kind: storage.KindFamily, ID: "x"}, storage.Key{Kind: storage.KindPushed, ID: "late"}
+	flood := func() {
+		for n := range maxCodes + 100 {
+			codes.add("default", storage.Key{Kind: storage.KindPushed, ID: fmt.Sprint(n)}, epoch)
+		}
+	}
+	flood()
+	codes.add("default", code, epoch)
+	if len(codes.ends) != maxCodes+1 {
+		t.Errorf("%d are remembered", len(codes.ends))
+	}
+	codes.redeemed("default", code)
+	if ended := codes.takeEnded("default", epoch.Add(time.Hour)); len(ended) != maxCodes || len(codes.ends) != 0 {
+		t.Errorf("%d have ended, %d are left", len(ended), len(codes.ends))
+	}
+	flood()
+	codes.redeemed("default", storage.Key{Kind: storage.KindPushed, ID: "0"})
+	codes.redeemed("default", storage.Key{Kind: storage.KindPushed, ID: "0"})
+	codes.add("default", late, epoch)
+	if len(codes.ends) != maxCodes {
+		t.Errorf("%d are remembered", len(codes.ends))
+	}
+}

@@ -66,7 +66,7 @@ func (e *authorizeEndpoint) ask(c *call, req *authorizeRequest, user *User) erro
 	ctx := c.ctx
 	// A revocation after this page voids an answer to it.
 	began := e.cutoffs.Begin(user.Subject, req.client.ID, e.now())
-	if err := e.open(ctx, req); err != nil {
+	if err := e.open(c, req, user); err != nil {
 		return err
 	}
 	text := strings.Join([]string{strconv.FormatInt(began.UnixMilli(), 10), req.pushed, e.shown(req, user), req.params.Encode()}, "\n")

@@ -194,7 +194,7 @@ const maxLogin = time.Hour
 // loginURL returns the URL of the login page, "" if there is none. It leads back to the authorization endpoint, so a client cannot make
 // the login page an open redirector. user is who is signed in, or nil.
 func (e *authorizeEndpoint) loginURL(c *call, req *authorizeRequest, user *User) (string, error) {
-	if err := e.open(c.ctx, req); err != nil {
+	if err := e.open(c, req, user); err != nil {
 		return "", err
 	}
 	params := req.inURL()

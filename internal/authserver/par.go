@@ -11,14 +11,15 @@ import (
 
 	"github.com/caddy-oauth/caddy-oauth/grants"
 	"github.com/caddy-oauth/caddy-oauth/internal/dpop"
+	"github.com/caddy-oauth/caddy-oauth/internal/throttle"
 	"github.com/caddy-oauth/caddy-oauth/internal/wire"
 	"github.com/caddy-oauth/caddy-oauth/storage"
 )
 
 const (
-	pushedLife = 90 * time.Second // until a browser must come
-	openedLife = maxLogin + maxAsk
-	maxPushed  = 16 << 10 // bytes of the parameters
+	pushedLife = 90 * time.Second  // until a browser must come
+	askedLife  = maxLogin + maxAsk // more, for a person who has signed in
+	maxPushed  = 16 << 10          // bytes of the parameters
 )
 
 // parEndpoint is the pushed authorization request endpoint (RFC 9126 §2). A client sends its authorization request here, and learns at
@@ -111,7 +112,8 @@ func (e *parEndpoint) check(c *call, params url.Values) error {
 
 // push writes the record. The number of records is limited.
 func (e *parEndpoint) push(c *call, params url.Values) (reference string, err error) {
-	count, wait := e.limiter.ReservePush(c.client.ID, c.address, c.named.Method != "")
+	known := c.named.Method != "" && c.client.Origin == "" // anybody can register a client with a secret
+	count, wait := e.limiter.ReservePush(c.client.ID, c.address, known)
 	if count == nil {
 		refusal := &grants.Error{
 			Code: grants.TemporarilyUnavailable, Description: "too many pushed requests, try again later",
@@ -121,7 +123,7 @@ func (e *parEndpoint) push(c *call, params url.Values) (reference string, err er
 	}
 	now := e.now()
 	p := &storage.Pushed{Client: c.client.ID, Params: params, Expires: now.Add(pushedLife)}
-	reference, key := p.IssueReference(p.Expires.Add(openedLife))
+	reference, key := p.IssueReference(p.Expires.Add(askedLife))
 	record, err := p.Encode()
 	if err == nil {
 		err = e.config.Store.Put(c.ctx, key, record, p.Expires)
@@ -160,7 +162,7 @@ func (e *authorizeEndpoint) pushed(c *call, sent url.Values) (url.Values, error)
 		return nil, err
 	case p.Client != sent.Get("client_id"):
 		return nil, errRequestURI.Explain("client_id "+sent.Get("client_id"), "client_id "+p.Client, "")
-	case !p.Opened && !e.now().Before(p.Expires):
+	case !e.now().Before(p.Expires.Add(p.Kept)):
 		return nil, errRequestURI
 	}
 	params := maps.Clone(p.Params)
@@ -176,13 +178,19 @@ func (e *authorizeEndpoint) pushed(c *call, sent url.Values) (url.Values, error)
 	return params, nil
 }
 
-// open keeps a pushed request for a person who signs in or decides, so that the page can be loaded again.
-func (e *authorizeEndpoint) open(ctx context.Context, req *authorizeRequest) error {
+// open keeps a pushed request for a person who signs in or decides, so that the page can be loaded again. Without a user, anybody can
+// make the record stay: the address of the browser has the limit of pushes. Beyond it, the person must sign in while the record lives.
+func (e *authorizeEndpoint) open(c *call, req *authorizeRequest, user *User) error {
 	key, ok := storage.PushedKey(req.pushed)
 	if !ok {
 		return nil
 	}
-	return e.config.Store.Update(ctx, key, func(record []byte) ([]byte, time.Time, error) {
+	keep := askedLife
+	var count *throttle.Attempt
+	if user == nil {
+		keep = maxLogin
+	}
+	err := e.config.Store.Update(c.ctx, key, func(record []byte) ([]byte, time.Time, error) {
 		if record == nil {
 			return nil, time.Time{}, errRequestURI
 		}
@@ -190,13 +198,22 @@ func (e *authorizeEndpoint) open(ctx context.Context, req *authorizeRequest) err
 		if err != nil {
 			return nil, time.Time{}, err
 		}
-		if p.Opened {
+		if p.Kept >= keep {
 			return nil, time.Time{}, storage.ErrKeep
 		}
-		p.Opened = true
+		if user == nil && count == nil {
+			if count, _ = e.limiter.ReserveVisit(c.address); count == nil {
+				return nil, time.Time{}, storage.ErrKeep
+			}
+		}
+		p.Kept = keep
 		value, err := p.Encode()
-		return value, p.Expires.Add(openedLife), err
+		return value, p.Expires.Add(keep), err
 	})
+	if err != nil && count != nil {
+		count.Canceled()
+	}
+	return err
 }
 
 // use uses a pushed request up: of many answers to it, one gets a code.

@@ -259,6 +259,66 @@ func TestPushedRequestsAreBounded(t *testing.T) {
 	s.push(t, asks("webapp")).check(t, http.StatusCreated, "") // it has authenticated
 }
 
+// Anybody can register a client with a secret, which must not lift the limit of their address.
+func TestPushedRequestsOfRegisteredClientsAreBounded(t *testing.T) {
+	s := newTestServer(t, registers())
+	client := s.register(t, `{"redirect_uris":["https://a.example/cb"],"grant_types":["authorization_code"]}`).json(t)
+	id, secret := client["client_id"].(string), client["client_secret"].(string)
+	push := func() answer {
+		r := postRequest("/oauth/par", merge(asks("spa"), "client_id", id, "redirect_uri", "https://a.example/cb").Encode())
+		r.SetBasicAuth(url.QueryEscape(id), url.QueryEscape(secret))
+		return s.do(t, r)
+	}
+	for range 300 {
+		push().check(t, http.StatusCreated, "")
+	}
+	push().check(t, http.StatusTooManyRequests, "temporarily_unavailable")
+	s.site.address = "192.0.2.8"
+	push().check(t, http.StatusCreated, "")
+}
+
+// Before anybody has signed in, one address keeps only so many pushed requests for a login, and for the time of a login.
+func TestPushedRequestsKeptForALoginAreBounded(t *testing.T) {
+	s := newTestServer(t)
+	alice := s.site.user
+	s.site.user, s.site.login = nil, "https://example.com/login"
+	var requests []url.Values
+	for range 301 {
+		browser := s.pushed(t, asks("webapp"))
+		for range 2 { // a reload is not another one
+			s.get(t, browser).check(t, http.StatusSeeOther, "")
+		}
+		requests = append(requests, browser)
+	}
+	first, last := requests[0], requests[300]
+	works := func(browser url.Values, want bool) {
+		t.Helper()
+		if a := s.get(t, browser); (a.Code == http.StatusOK) != want {
+			t.Errorf("%d %s", a.Code, a.Body)
+		}
+	}
+	s.site.user = alice
+	works(last, true) // within 90 seconds. From now on it is kept for alice
+	s.clock.Advance(time.Hour)
+	works(requests[1], true)
+	s.clock.Advance(90 * time.Second)
+	works(first, false)
+	s.clock.Advance(50 * time.Minute)
+	works(last, true)
+	works(requests[1], true)
+
+	s.site.user = nil
+	s.site.address = "192.0.2.8"
+	for range 300 {
+		s.get(t, s.pushed(t, asks("webapp")))
+	}
+	late := s.pushed(t, asks("webapp"))
+	s.get(t, late).check(t, http.StatusSeeOther, "")
+	s.clock.Advance(90 * time.Second)
+	s.site.user = alice
+	works(late, false)
+}
+
 func TestPushedRequestAtAReadOnlyIssuer(t *testing.T) {
 	s := newTestServer(t)
 	browser := s.pushed(t, asks("webapp"))

@@ -16,6 +16,7 @@ const (
 	Register Kind = "register" // to register a client, which is no failure
 	Code     Kind = "code"     // to get a code, which is no failure
 	Push     Kind = "push"     // to push an authorization request, which is no failure
+	Visit    Kind = "visit"    // to come to the login with a pushed request, which is no failure
 	Device   Kind = "device"   // to get a device code, which is no failure
 	Login    Kind = "login"    // to get a refresh token for a password, which is none either
 	Client   Kind = "client"   // to authenticate as a client, with a secret
@@ -36,7 +37,7 @@ type Limits struct {
 
 	Registrations Limit // clients that register themselves, from one address
 	Devices       Limit // device codes for one address
-	Pushed        Limit // pushed authorization requests of public clients from one address
+	Pushed        Limit // pushed authorization requests of clients that anybody can be, from one address
 	UserCodes     Limit // wrong user codes of one person
 
 	Codes []Limit // codes of one user for one client, all of which hold; logins have the same limits
@@ -159,23 +160,39 @@ func (l *Limiter) ReserveRegistration(address string) (a *Attempt, wait time.Dur
 	return a, 0
 }
 
-// ReservePush allows a client to push an authorization request, and counts it unless the Attempt is Canceled. A client that has
-// authenticated may serve many people from one address, so that only the client counts, with a limit that is 20 times as high. Anybody
-// can push in the name of a public client: it has the limit of the address, and a high one for all addresses.
-func (l *Limiter) ReservePush(client, address string, authenticated bool) (a *Attempt, wait time.Duration) {
+// ReservePush allows a client to push an authorization request, and counts it unless the Attempt is Canceled. A known client has
+// authenticated, and the owner has added it. It may serve many people from one address, so that only the client counts, with a limit
+// that is 20 times as high. Anybody can push in the name of a public client, and can register others: these have the limit of the
+// address, and a high one for all addresses.
+func (l *Limiter) ReservePush(client, address string, known bool) (a *Attempt, wait time.Duration) {
 	const pushesOfAClient = 20
 	if l.limits.Off {
 		return &Attempt{}, 0
 	}
 	a = &Attempt{limiter: l, kind: Push}
 	times := pushesOfAClient
-	if !authenticated {
+	if !known {
 		own, site := networks(address)
 		a.limits, times = l.addressLimits(Push, "", own, site, l.limits.Pushed), devicesOfAClient
 	}
 	a.limits = append(a.limits, limited{key{l.issuer, Push, client, ""}, l.limits.Pushed.times(times)})
 	if a.reserved, wait = l.throttle.reserve(l.now(), a.limits); wait > 0 {
 		l.refused(string(Push))
+		return nil, wait
+	}
+	return a, 0
+}
+
+// ReserveVisit allows an address to have a pushed request kept for a login, and counts it unless the Attempt is Canceled. It has the
+// limit of an address for pushes, and a count of its own.
+func (l *Limiter) ReserveVisit(address string) (a *Attempt, wait time.Duration) {
+	if l.limits.Off {
+		return &Attempt{}, 0
+	}
+	own, site := networks(address)
+	a = &Attempt{limiter: l, kind: Visit, limits: l.addressLimits(Visit, "", own, site, l.limits.Pushed)}
+	if a.reserved, wait = l.throttle.reserve(l.now(), a.limits); wait > 0 {
+		l.refused(string(Visit))
 		return nil, wait
 	}
 	return a, 0
