@@ -306,6 +306,8 @@ func (i *Issuer) stranger(id string, m *registration.Metadata, origin storage.Cl
 		ClientOpenID: ClientOpenID{
 			IDTokenAlgorithm: n.OpenID.IDTokenAlg, UserinfoAlgorithm: n.OpenID.UserinfoAlg,
 			SubjectType: n.OpenID.SubjectType, SectorIdentifierURI: n.OpenID.SectorIdentifierURI,
+			PostLogoutRedirectURIs: n.OpenID.PostLogoutRedirectURIs,
+			BackchannelLogoutURI:   n.OpenID.BackchannelURI, BackchannelLogoutSessionRequired: n.OpenID.BackchannelSession,
 		},
 	}
 	signsIn := i.OpenID != nil && i.OpenID.Dynamic

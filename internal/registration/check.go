@@ -32,8 +32,7 @@ func (m *Metadata) Check() error {
 	if m.JWKS != nil && m.JWKSURI != "" {
 		return invalid("jwks_uri", "expected either jwks or jwks_uri") // RFC 7591 §2
 	}
-	if u, err := url.Parse(m.JWKSURI); m.JWKSURI != "" &&
-		(err != nil || u.Scheme != "https" || u.Hostname() == "" || u.User != nil || strings.Contains(m.JWKSURI, "#")) {
+	if m.JWKSURI != "" && !isSecureURL(m.JWKSURI) {
 		return invalid("jwks_uri", "expected an https URL: "+short(m.JWKSURI))
 	}
 	return nil

@@ -3,6 +3,8 @@ package registration
 import (
 	"encoding/json"
 	"errors"
+	"reflect"
+	"strings"
 	"testing"
 )
 
@@ -29,6 +31,17 @@ func TestNegotiateOpenID(t *testing.T) {
 		{`{"default_max_age":1.5}`, "", "default_max_age"},
 		{`{"default_max_age":"1"}`, "", "default_max_age"},
 		{`{"require_auth_time":"true"}`, "", "require_auth_time"},
+		{
+			`{"post_logout_redirect_uris":["https://a.example/bye"],"backchannel_logout_uri":"https://a.example/out","backchannel_logout_session_required":true}`,
+			`{"id_token_signed_response_alg":"RS256","subject_type":"public","post_logout_redirect_uris":["https://a.example/bye"],"backchannel_logout_uri":"https://a.example/out","backchannel_logout_session_required":true}`, "",
+		},
+		{`{"post_logout_redirect_uris":["http://a.example/bye"]}`, "", "post_logout_redirect_uris"},
+		{`{"post_logout_redirect_uris":["javascript:alert(1)"]}`, "", "post_logout_redirect_uris"},
+		{`{"post_logout_redirect_uris":"https://a.example/bye"}`, "", "post_logout_redirect_uris"},
+		{`{"post_logout_redirect_uris":[` + strings.Repeat(`"https://a.example",`, 10) + `"https://a.example"]}`, "", "post_logout_redirect_uris"},
+		{`{"backchannel_logout_uri":"http://127.0.0.1/out"}`, "", "backchannel_logout_uri"},
+		{`{"backchannel_logout_uri":"https://a.example/` + strings.Repeat("x", 512) + `"}`, "", "backchannel_logout_uri"},
+		{`{"backchannel_logout_session_required":true}`, "", "backchannel_logout_session_required"},
 	} {
 		var n *Negotiated
 		m, err := Parse([]byte(tt.metadata))
@@ -50,7 +63,7 @@ func TestNegotiateOpenID(t *testing.T) {
 		}
 		supported := supported
 		supported.OpenID = nil
-		if n, err := m.Negotiate(supported); err != nil || n.OpenID != (OpenIDMetadata{}) {
+		if n, err := m.Negotiate(supported); err != nil || !reflect.DeepEqual(n.OpenID, OpenIDMetadata{}) {
 			t.Errorf("%s where clients cannot sign people in: %+v, %v", tt.metadata, n, err)
 		}
 	}
