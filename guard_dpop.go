@@ -42,8 +42,8 @@ func (g *Guard) prepareTargets(issuer string) error {
 }
 
 // target returns the URL of a request that a DPoP proof must name. The path is that of the request. Scheme and host are those of the
-// resource or the issuer, or if the request has another host, that host if the site has a name: Caddy has compared it with the names of
-// the site then. Otherwise somebody could send us a proof that a client has made for another server, with the name of that server as the
+// resource or the issuer, or if the request has another host, that host if the site has names, none of them with a wildcard: Caddy has
+// compared it with the names of the site then. Otherwise somebody could send us a proof that a client has made for another server, with the name of that server as the
 // host. It returns "" if nobody knows the name of this server.
 func (g *Guard) target(r *http.Request) string {
 	path, host := originalURL(r).EscapedPath(), r.Host
@@ -85,8 +85,13 @@ func isOwnPort(r *http.Request, host string) bool {
 	if err != nil {
 		return true
 	}
-	local, ok := r.Context().Value(http.LocalAddrContextKey).(*net.TCPAddr)
-	return ok && port == strconv.Itoa(local.Port)
+	switch local := r.Context().Value(http.LocalAddrContextKey).(type) {
+	case *net.TCPAddr:
+		return port == strconv.Itoa(local.Port)
+	case *net.UDPAddr: // HTTP/3
+		return port == strconv.Itoa(local.Port)
+	}
+	return false
 }
 
 // offerNonce tells a client which nonce its next DPoP proof must have, if it uses proofs and they need one.

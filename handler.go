@@ -162,7 +162,7 @@ func (h *Handler) ServeHTTP(w http.ResponseWriter, r *http.Request, next caddyht
 	}
 	path := originalURL(r).Path
 	serves := h.serves(path)
-	if restart(w, r, serves && h.server.GivesCodes(path)) {
+	if restart(w, r, serves && h.server.HasSecretLocation(path)) {
 		return nil
 	}
 	place := h.place.find(r)

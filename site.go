@@ -5,6 +5,7 @@ import (
 	"maps"
 	"net/http"
 	"slices"
+	"strings"
 	"sync"
 
 	"github.com/caddyserver/caddy/v2/modules/caddyhttp"
@@ -47,7 +48,10 @@ func (p *place) find(r *http.Request) *place {
 		if ok {
 			p.routes = siteOf(server, p.handler)
 			p.named = !has(server.Routes, p.handler) && len(p.routes) > 0 &&
-				!slices.ContainsFunc(p.routes, func(route caddyhttp.Route) bool { return len(hostsOf(route)) == 0 })
+				!slices.ContainsFunc(p.routes, func(route caddyhttp.Route) bool {
+					hosts := hostsOf(route)
+					return len(hosts) == 0 || slices.ContainsFunc(hosts, func(host string) bool { return strings.Contains(host, "*") })
+				})
 		}
 		var guards []*Guard
 		if g, ok := p.handler.(*Guard); ok {

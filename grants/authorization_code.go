@@ -91,6 +91,7 @@ func (AuthorizationCode) Exchange(ctx context.Context, req *Request) (*Authoriza
 		}
 		auth.Nonce = f.Code.Nonce
 		f.Code.RedirectAgain = req.Form.Has("redirect_uri")
+		bind(f, req)
 		auth.RefreshToken = withPrefix(req.Client.RefreshToken.Prefix, f.RedeemCode(code, req.Now))
 		return true, nil
 	})

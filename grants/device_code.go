@@ -186,12 +186,17 @@ func (e *deviceExchange) redeem(ctx context.Context) error {
 			return refuse(err)
 		}
 		switch {
+		case e.again && !d.Bound.IsZero() && d.Bound != req.Proven:
+			return refuse(errOtherKey(errBadDeviceCode, req, d.Bound.Thumbprint))
 		case e.again && e.mayRepeat():
 			return refuse(storage.ErrKeep)
 		case e.again:
 			return refuse(e.replayed())
 		}
 		d.Redeemed = req.Now
+		if !req.Authenticated {
+			d.Bound = req.Proven
+		}
 		if req.Client.MayUse("refresh_token") {
 			refreshToken, key := f.Start(req.Client.RefreshToken.Length)
 			if err := d.Redeem(e.code, refreshToken, key, req.Now); err != nil {
@@ -206,8 +211,13 @@ func (e *deviceExchange) redeem(ctx context.Context) error {
 // mayRepeat reports whether a program may get the answer to its last poll again, as it could get that to a refresh.
 func (e *deviceExchange) mayRepeat() bool {
 	retry := e.req.Client.RefreshToken.Retry
+	if e.device.Family == "" && retry == storage.RetryUntilUsed { // nothing shows that the answer was used
+		retry = repeatWithoutFamily
+	}
 	return retry == storage.RetryUntilUsed || e.req.Now.Sub(e.device.Redeemed) < retry
 }
+
+const repeatWithoutFamily = time.Minute
 
 // replayed returns the refusal of a code that was used and is presented again.
 func (e *deviceExchange) replayed() error {

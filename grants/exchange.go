@@ -33,14 +33,12 @@ func hasBoundKey(f *storage.Family, req *Request) bool {
 	return f.Bound.IsZero() || f.Bound == req.Proven
 }
 
-// bind binds the refresh tokens of a family to the key of a client that does not authenticate (RFC 9449 §5). It reports whether they were
-// not.
-func bind(f *storage.Family, req *Request) (changed bool) {
-	if req.Authenticated || req.Proven.IsZero() || !f.Bound.IsZero() {
-		return false
+// bind binds the refresh tokens of a family that starts to the key of a client that does not authenticate (RFC 9449 §5). Later it is too
+// late: who has stolen an unbound refresh token could bind it to a key of their own, and its owner could not end that.
+func bind(f *storage.Family, req *Request) {
+	if !req.Authenticated {
+		f.Bound = req.Proven
 	}
-	f.Bound = req.Proven
-	return true
 }
 
 // decideFamily lets decide look at the family at key and change it, in one atomic step. write says
@@ -81,9 +79,6 @@ func decideFamily(
 		}
 		if req.Authenticated && req.Client.Public() && !f.Authenticated {
 			f.Authenticated, write = true, true
-		}
-		if bind(f, req) {
-			write = true
 		}
 		if !write {
 			return nil, time.Time{}, storage.ErrKeep

@@ -3,6 +3,7 @@ package authserver
 import (
 	"net/http"
 	"reflect"
+	"slices"
 	"strings"
 	"testing"
 	"time"
@@ -304,4 +305,21 @@ func FuzzClaimsParameter(f *testing.F) {
 			}
 		}
 	})
+}
+
+// A scope that the owner has taken from a client takes the claims with it that were asked for one by one.
+func TestClaimsOfAScopeThatIsGone(t *testing.T) {
+	s := newClaimsServer(t)
+	page := s.get(t, asks("webapp", "scope", "openid", "claims", `{"userinfo": {"email": null}, "id_token": {"email": null}}`))
+	tokens := s.token(t, redeems(s.decide(t, page, "allow").location().Get("code"))).json(t)
+	if access, id := s.claimsOf(t, tokens); access["email"] == nil || id["email"] == nil {
+		t.Fatalf("access token %v, ID token %v", access, id)
+	}
+	webapp := s.config.Clients["webapp"]
+	webapp.Scopes = slices.DeleteFunc(slices.Clone(webapp.Scopes), func(scope string) bool { return scope == "email" })
+	a := s.token(t, refreshes(tokens["refresh_token"].(string)))
+	a.check(t, http.StatusOK, "")
+	if access, id := s.claimsOf(t, a.json(t)); access["email"] != nil || id["email"] != nil {
+		t.Errorf("afterwards: access token %v, ID token %v", access, id)
+	}
 }

@@ -393,6 +393,27 @@ func TestDeviceCodeIsUsedOnce(t *testing.T) {
 		s.clock.Advance(time.Minute)
 		s.poll(t, d).check(t, http.StatusBadRequest, "invalid_grant")
 	})
+	t.Run("without refresh tokens, of a client that authenticates", func(t *testing.T) {
+		s := newTestServer(t, withDevices, func(c *Config) { c.Clients["tv"].GrantTypes = []string{grants.DeviceCodeType} })
+		d := s.startDevice(t, "tv")
+		s.approveDevice(t, d)
+		get(t, s, d)
+		get(t, s, d) // a lost answer
+		s.clock.Advance(time.Minute)
+		s.poll(t, d).check(t, http.StatusBadRequest, "invalid_grant")
+	})
+	t.Run("with a key, and again without it", func(t *testing.T) {
+		s := newTestServer(t, withDevices, func(c *Config) { c.Clients["cli"].GrantTypes = []string{grants.DeviceCodeType} })
+		d := s.startDevice(t, "cli")
+		s.approveDevice(t, d)
+		p := jwttest.NewProver(t, "ES256", s.clock.Now)
+		poll := func(edits ...func(*http.Request)) answer {
+			return s.token(t, url.Values{"grant_type": {grants.DeviceCodeType}, "device_code": {d.code}, "client_id": {d.client}}, edits...)
+		}
+		poll(proof(t, p)).check(t, http.StatusOK, "")
+		poll().check(t, http.StatusBadRequest, "invalid_grant")
+		poll(proof(t, p)).check(t, http.StatusOK, "")
+	})
 	t.Run("at the same time", func(t *testing.T) {
 		s := newTestServer(t, withDevices)
 		d := s.startDevice(t, "cli")

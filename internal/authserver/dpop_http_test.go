@@ -109,16 +109,17 @@ func TestRefreshTokensOfPublicClientsAreBound(t *testing.T) {
 	}
 }
 
-// A refresh token that was not bound is from the first proof on, since each answer to a proof binds it (RFC 9449 §5).
-func TestFirstProofBindsTheRefreshToken(t *testing.T) {
+// A thief of a refresh token that is not bound cannot bind it to a key of their own: its reuse ends the family as ever.
+func TestLateProofBindsNoRefreshToken(t *testing.T) {
 	s := newTestServer(t)
-	p := jwttest.NewProver(t, "ES256", s.clock.Now)
+	thief := jwttest.NewProver(t, "ES256", s.clock.Now)
 	token := s.token(t, spaRedeems(s.code(t, asks("spa")))).json(t)["refresh_token"].(string)
-	a := s.token(t, refreshes(token, "client_id", "spa"), proof(t, p))
+	a := s.token(t, refreshes(token, "client_id", "spa"), proof(t, thief))
 	a.check(t, http.StatusOK, "")
-	token = a.json(t)["refresh_token"].(string)
-	s.token(t, refreshes(token, "client_id", "spa")).check(t, http.StatusBadRequest, grants.InvalidGrant)
-	s.token(t, refreshes(token, "client_id", "spa"), proof(t, p)).check(t, http.StatusOK, "")
+	stolen := a.json(t)["refresh_token"].(string)
+	s.clock.Advance(time.Minute)
+	s.token(t, refreshes(token, "client_id", "spa")).check(t, http.StatusBadRequest, grants.InvalidGrant) // the owner
+	s.token(t, refreshes(stolen, "client_id", "spa"), proof(t, thief)).check(t, http.StatusBadRequest, grants.InvalidGrant)
 }
 
 // A client that sends its exchange twice by accident keeps what it has got; anybody else with the code and the verifier ends it.

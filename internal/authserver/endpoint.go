@@ -129,7 +129,14 @@ func (s *Server) MayHavePerson(path string) bool {
 	return e != nil && e.name == "logout"
 }
 
-// GivesCodes reports whether the answer of the endpoint at the path can have an authorization code in its Location.
+// HasSecretLocation reports whether the Location of an answer of the endpoint at the path can have what no log may have: an
+// authorization code, the code of a device, or an ID token.
+func (s *Server) HasSecretLocation(path string) bool {
+	e := s.endpoints[path]
+	return e != nil && (e.name == "authorize" || e.name == "device" || e.name == "logout")
+}
+
+// GivesCodes reports whether the endpoint at the path sends authorization codes to clients.
 func (s *Server) GivesCodes(path string) bool {
 	e := s.endpoints[path]
 	return e != nil && e.name == "authorize"

@@ -81,7 +81,7 @@ func checkSubjectFor(client *storage.Client, scopes []string, user string) error
 	switch {
 	case client.Origin != "" && user == client.ID:
 		return errClientAsUser
-	case slices.Contains(scopes, grants.OpenID) && !isPairwise(client) && strings.ContainsFunc(user, func(r rune) bool { return r < ' ' || r > '~' }):
+	case client.OpenID != nil && slices.Contains(scopes, grants.OpenID) && !isPairwise(client) && strings.ContainsFunc(user, func(r rune) bool { return r < ' ' || r > '~' }):
 		return errNotASCII
 	}
 	return nil

@@ -2,6 +2,7 @@ package authserver
 
 import (
 	"net/http"
+	"slices"
 	"strings"
 	"testing"
 
@@ -147,6 +148,11 @@ func TestSubjectsAreASCII(t *testing.T) {
 		t.Errorf("log %v", logged)
 	}
 	s.token(t, redeems(s.code(t, asks("webapp", "scope", "orders")))).check(t, http.StatusOK, "")
+
+	// A scope of the owner's that is called openid, where nobody signs in to applications.
+	s = newTestServer(t, client("webapp", func(c *storage.Client) { c.Scopes = append(slices.Clone(c.Scopes), "openid") }))
+	s.site.user = &User{Subject: "älice"}
+	s.token(t, redeems(s.code(t, asks("webapp", "scope", "openid")))).check(t, http.StatusOK, "")
 
 	s = newTestServer(t, sectors("app.example.com", "spa.example.com"))
 	s.site.user = &User{Subject: "älice"}

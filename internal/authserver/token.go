@@ -166,6 +166,7 @@ func (e *tokenEndpoint) issue(c *call, auth *grants.Authorization, now time.Time
 			return nil, err
 		}
 	}
+	auth.Asked = e.stillAsked(c.client, auth.Asked)
 	accessToken, id, err := e.accessTokens.issue(c.ctx, c.client, auth, c.proven(), now)
 	if err != nil {
 		return nil, err

@@ -213,7 +213,7 @@ func (p *Resource) checkLogin(r *http.Request, t *Tokens, claims *jwt.Claims) er
 	acr, _ := claims.Raw["acr"].(string)
 	authTime, known := claims.AuthTime()
 	weak := len(p.ACR) > 0 && !slices.Contains(p.ACR, acr)
-	old := p.MaxAge > 0 && (!known || time.Since(authTime) > p.MaxAge)
+	old := p.MaxAge > 0 && (!known || time.Since(authTime) > p.MaxAge || time.Until(authTime) > time.Minute)
 	if !weak && !old {
 		return nil
 	}

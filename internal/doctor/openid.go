@@ -52,7 +52,7 @@ func (k *publicKey) signs(alg string) bool {
 	if k.Algorithm != "" {
 		return k.Algorithm == alg
 	}
-	switch alg[:2] {
+	switch alg[:min(2, len(alg))] {
 	case "RS", "PS":
 		return k.Type == "RSA"
 	case "ES":

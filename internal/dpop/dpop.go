@@ -172,7 +172,7 @@ func (c *Checker) checkClaims(ctx context.Context, claims *jwt.Proof, want Reque
 		sum := sha256.Sum256([]byte(want.Token))
 		hash := base64.RawURLEncoding.EncodeToString(sum[:])
 		if subtle.ConstantTimeCompare([]byte(hash), []byte(claims.TokenHash)) != 1 {
-			return refuse("ath is not the hash of the access token", "ath "+short(claims.TokenHash), "the SHA-256 of the access token of the request")
+			return refuse("ath is not the hash of the access token", fmt.Sprintf("an ath of %d characters", len(claims.TokenHash)), "the SHA-256 of the access token of the request")
 		}
 	}
 	if c.Nonces == nil {
