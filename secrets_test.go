@@ -189,3 +189,39 @@ func TestRestartedRequestLeavesNothingBehind(t *testing.T) {
 	}
 	eventually(t, "the line of the access log", func() bool { return len(s.accessLog(t, "/?code=HIDDEN")) == 1 })
 }
+
+// The login page gets the code of a device, and an application's form that signs somebody out goes on as a GET: the access log has neither
+// the code nor the ID token of the Location.
+func TestNoLogHasASecretOfALocation(t *testing.T) {
+	s := newServer(t)
+	s.run(t, strings.Replace(shop, "scope orders", "openid\nscope orders", 1), `http://shop.localhost:PORT {
+		log
+		oauth {
+			login /login
+		}
+		respond "the site's own"
+	}
+	`)
+	issuer := s.url("shop.localhost")
+	const code, token = "WDJB-MJHT", "eyJhbGciOiJSUzI1NiJ9.eyJzdWIiOiJhbGljZSJ9.c2lnbmF0dXJl"
+	answer := s.get(t, issuer+"/oauth/device?user_code="+code)
+	if location := answer.header.Get("Location"); !strings.Contains(location, code) {
+		t.Fatalf("%d to %q", answer.status, location)
+	}
+	answer = s.do(t, http.MethodPost, issuer+"/oauth/logout", "application/x-www-form-urlencoded", "id_token_hint="+token, "Origin", "https://app.example.com")
+	if location := answer.header.Get("Location"); !strings.Contains(location, token) {
+		t.Fatalf("%d to %q", answer.status, location)
+	}
+	eventually(t, "two lines of the access log", func() bool {
+		return len(s.logEntries(t, func(entry map[string]any) bool { return entry["msg"] == "handled request" })) >= 2
+	})
+	log, err := os.ReadFile(s.logFile())
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, secret := range []string{code, token} {
+		if strings.Contains(string(log), secret) {
+			t.Errorf("the log has %s", secret)
+		}
+	}
+}
