@@ -22,8 +22,10 @@ type SignIn struct {
 	Until   time.Time       `json:"until,omitzero"`
 	Tokens  []SessionFamily `json:"families,omitempty"`
 
-	// More says that there are more families than Tokens can have. All tokens of the user at the client end with the session then.
-	More bool `json:"more,omitempty"`
+	// More says that there are more families than Tokens can have, the last of which ends by itself at MoreEnds, zero: never. Until then,
+	// all tokens of the user at the client end with the session.
+	More     bool      `json:"more,omitempty"`
+	MoreEnds time.Time `json:"more_ends,omitzero"`
 }
 
 // SessionFamily is a family of tokens that ends with a session.
@@ -32,10 +34,12 @@ type SessionFamily struct {
 	Ends time.Time `json:"ends,omitzero"` // when it has ended by itself, zero: never
 }
 
-// The bounds of a record. Beyond the first, the sign-ins are forgotten that were used the longest time ago.
+// The bounds of a record. Beyond the first, the sign-ins are forgotten that were used the longest time ago. The others are of the families
+// of one sign-in, and of all.
 const (
 	MaxSignIns         = 200
-	maxSessionFamilies = 16
+	maxSessionFamilies = 256
+	maxFamilies        = 2048
 )
 
 // SessionsKey returns the key of a user's Sessions.
@@ -51,19 +55,41 @@ func (s *Sessions) Add(client, session string, until time.Time, family SessionFa
 	if i := slices.IndexFunc(s.SignIns, func(in SignIn) bool { return in.Client == client && in.Session == session }); i >= 0 {
 		before := s.SignIns[i]
 		s.SignIns = slices.Delete(s.SignIns, i, i+1)
-		added.Tokens, added.More, added.Until = before.Tokens, before.More, later(before.Until, until)
+		added.Tokens, added.Until = before.Tokens, later(before.Until, until)
+		added.More, added.MoreEnds = before.More, before.MoreEnds
 	}
 	added.Last = now
 	if family.ID != "" {
 		added.Tokens = append(added.Tokens, family)
 	}
-	if n := len(added.Tokens) - maxSessionFamilies; n > 0 {
-		added.Tokens, added.More = slices.Delete(added.Tokens, 0, n), true
-	}
+	added.dropTokens(len(added.Tokens) - maxSessionFamilies)
 	s.SignIns = append(s.SignIns, added)
 	if n := len(s.SignIns) - MaxSignIns; n > 0 {
 		s.SignIns = slices.Delete(s.SignIns, 0, n)
 	}
+	tooMany := -maxFamilies
+	for _, in := range s.SignIns {
+		tooMany += len(in.Tokens)
+	}
+	for i := 0; tooMany > 0; i++ {
+		tooMany -= s.SignIns[i].dropTokens(min(tooMany, len(s.SignIns[i].Tokens)))
+	}
+}
+
+// dropTokens drops the first n families, if n is more than 0, and returns n.
+func (in *SignIn) dropTokens(n int) int {
+	if n <= 0 {
+		return n
+	}
+	for _, f := range in.Tokens[:n] {
+		if in.More {
+			in.MoreEnds = later(in.MoreEnds, f.Ends)
+		} else {
+			in.More, in.MoreEnds = true, f.Ends
+		}
+	}
+	in.Tokens = slices.Delete(in.Tokens, 0, n)
+	return n
 }
 
 // prune forgets what has ended by itself.
@@ -71,6 +97,9 @@ func (s *Sessions) prune(now time.Time) {
 	s.SignIns = slices.DeleteFunc(s.SignIns, func(in SignIn) bool { return Expired(in.Until, now) })
 	for i, in := range s.SignIns {
 		s.SignIns[i].Tokens = slices.DeleteFunc(in.Tokens, func(f SessionFamily) bool { return Expired(f.Ends, now) })
+		if Expired(in.MoreEnds, now) {
+			s.SignIns[i].More, s.SignIns[i].MoreEnds = false, time.Time{}
+		}
 	}
 }
 

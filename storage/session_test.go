@@ -58,8 +58,39 @@ func TestSessionsAreBounded(t *testing.T) {
 		s.Add("app", "s1", time.Time{}, SessionFamily{ID: fmt.Sprint(n)}, sessionTime)
 	}
 	last := s.SignIns[len(s.SignIns)-1]
-	if len(last.Tokens) != maxSessionFamilies || !last.More || last.Tokens[0].ID != fmt.Sprint(maxSessionFamilies) {
+	if len(last.Tokens) != maxSessionFamilies || !last.More || !last.MoreEnds.IsZero() || last.Tokens[0].ID != fmt.Sprint(maxSessionFamilies) {
 		t.Errorf("%+v", last)
+	}
+	for app := range 2 * maxFamilies / maxSessionFamilies {
+		for n := range maxSessionFamilies {
+			s.Add(fmt.Sprint("busy", app), "s1", time.Time{}, SessionFamily{ID: fmt.Sprint(n)}, sessionTime)
+		}
+	}
+	families := 0
+	for _, in := range s.SignIns {
+		families += len(in.Tokens)
+	}
+	if families != maxFamilies {
+		t.Errorf("%d families", families)
+	}
+}
+
+// When the families for which there was no room have ended by themselves, a logout ends those of its session, and no others.
+func TestMoreFamiliesEnd(t *testing.T) {
+	s := &Sessions{Subject: "alice"}
+	hour, day := sessionTime.Add(time.Hour), sessionTime.Add(24*time.Hour)
+	for n := range maxSessionFamilies + 2 {
+		ends := day
+		if n < 2 {
+			ends = hour.Add(time.Duration(-n) * time.Minute)
+		}
+		s.Add("app", "s1", day, SessionFamily{ID: fmt.Sprint(n), Ends: ends}, sessionTime)
+	}
+	if in := s.Select(hour.Add(-time.Second), all)[0]; !in.More || !in.MoreEnds.Equal(hour) {
+		t.Errorf("more %v until %s", in.More, in.MoreEnds)
+	}
+	if in := s.Select(hour.Add(time.Second), all)[0]; in.More || len(in.Tokens) != maxSessionFamilies {
+		t.Errorf("more %v, %d families", in.More, len(in.Tokens))
 	}
 }
 

@@ -12,6 +12,7 @@ import (
 	"slices"
 	"strings"
 	"sync"
+	"syscall"
 	"testing"
 	"time"
 
@@ -669,7 +670,7 @@ func TestLogoutOfANodeThatDied(t *testing.T) {
 		if err != nil {
 			t.Fatal(err)
 		}
-		claimed, err := s.logouts.claim(t.Context(), storage.Key{Kind: storage.KindLogout, ID: id})
+		claimed, _, err := s.logouts.claim(t.Context(), storage.Key{Kind: storage.KindLogout, ID: id})
 		if claimed == nil || err != nil {
 			t.Fatal(err)
 		}
@@ -785,5 +786,147 @@ func TestLogoutQueueIsBounded(t *testing.T) {
 	s.atSite(t, s.logout(t, hinted(tokens)))
 	if s.alive(t, tokens) || s.store.count(t, storage.KindLogout) != 0 || s.logs.FilterMessage("client not told of a logout; given up").Len() != 1 {
 		t.Error("the tokens live on, or nothing says that the client was not told")
+	}
+}
+
+// choosyStore refuses to write some records.
+type choosyStore struct {
+	storage.Store
+	refuse func(key storage.Key, anew bool) error // anew: there is none yet
+}
+
+func (s *choosyStore) Put(ctx context.Context, key storage.Key, value []byte, expires time.Time) error {
+	if err := s.refuse(key, true); err != nil {
+		return err
+	}
+	return s.Store.Put(ctx, key, value, expires)
+}
+
+func (s *choosyStore) Update(ctx context.Context, key storage.Key, change storage.Change) error {
+	return s.Store.Update(ctx, key, func(old []byte) ([]byte, time.Time, error) {
+		if err := s.refuse(key, old == nil); err != nil {
+			return nil, time.Time{}, err
+		}
+		return change(old)
+	})
+}
+
+// choosy replaces the store of the server by one that refuses to write some records.
+func (s *logoutServer) choosy(t *testing.T, refuse func(key storage.Key, anew bool) error) {
+	t.Helper()
+	config := s.config
+	config.Store, config.StoreTimeout = &choosyStore{s.store, refuse}, time.Minute
+	s.restart(t, config)
+}
+
+// Only what was due when a node claimed the record is sent, and counts as an attempt, however slow the node is.
+func TestLogoutNoticeThatComesDueMeanwhile(t *testing.T) {
+	s := newLogoutServer(t)
+	s.told.answer(500)
+	now := s.clock.Now()
+	logout := &storage.Logout{Subject: "alice", Created: now, Notices: []storage.Notice{
+		{ID: "one", Client: "webapp", Session: "s1", Next: now}, {ID: "two", Client: "other", Session: "s1", Next: now.Add(3 * time.Second)},
+	}}
+	record, err := logout.Encode()
+	if err == nil {
+		err = s.store.Put(t.Context(), storage.LogoutKey(now.Add(logoutLife)), record, now.Add(logoutLife))
+	}
+	if err != nil {
+		t.Fatal(err)
+	}
+	s.logouts.now = func() time.Time {
+		s.clock.Advance(time.Second)
+		return s.clock.Now()
+	}
+	s.send(t)
+	if n := len(s.told.got()); n != 1 {
+		t.Errorf("%d logout tokens, want that of the notice that was due", n)
+	}
+}
+
+// A panic ends no process: who is told then is given up.
+func TestLogoutPanic(t *testing.T) {
+	s := newLogoutServer(t)
+	s.atSite(t, s.logout(t, hinted(s.signIn(t, "webapp"))))
+	s.logouts.fetcher = nil
+	s.send(t)
+	if n := s.store.count(t, storage.KindLogout); n != 0 || s.logs.FilterMessage("client not told of a logout; given up").Len() != 1 {
+		t.Errorf("%d left", n)
+	}
+	s.logouts.sessions, s.logouts.store = nil, nil
+	if _, err := s.logouts.workOn(t.Context(), storage.LogoutKey(s.clock.Now())); err == nil || !strings.HasPrefix(err.Error(), "panic:") {
+		t.Errorf("%v", err)
+	}
+}
+
+// On a full disk, the tokens end. The person gets an error, since the clients are not told, and can try again.
+func TestLogoutOnAFullDisk(t *testing.T) {
+	s := newLogoutServer(t)
+	full := false
+	s.choosy(t, func(_ storage.Key, anew bool) error {
+		if full && anew {
+			return syscall.ENOSPC
+		}
+		return nil
+	})
+	tokens := s.signIn(t, "webapp")
+	full = true
+	s.logout(t, hinted(tokens)).check(t, http.StatusServiceUnavailable, "temporarily_unavailable")
+	if s.alive(t, tokens) {
+		t.Error("the access token lives on")
+	}
+	s.token(t, refreshes(tokens["refresh_token"].(string))).check(t, http.StatusBadRequest, "invalid_grant")
+	full = false
+	s.atSite(t, s.logout(t, hinted(tokens)))
+	if s.send(t); len(s.told.got()) != 1 {
+		t.Errorf("%d clients told", len(s.told.got()))
+	}
+}
+
+// A family that cannot be read ends later, and the others at once.
+func TestLogoutWithAnUnreadableFamily(t *testing.T) {
+	s := newLogoutServer(t)
+	var unreadable string
+	s.choosy(t, func(key storage.Key, _ bool) error {
+		if key.Kind == storage.KindFamily && key.ID == unreadable {
+			return storage.ErrUnknownKey
+		}
+		return nil
+	})
+	all := []map[string]any{s.signIn(t, "webapp"), s.signIn(t, "webapp"), s.signIn(t, "webapp")}
+	sessions, err := s.sessions.of(t.Context(), "alice")
+	if err != nil {
+		t.Fatal(err)
+	}
+	unreadable = sessions.SignIns[0].Tokens[0].ID
+	s.atSite(t, s.logout(t, hinted(all[0])))
+	if s.alive(t, all[1]) || s.alive(t, all[2]) {
+		t.Error("the other tokens live on")
+	}
+	if _, err := s.logouts.work(t.Context()); !errors.Is(err, storage.ErrUnknownKey) {
+		t.Errorf("%v", err)
+	}
+	unreadable = ""
+	if s.send(t); s.alive(t, all[0]) || s.store.count(t, storage.KindLogout) != 0 {
+		t.Error("the family lives on when it can be read")
+	}
+}
+
+// Nobody is woken to end the tokens that the request is ending.
+func TestLogoutWakesWhenTheTokensHaveEnded(t *testing.T) {
+	s := newLogoutServer(t)
+	ending := 0
+	s.choosy(t, func(key storage.Key, _ bool) error {
+		if key.Kind == storage.KindFamily && len(s.logouts.wake) > 0 {
+			t.Error("woken too early")
+		}
+		if key.Kind == storage.KindCutoff {
+			ending++
+		}
+		return nil
+	})
+	s.atSite(t, s.logout(t, hinted(s.signIn(t, "webapp"))))
+	if ending == 0 || len(s.logouts.wake) == 0 {
+		t.Errorf("%d tokens ended, %d waits", ending, len(s.logouts.wake))
 	}
 }

@@ -6,6 +6,7 @@ import (
 	"crypto/rand"
 	"encoding/json"
 	"errors"
+	"fmt"
 	"net/url"
 	"slices"
 	"sync"
@@ -73,25 +74,26 @@ const (
 
 // end ends sign-ins of a person. It returns when that is in the store, and as a rule when the tokens have ended. address is as in
 // RevokeFamily.
+//
+// Tokens can end where a new record finds no room, since tombstones overwrite records. So they do, whatever else fails. The caller gets the
+// error, and can try again: what has ended stays ended.
 func (l *logouts) end(ctx context.Context, subject string, ended []storage.SignIn, reason, address string) error {
 	if len(ended) == 0 {
 		return nil
 	}
+	defer l.awake()
 	work := l.plan(ctx, subject, ended, reason, true)
-	keys, err := l.enqueue(ctx, work)
-	if err != nil {
-		return err
+	queued, err := l.enqueue(ctx, work)
+	if err == nil {
+		err = l.forget(ctx, subject, ended)
+		l.events.record(&Event{Name: eventSignedOut, Subject: subject, Address: address, Reason: reason})
 	}
-	if err := l.forget(ctx, subject, ended); err != nil {
-		return err
-	}
-	l.events.record(&Event{Name: eventSignedOut, Subject: subject, Address: address, Reason: reason})
 	for i, logout := range work {
-		if err := l.endTokens(ctx, logout); err != nil && keys[i].ID == "" { // which nobody tries again
-			return err
+		if failed := l.endTokens(ctx, logout); i >= queued { // else a node tries again
+			err = errors.Join(err, failed)
 		}
 	}
-	return nil
+	return err
 }
 
 // revoked tells clients of a revocation that has ended all tokens of a person, or those at one client.
@@ -104,6 +106,7 @@ func (l *logouts) revoked(ctx context.Context, subject, client, reason string) e
 	if len(ended) == 0 {
 		return nil
 	}
+	defer l.awake()
 	if _, err := l.enqueue(ctx, l.plan(ctx, subject, ended, reason, false)); err != nil {
 		return err
 	}
@@ -139,30 +142,28 @@ func (l *logouts) plan(ctx context.Context, subject string, ended []storage.Sign
 	return work
 }
 
-// enqueue writes records, and returns their keys: without an ID for one that was not written, since there are too many.
-func (l *logouts) enqueue(ctx context.Context, work []*storage.Logout) ([]storage.Key, error) {
-	keys := make([]storage.Key, len(work))
-	defer l.awake()
+// enqueue writes records, the first of them that there is room for, and returns how many that are.
+func (l *logouts) enqueue(ctx context.Context, work []*storage.Logout) (queued int, err error) {
 	for i, logout := range work {
 		if l.queued.Load() >= maxLogouts {
-			for _, notice := range logout.Notices {
-				l.giveUp(logout, &notice, errTooManyLogouts)
+			for _, late := range work[i:] {
+				for _, notice := range late.Notices {
+					l.giveUp(late, &notice, errTooManyLogouts)
+				}
 			}
-			continue
+			return i, nil
 		}
 		end := logout.Created.Add(logoutLife)
-		key := storage.LogoutKey(end)
 		record, err := logout.Encode()
 		if err == nil {
-			err = l.store.Put(ctx, key, record, end)
+			err = l.store.Put(ctx, storage.LogoutKey(end), record, end)
 		}
 		if err != nil {
-			return nil, err
+			return i, err
 		}
 		l.queued.Add(1)
-		keys[i] = key
 	}
-	return keys, nil
+	return len(work), nil
 }
 
 var errTooManyLogouts = errors.New("too many logouts are waiting")
@@ -174,40 +175,48 @@ func (l *logouts) awake() {
 	}
 }
 
-// endTokens ends the tokens of a logout. Those that have ended are no longer in it.
-func (l *logouts) endTokens(ctx context.Context, logout *storage.Logout) error {
+// endTokens ends the tokens of a logout. Those that have ended are no longer in it. One that does not end holds up no other.
+func (l *logouts) endTokens(ctx context.Context, logout *storage.Logout) (failed error) {
 	if len(logout.Families)+len(logout.Clients) == 0 {
 		return nil
 	}
 	if err := l.revoker.cutoffs.Load(ctx); err != nil {
 		return err
 	}
-	for len(logout.Families) > 0 {
-		id := logout.Families[0]
-		if !l.revoker.cutoffs.EndsFamily(id) { // else it was revoked before
-			if err := l.revoker.RevokeFamily(ctx, id, logout.Reason, ""); err != nil {
-				return err
+	// left returns what has not ended. When the time is over, nothing more is tried.
+	left := func(all []string, end func(string) error) (left []string) {
+		for i, one := range all {
+			err := end(one)
+			failed = cmp.Or(failed, err)
+			if ctx.Err() != nil || errors.Is(err, context.DeadlineExceeded) {
+				return append(left, all[i:]...)
+			}
+			if err != nil {
+				left = append(left, one)
 			}
 		}
-		logout.Families = logout.Families[1:]
+		return left
 	}
+	logout.Families = left(logout.Families, func(id string) error {
+		if l.revoker.cutoffs.EndsFamily(id) { // it was revoked before
+			return nil
+		}
+		return l.revoker.RevokeFamily(ctx, id, logout.Reason, "")
+	})
 	if len(logout.Clients) == 0 {
-		return nil
+		return failed
 	}
 	// What another node has cut must not be cut again: the person may have signed in since.
 	if err := l.revoker.cutoffs.Sync(ctx); err != nil {
-		return err
+		return cmp.Or(failed, err)
 	}
-	for len(logout.Clients) > 0 {
-		client := logout.Clients[0]
-		if !l.revoker.cutoffs.Voids(logout.Subject, client, logout.Created) {
-			if err := l.revoker.cutTokens(ctx, logout.Subject, client, logout.Reason); err != nil {
-				return err
-			}
+	logout.Clients = left(logout.Clients, func(client string) error {
+		if l.revoker.cutoffs.Voids(logout.Subject, client, logout.Created) {
+			return nil
 		}
-		logout.Clients = logout.Clients[1:]
-	}
-	return nil
+		return l.revoker.cutTokens(ctx, logout.Subject, client, logout.Reason)
+	})
+	return failed
 }
 
 // run does what is in the store until ctx ends.
@@ -267,6 +276,11 @@ func (l *logouts) work(ctx context.Context) (next time.Time, err error) {
 
 // workOn does what is due of one record, and returns when there is more of it.
 func (l *logouts) workOn(ctx context.Context, key storage.Key) (next time.Time, err error) {
+	defer func() {
+		if p := recover(); p != nil { // nobody else does in a goroutine of its own
+			next, err = time.Time{}, fmt.Errorf("panic: %v", p)
+		}
+	}()
 	record, err := l.store.Get(ctx, key) // which takes no lock
 	switch {
 	case errors.Is(err, storage.ErrNotFound):
@@ -283,11 +297,12 @@ func (l *logouts) workOn(ctx context.Context, key storage.Key) (next time.Time, 
 	if due := logout.Due(); due.After(l.now()) {
 		return due, nil
 	}
-	if logout, err = l.claim(ctx, key); logout == nil || err != nil {
+	logout, at, err := l.claim(ctx, key)
+	if logout == nil || err != nil {
 		return time.Time{}, err
 	}
 	tokens := l.endTokens(ctx, logout)
-	results := l.tellAll(ctx, logout)
+	results := l.tellAll(ctx, logout, at)
 	err = l.store.Update(context.WithoutCancel(ctx), key, func(old []byte) ([]byte, time.Time, error) {
 		if old == nil {
 			return nil, time.Time{}, storage.ErrKeep
@@ -317,8 +332,9 @@ func (l *logouts) workOn(ctx context.Context, key storage.Key) (next time.Time, 
 	return next, cmp.Or(tokens, err)
 }
 
-// claim takes a record for this node, and counts the attempts that begin. It returns nil if another node was faster.
-func (l *logouts) claim(ctx context.Context, key storage.Key) (claimed *storage.Logout, err error) {
+// claim takes a record for this node at a time, and counts the attempts that begin: those that are due then, and no others. It returns nil
+// if another node was faster.
+func (l *logouts) claim(ctx context.Context, key storage.Key) (claimed *storage.Logout, at time.Time, err error) {
 	err = l.store.Update(ctx, key, func(old []byte) ([]byte, time.Time, error) {
 		claimed = nil
 		if old == nil {
@@ -332,29 +348,29 @@ func (l *logouts) claim(ctx context.Context, key storage.Key) (claimed *storage.
 		logout.Claimed = now.Add(logoutClaim)
 		for i, n := range logout.Notices {
 			if !n.Next.After(now) {
-				logout.Notices[i].Attempts++
+				logout.Notices[i].Attempts = max(n.Attempts, 0) + 1
 			}
 		}
-		claimed = logout
+		claimed, at = logout, now
 		value, err := logout.Encode()
 		return value, logout.Created.Add(logoutLife), err
 	})
 	if err != nil {
-		return nil, err
+		return nil, time.Time{}, err
 	}
-	return claimed, nil
+	return claimed, at, nil
 }
 
-// tellAll tells the clients whose notices are due. Of each it returns by the ID what becomes of the notice, nil if it is done.
-func (l *logouts) tellAll(ctx context.Context, logout *storage.Logout) map[string]*storage.Notice {
-	now := l.now()
+// tellAll tells the clients whose notices were due when the record was claimed. Of each it returns by the ID what becomes of the notice,
+// nil if it is done.
+func (l *logouts) tellAll(ctx context.Context, logout *storage.Logout, claimed time.Time) map[string]*storage.Notice {
 	var (
 		mu      sync.Mutex
 		telling sync.WaitGroup
 	)
 	results := make(map[string]*storage.Notice)
 	for _, n := range logout.Notices {
-		if n.Next.After(now) {
+		if n.Next.After(claimed) {
 			continue
 		}
 		telling.Go(func() {
@@ -369,7 +385,13 @@ func (l *logouts) tellAll(ctx context.Context, logout *storage.Logout) map[strin
 }
 
 // tell tells one client, and returns the notice as it is to be tried again, nil if it is not.
-func (l *logouts) tell(ctx context.Context, logout *storage.Logout, n storage.Notice) *storage.Notice {
+func (l *logouts) tell(ctx context.Context, logout *storage.Logout, n storage.Notice) (again *storage.Notice) {
+	defer func() {
+		if p := recover(); p != nil { // nobody else does in a goroutine of its own
+			again = nil
+			l.giveUp(logout, &n, fmt.Errorf("panic: %v", p))
+		}
+	}()
 	err := l.send(ctx, logout, &n)
 	fetched, _ := errors.AsType[*fetch.Error](err)
 	var unable *unableToTell
@@ -382,7 +404,7 @@ func (l *logouts) tell(ctx context.Context, logout *storage.Logout, n storage.No
 		l.giveUp(logout, &n, err)
 		return nil
 	case ctx.Err() != nil: // the process ends, or has a new configuration: another one does it
-		n.Attempts, n.Next = n.Attempts-1, now
+		n.Attempts, n.Next = max(n.Attempts-1, 0), now
 		return &n
 	case fetched == nil || !fetched.Sent(): // there was no attempt
 		if now.Sub(logout.Created) > noticeAge {
@@ -393,13 +415,13 @@ func (l *logouts) tell(ctx context.Context, logout *storage.Logout, n storage.No
 		if fetched != nil {
 			pause = max(pause, fetched.Retry)
 		}
-		n.Attempts, n.Next = n.Attempts-1, now.Add(pause)
+		n.Attempts, n.Next = max(n.Attempts-1, 0), now.Add(pause)
 		return &n
 	case n.Attempts > len(noticePauses):
 		l.giveUp(logout, &n, err)
 		return nil
 	default:
-		n.Next = now.Add(noticePauses[n.Attempts-1])
+		n.Next = now.Add(noticePauses[max(n.Attempts-1, 0)])
 		l.log.Warn("client not told of a logout; will try again", append(l.noticeFields(logout, &n),
 			zap.Int("attempt", n.Attempts), zap.Duration("next", n.Next.Sub(now)), zap.Error(err))...)
 		return &n
