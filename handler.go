@@ -8,7 +8,6 @@ import (
 	"net/http"
 	"reflect"
 	"slices"
-	"strings"
 	"sync"
 	"time"
 
@@ -19,6 +18,7 @@ import (
 
 	"github.com/caddy-oauth/caddy-oauth/internal/authserver"
 	"github.com/caddy-oauth/caddy-oauth/internal/directive"
+	"github.com/caddy-oauth/caddy-oauth/internal/wire"
 )
 
 func init() {
@@ -175,7 +175,7 @@ func (h *Handler) ServeHTTP(w http.ResponseWriter, r *http.Request, next caddyht
 	switch {
 	case h.server.MayHavePerson(path):
 		return h.Login.ask(w, r, place.logins, h.answer, h.answerNobody)
-	case h.server.GivesCodes(path) && wantsNoPage(r):
+	case h.server.GivesCodes(path) && h.wantsNoPage(w, r):
 		return h.answerWithoutPage(w, r, place.logins)
 	case h.server.NeedsPerson(path):
 		return h.Login.signIn(w, r, place.logins, h.answer)
@@ -200,8 +200,16 @@ func (h *Handler) answerNobody(w http.ResponseWriter, r *http.Request) error {
 
 // wantsNoPage reports whether an authorization request must be answered without a page of the login (OpenID Connect Core §3.1.2.1,
 // prompt=none): an application has sent it from a place that nobody sees.
-func wantsNoPage(r *http.Request) bool {
-	return r.Method != http.MethodPost && slices.Contains(strings.Fields(originalURL(r).Query().Get("prompt")), "none")
+func (h *Handler) wantsNoPage(w http.ResponseWriter, r *http.Request) bool {
+	params := originalURL(r).Query()
+	if r.Method == http.MethodPost {
+		wire.LimitTime(w, r)
+		body := &keptBody{ReadCloser: r.Body}
+		r.Body = body
+		params, _ = wire.ReadForm(w, r) // the endpoint finds the same error
+		r.Body = body.again()
+	}
+	return h.server.WantsNoPage(r.Context(), params)
 }
 
 // answerWithoutPage answers an authorization request. If the login lets nobody pass, or has failed, the application gets an error, and
@@ -214,10 +222,13 @@ func (h *Handler) answerWithoutPage(w http.ResponseWriter, r *http.Request, logi
 			return by(w, r)
 		}
 	}
+	body, method := &keptBody{ReadCloser: r.Body}, r.Method
+	r.Body = body
 	err := h.Login.ask(w, r, logins, answer(h.answer), answer(h.answerNobody))
 	if err == nil || answered {
 		return err
 	}
+	r.Body, r.Method = body.again(), method
 	return h.answerAs(w, r, site{h: h, failure: err})
 }
 

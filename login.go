@@ -122,7 +122,7 @@ func (l *Login) signIn(w http.ResponseWriter, r *http.Request, beside []login, a
 // unless the login has failed.
 func (l *Login) ask(w http.ResponseWriter, r *http.Request, beside []login, answer, nobody caddyhttp.HandlerFunc) error {
 	g := &gate{ResponseWriterWrapper: &caddyhttp.ResponseWriterWrapper{ResponseWriter: w}}
-	before, body := w.Header().Clone(), &keptBody{ReadCloser: r.Body}
+	before, body, method := w.Header().Clone(), &keptBody{ReadCloser: r.Body}, r.Method
 	r.Body = body
 	err := l.signIn(g, r, beside, func(w http.ResponseWriter, r *http.Request) error {
 		g.open = true
@@ -136,7 +136,7 @@ func (l *Login) ask(w http.ResponseWriter, r *http.Request, beside []login, answ
 	}
 	clear(w.Header())
 	maps.Copy(w.Header(), before)
-	r.Body = body.again()
+	r.Body, r.Method = body.again(), method
 	return nobody(w, r)
 }
 

@@ -2,6 +2,7 @@ package caddyoauth_test
 
 import (
 	"encoding/base64"
+	"encoding/json"
 	"html"
 	"io"
 	"net/http"
@@ -176,6 +177,13 @@ func TestNoPageOfALogin(t *testing.T) {
 	forward := func(upstream string) string {
 		return "login {\nforward_auth " + upstream + " {\nuri /whoami\n}\n}\nuser {rp.header.Remote-User}"
 	}
+	check := func(t *testing.T, answer answer, want string) {
+		t.Helper()
+		to, err := url.Parse(answer.header.Get("Location"))
+		if err != nil || answer.status != http.StatusSeeOther || to.Query().Get("error") != want || answer.header.Get("WWW-Authenticate") != "" {
+			t.Errorf("%d %v %s, want the error %s", answer.status, answer.header, answer.body, want)
+		}
+	}
 	for _, tt := range []struct{ name, login, session, want string }{
 		{"basic_auth, and no password", basicLogin, "", "login_required"},
 		{"forward_auth, and no session", forward(whoami(t)), "", "login_required"},
@@ -189,13 +197,21 @@ func TestNoPageOfALogin(t *testing.T) {
 			if tt.session != "" {
 				headers = []string{"X-Session", tt.session}
 			}
-			answer := s.get(t, s.url("shop.localhost")+"/oauth/authorize?"+url.Values{
-				"response_type": {"code"}, "client_id": {"app"}, "redirect_uri": {callback}, "prompt": {"none"},
-			}.Encode(), headers...)
-			to, err := url.Parse(answer.header.Get("Location"))
-			if err != nil || answer.status != http.StatusSeeOther || to.Query().Get("error") != tt.want || answer.header.Get("WWW-Authenticate") != "" {
-				t.Errorf("%d %v %s, want the error %s", answer.status, answer.header, answer.body, tt.want)
+			params := url.Values{"response_type": {"code"}, "client_id": {"app"}, "redirect_uri": {callback}, "prompt": {"none"}}
+			answer := s.get(t, s.url("shop.localhost")+"/oauth/authorize?"+params.Encode(), headers...)
+			check(t, answer, tt.want)
+			form := "application/x-www-form-urlencoded"
+			check(t, s.do(t, http.MethodPost, s.url("shop.localhost")+"/oauth/authorize", form, params.Encode(), headers...), tt.want)
+			pushed := s.do(t, http.MethodPost, s.url("shop.localhost")+"/oauth/par", form, params.Encode()+"&client_secret=app-secret")
+			var reference struct {
+				RequestURI string `json:"request_uri"`
 			}
+			if err := json.Unmarshal([]byte(pushed.body), &reference); err != nil || reference.RequestURI == "" {
+				t.Fatalf("%d %s", pushed.status, pushed.body)
+			}
+			check(t, s.get(t, s.url("shop.localhost")+"/oauth/authorize?"+url.Values{
+				"client_id": {"app"}, "request_uri": {reference.RequestURI},
+			}.Encode(), headers...), tt.want)
 		})
 	}
 }

@@ -6,7 +6,9 @@ import (
 	"maps"
 	"net/http"
 	"net/url"
+	"slices"
 	"strconv"
+	"strings"
 	"time"
 
 	"github.com/caddy-oauth/caddy-oauth/grants"
@@ -140,30 +142,51 @@ func (e *parEndpoint) push(c *call, params url.Values) (reference string, err er
 
 var errRequestURI = grants.Refuse("invalid_request_uri", "request_uri has expired, was used before or is another client's")
 
-// pushed returns the parameters of the request that a client has pushed. All others of the browser's request are ignored (RFC 9126 §4),
-// but for the proof that it comes from the login page. An error is for the person to see: there is no redirect URI.
-func (e *authorizeEndpoint) pushed(c *call, sent url.Values) (url.Values, error) {
-	key, ok := storage.PushedKey(sent.Get("request_uri"))
+// WantsNoPage reports whether the authorization request with these parameters must be answered without a page (OpenID Connect Core
+// §3.1.2.1, prompt=none). Of a pushed request, that is in its record.
+func (s *Server) WantsNoPage(ctx context.Context, params url.Values) bool {
+	prompt := params.Get("prompt")
+	if uri := params.Get("request_uri"); storage.IsPushedURI(uri) {
+		ctx, cancel := context.WithTimeout(ctx, s.config.StoreTimeout)
+		defer cancel()
+		p, err := s.findPushed(ctx, uri)
+		if err != nil { // the endpoint finds the same, and has no redirect URI
+			return false
+		}
+		prompt = p.Params.Get("prompt")
+	}
+	return slices.Contains(strings.Fields(prompt), "none")
+}
+
+// findPushed returns what a reference is for.
+func (s *core) findPushed(ctx context.Context, uri string) (*storage.Pushed, error) {
+	key, ok := storage.PushedKey(uri)
 	if !ok {
 		return nil, errRequestURI.Explain("a request_uri that was never issued here", "", "")
 	}
-	record, err := e.config.Store.Get(c.ctx, key)
+	record, err := s.config.Store.Get(ctx, key)
 	if errors.Is(err, storage.ErrNotFound) {
 		return nil, errRequestURI
 	}
-	var p *storage.Pushed
-	if err == nil {
-		p, err = storage.DecodePushed(record)
+	if err != nil {
+		return nil, err
 	}
-	switch {
-	case errors.Is(err, storage.ErrDamaged):
+	p, err := storage.DecodePushed(record)
+	if errors.Is(err, storage.ErrDamaged) || err == nil && !s.now().Before(p.Expires.Add(p.Kept)) {
 		return nil, errRequestURI
+	}
+	return p, err
+}
+
+// pushed returns the parameters of the request that a client has pushed. All others of the browser's request are ignored (RFC 9126 §4),
+// but for the proof that it comes from the login page. An error is for the person to see: there is no redirect URI.
+func (e *authorizeEndpoint) pushed(c *call, sent url.Values) (url.Values, error) {
+	p, err := e.findPushed(c.ctx, sent.Get("request_uri"))
+	switch {
 	case err != nil:
 		return nil, err
 	case p.Client != sent.Get("client_id"):
 		return nil, errRequestURI.Explain("client_id "+sent.Get("client_id"), "client_id "+p.Client, "")
-	case !e.now().Before(p.Expires.Add(p.Kept)):
-		return nil, errRequestURI
 	}
 	params := maps.Clone(p.Params)
 	if proof := sent.Get(afterLogin); proof != "" {
