@@ -77,24 +77,30 @@ func (e *authorizeEndpoint) decide(c *call, client *storage.Client, to answerTo,
 	if user == nil {
 		return e.signIn(c, req, nil)
 	}
-	if sent, err := e.signInAgain(c, req, user); sent || err != nil {
+	if err := e.cutoffs.Sync(c.ctx); err != nil { // so that no revocation before voids what begins here
+		return err
+	}
+	ask, err := e.mustAsk(c, req, user)
+	switch {
+	case err != nil:
+		return err
+	case ask && slices.Contains(req.prompt, "none"): // before all that depends on who the user is
+		return &redirectError{grants.Refuse("consent_required", "the user has not approved this").
+			Explain("prompt=none", "an approval of the same scopes and resources", "client "+client.ID+": consent"), to}
+	}
+	sent, err := e.signInAgain(c, req, user)
+	switch {
+	case sent:
+		return nil
+	case ask && errors.Is(err, errOtherUser):
+		return &personError{errOtherUser}
+	case err != nil:
 		return err
 	}
 	if err := checkSubjectFor(client, req.scopes, user.Subject); err != nil {
 		return err
 	}
-	if err := e.cutoffs.Sync(c.ctx); err != nil { // so that no revocation before voids what begins here
-		return err
-	}
-	ask, err := e.mustAsk(c, req, user)
-	if err != nil {
-		return err
-	}
-	switch {
-	case ask && slices.Contains(req.prompt, "none"):
-		return &redirectError{grants.Refuse("consent_required", "the user has not approved this").
-			Explain("prompt=none", "an approval of the same scopes and resources", "client "+client.ID+": consent"), to}
-	case ask:
+	if ask {
 		return e.ask(c, req, user)
 	}
 	return e.approve(c, req, user)

@@ -32,10 +32,18 @@ func (e *redirectError) Error() string { return e.refusal.Error() }
 
 func (e *redirectError) Unwrap() error { return e.refusal }
 
-// toClient turns any error into a redirectError, except 401: the person can sign in and go on.
+// personError is a refusal that only the person may see: it says who they are, or are not, and they have not approved the client.
+type personError struct{ refusal *grants.Error }
+
+func (e *personError) Error() string { return e.refusal.Error() }
+
+func (e *personError) Unwrap() error { return e.refusal }
+
+// toClient turns any error into a redirectError, except a personError and 401: the person can sign in and go on.
 func toClient(err error, to answerTo) error {
 	var already *redirectError
-	if err == nil || errors.As(err, &already) || asRefusal(err).HTTPStatus() == http.StatusUnauthorized {
+	var private *personError
+	if err == nil || errors.As(err, &already) || errors.As(err, &private) || asRefusal(err).HTTPStatus() == http.StatusUnauthorized {
 		return err
 	}
 	return &redirectError{asRefusal(err), to}

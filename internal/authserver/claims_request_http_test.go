@@ -323,3 +323,40 @@ func TestClaimsOfAScopeThatIsGone(t *testing.T) {
 		t.Errorf("afterwards: access token %v, ID token %v", access, id)
 	}
 }
+
+// A client that the user has not approved learns nothing of who they are.
+func TestUnapprovedClientLearnsNothingOfTheUser(t *testing.T) {
+	for name, demand := range map[string][]string{
+		"the user":           {"claims", `{"id_token": {"sub": {"values": ["alice"]}}}`},
+		"another user":       {"claims", `{"id_token": {"sub": {"values": ["bob"]}}}`},
+		"an old login":       {"max_age", "10000"},
+		"a new login":        {"max_age", "60"},
+		"an acr that is met": {"claims", `{"id_token": {"acr": {"essential": true, "value": "pwd"}}}`},
+		"another acr":        {"claims", `{"id_token": {"acr": {"essential": true, "value": "mfa"}}}`},
+	} {
+		t.Run(name, func(t *testing.T) {
+			s := newTestServer(t, openID())
+			s.site.user = signedInAt(s.clock.Now().Add(-time.Hour))
+			s.site.user.Session.ACR = "pwd"
+			s.get(t, asks("webapp", append([]string{"scope", "openid", "prompt", "none"}, demand...)...)).
+				check(t, http.StatusSeeOther, "consent_required")
+		})
+	}
+	about := asks("webapp", "scope", "openid", "claims", `{"id_token": {"sub": {"values": ["bob"]}}}`)
+	for _, login := range []string{"", "/login"} {
+		s := newTestServer(t, openID())
+		s.site.login, s.site.again = login, login
+		a := s.get(t, about)
+		if login != "" {
+			a = s.visit(t, sent(t, a))
+		}
+		checkErrorPage(t, a)
+		s.code(t, asks("webapp", "scope", "openid"))
+		s.browser = nil
+		a = s.get(t, about)
+		if login != "" {
+			a = s.visit(t, sent(t, a))
+		}
+		a.check(t, http.StatusSeeOther, "login_required") // approved
+	}
+}
