@@ -43,6 +43,7 @@ type Fetcher struct {
 	timeout  time.Duration
 
 	governor *governor
+	posts    *governor // of what is sent, which takes nothing from what is fetched
 	flights  Group[*Response]
 
 	// connect connects to an address that was checked. Tests replace it.
@@ -71,7 +72,7 @@ func New(c Config) *Fetcher {
 	}
 	return &Fetcher{
 		resolver: c.Resolver, roots: c.RootCAs, now: c.Now, timeout: timeout,
-		governor: newGovernor(c.Now), connect: connect,
+		governor: newGovernor(c.Now), posts: newGovernor(c.Now), connect: connect,
 	}
 }
 

@@ -37,7 +37,7 @@ func (f *Fetcher) Post(ctx context.Context, m Message) error {
 		return &Error{URL: m.URL, Reason: InvalidURL, Err: err}
 	}
 	if !m.Trusted {
-		leave, err := f.governor.enter(ctx, u, &Request{URL: m.URL, Purpose: "post", Known: true})
+		leave, err := f.posts.enter(ctx, u, &Request{URL: m.URL, Purpose: "post", Known: true})
 		if err != nil {
 			return err
 		}

@@ -95,6 +95,19 @@ func TestPostIsLimited(t *testing.T) {
 	}
 }
 
+// However many messages are sent, documents of clients are fetched.
+func TestPostTakesNoFetches(t *testing.T) {
+	s := newSite(t, sendDocument)
+	for range perMinuteOrigin {
+		if err := s.Post(t.Context(), message()); err != nil {
+			t.Fatal(err)
+		}
+	}
+	if _, err := s.Get(t.Context(), Request{URL: documentURL, Known: true, Limit: 1 << 10}); err != nil {
+		t.Error(err)
+	}
+}
+
 // The owner's own addresses may be anywhere, and as many messages go there as there are.
 func TestPostTrusted(t *testing.T) {
 	asked := 0
