@@ -118,6 +118,8 @@ func (l *Login) signIn(w http.ResponseWriter, r *http.Request, beside []login, a
 	})).ServeHTTP(w, r)
 }
 
+var errLoginFailed = errors.New("the login has failed")
+
 // ask is signIn for an endpoint that also answers people who are not signed in, by nobody. What the handlers answer to them is dropped,
 // unless the login has failed.
 func (l *Login) ask(w http.ResponseWriter, r *http.Request, beside []login, answer, nobody caddyhttp.HandlerFunc) error {
@@ -128,11 +130,19 @@ func (l *Login) ask(w http.ResponseWriter, r *http.Request, beside []login, answ
 		g.open = true
 		return answer(w, r)
 	})
-	if failed, ok := errors.AsType[caddyhttp.HandlerError](err); g.open || ok && failed.StatusCode >= http.StatusInternalServerError {
+	refusal, refused := errors.AsType[caddyhttp.HandlerError](err)
+	status := cmp.Or(refusal.StatusCode, g.status)
+	switch {
+	case g.open:
 		return err
-	}
-	if g.status >= http.StatusInternalServerError {
-		return caddyhttp.Error(g.status, errors.New("the login has failed"))
+	case err != nil && !refused:
+		return caddyhttp.Error(http.StatusServiceUnavailable, err)
+	case status == http.StatusTooManyRequests: // it does not say who this is
+		return caddyhttp.Error(http.StatusServiceUnavailable, cmp.Or(refusal.Err, errLoginFailed))
+	case refusal.StatusCode >= http.StatusInternalServerError:
+		return err
+	case status >= http.StatusInternalServerError:
+		return caddyhttp.Error(status, errLoginFailed)
 	}
 	clear(w.Header())
 	maps.Copy(w.Header(), before)

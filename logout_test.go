@@ -130,12 +130,34 @@ func TestLogoutAsksTheLogin(t *testing.T) {
 	}
 }
 
-// A login that fails is a failure, and not somebody who is signed out.
+// A login that fails, or has too much to do, is a failure, and not somebody who is signed out.
 func TestLogoutWhenTheLoginFails(t *testing.T) {
 	s := newServer(t)
-	s.run(t, "", logoutSite("login {\nforward_auth 127.0.0.1:1 {\nuri /whoami\n}\n}\nuser {rp.header.Remote-User}", "http://127.0.0.1:1/"))
-	if answer := s.get(t, s.url("shop.localhost")+"/oauth/logout"); answer.status != http.StatusBadGateway {
-		t.Errorf("%d %s", answer.status, answer.body)
+	status := http.StatusTooManyRequests
+	login := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) { w.WriteHeader(status) }))
+	t.Cleanup(login.Close)
+	forward := func(upstream string) string {
+		return "login {\nforward_auth " + upstream + " {\nuri /whoami\n}\n}\nuser {rp.header.Remote-User}"
+	}
+	for name, tt := range map[string]struct {
+		login string
+		want  int
+	}{
+		"away":     {forward("127.0.0.1:1"), http.StatusBadGateway},
+		"too much": {forward(strings.TrimPrefix(login.URL, "http://")), http.StatusServiceUnavailable},
+		"refused":  {"login {\nerror 429\n}\nuser {http.auth.user.id}", http.StatusServiceUnavailable},
+	} {
+		t.Run(name, func(t *testing.T) {
+			s.run(t, "", logoutSite(tt.login, "http://127.0.0.1:1/"))
+			if answer := s.get(t, s.url("shop.localhost")+"/oauth/logout"); answer.status != tt.want {
+				t.Errorf("%d %s, want %d", answer.status, answer.body, tt.want)
+			}
+		})
+	}
+	status = http.StatusForbidden
+	s.run(t, "", logoutSite(forward(strings.TrimPrefix(login.URL, "http://")), "http://127.0.0.1:1/"))
+	if answer := s.get(t, s.url("shop.localhost")+"/oauth/logout"); answer.status != http.StatusOK {
+		t.Errorf("nobody: %d %s", answer.status, answer.body)
 	}
 }
 
