@@ -55,7 +55,7 @@ func (s *Sessions) Add(client, session string, until time.Time, family SessionFa
 	if i := slices.IndexFunc(s.SignIns, func(in SignIn) bool { return in.Client == client && in.Session == session }); i >= 0 {
 		before := s.SignIns[i]
 		s.SignIns = slices.Delete(s.SignIns, i, i+1)
-		added.Tokens, added.Until = before.Tokens, later(before.Until, until)
+		added.Tokens, added.Until = before.Tokens, Later(before.Until, until)
 		added.More, added.MoreEnds = before.More, before.MoreEnds
 	}
 	added.Last = now
@@ -83,7 +83,7 @@ func (in *SignIn) dropTokens(n int) int {
 	}
 	for _, f := range in.Tokens[:n] {
 		if in.More {
-			in.MoreEnds = later(in.MoreEnds, f.Ends)
+			in.MoreEnds = Later(in.MoreEnds, f.Ends)
 		} else {
 			in.More, in.MoreEnds = true, f.Ends
 		}
@@ -114,6 +114,23 @@ func (s *Sessions) Select(now time.Time, match func(*SignIn) bool) (found []Sign
 	return found
 }
 
+// Session returns when somebody last signed in to a client in a session of the site, and until when one of the sign-ins in it matters, zero for
+// ever.
+func (s *Sessions) Session(id string) (last, until time.Time, known bool) {
+	for _, in := range s.SignIns { // the last one is the one that was used last
+		switch {
+		case in.Session != id:
+			continue
+		case known:
+			until = Later(until, in.Until)
+		default:
+			until = in.Until
+		}
+		last, known = in.Last, true
+	}
+	return last, until, known
+}
+
 // Remove forgets sign-ins, unless they were used since.
 func (s *Sessions) Remove(gone []SignIn) {
 	s.SignIns = slices.DeleteFunc(s.SignIns, func(in SignIn) bool {
@@ -130,13 +147,13 @@ func (s *Sessions) Expires() time.Time {
 	}
 	until := s.SignIns[0].Until
 	for _, in := range s.SignIns[1:] {
-		until = later(until, in.Until)
+		until = Later(until, in.Until)
 	}
 	return until
 }
 
-// later returns the later of two times, of which zero is never.
-func later(a, b time.Time) time.Time {
+// Later returns the later of two times, of which zero is never.
+func Later(a, b time.Time) time.Time {
 	if a.IsZero() || b.IsZero() {
 		return time.Time{}
 	}

@@ -3,6 +3,7 @@ package authserver
 import (
 	"context"
 	"errors"
+	"html/template"
 	"net/http"
 	"net/url"
 	"slices"
@@ -188,11 +189,7 @@ func (e *logoutEndpoint) answer(c *call, user *User, form url.Values) error {
 
 // signOut ends what ends when a person signs out, and sends the person to the site.
 func (e *logoutEndpoint) signOut(c *call, user *User, req *logoutRequest) error {
-	sessions, err := e.sessions.of(c.ctx, user.Subject)
-	if err != nil {
-		return err
-	}
-	ended := sessions.Select(e.now(), func(in *storage.SignIn) bool {
+	err := e.end(c, user.Subject, func(in *storage.SignIn) bool {
 		switch {
 		case user.Session.ID != "":
 			return in.Session == user.Session.ID
@@ -201,10 +198,10 @@ func (e *logoutEndpoint) signOut(c *call, user *User, req *logoutRequest) error 
 		}
 		return true
 	})
-	if err := e.logouts.end(c.ctx, user.Subject, ended, reasonSignedOut, c.address); err != nil {
+	if err != nil {
 		return err
 	}
-	next := url.Values{"to": {req.to}, "state": {req.state}}
+	next := url.Values{"to": {req.to}, "state": {req.state}, "sub": {user.Subject}, "sid": {user.Session.ID}}
 	if req.client != nil {
 		next.Set("client_id", req.client.ID)
 	}
@@ -219,6 +216,15 @@ func (e *logoutEndpoint) signOut(c *call, user *User, req *logoutRequest) error 
 	return e.leave(c, req, pages.SiteSignedIn)
 }
 
+// end ends the sign-ins of a person that match.
+func (e *logoutEndpoint) end(c *call, subject string, match func(*storage.SignIn) bool) error {
+	sessions, err := e.sessions.of(c.ctx, subject)
+	if err != nil {
+		return err
+	}
+	return e.logouts.end(c.ctx, subject, sessions.Select(e.now(), match), reasonSignedOut, c.address)
+}
+
 // siteURL returns the page where the site signs people out, and sends them back to a path and query, "" if it has none.
 func (e *logoutEndpoint) siteURL(c *call, returnTo string) string {
 	if site, ok := c.site.(Logouter); ok {
@@ -227,7 +233,8 @@ func (e *logoutEndpoint) siteURL(c *call, returnTo string) string {
 	return ""
 }
 
-// returned goes on when the site has signed the person out. It ends nothing, so that nobody gets further by calling it.
+// returned goes on when the site has signed the person out. An application may have signed the person in again before the site did: that
+// ends now, with the session. Nothing else ends, so that nobody gets further by calling it.
 func (e *logoutEndpoint) returned(c *call, user *User, sealed string) error {
 	text, err := e.sealer.open(c.ctx, afterLogout, sealed)
 	if err != nil {
@@ -252,6 +259,12 @@ func (e *logoutEndpoint) returned(c *call, user *User, sealed string) error {
 			zap.String("sub", user.Subject), zap.String("setting", "session: logout"))
 		return e.leave(c, req, pages.SiteSignedIn)
 	}
+	if sid := next.Get("sid"); sid != "" {
+		c.subject = next.Get("sub")
+		if err := e.end(c, c.subject, func(in *storage.SignIn) bool { return in.Session == sid }); err != nil {
+			return err
+		}
+	}
 	return e.leave(c, req, pages.SignedOut)
 }
 
@@ -270,7 +283,7 @@ func (e *logoutEndpoint) leave(c *call, req *logoutRequest, state pages.LogoutSt
 		redirect(c.w, to)
 		return nil
 	}
-	page := pages.LogoutPage{State: state, Continue: to}
+	page := pages.LogoutPage{State: state, Continue: template.URL(to)} //nolint:gosec // G203: it is registered, and so is its scheme
 	if req.client != nil {
 		page.Client = appOf(req.client)
 	}

@@ -930,3 +930,65 @@ func TestLogoutWakesWhenTheTokensHaveEnded(t *testing.T) {
 		t.Errorf("%d tokens ended, %d waits", ending, len(s.logouts.wake))
 	}
 }
+
+// An application that signs the person in again while the site signs the person out gets nothing for good.
+func TestSignInDuringALogout(t *testing.T) {
+	s := newLogoutServer(t)
+	a := s.logout(t, hinted(s.signIn(t, "webapp")))
+	again := s.signIn(t, "webapp")
+	s.site.user.Session.ID = "s2"
+	elsewhere := s.signIn(t, "webapp")
+	if s.atSite(t, a); s.alive(t, again) || !s.alive(t, elsewhere) {
+		t.Errorf("in the session: alive %v; in another one: alive %v", s.alive(t, again), s.alive(t, elsewhere))
+	}
+	if s.send(t); len(s.told.got()) != 2 {
+		t.Errorf("%d logout tokens, want one for each sign-in in the session", len(s.told.got()))
+	}
+}
+
+// Whose a session is, is forgotten when the session has ended, and also if its tokens never end.
+func TestSessionsAreForgotten(t *testing.T) {
+	forever := client("webapp", func(c *storage.Client) { c.RefreshToken.Lifetime = 0 })
+	for name, end := range map[string]func(t *testing.T, s *logoutServer){
+		"ended": func(t *testing.T, s *logoutServer) {
+			if found, err := s.Owner().EndSession(t.Context(), "s1"); !found || err != nil {
+				t.Errorf("%v, %v", found, err)
+			}
+			s.clock.Advance(48 * time.Hour)
+		},
+		"not used": func(t *testing.T, s *logoutServer) {
+			s.clock.Advance(300 * 24 * time.Hour)
+			s.site.user.Session.ID = "s2"
+			s.signIn(t, "webapp")
+			s.site.user.Session.ID = "s1"
+			s.signIn(t, "webapp")
+			s.clock.Advance(300 * 24 * time.Hour)
+			if owner, err := s.sessions.owner(t.Context(), "s1"); owner != "alice" || err != nil {
+				t.Errorf("a session that was used meanwhile is that of %q, %v", owner, err)
+			}
+			s.clock.Advance(102 * 24 * time.Hour)
+		},
+	} {
+		t.Run(name, func(t *testing.T) {
+			s := newLogoutServer(t, forever)
+			s.signIn(t, "webapp")
+			if owner, err := s.sessions.owner(t.Context(), "s1"); owner != "alice" || err != nil {
+				t.Errorf("%q, %v", owner, err)
+			}
+			end(t, s)
+			if owner, err := s.sessions.owner(t.Context(), "s1"); owner != "" || err != nil {
+				t.Errorf("still that of %q, %v", owner, err)
+			}
+		})
+	}
+}
+
+// The way back to an app is a link of its own scheme, which no template makes a dead one.
+func TestLogoutLinksToAnApp(t *testing.T) {
+	const app = "com.example.app:/bye"
+	s := newLogoutServer(t, client("webapp", func(c *storage.Client) { c.OpenID.PostLogoutRedirectURIs = []string{app} }))
+	a := s.do(t, httptest.NewRequest(http.MethodGet, "/oauth/logout?"+hinted(s.signIn(t, "webapp"), "post_logout_redirect_uri", app).Encode(), nil))
+	if a.logoutPage(t, appsHeading); !strings.Contains(a.Body.String(), `href="`+app+`?state=a%26b"`) {
+		t.Errorf("the page is %s", a.Body)
+	}
+}

@@ -85,7 +85,7 @@ func (l *logouts) end(ctx context.Context, subject string, ended []storage.SignI
 	work := l.plan(ctx, subject, ended, reason, true)
 	queued, err := l.enqueue(ctx, work)
 	if err == nil {
-		err = l.forget(ctx, subject, ended)
+		err = l.sessions.forget(ctx, subject, ended)
 		l.events.record(&Event{Name: eventSignedOut, Subject: subject, Address: address, Reason: reason})
 	}
 	for i, logout := range work {
@@ -110,11 +110,7 @@ func (l *logouts) revoked(ctx context.Context, subject, client, reason string) e
 	if _, err := l.enqueue(ctx, l.plan(ctx, subject, ended, reason, false)); err != nil {
 		return err
 	}
-	return l.forget(ctx, subject, ended)
-}
-
-func (l *logouts) forget(ctx context.Context, subject string, ended []storage.SignIn) error {
-	return l.sessions.change(ctx, subject, func(sessions *storage.Sessions) { sessions.Remove(ended) })
+	return l.sessions.forget(ctx, subject, ended)
 }
 
 // plan returns what has to be done to end sign-ins.

@@ -59,30 +59,67 @@ func (s *sessionRecords) note(ctx context.Context, client *storage.Client, f *st
 	})
 }
 
+// ownerLife is how long it is kept whose a session is, after the last sign-in in it, if its tokens never end.
+const ownerLife = 400 * 24 * time.Hour
+
 // claim notes whose a session is. That is a write with the first sign-in of the session, and with a later one on another day.
 func (s *sessionRecords) claim(ctx context.Context, subject, sid string, until time.Time) error {
-	round := func(t time.Time) time.Time {
-		if t.IsZero() {
-			return t
-		}
-		return t.Truncate(24 * time.Hour).Add(48 * time.Hour)
-	}
 	sessions, err := s.of(ctx, subject)
 	if err != nil {
 		return err
 	}
-	for _, in := range sessions.SignIns {
-		if in.Session == sid && (in.Until.IsZero() || !until.IsZero() && !round(until).After(round(in.Until))) {
-			return nil
+	// kept returns until when the record is kept that a sign-in at a time writes, or has written.
+	kept := func(until, at time.Time) time.Time {
+		if until.IsZero() {
+			until = at.Add(ownerLife)
 		}
+		return until.Truncate(24 * time.Hour).Add(48 * time.Hour)
+	}
+	last, before, known := sessions.Session(sid)
+	if known {
+		until = storage.Later(before, until)
+	}
+	end := kept(until, s.now())
+	if known && !end.After(kept(before, last)) {
+		return nil
 	}
 	record, err := (&storage.Sessions{Subject: subject}).Encode()
 	if err != nil {
 		return err
 	}
 	return s.store.Update(ctx, storage.SessionKey(sid), func([]byte) ([]byte, time.Time, error) {
-		return record, round(until), nil
+		return record, end, nil
 	})
+}
+
+// forget forgets sign-ins that have ended. Whose their sessions were is kept for another two days: a sign-in that begins in one of them now may
+// have seen just before that it is there.
+func (s *sessionRecords) forget(ctx context.Context, subject string, ended []storage.SignIn) error {
+	var gone []string
+	err := s.change(ctx, subject, func(sessions *storage.Sessions) {
+		sessions.Remove(ended)
+		gone = nil
+		for _, in := range ended {
+			if _, _, known := sessions.Session(in.Session); !known && in.Session != "" && !slices.Contains(gone, in.Session) {
+				gone = append(gone, in.Session)
+			}
+		}
+	})
+	if err != nil {
+		return err
+	}
+	for _, sid := range gone {
+		err := s.store.Update(ctx, storage.SessionKey(sid), func(old []byte) ([]byte, time.Time, error) {
+			if old == nil {
+				return nil, time.Time{}, storage.ErrKeep
+			}
+			return old, s.now().Add(48 * time.Hour), nil
+		})
+		if err != nil && !errors.Is(err, storage.ErrDamaged) {
+			return err
+		}
+	}
+	return nil
 }
 
 // owner returns whose a session is, "" if that is not known.

@@ -1,6 +1,9 @@
 package pages
 
-import "net/http"
+import (
+	"html/template"
+	"net/http"
+)
 
 // LogoutState is where a person is on the way out. It is part of the names of the words for it.
 type LogoutState string
@@ -35,7 +38,9 @@ type LogoutPage struct {
 	// SiteStays says that the person stays signed in to the site, which does not sign people out.
 	SiteStays bool
 
-	Continue string // where the person can go next, or empty
+	// Continue is where the person can go next, or empty. It is a URI that is registered, and may have the scheme of an app, which a template
+	// would not let pass otherwise.
+	Continue template.URL
 }
 
 // Logout writes the page. If it returns an error, it has written nothing.
