@@ -78,6 +78,10 @@ func (e *authorizeEndpoint) ask(c *call, req *authorizeRequest, user *User) erro
 	if err != nil {
 		return err
 	}
+	back, err := e.wayBack(c, req, user)
+	if err != nil {
+		return err
+	}
 	before := consents.Clients[req.client.ID]
 	page := pages.ConsentPage{
 		Client:      appOf(req.client),
@@ -86,7 +90,7 @@ func (e *authorizeEndpoint) ask(c *call, req *authorizeRequest, user *User) erro
 		RedirectURI: req.redirectURI,
 		Local:       impersonable(req.client, req.redirectURI),
 		User:        displayName(user),
-		SwitchURL:   c.site.LoginURL(LoginRequest{ReturnTo: e.config.Paths.Authorize + "?" + req.inURL().Encode()}),
+		SwitchURL:   c.site.LoginURL(LoginRequest{ReturnTo: back}),
 		AppsURL:     e.config.Paths.Apps,
 		Action:      e.config.Paths.Authorize,
 		Request:     sealed,

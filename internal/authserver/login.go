@@ -197,6 +197,16 @@ func (e *authorizeEndpoint) loginURL(c *call, req *authorizeRequest, user *User)
 	if err := e.open(c, req, user); err != nil {
 		return "", err
 	}
+	back, err := e.wayBack(c, req, user)
+	if err != nil {
+		return "", err
+	}
+	return c.site.LoginURL(LoginRequest{ReturnTo: back, Again: user != nil, Hints: req.hints(user != nil)}), nil
+}
+
+// wayBack returns the path and query by which a person comes back from the login page, with the proof of the visit if the request may
+// demand it.
+func (e *authorizeEndpoint) wayBack(c *call, req *authorizeRequest, user *User) (string, error) {
 	params := req.inURL()
 	if req.demanding() {
 		proof, err := e.sealer.seal(c.ctx, afterLogin, e.visit(c, withoutProof(req.params), user).encode(), maxLogin)
@@ -205,9 +215,7 @@ func (e *authorizeEndpoint) loginURL(c *call, req *authorizeRequest, user *User)
 		}
 		params.Set(afterLogin, proof)
 	}
-	return c.site.LoginURL(LoginRequest{
-		ReturnTo: e.config.Paths.Authorize + "?" + params.Encode(), Again: user != nil, Hints: req.hints(user != nil),
-	}), nil
+	return e.config.Paths.Authorize + "?" + params.Encode(), nil
 }
 
 func withoutProof(params url.Values) url.Values {
@@ -222,7 +230,7 @@ type visit struct {
 	browser string    // the hash of the secret of the browser that was sent
 	before  string    // who was signed in then; "": nobody
 	since   time.Time // and since when; zero: not known
-	request string    // for which request
+	request string    // the hash of the request, so that the URL does not have all of it twice
 
 	elsewhere bool // the person comes back with another browser
 }
@@ -256,7 +264,7 @@ func decodeVisit(sealed string) (*visit, bool) {
 
 // visit begins a visit to the login page.
 func (e *authorizeEndpoint) visit(c *call, params url.Values, user *User) *visit {
-	v := &visit{sent: e.now(), browser: storage.HashID(e.rememberBrowser(c)), request: params.Encode()}
+	v := &visit{sent: e.now(), browser: storage.HashID(e.rememberBrowser(c)), request: storage.HashID(params.Encode())}
 	if user != nil {
 		v.before, v.since = user.Subject, user.AuthTime
 	}
@@ -277,7 +285,7 @@ func (e *authorizeEndpoint) cameFromLogin(c *call, req *authorizeRequest) (*visi
 		return nil, err
 	}
 	v, ok := decodeVisit(sealed)
-	if !ok || v.request != withoutProof(req.params).Encode() {
+	if !ok || v.request != storage.HashID(withoutProof(req.params).Encode()) {
 		return nil, nil
 	}
 	v.elsewhere = true

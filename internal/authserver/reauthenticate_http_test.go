@@ -11,6 +11,7 @@ import (
 
 	"github.com/caddy-oauth/caddy-oauth/internal/bearer"
 	"github.com/caddy-oauth/caddy-oauth/internal/jwt"
+	"github.com/caddy-oauth/caddy-oauth/internal/pages/pagestest"
 	"github.com/caddy-oauth/caddy-oauth/storage"
 )
 
@@ -201,6 +202,63 @@ func TestVisitsBelongToABrowser(t *testing.T) {
 			t.Errorf("cookies %v", got)
 		}
 	})
+}
+
+// The way back from the login page has the request once.
+func TestLoginURLIsShort(t *testing.T) {
+	s := newLoginServer(t)
+	long := strings.Repeat("s", 4000)
+	back := sent(t, s.get(t, asks("webapp", "prompt", "login", "state", long)))
+	if proof := back.Query().Get(afterLogin); proof == "" || len(proof) > 400 {
+		t.Errorf("the proof has %d bytes", len(proof))
+	}
+	back = sent(t, s.get(t, s.pushed(t, asks("webapp", "prompt", "login", "state", long))))
+	if len(back.Query()) != 3 || len(back.String()) > 800 {
+		t.Errorf("the way back of a pushed request has %d bytes: %s", len(back.String()), back)
+	}
+	s.clock.Advance(time.Minute)
+	s.site.user = signedInAt(s.clock.Now())
+	changed := back.Query()
+	changed.Set("request_uri", s.pushed(t, asks("webapp", "prompt", "login", "state", "other")).Get("request_uri"))
+	if a := s.get(t, changed); a.location().Has("code") {
+		t.Error("the proof counts for another request")
+	}
+	if a := s.visit(t, back); a.location().Get("code") == "" {
+		t.Errorf("%d %s", a.Code, a.Header().Get("Location"))
+	}
+}
+
+// Whoever signs in with another account from the consent page has signed in, and is not sent again.
+func TestSwitchedAccountIsANewLogin(t *testing.T) {
+	s := newLoginServer(t, client("webapp", func(c *storage.Client) { c.Consent = storage.ConsentAlways }))
+	s.site.again = ""
+	for _, demand := range [][2]string{{"prompt", "login"}, {"max_age", "0"}, {"prompt", "select_account"}} {
+		s.site.user = signedInAt(s.clock.Now().Add(-time.Hour))
+		back := sent(t, s.get(t, asks("webapp", demand[0], demand[1])))
+		s.clock.Advance(time.Minute)
+		s.site.user = signedInAt(s.clock.Now())
+		page := s.visit(t, back)
+		page.sealed(t)
+		tags, _ := pagestest.Parts(strings.NewReader(page.Body.String()))
+		var links []string
+		for _, tag := range tags {
+			for _, attr := range tag.Attr {
+				if attr.Key == "href" && strings.HasPrefix(attr.Val, "/login?") {
+					links = append(links, attr.Val)
+				}
+			}
+		}
+		if len(links) != 1 {
+			t.Fatalf("links to the login: %q", links)
+		}
+		link, err := url.Parse(links[0])
+		must(t, err)
+		back, err = url.Parse(link.Query().Get("return_to"))
+		must(t, err)
+		s.clock.Advance(time.Minute)
+		s.site.user = &User{Subject: "bob", AuthTime: s.clock.Now()}
+		s.visit(t, back).sealed(t)
+	}
 }
 
 // The consent page of a person who has signed in anew cannot be answered with an older session of the same person.
