@@ -335,7 +335,7 @@ func (c *Client) client(id string, issuer *Issuer) *storage.Client {
 // resolver returns a function that makes a client of the settings of a client that was added at run time. The settings are
 // checked like those of the configuration, and the current settings of the issuer are the defaults. The server keeps keys and
 // revocations for access tokens of up to the longest lifetime, so no token may live longer.
-func (i *Issuer) resolver(longest time.Duration) clients.Resolver {
+func (i *Issuer) resolver(longest time.Duration, algs fileAlgorithms) clients.Resolver {
 	return func(r *storage.Registered, hashes []string) (*storage.Client, error) {
 		c, err := decodeClient(r.Settings)
 		if err != nil {
@@ -349,6 +349,9 @@ func (i *Issuer) resolver(longest time.Duration) clients.Resolver {
 		client.DropUnknownScopes = i.UnknownScopes != "refuse"
 		if client.AccessTokenLifetime > longest {
 			return nil, directive.At("access_token", directive.At("lifetime", fmt.Errorf("expected at most %s, the longest of the configuration", longest)))
+		}
+		if err := algs.checkOpenID(client.OpenID); err != nil {
+			return nil, err
 		}
 		return client, nil
 	}
@@ -373,6 +376,7 @@ func decodeClient(settings json.RawMessage) (*Client, error) {
 	for setting, values := range map[string][]string{
 		"jwks_uri": {c.JWKSURI}, "redirect_uris": c.RedirectURIs, "audience": c.Audience, "introspects": c.Introspects,
 		"post_logout_redirect_uris": c.PostLogoutRedirectURIs, "backchannel_logout_uri": {c.BackchannelLogoutURI},
+		"sector_identifier_uri": {c.SectorIdentifierURI},
 	} {
 		for _, value := range values {
 			if unresolved(value) {

@@ -289,7 +289,8 @@ var strangerMethods = map[storage.ClientOrigin]registration.Supported{
 }
 
 // stranger returns a client that describes itself, with the settings that the issuer has for such clients. secretHashes are those of a
-// registered client that has a secret. The error is a *registration.Error.
+// registered client that has a secret. A client that cannot have what OpenID Connect needs here is one that signs nobody in: it may have been
+// there before the settings changed, or never meant to. The error is a *registration.Error.
 func (i *Issuer) stranger(id string, m *registration.Metadata, origin storage.ClientOrigin, secretHashes ...string) (*storage.Client, error) {
 	n, err := m.Negotiate(i.supported(origin))
 	if err != nil {
@@ -301,7 +302,7 @@ func (i *Issuer) stranger(id string, m *registration.Metadata, origin storage.Cl
 		}
 	}
 	own := Client{
-		RedirectURIs: m.RedirectURIs, GrantTypes: n.GrantTypes, SecretHashes: secretHashes, PKCE: "required", Scopes: i.strangerScopes(),
+		RedirectURIs: m.RedirectURIs, GrantTypes: n.GrantTypes, SecretHashes: secretHashes, PKCE: "required", Scopes: i.strangerScopes(n.SignsIn),
 		DPoPBoundAccessTokens: m.DPoPBound,
 		ClientOpenID: ClientOpenID{
 			IDTokenAlgorithm: n.OpenID.IDTokenAlg, UserinfoAlgorithm: n.OpenID.UserinfoAlg,
@@ -309,15 +310,6 @@ func (i *Issuer) stranger(id string, m *registration.Metadata, origin storage.Cl
 			PostLogoutRedirectURIs: n.OpenID.PostLogoutRedirectURIs,
 			BackchannelLogoutURI:   n.OpenID.BackchannelURI, BackchannelLogoutSessionRequired: n.OpenID.BackchannelSession,
 		},
-	}
-	signsIn := i.OpenID != nil && i.OpenID.Dynamic
-	if signsIn {
-		if _, err := own.sector(m.RedirectURIs, i); err != nil {
-			return nil, &registration.Error{Code: registration.InvalidClientMetadata, Problem: err.Error()}
-		}
-		if !slices.Contains(n.AuthMethods, storage.MethodNone) {
-			own.PKCE = "" // libraries for OpenID Connect know nonce instead (RFC 9700 section 2.1.1)
-		}
 	}
 	client := own.client(id, i)
 	if client.OpenID != nil {
@@ -348,15 +340,15 @@ func (i *Issuer) strangerConsent(origin storage.ClientOrigin) storage.ConsentMod
 	return cmp.Or(mode, storage.ConsentAlways)
 }
 
-// strangerScopes returns the scopes that a client which describes itself may ask for.
-func (i *Issuer) strangerScopes() []string {
+// strangerScopes returns the scopes that a client which describes itself may ask for. signsIn says whether it can sign people in.
+func (i *Issuer) strangerScopes(signsIn bool) []string {
 	var names []string
 	for _, scope := range i.Scopes {
 		if !scope.Private {
 			names = append(names, scope.Name)
 		}
 	}
-	if i.OpenID == nil || !i.OpenID.Dynamic {
+	if !signsIn {
 		return slices.DeleteFunc(names, func(name string) bool { return i.OpenID != nil && name == grants.OpenID })
 	}
 	for _, name := range grants.OpenIDScopes {

@@ -1,7 +1,6 @@
 package caddyoauth
 
 import (
-	"errors"
 	"slices"
 	"strings"
 	"testing"
@@ -9,6 +8,7 @@ import (
 
 	"github.com/caddy-oauth/caddy-oauth/internal/authserver"
 	"github.com/caddy-oauth/caddy-oauth/internal/jwt"
+	"github.com/caddy-oauth/caddy-oauth/internal/keyring"
 	"github.com/caddy-oauth/caddy-oauth/internal/registration"
 	"github.com/caddy-oauth/caddy-oauth/storage"
 )
@@ -88,7 +88,7 @@ func TestStrangerThatSignsIn(t *testing.T) {
 	}
 	i.OpenID.Dynamic = true
 	c, err = stranger(storage.OriginRegistered, plain, hashOfToken("x"))
-	if err != nil || c.OpenID == nil || c.OpenID.IDTokenAlgorithm != "ES256" || c.RequirePKCE ||
+	if err != nil || c.OpenID == nil || c.OpenID.IDTokenAlgorithm != "ES256" || !c.RequirePKCE ||
 		!slices.Equal(c.Scopes, []string{"read", "openid", "profile", "email", "address", "offline_access"}) {
 		t.Errorf("with a secret: %+v, %v", c, err)
 	}
@@ -100,26 +100,73 @@ func TestStrangerThatSignsIn(t *testing.T) {
 			t.Errorf("%s: %+v, %v", origin, c, err)
 		}
 	}
-	for _, refused := range []string{
-		`{"redirect_uris":["https://a.example/1","https://b.example/2"],"subject_type":"pairwise"}`,
-		`{"redirect_uris":["https://a.example/1"],"id_token_signed_response_alg":"PS512"}`,
-	} {
-		_, err = stranger(storage.OriginRegistered, refused, hashOfToken("x"))
-		if refusal, ok := errors.AsType[*registration.Error](err); !ok || refusal.Code != registration.InvalidClientMetadata {
-			t.Errorf("%s: %v", refused, err)
+	// What cannot be given costs the client the scopes of OpenID Connect, not its existence.
+	for _, origin := range []storage.ClientOrigin{storage.OriginRegistered, storage.OriginDocument} {
+		for _, impossible := range []string{
+			`{"redirect_uris":["https://a.example/1","https://b.example/2"],"subject_type":"pairwise"}`,
+			`{"redirect_uris":["https://a.example/1"],"id_token_signed_response_alg":"PS512"}`,
+		} {
+			c, err = stranger(origin, withoutSecret(impossible))
+			if err != nil || c.OpenID != nil || !slices.Equal(c.Scopes, []string{"read"}) {
+				t.Errorf("%s, %s: %+v, %v", origin, impossible, c, err)
+			}
 		}
+		i.OpenID.SubjectType = "pairwise"
+		for _, text := range []string{`{"redirect_uris":["https://a.example/1","https://b.example/2"]}`, `{"redirect_uris":["cursor:callback"]}`} {
+			c, err = stranger(origin, withoutSecret(text))
+			if err != nil || c.OpenID != nil || !slices.Equal(c.Scopes, []string{"read"}) {
+				t.Errorf("%s, %s with pairwise by default: %+v, %v", origin, text, c, err)
+			}
+		}
+		i.OpenID.SubjectType = ""
 	}
 	i.Scopes = append(i.Scopes, Scope{Name: "openid", Private: true})
 	if c, err = stranger(storage.OriginRegistered, plain, hashOfToken("x")); err != nil || c.OpenID != nil || slices.Contains(c.Scopes, "openid") {
 		t.Errorf("where openid is private: %+v, %v", c, err)
 	}
 	config := new(authserver.Config)
-	if used := i.algorithms(config); len(used) != 0 || !slices.Equal(config.IDTokenAlgorithms, []string{"ES256", "RS256"}) || !slices.Equal(config.UserinfoAlgorithms, config.IDTokenAlgorithms) {
+	if used := i.algorithms(config); !slices.Equal(used, []string{"RS256"}) || !slices.Equal(config.IDTokenAlgorithms, []string{"ES256", "RS256"}) || !slices.Equal(config.UserinfoAlgorithms, config.IDTokenAlgorithms) {
 		t.Errorf("algorithms %q %q, and used %q", config.IDTokenAlgorithms, config.UserinfoAlgorithms, used)
 	}
 	i.Signing = &Signing{JWKSFile: "keys.json"}
 	if got := i.offeredAlgorithms(); !slices.Equal(got, []string{"RS256"}) {
 		t.Errorf("of a file with keys: %q", got)
+	}
+}
+
+// withoutSecret returns metadata of a client that does not authenticate.
+func withoutSecret(metadata string) string {
+	return strings.Replace(metadata, "{", `{"token_endpoint_auth_method":"none",`, 1)
+}
+
+// A file of keys has one for the ID tokens of strangers, and a client that is added later names no other.
+func TestAlgorithmsOfAFile(t *testing.T) {
+	_, es256, err := jwt.MakeKey("ES256")
+	if err != nil {
+		t.Fatal(err)
+	}
+	algs := algorithmsOf(keyring.Policy{File: []byte(`{"keys":[` + string(es256) + `]}`)})
+	if !slices.Equal(algs, fileAlgorithms{"ES256"}) {
+		t.Fatalf("the file has keys for %q", algs)
+	}
+	i := &Issuer{URL: "https://shop.example", OpenID: new(OpenIDSettings)}
+	add := func(more string) error {
+		_, err := i.resolver(time.Hour, algs)(&storage.Registered{ID: "app", Settings: []byte(
+			`{"redirect_uris":["https://a.example/1"],"scopes":["openid"]` + more + `}`)}, []string{hashOfToken("x")})
+		return err
+	}
+	for more, want := range map[string]string{
+		``: "id_token_signed_response_alg: expected ES256, of which jwks_file has a private key, not RS256",
+		`,"id_token_signed_response_alg":"ES256"`:                                        "",
+		`,"id_token_signed_response_alg":"ES256","userinfo_signed_response_alg":"EdDSA"`: "userinfo_signed_response_alg: expected ES256",
+	} {
+		if err := add(more); (err == nil) != (want == "") || err != nil && !strings.Contains(err.Error(), want) {
+			t.Errorf("%s: %v, want %s", more, err, want)
+		}
+	}
+	algs = nil // the server makes its keys
+	if err := add(""); err != nil {
+		t.Error(err)
 	}
 }
 

@@ -335,14 +335,20 @@ func (i *Issuer) open(
 	if i.OpenID != nil {
 		config.PairwiseSalt = i.OpenID.PairwiseSalt
 	}
-	config.Resolve = i.resolver(longest)
 	config.Documents = i.documents(name, issuer, common.fetcher, log)
 	config.Registration = i.registration(issuer, common.fetcher)
 	config.DescribedRefreshPrefix = refreshPolicy(true, i.RefreshToken).Prefix
 	if config.Keys, err = i.Signing.policy(longest); err != nil {
 		return nil, directive.At("signing", directive.At("jwks_file", err))
 	}
-	config.Keys.More = used
+	algs := algorithmsOf(config.Keys)
+	if i.OpenID != nil && i.OpenID.Dynamic {
+		if err := algs.check(i.OpenID.algorithm()); err != nil {
+			return nil, directive.At("openid", directive.At("id_token_signed_response_alg", err))
+		}
+	}
+	config.Keys.More, config.Keys.Kept = used, slices.Concat(config.IDTokenAlgorithms, config.UserinfoAlgorithms)
+	config.Resolve = i.resolver(longest, algs)
 	if i.AccessToken != nil && i.AccessToken.Type == "JWT" {
 		config.Keys.Type = "JWT"
 	}

@@ -1,9 +1,11 @@
 package caddyoauth
 
 import (
+	"cmp"
 	"errors"
 	"fmt"
 	"os"
+	"slices"
 	"time"
 
 	"github.com/caddyserver/caddy/v2"
@@ -79,6 +81,46 @@ func (s *Signing) policy(lifetime time.Duration) (keyring.Policy, error) {
 	file, err := os.ReadFile(s.JWKSFile)
 	policy.File = file
 	return policy, err
+}
+
+// fileAlgorithms are those that the owner's file has private keys for; nil: the server makes its keys, for every algorithm.
+type fileAlgorithms []string
+
+// algorithmsOf returns the algorithms of a policy. A file that cannot be read is an error of the ring.
+func algorithmsOf(policy keyring.Policy) fileAlgorithms {
+	if policy.File == nil {
+		return nil
+	}
+	keys, _, err := jwt.ParsePrivateKeys(policy.File, policy.Algorithm)
+	if err != nil {
+		return nil
+	}
+	algs := fileAlgorithms{}
+	for _, key := range keys {
+		if key.CanSign() && !slices.Contains(algs, key.Algorithm) {
+			algs = append(algs, key.Algorithm)
+		}
+	}
+	return algs
+}
+
+// check returns an error if the file has no key for an algorithm; "" needs none.
+func (f fileAlgorithms) check(alg string) error {
+	if alg == "" || f == nil || slices.Contains(f, alg) {
+		return nil
+	}
+	return fmt.Errorf("expected %s, of which jwks_file has a private key, not %s", directive.OneOf(f), alg)
+}
+
+// checkOpenID is check for what a client signs people in with.
+func (f fileAlgorithms) checkOpenID(policy *storage.OpenIDPolicy) error {
+	if policy == nil {
+		return nil
+	}
+	return cmp.Or(
+		directive.At("id_token_signed_response_alg", f.check(policy.IDTokenAlgorithm)),
+		directive.At("userinfo_signed_response_alg", f.check(policy.UserinfoAlgorithm)),
+	)
 }
 
 // EncryptionSettings are about the encryption of the records in the store. It hides their content from people who can read a

@@ -51,8 +51,9 @@ type OpenIDSettings struct {
 	LogoutEnds string `json:"logout_ends,omitempty"`
 
 	// Whether clients that describe themselves may sign people in, see `dynamic` and `cimd`: they may have the scope `openid` and the other
-	// standard ones that are not private, and one that authenticates may go without PKCE, since OpenID Connect has `nonce`. Default:
-	// false.
+	// standard ones that are not private, and one that authenticates may go without PKCE in requests for `openid` with a `nonce`, which
+	// serves the same purpose. The server has a key for `id_token_signed_response_alg` then, and a `jwks_file` of `signing` must have one.
+	// Default: false.
 	Dynamic bool `json:"dynamic,omitempty"`
 }
 
@@ -143,16 +144,12 @@ func (c *ClientOpenID) sector(redirectURIs []string, issuer *Issuer) (string, er
 	if slices.ContainsFunc(redirectURIs, unresolved) { // until the configuration is loaded
 		return "", nil
 	}
-	var sector string
-	for _, uri := range redirectURIs {
-		u, err := url.Parse(uri)
-		if err != nil || u.Hostname() == "" || sector != "" && !strings.EqualFold(sector, u.Hostname()) {
-			return "", directive.At("sector_identifier_uri", errors.New("expected one, since the redirect URIs are not on one host"))
-		}
-		sector = strings.ToLower(u.Hostname())
-	}
-	if sector == "" { // no redirect URI: nobody signs in
+	if len(redirectURIs) == 0 { // nobody signs in
 		return "", directive.At("sector_identifier_uri", errors.New("expected one, since there are no redirect URIs"))
+	}
+	sector := uris.CommonHost(redirectURIs)
+	if sector == "" {
+		return "", directive.At("sector_identifier_uri", errors.New("expected one, since the redirect URIs are not on one host"))
 	}
 	return sector, nil
 }
@@ -255,8 +252,8 @@ func (o *OpenIDSettings) algorithm() string {
 	return cmp.Or(o.IDTokenAlgorithm, defaultIDTokenAlgorithm)
 }
 
-// algorithms tells the server which algorithms clients can ask for, and returns those that configured clients use: the server has keys
-// for these before anybody asks.
+// algorithms tells the server which algorithms clients can ask for, and returns those that configured clients use, and that of strangers
+// who name none: the server has keys for these before anybody asks.
 func (i *Issuer) algorithms(config *authserver.Config) (used []string) {
 	if i.OpenID == nil {
 		return nil
@@ -278,6 +275,7 @@ func (i *Issuer) algorithms(config *authserver.Config) (used []string) {
 		add(&config.IDTokenAlgorithms, i.OpenID.algorithm())
 	}
 	if i.OpenID.Dynamic {
+		add(&used, i.OpenID.algorithm())
 		for _, alg := range i.offeredAlgorithms() {
 			add(&config.IDTokenAlgorithms, alg)
 			add(&config.UserinfoAlgorithms, alg)
@@ -289,8 +287,8 @@ func (i *Issuer) algorithms(config *authserver.Config) (used []string) {
 	return used
 }
 
-// offeredAlgorithms are those that clients which describe themselves can ask for. If the keys are in a file, it may have no others than
-// those that the configuration names.
+// offeredAlgorithms are those that clients which describe themselves can ask for. If the keys are in a file, they are those that the
+// configuration names, for which the file must have keys.
 func (i *Issuer) offeredAlgorithms() []string {
 	offered := []string{i.OpenID.algorithm()}
 	for _, c := range i.Clients {

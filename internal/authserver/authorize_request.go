@@ -134,10 +134,6 @@ func (e *authorizeEndpoint) checkAuthorizeRequest(
 		return refuse(grants.InvalidRequest, "response_mode must be query or, for http and https, form_post",
 			mode+" for "+to.redirectURI, "query, or form_post for http and https", of+"redirect_uris")
 	}
-	challenge, err := checkChallenge(client, params)
-	if err != nil {
-		return nil, &redirectError{err, to}
-	}
 	if jkt := params.Get("dpop_jkt"); jkt != "" && !grants.ValidThumbprint(jkt) { // RFC 9449 §10
 		return refuse(grants.InvalidRequest, "dpop_jkt is not the SHA-256 thumbprint of a key: 43 characters of base64url",
 			strconv.Itoa(len(jkt))+" characters", "43 characters of base64url", "")
@@ -150,13 +146,16 @@ func (e *authorizeEndpoint) checkAuthorizeRequest(
 		answerTo:     to,
 		client:       client,
 		redirectSent: params.Has("redirect_uri"),
-		challenge:    challenge,
 		prompt:       prompt,
 		params:       params,
 	}
 	var refusal error
 	if req.scopes, req.audience, refusal = e.chooseFor(client, params); refusal != nil {
 		return nil, &redirectError{asRefusal(refusal), to}
+	}
+	var err *grants.Error
+	if req.challenge, err = req.checkChallenge(); err != nil {
+		return nil, &redirectError{err, to}
 	}
 	if refusal := req.readOpenID(); refusal != nil {
 		return nil, &redirectError{refusal, to}
@@ -241,15 +240,21 @@ func readPrompt(parameter string) (prompt []string, ok bool) {
 }
 
 // checkChallenge returns the code_challenge. Public clients must send one, and the only method is S256 (RFC 7636 §4.3,
-// §4.4.1, RFC 9700 §2.1.1).
-func checkChallenge(client *storage.Client, params url.Values) (string, *grants.Error) {
-	challenge, method := params.Get("code_challenge"), params.Get("code_challenge_method")
+// §4.4.1, RFC 9700 §2.1.1). A client that describes itself and authenticates may send none with a nonce, which is what libraries for
+// OpenID Connect know: the ID token shows the client then that nobody has put another code in the place of its own.
+func (r *authorizeRequest) checkChallenge() (string, *grants.Error) {
+	client := r.client
+	challenge, method := r.params.Get("code_challenge"), r.params.Get("code_challenge_method")
+	hasNonce := client.Origin != "" && r.signsIn() && r.params.Get("nonce") != ""
 	switch {
-	case challenge == "" && method == "" && !client.Public() && !client.RequirePKCE:
+	case challenge == "" && method == "" && !client.Public() && (!client.RequirePKCE || hasNonce):
 		return "", nil
 	case challenge == "" && client.Public():
 		return "", grants.Refuse(grants.InvalidRequest, "code_challenge is missing").
 			Explain("", "PKCE, as the client has no secret", "client "+client.ID+": secret")
+	case challenge == "" && client.Origin != "" && client.OpenID != nil:
+		return "", grants.Refuse(grants.InvalidRequest, "code_challenge is missing").
+			Explain("", "PKCE, or a nonce with the scope openid", "openid: dynamic")
 	case challenge == "":
 		return "", grants.Refuse(grants.InvalidRequest, "code_challenge is missing").
 			Explain("", "PKCE", "client "+client.ID+": pkce")

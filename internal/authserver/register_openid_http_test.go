@@ -31,13 +31,18 @@ func registersOpenID(documents map[string]string) func(*Config) {
 				return nil, errors.New("no such document")
 			}
 			r.Clients.Describe = func(id string, m *registration.Metadata, secret string) (*storage.Client, error) {
+				n, err := m.Negotiate(r.Clients.Supported)
+				if err != nil {
+					return nil, err
+				}
 				client := *testClients()["spa"]
+				client.RequirePKCE = true
 				client.ID, client.Origin, client.RedirectURIs, client.GrantTypes = id, storage.OriginRegistered, m.RedirectURIs, m.GrantTypes
 				client.Scopes = append(client.Scopes, "openid", "email")
 				client.OpenID = &storage.OpenIDPolicy{
-					IDTokenAlgorithm: m.IDTokenAlg, UserinfoAlgorithm: m.UserinfoAlg, RequireAuthTime: m.RequireAuthTime,
+					IDTokenAlgorithm: n.OpenID.IDTokenAlg, UserinfoAlgorithm: n.OpenID.UserinfoAlg, RequireAuthTime: m.RequireAuthTime,
 				}
-				if m.SubjectType == "pairwise" {
+				if n.OpenID.SubjectType == "pairwise" {
 					u, _ := url.Parse(m.RedirectURIs[0])
 					client.OpenID.Sector = u.Hostname()
 				}
@@ -171,7 +176,7 @@ func TestRegisteredDemandsOnTheLogin(t *testing.T) {
 		s.site.user.AuthTime = tt.authTime
 		client := s.register(t, `{"redirect_uris":["`+redirectURI+`"],`+tt.metadata+`}`).json(t)
 		asks := func(scope string) answer {
-			return s.get(t, url.Values{"response_type": {"code"}, "client_id": {client["client_id"].(string)}, "redirect_uri": {redirectURI}, "scope": {scope}})
+			return s.get(t, url.Values{"response_type": {"code"}, "client_id": {client["client_id"].(string)}, "redirect_uri": {redirectURI}, "scope": {scope}, "code_challenge": {s256(testVerifier)}, "code_challenge_method": {"S256"}})
 		}
 		if tt.want == "" {
 			asks("openid").sealed(t) // the consent page
@@ -179,6 +184,40 @@ func TestRegisteredDemandsOnTheLogin(t *testing.T) {
 			asks("openid").check(t, http.StatusSeeOther, tt.want)
 		}
 		asks("orders").sealed(t)
+	}
+}
+
+// A client that describes itself and authenticates may do without PKCE where it has a nonce instead (RFC 9700 §2.1.1).
+func TestNonceInsteadOfPKCE(t *testing.T) {
+	const redirectURI = "https://rp.example/callback"
+	s := newTestServer(t, registersOpenID(nil))
+	s.site.user.AuthTime = epoch
+	ids := make(map[string]string)
+	for _, method := range []string{"client_secret_basic", "none"} {
+		ids[method] = s.register(t, `{"redirect_uris":["`+redirectURI+`"],"token_endpoint_auth_method":"`+method+`"}`).json(t)["client_id"].(string)
+	}
+	for _, tt := range []struct {
+		method, scope, nonce, challengeMethod string
+		refused                               bool
+	}{
+		{"client_secret_basic", "openid email", "n", "", false},
+		{"client_secret_basic", "openid", "", "", true},
+		{"client_secret_basic", "orders", "n", "", true},
+		{"client_secret_basic", "", "n", "", true},
+		{"client_secret_basic", "openid", "n", "S256", true}, // it means to use PKCE
+		{"none", "openid", "n", "", true},
+	} {
+		params := url.Values{"response_type": {"code"}, "client_id": {ids[tt.method]}, "redirect_uri": {redirectURI}}
+		for name, value := range map[string]string{"scope": tt.scope, "nonce": tt.nonce, "code_challenge_method": tt.challengeMethod} {
+			if value != "" {
+				params.Set(name, value)
+			}
+		}
+		if a := s.get(t, params); tt.refused {
+			a.check(t, http.StatusSeeOther, "invalid_request")
+		} else {
+			a.sealed(t) // the consent page
+		}
 	}
 }
 

@@ -39,6 +39,10 @@ type Policy struct {
 	// key when it is first used.
 	More []string
 
+	// Kept are algorithms that clients can ask for. If there is a key for one of them, the ring goes on with it, although nobody has used it
+	// since this node started.
+	Kept []string
+
 	// Rotate is how long a key signs before the next one does; 0 is forever.
 	Rotate time.Duration
 
@@ -233,13 +237,7 @@ func (r *Ring) loadFor(ctx context.Context, alg string) (*snapshot, error) {
 	if r.config.File != nil || !jwt.Asymmetric(alg) {
 		return nil, fmt.Errorf("no signing key for %s", alg)
 	}
-	for {
-		more := r.more.Load()
-		all := append(slices.Clone(*more), alg)
-		if slices.Contains(*more, alg) || r.more.CompareAndSwap(more, &all) {
-			break
-		}
-	}
+	r.use(alg)
 	if err := r.update(ctx, keys); err != nil {
 		return nil, fmt.Errorf("making a signing key for %s: %w", alg, err)
 	}
@@ -253,6 +251,17 @@ func (r *Ring) loadFor(ctx context.Context, alg string) (*snapshot, error) {
 		return nil, fmt.Errorf("no signing key for %s, and none can be made: %w", alg, storage.ErrReadOnly)
 	}
 	return keys, nil
+}
+
+// use adds an algorithm to those that the ring has keys for.
+func (r *Ring) use(alg string) {
+	for {
+		more := r.more.Load()
+		all := append(slices.Clone(*more), alg)
+		if slices.Contains(*more, alg) || r.more.CompareAndSwap(more, &all) {
+			return
+		}
+	}
 }
 
 // SignReferenced is Sign for claims that do not say which token it is: the header does.

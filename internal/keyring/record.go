@@ -259,6 +259,11 @@ func (r *Ring) adopt(rec record) error {
 		}
 		keys = append(keys, key)
 	}
+	for _, alg := range r.config.Kept {
+		if len(keyLine(rec.Keys, alg)) > 0 {
+			r.use(alg)
+		}
+	}
 	lines := make(map[string][]*scheduledKey)
 	for _, alg := range r.algorithms() {
 		lines[alg] = keyLine(rec.Keys, alg)

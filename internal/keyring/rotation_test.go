@@ -169,3 +169,42 @@ func (r *rotation) checkSlots(t *testing.T) {
 		t.Errorf("%d keys are left, want the one that signs", len(kids))
 	}
 }
+
+// A reload keeps the key of an algorithm that clients ask for now and then, and a rotation includes it.
+func TestReloadKeepsKeysOfOtherAlgorithms(t *testing.T) {
+	for name, policy := range map[string]Policy{"always there": {More: []string{"EdDSA"}}, "made on demand": {Kept: []string{"EdDSA", "ES384"}}} {
+		store, clock := memory.New(), testclock.New()
+		signed := func(k *Ring) string {
+			t.Helper()
+			token, err := k.SignWith(t.Context(), "EdDSA", "JWT", []byte(`{}`))
+			if err != nil {
+				t.Fatal(err)
+			}
+			return kidOf(t, token)
+		}
+		policy.Lifetime = 10 * time.Minute
+		first := signed(newTestKeys(t, policy, store, clock))
+		reloaded := newTestKeys(t, policy, store, clock)
+		for range 24 { // longer than a key lives that nobody goes on with
+			if err := reloaded.Maintain(t.Context()); err != nil {
+				t.Fatal(err)
+			}
+			clock.Advance(15 * time.Minute)
+		}
+		if kids := kidsIn(t, reloaded); !slices.Contains(kids, first) || len(kids) != 2 {
+			t.Errorf("%s: the keys are %q, want %s and that of ES256", name, kids, first)
+		}
+		reloaded = newTestKeys(t, policy, store, clock)
+		if kid := signed(reloaded); kid != first {
+			t.Errorf("%s: %s signs, want %s", name, kid, first)
+		}
+		reloaded = newTestKeys(t, policy, store, clock)
+		if _, err := reloaded.RotateNow(t.Context(), true); err != nil {
+			t.Fatal(err)
+		}
+		clock.Advance(time.Minute)
+		if kid := signed(reloaded); kid == first {
+			t.Errorf("%s: after a rotation, the same key signs", name)
+		}
+	}
+}

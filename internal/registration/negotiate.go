@@ -36,7 +36,12 @@ type Negotiated struct {
 	GrantTypes    []string
 	ResponseTypes []string
 
-	OpenID OpenIDMetadata // with all defaults; empty if the client cannot sign people in
+	SignsIn bool           // it can sign people in
+	OpenID  OpenIDMetadata // with all defaults; empty if it cannot sign people in
+
+	// OpenIDRefused says what of the metadata for OpenID Connect this issuer does not give, nil if nothing. A client that was there before
+	// does without OpenID Connect then. One that registers now should learn of it.
+	OpenIDRefused *Error
 }
 
 // grantTypes are what a client that describes itself can get. With client_credentials a stranger would be somebody here.
@@ -51,9 +56,7 @@ func (m *Metadata) Negotiate(supported Supported) (*Negotiated, error) {
 		return nil, err
 	}
 	n.AuthMethod = n.AuthMethods[0]
-	if n.OpenID, err = m.OpenIDMetadata.negotiate(supported.OpenID); err != nil {
-		return nil, err
-	}
+	n.negotiateOpenID(m, supported.OpenID)
 
 	asked := m.GrantTypes
 	if len(asked) == 0 {

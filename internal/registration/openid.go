@@ -1,13 +1,15 @@
 package registration
 
 import (
+	"cmp"
 	"encoding/json"
-	"errors"
 	"fmt"
 	"math"
 	"net/url"
 	"slices"
 	"strings"
+
+	"github.com/caddy-oauth/caddy-oauth/internal/uris"
 )
 
 // OpenIDMetadata is what a client says that signs people in (OpenID Connect Dynamic Client Registration §2). What is not here is left
@@ -50,51 +52,63 @@ func (m *OpenIDMetadata) fields() map[string]field {
 	}
 }
 
-// negotiate returns what the client gets of it, with the defaults.
-func (m OpenIDMetadata) negotiate(s *OpenIDSupported) (OpenIDMetadata, error) {
+// pairwise is the subject type of clients whose subjects belong to one host (OpenID Connect Core §8.1).
+const pairwise = "pairwise"
+
+// negotiateOpenID sets what the client gets of what it says about OpenID Connect, with the defaults. A client whose redirect URIs do not
+// fit the default subject type signs nobody in, and is not wrong: it has not asked for that.
+func (n *Negotiated) negotiateOpenID(asked *Metadata, s *OpenIDSupported) {
 	if s == nil {
-		return OpenIDMetadata{}, nil
+		return
 	}
-	if m.IDTokenAlg == "" {
-		m.IDTokenAlg = s.DefaultAlg
-	}
-	if m.SubjectType == "" {
-		m.SubjectType = s.DefaultSubject
-	}
+	m := asked.OpenIDMetadata
 	if !s.Sectors {
 		m.SectorIdentifierURI = ""
 	}
-	oneOf := func(member, value string, offered []string) error {
-		if value == "" || slices.Contains(offered, value) {
-			return nil
-		}
-		return invalid(member, fmt.Sprintf("expected one of %s, not %s", strings.Join(offered, ", "), short(value)))
+	if n.OpenIDRefused = m.check(s); n.OpenIDRefused != nil {
+		return
 	}
-	err := errors.Join(
-		oneOf("id_token_signed_response_alg", m.IDTokenAlg, s.Algs),
-		oneOf("userinfo_signed_response_alg", m.UserinfoAlg, s.Algs),
-		oneOf("subject_type", m.SubjectType, s.SubjectTypes),
-	)
-	if refusal, ok := errors.AsType[*Error](err); ok {
-		return m, refusal // the first
+	m.IDTokenAlg, m.SubjectType = cmp.Or(m.IDTokenAlg, s.DefaultAlg), cmp.Or(m.SubjectType, s.DefaultSubject)
+	if m.SubjectType == pairwise && m.SectorIdentifierURI == "" && uris.CommonHost(asked.RedirectURIs) == "" {
+		if asked.SubjectType == pairwise {
+			n.OpenIDRefused = invalid("subject_type", "expected redirect_uris on one host with pairwise, or a sector_identifier_uri")
+		}
+		return
+	}
+	n.OpenID, n.SignsIn = m, true
+}
+
+// check returns what is wrong with what the client names, nil if nothing is.
+func (m *OpenIDMetadata) check(s *OpenIDSupported) *Error {
+	for _, choice := range []struct {
+		member, value string
+		offered       []string
+	}{
+		{"id_token_signed_response_alg", m.IDTokenAlg, s.Algs},
+		{"userinfo_signed_response_alg", m.UserinfoAlg, s.Algs},
+		{"subject_type", m.SubjectType, s.SubjectTypes},
+	} {
+		if choice.value != "" && !slices.Contains(choice.offered, choice.value) {
+			return invalid(choice.member, fmt.Sprintf("expected one of %s, not %s", strings.Join(choice.offered, ", "), short(choice.value)))
+		}
 	}
 	for member, value := range map[string]string{"sector_identifier_uri": m.SectorIdentifierURI, "backchannel_logout_uri": m.BackchannelURI} {
 		if value != "" && !isSecureURL(value) {
-			return m, invalid(member, "expected an https URL: "+short(value))
+			return invalid(member, "expected an https URL: "+short(value))
 		}
 	}
 	if err := m.checkLogout(); err != nil {
-		return m, err
+		return err
 	}
 	if m.DefaultMaxAge != nil && (*m.DefaultMaxAge < 0 || *m.DefaultMaxAge > math.MaxInt32) {
-		return m, invalid("default_max_age", "expected a number of seconds from 0")
+		return invalid("default_max_age", "expected a number of seconds from 0")
 	}
-	return m, nil
+	return nil
 }
 
 // checkLogout checks what is about signing out. People are sent on to a post_logout_redirect_uri, so that it is one that they could be sent
 // to when they sign in.
-func (m *OpenIDMetadata) checkLogout() error {
+func (m *OpenIDMetadata) checkLogout() *Error {
 	if n := len(m.PostLogoutRedirectURIs); n > maxRedirects {
 		return invalid("post_logout_redirect_uris", fmt.Sprintf("expected at most %d, not %d", maxRedirects, n))
 	}
@@ -112,10 +126,10 @@ func (m *OpenIDMetadata) checkLogout() error {
 	return nil
 }
 
-// isSecureURL reports whether a text is an https URL without a user name and a fragment.
+// isSecureURL reports whether a text is an https URL without a user name and a fragment. Braces are for placeholders of the owner.
 func isSecureURL(text string) bool {
 	u, err := url.Parse(text)
-	return err == nil && u.Scheme == "https" && u.Hostname() != "" && u.User == nil && !strings.Contains(text, "#")
+	return err == nil && u.Scheme == "https" && u.Hostname() != "" && u.User == nil && !strings.ContainsAny(text, "#{}")
 }
 
 // CheckSector returns an *Error unless the document at the client's sector_identifier_uri lists all its redirect URIs (§5): who runs that

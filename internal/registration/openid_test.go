@@ -16,7 +16,8 @@ func TestNegotiateOpenID(t *testing.T) {
 	for _, tt := range []struct{ metadata, want, wrong string }{
 		{`{}`, `{"id_token_signed_response_alg":"RS256","subject_type":"public"}`, ""},
 		{
-			`{"id_token_signed_response_alg":"ES256","userinfo_signed_response_alg":"RS256","subject_type":"pairwise","default_max_age":0,"require_auth_time":true}`,
+			`{"redirect_uris":["https://a.example"],"id_token_signed_response_alg":"ES256","userinfo_signed_response_alg":"RS256","subject_type":"pairwise",
+				"default_max_age":0,"require_auth_time":true}`,
 			`{"id_token_signed_response_alg":"ES256","userinfo_signed_response_alg":"RS256","subject_type":"pairwise","default_max_age":0,"require_auth_time":true}`, "",
 		},
 		{`{"id_token_encrypted_response_alg":"RSA-OAEP","request_uris":["https://a.example"]}`, `{"id_token_signed_response_alg":"RS256","subject_type":"public"}`, ""},
@@ -26,6 +27,7 @@ func TestNegotiateOpenID(t *testing.T) {
 		{`{"subject_type":"private"}`, "", "subject_type"},
 		{`{"sector_identifier_uri":"http://a.example"}`, "", "sector_identifier_uri"},
 		{`{"sector_identifier_uri":"https://u:p@a.example"}`, "", "sector_identifier_uri"},
+		{`{"sector_identifier_uri":"https://a.example/{x}"}`, "", "sector_identifier_uri"}, // no placeholder of the owner's
 		{`{"default_max_age":-1}`, "", "default_max_age"},
 		{`{"default_max_age":1e18}`, "", "default_max_age"},
 		{`{"default_max_age":1.5}`, "", "default_max_age"},
@@ -46,7 +48,9 @@ func TestNegotiateOpenID(t *testing.T) {
 		var n *Negotiated
 		m, err := Parse([]byte(tt.metadata))
 		if err == nil {
-			n, err = m.Negotiate(supported)
+			if n, err = m.Negotiate(supported); err == nil && n.OpenIDRefused != nil {
+				err = n.OpenIDRefused
+			}
 		}
 		if tt.wrong != "" {
 			if refusal, ok := errors.AsType[*Error](err); !ok || refusal.Member != tt.wrong || refusal.Code != InvalidClientMetadata {
@@ -58,13 +62,42 @@ func TestNegotiateOpenID(t *testing.T) {
 			t.Errorf("%s: %v", tt.metadata, err)
 			continue
 		}
-		if got, _ := json.Marshal(n.OpenID); string(got) != tt.want {
+		if got, _ := json.Marshal(n.OpenID); string(got) != tt.want || !n.SignsIn {
 			t.Errorf("%s: %s, want %s", tt.metadata, got, tt.want)
 		}
 		supported := supported
 		supported.OpenID = nil
-		if n, err := m.Negotiate(supported); err != nil || !reflect.DeepEqual(n.OpenID, OpenIDMetadata{}) {
+		if n, err := m.Negotiate(supported); err != nil || !reflect.DeepEqual(n.OpenID, OpenIDMetadata{}) || n.SignsIn || n.OpenIDRefused != nil {
 			t.Errorf("%s where clients cannot sign people in: %+v, %v", tt.metadata, n, err)
+		}
+	}
+}
+
+// A client is refused for what it names. A default that does not fit it only means that it signs nobody in.
+func TestPairwiseByDefault(t *testing.T) {
+	supported := Supported{AuthMethods: []string{AuthNone}, DefaultAuthMethod: AuthNone, OpenID: &OpenIDSupported{
+		Algs: []string{"RS256"}, DefaultAlg: "RS256", SubjectTypes: []string{"public", "pairwise"}, DefaultSubject: "pairwise", Sectors: true,
+	}}
+	const twoHosts, ownScheme = `{"redirect_uris":["https://a.example","https://b.example"]`, `{"redirect_uris":["cursor:callback"]`
+	for _, tt := range []struct {
+		metadata         string
+		signsIn, refused bool
+	}{
+		{`{"redirect_uris":["https://a.example/1","https://A.example:444/2"]}`, true, false},
+		{twoHosts + `}`, false, false},
+		{ownScheme + `}`, false, false},
+		{twoHosts + `,"subject_type":"public"}`, true, false},
+		{twoHosts + `,"subject_type":"pairwise"}`, false, true},
+		{ownScheme + `,"subject_type":"pairwise"}`, false, true},
+		{twoHosts + `,"sector_identifier_uri":"https://a.example/uris"}`, true, false},
+	} {
+		m, err := Parse([]byte(tt.metadata))
+		if err != nil {
+			t.Fatal(err)
+		}
+		n, err := m.Negotiate(supported)
+		if err != nil || n.SignsIn != tt.signsIn || (n.OpenIDRefused != nil) != tt.refused {
+			t.Errorf("%s: %+v, %v", tt.metadata, n, err)
 		}
 	}
 }

@@ -81,6 +81,8 @@ type Registered struct {
 	New    bool   // it was not registered before
 	Secret string // the client_secret, "" if it has none
 	Token  string // the registration access token (RFC 7592 §3), "" if the client cannot change its registration
+
+	negotiated *Negotiated
 }
 
 var (
@@ -137,13 +139,11 @@ func (r *Registrations) Register(ctx context.Context, asked *Metadata, admit fun
 		return nil, err
 	}
 	// The answer has the redirect URIs of this request, which can differ from those of the first in the ports of loopback hosts.
-	answer := *stored
-	answer.Metadata = m
-	made.Record = &answer
+	made.Record = answer(stored, m, made.negotiated)
 	return made, nil
 }
 
-// accept checks metadata, and returns what is registered of it.
+// accept checks metadata, and returns what is registered of it. The defaults for OpenID Connect are not: the owner may change them.
 func (r *Registrations) accept(asked *Metadata) (*Metadata, error) {
 	if err := asked.Check(); err != nil {
 		return nil, err
@@ -159,7 +159,13 @@ func (r *Registrations) accept(asked *Metadata) (*Metadata, error) {
 	if err != nil {
 		return nil, err
 	}
+	if n.OpenIDRefused != nil {
+		return nil, n.OpenIDRefused
+	}
 	m := *asked
+	if s := r.config.Supported.OpenID; s == nil || !s.Sectors {
+		m.SectorIdentifierURI = "" // nobody has checked what is there
+	}
 	m.ClientID, m.Scope, m.HasSecret, m.ClientSecret = "", "", false, "" // every client may ask for the same scopes
 	m.TokenEndpointAuthMethod, m.TokenEndpointAuthMethods = n.AuthMethod, nil
 	if !m.Confidential() {
@@ -170,13 +176,25 @@ func (r *Registrations) accept(asked *Metadata) (*Metadata, error) {
 			m.TokenEndpointAuthMethods = methods
 		}
 	}
-	m.GrantTypes, m.ResponseTypes, m.OpenIDMetadata = n.GrantTypes, n.ResponseTypes, n.OpenID
+	m.GrantTypes, m.ResponseTypes = n.GrantTypes, n.ResponseTypes
 	return &m, nil
 }
 
+// answer returns a record as its client gets to know it, with what the client gets of OpenID Connect now.
+func answer(record *Record, m *Metadata, n *Negotiated) *Record {
+	told, got := *record, *m
+	got.OpenIDMetadata = n.OpenID
+	told.Metadata = &got
+	return &told
+}
+
 // describe returns the client of a record.
-func (r *Registrations) describe(key []byte, record *Record) (_ *Registered, err error) {
-	made := &Registered{Record: record}
+func (r *Registrations) describe(key []byte, record *Record) (*Registered, error) {
+	n, err := record.Metadata.Negotiate(r.config.Supported)
+	if err != nil {
+		return nil, err
+	}
+	made := &Registered{Record: answer(record, record.Metadata, n), negotiated: n}
 	if record.Metadata.Confidential() {
 		made.Secret, made.Token = secretOf(key, record.ID), tokenOf(key, record.ID)
 	}
@@ -280,6 +298,10 @@ func (r *Registrations) find(ctx context.Context, id string) (cached, error) {
 	}
 	if err != nil {
 		return cached{}, err
+	}
+	if refused := made.negotiated.OpenIDRefused; refused != nil {
+		r.config.Logger.Info("registered client cannot sign people in, as the settings of the issuer have changed",
+			zap.String("issuer", r.config.Issuer), zap.String("client_id", id), zap.Error(refused))
 	}
 	found := cached{record, made.Client, now}
 	r.remember(id, found)

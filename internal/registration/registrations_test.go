@@ -440,3 +440,65 @@ func TestDamagedRecord(t *testing.T) {
 		t.Errorf("got %v, %v", record, err)
 	}
 }
+
+// A registration has what the client asked for. What the owner changes at OpenID Connect costs a client no more than that it signs
+// people in, and nothing if it named nothing.
+func TestOpenIDSettingsChange(t *testing.T) {
+	store := newStore()
+	with := func(alg, subject string) *Registrations {
+		return store.node(func(c *Config) {
+			c.Supported.OpenID = &OpenIDSupported{Algs: []string{alg}, DefaultAlg: alg, SubjectTypes: []string{subject}, DefaultSubject: subject}
+			supported := c.Supported
+			c.Describe = func(id string, m *Metadata, _ string) (*storage.Client, error) {
+				n, err := m.Negotiate(supported)
+				if err != nil {
+					return nil, err
+				}
+				client := &storage.Client{ID: id}
+				if n.SignsIn {
+					client.OpenID = &storage.OpenIDPolicy{IDTokenAlgorithm: n.OpenID.IDTokenAlg}
+				}
+				return client, nil
+			}
+		})
+	}
+	admit := func() error { return nil }
+	before := with("RS256", "public")
+	named := `{"redirect_uris":["https://a.example","https://b.example"],"id_token_signed_response_alg":"RS256"}`
+	silent := `{"redirect_uris":["https://a.example"]}`
+	ids := make(map[string]string)
+	for _, text := range []string{named, silent} {
+		made, err := before.Register(t.Context(), metadata(t, text), admit)
+		if err != nil || made.Metadata.IDTokenAlg != "RS256" || made.Metadata.SubjectType != "public" {
+			t.Fatalf("%s: %+v, %v", text, made, err)
+		}
+		ids[text] = made.ID
+		if again, err := before.Manage(t.Context(), made.ID, made.Token); err != nil || again.Metadata.IDTokenAlg != "RS256" {
+			t.Errorf("%s: read again: %+v, %v", text, again, err)
+		}
+	}
+	after := with("ES256", "pairwise")
+	if c, err := after.Find(t.Context(), ids[named]); err != nil || c == nil || c.OpenID != nil {
+		t.Errorf("the client that named RS256: %+v, %v", c, err)
+	}
+	if c, err := after.Find(t.Context(), ids[silent]); err != nil || c == nil || c.OpenID == nil || c.OpenID.IDTokenAlgorithm != "ES256" {
+		t.Errorf("the client that named nothing: %+v, %v", c, err)
+	}
+	if _, err := after.Register(t.Context(), metadata(t, named), admit); err == nil {
+		t.Error("a client can register that names what is not offered")
+	}
+}
+
+// A sector_identifier_uri that nobody has fetched is not kept: its host would be believed as soon as the owner lets clients sign people in.
+func TestSectorThatNobodyHasChecked(t *testing.T) {
+	store := newStore()
+	made, err := store.node().Register(t.Context(),
+		metadata(t, `{"redirect_uris":["https://a.example"],"sector_identifier_uri":"https://victim.example"}`), func() error { return nil })
+	if err != nil {
+		t.Fatal(err)
+	}
+	text, err := store.Get(t.Context(), recordKey(made.ID))
+	if err != nil || strings.Contains(string(text), "victim") {
+		t.Errorf("record %s, %v", text, err)
+	}
+}

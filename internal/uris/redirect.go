@@ -97,3 +97,16 @@ func withoutLoopbackPort(uri string) (string, bool) {
 	host := strings.TrimSuffix(u.Host, ":"+u.Port())
 	return "http://" + host + strings.TrimPrefix(rest, u.Host), true
 }
+
+// CommonHost returns the host that all these URIs are on, in lower case and without a port; "" if there is none.
+func CommonHost(list []string) string {
+	var common string
+	for _, uri := range list {
+		u, err := url.Parse(uri)
+		if err != nil || u.Hostname() == "" || common != "" && !strings.EqualFold(common, u.Hostname()) {
+			return ""
+		}
+		common = strings.ToLower(u.Hostname())
+	}
+	return common
+}
