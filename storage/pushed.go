@@ -13,6 +13,7 @@ type Pushed struct {
 	Params  url.Values    `json:"params"`
 	Expires time.Time     `json:"exp"`            // until then, a browser must come with it
 	Kept    time.Duration `json:"kept,omitempty"` // so much longer, since a browser has come: the person signs in or decides
+	Used    string        `json:"used,omitempty"` // the hash of the form that has used it up; Params are gone
 }
 
 // pushedURI begins the reference to a Pushed (RFC 9126 §2.2).

@@ -28,6 +28,7 @@ type authorizeRequest struct {
 	prompt       []string
 	params       url.Values // unchanged
 	pushed       string     // the reference to them, if the client has pushed them
+	form         string     // the hash of the form of the consent page by which the person approves it
 
 	// What the request demands of the login, see login.go.
 	maxAge       *time.Duration // nil: nothing

@@ -205,7 +205,7 @@ func (e *authorizeEndpoint) answer(c *call, form url.Values) error {
 	if e.cutoffs.Voids(user.Subject, client.ID, began) {
 		return errStale
 	}
-	req.pushed = pushed
+	req.pushed, req.form = pushed, storage.HashID(form.Get("request"))
 	if err := e.remember(ctx, req, user); err != nil {
 		return toClient(err, to)
 	}

@@ -21,6 +21,7 @@ import (
 const (
 	pushedLife = 90 * time.Second  // until a browser must come
 	askedLife  = maxLogin + maxAsk // more, for a person who has signed in
+	usedLife   = 10 * time.Second  // of a form that is posted twice
 	maxPushed  = 16 << 10          // bytes of the parameters
 )
 
@@ -172,7 +173,7 @@ func (s *core) findPushed(ctx context.Context, uri string) (*storage.Pushed, err
 		return nil, err
 	}
 	p, err := storage.DecodePushed(record)
-	if errors.Is(err, storage.ErrDamaged) || err == nil && !s.now().Before(p.Expires.Add(p.Kept)) {
+	if errors.Is(err, storage.ErrDamaged) || err == nil && (p.Used != "" || !s.now().Before(p.Expires.Add(p.Kept))) {
 		return nil, errRequestURI
 	}
 	return p, err
@@ -221,6 +222,9 @@ func (e *authorizeEndpoint) open(c *call, req *authorizeRequest, user *User) err
 		if err != nil {
 			return nil, time.Time{}, err
 		}
+		if p.Used != "" {
+			return nil, time.Time{}, errRequestURI
+		}
 		if p.Kept >= keep {
 			return nil, time.Time{}, storage.ErrKeep
 		}
@@ -239,18 +243,37 @@ func (e *authorizeEndpoint) open(c *call, req *authorizeRequest, user *User) err
 	return err
 }
 
-// use uses a pushed request up: of many answers to it, one gets a code.
+// use uses a pushed request up: of many answers to it, one gets a code. The same form of the consent page gets another one within
+// seconds: a double click sends it twice, and the browser only sees the second answer.
 func (e *authorizeEndpoint) use(ctx context.Context, req *authorizeRequest) error {
 	key, ok := storage.PushedKey(req.pushed)
 	if !ok {
 		return nil
 	}
-	return e.config.Store.Update(ctx, key, func(record []byte) ([]byte, time.Time, error) {
+	now := e.now()
+	used := &storage.Pushed{Client: req.client.ID, Expires: now.Add(usedLife), Used: req.form}
+	err := e.config.Store.Update(ctx, key, func(record []byte) ([]byte, time.Time, error) {
 		if record == nil {
 			return nil, time.Time{}, errRequestURI
 		}
-		return nil, time.Time{}, nil
+		p, err := storage.DecodePushed(record)
+		switch {
+		case err != nil:
+			return nil, time.Time{}, err
+		case p.Used != "" && (p.Used != req.form || !now.Before(p.Expires)):
+			return nil, time.Time{}, errRequestURI
+		case p.Used != "":
+			return nil, time.Time{}, storage.ErrKeep
+		case req.form == "":
+			return nil, time.Time{}, nil
+		}
+		value, err := used.Encode()
+		return value, used.Expires, err
 	})
+	if err == nil && req.form != "" && e.sweeps {
+		e.config.Codes.add(e.config.Name, key, used.Expires)
+	}
+	return err
 }
 
 // inURL returns the parameters by which a browser comes back with the request.

@@ -152,6 +152,26 @@ func TestPushedRequestIsUsedOnce(t *testing.T) {
 			t.Errorf("%d codes", n)
 		}
 	})
+	t.Run("a double click", func(t *testing.T) {
+		s := newTestServer(t)
+		browser := s.pushed(t, asks("webapp"))
+		page, other := s.get(t, browser), s.get(t, browser)
+		first := s.decide(t, page, "allow").location().Get("code")
+		s.clock.Advance(9 * time.Second)
+		second := s.decide(t, page, "allow").location().Get("code")
+		if first == "" || second == "" {
+			t.Fatalf("the codes are %q and %q", first, second)
+		}
+		s.token(t, redeems(second)).check(t, http.StatusOK, "")
+		s.decide(t, other, "allow").check(t, http.StatusSeeOther, "invalid_request_uri")
+		gone(t, s, browser)
+		alice := s.site.user
+		s.site.user = &User{Subject: "bob"}
+		checkErrorPage(t, s.decide(t, page, "allow"))
+		s.site.user = alice
+		s.clock.Advance(time.Second)
+		s.decide(t, page, "allow").check(t, http.StatusSeeOther, "invalid_request_uri")
+	})
 	t.Run("approved before", func(t *testing.T) {
 		s := newTestServer(t)
 		s.code(t, asks("webapp"))
