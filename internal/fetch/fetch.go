@@ -194,6 +194,9 @@ func (f *Fetcher) get(ctx context.Context, u *url.URL, r *Request) (*Response, e
 		return nil, fail(TooLarge, resp.StatusCode, "expected at most %d bytes, not %d", r.Limit, resp.ContentLength)
 	}
 	body, err := io.ReadAll(io.LimitReader(resp.Body, r.Limit+1))
+	if err == nil {
+		err = ctx.Err() // a server that sees the end of the connection can end its answer in time for us to read that
+	}
 	switch {
 	case err != nil:
 		return nil, failure(r.URL, err)
