@@ -1,6 +1,7 @@
 package authserver
 
 import (
+	"cmp"
 	"context"
 	"encoding/base64"
 	"encoding/json"
@@ -171,6 +172,17 @@ func (a answer) logoutPage(t *testing.T, heading string) string {
 	}
 	checkNotFramed(t, a)
 	return text
+}
+
+// work is a node of its own that does what is due now, and then ends. It returns when there is more to do.
+func (l *logouts) work(ctx context.Context) (next time.Time, err error) {
+	r := l.newRounds()
+	err = r.round(ctx)
+	r.working.Wait()
+	for _, failed := range r.failed {
+		err = cmp.Or(err, failed)
+	}
+	return r.next, err
 }
 
 // send does what is due now.
@@ -631,7 +643,7 @@ func TestLogoutTriedAgain(t *testing.T) {
 			if err != nil {
 				t.Fatal(err)
 			}
-			if next.IsZero() {
+			if s.store.count(t, storage.KindLogout) == 0 {
 				break
 			}
 			s.clock.Advance(next.Sub(s.clock.Now()))
@@ -827,20 +839,26 @@ func TestLogoutNoticeThatComesDueMeanwhile(t *testing.T) {
 	logout := &storage.Logout{Subject: "alice", Created: now, Notices: []storage.Notice{
 		{ID: "one", Client: "webapp", Session: "s1", Next: now}, {ID: "two", Client: "other", Session: "s1", Next: now.Add(3 * time.Second)},
 	}}
+	key := storage.LogoutKey(now.Add(logoutLife))
 	record, err := logout.Encode()
 	if err == nil {
-		err = s.store.Put(t.Context(), storage.LogoutKey(now.Add(logoutLife)), record, now.Add(logoutLife))
+		err = s.store.Put(t.Context(), key, record, now.Add(logoutLife))
 	}
 	if err != nil {
 		t.Fatal(err)
 	}
-	s.logouts.now = func() time.Time {
-		s.clock.Advance(time.Second)
-		return s.clock.Now()
+	claimed, at, err := s.logouts.claim(t.Context(), key)
+	if claimed == nil || err != nil {
+		t.Fatal(err)
 	}
-	s.send(t)
-	if n := len(s.told.got()); n != 1 {
-		t.Errorf("%d logout tokens, want that of the notice that was due", n)
+	s.clock.Advance(time.Minute)
+	results := s.logouts.tellAll(t.Context(), claimed, at)
+	if len(results) != 1 || results["one"] == nil || results["one"].Attempts != 1 || len(s.told.got()) != 1 {
+		t.Errorf("%d logout tokens, and %v, want that of the notice that was due", len(s.told.got()), results)
+	}
+	// What an older record says of attempts is no reason to panic.
+	if again := s.logouts.tell(t.Context(), claimed, storage.Notice{ID: "three", Client: "webapp", Session: "s1", Attempts: -1}); again == nil || again.Next.Before(s.clock.Now()) {
+		t.Errorf("%+v", again)
 	}
 }
 
@@ -990,5 +1008,73 @@ func TestLogoutLinksToAnApp(t *testing.T) {
 	a := s.do(t, httptest.NewRequest(http.MethodGet, "/oauth/logout?"+hinted(s.signIn(t, "webapp"), "post_logout_redirect_uri", app).Encode(), nil))
 	if a.logoutPage(t, appsHeading); !strings.Contains(a.Body.String(), `href="`+app+`?state=a%26b"`) {
 		t.Errorf("the page is %s", a.Body)
+	}
+}
+
+// A client that does not answer holds up no other, and is not told twice at the same time.
+func TestLogoutRoundsWaitForNobody(t *testing.T) {
+	s := newLogoutServer(t)
+	arrived, release := make(chan string, 10), make(chan struct{})
+	slow := httptest.NewServer(http.HandlerFunc(func(_ http.ResponseWriter, r *http.Request) {
+		arrived <- r.URL.Path
+		if r.URL.Path == "/webapp" {
+			<-release
+		}
+	}))
+	t.Cleanup(slow.Close)
+	for _, id := range []string{"webapp", "other"} {
+		s.config.Clients[id].OpenID.BackchannelLogoutURI = slow.URL + "/" + id
+	}
+	rounds := s.logouts.newRounds()
+	for i, id := range []string{"webapp", "other"} {
+		s.site.user = &User{Subject: "alice", Session: storage.Session{ID: fmt.Sprint("s", i)}}
+		s.atSite(t, s.logout(t, hinted(s.signIn(t, id))))
+		if err := rounds.round(t.Context()); err != nil {
+			t.Error(err)
+		}
+		if path := <-arrived; path != "/"+id {
+			t.Errorf("told %s, want %s", path, id)
+		}
+	}
+	close(release)
+	rounds.working.Wait()
+	if left := s.store.count(t, storage.KindLogout); left != 0 || len(arrived) != 0 {
+		t.Errorf("%d left, %d told again", left, len(arrived))
+	}
+}
+
+// The next round is due when the first of the records is, also one that has only just ended.
+func TestLogoutRoundIsDue(t *testing.T) {
+	s := newLogoutServer(t)
+	s.told.answer(503)
+	s.atSite(t, s.logout(t, hinted(s.signIn(t, "webapp"))))
+	rounds := s.logouts.newRounds()
+	began := s.clock.Now()
+	if err := rounds.round(t.Context()); err != nil {
+		t.Fatal(err)
+	}
+	<-rounds.sooner
+	rounds.working.Wait()
+	if rounds.next.Sub(began) != noticePauses[0] {
+		t.Errorf("due after %s, want %s", rounds.next.Sub(began), noticePauses[0])
+	}
+	s.told.answer(0)
+	s.clock.Advance(noticePauses[0])
+	if !rounds.wait(t.Context()) {
+		t.Error("the time is over")
+	}
+	if err := rounds.round(t.Context()); err != nil {
+		t.Fatal(err)
+	}
+	rounds.working.Wait()
+	if left := s.store.count(t, storage.KindLogout); left != 0 || len(s.told.got()) != 2 {
+		t.Errorf("%d left, told %d times", left, len(s.told.got()))
+	}
+	ctx, cancel := context.WithCancel(t.Context())
+	for len(s.logouts.wake) > 0 {
+		<-s.logouts.wake
+	}
+	if cancel(); rounds.wait(ctx) {
+		t.Error("another round, though the time is over")
 	}
 }

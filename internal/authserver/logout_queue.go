@@ -53,7 +53,7 @@ const (
 	logoutInterval = 15 * time.Second
 	// maxLogouts is how many records may wait. Beyond them, clients are not told.
 	maxLogouts = 10_000
-	// logoutsAtOnce is how many records a node works on at once, so that clients that do not answer hold up few others.
+	// logoutsAtOnce is how many records a node works on at once.
 	logoutsAtOnce = 32
 	// logoutTokenLife is how long a logout token is valid (OpenID Connect Back-Channel Logout §2.4).
 	logoutTokenLife = 2 * time.Minute
@@ -217,57 +217,134 @@ func (l *logouts) endTokens(ctx context.Context, logout *storage.Logout) (failed
 
 // run does what is in the store until ctx ends.
 func (l *logouts) run(ctx context.Context, attempt func(ctx context.Context, what string, do func(context.Context) error)) {
+	r := l.newRounds()
+	defer r.working.Wait()
 	for {
-		next := l.now().Add(logoutInterval)
-		attempt(ctx, endingSignIns, func(ctx context.Context) error {
-			due, err := l.work(ctx)
-			if !due.IsZero() && due.Before(next) {
-				next = due
-			}
-			return err
-		})
-		timer := time.NewTimer(max(next.Sub(l.now()), 100*time.Millisecond))
-		select {
-		case <-ctx.Done():
-			timer.Stop()
+		attempt(ctx, endingSignIns, r.round)
+		if !r.wait(ctx) {
 			return
-		case <-l.wake:
-			timer.Stop()
-		case <-timer.C:
 		}
 	}
 }
 
-// work does what is due, and returns when there is something to do next, zero if there is nothing.
-func (l *logouts) work(ctx context.Context) (next time.Time, err error) {
-	var (
-		mu      sync.Mutex
-		working sync.WaitGroup
-		failed  error
-		ids     []string // first all, since the store does not wait for clients
-	)
-	for id, err := range l.store.List(ctx, storage.KindLogout) {
+// logoutRounds is how a node does what is in the store: each round begins what is due, and waits for nothing of it. So clients that do not
+// answer hold up no others, unless they have all slots.
+type logoutRounds struct {
+	*logouts
+	slots   chan struct{}
+	working sync.WaitGroup
+	sooner  chan struct{} // next is earlier than it was
+
+	mu     sync.Mutex
+	busy   map[string]bool  // the records that this node is at, by their IDs
+	failed map[string]error // what was wrong with a record the last time
+	next   time.Time        // when the next round is due
+}
+
+func (l *logouts) newRounds() *logoutRounds {
+	return &logoutRounds{
+		logouts: l, slots: make(chan struct{}, logoutsAtOnce), sooner: make(chan struct{}, 1),
+		busy: make(map[string]bool), failed: make(map[string]error),
+	}
+}
+
+// wait waits until the next round is due. It returns false if ctx has ended.
+func (r *logoutRounds) wait(ctx context.Context) bool {
+	earliest := r.now().Add(100 * time.Millisecond)
+	for {
+		r.mu.Lock()
+		next := r.next
+		r.mu.Unlock()
+		if next.Before(earliest) {
+			next = earliest
+		}
+		timer := time.NewTimer(next.Sub(r.now()))
+		select {
+		case <-ctx.Done():
+			timer.Stop()
+			return false
+		case <-r.wake:
+			timer.Stop()
+			return true
+		case <-timer.C:
+			return true
+		case <-r.sooner:
+			timer.Stop()
+		}
+	}
+}
+
+// round begins what is due. It returns what was wrong with one of the records in the store when they were worked on before.
+func (r *logoutRounds) round(ctx context.Context) error {
+	r.mu.Lock()
+	r.next = r.now().Add(logoutInterval)
+	r.mu.Unlock()
+	var ids []string // first all, since the store does not wait for clients
+	for id, err := range r.store.List(ctx, storage.KindLogout) {
 		if err != nil {
-			return time.Time{}, err
+			return err
 		}
 		ids = append(ids, id)
 	}
-	l.queued.Store(int64(len(ids)))
-	slots := make(chan struct{}, logoutsAtOnce)
+	r.queued.Store(int64(len(ids)))
 	for _, id := range ids {
-		slots <- struct{}{}
-		working.Go(func() {
-			defer func() { <-slots }()
-			due, err := l.workOn(ctx, storage.Key{Kind: storage.KindLogout, ID: id})
-			mu.Lock()
-			defer mu.Unlock()
-			if failed = cmp.Or(failed, err); !due.IsZero() && (next.IsZero() || due.Before(next)) {
-				next = due
-			}
+		if ctx.Err() != nil {
+			return ctx.Err()
+		}
+		if !r.begin(id) {
+			continue
+		}
+		r.slots <- struct{}{}
+		r.working.Go(func() {
+			defer func() { <-r.slots }()
+			due, err := r.workOn(ctx, storage.Key{Kind: storage.KindLogout, ID: id})
+			r.end(id, due, err)
 		})
 	}
-	working.Wait()
-	return next, failed
+	return r.failure(ids)
+}
+
+// begin reports whether to work on a record: not if this node is at it.
+func (r *logoutRounds) begin(id string) bool {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	if r.busy[id] {
+		return false
+	}
+	r.busy[id] = true
+	return true
+}
+
+// end notes that this node is no longer at a record. due is when there is more of it to do, zero if there is nothing.
+func (r *logoutRounds) end(id string, due time.Time, err error) {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	delete(r.busy, id)
+	if delete(r.failed, id); err != nil {
+		r.failed[id] = err
+	}
+	if due.IsZero() || !due.Before(r.next) {
+		return
+	}
+	r.next = due
+	select {
+	case r.sooner <- struct{}{}:
+	default: // it looks
+	}
+}
+
+// failure returns what was wrong with the first such record, and forgets that of records that are gone.
+func (r *logoutRounds) failure(ids []string) (first error) {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	left := make(map[string]error)
+	for _, id := range ids {
+		if err := r.failed[id]; err != nil {
+			left[id], first = err, cmp.Or(first, err)
+		}
+	}
+	r.failed = left
+	return first
 }
 
 // workOn does what is due of one record, and returns when there is more of it.
