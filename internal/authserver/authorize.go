@@ -154,8 +154,8 @@ func (e *authorizeEndpoint) approve(c *call, req *authorizeRequest, user *User) 
 	if err != nil {
 		return err
 	}
-	if req.params.Has(afterLogin) {
-		e.forgetBrowser(c.w)
+	if err := e.forgetVisit(c, req); err != nil {
+		return err
 	}
 	return e.respondCode(c, req.answerTo, client.CodePrefix+code)
 }

@@ -227,7 +227,7 @@ func withoutProof(params url.Values) url.Values {
 // visit is a visit to the login page, as it is sealed in the URL to which that returns.
 type visit struct {
 	sent    time.Time // when the person was sent there
-	browser string    // the hash of the secret of the browser that was sent
+	browser string    // the hash of the secret that the browser got for the request
 	before  string    // who was signed in then; "": nobody
 	since   time.Time // and since when; zero: not known
 	request string    // the hash of the request, so that the URL does not have all of it twice
@@ -264,7 +264,8 @@ func decodeVisit(sealed string) (*visit, bool) {
 
 // visit begins a visit to the login page.
 func (e *authorizeEndpoint) visit(c *call, params url.Values, user *User) *visit {
-	v := &visit{sent: e.now(), browser: storage.HashID(e.rememberBrowser(c)), request: storage.HashID(params.Encode())}
+	request := storage.HashID(params.Encode())
+	v := &visit{sent: e.now(), browser: storage.HashID(e.rememberBrowser(c, request)), request: request}
 	if user != nil {
 		v.before, v.since = user.Subject, user.AuthTime
 	}
@@ -288,10 +289,7 @@ func (e *authorizeEndpoint) cameFromLogin(c *call, req *authorizeRequest) (*visi
 	if !ok || v.request != storage.HashID(withoutProof(req.params).Encode()) {
 		return nil, nil
 	}
-	v.elsewhere = true
-	if cookie, err := c.r.Cookie(e.browserCookie()); err == nil {
-		v.elsewhere = storage.HashID(cookie.Value) != v.browser
-	}
+	v.elsewhere = !slices.ContainsFunc(e.windows(c), v.isOf)
 	return v, nil
 }
 
@@ -322,19 +320,56 @@ func (e *authorizeEndpoint) browserCookie() string {
 
 func (e *authorizeEndpoint) secure() bool { return strings.HasPrefix(e.origin, "https:") }
 
-// rememberBrowser returns the secret of the browser. A browser that is at the login page in another window keeps the one it has.
-func (e *authorizeEndpoint) rememberBrowser(c *call) string {
-	secret := rand.Text()
-	if cookie, err := c.r.Cookie(e.browserCookie()); err == nil && len(cookie.Value) == len(secret) {
-		secret = cookie.Value
+// maxWindows is how many requests a browser can have at the login page at once. The oldest goes first.
+const maxWindows = 8
+
+// maxSecret is how long one of their secrets can be.
+const maxSecret = 100
+
+// windows returns the secrets of the browser, one for each request that is at the login page in one of its windows. A secret ends in the
+// hash of its request.
+func (e *authorizeEndpoint) windows(c *call) []string {
+	cookie, err := c.r.Cookie(e.browserCookie())
+	if err != nil || cookie.Value == "" {
+		return nil
 	}
-	e.setBrowser(c.w, secret, maxLogin)
-	return secret
+	windows := slices.DeleteFunc(strings.SplitN(cookie.Value, "~", maxWindows+1), func(secret string) bool {
+		return len(secret) > maxSecret
+	})
+	return windows[:min(len(windows), maxWindows)]
 }
 
-// forgetBrowser makes all visits of the browser worthless, when one of them has led to a code: they cannot be used again, by who
-// finds them in the history.
-func (e *authorizeEndpoint) forgetBrowser(w http.ResponseWriter) { e.setBrowser(w, "", -time.Second) }
+// isOf reports whether the secret is that of the visit's request and browser.
+func (v *visit) isOf(secret string) bool { return storage.HashID(secret) == v.browser }
+
+// rememberBrowser returns the secret of the browser for the request. A page that is loaded again has the same one.
+func (e *authorizeEndpoint) rememberBrowser(c *call, request string) string {
+	windows := e.windows(c)
+	i := slices.IndexFunc(windows, func(secret string) bool { return strings.HasSuffix(secret, "."+request) })
+	if i < 0 {
+		windows = append(windows, rand.Text()+"."+request)
+		windows = windows[max(0, len(windows)-maxWindows):]
+		i = len(windows) - 1
+	}
+	e.setBrowser(c.w, strings.Join(windows, "~"), maxLogin)
+	return windows[i]
+}
+
+// forgetVisit makes all visits for the request worthless, when one of them has led to a code: they cannot be used again, by who finds
+// them in the history. Other windows of the browser keep theirs.
+func (e *authorizeEndpoint) forgetVisit(c *call, req *authorizeRequest) error {
+	v, err := e.cameFromLogin(c, req)
+	if v == nil || v.elsewhere || err != nil {
+		return err
+	}
+	windows := slices.DeleteFunc(e.windows(c), v.isOf)
+	lifetime := maxLogin
+	if len(windows) == 0 {
+		lifetime = -time.Second
+	}
+	e.setBrowser(c.w, strings.Join(windows, "~"), lifetime)
+	return nil
+}
 
 func (e *authorizeEndpoint) setBrowser(w http.ResponseWriter, secret string, lifetime time.Duration) {
 	http.SetCookie(w, &http.Cookie{ //nolint:gosec // G124: it is Secure wherever the issuer is https

@@ -5,6 +5,7 @@ import (
 	"net/http"
 	"net/http/httptest"
 	"net/url"
+	"strconv"
 	"strings"
 	"testing"
 	"time"
@@ -180,12 +181,40 @@ func TestVisitsBelongToABrowser(t *testing.T) {
 	}
 	t.Run("two windows", func(t *testing.T) {
 		s := newLoginServer(t)
+		reloaded := sent(t, s.get(t, params))
 		first := sent(t, s.get(t, params))
-		sent(t, s.get(t, merge(params, "state", "other")))
+		second := sent(t, s.get(t, merge(params, "state", "other")))
 		s.clock.Advance(time.Minute)
 		s.site.user = signedInAt(s.clock.Now())
-		if a := s.visit(t, first); a.location().Get("code") == "" {
-			t.Errorf("the first window: %s", a.Header().Get("Location"))
+		for name, back := range map[string]*url.URL{"first": first, "second": second} {
+			if a := s.visit(t, back); a.location().Get("code") == "" {
+				t.Errorf("the %s window: %s", name, a.Header().Get("Location"))
+			}
+		}
+		for _, back := range []*url.URL{reloaded, first, second} {
+			s.visit(t, back).check(t, http.StatusSeeOther, "login_required")
+		}
+		if len(s.browser) > 0 {
+			t.Errorf("cookies are left: %v", s.browser)
+		}
+	})
+	t.Run("too many windows", func(t *testing.T) {
+		s := newLoginServer(t)
+		first := sent(t, s.get(t, params))
+		var last *url.URL
+		for n := range 50 {
+			last = sent(t, s.get(t, merge(params, "state", strconv.Itoa(n))))
+		}
+		for _, cookie := range s.browser {
+			if len(cookie.Value) > 1000 {
+				t.Errorf("the cookie has %d bytes", len(cookie.Value))
+			}
+		}
+		s.clock.Advance(time.Minute)
+		s.site.user = signedInAt(s.clock.Now())
+		s.visit(t, first).check(t, http.StatusSeeOther, "login_required")
+		if a := s.visit(t, last); a.location().Get("code") == "" {
+			t.Errorf("the last window: %s", a.Header().Get("Location"))
 		}
 	})
 	t.Run("the cookie", func(t *testing.T) {
