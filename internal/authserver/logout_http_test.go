@@ -969,12 +969,14 @@ func TestSessionsAreForgotten(t *testing.T) {
 	forever := client("webapp", func(c *storage.Client) { c.RefreshToken.Lifetime = 0 })
 	for name, end := range map[string]func(t *testing.T, s *logoutServer){
 		"ended": func(t *testing.T, s *logoutServer) {
+			t.Helper()
 			if found, err := s.Owner().EndSession(t.Context(), "s1"); !found || err != nil {
 				t.Errorf("%v, %v", found, err)
 			}
 			s.clock.Advance(48 * time.Hour)
 		},
 		"not used": func(t *testing.T, s *logoutServer) {
+			t.Helper()
 			s.clock.Advance(300 * 24 * time.Hour)
 			s.site.user.Session.ID = "s2"
 			s.signIn(t, "webapp")
