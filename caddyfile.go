@@ -365,6 +365,13 @@ func (p parser) openID(i *Issuer) directive.Setting {
 	})
 }
 
+func (p parser) dpop(i *Issuer) directive.Setting {
+	return p.Nested(func() directive.Settings {
+		i.DPoP = new(DPoPSettings)
+		return directive.Settings{"nonce": p.Word("required or none", &i.DPoP.Nonce)}
+	})
+}
+
 func (p parser) endpoint(i *Issuer) directive.Setting {
 	return p.Each("the name of an endpoint and a path", 2, 2, func(args []string) (directive.Settings, error) {
 		if i.Endpoints == nil {

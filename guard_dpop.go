@@ -42,9 +42,10 @@ func (g *Guard) prepareTargets(issuer string) error {
 }
 
 // target returns the URL of a request that a DPoP proof must name. The path is that of the request. Scheme and host are those of the
-// resource or the issuer, or if the request has another host, that host if the site has names, none of them with a wildcard: Caddy has
-// compared it with the names of the site then. Otherwise somebody could send us a proof that a client has made for another server, with the name of that server as the
-// host. It returns "" if nobody knows the name of this server.
+// resource or the issuer. If the request has another host, they are those of the request, provided that the site has names and none of
+// them has a wildcard: Caddy has compared the host with these names. Any other host is not believed, since somebody could send us a
+// proof that a client has made for another server, with the name of that server as the host. target returns "" if nobody knows the
+// name of this server.
 func (g *Guard) target(r *http.Request) string {
 	path, host := originalURL(r).EscapedPath(), r.Host
 	for _, known := range g.origins {

@@ -55,6 +55,15 @@ type AskedClaims struct {
 	IDToken  []string // in ID tokens
 }
 
+// Confirmation names the key that tokens are bound to (RFC 7800 §3.1): whoever uses them must prove to have it. The zero value binds
+// them to none.
+type Confirmation struct {
+	Thumbprint string `json:"jkt,omitempty"` // SHA-256, of the public key of DPoP proofs (RFC 9449 §6.1)
+}
+
+// IsZero reports whether there is no key.
+func (c Confirmation) IsZero() bool { return c == Confirmation{} }
+
 // Code is the state of a family's authorization code.
 type Code struct {
 	Hash          []byte

@@ -264,3 +264,17 @@ func (r *Refresh) decode(field field) (err error) {
 	}
 	return err
 }
+
+// The fields of a confirmation.
+const confirmationThumbprint protowire.Number = 1
+
+func (c *Confirmation) encode(w *fieldWriter) {
+	w.text(confirmationThumbprint, c.Thumbprint)
+}
+
+func (c *Confirmation) decode(field field) error {
+	if field.number == confirmationThumbprint {
+		c.Thumbprint = field.text
+	}
+	return nil
+}

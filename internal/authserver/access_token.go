@@ -74,8 +74,8 @@ func audience(resources []string) any {
 	return resources
 }
 
-// issue makes an access token: a JWT as in RFC 9068, or the configured shape. It is bound to a key, unless bound is zero. It also returns the ID by which the token can be
-// revoked.
+// issue makes an access token: a JWT as in RFC 9068, or the configured shape. It is bound to a key, unless bound is zero. issue also
+// returns the ID by which the token can be revoked.
 func (a *accessTokens) issue(
 	ctx context.Context, client *storage.Client, auth *grants.Authorization, bound storage.Confirmation, now time.Time,
 ) (token, id string, err error) {

@@ -7,7 +7,6 @@ import (
 	"net/http"
 	"net/url"
 	"slices"
-	"strings"
 	"time"
 
 	"go.uber.org/zap"
@@ -273,11 +272,7 @@ func (e *logoutEndpoint) returned(c *call, user *User, sealed string) error {
 func (e *logoutEndpoint) leave(c *call, req *logoutRequest, state pages.LogoutState) error {
 	to := req.to
 	if to != "" && req.state != "" {
-		separator := "?"
-		if strings.Contains(to, "?") {
-			separator = "&"
-		}
-		to += separator + url.Values{"state": {req.state}}.Encode()
+		to = withParams(to, [][2]string{{"state", req.state}})
 	}
 	if to != "" && state == pages.SignedOut {
 		redirect(c.w, to)

@@ -92,8 +92,8 @@ func (s *sessionRecords) claim(ctx context.Context, subject, sid string, until t
 	})
 }
 
-// forget forgets sign-ins that have ended. Whose their sessions were is kept for another two days: a sign-in that begins in one of them now may
-// have seen just before that it is there.
+// forget forgets sign-ins that have ended. Whose their sessions were is kept for another two days, as a sign-in that begins in one of
+// them may have just seen that record.
 func (s *sessionRecords) forget(ctx context.Context, subject string, ended []storage.SignIn) error {
 	var gone []string
 	err := s.change(ctx, subject, func(sessions *storage.Sessions) {

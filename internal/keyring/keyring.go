@@ -192,7 +192,8 @@ func (r *Ring) Maintain(ctx context.Context) error {
 	return r.update(ctx, r.current.Load())
 }
 
-// Sign returns a JWT of these claims, a JSON object, of type at+jwt (RFC 9068 §2.1) or of the configured Type. The first call makes the first key.
+// Sign returns a JWT of these claims, a JSON object, of type at+jwt (RFC 9068 §2.1) or of the configured Type. The first call makes the
+// first key.
 func (r *Ring) Sign(ctx context.Context, claims []byte) (string, error) {
 	keys, err := r.load(ctx)
 	if err != nil {

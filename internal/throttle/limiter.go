@@ -120,11 +120,7 @@ func (l *Limiter) Reserve(kind Kind, address, account string) (a *Attempt, wait 
 		return &Attempt{}, 0
 	}
 	a = l.attempt(kind, address, []string{account})
-	if a.reserved, wait = l.throttle.reserve(l.now(), a.limits); wait > 0 {
-		l.refused(string(kind))
-		return nil, wait
-	}
-	return a, 0
+	return l.reserve(a)
 }
 
 // ReserveFamily allows a user a Code for a client, or a refresh token for a Login, and counts it unless the Attempt is Canceled.
@@ -139,11 +135,7 @@ func (l *Limiter) ReserveFamily(kind Kind, account string) (a *Attempt, wait tim
 		// A memory for each limit: the counts of a minute must not give way to those of a day.
 		a.limits = append(a.limits, limited{key{l.issuer, kind + Kind(strconv.Itoa(n)), account, ""}, limit})
 	}
-	if a.reserved, wait = l.throttle.reserve(l.now(), a.limits); wait > 0 {
-		l.refused(string(kind))
-		return nil, wait
-	}
-	return a, 0
+	return l.reserve(a)
 }
 
 // ReserveRegistration allows an address to register a client, and counts it unless the Attempt is Canceled.
@@ -153,11 +145,7 @@ func (l *Limiter) ReserveRegistration(address string) (a *Attempt, wait time.Dur
 	}
 	own, site := networks(address)
 	a = &Attempt{limiter: l, kind: Register, limits: l.addressLimits(Register, "", own, site, l.limits.Registrations)}
-	if a.reserved, wait = l.throttle.reserve(l.now(), a.limits); wait > 0 {
-		l.refused(string(Register))
-		return nil, wait
-	}
-	return a, 0
+	return l.reserve(a)
 }
 
 // ReservePush allows a client to push an authorization request, and counts it unless the Attempt is Canceled. A known client has
@@ -176,11 +164,7 @@ func (l *Limiter) ReservePush(client, address string, known bool) (a *Attempt, w
 		a.limits, times = l.addressLimits(Push, "", own, site, l.limits.Pushed), devicesOfAClient
 	}
 	a.limits = append(a.limits, limited{key{l.issuer, Push, client, ""}, l.limits.Pushed.times(times)})
-	if a.reserved, wait = l.throttle.reserve(l.now(), a.limits); wait > 0 {
-		l.refused(string(Push))
-		return nil, wait
-	}
-	return a, 0
+	return l.reserve(a)
 }
 
 // ReserveVisit allows an address to have a pushed request kept for a login, and counts it unless the Attempt is Canceled. It has the
@@ -191,11 +175,7 @@ func (l *Limiter) ReserveVisit(address string) (a *Attempt, wait time.Duration) 
 	}
 	own, site := networks(address)
 	a = &Attempt{limiter: l, kind: Visit, limits: l.addressLimits(Visit, "", own, site, l.limits.Pushed)}
-	if a.reserved, wait = l.throttle.reserve(l.now(), a.limits); wait > 0 {
-		l.refused(string(Visit))
-		return nil, wait
-	}
-	return a, 0
+	return l.reserve(a)
 }
 
 // devicesOfAClient is how many addresses can get as many device codes for one client as if they were alone.
@@ -210,8 +190,13 @@ func (l *Limiter) ReserveDevice(client, address string) (a *Attempt, wait time.D
 	own, site := networks(address)
 	a = &Attempt{limiter: l, kind: Device, limits: l.addressLimits(Device, "", own, site, l.limits.Devices)}
 	a.limits = append(a.limits, limited{key{l.issuer, Device, client, ""}, l.limits.Devices.times(devicesOfAClient)})
+	return l.reserve(a)
+}
+
+// reserve counts an attempt against all of its limits, or against none if one of them is reached.
+func (l *Limiter) reserve(a *Attempt) (reserved *Attempt, wait time.Duration) {
 	if a.reserved, wait = l.throttle.reserve(l.now(), a.limits); wait > 0 {
-		l.refused(string(Device))
+		l.refused(string(a.kind))
 		return nil, wait
 	}
 	return a, 0
