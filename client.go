@@ -15,6 +15,7 @@ import (
 	"github.com/caddy-oauth/caddy-oauth/internal/cimd"
 	"github.com/caddy-oauth/caddy-oauth/internal/clients"
 	"github.com/caddy-oauth/caddy-oauth/internal/directive"
+	"github.com/caddy-oauth/caddy-oauth/internal/registration"
 	"github.com/caddy-oauth/caddy-oauth/internal/uris"
 	"github.com/caddy-oauth/caddy-oauth/storage"
 )
@@ -52,9 +53,10 @@ type Client struct {
 	// differ.
 	RedirectURIs []string `json:"redirect_uris,omitempty"`
 
-	// Whether redirect URIs may have a scheme without a period, such as `cursor://callback`, or http on another host than the
+	// Whether redirect URIs may have a scheme without a period, such as `myapp:/callback`, or http on another host than the
 	// person's own device, such as `http://192.168.1.10:3000/callback`. Schemes that run or show what is in the URI, such as
-	// `javascript`, are never allowed. Default: false. **Danger:** any program on the person's device can take such a scheme
+	// `javascript`, are never allowed. The URI that Cursor documents, `cursor://anysphere.cursor-mcp/oauth/callback`, does not need
+	// this. Default: false. **Danger:** any program on the person's device can take such a scheme
 	// for itself, and anybody in the network can read and change what is sent by http. Both get the code.
 	AllowInsecureRedirects bool `json:"allow_insecure_redirects,omitempty"`
 
@@ -182,16 +184,16 @@ func checkSecretHashes(hashes []string) error {
 }
 
 func checkRedirectURIs(registered []string, insecure bool) error {
-	check := uris.CheckRedirect
-	if insecure {
-		check = uris.CheckInsecureRedirect
-	}
 	for _, uri := range registered {
 		if strings.HasSuffix(uri, ",") || strings.Contains(uri, ",http") {
 			return fmt.Errorf("expected spaces between the URIs, and no comma, not %q", uri)
 		}
 		if unresolved(uri) {
 			continue
+		}
+		check := uris.CheckRedirect
+		if insecure || registration.IsKnownClient(uri) { // Cursor documents a scheme without a period
+			check = uris.CheckInsecureRedirect
 		}
 		if err := check(uri); err != nil {
 			return fmt.Errorf("%w, not %s", err, uri)

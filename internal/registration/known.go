@@ -22,14 +22,20 @@ var knownRedirects = []string{
 // chatGPT begins the redirect URIs of ChatGPT, which have one more segment for each connector.
 const chatGPT = "https://chatgpt.com/connector/oauth/"
 
-// isKnownRedirect reports whether a redirect URI that CheckRedirect accepts is that of a known client, or of any on the person's own
-// device.
-func isKnownRedirect(uri string) bool {
+// IsKnownClient reports whether a redirect URI is one of a widely used client, letter by letter, as its vendor documents it.
+func IsKnownClient(uri string) bool {
 	if slices.Contains(knownRedirects, uri) {
 		return true
 	}
-	if id, ok := strings.CutPrefix(uri, chatGPT); ok {
-		return id != "" && strings.Trim(id, "-0123456789ABCDEFGHIJKLMNOPQRSTUVWXYZ_abcdefghijklmnopqrstuvwxyz") == ""
+	id, ok := strings.CutPrefix(uri, chatGPT)
+	return ok && id != "" && strings.Trim(id, "-0123456789ABCDEFGHIJKLMNOPQRSTUVWXYZ_abcdefghijklmnopqrstuvwxyz") == ""
+}
+
+// isKnownRedirect reports whether a redirect URI that CheckRedirect accepts is that of a known client, or of any on the person's own
+// device.
+func isKnownRedirect(uri string) bool {
+	if IsKnownClient(uri) {
+		return true
 	}
 	u, err := url.Parse(uri)
 	return err == nil && u.Scheme == "http" && uris.IsLoopback(u.Hostname())
