@@ -135,6 +135,8 @@ func init() {
 //				claims_in     userinfo|id_token
 //				subject_type  public|pairwise
 //				sector_identifier_uri <url>
+//				default_max_age <duration>
+//				require_auth_time
 //				post_logout_redirect_uris <uri...>
 //				backchannel_logout_uri    <url>
 //				backchannel_logout_session_required
@@ -319,6 +321,8 @@ func (p parser) client(i *Issuer) directive.Setting {
 			"claims_in":                    p.Word("userinfo or id_token", &c.ClaimsIn),
 			"subject_type":                 p.Word("public or pairwise", &c.SubjectType),
 			"sector_identifier_uri":        p.Word("a URL", &c.SectorIdentifierURI),
+			"default_max_age":              p.defaultMaxAge(c),
+			"require_auth_time":            p.Flag(&c.RequireAuthTime),
 			"post_logout_redirect_uris":    p.Words("URIs", &c.PostLogoutRedirectURIs),
 			"backchannel_logout_uri":       p.Word("a URL", &c.BackchannelLogoutURI),
 
@@ -331,6 +335,17 @@ func (p parser) client(i *Issuer) directive.Setting {
 
 			"redirect_uri_rules": p.redirectURIRules(&c.RedirectURIRules),
 		}, nil
+	})
+}
+
+func (p parser) defaultMaxAge(c *Client) directive.Setting {
+	return p.Once("a duration", 1, 1, func(args []string) (directive.Settings, error) {
+		age, err := caddy.ParseDuration(args[0])
+		if err != nil {
+			age = -1 // which the check refuses
+		}
+		c.DefaultMaxAge = (*caddy.Duration)(&age)
+		return nil, nil
 	})
 }
 

@@ -121,6 +121,9 @@ func parseHandler(helper httpcaddyfile.Helper, site *adapted) (caddyhttp.Middlew
 		issuer = known.served(h.Issuer)
 	}
 	warn(adapterLog(), p.Parser, site.handlerMistakes(h, issuer, own))
+	if issuer != nil {
+		warn(adapterLog(), p.Parser, h.authTimeMistakes(issuer))
+	}
 	if h.Settings != nil {
 		warn(adapterLog(), p.Parser, h.claimMistakes())
 		warn(adapterLog(), p.Parser, missing(site.directiveAt(own)))

@@ -307,18 +307,16 @@ func (i *Issuer) stranger(id string, m *registration.Metadata, origin storage.Cl
 		ClientOpenID: ClientOpenID{
 			IDTokenAlgorithm: n.OpenID.IDTokenAlg, UserinfoAlgorithm: n.OpenID.UserinfoAlg,
 			SubjectType: n.OpenID.SubjectType, SectorIdentifierURI: n.OpenID.SectorIdentifierURI,
+			RequireAuthTime:        n.OpenID.RequireAuthTime,
 			PostLogoutRedirectURIs: n.OpenID.PostLogoutRedirectURIs,
 			BackchannelLogoutURI:   n.OpenID.BackchannelURI, BackchannelLogoutSessionRequired: n.OpenID.BackchannelSession,
 		},
 	}
-	client := own.client(id, i)
-	if client.OpenID != nil {
-		client.OpenID.RequireAuthTime = n.OpenID.RequireAuthTime
-		if seconds := n.OpenID.DefaultMaxAge; seconds != nil {
-			maxAge := time.Duration(*seconds) * time.Second
-			client.OpenID.DefaultMaxAge = &maxAge
-		}
+	if seconds := n.OpenID.DefaultMaxAge; seconds != nil {
+		maxAge := caddy.Duration(time.Duration(*seconds) * time.Second)
+		own.DefaultMaxAge = &maxAge
 	}
+	client := own.client(id, i)
 	client.Name = i.strangerName(m.ClientName)
 	client.Origin = origin
 	client.AuthMethods, client.JWKS, client.JWKSURI = n.AuthMethods, m.JWKS, m.JWKSURI

@@ -119,10 +119,11 @@ func (h *Handler) connect() error { return h.ready() }
 
 // prepare finds the issuer.
 func (h *Handler) prepare() error {
-	name, _, err := h.app.issuer(h.Issuer)
+	name, issuer, err := h.app.issuer(h.Issuer)
 	if err != nil {
 		return err
 	}
+	h.app.warn(h.log, h.authTimeMistakes(issuer))
 	h.server = h.app.servers[name]
 	h.app.serveIn(h.block, name)
 	return h.server.AddSite(h.facts())

@@ -26,6 +26,33 @@ func (i *Issuer) signInMistake(id string, c *Client) (seen, instead string) {
 	return "", ""
 }
 
+// authTimeMistakes finds clients to which nobody can sign in at a site of their issuer, as the site does not tell when people have
+// signed in.
+func (h *Handler) authTimeMistakes(issuer *Issuer) (found []mistake) {
+	if h.Session != nil && h.Session.AuthTime != "" {
+		return nil
+	}
+	for _, id := range slices.Sorted(maps.Keys(issuer.Clients)) {
+		c := issuer.Clients[id]
+		if c == nil || c.DefaultMaxAge == nil && !c.RequireAuthTime {
+			continue
+		}
+		setting := "default_max_age"
+		if c.RequireAuthTime {
+			setting = "require_auth_time"
+		}
+		path := []string{"oauth"}
+		if h.Settings != nil {
+			path = append(path, "client "+id, setting)
+		}
+		found = append(found, mistake{
+			path: path, seen: "nobody can sign in to the client " + id + " with " + setting + ", as this site does not tell when people sign in",
+			instead: "session { auth_time {rp.header.…} } in oauth, as the login names it",
+		})
+	}
+	return found
+}
+
 // claimTypes are the types of claims that are not text (OpenID Connect Core §5.1).
 var claimTypes = map[string]string{
 	"address": "json", "email_verified": "boolean", "phone_number_verified": "boolean", "updated_at": "number",

@@ -8,6 +8,7 @@ import (
 	"io"
 	"iter"
 	"maps"
+	"math"
 	"net/url"
 	"slices"
 	"strconv"
@@ -118,6 +119,15 @@ type ClientOpenID struct {
 	// decide. Default: the host of its redirect URIs.
 	SectorIdentifierURI string `json:"sector_identifier_uri,omitempty"`
 
+	// How long ago a person may have signed in whom the application signs in, such as `12h`, if a request does not say so itself with
+	// `max_age`. Who signed in before that signs in anew; with `0`, everybody does each time. It needs `auth_time` of `session`: nobody
+	// can sign in to the application without it. Default: none, any login will do.
+	DefaultMaxAge *caddy.Duration `json:"default_max_age,omitempty"`
+
+	// Whether nobody may sign in to the application unless its ID tokens say when the person signed in (`auth_time`), which your site
+	// tells with `auth_time` of `session`. Default: false. ID tokens say it too without this setting, if your site does.
+	RequireAuthTime bool `json:"require_auth_time,omitempty"`
+
 	// The URIs to which people may go on who have signed out. A request must name one of them exactly. Default: none.
 	PostLogoutRedirectURIs []string `json:"post_logout_redirect_uris,omitempty"`
 
@@ -169,6 +179,8 @@ func (c *ClientOpenID) check(scopes, redirectURIs []string, issuer *Issuer) erro
 		"claims_in":                    c.ClaimsIn != "",
 		"subject_type":                 c.SubjectType != "",
 		"sector_identifier_uri":        c.SectorIdentifierURI != "",
+		"default_max_age":              c.DefaultMaxAge != nil,
+		"require_auth_time":            c.RequireAuthTime,
 		"post_logout_redirect_uris":    len(c.PostLogoutRedirectURIs) > 0,
 		"backchannel_logout_uri":       c.BackchannelLogoutURI != "",
 
@@ -190,10 +202,22 @@ func (c *ClientOpenID) check(scopes, redirectURIs []string, issuer *Issuer) erro
 		directive.At("id_token_signed_response_alg", checkPublicAlgorithm(c.IDTokenAlgorithm)),
 		directive.At("userinfo_signed_response_alg", checkPublicAlgorithm(c.UserinfoAlgorithm)),
 		directive.At("claims_in", checkChoice(c.ClaimsIn, "userinfo", "id_token")),
+		directive.At("default_max_age", checkDefaultMaxAge(c.DefaultMaxAge)),
 		directive.At("post_logout_redirect_uris", checkPostLogoutRedirectURIs(c.PostLogoutRedirectURIs)),
 		directive.At("backchannel_logout_uri", checkBackchannelLogoutURI(c.BackchannelLogoutURI)),
 		directive.At("backchannel_logout_session_required", c.checkBackchannelSession()),
 	)
+}
+
+// checkDefaultMaxAge allows what a max_age can be, which is a number of seconds (OpenID Connect Core §3.1.2.1).
+func checkDefaultMaxAge(age *caddy.Duration) error {
+	if age == nil {
+		return nil
+	}
+	if d := time.Duration(*age); d < 0 || d%time.Second != 0 || d > math.MaxInt32*time.Second {
+		return errors.New("expected whole seconds, such as 12h or 0")
+	}
+	return nil
 }
 
 func checkPostLogoutRedirectURIs(registered []string) error {
@@ -241,6 +265,8 @@ func (c *Client) openID(issuer *Issuer) *storage.OpenIDPolicy {
 		IDTokenAlgorithm:  cmp.Or(c.IDTokenAlgorithm, issuer.OpenID.algorithm()),
 		UserinfoAlgorithm: c.UserinfoAlgorithm,
 		ClaimsInIDToken:   cmp.Or(c.ClaimsIn, issuer.OpenID.ClaimsIn) == "id_token",
+		DefaultMaxAge:     (*time.Duration)(c.DefaultMaxAge),
+		RequireAuthTime:   c.RequireAuthTime,
 
 		PostLogoutRedirectURIs: c.PostLogoutRedirectURIs,
 		BackchannelLogoutURI:   c.BackchannelLogoutURI, BackchannelLogoutSession: c.BackchannelLogoutSessionRequired,

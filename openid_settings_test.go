@@ -3,6 +3,7 @@ package caddyoauth
 import (
 	"encoding/json"
 	"reflect"
+	"strings"
 	"testing"
 	"time"
 
@@ -114,5 +115,41 @@ func TestSectors(t *testing.T) {
 	}
 	if _, err := (&ClientOpenID{SubjectType: "pairwise"}).sector([]string{"https://a.example"}, &Issuer{OpenID: new(OpenIDSettings)}); err == nil {
 		t.Error("pairwise without a salt is accepted")
+	}
+}
+
+// What a client demands of the login is what its settings say, in a configuration and at run time.
+func TestDemandsOnTheLogin(t *testing.T) {
+	issuer := &Issuer{URL: "https://example.com", OpenID: new(OpenIDSettings)}
+	const client = `{"redirect_uris": ["https://app.example/"], "scopes": ["openid"]`
+	for _, tt := range []struct {
+		more   string
+		maxAge any // nil: any
+		time   bool
+		refuse string // the setting
+	}{
+		{``, nil, false, ""},
+		{`, "default_max_age": 0`, time.Duration(0), false, ""},
+		{`, "default_max_age": "12h", "require_auth_time": true`, 12 * time.Hour, true, ""},
+		{`, "default_max_age": -1000000000`, nil, false, "default_max_age"},
+		{`, "default_max_age": 1500000000`, nil, false, "default_max_age"},
+		{`, "default_max_age": 9223372036000000000`, nil, false, "default_max_age"}, // more seconds than a max_age can have
+		{`, "scopes": ["profile"], "default_max_age": 0`, nil, false, "default_max_age"},
+		{`, "scopes": ["profile"], "require_auth_time": true`, nil, false, "require_auth_time"},
+	} {
+		c, err := decodeClient(json.RawMessage(client + tt.more + "}"))
+		if err != nil {
+			t.Fatal(err)
+		}
+		if err := c.check("app", issuer); (err != nil) != (tt.refuse != "") || err != nil && !strings.HasPrefix(err.Error(), tt.refuse) {
+			t.Errorf("%s: %v, want an error of %q", tt.more, err, tt.refuse)
+		}
+		if tt.refuse != "" {
+			continue
+		}
+		got := c.client("app", issuer).OpenID
+		if maxAge := got.DefaultMaxAge; (maxAge == nil) != (tt.maxAge == nil) || maxAge != nil && *maxAge != tt.maxAge || got.RequireAuthTime != tt.time {
+			t.Errorf("%s: max_age %v, auth_time %v", tt.more, maxAge, got.RequireAuthTime)
+		}
 	}
 }

@@ -90,9 +90,9 @@ const loginSettings = "login and session of the oauth directive"
 
 var (
 	errOldLogin = grants.Refuse("login_required", "it is not certain that the user has signed in again").
-			Explain("prompt=login or max_age", "an auth_time of after the request, or that somebody else was signed in before", loginSettings)
+			Explain("prompt=login, max_age, or default_max_age of the client", "an auth_time of after the request, or that somebody else was signed in before", loginSettings)
 	errNoAuthTime = grants.Refuse("login_required", "this site does not tell when the user has signed in").
-			Explain("max_age", "a site that tells", "session of the oauth directive: auth_time")
+			Explain("max_age, or default_max_age or require_auth_time of the client", "a site that tells", "session of the oauth directive: auth_time")
 	errOtherUser = grants.Refuse("login_required", "another user is signed in than the one that was asked for").
 			Explain("id_token_hint, or sub in claims", "the same user", loginSettings)
 	errNotSelected = grants.Refuse("account_selection_required", "this site cannot ask which account to use").
