@@ -51,6 +51,19 @@ const (
 	eventClientRegistered = "client_registered" // a client has registered itself
 )
 
+// The reasons of revocations that no owner has given.
+const (
+	reasonClient = "revoked by the client"
+	reasonUser   = "removed by the user"
+	reasonClosed = "no account at the site any more"
+)
+
+// The reasons of logouts.
+const (
+	reasonSignedOut = "signed out"
+	reasonSiteEnded = "session ended by the site"
+)
+
 // All yields the fields that are not empty, with their names in the log.
 func (e *Event) All() iter.Seq2[string, string] {
 	return func(yield func(string, string) bool) {

@@ -106,11 +106,6 @@ func (e *authorizeEndpoint) decide(c *call, client *storage.Client, to answerTo,
 	return e.approve(c, req, user)
 }
 
-// errClientAsUser refuses a user whose ID is that of a client that nobody added. A token of both says that the client acts for itself, and
-// a guard would let it in without a user (RFC 9700 §4.15). Anybody can register a client, and then take its ID as the name of an account.
-var errClientAsUser = grants.Refuse(grants.AccessDenied, "this account cannot be used with this app").
-	Explain("a user whose ID is the client ID", "another user ID", "user of the oauth directive")
-
 // approve issues a code and sends it to the client.
 func (e *authorizeEndpoint) approve(c *call, req *authorizeRequest, user *User) error {
 	client := req.client
@@ -196,11 +191,6 @@ func (e *authorizeEndpoint) issueCode(c *call, f *storage.Family) (string, error
 		Name: eventCodeIssued, Address: c.address, Client: f.Client, Subject: f.Subject, Family: key.ID, Scopes: f.Scopes,
 	})
 	return code, nil
-}
-
-// familyAccount returns the account that the throttle counts families by: the hash of a user and a client, since both may be long.
-func familyAccount(client, subject string) string {
-	return storage.HashID(client + "\x00" + subject)
 }
 
 // tooManyCodes returns the refusal of a code: of the errors of RFC 6749 §4.1.2.1, the one that tells the client to come

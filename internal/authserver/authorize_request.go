@@ -12,7 +12,6 @@ import (
 	"github.com/caddy-oauth/caddy-oauth/grants"
 	"github.com/caddy-oauth/caddy-oauth/internal/pages"
 	"github.com/caddy-oauth/caddy-oauth/internal/uris"
-	"github.com/caddy-oauth/caddy-oauth/internal/wire"
 	"github.com/caddy-oauth/caddy-oauth/storage"
 )
 
@@ -36,14 +35,6 @@ type authorizeRequest struct {
 	essentialACR []string       // one of them is a must; nil: none is
 	subjects     subjects
 	claims       *claimsRequest // nil: none
-}
-
-// readAuthorizeParams reads the parameters of an authorization request, a GET or a POST (RFC 6749 §3.1).
-func readAuthorizeParams(w http.ResponseWriter, r *http.Request) (url.Values, error) {
-	if r.Method == http.MethodPost {
-		return wire.ReadForm(w, r)
-	}
-	return wire.ReadQuery(r)
 }
 
 // findClient returns the client of a request. The person must see an error on a page, since no redirect URI is known. A client that
@@ -211,14 +202,6 @@ func (r *authorizeRequest) readOpenID() *grants.Error {
 // signsIn reports whether the request is about OpenID Connect (Core §3.1.2.1).
 func (r *authorizeRequest) signsIn() bool {
 	return r.client.OpenID != nil && slices.Contains(r.scopes, grants.OpenID)
-}
-
-// list is a setting with several values, for the log.
-func list(values []string) string {
-	if len(values) == 0 {
-		return "none"
-	}
-	return strings.Join(values, " ")
 }
 
 // readPrompt returns the values of a prompt parameter that this server knows, each once, and false if none is combined with

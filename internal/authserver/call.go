@@ -5,11 +5,13 @@ import (
 	"errors"
 	"net/http"
 	"net/url"
+	"strings"
 	"time"
 
 	"github.com/caddy-oauth/caddy-oauth/grants"
 	"github.com/caddy-oauth/caddy-oauth/internal/clients"
 	"github.com/caddy-oauth/caddy-oauth/internal/dpop"
+	"github.com/caddy-oauth/caddy-oauth/internal/wire"
 	"github.com/caddy-oauth/caddy-oauth/storage"
 )
 
@@ -116,4 +118,20 @@ func asRefusal(err error) *grants.Error {
 		Status:      http.StatusServiceUnavailable,
 		Cause:       err,
 	}
+}
+
+// readAuthorizeParams reads the parameters of an authorization request, a GET or a POST (RFC 6749 §3.1).
+func readAuthorizeParams(w http.ResponseWriter, r *http.Request) (url.Values, error) {
+	if r.Method == http.MethodPost {
+		return wire.ReadForm(w, r)
+	}
+	return wire.ReadQuery(r)
+}
+
+// list is a setting with several values, for the log.
+func list(values []string) string {
+	if len(values) == 0 {
+		return "none"
+	}
+	return strings.Join(values, " ")
 }

@@ -123,17 +123,6 @@ func (e *authorizeEndpoint) askedClaims(req *authorizeRequest, user *User) (aske
 	return asked
 }
 
-// stillAsked returns those of the askedClaims whose scopes the client may still ask for.
-func (e *tokenEndpoint) stillAsked(client *storage.Client, asked storage.AskedClaims) storage.AskedClaims {
-	gone := func(name string) bool { return !e.accessTokens.claims.gives(client.Scopes, name) }
-	for _, names := range []*[]string{&asked.UserInfo, &asked.IDToken} {
-		if slices.ContainsFunc(*names, gone) {
-			*names = slices.DeleteFunc(slices.Clone(*names), gone)
-		}
-	}
-	return asked
-}
-
 // beyondScopes returns those of the askedClaims that no scope of the request gives, and none of the others that the user has approved.
 func (e *authorizeEndpoint) beyondScopes(req *authorizeRequest, user *User, approved []string) []string {
 	asked := e.askedClaims(req, user)

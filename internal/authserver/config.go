@@ -18,6 +18,7 @@ import (
 	"github.com/caddy-oauth/caddy-oauth/internal/keyring"
 	"github.com/caddy-oauth/caddy-oauth/internal/metrics"
 	"github.com/caddy-oauth/caddy-oauth/internal/pages"
+	"github.com/caddy-oauth/caddy-oauth/internal/registration"
 	"github.com/caddy-oauth/caddy-oauth/internal/revocation"
 	"github.com/caddy-oauth/caddy-oauth/internal/throttle"
 	"github.com/caddy-oauth/caddy-oauth/internal/trail"
@@ -137,14 +138,6 @@ type Observers struct {
 	Observe  func(e *Event) // is called with each Event before the answer is written; nil is nobody
 }
 
-// Scope is a scope the issuer knows, with the words a person is asked with.
-type Scope struct {
-	Name        string
-	Description string
-	Languages   map[string]string // the words in other languages, by their tag
-	Claims      []string          // that only tokens with this scope have, or another scope that names them
-}
-
 // withDefaults returns the config with nothing left open but what depends on the store.
 func (c Config) withDefaults() Config {
 	if c.Now == nil {
@@ -232,4 +225,16 @@ type AccessTokenShape struct {
 
 	Minimal bool              // a JWT has only exp, iat, sub and the configured claims
 	Rename  map[string]string // other names for claims; sub stays, and is repeated under its other name
+}
+
+// Registration says how clients can register themselves (RFC 7591).
+type Registration struct {
+	// Clients has the limits of registrations, and what becomes of them. The server sets the rest: Issuer, Store, Logger and Now.
+	Clients registration.Config
+
+	// TokenHashes are the hashes of the initial access tokens, one of which a client needs to register; without any, everybody can.
+	TokenHashes []string
+
+	// Sector returns the document at a sector_identifier_uri; nil: clients cannot have one.
+	Sector func(ctx context.Context, url string) ([]byte, error)
 }

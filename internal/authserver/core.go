@@ -4,7 +4,10 @@ import (
 	"context"
 	"errors"
 	"net/http"
+	"net/url"
 	"strings"
+	"sync"
+	"sync/atomic"
 	"time"
 	"unicode"
 	"unicode/utf8"
@@ -15,6 +18,7 @@ import (
 	"github.com/caddy-oauth/caddy-oauth/internal/bounded"
 	"github.com/caddy-oauth/caddy-oauth/internal/clients"
 	"github.com/caddy-oauth/caddy-oauth/internal/dpop"
+	"github.com/caddy-oauth/caddy-oauth/internal/jwt"
 	"github.com/caddy-oauth/caddy-oauth/internal/keyring"
 	"github.com/caddy-oauth/caddy-oauth/internal/metrics"
 	"github.com/caddy-oauth/caddy-oauth/internal/pages"
@@ -91,7 +95,7 @@ func (s *core) findFamily(ctx context.Context, client *storage.Client, token str
 	}
 	f, err := storage.DecodeFamily(record)
 	if err != nil {
-		return "", nil, naming(key, err)
+		return "", nil, bounded.Named(key, err)
 	}
 	if f.Revoked.IsZero() && f.TokenStatus(body, s.now(), client.RefreshToken.Retry) == storage.TokenUnknown {
 		return "", nil, nil
@@ -132,10 +136,51 @@ func (s *core) checkSubject(ctx context.Context, subject string) error {
 	return nil
 }
 
-// naming returns the error of decoding a record with the name of the record, if it is damaged.
-func naming(key storage.Key, err error) error {
-	if errors.Is(err, storage.ErrDamaged) {
-		return &storage.DamagedError{Key: key, Err: err}
+// resources are the resources of the guards of an issuer that no audience of its clients has. Safe for concurrent use; the zero
+// value is ready for use.
+type resources struct {
+	mu   sync.Mutex
+	list atomic.Pointer[[]string]
+}
+
+func (r *resources) all() []string {
+	if list := r.list.Load(); list != nil {
+		return *list
 	}
-	return err
+	return nil
+}
+
+// familyAccount returns the account that the throttle counts families by: the hash of a user and a client, since both may be long.
+func familyAccount(client, subject string) string {
+	return storage.HashID(client + "\x00" + subject)
+}
+
+// chooseFor returns the scopes and the resources that a client gets that asks a person for access.
+func (s *core) chooseFor(client *storage.Client, params url.Values) (scopes, audience []string, err error) {
+	scope := params.Get("scope")
+	if scopes, err = grants.ChooseScopes(client, scope, grants.AllowedScopes(client, scope)); err == nil {
+		more := s.resources.all()
+		if client.OwnAudience {
+			more = nil
+		}
+		audience, err = grants.ChooseAudience(params["resource"], client.Audience, more...)
+	}
+	if err != nil {
+		explained := asRefusal(err)
+		return nil, nil, explained.Explain("", "", "client "+client.ID+": "+explained.Setting)
+	}
+	return scopes, audience, nil
+}
+
+// longestLifetimes returns the longest lifetimes of all clients, with an error those of the clients of the configuration.
+func (s *core) longestLifetimes(ctx context.Context) (storage.Lifetimes, error) {
+	longest := storage.Lifetimes{AccessToken: s.config.Keys.Lifetime + jwt.MaxLeeway, Family: longestCode}
+	for _, c := range s.config.Clients {
+		longest = longest.Max(lifetimesOf(c))
+	}
+	all, _, err := s.clients.All(ctx) // the others may do nothing here
+	for _, c := range all {
+		longest = longest.Max(lifetimesOf(c))
+	}
+	return longest, err
 }

@@ -13,6 +13,7 @@ import (
 	"go.uber.org/zap"
 
 	"github.com/caddy-oauth/caddy-oauth/grants"
+	"github.com/caddy-oauth/caddy-oauth/internal/bounded"
 	"github.com/caddy-oauth/caddy-oauth/internal/clients"
 	"github.com/caddy-oauth/caddy-oauth/internal/pages"
 	"github.com/caddy-oauth/caddy-oauth/internal/throttle"
@@ -134,7 +135,7 @@ func (e *deviceEndpoint) pending(ctx context.Context, code string) (string, *sto
 		}
 		u, err := storage.DecodeUserCode(record)
 		if err != nil {
-			return "", nil, naming(key, err)
+			return "", nil, bounded.Named(key, err)
 		}
 		d, err := e.device(ctx, u.Device)
 		if d == nil || err != nil || !d.Pending(e.now()) {
@@ -156,7 +157,7 @@ func (e *deviceEndpoint) device(ctx context.Context, id string) (*storage.Device
 		return nil, err
 	}
 	d, err := storage.DecodeDevice(record)
-	return d, naming(key, err)
+	return d, bounded.Named(key, err)
 }
 
 // client returns the client of a Device, if it may still ask.

@@ -58,23 +58,6 @@ func (e *deviceAuthorizationEndpoint) serve(c *call) error {
 	return wire.WriteJSON(c.w, http.StatusOK, "application/json", response)
 }
 
-// chooseFor returns the scopes and the resources that a client gets that asks a person for access.
-func (s *core) chooseFor(client *storage.Client, params url.Values) (scopes, audience []string, err error) {
-	scope := params.Get("scope")
-	if scopes, err = grants.ChooseScopes(client, scope, grants.AllowedScopes(client, scope)); err == nil {
-		more := s.resources.all()
-		if client.OwnAudience {
-			more = nil
-		}
-		audience, err = grants.ChooseAudience(params["resource"], client.Audience, more...)
-	}
-	if err != nil {
-		explained := asRefusal(err)
-		return nil, nil, explained.Explain("", "", "client "+client.ID+": "+explained.Setting)
-	}
-	return scopes, audience, nil
-}
-
 // start writes the records, the number of which is limited.
 func (e *deviceAuthorizationEndpoint) start(c *call, d *storage.Device) (*deviceResponse, error) {
 	count, wait := e.limiter.ReserveDevice(c.client.ID, c.address)

@@ -20,9 +20,6 @@ func (s *core) newProofs() *dpop.Checker {
 	return proofs
 }
 
-// Proofs returns the checker of DPoP proofs of this issuer, for its guards.
-func (s *Server) Proofs() *dpop.Checker { return s.proofs }
-
 // prove checks the DPoP proof of a token request, if it has one or must have one (RFC 9449 §5). What the client has proven is in
 // c.proof then. The proof must be for the URL that the issuer is configured with, whatever host the request names.
 func (s *core) prove(c *call) error {

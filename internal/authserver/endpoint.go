@@ -142,6 +142,22 @@ func (s *Server) GivesCodes(path string) bool {
 	return e != nil && e.name == "authorize"
 }
 
+// WantsNoPage reports whether the authorization request with these parameters must be answered without a page (OpenID Connect Core
+// §3.1.2.1, prompt=none). Of a pushed request, that is in its record.
+func (s *Server) WantsNoPage(ctx context.Context, params url.Values) bool {
+	prompt := params.Get("prompt")
+	if uri := params.Get("request_uri"); storage.IsPushedURI(uri) {
+		ctx, cancel := context.WithTimeout(ctx, s.config.StoreTimeout)
+		defer cancel()
+		p, err := s.findPushed(ctx, uri)
+		if err != nil { // the endpoint finds the same, and has no redirect URI
+			return false
+		}
+		prompt = p.Params.Get("prompt")
+	}
+	return slices.Contains(strings.Fields(prompt), "none")
+}
+
 // PageError is a failure that a person is to see, as a page with the status.
 type PageError struct {
 	Status int

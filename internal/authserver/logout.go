@@ -289,20 +289,6 @@ func (e *logoutEndpoint) show(c *call, page pages.LogoutPage) error {
 	return e.pages.Logout(c.w, c.r, page)
 }
 
-// SignIns returns where a person has signed in, the one that was used last at the end.
-func (o Owner) SignIns(ctx context.Context, subject string) ([]storage.SignIn, error) {
-	sessions, err := o.s.sessions.of(ctx, subject)
-	if err != nil {
-		return nil, err
-	}
-	return sessions.Select(o.s.now(), func(*storage.SignIn) bool { return true }), nil
-}
-
-// EndSession ends a session at the site: all that clients got in it. It returns false if nobody has signed in to a client in it.
-func (o Owner) EndSession(ctx context.Context, sid string) (found bool, err error) {
-	return o.s.endSession(ctx, sid, "", "")
-}
-
 // endSession ends a session at the site, or, without one, all sessions of a person.
 func (s *core) endSession(ctx context.Context, sid, subject, address string) (found bool, err error) {
 	if sid != "" {

@@ -15,6 +15,7 @@ import (
 
 	"go.uber.org/zap"
 
+	"github.com/caddy-oauth/caddy-oauth/internal/bounded"
 	"github.com/caddy-oauth/caddy-oauth/internal/clients"
 	"github.com/caddy-oauth/caddy-oauth/internal/fetch"
 	"github.com/caddy-oauth/caddy-oauth/internal/keyring"
@@ -65,12 +66,6 @@ const (
 
 // noticePauses are the pauses after failed attempts to tell a client. After the attempt that follows the last one, the server gives up.
 var noticePauses = []time.Duration{3 * time.Second, 10 * time.Second, 25 * time.Second}
-
-// The reasons of logouts.
-const (
-	reasonSignedOut = "signed out"
-	reasonSiteEnded = "session ended by the site"
-)
 
 // end ends sign-ins of a person. It returns when that is in the store, and as a rule when the tokens have ended. address is as in
 // RevokeFamily.
@@ -214,6 +209,9 @@ func (l *logouts) endTokens(ctx context.Context, logout *storage.Logout) (failed
 	})
 	return failed
 }
+
+// endingSignIns is what run does, for the log.
+const endingSignIns = "ending sign-ins, and telling clients"
 
 // run does what is in the store until ctx ends.
 func (l *logouts) run(ctx context.Context, attempt func(ctx context.Context, what string, do func(context.Context) error)) {
@@ -359,13 +357,13 @@ func (l *logouts) workOn(ctx context.Context, key storage.Key) (next time.Time, 
 	case errors.Is(err, storage.ErrNotFound):
 		return time.Time{}, nil
 	case errors.Is(err, storage.ErrDamaged), errors.Is(err, storage.ErrUnknownKey):
-		return time.Time{}, naming(key, err)
+		return time.Time{}, bounded.Named(key, err)
 	case err != nil:
 		return time.Time{}, err
 	}
 	logout, err := storage.DecodeLogout(record)
 	if err != nil {
-		return time.Time{}, naming(key, err)
+		return time.Time{}, bounded.Named(key, err)
 	}
 	if due := logout.Due(); due.After(l.now()) {
 		return due, nil

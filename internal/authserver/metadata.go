@@ -49,17 +49,6 @@ type SiteFacts struct {
 	SignsOut  bool     // it has a page where people sign out, see [Logouter]
 }
 
-// AddSite adds to the metadata what a site tells of people.
-func (s *Server) AddSite(facts SiteFacts) error {
-	d := &s.document
-	d.mu.Lock()
-	defer d.mu.Unlock()
-	d.sites.Claims = union(d.sites.Claims, facts.Claims)
-	d.sites.ACRValues = union(d.sites.ACRValues, facts.ACRValues)
-	d.sites.SignsOut = d.sites.SignsOut || facts.SignsOut
-	return s.publishMetadataLocked()
-}
-
 // union returns a list with what else is in another one.
 func union(list, more []string) []string {
 	for _, one := range more {

@@ -55,6 +55,20 @@ func (o Owner) UserConsents(ctx context.Context, subject string) (*storage.Conse
 	return o.s.consents.of(ctx, subject)
 }
 
+// SignIns returns where a person has signed in, the one that was used last at the end.
+func (o Owner) SignIns(ctx context.Context, subject string) ([]storage.SignIn, error) {
+	sessions, err := o.s.sessions.of(ctx, subject)
+	if err != nil {
+		return nil, err
+	}
+	return sessions.Select(o.s.now(), func(*storage.SignIn) bool { return true }), nil
+}
+
+// EndSession ends a session at the site: all that clients got in it. It returns false if nobody has signed in to a client in it.
+func (o Owner) EndSession(ctx context.Context, sid string) (found bool, err error) {
+	return o.s.endSession(ctx, sid, "", "")
+}
+
 // What a token was that RevokeAny ended.
 const (
 	RevokedFamily = "family"

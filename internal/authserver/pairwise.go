@@ -87,6 +87,11 @@ func checkSubjectFor(client *storage.Client, scopes []string, user string) error
 	return nil
 }
 
+// errClientAsUser refuses a user whose ID is that of a client that nobody added. A token of both says that the client acts for itself, and
+// a guard would let it in without a user (RFC 9700 §4.15). Anybody can register a client, and then take its ID as the name of an account.
+var errClientAsUser = grants.Refuse(grants.AccessDenied, "this account cannot be used with this app").
+	Explain("a user whose ID is the client ID", "another user ID", "user of the oauth directive")
+
 // errNotASCII refuses a user whose ID no ID token can have (OpenID Connect Core §2). Applications store a subject in fields that may
 // not hold any other characters, or hold them as those of another user.
 var errNotASCII = (&grants.Error{

@@ -6,9 +6,7 @@ import (
 	"maps"
 	"net/http"
 	"net/url"
-	"slices"
 	"strconv"
-	"strings"
 	"time"
 
 	"github.com/caddy-oauth/caddy-oauth/grants"
@@ -142,22 +140,6 @@ func (e *parEndpoint) push(c *call, params url.Values) (reference string, err er
 }
 
 var errRequestURI = grants.Refuse("invalid_request_uri", "request_uri has expired, was used before or is another client's")
-
-// WantsNoPage reports whether the authorization request with these parameters must be answered without a page (OpenID Connect Core
-// §3.1.2.1, prompt=none). Of a pushed request, that is in its record.
-func (s *Server) WantsNoPage(ctx context.Context, params url.Values) bool {
-	prompt := params.Get("prompt")
-	if uri := params.Get("request_uri"); storage.IsPushedURI(uri) {
-		ctx, cancel := context.WithTimeout(ctx, s.config.StoreTimeout)
-		defer cancel()
-		p, err := s.findPushed(ctx, uri)
-		if err != nil { // the endpoint finds the same, and has no redirect URI
-			return false
-		}
-		prompt = p.Params.Get("prompt")
-	}
-	return slices.Contains(strings.Fields(prompt), "none")
-}
 
 // findPushed returns what a reference is for.
 func (s *core) findPushed(ctx context.Context, uri string) (*storage.Pushed, error) {

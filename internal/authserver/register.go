@@ -1,7 +1,6 @@
 package authserver
 
 import (
-	"context"
 	"crypto/subtle"
 	"errors"
 	"net/http"
@@ -18,20 +17,8 @@ import (
 	"github.com/caddy-oauth/caddy-oauth/internal/wire"
 )
 
-// Registration says how clients can register themselves (RFC 7591).
-type Registration struct {
-	// Clients has the limits of registrations, and what becomes of them. The server sets the rest: Issuer, Store, Logger and Now.
-	Clients registration.Config
-
-	// TokenHashes are the hashes of the initial access tokens, one of which a client needs to register; without any, everybody can.
-	TokenHashes []string
-
-	// Sector returns the document at a sector_identifier_uri; nil: clients cannot have one.
-	Sector func(ctx context.Context, url string) ([]byte, error)
-}
-
 // newRegistrations returns the clients that have registered themselves, nil if they cannot.
-func (s *Server) newRegistrations() *registration.Registrations {
+func (s *core) newRegistrations() *registration.Registrations {
 	if s.config.Registration == nil {
 		return nil
 	}

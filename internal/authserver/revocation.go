@@ -37,13 +37,6 @@ type Revoker struct {
 	endings []ending // which the store did not take yet
 }
 
-// The reasons of revocations that no owner has given.
-const (
-	reasonClient = "revoked by the client"
-	reasonUser   = "removed by the user"
-	reasonClosed = "no account at the site any more"
-)
-
 // RevokeFamily ends a family: its code, its refresh tokens and its access tokens. A family that is not there any more has
 // ended. address is that of the client that asked, "" if it was the owner of the site.
 func (r *Revoker) RevokeFamily(ctx context.Context, id, reason, address string) error {
@@ -194,19 +187,6 @@ func lifetimesOf(c *storage.Client) storage.Lifetimes {
 		l.Family = max(l.Family, c.RefreshToken.Lifetime)
 	}
 	return l
-}
-
-// longestLifetimes returns the longest lifetimes of all clients, with an error those of the clients of the configuration.
-func (s *core) longestLifetimes(ctx context.Context) (storage.Lifetimes, error) {
-	longest := storage.Lifetimes{AccessToken: s.config.Keys.Lifetime + jwt.MaxLeeway, Family: longestCode}
-	for _, c := range s.config.Clients {
-		longest = longest.Max(lifetimesOf(c))
-	}
-	all, _, err := s.clients.All(ctx) // the others may do nothing here
-	for _, c := range all {
-		longest = longest.Max(lifetimesOf(c))
-	}
-	return longest, err
 }
 
 // maxEndings bounds how many families to end wait for the store.

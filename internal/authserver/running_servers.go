@@ -10,6 +10,7 @@ import (
 	"time"
 
 	"github.com/caddy-oauth/caddy-oauth/internal/bounded"
+	"github.com/caddy-oauth/caddy-oauth/internal/jwt"
 )
 
 // RunningServers knows the servers of this process, oldest first. When Caddy replaces a configuration, the old server goes
@@ -27,14 +28,17 @@ func NewRunningServers() *RunningServers { return new(RunningServers) }
 type runningServer struct {
 	issuer   string
 	store    *bounded.Store
-	tokens   *accessTokens
+	check    checkToken
 	requests atomic.Int64 // that are being answered
 }
 
-func (r *RunningServers) add(issuer string, store *bounded.Store, tokens *accessTokens) *runningServer {
+// checkToken returns the claims of an access token that is valid now.
+type checkToken func(ctx context.Context, token string, leeway time.Duration) (*jwt.Claims, error)
+
+func (r *RunningServers) add(issuer string, store *bounded.Store, check checkToken) *runningServer {
 	r.mu.Lock()
 	defer r.mu.Unlock()
-	added := &runningServer{issuer: issuer, store: store, tokens: tokens}
+	added := &runningServer{issuer: issuer, store: store, check: check}
 	r.all = append(r.all, added)
 	return added
 }

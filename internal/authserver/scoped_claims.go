@@ -7,6 +7,14 @@ import (
 	"github.com/caddy-oauth/caddy-oauth/grants"
 )
 
+// Scope is a scope the issuer knows, with the words a person is asked with.
+type Scope struct {
+	Name        string
+	Description string
+	Languages   map[string]string // the words in other languages, by their tag
+	Claims      []string          // that only tokens with this scope have, or another scope that names them
+}
+
 // standardClaims are the claims of the scopes of OpenID Connect (Core §5.4).
 var standardClaims = map[string][]string{
 	"profile": {

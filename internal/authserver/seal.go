@@ -8,8 +8,10 @@ import (
 	"crypto/sha256"
 	"encoding/base64"
 	"encoding/binary"
+	"net/http"
 	"time"
 
+	"github.com/caddy-oauth/caddy-oauth/grants"
 	"github.com/caddy-oauth/caddy-oauth/internal/keyring"
 )
 
@@ -63,4 +65,10 @@ func (s sealer) cipher(ctx context.Context) (cipher.AEAD, error) {
 		return nil, err
 	}
 	return cipher.NewGCMWithRandomNonce(block)
+}
+
+var errStale = &grants.Error{
+	Code:        grants.InvalidRequest,
+	Description: "this page is no longer valid: go back to the app and start again",
+	Status:      http.StatusForbidden,
 }

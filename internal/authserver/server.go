@@ -12,8 +12,6 @@ import (
 	"net/http"
 	"net/url"
 	"slices"
-	"sync"
-	"sync/atomic"
 	"time"
 
 	"go.uber.org/zap"
@@ -23,6 +21,7 @@ import (
 	"github.com/caddy-oauth/caddy-oauth/internal/bearer"
 	"github.com/caddy-oauth/caddy-oauth/internal/bounded"
 	"github.com/caddy-oauth/caddy-oauth/internal/clients"
+	"github.com/caddy-oauth/caddy-oauth/internal/dpop"
 	"github.com/caddy-oauth/caddy-oauth/internal/jwt"
 	"github.com/caddy-oauth/caddy-oauth/internal/keyring"
 	"github.com/caddy-oauth/caddy-oauth/internal/metrics"
@@ -78,7 +77,7 @@ func New(config Config) (*Server, error) {
 	if err := s.route(issuer); err != nil {
 		return nil, err
 	}
-	s.running = config.Servers.add(config.Name, s.store, s.accessTokens)
+	s.running = config.Servers.add(config.Name, s.store, s.accessTokens.check)
 	return s, nil
 }
 
@@ -218,20 +217,6 @@ func (s *Server) MinimalTokens() bool {
 	return s.config.AccessToken.Minimal && !s.config.AccessToken.Opaque
 }
 
-// resources are the resources of the guards of an issuer that no audience of its clients has. Safe for concurrent use; the zero
-// value is ready for use.
-type resources struct {
-	mu   sync.Mutex
-	list atomic.Pointer[[]string]
-}
-
-func (r *resources) all() []string {
-	if list := r.list.Load(); list != nil {
-		return *list
-	}
-	return nil
-}
-
 // AddResource lets clients request tokens for a resource by its name, unless they have an audience of their own.
 func (s *Server) AddResource(resource string) {
 	r := &s.resources
@@ -242,6 +227,20 @@ func (s *Server) AddResource(resource string) {
 		r.list.Store(&list)
 	}
 }
+
+// AddSite adds to the metadata what a site tells of people.
+func (s *Server) AddSite(facts SiteFacts) error {
+	d := &s.document
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	d.sites.Claims = union(d.sites.Claims, facts.Claims)
+	d.sites.ACRValues = union(d.sites.ACRValues, facts.ACRValues)
+	d.sites.SignsOut = d.sites.SignsOut || facts.SignsOut
+	return s.publishMetadataLocked()
+}
+
+// Proofs returns the checker of DPoP proofs of this issuer, for its guards.
+func (s *Server) Proofs() *dpop.Checker { return s.proofs }
 
 var _ bearer.Source = (*Server)(nil)
 
@@ -255,7 +254,7 @@ var _ bearer.Rechecker = (*Server)(nil)
 // Recheck implements bearer.Rechecker. A request can outlive the configuration that it began with: the newest server of the issuer
 // is the one that learns of revocations.
 func (s *Server) Recheck(ctx context.Context, token string, leeway time.Duration) error {
-	_, err := s.config.Servers.newest(s.running).tokens.check(ctx, token, leeway)
+	_, err := s.config.Servers.newest(s.running).check(ctx, token, leeway)
 	return err
 }
 

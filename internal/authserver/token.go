@@ -197,6 +197,17 @@ func (e *tokenEndpoint) issue(c *call, auth *grants.Authorization, now time.Time
 	}, nil
 }
 
+// stillAsked returns those of the askedClaims whose scopes the client may still ask for.
+func (e *tokenEndpoint) stillAsked(client *storage.Client, asked storage.AskedClaims) storage.AskedClaims {
+	gone := func(name string) bool { return !e.accessTokens.claims.gives(client.Scopes, name) }
+	for _, names := range []*[]string{&asked.UserInfo, &asked.IDToken} {
+		if slices.ContainsFunc(*names, gone) {
+			*names = slices.DeleteFunc(slices.Clone(*names), gone)
+		}
+	}
+	return asked
+}
+
 // begin is for an authorization that has no family yet: it sets when the authorization began, and starts a family if it needs one.
 // A cutoff also voids what begins shortly after it, see [revocation.ClockSkew]. So that a user whose access was revoked a moment
 // ago can sign in again, Started is then later than now. The cutoff may be of another node: begin syncs first.

@@ -54,8 +54,6 @@ const (
 	writingUses  = "writing when apps were used"
 	sweeping     = "sweeping expired records"
 	sweepingCode = "removing codes that nobody has redeemed"
-
-	endingSignIns = "ending sign-ins, and telling clients"
 )
 
 // Run does the server's upkeep until ctx ends.

@@ -134,13 +134,13 @@ func (s *Store) Update(ctx context.Context, key storage.Key, change storage.Chan
 		return nil
 	case decided != nil && errors.Is(err, decided): // It is the change that has failed.
 		s.outages.Worked(Reading)
-		return naming(key, err)
+		return Named(key, err)
 	}
 	return failureAt(ctx, Writing, key, err)
 }
 
-// naming returns the error of a change that cannot decode the record, with the name of the record, and any other as it is.
-func naming(key storage.Key, err error) error {
+// Named returns the error of decoding a record with the name of the record, if the record is damaged, and any other error as it is.
+func Named(key storage.Key, err error) error {
 	if errors.Is(err, storage.ErrDamaged) {
 		return &storage.DamagedError{Key: key, Err: err}
 	}
@@ -157,7 +157,7 @@ func (s *Store) decide(ctx context.Context, key storage.Key, change storage.Chan
 	case errors.Is(err, storage.ErrKeep):
 		return nil
 	case err != nil:
-		return naming(key, err)
+		return Named(key, err)
 	}
 	return storage.ErrReadOnly
 }
