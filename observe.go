@@ -13,6 +13,7 @@ import (
 	"github.com/caddyserver/caddy/v2/modules/caddyhttp"
 	"go.uber.org/zap"
 
+	"github.com/caddy-oauth/caddy-oauth/grants"
 	"github.com/caddy-oauth/caddy-oauth/internal/authserver"
 	"github.com/caddy-oauth/caddy-oauth/internal/bearer"
 	"github.com/caddy-oauth/caddy-oauth/internal/trail"
@@ -145,8 +146,11 @@ func (g *Guard) logRefusal(r *http.Request, refusal *bearer.Error) (id string) {
 	}
 	fields = append(fields, zap.String("error_id", id), zap.Int("status", refusal.Status), zap.NamedError("cause", refusal.Cause))
 	level, message := zap.InfoLevel, "request refused"
-	if refusal.Status == http.StatusServiceUnavailable {
+	switch {
+	case refusal.Status == http.StatusServiceUnavailable:
 		level, message = zap.DebugLevel, "request refused: the token cannot be checked"
+	case refusal.Code == grants.UseDPoPNonce: // which is how a client gets a nonce (RFC 9449 §9)
+		level, message = zap.DebugLevel, "request refused until it has a nonce"
 	}
 	g.app.trail.Log(g.place.log, level, message, fields...)
 	if g.app.trail.Watched() {

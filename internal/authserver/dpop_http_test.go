@@ -11,6 +11,8 @@ import (
 	"testing"
 	"time"
 
+	"go.uber.org/zap"
+
 	"github.com/caddy-oauth/caddy-oauth/grants"
 	"github.com/caddy-oauth/caddy-oauth/internal/dpop"
 	"github.com/caddy-oauth/caddy-oauth/internal/jwt"
@@ -220,11 +222,16 @@ func TestClientThatMustUseDPoP(t *testing.T) {
 
 // RFC 9449 §8: the client gets a nonce with the refusal, and its code is still good then.
 func TestNoncesAtTheTokenEndpoint(t *testing.T) {
-	s := newTestServer(t, func(c *Config) { c.DPoPNonce = true })
+	s, events := audited(t, func(c *Config) { c.DPoPNonce = true })
 	p := jwttest.NewProver(t, "ES256", s.clock.Now)
 	code := s.code(t, asks("spa"))
+	before := len(*events)
 	a := s.token(t, spaRedeems(code), proof(t, p))
 	a.check(t, http.StatusBadRequest, grants.UseDPoPNonce)
+	logged := s.logs.FilterMessage("request refused until it has a nonce").All()
+	if len(*events) != before || len(logged) != 1 || logged[0].Level != zap.DebugLevel {
+		t.Errorf("%d events, and the log has %v", len(*events)-before, logged)
+	}
 	nonce := a.Header().Get("DPoP-Nonce")
 	if nonce == "" || !strings.Contains(a.Header().Get("Access-Control-Expose-Headers"), "DPoP-Nonce") {
 		t.Fatalf("%v", a.Header())

@@ -273,6 +273,10 @@ func (s *Server) fail(c *call, e *endpoint, err error) error {
 	}
 	s.metrics.Request(e.name, c.grant, c.result)
 	level, message := s.severity(c.r.Context(), err, refusal.HTTPStatus())
+	expected := refusal.Code == grants.UseDPoPNonce // this is how a client gets a nonce (RFC 9449 §8)
+	if expected {
+		level, message = zap.DebugLevel, "request refused until it has a nonce"
+	}
 	fields := append(s.fields(c, e),
 		zap.String("error_id", id),
 		zap.String("error", refusal.Code),
@@ -281,7 +285,9 @@ func (s *Server) fail(c *call, e *endpoint, err error) error {
 	)
 	fields = append(fields, explanation(refusal)...)
 	s.config.Trail.Log(s.log, level, message, append(fields, bounded.Fields(err)...)...)
-	s.events.refused(c, e.name, err, refusal.Code, id)
+	if !expected {
+		s.events.refused(c, e.name, err, refusal.Code, id)
+	}
 	if refusal == errDenied {
 		id = "" // nothing has failed that anybody looks up
 	}
