@@ -12,6 +12,7 @@ import (
 	"github.com/caddyserver/caddy/v2"
 
 	"github.com/caddy-oauth/caddy-oauth/internal/jwt/jwttest"
+	"github.com/caddy-oauth/caddy-oauth/internal/testport"
 )
 
 // bound returns an access token of the client app that is bound to a key, with whatever else the answer has.
@@ -208,7 +209,68 @@ func TestDPoPExample(t *testing.T) {
 	if good.status != 200 || good.header.Get("DPoP-Nonce") == "" {
 		t.Errorf("with a nonce at the guard: %d %s %v", good.status, good.body, good.header)
 	}
+	for _, entry := range s.logged(t, "request refused until it has a nonce") { // one of the endpoint and one of the guard
+		if entry["level"] != "debug" || entry["error_id"] == "" {
+			t.Errorf("the log has %v", entry)
+		}
+	}
+	if n := len(s.logEntries(t, func(entry map[string]any) bool { return entry["error"] == "use_dpop_nonce" })); n != 2 {
+		t.Errorf("%d lines in the logs, want 2", n)
+	}
 	if err := caddy.Stop(); err != nil {
 		t.Error(err)
+	}
+}
+
+// A request that starts again, as the headers of its MCP message were not there, and a request that a guarded site passes on to another
+// site of the same Caddy, come with one proof. Whoever sends the proof once more is refused.
+func TestOneProofAtGuardsInARow(t *testing.T) {
+	s := newServer(t)
+	mcpAddress, calls := mcpServer(t)
+	inner := testport.New(t)
+	s.run(t, strings.Replace(mcpShop, "scope admin", "scope admin\nclient billing {\nsecret billing-secret\nscopes orders\n}", 1),
+		`http://shop.localhost:PORT {
+			oauth
+			`+toolGuards+`
+			oauth_guard /api/* {
+				authorization pass
+			}
+			reverse_proxy /api/* 127.0.0.1:`+inner+`
+			reverse_proxy `+mcpAddress+`
+		}
+		http://:`+inner+` {
+			oauth_guard {
+				audience http://shop.localhost:PORT
+				authorization pass
+			}
+			oauth_guard /api/inner/* {
+				scopes orders
+			}
+			respond "inside"
+		}`)
+	root := s.url("shop.localhost")
+	p := jwttest.NewProver(t, "ES256", time.Now)
+	token := s.bound(t, root, p, asBilling).AccessToken
+	call := func(proof string) answer {
+		return s.do(t, http.MethodPost, root+"/mcp", "application/json", getOrder, "Authorization", "DPoP "+token, "DPoP", proof)
+	}
+	proof := p.Prove(t, http.MethodPost, root+"/mcp", token)
+	if answer := call(proof); answer.status != 200 || calls.Load() != 1 {
+		t.Errorf("a message of an older client: %d %s", answer.status, answer.header.Get("WWW-Authenticate"))
+	}
+	if answer := call(proof); answer.status != 401 || calls.Load() != 1 {
+		t.Errorf("the same proof again: %d", answer.status)
+	}
+	for _, path := range []string{"/api/orders", "/api/inner/orders"} {
+		proof := p.Prove(t, "GET", root+path, token)
+		header := []string{"Authorization", "DPoP " + token, "DPoP", proof}
+		if answer := s.get(t, root+path, header...); answer.status != 200 || answer.body != "inside" {
+			t.Errorf("%s: %d %s", path, answer.status, answer.header.Get("WWW-Authenticate"))
+		}
+		for name, port := range map[string]string{"through the outer site": s.port, "at the inner site": inner} {
+			if answer := s.get(t, strings.Replace(root, s.port, port, 1)+path, header...); answer.status != 401 {
+				t.Errorf("%s, the same proof again %s: %d", path, name, answer.status)
+			}
+		}
 	}
 }

@@ -55,6 +55,9 @@ func restart(w http.ResponseWriter, r *http.Request, codes bool) bool {
 
 // secondRequest returns the request as the client sent it, with another context.
 func secondRequest(ctx context.Context, r, sent *http.Request) *http.Request {
+	if found, ok := caddyhttp.GetVar(r.Context(), identityVar).(*identity); ok {
+		ctx = found.tokens.Again(ctx)
+	}
 	second := r.Clone(ctx)
 	second.Method, second.RequestURI = sent.Method, sent.RequestURI
 	*second.URL = *sent.URL

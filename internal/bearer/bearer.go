@@ -116,8 +116,7 @@ type Tokens struct {
 	leeway time.Duration // with which the token was valid
 	claims *jwt.Claims
 
-	proof        *dpop.Proof // that was valid; nil: none was needed yet
-	proofBelongs string      // the token that the proof is for
+	proven *proven // nil: no proof was needed yet
 }
 
 // values returns the values that a header of the request had.

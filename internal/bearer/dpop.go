@@ -2,9 +2,13 @@ package bearer
 
 import (
 	"cmp"
+	"context"
 	"errors"
+	"net"
 	"net/http"
+	"net/netip"
 	"slices"
+	"strconv"
 	"strings"
 
 	"github.com/caddy-oauth/caddy-oauth/internal/dpop"
@@ -46,23 +50,62 @@ func (p *Resource) checkBound(r *http.Request, t *Tokens, claims *jwt.Claims, to
 	if !needed {
 		return err
 	}
-	if t.proof == nil || t.proofBelongs != token {
+	if t.proven == nil {
+		t.proven, _ = r.Context().Value(provenKey{}).(*proven)
+	}
+	if t.proven == nil || t.proven.token != token {
 		proof, err := p.proof(r, t, token)
 		if err != nil {
 			return err
 		}
-		t.proof, t.proofBelongs = proof, token
+		t.proven = &proven{proof, token}
 	}
-	return CheckKey(claims, t.proof)
+	return CheckKey(claims, t.proven.proof)
 }
 
-// proof returns the proof of a request. It is checked once for a request, whatever resources that passes.
+// proven is a proof that was valid for a request with a token. A proof is good for one Check, and one request can pass several resources.
+type proven struct {
+	proof *dpop.Proof
+	token string
+}
+
+// provenKey is the key of what a request has proven before it started again, in its context.
+type provenKey struct{}
+
+// Again returns a context for the same request, which starts again from the client's headers: its proof is not a second one.
+func (t *Tokens) Again(ctx context.Context) context.Context {
+	if t.proven == nil {
+		return ctx
+	}
+	return context.WithValue(ctx, provenKey{}, t.proven)
+}
+
+// proof checks the proof of a request.
 func (p *Resource) proof(r *http.Request, t *Tokens, token string) (*dpop.Proof, error) {
 	values := t.values(r, dpop.Header)
 	if len(values) == 0 {
 		return nil, dpop.Missing("a DPoP proof, as the token is bound to a key", "")
 	}
-	return p.Proofs.Check(r.Context(), values, dpop.Request{Method: r.Method, URL: p.Target(r), Token: token})
+	return p.Proofs.Check(r.Context(), values, dpop.Request{Method: r.Method, URL: p.Target(r), Token: token, Hop: hop(r)})
+}
+
+// hop returns the address at which a request has arrived that comes from this machine: a guarded site may have passed it on to another
+// guarded site of the same process, and both check its proof. It returns "" for a request from elsewhere, so that nobody there can use a
+// proof a second time at another port.
+func hop(r *http.Request) string {
+	local, ok := r.Context().Value(http.LocalAddrContextKey).(net.Addr)
+	if !ok {
+		return ""
+	}
+	if local.Network() == "unix" {
+		return local.String()
+	}
+	here, err1 := netip.ParseAddrPort(local.String())
+	peer, err2 := netip.ParseAddrPort(r.RemoteAddr)
+	if err1 != nil || err2 != nil || !peer.Addr().IsLoopback() && peer.Addr().Unmap() != here.Addr().Unmap() {
+		return ""
+	}
+	return strconv.Itoa(int(here.Port()))
 }
 
 // usesDPoP reports whether a request has a token with the scheme DPoP.

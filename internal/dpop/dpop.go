@@ -70,6 +70,10 @@ type Request struct {
 	Method string
 	URL    string // query and fragment do not count; "" if the server does not know it
 	Token  string // the access token that the request brings, "" if it brings none
+
+	// Hop is where in this process the request has arrived, if a site of the process may have passed it on to another one. Each
+	// takes a proof once. "" is for requests from elsewhere.
+	Hop string
 }
 
 // Proof is a proof that is valid, and that this process has not seen before.
@@ -98,7 +102,7 @@ func (c *Checker) Check(ctx context.Context, values []string, want Request) (*Pr
 		return nil, err
 	}
 	proof := &Proof{Thumbprint: key.Thumbprint, ID: claims.ID, Expires: claims.IssuedAt.Add(past)}
-	if !c.Memory.first(proof, c.Now()) {
+	if !c.Memory.first(proof, want.Hop, c.Now()) {
 		return nil, Replayed()
 	}
 	return proof, nil

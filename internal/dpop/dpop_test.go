@@ -42,7 +42,7 @@ func TestProofsOfEachAlgorithm(t *testing.T) {
 	for _, alg := range []string{"ES256", "ES384", "EdDSA", "RS256", "PS256"} {
 		p := jwttest.NewProver(t, alg, clock.Now)
 		for range 2 { // the key is read, and then known
-			proof, err := c.Check(t.Context(), []string{p.Prove(t, "GET", api, "the token")}, Request{"GET", api, "the token"})
+			proof, err := c.Check(t.Context(), []string{p.Prove(t, "GET", api, "the token")}, Request{Method: "GET", URL: api, Token: "the token"})
 			if err != nil || proof.Thumbprint != p.Thumbprint {
 				t.Errorf("%s: %+v, %v; want the key %s", alg, proof, err, p.Thumbprint)
 			}
@@ -156,7 +156,7 @@ func TestHashOfTheToken(t *testing.T) {
 		"none": p.Prove(t, "GET", api, ""), "of another token": p.Prove(t, "GET", api, "another"),
 		"empty": p.Prove(t, "GET", api, "", "ath", ""), "the token itself": p.Prove(t, "GET", api, "", "ath", "the token"),
 	} {
-		if _, err := c.Check(t.Context(), []string{proof}, Request{"GET", api, "the token"}); reason(t, err) != "ath is not the hash of the access token" {
+		if _, err := c.Check(t.Context(), []string{proof}, Request{Method: "GET", URL: api, Token: "the token"}); reason(t, err) != "ath is not the hash of the access token" {
 			t.Errorf("%s: %v", name, err)
 		}
 	}
@@ -294,7 +294,7 @@ func TestAProofOfTheFutureIsGoodOnce(t *testing.T) {
 func TestMemoryIsBounded(t *testing.T) {
 	m, now := NewMemory(), time.Now()
 	for n := range 3*maxUsed + 1 {
-		m.first(&Proof{ID: fmt.Sprint(n)}, now)
+		m.first(&Proof{ID: fmt.Sprint(n)}, "", now)
 	}
 	if used := len(m.current) + len(m.before); used > 2*maxUsed || used < maxUsed {
 		t.Errorf("it has %d proofs, want at most %d", used, 2*maxUsed)
@@ -372,7 +372,7 @@ func BenchmarkCheck(b *testing.B) {
 	for n := range proofs {
 		proofs[n] = p.Prove(b, "GET", api, "the token")
 	}
-	want := Request{"GET", api, "the token"}
+	want := Request{Method: "GET", URL: api, Token: "the token"}
 	b.ReportAllocs()
 	n := 0
 	for b.Loop() {

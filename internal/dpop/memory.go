@@ -34,9 +34,9 @@ func NewMemory() *Memory {
 	return &Memory{current: make(map[[16]byte]struct{}), keys: make(map[[sha256.Size]byte]*jwt.ProofKey)}
 }
 
-// first reports whether a proof was not seen before, and remembers it.
-func (m *Memory) first(p *Proof, now time.Time) bool {
-	sum := sha256.Sum256([]byte(p.Thumbprint + "\x00" + p.ID))
+// first reports whether a proof was not seen before at a hop, and remembers it.
+func (m *Memory) first(p *Proof, hop string, now time.Time) bool {
+	sum := sha256.Sum256([]byte(hop + "\x00" + p.Thumbprint + "\x00" + p.ID))
 	id := [16]byte(sum[:])
 	m.mu.Lock()
 	defer m.mu.Unlock()
