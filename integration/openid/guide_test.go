@@ -52,19 +52,24 @@ var (
 )
 
 // guideSite is the site of the guide, with what it knows of a login, and all clients of the other guide. Only its addresses and secrets are
-// others.
-func guideSite(t *testing.T, wikiURL string) *integration.Server {
+// others: an application that learns of logouts is at a URL of the test.
+func guideSite(t *testing.T, app, appURL string) *integration.Server {
 	t.Helper()
 	var clients strings.Builder
 	for _, block := range clientBlock.FindAllStringSubmatch(guide(t, applicationsGuide), -1) {
 		clients.WriteString(block[1])
 	}
-	clients.WriteString(snippet(t, siteGuide, "What your site knows of the login", "caddyfile-part"))
+	const sid = "sid {rp.header.Remote-Session}\n" // which stands beside the page for signing out in another section
+	session := snippet(t, siteGuide, "What your site knows of the login", "caddyfile-part")
+	if !strings.Contains(session, sid) {
+		t.Fatalf("no %q in %s", sid, session)
+	}
+	clients.WriteString(strings.Replace(session, sid, sid+"logout /logout return_to\n", 1))
 	text := snippet(t, siteGuide, "", "caddyfile")
 	if n := len(onlyClient.FindAllString(text, -1)); n != 1 {
 		t.Fatalf("%s has %d clients, want one", siteGuide, n)
 	}
-	text = onlyClient.ReplaceAllLiteralString(text, strings.ReplaceAll(clients.String(), wiki, wikiURL))
+	text = onlyClient.ReplaceAllLiteralString(text, strings.ReplaceAll(clients.String(), app, appURL))
 	text = strings.NewReplacer("oauth https://example.com", "oauth {$ISSUER}", "example.com {", "{$SITE} {", "app:8080", "{$LOGIN}").
 		Replace(application.ReplaceAllString(text, "http://127.0.0.1"))
 	return serve(t, variable.ReplaceAllString(text, "{env.CLIENT_SECRET}"))
@@ -100,7 +105,7 @@ func wants(t *testing.T, page *integration.Page, want string) {
 // TestGuide signs alice in at applications with the settings of the guide.
 func TestGuide(t *testing.T) {
 	wikiAddress := integration.NewAddress(t)
-	s := guideSite(t, "http://"+wikiAddress)
+	s := guideSite(t, wiki, "http://"+wikiAddress)
 	t.Run("oauth2-proxy", func(t *testing.T) { oauth2Proxy(t, s) })
 	t.Run("mod_auth_openidc", func(t *testing.T) { modAuthOpenIDC(t, s, wikiAddress) })
 	t.Run("next-auth", func(t *testing.T) { nextAuth(t, s) })

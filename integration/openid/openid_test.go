@@ -3,6 +3,7 @@ package openid
 
 import (
 	"context"
+	"crypto/rand"
 	"encoding/json"
 	"fmt"
 	"net/http"
@@ -33,9 +34,16 @@ const secret = "mT4Wq9Zx7Lb2Nv5Kc8Rj3Hf6Yp1Dg0Sa"
 // authTime is when alice has signed in.
 var authTime = time.Now().Add(-10 * time.Minute).Truncate(time.Second)
 
-// login is the login of the site: it asks the browser for a name and a password, and says all that the site knows of alice.
+// login is the login of the site: it asks the browser for a name and a password, and says all that the site knows of alice. At /logout, it
+// signs out the browser, which keeps the password.
 func login(w http.ResponseWriter, r *http.Request) {
-	if name, password, _ := r.BasicAuth(); name != integration.Customer || password != integration.Password {
+	if r.URL.Path == "/logout" {
+		http.SetCookie(w, &http.Cookie{Name: "signed_out", Value: rand.Text(), Path: "/"})
+		http.Redirect(w, r, r.FormValue("return_to"), http.StatusSeeOther)
+		return
+	}
+	_, none := r.Cookie("signed_out")
+	if name, password, _ := r.BasicAuth(); none == nil || name != integration.Customer || password != integration.Password {
 		w.Header().Set("WWW-Authenticate", `Basic realm="site"`)
 		w.WriteHeader(http.StatusUnauthorized)
 		return
