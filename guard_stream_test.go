@@ -90,6 +90,11 @@ func newStreamer(t *testing.T) *streamer {
 	return up
 }
 
+// host returns the host and the port of the site. A request names it in a header, so that a Caddy can have several such sites behind it.
+func (up *streamer) host() string { return strings.TrimPrefix(up.URL, "http://") }
+
+const toStreamer = "reverse_proxy {header.Upstream}\n"
+
 // stream is a response that the test has begun to read.
 type stream struct {
 	conn net.Conn
@@ -97,9 +102,9 @@ type stream struct {
 	rest io.Reader // of the response, or of the connection after an upgrade
 }
 
-func (s *server) stream(t *testing.T, path, token string) *stream {
+func (s *server) stream(t *testing.T, up *streamer, path, token string) *stream {
 	t.Helper()
-	stream, status := s.request(t, path, token)
+	stream, status := s.request(t, up, path, token)
 	if stream == nil {
 		t.Fatalf("%s: %d", path, status)
 	}
@@ -107,12 +112,12 @@ func (s *server) stream(t *testing.T, path, token string) *stream {
 }
 
 // brief returns a stream with a token that does not live long. On a busy machine, one may have expired before the guard sees it.
-func (s *server) brief(t *testing.T, path string) (opened *stream, token string) {
+func (s *server) brief(t *testing.T, up *streamer, path string) (opened *stream, token string) {
 	t.Helper()
 	eventually(t, "a stream", func() bool {
 		token = s.signIn(t, s.url("shop.localhost")).AccessToken
 		var status int
-		opened, status = s.request(t, path, token)
+		opened, status = s.request(t, up, path, token)
 		if opened == nil && status != http.StatusUnauthorized {
 			t.Fatalf("%s: %d", path, status)
 		}
@@ -122,7 +127,7 @@ func (s *server) brief(t *testing.T, path string) (opened *stream, token string)
 }
 
 // request requests a stream, and returns nil if the answer has another status than a stream.
-func (s *server) request(t *testing.T, path, token string) (opened *stream, status int) {
+func (s *server) request(t *testing.T, up *streamer, path, token string) (opened *stream, status int) {
 	t.Helper()
 	conn, err := new(net.Dialer).DialContext(t.Context(), "tcp", "127.0.0.1:"+s.port)
 	if err != nil {
@@ -133,7 +138,7 @@ func (s *server) request(t *testing.T, path, token string) (opened *stream, stat
 	if path == "/socket" {
 		upgrade, want = "Connection: Upgrade\r\nUpgrade: websocket\r\nSec-WebSocket-Version: 13\r\nSec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==\r\n", http.StatusSwitchingProtocols
 	}
-	if _, err := io.WriteString(conn, "GET "+path+" HTTP/1.1\r\nHost: shop.localhost:"+s.port+"\r\nAuthorization: Bearer "+token+"\r\n"+upgrade+"\r\n"); err != nil {
+	if _, err := io.WriteString(conn, "GET "+path+" HTTP/1.1\r\nHost: shop.localhost:"+s.port+"\r\nUpstream: "+up.host()+"\r\nAuthorization: Bearer "+token+"\r\n"+upgrade+"\r\n"); err != nil {
 		t.Fatal(err)
 	}
 	reader := bufio.NewReader(conn)
@@ -160,7 +165,7 @@ func (s *stream) ended(t *testing.T) {
 }
 
 // streaming runs the shop with guarded streams. The tokens live as long as is said, without a leeway.
-func streaming(t *testing.T, up *streamer, lifetime string) (*server, func()) {
+func streaming(t *testing.T, lifetime string) (*server, func()) {
 	t.Helper()
 	s := newServer(t)
 	global := strings.Replace(shop, "scope orders\n", "scope orders\naccess_token {\nlifetime "+lifetime+"\n}\n", 1)
@@ -176,7 +181,7 @@ func streaming(t *testing.T, up *streamer, lifetime string) (*server, func()) {
 			leeway 0
 			cors
 		}
-		reverse_proxy ` + strings.TrimPrefix(up.URL, "http://") + `
+		` + toStreamer + `
 	}`
 	s.run(t, global, site)
 	return s, func() {
@@ -197,97 +202,106 @@ func (s *server) revoke(t *testing.T, token string) {
 
 func TestStreamsEndWhenTheTokenIsRevoked(t *testing.T) {
 	for _, reloaded := range []bool{false, true} {
-		for _, path := range []string{"/events", "/silent", "/socket", "/export"} {
-			if reloaded && path == "/socket" {
-				continue // Caddy closes these when it replaces the configuration
+		t.Run(map[bool]string{true: "after a reload", false: "at once"}[reloaded], func(t *testing.T) {
+			paths := []string{"/events", "/silent", "/export"}
+			if !reloaded {
+				paths = append(paths, "/socket") // Caddy closes these when it replaces the configuration
 			}
-			name := strings.TrimPrefix(path, "/")
+			s, reload := streaming(t, "10m")
+			ups, opened, got := make([]*streamer, len(paths)), make([]*stream, len(paths)), make([]tokens, len(paths))
+			for i, path := range paths {
+				ups[i], got[i] = newStreamer(t), s.signIn(t, s.url("shop.localhost"))
+				opened[i] = s.stream(t, ups[i], path, got[i].AccessToken)
+			}
 			if reloaded {
-				name += " after a reload"
+				reload()
 			}
-			t.Run(name, func(t *testing.T) {
-				up := newStreamer(t)
-				s, reload := streaming(t, up, "10m")
-				got := s.signIn(t, s.url("shop.localhost"))
-				stream := s.stream(t, path, got.AccessToken)
-				if reloaded {
-					reload()
+			for i, path := range paths {
+				if ups[i].open.Load() != 1 {
+					t.Fatalf("%s: the response does not last", path)
 				}
-				if up.open.Load() != 1 {
-					t.Fatal("the response does not last")
-				}
-				s.revoke(t, got.RefreshToken) // and with it the family
-				stream.ended(t)
-				eventually(t, "the site to be left alone", func() bool { return up.open.Load() == 0 })
-			})
-		}
+				s.revoke(t, got[i].RefreshToken) // and with it the family
+			}
+			for i, path := range paths {
+				t.Run(strings.TrimPrefix(path, "/"), func(t *testing.T) {
+					opened[i].ended(t)
+					eventually(t, "the site to be left alone", func() bool { return ups[i].open.Load() == 0 })
+				})
+			}
+		})
 	}
 }
 
 // Over HTTP/2 and HTTP/3, only the stream ends: the connection may have other requests.
 func TestStreamsOfOneConnectionEndAlone(t *testing.T) {
+	s := newServer(t)
+	securePort, release, err := testport.Pick()
+	if err != nil {
+		t.Fatal(err)
+	}
+	release() // Caddy takes the UDP port too
+	const guarded = "oauth_guard /export {\nleeway 0\n}\noauth_guard {\nleeway 0\n}\n" + toStreamer + "}\n"
+	s.run(t, "skip_install_trust\nauto_https disable_redirects\nservers {\nprotocols h1 h2 h2c h3\n}\n"+
+		strings.Replace(shop, "scope orders\n", "scope orders\naccess_token {\nlifetime 3s\n}\n", 1),
+		"http://shop.localhost:PORT {\nvars person {header.Person}\noauth {\nuser {vars.person}\n}\n"+guarded+
+			"https://shop.localhost:"+securePort+" {\ntls internal\n"+guarded)
 	for _, protocol := range []struct {
-		name, enabled, scheme string
-		major                 int
-		open                  func() (transport http.RoundTripper, closeAll func())
+		name, scheme, port string
+		major              int
+		open               func() (transport http.RoundTripper, closeAll func())
 	}{
-		{"HTTP2 without TLS", "h1 h2c", "http", 2, func() (http.RoundTripper, func()) {
+		{"HTTP2 without TLS", "http", s.port, 2, func() (http.RoundTripper, func()) {
 			h2c := &http.Transport{Protocols: new(http.Protocols)}
 			h2c.Protocols.SetUnencryptedHTTP2(true)
 			return h2c, h2c.CloseIdleConnections
 		}},
-		{"HTTP2", "h1 h2", "https", 2, func() (http.RoundTripper, func()) {
+		{"HTTP2", "https", securePort, 2, func() (http.RoundTripper, func()) {
 			h2 := &http.Transport{TLSClientConfig: trusting(), ForceAttemptHTTP2: true}
 			return h2, h2.CloseIdleConnections
 		}},
-		{"HTTP3", "h1 h2 h3", "https", 3, func() (http.RoundTripper, func()) {
+		{"HTTP3", "https", securePort, 3, func() (http.RoundTripper, func()) {
 			h3 := &http3.Transport{TLSClientConfig: trusting()}
 			return h3, func() { _ = h3.Close() }
 		}},
 	} {
 		for _, path := range []string{"/events", "/silent"} {
 			t.Run(protocol.name+path, func(t *testing.T) {
-				up, s := newStreamer(t), newServer(t)
-				guarded := "oauth_guard /export {\nleeway 0\n}\noauth_guard {\nleeway 0\n}\nreverse_proxy " + strings.TrimPrefix(up.URL, "http://") + "\n}\n"
-				port, sites := s.port, "http://shop.localhost:PORT {\nvars person alice\noauth {\nuser {vars.person}\n}\n"
-				if protocol.scheme == "https" {
-					picked, release, err := testport.Pick()
-					if err != nil {
-						t.Fatal(err)
-					}
-					release() // Caddy takes the UDP port too
-					port = picked
-					sites += "}\nhttps://shop.localhost:" + port + " {\ntls internal\n"
-				}
-				const global = "skip_install_trust\nauto_https disable_redirects\n"
-				s.run(t, global+"servers {\nprotocols "+protocol.enabled+"\n}\n"+strings.Replace(shop, "scope orders\n", "scope orders\naccess_token {\nlifetime 3s\n}\n", 1), sites+guarded)
-
-				ctx, cancel := context.WithTimeout(t.Context(), 2*time.Minute)
+				t.Parallel()
+				up := newStreamer(t)
+				ctx, cancel := context.WithTimeout(t.Context(), patience)
 				defer cancel()
 				transport, closeAll := protocol.open()
 				defer closeAll()
-				get := func(path, token string) (resp *http.Response) {
-					req, err := http.NewRequestWithContext(ctx, http.MethodGet, protocol.scheme+"://127.0.0.1:"+port+path, nil)
-					if err != nil {
-						t.Fatal(err)
-					}
-					req.Host = "shop.localhost:" + port
-					req.Header.Set("Authorization", "Bearer "+token)
+				get := func(path string) (resp *http.Response, got tokens) {
 					eventually(t, "an answer, once there is a certificate", func() bool {
+						if got.AccessToken == "" {
+							got = s.signIn(t, s.url("shop.localhost"), "Person", strings.ToLower(strings.ReplaceAll(protocol.name+path, " ", "-")))
+						}
+						req, err := http.NewRequestWithContext(ctx, http.MethodGet, protocol.scheme+"://127.0.0.1:"+protocol.port+path, nil)
+						if err != nil {
+							t.Fatal(err)
+						}
+						req.Host = "shop.localhost:" + protocol.port
+						req.Header.Set("Authorization", "Bearer "+got.AccessToken)
+						req.Header.Set("Upstream", up.host())
 						resp, err = transport.RoundTrip(req) //nolint:bodyclose // the caller closes it
-						return err == nil
+						if err == nil && resp.StatusCode == http.StatusUnauthorized {
+							resp.Body.Close()
+							got = tokens{} // it has expired meanwhile
+						}
+						return err == nil && resp.StatusCode != http.StatusUnauthorized
 					})
 					if resp.StatusCode != http.StatusOK || resp.ProtoMajor != protocol.major {
 						t.Fatalf("%s: %v", path, resp)
 					}
-					return resp
+					return resp, got
 				}
-				signIn := func() tokens { return s.signIn(t, s.url("shop.localhost")) }
-				get("/", signIn().AccessToken).Body.Close()
+				first, _ := get("/")
+				first.Body.Close()
 
-				other, revoked := signIn(), signIn()
-				kept, cut := get("/export", other.AccessToken), get(path, revoked.AccessToken)
+				kept, _ := get("/export")
 				defer kept.Body.Close()
+				cut, revoked := get(path)
 				defer cut.Body.Close()
 				s.revoke(t, revoked.RefreshToken)
 				if _, err := io.Copy(io.Discard, cut.Body); err == nil || ctx.Err() != nil {
@@ -295,7 +309,7 @@ func TestStreamsOfOneConnectionEndAlone(t *testing.T) {
 				}
 				eventually(t, "the site to be left alone", func() bool { return up.open.Load() == 1 })
 
-				expired := get(path, signIn().AccessToken)
+				expired, _ := get(path)
 				defer expired.Body.Close()
 				if _, err := io.Copy(io.Discard, expired.Body); err == nil || ctx.Err() != nil {
 					t.Errorf("the stream of an expired token goes on, or ends as if it were complete: %v", err)
@@ -317,94 +331,96 @@ func trusting() *tls.Config {
 }
 
 func TestStreamsEndWhenTheTokenExpires(t *testing.T) {
+	s, _ := streaming(t, "2s")
 	for _, path := range []string{"/events", "/silent", "/socket"} {
 		t.Run(strings.TrimPrefix(path, "/"), func(t *testing.T) {
+			t.Parallel()
 			up := newStreamer(t)
-			s, _ := streaming(t, up, "2s")
-			stream, _ := s.brief(t, path)
+			stream, _ := s.brief(t, up, path)
 			stream.ended(t)
 			eventually(t, "the site to be left alone", func() bool { return up.open.Load() == 0 })
 		})
 	}
-}
-
-// A response that has an end of its own is completed, although the token expires meanwhile.
-func TestResponsesAreCompletedWhenTheTokenExpires(t *testing.T) {
-	up := newStreamer(t)
-	s, _ := streaming(t, up, "2s")
-	export, token := s.brief(t, "/export")
-	eventually(t, "the token to expire", func() bool {
-		return s.get(t, s.url("shop.localhost")+"/", "Authorization", "Bearer "+token).status == http.StatusUnauthorized
+	t.Run("not a response that has an end of its own", func(t *testing.T) {
+		t.Parallel()
+		up := newStreamer(t)
+		export, token := s.brief(t, up, "/export")
+		eventually(t, "the token to expire", func() bool {
+			return s.get(t, s.url("shop.localhost")+"/", "Upstream", up.host(), "Authorization", "Bearer "+token).status == http.StatusUnauthorized
+		})
+		events, _ := s.brief(t, up, "/events")
+		events.ended(t) // by now the guard has looked at the export as well
+		close(up.finish)
+		var text bytes.Buffer
+		if _, err := text.ReadFrom(export.rest); err != nil || text.String() != "begin end" {
+			t.Errorf("the export is %q, %v", text.String(), err)
+		}
 	})
-	events, _ := s.brief(t, "/events")
-	events.ended(t) // by now the guard has looked at the export as well
-	close(up.finish)
-	var text bytes.Buffer
-	if _, err := text.ReadFrom(export.rest); err != nil || text.String() != "begin end" {
-		t.Errorf("the export is %q, %v", text.String(), err)
-	}
 }
 
 // M27: streams of an MCP server end with the token, those that answer a message too, be it that the guard had to read it and to begin
 // again, or not.
 func TestStreamsOfAnMCPServerEnd(t *testing.T) {
-	for _, tt := range []struct {
-		name, method, message string
-		header                []string
-	}{
-		{"events for a client", http.MethodGet, "", []string{"Accept", "text/event-stream", "Last-Event-ID", "7"}},
-		{"the answer to a message", http.MethodPost, listTools, []string{"Mcp-Protocol-Version", "2026-07-28", "Mcp-Method", "tools/list"}},
-		{"the answer to a message of an older revision", http.MethodPost, getOrder, []string{"Mcp-Protocol-Version", "2025-06-18"}},
-	} {
-		for _, end := range []string{"revoked", "expired"} {
-			t.Run(tt.name+", "+end, func(t *testing.T) {
-				up, s := newStreamer(t), newServer(t)
-				lifetime := map[string]string{"revoked": "10m", "expired": "2s"}[end]
-				s.run(t, strings.Replace(mcpShop, "scope orders\n", "scope orders\naccess_token {\nlifetime "+lifetime+"\n}\n", 1), `http://shop.localhost:PORT {
-					vars person alice
-					oauth {
-						user {vars.person}
+	for end, lifetime := range map[string]string{"revoked": "10m", "expired": "2s"} {
+		t.Run(end, func(t *testing.T) {
+			s := newServer(t)
+			s.run(t, strings.Replace(mcpShop, "scope orders\n", "scope orders\naccess_token {\nlifetime "+lifetime+"\n}\n", 1), `http://shop.localhost:PORT {
+				vars person alice
+				oauth {
+					user {vars.person}
+				}
+				`+strings.ReplaceAll(toolGuards, "scopes", "leeway 0\nscopes")+toStreamer+`
+			}`)
+			for _, tt := range []struct {
+				name, method, message string
+				header                []string
+			}{
+				{"events for a client", http.MethodGet, "", []string{"Accept", "text/event-stream", "Last-Event-ID", "7"}},
+				{"the answer to a message", http.MethodPost, listTools, []string{"Mcp-Protocol-Version", "2026-07-28", "Mcp-Method", "tools/list"}},
+				{"the answer to a message of an older revision", http.MethodPost, getOrder, []string{"Mcp-Protocol-Version", "2025-06-18"}},
+			} {
+				t.Run(tt.name, func(t *testing.T) {
+					t.Parallel()
+					up := newStreamer(t)
+					var resp *http.Response
+					var got tokens
+					eventually(t, "a stream", func() bool {
+						got = s.signIn(t, s.url("shop.localhost"))
+						req, err := http.NewRequestWithContext(t.Context(), tt.method, "http://127.0.0.1:"+s.port+"/mcp", strings.NewReader(tt.message))
+						if err != nil {
+							t.Fatal(err)
+						}
+						req.Host = "shop.localhost:" + s.port
+						req.Header.Set("Upstream", up.host())
+						for header := append([]string{"Authorization", "Bearer " + got.AccessToken, "Content-Type", "application/json"}, tt.header...); len(header) > 0; header = header[2:] {
+							req.Header.Set(header[0], header[1])
+						}
+						if resp, err = http.DefaultTransport.RoundTrip(req); err != nil { //nolint:bodyclose // closed below
+							t.Fatal(err)
+						}
+						if resp.StatusCode != http.StatusOK {
+							resp.Body.Close()
+						}
+						return resp.StatusCode != http.StatusUnauthorized // as it is after the token has expired
+					})
+					defer resp.Body.Close()
+					if resp.StatusCode != http.StatusOK || resp.ContentLength != -1 || !strings.HasPrefix(resp.Header.Get("Content-Type"), "text/event-stream") {
+						t.Fatalf("got %v", resp)
 					}
-					`+strings.ReplaceAll(toolGuards, "scopes", "leeway 0\nscopes")+`
-					reverse_proxy `+strings.TrimPrefix(up.URL, "http://")+`
-				}`)
-				var resp *http.Response
-				var got tokens
-				eventually(t, "a stream", func() bool {
-					got = s.signIn(t, s.url("shop.localhost"))
-					req, err := http.NewRequestWithContext(t.Context(), tt.method, "http://127.0.0.1:"+s.port+"/mcp", strings.NewReader(tt.message))
-					if err != nil {
-						t.Fatal(err)
+					if end == "revoked" {
+						s.revoke(t, got.RefreshToken)
 					}
-					req.Host = "shop.localhost:" + s.port
-					for header := append([]string{"Authorization", "Bearer " + got.AccessToken, "Content-Type", "application/json"}, tt.header...); len(header) > 0; header = header[2:] {
-						req.Header.Set(header[0], header[1])
+					timer := time.AfterFunc(patience, func() { resp.Body.Close() })
+					n, err := io.Copy(io.Discard, resp.Body)
+					if !timer.Stop() {
+						t.Fatal("the stream goes on")
 					}
-					if resp, err = http.DefaultTransport.RoundTrip(req); err != nil { //nolint:bodyclose // closed below
-						t.Fatal(err)
+					if err == nil || n == 0 {
+						t.Errorf("the stream ends after %d bytes as if it were complete", n)
 					}
-					if resp.StatusCode != http.StatusOK {
-						resp.Body.Close()
-					}
-					return resp.StatusCode != http.StatusUnauthorized // as it is after the token has expired
+					eventually(t, "the server to be left alone", func() bool { return up.open.Load() == 0 })
 				})
-				defer resp.Body.Close()
-				if resp.StatusCode != http.StatusOK || resp.ContentLength != -1 || !strings.HasPrefix(resp.Header.Get("Content-Type"), "text/event-stream") {
-					t.Fatalf("got %v", resp)
-				}
-				if end == "revoked" {
-					s.revoke(t, got.RefreshToken)
-				}
-				timer := time.AfterFunc(patience, func() { resp.Body.Close() })
-				n, err := io.Copy(io.Discard, resp.Body)
-				if !timer.Stop() {
-					t.Fatal("the stream goes on")
-				}
-				if err == nil || n == 0 {
-					t.Errorf("the stream ends after %d bytes as if it were complete", n)
-				}
-				eventually(t, "the server to be left alone", func() bool { return up.open.Load() == 0 })
-			})
-		}
+			}
+		})
 	}
 }

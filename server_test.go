@@ -6,6 +6,7 @@ import (
 	"encoding/base64"
 	"encoding/json"
 	"errors"
+	"flag"
 	"fmt"
 	"io"
 	"net"
@@ -316,6 +317,10 @@ func TestMain(m *testing.M) {
 			fmt.Fprintln(os.Stderr, outcomeOf(name, validateFile(name)))
 		}
 	default:
+		// Parallel tests wait most of the time. The flag -parallel still decides.
+		if err := flag.Set("test.parallel", "8"); err != nil {
+			panic(err)
+		}
 		os.Exit(m.Run())
 	}
 }
