@@ -12,12 +12,17 @@ import (
 	"path/filepath"
 	"regexp"
 	"strings"
+	"sync"
 	"testing"
 
 	"github.com/caddy-oauth/caddy-oauth/integration"
 )
 
-func TestMain(m *testing.M) { os.Exit(integration.Main(m)) }
+func TestMain(m *testing.M) {
+	status := integration.Main(m)
+	_ = os.RemoveAll(packages.dir) // a test that installs into it has failed
+	os.Exit(status)
+}
 
 var must = integration.Must
 
@@ -130,36 +135,74 @@ func TestNode(t *testing.T) {
 import { check } from './check.mjs'
 console.log(JSON.stringify(await check(process.env.TOKEN)))
 `), 0o600))
+	checksTokens(t, "aud", "signature", func(env ...string) (string, error) {
+		return run(t.Context(), dir, env, node, "main.mjs")
+	})
+}
+
+// TestPython checks tokens with the function for Python.
+func TestPython(t *testing.T) {
+	python, dir := require(t, "python3", "python3 and python3-pip"), t.TempDir()
+	output, err := run(t.Context(), ".", nil, python, "-m", "pip", "install", "--disable-pip-version-check", "--quiet", "--no-deps",
+		"--target", dir, "--requirement", filepath.Join("testdata", "requirements.txt"))
+	if err != nil {
+		missing(t, "pip cannot install the packages: "+output)
+	}
+	must(t, os.WriteFile(filepath.Join(dir, "check.py"), []byte(snippet(t, "resource-servers.md", "python")), 0o600))
+	checksTokens(t, "Audience", "Signature", func(env ...string) (string, error) {
+		return run(t.Context(), dir, env, python, "-c", "import check, json, os; print(json.dumps(check.check(os.environ['TOKEN']), separators=(',', ':')))")
+	})
+}
+
+// checksTokens tries a program that prints the claims of the access token in its environment. It must fail with these words for a token
+// of another audience, and for a forged one.
+func checksTokens(t *testing.T, audience, signature string, program func(env ...string) (string, error)) {
+	t.Helper()
 	s := issuer(t)
 	check := func(token string) (string, error) {
-		env := []string{"ISSUER=" + s.URL, "AUDIENCE=" + api, "TOKEN=" + token}
-		return run(t.Context(), dir, env, node, "main.mjs")
+		return program("ISSUER="+s.URL, "AUDIENCE="+api, "TOKEN="+token)
 	}
 	good := token(t, s, api)
 	if output, err := check(good); err != nil || !strings.Contains(output, `"client_id":"billing"`) {
 		t.Errorf("a good token: got %v\n%s", err, output)
 	}
-	if output, err := check(token(t, s, s.URL)); err == nil || !strings.Contains(output, "aud") {
+	if output, err := check(token(t, s, s.URL)); err == nil || !strings.Contains(output, audience) {
 		t.Errorf("a token for another audience: got %v\n%s", err, output)
 	}
-	if output, err := check(good[:len(good)-4] + "AAAA"); err == nil || !strings.Contains(output, "signature") {
+	if output, err := check(good[:len(good)-4] + "AAAA"); err == nil || !strings.Contains(output, signature) {
 		t.Errorf("a forged token: got %v\n%s", err, output)
 	}
 }
 
-// nodeProject returns the program node and a directory with the packages that the guides use.
+// packages are those that the guides use from npm. All tests share them.
+var packages struct {
+	once    sync.Once
+	dir     string
+	problem string
+}
+
+// nodeProject returns the program node and a new directory with the packages that the guides use.
 func nodeProject(t *testing.T) (node, dir string) {
 	t.Helper()
 	node, npm := require(t, "node", "nodejs"), require(t, "npm", "npm")
-	dir = t.TempDir()
-	for _, name := range []string{"package.json", "package-lock.json"} {
-		content, err := os.ReadFile(filepath.Join("testdata", name))
+	packages.once.Do(func() {
+		var err error
+		packages.dir, err = os.MkdirTemp("", "caddy-oauth-npm-*") //nolint:usetesting // all tests share it
 		must(t, err)
-		must(t, os.WriteFile(filepath.Join(dir, name), content, 0o600))
+		for _, name := range []string{"package.json", "package-lock.json"} {
+			content, err := os.ReadFile(filepath.Join("testdata", name))
+			must(t, err)
+			must(t, os.WriteFile(filepath.Join(packages.dir, name), content, 0o600))
+		}
+		if output, err := run(t.Context(), packages.dir, nil, npm, "ci", "--no-audit", "--no-fund"); err != nil {
+			packages.problem = "npm cannot install the packages: " + output
+		}
+	})
+	if packages.problem != "" {
+		missing(t, packages.problem)
 	}
-	if output, err := run(t.Context(), dir, nil, npm, "ci", "--no-audit", "--no-fund"); err != nil {
-		missing(t, "npm cannot install the packages: "+output)
-	}
+	dir = t.TempDir()
+	must(t, os.Symlink(filepath.Join(packages.dir, "node_modules"), filepath.Join(dir, "node_modules")))
 	return node, dir
 }
 
