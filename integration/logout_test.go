@@ -58,8 +58,10 @@ func claimOf(token, name string) string {
 
 // A logout that could not be sent yet is sent after kill -9, and by another configuration after a reload, with the same jti.
 func TestLogoutIsNotLost(t *testing.T) {
+	t.Parallel()
 	for _, backend := range []string{"files", "redis"} {
 		t.Run(backend, func(t *testing.T) {
+			t.Parallel()
 			app := new(failing)
 			told := httptest.NewServer(app)
 			t.Cleanup(told.Close)

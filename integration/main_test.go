@@ -7,6 +7,9 @@ import (
 	"github.com/caddy-oauth/caddy-oauth/integration"
 )
 
-func TestMain(m *testing.M) { os.Exit(integration.Main(m)) }
+func TestMain(m *testing.M) {
+	integration.WaitInParallel()
+	os.Exit(integration.Main(m))
+}
 
 var must = integration.Must

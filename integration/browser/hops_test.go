@@ -148,7 +148,9 @@ func TestRedirectsAfterTheDecision(t *testing.T) {
 					continue
 				}
 				t.Run(c.name+", "+decision+", "+mode, func(t *testing.T) {
+					t.Parallel()
 					ctx, seen := watchedTab(browser, t)
+					request := *request
 					request.RedirectURL = c.redirectURI
 					in(ctx, t, chromedp.Navigate(request.AuthCodeURL("a-state", oauth2.S256ChallengeOption(oauth2.GenerateVerifier()),
 						oauth2.SetAuthURLParam("response_mode", mode))))

@@ -13,7 +13,9 @@ import (
 // A program that asks for access on another device talks to one node, and the person to another one, which is killed right after the
 // approval. Whatever store the nodes share, nothing is lost, and golang.org/x/oauth2 gets its tokens from any node.
 func TestDeviceAtBothNodes(t *testing.T) {
+	t.Parallel()
 	t.Run("files", func(t *testing.T) {
+		t.Parallel()
 		dir := t.TempDir()
 		devices(t, backend{node: func(config integration.Config) integration.Config {
 			config.Storage = dir
@@ -21,6 +23,7 @@ func TestDeviceAtBothNodes(t *testing.T) {
 		}})
 	})
 	t.Run("redis", func(t *testing.T) {
+		t.Parallel()
 		devices(t, backend{
 			setting: integration.StartRedis(t).Store(),
 			node:    func(config integration.Config) integration.Config { return config },

@@ -11,6 +11,7 @@ import (
 // Encryption is turned on, its key is replaced, and it is turned off while clients refresh. In each step, the old and the new
 // configuration overlap and can read each other's records, so no request gets 503.
 func TestEncryptUnderLoad(t *testing.T) {
+	t.Parallel()
 	plain := func(settings string) setup { return setup{"with " + settings, settings, "{$STORAGE}"} }
 	const first, second = "{env.OAUTH_KEY}", "{env.OAUTH_KEY_2}"
 	steps := []struct {

@@ -142,6 +142,7 @@ func (m *mover) move(from, to setup, meanwhile func()) {
 // Clients refresh all the time while the server moves to other stores and back. None of them is logged out, and tokens that were
 // revoked between the copies stay revoked.
 func TestMoveUnderLoad(t *testing.T) {
+	t.Parallel()
 	redis := setup{"Redis", integration.StartRedis(t).Store(), "{$STORAGE}"}
 	m := start(t, files, other, redis)
 	load := begin(t, m.Server, 10)
