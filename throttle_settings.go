@@ -43,7 +43,8 @@ type ThrottleSettings struct {
 	Tokens *FailureLimit `json:"tokens,omitempty"`
 
 	// Device codes for one address, used or not, since each becomes a record. All addresses together can get a hundred times as many
-	// for one client. Default: 60 in 10 minutes. **Danger:** with a high limit, one address can fill the store.
+	// for one client. A client that the configuration has with a secret or a key can get 20 times as many, from one address or many.
+	// Default: 60 in 10 minutes. **Danger:** with a high limit, one address can fill the store.
 	Devices *CodeLimit `json:"devices,omitempty"`
 
 	// Authorization requests that public clients, and clients that nobody has added here, push from one address (RFC 9126), used or

@@ -103,6 +103,10 @@ func (c *call) clientID() string {
 	return c.client.ID
 }
 
+// isKnown reports whether the owner has added the client of a request, and it has authenticated. Anybody can ask in the name of a public
+// client, and can register a client with a secret.
+func (c *call) isKnown() bool { return c.named.Method != "" && c.client.Origin == "" }
+
 // asRefusal returns what the client may know of an error.
 func asRefusal(err error) *grants.Error {
 	if refusal, ok := errors.AsType[*grants.Error](err); ok {

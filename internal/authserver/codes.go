@@ -27,7 +27,7 @@ type issuedCode struct {
 }
 
 const (
-	maxCodes = 100_000 // and as many pushed requests; more are left to the sweep of the store
+	maxCodes = 100_000 // more are left to the sweep of the store; of pushed requests, there are no more
 
 	// codeMargin is how far the clock of a node may be behind, without another node removing a code that it would accept.
 	codeMargin = time.Minute
@@ -52,6 +52,24 @@ func (c *Codes) add(issuer string, key storage.Key, end time.Time) {
 		c.pushed++
 	}
 	c.ends[issuedCode{issuer, key}] = end
+}
+
+// addPushed is add for a request that a client is about to push. It reports false, and the request must be refused, if clients push
+// faster than the records can go: they would stay for hours. A client that is not known, see call.isKnown, has half of the room, so that
+// strangers never keep out the clients that the owner has added.
+func (c *Codes) addPushed(issuer string, key storage.Key, end time.Time, known bool) bool {
+	room := maxCodes
+	if !known {
+		room /= 2
+	}
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	if c.pushed >= room {
+		return false
+	}
+	c.pushed++
+	c.ends[issuedCode{issuer, key}] = end
+	return true
 }
 
 // forget forgets a code that is remembered.

@@ -22,10 +22,16 @@ import (
 type someStorage struct{ certmagic.Storage }
 
 // familyFiles returns how many files of families there are.
-func familyFiles(t *testing.T, dir string) (n int) {
+func familyFiles(t *testing.T, dir string) int {
+	t.Helper()
+	return files(t, dir, "/family/")
+}
+
+// files returns how many files have a text in their path.
+func files(t *testing.T, dir, text string) (n int) {
 	t.Helper()
 	err := filepath.WalkDir(dir, func(path string, entry fs.DirEntry, err error) error {
-		if err == nil && !entry.IsDir() && strings.Contains(filepath.ToSlash(path), "/family/") {
+		if err == nil && !entry.IsDir() && strings.Contains(filepath.ToSlash(path), text) {
 			n++
 		}
 		return err
@@ -140,7 +146,13 @@ func TestPushedRequestsLeaveRoomForCodes(t *testing.T) {
 	code, late := storage.Key{Kind: storage.KindFamily, ID: "x"}, storage.Key{Kind: storage.KindPushed, ID: "late"}
 	flood := func() {
 		for n := range maxCodes + 100 {
-			codes.add("default", storage.Key{Kind: storage.KindPushed, ID: fmt.Sprint(n)}, epoch)
+			known := n >= maxCodes/2
+			if codes.addPushed("default", storage.Key{Kind: storage.KindPushed, ID: fmt.Sprint(n)}, epoch, known) != (n < maxCodes) {
+				t.Errorf("request %d", n)
+			}
+		}
+		if codes.addPushed("default", late, epoch, true) {
+			t.Error("there is more room than that")
 		}
 	}
 	flood()
@@ -155,8 +167,39 @@ func TestPushedRequestsLeaveRoomForCodes(t *testing.T) {
 	flood()
 	codes.redeemed("default", storage.Key{Kind: storage.KindPushed, ID: "0"})
 	codes.redeemed("default", storage.Key{Kind: storage.KindPushed, ID: "0"})
-	codes.add("default", late, epoch)
-	if len(codes.ends) != maxCodes {
+	if codes.addPushed("default", late, epoch, false) {
+		t.Error("a client that nobody knows has taken the room of those who are known")
+	}
+	if !codes.addPushed("default", late, epoch, true) || len(codes.ends) != maxCodes {
 		t.Errorf("%d are remembered", len(codes.ends))
 	}
+}
+
+// What a node cannot remember would stay for hours. It is refused until others have ended, and then gone.
+func TestPushedRequestsThatNobodyOpensAreBounded(t *testing.T) {
+	dir := t.TempDir()
+	synctest.Test(t, func(t *testing.T) {
+		s := diskServer(t, &certmagic.FileStorage{Path: dir})
+		for n := range maxCodes/2 - 1 {
+			s.config.Codes.addPushed("other", storage.Key{Kind: storage.KindPushed, ID: fmt.Sprint(n)}, time.Now(), false)
+		}
+		s.pushed(t, asks("spa"))
+		a := s.push(t, asks("spa"))
+		a.check(t, http.StatusTooManyRequests, "temporarily_unavailable")
+		if got := a.Header().Get("Retry-After"); got != "90" {
+			t.Errorf("Retry-After is %q", got)
+		}
+		s.pushed(t, asks("webapp"))
+		if n := files(t, dir, "/pushed/"); n != 2 {
+			t.Errorf("there are %d records, want 2", n)
+		}
+		stop := s.run(t)
+		time.Sleep(4 * time.Minute)
+		if n := files(t, dir, "/pushed/"); n != 0 {
+			t.Errorf("there are %d records that nobody can use", n)
+		}
+		s.pushed(t, asks("spa"))
+		stop()
+		time.Sleep(time.Minute) // until the storage has noticed that its locks are gone
+	})
 }

@@ -60,7 +60,7 @@ func (e *deviceAuthorizationEndpoint) serve(c *call) error {
 
 // start writes the records, the number of which is limited.
 func (e *deviceAuthorizationEndpoint) start(c *call, d *storage.Device) (*deviceResponse, error) {
-	count, wait := e.limiter.ReserveDevice(c.client.ID, c.address)
+	count, wait := e.limiter.ReserveDevice(c.client.ID, c.address, c.isKnown())
 	if count == nil {
 		refusal := &grants.Error{
 			Code: grants.TemporarilyUnavailable, Description: "too many device codes for this address or client, try again later",

@@ -679,6 +679,17 @@ func TestDevicesAreBounded(t *testing.T) {
 	s.startDevice(t, "cli")
 }
 
+// A client with a secret that the owner has added may serve many people from one address.
+func TestDevicesOfAKnownClientAreBounded(t *testing.T) {
+	s := newTestServer(t, withDevices)
+	for range 20 * 60 {
+		s.startDevice(t, "tv")
+	}
+	s.site.address = "198.51.100.4"
+	s.askDevice(t, "tv").check(t, http.StatusTooManyRequests, "temporarily_unavailable")
+	s.startDevice(t, "cli")
+}
+
 func TestDeviceAtAReadOnlyIssuer(t *testing.T) {
 	s := newTestServer(t, withDevices)
 	d := s.startDevice(t, "cli")

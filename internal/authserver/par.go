@@ -3,6 +3,7 @@ package authserver
 import (
 	"context"
 	"errors"
+	"fmt"
 	"maps"
 	"net/http"
 	"net/url"
@@ -113,18 +114,17 @@ func (e *parEndpoint) check(c *call, params url.Values) error {
 
 // push writes the record. The number of records is limited.
 func (e *parEndpoint) push(c *call, params url.Values) (reference string, err error) {
-	known := c.named.Method != "" && c.client.Origin == "" // anybody can register a client with a secret
-	count, wait := e.limiter.ReservePush(c.client.ID, c.address, known)
+	count, wait := e.limiter.ReservePush(c.client.ID, c.address, c.isKnown())
 	if count == nil {
-		refusal := &grants.Error{
-			Code: grants.TemporarilyUnavailable, Description: "too many pushed requests, try again later",
-			Status: http.StatusTooManyRequests, RetryAfter: wait,
-		}
-		return "", refusal.Explain(c.address, "fewer pushed requests in that time", "throttle: pushed")
+		return "", tooManyPushed(wait).Explain(c.address, "fewer pushed requests in that time", "throttle: pushed")
 	}
 	now := e.now()
 	p := &storage.Pushed{Client: c.client.ID, Params: params, Expires: now.Add(pushedLife)}
 	reference, key := p.IssueReference(p.Expires.Add(askedLife))
+	if e.sweeps && !e.config.Codes.addPushed(e.config.Name, key, p.Expires, c.isKnown()) {
+		count.Canceled()
+		return "", tooManyPushed(pushedLife).Explain("a pushed request", fmt.Sprintf("fewer that no browser has come with: this node keeps %d", maxCodes), "")
+	}
 	record, err := p.Encode()
 	if err == nil {
 		err = e.config.Store.Put(c.ctx, key, record, p.Expires)
@@ -133,10 +133,14 @@ func (e *parEndpoint) push(c *call, params url.Values) (reference string, err er
 		count.Canceled()
 		return "", err
 	}
-	if e.sweeps {
-		e.config.Codes.add(e.config.Name, key, p.Expires)
-	}
 	return reference, nil
+}
+
+func tooManyPushed(wait time.Duration) *grants.Error {
+	return &grants.Error{
+		Code: grants.TemporarilyUnavailable, Description: "too many pushed requests, try again later",
+		Status: http.StatusTooManyRequests, RetryAfter: wait,
+	}
 }
 
 var errRequestURI = grants.Refuse("invalid_request_uri", "request_uri has expired, was used before or is another client's")

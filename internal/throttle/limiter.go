@@ -36,7 +36,7 @@ type Limits struct {
 	Tokens    Limit // invalid codes, refresh tokens and access tokens from one address
 
 	Registrations Limit // clients that register themselves, from one address
-	Devices       Limit // device codes for one address
+	Devices       Limit // device codes of clients that anybody can be, for one address
 	Pushed        Limit // pushed authorization requests of clients that anybody can be, from one address
 	UserCodes     Limit // wrong user codes of one person
 
@@ -148,22 +148,36 @@ func (l *Limiter) ReserveRegistration(address string) (a *Attempt, wait time.Dur
 	return l.reserve(a)
 }
 
-// ReservePush allows a client to push an authorization request, and counts it unless the Attempt is Canceled. A known client has
-// authenticated, and the owner has added it. It may serve many people from one address, so that only the client counts, with a limit
-// that is 20 times as high. Anybody can push in the name of a public client, and can register others: these have the limit of the
-// address, and a high one for all addresses.
+// ReservePush allows a client to push an authorization request, and counts it unless the Attempt is Canceled. known is as in
+// reserveRecord.
 func (l *Limiter) ReservePush(client, address string, known bool) (a *Attempt, wait time.Duration) {
-	const pushesOfAClient = 20
+	return l.reserveRecord(Push, l.limits.Pushed, client, address, known)
+}
+
+// ReserveDevice allows a client to get a device code, and counts it unless the Attempt is Canceled. known is as in reserveRecord.
+func (l *Limiter) ReserveDevice(client, address string, known bool) (a *Attempt, wait time.Duration) {
+	return l.reserveRecord(Device, l.limits.Devices, client, address, known)
+}
+
+const (
+	timesOfKnown  = 20  // the limit of an address is allowed to a client that is known
+	timesOfPublic = 100 // it is allowed to a client that anybody can be, from all addresses together
+)
+
+// reserveRecord allows a client a request that leaves a record. A known client has authenticated, and the owner has added it. It may
+// serve many people from one address, so that only the client counts. Anybody can ask in the name of a public client, and can register
+// others: these have the limit of the address, and a high one for all addresses.
+func (l *Limiter) reserveRecord(kind Kind, limit Limit, client, address string, known bool) (a *Attempt, wait time.Duration) {
 	if l.limits.Off {
 		return &Attempt{}, 0
 	}
-	a = &Attempt{limiter: l, kind: Push}
-	times := pushesOfAClient
+	a = &Attempt{limiter: l, kind: kind}
+	times := timesOfKnown
 	if !known {
 		own, site := networks(address)
-		a.limits, times = l.addressLimits(Push, "", own, site, l.limits.Pushed), devicesOfAClient
+		a.limits, times = l.addressLimits(kind, "", own, site, limit), timesOfPublic
 	}
-	a.limits = append(a.limits, limited{key{l.issuer, Push, client, ""}, l.limits.Pushed.times(times)})
+	a.limits = append(a.limits, limited{key{l.issuer, kind, client, ""}, limit.times(times)})
 	return l.reserve(a)
 }
 
@@ -175,21 +189,6 @@ func (l *Limiter) ReserveVisit(address string) (a *Attempt, wait time.Duration) 
 	}
 	own, site := networks(address)
 	a = &Attempt{limiter: l, kind: Visit, limits: l.addressLimits(Visit, "", own, site, l.limits.Pushed)}
-	return l.reserve(a)
-}
-
-// devicesOfAClient is how many addresses can get as many device codes for one client as if they were alone.
-const devicesOfAClient = 100
-
-// ReserveDevice allows an address a device code for a client, and counts it unless the Attempt is Canceled. A client has a limit too,
-// which is high: anybody can ask in the name of a public client.
-func (l *Limiter) ReserveDevice(client, address string) (a *Attempt, wait time.Duration) {
-	if l.limits.Off {
-		return &Attempt{}, 0
-	}
-	own, site := networks(address)
-	a = &Attempt{limiter: l, kind: Device, limits: l.addressLimits(Device, "", own, site, l.limits.Devices)}
-	a.limits = append(a.limits, limited{key{l.issuer, Device, client, ""}, l.limits.Devices.times(devicesOfAClient)})
 	return l.reserve(a)
 }
 
