@@ -122,6 +122,33 @@ func TestPythonSDK(t *testing.T) { //nolint:tparallel // its subtests share a se
 	}
 }
 
+// TestJavaSDK connects with the SDK for Java, as a program with a secret, behind which there is no person. What needs a scope that this client
+// may not have is refused.
+func TestJavaSDK(t *testing.T) {
+	t.Parallel()
+	program, err := integration.BuildJava(t, filepath.Join("testdata", "java"))
+	if err != nil {
+		missing(t, err.Error())
+	}
+	s := start(t, clients)
+	output, err := program.Command(t.Context(), "Client", s.URL+"/mcp", "script", scriptSecret).CombinedOutput()
+	if err != nil {
+		t.Fatalf("%v: %s", err, output)
+	}
+	var got struct {
+		Read, Deleted, Asked string
+		Tools                int
+		Refused              bool
+	}
+	lastLine(t, string(output), &got)
+	if want := "Order 7 belongs to ."; got.Read != want || got.Tools != 2 || got.Deleted != "" || !got.Refused {
+		t.Errorf("got %+v, want %s", got, want)
+	}
+	if got.Asked != "orders:read, orders:write orders:read" {
+		t.Errorf("the server asked for %s", got.Asked)
+	}
+}
+
 // TestPrograms connects with programs that people use. They keep their tokens: alice is asked once for two calls.
 func TestPrograms(t *testing.T) { //nolint:tparallel // its subtests share a server
 	t.Parallel()
