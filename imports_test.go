@@ -42,13 +42,13 @@ var allowedImports = []struct {
 	{"internal/doctor", "internal/uris"},
 
 	// The endpoints, over net/http.
-	{"internal/authserver", "grants internal/assertion internal/bearer internal/bounded internal/clients internal/dpop internal/fetch internal/jwt internal/keyring internal/metrics " +
+	{"internal/authserver", "grants internal/assertion internal/bearer internal/bounded internal/clients internal/dpop internal/fetch internal/jwt internal/keyring internal/metrics internal/mtls " +
 		"internal/pages internal/registration internal/revocation internal/throttle internal/trail internal/uris internal/wire storage storage/dump"},
 
 	// The parts of the endpoints.
-	{"internal/bearer", "grants internal/dpop internal/fetch internal/jwt internal/metrics internal/throttle internal/uris internal/wire"},
+	{"internal/bearer", "grants internal/dpop internal/fetch internal/jwt internal/metrics internal/mtls internal/throttle internal/uris internal/wire"},
 	{"internal/cimd", "grants internal/clients internal/fetch internal/registration internal/uris storage"},
-	{"internal/clients", "grants internal/assertion internal/recall internal/throttle storage"},
+	{"internal/clients", "grants internal/assertion internal/mtls internal/recall internal/throttle storage"},
 	{"internal/assertion", "internal/fetch internal/jwt storage"},
 	{"internal/dpop", "grants internal/jwt"},
 	{"internal/keyring", "internal/jwt storage"},
@@ -56,6 +56,7 @@ var allowedImports = []struct {
 	{"internal/bounded", "internal/metrics storage"},
 	{"internal/fetch", "internal/uris"},
 	{"internal/wire", "grants"},
+	{"internal/mtls", ""},
 	{"internal/throttle", ""},
 	{"internal/trail", ""},
 	{"internal/metrics", ""},
@@ -82,7 +83,7 @@ var allowedImports = []struct {
 
 // outside are trees of programs, tests and their helpers. They may import anything, and no package of the list may import them.
 var outside = []string{
-	"bench", "examples", "integration", "internal/jwt/jwttest", "internal/pages/pagestest", "internal/testclock", "internal/testport",
+	"bench", "examples", "integration", "internal/jwt/jwttest", "internal/mtls/mtlstest", "internal/pages/pagestest", "internal/testclock", "internal/testport",
 }
 
 // confined says which package may import a large dependency, so that replacing it is a change to one package.

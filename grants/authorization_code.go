@@ -83,7 +83,7 @@ func (AuthorizationCode) Exchange(ctx context.Context, req *Request) (*Authoriza
 			return false, err
 		}
 		if key := f.Code.KeyThumbprint; key != "" && key != req.Proven.Thumbprint {
-			return false, errOtherKey(errBadCode, req, key)
+			return false, errOtherKey(errBadCode, req, storage.Confirmation{Thumbprint: key})
 		}
 		auth, err = authorize(f, key, req, "")
 		if err != nil {

@@ -186,8 +186,8 @@ func (e *deviceExchange) redeem(ctx context.Context) error {
 			return refuse(err)
 		}
 		switch {
-		case e.again && !d.Bound.IsZero() && d.Bound != req.Proven:
-			return refuse(errOtherKey(errBadDeviceCode, req, d.Bound.Thumbprint))
+		case e.again && !d.Bound.ProvenBy(req.Proven):
+			return refuse(errOtherKey(errBadDeviceCode, req, d.Bound))
 		case e.again && e.mayRepeat():
 			return refuse(storage.ErrKeep)
 		case e.again:
@@ -195,7 +195,7 @@ func (e *deviceExchange) redeem(ctx context.Context) error {
 		}
 		d.Redeemed = req.Now
 		if !req.Authenticated {
-			d.Bound = req.Proven
+			d.Bound = req.Client.Binding(req.Proven)
 		}
 		if req.Client.MayUse("refresh_token") {
 			refreshToken, key := f.Start(req.Client.RefreshToken.Length)
@@ -246,7 +246,7 @@ func (e *deviceExchange) startFamily(ctx context.Context, key storage.Key, refre
 				ended.Cause = &Ended{Family: key.ID, Revoked: f.Revoked, Reason: f.Reason}
 				return refuse(ended)
 			case !hasBoundKey(f, req):
-				return refuse(errOtherKey(errBadDeviceCode, req, f.Bound.Thumbprint).about(key.ID, f.Subject))
+				return refuse(errOtherKey(errBadDeviceCode, req, f.Bound).about(key.ID, f.Subject))
 			case f.Refreshed():
 				return refuse(e.replayed())
 			}

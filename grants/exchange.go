@@ -20,24 +20,30 @@ var errUnauthenticated = &Error{
 
 // errOtherKey refuses something that is bound to a key which the client has not proven to have. It leaves the family alone: whoever has
 // stolen a token without the key must not be able to end it.
-func errOtherKey(what *Error, req *Request, bound string) *Error {
+func errOtherKey(what *Error, req *Request, bound storage.Confirmation) *Error {
+	if bound.Certificate != "" && bound.Certificate != req.Proven.Certificate {
+		sent := "the certificate " + req.Proven.Certificate
+		if req.Proven.Certificate == "" {
+			sent = "no TLS certificate"
+		}
+		return what.because("bound to another certificate").Explain(sent, "the certificate "+bound.Certificate, "")
+	}
 	sent := "a proof of the key " + req.Proven.Thumbprint
 	if req.Proven.Thumbprint == "" {
 		sent = "no DPoP proof"
 	}
-	return what.because("bound to another key").Explain(sent, "a DPoP proof of the key "+bound, "")
+	return what.because("bound to another key").Explain(sent, "a DPoP proof of the key "+bound.Thumbprint, "")
 }
 
-// hasBoundKey reports whether the client has the key that the refresh tokens of a family are bound to (RFC 9449 §5), if they are.
-func hasBoundKey(f *storage.Family, req *Request) bool {
-	return f.Bound.IsZero() || f.Bound == req.Proven
-}
+// hasBoundKey reports whether the client has what the refresh tokens of a family are bound to (RFC 9449 §5, RFC 8705 §4), if they are.
+func hasBoundKey(f *storage.Family, req *Request) bool { return f.Bound.ProvenBy(req.Proven) }
 
-// bind binds the refresh tokens of a family that starts to the key of a client that does not authenticate (RFC 9449 §5). Later it is too
-// late: who has stolen an unbound refresh token could bind it to a key of their own, and its owner could not end that.
+// bind binds the refresh tokens of a family that starts to the key or the certificate of a client that does not authenticate (RFC 9449 §5,
+// RFC 8705 §4). Later it is too late: who has stolen an unbound refresh token could bind it to a key of their own, and its owner could not
+// end that.
 func bind(f *storage.Family, req *Request) {
 	if !req.Authenticated {
-		f.Bound = req.Proven
+		f.Bound = req.Client.Binding(req.Proven)
 	}
 }
 

@@ -32,8 +32,8 @@ type Request struct {
 	Client *storage.Client
 	// Authenticated says that the client has authenticated, with a secret or a key. Only a client that is Public may not have.
 	Authenticated bool
-	// Proven is the key that the client has proven to have, if any. The access token is bound to it, and so are the refresh tokens of a
-	// client that does not authenticate.
+	// Proven is the key and the TLS certificate that the client has proven to have, if any. See [storage.Client.Binding]: the access token is
+	// bound to them, and so are the refresh tokens of a client that does not authenticate.
 	Proven storage.Confirmation
 	// Resources are those that the issuer has beside the Audience of its clients.
 	Resources []string

@@ -86,7 +86,7 @@ func (r *refresh) decide(ctx context.Context) error {
 		r.due = nil
 		status := f.TokenStatus(r.token, req.Now, policy.Retry)
 		if status != storage.TokenUnknown && !hasBoundKey(f, req) {
-			return false, errOtherKey(errBadRefreshToken, req, f.Bound.Thumbprint)
+			return false, errOtherKey(errBadRefreshToken, req, f.Bound)
 		}
 		switch status {
 		case storage.TokenUnknown:

@@ -22,9 +22,12 @@ type Client struct {
 	JWKS    json.RawMessage
 	JWKSURI string
 
+	// Certificate is the TLS certificate that authenticates the client; nil: none does.
+	Certificate *ClientCertificate
+
 	// AuthMethods are the methods of client authentication that the client may use (RFC 7591 §2, see MethodNone).
 	// client_secret_basic and client_secret_post stand for each other. Without any, the client may use what it has: its
-	// secrets and its keys, or else none.
+	// secrets, its keys and its certificate, or else none.
 	AuthMethods []string
 
 	RedirectURIs []string
@@ -50,6 +53,9 @@ type Client struct {
 
 	// RequireDPoP requires a DPoP proof in each token request, so that all tokens of the client are bound to its key (RFC 9449 §5.2).
 	RequireDPoP bool
+
+	// BindToCertificate requires a TLS certificate with each token request, and binds all access tokens of the client to it (RFC 8705 §3.4).
+	BindToCertificate bool
 
 	RedirectRules RedirectRules
 
@@ -97,7 +103,45 @@ const (
 	MethodBasic = "client_secret_basic"
 	MethodPost  = "client_secret_post"
 	MethodKey   = "private_key_jwt"
+
+	MethodTLS        = "tls_client_auth"             // RFC 8705 §2.1.1
+	MethodSelfSigned = "self_signed_tls_client_auth" // RFC 8705 §2.2.1
 )
+
+// ClientCertificate says which TLS certificate authenticates a client (RFC 8705 §2). Either it is one of a CA that the server trusts, and
+// has the one name that is set here (§2.1.2), or it is SelfSigned. Many requests share it, so nobody may change it.
+type ClientCertificate struct {
+	SubjectDN string // as RFC 4514 writes it
+	SANDNS    string
+	SANURI    string
+	SANIP     string
+	SANEmail  string
+
+	// SelfSigned says that the certificate itself is registered (§2.2): it is one of Certificates, in DER, or in an x5c of the client's
+	// JWK set.
+	SelfSigned   bool
+	Certificates [][]byte
+}
+
+// Name returns the kind of the name that a certificate must have, such as san_dns, and the name; "" for one that is SelfSigned.
+func (c *ClientCertificate) Name() (kind, name string) {
+	for _, set := range [...][2]string{
+		{"subject_dn", c.SubjectDN}, {"san_dns", c.SANDNS}, {"san_uri", c.SANURI}, {"san_ip", c.SANIP}, {"san_email", c.SANEmail},
+	} {
+		if set[1] != "" {
+			return set[0], set[1]
+		}
+	}
+	return "", ""
+}
+
+// Method returns the method of client authentication.
+func (c *ClientCertificate) Method() string {
+	if c.SelfSigned {
+		return MethodSelfSigned
+	}
+	return MethodTLS
+}
 
 // OpenIDPolicy is what a client gets that signs people in. Many requests share it, so nobody may change it.
 type OpenIDPolicy struct {
@@ -179,13 +223,21 @@ const (
 	ConsentNever  ConsentMode = "never"  // for the owner's own clients
 )
 
-// Public reports whether the client may do without authentication (RFC 6749 §2.1): it has neither a secret nor a key, or it says
-// that it does not always use them.
+// Public reports whether the client may do without authentication (RFC 6749 §2.1): it has no secret, no key and no certificate, or it
+// says that it does not always use them.
 func (c *Client) Public() bool {
 	if len(c.AuthMethods) > 0 {
 		return slices.Contains(c.AuthMethods, MethodNone)
 	}
-	return len(c.SecretHashes) == 0 && !c.HasKeys()
+	return len(c.SecretHashes) == 0 && !c.HasKeys() && c.Certificate == nil
+}
+
+// Binding returns what the tokens of the client are bound to, of what it has proven to have: to its certificate only if it is set to be.
+func (c *Client) Binding(proven Confirmation) Confirmation {
+	if !c.BindToCertificate {
+		proven.Certificate = ""
+	}
+	return proven
 }
 
 // HasKeys reports whether the client may authenticate with a key.

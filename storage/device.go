@@ -24,7 +24,7 @@ type Device struct {
 	Approval *Approval `json:"approval,omitempty"` // nil: nobody has approved it
 
 	Redeemed  time.Time    `json:"redeemed,omitzero"`   // when the program got its tokens
-	Bound     Confirmation `json:"cnf,omitzero"`        // the key of that request, of a program that does not authenticate (RFC 9449 §5)
+	Bound     Confirmation `json:"cnf,omitzero"`        // what that request has proven, of a program that does not authenticate (RFC 9449 §5)
 	Family    string       `json:"family,omitempty"`    // the ID of the record of the refresh tokens, if there are some
 	Successor []byte       `json:"successor,omitempty"` // the first refresh token, encrypted with a key from the device code
 }

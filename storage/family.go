@@ -30,7 +30,8 @@ type Family struct {
 	Code    *Code
 	Refresh *Refresh
 
-	// Bound is the key that the refresh tokens are bound to, since the client does not authenticate (RFC 9449 §5).
+	// Bound is the key or the certificate that the refresh tokens are bound to, since the client does not authenticate (RFC 9449 §5, RFC
+	// 8705 §4).
 	Bound Confirmation
 
 	// Authenticated says that the client may do without authentication, but once used its key with this family. It must from
@@ -55,14 +56,20 @@ type AskedClaims struct {
 	IDToken  []string // in ID tokens
 }
 
-// Confirmation names the key that tokens are bound to (RFC 7800 §3.1): whoever uses them must prove to have it. The zero value binds
-// them to none.
+// Confirmation names the keys that tokens are bound to (RFC 7800 §3.1): whoever uses them must prove to have all of them. The zero value
+// binds them to none.
 type Confirmation struct {
-	Thumbprint string `json:"jkt,omitempty"` // SHA-256, of the public key of DPoP proofs (RFC 9449 §6.1)
+	Thumbprint  string `json:"jkt,omitempty"`      // SHA-256, of the public key of DPoP proofs (RFC 9449 §6.1)
+	Certificate string `json:"x5t#S256,omitempty"` // SHA-256, of the client's TLS certificate (RFC 8705 §3.1)
 }
 
 // IsZero reports whether there is no key.
 func (c Confirmation) IsZero() bool { return c == Confirmation{} }
+
+// ProvenBy reports whether a client that has proven to have some keys has all those of c.
+func (c Confirmation) ProvenBy(proven Confirmation) bool {
+	return (c.Thumbprint == "" || c.Thumbprint == proven.Thumbprint) && (c.Certificate == "" || c.Certificate == proven.Certificate)
+}
 
 // Code is the state of a family's authorization code.
 type Code struct {

@@ -266,15 +266,22 @@ func (r *Refresh) decode(field field) (err error) {
 }
 
 // The fields of a confirmation.
-const confirmationThumbprint protowire.Number = 1
+const (
+	confirmationThumbprint protowire.Number = iota + 1
+	confirmationCertificate
+)
 
 func (c *Confirmation) encode(w *fieldWriter) {
 	w.text(confirmationThumbprint, c.Thumbprint)
+	w.text(confirmationCertificate, c.Certificate)
 }
 
 func (c *Confirmation) decode(field field) error {
-	if field.number == confirmationThumbprint {
+	switch field.number {
+	case confirmationThumbprint:
 		c.Thumbprint = field.text
+	case confirmationCertificate:
+		c.Certificate = field.text
 	}
 	return nil
 }

@@ -74,7 +74,7 @@ func audience(resources []string) any {
 	return resources
 }
 
-// issue makes an access token: a JWT as in RFC 9068, or the configured shape. It is bound to a key, unless bound is zero. issue also
+// issue makes an access token: a JWT as in RFC 9068, or the configured shape. It is bound to what bound names. issue also
 // returns the ID by which the token can be revoked.
 func (a *accessTokens) issue(
 	ctx context.Context, client *storage.Client, auth *grants.Authorization, bound storage.Confirmation, now time.Time,
@@ -322,7 +322,7 @@ func (a *accessTokens) opaqueClaims(access *storage.Access, key storage.Key) *jw
 		claims.Raw["acr"] = access.ACR
 	}
 	if !access.Bound.IsZero() {
-		claims.Bound.Thumbprint = access.Bound.Thumbprint
+		claims.Bound = jwt.Confirmation{Thumbprint: access.Bound.Thumbprint, Certificate: access.Bound.Certificate}
 		claims.Raw["cnf"] = access.Bound
 	}
 	return claims

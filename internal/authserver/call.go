@@ -11,6 +11,7 @@ import (
 	"github.com/caddy-oauth/caddy-oauth/grants"
 	"github.com/caddy-oauth/caddy-oauth/internal/clients"
 	"github.com/caddy-oauth/caddy-oauth/internal/dpop"
+	"github.com/caddy-oauth/caddy-oauth/internal/mtls"
 	"github.com/caddy-oauth/caddy-oauth/internal/wire"
 	"github.com/caddy-oauth/caddy-oauth/storage"
 )
@@ -46,6 +47,13 @@ type Logouter interface {
 	LogoutURL(returnTo string) string
 }
 
+// Certifier is a Site that knows more of the certificates of clients than the TLS connections do: it is behind a proxy.
+type Certifier interface {
+	// Certificate returns the certificate by which the client of a request has authenticated its connection, nil if there is none. An
+	// error says what is wrong with what was sent for it.
+	Certificate(r *http.Request) (*mtls.Certificate, error)
+}
+
 // User is a person who is signed in to the site.
 type User struct {
 	Subject string
@@ -67,6 +75,7 @@ type call struct {
 	ctx   context.Context // has the deadline; r.Context() has none, since r.WithContext would copy the request
 	limit *deadline       // of ctx; nil: none yet
 	proof *dpop.Proof     // of a key that the client has; nil: none
+	x5t   string          // the thumbprint of the client's certificate, see prove; "": none
 
 	named   clients.Named   // the client that the request says it comes from
 	client  *storage.Client // if known; at the endpoints that authenticate clients, once it is authenticated
@@ -94,6 +103,14 @@ func (c *call) end() {
 	if c.limit != nil {
 		c.limit.stop()
 	}
+}
+
+// Certificate implements clients.Peer.
+func (c *call) Certificate() (*mtls.Certificate, error) {
+	if site, ok := c.site.(Certifier); ok {
+		return site.Certificate(c.r)
+	}
+	return mtls.OfConnection(c.r.TLS), nil
 }
 
 func (c *call) clientID() string {

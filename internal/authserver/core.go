@@ -62,13 +62,19 @@ type core struct {
 	now     func() time.Time
 }
 
+// authenticate finds out which client a request comes from.
+func (s *core) authenticate(c *call, form url.Values) (err error) {
+	c.client, c.named, err = s.authenticator.Authenticate(c.ctx, c.r, form, c.address, c)
+	return err
+}
+
 // presented authenticates the client of a request about a token, as the token endpoint does, and returns the token.
 func (s *core) presented(c *call) (string, error) {
 	form, err := wire.ReadForm(c.w, c.r)
 	if err != nil {
 		return "", err
 	}
-	if c.client, c.named, err = s.authenticator.Authenticate(c.ctx, c.r, form, c.address); err != nil {
+	if err := s.authenticate(c, form); err != nil {
 		return "", err
 	}
 	c.setDeadline(s.config.StoreTimeout)

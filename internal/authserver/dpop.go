@@ -20,9 +20,17 @@ func (s *core) newProofs() *dpop.Checker {
 	return proofs
 }
 
-// prove checks the DPoP proof of a token request, if it has one or must have one (RFC 9449 §5). What the client has proven is in
-// c.proof then. The proof must be for the URL that the issuer is configured with, whatever host the request names.
+// prove finds out what the client of a token request has proven to have: what its tokens can be bound to.
 func (s *core) prove(c *call) error {
+	if err := s.proveKey(c); err != nil {
+		return err
+	}
+	return c.proveCertificate()
+}
+
+// proveKey checks the DPoP proof of a request, if it has one or must have one (RFC 9449 §5). What the client has proven is in c.proof
+// then. The proof must be for the URL that the issuer is configured with, whatever host the request names.
+func (s *core) proveKey(c *call) error {
 	values := c.r.Header[dpop.Header]
 	if len(values) == 0 && !c.client.RequireDPoP {
 		return nil
@@ -54,17 +62,40 @@ func (s *core) claimProof(c *call) error {
 	return err
 }
 
-// proven returns the key that the client of a request has proven to have.
-func (c *call) proven() storage.Confirmation {
-	if c.proof == nil {
-		return storage.Confirmation{}
+// proveCertificate reads the certificate of a client that has one, or must have one (RFC 8705 §3.4). Its thumbprint is in c.x5t then.
+func (c *call) proveCertificate() error {
+	certificate, err := c.Certificate()
+	if certificate != nil {
+		c.x5t = certificate.Thumbprint()
 	}
-	return storage.Confirmation{Thumbprint: c.proof.Thumbprint}
+	if certificate != nil || !c.client.BindToCertificate {
+		return nil
+	}
+	sent := "no certificate"
+	if err != nil {
+		sent = err.Error()
+	}
+	return grants.Refuse(grants.InvalidRequest, "a TLS client certificate is missing").
+		Explain(sent, "a certificate with each token request", "client "+c.client.ID+": tls_client_certificate_bound_access_tokens")
 }
 
-// proveToken checks that a request with an access token of this issuer proves what the token needs (RFC 9449 §7). scheme is that of the
-// Authorization header. The error is a jwt.InvalidToken, or a refusal for the client.
+// proven returns the key and the certificate that the client of a request has proven to have.
+func (c *call) proven() storage.Confirmation {
+	proven := storage.Confirmation{Certificate: c.x5t}
+	if c.proof != nil {
+		proven.Thumbprint = c.proof.Thumbprint
+	}
+	return proven
+}
+
+// proveToken checks that a request with an access token of this issuer proves what the token needs (RFC 9449 §7, RFC 8705 §3). scheme is
+// that of the Authorization header. The error is a jwt.InvalidToken, or a refusal for the client.
 func (s *core) proveToken(c *call, claims *jwt.Claims, token, scheme string) error {
+	if claims.Bound.Certificate != "" {
+		if err := bearer.CheckCertificate(claims, c.Certificate); err != nil {
+			return err
+		}
+	}
 	needed, err := bearer.NeedsProof(claims, scheme)
 	if !needed {
 		return err

@@ -40,7 +40,7 @@ func (e *parEndpoint) serve(c *call) error {
 	if err != nil {
 		return err
 	}
-	if c.client, c.named, err = e.authenticator.Authenticate(c.ctx, c.r, form, c.address); err != nil {
+	if err := e.authenticate(c, form); err != nil {
 		return err
 	}
 	c.setDeadline(e.config.StoreTimeout)
@@ -88,7 +88,7 @@ func (e *parEndpoint) bindKey(c *call, params url.Values) error {
 	if len(c.r.Header[dpop.Header]) == 0 {
 		return nil
 	}
-	if err := e.prove(c); err != nil {
+	if err := e.proveKey(c); err != nil {
 		return err
 	}
 	key := c.proof.Thumbprint

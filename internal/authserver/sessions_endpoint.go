@@ -17,7 +17,7 @@ func (e *sessionsEndpoint) serve(c *call) error {
 	if err != nil {
 		return err
 	}
-	if c.client, c.named, err = e.authenticator.Authenticate(c.ctx, c.r, form, c.address); err != nil {
+	if err := e.authenticate(c, form); err != nil {
 		return err
 	}
 	c.setDeadline(e.config.StoreTimeout)

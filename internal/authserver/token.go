@@ -42,7 +42,7 @@ func (e *tokenEndpoint) serve(c *call) error {
 	if err != nil {
 		return err
 	}
-	if c.client, c.named, err = e.authenticator.Authenticate(c.ctx, c.r, form, c.address); err != nil {
+	if err := e.authenticate(c, form); err != nil {
 		return err
 	}
 	grant, err := e.findGrant(form.Get("grant_type"), c.client)
@@ -167,7 +167,7 @@ func (e *tokenEndpoint) issue(c *call, auth *grants.Authorization, now time.Time
 		}
 	}
 	auth.Asked = e.stillAsked(c.client, auth.Asked)
-	accessToken, id, err := e.accessTokens.issue(c.ctx, c.client, auth, c.proven(), now)
+	accessToken, id, err := e.accessTokens.issue(c.ctx, c.client, auth, c.client.Binding(c.proven()), now)
 	if err != nil {
 		return nil, err
 	}
@@ -252,7 +252,7 @@ func (e *tokenEndpoint) startFamily(c *call, auth *grants.Authorization, now tim
 		Authenticated: c.named.Method != "" && client.Public(),
 	}
 	if c.named.Method == "" {
-		f.Bound = c.proven()
+		f.Bound = client.Binding(c.proven())
 	}
 	refreshToken, key := f.Start(client.RefreshToken.Length)
 	record, err := f.Encode()

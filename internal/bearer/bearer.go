@@ -19,6 +19,7 @@ import (
 	"github.com/caddy-oauth/caddy-oauth/internal/dpop"
 	"github.com/caddy-oauth/caddy-oauth/internal/jwt"
 	"github.com/caddy-oauth/caddy-oauth/internal/metrics"
+	"github.com/caddy-oauth/caddy-oauth/internal/mtls"
 	"github.com/caddy-oauth/caddy-oauth/internal/throttle"
 	"github.com/caddy-oauth/caddy-oauth/internal/wire"
 )
@@ -61,6 +62,10 @@ type Resource struct {
 	// must name, without query: never with a host that only the client has chosen.
 	Proofs *dpop.Checker
 	Target func(r *http.Request) string
+
+	// Certificate returns the certificate of the client of a request, for tokens that are bound to one (RFC 8705 §3), nil if there is none,
+	// or an error that says what is wrong with what was sent for it. If Certificate is nil, it is that of the TLS connection.
+	Certificate func(r *http.Request) (*mtls.Certificate, error)
 
 	// AllowNoAudience accepts tokens without an audience too.
 	AllowNoAudience bool

@@ -13,6 +13,7 @@ import (
 
 	"github.com/caddy-oauth/caddy-oauth/internal/dpop"
 	"github.com/caddy-oauth/caddy-oauth/internal/jwt"
+	"github.com/caddy-oauth/caddy-oauth/internal/mtls"
 )
 
 // schemeDPoP is the authentication scheme of tokens that are bound to a key (RFC 9449 §7.1).
@@ -24,12 +25,13 @@ const schemeDPoP = "DPoP"
 func NeedsProof(claims *jwt.Claims, scheme string) (bool, error) {
 	asDPoP := strings.EqualFold(scheme, schemeDPoP)
 	switch {
-	case claims.Bound.IsZero() && asDPoP:
-		return false, jwt.ErrBound.Explain("a token that is bound to no key, with the scheme DPoP", "the scheme Bearer", "").Of(claims)
-	case claims.Bound.IsZero():
-		return false, nil
 	case claims.Bound.Other:
-		return false, jwt.ErrBound.Explain("a token that is bound in a way that this server does not know", "cnf with jkt alone (RFC 9449 section 6)", "").Of(claims)
+		return false, jwt.ErrBound.Explain("a token that is bound in a way that this server does not know",
+			"cnf with nothing but jkt and x5t#S256 (RFC 9449 section 6, RFC 8705 section 3.1)", "").Of(claims)
+	case claims.Bound.Thumbprint == "" && asDPoP:
+		return false, jwt.ErrBound.Explain("a token that is bound to no key, with the scheme DPoP", "the scheme Bearer", "").Of(claims)
+	case claims.Bound.Thumbprint == "":
+		return false, nil
 	case scheme != "" && !asDPoP:
 		return false, jwt.ErrBound.Explain("a token that is bound to a key, as a Bearer token", "the scheme DPoP and a DPoP proof", "").Of(claims)
 	}
@@ -44,8 +46,29 @@ func CheckKey(claims *jwt.Claims, proof *dpop.Proof) error {
 	return jwt.ErrBound.Explain("a DPoP proof of the key "+proof.Thumbprint, "of the key "+claims.Bound.Thumbprint, "").Of(claims)
 }
 
+// CheckCertificate returns a [jwt.InvalidToken] unless the client has the certificate that a token is bound to (RFC 8705 §3). find returns
+// the certificate of the client.
+func CheckCertificate(claims *jwt.Claims, find func() (*mtls.Certificate, error)) error {
+	sent := "no TLS client certificate"
+	switch certificate, err := find(); {
+	case err != nil:
+		sent = err.Error()
+	case certificate == nil:
+	case certificate.Thumbprint() == claims.Bound.Certificate:
+		return nil
+	default:
+		sent = certificate.String()
+	}
+	return jwt.ErrBound.Explain(sent, "the certificate x5t#S256 "+claims.Bound.Certificate+", which the token is bound to", "").Of(claims)
+}
+
 // checkBound checks that a request proves what its token needs.
 func (p *Resource) checkBound(r *http.Request, t *Tokens, claims *jwt.Claims, token, scheme string) error {
+	if claims.Bound.Certificate != "" {
+		if err := CheckCertificate(claims, func() (*mtls.Certificate, error) { return p.certificate(r) }); err != nil {
+			return err
+		}
+	}
 	needed, err := NeedsProof(claims, scheme)
 	if !needed {
 		return err
@@ -106,6 +129,14 @@ func hop(r *http.Request) string {
 		return ""
 	}
 	return strconv.Itoa(int(here.Port()))
+}
+
+// certificate returns the certificate of the client of a request.
+func (p *Resource) certificate(r *http.Request) (*mtls.Certificate, error) {
+	if p.Certificate != nil {
+		return p.Certificate(r)
+	}
+	return mtls.OfConnection(r.TLS), nil
 }
 
 // usesDPoP reports whether a request has a token with the scheme DPoP.

@@ -61,11 +61,13 @@ type candidate struct {
 	client *storage.Client // nil if there is none of that ID
 }
 
-// Authenticate returns the client of a request, given the parameters of its body and the address it came from:
-// client_secret_basic, client_secret_post, private_key_jwt or none, and exactly one of them (RFC 6749 §2.3). named is the client that the
-// request names, even if it could not authenticate.
+// Authenticate returns the client of a request, given the parameters of its body, the address it came from and its peer, nil for one
+// without certificate: client_secret_basic, client_secret_post, private_key_jwt, tls_client_auth, self_signed_tls_client_auth or none, and
+// exactly one of them (RFC 6749 §2.3). A certificate beside a secret or an assertion is no second method: programs send it on each
+// connection, and it authenticates a request that brings nothing else. named is the client that the request names, even if it could not
+// authenticate.
 func (a *Authenticator) Authenticate(
-	ctx context.Context, r *http.Request, form url.Values, address string,
+	ctx context.Context, r *http.Request, form url.Values, address string, peer Peer,
 ) (client *storage.Client, named Named, err error) {
 	if form.Has("client_assertion") || form.Has("client_assertion_type") {
 		return a.byKey(ctx, r, form, address)
@@ -83,6 +85,9 @@ func (a *Authenticator) Authenticate(
 		candidates = append(candidates, candidate{cred, client})
 		if client != nil && client.Public() && cred.secret == "" {
 			return client, Named{ID: cred.id, Client: client}, nil
+		}
+		if client != nil && client.Certificate != nil && cred.method == inBody && cred.secret == "" {
+			return a.byCertificate(ctx, client, address, peer)
 		}
 	}
 	if client, err = a.compare(ctx, candidates, address); client != nil {

@@ -47,7 +47,7 @@ func newAuthenticator(secrets Secrets, limits throttle.Limits, hashes map[string
 
 // authenticate authenticates with client_secret_post.
 func (a *Authenticator) authenticate(ctx context.Context, id, secret string) (*storage.Client, error) {
-	client, _, err := a.Authenticate(ctx, tokenRequest(), url.Values{"client_id": {id}, "client_secret": {secret}}, "192.0.2.1")
+	client, _, err := a.Authenticate(ctx, tokenRequest(), url.Values{"client_id": {id}, "client_secret": {secret}}, "192.0.2.1", nil)
 	return client, err
 }
 
@@ -83,7 +83,7 @@ func TestSecretHeader(t *testing.T) {
 		{"RFC 6749 §2.3.1 without it, Basic", tokenRequest("Authorization", "Basic c2hvcDprZXk="), nil, ""},
 	} {
 		t.Run(c.name, func(t *testing.T) {
-			client, _, err := a.Authenticate(t.Context(), c.r, c.form, "192.0.2.1")
+			client, _, err := a.Authenticate(t.Context(), c.r, c.form, "192.0.2.1", nil)
 			if (client == nil) == (err == nil) {
 				t.Fatalf("got %v and error %v", client, err)
 			}
@@ -273,13 +273,13 @@ func TestWrongSecretsCountForEachClientThatIsMeant(t *testing.T) {
 				if n >= 3 {
 					want = grants.TemporarilyUnavailable
 				}
-				_, _, err := a.Authenticate(t.Context(), basic(tt.id, "wrong"), form, "198.51.100."+strconv.Itoa(n))
+				_, _, err := a.Authenticate(t.Context(), basic(tt.id, "wrong"), form, "198.51.100."+strconv.Itoa(n), nil)
 				if got := codeOf(err); got != want {
 					t.Errorf("guess %d gets %s, want %s", n, got, want)
 				}
 			}
 			for _, id := range ids {
-				_, _, err := a.Authenticate(t.Context(), tokenRequest(), url.Values{"client_id": {id}, "client_secret": {"right"}}, "192.0.2.1")
+				_, _, err := a.Authenticate(t.Context(), tokenRequest(), url.Values{"client_id": {id}, "client_secret": {"right"}}, "192.0.2.1", nil)
 				if locked := err != nil; locked != slices.Contains(tt.hits, id) {
 					t.Errorf("%s: %v", id, err)
 				}
@@ -306,7 +306,7 @@ func TestEitherMeaningOfABasicHeaderAuthenticates(t *testing.T) {
 	} {
 		r := tokenRequest()
 		r.SetBasicAuth(tt.id, tt.secret)
-		client, _, err := a.Authenticate(t.Context(), r, nil, "192.0.2.1")
+		client, _, err := a.Authenticate(t.Context(), r, nil, "192.0.2.1", nil)
 		got := ""
 		if client != nil {
 			got = client.ID
@@ -378,7 +378,7 @@ func FuzzCredentials(f *testing.F) {
 				t.Errorf("the body names %q, but %q authenticates", named, cred.id)
 			}
 		}
-		client, _, err := a.Authenticate(t.Context(), r, form, "")
+		client, _, err := a.Authenticate(t.Context(), r, form, "", nil)
 		if (client == nil) == (err == nil) {
 			t.Fatalf("got %v and error %v", client, err)
 		}

@@ -54,6 +54,9 @@ func (a *Authenticator) explain(named Named, meant candidate) *grants.Error {
 			"first the client ID, then the secret", "client "+meant.secret)
 	case meant.client == nil:
 		return ErrFailed.Explain(named.ID, a.directory.Missing(named.ID), "client")
+	case !meant.client.HasSecrets() && meant.client.Certificate != nil && !meant.client.HasKeys():
+		return ErrFailed.Explain(cmp.Or(sentSecret(meant), meant.method),
+			"client_id in the body and nothing else, as the client authenticates with its TLS certificate", setting+": "+meant.client.Certificate.Method())
 	case !meant.client.HasSecrets() && meant.client.HasKeys():
 		return ErrFailed.Explain(cmp.Or(sentSecret(meant), "no client_assertion"),
 			"a client_assertion, which the client signs with its key", setting+": jwks, jwks_uri")

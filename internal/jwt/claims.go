@@ -177,10 +177,11 @@ func (r *claimReader) time(name string) time.Time {
 	return fromNumericDate(seconds)
 }
 
-// Confirmation says which key a token is bound to (cnf, RFC 7800 §3.1). Whoever sends it must prove to have that key.
+// Confirmation says which keys a token is bound to (cnf, RFC 7800 §3.1). Whoever sends it must prove to have all of them.
 type Confirmation struct {
-	Thumbprint string // of the key of DPoP proofs (jkt, RFC 9449 §6.1)
-	Other      bool   // the token is bound in another way, which nobody here can check
+	Thumbprint  string // of the key of DPoP proofs (jkt, RFC 9449 §6.1)
+	Certificate string // the thumbprint of the client's TLS certificate (x5t#S256, RFC 8705 §3.1)
+	Other       bool   // the token is bound in another way, which nobody here can check
 }
 
 // IsZero reports whether the token is bound to no key, so that whoever has it can use it.
@@ -202,7 +203,9 @@ func (r *claimReader) confirmation() (c Confirmation) {
 		switch {
 		case name == "jkt" && ok && text != "":
 			c.Thumbprint = text
-		case name == "jkt":
+		case name == "x5t#S256" && ok && text != "":
+			c.Certificate = text
+		case name == "jkt", name == "x5t#S256":
 			r.fail("cnf")
 		default:
 			c.Other = true

@@ -1,0 +1,95 @@
+package clients
+
+import (
+	"bytes"
+	"context"
+	"errors"
+	"slices"
+	"time"
+
+	"github.com/caddy-oauth/caddy-oauth/internal/mtls"
+	"github.com/caddy-oauth/caddy-oauth/internal/throttle"
+	"github.com/caddy-oauth/caddy-oauth/storage"
+)
+
+// Peer is who sends a request.
+type Peer interface {
+	// Certificate returns the certificate by which the peer has authenticated its connection, nil if there is none. An error says what is
+	// wrong with what was sent for it.
+	Certificate() (*mtls.Certificate, error)
+}
+
+// byCertificate is Authenticate for a client with a certificate that names itself and sends nothing else (RFC 8705 §2).
+func (a *Authenticator) byCertificate(
+	ctx context.Context, client *storage.Client, address string, peer Peer,
+) (*storage.Client, Named, error) {
+	named := Named{ID: client.ID, Client: client}
+	attempt, wait := a.limiter.Check(throttle.Key, address, client.ID)
+	if attempt == nil {
+		return nil, named, TooManyFailures(wait)
+	}
+	if sent, expected := a.checkCertificate(client, peer); expected != "" {
+		attempt.Failed()
+		refusal := ErrFailed.Explain(sent, expected, "client "+client.ID+": "+client.Certificate.Method())
+		refusal.Cause = errWrongCertificate
+		return nil, named, refusal
+	}
+	attempt.Succeeded(client.ID)
+	named.Method = client.Certificate.Method()
+	return client, named, nil
+}
+
+// checkCertificate says what the peer of a client has sent and what it should have, which is "" if it is the client.
+func (a *Authenticator) checkCertificate(client *storage.Client, peer Peer) (sent, expected string) {
+	registered := client.Certificate
+	kind, name := registered.Name()
+	expected = kind + " " + name
+	if registered.SelfSigned {
+		expected = "a certificate that the client is registered with"
+	}
+	certificate, problem := peerCertificate(peer)
+	if certificate == nil {
+		return problem, expected
+	}
+	sent = certificate.String()
+	if registered.SelfSigned {
+		if !a.isRegistered(client, certificate) {
+			return sent, expected
+		}
+		if now := a.directory.Now(); now.Before(certificate.NotBefore) || now.After(certificate.NotAfter) {
+			return sent, "a certificate that is valid now, not from " + moment(certificate.NotBefore) + " to " + moment(certificate.NotAfter)
+		}
+		return sent, ""
+	}
+	switch {
+	case !certificate.HasName(kind, name):
+		return sent, expected
+	case !certificate.Verified:
+		return sent, "a certificate of a CA that the site trusts: tls { client_auth { trust_pool … } } with mode verify_if_given or require_and_verify"
+	}
+	return sent, ""
+}
+
+// peerCertificate returns the certificate of a peer, or says why there is none.
+func peerCertificate(peer Peer) (_ *mtls.Certificate, problem string) {
+	if peer == nil {
+		return nil, "no TLS client certificate"
+	}
+	certificate, err := peer.Certificate()
+	switch {
+	case err != nil:
+		return nil, err.Error()
+	case certificate == nil:
+		return nil, "no TLS client certificate"
+	}
+	return certificate, ""
+}
+
+// isRegistered reports whether a client is registered with a certificate itself.
+func (a *Authenticator) isRegistered(client *storage.Client, certificate *mtls.Certificate) bool {
+	return slices.ContainsFunc(client.Certificate.Certificates, func(der []byte) bool { return bytes.Equal(der, certificate.Raw) })
+}
+
+func moment(t time.Time) string { return t.UTC().Format(time.RFC3339) }
+
+var errWrongCertificate = errors.New("the TLS client certificate was refused")

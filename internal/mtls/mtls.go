@@ -1,0 +1,55 @@
+// Package mtls has the certificates by which clients authenticate on the TLS connection (mutual TLS, RFC 8705).
+//
+// Start reading at [Certificate]. names.go compares the names of a certificate with those that a client is registered with, and header.go
+// reads the certificate that a proxy before this server has received (RFC 9440).
+package mtls
+
+import (
+	"crypto/sha256"
+	"crypto/tls"
+	"crypto/x509"
+	"encoding/base64"
+	"strings"
+)
+
+// Certificate is the certificate of a client. The client has the private key: it has signed the handshake.
+type Certificate struct {
+	*x509.Certificate
+
+	// Verified says that the certificate is of a CA that the owner trusts, and that it is neither expired nor of a server only. Otherwise
+	// anybody can have made it, with any name.
+	Verified bool
+}
+
+// OfConnection returns the certificate that the client of a TLS connection has sent, nil if it has sent none.
+func OfConnection(state *tls.ConnectionState) *Certificate {
+	if state == nil || len(state.PeerCertificates) == 0 {
+		return nil
+	}
+	return &Certificate{Certificate: state.PeerCertificates[0], Verified: len(state.VerifiedChains) > 0}
+}
+
+// Thumbprint returns what a token says of the certificate that it is bound to (x5t#S256, RFC 8705 §3.1).
+func (c *Certificate) Thumbprint() string {
+	sum := sha256.Sum256(c.Raw)
+	return base64.RawURLEncoding.EncodeToString(sum[:])
+}
+
+// String describes the certificate for the log: its names, the thumbprint, and whether it is verified.
+func (c *Certificate) String() string {
+	names := []string{"subject " + subjectText(c.RawSubject)}
+	for _, name := range alternativeNames(c.Certificate) {
+		if len(names) > maxNamesInLog {
+			names = append(names, "…")
+			break
+		}
+		names = append(names, name.kind+" "+name.value)
+	}
+	trust := "not verified by a trusted CA"
+	if c.Verified {
+		trust = "verified"
+	}
+	return "a certificate (" + strings.Join(append(names, "x5t#S256 "+c.Thumbprint(), trust), ", ") + ")"
+}
+
+const maxNamesInLog = 8
