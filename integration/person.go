@@ -64,12 +64,7 @@ func (p *Person) Decide(ctx context.Context, authorizeURL, decision string) (url
 	if page.Status != http.StatusOK {
 		return nil, fmt.Errorf("GET %s: %d, want the consent page", authorizeURL, page.Status)
 	}
-	_, action, form, err := page.form()
-	if err != nil {
-		return nil, err
-	}
-	form.Set("decision", decision)
-	answer, err := p.send(ctx, http.MethodPost, action, form)
+	answer, err := p.Press(ctx, page, decision)
 	if err != nil {
 		return nil, err
 	}
@@ -81,6 +76,16 @@ func (p *Person) Decide(ctx context.Context, authorizeURL, decision string) (url
 		return nil, err
 	}
 	return location.Query(), nil
+}
+
+// Press presses a button of the consent page, allow or deny, and returns the answer.
+func (p *Person) Press(ctx context.Context, page *Page, decision string) (*Page, error) {
+	_, action, form, err := page.form()
+	if err != nil {
+		return nil, err
+	}
+	form.Set("decision", decision)
+	return p.send(ctx, http.MethodPost, action, form)
 }
 
 // SignIn opens a page of an application, signs in at the site with this URL, and returns the last page. It follows redirects and

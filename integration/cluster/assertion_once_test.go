@@ -18,21 +18,7 @@ import (
 // A client that sends one assertion to both nodes at the same time gets one token, whatever store the nodes share.
 func TestAssertionAtBothNodes(t *testing.T) {
 	t.Parallel()
-	t.Run("files", func(t *testing.T) {
-		t.Parallel()
-		dir := t.TempDir()
-		assertionsOnce(t, backend{node: func(config integration.Config) integration.Config {
-			config.Storage = dir
-			return config
-		}})
-	})
-	t.Run("redis", func(t *testing.T) {
-		t.Parallel()
-		assertionsOnce(t, backend{
-			setting: integration.StartRedis(t).Store(),
-			node:    func(config integration.Config) integration.Config { return config },
-		})
-	})
+	onBothStores(t, assertionsOnce)
 }
 
 func assertionsOnce(t *testing.T, b backend) {

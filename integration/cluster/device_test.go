@@ -14,21 +14,7 @@ import (
 // approval. Whatever store the nodes share, nothing is lost, and golang.org/x/oauth2 gets its tokens from any node.
 func TestDeviceAtBothNodes(t *testing.T) {
 	t.Parallel()
-	t.Run("files", func(t *testing.T) {
-		t.Parallel()
-		dir := t.TempDir()
-		devices(t, backend{node: func(config integration.Config) integration.Config {
-			config.Storage = dir
-			return config
-		}})
-	})
-	t.Run("redis", func(t *testing.T) {
-		t.Parallel()
-		devices(t, backend{
-			setting: integration.StartRedis(t).Store(),
-			node:    func(config integration.Config) integration.Config { return config },
-		})
-	})
+	onBothStores(t, devices)
 }
 
 func devices(t *testing.T, b backend) {
