@@ -21,6 +21,8 @@ import (
 	"github.com/caddy-oauth/caddy-oauth/internal/directive"
 	"github.com/caddy-oauth/caddy-oauth/internal/dpop"
 	"github.com/caddy-oauth/caddy-oauth/internal/jwt"
+	"github.com/caddy-oauth/caddy-oauth/internal/request"
+	"github.com/caddy-oauth/caddy-oauth/internal/routes"
 	"github.com/caddy-oauth/caddy-oauth/internal/wire"
 )
 
@@ -156,7 +158,7 @@ func (g *Guard) Provision(ctx caddy.Context) error {
 	if err != nil {
 		return err
 	}
-	g.ctx, g.app, g.block, g.ready = ctx, app.(*App), siteBlock(ctx), sync.OnceValue(g.prepare)
+	g.ctx, g.app, g.block, g.ready = ctx, app.(*App), routes.Block(ctx), sync.OnceValue(g.prepare)
 	g.place = newPlace(g, ctx.Logger())
 	g.app.warn(ctx.Logger(), g.headerMistakes())
 	if g.CORS != nil {
@@ -218,12 +220,12 @@ func (g *Guard) prepare() error {
 		g.resource.Leeway = time.Duration(*g.Leeway)
 	}
 	if server, ok := source.(*authserver.Server); ok {
-		g.resource.AllowNoAudience, g.resource.Monitor = server.MinimalTokens(), server.Monitor(clientIP)
+		g.resource.AllowNoAudience, g.resource.Monitor = server.MinimalTokens(), server.Monitor(request.ClientIP)
 		g.resource.Proofs = server.Proofs()
 		return nil
 	}
 	g.resource.Proofs = &dpop.Checker{Memory: g.app.common.proofs, Now: time.Now}
-	g.resource.Monitor, err = bearer.NewMonitor(issuer, g.ctx.GetMetricsRegistry(), clientIP)
+	g.resource.Monitor, err = bearer.NewMonitor(issuer, g.ctx.GetMetricsRegistry(), request.ClientIP)
 	return err
 }
 
@@ -277,7 +279,7 @@ func (g *Guard) provisionMatchers(ctx caddy.Context) error {
 
 // ServeHTTP implements caddyhttp.MiddlewareHandler.
 func (g *Guard) ServeHTTP(w http.ResponseWriter, r *http.Request, next caddyhttp.Handler) error {
-	if restart(w, r, false) {
+	if request.Restart(w, r, false) {
 		return nil
 	}
 	if err := g.connect(); err != nil {
@@ -320,7 +322,7 @@ func (g *Guard) ServeHTTP(w http.ResponseWriter, r *http.Request, next caddyhttp
 	}
 	found.passed = append(found.passed, g.settings)
 	if claims != nil {
-		logClient(r, claims.ClientID)
+		request.LogClient(r, claims.ClientID)
 		if g.app.trail.Watched() {
 			g.app.trail.Step(g.step(r, claims.ClientID, claims.Subject, "ok"))
 		}
@@ -359,7 +361,7 @@ func matchOriginal(r *http.Request, match func(*http.Request) (bool, error)) (bo
 	// Placeholders in matchers have the URL of this very request.
 	rewritten := *r.URL
 	defer func() { *r.URL = rewritten }()
-	sent := originalURL(r)
+	sent := request.Original(r)
 	for path := range bearer.Readings(sent.Path) {
 		if *r.URL = *sent; path != sent.Path {
 			r.URL.Path, r.URL.RawPath = path, ""
@@ -413,7 +415,7 @@ func (g *Guard) refuse(w http.ResponseWriter, r *http.Request, err error) (passe
 	failure := caddyhttp.Error(refusal.Status, refusal)
 	failure.ID = g.logRefusal(r, refusal)
 	w.Header().Set("Error-Id", failure.ID)
-	if refusal.Status >= http.StatusInternalServerError && !handlesErrors(r, failure) {
+	if refusal.Status >= http.StatusInternalServerError && !routes.HandlesError(r, failure) {
 		w.WriteHeader(refusal.Status) // as Caddy does, but without logging each request
 		return false, nil
 	}

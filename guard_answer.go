@@ -19,6 +19,8 @@ import (
 
 	"github.com/caddy-oauth/caddy-oauth/internal/bearer"
 	"github.com/caddy-oauth/caddy-oauth/internal/jwt"
+	"github.com/caddy-oauth/caddy-oauth/internal/request"
+	"github.com/caddy-oauth/caddy-oauth/internal/routes"
 )
 
 // CORS says which scripts of other origins may call a guarded route.
@@ -54,7 +56,7 @@ func (g *Guard) preflight(w http.ResponseWriter, r *http.Request, rules *bearer.
 	}
 	g.place.preflights.Do(func() {
 		g.place.log.Warn("a script of another origin may not call a guarded route; if it should, add cors to the guard",
-			zap.String("origin", r.Header.Get("Origin")), zap.String("path", originalURL(r).Path))
+			zap.String("origin", r.Header.Get("Origin")), zap.String("path", request.Original(r).Path))
 	})
 	return false, nil
 }
@@ -97,7 +99,7 @@ func answers(route caddyhttp.Route) bool {
 		case *caddyhttp.StaticResponse:
 			return true
 		case *reverseproxy.Handler:
-			return !isLogin(h)
+			return !routes.IsLogin(h)
 		case *caddyhttp.Subroute:
 			return slices.ContainsFunc(h.Routes, answers)
 		}
@@ -213,7 +215,7 @@ type awaited struct {
 
 // watch begins to watch a request. Its context ends when the request is cut.
 func (g *Guard) watch(w http.ResponseWriter, r *http.Request, token string, claims *jwt.Claims) *watch {
-	watched := &watch{Context: r.Context(), guard: g, token: token, claims: claims, writer: innermost(w)}
+	watched := &watch{Context: r.Context(), guard: g, token: token, claims: claims, writer: request.Innermost(w)}
 	if !time.Now().Before(claims.Expires) {
 		watched.leeway = g.resource.Leeway
 	}

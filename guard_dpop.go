@@ -2,17 +2,14 @@ package caddyoauth
 
 import (
 	"errors"
-	"net"
 	"net/http"
 	"net/url"
-	"strconv"
-
-	"github.com/caddyserver/caddy/v2/modules/caddyhttp"
 
 	"github.com/caddy-oauth/caddy-oauth/grants"
 	"github.com/caddy-oauth/caddy-oauth/internal/bearer"
 	"github.com/caddy-oauth/caddy-oauth/internal/dpop"
 	"github.com/caddy-oauth/caddy-oauth/internal/jwt"
+	"github.com/caddy-oauth/caddy-oauth/internal/request"
 )
 
 // origin is a scheme and a host by which the configuration knows this server.
@@ -47,15 +44,15 @@ func (g *Guard) prepareTargets(issuer string) error {
 // proof that a client has made for another server, with the name of that server as the host. target returns "" if nobody knows the
 // name of this server.
 func (g *Guard) target(r *http.Request) string {
-	path, host := originalURL(r).EscapedPath(), r.Host
+	path, host := request.Original(r).EscapedPath(), r.Host
 	for _, known := range g.origins {
 		if authority, ok := dpop.Authority(schemeOf(known.url), host); ok && authority == known.authority {
 			return known.url + path
 		}
 	}
 	switch {
-	case g.place.named && isOwnPort(r, host):
-		return sentScheme(r) + "://" + host + path
+	case g.place.named && request.AtOwnPort(r, host):
+		return request.Scheme(r) + "://" + host + path
 	case len(g.origins) == 0:
 		return ""
 	}
@@ -68,31 +65,6 @@ func schemeOf(origin string) string {
 		return ""
 	}
 	return u.Scheme
-}
-
-// sentScheme returns the scheme by which a client has sent a request. A proxy before Caddy may have decrypted it.
-func sentScheme(r *http.Request) string {
-	trusted, _ := caddyhttp.GetVar(r.Context(), caddyhttp.TrustedProxyVarKey).(bool)
-	if r.TLS != nil || trusted && r.Header.Get("X-Forwarded-Proto") == "https" {
-		return "https"
-	}
-	return "http"
-}
-
-// isOwnPort reports whether a host names the port at which the request has arrived, or none. Another program may be at another port of the
-// same host.
-func isOwnPort(r *http.Request, host string) bool {
-	_, port, err := net.SplitHostPort(host)
-	if err != nil {
-		return true
-	}
-	switch local := r.Context().Value(http.LocalAddrContextKey).(type) {
-	case *net.TCPAddr:
-		return port == strconv.Itoa(local.Port)
-	case *net.UDPAddr: // HTTP/3
-		return port == strconv.Itoa(local.Port)
-	}
-	return false
 }
 
 // offerNonce tells a client which nonce its next DPoP proof must have, if it uses proofs and they need one.

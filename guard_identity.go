@@ -2,6 +2,7 @@ package caddyoauth
 
 import (
 	"cmp"
+	"context"
 	"net/http"
 	"strings"
 
@@ -11,6 +12,7 @@ import (
 
 	"github.com/caddy-oauth/caddy-oauth/internal/bearer"
 	"github.com/caddy-oauth/caddy-oauth/internal/jwt"
+	"github.com/caddy-oauth/caddy-oauth/internal/request"
 )
 
 // identity is what the guards of a site know of a request. It provides the placeholders of the user, so that a claim is formatted
@@ -26,10 +28,7 @@ type identity struct {
 	watched *jwt.Claims // of the token that a guard watches until the request has been answered
 }
 
-const (
-	identityVar = "oauth_guard.identity"
-	userPrefix  = "http.auth.user."
-)
+const userPrefix = "http.auth.user."
 
 // enter does what the guards of a site do for each of its requests, once, whichever handler sees the request first. It reports
 // whether it has answered the request. Without guards, there is nothing to do, and no identity.
@@ -37,24 +36,27 @@ func (p *place) enter(w http.ResponseWriter, r *http.Request) (found *identity, 
 	if !p.guarded {
 		return nil, false
 	}
-	if found, ok := caddyhttp.GetVar(r.Context(), identityVar).(*identity); ok {
+	if found, ok := caddyhttp.GetVar(r.Context(), request.StateVar).(*identity); ok {
 		return found, false
 	}
 	found = new(identity)
-	caddyhttp.SetVar(r.Context(), identityVar, found)
+	caddyhttp.SetVar(r.Context(), request.StateVar, found)
 	r.Context().Value(caddy.ReplacerCtxKey).(*caddy.Replacer).Map(found.placeholder)
 	p.dropForgeries(r)
-	sent := originalURL(r)
+	sent := request.Original(r)
 	if bearer.Ambiguous(sent) {
 		p.log.Info("request refused: two programs can read its target differently", zap.String("target", cmp.Or(sent.Opaque, sent.EscapedPath())))
 		http.Error(w, "The path of this request can be read in two ways.", http.StatusBadRequest)
 		return found, true
 	}
 	if bearer.IsMetadata(sent.Path) {
-		w = keepHeaders(w)
+		w = request.KeepHeaders(w)
 	}
 	return found, p.catalog.Serve(w, r, sent.Path)
 }
+
+// Again implements request.State.
+func (i *identity) Again(ctx context.Context) context.Context { return i.tokens.Again(ctx) }
 
 // identify sets the placeholders and the headers that say who the user is.
 func (g *Guard) identify(r *http.Request, found *identity, claims *jwt.Claims) {

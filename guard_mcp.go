@@ -18,6 +18,7 @@ import (
 	"github.com/caddy-oauth/caddy-oauth/grants"
 	"github.com/caddy-oauth/caddy-oauth/internal/bearer"
 	"github.com/caddy-oauth/caddy-oauth/internal/mcp"
+	"github.com/caddy-oauth/caddy-oauth/internal/request"
 	"github.com/caddy-oauth/caddy-oauth/internal/wire"
 )
 
@@ -183,20 +184,7 @@ func (g *Guard) readMessage(w http.ResponseWriter, r *http.Request, found *ident
 	if body != nil {
 		r.Body, r.ContentLength, r.TransferEncoding = io.NopCloser(bytes.NewReader(body)), int64(len(body)), nil
 	}
-	return changed && startAgain(w, r)
-}
-
-// startAgain answers a request from its start, after its headers have changed.
-func startAgain(w http.ResponseWriter, r *http.Request) bool {
-	ctx := r.Context()
-	server, ok1 := ctx.Value(caddyhttp.ServerCtxKey).(*caddyhttp.Server)
-	sent, ok2 := ctx.Value(caddyhttp.OriginalRequestCtxKey).(http.Request)
-	if !ok1 || !ok2 {
-		return false
-	}
-	second := secondRequest(context.WithValue(ctx, mirroredKey{}, true), r, &sent)
-	server.ServeHTTP(beginAgain(w, r), second)
-	return true
+	return changed && request.StartAgain(context.WithValue(r.Context(), mirroredKey{}, true), w, r)
 }
 
 // readMessage returns the body of a request, nil if it has none, after the headers say what it says. changed says that they did not.
@@ -253,7 +241,7 @@ func (g *Guard) refuseMessage(w http.ResponseWriter, r *http.Request, server *Gu
 	}
 	id := wire.NewErrorID()
 	g.app.trail.Log(g.place.log, zap.InfoLevel, "request refused",
-		zap.String("issuer", g.Issuer), zap.String("endpoint", "guard"), zap.String("client_ip", clientIP(r)),
+		zap.String("issuer", g.Issuer), zap.String("endpoint", "guard"), zap.String("client_ip", request.ClientIP(r)),
 		zap.String("resource", server.metadata.Resource), zap.String("error", grants.InvalidRequest),
 		zap.String("sent", wire.Loggable(refusal.Sent)), zap.String("expected", wire.Loggable(refusal.Expected)),
 		zap.String("setting", "oauth_guard: mcp"), zap.String("error_id", id), zap.Int("status", refusal.Status),

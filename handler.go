@@ -6,18 +6,18 @@ import (
 	"fmt"
 	"maps"
 	"net/http"
-	"reflect"
 	"slices"
 	"sync"
 	"time"
 
 	"github.com/caddyserver/caddy/v2"
 	"github.com/caddyserver/caddy/v2/modules/caddyhttp"
-	"github.com/caddyserver/caddy/v2/modules/caddyhttp/headers"
 	"go.uber.org/zap"
 
 	"github.com/caddy-oauth/caddy-oauth/internal/authserver"
 	"github.com/caddy-oauth/caddy-oauth/internal/directive"
+	"github.com/caddy-oauth/caddy-oauth/internal/request"
+	"github.com/caddy-oauth/caddy-oauth/internal/routes"
 	"github.com/caddy-oauth/caddy-oauth/internal/wire"
 )
 
@@ -86,7 +86,7 @@ func (h *Handler) Provision(ctx caddy.Context) error {
 	if err != nil {
 		return err
 	}
-	h.app, h.block, h.ready = app.(*App), siteBlock(ctx), sync.OnceValue(h.prepare)
+	h.app, h.block, h.ready = app.(*App), routes.Block(ctx), sync.OnceValue(h.prepare)
 	h.place, h.log, h.noted = newPlace(h, ctx.Logger()), ctx.Logger(), new(sync.Map)
 	if h.User == "" {
 		h.User = defaultUser
@@ -161,9 +161,9 @@ func (h *Handler) ServeHTTP(w http.ResponseWriter, r *http.Request, next caddyht
 	if err := h.connect(); err != nil {
 		return err
 	}
-	path := originalURL(r).Path
+	path := request.Original(r).Path
 	serves := h.serves(path)
-	if restart(w, r, serves && h.server.HasSecretLocation(path)) {
+	if request.Restart(w, r, serves && h.server.HasSecretLocation(path)) {
 		return nil
 	}
 	place := h.place.find(r)
@@ -202,7 +202,7 @@ func (h *Handler) answerNobody(w http.ResponseWriter, r *http.Request) error {
 // wantsNoPage reports whether an authorization request must be answered without a page of the login (OpenID Connect Core §3.1.2.1,
 // prompt=none): an application has sent it from a place that nobody sees.
 func (h *Handler) wantsNoPage(w http.ResponseWriter, r *http.Request) bool {
-	params := originalURL(r).Query()
+	params := request.Original(r).Query()
 	if r.Method == http.MethodPost {
 		wire.LimitTime(w, r)
 		body := &keptBody{ReadCloser: r.Body}
@@ -234,7 +234,7 @@ func (h *Handler) answerWithoutPage(w http.ResponseWriter, r *http.Request, logi
 }
 
 func (h *Handler) answerAs(w http.ResponseWriter, r *http.Request, s site) error {
-	r, w = withOriginalURL(r), keepHeaders(w)
+	r, w = request.WithOriginal(r), request.KeepHeaders(w)
 	err := h.server.ServeHTTP(w, r, s)
 	var page *authserver.PageError
 	if !errors.As(err, &page) {
@@ -242,125 +242,10 @@ func (h *Handler) answerAs(w http.ResponseWriter, r *http.Request, s site) error
 	}
 	failure := caddyhttp.Error(page.Status, page)
 	failure.ID = page.ID
-	if handlesErrors(r, failure) {
+	if routes.HandlesError(r, failure) {
 		return failure
 	}
 	return h.server.WritePage(w, r, page)
-}
-
-// handlesErrors reports whether the site has a handle_errors route for this failure. Without one, Caddy answers with an empty
-// page.
-func handlesErrors(r *http.Request, failure caddyhttp.HandlerError) bool {
-	server, ok := r.Context().Value(caddyhttp.ServerCtxKey).(*caddyhttp.Server)
-	if !ok || server.Errors == nil {
-		return false
-	}
-	failed := server.Errors.WithError(r, failure)
-	return handles(server.Errors.Routes, failed)
-}
-
-// handles reports whether any of the routes handles the request. The Caddyfile adapter wraps the routes of a site in a subroute
-// for its hosts, and those of `handle_errors 404` in another for the status.
-func handles(routes caddyhttp.RouteList, r *http.Request) bool {
-	return slices.ContainsFunc(routes, func(route caddyhttp.Route) bool {
-		match, err := route.MatcherSets.AnyMatchWithError(r)
-		return match && err == nil && slices.ContainsFunc(route.Handlers, func(h caddyhttp.MiddlewareHandler) bool {
-			sub, ok := h.(*caddyhttp.Subroute)
-			return !ok || handles(sub.Routes, r)
-		})
-	})
-}
-
-// lasting are the headers of an endpoint that no `header` directive may change: pages do not work with the policy that a site has
-// for its own, no cache may keep a token, and scripts of other origins need what CORS says.
-var lasting = []string{
-	"Access-Control-Allow-Headers", "Access-Control-Allow-Methods", "Access-Control-Allow-Origin", "Access-Control-Expose-Headers",
-	"Cache-Control", "Content-Security-Policy", "Content-Type", "Location", "Pragma", "Referrer-Policy", "WWW-Authenticate",
-	"X-Content-Type-Options", "X-Frame-Options",
-}
-
-// keepHeaders returns a writer for the response of an endpoint, whose lasting headers stay as the endpoint sets them. A `header`
-// directive before the endpoint that removes a header, or has a condition, changes the response when it begins, after the endpoint.
-// So what it has changed is undone beneath its writer.
-func keepHeaders(w http.ResponseWriter) http.ResponseWriter {
-	var kept *keptHeaders
-	for outer := w; outer != nil; {
-		if changes := headerWriter(outer); changes != nil {
-			if kept == nil {
-				kept = &keptHeaders{ResponseWriterWrapper: &caddyhttp.ResponseWriterWrapper{ResponseWriter: w}}
-			}
-			changes.ResponseWriter = restorer{&caddyhttp.ResponseWriterWrapper{ResponseWriter: changes.ResponseWriter}, kept}
-		}
-		inner, _ := outer.(interface{ Unwrap() http.ResponseWriter })
-		if inner == nil {
-			break
-		}
-		outer = inner.Unwrap()
-	}
-	if kept == nil {
-		return w
-	}
-	return kept
-}
-
-var headersPackage = reflect.TypeFor[headers.Handler]().PkgPath()
-
-// headerWriter returns what a writer of the `header` directive writes to, and nil for any other writer. The type of that writer is
-// not exported, but its field is.
-func headerWriter(w http.ResponseWriter) *caddyhttp.ResponseWriterWrapper {
-	v := reflect.Indirect(reflect.ValueOf(w))
-	if v.Kind() != reflect.Struct || v.Type().PkgPath() != headersPackage {
-		return nil
-	}
-	field := v.FieldByName("ResponseWriterWrapper")
-	if !field.IsValid() {
-		return nil
-	}
-	inner, _ := reflect.TypeAssert[*caddyhttp.ResponseWriterWrapper](field)
-	return inner
-}
-
-// keptHeaders remembers the lasting headers when the response begins.
-type keptHeaders struct {
-	*caddyhttp.ResponseWriterWrapper
-
-	values http.Header // nil: it has not begun
-}
-
-// WriteHeader implements http.ResponseWriter.
-func (k *keptHeaders) WriteHeader(status int) {
-	if k.values == nil {
-		k.values = make(http.Header)
-		for _, name := range lasting {
-			if values := k.Header().Values(name); len(values) > 0 {
-				k.values[http.CanonicalHeaderKey(name)] = slices.Clone(values) // which the directive may change in place
-			}
-		}
-	}
-	k.ResponseWriterWrapper.WriteHeader(status)
-}
-
-// Write implements http.ResponseWriter.
-func (k *keptHeaders) Write(b []byte) (int, error) {
-	if k.values == nil {
-		k.WriteHeader(http.StatusOK)
-	}
-	return k.ResponseWriterWrapper.Write(b)
-}
-
-// restorer restores the headers that were kept.
-type restorer struct {
-	*caddyhttp.ResponseWriterWrapper
-
-	kept *keptHeaders
-}
-
-// WriteHeader implements http.ResponseWriter.
-func (r restorer) WriteHeader(status int) {
-	for name, values := range r.kept.values {
-		r.Header()[name] = slices.Clone(values)
-	}
-	r.ResponseWriterWrapper.WriteHeader(status)
 }
 
 // site gives an authorization server what Caddy knows about a request.
@@ -433,12 +318,12 @@ func (s site) LogoutURL(returnTo string) string {
 }
 
 // ClientIP implements authserver.Site.
-func (s site) ClientIP(r *http.Request) string { return clientIP(r) }
+func (s site) ClientIP(r *http.Request) string { return request.ClientIP(r) }
 
 // Note implements authserver.Noter. It adds the client, the grant type, and that a code was issued to the access log.
 func (s site) Note(r *http.Request, clientID, grantType string, code bool) {
-	logClient(r, clientID)
-	extra := logFields(r)
+	request.LogClient(r, clientID)
+	extra := request.LogFields(r)
 	if extra == nil {
 		return
 	}
@@ -453,8 +338,6 @@ func (s site) Note(r *http.Request, clientID, grantType string, code bool) {
 var (
 	_ caddy.Provisioner           = (*Handler)(nil)
 	_ caddyhttp.MiddlewareHandler = (*Handler)(nil)
-	_ http.ResponseWriter         = (*keptHeaders)(nil)
-	_ http.ResponseWriter         = restorer{}
 	_ borrower                    = (*Handler)(nil)
 	_ authserver.Site             = site{}
 	_ authserver.Noter            = site{}

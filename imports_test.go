@@ -29,8 +29,12 @@ var allowedImports = []struct {
 	// The configuration.
 	{"ROOT", "grants internal/adminapi internal/assertion internal/authserver internal/bearer internal/cimd internal/cli internal/clients " +
 		"internal/directive internal/dpop internal/explain internal/fetch " +
-		"internal/jwt internal/keyring internal/mcp internal/pages internal/registration internal/revocation internal/throttle internal/trail internal/uris internal/wire " +
+		"internal/jwt internal/keyring internal/mcp internal/pages internal/registration internal/request internal/revocation internal/routes internal/throttle internal/trail internal/uris internal/wire " +
 		"storage storage/caddy storage/memory"},
+
+	// Caddy's requests and routes.
+	{"internal/request", "internal/wire"},
+	{"internal/routes", ""},
 
 	// The admin API, and the commands.
 	{"internal/cli", "internal/adminapi internal/authserver internal/clients internal/directive internal/doctor internal/explain internal/jwt " +
@@ -97,7 +101,8 @@ var confined = map[string][]string{
 
 // caddyModules are the packages that are Caddy modules or read a Caddyfile. All others are plain Go and may not import Caddy.
 var caddyModules = []string{
-	"ROOT", "cmd/caddy", "grants", "internal/adminapi", "internal/cli", "internal/directive", "storage/caddy", "storage/memory", "storage/redis",
+	"ROOT", "cmd/caddy", "grants", "internal/adminapi", "internal/cli", "internal/directive", "internal/request", "internal/routes",
+	"storage/caddy", "storage/memory", "storage/redis",
 }
 
 func TestAllowedImports(t *testing.T) {

@@ -14,10 +14,10 @@ import (
 
 	"github.com/caddyserver/caddy/v2"
 	"github.com/caddyserver/caddy/v2/modules/caddyhttp"
-	"github.com/caddyserver/caddy/v2/modules/caddyhttp/caddyauth"
-	"github.com/caddyserver/caddy/v2/modules/caddyhttp/reverseproxy"
 
 	"github.com/caddy-oauth/caddy-oauth/internal/directive"
+	"github.com/caddy-oauth/caddy-oauth/internal/request"
+	"github.com/caddy-oauth/caddy-oauth/internal/routes"
 )
 
 // Login is how people sign in: by handlers that find out who a person is, on a page of the site, or both.
@@ -73,8 +73,8 @@ func (l *Login) provision(ctx caddy.Context) error {
 	if err := l.Routes.Provision(ctx); err != nil {
 		return directive.At("login", err)
 	}
-	for list := range lists(new(caddyhttp.Server), l.Routes) {
-		for handler := range handlers(list) {
+	for list := range routes.Lists(new(caddyhttp.Server), l.Routes) {
+		for handler := range routes.Handlers(list) {
 			if _, ours := handler.(*Handler); ours {
 				return directive.At("login", errors.New("expected handlers that find out who a person is, and not the handler oauth, which runs them"))
 			}
@@ -106,7 +106,7 @@ func (l *Login) signIn(w http.ResponseWriter, r *http.Request, beside []login, a
 	}
 	// In place: placeholders have the URL of this very request.
 	rewritten, target, method := *r.URL, r.RequestURI, r.Method
-	*r.URL = *originalURL(r)
+	*r.URL = *request.Original(r)
 	r.RequestURI = r.URL.RequestURI()
 	defer func() { *r.URL, r.RequestURI = rewritten, target }()
 
@@ -202,28 +202,13 @@ func loginsAfter(list caddyhttp.RouteList, h caddyhttp.MiddlewareHandler) (login
 	var found bool
 	for _, route := range list {
 		for _, handler := range route.Handlers {
-			if found && isLogin(handler) {
+			if found && routes.IsLogin(handler) {
 				logins = append(logins, login{route.MatcherSets, handler})
 			}
 			found = found || handler == h
 		}
 	}
 	return logins
-}
-
-// isLogin reports whether a handler finds out who a person is, and lets only those pass who are signed in: `basic_auth` and all
-// other providers of authentication, and `forward_auth`, which is a reverse proxy that goes on after a 2xx response.
-func isLogin(h caddyhttp.MiddlewareHandler) bool {
-	switch h := h.(type) {
-	case *caddyauth.Authentication:
-		return true
-	case *reverseproxy.Handler:
-		return h.Rewrite != nil && h.Rewrite.Method == http.MethodGet &&
-			slices.ContainsFunc(h.HandleResponse, func(rh caddyhttp.ResponseHandler) bool {
-				return rh.Match != nil && slices.Equal(rh.Match.StatusCode, []int{2})
-			})
-	}
-	return false
 }
 
 // signInBeside runs those of the logins whose own matchers match, and then answer.

@@ -20,6 +20,7 @@ import (
 
 	"github.com/caddy-oauth/caddy-oauth/grants"
 	"github.com/caddy-oauth/caddy-oauth/internal/directive"
+	"github.com/caddy-oauth/caddy-oauth/internal/routes"
 	"github.com/caddy-oauth/caddy-oauth/storage"
 )
 
@@ -187,14 +188,14 @@ const (
 
 // placeMistakes finds what cannot work of the place of a handler among the routes of its site. A handler that is not Caddy's own may be
 // a login.
-func (h *Handler) placeMistakes(server *caddyhttp.Server, routes caddyhttp.RouteList, issuer *Issuer) (found []mistake) {
+func (h *Handler) placeMistakes(server *caddyhttp.Server, site caddyhttp.RouteList, issuer *Issuer) (found []mistake) {
 	login, answered := false, false
-	for list := range lists(server, routes) {
-		for handler := range handlers(list) {
+	for list := range routes.Lists(server, site) {
+		for handler := range routes.Handlers(list) {
 			pkg := reflect.Indirect(reflect.ValueOf(handler)).Type().PkgPath()
-			login = login || isLogin(handler) || !strings.HasPrefix(pkg, caddyPackages) && !strings.HasPrefix(pkg, ownPackages)
+			login = login || routes.IsLogin(handler) || !strings.HasPrefix(pkg, caddyPackages) && !strings.HasPrefix(pkg, ownPackages)
 		}
-		answered = answered || has(list, h) && h.answeredBefore(list)
+		answered = answered || routes.Has(list, h) && h.answeredBefore(list)
 	}
 	if h.Login == nil && h.needsLogin() && issuer.signsIn() != "" && !login {
 		found = append(found, mistake{seen: nobodySignsIn + issuer.signsIn(), instead: loginInOAuth})
@@ -345,7 +346,7 @@ func (l *Login) result() *loginResult {
 	if l == nil {
 		return result
 	}
-	for handler := range handlers(l.Routes) {
+	for handler := range routes.Handlers(l.Routes) {
 		switch handler := handler.(type) {
 		case *caddyauth.Authentication:
 			result.sets = append(result.sets, authPlaceholders)
@@ -362,7 +363,7 @@ func (l *Login) result() *loginResult {
 // copies notes the headers that a forward_auth copies from the answer to the request.
 func (l *loginResult) copies(proxy *reverseproxy.Handler) {
 	for _, response := range proxy.HandleResponse {
-		for handler := range handlers(response.Routes) {
+		for handler := range routes.Handlers(response.Routes) {
 			copies, ok := handler.(*headers.Handler)
 			if !ok || copies.Request == nil {
 				continue

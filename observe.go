@@ -10,12 +10,12 @@ import (
 
 	"github.com/caddyserver/caddy/v2"
 	"github.com/caddyserver/caddy/v2/modules/caddyevents"
-	"github.com/caddyserver/caddy/v2/modules/caddyhttp"
 	"go.uber.org/zap"
 
 	"github.com/caddy-oauth/caddy-oauth/grants"
 	"github.com/caddy-oauth/caddy-oauth/internal/authserver"
 	"github.com/caddy-oauth/caddy-oauth/internal/bearer"
+	"github.com/caddy-oauth/caddy-oauth/internal/request"
 	"github.com/caddy-oauth/caddy-oauth/internal/trail"
 	"github.com/caddy-oauth/caddy-oauth/internal/wire"
 )
@@ -89,28 +89,11 @@ func (o *observer) emit(e *authserver.Event) {
 	o.events.Emit(o.ctx, e.Name, data)
 }
 
-// logClient adds the client of a request to the access log.
-func logClient(r *http.Request, clientID string) {
-	if extra := logFields(r); extra != nil && clientID != "" {
-		extra.Set(zap.String("client_id", clientID))
-	}
-}
-
-// logFields returns the fields that are added to a request in the access log, or nil if there is no access log. The log lines
-// of other modules, which have these fields too, lack them then.
-func logFields(r *http.Request) *caddyhttp.ExtraLogFields {
-	if server, ok := r.Context().Value(caddyhttp.ServerCtxKey).(*caddyhttp.Server); ok && server.Logs == nil {
-		return nil
-	}
-	extra, _ := r.Context().Value(caddyhttp.ExtraLogFieldsCtxKey).(*caddyhttp.ExtraLogFields)
-	return extra
-}
-
 // step returns a request at the guard for the owner who watches.
 func (g *Guard) step(r *http.Request, client, subject, result string) *trail.Step {
 	return &trail.Step{
-		Time: time.Now(), Issuer: g.Issuer, Endpoint: "guard", Method: r.Method, Client: client, Subject: subject, Address: clientIP(r),
-		Sent: map[string]string{"path": wire.Loggable(originalURL(r).Path)}, Result: result,
+		Time: time.Now(), Issuer: g.Issuer, Endpoint: "guard", Method: r.Method, Client: client, Subject: subject, Address: request.ClientIP(r),
+		Sent: map[string]string{"path": wire.Loggable(request.Original(r).Path)}, Result: result,
 	}
 }
 
@@ -124,7 +107,7 @@ func (g *Guard) logRefusal(r *http.Request, refusal *bearer.Error) (id string) {
 	fields := []zap.Field{
 		zap.String("issuer", g.Issuer),
 		zap.String("endpoint", "guard"),
-		zap.String("client_ip", clientIP(r)),
+		zap.String("client_ip", request.ClientIP(r)),
 	}
 	var client, subject, family string
 	if claims := refusal.Claims; claims != nil {
@@ -159,12 +142,6 @@ func (g *Guard) logRefusal(r *http.Request, refusal *bearer.Error) (id string) {
 		g.app.trail.Step(step)
 	}
 	return id
-}
-
-// clientIP returns the address of the client that Caddy trusts.
-func clientIP(r *http.Request) string {
-	ip, _ := caddyhttp.GetVar(r.Context(), caddyhttp.ClientIPVarKey).(string)
-	return ip
 }
 
 var _ caddyevents.Handler = (*observer)(nil)

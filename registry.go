@@ -13,6 +13,7 @@ import (
 	"github.com/caddyserver/certmagic"
 
 	"github.com/caddy-oauth/caddy-oauth/internal/directive"
+	"github.com/caddy-oauth/caddy-oauth/internal/routes"
 	"github.com/caddy-oauth/caddy-oauth/internal/uris"
 )
 
@@ -113,17 +114,6 @@ func (a *App) configuredIssuer() (string, error) {
 	return "", errors.New("expected the name of an issuer, " + directive.OneOf(a.configured))
 }
 
-// siteBlock returns the block of the site whose handler is being provisioned. The Caddyfile adapter makes one of each site that has
-// a host name. Elsewhere there is none.
-func siteBlock(ctx caddy.Context) *caddyhttp.Subroute {
-	for _, module := range ctx.Modules() {
-		if block, ok := module.(*caddyhttp.Subroute); ok {
-			return block
-		}
-	}
-	return nil
-}
-
 // serveIn notes that a site serves an issuer.
 func (a *App) serveIn(block *caddyhttp.Subroute, name string) {
 	if block != nil && !slices.Contains(a.blocks[block], name) {
@@ -140,12 +130,12 @@ func (a *App) issuerOfServer(g *Guard) (string, error) {
 	}
 	served := make(map[string]bool)
 	for _, server := range app.(*caddyhttp.App).Servers {
-		routes := siteOf(server, g)
-		if len(routes) == 0 || slices.ContainsFunc(server.Routes, func(route caddyhttp.Route) bool { return len(hostsOf(route)) > 0 }) {
+		site := routes.OfSite(server, g)
+		if len(site) == 0 || slices.ContainsFunc(server.Routes, func(route caddyhttp.Route) bool { return len(routes.Hosts(route)) > 0 }) {
 			continue
 		}
-		for list := range lists(server, server.Routes) {
-			for handler := range handlers(list) {
+		for list := range routes.Lists(server, server.Routes) {
+			for handler := range routes.Handlers(list) {
 				if h, ok := handler.(*Handler); ok {
 					served[h.Issuer] = true
 				}
@@ -185,12 +175,12 @@ func (a *App) warnOfPlaces() error {
 			return err
 		}
 		for _, server := range app.(*caddyhttp.App).Servers {
-			routes := siteOf(server, h)
-			if len(routes) > 0 {
-				a.warn(a.log, h.placeMistakes(server, routes, a.Issuers[h.Issuer]))
+			site := routes.OfSite(server, h)
+			if len(site) > 0 {
+				a.warn(a.log, h.placeMistakes(server, site, a.Issuers[h.Issuer]))
 			}
-			for _, route := range routes {
-				names := hostsOf(route)
+			for _, route := range site {
+				names := routes.Hosts(route)
 				hosts[h.Issuer] = append(hosts[h.Issuer], names...)
 				found[h.Issuer] = found[h.Issuer] || len(names) == 0 || slices.ContainsFunc(names, func(name string) bool {
 					return unresolved(name) || certmagic.MatchWildcard(u.Hostname(), name)
@@ -204,20 +194,4 @@ func (a *App) warnOfPlaces() error {
 		}
 	}
 	return nil
-}
-
-// hostsOf returns the hosts that a route is for, none if it is for all.
-func hostsOf(route caddyhttp.Route) (hosts []string) {
-	for _, set := range route.MatcherSets {
-		before := len(hosts)
-		for _, matcher := range set {
-			if names, ok := matcher.(*caddyhttp.MatchHost); ok {
-				hosts = append(hosts, *names...)
-			}
-		}
-		if len(hosts) == before {
-			return nil
-		}
-	}
-	return hosts
 }

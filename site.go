@@ -12,6 +12,7 @@ import (
 	"go.uber.org/zap"
 
 	"github.com/caddy-oauth/caddy-oauth/internal/bearer"
+	"github.com/caddy-oauth/caddy-oauth/internal/routes"
 )
 
 // place is where a handler of this module stands among the routes of a site, and what it has to know of the others there. It
@@ -46,10 +47,10 @@ func (p *place) find(r *http.Request) *place {
 	p.once.Do(func() {
 		server, ok := r.Context().Value(caddyhttp.ServerCtxKey).(*caddyhttp.Server)
 		if ok {
-			p.routes = siteOf(server, p.handler)
-			p.named = !has(server.Routes, p.handler) && len(p.routes) > 0 &&
+			p.routes = routes.OfSite(server, p.handler)
+			p.named = !routes.Has(server.Routes, p.handler) && len(p.routes) > 0 &&
 				!slices.ContainsFunc(p.routes, func(route caddyhttp.Route) bool {
-					hosts := hostsOf(route)
+					hosts := routes.Hosts(route)
 					return len(hosts) == 0 || slices.ContainsFunc(hosts, func(host string) bool { return strings.Contains(host, "*") })
 				})
 		}
@@ -57,13 +58,13 @@ func (p *place) find(r *http.Request) *place {
 		if g, ok := p.handler.(*Guard); ok {
 			guards = append(guards, g) // it may stand among the error routes
 		}
-		for list := range lists(server, p.routes) {
-			if p.list == nil && has(list, p.handler) {
+		for list := range routes.Lists(server, p.routes) {
+			if p.list == nil && routes.Has(list, p.handler) {
 				p.list = list
 				p.logins = loginsAfter(list, p.handler)
 			}
 			p.tools = p.tools || slices.ContainsFunc(list, func(route caddyhttp.Route) bool { return matchTools(route.MatcherSets) })
-			for h := range handlers(list) {
+			for h := range routes.Handlers(list) {
 				if g, ok := h.(*Guard); ok {
 					guards = append(guards, g)
 				}
@@ -121,72 +122,4 @@ func (p *place) besides(r *http.Request) iter.Seq[*Guard] {
 			}
 		}
 	}
-}
-
-// siteOf returns the routes of the site that has the handler. The Caddyfile adapter makes one route of a site, unless it is the
-// only site of the server and has no host name.
-func siteOf(server *caddyhttp.Server, h caddyhttp.MiddlewareHandler) (routes caddyhttp.RouteList) {
-	if has(server.Routes, h) {
-		return server.Routes
-	}
-	for _, route := range server.Routes {
-		for list := range lists(server, caddyhttp.RouteList{route}) {
-			if has(list, h) {
-				routes = append(routes, route)
-				break
-			}
-		}
-	}
-	return routes
-}
-
-// lists returns a list of routes, and the lists inside its handlers: blocks such as `handle`, and named routes.
-func lists(server *caddyhttp.Server, routes caddyhttp.RouteList) iter.Seq[caddyhttp.RouteList] {
-	invoked := make(map[string]bool)
-	var visit func(caddyhttp.RouteList, func(caddyhttp.RouteList) bool) bool
-	visit = func(list caddyhttp.RouteList, yield func(caddyhttp.RouteList) bool) bool {
-		if !yield(list) {
-			return false
-		}
-		for handler := range handlers(list) {
-			var inner caddyhttp.RouteList
-			switch h := handler.(type) {
-			case *caddyhttp.Subroute:
-				inner = h.Routes
-			case *caddyhttp.Invoke:
-				if route := server.NamedRoutes[h.Name]; route != nil && !invoked[h.Name] {
-					invoked[h.Name] = true // a named route may invoke itself
-					inner = caddyhttp.RouteList{*route}
-				}
-			}
-			if len(inner) > 0 && !visit(inner, yield) {
-				return false
-			}
-		}
-		return true
-	}
-	return func(yield func(caddyhttp.RouteList) bool) { visit(routes, yield) }
-}
-
-// handlers returns the handlers of the routes, but not those inside them.
-func handlers(routes caddyhttp.RouteList) iter.Seq[caddyhttp.MiddlewareHandler] {
-	return func(yield func(caddyhttp.MiddlewareHandler) bool) {
-		for _, route := range routes {
-			for _, h := range route.Handlers {
-				if !yield(h) {
-					return
-				}
-			}
-		}
-	}
-}
-
-// has reports whether a handler is in one of the routes.
-func has(routes caddyhttp.RouteList, h caddyhttp.MiddlewareHandler) bool {
-	for handler := range handlers(routes) {
-		if handler == h {
-			return true
-		}
-	}
-	return false
 }

@@ -1,10 +1,9 @@
-package caddyoauth
+package request
 
 import (
 	"context"
 	"maps"
 	"net/http"
-	"net/url"
 
 	"github.com/caddyserver/caddy/v2"
 	"github.com/caddyserver/caddy/v2/modules/caddyhttp"
@@ -15,13 +14,13 @@ import (
 // restartedKey is the key of the request target as the client sent it, in the context of a request that was restarted.
 type restartedKey struct{}
 
-// restart answers a request from its start if Caddy's logs would have a secret of it, and reports whether it did. Caddy copies each
+// Restart answers a request from its start if Caddy's logs would have a secret of it, and reports whether it did. Caddy copies each
 // request, as it came, for the access log and for the logs of errors, and nothing can change that copy. So the first request is not
 // logged, and the second is. That has no secret in what Caddy logs of it: its RequestURI and its Referer. Its URL, which
 // matchers, placeholders and handlers use, is the same.
 //
 // With codes, the response can have an authorization code in its Location, which is another in the log.
-func restart(w http.ResponseWriter, r *http.Request, codes bool) bool {
+func Restart(w http.ResponseWriter, r *http.Request, codes bool) bool {
 	ctx := r.Context()
 	sent, ok := ctx.Value(caddyhttp.OriginalRequestCtxKey).(http.Request)
 	if !ok || !codes && !wire.MayHaveSecrets(sent.RequestURI) && r.Referer() == "" { // as most requests, at every handler of a site
@@ -53,10 +52,30 @@ func restart(w http.ResponseWriter, r *http.Request, codes bool) bool {
 	return true
 }
 
+// StartAgain answers a request from its start, with another context, after a handler has changed its headers. It reports whether it did.
+func StartAgain(ctx context.Context, w http.ResponseWriter, r *http.Request) bool {
+	server, ok1 := ctx.Value(caddyhttp.ServerCtxKey).(*caddyhttp.Server)
+	sent, ok2 := ctx.Value(caddyhttp.OriginalRequestCtxKey).(http.Request)
+	if !ok1 || !ok2 {
+		return false
+	}
+	server.ServeHTTP(beginAgain(w, r), secondRequest(ctx, r, &sent))
+	return true
+}
+
+// StateVar is the variable of a request in which the guards of a site keep a [State].
+const StateVar = "oauth_guard.state"
+
+// State is what the guards of a site know of a request.
+type State interface {
+	// Again returns a context with what they are to know of the request when it has started again.
+	Again(ctx context.Context) context.Context
+}
+
 // secondRequest returns the request as the client sent it, with another context.
 func secondRequest(ctx context.Context, r, sent *http.Request) *http.Request {
-	if found, ok := caddyhttp.GetVar(r.Context(), identityVar).(*identity); ok {
-		ctx = found.tokens.Again(ctx)
+	if state, ok := caddyhttp.GetVar(r.Context(), StateVar).(State); ok {
+		ctx = state.Again(ctx)
 	}
 	second := r.Clone(ctx)
 	second.Method, second.RequestURI = sent.Method, sent.RequestURI
@@ -68,7 +87,7 @@ func secondRequest(ctx context.Context, r, sent *http.Request) *http.Request {
 // before this one see the response to the second request as that. Nothing of the first one remains.
 func beginAgain(w http.ResponseWriter, r *http.Request) http.ResponseWriter {
 	caddyhttp.SetVar(r.Context(), caddyhttp.LogSkipVar, true)
-	w = innermost(w)
+	w = Innermost(w)
 	clear(w.Header())
 	return w
 }
@@ -118,34 +137,3 @@ func (h *locationHider) FlushError() error {
 
 // Unwrap is what http.ResponseController calls for all else.
 func (h *locationHider) Unwrap() http.ResponseWriter { return h.ResponseWriter }
-
-// innermost returns the writer of net/http, whose deadlines any goroutine may set. Those of Caddy's writers around it are for the
-// goroutine of the handler only.
-func innermost(w http.ResponseWriter) http.ResponseWriter {
-	for {
-		outer, ok := w.(interface{ Unwrap() http.ResponseWriter })
-		if !ok {
-			return w
-		}
-		w = outer.Unwrap()
-	}
-}
-
-// originalURL returns the URL as the client sent it, whatever rewrites there were since.
-func originalURL(r *http.Request) *url.URL {
-	if sent, ok := r.Context().Value(caddyhttp.OriginalRequestCtxKey).(http.Request); ok && sent.URL != nil {
-		return sent.URL
-	}
-	return r.URL
-}
-
-// withOriginalURL returns the request with the URL as the client sent it.
-func withOriginalURL(r *http.Request) *http.Request {
-	sent := originalURL(r)
-	if *sent == *r.URL {
-		return r
-	}
-	restored, u := *r, *sent
-	restored.URL, restored.RequestURI = &u, u.RequestURI()
-	return &restored
-}
