@@ -9,6 +9,7 @@ import (
 	"time"
 
 	"github.com/caddy-oauth/caddy-oauth/internal/clients"
+	"github.com/caddy-oauth/caddy-oauth/internal/jwt"
 	"github.com/caddy-oauth/caddy-oauth/internal/registration"
 	"github.com/caddy-oauth/caddy-oauth/storage"
 )
@@ -21,6 +22,8 @@ func registersOpenID(documents map[string]string) func(*Config) {
 		c.IDTokenAlgorithms = []string{"ES256", "RS256"}
 		c.UserinfoAlgorithms = c.IDTokenAlgorithms
 		registers(func(r *Registration) {
+			r.Clients.Supported.AuthMethods = append(r.Clients.Supported.AuthMethods, storage.MethodKey)
+			r.Clients.Supported.SigningAlgs = jwt.AssertionAlgorithms()
 			r.Clients.Supported.OpenID = &registration.OpenIDSupported{
 				Algs: c.IDTokenAlgorithms, DefaultAlg: "RS256", SubjectTypes: []string{"public", "pairwise"}, DefaultSubject: "public", Sectors: true,
 			}
@@ -37,8 +40,9 @@ func registersOpenID(documents map[string]string) func(*Config) {
 				}
 				client := *testClients()["spa"]
 				client.RequirePKCE = true
-				client.ID, client.Origin, client.RedirectURIs, client.GrantTypes = id, storage.OriginRegistered, m.RedirectURIs, m.GrantTypes
-				client.Scopes = append(client.Scopes, "openid", "email")
+				client.ID, client.Name, client.Origin, client.RedirectURIs, client.GrantTypes = id, m.ClientName, storage.OriginRegistered, m.RedirectURIs, n.GrantTypes
+				client.AuthMethods, client.JWKS, client.JWKSURI = n.AuthMethods, m.JWKS, m.JWKSURI
+				client.Scopes = append(client.Scopes, "openid", "email", "offline_access")
 				client.OpenID = &storage.OpenIDPolicy{
 					IDTokenAlgorithm: n.OpenID.IDTokenAlg, UserinfoAlgorithm: n.OpenID.UserinfoAlg, RequireAuthTime: m.RequireAuthTime,
 				}
@@ -57,104 +61,6 @@ func registersOpenID(documents map[string]string) func(*Config) {
 			}
 		})(c)
 	}
-}
-
-// signInAs signs the user in to a registered client, and returns the tokens.
-func (s *testServer) signInAs(t *testing.T, registered map[string]any, redirectURI string) map[string]any {
-	t.Helper()
-	id := registered["client_id"].(string)
-	code := s.code(t, url.Values{
-		"response_type": {"code"}, "client_id": {id}, "redirect_uri": {redirectURI}, "scope": {"openid email"}, "nonce": {"n"},
-	})
-	a := s.token(t, redeems(code, "redirect_uri", redirectURI, "code_verifier", ""), func(r *http.Request) {
-		r.SetBasicAuth(id, registered["client_secret"].(string))
-	})
-	a.check(t, http.StatusOK, "")
-	return a.json(t)
-}
-
-// The modules of oidcc-config-certification-test-plan and of oidcc-dynamic-certification-test-plan that are about registration and
-// userinfo, each with the outcome that it asks for. The others of the dynamic plan are those of the basic plan with another client.
-func TestOpenIDDynamicPlan(t *testing.T) {
-	const redirectURI, sector, bad = "https://rp.example/callback", "https://rp.example/sector.json", "https://rp.example/bad.json"
-	newServer := func(t *testing.T) *testServer {
-		t.Helper()
-		s := newTestServer(t, registersOpenID(map[string]string{sector: `["` + redirectURI + `"]`, bad: `["https://other.example/callback"]`}))
-		s.site.user = &User{Subject: "alice", Claims: profile(), AuthTime: epoch}
-		return s
-	}
-	body := func(more string) string { return `{"redirect_uris":["` + redirectURI + `"]` + more + `}` }
-	created := func(t *testing.T, s *testServer, more string) map[string]any {
-		t.Helper()
-		a := s.register(t, body(more))
-		a.check(t, http.StatusCreated, "")
-		return a.json(t)
-	}
-	t.Run("oidcc-discovery-endpoint-verification", func(t *testing.T) {
-		got := newServer(t).fetch(t, "/.well-known/openid-configuration").json(t)
-		for _, name := range []string{
-			"issuer", "authorization_endpoint", "token_endpoint", "userinfo_endpoint", "jwks_uri", "scopes_supported", "response_types_supported",
-			"subject_types_supported", "id_token_signing_alg_values_supported", "claims_supported", "registration_endpoint",
-		} {
-			if got[name] == nil {
-				t.Errorf("%s is missing", name)
-			}
-		}
-		if got["issuer"] != testIssuer || got["request_uri_parameter_supported"] != false {
-			t.Errorf("%v", got)
-		}
-	})
-	t.Run("oidcc-idtoken-rs256", func(t *testing.T) {
-		s := newServer(t)
-		client := created(t, s, `,"id_token_signed_response_alg":"RS256"`)
-		if claims := s.idToken(t, "RS256", s.signInAs(t, client, redirectURI)["id_token"]); claims["aud"] != client["client_id"] || claims["nonce"] != "n" {
-			t.Errorf("claims %v", claims)
-		}
-	})
-	t.Run("oidcc-userinfo-rs256", func(t *testing.T) {
-		s := newServer(t)
-		client := created(t, s, `,"userinfo_signed_response_alg":"RS256"`)
-		if client["userinfo_signed_response_alg"] != "RS256" {
-			t.Errorf("registered %v", client)
-		}
-		a := s.userinfo(t, s.signInAs(t, client, redirectURI)["access_token"])
-		if claims := s.idToken(t, "RS256", a.Body.String()); claims["iss"] != testIssuer || claims["aud"] != client["client_id"] || claims["sub"] != "alice" {
-			t.Errorf("claims %v", claims)
-		}
-	})
-	t.Run("oidcc-registration-dynamic", func(t *testing.T) {
-		client := created(t, newServer(t), `,"default_max_age":3600,"require_auth_time":true,"id_token_encrypted_response_alg":"RSA-OAEP"`)
-		for name, want := range map[string]any{
-			"id_token_signed_response_alg": "RS256", "subject_type": "public", "default_max_age": 3600.0, "require_auth_time": true,
-			"id_token_encrypted_response_alg": nil,
-		} {
-			if client[name] != want {
-				t.Errorf("%s is %v, want %v", name, client[name], want)
-			}
-		}
-	})
-	t.Run("oidcc-registration-sector-uri", func(t *testing.T) {
-		s := newServer(t)
-		client := created(t, s, `,"subject_type":"pairwise","sector_identifier_uri":"`+sector+`"`)
-		tokens := s.signInAs(t, client, redirectURI)
-		subject := s.idToken(t, "RS256", tokens["id_token"])["sub"]
-		if got := s.userinfo(t, tokens["access_token"]).json(t)["sub"]; got != subject || got == "alice" {
-			t.Errorf("subjects %v and %v", subject, got)
-		}
-	})
-	t.Run("oidcc-registration-sector-bad", func(t *testing.T) {
-		s := newServer(t)
-		for _, address := range []string{bad, "https://rp.example/missing.json", "http://rp.example/", "https://rp.example/#x"} {
-			s.register(t, body(`,"subject_type":"pairwise","sector_identifier_uri":"`+address+`"`)).check(t, http.StatusBadRequest, "invalid_client_metadata")
-		}
-	})
-	t.Run("oidcc-request-uri-unsigned", func(t *testing.T) { // the metadata says that it is not supported
-		s := newServer(t)
-		client := created(t, s, `,"request_uris":["https://rp.example/request"]`)
-		if client["request_uris"] != nil {
-			t.Errorf("registered %v", client["request_uris"])
-		}
-	})
 }
 
 // A registered default_max_age holds for requests without max_age, and require_auth_time refuses to sign in where nobody knows when
