@@ -23,6 +23,7 @@ import (
 	"github.com/caddy-oauth/caddy-oauth/internal/jwt"
 	"github.com/caddy-oauth/caddy-oauth/internal/request"
 	"github.com/caddy-oauth/caddy-oauth/internal/routes"
+	"github.com/caddy-oauth/caddy-oauth/internal/watch"
 	"github.com/caddy-oauth/caddy-oauth/internal/wire"
 )
 
@@ -329,13 +330,13 @@ func (g *Guard) ServeHTTP(w http.ResponseWriter, r *http.Request, next caddyhttp
 		g.identify(r, found, claims)
 	}
 	if rules != nil || claims != nil && found.watched != claims {
-		passed := &answer{ResponseWriterWrapper: caddyhttp.ResponseWriterWrapper{ResponseWriter: w}, request: r, cors: rules}
+		var watched *watch.Watch
 		if claims != nil && found.watched != claims {
 			found.watched = claims
-			passed.watch = g.watch(w, r, found.tokens.Last(), claims)
-			defer passed.watch.stop()
+			watched = watch.Begin(w, r, &g.resource, found.tokens.Last(), claims, g.place.log)
+			defer watched.Stop()
 		}
-		w = passed
+		w = watch.NewResponse(w, r, rules, watched)
 	}
 	return next.ServeHTTP(w, r)
 }

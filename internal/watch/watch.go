@@ -1,4 +1,5 @@
-package caddyoauth
+// Package watch ends a request together with its access token. A guard begins with [Begin], and gives the handlers after it a [Response].
+package watch
 
 import (
 	"bufio"
@@ -14,110 +15,30 @@ import (
 	"time"
 
 	"github.com/caddyserver/caddy/v2/modules/caddyhttp"
-	"github.com/caddyserver/caddy/v2/modules/caddyhttp/reverseproxy"
 	"go.uber.org/zap"
 
 	"github.com/caddy-oauth/caddy-oauth/internal/bearer"
 	"github.com/caddy-oauth/caddy-oauth/internal/jwt"
 	"github.com/caddy-oauth/caddy-oauth/internal/request"
-	"github.com/caddy-oauth/caddy-oauth/internal/routes"
 )
 
-// CORS says which scripts of other origins may call a guarded route.
-type CORS struct {
-	// The origins of the scripts, such as `https://app.example.com`. Default: all. A script needs a token in any case, and
-	// cookies play no part.
-	Origins []string `json:"origins,omitempty"`
-}
-
-// rules returns the rules for the answer to a request: those of this guard, or else of another that the request is to pass.
-func (g *Guard) rules(r *http.Request) *bearer.CORS {
-	if g.cors != nil || r.Header.Get("Origin") == "" {
-		return g.cors
-	}
-	for other := range g.place.besides(r) {
-		if other.cors != nil {
-			return other.cors
-		}
-	}
-	return nil
-}
-
-// preflight answers a preflight, which has no token, by the rules or as the site has it. It reports false if neither says
-// anything about it: the request is refused like any other, and the log says once what is missing.
-func (g *Guard) preflight(w http.ResponseWriter, r *http.Request, rules *bearer.CORS) (answered bool, _ error) {
-	if rules != nil {
-		rules.Preflight(w, r)
-		return true, nil
-	}
-	if route := preflightRoute(g.place.routes, r); route != nil {
-		nobody := caddyhttp.HandlerFunc(func(http.ResponseWriter, *http.Request) error { return nil })
-		return true, route.Compile(nobody).ServeHTTP(w, r)
-	}
-	g.place.preflights.Do(func() {
-		g.place.log.Warn("a script of another origin may not call a guarded route; if it should, add cors to the guard",
-			zap.String("origin", r.Header.Get("Origin")), zap.String("path", request.Original(r).Path))
-	})
-	return false, nil
-}
-
-// preflightRoute returns the route in which the site itself answers a preflight: the first that matches, is for OPTIONS and no
-// other method, and has an answer. No other route gets a request without a token.
-func preflightRoute(routes caddyhttp.RouteList, r *http.Request) *caddyhttp.Route {
-	for _, route := range routes {
-		if matches, err := route.MatcherSets.AnyMatchWithError(r); !matches || err != nil {
-			continue
-		}
-		if onlyForOptions(route) && answers(route) {
-			return &route
-		}
-		for _, h := range route.Handlers {
-			if block, ok := h.(*caddyhttp.Subroute); ok {
-				if found := preflightRoute(block.Routes, r); found != nil {
-					return found
-				}
-			}
-		}
-	}
-	return nil
-}
-
-func onlyForOptions(route caddyhttp.Route) bool {
-	options := func(matcher any) bool {
-		m, ok := matcher.(*caddyhttp.MatchMethod)
-		return ok && slices.Equal(*m, []string{http.MethodOptions})
-	}
-	return len(route.MatcherSets) > 0 && !slices.ContainsFunc(route.MatcherSets, func(set caddyhttp.MatcherSet) bool {
-		return !slices.ContainsFunc(set, options)
-	})
-}
-
-// answers reports whether a route has a handler that answers: `respond`, or a proxy that is no login.
-func answers(route caddyhttp.Route) bool {
-	return slices.ContainsFunc(route.Handlers, func(h caddyhttp.MiddlewareHandler) bool {
-		switch h := h.(type) {
-		case *caddyhttp.StaticResponse:
-			return true
-		case *reverseproxy.Handler:
-			return !routes.IsLogin(h)
-		case *caddyhttp.Subroute:
-			return slices.ContainsFunc(h.Routes, answers)
-		}
-		return false
-	})
-}
-
-// answer is the response to a request that a guard has let pass.
-type answer struct {
+// Response is the response to a request that a guard has let pass.
+type Response struct {
 	caddyhttp.ResponseWriterWrapper
 	request *http.Request
 	cors    *bearer.CORS // nil: none
-	watch   *watch       // nil: there was no token
+	watch   *Watch       // nil: there was no token
 	wrote   bool
 }
 
+// NewResponse returns the writer for the response to a request. watch is that of the request, nil if it has no token. Scripts of other
+// origins may read the response as cors says, nil: the guard does not say.
+func NewResponse(w http.ResponseWriter, r *http.Request, cors *bearer.CORS, watch *Watch) *Response {
+	return &Response{ResponseWriterWrapper: caddyhttp.ResponseWriterWrapper{ResponseWriter: w}, request: r, cors: cors, watch: watch}
+}
+
 // start is called before the header or anything after it is written.
-func (a *answer) start(status int) {
+func (a *Response) start(status int) {
 	if a.wrote {
 		return
 	}
@@ -132,7 +53,7 @@ func (a *answer) start(status int) {
 }
 
 // WriteHeader implements http.ResponseWriter.
-func (a *answer) WriteHeader(status int) {
+func (a *Response) WriteHeader(status int) {
 	if status >= http.StatusOK || status == http.StatusSwitchingProtocols { // other 1xx come before the response
 		a.start(status)
 	}
@@ -140,10 +61,10 @@ func (a *answer) WriteHeader(status int) {
 }
 
 // ended reports whether the guard has cut the request. A deadline alone would not do: Caddy sets a new one with each write.
-func (a *answer) ended() bool { return a.watch != nil && a.watch.ended.Load() }
+func (a *Response) ended() bool { return a.watch != nil && a.watch.ended.Load() }
 
 // Write implements http.ResponseWriter.
-func (a *answer) Write(b []byte) (int, error) {
+func (a *Response) Write(b []byte) (int, error) {
 	a.start(http.StatusOK)
 	if a.ended() {
 		return 0, errTokenEnded
@@ -152,7 +73,7 @@ func (a *answer) Write(b []byte) (int, error) {
 }
 
 // ReadFrom implements io.ReaderFrom.
-func (a *answer) ReadFrom(r io.Reader) (int64, error) {
+func (a *Response) ReadFrom(r io.Reader) (int64, error) {
 	a.start(http.StatusOK)
 	if a.ended() {
 		return 0, errTokenEnded
@@ -161,7 +82,7 @@ func (a *answer) ReadFrom(r io.Reader) (int64, error) {
 }
 
 // FlushError is what http.ResponseController calls.
-func (a *answer) FlushError() error {
+func (a *Response) FlushError() error {
 	a.start(http.StatusOK)
 	if a.ended() {
 		return errTokenEnded
@@ -170,30 +91,31 @@ func (a *answer) FlushError() error {
 }
 
 // Hijack is what http.ResponseController calls for a connection that the handler takes over.
-func (a *answer) Hijack() (net.Conn, *bufio.ReadWriter, error) {
+func (a *Response) Hijack() (net.Conn, *bufio.ReadWriter, error) {
 	if a.watch != nil {
 		a.watch.stream.Store(true)
 	}
 	return http.NewResponseController(a.ResponseWriter).Hijack()
 }
 
-// watchInterval is how often a guard looks at the token of a request that lasts.
-const watchInterval = time.Second
+// interval is how often a guard looks at the token of a request that lasts.
+const interval = time.Second
 
 // errTokenEnded is what writing a response gives after the guard has cut it.
 var errTokenEnded = errors.New("the access token of the request has ended")
 
-// watch ends a request that outlives its token. A stream, such as server-sent events or a WebSocket, ends when its token expires.
+// Watch ends a request that outlives its token. A stream, such as server-sent events or a WebSocket, ends when its token expires.
 // Any other response may still be completed then: it is one answer to a request that was allowed. All end when the token is
 // revoked. A watch costs a timer and, once a second, a check of the token. It is the context of the request, which it makes one that
 // can be cut when somebody begins to wait for its end.
-type watch struct {
+type Watch struct {
 	context.Context // of the request before the guard
 
-	guard  *Guard
-	token  string
-	claims *jwt.Claims
-	leeway time.Duration // with which the token was valid at the start
+	resource *bearer.Resource
+	log      *zap.Logger
+	token    string
+	claims   *jwt.Claims
+	leeway   time.Duration // with which the token was valid at the start
 
 	writer http.ResponseWriter // of net/http
 	stream atomic.Bool         // the response is a stream
@@ -213,11 +135,14 @@ type awaited struct {
 	cancel context.CancelFunc
 }
 
-// watch begins to watch a request. Its context ends when the request is cut.
-func (g *Guard) watch(w http.ResponseWriter, r *http.Request, token string, claims *jwt.Claims) *watch {
-	watched := &watch{Context: r.Context(), guard: g, token: token, claims: claims, writer: request.Innermost(w)}
+// Begin begins to watch a request with a token that the resource has let pass. Its context ends when the request is cut. Call Stop when
+// the request has been answered.
+func Begin(
+	w http.ResponseWriter, r *http.Request, resource *bearer.Resource, token string, claims *jwt.Claims, log *zap.Logger,
+) *Watch {
+	watched := &Watch{Context: r.Context(), resource: resource, log: log, token: token, claims: claims, writer: request.Innermost(w)}
 	if !time.Now().Before(claims.Expires) {
-		watched.leeway = g.resource.Leeway
+		watched.leeway = resource.Leeway
 	}
 	watched.stream.Store(r.Method == http.MethodConnect) // a WebSocket over HTTP/2 (RFC 8441)
 	// In place: placeholders and error routes have this very request. They need its context after the handlers have returned, so
@@ -230,16 +155,16 @@ func (g *Guard) watch(w http.ResponseWriter, r *http.Request, token string, clai
 }
 
 // pause returns how long to wait until the next look.
-func (w *watch) pause() time.Duration {
+func (w *Watch) pause() time.Duration {
 	if left := time.Until(w.claims.Expires.Add(w.leeway)); w.stream.Load() && left > 0 {
-		return min(left, watchInterval)
+		return min(left, interval)
 	}
-	return watchInterval
+	return interval
 }
 
 // look checks the token, and cuts the request if it has ended.
-func (w *watch) look() {
-	err := w.guard.resource.Recheck(context.Background(), w.token, w.leeway)
+func (w *Watch) look() {
+	err := w.resource.Recheck(context.Background(), w.token, w.leeway)
 	_, invalid := errors.AsType[jwt.InvalidToken](err)
 	expired := errors.Is(err, jwt.ErrExpired)
 	w.mu.Lock()
@@ -254,17 +179,17 @@ func (w *watch) look() {
 }
 
 // cut ends the request: a proxy goes by its context, and whatever else reads or writes gets an error.
-func (w *watch) cut(cause error) {
+func (w *Watch) cut(cause error) {
 	w.end()
 	control, past := http.NewResponseController(w.writer), time.Unix(1, 0)
 	_ = control.SetReadDeadline(past) // what cannot be done here, Write does
 	_ = control.SetWriteDeadline(past)
-	w.guard.place.log.Info("request ended together with its access token",
+	w.log.Info("request ended together with its access token",
 		zap.String("client_id", w.claims.ClientID), zap.NamedError("cause", cause))
 }
 
 // end ends the context of the request.
-func (w *watch) end() {
+func (w *Watch) end() {
 	w.ended.Store(true)
 	if end := w.awaited.Load(); end != nil {
 		end.cancel()
@@ -272,7 +197,7 @@ func (w *watch) end() {
 }
 
 // Done implements context.Context.
-func (w *watch) Done() <-chan struct{} {
+func (w *Watch) Done() <-chan struct{} {
 	if end := w.awaited.Load(); end != nil {
 		return end.Done()
 	}
@@ -291,7 +216,7 @@ func (w *watch) Done() <-chan struct{} {
 }
 
 // Err implements context.Context.
-func (w *watch) Err() error {
+func (w *Watch) Err() error {
 	if w.ended.Load() {
 		return context.Canceled
 	}
@@ -300,15 +225,15 @@ func (w *watch) Err() error {
 
 // Value implements context.Context. A context that somebody waits for has its own value for contexts below this one: they end with it
 // without a goroutine of their own.
-func (w *watch) Value(key any) any {
+func (w *Watch) Value(key any) any {
 	if end := w.awaited.Load(); end != nil {
 		return end.Value(key)
 	}
 	return w.Context.Value(key)
 }
 
-// stop ends the watch, when the request has been answered.
-func (w *watch) stop() {
+// Stop ends the watch, when the request has been answered.
+func (w *Watch) Stop() {
 	w.mu.Lock()
 	defer w.mu.Unlock()
 	w.done = true

@@ -1,4 +1,4 @@
-package caddyoauth
+package watch
 
 import (
 	"context"
@@ -10,10 +10,10 @@ import (
 func TestWatchIsTheContextOfItsRequest(t *testing.T) {
 	t.Parallel()
 	parent, cancel := context.WithCancel(t.Context())
-	early, late, passed := &watch{Context: parent}, &watch{Context: parent}, &watch{Context: parent}
+	early, late, passed := &Watch{Context: parent}, &Watch{Context: parent}, &Watch{Context: parent}
 	below, cancelBelow := context.WithCancel(early)
 	defer cancelBelow()
-	for _, cut := range []*watch{early, late} {
+	for _, cut := range []*Watch{early, late} {
 		if cut.Err() != nil {
 			t.Fatal("the request has ended too early")
 		}
