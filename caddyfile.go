@@ -33,6 +33,10 @@ func init() {
 //			}
 //			unknown_scopes refuse|drop
 //			dynamic [open|off|token <token...>] {
+//				token     <token> {
+//					uses  <number>
+//					until <date>
+//				}
 //				redirects any|known
 //				max       <number>
 //				unused    <duration>
@@ -279,9 +283,24 @@ func (p parser) dynamic(i *Issuer) directive.Setting {
 		d := new(DynamicSettings)
 		i.Dynamic = d
 		if len(args) > 0 {
-			d.Mode, d.Tokens = args[0], args[1:]
+			d.Mode = args[0]
+			for _, token := range args[1:] {
+				d.Tokens = append(d.Tokens, InitialToken{Token: token})
+			}
 		}
 		return directive.Settings{
+			"token": p.Each("an initial access token", 1, 1, func(args []string) (directive.Settings, error) {
+				d.Tokens = append(d.Tokens, InitialToken{Token: args[0]})
+				token := &d.Tokens[len(d.Tokens)-1]
+				return directive.Settings{
+					"uses": p.Number(1, &token.Uses),
+					"until": p.Once("a date, such as 2027-01-01", 1, 1, func(args []string) (directive.Settings, error) {
+						token.Until = args[0]
+						_, err := token.end()
+						return nil, err
+					}),
+				}, nil
+			}),
 			"redirects": p.Word("any or known", &d.Redirects),
 			"max":       p.Number(1, &d.Max),
 			"unused":    p.lifetime(&d.Unused),

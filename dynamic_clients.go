@@ -33,10 +33,9 @@ type DynamicSettings struct {
 	// `open`.
 	Mode string `json:"mode,omitempty"`
 
-	// The initial access tokens (RFC 7591 section 3), any of which lets somebody register clients: each in clear, as a
-	// placeholder such as `{env.REGISTRATION_TOKEN}`, or as `sha256:` and 64 hex digits. Only with the mode `token`. Take a token
-	// out of the list to end it; the clients that were registered with it stay.
-	Tokens []string `json:"tokens,omitempty"`
+	// The initial access tokens (RFC 7591 section 3), any of which lets somebody register clients. Only with the mode `token`. Take a
+	// token out of the list to end it; the clients that were registered with it stay.
+	Tokens []InitialToken `json:"tokens,omitempty"`
 
 	// Which redirect URIs a client may have. `any`: https on every host, http on the person's own device, and an app's own
 	// scheme; the consent page says where the person goes next. `known`: those of Claude, ChatGPT, VS Code and Cursor, and http on
@@ -57,6 +56,36 @@ type DynamicSettings struct {
 	Consent storage.ConsentMode `json:"consent,omitempty"`
 }
 
+// InitialToken is a token that lets somebody register clients (RFC 7591 section 3).
+type InitialToken struct {
+	// The token in clear, as a placeholder such as `{env.REGISTRATION_TOKEN}`, or as `sha256:` and 64 hex digits.
+	Token string `json:"token"`
+
+	// How many clients can register with it, on all machines together: at most 1000. A client that sends the same again, or
+	// changes its registration, does not count, and one that is deleted still does. Default: any number.
+	Uses int `json:"uses,omitempty"`
+
+	// When it ends: a date such as `2027-01-01`, which is the midnight in UTC with which that day begins, or a time such as
+	// `2027-01-01T12:00:00+01:00`. Clients that have registered stay. Default: never.
+	Until string `json:"until,omitempty"`
+}
+
+// maxInitialUses bounds the record of the clients that have used a token.
+const maxInitialUses = 1000
+
+// end returns when the token ends, zero if it never does.
+func (t *InitialToken) end() (time.Time, error) {
+	if t.Until == "" {
+		return time.Time{}, nil
+	}
+	for _, layout := range []string{time.DateOnly, time.RFC3339} {
+		if end, err := time.Parse(layout, t.Until); err == nil {
+			return end, nil
+		}
+	}
+	return time.Time{}, fmt.Errorf("expected a date such as 2027-01-01, or a time such as 2027-01-01T12:00:00Z, not %s", t.Until)
+}
+
 var errNeverForStrangers = errors.New("expected once or always, not never: people must decide about clients that nobody knows")
 
 const (
@@ -69,7 +98,12 @@ func (d *DynamicSettings) resolve(repl *caddy.Replacer) error {
 	if d == nil {
 		return nil
 	}
-	return directive.At("token", replaceAll(repl, d.Tokens))
+	for n := range d.Tokens {
+		if err := replace(repl, &d.Tokens[n].Token); err != nil {
+			return directive.At("token", err)
+		}
+	}
+	return nil
 }
 
 func (d *DynamicSettings) check() error {
@@ -100,20 +134,38 @@ func (d *DynamicSettings) check() error {
 // minInitialToken is 128 bits in hex or in base64, about.
 const minInitialToken = 20
 
-func checkInitialTokens(tokens []string) error {
-	if err := checkSecrets(tokens); err != nil {
+func checkInitialTokens(tokens []InitialToken) error {
+	seen := make(map[string]bool)
+	for n := range tokens {
+		if err := tokens[n].check(); err != nil {
+			return err
+		}
+		if hash := hashOfToken(tokens[n].Token); seen[hash] {
+			return errors.New("expected each token once")
+		} else {
+			seen[hash] = true
+		}
+	}
+	return nil
+}
+
+func (t *InitialToken) check() error {
+	if err := checkSecrets([]string{t.Token}); err != nil {
 		return err
 	}
-	for _, token := range tokens {
-		switch {
-		case unresolved(token):
-		case strings.HasPrefix(token, "sha256:"):
-			if !secretHashes.ValidHash(token) {
-				return errors.New("expected sha256: and 64 hex digits in lower case")
-			}
-		case len(token) < minInitialToken || strings.ContainsFunc(token, func(r rune) bool { return r <= ' ' || r > '~' }):
-			return fmt.Errorf("expected at least %d random characters, which are printable ASCII without spaces", minInitialToken)
+	_, err := t.end()
+	switch token := t.Token; {
+	case err != nil:
+		return directive.At("until", err)
+	case t.Uses < 0 || t.Uses > maxInitialUses:
+		return directive.At("uses", fmt.Errorf("expected a number from 1 to %d", maxInitialUses))
+	case unresolved(token):
+	case strings.HasPrefix(token, "sha256:"):
+		if !secretHashes.ValidHash(token) {
+			return errors.New("expected sha256: and 64 hex digits in lower case")
 		}
+	case len(token) < minInitialToken || strings.ContainsFunc(token, func(r rune) bool { return r <= ' ' || r > '~' }):
+		return fmt.Errorf("expected at least %d random characters, which are printable ASCII without spaces", minInitialToken)
 	}
 	return nil
 }
@@ -124,8 +176,8 @@ func (d *DynamicSettings) hideSecrets() {
 		return
 	}
 	for n, token := range d.Tokens {
-		if !unresolved(token) {
-			d.Tokens[n] = hashOfToken(token)
+		if !unresolved(token.Token) {
+			d.Tokens[n].Token = hashOfToken(token.Token)
 		}
 	}
 }
@@ -250,7 +302,8 @@ func (i *Issuer) registration(issuer *url.URL, fetcher *fetch.Fetcher) *authserv
 		}
 	}
 	for _, token := range d.Tokens {
-		r.TokenHashes = append(r.TokenHashes, hashOfToken(token))
+		until, _ := token.end() // it was checked
+		r.Tokens = append(r.Tokens, registration.InitialToken{Hash: hashOfToken(token.Token), Uses: token.Uses, Until: until})
 	}
 	return r
 }

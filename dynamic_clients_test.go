@@ -172,12 +172,14 @@ func TestAlgorithmsOfAFile(t *testing.T) {
 
 func TestDynamicSettings(t *testing.T) {
 	for want, d := range map[string]*DynamicSettings{
-		"":                          {Mode: "token", Tokens: []string{"{env.TOKEN}", hashOfToken("x"), strings.Repeat("x", 20)}},
+		"":                          {Mode: "token", Tokens: []InitialToken{{Token: "{env.TOKEN}", Uses: 1, Until: "2027-01-01"}, {Token: hashOfToken("x"), Until: "2027-01-01T12:00:00+01:00"}, {Token: strings.Repeat("x", 20)}}},
 		"expected at least one":     {Mode: "token"},
-		"the mode token only":       {Tokens: []string{"{env.TOKEN}"}},
+		"the mode token only":       {Tokens: []InitialToken{{Token: "{env.TOKEN}"}}},
 		"expected open, token or o": {Mode: "on"},
-		"at least 20 random":        {Mode: "token", Tokens: []string{"short"}},
-		"64 hex digits":             {Mode: "token", Tokens: []string{"sha256:x"}},
+		"at least 20 random":        {Mode: "token", Tokens: []InitialToken{{Token: "short"}}},
+		"64 hex digits":             {Mode: "token", Tokens: []InitialToken{{Token: "sha256:x"}}},
+		"from 1 to 1000":            {Mode: "token", Tokens: []InitialToken{{Token: "{env.TOKEN}", Uses: 1001}}},
+		"expected a date such as":   {Mode: "token", Tokens: []InitialToken{{Token: "{env.TOKEN}", Until: "1.1.2027"}}},
 		"expected any or known":     {Redirects: "all"},
 		"a number from 1":           {Max: -1},
 		"at least 24h":              {Unused: Never},

@@ -9,6 +9,7 @@ import (
 	"slices"
 	"strings"
 	"sync"
+	"time"
 
 	"github.com/caddyserver/caddy/v2"
 	"github.com/caddyserver/caddy/v2/caddyconfig/caddyfile"
@@ -141,6 +142,13 @@ func (i *Issuer) mistakes(path ...string) (found []mistake) {
 		if mode != storage.ConsentNever && slices.Contains(c.grantTypes(), "authorization_code") {
 			for _, scope := range c.Scopes {
 				shown[scope] = true
+			}
+		}
+	}
+	if i.Dynamic != nil {
+		for _, token := range i.Dynamic.Tokens {
+			if end, err := token.end(); err == nil && !end.IsZero() && !time.Now().Before(end) {
+				add("an initial access token has ended, at "+end.Format(time.RFC3339), "a later date at until, or no such token", "dynamic", "token")
 			}
 		}
 	}

@@ -117,6 +117,7 @@ func TestMistakes(t *testing.T) {
 		{"guard of a header that nobody checks", site(scope+job, "@delete header Mcp-Param-Id 1\noauth_guard @delete {\nmcp /mcp\n}"), "oauth_guard @delete", "nobody checks that a header Mcp-Param-... says what the message says", "Mcp-Method and Mcp-Name alone"},
 		{"header of the guard", site(scope+job, "oauth_guard /api/* {\nheader X-User {user}\n}"), "header X-User", "nothing sets {user}, and the header is empty", "{http.auth.user.id}"},
 		{"header of the guard from half a placeholder", site(scope+job, "oauth_guard /api/* {\nheader X-User {http.auth.user}\n}"), "header X-User", "nothing sets {http.auth.user}", "{http.auth.user.id}"},
+		{"a token that has ended", site(login+scope+job+"dynamic token {\ntoken {env.ENDED_VARIABLE} {\nuntil 2020-01-01\n}\n}\n", ""), "dynamic", "an initial access token has ended, at 2020-01-01T00:00:00Z", "a later date"},
 		{"short secret", site(scope+strings.Replace(job, "{env.ENDED_VARIABLE}", "hunter2", 1), ""), "secret", "the secret of the client job is so short that it can be guessed", "32 random characters"},
 		{"short secret in the global option", global(scope+strings.Replace(job, "{env.ENDED_VARIABLE}", "hunter2", 1), "oauth"), "secret", "the secret of the client job is so short that it can be guessed", "32 random characters"},
 		{"secret in the Caddyfile", site(scope+strings.Replace(job, "{env.ENDED_VARIABLE}", "8jXq2vLw7Rz4Tn1KcYp5", 1), ""), "secret", "a secret stands in the Caddyfile", "{env.NAME}"},

@@ -26,6 +26,7 @@ const (
 	KindSession  Kind = "session"  // the Sessions of one user, or whose a session is; the ID is a hash
 	KindLogout   Kind = "logout"   // a Logout that is not done yet; the ID is a bucket and random
 	KindPushed   Kind = "pushed"   // a Pushed; the ID is a bucket and the hash of its reference
+	KindInitial  Kind = "initial"  // the InitialUses of a token; the ID is a hash
 	KindChange   Kind = "change"   // a marker, overwritten whenever a node has changed clients or keys
 )
 

@@ -272,7 +272,7 @@ func readReference(t *testing.T) map[string]block {
 }
 
 // addRow adds the settings of a row to the block that its table is about. A setting in braces is one of the block before them, and so are
-// the code spans that follow.
+// the code spans that follow. Braces can stand in braces.
 func addRow(table block, cell string) {
 	current := table
 	for _, span := range codeSpan.FindAllStringSubmatch(cell, -1) {
@@ -287,11 +287,16 @@ func addRow(table block, cell string) {
 			}
 			continue
 		}
-		if table[name] == nil {
-			table[name] = make(block)
+		current = table
+		for nested {
+			if current[name] == nil {
+				current[name] = make(block)
+			}
+			current = current[name]
+			outer, inner, nested = strings.Cut(inner, "{")
+			name, _, _ = strings.Cut(strings.TrimSpace(outer), " ")
 		}
-		current = table[name]
-		if name, _, _ = strings.Cut(strings.TrimSpace(inner), " "); name != "..." {
+		if name != "..." {
 			if _, there := current[name]; !there {
 				current[name] = nil
 			}

@@ -232,8 +232,8 @@ type Registration struct {
 	// Clients has the limits of registrations, and what becomes of them. The server sets the rest: Issuer, Store, Logger and Now.
 	Clients registration.Config
 
-	// TokenHashes are the hashes of the initial access tokens, one of which a client needs to register; without any, everybody can.
-	TokenHashes []string
+	// Tokens are the initial access tokens, one of which a client needs to register; without any, everybody can.
+	Tokens []registration.InitialToken
 
 	// Sector returns the document at a sector_identifier_uri; nil: clients cannot have one.
 	Sector func(ctx context.Context, url string) ([]byte, error)

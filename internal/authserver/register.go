@@ -5,9 +5,9 @@ import (
 	"errors"
 	"net/http"
 	"net/url"
-	"slices"
 	"strconv"
 	"strings"
+	"time"
 
 	"go.uber.org/zap"
 
@@ -46,8 +46,9 @@ func (e *registerEndpoint) serve(c *call) error {
 
 // register registers a client.
 func (e *registerEndpoint) register(c *call) error {
-	if hashes := e.config.Registration.TokenHashes; len(hashes) > 0 && !hasToken(c.r, hashes) {
-		return errRegistrationToken.Explain("", "one of the tokens as Authorization: Bearer", "dynamic: token")
+	token, err := e.initialToken(c)
+	if err != nil {
+		return err
 	}
 	asked, err := e.read(c)
 	if err != nil {
@@ -60,7 +61,7 @@ func (e *registerEndpoint) register(c *call) error {
 	admitted := func() error {
 		return e.admit(c)
 	}
-	registered, err := e.registrations.Register(c.ctx, asked, admitted)
+	registered, err := e.registrations.Register(c.ctx, asked, token, admitted)
 	if err != nil {
 		return registrationRefusal(err, asked)
 	}
@@ -79,6 +80,27 @@ func (e *registerEndpoint) register(c *call) error {
 			zap.Strings("redirect_uris", registered.Metadata.RedirectURIs))
 	}
 	return e.answer(c, http.StatusCreated, registered)
+}
+
+// initialToken returns the initial access token of a request, nil if none is needed.
+func (e *registerEndpoint) initialToken(c *call) (found *registration.InitialToken, err error) {
+	tokens := e.config.Registration.Tokens
+	if len(tokens) == 0 {
+		return nil, nil //nolint:nilnil // everybody can register
+	}
+	hash := clients.HashSecret(bearerToken(c.r))
+	for n := range tokens {
+		if subtle.ConstantTimeCompare([]byte(tokens[n].Hash), []byte(hash)) == 1 {
+			found = &tokens[n]
+		}
+	}
+	switch {
+	case found == nil:
+		return nil, errRegistrationToken.Explain("", "one of the tokens as Authorization: Bearer", "dynamic: token")
+	case !found.Until.IsZero() && !e.now().Before(found.Until):
+		return nil, errInitialTokenEnded.Explain("a token that ended at "+found.Until.UTC().Format(time.RFC3339), "one that has not ended", "dynamic: token: until")
+	}
+	return found, nil
 }
 
 // admit counts something that an address can do ten times a minute.
@@ -233,6 +255,16 @@ var errRegistrationToken = &grants.Error{
 	Code: "invalid_token", Description: "the access token for registrations is missing or wrong", Status: http.StatusUnauthorized,
 }
 
+// The refusals of initial access tokens that were right once.
+var (
+	errInitialTokenEnded = &grants.Error{
+		Code: "invalid_token", Description: "the access token for registrations has expired", Status: http.StatusUnauthorized,
+	}
+	errInitialTokenUsed = &grants.Error{
+		Code: "invalid_token", Description: "the access token for registrations is used up", Status: http.StatusUnauthorized,
+	}
+)
+
 // registrationRefusal returns what the client may know of an error. asked is nil if it is about no metadata.
 func registrationRefusal(err error, asked *registration.Metadata) error {
 	if full, ok := errors.AsType[*registration.FullError](err); ok {
@@ -240,6 +272,9 @@ func registrationRefusal(err error, asked *registration.Metadata) error {
 			Code: grants.TemporarilyUnavailable, Description: "too many clients are registered here, try again later",
 			Status: http.StatusTooManyRequests, RetryAfter: full.After, Expected: strconv.Itoa(full.Max), Setting: "dynamic: max",
 		}
+	}
+	if used, ok := errors.AsType[*registration.UsedUpError](err); ok {
+		return errInitialTokenUsed.Explain(used.Error(), "at most "+strconv.Itoa(used.Uses), "dynamic: token: uses")
 	}
 	if refused, ok := errors.AsType[*registration.Error](err); ok {
 		refusal := grants.Refuse(refused.Code, describable(refused.Error())).Explain("", refused.Error(), "dynamic")
@@ -262,12 +297,6 @@ func describable(text string) string {
 		}
 		return r
 	}, text)
-}
-
-// hasToken reports whether a request has a Bearer token with one of these hashes.
-func hasToken(r *http.Request, hashes []string) bool {
-	hash := clients.HashSecret(bearerToken(r))
-	return slices.ContainsFunc(hashes, func(one string) bool { return subtle.ConstantTimeCompare([]byte(one), []byte(hash)) == 1 })
 }
 
 // bearerToken returns the Bearer token of a request, "" if it has none.

@@ -12,8 +12,11 @@ import (
 	"testing"
 	"time"
 
+	"go.uber.org/zap"
+
 	"github.com/caddy-oauth/caddy-oauth/internal/clients"
 	"github.com/caddy-oauth/caddy-oauth/internal/registration"
+	"github.com/caddy-oauth/caddy-oauth/internal/testclock"
 	"github.com/caddy-oauth/caddy-oauth/storage"
 )
 
@@ -225,7 +228,7 @@ func TestRegisterIsLimitedInAll(t *testing.T) {
 // R8, RFC 7591 §3
 func TestInitialAccessToken(t *testing.T) {
 	s := newTestServer(t, registers(func(r *Registration) {
-		r.TokenHashes = []string{clients.HashSecret("other"), clients.HashSecret(initialToken)}
+		r.Tokens = []registration.InitialToken{{Hash: clients.HashSecret("other")}, {Hash: clients.HashSecret(initialToken)}}
 	}))
 	s.seen = append(s.seen, initialToken)
 	for value, want := range map[string]int{
@@ -237,6 +240,45 @@ func TestInitialAccessToken(t *testing.T) {
 			t.Errorf("%q: got %d %v %s", value, a.Code, a.Header(), a.Body)
 		}
 	}
+}
+
+// R8: whoever has a token that has ended or is used up learns that, and the log names the setting.
+func TestInitialAccessTokenEnds(t *testing.T) {
+	const confidential = `{"redirect_uris":["https://a.example/cb"]}`
+	var end time.Time
+	s := newTestServer(t, registers(func(r *Registration) {
+		end = testclock.New().Now().Add(time.Hour)
+		r.Tokens = []registration.InitialToken{{Hash: clients.HashSecret("limited"), Uses: 2}, {Hash: clients.HashSecret("brief"), Until: end}}
+	}))
+	try := func(token string, status int, description, sent, expected, setting string) {
+		t.Helper()
+		s.logs.TakeAll()
+		a := s.register(t, confidential, header("Authorization", "Bearer "+token))
+		if a.Code != status {
+			t.Fatalf("%s: %d %s", token, a.Code, a.Body)
+		}
+		if status == http.StatusCreated {
+			return
+		}
+		body := a.json(t)
+		if body["error"] != "invalid_token" || body["error_description"] != description || !strings.HasPrefix(a.Header().Get("WWW-Authenticate"), "Bearer ") {
+			t.Errorf("%s: %v %s", token, a.Header(), a.Body)
+		}
+		logged := s.logs.FilterField(zap.String("setting", setting)).All()
+		if len(logged) != 1 || logged[0].ContextMap()["sent"] != sent || logged[0].ContextMap()["expected"] != expected {
+			t.Errorf("%s: the log has %v", token, s.logs.All())
+		}
+	}
+	for range 2 {
+		try("limited", http.StatusCreated, "", "", "", "")
+	}
+	try("limited", http.StatusUnauthorized, "the access token for registrations is used up",
+		"2 clients have registered with the initial access token", "at most 2", "dynamic: token: uses")
+	s.clock.Advance(end.Sub(s.clock.Now()) - time.Second)
+	try("brief", http.StatusCreated, "", "", "", "")
+	s.clock.Advance(time.Second)
+	try("brief", http.StatusUnauthorized, "the access token for registrations has expired",
+		"a token that ended at "+end.UTC().Format(time.RFC3339), "one that has not ended", "dynamic: token: until")
 }
 
 func TestRegistrationEndpointIsOptional(t *testing.T) {

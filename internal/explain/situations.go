@@ -305,7 +305,7 @@ var situations = []situation{
 		why:  "The request to register a client, or to change a registration, needs a token (Authorization: Bearer), and had none or a wrong one.",
 		next: stopsAndShows,
 		do: []string{
-			"To register where the issuer has dynamic token: give the client one of the initial access tokens. dynamic open lets everybody register.",
+			"To register where the issuer has dynamic token: give the client one of the initial access tokens that has not ended (until) and is not used up (uses); the log says which it was. dynamic open lets everybody register.",
 			"To read, change or delete a registration: the client sends the registration_access_token that it got. It is void once the registration is gone or blocked.",
 		},
 	},

@@ -104,8 +104,9 @@ func (e *FullError) Error() string {
 }
 
 // Register registers a client. A public client that sends the same again gets the same ID: there is one record of it. An *Error says
-// what is wrong with the metadata, and a *FullError that there is no room. admit is asked before a new record is made.
-func (r *Registrations) Register(ctx context.Context, asked *Metadata, admit func() error) (*Registered, error) {
+// what is wrong with the metadata, a *FullError that there is no room, and a *UsedUpError that the initial access token, which can be nil,
+// is used up. admit is asked before a new record is made.
+func (r *Registrations) Register(ctx context.Context, asked *Metadata, token *InitialToken, admit func() error) (*Registered, error) {
 	m, err := r.accept(asked)
 	if err != nil {
 		return nil, err
@@ -130,7 +131,13 @@ func (r *Registrations) Register(ctx context.Context, asked *Metadata, admit fun
 		if err := admit(); err != nil {
 			return nil, err
 		}
+		if err := r.left(ctx, token, record.ID); err != nil { // before others are dropped
+			return nil, err
+		}
 		if err := r.makeRoom(ctx); err != nil {
+			return nil, err
+		}
+		if err := r.use(ctx, token, record.ID); err != nil {
 			return nil, err
 		}
 	}

@@ -117,7 +117,7 @@ func admitted() error { return nil }
 
 func register(t *testing.T, r *Registrations, text string) *Registered {
 	t.Helper()
-	registered, err := r.Register(t.Context(), metadata(t, text), admitted)
+	registered, err := r.Register(t.Context(), metadata(t, text), nil, admitted)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -149,7 +149,7 @@ func TestSameMetadataHasTheSameID(t *testing.T) {
 	var wait sync.WaitGroup
 	for n := range 100 {
 		wait.Go(func() {
-			again, err := []*Registrations{r, other}[n%2].Register(t.Context(), metadata(t, public(fmt.Sprintf("http://localhost:%d/callback", 4000+n))), admitted)
+			again, err := []*Registrations{r, other}[n%2].Register(t.Context(), metadata(t, public(fmt.Sprintf("http://localhost:%d/callback", 4000+n))), nil, admitted)
 			if err != nil || again.ID != first.ID || again.New || again.Metadata.RedirectURIs[0] != fmt.Sprintf("http://localhost:%d/callback", 4000+n) {
 				t.Errorf("got %+v, %v", again, err)
 			}
@@ -176,7 +176,7 @@ func TestNodesAgreeOnTheKey(t *testing.T) {
 	var wait sync.WaitGroup
 	for range 20 {
 		wait.Go(func() {
-			registered, err := s.node().Register(t.Context(), metadata(t, public("https://a.example/cb")), admitted)
+			registered, err := s.node().Register(t.Context(), metadata(t, public("https://a.example/cb")), nil, admitted)
 			if err != nil {
 				t.Error(err)
 				return
@@ -311,7 +311,7 @@ func TestFlood(t *testing.T) {
 		if n%100 == 0 {
 			s.clock.Advance(10 * time.Second)
 		}
-		_, err := r.Register(t.Context(), metadata(t, public(fmt.Sprintf("https://a.example/%d", n))), admitted)
+		_, err := r.Register(t.Context(), metadata(t, public(fmt.Sprintf("https://a.example/%d", n))), nil, admitted)
 		if refused, ok := errors.AsType[*FullError](err); ok {
 			if full++; refused.After <= 0 || refused.After > undisturbed {
 				t.Fatalf("try again after %s", refused.After)
@@ -340,7 +340,7 @@ func TestAYoungRegistrationStays(t *testing.T) {
 	first := register(t, r, public("https://a.example/1")).ID
 	s.clock.Advance(time.Minute)
 	second := register(t, r, public("https://a.example/2")).ID
-	_, err := r.Register(t.Context(), metadata(t, public("https://a.example/3")), admitted)
+	_, err := r.Register(t.Context(), metadata(t, public("https://a.example/3")), nil, admitted)
 	if refused, ok := errors.AsType[*FullError](err); !ok || refused.After != 9*time.Minute {
 		t.Fatalf("got %v", err)
 	}
@@ -357,7 +357,7 @@ func TestAYoungRegistrationStays(t *testing.T) {
 		}
 	}
 	s.clock.Advance(day)
-	if _, err := r.Register(t.Context(), metadata(t, public("https://a.example/4")), admitted); err == nil {
+	if _, err := r.Register(t.Context(), metadata(t, public("https://a.example/4")), nil, admitted); err == nil {
 		t.Error("a client in use was dropped")
 	}
 	s.clock.Advance(slack)
@@ -374,7 +374,7 @@ func TestKnownOnly(t *testing.T) {
 		"https://chatgpt.com/connector/oauth/a/../b": false, "https://chatgpt.com/connector/oauth/a?b": false, "cursor://x": false,
 		"https://a.example/cb": false, "https://localhost/cb": false,
 	} {
-		_, err := r.Register(t.Context(), metadata(t, public(uri)), admitted)
+		_, err := r.Register(t.Context(), metadata(t, public(uri)), nil, admitted)
 		refused, _ := errors.AsType[*Error](err)
 		if (err == nil) != want || err != nil && refused.Code != InvalidRedirectURI {
 			t.Errorf("%s: %v", uri, err)
@@ -468,7 +468,7 @@ func TestOpenIDSettingsChange(t *testing.T) {
 	silent := `{"redirect_uris":["https://a.example"]}`
 	ids := make(map[string]string)
 	for _, text := range []string{named, silent} {
-		made, err := before.Register(t.Context(), metadata(t, text), admit)
+		made, err := before.Register(t.Context(), metadata(t, text), nil, admit)
 		if err != nil || made.Metadata.IDTokenAlg != "RS256" || made.Metadata.SubjectType != "public" {
 			t.Fatalf("%s: %+v, %v", text, made, err)
 		}
@@ -484,7 +484,7 @@ func TestOpenIDSettingsChange(t *testing.T) {
 	if c, err := after.Find(t.Context(), ids[silent]); err != nil || c == nil || c.OpenID == nil || c.OpenID.IDTokenAlgorithm != "ES256" {
 		t.Errorf("the client that named nothing: %+v, %v", c, err)
 	}
-	if _, err := after.Register(t.Context(), metadata(t, named), admit); err == nil {
+	if _, err := after.Register(t.Context(), metadata(t, named), nil, admit); err == nil {
 		t.Error("a client can register that names what is not offered")
 	}
 }
@@ -493,7 +493,7 @@ func TestOpenIDSettingsChange(t *testing.T) {
 func TestSectorThatNobodyHasChecked(t *testing.T) {
 	store := newStore()
 	made, err := store.node().Register(t.Context(),
-		metadata(t, `{"redirect_uris":["https://a.example"],"sector_identifier_uri":"https://victim.example"}`), func() error { return nil })
+		metadata(t, `{"redirect_uris":["https://a.example"],"sector_identifier_uri":"https://victim.example"}`), nil, func() error { return nil })
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -177,7 +177,7 @@ func (i *importer) removeOthers(ctx context.Context) error {
 	slices.Sort(kinds)
 	for _, kind := range slices.Compact(kinds) {
 		switch kind {
-		case storage.KindCutoff, storage.KindJournal, storage.KindOnce: // nothing that was revoked or used may be good again
+		case storage.KindCutoff, storage.KindJournal, storage.KindOnce, storage.KindInitial: // nothing that was revoked or used may be good again
 			continue
 		}
 		for id, err := range i.store.List(ctx, kind) {
@@ -281,6 +281,8 @@ func checkValue(record storage.Record) (err error) {
 		_, err = storage.DecodeSessions("", record.Value)
 	case storage.KindLogout:
 		_, err = storage.DecodeLogout(record.Value)
+	case storage.KindInitial:
+		_, err = storage.DecodeInitialUses(record.Value)
 	case storage.KindKeys, storage.KindDynamic:
 		if !json.Valid(record.Value) {
 			err = errors.New("not JSON")
@@ -305,7 +307,19 @@ func keeps(old []byte, record storage.Record, final bool) bool {
 			return was
 		}
 	}
+	if record.Key.Kind == storage.KindInitial { // uses are only added
+		return uses(old) >= uses(record.Value)
+	}
 	return !final && lastChange(record.Key.Kind, old).After(lastChange(record.Key.Kind, record.Value))
+}
+
+// uses returns how often an initial access token was used.
+func uses(record []byte) int {
+	u, err := storage.DecodeInitialUses(record)
+	if err != nil {
+		return 0
+	}
+	return len(u.Clients)
 }
 
 func isRevoked(family []byte) bool {

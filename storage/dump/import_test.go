@@ -100,6 +100,8 @@ func TestImportChooses(t *testing.T) {
 		{"a client changed in the dump", of(storage.KindClient), registered(t, "b", earlier), registered(t, "a", later), false, false},
 		{"a document fetched since", of(storage.KindDocument), document(t, later), document(t, earlier), true, false},
 		{"a document fetched in the dump", of(storage.KindDocument), document(t, earlier), document(t, later), false, false},
+		{"an initial access token used since", of(storage.KindInitial), []byte(`{"clients":["a","b"]}`), []byte(`{"clients":["a"]}`), true, true},
+		{"an initial access token used in the dump", of(storage.KindInitial), []byte(`{"clients":["a"]}`), []byte(`{"clients":["a","b"]}`), false, false},
 	} {
 		for _, final := range []bool{false, true} {
 			for name, store := range map[string]storage.Store{
@@ -151,6 +153,7 @@ func TestImportFinal(t *testing.T) {
 	put(to, storage.KindCutoff, "zzzz.1", `{}`, time.Hour)
 	put(from, storage.KindOnce, "zzzz.1", "used", time.Hour)
 	put(to, storage.KindOnce, "zzzz.2", "used", time.Hour)
+	put(to, storage.KindInitial, "a-token", `{"clients":["a"]}`, time.Hour)
 
 	records := from.(storage.Exporter).Export(ctx)
 	report, err := dump.Import(ctx, to, records, false)
@@ -164,7 +167,9 @@ func TestImportFinal(t *testing.T) {
 		t.Errorf("the final import: %+v", report)
 	}
 	want, got := contents(t, from), contents(t, to)
-	want["cutoff zzzz.1"], want["once zzzz.2"] = got["cutoff zzzz.1"], got["once zzzz.2"] // nothing that was revoked or used is good again
+	for _, kept := range []string{"cutoff zzzz.1", "once zzzz.2", "initial a-token"} { // nothing that was revoked or used is good again
+		want[kept] = got[kept]
+	}
 	if len(got) != len(want) {
 		t.Errorf("%d records, want %d", len(got), len(want))
 	}

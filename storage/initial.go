@@ -1,0 +1,39 @@
+package storage
+
+import (
+	"encoding/json"
+	"slices"
+)
+
+// InitialUses are the uses of an initial access token (RFC 7591 §3) that only so many clients can register with.
+type InitialUses struct {
+	// Clients are the IDs of the clients that have registered with it, whether they still exist or not.
+	Clients []string `json:"clients"`
+}
+
+// InitialUsesKey returns the key of the uses of the token with this hash.
+func InitialUsesKey(hash string) Key { return Key{Kind: KindInitial, ID: HashID(hash)} }
+
+// Add adds a client, and reports whether it may register: it is one of the first of that number, or was added before.
+func (u *InitialUses) Add(client string, most int) bool {
+	if slices.Contains(u.Clients, client) {
+		return true
+	}
+	if len(u.Clients) >= most {
+		return false
+	}
+	u.Clients = append(u.Clients, client)
+	return true
+}
+
+// Encode returns the record.
+func (u *InitialUses) Encode() ([]byte, error) { return json.Marshal(u) }
+
+// DecodeInitialUses reads a record.
+func DecodeInitialUses(record []byte) (*InitialUses, error) {
+	u := new(InitialUses)
+	if err := decodeJSON("uses of an initial access token", record, u); err != nil {
+		return nil, err
+	}
+	return u, nil
+}
