@@ -46,6 +46,7 @@ func init() {
 //			consent        once|always|never
 //			client_assertion_audience issuer|any
 //			require_pushed_authorization_requests
+//			require_signed_request_object
 //			endpoint       authorize|token|jwks|introspect|revoke|apps|register|userinfo|device_authorization|device|logout|sessions|par <path>
 //			dpop {
 //				nonce required|none
@@ -146,6 +147,8 @@ func init() {
 //				backchannel_logout_session_required
 //				allow_insecure_redirects
 //				require_pushed_authorization_requests
+//				require_signed_request_object
+//				request_object_signing_alg <algorithm>
 //				access_token {
 //					lifetime <duration>
 //				}
@@ -243,6 +246,7 @@ func (p parser) issuerSettings(i *Issuer) directive.Settings {
 
 		"dpop":                                  p.dpop(i),
 		"require_pushed_authorization_requests": p.Flag(&i.RequirePushed),
+		"require_signed_request_object":         p.Flag(&i.RequireSigned),
 
 		"page":            p.page(i),
 		"endpoint":        p.endpoint(i),
@@ -351,6 +355,8 @@ func (p parser) client(i *Issuer) directive.Setting {
 			"dpop_bound_access_tokens": p.Flag(&c.DPoPBoundAccessTokens),
 
 			"require_pushed_authorization_requests": p.Flag(&c.RequirePushed),
+			"require_signed_request_object":         p.Flag(&c.RequireSigned),
+			"request_object_signing_alg":            p.Word("an algorithm, such as ES256", &c.RequestAlgorithm),
 
 			"redirect_uri_rules": p.redirectURIRules(&c.RedirectURIRules),
 		}, nil

@@ -63,6 +63,12 @@ type Client struct {
 	// Whether the client must push its authorization requests (RFC 9126), see the setting of the issuer. Default: false.
 	RequirePushed bool `json:"require_pushed_authorization_requests,omitempty"`
 
+	// Whether the client must sign its authorization requests (RFC 9101), see the setting of the issuer. It needs keys. Default: false.
+	RequireSigned bool `json:"require_signed_request_object,omitempty"`
+
+	// The only algorithm by which the client may sign its authorization requests, such as `ES256`. Default: that of any of its keys.
+	RequestAlgorithm string `json:"request_object_signing_alg,omitempty"`
+
 	// Whether the parameter `iss` is in the responses that people bring back to the client (RFC 9207): `on` or `off`. Default:
 	// `on`. **Danger:** with `off`, a client that works with several issuers cannot tell which one a code is from. It is for a
 	// client that refuses parameters it does not know.
@@ -156,6 +162,8 @@ func (c *Client) check(id string, issuer *Issuer) error {
 		directive.At("refresh_token", c.RefreshToken.check()),
 		directive.At("redirect_uri_rules", c.RedirectURIRules.check()),
 		directive.At("pkce", c.checkPKCE()),
+		directive.At("require_signed_request_object", c.checkSigned()),
+		directive.At("request_object_signing_alg", checkPublicAlgorithm(c.RequestAlgorithm)),
 		directive.At("iss", checkChoice(c.Iss, "on", "off")),
 		c.ClientOpenID.check(c.Scopes, c.RedirectURIs, issuer),
 		c.checkGrants(issuer.grantTypes()),
@@ -243,6 +251,13 @@ func (c *Client) checkPKCE() error {
 	return checkChoice(c.PKCE, "required", "optional")
 }
 
+func (c *Client) checkSigned() error {
+	if c.RequireSigned && !c.hasKeys() {
+		return errors.New("expected with jwks or jwks_uri only: the client signs with a key")
+	}
+	return nil
+}
+
 // checkGrants finds grant types that do not exist, or that the client cannot use as it is configured.
 func (c *Client) checkGrants(known []string) error {
 	types := c.grantTypes()
@@ -313,6 +328,8 @@ func (c *Client) client(id string, issuer *Issuer) *storage.Client {
 		RequireDPoP:         c.DPoPBoundAccessTokens,
 		OmitIssuer:          c.Iss == "off",
 		RequirePushed:       c.RequirePushed,
+		RequireSigned:       c.RequireSigned,
+		RequestAlgorithm:    c.RequestAlgorithm,
 		RedirectRules:       redirectRules(c.RedirectURIRules, issuer.RedirectURIRules),
 		AccessTokenLifetime: c.AccessToken.lifetime().or(issuer.AccessToken.lifetime().duration()).duration(),
 		RefreshToken:        refreshPolicy(c.public(), c.RefreshToken, issuer.RefreshToken),

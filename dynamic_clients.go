@@ -356,7 +356,7 @@ func (i *Issuer) stranger(id string, m *registration.Metadata, origin storage.Cl
 	}
 	own := Client{
 		RedirectURIs: m.RedirectURIs, GrantTypes: n.GrantTypes, SecretHashes: secretHashes, PKCE: "required", Scopes: i.strangerScopes(n.SignsIn),
-		DPoPBoundAccessTokens: m.DPoPBound,
+		DPoPBoundAccessTokens: m.DPoPBound, RequireSigned: m.RequireSigned, RequestAlgorithm: n.RequestAlg,
 		ClientOpenID: ClientOpenID{
 			IDTokenAlgorithm: n.OpenID.IDTokenAlg, UserinfoAlgorithm: n.OpenID.UserinfoAlg,
 			SubjectType: n.OpenID.SubjectType, SectorIdentifierURI: n.OpenID.SectorIdentifierURI,

@@ -72,6 +72,10 @@ type Issuer struct {
 	// a reference, so that nobody can read or change them on the way. Default: false, clients can.
 	RequirePushed bool `json:"require_pushed_authorization_requests,omitempty"`
 
+	// Whether all clients must sign their authorization requests (RFC 9101), so that nobody can change them on the way. Clients without
+	// keys cannot. Default: false, clients with keys can.
+	RequireSigned bool `json:"require_signed_request_object,omitempty"`
+
 	// When people are asked for consent. A client can have its own setting. `once`: the first time, and again if the client
 	// asks for more scopes or another audience. `always`: each time. `never`: not at all, which is for your own clients.
 	// Default: `once` for clients with a secret or an https redirect URI, and `always` for the others, since any program on
@@ -305,6 +309,7 @@ func (i *Issuer) open(
 		ClientConfig: authserver.ClientConfig{
 			Clients: make(map[string]*storage.Client, len(i.Clients)), Secrets: secretHashes,
 			AssertionForIssuer: i.ClientAssertionAudience == "issuer", DPoPNonce: i.DPoP.nonce(), RequirePushed: i.RequirePushed,
+			RequireSigned: i.RequireSigned,
 		},
 		Persistence: authserver.Persistence{ReadOnly: i.ReadOnly, RevocationPoll: time.Duration(i.RevocationPoll)},
 		Shared: authserver.Shared{

@@ -135,6 +135,10 @@ func (i *Issuer) mistakes(path ...string) (found []mistake) {
 		if seen, instead := i.signInMistake(id, c); seen != "" {
 			add(seen, instead, "client "+id, "scopes")
 		}
+		if i.RequireSigned && !c.hasKeys() && slices.Contains(c.grantTypes(), "authorization_code") {
+			add("the client "+id+" has no keys to sign its authorization requests with, which require_signed_request_object demands",
+				"jwks or jwks_uri", "client "+id)
+		}
 		mode := c.Consent
 		if mode == "" {
 			mode = i.Consent

@@ -62,6 +62,11 @@ type Client struct {
 	// RequirePushed requires that the client pushes its authorization requests (RFC 9126 §6).
 	RequirePushed bool
 
+	// RequireSigned requires that the client signs its authorization requests (RFC 9101 §10.5). RequestAlgorithm is the only alg of
+	// such a request; "" is any that is asymmetric.
+	RequireSigned    bool
+	RequestAlgorithm string
+
 	// OmitIssuer leaves iss out of authorization responses (RFC 9207).
 	OmitIssuer bool
 
@@ -244,6 +249,10 @@ func (c *Client) Binding(proven Confirmation) Confirmation {
 func (c *Client) HasKeys() bool {
 	return (len(c.JWKS) > 0 || c.JWKSURI != "") && (len(c.AuthMethods) == 0 || slices.Contains(c.AuthMethods, MethodKey))
 }
+
+// SignsRequests reports whether the client has a key that it can sign its authorization requests with (RFC 9101). It need not
+// authenticate with that.
+func (c *Client) SignsRequests() bool { return len(c.JWKS) > 0 || c.JWKSURI != "" }
 
 // HasSecrets reports whether the client may authenticate with a secret.
 func (c *Client) HasSecrets() bool {

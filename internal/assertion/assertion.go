@@ -1,7 +1,8 @@
-// Package assertion checks the JWTs by which clients authenticate (private_key_jwt: RFC 7523 §2.2 and §3, OpenID Connect Core §9).
+// Package assertion checks the JWTs that clients sign: those by which they authenticate (private_key_jwt: RFC 7523 §2.2 and §3, OpenID
+// Connect Core §9), and their authorization requests (RFC 9101).
 //
 // [Parse] reads an assertion, so that the caller can find the client that it names, and [Checker.Check] decides whether that client
-// made it. Start reading at these two; keys.go finds the keys of a client.
+// made it. Start reading at these two; keys.go finds the keys of a client, and [Checker.ReadRequest] reads a request.
 package assertion
 
 import (
@@ -26,13 +27,13 @@ const (
 	skew      = 30 * time.Second
 )
 
-// Error says for the log why an assertion was refused. The client must not learn it.
+// Error says for the log why a JWT was refused. The client must not learn it.
 type Error struct {
 	Sent, Expected string
 	Setting        string // of the client, or of the issuer
 }
 
-func (e *Error) Error() string { return "client assertion: " + e.Sent + "; expected " + e.Expected }
+func (e *Error) Error() string { return "JWT of a client: " + e.Sent + "; expected " + e.Expected }
 
 // Assertion is an assertion, of which nothing is verified yet.
 type Assertion struct {
@@ -53,10 +54,7 @@ func Parse(text string) (*Assertion, error) {
 	}
 	header, payload, err := token.Unverified()
 	if errors.Is(err, jwt.ErrHeader) {
-		return nil, &Error{
-			Sent:     "a header with crit, b64, jku, jwk, x5u or x5c",
-			Expected: "none of these: the server takes the keys that it knows the client by",
-		}
+		return nil, errKeyInHeader
 	}
 	if err != nil {
 		return nil, errNoJWT
@@ -72,6 +70,11 @@ func Parse(text string) (*Assertion, error) {
 		return nil, &Error{Sent: "iss " + claims.Issuer + ", sub " + claims.Subject, Expected: "the client ID in both"}
 	}
 	return &Assertion{ClientID: claims.Subject, token: token, header: header}, nil
+}
+
+var errKeyInHeader = &Error{
+	Sent:     "a header with crit, b64, jku, jwk, x5u or x5c",
+	Expected: "none of these: the server takes the keys that it knows the client by",
 }
 
 var errNoJWT = &Error{Sent: "a text that is no JWT", Expected: "a JWT in compact serialization, each member of its JSON once"}

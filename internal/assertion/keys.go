@@ -101,7 +101,7 @@ func (k *Keys) parse(set []byte) ([]*jwt.Key, error) {
 	}
 	keys, err := jwt.ParseClientKeys(set)
 	if err != nil {
-		return nil, &Error{Sent: "a client_assertion", Expected: "keys of the client: " + err.Error(), Setting: "jwks"}
+		return nil, &Error{Sent: "a JWT of the client", Expected: "keys of the client: " + err.Error(), Setting: "jwks"}
 	}
 	k.mu.Lock()
 	defer k.mu.Unlock()
@@ -135,7 +135,7 @@ func (k *Keys) at(ctx context.Context, from source, header jwt.Header) ([]*jwt.K
 	if err == nil || ctx.Err() != nil {
 		return keys, err
 	}
-	return nil, &Error{Sent: "a client_assertion", Expected: "keys at " + from.url + ": " + err.Error(), Setting: "jwks_uri"}
+	return nil, &Error{Sent: "a JWT of the client", Expected: "keys at " + from.url + ": " + err.Error(), Setting: "jwks_uri"}
 }
 
 func (k *Keys) known(from source) remoteSet {

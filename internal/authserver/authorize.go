@@ -1,6 +1,7 @@
 package authserver
 
 import (
+	"cmp"
 	"errors"
 	"net/http"
 	"net/url"
@@ -43,30 +44,39 @@ func (e *authorizeEndpoint) serve(c *call) error {
 	if toSignIn {
 		return e.signInFirst(c, params, pushed)
 	}
+	c.client, c.named = client, clients.Named{ID: params.Get("client_id"), Client: client}
+	object := ""
+	if client != nil && pushed == "" && params.Has("request") && client.SignsRequests() {
+		object = params.Get("request")
+		signed, problem, fatal := e.openRequest(c, client, params)
+		if fatal != nil {
+			return fatal
+		}
+		params, err = signed, cmp.Or(err, problem)
+	}
 	var to answerTo
 	if client != nil {
 		to, uncertain = e.findAnswerTo(client, params)
 	}
-	c.client, c.named = client, clients.Named{ID: params.Get("client_id"), Client: client}
 	switch {
 	case uncertain != nil:
 		return uncertain
 	case err != nil:
 		return toClient(err, to)
 	}
-	if err := e.checkPushed(client, pushed); err != nil {
+	if err := cmp.Or(e.checkPushed(client, pushed), e.checkSigned(client, pushed != "" || object != "")); err != nil {
 		return toClient(err, to)
 	}
-	return toClient(e.decide(c, client, to, params, pushed), to)
+	return toClient(e.decide(c, client, to, params, pushed, object), to)
 }
 
 // decide handles a request whose client and redirect URI are valid.
-func (e *authorizeEndpoint) decide(c *call, client *storage.Client, to answerTo, params url.Values, pushed string) error {
+func (e *authorizeEndpoint) decide(c *call, client *storage.Client, to answerTo, params url.Values, pushed, object string) error {
 	req, err := e.checkAuthorizeRequest(client, to, params)
 	if err != nil {
 		return err
 	}
-	req.pushed = pushed
+	req.pushed, req.object = pushed, object
 	if err := e.readHint(c.ctx, req); err != nil {
 		return err
 	}

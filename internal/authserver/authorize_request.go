@@ -27,6 +27,7 @@ type authorizeRequest struct {
 	prompt       []string
 	params       url.Values // unchanged
 	pushed       string     // the reference to them, if the client has pushed them
+	object       string     // the request object that they are from, if the browser has brought one
 	form         string     // the hash of the form of the consent page by which the person approves it
 
 	// What the request demands of the login, see login.go.
@@ -109,7 +110,8 @@ func (e *authorizeEndpoint) checkAuthorizeRequest(
 	of := "client " + client.ID + ": "
 	switch responseType := params.Get("response_type"); {
 	case params.Has("request"):
-		return refuse("request_not_supported", "request objects are not supported", "request", "the parameters themselves", "")
+		return refuse("request_not_supported", "the client has no key to sign requests with", "request",
+			"the parameters themselves, or a client with a public key here", of+"jwks, jwks_uri")
 	case params.Has("request_uri"):
 		return refuse("request_uri_not_supported", "request_uri is not supported", "request_uri", "the parameters themselves", "")
 	case params.Has("registration"): // OpenID Connect Core §7.2.1

@@ -82,6 +82,9 @@ type ClientConfig struct {
 	// RequirePushed requires that all clients push their authorization requests (RFC 9126 §5).
 	RequirePushed bool
 
+	// RequireSigned requires that all clients sign their authorization requests (RFC 9101 §10.5).
+	RequireSigned bool
+
 	// AssertionForIssuer requires the issuer as the only audience of a client's assertion. Otherwise it may be the token endpoint.
 	AssertionForIssuer bool
 

@@ -65,7 +65,7 @@ func (e *authorizeEndpoint) ask(c *call, req *authorizeRequest, user *User) erro
 	if err := e.open(c, req, user); err != nil {
 		return err
 	}
-	text := strings.Join([]string{strconv.FormatInt(began.UnixMilli(), 10), req.pushed, e.shown(req, user), req.params.Encode()}, "\n")
+	text := strings.Join([]string{strconv.FormatInt(began.UnixMilli(), 10), req.pushed, req.object, e.shown(req, user), req.params.Encode()}, "\n")
 	sealed, err := e.sealer.seal(ctx, consentPurpose(user), text, maxAsk)
 	if err != nil {
 		return err
@@ -167,30 +167,30 @@ func (e *authorizeEndpoint) answer(c *call, form url.Values) error {
 	if err != nil {
 		return err
 	}
-	began, pushed, asked, params, err := readAsked(sealed)
+	asked, err := readAsked(sealed)
 	if err != nil {
 		return err
 	}
 	// The configuration may have changed since the page was shown.
-	client, _, err := e.findClient(c, params)
+	client, _, err := e.findClient(c, asked.params)
 	if err != nil {
 		return err
 	}
 	c.client = client
-	to, err := e.findAnswerTo(client, params)
+	to, err := e.findAnswerTo(client, asked.params)
 	if err != nil {
 		return err
 	}
-	req, err := e.checkAuthorizeRequest(client, to, params)
+	req, err := e.checkAuthorizeRequest(client, to, asked.params)
 	switch {
 	case err != nil:
 		return err
 	case form.Get("decision") != "allow":
-		if key, ok := storage.PushedKey(pushed); ok {
+		if key, ok := storage.PushedKey(asked.pushed); ok {
 			_ = e.config.Store.Delete(ctx, key) // it ends soon anyway
 		}
 		return &redirectError{errDenied, to}
-	case asked != e.shown(req, user):
+	case asked.shown != e.shown(req, user):
 		return errStale
 	case req.essentialACR != nil && !slices.Contains(req.essentialACR, user.Session.ACR):
 		return &redirectError{errUnmetACR, to}
@@ -198,10 +198,10 @@ func (e *authorizeEndpoint) answer(c *call, form url.Values) error {
 	if err := e.cutoffs.Sync(ctx); err != nil {
 		return toClient(err, to)
 	}
-	if e.cutoffs.Voids(user.Subject, client.ID, began) {
+	if e.cutoffs.Voids(user.Subject, client.ID, asked.began) {
 		return errStale
 	}
-	req.pushed, req.form = pushed, storage.HashID(form.Get("request"))
+	req.pushed, req.object, req.form = asked.pushed, asked.object, storage.HashID(form.Get("request"))
 	if err := e.remember(ctx, req, user); err != nil {
 		return toClient(err, to)
 	}
@@ -209,18 +209,27 @@ func (e *authorizeEndpoint) answer(c *call, form url.Values) error {
 	return toClient(e.approve(c, req, user), to)
 }
 
-// readAsked reads what ask has sealed: when the page was shown, the reference to a pushed request, what the person approves, and the
-// request.
-func readAsked(sealed string) (began time.Time, pushed, asked string, params url.Values, err error) {
-	shownAt, rest, _ := strings.Cut(sealed, "\n")
-	pushed, rest, _ = strings.Cut(rest, "\n")
-	asked, encoded, _ := strings.Cut(rest, "\n")
-	millis, err := strconv.ParseInt(shownAt, 10, 64)
-	if err != nil {
-		return time.Time{}, "", "", nil, err
+// asked is what ask has sealed.
+type asked struct {
+	began  time.Time // when the page was shown
+	pushed string    // the reference to the request, if it was pushed
+	object string    // the request object that it is from, if there is one
+	shown  string    // what the person approves
+	params url.Values
+}
+
+func readAsked(sealed string) (a asked, err error) {
+	parts := strings.SplitN(sealed, "\n", 5)
+	if len(parts) != 5 {
+		return asked{}, errStale
 	}
-	params, err = url.ParseQuery(encoded)
-	return time.UnixMilli(millis), pushed, asked, params, err
+	millis, err := strconv.ParseInt(parts[0], 10, 64)
+	if err != nil {
+		return asked{}, err
+	}
+	a = asked{began: time.UnixMilli(millis), pushed: parts[1], object: parts[2], shown: parts[3]}
+	a.params, err = url.ParseQuery(parts[4])
+	return a, err
 }
 
 // fromThisSite reports whether a form was posted by a page of this site, as far as the browser says. A browser that does not say so

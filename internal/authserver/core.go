@@ -15,6 +15,7 @@ import (
 	"go.uber.org/zap"
 
 	"github.com/caddy-oauth/caddy-oauth/grants"
+	"github.com/caddy-oauth/caddy-oauth/internal/assertion"
 	"github.com/caddy-oauth/caddy-oauth/internal/bounded"
 	"github.com/caddy-oauth/caddy-oauth/internal/clients"
 	"github.com/caddy-oauth/caddy-oauth/internal/dpop"
@@ -42,6 +43,7 @@ type core struct {
 	authenticator *clients.Authenticator
 	registrations *registration.Registrations // nil if clients cannot register themselves
 	accessTokens  *accessTokens
+	assertions    *assertion.Checker
 	proofs        *dpop.Checker
 	cutoffs       *revocation.Cutoffs
 	revoker       *Revoker

@@ -47,8 +47,11 @@ func (e *authorizeEndpoint) signIn(c *call, req *authorizeRequest, user *User) e
 
 // signInFirst is signIn for a request whose client is not known yet, so that no error can go to it.
 func (e *authorizeEndpoint) signInFirst(c *call, params url.Values, pushed string) error {
-	prompt, _ := readPrompt(params.Get("prompt"))
+	prompt, _ := readPrompt(promptOf(params))
 	req := &authorizeRequest{params: params, prompt: prompt, pushed: pushed}
+	if pushed == "" {
+		req.object = params.Get("request")
+	}
 	err := e.signIn(c, req, nil)
 	if refusal, ok := errors.AsType[*redirectError](err); ok {
 		return refusal.refusal
@@ -208,14 +211,22 @@ func (e *authorizeEndpoint) loginURL(c *call, req *authorizeRequest, user *User)
 // demand it.
 func (e *authorizeEndpoint) wayBack(c *call, req *authorizeRequest, user *User) (string, error) {
 	params := req.inURL()
-	if req.demanding() {
-		proof, err := e.sealer.seal(c.ctx, afterLogin, e.visit(c, withoutProof(req.params), user).encode(), maxLogin)
+	if req.demanding() || req.object != "" { // which may have expired when the person comes back
+		proof, err := e.sealer.seal(c.ctx, afterLogin, e.visit(c, req.asked(), user).encode(), maxLogin)
 		if err != nil {
 			return "", err
 		}
 		params.Set(afterLogin, proof)
 	}
 	return e.config.Paths.Authorize + "?" + params.Encode(), nil
+}
+
+// asked returns the parameters that the proof of a visit to the login page is for. With a request object, they are in it.
+func (r *authorizeRequest) asked() url.Values {
+	if r.object != "" {
+		return r.inURL()
+	}
+	return withoutProof(r.params)
 }
 
 func withoutProof(params url.Values) url.Values {
@@ -286,7 +297,7 @@ func (e *authorizeEndpoint) cameFromLogin(c *call, req *authorizeRequest) (*visi
 		return nil, err
 	}
 	v, ok := decodeVisit(sealed)
-	if !ok || v.request != storage.HashID(withoutProof(req.params).Encode()) {
+	if !ok || v.request != storage.HashID(req.asked().Encode()) {
 		return nil, nil
 	}
 	v.elsewhere = !slices.ContainsFunc(e.windows(c), v.isOf)

@@ -107,6 +107,11 @@ func (s *core) metadata(sites *SiteFacts) ([]byte, error) {
 		PAR                   string   `json:"pushed_authorization_request_endpoint"`   // RFC 9126 §5
 		RequirePushed         bool     `json:"require_pushed_authorization_requests,omitempty"`
 
+		// RFC 9101 §10.5, OpenID Connect Discovery §3.
+		RequestParameter bool     `json:"request_parameter_supported"`
+		RequestAlgs      []string `json:"request_object_signing_alg_values_supported,omitempty"`
+		RequireSigned    bool     `json:"require_signed_request_object,omitempty"`
+
 		*openIDMetadata
 	}{
 		Issuer:                s.config.URL,
@@ -126,9 +131,13 @@ func (s *core) metadata(sites *SiteFacts) ([]byte, error) {
 		IssParameter:          true,
 		PAR:                   s.origin + s.config.Paths.PAR,
 		RequirePushed:         s.config.RequirePushed,
+		RequireSigned:         s.config.RequireSigned,
 		ClientDocuments:       s.documents != nil,
 		UILocales:             s.pages.Languages(),
 		DPoPAlgs:              dpop.Algorithms(),
+	}
+	if doc.RequestParameter = s.anySignsRequests(); doc.RequestParameter {
+		doc.RequestAlgs = algs
 	}
 	if s.config.OpenID {
 		doc.openIDMetadata = s.openIDMetadata(sites)
@@ -168,6 +177,16 @@ func (s *core) anyMayUse(grantType string) bool {
 	return false
 }
 
+// anySignsRequests reports whether a client of the configuration, or one that describes itself, can sign its requests.
+func (s *core) anySignsRequests() bool {
+	for _, client := range s.config.Clients {
+		if client.SignsRequests() {
+			return true
+		}
+	}
+	return s.documents != nil || s.registrations != nil
+}
+
 // openIDMetadata is what OpenID Connect Discovery §3 adds.
 type openIDMetadata struct {
 	UserinfoEndpoint string   `json:"userinfo_endpoint"`
@@ -179,7 +198,6 @@ type openIDMetadata struct {
 	ACRValues        []string `json:"acr_values_supported,omitempty"`
 	Prompts          []string `json:"prompt_values_supported"` // Initiating User Registration §3.1
 	ClaimsParameter  bool     `json:"claims_parameter_supported"`
-	Request          bool     `json:"request_parameter_supported"`
 	RequestURI       bool     `json:"request_uri_parameter_supported"` // which would be true if it were left out
 
 	// RP-Initiated Logout §2.1, Back-Channel Logout §2.1.

@@ -92,6 +92,7 @@ func TestRFC8414Members(t *testing.T) {
 		"dpop_signing_alg_values_supported":                        algs, // RFC 9449 §5.1
 		"pushed_authorization_request_endpoint":                    testIssuer + "/oauth/par",
 		"ui_locales_supported":                                     []any{"en", "ar", "de", "es", "fr", "ja", "zh-Hans"},
+		"request_parameter_supported":                              false,
 	}
 	a := newTestServer(t).fetch(t, wellKnown)
 	if got := a.Header().Get("Content-Type"); got != "application/json" {

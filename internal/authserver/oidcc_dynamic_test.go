@@ -177,10 +177,10 @@ func TestOIDCCDynamic(t *testing.T) {
 			}
 		}
 	}
-	notSupported := func(t *testing.T, d *dynamic) {
+	notSupported := func(t *testing.T, d *dynamic, alg string, registered any) {
 		t.Helper()
-		d.registered(t, "request_uris", []string{"https://rp.example/request.jwt"}, "request_object_signing_alg", "RS256")
-		if d.document["request_uris"] != nil || d.document["request_object_signing_alg"] != nil || metadata(t, d)["request_uri_parameter_supported"] != false {
+		d.registered(t, "request_uris", []string{"https://rp.example/request.jwt"}, "request_object_signing_alg", alg)
+		if d.document["request_uris"] != nil || d.document["request_object_signing_alg"] != registered || metadata(t, d)["request_uri_parameter_supported"] != false {
 			t.Errorf("registered %v", d.document)
 		}
 		got := d.authorize(t, "request_uri", "https://rp.example/request.jwt")
@@ -354,8 +354,14 @@ func TestOIDCCDynamic(t *testing.T) {
 				d.key = other
 			})
 		},
-		"oidcc-request-uri-unsigned":     notSupported,
-		"oidcc-request-uri-signed-rs256": notSupported,
+		"oidcc-request-uri-unsigned": func(t *testing.T, d *dynamic) {
+			t.Helper()
+			notSupported(t, d, "none", nil)
+		},
+		"oidcc-request-uri-signed-rs256": func(t *testing.T, d *dynamic) {
+			t.Helper()
+			notSupported(t, d, "RS256", "RS256")
+		},
 		"oidcc-ensure-request-object-with-redirect-uri": func(t *testing.T, d *dynamic) {
 			t.Helper()
 			d.registered(t)

@@ -45,6 +45,15 @@ func (e *parEndpoint) serve(c *call) error {
 	}
 	c.setDeadline(e.config.StoreTimeout)
 	params := pushable(form, c.client.ID)
+	signed := params.Has("request") && c.client.SignsRequests()
+	if signed && !params.Has("request_uri") {
+		if params, err = e.openPushed(c, params); err != nil {
+			return err
+		}
+	}
+	if err := e.checkSigned(c.client, signed); err != nil {
+		return err
+	}
 	switch size := len(params.Encode()); {
 	case params.Has("request_uri"): // RFC 9126 §2.1
 		return grants.Refuse(grants.InvalidRequest, "request_uri cannot be pushed").Explain("request_uri", "the parameters themselves", "")
@@ -172,6 +181,8 @@ func (e *authorizeEndpoint) pushed(c *call, sent url.Values) (url.Values, error)
 	switch {
 	case err != nil:
 		return nil, err
+	case sent.Has("request"): // RFC 9101 §5
+		return nil, errTwoRequests
 	case p.Client != sent.Get("client_id"):
 		return nil, errRequestURI.Explain("client_id "+sent.Get("client_id"), "client_id "+p.Client, "")
 	}
@@ -179,13 +190,18 @@ func (e *authorizeEndpoint) pushed(c *call, sent url.Values) (url.Values, error)
 	if proof := sent.Get(afterLogin); proof != "" {
 		params.Set(afterLogin, proof)
 	}
-	if locales := params.Get("ui_locales"); locales != "" { // the pages read it from the URL
+	c.speak(params)
+	return params, nil
+}
+
+// speak has the pages speak the languages that the parameters ask for, which are not those of the URL: pages read them there.
+func (c *call) speak(params url.Values) {
+	if locales := params.Get("ui_locales"); locales != "" {
 		r, u := c.r.WithContext(c.r.Context()), *c.r.URL
 		u.RawQuery = url.Values{"ui_locales": {locales}}.Encode()
 		r.URL = &u
 		c.r = r
 	}
-	return params, nil
 }
 
 // open keeps a pushed request for a person who signs in or decides, so that the page can be loaded again. Without a user, anybody can
@@ -264,10 +280,13 @@ func (e *authorizeEndpoint) use(ctx context.Context, req *authorizeRequest) erro
 
 // inURL returns the parameters by which a browser comes back with the request.
 func (r *authorizeRequest) inURL() url.Values {
-	if r.pushed == "" {
-		return withoutProof(r.params)
+	switch id := r.params.Get("client_id"); {
+	case r.pushed != "":
+		return url.Values{"client_id": {id}, "request_uri": {r.pushed}}
+	case r.object != "":
+		return url.Values{"client_id": {id}, "request": {r.object}}
 	}
-	return url.Values{"client_id": {r.params.Get("client_id")}, "request_uri": {r.pushed}}
+	return withoutProof(r.params)
 }
 
 // checkPushed refuses a request that had to be pushed (RFC 9126 §5, §6).

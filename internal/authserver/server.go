@@ -132,7 +132,8 @@ func (s *Server) assemble() (err error) {
 		},
 	})
 	s.limiter = config.Throttle.Limiter(config.Name, config.Limits, s.metrics.Throttled, s.now)
-	s.authenticator = clients.NewAuthenticator(s.clients, s.limiter, s.newAssertions(), config.Wire.SecretHeader)
+	s.assertions = s.newAssertions()
+	s.authenticator = clients.NewAuthenticator(s.clients, s.limiter, s.assertions, config.Wire.SecretHeader)
 	s.sealer = sealer{keys: s.keys, now: s.now}
 	s.pairwise = &pairwise{salt: config.PairwiseSalt, sealer: s.sealer}
 	s.proofs = s.newProofs()

@@ -151,10 +151,19 @@ var codes = map[string]Code{
 		Defined: "OpenID Connect Core section 3.1.2.6",
 	},
 	"request_not_supported": {
-		Meaning: "The app sends its request as a signed object (request). This server does not read them.",
+		Meaning: "The app sends its request as an object (request), and the server has no public key of the app to check its signature with.",
 		Next:    stopsAndShows,
-		Do:      []string{"Turn request objects off in the library of the app."},
+		Do:      []string{"Add the public key of the app to its client block (jwks, jwks_uri), or turn request objects off in the library of the app."},
 		Defined: "OpenID Connect Core section 3.1.2.6",
+	},
+	"invalid_request_object": {
+		Meaning: "The app has signed its request (request), and the object has expired, is for another server or client, or none of the app's keys made its signature.",
+		Next:    stopsAndShows,
+		Do: []string{
+			byID,
+			"The developer of the app: sign with the key that is registered here, with the issuer's URL in aud, the client ID in client_id and iss, and an exp that is not over.",
+		},
+		Defined: "RFC 9101 section 7",
 	},
 	"request_uri_not_supported": {
 		Meaning: "The app sends the address of its request (request_uri). This server does not fetch it.",

@@ -36,7 +36,12 @@ type Claims struct {
 
 // ParseClaims decodes a payload. It checks the type of every claim it knows, and that the required ones are there. It
 // compares names with case, as encoding/json does not for the fields of a struct.
-func ParseClaims(payload []byte) (*Claims, error) {
+func ParseClaims(payload []byte) (*Claims, error) { return parseClaims(payload, "sub", "exp") }
+
+// ParseRequestClaims is ParseClaims for a request object, of which no claim is required (RFC 9101 §4).
+func ParseRequestClaims(payload []byte) (*Claims, error) { return parseClaims(payload) }
+
+func parseClaims(payload []byte, required ...string) (*Claims, error) {
 	var raw map[string]any
 	dec := json.NewDecoder(bytes.NewReader(payload))
 	dec.UseNumber()
@@ -60,9 +65,9 @@ func ParseClaims(payload []byte) (*Claims, error) {
 		Began: r.time("family_iat"),
 		Bound: r.confirmation(),
 	}
-	for _, required := range []string{"sub", "exp"} {
-		if raw[required] == nil || raw[required] == "" {
-			r.fail(required)
+	for _, name := range required {
+		if raw[name] == nil || raw[name] == "" {
+			r.fail(name)
 		}
 	}
 	if r.err != nil {

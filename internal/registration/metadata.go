@@ -51,6 +51,10 @@ type Metadata struct {
 	// DPoPBound says that each of its token requests has a DPoP proof (RFC 9449 §5.2).
 	DPoPBound bool `json:"dpop_bound_access_tokens,omitempty"`
 
+	// How the client signs its authorization requests (RFC 9101 §10.5).
+	RequestSigningAlg string `json:"request_object_signing_alg,omitempty"`
+	RequireSigned     bool   `json:"require_signed_request_object,omitempty"`
+
 	GrantTypes    []string `json:"grant_types,omitempty"`
 	ResponseTypes []string `json:"response_types,omitempty"`
 
@@ -122,6 +126,8 @@ func (m *Metadata) fields() map[string]field {
 		"token_endpoint_auth_methods_supported": list(&m.TokenEndpointAuthMethods),
 		"token_endpoint_auth_signing_alg":       text(&m.TokenEndpointAuthSigningAlg),
 		"dpop_bound_access_tokens":              {&m.DPoPBound, "true or false"},
+		"request_object_signing_alg":            text(&m.RequestSigningAlg),
+		"require_signed_request_object":         {&m.RequireSigned, "true or false"},
 		"grant_types":                           list(&m.GrantTypes),
 		"response_types":                        list(&m.ResponseTypes),
 		"client_name":                           text(&m.ClientName),

@@ -36,6 +36,9 @@ type Negotiated struct {
 	GrantTypes    []string
 	ResponseTypes []string
 
+	// RequestAlg is the alg of its signed authorization requests; "" is any.
+	RequestAlg string
+
 	SignsIn bool           // it can sign people in
 	OpenID  OpenIDMetadata // with all defaults; empty if it cannot sign people in
 
@@ -53,6 +56,9 @@ func (m *Metadata) Negotiate(supported Supported) (*Negotiated, error) {
 	n := &Negotiated{ResponseTypes: []string{"code"}}
 	var err error
 	if n.AuthMethods, err = m.authMethods(supported); err != nil {
+		return nil, err
+	}
+	if n.RequestAlg, err = m.requestAlg(supported); err != nil {
 		return nil, err
 	}
 	n.AuthMethod = n.AuthMethods[0]
@@ -101,6 +107,23 @@ func (m *Metadata) authMethods(supported Supported) ([]string, error) {
 		return nil, problem
 	}
 	return methods, nil
+}
+
+// requestAlg returns the algorithm by which the client signs its authorization requests, "" if it names none that is good. The error is an
+// *Error, for a client that always signs them and cannot.
+func (m *Metadata) requestAlg(supported Supported) (string, error) {
+	alg := m.RequestSigningAlg
+	good := alg == "" || slices.Contains(supported.SigningAlgs, alg)
+	switch {
+	case m.RequireSigned && m.JWKS == nil && m.JWKSURI == "":
+		return "", invalid("require_signed_request_object", "expected jwks or jwks_uri too")
+	case m.RequireSigned && !good:
+		return "", invalid("request_object_signing_alg",
+			fmt.Sprintf("expected one of %s, not %s", strings.Join(supported.SigningAlgs, ", "), short(alg)))
+	case !good:
+		return "", nil
+	}
+	return alg, nil
 }
 
 // checkAuthMethod returns an *Error unless the client can use a method here.

@@ -113,3 +113,31 @@ func TestCheckSector(t *testing.T) {
 		}
 	}
 }
+
+// RFC 9101 §10.5. An alg that is not offered is left out, unless the client always signs.
+func TestSignedRequests(t *testing.T) {
+	supported := Supported{AuthMethods: []string{AuthNone}, DefaultAuthMethod: AuthNone, SigningAlgs: []string{"ES256"}}
+	const keys = `,"jwks":{"keys":[]}`
+	for text, want := range map[string]string{
+		`"request_object_signing_alg":"ES256"` + keys:                                     "ES256",
+		`"request_object_signing_alg":"none"`:                                             "",
+		`"require_signed_request_object":true` + keys:                                     "",
+		`"require_signed_request_object":true`:                                            "require_signed_request_object",
+		`"require_signed_request_object":true,"request_object_signing_alg":"none"` + keys: "request_object_signing_alg",
+	} {
+		m, err := Parse([]byte(`{"redirect_uris":["https://a.example/cb"],` + text + `}`))
+		if err != nil {
+			t.Fatal(err)
+		}
+		n, err := m.Negotiate(supported)
+		got := ""
+		if refusal, ok := errors.AsType[*Error](err); ok {
+			got = refusal.Member
+		} else if err == nil {
+			got = n.RequestAlg
+		}
+		if got != want {
+			t.Errorf("%s: %q, want %q", text, got, want)
+		}
+	}
+}

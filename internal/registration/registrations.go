@@ -183,7 +183,7 @@ func (r *Registrations) accept(asked *Metadata) (*Metadata, error) {
 			m.TokenEndpointAuthMethods = methods
 		}
 	}
-	m.GrantTypes, m.ResponseTypes = n.GrantTypes, n.ResponseTypes
+	m.GrantTypes, m.ResponseTypes, m.RequestSigningAlg = n.GrantTypes, n.ResponseTypes, n.RequestAlg
 	return &m, nil
 }
 

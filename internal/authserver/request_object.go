@@ -1,0 +1,121 @@
+package authserver
+
+import (
+	"errors"
+	"net/url"
+	"strings"
+
+	"github.com/caddy-oauth/caddy-oauth/grants"
+	"github.com/caddy-oauth/caddy-oauth/internal/assertion"
+	"github.com/caddy-oauth/caddy-oauth/internal/clients"
+	"github.com/caddy-oauth/caddy-oauth/internal/throttle"
+	"github.com/caddy-oauth/caddy-oauth/storage"
+)
+
+// A client can sign its authorization request, so that nobody can change it on the way (RFC 9101): a browser brings the request object, or
+// the client pushes it. Then its parameters are those of the object alone.
+
+// errRequestObject is the refusal of a request object. Which check has failed is for the log only.
+var errRequestObject = grants.Refuse("invalid_request_object", "the request object is not valid")
+
+// errTwoRequests refuses what RFC 9101 §5 forbids.
+var errTwoRequests = grants.Refuse(grants.InvalidRequest, "request and request_uri cannot be together").
+	Explain("request and request_uri", "one of them", "")
+
+// openRequest returns the parameters in the request object that a browser has brought, and the proof that it comes from the login page. A
+// problem is for the client to see. A fatal error is for the person to see, since the client has signed no redirect URI.
+//
+// An object must be good when it is first seen. A person who was sent to the login page with it may come back after it has expired.
+func (e *authorizeEndpoint) openRequest(c *call, client *storage.Client, sent url.Values) (params url.Values, problem, fatal error) {
+	if sent.Has("request_uri") {
+		return nil, nil, errTwoRequests
+	}
+	object := sent.Get("request")
+	request, err := e.readRequest(c, client, object)
+	if err != nil {
+		return nil, nil, err
+	}
+	params = request.Params
+	params.Del(afterLogin)
+	seen := e.now()
+	if proof := sent.Get(afterLogin); proof != "" {
+		params.Set(afterLogin, proof)
+		came, err := e.cameFromLogin(c, &authorizeRequest{params: sent, object: object})
+		if err != nil {
+			return nil, nil, err
+		}
+		if came != nil {
+			seen = came.sent
+		}
+	}
+	err = e.assertions.CheckRequest(request, client, seen)
+	c.speak(params)
+	return params, explainRequest(err, client), nil
+}
+
+// openPushed returns the parameters in the request object that a client has pushed (RFC 9126 §3).
+func (e *parEndpoint) openPushed(c *call, sent url.Values) (url.Values, error) {
+	request, err := e.readRequest(c, c.client, sent.Get("request"))
+	if err != nil {
+		return nil, err
+	}
+	if err := e.assertions.CheckRequest(request, c.client, e.now()); err != nil {
+		return nil, explainRequest(err, c.client)
+	}
+	return pushable(request.Params, c.client.ID), nil
+}
+
+// readRequest reads a request object that the client has signed. Objects that it has not signed count as failures of the address: they
+// cost a computation each.
+func (e *authorizeEndpoint) readRequest(c *call, client *storage.Client, object string) (*assertion.Request, error) {
+	attempt, wait := e.limiter.Check(throttle.Key, c.address)
+	if attempt == nil {
+		return nil, clients.TooManyFailures(wait)
+	}
+	request, err := e.assertions.ReadRequest(c.ctx, object, client)
+	if _, refused := errors.AsType[*assertion.Error](err); refused {
+		attempt.Failed()
+	}
+	return request, explainRequest(err, client)
+}
+
+// promptOf returns the prompt of a request that is not verified yet. It only decides whether somebody sees a page, which whoever has the
+// browser can decide anyway.
+func promptOf(params url.Values) string {
+	if object := params.Get("request"); object != "" {
+		if signed := assertion.PeekRequest(object); signed != nil {
+			params = signed
+		}
+	}
+	return params.Get("prompt")
+}
+
+// explainRequest returns the refusal of a request object, with the reason for the log.
+func explainRequest(err error, client *storage.Client) error {
+	problem, ok := errors.AsType[*assertion.Error](err)
+	if !ok {
+		return err
+	}
+	setting := problem.Setting
+	if setting != "" && !strings.HasPrefix(setting, "client ") {
+		setting = "client " + client.ID + ": " + setting
+	}
+	return errRequestObject.Explain(problem.Sent, problem.Expected, setting)
+}
+
+// checkSigned refuses a request that had to be signed (RFC 9101 §10.5). A pushed one was checked when it was pushed.
+func (e *authorizeEndpoint) checkSigned(client *storage.Client, signed bool) error {
+	setting := ""
+	switch {
+	case signed:
+	case e.config.RequireSigned:
+		setting = "require_signed_request_object"
+	case client.RequireSigned:
+		setting = "client " + client.ID + ": require_signed_request_object"
+	}
+	if setting == "" {
+		return nil
+	}
+	return grants.Refuse(grants.InvalidRequest, "the request must be signed").
+		Explain("the parameters themselves", "a request object in the parameter request", setting)
+}
