@@ -131,6 +131,7 @@ func init() {
 //				audience      <uri...>
 //				ends_sessions
 //				introspects   <uri...>|*
+//				exchange      from <uri> to <uri> [<scope...>]
 //				consent       once|always|never
 //				pkce          required|optional
 //				iss           on|off
@@ -333,6 +334,7 @@ func (p parser) client(i *Issuer) directive.Setting {
 			"audience":      p.Words("one URI or more", &c.Audience),
 			"ends_sessions": p.Flag(&c.EndsSessions),
 			"introspects":   p.Words("one URI or more, or *", &c.Introspects),
+			"exchange":      p.exchange(c),
 			"consent":       p.Word("once, always or never", (*string)(&c.Consent)),
 			"access_token":  p.clientAccessToken(c),
 			"refresh_token": p.refreshToken(&c.RefreshToken),

@@ -76,7 +76,8 @@ type Client struct {
 
 	// The grant types that the client may use. With `refresh_token`, it gets refresh tokens. With `device_code`, which is short for
 	// `urn:ietf:params:oauth:grant-type:device_code`, it can run where there is no browser, such as on a TV or a server: a person
-	// approves it on another device (RFC 8628). Default: with redirect URIs,
+	// approves it on another device (RFC 8628). With `token_exchange`, which is short for
+	// `urn:ietf:params:oauth:grant-type:token-exchange`, it exchanges tokens, see `exchanges`. Default: with redirect URIs,
 	// `authorization_code` and `refresh_token`; without, but with a secret or keys, `client_credentials`, or none if the client introspects
 	// or ends sessions.
 	GrantTypes []string `json:"grant_types,omitempty"`
@@ -95,6 +96,10 @@ type Client struct {
 	// Whether the client may end sessions at the endpoint `sessions`, since it is the site itself: when a session of the site ends, or a
 	// person must be signed out everywhere, the site says so. It needs `openid` at the issuer, and a secret or keys. Default: false.
 	EndsSessions bool `json:"ends_sessions,omitempty"`
+
+	// Which access tokens of users the client may exchange for which (RFC 8693), for a service that calls another one for the user. It
+	// needs `token_exchange` among its grant types. Default: none.
+	Exchanges []Exchange `json:"exchanges,omitempty"`
 
 	// When people are asked for consent: `once`, `always` or `never`. Default: the setting of the issuer.
 	Consent storage.ConsentMode `json:"consent,omitempty"`
@@ -134,6 +139,7 @@ func (c *Client) resolve(repl *caddy.Replacer) error {
 		directive.At("redirect_uris", replaceAll(repl, c.RedirectURIs)),
 		directive.At("audience", replaceAll(repl, c.Audience)),
 		directive.At("introspects", replaceAll(repl, c.Introspects)),
+		c.resolveExchanges(repl),
 		directive.At("post_logout_redirect_uris", replaceAll(repl, c.PostLogoutRedirectURIs)),
 		directive.At("backchannel_logout_uri", replace(repl, &c.BackchannelLogoutURI)),
 	)
@@ -157,6 +163,7 @@ func (c *Client) check(id string, issuer *Issuer) error {
 		directive.At("audience", checkAudience(c.Audience)),
 		directive.At("introspects", c.checkIntrospects()),
 		directive.At("ends_sessions", c.checkEndsSessions(issuer)),
+		c.checkExchanges(issuer),
 		directive.At("consent", checkConsent(c.Consent)),
 		directive.At("access_token", c.AccessToken.check()),
 		directive.At("refresh_token", c.RefreshToken.check()),
@@ -296,12 +303,17 @@ func (c *Client) grantTypes() []string {
 	return []string{"client_credentials"}
 }
 
-// longNames returns grant types by the names that requests have: device_code is short for its URN.
+// shortNames are the grant types whose names in requests are long.
+var shortNames = map[string]string{
+	"device_code": grants.DeviceCodeType, "token_exchange": grants.TokenExchangeType,
+}
+
+// longNames returns grant types by the names that requests have.
 func longNames(types []string) []string {
 	long := slices.Clone(types)
 	for i, name := range long {
-		if name == "device_code" {
-			long[i] = grants.DeviceCodeType
+		if urn, ok := shortNames[name]; ok {
+			long[i] = urn
 		}
 	}
 	return long
@@ -321,6 +333,7 @@ func (c *Client) client(id string, issuer *Issuer) *storage.Client {
 		Audience:            c.Audience,
 		OwnAudience:         len(c.Audience) > 0,
 		Introspects:         c.Introspects,
+		Exchanges:           c.exchangeRules(),
 		EndsSessions:        c.EndsSessions,
 		Consent:             cmp.Or(c.Consent, issuer.Consent),
 		CodeLifetime:        issuer.Code.lifetime(),
@@ -396,6 +409,7 @@ func decodeClient(settings json.RawMessage) (*Client, error) {
 		"jwks_uri": {c.JWKSURI}, "redirect_uris": c.RedirectURIs, "audience": c.Audience, "introspects": c.Introspects,
 		"post_logout_redirect_uris": c.PostLogoutRedirectURIs, "backchannel_logout_uri": {c.BackchannelLogoutURI},
 		"sector_identifier_uri": {c.SectorIdentifierURI},
+		"exchange":              c.exchangeResources(),
 	} {
 		for _, value := range values {
 			if unresolved(value) {

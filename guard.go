@@ -550,12 +550,7 @@ func (i *Issuer) checkGuard(g *Guard) error {
 
 // checkResources finds resources that no client of the configuration can get a token for.
 func (i *Issuer) checkResources(resources []string) error {
-	given := i.audience()
-	for _, id := range slices.Sorted(maps.Keys(i.Clients)) {
-		if c := i.Clients[id]; c != nil {
-			given = union(given, c.Audience)
-		}
-	}
+	given := i.givenResources()
 	if slices.ContainsFunc(given, unresolved) {
 		return nil
 	}
@@ -565,6 +560,20 @@ func (i *Issuer) checkResources(resources []string) error {
 		}
 	}
 	return nil
+}
+
+// givenResources returns the resources that clients of the configuration can get tokens for.
+func (i *Issuer) givenResources() []string {
+	given := i.audience()
+	for _, id := range slices.Sorted(maps.Keys(i.Clients)) {
+		if c := i.Clients[id]; c != nil {
+			given = union(given, c.Audience)
+			for _, e := range c.Exchanges {
+				given = union(given, []string{e.To})
+			}
+		}
+	}
+	return given
 }
 
 // audience returns the resources that the issuer has for clients without their own.

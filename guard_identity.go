@@ -86,6 +86,10 @@ func (i *identity) placeholder(name string) (any, bool) {
 		return i.user, true
 	case claim == "client_id": // which minimal tokens have in their header
 		return i.claims.ClientID, true
+	case claim == "act.sub": // who acts for the user (RFC 8693 §4.1)
+		act, _ := i.claims.Raw["act"].(map[string]any)
+		actor, _ := act["sub"].(string)
+		return actor, true
 	}
 	value, ok := i.claims.Raw[claim]
 	if !ok {

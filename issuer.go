@@ -112,8 +112,8 @@ type Issuer struct {
 	// The keys that sign tokens.
 	Signing *Signing `json:"signing,omitempty"`
 
-	// Grant types beside `authorization_code`, `refresh_token`, `client_credentials` and
-	// `urn:ietf:params:oauth:grant-type:device_code`, which are built in. A client may use those that its own settings name.
+	// Grant types beside `authorization_code`, `refresh_token`, `client_credentials`, `device_code` and `token_exchange`, which are
+	// built in. A client may use those that its own settings name.
 	GrantsRaw caddy.ModuleMap `json:"grants,omitempty" caddy:"namespace=oauth.grants"`
 
 	WireSettings
@@ -388,7 +388,9 @@ func (i *Issuer) loadGrants(ctx caddy.Context) ([]grants.Grant, error) {
 }
 
 func builtinGrants() []grants.Grant {
-	return []grants.Grant{grants.AuthorizationCode{}, grants.RefreshToken{}, grants.ClientCredentials{}, new(grants.DeviceCode)}
+	return []grants.Grant{
+		grants.AuthorizationCode{}, grants.RefreshToken{}, grants.ClientCredentials{}, new(grants.DeviceCode), grants.TokenExchange{},
+	}
 }
 
 // grantTypes returns the grant types that the settings of a client may name, before the modules are loaded and after.

@@ -45,6 +45,8 @@ type Request struct {
 	Verifier Verifier
 	// Accounts asks the site about the users of refresh tokens; nil if nobody is to be asked.
 	Accounts Accounts
+	// Tokens reads access tokens of the issuer.
+	Tokens Tokens
 	// Void reports whether the family with the record of that ID is void, by itself or with others; nil is no.
 	Void func(id string, f *storage.Family) bool
 	Now  time.Time
@@ -63,6 +65,14 @@ type Authorization struct {
 
 	Family  string    // the ID of the family's record, "" if there is none
 	Started time.Time // when the family did: the access token is void if what began then is; zero: when it is issued
+
+	// Ends is when the access token expires at the latest; zero is no limit but its lifetime. Actor is who acts for the subject (RFC
+	// 8693 §4.1), nil for nobody. Sources are the tokens that it was exchanged for: what voids one of them voids it. TokenType is the
+	// issued_token_type of the response, "" for none.
+	Ends      time.Time
+	Actor     *storage.Actor
+	Sources   []storage.Source
+	TokenType string
 
 	// RefreshToken is the refresh token to hand out, if the grant has made or kept one. Offline asks
 	// for a new family with a first one instead.
@@ -135,6 +145,7 @@ const (
 	BadClient       = "bad_client"
 	BadCode         = "bad_code"
 	BadRefreshToken = "bad_refresh_token"
+	BadSubjectToken = "bad_subject_token"
 	BadUser         = "bad_user"
 )
 

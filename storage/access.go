@@ -20,6 +20,26 @@ type Access struct {
 	Family   string         `json:"family,omitempty"` // the ID of its family's record
 	Started  time.Time      `json:"started,omitzero"` // when the family started
 	Bound    Confirmation   `json:"cnf,omitzero"`
+
+	Actor   *Actor   `json:"act,omitempty"`
+	Sources []Source `json:"exchanged_from,omitempty"`
+}
+
+// Actor is who acts for the subject of a token (RFC 8693 §4.1).
+type Actor struct {
+	Subject string `json:"sub"`           // a client ID, or a user
+	Actor   *Actor `json:"act,omitempty"` // who acted before, and gave the token to this one
+}
+
+// Source is an access token that another one was exchanged for. What voids it voids the other one too.
+type Source struct {
+	Client string    `json:"client_id"`
+	Token  string    `json:"jti"`            // or the ID of its record
+	Began  time.Time `json:"began,omitzero"` // when that began which a revocation can void
+
+	// Subject and Family are empty if they are those of the other token.
+	Subject string `json:"sub,omitempty"`
+	Family  string `json:"family,omitempty"`
 }
 
 // IssueToken returns a new token of that length, 0 for the default, and the key of its record. The caller writes the record, which

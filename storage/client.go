@@ -43,6 +43,9 @@ type Client struct {
 	// It may always introspect its own tokens.
 	Introspects []string
 
+	// Exchanges say which tokens the client may exchange for which (RFC 8693).
+	Exchanges []ExchangeRule
+
 	// EndsSessions is for the site itself, which says when sessions of its own have ended.
 	EndsSessions bool
 
@@ -91,6 +94,12 @@ type Client struct {
 	// Created is when the client was added at run time, and zero for a configured client. Consents from before were for
 	// another client with the same ID.
 	Created time.Time
+}
+
+// ExchangeRule lets a client exchange a user's access token for one resource for a token for another.
+type ExchangeRule struct {
+	From, To string   // resources
+	Scopes   []string // that the new token may have, of those of the first; none means all
 }
 
 // ClientOrigin says who described a client.

@@ -52,6 +52,8 @@ type tokenClaims struct {
 	AuthTime int64                 `json:"auth_time,omitempty"`
 	ACR      string                `json:"acr,omitempty"`
 	Bound    *storage.Confirmation `json:"cnf,omitempty"`
+	Actor    *storage.Actor        `json:"act,omitempty"`
+	Sources  []sourceClaim         `json:"exchanged_from,omitempty"`
 	jwt.Reference
 }
 
@@ -60,6 +62,7 @@ type tokenClaims struct {
 var ReservedClaims = []string{
 	"iss", "sub", "aud", "exp", "nbf", "iat", "jti", "client_id", "scope", "auth_time", "family", "family_iat",
 	"cnf", "act", "may_act", "acr", "amr", "azp", "nonce", "at_hash", "c_hash", "s_hash", "sid", "events", "sub_jwk", sealedSubject,
+	exchangedFrom,
 }
 
 // audience returns the value of an aud claim: one string for a single resource, else a list, or nil for none (RFC 7519
@@ -84,16 +87,19 @@ func (a *accessTokens) issue(
 	if a.shape.Opaque {
 		return a.issueOpaque(ctx, client, auth, subject, bound, more, now)
 	}
+	life := lifetime(client, auth, now)
 	ref := jwt.Reference{ID: rand.Text(), ClientID: client.ID, Family: auth.Family, Began: jwt.NumericDate(auth.Started)}
 	if subject != auth.Subject {
-		if ref.SealedSubject, err = a.pairwise.seal(ctx, subject, auth.Subject, client.AccessTokenLifetime); err != nil {
+		if ref.SealedSubject, err = a.pairwise.seal(ctx, subject, auth.Subject, life); err != nil {
 			return "", "", err
 		}
 	}
 	own := tokenClaims{
 		Subject:  subject,
-		Expires:  now.Add(client.AccessTokenLifetime).Unix(),
+		Expires:  now.Add(life).Unix(),
 		IssuedAt: now.Unix(),
+		Actor:    auth.Actor,
+		Sources:  sourceClaims(auth.Sources),
 	}
 	if !bound.IsZero() {
 		confirmation := bound // &bound would take memory for every token
@@ -177,10 +183,12 @@ func (a *accessTokens) issueOpaque(
 		AuthTime: auth.AuthTime,
 		ACR:      auth.Session.ACR,
 		IssuedAt: now,
-		Expires:  now.Add(client.AccessTokenLifetime),
+		Expires:  now.Add(lifetime(client, auth, now)),
 		Family:   auth.Family,
 		Started:  auth.Started,
 		Bound:    bound,
+		Actor:    auth.Actor,
+		Sources:  auth.Sources,
 	}
 	if subject != auth.Subject {
 		access.Pairwise = subject
@@ -220,6 +228,9 @@ func (a *accessTokens) check(ctx context.Context, token string, leeway time.Dura
 		return nil, jwt.ErrRevoked.Explain("a token of the client "+claims.ClientID+", which was removed", "", "client").Of(claims)
 	case a.cutoffs.VoidsToken(revocable(claims)):
 		return nil, jwt.ErrRevoked.Explain(a.cutoffs.Why(revocable(claims)), "", "").Of(claims)
+	}
+	if err := a.checkSources(ctx, claims); err != nil {
+		return nil, err
 	}
 	return claims, nil
 }
@@ -269,6 +280,9 @@ func (a *accessTokens) read(ctx context.Context, token string, leeway time.Durat
 		claims.Refer(ref)
 	}
 	if err := claims.CheckTime(a.now(), leeway); err != nil {
+		return nil, err
+	}
+	if err := readSources(claims); err != nil {
 		return nil, err
 	}
 	return claims, a.pairwise.reveal(ctx, claims)
@@ -324,6 +338,12 @@ func (a *accessTokens) opaqueClaims(access *storage.Access, key storage.Key) *jw
 	if !access.Bound.IsZero() {
 		claims.Bound = jwt.Confirmation{Thumbprint: access.Bound.Thumbprint, Certificate: access.Bound.Certificate}
 		claims.Raw["cnf"] = access.Bound
+	}
+	if access.Actor != nil {
+		claims.Raw["act"] = actClaim(access.Actor)
+	}
+	for _, s := range access.Sources {
+		claims.Sources = append(claims.Sources, jwt.Source{ClientID: s.Client, ID: s.Token, Began: s.Began, Subject: s.Subject, Family: s.Family})
 	}
 	return claims
 }

@@ -154,18 +154,20 @@ func (s *core) metadata(sites *SiteFacts) ([]byte, error) {
 	for _, scope := range s.config.Scopes {
 		doc.Scopes = append(doc.Scopes, scope.Name)
 	}
-	device := s.anyMayUse(grants.DeviceCodeType)
-	if device {
+	if s.anyMayUse(grants.DeviceCodeType) {
 		doc.DeviceAuthorization = s.origin + s.config.Paths.DeviceAuthorization
 	}
 	for _, grant := range s.config.Grants {
-		if grant.Type() != grants.DeviceCodeType || device {
+		if !slices.Contains(unusual, grant.Type()) || s.anyMayUse(grant.Type()) {
 			doc.GrantTypes = append(doc.GrantTypes, grant.Type())
 		}
 	}
 	slices.Sort(doc.GrantTypes)
 	return json.Marshal(doc)
 }
+
+// unusual are grant types that every server has, and that the metadata has only if a client may use them.
+var unusual = []string{grants.DeviceCodeType, grants.TokenExchangeType}
 
 // anyMayUse reports whether a client of the configuration may use a grant type.
 func (s *core) anyMayUse(grantType string) bool {

@@ -72,7 +72,9 @@ func newTestServer(t *testing.T, edits ...func(*Config)) *testServer {
 		},
 		ClientConfig: ClientConfig{
 			Clients: testClients(),
-			Grants:  []grants.Grant{grants.AuthorizationCode{}, grants.RefreshToken{}, grants.ClientCredentials{}, new(grants.DeviceCode)},
+			Grants: []grants.Grant{
+				grants.AuthorizationCode{}, grants.RefreshToken{}, grants.ClientCredentials{}, new(grants.DeviceCode), grants.TokenExchange{},
+			},
 		},
 		Persistence: Persistence{Store: s.store},
 		Observers:   Observers{Logger: zap.New(core)},

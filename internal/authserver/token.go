@@ -115,6 +115,7 @@ func (e *tokenEndpoint) exchange(c *call, grant grants.Grant, form url.Values, n
 		Now:      now,
 		Verifier: verifier,
 		Accounts: e.config.Accounts,
+		Tokens:   ownTokens{e.accessTokens},
 		Void:     e.cutoffs.VoidsFamily,
 
 		Resources:     e.resources.all(),
@@ -136,10 +137,13 @@ func (e *tokenEndpoint) exchange(c *call, grant grants.Grant, form url.Values, n
 	return auth, nil
 }
 
-// throttleRefusal counts the refusal of a code or refresh token. After too many it returns another refusal.
+// guessed are the situations in which somebody may guess what a client has.
+var guessed = []string{grants.BadCode, grants.BadRefreshToken, grants.BadSubjectToken}
+
+// throttleRefusal counts the refusal of a code or of a token. After too many it returns another refusal.
 func (e *tokenEndpoint) throttleRefusal(c *call, err error) error {
 	refusal, ok := errors.AsType[*grants.Error](err)
-	if !ok || refusal.Situation != grants.BadCode && refusal.Situation != grants.BadRefreshToken {
+	if !ok || !slices.Contains(guessed, refusal.Situation) {
 		return err
 	}
 	wait := e.limiter.Invalid(throttle.Grant, c.client.ID, c.address)
@@ -190,10 +194,12 @@ func (e *tokenEndpoint) issue(c *call, auth *grants.Authorization, now time.Time
 	return &wire.TokenResponse{
 		AccessToken:  accessToken,
 		TokenType:    tokenType,
-		ExpiresIn:    int64(c.client.AccessTokenLifetime / time.Second),
+		ExpiresIn:    int64(lifetime(c.client, auth, now) / time.Second),
 		RefreshToken: auth.RefreshToken,
 		Scope:        strings.Join(auth.Scopes, " "),
 		IDToken:      idToken,
+
+		IssuedTokenType: auth.TokenType,
 	}, nil
 }
 

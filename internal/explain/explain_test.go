@@ -210,6 +210,11 @@ func TestEachSituationIsFound(t *testing.T) {
 		{"guard: audience", trail.Failure{Endpoint: "guard", Code: "invalid_token", Cause: "other audience"}, "another API", "resource="},
 		{"guard: other token", trail.Failure{Endpoint: "guard", Code: "invalid_token", Cause: "bad signature"}, "has issued", "token inspect"},
 		{"guard: in the URL", trail.Failure{Endpoint: "guard", Code: "invalid_request", Status: 400}, "in its URL", "Authorization: Bearer"},
+		{"exchange: another resource", trail.Failure{Code: "invalid_request", Description: "subject_token is not for this client to exchange", Sent: "a token for a"}, "it came with a token for a", "exchange from"},
+		{"exchange: bound", trail.Failure{Code: "invalid_request", Description: "subject_token is bound to a key: send"}, "has sent no proof", "DPoP proof"},
+		{"exchange: of a client", trail.Failure{Code: "invalid_request", Description: "subject_token is that of a client, which is no user"}, "not for a person", "client_credentials"},
+		{"exchange: invalid", trail.Failure{Code: "invalid_request", Description: "subject_token is invalid, expired or was revoked"}, "no access token", "token inspect"},
+		{"exchange: target", trail.Failure{Code: "invalid_target", Setting: "client api: exchange", Sent: "https://b.example"}, "a token for https://b.example", "to https://b.example"},
 		{"a code without a situation", trail.Failure{Code: "consent_required"}, "has not approved", "consent never"},
 		{"no code at all", trail.Failure{Status: 500}, "no error code", "log"},
 	} {
@@ -225,8 +230,8 @@ func TestEachSituationIsFound(t *testing.T) {
 			t.Errorf("%s: a placeholder is left in %s", tt.name, text)
 		}
 	}
-	if len(found) != len(situations)+2 {
-		t.Errorf("%d texts for %d situations, a code, and no code", len(found), len(situations))
+	if all := len(delegation) + len(situations); len(found) != all+2 {
+		t.Errorf("%d texts for %d situations, a code, and no code", len(found), all)
 	}
 }
 

@@ -19,8 +19,10 @@ type situation struct {
 
 // find returns the situation of a failure. Failures that are in none are explained by their code.
 func find(f *trail.Failure) situation {
-	if i := slices.IndexFunc(situations, func(s situation) bool { return s.is(f) }); i >= 0 {
-		return situations[i]
+	for _, list := range [][]situation{delegation, situations} {
+		if i := slices.IndexFunc(list, func(s situation) bool { return s.is(f) }); i >= 0 {
+			return list[i]
+		}
 	}
 	if code, ok := codes[f.Code]; ok {
 		return situation{why: code.Meaning, next: code.Next, do: code.Do}

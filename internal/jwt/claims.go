@@ -27,11 +27,21 @@ type Claims struct {
 	Began                     time.Time // when that began which a revocation can void, zero: IssuedAt
 	Bound                     Confirmation
 
+	// Sources are the tokens of this issuer that the token was exchanged for. Whoever reads the token sets them, not ParseClaims.
+	Sources []Source
+
 	Raw map[string]any // all claims, with numbers as json.Number
 
 	SealedSubject string // what the header of the token says of the user, see Reference
 
 	Opaque bool // the token was a reference to a record, not a JWT
+}
+
+// Source is a token that another one was exchanged for.
+type Source struct {
+	ClientID, ID    string
+	Subject, Family string    // empty: those of the other token
+	Began           time.Time // when that began which a revocation can void
 }
 
 // ParseClaims decodes a payload. It checks the type of every claim it knows, and that the required ones are there. It
@@ -87,7 +97,7 @@ func (c *Claims) AuthTime() (time.Time, bool) {
 	if err != nil || seconds <= 0 || seconds >= 1e11 {
 		return time.Time{}, false
 	}
-	return fromNumericDate(seconds), true
+	return FromNumericDate(seconds), true
 }
 
 // Refer completes the claims by what the header of the token says, see [Reference]. Raw stays as it is: the claims that others see
@@ -96,7 +106,7 @@ func (c *Claims) Refer(ref Reference) {
 	c.ID, c.ClientID, c.Family, c.Scope, c.Began = ref.ID, ref.ClientID, ref.Family, ref.Scope, time.Time{}
 	c.SealedSubject = ref.SealedSubject
 	if ref.Began != 0 {
-		c.Began = fromNumericDate(ref.Began)
+		c.Began = FromNumericDate(ref.Began)
 	}
 }
 
@@ -179,7 +189,7 @@ func (r *claimReader) time(name string) time.Time {
 		r.fail(name)
 		return time.Time{}
 	}
-	return fromNumericDate(seconds)
+	return FromNumericDate(seconds)
 }
 
 // Confirmation says which keys a token is bound to (cnf, RFC 7800 §3.1). Whoever sends it must prove to have all of them.

@@ -185,8 +185,8 @@ func NumericDate(t time.Time) float64 {
 	return float64(t.UnixMilli()) / 1000
 }
 
-// fromNumericDate returns the time, to the microsecond: more digits of a number of this size would not be exact.
-func fromNumericDate(seconds float64) time.Time {
+// FromNumericDate returns the time, to the microsecond: more digits of a number of this size would not be exact.
+func FromNumericDate(seconds float64) time.Time {
 	return time.UnixMicro(int64(math.Round(seconds * 1e6)))
 }
 

@@ -20,13 +20,15 @@ type TokenResponse struct {
 	RefreshToken string `json:"refresh_token,omitempty"`
 	Scope        string `json:"scope,omitempty"`
 	IDToken      string `json:"id_token,omitempty"` // OpenID Connect Core §3.1.3.3
+
+	IssuedTokenType string `json:"issued_token_type,omitempty"` // RFC 8693 §2.2.1
 }
 
 // TypeDPoP is the token_type of an access token that is bound to a key (RFC 9449 §5).
 const TypeDPoP = "DPoP"
 
 // ResponseMembers are the members of a TokenResponse, in their usual order.
-var ResponseMembers = []string{"access_token", "token_type", "expires_in", "refresh_token", "scope", "id_token"}
+var ResponseMembers = []string{"access_token", "token_type", "expires_in", "refresh_token", "scope", "id_token", "issued_token_type"}
 
 // ResponseShape is where token responses differ from RFC 6749.
 type ResponseShape struct {
@@ -64,6 +66,9 @@ func (s *ResponseShape) encode(r *TokenResponse) ([]byte, error) {
 	}
 	if r.IDToken != "" {
 		values["id_token"] = r.IDToken
+	}
+	if r.IssuedTokenType != "" {
+		values["issued_token_type"] = r.IssuedTokenType
 	}
 	// An owner who names this member wants it in every response, empty or not.
 	if r.Scope != "" || slices.Contains(s.Members, "scope") {

@@ -1,0 +1,113 @@
+package caddyoauth
+
+import (
+	"errors"
+	"fmt"
+	"slices"
+	"strings"
+
+	"github.com/caddyserver/caddy/v2"
+
+	"github.com/caddy-oauth/caddy-oauth/grants"
+	"github.com/caddy-oauth/caddy-oauth/internal/directive"
+	"github.com/caddy-oauth/caddy-oauth/storage"
+)
+
+// Exchange lets a client exchange a user's access token for one resource for a token for another (RFC 8693).
+type Exchange struct {
+	// The resource whose tokens the client gets: as a rule, the client is that resource. The token must have it as an audience.
+	// **Danger:** with the resource of somebody else, the client can use tokens that were not meant for it.
+	From string `json:"from"`
+
+	// The resource that the new token is for: the service that the client calls.
+	To string `json:"to"`
+
+	// The scopes that the new token can have, of those that the first token and the client have. Default: all of these.
+	Scopes []string `json:"scopes,omitempty"`
+}
+
+// name returns the name of the rule in the path of an error.
+func (e *Exchange) name() string { return "exchange from " + e.From + " to " + e.To }
+
+func (c *Client) resolveExchanges(repl *caddy.Replacer) error {
+	for n := range c.Exchanges {
+		e := &c.Exchanges[n]
+		for _, resource := range []*string{&e.From, &e.To} {
+			if err := replace(repl, resource); err != nil {
+				return directive.At("exchange", err)
+			}
+		}
+	}
+	return nil
+}
+
+// checkExchanges finds rules that cannot work, and a grant type without rules.
+func (c *Client) checkExchanges(issuer *Issuer) error {
+	may := slices.Contains(c.grantTypes(), grants.TokenExchangeType)
+	switch {
+	case may && c.public():
+		return directive.At("grant_types", errors.New("token_exchange needs a client with secret, secret_hash, jwks or jwks_uri: a public client cannot authenticate"))
+	case may && len(c.Exchanges) == 0:
+		return directive.At("grant_types", errors.New("token_exchange needs exchange, such as: exchange from <audience> to <audience>"))
+	case may && issuer.AccessToken != nil && issuer.AccessToken.Claims == "minimal":
+		return directive.At("grant_types", errors.New("token_exchange needs access_token with claims rfc9068, or format opaque: a minimal token says neither its audience nor its scopes"))
+	}
+	for n := range c.Exchanges {
+		if err := c.Exchanges[n].check(may, c); err != nil {
+			return directive.At(c.Exchanges[n].name(), err)
+		}
+	}
+	return nil
+}
+
+func (e *Exchange) check(may bool, c *Client) error {
+	if !may {
+		return errors.New("expected token_exchange among the grant_types, which this is for")
+	}
+	for _, resource := range []string{e.From, e.To} {
+		if !unresolved(resource) && !grants.ValidResource(resource) {
+			return fmt.Errorf("expected absolute URIs without a fragment, not %s", resource)
+		}
+	}
+	for _, scope := range e.Scopes {
+		if !slices.Contains(c.Scopes, scope) {
+			return fmt.Errorf("expected scopes of the client, which are %s, not %s%s", strings.Join(c.Scopes, " "), scope, directive.DidYouMean(scope, c.Scopes))
+		}
+	}
+	return nil
+}
+
+// exchangeResources returns the resources of the rules.
+func (c *Client) exchangeResources() (resources []string) {
+	for _, e := range c.Exchanges {
+		resources = append(resources, e.From, e.To)
+	}
+	return resources
+}
+
+// exchangeRules returns the rules for the server.
+func (c *Client) exchangeRules() (rules []storage.ExchangeRule) {
+	for _, e := range c.Exchanges {
+		rules = append(rules, storage.ExchangeRule{From: e.From, To: e.To, Scopes: e.Scopes})
+	}
+	return rules
+}
+
+// exchange reads a rule. The parser remembers where it stands by its resources.
+func (p parser) exchange(c *Client) directive.Setting {
+	const expected = "from, a URI, to, a URI and, optionally, scopes"
+	return func(string) error {
+		args, err := p.Args("exchange", expected, 4, -1)
+		if err != nil {
+			return err
+		}
+		if args[0] != "from" || args[2] != "to" {
+			return p.Errf("exchange: expected %s, not %s", expected, strings.Join(args, " "))
+		}
+		e := Exchange{From: args[1], To: args[3], Scopes: args[4:]}
+		return p.Under(e.name(), func() error {
+			c.Exchanges = append(c.Exchanges, e)
+			return nil
+		})
+	}
+}
