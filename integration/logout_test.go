@@ -7,9 +7,11 @@ import (
 	"net/http"
 	"net/http/httptest"
 	"net/url"
+	"strconv"
 	"strings"
 	"sync"
 	"testing"
+	"time"
 
 	"github.com/caddy-oauth/caddy-oauth/integration"
 )
@@ -170,4 +172,124 @@ func post(t *testing.T, client *http.Client, target string, form url.Values, ans
 	must(t, err)
 	must(t, json.NewDecoder(resp.Body).Decode(answer))
 	must(t, resp.Body.Close())
+}
+
+// heard has the sessions whose end an application has learned of.
+type heard struct{ sync.Map }
+
+func (h *heard) ServeHTTP(_ http.ResponseWriter, r *http.Request) {
+	h.Store(claimOf(r.PostFormValue("logout_token"), "sid"), true)
+}
+
+// Whoever has an ID token learns of the end of its session, also if the server was killed, or loaded its configuration again, as soon as the
+// token was there or while it was made.
+func TestIDTokenHasASession(t *testing.T) {
+	t.Parallel()
+	const sessions = 8
+	app := new(heard)
+	told := httptest.NewServer(app)
+	t.Cleanup(told.Close)
+	secrets := new(integration.Secrets)
+	secrets.Add(integration.PartnerSecret)
+	s := integration.Start(t, integration.Config{
+		Secrets: secrets, Env: []string{"PARTNER_SECRET=" + integration.PartnerSecret, "TOLD=" + told.URL},
+		Sites: `{$SITE} {
+			vars person alice
+			oauth {$ISSUER} {
+				user {vars.person}
+				session {
+					sid {header.X-Session}
+				}
+				openid {
+					id_token_signed_response_alg ES256
+				}
+				client partner {
+					secret {env.PARTNER_SECRET}
+					redirect_uris https://partner.example.com/callback
+					scopes openid
+					consent never
+					backchannel_logout_uri {$TOLD}
+				}
+			}
+		}`,
+	})
+	browser := &http.Client{
+		Transport:     secrets.Record(&http.Transport{DisableKeepAlives: true}), // a killed server leaves no connections
+		CheckRedirect: func(*http.Request, []*http.Request) error { return http.ErrUseLastResponse },
+	}
+	// code signs alice in, in a session.
+	code := func(session string) string {
+		req, err := http.NewRequestWithContext(t.Context(), http.MethodGet, s.URL+"/oauth/authorize?"+url.Values{
+			"response_type": {"code"}, "client_id": {"partner"}, "redirect_uri": {"https://partner.example.com/callback"}, "scope": {"openid"},
+		}.Encode(), nil)
+		must(t, err)
+		req.Header.Set("X-Session", session)
+		resp, err := browser.Do(req)
+		must(t, err)
+		must(t, resp.Body.Close())
+		to, err := resp.Location()
+		must(t, err)
+		return to.Query().Get("code")
+	}
+	// idToken returns the ID token for a code, "" if the server died before it answered.
+	idToken := func(code string) string {
+		var tokens struct {
+			IDToken string `json:"id_token"`
+		}
+		req, err := http.NewRequestWithContext(t.Context(), http.MethodPost, s.URL+"/oauth/token", strings.NewReader(url.Values{
+			"grant_type": {"authorization_code"}, "code": {code}, "redirect_uri": {"https://partner.example.com/callback"},
+			"client_id": {"partner"}, "client_secret": {integration.PartnerSecret},
+		}.Encode()))
+		must(t, err)
+		req.Header.Set("Content-Type", "application/x-www-form-urlencoded")
+		if resp, err := browser.Do(req); err == nil {
+			_ = json.NewDecoder(resp.Body).Decode(&tokens) // the connection may break here too
+			_ = resp.Body.Close()
+		}
+		return tokens.IDToken
+	}
+	kill := func() {
+		s.Kill()
+		s.Run()
+	}
+	got := make(map[string]bool)
+	sid := func(token string) {
+		t.Helper()
+		if token != "" {
+			got[claimOf(token, "sid")] = true
+		}
+	}
+	for n := range sessions {
+		request := code("after-" + strconv.Itoa(n))
+		sid(idToken(request))
+		if n%2 == 0 {
+			kill()
+		} else {
+			must(t, s.Load(t.Context(), s.Adapted(t)))
+		}
+
+		request = code("while-" + strconv.Itoa(n))
+		answered := make(chan string)
+		go func() { answered <- idToken(request) }()
+		if time.Sleep(time.Duration(n) * time.Millisecond / 2); n%2 == 0 { // another moment each time
+			s.Kill()
+			sid(<-answered)
+			s.Run()
+		} else {
+			must(t, s.Load(t.Context(), s.Adapted(t)))
+			sid(<-answered)
+		}
+	}
+	if len(got) < sessions {
+		t.Fatalf("the application has ID tokens of %d sessions only", len(got))
+	}
+	for session := range got {
+		s.Do(t, "oauth", "sessions", "end", session, "--address", s.Admin)
+	}
+	for session := range got {
+		integration.Eventually(t, "the application learns of the end of "+session, func() bool {
+			_, ok := app.Load(session)
+			return ok
+		})
+	}
 }

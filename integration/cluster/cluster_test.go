@@ -82,9 +82,15 @@ func run(t *testing.T, b backend) {
 
 func start(t *testing.T, b backend) *cluster {
 	t.Helper()
+	return startWith(t, b, shop(b.setting))
+}
+
+// startWith starts nodes with a configuration, all for the issuer of the first.
+func startWith(t *testing.T, b backend, config integration.Config) *cluster {
+	t.Helper()
 	c := &cluster{backend: b, transport: &http.Transport{MaxIdleConnsPerHost: 2 * workers}}
 	t.Cleanup(c.transport.CloseIdleConnections)
-	config := b.node(shop(b.setting))
+	config = b.node(config)
 	for range nodes {
 		node := integration.Start(t, config)
 		config.Issuer, config.Secrets = node.Issuer, node.Secrets // all nodes have those of the first

@@ -74,6 +74,7 @@ const site = `
 		session {
 			auth_time {rp.header.Remote-Auth-Time}
 			sid {rp.header.Remote-Session}
+			logout /logout return_to
 		}
 		openid
 		scope groups "the groups that you are in" {
@@ -81,7 +82,12 @@ const site = `
 		}
 		%s
 	}
-	respond "the site"
+	handle /logout {
+		reverse_proxy {$LOGIN}
+	}
+	handle {
+		respond "the site"
+	}
 }
 `
 
