@@ -29,8 +29,8 @@ const settle = 700 * time.Millisecond
 
 // measureRow measures a row once, between two measurements of static.
 func (b *bench) measureRow(ctx context.Context, r *row) (*sample, error) {
-	if r.do == "" {
-		return b.measureStore(ctx)
+	if r.alone != nil {
+		return r.alone(b, ctx)
 	}
 	connections := r.connections
 	if connections == 0 {
@@ -62,6 +62,15 @@ func (b *bench) measureStore(ctx context.Context) (*sample, error) {
 		return nil, err
 	}
 	return &sample{Result: load.Result{Requests: result.Writes, Seconds: result.Seconds}}, nil
+}
+
+func (b *bench) measureVerify(ctx context.Context) (*sample, error) {
+	b.last = nil
+	result, err := runPart[verifyPlan, load.Result](ctx, "verify", b.serverCore, &verifyPlan{Measure: b.measure})
+	if err != nil {
+		return nil, err
+	}
+	return &sample{Result: *result}, nil
 }
 
 // measureStatic measures static with that many connections. The measurement after a row also serves as the one before the next.
@@ -109,7 +118,7 @@ func (b *bench) measureServer(ctx context.Context, r *row, connections int) (*sa
 	}
 	defer server.Stop()
 	s := &sample{ready: server.Ready}
-	if r.do == "refresh" || r.do == "code" {
+	if strings.HasPrefix(r.do, "refresh") || r.do == "code" {
 		if err := approve(ctx, server, c); err != nil {
 			return nil, err
 		}

@@ -17,8 +17,9 @@ const partVariable = "CADDY_OAUTH_BENCH_PART"
 
 // parts are what such a process can run. It reads a plan in JSON and writes a result.
 var parts = map[string]func() error{
-	"load":  func() error { return answer(load.Run) },
-	"store": func() error { return answer(overwrite) },
+	"load":   func() error { return answer(load.Run) },
+	"store":  func() error { return answer(overwrite) },
+	"verify": func() error { return answer(verify) },
 }
 
 func answer[Plan, Result any](do func(context.Context, *Plan) (*Result, error)) error {

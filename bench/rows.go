@@ -1,19 +1,24 @@
 package main
 
-import "time"
+import (
+	"context"
+	"time"
+)
 
 // row is a row of the results: a kind of work, and how to measure it.
 type row struct {
 	name string // for the flag -rows
 	work string // in words, for the table
 
-	do          string // the work of package load; "" is overwrite
+	alone       func(*bench, context.Context) (*sample, error) // measures without a server; nil: with one
+	do          string                                         // the work of package load
 	shape       shape
 	connections int  // 0: as in the options
 	fresh       bool // every token in a request is new to the server
 	redis       bool // the store is a Redis
 
 	against string // another row to compare this one with
+	plus    string // and another one that is added to it; "" is none
 	by      figure // which figure to compare
 }
 
@@ -53,8 +58,13 @@ var rows = []row{
 		name: "refresh/mcp", work: "refresh with rotation, of a client of the Caddyfile, at an issuer with mcp, store in memory", do: "refresh",
 		shape: shape{store: memory, settings: "mcp"}, against: "refresh/memory", by: byTime,
 	},
+	{name: "verify/ES256", work: "no server: Go verifies the signature of a DPoP proof, ES256", alone: (*bench).measureVerify},
+	{
+		name: "refresh/dpop", work: "refresh with rotation and a DPoP proof, access token ES256, proof ES256, store in memory", do: "refresh/dpop",
+		shape: shape{store: memory}, against: "refresh/memory", plus: "verify/ES256", by: byTime,
+	},
 	{name: "refresh/redis", work: "refresh with rotation, ES256, Redis", do: "refresh", redis: true},
-	{name: "store/files", work: "no server: certmagic writes a file over another, synced, from 16 goroutines"},
+	{name: "store/files", work: "no server: certmagic writes a file over another, synced, from 16 goroutines", alone: (*bench).measureStore},
 	{name: "refresh/files", work: "refresh with rotation, ES256, default store on a disk, synced", do: "refresh", against: "store/files", by: byRate},
 	{
 		name: "refresh/files/16", work: "the same with 16 connections", do: "refresh", connections: storeWriters,
@@ -83,6 +93,10 @@ var rows = []row{
 	{
 		name: "route/new", work: "the same with a guard, each token new, ES256", do: "route", shape: shape{guarded: true}, fresh: true,
 		against: "route/open", by: byTime,
+	},
+	{
+		name: "route/dpop", work: "the same with a guard, token seen before and bound to a key, each proof new, ES256", do: "route/dpop",
+		shape: shape{guarded: true}, against: "route/seen", plus: "verify/ES256", by: byTime,
 	},
 	{
 		name: "route/mcp", work: "the same with cors and mcp in the guard, token seen before", do: "route", shape: shape{guarded: true, mcp: true},

@@ -125,8 +125,9 @@ func (b *bench) staticRow(w *strings.Builder) {
 
 func (b *bench) row(w *strings.Builder, r *row, samples []*sample) {
 	of := func(get func(*sample) float64) string { return number(median(samples, get)) }
-	if r.do == "" {
-		line(w, r.work, of(func(s *sample) float64 { return s.Rate() }), "", "", "", "", "", "", "", "", "", "", "", "0")
+	if r.alone != nil {
+		line(w, r.work, of(func(s *sample) float64 { return s.Rate() }), "", of(func(s *sample) float64 { return micros(s.CPU) }),
+			"", "", "", "", "", "", "", "", "", "0")
 		return
 	}
 	errors := 0
@@ -149,17 +150,24 @@ func (b *bench) row(w *strings.Builder, r *row, samples []*sample) {
 		fmt.Sprint(errors))
 }
 
-// compared returns the ratio of a row to the one it is compared with, if that was measured too.
+// compared returns the ratio of a row to the one or two that it is compared with, if they were measured too.
 func (b *bench) compared(r *row, samples []*sample) string {
 	other := b.samples[r.against]
 	if len(other) == 0 {
 		return ""
 	}
-	unit := median(other, r.by.of)
+	unit, names := median(other, r.by.of), r.against
+	if r.plus != "" {
+		more := median(b.samples[r.plus], r.by.of)
+		if more == 0 {
+			return ""
+		}
+		unit, names = unit+more, names+" and "+r.plus
+	}
 	if unit == 0 {
 		return ""
 	}
-	return fmt.Sprintf("%.2f × the %s of %s", median(samples, r.by.of)/unit, r.by.name, r.against)
+	return fmt.Sprintf("%.2f × the %s of %s", median(samples, r.by.of)/unit, r.by.name, names)
 }
 
 func (b *bench) startTable(w *strings.Builder) {

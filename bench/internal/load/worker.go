@@ -13,6 +13,7 @@ type worker struct {
 	number int // its index among the workers
 	conn   conn
 	step   func() error // does the work once
+	prover *Prover      // of the requests for tokens; nil: they have no proofs
 
 	times   histogram
 	errors  int
@@ -25,6 +26,8 @@ var works = map[string]func(w *worker) (step func() error, err error){
 	"route":              (*worker).route,
 	"client_credentials": (*worker).clientCredentials,
 	"refresh":            (*worker).refresh,
+	"refresh/dpop":       (*worker).provenRefresh,
+	"route/dpop":         (*worker).provenRoute,
 	"code":               (*worker).codes,
 	"introspect":         (*worker).introspect,
 	"mix":                (*worker).mix,

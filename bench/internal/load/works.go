@@ -96,9 +96,17 @@ func (w *worker) refresh() (func() error, error) {
 	if len(token) == 0 {
 		return nil, errors.New("no refresh token")
 	}
-	start := head(w.plan.Address, w.issuer().Token, w.client())
+	start, err := w.head(w.issuer().Token)
+	if err != nil {
+		return nil, err
+	}
 	var request []byte
 	return func() error {
+		if w.prover != nil {
+			if start, err = w.head(w.issuer().Token); err != nil {
+				return err
+			}
+		}
 		request = appendPost(request[:0], start, "grant_type=refresh_token&refresh_token="+string(token))
 		if err := w.conn.want(http.StatusOK, request); err != nil {
 			return err
