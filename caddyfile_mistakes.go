@@ -13,6 +13,7 @@ import (
 	"github.com/caddyserver/caddy/v2/caddyconfig/httpcaddyfile"
 
 	"github.com/caddy-oauth/caddy-oauth/internal/directive"
+	"github.com/caddy-oauth/caddy-oauth/internal/mcp"
 	"github.com/caddy-oauth/caddy-oauth/internal/uris"
 )
 
@@ -342,7 +343,7 @@ func (s *adapted) guardMistakes(g *Guard, own caddyfile.Token, matchers caddy.Mo
 	}
 	for _, settings := range matchers {
 		switch {
-		case g.MCP == nil && namesMessage(string(settings)):
+		case g.MCP == nil && mcp.NamesHeader(string(settings)):
 			add(own, "the matcher looks at what a message of MCP asks for, and the guard does not say which server that is for",
 				"mcp and the path of the server, such as mcp /mcp")
 		case strings.Contains(strings.ToLower(string(settings)), "mcp-param-"):

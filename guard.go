@@ -20,11 +20,10 @@ import (
 	"github.com/caddy-oauth/caddy-oauth/internal/bearer"
 	"github.com/caddy-oauth/caddy-oauth/internal/directive"
 	"github.com/caddy-oauth/caddy-oauth/internal/dpop"
+	"github.com/caddy-oauth/caddy-oauth/internal/guard"
 	"github.com/caddy-oauth/caddy-oauth/internal/jwt"
 	"github.com/caddy-oauth/caddy-oauth/internal/request"
 	"github.com/caddy-oauth/caddy-oauth/internal/routes"
-	"github.com/caddy-oauth/caddy-oauth/internal/watch"
-	"github.com/caddy-oauth/caddy-oauth/internal/wire"
 )
 
 func init() {
@@ -121,19 +120,24 @@ type Guard struct {
 
 	matchers caddyhttp.MatcherSets
 	settings string // all that tells two guards apart, but for the requests they are for
-	resource bearer.Resource
-	metadata *bearer.Metadata
 	cors     *bearer.CORS
-	place    *place
+	place    *guard.Place
 	endpoint caddyhttp.MatchPath // of MCP; nil: all of the site
 	tools    bool                // the matchers look at the messages of MCP
-	origins  []origin            // by which clients know this server
+	guard    *guard.Guard        // nil until it is prepared
 	borrowed string              // the remote issuer whose keys in the pool this guard uses, or ""
 
 	ctx   caddy.Context
 	app   *App
 	block *caddyhttp.Subroute // of the site
 	ready func() error        // prepare, once
+}
+
+// CORS says which scripts of other origins may call a guarded route.
+type CORS struct {
+	// The origins of the scripts, such as `https://app.example.com`. Default: all. A script needs a token in any case, and
+	// cookies play no part.
+	Origins []string `json:"origins,omitempty"`
 }
 
 // CaddyModule returns the Caddy module information.
@@ -160,7 +164,7 @@ func (g *Guard) Provision(ctx caddy.Context) error {
 		return err
 	}
 	g.ctx, g.app, g.block, g.ready = ctx, app.(*App), routes.Block(ctx), sync.OnceValue(g.prepare)
-	g.place = newPlace(g, ctx.Logger())
+	g.place = guard.NewPlace(g, guardOf, ctx.Logger())
 	g.app.warn(ctx.Logger(), g.headerMistakes())
 	if g.CORS != nil {
 		g.cors = &bearer.CORS{Origins: g.CORS.Origins}
@@ -199,35 +203,66 @@ func (g *Guard) prepare() error {
 	case g.Resource != "":
 		audience = []string{g.Resource}
 	}
-	g.metadata = &bearer.Metadata{
+	metadata := &bearer.Metadata{
 		Resource: cmp.Or(g.Resource, audience[0]), Servers: []string{issuer}, Scopes: g.Scopes, Methods: []string{"header"},
 		Name: cmp.Or(g.ResourceName, g.siteName(issuer)),
 	}
 	if g.TokenHeader != "" {
-		g.metadata.Methods = nil // RFC 9728 §2 has no name for it
+		metadata.Methods = nil // RFC 9728 §2 has no name for it
 	}
-	if err := g.metadata.Prepare(); err != nil {
+	if err := metadata.Prepare(); err != nil {
 		return err
 	}
-	g.resource = bearer.Resource{
-		Source: source, Audience: audience, Scopes: g.Scopes, Header: g.TokenHeader, MetadataURL: g.metadata.URL(),
-		Needs: g.needs, Leeway: jwt.Leeway, KeepScopes: g.MCP != nil, Target: g.target,
+	resource := bearer.Resource{
+		Source: source, Audience: audience, Scopes: g.Scopes, Header: g.TokenHeader, MetadataURL: metadata.URL(),
+		Leeway: jwt.Leeway, KeepScopes: g.MCP != nil,
 		ACR: g.ACR, MaxAge: time.Duration(g.MaxAge),
 	}
-	if err := g.prepareTargets(issuer); err != nil {
-		return err
-	}
 	if g.Leeway != nil {
-		g.resource.Leeway = time.Duration(*g.Leeway)
+		resource.Leeway = time.Duration(*g.Leeway)
 	}
 	if server, ok := source.(*authserver.Server); ok {
-		g.resource.AllowNoAudience, g.resource.Monitor = server.MinimalTokens(), server.Monitor(request.ClientIP)
-		g.resource.Proofs = server.Proofs()
+		resource.AllowNoAudience, resource.Monitor = server.MinimalTokens(), server.Monitor(request.ClientIP)
+		resource.Proofs = server.Proofs()
+	} else {
+		resource.Proofs = &dpop.Checker{Memory: g.app.common.proofs, Now: time.Now}
+		if resource.Monitor, err = bearer.NewMonitor(issuer, g.ctx.GetMetricsRegistry(), request.ClientIP); err != nil {
+			return err
+		}
+	}
+	origins := []string{metadata.Resource}
+	if !g.remote() {
+		origins = append(origins, issuer)
+	}
+	g.guard, err = guard.New(guard.Config{
+		Issuer: g.Issuer, Remote: g.remote(), Origins: origins, Resource: resource, Metadata: metadata, CORS: g.cors, Optional: g.Optional,
+		Settings: g.settings, Matchers: g.matchers, KeepToken: g.Authorization == "pass", Headers: g.Headers, AsUser: g.Machines == "as_user",
+		MCP: g.MCP != nil, Endpoint: g.endpoint, Tools: g.tools, Place: g.place, Trail: g.app.trail,
+	})
+	return err
+}
+
+// guardOf returns the guard that a handler is, nil for any other handler.
+func guardOf(h caddyhttp.MiddlewareHandler) (*guard.Guard, error) {
+	g, ok := h.(*Guard)
+	if !ok {
+		return nil, nil //nolint:nilnil // there is none
+	}
+	if err := g.connect(); err != nil {
+		return nil, err
+	}
+	return g.guard, nil
+}
+
+// ServeHTTP implements caddyhttp.MiddlewareHandler.
+func (g *Guard) ServeHTTP(w http.ResponseWriter, r *http.Request, next caddyhttp.Handler) error {
+	if request.Restart(w, r, false) {
 		return nil
 	}
-	g.resource.Proofs = &dpop.Checker{Memory: g.app.common.proofs, Now: time.Now}
-	g.resource.Monitor, err = bearer.NewMonitor(issuer, g.ctx.GetMetricsRegistry(), request.ClientIP)
-	return err
+	if err := g.connect(); err != nil {
+		return err
+	}
+	return g.guard.ServeHTTP(w, r, next)
 }
 
 // source returns what checks the tokens of the issuer, the URL of the issuer, and its default audience.
@@ -278,114 +313,6 @@ func (g *Guard) provisionMatchers(ctx caddy.Context) error {
 	return g.matchers.FromInterface(sets)
 }
 
-// ServeHTTP implements caddyhttp.MiddlewareHandler.
-func (g *Guard) ServeHTTP(w http.ResponseWriter, r *http.Request, next caddyhttp.Handler) error {
-	if request.Restart(w, r, false) {
-		return nil
-	}
-	if err := g.connect(); err != nil {
-		return err
-	}
-	found, answered := g.place.find(r).enter(w, r)
-	if answered {
-		return nil
-	}
-	applies, err := g.applies(r, found)
-	if err != nil {
-		return err
-	}
-	if g.readMessage(w, r, found, applies) {
-		return nil
-	}
-	if !applies {
-		return next.ServeHTTP(w, r)
-	}
-	if g.Authorization != "pass" {
-		g.resource.Take(r, &found.tokens)
-	}
-	rules := g.rules(r)
-	if wire.IsPreflight(r) && (rules != nil || !g.Optional) {
-		if answered, err := g.preflight(w, r, rules); answered {
-			return err
-		}
-	}
-	claims, err := g.resource.Check(r, &found.tokens)
-	if err := g.offerNonce(w, r, claims, err); err != nil {
-		return err
-	}
-	if err != nil {
-		if rules != nil {
-			rules.Allow(w.Header(), r, "WWW-Authenticate, Retry-After, Error-Id, DPoP-Nonce")
-		}
-		if passes, err := g.refuse(w, r, err); !passes {
-			return err
-		}
-	}
-	found.passed = append(found.passed, g.settings)
-	if claims != nil {
-		request.LogClient(r, claims.ClientID)
-		if g.app.trail.Watched() {
-			g.app.trail.Step(g.step(r, claims.ClientID, claims.Subject, "ok"))
-		}
-		g.identify(r, found, claims)
-	}
-	if rules != nil || claims != nil && found.watched != claims {
-		var watched *watch.Watch
-		if claims != nil && found.watched != claims {
-			found.watched = claims
-			watched = watch.Begin(w, r, &g.resource, found.tokens.Last(), claims, g.place.log)
-			defer watched.Stop()
-		}
-		w = watch.NewResponse(w, r, rules, watched)
-	}
-	return next.ServeHTTP(w, r)
-}
-
-// applies reports whether the guard is to check a request: no other of the same settings has, and the matchers match.
-func (g *Guard) applies(r *http.Request, found *identity) (bool, error) {
-	if g.matchers == nil {
-		return true, nil
-	}
-	if slices.Contains(found.passed, g.settings) {
-		return false, nil
-	}
-	return g.matches(r)
-}
-
-// matches reports whether the guard is for a request, by its URL as the client sent it, or as the site may read it.
-func (g *Guard) matches(r *http.Request) (bool, error) {
-	return matchOriginal(r, g.matchers.AnyMatchWithError)
-}
-
-// matchOriginal reports whether matchers match a request with the URL as the client sent it, or as the site may read it.
-func matchOriginal(r *http.Request, match func(*http.Request) (bool, error)) (bool, error) {
-	// Placeholders in matchers have the URL of this very request.
-	rewritten := *r.URL
-	defer func() { *r.URL = rewritten }()
-	sent := request.Original(r)
-	for path := range bearer.Readings(sent.Path) {
-		if *r.URL = *sent; path != sent.Path {
-			r.URL.Path, r.URL.RawPath = path, ""
-		}
-		if matches, err := match(r); matches || err != nil {
-			return matches, err
-		}
-	}
-	return false, nil
-}
-
-// needs returns the scopes that a request needs to pass all guards of this resource that stand together with this one. A client
-// that learned of them one by one could end up with a token for either guard and none for both.
-func (g *Guard) needs(r *http.Request) []string {
-	scopes := g.Scopes
-	for other := range g.place.besides(r) {
-		if other.Issuer == g.Issuer && other.metadata.Resource == g.metadata.Resource {
-			scopes = union(scopes, other.Scopes)
-		}
-	}
-	return scopes
-}
-
 func union(a, b []string) []string {
 	for _, s := range b {
 		if !slices.Contains(a, s) {
@@ -393,34 +320,6 @@ func union(a, b []string) []string {
 		}
 	}
 	return a
-}
-
-// refuse handles a request without a valid token. It may pass as one of nobody, or refuse returns the error for Caddy.
-func (g *Guard) refuse(w http.ResponseWriter, r *http.Request, err error) (passes bool, _ error) {
-	refusal, ok := errors.AsType[*bearer.Error](err)
-	switch {
-	case !ok:
-		return false, err
-	case refusal.Code == "" && g.Optional:
-		return true, nil
-	}
-	if refusal.Challenge != "" {
-		w.Header().Set("WWW-Authenticate", refusal.Challenge)
-	}
-	if refusal.Offer != "" {
-		w.Header().Add("WWW-Authenticate", refusal.Offer)
-	}
-	if refusal.RetryAfter > 0 {
-		wire.SetRetryAfter(w.Header(), refusal.RetryAfter)
-	}
-	failure := caddyhttp.Error(refusal.Status, refusal)
-	failure.ID = g.logRefusal(r, refusal)
-	w.Header().Set("Error-Id", failure.ID)
-	if refusal.Status >= http.StatusInternalServerError && !routes.HandlesError(r, failure) {
-		w.WriteHeader(refusal.Status) // as Caddy does, but without logging each request
-		return false, nil
-	}
-	return false, failure
 }
 
 // remote reports whether the issuer is configured by its URL.

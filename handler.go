@@ -16,6 +16,7 @@ import (
 
 	"github.com/caddy-oauth/caddy-oauth/internal/authserver"
 	"github.com/caddy-oauth/caddy-oauth/internal/directive"
+	"github.com/caddy-oauth/caddy-oauth/internal/guard"
 	"github.com/caddy-oauth/caddy-oauth/internal/request"
 	"github.com/caddy-oauth/caddy-oauth/internal/routes"
 	"github.com/caddy-oauth/caddy-oauth/internal/wire"
@@ -64,7 +65,7 @@ type Handler struct {
 	app    *App
 	server *authserver.Server
 	block  *caddyhttp.Subroute // of the site
-	place  *place
+	place  *guard.Place
 	ready  func() error // prepare, once
 	log    *zap.Logger
 	noted  *sync.Map // what noteOnce has logged
@@ -87,7 +88,7 @@ func (h *Handler) Provision(ctx caddy.Context) error {
 		return err
 	}
 	h.app, h.block, h.ready = app.(*App), routes.Block(ctx), sync.OnceValue(h.prepare)
-	h.place, h.log, h.noted = newPlace(h, ctx.Logger()), ctx.Logger(), new(sync.Map)
+	h.place, h.log, h.noted = guard.NewPlace(h, guardOf, ctx.Logger()), ctx.Logger(), new(sync.Map)
 	if h.User == "" {
 		h.User = defaultUser
 	}
@@ -166,8 +167,7 @@ func (h *Handler) ServeHTTP(w http.ResponseWriter, r *http.Request, next caddyht
 	if request.Restart(w, r, serves && h.server.HasSecretLocation(path)) {
 		return nil
 	}
-	place := h.place.find(r)
-	if _, answered := place.enter(w, r); answered {
+	if h.place.Enter(w, r) {
 		return nil
 	}
 	if !serves {
@@ -175,14 +175,17 @@ func (h *Handler) ServeHTTP(w http.ResponseWriter, r *http.Request, next caddyht
 	}
 	switch {
 	case h.server.MayHavePerson(path):
-		return h.Login.ask(w, r, place.logins, h.answer, h.answerNobody)
+		return h.Login.ask(w, r, h.logins(r), h.answer, h.answerNobody)
 	case h.server.GivesCodes(path) && h.wantsNoPage(w, r):
-		return h.answerWithoutPage(w, r, place.logins)
+		return h.answerWithoutPage(w, r, h.logins(r))
 	case h.server.NeedsPerson(path):
-		return h.Login.signIn(w, r, place.logins, h.answer)
+		return h.Login.signIn(w, r, h.logins(r), h.answer)
 	}
 	return h.answer(w, r)
 }
+
+// logins returns the logins that stand beside the directive.
+func (h *Handler) logins(r *http.Request) []login { return loginsAfter(h.place.List(r), h) }
 
 // serves reports whether the path is for this handler. Metadata of an issuer that nobody has is for any of a host's handlers.
 func (h *Handler) serves(path string) bool {

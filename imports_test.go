@@ -28,9 +28,12 @@ var allowedImports = []struct {
 
 	// The configuration.
 	{"ROOT", "grants internal/adminapi internal/assertion internal/authserver internal/bearer internal/cimd internal/cli internal/clients " +
-		"internal/directive internal/dpop internal/explain internal/fetch " +
-		"internal/jwt internal/keyring internal/mcp internal/pages internal/registration internal/request internal/revocation internal/routes internal/throttle internal/trail internal/uris internal/watch internal/wire " +
+		"internal/directive internal/dpop internal/explain internal/fetch internal/guard " +
+		"internal/jwt internal/keyring internal/mcp internal/pages internal/registration internal/request internal/revocation internal/routes internal/throttle internal/trail internal/uris internal/wire " +
 		"storage storage/caddy storage/memory"},
+
+	// What the guards do with requests.
+	{"internal/guard", "grants internal/bearer internal/dpop internal/jwt internal/mcp internal/request internal/routes internal/trail internal/watch internal/wire"},
 
 	// Caddy's requests and routes.
 	{"internal/watch", "internal/bearer internal/jwt internal/request"},
@@ -102,7 +105,7 @@ var confined = map[string][]string{
 
 // caddyModules are the packages that are Caddy modules or read a Caddyfile. All others are plain Go and may not import Caddy.
 var caddyModules = []string{
-	"ROOT", "cmd/caddy", "grants", "internal/adminapi", "internal/cli", "internal/directive", "internal/request", "internal/routes", "internal/watch",
+	"ROOT", "cmd/caddy", "grants", "internal/adminapi", "internal/cli", "internal/directive", "internal/guard", "internal/request", "internal/routes", "internal/watch",
 	"storage/caddy", "storage/memory", "storage/redis",
 }
 

@@ -7,7 +7,7 @@
 // To read the code, start here. This package holds what an owner configures: App and its issuers (module.go, issuer.go,
 // client.go and the files of settings), the directives oauth (handler.go) and oauth_guard (guard.go). Every request to an
 // endpoint goes from Handler.ServeHTTP to the package internal/authserver, and every guarded request from Guard.ServeHTTP to
-// internal/bearer. The admin API is in internal/adminapi, and the commands are in internal/cli.
+// internal/guard, which has internal/bearer check the token. The admin API is in internal/adminapi, and the commands are in internal/cli.
 package caddyoauth
 
 import (

@@ -1,23 +1,14 @@
 package caddyoauth
 
 import (
-	"cmp"
 	"context"
-	"net/http"
 	"sync"
 	"sync/atomic"
-	"time"
 
 	"github.com/caddyserver/caddy/v2"
 	"github.com/caddyserver/caddy/v2/modules/caddyevents"
-	"go.uber.org/zap"
 
-	"github.com/caddy-oauth/caddy-oauth/grants"
 	"github.com/caddy-oauth/caddy-oauth/internal/authserver"
-	"github.com/caddy-oauth/caddy-oauth/internal/bearer"
-	"github.com/caddy-oauth/caddy-oauth/internal/request"
-	"github.com/caddy-oauth/caddy-oauth/internal/trail"
-	"github.com/caddy-oauth/caddy-oauth/internal/wire"
 )
 
 // observer emits the events of the servers with Caddy's events app, as those of the module `oauth`. The events app takes
@@ -87,61 +78,6 @@ func (o *observer) emit(e *authserver.Event) {
 		data[name] = value
 	}
 	o.events.Emit(o.ctx, e.Name, data)
-}
-
-// step returns a request at the guard for the owner who watches.
-func (g *Guard) step(r *http.Request, client, subject, result string) *trail.Step {
-	return &trail.Step{
-		Time: time.Now(), Issuer: g.Issuer, Endpoint: "guard", Method: r.Method, Client: client, Subject: subject, Address: request.ClientIP(r),
-		Sent: map[string]string{"path": wire.Loggable(request.Original(r).Path)}, Result: result,
-	}
-}
-
-// logRefusal logs why the guard refuses a request, and returns the error ID of the line. A failure of the server has been logged
-// already, as a rule for many requests at once.
-func (g *Guard) logRefusal(r *http.Request, refusal *bearer.Error) (id string) {
-	if refusal.ID != "" && !g.remote() {
-		return refusal.ID
-	}
-	id = cmp.Or(refusal.ID, wire.NewErrorID())
-	fields := []zap.Field{
-		zap.String("issuer", g.Issuer),
-		zap.String("endpoint", "guard"),
-		zap.String("client_ip", request.ClientIP(r)),
-	}
-	var client, subject, family string
-	if claims := refusal.Claims; claims != nil {
-		client, subject, family = claims.ClientID, claims.Subject, claims.Family
-	}
-	for _, field := range [...]struct{ name, value string }{
-		{"client_id", client},
-		{"sub", subject},
-		{"family", family},
-		{"resource", g.metadata.Resource},
-		{"error", refusal.Code},
-		{"sent", refusal.Sent},
-		{"expected", refusal.Expected},
-		{"setting", refusal.Setting},
-	} {
-		if field.value != "" {
-			fields = append(fields, zap.String(field.name, wire.Loggable(field.value)))
-		}
-	}
-	fields = append(fields, zap.String("error_id", id), zap.Int("status", refusal.Status), zap.NamedError("cause", refusal.Cause))
-	level, message := zap.InfoLevel, "request refused"
-	switch {
-	case refusal.Status == http.StatusServiceUnavailable:
-		level, message = zap.DebugLevel, "request refused: the token cannot be checked"
-	case refusal.Code == grants.UseDPoPNonce: // which is how a client gets a nonce (RFC 9449 §9)
-		level, message = zap.DebugLevel, "request refused until it has a nonce"
-	}
-	g.app.trail.Log(g.place.log, level, message, fields...)
-	if g.app.trail.Watched() {
-		step := g.step(r, client, subject, cmp.Or(refusal.Code, "no_token"))
-		step.Status, step.ErrorID = refusal.Status, id
-		g.app.trail.Step(step)
-	}
-	return id
 }
 
 var _ caddyevents.Handler = (*observer)(nil)

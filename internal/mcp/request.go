@@ -17,6 +17,12 @@ const (
 // mirroring is the first revision whose clients must send these headers.
 const mirroring = "2026-07-28"
 
+// NamesHeader reports whether a text names one of the headers that say what a message asks for.
+func NamesHeader(text string) bool {
+	text = strings.ToLower(text)
+	return strings.Contains(text, strings.ToLower(MethodHeader)) || strings.Contains(text, strings.ToLower(NameHeader))
+}
+
 // HasMessage reports whether a request has a message in its body. Others must have no body. An error says that the request is of no
 // kind that a client of the protocol sends.
 func HasMessage(r *http.Request) (bool, error) {

@@ -1,4 +1,4 @@
-package caddyoauth
+package guard
 
 import (
 	"iter"
@@ -15,21 +15,22 @@ import (
 	"github.com/caddy-oauth/caddy-oauth/internal/routes"
 )
 
-// place is where a handler of this module stands among the routes of a site, and what it has to know of the others there. It
+// Place is where a handler of this module stands among the routes of a site, and what it has to know of the others there. It
 // learns it from its first request: the routes are not complete while a handler is provisioned.
-type place struct {
+type Place struct {
 	handler caddyhttp.MiddlewareHandler
+	guardOf func(caddyhttp.MiddlewareHandler) (*Guard, error)
 	log     *zap.Logger
 
 	once   sync.Once
 	routes caddyhttp.RouteList // of the site
 	list   caddyhttp.RouteList // of the site, or a block in it, that has the handler
-	logins []login             // in the list, after the handler
 	named  bool                // the site is for some host names, so that no request has another one
 
 	// Of all guards of the site.
-	guarded bool     // there are some
-	headers []string // that they set
+	beside  []neighbor // those in the list, but for the handler itself
+	guarded bool       // there are some
+	headers []string   // that they set
 	catalog bearer.Catalog
 
 	tools     bool     // the site decides by what an MCP message asks for
@@ -38,12 +39,28 @@ type place struct {
 	preflights sync.Once // the log says once that one was refused
 }
 
-func newPlace(h caddyhttp.MiddlewareHandler, log *zap.Logger) *place {
-	return &place{handler: h, log: log}
+// neighbor is a guard in a route beside a handler.
+type neighbor struct {
+	*Guard
+
+	route caddyhttp.Route
+}
+
+// NewPlace returns the place of a handler. guardOf returns the guard that a handler is, nil for any other handler, or why the guard is
+// not ready.
+func NewPlace(h caddyhttp.MiddlewareHandler, guardOf func(caddyhttp.MiddlewareHandler) (*Guard, error), log *zap.Logger) *Place {
+	return &Place{handler: h, guardOf: guardOf, log: log}
+}
+
+// List returns the list of routes that has the handler: those of the site, or of a block in it. It is nil if the handler stands elsewhere,
+// such as among error routes.
+func (p *Place) List(r *http.Request) caddyhttp.RouteList {
+	p.find(r)
+	return p.list
 }
 
 // find looks the handler up in the server that has the request.
-func (p *place) find(r *http.Request) *place {
+func (p *Place) find(r *http.Request) {
 	p.once.Do(func() {
 		server, ok := r.Context().Value(caddyhttp.ServerCtxKey).(*caddyhttp.Server)
 		if ok {
@@ -54,50 +71,58 @@ func (p *place) find(r *http.Request) *place {
 					return len(hosts) == 0 || slices.ContainsFunc(hosts, func(host string) bool { return strings.Contains(host, "*") })
 				})
 		}
-		var guards []*Guard
-		if g, ok := p.handler.(*Guard); ok {
-			guards = append(guards, g) // it may stand among the error routes
-		}
+		guards := p.take(nil, p.handler) // it may stand among the error routes
 		for list := range routes.Lists(server, p.routes) {
 			if p.list == nil && routes.Has(list, p.handler) {
 				p.list = list
-				p.logins = loginsAfter(list, p.handler)
 			}
 			p.tools = p.tools || slices.ContainsFunc(list, func(route caddyhttp.Route) bool { return matchTools(route.MatcherSets) })
 			for h := range routes.Handlers(list) {
-				if g, ok := h.(*Guard); ok {
-					guards = append(guards, g)
+				guards = p.take(guards, h)
+			}
+		}
+		for _, route := range p.list {
+			for _, h := range route.Handlers {
+				if g, _ := p.guardOf(h); g != nil && h != p.handler {
+					p.beside = append(p.beside, neighbor{g, route})
 				}
 			}
 		}
 		p.join(guards)
 	})
-	return p
+}
+
+// take adds the guard that a handler is, if it is one and has an issuer.
+func (p *Place) take(guards []*Guard, h caddyhttp.MiddlewareHandler) []*Guard {
+	g, err := p.guardOf(h)
+	p.guarded = p.guarded || g != nil || err != nil
+	if err != nil {
+		p.log.Error("a guard of the site has no issuer", zap.Error(err))
+	}
+	if g != nil {
+		guards = append(guards, g)
+	}
+	return guards
 }
 
 // join takes in the guards of the site.
-func (p *place) join(guards []*Guard) {
-	p.guarded = len(guards) > 0
+func (p *Place) join(guards []*Guard) {
 	documents := make([]*bearer.Metadata, 0, len(guards))
 	some := make(map[string]bool) // settings of guards of some requests to an MCP server
 	for _, g := range guards {
-		some[g.settings] = some[g.settings] || g.MCP != nil && g.tools
+		some[g.config.Settings] = some[g.config.Settings] || g.config.MCP && g.config.Tools
 	}
 	for _, g := range guards {
-		if err := g.connect(); err != nil {
-			p.log.Error("a guard of the site has no issuer", zap.Error(err))
-			continue
-		}
-		p.headers = union(p.headers, slices.Sorted(maps.Keys(g.Headers)))
-		document := *g.metadata
-		if some[g.settings] {
+		p.headers = union(p.headers, slices.Sorted(maps.Keys(g.config.Headers)))
+		document := *g.config.Metadata
+		if some[g.config.Settings] {
 			document.Scopes = nil // clients ask for all that the metadata has; the challenge has these when they are needed
 		}
 		documents = append(documents, &document)
-		if g.MCP != nil {
+		if g.config.MCP {
 			p.endpoints = append(p.endpoints, g)
 		}
-		p.tools = p.tools || g.tools
+		p.tools = p.tools || g.config.Tools
 	}
 	var err error
 	if p.catalog, err = bearer.NewCatalog(documents); err != nil {
@@ -106,19 +131,13 @@ func (p *place) join(guards []*Guard) {
 }
 
 // besides returns the guards for a request that stand in one list with the handler.
-func (p *place) besides(r *http.Request) iter.Seq[*Guard] {
+func (p *Place) besides(r *http.Request) iter.Seq[*Guard] {
 	return func(yield func(*Guard) bool) {
-		for _, route := range p.list {
-			for _, h := range route.Handlers {
-				g, ok := h.(*Guard)
-				if !ok || h == p.handler {
-					continue
-				}
-				reached, err1 := route.MatcherSets.AnyMatchWithError(r)
-				matches, err2 := g.matches(r)
-				if err1 == nil && err2 == nil && reached && matches && !yield(g) {
-					return
-				}
+		for _, g := range p.beside {
+			reached, err1 := g.route.MatcherSets.AnyMatchWithError(r)
+			matches, err2 := g.matches(r)
+			if err1 == nil && err2 == nil && reached && matches && !yield(g.Guard) {
+				return
 			}
 		}
 	}

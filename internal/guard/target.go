@@ -1,4 +1,4 @@
-package caddyoauth
+package guard
 
 import (
 	"errors"
@@ -18,15 +18,9 @@ type origin struct {
 	authority string // in its normal form
 }
 
-// prepareTargets finds the origins by which the configuration knows the server: that of the resource, and that of the issuer if it is
-// of this Caddy.
-func (g *Guard) prepareTargets(issuer string) error {
-	known := []string{g.metadata.Resource}
-	if !g.remote() {
-		known = append(known, issuer)
-	}
-	g.origins = nil
-	for _, text := range known {
+// readOrigins reads the URLs by which clients know this server.
+func (g *Guard) readOrigins() error {
+	for _, text := range g.config.Origins {
 		u, err := url.Parse(text)
 		if err != nil {
 			return err
@@ -51,7 +45,7 @@ func (g *Guard) target(r *http.Request) string {
 		}
 	}
 	switch {
-	case g.place.named && request.AtOwnPort(r, host):
+	case g.config.Place.named && request.AtOwnPort(r, host):
 		return request.Scheme(r) + "://" + host + path
 	case len(g.origins) == 0:
 		return ""
@@ -69,12 +63,12 @@ func schemeOf(origin string) string {
 
 // offerNonce tells a client which nonce its next DPoP proof must have, if it uses proofs and they need one.
 func (g *Guard) offerNonce(w http.ResponseWriter, r *http.Request, claims *jwt.Claims, err error) error {
-	if g.resource.Proofs.Nonces == nil {
+	if g.config.Resource.Proofs.Nonces == nil {
 		return nil
 	}
 	refusal, refused := errors.AsType[*bearer.Error](err)
 	if refused && refusal.Code == grants.UseDPoPNonce || claims != nil && claims.Bound.Thumbprint != "" {
-		return g.resource.Proofs.Offer(r.Context(), w.Header())
+		return g.config.Resource.Proofs.Offer(r.Context(), w.Header())
 	}
 	return nil
 }

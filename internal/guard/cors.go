@@ -1,4 +1,4 @@
-package caddyoauth
+package guard
 
 import (
 	"net/http"
@@ -13,21 +13,14 @@ import (
 	"github.com/caddy-oauth/caddy-oauth/internal/routes"
 )
 
-// CORS says which scripts of other origins may call a guarded route.
-type CORS struct {
-	// The origins of the scripts, such as `https://app.example.com`. Default: all. A script needs a token in any case, and
-	// cookies play no part.
-	Origins []string `json:"origins,omitempty"`
-}
-
 // rules returns the rules for the answer to a request: those of this guard, or else of another that the request is to pass.
 func (g *Guard) rules(r *http.Request) *bearer.CORS {
-	if g.cors != nil || r.Header.Get("Origin") == "" {
-		return g.cors
+	if g.config.CORS != nil || r.Header.Get("Origin") == "" {
+		return g.config.CORS
 	}
-	for other := range g.place.besides(r) {
-		if other.cors != nil {
-			return other.cors
+	for other := range g.config.Place.besides(r) {
+		if other.config.CORS != nil {
+			return other.config.CORS
 		}
 	}
 	return nil
@@ -40,12 +33,12 @@ func (g *Guard) preflight(w http.ResponseWriter, r *http.Request, rules *bearer.
 		rules.Preflight(w, r)
 		return true, nil
 	}
-	if route := preflightRoute(g.place.routes, r); route != nil {
+	if route := preflightRoute(g.config.Place.routes, r); route != nil {
 		nobody := caddyhttp.HandlerFunc(func(http.ResponseWriter, *http.Request) error { return nil })
 		return true, route.Compile(nobody).ServeHTTP(w, r)
 	}
-	g.place.preflights.Do(func() {
-		g.place.log.Warn("a script of another origin may not call a guarded route; if it should, add cors to the guard",
+	g.config.Place.preflights.Do(func() {
+		g.config.Place.log.Warn("a script of another origin may not call a guarded route; if it should, add cors to the guard",
 			zap.String("origin", r.Header.Get("Origin")), zap.String("path", request.Original(r).Path))
 	})
 	return false, nil

@@ -1,4 +1,4 @@
-package caddyoauth
+package guard
 
 import (
 	"cmp"
@@ -30,9 +30,16 @@ type identity struct {
 
 const userPrefix = "http.auth.user."
 
-// enter does what the guards of a site do for each of its requests, once, whichever handler sees the request first. It reports
-// whether it has answered the request. Without guards, there is nothing to do, and no identity.
-func (p *place) enter(w http.ResponseWriter, r *http.Request) (found *identity, answered bool) {
+// Enter does what the guards of a site do for each of its requests, once, whichever handler sees the request first. It reports
+// whether it has answered the request. Without guards, there is nothing to do.
+func (p *Place) Enter(w http.ResponseWriter, r *http.Request) (answered bool) {
+	_, answered = p.enter(w, r)
+	return answered
+}
+
+// enter also returns what the guards know of the request; nil: there are none.
+func (p *Place) enter(w http.ResponseWriter, r *http.Request) (found *identity, answered bool) {
+	p.find(r)
 	if !p.guarded {
 		return nil, false
 	}
@@ -63,10 +70,10 @@ func (g *Guard) identify(r *http.Request, found *identity, claims *jwt.Claims) {
 	repl := r.Context().Value(caddy.ReplacerCtxKey).(*caddy.Replacer)
 	repl.DeleteByPrefix(userPrefix) // do not mix the claims with the placeholders of a login before this guard
 	found.claims, found.user = claims, claims.Subject
-	if claims.Machine() && g.Machines != "as_user" {
+	if claims.Machine() && !g.config.AsUser {
 		found.user = ""
 	}
-	for name, placeholder := range g.Headers {
+	for name, placeholder := range g.config.Headers {
 		if value := repl.ReplaceAll(placeholder, ""); value != "" {
 			r.Header.Set(name, value)
 		}
@@ -101,7 +108,7 @@ func (i *identity) placeholder(name string) (any, bool) {
 // dropForgeries removes everything that the client sent and that the site could take for the word of a guard: headers of the
 // same names; headers whose names many servers cannot tell from these (RFC 3875 §4.1.18), which Caddy itself drops unless it is
 // configured to expect them; and trailers, which some servers merge into the headers (RFC 9110 §6.5.1).
-func (p *place) dropForgeries(r *http.Request) {
+func (p *Place) dropForgeries(r *http.Request) {
 	for _, name := range p.headers {
 		for sent := range r.Header {
 			if lookAlike(sent, name) {
