@@ -151,6 +151,53 @@ func TestCheckARunningSite(t *testing.T) {
 	}
 }
 
+// With the headers of somebody who is signed in, the check goes on from the login: to the consent page, the tokens, and the guards.
+func TestCheckAsAPerson(t *testing.T) {
+	s := newServer(t)
+	file := s.writeCaddyfile(t, checked, checkedSite)
+	s.run(t, checked, checkedSite)
+	headers := func(text string) string {
+		t.Helper()
+		return write(t, t.TempDir(), "headers", text)
+	}
+	report, status := s.check(t, "--config", file, "--as-user", headers("Authorization: "+aliceCredentials+"\n\nAccept-Language: de\n"))
+	const all = "as a browser app: it would connect, finds the endpoints, gets to the login dialog of the browser, and is refused with a code that nobody issued; " +
+		"as a person, gets to the consent page, and with it a code, gets its tokens, gets past the guard /api/* (status 200); the tokens are revoked again"
+	if status != 0 || !report.has("ok", all) {
+		t.Errorf("status %d, %+v", status, report)
+	}
+	text, _ := json.Marshal(report)
+	if strings.Contains(string(text), aliceCredentials) || strings.Contains(string(text), "eyJ") {
+		t.Errorf("a secret is in %s", text)
+	}
+	if revoked := s.logEntries(t, func(e map[string]any) bool { return e["event"] == "revoked" && e["sub"] == "alice" }); len(revoked) == 0 {
+		t.Error("the log has no revocation")
+	}
+	// She is remembered, so there is no consent page the second time.
+	if report, _ = s.check(t, "--config", file, "--client", "app", "--as-user", headers("Authorization: "+aliceCredentials)); !report.has("ok", "as a person, gets to a code, gets its tokens") {
+		t.Errorf("the second time: %+v", report)
+	}
+
+	report, status = s.check(t, "--config", file, "--as-user", headers("Authorization: Basic YWxpY2U6d3Jvbmc="))
+	if status != 1 || !report.has("fail", "as a browser app: it stops at the login: the headers of --as-user do not sign anybody in: /oauth/authorize answers with status 401") {
+		t.Errorf("with a wrong password: status %d, %+v", status, report)
+	}
+	for _, text := range []string{"", "nothing", "a b: c", "Cookie: a\x00b"} {
+		if _, status := s.check(t, "--config", file, "--as-user", headers(text)); status != 2 {
+			t.Errorf("%q: status %d", text, status)
+		}
+	}
+
+	// A guard that needs a better login than the site has.
+	sites := strings.Replace(checkedSite, "oauth_guard /api/*", "oauth_guard /safe/* {\nacr gold\n}\noauth_guard /api/*", 1)
+	file = s.writeCaddyfile(t, checked, sites)
+	s.run(t, checked, sites)
+	report, status = s.check(t, "--config", file, "--as-user", headers("Authorization: "+aliceCredentials))
+	if status != 1 || !report.has("fail", "as a browser app: it stops at the guard /safe/*: http://127.0.0.1:"+s.port+"/safe/caddy-oauth-check answers with status 401 to its token") {
+		t.Errorf("with a guard that lets nobody in: status %d, %+v", status, report)
+	}
+}
+
 // A login that a stranger can forge, and a guard that is not in effect.
 func TestCheckFindsWhatIsOpen(t *testing.T) {
 	s := newServer(t)

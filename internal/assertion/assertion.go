@@ -9,6 +9,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"maps"
 	"slices"
 	"strings"
 	"sync"
@@ -167,6 +168,13 @@ func (c *Checker) sayOnce(clientID string) {
 	if !said {
 		c.NamesEndpoint(clientID)
 	}
+}
+
+// Naming returns the clients of which it has said so.
+func (c *Checker) Naming() []string {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	return slices.Sorted(maps.Keys(c.named))
 }
 
 // verify returns the claims if one of the keys made the signature.

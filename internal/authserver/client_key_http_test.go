@@ -397,4 +397,8 @@ func TestClientsThatNameTheTokenEndpoint(t *testing.T) {
 	if n := logged(); n != 1 {
 		t.Errorf("%d lines", n)
 	}
+	stats, err := k.Owner().Stats(t.Context())
+	if err != nil || !slices.Equal(stats.NamingEndpoint, []string{"billing"}) {
+		t.Errorf("the figures name %v, %v", stats.NamingEndpoint, err)
+	}
 }

@@ -121,6 +121,8 @@ type Stats struct {
 	Registered int            `json:"registered_clients"`
 	Configured int            `json:"configured_clients"`
 	Keys       []keyring.Info `json:"keys"`
+	// NamingEndpoint are the clients whose assertions have the token endpoint as their audience, and not the issuer.
+	NamingEndpoint []string `json:"clients_signing_for_token_endpoint,omitempty"`
 }
 
 // Stats returns figures of this node.
@@ -139,6 +141,7 @@ func (o Owner) Stats(ctx context.Context) (*Stats, error) {
 	return &Stats{
 		Since: o.s.started, Requests: o.s.metrics.Requests(), Cutoffs: o.s.cutoffs.Count(),
 		Registered: len(registered), Configured: len(o.s.config.Clients), Keys: keys,
+		NamingEndpoint: o.s.assertions.Naming(),
 	}, nil
 }
 

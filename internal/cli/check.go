@@ -21,7 +21,9 @@ import (
 	caddycmd "github.com/caddyserver/caddy/v2/cmd"
 	"go.uber.org/zap"
 	"go.uber.org/zap/zapcore"
+	"golang.org/x/net/http/httpguts"
 
+	"github.com/caddy-oauth/caddy-oauth/internal/authserver"
 	"github.com/caddy-oauth/caddy-oauth/internal/doctor"
 	"github.com/caddy-oauth/caddy-oauth/internal/trail"
 )
@@ -31,6 +33,13 @@ Checks the configuration, the site that runs, and what apps, scripts and APIs
 would meet there, as far as the login page. It uses no secret. It writes nothing,
 but where clients can register themselves, it does so as known AI agents do; the
 issuer removes these records after a day.
+
+With --as-user, it goes on as the person whose headers you give: it approves each
+client of the configuration as that person (and of the agents, the one that
+--client names), gets tokens where no secret is needed, calls what the guards
+protect with a GET, and revokes the tokens. Use an account that is there for tests:
+the approvals stay until that person takes them back. The headers go to the issuer
+alone, and are never printed.
 
 The configuration is --config, or the Caddyfile in the current directory. It need
 not run: what does not answer is "not checked". --url checks an issuer whose
@@ -44,6 +53,7 @@ func checkFlags(f caddycmd.Flags) {
 	f.StringP("adapter", "a", "", "Name of the config adapter to apply")
 	f.FlagSet.String("url", "", "URL of an issuer, to check it without its configuration")
 	f.FlagSet.String("from-outside", "", "URL of an HTTP or SOCKS proxy on another machine, to ask the site as others see it")
+	f.FlagSet.String("as-user", "", "File with headers of somebody who is signed in, such as Cookie: session=… (- is standard input), to go on from the login")
 	f.FlagSet.String("address", "", "Address of the admin API (default: that of the configuration)")
 	f.FlagSet.String("issuer", "", "Name of the only issuer to check")
 	f.FlagSet.String("client", "", "ID of the only client to play, a kind (browser, web, script or api), or an agent, such as claude or cursor")
@@ -75,6 +85,14 @@ func (c *invocation) check() (*doctor.Report, error) {
 		return nil, fmt.Errorf("--fail-on: expected fail or warn, not %s", on)
 	}
 	checker := &doctor.Checker{Issuer: c.flags.String("issuer"), Client: c.flags.String("client"), Offline: c.flags.Bool("offline")}
+	if name := c.flags.String("as-user"); name != "" {
+		header, err := c.readHeaders(name)
+		if err != nil {
+			return nil, fmt.Errorf("--as-user: %w", err)
+		}
+		checker.AsUser = header
+	}
+	checker.NameEndpoint = func(issuer string) ([]string, error) { return c.naming(checker.Config, issuer) }
 	checker.Noted = func(id string) (string, error) { return c.noted(checker.Config, id) }
 	if outside := c.flags.String("from-outside"); outside != "" {
 		proxy, err := url.Parse(outside)
@@ -107,6 +125,20 @@ func (c *invocation) check() (*doctor.Report, error) {
 
 // noted returns the address from which a request came that the running Caddy has refused.
 func (c *invocation) noted(config json.RawMessage, errorID string) (string, error) {
+	var f trail.Failure
+	err := c.askRunning(config, "/oauth/@all/failures/"+url.PathEscape(errorID), &f)
+	return f.Address, err
+}
+
+// naming returns the clients that the running Caddy has seen sign for the token endpoint.
+func (c *invocation) naming(config json.RawMessage, issuer string) ([]string, error) {
+	var stats authserver.Stats
+	err := c.askRunning(config, "/oauth/"+url.PathEscape(issuer)+"/stats", &stats)
+	return stats.NamingEndpoint, err
+}
+
+// askRunning asks the admin API of the Caddy that runs the configuration.
+func (c *invocation) askRunning(config json.RawMessage, path string, answer any) error {
 	var settings struct {
 		Admin struct {
 			Listen string `json:"listen"`
@@ -114,13 +146,46 @@ func (c *invocation) noted(config json.RawMessage, errorID string) (string, erro
 	}
 	_ = json.Unmarshal(config, &settings) // Caddy has loaded it, or there is none
 	address := cmp.Or(c.flags.String("address"), settings.Admin.Listen, caddy.DefaultAdminListen)
-	resp, err := caddycmd.AdminAPIRequest(address, http.MethodGet, "/oauth/@all/failures/"+url.PathEscape(errorID), nil, nil)
+	resp, err := caddycmd.AdminAPIRequest(address, http.MethodGet, path, nil, nil)
 	if err != nil {
-		return "", fmt.Errorf("the admin API does not say: %w", err)
+		return fmt.Errorf("the admin API does not say: %w", err)
 	}
-	var f trail.Failure
-	err = readAnswer(resp, &f)
-	return f.Address, err
+	return readAnswer(resp, answer)
+}
+
+// maxHeaders bounds the file with the headers of a person, in bytes.
+const maxHeaders = 64 << 10
+
+// readHeaders reads a file with a header in each line, and returns their names and values. An error quotes no value.
+func (c *invocation) readHeaders(name string) (header []string, err error) {
+	from := c.in
+	if name != "-" {
+		file, err := os.Open(name) //nolint:gosec // the owner names it
+		if err != nil {
+			return nil, err
+		}
+		defer file.Close()
+		from = file
+	}
+	text, err := io.ReadAll(io.LimitReader(from, maxHeaders))
+	if err != nil {
+		return nil, err
+	}
+	for n, line := range strings.Split(string(text), "\n") {
+		if line = strings.TrimSpace(line); line == "" {
+			continue
+		}
+		field, value, found := strings.Cut(line, ":")
+		value = strings.TrimSpace(value)
+		if !found || !httpguts.ValidHeaderFieldName(field) || !httpguts.ValidHeaderFieldValue(value) {
+			return nil, fmt.Errorf("line %d: expected a header, such as Cookie: session=…", n+1)
+		}
+		header = append(header, field, value)
+	}
+	if len(header) == 0 {
+		return nil, errors.New("expected a header, such as Cookie: session=…")
+	}
+	return header, nil
 }
 
 // adaptFile returns Caddy's JSON for a configuration file, and what the adapter says about our directives.

@@ -166,7 +166,11 @@ func (v *visitor) connect() *Finding {
 		done = append(done, reached)
 	}
 	seen := strings.Join(done, ", ")
-	if way == "cimd" {
+	if v.named && problem == nil && len(v.asUser) > 0 { // a person does not approve agents that nobody asked about
+		v.confidential = way == "cimd"
+		reached, problem = v.asPerson()
+		seen += "; " + reached
+	} else if way == "cimd" {
 		seen += "; not checked: the document at " + v.id + " is fetched when somebody signs in"
 	}
 	if problem == nil {

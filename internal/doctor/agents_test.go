@@ -2,6 +2,7 @@ package doctor
 
 import (
 	"encoding/json"
+	"errors"
 	"fmt"
 	"maps"
 	"net/http"
@@ -199,5 +200,47 @@ func TestNoAgents(t *testing.T) {
 		if played := report.find("with the client ID https://claude.ai") != nil; played != (only == "claude") || len(site.registered) > 0 {
 			t.Errorf("%s: %v, %+v", only, site.registered, report.Findings)
 		}
+	}
+}
+
+// X2: the running server knows which clients sign for the token endpoint instead of the issuer.
+func TestAudiences(t *testing.T) {
+	for _, tt := range []struct {
+		name    string
+		clients []string
+		err     error
+		verdict Verdict
+		seen    string
+	}{
+		{"two", []string{"billing", "chatgpt"}, nil, Warning, "its JWTs have the token endpoint as their audience, not the issuer"},
+		{"none", nil, nil, OK, "no client has signed for the token endpoint"},
+		{"nobody knows", nil, errors.New("the admin API does not say"), NotChecked, "which clients sign for the token endpoint instead of the issuer: the admin API does not say"},
+	} {
+		t.Run(tt.name, func(t *testing.T) {
+			site := new(openSite)
+			server := httptest.NewServer(site)
+			defer server.Close()
+			site.url = server.URL
+			config := `{"apps":{"oauth":{"issuers":{"shop":{"url":"` + site.url + `"}}}}}`
+			checker := &Checker{Config: []byte(config), NameEndpoint: func(issuer string) ([]string, error) {
+				if issuer != "shop" {
+					t.Errorf("asked about %s", issuer)
+				}
+				return tt.clients, tt.err
+			}}
+			report, err := checker.Run(t.Context())
+			if err != nil {
+				t.Fatal(err)
+			}
+			var clients []string
+			for _, f := range report.Findings {
+				if f.Check == "audiences" && f.Verdict == tt.verdict && strings.HasPrefix(f.Seen, tt.seen) {
+					clients = append(clients, f.Client)
+				}
+			}
+			if want := tt.clients; len(clients) != max(1, len(want)) || want != nil && !slices.Equal(clients, want) {
+				t.Errorf("got %+v", report.Findings)
+			}
+		})
 	}
 }

@@ -1,9 +1,10 @@
 // Package doctor checks an issuer: its configuration, the site that runs, and what clients of several kinds would meet there, as far as
 // the login page. It reads only what everybody can read, and sends no secret. It writes nothing, but that agents register themselves
-// where everybody can: the issuer removes their records after a day.
+// where everybody can: the issuer removes their records after a day. With the headers of somebody who is signed in, it goes on from there.
 //
 // Start reading at [Checker.Run]. static.go has the checks of the configuration, live.go those of the running site, and profiles.go plays
-// the clients of the configuration, and agents.go those that nobody configured; JSON files describe both.
+// the clients of the configuration, and agents.go those that nobody configured; JSON files describe both. person.go plays both as somebody
+// who is signed in.
 package doctor
 
 import (
@@ -73,6 +74,12 @@ type Checker struct {
 	// Noted returns the address from which a request came that the running site has refused with this error ID. It may be nil.
 	Noted func(errorID string) (address string, err error)
 
+	// AsUser are headers of somebody who is signed in at the issuer, names and values. With them, clients are played on: see asPerson.
+	AsUser []string
+
+	// NameEndpoint returns the clients that the running server has seen sign for its token endpoint instead of the issuer. It may be nil.
+	NameEndpoint func(issuer string) (clients []string, err error)
+
 	// OwnAddresses is for tests; nil are those of this machine.
 	OwnAddresses func() []string
 
@@ -114,6 +121,7 @@ func (c *Checker) Run(ctx context.Context) (*Report, error) {
 		}
 		l := &live{
 			ctx: ctx, report: r, config: config, issuer: i, http: c.client(), outside: c.Outside != nil, noted: c.Noted, own: c.ownAddresses(),
+			asUser: c.AsUser, naming: c.NameEndpoint,
 		}
 		if l.site() {
 			l.guards()

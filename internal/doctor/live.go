@@ -30,6 +30,10 @@ type live struct {
 	noted   func(errorID string) (address string, err error)
 	own     func() []string // the addresses of this machine
 
+	asUser    []string // headers of somebody who is signed in, names and values
+	untrusted bool     // the certificate is not valid
+	naming    func(issuer string) (clients []string, err error)
+
 	metadata metadata
 	keySet   []publicKey
 }
@@ -50,6 +54,7 @@ type metadata struct {
 	Token       string   `json:"token_endpoint"`
 	JWKS        string   `json:"jwks_uri"`
 	Introspect  string   `json:"introspection_endpoint"`
+	Revoke      string   `json:"revocation_endpoint"`
 	Scopes      []string `json:"scopes_supported"`
 	GrantTypes  []string `json:"grant_types_supported"`
 	PKCEMethods []string `json:"code_challenge_methods_supported"`
@@ -151,6 +156,7 @@ func (l *live) site() bool {
 	l.unknownIssuer(issuer)
 	l.keys()
 	l.tokenEndpoint()
+	l.audiences()
 	l.openID()
 	return true
 }
@@ -174,7 +180,7 @@ func (l *live) reach(target string) (*answer, error) {
 		"# remove tls internal, and use a host name with a public address", "docs/guides/existing-site.md")
 	insecure := transport.Clone()
 	insecure.TLSClientConfig = &tls.Config{InsecureSkipVerify: true} //nolint:gosec // G402: the report has the problem; no secret is sent
-	l.http.Transport = insecure
+	l.http.Transport, l.untrusted = insecure, true
 	return l.ask(http.MethodGet, target, nil, "Origin", "https://client.example")
 }
 
@@ -278,6 +284,29 @@ func (l *live) tokenEndpoint() {
 		l.say(Fail, "token endpoint", "the token endpoint answers with status 200 to a client that does not exist", "Something else answers there.", "", "")
 	default:
 		l.ok("token endpoint", "the token endpoint refuses a client that does not exist")
+	}
+}
+
+// audiences asks the running server which clients sign the token endpoint as the audience of their assertions, and not the issuer.
+func (l *live) audiences() {
+	if l.naming == nil || l.issuer.unknown || !slices.Contains(l.metadata.AuthMethods, "private_key_jwt") {
+		return
+	}
+	clients, err := l.naming(l.issuer.Name)
+	if err != nil {
+		l.say(NotChecked, "audiences", "which clients sign for the token endpoint instead of the issuer: "+err.Error(), "", "", "")
+		return
+	}
+	for _, id := range clients {
+		l.report.add(Finding{
+			Verdict: Warning, Check: "audiences", Issuer: l.issuer.Name, Client: id, Seen: "its JWTs have the token endpoint as their audience, not the issuer",
+			Why: "A server that names this token endpoint as its own can have the client sign one, and use it here. Tell whoever runs the client to sign for " +
+				l.issuer.URL + " alone. When no client is left that does, refuse the others.",
+			Paste: "client_assertion_audience issuer", Read: "docs/guides/keys-instead-of-secrets.md",
+		})
+	}
+	if len(clients) == 0 {
+		l.ok("audiences", "no client has signed for the token endpoint instead of the issuer, since this configuration was loaded")
 	}
 }
 

@@ -73,6 +73,8 @@ type player struct {
 	id      string
 	client  *client
 	literal bool // it goes by the error codes of RFC 6749
+
+	confidential bool // it authenticates, although nothing here says how
 }
 
 // play plays the clients of the configuration that are of a kind. only is the ID of a client, or the name of a kind, "" is all.
@@ -90,6 +92,11 @@ func (l *live) play(p *profile, only string) {
 				break
 			}
 			seen += ", " + reached
+		}
+		if problem == nil && len(l.asUser) > 0 && slices.Contains(p.Steps, "authorize") {
+			var reached string
+			reached, problem = as.asPerson()
+			seen += "; " + reached
 		}
 		if problem == nil {
 			problem = &Finding{Verdict: OK, Seen: seen}
@@ -136,11 +143,10 @@ const verifier = "made-up-by-caddy-oauth-check-0123456789abcdefghij"
 
 // authorize sends the authorization request of a person who is not signed in. The answer must be a login.
 func (p *player) authorize() (string, *Finding) {
-	i := slices.IndexFunc(p.client.RedirectURIs, func(uri string) bool { return !strings.Contains(uri, "{") })
-	if i < 0 {
+	redirect := p.redirectURI()
+	if redirect == "" {
 		return unseen("the authorize endpoint", errors.New("its redirect URIs have placeholders"))
 	}
-	redirect := p.client.RedirectURIs[i]
 	challenge := sha256.Sum256([]byte(verifier))
 	target := p.metadata.Authorize + "?" + url.Values{
 		"response_type": {"code"}, "client_id": {p.id}, "redirect_uri": {redirect}, "state": {"caddy-oauth-check"},
@@ -162,6 +168,16 @@ func (p *player) authorize() (string, *Finding) {
 			"request_header -Remote-User", "docs/reference/oauth.md#directive-oauth")
 	}
 	return p.login(found)
+}
+
+// redirectURI returns a redirect URI of the client, "" if all have placeholders.
+func (p *player) redirectURI() string {
+	for _, uri := range p.client.RedirectURIs {
+		if !strings.Contains(uri, "{") {
+			return uri
+		}
+	}
+	return ""
 }
 
 // forgery returns headers by which logins pass on who a person is, as a stranger would forge them.
