@@ -70,6 +70,10 @@ type Client struct {
 	RequireSigned    bool
 	RequestAlgorithm string
 
+	// FAPI holds the client to what FAPI 2.0 Security Profile §5.3.2.1 and §5.4 say of the JWTs that it signs: PS256, ES256 or EdDSA, and
+	// the issuer as the only audience. What else that profile needs is in the other fields.
+	FAPI bool
+
 	// OmitIssuer leaves iss out of authorization responses (RFC 9207).
 	OmitIssuer bool
 

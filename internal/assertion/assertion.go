@@ -120,8 +120,8 @@ type Checker struct {
 // A stranger makes the server do no more than verify signatures with the keys of one client. Only what the client has signed is
 // written to the store.
 func (c *Checker) Check(ctx context.Context, a *Assertion, client *storage.Client) error {
-	if !jwt.Asymmetric(a.header.Algorithm) {
-		return &Error{Sent: "alg " + a.header.Algorithm, Expected: strings.Join(jwt.AssertionAlgorithms(), ", ")}
+	if algs := algorithms(client); !slices.Contains(algs, a.header.Algorithm) {
+		return &Error{Sent: "alg " + a.header.Algorithm, Expected: strings.Join(algs, ", ")}
 	}
 	keys, err := c.Keys.find(ctx, client, a.header, c.Loopback)
 	if err != nil {
@@ -131,7 +131,7 @@ func (c *Checker) Check(ctx context.Context, a *Assertion, client *storage.Clien
 	if err != nil {
 		return err
 	}
-	if err := c.checkAudience(claims); err != nil {
+	if err := c.checkAudience(claims, client); err != nil {
 		return err
 	}
 	now := c.Now()
@@ -152,6 +152,14 @@ func (c *Checker) Check(ctx context.Context, a *Assertion, client *storage.Clien
 		c.sayOnce(client.ID)
 	}
 	return nil
+}
+
+// algorithms returns the algorithms by which a client may sign.
+func algorithms(client *storage.Client) []string {
+	if client.FAPI {
+		return jwt.FAPIAlgorithms()
+	}
+	return jwt.AssertionAlgorithms()
 }
 
 // sayOnce says that a client names the token endpoint, unless that was said.
@@ -198,10 +206,13 @@ func (a *Assertion) verify(keys []*jwt.Key, client *storage.Client) (*jwt.Claims
 
 // checkAudience checks that the assertion is for this issuer. Its identifier is what clients should name. Many name the token endpoint
 // instead, and some name both.
-func (c *Checker) checkAudience(claims *jwt.Claims) error {
-	expected := c.Issuer
+func (c *Checker) checkAudience(claims *jwt.Claims, client *storage.Client) error {
+	expected, setting := c.Issuer, "client_assertion_audience"
 	good := len(claims.Audience) == 1 && claims.Audience[0] == c.Issuer
-	if c.IssuerOnly {
+	if client.FAPI {
+		setting = "profile"
+	}
+	if c.IssuerOnly || client.FAPI {
 		_, text := claims.Raw["aud"].(string)
 		good = good && text
 	} else {
@@ -213,7 +224,7 @@ func (c *Checker) checkAudience(claims *jwt.Claims) error {
 	if good {
 		return nil
 	}
-	return &Error{Sent: "aud " + strings.Join(claims.Audience, " "), Expected: expected, Setting: "client_assertion_audience"}
+	return &Error{Sent: "aud " + strings.Join(claims.Audience, " "), Expected: expected, Setting: setting}
 }
 
 // checkTimes checks that the assertion was made a short time ago, and is not valid for long. The clocks may differ a little.

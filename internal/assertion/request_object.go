@@ -21,6 +21,7 @@ const RequestType = "oauth-authz-req+jwt"
 const (
 	maxRequest  = 16 << 10         // bytes of a request object
 	requestSkew = 10 * time.Second // between the clocks of client and server
+	requestLife = time.Hour        // of a request under FAPI 2.0
 )
 
 // Request is an authorization request that a client has signed (RFC 9101).
@@ -74,7 +75,7 @@ func RequestAlgorithms(client *storage.Client) []string {
 	if client.RequestAlgorithm != "" {
 		return []string{client.RequestAlgorithm}
 	}
-	return jwt.AssertionAlgorithms()
+	return algorithms(client)
 }
 
 // PeekRequest returns the parameters of a request object of which nothing is verified, none if it is not readable. They must not decide
@@ -201,6 +202,11 @@ func (c *Checker) CheckRequest(r *Request, client *storage.Client, seen time.Tim
 	case !slices.Contains(claims.Audience, c.Issuer): // RFC 8725 §3.9
 		return &Error{Sent: "a request object with aud " + strings.Join(claims.Audience, " "), Expected: "the issuer, " + c.Issuer}
 	}
+	if client.FAPI {
+		if err := checkFAPI(claims, seen); err != nil {
+			return err
+		}
+	}
 	return checkRequestTimes(claims, seen, c.Now())
 }
 
@@ -216,6 +222,19 @@ func checkRequestTimes(claims *jwt.Claims, seen, now time.Time) error {
 		return &Error{Sent: "a request object with iat " + at(claims.IssuedAt), Expected: "an iat before now, " + at(now) + ": the clocks differ"}
 	case claims.NotBefore.After(soon):
 		return &Error{Sent: "a request object with nbf " + at(claims.NotBefore), Expected: "an nbf before now, " + at(now) + ": the clocks differ"}
+	}
+	return nil
+}
+
+// checkFAPI checks what FAPI 2.0 Message Signing §5.3.1 adds: whose a request is, and that it is good for an hour at most.
+func checkFAPI(claims *jwt.Claims, seen time.Time) error {
+	switch {
+	case claims.Issuer == "" || claims.NotBefore.IsZero() || claims.Expires.IsZero():
+		return &Error{Sent: "a request object without iss, nbf or exp", Expected: "all of them", Setting: "profile"}
+	case claims.NotBefore.Before(seen.Add(-requestLife)):
+		return &Error{Sent: "a request object with an nbf of more than an hour ago", Expected: "an nbf of the last hour", Setting: "profile"}
+	case claims.Expires.After(claims.NotBefore.Add(requestLife)):
+		return &Error{Sent: "a request object with an exp of more than an hour after nbf", Expected: "at most an hour", Setting: "profile"}
 	}
 	return nil
 }

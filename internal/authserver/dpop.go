@@ -3,6 +3,8 @@ package authserver
 import (
 	"errors"
 	"net/http"
+	"slices"
+	"strings"
 
 	"github.com/caddy-oauth/caddy-oauth/grants"
 	"github.com/caddy-oauth/caddy-oauth/internal/bearer"
@@ -44,6 +46,10 @@ func (s *core) proveKey(c *call) error {
 	proof, err := s.proofs.Check(c.ctx, values, dpop.Request{Method: c.r.Method, URL: s.origin + c.r.URL.EscapedPath()})
 	if err != nil {
 		return refuseProof(err)
+	}
+	if algs := jwt.FAPIAlgorithms(); c.client.FAPI && !slices.Contains(algs, proof.Algorithm) {
+		return grants.Refuse(grants.InvalidDPoPProof, "alg is not supported").
+			Explain("alg "+proof.Algorithm, strings.Join(algs, ", "), "client "+c.client.ID+": profile")
 	}
 	c.proof = proof
 	return nil

@@ -98,7 +98,7 @@ func explainKey(err error, named Named) error {
 		return err
 	}
 	setting := problem.Setting
-	if strings.HasPrefix(setting, "jwks") {
+	if strings.HasPrefix(setting, "jwks") || setting == "profile" {
 		setting = "client " + named.ID + ": " + setting
 	}
 	refusal := ErrFailed.Explain(problem.Sent, problem.Expected, setting)

@@ -79,6 +79,7 @@ type Request struct {
 // Proof is a proof that is valid, and that this process has not seen before.
 type Proof struct {
 	Thumbprint string    // of the key
+	Algorithm  string    // alg
 	ID         string    // jti, at most 256 bytes
 	Expires    time.Time // when it is refused in any case
 }
@@ -101,7 +102,7 @@ func (c *Checker) Check(ctx context.Context, values []string, want Request) (*Pr
 	if err := c.checkClaims(ctx, claims, want); err != nil {
 		return nil, err
 	}
-	proof := &Proof{Thumbprint: key.Thumbprint, ID: claims.ID, Expires: claims.IssuedAt.Add(past)}
+	proof := &Proof{Thumbprint: key.Thumbprint, Algorithm: key.Algorithm, ID: claims.ID, Expires: claims.IssuedAt.Add(past)}
 	if !c.Memory.first(proof, want.Hop, c.Now()) {
 		return nil, Replayed()
 	}

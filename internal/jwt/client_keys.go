@@ -31,6 +31,9 @@ func AssertionAlgorithms() (algs []string) {
 	return algs
 }
 
+// FAPIAlgorithms are the algorithms of JWTs under FAPI 2.0 Security Profile §5.4.1.
+func FAPIAlgorithms() []string { return []string{"ES256", "EdDSA", "PS256"} }
+
 // ParseClientKeys returns the keys of a client's JWK set that can verify its signatures: public ones, for signatures, of a known
 // kind. It skips all others, also a private key, since everybody who reads the set can sign with it. A key that names no
 // algorithm is returned once for each that it fits.
