@@ -461,3 +461,46 @@ func newGuard(p *directive.Parser, check func(*Guard) error) (*Guard, error) {
 	}
 	return g, p.Locate(check(g))
 }
+
+func (p parser) claim(h *Handler) directive.Setting {
+	const expected = "a name, a placeholder and, optionally, list, number, boolean or json; after list, what stands between the values"
+	return p.Each(expected, 2, 4, func(args []string) (directive.Settings, error) {
+		claim := Claim{Value: args[1]}
+		for n, value := range []*string{&claim.Type, &claim.Separator}[:len(args)-2] {
+			*value = args[n+2]
+		}
+		if h.Claims == nil {
+			h.Claims = make(map[string]Claim)
+		}
+		h.Claims[args[0]] = claim
+		return nil, nil
+	})
+}
+
+func (p parser) session(h *Handler) directive.Setting {
+	return p.Nested(func() directive.Settings {
+		h.Session = new(Session)
+		return directive.Settings{
+			"auth_time": p.Word("a placeholder", &h.Session.AuthTime),
+			"acr": p.Once("a placeholder and, optionally, the values that it can have, lowest first", 1, -1, func(args []string) (directive.Settings, error) {
+				h.Session.ACR, h.Session.ACRValues = args[0], args[1:]
+				return nil, nil
+			}),
+			"amr":            p.Word("a placeholder", &h.Session.AMR),
+			"sid":            p.Word("a placeholder", &h.Session.SID),
+			"reauthenticate": p.sitePage(&h.Session.Reauthenticate),
+			"logout":         p.sitePage(&h.Session.Logout),
+		}
+	})
+}
+
+// sitePage reads the URL of a page and the name of its parameter.
+func (p parser) sitePage(page **SitePage) directive.Setting {
+	return p.Once("the URL or the path of a page and, optionally, the name of its parameter", 1, 2, func(args []string) (directive.Settings, error) {
+		*page = &SitePage{URL: args[0]}
+		if len(args) > 1 {
+			(*page).Parameter = args[1]
+		}
+		return nil, nil
+	})
+}

@@ -1,7 +1,6 @@
 package caddyoauth
 
 import (
-	"fmt"
 	"maps"
 	"net/url"
 	"os"
@@ -216,17 +215,6 @@ func resultOf(login []directive.Line) *loginResult {
 	return result
 }
 
-// needsLogin reports whether the user comes from a login of Caddy's.
-func (h *Handler) needsLogin() bool {
-	user := h.User
-	if user == "" {
-		user = defaultUser
-	}
-	return slices.ContainsFunc(placeholders(user), func(name string) bool {
-		return strings.HasPrefix(name, authPlaceholders) || strings.HasPrefix(name, proxyPlaceholders)
-	})
-}
-
 // loginBeside returns the last login that stands beside oauth, and whether one of them is for the whole site. Such a login runs for the
 // pages of oauth too.
 func (s *adapted) loginBeside() (name string, whole bool) {
@@ -282,14 +270,6 @@ func (s *adapted) addressMistakes(issuer string, own caddyfile.Token) []mistake 
 	m := wrongAddress(seen, issuer, addresses)
 	m.at = own
 	return []mistake{m}
-}
-
-// wrongAddress is the mistake of an issuer whose URL is not that of its site in one part: the host, the scheme or the port.
-func wrongAddress(part, issuer string, sites []string, path ...string) mistake {
-	return mistake{
-		path: path, key: part + " of " + issuer, seen: fmt.Sprintf("the %s of the issuer %s is not that of the site %s", part, issuer, strings.Join(sites, ", ")),
-		instead: "one URL for both, as clients go to that of the issuer",
-	}
 }
 
 func portOf(port, scheme string) string {

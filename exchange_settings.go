@@ -92,22 +92,3 @@ func (c *Client) exchangeRules() (rules []storage.ExchangeRule) {
 	}
 	return rules
 }
-
-// exchange reads a rule. The parser remembers where it stands by its resources.
-func (p parser) exchange(c *Client) directive.Setting {
-	const expected = "from, a URI, to, a URI and, optionally, scopes"
-	return func(string) error {
-		args, err := p.Args("exchange", expected, 4, -1)
-		if err != nil {
-			return err
-		}
-		if args[0] != "from" || args[2] != "to" {
-			return p.Errf("exchange: expected %s, not %s", expected, strings.Join(args, " "))
-		}
-		e := Exchange{From: args[1], To: args[3], Scopes: args[4:]}
-		return p.Under(e.name(), func() error {
-			c.Exchanges = append(c.Exchanges, e)
-			return nil
-		})
-	}
-}

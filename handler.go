@@ -118,6 +118,24 @@ func (h *Handler) reference() (issuer string, block *caddyhttp.Subroute) { retur
 // connect implements borrower.
 func (h *Handler) connect() error { return h.ready() }
 
+// provision loads the handlers.
+func (l *Login) provision(ctx caddy.Context) error {
+	if l == nil {
+		return nil
+	}
+	if err := l.Routes.Provision(ctx); err != nil {
+		return directive.At("login", err)
+	}
+	for list := range routes.Lists(new(caddyhttp.Server), l.Routes) {
+		for handler := range routes.Handlers(list) {
+			if _, ours := handler.(*Handler); ours {
+				return directive.At("login", errors.New("expected handlers that find out who a person is, and not the handler oauth, which runs them"))
+			}
+		}
+	}
+	return nil
+}
+
 // prepare finds the issuer.
 func (h *Handler) prepare() error {
 	name, issuer, err := h.app.issuer(h.Issuer)

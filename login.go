@@ -12,10 +12,8 @@ import (
 	"strings"
 	"sync"
 
-	"github.com/caddyserver/caddy/v2"
 	"github.com/caddyserver/caddy/v2/modules/caddyhttp"
 
-	"github.com/caddy-oauth/caddy-oauth/internal/directive"
 	"github.com/caddy-oauth/caddy-oauth/internal/request"
 	"github.com/caddy-oauth/caddy-oauth/internal/routes"
 )
@@ -61,24 +59,6 @@ func checkSitePage(page string) error {
 	web := err == nil && u.Host != "" && (u.Scheme == "https" || u.Scheme == "http")
 	if !path && !web || u.Fragment != "" {
 		return fmt.Errorf("expected the URL or the path of a login page, such as /login, not %s", page)
-	}
-	return nil
-}
-
-// provision loads the handlers.
-func (l *Login) provision(ctx caddy.Context) error {
-	if l == nil {
-		return nil
-	}
-	if err := l.Routes.Provision(ctx); err != nil {
-		return directive.At("login", err)
-	}
-	for list := range routes.Lists(new(caddyhttp.Server), l.Routes) {
-		for handler := range routes.Handlers(list) {
-			if _, ours := handler.(*Handler); ours {
-				return directive.At("login", errors.New("expected handlers that find out who a person is, and not the handler oauth, which runs them"))
-			}
-		}
 	}
 	return nil
 }

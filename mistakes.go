@@ -4,7 +4,6 @@ import (
 	"cmp"
 	"fmt"
 	"maps"
-	"reflect"
 	"regexp"
 	"slices"
 	"strings"
@@ -13,15 +12,10 @@ import (
 
 	"github.com/caddyserver/caddy/v2"
 	"github.com/caddyserver/caddy/v2/caddyconfig/caddyfile"
-	"github.com/caddyserver/caddy/v2/modules/caddyhttp"
-	"github.com/caddyserver/caddy/v2/modules/caddyhttp/caddyauth"
-	"github.com/caddyserver/caddy/v2/modules/caddyhttp/headers"
-	"github.com/caddyserver/caddy/v2/modules/caddyhttp/reverseproxy"
 	"go.uber.org/zap"
 
 	"github.com/caddy-oauth/caddy-oauth/grants"
 	"github.com/caddy-oauth/caddy-oauth/internal/directive"
-	"github.com/caddy-oauth/caddy-oauth/internal/routes"
 	"github.com/caddy-oauth/caddy-oauth/storage"
 )
 
@@ -196,54 +190,6 @@ func (i *Issuer) signsIn() string {
 	return found
 }
 
-// What is wrong with the place of an oauth directive or handler.
-const (
-	nobodySignsIn = "nobody can sign in: oauth has no login, and clients have "
-	loginInOAuth  = "login { forward_auth ... } or login { basic_auth ... } in oauth"
-	respondFirst  = "respond stands before oauth, and answers all requests"
-	oauthFirst    = "oauth first, and respond after it"
-)
-
-// placeMistakes finds what cannot work of the place of a handler among the routes of its site. A handler that is not Caddy's own may be
-// a login.
-func (h *Handler) placeMistakes(server *caddyhttp.Server, site caddyhttp.RouteList, issuer *Issuer) (found []mistake) {
-	login, answered := false, false
-	for list := range routes.Lists(server, site) {
-		for handler := range routes.Handlers(list) {
-			pkg := reflect.Indirect(reflect.ValueOf(handler)).Type().PkgPath()
-			login = login || routes.IsLogin(handler) || !strings.HasPrefix(pkg, caddyPackages) && !strings.HasPrefix(pkg, ownPackages)
-		}
-		answered = answered || routes.Has(list, h) && h.answeredBefore(list)
-	}
-	if h.Login == nil && h.needsLogin() && issuer.signsIn() != "" && !login {
-		found = append(found, mistake{seen: nobodySignsIn + issuer.signsIn(), instead: loginInOAuth})
-	}
-	if answered {
-		found = append(found, mistake{seen: respondFirst, instead: oauthFirst})
-	}
-	return found
-}
-
-// answeredBefore reports whether a response to all requests stands before the handler in a list of routes.
-func (h *Handler) answeredBefore(list caddyhttp.RouteList) bool {
-	for _, route := range list {
-		for _, handler := range route.Handlers {
-			if handler == h {
-				return false
-			}
-			if _, responds := handler.(*caddyhttp.StaticResponse); responds && len(route.MatcherSets) == 0 {
-				return true
-			}
-		}
-	}
-	return false
-}
-
-var (
-	caddyPackages = reflect.TypeFor[caddy.Context]().PkgPath() + "/"
-	ownPackages   = reflect.TypeFor[Handler]().PkgPath()
-)
-
 var placeholder = regexp.MustCompile(`\{([^{}]+)\}`)
 
 // placeholders returns the names of the placeholders in a value.
@@ -300,126 +246,6 @@ func (a *App) stepUpMistakes(g *Guard) (found []mistake) {
 	return found
 }
 
-// loginResult is what is known of the placeholders that a login sets.
-type loginResult struct {
-	sets    []string // prefixes of their names; nil: nothing is known
-	headers []string // of the answer of forward_auth, that copy_headers names; nil: none are named
-	copied  []string // headers of the request that are from the login
-}
-
-// logins are the directives of Caddy that find out who a person is, and the placeholders that they set.
-var logins = map[string]string{
-	"basic_auth": authPlaceholders, "basicauth": authPlaceholders,
-	"forward_auth": proxyPlaceholders, "reverse_proxy": proxyPlaceholders,
-}
-
-const (
-	authPlaceholders   = "http.auth.user."
-	proxyPlaceholders  = "http.reverse_proxy."
-	headerPlaceholders = proxyPlaceholders + "header."
-)
-
-// wrong returns what is wrong with the placeholder of a user or a claim after this login, "" if it may work, and what to write.
-func (l *loginResult) wrong(name string) (seen, instead string) {
-	if name == "http.auth.user" || name == "user" {
-		return nothingSets(name)
-	}
-	if header, ok := strings.CutPrefix(name, "http.request.header."); ok {
-		if hasHeader(l.copied, header) {
-			return "", ""
-		}
-		return "the header " + header + " comes from the request, and every browser can forge it", "{rp.header." + header + "} after forward_auth"
-	}
-	if strings.HasPrefix(name, "http.request.") && !strings.HasPrefix(name, "http.request.tls.") {
-		return "{" + name + "} comes from the request, and every browser can forge it", "a placeholder that Caddy sets after a login, such as " + defaultUser
-	}
-	ofLogin := strings.HasPrefix(name, authPlaceholders) || strings.HasPrefix(name, proxyPlaceholders)
-	if len(l.sets) == 0 || !ofLogin {
-		return "", ""
-	}
-	if !slices.ContainsFunc(l.sets, func(prefix string) bool { return strings.HasPrefix(name, prefix) }) {
-		instead = defaultUser
-		if strings.HasPrefix(name, authPlaceholders) {
-			instead = "user {rp.header.Remote-User}, or the header in which your site names the person"
-		}
-		return "the directives of login do not set {" + name + "}", instead
-	}
-	if header, ok := strings.CutPrefix(name, headerPlaceholders); ok && len(l.headers) > 0 && !hasHeader(l.headers, header) {
-		return "the login copies " + strings.Join(l.headers, ", ") + ", and not the header " + header, "{rp.header." + l.headers[0] + "}, or " + header + " in copy_headers too"
-	}
-	return "", ""
-}
-
-func nothingSets(name string) (seen, instead string) {
-	return "nothing sets {" + name + "}", defaultUser + ", or {rp.header.Remote-User} after forward_auth"
-}
-
-func hasHeader(names []string, name string) bool {
-	return slices.ContainsFunc(names, func(n string) bool { return strings.EqualFold(n, name) })
-}
-
-// result returns what the handlers of a login set. It looks at handlers that are provisioned.
-func (l *Login) result() *loginResult {
-	result := new(loginResult)
-	if l == nil {
-		return result
-	}
-	for handler := range routes.Handlers(l.Routes) {
-		switch handler := handler.(type) {
-		case *caddyauth.Authentication:
-			result.sets = append(result.sets, authPlaceholders)
-		case *reverseproxy.Handler:
-			result.sets = append(result.sets, proxyPlaceholders)
-			result.copies(handler)
-		default:
-			return &loginResult{copied: result.copied}
-		}
-	}
-	return result
-}
-
-// copies notes the headers that a forward_auth copies from the answer to the request.
-func (l *loginResult) copies(proxy *reverseproxy.Handler) {
-	for _, response := range proxy.HandleResponse {
-		for handler := range routes.Handlers(response.Routes) {
-			copies, ok := handler.(*headers.Handler)
-			if !ok || copies.Request == nil {
-				continue
-			}
-			for _, to := range slices.Sorted(maps.Keys(copies.Request.Set)) {
-				for _, name := range placeholders(strings.Join(copies.Request.Set[to], "")) {
-					if from, ok := strings.CutPrefix(name, headerPlaceholders); ok {
-						l.headers, l.copied = append(l.headers, from), append(l.copied, to)
-					}
-				}
-			}
-		}
-	}
-}
-
-// userMistakes finds placeholders of a user, a claim or a session that cannot work.
-func (h *Handler) userMistakes() (found []mistake) {
-	login := h.Login.result()
-	check := func(value string, setting ...string) {
-		for _, name := range placeholders(value) {
-			if seen, instead := login.wrong(name); seen != "" {
-				found = append(found, mistake{path: setting, seen: seen, instead: instead})
-			}
-		}
-	}
-	check(h.User, "user")
-	for _, name := range slices.Sorted(maps.Keys(h.Claims)) {
-		check(h.Claims[name].Value, "claim "+name)
-		if seen, instead := typeMistake(name, h.Claims[name]); seen != "" {
-			found = append(found, mistake{path: []string{"claim " + name}, seen: seen, instead: instead})
-		}
-	}
-	for name, value := range h.Session.placeholders() {
-		check(value, "session", name)
-	}
-	return found
-}
-
 // headerMistakes finds headers of a guard from placeholders that nothing sets.
 func (g *Guard) headerMistakes() (found []mistake) {
 	for _, header := range slices.Sorted(maps.Keys(g.Headers)) {
@@ -434,4 +260,12 @@ func (g *Guard) headerMistakes() (found []mistake) {
 
 func emptyHeader(name string, path ...string) mistake {
 	return mistake{path: path, seen: "nothing sets {" + name + "}, and the header is empty", instead: "{http.auth.user.id}, or {http.auth.user.<claim>}"}
+}
+
+// wrongAddress is the mistake of an issuer whose URL is not that of its site in one part: the host, the scheme or the port.
+func wrongAddress(part, issuer string, sites []string, path ...string) mistake {
+	return mistake{
+		path: path, key: part + " of " + issuer, seen: fmt.Sprintf("the %s of the issuer %s is not that of the site %s", part, issuer, strings.Join(sites, ", ")),
+		instead: "one URL for both, as clients go to that of the issuer",
+	}
 }

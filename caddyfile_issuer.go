@@ -1,0 +1,328 @@
+package caddyoauth
+
+import (
+	"encoding/json"
+	"fmt"
+	"maps"
+	"slices"
+	"strconv"
+	"strings"
+
+	"github.com/caddyserver/caddy/v2"
+	"github.com/caddyserver/caddy/v2/caddyconfig"
+	"github.com/caddyserver/caddy/v2/caddyconfig/caddyfile"
+
+	"github.com/caddy-oauth/caddy-oauth/grants"
+	"github.com/caddy-oauth/caddy-oauth/internal/directive"
+	"github.com/caddy-oauth/caddy-oauth/storage"
+)
+
+func (p parser) openID(i *Issuer) directive.Setting {
+	return p.Once("a block in braces or nothing", 0, 0, func([]string) (directive.Settings, error) {
+		i.OpenID = new(OpenIDSettings)
+		return directive.Settings{
+			"id_token_signed_response_alg": p.Word("an algorithm, such as RS256", &i.OpenID.IDTokenAlgorithm),
+			"claims_in":                    p.Word("userinfo or id_token", &i.OpenID.ClaimsIn),
+			"subject_type":                 p.Word("public or pairwise", &i.OpenID.SubjectType),
+			"dynamic":                      p.Flag(&i.OpenID.Dynamic),
+			"pairwise_salt":                p.Word("a placeholder for at least 32 random characters", &i.OpenID.PairwiseSalt),
+			"logout_ends":                  p.Word("app or all", &i.OpenID.LogoutEnds),
+		}, nil
+	})
+}
+
+func (p parser) dpop(i *Issuer) directive.Setting {
+	return p.Nested(func() directive.Settings {
+		i.DPoP = new(DPoPSettings)
+		return directive.Settings{"nonce": p.Word("required or none", &i.DPoP.Nonce)}
+	})
+}
+
+func (p parser) endpoint(i *Issuer) directive.Setting {
+	return p.Each("the name of an endpoint and a path", 2, 2, func(args []string) (directive.Settings, error) {
+		if i.Endpoints == nil {
+			i.Endpoints = new(Endpoints)
+		}
+		endpoints := i.Endpoints.byName()
+		path, ok := endpoints[args[0]]
+		if !ok {
+			names := slices.Sorted(maps.Keys(endpoints))
+			return nil, fmt.Errorf("unknown endpoint%s, expected %s", directive.DidYouMean(args[0], names), directive.OneOf(names))
+		}
+		*path = args[1]
+		return nil, nil
+	})
+}
+
+func (p parser) refreshToken(value **RefreshTokenSettings) directive.Setting {
+	return p.Nested(func() directive.Settings {
+		r := new(RefreshTokenSettings)
+		*value = r
+		return directive.Settings{
+			"lifetime": p.lifetime(&r.Lifetime),
+			"idle":     p.lifetime(&r.Idle),
+			"rotate":   p.Word("always or never", &r.Rotate),
+			"retry":    p.retry(r),
+			"prefix":   p.Word("a text", &r.Prefix),
+			"length":   p.Number(storage.MinTokenLength, &r.Length),
+		}
+	})
+}
+
+func (p parser) refreshCheck(i *Issuer) directive.Setting {
+	return p.Once("a URL to post to", 1, 1, func(args []string) (directive.Settings, error) {
+		c := &grants.RefreshCheck{URL: args[0]}
+		i.RefreshCheck = c
+		return directive.Settings{
+			"every":   p.Duration(&c.Every),
+			"claims":  p.Words("one name or more", &c.Claims),
+			"timeout": p.Duration(&c.Timeout),
+		}, nil
+	})
+}
+
+func (p parser) retry(r *RefreshTokenSettings) directive.Setting {
+	return p.Once("a duration, 0 or unused", 1, 1, func(args []string) (directive.Settings, error) {
+		retry, err := parseRetry(args[0])
+		if err != nil {
+			return nil, fmt.Errorf("%w, not %s", err, args[0])
+		}
+		r.Retry = &retry
+		return nil, nil
+	})
+}
+
+func (p parser) throttle(i *Issuer) directive.Setting {
+	return p.Once("off, or a block in braces", 0, 1, func(args []string) (directive.Settings, error) {
+		i.Throttle = new(ThrottleSettings)
+		if len(args) == 1 {
+			if args[0] != "off" {
+				return nil, fmt.Errorf("expected off, or a block in braces, not %s", args[0])
+			}
+			i.Throttle.Off = true
+		}
+		known := make(directive.Settings)
+		for name, limit := range i.Throttle.byName() {
+			known[name] = p.failures(limit)
+		}
+		known["devices"] = p.deviceLimit(&i.Throttle.Devices)
+		known["pushed"] = p.requestLimit(&i.Throttle.Pushed)
+		known["codes"] = p.codeLimits(&i.Throttle.Codes)
+		return known, nil
+	})
+}
+
+func (p parser) failures(value **FailureLimit) directive.Setting {
+	const expected = "a number of failures and a duration, such as 10 5m"
+	return p.Once(expected, 2, 2, func(args []string) (directive.Settings, error) {
+		number, per, err := numberPer(args, expected)
+		*value = &FailureLimit{Failures: number, Per: per}
+		return nil, err
+	})
+}
+
+func (p parser) codeLimits(value *[]CodeLimit) directive.Setting {
+	const expected = "a number of codes and a duration, once or twice, such as 20 1m 200 24h"
+	return p.Once(expected, 2, 2*maxCodeLimits, func(args []string) (directive.Settings, error) {
+		for pair := range slices.Chunk(args, 2) {
+			number, per, err := numberPer(pair, expected)
+			if err != nil {
+				return nil, err
+			}
+			*value = append(*value, CodeLimit{Codes: number, Per: per})
+		}
+		return nil, nil
+	})
+}
+
+func (p parser) deviceLimit(value **CodeLimit) directive.Setting {
+	const expected = "a number of device codes and a duration, such as 60 10m"
+	return p.Once(expected, 2, 2, func(args []string) (directive.Settings, error) {
+		number, per, err := numberPer(args, expected)
+		*value = &CodeLimit{Codes: number, Per: per}
+		return nil, err
+	})
+}
+
+func (p parser) requestLimit(value **RequestLimit) directive.Setting {
+	const expected = "a number of requests and a duration, such as 300 10m"
+	return p.Once(expected, 2, 2, func(args []string) (directive.Settings, error) {
+		number, per, err := numberPer(args, expected)
+		*value = &RequestLimit{Requests: number, Per: per}
+		return nil, err
+	})
+}
+
+// numberPer reads a number and a duration.
+func numberPer(args []string, expected string) (number int, per caddy.Duration, err error) {
+	if len(args) != 2 {
+		return 0, 0, fmt.Errorf("expected %s, not %s", expected, strings.Join(args, " "))
+	}
+	number, err1 := strconv.Atoi(args[0])
+	d, err2 := caddy.ParseDuration(args[1])
+	if err1 != nil || err2 != nil {
+		return 0, 0, fmt.Errorf("expected %s, not %s %s", expected, args[0], args[1])
+	}
+	return number, caddy.Duration(d), nil
+}
+
+func (p parser) signing(i *Issuer) directive.Setting {
+	return p.Once("an algorithm, a block, or both", 0, 1, func(args []string) (directive.Settings, error) {
+		i.Signing = new(Signing)
+		if len(args) == 1 {
+			i.Signing.Algorithm = args[0]
+		}
+		return directive.Settings{
+			"rotate":    p.lifetime(&i.Signing.Rotate),
+			"jwks_file": p.Word("a file", &i.Signing.JWKSFile),
+		}, nil
+	})
+}
+
+func (p parser) encryptionKey(i *Issuer) directive.Setting {
+	return p.Once("one key or more, or off and one key or more", 1, -1, func(keys []string) (directive.Settings, error) {
+		i.Encryption = new(EncryptionSettings)
+		if keys[0] == "off" {
+			i.Encryption.Off, keys = true, keys[1:]
+		}
+		i.Encryption.Keys = keys
+		return nil, nil
+	})
+}
+
+func (p parser) store(i *Issuer) directive.Setting {
+	return func(string) error {
+		return p.Under("store", func() error {
+			name, value, err := p.module("store", "oauth.stores.")
+			if err == nil {
+				i.StoreRaw = caddyconfig.JSONModuleObject(value, "store", name, nil)
+			}
+			return err
+		})
+	}
+}
+
+func (p parser) grant(i *Issuer) directive.Setting {
+	return func(string) error {
+		name, value, err := p.module("grant", "oauth.grants.")
+		if err != nil {
+			return err
+		}
+		if i.GrantsRaw == nil {
+			i.GrantsRaw = make(caddy.ModuleMap)
+		}
+		i.GrantsRaw[name] = caddyconfig.JSON(value, nil)
+		return p.Under("grant "+name, func() error { return nil })
+	}
+}
+
+// module reads the name of a module and, if the module has any, its settings.
+func (p parser) module(setting, namespace string) (name string, value any, err error) {
+	if !p.NextArg() {
+		return "", nil, p.Errf("%s: expected the name of a module, got nothing", setting)
+	}
+	name = p.Val()
+	info, err := caddy.GetModule(namespace + name)
+	if err != nil {
+		return "", nil, p.Errf("%s: expected a module that caddy list-modules shows, and %s%s is none", setting, namespace, name)
+	}
+	module := info.New()
+	if unmarshaler, ok := module.(caddyfile.Unmarshaler); ok {
+		return name, module, unmarshaler.UnmarshalCaddyfile(p.NewFromNextSegment())
+	}
+	if _, err := p.Args(setting+" "+name, "nothing more", 0, 0); err != nil {
+		return "", nil, err
+	}
+	return name, json.RawMessage("{}"), p.Block(nil)
+}
+
+func (p parser) tokenResponse(i *Issuer) directive.Setting {
+	return p.Nested(func() directive.Settings {
+		t := new(TokenResponseSettings)
+		i.TokenResponse = t
+		return directive.Settings{
+			"token_type":   p.Word("a text", &t.TokenType),
+			"members":      p.Words("one name or more", &t.Members),
+			"expires_in":   p.Word("number or string", &t.ExpiresIn),
+			"content_type": p.Word("a media type, in quotes if it has spaces", &t.ContentType),
+		}
+	})
+}
+
+func (p parser) errors(i *Issuer) directive.Setting {
+	return p.Once("oauth or problem, a block, or both", 0, 1, func(args []string) (directive.Settings, error) {
+		e := new(ErrorSettings)
+		i.Errors = e
+		if len(args) == 1 {
+			e.Format = args[0]
+		}
+		known := directive.Settings{
+			"documentation": p.documentation(e),
+			"id":            p.Word("body or header", &e.ID),
+		}
+		for _, name := range errorNames {
+			known[name] = p.errorText(e, name)
+		}
+		return known, nil
+	})
+}
+
+func (p parser) documentation(e *ErrorSettings) directive.Setting {
+	return p.Once("a URL and, optionally, a media type", 1, 2, func(args []string) (directive.Settings, error) {
+		e.Documentation = &Documentation{URL: args[0]}
+		if len(args) == 2 {
+			e.Documentation.Type = args[1]
+		}
+		return nil, nil
+	})
+}
+
+func (p parser) errorText(e *ErrorSettings, name string) directive.Setting {
+	return p.Once("an error code, a text in quotes and, optionally, a status", 2, 3, func(args []string) (directive.Settings, error) {
+		text := ErrorText{Code: args[0], Text: args[1]}
+		if len(args) == 3 {
+			var err error
+			if text.Status, err = strconv.Atoi(args[2]); err != nil {
+				return nil, fmt.Errorf("expected a status from 400 to 599, not %s", args[2])
+			}
+		}
+		if e.Texts == nil {
+			e.Texts = make(map[string]ErrorText)
+		}
+		e.Texts[name] = text
+		return nil, nil
+	})
+}
+
+// page reads the settings of the pages.
+func (p parser) page(i *Issuer) directive.Setting {
+	return p.Nested(func() directive.Settings {
+		s := new(PageSettings)
+		i.Page = s
+		return directive.Settings{
+			"name":     p.Word("a name, in quotes if it has spaces", &s.Name),
+			"logo":     p.Word("a file", &s.Logo),
+			"color":    p.Word("a color, in quotes if it has spaces or #", &s.Color),
+			"support":  p.Word("a URL or a path", &s.Support),
+			"privacy":  p.Word("a URL or a path", &s.Privacy),
+			"language": p.Pair("a language, such as nl, and a file", &s.Languages),
+			"template": p.Pair("the name of a page and a file", &s.Templates),
+		}
+	})
+}
+
+// scopeSettings reads whether a scope is private, its claims, and its descriptions in other languages.
+func (p parser) scopeSettings(scope *Scope) directive.Settings {
+	claims := p.Words("one claim or more", &scope.Claims)
+	return directive.Settings{"private": p.Flag(&scope.Private), "claims": claims, directive.AnyName: func(tag string) error {
+		var description string
+		if err := p.Word("a description, in quotes", &description)(tag); err != nil {
+			return err
+		}
+		if scope.Languages == nil {
+			scope.Languages = make(map[string]string)
+		}
+		scope.Languages[tag] = description
+		return nil
+	}}
+}

@@ -1,0 +1,295 @@
+package caddyoauth
+
+import (
+	"cmp"
+	"maps"
+	"reflect"
+	"slices"
+	"strings"
+
+	"github.com/caddyserver/caddy/v2"
+	"github.com/caddyserver/caddy/v2/modules/caddyhttp"
+	"github.com/caddyserver/caddy/v2/modules/caddyhttp/caddyauth"
+	"github.com/caddyserver/caddy/v2/modules/caddyhttp/headers"
+	"github.com/caddyserver/caddy/v2/modules/caddyhttp/reverseproxy"
+
+	"github.com/caddy-oauth/caddy-oauth/grants"
+	"github.com/caddy-oauth/caddy-oauth/internal/routes"
+)
+
+// This file finds settings of OpenID Connect that load, and that applications cannot use.
+
+// signInMistake returns what is wrong with a client that has scopes of OpenID Connect, "" if it may work, and what to write.
+func (i *Issuer) signInMistake(id string, c *Client) (seen, instead string) {
+	if i.OpenID == nil || len(c.Scopes) == 0 {
+		return "", ""
+	}
+	others := slices.ContainsFunc(c.Scopes, func(scope string) bool { return !slices.Contains(grants.OpenIDScopes, scope) })
+	switch openID, types := slices.Contains(c.Scopes, grants.OpenID), c.grantTypes(); {
+	case !openID && !others:
+		return "the client " + id + " gets no ID tokens, as it lacks the scope openid", "scopes openid " + strings.Join(c.Scopes, " ")
+	case openID && (len(types) == 0 || slices.Equal(types, []string{"client_credentials"})):
+		return "nobody can sign in to the client " + id + ", as it has no redirect URI", "redirect_uris, with the address that the application names"
+	}
+	return "", ""
+}
+
+// authTimeMistakes finds clients to which nobody can sign in at a site of their issuer, as the site does not tell when people have
+// signed in.
+func (h *Handler) authTimeMistakes(issuer *Issuer) (found []mistake) {
+	if h.Session != nil && h.Session.AuthTime != "" {
+		return nil
+	}
+	for _, id := range slices.Sorted(maps.Keys(issuer.Clients)) {
+		c := issuer.Clients[id]
+		if c == nil || c.DefaultMaxAge == nil && !c.RequireAuthTime {
+			continue
+		}
+		setting := "default_max_age"
+		if c.RequireAuthTime {
+			setting = "require_auth_time"
+		}
+		path := []string{"oauth"}
+		if h.Settings != nil {
+			path = append(path, "client "+id, setting)
+		}
+		found = append(found, mistake{
+			path: path, seen: "nobody can sign in to the client " + id + " with " + setting + ", as this site does not tell when people sign in",
+			instead: "session { auth_time {rp.header.…} } in oauth, as the login names it",
+		})
+	}
+	return found
+}
+
+// claimTypes are the types of claims that are not text (OpenID Connect Core §5.1).
+var claimTypes = map[string]string{
+	"address": "json", "email_verified": "boolean", "phone_number_verified": "boolean", "updated_at": "number",
+}
+
+// typeMistake returns what is wrong with a claim whose type is not that of OpenID Connect, "" if it may work, and what to write.
+func typeMistake(name string, c Claim) (seen, instead string) {
+	want := claimTypes[name]
+	if want == "" || c.Type == want || c.Type == "json" {
+		return "", ""
+	}
+	return "the claim " + name + " is " + cmp.Or(c.Type, "text") + ", and applications expect " + want, "claim " + name + " " + c.Value + " " + want
+}
+
+// scopeClaims are the claims for which applications ask for a scope. That of profile depends on the application.
+var scopeClaims = map[string][]string{"email": {"email"}, "phone": {"phone_number"}, "address": {"address"}}
+
+// claimMistakes finds scopes of clients that give nothing, as no claim of theirs has a value. Other sites can have no more claims for an
+// issuer that this directive defines.
+func (h *Handler) claimMistakes() (found []mistake) {
+	if h.Settings == nil || h.Settings.OpenID == nil {
+		return nil
+	}
+	claims := maps.Clone(scopeClaims)
+	for _, s := range h.Settings.Scopes {
+		if len(s.Claims) > 0 {
+			claims[s.Name] = s.Claims
+		}
+	}
+	known := slices.Collect(maps.Keys(h.Claims))
+	if check := h.Settings.RefreshCheck; check != nil {
+		known = append(known, check.Claims...)
+	}
+	said := make(map[string]bool)
+	for _, id := range slices.Sorted(maps.Keys(h.Settings.Clients)) {
+		client := h.Settings.Clients[id]
+		if client == nil {
+			continue
+		}
+		for _, scope := range client.Scopes {
+			names := claims[scope]
+			if len(names) == 0 || said[scope] || slices.ContainsFunc(names, func(name string) bool { return slices.Contains(known, name) }) {
+				continue
+			}
+			said[scope] = true
+			found = append(found, mistake{
+				path: []string{"oauth", "client " + id, "scopes"}, seen: "the scope " + scope + " tells applications nothing, as there is no claim " + names[0],
+				instead: "claim " + names[0] + " {rp.header.…}, as the login names it",
+			})
+		}
+	}
+	return found
+}
+
+// What is wrong with the place of an oauth directive or handler.
+const (
+	nobodySignsIn = "nobody can sign in: oauth has no login, and clients have "
+	loginInOAuth  = "login { forward_auth ... } or login { basic_auth ... } in oauth"
+	respondFirst  = "respond stands before oauth, and answers all requests"
+	oauthFirst    = "oauth first, and respond after it"
+)
+
+// placeMistakes finds what cannot work of the place of a handler among the routes of its site. A handler that is not Caddy's own may be
+// a login.
+func (h *Handler) placeMistakes(server *caddyhttp.Server, site caddyhttp.RouteList, issuer *Issuer) (found []mistake) {
+	login, answered := false, false
+	for list := range routes.Lists(server, site) {
+		for handler := range routes.Handlers(list) {
+			pkg := reflect.Indirect(reflect.ValueOf(handler)).Type().PkgPath()
+			login = login || routes.IsLogin(handler) || !strings.HasPrefix(pkg, caddyPackages) && !strings.HasPrefix(pkg, ownPackages)
+		}
+		answered = answered || routes.Has(list, h) && h.answeredBefore(list)
+	}
+	if h.Login == nil && h.needsLogin() && issuer.signsIn() != "" && !login {
+		found = append(found, mistake{seen: nobodySignsIn + issuer.signsIn(), instead: loginInOAuth})
+	}
+	if answered {
+		found = append(found, mistake{seen: respondFirst, instead: oauthFirst})
+	}
+	return found
+}
+
+// answeredBefore reports whether a response to all requests stands before the handler in a list of routes.
+func (h *Handler) answeredBefore(list caddyhttp.RouteList) bool {
+	for _, route := range list {
+		for _, handler := range route.Handlers {
+			if handler == h {
+				return false
+			}
+			if _, responds := handler.(*caddyhttp.StaticResponse); responds && len(route.MatcherSets) == 0 {
+				return true
+			}
+		}
+	}
+	return false
+}
+
+var (
+	caddyPackages = reflect.TypeFor[caddy.Context]().PkgPath() + "/"
+	ownPackages   = reflect.TypeFor[Handler]().PkgPath()
+)
+
+// loginResult is what is known of the placeholders that a login sets.
+type loginResult struct {
+	sets    []string // prefixes of their names; nil: nothing is known
+	headers []string // of the answer of forward_auth, that copy_headers names; nil: none are named
+	copied  []string // headers of the request that are from the login
+}
+
+// logins are the directives of Caddy that find out who a person is, and the placeholders that they set.
+var logins = map[string]string{
+	"basic_auth": authPlaceholders, "basicauth": authPlaceholders,
+	"forward_auth": proxyPlaceholders, "reverse_proxy": proxyPlaceholders,
+}
+
+const (
+	authPlaceholders   = "http.auth.user."
+	proxyPlaceholders  = "http.reverse_proxy."
+	headerPlaceholders = proxyPlaceholders + "header."
+)
+
+// wrong returns what is wrong with the placeholder of a user or a claim after this login, "" if it may work, and what to write.
+func (l *loginResult) wrong(name string) (seen, instead string) {
+	if name == "http.auth.user" || name == "user" {
+		return nothingSets(name)
+	}
+	if header, ok := strings.CutPrefix(name, "http.request.header."); ok {
+		if hasHeader(l.copied, header) {
+			return "", ""
+		}
+		return "the header " + header + " comes from the request, and every browser can forge it", "{rp.header." + header + "} after forward_auth"
+	}
+	if strings.HasPrefix(name, "http.request.") && !strings.HasPrefix(name, "http.request.tls.") {
+		return "{" + name + "} comes from the request, and every browser can forge it", "a placeholder that Caddy sets after a login, such as " + defaultUser
+	}
+	ofLogin := strings.HasPrefix(name, authPlaceholders) || strings.HasPrefix(name, proxyPlaceholders)
+	if len(l.sets) == 0 || !ofLogin {
+		return "", ""
+	}
+	if !slices.ContainsFunc(l.sets, func(prefix string) bool { return strings.HasPrefix(name, prefix) }) {
+		instead = defaultUser
+		if strings.HasPrefix(name, authPlaceholders) {
+			instead = "user {rp.header.Remote-User}, or the header in which your site names the person"
+		}
+		return "the directives of login do not set {" + name + "}", instead
+	}
+	if header, ok := strings.CutPrefix(name, headerPlaceholders); ok && len(l.headers) > 0 && !hasHeader(l.headers, header) {
+		return "the login copies " + strings.Join(l.headers, ", ") + ", and not the header " + header, "{rp.header." + l.headers[0] + "}, or " + header + " in copy_headers too"
+	}
+	return "", ""
+}
+
+func nothingSets(name string) (seen, instead string) {
+	return "nothing sets {" + name + "}", defaultUser + ", or {rp.header.Remote-User} after forward_auth"
+}
+
+func hasHeader(names []string, name string) bool {
+	return slices.ContainsFunc(names, func(n string) bool { return strings.EqualFold(n, name) })
+}
+
+// result returns what the handlers of a login set. It looks at handlers that are provisioned.
+func (l *Login) result() *loginResult {
+	result := new(loginResult)
+	if l == nil {
+		return result
+	}
+	for handler := range routes.Handlers(l.Routes) {
+		switch handler := handler.(type) {
+		case *caddyauth.Authentication:
+			result.sets = append(result.sets, authPlaceholders)
+		case *reverseproxy.Handler:
+			result.sets = append(result.sets, proxyPlaceholders)
+			result.copies(handler)
+		default:
+			return &loginResult{copied: result.copied}
+		}
+	}
+	return result
+}
+
+// copies notes the headers that a forward_auth copies from the answer to the request.
+func (l *loginResult) copies(proxy *reverseproxy.Handler) {
+	for _, response := range proxy.HandleResponse {
+		for handler := range routes.Handlers(response.Routes) {
+			copies, ok := handler.(*headers.Handler)
+			if !ok || copies.Request == nil {
+				continue
+			}
+			for _, to := range slices.Sorted(maps.Keys(copies.Request.Set)) {
+				for _, name := range placeholders(strings.Join(copies.Request.Set[to], "")) {
+					if from, ok := strings.CutPrefix(name, headerPlaceholders); ok {
+						l.headers, l.copied = append(l.headers, from), append(l.copied, to)
+					}
+				}
+			}
+		}
+	}
+}
+
+// userMistakes finds placeholders of a user, a claim or a session that cannot work.
+func (h *Handler) userMistakes() (found []mistake) {
+	login := h.Login.result()
+	check := func(value string, setting ...string) {
+		for _, name := range placeholders(value) {
+			if seen, instead := login.wrong(name); seen != "" {
+				found = append(found, mistake{path: setting, seen: seen, instead: instead})
+			}
+		}
+	}
+	check(h.User, "user")
+	for _, name := range slices.Sorted(maps.Keys(h.Claims)) {
+		check(h.Claims[name].Value, "claim "+name)
+		if seen, instead := typeMistake(name, h.Claims[name]); seen != "" {
+			found = append(found, mistake{path: []string{"claim " + name}, seen: seen, instead: instead})
+		}
+	}
+	for name, value := range h.Session.placeholders() {
+		check(value, "session", name)
+	}
+	return found
+}
+
+// needsLogin reports whether the user comes from a login of Caddy's.
+func (h *Handler) needsLogin() bool {
+	user := h.User
+	if user == "" {
+		user = defaultUser
+	}
+	return slices.ContainsFunc(placeholders(user), func(name string) bool {
+		return strings.HasPrefix(name, authPlaceholders) || strings.HasPrefix(name, proxyPlaceholders)
+	})
+}
