@@ -36,12 +36,22 @@ type mistake struct {
 
 const mistakeMessage = "the configuration loads, but this is probably a mistake"
 
+// listedMistakes is how many mistakes of an issuer or of a site are logged one by one. More is a script that wrote ten thousand clients.
+const listedMistakes = 100
+
 // warn logs mistakes. The parser knows where the settings stand; it is nil outside the Caddyfile adapter.
 func warn(log *zap.Logger, p *directive.Parser, mistakes []mistake) {
-	for _, m := range mistakes {
-		if p != nil {
+	if p != nil {
+		for _, m := range mistakes {
 			adapterSaid.add(m)
 		}
+	}
+	if more := len(mistakes) - listedMistakes; more > 0 {
+		mistakes = append(mistakes[:listedMistakes:listedMistakes], mistake{
+			seen: fmt.Sprintf("%d more mistakes, which are not listed", more), instead: "the settings that were named before, first",
+		})
+	}
+	for _, m := range mistakes {
 		fields := []zap.Field{zap.String("seen", m.seen), zap.String("instead", m.instead)}
 		if len(m.path) > 0 {
 			fields = append(fields, zap.String("setting", strings.Join(m.path, ": ")))
@@ -66,7 +76,7 @@ type warnings struct {
 }
 
 // mostWarnings bounds what is remembered of configurations that are adapted and never loaded.
-const mostWarnings = 1000
+const mostWarnings = 50_000
 
 // add reports whether there was no such warning before.
 func (w *warnings) add(m mistake) bool {

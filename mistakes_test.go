@@ -2,6 +2,7 @@ package caddyoauth_test
 
 import (
 	"encoding/json"
+	"fmt"
 	"os"
 	"path/filepath"
 	"regexp"
@@ -157,6 +158,26 @@ func TestMistakes(t *testing.T) {
 				t.Errorf("expected one warning, got %+v", warnings)
 			}
 		})
+	}
+}
+
+// Thousands of clients with the same mistake do not fill the log, neither with lines nor, when the configuration is loaded, without.
+func TestMistakesOfManyClients(t *testing.T) {
+	var text strings.Builder
+	text.WriteString("example.com {\noauth https://example.com {\nscope orders\n")
+	for n := range 3000 {
+		fmt.Fprintf(&text, "client c%d {\nsecret short\nscopes orders\n}\n", n)
+	}
+	text.WriteString("}\n}\n")
+	dir := t.TempDir()
+	name := write(t, dir, "Caddyfile", text.String())
+	warnings, _ := adapt(t, name)
+	if n := len(warnings); n != 101 || warnings[0].Line != 5 || warnings[100].Seen != "2900 more mistakes, which are not listed" {
+		t.Errorf("%d warnings, the last is %+v", n, warnings[len(warnings)-1])
+	}
+	output, ok := caddyCommand(t, dir, "validate", "--adapter", "caddyfile", "--config", name)
+	if again := warningsIn(output); !ok || len(again) != 101 {
+		t.Errorf("validate: %d warnings", len(again))
 	}
 }
 
