@@ -43,7 +43,7 @@ type core struct {
 	authenticator *clients.Authenticator
 	registrations *registration.Registrations // nil if clients cannot register themselves
 	accessTokens  *accessTokens
-	assertions    *assertion.Checker
+	assertions    *assertion.Checker // of the JWTs that clients sign
 	proofs        *dpop.Checker
 	cutoffs       *revocation.Cutoffs
 	revoker       *Revoker

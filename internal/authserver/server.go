@@ -43,8 +43,6 @@ type Server struct {
 	running   *runningServer
 	outages   *bounded.Outages
 	started   time.Time
-
-	assertions *assertion.Checker // of the JWTs by which clients authenticate
 }
 
 // New makes a Server. It touches neither the store nor the network.
