@@ -12,6 +12,7 @@ import (
 	"github.com/caddyserver/caddy/v2/caddyconfig/httpcaddyfile"
 
 	"github.com/caddy-oauth/caddy-oauth/internal/directive"
+	"github.com/caddy-oauth/caddy-oauth/internal/mtls"
 	"github.com/caddy-oauth/caddy-oauth/storage"
 )
 
@@ -48,6 +49,8 @@ func init() {
 //			dpop {
 //				nonce required|none
 //			}
+//			mtls_endpoint_aliases <url>
+//			client_cert_header    verified|unverified
 //			page {
 //				name     <name>
 //				logo     <file>
@@ -133,6 +136,9 @@ func init() {
 //				pkce          required|optional
 //				iss           on|off
 //				dpop_bound_access_tokens
+//				tls_client_auth subject_dn|san_dns|san_uri|san_ip|san_email <name>
+//				self_signed_tls_client_auth [<file...>]
+//				tls_client_certificate_bound_access_tokens
 //				id_token_signed_response_alg <algorithm>
 //				userinfo_signed_response_alg <algorithm>
 //				claims_in     userinfo|id_token
@@ -246,6 +252,9 @@ func (p parser) issuerSettings(i *Issuer) directive.Settings {
 		"require_pushed_authorization_requests": p.Flag(&i.RequirePushed),
 		"require_signed_request_object":         p.Flag(&i.RequireSigned),
 
+		"mtls_endpoint_aliases": p.Word("a URL", &i.MTLSEndpointAliases),
+		"client_cert_header":    p.Word("verified or unverified", &i.ClientCertHeader),
+
 		"page":            p.page(i),
 		"endpoint":        p.endpoint(i),
 		"code":            p.code(i),
@@ -353,6 +362,11 @@ func (p parser) client(i *Issuer) directive.Setting {
 			"allow_insecure_redirects": p.Flag(&c.AllowInsecureRedirects),
 			"dpop_bound_access_tokens": p.Flag(&c.DPoPBoundAccessTokens),
 
+			"tls_client_auth":             p.tlsClientAuth(c),
+			"self_signed_tls_client_auth": p.selfSigned(c),
+
+			"tls_client_certificate_bound_access_tokens": p.Flag(&c.TLSClientCertificateBoundAccessTokens),
+
 			"require_pushed_authorization_requests": p.Flag(&c.RequirePushed),
 			"require_signed_request_object":         p.Flag(&c.RequireSigned),
 			"request_object_signing_alg":            p.Word("an algorithm, such as ES256", &c.RequestAlgorithm),
@@ -379,6 +393,24 @@ func (p parser) exchange(c *Client) directive.Setting {
 			return nil
 		})
 	}
+}
+
+func (p parser) tlsClientAuth(c *Client) directive.Setting {
+	return p.Once("the kind of a name and the name, in quotes if it has spaces, such as san_dns app.example.com", 2, 2, func(args []string) (directive.Settings, error) {
+		name := c.ClientCertificates.names()[args[0]]
+		if name == nil {
+			return nil, fmt.Errorf("expected %s, not %s%s", directive.OneOf(mtls.Kinds), args[0], directive.DidYouMean(args[0], mtls.Kinds))
+		}
+		*name = args[1]
+		return nil, nil
+	})
+}
+
+func (p parser) selfSigned(c *Client) directive.Setting {
+	return p.Once("files, or nothing", 0, -1, func(files []string) (directive.Settings, error) {
+		c.SelfSignedTLSClientAuth = &SelfSignedCertificates{Files: files}
+		return nil, nil
+	})
 }
 
 func (p parser) defaultMaxAge(c *Client) directive.Setting {

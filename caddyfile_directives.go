@@ -348,6 +348,7 @@ func (k *knownIssuers) guarded(g *Guard) *Issuer {
 //		audience      <uri...>
 //		resource      <uri>
 //		token_header  <name>
+//		client_cert_header verified|unverified
 //		optional
 //		authorization strip|pass
 //		header        <name> <placeholder>
@@ -433,13 +434,16 @@ func newGuard(p *directive.Parser, check func(*Guard) error) (*Guard, error) {
 	}
 	err = p.Under("oauth_guard", func() error {
 		return p.Block(directive.Settings{
-			"scopes":        p.Words("one scope or more", &g.Scopes),
-			"acr":           p.Words("one value of acr or more", &g.ACR),
-			"max_age":       p.Once("a duration of whole seconds, such as 15m", 1, 1, g.parseMaxAge),
-			"audience":      p.Words("one URI or more", &g.Audience),
-			"resource":      p.Word("a URI", &g.Resource),
-			"token_header":  p.Word("the name of a header", &g.TokenHeader),
-			"optional":      p.Flag(&g.Optional),
+			"scopes":       p.Words("one scope or more", &g.Scopes),
+			"acr":          p.Words("one value of acr or more", &g.ACR),
+			"max_age":      p.Once("a duration of whole seconds, such as 15m", 1, 1, g.parseMaxAge),
+			"audience":     p.Words("one URI or more", &g.Audience),
+			"resource":     p.Word("a URI", &g.Resource),
+			"token_header": p.Word("the name of a header", &g.TokenHeader),
+			"optional":     p.Flag(&g.Optional),
+
+			"client_cert_header": p.Word("verified or unverified", &g.ClientCertHeader),
+
 			"authorization": p.Word("strip or pass", &g.Authorization),
 			"header":        p.Pair("a name and a placeholder", &g.Headers),
 			"machines":      p.Word("as_nobody or as_user", &g.Machines),

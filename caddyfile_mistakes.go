@@ -19,7 +19,10 @@ import (
 // This file finds what loads and cannot work in a Caddyfile because of where a directive stands, or of what stands beside it.
 
 // resolved are the settings whose placeholders are replaced when the configuration is loaded.
-var resolved = []string{"audience", "encryption_key", "introspects", "issuer", "oauth", "redirect_uris", "secret", "secret_hash"}
+var resolved = []string{
+	"audience", "encryption_key", "introspects", "issuer", "mtls_endpoint_aliases", "oauth", "redirect_uris", "secret", "secret_hash",
+	"self_signed_tls_client_auth", "tls_client_auth",
+}
 
 // missing finds placeholders that have no value when the configuration is loaded, and files that are not there.
 func missing(lines []directive.Line) (found []mistake) {
@@ -32,7 +35,10 @@ func missing(lines []directive.Line) (found []mistake) {
 				found = append(found, mistake{at: at(line), seen: seen, instead: instead})
 			}
 		}
-		if file := fileOf(line.Words); file != "" && !unresolved(file) {
+		for _, file := range filesOf(line.Words) {
+			if unresolved(file) {
+				continue
+			}
 			if _, err := os.Stat(file); err != nil {
 				found = append(found, mistake{at: at(line), seen: "the file cannot be read: " + err.Error(), instead: "a file that Caddy can read when it runs"})
 			}
@@ -63,20 +69,22 @@ func unset(name, setting string) (seen, instead string) {
 	return "", ""
 }
 
-// fileOf returns the file that a setting names, "" if it names none.
-func fileOf(words []string) string {
+// filesOf returns the files that a setting names.
+func filesOf(words []string) []string {
 	n := len(words)
 	switch words[0] {
 	case "jwks", "jwks_file", "logo":
 		if n > 1 {
-			return words[n-1]
+			return words[n-1:]
 		}
 	case "template", "language":
 		if n == 3 {
-			return words[n-1]
+			return words[n-1:]
 		}
+	case "self_signed_tls_client_auth":
+		return words[1:]
 	}
-	return ""
+	return nil
 }
 
 // handlerMistakes finds what cannot work of a directive, and of where it stands.
@@ -107,6 +115,9 @@ func (s *adapted) handlerMistakes(h *Handler, issuer *Issuer, own caddyfile.Toke
 				at: own, seen: beside + " stands beside oauth, so the whole site needs the login", instead: "login { " + beside + " ... } in oauth, for the pages of oauth only",
 			})
 		}
+	}
+	if alias := issuer.MTLSEndpointAliases; alias != "" && (unresolved(alias) || len(s.addressMistakes(alias, own)) == 0) {
+		return found
 	}
 	return append(found, s.addressMistakes(issuer.URL, own)...)
 }

@@ -20,8 +20,8 @@ import (
 	"github.com/caddy-oauth/caddy-oauth/storage"
 )
 
-// Client is an app, script or partner that may get tokens. A client with neither a secret nor keys is public: an app in a browser or
-// on a person's device, which cannot keep a secret and must use PKCE.
+// Client is an app, script or partner that may get tokens. A client with neither a secret, keys nor a certificate is public: an app in a
+// browser or on a person's device, which cannot keep a secret and must use PKCE.
 type Client struct {
 	// The name that the consent page shows. Default: the client ID.
 	Name string `json:"name,omitempty"`
@@ -121,6 +121,7 @@ type Client struct {
 	// Which of its requests must have a redirect_uri. Default: each rule of the issuer.
 	RedirectURIRules *RedirectURIRules `json:"redirect_uri_rules,omitempty"`
 
+	ClientCertificates
 	ClientOpenID
 }
 
@@ -142,6 +143,7 @@ func (c *Client) resolve(repl *caddy.Replacer) error {
 		c.resolveExchanges(repl),
 		directive.At("post_logout_redirect_uris", replaceAll(repl, c.PostLogoutRedirectURIs)),
 		directive.At("backchannel_logout_uri", replace(repl, &c.BackchannelLogoutURI)),
+		c.ClientCertificates.resolve(repl),
 	)
 }
 
@@ -172,6 +174,8 @@ func (c *Client) check(id string, issuer *Issuer) error {
 		directive.At("require_signed_request_object", c.checkSigned()),
 		directive.At("request_object_signing_alg", checkPublicAlgorithm(c.RequestAlgorithm)),
 		directive.At("iss", checkChoice(c.Iss, "on", "off")),
+		c.ClientCertificates.check(c.hasKeys()),
+		directive.At("self_signed_tls_client_auth", c.checkChains(c.JWKS)),
 		c.ClientOpenID.check(c.Scopes, c.RedirectURIs, issuer),
 		c.checkGrants(issuer.grantTypes()),
 	)
@@ -276,7 +280,7 @@ func (c *Client) checkGrants(known []string) error {
 	code := slices.Contains(types, "authorization_code")
 	switch {
 	case slices.Contains(types, "client_credentials") && c.public():
-		return directive.At("grant_types", errors.New("client_credentials needs a client with secret, secret_hash, jwks or jwks_uri (RFC 6749 section 4.4)"))
+		return directive.At("grant_types", errors.New("client_credentials needs a client with secret, secret_hash, jwks, jwks_uri or a certificate (RFC 6749 section 4.4)"))
 	case code && len(c.RedirectURIs) == 0:
 		return errors.New("expected redirect_uris, which authorization_code needs; a script needs a secret or keys, and no redirect_uris")
 	case !code && len(c.RedirectURIs) > 0:
@@ -286,7 +290,7 @@ func (c *Client) checkGrants(known []string) error {
 }
 
 func (c *Client) public() bool {
-	return len(c.Secrets) == 0 && len(c.SecretHashes) == 0 && !c.hasKeys()
+	return len(c.Secrets) == 0 && len(c.SecretHashes) == 0 && !c.hasKeys() && !c.hasCertificate()
 }
 
 func (c *Client) grantTypes() []string {
@@ -339,6 +343,8 @@ func (c *Client) client(id string, issuer *Issuer) *storage.Client {
 		CodeLifetime:        issuer.Code.lifetime(),
 		RequirePKCE:         c.PKCE == "required",
 		RequireDPoP:         c.DPoPBoundAccessTokens,
+		Certificate:         c.certificate(),
+		BindToCertificate:   c.TLSClientCertificateBoundAccessTokens,
 		OmitIssuer:          c.Iss == "off",
 		RequirePushed:       c.RequirePushed,
 		RequireSigned:       c.RequireSigned,
@@ -348,6 +354,12 @@ func (c *Client) client(id string, issuer *Issuer) *storage.Client {
 		RefreshToken:        refreshPolicy(c.public(), c.RefreshToken, issuer.RefreshToken),
 		DropUnknownScopes:   issuer.UnknownScopes == "drop",
 		OpenID:              c.openID(issuer),
+	}
+	if c.SelfSignedTLSClientAuth != nil { // the keys are those of its certificates
+		client.AuthMethods = []string{storage.MethodSelfSigned}
+		if len(c.Secrets)+len(c.SecretHashes) > 0 {
+			client.AuthMethods = append(client.AuthMethods, storage.MethodBasic, storage.MethodPost)
+		}
 	}
 	if issuer.Code != nil {
 		client.CodePrefix = issuer.Code.Prefix
@@ -401,6 +413,9 @@ func decodeClient(settings json.RawMessage) (*Client, error) {
 	if c.JWKSFile != "" {
 		return nil, directive.At("jwks_file", errors.New("expected none: only a client of the configuration can have a file; jwks has the keys themselves"))
 	}
+	if c.SelfSignedTLSClientAuth != nil && len(c.SelfSignedTLSClientAuth.Files) > 0 {
+		return nil, directive.At("self_signed_tls_client_auth", errors.New("expected no files: only a client of the configuration can have some; x5c in jwks has the certificates themselves"))
+	}
 	if c.Logo != "" {
 		return nil, directive.At("logo", errors.New("expected none: only a client of the configuration can have a file"))
 	}
@@ -410,6 +425,9 @@ func decodeClient(settings json.RawMessage) (*Client, error) {
 		"post_logout_redirect_uris": c.PostLogoutRedirectURIs, "backchannel_logout_uri": {c.BackchannelLogoutURI},
 		"sector_identifier_uri": {c.SectorIdentifierURI},
 		"exchange":              c.exchangeResources(),
+		"tls_client_auth": {
+			c.TLSClientAuthSubjectDN, c.TLSClientAuthSANDNS, c.TLSClientAuthSANURI, c.TLSClientAuthSANIP, c.TLSClientAuthSANEmail,
+		},
 	} {
 		for _, value := range values {
 			if unresolved(value) {

@@ -1,11 +1,13 @@
 package caddyoauth
 
 import (
+	"encoding/json"
 	"errors"
 	"fmt"
 	"net/url"
 	"os"
 
+	"github.com/caddy-oauth/caddy-oauth/internal/directive"
 	"github.com/caddy-oauth/caddy-oauth/internal/jwt"
 	"github.com/caddy-oauth/caddy-oauth/internal/uris"
 	"github.com/caddy-oauth/caddy-oauth/storage"
@@ -31,20 +33,34 @@ func (c *Client) checkKeys() error {
 	return jwt.CheckClientKeys(c.JWKS)
 }
 
+// checkChains finds a JWK set without certificates, of a client that authenticates with those in it.
+func (c *Client) checkChains(set json.RawMessage) error {
+	if c.SelfSignedTLSClientAuth != nil && len(set) > 0 && len(jwt.ParseClientCertificates(set)) == 0 {
+		return errors.New("expected a key with x5c, its certificate, in jwks")
+	}
+	return nil
+}
+
 // configured returns a client of the configuration for the server, with the keys in its file.
 func (c *Client) configured(id string, issuer *Issuer) (*storage.Client, error) {
 	client := c.client(id, issuer)
+	if client.Certificate != nil {
+		var err error
+		if client.Certificate.Certificates, err = c.SelfSignedTLSClientAuth.read(); err != nil {
+			return nil, directive.At("self_signed_tls_client_auth", err)
+		}
+	}
 	if c.JWKSFile == "" {
 		return client, nil
 	}
 	file, err := os.ReadFile(c.JWKSFile)
 	if err != nil {
-		return nil, err
+		return nil, directive.At("jwks", err)
 	}
 	if client.JWKS, err = jwt.ReadClientKeys(file); err != nil {
-		return nil, fmt.Errorf("%s: %w", c.JWKSFile, err)
+		return nil, directive.At("jwks", fmt.Errorf("%s: %w", c.JWKSFile, err))
 	}
-	return client, nil
+	return client, directive.At("self_signed_tls_client_auth", c.checkChains(client.JWKS))
 }
 
 // checkKeysURI refuses a URL that the server would not fetch.

@@ -22,6 +22,7 @@ import (
 	"github.com/caddy-oauth/caddy-oauth/internal/dpop"
 	"github.com/caddy-oauth/caddy-oauth/internal/guard"
 	"github.com/caddy-oauth/caddy-oauth/internal/jwt"
+	"github.com/caddy-oauth/caddy-oauth/internal/mtls"
 	"github.com/caddy-oauth/caddy-oauth/internal/request"
 	"github.com/caddy-oauth/caddy-oauth/internal/routes"
 )
@@ -71,6 +72,11 @@ type Guard struct {
 	// of `Authorization`, but not that of another header. Remove it from them with `format filter` and
 	// `request>headers>X-Token delete`.
 	TokenHeader string `json:"token_header,omitempty"`
+
+	// Whether a proxy of `trusted_proxies` says in the header `Client-Cert` which TLS certificate a client has (RFC 9440), for tokens that
+	// are bound to one: `verified` or `unverified`, which a guard need not tell apart. From anybody else, the header is removed. Default: that
+	// of an issuer of this Caddy; else the header is ignored. **Danger:** the proxy must remove the header that a client sends itself.
+	ClientCertHeader string `json:"client_cert_header,omitempty"`
 
 	// Whether a request without a token passes, as one of nobody. A request with an invalid token never passes. Default: false.
 	Optional bool `json:"optional,omitempty"`
@@ -234,10 +240,19 @@ func (g *Guard) prepare() error {
 	if !g.remote() {
 		origins = append(origins, issuer)
 	}
+	own := g.app.Issuers[g.Issuer]
+	if own != nil && own.MTLSEndpointAliases != "" {
+		origins = append(origins, own.MTLSEndpointAliases)
+	}
+	header := g.ClientCertHeader
+	if header == "" && own != nil {
+		header = own.ClientCertHeader
+	}
+	resource.Certificate = func(r *http.Request) (*mtls.Certificate, error) { return request.Certificate(r, header) }
 	g.guard, err = guard.New(guard.Config{
 		Issuer: g.Issuer, Remote: g.remote(), Origins: origins, Resource: resource, Metadata: metadata, CORS: g.cors, Optional: g.Optional,
 		Settings: g.settings, Matchers: g.matchers, KeepToken: g.Authorization == "pass", Headers: g.Headers, AsUser: g.Machines == "as_user",
-		MCP: g.MCP != nil, Endpoint: g.endpoint, Tools: g.tools, Place: g.place, Trail: g.app.trail,
+		ClientCert: header != "", MCP: g.MCP != nil, Endpoint: g.endpoint, Tools: g.tools, Place: g.place, Trail: g.app.trail,
 	})
 	return err
 }
@@ -353,6 +368,7 @@ func (g *Guard) check() error {
 		directive.At("audience", checkAudience(g.Audience)),
 		directive.At("resource", g.checkResource()),
 		directive.At("authorization", checkChoice(g.Authorization, "strip", "pass")),
+		directive.At("client_cert_header", checkChoice(g.ClientCertHeader, "verified", "unverified")),
 		directive.At("machines", checkChoice(g.Machines, "as_nobody", "as_user")),
 		g.checkHeaders(),
 		directive.At("cors", g.checkCORS()),

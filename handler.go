@@ -17,6 +17,7 @@ import (
 	"github.com/caddy-oauth/caddy-oauth/internal/authserver"
 	"github.com/caddy-oauth/caddy-oauth/internal/directive"
 	"github.com/caddy-oauth/caddy-oauth/internal/guard"
+	"github.com/caddy-oauth/caddy-oauth/internal/mtls"
 	"github.com/caddy-oauth/caddy-oauth/internal/request"
 	"github.com/caddy-oauth/caddy-oauth/internal/routes"
 	"github.com/caddy-oauth/caddy-oauth/internal/wire"
@@ -64,11 +65,14 @@ type Handler struct {
 
 	app    *App
 	server *authserver.Server
-	block  *caddyhttp.Subroute // of the site
-	place  *guard.Place
-	ready  func() error // prepare, once
-	log    *zap.Logger
-	noted  *sync.Map // what noteOnce has logged
+
+	certHeader string // the setting client_cert_header of the issuer
+
+	block *caddyhttp.Subroute // of the site
+	place *guard.Place
+	ready func() error // prepare, once
+	log   *zap.Logger
+	noted *sync.Map // what noteOnce has logged
 }
 
 // CaddyModule returns the Caddy module information.
@@ -143,7 +147,7 @@ func (h *Handler) prepare() error {
 		return err
 	}
 	h.app.warn(h.log, h.authTimeMistakes(issuer))
-	h.server = h.app.servers[name]
+	h.server, h.certHeader = h.app.servers[name], issuer.ClientCertHeader
 	h.app.serveIn(h.block, name)
 	return h.server.AddSite(h.facts())
 }
@@ -184,6 +188,9 @@ func (h *Handler) ServeHTTP(w http.ResponseWriter, r *http.Request, next caddyht
 	serves := h.serves(path)
 	if request.Restart(w, r, serves && h.server.HasSecretLocation(path)) {
 		return nil
+	}
+	if h.certHeader != "" {
+		guard.DropClientCert(r)
 	}
 	if h.place.Enter(w, r) {
 		return nil
@@ -341,6 +348,11 @@ func (s site) LogoutURL(returnTo string) string {
 // ClientIP implements authserver.Site.
 func (s site) ClientIP(r *http.Request) string { return request.ClientIP(r) }
 
+// Certificate implements authserver.Certifier.
+func (s site) Certificate(r *http.Request) (*mtls.Certificate, error) {
+	return request.Certificate(r, s.h.certHeader)
+}
+
 // Note implements authserver.Noter. It adds the client, the grant type, and that a code was issued to the access log.
 func (s site) Note(r *http.Request, clientID, grantType string, code bool) {
 	request.LogClient(r, clientID)
@@ -363,4 +375,5 @@ var (
 	_ authserver.Site             = site{}
 	_ authserver.Noter            = site{}
 	_ authserver.Logouter         = site{}
+	_ authserver.Certifier        = site{}
 )

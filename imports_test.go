@@ -29,15 +29,15 @@ var allowedImports = []struct {
 	// The configuration.
 	{"ROOT", "grants internal/adminapi internal/assertion internal/authserver internal/bearer internal/cimd internal/cli internal/clients " +
 		"internal/directive internal/dpop internal/explain internal/fetch internal/guard " +
-		"internal/jwt internal/keyring internal/mcp internal/pages internal/registration internal/request internal/revocation internal/routes internal/throttle internal/trail internal/uris internal/wire " +
+		"internal/jwt internal/keyring internal/mcp internal/mtls internal/pages internal/registration internal/request internal/revocation internal/routes internal/throttle internal/trail internal/uris internal/wire " +
 		"storage storage/caddy storage/memory"},
 
 	// What the guards do with requests.
-	{"internal/guard", "grants internal/bearer internal/dpop internal/jwt internal/mcp internal/request internal/routes internal/trail internal/watch internal/wire"},
+	{"internal/guard", "grants internal/bearer internal/dpop internal/jwt internal/mcp internal/mtls internal/request internal/routes internal/trail internal/watch internal/wire"},
 
 	// Caddy's requests and routes.
 	{"internal/watch", "internal/bearer internal/jwt internal/request"},
-	{"internal/request", "internal/wire"},
+	{"internal/request", "internal/mtls internal/wire"},
 	{"internal/routes", ""},
 
 	// The admin API, and the commands.

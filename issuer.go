@@ -76,6 +76,8 @@ type Issuer struct {
 	// keys cannot. Default: false, clients with keys can.
 	RequireSigned bool `json:"require_signed_request_object,omitempty"`
 
+	MutualTLSSettings
+
 	// When people are asked for consent. A client can have its own setting. `once`: the first time, and again if the client
 	// asks for more scopes or another audience. `always`: each time. `never`: not at all, which is for your own clients.
 	// Default: `once` for clients with a secret or an https redirect URI, and `always` for the others, since any program on
@@ -175,6 +177,9 @@ func (i *Issuer) resolve(repl *caddy.Replacer) error {
 	if err := i.OpenID.resolve(repl); err != nil {
 		return directive.At("openid", err)
 	}
+	if err := i.MutualTLSSettings.resolve(repl); err != nil {
+		return err
+	}
 	if err := i.Dynamic.resolve(repl); err != nil {
 		return directive.At("dynamic", err)
 	}
@@ -214,6 +219,7 @@ func (i *Issuer) check() error {
 		directive.At("signing", i.Signing.check()),
 		directive.At("encryption_key", i.Encryption.check()),
 		i.WireSettings.check(i.grantTypes()),
+		i.MutualTLSSettings.check(),
 	)
 	if err != nil {
 		return err
@@ -289,6 +295,9 @@ func (i *Issuer) endpointURLs() []string {
 	var urls []string
 	for _, name := range slices.Sorted(maps.Keys(paths)) {
 		urls = append(urls, origin+paths[name])
+		if alias := i.MTLSEndpointAliases; alias != "" && alias != origin {
+			urls = append(urls, alias+paths[name])
+		}
 	}
 	return urls
 }
@@ -303,7 +312,7 @@ func (i *Issuer) open(
 	}
 	config := authserver.Config{
 		Identity: authserver.Identity{
-			Name: name, URL: i.URL, Paths: i.Endpoints.paths(issuer), AccessToken: i.AccessToken.shape(), Wire: i.wire(),
+			Name: name, URL: i.URL, MTLSAlias: i.MTLSEndpointAliases, Paths: i.Endpoints.paths(issuer), AccessToken: i.AccessToken.shape(), Wire: i.wire(),
 			OpenID: i.OpenID != nil, LogoutEndsAll: i.OpenID != nil && i.OpenID.LogoutEnds == "all",
 		},
 		ClientConfig: authserver.ClientConfig{
@@ -331,7 +340,7 @@ func (i *Issuer) open(
 	for id, c := range i.Clients {
 		client, err := c.configured(id, i)
 		if err != nil {
-			return nil, directive.At("client "+id, directive.At("jwks", err))
+			return nil, directive.At("client "+id, err)
 		}
 		config.Clients[id] = client
 		longest = max(longest, client.AccessTokenLifetime)

@@ -136,6 +136,9 @@ func (i *Issuer) mistakes(path ...string) (found []mistake) {
 					"32 random characters, from {env.NAME} or {file./path/of/the/file}", "client "+id, "secret")
 			}
 		}
+		for _, m := range c.ClientCertificates.mistakes(id) {
+			add(m.seen, m.instead, m.path...)
+		}
 		for _, e := range c.Exchanges {
 			if given := i.givenResources(); !i.MCP && !slices.ContainsFunc(given, unresolved) && !unresolved(e.From) && !slices.Contains(given, e.From) {
 				add("no client of the configuration gets tokens for "+e.From+", which the client "+id+" could exchange",

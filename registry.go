@@ -168,7 +168,8 @@ func (a *App) warnOfPlaces() error {
 	if err != nil {
 		return err
 	}
-	hosts, found := make(map[string][]string), make(map[string]bool)
+	hosts, found, aliased := make(map[string][]string), make(map[string]bool), make(map[string]bool)
+	serving := make(map[string][]*caddyhttp.Server)
 	for _, h := range a.handlers {
 		u, err := url.Parse(a.Issuers[h.Issuer].URL)
 		if err != nil {
@@ -177,21 +178,33 @@ func (a *App) warnOfPlaces() error {
 		for _, server := range app.(*caddyhttp.App).Servers {
 			site := routes.OfSite(server, h)
 			if len(site) > 0 {
+				serving[h.Issuer] = append(serving[h.Issuer], server)
 				a.warn(a.log, h.placeMistakes(server, site, a.Issuers[h.Issuer]))
 			}
 			for _, route := range site {
 				names := routes.Hosts(route)
 				hosts[h.Issuer] = append(hosts[h.Issuer], names...)
-				found[h.Issuer] = found[h.Issuer] || len(names) == 0 || slices.ContainsFunc(names, func(name string) bool {
-					return unresolved(name) || certmagic.MatchWildcard(u.Hostname(), name)
-				})
+				found[h.Issuer] = found[h.Issuer] || isAmong(u.Hostname(), names)
+				aliased[h.Issuer] = aliased[h.Issuer] || isAmong(a.Issuers[h.Issuer].aliasHost(), names)
 			}
 		}
 	}
 	for _, name := range slices.Sorted(maps.Keys(hosts)) {
+		issuer := a.Issuers[name]
 		if !found[name] {
-			a.warn(a.log, []mistake{wrongAddress("host", a.Issuers[name].URL, hosts[name], "issuer "+name)})
+			a.warn(a.log, []mistake{wrongAddress("host", issuer.URL, hosts[name], "issuer "+name)})
 		}
+		if issuer.MTLSEndpointAliases != "" && !aliased[name] {
+			a.warn(a.log, []mistake{wrongAlias(issuer, hosts[name], "issuer "+name, "mtls_endpoint_aliases")})
+		}
+		a.warn(a.log, issuer.certificateMistakes(name, serving[name]))
 	}
 	return nil
+}
+
+// isAmong reports whether a host is among the hosts of a route.
+func isAmong(host string, hosts []string) bool {
+	return len(hosts) == 0 || slices.ContainsFunc(hosts, func(name string) bool {
+		return unresolved(name) || certmagic.MatchWildcard(host, name)
+	})
 }

@@ -14,6 +14,8 @@ import (
 	"testing"
 
 	"github.com/caddyserver/caddy/v2/caddyconfig"
+
+	"github.com/caddy-oauth/caddy-oauth/internal/mtls/mtlstest"
 )
 
 // TestCaddyfilesOfTheDocs adapts and validates each Caddyfile in the documents.
@@ -50,8 +52,9 @@ func ownerFiles(t *testing.T) string {
 	}
 	dir := t.TempDir()
 	for name, content := range map[string]string{
-		"logo.svg":     `<svg xmlns="http://www.w3.org/2000/svg" viewBox="0 0 8 8"><rect width="8" height="8"/></svg>`,
-		"shop-app.png": logo.String(),
+		"logo.svg":       `<svg xmlns="http://www.w3.org/2000/svg" viewBox="0 0 8 8"><rect width="8" height="8"/></svg>`,
+		"shop-app.png":   logo.String(),
+		"partner-ca.pem": string(mtlstest.PEM(mtlstest.NewCA(t).Cert)),
 		"billing.pub.pem": "-----BEGIN PUBLIC KEY-----\nMFkwEwYHKoZIzj0CAQYIKoZIzj0DAQcDQgAEJLn9eo0fBiDOhaXfS1a5UVCuKGuO\n" +
 			"Ieq80KDho6LR1ACoI6bIu2xPvIdKccaypjziWi9Vf7ZbyTSSWhWJcpg+OA==\n-----END PUBLIC KEY-----\n",
 	} {

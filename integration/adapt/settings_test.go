@@ -40,6 +40,7 @@ func TestEverySettingHasAGoldenFile(t *testing.T) {
 	}
 	used["Signing.jwks_file"], used["Client.jwks_file"] = true, true // other tests have the files
 	used["Client.jwks"] = true                                       // only in JSON, for clients that are added at run time
+	used["SelfSignedCertificates.certificate_files"] = true
 	for _, config := range []reflect.Type{app, handler, guard} {
 		for name := range settings(config) {
 			if !used[name] {

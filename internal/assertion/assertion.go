@@ -162,6 +162,12 @@ func algorithms(client *storage.Client) []string {
 	return jwt.AssertionAlgorithms()
 }
 
+// HasCertificate reports whether a certificate in DER is in an x5c of the JWK set of a client (RFC 8705 §2.2). The error is an *Error, unless
+// ctx has ended.
+func (c *Checker) HasCertificate(ctx context.Context, client *storage.Client, der []byte) (bool, error) {
+	return c.Keys.hasCertificate(ctx, client, der, c.Loopback)
+}
+
 // sayOnce says that a client names the token endpoint, unless that was said.
 func (c *Checker) sayOnce(clientID string) {
 	c.mu.Lock()

@@ -1,9 +1,11 @@
 package assertion
 
 import (
+	"bytes"
 	"context"
 	"errors"
 	"fmt"
+	"slices"
 	"sync"
 	"time"
 
@@ -24,12 +26,25 @@ const (
 type Keys struct {
 	fetcher *fetch.Fetcher
 	now     func() time.Time
-	flights fetch.Group[[]*jwt.Key]
+	flights fetch.Group[keySet]
 
 	mu        sync.Mutex
-	inline    map[string][]*jwt.Key // by the set
+	inline    map[string]keySet // by the set
 	remote    map[source]*remoteSet
 	strangers map[source]*remoteSet // of clients that have registered themselves, so that these crowd out no others
+}
+
+// keySet is what a JWK set of a client is used for.
+type keySet struct {
+	keys         []*jwt.Key
+	certificates [][]byte // in DER
+}
+
+func parseSet(document []byte) (set keySet, err error) {
+	if set.keys, err = jwt.ParseClientKeys(document); err == nil {
+		set.certificates = jwt.ParseClientCertificates(document)
+	}
+	return set, err
 }
 
 // source is where a set is.
@@ -41,7 +56,8 @@ type source struct {
 
 // remoteSet is what is known of the set at a URL. Nobody changes it, it is replaced.
 type remoteSet struct {
-	keys    []*jwt.Key
+	keySet
+
 	etag    string
 	changed string    // Last-Modified
 	fresh   time.Time // until then there is no need to fetch it again
@@ -53,7 +69,7 @@ type remoteSet struct {
 // NewKeys returns a Keys that fetches sets with the fetcher.
 func NewKeys(fetcher *fetch.Fetcher, now func() time.Time) *Keys {
 	return &Keys{
-		fetcher: fetcher, now: now, inline: make(map[string][]*jwt.Key),
+		fetcher: fetcher, now: now, inline: make(map[string]keySet),
 		remote: make(map[source]*remoteSet), strangers: make(map[source]*remoteSet),
 	}
 }
@@ -61,17 +77,11 @@ func NewKeys(fetcher *fetch.Fetcher, now func() time.Time) *Keys {
 // find returns the keys of a client that can have signed with that header. With loopback, they can be at an address of this machine.
 // The error is an *Error unless ctx has ended.
 func (k *Keys) find(ctx context.Context, client *storage.Client, header jwt.Header, loopback bool) ([]*jwt.Key, error) {
-	var all []*jwt.Key
-	var err error
-	if len(client.JWKS) > 0 {
-		all, err = k.parse(client.JWKS)
-	} else {
-		all, err = k.at(ctx, source{client.JWKSURI, loopback, client.Origin == storage.OriginRegistered}, header)
-	}
+	set, err := k.setOf(ctx, client, loopback, func(set keySet) bool { return len(matching(set.keys, header)) > 0 })
 	if err != nil {
 		return nil, err
 	}
-	fitting := matching(all, header)
+	fitting := matching(set.keys, header)
 	if len(fitting) == 0 {
 		return nil, &Error{
 			Sent: "alg " + header.Algorithm + ", kid " + header.KeyID, Expected: "the alg and, if there is one, the kid of a key of the client",
@@ -79,6 +89,24 @@ func (k *Keys) find(ctx context.Context, client *storage.Client, header jwt.Head
 		}
 	}
 	return fitting, nil
+}
+
+// hasCertificate reports whether a certificate in DER is in an x5c of the JWK set of a client (RFC 8705 §2.2). With loopback, the set can be
+// at an address of this machine. The error is an *Error unless ctx has ended.
+func (k *Keys) hasCertificate(ctx context.Context, client *storage.Client, der []byte, loopback bool) (bool, error) {
+	has := func(set keySet) bool {
+		return slices.ContainsFunc(set.certificates, func(known []byte) bool { return bytes.Equal(known, der) })
+	}
+	set, err := k.setOf(ctx, client, loopback, has)
+	return err == nil && has(set), err
+}
+
+// setOf returns the JWK set of a client. One at a URL is fetched again if it is not enough.
+func (k *Keys) setOf(ctx context.Context, client *storage.Client, loopback bool, enough func(keySet) bool) (keySet, error) {
+	if len(client.JWKS) > 0 {
+		return k.parse(client.JWKS)
+	}
+	return k.at(ctx, source{client.JWKSURI, loopback, client.Origin == storage.OriginRegistered}, enough)
 }
 
 // matching returns the keys with the algorithm, and with the kid if both key and header have one.
@@ -91,22 +119,22 @@ func matching(keys []*jwt.Key, header jwt.Header) (fitting []*jwt.Key) {
 	return fitting
 }
 
-// parse returns the keys of a set that is among a client's settings.
-func (k *Keys) parse(set []byte) ([]*jwt.Key, error) {
+// parse returns a set that is among a client's settings.
+func (k *Keys) parse(document []byte) (keySet, error) {
 	k.mu.Lock()
-	keys, ok := k.inline[string(set)]
+	set, ok := k.inline[string(document)]
 	k.mu.Unlock()
 	if ok {
-		return keys, nil
+		return set, nil
 	}
-	keys, err := jwt.ParseClientKeys(set)
+	set, err := parseSet(document)
 	if err != nil {
-		return nil, &Error{Sent: "a JWT of the client", Expected: "keys of the client: " + err.Error(), Setting: "jwks"}
+		return keySet{}, &Error{Sent: "a JWT of the client", Expected: "keys of the client: " + err.Error(), Setting: "jwks"}
 	}
 	k.mu.Lock()
 	defer k.mu.Unlock()
-	keep(k.inline, string(set), keys)
-	return keys, nil
+	keep(k.inline, string(document), set)
+	return set, nil
 }
 
 // keep adds an entry to a map of at most maxSets.
@@ -122,20 +150,20 @@ func keep[K comparable, T any](entries map[K]T, name K, entry T) {
 	entries[name] = entry
 }
 
-// at returns the keys at a client's URL. They are fetched again when they are no longer fresh, or when none of them can have signed,
-// but at most once a minute. If that fails, those that are known are used for a day.
-func (k *Keys) at(ctx context.Context, from source, header jwt.Header) ([]*jwt.Key, error) {
+// at returns the set at a client's URL. It is fetched again when it is no longer fresh, or not enough, but at most once a minute. If that
+// fails, what is known is used for a day.
+func (k *Keys) at(ctx context.Context, from source, enough func(keySet) bool) (keySet, error) {
 	known := k.known(from)
-	if k.now().Before(known.fresh) && len(matching(known.keys, header)) > 0 {
-		return known.keys, nil
+	if k.now().Before(known.fresh) && enough(known.keySet) {
+		return known.keySet, nil
 	}
-	keys, err := k.flights.Do(ctx, fmt.Sprint(from), fetchTime, func(ctx context.Context) ([]*jwt.Key, error) {
+	set, err := k.flights.Do(ctx, fmt.Sprint(from), fetchTime, func(ctx context.Context) (keySet, error) {
 		return k.refresh(ctx, from)
 	})
 	if err == nil || ctx.Err() != nil {
-		return keys, err
+		return set, err
 	}
-	return nil, &Error{Sent: "a JWT of the client", Expected: "keys at " + from.url + ": " + err.Error(), Setting: "jwks_uri"}
+	return keySet{}, &Error{Sent: "a JWT of the client", Expected: "keys at " + from.url + ": " + err.Error(), Setting: "jwks_uri"}
 }
 
 func (k *Keys) known(from source) remoteSet {
@@ -155,8 +183,8 @@ func (k *Keys) sets(from source) map[source]*remoteSet {
 	return k.remote
 }
 
-// refresh fetches a set, unless that was tried a moment ago, and returns the keys that are known then.
-func (k *Keys) refresh(ctx context.Context, from source) ([]*jwt.Key, error) {
+// refresh fetches a set, unless that was tried a moment ago, and returns what is known then.
+func (k *Keys) refresh(ctx context.Context, from source) (keySet, error) {
 	set, now := k.known(from), k.now()
 	if set.tried.IsZero() || now.Sub(set.tried) >= fetchPause {
 		set.tried = now
@@ -167,11 +195,11 @@ func (k *Keys) refresh(ctx context.Context, from source) ([]*jwt.Key, error) {
 	}
 	switch {
 	case set.got.IsZero():
-		return nil, set.problem
+		return keySet{}, set.problem
 	case now.Sub(set.fresh) >= maxSetStale:
-		return nil, errors.Join(errors.New("those that were fetched are too old"), set.problem)
+		return keySet{}, errors.Join(errors.New("those that were fetched are too old"), set.problem)
 	}
-	return set.keys, nil
+	return set.keySet, nil
 }
 
 // fetch changes the set to what is at the URL now.
@@ -191,6 +219,6 @@ func (s *remoteSet) fetch(ctx context.Context, fetcher *fetch.Fetcher, from sour
 		return nil
 	}
 	s.etag, s.changed = response.ETag, response.LastModified
-	s.keys, err = jwt.ParseClientKeys(response.Body)
+	s.keySet, err = parseSet(response.Body)
 	return err
 }

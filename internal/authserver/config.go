@@ -46,6 +46,9 @@ type Identity struct {
 	Paths  Paths
 	Scopes []Scope
 
+	// MTLSAlias is another origin of the endpoints, at which clients are asked for certificates (RFC 8705 §5); "" is none.
+	MTLSAlias string
+
 	// OpenID says that clients can sign people in (OpenID Connect Core).
 	OpenID bool
 	// PairwiseSalt is the secret that subjects are made with for clients of a sector; "" if there are none.

@@ -43,7 +43,7 @@ func (s *core) proveKey(c *call) error {
 	if len(values) == 0 {
 		return refuseProof(dpop.Missing("a DPoP proof with each token request", "client "+c.client.ID+": dpop_bound_access_tokens"))
 	}
-	proof, err := s.proofs.Check(c.ctx, values, dpop.Request{Method: c.r.Method, URL: s.origin + c.r.URL.EscapedPath()})
+	proof, err := s.proofs.Check(c.ctx, values, s.provable(c, ""))
 	if err != nil {
 		return refuseProof(err)
 	}
@@ -53,6 +53,16 @@ func (s *core) proveKey(c *call) error {
 	}
 	c.proof = proof
 	return nil
+}
+
+// provable returns what the proof of a request must be for. token is the access token that the request brings, "" for none.
+func (s *core) provable(c *call, token string) dpop.Request {
+	path := c.r.URL.EscapedPath()
+	want := dpop.Request{Method: c.r.Method, URL: s.origin + path, Token: token}
+	if s.config.MTLSAlias != "" {
+		want.Alias = s.config.MTLSAlias + path
+	}
+	return want
 }
 
 // claimProof makes sure that no other node has seen the proof of a request. It comes after the grant has decided: until then anybody could
@@ -113,7 +123,7 @@ func (s *core) proveToken(c *call, claims *jwt.Claims, token, scheme string) err
 	if len(values) == 0 {
 		return unauthorized(refuseProof(dpop.Missing("a DPoP proof, as the token is bound to a key", "")))
 	}
-	proof, err := s.proofs.Check(c.ctx, values, dpop.Request{Method: c.r.Method, URL: s.origin + c.r.URL.EscapedPath(), Token: token})
+	proof, err := s.proofs.Check(c.ctx, values, s.provable(c, token))
 	if err != nil {
 		return unauthorized(refuseProof(err))
 	}

@@ -77,7 +77,7 @@ func (s *core) publishMetadataLocked() error {
 // metadata returns the authorization server metadata (RFC 8414 §2). It names only what the server accepts, and leaves
 // out empty arrays.
 func (s *core) metadata(sites *SiteFacts) ([]byte, error) {
-	authenticated := []string{storage.MethodBasic, storage.MethodPost, storage.MethodKey}
+	authenticated := append([]string{storage.MethodBasic, storage.MethodPost, storage.MethodKey}, s.certificateMethods()...)
 	algs := jwt.AssertionAlgorithms()
 	doc := struct {
 		Issuer                string   `json:"issuer"`
@@ -111,6 +111,9 @@ func (s *core) metadata(sites *SiteFacts) ([]byte, error) {
 		RequestParameter bool     `json:"request_parameter_supported"`
 		RequestAlgs      []string `json:"request_object_signing_alg_values_supported,omitempty"`
 		RequireSigned    bool     `json:"require_signed_request_object,omitempty"`
+
+		BindsToCertificates bool              `json:"tls_client_certificate_bound_access_tokens,omitempty"` // RFC 8705 §3.3
+		Aliases             map[string]string `json:"mtls_endpoint_aliases,omitempty"`                      // RFC 8705 §5
 
 		*openIDMetadata
 	}{
@@ -154,6 +157,7 @@ func (s *core) metadata(sites *SiteFacts) ([]byte, error) {
 	for _, scope := range s.config.Scopes {
 		doc.Scopes = append(doc.Scopes, scope.Name)
 	}
+	doc.BindsToCertificates = s.bindsToCertificates()
 	if s.anyMayUse(grants.DeviceCodeType) {
 		doc.DeviceAuthorization = s.origin + s.config.Paths.DeviceAuthorization
 	}
@@ -163,11 +167,59 @@ func (s *core) metadata(sites *SiteFacts) ([]byte, error) {
 		}
 	}
 	slices.Sort(doc.GrantTypes)
+	doc.Aliases = s.aliases(doc.RegistrationEndpoint != "", doc.DeviceAuthorization != "")
 	return json.Marshal(doc)
 }
 
 // unusual are grant types that every server has, and that the metadata has only if a client may use them.
 var unusual = []string{grants.DeviceCodeType, grants.TokenExchangeType}
+
+// certificateMethods returns the methods by which clients authenticate with certificates. With an alias, clients that are added at run time
+// can use any.
+func (s *core) certificateMethods() (methods []string) {
+	if s.config.MTLSAlias != "" {
+		return []string{storage.MethodTLS, storage.MethodSelfSigned}
+	}
+	for _, client := range s.config.Clients {
+		if client.Certificate != nil {
+			methods = union(methods, []string{client.Certificate.Method()})
+		}
+	}
+	slices.Sort(methods)
+	return methods
+}
+
+// bindsToCertificates reports whether a client can get tokens that are bound to its certificate.
+func (s *core) bindsToCertificates() bool {
+	for _, client := range s.config.Clients {
+		if client.BindToCertificate {
+			return true
+		}
+	}
+	return s.config.MTLSAlias != ""
+}
+
+// aliases returns the URLs of the endpoints at which clients are asked for certificates (RFC 8705 §5), nil if these are the usual ones.
+func (s *core) aliases(registration, device bool) map[string]string {
+	alias, paths := s.config.MTLSAlias, s.config.Paths
+	if alias == "" {
+		return nil
+	}
+	aliases := map[string]string{
+		"token_endpoint": alias + paths.Token, "revocation_endpoint": alias + paths.Revoke, "introspection_endpoint": alias + paths.Introspect,
+		"pushed_authorization_request_endpoint": alias + paths.PAR,
+	}
+	if registration {
+		aliases["registration_endpoint"] = alias + paths.Register
+	}
+	if device {
+		aliases["device_authorization_endpoint"] = alias + paths.DeviceAuthorization
+	}
+	if s.config.OpenID {
+		aliases["userinfo_endpoint"] = alias + paths.Userinfo
+	}
+	return aliases
+}
 
 // anyMayUse reports whether a client of the configuration may use a grant type.
 func (s *core) anyMayUse(grantType string) bool {

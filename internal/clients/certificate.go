@@ -7,6 +7,7 @@ import (
 	"slices"
 	"time"
 
+	"github.com/caddy-oauth/caddy-oauth/internal/assertion"
 	"github.com/caddy-oauth/caddy-oauth/internal/mtls"
 	"github.com/caddy-oauth/caddy-oauth/internal/throttle"
 	"github.com/caddy-oauth/caddy-oauth/storage"
@@ -28,7 +29,11 @@ func (a *Authenticator) byCertificate(
 	if attempt == nil {
 		return nil, named, TooManyFailures(wait)
 	}
-	if sent, expected := a.checkCertificate(client, peer); expected != "" {
+	sent, expected, err := a.checkCertificate(ctx, client, peer)
+	switch {
+	case err != nil:
+		return nil, named, err
+	case expected != "":
 		attempt.Failed()
 		refusal := ErrFailed.Explain(sent, expected, "client "+client.ID+": "+client.Certificate.Method())
 		refusal.Cause = errWrongCertificate
@@ -40,7 +45,7 @@ func (a *Authenticator) byCertificate(
 }
 
 // checkCertificate says what the peer of a client has sent and what it should have, which is "" if it is the client.
-func (a *Authenticator) checkCertificate(client *storage.Client, peer Peer) (sent, expected string) {
+func (a *Authenticator) checkCertificate(ctx context.Context, client *storage.Client, peer Peer) (sent, expected string, err error) {
 	registered := client.Certificate
 	kind, name := registered.Name()
 	expected = kind + " " + name
@@ -49,25 +54,29 @@ func (a *Authenticator) checkCertificate(client *storage.Client, peer Peer) (sen
 	}
 	certificate, problem := peerCertificate(peer)
 	if certificate == nil {
-		return problem, expected
+		return problem, expected, nil
 	}
 	sent = certificate.String()
 	if registered.SelfSigned {
-		if !a.isRegistered(client, certificate) {
-			return sent, expected
+		known, err := a.isRegistered(ctx, client, certificate)
+		if problem, refused := errors.AsType[*assertion.Error](err); refused {
+			return sent, problem.Expected, nil
+		}
+		if !known || err != nil {
+			return sent, expected, err
 		}
 		if now := a.directory.Now(); now.Before(certificate.NotBefore) || now.After(certificate.NotAfter) {
-			return sent, "a certificate that is valid now, not from " + moment(certificate.NotBefore) + " to " + moment(certificate.NotAfter)
+			return sent, "a certificate that is valid now, not from " + moment(certificate.NotBefore) + " to " + moment(certificate.NotAfter), nil
 		}
-		return sent, ""
+		return sent, "", nil
 	}
 	switch {
 	case !certificate.HasName(kind, name):
-		return sent, expected
+		return sent, expected, nil
 	case !certificate.Verified:
-		return sent, "a certificate of a CA that the site trusts: tls { client_auth { trust_pool … } } with mode verify_if_given or require_and_verify"
+		return sent, "a certificate of a CA that the site trusts: tls { client_auth { trust_pool … } } with mode verify_if_given or require_and_verify", nil
 	}
-	return sent, ""
+	return sent, "", nil
 }
 
 // peerCertificate returns the certificate of a peer, or says why there is none.
@@ -86,8 +95,11 @@ func peerCertificate(peer Peer) (_ *mtls.Certificate, problem string) {
 }
 
 // isRegistered reports whether a client is registered with a certificate itself.
-func (a *Authenticator) isRegistered(client *storage.Client, certificate *mtls.Certificate) bool {
-	return slices.ContainsFunc(client.Certificate.Certificates, func(der []byte) bool { return bytes.Equal(der, certificate.Raw) })
+func (a *Authenticator) isRegistered(ctx context.Context, client *storage.Client, certificate *mtls.Certificate) (bool, error) {
+	if len(client.JWKS) > 0 || client.JWKSURI != "" {
+		return a.keys.HasCertificate(ctx, client, certificate.Raw)
+	}
+	return slices.ContainsFunc(client.Certificate.Certificates, func(der []byte) bool { return bytes.Equal(der, certificate.Raw) }), nil
 }
 
 func moment(t time.Time) string { return t.UTC().Format(time.RFC3339) }

@@ -69,6 +69,7 @@ type Checker struct {
 type Request struct {
 	Method string
 	URL    string // query and fragment do not count; "" if the server does not know it
+	Alias  string // another URL of the same; "" for none
 	Token  string // the access token that the request brings, "" if it brings none
 
 	// Hop is where in this process the request has arrived, if a site of the process may have passed it on to another one. Each
@@ -166,7 +167,7 @@ func (c *Checker) checkClaims(ctx context.Context, claims *jwt.Proof, want Reque
 	switch {
 	case claims.Method != want.Method:
 		return refuse("htm is not the method of this request", "htm "+short(claims.Method), want.Method)
-	case len(claims.URL) > maxURL || !sameTarget(claims.URL, want.URL):
+	case len(claims.URL) > maxURL || !sameTarget(claims.URL, want.URL) && (want.Alias == "" || !sameTarget(claims.URL, want.Alias)):
 		return refuse("htu is not the URL of this request", "htu "+short(claims.URL), short(want.URL))
 	case !now.Before(claims.IssuedAt.Add(past)):
 		return refuse("iat is too old", "iat "+at(claims.IssuedAt), "an iat of the last "+past.String()+"; it is "+at(now))

@@ -36,6 +36,8 @@ type Config struct {
 	Headers   map[string]string // that tell the site who the user is: placeholders, by name
 	AsUser    bool              // a client with a token for itself is the user of its name
 
+	ClientCert bool // it believes the header Client-Cert of a trusted proxy (RFC 9440)
+
 	MCP      bool                // the resource is a server of the Model Context Protocol
 	Endpoint caddyhttp.MatchPath // of that server; nil: all of the site
 	Tools    bool                // the matchers look at the messages of that server

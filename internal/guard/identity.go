@@ -12,6 +12,7 @@ import (
 
 	"github.com/caddy-oauth/caddy-oauth/internal/bearer"
 	"github.com/caddy-oauth/caddy-oauth/internal/jwt"
+	"github.com/caddy-oauth/caddy-oauth/internal/mtls"
 	"github.com/caddy-oauth/caddy-oauth/internal/request"
 )
 
@@ -40,6 +41,9 @@ func (p *Place) Enter(w http.ResponseWriter, r *http.Request) (answered bool) {
 // enter also returns what the guards know of the request; nil: there are none.
 func (p *Place) enter(w http.ResponseWriter, r *http.Request) (found *identity, answered bool) {
 	p.find(r)
+	if p.clientCert {
+		DropClientCert(r)
+	}
 	if !p.guarded {
 		return nil, false
 	}
@@ -157,5 +161,19 @@ func keepFromConnection(h http.Header, name string) {
 				h.Add("Connection", option)
 			}
 		}
+	}
+}
+
+// DropClientCert removes the headers by which a trusted proxy tells of certificates (RFC 9440), if anybody else has sent them, and those
+// that many servers cannot tell from them.
+func DropClientCert(r *http.Request) {
+	trusted := request.FromTrustedProxy(r)
+	for _, name := range []string{mtls.Header, mtls.ChainHeader} {
+		for sent := range r.Header {
+			if lookAlike(sent, name) && !(trusted && sent == name) {
+				delete(r.Header, sent)
+			}
+		}
+		keepFromConnection(r.Header, name)
 	}
 }

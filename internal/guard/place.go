@@ -31,6 +31,9 @@ type Place struct {
 	beside  []neighbor // those in the list, but for the handler itself
 	guarded bool       // there are some
 	headers []string   // that they set
+
+	clientCert bool // one of them believes the header Client-Cert of a proxy
+
 	catalog bearer.Catalog
 
 	tools     bool     // the site decides by what an MCP message asks for
@@ -114,6 +117,7 @@ func (p *Place) join(guards []*Guard) {
 	}
 	for _, g := range guards {
 		p.headers = union(p.headers, slices.Sorted(maps.Keys(g.config.Headers)))
+		p.clientCert = p.clientCert || g.config.ClientCert
 		document := *g.config.Metadata
 		if some[g.config.Settings] {
 			document.Scopes = nil // clients ask for all that the metadata has; the challenge has these when they are needed

@@ -6,6 +6,7 @@ import (
 	"crypto/ed25519"
 	"crypto/rsa"
 	"crypto/x509"
+	"encoding/base64"
 	"encoding/json"
 	"encoding/pem"
 	"errors"
@@ -49,6 +50,26 @@ func ParseClientKeys(document []byte) ([]*Key, error) {
 		}
 	}
 	return keys, nil
+}
+
+// ParseClientCertificates returns the certificates in a client's JWK set, in DER: of each key, the first one in x5c (RFC 7517 §4.7).
+func ParseClientCertificates(document []byte) (certificates [][]byte) {
+	set, ok := parseSet(document)
+	if !ok {
+		return nil
+	}
+	for _, encoded := range set[:min(len(set), MaxClientKeys)] {
+		var key struct {
+			Chain []string `json:"x5c"`
+		}
+		if json.Unmarshal(encoded, &key) != nil || len(key.Chain) == 0 {
+			continue
+		}
+		if der, err := base64.StdEncoding.DecodeString(key.Chain[0]); err == nil {
+			certificates = append(certificates, der)
+		}
+	}
+	return certificates
 }
 
 var errNoSet = errors.New("expected a JWK set, a JSON object with keys in a member \"keys\" (RFC 7517 §5)")

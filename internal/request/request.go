@@ -52,8 +52,7 @@ func ClientIP(r *http.Request) string {
 
 // Scheme returns the scheme by which a client has sent a request. A proxy before Caddy may have decrypted it.
 func Scheme(r *http.Request) string {
-	trusted, _ := caddyhttp.GetVar(r.Context(), caddyhttp.TrustedProxyVarKey).(bool)
-	if r.TLS != nil || trusted && r.Header.Get("X-Forwarded-Proto") == "https" {
+	if r.TLS != nil || FromTrustedProxy(r) && r.Header.Get("X-Forwarded-Proto") == "https" {
 		return "https"
 	}
 	return "http"

@@ -1,0 +1,85 @@
+package caddyoauth
+
+import (
+	"maps"
+	"net/url"
+	"slices"
+	"strings"
+
+	"github.com/caddyserver/caddy/v2/modules/caddyhttp"
+)
+
+// mistakes finds a subject that is written in the order of the certificate, as openssl prints it, and not in that of RFC 4514.
+func (c *ClientCertificates) mistakes(id string) (found []mistake) {
+	dn := c.TLSClientAuthSubjectDN
+	parts := strings.Split(strings.ToUpper(strings.ReplaceAll(dn, " ", "")), ",")
+	if last := parts[len(parts)-1]; strings.HasPrefix(parts[0], "C=") && strings.HasPrefix(last, "CN=") {
+		found = append(found, mistake{
+			path: []string{"client " + id, "tls_client_auth"}, seen: "the subject of the client " + id + " begins with the country, and RFC 4514 begins with the name of the client itself",
+			instead: "what openssl x509 -noout -subject -nameopt RFC2253 prints",
+		})
+	}
+	return found
+}
+
+// certificateMistakes finds clients of an issuer that need certificates which no site of it asks for. servers are those that serve it.
+func (i *Issuer) certificateMistakes(name string, servers []*caddyhttp.Server) (found []mistake) {
+	asks, verifies, takesAny := i.certificateModes(servers)
+	for _, id := range slices.Sorted(maps.Keys(i.Clients)) {
+		c := i.Clients[id]
+		self := c.SelfSignedTLSClientAuth != nil
+		add := func(setting, seen, instead string) {
+			found = append(found, mistake{path: []string{"issuer " + name, "client " + id, setting}, seen: seen, instead: instead})
+		}
+		switch setting := "tls_client_certificate_bound_access_tokens"; {
+		case !c.hasCertificate() && !c.TLSClientCertificateBoundAccessTokens:
+		case c.hasCertificate() && !self && !verifies:
+			add("tls_client_auth", "no site of the issuer checks TLS certificates, by which the client "+id+" authenticates",
+				"tls { client_auth { mode verify_if_given; trust_pool file <CA> } } in a site of the issuer")
+		case self && !takesAny:
+			add("self_signed_tls_client_auth", "no site of the issuer takes TLS certificates that are of no CA, by which the client "+id+" authenticates",
+				"tls { client_auth { mode request } } in a site of the issuer")
+		case !asks:
+			add(setting, "no site of the issuer asks for TLS certificates, which the client "+id+" must have", "tls { client_auth { mode request } } in a site of the issuer")
+		}
+	}
+	return found
+}
+
+// certificateModes says what the servers do about certificates: whether one asks for them, whether one checks them, and whether one takes
+// any. Of a policy without a mode, nobody but Caddy knows.
+func (i *Issuer) certificateModes(servers []*caddyhttp.Server) (asks, verifies, takesAny bool) {
+	if i.ClientCertHeader != "" {
+		asks, takesAny = true, true
+		verifies = i.ClientCertHeader == "verified"
+	}
+	for _, server := range servers {
+		for _, policy := range server.TLSConnPolicies {
+			auth := policy.ClientAuthentication
+			if auth == nil || !auth.Active() {
+				continue
+			}
+			asks = true
+			verifies = verifies || auth.Mode == "" || strings.Contains(auth.Mode, "verify")
+			takesAny = takesAny || auth.Mode == "" || !strings.Contains(auth.Mode, "verify")
+		}
+	}
+	return asks, verifies, takesAny
+}
+
+// aliasHost returns the host of the second site of the issuer, "" if there is none.
+func (s *MutualTLSSettings) aliasHost() string {
+	u, err := url.Parse(s.MTLSEndpointAliases)
+	if err != nil {
+		return ""
+	}
+	return u.Hostname()
+}
+
+// wrongAlias is the mistake of a second site of an issuer that is not there.
+func wrongAlias(issuer *Issuer, sites []string, path ...string) mistake {
+	return mistake{
+		path: path, seen: "no site of the issuer " + issuer.URL + " has the host of " + issuer.MTLSEndpointAliases + ", but " + strings.Join(sites, ", "),
+		instead: "a site " + strings.TrimPrefix(issuer.MTLSEndpointAliases, "https://") + " with tls { client_auth { ... } } and oauth",
+	}
+}
