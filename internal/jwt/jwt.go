@@ -6,7 +6,6 @@
 package jwt
 
 import (
-	"bytes"
 	"encoding/base64"
 	"encoding/json"
 	"math"
@@ -124,25 +123,42 @@ func (t Token) Unverified() (header Header, payload []byte, err error) {
 
 // uniqueMembers reports whether a text is a JSON object whose members have different names, also without case.
 func uniqueMembers(object []byte) bool {
-	d := json.NewDecoder(bytes.NewReader(object))
-	if t, err := d.Token(); err != nil || t != json.Delim('{') {
+	var members map[string]json.RawMessage
+	return json.Unmarshal(object, &members) == nil && isUnique(object, members)
+}
+
+// isUnique reports whether all members of a JSON object, which has been decoded, have different names, also without case. A decoder keeps
+// only one of two members that have the same.
+func isUnique[V any](object []byte, members map[string]V) bool {
+	if members == nil || object[len(object)-1] != '}' || countMembers(object) != len(members) {
 		return false
 	}
-	names := make(map[string]bool)
-	for d.More() {
-		t, err := d.Token()
-		name, ok := t.(string)
-		if name = strings.ToLower(name); err != nil || !ok || names[name] {
-			return false
-		}
-		names[name] = true
-		var value json.RawMessage
-		if d.Decode(&value) != nil {
-			return false
+	names := make(map[string]bool, len(members))
+	for name := range members {
+		names[strings.ToLower(name)] = true
+	}
+	return len(names) == len(members)
+}
+
+// countMembers returns how many members a valid JSON object has: each has a colon that is in no string and in no inner object or array.
+func countMembers(object []byte) (n int) {
+	depth, quoted := 0, false
+	for i := 0; i < len(object); i++ {
+		switch c := object[i]; {
+		case quoted && c == '\\':
+			i++
+		case c == '"':
+			quoted = !quoted
+		case quoted:
+		case c == '{' || c == '[':
+			depth++
+		case c == '}' || c == ']':
+			depth--
+		case c == ':' && depth == 1:
+			n++
 		}
 	}
-	_, err := d.Token()
-	return err == nil && d.InputOffset() == int64(len(object))
+	return n
 }
 
 // Header is the header of a JWT.

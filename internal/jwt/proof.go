@@ -125,12 +125,9 @@ type Proof struct {
 // ParseProof reads the payload of a proof, in which every claim stands once and those that are required are there.
 func ParseProof(payload []byte) (*Proof, error) {
 	var raw map[string]any
-	if !uniqueMembers(payload) {
-		return nil, ErrMalformed
-	}
 	d := json.NewDecoder(bytes.NewReader(payload))
 	d.UseNumber()
-	if d.Decode(&raw) != nil {
+	if d.Decode(&raw) != nil || d.InputOffset() != int64(len(payload)) || !isUnique(payload, raw) {
 		return nil, ErrMalformed
 	}
 	r := claimReader{raw: raw}
