@@ -30,6 +30,7 @@ func NewCA(tb testing.TB) *CA {
 	tb.Helper()
 	made := SelfSigned(tb, func(c *x509.Certificate) {
 		c.Subject, c.IsCA, c.BasicConstraintsValid, c.KeyUsage = pkix.Name{CommonName: "Test CA"}, true, true, x509.KeyUsageCertSign
+		c.ExtKeyUsage = nil // any
 	})
 	return &CA{made.Leaf, made.PrivateKey.(*ecdsa.PrivateKey)}
 }
