@@ -154,6 +154,42 @@ func TestPython(t *testing.T) {
 	})
 }
 
+// springProgram has the decoder of the guide in the place of DECODER.
+const springProgram = `
+import org.springframework.context.annotation.Bean;
+import org.springframework.security.oauth2.jwt.*;
+
+public class Check {
+DECODER
+	public static void main(String[] args) {
+		Jwt token = new Check().jwtDecoder().decode(System.getenv("TOKEN"));
+		System.out.println("\"client_id\":\"" + token.getClaimAsString("client_id") + "\"");
+	}
+}
+`
+
+// TestSpring checks tokens with the decoder for Spring.
+func TestSpring(t *testing.T) {
+	dir := t.TempDir()
+	pom, err := os.ReadFile(filepath.Join("testdata", "spring", "pom.xml"))
+	must(t, err)
+	must(t, os.WriteFile(filepath.Join(dir, "pom.xml"), pom, 0o600))
+	decoder := strings.Replace(snippet(t, "resource-servers.md", "java"), `"https://example.com"`, `System.getenv("ISSUER")`, 1)
+	must(t, os.WriteFile(filepath.Join(dir, "Check.java"), []byte(strings.Replace(springProgram, "DECODER", decoder, 1)), 0o600))
+	program, err := integration.BuildJava(t, dir)
+	if err != nil {
+		missing(t, err.Error())
+	}
+	checksTokens(t, "aud", "Invalid signature", func(env ...string) (string, error) {
+		ctx, cancel := context.WithTimeout(t.Context(), integration.Patience)
+		defer cancel()
+		command := program.Command(ctx, "Check")
+		command.Env = append(os.Environ(), env...)
+		output, err := command.CombinedOutput()
+		return string(output), err
+	})
+}
+
 // checksTokens tries a program that prints the claims of the access token in its environment. It must fail with these words for a token
 // of another audience, and for a forged one.
 func checksTokens(t *testing.T, audience, signature string, program func(env ...string) (string, error)) {
