@@ -126,6 +126,7 @@ func init() {
 //				jwks          <file>
 //				jwks_uri      <url>
 //				redirect_uris <uri...>
+//				profile       fapi2
 //				grant_types   <grant type...>
 //				scopes        <scope...>
 //				audience      <uri...>
@@ -335,6 +336,7 @@ func (p parser) client(i *Issuer) directive.Setting {
 			"jwks":          p.Word("a file", &c.JWKSFile),
 			"jwks_uri":      p.Word("a URL", &c.JWKSURI),
 			"redirect_uris": p.Words("one URI or more", &c.RedirectURIs),
+			"profile":       p.Word("fapi2", &c.Profile),
 			"grant_types":   p.Words("one grant type or more", &c.GrantTypes),
 			"scopes":        p.Words("one scope or more", &c.Scopes),
 			"audience":      p.Words("one URI or more", &c.Audience),

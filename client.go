@@ -74,6 +74,13 @@ type Client struct {
 	// client that refuses parameters it does not know.
 	Iss string `json:"iss,omitempty"`
 
+	// A security profile that the client is held to: `fapi2`, the FAPI 2.0 Security Profile of the OpenID Foundation. The client then needs
+	// keys or a certificate and no secret, and must push its authorization requests and use PKCE. Its tokens are bound to the key of its DPoP
+	// proofs, or to its certificate with `tls_client_certificate_bound_access_tokens`, its codes live for a minute at most, its refresh
+	// tokens do not rotate unless its own `refresh_token` says so, and what it signs, or gets signed, is by ES256, PS256 or EdDSA and for this
+	// issuer alone. Settings that contradict this are errors. Default: none.
+	Profile string `json:"profile,omitempty"`
+
 	// The grant types that the client may use. With `refresh_token`, it gets refresh tokens. With `device_code`, which is short for
 	// `urn:ietf:params:oauth:grant-type:device_code`, it can run where there is no browser, such as on a TV or a server: a person
 	// approves it on another device (RFC 8628). With `token_exchange`, which is short for
@@ -178,6 +185,7 @@ func (c *Client) check(id string, issuer *Issuer) error {
 		directive.At("self_signed_tls_client_auth", c.checkChains(c.JWKS)),
 		c.ClientOpenID.check(c.Scopes, c.RedirectURIs, issuer),
 		c.checkGrants(issuer.grantTypes()),
+		c.checkProfile(issuer),
 	)
 }
 
@@ -351,7 +359,7 @@ func (c *Client) client(id string, issuer *Issuer) *storage.Client {
 		RequestAlgorithm:    c.RequestAlgorithm,
 		RedirectRules:       redirectRules(c.RedirectURIRules, issuer.RedirectURIRules),
 		AccessTokenLifetime: c.AccessToken.lifetime().or(issuer.AccessToken.lifetime().duration()).duration(),
-		RefreshToken:        refreshPolicy(c.public(), c.RefreshToken, issuer.RefreshToken),
+		RefreshToken:        refreshPolicy(c.public(), c.RefreshToken, c.profileRefresh(), issuer.RefreshToken),
 		DropUnknownScopes:   issuer.UnknownScopes == "drop",
 		OpenID:              c.openID(issuer),
 	}
@@ -363,6 +371,9 @@ func (c *Client) client(id string, issuer *Issuer) *storage.Client {
 	}
 	if issuer.Code != nil {
 		client.CodePrefix = issuer.Code.Prefix
+	}
+	if c.Profile == profileFAPI2 {
+		clients.HoldToFAPI(client)
 	}
 	for _, secret := range c.Secrets {
 		client.SecretHashes = append(client.SecretHashes, clients.HashSecret(secret))

@@ -258,7 +258,7 @@ func (c *Client) openID(issuer *Issuer) *storage.OpenIDPolicy {
 	sector, _ := c.sector(c.RedirectURIs, issuer) // which was checked
 	return &storage.OpenIDPolicy{
 		Sector:            sector,
-		IDTokenAlgorithm:  cmp.Or(c.IDTokenAlgorithm, issuer.OpenID.algorithm()),
+		IDTokenAlgorithm:  cmp.Or(c.IDTokenAlgorithm, c.profileIDToken(issuer), issuer.OpenID.algorithm()),
 		UserinfoAlgorithm: c.UserinfoAlgorithm,
 		ClaimsInIDToken:   cmp.Or(c.ClaimsIn, issuer.OpenID.ClaimsIn) == "id_token",
 		DefaultMaxAge:     (*time.Duration)(c.DefaultMaxAge),
