@@ -23,12 +23,7 @@ type appsEndpoint struct{ *core }
 
 // serve shows the page. A GET with client=<ID> or all asks whether to remove that app or all of them; only a POST does it.
 func (e *appsEndpoint) serve(c *call) error {
-	params, err := readAuthorizeParams(c.w, c.r)
-	if err != nil {
-		return err
-	}
-	c.setDeadline(e.config.StoreTimeout)
-	user, err := e.user(c)
+	params, user, err := e.readPage(c)
 	switch {
 	case err != nil:
 		return err

@@ -122,6 +122,17 @@ func (s *core) user(c *call) (*User, error) {
 	return user, s.checkSubject(c.ctx, user.Subject)
 }
 
+// readPage returns the parameters of a request for a page, and who is signed in.
+func (s *core) readPage(c *call) (url.Values, *User, error) {
+	params, err := readAuthorizeParams(c.w, c.r)
+	if err != nil {
+		return nil, nil, err
+	}
+	c.setDeadline(s.config.StoreTimeout)
+	user, err := s.user(c)
+	return params, user, err
+}
+
 // checkSubject checks that a user's ID can be the subject of a token.
 func (s *core) checkSubject(ctx context.Context, subject string) error {
 	forbid := func(cause string) error {

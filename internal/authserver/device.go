@@ -29,12 +29,7 @@ type deviceEndpoint struct{ *core }
 
 // serve shows the page, or handles what the person has posted from it.
 func (e *deviceEndpoint) serve(c *call) error {
-	params, err := readAuthorizeParams(c.w, c.r)
-	if err != nil {
-		return err
-	}
-	c.setDeadline(e.config.StoreTimeout)
-	user, err := e.user(c)
+	params, user, err := e.readPage(c)
 	switch {
 	case err != nil:
 		return err

@@ -10,6 +10,7 @@ import (
 
 	"go.uber.org/zap"
 
+	"github.com/caddy-oauth/caddy-oauth/internal/clients"
 	"github.com/caddy-oauth/caddy-oauth/storage"
 )
 
@@ -112,27 +113,9 @@ func (r *records) update(ctx context.Context, id string, decide func(*storage.Do
 	return result, err
 }
 
-// all yields the documents of clients in use, in no order. One that is damaged is left out.
+// all yields the documents of clients in use, see [clients.Records].
 func (r *records) all(ctx context.Context) iter.Seq2[*storage.Document, error] {
-	return func(yield func(*storage.Document, error) bool) {
-		for id, err := range r.store.List(ctx, storage.KindDocument) {
-			if err != nil {
-				yield(nil, err)
-				return
-			}
-			var d *storage.Document
-			value, err := r.store.Get(ctx, storage.Key{Kind: storage.KindDocument, ID: id})
-			if err == nil {
-				d, err = storage.DecodeDocument(value)
-			}
-			if errors.Is(err, storage.ErrNotFound) || errors.Is(err, storage.ErrDamaged) {
-				continue
-			}
-			if !yield(d, err) || err != nil {
-				return
-			}
-		}
-	}
+	return clients.Records(ctx, r.store, storage.KindDocument, storage.DecodeDocument)
 }
 
 // makeRoom reports whether one more client can be in use. If need be, it forgets clients that have no family any more, the least recently

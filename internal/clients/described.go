@@ -148,3 +148,33 @@ func (d *Directory) setBlocked(ctx context.Context, id, what string, blocked boo
 	})
 	return err
 }
+
+// Records yields the records of a kind, decoded, in no order. It leaves out those that are damaged, or gone by the time it gets to them,
+// and ends with the first error of the store.
+func Records[T any](
+	ctx context.Context, store storage.Store, kind storage.Kind, decode func(record []byte) (*T, error),
+) iter.Seq2[*T, error] {
+	return func(yield func(*T, error) bool) {
+		for id, err := range store.List(ctx, kind) {
+			if err != nil {
+				yield(nil, err)
+				return
+			}
+			var decoded *T
+			record, err := store.Get(ctx, storage.Key{Kind: kind, ID: id})
+			if err == nil {
+				decoded, err = decode(record)
+			}
+			switch {
+			case errors.Is(err, storage.ErrNotFound), errors.Is(err, storage.ErrDamaged):
+				continue
+			case err != nil:
+				yield(nil, err)
+				return
+			}
+			if !yield(decoded, nil) {
+				return
+			}
+		}
+	}
+}

@@ -2,6 +2,11 @@
 //
 // A [Directory] holds the clients of the configuration and those that were added at run time, and changes the latter. An
 // [Authenticator] finds the client that a request comes from. Start reading at these two.
+//
+// Clients are of three kinds. A configured client is in the configuration. An added client was added at run time, by the admin API
+// (registered.go, [storage.Registered]). A described client was added by nobody and brought its own metadata (described.go): in a document
+// whose URL is its ID ([storage.OriginDocument], package cimd), or when it registered itself ([storage.OriginRegistered], package
+// registration).
 package clients
 
 import (

@@ -5,7 +5,6 @@ import (
 	"embed"
 	"encoding/json"
 	"fmt"
-	"io/fs"
 	"maps"
 	"net/http"
 	"net/url"
@@ -64,30 +63,14 @@ func (r requirements) missing(m *metadata) string {
 var agentFiles embed.FS
 
 func readAgents() ([]*agent, error) {
-	names, err := fs.Glob(agentFiles, "profiles/agents/*.json")
-	if err != nil {
-		return nil, err
-	}
-	all := make([]*agent, 0, len(names))
-	for _, name := range names {
-		text, err := agentFiles.ReadFile(name)
-		if err != nil {
-			return nil, err
-		}
-		a := new(agent)
-		decoder := json.NewDecoder(bytes.NewReader(text))
-		decoder.DisallowUnknownFields()
-		if err := decoder.Decode(a); err != nil {
-			return nil, fmt.Errorf("%s: %w", name, err)
-		}
+	return readProfilesOf(agentFiles, "profiles/agents/*.json", func(a *agent) error {
 		for _, way := range a.Order {
 			if ways[way] == nil {
-				return nil, fmt.Errorf("%s: there is no way %q", name, way)
+				return fmt.Errorf("there is no way %q", way)
 			}
 		}
-		all = append(all, a)
-	}
-	return all, nil
+		return nil
+	})
 }
 
 // visitor is an agent that is played.

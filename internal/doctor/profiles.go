@@ -1,6 +1,7 @@
 package doctor
 
 import (
+	"bytes"
 	"crypto/sha256"
 	"embed"
 	"encoding/base64"
@@ -35,26 +36,39 @@ type needs struct {
 var profileFiles embed.FS
 
 func readProfiles() ([]*profile, error) {
-	names, err := fs.Glob(profileFiles, "profiles/*.json")
+	return readProfilesOf(profileFiles, "profiles/*.json", func(p *profile) error {
+		for _, step := range p.Steps {
+			if steps[step] == nil {
+				return fmt.Errorf("there is no step %q", step)
+			}
+		}
+		return nil
+	})
+}
+
+// readProfilesOf reads the embedded files of one kind.
+func readProfilesOf[T any](files embed.FS, pattern string, check func(*T) error) ([]*T, error) {
+	names, err := fs.Glob(files, pattern)
 	if err != nil {
 		return nil, err
 	}
-	all := make([]*profile, 0, len(names))
+	all := make([]*T, 0, len(names))
 	for _, name := range names {
-		text, err := profileFiles.ReadFile(name)
+		text, err := files.ReadFile(name)
 		if err != nil {
 			return nil, err
 		}
-		p := new(profile)
-		if err := json.Unmarshal(text, p); err != nil {
+		one := new(T)
+		decoder := json.NewDecoder(bytes.NewReader(text))
+		decoder.DisallowUnknownFields()
+		err = decoder.Decode(one)
+		if err == nil {
+			err = check(one)
+		}
+		if err != nil {
 			return nil, fmt.Errorf("%s: %w", name, err)
 		}
-		for _, step := range p.Steps {
-			if steps[step] == nil {
-				return nil, fmt.Errorf("%s: there is no step %q", name, step)
-			}
-		}
-		all = append(all, p)
+		all = append(all, one)
 	}
 	return all, nil
 }

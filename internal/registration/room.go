@@ -158,30 +158,15 @@ func (r *Registrations) Described(ctx context.Context) iter.Seq2[clients.Describ
 	}
 }
 
-// All yields the registrations, in no order. One that is damaged is left out.
+// All yields the registrations that have not expired, see [clients.Records].
 func (r *Registrations) All(ctx context.Context) iter.Seq2[*Record, error] {
 	return func(yield func(*Record, error) bool) {
 		now := r.config.Now()
-		for id, err := range r.config.Store.List(ctx, storage.KindDynamic) {
-			if err != nil {
-				yield(nil, err)
-				return
-			}
-			text, err := r.config.Store.Get(ctx, storage.Key{Kind: storage.KindDynamic, ID: id})
-			var record *Record
-			if err == nil {
-				record, err = DecodeRecord(text)
-			}
-			switch {
-			case errors.Is(err, storage.ErrNotFound), errors.Is(err, storage.ErrDamaged):
-				continue
-			case err != nil:
-				yield(nil, err)
-				return
-			case !record.live(now) || !strings.HasPrefix(record.ID, idPrefix):
+		for record, err := range clients.Records(ctx, r.config.Store, storage.KindDynamic, DecodeRecord) {
+			if err == nil && (!record.live(now) || !strings.HasPrefix(record.ID, idPrefix)) {
 				continue
 			}
-			if !yield(record, nil) {
+			if !yield(record, err) || err != nil {
 				return
 			}
 		}
