@@ -86,7 +86,7 @@ func (t *InitialToken) end() (time.Time, error) {
 	return time.Time{}, fmt.Errorf("expected a date such as 2027-01-01, or a time such as 2027-01-01T12:00:00Z, not %s", t.Until)
 }
 
-var errNeverForStrangers = errors.New("expected once or always, not never: people must decide about clients that nobody knows")
+var errNeverUnasked = errors.New("expected once or always, not never: people must decide about clients that nobody knows")
 
 const (
 	defaultMaxRegistrations = 1000
@@ -121,7 +121,7 @@ func (d *DynamicSettings) check() error {
 	case d.Unused == Never, d.Unused != 0 && d.Unused < Lifetime(24*time.Hour):
 		return directive.At("unused", errors.New("expected at least 24h"))
 	case d.Consent == storage.ConsentNever:
-		return directive.At("consent", errNeverForStrangers)
+		return directive.At("consent", errNeverUnasked)
 	}
 	return cmp.Or(
 		checkChoice(mode, "open", "token", "off"),
@@ -219,7 +219,7 @@ func (c *CIMDSettings) check() error {
 	case c.Off && (len(c.Allow)+len(c.Deny) > 0 || c.Consent != ""):
 		return directive.At("off", errors.New("expected no other setting beside off"))
 	case c.Consent == storage.ConsentNever:
-		return directive.At("consent", errNeverForStrangers)
+		return directive.At("consent", errNeverUnasked)
 	}
 	return cmp.Or(
 		directive.At("allow", cimd.Policy{Allow: c.Allow}.Check()),
@@ -266,7 +266,7 @@ func (i *Issuer) documents(name string, issuer *url.URL, fetcher *fetch.Fetcher,
 			Issuer: name, Loopback: loopback, Fetcher: fetcher, Store: store, Logger: log, Now: time.Now,
 			Policy: policy,
 			Describe: func(id string, m *registration.Metadata) (*storage.Client, error) {
-				return i.stranger(id, m, storage.OriginDocument)
+				return i.described(id, m, storage.OriginDocument)
 			},
 		})
 	}
@@ -285,9 +285,9 @@ func (i *Issuer) registration(issuer *url.URL, fetcher *fetch.Fetcher) *authserv
 		Unused:    d.Unused.or(defaultUnused).duration(),
 		Describe: func(id string, m *registration.Metadata, secret string) (*storage.Client, error) {
 			if secret == "" {
-				return i.stranger(id, m, storage.OriginRegistered)
+				return i.described(id, m, storage.OriginRegistered)
 			}
-			return i.stranger(id, m, storage.OriginRegistered, clients.HashSecret(secret))
+			return i.described(id, m, storage.OriginRegistered, clients.HashSecret(secret))
 		},
 	}}
 	if i.OpenID != nil && i.OpenID.Dynamic {
@@ -312,7 +312,7 @@ const maxSectorDocument = 16 << 10 // bytes
 
 // supported returns what clients that describe themselves can ask for.
 func (i *Issuer) supported(origin storage.ClientOrigin) registration.Supported {
-	s := strangerMethods[origin]
+	s := describedMethods[origin]
 	if i.OpenID == nil || !i.OpenID.Dynamic {
 		return s
 	}
@@ -327,8 +327,8 @@ func (i *Issuer) supported(origin storage.ClientOrigin) registration.Supported {
 	return s
 }
 
-// strangerMethods are the methods of authentication for clients that describe themselves. A document cannot have a secret.
-var strangerMethods = map[storage.ClientOrigin]registration.Supported{
+// describedMethods are the methods of authentication for clients that describe themselves. A document cannot have a secret.
+var describedMethods = map[storage.ClientOrigin]registration.Supported{
 	storage.OriginRegistered: {
 		AuthMethods:       []string{storage.MethodNone, storage.MethodBasic, storage.MethodPost, storage.MethodKey},
 		DefaultAuthMethod: storage.MethodBasic,
@@ -341,10 +341,10 @@ var strangerMethods = map[storage.ClientOrigin]registration.Supported{
 	},
 }
 
-// stranger returns a client that describes itself, with the settings that the issuer has for such clients. secretHashes are those of a
+// described returns a client that describes itself, with the settings that the issuer has for such clients. secretHashes are those of a
 // registered client that has a secret. A client that cannot have what OpenID Connect needs here is one that signs nobody in: it may have been
 // there before the settings changed, or never meant to. The error is a *registration.Error.
-func (i *Issuer) stranger(id string, m *registration.Metadata, origin storage.ClientOrigin, secretHashes ...string) (*storage.Client, error) {
+func (i *Issuer) described(id string, m *registration.Metadata, origin storage.ClientOrigin, secretHashes ...string) (*storage.Client, error) {
 	n, err := m.Negotiate(i.supported(origin))
 	if err != nil {
 		return nil, err
@@ -355,7 +355,7 @@ func (i *Issuer) stranger(id string, m *registration.Metadata, origin storage.Cl
 		}
 	}
 	own := Client{
-		RedirectURIs: m.RedirectURIs, GrantTypes: n.GrantTypes, SecretHashes: secretHashes, PKCE: "required", Scopes: i.strangerScopes(n.SignsIn),
+		RedirectURIs: m.RedirectURIs, GrantTypes: n.GrantTypes, SecretHashes: secretHashes, PKCE: "required", Scopes: i.describedScopes(n.SignsIn),
 		DPoPBoundAccessTokens: m.DPoPBound, RequireSigned: m.RequireSigned, RequestAlgorithm: n.RequestAlg,
 		ClientOpenID: ClientOpenID{
 			IDTokenAlgorithm: n.OpenID.IDTokenAlg, UserinfoAlgorithm: n.OpenID.UserinfoAlg,
@@ -370,17 +370,17 @@ func (i *Issuer) stranger(id string, m *registration.Metadata, origin storage.Cl
 		own.DefaultMaxAge = &maxAge
 	}
 	client := own.client(id, i)
-	client.Name = i.strangerName(m.ClientName)
+	client.Name = i.describedName(m.ClientName)
 	client.Origin = origin
 	client.AuthMethods, client.JWKS, client.JWKSURI = n.AuthMethods, m.JWKS, m.JWKSURI
 	client.RefreshToken = refreshPolicy(client.Public(), i.RefreshToken)
 	client.DropUnknownScopes = i.UnknownScopes != "refuse"
-	client.Consent = i.strangerConsent(origin)
+	client.Consent = i.describedConsent(origin)
 	return client, nil
 }
 
-// strangerConsent returns when people are asked about a client that describes itself.
-func (i *Issuer) strangerConsent(origin storage.ClientOrigin) storage.ConsentMode {
+// describedConsent returns when people are asked about a client that describes itself.
+func (i *Issuer) describedConsent(origin storage.ClientOrigin) storage.ConsentMode {
 	var mode storage.ConsentMode
 	if d := i.dynamic(); d != nil && origin == storage.OriginRegistered {
 		mode = d.Consent
@@ -391,8 +391,8 @@ func (i *Issuer) strangerConsent(origin storage.ClientOrigin) storage.ConsentMod
 	return cmp.Or(mode, storage.ConsentAlways)
 }
 
-// strangerScopes returns the scopes that a client which describes itself may ask for. signsIn says whether it can sign people in.
-func (i *Issuer) strangerScopes(signsIn bool) []string {
+// describedScopes returns the scopes that a client which describes itself may ask for. signsIn says whether it can sign people in.
+func (i *Issuer) describedScopes(signsIn bool) []string {
 	var names []string
 	for _, scope := range i.Scopes {
 		if !scope.Private {
@@ -410,9 +410,9 @@ func (i *Issuer) strangerScopes(signsIn bool) []string {
 	return names
 }
 
-// strangerName returns the name of a client that describes itself as pages may show it, and "" if people could take it for the site
+// describedName returns the name of a client that describes itself as pages may show it, and "" if people could take it for the site
 // or for a client of the configuration.
-func (i *Issuer) strangerName(name string) string {
+func (i *Issuer) describedName(name string) string {
 	taken := []string{i.URL}
 	if u, err := url.Parse(i.URL); err == nil {
 		taken = append(taken, u.Hostname(), "www."+u.Hostname())

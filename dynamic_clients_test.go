@@ -28,7 +28,7 @@ func TestStranger(t *testing.T) {
 		if err != nil {
 			t.Fatal(err)
 		}
-		client, err := i.stranger("id", m, origin, hashes...)
+		client, err := i.described("id", m, origin, hashes...)
 		if err != nil {
 			t.Fatal(err)
 		}
@@ -65,7 +65,7 @@ func TestStranger(t *testing.T) {
 	for name, want := range map[string]string{
 		"App": "App", "pineapple shop": "", "Till": "", "THE  TILL": "", "shop.example": "", "www.Shop.example": "", "": "", "Рineapple Shop": "",
 	} {
-		if got := i.strangerName(name); got != want {
+		if got := i.describedName(name); got != want {
 			t.Errorf("%q: got %q, want %q", name, got, want)
 		}
 	}
@@ -79,7 +79,7 @@ func TestStrangerThatSignsIn(t *testing.T) {
 		if err != nil {
 			t.Fatal(err)
 		}
-		return i.stranger("id", m, origin, hashes...)
+		return i.described("id", m, origin, hashes...)
 	}
 	const plain = `{"redirect_uris":["https://a.example/1","https://b.example/2"],"id_token_signed_response_alg":"ES256"}`
 	c, err := stranger(storage.OriginRegistered, plain, hashOfToken("x"))
@@ -139,7 +139,7 @@ func withoutSecret(metadata string) string {
 	return strings.Replace(metadata, "{", `{"token_endpoint_auth_method":"none",`, 1)
 }
 
-// A file of keys has one for the ID tokens of strangers, and a client that is added later names no other.
+// A file of keys has one for the ID tokens of described clients, and a client that is added later names no other.
 func TestAlgorithmsOfAFile(t *testing.T) {
 	_, es256, err := jwt.MakeKey("ES256")
 	if err != nil {
@@ -202,7 +202,7 @@ func TestStrangerSigns(t *testing.T) {
 			t.Fatal(err)
 		}
 		for _, origin := range []storage.ClientOrigin{storage.OriginRegistered, storage.OriginDocument} {
-			if client, err := i.stranger("id", m, origin); err != nil || !client.HasKeys() {
+			if client, err := i.described("id", m, origin); err != nil || !client.HasKeys() {
 				t.Errorf("%s, %s: %v", origin, alg, err)
 			}
 		}

@@ -274,7 +274,7 @@ func (o *OpenIDSettings) algorithm() string {
 	return cmp.Or(o.IDTokenAlgorithm, defaultIDTokenAlgorithm)
 }
 
-// algorithms tells the server which algorithms clients can ask for, and returns those that configured clients use, and that of strangers
+// algorithms tells the server which algorithms clients can ask for, and returns those that configured clients use, and that of described clients
 // who name none: the server has keys for these before anybody asks.
 func (i *Issuer) algorithms(config *authserver.Config) (used []string) {
 	if i.OpenID == nil {

@@ -28,10 +28,10 @@ type Keys struct {
 	now     func() time.Time
 	flights fetch.Group[keySet]
 
-	mu        sync.Mutex
-	inline    map[string]keySet // by the set
-	remote    map[source]*remoteSet
-	strangers map[source]*remoteSet // of clients that have registered themselves, so that these crowd out no others
+	mu         sync.Mutex
+	inline     map[string]keySet // by the set
+	remote     map[source]*remoteSet
+	registered map[source]*remoteSet // of clients that have registered themselves, so that these crowd out no others
 }
 
 // keySet is what a JWK set of a client is used for.
@@ -49,9 +49,9 @@ func parseSet(document []byte) (set keySet, err error) {
 
 // source is where a set is.
 type source struct {
-	url      string
-	loopback bool // it can be on this machine
-	stranger bool // a client has registered itself with it, as anybody can
+	url        string
+	loopback   bool // it can be on this machine
+	registered bool // a client has registered itself with it, as anybody can
 }
 
 // remoteSet is what is known of the set at a URL. Nobody changes it, it is replaced.
@@ -70,7 +70,7 @@ type remoteSet struct {
 func NewKeys(fetcher *fetch.Fetcher, now func() time.Time) *Keys {
 	return &Keys{
 		fetcher: fetcher, now: now, inline: make(map[string]keySet),
-		remote: make(map[source]*remoteSet), strangers: make(map[source]*remoteSet),
+		remote: make(map[source]*remoteSet), registered: make(map[source]*remoteSet),
 	}
 }
 
@@ -177,8 +177,8 @@ func (k *Keys) known(from source) remoteSet {
 
 // sets returns the sets that one at a URL is among. The caller holds the lock.
 func (k *Keys) sets(from source) map[source]*remoteSet {
-	if from.stranger {
-		return k.strangers
+	if from.registered {
+		return k.registered
 	}
 	return k.remote
 }
@@ -205,7 +205,7 @@ func (k *Keys) refresh(ctx context.Context, from source) (keySet, error) {
 // fetch changes the set to what is at the URL now.
 func (s *remoteSet) fetch(ctx context.Context, fetcher *fetch.Fetcher, from source, now time.Time) error {
 	response, err := fetcher.Get(ctx, fetch.Request{
-		URL: from.url, Purpose: "jwks_uri", Known: !from.stranger, Loopback: from.loopback, Limit: maxSet, ETag: s.etag, LastModified: s.changed,
+		URL: from.url, Purpose: "jwks_uri", Known: !from.registered, Loopback: from.loopback, Limit: maxSet, ETag: s.etag, LastModified: s.changed,
 		Check: func(document []byte) error {
 			_, err := jwt.ParseClientKeys(document)
 			return err

@@ -129,7 +129,7 @@ func TestRegisteredClientsCrowdOutNobody(t *testing.T) {
 	if err := find("/second", ""); err != nil {
 		t.Error(err)
 	}
-	if n := len(keys.strangers); n != maxSets {
+	if n := len(keys.registered); n != maxSets {
 		t.Errorf("%d sets of registered clients are in memory, want %d", n, maxSets)
 	}
 }
