@@ -173,6 +173,16 @@ func (e *deviceEndpoint) ask(c *call, user *User, code, id string, d *storage.De
 	if err := e.client(c, d); err != nil {
 		return err
 	}
+	if unmet := e.unmetLogin(c, user, d); unmet != nil {
+		if unmet == errOldLogin {
+			login := c.site.LoginURL(LoginRequest{ReturnTo: e.pageURL(storage.ShowUserCode(code)), Again: true, Hints: url.Values{"prompt": {"login"}}})
+			if login != "" {
+				redirect(c.w, login)
+				return nil
+			}
+		}
+		return unmet
+	}
 	// A revocation after this page voids an answer to it.
 	began := e.cutoffs.Begin(user.Subject, d.Client, e.now())
 	sealed, err := e.sealer.seal(c.ctx, askPurpose(user), strconv.FormatInt(began.UnixMilli(), 10)+"\n"+id+"\n"+code, maxAsk)
@@ -241,8 +251,27 @@ func (e *deviceEndpoint) answer(c *call, user *User, form url.Values) error {
 	return nil
 }
 
+// unmetLogin returns what the client demands of the login of those whom it signs in, and the user has not done; nil if there is nothing.
+// Whoever has signed in since the program asked has signed in anew.
+func (e *deviceEndpoint) unmetLogin(c *call, user *User, d *storage.Device) *grants.Error {
+	policy := c.client.OpenID
+	if policy == nil || !slices.Contains(d.Scopes, grants.OpenID) {
+		return nil
+	}
+	switch maxAge := policy.DefaultMaxAge; {
+	case user.AuthTime.IsZero() && (maxAge != nil || policy.RequireAuthTime):
+		return errNoAuthTime
+	case maxAge != nil && e.now().Sub(user.AuthTime) > *maxAge && user.AuthTime.Before(d.Started.Truncate(time.Second)):
+		return errOldLogin
+	}
+	return nil
+}
+
 // approve lets the program get tokens for the user with its next poll.
 func (e *deviceEndpoint) approve(c *call, user *User, id string, d *storage.Device, began time.Time) error {
+	if unmet := e.unmetLogin(c, user, d); unmet != nil {
+		return unmet
+	}
 	if err := checkSubjectFor(c.client, d.Scopes, user.Subject); err != nil {
 		return err
 	}

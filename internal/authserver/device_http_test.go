@@ -763,3 +763,78 @@ func TestDeviceHasNoSession(t *testing.T) {
 		t.Errorf("claims: %v", claims)
 	}
 }
+
+// A program that signs people in demands the same of a login as a website does.
+func TestDeviceDemandsOnTheLogin(t *testing.T) {
+	minute := time.Minute
+	always := time.Duration(0)
+	for _, tt := range []struct {
+		name   string
+		policy storage.OpenIDPolicy
+		age    time.Duration // of the login, when the program asks; negative: not known
+		want   string        // "ask", "login" or the error
+	}{
+		{"nothing", storage.OpenIDPolicy{}, -1, "ask"},
+		{"a time", storage.OpenIDPolicy{RequireAuthTime: true}, time.Hour, "ask"},
+		{"a time that the site does not tell", storage.OpenIDPolicy{RequireAuthTime: true}, -1, "login_required"},
+		{"a recent login", storage.OpenIDPolicy{DefaultMaxAge: &minute}, 30 * time.Second, "ask"},
+		{"a recent login, and this one is old", storage.OpenIDPolicy{DefaultMaxAge: &minute}, 61 * time.Second, "login"},
+		{"a recent login that the site does not tell", storage.OpenIDPolicy{DefaultMaxAge: &minute}, -1, "login_required"},
+		{"a new login", storage.OpenIDPolicy{DefaultMaxAge: &always}, time.Second, "login"},
+	} {
+		t.Run(tt.name, func(t *testing.T) {
+			s := newTestServer(t, openID(), withDevices, client("cli", func(c *storage.Client) {
+				tt.policy.IDTokenAlgorithm = "RS256"
+				c.OpenID, c.Scopes = &tt.policy, append(c.Scopes, "openid")
+			}))
+			s.site.login, s.site.again = "/login", "/fresh"
+			user := *s.site.user
+			if tt.age >= 0 {
+				user.AuthTime = s.clock.Now().Add(-tt.age)
+			}
+			s.site.user = &user
+
+			orders := s.startDevice(t, "cli", "scope", "orders")
+			s.approveDevice(t, orders) // which signs nobody in
+			d := s.startDevice(t, "cli", "scope", "openid")
+			switch page := s.typeCode(t, d.user); tt.want {
+			case "ask":
+				s.approveDevice(t, d)
+			case "login":
+				to := page.Header().Get("Location")
+				if page.Code != http.StatusSeeOther || !strings.HasPrefix(to, "/fresh?") || page.location().Get("prompt") != "login" {
+					t.Fatalf("%d to %s: %s", page.Code, to, page.Body)
+				}
+				s.clock.Advance(time.Second)
+				user.AuthTime = s.clock.Now()
+				s.clock.Advance(2 * time.Second)
+				if back := page.location().Get("return_to"); !strings.Contains(text(s.do(t, httptest.NewRequest(http.MethodGet, back, nil))), "code") {
+					t.Errorf("the way back %s", back)
+				}
+				s.approveDevice(t, d)
+			default:
+				page.check(t, http.StatusBadRequest, tt.want)
+				checkErrorPage(t, page)
+				s.poll(t, d).check(t, http.StatusBadRequest, "authorization_pending")
+				return
+			}
+			if claims := s.idToken(t, "RS256", s.poll(t, d).json(t)["id_token"]); (claims["auth_time"] != nil) != !user.AuthTime.IsZero() {
+				t.Errorf("ID token %v", claims)
+			}
+		})
+	}
+
+	// A page that was opened before the login was too old approves nothing.
+	s := newTestServer(t, openID(), withDevices, client("cli", func(c *storage.Client) {
+		c.OpenID, c.Scopes = &storage.OpenIDPolicy{IDTokenAlgorithm: "RS256", DefaultMaxAge: &minute}, append(c.Scopes, "openid")
+	}))
+	user := *s.site.user
+	user.AuthTime = s.clock.Now()
+	s.site.user = &user
+	s.clock.Advance(2 * time.Second)
+	d := s.startDevice(t, "cli", "scope", "openid")
+	page := s.typeCode(t, d.user)
+	s.clock.Advance(minute)
+	s.decideDevice(t, page, "allow").check(t, http.StatusBadRequest, "login_required")
+	s.poll(t, d).check(t, http.StatusBadRequest, "authorization_pending")
+}
