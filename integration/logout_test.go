@@ -3,6 +3,7 @@ package integration_test
 import (
 	"encoding/base64"
 	"encoding/json"
+	"errors"
 	"io"
 	"net/http"
 	"net/http/httptest"
@@ -10,6 +11,7 @@ import (
 	"strconv"
 	"strings"
 	"sync"
+	"syscall"
 	"testing"
 	"time"
 
@@ -217,15 +219,21 @@ func TestIDTokenHasASession(t *testing.T) {
 		Transport:     secrets.Record(&http.Transport{DisableKeepAlives: true}), // a killed server leaves no connections
 		CheckRedirect: func(*http.Request, []*http.Request) error { return http.ErrUseLastResponse },
 	}
-	// code signs alice in, in a session.
+	// code signs alice in, in a session. A listener that closes in a reload breaks connections that it has not read from.
 	code := func(session string) string {
 		req, err := http.NewRequestWithContext(t.Context(), http.MethodGet, s.URL+"/oauth/authorize?"+url.Values{
 			"response_type": {"code"}, "client_id": {"partner"}, "redirect_uri": {"https://partner.example.com/callback"}, "scope": {"openid"},
 		}.Encode(), nil)
 		must(t, err)
 		req.Header.Set("X-Session", session)
-		resp, err := browser.Do(req)
-		must(t, err)
+		var resp *http.Response
+		integration.Eventually(t, "an answer", func() bool {
+			resp, err = browser.Do(req) //nolint:bodyclose // closed below
+			if err != nil && !errors.Is(err, io.EOF) && !errors.Is(err, syscall.ECONNRESET) {
+				t.Fatal(err)
+			}
+			return err == nil
+		})
 		must(t, resp.Body.Close())
 		to, err := resp.Location()
 		must(t, err)
