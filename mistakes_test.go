@@ -87,6 +87,7 @@ func TestMistakes(t *testing.T) {
 	}
 	missing := filepath.Join(t.TempDir(), "none")
 	for _, tt := range []struct{ name, caddyfile, at, seen, instead string }{
+		{"subject in the order of openssl", site(scope+"client app {\ntls_client_auth subject_dn \"C = DE, O = Example, CN = app\"\nscopes orders\n}\n", ""), "tls_client_auth", "the subject of the client app begins with the country", "-nameopt RFC2253"},
 		{"guard with a scope of no client", site(scope+"scope stock \"the stock\"\n"+job, "oauth_guard /api/* {\nscopes stock\n}"), "scopes stock", "no client of the configuration may have the scope stock", "scopes stock in a client"},
 		{"host", strings.Replace(site(scope+job, ""), "example.com {", "shop.example {", 1), "oauth https", "the host of the issuer https://example.com is not that of the site shop.example", "one URL for both"},
 		{"www", strings.Replace(site(scope+job, ""), "example.com {", "www.example.com {", 1), "oauth https", "the host of the issuer", "one URL for both"},

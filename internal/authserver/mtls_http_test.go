@@ -1,13 +1,18 @@
 package authserver
 
 import (
+	"crypto/ecdsa"
 	"crypto/tls"
 	"crypto/x509"
+	"encoding/base64"
+	"encoding/json"
 	"net/http"
 	"net/http/httptest"
 	"net/url"
 	"strings"
+	"sync/atomic"
 	"testing"
+	"time"
 
 	"github.com/caddy-oauth/caddy-oauth/grants"
 	"github.com/caddy-oauth/caddy-oauth/internal/jwt/jwttest"
@@ -277,6 +282,81 @@ func TestCertificateAtAllEndpoints(t *testing.T) {
 		}
 		if a := pushed.do(t, r); a.Code != want {
 			t.Errorf("par: %d %s", a.Code, a.Body)
+		}
+	}
+}
+
+// jwks returns a JWK set with a key that has certificates in x5c.
+func jwks(t *testing.T, certs ...tls.Certificate) json.RawMessage {
+	t.Helper()
+	var keys []map[string]any
+	for _, cert := range certs {
+		point, err := cert.Leaf.PublicKey.(*ecdsa.PublicKey).Bytes()
+		if err != nil {
+			t.Fatal(err)
+		}
+		keys = append(keys, map[string]any{
+			"kty": "EC", "crv": "P-256", "x": base64.RawURLEncoding.EncodeToString(point[1:33]), "y": base64.RawURLEncoding.EncodeToString(point[33:]),
+			"x5c": []string{base64.StdEncoding.EncodeToString(cert.Leaf.Raw)},
+		})
+	}
+	set, err := json.Marshal(map[string]any{"keys": keys})
+	if err != nil {
+		t.Fatal(err)
+	}
+	return set
+}
+
+// RFC 8705 §2.2: the certificate is the first in an x5c of the client's JWK set. A new one at jwks_uri is found within a minute.
+func TestSelfSignedCertificateInJWKS(t *testing.T) {
+	cert, next, other := mtlstest.SelfSigned(t), mtlstest.SelfSigned(t), mtlstest.SelfSigned(t)
+	inline := newTestServer(t, client("billing", func(c *storage.Client) {
+		c.SecretHashes, c.Certificate, c.AuthMethods = nil, &storage.ClientCertificate{SelfSigned: true}, []string{storage.MethodSelfSigned}
+		c.JWKS = jwks(t, other, cert)
+	}))
+	inline.token(t, forItself, over(cert, false)).check(t, http.StatusOK, "")
+	inline.token(t, forItself, over(next, true)).check(t, http.StatusUnauthorized, grants.InvalidClient)
+	assertion := merge(forItself, "client_assertion", "a.b.c", "client_assertion_type", "urn:ietf:params:oauth:client-assertion-type:jwt-bearer")
+	inline.token(t, assertion, over(cert, false)).check(t, http.StatusUnauthorized, grants.InvalidClient) // the keys are those of certificates
+
+	var set atomic.Pointer[json.RawMessage]
+	published := jwks(t, cert)
+	set.Store(&published)
+	site := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) {
+		w.Header().Set("Content-Type", "application/jwk-set+json")
+		w.Header().Set("Cache-Control", "max-age=3600")
+		_, _ = w.Write(*set.Load())
+	}))
+	t.Cleanup(site.Close)
+	s := newTestServer(t, func(c *Config) { c.URL = "http://127.0.0.1" }, client("billing", func(c *storage.Client) {
+		c.SecretHashes, c.Certificate, c.AuthMethods = nil, &storage.ClientCertificate{SelfSigned: true}, []string{storage.MethodSelfSigned}
+		c.JWKSURI = site.URL
+	}))
+	s.token(t, forItself, over(cert, false)).check(t, http.StatusOK, "")
+	s.token(t, forItself, over(next, false)).check(t, http.StatusUnauthorized, grants.InvalidClient)
+	both := jwks(t, cert, next)
+	set.Store(&both)
+	s.clock.Advance(time.Minute)
+	s.token(t, forItself, over(next, false)).check(t, http.StatusOK, "")
+	s.token(t, forItself, over(cert, false)).check(t, http.StatusOK, "")
+	site.Close()
+	s.clock.Advance(2 * time.Hour) // the set is no longer fresh, and nobody is there
+	s.token(t, forItself, over(cert, false)).check(t, http.StatusOK, "")
+	s.token(t, forItself, over(other, false)).check(t, http.StatusUnauthorized, grants.InvalidClient)
+}
+
+// RFC 8705 §5: a DPoP proof names either URL of an endpoint, and never that of another host.
+func TestProofForAlias(t *testing.T) {
+	s := newTestServer(t, func(c *Config) { c.MTLSAlias = "https://mtls.example.com:8443" })
+	p := jwttest.NewProver(t, "ES256", s.clock.Now)
+	for target, status := range map[string]int{
+		testToken: 200, "https://mtls.example.com:8443/oauth/token": 200, "https://mtls.example.com/oauth/token": 400,
+		"https://evil.example/oauth/token": 400, "https://mtls.example.com:8443/oauth/par": 400,
+	} {
+		edit := func(r *http.Request) { r.Host = "evil.example" }
+		a := s.token(t, redeems(s.code(t, asks("webapp"))), header("DPoP", p.Prove(t, http.MethodPost, target, "")), edit)
+		if a.Code != status {
+			t.Errorf("%s: %d %s", target, a.Code, a.Body)
 		}
 	}
 }

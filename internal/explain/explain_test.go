@@ -215,6 +215,13 @@ func TestEachSituationIsFound(t *testing.T) {
 		{"exchange: of a client", trail.Failure{Code: "invalid_request", Description: "subject_token is that of a client, which is no user"}, "not for a person", "client_credentials"},
 		{"exchange: invalid", trail.Failure{Code: "invalid_request", Description: "subject_token is invalid, expired or was revoked"}, "no access token", "token inspect"},
 		{"exchange: target", trail.Failure{Code: "invalid_target", Setting: "client api: exchange", Sent: "https://b.example"}, "a token for https://b.example", "to https://b.example"},
+		{"certificate: behind a proxy", trail.Failure{Code: "invalid_client", Setting: "client a: tls_client_auth", Sent: "no certificate of the client: the request comes through a proxy of trusted_proxies", Expected: "san_dns a"}, "has ended the connection", "client_cert_header verified"},
+		{"certificate: none", trail.Failure{Code: "invalid_client", Setting: "client a: self_signed_tls_client_auth", Sent: "no TLS client certificate"}, "had none", "mtls_endpoint_aliases"},
+		{"certificate: not verified", trail.Failure{Code: "invalid_client", Setting: "client a: tls_client_auth", Sent: "a certificate (a)", Expected: "a certificate of a CA: trust_pool"}, "anybody can have made it", "mode verify_if_given"},
+		{"certificate: and a secret", trail.Failure{Code: "invalid_client", Setting: "client a: tls_client_auth", Sent: "client_secret_post: a secret", Expected: "client_id in the body and nothing else"}, "came with client_secret_post", "without a secret"},
+		{"certificate: another", trail.Failure{Code: "invalid_client", Setting: "client a: tls_client_auth", Sent: "a certificate (b)", Expected: "san_dns a"}, "was a certificate (b), and expected is san_dns a", "RFC2253"},
+		{"certificate: needed for tokens", trail.Failure{Code: "invalid_request", Setting: "client a: tls_client_certificate_bound_access_tokens", Sent: "no certificate"}, "for tokens had none", "mode request"},
+		{"certificate: of a bound token", trail.Failure{Endpoint: "guard", Code: "invalid_token", Cause: "bound to a key", Sent: "no TLS client certificate", Expected: "the certificate x5t#S256 abc"}, "is worth nothing without", "get a new token"},
 		{"a code without a situation", trail.Failure{Code: "consent_required"}, "has not approved", "consent never"},
 		{"no code at all", trail.Failure{Status: 500}, "no error code", "log"},
 	} {
@@ -230,7 +237,7 @@ func TestEachSituationIsFound(t *testing.T) {
 			t.Errorf("%s: a placeholder is left in %s", tt.name, text)
 		}
 	}
-	if all := len(delegation) + len(situations); len(found) != all+2 {
+	if all := len(certificates) + len(delegation) + len(situations); len(found) != all+2 {
 		t.Errorf("%d texts for %d situations, a code, and no code", len(found), all)
 	}
 }

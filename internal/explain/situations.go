@@ -19,7 +19,7 @@ type situation struct {
 
 // find returns the situation of a failure. Failures that are in none are explained by their code.
 func find(f *trail.Failure) situation {
-	for _, list := range [][]situation{delegation, situations} {
+	for _, list := range [][]situation{certificates, delegation, situations} {
 		if i := slices.IndexFunc(list, func(s situation) bool { return s.is(f) }); i >= 0 {
 			return list[i]
 		}
