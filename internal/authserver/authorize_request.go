@@ -243,7 +243,7 @@ func (r *authorizeRequest) checkChallenge() (string, *grants.Error) {
 			Explain("", "PKCE, or a nonce with the scope openid", "openid: dynamic")
 	case challenge == "":
 		return "", grants.Refuse(grants.InvalidRequest, "code_challenge is missing").
-			Explain("", "PKCE", "client "+client.ID+": pkce")
+			Explain("", "PKCE", settingOf(client, "pkce"))
 	case method != "S256":
 		return "", grants.Refuse(grants.InvalidRequest, "code_challenge_method must be S256").Explain(method, "S256", "")
 	case !grants.ValidChallenge(challenge):

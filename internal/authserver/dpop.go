@@ -30,6 +30,14 @@ func (s *core) prove(c *call) error {
 	return c.proveCertificate()
 }
 
+// settingOf returns which setting of a client demands something: one of its own, or the profile that turns it on.
+func settingOf(client *storage.Client, name string) string {
+	if client.FAPI {
+		name = "profile"
+	}
+	return "client " + client.ID + ": " + name
+}
+
 // proveKey checks the DPoP proof of a request, if it has one or must have one (RFC 9449 §5). What the client has proven is in c.proof
 // then. The proof must be for the URL that the issuer is configured with, whatever host the request names.
 func (s *core) proveKey(c *call) error {
@@ -41,7 +49,7 @@ func (s *core) proveKey(c *call) error {
 		return err
 	}
 	if len(values) == 0 {
-		return refuseProof(dpop.Missing("a DPoP proof with each token request", "client "+c.client.ID+": dpop_bound_access_tokens"))
+		return refuseProof(dpop.Missing("a DPoP proof with each token request", settingOf(c.client, "dpop_bound_access_tokens")))
 	}
 	proof, err := s.proofs.Check(c.ctx, values, s.provable(c, ""))
 	if err != nil {

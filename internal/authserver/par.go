@@ -297,7 +297,7 @@ func (e *authorizeEndpoint) checkPushed(client *storage.Client, pushed string) e
 	case e.config.RequirePushed:
 		setting = "require_pushed_authorization_requests"
 	case client.RequirePushed:
-		setting = "client " + client.ID + ": require_pushed_authorization_requests"
+		setting = settingOf(client, "require_pushed_authorization_requests")
 	}
 	if setting == "" {
 		return nil

@@ -101,6 +101,26 @@ func TestEachSituationIsFound(t *testing.T) {
 			"exp 2026-03-01T00:00:00Z", "clocks",
 		},
 		{
+			"request object",
+			trail.Failure{
+				Client: "app", Code: "invalid_request_object", Sent: "a request object with exp 2026-03-01T00:00:00Z", Expected: "an exp after now",
+			},
+			"exp 2026-03-01T00:00:00Z", "NTP",
+		},
+		{
+			"unsigned request",
+			trail.Failure{Client: "app", Code: "invalid_request", Description: "the request must be signed", Setting: "require_signed_request_object"},
+			"not signed", "request objects",
+		},
+		{
+			"profile",
+			trail.Failure{
+				Client: "app", Code: "invalid_request", Description: "the request must be pushed", Sent: "the parameters themselves",
+				Expected: "client_id and a request_uri", Setting: "client app: profile",
+			},
+			"the parameters themselves", "pushed requests",
+		},
+		{
 			"no client assertion",
 			trail.Failure{
 				Client: "billing", Code: "invalid_client", Sent: "client_secret_post: a secret",

@@ -354,6 +354,36 @@ var situations = []situation{
 		},
 	},
 	{
+		is: func(f *trail.Failure) bool { return f.Code == "invalid_request_object" },
+		why: "The app signs its authorization request (request), and the server did not accept it. It came with: {sent}. " +
+			"The server expects: {expected}.",
+		next: stopsAndShows,
+		do: []string{
+			"If it is about the signature, alg or kid: compare the public keys in jwks or at jwks_uri with the key that the app signs with.",
+			"If it is about exp, iat or nbf: the app made the object too long ago, or the clocks of the two machines differ. Set them by NTP.",
+			"If it is about aud, iss or client_id: have the app name the URL of the issuer in aud, and its own client ID in the others.",
+		},
+	},
+	{
+		is:   func(f *trail.Failure) bool { return decides(f, "require_signed_request_object") },
+		why:  "The app must sign its authorization requests, and this one was not signed: anybody could have changed it on the way.",
+		next: stopsAndShows,
+		do: []string{
+			"In the settings of the app, choose signed request objects (JAR), and give it its private key. The public one is in jwks or at jwks_uri here.",
+			"If the app cannot do that: take require_signed_request_object out of the issuer or the client.",
+		},
+	},
+	{
+		is: func(f *trail.Failure) bool { return decides(f, "profile") },
+		why: "The client is held to FAPI 2.0 (profile fapi2), which demands more than other clients need. The request came with: {sent}. " +
+			"The server expects: {expected}.",
+		next: stopsAndShows,
+		do: []string{
+			"In the settings of the app, choose the FAPI 2.0 Security Profile: pushed requests, PKCE, DPoP or mutual TLS, and ES256, PS256 or EdDSA.",
+			"If the app need not follow FAPI: take profile out of its client block, and set what it shall do.",
+		},
+	},
+	{
 		is: func(f *trail.Failure) bool {
 			return f.Code == grants.InvalidClient && strings.Contains(f.Expected, "a client_assertion")
 		},
