@@ -34,7 +34,7 @@ type server struct {
 }
 
 // newServer returns a server without a configuration. It stops when the test is over.
-func newServer(t *testing.T) *server {
+func newServer(t testing.TB) *server {
 	t.Helper()
 	s := &server{port: testport.New(t), admin: testport.New(t), dir: t.TempDir()} // all are free after the server was stopped
 	t.Cleanup(func() {
@@ -47,7 +47,7 @@ func newServer(t *testing.T) *server {
 
 // adapt returns the configuration of a Caddyfile, in which PORT is the port of the sites. Caddy does not clean its storage: that
 // would go on for a while after it was stopped.
-func (s *server) adapt(t *testing.T, global, sites string) []byte {
+func (s *server) adapt(t testing.TB, global, sites string) []byte {
 	t.Helper()
 	config, _, err := caddyconfig.GetAdapter("caddyfile").Adapt([]byte(s.caddyfile(global, sites)), nil)
 	if err != nil {
@@ -77,7 +77,7 @@ func (s *server) caddyfile(global, sites string) string {
 }
 
 // run loads the Caddyfile.
-func (s *server) run(t *testing.T, global, sites string) {
+func (s *server) run(t testing.TB, global, sites string) {
 	t.Helper()
 	if err := caddy.Load(s.adapt(t, global, sites), true); err != nil {
 		t.Fatal(err)
@@ -140,7 +140,7 @@ func (s *server) logEntries(t *testing.T, wanted func(entry map[string]any) bool
 const patience = 2 * time.Minute
 
 // eventually waits until the condition is true.
-func eventually(t *testing.T, what string, condition func() bool) {
+func eventually(t testing.TB, what string, condition func() bool) {
 	t.Helper()
 	for deadline := time.Now().Add(patience); !condition(); time.Sleep(5 * time.Millisecond) {
 		if time.Now().After(deadline) {
@@ -157,7 +157,7 @@ type answer struct {
 }
 
 // do sends a request to the server, for whatever host the URL has. The header is a list of names and values.
-func (s *server) do(t *testing.T, method, target, contentType, body string, header ...string) answer {
+func (s *server) do(t testing.TB, method, target, contentType, body string, header ...string) answer {
 	t.Helper()
 	req, err := http.NewRequestWithContext(t.Context(), method, target, strings.NewReader(body))
 	if err != nil {

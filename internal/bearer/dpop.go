@@ -116,19 +116,17 @@ func (p *Resource) proof(r *http.Request, t *Tokens, token string) (*dpop.Proof,
 // guarded site of the same process, and both check its proof. It returns "" for a request from elsewhere, so that nobody there can use a
 // proof a second time at another port.
 func hop(r *http.Request) string {
-	local, ok := r.Context().Value(http.LocalAddrContextKey).(net.Addr)
-	if !ok {
-		return ""
+	switch local := r.Context().Value(http.LocalAddrContextKey).(type) {
+	case *net.UnixAddr:
+		return local.Name
+	case interface{ AddrPort() netip.AddrPort }: // of TCP or UDP
+		here := local.AddrPort()
+		peer, err := netip.ParseAddrPort(r.RemoteAddr)
+		if err == nil && (peer.Addr().IsLoopback() || peer.Addr().Unmap() == here.Addr().Unmap()) {
+			return strconv.Itoa(int(here.Port()))
+		}
 	}
-	if local.Network() == "unix" {
-		return local.String()
-	}
-	here, err1 := netip.ParseAddrPort(local.String())
-	peer, err2 := netip.ParseAddrPort(r.RemoteAddr)
-	if err1 != nil || err2 != nil || !peer.Addr().IsLoopback() && peer.Addr().Unmap() != here.Addr().Unmap() {
-		return ""
-	}
-	return strconv.Itoa(int(here.Port()))
+	return ""
 }
 
 // certificate returns the certificate of the client of a request.

@@ -10,9 +10,6 @@ import (
 // (RFC 9449 §4.3).
 func sameTarget(a, b string) bool {
 	one, ok1 := target(a)
-	if a == b {
-		return ok1
-	}
 	other, ok2 := target(b)
 	return ok1 && ok2 && one == other
 }

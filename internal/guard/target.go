@@ -15,7 +15,9 @@ import (
 // origin is a scheme and a host by which the configuration knows this server.
 type origin struct {
 	url       string // such as https://example.com
-	authority string // in its normal form
+	scheme    string
+	host      string // with its port
+	authority string // the host in its normal form
 }
 
 // readOrigins reads the URLs by which clients know this server.
@@ -26,7 +28,7 @@ func (g *Guard) readOrigins() error {
 			return err
 		}
 		if authority, ok := dpop.Authority(u.Scheme, u.Host); ok && (u.Scheme == "https" || u.Scheme == "http") {
-			g.origins = append(g.origins, origin{u.Scheme + "://" + u.Host, authority})
+			g.origins = append(g.origins, origin{u.Scheme + "://" + u.Host, u.Scheme, u.Host, authority})
 		}
 	}
 	return nil
@@ -40,7 +42,10 @@ func (g *Guard) readOrigins() error {
 func (g *Guard) target(r *http.Request) string {
 	path, host := request.Original(r).EscapedPath(), r.Host
 	for _, known := range g.origins {
-		if authority, ok := dpop.Authority(schemeOf(known.url), host); ok && authority == known.authority {
+		if host == known.host {
+			return known.url + path
+		}
+		if authority, ok := dpop.Authority(known.scheme, host); ok && authority == known.authority {
 			return known.url + path
 		}
 	}
@@ -51,14 +56,6 @@ func (g *Guard) target(r *http.Request) string {
 		return ""
 	}
 	return g.origins[0].url + path
-}
-
-func schemeOf(origin string) string {
-	u, err := url.Parse(origin)
-	if err != nil {
-		return ""
-	}
-	return u.Scheme
 }
 
 // offerNonce tells a client which nonce its next DPoP proof must have, if it uses proofs and they need one.
