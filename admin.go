@@ -22,7 +22,7 @@ func init() {
 // source has the comments of the configuration's structs, for `caddy oauth explain setting`. They are the only text about the settings.
 //
 //go:embed module.go issuer.go client.go dynamic_clients.go endpoints.go handler.go login.go guard.go guard_mcp.go *_settings.go
-//go:embed grants/password.go grants/password_site.go grants/refresh_check.go storage/redis/redis.go
+//go:embed grants/jwt_bearer.go grants/jwt_bearer_settings.go grants/password.go grants/password_site.go grants/refresh_check.go storage/redis/redis.go
 var source embed.FS
 
 // settings returns the settings of the configuration, with their comments.
@@ -32,6 +32,7 @@ func settings() (explain.Settings, error) {
 		{Name: "oauth", Package: "caddyoauth", Type: "App"},
 		{Name: directive, Package: "caddyoauth", Type: "Handler"},
 		{Name: "oauth_guard (directive)", Package: "caddyoauth", Type: "Guard"},
+		{Name: "grant jwt_bearer", Package: "grants", Type: "JWTBearer"},
 		{Name: "grant password", Package: "grants", Type: "Password"},
 		{Name: "store redis", Package: "redis", Type: "Redis"},
 	})

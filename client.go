@@ -84,7 +84,8 @@ type Client struct {
 	// The grant types that the client may use. With `refresh_token`, it gets refresh tokens. With `device_code`, which is short for
 	// `urn:ietf:params:oauth:grant-type:device_code`, it can run where there is no browser, such as on a TV or a server: a person
 	// approves it on another device (RFC 8628). With `token_exchange`, which is short for
-	// `urn:ietf:params:oauth:grant-type:token-exchange`, it exchanges tokens, see `exchanges`. Default: with redirect URIs,
+	// `urn:ietf:params:oauth:grant-type:token-exchange`, it exchanges tokens, see `exchanges`. With `jwt_bearer`, which is short for `urn:ietf:params:oauth:grant-type:jwt-bearer`, it
+	// brings assertions of issuers that the setting `grant jwt_bearer` trusts. Default: with redirect URIs,
 	// `authorization_code` and `refresh_token`; without, but with a secret or keys, `client_credentials`, or none if the client introspects
 	// or ends sessions.
 	GrantTypes []string `json:"grant_types,omitempty"`
@@ -281,6 +282,9 @@ func (c *Client) checkSigned() error {
 func (c *Client) checkGrants(known []string) error {
 	types := c.grantTypes()
 	for _, t := range types {
+		if !slices.Contains(known, t) && t == grants.JWTBearerType {
+			return directive.At("grant_types", errors.New("jwt_bearer needs the setting grant jwt_bearer at the issuer, with the issuers that it trusts"))
+		}
 		if !slices.Contains(known, t) {
 			return directive.At("grant_types", fmt.Errorf("expected some of %s, not %s%s", strings.Join(known, ", "), t, directive.DidYouMean(t, known)))
 		}
@@ -289,6 +293,8 @@ func (c *Client) checkGrants(known []string) error {
 	switch {
 	case slices.Contains(types, "client_credentials") && c.public():
 		return directive.At("grant_types", errors.New("client_credentials needs a client with secret, secret_hash, jwks, jwks_uri or a certificate (RFC 6749 section 4.4)"))
+	case slices.Contains(types, grants.JWTBearerType) && c.public():
+		return directive.At("grant_types", errors.New("jwt_bearer needs a client that authenticates: an assertion must be of no use to whoever steals it"))
 	case code && len(c.RedirectURIs) == 0:
 		return errors.New("expected redirect_uris, which authorization_code needs; a script needs a secret or keys, and no redirect_uris")
 	case !code && len(c.RedirectURIs) > 0:
@@ -317,7 +323,7 @@ func (c *Client) grantTypes() []string {
 
 // shortNames are the grant types whose names in requests are long.
 var shortNames = map[string]string{
-	"device_code": grants.DeviceCodeType, "token_exchange": grants.TokenExchangeType,
+	"device_code": grants.DeviceCodeType, "token_exchange": grants.TokenExchangeType, "jwt_bearer": grants.JWTBearerType,
 }
 
 // longNames returns grant types by the names that requests have.

@@ -3,6 +3,7 @@ package caddyoauth
 import (
 	"errors"
 	"fmt"
+	"maps"
 	"slices"
 	"strings"
 
@@ -91,4 +92,17 @@ func (c *Client) exchangeRules() (rules []storage.ExchangeRule) {
 		rules = append(rules, storage.ExchangeRule{From: e.From, To: e.To, Scopes: e.Scopes})
 	}
 	return rules
+}
+
+// checkTrusted finds scopes of issuers elsewhere that this issuer does not have.
+func (i *Issuer) checkTrusted(g *grants.JWTBearer) error {
+	for _, name := range slices.Sorted(maps.Keys(g.Issuers)) {
+		for _, scope := range g.Issuers[name].Scopes {
+			if names := i.scopeNames(); !slices.Contains(names, scope) {
+				return directive.At("issuer "+name, directive.At("scopes", fmt.Errorf("expected scopes of the issuer; it has no scope %s%s",
+					scope, directive.DidYouMean(scope, names))))
+			}
+		}
+	}
+	return nil
 }

@@ -70,11 +70,10 @@ var allowedImports = []struct {
 	{"internal/metrics", ""},
 	{"internal/pages", "internal/uris"},
 	{"internal/registration", "grants internal/clients internal/uris storage"},
-	{"internal/jwt", ""},
 	{"internal/mcp", ""},
 
 	// Public: grant types and stores.
-	{"grants", "internal/directive internal/recall storage"},
+	{"grants", "internal/directive internal/jwt internal/recall internal/uris storage"},
 	{"storage/redis", "internal/directive storage"},
 	{"storage/caddy", "internal/stripes storage"},
 	{"storage/memory", "internal/stripes storage"},
@@ -84,6 +83,7 @@ var allowedImports = []struct {
 
 	// Helpers.
 	{"internal/directive", ""},
+	{"internal/jwt", ""},
 	{"internal/recall", ""},
 	{"internal/stripes", ""},
 	{"internal/uris", ""},

@@ -389,8 +389,13 @@ func (i *Issuer) loadGrants(ctx caddy.Context) ([]grants.Grant, error) {
 	if err != nil {
 		return nil, err
 	}
-	for _, module := range modules.(map[string]any) {
+	for name, module := range modules.(map[string]any) {
 		all = append(all, module.(grants.Grant))
+		if g, ok := module.(*grants.JWTBearer); ok {
+			if err := i.checkTrusted(g); err != nil {
+				return nil, directive.At("grant "+name, err)
+			}
+		}
 	}
 	i.loaded = all
 	return all, nil

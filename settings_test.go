@@ -50,6 +50,7 @@ func TestEverySettingIsExplained(t *testing.T) {
 	visit([]string{"oauth"}, reflect.TypeFor[App]())
 	visit([]string{"oauth (directive)"}, reflect.TypeFor[Handler]())
 	visit([]string{"oauth_guard (directive)"}, reflect.TypeFor[Guard]())
+	visit([]string{"grant jwt_bearer"}, reflect.TypeFor[grants.JWTBearer]())
 	visit([]string{"grant password"}, reflect.TypeFor[grants.Password]())
 	if fields < 60 {
 		t.Errorf("only %d fields", fields)

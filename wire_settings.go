@@ -82,7 +82,7 @@ type ErrorSettings struct {
 	// The page that problems link to as their documentation. Default: none.
 	Documentation *Documentation `json:"documentation,omitempty"`
 
-	// Other error codes and texts, by situation (`bad_client`, `bad_code`, `bad_refresh_token`, `bad_subject_token`, `bad_user`) or by the
+	// Other error codes and texts, by situation (`bad_assertion`, `bad_client`, `bad_code`, `bad_refresh_token`, `bad_subject_token`, `bad_user`) or by the
 	// error code of the RFC.
 	Texts map[string]ErrorText `json:"texts,omitempty"`
 
@@ -111,7 +111,7 @@ type ErrorText struct {
 
 // errorNames are the situations and the error codes that can have an ErrorText.
 var errorNames = slices.Concat(
-	[]string{grants.BadClient, grants.BadCode, grants.BadRefreshToken, grants.BadSubjectToken, grants.BadUser}, grants.Codes,
+	[]string{grants.BadAssertion, grants.BadClient, grants.BadCode, grants.BadRefreshToken, grants.BadSubjectToken, grants.BadUser}, grants.Codes,
 )
 
 func (w *WireSettings) check(grantTypes []string) error {

@@ -47,6 +47,8 @@ type Request struct {
 	Accounts Accounts
 	// Tokens reads access tokens of the issuer.
 	Tokens Tokens
+	// Assertions checks the assertions of issuers elsewhere.
+	Assertions Assertions
 	// Void reports whether the family with the record of that ID is void, by itself or with others; nil is no.
 	Void func(id string, f *storage.Family) bool
 	Now  time.Time
@@ -142,6 +144,7 @@ type Error struct {
 
 // The situations that a configuration can give their own code and text. Any other refusal is its Code.
 const (
+	BadAssertion    = "bad_assertion"
 	BadClient       = "bad_client"
 	BadCode         = "bad_code"
 	BadRefreshToken = "bad_refresh_token"

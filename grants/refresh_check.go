@@ -20,6 +20,9 @@ import (
 // nothing, lets the client go on. 401, 403, 404 and 410 revoke all tokens of that approval at once. Anything else, such as a
 // timeout, 429, 5xx, a redirect or a page, is an outage: the client gets 503 and can repeat its request, and the log says why.
 //
+// It asks about the user of an assertion of an issuer elsewhere too (`jwt_bearer`), each time. There, the same statuses refuse the
+// assertion.
+//
 // The site is not asked about a client that does not refresh: its access token expires. Nor is it asked about a client that acts
 // for itself (`client_credentials`).
 type RefreshCheck struct {
@@ -32,14 +35,14 @@ type RefreshCheck struct {
 	Every caddy.Duration `json:"every,omitempty"`
 
 	// The members of the response that become claims of the user's tokens, from this refresh on. A member that is missing or
-	// null removes the claim. All other claims stay as they are. Default: none.
+	// null removes the claim. All other claims stay as they are. The user of an assertion gets these claims. Default: none.
 	Claims []string `json:"claims,omitempty"`
 
 	// How long to wait for the response. Default: 5 seconds.
 	Timeout caddy.Duration `json:"timeout,omitempty"`
 
 	endpoint *siteEndpoint
-	asking   singleflight.Group // by family
+	asking   singleflight.Group // by family, client and user
 }
 
 const defaultEvery = time.Hour
@@ -72,7 +75,7 @@ func (c *RefreshCheck) Due(last, now time.Time) bool { return now.Sub(last) >= t
 // Ask implements Accounts. Requests with tokens of the same family ask once. The first of them may end before the answer is
 // there, so the question does not end with it.
 func (c *RefreshCheck) Ask(ctx context.Context, a *Account) (map[string]any, error) {
-	asked := c.asking.DoChan(a.Family, func() (any, error) { return c.ask(context.WithoutCancel(ctx), a) })
+	asked := c.asking.DoChan(strings.Join([]string{a.Family, a.Client, a.Subject}, "\x00"), func() (any, error) { return c.ask(context.WithoutCancel(ctx), a) })
 	select {
 	case <-ctx.Done():
 		return nil, fmt.Errorf("asking the site about an account: %w", ctx.Err())

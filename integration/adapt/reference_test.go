@@ -28,6 +28,7 @@ const (
 	guard    = "the directive oauth_guard"
 	redis    = "store redis"
 	password = "grant password"
+	bearer   = "grant jwt_bearer"
 )
 
 // places has a Caddyfile for each block, with %s where its settings stand.
@@ -37,6 +38,7 @@ var places = map[string]string{
 	guard:    "{\noauth {\nissuer https://example.com\n}\n}\nexample.com {\noauth_guard {\n%s\n}\n}",
 	redis:    "{\noauth {\nissuer https://example.com {\nstore redis localhost {\n%s\n}\n}\n}\n}",
 	password: "{\noauth {\nissuer https://example.com {\ngrant password {\n%s\n}\n}\n}\n}",
+	bearer:   "{\noauth {\nissuer https://example.com {\ngrant jwt_bearer {\n%s\n}\n}\n}\n}",
 }
 
 // The grammar in the comments of the code has the settings that the parser accepts, and no others.
@@ -189,6 +191,8 @@ func readGrammars(t *testing.T) map[string]block {
 					grammars[redis] = settings
 				case strings.HasPrefix(first, "password "):
 					grammars[password] = settings
+				case strings.HasPrefix(first, "jwt_bearer "):
+					grammars[bearer] = settings
 				}
 			}
 		}
@@ -249,10 +253,11 @@ func readReference(t *testing.T) map[string]block {
 	}
 	client := make(block)
 	issuer := block{"client": client}
-	all := map[string]block{global: {"issuer": issuer}, handler: {}, guard: {}, redis: {}, password: {}}
+	all := map[string]block{global: {"issuer": issuer}, handler: {}, guard: {}, redis: {}, password: {}, bearer: {}}
 	headers := map[string]block{
 		"setting of an issuer": issuer, "setting of a client": client, "setting of `oauth`": all[handler],
 		"setting of `oauth_guard`": all[guard], "setting of `store redis`": all[redis], "setting of `grant password`": all[password],
+		"setting of `grant jwt_bearer`": all[bearer],
 	}
 	var table block
 	for _, cell := range firstCell.FindAllStringSubmatch(text.String(), -1) {

@@ -46,19 +46,9 @@ type Assertion struct {
 
 // Parse reads an assertion. The error is an *Error.
 func Parse(text string) (*Assertion, error) {
-	if len(text) > maxLength {
-		return nil, &Error{Sent: fmt.Sprintf("an assertion of %d bytes", len(text)), Expected: fmt.Sprintf("at most %d", maxLength)}
-	}
-	token, err := jwt.Split(text)
+	token, header, payload, err := open(text)
 	if err != nil {
-		return nil, errNoJWT
-	}
-	header, payload, err := token.Unverified()
-	if errors.Is(err, jwt.ErrHeader) {
-		return nil, errKeyInHeader
-	}
-	if err != nil {
-		return nil, errNoJWT
+		return nil, err
 	}
 	if err := checkType(header); err != nil {
 		return nil, err
@@ -71,6 +61,24 @@ func Parse(text string) (*Assertion, error) {
 		return nil, &Error{Sent: "iss " + claims.Issuer + ", sub " + claims.Subject, Expected: "the client ID in both"}
 	}
 	return &Assertion{ClientID: claims.Subject, token: token, header: header}, nil
+}
+
+// open returns the parts of an assertion.
+func open(text string) (token jwt.Token, header jwt.Header, payload []byte, err error) {
+	if len(text) > maxLength {
+		return token, header, nil, &Error{Sent: fmt.Sprintf("an assertion of %d bytes", len(text)), Expected: fmt.Sprintf("at most %d", maxLength)}
+	}
+	if token, err = jwt.Split(text); err != nil {
+		return token, header, nil, errNoJWT
+	}
+	header, payload, err = token.Unverified()
+	switch {
+	case errors.Is(err, jwt.ErrHeader):
+		return token, header, nil, errKeyInHeader
+	case err != nil:
+		return token, header, nil, errNoJWT
+	}
+	return token, header, payload, nil
 }
 
 var errKeyInHeader = &Error{
@@ -135,7 +143,7 @@ func (c *Checker) Check(ctx context.Context, a *Assertion, client *storage.Clien
 		return err
 	}
 	now := c.Now()
-	if err := checkTimes(claims, now); err != nil {
+	if err := checkTimes(claims, now, maxLife); err != nil {
 		return err
 	}
 	if claims.ID == "" {
@@ -233,15 +241,17 @@ func (c *Checker) checkAudience(claims *jwt.Claims, client *storage.Client) erro
 	return &Error{Sent: "aud " + strings.Join(claims.Audience, " "), Expected: expected, Setting: setting}
 }
 
-// checkTimes checks that the assertion was made a short time ago, and is not valid for long. The clocks may differ a little.
-func checkTimes(claims *jwt.Claims, now time.Time) error {
-	at := func(t time.Time) string { return t.UTC().Format(time.RFC3339) }
+// at returns a time as the log has it.
+func at(t time.Time) string { return t.UTC().Format(time.RFC3339) }
+
+// checkTimes checks that the assertion is valid now, and not for longer than life. The clocks may differ a little.
+func checkTimes(claims *jwt.Claims, now time.Time, life time.Duration) error {
 	soon := now.Add(skew)
 	switch {
 	case !now.Before(claims.Expires.Add(skew)):
 		return &Error{Sent: "exp " + at(claims.Expires), Expected: "an exp after now, " + at(now)}
-	case claims.Expires.After(soon.Add(maxLife)):
-		return &Error{Sent: "exp " + at(claims.Expires), Expected: "an exp at most " + maxLife.String() + " after now, " + at(now)}
+	case claims.Expires.After(soon.Add(life)):
+		return &Error{Sent: "exp " + at(claims.Expires), Expected: "an exp at most " + life.String() + " after now, " + at(now)}
 	case claims.IssuedAt.After(soon):
 		return &Error{Sent: "iat " + at(claims.IssuedAt), Expected: "an iat before now, " + at(now) + ": the clocks differ"}
 	case claims.NotBefore.After(soon):

@@ -88,6 +88,7 @@ func (s *core) metadata(sites *SiteFacts) ([]byte, error) {
 		ResponseTypes         []string `json:"response_types_supported"`
 		ResponseModes         []string `json:"response_modes_supported"`
 		GrantTypes            []string `json:"grant_types_supported"`
+		GrantProfiles         []string `json:"authorization_grant_profiles_supported,omitempty"`
 		AuthMethods           []string `json:"token_endpoint_auth_methods_supported"`
 		AuthAlgs              []string `json:"token_endpoint_auth_signing_alg_values_supported"`
 		RegistrationEndpoint  string   `json:"registration_endpoint,omitempty"`
@@ -164,6 +165,9 @@ func (s *core) metadata(sites *SiteFacts) ([]byte, error) {
 	for _, grant := range s.config.Grants {
 		if !slices.Contains(unusual, grant.Type()) || s.anyMayUse(grant.Type()) {
 			doc.GrantTypes = append(doc.GrantTypes, grant.Type())
+			if p, ok := grant.(grants.Profiler); ok {
+				doc.GrantProfiles = append(doc.GrantProfiles, p.Profiles()...)
+			}
 		}
 	}
 	slices.Sort(doc.GrantTypes)
@@ -171,8 +175,8 @@ func (s *core) metadata(sites *SiteFacts) ([]byte, error) {
 	return json.Marshal(doc)
 }
 
-// unusual are grant types that every server has, and that the metadata has only if a client may use them.
-var unusual = []string{grants.DeviceCodeType, grants.TokenExchangeType}
+// unusual are grant types that the metadata has only if a client of the configuration may use them.
+var unusual = []string{grants.DeviceCodeType, grants.TokenExchangeType, grants.JWTBearerType}
 
 // certificateMethods returns the methods by which clients authenticate with certificates. With an alias, clients that are added at run time
 // can use any.

@@ -86,6 +86,9 @@ func (e *tokenEndpoint) findGrant(grantType string, client *storage.Client) (gra
 	return grant, nil
 }
 
+// asksAccount are the grant types that ask the site whether the user still has an account.
+var asksAccount = []string{"refresh_token", grants.JWTBearerType}
+
 // exchange has the grant decide on the request. The refusal of a code or refresh token that was used before, or whose user has
 // no account any more, revokes its family first, and too many refusals of one client at one address become 429.
 func (e *tokenEndpoint) exchange(c *call, grant grants.Grant, form url.Values, now time.Time) (*grants.Authorization, error) {
@@ -93,7 +96,7 @@ func (e *tokenEndpoint) exchange(c *call, grant grants.Grant, form url.Values, n
 	if verifier != nil {
 		verifier = throttled{verifier, e.core, c.address}
 	}
-	asksSite := verifier != nil || e.config.Accounts != nil && c.grant == "refresh_token"
+	asksSite := verifier != nil || e.config.Accounts != nil && slices.Contains(asksAccount, c.grant)
 	if !asksSite { // which may take long to answer
 		c.setDeadline(e.config.StoreTimeout)
 	}
@@ -116,7 +119,9 @@ func (e *tokenEndpoint) exchange(c *call, grant grants.Grant, form url.Values, n
 		Verifier: verifier,
 		Accounts: e.config.Accounts,
 		Tokens:   ownTokens{e.accessTokens},
-		Void:     e.cutoffs.VoidsFamily,
+
+		Assertions: foreignAssertions{e.core},
+		Void:       e.cutoffs.VoidsFamily,
 
 		Resources:     e.resources.all(),
 		Authenticated: c.named.Method != "",
@@ -138,7 +143,7 @@ func (e *tokenEndpoint) exchange(c *call, grant grants.Grant, form url.Values, n
 }
 
 // guessed are the situations in which somebody may guess what a client has.
-var guessed = []string{grants.BadCode, grants.BadRefreshToken, grants.BadSubjectToken}
+var guessed = []string{grants.BadCode, grants.BadRefreshToken, grants.BadSubjectToken, grants.BadAssertion}
 
 // throttleRefusal counts the refusal of a code or of a token. After too many it returns another refusal.
 func (e *tokenEndpoint) throttleRefusal(c *call, err error) error {

@@ -51,4 +51,70 @@ var delegation = []situation{
 		next: stopsAndShows,
 		do:   []string{"If it should get there, add to the block of the client: exchange from <its own resource> to {sent}. Both sides must spell the resource in the same way."},
 	},
+	{
+		is: func(f *trail.Failure) bool { return ofAssertion(f) && decides(f, "issuer") },
+		why: "The client brought an assertion of an issuer that this one does not trust: it came with {sent}. The name must be that of the " +
+			"setting, letter by letter, with or without a slash at the end.",
+		next: stopsAndShows,
+		do: []string{
+			"If you trust that issuer: grant jwt_bearer { issuer <its URL> { jwks_uri <its keys>; subjects <its users> } }, with a line for each.",
+			"If you do not, there is nothing to do.",
+		},
+	},
+	{
+		is: func(f *trail.Failure) bool { return ofAssertion(f) && strings.HasPrefix(f.Sent, "typ ") },
+		why: "The assertion is of another kind: it came with {sent}, and the issuer may bring {expected}. An issuer makes either ID-JAGs or other " +
+			"assertions; ID tokens and access tokens are neither.",
+		next: stopsAndShows,
+		do: []string{
+			"If the issuer is the identity provider of a company, and its assertions are ID-JAGs: id_jag in its block. Otherwise leave id_jag out.",
+			"The developer of the client: exchange the ID token at the identity provider for an ID-JAG first, and bring that.",
+		},
+	},
+	{
+		is:   func(f *trail.Failure) bool { return ofAssertion(f) && decides(f, "subjects") },
+		why:  "The issuer of the assertion may not speak for {sent}. It may for: {expected}.",
+		next: stopsAndShows,
+		do: []string{
+			"If it should: add the user to subjects in the block of that issuer. The ID is that of the user at your site, after map.",
+			"If the issuer sends another ID than your site knows, look at map.",
+		},
+	},
+	{
+		is:   func(f *trail.Failure) bool { return ofAssertion(f) && strings.HasPrefix(f.Sent, "aud ") },
+		why:  "The assertion is for somebody else: it came with {sent}, and this server takes {expected}.",
+		next: stopsAndShows,
+		do:   []string{"The developer of the client, or the administrator of the issuer: ask for an assertion whose aud is the URL of this issuer, letter by letter."},
+	},
+	{
+		is:   func(f *trail.Failure) bool { return ofAssertion(f) && strings.Contains(f.Sent, "used before") },
+		why:  "The client brought an assertion twice. Each works once, so that whoever finds one can do nothing with it.",
+		next: "A client gets a new assertion from its issuer, and brings that.",
+		do:   []string{"The developer of the client: get a new assertion for each token, and keep the access token until it expires."},
+	},
+	{
+		is: func(f *trail.Failure) bool { return ofAssertion(f) && strings.Contains(f.Setting, "jwks") },
+		why: "No key of the issuer fits the assertion: it came with {sent}; expected was {expected}. Either it is not from that issuer, or the " +
+			"keys here are old, or the server cannot fetch them.",
+		next: stopsAndShows,
+		do: []string{
+			"Fetch the jwks_uri from this machine with curl, and see whether it has the kid of the assertion. New keys are fetched once a minute at most.",
+			"With a file: replace it by the keys that the issuer has now, and reload.",
+		},
+	},
+	{
+		is: func(f *trail.Failure) bool { return ofAssertion(f) && f.Code == grants.InvalidGrant },
+		why: "An issuer elsewhere has made an assertion about a user, and this server does not take it: {sent}; expected was: {expected}. The client " +
+			"learns only that it was refused.",
+		next: stopsAndShows,
+		do: []string{
+			"Tell the developer of the client, or the administrator of the issuer, what was expected.",
+			"If a time is wrong: set the clocks of both machines by NTP. Assertions are valid for an hour at most.",
+		},
+	},
+}
+
+// ofAssertion reports whether a client has brought an assertion.
+func ofAssertion(f *trail.Failure) bool {
+	return f.Code == grants.InvalidGrant && strings.HasPrefix(f.Setting, "grant jwt_bearer") || f.GrantType == grants.JWTBearerType
 }

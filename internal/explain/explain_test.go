@@ -242,6 +242,13 @@ func TestEachSituationIsFound(t *testing.T) {
 		{"certificate: another", trail.Failure{Code: "invalid_client", Setting: "client a: tls_client_auth", Sent: "a certificate (b)", Expected: "san_dns a"}, "was a certificate (b), and expected is san_dns a", "RFC2253"},
 		{"certificate: needed for tokens", trail.Failure{Code: "invalid_request", Setting: "client a: tls_client_certificate_bound_access_tokens", Sent: "no certificate"}, "for tokens had none", "mode request"},
 		{"certificate: of a bound token", trail.Failure{Endpoint: "guard", Code: "invalid_token", Cause: "bound to a key", Sent: "no TLS client certificate", Expected: "the certificate x5t#S256 abc"}, "is worth nothing without", "get a new token"},
+		{"assertion: issuer", trail.Failure{Code: "invalid_grant", Sent: "iss https://idp.example", Setting: "grant jwt_bearer: issuer"}, "does not trust: it came with iss https://idp.example", "subjects <its users>"},
+		{"assertion: kind", trail.Failure{Code: "invalid_grant", Sent: "typ JWT", Expected: "typ oauth-id-jag+jwt", Setting: "grant jwt_bearer: issuer https://idp.example: id_jag"}, "another kind: it came with typ JWT", "id_jag in its block"},
+		{"assertion: user", trail.Failure{Code: "invalid_grant", Sent: "the user bob", Expected: "partner-*", Setting: "grant jwt_bearer: issuer https://idp.example: subjects"}, "may not speak for the user bob", "add the user to subjects"},
+		{"assertion: audience", trail.Failure{Code: "invalid_grant", Sent: "aud agent", Setting: "grant jwt_bearer: issuer https://idp.example"}, "for somebody else", "URL of this issuer"},
+		{"assertion: twice", trail.Failure{Code: "invalid_grant", Sent: "an assertion that was used before", Setting: "grant jwt_bearer: issuer https://idp.example"}, "twice", "new assertion"},
+		{"assertion: key", trail.Failure{Code: "invalid_grant", Sent: "alg ES256, kid 1", Setting: "grant jwt_bearer: issuer https://idp.example: jwks, jwks_uri"}, "no key of the issuer", "with curl"},
+		{"assertion: anything else", trail.Failure{Code: "invalid_grant", Sent: "no jti", Expected: "a jti", Setting: "grant jwt_bearer: issuer https://idp.example"}, "no jti; expected was: a jti", "what was expected"},
 		{"a code without a situation", trail.Failure{Code: "consent_required"}, "has not approved", "consent never"},
 		{"no code at all", trail.Failure{Status: 500}, "no error code", "log"},
 	} {
