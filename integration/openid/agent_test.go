@@ -40,6 +40,7 @@ const deviceSite = `
 // TestOIDCAgent has oidc-agent, which keeps tokens for command line tools as ssh-agent keeps keys, get them with the device flow
 // (RFC 8628), renew them, and revoke them.
 func TestOIDCAgent(t *testing.T) {
+	t.Parallel()
 	agent, gen, token := program(t, "oidc-agent", "oidc-agent-cli"), program(t, "oidc-gen", "oidc-agent-cli"), program(t, "oidc-token", "oidc-agent-cli")
 	s := serve(t, deviceSite)
 	home := t.TempDir()

@@ -41,6 +41,7 @@ const boundSite = `
 // TestLibrariesWithKeys has libraries for Node push their requests (RFC 9126), authenticate with a key (RFC 7523), bind their tokens to
 // another (RFC 9449), with nonces, and call a guarded API.
 func TestLibrariesWithKeys(t *testing.T) {
+	t.Parallel()
 	node, dir := project(t)
 	key := jwttest.NewKey(t, "ES256")
 	jwks := filepath.Join(t.TempDir(), "clients.jwks")

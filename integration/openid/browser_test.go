@@ -55,6 +55,7 @@ try {
 // TestSinglePageApp signs alice in at an app without a server, and out again. Its library runs in Chromium, at another origin than the
 // issuer.
 func TestSinglePageApp(t *testing.T) {
+	t.Parallel()
 	_, dir := project(t)
 	ctx := pagestest.Chromium(t, integration.Patience, chromedp.Flag("disable-quic", true), chromedp.Flag("disable-component-update", true))
 	appAddress := integration.NewAddress(t)

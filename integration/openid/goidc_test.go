@@ -83,6 +83,7 @@ func goOIDC(t *testing.T, issuer string, client *oauth2.Config, path string) str
 }
 
 func TestGoOIDC(t *testing.T) {
+	t.Parallel()
 	s := start(t, `
 		client go-oidc {
 			secret {env.CLIENT_SECRET}
@@ -98,6 +99,7 @@ func TestGoOIDC(t *testing.T) {
 
 // TestExample signs alice in at an application in the place of Grafana.
 func TestExample(t *testing.T) {
+	t.Parallel()
 	text, err := os.ReadFile(filepath.Join("..", "..", "examples", "openid.Caddyfile"))
 	must(t, err)
 	s := integration.Start(t, integration.Config{Caddyfile: func(s *integration.Server) string {

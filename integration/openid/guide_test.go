@@ -104,6 +104,7 @@ func wants(t *testing.T, page *integration.Page, want string) {
 
 // TestGuide signs alice in at applications with the settings of the guide.
 func TestGuide(t *testing.T) {
+	t.Parallel()
 	wikiAddress := integration.NewAddress(t)
 	s := guideSite(t, wiki, "http://"+wikiAddress)
 	t.Run("oauth2-proxy", func(t *testing.T) { oauth2Proxy(t, s) })

@@ -28,6 +28,7 @@ const clientsForNode = `
 
 // TestLibrariesForNode signs alice in with libraries for servers.
 func TestLibrariesForNode(t *testing.T) {
+	t.Parallel()
 	node, dir := project(t)
 	s := start(t, clientsForNode)
 	origin := "http://" + integration.NewAddress(t)

@@ -11,6 +11,7 @@ import (
 
 // TestAuthlib signs alice in with the library that many programs in Python use.
 func TestAuthlib(t *testing.T) {
+	t.Parallel()
 	python := program(t, "python3", "python3")
 	dir := t.TempDir()
 	output, err := run(".", python, "-m", "pip", "install", "--disable-pip-version-check", "--quiet", "--no-deps", "--target", dir,

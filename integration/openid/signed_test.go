@@ -30,6 +30,7 @@ const signingClients = `
 
 // TestSignedRequests signs alice in with libraries that sign their requests, by the browser and pushed.
 func TestSignedRequests(t *testing.T) {
+	t.Parallel()
 	node, dir := project(t)
 	key := jwttest.NewKey(t, "ES256")
 	public := filepath.Join(t.TempDir(), "client.jwk")

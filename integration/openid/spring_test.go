@@ -14,6 +14,7 @@ import (
 // TestSpringBoot signs alice in at an application of Spring Boot, which has the settings of the guide, and out again: there, and at the
 // site.
 func TestSpringBoot(t *testing.T) {
+	t.Parallel()
 	program, err := integration.BuildJava(t, filepath.Join("testdata", "spring"))
 	if err != nil {
 		missing(t, err.Error())
