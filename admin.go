@@ -74,7 +74,7 @@ func parseSettings(settings json.RawMessage, public bool) (adminapi.ClientSettin
 	if !public {
 		c.SecretHashes = []string{"in the store"} // for the grant types
 	}
-	return adminapi.ClientSettings{Stored: stored, Shown: c.shown(), HasKeys: c.hasKeys()}, err
+	return adminapi.ClientSettings{Stored: stored, Shown: c.shown(), HasKeys: c.hasKeys() || c.hasCertificate()}, err
 }
 
 // shown returns the settings of a client without its secrets, and with the grant types that it has by default.

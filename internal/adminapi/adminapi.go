@@ -59,7 +59,7 @@ type ClientSettings struct {
 	Stored json.RawMessage // as the store keeps them
 	Shown  json.RawMessage // with the grant types that the client has by default
 
-	HasKeys bool // the client authenticates with keys
+	HasKeys bool // the client authenticates with keys or a certificate
 }
 
 // api implements the endpoints:

@@ -20,6 +20,7 @@ type server struct {
 		Source string   `json:"source"`
 		Ranges []string `json:"ranges"`
 	} `json:"trusted_proxies"`
+	Policies []tlsPolicy `json:"tls_connection_policies"`
 }
 
 // site is a part of a server: the routes for some hosts.

@@ -41,6 +41,8 @@ type issuer struct {
 
 	OpenID json.RawMessage `json:"openid"`
 
+	ClientCertHeader string `json:"client_cert_header"`
+
 	MCP  bool `json:"mcp"`
 	CIMD *struct {
 		Off   bool     `json:"off"`
@@ -79,9 +81,18 @@ type client struct {
 	PKCE         string         `json:"pkce"`
 	Consent      string         `json:"consent"`
 	Iss          string         `json:"iss"`
+
+	JWKS     json.RawMessage `json:"jwks"`
+	JWKSFile string          `json:"jwks_file"`
+	JWKSURI  string          `json:"jwks_uri"`
+
+	clientCertificates
 }
 
-func (c *client) public() bool { return len(c.Secrets)+len(c.SecretHashes) == 0 }
+func (c *client) public() bool {
+	keys := c.JWKS != nil || c.JWKSFile+c.JWKSURI != "" || c.byName() || c.SelfSigned != nil
+	return len(c.Secrets)+len(c.SecretHashes) == 0 && !keys
+}
 
 // grantTypes returns the grant types of the client, with the defaults of the configuration.
 func (c *client) grantTypes() []string {

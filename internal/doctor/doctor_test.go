@@ -395,10 +395,26 @@ func TestStaticChecks(t *testing.T) {
 	}
 	const proxy = `{"handler": "reverse_proxy", "upstreams": [{"dial": "app:8080"}]}`
 	guarded := `{"match": [{"host": ["shop.example"]}], "handle": [{"handler": "oauth"}, {"handler": "oauth_guard", "match": [{"path": ["/api/*"]}]}, ` + proxy + `]}`
+	// policy adds what the server does about certificates.
+	policy := func(config, auth string) string {
+		return strings.Replace(config, `{"s": {`, `{"s": {"tls_connection_policies": [{"client_authentication": {`+auth+`}}], `, 1)
+	}
+	const certified, ownCert = `"tls_client_auth_san_dns": "app.example"`, `"self_signed_tls_client_auth": {"certificate_files": ["a.pem"]}`
+	behind := config("", issuer+`, "client_cert_header": "unverified", "clients": {"app": {`+ownCert+`}}`, "")
 	for name, tt := range map[string]struct {
 		config string
 		seen   string
 	}{
+		"certificates are not asked for":         {client(certified), "no site checks TLS certificates"},
+		"certificates are not checked":           {policy(client(certified), `"mode": "request"`), "no site checks TLS certificates"},
+		"certificates are checked":               {policy(client(certified), `"ca": {"provider": "file"}`), ""},
+		"certificates of all CAs":                {policy(client(certified), `"mode": "verify_if_given"`), "a site trusts the certificates of all CAs"},
+		"own certificates are refused":           {policy(client(ownCert), `"mode": "verify_if_given", "ca": {"provider": "file"}`), "no site takes TLS certificates that are of no CA"},
+		"own certificates are asked for":         {policy(client(ownCert), `"mode": "request"`), ""},
+		"tokens are bound, and nobody asks":      {client(`"secrets": ["x"], "tls_client_certificate_bound_access_tokens": true`), "no site asks for TLS certificates"},
+		"a header of a proxy that nobody trusts": {behind, "no proxy is believed that sends Client-Cert"},
+		"a header of a proxy that is trusted":    {strings.Replace(behind, `{"s": {`, `{"s": {"trusted_proxies": {"source": "static", "ranges": ["10.0.0.5/32"]}, `, 1), ""},
+
 		"another site without a guard": {config("", issuer, guarded+`, {"match": [{"host": ["old.example"]}], "handle": [`+proxy+`]}`), "the site old.example passes requests to app:8080 without a guard"},
 		"one site":                     {config("", issuer, guarded), ""},
 		"a login":                      {config("", issuer, guarded+`, {"match": [{"host": ["x.example"]}], "handle": [`+strings.Replace(proxy, `{`, `{"rewrite": {"method": "GET"}, `, 1)+`]}`), ""},

@@ -26,6 +26,7 @@ func checkStatic(r *Report, c *config) {
 				checkClient(r, i, id, client)
 			}
 		}
+		checkCertificates(r, c, i)
 		if !slices.ContainsFunc(r.Findings[before:], func(f Finding) bool { return f.Verdict != OK }) {
 			r.add(Finding{Verdict: OK, Check: "settings", Issuer: i.Name, Seen: "the settings of the issuer and of its clients"})
 		}

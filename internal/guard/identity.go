@@ -176,4 +176,5 @@ func DropClientCert(r *http.Request) {
 		}
 		keepFromConnection(r.Header, name)
 	}
+	r.Trailer = nil // see dropForgeries
 }
