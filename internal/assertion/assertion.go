@@ -128,8 +128,8 @@ type Checker struct {
 // A stranger makes the server do no more than verify signatures with the keys of one client. Only what the client has signed is
 // written to the store.
 func (c *Checker) Check(ctx context.Context, a *Assertion, client *storage.Client) error {
-	if algs := algorithms(client); !slices.Contains(algs, a.header.Algorithm) {
-		return &Error{Sent: "alg " + a.header.Algorithm, Expected: strings.Join(algs, ", ")}
+	if alg := a.header.Algorithm; !jwt.Asymmetric(alg) || client.FAPI && !slices.Contains(jwt.FAPIAlgorithms(), alg) {
+		return &Error{Sent: "alg " + alg, Expected: strings.Join(algorithms(client), ", ")}
 	}
 	keys, err := c.Keys.find(ctx, client, a.header, c.Loopback)
 	if err != nil {

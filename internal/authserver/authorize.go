@@ -45,14 +45,13 @@ func (e *authorizeEndpoint) serve(c *call) error {
 		return e.signInFirst(c, params, pushed)
 	}
 	c.client, c.named = client, clients.Named{ID: params.Get("client_id"), Client: client}
-	object := ""
+	var brought requestObject
 	if client != nil && pushed == "" && params.Has("request") && client.SignsRequests() {
-		object = params.Get("request")
-		signed, problem, fatal := e.openRequest(c, client, params)
-		if fatal != nil {
+		var problem, fatal error
+		if params, brought, problem, fatal = e.openRequest(c, client, params); fatal != nil {
 			return fatal
 		}
-		params, err = signed, cmp.Or(err, problem)
+		err = cmp.Or(err, problem)
 	}
 	var to answerTo
 	if client != nil {
@@ -64,19 +63,21 @@ func (e *authorizeEndpoint) serve(c *call) error {
 	case err != nil:
 		return toClient(err, to)
 	}
-	if err := cmp.Or(e.checkPushed(client, pushed), e.checkSigned(client, pushed != "" || object != "")); err != nil {
+	if err := cmp.Or(e.checkPushed(client, pushed), e.checkSigned(client, pushed != "" || brought.object != "")); err != nil {
 		return toClient(err, to)
 	}
-	return toClient(e.decide(c, client, to, params, pushed, object), to)
+	return toClient(e.decide(c, client, to, params, pushed, brought), to)
 }
 
 // decide handles a request whose client and redirect URI are valid.
-func (e *authorizeEndpoint) decide(c *call, client *storage.Client, to answerTo, params url.Values, pushed, object string) error {
+func (e *authorizeEndpoint) decide(
+	c *call, client *storage.Client, to answerTo, params url.Values, pushed string, brought requestObject,
+) error {
 	req, err := e.checkAuthorizeRequest(client, to, params)
 	if err != nil {
 		return err
 	}
-	req.pushed, req.object = pushed, object
+	req.pushed, req.requestObject = pushed, brought
 	if err := e.readHint(c.ctx, req); err != nil {
 		return err
 	}

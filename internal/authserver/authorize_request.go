@@ -27,8 +27,9 @@ type authorizeRequest struct {
 	prompt       []string
 	params       url.Values // unchanged
 	pushed       string     // the reference to them, if the client has pushed them
-	object       string     // the request object that they are from, if the browser has brought one
-	form         string     // the hash of the form of the consent page by which the person approves it
+
+	requestObject        // that they are from, if the browser has brought one
+	form          string // the hash of the form of the consent page by which the person approves it
 
 	// What the request demands of the login, see login.go.
 	maxAge       *time.Duration // nil: nothing

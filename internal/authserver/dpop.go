@@ -55,9 +55,9 @@ func (s *core) proveKey(c *call) error {
 	if err != nil {
 		return refuseProof(err)
 	}
-	if algs := jwt.FAPIAlgorithms(); c.client.FAPI && !slices.Contains(algs, proof.Algorithm) {
+	if c.client.FAPI && !slices.Contains(jwt.FAPIAlgorithms(), proof.Algorithm) {
 		return grants.Refuse(grants.InvalidDPoPProof, "alg is not supported").
-			Explain("alg "+proof.Algorithm, strings.Join(algs, ", "), "client "+c.client.ID+": profile")
+			Explain("alg "+proof.Algorithm, strings.Join(jwt.FAPIAlgorithms(), ", "), "client "+c.client.ID+": profile")
 	}
 	c.proof = proof
 	return nil

@@ -50,7 +50,7 @@ func (e *authorizeEndpoint) signInFirst(c *call, params url.Values, pushed strin
 	prompt, _ := readPrompt(promptOf(params))
 	req := &authorizeRequest{params: params, prompt: prompt, pushed: pushed}
 	if pushed == "" {
-		req.object = params.Get("request")
+		req.requestObject = requestObject{params.Get("request"), e.now()}
 	}
 	err := e.signIn(c, req, nil)
 	if refusal, ok := errors.AsType[*redirectError](err); ok {
@@ -212,7 +212,7 @@ func (e *authorizeEndpoint) loginURL(c *call, req *authorizeRequest, user *User)
 func (e *authorizeEndpoint) wayBack(c *call, req *authorizeRequest, user *User) (string, error) {
 	params := req.inURL()
 	if req.demanding() || req.object != "" { // which may have expired when the person comes back
-		proof, err := e.sealer.seal(c.ctx, afterLogin, e.visit(c, req.asked(), user).encode(), maxLogin)
+		proof, err := e.sealer.seal(c.ctx, afterLogin, e.visit(c, req, user).encode(), maxLogin)
 		if err != nil {
 			return "", err
 		}
@@ -241,42 +241,44 @@ type visit struct {
 	browser string    // the hash of the secret that the browser got for the request
 	before  string    // who was signed in then; "": nobody
 	since   time.Time // and since when; zero: not known
+	seen    time.Time // when the request object was first seen that the browser has brought; zero: there is none
 	request string    // the hash of the request, so that the URL does not have all of it twice
 
 	elsewhere bool // the person comes back with another browser
 }
 
 func (v *visit) encode() string {
-	since := int64(0)
-	if !v.since.IsZero() {
-		since = v.since.Unix()
+	seconds := func(t time.Time) string {
+		if t.IsZero() {
+			return "0"
+		}
+		return strconv.FormatInt(t.Unix(), 10)
 	}
-	return strings.Join([]string{
-		strconv.FormatInt(v.sent.Unix(), 10), strconv.FormatInt(since, 10), v.browser, v.before, v.request,
-	}, "\n")
+	return strings.Join([]string{seconds(v.sent), seconds(v.since), seconds(v.seen), v.browser, v.before, v.request}, "\n")
 }
 
 func decodeVisit(sealed string) (*visit, bool) {
-	parts := strings.SplitN(sealed, "\n", 5)
-	if len(parts) != 5 {
+	parts := strings.SplitN(sealed, "\n", 6)
+	if len(parts) != 6 {
 		return nil, false
 	}
-	sent, err := strconv.ParseInt(parts[0], 10, 64)
-	since, sinceErr := strconv.ParseInt(parts[1], 10, 64)
-	if err != nil || sinceErr != nil {
-		return nil, false
-	}
-	v := &visit{sent: time.Unix(sent, 0), browser: parts[2], before: parts[3], request: parts[4]}
-	if since != 0 {
-		v.since = time.Unix(since, 0)
+	v := &visit{browser: parts[3], before: parts[4], request: parts[5]}
+	for i, t := range []*time.Time{&v.sent, &v.since, &v.seen} {
+		seconds, err := strconv.ParseInt(parts[i], 10, 64)
+		if err != nil {
+			return nil, false
+		}
+		if seconds != 0 {
+			*t = time.Unix(seconds, 0)
+		}
 	}
 	return v, true
 }
 
 // visit begins a visit to the login page.
-func (e *authorizeEndpoint) visit(c *call, params url.Values, user *User) *visit {
-	request := storage.HashID(params.Encode())
-	v := &visit{sent: e.now(), browser: storage.HashID(e.rememberBrowser(c, request)), request: request}
+func (e *authorizeEndpoint) visit(c *call, req *authorizeRequest, user *User) *visit {
+	request := storage.HashID(req.asked().Encode())
+	v := &visit{sent: e.now(), seen: req.seen, browser: storage.HashID(e.rememberBrowser(c, request)), request: request}
 	if user != nil {
 		v.before, v.since = user.Subject, user.AuthTime
 	}

@@ -4,6 +4,7 @@ import (
 	"errors"
 	"net/url"
 	"strings"
+	"time"
 
 	"github.com/caddy-oauth/caddy-oauth/grants"
 	"github.com/caddy-oauth/caddy-oauth/internal/assertion"
@@ -22,35 +23,44 @@ var errRequestObject = grants.Refuse("invalid_request_object", "the request obje
 var errTwoRequests = grants.Refuse(grants.InvalidRequest, "request and request_uri cannot be together").
 	Explain("request and request_uri", "one of them", "")
 
+// requestObject is a request object that a browser has brought. It must be good when it is first seen: a person who was sent to the login
+// page with it may come back after it has expired.
+type requestObject struct {
+	object string // "": none
+	seen   time.Time
+}
+
+// maxSeen is how long a person may take to sign in and to decide, with an object that has expired meanwhile.
+const maxSeen = maxLogin + maxAsk
+
 // openRequest returns the parameters in the request object that a browser has brought, and the proof that it comes from the login page. A
 // problem is for the client to see. A fatal error is for the person to see, since the client has signed no redirect URI.
-//
-// An object must be good when it is first seen. A person who was sent to the login page with it may come back after it has expired.
-func (e *authorizeEndpoint) openRequest(c *call, client *storage.Client, sent url.Values) (params url.Values, problem, fatal error) {
+func (e *authorizeEndpoint) openRequest(
+	c *call, client *storage.Client, sent url.Values,
+) (params url.Values, brought requestObject, problem, fatal error) {
 	if sent.Has("request_uri") {
-		return nil, nil, errTwoRequests
+		return nil, brought, nil, errTwoRequests
 	}
-	object := sent.Get("request")
-	request, err := e.readRequest(c, client, object)
+	brought = requestObject{sent.Get("request"), e.now()}
+	request, err := e.readRequest(c, client, brought.object)
 	if err != nil {
-		return nil, nil, err
+		return nil, brought, nil, err
 	}
 	params = request.Params
 	params.Del(afterLogin)
-	seen := e.now()
 	if proof := sent.Get(afterLogin); proof != "" {
 		params.Set(afterLogin, proof)
-		came, err := e.cameFromLogin(c, &authorizeRequest{params: sent, object: object})
+		came, err := e.cameFromLogin(c, &authorizeRequest{params: sent, requestObject: brought})
 		if err != nil {
-			return nil, nil, err
+			return nil, brought, nil, err
 		}
-		if came != nil {
-			seen = came.sent
+		if came != nil && brought.seen.Sub(came.seen) < maxSeen {
+			brought.seen = came.seen
 		}
 	}
-	err = e.assertions.CheckRequest(request, client, seen)
+	err = e.assertions.CheckRequest(request, client, brought.seen)
 	c.speak(params)
-	return params, explainRequest(err, client), nil
+	return params, brought, explainRequest(err, client), nil
 }
 
 // openPushed returns the parameters in the request object that a client has pushed (RFC 9126 §3).

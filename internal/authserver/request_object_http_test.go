@@ -268,12 +268,30 @@ func TestRequestObjectExpiresAtTheLogin(t *testing.T) {
 	if page.Header().Get("Content-Language") != "de" {
 		t.Errorf("the page is in %s", page.Header().Get("Content-Language"))
 	}
+	s.site.user = nil // and once more, as somebody else
+	again := s.get(t, back)
+	again.check(t, http.StatusSeeOther, "")
+	to, err = url.Parse(again.location().Get("return_to"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	s.site.user = alice
+	s.get(t, to.Query()).check(t, http.StatusOK, "")
 	got := s.decide(t, page, "allow")
 	if got.location().Get("code") == "" || s.browser["__Secure-oauth-login"] != nil {
 		t.Errorf("%d %s, the browser has %v", got.Code, got.Header().Get("Location"), s.browser)
 	}
 	s.clock.Advance(10 * time.Minute)
 	s.get(t, back).check(t, http.StatusSeeOther, "invalid_request_object")
+	s.site.user = nil
+	for range 2 { // it does not go on for ever
+		s.clock.Advance(40 * time.Minute)
+		if again = s.get(t, to.Query()); again.location().Get("error") != "" {
+			break
+		}
+		to, _ = url.Parse(again.location().Get("return_to"))
+	}
+	again.check(t, http.StatusSeeOther, "invalid_request_object")
 }
 
 // OpenID Connect Core §3.1.2.1: prompt=none is in the object.
