@@ -8,6 +8,8 @@ import (
 	"path/filepath"
 	"testing"
 	"time"
+
+	"github.com/gofrs/flock"
 )
 
 // javaPatience is how long Maven may take to fetch the libraries of a program.
@@ -35,11 +37,16 @@ func BuildJava(t *testing.T, dir string) (*Java, error) {
 	defer cancel()
 	classes := t.TempDir()
 	list := filepath.Join(classes, "classpath")
+	lock := flock.New(filepath.Join(os.TempDir(), "caddy-oauth-maven.lock")) // two Mavens cannot share a directory of libraries while they fill it
+	_, err := lock.TryLockContext(ctx, time.Second)
+	Must(t, err)
+	defer lock.Close()
 	fetch := exec.CommandContext(ctx, maven, "--batch-mode", "--quiet", mavenClasspath, "-Dmdep.outputFile="+list) //nolint:gosec // found above
 	fetch.Dir = dir
 	if output, err := fetch.CombinedOutput(); err != nil {
 		return nil, errors.New("Maven cannot fetch the libraries: " + string(output))
 	}
+	Must(t, lock.Unlock())
 	libraries, err := os.ReadFile(list) // #nosec G304 -- in a directory of the test
 	Must(t, err)
 	sources, err := filepath.Glob(filepath.Join(dir, "*.java"))
