@@ -29,8 +29,8 @@ type mutual struct {
 	second          string // the URL of the second site
 }
 
-// startMutual runs the Caddyfile of the guide, changed by pairs of old and new.
-func startMutual(t *testing.T, pairs ...string) *mutual {
+// startMutual runs a Caddyfile, changed by pairs of old and new.
+func startMutual(t *testing.T, text string, pairs ...string) *mutual {
 	t.Helper()
 	m := &mutual{server: mtlstest.NewCA(t), clients: mtlstest.NewCA(t)}
 	certFile, keyFile := mtlstest.Write(t, m.server.Issue(t, func(c *x509.Certificate) {
@@ -45,7 +45,7 @@ func startMutual(t *testing.T, pairs ...string) *mutual {
 	_, port, err := net.SplitHostPort(integration.NewAddress(t))
 	must(t, err)
 	m.second = "https://localhost:" + port
-	text := strings.NewReplacer(pairs...).Replace(snippet(t, "mutual-tls.md", "caddyfile"))
+	text = strings.NewReplacer(pairs...).Replace(text)
 	text = strings.NewReplacer(
 		"https://mtls.suppliers.example.com", m.second, "mtls.suppliers.example.com {\n\ttls {", m.second+" {\n\ttls "+certFile+" "+keyFile+" {",
 		"https://suppliers.example.com", "{$ISSUER}", "suppliers.example.com {", "{$SITE} {",
@@ -75,7 +75,7 @@ const partner = "orders.partner.example.net"
 // TestMutualTLS gets a bound token, and uses it, with the program of the guide for Node.
 func TestMutualTLS(t *testing.T) {
 	node, dir := nodeProject(t)
-	m := startMutual(t)
+	m := startMutual(t, snippet(t, "mutual-tls.md", "caddyfile"))
 	text := strings.Replace(snippet(t, "mutual-tls.md", "js"), // the issuer of the test has no https
 		"{ algorithm: 'oauth2', ", "{ algorithm: 'oauth2', execute: [client.allowInsecureRequests], ", 1)
 	output, err := m.program(t, node, dir, text, m.clients.Issue(t, mtlstest.DNS(partner)))
@@ -88,7 +88,7 @@ func TestMutualTLS(t *testing.T) {
 	}
 }
 
-// TestMutualTLSWithOAuth4WebAPI does the same with a certificate that the client has signed itself, and publishes, and with the library
+// TestMutualTLSWithOAuth4WebAPI does the same at the example, with a certificate that the client has signed itself, and publishes, and with the library
 // below openid-client.
 func TestMutualTLSWithOAuth4WebAPI(t *testing.T) {
 	node, dir := nodeProject(t)
@@ -98,9 +98,9 @@ func TestMutualTLSWithOAuth4WebAPI(t *testing.T) {
 		_, _ = io.WriteString(w, `{"keys":[`+jwkOf(t, cert)+`]}`)
 	}))
 	t.Cleanup(published.Close)
-	m := startMutual(t,
-		"tls_client_auth san_dns "+partner, "jwks_uri "+published.URL+"\n self_signed_tls_client_auth",
-		"mode verify_if_given", "mode request", "trust_pool file /etc/caddy/partner-ca.pem", "")
+	example, err := os.ReadFile("../../examples/mutual-tls.Caddyfile")
+	must(t, err)
+	m := startMutual(t, string(example), "https://partner.example.net/jwks.json", published.URL)
 	const text = `
 import { readFileSync } from 'node:fs'
 import * as oauth from 'oauth4webapi'
@@ -192,7 +192,7 @@ func (m *mutual) get(t *testing.T, cert tls.Certificate) string {
 
 // TestMutualTLSConnections plays the connections of a client, of its next certificate, of a thief and of others against the guide.
 func TestMutualTLSConnections(t *testing.T) {
-	m := startMutual(t)
+	m := startMutual(t, snippet(t, "mutual-tls.md", "caddyfile"))
 	cert, renewed := m.clients.Issue(t, mtlstest.DNS(partner)), m.clients.Issue(t, mtlstest.DNS(partner))
 	other, forged := m.clients.Issue(t, mtlstest.DNS("other.example.net")), mtlstest.SelfSigned(t, mtlstest.DNS(partner))
 	bearer := m.get(t, cert)
