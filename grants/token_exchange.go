@@ -124,6 +124,9 @@ func checkExchanged(req *Request, subject *Token) error {
 	case subject.Subject == subject.Client:
 		return Refuse(InvalidRequest, "subject_token is that of a client, which is no user").
 			Explain("a token of the client "+subject.Client+" for itself", "a token of a user; a client gets its own by client_credentials", "")
+	case subject.Subject == req.Client.ID: // its token would pass for one of the client itself
+		return Refuse(InvalidRequest, "subject_token is that of a user with the ID of this client").
+			Explain("a token of the user "+subject.Subject, "a user whose ID is not that of the client", "")
 	// Otherwise an exchange would make a token for everybody of one that is useless to a thief.
 	case !subject.Bound.IsZero() && req.Client.Binding(req.Proven).IsZero():
 		return Refuse(InvalidRequest, "subject_token is bound to a key: prove a key of your own, to which the new token is bound").

@@ -27,18 +27,59 @@ func assertionsOnce(t *testing.T, b backend) {
 	file := filepath.Join(t.TempDir(), "machine.jwks")
 	must(t, os.WriteFile(file, []byte(`{"keys":[`+string(key.Public)+`]}`), 0o600))
 	b.setting += "\nclient machine {\n jwks " + file + "\n}\n"
-	c := start(t, b)
-	for n := range 20 {
-		claims, err := json.Marshal(map[string]any{
-			"iss": "machine", "sub": "machine", "aud": c.nodes[0].Issuer, "exp": time.Now().Add(time.Minute).Unix(), "jti": fmt.Sprint(n),
-		})
-		must(t, err)
-		signed, err := key.SignAs("JWT", claims)
-		must(t, err)
-		form := url.Values{
+	oneToken(t, start(t, b), key, "machine", "machine", func(signed string) url.Values {
+		return url.Values{
 			"grant_type": {"client_credentials"}, "client_assertion": {signed},
 			"client_assertion_type": {"urn:ietf:params:oauth:client-assertion-type:jwt-bearer"},
 		}
+	}, http.StatusUnauthorized)
+}
+
+// So does a client that brings an assertion of an issuer elsewhere. A node that was killed has not forgotten it.
+func TestGrantedAssertionAtBothNodes(t *testing.T) {
+	t.Parallel()
+	onBothStores(t, grantsOnce)
+}
+
+func grantsOnce(t *testing.T, b backend) {
+	t.Helper()
+	key := jwttest.NewKey(t, "ES256")
+	file := filepath.Join(t.TempDir(), "partner.jwks")
+	must(t, os.WriteFile(file, []byte(`{"keys":[`+string(key.Public)+`]}`), 0o600))
+	b.setting += "\ngrant jwt_bearer {\n issuer https://partner.example {\n jwks " + file + "\n subjects partner-*\n}\n}\n" +
+		"client agent {\n secret agent-secret-for-the-test\n grant_types jwt_bearer\n}\n"
+	c := start(t, b)
+	bring := func(signed string) url.Values {
+		return url.Values{
+			"grant_type": {"urn:ietf:params:oauth:grant-type:jwt-bearer"}, "assertion": {signed},
+			"client_id": {"agent"}, "client_secret": {"agent-secret-for-the-test"},
+		}
+	}
+	last := oneToken(t, c, key, "https://partner.example", "partner-7", bring, http.StatusBadRequest)
+	for _, node := range c.nodes {
+		node.Kill()
+		node.Run()
+		answer, err := integration.Post(t.Context(), node.Client(t), node.TokenURL(), bring(last))
+		must(t, err)
+		if answer.Status != http.StatusBadRequest || answer.Error != "invalid_grant" {
+			t.Errorf("an assertion that was used before the node was killed: %d %s", answer.Status, answer.Error)
+		}
+	}
+}
+
+// oneToken sends assertions to both nodes, each four times at once, and checks that each gives one token. It returns the last.
+func oneToken(
+	t *testing.T, c *cluster, key jwttest.Key, issuer, subject string, request func(signed string) url.Values, refused int,
+) (signed string) {
+	t.Helper()
+	for n := range 20 {
+		claims, err := json.Marshal(map[string]any{
+			"iss": issuer, "sub": subject, "aud": c.nodes[0].Issuer, "exp": time.Now().Add(time.Minute).Unix(), "jti": fmt.Sprint(n),
+		})
+		must(t, err)
+		signed, err = key.SignAs("JWT", claims)
+		must(t, err)
+		form := request(signed)
 		answers, errs := make([]*integration.Answer, 4), make([]error, 4)
 		var group sync.WaitGroup
 		for i := range answers {
@@ -54,7 +95,7 @@ func assertionsOnce(t *testing.T, b backend) {
 			switch answer.Status {
 			case http.StatusOK:
 				tokens++
-			case http.StatusUnauthorized, http.StatusTooManyRequests: // used before, or too often from one address
+			case refused, http.StatusTooManyRequests: // used before, or too often from one address
 			default:
 				t.Errorf("got %d %s", answer.Status, answer.Error)
 			}
@@ -63,4 +104,5 @@ func assertionsOnce(t *testing.T, b backend) {
 			t.Errorf("%d of %d requests with one assertion got a token", tokens, len(answers))
 		}
 	}
+	return signed
 }

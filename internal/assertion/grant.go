@@ -69,7 +69,10 @@ func (c *Checker) CheckGrant(ctx context.Context, g *Grant, from *Trusted) (*jwt
 	if err := c.checkGrantAudience(claims, from); err != nil {
 		return nil, err
 	}
-	return claims, checkGrantTimes(claims, from, c.Now())
+	if err := checkGrantTimes(claims, from, c.Now()); err != nil {
+		return nil, err
+	}
+	return claims, nil
 }
 
 // checkGrantType keeps the kinds of assertions apart (RFC 8725 §3.11): what a company says for one purpose must not be good for another.

@@ -145,6 +145,13 @@ func TestRefusedTokenExchange(t *testing.T) {
 	}
 }
 
+// A user with the ID of the service would pass for the service.
+func TestExchangeForAUserNamedLikeTheClient(t *testing.T) {
+	s := newTestServer(t, withGateway, func(c *Config) { c.Clients["gateway"].GrantTypes = []string{grants.TokenExchangeType} })
+	s.site.user = &User{Subject: "gateway"}
+	s.token(t, exchanges(s.tokens(t)["access_token"]), as("gateway")).check(t, http.StatusBadRequest, "invalid_request")
+}
+
 // A public client must not exchange tokens, whatever its settings say.
 func TestTokenExchangeNeedsAuthentication(t *testing.T) {
 	s := newTestServer(t, withGateway, client("spa", func(c *storage.Client) {

@@ -72,7 +72,7 @@ func (w *seenWriter) Unwrap() http.ResponseWriter { return w.ResponseWriter }
 // harmless are the parameters whose values are never a secret. Of all others only the length is shown.
 var harmless = []string{
 	"response_type", "response_mode", "redirect_uri", "scope", "resource", "prompt", "code_challenge_method", "grant_type",
-	"token_type_hint", "decision",
+	"token_type_hint", "decision", "subject_token_type", "actor_token_type", "requested_token_type", "audience",
 }
 
 // maxParams is how many parameters of a request are shown.
