@@ -140,11 +140,11 @@ func checkInitialTokens(tokens []InitialToken) error {
 		if err := tokens[n].check(); err != nil {
 			return err
 		}
-		if hash := hashOfToken(tokens[n].Token); seen[hash] {
+		hash := hashOfToken(tokens[n].Token)
+		if seen[hash] {
 			return errors.New("expected each token once")
-		} else {
-			seen[hash] = true
 		}
+		seen[hash] = true
 	}
 	return nil
 }

@@ -233,7 +233,7 @@ func TestStreamsEndWhenTheTokenIsRevoked(t *testing.T) {
 }
 
 // Over HTTP/2 and HTTP/3, only the stream ends: the connection may have other requests.
-func TestStreamsOfOneConnectionEndAlone(t *testing.T) {
+func TestStreamsOfOneConnectionEndAlone(t *testing.T) { //nolint:tparallel // there is one Caddy in this process
 	s := newServer(t)
 	securePort, release, err := testport.Pick()
 	if err != nil {
@@ -330,7 +330,7 @@ func trusting() *tls.Config {
 	return &tls.Config{ServerName: "shop.localhost", InsecureSkipVerify: true} //nolint:gosec // it is this test's own server
 }
 
-func TestStreamsEndWhenTheTokenExpires(t *testing.T) {
+func TestStreamsEndWhenTheTokenExpires(t *testing.T) { //nolint:tparallel // there is one Caddy in this process
 	s, _ := streaming(t, "2s")
 	for _, path := range []string{"/events", "/silent", "/socket"} {
 		t.Run(strings.TrimPrefix(path, "/"), func(t *testing.T) {

@@ -160,7 +160,7 @@ const maxHeaders = 64 << 10
 func (c *invocation) readHeaders(name string) (header []string, err error) {
 	from := c.in
 	if name != "-" {
-		file, err := os.Open(name) //nolint:gosec // the owner names it
+		file, err := os.Open(name)
 		if err != nil {
 			return nil, err
 		}
