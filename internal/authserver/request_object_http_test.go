@@ -297,13 +297,17 @@ func TestRequestObjectExpiresAtTheLogin(t *testing.T) {
 // OpenID Connect Core §3.1.2.1: prompt=none is in the object.
 func TestRequestObjectWantsNoPage(t *testing.T) {
 	s := newSigning(t)
-	none, any := s.object(t, asks("webapp", "prompt", "none")), s.object(t, asks("webapp"))
+	none, other := s.object(t, asks("webapp", "prompt", "none")), s.object(t, asks("webapp"))
 	for _, tt := range []struct {
 		params url.Values
 		want   bool
 	}{
-		{none, true}, {any, false}, {merge(any, "prompt", "none"), false}, {merge(none, "prompt", "login"), true},
-		{url.Values{"request": {"x"}, "prompt": {"none"}}, true}, {url.Values{"request": {"x"}}, false},
+		{none, true},
+		{other, false},
+		{merge(other, "prompt", "none"), false},
+		{merge(none, "prompt", "login"), true},
+		{url.Values{"request": {"x"}, "prompt": {"none"}}, true},
+		{url.Values{"request": {"x"}}, false},
 	} {
 		if got := s.WantsNoPage(t.Context(), tt.params); got != tt.want {
 			t.Errorf("%v: %v", tt.params, got)
