@@ -42,6 +42,7 @@ func init() {
 //			}
 //			audience       <uri...>
 //			consent        once|always|never
+//			consent_lifetime <duration>|never...
 //			client_assertion_audience issuer|any
 //			require_pushed_authorization_requests
 //			require_signed_request_object
@@ -134,6 +135,7 @@ func init() {
 //				introspects   <uri...>|*
 //				exchange      from <uri> to <uri> [<scope...>]
 //				consent       once|always|never
+//				consent_lifetime <duration>|never...
 //				pkce          required|optional
 //				iss           on|off
 //				dpop_bound_access_tokens
@@ -247,6 +249,8 @@ func (p parser) issuerSettings(i *Issuer) directive.Settings {
 		"openid":         p.openID(i),
 		"consent":        p.Word("once, always or never", (*string)(&i.Consent)),
 
+		"consent_lifetime": p.lifetimes(&i.ConsentLifetime),
+
 		"client_assertion_audience": p.Word("issuer or any", &i.ClientAssertionAudience),
 
 		"dpop":                                  p.dpop(i),
@@ -344,6 +348,9 @@ func (p parser) client(i *Issuer) directive.Setting {
 			"introspects":   p.Words("one URI or more, or *", &c.Introspects),
 			"exchange":      p.exchange(c),
 			"consent":       p.Word("once, always or never", (*string)(&c.Consent)),
+
+			"consent_lifetime": p.lifetimes(&c.ConsentLifetime),
+
 			"access_token":  p.clientAccessToken(c),
 			"refresh_token": p.refreshToken(&c.RefreshToken),
 			"pkce":          p.Word("required or optional", &c.PKCE),
@@ -480,6 +487,19 @@ func (p parser) lifetime(value *Lifetime) directive.Setting {
 	return p.Once("a duration", 1, 1, func(args []string) (_ directive.Settings, err error) {
 		if *value, err = parseLifetime(args[0]); err != nil {
 			return nil, fmt.Errorf("%w, not %s", err, args[0])
+		}
+		return nil, nil
+	})
+}
+
+func (p parser) lifetimes(values *[]Lifetime) directive.Setting {
+	return p.Once("one duration or more, or never", 1, -1, func(args []string) (directive.Settings, error) {
+		for _, arg := range args {
+			value, err := parseLifetime(arg)
+			if err != nil {
+				return nil, fmt.Errorf("%w, not %s", err, arg)
+			}
+			*values = append(*values, value)
 		}
 		return nil, nil
 	})

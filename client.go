@@ -112,6 +112,9 @@ type Client struct {
 	// When people are asked for consent: `once`, `always` or `never`. Default: the setting of the issuer.
 	Consent storage.ConsentMode `json:"consent,omitempty"`
 
+	// How long people can let the client have access, see the setting of the issuer. Default: the setting of the issuer.
+	ConsentLifetime []Lifetime `json:"consent_lifetime,omitempty"`
+
 	// The lifetime of its access tokens. Default: that of the issuer.
 	AccessToken *ClientAccessTokenSettings `json:"access_token,omitempty"`
 
@@ -175,6 +178,7 @@ func (c *Client) check(id string, issuer *Issuer) error {
 		directive.At("ends_sessions", c.checkEndsSessions(issuer)),
 		c.checkExchanges(issuer),
 		directive.At("consent", checkConsent(c.Consent)),
+		directive.At("consent_lifetime", checkConsentLifetime(c.ConsentLifetime, cmp.Or(c.Consent, issuer.Consent))),
 		directive.At("access_token", c.AccessToken.check()),
 		directive.At("refresh_token", c.RefreshToken.check()),
 		directive.At("redirect_uri_rules", c.RedirectURIRules.check()),
@@ -354,6 +358,7 @@ func (c *Client) client(id string, issuer *Issuer) *storage.Client {
 		Exchanges:           c.exchangeRules(),
 		EndsSessions:        c.EndsSessions,
 		Consent:             cmp.Or(c.Consent, issuer.Consent),
+		ConsentLifetimes:    consentLifetimes(c.ConsentLifetime, issuer.ConsentLifetime),
 		CodeLifetime:        issuer.Code.lifetime(),
 		RequirePKCE:         c.PKCE == "required",
 		RequireDPoP:         c.DPoPBoundAccessTokens,

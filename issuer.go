@@ -84,6 +84,12 @@ type Issuer struct {
 	// the person's device can pose as such a client.
 	Consent storage.ConsentMode `json:"consent,omitempty"`
 
+	// How long people can let a client have access: durations of whole minutes, such as `7d`, and `never`, which means until they take
+	// it back. The consent page offers them, and the first is chosen beforehand; if there is only one, the page just says so. When
+	// the time is over, all tokens are, and the person is asked again. A client can have its own setting. Clients that
+	// need no consent, and grants without a page such as `password`, have no such end. Default: `never`.
+	ConsentLifetime []Lifetime `json:"consent_lifetime,omitempty"`
+
 	// The look and the language of the pages that people see.
 	Page *PageSettings `json:"page,omitempty"`
 
@@ -209,6 +215,7 @@ func (i *Issuer) check() error {
 		directive.At("client_assertion_audience", checkChoice(i.ClientAssertionAudience, "issuer", "any")),
 		directive.At("dpop", i.DPoP.check()),
 		directive.At("consent", checkConsent(i.Consent)),
+		directive.At("consent_lifetime", checkConsentLifetime(i.ConsentLifetime, i.Consent)),
 		directive.At("code", i.Code.check()),
 		directive.At("access_token", i.AccessToken.check()),
 		directive.At("refresh_token", i.RefreshToken.check()),

@@ -247,6 +247,47 @@ func refreshPolicy(public bool, settings ...*RefreshTokenSettings) storage.Refre
 	return policy
 }
 
+const (
+	maxConsentLifetimes = 8 // choices that people get
+	maxConsentLifetime  = 10 * 366 * 24 * time.Hour
+)
+
+// checkConsentLifetime finds choices that cannot be, and those that nobody gets as nobody is asked.
+func checkConsentLifetime(choices []Lifetime, mode storage.ConsentMode) error {
+	if len(choices) > maxConsentLifetimes {
+		return fmt.Errorf("expected at most %d choices", maxConsentLifetimes)
+	}
+	if len(choices) > 0 && mode == storage.ConsentNever {
+		return errors.New("expected none with consent never: nobody is asked")
+	}
+	for i, choice := range choices {
+		switch d := choice.duration(); {
+		case d%time.Minute != 0 || d < 0 || d > maxConsentLifetime:
+			return fmt.Errorf("expected whole minutes, and at most 10 years, not %s", d)
+		case slices.Contains(choices[:i], choice):
+			return errors.New("expected each choice once")
+		}
+	}
+	return nil
+}
+
+// consentLifetimes returns the choices for a client, from the first of the settings that has some; none if access has no end.
+func consentLifetimes(settings ...[]Lifetime) (choices []time.Duration) {
+	for _, setting := range settings {
+		if len(setting) == 0 {
+			continue
+		}
+		if slices.Equal(setting, []Lifetime{Never}) {
+			return nil
+		}
+		for _, choice := range setting {
+			choices = append(choices, choice.duration())
+		}
+		return choices
+	}
+	return nil
+}
+
 // shape returns the shape of access tokens.
 func (a *AccessTokenSettings) shape() authserver.AccessTokenShape {
 	if a == nil {

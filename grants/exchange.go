@@ -73,6 +73,10 @@ func decideFamily(
 			ended.Cause = &Ended{Family: key.ID, Revoked: f.Revoked, Reason: f.Reason}
 			return nil, time.Time{}, ended
 		}
+		if storage.Expired(f.Until, req.Now) {
+			return nil, time.Time{}, absent.because("expired").about(key.ID, f.Subject).Explain("an approval that ended at "+moment(f.Until),
+				"", "client "+req.Client.ID+": consent_lifetime")
+		}
 		if f.Authenticated && !req.Authenticated {
 			return nil, time.Time{}, errUnauthenticated.about(key.ID, f.Subject)
 		}
@@ -159,6 +163,7 @@ func authorize(f *storage.Family, key storage.Key, req *Request, scope string) (
 		Asked:    asked,
 		Family:   key.ID,
 		Started:  f.Started,
+		Ends:     f.Until,
 	}, nil
 }
 

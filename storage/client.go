@@ -51,6 +51,10 @@ type Client struct {
 
 	Consent ConsentMode
 
+	// ConsentLifetimes are how long a person can let the client have access, zero without end. The person chooses one, the first is chosen
+	// beforehand. None: without end.
+	ConsentLifetimes []time.Duration
+
 	// RequirePKCE requires a code_challenge of a client with a secret. A public client always has to send one.
 	RequirePKCE bool
 
@@ -240,6 +244,14 @@ const (
 	ConsentAlways ConsentMode = "always" // every time
 	ConsentNever  ConsentMode = "never"  // for the owner's own clients
 )
+
+// Outlasts reports whether an approval that ends at a time, zero for never, would last longer than a person can choose now.
+func (c *Client) Outlasts(until, now time.Time) bool {
+	if len(c.ConsentLifetimes) == 0 || slices.Contains(c.ConsentLifetimes, 0) {
+		return false
+	}
+	return until.IsZero() || until.After(now.Add(slices.Max(c.ConsentLifetimes)))
+}
 
 // Public reports whether the client may do without authentication (RFC 6749 §2.1): it has no secret, no key and no certificate, or it
 // says that it does not always use them.

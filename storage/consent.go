@@ -28,6 +28,21 @@ type Consent struct {
 
 	Unasked []string  `json:"unasked,omitempty"` // scopes it got without approval
 	Used    time.Time `json:"used,omitzero"`     // when it last got a token, up to UseInterval ago
+
+	// Limits are of those Scopes, and of those resources in Audience, that the user has ever approved for a limited time. Anything
+	// else is approved until the user takes it back.
+	Limits []Limit `json:"limits,omitempty"`
+}
+
+// Limit says when the approval of a scope or a resource ends.
+type Limit struct {
+	Scope    string    `json:"scope,omitempty"`
+	Resource string    `json:"aud,omitempty"`
+	Until    time.Time `json:"until,omitzero"` // when the latest approval ends; zero: never
+
+	// Tokens is when the last token ends that an approval allowed, this one or one before; zero: never. A shorter approval does not
+	// shorten what an earlier one gave to another copy of the app.
+	Tokens time.Time `json:"tokens,omitzero"`
 }
 
 // UseInterval is how long Consent.Used may lag behind, to save writes.
@@ -39,24 +54,113 @@ func (c Consent) Approved() bool { return !c.Last.IsZero() }
 // All returns all scopes of the client, approved or not.
 func (c Consent) All() []string { return union(c.Scopes, c.Unasked) }
 
+// limit returns the limit of a scope or of a resource, of which the other is "". Without one, nothing ends.
+func (c Consent) limit(scope, resource string) Limit {
+	for _, l := range c.Limits {
+		if l.Scope == scope && l.Resource == resource {
+			return l
+		}
+	}
+	return Limit{Scope: scope, Resource: resource}
+}
+
+// filter returns the consent without the scopes and the resources whose limit has passed.
+func (c Consent) filter(passed func(Limit) bool) Consent {
+	if !slices.ContainsFunc(c.Limits, passed) {
+		return c
+	}
+	c.Scopes = slices.DeleteFunc(slices.Clone(c.Scopes), func(scope string) bool { return passed(c.limit(scope, "")) })
+	c.Audience = slices.DeleteFunc(slices.Clone(c.Audience), func(resource string) bool { return passed(c.limit("", resource)) })
+	c.Limits = slices.DeleteFunc(slices.Clone(c.Limits), passed)
+	if len(c.Scopes)+len(c.Audience) == 0 {
+		c.Last, c.Redirects = time.Time{}, nil
+	}
+	return c
+}
+
+// At returns the consent without what the client has no access to any more, since the time is over for which the user approved it.
+func (c Consent) At(now time.Time) Consent {
+	return c.filter(func(l Limit) bool { return Expired(l.Tokens, now) })
+}
+
+// Over reports whether the client has no access any more, since the time is over for which the user approved it.
+func (c Consent) Over(now time.Time) bool {
+	return c.Approved() && !c.At(now).Approved() && len(c.Unasked) == 0
+}
+
+// Ends returns when the access of the client ends by itself, zero for never.
+func (c Consent) Ends() (end time.Time) {
+	if len(c.Limits) == 0 || len(c.Unasked) > 0 || len(c.Limits) < len(c.Scopes)+len(c.Audience) {
+		return time.Time{}
+	}
+	end = c.Limits[0].Tokens
+	for _, l := range c.Limits[1:] {
+		end = Later(end, l.Tokens)
+	}
+	return end
+}
+
 // ConsentKey returns the key of a user's Consents.
 func ConsentKey(subject string) Key {
 	return Key{Kind: KindConsent, ID: HashID(subject)}
 }
 
-// Covers reports whether the user has approved all of the scopes and the audience for the client.
-func (c *Consents) Covers(client string, scopes, audience []string) bool {
-	consent, ok := c.Clients[client]
-	return ok && consent.Approved() && subset(scopes, consent.Scopes) && subset(audience, consent.Audience)
+// Approved returns what the user has approved for the client and what is not over.
+func (c *Consents) Approved(client string, now time.Time) Consent {
+	return c.Clients[client].filter(func(l Limit) bool { return Expired(l.Until, now) })
 }
 
-// Approve adds to what the user has approved for the client before.
-func (c *Consents) Approve(client string, scopes, audience []string, now time.Time) {
+// Covers reports whether the user has approved all of the scopes and the audience for the client, and until when, zero for ever.
+func (c *Consents) Covers(client string, scopes, audience []string, now time.Time) (until time.Time, covered bool) {
+	consent := c.Approved(client, now)
+	if !consent.Approved() || !subset(scopes, consent.Scopes) || !subset(audience, consent.Audience) {
+		return time.Time{}, false
+	}
+	for _, l := range consent.Limits {
+		if l.Scope != "" && slices.Contains(scopes, l.Scope) || l.Resource != "" && slices.Contains(audience, l.Resource) {
+			if !l.Until.IsZero() {
+				until = earlier(until, l.Until)
+			}
+		}
+	}
+	return until, true
+}
+
+// Prune forgets the clients whose access is over.
+func (c *Consents) Prune(now time.Time) {
+	maps.DeleteFunc(c.Clients, func(_ string, consent Consent) bool { return consent.Over(now) })
+}
+
+// Approve adds to what the user has approved for the client before. until is when this ends, zero for never: for what was approved before
+// too, the latest approval holds.
+func (c *Consents) Approve(client string, scopes, audience []string, until, now time.Time) {
 	consent, ok := c.Clients[client]
 	if !ok {
 		consent.Since = now
 	}
-	consent.Last = now
+	consent = consent.At(now)
+	var limits []Limit
+	add := func(l Limit, known bool) {
+		l.Until = until
+		if l.Tokens = Later(l.Tokens, until); !known {
+			l.Tokens = until
+		}
+		if !l.Until.IsZero() || !l.Tokens.IsZero() {
+			limits = append(limits, l)
+		}
+	}
+	for _, scope := range union(scopes, nil) {
+		add(consent.limit(scope, ""), slices.Contains(consent.Scopes, scope))
+	}
+	for _, resource := range union(audience, nil) {
+		add(consent.limit("", resource), slices.Contains(consent.Audience, resource))
+	}
+	for _, l := range consent.Limits {
+		if !slices.Contains(scopes, l.Scope) && !slices.Contains(audience, l.Resource) {
+			limits = append(limits, l)
+		}
+	}
+	consent.Last, consent.Limits = now, limits
 	consent.Scopes = union(consent.Scopes, scopes)
 	consent.Audience = union(consent.Audience, audience)
 	c.Clients[client] = consent
@@ -75,6 +179,7 @@ func (c *Consents) Use(client string, scopes []string, at time.Time) bool {
 	if !ok {
 		consent.Since = at
 	}
+	consent = consent.At(at)
 	if ok && subset(scopes, consent.All()) && at.Sub(consent.Used) < UseInterval {
 		return false
 	}
@@ -116,6 +221,15 @@ const (
 	consentUnasked // repeated
 	consentUsed
 	consentRedirect // repeated
+	consentLimit    // repeated
+)
+
+// The fields of a limit.
+const (
+	limitScope protowire.Number = iota + 1
+	limitResource
+	limitUntil
+	limitTokens
 )
 
 // Encode returns the record.
@@ -133,9 +247,33 @@ func (c *Consents) Encode() ([]byte, error) {
 			w.texts(consentUnasked, consent.Unasked)
 			w.time(consentUsed, consent.Used)
 			w.texts(consentRedirect, consent.Redirects)
+			for _, l := range consent.Limits {
+				w.message(consentLimit, l.encode)
+			}
 		})
 	}
 	return w.record, nil
+}
+
+func (l Limit) encode(w *fieldWriter) {
+	w.text(limitScope, l.Scope)
+	w.text(limitResource, l.Resource)
+	w.time(limitUntil, l.Until)
+	w.time(limitTokens, l.Tokens)
+}
+
+func (l *Limit) decode(f field) (err error) {
+	switch f.number {
+	case limitScope:
+		l.Scope = f.text
+	case limitResource:
+		l.Resource = f.text
+	case limitUntil:
+		l.Until, err = f.time()
+	case limitTokens:
+		l.Tokens, err = f.time()
+	}
+	return err
 }
 
 // DecodeConsents reads a record. A nil record is that of a user who has approved nothing.
@@ -177,6 +315,10 @@ func (c *Consents) decode(f field) error {
 				consent.Used, err = f.time()
 			case consentRedirect:
 				consent.Redirects = append(consent.Redirects, f.text)
+			case consentLimit:
+				var l Limit
+				err = readFields(f.bytes, f.text, l.decode)
+				consent.Limits = append(consent.Limits, l)
 			}
 			return err
 		})

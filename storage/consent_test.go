@@ -9,8 +9,8 @@ import (
 
 func TestConsentCovers(t *testing.T) {
 	c := &Consents{Subject: "alice", Clients: map[string]Consent{}}
-	c.Approve("app", []string{"profile", "orders"}, []string{"https://api.example.com"}, approval)
-	c.Approve("plain", nil, nil, approval)
+	c.Approve("app", []string{"profile", "orders"}, []string{"https://api.example.com"}, time.Time{}, approval)
+	c.Approve("plain", nil, nil, time.Time{}, approval)
 	for _, row := range []struct {
 		name             string
 		client           string
@@ -32,7 +32,7 @@ func TestConsentCovers(t *testing.T) {
 		{"a scope for that", "plain", []string{"profile"}, nil, false},
 	} {
 		t.Run(row.name, func(t *testing.T) {
-			if got := c.Covers(row.client, row.scopes, row.audience); got != row.want {
+			if _, got := c.Covers(row.client, row.scopes, row.audience, approval); got != row.want {
 				t.Errorf("got %v, want %v", got, row.want)
 			}
 		})
@@ -46,8 +46,8 @@ func TestConsentGrows(t *testing.T) {
 	}
 	later := approval.Add(time.Hour)
 	scopes := []string{"orders", "profile"}
-	c.Approve("app", scopes, []string{"https://b.example.com"}, approval)
-	c.Approve("app", []string{"mail", "orders"}, []string{"https://a.example.com"}, later)
+	c.Approve("app", scopes, []string{"https://b.example.com"}, time.Time{}, approval)
+	c.Approve("app", []string{"mail", "orders"}, []string{"https://a.example.com"}, time.Time{}, later)
 
 	want := Consent{
 		Scopes:   []string{"mail", "orders", "profile"},
@@ -161,14 +161,126 @@ func TestConsentUse(t *testing.T) {
 func TestUseIsNoApproval(t *testing.T) {
 	c := &Consents{Clients: map[string]Consent{}}
 	c.Use("app", []string{"orders"}, approval)
-	if c.Covers("app", []string{"orders"}, nil) || c.Covers("app", nil, nil) {
+	covers := func(scopes ...string) bool {
+		_, covered := c.Covers("app", scopes, nil, approval)
+		return covered
+	}
+	if covers("orders") || covers() {
 		t.Error("a use counts as an approval")
 	}
-	c.Approve("app", []string{"mail"}, nil, approval.Add(time.Hour))
-	if c.Covers("app", []string{"orders"}, nil) || !c.Covers("app", []string{"mail"}, nil) {
+	c.Approve("app", []string{"mail"}, nil, time.Time{}, approval.Add(time.Hour))
+	if covers("orders") || !covers("mail") {
 		t.Error("scopes that were used before count as approved")
 	}
 	if got := c.Clients["app"]; !got.Since.Equal(approval) || !reflect.DeepEqual(got.All(), []string{"mail", "orders"}) {
 		t.Errorf("since %v, all %q", got.Since, got.All())
+	}
+}
+
+// What a user approves for a limited time ends then, and the latest approval of a scope holds.
+func TestConsentEnds(t *testing.T) {
+	const day = 24 * time.Hour
+	at := func(d time.Duration) time.Time { return approval.Add(d) }
+	type step struct {
+		at, until time.Duration // until 0: without end
+		scopes    []string
+	}
+	steps := func(all ...step) []step { return all }
+	for _, row := range []struct {
+		name    string
+		steps   []step
+		asked   []string
+		now     time.Duration
+		covered bool
+		until   time.Duration // 0: none
+		left    []string      // on the page of apps
+		ends    time.Duration // there; 0: never
+	}{
+		{"within its time", steps(step{0, 7 * day, []string{"a", "b"}}), []string{"a"}, day, true, 7 * day, []string{"a", "b"}, 7 * day},
+		{"at its end", steps(step{0, 7 * day, []string{"a", "b"}}), []string{"a"}, 7 * day, false, 0, nil, 0},
+		{"without end", steps(step{0, 0, []string{"a"}}), []string{"a"}, 999 * day, true, 0, []string{"a"}, 0},
+		{
+			"a further scope does not prolong another", steps(step{0, day, []string{"a"}}, step{0, 7 * day, []string{"b"}}),
+			[]string{"a", "b"}, day / 2, true, day, []string{"a", "b"}, 7 * day,
+		},
+		{
+			"the other one is over", steps(step{0, day, []string{"a"}}, step{0, 7 * day, []string{"b"}}),
+			[]string{"a", "b"}, 2 * day, false, 0, []string{"b"}, 7 * day,
+		},
+		{
+			"a longer approval prolongs", steps(step{0, day, []string{"a"}}, step{0, 7 * day, []string{"a"}}),
+			[]string{"a"}, 2 * day, true, 7 * day, []string{"a"}, 7 * day,
+		},
+		{
+			"a shorter approval shortens, but not the tokens of before", steps(step{0, 7 * day, []string{"a"}}, step{0, day, []string{"a"}}),
+			[]string{"a"}, 2 * day, false, 0, []string{"a"}, 7 * day,
+		},
+		{
+			"nor those without end", steps(step{0, 0, []string{"a"}}, step{0, day, []string{"a"}}),
+			[]string{"a"}, 2 * day, false, 0, []string{"a"}, 0,
+		},
+		{
+			"an approval without end holds", steps(step{0, day, []string{"a"}}, step{0, 0, []string{"a"}}),
+			[]string{"a"}, 2 * day, true, 0, []string{"a"}, 0,
+		},
+		{
+			"what is over does not come back with another scope", steps(step{0, day, []string{"a"}}, step{2 * day, 9 * day, []string{"b"}}),
+			[]string{"a"}, 3 * day, false, 0, []string{"b"}, 9 * day,
+		},
+	} {
+		t.Run(row.name, func(t *testing.T) {
+			c := &Consents{Subject: "alice", Clients: map[string]Consent{}}
+			for _, s := range row.steps {
+				var until time.Time
+				if s.until > 0 {
+					until = at(s.until)
+				}
+				c.Approve("app", s.scopes, []string{"https://api.example.com"}, until, at(s.at))
+			}
+			record, err := c.Encode()
+			if err != nil {
+				t.Fatal(err)
+			}
+			if c, err = DecodeConsents("alice", record); err != nil {
+				t.Fatal(err)
+			}
+			until, covered := c.Covers("app", row.asked, []string{"https://api.example.com"}, at(row.now))
+			var want, ends time.Time
+			if row.until > 0 {
+				want = at(row.until)
+			}
+			if row.ends > 0 {
+				ends = at(row.ends)
+			}
+			if covered != row.covered || !until.Equal(want) {
+				t.Errorf("covered %v until %v, want %v until %v", covered, until, row.covered, want)
+			}
+			if over := c.Clients["app"].Over(at(row.now)); over != (row.left == nil) {
+				t.Errorf("over: %v", over)
+			}
+			left := c.Clients["app"].At(at(row.now))
+			if len(left.Scopes)+len(row.left) > 0 && !reflect.DeepEqual(left.Scopes, row.left) {
+				t.Errorf("scopes %q, want %q", left.Scopes, row.left)
+			}
+			if row.left != nil && !left.Ends().Equal(ends) {
+				t.Errorf("ends %v, want %v", left.Ends(), ends)
+			}
+			c.Prune(at(row.now))
+			if len(c.Clients) == 0 != (row.left == nil) {
+				t.Errorf("after Prune: %+v", c.Clients)
+			}
+		})
+	}
+}
+
+// A token that a client gets without approval, once the approval is over, is shown as such.
+func TestUseAfterTheEnd(t *testing.T) {
+	c := &Consents{Clients: map[string]Consent{}}
+	c.Approve("app", []string{"orders"}, nil, approval.Add(time.Hour), approval)
+	if !c.Use("app", []string{"orders"}, approval.Add(2*time.Hour)) {
+		t.Error("the use is not noted")
+	}
+	if got := c.Clients["app"]; got.Over(approval.Add(3*time.Hour)) || !reflect.DeepEqual(got.All(), []string{"orders"}) || !got.Ends().IsZero() {
+		t.Errorf("got %+v", got)
 	}
 }

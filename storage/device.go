@@ -35,8 +35,9 @@ type Approval struct {
 	Claims   map[string]any `json:"claims,omitempty"`
 	AuthTime time.Time      `json:"auth_time,omitzero"`
 	Session  Session        `json:"session,omitzero"`
-	Started  time.Time      `json:"started"`       // when the family starts
-	Ends     time.Time      `json:"ends,omitzero"` // when the family ends; zero: never
+	Started  time.Time      `json:"started"`        // when the family starts
+	Ends     time.Time      `json:"ends,omitzero"`  // when the family ends; zero: never
+	Until    time.Time      `json:"until,omitzero"` // when the approval ends, see Family
 }
 
 // deviceGrace is how long the record of a Device lives after it has expired. The program can learn that it has expired, and can repeat a
@@ -73,10 +74,12 @@ func (d *Device) Pending(now time.Time) bool {
 // NewFamily returns the family that starts with an approved Device.
 func (d *Device) NewFamily() *Family {
 	a := d.Approval
-	return &Family{
+	f := &Family{
 		Client: d.Client, Subject: a.Subject, Scopes: d.Scopes, Audience: d.Audience, Claims: a.Claims, AuthTime: a.AuthTime,
 		Session: a.Session, Started: a.Started, Ends: a.Ends,
 	}
+	f.Limit(a.Until)
+	return f
 }
 
 // Redeem marks the device code as used, and keeps the first refresh token of the family for a program that repeats its poll.

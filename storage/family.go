@@ -25,6 +25,7 @@ type Family struct {
 
 	Started time.Time
 	Ends    time.Time // after which nothing can be refreshed; zero: never
+	Until   time.Time // when the approval ends, and all its tokens do; zero: when the user takes it back. Ends is not later
 	Checked time.Time // when the site was last asked whether the user still has an account; zero: not since Started
 
 	Code    *Code
@@ -242,6 +243,17 @@ func (f *Family) Revoke(reason string, now time.Time) {
 
 // tombstoneLife is how long a tombstone of a family without an end is kept.
 const tombstoneLife = 30 * 24 * time.Hour
+
+// Limit makes an approval end at a time that the user has chosen, zero for none. All other fields must be set before.
+func (f *Family) Limit(until time.Time) {
+	if until.IsZero() {
+		return
+	}
+	f.Until, f.Ends = until, earlier(f.Ends, until)
+	if f.Code != nil {
+		f.Code.Expires = earlier(f.Code.Expires, until)
+	}
+}
 
 // Expires returns when the record expires if it is written now.
 func (f *Family) Expires(now time.Time, idle time.Duration) time.Time {

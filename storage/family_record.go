@@ -30,6 +30,7 @@ const (
 	familyAskedUserInfo // repeated
 	familyAskedIDToken  // repeated
 	familyBound
+	familyUntil
 )
 
 // The fields of its code.
@@ -99,6 +100,7 @@ func (f *Family) Encode() ([]byte, error) {
 	if !f.Bound.IsZero() {
 		w.message(familyBound, f.Bound.encode)
 	}
+	w.time(familyUntil, f.Until)
 	return w.record, nil
 }
 
@@ -203,6 +205,8 @@ func (f *Family) decode(field field) (err error) {
 		err = readFields(field.bytes, field.text, f.Session.decode)
 	case familyBound:
 		err = readFields(field.bytes, field.text, f.Bound.decode)
+	case familyUntil:
+		f.Until, err = field.time()
 	}
 	return err
 }

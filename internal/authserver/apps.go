@@ -119,8 +119,10 @@ func (e *appsEndpoint) appLines(ctx context.Context, user *User) ([]pages.Connec
 		return slices.MaxFunc([]time.Time{consent.Since, consent.Last, consent.Used}, time.Time.Compare)
 	}
 	var ids []string
-	for id := range consents.Clients {
-		ids = append(ids, id)
+	for id, consent := range consents.Clients {
+		if !consent.Over(e.now()) {
+			ids = append(ids, id)
+		}
 	}
 	slices.SortFunc(ids, func(a, b string) int {
 		return cmp.Or(latest(b).Compare(latest(a)), strings.Compare(a, b))
@@ -137,7 +139,8 @@ func (e *appsEndpoint) appLines(ctx context.Context, user *User) ([]pages.Connec
 }
 
 func (e *appsEndpoint) appLine(ctx context.Context, id string, consent storage.Consent) (pages.ConnectedApp, error) {
-	line := pages.ConnectedApp{App: pages.App{ID: id, Name: id}, Since: consent.Since, Used: consent.Used}
+	consent = consent.At(e.now())
+	line := pages.ConnectedApp{App: pages.App{ID: id, Name: id}, Since: consent.Since, Used: consent.Used, Ends: consent.Ends()}
 	for _, name := range e.inOrder(consent.All()) {
 		line.Scopes = append(line.Scopes, pages.Scope{Name: name})
 	}

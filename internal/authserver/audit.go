@@ -22,14 +22,15 @@ type Event struct {
 	Client    string // the client ID; in a refusal, that of the client that the request names
 	Subject   string
 	GrantType string
-	Address   string   // of the client
-	Family    string   // the ID of its record, which is a hash
-	TokenID   string   // the jti of an access token, or the ID of its record
-	KeyID     string   // of a signing key
-	Scopes    []string // issued or approved
-	Error     string   // the error code in the response
-	ErrorID   string   // the same as in the response and in the log
-	Reason    string   // of a revocation, or of a refusal that revoked a family; of client_changed, the change
+	Address   string    // of the client
+	Family    string    // the ID of its record, which is a hash
+	TokenID   string    // the jti of an access token, or the ID of its record
+	KeyID     string    // of a signing key
+	Scopes    []string  // issued or approved
+	Until     time.Time // when what was approved ends by itself
+	Error     string    // the error code in the response
+	ErrorID   string    // the same as in the response and in the log
+	Reason    string    // of a revocation, or of a refusal that revoked a family; of client_changed, the change
 }
 
 // The names of events. Others are the refusals of the endpoints (token_refused, authorize_refused, introspect_refused,
@@ -77,6 +78,7 @@ func (e *Event) All() iter.Seq2[string, string] {
 			{"jti", e.TokenID},
 			{"kid", e.KeyID},
 			{"scope", strings.Join(e.Scopes, " ")},
+			{"until", until(e.Until)},
 			{"error", e.Error},
 			{"error_id", e.ErrorID},
 			{"reason", e.Reason},
@@ -86,6 +88,14 @@ func (e *Event) All() iter.Seq2[string, string] {
 			}
 		}
 	}
+}
+
+// until returns a time as a field of an event.
+func until(end time.Time) string {
+	if end.IsZero() {
+		return ""
+	}
+	return end.UTC().Format(time.RFC3339)
 }
 
 // MarshalLogObject implements zapcore.ObjectMarshaler.

@@ -156,6 +156,7 @@ func (e *authorizeEndpoint) approve(c *call, req *authorizeRequest, user *User) 
 		f.Ends = client.RefreshToken.Ends(now)
 		f.Code.Expires = client.RefreshToken.EndsCode(f.Code.Expires, now)
 	}
+	f.Limit(req.until)
 	code, err := e.issueCode(c, f)
 	if err != nil {
 		return err

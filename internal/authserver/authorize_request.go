@@ -28,8 +28,9 @@ type authorizeRequest struct {
 	params       url.Values // unchanged
 	pushed       string     // the reference to them, if the client has pushed them
 
-	requestObject        // that they are from, if the browser has brought one
-	form          string // the hash of the form of the consent page by which the person approves it
+	requestObject           // that they are from, if the browser has brought one
+	form          string    // the hash of the form of the consent page by which the person approves it
+	until         time.Time // when the person's approval ends; zero: never
 
 	// What the request demands of the login, see login.go.
 	maxAge       *time.Duration // nil: nothing

@@ -57,7 +57,7 @@ func newBenchServer(tb testing.TB, algorithm string) *benchServer {
 	must(tb, s.config.Store.Update(tb.Context(), storage.ConsentKey("alice"), func([]byte) ([]byte, time.Time, error) {
 		consents, err := storage.DecodeConsents("alice", nil)
 		must(tb, err)
-		consents.Approve("webapp", clients["webapp"].Scopes, clients["webapp"].Audience, time.Now())
+		consents.Approve("webapp", clients["webapp"].Scopes, clients["webapp"].Audience, time.Time{}, time.Now())
 		record, err := consents.Encode()
 		return record, time.Time{}, err
 	}))

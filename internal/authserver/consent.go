@@ -1,6 +1,7 @@
 package authserver
 
 import (
+	"cmp"
 	"context"
 	"net/http"
 	"net/url"
@@ -36,7 +37,7 @@ func (e *authorizeEndpoint) mustAsk(c *call, req *authorizeRequest, user *User) 
 	if err != nil {
 		return false, err
 	}
-	before := consents.Clients[req.client.ID]
+	before := consents.Approved(req.client.ID, e.now())
 	if len(e.beyondScopes(req, user, before.Scopes)) > 0 {
 		return true, nil
 	}
@@ -46,7 +47,9 @@ func (e *authorizeEndpoint) mustAsk(c *call, req *authorizeRequest, user *User) 
 	case req.client.Origin != "" && !slices.Contains(before.Redirects, pages.HostOf(req.redirectURI)):
 		return true, nil
 	}
-	return !consents.Covers(req.client.ID, req.scopes, req.audience), nil
+	until, covered := consents.Covers(req.client.ID, req.scopes, req.audience, e.now())
+	req.until = until
+	return !covered || req.client.Outlasts(until, e.now()), nil
 }
 
 // typed reports whether nobody can use an approval of before for somebody else's sake, of a client that brought its own metadata and
@@ -78,7 +81,7 @@ func (e *authorizeEndpoint) ask(c *call, req *authorizeRequest, user *User) erro
 	if err != nil {
 		return err
 	}
-	before := consents.Clients[req.client.ID]
+	before := consents.Approved(req.client.ID, e.now())
 	page := pages.ConsentPage{
 		Client:      appOf(req.client),
 		SignIn:      signsIn(req.scopes),
@@ -91,6 +94,7 @@ func (e *authorizeEndpoint) ask(c *call, req *authorizeRequest, user *User) erro
 		Action:      e.config.Paths.Authorize,
 		Request:     sealed,
 		Claims:      e.beyondScopes(req, user, nil),
+		Lifetimes:   lifetimesOn(req.client),
 	}
 	for _, name := range req.scopes {
 		page.Scopes = append(page.Scopes, pages.Scope{
@@ -99,6 +103,58 @@ func (e *authorizeEndpoint) ask(c *call, req *authorizeRequest, user *User) erro
 		})
 	}
 	return e.pages.Consent(c.w, c.r, page)
+}
+
+// withoutEnd is the value of the choice to let a client have access until the person takes that back.
+const withoutEnd = "never"
+
+// lifetimeValue returns the value of a choice in a form.
+func lifetimeValue(lifetime time.Duration) string {
+	if lifetime == 0 {
+		return withoutEnd
+	}
+	return strconv.FormatInt(int64(lifetime/time.Second), 10)
+}
+
+// lifetimesOn returns what a person can choose from on a page, the shortest first.
+func lifetimesOn(client *storage.Client) (choices []pages.Lifetime) {
+	for i, lifetime := range client.ConsentLifetimes {
+		choices = append(choices, pages.Lifetime{Value: lifetimeValue(lifetime), Duration: lifetime, Chosen: i == 0})
+	}
+	const last = 1<<63 - 1 // of a lifetime without end
+	slices.SortFunc(choices, func(a, b pages.Lifetime) int {
+		return cmp.Compare(cmp.Or(a.Duration, last), cmp.Or(b.Duration, last))
+	})
+	return choices
+}
+
+// offered returns the choices that a page shows, so that an answer to another page does not count.
+func offered(client *storage.Client) string {
+	values := make([]string, 0, len(client.ConsentLifetimes))
+	for _, lifetime := range client.ConsentLifetimes {
+		values = append(values, lifetimeValue(lifetime))
+	}
+	return strings.Join(values, " ")
+}
+
+// chosenUntil returns when the access ends that a person gives a client now, zero for never. The page of an owner need not have the
+// choice; then it is the one that is chosen beforehand.
+func chosenUntil(client *storage.Client, form url.Values, now time.Time) (time.Time, error) {
+	choices := client.ConsentLifetimes
+	if len(choices) == 0 {
+		return time.Time{}, nil
+	}
+	i := 0
+	if form.Has("lifetime") {
+		i = slices.IndexFunc(choices, func(lifetime time.Duration) bool { return lifetimeValue(lifetime) == form.Get("lifetime") })
+	}
+	switch {
+	case i < 0:
+		return time.Time{}, errStale.Explain("a lifetime of "+form.Get("lifetime"), "one that the page offers", "client "+client.ID+": consent_lifetime")
+	case choices[i] == 0:
+		return time.Time{}, nil
+	}
+	return now.Add(choices[i]), nil
 }
 
 // signsIn reports whether these scopes are for nothing but to sign a person in, and to learn who that is.
@@ -126,6 +182,9 @@ func appOf(client *storage.Client) pages.App {
 func (e *authorizeEndpoint) shown(req *authorizeRequest, user *User) string {
 	what := url.Values{
 		"redirect_uri": {req.redirectURI}, "scope": req.scopes, "resource": req.audience, "claim": e.beyondScopes(req, user, nil),
+	}
+	if choices := offered(req.client); choices != "" {
+		what.Set("lifetime", choices)
 	}
 	if req.newLogin() {
 		what.Set("auth_time", strconv.FormatInt(user.AuthTime.Unix(), 10))
@@ -195,6 +254,9 @@ func (e *authorizeEndpoint) answer(c *call, form url.Values) error {
 	case req.essentialACR != nil && !slices.Contains(req.essentialACR, user.Session.ACR):
 		return &redirectError{errUnmetACR, to}
 	}
+	if req.until, err = chosenUntil(client, form, e.now()); err != nil {
+		return err
+	}
 	if err := e.cutoffs.Sync(ctx); err != nil {
 		return toClient(err, to)
 	}
@@ -205,7 +267,7 @@ func (e *authorizeEndpoint) answer(c *call, form url.Values) error {
 	if err := e.remember(ctx, req, user); err != nil {
 		return toClient(err, to)
 	}
-	e.events.record(&Event{Name: eventConsentGiven, Address: c.address, Client: client.ID, Subject: user.Subject, Scopes: req.scopes})
+	e.events.record(&Event{Name: eventConsentGiven, Address: c.address, Client: client.ID, Subject: user.Subject, Scopes: req.scopes, Until: req.until})
 	return toClient(e.approve(c, req, user), to)
 }
 
@@ -268,10 +330,11 @@ var errTooManyApps = grants.Refuse(grants.AccessDenied, "this account has too ma
 func (e *authorizeEndpoint) remember(ctx context.Context, req *authorizeRequest, user *User) error {
 	now := e.now()
 	return e.consents.change(ctx, user.Subject, func(consents *storage.Consents) error {
+		consents.Prune(now)
 		if _, known := consents.Clients[req.client.ID]; !known && req.client.Origin != "" && len(consents.Clients) >= maxConnected {
 			return errTooManyApps
 		}
-		consents.Approve(req.client.ID, req.scopes, req.audience, now)
+		consents.Approve(req.client.ID, req.scopes, req.audience, req.until, now)
 		if host := pages.HostOf(req.redirectURI); req.client.Origin != "" && host != "" {
 			consents.ApproveRedirect(req.client.ID, host)
 		}

@@ -185,7 +185,9 @@ func (e *deviceEndpoint) ask(c *call, user *User, code, id string, d *storage.De
 	}
 	// A revocation after this page voids an answer to it.
 	began := e.cutoffs.Begin(user.Subject, d.Client, e.now())
-	sealed, err := e.sealer.seal(c.ctx, askPurpose(user), strconv.FormatInt(began.UnixMilli(), 10)+"\n"+id+"\n"+code, maxAsk)
+	sealed, err := e.sealer.seal(c.ctx, askPurpose(user), strings.Join([]string{
+		strconv.FormatInt(began.UnixMilli(), 10), id, code, offered(c.client),
+	}, "\n"), maxAsk)
 	if err != nil {
 		return err
 	}
@@ -193,10 +195,11 @@ func (e *deviceEndpoint) ask(c *call, user *User, code, id string, d *storage.De
 	if err != nil {
 		return err
 	}
-	before := consents.Clients[d.Client]
+	before := consents.Approved(d.Client, e.now())
 	ask := &pages.DeviceAsk{
 		Client: appOf(c.client), Audience: foreign(d.Audience, e.config.URL),
 		Address: d.Address, Own: c.address, Started: d.Started, Now: e.now(), AppsURL: e.config.Paths.Apps,
+		Lifetimes: lifetimesOn(c.client),
 	}
 	for _, name := range d.Scopes {
 		ask.Scopes = append(ask.Scopes, pages.Scope{Name: name, New: before.Approved() && !slices.Contains(before.Scopes, name)})
@@ -214,7 +217,8 @@ func (e *deviceEndpoint) answer(c *call, user *User, form url.Values) error {
 		return err
 	}
 	shownAt, rest, _ := strings.Cut(sealed, "\n")
-	id, code, _ := strings.Cut(rest, "\n")
+	id, rest, _ := strings.Cut(rest, "\n")
+	code, choices, _ := strings.Cut(rest, "\n")
 	began, err := strconv.ParseInt(shownAt, 10, 64)
 	if err != nil {
 		return err
@@ -230,10 +234,13 @@ func (e *deviceEndpoint) answer(c *call, user *User, form url.Values) error {
 	if err := e.client(c, d); err != nil {
 		return err
 	}
+	if choices != offered(c.client) {
+		return errStale
+	}
 	decision := "deny"
 	if form.Get("decision") == "allow" {
 		decision = "allow"
-		err = e.approve(c, user, id, d, time.UnixMilli(began))
+		err = e.approve(c, user, id, d, time.UnixMilli(began), form)
 	} else {
 		err = e.deny(c, user, id)
 	}
@@ -267,10 +274,14 @@ func (e *deviceEndpoint) unmetLogin(c *call, user *User, d *storage.Device) *gra
 	return nil
 }
 
-// approve lets the program get tokens for the user with its next poll.
-func (e *deviceEndpoint) approve(c *call, user *User, id string, d *storage.Device, began time.Time) error {
+// approve lets the program get tokens for the user with its next poll. The form says for how long.
+func (e *deviceEndpoint) approve(c *call, user *User, id string, d *storage.Device, began time.Time, form url.Values) error {
 	if unmet := e.unmetLogin(c, user, d); unmet != nil {
 		return unmet
+	}
+	until, err := chosenUntil(c.client, form, e.now())
+	if err != nil {
+		return err
 	}
 	if err := checkSubjectFor(c.client, d.Scopes, user.Subject); err != nil {
 		return err
@@ -289,8 +300,9 @@ func (e *deviceEndpoint) approve(c *call, user *User, id string, d *storage.Devi
 		return e.tooManyCodes(wait)
 	}
 	now := e.now()
-	err := e.consents.change(c.ctx, user.Subject, func(consents *storage.Consents) error {
-		consents.Approve(d.Client, d.Scopes, d.Audience, now)
+	err = e.consents.change(c.ctx, user.Subject, func(consents *storage.Consents) error {
+		consents.Prune(now)
+		consents.Approve(d.Client, d.Scopes, d.Audience, until, now)
 		return nil
 	})
 	if err == nil {
@@ -298,7 +310,7 @@ func (e *deviceEndpoint) approve(c *call, user *User, id string, d *storage.Devi
 		session.ID = "" // the person's browser has that session, and not the device, which stays connected after a logout
 		approval := &storage.Approval{
 			Subject: user.Subject, Claims: user.Claims, AuthTime: user.AuthTime, Session: session,
-			Started: e.cutoffs.Begin(user.Subject, d.Client, now),
+			Started: e.cutoffs.Begin(user.Subject, d.Client, now), Until: until,
 		}
 		if c.client.MayUse("refresh_token") {
 			approval.Ends = c.client.RefreshToken.Ends(now)
@@ -309,7 +321,7 @@ func (e *deviceEndpoint) approve(c *call, user *User, id string, d *storage.Devi
 		count.Canceled()
 		return err
 	}
-	e.events.record(&Event{Name: eventConsentGiven, Address: c.address, Client: d.Client, Subject: user.Subject, Scopes: d.Scopes})
+	e.events.record(&Event{Name: eventConsentGiven, Address: c.address, Client: d.Client, Subject: user.Subject, Scopes: d.Scopes, Until: until})
 	return nil
 }
 

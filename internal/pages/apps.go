@@ -32,6 +32,7 @@ type ConnectedApp struct {
 	RedirectURIs []string
 	Since        time.Time // when the person approved it
 	Used         time.Time // last, to the hour; zero for never
+	Ends         time.Time // when its access ends by itself; zero for never
 	Trusted      bool      // it gets access without asking the person
 }
 
@@ -47,9 +48,9 @@ type appsView struct {
 type appView struct {
 	ConnectedApp
 
-	Initial     string
-	Where       []string // the application runs, in words
-	Since, Used moment
+	Initial           string
+	Where             []string // the application runs, in words
+	Since, Used, Ends moment
 }
 
 // Apps writes the list, or the question. If it returns an error, it has written nothing.
@@ -66,7 +67,7 @@ func (p *Pages) Apps(w http.ResponseWriter, r *http.Request, page AppsPage) erro
 
 func (p *Pages) viewOf(l *locale, app ConnectedApp, now time.Time) appView {
 	app.Logo, app.Name, app.Scopes = p.logos[app.ID], cleanName(app.App), cleanScopes(app.Scopes, p.scopes[l]) // the ID stays as it is: the form posts it
-	view := appView{ConnectedApp: app, Since: l.since(app.Since), Used: l.ago(app.Used, now)}
+	view := appView{ConnectedApp: app, Since: l.since(app.Since), Used: l.ago(app.Used, now), Ends: l.end(app.Ends, now)}
 	first, _ := utf8.DecodeRuneInString(app.Name)
 	view.Initial = strings.ToUpper(string(first))
 	for _, uri := range app.RedirectURIs {

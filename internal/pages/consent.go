@@ -24,6 +24,10 @@ type ConsentPage struct {
 	SwitchURL string // where to sign in as somebody else, or empty
 	AppsURL   string // where the person can take the approval back
 
+	// Lifetimes are how long the person can let the application have access. A page with more than one should have a radio button
+	// "lifetime" for each, with the value {{.Value}} and the words {{.Words}}. Without the buttons, the one that is Chosen counts.
+	Lifetimes []Lifetime
+
 	Action  string // the URL the form posts to
 	Request string // the sealed request, for the hidden field of that name
 
@@ -80,6 +84,7 @@ func (p *Pages) Consent(w http.ResponseWriter, r *http.Request, page ConsentPage
 		page.Audience[i] = clean(resource)
 	}
 	page.User, page.Destination = clean(page.User), to.words(l)
+	page.Lifetimes = l.inWords(page.Lifetimes)
 
 	// No form-action: browsers apply it to every redirect that follows the post, and an application may send people on to
 	// wherever it likes, such as from its website to an app on the device.

@@ -43,6 +43,8 @@ type DeviceAsk struct {
 	Now     time.Time
 	AppsURL string // where the person can take the approval back
 
+	Lifetimes []Lifetime // see ConsentPage
+
 	Minutes int  // since the program asked; Pages sets it
 	Same    bool // the program and the person have the same address; Pages sets it
 }
@@ -63,6 +65,7 @@ func (p *Pages) Device(w http.ResponseWriter, r *http.Request, page DevicePage) 
 		}
 		ask.Same, ask.Minutes = ask.Address == ask.Own, max(0, int(ask.Now.Sub(ask.Started)/time.Minute))
 		ask.Address, ask.Own = clean(ask.Address), clean(ask.Own)
+		ask.Lifetimes = l.inWords(ask.Lifetimes)
 		page.Ask = &ask
 	}
 	return p.write(w, http.StatusOK, "device", page, page.Frame) // for form-action, see Consent

@@ -80,8 +80,15 @@ var sampleConsents = []ConsentPage{
 		User:     "user@example.com", SwitchURL: "/login", AppsURL: "/oauth/apps",
 		Action: "/oauth/authorize", Request: "sample-request",
 		RedirectURI: "https://app.example.com/callback",
+		Lifetimes:   sampleLifetimes,
 	},
 	{Client: App{Name: "app", ID: "app"}, AppsURL: "/oauth/apps", Action: "/oauth/authorize", Request: "sample-request", Local: true},
+}
+
+// sampleLifetimes have all the words for a lifetime.
+var sampleLifetimes = []Lifetime{
+	{Value: "1800", Duration: 30 * time.Minute}, {Value: "7200", Duration: 2 * time.Hour},
+	{Value: "604800", Duration: 7 * 24 * time.Hour, Chosen: true}, {Value: "never"},
 }
 
 func consentSample(page ConsentPage) sample {
@@ -116,7 +123,7 @@ func appsSamples() []sample {
 	now := time.Date(2026, 3, 1, 12, 0, 0, 0, time.UTC)
 	app := ConnectedApp{
 		App: App{Name: "Example app", ID: "app"}, Scopes: []Scope{{Name: "orders"}, {Name: "profile"}},
-		RedirectURIs: []string{"https://app.example.com/callback"}, Since: now.AddDate(0, -1, 0), Used: now.Add(-time.Hour), Trusted: true,
+		RedirectURIs: []string{"https://app.example.com/callback"}, Since: now.AddDate(0, -1, 0), Used: now.Add(-time.Hour), Ends: now.AddDate(0, 0, 6), Trusted: true,
 	}
 	bare := ConnectedApp{App: App{Name: "Other", ID: "other"}, Since: now}
 	const action, link = "/oauth/apps", `a link to {{$.Action}}?client={{.ID}} for each of .Apps`
@@ -172,6 +179,7 @@ func deviceSamples() []sample {
 		{DevicePage{Code: "WDJB-MJHT", User: "user@example.com", Ask: &DeviceAsk{
 			Client: App{Name: "Example app", ID: "app"}, Scopes: []Scope{{Name: "orders"}}, Audience: []string{"https://api.example.com"},
 			Address: "192.0.2.1", Own: "192.0.2.2", Started: now.Add(-2 * time.Minute), Now: now, AppsURL: "/oauth/apps",
+			Lifetimes: sampleLifetimes[2:3],
 		}}, ask},
 		{DevicePage{Decision: "allow", Client: "Example app"}, nil},
 		{DevicePage{Decision: "deny", Client: "Example app"}, nil},
