@@ -56,6 +56,7 @@ func TestCertificateAuthenticatesClient(t *testing.T) {
 		{"its subject", bySubject, []func(*http.Request){over(app, true)}, 200, "", ""},
 		{"a renewed certificate with the same name", byName, []func(*http.Request){over(renewed, true)}, 200, "", ""},
 		{"another name", byName, []func(*http.Request){over(other, true)}, 401, "san_dns other.example.com", "san_dns app.example.com"},
+		{"its name, on a connection from before it expired", bySubject, []func(*http.Request){over(expired, true)}, 401, thumbprint(expired), "valid now"},
 		{"its name, but of no CA", byName, []func(*http.Request){over(app, false)}, 401, "not verified", "trust_pool"},
 		{"no certificate", byName, nil, 401, "no TLS client certificate", "san_dns app.example.com"},
 		{"one of its certificates", selfSigned, []func(*http.Request){over(app, false)}, 200, "", ""},
