@@ -46,7 +46,7 @@ func init() {
 //			client_assertion_audience issuer|any
 //			require_pushed_authorization_requests
 //			require_signed_request_object
-//			endpoint       authorize|token|jwks|introspect|revoke|apps|register|userinfo|device_authorization|device|logout|sessions|par <path>
+//			endpoint       authorize|token|jwks|introspect|revoke|revoke_user|apps|register|userinfo|device_authorization|device|logout|sessions|par <path>
 //			dpop {
 //				nonce required|none
 //			}
@@ -132,6 +132,10 @@ func init() {
 //				scopes        <scope...>
 //				audience      <uri...>
 //				ends_sessions
+//				revokes_users {
+//					iss <url...>
+//					email
+//				}
 //				introspects   <uri...>|*
 //				exchange      from <uri> to <uri> [<scope...>]
 //				consent       once|always|never
@@ -345,6 +349,7 @@ func (p parser) client(i *Issuer) directive.Setting {
 			"scopes":        p.Words("one scope or more", &c.Scopes),
 			"audience":      p.Words("one URI or more", &c.Audience),
 			"ends_sessions": p.Flag(&c.EndsSessions),
+			"revokes_users": p.revokesUsers(c),
 			"introspects":   p.Words("one URI or more, or *", &c.Introspects),
 			"exchange":      p.exchange(c),
 			"consent":       p.Word("once, always or never", (*string)(&c.Consent)),
@@ -402,6 +407,16 @@ func (p parser) exchange(c *Client) directive.Setting {
 			return nil
 		})
 	}
+}
+
+func (p parser) revokesUsers(c *Client) directive.Setting {
+	return p.Once("a block in braces or nothing", 0, 0, func([]string) (directive.Settings, error) {
+		c.RevokesUsers = new(RevokesUsers)
+		return directive.Settings{
+			"iss":   p.Words("one URL or more", &c.RevokesUsers.Issuers),
+			"email": p.Flag(&c.RevokesUsers.Email),
+		}, nil
+	})
 }
 
 func (p parser) tlsClientAuth(c *Client) directive.Setting {

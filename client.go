@@ -86,8 +86,8 @@ type Client struct {
 	// approves it on another device (RFC 8628). With `token_exchange`, which is short for
 	// `urn:ietf:params:oauth:grant-type:token-exchange`, it exchanges tokens, see `exchanges`. With `jwt_bearer`, which is short for `urn:ietf:params:oauth:grant-type:jwt-bearer`, it
 	// brings assertions of issuers that the setting `grant jwt_bearer` trusts. Default: with redirect URIs,
-	// `authorization_code` and `refresh_token`; without, but with a secret or keys, `client_credentials`, or none if the client introspects
-	// or ends sessions.
+	// `authorization_code` and `refresh_token`; without, but with a secret or keys, `client_credentials`, or none if the client introspects,
+	// ends sessions or revokes the tokens of users.
 	GrantTypes []string `json:"grant_types,omitempty"`
 
 	// The scopes that the client may ask for. If it asks for none, it gets all of them.
@@ -104,6 +104,11 @@ type Client struct {
 	// Whether the client may end sessions at the endpoint `sessions`, since it is the site itself: when a session of the site ends, or a
 	// person must be signed out everywhere, the site says so. It needs `openid` at the issuer, and a secret or keys. Default: false.
 	EndsSessions bool `json:"ends_sessions,omitempty"`
+
+	// Whether the client may revoke all tokens of a user at the endpoint `revoke_user` (Global Token Revocation), since it is the identity
+	// provider, or a tool for incidents: somebody has left or was attacked. It needs a secret, keys or a certificate. Default: it may not.
+	// **Danger:** whoever has its secret can sign everybody out of all apps.
+	RevokesUsers *RevokesUsers `json:"revokes_users,omitempty"`
 
 	// Which access tokens of users the client may exchange for which (RFC 8693), for a service that calls another one for the user. It
 	// needs `token_exchange` among its grant types. Default: none.
@@ -151,6 +156,7 @@ func (c *Client) resolve(repl *caddy.Replacer) error {
 		directive.At("redirect_uris", replaceAll(repl, c.RedirectURIs)),
 		directive.At("audience", replaceAll(repl, c.Audience)),
 		directive.At("introspects", replaceAll(repl, c.Introspects)),
+		c.resolveRevokesUsers(repl),
 		c.resolveExchanges(repl),
 		directive.At("post_logout_redirect_uris", replaceAll(repl, c.PostLogoutRedirectURIs)),
 		directive.At("backchannel_logout_uri", replace(repl, &c.BackchannelLogoutURI)),
@@ -176,6 +182,7 @@ func (c *Client) check(id string, issuer *Issuer) error {
 		directive.At("audience", checkAudience(c.Audience)),
 		directive.At("introspects", c.checkIntrospects()),
 		directive.At("ends_sessions", c.checkEndsSessions(issuer)),
+		directive.At("revokes_users", c.checkRevokesUsers()),
 		c.checkExchanges(issuer),
 		directive.At("consent", checkConsent(c.Consent)),
 		directive.At("consent_lifetime", checkConsentLifetime(c.ConsentLifetime, cmp.Or(c.Consent, issuer.Consent))),
@@ -317,8 +324,8 @@ func (c *Client) grantTypes() []string {
 		return longNames(c.GrantTypes)
 	case len(c.RedirectURIs) > 0:
 		return []string{"authorization_code", "refresh_token"}
-	case len(c.Introspects) > 0, c.EndsSessions:
-		return nil // a resource server, or the site
+	case len(c.Introspects) > 0, c.EndsSessions, c.RevokesUsers != nil:
+		return nil // a resource server, the site, or an identity provider
 	case c.public():
 		return []string{"authorization_code"} // which needs redirect URIs
 	}
@@ -357,6 +364,7 @@ func (c *Client) client(id string, issuer *Issuer) *storage.Client {
 		Introspects:         c.Introspects,
 		Exchanges:           c.exchangeRules(),
 		EndsSessions:        c.EndsSessions,
+		RevokesUsers:        c.RevokesUsers.identifiers(),
 		Consent:             cmp.Or(c.Consent, issuer.Consent),
 		ConsentLifetimes:    consentLifetimes(c.ConsentLifetime, issuer.ConsentLifetime),
 		CodeLifetime:        issuer.Code.lifetime(),
@@ -447,6 +455,7 @@ func decodeClient(settings json.RawMessage) (*Client, error) {
 		"post_logout_redirect_uris": c.PostLogoutRedirectURIs, "backchannel_logout_uri": {c.BackchannelLogoutURI},
 		"sector_identifier_uri": {c.SectorIdentifierURI},
 		"exchange":              c.exchangeResources(),
+		"revokes_users":         c.RevokesUsers.issuers(),
 		"tls_client_auth": {
 			c.TLSClientAuthSubjectDN, c.TLSClientAuthSANDNS, c.TLSClientAuthSANURI, c.TLSClientAuthSANIP, c.TLSClientAuthSANEmail,
 		},

@@ -25,6 +25,8 @@ type Endpoints struct {
 	Introspect string `json:"introspect,omitempty"`
 	// The endpoint where clients revoke their tokens.
 	Revoke string `json:"revoke,omitempty"`
+	// The endpoint where an identity provider revokes all tokens of a user, see `revokes_users`.
+	RevokeUser string `json:"revoke_user,omitempty"`
 	// The page where people see which apps have access to their account, and remove them. Like the page where people approve
 	// a client, it must be behind the site's login.
 	Apps string `json:"apps,omitempty"`
@@ -50,7 +52,7 @@ type Endpoints struct {
 func (e *Endpoints) byName() map[string]*string {
 	return map[string]*string{
 		"authorize": &e.Authorize, "token": &e.Token, "jwks": &e.JWKS,
-		"introspect": &e.Introspect, "revoke": &e.Revoke, "apps": &e.Apps, "register": &e.Register, "userinfo": &e.Userinfo,
+		"introspect": &e.Introspect, "revoke": &e.Revoke, "revoke_user": &e.RevokeUser, "apps": &e.Apps, "register": &e.Register, "userinfo": &e.Userinfo,
 		"device_authorization": &e.DeviceAuthorization, "device": &e.Device, "par": &e.PAR,
 		"logout": &e.Logout, "sessions": &e.Sessions,
 	}
@@ -118,6 +120,7 @@ func (e *Endpoints) paths(issuer *url.URL) authserver.Paths {
 		JWKS:       cmp.Or(e.JWKS, paths.JWKS),
 		Introspect: cmp.Or(e.Introspect, paths.Introspect),
 		Revoke:     cmp.Or(e.Revoke, paths.Revoke),
+		RevokeUser: cmp.Or(e.RevokeUser, paths.RevokeUser),
 		Apps:       cmp.Or(e.Apps, paths.Apps),
 		Register:   cmp.Or(e.Register, paths.Register),
 		Userinfo:   cmp.Or(e.Userinfo, paths.Userinfo),
@@ -133,7 +136,8 @@ func (e *Endpoints) paths(issuer *url.URL) authserver.Paths {
 func pathsByName(p authserver.Paths) map[string]string {
 	return map[string]string{
 		"authorize": p.Authorize, "token": p.Token, "jwks": p.JWKS, "introspect": p.Introspect, "revoke": p.Revoke,
-		"apps": p.Apps, "register": p.Register, "userinfo": p.Userinfo,
+		"revoke_user": p.RevokeUser,
+		"apps":        p.Apps, "register": p.Register, "userinfo": p.Userinfo,
 		"device_authorization": p.DeviceAuthorization, "device": p.Device, "par": p.PAR,
 		"logout": p.Logout, "sessions": p.Sessions,
 	}

@@ -107,7 +107,7 @@ type Issuer struct {
 	RefreshCheck *grants.RefreshCheck `json:"refresh_check,omitempty"`
 
 	// The paths of the endpoints on the issuer's host. Default: `/oauth/authorize`, `/oauth/token`, `/oauth/jwks`,
-	// `/oauth/introspect`, `/oauth/revoke`, `/oauth/apps`, `/oauth/register`, `/oauth/userinfo`, `/oauth/device_authorization`,
+	// `/oauth/introspect`, `/oauth/revoke`, `/oauth/revoke_user`, `/oauth/apps`, `/oauth/register`, `/oauth/userinfo`, `/oauth/device_authorization`,
 	// `/oauth/device`, `/oauth/logout`, `/oauth/sessions` and `/oauth/par`, below the path of the issuer's URL.
 	Endpoints *Endpoints `json:"endpoints,omitempty"`
 

@@ -49,6 +49,9 @@ type Client struct {
 	// EndsSessions is for the site itself, which says when sessions of its own have ended.
 	EndsSessions bool
 
+	// RevokesUsers is for an identity provider, which may revoke all tokens of a user; nil: the client may not.
+	RevokesUsers *UserIdentifiers
+
 	Consent ConsentMode
 
 	// ConsentLifetimes are how long a person can let the client have access, zero without end. The person chooses one, the first is chosen
@@ -108,6 +111,13 @@ type Client struct {
 type ExchangeRule struct {
 	From, To string   // resources
 	Scopes   []string // that the new token may have, of those of the first; none means all
+}
+
+// UserIdentifiers are the subject identifiers (RFC 9493) by which a client can name a user, beside the user ID itself (opaque) and the
+// subject that this issuer gives (iss_sub).
+type UserIdentifiers struct {
+	Issuers []string // whose subjects are user IDs
+	Email   bool     // whether an e-mail address is the user ID
 }
 
 // ClientOrigin says who described a client.

@@ -191,6 +191,7 @@ type Paths struct {
 	JWKS       string
 	Introspect string
 	Revoke     string
+	RevokeUser string
 	Apps       string
 	Register   string
 	Userinfo   string
@@ -211,6 +212,7 @@ func DefaultPaths(issuer *url.URL) Paths {
 		JWKS:       prefix + "/jwks",
 		Introspect: prefix + "/introspect",
 		Revoke:     prefix + "/revoke",
+		RevokeUser: prefix + "/revoke_user",
 		Apps:       prefix + "/apps",
 		Register:   prefix + "/register",
 		Userinfo:   prefix + "/userinfo",

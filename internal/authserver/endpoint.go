@@ -55,6 +55,7 @@ func (s *Server) route(issuer *url.URL) error {
 		{name: "token", paths: []string{paths.Token}, methods: post, json: true, cors: true, serve: newTokenEndpoint(s.core).serve},
 		{name: "introspect", paths: []string{paths.Introspect}, methods: post, json: true, serve: (&introspectEndpoint{s.core}).serve},
 		{name: "revoke", paths: []string{paths.Revoke}, methods: post, json: true, cors: true, serve: (&revokeEndpoint{s.core}).serve},
+		{name: "revoke_user", paths: []string{paths.RevokeUser}, methods: post, json: true, serve: (&revokeUserEndpoint{s.core}).serve},
 		{name: "jwks", paths: []string{paths.JWKS}, methods: get, json: true, cors: true, serve: s.serveJWKS},
 		{name: "metadata", paths: metadataPaths(issuer), methods: get, json: true, cors: true, serve: s.serveMetadata},
 	}

@@ -95,6 +95,8 @@ func (s *core) metadata(sites *SiteFacts) ([]byte, error) {
 		RevocationEndpoint    string   `json:"revocation_endpoint"`
 		RevocationMethods     []string `json:"revocation_endpoint_auth_methods_supported"`
 		RevocationAlgs        []string `json:"revocation_endpoint_auth_signing_alg_values_supported"`
+		RevokeUserEndpoint    string   `json:"global_token_revocation_endpoint,omitempty"`
+		RevokeUserMethods     []string `json:"global_token_revocation_endpoint_auth_methods_supported,omitempty"`
 		IntrospectionEndpoint string   `json:"introspection_endpoint"`
 		IntrospectionMethods  []string `json:"introspection_endpoint_auth_methods_supported"`
 		IntrospectionAuthAlgs []string `json:"introspection_endpoint_auth_signing_alg_values_supported"`
@@ -171,6 +173,10 @@ func (s *core) metadata(sites *SiteFacts) ([]byte, error) {
 		}
 	}
 	slices.Sort(doc.GrantTypes)
+	if s.anyRevokesUsers() { // a body of JSON has no client_secret
+		doc.RevokeUserEndpoint = s.origin + s.config.Paths.RevokeUser
+		doc.RevokeUserMethods = append([]string{storage.MethodBasic, storage.MethodKey}, s.certificateMethods()...)
+	}
 	doc.Aliases = s.aliases(doc.RegistrationEndpoint != "", doc.DeviceAuthorization != "")
 	return json.Marshal(doc)
 }
@@ -215,6 +221,9 @@ func (s *core) aliases(registration, device bool) map[string]string {
 	}
 	if registration {
 		aliases["registration_endpoint"] = alias + paths.Register
+	}
+	if s.anyRevokesUsers() {
+		aliases["global_token_revocation_endpoint"] = alias + paths.RevokeUser
 	}
 	if device {
 		aliases["device_authorization_endpoint"] = alias + paths.DeviceAuthorization

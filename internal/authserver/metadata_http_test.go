@@ -137,7 +137,7 @@ func TestRFC8414Members(t *testing.T) {
 	})
 	t.Run("RFC 8414 §2 own paths", func(t *testing.T) {
 		s := newTestServer(t, func(c *Config) {
-			c.Paths = Paths{Authorize: "/a", Token: "/o/token/", JWKS: "/keys.json", Introspect: "/i", Revoke: "/r", Device: "/d", DeviceAuthorization: "/da", PAR: "/p"}
+			c.Paths = Paths{Authorize: "/a", Token: "/o/token/", JWKS: "/keys.json", Introspect: "/i", Revoke: "/r", RevokeUser: "/ru", Device: "/d", DeviceAuthorization: "/da", PAR: "/p"}
 		})
 		got := s.fetch(t, wellKnown).json(t)
 		if got["authorization_endpoint"] != testIssuer+"/a" || got["token_endpoint"] != testIssuer+"/o/token/" || got["jwks_uri"] != testIssuer+"/keys.json" {

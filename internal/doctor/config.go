@@ -76,6 +76,7 @@ type client struct {
 	GrantTypes   []string       `json:"grant_types"`
 	Scopes       []string       `json:"scopes"`
 	Introspects  []string       `json:"introspects"`
+	RevokesUsers *struct{}      `json:"revokes_users"`
 	RefreshToken map[string]any `json:"refresh_token"`
 	Insecure     bool           `json:"allow_insecure_redirects"`
 	PKCE         string         `json:"pkce"`
@@ -101,7 +102,7 @@ func (c *client) grantTypes() []string {
 		return c.GrantTypes
 	case len(c.RedirectURIs) > 0:
 		return []string{"authorization_code", "refresh_token"}
-	case !c.public() && len(c.Introspects) == 0:
+	case !c.public() && len(c.Introspects) == 0 && c.RevokesUsers == nil:
 		return []string{"client_credentials"}
 	}
 	return nil

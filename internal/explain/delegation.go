@@ -1,6 +1,7 @@
 package explain
 
 import (
+	"net/http"
 	"strings"
 
 	"github.com/caddy-oauth/caddy-oauth/grants"
@@ -9,6 +10,24 @@ import (
 
 // delegation are the situations of clients that come with a token or an assertion about somebody else. They stand before the others.
 var delegation = []situation{
+	{
+		is: func(f *trail.Failure) bool { return decides(f, "revokes_users") && f.Status == http.StatusForbidden },
+		why: "The client wants to revoke all tokens of a user, and may not. Only a client with revokes_users may, since whoever can do so can sign " +
+			"everybody out.",
+		next: "No token was revoked.",
+		do:   []string{"If the client is your identity provider, or a tool for incidents, add to its block: revokes_users."},
+	},
+	{
+		is: func(f *trail.Failure) bool { return decides(f, "revokes_users") },
+		why: "An identity provider wants to revoke all tokens of a user, and its sub_id names nobody here: it came with {sent}, and expected is " +
+			"{expected}. Nothing is guessed, so that nobody else loses access.",
+		next: "No token was revoked. The user goes on in apps.",
+		do: []string{
+			"If the subjects of the issuer in sub_id are the user IDs of your site: revokes_users { iss <its URL, letter by letter> }.",
+			"If the user IDs of your site are e-mail addresses: revokes_users { email }. If neither, let the provider send opaque with the user ID.",
+			"Until then, revoke by hand: caddy oauth revoke --user <user>",
+		},
+	},
 	{
 		is: func(f *trail.Failure) bool { return says(f, "subject_token is not for this client to exchange") },
 		why: "The client may exchange tokens, but not this one: it came with {sent}, and its settings are about {expected}. As a rule, the app got " +

@@ -24,6 +24,19 @@ func TestEachSituationIsFound(t *testing.T) {
 		why, do string // parts of the text
 	}{
 		{
+			"may not revoke",
+			trail.Failure{Endpoint: "revoke_user", Client: "app", Code: "unauthorized_client", Status: 403, Setting: "client app: revokes_users"},
+			"and may not", "add to its block: revokes_users",
+		},
+		{
+			"revokes the tokens of nobody",
+			trail.Failure{
+				Endpoint: "revoke_user", Client: "idp", Code: "invalid_request", Status: 404, Sent: "iss https://idp.example/", Expected: "https://idp.example",
+				Setting: "client idp: revokes_users",
+			},
+			"it came with iss https://idp.example/", "letter by letter",
+		},
+		{
 			"wrong redirect URI",
 			trail.Failure{
 				Endpoint: "authorize", Client: "app", Code: "invalid_request", Description: "redirect_uri is not one that is registered for this app",

@@ -84,7 +84,7 @@ func ReadForm(w http.ResponseWriter, r *http.Request, kinds ...string) (url.Valu
 
 // ReadJSON reads the body of a request, which must be JSON of at most limit bytes. It does not look at the JSON.
 func ReadJSON(w http.ResponseWriter, r *http.Request, limit int64) ([]byte, error) {
-	if sent := r.Header.Get("Content-Type"); bodyKind(sent) != jsonBody {
+	if sent := r.Header.Get("Content-Type"); !IsJSON(sent) {
 		return nil, grants.Refuse(grants.InvalidRequest, "the body must be application/json").Explain(sent, "application/json", "")
 	}
 	return ReadBody(w, r, limit)
@@ -112,6 +112,9 @@ func ReadQuery(r *http.Request) (url.Values, error) {
 	}
 	return parseForm(r.URL.RawQuery)
 }
+
+// IsJSON reports whether a Content-Type is that of a JSON body.
+func IsJSON(contentType string) bool { return bodyKind(contentType) == jsonBody }
 
 // bodyKind returns the kind of a body, or "" for an unknown media type.
 func bodyKind(contentType string) string {
