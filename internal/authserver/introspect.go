@@ -34,7 +34,7 @@ func (e *introspectEndpoint) serve(c *call) error {
 	if err != nil {
 		return err
 	}
-	if wantsJWT(c.r) {
+	if wantsJWT(c.r) && jwt.Asymmetric(e.keys.Algorithm()) { // a client cannot verify with a secret of this server
 		return e.writeIntrospectionJWT(c, answer)
 	}
 	return wire.WriteJSON(c.w, http.StatusOK, "application/json", answer)

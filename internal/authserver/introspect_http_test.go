@@ -224,6 +224,16 @@ func TestRFC9701JWTAnswer(t *testing.T) {
 	}
 }
 
+// Nobody but this server could verify a JWT that a shared secret signs, and the metadata names no algorithm.
+func TestNoJWTAnswerBySharedSecret(t *testing.T) {
+	s := newTestServer(t, func(c *Config) { c.Keys.Algorithm = "HS256" })
+	token := s.tokens(t)["access_token"].(string)
+	a := s.do(t, s.asks("/oauth/introspect", url.Values{"token": {token}}, header("Accept", "application/token-introspection+jwt")))
+	if a.Code != 200 || a.Header().Get("Content-Type") != "application/json" || a.json(t)["active"] != true {
+		t.Errorf("%d %v %s", a.Code, a.Header(), a.Body)
+	}
+}
+
 func TestLogSaysWhyATokenIsNotForAClientToSee(t *testing.T) {
 	s := newTestServer(t)
 	inactive(t, s.introspection(t, "billing", s.tokens(t)["access_token"]))
