@@ -62,7 +62,7 @@ func exports(c *Config) {
 }
 
 func TestReadOnly(t *testing.T) {
-	s := newTestServer(t, exports)
+	s := newTestServer(t, exports, revokesUsers())
 	code, held := s.code(t, asks("webapp")), s.tokens(t)
 	refreshToken := held["refresh_token"].(string)
 	used := s.tokens(t)["refresh_token"].(string)
@@ -75,6 +75,7 @@ func TestReadOnly(t *testing.T) {
 	putOff(t, "a refresh", s.token(t, refreshes(refreshToken)))
 	s.decide(t, page, "allow").check(t, http.StatusSeeOther, "temporarily_unavailable")
 	putOff(t, "a revocation", s.do(t, s.asks("/oauth/revoke", url.Values{"token": {refreshToken}})))
+	putOff(t, "a revocation of a user", s.revokeUser(t, "billing", `{"sub_id": {"format": "opaque", "id": "alice"}}`))
 	if again := s.refresh(t, used); again != next {
 		t.Error("a retry did not get the lost answer")
 	}
