@@ -20,7 +20,7 @@ import (
 
 // resolved are the settings whose placeholders are replaced when the configuration is loaded.
 var resolved = []string{
-	"audience", "encryption_key", "introspects", "issuer", "mtls_endpoint_aliases", "oauth", "redirect_uris", "secret", "secret_hash",
+	"audience", "encryption_key", "introspects", "iss", "issuer", "mtls_endpoint_aliases", "oauth", "redirect_uris", "secret", "secret_hash",
 	"self_signed_tls_client_auth", "tls_client_auth",
 }
 
