@@ -324,7 +324,7 @@ func (i *Issuer) open(
 		},
 		ClientConfig: authserver.ClientConfig{
 			Clients: make(map[string]*storage.Client, len(i.Clients)), Secrets: secretHashes,
-			AssertionForIssuer: i.ClientAssertionAudience == "issuer", DPoPNonce: i.DPoP.nonce(), RequirePushed: i.RequirePushed,
+			AssertionForIssuer: i.ClientAssertionAudience == "issuer", DPoPNonce: i.DPoP.nonce(), RequirePushed: i.RequirePushed, TellEnds: i.tellsEnds(),
 			RequireSigned: i.RequireSigned,
 		},
 		Persistence: authserver.Persistence{ReadOnly: i.ReadOnly, RevocationPoll: time.Duration(i.RevocationPoll)},

@@ -288,6 +288,13 @@ func consentLifetimes(settings ...[]Lifetime) (choices []time.Duration) {
 	return nil
 }
 
+// tellsEnds reports whether token responses say when refresh tokens and approvals end: where people choose that, or where the owner names
+// one of the members.
+func (i *Issuer) tellsEnds() bool {
+	return len(consentLifetimes(i.ConsentLifetime)) > 0 || i.TokenResponse != nil &&
+		(slices.Contains(i.TokenResponse.Members, "refresh_token_timeout") || slices.Contains(i.TokenResponse.Members, "authorization_expires_in"))
+}
+
 // shape returns the shape of access tokens.
 func (a *AccessTokenSettings) shape() authserver.AccessTokenShape {
 	if a == nil {

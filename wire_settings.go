@@ -62,8 +62,10 @@ type TokenResponseSettings struct {
 	// The value of `token_type`. Default: `Bearer`.
 	TokenType string `json:"token_type,omitempty"`
 
-	// The members of the response, in this order. Default: `access_token token_type expires_in refresh_token scope`. Without
-	// `scope`, a client cannot know that it got fewer scopes than it asked for.
+	// The members of the response, in this order. Default: `access_token token_type expires_in refresh_token scope`, and
+	// `id_token` and `issued_token_type` where a request causes them, and with `consent_lifetime` also `refresh_token_timeout` and
+	// `authorization_expires_in`: in how many seconds the refresh token and the approval end, if they do. Without `scope`, a client
+	// cannot know that it got fewer scopes than it asked for.
 	Members []string `json:"members,omitempty"`
 
 	// The JSON type of `expires_in`: `number` or `string`. Default: `number`, as in the RFC.

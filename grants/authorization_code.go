@@ -93,6 +93,9 @@ func (AuthorizationCode) Exchange(ctx context.Context, req *Request) (*Authoriza
 		f.Code.RedirectAgain = req.Form.Has("redirect_uri")
 		bind(f, req)
 		auth.RefreshToken = withPrefix(req.Client.RefreshToken.Prefix, f.RedeemCode(code, req.Now))
+		if auth.RefreshToken != "" {
+			auth.RefreshEnds = f.RefreshEnds(req.Now, req.Client.RefreshToken)
+		}
 		return true, nil
 	})
 	if err != nil {

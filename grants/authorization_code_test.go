@@ -80,6 +80,10 @@ func TestAuthorizationCode(t *testing.T) {
 					c.want.AuthTime = c.want.Started.Add(-time.Hour)
 					code := s.approve(c.code)
 					time.Sleep(c.after)
+					c.want.RefreshEnds = time.Time{}
+					if offline {
+						c.want.RefreshEnds = time.Now().UTC().Add(14 * 24 * time.Hour)
+					}
 					got, err := s.reconfigured(c.reconfigured).redeem(code, c.params)
 					if err != nil {
 						t.Fatal(err)

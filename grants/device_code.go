@@ -156,7 +156,9 @@ func (e *deviceExchange) run(ctx context.Context) (*Authorization, error) {
 	if err := e.startFamily(ctx, key, refreshToken); err != nil {
 		return nil, err
 	}
-	e.auth.Family, e.auth.RefreshToken = key.ID, withPrefix(e.req.Client.RefreshToken.Prefix, refreshToken)
+	policy := e.req.Client.RefreshToken
+	e.auth.Family, e.auth.RefreshToken = key.ID, withPrefix(policy.Prefix, refreshToken)
+	e.auth.RefreshEnds = e.device.NewFamily().RefreshEnds(e.device.Redeemed, policy)
 	return e.auth, nil
 }
 

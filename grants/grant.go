@@ -79,6 +79,7 @@ type Authorization struct {
 	// RefreshToken is the refresh token to hand out, if the grant has made or kept one. Offline asks
 	// for a new family with a first one instead.
 	RefreshToken string
+	RefreshEnds  time.Time // when RefreshToken expires; zero: never
 	Offline      bool
 }
 

@@ -111,6 +111,7 @@ func (r *refresh) decide(ctx context.Context) error {
 			return false, err
 		}
 		r.auth = auth
+		auth.RefreshEnds = f.RefreshEnds(req.Now, policy)
 		check := req.Accounts != nil && req.Accounts.Due(f.LastChecked(), req.Now)
 		switch {
 		case check && r.checked == nil:
@@ -122,6 +123,7 @@ func (r *refresh) decide(ctx context.Context) error {
 		}
 		switch {
 		case status == storage.TokenRetryable:
+			auth.RefreshEnds = f.RefreshEnds(f.Refresh.Rotated, policy)
 			auth.RefreshToken, err = f.Successor(r.token)
 			return check && err == nil, err
 		case policy.Keep:

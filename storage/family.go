@@ -268,6 +268,18 @@ func (f *Family) Expires(now time.Time, idle time.Duration) time.Time {
 	return f.Ends
 }
 
+// RefreshEnds returns when a refresh token of the family expires that was issued, or used without being replaced, at a time; zero: never.
+func (f *Family) RefreshEnds(since time.Time, policy RefreshPolicy) time.Time {
+	end := f.Ends
+	if policy.Lifetime > 0 { // which may be shorter than when the family started
+		end = earlier(end, policy.Ends(f.Started))
+	}
+	if policy.Idle > 0 {
+		end = earlier(end, since.Add(policy.Idle))
+	}
+	return end
+}
+
 // earlier returns the earlier of two times. end may be zero, which means never.
 func earlier(end, t time.Time) time.Time {
 	if end.IsZero() || t.Before(end) {

@@ -82,6 +82,10 @@ type ClientConfig struct {
 	Secrets clients.Secrets
 	Grants  []grants.Grant
 
+	// TellEnds makes token responses say when refresh tokens and approvals end (draft-ietf-oauth-refresh-token-expiration). They also do
+	// for clients with ConsentLifetimes.
+	TellEnds bool
+
 	// RequirePushed requires that all clients push their authorization requests (RFC 9126 §5).
 	RequirePushed bool
 

@@ -1,6 +1,7 @@
 package authserver
 
 import (
+	"fmt"
 	"net/http"
 	"net/http/httptest"
 	"net/url"
@@ -284,4 +285,52 @@ func TestAuditOfALimitedConsent(t *testing.T) {
 		}
 	}
 	t.Error("no event consent_given with the end")
+}
+
+// The example of draft-ietf-oauth-refresh-token-expiration: refresh tokens are good for 7 days without use, and the approval for 10.
+func TestTokenResponsesSayWhenAccessEnds(t *testing.T) {
+	s := newTestServer(t, lasting("webapp", 10*day, 0), client("webapp", func(c *storage.Client) {
+		c.RefreshToken.Lifetime, c.RefreshToken.Idle, c.RefreshToken.Retry = 0, 7*day, storage.RetryUntilUsed
+	}))
+	tokens := s.tokensFor(t, "864000")
+	check := func(name string, timeout, approval any) {
+		t.Helper()
+		if tokens["refresh_token_timeout"] != timeout || tokens["authorization_expires_in"] != approval {
+			t.Errorf("%s: refresh_token_timeout is %v and authorization_expires_in %v, want %v and %v",
+				name, tokens["refresh_token_timeout"], tokens["authorization_expires_in"], timeout, approval)
+		}
+	}
+	check("at first", 604800., 864000.)
+	s.clock.Advance(2 * day)
+	first := tokens["refresh_token"].(string)
+	tokens = s.token(t, refreshes(first)).json(t)
+	check("after 2 days", 604800., 691200.)
+	s.clock.Advance(hour)
+	tokens = s.token(t, refreshes(first)).json(t)
+	check("the same again an hour later", 604800.-3600, 691200.-3600)
+	s.clock.Advance(5*day - hour)
+	tokens = s.token(t, refreshes(tokens["refresh_token"].(string))).json(t)
+	check("after 7 days", 259200., 259200.)
+	s.clock.Advance(3 * day)
+	s.token(t, refreshes(tokens["refresh_token"].(string))).check(t, http.StatusBadRequest, "invalid_grant")
+
+	tokens = s.tokensFor(t, "never")
+	check("without an end", 604800., nil)
+	if types := s.fetch(t, wellKnown).json(t)["refresh_token_expiration_types_supported"]; fmt.Sprint(types) != "[authorization token_timeout]" {
+		t.Errorf("refresh_token_expiration_types_supported is %v", types)
+	}
+}
+
+// Responses that nobody has asked to say it do not.
+func TestTokenResponsesOfOtherClients(t *testing.T) {
+	s := newTestServer(t)
+	tokens := s.token(t, redeems(s.code(t, asks("webapp")))).json(t)
+	if tokens["refresh_token_timeout"] != nil || s.fetch(t, wellKnown).json(t)["refresh_token_expiration_types_supported"] != nil {
+		t.Errorf("the response is %v", tokens)
+	}
+	s = newTestServer(t, func(c *Config) { c.TellEnds = true })
+	tokens = s.token(t, redeems(s.code(t, asks("webapp")))).json(t)
+	if tokens["refresh_token_timeout"] == nil || tokens["authorization_expires_in"] != nil {
+		t.Errorf("the response of an issuer that says it is %v", tokens)
+	}
 }

@@ -105,9 +105,10 @@ func (s *core) metadata(sites *SiteFacts) ([]byte, error) {
 		IssParameter          bool     `json:"authorization_response_iss_parameter_supported"` // RFC 9207 §3
 		ClientDocuments       bool     `json:"client_id_metadata_document_supported,omitempty"`
 		UILocales             []string `json:"ui_locales_supported"`
-		DeviceAuthorization   string   `json:"device_authorization_endpoint,omitempty"` // RFC 8628 §4
-		DPoPAlgs              []string `json:"dpop_signing_alg_values_supported"`       // RFC 9449 §5.1
-		PAR                   string   `json:"pushed_authorization_request_endpoint"`   // RFC 9126 §5
+		DeviceAuthorization   string   `json:"device_authorization_endpoint,omitempty"`            // RFC 8628 §4
+		DPoPAlgs              []string `json:"dpop_signing_alg_values_supported"`                  // RFC 9449 §5.1
+		RefreshExpiration     []string `json:"refresh_token_expiration_types_supported,omitempty"` // draft-ietf-oauth-refresh-token-expiration
+		PAR                   string   `json:"pushed_authorization_request_endpoint"`              // RFC 9126 §5
 		RequirePushed         bool     `json:"require_pushed_authorization_requests,omitempty"`
 
 		// RFC 9101 §10.5, OpenID Connect Discovery §3.
@@ -177,6 +178,9 @@ func (s *core) metadata(sites *SiteFacts) ([]byte, error) {
 		doc.RevokeUserEndpoint = s.origin + s.config.Paths.RevokeUser
 		doc.RevokeUserMethods = append([]string{storage.MethodBasic, storage.MethodKey}, s.certificateMethods()...)
 	}
+	if s.config.TellEnds || s.anyClient(s.tellsEnds) {
+		doc.RefreshExpiration = []string{"authorization", "token_timeout"}
+	}
 	doc.Aliases = s.aliases(doc.RegistrationEndpoint != "", doc.DeviceAuthorization != "")
 	return json.Marshal(doc)
 }
@@ -236,8 +240,13 @@ func (s *core) aliases(registration, device bool) map[string]string {
 
 // anyMayUse reports whether a client of the configuration may use a grant type.
 func (s *core) anyMayUse(grantType string) bool {
+	return s.anyClient(func(client *storage.Client) bool { return client.MayUse(grantType) })
+}
+
+// anyClient reports whether something is true of a client of the configuration.
+func (s *core) anyClient(is func(*storage.Client) bool) bool {
 	for _, client := range s.config.Clients {
-		if client.MayUse(grantType) {
+		if is(client) {
 			return true
 		}
 	}
@@ -246,12 +255,7 @@ func (s *core) anyMayUse(grantType string) bool {
 
 // anySignsRequests reports whether a client of the configuration, or one that describes itself, can sign its requests.
 func (s *core) anySignsRequests() bool {
-	for _, client := range s.config.Clients {
-		if client.SignsRequests() {
-			return true
-		}
-	}
-	return s.documents != nil || s.registrations != nil
+	return s.anyClient((*storage.Client).SignsRequests) || s.documents != nil || s.registrations != nil
 }
 
 // openIDMetadata is what OpenID Connect Discovery §3 adds.

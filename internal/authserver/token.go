@@ -196,7 +196,7 @@ func (e *tokenEndpoint) issue(c *call, auth *grants.Authorization, now time.Time
 	if c.proof != nil {
 		tokenType = wire.TypeDPoP
 	}
-	return &wire.TokenResponse{
+	response := &wire.TokenResponse{
 		AccessToken:  accessToken,
 		TokenType:    tokenType,
 		ExpiresIn:    int64(lifetime(c.client, auth, now) / time.Second),
@@ -205,7 +205,24 @@ func (e *tokenEndpoint) issue(c *call, auth *grants.Authorization, now time.Time
 		IDToken:      idToken,
 
 		IssuedTokenType: auth.TokenType,
-	}, nil
+	}
+	if auth.RefreshToken != "" && e.tellsEnds(c.client) {
+		response.RefreshTokenTimeout, response.AuthorizationExpiresIn = secondsTo(auth.RefreshEnds, now), secondsTo(auth.Ends, now)
+	}
+	return response, nil
+}
+
+// tellsEnds reports whether the token responses of a client say when its refresh tokens and approvals end.
+func (s *core) tellsEnds(client *storage.Client) bool {
+	return s.config.TellEnds || len(client.ConsentLifetimes) > 0
+}
+
+// secondsTo returns the seconds until a time, at least one, or 0 if the time is zero, which is never.
+func secondsTo(end, now time.Time) int64 {
+	if end.IsZero() {
+		return 0
+	}
+	return max(1, int64(end.Sub(now)/time.Second))
 }
 
 // stillAsked returns those of the askedClaims whose scopes the client may still ask for.
@@ -275,5 +292,6 @@ func (e *tokenEndpoint) startFamily(c *call, auth *grants.Authorization, now tim
 		return err
 	}
 	auth.RefreshToken, auth.Family, auth.Started = client.RefreshToken.Prefix+refreshToken, key.ID, now
+	auth.RefreshEnds = f.RefreshEnds(now, client.RefreshToken)
 	return nil
 }

@@ -22,13 +22,21 @@ type TokenResponse struct {
 	IDToken      string `json:"id_token,omitempty"` // OpenID Connect Core §3.1.3.3
 
 	IssuedTokenType string `json:"issued_token_type,omitempty"` // RFC 8693 §2.2.1
+
+	// In seconds, 0 for no end: how long the client may keep the refresh token unused, and how long the user's approval lasts
+	// (draft-ietf-oauth-refresh-token-expiration).
+	RefreshTokenTimeout    int64 `json:"refresh_token_timeout,omitempty"`
+	AuthorizationExpiresIn int64 `json:"authorization_expires_in,omitempty"`
 }
 
 // TypeDPoP is the token_type of an access token that is bound to a key (RFC 9449 §5).
 const TypeDPoP = "DPoP"
 
 // ResponseMembers are the members of a TokenResponse, in their usual order.
-var ResponseMembers = []string{"access_token", "token_type", "expires_in", "refresh_token", "scope", "id_token", "issued_token_type"}
+var ResponseMembers = []string{
+	"access_token", "token_type", "expires_in", "refresh_token", "scope", "id_token", "issued_token_type",
+	"refresh_token_timeout", "authorization_expires_in",
+}
 
 // ResponseShape is where token responses differ from RFC 6749.
 type ResponseShape struct {
@@ -69,6 +77,12 @@ func (s *ResponseShape) encode(r *TokenResponse) ([]byte, error) {
 	}
 	if r.IssuedTokenType != "" {
 		values["issued_token_type"] = r.IssuedTokenType
+	}
+	if r.RefreshTokenTimeout != 0 {
+		values["refresh_token_timeout"] = r.RefreshTokenTimeout
+	}
+	if r.AuthorizationExpiresIn != 0 {
+		values["authorization_expires_in"] = r.AuthorizationExpiresIn
 	}
 	// An owner who names this member wants it in every response, empty or not.
 	if r.Scope != "" || slices.Contains(s.Members, "scope") {
