@@ -47,3 +47,21 @@ func TestRevokeUsersExample(t *testing.T) {
 		t.Errorf("the guard answers %d after a reload", got)
 	}
 }
+
+// A client that is added at run time may do so too, within the same limits.
+func TestRevokesUsersAtRunTime(t *testing.T) {
+	s := runShop(t)
+	issuer := s.url("shop.localhost")
+	s.api(t, http.MethodPost, "/clients", `{"client_id": "idp", "public": true, "revokes_users": {}}`, http.StatusBadRequest)
+	s.api(t, http.MethodPost, "/clients", `{"client_id": "idp", "revokes_users": {"iss": ["{env.IDP}"]}}`, http.StatusBadRequest)
+	secret, _ := s.api(t, http.MethodPost, "/clients", `{"client_id": "idp", "revokes_users": {"email": true}}`, http.StatusCreated)["client_secret"].(string)
+	held := s.signIn(t, issuer)
+	if !s.passes(t, held.AccessToken) {
+		t.Fatal("the token does not pass before")
+	}
+	a := s.do(t, http.MethodPost, issuer+"/oauth/revoke_user", "application/json", `{"sub_id": {"format": "email", "email": "alice"}}`,
+		"Authorization", "Basic "+base64.StdEncoding.EncodeToString([]byte("idp:"+secret)))
+	if passes := s.passes(t, held.AccessToken); a.status != http.StatusNoContent || passes {
+		t.Errorf("%d %s, and the token passes: %v", a.status, a.body, passes)
+	}
+}

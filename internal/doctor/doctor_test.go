@@ -355,6 +355,7 @@ func TestStaticChecks(t *testing.T) {
 		{"iss off", client(`"iss": "off", "redirect_uris": ["https://a.example"]`), Warning, "iss off"},
 		{"rotate never", client(`"refresh_token": {"rotate": "never"}, "redirect_uris": ["https://a.example"]`), Warning, "never changes"},
 		{"introspects all", client(`"introspects": ["*"], "secrets": ["x"]`), Warning, "every API"},
+		{"revokes users", client(`"revokes_users": {"email": true}, "secrets": ["x"]`), OK, ""},
 		{"long access token", config("", issuer+`, "access_token": {"lifetime": 90000000000000}`, ""), Warning, "longer than a day"},
 		{"a day", config("", issuer+`, "access_token": {"lifetime": 86400000000000}`, ""), OK, ""},
 		{"refresh tokens for ever", config("", issuer+`, "refresh_token": {"rotate": "never", "lifetime": "never"}`, ""), Warning, "never change and never end"},
