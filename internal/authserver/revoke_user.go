@@ -12,7 +12,7 @@ import (
 	"github.com/caddy-oauth/caddy-oauth/storage"
 )
 
-// revokeUserEndpoint is the global token revocation endpoint (draft-parecki-oauth-global-token-revocation-06): an identity provider says
+// revokeUserEndpoint is the global token revocation endpoint (draft-parecki-oauth-global-token-revocation-05): an identity provider says
 // that everything a user has given to clients ends now. It does what the owner does with [Revoker.Revoke] for a user.
 type revokeUserEndpoint struct{ *core }
 
