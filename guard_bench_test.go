@@ -23,6 +23,7 @@ type route struct {
 
 // serve answers a request.
 func (r *route) serve(tb testing.TB, n int) {
+	tb.Helper()
 	w := httptest.NewRecorder()
 	if r.handler.ServeHTTP(w, r.request(n)); w.Code != http.StatusOK {
 		tb.Fatalf("%s: %d %v", r.name, w.Code, w.Header())

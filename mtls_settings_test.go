@@ -109,7 +109,8 @@ func TestMetadataOfMutualTLS(t *testing.T) {
 		Methods []string          `json:"token_endpoint_auth_methods_supported"`
 		Bound   bool              `json:"tls_client_certificate_bound_access_tokens"`
 		Aliases map[string]string `json:"mtls_endpoint_aliases"`
-	}) {
+	},
+	) {
 		if err := json.Unmarshal([]byte(s.get(t, s.url("shop.localhost")+"/.well-known/oauth-authorization-server").body), &d); err != nil {
 			t.Fatal(err)
 		}

@@ -34,12 +34,12 @@ type server struct {
 }
 
 // newServer returns a server without a configuration. It stops when the test is over.
-func newServer(t testing.TB) *server {
-	t.Helper()
-	s := &server{port: testport.New(t), admin: testport.New(t), dir: t.TempDir()} // all are free after the server was stopped
-	t.Cleanup(func() {
+func newServer(tb testing.TB) *server {
+	tb.Helper()
+	s := &server{port: testport.New(tb), admin: testport.New(tb), dir: tb.TempDir()} // all are free after the server was stopped
+	tb.Cleanup(func() {
 		if err := caddy.Stop(); err != nil {
-			t.Error(err)
+			tb.Error(err)
 		}
 	})
 	return s
@@ -47,11 +47,11 @@ func newServer(t testing.TB) *server {
 
 // adapt returns the configuration of a Caddyfile, in which PORT is the port of the sites. Caddy does not clean its storage: that
 // would go on for a while after it was stopped.
-func (s *server) adapt(t testing.TB, global, sites string) []byte {
-	t.Helper()
+func (s *server) adapt(tb testing.TB, global, sites string) []byte {
+	tb.Helper()
 	config, _, err := caddyconfig.GetAdapter("caddyfile").Adapt([]byte(s.caddyfile(global, sites)), nil)
 	if err != nil {
-		t.Fatal(err)
+		tb.Fatal(err)
 	}
 	return config
 }
@@ -77,10 +77,10 @@ func (s *server) caddyfile(global, sites string) string {
 }
 
 // run loads the Caddyfile.
-func (s *server) run(t testing.TB, global, sites string) {
-	t.Helper()
-	if err := caddy.Load(s.adapt(t, global, sites), true); err != nil {
-		t.Fatal(err)
+func (s *server) run(tb testing.TB, global, sites string) {
+	tb.Helper()
+	if err := caddy.Load(s.adapt(tb, global, sites), true); err != nil {
+		tb.Fatal(err)
 	}
 }
 
@@ -140,11 +140,11 @@ func (s *server) logEntries(t *testing.T, wanted func(entry map[string]any) bool
 const patience = 2 * time.Minute
 
 // eventually waits until the condition is true.
-func eventually(t testing.TB, what string, condition func() bool) {
-	t.Helper()
+func eventually(tb testing.TB, what string, condition func() bool) {
+	tb.Helper()
 	for deadline := time.Now().Add(patience); !condition(); time.Sleep(5 * time.Millisecond) {
 		if time.Now().After(deadline) {
-			t.Fatalf("expected %s", what)
+			tb.Fatalf("expected %s", what)
 		}
 	}
 }
@@ -157,11 +157,11 @@ type answer struct {
 }
 
 // do sends a request to the server, for whatever host the URL has. The header is a list of names and values.
-func (s *server) do(t testing.TB, method, target, contentType, body string, header ...string) answer {
-	t.Helper()
-	req, err := http.NewRequestWithContext(t.Context(), method, target, strings.NewReader(body))
+func (s *server) do(tb testing.TB, method, target, contentType, body string, header ...string) answer {
+	tb.Helper()
+	req, err := http.NewRequestWithContext(tb.Context(), method, target, strings.NewReader(body))
 	if err != nil {
-		t.Fatal(err)
+		tb.Fatal(err)
 	}
 	if contentType != "" {
 		req.Header.Set("Content-Type", contentType)
@@ -182,18 +182,18 @@ func (s *server) do(t testing.TB, method, target, contentType, body string, head
 	// When a reload closes a listener, connections that it has not accepted or read from yet are reset or closed. Nobody has seen
 	// the request then.
 	var resp *http.Response
-	eventually(t, method+" "+target+" to be answered", func() bool {
+	eventually(tb, method+" "+target+" to be answered", func() bool {
 		req.Body = io.NopCloser(strings.NewReader(body))
 		resp, err = transport.RoundTrip(req) //nolint:bodyclose // closed below
 		if err != nil && !errors.Is(err, io.EOF) && !errors.Is(err, syscall.ECONNRESET) {
-			t.Fatal(err)
+			tb.Fatal(err)
 		}
 		return err == nil
 	})
 	defer resp.Body.Close()
 	read, err := io.ReadAll(resp.Body)
 	if err != nil {
-		t.Fatal(err)
+		tb.Fatal(err)
 	}
 	return answer{resp.StatusCode, resp.Header, string(read)}
 }

@@ -82,7 +82,7 @@ func TestAuthorizationCode(t *testing.T) {
 					time.Sleep(c.after)
 					c.want.RefreshEnds = time.Time{}
 					if offline {
-						c.want.RefreshEnds = time.Now().UTC().Add(14 * 24 * time.Hour)
+						c.want.RefreshEnds = time.Now().Add(14 * 24 * time.Hour)
 					}
 					got, err := s.reconfigured(c.reconfigured).redeem(code, c.params)
 					if err != nil {
@@ -94,7 +94,10 @@ func TestAuthorizationCode(t *testing.T) {
 					if got.Family == "" || strings.Contains(code+got.RefreshToken, got.Family) {
 						t.Errorf("the family is named %q", got.Family)
 					}
-					got.Family, got.RefreshToken = "", ""
+					if !got.RefreshEnds.Equal(c.want.RefreshEnds) {
+						t.Errorf("the refresh token ends at %v, want %v", got.RefreshEnds, c.want.RefreshEnds)
+					}
+					got.Family, got.RefreshToken, got.RefreshEnds, c.want.RefreshEnds = "", "", time.Time{}, time.Time{}
 					if !reflect.DeepEqual(*got, c.want) {
 						t.Errorf("got  %+v\nwant %+v", *got, c.want)
 					}

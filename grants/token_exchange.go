@@ -142,7 +142,8 @@ func checkExchanged(req *Request, subject *Token) error {
 // subject's token.
 func exchangeFor(req *Request, subject *Token) (*Authorization, error) {
 	setting := "client " + req.Client.ID + ": exchange"
-	var targets, from []string
+	var targets []string
+	from := make([]string, 0, len(req.Client.Exchanges))
 	for _, rule := range req.Client.Exchanges {
 		from = append(from, rule.From)
 		if slices.Contains(subject.Audience, rule.From) && !slices.Contains(targets, rule.To) {

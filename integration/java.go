@@ -40,7 +40,7 @@ func BuildJava(t *testing.T, dir string) (*Java, error) {
 	lock := flock.New(filepath.Join(os.TempDir(), "caddy-oauth-maven.lock")) // two Mavens cannot share a directory of libraries while they fill it
 	_, err := lock.TryLockContext(ctx, time.Second)
 	Must(t, err)
-	defer lock.Close()
+	defer func() { _ = lock.Close() }()
 	fetch := exec.CommandContext(ctx, maven, "--batch-mode", "--quiet", mavenClasspath, "-Dmdep.outputFile="+list) //nolint:gosec // found above
 	fetch.Dir = dir
 	if output, err := fetch.CombinedOutput(); err != nil {

@@ -13,6 +13,7 @@ import (
 	"net/url"
 	"os"
 	"path/filepath"
+	"slices"
 	"strings"
 	"testing"
 
@@ -162,8 +163,8 @@ func (m *mutual) request(t *testing.T, cert *tls.Certificate, method, target str
 	req, err := http.NewRequestWithContext(t.Context(), method, target, strings.NewReader(form.Encode()))
 	must(t, err)
 	req.Header.Set("Content-Type", "application/x-www-form-urlencoded")
-	for n := 0; n < len(header); n += 2 {
-		req.Header.Set(header[n], header[n+1])
+	for pair := range slices.Chunk(header, 2) {
+		req.Header.Set(pair[0], pair[1])
 	}
 	resp, err := m.client(t, cert).Do(req)
 	if err != nil {

@@ -15,9 +15,11 @@ import (
 func FuzzGrant(f *testing.F) {
 	key := jwttest.NewKey(f, "ES256")
 	payload := []byte(`{"iss":"https://idp.example","sub":"bob","aud":"https://example.com","exp":1772323260,"jti":"1","client_id":"app"}`)
-	seeds := []string{"", ".", "..", "e30.e30.", jwttest.Encode(`{"alg":"none","typ":"JWT"}`) + "." + jwttest.Encode(string(payload)) + ".",
+	seeds := []string{
+		"", ".", "..", "e30.e30.", jwttest.Encode(`{"alg":"none","typ":"JWT"}`) + "." + jwttest.Encode(string(payload)) + ".",
 		jwttest.Encode(`{"alg":"ES256","typ":"oauth-id-jag+jwt","jku":"https://evil.example"}`) + "." + jwttest.Encode(string(payload)) + ".AA",
-		jwttest.Encode(`{"alg":"ES256"}`) + "." + jwttest.Encode(`{"iss":["a"],"sub":{},"aud":[[]],"exp":1e999,"cnf":[]}`) + ".AA"}
+		jwttest.Encode(`{"alg":"ES256"}`) + "." + jwttest.Encode(`{"iss":["a"],"sub":{},"aud":[[]],"exp":1e999,"cnf":[]}`) + ".AA",
+	}
 	prefixes := make([]string, 0, 2)
 	for _, typ := range []string{"JWT", TypeIDJAG} {
 		signed, err := key.SignAs(typ, payload)

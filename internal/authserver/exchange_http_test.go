@@ -1,7 +1,6 @@
 package authserver
 
 import (
-	"context"
 	"errors"
 	"net/http"
 	"net/url"
@@ -57,47 +56,45 @@ func (s *testServer) exchange(t *testing.T, client string, subject any, pairs ..
 	return a.json(t)
 }
 
-// eachShape runs a test with each form of access tokens that can be exchanged.
-func eachShape(t *testing.T, test func(t *testing.T, s *testServer)) {
-	t.Helper()
-	for name, edit := range map[string]func(*Config){"JWT": func(*Config) {}, "opaque": opaque("acc_", 0)} {
-		t.Run(name, func(t *testing.T) { test(t, newTestServer(t, withGateway, edit)) })
-	}
-}
+// tokenShapes are the forms of access tokens that can be exchanged.
+var tokenShapes = map[string]func(*Config){"JWT": func(*Config) {}, "opaque": opaque("acc_", 0)}
 
 func TestTokenExchange(t *testing.T) {
-	eachShape(t, func(t *testing.T, s *testServer) {
-		s.site.user.Claims = map[string]any{"email": "alice@example.com"}
-		subject := s.tokens(t)
-		s.clock.Advance(9 * time.Minute)
-		got := s.exchange(t, "gateway", subject["access_token"])
-		want := map[string]any{ // RFC 8693 §2.2.1
-			"access_token": got["access_token"], "issued_token_type": typeAccess, "token_type": "Bearer", "expires_in": 60.0, "scope": "orders",
-		}
-		if !reflect.DeepEqual(got, want) {
-			t.Errorf("the answer is %v, want %v", got, want)
-		}
-		seen := s.introspection(t, "gateway", got["access_token"])
-		first := s.introspection(t, "webapp", subject["access_token"])
-		want = map[string]any{
-			"active": true, "token_type": "Bearer", "iss": testIssuer, "sub": "alice", "username": "alice", "client_id": "gateway", "aud": ordersAPI,
-			"scope": "orders", "email": "alice@example.com", "exp": first["exp"], "iat": seen["iat"], "jti": seen["jti"],
-			"act": map[string]any{"sub": "gateway"},
-		}
-		for _, name := range []string{"family", "family_iat", "auth_time"} { // which a JWT has
-			if value, ok := first[name]; ok && seen[name] != nil {
-				want[name] = value
+	for name, edit := range tokenShapes {
+		t.Run(name, func(t *testing.T) {
+			s := newTestServer(t, withGateway, edit)
+			s.site.user.Claims = map[string]any{"email": "alice@example.com"}
+			subject := s.tokens(t)
+			s.clock.Advance(9 * time.Minute)
+			got := s.exchange(t, "gateway", subject["access_token"])
+			want := map[string]any{ // RFC 8693 §2.2.1
+				"access_token": got["access_token"], "issued_token_type": typeAccess, "token_type": "Bearer", "expires_in": 60.0, "scope": "orders",
 			}
-		}
-		if list, ok := seen["aud"].([]any); ok && len(list) == 1 {
-			seen["aud"] = list[0]
-		}
-		if !reflect.DeepEqual(seen, want) {
-			t.Errorf("introspection says %v, want %v", seen, want)
-		}
-		s.clock.Advance(time.Minute)
-		inactive(t, s.introspection(t, "gateway", got["access_token"])) // together with the first one
-	})
+			if !reflect.DeepEqual(got, want) {
+				t.Errorf("the answer is %v, want %v", got, want)
+			}
+			seen := s.introspection(t, "gateway", got["access_token"])
+			first := s.introspection(t, "webapp", subject["access_token"])
+			want = map[string]any{
+				"active": true, "token_type": "Bearer", "iss": testIssuer, "sub": "alice", "username": "alice", "client_id": "gateway", "aud": ordersAPI,
+				"scope": "orders", "email": "alice@example.com", "exp": first["exp"], "iat": seen["iat"], "jti": seen["jti"],
+				"act": map[string]any{"sub": "gateway"},
+			}
+			for _, name := range []string{"family", "family_iat", "auth_time"} { // which a JWT has
+				if value, ok := first[name]; ok && seen[name] != nil {
+					want[name] = value
+				}
+			}
+			if list, ok := seen["aud"].([]any); ok && len(list) == 1 {
+				seen["aud"] = list[0]
+			}
+			if !reflect.DeepEqual(seen, want) {
+				t.Errorf("introspection says %v, want %v", seen, want)
+			}
+			s.clock.Advance(time.Minute)
+			inactive(t, s.introspection(t, "gateway", got["access_token"])) // together with the first one
+		})
+	}
 }
 
 func TestRefusedTokenExchange(t *testing.T) {
@@ -138,8 +135,13 @@ func TestRefusedTokenExchange(t *testing.T) {
 	}
 	s.token(t, exchanges(subject, "client_id", "gateway")).check(t, http.StatusUnauthorized, "invalid_client") // without a secret
 	for _, pairs := range [][]string{
-		nil, {"resource", ordersAPI}, {"audience", ordersAPI}, {"audience", ordersAPI + "/"}, {"scope", "orders"},
-		{"requested_token_type", typeAccess}, {"subject_token_type", "urn:ietf:params:oauth:token-type:jwt"},
+		nil,
+		{"resource", ordersAPI},
+		{"audience", ordersAPI},
+		{"audience", ordersAPI + "/"},
+		{"scope", "orders"},
+		{"requested_token_type", typeAccess},
+		{"subject_token_type", "urn:ietf:params:oauth:token-type:jwt"},
 	} {
 		s.exchange(t, "gateway", subject, pairs...)
 	}
@@ -166,38 +168,47 @@ func TestTokenExchangeNeedsAuthentication(t *testing.T) {
 func TestRevocationReachesExchangedTokens(t *testing.T) {
 	for _, tt := range []struct {
 		name   string
-		revoke func(t *testing.T, s *testServer, tokens map[string]any)
+		token  string // of the response, which is revoked; or else
+		user   string
+		client string
 		again  bool // the first token is still good, and can be exchanged again
 	}{
-		{"the token", func(t *testing.T, s *testServer, tokens map[string]any) { s.revokeToken(t, tokens["access_token"]) }, false},
-		{"its family", func(t *testing.T, s *testServer, tokens map[string]any) { s.revokeToken(t, tokens["refresh_token"]) }, false},
-		{"its user", func(t *testing.T, s *testServer, _ map[string]any) { s.revoke(t, "alice", "") }, false},
-		{"its client", func(t *testing.T, s *testServer, _ map[string]any) { s.revoke(t, "", "webapp") }, false},
-		{"the user at its client", func(t *testing.T, s *testServer, _ map[string]any) { s.revoke(t, "alice", "webapp") }, false},
-		{"the service", func(t *testing.T, s *testServer, _ map[string]any) { s.revoke(t, "", "gateway") }, true},
-		{"the user at the service", func(t *testing.T, s *testServer, _ map[string]any) { s.revoke(t, "alice", "gateway") }, true},
+		{"the token", "access_token", "", "", false},
+		{"its family", "refresh_token", "", "", false},
+		{"its user", "", "alice", "", false},
+		{"its client", "", "", "webapp", false},
+		{"the user at its client", "", "alice", "webapp", false},
+		{"the service", "", "", "gateway", true},
+		{"the user at the service", "", "alice", "gateway", true},
 	} {
 		t.Run(tt.name, func(t *testing.T) {
-			eachShape(t, func(t *testing.T, s *testServer) {
-				tokens, other := s.tokens(t), s.tokens(t)
-				second := s.exchange(t, "gateway", tokens["access_token"])["access_token"]
-				third := s.exchange(t, "orders", second, "resource", ledgerAPI)["access_token"]
-				for _, token := range []any{second, third} {
-					s.state(t, token, nil)
-				}
-				tt.revoke(t, s, tokens)
-				for range 2 { // also on a node that has just begun
+			for name, edit := range tokenShapes {
+				t.Run(name, func(t *testing.T) {
+					s := newTestServer(t, withGateway, edit)
+					tokens, other := s.tokens(t), s.tokens(t)
+					second := s.exchange(t, "gateway", tokens["access_token"])["access_token"]
+					third := s.exchange(t, "orders", second, "resource", ledgerAPI)["access_token"]
 					for _, token := range []any{second, third} {
-						s.state(t, token, jwt.ErrRevoked)
+						s.state(t, token, nil)
 					}
-					s.restart(t, s.config)
-				}
-				s.token(t, exchanges(second), as("orders")).check(t, http.StatusBadRequest, "invalid_request")
-				if tt.again {
-					s.state(t, s.exchange(t, "gateway", tokens["access_token"])["access_token"], nil)
-					s.state(t, s.exchange(t, "gateway", other["access_token"])["access_token"], nil)
-				}
-			})
+					if tt.token != "" {
+						s.revokeToken(t, tokens[tt.token])
+					} else {
+						s.revoke(t, tt.user, tt.client)
+					}
+					for range 2 { // also on a node that has just begun
+						for _, token := range []any{second, third} {
+							s.state(t, token, jwt.ErrRevoked)
+						}
+						s.restart(t, s.config)
+					}
+					s.token(t, exchanges(second), as("orders")).check(t, http.StatusBadRequest, "invalid_request")
+					if tt.again {
+						s.state(t, s.exchange(t, "gateway", tokens["access_token"])["access_token"], nil)
+						s.state(t, s.exchange(t, "gateway", other["access_token"])["access_token"], nil)
+					}
+				})
+			}
 		})
 	}
 }
@@ -219,23 +230,26 @@ func TestRemovedClientEndsExchangedTokens(t *testing.T) {
 }
 
 func TestChainOfExchanges(t *testing.T) {
-	eachShape(t, func(t *testing.T, s *testServer) {
-		token := s.exchange(t, "gateway", s.tokens(t)["access_token"])["access_token"]
-		for n := range 3 {
-			token = s.exchange(t, "orders", token, "resource", ordersAPI)["access_token"]
-			depth := 0
-			for act := s.introspection(t, "orders", token)["act"]; act != nil; act = act.(map[string]any)["act"] {
-				if want := map[bool]string{true: "gateway", false: "orders"}[depth == n+1]; act.(map[string]any)["sub"] != want {
-					t.Errorf("RFC 8693 §4.1: actor %d is %v, want %s", depth, act, want)
+	for name, edit := range tokenShapes {
+		t.Run(name, func(t *testing.T) {
+			s := newTestServer(t, withGateway, edit)
+			token := s.exchange(t, "gateway", s.tokens(t)["access_token"])["access_token"]
+			for n := range 3 {
+				token = s.exchange(t, "orders", token, "resource", ordersAPI)["access_token"]
+				depth := 0
+				for act := s.introspection(t, "orders", token)["act"]; act != nil; act = act.(map[string]any)["act"] {
+					if want := map[bool]string{true: "gateway", false: "orders"}[depth == n+1]; act.(map[string]any)["sub"] != want {
+						t.Errorf("RFC 8693 §4.1: actor %d is %v, want %s", depth, act, want)
+					}
+					depth++
 				}
-				depth++
+				if depth != n+2 {
+					t.Errorf("%d actors after %d exchanges", depth, n+2)
+				}
 			}
-			if depth != n+2 {
-				t.Errorf("%d actors after %d exchanges", depth, n+2)
-			}
-		}
-		s.token(t, exchanges(token, "resource", ordersAPI), as("orders")).check(t, http.StatusBadRequest, "invalid_request")
-	})
+			s.token(t, exchanges(token, "resource", ordersAPI), as("orders")).check(t, http.StatusBadRequest, "invalid_request")
+		})
+	}
 }
 
 // The client can act for somebody: the actor is then the subject of a token that the client got.
@@ -301,13 +315,16 @@ func TestWrongSubjectTokensAreThrottled(t *testing.T) {
 }
 
 func TestTokenExchangeWithoutAStore(t *testing.T) {
-	eachShape(t, func(t *testing.T, s *testServer) {
-		subject := s.tokens(t)["access_token"]
-		s.store.err = errDown
-		s.token(t, exchanges(subject), as("gateway")).check(t, http.StatusServiceUnavailable, "temporarily_unavailable")
-		s.store.err = nil
-		s.exchange(t, "gateway", subject)
-	})
+	for name, edit := range tokenShapes {
+		t.Run(name, func(t *testing.T) {
+			s := newTestServer(t, withGateway, edit)
+			subject := s.tokens(t)["access_token"]
+			s.store.err = errDown
+			s.token(t, exchanges(subject), as("gateway")).check(t, http.StatusServiceUnavailable, "temporarily_unavailable")
+			s.store.err = nil
+			s.exchange(t, "gateway", subject)
+		})
+	}
 }
 
 func TestMetadataOfTokenExchange(t *testing.T) {
@@ -324,7 +341,7 @@ func TestMetadataOfTokenExchange(t *testing.T) {
 func TestNoSourcesTakeNoMemory(t *testing.T) {
 	s := newTestServer(t)
 	claims := &jwt.Claims{ClientID: "webapp", Subject: "alice", Raw: map[string]any{}}
-	ctx := context.Background()
+	ctx := t.Context()
 	if allocs := testing.AllocsPerRun(100, func() {
 		if readSources(claims) != nil || s.accessTokens.checkSources(ctx, claims) != nil {
 			t.Error("a token without sources is refused")

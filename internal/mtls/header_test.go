@@ -3,6 +3,7 @@ package mtls_test
 import (
 	"encoding/base64"
 	"net/http"
+	"slices"
 	"strings"
 	"testing"
 
@@ -33,7 +34,7 @@ func TestHeader(t *testing.T) {
 		{"empty", []string{""}, "no byte sequence"},
 		{"an empty byte sequence", []string{"::"}, "something else than a certificate"},
 		{"no certificate", []string{":Y2VydA==:"}, "something else than a certificate"},
-		{"something after the certificate", []string{":" + base64.StdEncoding.EncodeToString(append(cert.Raw[:len(cert.Raw):len(cert.Raw)], 0)) + ":"}, "something else"},
+		{"something after the certificate", []string{":" + base64.StdEncoding.EncodeToString(append(slices.Clip(cert.Raw), 0)) + ":"}, "something else"},
 		{"too long", []string{":" + strings.Repeat("A", 20<<10) + ":"}, "more than 16384"},
 	} {
 		t.Run(tt.name, func(t *testing.T) {

@@ -96,7 +96,8 @@ func TestSubjects(t *testing.T) {
 func TestSubjectOfTheLogIsOneOfTheSetting(t *testing.T) {
 	for _, rdns := range [][][]any{
 		{{oidC, "DE"}, {oidO, `a, "b" + c=d; <e> \ #f`}, {oidCN, "app", oidOU, "x"}},
-		{{oidEmail, "a@example.com"}, {oidCN, " x "}}, {{oidCN, "Zürich"}},
+		{{oidEmail, "a@example.com"}, {oidCN, " x "}},
+		{{oidCN, "Zürich"}},
 	} {
 		cert := &mtls.Certificate{Certificate: mtlstest.SelfSigned(t, subject(t, rdns...)).Leaf}
 		text, _, _ := strings.Cut(strings.TrimPrefix(cert.String(), "a certificate (subject "), ", x5t#S256 ")

@@ -87,8 +87,10 @@ var sampleConsents = []ConsentPage{
 
 // sampleLifetimes have all the words for a lifetime.
 var sampleLifetimes = []Lifetime{
-	{Value: "1800", Duration: 30 * time.Minute}, {Value: "7200", Duration: 2 * time.Hour},
-	{Value: "604800", Duration: 7 * 24 * time.Hour, Chosen: true}, {Value: "never"},
+	{Value: "1800", Duration: 30 * time.Minute},
+	{Value: "7200", Duration: 2 * time.Hour},
+	{Value: "604800", Duration: 7 * 24 * time.Hour, Chosen: true},
+	{Value: "never"},
 }
 
 func consentSample(page ConsentPage) sample {
