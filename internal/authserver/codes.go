@@ -15,9 +15,16 @@ import (
 // its end, and then found to be in use. What is remembered when the process ends is left to the sweep of the store. Safe
 // for concurrent use.
 type Codes struct {
-	mu     sync.Mutex
-	ends   map[issuedCode]time.Time
-	pushed int // how many of them are pushed requests, which have a bound of their own: a flood of them must not crowd out codes
+	mu      sync.Mutex
+	ends    map[issuedCode]remembered
+	pushed  int       // how many of them have the place of a pushed request: a flood of them must not crowd out codes
+	dropped time.Time // when entries that nobody removes were looked for
+}
+
+// remembered is until when a code or a pushed request is of use.
+type remembered struct {
+	end   time.Time
+	place bool // it is a pushed request that no browser has come with, and has one of their places
 }
 
 // issuedCode is a code, by the key of its family's record.
@@ -31,86 +38,120 @@ const (
 
 	// codeMargin is how far the clock of a node may be behind, without another node removing a code that it would accept.
 	codeMargin = time.Minute
+
+	// abandoned is how long before the end of a new entry another one has ended that nobody removes: its issuer is gone, or may not
+	// write. It is long enough for several sweeps.
+	abandoned = 20 * time.Minute
 )
 
 // NewCodes returns a Codes that remembers none.
-func NewCodes() *Codes { return &Codes{ends: make(map[issuedCode]time.Time)} }
+func NewCodes() *Codes { return &Codes{ends: make(map[issuedCode]remembered)} }
 
 func (c *Codes) add(issuer string, key storage.Key, end time.Time) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
-	_, again := c.ends[issuedCode{issuer, key}]
-	count := len(c.ends) - c.pushed
-	if key.Kind == storage.KindPushed {
-		count = c.pushed
+	c.put(issuedCode{issuer, key}, remembered{end: end}, maxCodes)
+}
+
+// put remembers what is new, or has another end now. It reports false if there are as many of its kind as there is room for.
+func (c *Codes) put(code issuedCode, r remembered, room int) bool {
+	c.forget(code)
+	count := func() int {
+		if r.place {
+			return c.pushed
+		}
+		return len(c.ends) - c.pushed
 	}
-	switch {
-	case again:
-	case count >= maxCodes:
-		return
-	case key.Kind == storage.KindPushed:
+	if count() >= room {
+		c.dropAbandoned(r.end)
+		if count() >= room {
+			return false
+		}
+	}
+	if r.place {
 		c.pushed++
 	}
-	c.ends[issuedCode{issuer, key}] = end
+	c.ends[code] = r
+	return true
+}
+
+// dropAbandoned forgets what nobody removes, and leaves the records to the sweep of the store. It looks once in a while: a flood
+// finds no room again and again.
+func (c *Codes) dropAbandoned(end time.Time) {
+	if end.Before(c.dropped.Add(codeMargin)) {
+		return
+	}
+	c.dropped = end
+	for code, r := range c.ends {
+		if storage.Expired(r.end.Add(abandoned), end) {
+			c.forget(code)
+		}
+	}
 }
 
 // addPushed is add for a request that a client is about to push. It reports false, and the request must be refused, if clients push
 // faster than the records can go: they would stay for hours. A client that is not known, see call.isKnown, has half of the room, so that
 // strangers never keep out the clients that the owner has added.
 func (c *Codes) addPushed(issuer string, key storage.Key, end time.Time, known bool) bool {
-	room := maxCodes
-	if !known {
-		room /= 2
-	}
 	c.mu.Lock()
 	defer c.mu.Unlock()
-	if c.pushed >= room {
-		return false
-	}
-	c.pushed++
-	c.ends[issuedCode{issuer, key}] = end
-	return true
+	return c.put(issuedCode{issuer, key}, remembered{end, true}, roomForPushed(known))
 }
 
-// forget forgets a code that is remembered.
+func roomForPushed(known bool) int {
+	if known {
+		return maxCodes
+	}
+	return maxCodes / 2
+}
+
+// forget forgets a code or a pushed request, if it is remembered.
 func (c *Codes) forget(code issuedCode) {
-	if code.key.Kind == storage.KindPushed {
+	if c.ends[code].place {
 		c.pushed--
 	}
 	delete(c.ends, code)
 }
 
+// redeemed forgets a code that was redeemed, or a pushed request that a browser has come with: their records have another end now.
 func (c *Codes) redeemed(issuer string, key storage.Key) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
-	if _, ok := c.ends[issuedCode{issuer, key}]; ok {
-		c.forget(issuedCode{issuer, key})
-	}
+	c.forget(issuedCode{issuer, key})
 }
 
 // takeEnded returns the codes of an issuer that no node accepts any more, and forgets them.
-func (c *Codes) takeEnded(issuer string, now time.Time) (ended []storage.Key) {
+func (c *Codes) takeEnded(issuer string, now time.Time) map[storage.Key]remembered {
+	ended := make(map[storage.Key]remembered)
 	c.mu.Lock()
 	defer c.mu.Unlock()
-	for code, end := range c.ends {
-		if code.issuer == issuer && storage.Expired(end.Add(codeMargin), now) {
-			ended = append(ended, code.key)
+	for code, r := range c.ends {
+		if code.issuer == issuer && storage.Expired(r.end.Add(codeMargin), now) {
+			ended[code.key] = r
 			c.forget(code)
 		}
 	}
 	return ended
 }
 
+// putBack remembers what could not be removed.
+func (c *Codes) putBack(issuer string, ended map[storage.Key]remembered) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	for key, r := range ended {
+		c.put(issuedCode{issuer, key}, r, maxCodes)
+	}
+}
+
 // sweep removes the records of the issuer's codes that have ended. What fails is done again in the next sweep.
 func (c *Codes) sweep(ctx context.Context, issuer string, store storage.Store, now time.Time) error {
 	ended := c.takeEnded(issuer, now)
-	for n, key := range ended {
+	for key := range ended {
 		if err := removeExpired(ctx, store, key); err != nil {
-			for _, key := range ended[n:] {
-				c.add(issuer, key, now.Add(-codeMargin))
-			}
+			c.putBack(issuer, ended)
 			return err
 		}
+		delete(ended, key)
 	}
 	return nil
 }

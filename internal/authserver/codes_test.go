@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"io/fs"
 	"net/http"
+	"net/url"
 	"path/filepath"
 	"strings"
 	"testing"
@@ -202,4 +203,95 @@ func TestPushedRequestsThatNobodyOpensAreBounded(t *testing.T) {
 		stop()
 		time.Sleep(time.Minute) // until the storage has noticed that its locks are gone
 	})
+}
+
+// Only requests that no browser has come with have a place: one that is kept for a person, and one that is used up, has none.
+func TestPlaceOfAPushedRequestIsFree(t *testing.T) {
+	dir := t.TempDir()
+	synctest.Test(t, func(t *testing.T) {
+		s := diskServer(t, &certmagic.FileStorage{Path: dir})
+		for n := range maxCodes/2 - 1 {
+			s.config.Codes.addPushed("other", storage.Key{Kind: storage.KindPushed, ID: fmt.Sprint(n)}, time.Now(), false)
+		}
+		for _, step := range []struct {
+			name string
+			do   func(browser url.Values)
+		}{
+			{"opened", func(browser url.Values) { s.get(t, browser).check(t, http.StatusOK, "") }},
+			{"answered", func(browser url.Values) { s.decide(t, s.get(t, browser), "allow") }},
+			{"used", func(browser url.Values) { // approved before
+				if s.get(t, browser).location().Get("code") == "" {
+					t.Error("no code")
+				}
+			}},
+		} {
+			browser := s.pushed(t, asks("spa"))
+			s.push(t, asks("spa")).check(t, http.StatusTooManyRequests, "temporarily_unavailable")
+			step.do(browser)
+			if n := s.config.Codes.pushed; n != maxCodes/2-1 {
+				t.Errorf("%s: %d places are taken", step.name, n)
+			}
+		}
+		if n := files(t, dir, "/pushed/"); n != 2 {
+			t.Errorf("there are %d records, want those that were opened and answered", n)
+		}
+		stop := s.run(t)
+		time.Sleep(4 * time.Minute)
+		if n := files(t, dir, "/pushed/"); n != 1 {
+			t.Errorf("there are %d records, want the one that is kept for a person", n)
+		}
+		stop()
+		time.Sleep(time.Minute) // until the storage has noticed that its locks are gone
+	})
+}
+
+// Before anybody has signed in, an address has only so many requests kept. The others keep their place, and are removed at their end.
+func TestPushedRequestThatIsNotKeptHasItsPlace(t *testing.T) {
+	dir := t.TempDir()
+	synctest.Test(t, func(t *testing.T) {
+		s := diskServer(t, &certmagic.FileStorage{Path: dir})
+		s.config.Limits.Off = false
+		s.restart(t, s.config)
+		s.site.user, s.site.login = nil, "https://example.com/login"
+		for range 301 {
+			s.get(t, s.pushed(t, asks("webapp"))).check(t, http.StatusSeeOther, "")
+		}
+		if n := s.config.Codes.pushed; n != 1 {
+			t.Errorf("%d places are taken, want that of the request that is not kept", n)
+		}
+	})
+}
+
+// An issuer that a reload has taken away, or that may not write, sweeps nothing. What it has left keeps nobody out for ever.
+func TestRequestsOfAnIssuerThatIsGone(t *testing.T) {
+	codes := NewCodes()
+	key := func(n int) storage.Key { return storage.Key{Kind: storage.KindPushed, ID: fmt.Sprint(n)} }
+	for n := range maxCodes {
+		codes.addPushed("gone", key(n), epoch, true)
+		codes.add("gone", storage.Key{Kind: storage.KindFamily, ID: fmt.Sprint(n)}, epoch)
+	}
+	if codes.addPushed("default", key(-1), epoch.Add(codeMargin), true) {
+		t.Error("what has just ended is forgotten, and its record stays")
+	}
+	later := epoch.Add(abandoned + codeMargin)
+	if !codes.addPushed("default", key(-1), later, true) {
+		t.Error("it is refused for ever")
+	}
+	code := storage.Key{Kind: storage.KindFamily, ID: "x"}
+	codes.add("default", code, later)
+	if len(codes.ends) != 2 || codes.pushed != 1 {
+		t.Errorf("%d are remembered, %d of them are pushed", len(codes.ends), codes.pushed)
+	}
+
+	// One that may not write tries again and again.
+	for n := range maxCodes {
+		codes.addPushed("gone", key(n), epoch, true)
+	}
+	store := &testStore{Store: memory.New(), now: time.Now, err: storage.ErrReadOnly, expires: map[storage.Key]time.Time{}}
+	for minute := range 30 {
+		_ = codes.sweep(t.Context(), "gone", store, epoch.Add(time.Duration(minute)*time.Minute))
+	}
+	if !codes.addPushed("default", key(-2), later.Add(abandoned), true) {
+		t.Error("it is refused while the other issuer may not write")
+	}
 }

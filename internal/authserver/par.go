@@ -132,7 +132,7 @@ func (e *parEndpoint) push(c *call, params url.Values) (reference string, err er
 	reference, key := p.IssueReference(p.Expires.Add(askedLife))
 	if e.sweeps && !e.config.Codes.addPushed(e.config.Name, key, p.Expires, c.isKnown()) {
 		count.Canceled()
-		return "", tooManyPushed(pushedLife).Explain("a pushed request", fmt.Sprintf("fewer that no browser has come with: this node keeps %d", maxCodes), "")
+		return "", tooManyPushed(pushedLife).Explain("a pushed request", fmt.Sprintf("fewer that no browser has come with: this node keeps %d for such a client", roomForPushed(c.isKnown())), "")
 	}
 	record, err := p.Encode()
 	if err == nil {
@@ -211,7 +211,7 @@ func (e *authorizeEndpoint) open(c *call, req *authorizeRequest, user *User) err
 	if !ok {
 		return nil
 	}
-	keep := askedLife
+	keep, kept := askedLife, false
 	var count *throttle.Attempt
 	if user == nil {
 		keep = maxLogin
@@ -227,7 +227,7 @@ func (e *authorizeEndpoint) open(c *call, req *authorizeRequest, user *User) err
 		if p.Used != "" {
 			return nil, time.Time{}, errRequestURI
 		}
-		if p.Kept >= keep {
+		if kept = p.Kept >= keep; kept {
 			return nil, time.Time{}, storage.ErrKeep
 		}
 		if user == nil && count == nil {
@@ -235,12 +235,15 @@ func (e *authorizeEndpoint) open(c *call, req *authorizeRequest, user *User) err
 				return nil, time.Time{}, storage.ErrKeep
 			}
 		}
-		p.Kept = keep
+		p.Kept, kept = keep, true
 		value, err := p.Encode()
 		return value, p.Expires.Add(keep), err
 	})
 	if err != nil && count != nil {
 		count.Canceled()
+	}
+	if err == nil && kept {
+		e.config.Codes.redeemed(e.config.Name, key)
 	}
 	return err
 }
@@ -272,7 +275,11 @@ func (e *authorizeEndpoint) use(ctx context.Context, req *authorizeRequest) erro
 		value, err := used.Encode()
 		return value, used.Expires, err
 	})
-	if err == nil && req.form != "" && e.sweeps {
+	switch {
+	case err != nil:
+	case req.form == "":
+		e.config.Codes.redeemed(e.config.Name, key)
+	case e.sweeps: // it has no place any more
 		e.config.Codes.add(e.config.Name, key, used.Expires)
 	}
 	return err
