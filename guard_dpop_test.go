@@ -235,6 +235,8 @@ func TestOneProofAtGuardsInARow(t *testing.T) {
 			oauth_guard /api/* {
 				authorization pass
 			}
+			oauth_guard /outside
+			respond /outside "outside"
 			reverse_proxy /api/* 127.0.0.1:`+inner+`
 			reverse_proxy `+mcpAddress+`
 		}
@@ -271,6 +273,17 @@ func TestOneProofAtGuardsInARow(t *testing.T) {
 			if answer := s.get(t, strings.Replace(root, s.port, port, 1)+path, header...); answer.status != 401 {
 				t.Errorf("%s, the same proof again %s: %d", path, name, answer.status)
 			}
+		}
+	}
+	// As if a proxy on this machine led to the inner site, and clients came to the outer one as well.
+	proof = p.Prove(t, "GET", root+"/outside", token)
+	for _, tt := range []struct {
+		port   string
+		status int
+	}{{inner, 200}, {s.port, 401}, {inner, 401}} {
+		answer := s.get(t, strings.Replace(root, s.port, tt.port, 1)+"/outside", "Authorization", "DPoP "+token, "DPoP", proof)
+		if answer.status != tt.status {
+			t.Errorf("a proof that was at the inner site first, at port %s: %d %s", tt.port, answer.status, answer.body)
 		}
 	}
 }

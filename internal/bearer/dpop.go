@@ -113,8 +113,8 @@ func (p *Resource) proof(r *http.Request, t *Tokens, token string) (*dpop.Proof,
 }
 
 // hop returns the address at which a request has arrived that comes from this machine: a guarded site may have passed it on to another
-// guarded site of the same process, and both check its proof. It returns "" for a request from elsewhere, so that nobody there can use a
-// proof a second time at another port.
+// guarded site of the same process, and both check its proof. It returns "" for a request from elsewhere, which none of them has passed on.
+// A proxy on this machine can have it from elsewhere too.
 func hop(r *http.Request) string {
 	switch local := r.Context().Value(http.LocalAddrContextKey).(type) {
 	case *net.UnixAddr:

@@ -13,7 +13,7 @@ import (
 	"github.com/caddy-oauth/caddy-oauth/internal/jwt/jwttest"
 )
 
-// Only this machine itself can send one proof to two ports.
+// Only a request from this machine can come with a proof that was at another port, and only while the first request with it is in progress.
 func TestOneProofAtTwoPorts(t *testing.T) {
 	for _, tt := range []struct {
 		name, peer string
@@ -28,6 +28,7 @@ func TestOneProofAtTwoPorts(t *testing.T) {
 		{"from loopback, of one port", "127.0.0.1:5000", [2]net.Addr{tcp("127.0.0.1:443"), tcp("127.0.0.2:443")}, false},
 		{"by HTTP/3", "[::1]:5000", [2]net.Addr{&net.UDPAddr{IP: net.IPv6loopback, Port: 443}, tcp("[::1]:8443")}, true},
 		{"by HTTP/3, of one port", "[::1]:5000", [2]net.Addr{&net.UDPAddr{IP: net.IPv6loopback, Port: 443}, tcp("[::1]:443")}, false},
+		{"from here, then from elsewhere", "192.0.2.1:5000", [2]net.Addr{&net.UnixAddr{Name: "/run/inner", Net: "unix"}, tcp("198.51.100.1:443")}, false},
 		{"of servers that do not say", "127.0.0.1:5000", [2]net.Addr{}, false},
 	} {
 		p := jwttest.NewProver(t, "ES256", time.Now)
@@ -36,19 +37,30 @@ func TestOneProofAtTwoPorts(t *testing.T) {
 			Source: fakeSource{claims: claims}, Audience: claims.Audience, Proofs: &dpop.Checker{Memory: dpop.NewMemory(), Now: time.Now},
 			Target: func(*http.Request) string { return "https://api.example/orders" },
 		}
-		proof := p.Prove(t, http.MethodGet, "https://api.example/orders", "good")
-		for n, local := range tt.local {
-			ctx := t.Context()
-			if local != nil {
-				ctx = context.WithValue(ctx, http.LocalAddrContextKey, local)
-			}
-			r := httptest.NewRequestWithContext(ctx, http.MethodGet, "https://api.example/orders", nil)
-			r.RemoteAddr = tt.peer
-			r.Header.Set("Authorization", "DPoP good")
-			r.Header.Set(dpop.Header, proof)
-			if _, err := resource.Check(r, new(Tokens)); (err == nil) != (n == 0 || tt.passes) {
-				t.Errorf("%s: request %d: %v", tt.name, n+1, err)
-			}
+		for _, ended := range []bool{false, true} {
+			testTwoPorts(t, resource, tt.name, p.Prove(t, http.MethodGet, "https://api.example/orders", "good"), tt.peer, tt.local, ended, tt.passes && !ended)
+		}
+	}
+}
+
+// testTwoPorts sends two requests with one proof. The first one has ended before the second one, or is in progress.
+func testTwoPorts(t *testing.T, resource *Resource, name, proof, peer string, locals [2]net.Addr, ended, passes bool) {
+	t.Helper()
+	for n, local := range locals {
+		ctx, end := context.WithCancel(t.Context())
+		defer end()
+		if local != nil {
+			ctx = context.WithValue(ctx, http.LocalAddrContextKey, local)
+		}
+		r := httptest.NewRequestWithContext(ctx, http.MethodGet, "https://api.example/orders", nil)
+		r.RemoteAddr = peer
+		r.Header.Set("Authorization", "DPoP good")
+		r.Header.Set(dpop.Header, proof)
+		if _, err := resource.Check(r, new(Tokens)); (err == nil) != (n == 0 || passes) {
+			t.Errorf("%s, the first one has ended: %t: request %d: %v", name, ended, n+1, err)
+		}
+		if ended {
+			end()
 		}
 	}
 }

@@ -73,11 +73,11 @@ type Request struct {
 	Token  string // the access token that the request brings, "" if it brings none
 
 	// Hop is where in this process the request has arrived, if a site of the process may have passed it on to another one. Each
-	// takes a proof once. "" is for requests from elsewhere.
+	// accepts a proof once, while the request that it came with first is in progress. "" is for requests that nobody has passed on.
 	Hop string
 }
 
-// Proof is a proof that is valid, and that this process has not seen before.
+// Proof is a proof that is valid, and that this process has not seen with another request.
 type Proof struct {
 	Thumbprint string    // of the key
 	Algorithm  string    // alg
@@ -85,8 +85,8 @@ type Proof struct {
 	Expires    time.Time // when it is refused in any case
 }
 
-// Check returns the proof in the values of the DPoP header. It is good for one request: a second Check of the same proof fails. The error
-// is an *Error unless the secret of the nonces could not be read.
+// Check returns the proof in the values of the DPoP header. It is good for one request, which is in progress until ctx ends: a second Check
+// of the same proof fails, unless it is at another Hop before that. The error is an *Error unless the secret of the nonces could not be read.
 func (c *Checker) Check(ctx context.Context, values []string, want Request) (*Proof, error) {
 	if len(values) != 1 {
 		return nil, refuse("more than one DPoP header", fmt.Sprintf("%d DPoP headers", len(values)), "one")
@@ -104,7 +104,7 @@ func (c *Checker) Check(ctx context.Context, values []string, want Request) (*Pr
 		return nil, err
 	}
 	proof := &Proof{Thumbprint: key.Thumbprint, Algorithm: key.Algorithm, ID: claims.ID, Expires: claims.IssuedAt.Add(past)}
-	if !c.Memory.first(proof, want.Hop, c.Now()) {
+	if !c.Memory.accept(ctx, proof, want.Hop, c.Now()) {
 		return nil, Replayed()
 	}
 	return proof, nil

@@ -291,10 +291,83 @@ func TestAProofOfTheFutureIsGoodOnce(t *testing.T) {
 	}
 }
 
+// A proof goes with its request from site to site of this process, and no further once the request has ended.
+func TestAProofIsGoodForOneRequest(t *testing.T) {
+	c, clock := newChecker()
+	p := jwttest.NewProver(t, "ES256", clock.Now)
+	for _, tt := range []struct {
+		name  string
+		hops  []string // one after the other
+		ended int      // after how many of them the first request ends
+		good  int      // how many are accepted
+	}{
+		{"in a row", []string{"", "8080", "8443"}, 3, 3},
+		{"from this machine", []string{"80", "8080"}, 2, 2},
+		{"after the request", []string{"", "8080"}, 1, 1},
+		{"after the request, from this machine", []string{"80", "8080"}, 1, 1},
+		{"between the second and the third", []string{"80", "8080", "8443"}, 2, 2},
+		{"twice at one hop", []string{"", "8080", "8080"}, 3, 2},
+		{"that nobody has passed on", []string{"8080", ""}, 2, 1},
+	} {
+		ctx, end := context.WithCancel(t.Context())
+		defer end()
+		proof := []string{p.Prove(t, "GET", api, "")}
+		for n, hop := range tt.hops {
+			if n == tt.ended {
+				end()
+			}
+			if _, err := c.Check(ctx, proof, Request{Method: "GET", URL: api, Hop: hop}); (err == nil) != (n < tt.good) {
+				t.Errorf("%s: request %d: %v", tt.name, n+1, err)
+			}
+			var cancel context.CancelFunc
+			ctx, cancel = context.WithCancel(t.Context()) // of the next request
+			defer cancel()
+		}
+	}
+}
+
+// A request that has ended is forgotten, unlike its proof, and no other one with it.
+func TestMemoryForgetsRequests(t *testing.T) {
+	m, now := NewMemory(), time.Now()
+	old, endOld := context.WithCancel(t.Context())
+	again, endAgain := context.WithCancel(t.Context())
+	defer endAgain()
+	proof := &Proof{ID: "the same"}
+	if !m.accept(old, proof, "", now) || !m.accept(again, proof, "", now.Add(3*remembered)) {
+		t.Fatal("an ID of long ago is refused")
+	}
+	for n := range 100 {
+		m.accept(old, &Proof{ID: fmt.Sprint(n)}, "", now.Add(3*remembered))
+	}
+	left := func() int {
+		m.mu.Lock()
+		defer m.mu.Unlock()
+		return len(m.running)
+	}
+	wait := func(want int) {
+		t.Helper()
+		for deadline := time.Now().Add(time.Minute); left() != want; time.Sleep(time.Millisecond) {
+			if time.Now().After(deadline) {
+				t.Fatalf("it has %d requests, want %d", left(), want)
+			}
+		}
+	}
+	endOld()
+	wait(1)
+	if !m.accept(t.Context(), proof, "8080", now.Add(3*remembered)) {
+		t.Error("the request in progress cannot be passed on")
+	}
+	endAgain()
+	wait(0)
+	if m.accept(context.WithoutCancel(t.Context()), &Proof{ID: "endless"}, "", now); left() != 0 {
+		t.Error("it has a request that never ends")
+	}
+}
+
 func TestMemoryIsBounded(t *testing.T) {
 	m, now := NewMemory(), time.Now()
 	for n := range 3*maxUsed + 1 {
-		m.first(&Proof{ID: fmt.Sprint(n)}, "", now)
+		m.accept(t.Context(), &Proof{ID: fmt.Sprint(n)}, "", now)
 	}
 	if used := len(m.current) + len(m.before); used > 2*maxUsed || used < maxUsed {
 		t.Errorf("it has %d proofs, want at most %d", used, 2*maxUsed)

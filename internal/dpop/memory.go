@@ -1,7 +1,9 @@
 package dpop
 
 import (
+	"context"
 	"crypto/sha256"
+	"slices"
 	"sync"
 	"time"
 
@@ -18,12 +20,13 @@ const (
 )
 
 // Memory has the proofs that this process has seen, and keys of clients, so that the next proof with the same key need not read it again.
-// Its size is bounded. The servers and guards of all configurations share one. Safe for concurrent use; make it with NewMemory.
+// Its size is bounded by these constants, and by the number of requests in progress. The servers and guards of all configurations share one. Safe for concurrent use; make it with NewMemory.
 type Memory struct {
 	mu      sync.Mutex
 	current map[[16]byte]struct{} // proofs since started
 	before  map[[16]byte]struct{} // proofs of the time before that
 	started time.Time
+	running map[[16]byte]*running // first requests with a proof that are in progress
 
 	keysMu sync.RWMutex
 	keys   map[[sha256.Size]byte]*jwt.ProofKey // by the hash of the encoded header
@@ -31,12 +34,21 @@ type Memory struct {
 
 // NewMemory returns an empty Memory.
 func NewMemory() *Memory {
-	return &Memory{current: make(map[[16]byte]struct{}), keys: make(map[[sha256.Size]byte]*jwt.ProofKey)}
+	return &Memory{
+		current: make(map[[16]byte]struct{}), running: make(map[[16]byte]*running), keys: make(map[[sha256.Size]byte]*jwt.ProofKey),
+	}
 }
 
-// first reports whether a proof was not seen before at a hop, and remembers it.
-func (m *Memory) first(p *Proof, hop string, now time.Time) bool {
-	sum := sha256.Sum256([]byte(hop + "\x00" + p.Thumbprint + "\x00" + p.ID))
+// running is the first request with a proof. It stays in memory while it is in progress: a site may pass it on.
+type running struct {
+	ctx  context.Context //nolint:containedctx // it says whether the request has ended
+	hops []string        // where its proof was accepted
+}
+
+// accept reports whether a request is the first one with its proof, or the first one at its hop while the first one is in progress. It
+// remembers the proof. ctx ends with the request.
+func (m *Memory) accept(ctx context.Context, p *Proof, hop string, now time.Time) bool {
+	sum := sha256.Sum256([]byte(p.Thumbprint + "\x00" + p.ID))
 	id := [16]byte(sum[:])
 	m.mu.Lock()
 	defer m.mu.Unlock()
@@ -49,7 +61,31 @@ func (m *Memory) first(p *Proof, hop string, now time.Time) bool {
 	_, now1 := m.current[id]
 	_, before := m.before[id]
 	m.current[id] = struct{}{}
-	return !now1 && !before
+	if now1 || before {
+		return m.running[id].passOn(hop)
+	}
+	if ctx.Done() == nil { // nobody can tell when the request ends
+		return true
+	}
+	first := &running{ctx, []string{hop}}
+	m.running[id] = first
+	context.AfterFunc(ctx, func() {
+		m.mu.Lock()
+		defer m.mu.Unlock()
+		if m.running[id] == first { // and not one with a new proof that has the ID again
+			delete(m.running, id)
+		}
+	})
+	return true
+}
+
+// passOn reports whether a request, nil for one that has ended, may have come to a hop where its proof was not yet. It notes the hop.
+func (r *running) passOn(hop string) bool {
+	if r == nil || hop == "" || r.ctx.Err() != nil || slices.Contains(r.hops, hop) {
+		return false
+	}
+	r.hops = append(r.hops, hop)
+	return true
 }
 
 // key returns the key in the encoded header of a proof.
