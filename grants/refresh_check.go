@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"maps"
 	"net/http"
 	"net/url"
 	"strings"
@@ -42,7 +43,7 @@ type RefreshCheck struct {
 	Timeout caddy.Duration `json:"timeout,omitempty"`
 
 	endpoint *siteEndpoint
-	asking   singleflight.Group // by family, client and user
+	asking   singleflight.Group // by family, client, user and scopes
 }
 
 const defaultEvery = time.Hour
@@ -73,9 +74,10 @@ func (c *RefreshCheck) Check() error {
 func (c *RefreshCheck) Due(last, now time.Time) bool { return now.Sub(last) >= time.Duration(c.Every) }
 
 // Ask implements Accounts. Requests with tokens of the same family ask once. The first of them may end before the answer is
-// there, so the question does not end with it.
+// there, so the question does not end with it. Each gets a map of its own, which it may change.
 func (c *RefreshCheck) Ask(ctx context.Context, a *Account) (map[string]any, error) {
-	asked := c.asking.DoChan(strings.Join([]string{a.Family, a.Client, a.Subject}, "\x00"), func() (any, error) { return c.ask(context.WithoutCancel(ctx), a) })
+	question := strings.Join([]string{a.Family, a.Client, a.Subject, strings.Join(a.Scopes, " ")}, "\x00")
+	asked := c.asking.DoChan(question, func() (any, error) { return c.ask(context.WithoutCancel(ctx), a) })
 	select {
 	case <-ctx.Done():
 		return nil, fmt.Errorf("asking the site about an account: %w", ctx.Err())
@@ -83,7 +85,7 @@ func (c *RefreshCheck) Ask(ctx context.Context, a *Account) (map[string]any, err
 		if result.Err != nil {
 			return nil, fmt.Errorf("asking the site about an account: %w", result.Err)
 		}
-		return result.Val.(map[string]any), nil
+		return maps.Clone(result.Val.(map[string]any)), nil
 	}
 }
 

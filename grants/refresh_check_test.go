@@ -2,6 +2,7 @@ package grants_test
 
 import (
 	"context"
+	"encoding/json"
 	"errors"
 	"maps"
 	"net/http"
@@ -9,6 +10,7 @@ import (
 	"net/url"
 	"reflect"
 	"strings"
+	"sync"
 	"sync/atomic"
 	"testing"
 	"testing/synctest"
@@ -443,6 +445,69 @@ func TestQuestionsAtOnce(t *testing.T) {
 	if _, err := check.Ask(t.Context(), alice); err != nil {
 		t.Errorf("the last request gets %v", err)
 	}
+}
+
+// The site may answer differently for other scopes.
+func TestQuestionsAboutOtherScopes(t *testing.T) {
+	asked, answer := make(chan string, 2), make(chan struct{})
+	check := accountSite(t, &grants.RefreshCheck{Claims: []string{"scope"}}, func(w http.ResponseWriter, r *http.Request) {
+		scope := r.PostFormValue("scope")
+		asked <- scope
+		<-answer // both questions are on their way
+		_ = json.NewEncoder(w).Encode(map[string]string{"scope": scope})
+	})
+	fewer := *alice
+	fewer.Scopes = alice.Scopes[:1]
+	var group sync.WaitGroup
+	for _, account := range []*grants.Account{alice, &fewer} {
+		group.Go(func() {
+			claims, err := check.Ask(t.Context(), account)
+			if want := strings.Join(account.Scopes, " "); err != nil || claims["scope"] != want {
+				t.Errorf("the claims for %s are %v, and error %v", want, claims, err)
+			}
+		})
+	}
+	for range 2 {
+		select {
+		case <-asked:
+		case <-time.After(30 * time.Second):
+			t.Error("the site was asked once for both sets of scopes")
+		}
+	}
+	close(answer)
+	group.Wait()
+}
+
+// Callers that share an answer each change their claims: the race detector, or the runtime, notices a shared map.
+func TestClaimsOfASharedAnswer(t *testing.T) {
+	arrived, answer := make(chan struct{}, crowd), make(chan struct{})
+	check := accountSite(t, &grants.RefreshCheck{Claims: []string{"role", "email"}}, func(w http.ResponseWriter, _ *http.Request) {
+		arrived <- struct{}{}
+		<-answer
+		_, _ = w.Write([]byte(`{"role":"admin","email":null}`))
+	})
+	waiting := make(chan struct{}, crowd)
+	var group sync.WaitGroup
+	for range crowd {
+		group.Go(func() {
+			waiting <- struct{}{}
+			claims, err := check.Ask(t.Context(), alice)
+			if err != nil || claims["role"] != "admin" {
+				t.Errorf("claims %v and error %v", claims, err)
+				return
+			}
+			for range 1000 {
+				claims["email"] = "x"
+				delete(claims, "email")
+			}
+		})
+	}
+	<-arrived
+	for range crowd {
+		<-waiting
+	}
+	close(answer)
+	group.Wait()
 }
 
 func TestImpossibleRefreshCheck(t *testing.T) {
