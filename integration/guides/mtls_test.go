@@ -89,6 +89,35 @@ func TestMutualTLS(t *testing.T) {
 	}
 }
 
+// TestMutualTLSFirstSite asks for the API of the guide and of the example at the site for browsers, which is never asked for a certificate.
+func TestMutualTLSFirstSite(t *testing.T) {
+	example, err := os.ReadFile("../../examples/mutual-tls.Caddyfile")
+	must(t, err)
+	for name, text := range map[string]string{"guide": snippet(t, "mutual-tls.md", "caddyfile"), "example": string(example)} {
+		m := startMutual(t, text)
+		for _, site := range []string{m.URL, m.second} {
+			if status, body := m.request(t, nil, http.MethodGet, site+"/api/orders", nil); status != http.StatusUnauthorized {
+				t.Errorf("%s: GET %s/api/orders without a token: %d %s", name, site, status, body)
+			}
+		}
+		config := filepath.Join(t.TempDir(), "caddy.json")
+		must(t, os.WriteFile(config, m.Adapted(t), 0o600))
+		var report struct {
+			Findings []struct{ Verdict, Check, Seen string } `json:"findings"`
+		}
+		must(t, json.Unmarshal([]byte(m.Do(t, "oauth", "check", "--offline", "--json", "--config", config)), &report))
+		if len(report.Findings) == 0 {
+			t.Errorf("%s: caddy oauth check has checked nothing", name)
+		}
+		for _, finding := range report.Findings {
+			local := finding.Check == "url" // of this test
+			if (finding.Verdict == "fail" || finding.Verdict == "warning") && !local {
+				t.Errorf("%s: caddy oauth check finds %+v", name, finding)
+			}
+		}
+	}
+}
+
 // TestMutualTLSWithOAuth4WebAPI does the same at the example, with a certificate that the client has signed itself, and publishes, and with the library
 // below openid-client.
 func TestMutualTLSWithOAuth4WebAPI(t *testing.T) {
