@@ -12,11 +12,10 @@ import (
 // Certificate returns the certificate by which the client of a request has authenticated its connection, nil if there is none. header
 // is the setting client_cert_header. A connection of a proxy has the certificate of the proxy, if any, and never that of a client.
 func Certificate(r *http.Request, header string) (*mtls.Certificate, error) {
-	trusted := FromTrustedProxy(r)
 	switch {
-	case trusted && header != "":
+	case FromTrustedProxy(r) && header != "":
 		return mtls.OfHeader(r.Header, header == "verified")
-	case trusted && isForwarded(r):
+	case hasTrustedAddress(r) && isForwarded(r):
 		return nil, errProxied
 	}
 	certificate := mtls.OfConnection(r.TLS)
@@ -31,8 +30,14 @@ var (
 	errNotTrusted = errors.New("no TLS client certificate, and not from a proxy of trusted_proxies, of which alone the header Client-Cert counts")
 )
 
-// FromTrustedProxy reports whether a request comes from a proxy of trusted_proxies.
+// FromTrustedProxy reports whether a request comes from a proxy of trusted_proxies. One that has come before the end of its TLS handshake
+// does not: in the first packet of HTTP/3 (0-RTT), the address of the sender can be forged.
 func FromTrustedProxy(r *http.Request) bool {
+	return hasTrustedAddress(r) && (r.TLS == nil || r.TLS.HandshakeComplete)
+}
+
+// hasTrustedAddress reports whether the address of a request is that of a proxy of trusted_proxies. It may be forged.
+func hasTrustedAddress(r *http.Request) bool {
 	trusted, _ := caddyhttp.GetVar(r.Context(), caddyhttp.TrustedProxyVarKey).(bool)
 	return trusted
 }
