@@ -32,6 +32,7 @@ const (
 type Error struct {
 	Sent, Expected string
 	Setting        string // of the client, or of the issuer
+	Forged         bool   // none of the client's keys made the signature, which was computed
 }
 
 func (e *Error) Error() string { return "JWT of a client: " + e.Sent + "; expected " + e.Expected }

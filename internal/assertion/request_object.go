@@ -66,7 +66,7 @@ func (c *Checker) ReadRequest(ctx context.Context, text string, client *storage.
 	}
 	return nil, &Error{
 		Sent: "a request object with a signature that none of the client's keys made", Expected: "an object that the client signed with its private key",
-		Setting: "jwks, jwks_uri",
+		Setting: "jwks, jwks_uri", Forged: true,
 	}
 }
 

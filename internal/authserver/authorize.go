@@ -22,14 +22,17 @@ type authorizeEndpoint struct{ *core }
 // serve answers an authorization request, or what a person has posted from the consent page.
 func (e *authorizeEndpoint) serve(c *call) error {
 	params, err := readAuthorizeParams(c.w, c.r)
-	c.setDeadline(e.config.StoreTimeout)
+	decided := c.r.Method == http.MethodPost && params.Has("request") && params.Has("decision")
+	if decided || !params.Has("request") { // otherwise the keys of a request object may have to be fetched first
+		c.setDeadline(e.config.StoreTimeout)
+	}
 	var repeated *wire.RepeatedError
 	switch {
 	case errors.As(err, &repeated) && !repeated.Has("client_id") && !repeated.Has("redirect_uri"):
 		params = repeated.Rest
 	case err != nil:
 		return err
-	case c.r.Method == http.MethodPost && params.Has("request") && params.Has("decision"):
+	case decided:
 		return e.answer(c, params)
 	}
 	pushed := ""
@@ -52,6 +55,9 @@ func (e *authorizeEndpoint) serve(c *call) error {
 			return fatal
 		}
 		err = cmp.Or(err, problem)
+	}
+	if c.limit == nil {
+		c.setDeadline(e.config.StoreTimeout)
 	}
 	var to answerTo
 	if client != nil {

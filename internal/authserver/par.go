@@ -43,7 +43,6 @@ func (e *parEndpoint) serve(c *call) error {
 	if err := e.authenticate(c, form); err != nil {
 		return err
 	}
-	c.setDeadline(e.config.StoreTimeout)
 	params := pushable(form, c.client.ID)
 	signed := params.Has("request") && c.client.SignsRequests()
 	if signed && !params.Has("request_uri") {
@@ -51,6 +50,7 @@ func (e *parEndpoint) serve(c *call) error {
 			return err
 		}
 	}
+	c.setDeadline(e.config.StoreTimeout) // after the keys of the request object were fetched
 	if err := e.checkSigned(c.client, signed); err != nil {
 		return err
 	}

@@ -75,18 +75,19 @@ func (e *parEndpoint) openPushed(c *call, sent url.Values) (url.Values, error) {
 	return pushable(request.Params, c.client.ID), nil
 }
 
-// readRequest reads a request object that the client has signed. Objects that it has not signed count as failures of the address: they
-// cost a computation each.
+// readRequest reads a request object that the client has signed. Objects with a wrong signature are counted after the fact: any web page can
+// make a browser bring them, and must not keep the people at its address from signing in.
 func (e *authorizeEndpoint) readRequest(c *call, client *storage.Client, object string) (*assertion.Request, error) {
-	attempt, wait := e.limiter.Check(throttle.Key, c.address)
-	if attempt == nil {
-		return nil, clients.TooManyFailures(wait)
-	}
 	request, err := e.assertions.ReadRequest(c.ctx, object, client)
-	if _, refused := errors.AsType[*assertion.Error](err); refused {
-		attempt.Failed()
+	refusal := explainRequest(err, client)
+	if problem, refused := errors.AsType[*assertion.Error](err); refused && problem.Forged {
+		if wait := e.limiter.Invalid(throttle.Request, client.ID, c.address); wait > 0 {
+			tooMany := clients.TooManyFailures(wait)
+			tooMany.Cause = refusal
+			return nil, tooMany
+		}
 	}
-	return request, explainRequest(err, client)
+	return request, refusal
 }
 
 // promptOf returns the prompt of a request that is not verified yet. It only decides whether somebody sees a page, which whoever has the

@@ -234,12 +234,43 @@ func TestRequestObjectIsUnreadable(t *testing.T) {
 	})
 	t.Run("an address that sends many", func(t *testing.T) {
 		s.site.address = "192.0.2.8"
-		for range 30 {
-			s.get(t, merge(asks("webapp"), "request", head+"."+payload+".AA")).check(t, http.StatusBadRequest, "invalid_request_object")
+		forged := merge(asks("webapp"), "request", head+"."+payload+".AA")
+		for range 600 {
+			s.get(t, forged).check(t, http.StatusBadRequest, "invalid_request_object")
+			s.get(t, merge(asks("webapp"), "request", "x")).check(t, http.StatusBadRequest, "invalid_request_object") // costs nothing
 		}
-		s.get(t, s.object(t, asks("webapp"))).check(t, http.StatusTooManyRequests, "temporarily_unavailable")
-		s.get(t, asks("webapp")).check(t, http.StatusOK, "")
+		s.get(t, forged).check(t, http.StatusTooManyRequests, "temporarily_unavailable")
+		s.push(t, forged).check(t, http.StatusTooManyRequests, "temporarily_unavailable")
+		s.get(t, s.object(t, asks("webapp"))).check(t, http.StatusOK, "")
+		s.push(t, s.object(t, asks("webapp"))).check(t, http.StatusCreated, "")
 	})
+}
+
+// The keys at jwks_uri may take longer than a request may wait for the store.
+func TestRequestObjectWithSlowKeys(t *testing.T) {
+	const limit = time.Second
+	for _, name := range []string{"brought", "pushed"} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			key := jwttest.NewKey(t, "ES256")
+			site := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) {
+				time.Sleep(limit + limit/2)
+				w.Header().Set("Content-Type", "application/jwk-set+json")
+				_, _ = w.Write(setOf(key))
+			}))
+			t.Cleanup(site.Close)
+			server, _ := newFaultyServer(t, limit, func(c *Config) { c.URL = "http://127.0.0.1" }, client("webapp", func(c *storage.Client) {
+				c.JWKSURI = site.URL
+			}))
+			s := &signing{server, key}
+			object := s.object(t, asks("webapp"), "aud", "http://127.0.0.1")
+			if name == "pushed" {
+				s.push(t, object).check(t, http.StatusCreated, "")
+				return
+			}
+			s.get(t, object).check(t, http.StatusOK, "")
+		})
+	}
 }
 
 // A person may take longer to sign in, and to decide, than the object is good for.

@@ -24,6 +24,7 @@ const (
 	Password Kind = "password" // to give the password of an account
 	Grant    Kind = "grant"    // to present a valid code or refresh token
 	Token    Kind = "token"    // to present a valid access token
+	Request  Kind = "request"  // to present a request object that the client has signed
 	UserCode Kind = "usercode" // to type the code that a device shows
 )
 
@@ -33,7 +34,7 @@ type Limits struct {
 	Clients   Limit // wrong secrets for one client
 	Passwords Limit // wrong passwords for one account
 	Addresses Limit // both, from one address
-	Tokens    Limit // invalid codes, refresh tokens and access tokens from one address
+	Tokens    Limit // invalid codes, refresh tokens, access tokens and request objects from one address
 
 	Registrations Limit // clients that register themselves, from one address
 	Devices       Limit // device codes of clients that anybody can be, for one address
@@ -283,7 +284,7 @@ func (a *Attempt) Canceled() {
 	}
 }
 
-// Invalid counts a code or token that was invalid, and returns how long its sender should wait if there were too many,
+// Invalid counts a code, a token or a request object that was invalid, and returns how long its sender should wait if there were too many,
 // else 0. Nobody can guess these, so the limit only slows down broken clients. It is asked after the fact: a valid token
 // is always accepted, and nobody can lock out others by sending invalid ones from their address.
 func (l *Limiter) Invalid(kind Kind, account, address string) (wait time.Duration) {
