@@ -156,7 +156,8 @@ func (c *invocation) askRunning(config json.RawMessage, path string, answer any)
 // maxHeaders bounds the file with the headers of a person, in bytes.
 const maxHeaders = 64 << 10
 
-// readHeaders reads a file with a header in each line, and returns their names and values. An error quotes no value.
+// readHeaders reads a file with a header in each line, and returns their names and values. Those that are about one request of a
+// browser are left out, and the lines of Cookie are joined (RFC 9113 §8.2.3). An error quotes no value.
 func (c *invocation) readHeaders(name string) (header []string, err error) {
 	from := c.in
 	if name != "-" {
@@ -171,6 +172,7 @@ func (c *invocation) readHeaders(name string) (header []string, err error) {
 	if err != nil {
 		return nil, err
 	}
+	cookie := 0 // where the value of Cookie is
 	for n, line := range strings.Split(string(text), "\n") {
 		if line = strings.TrimSpace(line); line == "" {
 			continue
@@ -180,12 +182,27 @@ func (c *invocation) readHeaders(name string) (header []string, err error) {
 		if !found || !httpguts.ValidHeaderFieldName(field) || !httpguts.ValidHeaderFieldValue(value) {
 			return nil, fmt.Errorf("line %d: expected a header, such as Cookie: session=…", n+1)
 		}
-		header = append(header, field, value)
+		switch field = http.CanonicalHeaderKey(field); {
+		case ofOneRequest(field):
+		case field == "Cookie" && cookie > 0:
+			header[cookie] += "; " + value
+		default:
+			header = append(header, field, value)
+			if field == "Cookie" {
+				cookie = len(header) - 1
+			}
+		}
 	}
 	if len(header) == 0 {
 		return nil, errors.New("expected a header, such as Cookie: session=…")
 	}
 	return header, nil
+}
+
+// ofOneRequest reports whether a header is about the request from which it was copied: its host, its body, or what answer it wants.
+func ofOneRequest(field string) bool {
+	return slices.Contains([]string{"Accept-Encoding", "Connection", "Host", "Range", "Transfer-Encoding"}, field) ||
+		strings.HasPrefix(field, "If-") || strings.HasPrefix(field, "Content-")
 }
 
 // adaptFile returns Caddy's JSON for a configuration file, and what the adapter says about our directives.

@@ -150,7 +150,7 @@ func (v *visitor) connect() *Finding {
 	}
 	seen := strings.Join(done, ", ")
 	if v.named && problem == nil && len(v.asUser) > 0 { // a person does not approve agents that nobody asked about
-		v.confidential = way == "cimd"
+		v.confidential = v.confidential || way == "cimd"
 		reached, problem = v.asPerson()
 		seen += "; " + reached
 	} else if way == "cimd" {
@@ -199,7 +199,11 @@ func (v *visitor) closed(at, seen, paste string) *Finding {
 func (v *visitor) static() (string, *Finding, bool) {
 	for _, id := range slices.Sorted(maps.Keys(v.issuer.Clients)) {
 		if c := v.issuer.Clients[id]; c != nil && slices.Contains(c.RedirectURIs, v.agent.RedirectURI) {
-			v.id = id
+			v.id, v.confidential = id, !c.public()
+			own := *v.client
+			own.Scopes, own.Audience = c.Scopes, c.Audience
+			own.RequirePushed, own.RequireSigned, own.Profile = c.RequirePushed, c.RequireSigned, c.Profile
+			v.client = &own
 			return "with the client ID " + id + ", which people enter", nil, true
 		}
 	}

@@ -38,6 +38,7 @@ type issuer struct {
 	Grants       map[string]json.RawMessage `json:"grants"`
 	ReadOnly     bool                       `json:"read_only"`
 	Consent      string                     `json:"consent"`
+	Audience     []string                   `json:"audience"`
 
 	OpenID json.RawMessage `json:"openid"`
 
@@ -82,6 +83,11 @@ type client struct {
 	PKCE         string         `json:"pkce"`
 	Consent      string         `json:"consent"`
 	Iss          string         `json:"iss"`
+	Audience     []string       `json:"audience"`
+
+	RequirePushed bool   `json:"require_pushed_authorization_requests"`
+	RequireSigned bool   `json:"require_signed_request_object"`
+	Profile       string `json:"profile"`
 
 	JWKS     json.RawMessage `json:"jwks"`
 	JWKSFile string          `json:"jwks_file"`
@@ -117,6 +123,9 @@ type guard struct {
 	TokenHeader   string                       `json:"token_header"`
 	Types         []string                     `json:"types"`
 	Optional      bool                         `json:"optional"`
+	Audience      []string                     `json:"audience"`
+	Resource      string                       `json:"resource"`
+	MCP           *struct{}                    `json:"mcp"`
 	Match         []map[string]json.RawMessage `json:"match"`
 
 	paths []string // of its matcher and of those around it

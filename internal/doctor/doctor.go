@@ -75,6 +75,7 @@ type Checker struct {
 	Noted func(errorID string) (address string, err error)
 
 	// AsUser are headers of somebody who is signed in at the issuer, names and values. With them, clients are played on: see asPerson.
+	// They go over https only, or to this machine.
 	AsUser []string
 
 	// NameEndpoint returns the clients that the running server has seen sign for its token endpoint instead of the issuer. It may be nil.
@@ -118,6 +119,9 @@ func (c *Checker) Run(ctx context.Context) (*Report, error) {
 		if c.Offline {
 			r.add(Finding{Verdict: NotChecked, Check: "site", Issuer: i.Name, Seen: "the running site, as you asked for (--offline)"})
 			continue
+		}
+		if at, err := url.Parse(i.URL); err == nil && len(c.AsUser) > 0 && at.Scheme == "http" && (!loopback(at) || c.Outside != nil) {
+			return nil, fmt.Errorf("--as-user: the headers would go in clear to %s; expected an issuer with https, or one on this machine", i.URL)
 		}
 		l := &live{
 			ctx: ctx, report: r, config: config, issuer: i, http: c.client(), outside: c.Outside != nil, noted: c.Noted, own: c.ownAddresses(),

@@ -64,6 +64,9 @@ type metadata struct {
 	UserInfo    string   `json:"userinfo_endpoint"`
 	IDTokenAlgs []string `json:"id_token_signing_alg_values_supported"`
 	Claims      []string `json:"claims_supported"`
+
+	RequirePushed bool `json:"require_pushed_authorization_requests"`
+	RequireSigned bool `json:"require_signed_request_object"`
 }
 
 // answer is a response with its body.

@@ -60,8 +60,16 @@ func (p *player) asPerson() (reached string, problem *Finding) {
 	}
 	reached += ", gets its tokens"
 	called, problem := p.call(granted)
-	if kept := p.revoke(granted); problem == nil && kept != nil {
+	switch kept := p.revoke(granted); {
+	case kept == nil:
+	case problem == nil:
 		problem = kept
+	default:
+		problem.Seen += "; " + kept.Seen
+		problem.Why = strings.TrimSpace(problem.Why + " " + kept.Why)
+		if problem.Verdict == NotChecked {
+			problem.Verdict = kept.Verdict
+		}
 	}
 	return reached + called + "; the tokens are revoked again", problem
 }
@@ -191,7 +199,7 @@ func (p *player) exchange(code, redirect, verifier string) (*grantedTokens, *Fin
 	return granted, nil
 }
 
-// call calls an API behind each guard of the issuer that asks for no other scopes than those of the token.
+// call calls an API behind each guard of the issuer that asks for no other scopes and no other audience than those of the token.
 func (p *player) call(granted *grantedTokens) (called string, problem *Finding) {
 	issuer, err := url.Parse(p.issuer.URL)
 	if err != nil {
@@ -204,6 +212,10 @@ func (p *player) call(granted *grantedTokens) (called string, problem *Finding) 
 	for _, g := range p.config.Guards {
 		target, ok := g.example(issuer)
 		if !ok || !p.config.means(g.Issuer, p.issuer) || slices.ContainsFunc(g.Scopes, func(s string) bool { return !slices.Contains(scopes, s) }) {
+			continue
+		}
+		if !p.meantFor(g, granted) {
+			called += ", does not call what the guard " + g.name() + " protects, for which the token is not"
 			continue
 		}
 		header, value := "Authorization", "Bearer "+granted.Access
@@ -223,6 +235,71 @@ func (p *player) call(granted *grantedTokens) (called string, problem *Finding) 
 		called += fmt.Sprintf(", gets past the guard %s (status %d)", g.name(), found.StatusCode)
 	}
 	return called, nil
+}
+
+// meantFor reports whether a token has an audience of a guard.
+func (p *player) meantFor(g *guard, granted *grantedTokens) bool {
+	byDefault := p.issuer.Audience
+	if len(byDefault) == 0 {
+		byDefault = []string{p.issuer.URL}
+	}
+	accepted := g.Audience
+	switch {
+	case g.MCP != nil && !p.issuer.gives(g.Resource): // clients can ask for it, although it is the audience of none
+		accepted = append([]string{g.Resource}, accepted...)
+		if len(g.Audience) == 0 && len(byDefault) == 1 {
+			accepted = append(accepted, byDefault...)
+		}
+	case len(accepted) > 0:
+	case g.Resource != "":
+		accepted = []string{g.Resource}
+	default:
+		accepted = byDefault
+	}
+	has, readable := audience(granted.Access)
+	switch {
+	case readable && len(has) == 0:
+		return true // with claims minimal, tokens are for every guard
+	case !readable && len(p.client.Audience) > 0:
+		has = p.client.Audience
+	case !readable:
+		has = byDefault
+	}
+	return slices.ContainsFunc(has, func(one string) bool { return slices.Contains(accepted, one) })
+}
+
+// gives reports whether tokens for a resource are those that the issuer or one of its clients has anyway.
+func (i *issuer) gives(resource string) bool {
+	if resource == i.URL && len(i.Audience) == 0 || slices.Contains(i.Audience, resource) {
+		return true
+	}
+	for _, c := range i.Clients {
+		if c != nil && slices.Contains(c.Audience, resource) {
+			return true
+		}
+	}
+	return false
+}
+
+// audience returns the audience of an access token, and whether it is one that can be read (RFC 9068), and not opaque.
+func audience(token string) (values []string, readable bool) {
+	parts := strings.Split(token, ".")
+	if len(parts) != 3 {
+		return nil, false
+	}
+	text, err := base64.RawURLEncoding.DecodeString(parts[1])
+	var claims struct {
+		Audience json.RawMessage `json:"aud"`
+	}
+	if err != nil || json.Unmarshal(text, &claims) != nil {
+		return nil, false
+	}
+	var one string
+	if json.Unmarshal(claims.Audience, &one) == nil {
+		return []string{one}, true
+	}
+	_ = json.Unmarshal(claims.Audience, &values) // without the claim, there is none
+	return values, true
 }
 
 // revoke revokes the tokens, and returns a warning if that fails.

@@ -157,6 +157,9 @@ const verifier = "made-up-by-caddy-oauth-check-0123456789abcdefghij"
 
 // authorize sends the authorization request of a person who is not signed in. The answer must be a login.
 func (p *player) authorize() (string, *Finding) {
+	if p.metadata.RequirePushed || p.metadata.RequireSigned || p.client.RequirePushed || p.client.RequireSigned || p.client.Profile != "" {
+		return unseen("the authorize endpoint", errors.New("this client pushes or signs its requests, which the check does not"))
+	}
 	redirect := p.redirectURI()
 	if redirect == "" {
 		return unseen("the authorize endpoint", errors.New("its redirect URIs have placeholders"))
