@@ -20,7 +20,8 @@ const (
 )
 
 // Memory has the proofs that this process has seen, and keys of clients, so that the next proof with the same key need not read it again.
-// Its size is bounded by these constants, and by the number of requests in progress. The servers and guards of all configurations share one. Safe for concurrent use; make it with NewMemory.
+// Its size is bounded by these constants, and by the number of requests in progress. The servers and guards of all configurations share
+// one. Safe for concurrent use; make it with NewMemory.
 type Memory struct {
 	mu      sync.Mutex
 	current map[[16]byte]struct{} // proofs since started
@@ -41,7 +42,7 @@ func NewMemory() *Memory {
 
 // running is the first request with a proof. It stays in memory while it is in progress: a site may pass it on.
 type running struct {
-	ctx  context.Context //nolint:containedctx // it says whether the request has ended
+	ctx  context.Context // says whether the request has ended
 	hops []string        // where its proof was accepted
 }
 
