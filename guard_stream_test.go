@@ -235,11 +235,7 @@ func TestStreamsEndWhenTheTokenIsRevoked(t *testing.T) {
 // Over HTTP/2 and HTTP/3, only the stream ends: the connection may have other requests.
 func TestStreamsOfOneConnectionEndAlone(t *testing.T) { //nolint:tparallel // there is one Caddy in this process
 	s := newServer(t)
-	securePort, release, err := testport.Pick()
-	if err != nil {
-		t.Fatal(err)
-	}
-	release() // Caddy takes the UDP port too
+	securePort := testport.New(t)
 	const guarded = "oauth_guard /export {\nleeway 0\n}\noauth_guard {\nleeway 0\n}\n" + toStreamer + "}\n"
 	s.run(t, "skip_install_trust\nauto_https disable_redirects\nservers {\nprotocols h1 h2 h2c h3\n}\n"+
 		strings.Replace(shop, "scope orders\n", "scope orders\naccess_token {\nlifetime 3s\n}\n", 1),
