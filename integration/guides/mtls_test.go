@@ -28,6 +28,7 @@ type mutual struct {
 	server, clients *mtlstest.CA
 	caFile          string // of the server
 	second          string // the URL of the second site
+	beside          string // the host of a site beside it, which asks for no certificate
 }
 
 // startMutual runs a Caddyfile, changed by pairs of old and new.
@@ -35,7 +36,7 @@ func startMutual(t *testing.T, text string, pairs ...string) *mutual {
 	t.Helper()
 	m := &mutual{server: mtlstest.NewCA(t), clients: mtlstest.NewCA(t)}
 	certFile, keyFile := mtlstest.Write(t, m.server.Issue(t, func(c *x509.Certificate) {
-		c.DNSNames, c.IPAddresses = []string{"localhost"}, []net.IP{net.IPv4(127, 0, 0, 1)}
+		c.DNSNames, c.IPAddresses = []string{"localhost", "beside.localhost"}, []net.IP{net.IPv4(127, 0, 0, 1)}
 		c.ExtKeyUsage = []x509.ExtKeyUsage{x509.ExtKeyUsageServerAuth}
 	}))
 	dir := t.TempDir()
@@ -45,8 +46,8 @@ func startMutual(t *testing.T, text string, pairs ...string) *mutual {
 	must(t, os.WriteFile(clientsFile, mtlstest.PEM(m.clients.Cert), 0o600))
 	_, port, err := net.SplitHostPort(integration.NewAddress(t))
 	must(t, err)
-	m.second = "https://localhost:" + port
-	text = strings.NewReplacer(pairs...).Replace(text)
+	m.second, m.beside = "https://localhost:"+port, "beside.localhost:"+port
+	text = strings.NewReplacer(pairs...).Replace(text) + "\nhttps://" + m.beside + " {\n\trespond beside\n}\n"
 	text = strings.NewReplacer(
 		"https://mtls.suppliers.example.com", m.second, "mtls.suppliers.example.com {\n\ttls {", m.second+" {\n\ttls "+certFile+" "+keyFile+" {",
 		"https://suppliers.example.com", "{$ISSUER}", "suppliers.example.com {", "{$SITE} {",
@@ -172,8 +173,8 @@ func jwkOf(t *testing.T, cert tls.Certificate) string {
 	return string(jwk)
 }
 
-// client returns an HTTP client with a certificate, nil for none.
-func (m *mutual) client(t *testing.T, cert *tls.Certificate) *http.Client {
+// client returns an HTTP client with a certificate, nil for none, and how it connects.
+func (m *mutual) client(t *testing.T, cert *tls.Certificate) (*http.Client, *tls.Config) {
 	t.Helper()
 	roots := x509.NewCertPool()
 	roots.AddCert(m.server.Cert)
@@ -183,7 +184,7 @@ func (m *mutual) client(t *testing.T, cert *tls.Certificate) *http.Client {
 	}
 	transport := &http.Transport{TLSClientConfig: config, ForceAttemptHTTP2: true}
 	t.Cleanup(transport.CloseIdleConnections)
-	return &http.Client{Transport: m.Secrets.Record(transport), Timeout: integration.Patience}
+	return &http.Client{Transport: m.Secrets.Record(transport), Timeout: integration.Patience}, config
 }
 
 // request sends a request, and returns the status and the body. The status is 0 if there is no connection.
@@ -195,7 +196,8 @@ func (m *mutual) request(t *testing.T, cert *tls.Certificate, method, target str
 	for pair := range slices.Chunk(header, 2) {
 		req.Header.Set(pair[0], pair[1])
 	}
-	resp, err := m.client(t, cert).Do(req)
+	client, _ := m.client(t, cert)
+	resp, err := client.Do(req)
 	if err != nil {
 		return 0, err.Error()
 	}
@@ -259,13 +261,40 @@ func TestMutualTLSConnections(t *testing.T) {
 	if !bytes.Contains(m.Log(), []byte("san_dns other.example.net")) || !bytes.Contains(m.Log(), []byte("no TLS client certificate")) {
 		t.Error("the log does not say which certificates came")
 	}
-	// Whoever is on a connection for one host does not get to another one past its question.
 	if status, body := m.request(t, &cert, http.MethodGet, m.second+"/api/orders", nil, "Authorization", "Bearer "+bearer, "Client-Cert", ":AAAA:"); status != http.StatusOK {
 		t.Errorf("with a header that nobody reads: %d %s", status, body)
 	}
 	must(t, m.revoke(t, cert, bearer))
 	if status, body := api(&cert, bearer); status != http.StatusUnauthorized {
 		t.Errorf("after it was revoked: %d %s", status, body)
+	}
+}
+
+// Whoever is on a connection for one host does not get to another one past its question for a certificate.
+func TestMutualTLSOfAnotherHost(t *testing.T) {
+	m := startMutual(t, snippet(t, "mutual-tls.md", "caddyfile"))
+	cert := m.clients.Issue(t, mtlstest.DNS(partner))
+	host := strings.TrimPrefix(m.second, "https://")
+	for _, tt := range []struct {
+		sni, host string
+		status    int
+	}{
+		{host, host, http.StatusOK},
+		{m.beside, m.beside, http.StatusOK},
+		{m.beside, host, http.StatusMisdirectedRequest},
+		{host, m.beside, http.StatusMisdirectedRequest},
+	} {
+		client, config := m.client(t, &cert)
+		config.ServerName, _, _ = strings.Cut(tt.sni, ":")
+		req, err := http.NewRequestWithContext(t.Context(), http.MethodGet, m.second+"/", http.NoBody)
+		must(t, err)
+		req.Host = tt.host
+		resp, err := client.Do(req)
+		must(t, err)
+		must(t, resp.Body.Close())
+		if resp.StatusCode != tt.status {
+			t.Errorf("a request for %s, on a connection for %s: %d, want %d", tt.host, tt.sni, resp.StatusCode, tt.status)
+		}
 	}
 }
 
