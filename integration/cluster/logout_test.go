@@ -7,9 +7,11 @@ import (
 	"net/http"
 	"net/http/httptest"
 	"net/url"
+	"slices"
 	"strings"
 	"sync"
 	"testing"
+	"time"
 
 	"github.com/caddy-oauth/caddy-oauth/integration"
 )
@@ -34,7 +36,7 @@ const logoutSite = `{$SITE} {
 			redirect_uris https://partner.example.com/callback
 			scopes openid
 			consent never
-			backchannel_logout_uri {$TOLD}
+			backchannel_logout_uri {$TOLD}?node={$ADMIN}
 		}
 	}
 }`
@@ -43,7 +45,7 @@ const logoutSite = `{$SITE} {
 type partner struct {
 	silent string
 	ended  chan struct{} // ends the silence
-	asked  chan struct{} // closed when it is silent
+	asked  chan string   // gets the address of the node that it does not answer
 
 	mu   sync.Mutex
 	told map[string][]string // the IDs of the logout tokens, by session
@@ -60,7 +62,7 @@ func (p *partner) ServeHTTP(_ http.ResponseWriter, r *http.Request) {
 	silent := claims.Sid == p.silent && len(p.told[claims.Sid]) == 1
 	p.mu.Unlock()
 	if silent {
-		close(p.asked)
+		p.asked <- r.URL.Query().Get("node")
 		<-p.ended
 	}
 }
@@ -82,7 +84,7 @@ func logouts(t *testing.T, b backend) {
 	t.Helper()
 	t.Parallel() // one store beside the other
 	const fatal, healthy = "session-of-the-kill", 12
-	app := &partner{silent: fatal, ended: make(chan struct{}), asked: make(chan struct{}), told: make(map[string][]string)}
+	app := &partner{silent: fatal, ended: make(chan struct{}), asked: make(chan string, 1), told: make(map[string][]string)}
 	told := httptest.NewServer(app)
 	t.Cleanup(told.Close)
 	t.Cleanup(func() { close(app.ended) }) // before the server waits for its requests
@@ -114,18 +116,28 @@ func logouts(t *testing.T, b backend) {
 		integration.Eventually(t, "the application learns of each logout", func() bool { return len(app.of(fmt.Sprint("session-", n))) > 0 })
 	}
 
-	// The first node is killed while the application does not answer.
+	// The node that tells the application is killed while it has no answer.
 	out := newApp(c, 0, fatal)
 	tokens, err := out.signIn(t)
 	must(t, err)
 	must(t, out.signOut(t, tokens))
-	<-app.asked
-	c.nodes[0].Kill()
+	var other int // the node that is left
+	select {
+	case sender := <-app.asked:
+		at := slices.IndexFunc(c.nodes, func(node *integration.Server) bool { return node.Admin == sender })
+		if at < 0 {
+			t.Fatalf("the application was told by %q", sender)
+		}
+		other = (at + 1) % nodes
+		c.nodes[at].Kill()
+	case <-time.After(integration.Patience):
+		t.Fatal("no node tells the application of the logout")
+	}
 	integration.Eventually(t, "the other node tells the application", func() bool { return len(app.of(fatal)) > 1 })
 	if ids := app.of(fatal); ids[0] == "" || ids[1] != ids[0] {
 		t.Errorf("the logout tokens have the IDs %q", ids)
 	}
-	out.client.at = 1
+	out.client.at = other
 	answer, err := integration.Post(t.Context(), out.browser, c.nodes[0].TokenURL(), url.Values{
 		"grant_type": {"refresh_token"}, "refresh_token": {tokens.RefreshToken}, "client_id": {"partner"}, "client_secret": {integration.PartnerSecret},
 	})
