@@ -190,8 +190,12 @@ func matchSubject(pattern, subject string) bool {
 // issuer may give, and the client may have.
 func (t *TrustedIssuer) choose(a *Assertion, req *Request) (scopes, audience []string, err error) {
 	allowed := withoutOpenID(req.Client)
-	if len(t.Scopes) > 0 {
-		allowed = both(allowed, t.Scopes)
+	if own := allowed; len(t.Scopes) > 0 {
+		// A resource may take a token without scopes for one that can do everything.
+		if allowed = both(own, t.Scopes); len(allowed) == 0 && len(own) > 0 {
+			return nil, nil, Refuse(InvalidScope, "the client may have none of the scopes that the issuer of the assertion can give").
+				Explain(strings.Join(t.Scopes, " "), strings.Join(own, " "), "grant jwt_bearer: issuer "+a.Issuer+": scopes")
+		}
 	}
 	if claim, there := a.Claims["scope"]; there {
 		named, ok := claim.(string)

@@ -206,3 +206,12 @@ func withoutOpenID(client *storage.Client) []string {
 	}
 	return slices.DeleteFunc(slices.Clone(client.Scopes), func(s string) bool { return slices.Contains(OpenIDScopes, s) })
 }
+
+// namesAccess reports whether scopes of a token let a client do more than sign a person in. Those of OpenID Connect mean that only
+// together with openid.
+func namesAccess(scopes []string) bool {
+	if !slices.Contains(scopes, OpenID) {
+		return len(scopes) > 0
+	}
+	return !contains(OpenIDScopes, scopes)
+}

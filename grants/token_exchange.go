@@ -44,7 +44,8 @@ const (
 	typeJWT         = "urn:ietf:params:oauth:token-type:jwt"
 )
 
-// maxExchanges is how many exchanges in a row can lead to a token. It bounds the chain of actors.
+// maxExchanges is how many tokens a token that is exchanged, or that shows an actor, can stem from, itself included. It bounds the chain
+// of actors, and the size of a token.
 const maxExchanges = 4
 
 // Tokens reads access tokens of the issuer. Safe for concurrent use.
@@ -132,10 +133,15 @@ func checkExchanged(req *Request, subject *Token) error {
 		return Refuse(InvalidRequest, "subject_token is bound to a key: prove a key of your own, to which the new token is bound").
 			Explain("neither a DPoP proof nor a certificate that binds tokens", "a proof of the client's own key", "")
 	case len(subject.Sources) > maxExchanges:
-		return Refuse(InvalidRequest, "subject_token was exchanged too often").
-			Explain("a token of one exchange after another", "fewer services in a row", "")
+		return errTooLong("subject_token")
 	}
 	return nil
+}
+
+// errTooLong refuses the token in a parameter, which stems from too many others.
+func errTooLong(parameter string) *Error {
+	return Refuse(InvalidRequest, parameter+" was exchanged too often").
+		Explain("a token of one exchange after another", "fewer services in a row, actor tokens included", "")
 }
 
 // exchangeFor returns the authorization for the target that the request names, of those that the rules of the client allow for the
@@ -163,6 +169,10 @@ func exchangeFor(req *Request, subject *Token) (*Authorization, error) {
 		allowed = both(allowed, exchangeScopes(req.Client, subject, target))
 	}
 	scopes, err := ChooseScopes(req.Client, req.Form.Get("scope"), allowed)
+	if own := withoutOpenID(req.Client); err == nil && len(allowed) == 0 && len(own) > 0 && namesAccess(subject.Scopes) {
+		// A resource may take a token without scopes for one that can do everything.
+		err = Refuse(InvalidScope, "the client may have none of the scopes of subject_token").Explain(strings.Join(subject.Scopes, " "), strings.Join(own, " "), "")
+	}
 	if err != nil {
 		return nil, explainSetting(err, setting+", scopes; the subject_token has "+strings.Join(subject.Scopes, " "))
 	}
@@ -215,14 +225,17 @@ func actFor(ctx context.Context, req *Request, auth *Authorization) error {
 			Explain("a token of the client "+actor.Client, "a token of the client "+req.Client.ID, "")
 	case !actor.Bound.ProvenBy(req.Proven):
 		return errOtherKey(Refuse(InvalidRequest, "actor_token is bound to another key"), req, actor.Bound)
+	case len(actor.Sources) > maxExchanges:
+		return errTooLong("actor_token")
 	case actor.Known != actor.Subject: // which others must not learn
 		return Refuse(InvalidRequest, "actor_token has a subject that only its client knows").
 			Explain("a pairwise subject", "an actor_token of a client with public subjects", "client "+req.Client.ID+": subject_type")
 	}
 	auth.Actor.Subject = actor.Subject
+	auth.Sources = slices.Clip(auth.Sources)
 	for _, source := range actor.Sources {
 		source.Subject, source.Family = cmp.Or(source.Subject, actor.Subject), cmp.Or(source.Family, actor.Family)
-		auth.Sources = append(slices.Clip(auth.Sources), source)
+		auth.Sources = append(auth.Sources, source)
 	}
 	if actor.Expires.Before(auth.Ends) {
 		auth.Ends = actor.Expires

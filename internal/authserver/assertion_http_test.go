@@ -177,6 +177,10 @@ func TestWhichAssertionsAreGood(t *testing.T) {
 		}
 	}
 	b.token(t, brings(""), as("agent")).check(t, http.StatusBadRequest, "invalid_request")
+	b.config.Clients["agent"].Scopes = []string{"profile"} // company can give only orders
+	b.bring(t, typeJAG, b.jag("scope", nil)).check(t, http.StatusBadRequest, "invalid_scope")
+	b.config.Clients["agent"].Scopes = nil
+	b.bring(t, typeJAG, b.jag("scope", nil)).check(t, http.StatusOK, "")
 }
 
 func TestIDJAG(t *testing.T) {

@@ -101,6 +101,7 @@ func TestRefusedTokenExchange(t *testing.T) {
 	s := newTestServer(t, withGateway)
 	tokens := s.tokens(t)
 	subject := tokens["access_token"]
+	profile := s.token(t, redeems(s.code(t, asks("webapp", "scope", "profile")))).json(t)["access_token"].(string)
 	machine := s.token(t, url.Values{"grant_type": {"client_credentials"}}, as("billing")).json(t)["access_token"].(string)
 	spa := s.token(t, spaRedeems(s.code(t, asks("spa", "resource", testIssuer)))).json(t)["access_token"].(string)
 	for _, tt := range []struct {
@@ -127,6 +128,7 @@ func TestRefusedTokenExchange(t *testing.T) {
 		{"an audience that is no URI", "gateway", []string{"audience", "ledger"}, 400, "invalid_target"},
 		{"a scope of the token that the rule has not", "gateway", []string{"scope", "profile"}, 400, "invalid_scope"},
 		{"a scope that the token has not", "gateway", []string{"scope", "admin"}, 400, "invalid_scope"},
+		{"a token with none of the scopes of the rule", "gateway", []string{"subject_token", profile}, 400, "invalid_scope"},
 		{"a client without the grant type", "billing", nil, 400, "unauthorized_client"},
 	} {
 		t.Run(tt.name, func(t *testing.T) {
@@ -271,8 +273,12 @@ func TestActorToken(t *testing.T) {
 	}
 	s.token(t, exchanges(subject, "actor_token", others, "actor_token_type", typeAccess), as("gateway")).
 		check(t, http.StatusBadRequest, "invalid_request")
+	longer := s.exchange(t, "gateway", subject, "actor_token", got.(string), "actor_token_type", typeAccess)["access_token"]
+	tooLong := exchanges(subject, "actor_token", longer.(string), "actor_token_type", typeAccess) // it stems from four others
+	s.token(t, tooLong, as("gateway")).check(t, http.StatusBadRequest, "invalid_request")
 	s.revoke(t, "operator", "")
 	s.state(t, got, jwt.ErrRevoked)
+	s.state(t, longer, jwt.ErrRevoked)
 	s.token(t, exchanges(subject, pairs...), as("gateway")).check(t, http.StatusBadRequest, "invalid_request")
 }
 
