@@ -15,6 +15,8 @@ import (
 	"testing"
 
 	"github.com/caddyserver/caddy/v2/caddyconfig/caddyfile"
+
+	"github.com/caddy-oauth/caddy-oauth/internal/authserver"
 )
 
 // Caddy publishes the comments of the config's types and fields as its documentation.
@@ -46,6 +48,19 @@ func TestConfigIsDocumented(t *testing.T) {
 	}
 	if fields == 0 {
 		t.Fatal("no fields found")
+	}
+}
+
+// Scripts read the figures of the admin API by their names.
+func TestFiguresAreDocumented(t *testing.T) {
+	text, err := os.ReadFile("docs/reference/admin-api.md")
+	if err != nil {
+		t.Fatal(err)
+	}
+	for field := range reflect.TypeFor[authserver.Stats]().Fields() {
+		if name, _, _ := strings.Cut(field.Tag.Get("json"), ","); !strings.Contains(string(text), "`"+name+"`") {
+			t.Errorf("docs/reference/admin-api.md lacks %s", name)
+		}
 	}
 }
 

@@ -212,8 +212,8 @@ func TestAudiences(t *testing.T) {
 		verdict Verdict
 		seen    string
 	}{
-		{"two", []string{"billing", "chatgpt"}, nil, Warning, "its JWTs have the token endpoint as their audience, not the issuer"},
-		{"none", nil, nil, OK, "no client has signed for the token endpoint"},
+		{"two", []string{"billing", "chatgpt"}, nil, Warning, "it has signed for the token endpoint, not for the issuer, at this node since it loaded its configuration"},
+		{"none", nil, nil, OK, "no client has signed for the token endpoint instead of the issuer, at this node since it loaded its configuration"},
 		{"nobody knows", nil, errors.New("the admin API does not say"), NotChecked, "which clients sign for the token endpoint instead of the issuer: the admin API does not say"},
 	} {
 		t.Run(tt.name, func(t *testing.T) {

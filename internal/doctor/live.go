@@ -300,16 +300,17 @@ func (l *live) audiences() {
 		l.say(NotChecked, "audiences", "which clients sign for the token endpoint instead of the issuer: "+err.Error(), "", "", "")
 		return
 	}
+	const here = ", at this node since it loaded its configuration"
 	for _, id := range clients {
 		l.report.add(Finding{
-			Verdict: Warning, Check: "audiences", Issuer: l.issuer.Name, Client: id, Seen: "its JWTs have the token endpoint as their audience, not the issuer",
+			Verdict: Warning, Check: "audiences", Issuer: l.issuer.Name, Client: id, Seen: "it has signed for the token endpoint, not for the issuer" + here,
 			Why: "A server that names this token endpoint as its own can have the client sign one, and use it here. Tell whoever runs the client to sign for " +
 				l.issuer.URL + " alone. When no client is left that does, refuse the others.",
 			Paste: "client_assertion_audience issuer", Read: "docs/guides/keys-instead-of-secrets.md",
 		})
 	}
 	if len(clients) == 0 {
-		l.ok("audiences", "no client has signed for the token endpoint instead of the issuer, since this configuration was loaded")
+		l.ok("audiences", "no client has signed for the token endpoint instead of the issuer"+here)
 	}
 }
 
