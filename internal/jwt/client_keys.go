@@ -2,6 +2,7 @@ package jwt
 
 import (
 	"bytes"
+	"crypto"
 	"crypto/ecdsa"
 	"crypto/ed25519"
 	"crypto/rsa"
@@ -52,7 +53,8 @@ func ParseClientKeys(document []byte) ([]*Key, error) {
 	return keys, nil
 }
 
-// ParseClientCertificates returns the certificates in a client's JWK set, in DER: of each key, the first one in x5c (RFC 7517 §4.7).
+// ParseClientCertificates returns the certificates in a client's JWK set, in DER: of each key, the first one in x5c, which is a certificate
+// of this key (RFC 7517 §4.7). It skips the keys that ParseClientKeys skips: those that are private, and those for encryption.
 func ParseClientCertificates(document []byte) (certificates [][]byte) {
 	set, ok := parseSet(document)
 	if !ok {
@@ -65,11 +67,32 @@ func ParseClientCertificates(document []byte) (certificates [][]byte) {
 		if json.Unmarshal(encoded, &key) != nil || len(key.Chain) == 0 {
 			continue
 		}
-		if der, err := base64.StdEncoding.DecodeString(key.Chain[0]); err == nil {
+		der, err := base64.StdEncoding.DecodeString(key.Chain[0])
+		if err == nil && checkClientKey(encoded) == nil && isCertificateOf(der, encoded) {
 			certificates = append(certificates, der)
 		}
 	}
 	return certificates
+}
+
+// isCertificateOf reports whether a certificate in DER is of the key of a public JWK for signatures.
+func isCertificateOf(der, encoded []byte) bool {
+	key, err := jwk.ParseKey(encoded)
+	if err != nil || key.KeyUsage() == jwk.ForEncryption.String() {
+		return false
+	}
+	raw, err := rawKey(key)
+	if err != nil {
+		return false
+	}
+	certificate, err := x509.ParseCertificate(der)
+	if err != nil {
+		return false
+	}
+	public, ok := certificate.PublicKey.(interface {
+		Equal(other crypto.PublicKey) bool
+	})
+	return ok && public.Equal(raw)
 }
 
 var errNoSet = errors.New("expected a JWK set, a JSON object with keys in a member \"keys\" (RFC 7517 §5)")
