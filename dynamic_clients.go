@@ -349,7 +349,8 @@ func (i *Issuer) described(id string, m *registration.Metadata, origin storage.C
 	if err != nil {
 		return nil, err
 	}
-	if m.JWKS != nil && slices.Contains(n.AuthMethods, storage.MethodKey) {
+	signs := m.RequireSigned || n.RequestAlg != "" || slices.Contains(n.AuthMethods, storage.MethodKey)
+	if m.JWKS != nil && signs {
 		if err := jwt.CheckClientKeys(m.JWKS); err != nil {
 			return nil, &registration.Error{Code: registration.InvalidClientMetadata, Member: "jwks", Problem: err.Error()}
 		}

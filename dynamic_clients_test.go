@@ -1,6 +1,7 @@
 package caddyoauth
 
 import (
+	"errors"
 	"slices"
 	"strings"
 	"testing"
@@ -67,6 +68,25 @@ func TestStranger(t *testing.T) {
 	} {
 		if got := i.describedName(name); got != want {
 			t.Errorf("%q: got %q, want %q", name, got, want)
+		}
+	}
+}
+
+// Keys that can verify nothing are refused of a client that signs its requests, whatever else it authenticates with.
+func TestStrangerThatSignsRequests(t *testing.T) {
+	i := &Issuer{URL: "https://shop.example"}
+	const useless = `"jwks":{"keys":[{"kty":"oct","k":"c2VjcmV0"}]}`
+	for members, good := range map[string]bool{
+		useless: true, useless + `,"require_signed_request_object":true`: false, useless + `,"request_object_signing_alg":"ES256"`: false,
+		`"jwks_uri":"https://a.example/jwks","require_signed_request_object":true`: true,
+	} {
+		m, err := registration.Parse([]byte(`{"redirect_uris":["https://a.example"],"token_endpoint_auth_method":"none",` + members + `}`))
+		if err != nil {
+			t.Fatal(err)
+		}
+		_, err = i.described("id", m, storage.OriginRegistered)
+		if problem, ok := errors.AsType[*registration.Error](err); ok == good || ok && problem.Member != "jwks" {
+			t.Errorf("%s: %v", members, err)
 		}
 	}
 }
