@@ -424,7 +424,7 @@ func (i *Issuer) resolver(longest time.Duration, algs fileAlgorithms) clients.Re
 		if client.AccessTokenLifetime > longest {
 			return nil, directive.At("access_token", directive.At("lifetime", fmt.Errorf("expected at most %s, the longest of the configuration", longest)))
 		}
-		if err := algs.checkOpenID(client.OpenID); err != nil {
+		if err := cmp.Or(algs.checkOpenID(client.OpenID), algs.checkProfile(client, i)); err != nil {
 			return nil, err
 		}
 		return client, nil

@@ -69,13 +69,19 @@ func (c *Client) checkProfileAlgorithms(issuer *Issuer) error {
 			return directive.At(set.setting, fmt.Errorf("with profile %s, expected one of %s, not %s", c.Profile, strings.Join(algs, ", "), set.alg))
 		}
 	}
-	if issuer.Signing == nil || issuer.Signing.Algorithm == "" || issuer.AccessToken != nil && issuer.AccessToken.Format == "opaque" {
+	if issuer.Signing == nil || issuer.Signing.Algorithm == "" {
 		return nil
 	}
-	if alg := issuer.Signing.Algorithm; !slices.Contains(algs, alg) {
-		return directive.At("profile", fmt.Errorf("expected signing with one of %s at the issuer, not %s", strings.Join(algs, ", "), alg))
+	return issuer.checkProfileSigning(issuer.Signing.Algorithm)
+}
+
+// checkProfileSigning checks the algorithm of access tokens. Opaque ones are not signed.
+func (i *Issuer) checkProfileSigning(alg string) error {
+	algs := jwt.FAPIAlgorithms()
+	if slices.Contains(algs, alg) || i.AccessToken != nil && i.AccessToken.Format == "opaque" {
+		return nil
 	}
-	return nil
+	return directive.At("profile", fmt.Errorf("expected signing with one of %s at the issuer, not %s", strings.Join(algs, ", "), alg))
 }
 
 // profileRefresh is what the profile says of refresh tokens: they do not rotate (FAPI 2.0 Security Profile §5.3.2.1, 9).

@@ -54,6 +54,27 @@ func TestProfileFAPI2(t *testing.T) {
 	}
 	issuer.Signing, issuer.AccessToken = &Signing{Algorithm: "RS256"}, &AccessTokenSettings{Format: "opaque"}
 	made(base()) // nothing of the client's is signed by RS256
+	issuer.Signing, issuer.AccessToken = &Signing{JWKSFile: "keys.json"}, nil
+	app := made(base())
+	for _, tt := range []struct {
+		algs fileAlgorithms
+		alg  string // of signing
+		good bool
+	}{
+		{nil, "", true}, {fileAlgorithms{"PS256", "RS256"}, "", true}, {fileAlgorithms{"RS256", "PS256"}, "", false}, {fileAlgorithms{"RS256", "PS256"}, "PS256", true},
+	} {
+		issuer.Signing.Algorithm = tt.alg
+		if err := tt.algs.checkProfile(app, issuer); (err == nil) != tt.good {
+			t.Errorf("a file with keys for %v, signing %s: %v", tt.algs, tt.alg, err)
+		}
+	}
+	issuer.Signing.Algorithm = ""
+	added := &storage.Registered{ID: "app", Settings: []byte(`{"profile":"fapi2","redirect_uris":["https://app.example/cb"],"jwks_uri":"https://app.example/jwks.json"}`)}
+	for alg, good := range map[string]bool{"ES256": true, "RS256": false} {
+		if _, err := issuer.resolver(time.Hour, fileAlgorithms{alg})(added, nil); (err == nil) != good {
+			t.Errorf("a client that is added, with a file for %s: %v", alg, err)
+		}
+	}
 
 	// The settings of a client that is added at run time are checked too.
 	settings := []byte(`{"profile":"fapi2","redirect_uris":["https://app.example/cb"]}`)

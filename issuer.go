@@ -363,6 +363,11 @@ func (i *Issuer) open(
 		return nil, directive.At("signing", directive.At("jwks_file", err))
 	}
 	algs := algorithmsOf(config.Keys)
+	for _, id := range slices.Sorted(maps.Keys(config.Clients)) {
+		if err := algs.checkProfile(config.Clients[id], i); err != nil {
+			return nil, directive.At("client "+id, err)
+		}
+	}
 	if i.OpenID != nil && i.OpenID.Dynamic {
 		if err := algs.check(i.OpenID.algorithm()); err != nil {
 			return nil, directive.At("openid", directive.At("id_token_signed_response_alg", err))

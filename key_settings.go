@@ -123,6 +123,15 @@ func (f fileAlgorithms) checkOpenID(policy *storage.OpenIDPolicy) error {
 	)
 }
 
+// checkProfile returns an error if a client is held to a profile, and the key of the file that signs its access tokens is none for that. It
+// is the first one, unless signing names an algorithm, which the settings of the client are checked with.
+func (f fileAlgorithms) checkProfile(client *storage.Client, issuer *Issuer) error {
+	if !client.FAPI || len(f) == 0 || issuer.Signing != nil && issuer.Signing.Algorithm != "" {
+		return nil
+	}
+	return issuer.checkProfileSigning(f[0])
+}
+
 // EncryptionSettings are about the encryption of the records in the store. It hides their content from people who can read a
 // backup, a disk or a Redis. It does not hide how many records there are, when they were written and when they expire, and the
 // IDs of clients that were added at run time.

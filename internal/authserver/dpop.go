@@ -55,12 +55,21 @@ func (s *core) proveKey(c *call) error {
 	if err != nil {
 		return refuseProof(err)
 	}
-	if c.client.FAPI && !slices.Contains(jwt.FAPIAlgorithms(), proof.Algorithm) {
-		return grants.Refuse(grants.InvalidDPoPProof, "alg is not supported").
-			Explain("alg "+proof.Algorithm, strings.Join(jwt.FAPIAlgorithms(), ", "), "client "+c.client.ID+": profile")
+	if err := checkProfileOf(proof, c.client); err != nil {
+		return err
 	}
 	c.proof = proof
 	return nil
+}
+
+// checkProfileOf refuses a proof that is signed by an algorithm which the profile of the client does not have (FAPI 2.0 Security Profile
+// §5.4.1). proof can be nil.
+func checkProfileOf(proof *dpop.Proof, client *storage.Client) error {
+	if proof == nil || !client.FAPI || slices.Contains(jwt.FAPIAlgorithms(), proof.Algorithm) {
+		return nil
+	}
+	return grants.Refuse(grants.InvalidDPoPProof, "alg is not supported").
+		Explain("alg "+proof.Algorithm, strings.Join(jwt.FAPIAlgorithms(), ", "), "client "+client.ID+": profile")
 }
 
 // provable returns what the proof of a request must be for. token is the access token that the request brings, "" for none.
@@ -113,7 +122,7 @@ func (c *call) proven() storage.Confirmation {
 }
 
 // proveToken checks that a request with an access token of this issuer proves what the token needs (RFC 9449 §7, RFC 8705 §3). scheme is
-// that of the Authorization header. The error is a jwt.InvalidToken, or a refusal for the client.
+// that of the Authorization header. A proof is in c.proof then. The error is a jwt.InvalidToken, or a refusal for the client.
 func (s *core) proveToken(c *call, claims *jwt.Claims, token, scheme string) error {
 	if claims.Bound.Certificate != "" {
 		if err := bearer.CheckCertificate(claims, c.Certificate); err != nil {
@@ -135,6 +144,7 @@ func (s *core) proveToken(c *call, claims *jwt.Claims, token, scheme string) err
 	if err != nil {
 		return unauthorized(refuseProof(err))
 	}
+	c.proof = proof
 	return bearer.CheckKey(claims, proof)
 }
 

@@ -358,6 +358,24 @@ func TestUserinfoWithDPoP(t *testing.T) {
 	}
 }
 
+// FAPI 2.0 Security Profile §5.4.1: an RSA key can sign by PS256 and by RS256.
+func TestUserinfoWithProofUnderFAPI(t *testing.T) {
+	for alg, status := range map[string]int{"PS256": http.StatusOK, "RS256": http.StatusUnauthorized} {
+		s := newTestServer(t, openID())
+		p := jwttest.NewProver(t, alg, s.clock.Now)
+		token := s.token(t, redeems(s.code(t, asks("webapp", "scope", "openid"))), proof(t, p)).json(t)["access_token"].(string)
+		for _, profile := range []bool{false, true} {
+			s.config.Clients["webapp"].FAPI = profile
+			r := httptest.NewRequest(http.MethodGet, "/oauth/userinfo", nil)
+			r.Header.Set("Authorization", "DPoP "+token)
+			r.Header.Set("DPoP", p.Prove(t, "GET", testIssuer+"/oauth/userinfo", token))
+			if a := s.do(t, r); profile && a.Code != status || !profile && a.Code != http.StatusOK {
+				t.Errorf("%s, with the profile %v: %d %s", alg, profile, a.Code, a.Body)
+			}
+		}
+	}
+}
+
 // A program without a browser binds its tokens too, and repeats a poll whose answer it lost with the same key.
 func TestDeviceWithDPoP(t *testing.T) {
 	s := newTestServer(t, withDevices)

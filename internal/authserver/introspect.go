@@ -34,7 +34,7 @@ func (e *introspectEndpoint) serve(c *call) error {
 	if err != nil {
 		return err
 	}
-	if wantsJWT(c.r) && jwt.Asymmetric(e.keys.Algorithm()) { // a client cannot verify with a secret of this server
+	if wantsJWT(c.r) && e.signsFor(c.client) {
 		return e.writeIntrospectionJWT(c, answer)
 	}
 	return wire.WriteJSON(c.w, http.StatusOK, "application/json", answer)
@@ -113,6 +113,13 @@ const introspectionType = "token-introspection+jwt" // RFC 9701 §5
 
 func wantsJWT(r *http.Request) bool {
 	return strings.Contains(r.Header.Get("Accept"), "application/"+introspectionType)
+}
+
+// signsFor reports whether a client can verify what this server signs: not with a secret of this server, and under FAPI 2.0 only with the
+// algorithms of the profile.
+func (e *introspectEndpoint) signsFor(client *storage.Client) bool {
+	alg := e.keys.Algorithm()
+	return jwt.Asymmetric(alg) && (!client.FAPI || slices.Contains(jwt.FAPIAlgorithms(), alg))
 }
 
 // writeIntrospectionJWT writes the answer as a JWT for the client (RFC 9701 §5).

@@ -234,6 +234,17 @@ func TestNoJWTAnswerBySharedSecret(t *testing.T) {
 	}
 }
 
+// FAPI 2.0 Security Profile §5.4.1: nothing for such a client is signed by RS256.
+func TestNoJWTAnswerByRS256UnderFAPI(t *testing.T) {
+	for want, profile := range map[string]bool{"application/json": true, "application/token-introspection+jwt": false} {
+		s := newTestServer(t, func(c *Config) { c.Keys.Algorithm = "RS256" }, client("webapp", func(c *storage.Client) { c.FAPI = profile }))
+		a := s.do(t, s.asks("/oauth/introspect", url.Values{"token": {"garbage"}}, header("Accept", "application/token-introspection+jwt")))
+		if a.Code != http.StatusOK || a.Header().Get("Content-Type") != want {
+			t.Errorf("with the profile %v: %d %v %s", profile, a.Code, a.Header(), a.Body)
+		}
+	}
+}
+
 func TestLogSaysWhyATokenIsNotForAClientToSee(t *testing.T) {
 	s := newTestServer(t)
 	inactive(t, s.introspection(t, "billing", s.tokens(t)["access_token"]))

@@ -61,6 +61,9 @@ func (e *userinfoEndpoint) check(c *call, token, scheme string) (*jwt.Claims, er
 			Sent: claims.Scope, Expected: grants.OpenID, Setting: "client " + claims.ClientID + ": scopes",
 		}
 	}
+	if err := checkProfileOf(c.proof, client); err != nil {
+		return nil, unauthorized(err)
+	}
 	c.client = client
 	return claims, nil
 }
