@@ -3,8 +3,10 @@ package integration
 import (
 	"context"
 	"errors"
+	"fmt"
 	"os"
 	"os/exec"
+	"os/user"
 	"path/filepath"
 	"testing"
 	"time"
@@ -12,8 +14,9 @@ import (
 	"github.com/gofrs/flock"
 )
 
-// javaPatience is how long Maven may take to fetch the libraries of a program.
-const javaPatience = 10 * time.Minute
+// javaPatience is how long Maven may take to fetch the libraries of a program, and wait for the Maven of another test before that. go test
+// ends a package after ten minutes, and does not say what it has waited for.
+const javaPatience = 5 * time.Minute
 
 // mavenClasspath is the goal that fetches libraries and names their files. Its version is fixed, so that all projects share one.
 const mavenClasspath = "org.apache.maven.plugins:maven-dependency-plugin:3.9.0:build-classpath"
@@ -37,13 +40,18 @@ func BuildJava(t *testing.T, dir string) (*Java, error) {
 	defer cancel()
 	classes := t.TempDir()
 	list := filepath.Join(classes, "classpath")
-	lock := flock.New(filepath.Join(os.TempDir(), "caddy-oauth-maven.lock")) // two Mavens cannot share a directory of libraries while they fill it
-	_, err := lock.TryLockContext(ctx, time.Second)
+	owner, err := user.Current() // Java does not ask for $HOME
 	Must(t, err)
-	defer func() { _ = lock.Close() }()
+	lock, err := lockLibraries(ctx, filepath.Join(owner.HomeDir, ".m2"))
+	Must(t, err)
+	defer lock.Close()
 	fetch := exec.CommandContext(ctx, maven, "--batch-mode", "--quiet", mavenClasspath, "-Dmdep.outputFile="+list) //nolint:gosec // found above
-	fetch.Dir = dir
-	if output, err := fetch.CombinedOutput(); err != nil {
+	fetch.Dir, fetch.WaitDelay = dir, time.Second
+	output, err := fetch.CombinedOutput()
+	switch {
+	case ctx.Err() != nil:
+		return nil, errors.New("Maven has not fetched the libraries within " + javaPatience.String() + ": " + string(output))
+	case err != nil:
 		return nil, errors.New("Maven cannot fetch the libraries: " + string(output))
 	}
 	Must(t, lock.Unlock())
@@ -52,11 +60,28 @@ func BuildJava(t *testing.T, dir string) (*Java, error) {
 	sources, err := filepath.Glob(filepath.Join(dir, "*.java"))
 	Must(t, err)
 	program := &Java{java, classes + string(os.PathListSeparator) + string(libraries)}
-	compile := exec.CommandContext(ctx, javac, append([]string{"-nowarn", "-d", classes, "-cp", program.classpath}, sources...)...) //nolint:gosec // found above
+	compile := exec.CommandContext(t.Context(), javac, append([]string{"-nowarn", "-d", classes, "-cp", program.classpath}, sources...)...) //nolint:gosec // found above
 	if output, err := compile.CombinedOutput(); err != nil {
 		t.Fatalf("%v: %s", err, output)
 	}
 	return program, nil
+}
+
+// lockLibraries locks the directory in which Maven keeps libraries: two Mavens cannot share it while they fill it. It
+// waits until ctx ends.
+func lockLibraries(ctx context.Context, dir string) (*flock.Flock, error) {
+	if err := os.MkdirAll(dir, 0o700); err != nil {
+		return nil, err
+	}
+	lock := flock.New(filepath.Join(dir, "caddy-oauth.lock"))
+	switch locked, err := lock.TryLockContext(ctx, 100*time.Millisecond); {
+	case locked:
+		return lock, nil
+	case errors.Is(err, context.DeadlineExceeded):
+		return nil, fmt.Errorf("another test holds %s while its Maven fetches libraries: %w", lock.Path(), err)
+	default:
+		return nil, err
+	}
 }
 
 // Command runs a class of the program. It needs little memory, and starts fast.
