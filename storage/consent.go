@@ -150,7 +150,8 @@ func (c *Consents) Approve(client string, scopes, audience []string, until, now 
 		}
 	}
 	for _, scope := range union(scopes, nil) {
-		add(consent.limit(scope, ""), slices.Contains(consent.Scopes, scope))
+		// Tokens that the client got without asking end at no time that was approved.
+		add(consent.limit(scope, ""), slices.Contains(consent.Scopes, scope) || slices.Contains(consent.Unasked, scope))
 	}
 	for _, resource := range union(audience, nil) {
 		add(consent.limit("", resource), slices.Contains(consent.Audience, resource))

@@ -295,6 +295,21 @@ func TestConsentEnds(t *testing.T) {
 }
 
 // A token that a client gets without approval, once the approval is over, is shown as such.
+// Tokens that the client got without asking go on after a later approval has ended.
+func TestConsentEndsAfterUseWithoutApproval(t *testing.T) {
+	const day = 24 * time.Hour
+	c := &Consents{Clients: map[string]Consent{}}
+	c.Use("app", []string{"a"}, approval)
+	c.Approve("app", []string{"a", "b"}, nil, approval.Add(day), approval)
+	got := c.Clients["app"].At(approval.Add(2 * day))
+	if !reflect.DeepEqual(got.Scopes, []string{"a"}) || !got.Ends().IsZero() || got.Over(approval.Add(2*day)) {
+		t.Errorf("after the end: %+v", got)
+	}
+	if _, covered := c.Covers("app", []string{"a"}, nil, approval.Add(2*day)); covered {
+		t.Error("the approval does not end")
+	}
+}
+
 func TestUseAfterTheEnd(t *testing.T) {
 	c := &Consents{Clients: map[string]Consent{}}
 	c.Approve("app", []string{"orders"}, nil, approval.Add(time.Hour), approval)

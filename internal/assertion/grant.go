@@ -66,6 +66,9 @@ func (c *Checker) CheckGrant(ctx context.Context, g *Grant, from *Trusted) (*jwt
 	if claims == nil {
 		return nil, &Error{Sent: "a signature that none of the issuer's keys made", Expected: "a JWT that the issuer signed", Setting: "jwks, jwks_uri"}
 	}
+	if err := checkNoLogin(claims, from); err != nil {
+		return nil, err
+	}
 	if err := c.checkGrantAudience(claims, from); err != nil {
 		return nil, err
 	}
@@ -85,6 +88,23 @@ func checkGrantType(header jwt.Header, from *Trusted) error {
 		return nil
 	}
 	return &Error{Sent: "typ " + header.Type, Expected: "typ " + strings.TrimPrefix(strings.Join(expected, " or "), " or "), Setting: "id_jag"}
+}
+
+// loginClaims are claims of ID tokens (OpenID Connect Core §2, §3.3.2.11), and azp also of access tokens.
+var loginClaims = []string{"azp", "nonce", "at_hash", "c_hash"}
+
+// checkNoLogin refuses the ID tokens and access tokens of an issuer that gives them the typ of its assertions, or none. Those that have
+// none of the loginClaims look the same as an assertion, so the audience alone keeps them apart.
+func checkNoLogin(claims *jwt.Claims, from *Trusted) error {
+	if from.IDJAG { // they have a typ of their own
+		return nil
+	}
+	for _, name := range loginClaims {
+		if _, there := claims.Raw[name]; there {
+			return &Error{Sent: "the claim " + name + ", as in an ID token or an access token", Expected: "an assertion without " + strings.Join(loginClaims, ", ")}
+		}
+	}
+	return nil
 }
 
 // verifyGrant returns the claims if one of the keys made the signature, else nil.

@@ -83,7 +83,7 @@ var delegation = []situation{
 	{
 		is: func(f *trail.Failure) bool { return ofAssertion(f) && strings.HasPrefix(f.Sent, "typ ") },
 		why: "The assertion is of another kind: it came with {sent}, and the issuer may bring {expected}. An issuer makes either ID-JAGs or other " +
-			"assertions; ID tokens and access tokens are neither.",
+			"assertions; an access token or an ID token is not to be brought as one.",
 		next: stopsAndShows,
 		do: []string{
 			"If the issuer is the identity provider of a company, and its assertions are ID-JAGs: id_jag in its block. Otherwise leave id_jag out.",
