@@ -288,7 +288,7 @@ func TestRequestsOfAnIssuerThatIsGone(t *testing.T) {
 		codes.addPushed("gone", key(n), epoch, true)
 	}
 	store := &testStore{Store: memory.New(), now: time.Now, err: storage.ErrReadOnly, expires: map[storage.Key]time.Time{}}
-	for minute := range 30 {
+	for _, minute := range []int{10, 29} {
 		_ = codes.sweep(t.Context(), "gone", store, epoch.Add(time.Duration(minute)*time.Minute))
 	}
 	if !codes.addPushed("default", key(-2), later.Add(abandoned), true) {
