@@ -44,7 +44,7 @@ func BuildJava(t *testing.T, dir string) (*Java, error) {
 	Must(t, err)
 	lock, err := lockLibraries(ctx, filepath.Join(owner.HomeDir, ".m2"))
 	Must(t, err)
-	defer lock.Close()
+	defer func() { _ = lock.Close() }()                                                                            // it may be unlocked
 	fetch := exec.CommandContext(ctx, maven, "--batch-mode", "--quiet", mavenClasspath, "-Dmdep.outputFile="+list) //nolint:gosec // found above
 	fetch.Dir, fetch.WaitDelay = dir, time.Second
 	output, err := fetch.CombinedOutput()

@@ -14,7 +14,7 @@ func TestLockLibraries(t *testing.T) {
 	dir := filepath.Join(t.TempDir(), ".m2") // Maven has not made it yet
 	held, err := lockLibraries(t.Context(), dir)
 	Must(t, err)
-	defer held.Close()
+	t.Cleanup(func() { _ = held.Close() }) // it may be unlocked
 	if filepath.Dir(held.Path()) != dir {
 		t.Errorf("the lock is %s, want one in %s", held.Path(), dir)
 	}
