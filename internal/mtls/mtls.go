@@ -35,21 +35,22 @@ func (c *Certificate) Thumbprint() string {
 	return base64.RawURLEncoding.EncodeToString(sum[:])
 }
 
-// String describes the certificate for the log: its names, the thumbprint, and whether it is verified.
+// String describes the certificate for the log: whether it is verified, the thumbprint, and its names. These come last, since whoever has made
+// the certificate chooses their length, and the log cuts long texts.
 func (c *Certificate) String() string {
-	names := []string{"subject " + subjectText(c.RawSubject)}
-	for _, name := range alternativeNames(c.Certificate) {
-		if len(names) > maxNamesInLog {
+	trust := "not verified by a trusted CA"
+	if c.Verified {
+		trust = "verified"
+	}
+	names := []string{trust, "x5t#S256 " + c.Thumbprint(), "subject " + subjectText(c.RawSubject)}
+	for n, name := range alternativeNames(c.Certificate) {
+		if n == maxNamesInLog {
 			names = append(names, "…")
 			break
 		}
 		names = append(names, name.kind+" "+name.value)
 	}
-	trust := "not verified by a trusted CA"
-	if c.Verified {
-		trust = "verified"
-	}
-	return "a certificate (" + strings.Join(append(names, "x5t#S256 "+c.Thumbprint(), trust), ", ") + ")"
+	return "a certificate (" + strings.Join(names, ", ") + ")"
 }
 
 const maxNamesInLog = 8
