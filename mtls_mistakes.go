@@ -1,11 +1,14 @@
 package caddyoauth
 
 import (
+	"crypto/tls"
 	"maps"
+	"net"
 	"net/url"
 	"slices"
 	"strings"
 
+	"github.com/caddyserver/caddy/v2"
 	"github.com/caddyserver/caddy/v2/modules/caddyhttp"
 )
 
@@ -22,9 +25,9 @@ func (c *ClientCertificates) mistakes(id string) (found []mistake) {
 	return found
 }
 
-// certificateMistakes finds clients of an issuer that need certificates which no site of it asks for. servers are those that serve it.
-func (i *Issuer) certificateMistakes(name string, servers []*caddyhttp.Server) (found []mistake) {
-	asks, verifies, takesAny := i.certificateModes(servers)
+// certificateMistakes finds clients of an issuer that need certificates which no site of it asks for. sites are those that serve it.
+func (i *Issuer) certificateMistakes(name string, sites []servingSite) (found []mistake) {
+	asks, verifies, takesAny := i.certificateModes(sites)
 	for _, id := range slices.Sorted(maps.Keys(i.Clients)) {
 		c := i.Clients[id]
 		self := c.SelfSignedTLSClientAuth != nil
@@ -46,26 +49,66 @@ func (i *Issuer) certificateMistakes(name string, servers []*caddyhttp.Server) (
 	return found
 }
 
-// certificateModes says what the servers do about certificates: whether one asks for them, whether one checks them, and whether one takes
-// any. Of a policy without a mode, nobody but Caddy knows.
-func (i *Issuer) certificateModes(servers []*caddyhttp.Server) (asks, verifies, takesAny bool) {
+// certificateModes says what the sites do about certificates: whether one asks for them, whether one checks them, and whether one takes
+// any.
+func (i *Issuer) certificateModes(sites []servingSite) (asks, verifies, takesAny bool) {
 	if i.ClientCertHeader != "" {
 		asks, takesAny = true, true
 		verifies = i.ClientCertHeader == "verified"
 	}
-	for _, server := range servers {
-		for _, policy := range server.TLSConnPolicies {
-			auth := policy.ClientAuthentication
-			if auth == nil || !auth.Active() {
-				continue
-			}
-			asks = true
-			verifies = verifies || auth.Mode == "" || strings.Contains(auth.Mode, "verify")
-			takesAny = takesAny || auth.Mode == "" || !strings.Contains(auth.Mode, "verify")
+	for _, site := range sites {
+		for _, mode := range site.clientAuth() {
+			checks := mode == tls.VerifyClientCertIfGiven || mode == tls.RequireAndVerifyClientCert
+			asks = asks || mode != tls.NoClientCert
+			verifies = verifies || checks
+			takesAny = takesAny || mode != tls.NoClientCert && !checks
 		}
 	}
 	return asks, verifies, takesAny
 }
+
+// servingSite is a site of an issuer: a server, and the hosts of the site there; none: all.
+type servingSite struct {
+	server *caddyhttp.Server
+	hosts  []string
+}
+
+// clientAuth returns what the server does about certificates on connections for the hosts of the site, and about all that it accepts if
+// that also depends on other things.
+func (s servingSite) clientAuth() (modes []tls.ClientAuthType) {
+	policies := s.server.TLSConnPolicies
+	choose := policies.TLSConfig(caddy.Context{}).GetConfigForClient
+	seen, all := new(noConn), len(s.hosts) == 0
+	for _, host := range s.hosts {
+		config, err := choose(&tls.ClientHelloInfo{ServerName: host, Conn: seen})
+		if err == nil && config != nil {
+			modes = append(modes, config.ClientAuth)
+		}
+		all = all || seen.asked || unresolved(host)
+	}
+	if !all {
+		return modes
+	}
+	for _, policy := range policies {
+		if policy.TLSConfig != nil {
+			modes = append(modes, policy.TLSConfig.ClientAuth)
+		}
+	}
+	return modes
+}
+
+// noConn is the connection of nobody. It notes that a policy is for some addresses only.
+type noConn struct {
+	net.Conn
+	asked bool
+}
+
+func (c *noConn) RemoteAddr() net.Addr {
+	c.asked = true
+	return &net.TCPAddr{IP: net.IPv6loopback}
+}
+
+func (c *noConn) LocalAddr() net.Addr { return c.RemoteAddr() }
 
 // aliasHost returns the host of the second site of the issuer, "" if there is none.
 func (s *MutualTLSSettings) aliasHost() string {

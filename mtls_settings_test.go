@@ -139,7 +139,7 @@ func TestMutualTLSMistakes(t *testing.T) {
 	dir := t.TempDir()
 	ca := write(t, dir, "ca.pem", string(mtlstest.PEM(mtlstest.NewCA(t).Cert)))
 	app := write(t, dir, "app.pem", string(mtlstest.PEM(mtlstest.SelfSigned(t).Leaf)))
-	certFile, keyFile := mtlstest.Write(t, mtlstest.SelfSigned(t, mtlstest.DNS("example.com", "mtls.example.com")))
+	certFile, keyFile := mtlstest.Write(t, mtlstest.SelfSigned(t, mtlstest.DNS("example.com", "mtls.example.com", "other.example.com")))
 	tls := func(auth string) string {
 		if auth != "" {
 			auth = "client_auth {\n" + auth + "\n}\n"
@@ -161,6 +161,11 @@ func TestMutualTLSMistakes(t *testing.T) {
 		{"a name, behind a proxy that does not check", site("client_cert_header unverified\n", name, ""), "no site of the issuer checks TLS certificates"},
 		{"its own, not checked", site("", self, "mode request"), ""},
 		{"its own, checked", site("", self, "mode require_and_verify\ntrust_pool file "+ca), "no site of the issuer takes TLS certificates that are of no CA"},
+		{"its own, checked by default", site("", self, "trust_pool file "+ca), "no site of the issuer takes TLS certificates that are of no CA"},
+		{
+			"a name, checked at another site", site("", name, "") + "https://other.example.com:PORT {\n" + tls("trust_pool file "+ca) + "respond ok\n}\n",
+			"no site of the issuer checks TLS certificates",
+		},
 		{"its own, behind a proxy", site("client_cert_header unverified\n", self, ""), ""},
 		{"bound, not asked", site("", bound, ""), "no site of the issuer asks for TLS certificates, which the client app must have"},
 		{"bound, asked", site("", bound, "mode request"), ""},

@@ -169,7 +169,7 @@ func (a *App) warnOfPlaces() error {
 		return err
 	}
 	hosts, found, aliased := make(map[string][]string), make(map[string]bool), make(map[string]bool)
-	serving := make(map[string][]*caddyhttp.Server)
+	serving := make(map[string][]servingSite)
 	for _, h := range a.handlers {
 		u, err := url.Parse(a.Issuers[h.Issuer].URL)
 		if err != nil {
@@ -178,11 +178,11 @@ func (a *App) warnOfPlaces() error {
 		for _, server := range app.(*caddyhttp.App).Servers {
 			site := routes.OfSite(server, h)
 			if len(site) > 0 {
-				serving[h.Issuer] = append(serving[h.Issuer], server)
 				a.warn(a.log, h.placeMistakes(server, site, a.Issuers[h.Issuer]))
 			}
 			for _, route := range site {
 				names := routes.Hosts(route)
+				serving[h.Issuer] = append(serving[h.Issuer], servingSite{server, names})
 				hosts[h.Issuer] = append(hosts[h.Issuer], names...)
 				found[h.Issuer] = found[h.Issuer] || isAmong(u.Hostname(), names)
 				aliased[h.Issuer] = aliased[h.Issuer] || isAmong(a.Issuers[h.Issuer].aliasHost(), names)
