@@ -294,7 +294,6 @@ func TestConsentEnds(t *testing.T) {
 	}
 }
 
-// A token that a client gets without approval, once the approval is over, is shown as such.
 // Tokens that the client got without asking go on after a later approval has ended.
 func TestConsentEndsAfterUseWithoutApproval(t *testing.T) {
 	const day = 24 * time.Hour
@@ -310,6 +309,7 @@ func TestConsentEndsAfterUseWithoutApproval(t *testing.T) {
 	}
 }
 
+// A token that a client gets without approval, once the approval is over, is shown as such.
 func TestUseAfterTheEnd(t *testing.T) {
 	c := &Consents{Clients: map[string]Consent{}}
 	c.Approve("app", []string{"orders"}, nil, approval.Add(time.Hour), approval)

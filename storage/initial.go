@@ -26,6 +26,11 @@ func (u *InitialUses) Add(client string, most int) bool {
 	return true
 }
 
+// Remove takes the use of a client back that has not registered after all.
+func (u *InitialUses) Remove(client string) {
+	u.Clients = slices.DeleteFunc(u.Clients, func(id string) bool { return id == client })
+}
+
 // Encode returns the record.
 func (u *InitialUses) Encode() ([]byte, error) { return json.Marshal(u) }
 

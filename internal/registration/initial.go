@@ -45,12 +45,40 @@ func (r *Registrations) left(ctx context.Context, token *InitialToken, id string
 	return nil
 }
 
-// use counts a client that registers with a token. It is counted before there is a registration, so that a crash between the two cannot let
-// more clients in; a public client that tries again has the same ID, and needs no other use.
-func (r *Registrations) use(ctx context.Context, token *InitialToken, id string) error {
+// use counts a client that registers with a token, and reports whether it was not counted before. It is counted before there is a
+// registration, so that a crash between the two cannot let more clients in; a public client that tries again has the same ID, and needs no
+// other use.
+func (r *Registrations) use(ctx context.Context, token *InitialToken, id string) (counted bool, err error) {
 	if token == nil || token.Uses == 0 {
-		return nil
+		return false, nil
 	}
+	err = r.changeUses(ctx, token, func(uses *storage.InitialUses) error {
+		before := len(uses.Clients)
+		if !uses.Add(id, token.Uses) {
+			return &UsedUpError{token.Uses}
+		}
+		if counted = len(uses.Clients) > before; !counted {
+			return storage.ErrKeep
+		}
+		return nil
+	})
+	return counted, err
+}
+
+// giveBack takes the use of a client back that the store did not keep, so that an outage does not use a token up. A client that the store
+// has kept after all, or that another request has registered meanwhile, keeps its use; so does one of which that is not known.
+func (r *Registrations) giveBack(ctx context.Context, token *InitialToken, id string) {
+	if _, err := r.config.Store.Get(ctx, recordKey(id)); !errors.Is(err, storage.ErrNotFound) {
+		return
+	}
+	_ = r.changeUses(ctx, token, func(uses *storage.InitialUses) error {
+		uses.Remove(id)
+		return nil
+	})
+}
+
+// changeUses changes the record of the uses of a token in one atomic step.
+func (r *Registrations) changeUses(ctx context.Context, token *InitialToken, change func(*storage.InitialUses) error) error {
 	return r.config.Store.Update(ctx, storage.InitialUsesKey(token.Hash), func(old []byte) ([]byte, time.Time, error) {
 		uses := new(storage.InitialUses)
 		if old != nil {
@@ -59,10 +87,8 @@ func (r *Registrations) use(ctx context.Context, token *InitialToken, id string)
 				return nil, time.Time{}, err
 			}
 		}
-		if before := len(uses.Clients); !uses.Add(id, token.Uses) {
-			return nil, time.Time{}, &UsedUpError{token.Uses}
-		} else if len(uses.Clients) == before {
-			return nil, time.Time{}, storage.ErrKeep
+		if err := change(uses); err != nil {
+			return nil, time.Time{}, err
 		}
 		value, err := uses.Encode()
 		return value, time.Time{}, err

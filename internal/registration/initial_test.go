@@ -74,22 +74,62 @@ func TestInitialTokenUses(t *testing.T) {
 }
 
 // failing is a store that fails to write registrations.
-type failing struct{ storage.Store }
+type failing struct {
+	storage.Store
+	keeps bool         // it has written them all the same
+	dead  *atomic.Bool // nil: only that write fails; otherwise all after it do too
+}
 
-var errFailing = errors.New("the process was killed")
+var errFailing = errors.New("the store is away")
+
+func (f failing) Get(ctx context.Context, key storage.Key) ([]byte, error) {
+	if f.dead != nil && f.dead.Load() {
+		return nil, errFailing
+	}
+	return f.Store.Get(ctx, key)
+}
 
 func (f failing) Update(ctx context.Context, key storage.Key, change storage.Change) error {
-	if key.Kind == storage.KindDynamic {
-		return errFailing
+	if key.Kind != storage.KindDynamic {
+		return f.Store.Update(ctx, key, change)
 	}
-	return f.Store.Update(ctx, key, change)
+	if f.dead != nil {
+		f.dead.Store(true)
+	}
+	if f.keeps {
+		if err := f.Store.Update(ctx, key, change); err != nil {
+			return err
+		}
+	}
+	return errFailing
+}
+
+// An outage of the store does not use a token up, unless the client is registered, or may be.
+func TestInitialTokenAfterAnOutage(t *testing.T) {
+	for name, keeps := range map[string]bool{"not registered": false, "registered all the same": true} {
+		t.Run(name, func(t *testing.T) {
+			s := newStore()
+			token := &InitialToken{Hash: clients.HashSecret("token"), Uses: 1}
+			fails := s.node(func(c *Config) { c.Store = failing{Store: s, keeps: keeps} })
+			if _, err := fails.Register(t.Context(), metadata(t, confidential), token, admitted); !errors.Is(err, errFailing) {
+				t.Fatal(err)
+			}
+			_, err := s.node().Register(t.Context(), metadata(t, confidential), token, admitted)
+			if _, used := errors.AsType[*UsedUpError](err); used != keeps || err != nil && !used {
+				t.Errorf("the next client: %v", err)
+			}
+			if s.count(t) != 1 {
+				t.Errorf("%d clients", s.count(t))
+			}
+		})
+	}
 }
 
 // A crash between the use and the registration lets nobody else in, and the same client can try again.
 func TestInitialTokenAfterACrash(t *testing.T) {
 	s := newStore()
 	token := &InitialToken{Hash: clients.HashSecret("token"), Uses: 1}
-	crashes := s.node(func(c *Config) { c.Store = failing{s} })
+	crashes := s.node(func(c *Config) { c.Store = failing{Store: s, dead: new(atomic.Bool)} })
 	if _, err := crashes.Register(t.Context(), metadata(t, public("https://a.example/cb")), token, admitted); !errors.Is(err, errFailing) {
 		t.Fatal(err)
 	}

@@ -127,6 +127,7 @@ func (r *Registrations) Register(ctx context.Context, asked *Metadata, token *In
 	if err != nil {
 		return nil, err
 	}
+	counted := false
 	if made.New = known.record == nil; made.New {
 		if err := admit(); err != nil {
 			return nil, err
@@ -137,12 +138,15 @@ func (r *Registrations) Register(ctx context.Context, asked *Metadata, token *In
 		if err := r.makeRoom(ctx); err != nil {
 			return nil, err
 		}
-		if err := r.use(ctx, token, record.ID); err != nil {
+		if counted, err = r.use(ctx, token, record.ID); err != nil {
 			return nil, err
 		}
 	}
 	stored, err := r.keep(ctx, record)
 	if err != nil {
+		if counted {
+			r.giveBack(context.WithoutCancel(ctx), token, record.ID)
+		}
 		return nil, err
 	}
 	// The answer has the redirect URIs of this request, which can differ from those of the first in the ports of loopback hosts.
