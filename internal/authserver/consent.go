@@ -253,6 +253,8 @@ func (e *authorizeEndpoint) answer(c *call, form url.Values) error {
 		return errStale
 	case req.essentialACR != nil && !slices.Contains(req.essentialACR, user.Session.ACR):
 		return &redirectError{errUnmetACR, to}
+	case req.maxAge != nil && e.now().Sub(asked.began) > readingTime && e.now().Sub(user.AuthTime) > *req.maxAge:
+		return &redirectError{errOldLogin, to}
 	}
 	if req.until, err = chosenUntil(client, form, e.now()); err != nil {
 		return err
@@ -270,6 +272,10 @@ func (e *authorizeEndpoint) answer(c *call, form url.Values) error {
 	e.events.record(&Event{Name: eventConsentGiven, Address: c.address, Client: client.ID, Subject: user.Subject, Scopes: req.scopes, Until: req.until})
 	return toClient(e.approve(c, req, user), to)
 }
+
+// readingTime is how long a person can read a consent page without the login becoming too old meanwhile for max_age. Some clients want a
+// login of the last seconds.
+const readingTime = 10 * time.Minute
 
 // asked is what ask has sealed.
 type asked struct {

@@ -308,6 +308,37 @@ func TestConsentOfANewLogin(t *testing.T) {
 	}
 }
 
+// A consent page that was left open is no way around max_age.
+func TestConsentAfterMaxAge(t *testing.T) {
+	for _, tt := range []struct {
+		name    string
+		age     string
+		reading time.Duration
+		want    string
+	}{
+		{"read for ten minutes", "300", 10 * time.Minute, ""},
+		{"left open", "300", 11 * time.Minute, "login_required"},
+		{"a login of the last seconds", "0", time.Minute, ""},
+		{"a login of the last seconds, left open", "0", 11 * time.Minute, "login_required"},
+		{"left open, and young enough", "3600", 50 * time.Minute, ""},
+	} {
+		t.Run(tt.name, func(t *testing.T) {
+			s := newLoginServer(t, client("webapp", func(c *storage.Client) { c.Consent = storage.ConsentAlways }))
+			s.site.user = signedInAt(s.clock.Now().Add(-4 * time.Minute))
+			page := s.get(t, asks("webapp", "max_age", tt.age))
+			if tt.age == "0" {
+				s.site.user = signedInAt(s.clock.Now())
+				page = s.visit(t, sent(t, page))
+			}
+			s.clock.Advance(tt.reading)
+			got := s.decide(t, page, "allow").location()
+			if got.Get("error") != tt.want || got.Has("code") != (tt.want == "") {
+				t.Errorf("the client gets %v, want %q", got, tt.want)
+			}
+		})
+	}
+}
+
 // RFC 9470 §5, OpenID Connect Core §3.1.2.1, §5.5.1.1.
 func TestACRValues(t *testing.T) {
 	essential := func(values string) []string {
