@@ -30,7 +30,8 @@ type MutualTLSSettings struct {
 	// `self_signed_tls_client_auth` and bound tokens work, and `tls_client_auth` does not. From anybody else, the header is removed.
 	// Default: the header is ignored, and only the TLS connection to Caddy counts. **Danger:** such a proxy must remove the header that a
 	// client sends itself. With `verified`, a proxy that does not check certificates lets everybody authenticate as any client of
-	// `tls_client_auth`.
+	// `tls_client_auth`, and so can whoever connects from an address of `trusted_proxies`: name the proxy alone there, since with
+	// `private_ranges` any container or machine of your network can send the header.
 	ClientCertHeader string `json:"client_cert_header,omitempty"`
 }
 

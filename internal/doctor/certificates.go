@@ -3,6 +3,7 @@ package doctor
 import (
 	"encoding/json"
 	"maps"
+	"net/netip"
 	"slices"
 	"strings"
 )
@@ -69,9 +70,34 @@ func checkCertificates(r *Report, c *config, i *issuer) {
 	if header != "" && !slices.ContainsFunc(c.Servers, func(s server) bool { return s.TrustedProxies != nil }) {
 		r.add(Finding{
 			Verdict: Fail, Check: "client_cert_header", Issuer: i.Name, Seen: "no proxy is believed that sends Client-Cert (client_cert_header), as no server has trusted_proxies",
-			Why: "Clients of the proxy have no certificate.", Paste: "{\n\tservers {\n\t\ttrusted_proxies static <addresses of the proxy>\n\t}\n}", Read: certificateGuide,
+			Why: "Clients of the proxy have no certificate.", Paste: believeOnlyProxy, Read: certificateGuide,
 		})
 	}
+	if wide := c.privateNetworks(); header == "verified" && len(wide) > 0 {
+		r.add(Finding{
+			Verdict: Warning, Check: "client_cert_header", Issuer: i.Name, Seen: "everybody in a private network is believed who sends Client-Cert (" + strings.Join(wide, " ") + ")",
+			Why: "Any container or machine there can authenticate as any client of tls_client_auth.", Paste: believeOnlyProxy, Read: certificateGuide,
+		})
+	}
+}
+
+const believeOnlyProxy = "{\n\tservers {\n\t\ttrusted_proxies static <addresses of the proxy>\n\t}\n}"
+
+// privateNetworks returns the ranges of trusted_proxies that are a whole private network, such as those of private_ranges.
+func (c *config) privateNetworks() (ranges []string) {
+	for _, s := range c.Servers {
+		if s.TrustedProxies == nil {
+			continue
+		}
+		for _, text := range s.TrustedProxies.Ranges {
+			prefix, err := netip.ParsePrefix(text)
+			if err == nil && prefix.Addr().IsPrivate() && prefix.Bits() <= prefix.Addr().BitLen()/2 && !slices.Contains(ranges, text) {
+				ranges = append(ranges, text)
+			}
+		}
+	}
+	slices.Sort(ranges)
+	return ranges
 }
 
 const requestMode = "tls {\n\tclient_auth {\n\t\tmode request\n\t}\n}"

@@ -416,6 +416,14 @@ func TestStaticChecks(t *testing.T) {
 		"a header of a proxy that nobody trusts": {behind, "no proxy is believed that sends Client-Cert"},
 		"a header of a proxy that is trusted":    {strings.Replace(behind, `{"s": {`, `{"s": {"trusted_proxies": {"source": "static", "ranges": ["10.0.0.5/32"]}, `, 1), ""},
 
+		"a header of any container": {
+			strings.Replace(strings.Replace(behind, "unverified", "verified", 1), `{"s": {`, `{"s": {"trusted_proxies": {"source": "static", "ranges": ["172.16.0.0/12", "fd00::/8", "10.0.0.5/32"]}, `, 1),
+			"everybody in a private network is believed who sends Client-Cert (172.16.0.0/12 fd00::/8)",
+		},
+		"a header of any container, of unverified certificates": {
+			strings.Replace(behind, `{"s": {`, `{"s": {"trusted_proxies": {"source": "static", "ranges": ["172.16.0.0/12"]}, `, 1), "",
+		},
+
 		"another site without a guard": {config("", issuer, guarded+`, {"match": [{"host": ["old.example"]}], "handle": [`+proxy+`]}`), "the site old.example passes requests to app:8080 without a guard"},
 		"one site":                     {config("", issuer, guarded), ""},
 		"a login":                      {config("", issuer, guarded+`, {"match": [{"host": ["x.example"]}], "handle": [`+strings.Replace(proxy, `{`, `{"rewrite": {"method": "GET"}, `, 1)+`]}`), ""},
