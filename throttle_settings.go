@@ -37,8 +37,8 @@ type ThrottleSettings struct {
 	// address, and without `trusted_proxies`, all who come through your proxy do.
 	Addresses *FailureLimit `json:"addresses,omitempty"`
 
-	// Invalid codes and refresh tokens from one address with one client, and invalid access tokens from one address at the
-	// guards. Nobody can guess them, so valid ones always pass: this limit only slows down broken clients. Default: 600 in
+	// Invalid codes, refresh tokens and signed requests from one address with one client, and invalid access tokens from one address
+	// at the guards. Nobody can guess them, so valid ones always pass: this limit only slows down broken clients. Default: 600 in
 	// 10 minutes.
 	Tokens *FailureLimit `json:"tokens,omitempty"`
 

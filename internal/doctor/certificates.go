@@ -10,6 +10,9 @@ import (
 
 // tlsPolicy is what a server does about the certificates of clients.
 type tlsPolicy struct {
+	Match struct {
+		SNI []string `json:"sni"`
+	} `json:"match"`
 	ClientAuth *struct {
 		Mode  string          `json:"mode"`
 		CA    json.RawMessage `json:"ca"`
@@ -38,7 +41,7 @@ const certificateGuide = "docs/guides/mutual-tls.md"
 
 // checkCertificates finds clients that need TLS certificates, and sites that do not ask for them.
 func checkCertificates(r *Report, c *config, i *issuer) {
-	asks, verifies, takesAny, anyCA := c.certificateModes()
+	asks, verifies, takesAny, anyCA := c.certificateModes(i)
 	header := i.ClientCertHeader
 	asks, takesAny, verifies = asks || header != "", takesAny || header != "", verifies || header == "verified"
 	checked := false
@@ -102,13 +105,13 @@ func (c *config) privateNetworks() (ranges []string) {
 
 const requestMode = "tls {\n\tclient_auth {\n\t\tmode request\n\t}\n}"
 
-// certificateModes says what the servers do about certificates: whether one asks for them, whether one checks them, whether one takes
-// any, and whether one trusts every CA of the system.
-func (c *config) certificateModes() (asks, verifies, takesAny, anyCA bool) {
+// certificateModes says what is done about certificates at the sites of an issuer: whether one asks for them, whether one checks them, whether
+// one takes any, and whether one trusts every CA of the system.
+func (c *config) certificateModes(i *issuer) (asks, verifies, takesAny, anyCA bool) {
 	for _, s := range c.Servers {
 		for _, policy := range s.Policies {
 			auth := policy.ClientAuth
-			if auth == nil {
+			if auth == nil || !c.isFor(policy, i) {
 				continue
 			}
 			hasCA := auth.CA != nil || len(auth.Certs)+len(auth.Files) > 0
@@ -118,4 +121,25 @@ func (c *config) certificateModes() (asks, verifies, takesAny, anyCA bool) {
 		}
 	}
 	return asks, verifies, takesAny, anyCA
+}
+
+// isFor reports whether a policy may be for a site of an issuer.
+func (c *config) isFor(policy tlsPolicy, i *issuer) bool {
+	names := policy.Match.SNI
+	if len(names) == 0 {
+		return true
+	}
+	for _, s := range c.Served {
+		if !c.means(s.Issuer, i) {
+			continue
+		}
+		if len(s.hosts) == 0 || slices.ContainsFunc(s.hosts, func(host string) bool {
+			return strings.ContainsAny(host, "*{") || slices.ContainsFunc(names, func(name string) bool {
+				return strings.EqualFold(name, host) || strings.ContainsAny(name, "*{")
+			})
+		}) {
+			return true
+		}
+	}
+	return false
 }

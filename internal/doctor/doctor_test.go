@@ -401,6 +401,9 @@ func TestStaticChecks(t *testing.T) {
 		return strings.Replace(config, `{"s": {`, `{"s": {"tls_connection_policies": [{"client_authentication": {`+auth+`}}], `, 1)
 	}
 	const certified, ownCert = `"tls_client_auth_san_dns": "app.example"`, `"self_signed_tls_client_auth": {"certificate_files": ["a.pem"]}`
+	forHost := func(name string) string {
+		return strings.Replace(policy(client(certified), `"ca": {"provider": "file"}`), `"client_authentication"`, `"match": {"sni": ["`+name+`"]}, "client_authentication"`, 1)
+	}
 	behind := config("", issuer+`, "client_cert_header": "unverified", "clients": {"app": {`+ownCert+`}}`, "")
 	for name, tt := range map[string]struct {
 		config string
@@ -409,6 +412,8 @@ func TestStaticChecks(t *testing.T) {
 		"certificates are not asked for":         {client(certified), "no site checks TLS certificates"},
 		"certificates are not checked":           {policy(client(certified), `"mode": "request"`), "no site checks TLS certificates"},
 		"certificates are checked":               {policy(client(certified), `"ca": {"provider": "file"}`), ""},
+		"certificates are checked there":         {forHost("shop.example"), ""},
+		"certificates are checked elsewhere":     {forHost("other.example"), "no site checks TLS certificates"},
 		"certificates of all CAs":                {policy(client(certified), `"mode": "verify_if_given"`), "a site trusts the certificates of all CAs"},
 		"own certificates are refused":           {policy(client(ownCert), `"mode": "verify_if_given", "ca": {"provider": "file"}`), "no site takes TLS certificates that are of no CA"},
 		"own certificates are asked for":         {policy(client(ownCert), `"mode": "request"`), ""},
