@@ -94,9 +94,12 @@ func (c *Client) exchangeRules() (rules []storage.ExchangeRule) {
 	return rules
 }
 
-// checkTrusted finds scopes of issuers elsewhere that this issuer does not have.
+// checkTrusted finds scopes of issuers elsewhere that this issuer does not have, and keys that only an issuer on this machine may fetch.
 func (i *Issuer) checkTrusted(g *grants.JWTBearer) error {
 	for _, name := range slices.Sorted(maps.Keys(g.Issuers)) {
+		if err := checkKeysURI(g.Issuers[name].JWKSURI, i.URL); err != nil {
+			return directive.At("issuer "+name, directive.At("jwks_uri", err))
+		}
 		for _, scope := range g.Issuers[name].Scopes {
 			if names := i.scopeNames(); !slices.Contains(names, scope) {
 				return directive.At("issuer "+name, directive.At("scopes", fmt.Errorf("expected scopes of the issuer; it has no scope %s%s",

@@ -153,6 +153,7 @@ func TestValidateNamesTheSetting(t *testing.T) {
 		{"keys of a client in two places", client("jwks " + file("two.json", "{}") + "\njwks_uri https://a.example/jwks"), []string{"client app: jwks: expected the keys in one place"}},
 		{"keys of a client without https", client("jwks_uri http://a.example/jwks"), []string{"client app: jwks_uri: expected https"}},
 		{"keys of a client at no URL", client("jwks_uri /jwks"), []string{"client app: jwks_uri: expected a URL with https"}},
+		{"keys of a trusted issuer on this machine", issuer("grant jwt_bearer {\nissuer https://a.example {\njwks_uri http://localhost/jwks\nsubjects *@a.example\n}\n}"), []string{"grant jwt_bearer: issuer https://a.example: jwks_uri: expected https"}},
 		{"an audience that is none", issuer("client_assertion_audience endpoint"), []string{"client_assertion_audience: expected issuer or any"}},
 		{"no JWKS file", issuer("signing {\njwks_file " + missing + "\n}"), []string{"issuer default: signing: jwks_file: open " + missing}},
 		{"JWKS file that is no JSON", issuer("signing {\njwks_file " + file("text", "keys") + "\n}"), []string{"issuer default: signing keys: the file is no JWK set"}},

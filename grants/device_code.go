@@ -178,11 +178,11 @@ func (e *deviceExchange) redeem(ctx context.Context) error {
 		f := d.NewFamily()
 		family := storage.Key{Kind: storage.KindFamily, ID: d.Family}
 		switch {
+		case storage.Expired(f.Until, req.Now): // then Ends is over too
+			return refuse(errExpiredDevice.Explain("an approval that ended at "+moment(f.Until), "", "client "+req.Client.ID+": consent_lifetime"))
 		case !f.Ends.IsZero() && !req.Now.Before(f.Ends):
 			return refuse(errExpiredDevice.Explain("a device code whose tokens would have expired at "+moment(f.Ends), "",
 				"client "+req.Client.ID+": refresh_token lifetime"))
-		case storage.Expired(f.Until, req.Now):
-			return refuse(errExpiredDevice.Explain("an approval that ended at "+moment(f.Until), "", "client "+req.Client.ID+": consent_lifetime"))
 		case req.Void != nil && req.Void(family.ID, f):
 			return refuse(errBadDeviceCode.because("void: all tokens of its user or its client were revoked").about(family.ID, f.Subject))
 		}

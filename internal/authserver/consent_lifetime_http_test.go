@@ -5,6 +5,7 @@ import (
 	"net/http"
 	"net/http/httptest"
 	"net/url"
+	"slices"
 	"strings"
 	"testing"
 	"time"
@@ -244,6 +245,30 @@ func TestDeviceAccessEnds(t *testing.T) {
 			s.clock.Advance(5 * time.Minute)
 			s.token(t, refreshes(a.json(t)["refresh_token"].(string), own...)).check(t, http.StatusBadRequest, "invalid_grant")
 		})
+	}
+}
+
+// Of a device code whose approval has ended, the log names the setting that decided.
+func TestDeviceCodeAfterTheApproval(t *testing.T) {
+	s := newTestServer(t, withDevices, lasting("cli", time.Minute))
+	d := s.startDevice(t, "cli")
+	s.decideDevice(t, s.typeCode(t, d.user), "allow").check(t, http.StatusSeeOther, "")
+	s.clock.Advance(time.Minute)
+	s.poll(t, d).check(t, http.StatusBadRequest, "expired_token")
+	s.explained(t, "an approval that ended at", "", "client cli: consent_lifetime")
+}
+
+// The owner sees what clients have access to now.
+func TestGrantsOfAUserEnd(t *testing.T) {
+	s := newTestServer(t, lasting("webapp", 7*day), lasting("spa", hour, 0))
+	s.tokensFor(t, "604800")
+	s.decideFor(t, s.get(t, asks("spa", "scope", "profile")), "never")
+	s.decideFor(t, s.get(t, asks("spa", "scope", "orders")), "3600")
+	s.clock.Advance(7 * day)
+	consents, err := s.Owner().UserConsents(t.Context(), "alice")
+	must(t, err)
+	if got := consents.Clients["spa"].Scopes; len(consents.Clients) != 1 || !slices.Equal(got, []string{"profile"}) {
+		t.Errorf("the clients are %+v", consents.Clients)
 	}
 }
 

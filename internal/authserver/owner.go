@@ -50,9 +50,18 @@ func (o Owner) RetireKey(ctx context.Context, kid string) error {
 	return o.s.upkeep.marker.set(ctx)
 }
 
-// UserConsents returns which clients have access to a user's account.
+// UserConsents returns which clients have access to a user's account now.
 func (o Owner) UserConsents(ctx context.Context, subject string) (*storage.Consents, error) {
-	return o.s.consents.of(ctx, subject)
+	consents, err := o.s.consents.of(ctx, subject)
+	if err != nil {
+		return nil, err
+	}
+	now := o.s.now()
+	consents.Prune(now)
+	for id, consent := range consents.Clients {
+		consents.Clients[id] = consent.At(now)
+	}
+	return consents, nil
 }
 
 // SignIns returns where a person has signed in, the one that was used last at the end.
