@@ -100,6 +100,7 @@ func (s servingSite) clientAuth() (modes []tls.ClientAuthType) {
 // noConn is the connection of nobody. It notes that a policy is for some addresses only.
 type noConn struct {
 	net.Conn
+
 	asked bool
 }
 

@@ -12,6 +12,8 @@ import (
 
 	"github.com/caddyserver/caddy/v2"
 	caddycmd "github.com/caddyserver/caddy/v2/cmd"
+
+	"github.com/caddy-oauth/caddy-oauth/internal/jwt/jwttest"
 )
 
 // caddyCommand runs a caddy command with an empty home, and returns its output and whether it succeeded.
@@ -159,6 +161,7 @@ func TestValidateNamesTheSetting(t *testing.T) {
 		{"JWKS file that is no JSON", issuer("signing {\njwks_file " + file("text", "keys") + "\n}"), []string{"issuer default: signing keys: the file is no JWK set"}},
 		{"JWKS file without keys", issuer("signing {\njwks_file " + file("none", `{"keys":[]}`) + "\n}"), []string{"issuer default: signing keys: the file is no JWK set"}},
 		{"JWKS file with a public key only", issuer("signing {\njwks_file " + file("public", `{"keys":[{"kty":"OKP","crv":"Ed25519","x":"11qYAYKxCrfVS_7TyWQHOg7hcvPapiMlrwIaaPcHURo"}]}`) + "\n}"), []string{"issuer default: signing keys: the file has no private key"}},
+		{"JWKS file that signs the access tokens of a client with a profile", issuer("signing {\njwks_file " + file("rsa.json", `{"keys":[`+string(jwttest.NewKey(t, "RS256").JWK)+`]}`) + "\n}\nclient app {\nprofile fapi2\njwks_uri https://app.example/jwks.json\nredirect_uris https://app.example/cb\n}"), []string{"issuer default: client app: profile: expected signing with one of ES256, EdDSA, PS256 at the issuer, not RS256"}},
 		{"JWKS file without a key for the ID tokens of described clients", issuer("dynamic\nopenid {\ndynamic\n}\nsigning {\njwks_file " + file("eddsa.json", `{"keys":[`+privateKey+`]}`) + "\n}"), []string{"issuer default: openid: id_token_signed_response_alg: expected EdDSA, of which jwks_file has a private key, not RS256"}},
 		{"directive without the global option", "http://example.com {\noauth\n}", []string{"expected the URL of an issuer and its settings, or the global option oauth with an issuer", "Caddyfile:2"}},
 		{"directive of an unknown issuer", issuer("") + "http://example.com {\noauth shop\n}", []string{`there is no issuer \"shop\" above this line, expected default`, "Caddyfile:"}},
