@@ -204,6 +204,7 @@ func (p parser) store(i *Issuer) directive.Setting {
 
 func (p parser) grant(i *Issuer) directive.Setting {
 	return func(string) error {
+		own := p.Token()
 		name, value, err := p.module("grant", "oauth.grants.")
 		if err != nil {
 			return err
@@ -212,7 +213,7 @@ func (p parser) grant(i *Issuer) directive.Setting {
 			i.GrantsRaw = make(caddy.ModuleMap)
 		}
 		i.GrantsRaw[name] = caddyconfig.JSON(value, nil)
-		return p.Under("grant "+name, func() error { return nil })
+		return p.UnderAt("grant "+name, own, func() error { return nil })
 	}
 }
 

@@ -1,6 +1,7 @@
 package caddyoauth
 
 import (
+	"encoding/json"
 	"errors"
 	"fmt"
 	"maps"
@@ -108,4 +109,39 @@ func (i *Issuer) checkTrusted(g *grants.JWTBearer) error {
 		}
 	}
 	return nil
+}
+
+// sharedIssuers returns the trusted issuers whose assertions more than one client can bring, without the issuers or the owner having named
+// these: a client of one partner could bring the assertions of another. An ID-JAG names its client.
+func (i *Issuer) sharedIssuers() (names []string) {
+	g := i.jwtBearer()
+	if g == nil {
+		return nil
+	}
+	bringing := 0
+	for _, c := range i.Clients {
+		if c != nil && slices.Contains(c.grantTypes(), grants.JWTBearerType) {
+			bringing++
+		}
+	}
+	for _, name := range slices.Sorted(maps.Keys(g.Issuers)) {
+		if from := g.Issuers[name]; from != nil && bringing > 1 && !from.IDJAG && len(from.Clients) == 0 {
+			names = append(names, name)
+		}
+	}
+	return names
+}
+
+// jwtBearer returns the settings of the grant, before or after it is loaded; nil without it.
+func (i *Issuer) jwtBearer() *grants.JWTBearer {
+	for _, g := range i.loaded {
+		if g, ok := g.(*grants.JWTBearer); ok {
+			return g
+		}
+	}
+	g := new(grants.JWTBearer)
+	if raw, ok := i.GrantsRaw["jwt_bearer"]; !ok || json.Unmarshal(raw, g) != nil {
+		return nil
+	}
+	return g
 }

@@ -162,6 +162,9 @@ func (i *Issuer) mistakes(path ...string) (found []mistake) {
 			}
 		}
 	}
+	for _, name := range i.sharedIssuers() {
+		add("several clients may bring assertions of "+name+", also those that name no client", "clients <id...>", "grant jwt_bearer", "issuer "+name)
+	}
 	if i.Dynamic != nil {
 		for _, token := range i.Dynamic.Tokens {
 			if end, err := token.end(); err == nil && !end.IsZero() && !time.Now().Before(end) {

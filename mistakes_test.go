@@ -121,6 +121,9 @@ func TestMistakes(t *testing.T) {
 		{"header of the guard from half a placeholder", site(scope+job, "oauth_guard /api/* {\nheader X-User {http.auth.user}\n}"), "header X-User", "nothing sets {http.auth.user}", "{http.auth.user.id}"},
 		{"a token that has ended", site(login+scope+job+"dynamic token {\ntoken {env.ENDED_VARIABLE} {\nuntil 2020-01-01\n}\n}\n", ""), "dynamic", "an initial access token has ended, at 2020-01-01T00:00:00Z", "a later date"},
 		{"exchange of tokens that nobody gets", site(scope+strings.Replace(job, "scopes orders\n", "scopes orders\ngrant_types token_exchange\nexchange from https://a.example to https://b.example\n", 1), ""), "exchange from", "no client of the configuration gets tokens for https://a.example, which the client job could exchange", "exchange from one of: https://example.com, https://b.example"},
+		{"an issuer for whoever brings its assertions", site(scope+strings.Replace(job, "scopes orders\n", "scopes orders\ngrant_types jwt_bearer\n", 1)+
+			strings.Replace(strings.Replace(job, "client job", "client other", 1), "scopes orders\n", "scopes orders\ngrant_types jwt_bearer\n", 1)+
+			"grant jwt_bearer {\nissuer https://a.example {\njwks_uri https://a.example/keys\nsubjects *@a.example\n}\n}\n", ""), "grant jwt_bearer", "several clients may bring assertions of https://a.example", "clients <id...>"},
 		{"short secret", site(scope+strings.Replace(job, "{env.ENDED_VARIABLE}", "hunter2", 1), ""), "secret", "the secret of the client job is so short that it can be guessed", "32 random characters"},
 		{"short secret in the global option", global(scope+strings.Replace(job, "{env.ENDED_VARIABLE}", "hunter2", 1), "oauth"), "secret", "the secret of the client job is so short that it can be guessed", "32 random characters"},
 		{"secret in the Caddyfile", site(scope+strings.Replace(job, "{env.ENDED_VARIABLE}", "8jXq2vLw7Rz4Tn1KcYp5", 1), ""), "secret", "a secret stands in the Caddyfile", "{env.NAME}"},

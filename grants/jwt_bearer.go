@@ -152,6 +152,8 @@ func (t *TrustedIssuer) subject(a *Assertion, req *Request) (string, error) {
 	switch {
 	case a.Client != req.Client.ID && (t.IDJAG || a.Client != ""): // of an ID-JAG, it is required
 		return refuse("client_id "+a.Client, "client_id "+req.Client.ID+", of the client that brings the assertion", "")
+	case len(t.Clients) > 0 && !slices.Contains(t.Clients, req.Client.ID):
+		return refuse("an assertion that the client "+req.Client.ID+" brings", "one of the clients "+strings.Join(t.Clients, ", "), "clients")
 	case !a.Bound.IsZero() && !a.Bound.ProvenBy(req.Client.Binding(req.Proven)):
 		return refuse("an assertion that is bound to another key", "a proof of the key in its cnf", "")
 	case a.Claims["authorization_details"] != nil: // nobody here understands it, and it may narrow what the client can do

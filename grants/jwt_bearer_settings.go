@@ -39,6 +39,11 @@ type TrustedIssuer struct {
 	// characters. **Danger:** with `*`, the issuer can speak for everybody at the site, you included.
 	Subjects []string `json:"subjects,omitempty"`
 
+	// The clients that may bring its assertions, by their IDs. Without it, a client can bring any assertion that names no client in
+	// `client_id`. **Danger:** a client of one partner that gets hold of an assertion about the people of another can then use it.
+	// Default: every client with the grant type.
+	Clients []string `json:"clients,omitempty"`
+
 	// The scopes that tokens can have which the issuer vouches for, of those of the client. Default: all of these.
 	Scopes []string `json:"scopes,omitempty"`
 }
@@ -138,6 +143,7 @@ func checkKeysURL(uri string) error {
 //			id_jag
 //			map      sub|email
 //			subjects <pattern...>
+//			clients  <id...>
 //			scopes   <scope...>
 //		}
 //	}
@@ -159,6 +165,7 @@ func (g *JWTBearer) UnmarshalCaddyfile(d *caddyfile.Dispenser) error {
 				"id_jag":   in.Flag(&from.IDJAG),
 				"map":      in.Word("sub or email", &from.Map),
 				"subjects": in.Words("one user or more, or *", &from.Subjects),
+				"clients":  in.Words("one client ID or more", &from.Clients),
 				"scopes":   in.Words("one scope or more", &from.Scopes),
 			}, nil
 		}),

@@ -186,6 +186,20 @@ func TestWhichAssertionsAreGood(t *testing.T) {
 	b.bring(t, typeJAG, b.jag("scope", nil)).check(t, http.StatusOK, "")
 }
 
+// A partner's client cannot use what it finds of another partner.
+func TestClientsOfATrustedIssuer(t *testing.T) {
+	b := newBearers(t)
+	for _, g := range b.config.Grants {
+		if g, ok := g.(*grants.JWTBearer); ok {
+			g.Issuers[partner].Clients = []string{"agent"}
+		}
+	}
+	signed := b.sign(t, "", b.about("bob@partner.example"))
+	b.token(t, brings(signed), as("other")).check(t, http.StatusBadRequest, "invalid_grant")
+	b.explained(t, "the client other", "agent", "grant jwt_bearer: issuer "+partner+": clients")
+	b.token(t, brings(signed), as("agent")).check(t, http.StatusOK, "")
+}
+
 func TestIDJAG(t *testing.T) {
 	b := newBearers(t)
 	for _, tt := range []struct {

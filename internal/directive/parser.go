@@ -190,6 +190,11 @@ func count(args int) string {
 
 // Under reads a setting with parse, and remembers where it stands. A setting of the same name in the same block is an error.
 func (p *Parser) Under(name string, parse func() error) error {
+	return p.UnderAt(name, p.Token(), parse)
+}
+
+// UnderAt is Under for a setting that stands at a token which was read before.
+func (p *Parser) UnderAt(name string, own caddyfile.Token, parse func() error) error {
 	p.path = append(p.path, name)
 	defer func() { p.path = p.path[:len(p.path)-1] }()
 
@@ -197,7 +202,7 @@ func (p *Parser) Under(name string, parse func() error) error {
 	if first, repeated := p.first[key]; repeated {
 		return p.Errf("%s: duplicate setting, first at %s:%d", name, first.File, first.Line)
 	}
-	p.first[key] = p.Token()
+	p.first[key] = own
 	return parse()
 }
 

@@ -100,6 +100,15 @@ var delegation = []situation{
 		},
 	},
 	{
+		is:   func(f *trail.Failure) bool { return ofAssertion(f) && decides(f, "clients") },
+		why:  "This client may not bring assertions of that issuer: it came with {sent}. Those who may: {expected}.",
+		next: stopsAndShows,
+		do: []string{
+			"If it belongs to that issuer's people: add its ID to clients in the block of that issuer.",
+			"If it does not, find out how it got an assertion that was made for another client.",
+		},
+	},
+	{
 		is:   func(f *trail.Failure) bool { return ofAssertion(f) && strings.HasPrefix(f.Sent, "aud ") },
 		why:  "The assertion is for somebody else: it came with {sent}, and this server takes {expected}.",
 		next: stopsAndShows,
