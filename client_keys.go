@@ -1,14 +1,21 @@
 package caddyoauth
 
 import (
+	"bytes"
+	"cmp"
+	"crypto/x509"
 	"encoding/json"
+	"encoding/pem"
 	"errors"
 	"fmt"
 	"net/url"
 	"os"
 
+	"github.com/caddyserver/caddy/v2"
+
 	"github.com/caddy-oauth/caddy-oauth/internal/directive"
 	"github.com/caddy-oauth/caddy-oauth/internal/jwt"
+	"github.com/caddy-oauth/caddy-oauth/internal/mtls"
 	"github.com/caddy-oauth/caddy-oauth/internal/uris"
 	"github.com/caddy-oauth/caddy-oauth/storage"
 )
@@ -78,4 +85,193 @@ func checkKeysURI(uri, issuer string) error {
 		return fmt.Errorf("expected https, not %s", uri)
 	}
 	return nil
+}
+
+// MutualTLSSettings are about the TLS certificates of clients (mutual TLS, RFC 8705). That Caddy asks for certificates is a setting of the
+// site: `tls { client_auth { ... } }`.
+type MutualTLSSettings struct {
+	// The URL of a second site of the issuer, such as `https://mtls.example.com`, at which Caddy asks for certificates, so that browsers are
+	// never asked on the first one. Metadata has the URLs of the endpoints there (`mtls_endpoint_aliases`, RFC 8705 section 5), and a DPoP
+	// proof may name either URL. The second site needs `oauth` too. Default: none.
+	MTLSEndpointAliases string `json:"mtls_endpoint_aliases,omitempty"`
+
+	// Whether a proxy of `trusted_proxies` says in the header `Client-Cert` which certificate a client has (RFC 9440), for the endpoints and
+	// the guards of the issuer: `verified` if the proxy lets only certificates of your CA pass, or `unverified` if it lets any pass. Then
+	// `self_signed_tls_client_auth` and bound tokens work, and `tls_client_auth` does not. From anybody else, the header is removed.
+	// Default: the header is ignored, and only the TLS connection to Caddy counts. **Danger:** such a proxy must remove the header that a
+	// client sends itself. With `verified`, a proxy that does not check certificates lets everybody authenticate as any client of
+	// `tls_client_auth`, and so can whoever connects from an address of `trusted_proxies`: name the proxy alone there, since with
+	// `private_ranges` any container or machine of your network can send the header.
+	ClientCertHeader string `json:"client_cert_header,omitempty"`
+}
+
+func (s *MutualTLSSettings) resolve(repl *caddy.Replacer) error {
+	return directive.At("mtls_endpoint_aliases", replace(repl, &s.MTLSEndpointAliases))
+}
+
+func (s *MutualTLSSettings) check() error {
+	return cmp.Or(
+		directive.At("mtls_endpoint_aliases", checkAlias(s.MTLSEndpointAliases)),
+		directive.At("client_cert_header", checkChoice(s.ClientCertHeader, "verified", "unverified")),
+	)
+}
+
+func checkAlias(alias string) error {
+	if alias == "" || unresolved(alias) {
+		return nil
+	}
+	u, err := url.Parse(alias)
+	if err != nil || u.Scheme != "https" || u.Hostname() == "" || u.User != nil || u.Path != "" || u.RawQuery != "" || u.ForceQuery || u.Fragment != "" {
+		return fmt.Errorf("expected https and a host, such as https://mtls.example.com, not %s", alias)
+	}
+	return nil
+}
+
+// ClientCertificates say which TLS certificate authenticates a client (RFC 8705). Such a client has no secret, and is not public.
+type ClientCertificates struct {
+	// The subject of its certificate as RFC 4514 writes it, such as `CN=app,O=Example,C=DE`: the name of the client itself comes first, as
+	// with `openssl x509 -noout -subject -nameopt RFC2253`. One of the five names of a client, by which it authenticates with any
+	// certificate that has the name (`tls_client_auth`), also with the next one. Caddy must trust the CA: `tls { client_auth { trust_pool ...
+	// } }` with the mode `verify_if_given` or `require_and_verify`. Prefer a name of the next four: every CA checks those. Default: none.
+	TLSClientAuthSubjectDN string `json:"tls_client_auth_subject_dn,omitempty"`
+
+	// A host name in its certificate, such as `app.example.com`. Default: none.
+	TLSClientAuthSANDNS string `json:"tls_client_auth_san_dns,omitempty"`
+
+	// A URI in its certificate, such as `spiffe://example.com/app`. Default: none.
+	TLSClientAuthSANURI string `json:"tls_client_auth_san_uri,omitempty"`
+
+	// An IP address in its certificate. Default: none.
+	TLSClientAuthSANIP string `json:"tls_client_auth_san_ip,omitempty"`
+
+	// An email address in its certificate. Default: none.
+	TLSClientAuthSANEmail string `json:"tls_client_auth_san_email,omitempty"`
+
+	// The certificates themselves that authenticate the client, whoever has signed them (`self_signed_tls_client_auth`). Caddy must ask for
+	// certificates and not check them: `tls { client_auth { mode request } }`. Default: none.
+	SelfSignedTLSClientAuth *SelfSignedCertificates `json:"self_signed_tls_client_auth,omitempty"`
+
+	// Whether each of its token requests must come with a certificate, to which all its access tokens are bound: with another one, or with
+	// none, they are useless to a thief. The refresh tokens of a public client are bound too. A certificate that the client
+	// replaces ends the access tokens before, and the refresh tokens of a public client. Default: false.
+	TLSClientCertificateBoundAccessTokens bool `json:"tls_client_certificate_bound_access_tokens,omitempty"`
+}
+
+// SelfSignedCertificates are certificates that a client has made for itself.
+type SelfSignedCertificates struct {
+	// Files with the certificates, in PEM or DER, which are read when the configuration is loaded. A file with several has the current
+	// one and the next. Default: the first certificate in `x5c` of each key in `jwks` or `jwks_uri` of the client.
+	Files []string `json:"certificate_files,omitempty"`
+}
+
+func (c *ClientCertificates) resolve(repl *caddy.Replacer) error {
+	for _, name := range c.names() {
+		if err := replace(repl, name); err != nil {
+			return directive.At("tls_client_auth", err)
+		}
+	}
+	if c.SelfSignedTLSClientAuth == nil {
+		return nil
+	}
+	return directive.At("self_signed_tls_client_auth", replaceAll(repl, c.SelfSignedTLSClientAuth.Files))
+}
+
+// names returns the names of the certificate, by their kind.
+func (c *ClientCertificates) names() map[string]*string {
+	return map[string]*string{
+		mtls.SubjectDN: &c.TLSClientAuthSubjectDN, mtls.SANDNS: &c.TLSClientAuthSANDNS, mtls.SANURI: &c.TLSClientAuthSANURI,
+		mtls.SANIP: &c.TLSClientAuthSANIP, mtls.SANEmail: &c.TLSClientAuthSANEmail,
+	}
+}
+
+// hasCertificate reports whether the client authenticates with a certificate.
+func (c *ClientCertificates) hasCertificate() bool {
+	for _, name := range c.names() {
+		if *name != "" {
+			return true
+		}
+	}
+	return c.SelfSignedTLSClientAuth != nil
+}
+
+// check finds impossible names, and more than one. hasKeys says that the client has a JWK set.
+func (c *ClientCertificates) check(hasKeys bool) error {
+	names := c.names()
+	set := 0
+	for _, kind := range mtls.Kinds {
+		name := *names[kind]
+		if name == "" {
+			continue
+		}
+		if set++; !unresolved(name) {
+			if err := mtls.CheckName(kind, name); err != nil {
+				return directive.At("tls_client_auth", fmt.Errorf("%s: %w", kind, err))
+			}
+		}
+	}
+	self := c.SelfSignedTLSClientAuth
+	switch {
+	case set > 1:
+		return directive.At("tls_client_auth", errors.New("expected one name of the certificate (RFC 8705 section 2.1.2)"))
+	case self != nil && set > 0:
+		return directive.At("self_signed_tls_client_auth", errors.New("expected either this or tls_client_auth"))
+	case self != nil && len(self.Files) == 0 && !hasKeys:
+		return directive.At("self_signed_tls_client_auth", errors.New("expected a file with the certificate, or jwks or jwks_uri with x5c"))
+	case self != nil && len(self.Files) > 0 && hasKeys:
+		return directive.At("self_signed_tls_client_auth", errors.New("expected the certificates in one place, files, or x5c in jwks or jwks_uri"))
+	}
+	return nil
+}
+
+// certificate returns what authenticates the client, nil if it is no certificate. The files are still to be read.
+func (c *ClientCertificates) certificate() *storage.ClientCertificate {
+	if !c.hasCertificate() {
+		return nil
+	}
+	return &storage.ClientCertificate{
+		SubjectDN: c.TLSClientAuthSubjectDN, SANDNS: c.TLSClientAuthSANDNS, SANURI: c.TLSClientAuthSANURI, SANIP: c.TLSClientAuthSANIP,
+		SANEmail: c.TLSClientAuthSANEmail, SelfSigned: c.SelfSignedTLSClientAuth != nil,
+	}
+}
+
+// read returns the certificates in the files, in DER.
+func (s *SelfSignedCertificates) read() (all [][]byte, err error) {
+	if s == nil {
+		return nil, nil
+	}
+	for _, name := range s.Files {
+		file, err := os.ReadFile(name)
+		if err != nil {
+			return nil, err
+		}
+		certificates, err := readCertificates(file)
+		if err != nil {
+			return nil, fmt.Errorf("%s: %w", name, err)
+		}
+		all = append(all, certificates...)
+	}
+	return all, nil
+}
+
+// readCertificates returns the certificates in a file, in PEM or one in DER.
+func readCertificates(file []byte) (all [][]byte, err error) {
+	if !bytes.Contains(file, []byte("-----BEGIN")) {
+		if _, err := x509.ParseCertificate(file); err != nil {
+			return nil, errors.New("expected a certificate in PEM or DER")
+		}
+		return [][]byte{file}, nil
+	}
+	for block, rest := pem.Decode(file); block != nil; block, rest = pem.Decode(rest) {
+		if block.Type != "CERTIFICATE" {
+			return nil, fmt.Errorf("expected a CERTIFICATE in PEM, and nothing else, not a %s", block.Type)
+		}
+		if _, err := x509.ParseCertificate(block.Bytes); err != nil {
+			return nil, errors.New("the CERTIFICATE in PEM is not readable")
+		}
+		all = append(all, block.Bytes)
+	}
+	if len(all) == 0 {
+		return nil, errors.New("expected a certificate in PEM or DER")
+	}
+	return all, nil
 }
