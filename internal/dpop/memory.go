@@ -59,10 +59,10 @@ func (m *Memory) accept(ctx context.Context, p *Proof, hop string, now time.Time
 			m.before = nil
 		}
 	}
-	_, now1 := m.current[id]
+	_, recent := m.current[id]
 	_, before := m.before[id]
 	m.current[id] = struct{}{}
-	if now1 || before {
+	if recent || before {
 		return m.running[id].passOn(hop)
 	}
 	if ctx.Done() == nil { // nobody can tell when the request ends
