@@ -328,15 +328,6 @@ func (g *Guard) provisionMatchers(ctx caddy.Context) error {
 	return g.matchers.FromInterface(sets)
 }
 
-func union(a, b []string) []string {
-	for _, s := range b {
-		if !slices.Contains(a, s) {
-			a = append(slices.Clip(a), s)
-		}
-	}
-	return a
-}
-
 // remote reports whether the issuer is configured by its URL.
 func (g *Guard) remote() bool { return isURL(g.Issuer) }
 
@@ -482,9 +473,9 @@ func (i *Issuer) givenResources() []string {
 	given := i.audience()
 	for _, id := range slices.Sorted(maps.Keys(i.Clients)) {
 		if c := i.Clients[id]; c != nil {
-			given = union(given, c.Audience)
+			given = bearer.Union(given, c.Audience)
 			for _, e := range c.Exchanges {
-				given = union(given, []string{e.To})
+				given = bearer.Union(given, []string{e.To})
 			}
 		}
 	}

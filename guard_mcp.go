@@ -72,7 +72,7 @@ func (g *Guard) addResource(issuerURL string) bool {
 func (g *Guard) audienceOfMCP(byDefault []string) []string {
 	switch {
 	case len(g.Audience) > 0:
-		return union([]string{g.Resource}, g.Audience)
+		return bearer.Union([]string{g.Resource}, g.Audience)
 	case len(byDefault) == 1:
 		return []string{g.Resource, byDefault[0]}
 	}

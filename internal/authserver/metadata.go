@@ -10,6 +10,7 @@ import (
 	"time"
 
 	"github.com/caddy-oauth/caddy-oauth/grants"
+	"github.com/caddy-oauth/caddy-oauth/internal/bearer"
 	"github.com/caddy-oauth/caddy-oauth/internal/dpop"
 	"github.com/caddy-oauth/caddy-oauth/internal/jwt"
 	"github.com/caddy-oauth/caddy-oauth/internal/wire"
@@ -47,16 +48,6 @@ type SiteFacts struct {
 	Claims    []string // the names of the claims
 	ACRValues []string // how well people can be authenticated there, lowest first
 	SignsOut  bool     // it has a page where people sign out, see [Logouter]
-}
-
-// union returns a list with what else is in another one.
-func union(list, more []string) []string {
-	for _, one := range more {
-		if !slices.Contains(list, one) {
-			list = append(list, one)
-		}
-	}
-	return list
 }
 
 // publishMetadata makes the document.
@@ -196,7 +187,7 @@ func (s *core) certificateMethods() (methods []string) {
 	}
 	for _, client := range s.config.Clients {
 		if client.Certificate != nil {
-			methods = union(methods, []string{client.Certificate.Method()})
+			methods = bearer.Union(methods, []string{client.Certificate.Method()})
 		}
 	}
 	slices.Sort(methods)

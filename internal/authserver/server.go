@@ -234,8 +234,8 @@ func (s *Server) AddSite(facts SiteFacts) error {
 	d := &s.document
 	d.mu.Lock()
 	defer d.mu.Unlock()
-	d.sites.Claims = union(d.sites.Claims, facts.Claims)
-	d.sites.ACRValues = union(d.sites.ACRValues, facts.ACRValues)
+	d.sites.Claims = bearer.Union(d.sites.Claims, facts.Claims)
+	d.sites.ACRValues = bearer.Union(d.sites.ACRValues, facts.ACRValues)
 	d.sites.SignsOut = d.sites.SignsOut || facts.SignsOut
 	return s.publishMetadataLocked()
 }

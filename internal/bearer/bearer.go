@@ -345,7 +345,7 @@ func (p *Resource) refuse(r *http.Request, t *Tokens, status int, code string, c
 	if p.Needs != nil {
 		scopes = p.Needs(r)
 	}
-	scopes = union(slices.Clip(scopes), more)
+	scopes = Union(scopes, more)
 	var params []string
 	add := func(name, value string) {
 		if value != "" {

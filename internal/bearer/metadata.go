@@ -31,7 +31,7 @@ func NewCatalog(resources []*Metadata) (Catalog, error) {
 			documents = append(documents, d)
 		}
 		d.Name = cmp.Or(d.Name, m.Name)
-		d.Servers, d.Scopes, d.Methods = union(d.Servers, m.Servers), union(d.Scopes, m.Scopes), union(d.Methods, m.Methods)
+		d.Servers, d.Scopes, d.Methods = Union(d.Servers, m.Servers), Union(d.Scopes, m.Scopes), Union(d.Methods, m.Methods)
 	}
 	catalog := make(Catalog)
 	for _, d := range documents {
@@ -46,13 +46,14 @@ func NewCatalog(resources []*Metadata) (Catalog, error) {
 	return catalog, nil
 }
 
-func union(a, b []string) []string {
-	for _, s := range b {
-		if !slices.Contains(a, s) {
-			a = append(a, s)
+// Union returns a list with what else is in another one. It does not change them.
+func Union(list, more []string) []string {
+	for _, one := range more {
+		if !slices.Contains(list, one) {
+			list = append(slices.Clip(list), one)
 		}
 	}
-	return a
+	return list
 }
 
 // Serve serves the document at a path. It reports false if the path is not that of a document; a well-known path without one

@@ -155,18 +155,8 @@ func (g *Guard) needs(r *http.Request) []string {
 	scopes := g.config.Resource.Scopes
 	for other := range g.config.Place.besides(r) {
 		if other.config.Issuer == g.config.Issuer && other.config.Metadata.Resource == g.config.Metadata.Resource {
-			scopes = union(scopes, other.config.Resource.Scopes)
+			scopes = bearer.Union(scopes, other.config.Resource.Scopes)
 		}
 	}
 	return scopes
-}
-
-// union returns a list with what else is in another one.
-func union(list, more []string) []string {
-	for _, one := range more {
-		if !slices.Contains(list, one) {
-			list = append(slices.Clip(list), one)
-		}
-	}
-	return list
 }

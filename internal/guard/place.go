@@ -116,7 +116,7 @@ func (p *Place) join(guards []*Guard) {
 		some[g.config.Settings] = some[g.config.Settings] || g.config.MCP && g.config.Tools
 	}
 	for _, g := range guards {
-		p.headers = union(p.headers, slices.Sorted(maps.Keys(g.config.Headers)))
+		p.headers = bearer.Union(p.headers, slices.Sorted(maps.Keys(g.config.Headers)))
 		p.clientCert = p.clientCert || g.config.ClientCert
 		document := *g.config.Metadata
 		if some[g.config.Settings] {
