@@ -78,6 +78,7 @@ type client struct {
 	Scopes       []string       `json:"scopes"`
 	Introspects  []string       `json:"introspects"`
 	RevokesUsers *struct{}      `json:"revokes_users"`
+	EndsSessions bool           `json:"ends_sessions"`
 	RefreshToken map[string]any `json:"refresh_token"`
 	Insecure     bool           `json:"allow_insecure_redirects"`
 	PKCE         string         `json:"pkce"`
@@ -101,6 +102,11 @@ func (c *client) public() bool {
 	return len(c.Secrets)+len(c.SecretHashes) == 0 && !keys
 }
 
+// asks reports whether the client is the site, an API or an identity provider, which asks this issuer something and gets no tokens.
+func (c *client) asks() bool {
+	return len(c.Introspects) > 0 || c.EndsSessions || c.RevokesUsers != nil
+}
+
 // grantTypes returns the grant types of the client, with the defaults of the configuration.
 func (c *client) grantTypes() []string {
 	switch {
@@ -108,7 +114,7 @@ func (c *client) grantTypes() []string {
 		return c.GrantTypes
 	case len(c.RedirectURIs) > 0:
 		return []string{"authorization_code", "refresh_token"}
-	case !c.public() && len(c.Introspects) == 0 && c.RevokesUsers == nil:
+	case !c.public() && !c.asks():
 		return []string{"client_credentials"}
 	}
 	return nil

@@ -1,6 +1,7 @@
 package doctor
 
 import (
+	"encoding/json"
 	"errors"
 	"fmt"
 	"io"
@@ -63,7 +64,7 @@ func (s *fakeSite) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 		}
 		fmt.Fprintf(w, `{"issuer":%q,"authorization_endpoint":"%[2]s/authorize","token_endpoint":"%[2]s/token","jwks_uri":"%[2]s/jwks",
 			"introspection_endpoint":"%[2]s/introspect","scopes_supported":[%[3]q],
-			"grant_types_supported":["authorization_code","refresh_token","client_credentials"]}`, issuer, s.url, scopes)
+			"grant_types_supported":["authorization_code","refresh_token","client_credentials","urn:ietf:params:oauth:grant-type:device_code"]}`, issuer, s.url, scopes)
 	case "/jwks":
 		switch {
 		case s.weakKey:
@@ -106,7 +107,7 @@ func (s *fakeSite) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 
 const fakeConfig = `{"apps": {
 	"oauth": {"issuers": {"shop": {"url": "URL", "scopes": [{"name": "orders", "description": "see orders"}], "clients": {
-		"app": {"redirect_uris": ["https://app.example/cb"], "grant_types": ["authorization_code", "refresh_token"], "scopes": ["orders"]},
+		"app": {"redirect_uris": ["https://app.example/cb"], "grant_types": ["authorization_code", "refresh_token", "device_code"], "scopes": ["orders"]},
 		"job": {"secrets": ["top-secret-value"], "grant_types": ["client_credentials"]},
 		"api": {"secrets": ["top-secret-value"], "introspects": ["https://api.example"]}
 	}}}},
@@ -115,6 +116,25 @@ const fakeConfig = `{"apps": {
 		{"match": [{"path": ["/api/*"]}], "handle": [{"handler": "oauth_guard", "issuer": "shop"}]}
 	]}}}
 }}`
+
+func TestClientsWithoutGrantTypes(t *testing.T) {
+	for settings, want := range map[string]string{
+		`{"secrets": ["x"]}`: "[client_credentials]",
+		`{"secrets": ["x"], "redirect_uris": ["https://a.example"]}`:   "[authorization_code refresh_token]",
+		`{"secrets": ["x"], "introspects": ["https://api.example"]}`:   "[]",
+		`{"secrets": ["x"], "revokes_users": {"email": true}}`:         "[]",
+		`{"secrets": ["x"], "ends_sessions": true}`:                    "[]",
+		`{"redirect_uris": [], "grant_types": ["authorization_code"]}`: "[authorization_code]",
+	} {
+		var c client
+		if err := json.Unmarshal([]byte(settings), &c); err != nil {
+			t.Fatal(err)
+		}
+		if got := fmt.Sprint(c.grantTypes()); got != want {
+			t.Errorf("%s: %s, want %s", settings, got, want)
+		}
+	}
+}
 
 func TestLiveChecks(t *testing.T) {
 	for _, tt := range []struct {

@@ -140,7 +140,7 @@ func unseen(what string, err error) (string, *Finding) {
 // discover looks for the endpoints in the metadata.
 func (p *player) discover() (string, *Finding) {
 	for _, grant := range p.client.grantTypes() {
-		if !slices.Contains(p.metadata.GrantTypes, grant) {
+		if !slices.ContainsFunc(p.metadata.GrantTypes, func(name string) bool { return name == grant || strings.HasSuffix(name, ":grant-type:"+grant) }) {
 			return stops("discovery", "the metadata does not have its grant type "+grant, "The running site has another configuration than this one.", "", "")
 		}
 	}

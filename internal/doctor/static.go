@@ -161,7 +161,7 @@ func checkClient(r *Report, i *issuer, id string, c *client) {
 		"refresh_token {\n\t\trotate always\n\t}")
 	warn(slices.Contains(c.Introspects, "*"), "introspects", "it may introspect the tokens of every API (introspects *)",
 		"Whoever has its secret learns about the tokens of all clients.", "introspects https://api.example.com")
-	warn(len(c.grantTypes()) == 0 && len(c.Introspects) == 0 && c.RevokesUsers == nil, "grant_types", "it can do nothing: it has no grant type and no redirect URI",
+	warn(len(c.grantTypes()) == 0 && !c.asks(), "grant_types", "it can do nothing: it has no grant type and no redirect URI",
 		"Every request of it is refused.", "redirect_uris https://app.example.com/callback")
 	dead := len(c.RedirectURIs) > 0 && !slices.Contains(c.grantTypes(), "refresh_token")
 	warn(dead, "grant_types", "it gets no refresh token", "People have to sign in again each time that the access token ends, after ten minutes by default.",
