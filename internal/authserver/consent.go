@@ -83,26 +83,28 @@ func (e *authorizeEndpoint) ask(c *call, req *authorizeRequest, user *User) erro
 	}
 	before := consents.Approved(req.client.ID, e.now())
 	page := pages.ConsentPage{
-		Client:      appOf(req.client),
+		Access:      e.access(req.client, req.scopes, req.audience, before),
 		SignIn:      signsIn(req.scopes),
-		Audience:    foreign(req.audience, e.config.URL),
 		RedirectURI: req.redirectURI,
 		Local:       impersonable(req.client, req.redirectURI),
 		User:        displayName(user),
 		SwitchURL:   c.site.LoginURL(LoginRequest{ReturnTo: back}),
-		AppsURL:     e.config.Paths.Apps,
 		Action:      e.config.Paths.Authorize,
 		Request:     sealed,
 		Claims:      e.beyondScopes(req, user, nil),
-		Lifetimes:   lifetimesOn(req.client),
-	}
-	for _, name := range req.scopes {
-		page.Scopes = append(page.Scopes, pages.Scope{
-			Name: name,
-			New:  before.Approved() && !slices.Contains(before.Scopes, name),
-		})
 	}
 	return e.pages.Consent(c.w, c.r, page)
+}
+
+// access returns what a client asks a person for. It says which scopes the person has not approved before.
+func (s *core) access(client *storage.Client, scopes, audience []string, before storage.Consent) pages.Access {
+	access := pages.Access{
+		Client: appOf(client), Audience: foreign(audience, s.config.URL), Lifetimes: lifetimesOn(client), AppsURL: s.config.Paths.Apps,
+	}
+	for _, name := range scopes {
+		access.Scopes = append(access.Scopes, pages.Scope{Name: name, New: before.Approved() && !slices.Contains(before.Scopes, name)})
+	}
+	return access
 }
 
 // withoutEnd is the value of the choice to let a client have access until the person takes that back.

@@ -10,6 +10,8 @@ import (
 	"testing"
 	"time"
 
+	"go.uber.org/zap"
+
 	"github.com/caddy-oauth/caddy-oauth/internal/pages/pagestest"
 	"github.com/caddy-oauth/caddy-oauth/storage"
 )
@@ -357,5 +359,34 @@ func TestTokenResponsesOfOtherClients(t *testing.T) {
 	tokens = s.token(t, redeems(s.code(t, asks("webapp")))).json(t)
 	if tokens["refresh_token_timeout"] == nil || tokens["authorization_expires_in"] != nil {
 		t.Errorf("the response of an issuer that says it is %v", tokens)
+	}
+}
+
+// An owner's page that does not offer the choices works, and the owner learns what it does not do.
+func TestOwnersTemplateWithoutLifetimes(t *testing.T) {
+	const form = `<form method="post" action="{{.Action}}">{{.Client.Name}} {{.User}} {{.Destination}} {{range .Scopes}}{{.Name}}{{end}}
+<input type="hidden" name="request" value="{{.Request}}">%s
+<button name="decision" value="allow">Yes</button><button name="decision" value="deny">No</button></form>`
+	const buttons = `{{range .Lifetimes}}<input type="radio" name="lifetime" value="{{.Value}}">{{.Words}}{{end}}`
+	for _, tt := range []struct {
+		name, buttons string
+		choices       []time.Duration
+		warns         int
+	}{
+		{"without buttons", "", []time.Duration{day, hour}, 1},
+		{"without buttons, which nobody needs", "", []time.Duration{day}, 0},
+		{"without lifetimes", "", nil, 0},
+		{"with buttons", buttons, []time.Duration{day, hour}, 0},
+	} {
+		t.Run(tt.name, func(t *testing.T) {
+			s := newTestServer(t, lasting("webapp", tt.choices...), func(c *Config) {
+				c.Pages.Templates = map[string][]byte{"consent": fmt.Appendf(nil, form, tt.buttons)}
+			})
+			warnings := s.logs.FilterField(zap.String("setting", "page: template consent")).FilterField(zap.String("client_id", "webapp"))
+			if warnings.Len() != tt.warns {
+				t.Errorf("%d warnings, want %d: %v", warnings.Len(), tt.warns, s.logs.All())
+			}
+			s.tokens(t)
+		})
 	}
 }

@@ -197,12 +197,8 @@ func (e *deviceEndpoint) ask(c *call, user *User, code, id string, d *storage.De
 	}
 	before := consents.Approved(d.Client, e.now())
 	ask := &pages.DeviceAsk{
-		Client: appOf(c.client), Audience: foreign(d.Audience, e.config.URL),
-		Address: d.Address, Own: c.address, Started: d.Started, Now: e.now(), AppsURL: e.config.Paths.Apps,
-		Lifetimes: lifetimesOn(c.client),
-	}
-	for _, name := range d.Scopes {
-		ask.Scopes = append(ask.Scopes, pages.Scope{Name: name, New: before.Approved() && !slices.Contains(before.Scopes, name)})
+		Access:  e.access(c.client, d.Scopes, d.Audience, before),
+		Address: d.Address, Own: c.address, Started: d.Started, Now: e.now(),
 	}
 	return e.write(c, user, pages.DevicePage{Code: storage.ShowUserCode(code), Request: sealed, Ask: ask})
 }

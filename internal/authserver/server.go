@@ -9,6 +9,7 @@ package authserver
 import (
 	"context"
 	"fmt"
+	"maps"
 	"net/http"
 	"net/url"
 	"slices"
@@ -95,7 +96,25 @@ func (s *core) newPages(issuer *url.URL) (*pages.Pages, error) {
 	if err != nil {
 		return nil, fmt.Errorf("page: %w", err)
 	}
+	s.warnOfLifetimes(made.WithoutLifetimes())
 	return made, nil
+}
+
+// warnOfLifetimes warns if a person has no way to choose how long a client gets access, since templates of the owner's do not offer it.
+func (s *core) warnOfLifetimes(templates []string) {
+	for _, name := range templates {
+		for _, id := range slices.Sorted(maps.Keys(s.config.Clients)) {
+			c := s.config.Clients[id]
+			reached := c.Consent != storage.ConsentNever && (name == "consent" && len(c.RedirectURIs) > 0 || name == "device" && c.MayUse(grants.DeviceCodeType))
+			if !reached || len(c.ConsentLifetimes) < 2 {
+				continue
+			}
+			s.log.Warn("the template of a page offers no lifetimes to choose from, so that everybody gets the first", zap.String("issuer", s.config.Name),
+				zap.String("setting", "page: template "+name), zap.String("client_id", id),
+				zap.String("instead", `a radio button "lifetime" with the value {{.Value}} for each of .Lifetimes, or one consent_lifetime`))
+			break
+		}
+	}
 }
 
 // assemble makes the parts that use the store, and connects them.

@@ -14,19 +14,13 @@ import (
 type ConsentPage struct {
 	Frame
 
-	Client   App
-	SignIn   bool // the application asks for nothing but to sign the person in, with what the site knows of the person
-	Scopes   []Scope
-	Claims   []string // of the person, that no scope gives; Pages adds them to Scopes, in words
-	Audience []string // the resources the tokens are for (RFC 8707), or empty
+	Access
+
+	SignIn bool     // the application asks for nothing but to sign the person in, with what the site knows of the person
+	Claims []string // of the person, that no scope gives; Pages adds them to Scopes, in words
 
 	User      string // who is signed in
 	SwitchURL string // where to sign in as somebody else, or empty
-	AppsURL   string // where the person can take the approval back
-
-	// Lifetimes are how long the person can let the application have access. A page with more than one should have a radio button
-	// "lifetime" for each, with the value {{.Value}} and the words {{.Words}}. Without the buttons, the one that is Chosen counts.
-	Lifetimes []Lifetime
 
 	Action  string // the URL the form posts to
 	Request string // the sealed request, for the hidden field of that name
@@ -38,6 +32,34 @@ type ConsentPage struct {
 	// Destination is RedirectURI in words: a host in its ASCII form, or a phrase such as "an app on this device (127.0.0.1)".
 	// Pages sets it.
 	Destination string
+}
+
+// Access is what an application asks for.
+type Access struct {
+	Client   App
+	Scopes   []Scope
+	Audience []string // the resources the tokens are for (RFC 8707), or empty
+
+	// Lifetimes are how long the person can let the application have access. A page with more than one should have a radio button
+	// "lifetime" for each, with the value {{.Value}} and the words {{.Words}}. Without the buttons, the one that is Chosen counts.
+	Lifetimes []Lifetime
+
+	AppsURL string // where the person can take the approval back
+}
+
+// cleanAccess returns what an application asks for, in words.
+func (p *Pages) cleanAccess(a Access, l *locale) Access {
+	client := a.Client
+	a.Client = App{
+		Name: cleanName(client), ID: clean(client.ID), URI: clean(client.URI), Logo: p.logos[client.ID],
+		Described: client.Described, CallsItself: clean(client.CallsItself), Unchecked: client.Unchecked,
+	}
+	a.Scopes, a.Audience = cleanScopes(a.Scopes, p.scopes[l]), slices.Clone(a.Audience)
+	for i, resource := range a.Audience {
+		a.Audience[i] = clean(resource)
+	}
+	a.Lifetimes = l.inWords(a.Lifetimes)
+	return a
 }
 
 // claimWords are the names of the words for claims about a person (OpenID Connect Core §5.1). Some have the same words.
@@ -72,19 +94,10 @@ func (p *Pages) Consent(w http.ResponseWriter, r *http.Request, page ConsentPage
 		return err
 	}
 	page.Elsewhere = page.Client.Described && to.host != "" && to.host != page.Client.Name
-	page.Client = App{
-		Name: cleanName(page.Client), ID: clean(page.Client.ID), URI: clean(page.Client.URI), Logo: p.logos[page.Client.ID],
-		Described: page.Client.Described, CallsItself: clean(page.Client.CallsItself), Unchecked: page.Client.Unchecked,
-	}
 	l := p.languages.of(r)
-	page.Frame = p.frame(l)
-	page.Scopes = append(cleanScopes(page.Scopes, p.scopes[l]), claimsInWords(page.Claims, l)...)
-	page.Audience = slices.Clone(page.Audience)
-	for i, resource := range page.Audience {
-		page.Audience[i] = clean(resource)
-	}
+	page.Frame, page.Access = p.frame(l), p.cleanAccess(page.Access, l)
+	page.Scopes = append(page.Scopes, claimsInWords(page.Claims, l)...)
 	page.User, page.Destination = clean(page.User), to.words(l)
-	page.Lifetimes = l.inWords(page.Lifetimes)
 
 	// No form-action: browsers apply it to every redirect that follows the post, and an application may send people on to
 	// wherever it likes, such as from its website to an app on the device.

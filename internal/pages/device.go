@@ -2,7 +2,6 @@ package pages
 
 import (
 	"net/http"
-	"slices"
 	"time"
 )
 
@@ -33,17 +32,13 @@ type DevicePage struct {
 
 // DeviceAsk is a request for access from a program on another device.
 type DeviceAsk struct {
-	Client   App
-	Scopes   []Scope
-	Audience []string // the resources the tokens are for (RFC 8707), or empty
+	Said // Pages sets it
+	Access
 
 	Address string // where the program asked from
 	Own     string // the address of the person
 	Started time.Time
 	Now     time.Time
-	AppsURL string // where the person can take the approval back
-
-	Lifetimes []Lifetime // see ConsentPage
 
 	Minutes int  // since the program asked; Pages sets it
 	Same    bool // the program and the person have the same address; Pages sets it
@@ -55,17 +50,9 @@ func (p *Pages) Device(w http.ResponseWriter, r *http.Request, page DevicePage) 
 	page.Frame, page.User, page.Code, page.Client = p.frame(l), clean(page.User), clean(page.Code), clean(page.Client)
 	if page.Ask != nil {
 		ask := *page.Ask
-		ask.Client = App{
-			Name: cleanName(ask.Client), ID: clean(ask.Client.ID), URI: clean(ask.Client.URI), Logo: p.logos[ask.Client.ID],
-			Unchecked: ask.Client.Unchecked,
-		}
-		ask.Scopes, ask.Audience = cleanScopes(ask.Scopes, p.scopes[l]), slices.Clone(ask.Audience)
-		for i, resource := range ask.Audience {
-			ask.Audience[i] = clean(resource)
-		}
+		ask.Said, ask.Access = page.Said, p.cleanAccess(ask.Access, l)
 		ask.Same, ask.Minutes = ask.Address == ask.Own, max(0, int(ask.Now.Sub(ask.Started)/time.Minute))
 		ask.Address, ask.Own = clean(ask.Address), clean(ask.Own)
-		ask.Lifetimes = l.inWords(ask.Lifetimes)
 		page.Ask = &ask
 	}
 	return p.write(w, http.StatusOK, "device", page, page.Frame) // for form-action, see Consent

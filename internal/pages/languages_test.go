@@ -212,7 +212,10 @@ func pagesOf(p *Pages, r *http.Request) map[string]func(http.ResponseWriter) err
 		page.Now = epoch.Add(3 * time.Hour)
 		all[name] = func(w http.ResponseWriter) error { return p.Apps(w, r, page) }
 	}
-	ask := DeviceAsk{Client: App{ID: "app", Name: "App"}, Scopes: app.Scopes, Address: "192.0.2.1", Own: "192.0.2.1", Started: epoch, Now: epoch}
+	ask := DeviceAsk{
+		Access:  Access{Client: App{ID: "app", Name: "App"}, Scopes: app.Scopes},
+		Address: "192.0.2.1", Own: "192.0.2.1", Started: epoch, Now: epoch,
+	}
 	later := ask
 	later.Own, later.Now = "192.0.2.2", epoch.Add(2*time.Minute)
 	for name, page := range map[string]DevicePage{

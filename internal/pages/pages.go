@@ -32,6 +32,8 @@ type Pages struct {
 	scopes    map[*locale]map[string]string // their descriptions
 	logos     map[string]template.URL       // of applications, by client ID
 	frames    Frame                         // what the frames of all pages have in common
+
+	withoutLifetimes []string // see WithoutLifetimes
 }
 
 // Config is what the pages of an issuer have of their own.
@@ -78,6 +80,10 @@ func New(config Config) (*Pages, error) {
 	}
 	return p, nil
 }
+
+// WithoutLifetimes returns the names of the pages on which the owner's template has no buttons for Access.Lifetimes. A person there gets
+// the lifetime that is chosen beforehand.
+func (p *Pages) WithoutLifetimes() []string { return slices.Clone(p.withoutLifetimes) }
 
 // Languages returns the tags of the languages of the pages, English first.
 func (p *Pages) Languages() []string {
@@ -143,7 +149,7 @@ func (p *Pages) look(config Config) error {
 var builtin = sync.OnceValue(func() map[string]*template.Template {
 	all := make(map[string]*template.Template, len(Names))
 	for _, name := range Names {
-		all[name] = template.Must(template.ParseFS(templates, "templates/layout.html", "templates/"+name+".html"))
+		all[name] = template.Must(template.ParseFS(templates, "templates/layout.html", "templates/access.html", "templates/"+name+".html"))
 	}
 	return all
 })

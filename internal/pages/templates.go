@@ -37,8 +37,15 @@ func (p *Pages) replace(name, text string) error {
 			if err := s.write(p, w, r); err != nil {
 				return err
 			}
-			if err := check(w, s.needs); err != nil {
+			page, err := partsOf(&w.body, w.header.Get("Content-Security-Policy"))
+			if err != nil {
 				return err
+			}
+			if err := page.check(s.needs); err != nil {
+				return err
+			}
+			if s.lifetimes && !page.has["lifetime="+sampleLifetimes[0].Value] && !slices.Contains(p.withoutLifetimes, name) {
+				p.withoutLifetimes = append(p.withoutLifetimes, name)
 			}
 		}
 	}
@@ -59,6 +66,8 @@ func (t *trial) Write(b []byte) (int, error) { return t.body.Write(b) }
 type sample struct {
 	write func(p *Pages, w http.ResponseWriter, r *http.Request) error
 	needs map[string]string // what the browser must get, see partsOf, and what the template needs for it
+
+	lifetimes bool // the person can choose one of sampleLifetimes
 }
 
 var samples = map[string][]sample{
@@ -74,15 +83,21 @@ var samples = map[string][]sample{
 // sampleConsents are a page with every field set, and one with as few as possible.
 var sampleConsents = []ConsentPage{
 	{
-		Client:   App{Name: "Example app", ID: "app", URI: "https://app.example.com"},
-		Scopes:   []Scope{{Name: "orders", New: true}, {Name: "profile"}},
-		Audience: []string{"https://api.example.com"},
-		User:     "user@example.com", SwitchURL: "/login", AppsURL: "/oauth/apps",
+		Access: Access{
+			Client:    App{Name: "Example app", ID: "app", URI: "https://app.example.com"},
+			Scopes:    []Scope{{Name: "orders", New: true}, {Name: "profile"}},
+			Audience:  []string{"https://api.example.com"},
+			Lifetimes: sampleLifetimes,
+			AppsURL:   "/oauth/apps",
+		},
+		User: "user@example.com", SwitchURL: "/login",
 		Action: "/oauth/authorize", Request: "sample-request",
 		RedirectURI: "https://app.example.com/callback",
-		Lifetimes:   sampleLifetimes,
 	},
-	{Client: App{Name: "app", ID: "app"}, AppsURL: "/oauth/apps", Action: "/oauth/authorize", Request: "sample-request", Local: true},
+	{
+		Access: Access{Client: App{Name: "app", ID: "app"}, AppsURL: "/oauth/apps"},
+		Action: "/oauth/authorize", Request: "sample-request", Local: true,
+	},
 }
 
 // sampleLifetimes have all the words for a lifetime.
@@ -95,8 +110,8 @@ var sampleLifetimes = []Lifetime{
 
 func consentSample(page ConsentPage) sample {
 	return sample{
-		func(p *Pages, w http.ResponseWriter, r *http.Request) error { return p.Consent(w, r, page) },
-		map[string]string{
+		write: func(p *Pages, w http.ResponseWriter, r *http.Request) error { return p.Consent(w, r, page) },
+		needs: map[string]string{
 			"post to " + page.Action:         `a <form method="post" action="{{.Action}}">`,
 			"request=" + page.Request:        `a hidden field "request" with the value {{.Request}}`,
 			"decision=allow":                 `a button named "decision" with the value "allow"`,
@@ -106,6 +121,7 @@ func consentSample(page ConsentPage) sample {
 			"text " + sampleHost(page):       "{{.Destination}}",
 			"text " + scopeName(page.Scopes): "the name or the description of each of .Scopes",
 		},
+		lifetimes: len(page.Lifetimes) > 0,
 	}
 }
 
@@ -152,7 +168,9 @@ func appsSamples() []sample {
 	for i, c := range cases {
 		page := c.page
 		page.Now, page.Action, page.Request = now, action, "sample-request"
-		made[i] = sample{func(p *Pages, w http.ResponseWriter, r *http.Request) error { return p.Apps(w, r, page) }, c.needs}
+		made[i] = sample{
+			write: func(p *Pages, w http.ResponseWriter, r *http.Request) error { return p.Apps(w, r, page) }, needs: c.needs,
+		}
 	}
 	return made
 }
@@ -179,9 +197,11 @@ func deviceSamples() []sample {
 		{DevicePage{Code: "WDJB-MJHT", User: "user@example.com", SwitchURL: "/login"}, enter},
 		{DevicePage{Wrong: true}, form},
 		{DevicePage{Code: "WDJB-MJHT", User: "user@example.com", Ask: &DeviceAsk{
-			Client: App{Name: "Example app", ID: "app"}, Scopes: []Scope{{Name: "orders"}}, Audience: []string{"https://api.example.com"},
-			Address: "192.0.2.1", Own: "192.0.2.2", Started: now.Add(-2 * time.Minute), Now: now, AppsURL: "/oauth/apps",
-			Lifetimes: sampleLifetimes[2:3],
+			Access: Access{
+				Client: App{Name: "Example app", ID: "app"}, Scopes: []Scope{{Name: "orders"}}, Audience: []string{"https://api.example.com"},
+				Lifetimes: sampleLifetimes, AppsURL: "/oauth/apps",
+			},
+			Address: "192.0.2.1", Own: "192.0.2.2", Started: now.Add(-2 * time.Minute), Now: now,
 		}}, ask},
 		{DevicePage{Decision: "allow", Client: "Example app"}, nil},
 		{DevicePage{Decision: "deny", Client: "Example app"}, nil},
@@ -190,15 +210,18 @@ func deviceSamples() []sample {
 	for i, c := range cases {
 		page := c.page
 		page.Action, page.Request = action, request
-		made[i] = sample{func(p *Pages, w http.ResponseWriter, r *http.Request) error { return p.Device(w, r, page) }, c.needs}
+		made[i] = sample{
+			write: func(p *Pages, w http.ResponseWriter, r *http.Request) error { return p.Device(w, r, page) },
+			needs: c.needs, lifetimes: page.Ask != nil,
+		}
 	}
 	return made
 }
 
 func codeSample(page CodePage) sample {
 	return sample{
-		func(p *Pages, w http.ResponseWriter, r *http.Request) error { return p.Code(w, r, page) },
-		map[string]string{
+		write: func(p *Pages, w http.ResponseWriter, r *http.Request) error { return p.Code(w, r, page) },
+		needs: map[string]string{
 			"title Success code=" + page.Code + "&state=" + page.State: `<title>{{.PageTitle}}</title>, where some apps read the code`,
 			"field " + page.Code: `a field <input readonly value="{{.Code}}">`,
 		},
@@ -209,8 +232,8 @@ func formPostSample() sample {
 	page := FormPostPage{URL: "https://app.example.com/callback", Params: [][2]string{{"code", "sample-code"}, {"state", "sample-state"}}}
 	fields := `a hidden field named {{index . 0}} with the value {{index . 1}} for each of .Params`
 	return sample{
-		func(p *Pages, w http.ResponseWriter, r *http.Request) error { return p.FormPost(w, r, page) },
-		map[string]string{
+		write: func(p *Pages, w http.ResponseWriter, r *http.Request) error { return p.FormPost(w, r, page) },
+		needs: map[string]string{
 			"post to " + page.URL: `a <form method="post" action="{{.URL}}">`,
 			"code=sample-code":    fields, "state=sample-state": fields,
 			"button": "a <button>, for browsers without scripts",
@@ -242,7 +265,9 @@ func logoutSamples() []sample {
 	}
 	made := make([]sample, len(cases))
 	for i, c := range cases {
-		made[i] = sample{func(p *Pages, w http.ResponseWriter, r *http.Request) error { return p.Logout(w, r, c.page) }, c.needs}
+		made[i] = sample{
+			write: func(p *Pages, w http.ResponseWriter, r *http.Request) error { return p.Logout(w, r, c.page) }, needs: c.needs,
+		}
 	}
 	return made
 }
@@ -250,25 +275,21 @@ func logoutSamples() []sample {
 func errorSample(failure Failure, detail, id string) sample {
 	page := ErrorPage{Failure: failure, Detail: detail, ID: id}
 	return sample{
-		func(p *Pages, w http.ResponseWriter, r *http.Request) error {
+		write: func(p *Pages, w http.ResponseWriter, r *http.Request) error {
 			return p.Error(w, r, http.StatusBadRequest, page)
 		},
-		map[string]string{"text " + id: "{{.ID}}"},
+		needs: map[string]string{"text " + id: "{{.ID}}"},
 	}
 }
 
-// check reports what an owner's page lacks, and what its policy would block.
-func check(page *trial, needs map[string]string) error {
-	parts, err := partsOf(&page.body, page.header.Get("Content-Security-Policy"))
-	if err != nil {
-		return err
-	}
+// check reports what an owner's page lacks.
+func (p *parts) check(needs map[string]string) error {
 	var missing []string
 	for part, need := range needs {
 		kind, value, _ := strings.Cut(part, " ")
-		found := parts.has[part]
+		found := p.has[part]
 		if kind == "text" {
-			found = strings.Contains(parts.text, value)
+			found = strings.Contains(p.text, value)
 		}
 		if !found && !slices.Contains(missing, need) {
 			missing = append(missing, need)
