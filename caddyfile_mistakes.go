@@ -13,6 +13,7 @@ import (
 
 	"github.com/caddy-oauth/caddy-oauth/internal/directive"
 	"github.com/caddy-oauth/caddy-oauth/internal/mcp"
+	"github.com/caddy-oauth/caddy-oauth/internal/signin"
 	"github.com/caddy-oauth/caddy-oauth/internal/uris"
 )
 
@@ -30,7 +31,7 @@ func missing(lines []directive.Line) (found []mistake) {
 		if line.Words[0] == "login" {
 			continue // what its directives need, they know
 		}
-		for _, name := range placeholders(strings.Join(line.Words, " ")) {
+		for _, name := range directive.Placeholders(strings.Join(line.Words, " ")) {
 			if seen, instead := unset(name, line.Words[0]); seen != "" {
 				found = append(found, mistake{at: at(line), seen: seen, instead: instead})
 			}
@@ -159,12 +160,12 @@ func (s *adapted) placeMistakes(line directive.Line, around []directive.Line) (f
 
 // userMistakes finds placeholders of `user`, `claim` and `session` that nothing sets.
 func (s *adapted) userMistakes(h *Handler, line directive.Line) (found []mistake) {
-	result := new(loginResult)
+	result := new(signin.Result)
 	users := map[string]directive.Line{}
 	for _, l := range line.Block {
 		switch l.Words[0] {
 		case "login":
-			result = resultOf(l.Block)
+			result = signin.OfDirectives(l.Block)
 		case "user":
 			users[l.Words[1]] = l
 		case "claim":
@@ -181,13 +182,13 @@ func (s *adapted) userMistakes(h *Handler, line directive.Line) (found []mistake
 		}
 	}
 	if h.User == "" {
-		users[defaultUser] = line
+		users[signin.DefaultUser] = line
 	}
 	for _, value := range slices.Sorted(maps.Keys(users)) {
-		for _, name := range placeholders(value) {
-			seen, instead := result.wrong(name)
+		for _, name := range directive.Placeholders(value) {
+			seen, instead := result.Wrong(name)
 			if seen == "" && !strings.Contains(name, ".") && !s.maps(name) {
-				seen, instead = nothingSets(name)
+				seen, instead = signin.NothingSets(name)
 			}
 			if seen != "" {
 				found = append(found, mistake{at: at(users[value]), seen: seen, instead: instead})
@@ -197,40 +198,11 @@ func (s *adapted) userMistakes(h *Handler, line directive.Line) (found []mistake
 	return found
 }
 
-// resultOf returns what the directives of a login set.
-func resultOf(login []directive.Line) *loginResult {
-	result := new(loginResult)
-	for _, line := range login {
-		for _, l := range line.Block {
-			if l.Words[0] != "copy_headers" {
-				continue
-			}
-			names := slices.Clone(l.Words[1:])
-			for _, more := range l.Block {
-				names = append(names, more.Words...)
-			}
-			for _, name := range names {
-				from, to, renamed := strings.Cut(name, ">")
-				if !renamed {
-					to = from
-				}
-				result.headers, result.copied = append(result.headers, from), append(result.copied, to)
-			}
-		}
-		if sets, known := logins[line.Words[0]]; known {
-			result.sets = append(result.sets, sets)
-			continue
-		}
-		return &loginResult{copied: result.copied}
-	}
-	return result
-}
-
 // loginBeside returns the last login that stands beside oauth, and whether one of them is for the whole site. Such a login runs for the
 // pages of oauth too.
 func (s *adapted) loginBeside() (name string, whole bool) {
 	s.each(func(l directive.Line, outer []directive.Line) {
-		if _, is := logins[l.Words[0]]; is && l.Words[0] != "reverse_proxy" && len(outer) == 0 {
+		if signin.IsDirective(l.Words[0]) && len(outer) == 0 {
 			name = l.Words[0]
 			whole = whole || withoutMatcher(l)
 		}
@@ -345,7 +317,7 @@ func (s *adapted) guardMistakes(g *Guard, own caddyfile.Token, matchers caddy.Mo
 		if l.Words[0] != "header" || len(l.Words) != 3 {
 			continue
 		}
-		for _, name := range placeholders(l.Words[2]) {
+		for _, name := range directive.Placeholders(l.Words[2]) {
 			if name == "http.auth.user" || !strings.Contains(name, ".") && !s.maps(name) {
 				m := emptyHeader(name)
 				m.at = at(l)

@@ -20,6 +20,7 @@ import (
 	"github.com/caddy-oauth/caddy-oauth/internal/mtls"
 	"github.com/caddy-oauth/caddy-oauth/internal/request"
 	"github.com/caddy-oauth/caddy-oauth/internal/routes"
+	"github.com/caddy-oauth/caddy-oauth/internal/signin"
 	"github.com/caddy-oauth/caddy-oauth/internal/wire"
 )
 
@@ -83,8 +84,6 @@ func (Handler) CaddyModule() caddy.ModuleInfo {
 	}
 }
 
-const defaultUser = "{http.auth.user.id}"
-
 // Provision finds the issuer, or brings it to the app, and checks the settings.
 func (h *Handler) Provision(ctx caddy.Context) error {
 	app, err := ctx.App("oauth")
@@ -94,7 +93,7 @@ func (h *Handler) Provision(ctx caddy.Context) error {
 	h.app, h.block, h.ready = app.(*App), routes.Block(ctx), sync.OnceValue(h.prepare)
 	h.place, h.log, h.noted = guard.NewPlace(h, guardOf, ctx.Logger()), ctx.Logger(), new(sync.Map)
 	if h.User == "" {
-		h.User = defaultUser
+		h.User = signin.DefaultUser
 	}
 	if err := h.check(); err != nil {
 		return err
@@ -174,7 +173,7 @@ func (h *Handler) check() error {
 		}
 	}
 	if h.User != "" && !unresolved(h.User) {
-		return directive.At("user", fmt.Errorf("expected a placeholder such as %s; with %s everybody would be signed in", defaultUser, h.User))
+		return directive.At("user", fmt.Errorf("expected a placeholder such as %s; with %s everybody would be signed in", signin.DefaultUser, h.User))
 	}
 	return cmp.Or(directive.At("session", h.Session.check()), directive.At("login", h.Login.check()))
 }
@@ -200,17 +199,23 @@ func (h *Handler) ServeHTTP(w http.ResponseWriter, r *http.Request, next caddyht
 	}
 	switch {
 	case h.server.MayHavePerson(path):
-		return h.Login.ask(w, r, h.logins(r), h.answer, h.answerNobody)
+		return h.login(r).Ask(w, r, h.answer, h.answerNobody)
 	case h.server.GivesCodes(path) && h.wantsNoPage(w, r):
-		return h.answerWithoutPage(w, r, h.logins(r))
+		return h.answerWithoutPage(w, r)
 	case h.server.NeedsPerson(path):
-		return h.Login.signIn(w, r, h.logins(r), h.answer)
+		return h.login(r).Run(w, r, h.answer)
 	}
 	return h.answer(w, r)
 }
 
-// logins returns the logins that stand beside the directive.
-func (h *Handler) logins(r *http.Request) []login { return loginsAfter(h.place.List(r), h) }
+// login returns the login of the site.
+func (h *Handler) login(r *http.Request) signin.Login {
+	login := signin.Login{Beside: signin.After(h.place.List(r), h)}
+	if h.Login != nil {
+		login.Routes = h.Login.Routes
+	}
+	return login
+}
 
 // serves reports whether the path is for this handler. Metadata of an issuer that nobody has is for any of a host's handlers.
 func (h *Handler) serves(path string) bool {
@@ -233,17 +238,16 @@ func (h *Handler) wantsNoPage(w http.ResponseWriter, r *http.Request) bool {
 	params := request.Original(r).Query()
 	if r.Method == http.MethodPost {
 		wire.LimitTime(w, r)
-		body := &keptBody{ReadCloser: r.Body}
-		r.Body = body
+		again := signin.KeepBody(r)
 		params, _ = wire.ReadForm(w, r) // the endpoint finds the same error
-		r.Body = body.again()
+		r.Body = again()
 	}
 	return h.server.WantsNoPage(r.Context(), params)
 }
 
 // answerWithoutPage answers an authorization request. If the login lets nobody pass, or has failed, the application gets an error, and
 // no page or challenge of the login.
-func (h *Handler) answerWithoutPage(w http.ResponseWriter, r *http.Request, logins []login) error {
+func (h *Handler) answerWithoutPage(w http.ResponseWriter, r *http.Request) error {
 	answered := false
 	answer := func(by caddyhttp.HandlerFunc) caddyhttp.HandlerFunc {
 		return func(w http.ResponseWriter, r *http.Request) error {
@@ -251,13 +255,12 @@ func (h *Handler) answerWithoutPage(w http.ResponseWriter, r *http.Request, logi
 			return by(w, r)
 		}
 	}
-	body, method := &keptBody{ReadCloser: r.Body}, r.Method
-	r.Body = body
-	err := h.Login.ask(w, r, logins, answer(h.answer), answer(h.answerNobody))
+	again, method := signin.KeepBody(r), r.Method
+	err := h.login(r).Ask(w, r, answer(h.answer), answer(h.answerNobody))
 	if err == nil || answered {
 		return err
 	}
-	r.Body, r.Method = body.again(), method
+	r.Body, r.Method = again(), method
 	return h.answerAs(w, r, site{h: h, failure: err})
 }
 

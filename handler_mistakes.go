@@ -12,12 +12,11 @@ import (
 
 	"github.com/caddyserver/caddy/v2"
 	"github.com/caddyserver/caddy/v2/modules/caddyhttp"
-	"github.com/caddyserver/caddy/v2/modules/caddyhttp/caddyauth"
-	"github.com/caddyserver/caddy/v2/modules/caddyhttp/headers"
-	"github.com/caddyserver/caddy/v2/modules/caddyhttp/reverseproxy"
 
 	"github.com/caddy-oauth/caddy-oauth/grants"
+	"github.com/caddy-oauth/caddy-oauth/internal/directive"
 	"github.com/caddy-oauth/caddy-oauth/internal/routes"
+	"github.com/caddy-oauth/caddy-oauth/internal/signin"
 )
 
 // This file finds settings of OpenID Connect that load, and that applications cannot use.
@@ -166,109 +165,15 @@ var (
 	ownPackages   = reflect.TypeFor[Handler]().PkgPath()
 )
 
-// loginResult is what is known of the placeholders that a login sets.
-type loginResult struct {
-	sets    []string // prefixes of their names; nil: nothing is known
-	headers []string // of the answer of forward_auth, that copy_headers names; nil: none are named
-	copied  []string // headers of the request that are from the login
-}
-
-// logins are the directives of Caddy that find out who a person is, and the placeholders that they set.
-var logins = map[string]string{
-	"basic_auth": authPlaceholders, "basicauth": authPlaceholders,
-	"forward_auth": proxyPlaceholders, "reverse_proxy": proxyPlaceholders,
-}
-
-const (
-	authPlaceholders   = "http.auth.user."
-	proxyPlaceholders  = "http.reverse_proxy."
-	headerPlaceholders = proxyPlaceholders + "header."
-)
-
-// wrong returns what is wrong with the placeholder of a user or a claim after this login, "" if it may work, and what to write.
-func (l *loginResult) wrong(name string) (seen, instead string) {
-	if name == "http.auth.user" || name == "user" {
-		return nothingSets(name)
-	}
-	if header, ok := strings.CutPrefix(name, "http.request.header."); ok {
-		if hasHeader(l.copied, header) {
-			return "", ""
-		}
-		return "the header " + header + " comes from the request, and every browser can forge it", "{rp.header." + header + "} after forward_auth"
-	}
-	if strings.HasPrefix(name, "http.request.") && !strings.HasPrefix(name, "http.request.tls.") {
-		return "{" + name + "} comes from the request, and every browser can forge it", "a placeholder that Caddy sets after a login, such as " + defaultUser
-	}
-	ofLogin := strings.HasPrefix(name, authPlaceholders) || strings.HasPrefix(name, proxyPlaceholders)
-	if len(l.sets) == 0 || !ofLogin {
-		return "", ""
-	}
-	if !slices.ContainsFunc(l.sets, func(prefix string) bool { return strings.HasPrefix(name, prefix) }) {
-		instead = defaultUser
-		if strings.HasPrefix(name, authPlaceholders) {
-			instead = "user {rp.header.Remote-User}, or the header in which your site names the person"
-		}
-		return "the directives of login do not set {" + name + "}", instead
-	}
-	if header, ok := strings.CutPrefix(name, headerPlaceholders); ok && len(l.headers) > 0 && !hasHeader(l.headers, header) {
-		return "the login copies " + strings.Join(l.headers, ", ") + ", and not the header " + header, "{rp.header." + l.headers[0] + "}, or " + header + " in copy_headers too"
-	}
-	return "", ""
-}
-
-func nothingSets(name string) (seen, instead string) {
-	return "nothing sets {" + name + "}", defaultUser + ", or {rp.header.Remote-User} after forward_auth"
-}
-
-func hasHeader(names []string, name string) bool {
-	return slices.ContainsFunc(names, func(n string) bool { return strings.EqualFold(n, name) })
-}
-
-// result returns what the handlers of a login set. It looks at handlers that are provisioned.
-func (l *Login) result() *loginResult {
-	result := new(loginResult)
-	if l == nil {
-		return result
-	}
-	for handler := range routes.Handlers(l.Routes) {
-		switch handler := handler.(type) {
-		case *caddyauth.Authentication:
-			result.sets = append(result.sets, authPlaceholders)
-		case *reverseproxy.Handler:
-			result.sets = append(result.sets, proxyPlaceholders)
-			result.copies(handler)
-		default:
-			return &loginResult{copied: result.copied}
-		}
-	}
-	return result
-}
-
-// copies notes the headers that a forward_auth copies from the answer to the request.
-func (l *loginResult) copies(proxy *reverseproxy.Handler) {
-	for _, response := range proxy.HandleResponse {
-		for handler := range routes.Handlers(response.Routes) {
-			copies, ok := handler.(*headers.Handler)
-			if !ok || copies.Request == nil {
-				continue
-			}
-			for _, to := range slices.Sorted(maps.Keys(copies.Request.Set)) {
-				for _, name := range placeholders(strings.Join(copies.Request.Set[to], "")) {
-					if from, ok := strings.CutPrefix(name, headerPlaceholders); ok {
-						l.headers, l.copied = append(l.headers, from), append(l.copied, to)
-					}
-				}
-			}
-		}
-	}
-}
-
 // userMistakes finds placeholders of a user, a claim or a session that cannot work.
 func (h *Handler) userMistakes() (found []mistake) {
-	login := h.Login.result()
+	login := new(signin.Result)
+	if h.Login != nil {
+		login = signin.OfHandlers(h.Login.Routes)
+	}
 	check := func(value string, setting ...string) {
-		for _, name := range placeholders(value) {
-			if seen, instead := login.wrong(name); seen != "" {
+		for _, name := range directive.Placeholders(value) {
+			if seen, instead := login.Wrong(name); seen != "" {
 				found = append(found, mistake{path: setting, seen: seen, instead: instead})
 			}
 		}
@@ -288,13 +193,7 @@ func (h *Handler) userMistakes() (found []mistake) {
 
 // needsLogin reports whether the user comes from a login of Caddy's.
 func (h *Handler) needsLogin() bool {
-	user := h.User
-	if user == "" {
-		user = defaultUser
-	}
-	return slices.ContainsFunc(placeholders(user), func(name string) bool {
-		return strings.HasPrefix(name, authPlaceholders) || strings.HasPrefix(name, proxyPlaceholders)
-	})
+	return slices.ContainsFunc(directive.Placeholders(cmp.Or(h.User, signin.DefaultUser)), signin.IsFromLogin)
 }
 
 // mistakes finds a subject that is written in the order of the certificate, as openssl prints it, and not in that of RFC 4514.

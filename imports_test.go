@@ -29,11 +29,14 @@ var allowedImports = []struct {
 	// The configuration.
 	{"ROOT", "grants internal/adminapi internal/assertion internal/authserver internal/bearer internal/cimd internal/cli internal/clients " +
 		"internal/directive internal/dpop internal/explain internal/fetch internal/guard " +
-		"internal/jwt internal/keyring internal/mcp internal/mtls internal/pages internal/registration internal/request internal/revocation internal/routes internal/throttle internal/trail internal/uris internal/wire " +
+		"internal/jwt internal/keyring internal/mcp internal/mtls internal/pages internal/registration internal/request internal/revocation internal/routes internal/signin internal/throttle internal/trail internal/uris internal/wire " +
 		"storage storage/caddy storage/memory"},
 
 	// What the guards do with requests.
 	{"internal/guard", "grants internal/bearer internal/dpop internal/jwt internal/mcp internal/mtls internal/request internal/routes internal/trail internal/watch internal/wire"},
+
+	// How a site's login runs before an endpoint.
+	{"internal/signin", "internal/directive internal/request internal/routes"},
 
 	// Caddy's requests and routes.
 	{"internal/watch", "internal/bearer internal/jwt internal/request"},
@@ -105,7 +108,7 @@ var confined = map[string][]string{
 
 // caddyModules are the packages that are Caddy modules or read a Caddyfile. All others are plain Go and may not import Caddy.
 var caddyModules = []string{
-	"ROOT", "cmd/caddy", "grants", "internal/adminapi", "internal/cli", "internal/directive", "internal/guard", "internal/request", "internal/routes", "internal/watch",
+	"ROOT", "cmd/caddy", "grants", "internal/adminapi", "internal/cli", "internal/directive", "internal/guard", "internal/request", "internal/routes", "internal/signin", "internal/watch",
 	"storage/caddy", "storage/memory", "storage/redis",
 }
 

@@ -4,7 +4,6 @@ import (
 	"cmp"
 	"fmt"
 	"maps"
-	"regexp"
 	"slices"
 	"strings"
 	"sync"
@@ -206,16 +205,6 @@ func (i *Issuer) signsIn() string {
 	return found
 }
 
-var placeholder = regexp.MustCompile(`\{([^{}]+)\}`)
-
-// placeholders returns the names of the placeholders in a value.
-func placeholders(value string) (names []string) {
-	for _, m := range placeholder.FindAllStringSubmatch(value, -1) {
-		names = append(names, m[1])
-	}
-	return names
-}
-
 // unusedScopes finds scopes of a guard that no client of the issuer may have. Clients that were added at run time may.
 func (i *Issuer) unusedScopes(g *Guard) (found []mistake) {
 	if len(i.Clients) == 0 {
@@ -265,7 +254,7 @@ func (a *App) stepUpMistakes(g *Guard) (found []mistake) {
 // headerMistakes finds headers of a guard from placeholders that nothing sets.
 func (g *Guard) headerMistakes() (found []mistake) {
 	for _, header := range slices.Sorted(maps.Keys(g.Headers)) {
-		for _, name := range placeholders(g.Headers[header]) {
+		for _, name := range directive.Placeholders(g.Headers[header]) {
 			if name == "http.auth.user" || name == "user" {
 				found = append(found, emptyHeader(name, "oauth_guard", "header "+header))
 			}

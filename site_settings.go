@@ -7,12 +7,15 @@ import (
 	"fmt"
 	"io"
 	"iter"
+	"maps"
+	"net/url"
 	"slices"
 	"strconv"
 	"strings"
 	"time"
 
 	"github.com/caddyserver/caddy/v2"
+	"github.com/caddyserver/caddy/v2/modules/caddyhttp"
 
 	"github.com/caddy-oauth/caddy-oauth/grants"
 	"github.com/caddy-oauth/caddy-oauth/internal/authserver"
@@ -112,6 +115,40 @@ func atEnd(d *json.Decoder) bool {
 	return errors.Is(err, io.EOF)
 }
 
+// Login is how people sign in: by handlers that find out who a person is, on a page of the site, or both.
+type Login struct {
+	// The handlers that find out who a person is, such as those of `basic_auth` and `forward_auth`. They run only for requests that
+	// need a person, before the answer: the page where people approve a client, and the page where they see their apps. They see the
+	// URL that the client sent.
+	Routes caddyhttp.RouteList `json:"routes,omitempty"`
+
+	// The URL of a page where people sign in, and which sends them back afterwards, or its path on this site. People who are not
+	// signed in are sent there, and so are those who must sign in again, unless `reauthenticate` of `session` has another page for them.
+	// The page may get the parameters `login_hint`, a name for the account that the application suggests, `ui_locales` and `acr_values`,
+	// and `prompt`: with `login`, it must ask who is signed in to sign in again, and with `select_account`, which account to use. They
+	// come from the application: show none of them without escaping it. Default: none, for sites whose login is a challenge of the
+	// browser.
+	URL string `json:"url,omitempty"`
+
+	// The query parameter that tells the page where to send people afterwards. If the page is a path on this site, the value is
+	// a path with a query, otherwise a complete URL of the issuer. Default: `return_to`.
+	Parameter string `json:"parameter,omitempty"`
+}
+
+func (l *Login) check() error {
+	switch {
+	case l == nil:
+		return nil
+	case l.URL == "" && l.Parameter != "":
+		return errors.New("expected the URL of the page that the parameter is for")
+	case l.URL == "" && len(l.Routes) == 0:
+		return errors.New("expected the URL or the path of a login page, directives in braces, or both")
+	case l.URL == "":
+		return nil
+	}
+	return checkSitePage(l.URL)
+}
+
 // Session is what the site knows of how a person has signed in, as placeholders that the login sets. What is empty is not known, and no
 // token claims it.
 type Session struct {
@@ -157,6 +194,33 @@ func (p *SitePage) check() error {
 		return nil
 	}
 	return checkSitePage(p.URL)
+}
+
+// checkSitePage checks the URL of a page of the site that sends people back.
+func checkSitePage(page string) error {
+	u, err := url.Parse(page)
+	path := err == nil && u.Scheme == "" && u.Host == "" && strings.HasPrefix(u.Path, "/")
+	web := err == nil && u.Host != "" && (u.Scheme == "https" || u.Scheme == "http")
+	if !path && !web || u.Fragment != "" {
+		return fmt.Errorf("expected the URL or the path of a login page, such as /login, not %s", page)
+	}
+	return nil
+}
+
+// pageURL returns the URL of a page of the site, with hints as parameters, that sends people back to a path on the origin of the issuer.
+func pageURL(page, parameter, origin, returnTo string, hints url.Values) string {
+	u, err := url.Parse(page)
+	if page == "" || err != nil {
+		return ""
+	}
+	if u.Host != "" {
+		returnTo = origin + returnTo
+	}
+	query := u.Query()
+	maps.Copy(query, hints)
+	query.Set(cmp.Or(parameter, "return_to"), returnTo)
+	u.RawQuery = query.Encode()
+	return u.String()
 }
 
 // reauthenticate returns the page where people sign in again, nil if there is none beside that of the login.

@@ -3,6 +3,7 @@ package directive
 import (
 	"errors"
 	"fmt"
+	"regexp"
 	"strings"
 	"unicode"
 
@@ -26,6 +27,16 @@ func Resolve(repl *caddy.Replacer, setting string) (string, error) {
 		}
 		return text, nil
 	})
+}
+
+var placeholder = regexp.MustCompile(`\{([^{}]+)\}`)
+
+// Placeholders returns the names of the placeholders in a value.
+func Placeholders(value string) (names []string) {
+	for _, m := range placeholder.FindAllStringSubmatch(value, -1) {
+		names = append(names, m[1])
+	}
+	return names
 }
 
 // CheckSecret finds a secret that nobody can mean: one with a line break or another control character (RFC 6749 appendix A.2), or

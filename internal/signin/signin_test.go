@@ -1,4 +1,4 @@
-package caddyoauth
+package signin
 
 import (
 	"errors"
@@ -36,7 +36,7 @@ func TestErrorsOfALogin(t *testing.T) {
 			}
 			answer := func(http.ResponseWriter, *http.Request) error { return errors.New("somebody is signed in") }
 			r := httptest.NewRequest(http.MethodGet, "/oauth/logout", nil)
-			err := new(Login).ask(httptest.NewRecorder(), r, []login{{handler: brokenLogin{tt.err}}}, answer, nobody)
+			err := Login{Beside: []Beside{{handler: brokenLogin{tt.err}}}}.Ask(httptest.NewRecorder(), r, answer, nobody)
 			failure, _ := errors.AsType[caddyhttp.HandlerError](err)
 			if asked != (tt.want == 0) || failure.StatusCode != tt.want {
 				t.Errorf("%v, and nobody is signed in: %v", err, asked)
