@@ -5,6 +5,7 @@ import (
 	"net/http"
 	"net/url"
 	"reflect"
+	"slices"
 	"strings"
 	"testing"
 	"time"
@@ -147,6 +148,26 @@ func TestRefusedTokenExchange(t *testing.T) {
 	} {
 		s.exchange(t, "gateway", subject, pairs...)
 	}
+}
+
+// RFC 8693 §2.1: a request may name several targets, by audience as by resource.
+func TestExchangeForSeveralTargets(t *testing.T) {
+	s := newTestServer(t, withGateway)
+	token := s.exchange(t, "gateway", s.tokens(t)["access_token"])["access_token"]
+	form := exchanges(token)
+	form["audience"] = []string{ordersAPI, ledgerAPI, ordersAPI}
+	a := s.token(t, form, as("orders"))
+	a.check(t, http.StatusOK, "")
+	if got := s.introspection(t, "orders", a.json(t)["access_token"])["aud"]; !reflect.DeepEqual(got, []any{ordersAPI, ledgerAPI}) {
+		t.Errorf("the audience is %v", got)
+	}
+	form["resource"] = []string{testAPI, ledgerAPI}
+	s.token(t, form, as("orders")).check(t, http.StatusBadRequest, "invalid_target")
+	form = exchanges(token)
+	form["audience"] = slices.Repeat([]string{ledgerAPI}, 17)
+	s.token(t, form, as("orders")).check(t, http.StatusBadRequest, "invalid_target")
+	form = url.Values{"grant_type": {"client_credentials"}, "audience": {ordersAPI, ledgerAPI}}
+	s.token(t, form, as("orders")).check(t, http.StatusBadRequest, "invalid_request")
 }
 
 // A user with the ID of the service would pass for the service.

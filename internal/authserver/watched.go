@@ -10,6 +10,7 @@ import (
 	"net/http"
 	"net/url"
 	"slices"
+	"strings"
 	"time"
 
 	"github.com/caddy-oauth/caddy-oauth/internal/trail"
@@ -96,7 +97,7 @@ func sentParams(r *http.Request, body []byte) map[string]string {
 		if len(sent) == maxParams {
 			break
 		}
-		value := params.Get(name)
+		value := strings.Join(params[name], " ")
 		if !slices.Contains(harmless, name) {
 			value = fmt.Sprintf("(%d characters)", len(value))
 		}

@@ -57,8 +57,8 @@ func setReadDeadline(w http.ResponseWriter, deadline time.Time) {
 }
 
 // ReadForm reads the parameters in the body of a request. The body must be of one of the kinds, "form" and "json"; with
-// none, it must be a form. Parameters without a value are absent, and none may be repeated (RFC 6749 §3.2) except
-// resource (RFC 8707 §2): see RepeatedError.
+// none, it must be a form. Parameters without a value are absent, and none may be repeated (RFC 6749 §3.2) except those of
+// mayRepeat: see RepeatedError.
 func ReadForm(w http.ResponseWriter, r *http.Request, kinds ...string) (url.Values, error) {
 	if len(kinds) == 0 {
 		kinds = []string{formBody}
@@ -163,8 +163,9 @@ func parseForm(encoded string) (url.Values, error) {
 // tidy removes parameters without a value, and refuses repeated ones.
 func tidy(form url.Values) (url.Values, error) {
 	var repeated []string
+	grantType := form.Get("grant_type")
 	for name, values := range form {
-		if len(values) > 1 && name != "resource" {
+		if len(values) > 1 && !mayRepeat(name, grantType) {
 			repeated = append(repeated, name)
 			delete(form, name)
 		}
@@ -177,6 +178,12 @@ func tidy(form url.Values) (url.Values, error) {
 		return nil, &RepeatedError{repeated, form}
 	}
 	return form, nil
+}
+
+// mayRepeat reports whether a request may have a parameter more than once: resource (RFC 8707 §2), and audience in an exchange of
+// tokens (RFC 8693 §2.1).
+func mayRepeat(name, grantType string) bool {
+	return name == "resource" || name == "audience" && grantType == grants.TokenExchangeType
 }
 
 // RepeatedError refuses a request with repeated parameters. The others are in Rest: the authorization endpoint needs
@@ -201,7 +208,7 @@ func (e *RepeatedError) Unwrap() error {
 var errBadJSON = errors.New("not an object of plain values")
 
 // parseJSON reads the parameters of a JSON body: an object whose members are strings, numbers or booleans, or null for
-// an absent one. resource may also be an array of strings.
+// an absent one. resource and audience may also be arrays of strings, see mayRepeat.
 func parseJSON(body []byte) (url.Values, error) {
 	form := url.Values{}
 	decoder := json.NewDecoder(bytes.NewReader(body))
@@ -248,7 +255,7 @@ func readMember(decoder *json.Decoder, form url.Values, name string) error {
 	if err != nil {
 		return err
 	}
-	if value == json.Delim('[') && name == "resource" {
+	if value == json.Delim('[') && mayRepeat(name, grants.TokenExchangeType) { // grant_type may come later
 		for decoder.More() {
 			element, err := decoder.Token()
 			if err != nil {

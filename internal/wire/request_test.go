@@ -20,6 +20,8 @@ import (
 	"github.com/caddy-oauth/caddy-oauth/grants"
 )
 
+const exchange = "grant_type=" + grants.TokenExchangeType
+
 func TestParseForm(t *testing.T) {
 	for _, c := range []struct {
 		name, form string
@@ -32,6 +34,9 @@ func TestParseForm(t *testing.T) {
 		{"RFC 6749 appendix B UTF-8", "username=%C3%A9", url.Values{"username": {"é"}}},
 		{"RFC 6749 §3.2 names are case-sensitive", "code=x&Code=y", url.Values{"code": {"x"}, "Code": {"y"}}},
 		{"RFC 8707 §2 several resources", "resource=urn:a&resource=urn:b", url.Values{"resource": {"urn:a", "urn:b"}}},
+		{"RFC 8693 §2.1 several audiences", "audience=urn:a&" + exchange + "&audience=urn:b", url.Values{
+			"grant_type": {grants.TokenExchangeType}, "audience": {"urn:a", "urn:b"},
+		}},
 		{"a value with =", "code=a=b==", url.Values{"code": {"a=b=="}}},
 
 		{"RFC 6749 §3.2 repeated", "code=x&code=y", nil},
@@ -39,6 +44,9 @@ func TestParseForm(t *testing.T) {
 		{"RFC 6749 §3.2 repeated and empty", "code=x&code=", nil},
 		{"RFC 6749 §3.2 repeated and escaped", "code=x&%63ode=y", nil},
 		{"RFC 6749 §3.2 an unknown parameter repeated", "a=1&a=2", nil},
+		{"RFC 6749 §3.2 another parameter of an exchange repeated", exchange + "&subject_token=x&subject_token=y", nil},
+		{"RFC 6749 §3.2 audience repeated in another request", "grant_type=client_credentials&audience=urn:a&audience=urn:b", nil},
+		{"RFC 6749 §3.2 grant_type repeated", exchange + "&audience=urn:a&audience=urn:b&" + exchange, nil},
 		{"a bad escape", "code=%zz", nil},
 		{"a cut escape", "code=%2", nil},
 		{"a bad escape in a name", "%zz=x", nil},
@@ -62,6 +70,10 @@ func TestParseJSON(t *testing.T) {
 		{"null and empty are absent", `{"code":null,"state":""}`, url.Values{}},
 		{"RFC 8707 §2 several resources", `{"resource":["urn:a","urn:b"]}`, url.Values{"resource": {"urn:a", "urn:b"}}},
 		{"RFC 8707 §2 no resource", `{"resource":[]}`, url.Values{}},
+		{"RFC 8693 §2.1 several audiences", `{"audience":["urn:a","urn:b"],"grant_type":"` + grants.TokenExchangeType + `"}`, url.Values{
+			"grant_type": {grants.TokenExchangeType}, "audience": {"urn:a", "urn:b"},
+		}},
+		{"RFC 6749 §3.2 several audiences in another request", `{"audience":["urn:a","urn:b"],"grant_type":"client_credentials"}`, nil},
 
 		{"RFC 6749 §3.2 repeated", `{"code":"x","code":"y"}`, nil},
 		{"RFC 6749 §3.2 repeated and null", `{"code":"x","code":null}`, nil},
@@ -149,7 +161,7 @@ func refusalOf(err error) *grants.Error {
 }
 
 // checkParsed checks the parameters of any request: there are either parameters or an error, no value is empty, and none
-// but resource is repeated (RFC 6749 §3.2).
+// is repeated (RFC 6749 §3.2) but resource, and audience in an exchange.
 func checkParsed(t *testing.T, form url.Values, err error) {
 	t.Helper()
 	if (form == nil) == (err == nil) {
@@ -159,7 +171,7 @@ func checkParsed(t *testing.T, form url.Values, err error) {
 		t.Errorf("got error %v", err)
 	}
 	for name, values := range form {
-		if len(values) == 0 || len(values) > 1 && name != "resource" || len(values) == 1 && values[0] == "" {
+		if len(values) == 0 || len(values) > 1 && !mayRepeat(name, form.Get("grant_type")) || len(values) == 1 && values[0] == "" {
 			t.Errorf("%q is %q", name, values)
 		}
 	}
@@ -168,7 +180,7 @@ func checkParsed(t *testing.T, form url.Values, err error) {
 func FuzzForm(f *testing.F) {
 	for _, seed := range []string{
 		"", "code=x&code=y", "resource=a&resource=&resource=b", "a=%zz", "a=b;c=d", "=x", "&&&", "a&b=&c==", "%00=%ff", "scope=a+b",
-		"client_secret=x&client%5fsecret=y",
+		"client_secret=x&client%5fsecret=y", exchange + "&audience=a&audience=b", "audience=a&audience=b",
 	} {
 		f.Add(seed)
 	}
