@@ -53,6 +53,9 @@ type Tokens interface {
 	// Read returns what an access token says. A token that is not valid now is an *Error, with any other error it is not known
 	// whether it is.
 	Read(ctx context.Context, token string) (*Token, error)
+
+	// Removed reports whether the user has taken back the access of a client since the sign-in or the approval that the token is of.
+	Removed(client string, token *Token) bool
 }
 
 // Token is what a valid access token says.
@@ -134,6 +137,9 @@ func checkExchanged(req *Request, subject *Token) error {
 			Explain("neither a DPoP proof nor a certificate that binds tokens", "a proof of the client's own key", "")
 	case len(subject.Sources) > maxExchanges:
 		return errTooLong("subject_token")
+	case req.Tokens.Removed(req.Client.ID, subject): // otherwise the client would be back with the user's next request
+		return Refuse(InvalidRequest, "the user of subject_token has removed this client").
+			Explain("a token of a sign-in from before that", "a token of a sign-in or an approval since then", "")
 	}
 	return nil
 }

@@ -202,7 +202,7 @@ func TestRevocationReachesExchangedTokens(t *testing.T) {
 		{"its client", "", "", "webapp", false},
 		{"the user at its client", "", "alice", "webapp", false},
 		{"the service", "", "", "gateway", true},
-		{"the user at the service", "", "alice", "gateway", true},
+		{"the user at the service", "", "alice", "gateway", false}, // see TestRemovedServiceStaysAway
 	} {
 		t.Run(tt.name, func(t *testing.T) {
 			for name, edit := range tokenShapes {
@@ -272,6 +272,70 @@ func TestChainOfExchanges(t *testing.T) {
 			}
 			s.token(t, exchanges(token, "resource", ordersAPI), as("orders")).check(t, http.StatusBadRequest, "invalid_request")
 		})
+	}
+}
+
+// A service that a person has removed gets nothing for what the person had approved before, by itself or by another service, and for
+// as long as that can be refreshed. It may go on for what the person approves afterwards, and for other people.
+func TestRemovedServiceStaysAway(t *testing.T) {
+	for name, edit := range tokenShapes {
+		t.Run(name, func(t *testing.T) {
+			s := newTestServer(t, withGateway, edit)
+			refused := func(client string, subject any) {
+				t.Helper()
+				a := s.token(t, exchanges(subject), as(client))
+				a.check(t, http.StatusBadRequest, "invalid_request")
+				if got := a.json(t)["error_description"]; got != "the user of subject_token has removed this client" {
+					t.Errorf("%s: %v", client, got)
+				}
+			}
+			tokens := s.tokens(t)
+			s.exchange(t, "gateway", tokens["access_token"])
+			s.site.user = &User{Subject: "bob"}
+			others := s.tokens(t)
+			s.site.user = &User{Subject: "alice"}
+			removes := func(client string) {
+				t.Helper()
+				page, _ := s.openApps(t, "?client="+client)
+				s.remove(t, page, "client", client).leadsTo(t, "/oauth/apps?removed="+client)
+			}
+			removes("gateway")
+			for range 2 { // also on a node that has just begun
+				refused("gateway", tokens["access_token"])
+				s.restart(t, s.config)
+			}
+			s.clock.Advance(time.Minute)
+			tokens = s.token(t, refreshes(tokens["refresh_token"].(string))).json(t)
+			refused("gateway", tokens["access_token"])
+			if _, text := s.openApps(t, ""); !strings.Contains(text, "webapp") || strings.Contains(text, "gateway") {
+				t.Errorf("the service is on the page again: %s", text)
+			}
+
+			s.exchange(t, "gateway", others["access_token"])
+			tokens = s.tokens(t)
+			anew := s.exchange(t, "gateway", tokens["access_token"])["access_token"]
+			s.exchange(t, "orders", anew, "resource", ledgerAPI)
+			removes("orders")
+			refused("orders", anew)
+			s.clock.Advance(time.Minute)
+			refused("orders", s.exchange(t, "gateway", tokens["access_token"])["access_token"])
+			s.exchange(t, "orders", s.exchange(t, "gateway", s.tokens(t)["access_token"])["access_token"], "resource", ledgerAPI)
+		})
+	}
+}
+
+// A node that does not know of a removal yet lets the service exchange a token, which is void as soon as a node knows.
+func TestExchangeRacesARemoval(t *testing.T) {
+	s := newTestServer(t, withGateway)
+	other := newTestServer(t, withGateway, func(c *Config) { c.Store, c.Now = s.store, s.clock.Now })
+	subject := s.tokens(t)["access_token"]
+	second := other.exchange(t, "gateway", subject)["access_token"]
+	s.clock.Advance(time.Second)
+	s.revoke(t, "alice", "gateway")
+	anew := other.exchange(t, "gateway", subject)["access_token"]
+	for _, token := range []any{second, anew} {
+		s.state(t, token, jwt.ErrRevoked)
+		other.token(t, exchanges(token, "resource", ledgerAPI), as("orders")).check(t, http.StatusBadRequest, "invalid_request")
 	}
 }
 

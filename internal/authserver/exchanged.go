@@ -52,6 +52,13 @@ func (o ownTokens) Read(ctx context.Context, text string) (*grants.Token, error)
 	return token, nil
 }
 
+// Removed implements grants.Tokens.
+func (o ownTokens) Removed(client string, token *grants.Token) bool {
+	return slices.ContainsFunc(token.Sources, func(s storage.Source) bool {
+		return s.Subject == "" && o.cutoffs.Removed(token.Subject, client, s.Began) // the others are those of an actor
+	})
+}
+
 // refuseToken returns the refusal of a token that is not valid. The grant says which parameter has it.
 func refuseToken(err error) *grants.Error {
 	refusal := &grants.Error{Code: grants.InvalidRequest, Cause: err}
@@ -147,9 +154,10 @@ func readSources(claims *jwt.Claims) error {
 	return nil
 }
 
-// checkSources returns an error if one of the tokens that a token was exchanged for is void, see check.
+// checkSources returns an error if one of the tokens that a token was exchanged for is void, see check. It is also an error if the user
+// had removed a client before it exchanged one of them, on a node that did not know that yet.
 func (a *accessTokens) checkSources(ctx context.Context, claims *jwt.Claims) error {
-	for _, source := range claims.Sources {
+	for i, source := range claims.Sources {
 		ended, err := a.clients.Ended(ctx, source.ClientID)
 		if err != nil {
 			return err
@@ -167,8 +175,29 @@ func (a *accessTokens) checkSources(ctx context.Context, claims *jwt.Claims) err
 		case a.cutoffs.VoidsToken(t):
 			return jwt.ErrRevoked.Explain("exchanged for a token that is void: "+a.cutoffs.Why(t), "", "").Of(claims)
 		}
+		if client := a.removedAfter(claims, i); client != "" {
+			return jwt.ErrRevoked.Explain("exchanged by the client "+client+", which the user had removed", "", "").Of(claims)
+		}
 	}
 	return nil
+}
+
+// removedAfter returns a client that exchanged the source at i, or what came of it, although the user had removed the client before; ""
+// if there is none. A source of an actor has nothing to do with the other clients.
+func (a *accessTokens) removedAfter(claims *jwt.Claims, i int) string {
+	first := claims.Sources[i]
+	if first.Subject != "" {
+		return ""
+	}
+	for _, by := range claims.Sources[i+1:] {
+		if by.Subject == "" && a.cutoffs.Removed(claims.Subject, by.ClientID, first.Began) {
+			return by.ClientID
+		}
+	}
+	if a.cutoffs.Removed(claims.Subject, claims.ClientID, first.Began) {
+		return claims.ClientID
+	}
+	return ""
 }
 
 // lifetime returns how long an access token lives that is issued now.

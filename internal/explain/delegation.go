@@ -53,6 +53,13 @@ var delegation = []situation{
 		do:   []string{"The developer of the client: get a token of your own, with grant_type=client_credentials. You: let it, with client_credentials among its grant_types."},
 	},
 	{
+		is: func(f *trail.Failure) bool { return says(f, "has removed this client") },
+		why: "The person whose token the client wants to exchange has removed the client on the page of connected apps, or you have revoked its " +
+			"tokens for that person. It gets no more tokens for what the person had signed in to before.",
+		next: "It works again once the person signs in anew at an app that calls it.",
+		do:   []string{"Tell the person that the app needs this service, and to sign out there and in again."},
+	},
+	{
 		is: func(f *trail.Failure) bool { return says(f, "subject_token is invalid", "actor_token is invalid") },
 		why: "The token that the client wants to exchange is not valid at this issuer: it has expired, it was revoked, it is from another issuer, or it " +
 			"is no access token, such as an ID token or a refresh token. The cause says which.",

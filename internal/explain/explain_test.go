@@ -246,6 +246,7 @@ func TestEachSituationIsFound(t *testing.T) {
 		{"exchange: another resource", trail.Failure{Code: "invalid_request", Description: "subject_token is not for this client to exchange", Sent: "a token for a"}, "it came with a token for a", "exchange from"},
 		{"exchange: bound", trail.Failure{Code: "invalid_request", Description: "subject_token is bound to a key: send"}, "has sent no proof", "DPoP proof"},
 		{"exchange: of a client", trail.Failure{Code: "invalid_request", Description: "subject_token is that of a client, which is no user"}, "not for a person", "client_credentials"},
+		{"exchange: removed", trail.Failure{Code: "invalid_request", Description: "the user of subject_token has removed this client"}, "has removed the client", "sign out there and in again"},
 		{"exchange: invalid", trail.Failure{Code: "invalid_request", Description: "subject_token is invalid, expired or was revoked"}, "no access token", "token inspect"},
 		{"exchange: target", trail.Failure{Code: "invalid_target", Setting: "client api: exchange", Sent: "https://b.example"}, "a token for https://b.example", "to https://b.example"},
 		{"certificate: behind a proxy", trail.Failure{Code: "invalid_client", Setting: "client a: tls_client_auth", Sent: "no certificate of the client: the request comes through a proxy of trusted_proxies", Expected: "san_dns a"}, "has ended the connection", "client_cert_header verified"},

@@ -309,6 +309,16 @@ func (c *Cutoffs) Voids(subject, client string, began time.Time) bool {
 	return c.index.voids(subject, client, began)
 }
 
+// Removed reports whether the user has taken back the access of a client since something began: then the client may get nothing more
+// on the strength of it. The time need not be one at which the client itself got something, as that for Voids is, so the clocks of
+// nodes do not matter as they do there.
+func (c *Cutoffs) Removed(subject, client string, began time.Time) bool {
+	c.mu.RLock()
+	defer c.mu.RUnlock()
+	before := c.index.entries[target{subject: subject, client: client}].before
+	return !before.IsZero() && began.UnixMilli() <= before.Add(-ClockSkew).UnixMilli()
+}
+
 // Begin returns the time as of which something counts that begins now, for a user through a client: now, unless a revocation
 // that is known here would void it. Then it is the first moment after that. Call [Cutoffs.Sync] before, so that the
 // revocations of other nodes are known.
