@@ -13,6 +13,7 @@ import (
 
 	"github.com/caddy-oauth/caddy-oauth/internal/directive"
 	"github.com/caddy-oauth/caddy-oauth/internal/mtls"
+	"github.com/caddy-oauth/caddy-oauth/internal/warning"
 	"github.com/caddy-oauth/caddy-oauth/storage"
 )
 
@@ -211,15 +212,15 @@ func parseApp(d *caddyfile.Dispenser, existing any) (any, error) {
 	lines := directive.Lines(segment)
 	app.configured = slices.Sorted(maps.Keys(app.Issuers))
 	for _, name := range app.configured {
-		warn(adapterLog(), p.Parser, app.Issuers[name].mistakes("issuer "+name))
+		warning.Adapted(p.Parser, app.Issuers[name].mistakes("issuer "+name))
 		for _, line := range lines[0].Block {
 			if len(line.Words) > 1 && line.Words[len(line.Words)-1] == app.Issuers[name].URL {
-				warn(adapterLog(), p.Parser, inlineSecrets(app.Issuers[name].URL, line.Block))
+				warning.Adapted(p.Parser, inlineSecrets(app.Issuers[name].URL, line.Block))
 			}
 		}
 	}
-	warn(adapterLog(), p.Parser, missing(lines))
-	warn(adapterLog(), p.Parser, unserved(app, lines))
+	warning.Adapted(p.Parser, missing(lines))
+	warning.Adapted(p.Parser, unserved(app, lines))
 	return httpcaddyfile.App{Name: "oauth", Value: caddyconfig.JSON(app, nil)}, nil
 }
 

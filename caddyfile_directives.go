@@ -17,6 +17,7 @@ import (
 	"github.com/caddy-oauth/caddy-oauth/internal/clients"
 	"github.com/caddy-oauth/caddy-oauth/internal/directive"
 	"github.com/caddy-oauth/caddy-oauth/internal/uris"
+	"github.com/caddy-oauth/caddy-oauth/internal/warning"
 )
 
 func init() {
@@ -104,7 +105,7 @@ func parseHandler(helper httpcaddyfile.Helper, site *adapted) (caddyhttp.Middlew
 		if err := known.bring(h.Issuer, h.Settings, own); err != nil {
 			return p.Locate(directive.At("oauth", err))
 		}
-		warn(adapterLog(), p.Parser, h.Settings.mistakes("oauth"))
+		warning.Adapted(p.Parser, h.Settings.mistakes("oauth"))
 		if err := h.Settings.hideSecrets(); err != nil {
 			return p.Locate(directive.At("oauth", err))
 		}
@@ -120,14 +121,14 @@ func parseHandler(helper httpcaddyfile.Helper, site *adapted) (caddyhttp.Middlew
 	if issuer == nil {
 		issuer = known.served(h.Issuer)
 	}
-	warn(adapterLog(), p.Parser, site.handlerMistakes(h, issuer, own))
+	warning.Adapted(p.Parser, site.handlerMistakes(h, issuer, own))
 	if issuer != nil {
-		warn(adapterLog(), p.Parser, h.authTimeMistakes(issuer))
+		warning.Adapted(p.Parser, h.authTimeMistakes(issuer))
 	}
 	if h.Settings != nil {
-		warn(adapterLog(), p.Parser, h.claimMistakes())
-		warn(adapterLog(), p.Parser, missing(site.directiveAt(own)))
-		warn(adapterLog(), p.Parser, inlineSecrets(h.Settings.URL, site.directiveAt(own)))
+		warning.Adapted(p.Parser, h.claimMistakes())
+		warning.Adapted(p.Parser, missing(site.directiveAt(own)))
+		warning.Adapted(p.Parser, inlineSecrets(h.Settings.URL, site.directiveAt(own)))
 	}
 	return h, nil
 }
@@ -379,9 +380,9 @@ func parseGuard(h httpcaddyfile.Helper) ([]httpcaddyfile.ConfigValue, error) {
 	if err != nil {
 		return nil, err
 	}
-	warn(adapterLog(), p, site.guardMistakes(g, own, matcher))
+	warning.Adapted(p, site.guardMistakes(g, own, matcher))
 	if issuer := known.guarded(g); issuer != nil {
-		warn(adapterLog(), p, issuer.unusedScopes(g))
+		warning.Adapted(p, issuer.unusedScopes(g))
 	}
 	values := h.NewRoute(matcher, g)
 	if matcher != nil {

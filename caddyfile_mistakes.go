@@ -15,6 +15,7 @@ import (
 	"github.com/caddy-oauth/caddy-oauth/internal/mcp"
 	"github.com/caddy-oauth/caddy-oauth/internal/signin"
 	"github.com/caddy-oauth/caddy-oauth/internal/uris"
+	"github.com/caddy-oauth/caddy-oauth/internal/warning"
 )
 
 // This file finds what loads and cannot work in a Caddyfile because of where a directive stands, or of what stands beside it.
@@ -26,14 +27,14 @@ var resolved = []string{
 }
 
 // missing finds placeholders that have no value when the configuration is loaded, and files that are not there.
-func missing(lines []directive.Line) (found []mistake) {
+func missing(lines []directive.Line) (found []warning.Mistake) {
 	for _, line := range lines {
 		if line.Words[0] == "login" {
 			continue // what its directives need, they know
 		}
 		for _, name := range directive.Placeholders(strings.Join(line.Words, " ")) {
 			if seen, instead := unset(name, line.Words[0]); seen != "" {
-				found = append(found, mistake{at: at(line), seen: seen, instead: instead})
+				found = append(found, warning.Mistake{At: at(line), Seen: seen, Instead: instead})
 			}
 		}
 		for _, file := range filesOf(line.Words) {
@@ -41,7 +42,7 @@ func missing(lines []directive.Line) (found []mistake) {
 				continue
 			}
 			if _, err := os.Stat(file); err != nil {
-				found = append(found, mistake{at: at(line), seen: "the file cannot be read: " + err.Error(), instead: "a file that Caddy can read when it runs"})
+				found = append(found, warning.Mistake{At: at(line), Seen: "the file cannot be read: " + err.Error(), Instead: "a file that Caddy can read when it runs"})
 			}
 		}
 		found = append(found, missing(line.Block)...)
@@ -89,7 +90,7 @@ func filesOf(words []string) []string {
 }
 
 // handlerMistakes finds what cannot work of a directive, and of where it stands.
-func (s *adapted) handlerMistakes(h *Handler, issuer *Issuer, own caddyfile.Token) (found []mistake) {
+func (s *adapted) handlerMistakes(h *Handler, issuer *Issuer, own caddyfile.Token) (found []warning.Mistake) {
 	var line directive.Line
 	var around []directive.Line
 	s.each(func(l directive.Line, outer []directive.Line) {
@@ -108,12 +109,12 @@ func (s *adapted) handlerMistakes(h *Handler, issuer *Issuer, own caddyfile.Toke
 	if h.Login == nil && h.needsLogin() && !inRoute && !s.ordered && issuer.signsIn() != "" {
 		switch beside, whole := s.loginBeside(); {
 		case beside == "":
-			found = append(found, mistake{
-				at: own, seen: nobodySignsIn + issuer.signsIn(), instead: loginInOAuth,
+			found = append(found, warning.Mistake{
+				At: own, Seen: nobodySignsIn + issuer.signsIn(), Instead: loginInOAuth,
 			})
 		case whole:
-			found = append(found, mistake{
-				at: own, seen: beside + " stands beside oauth, so the whole site needs the login", instead: "login { " + beside + " ... } in oauth, for the pages of oauth only",
+			found = append(found, warning.Mistake{
+				At: own, Seen: beside + " stands beside oauth, so the whole site needs the login", Instead: "login { " + beside + " ... } in oauth, for the pages of oauth only",
 			})
 		}
 	}
@@ -124,9 +125,9 @@ func (s *adapted) handlerMistakes(h *Handler, issuer *Issuer, own caddyfile.Toke
 }
 
 // placeMistakes finds what is wrong with the place of a directive oauth.
-func (s *adapted) placeMistakes(line directive.Line, around []directive.Line) (found []mistake) {
+func (s *adapted) placeMistakes(line directive.Line, around []directive.Line) (found []warning.Mistake) {
 	add := func(seen, instead string) {
-		found = append(found, mistake{at: at(line), seen: seen, instead: instead})
+		found = append(found, warning.Mistake{At: at(line), Seen: seen, Instead: instead})
 	}
 	if args := line.Words[1:]; len(args) > 0 && (strings.HasPrefix(args[0], "/") || strings.HasPrefix(args[0], "@")) {
 		add("oauth has the matcher "+args[0]+", and endpoints outside of it are not there", strings.TrimSpace("oauth "+strings.Join(args[1:], " "))+", which passes on all that is not its own")
@@ -159,7 +160,7 @@ func (s *adapted) placeMistakes(line directive.Line, around []directive.Line) (f
 }
 
 // userMistakes finds placeholders of `user`, `claim` and `session` that nothing sets.
-func (s *adapted) userMistakes(h *Handler, line directive.Line) (found []mistake) {
+func (s *adapted) userMistakes(h *Handler, line directive.Line) (found []warning.Mistake) {
 	result := new(signin.Result)
 	users := map[string]directive.Line{}
 	for _, l := range line.Block {
@@ -171,7 +172,7 @@ func (s *adapted) userMistakes(h *Handler, line directive.Line) (found []mistake
 		case "claim":
 			users[l.Words[2]] = l
 			if seen, instead := typeMistake(l.Words[1], h.Claims[l.Words[1]]); seen != "" {
-				found = append(found, mistake{at: at(l), seen: seen, instead: instead})
+				found = append(found, warning.Mistake{At: at(l), Seen: seen, Instead: instead})
 			}
 		case "session":
 			for _, setting := range l.Block {
@@ -191,7 +192,7 @@ func (s *adapted) userMistakes(h *Handler, line directive.Line) (found []mistake
 				seen, instead = signin.NothingSets(name)
 			}
 			if seen != "" {
-				found = append(found, mistake{at: at(users[value]), seen: seen, instead: instead})
+				found = append(found, warning.Mistake{At: at(users[value]), Seen: seen, Instead: instead})
 			}
 		}
 	}
@@ -212,7 +213,7 @@ func (s *adapted) loginBeside() (name string, whole bool) {
 
 // addressMistakes finds an issuer whose URL leads to no address of the site. A proxy before Caddy may have https where the site has
 // http, and then another port.
-func (s *adapted) addressMistakes(issuer string, own caddyfile.Token) []mistake {
+func (s *adapted) addressMistakes(issuer string, own caddyfile.Token) []warning.Mistake {
 	u, err := url.Parse(issuer)
 	if err != nil || unresolved(issuer) || s.block.IsNamedRoute {
 		return nil
@@ -251,8 +252,8 @@ func (s *adapted) addressMistakes(issuer string, own caddyfile.Token) []mistake 
 		return nil
 	}
 	m := wrongAddress(seen, issuer, addresses)
-	m.at = own
-	return []mistake{m}
+	m.At = own
+	return []warning.Mistake{m}
 }
 
 func portOf(port, scheme string) string {
@@ -266,7 +267,7 @@ func portOf(port, scheme string) string {
 }
 
 // guardMistakes finds what cannot work of a guard, and of where it stands.
-func (s *adapted) guardMistakes(g *Guard, own caddyfile.Token, matchers caddy.ModuleMap) (found []mistake) {
+func (s *adapted) guardMistakes(g *Guard, own caddyfile.Token, matchers caddy.ModuleMap) (found []warning.Mistake) {
 	var line directive.Line
 	var around []directive.Line
 	loginPage := ""
@@ -285,7 +286,7 @@ func (s *adapted) guardMistakes(g *Guard, own caddyfile.Token, matchers caddy.Mo
 		return nil
 	}
 	add := func(at caddyfile.Token, seen, instead string) {
-		found = append(found, mistake{at: at, seen: seen, instead: instead})
+		found = append(found, warning.Mistake{At: at, Seen: seen, Instead: instead})
 	}
 	matcher := ""
 	if len(line.Words) > 1 && (strings.HasPrefix(line.Words[1], "/") || strings.HasPrefix(line.Words[1], "@")) {
@@ -320,7 +321,7 @@ func (s *adapted) guardMistakes(g *Guard, own caddyfile.Token, matchers caddy.Mo
 		for _, name := range directive.Placeholders(l.Words[2]) {
 			if name == "http.auth.user" || !strings.Contains(name, ".") && !s.maps(name) {
 				m := emptyHeader(name)
-				m.at = at(l)
+				m.At = at(l)
 				found = append(found, m)
 			}
 		}
@@ -330,7 +331,7 @@ func (s *adapted) guardMistakes(g *Guard, own caddyfile.Token, matchers caddy.Mo
 
 // inlineSecrets finds secrets that stand in the Caddyfile itself, and which everybody knows who may read it. Those of an issuer on a
 // loopback host are for a trial.
-func inlineSecrets(issuer string, lines []directive.Line) (found []mistake) {
+func inlineSecrets(issuer string, lines []directive.Line) (found []warning.Mistake) {
 	if u, err := url.Parse(issuer); err != nil || unresolved(issuer) || uris.IsLoopback(u.Hostname()) {
 		return nil
 	}
@@ -338,7 +339,7 @@ func inlineSecrets(issuer string, lines []directive.Line) (found []mistake) {
 		if line.Words[0] == "secret" {
 			for _, secret := range line.Words[1:] {
 				if len(secret) >= shortSecret && !unresolved(secret) && literal(line, secret) {
-					found = append(found, mistake{at: at(line), seen: "a secret stands in the Caddyfile", instead: "{env.NAME} or {file./path/of/the/file}"})
+					found = append(found, warning.Mistake{At: at(line), Seen: "a secret stands in the Caddyfile", Instead: "{env.NAME} or {file./path/of/the/file}"})
 				}
 			}
 		}

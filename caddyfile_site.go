@@ -18,6 +18,7 @@ import (
 
 	"github.com/caddy-oauth/caddy-oauth/internal/directive"
 	"github.com/caddy-oauth/caddy-oauth/internal/uris"
+	"github.com/caddy-oauth/caddy-oauth/internal/warning"
 )
 
 // Caddy's adapter passes a directive its own lines. This file finds what stands around them: the site, and the whole file.
@@ -126,7 +127,7 @@ func (s *adapted) definedBelow(issuer string) (found bool) {
 
 // unserved finds issuers of the global option that no site of the Caddyfile serves. It finds nothing if the option is not in the file
 // that it says, as with standard input, or if the sites are in other files.
-func unserved(app *App, option []directive.Line) (found []mistake) {
+func unserved(app *App, option []directive.Line) (found []warning.Mistake) {
 	file := readCaddyfile(option[0].File)
 	if len(file) < 2 || len(file[0].Words) > 0 || !slices.ContainsFunc(file[0].Block, func(l directive.Line) bool {
 		return reflect.DeepEqual(l, option[0])
@@ -143,7 +144,7 @@ func unserved(app *App, option []directive.Line) (found []mistake) {
 	})
 	for _, name := range slices.Sorted(maps.Keys(app.Issuers)) {
 		if !served[name] {
-			found = append(found, mistake{path: []string{"issuer " + name}, seen: "no site serves the issuer " + name, instead: "oauth " + name + " in the site of " + app.Issuers[name].URL})
+			found = append(found, warning.Mistake{Path: []string{"issuer " + name}, Seen: "no site serves the issuer " + name, Instead: "oauth " + name + " in the site of " + app.Issuers[name].URL})
 		}
 	}
 	return found

@@ -171,7 +171,7 @@ func (g *Guard) Provision(ctx caddy.Context) error {
 	}
 	g.ctx, g.app, g.block, g.ready = ctx, app.(*App), routes.Block(ctx), sync.OnceValue(g.prepare)
 	g.place = guard.NewPlace(g, guardOf, ctx.Logger())
-	g.app.warn(ctx.Logger(), g.headerMistakes())
+	g.app.warnings.Warn(ctx.Logger(), g.headerMistakes())
 	if g.CORS != nil {
 		g.cors = &bearer.CORS{Origins: g.CORS.Origins}
 	}
@@ -306,8 +306,8 @@ func (g *Guard) source() (bearer.Source, string, []string, error) {
 	if err := directive.At("oauth_guard", issuer.checkGuard(g)); err != nil {
 		return nil, "", nil, err
 	}
-	g.app.warn(g.ctx.Logger(), issuer.unusedScopes(g))
-	g.app.warn(g.ctx.Logger(), g.app.stepUpMistakes(g))
+	g.app.warnings.Warn(g.ctx.Logger(), issuer.unusedScopes(g))
+	g.app.warnings.Warn(g.ctx.Logger(), g.app.stepUpMistakes(g))
 	return g.app.servers[name], issuer.URL, issuer.audience(), nil
 }
 

@@ -110,7 +110,7 @@ func (h *Handler) Provision(ctx caddy.Context) error {
 	if err := h.Login.provision(ctx); err != nil {
 		return err
 	}
-	h.app.warn(ctx.Logger(), slices.Concat(h.userMistakes(), h.claimMistakes()))
+	h.app.warnings.Warn(ctx.Logger(), slices.Concat(h.userMistakes(), h.claimMistakes()))
 	h.app.handlers = append(h.app.handlers, h)
 	return h.app.await(h)
 }
@@ -145,7 +145,7 @@ func (h *Handler) prepare() error {
 	if err != nil {
 		return err
 	}
-	h.app.warn(h.log, h.authTimeMistakes(issuer))
+	h.app.warnings.Warn(h.log, h.authTimeMistakes(issuer))
 	h.server, h.certHeader = h.app.servers[name], issuer.ClientCertHeader
 	h.app.serveIn(h.block, name)
 	return h.server.AddSite(h.facts())

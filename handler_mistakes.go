@@ -17,6 +17,7 @@ import (
 	"github.com/caddy-oauth/caddy-oauth/internal/directive"
 	"github.com/caddy-oauth/caddy-oauth/internal/routes"
 	"github.com/caddy-oauth/caddy-oauth/internal/signin"
+	"github.com/caddy-oauth/caddy-oauth/internal/warning"
 )
 
 // This file finds settings of OpenID Connect that load, and that applications cannot use.
@@ -38,7 +39,7 @@ func (i *Issuer) signInMistake(id string, c *Client) (seen, instead string) {
 
 // authTimeMistakes finds clients to which nobody can sign in at a site of their issuer, as the site does not tell when people have
 // signed in.
-func (h *Handler) authTimeMistakes(issuer *Issuer) (found []mistake) {
+func (h *Handler) authTimeMistakes(issuer *Issuer) (found []warning.Mistake) {
 	if h.Session != nil && h.Session.AuthTime != "" {
 		return nil
 	}
@@ -55,9 +56,9 @@ func (h *Handler) authTimeMistakes(issuer *Issuer) (found []mistake) {
 		if h.Settings != nil {
 			path = append(path, "client "+id, setting)
 		}
-		found = append(found, mistake{
-			path: path, seen: "nobody can sign in to the client " + id + " with " + setting + ", as this site does not tell when people sign in",
-			instead: "session { auth_time {rp.header.…} } in oauth, as the login names it",
+		found = append(found, warning.Mistake{
+			Path: path, Seen: "nobody can sign in to the client " + id + " with " + setting + ", as this site does not tell when people sign in",
+			Instead: "session { auth_time {rp.header.…} } in oauth, as the login names it",
 		})
 	}
 	return found
@@ -82,7 +83,7 @@ var scopeClaims = map[string][]string{"email": {"email"}, "phone": {"phone_numbe
 
 // claimMistakes finds scopes of clients that give nothing, as no claim of theirs has a value. Other sites can have no more claims for an
 // issuer that this directive defines.
-func (h *Handler) claimMistakes() (found []mistake) {
+func (h *Handler) claimMistakes() (found []warning.Mistake) {
 	if h.Settings == nil || h.Settings.OpenID == nil {
 		return nil
 	}
@@ -108,9 +109,9 @@ func (h *Handler) claimMistakes() (found []mistake) {
 				continue
 			}
 			said[scope] = true
-			found = append(found, mistake{
-				path: []string{"oauth", "client " + id, "scopes"}, seen: "the scope " + scope + " tells applications nothing, as there is no claim " + names[0],
-				instead: "claim " + names[0] + " {rp.header.…}, as the login names it",
+			found = append(found, warning.Mistake{
+				Path: []string{"oauth", "client " + id, "scopes"}, Seen: "the scope " + scope + " tells applications nothing, as there is no claim " + names[0],
+				Instead: "claim " + names[0] + " {rp.header.…}, as the login names it",
 			})
 		}
 	}
@@ -127,7 +128,7 @@ const (
 
 // placeMistakes finds what cannot work of the place of a handler among the routes of its site. A handler that is not Caddy's own may be
 // a login.
-func (h *Handler) placeMistakes(server *caddyhttp.Server, site caddyhttp.RouteList, issuer *Issuer) (found []mistake) {
+func (h *Handler) placeMistakes(server *caddyhttp.Server, site caddyhttp.RouteList, issuer *Issuer) (found []warning.Mistake) {
 	login, answered := false, false
 	for list := range routes.Lists(server, site) {
 		for handler := range routes.Handlers(list) {
@@ -137,10 +138,10 @@ func (h *Handler) placeMistakes(server *caddyhttp.Server, site caddyhttp.RouteLi
 		answered = answered || routes.Has(list, h) && h.answeredBefore(list)
 	}
 	if h.Login == nil && h.needsLogin() && issuer.signsIn() != "" && !login {
-		found = append(found, mistake{seen: nobodySignsIn + issuer.signsIn(), instead: loginInOAuth})
+		found = append(found, warning.Mistake{Seen: nobodySignsIn + issuer.signsIn(), Instead: loginInOAuth})
 	}
 	if answered {
-		found = append(found, mistake{seen: respondFirst, instead: oauthFirst})
+		found = append(found, warning.Mistake{Seen: respondFirst, Instead: oauthFirst})
 	}
 	return found
 }
@@ -166,7 +167,7 @@ var (
 )
 
 // userMistakes finds placeholders of a user, a claim or a session that cannot work.
-func (h *Handler) userMistakes() (found []mistake) {
+func (h *Handler) userMistakes() (found []warning.Mistake) {
 	login := new(signin.Result)
 	if h.Login != nil {
 		login = signin.OfHandlers(h.Login.Routes)
@@ -174,7 +175,7 @@ func (h *Handler) userMistakes() (found []mistake) {
 	check := func(value string, setting ...string) {
 		for _, name := range directive.Placeholders(value) {
 			if seen, instead := login.Wrong(name); seen != "" {
-				found = append(found, mistake{path: setting, seen: seen, instead: instead})
+				found = append(found, warning.Mistake{Path: setting, Seen: seen, Instead: instead})
 			}
 		}
 	}
@@ -182,7 +183,7 @@ func (h *Handler) userMistakes() (found []mistake) {
 	for _, name := range slices.Sorted(maps.Keys(h.Claims)) {
 		check(h.Claims[name].Value, "claim "+name)
 		if seen, instead := typeMistake(name, h.Claims[name]); seen != "" {
-			found = append(found, mistake{path: []string{"claim " + name}, seen: seen, instead: instead})
+			found = append(found, warning.Mistake{Path: []string{"claim " + name}, Seen: seen, Instead: instead})
 		}
 	}
 	for name, value := range h.Session.placeholders() {
@@ -197,26 +198,26 @@ func (h *Handler) needsLogin() bool {
 }
 
 // mistakes finds a subject that is written in the order of the certificate, as openssl prints it, and not in that of RFC 4514.
-func (c *ClientCertificates) mistakes(id string) (found []mistake) {
+func (c *ClientCertificates) mistakes(id string) (found []warning.Mistake) {
 	dn := c.TLSClientAuthSubjectDN
 	parts := strings.Split(strings.ToUpper(strings.ReplaceAll(dn, " ", "")), ",")
 	if last := parts[len(parts)-1]; strings.HasPrefix(parts[0], "C=") && strings.HasPrefix(last, "CN=") {
-		found = append(found, mistake{
-			path: []string{"client " + id, "tls_client_auth"}, seen: "the subject of the client " + id + " begins with the country, and RFC 4514 begins with the name of the client itself",
-			instead: "what openssl x509 -noout -subject -nameopt RFC2253 prints",
+		found = append(found, warning.Mistake{
+			Path: []string{"client " + id, "tls_client_auth"}, Seen: "the subject of the client " + id + " begins with the country, and RFC 4514 begins with the name of the client itself",
+			Instead: "what openssl x509 -noout -subject -nameopt RFC2253 prints",
 		})
 	}
 	return found
 }
 
 // certificateMistakes finds clients of an issuer that need certificates which no site of it asks for. sites are those that serve it.
-func (i *Issuer) certificateMistakes(name string, sites []servingSite) (found []mistake) {
+func (i *Issuer) certificateMistakes(name string, sites []servingSite) (found []warning.Mistake) {
 	asks, verifies, takesAny := i.certificateModes(sites)
 	for _, id := range slices.Sorted(maps.Keys(i.Clients)) {
 		c := i.Clients[id]
 		self := c.SelfSignedTLSClientAuth != nil
 		add := func(setting, seen, instead string) {
-			found = append(found, mistake{path: []string{"issuer " + name, "client " + id, setting}, seen: seen, instead: instead})
+			found = append(found, warning.Mistake{Path: []string{"issuer " + name, "client " + id, setting}, Seen: seen, Instead: instead})
 		}
 		switch setting := "tls_client_certificate_bound_access_tokens"; {
 		case !c.hasCertificate() && !c.TLSClientCertificateBoundAccessTokens:
@@ -305,9 +306,9 @@ func (s *MutualTLSSettings) aliasHost() string {
 }
 
 // wrongAlias is the mistake of a second site of an issuer that is not there.
-func wrongAlias(issuer *Issuer, sites []string, path ...string) mistake {
-	return mistake{
-		path: path, seen: "no site of the issuer " + issuer.URL + " has the host of " + issuer.MTLSEndpointAliases + ", but " + strings.Join(sites, ", "),
-		instead: "a site " + strings.TrimPrefix(issuer.MTLSEndpointAliases, "https://") + " with tls { client_auth { ... } } and oauth",
+func wrongAlias(issuer *Issuer, sites []string, path ...string) warning.Mistake {
+	return warning.Mistake{
+		Path: path, Seen: "no site of the issuer " + issuer.URL + " has the host of " + issuer.MTLSEndpointAliases + ", but " + strings.Join(sites, ", "),
+		Instead: "a site " + strings.TrimPrefix(issuer.MTLSEndpointAliases, "https://") + " with tls { client_auth { ... } } and oauth",
 	}
 }

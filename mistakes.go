@@ -1,124 +1,30 @@
 package caddyoauth
 
 import (
-	"cmp"
 	"fmt"
 	"maps"
 	"slices"
 	"strings"
-	"sync"
 	"time"
-
-	"github.com/caddyserver/caddy/v2"
-	"github.com/caddyserver/caddy/v2/caddyconfig/caddyfile"
-	"go.uber.org/zap"
 
 	"github.com/caddy-oauth/caddy-oauth/grants"
 	"github.com/caddy-oauth/caddy-oauth/internal/directive"
+	"github.com/caddy-oauth/caddy-oauth/internal/warning"
 	"github.com/caddy-oauth/caddy-oauth/storage"
 )
 
-// This file finds settings that load, and cannot work or are not what their owner means. The Caddyfile adapter warns of them with the
-// file and the line, by the logger of Caddy's own directives, so that `caddy adapt` and `caddy validate` show them. Provision warns of
-// settings in any format, without a line. What an owner can mean gets no warning.
+// This file finds settings that load, and cannot work or are not what their owner means, for warnings of the Caddyfile adapter and of
+// Provision. What an owner can mean gets no warning.
 //
 // caddyfile_mistakes.go finds what can only be seen in a Caddyfile: where directives stand, and what stands beside them.
-
-// mistake is what a warning is about.
-type mistake struct {
-	path    []string        // of the setting, as in directive.Error
-	at      caddyfile.Token // where it stands; none: where the path leads
-	seen    string
-	instead string // what to write
-	key     string // tells it from others; "" is seen
-}
-
-const mistakeMessage = "the configuration loads, but this is probably a mistake"
-
-// listedMistakes is how many mistakes of an issuer or of a site are logged one by one. More is a script that wrote ten thousand clients.
-const listedMistakes = 100
-
-// warn logs mistakes. The parser knows where the settings stand; it is nil outside the Caddyfile adapter.
-func warn(log *zap.Logger, p *directive.Parser, mistakes []mistake) {
-	if p != nil {
-		for _, m := range mistakes {
-			adapterSaid.add(m)
-		}
-	}
-	if more := len(mistakes) - listedMistakes; more > 0 {
-		mistakes = append(mistakes[:listedMistakes:listedMistakes], mistake{
-			seen: fmt.Sprintf("%d more mistakes, which are not listed", more), instead: "the settings that were named before, first",
-		})
-	}
-	for _, m := range mistakes {
-		fields := []zap.Field{zap.String("seen", m.seen), zap.String("instead", m.instead)}
-		if len(m.path) > 0 {
-			fields = append(fields, zap.String("setting", strings.Join(m.path, ": ")))
-		}
-		at := m.at
-		if p != nil && at.File == "" {
-			at = p.Find(m.path)
-		}
-		if at.File != "" {
-			fields = append(fields, zap.String("file", at.File), zap.Int("line", at.Line))
-		}
-		log.Warn(mistakeMessage, fields...)
-	}
-}
-
-func adapterLog() *zap.Logger { return caddy.Log().Named("config.adapter.caddyfile") }
-
-// warnings are the mistakes that were warned of.
-type warnings struct {
-	mu   sync.Mutex
-	seen map[string]bool
-}
-
-// mostWarnings bounds what is remembered of configurations that are adapted and never loaded.
-const mostWarnings = 50_000
-
-// add reports whether there was no such warning before.
-func (w *warnings) add(m mistake) bool {
-	seen := cmp.Or(m.key, m.seen)
-	w.mu.Lock()
-	defer w.mu.Unlock()
-	if w.seen[seen] {
-		return false
-	}
-	if w.seen == nil {
-		w.seen = make(map[string]bool)
-	}
-	if len(w.seen) < mostWarnings {
-		w.seen[seen] = true
-	}
-	return true
-}
-
-// take returns the warnings, and forgets them.
-func (w *warnings) take() *warnings {
-	w.mu.Lock()
-	defer w.mu.Unlock()
-	taken := &warnings{seen: w.seen}
-	w.seen = nil
-	return taken
-}
-
-// adapterSaid has what the Caddyfile adapter has warned of since this process provisioned a configuration. The next configuration is
-// the adapted one as a rule, and need not say the same again without lines.
-var adapterSaid warnings
-
-// warn logs mistakes in the settings of a configuration, each once.
-func (a *App) warn(log *zap.Logger, mistakes []mistake) {
-	warn(log, nil, slices.DeleteFunc(mistakes, func(m mistake) bool { return !a.said.add(m) }))
-}
 
 // shortSecret is the length below which a secret can be guessed.
 const shortSecret = 16
 
 // mistakes finds settings of an issuer that cannot work. Call it before placeholders are replaced. The path leads to the issuer.
-func (i *Issuer) mistakes(path ...string) (found []mistake) {
+func (i *Issuer) mistakes(path ...string) (found []warning.Mistake) {
 	add := func(seen, instead string, setting ...string) {
-		found = append(found, mistake{path: append(slices.Clone(path), setting...), seen: seen, instead: instead})
+		found = append(found, warning.Mistake{Path: append(slices.Clone(path), setting...), Seen: seen, Instead: instead})
 	}
 	shown := make(map[string]bool) // scopes on the consent page
 	for _, id := range slices.Sorted(maps.Keys(i.Clients)) {
@@ -136,7 +42,7 @@ func (i *Issuer) mistakes(path ...string) (found []mistake) {
 			}
 		}
 		for _, m := range c.ClientCertificates.mistakes(id) {
-			add(m.seen, m.instead, m.path...)
+			add(m.Seen, m.Instead, m.Path...)
 		}
 		for _, e := range c.Exchanges {
 			if given := i.givenResources(); !i.MCP && !slices.ContainsFunc(given, unresolved) && !unresolved(e.From) && !slices.Contains(given, e.From) {
@@ -206,7 +112,7 @@ func (i *Issuer) signsIn() string {
 }
 
 // unusedScopes finds scopes of a guard that no client of the issuer may have. Clients that were added at run time may.
-func (i *Issuer) unusedScopes(g *Guard) (found []mistake) {
+func (i *Issuer) unusedScopes(g *Guard) (found []warning.Mistake) {
 	if len(i.Clients) == 0 {
 		return nil
 	}
@@ -216,9 +122,9 @@ func (i *Issuer) unusedScopes(g *Guard) (found []mistake) {
 			given = given || c != nil && slices.Contains(c.Scopes, scope)
 		}
 		if !given {
-			found = append(found, mistake{
-				path: []string{"oauth_guard", "scopes"}, seen: "no client of the configuration may have the scope " + scope,
-				instead: "scopes " + scope + " in a client, or another scope here",
+			found = append(found, warning.Mistake{
+				Path: []string{"oauth_guard", "scopes"}, Seen: "no client of the configuration may have the scope " + scope,
+				Instead: "scopes " + scope + " in a client, or another scope here",
 			})
 		}
 	}
@@ -226,7 +132,7 @@ func (i *Issuer) unusedScopes(g *Guard) (found []mistake) {
 }
 
 // stepUpMistakes finds what a guard needs of a login, and no site of its issuer tells.
-func (a *App) stepUpMistakes(g *Guard) (found []mistake) {
+func (a *App) stepUpMistakes(g *Guard) (found []warning.Mistake) {
 	sites, tellsTime, tellsACR := 0, false, false
 	for _, h := range a.handlers {
 		if h.Issuer != g.Issuer {
@@ -237,22 +143,22 @@ func (a *App) stepUpMistakes(g *Guard) (found []mistake) {
 		tellsACR = tellsACR || h.Session != nil && h.Session.ACR != ""
 	}
 	if g.MaxAge > 0 && sites > 0 && !tellsTime {
-		found = append(found, mistake{
-			path: []string{"oauth_guard", "max_age"}, seen: "no site of the issuer tells when people sign in, so that no token passes",
-			instead: "session { auth_time ... } in the oauth directive",
+		found = append(found, warning.Mistake{
+			Path: []string{"oauth_guard", "max_age"}, Seen: "no site of the issuer tells when people sign in, so that no token passes",
+			Instead: "session { auth_time ... } in the oauth directive",
 		})
 	}
 	if len(g.ACR) > 0 && sites > 0 && !tellsACR {
-		found = append(found, mistake{
-			path: []string{"oauth_guard", "acr"}, seen: "no site of the issuer tells how people sign in, so that no token passes",
-			instead: "session { acr ... } in the oauth directive",
+		found = append(found, warning.Mistake{
+			Path: []string{"oauth_guard", "acr"}, Seen: "no site of the issuer tells how people sign in, so that no token passes",
+			Instead: "session { acr ... } in the oauth directive",
 		})
 	}
 	return found
 }
 
 // headerMistakes finds headers of a guard from placeholders that nothing sets.
-func (g *Guard) headerMistakes() (found []mistake) {
+func (g *Guard) headerMistakes() (found []warning.Mistake) {
 	for _, header := range slices.Sorted(maps.Keys(g.Headers)) {
 		for _, name := range directive.Placeholders(g.Headers[header]) {
 			if name == "http.auth.user" || name == "user" {
@@ -263,14 +169,14 @@ func (g *Guard) headerMistakes() (found []mistake) {
 	return found
 }
 
-func emptyHeader(name string, path ...string) mistake {
-	return mistake{path: path, seen: "nothing sets {" + name + "}, and the header is empty", instead: "{http.auth.user.id}, or {http.auth.user.<claim>}"}
+func emptyHeader(name string, path ...string) warning.Mistake {
+	return warning.Mistake{Path: path, Seen: "nothing sets {" + name + "}, and the header is empty", Instead: "{http.auth.user.id}, or {http.auth.user.<claim>}"}
 }
 
 // wrongAddress is the mistake of an issuer whose URL is not that of its site in one part: the host, the scheme or the port.
-func wrongAddress(part, issuer string, sites []string, path ...string) mistake {
-	return mistake{
-		path: path, key: part + " of " + issuer, seen: fmt.Sprintf("the %s of the issuer %s is not that of the site %s", part, issuer, strings.Join(sites, ", ")),
-		instead: "one URL for both, as clients go to that of the issuer",
+func wrongAddress(part, issuer string, sites []string, path ...string) warning.Mistake {
+	return warning.Mistake{
+		Path: path, Key: part + " of " + issuer, Seen: fmt.Sprintf("the %s of the issuer %s is not that of the site %s", part, issuer, strings.Join(sites, ", ")),
+		Instead: "one URL for both, as clients go to that of the issuer",
 	}
 }

@@ -32,6 +32,7 @@ import (
 	"github.com/caddy-oauth/caddy-oauth/internal/revocation"
 	"github.com/caddy-oauth/caddy-oauth/internal/throttle"
 	"github.com/caddy-oauth/caddy-oauth/internal/trail"
+	"github.com/caddy-oauth/caddy-oauth/internal/warning"
 	_ "github.com/caddy-oauth/caddy-oauth/storage/caddy"  // the store oauth.stores.caddy
 	_ "github.com/caddy-oauth/caddy-oauth/storage/memory" // the store oauth.stores.memory
 )
@@ -57,7 +58,7 @@ type App struct {
 	trail      *trail.Trail
 	observer   *observer
 	log        *zap.Logger
-	said       *warnings // about mistakes in the configuration
+	warnings   *warning.Log // about mistakes in the configuration
 	stop       context.CancelFunc
 	running    sync.WaitGroup
 	configured []string          // the names of its own issuers
@@ -77,7 +78,7 @@ func (*App) CaddyModule() caddy.ModuleInfo {
 
 // Provision checks the configuration and prepares the issuers. It writes nothing and sends nothing.
 func (a *App) Provision(ctx caddy.Context) error {
-	a.ctx, a.log, a.taken, a.said = ctx, ctx.Logger(), newTaken(), adapterSaid.take()
+	a.ctx, a.log, a.taken, a.warnings = ctx, ctx.Logger(), newTaken(), warning.NewLog()
 	a.servers, a.brought = make(map[string]*authserver.Server), make(map[string]string)
 	a.blocks = make(map[*caddyhttp.Subroute][]string)
 	var err error
@@ -100,7 +101,7 @@ func (a *App) open(name string, issuer *Issuer) error {
 	if issuer == nil {
 		return errors.New("expected the settings of the issuer")
 	}
-	a.warn(a.log, issuer.mistakes("issuer "+name))
+	a.warnings.Warn(a.log, issuer.mistakes("issuer "+name))
 	err := issuer.resolve(caddy.NewReplacer())
 	if err == nil {
 		err = a.taken.take(name, issuer)

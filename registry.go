@@ -15,6 +15,7 @@ import (
 	"github.com/caddy-oauth/caddy-oauth/internal/directive"
 	"github.com/caddy-oauth/caddy-oauth/internal/routes"
 	"github.com/caddy-oauth/caddy-oauth/internal/uris"
+	"github.com/caddy-oauth/caddy-oauth/internal/warning"
 )
 
 // Handlers bring issuers, and handlers and guards use them, in the order in which Caddy provisions the routes of its servers,
@@ -178,7 +179,7 @@ func (a *App) warnOfPlaces() error {
 		for _, server := range app.(*caddyhttp.App).Servers {
 			site := routes.OfSite(server, h)
 			if len(site) > 0 {
-				a.warn(a.log, h.placeMistakes(server, site, a.Issuers[h.Issuer]))
+				a.warnings.Warn(a.log, h.placeMistakes(server, site, a.Issuers[h.Issuer]))
 			}
 			for _, route := range site {
 				names := routes.Hosts(route)
@@ -192,12 +193,12 @@ func (a *App) warnOfPlaces() error {
 	for _, name := range slices.Sorted(maps.Keys(hosts)) {
 		issuer := a.Issuers[name]
 		if !found[name] {
-			a.warn(a.log, []mistake{wrongAddress("host", issuer.URL, hosts[name], "issuer "+name)})
+			a.warnings.Warn(a.log, []warning.Mistake{wrongAddress("host", issuer.URL, hosts[name], "issuer "+name)})
 		}
 		if issuer.MTLSEndpointAliases != "" && !aliased[name] {
-			a.warn(a.log, []mistake{wrongAlias(issuer, hosts[name], "issuer "+name, "mtls_endpoint_aliases")})
+			a.warnings.Warn(a.log, []warning.Mistake{wrongAlias(issuer, hosts[name], "issuer "+name, "mtls_endpoint_aliases")})
 		}
-		a.warn(a.log, issuer.certificateMistakes(name, serving[name]))
+		a.warnings.Warn(a.log, issuer.certificateMistakes(name, serving[name]))
 	}
 	return nil
 }
