@@ -16,6 +16,7 @@ import (
 
 	"github.com/caddy-oauth/caddy-oauth/internal/clients"
 	"github.com/caddy-oauth/caddy-oauth/internal/directive"
+	"github.com/caddy-oauth/caddy-oauth/internal/siteblock"
 	"github.com/caddy-oauth/caddy-oauth/internal/uris"
 	"github.com/caddy-oauth/caddy-oauth/internal/warning"
 )
@@ -34,7 +35,7 @@ func init() {
 // parseHandlerRoute reads the directive as a route. The site is looked at before the matcher is taken out of it.
 func parseHandlerRoute(h httpcaddyfile.Helper) ([]httpcaddyfile.ConfigValue, error) {
 	h.Next()
-	site := siteOfDirective(h)
+	site := siteblock.Of(h)
 	matcher, err := h.ExtractMatcherSet()
 	if err != nil {
 		return nil, err
@@ -73,7 +74,7 @@ func parseHandlerRoute(h httpcaddyfile.Helper) ([]httpcaddyfile.ConfigValue, err
 //		session ...
 //		login ...
 //	}
-func parseHandler(helper httpcaddyfile.Helper, site *adapted) (caddyhttp.MiddlewareHandler, error) {
+func parseHandler(helper httpcaddyfile.Helper, site *siteblock.Site) (caddyhttp.MiddlewareHandler, error) {
 	p, known := parser{directive.New(helper.Dispenser)}, issuersSoFar(helper)
 	args, err := p.Args("oauth", "the name and the URL of an issuer, one of them, or nothing", 0, 2)
 	if err != nil {
@@ -121,14 +122,14 @@ func parseHandler(helper httpcaddyfile.Helper, site *adapted) (caddyhttp.Middlew
 	if issuer == nil {
 		issuer = known.served(h.Issuer)
 	}
-	warning.Adapted(p.Parser, site.handlerMistakes(h, issuer, own))
+	warning.Adapted(p.Parser, handlerMistakes(site, h, issuer, own))
 	if issuer != nil {
 		warning.Adapted(p.Parser, h.authTimeMistakes(issuer))
 	}
 	if h.Settings != nil {
 		warning.Adapted(p.Parser, h.claimMistakes())
-		warning.Adapted(p.Parser, missing(site.directiveAt(own)))
-		warning.Adapted(p.Parser, inlineSecrets(h.Settings.URL, site.directiveAt(own)))
+		warning.Adapted(p.Parser, missing(site.Block(own)))
+		warning.Adapted(p.Parser, inlineSecrets(h.Settings.URL, site.Block(own)))
 	}
 	return h, nil
 }
@@ -214,7 +215,7 @@ func (p parser) login(helper httpcaddyfile.Helper, h *Handler) directive.Setting
 
 // checkLogin finds an oauth directive in a login.
 func checkLogin(login []directive.Line) (err error) {
-	(&adapted{lines: login}).each(func(l directive.Line, around []directive.Line) {
+	siteblock.Walk(login, func(l directive.Line, around []directive.Line) {
 		if err == nil && l.Words[0] == "oauth" && len(around) > 0 {
 			err = fmt.Errorf("oauth: login: expected directives that find out who a person is, such as basic_auth and forward_auth, and not oauth, which runs them, at %s:%d", l.File, l.Number)
 		}
@@ -277,15 +278,25 @@ func (k *knownIssuers) bring(name string, issuer *Issuer, begin caddyfile.Token)
 }
 
 // checkServed finds the name of an issuer that is not there.
-func (k *knownIssuers) checkServed(name string, site *adapted) error {
+func (k *knownIssuers) checkServed(name string, site *siteblock.Site) error {
 	if name == "" {
 		_, err := k.app.configuredIssuer()
 		return err
 	}
-	if k.hidden || k.app.Issuers[name] != nil || site.definedBelow(name) {
+	if k.hidden || k.app.Issuers[name] != nil || definedBelow(site, name) {
 		return nil
 	}
 	return fmt.Errorf("there is no issuer %q%s; to define one here, expected its URL and its settings in braces, such as: oauth https://example.com { ... }", name, k.others())
+}
+
+// definedBelow reports whether a directive anywhere in the Caddyfile of the site defines the issuer of that name or URL.
+func definedBelow(site *siteblock.Site, issuer string) (found bool) {
+	oauthLines(site.File(), func(args []string) {
+		if n := len(args); n > 0 && isURL(args[n-1]) {
+			found = found || args[0] == issuer || args[n-1] == issuer || n == 1 && uris.IssuerName(args[0]) == issuer
+		}
+	})
+	return found
 }
 
 // served returns the issuer that a directive without settings serves, and nil if it is not known.
@@ -305,7 +316,7 @@ func (k *knownIssuers) others() string {
 
 // checkGuard checks a guard against its issuer. Which one that is, is not known of a guard without a name if there are several: it
 // depends on the site.
-func (k *knownIssuers) checkGuard(g *Guard, namedRoute bool, site *adapted) error {
+func (k *knownIssuers) checkGuard(g *Guard, namedRoute bool, site *siteblock.Site) error {
 	name, ours := k.app.named(g.Issuer)
 	switch {
 	case ours:
@@ -314,7 +325,7 @@ func (k *knownIssuers) checkGuard(g *Guard, namedRoute bool, site *adapted) erro
 	case g.Issuer == "" && len(k.app.Issuers) != 1:
 		return nil
 	case g.Issuer != "" && k.app.Issuers[g.Issuer] == nil:
-		if k.hidden || namedRoute || site.definedBelow(g.Issuer) { // named routes stand before all sites
+		if k.hidden || namedRoute || definedBelow(site, g.Issuer) { // named routes stand before all sites
 			return nil
 		}
 		return fmt.Errorf("there is no issuer %q%s, or the URL of an issuer", g.Issuer, cmp.Or(k.others(), ", expected its definition above this line"))
@@ -365,7 +376,7 @@ func (k *knownIssuers) guarded(g *Guard) *Issuer {
 // directives, and after all of those, one for all requests, which looks at the URL that the client sent.
 func parseGuard(h httpcaddyfile.Helper) ([]httpcaddyfile.ConfigValue, error) {
 	h.Next()
-	own, site := h.Token(), siteOfDirective(h)
+	own, site := h.Token(), siteblock.Of(h)
 	matcher, err := h.ExtractMatcherSet()
 	if err != nil {
 		return nil, err
@@ -380,7 +391,7 @@ func parseGuard(h httpcaddyfile.Helper) ([]httpcaddyfile.ConfigValue, error) {
 	if err != nil {
 		return nil, err
 	}
-	warning.Adapted(p, site.guardMistakes(g, own, matcher))
+	warning.Adapted(p, guardMistakes(site, g, own, matcher))
 	if issuer := known.guarded(g); issuer != nil {
 		warning.Adapted(p, issuer.unusedScopes(g))
 	}
@@ -391,6 +402,56 @@ func parseGuard(h httpcaddyfile.Helper) ([]httpcaddyfile.ConfigValue, error) {
 		values = append(values, h.NewRoute(nil, &original)...)
 	}
 	return values, nil
+}
+
+// setMCP finds out which server a guard with mcp in a Caddyfile is for: by the argument of mcp, or else by the path of the matcher. A
+// guard of the path of a server is also one of what is below that path.
+func (g *Guard) setMCP(matcher caddy.ModuleMap, site *siteblock.Site, issuer *Issuer) error {
+	if g.MCP == nil {
+		return nil
+	}
+	var paths []string
+	if raw, ok := matcher["path"]; ok {
+		if err := json.Unmarshal(raw, &paths); err != nil {
+			return err
+		}
+	}
+	base, one := onePath(paths)
+	if g.MCP.Path == "" && len(matcher) > 0 {
+		if !one {
+			return directive.At("mcp", errors.New("expected the path of the server, such as /mcp, as the matcher does not say which it is"))
+		}
+		g.MCP.Path = base
+	}
+	if g.Resource == "" {
+		issuerURL := ""
+		if issuer != nil {
+			issuerURL = issuer.URL
+		}
+		origin := site.Origin(issuerURL)
+		if origin == "" {
+			return directive.At("mcp", errors.New("expected resource too, the URL by which clients know the server, as the site has no single address"))
+		}
+		g.Resource = origin + strings.TrimSuffix(g.MCP.Path, "/")
+	}
+	if len(paths) == 1 && one && base != "" && paths[0] != base+"*" {
+		both, err := json.Marshal([]string{base, base + "/*"})
+		matcher["path"] = both
+		return err
+	}
+	return nil
+}
+
+// onePath returns the path that patterns are for, such as /mcp and /mcp/*.
+func onePath(patterns []string) (base string, one bool) {
+	for i, pattern := range patterns {
+		path := strings.TrimSuffix(strings.TrimSuffix(pattern, "*"), "/")
+		if i > 0 && path != base || strings.ContainsAny(path, "*{") {
+			return "", false
+		}
+		base = path
+	}
+	return base, len(patterns) > 0
 }
 
 func (g *Guard) parseLeeway(args []string) (directive.Settings, error) {

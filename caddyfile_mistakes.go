@@ -4,16 +4,17 @@ import (
 	"maps"
 	"net/url"
 	"os"
+	"reflect"
 	"slices"
 	"strings"
 
 	"github.com/caddyserver/caddy/v2"
 	"github.com/caddyserver/caddy/v2/caddyconfig/caddyfile"
-	"github.com/caddyserver/caddy/v2/caddyconfig/httpcaddyfile"
 
 	"github.com/caddy-oauth/caddy-oauth/internal/directive"
 	"github.com/caddy-oauth/caddy-oauth/internal/mcp"
 	"github.com/caddy-oauth/caddy-oauth/internal/signin"
+	"github.com/caddy-oauth/caddy-oauth/internal/siteblock"
 	"github.com/caddy-oauth/caddy-oauth/internal/uris"
 	"github.com/caddy-oauth/caddy-oauth/internal/warning"
 )
@@ -34,7 +35,7 @@ func missing(lines []directive.Line) (found []warning.Mistake) {
 		}
 		for _, name := range directive.Placeholders(strings.Join(line.Words, " ")) {
 			if seen, instead := unset(name, line.Words[0]); seen != "" {
-				found = append(found, warning.Mistake{At: at(line), Seen: seen, Instead: instead})
+				found = append(found, warning.Mistake{At: line.Token(), Seen: seen, Instead: instead})
 			}
 		}
 		for _, file := range filesOf(line.Words) {
@@ -42,7 +43,7 @@ func missing(lines []directive.Line) (found []warning.Mistake) {
 				continue
 			}
 			if _, err := os.Stat(file); err != nil {
-				found = append(found, warning.Mistake{At: at(line), Seen: "the file cannot be read: " + err.Error(), Instead: "a file that Caddy can read when it runs"})
+				found = append(found, warning.Mistake{At: line.Token(), Seen: "the file cannot be read: " + err.Error(), Instead: "a file that Caddy can read when it runs"})
 			}
 		}
 		found = append(found, missing(line.Block)...)
@@ -90,24 +91,24 @@ func filesOf(words []string) []string {
 }
 
 // handlerMistakes finds what cannot work of a directive, and of where it stands.
-func (s *adapted) handlerMistakes(h *Handler, issuer *Issuer, own caddyfile.Token) (found []warning.Mistake) {
+func handlerMistakes(s *siteblock.Site, h *Handler, issuer *Issuer, own caddyfile.Token) (found []warning.Mistake) {
 	var line directive.Line
 	var around []directive.Line
-	s.each(func(l directive.Line, outer []directive.Line) {
-		if l.Words[0] == "oauth" && l.File == own.File && l.Number == own.Line {
+	s.Walk(func(l directive.Line, outer []directive.Line) {
+		if l.Words[0] == "oauth" && l.IsAt(own) {
 			line, around = l, outer
 		}
 	})
 	if line.Number == 0 {
 		return nil
 	}
-	found = append(s.placeMistakes(line, around), s.userMistakes(h, line)...)
+	found = append(placeMistakes(s, line, around), userMistakes(s, h, line)...)
 	inRoute := slices.ContainsFunc(around, func(l directive.Line) bool { return l.Words[0] == "route" })
 	if issuer == nil {
 		return found
 	}
-	if h.Login == nil && h.needsLogin() && !inRoute && !s.ordered && issuer.signsIn() != "" {
-		switch beside, whole := s.loginBeside(); {
+	if h.Login == nil && h.needsLogin() && !inRoute && !s.Ordered && issuer.signsIn() != "" {
+		switch beside, whole := loginBeside(s); {
 		case beside == "":
 			found = append(found, warning.Mistake{
 				At: own, Seen: nobodySignsIn + issuer.signsIn(), Instead: loginInOAuth,
@@ -118,24 +119,24 @@ func (s *adapted) handlerMistakes(h *Handler, issuer *Issuer, own caddyfile.Toke
 			})
 		}
 	}
-	if alias := issuer.MTLSEndpointAliases; alias != "" && (unresolved(alias) || len(s.addressMistakes(alias, own)) == 0) {
+	if alias := issuer.MTLSEndpointAliases; alias != "" && (unresolved(alias) || len(addressMistakes(s, alias, own)) == 0) {
 		return found
 	}
-	return append(found, s.addressMistakes(issuer.URL, own)...)
+	return append(found, addressMistakes(s, issuer.URL, own)...)
 }
 
 // placeMistakes finds what is wrong with the place of a directive oauth.
-func (s *adapted) placeMistakes(line directive.Line, around []directive.Line) (found []warning.Mistake) {
+func placeMistakes(s *siteblock.Site, line directive.Line, around []directive.Line) (found []warning.Mistake) {
 	add := func(seen, instead string) {
-		found = append(found, warning.Mistake{At: at(line), Seen: seen, Instead: instead})
+		found = append(found, warning.Mistake{At: line.Token(), Seen: seen, Instead: instead})
 	}
-	if args := line.Words[1:]; len(args) > 0 && (strings.HasPrefix(args[0], "/") || strings.HasPrefix(args[0], "@")) {
+	if args := line.Words[1:]; len(args) > 0 && siteblock.IsMatcher(args[0]) {
 		add("oauth has the matcher "+args[0]+", and endpoints outside of it are not there", strings.TrimSpace("oauth "+strings.Join(args[1:], " "))+", which passes on all that is not its own")
 	}
 	twice := 0
-	s.each(func(l directive.Line, _ []directive.Line) {
+	s.Walk(func(l directive.Line, _ []directive.Line) {
 		if l.Words[0] == "oauth" && slices.Equal(l.Words, line.Words) {
-			if twice++; twice == 2 && same(l, line) {
+			if twice++; twice == 2 && l.IsAt(line.Token()) {
 				add("the site has this oauth directive twice", "one oauth directive for each issuer")
 			}
 		}
@@ -148,10 +149,10 @@ func (s *adapted) placeMistakes(line directive.Line, around []directive.Line) (f
 			continue
 		}
 		for _, before := range outer.Block {
-			if same(before, line) {
+			if before.IsAt(line.Token()) {
 				break
 			}
-			if before.Words[0] == "respond" && (len(before.Words) < 2 || !strings.HasPrefix(before.Words[1], "/") && !strings.HasPrefix(before.Words[1], "@")) {
+			if before.Words[0] == "respond" && (len(before.Words) < 2 || !siteblock.IsMatcher(before.Words[1])) {
 				add(respondFirst, oauthFirst)
 			}
 		}
@@ -160,7 +161,7 @@ func (s *adapted) placeMistakes(line directive.Line, around []directive.Line) (f
 }
 
 // userMistakes finds placeholders of `user`, `claim` and `session` that nothing sets.
-func (s *adapted) userMistakes(h *Handler, line directive.Line) (found []warning.Mistake) {
+func userMistakes(s *siteblock.Site, h *Handler, line directive.Line) (found []warning.Mistake) {
 	result := new(signin.Result)
 	users := map[string]directive.Line{}
 	for _, l := range line.Block {
@@ -172,7 +173,7 @@ func (s *adapted) userMistakes(h *Handler, line directive.Line) (found []warning
 		case "claim":
 			users[l.Words[2]] = l
 			if seen, instead := typeMistake(l.Words[1], h.Claims[l.Words[1]]); seen != "" {
-				found = append(found, warning.Mistake{At: at(l), Seen: seen, Instead: instead})
+				found = append(found, warning.Mistake{At: l.Token(), Seen: seen, Instead: instead})
 			}
 		case "session":
 			for _, setting := range l.Block {
@@ -186,13 +187,14 @@ func (s *adapted) userMistakes(h *Handler, line directive.Line) (found []warning
 		users[signin.DefaultUser] = line
 	}
 	for _, value := range slices.Sorted(maps.Keys(users)) {
+		place := users[value]
 		for _, name := range directive.Placeholders(value) {
 			seen, instead := result.Wrong(name)
-			if seen == "" && !strings.Contains(name, ".") && !s.maps(name) {
+			if seen == "" && !strings.Contains(name, ".") && !s.Maps(name) {
 				seen, instead = signin.NothingSets(name)
 			}
 			if seen != "" {
-				found = append(found, warning.Mistake{At: at(users[value]), Seen: seen, Instead: instead})
+				found = append(found, warning.Mistake{At: place.Token(), Seen: seen, Instead: instead})
 			}
 		}
 	}
@@ -201,80 +203,36 @@ func (s *adapted) userMistakes(h *Handler, line directive.Line) (found []warning
 
 // loginBeside returns the last login that stands beside oauth, and whether one of them is for the whole site. Such a login runs for the
 // pages of oauth too.
-func (s *adapted) loginBeside() (name string, whole bool) {
-	s.each(func(l directive.Line, outer []directive.Line) {
+func loginBeside(s *siteblock.Site) (name string, whole bool) {
+	s.Walk(func(l directive.Line, outer []directive.Line) {
 		if signin.IsDirective(l.Words[0]) && len(outer) == 0 {
 			name = l.Words[0]
-			whole = whole || withoutMatcher(l)
+			whole = whole || !siteblock.HasMatcher(l)
 		}
 	})
 	return name, whole
 }
 
-// addressMistakes finds an issuer whose URL leads to no address of the site. A proxy before Caddy may have https where the site has
-// http, and then another port.
-func (s *adapted) addressMistakes(issuer string, own caddyfile.Token) []warning.Mistake {
-	u, err := url.Parse(issuer)
-	if err != nil || unresolved(issuer) || s.block.IsNamedRoute {
+// addressMistakes finds an issuer whose URL leads to no address of the site.
+func addressMistakes(s *siteblock.Site, issuer string, own caddyfile.Token) []warning.Mistake {
+	part, addresses := s.Differs(issuer)
+	if part == "" {
 		return nil
 	}
-	var seen string
-	var addresses []string
-	for _, key := range s.block.Keys {
-		a, err := httpcaddyfile.ParseAddress(key.Text)
-		if err != nil || strings.ContainsAny(key.Text, "*{") || a.Host == "" {
-			return nil
-		}
-		addresses = append(addresses, key.Text)
-		scheme := a.Scheme
-		if scheme == "" {
-			scheme = "https"
-			if a.Port == "80" {
-				scheme = "http"
-			}
-		}
-		switch {
-		case !strings.EqualFold(a.Host, u.Hostname()):
-			if seen == "" {
-				seen = "host"
-			}
-		case !s.defaults || scheme == "http" && u.Scheme == "https":
-			return nil
-		case scheme != u.Scheme:
-			seen = "scheme"
-		case portOf(a.Port, scheme) != portOf(u.Port(), u.Scheme):
-			seen = "port"
-		default:
-			return nil
-		}
-	}
-	if seen == "" {
-		return nil
-	}
-	m := wrongAddress(seen, issuer, addresses)
+	m := wrongAddress(part, issuer, addresses)
 	m.At = own
 	return []warning.Mistake{m}
 }
 
-func portOf(port, scheme string) string {
-	switch {
-	case port != "":
-		return port
-	case scheme == "http":
-		return "80"
-	}
-	return "443"
-}
-
 // guardMistakes finds what cannot work of a guard, and of where it stands.
-func (s *adapted) guardMistakes(g *Guard, own caddyfile.Token, matchers caddy.ModuleMap) (found []warning.Mistake) {
+func guardMistakes(s *siteblock.Site, g *Guard, own caddyfile.Token, matchers caddy.ModuleMap) (found []warning.Mistake) {
 	var line directive.Line
 	var around []directive.Line
 	loginPage := ""
 	others := make(map[string]bool) // matchers of other directives
-	s.each(func(l directive.Line, outer []directive.Line) {
+	s.Walk(func(l directive.Line, outer []directive.Line) {
 		switch {
-		case l.Words[0] == "oauth_guard" && l.File == own.File && l.Number == own.Line:
+		case l.Words[0] == "oauth_guard" && l.IsAt(own):
 			line, around = l, outer
 		case l.Words[0] == "login" && len(outer) > 0 && outer[len(outer)-1].Words[0] == "oauth" && len(l.Words) > 1:
 			loginPage = l.Words[1]
@@ -289,7 +247,7 @@ func (s *adapted) guardMistakes(g *Guard, own caddyfile.Token, matchers caddy.Mo
 		found = append(found, warning.Mistake{At: at, Seen: seen, Instead: instead})
 	}
 	matcher := ""
-	if len(line.Words) > 1 && (strings.HasPrefix(line.Words[1], "/") || strings.HasPrefix(line.Words[1], "@")) {
+	if len(line.Words) > 1 && siteblock.IsMatcher(line.Words[1]) {
 		matcher = line.Words[1]
 	}
 	for _, outer := range around {
@@ -319,9 +277,9 @@ func (s *adapted) guardMistakes(g *Guard, own caddyfile.Token, matchers caddy.Mo
 			continue
 		}
 		for _, name := range directive.Placeholders(l.Words[2]) {
-			if name == "http.auth.user" || !strings.Contains(name, ".") && !s.maps(name) {
+			if name == "http.auth.user" || !strings.Contains(name, ".") && !s.Maps(name) {
 				m := emptyHeader(name)
-				m.At = at(l)
+				m.At = l.Token()
 				found = append(found, m)
 			}
 		}
@@ -338,12 +296,51 @@ func inlineSecrets(issuer string, lines []directive.Line) (found []warning.Mista
 	for _, line := range lines {
 		if line.Words[0] == "secret" {
 			for _, secret := range line.Words[1:] {
-				if len(secret) >= shortSecret && !unresolved(secret) && literal(line, secret) {
-					found = append(found, warning.Mistake{At: at(line), Seen: "a secret stands in the Caddyfile", Instead: "{env.NAME} or {file./path/of/the/file}"})
+				if len(secret) >= shortSecret && !unresolved(secret) && siteblock.HasWord(line, secret) {
+					found = append(found, warning.Mistake{At: line.Token(), Seen: "a secret stands in the Caddyfile", Instead: "{env.NAME} or {file./path/of/the/file}"})
 				}
 			}
 		}
 		found = append(found, inlineSecrets(issuer, line.Block)...)
 	}
 	return found
+}
+
+// unserved finds issuers of the global option that no site of the Caddyfile serves. It finds nothing if the option is not in the file
+// that it says, as with standard input, or if the sites are in other files.
+func unserved(app *App, option []directive.Line) (found []warning.Mistake) {
+	file := siteblock.ReadFile(option[0].File)
+	if len(file) < 2 || len(file[0].Words) > 0 || !slices.ContainsFunc(file[0].Block, func(l directive.Line) bool {
+		return reflect.DeepEqual(l, option[0])
+	}) {
+		return nil
+	}
+	served := make(map[string]bool)
+	oauthLines(file, func(args []string) {
+		if len(args) == 0 {
+			name, _ := app.configuredIssuer()
+			args = []string{name}
+		}
+		served[args[0]] = true
+	})
+	for _, name := range slices.Sorted(maps.Keys(app.Issuers)) {
+		if !served[name] {
+			found = append(found, warning.Mistake{Path: []string{"issuer " + name}, Seen: "no site serves the issuer " + name, Instead: "oauth " + name + " in the site of " + app.Issuers[name].URL})
+		}
+	}
+	return found
+}
+
+// oauthLines calls visit with the arguments of all directives oauth of a Caddyfile, without their matchers.
+func oauthLines(file []directive.Line, visit func(args []string)) {
+	siteblock.Walk(file, func(l directive.Line, around []directive.Line) {
+		if len(around) == 0 || len(around[0].Words) == 0 || l.Words[0] != "oauth" {
+			return // the global option, or another directive
+		}
+		args := l.Words[1:]
+		if len(args) > 0 && strings.ContainsAny(args[0][:1], "/@*") {
+			args = args[1:]
+		}
+		visit(args)
+	})
 }

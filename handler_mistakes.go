@@ -4,13 +4,10 @@ import (
 	"cmp"
 	"crypto/tls"
 	"maps"
-	"net"
 	"net/url"
-	"reflect"
 	"slices"
 	"strings"
 
-	"github.com/caddyserver/caddy/v2"
 	"github.com/caddyserver/caddy/v2/modules/caddyhttp"
 
 	"github.com/caddy-oauth/caddy-oauth/grants"
@@ -126,16 +123,14 @@ const (
 	oauthFirst    = "oauth first, and respond after it"
 )
 
-// placeMistakes finds what cannot work of the place of a handler among the routes of its site. A handler that is not Caddy's own may be
-// a login.
+// placeMistakes finds what cannot work of the place of a handler among the routes of its site.
 func (h *Handler) placeMistakes(server *caddyhttp.Server, site caddyhttp.RouteList, issuer *Issuer) (found []warning.Mistake) {
 	login, answered := false, false
 	for list := range routes.Lists(server, site) {
 		for handler := range routes.Handlers(list) {
-			pkg := reflect.Indirect(reflect.ValueOf(handler)).Type().PkgPath()
-			login = login || routes.IsLogin(handler) || !strings.HasPrefix(pkg, caddyPackages) && !strings.HasPrefix(pkg, ownPackages)
+			login = login || routes.MayBeLogin(handler)
 		}
-		answered = answered || routes.Has(list, h) && h.answeredBefore(list)
+		answered = answered || routes.Has(list, h) && routes.AnsweredBefore(list, h)
 	}
 	if h.Login == nil && h.needsLogin() && issuer.signsIn() != "" && !login {
 		found = append(found, warning.Mistake{Seen: nobodySignsIn + issuer.signsIn(), Instead: loginInOAuth})
@@ -145,26 +140,6 @@ func (h *Handler) placeMistakes(server *caddyhttp.Server, site caddyhttp.RouteLi
 	}
 	return found
 }
-
-// answeredBefore reports whether a response to all requests stands before the handler in a list of routes.
-func (h *Handler) answeredBefore(list caddyhttp.RouteList) bool {
-	for _, route := range list {
-		for _, handler := range route.Handlers {
-			if handler == h {
-				return false
-			}
-			if _, responds := handler.(*caddyhttp.StaticResponse); responds && len(route.MatcherSets) == 0 {
-				return true
-			}
-		}
-	}
-	return false
-}
-
-var (
-	caddyPackages = reflect.TypeFor[caddy.Context]().PkgPath() + "/"
-	ownPackages   = reflect.TypeFor[Handler]().PkgPath()
-)
 
 // userMistakes finds placeholders of a user, a claim or a session that cannot work.
 func (h *Handler) userMistakes() (found []warning.Mistake) {
@@ -211,7 +186,7 @@ func (c *ClientCertificates) mistakes(id string) (found []warning.Mistake) {
 }
 
 // certificateMistakes finds clients of an issuer that need certificates which no site of it asks for. sites are those that serve it.
-func (i *Issuer) certificateMistakes(name string, sites []servingSite) (found []warning.Mistake) {
+func (i *Issuer) certificateMistakes(name string, sites []routes.Site) (found []warning.Mistake) {
 	asks, verifies, takesAny := i.certificateModes(sites)
 	for _, id := range slices.Sorted(maps.Keys(i.Clients)) {
 		c := i.Clients[id]
@@ -236,13 +211,13 @@ func (i *Issuer) certificateMistakes(name string, sites []servingSite) (found []
 
 // certificateModes says what the sites do about certificates: whether one asks for them, whether one checks them, and whether one takes
 // any.
-func (i *Issuer) certificateModes(sites []servingSite) (asks, verifies, takesAny bool) {
+func (i *Issuer) certificateModes(sites []routes.Site) (asks, verifies, takesAny bool) {
 	if i.ClientCertHeader != "" {
 		asks, takesAny = true, true
 		verifies = i.ClientCertHeader == "verified"
 	}
 	for _, site := range sites {
-		for _, mode := range site.clientAuth() {
+		for _, mode := range site.ClientAuth() {
 			checks := mode == tls.VerifyClientCertIfGiven || mode == tls.RequireAndVerifyClientCert
 			asks = asks || mode != tls.NoClientCert
 			verifies = verifies || checks
@@ -251,50 +226,6 @@ func (i *Issuer) certificateModes(sites []servingSite) (asks, verifies, takesAny
 	}
 	return asks, verifies, takesAny
 }
-
-// servingSite is a site of an issuer: a server, and the hosts of the site there; none: all.
-type servingSite struct {
-	server *caddyhttp.Server
-	hosts  []string
-}
-
-// clientAuth returns what the server does about certificates on connections for the hosts of the site, and about all that it accepts if
-// that also depends on other things.
-func (s servingSite) clientAuth() (modes []tls.ClientAuthType) {
-	policies := s.server.TLSConnPolicies
-	choose := policies.TLSConfig(caddy.Context{}).GetConfigForClient
-	seen, all := new(noConn), len(s.hosts) == 0
-	for _, host := range s.hosts {
-		config, err := choose(&tls.ClientHelloInfo{ServerName: host, Conn: seen})
-		if err == nil && config != nil {
-			modes = append(modes, config.ClientAuth)
-		}
-		all = all || seen.asked || unresolved(host)
-	}
-	if !all {
-		return modes
-	}
-	for _, policy := range policies {
-		if policy.TLSConfig != nil {
-			modes = append(modes, policy.TLSConfig.ClientAuth)
-		}
-	}
-	return modes
-}
-
-// noConn is the connection of nobody. It notes that a policy is for some addresses only.
-type noConn struct {
-	net.Conn
-
-	asked bool
-}
-
-func (c *noConn) RemoteAddr() net.Addr {
-	c.asked = true
-	return &net.TCPAddr{IP: net.IPv6loopback}
-}
-
-func (c *noConn) LocalAddr() net.Addr { return c.RemoteAddr() }
 
 // aliasHost returns the host of the second site of the issuer, "" if there is none.
 func (s *MutualTLSSettings) aliasHost() string {

@@ -29,7 +29,7 @@ var allowedImports = []struct {
 	// The configuration.
 	{"ROOT", "grants internal/adminapi internal/assertion internal/authserver internal/bearer internal/cimd internal/cli internal/clients " +
 		"internal/directive internal/dpop internal/explain internal/fetch internal/guard " +
-		"internal/jwt internal/keyring internal/mcp internal/mtls internal/pages internal/registration internal/request internal/revocation internal/routes internal/signin internal/throttle internal/trail internal/uris internal/warning internal/wire " +
+		"internal/jwt internal/keyring internal/mcp internal/mtls internal/pages internal/registration internal/request internal/revocation internal/routes internal/signin internal/siteblock internal/throttle internal/trail internal/uris internal/warning internal/wire " +
 		"storage storage/caddy storage/memory"},
 
 	// What the guards do with requests.
@@ -85,6 +85,7 @@ var allowedImports = []struct {
 	{"storage", ""},
 
 	// Helpers.
+	{"internal/siteblock", "internal/directive"},
 	{"internal/warning", "internal/directive"},
 	{"internal/directive", ""},
 	{"internal/jwt", ""},
@@ -109,7 +110,7 @@ var confined = map[string][]string{
 
 // caddyModules are the packages that are Caddy modules or read a Caddyfile. All others are plain Go and may not import Caddy.
 var caddyModules = []string{
-	"ROOT", "cmd/caddy", "grants", "internal/adminapi", "internal/cli", "internal/directive", "internal/guard", "internal/request", "internal/routes", "internal/signin", "internal/warning", "internal/watch",
+	"ROOT", "cmd/caddy", "grants", "internal/adminapi", "internal/cli", "internal/directive", "internal/guard", "internal/request", "internal/routes", "internal/signin", "internal/siteblock", "internal/warning", "internal/watch",
 	"storage/caddy", "storage/memory", "storage/redis",
 }
 

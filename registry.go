@@ -10,7 +10,6 @@ import (
 
 	"github.com/caddyserver/caddy/v2"
 	"github.com/caddyserver/caddy/v2/modules/caddyhttp"
-	"github.com/caddyserver/certmagic"
 
 	"github.com/caddy-oauth/caddy-oauth/internal/directive"
 	"github.com/caddy-oauth/caddy-oauth/internal/routes"
@@ -170,7 +169,7 @@ func (a *App) warnOfPlaces() error {
 		return err
 	}
 	hosts, found, aliased := make(map[string][]string), make(map[string]bool), make(map[string]bool)
-	serving := make(map[string][]servingSite)
+	serving := make(map[string][]routes.Site)
 	for _, h := range a.handlers {
 		u, err := url.Parse(a.Issuers[h.Issuer].URL)
 		if err != nil {
@@ -182,11 +181,11 @@ func (a *App) warnOfPlaces() error {
 				a.warnings.Warn(a.log, h.placeMistakes(server, site, a.Issuers[h.Issuer]))
 			}
 			for _, route := range site {
-				names := routes.Hosts(route)
-				serving[h.Issuer] = append(serving[h.Issuer], servingSite{server, names})
-				hosts[h.Issuer] = append(hosts[h.Issuer], names...)
-				found[h.Issuer] = found[h.Issuer] || isAmong(u.Hostname(), names)
-				aliased[h.Issuer] = aliased[h.Issuer] || isAmong(a.Issuers[h.Issuer].aliasHost(), names)
+				s := routes.Site{Server: server, Hosts: routes.Hosts(route)}
+				serving[h.Issuer] = append(serving[h.Issuer], s)
+				hosts[h.Issuer] = append(hosts[h.Issuer], s.Hosts...)
+				found[h.Issuer] = found[h.Issuer] || s.HasHost(u.Hostname())
+				aliased[h.Issuer] = aliased[h.Issuer] || s.HasHost(a.Issuers[h.Issuer].aliasHost())
 			}
 		}
 	}
@@ -201,11 +200,4 @@ func (a *App) warnOfPlaces() error {
 		a.warnings.Warn(a.log, issuer.certificateMistakes(name, serving[name]))
 	}
 	return nil
-}
-
-// isAmong reports whether a host is among the hosts of a route.
-func isAmong(host string, hosts []string) bool {
-	return len(hosts) == 0 || slices.ContainsFunc(hosts, func(name string) bool {
-		return unresolved(name) || certmagic.MatchWildcard(host, name)
-	})
 }

@@ -15,6 +15,14 @@ type Line struct {
 	Block  []Line
 }
 
+// Token returns where the line stands, for an error or a warning.
+func (l *Line) Token() caddyfile.Token { return caddyfile.Token{File: l.File, Line: l.Number} }
+
+// IsAt reports whether the line is that of a token.
+func (l *Line) IsAt(token caddyfile.Token) bool {
+	return l.File == token.File && l.Number == token.Line
+}
+
 // ReadLines reads the sites and the global options of a Caddyfile, with what they import.
 func ReadLines(filename string, text []byte) ([]Line, error) {
 	sites, err := caddyfile.Parse(filename, text)

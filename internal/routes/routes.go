@@ -5,7 +5,9 @@ package routes
 import (
 	"iter"
 	"net/http"
+	"reflect"
 	"slices"
+	"strings"
 
 	"github.com/caddyserver/caddy/v2"
 	"github.com/caddyserver/caddy/v2/modules/caddyhttp"
@@ -142,6 +144,32 @@ func IsLogin(h caddyhttp.MiddlewareHandler) bool {
 			slices.ContainsFunc(h.HandleResponse, func(rh caddyhttp.ResponseHandler) bool {
 				return rh.Match != nil && slices.Equal(rh.Match.StatusCode, []int{2})
 			})
+	}
+	return false
+}
+
+// MayBeLogin reports whether a handler is a login, or is neither Caddy's nor of this module, so that nobody knows what it does.
+func MayBeLogin(h caddyhttp.MiddlewareHandler) bool {
+	pkg := reflect.Indirect(reflect.ValueOf(h)).Type().PkgPath()
+	return IsLogin(h) || !strings.HasPrefix(pkg, caddyPackages) && !strings.HasPrefix(pkg, ownPackages)
+}
+
+var (
+	caddyPackages = reflect.TypeFor[caddy.Context]().PkgPath() + "/"
+	ownPackages   = strings.TrimSuffix(reflect.TypeFor[Site]().PkgPath(), "/internal/routes")
+)
+
+// AnsweredBefore reports whether a response to all requests stands before a handler in a list of routes.
+func AnsweredBefore(list caddyhttp.RouteList, h caddyhttp.MiddlewareHandler) bool {
+	for _, route := range list {
+		for _, handler := range route.Handlers {
+			if handler == h {
+				return false
+			}
+			if _, responds := handler.(*caddyhttp.StaticResponse); responds && len(route.MatcherSets) == 0 {
+				return true
+			}
+		}
 	}
 	return false
 }
