@@ -130,7 +130,7 @@ func New(config Config) (*Ring, error) {
 			}
 			lines[alg] = []*scheduledKey{{ID: key.ID, Algorithm: alg}}
 		}
-		r.current.Store(newSnapshot(keys, signer.Algorithm, lines, nil))
+		r.current.Store(newSnapshot(keys, lines, nil))
 		r.refreshAt.Store(math.MaxInt64)
 		return r, nil
 	}
@@ -200,9 +200,9 @@ func (r *Ring) Sign(ctx context.Context, claims []byte) (string, error) {
 		return "", err
 	}
 	if r.config.Type != "" {
-		return keys.signer(r.now()).SignAs(r.config.Type, claims)
+		return keys.signer(r.config.Algorithm, r.now()).SignAs(r.config.Type, claims)
 	}
-	return keys.signer(r.now()).Sign(claims)
+	return keys.signer(r.config.Algorithm, r.now()).Sign(claims)
 }
 
 // SignAs is Sign for a JWT of another type than an access token.
@@ -211,7 +211,7 @@ func (r *Ring) SignAs(ctx context.Context, typ string, claims []byte) (string, e
 	if err != nil {
 		return "", err
 	}
-	return keys.signer(r.now()).SignAs(typ, claims)
+	return keys.signer(r.config.Algorithm, r.now()).SignAs(typ, claims)
 }
 
 // SignWith is SignAs with a key for an algorithm. The first call for an algorithm makes its first key, unless the keys are in a file.
@@ -220,7 +220,7 @@ func (r *Ring) SignWith(ctx context.Context, alg, typ string, claims []byte) (st
 	if err != nil {
 		return "", err
 	}
-	return keys.signerWith(alg, r.now()).SignAs(typ, claims)
+	return keys.signer(alg, r.now()).SignAs(typ, claims)
 }
 
 // LoadFor is Load for SignWith.
@@ -232,7 +232,7 @@ func (r *Ring) LoadFor(ctx context.Context, alg string) error {
 // loadFor returns the keys in memory with a key for the algorithm.
 func (r *Ring) loadFor(ctx context.Context, alg string) (*snapshot, error) {
 	keys, err := r.load(ctx)
-	if err != nil || keys.signerWith(alg, r.now()) != nil {
+	if err != nil || keys.signer(alg, r.now()) != nil {
 		return keys, err
 	}
 	if r.config.File != nil || !jwt.Asymmetric(alg) {
@@ -242,13 +242,13 @@ func (r *Ring) loadFor(ctx context.Context, alg string) (*snapshot, error) {
 	if err := r.update(ctx, keys); err != nil {
 		return nil, fmt.Errorf("making a signing key for %s: %w", alg, err)
 	}
-	if keys = r.current.Load(); keys.signerWith(alg, r.now()) == nil { // another caller updated them before it knew the algorithm
+	if keys = r.current.Load(); keys.signer(alg, r.now()) == nil { // another caller updated them before it knew the algorithm
 		if err := r.update(ctx, keys); err != nil {
 			return nil, err
 		}
 		keys = r.current.Load()
 	}
-	if keys.signerWith(alg, r.now()) == nil {
+	if keys.signer(alg, r.now()) == nil {
 		return nil, fmt.Errorf("no signing key for %s, and none can be made: %w", alg, storage.ErrReadOnly)
 	}
 	return keys, nil
@@ -271,7 +271,7 @@ func (r *Ring) SignReferenced(ctx context.Context, ref jwt.Reference, claims []b
 	if err != nil {
 		return "", err
 	}
-	return keys.signer(r.now()).SignReferenced(cmp.Or(r.config.Type, jwt.AccessTokenType), ref, claims)
+	return keys.signer(r.config.Algorithm, r.now()).SignReferenced(cmp.Or(r.config.Type, jwt.AccessTokenType), ref, claims)
 }
 
 // Verify returns the payload of a token that one of these keys signed. It checks type and signature only. If the token is
@@ -400,18 +400,16 @@ func (r *Ring) load(ctx context.Context) (*snapshot, error) {
 // snapshot is what a node knows of the keys at one time. It never changes: an update replaces it.
 type snapshot struct {
 	keys     []*jwt.Key                 // all that verify, in the order of the record or the file
-	line     []*scheduledKey            // of the algorithm that access tokens are signed with
-	lines    map[string][]*scheduledKey // by algorithm
+	lines    map[string][]*scheduledKey // those that this node signs with, by algorithm
 	byID     map[string]*jwt.Key
 	byHeader map[string]*jwt.Key
 	jwks     []byte
 	secret   []byte // nil if not loaded yet
 }
 
-func newSnapshot(keys []*jwt.Key, alg string, lines map[string][]*scheduledKey, secret []byte) *snapshot {
+func newSnapshot(keys []*jwt.Key, lines map[string][]*scheduledKey, secret []byte) *snapshot {
 	s := &snapshot{
 		keys:     keys,
-		line:     lines[alg],
 		lines:    lines,
 		byID:     make(map[string]*jwt.Key, len(keys)),
 		byHeader: make(map[string]*jwt.Key, len(keys)),
@@ -434,13 +432,8 @@ func newSnapshot(keys []*jwt.Key, alg string, lines map[string][]*scheduledKey, 
 // kids lists the IDs of the keys, for the log.
 func (s *snapshot) kids() string { return strings.Join(slices.Sorted(maps.Keys(s.byID)), " ") }
 
-// signer returns the key that signs at that time.
-func (s *snapshot) signer(now time.Time) *jwt.Key {
-	return s.byID[s.line[signerAt(s.line, now)].ID]
-}
-
-// signerWith is signer for another algorithm. It returns nil if there are no keys for it.
-func (s *snapshot) signerWith(alg string, now time.Time) *jwt.Key {
+// signer returns the key that signs with an algorithm at that time, nil if there are no keys for it.
+func (s *snapshot) signer(alg string, now time.Time) *jwt.Key {
 	line := s.lines[alg]
 	if len(line) == 0 {
 		return nil

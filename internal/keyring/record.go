@@ -268,7 +268,7 @@ func (r *Ring) adopt(rec record) error {
 	for _, alg := range r.algorithms() {
 		lines[alg] = keyLine(rec.Keys, alg)
 	}
-	after := newSnapshot(keys, r.config.Algorithm, lines, rec.Secret)
+	after := newSnapshot(keys, lines, rec.Secret)
 	r.report(&before, after, rec)
 	r.adopted = &rec
 	r.current.Store(after)
@@ -294,7 +294,7 @@ func (r *Ring) report(before, after *snapshot, rec record) {
 		}
 	}
 	for _, alg := range r.algorithms() {
-		signer := after.signerWith(alg, r.now())
+		signer := after.signer(alg, r.now())
 		if signer == nil || signer.ID == r.inUse[alg] {
 			continue
 		}

@@ -16,7 +16,7 @@ import (
 // signedWith returns a token with that header, signed with the key that signs for k.
 func signedWith(t *testing.T, k *Ring, header string) string {
 	t.Helper()
-	line := k.current.Load().line
+	line := k.current.Load().lines[k.Algorithm()]
 	return jwttest.Forge(t, line[signerAt(line, k.now())].JWK, header, []byte(`{}`))
 }
 
