@@ -1,7 +1,9 @@
 package authserver
 
 import (
+	"encoding/json"
 	"errors"
+	"fmt"
 	"net/http"
 	"net/url"
 	"reflect"
@@ -439,5 +441,39 @@ func TestNoSourcesTakeNoMemory(t *testing.T) {
 		}
 	}); allocs != 0 {
 		t.Errorf("%v allocations", allocs)
+	}
+}
+
+// A token with malformed claims about what it stems from is refused: otherwise it would seem to stem from nothing.
+func TestMalformedClaimsOfExchangedTokens(t *testing.T) {
+	for claims, want := range map[string]string{
+		`{"exchanged_from": "x"}`: "refused", `{"exchanged_from": null}`: "refused", `{"exchanged_from": [1]}`: "refused",
+		`{"exchanged_from": [{"client_id": 1}]}`: "refused", `{"exchanged_from": [{"family_iat": "1"}]}`: "refused",
+		`{"exchanged_from": [{"client_id": "a", "jti": "b", "family_iat": 1.5, "sub": "c", "family": "d"}, {}]}`: "2 sources",
+		`{"act": "x"}`: "refused", `{"act": null}`: "refused", `{"act": {"sub": 1}}`: "refused", `{"act": {"sub": "a", "act": {}}}`: "refused",
+		`{"act": {"sub": "a", "act": {"sub": "b"}}}`: "a for b",
+	} {
+		c := new(jwt.Claims)
+		decoder := json.NewDecoder(strings.NewReader(claims))
+		decoder.UseNumber()
+		if err := decoder.Decode(&c.Raw); err != nil {
+			t.Fatal(err)
+		}
+		got := ""
+		actor, err := actorOf(c)
+		switch {
+		case err != nil || readSources(c) != nil:
+			got = "refused"
+		case actor != nil:
+			got = actor.Subject + " for " + actor.Actor.Subject
+		default:
+			got = fmt.Sprintf("%d sources", len(c.Sources))
+			if want := (jwt.Source{ClientID: "a", ID: "b", Began: time.UnixMilli(1500), Subject: "c", Family: "d"}); c.Sources[0] != want {
+				t.Errorf("%s: %v, want %v", claims, c.Sources[0], want)
+			}
+		}
+		if got != want {
+			t.Errorf("%s: %s, want %s", claims, got, want)
+		}
 	}
 }

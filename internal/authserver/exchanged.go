@@ -88,19 +88,19 @@ func (s *AccessTokenShape) originalClaims(raw map[string]any) map[string]any {
 
 // actorOf returns who acts for the subject of a token of this issuer, nil for nobody.
 func actorOf(claims *jwt.Claims) (*storage.Actor, error) {
-	act, ok := claims.Raw["act"]
-	if !ok {
-		return nil, nil
+	var first storage.Actor
+	next := &first.Actor
+	for claim, there := claims.Raw["act"]; there; {
+		act, _ := claim.(map[string]any)
+		subject, _ := act["sub"].(string)
+		if subject == "" {
+			return nil, jwt.ErrClaims.Explain("a malformed act", "", "")
+		}
+		*next = &storage.Actor{Subject: subject}
+		next = &(*next).Actor
+		claim, there = act["act"]
 	}
-	text, err := json.Marshal(act)
-	if err != nil {
-		return nil, err
-	}
-	actor := new(storage.Actor)
-	if json.Unmarshal(text, actor) != nil || actor.Subject == "" {
-		return nil, jwt.ErrClaims.Explain("a malformed act", "", "")
-	}
-	return actor, nil
+	return first.Actor, nil
 }
 
 // actClaim returns the actor as a claim, of the types that the claim of a JWT has.
@@ -138,20 +138,35 @@ func readSources(claims *jwt.Claims) error {
 		return nil
 	}
 	delete(claims.Raw, exchangedFrom)
-	text, err := json.Marshal(value)
-	if err != nil {
-		return err
+	list, ok := value.([]any)
+	for i := 0; ok && i < len(list); i++ {
+		var source jwt.Source
+		source, ok = readSource(list[i])
+		claims.Sources = append(claims.Sources, source)
 	}
-	var list []sourceClaim
-	if json.Unmarshal(text, &list) != nil {
+	if !ok {
 		return jwt.ErrClaims.Explain("a malformed "+exchangedFrom, "", "").Of(claims)
 	}
-	for _, s := range list {
-		claims.Sources = append(claims.Sources, jwt.Source{
-			ClientID: s.ClientID, ID: s.ID, Began: jwt.FromNumericDate(s.Began), Subject: s.Subject, Family: s.Family,
-		})
-	}
 	return nil
+}
+
+// readSource reads a sourceClaim. It returns false if that is malformed.
+func readSource(claim any) (source jwt.Source, ok bool) {
+	members, ok := claim.(map[string]any)
+	for name, to := range map[string]*string{
+		"client_id": &source.ClientID, "jti": &source.ID, "sub": &source.Subject, "family": &source.Family,
+	} {
+		if value, there := members[name]; there {
+			text, is := value.(string)
+			*to, ok = text, ok && is
+		}
+	}
+	if value, there := members["family_iat"]; there {
+		number, _ := value.(json.Number)
+		seconds, err := number.Float64()
+		source.Began, ok = jwt.FromNumericDate(seconds), ok && err == nil
+	}
+	return source, ok
 }
 
 // checkSources returns an error if one of the tokens that a token was exchanged for is void, see check. It is also an error if the user
