@@ -1,10 +1,13 @@
 package integration_test
 
 import (
+	"context"
 	"net/http"
 	"net/url"
+	"path/filepath"
 	"strings"
 	"testing"
+	"time"
 
 	"github.com/caddy-oauth/caddy-oauth/integration"
 )
@@ -53,4 +56,26 @@ func TestLoggedCredentialsAreFound(t *testing.T) {
 	if len(leaks) == 0 || !strings.Contains(leaks[0], "Authorization") {
 		t.Errorf("%d leaks found, want the Authorization header", len(leaks))
 	}
+}
+
+// The tests of all users of a directory of libraries wait for each other, and say for what.
+func TestLockLibraries(t *testing.T) {
+	t.Parallel()
+	dir := filepath.Join(t.TempDir(), ".m2") // Maven has not made it yet
+	held, err := integration.LockLibraries(t.Context(), dir)
+	must(t, err)
+	t.Cleanup(func() { _ = held.Close() }) // it may be unlocked
+	if filepath.Dir(held.Path()) != dir {
+		t.Errorf("the lock is %s, want one in %s", held.Path(), dir)
+	}
+	soon, cancel := context.WithTimeout(t.Context(), time.Millisecond)
+	defer cancel()
+	_, err = integration.LockLibraries(soon, dir)
+	if err == nil || !strings.Contains(err.Error(), held.Path()) {
+		t.Errorf("while it is locked: %v", err)
+	}
+	must(t, held.Unlock())
+	again, err := integration.LockLibraries(t.Context(), dir)
+	must(t, err)
+	must(t, again.Close())
 }

@@ -42,7 +42,7 @@ func BuildJava(t *testing.T, dir string) (*Java, error) {
 	list := filepath.Join(classes, "classpath")
 	owner, err := user.Current() // Java does not ask for $HOME
 	Must(t, err)
-	lock, err := lockLibraries(ctx, filepath.Join(owner.HomeDir, ".m2"))
+	lock, err := LockLibraries(ctx, filepath.Join(owner.HomeDir, ".m2"))
 	Must(t, err)
 	defer func() { _ = lock.Close() }()                                                                            // it may be unlocked
 	fetch := exec.CommandContext(ctx, maven, "--batch-mode", "--quiet", mavenClasspath, "-Dmdep.outputFile="+list) //nolint:gosec // found above
@@ -67,9 +67,9 @@ func BuildJava(t *testing.T, dir string) (*Java, error) {
 	return program, nil
 }
 
-// lockLibraries locks the directory in which Maven keeps libraries: two Mavens cannot share it while they fill it. It
+// LockLibraries locks the directory in which Maven keeps libraries: two Mavens cannot share it while they fill it. It
 // waits until ctx ends.
-func lockLibraries(ctx context.Context, dir string) (*flock.Flock, error) {
+func LockLibraries(ctx context.Context, dir string) (*flock.Flock, error) {
 	if err := os.MkdirAll(dir, 0o700); err != nil {
 		return nil, err
 	}
