@@ -53,7 +53,7 @@ func (a *App) AdminIssuers() map[string]*adminapi.Issuer {
 }
 
 // Trail implements adminapi.App.
-func (a *App) Trail() *trail.Trail { return a.trail }
+func (a *App) Trail() *trail.Trail { return a.common.Trail }
 
 // adminClients returns the clients of the configuration as the admin API shows them.
 func (i *Issuer) adminClients() map[string]adminapi.Client {

@@ -231,7 +231,7 @@ func (g *Guard) prepare() error {
 		resource.AllowNoAudience, resource.Monitor = server.MinimalTokens(), server.Monitor(request.ClientIP)
 		resource.Proofs = server.Proofs()
 	} else {
-		resource.Proofs = &dpop.Checker{Memory: g.app.common.proofs, Now: time.Now}
+		resource.Proofs = &dpop.Checker{Memory: g.app.common.Proofs, Now: time.Now}
 		if resource.Monitor, err = bearer.NewMonitor(issuer, g.ctx.GetMetricsRegistry(), request.ClientIP); err != nil {
 			return err
 		}
@@ -252,7 +252,7 @@ func (g *Guard) prepare() error {
 	g.guard, err = guard.New(guard.Config{
 		Issuer: g.Issuer, Remote: g.remote(), Origins: origins, Resource: resource, Metadata: metadata, CORS: g.cors, Optional: g.Optional,
 		Settings: g.settings, Matchers: g.matchers, KeepToken: g.Authorization == "pass", Headers: g.Headers, AsUser: g.Machines == "as_user",
-		ClientCert: header != "", MCP: g.MCP != nil, Endpoint: g.endpoint, Tools: g.tools, Place: g.place, Trail: g.app.trail,
+		ClientCert: header != "", MCP: g.MCP != nil, Endpoint: g.endpoint, Tools: g.tools, Place: g.place, Trail: g.app.common.Trail,
 	})
 	return err
 }

@@ -27,9 +27,10 @@ var allowedImports = []struct {
 	{"cmd/caddy", "ROOT storage/redis"},
 
 	// The configuration.
-	{"ROOT", "grants internal/adminapi internal/assertion internal/authserver internal/bearer internal/cimd internal/cli internal/clients " +
-		"internal/directive internal/dpop internal/explain internal/fetch internal/guard " +
-		"internal/jwt internal/keyring internal/mcp internal/mtls internal/pages internal/registration internal/request internal/revocation internal/routes internal/signin internal/siteblock internal/throttle internal/trail internal/uris internal/warning internal/wire " +
+	{"ROOT", "grants internal/adminapi internal/authserver internal/bearer internal/cimd internal/cli internal/clients " +
+		"internal/directive internal/dpop internal/events internal/explain internal/fetch internal/guard " +
+		"internal/jwt internal/keyring internal/mcp internal/mtls internal/pages internal/registration internal/request internal/routes " +
+		"internal/signin internal/siteblock internal/throttle internal/trail internal/uris internal/warning internal/wire " +
 		"storage storage/caddy storage/memory"},
 
 	// What the guards do with requests.
@@ -48,6 +49,9 @@ var allowedImports = []struct {
 		"internal/keyring internal/trail storage storage/dump"},
 	{"internal/adminapi", "internal/authserver internal/bounded internal/clients internal/directive internal/jwt internal/keyring " +
 		"internal/trail storage"},
+
+	// Caddy's events.
+	{"internal/events", "internal/authserver"},
 
 	{"internal/explain", "grants internal/trail"},
 	{"internal/doctor", "internal/uris"},
@@ -110,7 +114,8 @@ var confined = map[string][]string{
 
 // caddyModules are the packages that are Caddy modules or read a Caddyfile. All others are plain Go and may not import Caddy.
 var caddyModules = []string{
-	"ROOT", "cmd/caddy", "grants", "internal/adminapi", "internal/cli", "internal/directive", "internal/guard", "internal/request", "internal/routes", "internal/signin", "internal/siteblock", "internal/warning", "internal/watch",
+	"ROOT", "cmd/caddy", "grants", "internal/adminapi", "internal/cli", "internal/directive", "internal/events", "internal/guard",
+	"internal/request", "internal/routes", "internal/signin", "internal/siteblock", "internal/warning", "internal/watch",
 	"storage/caddy", "storage/memory", "storage/redis",
 }
 

@@ -18,6 +18,7 @@ import (
 	"github.com/caddy-oauth/caddy-oauth/internal/authserver"
 	"github.com/caddy-oauth/caddy-oauth/internal/clients"
 	"github.com/caddy-oauth/caddy-oauth/internal/directive"
+	"github.com/caddy-oauth/caddy-oauth/internal/events"
 	"github.com/caddy-oauth/caddy-oauth/internal/pages"
 	"github.com/caddy-oauth/caddy-oauth/storage"
 )
@@ -311,7 +312,7 @@ func (i *Issuer) endpointURLs() []string {
 
 // open returns the server of an issuer whose settings were checked.
 func (i *Issuer) open(
-	ctx caddy.Context, name string, common *shared, o *observer, log *zap.Logger,
+	ctx caddy.Context, name string, common *authserver.Shared, emitter *events.Emitter, log *zap.Logger,
 ) (*authserver.Server, error) {
 	issuer, err := url.Parse(i.URL)
 	if err != nil {
@@ -328,13 +329,9 @@ func (i *Issuer) open(
 			RequireSigned: i.RequireSigned,
 		},
 		Persistence: authserver.Persistence{ReadOnly: i.ReadOnly, RevocationPoll: time.Duration(i.RevocationPoll)},
-		Shared: authserver.Shared{
-			Throttle: common.throttle, Revocations: common.revocations, Servers: common.servers,
-			Codes: common.codes, Trail: common.trail, ClientKeys: common.clientKeys, Fetcher: common.fetcher,
-			Proofs: common.proofs,
-		},
+		Shared:      *common,
 		Observers: authserver.Observers{
-			Logger: log, Audit: log.Named("audit"), Registry: ctx.GetMetricsRegistry(), Observe: o.observe,
+			Logger: log, Audit: log.Named("audit"), Registry: ctx.GetMetricsRegistry(), Observe: emitter.Observe,
 		},
 		Limits: i.Throttle.limits(),
 	}
@@ -356,8 +353,8 @@ func (i *Issuer) open(
 	if i.OpenID != nil {
 		config.PairwiseSalt = i.OpenID.PairwiseSalt
 	}
-	config.Documents = i.documents(name, issuer, common.fetcher, log)
-	config.Registration = i.registration(issuer, common.fetcher)
+	config.Documents = i.documents(name, issuer, common.Fetcher, log)
+	config.Registration = i.registration(issuer, common.Fetcher)
 	config.DescribedRefreshPrefix = refreshPolicy(true, i.RefreshToken).Prefix
 	if config.Keys, err = i.Signing.policy(longest); err != nil {
 		return nil, directive.At("signing", directive.At("jwks_file", err))

@@ -18,20 +18,14 @@ import (
 	"maps"
 	"slices"
 	"sync"
-	"time"
 
 	"github.com/caddyserver/caddy/v2"
 	"github.com/caddyserver/caddy/v2/modules/caddyhttp"
 	"go.uber.org/zap"
 
-	"github.com/caddy-oauth/caddy-oauth/internal/assertion"
 	"github.com/caddy-oauth/caddy-oauth/internal/authserver"
 	"github.com/caddy-oauth/caddy-oauth/internal/directive"
-	"github.com/caddy-oauth/caddy-oauth/internal/dpop"
-	"github.com/caddy-oauth/caddy-oauth/internal/fetch"
-	"github.com/caddy-oauth/caddy-oauth/internal/revocation"
-	"github.com/caddy-oauth/caddy-oauth/internal/throttle"
-	"github.com/caddy-oauth/caddy-oauth/internal/trail"
+	"github.com/caddy-oauth/caddy-oauth/internal/events"
 	"github.com/caddy-oauth/caddy-oauth/internal/warning"
 	_ "github.com/caddy-oauth/caddy-oauth/storage/caddy"  // the store oauth.stores.caddy
 	_ "github.com/caddy-oauth/caddy-oauth/storage/memory" // the store oauth.stores.memory
@@ -54,9 +48,9 @@ type App struct {
 	ctx        caddy.Context
 	servers    map[string]*authserver.Server
 	taken      *taken
-	common     *shared // nil if there is none to release
-	trail      *trail.Trail
-	observer   *observer
+	common     *authserver.Shared
+	shares     bool // holds common, until Cleanup
+	events     *events.Emitter
 	log        *zap.Logger
 	warnings   *warning.Log // about mistakes in the configuration
 	stop       context.CancelFunc
@@ -82,11 +76,10 @@ func (a *App) Provision(ctx caddy.Context) error {
 	a.servers, a.brought = make(map[string]*authserver.Server), make(map[string]string)
 	a.blocks = make(map[*caddyhttp.Subroute][]string)
 	var err error
-	if a.observer, err = newObserver(ctx); err != nil {
+	if a.events, err = events.New(ctx); err != nil {
 		return err
 	}
-	a.common = share()
-	a.trail = a.common.trail
+	a.common, a.shares = share(), true
 	a.configured = slices.Sorted(maps.Keys(a.Issuers))
 	for _, name := range a.configured {
 		if err := a.open(name, a.Issuers[name]); err != nil {
@@ -109,7 +102,7 @@ func (a *App) open(name string, issuer *Issuer) error {
 	if err != nil {
 		return err
 	}
-	server, err := issuer.open(a.ctx, name, a.common, a.observer, a.log)
+	server, err := issuer.open(a.ctx, name, a.common, a.events, a.log)
 	if err != nil {
 		return err
 	}
@@ -197,32 +190,18 @@ func (a *App) issuer(name string) (string, *Issuer, error) {
 	return "", nil, fmt.Errorf("there is no issuer %q, expected %s", name, directive.OneOf(slices.Sorted(maps.Keys(a.Issuers))))
 }
 
-// shared is the state that all configurations of this process share. During a reload, the old and the new one both run: the new
+// sharedPool has the state that all configurations of this process share. During a reload, the old and the new one both run: the new
 // one must know the failures that the old one counted, what the old one revokes, when the old one stops writing, the codes that it
 // issued, what it refused, and what it fetched.
-type shared struct {
-	throttle    *throttle.Throttle
-	revocations *revocation.Broadcast
-	servers     *authserver.RunningServers
-	codes       *authserver.Codes
-	trail       *trail.Trail
-	clientKeys  *assertion.Keys
-	fetcher     *fetch.Fetcher
-	proofs      *dpop.Memory
-}
-
 var sharedPool = caddy.NewUsagePool()
 
 const sharedKey = "shared"
 
 // share returns the shared state, which lives until Cleanup was called on every app that has it.
-func share() *shared {
-	fetcher := fetch.New(fetch.Config{})
-	common, _ := sharedPool.LoadOrStore(sharedKey, &shared{
-		throttle.New(), revocation.NewBroadcast(), authserver.NewRunningServers(), authserver.NewCodes(), trail.New(),
-		assertion.NewKeys(fetcher, time.Now), fetcher, dpop.NewMemory(),
-	})
-	return common.(*shared)
+func share() *authserver.Shared {
+	fresh := authserver.NewShared()
+	common, _ := sharedPool.LoadOrStore(sharedKey, &fresh)
+	return common.(*authserver.Shared)
 }
 
 // Cleanup closes the servers, and releases the shared state if this app has it: Caddy also calls Cleanup after a Provision
@@ -231,10 +210,10 @@ func (a *App) Cleanup() error {
 	for _, server := range a.servers {
 		server.Close()
 	}
-	if a.common == nil {
+	if !a.shares {
 		return nil
 	}
-	a.common = nil
+	a.shares = false
 	_, err := sharedPool.Delete(sharedKey)
 	return err
 }

@@ -140,6 +140,38 @@ type Shared struct {
 	Proofs      *dpop.Memory          // remembers DPoP proofs
 }
 
+// NewShared returns what the servers of a process that starts have in common.
+func NewShared() Shared { return Shared{}.withDefaults(time.Now) }
+
+// withDefaults returns s with something new in place of each nil.
+func (s Shared) withDefaults(now func() time.Time) Shared {
+	if s.Revocations == nil {
+		s.Revocations = revocation.NewBroadcast()
+	}
+	if s.Throttle == nil {
+		s.Throttle = throttle.New()
+	}
+	if s.Servers == nil {
+		s.Servers = NewRunningServers()
+	}
+	if s.Codes == nil {
+		s.Codes = NewCodes()
+	}
+	if s.Trail == nil {
+		s.Trail = trail.New()
+	}
+	if s.Fetcher == nil {
+		s.Fetcher = fetch.New(fetch.Config{Now: now})
+	}
+	if s.ClientKeys == nil {
+		s.ClientKeys = assertion.NewKeys(s.Fetcher, now)
+	}
+	if s.Proofs == nil {
+		s.Proofs = dpop.NewMemory()
+	}
+	return s
+}
+
 // Observers learn what a server does.
 type Observers struct {
 	Logger   *zap.Logger
@@ -156,30 +188,7 @@ func (c Config) withDefaults() Config {
 	if c.Audit == nil {
 		c.Audit = zap.NewNop()
 	}
-	if c.Revocations == nil {
-		c.Revocations = revocation.NewBroadcast()
-	}
-	if c.Throttle == nil {
-		c.Throttle = throttle.New()
-	}
-	if c.Servers == nil {
-		c.Servers = NewRunningServers()
-	}
-	if c.Codes == nil {
-		c.Codes = NewCodes()
-	}
-	if c.Trail == nil {
-		c.Trail = trail.New()
-	}
-	if c.Fetcher == nil {
-		c.Fetcher = fetch.New(fetch.Config{Now: c.Now})
-	}
-	if c.ClientKeys == nil {
-		c.ClientKeys = assertion.NewKeys(c.Fetcher, c.Now)
-	}
-	if c.Proofs == nil {
-		c.Proofs = dpop.NewMemory()
-	}
+	c.Shared = c.Shared.withDefaults(c.Now)
 	if c.OpenID {
 		c.Scopes = withOpenIDScopes(c.Scopes)
 	}
