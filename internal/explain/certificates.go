@@ -12,7 +12,7 @@ func byCertificate(f *trail.Failure) bool {
 	return f.Code == grants.InvalidClient && (decides(f, "tls_client_auth") || decides(f, "self_signed_tls_client_auth"))
 }
 
-// certificates are the situations of clients with TLS certificates. They stand before the others.
+// certificates are the situations of clients with TLS certificates.
 var certificates = []situation{
 	{
 		is: func(f *trail.Failure) bool {

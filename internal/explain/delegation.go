@@ -8,7 +8,7 @@ import (
 	"github.com/caddy-oauth/caddy-oauth/internal/trail"
 )
 
-// delegation are the situations of clients that come with a token or an assertion about somebody else. They stand before the others.
+// delegation are the situations of clients that come with a token or an assertion about somebody else.
 var delegation = []situation{
 	{
 		is: func(f *trail.Failure) bool { return decides(f, "revokes_users") && f.Status == http.StatusForbidden },

@@ -1,8 +1,9 @@
 // Package explain says in plain English why a request failed and what to do about it, what an error code means, and what a setting
 // does.
 //
-// Start reading at [Failure]. situations.go has the texts about failures, codes.go those about error codes. The texts about settings
-// are the comments of the configuration's own structs, see [Settings].
+// Start reading at [Failure]. situations.go chooses the text about a failure. Those about what is particular to guards, clients, requests,
+// certificates and delegation have files of their own; codes.go has the texts about error codes. The texts about settings are the
+// comments of the configuration's own structs, see [Settings].
 package explain
 
 import (

@@ -279,7 +279,7 @@ func TestEachSituationIsFound(t *testing.T) {
 			t.Errorf("%s: a placeholder is left in %s", tt.name, text)
 		}
 	}
-	if all := len(certificates) + len(delegation) + len(situations); len(found) != all+2 {
+	if all := len(slices.Concat(situations...)); len(found) != all+2 {
 		t.Errorf("%d texts for %d situations, a code, and no code", len(found), all)
 	}
 }
