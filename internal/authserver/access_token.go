@@ -132,6 +132,14 @@ func (a *accessTokens) issue(
 	return token, ref.ID, err
 }
 
+// lifetime returns how long an access token lives that is issued now.
+func lifetime(client *storage.Client, auth *grants.Authorization, now time.Time) time.Duration {
+	if auth.Ends.IsZero() {
+		return client.AccessTokenLifetime
+	}
+	return min(client.AccessTokenLifetime, auth.Ends.Sub(now))
+}
+
 // joinClaims returns the server's own claims and more claims as one JSON object.
 func joinClaims(own any, more map[string]any) ([]byte, error) {
 	payload, err := json.Marshal(own)

@@ -75,7 +75,8 @@ type call struct {
 	ctx   context.Context // has the deadline; r.Context() has none, since r.WithContext would copy the request
 	limit *deadline       // of ctx; nil: none yet
 	proof *dpop.Proof     // of a key that the client has; nil: none
-	x5t   string          // the thumbprint of the client's certificate, see prove; "": none
+
+	proven storage.Confirmation // the key and the certificate that the client has, see checkPossession
 
 	named   clients.Named   // the client that the request says it comes from
 	client  *storage.Client // if known; at the endpoints that authenticate clients, once it is authenticated

@@ -6,8 +6,6 @@ import (
 	"net/http"
 	"net/url"
 	"strings"
-	"sync"
-	"sync/atomic"
 	"time"
 	"unicode"
 	"unicode/utf8"
@@ -155,20 +153,6 @@ func (s *core) checkSubject(ctx context.Context, subject string) error {
 	return nil
 }
 
-// resources are the resources of the guards of an issuer that no audience of its clients has. Safe for concurrent use; the zero
-// value is ready for use.
-type resources struct {
-	mu   sync.Mutex
-	list atomic.Pointer[[]string]
-}
-
-func (r *resources) all() []string {
-	if list := r.list.Load(); list != nil {
-		return *list
-	}
-	return nil
-}
-
 // familyAccount returns the account that the throttle counts families by: the hash of a user and a client, since both may be long.
 func familyAccount(client, subject string) string {
 	return storage.HashID(client + "\x00" + subject)
@@ -202,4 +186,20 @@ func (s *core) longestLifetimes(ctx context.Context) (storage.Lifetimes, error) 
 		longest = longest.Max(lifetimesOf(c))
 	}
 	return longest, err
+}
+
+// longestCode is how long an authorization code can live, and with it a family without refresh tokens.
+const longestCode = 10 * time.Minute
+
+// lifetimesOf returns how long the access tokens and the families of a client can live.
+func lifetimesOf(c *storage.Client) storage.Lifetimes {
+	l := storage.Lifetimes{AccessToken: c.AccessTokenLifetime + jwt.MaxLeeway, Family: longestCode}
+	switch {
+	case !c.MayUse("refresh_token"):
+	case c.RefreshToken.Lifetime == 0:
+		l.Family = storage.Forever
+	default:
+		l.Family = max(l.Family, c.RefreshToken.Lifetime)
+	}
+	return l
 }

@@ -400,10 +400,7 @@ func TestNoProofTakesNoMemory(t *testing.T) {
 	s := newTestServer(t)
 	c := &call{ctx: t.Context(), r: postRequest("/oauth/token", ""), client: s.config.Clients["spa"]}
 	allocs := testing.AllocsPerRun(100, func() {
-		if err := s.prove(c); err != nil || !c.proven().IsZero() {
-			t.Error(err)
-		}
-		if err := s.claimProof(c); err != nil {
+		if err := s.checkPossession(c); err != nil || c.proof != nil || !c.proven.IsZero() {
 			t.Error(err)
 		}
 	})

@@ -30,22 +30,6 @@ type idTokenClaims struct {
 	AtHash   string   `json:"at_hash"`
 }
 
-// loadKeys loads the keys that sign what the client can get, so that no code is used up for tokens that cannot be signed.
-func (e *tokenEndpoint) loadKeys(c *call) error {
-	if err := e.keys.Load(c.ctx); err != nil {
-		return err
-	}
-	if isPairwise(c.client) {
-		if _, err := e.keys.Secret(c.ctx); err != nil {
-			return err
-		}
-	}
-	if policy := c.client.OpenID; policy != nil && c.grant != "client_credentials" {
-		return e.keys.LoadFor(c.ctx, policy.IDTokenAlgorithm)
-	}
-	return nil
-}
-
 // idToken returns the ID token for an authorization, "" if it signs nobody in. A refresh gets one without a nonce (Core §12.2).
 func (e *tokenEndpoint) idToken(c *call, auth *grants.Authorization, accessToken string, now time.Time) (string, error) {
 	policy := c.client.OpenID

@@ -76,8 +76,10 @@ func (e *parEndpoint) serve(c *call) error {
 	if err != nil {
 		return err
 	}
-	if err := e.claimProof(c); err != nil {
-		return err
+	if c.proof != nil {
+		if err := e.useProofOnce(c); err != nil {
+			return err
+		}
 	}
 	return wire.WriteJSON(c.w, http.StatusCreated, "application/json", pushedResponse{reference, int64(pushedLife / time.Second)})
 }

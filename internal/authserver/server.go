@@ -237,17 +237,6 @@ func (s *Server) MinimalTokens() bool {
 	return s.config.AccessToken.Minimal && !s.config.AccessToken.Opaque
 }
 
-// AddResource lets clients request tokens for a resource by its name, unless they have an audience of their own.
-func (s *Server) AddResource(resource string) {
-	r := &s.resources
-	r.mu.Lock()
-	defer r.mu.Unlock()
-	if known := r.all(); !slices.Contains(known, resource) {
-		list := append(slices.Clone(known), resource)
-		r.list.Store(&list)
-	}
-}
-
 // AddSite adds to the metadata what a site tells of people.
 func (s *Server) AddSite(facts SiteFacts) error {
 	d := &s.document

@@ -50,7 +50,7 @@ func (e *tokenEndpoint) serve(c *call) error {
 		return err
 	}
 	c.grant = grant.Type()
-	if err := e.prove(c); err != nil {
+	if err := e.checkPossession(c); err != nil {
 		return err
 	}
 	now := e.now()
@@ -125,7 +125,7 @@ func (e *tokenEndpoint) exchange(c *call, grant grants.Grant, form url.Values, n
 
 		Resources:     e.resources.all(),
 		Authenticated: c.named.Method != "",
-		Proven:        c.proven(),
+		Proven:        c.proven,
 	})
 	if err != nil {
 		return nil, e.throttleRefusal(c, e.revoker.RevokeRefused(ctx, err))
@@ -136,10 +136,28 @@ func (e *tokenEndpoint) exchange(c *call, grant grants.Grant, form url.Values, n
 	if asksSite {
 		c.setDeadline(e.config.StoreTimeout)
 	}
-	if err := e.claimProof(c); err != nil {
-		return nil, err
+	if c.proof != nil {
+		if err := e.useProofOnce(c); err != nil {
+			return nil, err
+		}
 	}
 	return auth, nil
+}
+
+// loadKeys loads the keys that sign what the client can get, so that no code is used up for tokens that cannot be signed.
+func (e *tokenEndpoint) loadKeys(c *call) error {
+	if err := e.keys.Load(c.ctx); err != nil {
+		return err
+	}
+	if isPairwise(c.client) {
+		if _, err := e.keys.Secret(c.ctx); err != nil {
+			return err
+		}
+	}
+	if policy := c.client.OpenID; policy != nil && c.grant != "client_credentials" {
+		return e.keys.LoadFor(c.ctx, policy.IDTokenAlgorithm)
+	}
+	return nil
 }
 
 // guessed are the situations in which somebody may guess what a client has.
@@ -176,7 +194,7 @@ func (e *tokenEndpoint) issue(c *call, auth *grants.Authorization, now time.Time
 		}
 	}
 	auth.Asked = e.stillAsked(c.client, auth.Asked)
-	accessToken, id, err := e.accessTokens.issue(c.ctx, c.client, auth, c.client.Binding(c.proven()), now)
+	accessToken, id, err := e.accessTokens.issue(c.ctx, c.client, auth, c.client.Binding(c.proven), now)
 	if err != nil {
 		return nil, err
 	}
@@ -280,7 +298,7 @@ func (e *tokenEndpoint) startFamily(c *call, auth *grants.Authorization, now tim
 		Authenticated: c.named.Method != "" && client.Public(),
 	}
 	if c.named.Method == "" {
-		f.Bound = client.Binding(c.proven())
+		f.Bound = client.Binding(c.proven)
 	}
 	refreshToken, key := f.Start(client.RefreshToken.Length)
 	record, err := f.Encode()

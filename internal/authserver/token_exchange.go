@@ -7,7 +7,6 @@ import (
 	"maps"
 	"slices"
 	"strings"
-	"time"
 
 	"github.com/caddy-oauth/caddy-oauth/grants"
 	"github.com/caddy-oauth/caddy-oauth/internal/jwt"
@@ -213,12 +212,4 @@ func (a *accessTokens) removedAfter(claims *jwt.Claims, i int) string {
 		return claims.ClientID
 	}
 	return ""
-}
-
-// lifetime returns how long an access token lives that is issued now.
-func lifetime(client *storage.Client, auth *grants.Authorization, now time.Time) time.Duration {
-	if auth.Ends.IsZero() {
-		return client.AccessTokenLifetime
-	}
-	return min(client.AccessTokenLifetime, auth.Ends.Sub(now))
 }

@@ -13,6 +13,9 @@ import (
 	"github.com/caddy-oauth/caddy-oauth/storage"
 )
 
+// A proof that is sent twice is found at two places: the memory of a node refuses it in dpop.Checker.Check, and useProofOnce asks the
+// store whether another node has accepted it.
+
 // newProofs returns the checker of DPoP proofs of this issuer.
 func (s *core) newProofs() *dpop.Checker {
 	proofs := &dpop.Checker{Memory: s.config.Proofs, Now: s.now}
@@ -22,8 +25,8 @@ func (s *core) newProofs() *dpop.Checker {
 	return proofs
 }
 
-// prove finds out what the client of a token request has proven to have: what its tokens can be bound to.
-func (s *core) prove(c *call) error {
+// checkPossession finds out which key and which certificate the client of a token request has: its tokens can be bound to them.
+func (s *core) checkPossession(c *call) error {
 	if err := s.proveKey(c); err != nil {
 		return err
 	}
@@ -38,8 +41,8 @@ func settingOf(client *storage.Client, name string) string {
 	return "client " + client.ID + ": " + name
 }
 
-// proveKey checks the DPoP proof of a request, if it has one or must have one (RFC 9449 §5). What the client has proven is in c.proof
-// then. The proof must be for the URL that the issuer is configured with, whatever host the request names.
+// proveKey checks the DPoP proof of a request, if it has one or must have one (RFC 9449 §5). It sets c.proof
+// and c.proven. The proof must be for the URL that the issuer is configured with, whatever host the request names.
 func (s *core) proveKey(c *call) error {
 	values := c.r.Header[dpop.Header]
 	if len(values) == 0 && !c.client.RequireDPoP {
@@ -58,7 +61,7 @@ func (s *core) proveKey(c *call) error {
 	if err := checkProfileOf(proof, c.client); err != nil {
 		return err
 	}
-	c.proof = proof
+	c.proof, c.proven.Thumbprint = proof, proof.Thumbprint
 	return nil
 }
 
@@ -82,12 +85,9 @@ func (s *core) provable(c *call, token string) dpop.Request {
 	return want
 }
 
-// claimProof makes sure that no other node has seen the proof of a request. It comes after the grant has decided: until then anybody could
-// fill the store with proofs, and the memory of this node has refused what was sent to it twice.
-func (s *core) claimProof(c *call) error {
-	if c.proof == nil {
-		return nil
-	}
+// useProofOnce refuses the proof of a request if another node has accepted it before. It comes after the grant has decided: until then
+// anybody could fill the store with proofs, and the memory of this node has refused what was sent to it twice.
+func (s *core) useProofOnce(c *call) error {
 	first, err := storage.Once(c.ctx, s.config.Store, c.proof.Expires, "dpop", c.proof.Thumbprint, c.proof.ID)
 	if err == nil && !first {
 		return refuseProof(dpop.Replayed())
@@ -95,11 +95,12 @@ func (s *core) claimProof(c *call) error {
 	return err
 }
 
-// proveCertificate reads the certificate of a client that has one, or must have one (RFC 8705 §3.4). Its thumbprint is in c.x5t then.
+// proveCertificate reads the certificate of a client that has one, or must have one (RFC 8705 §3.4). It sets
+// c.proven.
 func (c *call) proveCertificate() error {
 	certificate, err := c.Certificate()
 	if certificate != nil {
-		c.x5t = certificate.Thumbprint()
+		c.proven.Certificate = certificate.Thumbprint()
 	}
 	if certificate != nil || !c.client.BindToCertificate {
 		return nil
@@ -110,15 +111,6 @@ func (c *call) proveCertificate() error {
 	}
 	return grants.Refuse(grants.InvalidRequest, "a TLS client certificate is missing").
 		Explain(sent, "a certificate with each token request", "client "+c.client.ID+": tls_client_certificate_bound_access_tokens")
-}
-
-// proven returns the key and the certificate that the client of a request has proven to have.
-func (c *call) proven() storage.Confirmation {
-	proven := storage.Confirmation{Certificate: c.x5t}
-	if c.proof != nil {
-		proven.Thumbprint = c.proof.Thumbprint
-	}
-	return proven
 }
 
 // proveToken checks that a request with an access token of this issuer proves what the token needs (RFC 9449 §7, RFC 8705 §3). scheme is

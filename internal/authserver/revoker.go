@@ -173,22 +173,6 @@ func (r *Revoker) forget(ctx context.Context, subject, client string) error {
 	})
 }
 
-// longestCode is how long an authorization code can live, and with it a family without refresh tokens.
-const longestCode = 10 * time.Minute
-
-// lifetimesOf returns how long the access tokens and the families of a client can live.
-func lifetimesOf(c *storage.Client) storage.Lifetimes {
-	l := storage.Lifetimes{AccessToken: c.AccessTokenLifetime + jwt.MaxLeeway, Family: longestCode}
-	switch {
-	case !c.MayUse("refresh_token"):
-	case c.RefreshToken.Lifetime == 0:
-		l.Family = storage.Forever
-	default:
-		l.Family = max(l.Family, c.RefreshToken.Lifetime)
-	}
-	return l
-}
-
 // maxEndings bounds how many families to end wait for the store.
 const maxEndings = 100_000
 
