@@ -64,6 +64,97 @@ func TestFiguresAreDocumented(t *testing.T) {
 	}
 }
 
+// Every value of a label from a closed list is in the table of metrics.
+func TestLabelsAreDocumented(t *testing.T) {
+	text, err := os.ReadFile("docs/operate/watching.md")
+	if err != nil {
+		t.Fatal(err)
+	}
+	row := func(metric string) string {
+		_, after, found := strings.Cut(string(text), "| `"+metric+"` |")
+		if !found {
+			t.Fatalf("docs/operate/watching.md has no row for %s", metric)
+		}
+		cells, _, _ := strings.Cut(after, "\n")
+		return cells
+	}
+	for metric, labels := range map[string][]string{
+		"caddy_oauth_throttled_total":   stringsOf(t, "internal/throttle", constantsOf("Kind")),
+		"caddy_oauth_revocations_total": stringsOf(t, "internal/authserver", resultsOf("reasonLabel")),
+	} {
+		if len(labels) < 6 {
+			t.Fatalf("%s: only the labels %v were found in the code", metric, labels)
+		}
+		for _, label := range labels {
+			if !strings.Contains(row(metric), "`"+label+"`") {
+				t.Errorf("docs/operate/watching.md: the row of %s lacks %s", metric, label)
+			}
+		}
+	}
+}
+
+// stringsOf returns the string literals among the expressions that pick returns for the nodes of a package, without its tests.
+func stringsOf(t *testing.T, dir string, pick func(ast.Node) []ast.Expr) (found []string) {
+	t.Helper()
+	files, err := filepath.Glob(filepath.Join(dir, "*.go"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, name := range files {
+		if strings.HasSuffix(name, "_test.go") {
+			continue
+		}
+		file, err := parser.ParseFile(token.NewFileSet(), name, nil, 0)
+		if err != nil {
+			t.Fatal(err)
+		}
+		ast.Inspect(file, func(n ast.Node) bool {
+			for _, expr := range pick(n) {
+				if literal, ok := expr.(*ast.BasicLit); ok && literal.Kind == token.STRING {
+					value, err := strconv.Unquote(literal.Value)
+					if err != nil {
+						t.Fatal(err)
+					}
+					found = append(found, value)
+				}
+			}
+			return true
+		})
+	}
+	return found
+}
+
+// constantsOf picks the values of the constants of a type.
+func constantsOf(typeName string) func(ast.Node) []ast.Expr {
+	return func(n ast.Node) []ast.Expr {
+		spec, ok := n.(*ast.ValueSpec)
+		if !ok {
+			return nil
+		}
+		if name, ok := spec.Type.(*ast.Ident); ok && name.Name == typeName {
+			return spec.Values
+		}
+		return nil
+	}
+}
+
+// resultsOf picks what a function returns.
+func resultsOf(function string) func(ast.Node) []ast.Expr {
+	return func(n ast.Node) (results []ast.Expr) {
+		decl, ok := n.(*ast.FuncDecl)
+		if !ok || decl.Name.Name != function {
+			return nil
+		}
+		ast.Inspect(decl, func(n ast.Node) bool {
+			if statement, ok := n.(*ast.ReturnStmt); ok {
+				results = append(results, statement.Results...)
+			}
+			return true
+		})
+		return results
+	}
+}
+
 func registersModule(file *ast.File) (found bool) {
 	ast.Inspect(file, func(n ast.Node) bool {
 		selector, ok := n.(*ast.SelectorExpr)

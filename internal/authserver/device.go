@@ -96,7 +96,8 @@ func (e *deviceEndpoint) find(c *call, user *User, form url.Values) error {
 	}
 	guess, wait := e.limiter.Reserve(throttle.UserCode, c.address, storage.HashID(user.Subject))
 	if guess == nil {
-		return clients.TooManyFailures(wait).Explain("a code of a device", "fewer wrong codes in that time", "throttle: addresses")
+		return clients.TooManyFailures(wait).Explain("a code of a device",
+			"fewer wrong codes of this person (5 in 10 minutes), or from this address (throttle: addresses)", "")
 	}
 	code, ok := storage.ReadUserCode(form.Get("user_code"))
 	var id string
