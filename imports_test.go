@@ -45,7 +45,7 @@ var allowedImports = []struct {
 	{"internal/routes", ""},
 
 	// The admin API, and the commands.
-	{"internal/cli", "internal/adminapi internal/authserver internal/clients internal/directive internal/doctor internal/explain internal/jwt " +
+	{"internal/cli", "internal/adminapi internal/authserver internal/check internal/clients internal/directive internal/explain internal/jwt " +
 		"internal/keyring internal/trail storage storage/dump"},
 	{"internal/adminapi", "internal/authserver internal/bounded internal/clients internal/directive internal/jwt internal/keyring " +
 		"internal/trail storage"},
@@ -54,7 +54,7 @@ var allowedImports = []struct {
 	{"internal/events", "internal/authserver"},
 
 	{"internal/explain", "grants internal/trail"},
-	{"internal/doctor", "internal/uris"},
+	{"internal/check", "internal/uris"},
 
 	// The endpoints, over net/http.
 	{"internal/authserver", "grants internal/assertion internal/bearer internal/bounded internal/clients internal/dpop internal/fetch internal/jwt internal/keyring internal/metrics internal/mtls " +

@@ -24,7 +24,7 @@ import (
 	"golang.org/x/net/http/httpguts"
 
 	"github.com/caddy-oauth/caddy-oauth/internal/authserver"
-	"github.com/caddy-oauth/caddy-oauth/internal/doctor"
+	"github.com/caddy-oauth/caddy-oauth/internal/check"
 	"github.com/caddy-oauth/caddy-oauth/internal/trail"
 )
 
@@ -72,19 +72,19 @@ func runCheck(c *invocation) error {
 		return err
 	}
 	switch worst := report.Worst(); {
-	case worst == doctor.Fail:
+	case worst == check.Fail:
 		return errors.New("a check failed")
-	case worst == doctor.Warning && c.flags.String("fail-on") == "warn":
+	case worst == check.Warning && c.flags.String("fail-on") == "warn":
 		return errors.New("a check gave a warning (--fail-on warn)")
 	}
 	return nil
 }
 
-func (c *invocation) check() (*doctor.Report, error) {
+func (c *invocation) check() (*check.Report, error) {
 	if on := c.flags.String("fail-on"); on != "fail" && on != "warn" {
 		return nil, fmt.Errorf("--fail-on: expected fail or warn, not %s", on)
 	}
-	checker := &doctor.Checker{Issuer: c.flags.String("issuer"), Client: c.flags.String("client"), Offline: c.flags.Bool("offline")}
+	checker := &check.Checker{Issuer: c.flags.String("issuer"), Client: c.flags.String("client"), Offline: c.flags.Bool("offline")}
 	if name := c.flags.String("as-user"); name != "" {
 		header, err := c.readHeaders(name)
 		if err != nil {
@@ -101,7 +101,7 @@ func (c *invocation) check() (*doctor.Report, error) {
 		}
 		checker.Outside = proxy
 	}
-	var loaded []doctor.Finding
+	var loaded []check.Finding
 	if issuer := c.flags.String("url"); issuer != "" {
 		checker.URLs = []string{issuer}
 	} else {
@@ -111,7 +111,7 @@ func (c *invocation) check() (*doctor.Report, error) {
 		case errors.Is(err, os.ErrNotExist):
 			return nil, fmt.Errorf("%w; name the configuration with --config, or an issuer with --url", err)
 		case err != nil:
-			return &doctor.Report{Findings: []doctor.Finding{notLoaded(err)}}, nil
+			return &check.Report{Findings: []check.Finding{notLoaded(err)}}, nil
 		}
 		checker.Config, loaded = config, append(adapted, validate(name, config)...)
 	}
@@ -206,7 +206,7 @@ func ofOneRequest(field string) bool {
 }
 
 // adaptFile returns Caddy's JSON for a configuration file, and what the adapter says about our directives.
-func adaptFile(name, adapter string) (json.RawMessage, []doctor.Finding, error) {
+func adaptFile(name, adapter string) (json.RawMessage, []check.Finding, error) {
 	text, err := os.ReadFile(name)
 	if err != nil {
 		return nil, nil, err
@@ -228,16 +228,16 @@ func adaptFile(name, adapter string) (json.RawMessage, []doctor.Finding, error) 
 }
 
 // validate loads a configuration without running it, as caddy validate does, and returns what it says about our modules.
-func validate(name string, config json.RawMessage) []doctor.Finding {
+func validate(name string, config json.RawMessage) []check.Finding {
 	dir, err := os.MkdirTemp("", "caddy-oauth-check")
 	if err != nil {
-		return []doctor.Finding{{Verdict: doctor.NotChecked, Check: "config", Seen: "whether Caddy loads " + name + ": " + err.Error()}}
+		return []check.Finding{{Verdict: check.NotChecked, Check: "config", Seen: "whether Caddy loads " + name + ": " + err.Error()}}
 	}
 	defer func() { _ = os.RemoveAll(dir) }() // in the directory for temporary files
 	log := filepath.Join(dir, "log")
 	loaded := new(caddy.Config)
 	if err := caddy.StrictUnmarshalJSON(config, loaded); err != nil {
-		return []doctor.Finding{notLoaded(err)}
+		return []check.Finding{notLoaded(err)}
 	}
 	writer := caddyconfig.JSONModuleObject(map[string]string{"filename": log}, "output", "file", nil)
 	loaded.Logging = &caddy.Logging{Logs: map[string]*caddy.CustomLog{"default": {BaseLog: caddy.BaseLog{
@@ -247,22 +247,22 @@ func validate(name string, config json.RawMessage) []doctor.Finding {
 	findings := loadWarnings(log)
 	switch {
 	case err == nil:
-		return append(findings, doctor.Finding{Verdict: doctor.OK, Check: "config", Seen: "Caddy loads " + name})
+		return append(findings, check.Finding{Verdict: check.OK, Check: "config", Seen: "Caddy loads " + name})
 	case strings.Contains(err.Error(), "{env.") || strings.Contains(err.Error(), "{file."):
-		return append(findings, doctor.Finding{
-			Verdict: doctor.NotChecked, Check: "config",
+		return append(findings, check.Finding{
+			Verdict: check.NotChecked, Check: "config",
 			Seen: "whether Caddy loads " + name + ", since a variable or a file is not here: " + err.Error() + ". Run this as the user of Caddy, with its environment",
 		})
 	}
 	return append(findings, notLoaded(err))
 }
 
-func notLoaded(err error) doctor.Finding {
-	return doctor.Finding{Verdict: doctor.Fail, Check: "config", Seen: err.Error(), Why: "Caddy does not load it."}
+func notLoaded(err error) check.Finding {
+	return check.Finding{Verdict: check.Fail, Check: "config", Seen: err.Error(), Why: "Caddy does not load it."}
 }
 
 // loadWarnings returns the warnings of our modules in a log file.
-func loadWarnings(name string) []doctor.Finding {
+func loadWarnings(name string) []check.Finding {
 	log, err := os.Open(name)
 	if err != nil {
 		return nil
@@ -272,7 +272,7 @@ func loadWarnings(name string) []doctor.Finding {
 }
 
 // warnings returns the warnings of our modules and directives in a log.
-func warnings(log io.Reader) (findings []doctor.Finding) {
+func warnings(log io.Reader) (findings []check.Finding) {
 	for lines := bufio.NewScanner(log); lines.Scan(); {
 		var line map[string]any
 		if json.Unmarshal(lines.Bytes(), &line) != nil {
@@ -298,8 +298,8 @@ func warnings(log io.Reader) (findings []doctor.Finding) {
 		if file, ok := line["file"].(string); ok {
 			message = fmt.Sprintf("%s:%v: %s", file, line["line"], message)
 		}
-		findings = append(findings, doctor.Finding{
-			Verdict: doctor.Warning, Check: "config", Issuer: issuer, Client: client, Seen: message, Why: "Caddy says so when it loads the configuration.",
+		findings = append(findings, check.Finding{
+			Verdict: check.Warning, Check: "config", Issuer: issuer, Client: client, Seen: message, Why: "Caddy says so when it loads the configuration.",
 			Paste: instead,
 		})
 	}
@@ -307,8 +307,8 @@ func warnings(log io.Reader) (findings []doctor.Finding) {
 }
 
 // printReportOfCheck prints what was found, and counts the verdicts.
-func printReportOfCheck(w io.Writer, report *doctor.Report) {
-	count := make(map[doctor.Verdict]int)
+func printReportOfCheck(w io.Writer, report *check.Report) {
+	count := make(map[check.Verdict]int)
 	for _, f := range report.Findings {
 		count[f.Verdict]++
 		of := f.Check
@@ -333,5 +333,5 @@ func printReportOfCheck(w io.Writer, report *doctor.Report) {
 		}
 	}
 	fmt.Fprintf(w, "\n%d ok, %d warnings, %d failed, %d not checked\n",
-		count[doctor.OK], count[doctor.Warning], count[doctor.Fail], count[doctor.NotChecked])
+		count[check.OK], count[check.Warning], count[check.Fail], count[check.NotChecked])
 }

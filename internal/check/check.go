@@ -1,11 +1,11 @@
-// Package doctor checks an issuer: its configuration, the site that runs, and what clients of several kinds would meet there, as far as
+// Package check checks an issuer: its configuration, the site that runs, and what clients of several kinds would meet there, as far as
 // the login page. It reads only what everybody can read, and sends no secret. It writes nothing, but that agents register themselves
 // where everybody can: the issuer removes their records after a day. With the headers of somebody who is signed in, it goes on from there.
 //
 // Start reading at [Checker.Run]. static.go has the checks of the configuration, live.go those of the running site, and profiles.go plays
 // the clients of the configuration, and agents.go those that nobody configured; JSON files describe both. person.go plays both as somebody
 // who is signed in.
-package doctor
+package check
 
 import (
 	"cmp"
