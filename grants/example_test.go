@@ -13,10 +13,11 @@ import (
 	"github.com/caddy-oauth/caddy-oauth/storage/memory"
 )
 
-// Ticket is a grant type of a site: it exchanges the number of a ticket that the site has sold for an access token with one scope.
+func init() { caddy.RegisterModule(new(Ticket)) }
+
+// Ticket is a grant type of a site: it exchanges the number of a ticket that the site has sold for an access token.
 type Ticket struct {
-	Sold  []string `json:"sold,omitempty"`
-	Scope string   `json:"scope,omitempty"`
+	Sold []string `json:"sold,omitempty"`
 }
 
 // CaddyModule returns the Caddy module information, with the name that an issuer's JSON uses.
@@ -34,27 +35,37 @@ func (t *Ticket) Exchange(_ context.Context, req *grants.Request) (*grants.Autho
 	if !slices.Contains(t.Sold, number) {
 		return nil, grants.Refuse(grants.InvalidGrant, "no such ticket")
 	}
-	return &grants.Authorization{Subject: "ticket:" + number, Scopes: []string{t.Scope}}, nil
+	scope := req.Form.Get("scope")
+	scopes, err := grants.ChooseScopes(req.Client, scope, grants.AllowedScopes(req.Client, scope))
+	if err != nil {
+		return nil, err
+	}
+	audience, err := grants.ChooseAudience(req.Form["resource"], req.Client.Audience)
+	if err != nil {
+		return nil, err
+	}
+	return &grants.Authorization{Subject: "ticket:" + number, Scopes: scopes, Audience: audience}, nil
 }
 
 func ExampleGrant() {
-	var grant grants.Grant = &Ticket{Sold: []string{"A17"}, Scope: "seat"}
+	var grant grants.Grant = &Ticket{Sold: []string{"A17"}}
+	kiosk := &storage.Client{ID: "kiosk", Scopes: []string{"seat", "menu"}, Audience: []string{"https://hall.example.com"}}
 
 	for _, number := range []string{"A17", "B2", ""} {
 		authorization, err := grant.Exchange(context.Background(), &grants.Request{
 			Issuer: "https://example.com",
-			Client: &storage.Client{ID: "kiosk"},
-			Form:   url.Values{"grant_type": {grant.Type()}, "ticket": {number}},
+			Client: kiosk,
+			Form:   url.Values{"grant_type": {grant.Type()}, "ticket": {number}, "scope": {"seat"}},
 			Store:  memory.New(),
 		})
 		if err != nil {
 			fmt.Println(err)
 			continue
 		}
-		fmt.Println(authorization.Subject, authorization.Scopes)
+		fmt.Println(authorization.Subject, authorization.Scopes, authorization.Audience)
 	}
 	// Output:
-	// ticket:A17 [seat]
+	// ticket:A17 [seat] [https://hall.example.com]
 	// invalid_grant: no such ticket
 	// invalid_request: the parameter ticket is missing
 }

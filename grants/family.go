@@ -1,0 +1,140 @@
+package grants
+
+import (
+	"context"
+	"errors"
+	"net/http"
+	"slices"
+	"time"
+
+	"github.com/caddy-oauth/caddy-oauth/storage"
+)
+
+// decideFamily lets decide look at the family at key and change it, in one atomic step. write says
+// whether the change is kept; with an error it is not. A family that is not there or was revoked is never shown: the
+// request is refused with absent. So is it if the record is damaged.
+//
+// decide may run more than once, and only its last run counts.
+func decideFamily(
+	ctx context.Context, req *Request, key storage.Key, absent *Error,
+	decide func(f *storage.Family) (write bool, err error),
+) error {
+	err := req.Store.Update(ctx, key, func(record []byte) ([]byte, time.Time, error) {
+		if record == nil {
+			return nil, time.Time{}, absent.because(gone(key, req.Now)).about(key.ID, "")
+		}
+		f, err := storage.DecodeFamily(record)
+		if err != nil {
+			return nil, time.Time{}, err
+		}
+		if f.Client != req.Client.ID {
+			return nil, time.Time{}, absent.because("issued to another client").
+				Explain("client "+req.Client.ID, "client "+f.Client, "").about(key.ID, f.Subject)
+		}
+		if !f.Revoked.IsZero() || req.Void != nil && req.Void(key.ID, f) {
+			ended := absent.about(key.ID, f.Subject)
+			ended.Cause = &Ended{Family: key.ID, Revoked: f.Revoked, Reason: f.Reason}
+			return nil, time.Time{}, ended
+		}
+		if storage.Expired(f.Until, req.Now) {
+			return nil, time.Time{}, absent.because("expired").about(key.ID, f.Subject).Explain("an approval that ended at "+moment(f.Until),
+				"", "client "+req.Client.ID+": consent_lifetime")
+		}
+		if f.Authenticated && !req.Authenticated {
+			return nil, time.Time{}, errUnauthenticated.about(key.ID, f.Subject)
+		}
+		write, err := decide(f)
+		if refusal, ok := errors.AsType[*Error](err); ok {
+			err = refusal.about(key.ID, f.Subject)
+		}
+		if err != nil {
+			return nil, time.Time{}, err
+		}
+		if req.Authenticated && req.Client.Public() && !f.Authenticated {
+			f.Authenticated, write = true, true
+		}
+		if !write {
+			return nil, time.Time{}, storage.ErrKeep
+		}
+		value, err := f.Encode()
+		return value, f.Expires(req.Now, req.Client.RefreshToken.Idle), err
+	})
+	if errors.Is(err, storage.ErrDamaged) { // It stays so: the client must not try again, but ask the user.
+		refusal := absent.about(key.ID, "")
+		refusal.Cause = err
+		return refusal
+	}
+	return err
+}
+
+// errUnauthenticated refuses a client that used its key before, see [storage.Family].
+var errUnauthenticated = &Error{
+	Code: InvalidClient, Description: "client authentication is missing", Status: http.StatusUnauthorized, Situation: BadClient,
+	Sent: "no client_assertion", Expected: "a client_assertion, as the client used its key before for these tokens",
+}
+
+// gone says why there is no record of the family that a code or refresh token belongs to. The token passes its check, so that a
+// server of this kind has issued it.
+func gone(key storage.Key, now time.Time) string {
+	if key.Bucket().Ended(now) {
+		return "expired"
+	}
+	return "expired, or issued by another issuer or with another store: there is no record of it"
+}
+
+// authorizationFor returns what a family allows the request, whose scope parameter is scope.
+func authorizationFor(req *Request, f *storage.Family, key storage.Key, scope string) (*Authorization, error) {
+	scopes, audience, err := req.granted(f, scope)
+	if err != nil {
+		return nil, err
+	}
+	var asked storage.AskedClaims
+	if slices.Contains(scopes, OpenID) {
+		asked = f.Asked
+	}
+	return &Authorization{
+		Subject:  f.Subject,
+		Scopes:   scopes,
+		Audience: audience,
+		Claims:   f.Claims,
+		AuthTime: f.AuthTime,
+		Session:  f.Session,
+		Asked:    asked,
+		Family:   key.ID,
+		Started:  f.Started,
+		Ends:     f.Until,
+	}, nil
+}
+
+// bind binds the refresh tokens of a family that starts to the key or the certificate of a client that does not authenticate (RFC 9449 §5,
+// RFC 8705 §4). Later it is too late: who has stolen an unbound refresh token could bind it to a key of their own, and its owner could not
+// end that.
+func bind(f *storage.Family, req *Request) {
+	if !req.Authenticated {
+		f.Bound = req.Client.Binding(req.Proven)
+	}
+}
+
+// errOtherKey refuses something that is bound to a key which the client has not proven to have. It leaves the family alone: whoever has
+// stolen a token without the key must not be able to end it.
+func errOtherKey(what *Error, req *Request, bound storage.Confirmation) *Error {
+	if bound.Certificate != "" && bound.Certificate != req.Proven.Certificate {
+		sent := "the certificate " + req.Proven.Certificate
+		if req.Proven.Certificate == "" {
+			sent = "no TLS certificate"
+		}
+		return what.because("bound to another certificate").Explain(sent, "the certificate "+bound.Certificate, "")
+	}
+	sent := "a proof of the key " + req.Proven.Thumbprint
+	if req.Proven.Thumbprint == "" {
+		sent = "no DPoP proof"
+	}
+	return what.because("bound to another key").Explain(sent, "a DPoP proof of the key "+bound.Thumbprint, "")
+}
+
+// replayed returns the refusal of something of a family that was used and is presented again, with a Replay as its cause.
+func replayed(f *storage.Family, key storage.Key, what string, refusal *Error) *Error {
+	replayed := *refusal
+	replayed.Cause = &Replay{What: what, Family: key.ID, Client: f.Client, Subject: f.Subject}
+	return &replayed
+}
