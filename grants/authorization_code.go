@@ -60,48 +60,61 @@ func (AuthorizationCode) Exchange(ctx context.Context, req *Request) (*Authoriza
 		return nil, errBadCode.because(neverIssued(code))
 	}
 
-	var auth *Authorization
-	err = decideFamily(ctx, req, key, errBadCode, func(f *storage.Family) (write bool, err error) {
-		switch {
-		case !f.HasCode(code):
-			return false, errBadCode.because("never issued here, or damaged on its way: its family has another code, or none")
-		case !req.Now.Before(f.Code.Expires):
-			return false, errBadCode.because("expired").
-				Explain("a code that expired at "+moment(f.Code.Expires), "", "code: lifetime")
-		case f.Code.Redeemed.IsZero():
-		case isRepeat(f, req):
-			return false, errRepeatedCode.because("already used, by the same client").
-				Explain("a code that was used at "+moment(f.Code.Redeemed), "one request for each code", "")
-		default: // RFC 6749 §4.1.2
-			return false, replayed(f, key, "authorization code", errBadCode).
-				Explain("a code that was used at "+moment(f.Code.Redeemed), "one request for each code", "")
-		}
-		if err := checkRedirect(f.Code, req.Form.Get("redirect_uri"), req.Client.RedirectRules.Code); err != nil {
-			return false, err
-		}
-		if err := verifyPKCE(f.Code.Challenge, req.Form.Get("code_verifier")); err != nil {
-			return false, err
-		}
-		if key := f.Code.KeyThumbprint; key != "" && key != req.Proven.Thumbprint {
-			return false, errOtherKey(errBadCode, req, storage.Confirmation{Thumbprint: key})
-		}
-		auth, err = authorize(f, key, req, "")
-		if err != nil {
-			return false, err
-		}
-		auth.Nonce = f.Code.Nonce
-		f.Code.RedirectAgain = req.Form.Has("redirect_uri")
-		bind(f, req)
-		auth.RefreshToken = withPrefix(req.Client.RefreshToken.Prefix, f.RedeemCode(code, req.Now))
-		if auth.RefreshToken != "" {
-			auth.RefreshEnds = f.RefreshEnds(req.Now, req.Client.RefreshToken)
-		}
-		return true, nil
-	})
-	if err != nil {
+	e := &codeExchange{req: req, key: key, code: code}
+	if err := decideFamily(ctx, req, key, errBadCode, e.decide); err != nil {
 		return nil, err
 	}
-	return auth, nil
+	return e.auth, nil
+}
+
+// codeExchange is the exchange of an authorization code.
+type codeExchange struct {
+	req  *Request
+	key  storage.Key // of the family
+	code string      // without the prefix
+
+	auth *Authorization
+}
+
+// decide redeems the code, unless it refuses the request.
+func (e *codeExchange) decide(f *storage.Family) (write bool, err error) {
+	req := e.req
+	switch {
+	case !f.HasCode(e.code):
+		return false, errBadCode.because("never issued here, or damaged on its way: its family has another code, or none")
+	case !req.Now.Before(f.Code.Expires):
+		return false, errBadCode.because("expired").
+			Explain("a code that expired at "+moment(f.Code.Expires), "", "code: lifetime")
+	case f.Code.Redeemed.IsZero():
+	case isRepeat(f, req):
+		return false, errRepeatedCode.because("already used, by the same client").
+			Explain("a code that was used at "+moment(f.Code.Redeemed), "one request for each code", "")
+	default: // RFC 6749 §4.1.2: the token endpoint revokes the family, see Replay
+		return false, replayed(f, e.key, "authorization code", errBadCode).
+			Explain("a code that was used at "+moment(f.Code.Redeemed), "one request for each code", "")
+	}
+	if err := checkRedirect(f.Code, req.Form.Get("redirect_uri"), req.Client.RedirectRules.Code); err != nil {
+		return false, err
+	}
+	if err := verifyPKCE(f.Code.Challenge, req.Form.Get("code_verifier")); err != nil {
+		return false, err
+	}
+	if key := f.Code.KeyThumbprint; key != "" && key != req.Proven.Thumbprint {
+		return false, errOtherKey(errBadCode, req, storage.Confirmation{Thumbprint: key})
+	}
+	auth, err := authorizationFor(req, f, e.key, "")
+	if err != nil {
+		return false, err
+	}
+	e.auth = auth
+	auth.Nonce = f.Code.Nonce
+	f.Code.RedirectAgain = req.Form.Has("redirect_uri")
+	bind(f, req)
+	auth.RefreshToken = withPrefix(req.Client.RefreshToken.Prefix, f.RedeemCode(e.code, req.Now))
+	if auth.RefreshToken != "" {
+		auth.RefreshEnds = f.RefreshEnds(req.Now, req.Client.RefreshToken)
+	}
+	return true, nil
 }
 
 // isRepeat reports whether a request for a used code is the exchange that used it, sent again by the same party: soon, before
@@ -109,7 +122,7 @@ func (AuthorizationCode) Exchange(ctx context.Context, req *Request) (*Authoriza
 // verifier nor, for a code without a challenge, the client's own authentication.
 func isRepeat(f *storage.Family, req *Request) bool {
 	samePartyProven := f.Code.Challenge != "" || req.Authenticated
-	return samePartyProven && hasBoundKey(f, req) && !f.Refreshed() && req.Now.Sub(f.Code.Redeemed) < repeatTime &&
+	return samePartyProven && f.Bound.ProvenBy(req.Proven) && !f.Refreshed() && req.Now.Sub(f.Code.Redeemed) < repeatTime &&
 		checkRedirect(f.Code, req.Form.Get("redirect_uri"), req.Client.RedirectRules.Code) == nil &&
 		verifyPKCE(f.Code.Challenge, req.Form.Get("code_verifier")) == nil
 }
@@ -175,20 +188,7 @@ func checkRedirect(code *storage.Code, uri string, rule storage.RedirectRule) er
 	return compareRedirect(code, uri, needed)
 }
 
-// checkRefreshRedirect does the same for a refresh, where it is not looked at unless the rule says so. A family that
-// began without a redirect has none to name.
-func checkRefreshRedirect(code *storage.Code, uri string, rule storage.RedirectRule) error {
-	switch {
-	case code == nil || rule == "" || rule == storage.RedirectIgnored:
-		return nil
-	case rule == storage.RedirectRequired:
-		return compareRedirect(code, uri, true)
-	case rule == storage.RedirectOptional:
-		return compareRedirect(code, uri, false)
-	}
-	return compareRedirect(code, uri, code.RedirectAgain)
-}
-
+// compareRedirect refuses a redirect_uri other than that of the authorization request, and none where it is needed.
 func compareRedirect(code *storage.Code, uri string, needed bool) error {
 	switch {
 	case uri == "" && needed:

@@ -31,7 +31,7 @@ func (ClientCredentials) Exchange(_ context.Context, req *Request) (*Authorizati
 		return nil, Refuse(UnauthorizedClient, "client_credentials needs a client with a secret or a key").
 			Explain("neither a secret nor a client_assertion", "a client that authenticates", "client "+req.Client.ID+": secret, jwks")
 	}
-	scopes, audience, err := req.choose(req.Form.Get("scope"), withoutOpenID(req.Client), req.Client.Audience, req.more()...)
+	scopes, audience, err := req.choose(req.Form.Get("scope"), withoutOpenID(req.Client), req.Client.Audience, req.otherResources()...)
 	if err != nil {
 		return nil, err
 	}

@@ -186,7 +186,7 @@ func (e *deviceExchange) redeem(ctx context.Context) error {
 		case req.Void != nil && req.Void(family.ID, f):
 			return refuse(errBadDeviceCode.because("void: all tokens of its user or its client were revoked").about(family.ID, f.Subject))
 		}
-		if e.auth, err = authorize(f, family, req, ""); err != nil {
+		if e.auth, err = authorizationFor(req, f, family, ""); err != nil {
 			return refuse(err)
 		}
 		switch {
@@ -249,7 +249,7 @@ func (e *deviceExchange) startFamily(ctx context.Context, key storage.Key, refre
 				ended := errBadDeviceCode.about(key.ID, f.Subject)
 				ended.Cause = &Ended{Family: key.ID, Revoked: f.Revoked, Reason: f.Reason}
 				return refuse(ended)
-			case !hasBoundKey(f, req):
+			case !f.Bound.ProvenBy(req.Proven):
 				return refuse(errOtherKey(errBadDeviceCode, req, f.Bound).about(key.ID, f.Subject))
 			case f.Refreshed():
 				return refuse(e.replayed())

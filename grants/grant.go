@@ -1,15 +1,20 @@
 // Package grants holds the grant types of the token endpoint, and what a further one needs.
 //
-// A grant type is a Caddy module in the namespace oauth.grants that implements [Grant]; its example is a grant type of a site
-// of its own. Start with Grant, then read the grant type in question: each has a file of its name.
+// A grant type is a Caddy module in the namespace oauth.grants that implements [Grant], and that an init function registers with
+// caddy.RegisterModule. In a Caddyfile, `grant <name>` adds it to an issuer, with the last part of the module's ID as the name, and
+// `grant_types` lets a client use it, by what Type returns. The example of Grant is a grant type of a site of its own.
+//
+// Start with Grant, then read the grant type in question: each has a file of its name. The other files are what they share:
+// refusals (error.go), the families of tokens behind codes and refresh tokens (family.go), scopes and resources (scope.go), and the
+// questions to the site (site.go, password_site.go, refresh_check.go).
 package grants
 
 import (
-	"cmp"
 	"context"
 	"errors"
-	"net/http"
+	"fmt"
 	"net/url"
+	"strings"
 	"time"
 
 	"github.com/caddy-oauth/caddy-oauth/storage"
@@ -43,7 +48,7 @@ type Request struct {
 	Store storage.Store
 	// Verifier checks user names and passwords, and throttles guessing; nil if the server has none.
 	Verifier Verifier
-	// Accounts asks the site about the users of refresh tokens; nil if nobody is to be asked.
+	// Accounts asks the site about the users of refresh tokens and assertions; nil if nobody is to be asked.
 	Accounts Accounts
 	// Tokens reads access tokens of the issuer.
 	Tokens Tokens
@@ -58,7 +63,7 @@ type Request struct {
 type Authorization struct {
 	Subject  string // whom the token speaks for; the client's ID if for itself
 	Scopes   []string
-	Audience []string
+	Audience []string       // see [ChooseAudience]; empty: no aud, and as a rule no guard accepts the token
 	Claims   map[string]any // further claims of the access token
 	AuthTime time.Time      // when the user signed in; zero: not known
 	Session  storage.Session
@@ -101,7 +106,8 @@ type Accounts interface {
 	// Due reports whether to ask again about a user who had an account at the time last.
 	Due(last, now time.Time) bool
 	// Ask returns new values for claims of the user, nil for each that the user no longer has. If there is no account any more,
-	// the error is ErrNoAccount; with any other error it is not known whether there is.
+	// the error is ErrNoAccount; with any other error it is not known whether there is. In the grants refresh_token
+	// and jwt_bearer, ctx leaves time for the site's answer; in any other one, it ends when the request may wait for the store no longer.
 	Ask(ctx context.Context, a *Account) (claims map[string]any, err error)
 }
 
@@ -122,144 +128,45 @@ type VerifierProvider interface {
 	ProvideVerifier() Verifier
 }
 
-// Error is a refusal: what the client may know of it, and the cause for the operator's log.
-type Error struct {
-	Code        string // an error code of RFC 6749 §5.2 or an extension
-	Description string // for the client's developer: printable ASCII without '"' and '\'
-	Status      int    // of the HTTP response; zero is 400
-	Cause       error  // for the log only
-
-	// What the operator needs to mend it, for the log only and without any secret: what the request said, what it could have
-	// said, and the setting that decides.
-	Sent, Expected, Setting string
-
-	// Whose code or refresh token was refused, as far as it is known, for the log only: the ID of the record of its family, and
-	// the user.
-	Family, Subject string
-
-	// Situation is what happened, more precisely than Code, for a server that is set to answer it in other words.
-	Situation string
-	// RetryAfter is when it makes sense to ask again, if that is known.
-	RetryAfter time.Duration
-}
-
-// The situations that a configuration can give their own code and text. Any other refusal is its Code.
-const (
-	BadAssertion    = "bad_assertion"
-	BadClient       = "bad_client"
-	BadCode         = "bad_code"
-	BadRefreshToken = "bad_refresh_token"
-	BadSubjectToken = "bad_subject_token"
-	BadUser         = "bad_user"
-)
-
-// Error codes: RFC 6749 §4.1.2.1 and §5.2, RFC 8707 §2, RFC 9449.
-const (
-	InvalidRequest          = "invalid_request"
-	InvalidClient           = "invalid_client"
-	InvalidGrant            = "invalid_grant"
-	InvalidScope            = "invalid_scope"
-	InvalidTarget           = "invalid_target"
-	UnauthorizedClient      = "unauthorized_client"
-	UnsupportedGrantType    = "unsupported_grant_type"
-	UnsupportedResponseType = "unsupported_response_type"
-	AccessDenied            = "access_denied"
-	InvalidDPoPProof        = "invalid_dpop_proof" // RFC 9449 §5
-	UseDPoPNonce            = "use_dpop_nonce"     // RFC 9449 §8
-	ServerError             = "server_error"
-	TemporarilyUnavailable  = "temporarily_unavailable"
-)
-
-// Codes are all the error codes of the token endpoint.
-var Codes = []string{
-	InvalidRequest, InvalidClient, InvalidGrant, InvalidScope, InvalidTarget, UnauthorizedClient,
-	UnsupportedGrantType, InvalidDPoPProof, UseDPoPNonce, ServerError, TemporarilyUnavailable,
-}
-
-// Refuse returns an Error without a cause beyond what it says.
-func Refuse(code, description string) *Error {
-	return &Error{Code: code, Description: description}
-}
-
-// Explain returns a copy of the error that says more in the log: what was sent, what was expected, and which setting decides.
-// None of them may be a secret. An empty one keeps what the error says already.
-func (e *Error) Explain(sent, expected, setting string) *Error {
-	explained := *e
-	explained.Sent, explained.Expected = cmp.Or(sent, e.Sent), cmp.Or(expected, e.Expected)
-	explained.Setting = cmp.Or(setting, e.Setting)
-	return &explained
-}
-
-// because returns a copy of the error with a cause.
-func (e *Error) because(cause string) *Error {
-	explained := *e
-	explained.Cause = errors.New(cause)
-	return &explained
-}
-
-// about returns a copy of the error that says whose code or refresh token was refused.
-func (e *Error) about(family, subject string) *Error {
-	explained := *e
-	explained.Family, explained.Subject = family, subject
-	return &explained
-}
-
-func (e *Error) Error() string {
-	s := e.Code
-	if e.Description != "" {
-		s += ": " + e.Description
+// token returns the value of a parameter without the prefix that all of its kind have here; one without the
+// prefix is refused with bad.
+func (req *Request) token(parameter, prefix string, bad *Error) (string, error) {
+	value := req.Form.Get(parameter)
+	if value == "" {
+		return "", Refuse(InvalidRequest, parameter+" is missing")
 	}
-	if e.Cause != nil {
-		s += ": " + e.Cause.Error()
+	token, ok := strings.CutPrefix(value, prefix)
+	if !ok {
+		return "", bad.because(neverIssued(value)).Explain("no prefix", prefix, "prefix")
 	}
-	return s
+	return token, nil
 }
 
-func (e *Error) Unwrap() error { return e.Cause }
-
-// HTTPStatus returns the status of the response.
-func (e *Error) HTTPStatus() int {
-	if e.Status == 0 {
-		return http.StatusBadRequest
+// withPrefix returns a token with the prefix of its kind, and nothing for no token.
+func withPrefix(prefix, token string) string {
+	if token == "" {
+		return ""
 	}
-	return e.Status
+	return prefix + token
 }
 
-// Replay is the Cause of an Error when a used code or refresh token was presented again. The caller of the grant then ends the
-// family.
-type Replay struct {
-	What    string // "authorization code" or "refresh token"
-	Family  string // the ID of its record
-	Client  string
-	Subject string
-}
-
-func (r *Replay) Error() string {
-	return r.What + " of family " + r.Family + " of client " + r.Client + " and subject " + r.Subject + " used again"
-}
-
-// Closed is the Cause of an Error when the site says that the user of a refresh token has no account any more. The caller of
-// the grant then ends the family.
-type Closed struct {
-	Account *Account
-	Err     error // what the site said
-}
-
-func (c *Closed) Error() string { return c.Err.Error() }
-
-func (c *Closed) Unwrap() error { return c.Err }
-
-// Ended is the Cause of an Error when something of a revoked family is presented. The caller of the grant then makes sure that
-// the family has ended: whoever revoked it may have failed half way.
-type Ended struct {
-	Family  string    // the ID of its record
-	Revoked time.Time // when its record became a tombstone; zero: it did not, and Request.Void says that the family is void
-	Reason  string
-}
-
-func (e *Ended) Error() string {
-	if e.Revoked.IsZero() {
-		return "family " + e.Family + " is void: it was revoked, or all tokens of its user or its client were"
+// neverIssued says what a text is that is not of the kind that was expected.
+func neverIssued(text string) string {
+	_, code := storage.CodeKey(text)
+	_, refresh := storage.RefreshKey(text)
+	_, access := storage.AccessKey(text)
+	_, device := storage.DeviceKey(text)
+	switch {
+	case code:
+		return "never issued as one: it is an authorization code"
+	case refresh:
+		return "never issued as one: it is a refresh token"
+	case access:
+		return "never issued as one: it is an opaque access token"
+	case device:
+		return "never issued as one: it is a device code"
+	case strings.HasPrefix(text, "eyJ"):
+		return "never issued as one: it is a JWT"
 	}
-	return "family " + e.Family + " was revoked at " + e.Revoked.UTC().Format(time.RFC3339) + ": " + e.Reason
+	return fmt.Sprintf("never issued here, or damaged on its way: %d characters", len(text))
 }

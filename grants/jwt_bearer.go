@@ -218,11 +218,11 @@ func (t *TrustedIssuer) choose(a *Assertion, req *Request) (scopes, audience []s
 	case there && !ok:
 		return nil, nil, RefuseAssertion("a resource that is neither a text nor a list of them", "URIs", a.Issuer, "")
 	case there:
-		if audience, err = ChooseAudience(named, req.Client.Audience, req.more()...); err == nil {
+		if audience, err = ChooseAudience(named, req.Client.Audience, req.otherResources()...); err == nil {
 			audience, err = ChooseAudience(req.Form["resource"], audience)
 		}
 	default:
-		audience, err = ChooseAudience(req.Form["resource"], req.Client.Audience, req.more()...)
+		audience, err = ChooseAudience(req.Form["resource"], req.Client.Audience, req.otherResources()...)
 	}
 	return scopes, audience, req.ofClient(err)
 }

@@ -82,7 +82,7 @@ func (*Password) Exchange(ctx context.Context, req *Request) (*Authorization, er
 		}
 	}
 	scope := req.Form.Get("scope")
-	scopes, audience, err := req.choose(scope, AllowedScopes(req.Client, scope), req.Client.Audience, req.more()...)
+	scopes, audience, err := req.choose(scope, AllowedScopes(req.Client, scope), req.Client.Audience, req.otherResources()...)
 	if err != nil {
 		return nil, err
 	}

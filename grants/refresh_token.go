@@ -51,18 +51,18 @@ func (RefreshToken) Exchange(ctx context.Context, req *Request) (*Authorization,
 		return nil, errBadRefreshToken.because(neverIssued(token))
 	}
 
-	refresh := &refresh{req: req, key: key, token: token}
-	err = refresh.decide(ctx)
-	if err == nil && refresh.due != nil {
-		if err = refresh.ask(ctx); err == nil {
-			err = refresh.decide(ctx)
+	r := &refresh{req: req, key: key, token: token}
+	err = decideFamily(ctx, req, key, errBadRefreshToken, r.decide)
+	if err == nil && r.askAbout != nil {
+		if err = r.ask(ctx); err == nil {
+			err = decideFamily(ctx, req, key, errBadRefreshToken, r.decide)
 		}
 	}
 	if err != nil {
 		return nil, err
 	}
-	refresh.auth.RefreshToken = withPrefix(policy.Prefix, refresh.auth.RefreshToken)
-	return refresh.auth, nil
+	r.auth.RefreshToken = policy.Prefix + r.auth.RefreshToken
+	return r.auth, nil
 }
 
 // refresh is the exchange of a refresh token.
@@ -71,90 +71,102 @@ type refresh struct {
 	key   storage.Key // of the family
 	token string      // without the prefix
 
-	due     *Account       // to ask the site about before anything is decided; nil: nobody
-	checked map[string]any // the claims in its answer; nil: it was not asked
+	askAbout *Account       // to ask the site about before anything is decided; nil: nobody
+	checked  map[string]any // the claims in its answer; nil: it was not asked
 
 	auth *Authorization
 }
 
-// decide decides on the refresh in one operation of the store. If it is time to ask the site, it says so in due and changes
-// nothing: nobody may wait for the site while the store is locked. Once the site has answered, call it again: another request may
-// have changed the family meanwhile.
-func (r *refresh) decide(ctx context.Context) error {
-	return decideFamily(ctx, r.req, r.key, errBadRefreshToken, func(f *storage.Family) (write bool, err error) {
-		req, policy := r.req, r.req.Client.RefreshToken
-		r.due = nil
-		status := f.TokenStatus(r.token, req.Now, policy.Retry)
-		if status != storage.TokenUnknown && !hasBoundKey(f, req) {
-			return false, errOtherKey(errBadRefreshToken, req, f.Bound)
-		}
-		switch status {
-		case storage.TokenUnknown:
-			return false, errBadRefreshToken.because("never issued here, or damaged on its way: its family has other refresh tokens, or none")
-		case storage.TokenReused:
-			return false, replayed(f, r.key, "refresh token", errBadRefreshToken).Explain(
-				"an old refresh token; the newest is of "+moment(f.Refresh.Rotated),
-				"the newest, or the one before it within retry and while the newest is unused",
-				"client "+req.Client.ID+": refresh_token retry")
-		}
-		// A lifetime that was made shorter holds for the families that are there: revocations are kept as long as
-		// a family can live by the settings of the day.
-		if end := policy.Ends(f.Started); !end.IsZero() && !req.Now.Before(end) {
-			return false, errBadRefreshToken.because("expired").
-				Explain("a refresh token that expired at "+moment(end), "", "client "+req.Client.ID+": refresh_token lifetime")
-		}
-		if err := checkRefreshRedirect(f.Code, req.Form.Get("redirect_uri"), req.Client.RedirectRules.Refresh); err != nil {
-			return false, err
-		}
-		auth, err := authorize(f, r.key, req, req.Form.Get("scope"))
-		if err != nil {
-			return false, err
-		}
-		r.auth = auth
-		auth.RefreshEnds = f.RefreshEnds(req.Now, policy)
-		check := req.Accounts != nil && req.Accounts.Due(f.LastChecked(), req.Now)
-		switch {
-		case check && r.checked == nil:
-			r.due = &Account{Subject: f.Subject, Client: f.Client, Scopes: f.Scopes, Family: r.key.ID}
-			return false, nil
-		case check:
-			f.Check(r.checked, req.Now)
-			auth.Claims = f.Claims
-		}
-		switch {
-		case status == storage.TokenRetryable:
-			auth.RefreshEnds = f.RefreshEnds(f.Refresh.Rotated, policy)
-			auth.RefreshToken, err = f.Successor(r.token)
-			return check && err == nil, err
-		case policy.Keep:
-			auth.RefreshToken = r.token
-			first := f.Keep()
-			return first || check || policy.Idle > 0, nil // with an idle time, every use moves its end
-		}
-		auth.RefreshToken, err = f.Rotate(r.token, req.Now)
-		return err == nil, err
-	})
+// decide decides on the refresh. If it is time to ask the site, it sets askAbout and changes nothing: nobody may wait for the site
+// while the store is locked. Once the site has answered, it decides again, since another request may have changed the family meanwhile.
+func (r *refresh) decide(f *storage.Family) (write bool, err error) {
+	req, policy := r.req, r.req.Client.RefreshToken
+	r.askAbout = nil
+	status := f.TokenStatus(r.token, req.Now, policy.Retry)
+	if status != storage.TokenUnknown && !f.Bound.ProvenBy(req.Proven) {
+		return false, errOtherKey(errBadRefreshToken, req, f.Bound)
+	}
+	switch status {
+	case storage.TokenUnknown:
+		return false, errBadRefreshToken.because("never issued here, or damaged on its way: its family has other refresh tokens, or none")
+	case storage.TokenReused: // the token endpoint revokes the family, see Replay
+		return false, replayed(f, r.key, "refresh token", errBadRefreshToken).Explain(
+			"an old refresh token; the newest is of "+moment(f.Refresh.Rotated),
+			"the newest, or the one before it within retry and while the newest is unused",
+			"client "+req.Client.ID+": refresh_token retry")
+	}
+	// A lifetime that was made shorter holds for the families that are there: revocations are kept as long as
+	// a family can live by the settings of the day.
+	ends := f.RefreshEnds(req.Now, policy)
+	if storage.Expired(ends, req.Now) {
+		return false, errBadRefreshToken.because("expired").
+			Explain("a refresh token that expired at "+moment(ends), "", "client "+req.Client.ID+": refresh_token lifetime")
+	}
+	if err := checkRefreshRedirect(f.Code, req.Form.Get("redirect_uri"), req.Client.RedirectRules.Refresh); err != nil {
+		return false, err
+	}
+	auth, err := authorizationFor(req, f, r.key, req.Form.Get("scope"))
+	if err != nil {
+		return false, err
+	}
+	r.auth = auth
+	auth.RefreshEnds = ends
+	check := req.Accounts != nil && req.Accounts.Due(f.LastChecked(), req.Now)
+	switch {
+	case check && r.checked == nil:
+		r.askAbout = &Account{Subject: f.Subject, Client: f.Client, Scopes: f.Scopes, Family: r.key.ID}
+		return false, nil
+	case check:
+		f.Check(r.checked, req.Now)
+		auth.Claims = f.Claims
+	}
+	switch {
+	case status == storage.TokenRetryable:
+		auth.RefreshEnds = f.RefreshEnds(f.Refresh.Rotated, policy)
+		auth.RefreshToken, err = f.Successor(r.token)
+		return check && err == nil, err
+	case policy.Keep:
+		auth.RefreshToken = r.token
+		first := f.Keep()
+		return first || check || policy.Idle > 0, nil // with an idle time, every use moves its end
+	}
+	auth.RefreshToken, err = f.Rotate(r.token, req.Now)
+	return err == nil, err
 }
 
 // ask asks the site whether the user still has an account. A client that gets no answer because of the site can repeat its request:
 // nothing has changed.
 func (r *refresh) ask(ctx context.Context) error {
-	claims, err := r.req.Accounts.Ask(ctx, r.due)
+	claims, err := r.req.Accounts.Ask(ctx, r.askAbout)
 	switch {
 	case errors.Is(err, ErrNoAccount):
 		closed := errBadRefreshToken.Explain("", "a user who has an account at the site", "refresh_check").
-			about(r.due.Family, r.due.Subject)
-		closed.Cause = &Closed{r.due, err}
+			about(r.askAbout.Family, r.askAbout.Subject)
+		closed.Cause = &Closed{r.askAbout, err}
 		return closed
 	case err != nil:
 		return &Error{
 			Code: TemporarilyUnavailable, Description: "the server cannot answer now, try again later",
 			Status: http.StatusServiceUnavailable, Setting: "refresh_check", Cause: err,
-			Family: r.due.Family, Subject: r.due.Subject,
+			Family: r.askAbout.Family, Subject: r.askAbout.Subject,
 		}
 	case claims == nil:
 		claims = make(map[string]any)
 	}
 	r.checked = claims
 	return nil
+}
+
+// checkRefreshRedirect compares the redirect_uri of a refresh with where the code went to, if the rule says so: RFC 6749 §6 knows no such
+// parameter. A family that began without a redirect has none to name.
+func checkRefreshRedirect(code *storage.Code, uri string, rule storage.RedirectRule) error {
+	switch {
+	case code == nil || rule == "" || rule == storage.RedirectIgnored:
+		return nil
+	case rule == storage.RedirectRequired:
+		return compareRedirect(code, uri, true)
+	case rule == storage.RedirectOptional:
+		return compareRedirect(code, uri, false)
+	}
+	return compareRedirect(code, uri, code.RedirectAgain)
 }

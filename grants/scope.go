@@ -1,6 +1,7 @@
 package grants
 
 import (
+	"errors"
 	"fmt"
 	"net/url"
 	"slices"
@@ -75,13 +76,13 @@ func contains(whole, part []string) bool {
 const maxResources = 16
 
 // ChooseAudience returns the resources that the resource parameters of a request name, all of which must be allowed, or all that
-// are allowed if there are none (RFC 8707 §2, §2.2). A request may also name some of more. ChooseAudience returns them as they are
-// spelled here, which a request may do in some other ways, see findResource.
-func ChooseAudience(parameters, allowed []string, more ...string) ([]string, error) {
+// are allowed if there are none (RFC 8707 §2, §2.2). A request may also name some of others. ChooseAudience returns the resources
+// as they are spelled here; a request may spell them in some other ways, see findResource.
+func ChooseAudience(parameters, allowed []string, others ...string) ([]string, error) {
 	var wanted []string
 	named := allowed
-	if len(more) > 0 {
-		named = slices.Concat(allowed, more)
+	if len(others) > 0 {
+		named = slices.Concat(allowed, others)
 	}
 	count := 0
 	for _, parameter := range parameters {
@@ -182,6 +183,57 @@ func parseResource(s string) (resourceURL, bool) {
 func ValidResource(s string) bool {
 	u, err := url.Parse(s)
 	return err == nil && u.IsAbs() && !strings.Contains(s, "#")
+}
+
+// granted returns the scopes and the resources that a request gets of a family: those that the user has approved, as far as the client's
+// settings still allow them, narrowed to those that the request asks for.
+func (req *Request) granted(f *storage.Family, scope string) (scopes, audience []string, err error) {
+	resources := f.Audience
+	if !contains(req.Client.Audience, resources) {
+		resources = both(resources, req.allResources())
+	}
+	scopes, audience, err = req.choose(scope, both(f.Scopes, req.Client.Scopes), resources)
+	switch { // an access token needs an audience (RFC 9068 §2.2), and no scope says: as asked for (RFC 6749 §5.1)
+	case err != nil:
+		return nil, nil, err
+	case len(scopes) == 0 && len(f.Scopes) > 0:
+		return nil, nil, req.ofClient(Refuse(InvalidScope, "the client may have none of the granted scopes any more").
+			Explain(strings.Join(f.Scopes, " ")+", as approved", strings.Join(req.Client.Scopes, " "), "scopes"))
+	case len(audience) == 0 && len(f.Audience) > 0:
+		return nil, nil, req.ofClient(Refuse(InvalidTarget, "the client may have none of the granted resources any more").
+			Explain(strings.Join(f.Audience, " ")+", as approved", strings.Join(req.allResources(), " "), "audience"))
+	}
+	return scopes, audience, nil
+}
+
+// choose returns the scopes and the resources that the request asks for, of those that are allowed. Other resources are allowed if
+// the request names them.
+func (req *Request) choose(scope string, allowedScopes, allowedAudience []string, others ...string) (scopes, audience []string, err error) {
+	if scopes, err = ChooseScopes(req.Client, scope, allowedScopes); err == nil {
+		audience, err = ChooseAudience(req.Form["resource"], allowedAudience, others...)
+	}
+	return scopes, audience, req.ofClient(err)
+}
+
+// otherResources returns the resources that the client may request beside its audience.
+func (req *Request) otherResources() []string {
+	if req.Client.OwnAudience {
+		return nil
+	}
+	return req.Resources
+}
+
+// allResources returns the resources that the client may have now.
+func (req *Request) allResources() []string {
+	return slices.Concat(req.Client.Audience, req.otherResources())
+}
+
+// ofClient says in a refusal that its setting is one of the client's.
+func (req *Request) ofClient(err error) error {
+	if refusal, ok := errors.AsType[*Error](err); ok && refusal.Setting != "" {
+		return refusal.Explain("", "", "client "+req.Client.ID+": "+refusal.Setting)
+	}
+	return err
 }
 
 // OpenID is the scope of a request that signs a person in (OpenID Connect Core §3.1.2.1).
