@@ -183,9 +183,8 @@ func (h *Handler) ServeHTTP(w http.ResponseWriter, r *http.Request, next caddyht
 	if err := h.connect(); err != nil {
 		return err
 	}
-	path := request.Original(r).Path
-	serves := h.serves(path)
-	if request.Restart(w, r, serves && h.server.HasSecretLocation(path)) {
+	e := h.endpoint(request.Original(r).Path)
+	if request.Restart(w, r, e != nil && e.SecretLocation) {
 		return nil
 	}
 	if h.certHeader != "" {
@@ -194,18 +193,38 @@ func (h *Handler) ServeHTTP(w http.ResponseWriter, r *http.Request, next caddyht
 	if h.place.Enter(w, r) {
 		return nil
 	}
-	if !serves {
-		return next.ServeHTTP(w, r)
-	}
 	switch {
-	case h.server.MayHavePerson(path):
-		return h.login(r).Ask(w, r, h.answer, h.answerNobody)
-	case h.server.GivesCodes(path) && h.wantsNoPage(w, r):
-		return h.answerWithoutPage(w, r)
-	case h.server.NeedsPerson(path):
-		return h.login(r).Run(w, r, h.answer)
+	case e == nil:
+		return next.ServeHTTP(w, r)
+	case e.Login == authserver.LoginNone:
+		return h.answer(w, r, e, site{h: h})
 	}
-	return h.answer(w, r)
+	return h.answerPerson(w, r, e)
+}
+
+// endpoint returns the endpoint at a path, nil if the path is not for this handler. Metadata of an issuer that nobody has is for any of
+// a host's handlers.
+func (h *Handler) endpoint(path string) *authserver.Endpoint {
+	if e := h.server.Endpoint(path); e != nil {
+		return e
+	}
+	if unknown := h.server.UnknownMetadata(path); unknown != nil && !h.app.serves(h.server.Origin(), path) {
+		return unknown
+	}
+	return nil
+}
+
+// answerPerson answers a request for a page, after the login of the site.
+func (h *Handler) answerPerson(w http.ResponseWriter, r *http.Request, e *authserver.Endpoint) error {
+	answer := func(w http.ResponseWriter, r *http.Request) error { return h.answer(w, r, e, site{h: h}) }
+	nobody := func(w http.ResponseWriter, r *http.Request) error { return h.answer(w, r, e, site{h: h, nobody: true}) }
+	switch {
+	case e.Login == authserver.LoginOptional:
+		return h.login(r).Ask(w, r, answer, nobody)
+	case e.Login == authserver.LoginUnlessSilent && h.wantsNoPage(w, r):
+		return h.answerWithoutPage(w, r, e, answer, nobody)
+	}
+	return h.login(r).Run(w, r, answer)
 }
 
 // login returns the login of the site.
@@ -215,21 +234,6 @@ func (h *Handler) login(r *http.Request) signin.Login {
 		login.Routes = h.Login.Routes
 	}
 	return login
-}
-
-// serves reports whether the path is for this handler. Metadata of an issuer that nobody has is for any of a host's handlers.
-func (h *Handler) serves(path string) bool {
-	return h.server.Serves(path) || h.server.ServesUnknown(path) && !h.app.serves(h.server.Origin(), path)
-}
-
-// answer answers a request for an endpoint.
-func (h *Handler) answer(w http.ResponseWriter, r *http.Request) error {
-	return h.answerAs(w, r, site{h: h})
-}
-
-// answerNobody answers a request of somebody who is not signed in.
-func (h *Handler) answerNobody(w http.ResponseWriter, r *http.Request) error {
-	return h.answerAs(w, r, site{h: h, nobody: true})
 }
 
 // wantsNoPage reports whether an authorization request must be answered without a page of the login (OpenID Connect Core §3.1.2.1,
@@ -247,26 +251,27 @@ func (h *Handler) wantsNoPage(w http.ResponseWriter, r *http.Request) bool {
 
 // answerWithoutPage answers an authorization request. If the login lets nobody pass, or has failed, the application gets an error, and
 // no page or challenge of the login.
-func (h *Handler) answerWithoutPage(w http.ResponseWriter, r *http.Request) error {
+func (h *Handler) answerWithoutPage(w http.ResponseWriter, r *http.Request, e *authserver.Endpoint, answer, nobody caddyhttp.HandlerFunc) error {
 	answered := false
-	answer := func(by caddyhttp.HandlerFunc) caddyhttp.HandlerFunc {
+	noting := func(answer caddyhttp.HandlerFunc) caddyhttp.HandlerFunc {
 		return func(w http.ResponseWriter, r *http.Request) error {
 			answered = true
-			return by(w, r)
+			return answer(w, r)
 		}
 	}
 	again, method := signin.KeepBody(r), r.Method
-	err := h.login(r).Ask(w, r, answer(h.answer), answer(h.answerNobody))
+	err := h.login(r).Ask(w, r, noting(answer), noting(nobody))
 	if err == nil || answered {
 		return err
 	}
 	r.Body, r.Method = again(), method
-	return h.answerAs(w, r, site{h: h, failure: err})
+	return h.answer(w, r, e, site{h: h, failure: err})
 }
 
-func (h *Handler) answerAs(w http.ResponseWriter, r *http.Request, s site) error {
+// answer answers a request at an endpoint.
+func (h *Handler) answer(w http.ResponseWriter, r *http.Request, e *authserver.Endpoint, s site) error {
 	r, w = request.WithOriginal(r), request.KeepHeaders(w)
-	err := h.server.ServeHTTP(w, r, s)
+	err := h.server.ServeHTTP(w, r, e, s)
 	var page *authserver.PageError
 	if !errors.As(err, &page) {
 		return err

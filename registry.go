@@ -151,7 +151,7 @@ func (a *App) issuerOfServer(g *Guard) (string, error) {
 // serves reports whether the path is one of an issuer of the origin.
 func (a *App) serves(origin, path string) bool {
 	for _, server := range a.servers {
-		if server.Origin() == origin && server.Serves(path) {
+		if server.Origin() == origin && server.Endpoint(path) != nil {
 			return true
 		}
 	}

@@ -3,10 +3,7 @@ package authserver
 import (
 	"context"
 	"errors"
-	"fmt"
-	"maps"
 	"net/http"
-	"net/url"
 	"slices"
 	"strings"
 
@@ -21,143 +18,6 @@ import (
 	"github.com/caddy-oauth/caddy-oauth/internal/wire"
 	"github.com/caddy-oauth/caddy-oauth/storage"
 )
-
-// endpoint is one of the server's endpoints, at one path or more.
-type endpoint struct {
-	name    string
-	paths   []string
-	methods []string
-	cors    bool // scripts of other sites may call it (RFC 9700 §2.6)
-	json    bool // it speaks to programs, not to people
-	bearer  bool // whoever may call it has a Bearer token, and its errors are as RFC 6750 §3 and RFC 7591 §3.2.2 have them
-	serve   func(c *call) error
-}
-
-// route fills the table of endpoints by path.
-func (s *Server) route(issuer *url.URL) error {
-	if err := s.publishMetadata(); err != nil {
-		return err
-	}
-	get := []string{http.MethodGet, http.MethodHead}
-	page := []string{http.MethodGet, http.MethodHead, http.MethodPost}
-	post := []string{http.MethodPost}
-	paths := s.config.Paths
-	s.endpoints = make(map[string]*endpoint)
-	all := []*endpoint{
-		{name: "authorize", paths: []string{paths.Authorize}, methods: page, serve: s.authorize.serve},
-		{name: "apps", paths: []string{paths.Apps}, methods: page, serve: (&appsEndpoint{s.core}).serve},
-		{name: "par", paths: []string{paths.PAR}, methods: post, json: true, cors: true, serve: (&parEndpoint{s.authorize}).serve},
-		{name: "device", paths: []string{paths.Device}, methods: page, serve: (&deviceEndpoint{s.core}).serve},
-		{
-			name: "device_authorization", paths: []string{paths.DeviceAuthorization}, methods: post, json: true, cors: true,
-			serve: (&deviceAuthorizationEndpoint{s.core}).serve,
-		},
-		{name: "token", paths: []string{paths.Token}, methods: post, json: true, cors: true, serve: newTokenEndpoint(s.core).serve},
-		{name: "introspect", paths: []string{paths.Introspect}, methods: post, json: true, serve: (&introspectEndpoint{s.core}).serve},
-		{name: "revoke", paths: []string{paths.Revoke}, methods: post, json: true, cors: true, serve: (&revokeEndpoint{s.core}).serve},
-		{name: "revoke_user", paths: []string{paths.RevokeUser}, methods: post, json: true, serve: (&revokeUserEndpoint{s.core}).serve},
-		{name: "jwks", paths: []string{paths.JWKS}, methods: get, json: true, cors: true, serve: s.serveJWKS},
-		{name: "metadata", paths: metadataPaths(issuer), methods: get, json: true, cors: true, serve: s.serveMetadata},
-	}
-	if s.registrations != nil {
-		all = append(all, &endpoint{
-			name: "register", paths: []string{paths.Register}, methods: registerMethods, json: true, cors: true, bearer: true,
-			serve: (&registerEndpoint{s.core}).serve,
-		})
-	}
-	if s.config.OpenID {
-		all = append(all, &endpoint{
-			name: "userinfo", paths: []string{paths.Userinfo}, methods: userinfoMethods, json: true, cors: true, bearer: true,
-			serve: (&userinfoEndpoint{s.core}).serve,
-		})
-		all = append(all,
-			&endpoint{name: "logout", paths: []string{paths.Logout}, methods: page, serve: (&logoutEndpoint{s.core}).serve},
-			&endpoint{name: "sessions", paths: []string{paths.Sessions}, methods: post, json: true, serve: (&sessionsEndpoint{s.core}).serve})
-	}
-	for _, e := range all {
-		for _, path := range e.paths {
-			if other, taken := s.endpoints[path]; taken {
-				return fmt.Errorf("%s is the path of both the %s and the %s endpoint", path, other.name, e.name)
-			}
-			s.endpoints[path] = e
-		}
-	}
-	for path, e := range maps.Clone(s.endpoints) { // clients differ in whether they keep the slash at the end
-		other := path + "/"
-		if bare, ok := strings.CutSuffix(path, "/"); ok {
-			other = bare
-		}
-		if _, taken := s.endpoints[other]; !taken && other != "" {
-			s.endpoints[other] = e
-		}
-	}
-	s.unknown = &endpoint{name: "metadata", methods: get, json: true, cors: true, serve: s.refuseUnknownIssuer}
-	return nil
-}
-
-// Serves reports whether a request for the path is for this server.
-func (s *Server) Serves(path string) bool {
-	_, ok := s.endpoints[path]
-	return ok
-}
-
-// ServesUnknown reports whether the path is that of the metadata of some issuer on this host. If no server on the host Serves
-// it, this one says that there is no such issuer: clients take any other answer with 200 for metadata.
-func (s *Server) ServesUnknown(path string) bool {
-	return slices.ContainsFunc(wellKnownNames, func(name string) bool {
-		rest, ok := strings.CutPrefix(path, name)
-		return ok && (rest == "" || rest[0] == '/')
-	})
-}
-
-// refuseUnknownIssuer answers a request for the metadata of an issuer that is not here.
-func (s *Server) refuseUnknownIssuer(c *call) error {
-	return &grants.Error{
-		Code: grants.InvalidRequest, Description: "there is no issuer with this URL here", Status: http.StatusNotFound,
-		Sent: c.r.URL.Path, Expected: s.config.URL, Setting: "issuer",
-	}
-}
-
-// NeedsPerson reports whether the endpoint at the path is a page for a person, who may have to sign in first.
-func (s *Server) NeedsPerson(path string) bool {
-	e := s.endpoints[path]
-	return e != nil && !e.json
-}
-
-// MayHavePerson reports whether the endpoint at the path is a page also for people who are not signed in.
-func (s *Server) MayHavePerson(path string) bool {
-	e := s.endpoints[path]
-	return e != nil && e.name == "logout"
-}
-
-// HasSecretLocation reports whether the Location of an answer of the endpoint at the path can have what no log may have: an
-// authorization code, the code of a device, or an ID token.
-func (s *Server) HasSecretLocation(path string) bool {
-	e := s.endpoints[path]
-	return e != nil && (e.name == "authorize" || e.name == "device" || e.name == "logout")
-}
-
-// GivesCodes reports whether the endpoint at the path sends authorization codes to clients.
-func (s *Server) GivesCodes(path string) bool {
-	e := s.endpoints[path]
-	return e != nil && e.name == "authorize"
-}
-
-// WantsNoPage reports whether the authorization request with these parameters must be answered without a page (OpenID Connect Core
-// §3.1.2.1, prompt=none). Of a pushed request, that is in its record.
-func (s *Server) WantsNoPage(ctx context.Context, params url.Values) bool {
-	prompt := promptOf(params)
-	if uri := params.Get("request_uri"); storage.IsPushedURI(uri) {
-		ctx, cancel := context.WithTimeout(ctx, s.config.StoreTimeout)
-		defer cancel()
-		p, err := s.findPushed(ctx, uri)
-		if err != nil { // the endpoint finds the same, and has no redirect URI
-			return false
-		}
-		prompt = p.Params.Get("prompt")
-	}
-	return slices.Contains(strings.Fields(prompt), "none")
-}
 
 // PageError is a failure that a person is to see, as a page with the status.
 type PageError struct {
@@ -200,16 +60,9 @@ func failureOf(refusal *grants.Error) pages.Failure {
 	return pages.BadRequest
 }
 
-// ServeHTTP answers a request for a path that the server Serves. It returns a *PageError for the caller to
-// show, and has answered everything else itself.
-func (s *Server) ServeHTTP(w http.ResponseWriter, r *http.Request, site Site) error {
-	e := s.endpoints[r.URL.Path]
-	if e == nil && s.ServesUnknown(r.URL.Path) {
-		e = s.unknown
-	}
-	if e == nil {
-		return fmt.Errorf("authserver: no endpoint at this path")
-	}
+// ServeHTTP answers a request at one of the server's endpoints. It returns a *PageError for the caller to show, and has answered
+// everything else itself.
+func (s *Server) ServeHTTP(w http.ResponseWriter, r *http.Request, e *Endpoint, site Site) error {
 	wire.LimitTime(w, r)
 	ctx, span := metrics.StartSpan(r.Context(), "oauth."+e.name)
 	c := newCall(ctx, r, site.ClientIP(r))
@@ -230,7 +83,7 @@ func (s *Server) ServeHTTP(w http.ResponseWriter, r *http.Request, site Site) er
 }
 
 // answerAt answers a request at an endpoint.
-func (s *Server) answerAt(c *call, e *endpoint) error {
+func (s *Server) answerAt(c *call, e *Endpoint) error {
 	if e.cors { // there are no cookies here that could go along
 		wire.AllowOrigin(c.w.Header(), "*")
 	}
@@ -261,7 +114,7 @@ func (s *Server) answerAt(c *call, e *endpoint) error {
 }
 
 // fail is the one place that turns an error into a response, a log line and a count.
-func (s *Server) fail(c *call, e *endpoint, err error) error {
+func (s *Server) fail(c *call, e *Endpoint, err error) error {
 	refusal := asRefusal(err)
 	if isPending(refusal) {
 		return s.wait(c, e, refusal)
@@ -303,7 +156,7 @@ func (s *Server) fail(c *call, e *endpoint, err error) error {
 			c.w.Header().Set("WWW-Authenticate", challenge)
 		}
 		return new(wire.ErrorShape).Write(c.w, refusal, id, challenge)
-	case e.json:
+	case e.Login == LoginNone:
 		return s.config.Wire.Errors.Write(c.w, refusal, id, wire.Challenge(c.r, s.config.URL))
 	}
 	c.w.Header().Set("Cache-Control", "no-store")
@@ -318,7 +171,7 @@ func isPending(refusal *grants.Error) bool {
 }
 
 // wait answers a program that polls. It is not in the audit log, and no failure to look up.
-func (s *Server) wait(c *call, e *endpoint, refusal *grants.Error) error {
+func (s *Server) wait(c *call, e *Endpoint, refusal *grants.Error) error {
 	c.result = refusal.Code
 	s.metrics.Request(e.name, c.grant, c.result)
 	if entry := s.log.Check(zap.DebugLevel, "request answered"); entry != nil {
@@ -365,7 +218,7 @@ func givenUp(ctx context.Context, err error) bool {
 }
 
 // fields returns the fields that every line of the log about a request has.
-func (s *Server) fields(c *call, e *endpoint) []zap.Field {
+func (s *Server) fields(c *call, e *Endpoint) []zap.Field {
 	fields := []zap.Field{
 		zap.String("issuer", s.config.Name),
 		zap.String("endpoint", e.name),

@@ -1,8 +1,10 @@
 package authserver
 
 import (
+	"context"
 	"errors"
 	"net/url"
+	"slices"
 	"strings"
 	"time"
 
@@ -88,6 +90,22 @@ func (e *authorizeEndpoint) readRequest(c *call, client *storage.Client, object 
 		}
 	}
 	return request, refusal
+}
+
+// WantsNoPage reports whether the authorization request with these parameters must be answered without a page (OpenID Connect Core
+// §3.1.2.1, prompt=none). Of a pushed request, that is in its record.
+func (s *Server) WantsNoPage(ctx context.Context, params url.Values) bool {
+	prompt := promptOf(params)
+	if uri := params.Get("request_uri"); storage.IsPushedURI(uri) {
+		ctx, cancel := context.WithTimeout(ctx, s.config.StoreTimeout)
+		defer cancel()
+		p, err := s.findPushed(ctx, uri)
+		if err != nil { // the endpoint finds the same, and has no redirect URI
+			return false
+		}
+		prompt = p.Params.Get("prompt")
+	}
+	return slices.Contains(strings.Fields(prompt), "none")
 }
 
 // promptOf returns the prompt of a request that is not verified yet. It only decides whether somebody sees a page, which whoever has the

@@ -7,6 +7,7 @@ import (
 	"encoding/base64"
 	"encoding/json"
 	"errors"
+	"fmt"
 	"maps"
 	"net/http"
 	"net/http/httptest"
@@ -239,6 +240,23 @@ func newRecorder() *recorder { return &recorder{ResponseRecorder: httptest.NewRe
 func (w *recorder) Write(b []byte) (int, error) {
 	w.writes++
 	return w.ResponseRecorder.Write(b)
+}
+
+// ServeHTTP does what the handler of Caddy does with a request.
+func (s *testServer) ServeHTTP(w http.ResponseWriter, r *http.Request, site Site) error {
+	return serveAt(s.Server, w, r, site)
+}
+
+// serveAt answers a request at the endpoint that has its path.
+func serveAt(s *Server, w http.ResponseWriter, r *http.Request, site Site) error {
+	e := s.Endpoint(r.URL.Path)
+	if e == nil {
+		e = s.UnknownMetadata(r.URL.Path)
+	}
+	if e == nil {
+		return fmt.Errorf("no endpoint at %s", r.URL.Path)
+	}
+	return s.ServeHTTP(w, r, e, site)
 }
 
 // do sends a request. The codes and tokens in its answer must not be in the log.

@@ -139,7 +139,7 @@ func TestUserinfoRequests(t *testing.T) {
 	if a := s.do(t, preflight); a.Code != 204 || a.Header().Get("Access-Control-Allow-Headers") != "authorization" {
 		t.Errorf("preflight: %d %v", a.Code, a.Header())
 	}
-	if newTestServer(t).Serves("/oauth/userinfo") {
+	if newTestServer(t).Endpoint("/oauth/userinfo") != nil {
 		t.Error("without openid, there is a userinfo endpoint")
 	}
 }

@@ -18,7 +18,7 @@ import (
 )
 
 // answerWatched answers a request at an endpoint, and shows it to the owner who watches (caddy oauth watch).
-func (s *Server) answerWatched(c *call, e *endpoint) error {
+func (s *Server) answerWatched(c *call, e *Endpoint) error {
 	seen, body := &seenWriter{ResponseWriter: c.w}, new(bytes.Buffer)
 	c.w = seen
 	if c.r.Body != nil {
