@@ -130,14 +130,14 @@ type Persistence struct {
 
 // Shared is what the servers of this process have in common, so that a reload forgets nothing. Each that is nil is new.
 type Shared struct {
-	Throttle    *throttle.Throttle    // remembers failures, which Limits bounds
-	Revocations *revocation.Broadcast // passes revocations on between the servers of one issuer
-	Servers     *RunningServers       // of all configurations
-	Codes       *Codes                // remembers codes until they have ended
-	Trail       *trail.Trail          // remembers the last failures
-	ClientKeys  *assertion.Keys       // finds the keys of clients
-	Fetcher     *fetch.Fetcher        // reaches clients
-	Proofs      *dpop.Memory          // remembers DPoP proofs
+	Throttle    *throttle.Throttle       // remembers failures, which Limits bounds
+	Revocations *revocation.LocalServers // passes revocations on between the servers of one issuer in this process
+	Servers     *RunningServers          // of all configurations
+	Codes       *Codes                   // remembers codes until they have ended
+	Trail       *trail.Trail             // remembers the last failures
+	ClientKeys  *assertion.Keys          // finds the keys of clients
+	Fetcher     *fetch.Fetcher           // reaches clients
+	Proofs      *dpop.Memory             // remembers DPoP proofs
 }
 
 // NewShared returns what the servers of a process that starts have in common.
@@ -146,7 +146,7 @@ func NewShared() Shared { return Shared{}.withDefaults(time.Now) }
 // withDefaults returns s with something new in place of each nil.
 func (s Shared) withDefaults(now func() time.Time) Shared {
 	if s.Revocations == nil {
-		s.Revocations = revocation.NewBroadcast()
+		s.Revocations = revocation.NewLocalServers()
 	}
 	if s.Throttle == nil {
 		s.Throttle = throttle.New()

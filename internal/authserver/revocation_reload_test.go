@@ -15,10 +15,10 @@ import (
 // During a reload, the servers of both configurations answer. A token that one of them revokes is void at the other at once, whatever
 // that one has loaded before, and however rarely it polls the store.
 func TestRevocationDuringAReload(t *testing.T) {
-	broadcast := revocation.NewBroadcast()
+	local := revocation.NewLocalServers()
 	var config Config
 	s := newTestServer(t, func(c *Config) {
-		c.Revocations, c.RevocationPoll = broadcast, time.Hour
+		c.Revocations, c.RevocationPoll = local, time.Hour
 		c.Store, c.Now = memory.New(), time.Now // which many may use at once
 		config = *c
 	})
@@ -31,7 +31,7 @@ func TestRevocationDuringAReload(t *testing.T) {
 	for _, server := range []*Server{before, after} {
 		running.Go(func() { server.Run(ctx) })
 	}
-	eventually(t, "both servers take part", func() bool { return broadcast.Size(config.Name) == 2 })
+	eventually(t, "both servers take part", func() bool { return local.Size(config.Name) == 2 })
 
 	for name, servers := range map[string][2]*Server{"the old one revokes": {before, after}, "the new one revokes": {after, before}} {
 		token := s.tokens(t)["access_token"].(string)
@@ -49,7 +49,7 @@ func TestRevocationDuringAReload(t *testing.T) {
 
 	stop()
 	running.Wait()
-	if left := broadcast.Size(config.Name); left != 0 {
-		t.Errorf("%d servers still receive the broadcast", left)
+	if left := local.Size(config.Name); left != 0 {
+		t.Errorf("%d servers still take part", left)
 	}
 }

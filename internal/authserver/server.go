@@ -133,7 +133,7 @@ func (s *Server) assemble() (err error) {
 		return err
 	}
 	s.cutoffs = revocation.New(revocation.Config{
-		Issuer: config.Name, Store: s.store, Broadcast: config.Revocations, Logger: s.log, Now: s.now,
+		Issuer: config.Name, Store: s.store, LocalServers: config.Revocations, Logger: s.log, Now: s.now,
 		Lifetimes: s.longestLifetimes, Changed: s.metrics.Cutoffs,
 	})
 	s.clients = clients.New(clients.Config{
@@ -212,7 +212,7 @@ func (s *Server) newLogouts() *logouts {
 
 func (s *Server) newUpkeep() *upkeep {
 	u := &upkeep{
-		issuer: s.config.Name, store: s.store, keys: s.keys, clients: s.clients, cutoffs: s.cutoffs, broadcast: s.config.Revocations,
+		issuer: s.config.Name, store: s.store, keys: s.keys, clients: s.clients, cutoffs: s.cutoffs, local: s.config.Revocations,
 		revoker: s.revoker, uses: s.uses, marker: changeMarker{store: s.config.Store, now: s.now},
 		interval: s.config.RevocationPoll, outages: s.outages, log: s.log, codes: s.config.Codes, now: s.now,
 	}

@@ -19,22 +19,22 @@ import (
 // upkeep is the work of a server that no request asks for: it rotates keys, picks up what other nodes did, writes when apps
 // were used, and sweeps the store. Every node does it; all of it is idempotent, and what fails is done again later.
 type upkeep struct {
-	issuer    string
-	store     *bounded.Store
-	watcher   storage.Watcher // nil if the store cannot report changes
-	keys      *keyring.Ring
-	clients   *clients.Directory
-	cutoffs   *revocation.Cutoffs
-	broadcast *revocation.Broadcast
-	revoker   *Revoker
-	uses      *uses
-	codes     *Codes
-	logouts   *logouts // nil without OpenID Connect
-	marker    changeMarker
-	interval  time.Duration // of polls
-	outages   *bounded.Outages
-	log       *zap.Logger
-	now       func() time.Time
+	issuer   string
+	store    *bounded.Store
+	watcher  storage.Watcher // nil if the store cannot report changes
+	keys     *keyring.Ring
+	clients  *clients.Directory
+	cutoffs  *revocation.Cutoffs
+	local    *revocation.LocalServers
+	revoker  *Revoker
+	uses     *uses
+	codes    *Codes
+	logouts  *logouts // nil without OpenID Connect
+	marker   changeMarker
+	interval time.Duration // of polls
+	outages  *bounded.Outages
+	log      *zap.Logger
+	now      func() time.Time
 }
 
 const (
@@ -70,7 +70,7 @@ func (u *upkeep) run(ctx context.Context) {
 	running.Go(func() { u.writeUses(ctx) })
 	running.Go(func() { u.every(ctx, keysInterval, rotatingKeys, u.keys.Maintain) })
 	running.Go(func() {
-		leave := u.broadcast.Join(u.cutoffs) // before the first poll, which finds what was revoked until then
+		leave := u.local.Join(u.cutoffs) // before the first poll, which finds what was revoked until then
 		defer leave()
 		u.every(ctx, u.interval, polling, u.poll)
 	})

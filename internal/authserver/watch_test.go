@@ -92,7 +92,7 @@ func twoNodes(t *testing.T, store *notifyingStore) (s *testServer, nodes [2]*Ser
 		config = *c
 	})
 	nodes[0] = s.Server
-	config.Revocations, config.Throttle = revocation.NewBroadcast(), throttle.New() // as in another process
+	config.Revocations, config.Throttle = revocation.NewLocalServers(), throttle.New() // as in another process
 	s.restart(t, config)
 	nodes[1] = s.Server
 
@@ -174,7 +174,7 @@ func TestNotificationsDuringAPollLeadToOneMore(t *testing.T) {
 	if err := s.cutoffs.Add(ctx, &storage.Cutoff{Family: "family"}); err != nil {
 		t.Fatal(err)
 	}
-	node := revocation.New(revocation.Config{Store: store.Store, Broadcast: revocation.NewBroadcast(), Now: time.Now})
+	node := revocation.New(revocation.Config{Store: store.Store, LocalServers: revocation.NewLocalServers(), Now: time.Now})
 	other := &storage.Cutoff{Family: "family of another node"}
 	if err := node.Add(ctx, other); err != nil {
 		t.Fatal(err)

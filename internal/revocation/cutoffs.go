@@ -3,7 +3,7 @@
 // A revocation is a [storage.Cutoff] in the issuer's store: it voids one access token, a family, or all that a user, a
 // client, or a user at a client got until a moment. [Cutoffs] holds those in force in memory, so that a request reads
 // nothing from the store. It announces new ones in the issuer's [storage.Journal], follows those of other nodes there, and
-// passes its own on to the other servers of this process through a [Broadcast]. Start reading at Cutoffs.
+// passes its own on to the other servers of this process through [LocalServers]. Start reading at Cutoffs.
 package revocation
 
 import (
@@ -25,11 +25,11 @@ const ClockSkew = 30 * time.Second
 
 // Config is what Cutoffs are made of.
 type Config struct {
-	Issuer    string // its short name
-	Store     storage.Store
-	Broadcast *Broadcast
-	Logger    *zap.Logger
-	Now       func() time.Time
+	Issuer       string // its short name
+	Store        storage.Store
+	LocalServers *LocalServers
+	Logger       *zap.Logger
+	Now          func() time.Time
 
 	// Lifetimes returns the longest lifetimes that the configuration of this node allows. With an error, it returns those that are
 	// known. It may be nil.
@@ -81,7 +81,7 @@ func (c *Cutoffs) Add(ctx context.Context, cutoff *storage.Cutoff) error {
 	}
 	c.learn(cutoff)
 	c.learn(journal.Latest...)
-	c.Broadcast.send(c, cutoff)
+	c.LocalServers.send(c, cutoff)
 	if err == nil {
 		err = c.write(ctx, cutoff)
 	}

@@ -84,7 +84,7 @@ func newNode(tb testing.TB, store storage.Store, lifetimes ...storage.Lifetimes)
 		own = lifetimes[0]
 	}
 	n.Cutoffs = New(Config{
-		Issuer: "default", Store: store, Broadcast: NewBroadcast(), Logger: zap.NewNop(),
+		Issuer: "default", Store: store, LocalServers: NewLocalServers(), Logger: zap.NewNop(),
 		Now:       func() time.Time { return *n.now.Load() },
 		Lifetimes: func(context.Context) (storage.Lifetimes, error) { return own, nil },
 	})
@@ -528,11 +528,11 @@ func TestDamagedRevocations(t *testing.T) {
 
 // What another server of this process revokes is in force here at once.
 func TestBroadcast(t *testing.T) {
-	store, broadcast := memory.New(), NewBroadcast()
+	store, local := memory.New(), NewLocalServers()
 	a, b := newNode(t, store), newNode(t, store)
-	a.Broadcast, b.Broadcast = broadcast, broadcast
-	defer broadcast.Join(a.Cutoffs)()
-	leave := broadcast.Join(b.Cutoffs)
+	a.LocalServers, b.LocalServers = local, local
+	defer local.Join(a.Cutoffs)()
+	leave := local.Join(b.Cutoffs)
 	a.add(t, storage.Cutoff{Family: "one"})
 	leave()
 	a.add(t, storage.Cutoff{Family: "two"})
