@@ -311,7 +311,7 @@ func status(err error) int {
 	case errors.Is(err, clients.ErrExists), errors.Is(err, clients.ErrConfigured), errors.Is(err, clients.ErrOwned),
 		errors.Is(err, clients.ErrPublic), errors.Is(err, keyring.ErrKeysInFile), errors.Is(err, authserver.ErrNoEncryption):
 		return http.StatusConflict
-	case bounded.Unavailable(err), errors.Is(err, storage.ErrReadOnly), errors.Is(err, authserver.ErrStillWriting):
+	case bounded.IsStoreFailure(err), errors.Is(err, storage.ErrReadOnly), errors.Is(err, authserver.ErrStillWriting):
 		return http.StatusServiceUnavailable
 	}
 	return http.StatusInternalServerError

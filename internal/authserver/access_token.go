@@ -312,7 +312,7 @@ func (a *accessTokens) readOpaque(ctx context.Context, token string) (*jwt.Claim
 		access, err = storage.DecodeAccess(record)
 	}
 	if errors.Is(err, storage.ErrDamaged) { // It stays so: the client needs a new token.
-		if first, fields := a.outages.Failed(bounded.Reading, bounded.Named(key, err)); first {
+		if first, fields := a.outages.Failed(bounded.Reading, bounded.NameRecord(key, err)); first {
 			a.log.Error("damaged record of an opaque access token; the token is refused", append(fields, zap.Error(err))...)
 		}
 		return nil, jwt.ErrMalformed.Explain("an opaque token whose record is damaged", "", "store")

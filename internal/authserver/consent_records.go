@@ -64,7 +64,7 @@ func (c *consentRecords) change(ctx context.Context, subject string, change func
 
 // remove removes a damaged record, and logs it once.
 func (c *consentRecords) remove(ctx context.Context, key storage.Key, damage error) error {
-	if first, fields := c.outages.Failed(bounded.Reading, bounded.Named(key, damage)); first {
+	if first, fields := c.outages.Failed(bounded.Reading, bounded.NameRecord(key, damage)); first {
 		c.log.Error("damaged record of consents; the person is asked again",
 			append(fields, zap.String("issuer", c.issuer), zap.Error(damage))...)
 	}

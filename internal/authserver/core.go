@@ -101,7 +101,7 @@ func (s *core) findFamily(ctx context.Context, client *storage.Client, token str
 	}
 	f, err := storage.DecodeFamily(record)
 	if err != nil {
-		return "", nil, bounded.Named(key, err)
+		return "", nil, bounded.NameRecord(key, err)
 	}
 	if f.Revoked.IsZero() && f.TokenStatus(body, s.now(), client.RefreshToken.Retry) == storage.TokenUnknown {
 		return "", nil, nil

@@ -131,7 +131,7 @@ func (e *deviceEndpoint) pending(ctx context.Context, code string) (string, *sto
 		}
 		u, err := storage.DecodeUserCode(record)
 		if err != nil {
-			return "", nil, bounded.Named(key, err)
+			return "", nil, bounded.NameRecord(key, err)
 		}
 		d, err := e.device(ctx, u.Device)
 		if d == nil || err != nil || !d.Pending(e.now()) {
@@ -153,7 +153,7 @@ func (e *deviceEndpoint) device(ctx context.Context, id string) (*storage.Device
 		return nil, err
 	}
 	d, err := storage.DecodeDevice(record)
-	return d, bounded.Named(key, err)
+	return d, bounded.NameRecord(key, err)
 }
 
 // client returns the client of a Device, if it may still ask.

@@ -198,7 +198,7 @@ func (s *Server) severity(ctx context.Context, err error, status int) (zapcore.L
 		if first, _ := s.outages.Failed(bounded.Reading, err); first {
 			return zap.ErrorLevel, "damaged record in the store"
 		}
-	case bounded.Unavailable(err):
+	case bounded.IsStoreFailure(err):
 		if first, _ := s.outages.Failed(bounded.Reading, err); first {
 			return zap.ErrorLevel, "store failing"
 		}

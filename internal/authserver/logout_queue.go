@@ -357,13 +357,13 @@ func (l *logouts) workOn(ctx context.Context, key storage.Key) (next time.Time, 
 	case errors.Is(err, storage.ErrNotFound):
 		return time.Time{}, nil
 	case errors.Is(err, storage.ErrDamaged), errors.Is(err, storage.ErrUnknownKey):
-		return time.Time{}, bounded.Named(key, err)
+		return time.Time{}, bounded.NameRecord(key, err)
 	case err != nil:
 		return time.Time{}, err
 	}
 	logout, err := storage.DecodeLogout(record)
 	if err != nil {
-		return time.Time{}, bounded.Named(key, err)
+		return time.Time{}, bounded.NameRecord(key, err)
 	}
 	if due := logout.Due(); due.After(l.now()) {
 		return due, nil

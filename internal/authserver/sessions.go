@@ -183,7 +183,7 @@ func (s *sessionRecords) change(ctx context.Context, subject string, change func
 
 // remove removes a damaged record, and logs it once.
 func (s *sessionRecords) remove(ctx context.Context, key storage.Key, damage error) error {
-	if first, fields := s.outages.Failed(bounded.Reading, bounded.Named(key, damage)); first {
+	if first, fields := s.outages.Failed(bounded.Reading, bounded.NameRecord(key, damage)); first {
 		s.log.Error("damaged record of sessions; a logout does not reach the apps that were in it",
 			append(fields, zap.String("issuer", s.issuer), zap.Error(damage))...)
 	}

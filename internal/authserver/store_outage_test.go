@@ -146,7 +146,7 @@ func TestReuseWhileTheStoreFails(t *testing.T) {
 			if n := s.logs.FilterMessage(tt.message).FilterLevelExact(zap.ErrorLevel).Len(); n != 1 {
 				t.Errorf("the log says it %d times: %v", n, s.logs.All()[s.logs.Len()-1].Message)
 			}
-			if err := s.upkeep.poll(t.Context()); !bounded.Unavailable(err) {
+			if err := s.upkeep.poll(t.Context()); !bounded.IsStoreFailure(err) {
 				t.Errorf("%v, want the failure of the store", err)
 			}
 			other := *s

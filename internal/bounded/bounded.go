@@ -8,6 +8,8 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"runtime/debug"
+	"sync"
 	"sync/atomic"
 	"time"
 
@@ -118,7 +120,7 @@ func (s *Store) Put(ctx context.Context, key storage.Key, value []byte, expires 
 // refused anyway is refused for its own reason, and what would write nothing succeeds.
 func (s *Store) Update(ctx context.Context, key storage.Key, change storage.Change) error {
 	if s.readOnly.Load() {
-		return s.decide(ctx, key, change)
+		return s.updateReadOnly(ctx, key, change)
 	}
 	awaited := &awaitedChange{change: change}
 	err := s.do(ctx, operation{metrics.Update, key.Kind, func(ctx context.Context) error {
@@ -134,21 +136,13 @@ func (s *Store) Update(ctx context.Context, key storage.Key, change storage.Chan
 		return nil
 	case decided != nil && errors.Is(err, decided): // It is the change that has failed.
 		s.outages.Worked(Reading)
-		return Named(key, err)
+		return NameRecord(key, err)
 	}
 	return failureAt(ctx, Writing, key, err)
 }
 
-// Named returns the error of decoding a record with the name of the record, if the record is damaged, and any other error as it is.
-func Named(key storage.Key, err error) error {
-	if errors.Is(err, storage.ErrDamaged) {
-		return &storage.DamagedError{Key: key, Err: err}
-	}
-	return err
-}
-
-// decide is Update without writing.
-func (s *Store) decide(ctx context.Context, key storage.Key, change storage.Change) error {
+// updateReadOnly is Update without writing.
+func (s *Store) updateReadOnly(ctx context.Context, key storage.Key, change storage.Change) error {
 	old, err := s.Get(ctx, key)
 	if err != nil && !errors.Is(err, storage.ErrNotFound) {
 		return err
@@ -157,9 +151,39 @@ func (s *Store) decide(ctx context.Context, key storage.Key, change storage.Chan
 	case errors.Is(err, storage.ErrKeep):
 		return nil
 	case err != nil:
-		return Named(key, err)
+		return NameRecord(key, err)
 	}
 	return storage.ErrReadOnly
+}
+
+// awaitedChange is a change that is made only as long as the caller of Update waits. A caller that has given up cannot learn
+// of it, and may be using again what the change uses.
+type awaitedChange struct {
+	change storage.Change
+
+	mu      sync.Mutex
+	givenUp bool
+	ran     bool  // at least once
+	err     error // of the last run
+}
+
+func (c *awaitedChange) run(old []byte) (value []byte, expires time.Time, err error) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	if c.givenUp {
+		return nil, time.Time{}, context.Canceled
+	}
+	value, expires, err = c.change(old)
+	c.ran, c.err = true, err
+	return value, expires, err
+}
+
+// giveUp waits for a run that is under way, and allows no other. It returns whether there was one, and the error of the last.
+func (c *awaitedChange) giveUp() (ran bool, err error) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	c.givenUp = true
+	return c.ran, c.err
 }
 
 // Delete implements storage.Store.
@@ -171,15 +195,6 @@ func (s *Store) Delete(ctx context.Context, key storage.Key) error {
 		return failureAt(ctx, Writing, key, err)
 	}
 	return nil // It does not end an outage: a full disk allows it too.
-}
-
-// Sweep implements storage.Sweeper for any store. It takes as long as it takes, but ends with ctx even if the store hangs.
-func (s *Store) Sweep(ctx context.Context) error {
-	sweeper, ok := storage.As[storage.Sweeper](s.store)
-	if !ok || s.readOnly.Load() {
-		return nil
-	}
-	return runDetached(ctx, sweeper.Sweep)
 }
 
 // ReadOnly reports whether nothing may be written.
@@ -244,28 +259,23 @@ func (s *Store) do(ctx context.Context, o operation) error {
 	}
 	ctx, cancel := withTimeout(ctx, s.timeout)
 	defer cancel()
-	err := s.doUntil(ctx, o)
+	err := ctx.Err()
+	switch {
+	case err != nil:
+	case s.detached == nil:
+		err = s.call(ctx, o)
+	default:
+		if err = s.detached.Acquire(ctx, 1); err == nil {
+			err = runDetached(ctx, func(ctx context.Context) error {
+				defer s.detached.Release(1)
+				return s.call(ctx, o)
+			})
+		}
+	}
 	if err != nil && ctx.Err() != nil { // The error of a context does not say what took so long.
 		return fmt.Errorf("store: %s of kind %s: %w", o.op, o.kind, err)
 	}
 	return err
-}
-
-// doUntil runs an operation until ctx ends.
-func (s *Store) doUntil(ctx context.Context, o operation) error {
-	if err := ctx.Err(); err != nil {
-		return err
-	}
-	if s.detached == nil {
-		return s.call(ctx, o)
-	}
-	if err := s.detached.Acquire(ctx, 1); err != nil {
-		return err
-	}
-	return runDetached(ctx, func(ctx context.Context) error {
-		defer s.detached.Release(1)
-		return s.call(ctx, o)
-	})
 }
 
 // call runs an operation, unless it writes and the store is read-only.
@@ -280,6 +290,49 @@ func (s *Store) call(ctx context.Context, o operation) (err error) {
 	}
 	return o.run(ctx)
 }
+
+// runDetached runs something that may ignore its context, such as a system call on a disk that hangs, in a goroutine of its
+// own, and returns when it is done or ctx ends. If it never ends, the goroutine stays, but nobody waits for it. What was
+// cancelled, as all is when a configuration is replaced, gets a moment to end, so that as a rule it writes nothing
+// afterwards. run must recover from panics, since nobody else does in that goroutine.
+func runDetached(ctx context.Context, run func(ctx context.Context) error) error {
+	ended := make(chan error, 1)
+	go func() { ended <- run(ctx) }()
+	select {
+	case err := <-ended:
+		return err
+	case <-ctx.Done():
+	}
+	last := time.NewTimer(0)
+	defer last.Stop()
+	if errors.Is(ctx.Err(), context.Canceled) {
+		last.Reset(afterCancel)
+	}
+	select {
+	case err := <-ended:
+		return err
+	case <-last.C:
+		return ctx.Err()
+	}
+}
+
+// afterCancel is how long something that was cancelled may take to end.
+const afterCancel = time.Second
+
+// recovered makes a panic an error. It has to be deferred.
+func recovered(err *error) {
+	if p := recover(); p != nil {
+		*err = &panicError{p, debug.Stack()}
+	}
+}
+
+// panicError is a panic of a store.
+type panicError struct {
+	value any
+	stack []byte
+}
+
+func (e *panicError) Error() string { return fmt.Sprintf("panic: %v\n%s", e.value, e.stack) }
 
 var (
 	_ storage.Store   = (*Store)(nil)

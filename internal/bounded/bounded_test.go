@@ -134,7 +134,7 @@ func TestOperationsEndInTime(t *testing.T) {
 						t.Helper()
 						began := time.Now()
 						err := operate(ctx, s)
-						if Unavailable(err) != unavailable || time.Since(began) != took {
+						if IsStoreFailure(err) != unavailable || time.Since(began) != took {
 							t.Errorf("%s, %s: %v after %s", kind, what, err, time.Since(began))
 						}
 					}
@@ -160,7 +160,7 @@ func TestPanicIsAFailure(t *testing.T) {
 	for kind, store := range map[string]storage.Store{"listens": panics, "deaf": deafStore{panics}} {
 		for name, operate := range operations {
 			err := operate(t.Context(), newTestStore(t, store))
-			if panicked, ok := errors.AsType[*panicError](err); !ok || panicked.value != "a nil map" || !Unavailable(err) {
+			if panicked, ok := errors.AsType[*panicError](err); !ok || panicked.value != "a nil map" || !IsStoreFailure(err) {
 				t.Errorf("%s, %s: %v", kind, name, err)
 			}
 		}
@@ -249,7 +249,7 @@ func TestOperationsThatHangAreFew(t *testing.T) {
 		var all sync.WaitGroup
 		for range maxDetached + 100 {
 			all.Go(func() {
-				if _, err := s.Get(t.Context(), aKey); !Unavailable(err) {
+				if _, err := s.Get(t.Context(), aKey); !IsStoreFailure(err) {
 					t.Errorf("%v is no failure of the store", err)
 				}
 			})
@@ -274,7 +274,7 @@ func TestChangeThatComesTooLate(t *testing.T) {
 			<-over
 			return nil
 		})}
-		if err := operations["update"](t.Context(), newTestStore(t, store)); !Unavailable(err) {
+		if err := operations["update"](t.Context(), newTestStore(t, store)); !IsStoreFailure(err) {
 			t.Errorf("%v", err)
 		}
 		close(over)
@@ -289,11 +289,11 @@ func TestChangeThatComesTooLate(t *testing.T) {
 func TestFailures(t *testing.T) {
 	mine := errors.New("my own")
 	s := newTestStore(t, overMemory(works))
-	if _, err := s.Get(t.Context(), aKey); !errors.Is(err, storage.ErrNotFound) || Unavailable(err) {
+	if _, err := s.Get(t.Context(), aKey); !errors.Is(err, storage.ErrNotFound) || IsStoreFailure(err) {
 		t.Errorf("nothing there: %v", err)
 	}
 	change := func([]byte) ([]byte, time.Time, error) { return nil, time.Time{}, mine }
-	if err := s.Update(t.Context(), aKey, change); !errors.Is(err, mine) || Unavailable(err) {
+	if err := s.Update(t.Context(), aKey, change); !errors.Is(err, mine) || IsStoreFailure(err) {
 		t.Errorf("a change that fails: %v", err)
 	}
 	keep := func([]byte) ([]byte, time.Time, error) { return nil, time.Time{}, storage.ErrKeep }
@@ -302,11 +302,11 @@ func TestFailures(t *testing.T) {
 	}
 	full := newTestStore(t, overMemory(func(context.Context) error { return syscall.ENOSPC }))
 	for name, operate := range operations {
-		if err := operate(t.Context(), full); !Unavailable(err) || !errors.Is(err, syscall.ENOSPC) {
+		if err := operate(t.Context(), full); !IsStoreFailure(err) || !errors.Is(err, syscall.ENOSPC) {
 			t.Errorf("%s on a full disk: %v", name, err)
 		}
 	}
-	if !Unavailable(fmt.Errorf("waiting: %w", storage.ErrTimeout)) {
+	if !IsStoreFailure(fmt.Errorf("waiting: %w", storage.ErrTimeout)) {
 		t.Error("a wait for another caller is no failure")
 	}
 }
@@ -320,7 +320,7 @@ func TestReadOnly(t *testing.T) {
 		t.Fatal(err)
 	}
 	for _, name := range []string{"put", "update", "delete"} {
-		if err := operations[name](t.Context(), s); !errors.Is(err, storage.ErrReadOnly) || Unavailable(err) {
+		if err := operations[name](t.Context(), s); !errors.Is(err, storage.ErrReadOnly) || IsStoreFailure(err) {
 			t.Errorf("%s: %v", name, err)
 		}
 	}
@@ -354,7 +354,7 @@ func TestReadOnlyWaitsForWrites(t *testing.T) {
 			return nil
 		})}
 		s := newTestStore(t, store)
-		if err := operations["put"](t.Context(), s); !Unavailable(err) {
+		if err := operations["put"](t.Context(), s); !IsStoreFailure(err) {
 			t.Fatal(err)
 		}
 		ctx, cancel := context.WithTimeout(t.Context(), time.Minute)

@@ -82,19 +82,7 @@ func (s *Store) listDetached(ctx context.Context, kind storage.Kind) nextID {
 	ids, ended := make(chan string), make(chan error, 1)
 	go func() {
 		defer s.detached.Release(1)
-		ended <- safely(ctx, func(ctx context.Context) error {
-			for id, err := range s.store.List(ctx, kind) {
-				if err != nil {
-					return err
-				}
-				select {
-				case ids <- id:
-				case <-ctx.Done():
-					return ctx.Err()
-				}
-			}
-			return nil
-		})
+		ended <- s.sendIDs(ctx, kind, ids)
 	}()
 	return func() (string, bool, error) {
 		limited, cancel := withTimeout(ctx, s.timeout)
@@ -108,4 +96,32 @@ func (s *Store) listDetached(ctx context.Context, kind storage.Kind) nextID {
 			return "", false, limited.Err()
 		}
 	}
+}
+
+// sendIDs sends the IDs of a listing until ctx ends.
+func (s *Store) sendIDs(ctx context.Context, kind storage.Kind, ids chan<- string) (err error) {
+	defer recovered(&err)
+	for id, err := range s.store.List(ctx, kind) {
+		if err != nil {
+			return err
+		}
+		select {
+		case ids <- id:
+		case <-ctx.Done():
+			return ctx.Err()
+		}
+	}
+	return nil
+}
+
+// Sweep implements storage.Sweeper for any store. It takes as long as it takes, but ends with ctx even if the store hangs.
+func (s *Store) Sweep(ctx context.Context) error {
+	sweeper, ok := storage.As[storage.Sweeper](s.store)
+	if !ok || s.readOnly.Load() {
+		return nil
+	}
+	return runDetached(ctx, func(ctx context.Context) (err error) {
+		defer recovered(&err)
+		return sweeper.Sweep(ctx)
+	})
 }

@@ -112,6 +112,14 @@ func failureAt(ctx context.Context, what string, key storage.Key, err error) err
 	return err
 }
 
+// NameRecord adds the name of a record to the error of decoding it, if the record is damaged, and returns any other error as it is.
+func NameRecord(key storage.Key, err error) error {
+	if errors.Is(err, storage.ErrDamaged) {
+		return &storage.DamagedError{Key: key, Err: err}
+	}
+	return err
+}
+
 // damagedRecord returns the record that an error says is damaged, "" for none.
 func damagedRecord(err error) string {
 	if damaged, ok := errors.AsType[*storage.DamagedError](err); ok {
@@ -123,9 +131,9 @@ func damagedRecord(err error) string {
 	return ""
 }
 
-// Unavailable reports whether an error is a failure of the store. To wait in vain for another caller that waits for the store
-// is one, too.
-func Unavailable(err error) bool {
+// IsStoreFailure reports whether an error is a failure of the store: the store does not work, or the record is damaged. To wait in vain for
+// another caller that waits for the store is one, too.
+func IsStoreFailure(err error) bool {
 	_, ok := errors.AsType[*storeError](err)
 	return ok || errors.Is(err, storage.ErrTimeout) || errors.Is(err, storage.ErrDamaged)
 }
@@ -143,7 +151,7 @@ func causeOf(what string, err error) cause {
 
 // Fields returns what the log says of an error beside its text, if it is a failure of the store.
 func Fields(err error) []zap.Field {
-	if Unavailable(err) {
+	if IsStoreFailure(err) {
 		return causeOf("", err).fieldsAt(damagedRecord(err))
 	}
 	return nil
