@@ -1,8 +1,3 @@
-// Package registration knows clients that describe themselves.
-//
-// [Metadata] is what such a client says: in the body of a registration (RFC 7591) or in the document at the URL that is its client ID
-// (Client ID Metadata Document). Start reading there: [Parse] reads it, [Metadata.Check] refuses what no client may say, and
-// [Metadata.Negotiate] decides what the client gets of what it asks for.
 package registration
 
 import (

@@ -11,6 +11,7 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
+	"iter"
 	"net/url"
 	"slices"
 	"strings"
@@ -19,6 +20,7 @@ import (
 
 	"golang.org/x/sync/semaphore"
 
+	"github.com/caddy-oauth/caddy-oauth/internal/clients"
 	"github.com/caddy-oauth/caddy-oauth/internal/uris"
 	"github.com/caddy-oauth/caddy-oauth/storage"
 )
@@ -56,6 +58,39 @@ func DecodeRecord(text []byte) (*Record, error) {
 		return nil, fmt.Errorf("%w: registration record: not the JSON of a registration", storage.ErrDamaged)
 	}
 	return r, nil
+}
+
+// All yields the registrations that have not expired, see [clients.Records].
+func (r *Registrations) All(ctx context.Context) iter.Seq2[*Record, error] {
+	return func(yield func(*Record, error) bool) {
+		now := r.config.Now()
+		for record, err := range clients.Records(ctx, r.config.Store, storage.KindDynamic, DecodeRecord) {
+			if err == nil && (!record.live(now) || !strings.HasPrefix(record.ID, idPrefix)) {
+				continue
+			}
+			if !yield(record, err) || err != nil {
+				return
+			}
+		}
+	}
+}
+
+// Described yields the clients for the owner of the issuer. It implements clients.Lister.
+func (r *Registrations) Described(ctx context.Context) iter.Seq2[clients.Described, error] {
+	return func(yield func(clients.Described, error) bool) {
+		for record, err := range r.All(ctx) {
+			var client clients.Described
+			if err == nil {
+				client = clients.Described{
+					ID: record.ID, Origin: storage.OriginRegistered, Name: record.Metadata.ClientName, RedirectURIs: record.Metadata.RedirectURIs,
+					Created: record.Created, Used: record.Used, Until: record.Until,
+				}
+			}
+			if !yield(client, err) {
+				return
+			}
+		}
+	}
 }
 
 // live reports whether a registration is there at a time.

@@ -1,3 +1,14 @@
+// Package registration has the metadata of clients that describe themselves, and keeps the clients that register with it.
+//
+// [Metadata] is what such a client says: in the body of a registration (RFC 7591) or in the document at the URL that is its client ID
+// (Client ID Metadata Document, package cimd). [Parse] reads it, [Metadata.Check] refuses what no client may say, and
+// [Metadata.Negotiate] decides what the client gets of what it asks for.
+//
+// [Registrations] are the clients that have registered, one [Record] each. A record is deleted a day after the registration if its
+// client never gets a code, and otherwise some time after its last use, but not before its tokens have expired (Record.use). Beyond
+// the greatest number of registrations, room.go drops the oldest ones without valid tokens.
+//
+// Start reading at [Registrations.Register].
 package registration
 
 import (

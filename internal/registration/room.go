@@ -4,14 +4,11 @@ import (
 	"cmp"
 	"context"
 	"errors"
-	"iter"
 	"slices"
-	"strings"
 	"time"
 
 	"golang.org/x/sync/semaphore"
 
-	"github.com/caddy-oauth/caddy-oauth/internal/clients"
 	"github.com/caddy-oauth/caddy-oauth/storage"
 )
 
@@ -138,37 +135,4 @@ func (r *Registrations) dropRecord(ctx context.Context, record *Record, now time
 		return nil, nil
 	})
 	return dropped, err
-}
-
-// Described yields the clients for the owner of the issuer. It implements clients.Lister.
-func (r *Registrations) Described(ctx context.Context) iter.Seq2[clients.Described, error] {
-	return func(yield func(clients.Described, error) bool) {
-		for record, err := range r.All(ctx) {
-			var client clients.Described
-			if err == nil {
-				client = clients.Described{
-					ID: record.ID, Origin: storage.OriginRegistered, Name: record.Metadata.ClientName, RedirectURIs: record.Metadata.RedirectURIs,
-					Created: record.Created, Used: record.Used, Until: record.Until,
-				}
-			}
-			if !yield(client, err) {
-				return
-			}
-		}
-	}
-}
-
-// All yields the registrations that have not expired, see [clients.Records].
-func (r *Registrations) All(ctx context.Context) iter.Seq2[*Record, error] {
-	return func(yield func(*Record, error) bool) {
-		now := r.config.Now()
-		for record, err := range clients.Records(ctx, r.config.Store, storage.KindDynamic, DecodeRecord) {
-			if err == nil && (!record.live(now) || !strings.HasPrefix(record.ID, idPrefix)) {
-				continue
-			}
-			if !yield(record, err) || err != nil {
-				return
-			}
-		}
-	}
 }
