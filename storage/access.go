@@ -49,7 +49,7 @@ func (a *Access) IssueToken(length int) (token string, key Key) {
 		length = accessLength
 	}
 	n := accessChecksum(length)
-	token = withChecksum(isAccess, string(BucketFor(a.Expires))+random(length-bucketLength-n), n)
+	token = newToken(isAccess, string(BucketFor(a.Expires)), length-bucketLength-n, n)
 	return token, accessKey(token)
 }
 

@@ -49,7 +49,7 @@ func (d *Device) End() time.Time { return d.Expires.Add(deviceGrace) }
 
 // IssueCode returns a new device code and the key of the record. Expires must be set before.
 func (d *Device) IssueCode() (code string, key Key) {
-	code = withChecksum(isDevice, string(BucketFor(d.End()))+random(secretLength), longChecksum)
+	code = newToken(isDevice, string(BucketFor(d.End())), secretLength, longChecksum)
 	d.Hash = hash(code)
 	key, _ = DeviceKey(code)
 	return code, key

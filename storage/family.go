@@ -105,7 +105,7 @@ func (f *Family) IssueCode() (code string, key Key) {
 		end = f.Code.Expires // the record must not outlive its bucket
 	}
 	selector := newSelector(layoutFor(f.Code.RefreshLength), BucketFor(end))
-	code = withChecksum(isCode, selector+random(secretLength), longChecksum)
+	code = newToken(isCode, selector, secretLength, longChecksum)
 	f.Code.Hash = hash(code)
 	return code, familyKey(selector)
 }
@@ -135,7 +135,7 @@ func (f *Family) startRefresh(selector string, length int) string {
 	if length == 0 {
 		length = refreshLength
 	}
-	token := nextRefreshToken(selector+random(layoutFor(length).familySecret), length)
+	token := nextRefreshToken(selector, length)
 	f.Resume(token)
 	return token
 }
@@ -161,13 +161,16 @@ const (
 // token is retryable, see [RefreshPolicy.Retry].
 func (f *Family) TokenStatus(token string, now time.Time, retry time.Duration) TokenStatus {
 	r := f.Refresh
-	if r == nil || !isRefreshToken(token) {
+	switch {
+	case r == nil:
+		return TokenUnknown
+	case matches(token, r.Current):
+		return TokenCurrent
+	case !isRefreshToken(token):
 		return TokenUnknown
 	}
 	l := layoutFor(len(token))
 	switch {
-	case matches(token, r.Current):
-		return TokenCurrent
 	case !matches(token[l.selectorEnd():l.familyEnd()], r.FamilySecret):
 		return TokenUnknown
 	case matches(token, r.Previous) && (retry == RetryUntilUsed || retry > 0 && now.Sub(r.Rotated) < retry):

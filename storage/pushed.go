@@ -21,7 +21,7 @@ const pushedURI = "urn:ietf:params:oauth:request_uri:"
 
 // IssueReference returns a new reference, and the key of the record. end is until when the record can live.
 func (p *Pushed) IssueReference(end time.Time) (reference string, key Key) {
-	secret := withChecksum(isPushed, string(BucketFor(end))+random(secretLength), longChecksum)
+	secret := newToken(isPushed, string(BucketFor(end)), secretLength, longChecksum)
 	key, _ = PushedKey(pushedURI + secret)
 	return pushedURI + secret, key
 }

@@ -95,10 +95,11 @@ func isRefreshToken(token string) bool {
 		intact(isRefresh, token, layoutFor(len(token)).checksum)
 }
 
-// nextRefreshToken returns a new token of that length. begin is what all refresh tokens of its family begin with.
+// nextRefreshToken returns a new token of that length. begin is what all refresh tokens of its family begin with; for the first one, the
+// selector.
 func nextRefreshToken(begin string, length int) string {
 	n := layoutFor(length).checksum
-	return withChecksum(isRefresh, begin+random(length-len(begin)-n), n)
+	return newToken(isRefresh, begin, length-len(begin)-n, n)
 }
 
 // tokenKind is part of the checksum, so that a token of one kind is not taken for one of another kind.
@@ -112,15 +113,22 @@ const (
 	isPushed
 )
 
-// withChecksum returns the text with a checksum of n characters behind it.
-func withChecksum(kind tokenKind, text string, n int) string {
+// newToken returns a new code or token: what it begins with, that many random characters, and a checksum of n.
+func newToken(kind tokenKind, begin string, secret, n int) string {
+	var buffer [MaxTokenLength]byte
+	text := appendRandom(append(buffer[:0], begin...), secret)
+	return string(appendChecksum(kind, text, n))
+}
+
+// appendChecksum appends the checksum of a text, of n characters, to it.
+func appendChecksum(kind tokenKind, text []byte, n int) []byte {
 	rest, _ := remainder(kind, text, n)
 	var checksum [longChecksum]byte
 	for i := n - 1; i >= 0; i-- {
 		checksum[i] = alphabet[rest%uint64(len(alphabet))]
 		rest /= uint64(len(alphabet))
 	}
-	return text + string(checksum[:n])
+	return append(text, checksum[:n]...)
 }
 
 // intact reports whether a token, which is longer than a bucket and its checksum of n characters, begins with a bucket and is undamaged.
@@ -143,36 +151,52 @@ var checksumPrimes = map[int]uint64{shortChecksum: 238_321, longChecksum: 56_800
 // remainder divides a text, read as a number in base 64, by a prime, as the checksums of IBANs do. Another character anywhere and any
 // change to two neighbours give another remainder. Other damage goes unnoticed once in 238,000 times, with longChecksum once in 57
 // billion. It returns false if a character is not of the alphabet.
-func remainder(kind tokenKind, text string, n int) (uint64, bool) {
+func remainder[T string | []byte](kind tokenKind, text T, n int) (uint64, bool) {
 	rest, prime := uint64(kind), checksumPrimes[n]
 	for i := range len(text) {
-		value := strings.IndexByte(alphabet, text[i])
+		value := values[text[i]]
 		if value < 0 {
 			return 0, false
 		}
-		rest = (rest*64 + uint64(value)) % prime
+		rest = rest*64 + uint64(value)
+		if i%4 == 3 { // the remainder before and four characters fit in 64 bits
+			rest %= prime
+		}
 	}
-	return rest, true
+	return rest % prime, true
 }
 
 // alphabet has the characters of codes and tokens: 43 of them hold 256 bits.
 const alphabet = "0123456789ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz"
 
+// values has the index in the alphabet of each character, -1 for those that are not in it.
+var values = func() (values [256]int8) {
+	for c := range values {
+		values[c] = int8(strings.IndexByte(alphabet, byte(c)))
+	}
+	return values
+}()
+
 // random returns n characters of the alphabet, all equally likely.
 func random(n int) string {
-	const unbiased = 256 / len(alphabet) * len(alphabet)
 	var buffer [MaxTokenLength]byte
-	text := buffer[:0]
+	return string(appendRandom(buffer[:0], n))
+}
+
+// appendRandom appends n characters of the alphabet, all equally likely.
+func appendRandom(text []byte, n int) []byte {
+	const unbiased = 256 / len(alphabet) * len(alphabet)
+	end := len(text) + n
 	var pool [64]byte
-	for len(text) < n {
+	for len(text) < end {
 		rand.Read(pool[:]) // never fails, see crypto/rand
 		for _, b := range pool {
-			if int(b) < unbiased && len(text) < n {
+			if int(b) < unbiased && len(text) < end {
 				text = append(text, alphabet[int(b)%len(alphabet)])
 			}
 		}
 	}
-	return string(text)
+	return text
 }
 
 func hash(token string) []byte {

@@ -113,7 +113,7 @@ func TestTextsThatDoNotLeadToTheFamily(t *testing.T) {
 		{"refresh token that is too short for any", token[:MinTokenLength-1], RefreshKey},
 		{"refresh token that is too long for any", token + strings.Repeat("A", MaxTokenLength), RefreshKey},
 		{"code with another bucket", "zzzz" + code[bucketLength:], CodeKey},
-		{"code with the checksum of a refresh token", withChecksum(isRefresh, code[:len(code)-longChecksum], longChecksum), CodeKey},
+		{"code with the checksum of a refresh token", string(appendChecksum(isRefresh, []byte(code[:len(code)-longChecksum]), longChecksum)), CodeKey},
 		{"code with a bucket in upper case", strings.ToUpper(code[:bucketLength-1]) + "A" + code[bucketLength:], CodeKey},
 		{"code with a path as bucket", "../." + code[bucketLength:], CodeKey},
 		{"refresh token with NUL in the bucket", "ab\x00d" + token[bucketLength:], RefreshKey},
@@ -189,7 +189,7 @@ func TestTokenOfAnotherKind(t *testing.T) {
 	text := string(Never) + random(40)
 	for _, n := range []int{shortChecksum, longChecksum} {
 		for _, kind := range []tokenKind{isCode, isRefresh, isAccess} {
-			token := withChecksum(kind, text, n)
+			token := string(appendChecksum(kind, []byte(text), n))
 			for _, other := range []tokenKind{isCode, isRefresh, isAccess} {
 				if got := intact(other, token, n); got != (other == kind) {
 					t.Errorf("a token of kind %d is one of kind %d: %v", kind, other, got)
