@@ -244,7 +244,7 @@ func TestRemovalOfNothing(t *testing.T) {
 		if a := s.remove(t, page, pairs...); a.Code != http.StatusSeeOther || !strings.HasPrefix(a.Header().Get("Location"), "/oauth/apps") {
 			t.Errorf("%v: %d %s", pairs, a.Code, a.Header().Get("Location"))
 		}
-		if n := s.store.count(t, storage.KindCutoff); n != 0 {
+		if n := s.store.Count(t, storage.KindCutoff); n != 0 {
 			t.Errorf("%v: %d cutoffs", pairs, n)
 		}
 	}

@@ -327,9 +327,9 @@ func TestAssertionWithoutAStore(t *testing.T) {
 	b := newBearers(t)
 	b.bring(t, "", b.about("bob@partner.example")).check(t, http.StatusOK, "")
 	signed := b.sign(t, "", b.about("bob@partner.example"))
-	b.store.err = errDown
+	b.store.Err = errDown
 	b.token(t, brings(signed), as("agent")).check(t, http.StatusServiceUnavailable, "temporarily_unavailable")
-	b.store.err = nil
+	b.store.Err = nil
 	b.token(t, brings(signed), as("agent")).check(t, http.StatusOK, "")
 }
 

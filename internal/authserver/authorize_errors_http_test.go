@@ -135,7 +135,7 @@ func TestAuthorizeErrorsRedirect(t *testing.T) {
 		{name: "OpenID Connect Core §3.1.2.1 prompt=none and more", params: asks("webapp", "prompt", "none login"), error: "invalid_request"},
 		{name: "OpenID Connect Core §3.1.2.6 prompt=none and nobody signed in", params: asks("webapp", "prompt", "none"), error: "login_required", edit: func(s *testServer) { s.site.user = nil }},
 		{name: "OpenID Connect Core §3.1.2.6 prompt=none and no consent", params: asks("webapp", "prompt", "none"), error: "consent_required"},
-		{name: "RFC 6749 §4.1.2.1 the store fails", params: asks("webapp"), error: "temporarily_unavailable", edit: func(s *testServer) { s.store.err = errors.New("down") }},
+		{name: "RFC 6749 §4.1.2.1 the store fails", params: asks("webapp"), error: "temporarily_unavailable", edit: func(s *testServer) { s.store.Err = errors.New("down") }},
 		{name: "RFC 6749 §4.1.2.1 the site fails", params: asks("webapp"), error: "temporarily_unavailable", edit: func(s *testServer) { s.site.err = errors.New("down") }},
 		{name: "RFC 6749 §4.1.2.1 the user cannot have tokens", params: asks("webapp"), error: "access_denied", edit: func(s *testServer) { s.site.user.Subject = "billing" }},
 	}

@@ -211,7 +211,7 @@ func TestPrivateKeyJWTForms(t *testing.T) {
 		body := with(good()).Encode() + "&client_assertion=" + good()
 		k.do(t, postRequest("/oauth/token", body)).check(t, 400, "invalid_request")
 	})
-	if n := k.store.count(t, storage.KindOnce); n != 3 {
+	if n := k.store.Count(t, storage.KindOnce); n != 3 {
 		t.Errorf("%d assertions are in the store, want the 3 that were good", n)
 	}
 }

@@ -152,7 +152,7 @@ func TestClientsNeedNoStoreOnceLoaded(t *testing.T) {
 	s := newTestServer(t, runTime)
 	secret := s.add(t, "stock")
 	s.machine(t, "stock", secret).check(t, http.StatusOK, "")
-	s.store.err = errors.New("the store is away")
+	s.store.Err = errors.New("the store is away")
 	s.machine(t, "stock", secret).check(t, http.StatusOK, "")
 	s.machine(t, "nobody", secret).check(t, http.StatusUnauthorized, "invalid_client")
 	if _, _, err := s.clients.Add(t.Context(), clients.Registration{ID: "x", Settings: settingsOf(t, "")}); err == nil {

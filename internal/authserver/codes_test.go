@@ -14,9 +14,9 @@ import (
 
 	"github.com/caddyserver/certmagic"
 
+	"github.com/caddy-oauth/caddy-oauth/internal/testclock"
 	"github.com/caddy-oauth/caddy-oauth/storage"
 	caddystore "github.com/caddy-oauth/caddy-oauth/storage/caddy"
-	"github.com/caddy-oauth/caddy-oauth/storage/memory"
 )
 
 // someStorage is a storage that is no file system, as far as anybody knows.
@@ -115,7 +115,8 @@ func TestCodeOfAnotherNodeIsKept(t *testing.T) {
 
 // What a store refuses to remove is removed later.
 func TestRemovalOfCodesIsRepeated(t *testing.T) {
-	store, codes := &testStore{Store: memory.New(), now: time.Now, err: errDown, expires: map[storage.Key]time.Time{}}, NewCodes()
+	store, codes := testclock.NewStore(time.Now), NewCodes()
+	store.Err = errDown
 	now := time.Now()
 	for n := range 10 {
 		codes.add("default", storage.Key{Kind: storage.KindFamily, ID: fmt.Sprint(n)}, now)
@@ -125,7 +126,7 @@ func TestRemovalOfCodesIsRepeated(t *testing.T) {
 	if err := codes.sweep(t.Context(), "default", store, later); err == nil || len(codes.ends) != 11 {
 		t.Errorf("%d codes are remembered, error %v", len(codes.ends), err)
 	}
-	store.err = nil
+	store.Err = nil
 	if err := codes.sweep(t.Context(), "default", store, later); err != nil || len(codes.ends) != 1 {
 		t.Errorf("%d codes are remembered, error %v", len(codes.ends), err)
 	}
@@ -287,7 +288,8 @@ func TestRequestsOfAnIssuerThatIsGone(t *testing.T) {
 	for n := range maxCodes {
 		codes.addPushed("gone", key(n), epoch, true)
 	}
-	store := &testStore{Store: memory.New(), now: time.Now, err: storage.ErrReadOnly, expires: map[storage.Key]time.Time{}}
+	store := testclock.NewStore(time.Now)
+	store.Err = storage.ErrReadOnly
 	for _, minute := range []int{10, 29} {
 		_ = codes.sweep(t.Context(), "gone", store, epoch.Add(time.Duration(minute)*time.Minute))
 	}

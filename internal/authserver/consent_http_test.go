@@ -174,7 +174,7 @@ func TestConsentAnswer(t *testing.T) {
 	t.Run("the store fails", func(t *testing.T) {
 		s := newTestServer(t)
 		page := s.get(t, asks("webapp"))
-		s.store.err = errors.New("down")
+		s.store.Err = errors.New("down")
 		s.decide(t, page, "allow").check(t, http.StatusSeeOther, "temporarily_unavailable")
 	})
 }
@@ -217,7 +217,7 @@ func TestConsentAnswerIsRefused(t *testing.T) {
 				t.Errorf("status %d", a.Code)
 			}
 			checkErrorPage(t, a)
-			if records := s.store.count(t, storage.KindConsent) + s.store.count(t, storage.KindFamily); records != 0 {
+			if records := s.store.Count(t, storage.KindConsent) + s.store.Count(t, storage.KindFamily); records != 0 {
 				t.Errorf("%d records were made", records)
 			}
 		})
@@ -274,7 +274,7 @@ func TestForgedPostIsNoApproval(t *testing.T) {
 			if a := s.post(t, form); a.location().Has("code") {
 				t.Errorf("a code without consent: %s", a.Header().Get("Location"))
 			}
-			if !s.asked(t, asks("webapp")) || s.store.count(t, storage.KindFamily) != 0 {
+			if !s.asked(t, asks("webapp")) || s.store.Count(t, storage.KindFamily) != 0 {
 				t.Error("something was approved")
 			}
 		})
@@ -291,7 +291,7 @@ func TestConsentPageFromBeforeARevocation(t *testing.T) {
 			s.clock.Advance(time.Second)
 			other.revoke(t, "alice", client)
 			s.decide(t, page, "allow").check(t, http.StatusForbidden, "invalid_request")
-			if s.store.count(t, storage.KindFamily) != 0 || s.store.count(t, storage.KindConsent) != 0 {
+			if s.store.Count(t, storage.KindFamily) != 0 || s.store.Count(t, storage.KindConsent) != 0 {
 				t.Error("the answer left a record")
 			}
 			if a := s.decide(t, s.get(t, asks("webapp")), "allow"); a.location().Get("code") == "" {

@@ -152,7 +152,7 @@ func TestOnlyOfferedLifetimesCount(t *testing.T) {
 		s := newTestServer(t, lasting("webapp", 7*day))
 		a := s.decideFor(t, s.get(t, asks("webapp")), lifetime)
 		a.check(t, http.StatusForbidden, "invalid_request")
-		if n := s.store.count(t, storage.KindConsent) + s.store.count(t, storage.KindFamily); n != 0 {
+		if n := s.store.Count(t, storage.KindConsent) + s.store.Count(t, storage.KindFamily); n != 0 {
 			t.Errorf("%q left %d records", lifetime, n)
 		}
 	}

@@ -76,7 +76,7 @@ func TestDeviceCodeIsUsedOnce(t *testing.T) {
 			if first["refresh_token"] != again["refresh_token"] {
 				t.Error("another refresh token")
 			}
-			if n := s.store.count(t, storage.KindFamily); n != 1 {
+			if n := s.store.Count(t, storage.KindFamily); n != 1 {
 				t.Errorf("%d families", n)
 			}
 			s.token(t, refresh(d, again["refresh_token"])).check(t, http.StatusOK, "")

@@ -151,7 +151,7 @@ func TestDeviceAuthorizationRefusals(t *testing.T) {
 				return
 			}
 			s.askDevice(t, tt.client, tt.pairs...).check(t, tt.status, tt.code)
-			if n := s.store.count(t, storage.KindDevice) + s.store.count(t, storage.KindUserCode); n != 0 {
+			if n := s.store.Count(t, storage.KindDevice) + s.store.Count(t, storage.KindUserCode); n != 0 {
 				t.Errorf("a refused request left %d records", n)
 			}
 		})
@@ -289,7 +289,7 @@ func TestDevicesAreBounded(t *testing.T) {
 	}
 	s.site.address = "198.51.100.4"
 	s.startDevice(t, "cli")
-	if n := s.store.count(t, storage.KindDevice); n != 61 {
+	if n := s.store.Count(t, storage.KindDevice); n != 61 {
 		t.Errorf("%d records", n)
 	}
 	s.clock.Advance(10 * time.Minute)

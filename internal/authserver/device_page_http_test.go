@@ -26,7 +26,7 @@ func TestDeviceIsDenied(t *testing.T) {
 	if page := s.typeCode(t, d.user); !strings.Contains(text(page), "wrong, or it has expired") {
 		t.Errorf("somebody could decide again: %s", text(page))
 	}
-	if n := s.store.count(t, storage.KindConsent) + s.store.count(t, storage.KindFamily); n != 0 {
+	if n := s.store.Count(t, storage.KindConsent) + s.store.Count(t, storage.KindFamily); n != 0 {
 		t.Errorf("%d records of a denial", n)
 	}
 }

@@ -275,11 +275,11 @@ func TestProofsAcrossNodes(t *testing.T) {
 	if !slices.Equal(statuses, []int{200, 400, 400}) {
 		t.Errorf("%v", statuses)
 	}
-	before := s.store.count(t, storage.KindOnce)
+	before := s.store.Count(t, storage.KindOnce)
 	for range 3 {
 		s.token(t, refreshes("nonsense", "client_id", "spa"), proof(t, p)).check(t, http.StatusBadRequest, grants.InvalidGrant)
 	}
-	if after := s.store.count(t, storage.KindOnce); before != 1 || after != before {
+	if after := s.store.Count(t, storage.KindOnce); before != 1 || after != before {
 		t.Errorf("%d records, then %d", before, after)
 	}
 }

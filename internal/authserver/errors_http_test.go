@@ -164,7 +164,7 @@ func TestStoreFails(t *testing.T) {
 	}
 	t.Run("RFC 9110 §15.6.4 503 with Retry-After, and success afterwards", func(t *testing.T) {
 		s, code, refresh := start(t)
-		s.store.err = errors.New("the disk is on fire")
+		s.store.Err = errors.New("the disk is on fire")
 		for _, form := range []map[string][]string{redeems(code), refreshes(refresh)} {
 			a := s.token(t, form)
 			a.check(t, http.StatusServiceUnavailable, "temporarily_unavailable")
@@ -184,7 +184,7 @@ func TestStoreFails(t *testing.T) {
 		if n := s.logs.FilterLevelExact(zap.ErrorLevel).Len(); n != 1 {
 			t.Errorf("%d errors in the log, want 1 for the one cause", n)
 		}
-		s.store.err = nil
+		s.store.Err = nil
 		s.token(t, redeems(code)).check(t, http.StatusOK, "")
 		s.token(t, refreshes(refresh)).check(t, http.StatusOK, "")
 	})
@@ -222,7 +222,7 @@ func TestStoreFails(t *testing.T) {
 	})
 	t.Run("no keys can be made", func(t *testing.T) {
 		s := newTestServer(t)
-		s.store.err = errDown
+		s.store.Err = errDown
 		s.token(t, asBilling()).check(t, http.StatusServiceUnavailable, "temporarily_unavailable")
 	})
 	t.Run("a client that hung up is no fault of the server", func(t *testing.T) {

@@ -412,9 +412,9 @@ func TestTokenExchangeWithoutAStore(t *testing.T) {
 		t.Run(name, func(t *testing.T) {
 			s := newTestServer(t, withGateway, edit)
 			subject := s.tokens(t)["access_token"]
-			s.store.err = errDown
+			s.store.Err = errDown
 			s.token(t, exchanges(subject), as("gateway")).check(t, http.StatusServiceUnavailable, "temporarily_unavailable")
-			s.store.err = nil
+			s.store.Err = nil
 			s.exchange(t, "gateway", subject)
 		})
 	}

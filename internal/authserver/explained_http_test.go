@@ -167,7 +167,7 @@ func TestLogExplainsBadCodesAndRefreshTokens(t *testing.T) {
 		{"a code that has just expired", func(t *testing.T, s *testServer) answer {
 			t.Helper()
 			c := code(t, s)
-			s.store.now = func() time.Time { return epoch } // the clock of the store is behind
+			s.store.Now = func() time.Time { return epoch } // the clock of the store is behind
 			s.clock.Advance(time.Minute)
 			return s.token(t, redeems(c))
 		}, badCode, true, map[string]string{"cause": "expired", "sent": "expired at 20", "setting": "code: lifetime"}},

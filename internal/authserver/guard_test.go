@@ -109,13 +109,13 @@ func TestOwnTokensWithoutAStore(t *testing.T) {
 	s := newTestServer(t, opaque("acc_", 0))
 	token, fresh := s.tokens(t)["access_token"].(string), s.tokens(t)["access_token"].(string)
 	s.state(t, token, nil)
-	s.store.err = errors.New("the store is away")
+	s.store.Err = errors.New("the store is away")
 	s.state(t, token, nil) // known from before
-	s.state(t, fresh, s.store.err)
+	s.state(t, fresh, s.store.Err)
 
 	s = newTestServer(t)
 	token = s.tokens(t)["access_token"].(string)
 	s.restart(t, s.config)
-	s.store.err = errors.New("the store is away")
-	s.state(t, token, s.store.err) // it may have been revoked
+	s.store.Err = errors.New("the store is away")
+	s.state(t, token, s.store.Err) // it may have been revoked
 }

@@ -175,7 +175,7 @@ func TestIntrospectionWithoutAStore(t *testing.T) {
 	s := newTestServer(t)
 	r := s.asks("/oauth/introspect", url.Values{"token": {s.tokens(t)["access_token"].(string)}})
 	s.restart(t, s.config)
-	s.store.err = errors.New("the store is away")
+	s.store.Err = errors.New("the store is away")
 	s.do(t, r).check(t, http.StatusServiceUnavailable, "temporarily_unavailable")
 }
 

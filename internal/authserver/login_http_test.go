@@ -193,7 +193,7 @@ func TestPromptLogin(t *testing.T) {
 	})
 	t.Run("the store fails", func(t *testing.T) {
 		s := newTestServer(t)
-		s.site.login, s.store.err = "/login", errors.New("down")
+		s.site.login, s.store.Err = "/login", errors.New("down")
 		s.get(t, login).check(t, http.StatusSeeOther, "temporarily_unavailable")
 	})
 }

@@ -177,7 +177,7 @@ func TestSessionsEndedByOwner(t *testing.T) {
 	if len(tokens) != 2 || s.idToken(t, "ES256", tokens[0])["sid"] != "s1" || s.idToken(t, "ES256", tokens[1])["sid"] != "s2" {
 		t.Errorf("%d logout tokens", len(tokens))
 	}
-	if n := s.store.count(t, storage.KindLogout); n != 0 {
+	if n := s.store.Count(t, storage.KindLogout); n != 0 {
 		t.Errorf("%d logouts are left", n)
 	}
 }
@@ -221,7 +221,7 @@ func TestNoSessionsWithoutOpenID(t *testing.T) {
 	s := newLogoutServer(t)
 	s.code(t, asks("webapp", "scope", "orders"))
 	s.code(t, asks("spa"))
-	if n := s.store.count(t, storage.KindSession); n != 0 {
+	if n := s.store.Count(t, storage.KindSession); n != 0 {
 		t.Errorf("%d records", n)
 	}
 }

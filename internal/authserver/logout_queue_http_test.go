@@ -29,7 +29,7 @@ func TestLogoutTriedAgain(t *testing.T) {
 			if err != nil {
 				t.Fatal(err)
 			}
-			if s.store.count(t, storage.KindLogout) == 0 {
+			if s.store.Count(t, storage.KindLogout) == 0 {
 				break
 			}
 			s.clock.Advance(next.Sub(s.clock.Now()))
@@ -41,8 +41,8 @@ func TestLogoutTriedAgain(t *testing.T) {
 		for _, token := range s.told.got() {
 			ids[s.idToken(t, "ES256", token)["jti"]] = true
 		}
-		if len(ids) != 1 || s.store.count(t, storage.KindLogout) != 0 || s.logs.FilterMessage("client not told of a logout; given up").Len() != 1 {
-			t.Errorf("%d: jtis %v, %d left", status, ids, s.store.count(t, storage.KindLogout))
+		if len(ids) != 1 || s.store.Count(t, storage.KindLogout) != 0 || s.logs.FilterMessage("client not told of a logout; given up").Len() != 1 {
+			t.Errorf("%d: jtis %v, %d left", status, ids, s.store.Count(t, storage.KindLogout))
 		}
 	}
 }
@@ -55,7 +55,7 @@ func TestLogoutReceiverRecovers(t *testing.T) {
 	s.told.answer(0)
 	s.clock.Advance(noticePauses[0])
 	s.send(t)
-	if n := s.store.count(t, storage.KindLogout); n != 0 || len(s.told.got()) != 2 {
+	if n := s.store.Count(t, storage.KindLogout); n != 0 || len(s.told.got()) != 2 {
 		t.Errorf("%d left, %d attempts", n, len(s.told.got()))
 	}
 }
@@ -134,8 +134,8 @@ func TestLogoutWhileTheStoreFails(t *testing.T) {
 		}
 		s.atSite(t, a)
 		s.send(t)
-		if s.alive(t, tokens) || len(s.told.got()) == 0 || s.store.count(t, storage.KindLogout) != 0 {
-			t.Errorf("operation %d failed: tokens live %v, %d told, %d left", fails, s.alive(t, tokens), len(s.told.got()), s.store.count(t, storage.KindLogout))
+		if s.alive(t, tokens) || len(s.told.got()) == 0 || s.store.Count(t, storage.KindLogout) != 0 {
+			t.Errorf("operation %d failed: tokens live %v, %d told, %d left", fails, s.alive(t, tokens), len(s.told.got()), s.store.Count(t, storage.KindLogout))
 		}
 	}
 }
@@ -172,7 +172,7 @@ func TestLogoutQueueIsBounded(t *testing.T) {
 	tokens := s.signIn(t, "webapp")
 	s.logouts.queued.Store(maxLogouts)
 	s.atSite(t, s.logout(t, hinted(tokens)))
-	if s.alive(t, tokens) || s.store.count(t, storage.KindLogout) != 0 || s.logs.FilterMessage("client not told of a logout; given up").Len() != 1 {
+	if s.alive(t, tokens) || s.store.Count(t, storage.KindLogout) != 0 || s.logs.FilterMessage("client not told of a logout; given up").Len() != 1 {
 		t.Error("the tokens live on, or nothing says that the client was not told")
 	}
 }
@@ -214,7 +214,7 @@ func TestLogoutPanic(t *testing.T) {
 	s.atSite(t, s.logout(t, hinted(s.signIn(t, "webapp"))))
 	s.logouts.fetcher = nil
 	s.send(t)
-	if n := s.store.count(t, storage.KindLogout); n != 0 || s.logs.FilterMessage("client not told of a logout; given up").Len() != 1 {
+	if n := s.store.Count(t, storage.KindLogout); n != 0 || s.logs.FilterMessage("client not told of a logout; given up").Len() != 1 {
 		t.Errorf("%d left", n)
 	}
 	s.logouts.sessions, s.logouts.store = nil, nil
@@ -271,7 +271,7 @@ func TestLogoutWithAnUnreadableFamily(t *testing.T) {
 		t.Errorf("%v", err)
 	}
 	unreadable = ""
-	if s.send(t); s.alive(t, all[0]) || s.store.count(t, storage.KindLogout) != 0 {
+	if s.send(t); s.alive(t, all[0]) || s.store.Count(t, storage.KindLogout) != 0 {
 		t.Error("the family lives on when it can be read")
 	}
 }
@@ -322,7 +322,7 @@ func TestLogoutRoundsWaitForNobody(t *testing.T) {
 	}
 	close(release)
 	rounds.working.Wait()
-	if left := s.store.count(t, storage.KindLogout); left != 0 || len(arrived) != 0 {
+	if left := s.store.Count(t, storage.KindLogout); left != 0 || len(arrived) != 0 {
 		t.Errorf("%d left, %d told again", left, len(arrived))
 	}
 }
@@ -351,7 +351,7 @@ func TestLogoutRoundIsDue(t *testing.T) {
 		t.Fatal(err)
 	}
 	rounds.working.Wait()
-	if left := s.store.count(t, storage.KindLogout); left != 0 || len(s.told.got()) != 2 {
+	if left := s.store.Count(t, storage.KindLogout); left != 0 || len(s.told.got()) != 2 {
 		t.Errorf("%d left, told %d times", left, len(s.told.got()))
 	}
 	ctx, cancel := context.WithCancel(t.Context())

@@ -281,7 +281,7 @@ func TestJWKS(t *testing.T) {
 	}
 	t.Run("the store fails", func(t *testing.T) {
 		s := newTestServer(t)
-		s.store.err = errDown
+		s.store.Err = errDown
 		a := s.fetch(t, "/oauth/jwks")
 		a.check(t, http.StatusServiceUnavailable, "temporarily_unavailable")
 		checkJSONHeaders(t, a)

@@ -210,7 +210,7 @@ func TestOIDCCBackchannelRPInitiatedLogout(t *testing.T) {
 	if s.alive(t, tokens) || !s.alive(t, kept) {
 		t.Error("another session has ended, or this one has not")
 	}
-	if n := s.store.count(t, storage.KindLogout); n != 0 {
+	if n := s.store.Count(t, storage.KindLogout); n != 0 {
 		t.Errorf("%d logouts are left", n)
 	}
 	s.send(t)

@@ -153,7 +153,7 @@ func TestOutOfBandErrors(t *testing.T) {
 	t.Run("the store is down", func(t *testing.T) {
 		s := newTestServer(t, outOfBandClient("native", uris.OutOfBand))
 		page := s.get(t, asksOutOfBand("native", uris.OutOfBand))
-		s.store.err = errDown
+		s.store.Err = errDown
 		a := s.decide(t, page, "allow")
 		a.check(t, http.StatusServiceUnavailable, "temporarily_unavailable")
 		checkErrorPage(t, a)

@@ -122,14 +122,14 @@ func TestStoreHoldsNoOpaqueToken(t *testing.T) {
 			}
 		}
 	}
-	if n := s.store.count(t, storage.KindAccess); n != 3 {
+	if n := s.store.Count(t, storage.KindAccess); n != 3 {
 		t.Errorf("%d records", n)
 	}
 }
 
 func TestOpaqueTokenIsNotHandedOutUnstored(t *testing.T) {
 	s := newTestServer(t, opaque("", 0))
-	s.store.err = errDown
+	s.store.Err = errDown
 	a := s.token(t, asBilling())
 	a.check(t, http.StatusServiceUnavailable, "temporarily_unavailable")
 	if strings.Contains(a.Body.String(), "access_token") {

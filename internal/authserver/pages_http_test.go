@@ -71,7 +71,7 @@ func TestErrorPagesAreForPeople(t *testing.T) {
 		"the store is down": {
 			func(t *testing.T, s *testServer) answer {
 				t.Helper()
-				s.store.err = errDown
+				s.store.Err = errDown
 				return s.do(t, httptest.NewRequest(http.MethodGet, "/oauth/apps", nil))
 			},
 			"That did not work", "",

@@ -95,7 +95,7 @@ func TestPushedRequestRefusals(t *testing.T) {
 			if a.page != nil || a.Header().Get("Location") != "" {
 				t.Errorf("the answer is no JSON: %s", a.Body)
 			}
-			if n := s.store.count(t, storage.KindPushed); n != 0 {
+			if n := s.store.Count(t, storage.KindPushed); n != 0 {
 				t.Errorf("%d records", n)
 			}
 		})
@@ -148,7 +148,7 @@ func TestPushedRequestIsUsedOnce(t *testing.T) {
 		}
 		gone(t, s, browser)
 		s.decide(t, other, "allow").check(t, http.StatusSeeOther, "invalid_request_uri")
-		if n := s.store.count(t, storage.KindFamily); n != 1 {
+		if n := s.store.Count(t, storage.KindFamily); n != 1 {
 			t.Errorf("%d codes", n)
 		}
 	})

@@ -161,7 +161,7 @@ func TestWhoThePasswordIsOf(t *testing.T) {
 		t.Run(tt.name, func(t *testing.T) {
 			s := newPasswordServer(t, &testPasswords{person: &grants.Person{Subject: tt.subject}})
 			s.login(t, here, "hatter", wonderland).check(t, http.StatusForbidden, "access_denied")
-			if n := s.store.count(t, storage.KindFamily); n != 0 {
+			if n := s.store.Count(t, storage.KindFamily); n != 0 {
 				t.Errorf("there are %d families", n)
 			}
 		})

@@ -17,6 +17,7 @@ import (
 	"go.uber.org/zap"
 
 	"github.com/caddy-oauth/caddy-oauth/internal/jwt"
+	"github.com/caddy-oauth/caddy-oauth/internal/testclock"
 	"github.com/caddy-oauth/caddy-oauth/storage"
 	"github.com/caddy-oauth/caddy-oauth/storage/dump"
 	"github.com/caddy-oauth/caddy-oauth/storage/memory"
@@ -54,9 +55,9 @@ func (s *testServer) dump(t *testing.T) (records []string) {
 
 // exports is an edit that makes the store an Exporter.
 func exports(c *Config) {
-	store := c.Store.(*testStore)
+	store := c.Store.(*testclock.Store)
 	c.Store = struct {
-		*testStore
+		*testclock.Store
 		storage.Exporter
 	}{store, store.Store.(storage.Exporter)}
 }
@@ -154,7 +155,7 @@ func TestReadOnlyWithoutKeys(t *testing.T) {
 	putOff(t, "a token", s.token(t, url.Values{
 		"grant_type": {"client_credentials"}, "client_id": {"billing"}, "client_secret": {webSecret},
 	}))
-	if n := s.store.count(t, storage.KindKeys); n != 0 {
+	if n := s.store.Count(t, storage.KindKeys); n != 0 {
 		t.Errorf("%d records of keys were written", n)
 	}
 }
@@ -234,7 +235,7 @@ func TestOlderRequestsEnd(t *testing.T) {
 		if a := <-coded; a.location().Get("code") == "" {
 			t.Errorf("the request that was writing: %d %s", a.Code, a.Body)
 		}
-		if n := s.store.count(t, storage.KindFamily); n != 1 {
+		if n := s.store.Count(t, storage.KindFamily); n != 1 {
 			t.Errorf("%d families, want 1", n)
 		}
 		time.Sleep(idleInterval)
@@ -298,7 +299,7 @@ func TestOlderWritesThatHang(t *testing.T) {
 		if err := s.Owner().EndOlderWrites(t.Context()); err != nil {
 			t.Fatal(err)
 		}
-		if n := s.store.count(t, storage.KindFamily); n != 1 {
+		if n := s.store.Count(t, storage.KindFamily); n != 1 {
 			t.Errorf("%d families, want 1", n)
 		}
 	})

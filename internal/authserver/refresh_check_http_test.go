@@ -229,7 +229,7 @@ func TestCheckOfAReadOnlyIssuer(t *testing.T) {
 	config.ReadOnly, a.err = false, nil
 	s.restart(t, config)
 	s.refresh(t, token)
-	if n := s.store.count(t, storage.KindCutoff); n != 0 {
+	if n := s.store.Count(t, storage.KindCutoff); n != 0 {
 		t.Errorf("there are %d revocations", n)
 	}
 }

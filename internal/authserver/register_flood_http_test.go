@@ -122,7 +122,7 @@ func TestFloodOfRegistrations(t *testing.T) {
 	}
 	after, heapAfter := sizeOf(t, dir), heap()
 	t.Logf("%d strangers: %v; the files have %d bytes, and had %d; the heap has %d bytes, and had %d", strangers, statuses, after, size, heapAfter, memory)
-	if records := s.store.count(t, storage.KindDynamic); records > limit || records < limit/2 {
+	if records := s.store.Count(t, storage.KindDynamic); records > limit || records < limit/2 {
 		t.Errorf("%d records", records)
 	}
 	if statuses[201]+statuses[429] != strangers || statuses[201] <= limit || statuses[429] == 0 {

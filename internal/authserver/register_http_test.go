@@ -124,7 +124,7 @@ func TestRegisteredClientLogsIn(t *testing.T) {
 		login()
 		s.clock.Advance(30 * 24 * time.Hour)
 	}
-	if n := s.store.count(t, storage.KindDynamic); n != 1 {
+	if n := s.store.Count(t, storage.KindDynamic); n != 1 {
 		t.Errorf("%d records", n)
 	}
 
@@ -175,7 +175,7 @@ func TestRegisterRefuses(t *testing.T) {
 	if !strings.Contains(description, "http://b.example/cb") || strings.ContainsFunc(description, func(r rune) bool { return r < ' ' || r > '~' || r == '"' || r == '\\' }) {
 		t.Errorf("the description %q does not name the URI, or has other characters than RFC 6749 allows", description)
 	}
-	if n := s.store.count(t, storage.KindDynamic); n != 0 {
+	if n := s.store.Count(t, storage.KindDynamic); n != 0 {
 		t.Errorf("%d records", n)
 	}
 	s.do(t, registerRequest(http.MethodPatch, "/oauth/register", "{}")).check(t, http.StatusMethodNotAllowed, "invalid_request")
@@ -426,7 +426,7 @@ func TestDeletedRegistrationsLeaveNoRevocations(t *testing.T) {
 		token := header("Authorization", "Bearer "+body["registration_access_token"].(string))
 		s.do(t, registerRequest(http.MethodDelete, path, "", token)).check(t, http.StatusNoContent, "")
 	}
-	if n := s.store.count(t, storage.KindCutoff); n != 0 {
+	if n := s.store.Count(t, storage.KindCutoff); n != 0 {
 		t.Errorf("%d revocations, want none", n)
 	}
 }

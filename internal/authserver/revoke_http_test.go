@@ -114,7 +114,7 @@ func TestRFC7009WithoutAStore(t *testing.T) {
 	s := newTestServer(t)
 	tokens := s.tokens(t)
 	s.state(t, tokens["access_token"], nil)
-	s.store.err = errors.New("the store is away")
+	s.store.Err = errors.New("the store is away")
 	for _, kind := range []string{"access_token", "refresh_token"} {
 		a := s.do(t, s.asks("/oauth/revoke", url.Values{"token": {tokens[kind].(string)}}))
 		a.check(t, http.StatusServiceUnavailable, "temporarily_unavailable")
@@ -122,7 +122,7 @@ func TestRFC7009WithoutAStore(t *testing.T) {
 			t.Error("503 without Retry-After")
 		}
 	}
-	s.store.err = nil
+	s.store.Err = nil
 	s.state(t, tokens["access_token"], jwt.ErrRevoked)
 	other := s.node(t)
 	other.state(t, tokens["access_token"], nil)

@@ -201,7 +201,7 @@ func TestRevokeUserExplains(t *testing.T) {
 func TestRevokeUserWithoutAStore(t *testing.T) {
 	s := newTestServer(t, revokesUsers())
 	s.tokens(t)
-	s.store.err = errors.New("the store is away")
+	s.store.Err = errors.New("the store is away")
 	s.revokeUser(t, "billing", `{"sub_id": {"format": "opaque", "id": "alice"}}`).check(t, http.StatusServiceUnavailable, "temporarily_unavailable")
 }
 

@@ -2,7 +2,6 @@ package authserver
 
 import (
 	"cmp"
-	"context"
 	"crypto/sha256"
 	"encoding/base64"
 	"encoding/json"
@@ -14,7 +13,6 @@ import (
 	"net/url"
 	"slices"
 	"strings"
-	"sync"
 	"testing"
 	"time"
 
@@ -28,7 +26,6 @@ import (
 	"github.com/caddy-oauth/caddy-oauth/internal/pages/pagestest"
 	"github.com/caddy-oauth/caddy-oauth/internal/testclock"
 	"github.com/caddy-oauth/caddy-oauth/storage"
-	"github.com/caddy-oauth/caddy-oauth/storage/memory"
 )
 
 const (
@@ -45,7 +42,7 @@ const (
 type testServer struct {
 	*Server
 	clock *testclock.Clock
-	store *testStore
+	store *testclock.Store
 	site  *testSite
 	logs  *observer.ObservedLogs
 	seen  []string // secrets that went over the wire
@@ -60,7 +57,7 @@ func newTestServer(t *testing.T, edits ...func(*Config)) *testServer {
 	clock := testclock.New()
 	s := &testServer{
 		clock: clock,
-		store: &testStore{Store: memory.New(), now: clock.Now, expires: map[storage.Key]time.Time{}},
+		store: testclock.NewStore(clock.Now),
 		site:  &testSite{user: &User{Subject: "alice"}},
 		logs:  logs,
 		seen:  []string{webSecret, testVerifier},
@@ -145,83 +142,6 @@ func (s *testSite) LoginURL(to LoginRequest) string {
 }
 
 func (s *testSite) ClientIP(*http.Request) string { return cmp.Or(s.address, "192.0.2.7") }
-
-// testStore is a store whose records expire by the clock of the test.
-type testStore struct {
-	storage.Store
-	now     func() time.Time
-	err     error // of every operation from now on
-	mu      sync.Mutex
-	expires map[storage.Key]time.Time
-}
-
-func (s *testStore) expire(key storage.Key, at time.Time) {
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	s.expires[key] = at
-}
-
-func (s *testStore) forget(key storage.Key) {
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	delete(s.expires, key)
-}
-
-func (s *testStore) late(key storage.Key) bool {
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	end := s.expires[key]
-	return !end.IsZero() && !s.now().Before(end)
-}
-
-func (s *testStore) Get(ctx context.Context, key storage.Key) ([]byte, error) {
-	if s.err != nil {
-		return nil, s.err
-	}
-	if s.late(key) {
-		return nil, storage.ErrNotFound
-	}
-	return s.Store.Get(ctx, key)
-}
-
-func (s *testStore) Put(ctx context.Context, key storage.Key, value []byte, expires time.Time) error {
-	if s.err != nil {
-		return s.err
-	}
-	s.expire(key, expires)
-	return s.Store.Put(ctx, key, value, time.Time{})
-}
-
-func (s *testStore) Update(ctx context.Context, key storage.Key, change storage.Change) error {
-	if s.err != nil {
-		return s.err
-	}
-	return s.Store.Update(ctx, key, func(old []byte) ([]byte, time.Time, error) {
-		if s.late(key) {
-			old = nil
-		}
-		value, expires, err := change(old)
-		switch {
-		case err == nil && value == nil:
-			s.forget(key)
-		case err == nil:
-			s.expire(key, expires)
-		}
-		return value, time.Time{}, err
-	})
-}
-
-// count returns how many records of a kind there are.
-func (s *testStore) count(t *testing.T, kind storage.Kind) (n int) {
-	t.Helper()
-	for _, err := range s.List(t.Context(), kind) {
-		if err != nil {
-			t.Fatal(err)
-		}
-		n++
-	}
-	return n
-}
 
 // answer is the answer to a request. page is the error for which a site would show a page.
 type answer struct {

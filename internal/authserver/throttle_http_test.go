@@ -243,7 +243,7 @@ func TestCodesOfOneUserAreBounded(t *testing.T) {
 			got++
 		}
 	}
-	if n := s.store.count(t, storage.KindFamily); got != 20 || n != 20 {
+	if n := s.store.Count(t, storage.KindFamily); got != 20 || n != 20 {
 		t.Errorf("100 requests within a moment give %d codes and %d records", got, n)
 	}
 	refused := s.get(t, asks("webapp"))
@@ -300,7 +300,7 @@ func TestPasswordLoginsOfOneUserAreBounded(t *testing.T) {
 			t.Fatalf("no access token: %v", body)
 		}
 	}
-	if n := s.store.count(t, storage.KindFamily); refreshable != 20 || n != 20 {
+	if n := s.store.Count(t, storage.KindFamily); refreshable != 20 || n != 20 {
 		t.Errorf("50 logins within a moment give %d refresh tokens and %d records", refreshable, n)
 	}
 	lines := s.logs.FilterMessage("no refresh token: too many for this user and client").All()
@@ -314,11 +314,11 @@ func TestPasswordLoginsOfOneUserAreBounded(t *testing.T) {
 func TestCodesThatFailAreNotCounted(t *testing.T) {
 	s := newTestServer(t, withoutConsent("webapp"))
 	s.tokens(t) // the keys are loaded
-	s.store.err = errDown
+	s.store.Err = errDown
 	for range 100 {
 		s.get(t, asks("webapp")).check(t, http.StatusSeeOther, "temporarily_unavailable")
 	}
-	s.store.err = nil
+	s.store.Err = nil
 	s.code(t, asks("webapp"))
 }
 
@@ -345,7 +345,7 @@ func TestRefreshTokensOfPasswordsAreBounded(t *testing.T) {
 			s.token(t, asBilling("grant_type", "refresh_token", "refresh_token", body["refresh_token"].(string))).check(t, http.StatusOK, "")
 		}
 	}
-	if n := s.store.count(t, storage.KindFamily); refreshable != 5 || n != 5 {
+	if n := s.store.Count(t, storage.KindFamily); refreshable != 5 || n != 5 {
 		t.Errorf("20 logins give %d refresh tokens and %d records", refreshable, n)
 	}
 }

@@ -192,7 +192,7 @@ func TestClientCredentials(t *testing.T) {
 	t.Run("a configured client costs no access to the store", func(t *testing.T) {
 		s := newTestServer(t)
 		s.token(t, asBilling()).check(t, http.StatusOK, "")
-		s.store.err = errDown
+		s.store.Err = errDown
 		s.token(t, asBilling()).check(t, http.StatusOK, "")
 	})
 	for _, tt := range []struct {

@@ -250,13 +250,13 @@ func TestUserinfoIsThrottled(t *testing.T) {
 func TestUserinfoWithoutStore(t *testing.T) {
 	s := newTestServer(t, openID())
 	token := s.signIn(t, "openid")["access_token"]
-	s.store.err = errDown
+	s.store.Err = errDown
 	s.userinfo(t, token).check(t, http.StatusOK, "")
 
 	s = newTestServer(t, openID(), opaque("", 0))
 	token = s.signIn(t, "openid")["access_token"]
 	s.restart(t, s.config) // which has not read the record
-	s.store.err = errDown
+	s.store.Err = errDown
 	s.userinfo(t, token).check(t, http.StatusServiceUnavailable, "temporarily_unavailable")
 }
 

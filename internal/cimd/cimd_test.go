@@ -215,7 +215,7 @@ func TestManyURLs(t *testing.T) {
 	n := newNode(t)
 	n.fetched(t)
 	n.use(t, 48*time.Hour)
-	written, fetched := n.store.writes.Load(), 0
+	written, fetched := n.store.Writes.Load(), 0
 	for i := range 10_000 {
 		n.clock.Advance(200 * time.Millisecond)
 		client, err := n.Fetch(t.Context(), n.at(fmt.Sprintf("/%d", i)))
@@ -228,8 +228,8 @@ func TestManyURLs(t *testing.T) {
 	if fetched < 500 || fetched > 1000 {
 		t.Errorf("fetched %d", fetched)
 	}
-	if got := n.store.writes.Load(); got != written || len(n.store.records(t)) != 1 {
-		t.Errorf("%d writes, %d records", got-written, len(n.store.records(t)))
+	if got := n.store.Writes.Load(); got != written || len(n.store.IDs(t, storage.KindDocument)) != 1 {
+		t.Errorf("%d writes, %d records", got-written, len(n.store.IDs(t, storage.KindDocument)))
 	}
 	if n.cache.recent.Len() > maxRemembered || len(n.cache.byID) != n.cache.recent.Len() {
 		t.Errorf("%d in memory", n.cache.recent.Len())

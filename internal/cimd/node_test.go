@@ -23,7 +23,6 @@ import (
 	"github.com/caddy-oauth/caddy-oauth/internal/registration"
 	"github.com/caddy-oauth/caddy-oauth/internal/testclock"
 	"github.com/caddy-oauth/caddy-oauth/storage"
-	"github.com/caddy-oauth/caddy-oauth/storage/memory"
 )
 
 // loopback resolves every name to this machine.
@@ -37,7 +36,7 @@ func (loopback) LookupNetIP(context.Context, string, string) ([]netip.Addr, erro
 type node struct {
 	*Source
 	server   *httptest.Server
-	store    *countingStore
+	store    *testclock.Store
 	clock    *testclock.Clock
 	logs     *observer.ObservedLogs
 	requests *atomic.Int32
@@ -46,72 +45,10 @@ type node struct {
 	handler http.HandlerFunc
 }
 
-// countingStore is a store with the clock of a test. It counts what is written.
-type countingStore struct {
-	storage.Store
-	clock  *testclock.Clock
-	writes atomic.Int32
-	err    error // of Update
-
-	mu      sync.Mutex
-	expires map[storage.Key]time.Time
-}
-
-func newStore(clock *testclock.Clock) *countingStore {
-	return &countingStore{Store: memory.New(), clock: clock, expires: make(map[storage.Key]time.Time)}
-}
-
-func (s *countingStore) expired(key storage.Key) bool {
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	return storage.Expired(s.expires[key], s.clock.Now())
-}
-
-func (s *countingStore) Get(ctx context.Context, key storage.Key) ([]byte, error) {
-	if s.expired(key) {
-		return nil, storage.ErrNotFound
-	}
-	return s.Store.Get(ctx, key)
-}
-
-func (s *countingStore) Put(ctx context.Context, key storage.Key, value []byte, expires time.Time) error {
-	return s.Update(ctx, key, func([]byte) ([]byte, time.Time, error) { return value, expires, nil })
-}
-
-func (s *countingStore) Update(ctx context.Context, key storage.Key, change storage.Change) error {
-	if s.err != nil {
-		return s.err
-	}
-	return s.Store.Update(ctx, key, func(old []byte) ([]byte, time.Time, error) {
-		if s.expired(key) {
-			old = nil
-		}
-		value, expires, err := change(old)
-		if err == nil {
-			s.writes.Add(1)
-			s.mu.Lock()
-			defer s.mu.Unlock()
-			s.expires[key] = expires
-		}
-		return value, time.Time{}, err
-	})
-}
-
-func (s *countingStore) records(t *testing.T) (ids []string) {
-	t.Helper()
-	for id, err := range s.List(t.Context(), storage.KindDocument) {
-		if err != nil {
-			t.Fatal(err)
-		}
-		ids = append(ids, id)
-	}
-	return ids
-}
-
 func newNode(t *testing.T) *node {
 	t.Helper()
 	clock := testclock.New()
-	n := &node{store: newStore(clock), clock: clock, requests: new(atomic.Int32)}
+	n := &node{store: testclock.NewStore(clock.Now), clock: clock, requests: new(atomic.Int32)}
 	n.server = httptest.NewTLSServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		n.requests.Add(1)
 		n.mu.Lock()

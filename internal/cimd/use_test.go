@@ -23,7 +23,7 @@ const day = 24 * time.Hour
 func TestInUse(t *testing.T) {
 	n := newNode(t)
 	created := n.fetched(t).Created
-	if len(n.store.records(t)) != 0 {
+	if len(n.store.IDs(t, storage.KindDocument)) != 0 {
 		t.Error("a client that is not in use is stored")
 	}
 	n.use(t, 10*time.Minute)
@@ -64,11 +64,11 @@ func TestExpiryOfRecords(t *testing.T) {
 					t.Fatal(err)
 				}
 			}
-			expires := n.store.expires[storage.DocumentKey(n.id())]
+			expires := n.store.Expiry(storage.DocumentKey(n.id()))
 			if c.want == 0 && !expires.IsZero() || c.want > 0 && !expires.Equal(n.clock.Now().Add(c.want)) {
 				t.Errorf("expires %s", expires)
 			}
-			if writes := n.store.writes.Load(); writes != 1 {
+			if writes := n.store.Writes.Load(); writes != 1 {
 				t.Errorf("%d writes", writes)
 			}
 			n.fail()
@@ -87,12 +87,12 @@ func TestOneWriteADay(t *testing.T) {
 	n.fetched(t)
 	for range 10 * 24 {
 		n.use(t, 14*day)
-		if end := n.store.expires[storage.DocumentKey(n.id())]; end.Before(n.clock.Now().Add(14 * day)) {
+		if end := n.store.Expiry(storage.DocumentKey(n.id())); end.Before(n.clock.Now().Add(14 * day)) {
 			t.Fatalf("the record expires %s", end)
 		}
 		n.clock.Advance(time.Hour)
 	}
-	if writes := n.store.writes.Load(); writes != 10 {
+	if writes := n.store.Writes.Load(); writes != 10 {
 		t.Errorf("%d writes in 10 days", writes)
 	}
 }
@@ -202,7 +202,7 @@ func TestStoreFails(t *testing.T) {
 	n := newNode(t)
 	n.fetched(t)
 	n.use(t, 30*day)
-	n.store.err = storage.ErrReadOnly
+	n.store.WriteErr = storage.ErrReadOnly
 	n.serve(func(d map[string]any) { d["client_name"] = "Other" })
 	n.clock.Advance(time.Hour)
 	if client := n.found(t, true); client.Name != "Other" {
@@ -275,7 +275,7 @@ func TestRoom(t *testing.T) {
 	n.clock.Advance(time.Hour)
 	n.fetched(t)
 	n.use(t, time.Hour)
-	if got := len(n.store.records(t)); got != maxStored-evicted+1 {
+	if got := len(n.store.IDs(t, storage.KindDocument)); got != maxStored-evicted+1 {
 		t.Errorf("%d records", got)
 	}
 	for i, want := range map[int]bool{0: true, 3: false, 5: false, 2*evicted + 1: false, 2*evicted + 3: true, 999: true, 998: true} {

@@ -33,8 +33,8 @@ func TestInitialTokenIsUsedUp(t *testing.T) {
 		})
 	}
 	wait.Wait()
-	if registered.Load() != 5 || refused.Load() != 15 || s.count(t) != 5 {
-		t.Errorf("%d registered, %d refused, %d records", registered.Load(), refused.Load(), s.count(t))
+	if registered.Load() != 5 || refused.Load() != 15 || s.Count(t, storage.KindDynamic) != 5 {
+		t.Errorf("%d registered, %d refused, %d records", registered.Load(), refused.Load(), s.Count(t, storage.KindDynamic))
 	}
 	// The owner allows one more, and another token is another matter.
 	for _, token := range []*InitialToken{{Hash: token.Hash, Uses: 6}, {Hash: clients.HashSecret("other"), Uses: 1}, {Hash: token.Hash}, nil} {
@@ -118,8 +118,8 @@ func TestInitialTokenAfterAnOutage(t *testing.T) {
 			if _, used := errors.AsType[*UsedUpError](err); used != keeps || err != nil && !used {
 				t.Errorf("the next client: %v", err)
 			}
-			if s.count(t) != 1 {
-				t.Errorf("%d clients", s.count(t))
+			if s.Count(t, storage.KindDynamic) != 1 {
+				t.Errorf("%d clients", s.Count(t, storage.KindDynamic))
 			}
 		})
 	}

@@ -1,13 +1,10 @@
 package registration
 
 import (
-	"context"
 	"errors"
 	"fmt"
-	"iter"
 	"strings"
 	"sync"
-	"sync/atomic"
 	"testing"
 	"time"
 
@@ -15,82 +12,23 @@ import (
 
 	"github.com/caddy-oauth/caddy-oauth/internal/testclock"
 	"github.com/caddy-oauth/caddy-oauth/storage"
-	"github.com/caddy-oauth/caddy-oauth/storage/memory"
 )
 
 const day = 24 * time.Hour
 
-// clockStore is a store whose records expire by the clock of the test. It counts reads and writes.
-type clockStore struct {
-	storage.Store
-	clock   *testclock.Clock
-	reads   atomic.Int64
-	writes  atomic.Int64
-	mu      sync.Mutex
-	expires map[storage.Key]time.Time
+// store is a store with its clock.
+type store struct {
+	*testclock.Store
+	clock *testclock.Clock
 }
 
-func newStore() *clockStore {
-	return &clockStore{Store: memory.New(), clock: testclock.New(), expires: make(map[storage.Key]time.Time)}
-}
-
-func (s *clockStore) late(key storage.Key) bool {
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	end := s.expires[key]
-	return !end.IsZero() && !s.clock.Now().Before(end)
-}
-
-func (s *clockStore) Get(ctx context.Context, key storage.Key) ([]byte, error) {
-	s.reads.Add(1)
-	if s.late(key) {
-		return nil, storage.ErrNotFound
-	}
-	return s.Store.Get(ctx, key)
-}
-
-func (s *clockStore) Update(ctx context.Context, key storage.Key, change storage.Change) error {
-	return s.Store.Update(ctx, key, func(old []byte) ([]byte, time.Time, error) {
-		if s.late(key) {
-			old = nil
-		}
-		value, expires, err := change(old)
-		if err == nil {
-			s.writes.Add(1)
-			s.mu.Lock()
-			s.expires[key] = expires
-			s.mu.Unlock()
-		}
-		return value, time.Time{}, err
-	})
-}
-
-func (s *clockStore) List(ctx context.Context, kind storage.Kind) iter.Seq2[string, error] {
-	return func(yield func(string, error) bool) {
-		for id, err := range s.Store.List(ctx, kind) {
-			if err == nil && s.late(storage.Key{Kind: kind, ID: id}) {
-				continue
-			}
-			if !yield(id, err) {
-				return
-			}
-		}
-	}
-}
-
-func (s *clockStore) count(t *testing.T) (n int) {
-	t.Helper()
-	for _, err := range s.List(t.Context(), storage.KindDynamic) {
-		if err != nil {
-			t.Fatal(err)
-		}
-		n++
-	}
-	return n
+func newStore() *store {
+	clock := testclock.New()
+	return &store{testclock.NewStore(clock.Now), clock}
 }
 
 // node returns the registrations as another node has them, on the same store.
-func (s *clockStore) node(edits ...func(*Config)) *Registrations {
+func (s *store) node(edits ...func(*Config)) *Registrations {
 	config := Config{
 		Issuer: "default", Store: s, Logger: zap.NewNop(), Now: s.clock.Now, Max: 1000, Unused: 90 * day,
 		Supported: Supported{AuthMethods: []string{AuthNone, AuthSecretBasic, AuthSecretPost}, DefaultAuthMethod: AuthSecretBasic},
@@ -156,7 +94,7 @@ func TestSameMetadataHasTheSameID(t *testing.T) {
 		})
 	}
 	wait.Wait()
-	if n := s.count(t); n != 1 {
+	if n := s.Count(t, storage.KindDynamic); n != 1 {
 		t.Errorf("%d records", n)
 	}
 	for _, text := range []string{
@@ -187,8 +125,8 @@ func TestNodesAgreeOnTheKey(t *testing.T) {
 	wait.Wait()
 	n := 0
 	ids.Range(func(any, any) bool { n++; return true })
-	if n != 1 || s.count(t) != 1 {
-		t.Errorf("%d IDs, %d records", n, s.count(t))
+	if n != 1 || s.Count(t, storage.KindDynamic) != 1 {
+		t.Errorf("%d IDs, %d records", n, s.Count(t, storage.KindDynamic))
 	}
 }
 
@@ -233,11 +171,11 @@ func TestLife(t *testing.T) {
 		}
 	}
 	use(s.clock.Now().Add(time.Minute))
-	before := s.writes.Load()
+	before := s.Writes.Load()
 	for range 100 {
 		use(s.clock.Now().Add(14 * day))
 	}
-	if n := s.writes.Load() - before; n > 1 {
+	if n := s.Writes.Load() - before; n > 1 {
 		t.Errorf("%d writes for uses of one day", n)
 	}
 	s.clock.Advance(90 * day)
@@ -286,14 +224,14 @@ func TestMadeUpIDs(t *testing.T) {
 	s := newStore()
 	r := s.node()
 	id := register(t, r, public("https://a.example/cb")).ID
-	before := s.reads.Load()
+	before := s.Reads.Load()
 	for n := range 1000 {
 		made := fmt.Sprintf("d.%020d%06d", n, n)
 		if isKnown(t, r, made) || isKnown(t, r, id[:len(id)-1]+"!") || isKnown(t, r, strings.ToUpper(id)) || isKnown(t, r, id+"a") || isKnown(t, r, "") {
 			t.Fatal("found")
 		}
 	}
-	if n := s.reads.Load() - before; n != 0 {
+	if n := s.Reads.Load() - before; n != 0 {
 		t.Errorf("%d reads", n)
 	}
 }
@@ -320,7 +258,7 @@ func TestFlood(t *testing.T) {
 			t.Fatal(err)
 		}
 	}
-	if n := s.count(t); n > 1000 || n < 900 {
+	if n := s.Count(t, storage.KindDynamic); n > 1000 || n < 900 {
 		t.Errorf("%d records", n)
 	}
 	if full == 0 || full == 20_000 || !isKnown(t, s.node(), used) {

@@ -1,4 +1,4 @@
-// Package testclock has a clock for tests that stands still until a test moves it.
+// Package testclock has a clock for tests that stands still until a test moves it, and a store that goes by it.
 package testclock
 
 import (
