@@ -1,8 +1,9 @@
 // Package caddystore keeps records in the storage that Caddy has for its certificates. It is the default store.
 //
-// Start with [Caddy], the Caddy module, which says what the store promises. store.go decides what a record means. It has two
-// backends: on Caddy's file system storage, files.go keeps each record in a file of two slots (slots.go), which lock.go guards
-// with locks of the operating system; on any other storage, objects.go keeps records as values, guarded by that storage's locks.
+// Start with [Caddy], the Caddy module, which says what the store promises. store.go decides what a record means, and lock.go who may
+// change it. There are two backends. On Caddy's file system storage, files.go keeps each record in a file of two slots (slots.go), and
+// locks are those of the operating system; files_sweep.go removes what has expired, which it finds by lists (due.go). On any other
+// storage, objects.go keeps records as values, and objects_lock.go uses the locks of that storage.
 package caddystore
 
 import (

@@ -2,6 +2,7 @@ package caddystore
 
 import (
 	"errors"
+	"fmt"
 	"io"
 	"io/fs"
 	"iter"
@@ -134,4 +135,20 @@ func (osDisk) list(dir string) iter.Seq2[fs.DirEntry, error] {
 			}
 		}
 	}
+}
+
+// ignoreAbsent returns nil for the error that something does not exist.
+func ignoreAbsent(err error) error {
+	if errors.Is(err, fs.ErrNotExist) {
+		return nil
+	}
+	return err
+}
+
+// withUndo returns the error of a write, joined with that of undoing it. If there was one, the record may have either state.
+func withUndo(err, undo error) error {
+	if undo == nil {
+		return err
+	}
+	return fmt.Errorf("%w; undoing that: %w", err, undo)
 }

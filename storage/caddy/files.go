@@ -1,13 +1,13 @@
 package caddystore
 
 import (
+	"bytes"
 	"context"
-	"crypto/rand"
 	"errors"
-	"fmt"
+	"io"
 	"io/fs"
 	"path/filepath"
-	"strings"
+	"slices"
 	"sync"
 	"time"
 
@@ -21,38 +21,25 @@ import (
 // slots (see slot), by itself.
 type files struct {
 	paths
-
-	dir      string // the folder oauth/<issuer>
-	top      string // the folder of the storage
-	disk     disk
-	durables durableDirs
-	now      func() time.Time
-	log      *zap.Logger
+	*folder
+	due dueLists
+	now func() time.Time
+	log *zap.Logger
 
 	// replaces reports whether every update creates a new file, as it must where other machines see the files.
 	replaces func() bool
 }
 
 func newFiles(on *certmagic.FileStorage, p paths, now func() time.Time, log *zap.Logger) *files {
-	dir := on.Filename(p.root)
+	own := &folder{dir: on.Filename(p.root), top: filepath.Clean(on.Path), disk: osDisk{}}
 	return &files{
 		paths:    p,
-		dir:      dir,
-		top:      filepath.Clean(on.Path),
-		disk:     osDisk{},
+		folder:   own,
+		due:      dueLists{folder: own, now: now},
 		now:      now,
 		log:      log,
-		replaces: sync.OnceValue(func() bool { return onNetwork(dir) }),
+		replaces: sync.OnceValue(func() bool { return onNetwork(own.dir) }),
 	}
-}
-
-// file returns the name of a record's file.
-func (b *files) file(key storage.Key) string {
-	const separator = string(filepath.Separator)
-	if bucket := key.Bucket(); bucket != "" {
-		return b.dir + separator + string(key.Kind) + separator + string(bucket) + separator + key.ID + recordSuffix
-	}
-	return b.dir + separator + string(key.Kind) + separator + key.ID + recordSuffix
 }
 
 func (b *files) read(_ context.Context, key storage.Key) ([]byte, time.Time, error) {
@@ -67,7 +54,7 @@ func (b *files) read(_ context.Context, key storage.Key) ([]byte, time.Time, err
 func (b *files) put(_ context.Context, key storage.Key, value []byte, expires time.Time) error {
 	r := newRecordFile()
 	defer r.release()
-	first := slot{sequence: 1, expires: expires, due: b.enlist(key, "", expires), value: value}
+	first := slot{sequence: 1, expires: expires, due: b.due.enlist(key, "", expires), value: value}
 	return b.writing(key, b.replace(b.file(key), r.fresh(first), nil))
 }
 
@@ -88,7 +75,7 @@ func (b *files) update(ctx context.Context, key storage.Key, change expiryChange
 	next := slot{
 		sequence: r.current.sequence + 1,
 		expires:  expires,
-		due:      b.enlist(key, r.current.due, expires),
+		due:      b.due.enlist(key, r.current.due, expires),
 		value:    value,
 	}
 	// A new key means a new file, so that no ciphertext of the old key stays in the other slot.
@@ -109,153 +96,157 @@ func (b *files) remove(_ context.Context, key storage.Key) error {
 	return b.deleting(key, err)
 }
 
-// newFolder holds files that have not got their final names yet, so that the sweep finds those of a killed process at one place.
-// No kind can have this name.
-const newFolder = ".new"
+// recordFile is an open file of a record, for one call of the store.
+type recordFile struct {
+	file    file
+	content []byte // the whole file; empty if there is no record
+	current slot   // the current slot, part of content
+	index   int    // of the current slot
+	scratch []byte // what will be written
+}
 
-// replace gives a file new content. before is the content that the file has now, empty if there is none.
-func (b *files) replace(name string, content, before []byte) error {
-	temporary, err := b.writeTemporary(content)
-	if err != nil {
+// usualFile is the length of the file of most records.
+const usualFile = 2 * smallestSlot
+
+var usualSize = appendDigits(nil, smallestSlot, 16, 8)
+
+var recordFiles = sync.Pool{New: func() any {
+	return &recordFile{content: make([]byte, 0, usualFile), scratch: make([]byte, 0, usualFile)}
+}}
+
+func newRecordFile() *recordFile { return recordFiles.Get().(*recordFile) }
+
+// release closes the file and reuses the memory of r, that of content and current included.
+func (r *recordFile) release() {
+	r.close()
+	if cap(r.content)+cap(r.scratch) > 32*usualFile {
+		return // too large to keep
+	}
+	*r = recordFile{content: r.content[:0], scratch: r.scratch[:0]}
+	recordFiles.Put(r)
+}
+
+// close may be called again.
+func (r *recordFile) close() {
+	if r.file != nil {
+		r.file.close()
+		r.file = nil
+	}
+}
+
+// open opens and reads a record.
+func (r *recordFile) open(d disk, name string, write bool) (err error) {
+	if r.file, err = d.open(name, write); err != nil {
+		r.file = nil
 		return err
 	}
-	err = b.rename(temporary, name)
-	if err == nil {
-		return nil
-	}
-	_ = b.disk.remove(temporary)
-	// A power cut may bring back the content before, so readers should see it now, too.
-	return withUndo(err, b.restore(name, before))
+	return r.read()
 }
 
-func (b *files) restore(name string, content []byte) error {
-	if len(content) == 0 {
-		if err := b.disk.remove(name); err != nil {
-			return ignoreAbsent(err)
-		}
-		return b.makeDurable(filepath.Dir(name))
-	}
-	temporary, err := b.writeTemporary(content)
-	if err != nil {
-		return err
-	}
-	return b.rename(temporary, name)
-}
-
-func (b *files) writeTemporary(content []byte) (name string, err error) {
-	name = filepath.Join(b.dir, newFolder, rand.Text())
-	f, err := b.disk.create(name)
-	if errors.Is(err, fs.ErrNotExist) {
-		if err := b.makeDir(filepath.Dir(name)); err != nil {
-			return "", err
-		}
-		f, err = b.disk.create(name)
-	}
-	if err != nil {
-		return "", err
-	}
-	err = f.writeSynced(content, 0)
-	f.close()
-	if err != nil {
-		_ = b.disk.remove(name)
-	}
-	return name, err
-}
-
-// rename gives a temporary file its final name, durably.
-func (b *files) rename(temporary, name string) error {
-	err := b.disk.rename(temporary, name)
-	if errors.Is(err, fs.ErrNotExist) {
-		if err = b.makeDir(filepath.Dir(name)); err == nil {
-			err = b.disk.rename(temporary, name)
-		}
-	}
-	if err != nil {
-		return err
-	}
-	return b.makeDurable(filepath.Dir(name))
-}
-
-// makeDir creates a folder, and those above it that do not exist.
-func (b *files) makeDir(dir string) error {
-	err := b.disk.mkdir(dir)
-	if above := filepath.Dir(dir); errors.Is(err, fs.ErrNotExist) && above != dir {
-		if err := b.makeDir(above); err != nil {
+// read finds the current slot. Reading without the lock can see a torn slot, or miss two updates between reading one slot and the
+// other. If a slot is torn, it reads again until it finds the same current slot twice: then the other slot was being written all
+// the time, or a crash has left it torn, and it does not count.
+func (r *recordFile) read() error {
+	var last uint64
+	for range 4 {
+		if err := r.readContent(); err != nil {
 			return err
 		}
-		err = b.disk.mkdir(dir)
+		var settled bool
+		var err error
+		if r.current, r.index, settled, err = currentSlot(r.content); err != nil {
+			continue
+		}
+		if settled || r.current.sequence == last {
+			return nil
+		}
+		last = r.current.sequence
 	}
-	if errors.Is(err, fs.ErrExist) {
-		return nil
-	}
-	if err != nil {
-		return err
-	}
-	err = b.disk.sync(filepath.Dir(dir))
-	if errors.Is(err, fs.ErrPermission) && !strings.HasPrefix(dir, b.top+string(filepath.Separator)) {
-		return nil // Caddy need not be able to read folders above the storage
-	}
-	return err
+	r.current = slot{}
+	return storage.ErrDamaged
 }
 
-// makeDurable makes the names in a folder survive a power cut, and the names of the folder and of those above it.
-func (b *files) makeDurable(dir string) error {
-	if err := b.makeNameDurable(dir); err != nil {
-		return err
+// readContent needs one call of the disk for files of the usual length, which their beginning tells.
+func (r *recordFile) readContent() error {
+	length := usualFile
+	for {
+		r.content = slices.Grow(r.content[:0], length)[:length]
+		n, err := r.file.ReadAt(r.content, 0)
+		r.content = r.content[:n]
+		if err != nil && !errors.Is(err, io.EOF) {
+			return err
+		}
+		if n < length || length > usualFile || bytes.HasPrefix(r.content[slotSize:], usualSize) {
+			return nil
+		}
+		size, err := r.file.size()
+		if err != nil || size <= usualFile {
+			return err
+		}
+		length = int(size)
 	}
-	return b.disk.sync(dir)
 }
 
-// makeNameDurable syncs the folders above dir, once. The process that created dir may not have synced them yet.
-func (b *files) makeNameDurable(dir string) error {
-	above := filepath.Dir(dir)
-	if dir == b.top || dir == above || b.durables.has(dir) {
+// value returns a copy of the record's value, nil if there is no record.
+func (r *recordFile) value() []byte {
+	if r.current.value == nil {
 		return nil
 	}
-	if err := b.makeNameDurable(above); err != nil {
+	return bytes.Clone(r.current.value)
+}
+
+// fits reports whether a slot of the file can hold s.
+func (r *recordFile) fits(s slot) bool {
+	return slotHeader+len(s.value) <= len(r.content)/2
+}
+
+// updateInPlace writes a new state that fits. If it is much smaller than the old one, as when a family is revoked, it goes into
+// both slots, so that nothing of the old state is left.
+func (r *recordFile) updateInPlace(s slot) error {
+	shrinks := 2*len(s.value) < len(r.current.value)
+	if err := r.overwrite(s); err != nil {
 		return err
 	}
-	if err := b.disk.sync(above); err != nil {
-		return err
+	if shrinks {
+		s.sequence++
+		_ = r.overwrite(s) // the record already has its new state
 	}
-	b.durables.add(dir)
 	return nil
 }
 
-// durableDirs are folders whose names are known to survive a power cut.
-type durableDirs struct {
-	mu   sync.RWMutex
-	dirs map[string]bool
-}
-
-func (s *durableDirs) has(dir string) bool {
-	s.mu.RLock()
-	defer s.mu.RUnlock()
-	return s.dirs[dir]
-}
-
-func (s *durableDirs) add(dir string) {
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	const limit = 1000 // every hour adds a bucket
-	if s.dirs == nil || len(s.dirs) >= limit {
-		s.dirs = map[string]bool{}
+// overwrite writes s over the older slot, which becomes the current one. If that fails, it restores the slot: memory may hold the
+// new state and the disk may not, and no reader may see what a power cut would take back.
+func (r *recordFile) overwrite(s slot) error {
+	half := len(r.content) / 2
+	start := (1 - r.index) * half
+	r.scratch = appendSlot(r.scratch[:0], s, half)
+	before := trimZeros(r.content[start : start+half])
+	for len(r.scratch) < len(before) {
+		r.scratch = append(r.scratch, 0)
 	}
-	s.dirs[dir] = true
+	before = r.content[start : start+len(r.scratch)]
+	if err := r.file.writeSynced(r.scratch, int64(start)); err != nil {
+		return withUndo(err, r.file.writeSynced(before, int64(start)))
+	}
+	copy(before, r.scratch)
+	r.index = 1 - r.index
+	return nil
 }
 
-// ignoreAbsent returns nil for the error that something does not exist.
-func ignoreAbsent(err error) error {
-	if errors.Is(err, fs.ErrNotExist) {
-		return nil
+// trimZeros returns data without the zeros at its end.
+func trimZeros(data []byte) []byte {
+	for len(data) > 0 && data[len(data)-1] == 0 {
+		data = data[:len(data)-1]
 	}
-	return err
+	return data
 }
 
-// withUndo returns the error of a write, joined with that of undoing it. If there was one, the record may have either state.
-func withUndo(err, undo error) error {
-	if undo == nil {
-		return err
-	}
-	return fmt.Errorf("%w; undoing that: %w", err, undo)
+// fresh returns the content of a new file with one state.
+func (r *recordFile) fresh(s slot) []byte {
+	size := slotSizeFor(s.value)
+	r.scratch = appendSlot(slices.Grow(r.scratch[:0], 2*size), s, size)
+	used := len(r.scratch)
+	r.scratch = r.scratch[:2*size]
+	clear(r.scratch[used:])
+	return r.scratch
 }

@@ -1,17 +1,12 @@
 package caddystore
 
 import (
-	"bufio"
 	"context"
 	"errors"
 	"fmt"
-	"io"
 	"io/fs"
 	"iter"
-	"math"
 	"path/filepath"
-	"strings"
-	"time"
 
 	"github.com/caddy-oauth/caddy-oauth/storage"
 )
@@ -64,14 +59,6 @@ func (b *files) keysIn(ctx context.Context, kind storage.Kind, bucket storage.Bu
 	}
 }
 
-// keyOfFile returns the key of a file in the folder of a bucket, or of a kind if bucket is empty, and false if this store would
-// not put a record there.
-func keyOfFile(kind storage.Kind, bucket storage.Bucket, entry fs.DirEntry) (storage.Key, bool) {
-	id, isRecord := strings.CutSuffix(entry.Name(), recordSuffix)
-	key := storage.Key{Kind: kind, ID: id}
-	return key, isRecord && !entry.IsDir() && key.Check() == nil && key.Bucket() == bucket
-}
-
 func (b *files) kinds(context.Context) iter.Seq2[storage.Kind, error] {
 	return func(yield func(storage.Kind, error) bool) {
 		for entry, err := range b.entries() {
@@ -88,10 +75,10 @@ func (b *files) kinds(context.Context) iter.Seq2[storage.Kind, error] {
 }
 
 // entries yields the content of a folder of the store, and nothing if the folder does not exist.
-func (b *files) entries(below ...string) iter.Seq2[fs.DirEntry, error] {
+func (d *folder) entries(below ...string) iter.Seq2[fs.DirEntry, error] {
 	return func(yield func(fs.DirEntry, error) bool) {
-		dir := filepath.Join(append([]string{b.dir}, below...)...)
-		for entry, err := range b.disk.list(dir) {
+		dir := filepath.Join(append([]string{d.dir}, below...)...)
+		for entry, err := range d.disk.list(dir) {
 			if errors.Is(err, fs.ErrNotExist) {
 				return
 			}
@@ -104,128 +91,4 @@ func (b *files) entries(below ...string) iter.Seq2[fs.DirEntry, error] {
 			}
 		}
 	}
-}
-
-// A bucket that ends is deleted with all its records. Records that expire long before their bucket, as a code does that nobody
-// redeems, and those outside such buckets, most of which never expire, are found by lists of the records that expire at a time, so
-// that a sweep need not look at live records. A record stores which list it is on. If its life is extended, it stays on that list
-// until the sweep moves it to a later one. A list is a file of lines,
-//
-//	oauth/<issuer>/.due/<list>    <kind>/<id>
-//
-// that is not synced and may be incomplete after a power cut or a restored backup: a full sweep finds the rest. No kind can have
-// the name of the folder.
-const dueFolder = ".due"
-
-// dueList names a list: the bucket of its hour, and a digit of base 36. The digit z is for the records that expire in that hour, and 0
-// to b are for short-lived ones, which expire in that five minutes of the hour. Names are in the order of their ends.
-type dueList string
-
-const (
-	// shortLife is how long a record lives at most that is on a list for five minutes.
-	shortLife     = 15 * time.Minute
-	shortLists    = "0123456789ab"
-	shortInterval = 5 * time.Minute
-	wholeHour     = "z"
-
-	// shortMargin is clockSkew for short-lived records, which should go soon. Those that a clock puts an end to are codes, which the
-	// node with that clock would not accept either.
-	shortMargin = time.Minute
-)
-
-func (l dueList) valid() bool {
-	_, ok := l.end()
-	return ok
-}
-
-// end returns the time from which no record of the list is live, unless its life was extended.
-func (l dueList) end() (time.Time, bool) {
-	if len(l) != dueLength {
-		return time.Time{}, false
-	}
-	hour, digit := storage.Bucket(l[:dueLength-1]), string(l[dueLength-1])
-	end, ok := hour.End()
-	if short := strings.Index(shortLists, digit); short >= 0 {
-		return end.Add(time.Duration(short+1)*shortInterval - time.Hour), ok
-	}
-	return end, ok && digit == wholeHour
-}
-
-// ended reports whether the list has ended by this clock.
-func (l dueList) ended(now time.Time) bool {
-	end, ok := l.end()
-	return ok && storage.Expired(end, now)
-}
-
-// endedEverywhere reports whether the list has ended by the clock of every node.
-func (l dueList) endedEverywhere(now time.Time) bool {
-	if strings.HasSuffix(string(l), wholeHour) {
-		return l.ended(now.Add(-clockSkew))
-	}
-	return l.ended(now.Add(-shortMargin))
-}
-
-// listFor returns the list for a record that expires at that time, and "" if it needs none.
-func listFor(key storage.Key, expires, now time.Time) dueList {
-	hour := storage.BucketFor(expires)
-	hourEnd, ok := hour.End()
-	if !ok {
-		return ""
-	}
-	bucketEnd, ends := key.Bucket().End()
-	switch {
-	case !ends:
-	case key.Kind != storage.KindAccess && expires.Sub(now) <= shortLife: // an opaque token is in the bucket of its own end
-		short := (shortInterval - 1 + expires.Sub(hourEnd.Add(-time.Hour))) / shortInterval
-		return dueList(hour) + dueList(shortLists[min(max(short-1, 0), 11)])
-	case bucketEnd.Sub(hourEnd) < 2*time.Hour:
-		return "" // the bucket ends soon after
-	}
-	return dueList(hour) + wholeHour
-}
-
-// enlist makes sure that a sweep visits a record that expires at that time, and returns the list that the record is on. on is the
-// list that the record was on before. A list that cannot be written is no reason to refuse the record.
-func (b *files) enlist(key storage.Key, on dueList, expires time.Time) dueList {
-	due := listFor(key, expires, b.now())
-	if due == "" || on.valid() && on <= due && !on.ended(b.now()) {
-		return on
-	}
-	if err := b.addToList(due, key); err != nil {
-		return on
-	}
-	return due
-}
-
-func (b *files) addToList(due dueList, key storage.Key) error {
-	name := filepath.Join(b.dir, dueFolder, string(due))
-	line := []byte(string(key.Kind) + "/" + key.ID + "\n")
-	err := b.disk.add(name, line)
-	if errors.Is(err, fs.ErrNotExist) {
-		if err = b.makeDir(filepath.Dir(name)); err == nil {
-			err = b.disk.add(name, line)
-		}
-	}
-	return err
-}
-
-// readList calls visit with the keys on a list.
-func (b *files) readList(name string, visit func(storage.Key) error) error {
-	f, err := b.disk.open(name, false)
-	if err != nil {
-		return err
-	}
-	defer f.close()
-	lines := bufio.NewScanner(io.NewSectionReader(f, 0, math.MaxInt64))
-	for lines.Scan() {
-		kind, id, _ := strings.Cut(lines.Text(), "/")
-		key := storage.Key{Kind: storage.Kind(kind), ID: id}
-		if key.Check() != nil {
-			continue
-		}
-		if err := visit(key); err != nil {
-			return err
-		}
-	}
-	return lines.Err()
 }

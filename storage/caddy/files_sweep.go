@@ -53,7 +53,7 @@ func (s *fileSweep) sweepTemporary(ctx context.Context) error {
 		if err != nil || s.now().Sub(info.ModTime()) < temporaryAge {
 			continue // it was renamed, or may still be
 		}
-		if err := s.drop(filepath.Join(s.dir, newFolder, entry.Name())); err != nil {
+		if err := s.drop(filepath.Join(s.folder.dir, newFolder, entry.Name())); err != nil {
 			return err
 		}
 	}
@@ -91,7 +91,7 @@ func (s *fileSweep) sweepBuckets(ctx context.Context, full bool) error {
 
 func (s *fileSweep) dropBucketsBetween(ctx context.Context, kind storage.Kind, from, last time.Time) error {
 	for end := from.Add(time.Hour); !end.After(last); end = end.Add(time.Hour) {
-		if err := s.dropAll(ctx, filepath.Join(s.dir, string(kind), string(storage.BucketFor(end)))); err != nil {
+		if err := s.dropAll(ctx, filepath.Join(s.folder.dir, string(kind), string(storage.BucketFor(end)))); err != nil {
 			return err
 		}
 	}
@@ -109,7 +109,7 @@ func (s *fileSweep) dropEndedBuckets(ctx context.Context, kind storage.Kind) err
 		if !entry.IsDir() || !endedEverywhere(storage.Bucket(entry.Name()), s.now()) {
 			continue
 		}
-		if err := s.dropAll(ctx, filepath.Join(s.dir, string(kind), entry.Name())); err != nil {
+		if err := s.dropAll(ctx, filepath.Join(s.folder.dir, string(kind), entry.Name())); err != nil {
 			return err
 		}
 	}
@@ -190,8 +190,8 @@ func (s *fileSweep) sweepLists(ctx context.Context) error {
 		if !dueList(entry.Name()).endedEverywhere(s.now()) {
 			continue
 		}
-		name := filepath.Join(s.dir, dueFolder, entry.Name())
-		err := s.readList(name, func(key storage.Key) error { return s.visit(ctx, key) })
+		name := filepath.Join(s.folder.dir, dueFolder, entry.Name())
+		err := s.due.read(name, func(key storage.Key) error { return s.visit(ctx, key) })
 		if err != nil {
 			return err
 		}
@@ -219,7 +219,7 @@ func (s *fileSweep) visit(ctx context.Context, key storage.Key) error {
 		return nil
 	}
 	if due := listFor(key, expires, s.now()); due != "" {
-		return s.addToList(due, key)
+		return s.due.add(due, key)
 	}
 	return nil
 }

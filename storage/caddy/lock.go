@@ -2,6 +2,7 @@ package caddystore
 
 import (
 	"context"
+	"encoding/hex"
 	"errors"
 	"fmt"
 	"io/fs"
@@ -16,42 +17,40 @@ import (
 	"github.com/caddy-oauth/caddy-oauth/storage"
 )
 
-func stripeOf(key storage.Key) uint8 { return stripes.Of(string(key.Kind), key.ID) }
-
 // lock excludes everybody else from a record: the other goroutines of this process by a stripe, then the other processes by a
 // lock of the backend. It returns when ctx ends, at the latest.
 func (s *store) lock(ctx context.Context, key storage.Key) (unlock func(), err error) {
-	n := stripeOf(key)
-	if err := s.stripes.Lock(ctx, n); err != nil {
+	stripe := stripes.Of(string(key.Kind), key.ID)
+	if err := s.stripes.Lock(ctx, stripe); err != nil {
 		return nil, fmt.Errorf("storage: waiting for %s: %w", s.paths.path(key), err)
 	}
-	release, err := s.backend.tryLock(key)
+	release, err := s.backend.tryLock(key, stripe)
 	if err != nil {
-		s.stripes.Unlock(n)
+		s.stripes.Unlock(stripe)
 		return nil, err
 	}
 	if release == nil {
-		if release, err = s.waitLock(ctx, key, n); err != nil {
+		if release, err = s.waitLock(ctx, key, stripe); err != nil {
 			return nil, err
 		}
 	}
 	return func() {
 		release()
-		s.stripes.Unlock(n)
+		s.stripes.Unlock(stripe)
 	}, nil
 }
 
-// waitLock waits for the backend's lock in a goroutine, because the backend may ignore ctx. The caller holds stripe n, and
+// waitLock waits for the backend's lock in a goroutine, because the backend may ignore ctx. The caller holds the stripe, and
 // waitLock unlocks it if it fails. If ctx ends first, the goroutine keeps the stripe until the backend answers: the next
 // requests then wait for the stripe, instead of each blocking one more thread on a lock whose holder has stopped.
-func (s *store) waitLock(ctx context.Context, key storage.Key, n uint8) (release func(), err error) {
+func (s *store) waitLock(ctx context.Context, key storage.Key, stripe uint8) (release func(), err error) {
 	type result struct {
 		release func()
 		err     error
 	}
 	results := make(chan result)
 	go func() {
-		release, err := s.backend.waitLock(ctx, key)
+		release, err := s.backend.waitLock(ctx, key, stripe)
 		select {
 		case results <- result{release, err}:
 			return
@@ -60,12 +59,12 @@ func (s *store) waitLock(ctx context.Context, key storage.Key, n uint8) (release
 		if err == nil {
 			release()
 		}
-		s.stripes.Unlock(n)
+		s.stripes.Unlock(stripe)
 	}()
 	select {
 	case r := <-results:
 		if r.err != nil {
-			s.stripes.Unlock(n)
+			s.stripes.Unlock(stripe)
 		}
 		return r.release, r.err
 	case <-ctx.Done():
@@ -74,17 +73,19 @@ func (s *store) waitLock(ctx context.Context, key storage.Key, n uint8) (release
 }
 
 // tryLock takes a lock of the operating system, which the kernel releases when a process dies.
-func (b *files) tryLock(key storage.Key) (unlock func(), err error) { return b.lock(key, false) }
-
-// waitLock blocks until the holder unlocks the file or dies.
-func (b *files) waitLock(_ context.Context, key storage.Key) (unlock func(), err error) {
-	return b.lock(key, true)
+func (b *files) tryLock(_ storage.Key, stripe uint8) (unlock func(), err error) {
+	return b.lock(stripe, false)
 }
 
-// lock locks one of a fixed number of files, that of the record's stripe.
-func (b *files) lock(key storage.Key, wait bool) (func(), error) {
+// waitLock blocks until the holder unlocks the file or dies.
+func (b *files) waitLock(_ context.Context, _ storage.Key, stripe uint8) (unlock func(), err error) {
+	return b.lock(stripe, true)
+}
+
+// lock locks the file of a stripe.
+func (b *files) lock(stripe uint8, wait bool) (func(), error) {
 	const separator = string(filepath.Separator)
-	name := b.dir + separator + "locks" + separator + string(appendDigits(nil, uint64(stripeOf(key)), 16, 2))
+	name := b.folder.dir + separator + "locks" + separator + hex.EncodeToString([]byte{stripe})
 	unlock, err := lockFile(name, wait)
 	if errors.Is(err, fs.ErrNotExist) {
 		// The first lock creates the folder, because opening a store must leave no trace.

@@ -8,7 +8,6 @@ import (
 	"hash/crc32"
 	"io/fs"
 	"iter"
-	"path"
 	"slices"
 	"strconv"
 	"strings"
@@ -243,13 +242,7 @@ func (b *objects) keys(ctx context.Context, kind storage.Kind) iter.Seq2[storage
 			return
 		}
 		for _, name := range names {
-			id, isRecord := strings.CutSuffix(path.Base(name), recordSuffix)
-			key := storage.Key{Kind: kind, ID: id}
-			// Skip what this store would not have put there.
-			if !isRecord || key.Check() != nil || b.path(key) != name {
-				continue
-			}
-			if !yield(key, nil) {
+			if key, ok := b.keyOf(kind, name); ok && !yield(key, nil) {
 				return
 			}
 		}

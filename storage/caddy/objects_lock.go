@@ -27,9 +27,9 @@ const (
 )
 
 // tryLock always leaves the lock to waitLock, since every lock of a storage takes long.
-func (b *objects) tryLock(storage.Key) (func(), error) { return nil, nil }
+func (b *objects) tryLock(storage.Key, uint8) (func(), error) { return nil, nil }
 
-func (b *objects) waitLock(ctx context.Context, key storage.Key) (unlock func(), err error) {
+func (b *objects) waitLock(ctx context.Context, key storage.Key, stripe uint8) (unlock func(), err error) {
 	name := b.path(key)
 	err = b.retryUnlock(ctx, name)
 	if err == nil {
@@ -38,22 +38,22 @@ func (b *objects) waitLock(ctx context.Context, key storage.Key) (unlock func(),
 	if err != nil {
 		return nil, fmt.Errorf("storage: locking %s: %w", name, err)
 	}
-	return func() { b.unlock(ctx, stripeOf(key), name) }, nil
+	return func() { b.unlock(ctx, stripe, name) }, nil
 }
 
-// unlock releases a lock of the storage, or makes sure that this is retried. The caller holds stripe n.
-func (b *objects) unlock(ctx context.Context, n uint8, name string) {
+// unlock releases a lock of the storage, or makes sure that this is retried. The caller holds the stripe.
+func (b *objects) unlock(ctx context.Context, stripe uint8, name string) {
 	err := b.unlockOnce(context.WithoutCancel(ctx), name)
 	if err == nil {
 		return
 	}
 	b.log.Debug("releasing a storage lock failed, will retry", zap.String("lock", name), zap.Error(err))
 	if b.held.add(name) {
-		go b.retryUnlockLater(n, name) // it outlives the request and ends with the config
+		go b.retryUnlockLater(stripe, name) // it outlives the request and ends with the config
 	}
 }
 
-func (b *objects) retryUnlockLater(n uint8, name string) {
+func (b *objects) retryUnlockLater(stripe uint8, name string) {
 	pause := firstUnlockPause
 	for range unlockAttempts {
 		select {
@@ -62,11 +62,11 @@ func (b *objects) retryUnlockLater(n uint8, name string) {
 			return
 		}
 		pause = min(2*pause, maxUnlockPause)
-		if err := b.stripes.Lock(b.ctx, n); err != nil {
+		if err := b.stripes.Lock(b.ctx, stripe); err != nil {
 			return
 		}
 		err := b.retryUnlock(b.ctx, name)
-		b.stripes.Unlock(n)
+		b.stripes.Unlock(stripe)
 		if err == nil {
 			return
 		}

@@ -3,8 +3,6 @@ package caddystore
 import (
 	"context"
 	"errors"
-	"fmt"
-	"io/fs"
 	"iter"
 	"time"
 
@@ -38,11 +36,11 @@ type backend interface {
 	// remove needs the record's lock. It does not read the record, so that a damaged one can be deleted.
 	remove(ctx context.Context, key storage.Key) error
 
-	// tryLock excludes all other processes from a record. It returns nil if that may take long.
-	tryLock(key storage.Key) (unlock func(), err error)
+	// tryLock excludes all other processes from a record, whose stripe the caller holds. It returns nil if that may take long.
+	tryLock(key storage.Key, stripe uint8) (unlock func(), err error)
 
 	// waitLock is tryLock that waits. It may ignore ctx.
-	waitLock(ctx context.Context, key storage.Key) (unlock func(), err error)
+	waitLock(ctx context.Context, key storage.Key, stripe uint8) (unlock func(), err error)
 
 	// kinds yields the kinds that may have records.
 	kinds(ctx context.Context) iter.Seq2[storage.Kind, error]
@@ -229,13 +227,8 @@ func (s *store) exportKind(ctx context.Context, kind storage.Kind, yield func(st
 	return true
 }
 
-const (
-	// clockSkew is how far the clocks of nodes may differ before a sweep deletes what another node considers live.
-	clockSkew = time.Hour
-
-	// kindSweep is the kind of the sweep's own records.
-	kindSweep storage.Kind = "sweep"
-)
+// kindSweep is the kind of the sweep's own records.
+const kindSweep storage.Kind = "sweep"
 
 // Sweep removes expired records, and from time to time looks at all records for that. One node sweeps for all of them, the first
 // that calls it.
@@ -269,9 +262,6 @@ func (s *store) claim(ctx context.Context, job string, every time.Duration) (cla
 	return claimed && err == nil, err
 }
 
-// endedEverywhere reports whether a bucket has ended by the clock of every node.
-func endedEverywhere(b storage.Bucket, now time.Time) bool { return b.Ended(now.Add(-clockSkew)) }
-
 // Timeout implements [storage.Slow]. On a storage that is no file system, an Update is four round trips, each of which may go to
 // another continent, and its locks are polled.
 func (s *store) Timeout() time.Duration {
@@ -279,44 +269,6 @@ func (s *store) Timeout() time.Duration {
 		return 5 * time.Second
 	}
 	return 15 * time.Second
-}
-
-// paths names the place of a record
-//
-//	oauth/<issuer>/<kind>/<bucket>/<id>.record
-//
-// without <bucket>/ if the ID has none. The suffix distinguishes records from buckets, and from files of others.
-type paths struct {
-	root string // oauth/<issuer>
-}
-
-const recordSuffix = ".record"
-
-func (p paths) dir(kind storage.Kind) string { return p.root + "/" + string(kind) }
-
-func (p paths) path(key storage.Key) string {
-	if bucket := key.Bucket(); bucket != "" {
-		return p.dir(key.Kind) + "/" + string(bucket) + "/" + key.ID + recordSuffix
-	}
-	return p.dir(key.Kind) + "/" + key.ID + recordSuffix
-}
-
-// reading, writing and deleting name the record in an error.
-func (p paths) reading(key storage.Key, err error) error {
-	if errors.Is(err, fs.ErrNotExist) {
-		return storage.ErrNotFound
-	}
-	return p.explain("reading", key, err)
-}
-
-func (p paths) writing(key storage.Key, err error) error  { return p.explain("writing", key, err) }
-func (p paths) deleting(key storage.Key, err error) error { return p.explain("deleting", key, err) }
-
-func (p paths) explain(what string, key storage.Key, err error) error {
-	if err == nil {
-		return nil
-	}
-	return fmt.Errorf("storage: %s %s: %w", what, p.path(key), err)
 }
 
 var (
