@@ -94,7 +94,7 @@ func (e *authorizeEndpoint) readRequest(c *call, client *storage.Client, object 
 
 // WantsNoPage reports whether the authorization request with these parameters must be answered without a page (OpenID Connect Core
 // §3.1.2.1, prompt=none). Of a pushed request, that is in its record.
-func (s *Server) WantsNoPage(ctx context.Context, params url.Values) bool {
+func (s *core) WantsNoPage(ctx context.Context, params url.Values) bool {
 	prompt := promptOf(params)
 	if uri := params.Get("request_uri"); storage.IsPushedURI(uri) {
 		ctx, cancel := context.WithTimeout(ctx, s.config.StoreTimeout)

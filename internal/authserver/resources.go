@@ -21,7 +21,7 @@ func (r *resources) all() []string {
 }
 
 // AddResource lets clients request tokens for a resource by its name, unless they have an audience of their own.
-func (s *Server) AddResource(resource string) {
+func (s *core) AddResource(resource string) {
 	r := &s.resources
 	r.mu.Lock()
 	defer r.mu.Unlock()
