@@ -410,7 +410,7 @@ func (c *Client) client(id string, issuer *Issuer) *storage.Client {
 // checked like those of the configuration, and the current settings of the issuer are the defaults. The server keeps keys and
 // revocations for access tokens of up to the longest lifetime, so no token may live longer.
 func (i *Issuer) resolver(longest time.Duration, algs fileAlgorithms) clients.Resolver {
-	return func(r *storage.Registered, hashes []string) (*storage.Client, error) {
+	return func(r *storage.AddedClient, hashes []string) (*storage.Client, error) {
 		c, err := decodeClient(r.Settings)
 		if err != nil {
 			return nil, err

@@ -69,7 +69,7 @@ func TestProfileFAPI2(t *testing.T) {
 		}
 	}
 	issuer.Signing.Algorithm = ""
-	added := &storage.Registered{ID: "app", Settings: []byte(`{"profile":"fapi2","redirect_uris":["https://app.example/cb"],"jwks_uri":"https://app.example/jwks.json"}`)}
+	added := &storage.AddedClient{ID: "app", Settings: []byte(`{"profile":"fapi2","redirect_uris":["https://app.example/cb"],"jwks_uri":"https://app.example/jwks.json"}`)}
 	for alg, good := range map[string]bool{"ES256": true, "RS256": false} {
 		if _, err := issuer.resolver(time.Hour, fileAlgorithms{alg})(added, nil); (err == nil) != good {
 			t.Errorf("a client that is added, with a file for %s: %v", alg, err)
@@ -78,7 +78,7 @@ func TestProfileFAPI2(t *testing.T) {
 
 	// The settings of a client that is added at run time are checked too.
 	settings := []byte(`{"profile":"fapi2","redirect_uris":["https://app.example/cb"]}`)
-	if _, err := issuer.resolver(time.Hour, nil)(&storage.Registered{ID: "app", Settings: settings}, []string{"sha256:x"}); err == nil {
+	if _, err := issuer.resolver(time.Hour, nil)(&storage.AddedClient{ID: "app", Settings: settings}, []string{"sha256:x"}); err == nil {
 		t.Error("a client with a secret is held to the profile")
 	}
 }

@@ -23,7 +23,7 @@ func TestUnknownScopesByDefault(t *testing.T) {
 			t.Errorf("%q: a client of the configuration has %v", tt.setting, got)
 		}
 		settings := []byte(`{"redirect_uris":["https://app.example.com/callback"]}`)
-		client, err := issuer.resolver(time.Hour, nil)(&storage.Registered{ID: "app", Settings: settings}, nil)
+		client, err := issuer.resolver(time.Hour, nil)(&storage.AddedClient{ID: "app", Settings: settings}, nil)
 		if err != nil {
 			t.Fatal(err)
 		}

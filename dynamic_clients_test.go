@@ -171,7 +171,7 @@ func TestAlgorithmsOfAFile(t *testing.T) {
 	}
 	i := &Issuer{URL: "https://shop.example", OpenID: new(OpenIDSettings)}
 	add := func(more string) error {
-		_, err := i.resolver(time.Hour, algs)(&storage.Registered{ID: "app", Settings: []byte(
+		_, err := i.resolver(time.Hour, algs)(&storage.AddedClient{ID: "app", Settings: []byte(
 			`{"redirect_uris":["https://a.example/1"],"scopes":["openid"]` + more + `}`)}, []string{hashOfToken("x")})
 		return err
 	}

@@ -328,8 +328,8 @@ func (p RefreshPolicy) Ends(now time.Time) time.Time {
 	return now.Add(p.Lifetime)
 }
 
-// Registered is a client that was added at run time. Its record never expires, except after its deletion.
-type Registered struct {
+// AddedClient is a client that was added at run time. Its record never expires, except after its deletion.
+type AddedClient struct {
 	ID string `json:"client_id"`
 
 	// Settings are the client's settings without secrets, in the JSON of the configuration. What they leave out follows the
@@ -344,9 +344,9 @@ type Registered struct {
 	Changed  time.Time `json:"changed"`
 	Disabled time.Time `json:"disabled,omitzero"`
 
-	// Described is for a client that brought its own metadata, or for a redirect host of such clients: the record only says whether it
-	// is blocked, which is as long as it is Disabled.
-	Described bool `json:"described,omitempty"`
+	// BlocksDescribed marks the record of a described client, which brought its own metadata, or of a redirect host of such clients. The
+	// record only blocks it, while Disabled is set.
+	BlocksDescribed bool `json:"described,omitempty"`
 
 	// Deleted makes the record a tombstone, which tells every node that the client was deleted.
 	Deleted time.Time `json:"deleted,omitzero"`
@@ -359,15 +359,15 @@ type Secret struct {
 	Expires time.Time `json:"expires,omitzero"` // zero: never
 }
 
-// RegisteredKey returns the key of a client's record.
-func RegisteredKey(id string) Key { return Key{Kind: KindClient, ID: EscapeID(id)} }
+// AddedClientKey returns the key of a client's record.
+func AddedClientKey(id string) Key { return Key{Kind: KindClient, ID: EscapeID(id)} }
 
-// DecodeRegistered reads a record.
-func DecodeRegistered(record []byte) (*Registered, error) {
+// DecodeAddedClient reads a record.
+func DecodeAddedClient(record []byte) (*AddedClient, error) {
 	if err := CheckReadable(record); err != nil {
 		return nil, fmt.Errorf("client record: %w", err)
 	}
-	r := new(Registered)
+	r := new(AddedClient)
 	// A JSON error can quote from the record, which contains hashes.
 	if json.Unmarshal(record, r) != nil || r.ID == "" {
 		return nil, errors.New("client record: not the JSON of a client")
@@ -376,10 +376,10 @@ func DecodeRegistered(record []byte) (*Registered, error) {
 }
 
 // Encode returns the record.
-func (r *Registered) Encode() ([]byte, error) { return json.Marshal(r) }
+func (r *AddedClient) Encode() ([]byte, error) { return json.Marshal(r) }
 
 // Hashes returns the hashes of the secrets that are valid now, and when the first of them expires, zero for never.
-func (r *Registered) Hashes(now time.Time) (hashes []string, until time.Time) {
+func (r *AddedClient) Hashes(now time.Time) (hashes []string, until time.Time) {
 	for _, secret := range r.Secrets {
 		if secret.Expires.IsZero() {
 			hashes = append(hashes, secret.Hash)
@@ -397,7 +397,7 @@ func (r *Registered) Hashes(now time.Time) (hashes []string, until time.Time) {
 }
 
 // ReplaceSecret adds the hash of a new secret. Older ones stay valid for the grace time, unless they expire sooner.
-func (r *Registered) ReplaceSecret(hash string, now time.Time, grace time.Duration) {
+func (r *AddedClient) ReplaceSecret(hash string, now time.Time, grace time.Duration) {
 	kept := make([]Secret, 0, len(r.Secrets)+1)
 	for _, secret := range r.Secrets {
 		if end := now.Add(grace); secret.Expires.IsZero() || end.Before(secret.Expires) {

@@ -11,7 +11,7 @@ import (
 
 func TestRegisteredSecrets(t *testing.T) {
 	start := time.Date(2026, 1, 2, 3, 4, 5, 0, time.UTC)
-	r := &storage.Registered{ID: "app", Secrets: []storage.Secret{{Hash: "one", Created: start}}}
+	r := &storage.AddedClient{ID: "app", Secrets: []storage.Secret{{Hash: "one", Created: start}}}
 	r.ReplaceSecret("two", start, time.Hour)
 	r.ReplaceSecret("three", start.Add(time.Minute), 24*time.Hour)
 	for _, tt := range []struct {
@@ -38,17 +38,17 @@ func TestRegisteredSecrets(t *testing.T) {
 	}
 }
 
-func TestRegisteredRecord(t *testing.T) {
+func TestAddedClientRecord(t *testing.T) {
 	for _, id := range []string{"app", "https://app.example/client?x=1", "A", "a", "..", string(make([]byte, 300))} {
-		if err := storage.RegisteredKey(id).Check(); err != nil {
+		if err := storage.AddedClientKey(id).Check(); err != nil {
 			t.Error(err)
 		}
 	}
-	if storage.RegisteredKey("A") == storage.RegisteredKey("a") {
+	if storage.AddedClientKey("A") == storage.AddedClientKey("a") {
 		t.Error("client IDs have case, and their keys have not")
 	}
 	for _, record := range []string{"", "null", "{}", `{"client_id": 1}`, `[]`, `{"client_id": "app", "secrets": "hash"}`} {
-		if r, err := storage.DecodeRegistered([]byte(record)); err == nil {
+		if r, err := storage.DecodeAddedClient([]byte(record)); err == nil {
 			t.Errorf("%s is read as %+v", record, r)
 		}
 	}

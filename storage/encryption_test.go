@@ -182,7 +182,7 @@ func TestEncryptedWithoutAKeyring(t *testing.T) {
 	for what, decode := range map[string]func([]byte) error{
 		"family":   func(data []byte) error { _, err := storage.DecodeFamily(data); return err },
 		"consents": func(data []byte) error { _, err := storage.DecodeConsents("alice", data); return err },
-		"client":   func(data []byte) error { _, err := storage.DecodeRegistered(data); return err },
+		"client":   func(data []byte) error { _, err := storage.DecodeAddedClient(data); return err },
 		"cutoff":   func(data []byte) error { _, err := storage.DecodeCutoff(data); return err },
 		"token":    func(data []byte) error { _, err := storage.DecodeAccess(data); return err },
 		"any":      storage.CheckReadable,

@@ -16,7 +16,7 @@ const (
 	KindAccess   Kind = "access"   // an Access; the ID is a bucket and the hash of the token
 	KindCutoff   Kind = "cutoff"   // a Cutoff; the ID is a bucket and a hash of what it voids
 	KindJournal  Kind = "journal"  // the Journal of revocations; the ID is a name
-	KindClient   Kind = "client"   // a Registered client; the ID is the escaped client ID
+	KindClient   Kind = "client"   // an AddedClient, or the block of a described client; the ID is the escaped client ID
 	KindDocument Kind = "document" // a Document of a client; the ID is the hash of its URL
 	KindDynamic  Kind = "dynamic"  // a client that has registered itself; the ID is the escaped client ID
 	KindKeys     Kind = "keys"     // the signing keys of the issuer; the ID is a name

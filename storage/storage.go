@@ -5,7 +5,7 @@
 // suite in package storetest. Package memory is the shortest example. A store may do more than Store asks; the interfaces for
 // that are [Sweeper], [Exporter], [Watcher] and [Slow], and [As] finds them.
 //
-// The records are [Family] (a code and the refresh tokens that come of it), [Consents], [Registered] clients, [Document]s of
+// The records are [Family] (a code and the refresh tokens that come of it), [Consents], [AddedClient]s, [Document]s of
 // clients, [Cutoff] (a revocation), [Access] (an opaque access token), [Device] (an authorization of another device), [Sessions] (where a user has signed in) and [Logout]. [Once] notes what must not be used twice. [Encrypted] encrypts any of them at rest.
 package storage
 

@@ -55,7 +55,7 @@ func decode(people map[string]string, record storage.Record) (err error) {
 	case storage.KindAccess:
 		_, err = storage.DecodeAccess(record.Value)
 	case storage.KindClient:
-		_, err = storage.DecodeRegistered(record.Value)
+		_, err = storage.DecodeAddedClient(record.Value)
 	case storage.KindDocument:
 		_, err = storage.DecodeDocument(record.Value)
 	case storage.KindJournal:

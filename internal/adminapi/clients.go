@@ -85,8 +85,8 @@ func Configured(id string, public bool, settings json.RawMessage) Client {
 	return Client{ID: id, Source: "config", Status: "enabled", Public: public, Settings: settings}
 }
 
-// registered returns a client that was added at run time.
-func (i *Issuer) registered(r *storage.Registered, problem string) Client {
+// added returns a client that was added at run time.
+func (i *Issuer) added(r *storage.AddedClient, problem string) Client {
 	shown := Client{
 		ID: r.ID, Source: "store", Status: "enabled", Problem: problem, Public: len(r.Secrets) == 0,
 		Created: r.Created, Changed: r.Changed,
@@ -109,17 +109,17 @@ func (i *Issuer) registered(r *storage.Registered, problem string) Client {
 
 // clients returns all clients of the issuer, those of the configuration first.
 func (r *request) clients() ([]Client, error) {
-	registered, err := r.owner.Clients().Registered(r.Context())
+	added, err := r.owner.Clients().Added(r.Context())
 	if err != nil {
 		return nil, err
 	}
 	configured := r.issuer.Clients()
-	list := make([]Client, 0, len(configured)+len(registered))
+	list := make([]Client, 0, len(configured)+len(added))
 	for _, id := range slices.Sorted(maps.Keys(configured)) {
 		list = append(list, configured[id])
 	}
-	for _, c := range registered {
-		list = append(list, r.issuer.registered(c.Registered, c.Problem))
+	for _, c := range added {
+		list = append(list, r.issuer.added(c.AddedClient, c.Problem))
 	}
 	return list, nil
 }
@@ -145,7 +145,7 @@ func addClient(r *request) (any, error) {
 	if err := r.body(&body); err != nil {
 		return nil, err
 	}
-	var added clients.Registration
+	var added clients.Addition
 	var secrets []string
 	var public bool
 	err := cmp.Or(
@@ -175,7 +175,7 @@ func addClient(r *request) (any, error) {
 	if err != nil {
 		return nil, err
 	}
-	shown := r.issuer.registered(client, "")
+	shown := r.issuer.added(client, "")
 	shown.Secret = secret
 	return created{shown}, nil
 }
@@ -225,7 +225,7 @@ func changeClient(r *request) (any, error) {
 	if err != nil {
 		return nil, err
 	}
-	return r.issuer.registered(changed, ""), nil
+	return r.issuer.added(changed, ""), nil
 }
 
 // mergePatch returns target with the patch applied (RFC 7396 §2).
@@ -269,7 +269,7 @@ func newClientSecret(r *request) (any, error) {
 	if err != nil {
 		return nil, err
 	}
-	shown := r.issuer.registered(changed, "")
+	shown := r.issuer.added(changed, "")
 	shown.Secret = secret
 	return shown, nil
 }
@@ -279,7 +279,7 @@ func disableClient(r *request) (any, error) {
 	if err != nil {
 		return nil, err
 	}
-	return r.issuer.registered(changed, ""), nil
+	return r.issuer.added(changed, ""), nil
 }
 
 func enableClient(r *request) (any, error) {
@@ -287,5 +287,5 @@ func enableClient(r *request) (any, error) {
 	if err != nil {
 		return nil, err
 	}
-	return r.issuer.registered(changed, ""), nil
+	return r.issuer.added(changed, ""), nil
 }

@@ -15,7 +15,7 @@ import (
 
 // runTime allows to add clients at run time, whose settings are a storage.Client in JSON.
 func runTime(c *Config) {
-	c.Resolve = func(r *storage.Registered, hashes []string) (*storage.Client, error) {
+	c.Resolve = func(r *storage.AddedClient, hashes []string) (*storage.Client, error) {
 		client := new(storage.Client)
 		if err := json.Unmarshal(r.Settings, client); err != nil {
 			return nil, err
@@ -39,7 +39,7 @@ func (s *testServer) node(t *testing.T) *testServer {
 // add adds a client for client_credentials and returns its secret.
 func (s *testServer) add(t *testing.T, id string) string {
 	t.Helper()
-	_, secret, err := s.clients.Add(t.Context(), clients.Registration{ID: id, Settings: settingsOf(t, "")})
+	_, secret, err := s.clients.Add(t.Context(), clients.Addition{ID: id, Settings: settingsOf(t, "")})
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -155,7 +155,7 @@ func TestClientsNeedNoStoreOnceLoaded(t *testing.T) {
 	s.store.Err = errors.New("the store is away")
 	s.machine(t, "stock", secret).check(t, http.StatusOK, "")
 	s.machine(t, "nobody", secret).check(t, http.StatusUnauthorized, "invalid_client")
-	if _, _, err := s.clients.Add(t.Context(), clients.Registration{ID: "x", Settings: settingsOf(t, "")}); err == nil {
+	if _, _, err := s.clients.Add(t.Context(), clients.Addition{ID: "x", Settings: settingsOf(t, "")}); err == nil {
 		t.Error("a client was added to a store that is away")
 	}
 	s.machine(t, "x", "").check(t, http.StatusUnauthorized, "invalid_client")
@@ -180,15 +180,15 @@ func TestClientSecretsExpire(t *testing.T) {
 func TestClientTheConfigurationDoesNotAllow(t *testing.T) {
 	s := newTestServer(t, runTime)
 	good, secret := s.add(t, "good"), s.add(t, "stock")
-	if _, _, err := s.clients.Add(t.Context(), clients.Registration{ID: "x", Settings: settingsOf(t, "bad")}); err == nil {
+	if _, _, err := s.clients.Add(t.Context(), clients.Addition{ID: "x", Settings: settingsOf(t, "bad")}); err == nil {
 		t.Error("a bad client was added")
 	}
-	record, err := (&storage.Registered{ID: "stock", Settings: settingsOf(t, "bad"), Changed: s.clock.Now()}).Encode()
+	record, err := (&storage.AddedClient{ID: "stock", Settings: settingsOf(t, "bad"), Changed: s.clock.Now()}).Encode()
 	if err != nil {
 		t.Fatal(err)
 	}
 	for key, value := range map[storage.Key][]byte{
-		storage.RegisteredKey("stock"): record, storage.RegisteredKey("broken"): []byte("{"),
+		storage.AddedClientKey("stock"): record, storage.AddedClientKey("broken"): []byte("{"),
 	} {
 		if err := s.store.Put(t.Context(), key, value, time.Time{}); err != nil {
 			t.Fatal(err)
@@ -197,7 +197,7 @@ func TestClientTheConfigurationDoesNotAllow(t *testing.T) {
 	s.Server = s.node(t).Server
 	s.machine(t, "stock", secret).check(t, http.StatusUnauthorized, "invalid_client")
 	s.machine(t, "good", good).check(t, http.StatusOK, "")
-	list, err := s.clients.Registered(t.Context())
+	list, err := s.clients.Added(t.Context())
 	if err != nil || len(list) != 2 || list[0].Problem != "" || list[1].Problem != "bad name" {
 		t.Errorf("%v, %+v", err, list)
 	}
@@ -208,20 +208,20 @@ func TestClientTheConfigurationDoesNotAllow(t *testing.T) {
 
 func TestClientOfTheConfigurationWins(t *testing.T) {
 	s := newTestServer(t, runTime)
-	record, err := (&storage.Registered{
+	record, err := (&storage.AddedClient{
 		ID: "billing", Settings: settingsOf(t, ""), Secrets: []storage.Secret{{Hash: clients.HashSecret("other")}}, Disabled: s.clock.Now(),
 	}).Encode()
 	if err != nil {
 		t.Fatal(err)
 	}
-	if err := s.store.Put(t.Context(), storage.RegisteredKey("billing"), record, time.Time{}); err != nil {
+	if err := s.store.Put(t.Context(), storage.AddedClientKey("billing"), record, time.Time{}); err != nil {
 		t.Fatal(err)
 	}
 	if a := s.machine(t, "billing", webSecret); !s.accepts(t, a) {
 		t.Error("its token is refused")
 	}
 	s.machine(t, "billing", "other").check(t, http.StatusUnauthorized, "invalid_client")
-	if _, _, err := s.clients.Add(t.Context(), clients.Registration{ID: "billing"}); !errors.Is(err, clients.ErrConfigured) {
+	if _, _, err := s.clients.Add(t.Context(), clients.Addition{ID: "billing"}); !errors.Is(err, clients.ErrConfigured) {
 		t.Errorf("added: %v", err)
 	}
 }
@@ -251,7 +251,7 @@ func TestTokensOfADeletedClientStayRevoked(t *testing.T) {
 	} {
 		t.Run(name, func(t *testing.T) {
 			s := newTestServer(t, runTime)
-			if _, _, err := s.clients.Add(t.Context(), clients.Registration{ID: "partner", Settings: partner, SecretHashes: hash}); err != nil {
+			if _, _, err := s.clients.Add(t.Context(), clients.Addition{ID: "partner", Settings: partner, SecretHashes: hash}); err != nil {
 				t.Fatal(err)
 			}
 			token := family(t, s, webSecret)
@@ -294,7 +294,7 @@ func TestConsentWasForAnotherClient(t *testing.T) {
 		if err != nil {
 			t.Fatal(err)
 		}
-		if _, _, err := s.clients.Add(t.Context(), clients.Registration{ID: "partner", Settings: settings}); err != nil {
+		if _, _, err := s.clients.Add(t.Context(), clients.Addition{ID: "partner", Settings: settings}); err != nil {
 			t.Fatal(err)
 		}
 	}

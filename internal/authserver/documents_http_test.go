@@ -146,13 +146,13 @@ func TestUnknownDocument(t *testing.T) {
 func TestDisabledDocumentIsNotFetched(t *testing.T) {
 	s, docs := newDocumentServer(t)
 	config := s.config
-	config.Resolve = func(r *storage.Registered, hashes []string) (*storage.Client, error) {
+	config.Resolve = func(r *storage.AddedClient, hashes []string) (*storage.Client, error) {
 		return &storage.Client{ID: r.ID, SecretHashes: hashes}, nil
 	}
 	s.restart(t, config)
-	record, err := (&storage.Registered{ID: documentID, Disabled: s.clock.Now(), Created: s.clock.Now()}).Encode()
+	record, err := (&storage.AddedClient{ID: documentID, Disabled: s.clock.Now(), Created: s.clock.Now()}).Encode()
 	if err == nil {
-		err = s.store.Put(t.Context(), storage.RegisteredKey(documentID), record, time.Time{})
+		err = s.store.Put(t.Context(), storage.AddedClientKey(documentID), record, time.Time{})
 	}
 	if err != nil {
 		t.Fatal(err)

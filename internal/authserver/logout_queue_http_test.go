@@ -144,17 +144,17 @@ func TestLogoutWhileTheStoreFails(t *testing.T) {
 func TestLogoutAddressOfAnotherClient(t *testing.T) {
 	s := newLogoutServer(t)
 	config := s.config
-	config.Resolve = func(r *storage.Registered, hashes []string) (*storage.Client, error) {
+	config.Resolve = func(r *storage.AddedClient, hashes []string) (*storage.Client, error) {
 		c := *config.Clients["webapp"]
 		c.ID, c.SecretHashes = r.ID, hashes
 		return &c, nil
 	}
 	s.restart(t, config)
-	registered, secret, err := s.Owner().Clients().Add(t.Context(), clients.Registration{ID: "added", Settings: json.RawMessage(`{}`)})
+	added, secret, err := s.Owner().Clients().Add(t.Context(), clients.Addition{ID: "added", Settings: json.RawMessage(`{}`)})
 	if err != nil {
 		t.Fatal(err)
 	}
-	params := merge(asks("webapp"), "client_id", registered.ID, "scope", "openid")
+	params := merge(asks("webapp"), "client_id", added.ID, "scope", "openid")
 	s.seen = append(s.seen, secret)
 	s.code(t, params)
 	if _, err := s.Owner().EndSession(t.Context(), "s1"); err != nil {

@@ -126,8 +126,8 @@ type Stats struct {
 	Requests []metrics.RequestCount `json:"requests"`
 	// Cutoffs is how many revocations are in force.
 	Cutoffs int `json:"cutoffs"`
-	// Registered is how many clients were added at run time, Configured how many there are in the configuration.
-	Registered int            `json:"registered_clients"`
+	// Added is how many clients were added at run time, Configured how many there are in the configuration.
+	Added      int            `json:"added_clients"`
 	Configured int            `json:"configured_clients"`
 	Keys       []keyring.Info `json:"keys"`
 	// NamingEndpoint are the clients whose assertions have the token endpoint as their audience, and not the issuer.
@@ -140,7 +140,7 @@ func (o Owner) Stats(ctx context.Context) (*Stats, error) {
 	if err != nil {
 		return nil, err
 	}
-	registered, err := o.s.clients.Registered(ctx)
+	added, err := o.s.clients.Added(ctx)
 	if err != nil {
 		return nil, err
 	}
@@ -149,7 +149,7 @@ func (o Owner) Stats(ctx context.Context) (*Stats, error) {
 	}
 	return &Stats{
 		Since: o.s.started, Requests: o.s.metrics.Requests(), Cutoffs: o.s.cutoffs.Count(),
-		Registered: len(registered), Configured: len(o.s.config.Clients), Keys: keys,
+		Added: len(added), Configured: len(o.s.config.Clients), Keys: keys,
 		NamingEndpoint: o.s.assertions.Naming(),
 	}, nil
 }

@@ -523,7 +523,7 @@ func TestBlockedRegistration(t *testing.T) {
 	if err := owner.Block(t.Context(), "webapp"); err == nil {
 		t.Error("a client of the configuration was blocked")
 	}
-	if owned, err := owner.Registered(t.Context()); err != nil || len(owned) != 0 {
+	if owned, err := owner.Added(t.Context()); err != nil || len(owned) != 0 {
 		t.Errorf("clients that the owner added: %v, %v", owned, err)
 	}
 	if err := owner.Block(t.Context(), "https://a.example/client.json"); err != nil { // which this server has not seen yet

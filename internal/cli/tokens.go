@@ -211,7 +211,7 @@ func runStats(c *invocation) error {
 	}
 	return c.print(stats, func(w io.Writer) {
 		row(w, "Since", moment(stats.Since))
-		row(w, "Clients", fmt.Sprintf("%d in the configuration, %d in the store", stats.Configured, stats.Registered))
+		row(w, "Clients", fmt.Sprintf("%d in the configuration, %d in the store", stats.Configured, stats.Added))
 		row(w, "Revocations in force", strconv.Itoa(stats.Cutoffs))
 		row(w, "Keys", strconv.Itoa(len(stats.Keys)))
 		fmt.Fprintln(w)

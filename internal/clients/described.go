@@ -72,7 +72,7 @@ func (d *Directory) Described(ctx context.Context) (list []Described, hosts []st
 	for id, r := range x.stored {
 		host, isHost := strings.CutPrefix(id, hostPrefix)
 		switch {
-		case !r.Described || r.Disabled.IsZero():
+		case !r.BlocksDescribed || r.Disabled.IsZero():
 		case isHost:
 			hosts = append(hosts, host)
 		case !seen[id]:
@@ -133,14 +133,14 @@ func (d *Directory) UnblockHost(ctx context.Context, host string) error {
 
 // setBlocked writes the record of a client or host that is blocked, or ends it.
 func (d *Directory) setBlocked(ctx context.Context, id, what string, blocked bool) error {
-	_, err := d.change(ctx, id, what, func(old *storage.Registered, now time.Time) (*storage.Registered, error) {
+	_, err := d.change(ctx, id, what, func(old *storage.AddedClient, now time.Time) (*storage.AddedClient, error) {
 		switch {
-		case old != nil && !old.Described && old.Deleted.IsZero():
+		case old != nil && !old.BlocksDescribed && old.Deleted.IsZero():
 			return nil, ErrOwned
 		case !blocked && (old == nil || old.Disabled.IsZero()):
 			return nil, ErrNotFound
 		}
-		next := &storage.Registered{ID: id, Described: true, Created: now}
+		next := &storage.AddedClient{ID: id, BlocksDescribed: true, Created: now}
 		if blocked {
 			next.Disabled = now
 		}

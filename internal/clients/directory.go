@@ -4,7 +4,7 @@
 // [Authenticator] finds the client that a request comes from. Start reading at these two.
 //
 // Clients are of three kinds. A configured client is in the configuration. An added client was added at run time, by the admin API
-// (registered.go, [storage.Registered]). A described client was added by nobody and brought its own metadata (described.go): in a document
+// (added.go, [storage.AddedClient]). A described client was added by nobody and brought its own metadata (described.go): in a document
 // whose URL is its ID ([storage.OriginDocument], package cimd), or when it registered itself ([storage.OriginRegistered], package
 // registration).
 package clients
@@ -29,7 +29,7 @@ import (
 
 // Resolver returns a client that was added at run time as requests see it, with these hashes of its secrets. An error says
 // what is wrong with its settings.
-type Resolver func(r *storage.Registered, hashes []string) (*storage.Client, error)
+type Resolver func(r *storage.AddedClient, hashes []string) (*storage.Client, error)
 
 // Source has clients that nobody added: they brought their own metadata. Safe for concurrent use.
 type Source interface {
@@ -81,13 +81,13 @@ type Directory struct {
 	unreadable map[string]bool // records that cannot be read; each was logged once
 
 	mu     sync.Mutex // held to replace the index; never while the store is asked
-	stored map[string]*storage.Registered
+	stored map[string]*storage.AddedClient
 	latest atomic.Pointer[index] // nil before the first load
 }
 
 // index is what is known of the clients that were added at run time, by client ID. It is never changed, only replaced.
 type index struct {
-	stored   map[string]*storage.Registered
+	stored   map[string]*storage.AddedClient
 	clients  map[string]*storage.Client
 	ended    map[string]*storage.Client // disabled or deleted: their tokens are void
 	problems map[string]string          // why a client is neither among clients nor among ended
@@ -100,7 +100,7 @@ type index struct {
 // New returns a Directory that loads the clients of the store on first use.
 func New(config Config) *Directory {
 	return &Directory{
-		Config: config, decoy: config.Secrets.decoy(config.Configured), stored: make(map[string]*storage.Registered),
+		Config: config, decoy: config.Secrets.decoy(config.Configured), stored: make(map[string]*storage.AddedClient),
 		loading: semaphore.NewWeighted(1), unreadable: make(map[string]bool),
 	}
 }
@@ -128,7 +128,7 @@ func (d *Directory) Find(ctx context.Context, id string) (*storage.Client, error
 // decides reports whether what the owner has stored of a client decides, and no source is asked.
 func (x *index) decides(id string) bool {
 	r := x.stored[id]
-	return r != nil && !(r.Described && r.Disabled.IsZero())
+	return r != nil && !(r.BlocksDescribed && r.Disabled.IsZero())
 }
 
 // UnlessBlocked returns a client of a source, and nil if the owner has blocked it or a host of its redirect URIs.
@@ -229,7 +229,7 @@ func (d *Directory) Reload(ctx context.Context) error {
 
 // load is Reload for a caller that holds loading.
 func (d *Directory) load(ctx context.Context) error {
-	known := make(map[string]*storage.Registered)
+	known := make(map[string]*storage.AddedClient)
 	for id, err := range d.Store.List(ctx, storage.KindClient) {
 		if err != nil {
 			return err
@@ -254,8 +254,8 @@ func (d *Directory) refresh(ctx context.Context, id string) error {
 	if d.latest.Load() == nil {
 		return d.load(ctx)
 	}
-	changed := make(map[string]*storage.Registered)
-	if err := d.read(ctx, storage.RegisteredKey(id), changed); err != nil {
+	changed := make(map[string]*storage.AddedClient)
+	if err := d.read(ctx, storage.AddedClientKey(id), changed); err != nil {
 		return err
 	}
 	d.mu.Lock()
@@ -267,7 +267,7 @@ func (d *Directory) refresh(ctx context.Context, id string) error {
 
 // read adds a record to those that are known. A record that cannot be read is logged and left out: it must not take the
 // other clients with it.
-func (d *Directory) read(ctx context.Context, key storage.Key, known map[string]*storage.Registered) error {
+func (d *Directory) read(ctx context.Context, key storage.Key, known map[string]*storage.AddedClient) error {
 	record, err := d.Store.Get(ctx, key)
 	if errors.Is(err, storage.ErrNotFound) {
 		return nil // deleted since it was listed
@@ -275,9 +275,9 @@ func (d *Directory) read(ctx context.Context, key storage.Key, known map[string]
 	if err != nil && !errors.Is(err, storage.ErrDamaged) {
 		return err
 	}
-	var r *storage.Registered
+	var r *storage.AddedClient
 	if err == nil {
-		r, err = storage.DecodeRegistered(record)
+		r, err = storage.DecodeAddedClient(record)
 	}
 	if err != nil {
 		if !d.unreadable[key.ID] {
@@ -299,7 +299,7 @@ func (d *Directory) makeIndex() {
 		ended: make(map[string]*storage.Client), problems: make(map[string]string), hosts: make(map[string]bool),
 	}
 	for id, r := range d.stored {
-		if r.Described {
+		if r.BlocksDescribed {
 			x.block(r)
 			continue
 		}
@@ -327,7 +327,7 @@ func (d *Directory) makeIndex() {
 }
 
 // block adds what is blocked according to a record.
-func (x *index) block(r *storage.Registered) {
+func (x *index) block(r *storage.AddedClient) {
 	host, isHost := strings.CutPrefix(r.ID, hostPrefix)
 	switch {
 	case r.Disabled.IsZero():

@@ -97,7 +97,7 @@ func (d *Directory) Missing(id string) string {
 // missing says why a client with a stored record is not found.
 func (x *index) missing(id string) string {
 	switch r := x.stored[id]; {
-	case r.Described:
+	case r.BlocksDescribed:
 		return "a client that is not blocked"
 	case !r.Deleted.IsZero():
 		return "a client that was not deleted"

@@ -262,7 +262,7 @@ func checkValue(record storage.Record) (err error) {
 	case storage.KindConsent:
 		_, err = storage.DecodeConsents("", record.Value)
 	case storage.KindClient:
-		_, err = storage.DecodeRegistered(record.Value)
+		_, err = storage.DecodeAddedClient(record.Value)
 	case storage.KindDocument:
 		_, err = storage.DecodeDocument(record.Value)
 	case storage.KindCutoff:
@@ -348,7 +348,7 @@ func lastChange(kind storage.Kind, value []byte) (last time.Time) {
 			}
 		}
 	case storage.KindClient:
-		if r, err := storage.DecodeRegistered(value); err == nil {
+		if r, err := storage.DecodeAddedClient(value); err == nil {
 			times = append(times, r.Changed)
 		}
 	case storage.KindDocument:

@@ -36,7 +36,7 @@ func checked(tb testing.TB, at time.Time) []byte {
 
 func registered(tb testing.TB, name string, changed time.Time) []byte {
 	tb.Helper()
-	record, err := (&storage.Registered{ID: "app", Settings: []byte(`{"name":"` + name + `"}`), Changed: changed}).Encode()
+	record, err := (&storage.AddedClient{ID: "app", Settings: []byte(`{"name":"` + name + `"}`), Changed: changed}).Encode()
 	noError(tb, err)
 	return record
 }

@@ -32,20 +32,20 @@ func (e *SettingsError) Unwrap() error { return e.Problem }
 
 // Stored is a client that was added at run time.
 type Stored struct {
-	*storage.Registered
+	*storage.AddedClient
 
 	Problem string // why it is refused until its settings are changed; "" if it is not
 }
 
-// Registered returns the clients that were added at run time, sorted by ID, as far as this node knows.
-func (d *Directory) Registered(ctx context.Context) ([]Stored, error) {
+// Added returns the clients that were added at run time, sorted by ID, as far as this node knows.
+func (d *Directory) Added(ctx context.Context) ([]Stored, error) {
 	x, err := d.index(ctx)
 	if err != nil {
 		return nil, err
 	}
 	list := make([]Stored, 0, len(x.stored))
 	for id, r := range x.stored {
-		if r.Deleted.IsZero() && !r.Described && d.Configured[id] == nil {
+		if r.Deleted.IsZero() && !r.BlocksDescribed && d.Configured[id] == nil {
 			list = append(list, Stored{r, x.problems[id]})
 		}
 	}
@@ -53,8 +53,8 @@ func (d *Directory) Registered(ctx context.Context) ([]Stored, error) {
 	return list, nil
 }
 
-// Registration is a client that is to be added.
-type Registration struct {
+// Addition is a client that is to be added.
+type Addition struct {
 	ID           string
 	Settings     json.RawMessage
 	SecretHashes []string // of secrets that it has already
@@ -62,7 +62,7 @@ type Registration struct {
 }
 
 // Add adds a client. Unless it needs none or brings hashes, it gets a secret, which is returned and only stored as a hash.
-func (d *Directory) Add(ctx context.Context, c Registration) (r *storage.Registered, secret string, err error) {
+func (d *Directory) Add(ctx context.Context, c Addition) (r *storage.AddedClient, secret string, err error) {
 	if len(c.SecretHashes) == 0 && !c.NoSecret {
 		secret = newSecret()
 		c.SecretHashes = []string{HashSecret(secret)}
@@ -70,11 +70,11 @@ func (d *Directory) Add(ctx context.Context, c Registration) (r *storage.Registe
 	if err := d.revokeEnded(ctx, c.ID); err != nil {
 		return nil, "", err
 	}
-	r, err = d.change(ctx, c.ID, "added", func(old *storage.Registered, now time.Time) (*storage.Registered, error) {
-		if old != nil && old.Deleted.IsZero() && !(old.Described && old.Disabled.IsZero()) {
+	r, err = d.change(ctx, c.ID, "added", func(old *storage.AddedClient, now time.Time) (*storage.AddedClient, error) {
+		if old != nil && old.Deleted.IsZero() && !(old.BlocksDescribed && old.Disabled.IsZero()) {
 			return nil, ErrExists
 		}
-		next := &storage.Registered{ID: c.ID, Settings: c.Settings, Created: now}
+		next := &storage.AddedClient{ID: c.ID, Settings: c.Settings, Created: now}
 		for _, hash := range c.SecretHashes {
 			next.Secrets = append(next.Secrets, storage.Secret{Hash: hash, Created: now})
 		}
@@ -98,8 +98,8 @@ func (d *Directory) revokeEnded(ctx context.Context, id string) error {
 // Change replaces the settings of a client by what change makes of them.
 func (d *Directory) Change(
 	ctx context.Context, id string, change func(settings json.RawMessage) (json.RawMessage, error),
-) (*storage.Registered, error) {
-	return d.changeExisting(ctx, id, "changed", func(r *storage.Registered, now time.Time) (err error) {
+) (*storage.AddedClient, error) {
+	return d.changeExisting(ctx, id, "changed", func(r *storage.AddedClient, now time.Time) (err error) {
 		if r.Settings, err = change(r.Settings); err != nil {
 			return err
 		}
@@ -111,9 +111,9 @@ func (d *Directory) Change(
 // grace time.
 func (d *Directory) NewSecret(
 	ctx context.Context, id string, grace time.Duration,
-) (r *storage.Registered, secret string, err error) {
+) (r *storage.AddedClient, secret string, err error) {
 	secret = newSecret()
-	r, err = d.changeExisting(ctx, id, "given another secret", func(r *storage.Registered, now time.Time) error {
+	r, err = d.changeExisting(ctx, id, "given another secret", func(r *storage.AddedClient, now time.Time) error {
 		if len(r.Secrets) == 0 {
 			return ErrPublic
 		}
@@ -127,8 +127,8 @@ func (d *Directory) NewSecret(
 }
 
 // Disable refuses a client everywhere until it is enabled, and voids its tokens.
-func (d *Directory) Disable(ctx context.Context, id string) (*storage.Registered, error) {
-	r, err := d.changeExisting(ctx, id, "disabled", func(r *storage.Registered, now time.Time) error {
+func (d *Directory) Disable(ctx context.Context, id string) (*storage.AddedClient, error) {
+	r, err := d.changeExisting(ctx, id, "disabled", func(r *storage.AddedClient, now time.Time) error {
 		if r.Disabled.IsZero() {
 			r.Disabled = now
 		}
@@ -141,11 +141,11 @@ func (d *Directory) Disable(ctx context.Context, id string) (*storage.Registered
 }
 
 // Enable ends Disable. Tokens from before stay void.
-func (d *Directory) Enable(ctx context.Context, id string) (*storage.Registered, error) {
+func (d *Directory) Enable(ctx context.Context, id string) (*storage.AddedClient, error) {
 	if err := d.revokeEnded(ctx, id); err != nil {
 		return nil, err
 	}
-	return d.changeExisting(ctx, id, "enabled", func(r *storage.Registered, _ time.Time) error {
+	return d.changeExisting(ctx, id, "enabled", func(r *storage.AddedClient, _ time.Time) error {
 		r.Disabled = time.Time{}
 		return nil
 	})
@@ -153,7 +153,7 @@ func (d *Directory) Enable(ctx context.Context, id string) (*storage.Registered,
 
 // Delete removes a client and voids its tokens. A tombstone stays, see Config.Tombstone.
 func (d *Directory) Delete(ctx context.Context, id string) error {
-	_, err := d.changeExisting(ctx, id, "deleted", func(r *storage.Registered, now time.Time) error {
+	_, err := d.changeExisting(ctx, id, "deleted", func(r *storage.AddedClient, now time.Time) error {
 		r.Deleted = now
 		return nil
 	})
@@ -165,10 +165,10 @@ func (d *Directory) Delete(ctx context.Context, id string) error {
 
 // changeExisting is change for a client that must exist.
 func (d *Directory) changeExisting(
-	ctx context.Context, id, what string, change func(r *storage.Registered, now time.Time) error,
-) (*storage.Registered, error) {
-	return d.change(ctx, id, what, func(old *storage.Registered, now time.Time) (*storage.Registered, error) {
-		if old == nil || old.Described || !old.Deleted.IsZero() {
+	ctx context.Context, id, what string, change func(r *storage.AddedClient, now time.Time) error,
+) (*storage.AddedClient, error) {
+	return d.change(ctx, id, what, func(old *storage.AddedClient, now time.Time) (*storage.AddedClient, error) {
+		if old == nil || old.BlocksDescribed || !old.Deleted.IsZero() {
 			return nil, ErrNotFound
 		}
 		return old, change(old, now)
@@ -179,17 +179,17 @@ func (d *Directory) changeExisting(
 // their next poll. what names the change for the audit log. decide sees nil if there is no record, and may run again.
 func (d *Directory) change(
 	ctx context.Context, id, what string,
-	decide func(old *storage.Registered, now time.Time) (*storage.Registered, error),
-) (*storage.Registered, error) {
+	decide func(old *storage.AddedClient, now time.Time) (*storage.AddedClient, error),
+) (*storage.AddedClient, error) {
 	if d.Configured[id] != nil {
 		return nil, ErrConfigured
 	}
-	var next *storage.Registered
-	err := d.Store.Update(ctx, storage.RegisteredKey(id), func(record []byte) ([]byte, time.Time, error) {
-		var old *storage.Registered
+	var next *storage.AddedClient
+	err := d.Store.Update(ctx, storage.AddedClientKey(id), func(record []byte) ([]byte, time.Time, error) {
+		var old *storage.AddedClient
 		if record != nil {
 			var err error
-			if old, err = storage.DecodeRegistered(record); err != nil {
+			if old, err = storage.DecodeAddedClient(record); err != nil {
 				return nil, time.Time{}, err
 			}
 		}
@@ -200,7 +200,7 @@ func (d *Directory) change(
 		}
 		next.Changed = now
 		var expires time.Time
-		if !next.Deleted.IsZero() || next.Described && next.Disabled.IsZero() {
+		if !next.Deleted.IsZero() || next.BlocksDescribed && next.Disabled.IsZero() {
 			expires = now.Add(d.Tombstone())
 		}
 		value, err := next.Encode()
@@ -213,7 +213,7 @@ func (d *Directory) change(
 }
 
 // check reports settings that the issuer does not allow.
-func (d *Directory) check(r *storage.Registered, now time.Time) error {
+func (d *Directory) check(r *storage.AddedClient, now time.Time) error {
 	hashes, _ := r.Hashes(now)
 	for _, hash := range hashes {
 		if !d.Secrets.ValidHash(hash) {
