@@ -21,7 +21,7 @@ func init() {
 
 // source has the comments of the configuration's structs, for `caddy oauth explain setting`. They are the only text about the settings.
 //
-//go:embed module.go issuer.go client.go client_keys.go client_rights.go dynamic_clients.go endpoints.go handler.go guard.go guard_mcp.go *_settings.go
+//go:embed module.go issuer.go client.go client_keys.go client_rights.go dynamic_clients.go handler.go guard.go *_settings.go
 //go:embed grants/jwt_bearer.go grants/jwt_bearer_settings.go grants/password.go grants/password_site.go grants/refresh_check.go storage/redis/redis.go
 var source embed.FS
 

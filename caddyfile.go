@@ -14,7 +14,6 @@ import (
 	"github.com/caddy-oauth/caddy-oauth/internal/directive"
 	"github.com/caddy-oauth/caddy-oauth/internal/mtls"
 	"github.com/caddy-oauth/caddy-oauth/internal/warning"
-	"github.com/caddy-oauth/caddy-oauth/storage"
 )
 
 func init() {
@@ -223,9 +222,6 @@ func parseApp(d *caddyfile.Dispenser, existing any) (any, error) {
 	warning.Adapted(p.Parser, unserved(app, lines))
 	return httpcaddyfile.App{Name: "oauth", Value: caddyconfig.JSON(app, nil)}, nil
 }
-
-// parser reads the settings of this module. Its methods return what reads one of them; the grammar is at parseApp.
-type parser struct{ *directive.Parser }
 
 func (p parser) issuer(app *App) directive.Setting {
 	return func(string) error {
@@ -463,72 +459,5 @@ func (p parser) cimd(i *Issuer) directive.Setting {
 			"deny":    p.Words("one host or more", &i.CIMD.Deny),
 			"consent": p.Word("once or always", (*string)(&i.CIMD.Consent)),
 		}, nil
-	})
-}
-
-func (p parser) code(i *Issuer) directive.Setting {
-	return p.Nested(func() directive.Settings {
-		i.Code = new(CodeSettings)
-		return directive.Settings{
-			"lifetime": p.lifetime(&i.Code.Lifetime),
-			"prefix":   p.Word("a text", &i.Code.Prefix),
-		}
-	})
-}
-
-func (p parser) accessToken(i *Issuer) directive.Setting {
-	return p.Nested(func() directive.Settings {
-		a := new(AccessTokenSettings)
-		i.AccessToken = a
-		return directive.Settings{
-			"lifetime": p.lifetime(&a.Lifetime),
-			"format":   p.Word("jwt or opaque", &a.Format),
-			"prefix":   p.Word("a text", &a.Prefix),
-			"length":   p.Number(storage.MinTokenLength, &a.Length),
-			"claims":   p.Word("rfc9068 or minimal", &a.Claims),
-			"typ":      p.Word("at+jwt or JWT", &a.Type),
-			"rename":   p.Pair("a claim and its other name", &a.Rename),
-		}
-	})
-}
-
-func (p parser) clientAccessToken(c *Client) directive.Setting {
-	return p.Nested(func() directive.Settings {
-		c.AccessToken = new(ClientAccessTokenSettings)
-		return directive.Settings{"lifetime": p.lifetime(&c.AccessToken.Lifetime)}
-	})
-}
-
-func (p parser) lifetime(value *Lifetime) directive.Setting {
-	return p.Once("a duration", 1, 1, func(args []string) (_ directive.Settings, err error) {
-		if *value, err = parseLifetime(args[0]); err != nil {
-			return nil, fmt.Errorf("%w, not %s", err, args[0])
-		}
-		return nil, nil
-	})
-}
-
-func (p parser) lifetimes(values *[]Lifetime) directive.Setting {
-	return p.Once("one duration or more, or never", 1, -1, func(args []string) (directive.Settings, error) {
-		for _, arg := range args {
-			value, err := parseLifetime(arg)
-			if err != nil {
-				return nil, fmt.Errorf("%w, not %s", err, arg)
-			}
-			*values = append(*values, value)
-		}
-		return nil, nil
-	})
-}
-
-func (p parser) redirectURIRules(value **RedirectURIRules) directive.Setting {
-	return p.Nested(func() directive.Settings {
-		r := new(RedirectURIRules)
-		*value = r
-		return directive.Settings{
-			"authorize": p.Word("optional or required", &r.Authorize),
-			"code":      p.Word("as_sent, required or optional", (*string)(&r.Code)),
-			"refresh":   p.Word("ignored, as_sent, required or optional", (*string)(&r.Refresh)),
-		}
 	})
 }

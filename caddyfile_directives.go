@@ -184,45 +184,6 @@ func (p parser) handlerSettings(helper httpcaddyfile.Helper, h *Handler) directi
 	}
 }
 
-// login reads the directives of a login as Caddy reads those of handle.
-func (p parser) login(helper httpcaddyfile.Helper, h *Handler) directive.Setting {
-	return func(name string) error {
-		return p.Under(name, func() error {
-			segment := p.NextSegment()
-			if err := checkLogin(directive.Lines(segment)); err != nil {
-				return err
-			}
-			inner := directive.New(caddyfile.NewDispenser(segment))
-			args, err := inner.Args(name, "the URL of a login page and, optionally, the name of its parameter, directives in braces, or both", 0, 2)
-			if err != nil {
-				return err
-			}
-			h.Login = new(Login)
-			for i, value := range []*string{&h.Login.URL, &h.Login.Parameter}[:len(args)] {
-				*value = args[i]
-			}
-			inner.DeleteN(len(args))
-			inner.Reset()
-			block, err := httpcaddyfile.ParseSegmentAsSubroute(helper.WithDispenser(inner.Dispenser))
-			if err != nil {
-				return p.Locate(directive.At("oauth", directive.At(name, err)))
-			}
-			h.Login.Routes = block.(*caddyhttp.Subroute).Routes
-			return nil
-		})
-	}
-}
-
-// checkLogin finds an oauth directive in a login.
-func checkLogin(login []directive.Line) (err error) {
-	siteblock.Walk(login, func(l directive.Line, around []directive.Line) {
-		if err == nil && l.Words[0] == "oauth" && len(around) > 0 {
-			err = fmt.Errorf("oauth: login: expected directives that find out who a person is, such as basic_auth and forward_auth, and not oauth, which runs them, at %s:%d", l.File, l.Number)
-		}
-	})
-	return err
-}
-
 // knownIssuers are the issuers of a Caddyfile that a directive can know: those of the global option, and those that directives
 // above it define. Of those that directives below it define, it can only find out that they are there.
 type knownIssuers struct {
@@ -526,47 +487,4 @@ func newGuard(p *directive.Parser, check func(*Guard) error) (*Guard, error) {
 		return nil, err
 	}
 	return g, p.Locate(check(g))
-}
-
-func (p parser) claim(h *Handler) directive.Setting {
-	const expected = "a name, a placeholder and, optionally, list, number, boolean or json; after list, what stands between the values"
-	return p.Each(expected, 2, 4, func(args []string) (directive.Settings, error) {
-		claim := Claim{Value: args[1]}
-		for n, value := range []*string{&claim.Type, &claim.Separator}[:len(args)-2] {
-			*value = args[n+2]
-		}
-		if h.Claims == nil {
-			h.Claims = make(map[string]Claim)
-		}
-		h.Claims[args[0]] = claim
-		return nil, nil
-	})
-}
-
-func (p parser) session(h *Handler) directive.Setting {
-	return p.Nested(func() directive.Settings {
-		h.Session = new(Session)
-		return directive.Settings{
-			"auth_time": p.Word("a placeholder", &h.Session.AuthTime),
-			"acr": p.Once("a placeholder and, optionally, the values that it can have, lowest first", 1, -1, func(args []string) (directive.Settings, error) {
-				h.Session.ACR, h.Session.ACRValues = args[0], args[1:]
-				return nil, nil
-			}),
-			"amr":            p.Word("a placeholder", &h.Session.AMR),
-			"sid":            p.Word("a placeholder", &h.Session.SID),
-			"reauthenticate": p.sitePage(&h.Session.Reauthenticate),
-			"logout":         p.sitePage(&h.Session.Logout),
-		}
-	})
-}
-
-// sitePage reads the URL of a page and the name of its parameter.
-func (p parser) sitePage(page **SitePage) directive.Setting {
-	return p.Once("the URL or the path of a page and, optionally, the name of its parameter", 1, 2, func(args []string) (directive.Settings, error) {
-		*page = &SitePage{URL: args[0]}
-		if len(args) > 1 {
-			(*page).Parameter = args[1]
-		}
-		return nil, nil
-	})
 }

@@ -201,27 +201,6 @@ func (c *Client) check(id string, issuer *Issuer) error {
 	)
 }
 
-func checkSecrets(secrets []string) error {
-	for _, secret := range secrets {
-		if secret == "" {
-			return errors.New("expected a secret, but it is empty")
-		}
-		if err := directive.CheckSecret(secret); err != nil {
-			return err
-		}
-	}
-	return nil
-}
-
-func checkSecretHashes(hashes []string) error {
-	for _, hash := range hashes {
-		if !unresolved(hash) && !secretHashes.ValidHash(hash) {
-			return errors.New("expected sha256: and 64 hex digits in lower case, or a hash that caddy hash-password prints")
-		}
-	}
-	return nil
-}
-
 func checkRedirectURIs(registered []string, insecure bool) error {
 	for _, uri := range registered {
 		if strings.HasSuffix(uri, ",") || strings.Contains(uri, ",http") {

@@ -12,6 +12,7 @@ import (
 	"github.com/caddyserver/caddy/v2"
 
 	"github.com/caddy-oauth/caddy-oauth/grants"
+	"github.com/caddy-oauth/caddy-oauth/internal/bearer"
 	"github.com/caddy-oauth/caddy-oauth/internal/directive"
 	"github.com/caddy-oauth/caddy-oauth/storage"
 )
@@ -191,4 +192,40 @@ func (r *RevokesUsers) identifiers() *storage.UserIdentifiers {
 		return nil
 	}
 	return &storage.UserIdentifiers{Issuers: r.Issuers, Email: r.Email}
+}
+
+// checkResources finds resources that no client of the configuration can get a token for.
+func (i *Issuer) checkResources(resources []string) error {
+	given := i.givenResources()
+	if slices.ContainsFunc(given, unresolved) {
+		return nil
+	}
+	for _, resource := range resources {
+		if !unresolved(resource) && !slices.Contains(given, resource) {
+			return fmt.Errorf("expected a resource in an audience of the issuer or of its clients, %s, not %s", directive.OneOf(given), resource)
+		}
+	}
+	return nil
+}
+
+// givenResources returns the resources that clients of the configuration can get tokens for.
+func (i *Issuer) givenResources() []string {
+	given := i.audience()
+	for _, id := range slices.Sorted(maps.Keys(i.Clients)) {
+		if c := i.Clients[id]; c != nil {
+			given = bearer.Union(given, c.Audience)
+			for _, e := range c.Exchanges {
+				given = bearer.Union(given, []string{e.To})
+			}
+		}
+	}
+	return given
+}
+
+// audience returns the resources that the issuer has for clients without their own.
+func (i *Issuer) audience() []string {
+	if len(i.Audience) > 0 {
+		return i.Audience
+	}
+	return []string{i.URL}
 }

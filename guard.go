@@ -3,10 +3,8 @@ package caddyoauth
 import (
 	"cmp"
 	"encoding/json"
-	"errors"
-	"fmt"
-	"maps"
 	"net/http"
+	"net/url"
 	"slices"
 	"strings"
 	"sync"
@@ -14,7 +12,6 @@ import (
 
 	"github.com/caddyserver/caddy/v2"
 	"github.com/caddyserver/caddy/v2/modules/caddyhttp"
-	"golang.org/x/net/http/httpguts"
 
 	"github.com/caddy-oauth/caddy-oauth/internal/authserver"
 	"github.com/caddy-oauth/caddy-oauth/internal/bearer"
@@ -22,6 +19,7 @@ import (
 	"github.com/caddy-oauth/caddy-oauth/internal/dpop"
 	"github.com/caddy-oauth/caddy-oauth/internal/guard"
 	"github.com/caddy-oauth/caddy-oauth/internal/jwt"
+	"github.com/caddy-oauth/caddy-oauth/internal/mcp"
 	"github.com/caddy-oauth/caddy-oauth/internal/mtls"
 	"github.com/caddy-oauth/caddy-oauth/internal/request"
 	"github.com/caddy-oauth/caddy-oauth/internal/routes"
@@ -137,13 +135,6 @@ type Guard struct {
 	app   *App
 	block *caddyhttp.Subroute // of the site
 	ready func() error        // prepare, once
-}
-
-// CORS says which scripts of other origins may call a guarded route.
-type CORS struct {
-	// The origins of the scripts, such as `https://app.example.com`. Default: all. A script needs a token in any case, and
-	// cookies play no part.
-	Origins []string `json:"origins,omitempty"`
 }
 
 // CaddyModule returns the Caddy module information.
@@ -328,167 +319,76 @@ func (g *Guard) provisionMatchers(ctx caddy.Context) error {
 	return g.matchers.FromInterface(sets)
 }
 
-// remote reports whether the issuer is configured by its URL.
-func (g *Guard) remote() bool { return isURL(g.Issuer) }
-
-// resolve replaces the placeholders in the settings that do not depend on a request.
-func (g *Guard) resolve() error {
-	repl := caddy.NewReplacer()
-	if err := replace(repl, &g.Issuer); err != nil {
-		return directive.At("oauth_guard", err)
-	}
-	if err := replace(repl, &g.Resource); err != nil {
-		return directive.At("oauth_guard", directive.At("resource", err))
-	}
-	if err := replace(repl, &g.ResourceName); err != nil {
-		return directive.At("oauth_guard", directive.At("resource_name", err))
-	}
-	if err := replaceAll(repl, g.Audience); err != nil {
-		return directive.At("oauth_guard", directive.At("audience", err))
-	}
-	if g.CORS != nil {
-		return directive.At("oauth_guard", directive.At("cors", replaceAll(repl, g.CORS.Origins)))
-	}
-	return nil
-}
-
-// check finds impossible settings.
-func (g *Guard) check() error {
-	return directive.At("oauth_guard", cmp.Or(
-		g.checkIssuer(),
-		directive.At("audience", checkAudience(g.Audience)),
-		directive.At("resource", g.checkResource()),
-		directive.At("authorization", checkChoice(g.Authorization, "strip", "pass")),
-		directive.At("client_cert_header", checkChoice(g.ClientCertHeader, "verified", "unverified")),
-		directive.At("machines", checkChoice(g.Machines, "as_nobody", "as_user")),
-		g.checkHeaders(),
-		directive.At("cors", g.checkCORS()),
-		directive.At("mcp", g.checkMCP()),
-		directive.At("leeway", g.checkLeeway()),
-		directive.At("acr", checkACRValues(g.ACR)),
-		directive.At("max_age", g.checkMaxAge()),
-	))
-}
-
-func (g *Guard) checkLeeway() error {
-	if g.Leeway != nil && (*g.Leeway < 0 || time.Duration(*g.Leeway) > jwt.MaxLeeway) {
-		return errors.New("expected a duration up to 5m, such as 30s, or 0")
-	}
-	return nil
-}
-
-func (g *Guard) checkMaxAge() error {
-	if g.MaxAge < 0 || time.Duration(g.MaxAge)%time.Second != 0 {
-		return errors.New("expected a duration of whole seconds, such as 15m")
-	}
-	return nil
-}
-
-func (g *Guard) checkIssuer() error {
-	if !g.remote() {
-		if len(g.Types) > 0 && !unresolved(g.Issuer) {
-			return directive.At("types", errors.New("expected only with the URL of a remote issuer; the tokens of an issuer of this Caddy have one type"))
-		}
-		return nil
-	}
-	if len(g.Audience) == 0 && g.Resource == "" {
-		return errors.New("expected audience or resource, as a remote issuer may issue tokens for anything")
-	}
-	return checkIssuerURL(g.Issuer)
-}
-
-func (g *Guard) checkResource() error {
-	if g.Resource == "" {
-		return nil
-	}
-	return checkAudience([]string{g.Resource})
-}
-
-func (g *Guard) checkHeaders() error {
-	if g.TokenHeader != "" && !httpguts.ValidHeaderFieldName(g.TokenHeader) {
-		return directive.At("token_header", fmt.Errorf("expected the name of a header, not %s", g.TokenHeader))
-	}
-	for _, name := range slices.Sorted(maps.Keys(g.Headers)) {
-		if !httpguts.ValidHeaderFieldName(name) {
-			return directive.At("header "+name, fmt.Errorf("expected the name of a header, not %s", name))
-		}
-	}
-	return nil
-}
-
-func (g *Guard) checkCORS() error {
-	if g.CORS == nil {
-		return nil
-	}
-	for _, origin := range g.CORS.Origins {
-		if err := bearer.CheckOrigin(origin); err != nil && !unresolved(origin) {
-			return err
-		}
-	}
-	return nil
-}
-
-// checkGuard finds settings of a guard that no token of the issuer satisfies, and those that leave open which resource it is for.
-func (i *Issuer) checkGuard(g *Guard) error {
-	if i.AccessToken != nil && i.AccessToken.Claims == "minimal" && i.AccessToken.Format != "opaque" {
-		if len(g.Scopes) > 0 {
-			return directive.At("scopes", errors.New("expected none, as access tokens with minimal claims have no scopes"))
-		}
-		if len(g.ACR) > 0 || g.MaxAge > 0 {
-			return errors.New("expected neither acr nor max_age, as access tokens with minimal claims say nothing of the login")
-		}
-		return nil // nor an audience
-	}
-	for _, scope := range g.Scopes {
-		if names := i.scopeNames(); !slices.Contains(names, scope) {
-			return directive.At("scopes", fmt.Errorf("expected scopes of the issuer, %s; it has no scope %s%s",
-				directive.OneOf(names), scope, directive.DidYouMean(scope, names)))
-		}
-	}
-	if len(i.audience()) > 1 && len(g.Audience) == 0 && g.Resource == "" {
-		return fmt.Errorf("expected audience or resource, as the issuer has several resources: %s", strings.Join(i.audience(), ", "))
-	}
-	if err := directive.At("audience", i.checkResources(g.Audience)); err != nil || g.Resource == "" || g.MCP != nil {
-		return err
-	}
-	return directive.At("resource", i.checkResources([]string{g.Resource}))
-}
-
-// checkResources finds resources that no client of the configuration can get a token for.
-func (i *Issuer) checkResources(resources []string) error {
-	given := i.givenResources()
-	if slices.ContainsFunc(given, unresolved) {
-		return nil
-	}
-	for _, resource := range resources {
-		if !unresolved(resource) && !slices.Contains(given, resource) {
-			return fmt.Errorf("expected a resource in an audience of the issuer or of its clients, %s, not %s", directive.OneOf(given), resource)
-		}
-	}
-	return nil
-}
-
-// givenResources returns the resources that clients of the configuration can get tokens for.
-func (i *Issuer) givenResources() []string {
-	given := i.audience()
-	for _, id := range slices.Sorted(maps.Keys(i.Clients)) {
-		if c := i.Clients[id]; c != nil {
-			given = bearer.Union(given, c.Audience)
-			for _, e := range c.Exchanges {
-				given = bearer.Union(given, []string{e.To})
+// looksAtMessages reports whether the matchers of the guard look at what a message of MCP asks for. Matchers of a guard with mcp may
+// do so by ways that cannot be seen here, such as a variable.
+func (g *Guard) looksAtMessages() bool {
+	for _, set := range g.MatchersRaw {
+		for module, settings := range set {
+			if mcp.NamesHeader(string(settings)) || g.MCP != nil && !slices.Contains([]string{"path", "host", "protocol"}, module) {
+				return true
 			}
 		}
 	}
-	return given
+	return false
 }
 
-// audience returns the resources that the issuer has for clients without their own.
-func (i *Issuer) audience() []string {
-	if len(i.Audience) > 0 {
-		return i.Audience
+// provisionMCP sets what follows from mcp.
+func (g *Guard) provisionMCP(ctx caddy.Context) error {
+	if g.MCP == nil {
+		return nil
 	}
-	return []string{i.URL}
+	if g.cors == nil {
+		g.cors = new(bearer.CORS)
+	}
+	path := g.MCP.Path
+	if path == "" {
+		u, err := url.Parse(g.Resource)
+		if err != nil {
+			return err
+		}
+		path = u.Path
+	}
+	if path = strings.TrimSuffix(path, "/"); path == "" {
+		return nil
+	}
+	g.endpoint = caddyhttp.MatchPath{path, path + "/*"}
+	return g.endpoint.Provision(ctx)
 }
+
+// addResource lets clients of the issuer request tokens for the resource of a guard with mcp, and reports whether that was needed: no
+// audience has it.
+func (g *Guard) addResource(issuerURL string) bool {
+	name, ours := g.app.named(issuerURL)
+	if !ours || g.MCP == nil || g.app.Issuers[name].checkResources([]string{g.Resource}) == nil {
+		return false
+	}
+	g.app.servers[name].AddResource(g.Resource)
+	return true
+}
+
+// audienceOfMCP returns the audiences of a resource that clients can request without its being the audience of any. Clients of
+// revisions before 2025-06-18 request no resource, and get tokens for the default one.
+func (g *Guard) audienceOfMCP(byDefault []string) []string {
+	switch {
+	case len(g.Audience) > 0:
+		return bearer.Union([]string{g.Resource}, g.Audience)
+	case len(byDefault) == 1:
+		return []string{g.Resource, byDefault[0]}
+	}
+	return []string{g.Resource}
+}
+
+// siteName returns the name that the pages of an issuer of this Caddy have.
+func (g *Guard) siteName(issuerURL string) string {
+	name, ours := g.app.named(issuerURL)
+	if !ours || g.app.Issuers[name].Page == nil {
+		return ""
+	}
+	return g.app.Issuers[name].Page.Name
+}
+
+// remote reports whether the issuer is configured by its URL.
+func (g *Guard) remote() bool { return isURL(g.Issuer) }
 
 // remoteKeys are the public keys of remote issuers, by URL. All guards share them, and they outlive a reload.
 var remoteKeys = caddy.NewUsagePool()
@@ -515,19 +415,6 @@ func (g *Guard) Cleanup() error {
 	_, err := remoteKeys.Delete(g.borrowed)
 	g.borrowed = ""
 	return err
-}
-
-// named returns the name of the issuer with that URL, if this app has it.
-func (a *App) named(url string) (string, bool) {
-	if a == nil {
-		return "", false
-	}
-	for name, issuer := range a.Issuers {
-		if issuer.URL == url {
-			return name, true
-		}
-	}
-	return "", false
 }
 
 var (

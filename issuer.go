@@ -11,12 +11,10 @@ import (
 	"time"
 
 	"github.com/caddyserver/caddy/v2"
-	"github.com/caddyserver/caddy/v2/modules/caddyhttp/caddyauth"
 	"go.uber.org/zap"
 
 	"github.com/caddy-oauth/caddy-oauth/grants"
 	"github.com/caddy-oauth/caddy-oauth/internal/authserver"
-	"github.com/caddy-oauth/caddy-oauth/internal/clients"
 	"github.com/caddy-oauth/caddy-oauth/internal/directive"
 	"github.com/caddy-oauth/caddy-oauth/internal/events"
 	"github.com/caddy-oauth/caddy-oauth/internal/pages"
@@ -325,8 +323,9 @@ func (i *Issuer) open(
 		},
 		ClientConfig: authserver.ClientConfig{
 			Clients: make(map[string]*storage.Client, len(i.Clients)), Secrets: secretHashes,
-			AssertionForIssuer: i.ClientAssertionAudience == "issuer", DPoPNonce: i.DPoP.nonce(), RequirePushed: i.RequirePushed, TellEnds: i.tellsEnds(),
-			RequireSigned: i.RequireSigned,
+			AssertionForIssuer: i.ClientAssertionAudience == "issuer", DPoPNonce: i.DPoP.nonce(),
+			RequirePushed: i.RequirePushed, RequireSigned: i.RequireSigned,
+			TellEnds: len(consentLifetimes(i.ConsentLifetime)) > 0 || i.TokenResponse.namesEnds(),
 		},
 		Persistence: authserver.Persistence{ReadOnly: i.ReadOnly, RevocationPoll: time.Duration(i.RevocationPoll)},
 		Shared:      *common,
@@ -389,6 +388,24 @@ func (i *Issuer) open(
 		return nil, err
 	}
 	return authserver.New(config)
+}
+
+// pages reads the files of the pages, and the logos of the clients.
+func (i *Issuer) pages() (pages.Config, error) {
+	config, err := i.Page.read()
+	if err != nil {
+		return config, directive.At("page", err)
+	}
+	config.AppLogos = make(map[string][]byte)
+	for id, c := range i.Clients {
+		if c.Logo == "" {
+			continue
+		}
+		if config.AppLogos[id], err = readImage(c.Logo); err != nil {
+			return config, directive.At("client "+id, directive.At("logo", err))
+		}
+	}
+	return config, nil
 }
 
 // loadGrants returns the grant types of the issuer.
@@ -454,12 +471,4 @@ func (i *Issuer) openStore(ctx caddy.Context, name string) (storage.Store, error
 		return nil, directive.At("encryption_key", err)
 	}
 	return storage.Encrypted(store, name, keys), nil
-}
-
-// secretHashes are the password hashes of Caddy, by the prefixes of their encoded forms.
-var secretHashes = clients.Secrets{
-	"$2a$":       caddyauth.BcryptHash{},
-	"$2b$":       caddyauth.BcryptHash{},
-	"$2y$":       caddyauth.BcryptHash{},
-	"$argon2id$": caddyauth.Argon2idHash{},
 }

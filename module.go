@@ -4,15 +4,20 @@
 // To configure it, read the comments of the settings, which start at [App], [Handler] and [Guard], or the grammar of the
 // Caddyfile in caddyfile.go. To write a grant type or a store, see the packages grants and storage.
 //
-// To read the code, start here. This package holds what an owner configures: App and its issuers (module.go, issuer.go,
-// client.go and the files of settings), the directives oauth (handler.go) and oauth_guard (guard.go). Every request to an
-// endpoint goes from Handler.ServeHTTP to the package internal/authserver, and every guarded request from Guard.ServeHTTP to
-// internal/guard, which has internal/bearer check the token. The admin API is in internal/adminapi, and the commands are in internal/cli.
+// To read the code, start here. This package holds what an owner configures: the app and its issuers (module.go, issuer.go), clients
+// (client.go and the files beside it), all other settings (the files *_settings.go), the directives oauth (handler.go) and oauth_guard
+// (guard.go), and how a Caddyfile says all that (caddyfile.go). The file of a setting has its comment, its check, and what it becomes:
+// App.open replaces the placeholders of an issuer, checks its settings, and makes a server of them.
+//
+// Every request to an endpoint goes from Handler.ServeHTTP to the package internal/authserver, where it needs a person through the login of
+// the site, which internal/signin runs. Every guarded request goes from Guard.ServeHTTP to internal/guard, which has internal/bearer check
+// the token. The admin API is in internal/adminapi, and the commands are in internal/cli.
 package caddyoauth
 
 import (
 	"cmp"
 	"context"
+	"encoding/json"
 	"errors"
 	"fmt"
 	"maps"
@@ -26,6 +31,8 @@ import (
 	"github.com/caddy-oauth/caddy-oauth/internal/authserver"
 	"github.com/caddy-oauth/caddy-oauth/internal/directive"
 	"github.com/caddy-oauth/caddy-oauth/internal/events"
+	"github.com/caddy-oauth/caddy-oauth/internal/routes"
+	"github.com/caddy-oauth/caddy-oauth/internal/uris"
 	"github.com/caddy-oauth/caddy-oauth/internal/warning"
 	_ "github.com/caddy-oauth/caddy-oauth/storage/caddy"  // the store oauth.stores.caddy
 	_ "github.com/caddy-oauth/caddy-oauth/storage/memory" // the store oauth.stores.memory
@@ -172,24 +179,6 @@ func (a *App) Stop() error {
 	return nil
 }
 
-// issuer returns the named issuer, or without a name, the only one. Before Start, handlers may still bring others.
-func (a *App) issuer(name string) (string, *Issuer, error) {
-	if name == "" && len(a.Issuers) == 1 {
-		name = slices.Sorted(maps.Keys(a.Issuers))[0]
-	}
-	known := cmp.Or(name, DefaultIssuer)
-	issuer, ok := a.Issuers[known]
-	switch {
-	case ok:
-		return known, issuer, nil
-	case name == "" && len(a.Issuers) == 0:
-		return "", nil, errors.New("expected the URL of a remote issuer, or an oauth directive or global option that defines an issuer")
-	case name == "":
-		return "", nil, fmt.Errorf("expected the name of an issuer, %s", directive.OneOf(slices.Sorted(maps.Keys(a.Issuers))))
-	}
-	return "", nil, fmt.Errorf("there is no issuer %q, expected %s", name, directive.OneOf(slices.Sorted(maps.Keys(a.Issuers))))
-}
-
 // sharedPool has the state that all configurations of this process share. During a reload, the old and the new one both run: the new
 // one must know the failures that the old one counted, what the old one revokes, when the old one stops writing, the codes that it
 // issued, what it refused, and what it fetched.
@@ -216,6 +205,178 @@ func (a *App) Cleanup() error {
 	a.shares = false
 	_, err := sharedPool.Delete(sharedKey)
 	return err
+}
+
+// Handlers bring issuers, and handlers and guards use them, in the order in which Caddy provisions the routes of its servers,
+// which is any order. So who uses an issuer that is not there yet waits for it, until Start at the latest. A request may come
+// before that, but not before all handlers are provisioned.
+
+// borrower is a handler that uses an issuer.
+type borrower interface {
+	// reference returns the name or the URL of the issuer, and without either, the block of a site whose issuer it is.
+	reference() (issuer string, block *caddyhttp.Subroute)
+
+	// connect finds the issuer. It is called once the issuer is there, or when no other can come any more. Only the first call
+	// does anything.
+	connect() error
+}
+
+// await connects a borrower as soon as its issuer is there.
+func (a *App) await(b borrower) error {
+	if a.has(b) {
+		return b.connect()
+	}
+	a.waiting = append(a.waiting, b)
+	return nil
+}
+
+// has reports whether the issuer of a borrower is there.
+func (a *App) has(b borrower) bool {
+	issuer, block := b.reference()
+	if issuer == "" {
+		return len(a.blocks[block]) == 1
+	}
+	_, byName := a.Issuers[issuer]
+	_, byURL := a.named(issuer)
+	return byName || byURL
+}
+
+// issuer returns the named issuer, or without a name, the only one. Before Start, handlers may still bring others.
+func (a *App) issuer(name string) (string, *Issuer, error) {
+	if name == "" && len(a.Issuers) == 1 {
+		name = slices.Sorted(maps.Keys(a.Issuers))[0]
+	}
+	known := cmp.Or(name, DefaultIssuer)
+	issuer, ok := a.Issuers[known]
+	switch {
+	case ok:
+		return known, issuer, nil
+	case name == "" && len(a.Issuers) == 0:
+		return "", nil, errors.New("expected the URL of a remote issuer, or an oauth directive or global option that defines an issuer")
+	case name == "":
+		return "", nil, fmt.Errorf("expected the name of an issuer, %s", directive.OneOf(slices.Sorted(maps.Keys(a.Issuers))))
+	}
+	return "", nil, fmt.Errorf("there is no issuer %q, expected %s", name, directive.OneOf(slices.Sorted(maps.Keys(a.Issuers))))
+}
+
+// bring adds the issuer of a handler, and returns its name.
+func (a *App) bring(h *Handler) (string, error) {
+	issuer := h.Settings
+	settings, err := json.Marshal(issuer)
+	if err != nil {
+		return "", err
+	}
+	name, err := h.issuerName()
+	if err != nil {
+		return "", directive.At("issuer "+issuer.URL, err)
+	}
+	before, again := a.brought[name]
+	switch _, there := a.Issuers[name]; {
+	case again && before == string(settings):
+		return name, nil
+	case again:
+		err = errors.New("another site brings the issuer with other settings")
+	case there:
+		err = errors.New("expected another name than that of an issuer of the app")
+	default:
+		err = a.open(name, issuer)
+	}
+	if err != nil {
+		return "", directive.At("issuer "+name, err)
+	}
+	a.brought[name] = string(settings)
+	if a.Issuers == nil {
+		a.Issuers = make(map[string]*Issuer)
+	}
+	a.Issuers[name] = issuer
+	for _, b := range a.waiting {
+		if a.has(b) {
+			if err := b.connect(); err != nil {
+				return "", err
+			}
+		}
+	}
+	return name, nil
+}
+
+// issuerName returns the name of the issuer that the handler brings.
+func (h *Handler) issuerName() (string, error) {
+	if h.Issuer != "" {
+		return h.Issuer, nil
+	}
+	issuerURL := h.Settings.URL
+	err := replace(caddy.NewReplacer(), &issuerURL)
+	return uris.IssuerName(issuerURL), cmp.Or(err, checkIssuerURL(issuerURL))
+}
+
+// configuredIssuer returns the name of the only issuer of the app itself, or of the one that is called default.
+func (a *App) configuredIssuer() (string, error) {
+	switch {
+	case len(a.configured) == 1:
+		return a.configured[0], nil
+	case len(a.configured) == 0:
+		return "", errors.New("expected the URL of an issuer and its settings, or the global option oauth with an issuer")
+	case slices.Contains(a.configured, DefaultIssuer):
+		return DefaultIssuer, nil
+	}
+	return "", errors.New("expected the name of an issuer, " + directive.OneOf(a.configured))
+}
+
+// serveIn notes that a site serves an issuer.
+func (a *App) serveIn(block *caddyhttp.Subroute, name string) {
+	if block != nil && !slices.Contains(a.blocks[block], name) {
+		a.blocks[block] = append(a.blocks[block], name)
+	}
+}
+
+// issuerOfServer returns the name of the issuer that the site of a guard serves, if the site is a whole server: the Caddyfile adapter
+// makes no block of a site without a host name. It returns "" if there is no such issuer, or more than one.
+func (a *App) issuerOfServer(g *Guard) (string, error) {
+	app, err := a.ctx.App("http")
+	if err != nil {
+		return "", err
+	}
+	served := make(map[string]bool)
+	for _, server := range app.(*caddyhttp.App).Servers {
+		site := routes.OfSite(server, g)
+		if len(site) == 0 || slices.ContainsFunc(server.Routes, func(route caddyhttp.Route) bool { return len(routes.Hosts(route)) > 0 }) {
+			continue
+		}
+		for list := range routes.Lists(server, server.Routes) {
+			for handler := range routes.Handlers(list) {
+				if h, ok := handler.(*Handler); ok {
+					served[h.Issuer] = true
+				}
+			}
+		}
+	}
+	if len(served) != 1 {
+		return "", nil
+	}
+	return slices.Collect(maps.Keys(served))[0], nil
+}
+
+// named returns the name of the issuer with that URL, if this app has it.
+func (a *App) named(url string) (string, bool) {
+	if a == nil {
+		return "", false
+	}
+	for name, issuer := range a.Issuers {
+		if issuer.URL == url {
+			return name, true
+		}
+	}
+	return "", false
+}
+
+// serves reports whether the path is one of an issuer of the origin.
+func (a *App) serves(origin, path string) bool {
+	for _, server := range a.servers {
+		if server.Origin() == origin && server.Endpoint(path) != nil {
+			return true
+		}
+	}
+	return false
 }
 
 var (

@@ -123,31 +123,22 @@ func (s *PageSettings) languages() []string {
 	return slices.Sorted(maps.Keys(s.Languages))
 }
 
-// pages reads the files of the pages.
-func (i *Issuer) pages() (config pages.Config, err error) {
-	config.AppLogos = make(map[string][]byte)
-	for id, c := range i.Clients {
-		if c.Logo == "" {
-			continue
-		}
-		if config.AppLogos[id], err = readImage(c.Logo); err != nil {
-			return config, directive.At("client "+id, directive.At("logo", err))
-		}
-	}
-	if i.Page == nil {
+// read reads the files of the pages.
+func (s *PageSettings) read() (config pages.Config, err error) {
+	if s == nil {
 		return config, nil
 	}
-	config.Name, config.Color, config.Support, config.Privacy = i.Page.Name, i.Page.Color, i.Page.Support, i.Page.Privacy
-	if i.Page.Logo != "" {
-		if config.Logo, err = readImage(i.Page.Logo); err != nil {
-			return config, directive.At("page", directive.At("logo", err))
+	config.Name, config.Color, config.Support, config.Privacy = s.Name, s.Color, s.Support, s.Privacy
+	if s.Logo != "" {
+		if config.Logo, err = readImage(s.Logo); err != nil {
+			return config, directive.At("logo", err)
 		}
 	}
-	if config.Languages, err = readFiles("language", i.Page.Languages); err != nil {
-		return config, directive.At("page", err)
+	if config.Languages, err = readFiles("language", s.Languages); err != nil {
+		return config, err
 	}
-	config.Templates, err = readFiles("template", i.Page.Templates)
-	return config, directive.At("page", err)
+	config.Templates, err = readFiles("template", s.Templates)
+	return config, err
 }
 
 func readFiles(setting string, files map[string]string) (map[string][]byte, error) {

@@ -11,11 +11,39 @@ import (
 	"github.com/caddyserver/caddy/v2"
 	"github.com/caddyserver/caddy/v2/caddyconfig"
 	"github.com/caddyserver/caddy/v2/caddyconfig/caddyfile"
+	"github.com/caddyserver/caddy/v2/caddyconfig/httpcaddyfile"
+	"github.com/caddyserver/caddy/v2/modules/caddyhttp"
 
 	"github.com/caddy-oauth/caddy-oauth/grants"
 	"github.com/caddy-oauth/caddy-oauth/internal/directive"
+	"github.com/caddy-oauth/caddy-oauth/internal/siteblock"
 	"github.com/caddy-oauth/caddy-oauth/storage"
 )
+
+// parser reads the settings of this module. Its methods return what reads one of them; the grammar is at parseApp.
+type parser struct{ *directive.Parser }
+
+func (p parser) lifetime(value *Lifetime) directive.Setting {
+	return p.Once("a duration", 1, 1, func(args []string) (_ directive.Settings, err error) {
+		if *value, err = parseLifetime(args[0]); err != nil {
+			return nil, fmt.Errorf("%w, not %s", err, args[0])
+		}
+		return nil, nil
+	})
+}
+
+func (p parser) lifetimes(values *[]Lifetime) directive.Setting {
+	return p.Once("one duration or more, or never", 1, -1, func(args []string) (directive.Settings, error) {
+		for _, arg := range args {
+			value, err := parseLifetime(arg)
+			if err != nil {
+				return nil, fmt.Errorf("%w, not %s", err, arg)
+			}
+			*values = append(*values, value)
+		}
+		return nil, nil
+	})
+}
 
 func (p parser) openID(i *Issuer) directive.Setting {
 	return p.Once("a block in braces or nothing", 0, 0, func([]string) (directive.Settings, error) {
@@ -51,6 +79,39 @@ func (p parser) endpoint(i *Issuer) directive.Setting {
 		}
 		*path = args[1]
 		return nil, nil
+	})
+}
+
+func (p parser) code(i *Issuer) directive.Setting {
+	return p.Nested(func() directive.Settings {
+		i.Code = new(CodeSettings)
+		return directive.Settings{
+			"lifetime": p.lifetime(&i.Code.Lifetime),
+			"prefix":   p.Word("a text", &i.Code.Prefix),
+		}
+	})
+}
+
+func (p parser) accessToken(i *Issuer) directive.Setting {
+	return p.Nested(func() directive.Settings {
+		a := new(AccessTokenSettings)
+		i.AccessToken = a
+		return directive.Settings{
+			"lifetime": p.lifetime(&a.Lifetime),
+			"format":   p.Word("jwt or opaque", &a.Format),
+			"prefix":   p.Word("a text", &a.Prefix),
+			"length":   p.Number(storage.MinTokenLength, &a.Length),
+			"claims":   p.Word("rfc9068 or minimal", &a.Claims),
+			"typ":      p.Word("at+jwt or JWT", &a.Type),
+			"rename":   p.Pair("a claim and its other name", &a.Rename),
+		}
+	})
+}
+
+func (p parser) clientAccessToken(c *Client) directive.Setting {
+	return p.Nested(func() directive.Settings {
+		c.AccessToken = new(ClientAccessTokenSettings)
+		return directive.Settings{"lifetime": p.lifetime(&c.AccessToken.Lifetime)}
 	})
 }
 
@@ -94,62 +155,45 @@ func (p parser) retry(r *RefreshTokenSettings) directive.Setting {
 
 func (p parser) throttle(i *Issuer) directive.Setting {
 	return p.Once("off, or a block in braces", 0, 1, func(args []string) (directive.Settings, error) {
-		i.Throttle = new(ThrottleSettings)
+		t := new(ThrottleSettings)
+		i.Throttle = t
 		if len(args) == 1 {
 			if args[0] != "off" {
 				return nil, fmt.Errorf("expected off, or a block in braces, not %s", args[0])
 			}
-			i.Throttle.Off = true
+			t.Off = true
 		}
-		known := make(directive.Settings)
-		for name, limit := range i.Throttle.byName() {
-			known[name] = p.failures(limit)
+		known := directive.Settings{
+			"devices": p.limits("a number of device codes and a duration, such as 60 10m", 1, func(number int, per caddy.Duration) {
+				t.Devices = &CodeLimit{Codes: number, Per: per}
+			}),
+			"pushed": p.limits("a number of requests and a duration, such as 300 10m", 1, func(number int, per caddy.Duration) {
+				t.Pushed = &RequestLimit{Requests: number, Per: per}
+			}),
+			"codes": p.limits("a number of codes and a duration, once or twice, such as 20 1m 200 24h", maxCodeLimits, func(number int, per caddy.Duration) {
+				t.Codes = append(t.Codes, CodeLimit{Codes: number, Per: per})
+			}),
 		}
-		known["devices"] = p.deviceLimit(&i.Throttle.Devices)
-		known["pushed"] = p.requestLimit(&i.Throttle.Pushed)
-		known["codes"] = p.codeLimits(&i.Throttle.Codes)
+		for name, limit := range t.byName() {
+			known[name] = p.limits("a number of failures and a duration, such as 10 5m", 1, func(number int, per caddy.Duration) {
+				*limit = &FailureLimit{Failures: number, Per: per}
+			})
+		}
 		return known, nil
 	})
 }
 
-func (p parser) failures(value **FailureLimit) directive.Setting {
-	const expected = "a number of failures and a duration, such as 10 5m"
-	return p.Once(expected, 2, 2, func(args []string) (directive.Settings, error) {
-		number, per, err := numberPer(args, expected)
-		*value = &FailureLimit{Failures: number, Per: per}
-		return nil, err
-	})
-}
-
-func (p parser) codeLimits(value *[]CodeLimit) directive.Setting {
-	const expected = "a number of codes and a duration, once or twice, such as 20 1m 200 24h"
-	return p.Once(expected, 2, 2*maxCodeLimits, func(args []string) (directive.Settings, error) {
+// limits reads up to most numbers, each of which is for a time.
+func (p parser) limits(expected string, most int, add func(number int, per caddy.Duration)) directive.Setting {
+	return p.Once(expected, 2, 2*most, func(args []string) (directive.Settings, error) {
 		for pair := range slices.Chunk(args, 2) {
 			number, per, err := numberPer(pair, expected)
 			if err != nil {
 				return nil, err
 			}
-			*value = append(*value, CodeLimit{Codes: number, Per: per})
+			add(number, per)
 		}
 		return nil, nil
-	})
-}
-
-func (p parser) deviceLimit(value **CodeLimit) directive.Setting {
-	const expected = "a number of device codes and a duration, such as 60 10m"
-	return p.Once(expected, 2, 2, func(args []string) (directive.Settings, error) {
-		number, per, err := numberPer(args, expected)
-		*value = &CodeLimit{Codes: number, Per: per}
-		return nil, err
-	})
-}
-
-func (p parser) requestLimit(value **RequestLimit) directive.Setting {
-	const expected = "a number of requests and a duration, such as 300 10m"
-	return p.Once(expected, 2, 2, func(args []string) (directive.Settings, error) {
-		number, per, err := numberPer(args, expected)
-		*value = &RequestLimit{Requests: number, Per: per}
-		return nil, err
 	})
 }
 
@@ -235,6 +279,18 @@ func (p parser) module(setting, namespace string) (name string, value any, err e
 		return "", nil, err
 	}
 	return name, json.RawMessage("{}"), p.Block(nil)
+}
+
+func (p parser) redirectURIRules(value **RedirectURIRules) directive.Setting {
+	return p.Nested(func() directive.Settings {
+		r := new(RedirectURIRules)
+		*value = r
+		return directive.Settings{
+			"authorize": p.Word("optional or required", &r.Authorize),
+			"code":      p.Word("as_sent, required or optional", (*string)(&r.Code)),
+			"refresh":   p.Word("ignored, as_sent, required or optional", (*string)(&r.Refresh)),
+		}
+	})
 }
 
 func (p parser) tokenResponse(i *Issuer) directive.Setting {
@@ -326,4 +382,86 @@ func (p parser) scopeSettings(scope *Scope) directive.Settings {
 		scope.Languages[tag] = description
 		return nil
 	}}
+}
+
+// login reads the directives of a login as Caddy reads those of handle.
+func (p parser) login(helper httpcaddyfile.Helper, h *Handler) directive.Setting {
+	return func(name string) error {
+		return p.Under(name, func() error {
+			segment := p.NextSegment()
+			if err := checkLogin(directive.Lines(segment)); err != nil {
+				return err
+			}
+			inner := directive.New(caddyfile.NewDispenser(segment))
+			args, err := inner.Args(name, "the URL of a login page and, optionally, the name of its parameter, directives in braces, or both", 0, 2)
+			if err != nil {
+				return err
+			}
+			h.Login = new(Login)
+			for i, value := range []*string{&h.Login.URL, &h.Login.Parameter}[:len(args)] {
+				*value = args[i]
+			}
+			inner.DeleteN(len(args))
+			inner.Reset()
+			block, err := httpcaddyfile.ParseSegmentAsSubroute(helper.WithDispenser(inner.Dispenser))
+			if err != nil {
+				return p.Locate(directive.At("oauth", directive.At(name, err)))
+			}
+			h.Login.Routes = block.(*caddyhttp.Subroute).Routes
+			return nil
+		})
+	}
+}
+
+// checkLogin finds an oauth directive in a login.
+func checkLogin(login []directive.Line) (err error) {
+	siteblock.Walk(login, func(l directive.Line, around []directive.Line) {
+		if err == nil && l.Words[0] == "oauth" && len(around) > 0 {
+			err = fmt.Errorf("oauth: login: expected directives that find out who a person is, such as basic_auth and forward_auth, and not oauth, which runs them, at %s:%d", l.File, l.Number)
+		}
+	})
+	return err
+}
+
+func (p parser) claim(h *Handler) directive.Setting {
+	const expected = "a name, a placeholder and, optionally, list, number, boolean or json; after list, what stands between the values"
+	return p.Each(expected, 2, 4, func(args []string) (directive.Settings, error) {
+		claim := Claim{Value: args[1]}
+		for n, value := range []*string{&claim.Type, &claim.Separator}[:len(args)-2] {
+			*value = args[n+2]
+		}
+		if h.Claims == nil {
+			h.Claims = make(map[string]Claim)
+		}
+		h.Claims[args[0]] = claim
+		return nil, nil
+	})
+}
+
+func (p parser) session(h *Handler) directive.Setting {
+	return p.Nested(func() directive.Settings {
+		h.Session = new(Session)
+		return directive.Settings{
+			"auth_time": p.Word("a placeholder", &h.Session.AuthTime),
+			"acr": p.Once("a placeholder and, optionally, the values that it can have, lowest first", 1, -1, func(args []string) (directive.Settings, error) {
+				h.Session.ACR, h.Session.ACRValues = args[0], args[1:]
+				return nil, nil
+			}),
+			"amr":            p.Word("a placeholder", &h.Session.AMR),
+			"sid":            p.Word("a placeholder", &h.Session.SID),
+			"reauthenticate": p.sitePage(&h.Session.Reauthenticate),
+			"logout":         p.sitePage(&h.Session.Logout),
+		}
+	})
+}
+
+// sitePage reads the URL of a page and the name of its parameter.
+func (p parser) sitePage(page **SitePage) directive.Setting {
+	return p.Once("the URL or the path of a page and, optionally, the name of its parameter", 1, 2, func(args []string) (directive.Settings, error) {
+		*page = &SitePage{URL: args[0]}
+		if len(args) > 1 {
+			(*page).Parameter = args[1]
+		}
+		return nil, nil
+	})
 }
