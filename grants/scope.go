@@ -26,7 +26,10 @@ const maxDropped = 100
 // The first name that is not allowed refuses the request. For a client that DropUnknownScopes, such names are left out; if no other
 // is there, the client gets what it gets without the parameter.
 func ChooseScopes(client *storage.Client, parameter string, allowed []string) ([]string, error) {
-	var wanted []string
+	if parameter == "" {
+		return allowed, nil
+	}
+	wanted := make([]string, 0, len(allowed))
 	dropped := ""
 	count := 0
 	for name := range strings.SplitSeq(parameter, " ") {

@@ -26,9 +26,9 @@ func (e *authorizeEndpoint) serve(c *call) error {
 	if decided || !params.Has("request") { // otherwise the keys of a request object may have to be fetched first
 		c.setDeadline(e.config.StoreTimeout)
 	}
-	var repeated *wire.RepeatedError
+	repeated, _ := errors.AsType[*wire.RepeatedError](err)
 	switch {
-	case errors.As(err, &repeated) && !repeated.Has("client_id") && !repeated.Has("redirect_uri"):
+	case repeated != nil && !repeated.Has("client_id") && !repeated.Has("redirect_uri"):
 		params = repeated.Rest
 	case err != nil:
 		return err

@@ -80,17 +80,16 @@ func (e *authorizeEndpoint) findClient(c *call, params url.Values) (client *stor
 // sent to a redirect URI that is not known to be the client's (RFC 6749 §4.1.2.1).
 func (e *authorizeEndpoint) findAnswerTo(client *storage.Client, params url.Values) (answerTo, error) {
 	none := answerTo{}
-	setting := "client " + client.ID + ": redirect_uris"
 	uri := params.Get("redirect_uri")
 	switch {
 	case uri == "" && len(client.RedirectURIs) == 1 && !client.RedirectRules.Authorize:
 		uri = client.RedirectURIs[0]
 	case uri == "":
 		return none, grants.Refuse(grants.InvalidRequest, "redirect_uri is missing").
-			Explain("", list(client.RedirectURIs), setting)
+			Explain("", list(client.RedirectURIs), "client "+client.ID+": redirect_uris")
 	case !uris.MatchRedirect(client.RedirectURIs, uri):
 		return none, grants.Refuse(grants.InvalidRequest, "redirect_uri is not one that is registered for this app").
-			Explain(uri, list(client.RedirectURIs), setting)
+			Explain(uri, list(client.RedirectURIs), "client "+client.ID+": redirect_uris")
 	}
 	to := answerTo{redirectURI: uri, mode: "query", state: params.Get("state"), issuer: e.config.URL}
 	if client.OmitIssuer {

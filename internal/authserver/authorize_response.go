@@ -41,9 +41,12 @@ func (e *personError) Unwrap() error { return e.refusal }
 
 // toClient turns any error into a redirectError, except a personError and 401: the person can sign in and go on.
 func toClient(err error, to answerTo) error {
-	var already *redirectError
-	var private *personError
-	if err == nil || errors.As(err, &already) || errors.As(err, &private) || asRefusal(err).HTTPStatus() == http.StatusUnauthorized {
+	if err == nil {
+		return nil
+	}
+	_, already := errors.AsType[*redirectError](err)
+	_, private := errors.AsType[*personError](err)
+	if already || private || asRefusal(err).HTTPStatus() == http.StatusUnauthorized {
 		return err
 	}
 	return &redirectError{asRefusal(err), to}
@@ -84,13 +87,13 @@ func redirect(w http.ResponseWriter, location string) {
 
 // withParams returns a redirect URI with parameters added to its query (RFC 6749 §3.1.2, §4.1.2).
 func withParams(redirectURI string, params [][2]string) string {
-	query := make([]string, len(params))
-	for i, p := range params {
-		query[i] = p[0] + "=" + url.QueryEscape(p[1])
-	}
 	separator := "?"
 	if strings.Contains(redirectURI, "?") {
 		separator = "&"
 	}
-	return redirectURI + separator + strings.Join(query, "&")
+	for _, p := range params {
+		redirectURI += separator + p[0] + "=" + url.QueryEscape(p[1])
+		separator = "&"
+	}
+	return redirectURI
 }

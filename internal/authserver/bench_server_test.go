@@ -88,6 +88,9 @@ func (s *sink) Write(b []byte) (int, error) {
 	return len(b), nil
 }
 
+// SetReadDeadline is that of a connection, for http.ResponseController.
+func (*sink) SetReadDeadline(time.Time) error { return nil }
+
 func (s *sink) reset() {
 	clear(s.header)
 	s.status, s.body = 0, s.body[:0]

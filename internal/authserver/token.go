@@ -23,10 +23,12 @@ type tokenEndpoint struct {
 
 	grants    map[string]grants.Grant
 	verifiers map[string]grants.Verifier // of passwords, by the grant types that bring one
+
+	void func(id string, f *storage.Family) bool // cutoffs.VoidsFamily, made a value once
 }
 
 func newTokenEndpoint(shared *core) *tokenEndpoint {
-	e := &tokenEndpoint{shared, make(map[string]grants.Grant), make(map[string]grants.Verifier)}
+	e := &tokenEndpoint{shared, make(map[string]grants.Grant), make(map[string]grants.Verifier), shared.cutoffs.VoidsFamily}
 	for _, g := range shared.config.Grants {
 		e.grants[g.Type()] = g
 		if provider, ok := g.(grants.VerifierProvider); ok {
@@ -121,7 +123,7 @@ func (e *tokenEndpoint) exchange(c *call, grant grants.Grant, form url.Values, n
 		Tokens:   ownTokens{e.accessTokens},
 
 		Assertions: foreignAssertions{e.core},
-		Void:       e.cutoffs.VoidsFamily,
+		Void:       e.void,
 
 		Resources:     e.resources.all(),
 		Authenticated: c.named.Method != "",

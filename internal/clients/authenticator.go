@@ -223,12 +223,13 @@ func readBasic(r *http.Request, clientID string) ([]credentials, error) {
 		return nil, refuseAuthorization(r)
 	}
 	raw := credentials{id, secret, byBasic}
-	candidates := []credentials{raw}
+	candidates := make([]credentials, 0, 2)
 	decodedID, err1 := url.QueryUnescape(id)
 	decodedSecret, err2 := url.QueryUnescape(secret)
 	if decoded := (credentials{decodedID, decodedSecret, byBasic}); err1 == nil && err2 == nil && decoded != raw {
-		candidates = []credentials{decoded, raw}
+		candidates = append(candidates, decoded)
 	}
+	candidates = append(candidates, raw)
 	if clientID == "" {
 		return candidates, nil
 	}

@@ -79,11 +79,21 @@ type Limiter struct {
 	limits   Limits
 	refused  func(kind string) // counts a refusal
 	now      func() time.Time
+
+	// families are the kinds by which ReserveFamily counts, one for each limit: with a memory of its own, so that the counts of a minute do
+	// not give way to those of a day.
+	families map[Kind][]Kind
 }
 
 // Limiter returns the limiter of an issuer. It calls refused for each refusal.
 func (t *Throttle) Limiter(issuer string, limits Limits, refused func(kind string), now func() time.Time) *Limiter {
-	return &Limiter{throttle: t, issuer: issuer, limits: limits.withDefaults(), refused: refused, now: now}
+	l := &Limiter{throttle: t, issuer: issuer, limits: limits.withDefaults(), refused: refused, now: now, families: make(map[Kind][]Kind)}
+	for _, kind := range []Kind{Code, Login} {
+		for n := range l.limits.Codes {
+			l.families[kind] = append(l.families[kind], kind+Kind(strconv.Itoa(n)))
+		}
+	}
+	return l
 }
 
 // Attempt is an attempt to authenticate that is allowed, and whose outcome is open. Call one of its methods when the
@@ -132,9 +142,9 @@ func (l *Limiter) ReserveFamily(kind Kind, account string) (a *Attempt, wait tim
 		return &Attempt{}, 0
 	}
 	a = &Attempt{limiter: l, kind: kind}
+	a.limits = make([]limited, 0, len(l.limits.Codes))
 	for n, limit := range l.limits.Codes {
-		// A memory for each limit: the counts of a minute must not give way to those of a day.
-		a.limits = append(a.limits, limited{key{l.issuer, kind + Kind(strconv.Itoa(n)), account, ""}, limit})
+		a.limits = append(a.limits, limited{key{l.issuer, l.families[kind][n], account, ""}, limit})
 	}
 	return l.reserve(a)
 }

@@ -117,6 +117,7 @@ func (t *Throttle) charge(now time.Time, limits []limited) {
 }
 
 func (t *Throttle) addLocked(now time.Time, limits []limited) (counted []*bucket) {
+	counted = make([]*bucket, 0, len(limits))
 	for _, l := range limits {
 		m := t.memories[l.key.space()]
 		if m == nil {
