@@ -138,3 +138,42 @@ func replayed(f *storage.Family, key storage.Key, what string, refusal *Error) *
 	replayed.Cause = &Replay{What: what, Family: key.ID, Client: f.Client, Subject: f.Subject}
 	return &replayed
 }
+
+// Replay is the Cause of an Error when a used code or refresh token was presented again. The token endpoint then revokes the family
+// (Revoker.RevokeRefused in internal/authserver).
+type Replay struct {
+	What    string // "authorization code" or "refresh token"
+	Family  string // the ID of its record
+	Client  string
+	Subject string
+}
+
+func (r *Replay) Error() string {
+	return r.What + " of family " + r.Family + " of client " + r.Client + " and subject " + r.Subject + " used again"
+}
+
+// Closed is the Cause of an Error when the site says that the user of a refresh token has no account any more. The token endpoint
+// then revokes the family, as for a [Replay].
+type Closed struct {
+	Account *Account
+	Err     error // what the site said
+}
+
+func (c *Closed) Error() string { return c.Err.Error() }
+
+func (c *Closed) Unwrap() error { return c.Err }
+
+// Ended is the Cause of an Error when something of a revoked family is presented. The token endpoint then completes the revocation,
+// as for a [Replay]: whoever revoked the family may have failed half way.
+type Ended struct {
+	Family  string    // the ID of its record
+	Revoked time.Time // when its record became a tombstone; zero: it did not, and Request.Void says that the family is void
+	Reason  string
+}
+
+func (e *Ended) Error() string {
+	if e.Revoked.IsZero() {
+		return "family " + e.Family + " is void: it was revoked, or all tokens of its user or its client were"
+	}
+	return "family " + e.Family + " was revoked at " + e.Revoked.UTC().Format(time.RFC3339) + ": " + e.Reason
+}
