@@ -17,7 +17,6 @@ import (
 	"github.com/caddy-oauth/caddy-oauth/internal/authserver"
 	"github.com/caddy-oauth/caddy-oauth/internal/directive"
 	"github.com/caddy-oauth/caddy-oauth/internal/guard"
-	"github.com/caddy-oauth/caddy-oauth/internal/mtls"
 	"github.com/caddy-oauth/caddy-oauth/internal/request"
 	"github.com/caddy-oauth/caddy-oauth/internal/routes"
 	"github.com/caddy-oauth/caddy-oauth/internal/signin"
@@ -271,7 +270,10 @@ func (h *Handler) answerWithoutPage(w http.ResponseWriter, r *http.Request, e *a
 // answer answers a request at an endpoint.
 func (h *Handler) answer(w http.ResponseWriter, r *http.Request, e *authserver.Endpoint, s site) error {
 	r, w = request.WithOriginal(r), request.KeepHeaders(w)
-	err := h.server.ServeHTTP(w, r, e, s)
+	outcome, err := h.server.ServeHTTP(w, r, e, request.PeerOf(r, h.certHeader), s)
+	if outcome.Client != "" {
+		logOutcome(r, outcome)
+	}
 	var page *authserver.PageError
 	if !errors.As(err, &page) {
 		return err
@@ -282,6 +284,18 @@ func (h *Handler) answer(w http.ResponseWriter, r *http.Request, e *authserver.E
 		return failure
 	}
 	return h.server.WritePage(w, r, page)
+}
+
+// logOutcome adds to the access log what a request was about.
+func logOutcome(r *http.Request, outcome authserver.Outcome) {
+	fields := append(make([]zap.Field, 0, 3), zap.String("client_id", outcome.Client))
+	if outcome.GrantType != "" {
+		fields = append(fields, zap.String("grant_type", outcome.GrantType))
+	}
+	if outcome.Code {
+		fields = append(fields, zap.Bool("code_issued", true))
+	}
+	request.Log(r, fields...)
 }
 
 // site gives an authorization server what Caddy knows about a request.
@@ -353,35 +367,10 @@ func (s site) LogoutURL(returnTo string) string {
 	return pageURL(page.URL, page.Parameter, s.h.server.Origin(), returnTo, nil)
 }
 
-// ClientIP implements authserver.Site.
-func (s site) ClientIP(r *http.Request) string { return request.ClientIP(r) }
-
-// Certificate implements authserver.Certifier.
-func (s site) Certificate(r *http.Request) (*mtls.Certificate, error) {
-	return request.Certificate(r, s.h.certHeader)
-}
-
-// Note implements authserver.Noter. It adds the client, the grant type, and that a code was issued to the access log.
-func (s site) Note(r *http.Request, clientID, grantType string, code bool) {
-	request.LogClient(r, clientID)
-	extra := request.LogFields(r)
-	if extra == nil {
-		return
-	}
-	if grantType != "" {
-		extra.Set(zap.String("grant_type", grantType))
-	}
-	if code {
-		extra.Set(zap.Bool("code_issued", true))
-	}
-}
-
 var (
 	_ caddy.Provisioner           = (*Handler)(nil)
 	_ caddyhttp.MiddlewareHandler = (*Handler)(nil)
 	_ borrower                    = (*Handler)(nil)
 	_ authserver.Site             = site{}
-	_ authserver.Noter            = site{}
 	_ authserver.Logouter         = site{}
-	_ authserver.Certifier        = site{}
 )

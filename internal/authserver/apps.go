@@ -182,10 +182,10 @@ func (e *appsEndpoint) disconnect(c *call, user *User, form url.Values) error {
 	_, connected := consents.Clients[client]
 	switch { // an app without access is not revoked again: every revocation takes a record
 	case client != "" && connected:
-		err = e.revoker.Revoke(ctx, user.Subject, client, reasonUser, c.address)
+		err = e.revoker.Revoke(ctx, user.Subject, client, reasonUser, c.peer.Address)
 		done.Set("removed", client)
 	case client == "" && form.Has("all") && len(consents.Clients) > 0:
-		err = e.revoker.Revoke(ctx, user.Subject, "", reasonUser, c.address)
+		err = e.revoker.Revoke(ctx, user.Subject, "", reasonUser, c.peer.Address)
 	}
 	if err != nil {
 		return err

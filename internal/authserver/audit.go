@@ -130,14 +130,14 @@ func (l *eventLog) record(e *Event) {
 func (l *eventLog) issued(c *call, auth *grants.Authorization, id string) {
 	l.metrics.TokenIssued(c.grant)
 	l.record(&Event{
-		Name: eventTokenIssued, Address: c.address, Client: c.client.ID, Subject: auth.Subject, GrantType: c.grant, Family: auth.Family,
+		Name: eventTokenIssued, Address: c.peer.Address, Client: c.client.ID, Subject: auth.Subject, GrantType: c.grant, Family: auth.Family,
 		TokenID: id, Scopes: auth.Scopes,
 	})
 }
 
 // refused audits a refused request.
 func (l *eventLog) refused(c *call, endpoint string, err error, code, id string) {
-	event := &Event{Name: endpoint + "_refused", Address: c.address, Subject: c.subject, GrantType: c.grant, Error: code, ErrorID: id}
+	event := &Event{Name: endpoint + "_refused", Address: c.peer.Address, Subject: c.subject, GrantType: c.grant, Error: code, ErrorID: id}
 	if c.named.Client != nil {
 		event.Client = c.named.ID
 	}

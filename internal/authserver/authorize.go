@@ -206,7 +206,7 @@ func (e *authorizeEndpoint) issueCode(c *call, f *storage.Family) (string, error
 	}
 	c.code = true
 	e.events.record(&Event{
-		Name: eventCodeIssued, Address: c.address, Client: f.Client, Subject: f.Subject, Family: key.ID, Scopes: f.Scopes,
+		Name: eventCodeIssued, Address: c.peer.Address, Client: f.Client, Subject: f.Subject, Family: key.ID, Scopes: f.Scopes,
 	})
 	return code, nil
 }

@@ -14,7 +14,7 @@ func BenchmarkGuard(b *testing.B) {
 		s := newBenchServer(b, algorithm)
 		guard := &bearer.Resource{
 			Source: s.Server, Audience: []string{testIssuer}, Scopes: []string{"orders"},
-			Monitor: s.Monitor(s.site.ClientIP),
+			Monitor: s.Monitor(func(*http.Request) string { return here }),
 		}
 		r := &http.Request{Method: http.MethodGet, URL: &url.URL{Path: "/api/orders"}, Header: http.Header{"Authorization": {""}}}
 		check := func(b *testing.B, authorization string) {

@@ -93,7 +93,7 @@ func overLoopback(tb testing.TB, grant, algorithm string) (ours, plain *loopback
 		r = newFormWith(s.config.Paths.Token, refreshes(""), grant, s.newRefreshToken(tb))
 	}
 	ours = newLoopback(tb, func(w http.ResponseWriter, r *http.Request) {
-		if err := serveAt(s.Server, w, r, s.site); err != nil {
+		if err := serveAt(s.Server, w, r, s.site, here); err != nil {
 			tb.Error(err)
 		}
 	}, r)

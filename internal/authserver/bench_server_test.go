@@ -168,7 +168,7 @@ func (s *benchServer) send(r *benchRequest, status int) error {
 	r.body.Reset(r.form)
 	r.ContentLength = int64(len(r.form))
 	r.Body = &r.body
-	if err := serveAt(s.Server, &s.answer, r.Request, s.site); err != nil || s.answer.status != status {
+	if err := serveAt(s.Server, &s.answer, r.Request, s.site, here); err != nil || s.answer.status != status {
 		return fmt.Errorf("%s: %d %s, %w", r.URL.Path, s.answer.status, s.answer.body, err)
 	}
 	return nil

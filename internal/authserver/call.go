@@ -22,8 +22,6 @@ type Site interface {
 	User(r *http.Request) (*User, error)
 	// LoginURL returns the URL of the page of the site where a person signs in, or "" if the site has no such page.
 	LoginURL(to LoginRequest) string
-	// ClientIP returns the address of the client as the site trusts it.
-	ClientIP(r *http.Request) string
 }
 
 // LoginRequest sends a person to the site's login page.
@@ -33,25 +31,11 @@ type LoginRequest struct {
 	Hints    url.Values // parameters for the page; nil: none
 }
 
-// Noter is a Site that wants to know what requests were about, for a log of its own.
-type Noter interface {
-	// Note is called after a request was answered, with its client and its grant type, "" if it had none, and whether the
-	// client got an authorization code. Client and grant type are IDs that the server knows, and not text from the request.
-	Note(r *http.Request, clientID, grantType string, code bool)
-}
-
 // Logouter is a Site that can sign people out.
 type Logouter interface {
 	// LogoutURL returns the URL of the page where the site signs a person out, who is to return to the given path and query of this
 	// site, or "" if the site has no such page.
 	LogoutURL(returnTo string) string
-}
-
-// Certifier is a Site that knows more of the certificates of clients than the TLS connections do: it is behind a proxy.
-type Certifier interface {
-	// Certificate returns the certificate by which the client of a request has authenticated its connection, nil if there is none. An
-	// error says what is wrong with what was sent for it.
-	Certificate(r *http.Request) (*mtls.Certificate, error)
 }
 
 // User is a person who is signed in to the site.
@@ -67,10 +51,10 @@ type User struct {
 // call is one request at an endpoint. The last fields are for the log and the metrics, and the endpoint sets them as it
 // learns them.
 type call struct {
-	w       http.ResponseWriter
-	r       *http.Request
-	site    Site
-	address string // of the client, as the site trusts it
+	w    http.ResponseWriter
+	r    *http.Request
+	site Site
+	peer mtls.Peer
 
 	ctx   context.Context // has the deadline; r.Context() has none, since r.WithContext would copy the request
 	limit *deadline       // of ctx; nil: none yet
@@ -85,40 +69,6 @@ type call struct {
 	code    bool            // the client got an authorization code
 	result  string          // "ok" or an error code
 	errorID string          // of a failure
-}
-
-func newCall(ctx context.Context, r *http.Request, address string) *call {
-	return &call{r: r, address: address, ctx: ctx}
-}
-
-// setDeadline limits how long the call may wait for the store from now on, in all. An endpoint sets it when it has done
-// what can take long for other reasons, such as reading the body and comparing a slow hash of a secret. Until then, each
-// operation of the store has the limit.
-func (c *call) setDeadline(timeout time.Duration) {
-	c.limit = &deadline{Context: c.ctx, at: time.Now().Add(timeout)}
-	c.ctx = c.limit
-}
-
-// end releases what the call holds.
-func (c *call) end() {
-	if c.limit != nil {
-		c.limit.stop()
-	}
-}
-
-// Certificate implements clients.Peer.
-func (c *call) Certificate() (*mtls.Certificate, error) {
-	if site, ok := c.site.(Certifier); ok {
-		return site.Certificate(c.r)
-	}
-	return mtls.OfConnection(c.r.TLS), nil
-}
-
-func (c *call) clientID() string {
-	if c.client == nil {
-		return ""
-	}
-	return c.client.ID
 }
 
 // isKnown reports whether the owner has added the client of a request, and it has authenticated. Anybody can ask in the name of a public

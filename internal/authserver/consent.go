@@ -271,7 +271,7 @@ func (e *authorizeEndpoint) answer(c *call, form url.Values) error {
 	if err := e.remember(ctx, req, user); err != nil {
 		return toClient(err, to)
 	}
-	e.events.record(&Event{Name: eventConsentGiven, Address: c.address, Client: client.ID, Subject: user.Subject, Scopes: req.scopes, Until: req.until})
+	e.events.record(&Event{Name: eventConsentGiven, Address: c.peer.Address, Client: client.ID, Subject: user.Subject, Scopes: req.scopes, Until: req.until})
 	return toClient(e.approve(c, req, user), to)
 }
 

@@ -64,7 +64,7 @@ type core struct {
 
 // authenticate finds out which client a request comes from.
 func (s *core) authenticate(c *call, form url.Values) (err error) {
-	c.client, c.named, err = s.authenticator.Authenticate(c.ctx, c.r, form, c.address, c)
+	c.client, c.named, err = s.authenticator.Authenticate(c.ctx, c.r, form, c.peer)
 	return err
 }
 

@@ -6,6 +6,21 @@ import (
 	"time"
 )
 
+// setDeadline limits how long the call may wait for the store from now on, in all. An endpoint sets it when it has done
+// what can take long for other reasons, such as reading the body and comparing a slow hash of a secret. Until then, each
+// operation of the store has the limit.
+func (c *call) setDeadline(timeout time.Duration) {
+	c.limit = &deadline{Context: c.ctx, at: time.Now().Add(timeout)}
+	c.ctx = c.limit
+}
+
+// end releases what the call holds.
+func (c *call) end() {
+	if c.limit != nil {
+		c.limit.stop()
+	}
+}
+
 // deadline is the context of a request from when it may wait for the store: it ends at a time, like one of
 // context.WithDeadline, but makes its timer when somebody begins to wait for its end. Most requests find all they need in
 // memory and never wait. Without a wait there is nothing to cancel either: the parent ends with the request.

@@ -94,7 +94,7 @@ func (e *deviceEndpoint) find(c *call, user *User, form url.Values) error {
 	if err != nil {
 		return err
 	}
-	guess, wait := e.limiter.Reserve(throttle.UserCode, c.address, storage.HashID(user.Subject))
+	guess, wait := e.limiter.Reserve(throttle.UserCode, c.peer.Address, storage.HashID(user.Subject))
 	if guess == nil {
 		return clients.TooManyFailures(wait).Explain("a code of a device",
 			"fewer wrong codes of this person (5 in 10 minutes), or from this address (throttle: addresses)", "")
@@ -113,7 +113,7 @@ func (e *deviceEndpoint) find(c *call, user *User, form url.Values) error {
 	}
 	if d == nil {
 		e.log.Info("no device has this code", zap.String("issuer", e.config.Name), zap.String("endpoint", "device"),
-			zap.String("client_ip", c.address), zap.String("sub", user.Subject))
+			zap.String("client_ip", c.peer.Address), zap.String("sub", user.Subject))
 		return e.write(c, user, pages.DevicePage{Wrong: true})
 	}
 	return e.ask(c, user, code, id, d)
@@ -199,7 +199,7 @@ func (e *deviceEndpoint) ask(c *call, user *User, code, id string, d *storage.De
 	before := consents.Approved(d.Client, e.now())
 	ask := &pages.DeviceAsk{
 		Access:  e.access(c.client, d.Scopes, d.Audience, before),
-		Address: d.Address, Own: c.address, Started: d.Started, Now: e.now(),
+		Address: d.Address, Own: c.peer.Address, Started: d.Started, Now: e.now(),
 	}
 	return e.write(c, user, pages.DevicePage{Code: storage.ShowUserCode(code), Request: sealed, Ask: ask})
 }
@@ -318,7 +318,7 @@ func (e *deviceEndpoint) approve(c *call, user *User, id string, d *storage.Devi
 		count.Canceled()
 		return err
 	}
-	e.events.record(&Event{Name: eventConsentGiven, Address: c.address, Client: d.Client, Subject: user.Subject, Scopes: d.Scopes, Until: until})
+	e.events.record(&Event{Name: eventConsentGiven, Address: c.peer.Address, Client: d.Client, Subject: user.Subject, Scopes: d.Scopes, Until: until})
 	return nil
 }
 
@@ -328,7 +328,7 @@ func (e *deviceEndpoint) deny(c *call, user *User, id string) error {
 	if err := e.decide(c.ctx, id, func(d *storage.Device) { d.Denied = now }); err != nil {
 		return err
 	}
-	e.events.record(&Event{Name: eventDeviceDenied, Address: c.address, Client: c.client.ID, Subject: user.Subject})
+	e.events.record(&Event{Name: eventDeviceDenied, Address: c.peer.Address, Client: c.client.ID, Subject: user.Subject})
 	return nil
 }
 

@@ -45,7 +45,7 @@ func (e *deviceAuthorizationEndpoint) serve(c *call) error {
 	}
 	now := e.now()
 	d := &storage.Device{
-		Client: c.client.ID, Address: c.address, Started: now, Expires: now.Add(deviceLife), Interval: deviceInterval,
+		Client: c.client.ID, Address: c.peer.Address, Started: now, Expires: now.Add(deviceLife), Interval: deviceInterval,
 	}
 	if d.Scopes, d.Audience, err = e.chooseFor(c.client, form); err != nil {
 		return err
@@ -54,19 +54,19 @@ func (e *deviceAuthorizationEndpoint) serve(c *call) error {
 	if err != nil {
 		return err
 	}
-	e.events.record(&Event{Name: eventDeviceStarted, Address: c.address, Client: c.client.ID, Scopes: d.Scopes})
+	e.events.record(&Event{Name: eventDeviceStarted, Address: c.peer.Address, Client: c.client.ID, Scopes: d.Scopes})
 	return wire.WriteJSON(c.w, http.StatusOK, "application/json", response)
 }
 
 // start writes the records, the number of which is limited.
 func (e *deviceAuthorizationEndpoint) start(c *call, d *storage.Device) (*deviceResponse, error) {
-	count, wait := e.limiter.ReserveDevice(c.client.ID, c.address, c.isKnown())
+	count, wait := e.limiter.ReserveDevice(c.client.ID, c.peer.Address, c.isKnown())
 	if count == nil {
 		refusal := &grants.Error{
 			Code: grants.TemporarilyUnavailable, Description: "too many device codes for this address or client, try again later",
 			Status: http.StatusTooManyRequests, RetryAfter: wait,
 		}
-		return nil, refusal.Explain(c.address, "fewer device codes in that time", "throttle: devices")
+		return nil, refusal.Explain(c.peer.Address, "fewer device codes in that time", "throttle: devices")
 	}
 	deviceCode, userCode, err := e.write(c, d)
 	if err != nil {

@@ -13,6 +13,7 @@ import (
 	"github.com/caddy-oauth/caddy-oauth/grants"
 	"github.com/caddy-oauth/caddy-oauth/internal/bounded"
 	"github.com/caddy-oauth/caddy-oauth/internal/metrics"
+	"github.com/caddy-oauth/caddy-oauth/internal/mtls"
 	"github.com/caddy-oauth/caddy-oauth/internal/pages"
 	"github.com/caddy-oauth/caddy-oauth/internal/uris"
 	"github.com/caddy-oauth/caddy-oauth/internal/wire"
@@ -60,26 +61,35 @@ func failureOf(refusal *grants.Error) pages.Failure {
 	return pages.BadRequest
 }
 
-// ServeHTTP answers a request at one of the server's endpoints. It returns a *PageError for the caller to show, and has answered
+// Outcome is what a request was about, for the access log. Client and grant type are IDs that the server knows, and not text from the
+// request.
+type Outcome struct {
+	Client    string // "": no client that the server knows, and the rest is not set
+	GrantType string // "": none
+	Code      bool   // the client got an authorization code
+}
+
+// ServeHTTP answers a request of a peer at one of the server's endpoints. It returns a *PageError for the caller to show, and has answered
 // everything else itself.
-func (s *Server) ServeHTTP(w http.ResponseWriter, r *http.Request, e *Endpoint, site Site) error {
+func (s *Server) ServeHTTP(w http.ResponseWriter, r *http.Request, e *Endpoint, peer mtls.Peer, site Site) (Outcome, error) {
 	wire.LimitTime(w, r)
 	ctx, span := metrics.StartSpan(r.Context(), "oauth."+e.name)
-	c := newCall(ctx, r, site.ClientIP(r))
-	c.w, c.site = w, site
+	c := &call{w: w, r: r, site: site, peer: peer, ctx: ctx}
 	defer c.end()
 	s.running.requests.Add(1)
 	defer s.running.requests.Add(-1)
-	answer := s.answerAt
+	var err error
 	if s.config.Trail.Watched() {
-		answer = s.answerWatched
+		err = s.answerWatched(c, e)
+	} else {
+		err = s.answerAt(c, e)
 	}
-	err := answer(c, e)
-	if noter, ok := site.(Noter); ok && c.client != nil {
-		noter.Note(r, c.client.ID, c.grant, c.code)
+	var outcome Outcome
+	if c.client != nil {
+		outcome = Outcome{Client: c.client.ID, GrantType: c.grant, Code: c.code}
 	}
-	span.End("issuer", s.config.Name, "client_id", c.clientID(), "grant_type", c.grant, "result", c.result)
-	return err
+	span.End("issuer", s.config.Name, "client_id", outcome.Client, "grant_type", c.grant, "result", c.result)
+	return outcome, err
 }
 
 // answerAt answers a request at an endpoint.
@@ -222,7 +232,7 @@ func (s *Server) fields(c *call, e *Endpoint) []zap.Field {
 	fields := []zap.Field{
 		zap.String("issuer", s.config.Name),
 		zap.String("endpoint", e.name),
-		zap.String("client_ip", c.address),
+		zap.String("client_ip", c.peer.Address),
 	}
 	switch {
 	case c.client != nil:

@@ -16,6 +16,7 @@ import (
 	"github.com/caddy-oauth/caddy-oauth/internal/bearer"
 	"github.com/caddy-oauth/caddy-oauth/internal/clients"
 	"github.com/caddy-oauth/caddy-oauth/internal/jwt/jwttest"
+	"github.com/caddy-oauth/caddy-oauth/internal/mtls"
 	"github.com/caddy-oauth/caddy-oauth/storage"
 )
 
@@ -196,7 +197,8 @@ func (f *fapi) resource(t *testing.T, scheme, token string, edits ...func(*http.
 	}
 	api := bearer.Resource{
 		Source: f.Server, Audience: []string{testAPI}, Proofs: f.proofs,
-		Target: func(*http.Request) string { return target },
+		Target:      func(*http.Request) string { return target },
+		Certificate: func(r *http.Request) (*mtls.Certificate, error) { return mtls.OfConnection(r.TLS), nil },
 	}
 	_, err := api.Check(r, new(bearer.Tokens))
 	if refusal, ok := errors.AsType[*bearer.Error](err); ok {

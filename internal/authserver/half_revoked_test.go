@@ -37,8 +37,7 @@ func TestRevocationAfterAFailure(t *testing.T) {
 			config := s.config
 			config.Store = noCutoffs{s.store}
 			s.restart(t, config)
-			c := newCall(t.Context(), nil, "")
-			c.client = s.config.Clients["webapp"]
+			c := &call{ctx: t.Context(), client: s.config.Clients["webapp"]}
 			if err := (&revokeEndpoint{s.core}).revokePresented(c, tokens[kind].(string)); err == nil {
 				t.Fatal("expected the error of the store")
 			}

@@ -221,7 +221,7 @@ func (e *logoutEndpoint) end(c *call, subject string, match func(*storage.SignIn
 	if err != nil {
 		return err
 	}
-	return e.logouts.end(c.ctx, subject, sessions.Select(e.now(), match), reasonSignedOut, c.address)
+	return e.logouts.end(c.ctx, subject, sessions.Select(e.now(), match), reasonSignedOut, c.peer.Address)
 }
 
 // siteURL returns the page where the site signs people out, and sends them back to a path and query, "" if it has none.

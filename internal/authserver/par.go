@@ -125,9 +125,9 @@ func (e *parEndpoint) check(c *call, params url.Values) error {
 
 // push writes the record. The number of records is limited.
 func (e *parEndpoint) push(c *call, params url.Values) (reference string, err error) {
-	count, wait := e.limiter.ReservePush(c.client.ID, c.address, c.isKnown())
+	count, wait := e.limiter.ReservePush(c.client.ID, c.peer.Address, c.isKnown())
 	if count == nil {
-		return "", tooManyPushed(wait).Explain(c.address, "fewer pushed requests in that time", "throttle: pushed")
+		return "", tooManyPushed(wait).Explain(c.peer.Address, "fewer pushed requests in that time", "throttle: pushed")
 	}
 	now := e.now()
 	p := &storage.Pushed{Client: c.client.ID, Params: params, Expires: now.Add(pushedLife)}
@@ -233,7 +233,7 @@ func (e *authorizeEndpoint) open(c *call, req *authorizeRequest, user *User) err
 			return nil, time.Time{}, storage.ErrKeep
 		}
 		if user == nil && count == nil {
-			if count, _ = e.limiter.ReserveVisit(c.address); count == nil {
+			if count, _ = e.limiter.ReserveVisit(c.peer.Address); count == nil {
 				return nil, time.Time{}, storage.ErrKeep
 			}
 		}

@@ -58,14 +58,6 @@ func newPasswordServer(t *testing.T, passwords *testPasswords, edits ...func(*Co
 	return s
 }
 
-// siteAt is the site for a client at another address.
-type siteAt struct {
-	*testSite
-	address string
-}
-
-func (s siteAt) ClientIP(*http.Request) string { return s.address }
-
 // login requests tokens with user name and password from an address.
 func (s *testServer) login(t *testing.T, address, username, password string, more ...string) answer {
 	t.Helper()
@@ -73,7 +65,7 @@ func (s *testServer) login(t *testing.T, address, username, password string, mor
 	r := postRequest("/oauth/token", form.Encode())
 	r.SetBasicAuth("webapp", url.QueryEscape(webSecret))
 	a := answer{recorder: newRecorder()}
-	if err := s.ServeHTTP(a, r, siteAt{s.site, address}); err != nil {
+	if err := serveAt(s.Server, a, r, s.site, address); err != nil {
 		t.Errorf("ServeHTTP: %v", err)
 	}
 	return a

@@ -98,16 +98,16 @@ func (s *core) useProofOnce(c *call) error {
 // proveCertificate reads the certificate of a client that has one, or must have one (RFC 8705 §3.4). It sets
 // c.proven.
 func (c *call) proveCertificate() error {
-	certificate, err := c.Certificate()
-	if certificate != nil {
-		c.proven.Certificate = certificate.Thumbprint()
-	}
-	if certificate != nil || !c.client.BindToCertificate {
+	switch {
+	case c.peer.Certificate != nil:
+		c.proven.Certificate = c.peer.Certificate.Thumbprint()
+		return nil
+	case !c.client.BindToCertificate:
 		return nil
 	}
 	sent := "no certificate"
-	if err != nil {
-		sent = err.Error()
+	if c.peer.Problem != nil {
+		sent = c.peer.Problem.Error()
 	}
 	return grants.Refuse(grants.InvalidRequest, "a TLS client certificate is missing").
 		Explain(sent, "a certificate with each token request", "client "+c.client.ID+": tls_client_certificate_bound_access_tokens")
@@ -117,7 +117,7 @@ func (c *call) proveCertificate() error {
 // that of the Authorization header. A proof is in c.proof then. The error is a jwt.InvalidToken, or a refusal for the client.
 func (s *core) proveToken(c *call, claims *jwt.Claims, token, scheme string) error {
 	if claims.Bound.Certificate != "" {
-		if err := bearer.CheckCertificate(claims, c.Certificate); err != nil {
+		if err := bearer.CheckCertificate(claims, c.peer.Certificate, c.peer.Problem); err != nil {
 			return err
 		}
 	}

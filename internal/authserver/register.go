@@ -74,9 +74,9 @@ func (e *registerEndpoint) register(c *call) error {
 	}
 	c.client = registered.Client
 	if registered.New {
-		e.events.record(&Event{Name: eventClientRegistered, Client: registered.ID, Address: c.address})
+		e.events.record(&Event{Name: eventClientRegistered, Client: registered.ID, Address: c.peer.Address})
 		e.log.Info("client has registered itself", zap.String("issuer", e.config.Name), zap.String("client_id", registered.ID),
-			zap.String("client_ip", c.address), zap.String("name", registered.Metadata.ClientName),
+			zap.String("client_ip", c.peer.Address), zap.String("name", registered.Metadata.ClientName),
 			zap.Strings("redirect_uris", registered.Metadata.RedirectURIs))
 	}
 	return e.answer(c, http.StatusCreated, registered)
@@ -105,10 +105,10 @@ func (e *registerEndpoint) initialToken(c *call) (found *registration.InitialTok
 
 // admit counts something that an address can do ten times a minute.
 func (e *registerEndpoint) admit(c *call) error {
-	if attempt, wait := e.limiter.ReserveRegistration(c.address); attempt == nil {
+	if attempt, wait := e.limiter.ReserveRegistration(c.peer.Address); attempt == nil {
 		return &grants.Error{
 			Code: grants.TemporarilyUnavailable, Description: "too many registrations from this address, try again later",
-			Status: http.StatusTooManyRequests, RetryAfter: wait, Sent: c.address, Expected: "10 new clients a minute",
+			Status: http.StatusTooManyRequests, RetryAfter: wait, Sent: c.peer.Address, Expected: "10 new clients a minute",
 		}
 	}
 	return nil
@@ -187,7 +187,7 @@ func (e *registerEndpoint) remove(c *call, id string) error {
 		return registrationRefusal(err, nil)
 	}
 	if used {
-		if err := e.revoker.Revoke(c.ctx, "", id, "client has deleted its registration", c.address); err != nil {
+		if err := e.revoker.Revoke(c.ctx, "", id, "client has deleted its registration", c.peer.Address); err != nil {
 			return err
 		}
 	}

@@ -83,7 +83,7 @@ func (e *authorizeEndpoint) readRequest(c *call, client *storage.Client, object 
 	request, err := e.assertions.ReadRequest(c.ctx, object, client)
 	refusal := explainRequest(err, client)
 	if problem, refused := errors.AsType[*assertion.Error](err); refused && problem.Forged {
-		if wait := e.limiter.Invalid(throttle.Request, client.ID, c.address); wait > 0 {
+		if wait := e.limiter.Invalid(throttle.Request, client.ID, c.peer.Address); wait > 0 {
 			tooMany := clients.TooManyFailures(wait)
 			tooMany.Cause = refusal
 			return nil, tooMany

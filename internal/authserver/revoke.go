@@ -38,7 +38,7 @@ func (e *revokeEndpoint) revokePresented(c *call, token string) error {
 	case !f.Revoked.IsZero():
 		return e.revoker.finishFamily(ctx, id, f)
 	default:
-		return e.revoker.RevokeFamily(ctx, id, reasonClient, c.address)
+		return e.revoker.RevokeFamily(ctx, id, reasonClient, c.peer.Address)
 	}
 	claims, err := e.accessTokens.check(ctx, token, jwt.MaxLeeway)
 	var invalid jwt.InvalidToken
@@ -50,5 +50,5 @@ func (e *revokeEndpoint) revokePresented(c *call, token string) error {
 	case claims.ClientID != client.ID:
 		return nil
 	}
-	return e.revoker.revokeToken(ctx, claims, reasonClient, c.address)
+	return e.revoker.revokeToken(ctx, claims, reasonClient, c.peer.Address)
 }

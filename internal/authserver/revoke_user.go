@@ -74,7 +74,7 @@ func (e *revokeUserEndpoint) serve(c *call) error {
 		return err
 	}
 	c.subject = user
-	if err := e.revoker.Revoke(c.ctx, user, "", "revoked by client "+c.client.ID, c.address); err != nil {
+	if err := e.revoker.Revoke(c.ctx, user, "", "revoked by client "+c.client.ID, c.peer.Address); err != nil {
 		return err
 	}
 	c.w.Header().Set("Cache-Control", "no-store")

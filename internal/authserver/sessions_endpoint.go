@@ -29,7 +29,7 @@ func (e *sessionsEndpoint) serve(c *call) error {
 	case sid == "" && subject == "":
 		return grants.Refuse(grants.InvalidRequest, "sid and sub are missing").Explain("", "sid, sub or both in the body", "")
 	}
-	ended, err := e.endSession(c.ctx, sid, subject, c.address)
+	ended, err := e.endSession(c.ctx, sid, subject, c.peer.Address)
 	if err != nil {
 		return err
 	}

@@ -23,6 +23,7 @@ import (
 	"github.com/caddy-oauth/caddy-oauth/internal/clients"
 	"github.com/caddy-oauth/caddy-oauth/internal/jwt/jwttest"
 	"github.com/caddy-oauth/caddy-oauth/internal/keyring"
+	"github.com/caddy-oauth/caddy-oauth/internal/mtls"
 	"github.com/caddy-oauth/caddy-oauth/internal/pages/pagestest"
 	"github.com/caddy-oauth/caddy-oauth/internal/testclock"
 	"github.com/caddy-oauth/caddy-oauth/storage"
@@ -123,7 +124,7 @@ type testSite struct {
 	login string // the login page
 	again string // the page for people who are signed in; "": the same
 
-	address string // of the client
+	address string // of the client; "": here
 }
 
 func (s *testSite) User(*http.Request) (*User, error) { return s.user, s.err }
@@ -140,8 +141,6 @@ func (s *testSite) LoginURL(to LoginRequest) string {
 	maps.Copy(query, to.Hints)
 	return page + "?" + query.Encode()
 }
-
-func (s *testSite) ClientIP(*http.Request) string { return cmp.Or(s.address, "192.0.2.7") }
 
 // answer is the answer to a request. page is the error for which a site would show a page.
 type answer struct {
@@ -164,11 +163,11 @@ func (w *recorder) Write(b []byte) (int, error) {
 
 // ServeHTTP does what the handler of Caddy does with a request.
 func (s *testServer) ServeHTTP(w http.ResponseWriter, r *http.Request, site Site) error {
-	return serveAt(s.Server, w, r, site)
+	return serveAt(s.Server, w, r, site, cmp.Or(s.site.address, here))
 }
 
-// serveAt answers a request at the endpoint that has its path.
-func serveAt(s *Server, w http.ResponseWriter, r *http.Request, site Site) error {
+// serveAt answers a request from an address at the endpoint that has its path.
+func serveAt(s *Server, w http.ResponseWriter, r *http.Request, site Site, address string) error {
 	e := s.Endpoint(r.URL.Path)
 	if e == nil {
 		e = s.UnknownMetadata(r.URL.Path)
@@ -176,7 +175,8 @@ func serveAt(s *Server, w http.ResponseWriter, r *http.Request, site Site) error
 	if e == nil {
 		return fmt.Errorf("no endpoint at %s", r.URL.Path)
 	}
-	return s.ServeHTTP(w, r, e, site)
+	_, err := s.ServeHTTP(w, r, e, mtls.Peer{Address: address, Certificate: mtls.OfConnection(r.TLS)}, site)
+	return err
 }
 
 // do sends a request. The codes and tokens in its answer must not be in the log.

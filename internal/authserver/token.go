@@ -96,7 +96,7 @@ var asksAccount = []string{"refresh_token", grants.JWTBearerType}
 func (e *tokenEndpoint) exchange(c *call, grant grants.Grant, form url.Values, now time.Time) (*grants.Authorization, error) {
 	verifier := e.verifiers[c.grant]
 	if verifier != nil {
-		verifier = throttled{verifier, e.core, c.address}
+		verifier = throttled{verifier, e.core, c.peer.Address}
 	}
 	asksSite := verifier != nil || e.config.Accounts != nil && slices.Contains(asksAccount, c.grant)
 	if !asksSite { // which may take long to answer
@@ -171,7 +171,7 @@ func (e *tokenEndpoint) throttleRefusal(c *call, err error) error {
 	if !ok || !slices.Contains(guessed, refusal.Situation) {
 		return err
 	}
-	wait := e.limiter.Invalid(throttle.Grant, c.client.ID, c.address)
+	wait := e.limiter.Invalid(throttle.Grant, c.client.ID, c.peer.Address)
 	if wait == 0 {
 		return err
 	}

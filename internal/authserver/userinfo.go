@@ -86,7 +86,7 @@ func (e *userinfoEndpoint) refuseToken(c *call, invalid jwt.InvalidToken, cause 
 	if more, ok := errors.AsType[*jwt.Refusal](cause); ok {
 		refusal.Sent, refusal.Expected, refusal.Setting = more.Sent, more.Expected, more.Setting
 	}
-	if wait := e.limiter.Invalid(throttle.Token, "", c.address); wait > 0 {
+	if wait := e.limiter.Invalid(throttle.Token, "", c.peer.Address); wait > 0 {
 		return &grants.Error{
 			Code: grants.TemporarilyUnavailable, Description: "too many invalid tokens from this address, try again later",
 			Status: http.StatusTooManyRequests, RetryAfter: wait, Cause: refusal,

@@ -31,7 +31,7 @@ func (s *Server) answerWatched(c *call, e *Endpoint) error {
 	err := s.answerAt(c, e)
 	step := &trail.Step{
 		Time: time.Now(), Issuer: s.config.Name, Endpoint: e.name, Method: c.r.Method, Client: wire.Loggable(c.named.ID),
-		Subject: c.subject, GrantType: c.grant, Address: c.address, Sent: sentParams(c.r, body.Bytes()),
+		Subject: c.subject, GrantType: c.grant, Address: c.peer.Address, Sent: sentParams(c.r, body.Bytes()),
 		Status: seen.status, Result: c.result, Location: wire.Loggable(seen.Header().Get("Location")), ErrorID: c.errorID,
 	}
 	if c.client != nil {

@@ -64,7 +64,7 @@ type Resource struct {
 	Target func(r *http.Request) string
 
 	// Certificate returns the certificate of the client of a request, for tokens that are bound to one (RFC 8705 §3), nil if there is none,
-	// or an error that says what is wrong with what was sent for it. If Certificate is nil, it is that of the TLS connection.
+	// or an error that says what is wrong with what was sent for it.
 	Certificate func(r *http.Request) (*mtls.Certificate, error)
 
 	// AllowNoAudience accepts tokens without an audience too.

@@ -46,13 +46,13 @@ func CheckKey(claims *jwt.Claims, proof *dpop.Proof) error {
 	return jwt.ErrBound.Explain("a DPoP proof of the key "+proof.Thumbprint, "of the key "+claims.Bound.Thumbprint, "").Of(claims)
 }
 
-// CheckCertificate returns a [jwt.InvalidToken] unless the client has the certificate that a token is bound to (RFC 8705 §3). find returns
-// the certificate of the client.
-func CheckCertificate(claims *jwt.Claims, find func() (*mtls.Certificate, error)) error {
+// CheckCertificate returns a [jwt.InvalidToken] unless the certificate of the client is the one that a token is bound to (RFC 8705 §3).
+// problem says what is wrong with what was sent for a certificate.
+func CheckCertificate(claims *jwt.Claims, certificate *mtls.Certificate, problem error) error {
 	sent := "no TLS client certificate"
-	switch certificate, err := find(); {
-	case err != nil:
-		sent = err.Error()
+	switch {
+	case problem != nil:
+		sent = problem.Error()
 	case certificate == nil:
 	case certificate.Thumbprint() == claims.Bound.Certificate:
 		return nil
@@ -65,7 +65,8 @@ func CheckCertificate(claims *jwt.Claims, find func() (*mtls.Certificate, error)
 // checkBound checks that a request proves what its token needs.
 func (p *Resource) checkBound(r *http.Request, t *Tokens, claims *jwt.Claims, token, scheme string) error {
 	if claims.Bound.Certificate != "" {
-		if err := CheckCertificate(claims, func() (*mtls.Certificate, error) { return p.certificate(r) }); err != nil {
+		certificate, problem := p.Certificate(r)
+		if err := CheckCertificate(claims, certificate, problem); err != nil {
 			return err
 		}
 	}
@@ -127,14 +128,6 @@ func hop(r *http.Request) string {
 		}
 	}
 	return ""
-}
-
-// certificate returns the certificate of the client of a request.
-func (p *Resource) certificate(r *http.Request) (*mtls.Certificate, error) {
-	if p.Certificate != nil {
-		return p.Certificate(r)
-	}
-	return mtls.OfConnection(r.TLS), nil
 }
 
 // usesDPoP reports whether a request has a token with the scheme DPoP.

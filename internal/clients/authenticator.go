@@ -12,6 +12,7 @@ import (
 
 	"github.com/caddy-oauth/caddy-oauth/grants"
 	"github.com/caddy-oauth/caddy-oauth/internal/assertion"
+	"github.com/caddy-oauth/caddy-oauth/internal/mtls"
 	"github.com/caddy-oauth/caddy-oauth/internal/recall"
 	"github.com/caddy-oauth/caddy-oauth/internal/throttle"
 	"github.com/caddy-oauth/caddy-oauth/storage"
@@ -61,16 +62,15 @@ type candidate struct {
 	client *storage.Client // nil if there is none of that ID
 }
 
-// Authenticate returns the client of a request, given the parameters of its body, the address it came from and its peer, nil for one
-// without certificate: client_secret_basic, client_secret_post, private_key_jwt, tls_client_auth, self_signed_tls_client_auth or none, and
-// exactly one of them (RFC 6749 §2.3). A certificate beside a secret or an assertion is no second method: programs send it on each
-// connection, and it authenticates a request that brings nothing else. named is the client that the request names, even if it could not
-// authenticate.
+// Authenticate returns the client of a request, given the parameters of its body and who has sent it: client_secret_basic,
+// client_secret_post, private_key_jwt, tls_client_auth, self_signed_tls_client_auth or none, and exactly one of them (RFC 6749 §2.3). A
+// certificate beside a secret or an assertion is no second method: programs send it on each connection, and it authenticates a request
+// that brings nothing else. named is the client that the request names, even if it could not authenticate.
 func (a *Authenticator) Authenticate(
-	ctx context.Context, r *http.Request, form url.Values, address string, peer Peer,
+	ctx context.Context, r *http.Request, form url.Values, peer mtls.Peer,
 ) (client *storage.Client, named Named, err error) {
 	if form.Has("client_assertion") || form.Has("client_assertion_type") {
-		return a.byKey(ctx, r, form, address)
+		return a.byKey(ctx, r, form, peer.Address)
 	}
 	found, err := readCredentials(r, form, a.header)
 	if err != nil {
@@ -87,10 +87,10 @@ func (a *Authenticator) Authenticate(
 			return client, Named{ID: cred.id, Client: client}, nil
 		}
 		if client != nil && client.Certificate != nil && cred.method == inBody && cred.secret == "" {
-			return a.byCertificate(ctx, client, address, peer)
+			return a.byCertificate(ctx, client, peer)
 		}
 	}
-	if client, err = a.compare(ctx, candidates, address); client != nil {
+	if client, err = a.compare(ctx, candidates, peer.Address); client != nil {
 		return client, Named{client.ID, client, candidates[0].method}, nil
 	}
 	meant := candidates[max(0, slices.IndexFunc(candidates, func(c candidate) bool { return c.client != nil }))]

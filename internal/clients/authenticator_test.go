@@ -19,6 +19,7 @@ import (
 	"go.uber.org/zap"
 
 	"github.com/caddy-oauth/caddy-oauth/grants"
+	"github.com/caddy-oauth/caddy-oauth/internal/mtls"
 	"github.com/caddy-oauth/caddy-oauth/internal/throttle"
 	"github.com/caddy-oauth/caddy-oauth/storage"
 	"github.com/caddy-oauth/caddy-oauth/storage/memory"
@@ -47,7 +48,7 @@ func newAuthenticator(secrets Secrets, limits throttle.Limits, hashes map[string
 
 // authenticate authenticates with client_secret_post.
 func (a *Authenticator) authenticate(ctx context.Context, id, secret string) (*storage.Client, error) {
-	client, _, err := a.Authenticate(ctx, tokenRequest(), url.Values{"client_id": {id}, "client_secret": {secret}}, "192.0.2.1", nil)
+	client, _, err := a.Authenticate(ctx, tokenRequest(), url.Values{"client_id": {id}, "client_secret": {secret}}, mtls.Peer{Address: "192.0.2.1"})
 	return client, err
 }
 
@@ -83,7 +84,7 @@ func TestSecretHeader(t *testing.T) {
 		{"RFC 6749 §2.3.1 without it, Basic", tokenRequest("Authorization", "Basic c2hvcDprZXk="), nil, ""},
 	} {
 		t.Run(c.name, func(t *testing.T) {
-			client, _, err := a.Authenticate(t.Context(), c.r, c.form, "192.0.2.1", nil)
+			client, _, err := a.Authenticate(t.Context(), c.r, c.form, mtls.Peer{Address: "192.0.2.1"})
 			if (client == nil) == (err == nil) {
 				t.Fatalf("got %v and error %v", client, err)
 			}
@@ -273,13 +274,13 @@ func TestWrongSecretsCountForEachClientThatIsMeant(t *testing.T) {
 				if n >= 3 {
 					want = grants.TemporarilyUnavailable
 				}
-				_, _, err := a.Authenticate(t.Context(), basic(tt.id, "wrong"), form, "198.51.100."+strconv.Itoa(n), nil)
+				_, _, err := a.Authenticate(t.Context(), basic(tt.id, "wrong"), form, mtls.Peer{Address: "198.51.100." + strconv.Itoa(n)})
 				if got := codeOf(err); got != want {
 					t.Errorf("guess %d gets %s, want %s", n, got, want)
 				}
 			}
 			for _, id := range ids {
-				_, _, err := a.Authenticate(t.Context(), tokenRequest(), url.Values{"client_id": {id}, "client_secret": {"right"}}, "192.0.2.1", nil)
+				_, _, err := a.Authenticate(t.Context(), tokenRequest(), url.Values{"client_id": {id}, "client_secret": {"right"}}, mtls.Peer{Address: "192.0.2.1"})
 				if locked := err != nil; locked != slices.Contains(tt.hits, id) {
 					t.Errorf("%s: %v", id, err)
 				}
@@ -306,7 +307,7 @@ func TestEitherMeaningOfABasicHeaderAuthenticates(t *testing.T) {
 	} {
 		r := tokenRequest()
 		r.SetBasicAuth(tt.id, tt.secret)
-		client, _, err := a.Authenticate(t.Context(), r, nil, "192.0.2.1", nil)
+		client, _, err := a.Authenticate(t.Context(), r, nil, mtls.Peer{Address: "192.0.2.1"})
 		got := ""
 		if client != nil {
 			got = client.ID
@@ -378,7 +379,7 @@ func FuzzCredentials(f *testing.F) {
 				t.Errorf("the body names %q, but %q authenticates", named, cred.id)
 			}
 		}
-		client, _, err := a.Authenticate(t.Context(), r, form, "", nil)
+		client, _, err := a.Authenticate(t.Context(), r, form, mtls.Peer{})
 		if (client == nil) == (err == nil) {
 			t.Fatalf("got %v and error %v", client, err)
 		}

@@ -13,19 +13,12 @@ import (
 	"github.com/caddy-oauth/caddy-oauth/storage"
 )
 
-// Peer is who sends a request.
-type Peer interface {
-	// Certificate returns the certificate by which the peer has authenticated its connection, nil if there is none. An error says what is
-	// wrong with what was sent for it.
-	Certificate() (*mtls.Certificate, error)
-}
-
 // byCertificate is Authenticate for a client with a certificate that names itself and sends nothing else (RFC 8705 §2).
 func (a *Authenticator) byCertificate(
-	ctx context.Context, client *storage.Client, address string, peer Peer,
+	ctx context.Context, client *storage.Client, peer mtls.Peer,
 ) (*storage.Client, Named, error) {
 	named := Named{ID: client.ID, Client: client}
-	attempt, wait := a.limiter.Check(throttle.Key, address, client.ID)
+	attempt, wait := a.limiter.Check(throttle.Key, peer.Address, client.ID)
 	if attempt == nil {
 		return nil, named, TooManyFailures(wait)
 	}
@@ -45,16 +38,19 @@ func (a *Authenticator) byCertificate(
 }
 
 // checkCertificate says what the peer of a client has sent and what it should have, which is "" if it is the client.
-func (a *Authenticator) checkCertificate(ctx context.Context, client *storage.Client, peer Peer) (sent, expected string, err error) {
+func (a *Authenticator) checkCertificate(ctx context.Context, client *storage.Client, peer mtls.Peer) (sent, expected string, err error) {
 	registered := client.Certificate
 	kind, name := registered.Name()
 	expected = kind + " " + name
 	if registered.SelfSigned {
 		expected = "a certificate that the client is registered with"
 	}
-	certificate, problem := peerCertificate(peer)
-	if certificate == nil {
-		return problem, expected, nil
+	certificate := peer.Certificate
+	switch {
+	case peer.Problem != nil:
+		return peer.Problem.Error(), expected, nil
+	case certificate == nil:
+		return "no TLS client certificate", expected, nil
 	}
 	sent = certificate.String()
 	if registered.SelfSigned {
@@ -77,21 +73,6 @@ func (a *Authenticator) checkCertificate(ctx context.Context, client *storage.Cl
 		return sent, "a certificate of a CA that the site trusts: tls { client_auth { trust_pool … } } with mode verify_if_given or require_and_verify", nil
 	}
 	return sent, "", nil
-}
-
-// peerCertificate returns the certificate of a peer, or says why there is none.
-func peerCertificate(peer Peer) (_ *mtls.Certificate, problem string) {
-	if peer == nil {
-		return nil, "no TLS client certificate"
-	}
-	certificate, err := peer.Certificate()
-	switch {
-	case err != nil:
-		return nil, err.Error()
-	case certificate == nil:
-		return nil, "no TLS client certificate"
-	}
-	return certificate, ""
 }
 
 // isRegistered reports whether a client is registered with a certificate itself.

@@ -10,6 +10,7 @@ import (
 	"slices"
 
 	"github.com/caddyserver/caddy/v2/modules/caddyhttp"
+	"go.uber.org/zap"
 
 	"github.com/caddy-oauth/caddy-oauth/internal/bearer"
 	"github.com/caddy-oauth/caddy-oauth/internal/request"
@@ -98,7 +99,9 @@ func (g *Guard) ServeHTTP(w http.ResponseWriter, r *http.Request, next caddyhttp
 	}
 	found.passed = append(found.passed, g.config.Settings)
 	if claims != nil {
-		request.LogClient(r, claims.ClientID)
+		if claims.ClientID != "" {
+			request.Log(r, zap.String("client_id", claims.ClientID))
+		}
 		if g.config.Trail.Watched() {
 			g.config.Trail.Step(g.step(r, claims.ClientID, claims.Subject, "ok"))
 		}

@@ -21,6 +21,13 @@ type Certificate struct {
 	Verified bool
 }
 
+// Peer is who has sent a request, as far as the site trusts what it is told.
+type Peer struct {
+	Address     string       // the IP address
+	Certificate *Certificate // by which the peer has authenticated its connection; nil: none
+	Problem     error        // what is wrong with what was sent for a certificate; nil: nothing
+}
+
 // OfConnection returns the certificate that the client of a TLS connection has sent, nil if it has sent none.
 func OfConnection(state *tls.ConnectionState) *Certificate {
 	if state == nil || len(state.PeerCertificates) == 0 {

@@ -44,12 +44,6 @@ func Innermost(w http.ResponseWriter) http.ResponseWriter {
 	}
 }
 
-// ClientIP returns the address of the client that Caddy trusts.
-func ClientIP(r *http.Request) string {
-	ip, _ := caddyhttp.GetVar(r.Context(), caddyhttp.ClientIPVarKey).(string)
-	return ip
-}
-
 // Scheme returns the scheme by which a client has sent a request. A proxy before Caddy may have decrypted it.
 func Scheme(r *http.Request) string {
 	if r.TLS != nil || FromTrustedProxy(r) && r.Header.Get("X-Forwarded-Proto") == "https" {
@@ -74,19 +68,15 @@ func AtOwnPort(r *http.Request, host string) bool {
 	return false
 }
 
-// LogClient adds the client of a request to the access log.
-func LogClient(r *http.Request, clientID string) {
-	if extra := LogFields(r); extra != nil && clientID != "" {
-		extra.Set(zap.String("client_id", clientID))
-	}
-}
-
-// LogFields returns the fields that are added to a request in the access log, or nil if there is no access log. The log lines
-// of other modules, which have these fields too, lack them then.
-func LogFields(r *http.Request) *caddyhttp.ExtraLogFields {
+// Log adds fields to a request in the access log, if there is one. Without it, the log lines of other modules, which have these fields too,
+// lack them.
+func Log(r *http.Request, fields ...zap.Field) {
 	if server, ok := r.Context().Value(caddyhttp.ServerCtxKey).(*caddyhttp.Server); ok && server.Logs == nil {
-		return nil
+		return
 	}
-	extra, _ := r.Context().Value(caddyhttp.ExtraLogFieldsCtxKey).(*caddyhttp.ExtraLogFields)
-	return extra
+	if extra, ok := r.Context().Value(caddyhttp.ExtraLogFieldsCtxKey).(*caddyhttp.ExtraLogFields); ok {
+		for _, field := range fields {
+			extra.Set(field)
+		}
+	}
 }

@@ -9,6 +9,19 @@ import (
 	"github.com/caddy-oauth/caddy-oauth/internal/mtls"
 )
 
+// PeerOf returns who has sent a request. certHeader is the setting client_cert_header.
+func PeerOf(r *http.Request, certHeader string) mtls.Peer {
+	peer := mtls.Peer{Address: ClientIP(r)}
+	peer.Certificate, peer.Problem = Certificate(r, certHeader)
+	return peer
+}
+
+// ClientIP returns the address of the client that Caddy trusts.
+func ClientIP(r *http.Request) string {
+	ip, _ := caddyhttp.GetVar(r.Context(), caddyhttp.ClientIPVarKey).(string)
+	return ip
+}
+
 // Certificate returns the certificate by which the client of a request has authenticated its connection, nil if there is none. header
 // is the setting client_cert_header. A connection of a proxy has the certificate of the proxy, if any, and never that of a client.
 func Certificate(r *http.Request, header string) (*mtls.Certificate, error) {
