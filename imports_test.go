@@ -34,13 +34,13 @@ var allowedImports = []struct {
 		"storage storage/caddy storage/memory"},
 
 	// What the guards do with requests.
-	{"internal/guard", "grants internal/bearer internal/dpop internal/jwt internal/mcp internal/mtls internal/request internal/routes internal/trail internal/watch internal/wire"},
+	{"internal/guard", "grants internal/bearer internal/dpop internal/jwt internal/mcp internal/mtls internal/request internal/routes internal/tokenwatch internal/trail internal/wire"},
 
 	// How a site's login runs before an endpoint.
 	{"internal/signin", "internal/directive internal/request internal/routes"},
 
 	// Caddy's requests and routes.
-	{"internal/watch", "internal/bearer internal/jwt internal/request"},
+	{"internal/tokenwatch", "internal/bearer internal/jwt internal/request"},
 	{"internal/request", "internal/mtls internal/wire"},
 	{"internal/routes", ""},
 
@@ -115,7 +115,7 @@ var confined = map[string][]string{
 // caddyModules are the packages that are Caddy modules or read a Caddyfile. All others are plain Go and may not import Caddy.
 var caddyModules = []string{
 	"ROOT", "cmd/caddy", "grants", "internal/adminapi", "internal/cli", "internal/directive", "internal/events", "internal/guard",
-	"internal/request", "internal/routes", "internal/signin", "internal/siteblock", "internal/warning", "internal/watch",
+	"internal/request", "internal/routes", "internal/signin", "internal/siteblock", "internal/tokenwatch", "internal/warning",
 	"storage/caddy", "storage/memory", "storage/redis",
 }
 

@@ -14,8 +14,8 @@ import (
 
 	"github.com/caddy-oauth/caddy-oauth/internal/bearer"
 	"github.com/caddy-oauth/caddy-oauth/internal/request"
+	"github.com/caddy-oauth/caddy-oauth/internal/tokenwatch"
 	"github.com/caddy-oauth/caddy-oauth/internal/trail"
-	"github.com/caddy-oauth/caddy-oauth/internal/watch"
 	"github.com/caddy-oauth/caddy-oauth/internal/wire"
 )
 
@@ -108,13 +108,13 @@ func (g *Guard) ServeHTTP(w http.ResponseWriter, r *http.Request, next caddyhttp
 		g.identify(r, found, claims)
 	}
 	if rules != nil || claims != nil && found.watched != claims {
-		var watched *watch.Watch
+		var watched *tokenwatch.Watch
 		if claims != nil && found.watched != claims {
 			found.watched = claims
-			watched = watch.Begin(w, r, &g.config.Resource, found.tokens.Last(), claims, g.config.Place.log)
+			watched = tokenwatch.Begin(w, r, &g.config.Resource, found.tokens.Last(), claims, g.config.Place.log)
 			defer watched.Stop()
 		}
-		w = watch.NewResponse(w, r, rules, watched)
+		w = tokenwatch.NewResponse(w, r, rules, watched)
 	}
 	return next.ServeHTTP(w, r)
 }

@@ -1,5 +1,5 @@
-// Package watch ends a request together with its access token. A guard begins with [Begin], and gives the handlers after it a [Response].
-package watch
+// Package tokenwatch ends a request together with its access token. A guard begins with [Begin], and gives the handlers after it a [Response].
+package tokenwatch
 
 import (
 	"bufio"
