@@ -34,8 +34,7 @@ type accessTokens struct {
 	store    storage.Store
 	clients  *clients.Directory
 	cutoffs  *revocation.Cutoffs
-	timeout  time.Duration // of the first load of the cutoffs
-	cache    bearer.Cache  // of tokens whose signature or record was valid
+	cache    bearer.Cache // of tokens whose signature or record was valid
 	outages  *bounded.Outages
 	log      *zap.Logger
 	now      func() time.Time
@@ -80,7 +79,7 @@ func audience(resources []string) any {
 // issue makes an access token: a JWT as in RFC 9068, or the configured shape. It is bound to what bound names. issue also
 // returns the ID by which the token can be revoked.
 func (a *accessTokens) issue(
-	ctx context.Context, client *storage.Client, auth *grants.Authorization, bound storage.Confirmation, now time.Time,
+	ctx context.Context, signer keyring.Signer, client *storage.Client, auth *grants.Authorization, bound storage.Confirmation, now time.Time,
 ) (token, id string, err error) {
 	subject := a.pairwise.subject(client, auth.Subject)
 	more := renameClaims(subject, a.claims.granted(auth.Claims, auth.Scopes, auth.Asked.UserInfo), a.shape.Rename)
@@ -113,7 +112,7 @@ func (a *accessTokens) issue(
 		if err != nil {
 			return "", "", err
 		}
-		token, err = a.keys.SignReferenced(ctx, ref, payload)
+		token, err = signer.SignReferenced(ref, payload)
 		return token, ref.ID, err
 	}
 	own.Reference = ref
@@ -128,7 +127,7 @@ func (a *accessTokens) issue(
 	if err != nil {
 		return "", "", err
 	}
-	token, err = a.keys.Sign(ctx, payload)
+	token, err = signer.Sign(payload)
 	return token, ref.ID, err
 }
 
@@ -216,7 +215,7 @@ func (a *accessTokens) issueOpaque(
 // issuer and time, and that it is not revoked. If the token is wrong, the error is a jwt.InvalidToken; with any other
 // error the store failed, and the token may be valid.
 func (a *accessTokens) check(ctx context.Context, token string, leeway time.Duration) (*jwt.Claims, error) {
-	if err := a.cutoffs.LoadWithin(ctx, a.timeout); err != nil {
+	if err := a.cutoffs.Load(ctx); err != nil {
 		return nil, err
 	}
 	claims := a.cache.Get(token, a.now())

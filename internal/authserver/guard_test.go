@@ -45,11 +45,15 @@ func TestOwnTokensOfAnotherKind(t *testing.T) {
 			s := newTestServer(t, edit)
 			code := s.code(t, asks("webapp"))
 			refreshToken := s.tokens(t)["refresh_token"].(string)
-			idToken, err := s.keys.SignAs(t.Context(), "JWT", []byte(`{"sub":"alice","iss":"`+testIssuer+`","exp":9999999999}`))
+			signer, err := s.keys.Load(t.Context())
 			if err != nil {
 				t.Fatal(err)
 			}
-			answer, err := s.keys.SignAs(t.Context(), introspectionType, []byte(`{"sub":"alice","iss":"`+testIssuer+`","exp":9999999999}`))
+			idToken, err := signer.SignAs("JWT", []byte(`{"sub":"alice","iss":"`+testIssuer+`","exp":9999999999}`))
+			if err != nil {
+				t.Fatal(err)
+			}
+			answer, err := signer.SignAs(introspectionType, []byte(`{"sub":"alice","iss":"`+testIssuer+`","exp":9999999999}`))
 			if err != nil {
 				t.Fatal(err)
 			}

@@ -10,6 +10,7 @@ import (
 	"time"
 
 	"github.com/caddy-oauth/caddy-oauth/grants"
+	"github.com/caddy-oauth/caddy-oauth/internal/keyring"
 )
 
 // idTokenType is the typ of ID tokens. Core has none; it keeps an ID token from being taken for an access token.
@@ -31,7 +32,7 @@ type idTokenClaims struct {
 }
 
 // idToken returns the ID token for an authorization, "" if it signs nobody in. A refresh gets one without a nonce (Core §12.2).
-func (e *tokenEndpoint) idToken(c *call, auth *grants.Authorization, accessToken string, now time.Time) (string, error) {
+func (e *tokenEndpoint) idToken(c *call, signer keyring.Signer, auth *grants.Authorization, accessToken string, now time.Time) (string, error) {
 	policy := c.client.OpenID
 	if policy == nil || !slices.Contains(auth.Scopes, grants.OpenID) {
 		return "", nil
@@ -65,7 +66,7 @@ func (e *tokenEndpoint) idToken(c *call, auth *grants.Authorization, accessToken
 	if err != nil {
 		return "", err
 	}
-	return e.keys.SignWith(c.ctx, policy.IDTokenAlgorithm, idTokenType, payload)
+	return signer.SignWith(policy.IDTokenAlgorithm, idTokenType, payload)
 }
 
 // tokenHash returns the value of at_hash: the left half of the hash that belongs to the algorithm of the ID token (Core §3.1.3.6).

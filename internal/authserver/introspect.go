@@ -88,7 +88,7 @@ func (e *introspectEndpoint) describeRefresh(ctx context.Context, client *storag
 	if f == nil || f.Client != client.ID {
 		return inactive, nil
 	}
-	if err := e.cutoffs.LoadWithin(ctx, e.config.StoreTimeout); err != nil {
+	if err := e.cutoffs.Load(ctx); err != nil {
 		return nil, err
 	}
 	body := strings.TrimPrefix(token, client.RefreshToken.Prefix)
@@ -130,7 +130,11 @@ func (e *introspectEndpoint) writeIntrospectionJWT(c *call, answer map[string]an
 	if err != nil {
 		return err
 	}
-	token, err := e.keys.SignAs(c.ctx, introspectionType, payload)
+	signer, err := e.keys.Load(c.ctx)
+	if err != nil {
+		return err
+	}
+	token, err := signer.SignAs(introspectionType, payload)
 	if err != nil {
 		return err
 	}

@@ -548,7 +548,11 @@ func (l *logouts) send(ctx context.Context, logout *storage.Logout, n *storage.N
 	if err != nil {
 		return err
 	}
-	token, err := l.keys.SignWith(ctx, client.OpenID.IDTokenAlgorithm, logoutTokenType, payload)
+	signer, err := l.keys.LoadFor(ctx, client.OpenID.IDTokenAlgorithm)
+	if err != nil {
+		return err
+	}
+	token, err := signer.SignWith(client.OpenID.IDTokenAlgorithm, logoutTokenType, payload)
 	if err != nil {
 		return err
 	}

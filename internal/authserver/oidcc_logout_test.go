@@ -97,7 +97,11 @@ func TestOIDCCRPInitiatedLogoutBadIDTokenHint(t *testing.T) {
 			return tokens["access_token"].(string)
 		},
 		"logout token": func(s *logoutServer, _ map[string]any) string {
-			token, err := s.keys.SignWith(t.Context(), "ES256", logoutTokenType, []byte(`{"iss":"`+testIssuer+`","sub":"alice","aud":"webapp","sid":"s1"}`))
+			signer, err := s.keys.LoadFor(t.Context(), "ES256")
+			if err != nil {
+				t.Fatal(err)
+			}
+			token, err := signer.SignWith("ES256", logoutTokenType, []byte(`{"iss":"`+testIssuer+`","sub":"alice","aud":"webapp","sid":"s1"}`))
 			if err != nil {
 				t.Fatal(err)
 			}

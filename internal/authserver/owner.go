@@ -144,7 +144,7 @@ func (o Owner) Stats(ctx context.Context) (*Stats, error) {
 	if err != nil {
 		return nil, err
 	}
-	if err := o.s.cutoffs.LoadWithin(ctx, o.s.config.StoreTimeout); err != nil {
+	if err := o.s.cutoffs.Load(ctx); err != nil {
 		return nil, err
 	}
 	return &Stats{

@@ -127,13 +127,13 @@ func (s *Server) assemble() (err error) {
 	config.Store = s.store
 	s.consents = &consentRecords{store: s.store, outages: s.outages, log: s.log, issuer: config.Name}
 	s.keys, err = keyring.New(keyring.Config{
-		Policy: config.Keys, Store: s.store, Wait: config.StoreTimeout, Changed: s.events.keyChanged, Logger: s.log, Now: s.now,
+		Policy: config.Keys, Store: s.store, Timeout: config.StoreTimeout, Changed: s.events.keyChanged, Logger: s.log, Now: s.now,
 	})
 	if err != nil {
 		return err
 	}
 	s.cutoffs = revocation.New(revocation.Config{
-		Issuer: config.Name, Store: s.store, LocalServers: config.Revocations, Logger: s.log, Now: s.now,
+		Issuer: config.Name, Store: s.store, Timeout: config.StoreTimeout, LocalServers: config.Revocations, Logger: s.log, Now: s.now,
 		Lifetimes: s.longestLifetimes, Changed: s.metrics.Cutoffs,
 	})
 	s.clients = clients.New(clients.Config{
@@ -159,7 +159,7 @@ func (s *Server) assemble() (err error) {
 	s.accessTokens = &accessTokens{
 		pairwise: s.pairwise,
 		issuer:   config.URL, shape: config.AccessToken, claims: newScopedClaims(config.Scopes), keys: s.keys, store: s.store, clients: s.clients, cutoffs: s.cutoffs,
-		timeout: config.StoreTimeout, outages: s.outages, log: s.log.With(zap.String("issuer", config.Name)), now: s.now,
+		outages: s.outages, log: s.log.With(zap.String("issuer", config.Name)), now: s.now,
 	}
 	s.revoker = &Revoker{
 		store: s.store, consents: s.consents, cutoffs: s.cutoffs, now: s.now, log: s.log, issuer: config.Name, revoked: s.events.revoked,

@@ -12,6 +12,7 @@ import (
 
 	"github.com/caddy-oauth/caddy-oauth/grants"
 	"github.com/caddy-oauth/caddy-oauth/internal/clients"
+	"github.com/caddy-oauth/caddy-oauth/internal/keyring"
 	"github.com/caddy-oauth/caddy-oauth/internal/throttle"
 	"github.com/caddy-oauth/caddy-oauth/internal/wire"
 	"github.com/caddy-oauth/caddy-oauth/storage"
@@ -24,11 +25,17 @@ type tokenEndpoint struct {
 	grants    map[string]grants.Grant
 	verifiers map[string]grants.Verifier // of passwords, by the grant types that bring one
 
+	tokens     grants.Tokens     // of this issuer, that clients exchange
+	assertions grants.Assertions // of other issuers
+
 	void func(id string, f *storage.Family) bool // cutoffs.VoidsFamily, made a value once
 }
 
 func newTokenEndpoint(shared *core) *tokenEndpoint {
-	e := &tokenEndpoint{shared, make(map[string]grants.Grant), make(map[string]grants.Verifier), shared.cutoffs.VoidsFamily}
+	e := &tokenEndpoint{
+		core: shared, grants: make(map[string]grants.Grant), verifiers: make(map[string]grants.Verifier),
+		tokens: ownTokens{shared.accessTokens}, assertions: foreignAssertions{shared}, void: shared.cutoffs.VoidsFamily,
+	}
 	for _, g := range shared.config.Grants {
 		e.grants[g.Type()] = g
 		if provider, ok := g.(grants.VerifierProvider); ok {
@@ -47,49 +54,88 @@ func (e *tokenEndpoint) serve(c *call) error {
 	if err := e.authenticate(c, form); err != nil {
 		return err
 	}
-	grant, err := e.findGrant(form.Get("grant_type"), c.client)
+	grant, err := e.findGrant(c, form.Get("grant_type"))
 	if err != nil {
 		return err
 	}
-	c.grant = grant.Type()
 	if err := e.checkPossession(c); err != nil {
 		return err
 	}
-	now := e.now()
+	now, asksSite := e.now(), e.asksSite(c.grant)
+	if !asksSite { // The answer of a site may take longer than the store may: then the deadline begins after it.
+		c.setDeadline(e.config.StoreTimeout)
+	}
+	signer, err := e.prepare(c)
+	if err != nil {
+		return err
+	}
 	auth, err := e.exchange(c, grant, form, now)
 	if err != nil {
 		return err
 	}
-	response, err := e.issue(c, auth, now)
+	if asksSite {
+		c.setDeadline(e.config.StoreTimeout)
+	}
+	if c.proof != nil {
+		if err := e.useProofOnce(c); err != nil {
+			return err
+		}
+	}
+	response, err := e.issue(c, signer, auth, now)
 	if err != nil {
 		return err
 	}
 	return e.config.Wire.Response.Write(c.w, response)
 }
 
-// findGrant returns the grant of a type, if this client may use it (RFC 6749 §5.2).
-func (e *tokenEndpoint) findGrant(grantType string, client *storage.Client) (grants.Grant, error) {
+// findGrant returns the grant of a type, if the client of the call may use it (RFC 6749 §5.2), and sets c.grant.
+func (e *tokenEndpoint) findGrant(c *call, grantType string) (grants.Grant, error) {
 	if name, ok := e.config.Wire.GrantAliases[grantType]; ok {
 		grantType = name
 	}
 	if grantType == "" {
 		return nil, grants.Refuse(grants.InvalidRequest, "grant_type is missing").
-			Explain("", list(client.GrantTypes), "client "+client.ID+": grant_types")
+			Explain("", list(c.client.GrantTypes), "client "+c.client.ID+": grant_types")
 	}
 	grant, ok := e.grants[grantType]
 	if !ok {
 		return nil, grants.Refuse(grants.UnsupportedGrantType, "grant_type is not supported").
 			Explain(grantType, list(slices.Sorted(maps.Keys(e.grants))), "grant, grant_alias")
 	}
-	if !client.MayUse(grantType) {
+	if !c.client.MayUse(grantType) {
 		return nil, grants.Refuse(grants.UnauthorizedClient, "the client may not use this grant_type").
-			Explain(grantType, list(client.GrantTypes), "client "+client.ID+": grant_types")
+			Explain(grantType, list(c.client.GrantTypes), "client "+c.client.ID+": grant_types")
 	}
+	c.grant = grantType
 	return grant, nil
 }
 
 // asksAccount are the grant types that ask the site whether the user still has an account.
 var asksAccount = []string{"refresh_token", grants.JWTBearerType}
+
+// asksSite reports whether a grant asks the site about a user.
+func (e *tokenEndpoint) asksSite(grantType string) bool {
+	return e.verifiers[grantType] != nil || e.config.Accounts != nil && slices.Contains(asksAccount, grantType)
+}
+
+// prepare loads what the tokens of the client need, so that no code is used up for tokens that cannot be signed or could not be revoked.
+func (e *tokenEndpoint) prepare(c *call) (keyring.Signer, error) {
+	if err := e.cutoffs.Cover(c.ctx, lifetimesOf(c.client)); err != nil {
+		return keyring.Signer{}, err
+	}
+	if isPairwise(c.client) {
+		if _, err := e.keys.Secret(c.ctx); err != nil {
+			return keyring.Signer{}, err
+		}
+	}
+	if policy := c.client.OpenID; policy != nil && !c.forItself() {
+		return e.keys.LoadFor(c.ctx, policy.IDTokenAlgorithm)
+	}
+	return e.keys.Load(c.ctx)
+}
+
+// forItself reports whether the client of a token request acts for itself, not for a person (RFC 6749 §4.4).
+func (c *call) forItself() bool { return c.grant == "client_credentials" }
 
 // exchange has the grant decide on the request. The refusal of a code or refresh token that was used before, or whose user has
 // no account any more, revokes its family first, and too many refusals of one client at one address become 429.
@@ -98,31 +144,17 @@ func (e *tokenEndpoint) exchange(c *call, grant grants.Grant, form url.Values, n
 	if verifier != nil {
 		verifier = throttled{verifier, e.core, c.peer.Address}
 	}
-	asksSite := verifier != nil || e.config.Accounts != nil && slices.Contains(asksAccount, c.grant)
-	if !asksSite { // which may take long to answer
-		c.setDeadline(e.config.StoreTimeout)
-	}
-	ctx := c.ctx
-	if err := e.cutoffs.LoadWithin(ctx, e.config.StoreTimeout); err != nil {
-		return nil, err
-	}
-	if err := e.loadKeys(c); err != nil { // before the grant marks a code as used
-		return nil, err
-	}
-	if err := e.cutoffs.Cover(ctx, lifetimesOf(c.client)); err != nil {
-		return nil, err
-	}
-	auth, err := grant.Exchange(ctx, &grants.Request{
+	auth, err := grant.Exchange(c.ctx, &grants.Request{
 		Issuer:   e.config.URL,
 		Client:   c.client,
 		Form:     form,
-		Store:    e.config.Store,
+		Store:    e.store,
 		Now:      now,
 		Verifier: verifier,
 		Accounts: e.config.Accounts,
-		Tokens:   ownTokens{e.accessTokens},
+		Tokens:   e.tokens,
 
-		Assertions: foreignAssertions{e.core},
+		Assertions: e.assertions,
 		Void:       e.void,
 
 		Resources:     e.resources.all(),
@@ -130,36 +162,12 @@ func (e *tokenEndpoint) exchange(c *call, grant grants.Grant, form url.Values, n
 		Proven:        c.proven,
 	})
 	if err != nil {
-		return nil, e.throttleRefusal(c, e.revoker.RevokeRefused(ctx, err))
+		return nil, e.throttleRefusal(c, e.revoker.RevokeRefused(c.ctx, err))
 	}
-	if c.grant == "authorization_code" {
+	if e.sweeps && c.grant == "authorization_code" {
 		e.config.Codes.redeemed(e.config.Name, storage.Key{Kind: storage.KindFamily, ID: auth.Family})
 	}
-	if asksSite {
-		c.setDeadline(e.config.StoreTimeout)
-	}
-	if c.proof != nil {
-		if err := e.useProofOnce(c); err != nil {
-			return nil, err
-		}
-	}
 	return auth, nil
-}
-
-// loadKeys loads the keys that sign what the client can get, so that no code is used up for tokens that cannot be signed.
-func (e *tokenEndpoint) loadKeys(c *call) error {
-	if err := e.keys.Load(c.ctx); err != nil {
-		return err
-	}
-	if isPairwise(c.client) {
-		if _, err := e.keys.Secret(c.ctx); err != nil {
-			return err
-		}
-	}
-	if policy := c.client.OpenID; policy != nil && c.grant != "client_credentials" {
-		return e.keys.LoadFor(c.ctx, policy.IDTokenAlgorithm)
-	}
-	return nil
 }
 
 // guessed are the situations in which somebody may guess what a client has.
@@ -181,7 +189,7 @@ func (e *tokenEndpoint) throttleRefusal(c *call, err error) error {
 }
 
 // issue makes the tokens that a grant allows, and starts a family if the authorization needs one.
-func (e *tokenEndpoint) issue(c *call, auth *grants.Authorization, now time.Time) (*wire.TokenResponse, error) {
+func (e *tokenEndpoint) issue(c *call, signer keyring.Signer, auth *grants.Authorization, now time.Time) (*wire.TokenResponse, error) {
 	if err := checkSubjectFor(c.client, auth.Scopes, auth.Subject); err != nil { // of a password, which nobody has asked before
 		return nil, err
 	}
@@ -196,16 +204,16 @@ func (e *tokenEndpoint) issue(c *call, auth *grants.Authorization, now time.Time
 		}
 	}
 	auth.Asked = e.stillAsked(c.client, auth.Asked)
-	accessToken, id, err := e.accessTokens.issue(c.ctx, c.client, auth, c.client.Binding(c.proven), now)
+	accessToken, id, err := e.accessTokens.issue(c.ctx, signer, c.client, auth, c.client.Binding(c.proven), now)
 	if err != nil {
 		return nil, err
 	}
-	idToken, err := e.idToken(c, auth, accessToken, now)
+	idToken, err := e.idToken(c, signer, auth, accessToken, now)
 	if err != nil {
 		return nil, err
 	}
 	e.events.issued(c, auth, id)
-	if c.grant != "client_credentials" { // which has no user
+	if !c.forItself() {
 		began := auth.Started
 		if began.IsZero() {
 			began = now
@@ -260,7 +268,7 @@ func (e *tokenEndpoint) stillAsked(client *storage.Client, asked storage.AskedCl
 // A cutoff also voids what begins shortly after it, see [revocation.ClockSkew]. So that a user whose access was revoked a moment
 // ago can sign in again, Started is then later than now. The cutoff may be of another node: begin syncs first.
 func (e *tokenEndpoint) begin(c *call, auth *grants.Authorization, now time.Time) error {
-	if auth.Subject != c.client.ID {
+	if !c.forItself() {
 		if err := e.cutoffs.Sync(c.ctx); err != nil {
 			return err
 		}

@@ -160,7 +160,11 @@ func (e *userinfoEndpoint) answer(c *call, claims map[string]any) error {
 	if err != nil {
 		return err
 	}
-	token, err := e.keys.SignWith(c.ctx, alg, "JWT", payload)
+	signer, err := e.keys.LoadFor(c.ctx, alg)
+	if err != nil {
+		return err
+	}
+	token, err := signer.SignWith(alg, "JWT", payload)
 	if err != nil {
 		return err
 	}

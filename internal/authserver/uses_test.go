@@ -43,7 +43,7 @@ func usesFixture(t *testing.T) (*uses, *tripStore) {
 	store := &tripStore{Store: memory.New()}
 	clock := testclock.New()
 	return newUses(&consentRecords{store: store}, revocation.New(revocation.Config{
-		Store: store, LocalServers: revocation.NewLocalServers(), Logger: zap.NewNop(), Now: clock.Now,
+		Store: store, Timeout: time.Minute, LocalServers: revocation.NewLocalServers(), Logger: zap.NewNop(), Now: clock.Now,
 	})), store
 }
 

@@ -8,12 +8,9 @@
 package keyring
 
 import (
-	"cmp"
 	"context"
-	"encoding/json"
 	"errors"
 	"fmt"
-	"maps"
 	"math"
 	"slices"
 	"strings"
@@ -35,7 +32,7 @@ type Policy struct {
 	// key in the file decides.
 	Algorithm string
 
-	// More are further algorithms that the ring has keys for, see [Ring.SignWith]. An algorithm that is not among them gets its first
+	// More are further algorithms that the ring has keys for, see [Ring.LoadFor]. An algorithm that is not among them gets its first
 	// key when it is first used.
 	More []string
 
@@ -66,8 +63,8 @@ type Config struct {
 	Policy
 	Store storage.Store // of one issuer only
 
-	// Wait is how long a caller waits for another one that is reading or writing the record.
-	Wait time.Duration
+	// Timeout is how long a caller waits for another one that is reading or writing the record.
+	Timeout time.Duration
 
 	// Changed is called when a key is made, starts to sign or is retired; may be nil. signs is when the key starts to
 	// sign, zero for Retired.
@@ -192,41 +189,17 @@ func (r *Ring) Maintain(ctx context.Context) error {
 	return r.update(ctx, r.current.Load())
 }
 
-// Sign returns a JWT of these claims, a JSON object, of type at+jwt (RFC 9068 §2.1) or of the configured Type. The first call makes the
-// first key.
-func (r *Ring) Sign(ctx context.Context, claims []byte) (string, error) {
+// Load returns the keys in memory. The first call makes the first key.
+func (r *Ring) Load(ctx context.Context) (Signer, error) {
 	keys, err := r.load(ctx)
-	if err != nil {
-		return "", err
-	}
-	if r.config.Type != "" {
-		return keys.signer(r.config.Algorithm, r.now()).SignAs(r.config.Type, claims)
-	}
-	return keys.signer(r.config.Algorithm, r.now()).Sign(claims)
+	return r.signer(keys), err
 }
 
-// SignAs is Sign for a JWT of another type than an access token.
-func (r *Ring) SignAs(ctx context.Context, typ string, claims []byte) (string, error) {
-	keys, err := r.load(ctx)
-	if err != nil {
-		return "", err
-	}
-	return keys.signer(r.config.Algorithm, r.now()).SignAs(typ, claims)
-}
-
-// SignWith is SignAs with a key for an algorithm. The first call for an algorithm makes its first key, unless the keys are in a file.
-func (r *Ring) SignWith(ctx context.Context, alg, typ string, claims []byte) (string, error) {
+// LoadFor is Load with a key for an algorithm, see [Signer.SignWith]. The first call for an algorithm makes its first key, unless the keys are
+// in a file.
+func (r *Ring) LoadFor(ctx context.Context, alg string) (Signer, error) {
 	keys, err := r.loadFor(ctx, alg)
-	if err != nil {
-		return "", err
-	}
-	return keys.signer(alg, r.now()).SignAs(typ, claims)
-}
-
-// LoadFor is Load for SignWith.
-func (r *Ring) LoadFor(ctx context.Context, alg string) error {
-	_, err := r.loadFor(ctx, alg)
-	return err
+	return r.signer(keys), err
 }
 
 // loadFor returns the keys in memory with a key for the algorithm.
@@ -263,15 +236,6 @@ func (r *Ring) use(alg string) {
 			return
 		}
 	}
-}
-
-// SignReferenced is Sign for claims that do not say which token it is: the header does.
-func (r *Ring) SignReferenced(ctx context.Context, ref jwt.Reference, claims []byte) (string, error) {
-	keys, err := r.load(ctx)
-	if err != nil {
-		return "", err
-	}
-	return keys.signer(r.config.Algorithm, r.now()).SignReferenced(cmp.Or(r.config.Type, jwt.AccessTokenType), ref, claims)
 }
 
 // Verify returns the payload of a token that one of these keys signed. It checks type and signature only. If the token is
@@ -364,12 +328,6 @@ func (r *Ring) Secret(ctx context.Context) ([secretLength]byte, error) {
 	return [secretLength]byte(keys.secret), nil
 }
 
-// Load loads the keys unless they are in memory, so that the next Sign does not ask the store.
-func (r *Ring) Load(ctx context.Context) error {
-	_, err := r.load(ctx)
-	return err
-}
-
 const (
 	refreshInterval = time.Minute
 	refreshTimeout  = 2 * time.Second
@@ -395,87 +353,4 @@ func (r *Ring) load(ctx context.Context) (*snapshot, error) {
 		r.config.Logger.Warn("signing keys not refreshed", zap.Error(err))
 	}
 	return r.current.Load(), nil
-}
-
-// snapshot is what a node knows of the keys at one time. It never changes: an update replaces it.
-type snapshot struct {
-	keys     []*jwt.Key                 // all that verify, in the order of the record or the file
-	lines    map[string][]*scheduledKey // those that this node signs with, by algorithm
-	byID     map[string]*jwt.Key
-	byHeader map[string]*jwt.Key
-	jwks     []byte
-	secret   []byte // nil if not loaded yet
-}
-
-func newSnapshot(keys []*jwt.Key, lines map[string][]*scheduledKey, secret []byte) *snapshot {
-	s := &snapshot{
-		keys:     keys,
-		lines:    lines,
-		byID:     make(map[string]*jwt.Key, len(keys)),
-		byHeader: make(map[string]*jwt.Key, len(keys)),
-		secret:   secret,
-	}
-	set := struct {
-		Keys []json.RawMessage `json:"keys"`
-	}{Keys: []json.RawMessage{}} // never null: the member must be an array (RFC 7517 §5.1)
-	for _, key := range keys {
-		s.byID[key.ID] = key
-		s.byHeader[key.Header()] = key
-		if key.Public != nil {
-			set.Keys = append(set.Keys, key.Public)
-		}
-	}
-	s.jwks, _ = json.Marshal(set) // raw messages that json.Marshal made
-	return s
-}
-
-// kids lists the IDs of the keys, for the log.
-func (s *snapshot) kids() string { return strings.Join(slices.Sorted(maps.Keys(s.byID)), " ") }
-
-// signer returns the key that signs with an algorithm at that time, nil if there are no keys for it.
-func (s *snapshot) signer(alg string, now time.Time) *jwt.Key {
-	line := s.lines[alg]
-	if len(line) == 0 {
-		return nil
-	}
-	return s.byID[line[signerAt(line, now)].ID]
-}
-
-// find returns the key that a token's header names. The encoded headers of tokens made here are known; only a different
-// header of the same key has to be parsed.
-func (s *snapshot) find(t jwt.Token, typ string) (*jwt.Key, error) {
-	if key, ok := s.byHeader[t.Header]; ok {
-		return key, nil
-	}
-	h, err := t.ParseHeader()
-	if err != nil {
-		return nil, err
-	}
-	if !h.IsType(jwt.AccessTokenType) && (typ == "" || !h.IsType(typ)) { // RFC 9068 §4
-		return nil, jwt.ErrType.Explain("typ "+h.Type, cmp.Or(typ, jwt.AccessTokenType), "access_token: typ")
-	}
-	return s.keyOf(h)
-}
-
-// findAs returns the key that the header of a JWT of that type names.
-func (s *snapshot) findAs(t jwt.Token, typ string) (*jwt.Key, error) {
-	h, err := t.ParseHeader()
-	if err != nil {
-		return nil, err
-	}
-	if !h.IsType(typ) {
-		return nil, jwt.ErrType.Explain("typ "+h.Type, typ, "")
-	}
-	return s.keyOf(h)
-}
-
-func (s *snapshot) keyOf(h jwt.Header) (*jwt.Key, error) {
-	key, ok := s.byID[h.KeyID]
-	if !ok {
-		return nil, jwt.ErrKey.Explain("kid "+h.KeyID, "one of "+s.kids(), "signing")
-	}
-	if h.Algorithm != key.Algorithm { // the key decides, never the token (RFC 8725 §3.1)
-		return nil, jwt.ErrAlgorithm.Explain("alg "+h.Algorithm, key.Algorithm, "signing")
-	}
-	return key, nil
 }

@@ -22,23 +22,32 @@ import (
 
 var testLogger = zap.NewNop()
 
-const testWait = 10 * time.Second
+const testTimeout = 10 * time.Second
 
 func newTestKeys(tb testing.TB, policy Policy, store storage.Store, clock *testclock.Clock) *Ring {
 	tb.Helper()
 	if policy.Lifetime == 0 {
 		policy.Lifetime = time.Hour
 	}
-	k, err := New(Config{Policy: policy, Store: store, Wait: testWait, Logger: testLogger, Now: clock.Now})
+	k, err := New(Config{Policy: policy, Store: store, Timeout: testTimeout, Logger: testLogger, Now: clock.Now})
 	if err != nil {
 		tb.Fatal(err)
 	}
 	return k
 }
 
+// trySign returns a token, as a server makes it.
+func trySign(ctx context.Context, k *Ring, payload string) (string, error) {
+	signer, err := k.Load(ctx)
+	if err != nil {
+		return "", err
+	}
+	return signer.Sign([]byte(payload))
+}
+
 func sign(tb testing.TB, k *Ring, payload string) string {
 	tb.Helper()
-	token, err := k.Sign(tb.Context(), []byte(payload))
+	token, err := trySign(tb.Context(), k, payload)
 	if err != nil {
 		tb.Fatal(err)
 	}
@@ -140,7 +149,7 @@ func TestFirstUseMakesOneKey(t *testing.T) {
 	for i := range tokens {
 		wg.Go(func() {
 			var err error
-			if tokens[i], err = nodes[i%2].Sign(t.Context(), []byte(`{}`)); err != nil {
+			if tokens[i], err = trySign(t.Context(), nodes[i%2], `{}`); err != nil {
 				t.Error(err)
 			}
 		})
@@ -174,7 +183,7 @@ func TestWithoutStoreKeysInMemorySign(t *testing.T) {
 	store, clock := &switchStore{Store: memory.New()}, testclock.New()
 	k := newTestKeys(t, Policy{Rotate: 24 * time.Hour, Publish: time.Hour}, store, clock)
 	store.down.Store(true)
-	if _, err := k.Sign(t.Context(), []byte(`{}`)); !errors.Is(err, errDown) {
+	if _, err := k.Load(t.Context()); !errors.Is(err, errDown) {
 		t.Fatalf("error without a key is %v", err)
 	}
 	store.down.Store(false)
@@ -233,7 +242,7 @@ func TestRequestsDoNotQueueBehindAStoreThatHangs(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		store := &hangingStore{Store: memory.New(), asked: make(chan struct{}, 1), release: make(chan struct{})}
 		k, err := New(Config{
-			Policy: Policy{Lifetime: time.Hour}, Store: store, Wait: testWait, Logger: testLogger, Now: testclock.New().Now,
+			Policy: Policy{Lifetime: time.Hour}, Store: store, Timeout: testTimeout, Logger: testLogger, Now: testclock.New().Now,
 		})
 		if err != nil {
 			t.Fatal(err)
@@ -241,7 +250,7 @@ func TestRequestsDoNotQueueBehindAStoreThatHangs(t *testing.T) {
 		first := make(chan error)
 		go func() { first <- k.Maintain(t.Context()) }()
 		<-store.asked
-		if _, err := k.Sign(t.Context(), []byte(`{}`)); !errors.Is(err, context.DeadlineExceeded) {
+		if _, err := k.Load(t.Context()); !errors.Is(err, context.DeadlineExceeded) {
 			t.Errorf("error is %v, want that the wait is over", err)
 		}
 		close(store.release)

@@ -29,7 +29,7 @@ func ring(t *testing.T) (*Ring, *testclock.Clock, storage.Store) {
 func ringOn(t *testing.T, store storage.Store, clock *testclock.Clock) *Ring {
 	t.Helper()
 	policy := Policy{Rotate: 24 * time.Hour, Publish: time.Hour, Lifetime: 10 * time.Minute}
-	keys, err := New(Config{Policy: policy, Store: store, Wait: testWait, Logger: testLogger, Now: clock.Now})
+	keys, err := New(Config{Policy: policy, Store: store, Timeout: testTimeout, Logger: testLogger, Now: clock.Now})
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -60,20 +60,11 @@ func only(t *testing.T, k *Ring, status string) string {
 	return ids[0]
 }
 
-func signed(t *testing.T, k *Ring) string {
-	t.Helper()
-	token, err := k.Sign(t.Context(), []byte(`{}`))
-	if err != nil {
-		t.Fatal(err)
-	}
-	return token
-}
-
 func TestRotateNow(t *testing.T) {
 	for name, atOnce := range map[string]bool{"at once": true, "when it is known": false} {
 		t.Run(name, func(t *testing.T) {
 			k, clock, store := ring(t)
-			before := signed(t, k)
+			before := sign(t, k, `{}`)
 			first := only(t, k, "signing")
 			clock.Advance(time.Minute)
 			made, err := k.RotateNow(t.Context(), atOnce)
@@ -125,7 +116,7 @@ func TestRotateNowTwiceInASecond(t *testing.T) {
 
 func TestRetireNow(t *testing.T) {
 	k, clock, store := ring(t)
-	token := signed(t, k)
+	token := sign(t, k, `{}`)
 	first := only(t, k, "signing")
 	if _, err := k.RotateNow(t.Context(), false); err != nil {
 		t.Fatal(err)
@@ -147,7 +138,7 @@ func TestRetireNow(t *testing.T) {
 	if err := k.RetireNow(t.Context(), next); err != nil {
 		t.Fatal(err)
 	}
-	if fresh := only(t, k, "signing"); fresh == first || fresh == next || !k.Has(signed(t, k)) {
+	if fresh := only(t, k, "signing"); fresh == first || fresh == next || !k.Has(sign(t, k, `{}`)) {
 		t.Errorf("%s signs, expected a new key", fresh)
 	}
 	if err := k.RetireNow(t.Context(), next); !errors.Is(err, ErrNoKey) {
@@ -180,7 +171,7 @@ func TestKeysOfAFileAreTheOwners(t *testing.T) {
 	}
 	file := append(append([]byte(`{"keys": [`), made.JWK...), `]}`...)
 	k, err := New(Config{
-		Policy: Policy{File: file, Lifetime: time.Minute}, Store: memory.New(), Wait: testWait, Logger: testLogger, Now: testclock.New().Now,
+		Policy: Policy{File: file, Lifetime: time.Minute}, Store: memory.New(), Timeout: testTimeout, Logger: testLogger, Now: testclock.New().Now,
 	})
 	if err != nil {
 		t.Fatal(err)
@@ -228,7 +219,7 @@ func TestAnotherFileIsAnotherSecret(t *testing.T) {
 	store := memory.New()
 	secret := func(file []byte) [secretLength]byte {
 		t.Helper()
-		k, err := New(Config{Policy: Policy{File: file}, Store: store, Wait: testWait, Logger: testLogger, Now: time.Now})
+		k, err := New(Config{Policy: Policy{File: file}, Store: store, Timeout: testTimeout, Logger: testLogger, Now: time.Now})
 		if err != nil {
 			t.Fatal(err)
 		}
@@ -285,7 +276,7 @@ func TestListSaysWhatASigningKeyWillDo(t *testing.T) {
 	if key := info(late, "signing"); key.Until.Before(clock.Now()) {
 		t.Errorf("a key whose successor is late: %+v at %v", key, clock.Now())
 	}
-	never, err := New(Config{Policy: Policy{Publish: time.Hour, Lifetime: time.Minute}, Store: memory.New(), Wait: testWait, Logger: testLogger, Now: clock.Now})
+	never, err := New(Config{Policy: Policy{Publish: time.Hour, Lifetime: time.Minute}, Store: memory.New(), Timeout: testTimeout, Logger: testLogger, Now: clock.Now})
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -317,10 +308,10 @@ func TestDamagedRing(t *testing.T) {
 			core, logs := observer.New(zap.InfoLevel)
 			node := ringOn(t, store, clock)
 			node.config.Logger = zap.New(core)
-			token := signed(t, node)
+			token := sign(t, node, `{}`)
 			damage(t, dir, store)
 
-			_, err := ringOn(t, store, clock).Sign(t.Context(), []byte(`{}`))
+			_, err := ringOn(t, store, clock).Load(t.Context())
 			if !errors.Is(err, storage.ErrDamaged) || !strings.Contains(err.Error(), "keys/signing") || !strings.Contains(err.Error(), "backup") {
 				t.Errorf("a node without the keys: %v", err)
 			}

@@ -101,7 +101,7 @@ func (r *Ring) advance(old []byte) (rec record, changed bool, err error) {
 // lock waits until no other caller reads or writes the record. The wait is limited, so that callers do not queue up behind
 // a store that does not answer.
 func (r *Ring) lock(ctx context.Context) (unlock func(), err error) {
-	ctx, cancel := context.WithTimeout(ctx, r.config.Wait)
+	ctx, cancel := context.WithTimeout(ctx, r.config.Timeout)
 	defer cancel()
 	if err := r.updating.Acquire(ctx, 1); err != nil {
 		return nil, fmt.Errorf("%w: waiting for another request that reads the signing keys: %w", storage.ErrTimeout, err)

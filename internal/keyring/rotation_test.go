@@ -176,7 +176,11 @@ func TestReloadKeepsKeysOfOtherAlgorithms(t *testing.T) {
 		store, clock := memory.New(), testclock.New()
 		signed := func(k *Ring) string {
 			t.Helper()
-			token, err := k.SignWith(t.Context(), "EdDSA", "JWT", []byte(`{}`))
+			signer, err := k.LoadFor(t.Context(), "EdDSA")
+			if err != nil {
+				t.Fatal(err)
+			}
+			token, err := signer.SignWith("EdDSA", "JWT", []byte(`{}`))
 			if err != nil {
 				t.Fatal(err)
 			}

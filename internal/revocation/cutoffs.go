@@ -27,6 +27,7 @@ const ClockSkew = 30 * time.Second
 type Config struct {
 	Issuer       string // its short name
 	Store        storage.Store
+	Timeout      time.Duration // of a load, see Cutoffs.Load
 	LocalServers *LocalServers
 	Logger       *zap.Logger
 	Now          func() time.Time
@@ -162,7 +163,10 @@ func (c *Cutoffs) write(ctx context.Context, cutoff *storage.Cutoff) error {
 // Cover makes sure that revocations from now on are kept for tokens with these lifetimes, before such tokens are issued. As
 // a rule they are, and it does not ask the store.
 func (c *Cutoffs) Cover(ctx context.Context, need storage.Lifetimes) error {
-	if c.lifetimes().Max(need) == c.lifetimes() {
+	if err := c.Load(ctx); err != nil {
+		return err
+	}
+	if stored := c.lifetimes(); stored.Max(need) == stored {
 		return nil
 	}
 	raised, err := c.raise(ctx, need)

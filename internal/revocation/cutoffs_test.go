@@ -84,7 +84,7 @@ func newNode(tb testing.TB, store storage.Store, lifetimes ...storage.Lifetimes)
 		own = lifetimes[0]
 	}
 	n.Cutoffs = New(Config{
-		Issuer: "default", Store: store, LocalServers: NewLocalServers(), Logger: zap.NewNop(),
+		Issuer: "default", Store: store, Timeout: time.Minute, LocalServers: NewLocalServers(), Logger: zap.NewNop(),
 		Now:       func() time.Time { return *n.now.Load() },
 		Lifetimes: func(context.Context) (storage.Lifetimes, error) { return own, nil },
 	})

@@ -26,11 +26,14 @@ type followed struct {
 // listInterval is how often all records are listed even if the journal has nothing new: records can vanish.
 const listInterval = 10 * time.Minute
 
-// Load reads the cutoffs from the store unless that is done. Before that nobody can tell whether a token is void.
+// Load reads the cutoffs from the store unless that is done. Before that nobody can tell whether a token is void. It waits up to
+// Config.Timeout; where that is too short, Poll loads them.
 func (c *Cutoffs) Load(ctx context.Context) error {
 	if c.loaded() {
 		return nil
 	}
+	ctx, cancel := context.WithTimeout(ctx, c.Timeout)
+	defer cancel()
 	return c.whileLoading(ctx, func() error {
 		if c.loaded() { // another request was first
 			return nil
@@ -38,16 +41,6 @@ func (c *Cutoffs) Load(ctx context.Context) error {
 		_, err := c.follow(ctx)
 		return err
 	})
-}
-
-// LoadWithin is Load for a request, which waits for the first load no longer than for any other answer of the store.
-func (c *Cutoffs) LoadWithin(ctx context.Context, timeout time.Duration) error {
-	if c.loaded() {
-		return nil
-	}
-	ctx, cancel := context.WithTimeout(ctx, timeout)
-	defer cancel()
-	return c.Load(ctx)
 }
 
 func (c *Cutoffs) loaded() bool { return c.at.Load() != nil }
