@@ -1,6 +1,8 @@
 package storage
 
 import (
+	"crypto/sha256"
+	"crypto/subtle"
 	"encoding/hex"
 	"fmt"
 	"strings"
@@ -19,7 +21,7 @@ const (
 	KindClient   Kind = "client"   // an AddedClient, or the block of a described client; the ID is the escaped client ID
 	KindDocument Kind = "document" // a Document of a client; the ID is the hash of its URL
 	KindDynamic  Kind = "dynamic"  // a client that has registered itself; the ID is the escaped client ID
-	KindKeys     Kind = "keys"     // the signing keys of the issuer; the ID is a name
+	KindKeys     Kind = "keys"     // the signing keys, or the key behind the IDs of registrations; the ID is a name
 	KindOnce     Kind = "once"     // what must not be used twice, see Once; the ID is a bucket and a hash
 	KindDevice   Kind = "device"   // a Device; the ID is a bucket and the hash of the device code
 	KindUserCode Kind = "usercode" // a UserCode; the ID is a bucket and the hash of the user code
@@ -56,17 +58,6 @@ func (k Kind) Check() error {
 		return fmt.Errorf("storage: unsafe kind %.140q", string(k))
 	}
 	return nil
-}
-
-// Bucket returns the bucket the ID begins with, or the empty Bucket if it has none.
-func (k Key) Bucket() Bucket {
-	if len(k.ID) <= bucketLength || k.ID[bucketLength] != '.' {
-		return ""
-	}
-	if b := Bucket(k.ID[:bucketLength]); b.Valid() {
-		return b
-	}
-	return ""
 }
 
 func safeName(s string) bool {
@@ -113,4 +104,26 @@ func EscapeID(name string) string {
 		return "=h" + HashID(name)
 	}
 	return b.String()
+}
+
+// hash returns the SHA-256 of a code or token, for a record.
+func hash(token string) []byte {
+	sum := hashOf(token)
+	return sum[:]
+}
+
+// hashOf returns the SHA-256 of the concatenated texts. It copies them to the stack, because converting them would allocate.
+func hashOf(texts ...string) [sha256.Size]byte {
+	var buffer [2 * MaxTokenLength]byte
+	whole := buffer[:0]
+	for _, text := range texts {
+		whole = append(whole, text...)
+	}
+	return sha256.Sum256(whole)
+}
+
+// matches reports whether token has that hash. An empty hash matches no token.
+func matches(token string, hashed []byte) bool {
+	sum := hashOf(token)
+	return subtle.ConstantTimeCompare(sum[:], hashed) == 1
 }

@@ -5,8 +5,12 @@
 // suite in package storetest. Package memory is the shortest example. A store may do more than Store asks; the interfaces for
 // that are [Sweeper], [Exporter], [Watcher] and [Slow], and [As] finds them.
 //
-// The records are [Family] (a code and the refresh tokens that come of it), [Consents], [AddedClient]s, [Document]s of
-// clients, [Cutoff] (a revocation), [Access] (an opaque access token), [Device] (an authorization of another device), [Sessions] (where a user has signed in) and [Logout]. [Once] notes what must not be used twice. [Encrypted] encrypts any of them at rest.
+// The records that each request of a client may need are [Family] (a code and the refresh tokens that come of it), [Access] (an opaque
+// access token), [Device] and [UserCode] (an authorization of another device), [Pushed] (a request that a client has pushed), [Registered]
+// clients and [Document]s of clients. Those of people are [Consents] and [Sessions] (where a user has signed in), with [Logout] for
+// what a logout still has to do. Revocations are a [Cutoff] each, and the [Journal] has the latest. [Once] notes what must not be used
+// twice, and [InitialUses] what may be used a few times. The signing keys (internal/keyring), and clients that have registered themselves
+// (internal/registration), are records of the packages that make them. [Encrypted] encrypts any of them at rest, with [EncryptionKeys].
 package storage
 
 import (
@@ -116,6 +120,31 @@ type Slow interface {
 	// Timeout returns how long a request may wait for the store, all operations together. 0 is for a store that is only
 	// memory of this process and never makes anybody wait.
 	Timeout() time.Duration
+}
+
+// Expired reports whether a record that expires at that time is absent now. A zero expires means never.
+func Expired(expires, now time.Time) bool {
+	return !expires.IsZero() && !now.Before(expires)
+}
+
+// maxExpiryMillis is the largest number of 15 digits: a store may write an expiry in a field of that width.
+const maxExpiryMillis = 999_999_999_999_999
+
+// ExpiryMillis returns an expiry as stores write it: in milliseconds since 1970, at most 15 digits, 0 for never.
+func ExpiryMillis(expires time.Time) int64 {
+	if expires.IsZero() {
+		return 0
+	}
+	// Rounded up, because a record must not vanish before its time, and never down to 0, which means never.
+	return min(max(expires.Add(time.Millisecond-1).UnixMilli(), 1), maxExpiryMillis)
+}
+
+// ExpiryFromMillis returns the expiry that ExpiryMillis wrote.
+func ExpiryFromMillis(millis int64) time.Time {
+	if millis == 0 {
+		return time.Time{}
+	}
+	return time.UnixMilli(millis)
 }
 
 // As returns what a store can do beyond [Store], such as being a [Sweeper], and false if it cannot. A store that wraps another

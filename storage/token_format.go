@@ -2,8 +2,6 @@ package storage
 
 import (
 	"crypto/rand"
-	"crypto/sha256"
-	"crypto/subtle"
 	"strings"
 )
 
@@ -197,25 +195,4 @@ func appendRandom(text []byte, n int) []byte {
 		}
 	}
 	return text
-}
-
-func hash(token string) []byte {
-	sum := hashOf(token)
-	return sum[:]
-}
-
-// hashOf returns the SHA-256 of the concatenated texts. It copies them to the stack, because converting them would allocate.
-func hashOf(texts ...string) [sha256.Size]byte {
-	var buffer [2 * MaxTokenLength]byte
-	whole := buffer[:0]
-	for _, text := range texts {
-		whole = append(whole, text...)
-	}
-	return sha256.Sum256(whole)
-}
-
-// matches reports whether token has that hash. An empty hash matches no token.
-func matches(token string, hashed []byte) bool {
-	sum := hashOf(token)
-	return subtle.ConstantTimeCompare(sum[:], hashed) == 1
 }

@@ -6,31 +6,6 @@ import (
 	"time"
 )
 
-// Expired reports whether a record that expires at that time is absent now. A zero expires means never.
-func Expired(expires, now time.Time) bool {
-	return !expires.IsZero() && !now.Before(expires)
-}
-
-// maxExpiryMillis is the largest number of 15 digits: a store may write an expiry in a field of that width.
-const maxExpiryMillis = 999_999_999_999_999
-
-// ExpiryMillis returns an expiry as stores write it: in milliseconds since 1970, at most 15 digits, 0 for never.
-func ExpiryMillis(expires time.Time) int64 {
-	if expires.IsZero() {
-		return 0
-	}
-	// Rounded up, because a record must not vanish before its time, and never down to 0, which means never.
-	return min(max(expires.Add(time.Millisecond-1).UnixMilli(), 1), maxExpiryMillis)
-}
-
-// ExpiryFromMillis returns the expiry that ExpiryMillis wrote.
-func ExpiryFromMillis(millis int64) time.Time {
-	if millis == 0 {
-		return time.Time{}
-	}
-	return time.UnixMilli(millis)
-}
-
 // Bucket names an hour by the end of which every record filed under it has expired: four digits of base 36 that count the hours
 // since 1970. Codes, refresh tokens and opaque access tokens begin with their bucket in clear, so that a store can file records
 // by expiry and drop a whole bucket at once.
@@ -81,4 +56,15 @@ func (b Bucket) Valid() bool {
 		}
 	}
 	return true
+}
+
+// Bucket returns the bucket the ID begins with, or the empty Bucket if it has none.
+func (k Key) Bucket() Bucket {
+	if len(k.ID) <= bucketLength || k.ID[bucketLength] != '.' {
+		return ""
+	}
+	if b := Bucket(k.ID[:bucketLength]); b.Valid() {
+		return b
+	}
+	return ""
 }
