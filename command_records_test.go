@@ -80,7 +80,7 @@ func TestExportAndImport(t *testing.T) {
 		}
 		expect(t, out, `^Imported \d+ records into issuer default`+want)
 	}
-	keys, err := storage.NewKeyring([]string{moveKey}, false)
+	keys, err := storage.NewEncryptionKeys([]string{moveKey}, false)
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -466,7 +466,7 @@ func (i *Issuer) openStore(ctx caddy.Context, name string) (storage.Store, error
 	if err != nil || i.Encryption == nil {
 		return store, err
 	}
-	keys, err := storage.NewKeyring(i.Encryption.Keys, i.Encryption.Off)
+	keys, err := storage.NewEncryptionKeys(i.Encryption.Keys, i.Encryption.Off)
 	if err != nil {
 		return nil, directive.At("encryption_key", err)
 	}

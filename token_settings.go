@@ -452,7 +452,7 @@ func (e *EncryptionSettings) check() error {
 			continue
 		}
 		known = append(known, key)
-		if _, err := storage.NewKeyring(known, e.Off); err != nil {
+		if _, err := storage.NewEncryptionKeys(known, e.Off); err != nil {
 			return fmt.Errorf("key %d: %w", n+1, err) // which does not contain the key
 		}
 	}

@@ -19,7 +19,7 @@ import (
 //
 // The returned store is an [Exporter] of decrypted records and a [Reencrypter]. If the other store is no Exporter, their methods
 // fail with [errors.ErrUnsupported]. [As] finds what else the other store can do.
-func Encrypted(store Store, issuer string, keys *Keyring) Store {
+func Encrypted(store Store, issuer string, keys *EncryptionKeys) Store {
 	return &encrypted{store: store, issuer: issuer, keys: keys}
 }
 
@@ -34,7 +34,7 @@ type Reencrypter interface {
 type encrypted struct {
 	store  Store
 	issuer string
-	keys   *Keyring
+	keys   *EncryptionKeys
 }
 
 // authenticated returns the name of a record, which its encryption authenticates. No other record of any issuer has it, since

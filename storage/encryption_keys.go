@@ -55,8 +55,9 @@ func SameKey(a, b []byte) bool {
 
 func isEncrypted(value []byte) bool { return bytes.HasPrefix(value, []byte(encryptedMagic)) }
 
-// Keyring holds the keys that encrypt records at rest. It is safe for concurrent use.
-type Keyring struct {
+// EncryptionKeys are the keys that encrypt records at rest. They are safe for concurrent use. The keys that sign tokens are others, see
+// package internal/keyring.
+type EncryptionKeys struct {
 	keys []recordKey
 	off  bool // new records are not encrypted
 }
@@ -66,14 +67,14 @@ type recordKey struct {
 	aead cipher.AEAD
 }
 
-// NewKeyring returns a keyring of one or more keys. Each text should hold 32 random bytes or more in base64 or hex. The first
+// NewEncryptionKeys returns one or more keys. Each text should hold 32 random bytes or more in base64 or hex. The first
 // key encrypts and all decrypt; with off, all only decrypt, and records are written unencrypted. No error contains any part
 // of a key.
-func NewKeyring(texts []string, off bool) (*Keyring, error) {
+func NewEncryptionKeys(texts []string, off bool) (*EncryptionKeys, error) {
 	if len(texts) == 0 {
 		return nil, errors.New("expected a key")
 	}
-	k := &Keyring{off: off}
+	k := &EncryptionKeys{off: off}
 	for _, text := range texts {
 		key, err := newRecordKey(strings.TrimSpace(text))
 		if err != nil {
@@ -103,7 +104,7 @@ func newRecordKey(text string) (recordKey, error) {
 	return recordKey{string(id), aead}, err
 }
 
-func (k *Keyring) find(id string) *recordKey {
+func (k *EncryptionKeys) find(id string) *recordKey {
 	for i := range k.keys {
 		if k.keys[i].id == id {
 			return &k.keys[i]
@@ -113,7 +114,7 @@ func (k *Keyring) find(id string) *recordKey {
 }
 
 // encrypt returns what to write for a value. The ciphertext authenticates the name of the record.
-func (k *Keyring) encrypt(value, name []byte) ([]byte, error) {
+func (k *EncryptionKeys) encrypt(value, name []byte) ([]byte, error) {
 	if k.off {
 		if isEncrypted(value) {
 			return nil, errors.New("the value begins like an encrypted one")
@@ -130,7 +131,7 @@ func (k *Keyring) encrypt(value, name []byte) ([]byte, error) {
 }
 
 // decrypt returns the value of encrypted data, whose memory it may reuse. Without an error, the value is not nil.
-func (k *Keyring) decrypt(data, name []byte) ([]byte, error) {
+func (k *EncryptionKeys) decrypt(data, name []byte) ([]byte, error) {
 	if len(data) < encryptedHeader {
 		return nil, fmt.Errorf("%w: the header of its encryption is cut off", ErrDamaged)
 	}
@@ -147,7 +148,7 @@ func (k *Keyring) decrypt(data, name []byte) ([]byte, error) {
 }
 
 // upToDate reports whether data is encrypted as a new record would be.
-func (k *Keyring) upToDate(data []byte) bool {
+func (k *EncryptionKeys) upToDate(data []byte) bool {
 	if k.off {
 		return !isEncrypted(data)
 	}
@@ -155,7 +156,7 @@ func (k *Keyring) upToDate(data []byte) bool {
 }
 
 // names lists the IDs of the keys, for error messages.
-func (k *Keyring) names() string {
+func (k *EncryptionKeys) names() string {
 	names := make([]string, 0, len(k.keys))
 	for _, key := range k.keys {
 		names = append(names, hex.EncodeToString([]byte(key.id)))

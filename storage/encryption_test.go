@@ -56,7 +56,7 @@ func onFiles() storetest.Backend {
 // encrypted is a backend whose records are encrypted.
 func encrypted(tb testing.TB, b storetest.Backend) storetest.Backend {
 	tb.Helper()
-	keys, open := keyring(tb, false, newKey), b.Open
+	keys, open := encryptionKeys(tb, false, newKey), b.Open
 	b.Open = func(address string) (storage.Store, error) {
 		store, err := open(address)
 		if err != nil {
@@ -72,9 +72,9 @@ const (
 	newKey = "0f1e2d3c4b5a69788796a5b4c3d2e1f00f1e2d3c4b5a69788796a5b4c3d2e1f0"
 )
 
-func keyring(tb testing.TB, off bool, texts ...string) *storage.Keyring {
+func encryptionKeys(tb testing.TB, off bool, texts ...string) *storage.EncryptionKeys {
 	tb.Helper()
-	keys, err := storage.NewKeyring(texts, off)
+	keys, err := storage.NewEncryptionKeys(texts, off)
 	noError(tb, err)
 	return keys
 }
@@ -90,7 +90,7 @@ var aKey = storage.Key{Kind: storage.KindFamily, ID: "zzzz.0123"}
 
 func TestEncryptedAtRest(t *testing.T) {
 	inner := memory.New()
-	store := storage.Encrypted(inner, "shop", keyring(t, false, newKey))
+	store := storage.Encrypted(inner, "shop", encryptionKeys(t, false, newKey))
 	const value = `{"sub":"alice"}`
 	noError(t, store.Put(t.Context(), aKey, []byte(value), time.Time{}))
 	first, err := inner.Get(t.Context(), aKey)
@@ -115,7 +115,7 @@ func TestEncryptedAtRest(t *testing.T) {
 
 // An encrypted value can be decrypted only intact, and only at its own key.
 func TestEncryptedElsewhere(t *testing.T) {
-	ctx, inner, keys := t.Context(), memory.New(), keyring(t, false, newKey)
+	ctx, inner, keys := t.Context(), memory.New(), encryptionKeys(t, false, newKey)
 	store := storage.Encrypted(inner, "shop", keys)
 	noError(t, store.Put(ctx, aKey, []byte(`{"sub":"alice"}`), time.Time{}))
 	data, err := inner.Get(ctx, aKey)
@@ -148,12 +148,12 @@ func TestEncryptedElsewhere(t *testing.T) {
 
 func TestEncryptedWithAnUnknownKey(t *testing.T) {
 	ctx, inner := t.Context(), memory.New()
-	noError(t, storage.Encrypted(inner, "shop", keyring(t, false, oldKey)).Put(ctx, aKey, []byte("value"), time.Time{}))
+	noError(t, storage.Encrypted(inner, "shop", encryptionKeys(t, false, oldKey)).Put(ctx, aKey, []byte("value"), time.Time{}))
 	data, err := inner.Get(ctx, aKey)
 	noError(t, err)
 	name := hex.EncodeToString(data[8:12])
-	for what, keys := range map[string]*storage.Keyring{
-		"another key": keyring(t, false, newKey), "another key, off": keyring(t, true, newKey),
+	for what, keys := range map[string]*storage.EncryptionKeys{
+		"another key": encryptionKeys(t, false, newKey), "another key, off": encryptionKeys(t, true, newKey),
 	} {
 		store := storage.Encrypted(inner, "shop", keys)
 		_, gotten := store.Get(ctx, aKey)
@@ -172,10 +172,10 @@ func TestEncryptedWithAnUnknownKey(t *testing.T) {
 	}
 }
 
-// Without a keyring nothing wraps a store, and the decoders report that a record is encrypted.
-func TestEncryptedWithoutAKeyring(t *testing.T) {
+// Without keys nothing wraps a store, and the decoders report that a record is encrypted.
+func TestEncryptedWithoutKeys(t *testing.T) {
 	ctx, inner := t.Context(), memory.New()
-	noError(t, storage.Encrypted(inner, "shop", keyring(t, false, oldKey)).Put(ctx, aKey, []byte("value"), time.Time{}))
+	noError(t, storage.Encrypted(inner, "shop", encryptionKeys(t, false, oldKey)).Put(ctx, aKey, []byte("value"), time.Time{}))
 	data, err := inner.Get(ctx, aKey)
 	noError(t, err)
 	name := hex.EncodeToString(data[8:12])
@@ -210,7 +210,7 @@ func TestKeyringRefuses(t *testing.T) {
 		"spaces":                 {strings.Repeat(" ", 60)},
 		"one twice":              {newKey, oldKey, " " + newKey + "\n"},
 	} {
-		_, err := storage.NewKeyring(texts, false)
+		_, err := storage.NewEncryptionKeys(texts, false)
 		if err == nil {
 			t.Errorf("%s: no error", name)
 			continue
@@ -224,7 +224,7 @@ func TestKeyringRefuses(t *testing.T) {
 }
 
 func TestEncryptedHasTheInterfacesOfItsStore(t *testing.T) {
-	keys := keyring(t, false, newKey)
+	keys := encryptionKeys(t, false, newKey)
 	if _, ok := storage.As[storage.Sweeper](storage.Encrypted(memory.New(), "shop", keys)); !ok {
 		t.Error("it hides the Sweeper of its store")
 	}
@@ -256,26 +256,26 @@ func TestReencrypt(t *testing.T) {
 	ctx, inner := t.Context(), memory.New()
 	at := func(id string) storage.Key { return storage.Key{Kind: "kind", ID: id} }
 	hour := time.Now().Add(time.Hour).Truncate(time.Millisecond)
-	put := func(id string, keys *storage.Keyring) {
+	put := func(id string, keys *storage.EncryptionKeys) {
 		noError(t, storage.Encrypted(inner, "shop", keys).Put(ctx, at(id), []byte("value of "+id), hour))
 	}
-	put("unencrypted", keyring(t, true, newKey))
-	put("old", keyring(t, false, oldKey))
-	put("new", keyring(t, false, newKey))
+	put("unencrypted", encryptionKeys(t, true, newKey))
+	put("old", encryptionKeys(t, false, oldKey))
+	put("new", encryptionKeys(t, false, newKey))
 	noError(t, inner.Put(ctx, at("damaged"), []byte("\x00cipher1"), hour))
 
 	for _, step := range []struct {
 		name                string
-		keys                *storage.Keyring
+		keys                *storage.EncryptionKeys
 		changed, unreadable int
 	}{
-		{"only the new key", keyring(t, false, newKey), 1, 2},
-		{"both keys", keyring(t, false, newKey, oldKey), 1, 1},
-		{"again", keyring(t, false, newKey, oldKey), 0, 1},
-		{"without the old key", keyring(t, false, newKey), 0, 1},
-		{"back to the old key", keyring(t, false, oldKey, newKey), 3, 1},
-		{"off without the key", keyring(t, true, newKey), 0, 4},
-		{"off", keyring(t, true, newKey, oldKey), 3, 1},
+		{"only the new key", encryptionKeys(t, false, newKey), 1, 2},
+		{"both keys", encryptionKeys(t, false, newKey, oldKey), 1, 1},
+		{"again", encryptionKeys(t, false, newKey, oldKey), 0, 1},
+		{"without the old key", encryptionKeys(t, false, newKey), 0, 1},
+		{"back to the old key", encryptionKeys(t, false, oldKey, newKey), 3, 1},
+		{"off without the key", encryptionKeys(t, true, newKey), 0, 4},
+		{"off", encryptionKeys(t, true, newKey, oldKey), 3, 1},
 	} {
 		store := storage.Encrypted(inner, "shop", step.keys)
 		changed, unreadable := 0, 0
@@ -324,7 +324,7 @@ func (s racing) Update(ctx context.Context, key storage.Key, change storage.Chan
 // Reencrypt does not undo writes and deletes by others that happen meanwhile.
 func TestReencryptRace(t *testing.T) {
 	ctx, inner := t.Context(), memory.New()
-	other := storage.Encrypted(inner, "shop", keyring(t, false, oldKey, newKey))
+	other := storage.Encrypted(inner, "shop", encryptionKeys(t, false, oldKey, newKey))
 	end := time.Now().Add(2 * time.Hour).Truncate(time.Millisecond)
 	for _, id := range []string{"written", "deleted", "kept"} {
 		noError(t, other.Put(ctx, storage.Key{Kind: "kind", ID: id}, []byte(id), time.Time{}))
@@ -341,12 +341,12 @@ func TestReencryptRace(t *testing.T) {
 		case "deleted":
 			noError(t, other.Delete(ctx, key))
 		}
-	}}, "shop", keyring(t, false, newKey, oldKey))
+	}}, "shop", encryptionKeys(t, false, newKey, oldKey))
 	for _, err := range store.(storage.Reencrypter).Reencrypt(ctx) {
 		noError(t, err)
 	}
 	got := map[string]time.Time{}
-	for record, err := range storage.Encrypted(inner, "shop", keyring(t, false, newKey)).(storage.Exporter).Export(ctx) {
+	for record, err := range storage.Encrypted(inner, "shop", encryptionKeys(t, false, newKey)).(storage.Exporter).Export(ctx) {
 		noError(t, err)
 		got[string(record.Value)] = record.Expires
 	}
@@ -359,7 +359,7 @@ func TestReencryptRace(t *testing.T) {
 // unencrypted or encrypted with the old key.
 func TestReencryptLeavesNothingInFiles(t *testing.T) {
 	ctx, dir := t.Context(), t.TempDir()
-	open := func(keys *storage.Keyring) storage.Store {
+	open := func(keys *storage.EncryptionKeys) storage.Store {
 		return storage.Encrypted(caddystore.New(&certmagic.FileStorage{Path: dir}, "issuer"), "shop", keys)
 	}
 	at := func(id string) storage.Key { return storage.Key{Kind: "kind", ID: id} }
@@ -370,11 +370,11 @@ func TestReencryptLeavesNothingInFiles(t *testing.T) {
 	}
 	for _, id := range []string{"updated", "reencrypted"} {
 		for range 3 {
-			write(open(keyring(t, true, newKey)), id)
+			write(open(encryptionKeys(t, true, newKey)), id)
 		}
 	}
 	marks := map[string]bool{}
-	for _, keys := range []*storage.Keyring{keyring(t, false, oldKey), keyring(t, false, newKey, oldKey)} {
+	for _, keys := range []*storage.EncryptionKeys{encryptionKeys(t, false, oldKey), encryptionKeys(t, false, newKey, oldKey)} {
 		store := open(keys)
 		write(store, "updated")
 		for _, err := range store.(storage.Reencrypter).Reencrypt(ctx) {
@@ -406,7 +406,7 @@ func TestReencryptLeavesNothingInFiles(t *testing.T) {
 
 func FuzzOpen(f *testing.F) {
 	inner := memory.New()
-	store := storage.Encrypted(inner, "shop", keyring(f, false, newKey, oldKey))
+	store := storage.Encrypted(inner, "shop", encryptionKeys(f, false, newKey, oldKey))
 	noError(f, store.Put(f.Context(), aKey, []byte("value"), time.Time{}))
 	data, err := inner.Get(f.Context(), aKey)
 	noError(f, err)

@@ -306,8 +306,8 @@ func TestOlderWritesThatHang(t *testing.T) {
 }
 
 func TestReencryptWhileServing(t *testing.T) {
-	keys := func(texts ...string) *storage.Keyring {
-		k, err := storage.NewKeyring(texts, false)
+	keys := func(texts ...string) *storage.EncryptionKeys {
+		k, err := storage.NewEncryptionKeys(texts, false)
 		if err != nil {
 			t.Fatal(err)
 		}
@@ -318,7 +318,7 @@ func TestReencryptWhileServing(t *testing.T) {
 	s := newTestServer(t, exports, func(c *Config) { config = *c })
 	plain := config.Store
 	token := s.tokens(t)["refresh_token"].(string)
-	for _, step := range []*storage.Keyring{keys(first), keys(second, first), keys(second)} {
+	for _, step := range []*storage.EncryptionKeys{keys(first), keys(second, first), keys(second)} {
 		config.Store = storage.Encrypted(plain, config.Name, step)
 		s.restart(t, config)
 		done, err := s.Owner().Reencrypt(t.Context())

@@ -4,7 +4,8 @@
 // A node learns of the keys of other nodes from [Ring.Maintain], which runs every minute and after each change that an owner
 // makes. [Ring.Verify] also reads the record when a token names an unknown key.
 //
-// Start reading at [Ring], and at the drawing in schedule.go, which shows the life of a key.
+// Start reading at [Ring], and at the drawing in schedule.go, which shows the life of a key. The keys that encrypt records at rest are
+// others, storage.EncryptionKeys.
 package keyring
 
 import (

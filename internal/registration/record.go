@@ -25,7 +25,7 @@ import (
 	"github.com/caddy-oauth/caddy-oauth/storage"
 )
 
-// Record is a registration in the store. It has no secrets: those of the client are derived from its ID, see keys.
+// Record is a registration in the store. It has no secrets: those of the client are derived from its ID, see idKey.
 type Record struct {
 	ID       string    `json:"client_id"`
 	Metadata *Metadata `json:"metadata"`
@@ -121,9 +121,9 @@ func (m *Metadata) canonical() []byte {
 	return text
 }
 
-// keys derives IDs and secrets from a key that is the same on all nodes, and never changes: clients keep what they got. It is made
-// when a client first registers or is first looked for.
-type keys struct {
+// idKey is the key from which the IDs and the secrets of clients are derived. It is the same on all nodes and never changes: clients keep
+// what they got. It is made when a client first registers or is first looked for.
+type idKey struct {
 	store   storage.Store
 	latest  atomic.Pointer[[]byte]
 	loading *semaphore.Weighted
@@ -135,7 +135,7 @@ var keyRecord = storage.Key{Kind: storage.KindKeys, ID: "registrations"}
 const keyLength = 32
 
 // load returns the key.
-func (k *keys) load(ctx context.Context) ([]byte, error) {
+func (k *idKey) load(ctx context.Context) ([]byte, error) {
 	if key := k.latest.Load(); key != nil {
 		return *key, nil
 	}
@@ -164,7 +164,7 @@ func (k *keys) load(ctx context.Context) ([]byte, error) {
 }
 
 // make makes the key, unless another node was faster.
-func (k *keys) make(ctx context.Context) (text []byte, err error) {
+func (k *idKey) make(ctx context.Context) (text []byte, err error) {
 	secret := make([]byte, keyLength)
 	_, _ = rand.Read(secret) // never fails
 	made, err := json.Marshal(map[string][]byte{"secret": secret})

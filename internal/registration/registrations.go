@@ -62,7 +62,7 @@ type Config struct {
 // memory for a minute. Safe for concurrent use.
 type Registrations struct {
 	config Config
-	keys   keys
+	idKey  idKey
 	room   room
 
 	mu    sync.Mutex
@@ -79,7 +79,7 @@ type cached struct {
 // New returns the registrations in a store, which it does not touch before the first request.
 func New(config Config) *Registrations {
 	return &Registrations{
-		config: config, keys: keys{store: config.Store, loading: semaphore.NewWeighted(1)},
+		config: config, idKey: idKey{store: config.Store, loading: semaphore.NewWeighted(1)},
 		room: room{making: semaphore.NewWeighted(1)}, cache: make(map[string]cached),
 	}
 }
@@ -122,7 +122,7 @@ func (r *Registrations) Register(ctx context.Context, asked *Metadata, token *In
 	if err != nil {
 		return nil, err
 	}
-	key, err := r.keys.load(ctx)
+	key, err := r.idKey.load(ctx)
 	if err != nil {
 		return nil, err
 	}
@@ -290,7 +290,7 @@ func (r *Registrations) find(ctx context.Context, id string) (cached, error) {
 	if ok && now.Sub(known.at) < freshness && known.record.live(now) {
 		return known, nil
 	}
-	key, err := r.keys.load(ctx)
+	key, err := r.idKey.load(ctx)
 	if errors.Is(err, storage.ErrReadOnly) {
 		return cached{}, nil // there is no key, so nobody has registered
 	}
@@ -411,7 +411,7 @@ func (r *Registrations) Manage(ctx context.Context, id, token string) (*Register
 	if !looksLikeID(id) {
 		return nil, ErrGone
 	}
-	key, err := r.keys.load(ctx)
+	key, err := r.idKey.load(ctx)
 	if err != nil {
 		return nil, err
 	}
@@ -438,7 +438,7 @@ func (r *Registrations) Change(ctx context.Context, id string, asked *Metadata) 
 	if !m.Confidential() {
 		return nil, invalid("token_endpoint_auth_method", "expected a method with the client secret, as before")
 	}
-	key, err := r.keys.load(ctx)
+	key, err := r.idKey.load(ctx)
 	if err != nil {
 		return nil, err
 	}

@@ -326,7 +326,7 @@ func TestManage(t *testing.T) {
 	r, other := s.node(), s.node()
 	a := register(t, r, `{"redirect_uris":["https://a.example/cb"]}`)
 	b := register(t, r, public("https://b.example/cb"))
-	key, err := r.keys.load(t.Context())
+	key, err := r.idKey.load(t.Context())
 	if err != nil {
 		t.Fatal(err)
 	}

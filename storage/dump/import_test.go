@@ -65,9 +65,9 @@ func keys(created ...time.Time) []byte {
 	return record
 }
 
-func keyring(tb testing.TB, text string) *storage.Keyring {
+func encryptionKeys(tb testing.TB, text string) *storage.EncryptionKeys {
 	tb.Helper()
-	keys, err := storage.NewKeyring([]string{text}, false)
+	keys, err := storage.NewEncryptionKeys([]string{text}, false)
 	noError(tb, err)
 	return keys
 }
@@ -107,7 +107,7 @@ func TestImportChooses(t *testing.T) {
 			for name, store := range map[string]storage.Store{
 				"exporter":               memory.New(),
 				"no exporter":            struct{ storage.Store }{memory.New()},
-				"no exporter, encrypted": storage.Encrypted(struct{ storage.Store }{memory.New()}, "shop", keyring(t, "a key that is as long as a key at least must be")),
+				"no exporter, encrypted": storage.Encrypted(struct{ storage.Store }{memory.New()}, "shop", encryptionKeys(t, "a key that is as long as a key at least must be")),
 			} {
 				if c.store != nil {
 					noError(t, store.Put(t.Context(), c.key, c.store, never))
@@ -223,7 +223,7 @@ func TestImportOverEncrypted(t *testing.T) {
 	const first, second = "the first key, which is as long as it must be", "the second key, which is as long as it must be"
 	key := storage.ConsentKey("alice")
 	noError(t, inner.Put(ctx, key, []byte("\x00cipher1"), time.Time{}))
-	store := storage.Encrypted(inner, "shop", keyring(t, first))
+	store := storage.Encrypted(inner, "shop", encryptionKeys(t, first))
 	report, err := dump.Import(ctx, store, each(some()), true)
 	if err != nil || report.Written != 2 { // the third has expired
 		t.Errorf("over a damaged record: %+v %v", report, err)
@@ -233,7 +233,7 @@ func TestImportOverEncrypted(t *testing.T) {
 			t.Errorf("a record is not encrypted: %q", data)
 		}
 	}
-	if _, err := dump.Import(ctx, storage.Encrypted(inner, "shop", keyring(t, second)), each(some()), true); !errors.Is(err, storage.ErrUnknownKey) {
+	if _, err := dump.Import(ctx, storage.Encrypted(inner, "shop", encryptionKeys(t, second)), each(some()), true); !errors.Is(err, storage.ErrUnknownKey) {
 		t.Errorf("with another key: %v", err)
 	}
 	if _, err := dump.Import(ctx, inner, each(some()), true); !errors.Is(err, storage.ErrUnknownKey) {
