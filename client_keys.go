@@ -1,11 +1,8 @@
 package caddyoauth
 
 import (
-	"bytes"
 	"cmp"
-	"crypto/x509"
 	"encoding/json"
-	"encoding/pem"
 	"errors"
 	"fmt"
 	"net/url"
@@ -277,34 +274,11 @@ func (s *SelfSignedCertificates) read() (all [][]byte, err error) {
 		if err != nil {
 			return nil, err
 		}
-		certificates, err := readCertificates(file)
+		certificates, err := mtls.ParseCertificates(file)
 		if err != nil {
 			return nil, fmt.Errorf("%s: %w", name, err)
 		}
 		all = append(all, certificates...)
-	}
-	return all, nil
-}
-
-// readCertificates returns the certificates in a file, in PEM or one in DER.
-func readCertificates(file []byte) (all [][]byte, err error) {
-	if !bytes.Contains(file, []byte("-----BEGIN")) {
-		if _, err := x509.ParseCertificate(file); err != nil {
-			return nil, errors.New("expected a certificate in PEM or DER")
-		}
-		return [][]byte{file}, nil
-	}
-	for block, rest := pem.Decode(file); block != nil; block, rest = pem.Decode(rest) {
-		if block.Type != "CERTIFICATE" {
-			return nil, fmt.Errorf("expected a CERTIFICATE in PEM, and nothing else, not a %s", block.Type)
-		}
-		if _, err := x509.ParseCertificate(block.Bytes); err != nil {
-			return nil, errors.New("the CERTIFICATE in PEM is not readable")
-		}
-		all = append(all, block.Bytes)
-	}
-	if len(all) == 0 {
-		return nil, errors.New("expected a certificate in PEM or DER")
 	}
 	return all, nil
 }

@@ -5,10 +5,14 @@
 package mtls
 
 import (
+	"bytes"
 	"crypto/sha256"
 	"crypto/tls"
 	"crypto/x509"
 	"encoding/base64"
+	"encoding/pem"
+	"errors"
+	"fmt"
 	"strings"
 )
 
@@ -61,3 +65,26 @@ func (c *Certificate) String() string {
 }
 
 const maxNamesInLog = 8
+
+// ParseCertificates returns the certificates in a file, in DER. The file has them in PEM, or one in DER.
+func ParseCertificates(file []byte) (all [][]byte, err error) {
+	if !bytes.Contains(file, []byte("-----BEGIN")) {
+		if _, err := x509.ParseCertificate(file); err != nil {
+			return nil, errors.New("expected a certificate in PEM or DER")
+		}
+		return [][]byte{file}, nil
+	}
+	for block, rest := pem.Decode(file); block != nil; block, rest = pem.Decode(rest) {
+		if block.Type != "CERTIFICATE" {
+			return nil, fmt.Errorf("expected a CERTIFICATE in PEM, and nothing else, not a %s", block.Type)
+		}
+		if _, err := x509.ParseCertificate(block.Bytes); err != nil {
+			return nil, errors.New("the CERTIFICATE in PEM is not readable")
+		}
+		all = append(all, block.Bytes)
+	}
+	if len(all) == 0 {
+		return nil, errors.New("expected a certificate in PEM or DER")
+	}
+	return all, nil
+}
