@@ -3,6 +3,7 @@ package directive
 import (
 	"os"
 	"path/filepath"
+	"slices"
 	"testing"
 
 	"github.com/caddyserver/caddy/v2"
@@ -61,4 +62,18 @@ func message(err error) string {
 		return ""
 	}
 	return err.Error()
+}
+
+func TestPlaceholders(t *testing.T) {
+	for value, want := range map[string][]string{
+		"":                            nil,
+		"plain {} }{":                 nil,
+		"{env.ONE}":                   {"env.ONE"},
+		"a {env.ONE} b {file./t/wo}c": {"env.ONE", "file./t/wo"},
+		"{outer {inner}}":             {"inner"},
+	} {
+		if got := Placeholders(value); !slices.Equal(got, want) {
+			t.Errorf("%q: %q, want %q", value, got, want)
+		}
+	}
 }
