@@ -100,7 +100,7 @@ var allowedImports = []struct {
 
 // outside are trees of programs, tests and their helpers. They may import anything, and no package of the list may import them.
 var outside = []string{
-	"bench", "examples", "integration", "internal/jwt/jwttest", "internal/mtls/mtlstest", "internal/pages/pagestest", "internal/testclock", "internal/testport",
+	"bench", "examples", "integration", "internal/jwt/jwttest", "internal/mtls/mtlstest", "internal/pages/pagestest", "internal/testclock", "internal/testneeds", "internal/testport",
 }
 
 // confined says which package may import a large dependency, so that replacing it is a change to one package.

@@ -4,7 +4,6 @@ import (
 	"bytes"
 	"context"
 	"os"
-	"os/exec"
 	"path/filepath"
 	"regexp"
 	"strings"
@@ -13,6 +12,7 @@ import (
 
 	"github.com/caddy-oauth/caddy-oauth/bench/internal/site"
 	"github.com/caddy-oauth/caddy-oauth/integration"
+	"github.com/caddy-oauth/caddy-oauth/internal/testneeds"
 )
 
 // A run starts this program again for each of its processes.
@@ -47,7 +47,7 @@ func TestEveryRow(t *testing.T) {
 		r := &rows[i]
 		t.Run(r.name, func(t *testing.T) {
 			if r.redis {
-				needRedisProgram(t)
+				testneeds.Program(t, redisProgram, redisProgram)
 			}
 			s, err := b.measureRow(t.Context(), r)
 			must(t, err)
@@ -74,16 +74,6 @@ func TestEveryRow(t *testing.T) {
 	}
 	must(t, b.failures())
 	checkTables(t, results)
-}
-
-func needRedisProgram(t *testing.T) {
-	t.Helper()
-	if _, err := exec.LookPath(redisProgram); err != nil {
-		if os.Getenv("CADDY_OAUTH_TEST_REQUIRE") == "all" {
-			t.Fatal(err)
-		}
-		t.Skipf("install %s to run this test", redisProgram)
-	}
 }
 
 // checkTables checks that every line of a table has as many cells as its first.

@@ -51,3 +51,13 @@ func (s *Server) Pipe(ctx context.Context, first, second []string) (printed stri
 	}
 	return printed, err
 }
+
+// Output runs a program in a directory, with more in its environment, and returns all that it printed.
+func Output(ctx context.Context, dir string, env []string, program string, args ...string) (string, error) {
+	ctx, cancel := context.WithTimeout(ctx, Patience)
+	defer cancel()
+	command := exec.CommandContext(ctx, program, args...) //nolint:gosec // of a test
+	command.Dir, command.Env = dir, append(os.Environ(), env...)
+	output, err := command.CombinedOutput()
+	return string(output), err
+}

@@ -7,7 +7,6 @@ import (
 	"io"
 	"net/http"
 	"net/http/httptest"
-	"net/url"
 	"strconv"
 	"strings"
 	"sync"
@@ -73,53 +72,10 @@ func TestLogoutIsNotLost(t *testing.T) {
 			if backend == "redis" {
 				store = integration.StartRedis(t).Store()
 			}
-			secrets := new(integration.Secrets)
-			secrets.Add(integration.PartnerSecret)
-			s := integration.Start(t, integration.Config{
-				Secrets: secrets, Ailing: true,
-				Env: []string{"PARTNER_SECRET=" + integration.PartnerSecret, "TOLD=" + told.URL},
-				Sites: `{$SITE} {
-					vars {
-						person alice
-						sid s-1
-					}
-					oauth {$ISSUER} {
-						user {vars.person}
-						session {
-							sid {vars.sid}
-						}
-						` + store + `
-						openid {
-							id_token_signed_response_alg ES256
-						}
-						client partner {
-							secret {env.PARTNER_SECRET}
-							redirect_uris https://partner.example.com/callback
-							scopes openid
-							consent never
-							backchannel_logout_uri {$TOLD}
-						}
-					}
-				}`,
-			})
-			client := &http.Client{CheckRedirect: func(*http.Request, []*http.Request) error { return http.ErrUseLastResponse }}
-			signInAndOut := func() {
-				t.Helper()
-				_, to := get(t, client, s.URL+"/oauth/authorize?"+url.Values{
-					"response_type": {"code"}, "client_id": {"partner"}, "redirect_uri": {"https://partner.example.com/callback"}, "scope": {"openid"},
-				}.Encode())
-				var tokens struct {
-					IDToken string `json:"id_token"`
-				}
-				post(t, client, s.URL+"/oauth/token", url.Values{
-					"grant_type": {"authorization_code"}, "code": {to.Query().Get("code")}, "redirect_uri": {"https://partner.example.com/callback"},
-					"client_id": {"partner"}, "client_secret": {integration.PartnerSecret},
-				}, &tokens)
-				s.Secrets.Add(tokens.IDToken)
-				if status, _ := get(t, client, s.URL+"/oauth/logout?id_token_hint="+tokens.IDToken); status != http.StatusOK {
-					t.Fatalf("logout: %d", status)
-				}
-			}
+			config := integration.Partner(told.URL, store)
+			config.Ailing = true
+			s := integration.Start(t, config)
+			alice := alice(s, "s-1")
 			for n, interrupt := range []func(){
 				func() {
 					s.Kill()
@@ -129,7 +85,9 @@ func TestLogoutIsNotLost(t *testing.T) {
 			} {
 				app.work(false)
 				before, _ := app.counts()
-				signInAndOut()
+				tokens, err := alice.SignIn(t.Context())
+				must(t, err)
+				must(t, alice.SignOut(t.Context(), tokens))
 				integration.Eventually(t, "the first attempt", func() bool {
 					failed, _ := app.counts()
 					return failed > before
@@ -150,30 +108,15 @@ func TestLogoutIsNotLost(t *testing.T) {
 	}
 }
 
-// get returns the status of an answer, and where it leads.
-func get(t *testing.T, client *http.Client, target string) (status int, to *url.URL) {
-	t.Helper()
-	req, err := http.NewRequestWithContext(t.Context(), http.MethodGet, target, nil)
-	must(t, err)
-	resp, err := client.Do(req)
-	must(t, err)
-	_, err = io.Copy(io.Discard, resp.Body)
-	must(t, err)
-	must(t, resp.Body.Close())
-	to, err = url.Parse(resp.Header.Get("Location"))
-	must(t, err)
-	return resp.StatusCode, to
-}
-
-func post(t *testing.T, client *http.Client, target string, form url.Values, answer any) {
-	t.Helper()
-	req, err := http.NewRequestWithContext(t.Context(), http.MethodPost, target, strings.NewReader(form.Encode()))
-	must(t, err)
-	req.Header.Set("Content-Type", "application/x-www-form-urlencoded")
-	resp, err := client.Do(req)
-	must(t, err)
-	must(t, json.NewDecoder(resp.Body).Decode(answer))
-	must(t, resp.Body.Close())
+// alice returns alice in a session, in a browser that keeps no connections, since a killed server leaves none.
+func alice(s *integration.Server, session string) *integration.PartnerSession {
+	return &integration.PartnerSession{
+		Browser: &http.Client{
+			Transport:     s.Secrets.Record(&http.Transport{DisableKeepAlives: true}),
+			CheckRedirect: func(*http.Request, []*http.Request) error { return http.ErrUseLastResponse },
+		},
+		URL: s.URL, ID: session,
+	}
 }
 
 // heard has the sessions whose end an application has learned of.
@@ -191,72 +134,18 @@ func TestIDTokenHasASession(t *testing.T) {
 	app := new(heard)
 	told := httptest.NewServer(app)
 	t.Cleanup(told.Close)
-	secrets := new(integration.Secrets)
-	secrets.Add(integration.PartnerSecret)
-	s := integration.Start(t, integration.Config{
-		Secrets: secrets, Env: []string{"PARTNER_SECRET=" + integration.PartnerSecret, "TOLD=" + told.URL},
-		Sites: `{$SITE} {
-			vars person alice
-			oauth {$ISSUER} {
-				user {vars.person}
-				session {
-					sid {header.X-Session}
-				}
-				openid {
-					id_token_signed_response_alg ES256
-				}
-				client partner {
-					secret {env.PARTNER_SECRET}
-					redirect_uris https://partner.example.com/callback
-					scopes openid
-					consent never
-					backchannel_logout_uri {$TOLD}
-				}
+	s := integration.Start(t, integration.Partner(told.URL, ""))
+	// undisturbed calls once more as long as a listener that closes in a reload breaks connections that it has not read from.
+	undisturbed := func(call func() error) {
+		t.Helper()
+		integration.Eventually(t, "an answer that nothing disturbs", func() bool {
+			err := call()
+			if errors.Is(err, io.EOF) || errors.Is(err, syscall.ECONNRESET) {
+				return false
 			}
-		}`,
-	})
-	browser := &http.Client{
-		Transport:     secrets.Record(&http.Transport{DisableKeepAlives: true}), // a killed server leaves no connections
-		CheckRedirect: func(*http.Request, []*http.Request) error { return http.ErrUseLastResponse },
-	}
-	// code signs alice in, in a session. A listener that closes in a reload breaks connections that it has not read from.
-	code := func(session string) string {
-		req, err := http.NewRequestWithContext(t.Context(), http.MethodGet, s.URL+"/oauth/authorize?"+url.Values{
-			"response_type": {"code"}, "client_id": {"partner"}, "redirect_uri": {"https://partner.example.com/callback"}, "scope": {"openid"},
-		}.Encode(), nil)
-		must(t, err)
-		req.Header.Set("X-Session", session)
-		var resp *http.Response
-		integration.Eventually(t, "an answer", func() bool {
-			resp, err = browser.Do(req) //nolint:bodyclose // closed below
-			if err != nil && !errors.Is(err, io.EOF) && !errors.Is(err, syscall.ECONNRESET) {
-				t.Fatal(err)
-			}
-			return err == nil
+			must(t, err)
+			return true
 		})
-		must(t, resp.Body.Close())
-		to, err := resp.Location()
-		must(t, err)
-		return to.Query().Get("code")
-	}
-	// exchange returns the status and the ID token for a code. The error says that the connection has broken.
-	exchange := func(code string) (status int, idToken string, err error) {
-		var tokens struct {
-			IDToken string `json:"id_token"`
-		}
-		req, err := http.NewRequestWithContext(t.Context(), http.MethodPost, s.URL+"/oauth/token", strings.NewReader(url.Values{
-			"grant_type": {"authorization_code"}, "code": {code}, "redirect_uri": {"https://partner.example.com/callback"},
-			"client_id": {"partner"}, "client_secret": {integration.PartnerSecret},
-		}.Encode()))
-		must(t, err)
-		req.Header.Set("Content-Type", "application/x-www-form-urlencoded")
-		resp, err := browser.Do(req)
-		if err != nil {
-			return 0, "", err
-		}
-		defer resp.Body.Close()
-		err = json.NewDecoder(resp.Body).Decode(&tokens)
-		return resp.StatusCode, tokens.IDToken, err
 	}
 	kill := func() {
 		s.Kill()
@@ -270,29 +159,24 @@ func TestIDTokenHasASession(t *testing.T) {
 		}
 	}
 	for n := range sessions {
-		request := code("after-" + strconv.Itoa(n))
-		integration.Eventually(t, "an answer that nothing disturbs", func() bool { // but for a listener that closes, as above
-			status, token, err := exchange(request)
-			if errors.Is(err, io.EOF) || errors.Is(err, syscall.ECONNRESET) {
-				return false
-			}
-			if must(t, err); status != http.StatusOK || token == "" {
-				t.Fatalf("a code is answered by %d", status)
-			}
-			sid(token)
-			return true
-		})
+		var code string
+		var tokens integration.PartnerTokens
+		person := alice(s, "after-"+strconv.Itoa(n))
+		undisturbed(func() (err error) { code, err = person.Code(t.Context()); return err })
+		undisturbed(func() (err error) { tokens, err = person.Tokens(t.Context(), code); return err })
+		sid(tokens.IDToken)
 		if n%2 == 0 {
 			kill()
 		} else {
 			must(t, s.Load(t.Context(), s.Adapted(t)))
 		}
 
-		request = code("while-" + strconv.Itoa(n))
+		person = alice(s, "while-"+strconv.Itoa(n))
+		undisturbed(func() (err error) { code, err = person.Code(t.Context()); return err })
 		answered := make(chan string)
 		go func() {
-			_, token, _ := exchange(request) // the server may die before it has answered
-			answered <- token
+			tokens, _ := person.Tokens(t.Context(), code) // the server may die before it has answered
+			answered <- tokens.IDToken
 		}()
 		if time.Sleep(time.Duration(n) * time.Millisecond / 2); n%2 == 0 { // another moment each time
 			s.Kill()

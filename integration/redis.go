@@ -5,6 +5,8 @@ import (
 	"os"
 	"os/exec"
 	"testing"
+
+	"github.com/caddy-oauth/caddy-oauth/internal/testneeds"
 )
 
 // Redis is a redis-server that writes nothing to disk unless its settings say so. A test can kill it and start it again.
@@ -20,13 +22,7 @@ type Redis struct {
 // StartRedis starts a redis-server with further settings. It runs until the test ends.
 func StartRedis(t *testing.T, settings ...string) *Redis {
 	t.Helper()
-	program, err := exec.LookPath("redis-server")
-	if err != nil {
-		if os.Getenv("CADDY_OAUTH_TEST_REQUIRE") == "all" {
-			t.Fatal(err)
-		}
-		t.Skip("install redis-server to run this test")
-	}
+	program := testneeds.Program(t, "redis-server", "redis-server")
 	r := &Redis{Address: NewAddress(t), t: t}
 	host, port, err := net.SplitHostPort(r.Address)
 	Must(t, err)

@@ -1,6 +1,8 @@
 package integration
 
 import (
+	"io"
+	"net/http"
 	"testing"
 
 	"golang.org/x/oauth2"
@@ -81,6 +83,20 @@ func (s *Server) TokenURL() string { return s.URL + s.Path + "/oauth/token" }
 
 // JWKSURL returns the URL of the public keys.
 func (s *Server) JWKSURL() string { return s.URL + s.Path + "/oauth/jwks" }
+
+// CallAPI calls the guarded page of the shop with an access token, and returns the status and the text of the answer.
+func (s *Server) CallAPI(t *testing.T, token string) (status int, text string) {
+	t.Helper()
+	req, err := http.NewRequestWithContext(t.Context(), http.MethodGet, s.URL+"/api/orders", nil)
+	Must(t, err)
+	req.Header.Set("Authorization", "Bearer "+token)
+	resp, err := s.Client(t).Do(req)
+	Must(t, err)
+	defer resp.Body.Close()
+	body, err := io.ReadAll(resp.Body)
+	Must(t, err)
+	return resp.StatusCode, string(body)
+}
 
 // AppClient returns the configuration of the shop's public client.
 func (s *Server) AppClient() *oauth2.Config {

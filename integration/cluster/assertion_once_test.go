@@ -23,9 +23,7 @@ func TestAssertionAtBothNodes(t *testing.T) {
 
 func assertionsOnce(t *testing.T, b backend) {
 	t.Helper()
-	key := jwttest.NewKey(t, "ES256")
-	file := filepath.Join(t.TempDir(), "machine.jwks")
-	must(t, os.WriteFile(file, []byte(`{"keys":[`+string(key.Public)+`]}`), 0o600))
+	key, file := keyInFile(t)
 	b.setting += "\nclient machine {\n jwks " + file + "\n}\n"
 	oneToken(t, start(t, b), key, "machine", "machine", func(signed string) url.Values {
 		return url.Values{
@@ -33,6 +31,14 @@ func assertionsOnce(t *testing.T, b backend) {
 			"client_assertion_type": {"urn:ietf:params:oauth:client-assertion-type:jwt-bearer"},
 		}
 	}, http.StatusUnauthorized)
+}
+
+// keyInFile returns a key, and a file with its public half.
+func keyInFile(t *testing.T) (key jwttest.Key, file string) {
+	t.Helper()
+	key, file = jwttest.NewKey(t, "ES256"), filepath.Join(t.TempDir(), "jwks.json")
+	must(t, os.WriteFile(file, []byte(`{"keys":[`+string(key.Public)+`]}`), 0o600))
+	return key, file
 }
 
 // So does a client that brings an assertion of an issuer elsewhere. A node that was killed has not forgotten it.
@@ -43,9 +49,7 @@ func TestGrantedAssertionAtBothNodes(t *testing.T) {
 
 func grantsOnce(t *testing.T, b backend) {
 	t.Helper()
-	key := jwttest.NewKey(t, "ES256")
-	file := filepath.Join(t.TempDir(), "partner.jwks")
-	must(t, os.WriteFile(file, []byte(`{"keys":[`+string(key.Public)+`]}`), 0o600))
+	key, file := keyInFile(t)
 	b.setting += "\ngrant jwt_bearer {\n issuer https://partner.example {\n jwks " + file + "\n subjects partner-*\n}\n}\n" +
 		"client agent {\n secret agent-secret-for-the-test\n grant_types jwt_bearer\n}\n"
 	c := start(t, b)

@@ -16,31 +16,6 @@ import (
 	"github.com/caddy-oauth/caddy-oauth/integration"
 )
 
-// logoutSite is a site whose login says in a header which session a person has.
-const logoutSite = `{$SITE} {
-	vars person alice
-	oauth {$ISSUER} {
-		user {vars.person}
-		session {
-			sid {header.X-Session}
-		}
-		%s
-		openid {
-			id_token_signed_response_alg ES256
-		}
-		throttle {
-			codes 100000 1m
-		}
-		client partner {
-			secret {env.PARTNER_SECRET}
-			redirect_uris https://partner.example.com/callback
-			scopes openid
-			consent never
-			backchannel_logout_uri {$TOLD}?node={$ADMIN}
-		}
-	}
-}`
-
 // partner is an application that learns of logouts. It does not answer about one of the sessions, if there is one, the first time.
 type partner struct {
 	silent string
@@ -88,12 +63,9 @@ func logouts(t *testing.T, b backend) {
 	told := httptest.NewServer(app)
 	t.Cleanup(told.Close)
 	t.Cleanup(func() { close(app.ended) }) // before the server waits for its requests
-	secrets := new(integration.Secrets)
-	secrets.Add(integration.PartnerSecret)
-	c := startWith(t, b, integration.Config{
-		Global: "servers {\n trusted_proxies static 127.0.0.1/32\n }\n", Sites: fmt.Sprintf(logoutSite, b.setting), Secrets: secrets,
-		Env: []string{"PARTNER_SECRET=" + integration.PartnerSecret, "TOLD=" + told.URL}, Ailing: true,
-	})
+	config := integration.Partner(told.URL, b.setting+"\nthrottle {\n codes 100000 1m\n}")
+	config.Global, config.Ailing = "servers {\n trusted_proxies static 127.0.0.1/32\n }\n", true
+	c := startWith(t, b, config)
 
 	// Half of the people sign in at one node and out at the other.
 	var group sync.WaitGroup
@@ -101,10 +73,10 @@ func logouts(t *testing.T, b backend) {
 		session := fmt.Sprint("session-", n)
 		group.Go(func() {
 			out := newApp(c, n%nodes, session)
-			tokens, err := out.signIn(t)
+			tokens, err := out.SignIn(t.Context())
 			if err == nil {
 				out.client.at = n / 2 % nodes
-				err = out.signOut(t, tokens)
+				err = out.SignOut(t.Context(), tokens)
 			}
 			if err != nil {
 				t.Error(err)
@@ -118,9 +90,9 @@ func logouts(t *testing.T, b backend) {
 
 	// The node that tells the application is killed while it has no answer.
 	out := newApp(c, 0, fatal)
-	tokens, err := out.signIn(t)
+	tokens, err := out.SignIn(t.Context())
 	must(t, err)
-	must(t, out.signOut(t, tokens))
+	must(t, out.SignOut(t.Context(), tokens))
 	var other int // the node that is left
 	select {
 	case sender := <-app.asked:
@@ -138,7 +110,7 @@ func logouts(t *testing.T, b backend) {
 		t.Errorf("the logout tokens have the IDs %q", ids)
 	}
 	out.client.at = other
-	answer, err := integration.Post(t.Context(), out.browser, c.nodes[0].TokenURL(), url.Values{
+	answer, err := integration.Post(t.Context(), out.Browser, c.nodes[0].TokenURL(), url.Values{
 		"grant_type": {"refresh_token"}, "refresh_token": {tokens.RefreshToken}, "client_id": {"partner"}, "client_secret": {integration.PartnerSecret},
 	})
 	if must(t, err); !answer.Refused("invalid_grant") {
@@ -153,69 +125,12 @@ func logouts(t *testing.T, b backend) {
 
 // signingApp is the partner in the browser of a person with a session. All its requests go to one node at a time.
 type signingApp struct {
-	c       *cluster
-	client  *client
-	browser *http.Client
-	session string
+	integration.PartnerSession
+	client *client
 }
 
 func newApp(c *cluster, node int, session string) *signingApp {
-	a := &signingApp{c: c, client: c.newClient(node), session: session}
-	a.client.pinned = true
-	a.browser = a.client.browser()
-	return a
-}
-
-// get returns the status of a page, and the parameters of the URL to which it leads.
-func (a *signingApp) get(t *testing.T, path string, query url.Values) (status int, to url.Values, err error) {
-	t.Helper()
-	req, err := http.NewRequestWithContext(t.Context(), http.MethodGet, a.c.nodes[0].URL+path+"?"+query.Encode(), nil)
-	if err != nil {
-		return 0, nil, err
-	}
-	req.Header.Set("X-Session", a.session)
-	resp, err := a.browser.Do(req)
-	if err != nil {
-		return 0, nil, err
-	}
-	defer resp.Body.Close()
-	location, err := url.Parse(resp.Header.Get("Location"))
-	if err != nil {
-		return 0, nil, err
-	}
-	return resp.StatusCode, location.Query(), nil
-}
-
-// idTokens are the tokens of somebody who has signed in.
-type idTokens struct {
-	IDToken      string `json:"id_token"`
-	RefreshToken string `json:"refresh_token"`
-}
-
-func (a *signingApp) signIn(t *testing.T) (tokens idTokens, err error) {
-	t.Helper()
-	const callback = "https://partner.example.com/callback"
-	_, to, err := a.get(t, "/oauth/authorize", url.Values{
-		"response_type": {"code"}, "client_id": {"partner"}, "redirect_uri": {callback}, "scope": {"openid"},
-	})
-	if err != nil {
-		return tokens, err
-	}
-	status, err := postJSON(t.Context(), a.browser, a.c.nodes[0].TokenURL(), url.Values{
-		"grant_type": {"authorization_code"}, "code": {to.Get("code")}, "redirect_uri": {callback},
-		"client_id": {"partner"}, "client_secret": {integration.PartnerSecret},
-	}, &tokens)
-	if err == nil && tokens.IDToken == "" {
-		err = fmt.Errorf("no ID token: %d", status)
-	}
-	return tokens, err
-}
-
-func (a *signingApp) signOut(t *testing.T, tokens idTokens) error {
-	t.Helper()
-	status, _, err := a.get(t, "/oauth/logout", url.Values{"id_token_hint": {tokens.IDToken}})
-	if err == nil && status != http.StatusOK {
-		err = fmt.Errorf("signing out: %d", status)
-	}
-	return err
+	client := c.newClient(node)
+	client.pinned = true
+	return &signingApp{integration.PartnerSession{Browser: client.browser(), URL: c.nodes[0].URL, ID: session}, client}
 }

@@ -5,11 +5,11 @@ import (
 	"errors"
 	"fmt"
 	"net/url"
-	"os"
-	"os/exec"
 	"runtime"
 	"testing"
 	"testing/synctest"
+
+	"github.com/caddy-oauth/caddy-oauth/internal/testneeds"
 )
 
 // contract is the document of an endpoint, as checks, and the example that implements it.
@@ -58,7 +58,7 @@ func (c *contract) test(t *testing.T) {
 				storage := t.TempDir()
 				synctest.Test(t, func(t *testing.T) { check.run(t, c.inMemory(t, text, storage)) })
 			case check.curl:
-				needCurl(t)
+				testneeds.Program(t, "curl", "curl")
 				check.run(t, e)
 			default:
 				check.run(t, e)
@@ -102,15 +102,5 @@ func must(t T, err error) {
 	t.Helper()
 	if err != nil {
 		t.Fatalf("%v", err)
-	}
-}
-
-func needCurl(t *testing.T) {
-	t.Helper()
-	if _, err := exec.LookPath("curl"); err != nil {
-		if os.Getenv("CADDY_OAUTH_TEST_REQUIRE") == "all" {
-			t.Fatal(err)
-		}
-		t.Skip("install curl to run this test")
 	}
 }

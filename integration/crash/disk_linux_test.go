@@ -14,6 +14,7 @@ import (
 	"golang.org/x/oauth2"
 
 	"github.com/caddy-oauth/caddy-oauth/integration"
+	"github.com/caddy-oauth/caddy-oauth/internal/testneeds"
 )
 
 // disk is a small file system for a test.
@@ -27,8 +28,8 @@ func mountDisk(t *testing.T) *disk {
 	t.Helper()
 	d := &disk{t, t.TempDir()}
 	err := d.mount(0)
-	if errors.Is(err, syscall.EPERM) && os.Getenv("CADDY_OAUTH_TEST_REQUIRE") != "all" {
-		t.Skip("run this test as root, so that it can mount a disk")
+	if errors.Is(err, syscall.EPERM) {
+		testneeds.Missing(t, "run this test as root, so that it can mount a disk")
 	}
 	must(t, err)
 	t.Cleanup(func() { _ = syscall.Unmount(d.path, syscall.MNT_DETACH) }) // it is removed when the last file on it is closed
@@ -179,28 +180,19 @@ func TestReuseOnFullDisk(t *testing.T) {
 		if answer := refresh(f.newest.RefreshToken); !answer.Refused("invalid_grant") {
 			t.Errorf("the newest refresh token after the reuse of a %s, once there is room: %d %s", name, answer.Status, answer.Error)
 		}
-		integration.Eventually(t, "the access token is void too", func() bool { return callAPI(t, s, f.newest.AccessToken) == http.StatusUnauthorized })
+		integration.Eventually(t, "the access token is void too", func() bool {
+			status, _ := s.CallAPI(t, f.newest.AccessToken)
+			return status == http.StatusUnauthorized
+		})
 	}
 	s.Kill()
 	s.Run()
 	for name, f := range families {
-		if status := callAPI(t, s, f.newest.AccessToken); status != http.StatusUnauthorized {
+		if status, _ := s.CallAPI(t, f.newest.AccessToken); status != http.StatusUnauthorized {
 			t.Errorf("the access token after the reuse of a %s and another kill: %d", name, status)
 		}
 	}
 	if again := refresh(spared.newest.RefreshToken); again.RefreshToken == "" {
 		t.Errorf("the refresh token of another family: %d %s", again.Status, again.Error)
 	}
-}
-
-// callAPI calls the guarded page with an access token, and returns the status.
-func callAPI(t *testing.T, s *integration.Server, token string) int {
-	t.Helper()
-	req, err := http.NewRequestWithContext(t.Context(), http.MethodGet, s.URL+"/api/orders", nil)
-	must(t, err)
-	req.Header.Set("Authorization", "Bearer "+token)
-	resp, err := s.Client(t).Do(req)
-	must(t, err)
-	defer resp.Body.Close()
-	return resp.StatusCode
 }

@@ -2,7 +2,6 @@
 package guard
 
 import (
-	"io"
 	"net/http"
 	"net/url"
 	"os"
@@ -31,18 +30,11 @@ func shop(settings string) integration.Config {
 // ask calls the API with a token and returns the status.
 func ask(t *testing.T, s *integration.Server, token string) int {
 	t.Helper()
-	req, err := http.NewRequestWithContext(t.Context(), http.MethodGet, s.URL+"/api/orders", nil)
-	must(t, err)
-	req.Header.Set("Authorization", "Bearer "+token)
-	resp, err := s.Client(t).Do(req)
-	must(t, err)
-	defer resp.Body.Close()
-	text, err := io.ReadAll(resp.Body)
-	must(t, err)
-	if resp.StatusCode == http.StatusOK && string(text) != integration.Customer {
+	status, text := s.CallAPI(t, token)
+	if status == http.StatusOK && text != integration.Customer {
 		t.Errorf("the user of the token is %q", text)
 	}
-	return resp.StatusCode
+	return status
 }
 
 func expect(t *testing.T, s *integration.Server, token string, status int) {

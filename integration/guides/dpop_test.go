@@ -24,7 +24,7 @@ func TestDPoP(t *testing.T) {
 	program := strings.Replace(snippet(t, guide, "js"), // the issuer of the test has no https
 		"{ algorithm: 'oauth2' }", "{ algorithm: 'oauth2', execute: [client.allowInsecureRequests] }", 1)
 	must(t, os.WriteFile(filepath.Join(dir, "main.mjs"), []byte(program), 0o600))
-	output, err := run(t.Context(), dir, []string{"ISSUER=" + s.URL, "BILLING_SECRET=" + billingSecret}, node, "main.mjs")
+	output, err := integration.Output(t.Context(), dir, []string{"ISSUER=" + s.URL, "BILLING_SECRET=" + billingSecret}, node, "main.mjs")
 	if err != nil || strings.TrimSpace(strings.ToLower(output)) != "dpop 200" {
 		t.Errorf("got %v\n%s", err, output)
 	}

@@ -16,6 +16,7 @@ import (
 	"testing"
 
 	"github.com/caddy-oauth/caddy-oauth/integration"
+	"github.com/caddy-oauth/caddy-oauth/internal/testneeds"
 )
 
 func TestMain(m *testing.M) {
@@ -62,7 +63,7 @@ const api = "https://api.example.com"
 
 // TestNginx plays requests against an nginx that asks the guard.
 func TestNginx(t *testing.T) {
-	program := require(t, "nginx", "nginx")
+	program := testneeds.Program(t, "nginx", "nginx")
 	s := issuer(t)
 	orders := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		_, _ = io.WriteString(w, "user="+r.Header.Get("X-User")+" authorization="+r.Header.Get("Authorization"))
@@ -136,21 +137,21 @@ import { check } from './check.mjs'
 console.log(JSON.stringify(await check(process.env.TOKEN)))
 `), 0o600))
 	checksTokens(t, "aud", "signature", func(env ...string) (string, error) {
-		return run(t.Context(), dir, env, node, "main.mjs")
+		return integration.Output(t.Context(), dir, env, node, "main.mjs")
 	})
 }
 
 // TestPython checks tokens with the function for Python.
 func TestPython(t *testing.T) {
-	python, dir := require(t, "python3", "python3 and python3-pip"), t.TempDir()
-	output, err := run(t.Context(), ".", nil, python, "-m", "pip", "install", "--disable-pip-version-check", "--quiet", "--no-deps",
+	python, dir := testneeds.Program(t, "python3", "python3 and python3-pip"), t.TempDir()
+	output, err := integration.Output(t.Context(), ".", nil, python, "-m", "pip", "install", "--disable-pip-version-check", "--quiet", "--no-deps",
 		"--target", dir, "--requirement", filepath.Join("testdata", "requirements.txt"))
 	if err != nil {
-		missing(t, "pip cannot install the packages: "+output)
+		testneeds.Missing(t, "pip cannot install the packages: "+output)
 	}
 	must(t, os.WriteFile(filepath.Join(dir, "check.py"), []byte(snippet(t, "resource-servers.md", "python")), 0o600))
 	checksTokens(t, "Audience", "Signature", func(env ...string) (string, error) {
-		return run(t.Context(), dir, env, python, "-c", "import check, json, os; print(json.dumps(check.check(os.environ['TOKEN']), separators=(',', ':')))")
+		return integration.Output(t.Context(), dir, env, python, "-c", "import check, json, os; print(json.dumps(check.check(os.environ['TOKEN']), separators=(',', ':')))")
 	})
 }
 
@@ -178,7 +179,7 @@ func TestSpring(t *testing.T) {
 	must(t, os.WriteFile(filepath.Join(dir, "Check.java"), []byte(strings.Replace(springProgram, "DECODER", decoder, 1)), 0o600))
 	program, err := integration.BuildJava(t, dir)
 	if err != nil {
-		missing(t, err.Error())
+		testneeds.Missing(t, err.Error())
 	}
 	checksTokens(t, "aud", "Invalid signature", func(env ...string) (string, error) {
 		ctx, cancel := context.WithTimeout(t.Context(), integration.Patience)
@@ -220,7 +221,7 @@ var packages struct {
 // nodeProject returns the program node and a new directory with the packages that the guides use.
 func nodeProject(t *testing.T) (node, dir string) {
 	t.Helper()
-	node, npm := require(t, "node", "nodejs"), require(t, "npm", "npm")
+	node, npm := testneeds.Program(t, "node", "nodejs"), testneeds.Program(t, "npm", "npm")
 	packages.once.Do(func() {
 		var err error
 		packages.dir, err = os.MkdirTemp("", "caddy-oauth-npm-*") //nolint:usetesting // all tests share it
@@ -230,12 +231,12 @@ func nodeProject(t *testing.T) (node, dir string) {
 			must(t, err)
 			must(t, os.WriteFile(filepath.Join(packages.dir, name), content, 0o600))
 		}
-		if output, err := run(t.Context(), packages.dir, nil, npm, "ci", "--no-audit", "--no-fund"); err != nil {
+		if output, err := integration.Output(t.Context(), packages.dir, nil, npm, "ci", "--no-audit", "--no-fund"); err != nil {
 			packages.problem = "npm cannot install the packages: " + output
 		}
 	})
 	if packages.problem != "" {
-		missing(t, packages.problem)
+		testneeds.Missing(t, packages.problem)
 	}
 	dir = t.TempDir()
 	must(t, os.Symlink(filepath.Join(packages.dir, "node_modules"), filepath.Join(dir, "node_modules")))
@@ -275,33 +276,4 @@ func snippet(t *testing.T, guide, language string) string {
 		t.Fatalf("%s has no block of %s", guide, language)
 	}
 	return string(block[1])
-}
-
-// require returns the path of a program that the Debian package has.
-func require(t *testing.T, program, debian string) string {
-	t.Helper()
-	found, err := exec.LookPath(program)
-	if err != nil {
-		missing(t, "install "+debian+" to run this test")
-	}
-	return found
-}
-
-// missing skips a test that lacks something, or fails where everything must be there.
-func missing(t *testing.T, what string) {
-	t.Helper()
-	if os.Getenv("CADDY_OAUTH_TEST_REQUIRE") == "all" {
-		t.Fatal(what)
-	}
-	t.Skip(what)
-}
-
-// run runs a program, and returns all that it printed.
-func run(ctx context.Context, dir string, env []string, program string, args ...string) (string, error) {
-	ctx, cancel := context.WithTimeout(ctx, integration.Patience)
-	defer cancel()
-	command := exec.CommandContext(ctx, program, args...)
-	command.Dir, command.Env = dir, append(os.Environ(), env...)
-	output, err := command.CombinedOutput()
-	return string(output), err
 }

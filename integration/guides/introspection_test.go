@@ -5,6 +5,8 @@ import (
 	"path/filepath"
 	"strings"
 	"testing"
+
+	"github.com/caddy-oauth/caddy-oauth/integration"
 )
 
 // introspectionProgram prints what the function of the guide says.
@@ -21,7 +23,7 @@ func TestIntrospectionAsJWT(t *testing.T) {
 	must(t, os.WriteFile(filepath.Join(dir, "introspection.mjs"), []byte(introspectionProgram), 0o600))
 	s := issuer(t)
 	ask := func(token string, env ...string) (string, error) {
-		return run(t.Context(), dir, append(env, "ISSUER="+s.URL, "ORDERS_API_SECRET="+apiSecret, "TOKEN="+token), node, "introspection.mjs")
+		return integration.Output(t.Context(), dir, append(env, "ISSUER="+s.URL, "ORDERS_API_SECRET="+apiSecret, "TOKEN="+token), node, "introspection.mjs")
 	}
 	good := token(t, s, api)
 	if got, err := ask(good); err != nil || !strings.Contains(got, `"active":true`) || !strings.Contains(got, `"client_id":"billing"`) {

@@ -69,7 +69,7 @@ func (m *mutual) program(t *testing.T, node, dir, text string, cert tls.Certific
 		must(t, os.WriteFile(filepath.Join(dir, to), content, 0o600))
 	}
 	must(t, os.WriteFile(filepath.Join(dir, "main.mjs"), []byte(text), 0o600))
-	return run(t.Context(), dir, []string{"ISSUER=" + m.URL, "API=" + m.second, "NODE_EXTRA_CA_CERTS=" + m.caFile}, node, "main.mjs")
+	return integration.Output(t.Context(), dir, []string{"ISSUER=" + m.URL, "API=" + m.second, "NODE_EXTRA_CA_CERTS=" + m.caFile}, node, "main.mjs")
 }
 
 const partner = "orders.partner.example.net"

@@ -8,6 +8,7 @@ import (
 	"testing"
 
 	"github.com/caddy-oauth/caddy-oauth/integration"
+	"github.com/caddy-oauth/caddy-oauth/internal/testneeds"
 )
 
 // connections are the ways in which clients get a client ID, and what a client gets for it: an ID, the URL of a document, or nothing to
@@ -105,7 +106,7 @@ func TestPythonSDK(t *testing.T) { //nolint:tparallel // its subtests share a se
 	output, err := run(t.Context(), "testdata", nil, "python3", "-m", "pip", "install", "--quiet", "--disable-pip-version-check",
 		"--no-deps", "--only-binary", ":all:", "--target", dir, "--requirement", "requirements.txt")
 	if err != nil {
-		missing(t, "install python3 and python3-pip to run this test: "+err.Error()+"\n"+output)
+		testneeds.Missing(t, "install python3 and python3-pip to run this test: "+err.Error()+"\n"+output)
 	}
 	id, certificate := document(t)
 	s := start(t, clients, "SSL_CERT_FILE="+certificate)
@@ -128,7 +129,7 @@ func TestJavaSDK(t *testing.T) {
 	t.Parallel()
 	program, err := integration.BuildJava(t, filepath.Join("testdata", "java"))
 	if err != nil {
-		missing(t, err.Error())
+		testneeds.Missing(t, err.Error())
 	}
 	s := start(t, clients)
 	output, err := program.Command(t.Context(), "Client", s.URL+"/mcp", "script", scriptSecret).CombinedOutput()

@@ -24,6 +24,7 @@ import (
 	"time"
 
 	"github.com/caddy-oauth/caddy-oauth/integration"
+	"github.com/caddy-oauth/caddy-oauth/internal/testneeds"
 )
 
 func TestMain(m *testing.M) {
@@ -102,7 +103,7 @@ func project(t *testing.T) (node, dir string) {
 	t.Helper()
 	npm.once.Do(func() { npm.problem = install(t) })
 	if npm.problem != "" {
-		missing(t, npm.problem)
+		testneeds.Missing(t, npm.problem)
 	}
 	return npm.node, npm.dir
 }
@@ -136,23 +137,9 @@ func install(t *testing.T) (problem string) {
 	return ""
 }
 
-// missing skips a test that lacks something, or fails where everything must be there.
-func missing(t *testing.T, what string) {
-	t.Helper()
-	if os.Getenv("CADDY_OAUTH_TEST_REQUIRE") == "all" {
-		t.Fatal(what)
-	}
-	t.Skip(what)
-}
-
 // run runs a program, which must not report to anybody that it ran, and returns all that it printed.
 func run(ctx context.Context, dir string, env []string, program string, args ...string) (string, error) {
-	ctx, cancel := context.WithTimeout(ctx, integration.Patience)
-	defer cancel()
-	command := exec.CommandContext(ctx, program, args...)
-	command.Dir, command.Env = dir, append(append(os.Environ(), "DO_NOT_TRACK=1", "MCPJAM_TELEMETRY_DISABLED=1"), env...)
-	output, err := command.CombinedOutput()
-	return string(output), err
+	return integration.Output(ctx, dir, append([]string{"DO_NOT_TRACK=1", "MCPJAM_TELEMETRY_DISABLED=1"}, env...), program, args...)
 }
 
 // document serves the document of a client by https, and returns its URL, which is the client ID, and the file of the certificate.

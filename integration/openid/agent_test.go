@@ -13,6 +13,7 @@ import (
 	"testing"
 
 	"github.com/caddy-oauth/caddy-oauth/integration"
+	"github.com/caddy-oauth/caddy-oauth/internal/testneeds"
 )
 
 // deviceSite has a command line tool that signs people in on another device, and an API.
@@ -41,7 +42,7 @@ const deviceSite = `
 // (RFC 8628), renew them, and revoke them.
 func TestOIDCAgent(t *testing.T) {
 	t.Parallel()
-	agent, gen, token := program(t, "oidc-agent", "oidc-agent-cli"), program(t, "oidc-gen", "oidc-agent-cli"), program(t, "oidc-token", "oidc-agent-cli")
+	agent, gen, token := testneeds.Program(t, "oidc-agent", "oidc-agent-cli"), testneeds.Program(t, "oidc-gen", "oidc-agent-cli"), testneeds.Program(t, "oidc-token", "oidc-agent-cli")
 	s := serve(t, deviceSite)
 	home := t.TempDir()
 	must(t, os.MkdirAll(filepath.Join(home, ".config", "oidc-agent"), 0o700))
@@ -88,7 +89,7 @@ func TestOIDCAgent(t *testing.T) {
 		}
 		renewed = access
 		s.Secrets.Add(access)
-		if status := call(t, s, access); status != http.StatusOK {
+		if status, _ := s.CallAPI(t, access); status != http.StatusOK {
 			t.Errorf("the API answers %d", status)
 		}
 	}
@@ -96,7 +97,7 @@ func TestOIDCAgent(t *testing.T) {
 	if err != nil {
 		t.Fatalf("oidc-gen --delete: %v\n%s", err, text)
 	}
-	if status := call(t, s, renewed); status != http.StatusUnauthorized {
+	if status, _ := s.CallAPI(t, renewed); status != http.StatusUnauthorized {
 		t.Errorf("after the account was deleted, the API answers %d", status)
 	}
 }
@@ -117,16 +118,4 @@ func userCode(t *testing.T, printed io.Reader) (code string, rest io.Reader) {
 			t.Fatalf("oidc-gen shows no code: %v\n%s", err, seen.String())
 		}
 	}
-}
-
-// call returns the status of a call of the API with a token.
-func call(t *testing.T, s *integration.Server, token string) int {
-	t.Helper()
-	req, err := http.NewRequestWithContext(t.Context(), http.MethodGet, s.URL+"/api/orders", nil)
-	must(t, err)
-	req.Header.Set("Authorization", "Bearer "+token)
-	resp, err := s.Client(t).Do(req)
-	must(t, err)
-	must(t, resp.Body.Close())
-	return resp.StatusCode
 }

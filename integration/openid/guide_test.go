@@ -14,6 +14,7 @@ import (
 	"testing"
 
 	"github.com/caddy-oauth/caddy-oauth/integration"
+	"github.com/caddy-oauth/caddy-oauth/internal/testneeds"
 )
 
 const (
@@ -154,9 +155,9 @@ ProxyPass / %[5]s/
 func modAuthOpenIDC(t *testing.T, s *integration.Server, address string) {
 	t.Helper()
 	const modules = "/usr/lib/apache2/modules"
-	apache2 := program(t, "apache2", "apache2-bin")
+	apache2 := testneeds.Program(t, "apache2", "apache2-bin")
 	if _, err := os.Stat(modules + "/mod_auth_openidc.so"); err != nil {
-		missing(t, "install libapache2-mod-auth-openidc to run this test")
+		testneeds.Missing(t, "install libapache2-mod-auth-openidc to run this test")
 	}
 	account := "" // Apache does not serve as root
 	if current, err := user.Current(); err == nil && current.Uid == "0" {
@@ -246,7 +247,7 @@ func tool(t *testing.T, name string) string {
 	command.Dir = filepath.Join("..", "..")
 	output, err := command.Output()
 	if err != nil {
-		missing(t, "Go cannot build "+name+": "+err.Error())
+		testneeds.Missing(t, "Go cannot build "+name+": "+err.Error())
 	}
 	return strings.TrimSpace(string(output))
 }

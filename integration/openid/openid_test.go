@@ -2,7 +2,6 @@
 package openid
 
 import (
-	"context"
 	"crypto/rand"
 	"encoding/json"
 	"fmt"
@@ -18,6 +17,7 @@ import (
 	"time"
 
 	"github.com/caddy-oauth/caddy-oauth/integration"
+	"github.com/caddy-oauth/caddy-oauth/internal/testneeds"
 )
 
 func TestMain(m *testing.M) {
@@ -234,48 +234,19 @@ var packages struct {
 // project returns the program node, and the directory of the packages and the programs of testdata.
 func project(t *testing.T) (node, dir string) {
 	t.Helper()
-	node, npm := program(t, "node", "nodejs"), program(t, "npm", "npm")
+	node, npm := testneeds.Program(t, "node", "nodejs"), testneeds.Program(t, "npm", "npm")
 	packages.Do(func() {
 		var err error
 		packages.dir, err = os.MkdirTemp("", "caddy-oauth-*") //nolint:usetesting // the tests share it
 		must(t, err)
 		must(t, os.CopyFS(packages.dir, os.DirFS("testdata")))
-		output, err := run(packages.dir, npm, "ci", "--ignore-scripts", "--legacy-peer-deps", "--no-audit", "--no-fund")
+		output, err := integration.Output(t.Context(), packages.dir, nil, npm, "ci", "--ignore-scripts", "--legacy-peer-deps", "--no-audit", "--no-fund")
 		if err != nil {
 			packages.failure = "npm cannot install the packages: " + output
 		}
 	})
 	if packages.failure != "" {
-		missing(t, packages.failure)
+		testneeds.Missing(t, packages.failure)
 	}
 	return node, packages.dir
-}
-
-// program returns the path of a program that the Debian package has.
-func program(t *testing.T, name, debian string) string {
-	t.Helper()
-	path, err := exec.LookPath(name)
-	if err != nil {
-		missing(t, "install "+debian+" to run this test")
-	}
-	return path
-}
-
-// missing skips a test that lacks something, or fails where everything must be there.
-func missing(t *testing.T, what string) {
-	t.Helper()
-	if os.Getenv("CADDY_OAUTH_TEST_REQUIRE") == "all" {
-		t.Fatal(what)
-	}
-	t.Skip(what)
-}
-
-// run runs a program, and returns all that it printed.
-func run(dir, program string, args ...string) (string, error) {
-	ctx, cancel := context.WithTimeout(context.Background(), integration.Patience)
-	defer cancel()
-	command := exec.CommandContext(ctx, program, args...)
-	command.Dir = dir
-	output, err := command.CombinedOutput()
-	return string(output), err
 }

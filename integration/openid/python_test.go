@@ -7,17 +7,18 @@ import (
 	"testing"
 
 	"github.com/caddy-oauth/caddy-oauth/integration"
+	"github.com/caddy-oauth/caddy-oauth/internal/testneeds"
 )
 
 // TestAuthlib signs alice in with the library that many programs in Python use.
 func TestAuthlib(t *testing.T) {
 	t.Parallel()
-	python := program(t, "python3", "python3")
+	python := testneeds.Program(t, "python3", "python3")
 	dir := t.TempDir()
-	output, err := run(".", python, "-m", "pip", "install", "--disable-pip-version-check", "--quiet", "--no-deps", "--target", dir,
+	output, err := integration.Output(t.Context(), ".", nil, python, "-m", "pip", "install", "--disable-pip-version-check", "--quiet", "--no-deps", "--target", dir,
 		"--requirement", filepath.Join("testdata", "requirements.txt"))
 	if err != nil {
-		missing(t, "pip cannot install the packages: "+output)
+		testneeds.Missing(t, "pip cannot install the packages: "+output)
 	}
 	s := start(t, `
 		client authlib {

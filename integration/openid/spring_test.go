@@ -9,6 +9,7 @@ import (
 	"testing"
 
 	"github.com/caddy-oauth/caddy-oauth/integration"
+	"github.com/caddy-oauth/caddy-oauth/internal/testneeds"
 )
 
 // TestSpringBoot signs alice in at an application of Spring Boot, which has the settings of the guide, and out again: there, and at the
@@ -17,7 +18,7 @@ func TestSpringBoot(t *testing.T) {
 	t.Parallel()
 	program, err := integration.BuildJava(t, filepath.Join("testdata", "spring"))
 	if err != nil {
-		missing(t, err.Error())
+		testneeds.Missing(t, err.Error())
 	}
 	address := integration.NewAddress(t)
 	appURL := "http://" + address

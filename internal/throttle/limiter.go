@@ -151,12 +151,7 @@ func (l *Limiter) ReserveFamily(kind Kind, account string) (a *Attempt, wait tim
 
 // ReserveRegistration allows an address to register a client, and counts it unless the Attempt is Canceled.
 func (l *Limiter) ReserveRegistration(address string) (a *Attempt, wait time.Duration) {
-	if l.limits.Off {
-		return &Attempt{}, 0
-	}
-	own, site := networks(address)
-	a = &Attempt{limiter: l, kind: Register, limits: l.addressLimits(Register, "", own, site, l.limits.Registrations)}
-	return l.reserve(a)
+	return l.reserveAddress(Register, l.limits.Registrations, address)
 }
 
 // ReservePush allows a client to push an authorization request, and counts it unless the Attempt is Canceled. known is as in
@@ -195,12 +190,15 @@ func (l *Limiter) reserveRecord(kind Kind, limit Limit, client, address string, 
 // ReserveVisit allows an address to have a pushed request kept for a login, and counts it unless the Attempt is Canceled. It has the
 // limit of an address for pushes, and a count of its own.
 func (l *Limiter) ReserveVisit(address string) (a *Attempt, wait time.Duration) {
+	return l.reserveAddress(Visit, l.limits.Pushed, address)
+}
+
+func (l *Limiter) reserveAddress(kind Kind, limit Limit, address string) (a *Attempt, wait time.Duration) {
 	if l.limits.Off {
 		return &Attempt{}, 0
 	}
 	own, site := networks(address)
-	a = &Attempt{limiter: l, kind: Visit, limits: l.addressLimits(Visit, "", own, site, l.limits.Pushed)}
-	return l.reserve(a)
+	return l.reserve(&Attempt{limiter: l, kind: kind, limits: l.addressLimits(kind, "", own, site, limit)})
 }
 
 // reserve counts an attempt against all of its limits, or against none if one of them is reached.

@@ -3,7 +3,6 @@ package redis
 import (
 	"fmt"
 	"net"
-	"os"
 	"os/exec"
 	"path/filepath"
 	"strconv"
@@ -13,6 +12,7 @@ import (
 
 	goredis "github.com/redis/go-redis/v9"
 
+	"github.com/caddy-oauth/caddy-oauth/internal/testneeds"
 	"github.com/caddy-oauth/caddy-oauth/internal/testport"
 )
 
@@ -73,15 +73,7 @@ func (s *server) admin(tb testing.TB) *goredis.Client {
 // redisProgram returns the path of a program of Redis, or skips the test.
 func redisProgram(tb testing.TB, name string) string {
 	tb.Helper()
-	path, err := exec.LookPath(name)
-	if err == nil {
-		return path
-	}
-	if os.Getenv("CADDY_OAUTH_TEST_REQUIRE") == "all" {
-		tb.Fatal(err)
-	}
-	tb.Skip("install redis-server to run this test")
-	return ""
+	return testneeds.Program(tb, name, "redis-server")
 }
 
 // eventually waits for a condition.

@@ -4,13 +4,13 @@ package pagestest
 import (
 	"context"
 	"io"
-	"os"
-	"os/exec"
 	"testing"
 	"time"
 
 	"github.com/chromedp/chromedp"
 	"golang.org/x/net/html"
+
+	"github.com/caddy-oauth/caddy-oauth/internal/testneeds"
 )
 
 // Parts returns the start tags of a page, and its text outside <style> and <script>.
@@ -33,14 +33,7 @@ func Parts(body io.Reader) (tags []html.Token, text string) {
 // also how long Chromium may take to start.
 func Chromium(t *testing.T, timeout time.Duration, options ...chromedp.ExecAllocatorOption) context.Context {
 	t.Helper()
-	path, err := exec.LookPath("chromium")
-	if err != nil {
-		if os.Getenv("CADDY_OAUTH_TEST_REQUIRE") == "all" {
-			t.Fatal(err)
-		}
-		t.Skip("install chromium to run this test")
-	}
-	all := append(chromedp.DefaultExecAllocatorOptions[:], chromedp.ExecPath(path), chromedp.NoSandbox, chromedp.DisableGPU,
+	all := append(chromedp.DefaultExecAllocatorOptions[:], chromedp.ExecPath(testneeds.Program(t, "chromium", "chromium")), chromedp.NoSandbox, chromedp.DisableGPU,
 		chromedp.WSURLReadTimeout(timeout))
 	allocator, stop := chromedp.NewExecAllocator(t.Context(), append(all, options...)...)
 	t.Cleanup(stop)
