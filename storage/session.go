@@ -1,37 +1,38 @@
 package storage
 
 import (
-	"encoding/json"
 	"slices"
 	"time"
+
+	"google.golang.org/protobuf/encoding/protowire"
 )
 
 // Sessions says where one user has signed in with OpenID Connect: at which clients, and in which sessions at the site. It is one record
 // per user, so that one atomic step adds a sign-in, or takes those that end. A second record for each session of the site only has the
 // user, for whoever knows just the session.
 type Sessions struct {
-	Subject string   `json:"sub"`
-	SignIns []SignIn `json:"sign_ins,omitempty"` // the one that was used last is the last one
+	Subject string
+	SignIns []SignIn // the one that was used last is the last one
 }
 
 // SignIn is a user who has signed in at one client, in one session at the site.
 type SignIn struct {
-	Client  string          `json:"client_id"`
-	Session string          `json:"sid,omitempty"` // "" if the site does not tell
-	Last    time.Time       `json:"last"`          // when the client last got a code
-	Until   time.Time       `json:"until,omitzero"`
-	Tokens  []SessionFamily `json:"families,omitempty"`
+	Client  string
+	Session string    // "" if the site does not tell
+	Last    time.Time // when the client last got a code
+	Until   time.Time
+	Tokens  []SessionFamily
 
 	// More says that there are more families than Tokens can have, the last of which ends by itself at MoreEnds, zero: never. Until then,
 	// all tokens of the user at the client end with the session.
-	More     bool      `json:"more,omitempty"`
-	MoreEnds time.Time `json:"more_ends,omitzero"`
+	More     bool
+	MoreEnds time.Time
 }
 
 // SessionFamily is a family of tokens that ends with a session.
 type SessionFamily struct {
-	ID   string    `json:"id"`
-	Ends time.Time `json:"ends,omitzero"` // when it has ended by itself, zero: never
+	ID   string
+	Ends time.Time // when it has ended by itself, zero: never
 }
 
 // The bounds of a record. Beyond the first, the sign-ins are forgotten that were used the longest time ago. The others are of the families
@@ -163,8 +164,64 @@ func Later(a, b time.Time) time.Time {
 	return a
 }
 
+// Every sign-in reads and writes the record, which can have many families, so it is a record of fields, as a family is.
+
+// The fields of a user's sessions.
+const (
+	sessionsSubject protowire.Number = iota + 1
+	sessionsSignIn                   // repeated
+)
+
+// The fields of a sign-in.
+const (
+	signInClient protowire.Number = iota + 1
+	signInSession
+	signInLast
+	signInUntil
+	signInFamily // repeated
+	signInMore
+	signInMoreEnds
+)
+
+// The fields of a family of a sign-in.
+const (
+	sessionFamilyID protowire.Number = iota + 1
+	sessionFamilyEnds
+)
+
 // Encode returns the record.
-func (s *Sessions) Encode() ([]byte, error) { return json.Marshal(s) }
+func (s *Sessions) Encode() ([]byte, error) {
+	size := 64 + len(s.Subject)
+	for _, in := range s.SignIns {
+		size += 64 + len(in.Client) + len(in.Session)
+		for _, f := range in.Tokens {
+			size += 24 + len(f.ID)
+		}
+	}
+	w := fieldWriter{append(make([]byte, 0, size), fieldsFormat)}
+	w.text(sessionsSubject, s.Subject)
+	for _, in := range s.SignIns {
+		w.message(sessionsSignIn, in.encode)
+	}
+	return w.record, nil
+}
+
+func (in *SignIn) encode(w *fieldWriter) {
+	w.text(signInClient, in.Client)
+	w.text(signInSession, in.Session)
+	w.time(signInLast, in.Last)
+	w.time(signInUntil, in.Until)
+	for _, f := range in.Tokens {
+		w.message(signInFamily, f.encode)
+	}
+	w.flag(signInMore, in.More)
+	w.time(signInMoreEnds, in.MoreEnds)
+}
+
+func (f *SessionFamily) encode(w *fieldWriter) {
+	w.text(sessionFamilyID, f.ID)
+	w.time(sessionFamilyEnds, f.Ends)
+}
 
 // DecodeSessions reads a record. A nil record is that of a user who has signed in nowhere.
 func DecodeSessions(subject string, record []byte) (*Sessions, error) {
@@ -172,8 +229,54 @@ func DecodeSessions(subject string, record []byte) (*Sessions, error) {
 	if record == nil {
 		return s, nil
 	}
-	if err := decodeJSON("session", record, s); err != nil {
+	if err := decodeFields("session", record, s.decode); err != nil {
 		return nil, err
 	}
 	return s, nil
+}
+
+func (s *Sessions) decode(f field) error {
+	switch f.number {
+	case sessionsSubject:
+		s.Subject = f.text
+	case sessionsSignIn:
+		var in SignIn
+		if err := readFields(f.bytes, f.text, in.decode); err != nil {
+			return err
+		}
+		s.SignIns = append(s.SignIns, in)
+	}
+	return nil
+}
+
+func (in *SignIn) decode(f field) (err error) {
+	switch f.number {
+	case signInClient:
+		in.Client = f.text
+	case signInSession:
+		in.Session = f.text
+	case signInLast:
+		in.Last, err = f.time()
+	case signInUntil:
+		in.Until, err = f.time()
+	case signInFamily:
+		var family SessionFamily
+		err = readFields(f.bytes, f.text, family.decode)
+		in.Tokens = append(in.Tokens, family)
+	case signInMore:
+		in.More = f.flag()
+	case signInMoreEnds:
+		in.MoreEnds, err = f.time()
+	}
+	return err
+}
+
+func (f *SessionFamily) decode(field field) (err error) {
+	switch field.number {
+	case sessionFamilyID:
+		f.ID = field.text
+	case sessionFamilyEnds:
+		f.Ends, err = field.time()
+	}
+	return err
 }

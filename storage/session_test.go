@@ -1,7 +1,10 @@
 package storage
 
 import (
+	"bytes"
+	"errors"
 	"fmt"
+	"reflect"
 	"testing"
 	"time"
 )
@@ -91,6 +94,55 @@ func TestMoreFamiliesEnd(t *testing.T) {
 	}
 	if in := s.Select(hour.Add(time.Second), all)[0]; in.More || len(in.Tokens) != maxSessionFamilies {
 		t.Errorf("more %v, %d families", in.More, len(in.Tokens))
+	}
+}
+
+// The golden record is what another version of this module may have written.
+func TestSessionsRecord(t *testing.T) {
+	day := sessionTime.Add(24 * time.Hour)
+	want := &Sessions{Subject: "alice", SignIns: []SignIn{
+		{Client: "app", Session: "s1", Last: sessionTime.Add(time.Nanosecond), Until: day, Tokens: []SessionFamily{{"zzzz.1", day}, {ID: "zzzz.2"}}},
+		{Client: "shop", Last: sessionTime, More: true, MoreEnds: day},
+	}}
+	record, err := want.Encode()
+	if err != nil {
+		t.Fatal(err)
+	}
+	if golden := goldenHex(t, "sessions.hex"); !bytes.Equal(record, golden) {
+		t.Errorf("got  %x\nwant %x", record, golden)
+	}
+	if got, err := DecodeSessions("", record); err != nil || !reflect.DeepEqual(got, want) {
+		t.Errorf("got  %+v with error %v\nwant %+v", got, err, want)
+	}
+	for n := range record {
+		if got, err := DecodeSessions("", record[:n]); (err == nil) == (got == nil) || err != nil && !errors.Is(err, ErrDamaged) {
+			t.Errorf("cut to %d bytes: %+v with error %v", n, got, err)
+		}
+	}
+	if got, err := DecodeSessions("", []byte(`{"sub":"alice"}`)); !errors.Is(err, ErrDamaged) || got != nil {
+		t.Errorf("JSON: %+v with error %v", got, err)
+	}
+}
+
+// A person who signs in to one client again and again.
+func BenchmarkSessions(b *testing.B) {
+	s := &Sessions{Subject: "alice"}
+	for n := range maxSessionFamilies {
+		s.Add("app", "", time.Time{}, SessionFamily{familyKey(newSelector(standard, Never)).ID, sessionTime.Add(time.Duration(n+1) * time.Hour)}, sessionTime)
+	}
+	record, err := s.Encode()
+	if err != nil {
+		b.Fatal(err)
+	}
+	for b.Loop() {
+		s, err := DecodeSessions("alice", record)
+		if err != nil {
+			b.Fatal(err)
+		}
+		s.Add("app", "", time.Time{}, SessionFamily{ID: "zzzz.new"}, sessionTime)
+		if _, err := s.Encode(); err != nil {
+			b.Fatal(err)
+		}
 	}
 }
 
