@@ -195,7 +195,7 @@ func (e *authorizeEndpoint) issueCode(c *call, f *storage.Family) (string, error
 		record, err = f.Encode()
 	}
 	if err == nil {
-		err = e.config.Store.Put(c.ctx, key, record, f.Code.Expires)
+		err = e.store.Put(c.ctx, key, record, f.Code.Expires)
 	}
 	if err != nil {
 		count.Canceled()

@@ -54,7 +54,7 @@ func newBenchServer(tb testing.TB, algorithm string) *benchServer {
 	})
 	must(tb, err)
 	s := &benchServer{Server: server, site: &testSite{user: &User{Subject: "alice"}}, answer: sink{header: http.Header{}}}
-	must(tb, s.config.Store.Update(tb.Context(), storage.ConsentKey("alice"), func([]byte) ([]byte, time.Time, error) {
+	must(tb, s.store.Update(tb.Context(), storage.ConsentKey("alice"), func([]byte) ([]byte, time.Time, error) {
 		consents, err := storage.DecodeConsents("alice", nil)
 		must(tb, err)
 		consents.Approve("webapp", clients["webapp"].Scopes, clients["webapp"].Audience, time.Time{}, time.Now())

@@ -126,7 +126,7 @@ func TestClientChangeWithoutAMarker(t *testing.T) {
 	if err := other.upkeep.poll(t.Context()); err != nil {
 		t.Fatal(err)
 	}
-	changed, err := other.config.Store.Get(t.Context(), changeKey)
+	changed, err := other.store.Get(t.Context(), changeKey)
 	if err != nil {
 		t.Fatal(err)
 	}

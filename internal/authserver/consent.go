@@ -248,7 +248,7 @@ func (e *authorizeEndpoint) answer(c *call, form url.Values) error {
 		return err
 	case form.Get("decision") != "allow":
 		if key, ok := storage.PushedKey(asked.pushed); ok {
-			_ = e.config.Store.Delete(ctx, key) // it ends soon anyway
+			_ = e.store.Delete(ctx, key) // it ends soon anyway
 		}
 		return &redirectError{errDenied, to}
 	case asked.shown != e.shown(req, user):

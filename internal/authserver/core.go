@@ -92,7 +92,7 @@ func (s *core) findFamily(ctx context.Context, client *storage.Client, token str
 	if !ok || !valid || strings.Contains(body, ".") {
 		return "", nil, nil
 	}
-	record, err := s.config.Store.Get(ctx, key)
+	record, err := s.store.Get(ctx, key)
 	if errors.Is(err, storage.ErrNotFound) {
 		return "", nil, nil
 	}

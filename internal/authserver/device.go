@@ -122,7 +122,7 @@ func (e *deviceEndpoint) find(c *call, user *User, form url.Values) error {
 // pending returns what a user code is for, nil if it is for nothing that anybody can decide on now, and the ID of its record.
 func (e *deviceEndpoint) pending(ctx context.Context, code string) (string, *storage.Device, error) {
 	for _, key := range storage.UserCodeKeys(code, e.now(), deviceLife) {
-		record, err := e.config.Store.Get(ctx, key)
+		record, err := e.store.Get(ctx, key)
 		if errors.Is(err, storage.ErrNotFound) {
 			continue
 		}
@@ -145,7 +145,7 @@ func (e *deviceEndpoint) pending(ctx context.Context, code string) (string, *sto
 // device returns the Device with the record of that ID, nil if there is none.
 func (e *deviceEndpoint) device(ctx context.Context, id string) (*storage.Device, error) {
 	key := storage.Key{Kind: storage.KindDevice, ID: id}
-	record, err := e.config.Store.Get(ctx, key)
+	record, err := e.store.Get(ctx, key)
 	if errors.Is(err, storage.ErrNotFound) {
 		return nil, nil
 	}
@@ -249,7 +249,7 @@ func (e *deviceEndpoint) answer(c *call, user *User, form url.Values) error {
 		return err
 	}
 	for _, key := range storage.UserCodeKeys(code, e.now(), deviceLife) {
-		_ = e.config.Store.Delete(c.ctx, key) // it is worth nothing any more, and expires
+		_ = e.store.Delete(c.ctx, key) // it is worth nothing any more, and expires
 	}
 	redirect(c.w, e.config.Paths.Device+"?"+url.Values{"done": {done}}.Encode())
 	return nil
@@ -334,7 +334,7 @@ func (e *deviceEndpoint) deny(c *call, user *User, id string) error {
 
 // decide records a decision, unless somebody else was faster.
 func (e *deviceEndpoint) decide(ctx context.Context, id string, change func(d *storage.Device)) error {
-	return e.config.Store.Update(ctx, storage.Key{Kind: storage.KindDevice, ID: id}, func(record []byte) ([]byte, time.Time, error) {
+	return e.store.Update(ctx, storage.Key{Kind: storage.KindDevice, ID: id}, func(record []byte) ([]byte, time.Time, error) {
 		if record == nil {
 			return nil, time.Time{}, errStale
 		}

@@ -86,7 +86,7 @@ func (e *deviceAuthorizationEndpoint) write(c *call, d *storage.Device) (deviceC
 	deviceCode, key := d.IssueCode()
 	record, err := d.Encode()
 	if err == nil {
-		err = e.config.Store.Put(c.ctx, key, record, d.End())
+		err = e.store.Put(c.ctx, key, record, d.End())
 	}
 	if err != nil {
 		return "", "", err
@@ -98,7 +98,7 @@ func (e *deviceAuthorizationEndpoint) write(c *call, d *storage.Device) (deviceC
 	for taken := true; taken; {
 		userCode = storage.NewUserCode()
 		letters, _ := storage.ReadUserCode(userCode)
-		err := e.config.Store.Update(c.ctx, storage.UserCodeKey(letters, d.End()), func(old []byte) ([]byte, time.Time, error) {
+		err := e.store.Update(c.ctx, storage.UserCodeKey(letters, d.End()), func(old []byte) ([]byte, time.Time, error) {
 			if taken = old != nil; taken {
 				return nil, time.Time{}, storage.ErrKeep
 			}

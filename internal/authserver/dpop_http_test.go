@@ -290,7 +290,7 @@ func TestReplayedProofLosesNoRefreshToken(t *testing.T) {
 	p := jwttest.NewProver(t, "ES256", s.clock.Now)
 	token := s.token(t, spaRedeems(s.code(t, asks("spa"))), proof(t, p)).json(t)["refresh_token"].(string)
 	used := p.Prove(t, http.MethodPost, testToken, "", "jti", "seen elsewhere")
-	if _, err := storage.Once(t.Context(), s.config.Store, s.clock.Now().Add(time.Minute), "dpop", p.Thumbprint, "seen elsewhere"); err != nil {
+	if _, err := storage.Once(t.Context(), s.store, s.clock.Now().Add(time.Minute), "dpop", p.Thumbprint, "seen elsewhere"); err != nil {
 		t.Fatal(err)
 	}
 	s.token(t, refreshes(token, "client_id", "spa"), header("DPoP", used)).check(t, http.StatusBadRequest, grants.InvalidDPoPProof)

@@ -138,7 +138,7 @@ func (e *parEndpoint) push(c *call, params url.Values) (reference string, err er
 	}
 	record, err := p.Encode()
 	if err == nil {
-		err = e.config.Store.Put(c.ctx, key, record, p.Expires)
+		err = e.store.Put(c.ctx, key, record, p.Expires)
 	}
 	if err != nil {
 		count.Canceled()
@@ -162,7 +162,7 @@ func (s *core) findPushed(ctx context.Context, uri string) (*storage.Pushed, err
 	if !ok {
 		return nil, errRequestURI.Explain("a request_uri that was never issued here", "", "")
 	}
-	record, err := s.config.Store.Get(ctx, key)
+	record, err := s.store.Get(ctx, key)
 	if errors.Is(err, storage.ErrNotFound) {
 		return nil, errRequestURI
 	}
@@ -218,7 +218,7 @@ func (e *authorizeEndpoint) open(c *call, req *authorizeRequest, user *User) err
 	if user == nil {
 		keep = maxLogin
 	}
-	err := e.config.Store.Update(c.ctx, key, func(record []byte) ([]byte, time.Time, error) {
+	err := e.store.Update(c.ctx, key, func(record []byte) ([]byte, time.Time, error) {
 		if record == nil {
 			return nil, time.Time{}, errRequestURI
 		}
@@ -259,7 +259,7 @@ func (e *authorizeEndpoint) use(ctx context.Context, req *authorizeRequest) erro
 	}
 	now := e.now()
 	used := &storage.Pushed{Client: req.client.ID, Expires: now.Add(usedLife), Used: req.form}
-	err := e.config.Store.Update(ctx, key, func(record []byte) ([]byte, time.Time, error) {
+	err := e.store.Update(ctx, key, func(record []byte) ([]byte, time.Time, error) {
 		if record == nil {
 			return nil, time.Time{}, errRequestURI
 		}

@@ -88,7 +88,7 @@ func (s *core) provable(c *call, token string) dpop.Request {
 // useProofOnce refuses the proof of a request if another node has accepted it before. It comes after the grant has decided: until then
 // anybody could fill the store with proofs, and the memory of this node has refused what was sent to it twice.
 func (s *core) useProofOnce(c *call) error {
-	first, err := storage.Once(c.ctx, s.config.Store, c.proof.Expires, "dpop", c.proof.Thumbprint, c.proof.ID)
+	first, err := storage.Once(c.ctx, s.store, c.proof.Expires, "dpop", c.proof.Thumbprint, c.proof.ID)
 	if err == nil && !first {
 		return refuseProof(dpop.Replayed())
 	}

@@ -124,7 +124,6 @@ func (s *Server) assemble() (err error) {
 	s.store = bounded.New(config.Store, bounded.Options{
 		Timeout: config.StoreTimeout, ReadOnly: config.ReadOnly, Metrics: s.metrics, Outages: s.outages,
 	})
-	config.Store = s.store
 	s.consents = &consentRecords{store: s.store, outages: s.outages, log: s.log, issuer: config.Name}
 	s.keys, err = keyring.New(keyring.Config{
 		Policy: config.Keys, Store: s.store, Timeout: config.StoreTimeout, Changed: s.events.keyChanged, Logger: s.log, Now: s.now,
@@ -213,7 +212,7 @@ func (s *Server) newLogouts() *logouts {
 func (s *Server) newUpkeep() *upkeep {
 	u := &upkeep{
 		issuer: s.config.Name, store: s.store, keys: s.keys, clients: s.clients, cutoffs: s.cutoffs, local: s.config.Revocations,
-		revoker: s.revoker, uses: s.uses, marker: changeMarker{store: s.config.Store, now: s.now},
+		revoker: s.revoker, uses: s.uses, marker: changeMarker{store: s.store, now: s.now},
 		interval: s.config.RevocationPoll, outages: s.outages, log: s.log, codes: s.config.Codes, now: s.now,
 	}
 	if s.config.OpenID {

@@ -313,7 +313,7 @@ func (e *tokenEndpoint) startFamily(c *call, auth *grants.Authorization, now tim
 	refreshToken, key := f.Start(client.RefreshToken.Length)
 	record, err := f.Encode()
 	if err == nil {
-		err = e.config.Store.Put(c.ctx, key, record, f.Expires(now, client.RefreshToken.Idle))
+		err = e.store.Put(c.ctx, key, record, f.Expires(now, client.RefreshToken.Idle))
 	}
 	if err != nil {
 		count.Canceled()

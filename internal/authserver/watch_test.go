@@ -134,7 +134,7 @@ func TestNewsAreToldToOtherNodes(t *testing.T) {
 	if err := nodes[0].upkeep.marker.set(t.Context()); err != nil {
 		t.Fatal(err)
 	}
-	record, err := nodes[0].config.Store.Get(t.Context(), changeKey)
+	record, err := nodes[0].store.Get(t.Context(), changeKey)
 	if err != nil {
 		t.Fatal(err)
 	}
