@@ -31,7 +31,7 @@ const (
 // Limits are the limits of an issuer. A Limit that is zero has its default.
 type Limits struct {
 	Off       bool  // nothing is limited
-	Clients   Limit // wrong secrets for one client
+	Clients   Limit // wrong secrets for one client; wrong assertions or certificates for one client at one address
 	Passwords Limit // wrong passwords for one account
 	Addresses Limit // both, from one address
 	Tokens    Limit // invalid codes, refresh tokens, access tokens and request objects from one address
@@ -226,7 +226,8 @@ func (l *Limiter) attempt(kind Kind, address string, accounts []string) *Attempt
 
 // secretLimits returns the limits for guesses of the accounts' secrets from an address. An address that has authenticated
 // with an account before has a limit of its own for that account: neither guesses from elsewhere nor those of neighbors for
-// other accounts can lock it out.
+// other accounts can lock it out. Elsewhere the failures of an account count from all addresses together, but for keys: nobody can guess
+// one, and whoever sends wrong assertions must not lock out the client at other addresses.
 func (l *Limiter) secretLimits(kind Kind, own, site string, accounts []string) (limits []limited) {
 	limit := l.limits.Clients
 	switch kind {
@@ -239,9 +240,9 @@ func (l *Limiter) secretLimits(kind Kind, own, site string, accounts []string) (
 	for _, account := range accounts {
 		address := own
 		if !l.throttle.knows(key{l.issuer, kind, account, ""}, own) {
-			unknown, address = true, ""
-			if kind == Key { // which nobody can guess: failures elsewhere must not lock out the client
-				continue
+			unknown = true
+			if kind != Key {
+				address = ""
 			}
 		}
 		limits = append(limits, limited{key{l.issuer, kind, account, address}, limit})

@@ -167,6 +167,30 @@ func TestNetworksOfOneSiteShareALimit(t *testing.T) {
 	}
 }
 
+// Wrong secrets count for a client wherever they come from, and wrong assertions only at their address: a stranger who sends them must
+// not lock out the client elsewhere, also where it has not been before.
+func TestFailuresOfAClient(t *testing.T) {
+	const stranger, elsewhere = "192.0.2.7", "198.51.100.7"
+	for kind, lockedOut := range map[Kind]bool{Client: true, Key: false} {
+		limiter := newTestLimiter(New(), Limits{Clients: Limit{Burst: 3, Every: time.Minute}})
+		for n := range 4 {
+			attempt, _ := limiter.Check(kind, stranger, "billing")
+			if (attempt != nil) != (n < 3) {
+				t.Fatalf("%s: failure %d is allowed: %v", kind, n, attempt != nil)
+			}
+			if attempt != nil {
+				attempt.Failed()
+			}
+		}
+		if attempt, _ := limiter.Check(kind, stranger, "other"); attempt == nil {
+			t.Errorf("%s: another client is locked out at the address of the stranger", kind)
+		}
+		if attempt, _ := limiter.Check(kind, elsewhere, "billing"); (attempt == nil) != lockedOut {
+			t.Errorf("%s: the client is locked out at a new address: %v", kind, attempt == nil)
+		}
+	}
+}
+
 // The limits of issuers are independent, in memory too.
 func TestIssuersShareNoMemory(t *testing.T) {
 	throttle := New()
