@@ -263,8 +263,8 @@ func showFailure(app App, r *http.Request) (any, error) {
 	return failure, nil
 }
 
-// watch shows each request until the client has enough of it or the configuration changes, since Caddy waits for open requests when it
-// stops.
+// watch streams each request until the client disconnects or the configuration changes. It must end with the configuration, since
+// Caddy waits for open requests when it stops.
 func watch(app App, r *http.Request) (any, error) {
 	configuration := caddy.ActiveContext()
 	return stream{"application/jsonl", func(w io.Writer) {
