@@ -177,7 +177,7 @@ func (c *Checker) HasCertificate(ctx context.Context, client *storage.Client, de
 	return c.Keys.hasCertificate(ctx, client, der, c.Loopback)
 }
 
-// sayOnce says that a client names the token endpoint, unless that was said.
+// sayOnce calls NamesEndpoint the first time that an assertion of a client has the token endpoint as its audience.
 func (c *Checker) sayOnce(clientID string) {
 	c.mu.Lock()
 	said := c.NamesEndpoint == nil || c.named[clientID] || len(c.named) >= maxNamed

@@ -49,8 +49,8 @@ func ParseGrant(text string) (*Grant, error) {
 
 var errGrantClaims = &Error{Sent: "claims that are missing or of the wrong type", Expected: "iss, sub, aud, exp and jti (RFC 7523 section 3)"}
 
-// CheckGrant returns the claims of an assertion if the issuer has made it, for this server, and if it is valid now. The error is an
-// *Error unless the context has ended. Whether it was used before, SpendGrant tells.
+// CheckGrant verifies the signature, audience and times of an assertion and returns its claims. The error is an *Error unless the
+// context has ended. CheckGrant does not detect a replay: see SpendGrant.
 func (c *Checker) CheckGrant(ctx context.Context, g *Grant, from *Trusted) (*jwt.Claims, error) {
 	if !jwt.Asymmetric(g.header.Algorithm) {
 		return nil, &Error{Sent: "alg " + g.header.Algorithm, Expected: strings.Join(jwt.AssertionAlgorithms(), ", ")}

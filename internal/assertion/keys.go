@@ -175,7 +175,7 @@ func (k *Keys) known(from source) remoteSet {
 	return remoteSet{}
 }
 
-// sets returns the sets that one at a URL is among. The caller holds the lock.
+// sets returns the map that from belongs to: self-registered clients have their own. The caller holds the lock.
 func (k *Keys) sets(from source) map[source]*remoteSet {
 	if from.registered {
 		return k.registered

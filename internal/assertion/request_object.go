@@ -36,8 +36,8 @@ type Request struct {
 // requestClaims are the claims that are about the object (RFC 9101 §4), and no parameters.
 var requestClaims = []string{"iss", "sub", "aud", "exp", "nbf", "iat", "jti"}
 
-// ReadRequest returns the request that a client has signed, whatever it says and however old it is: see CheckRequest. The error is an
-// *Error unless ctx has ended.
+// ReadRequest verifies the signature of a request object and returns the request. It does not check the claims: see CheckRequest.
+// The error is an *Error unless ctx has ended.
 //
 // As with assertions, a stranger makes the server do no more than verify signatures with the keys of one client.
 func (c *Checker) ReadRequest(ctx context.Context, text string, client *storage.Client) (*Request, error) {
@@ -210,8 +210,8 @@ func (c *Checker) CheckRequest(r *Request, client *storage.Client, seen time.Tim
 	return checkRequestTimes(claims, seen, c.Now())
 }
 
-// checkRequestTimes checks that a request is good. One that does not say how long it is good is good for ever: the example in RFC 9101 §4
-// has no times at all.
+// checkRequestTimes checks the exp, nbf and iat of a request object. All are optional, and without exp it does not expire: the
+// example in RFC 9101 §4 has none of them.
 func checkRequestTimes(claims *jwt.Claims, seen, now time.Time) error {
 	at := func(t time.Time) string { return t.UTC().Format(time.RFC3339) }
 	soon := now.Add(requestSkew)
