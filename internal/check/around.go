@@ -73,7 +73,7 @@ func checkAround(r *Report, c *config) {
 		if s.TrustedProxies != nil && slices.ContainsFunc(s.TrustedProxies.Ranges, func(r string) bool { return strings.HasSuffix(r, "/0") }) {
 			r.add(Finding{
 				Verdict: Fail, Check: "trusted_proxies", Seen: "everybody is a trusted proxy (" + strings.Join(s.TrustedProxies.Ranges, " ") + ")",
-				Why:   "Everybody chooses the address that Caddy sees. The limits on guesses are then none.",
+				Why:   "Anybody can send any client address in X-Forwarded-For. The limits on failed attempts then have no effect.",
 				Paste: "{\n\tservers {\n\t\ttrusted_proxies static private_ranges\n\t}\n}", Read: "docs/reference/check.md",
 			})
 		}
@@ -141,7 +141,7 @@ func (l *live) address() {
 		l.say(NotChecked, "addresses", what+"it takes this machine, "+own+", for a trusted proxy. Run this from another machine", "", "", "")
 	default:
 		l.say(Fail, "addresses", "Caddy believes whatever X-Forwarded-For says, although "+own+" is no proxy of yours",
-			"Everybody chooses the address that Caddy sees. The limits on guesses are then none.",
+			"Anybody can send any client address in X-Forwarded-For. The limits on failed attempts then have no effect.",
 			"{\n\tservers {\n\t\ttrusted_proxies static <addresses of the proxy>\n\t}\n}", "docs/reference/check.md")
 	}
 }

@@ -72,7 +72,7 @@ func checkCertificates(r *Report, c *config, i *issuer) {
 	}
 	if header != "" && !slices.ContainsFunc(c.Servers, func(s server) bool { return s.TrustedProxies != nil }) {
 		r.add(Finding{
-			Verdict: Fail, Check: "client_cert_header", Issuer: i.Name, Seen: "no proxy is believed that sends Client-Cert (client_cert_header), as no server has trusted_proxies",
+			Verdict: Fail, Check: "client_cert_header", Issuer: i.Name, Seen: "Client-Cert headers (client_cert_header) are ignored, as no server has trusted_proxies",
 			Why: "Clients of the proxy have no certificate.", Paste: believeOnlyProxy, Read: certificateGuide,
 		})
 	}

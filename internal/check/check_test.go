@@ -438,7 +438,7 @@ func TestStaticChecks(t *testing.T) {
 		"own certificates are refused":           {policy(client(ownCert), `"mode": "verify_if_given", "ca": {"provider": "file"}`), "no site takes TLS certificates that are of no CA"},
 		"own certificates are asked for":         {policy(client(ownCert), `"mode": "request"`), ""},
 		"tokens are bound, and nobody asks":      {client(`"secrets": ["x"], "tls_client_certificate_bound_access_tokens": true`), "no site asks for TLS certificates"},
-		"a header of a proxy that nobody trusts": {behind, "no proxy is believed that sends Client-Cert"},
+		"a header of a proxy that nobody trusts": {behind, "Client-Cert headers (client_cert_header) are ignored"},
 		"a header of a proxy that is trusted":    {strings.Replace(behind, `{"s": {`, `{"s": {"trusted_proxies": {"source": "static", "ranges": ["10.0.0.5/32"]}, `, 1), ""},
 
 		"a header of any container": {

@@ -277,7 +277,8 @@ func matched(sets []map[string]json.RawMessage, kind string, around []string) []
 	return all
 }
 
-// of reports whether a handler or a guard with a reference to an issuer means this one.
+// means reports whether reference, the name or URL of an issuer in a handler or guard, refers to i. An empty reference refers to
+// the only issuer or to the default one.
 func (c *config) means(reference string, i *issuer) bool {
 	return reference == i.Name || reference == i.URL || reference == "" && (len(c.Issuers) == 1 || i.Name == "default")
 }
