@@ -20,8 +20,8 @@ const (
 	slack = 24 * time.Hour
 )
 
-// InUse says that the client has tokens until then; zero is for ever. Its document is stored until then, and for 90 days at least: an
-// issuer forgets documents that are not in use.
+// InUse records that the client has tokens until then; zero: without end. Its document is kept in the store until then, and for at
+// least 90 days. Documents that are not in use are deleted.
 func (s *Source) InUse(ctx context.Context, id string, until time.Time) error {
 	if !s.Owns(id) {
 		return nil // it cannot use its tokens

@@ -65,8 +65,8 @@ func (r *Registrations) use(ctx context.Context, token *InitialToken, id string)
 	return counted, err
 }
 
-// giveBack takes the use of a client back that the store did not keep, so that an outage does not use a token up. A client that the store
-// has kept after all, or that another request has registered meanwhile, keeps its use; so does one of which that is not known.
+// giveBack removes a client from the uses of an initial access token if its record was not stored, so that an outage does not use
+// the token up. If the record exists after all, or if the store cannot tell, the use stays.
 func (r *Registrations) giveBack(ctx context.Context, token *InitialToken, id string) {
 	if _, err := r.config.Store.Get(ctx, recordKey(id)); !errors.Is(err, storage.ErrNotFound) {
 		return
