@@ -168,7 +168,7 @@ var codes = map[string]Code{
 	"request_uri_not_supported": {
 		Meaning: "The app sends the address of its request (request_uri). This server does not fetch it.",
 		Next:    stopsAndShows,
-		Do:      []string{"Turn request_uri and pushed authorization requests off in the library of the app."},
+		Do:      []string{"Turn request_uri off in the library of the app, or have it push the request first (pushed authorization requests): a request_uri must be one that the par endpoint has returned."},
 		Defined: "OpenID Connect Core section 3.1.2.6",
 	},
 	"registration_not_supported": {
