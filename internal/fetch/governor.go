@@ -69,7 +69,7 @@ func (g *governor) enter(ctx context.Context, u *url.URL, r *Request) (leave fun
 	if refusal != nil {
 		return nil, refusal
 	}
-	// First what is scarce for its own reasons, so that nobody waits for it who holds what others need.
+	// Acquire the semaphore of the origin first, so that no request holds a shared slot while it waits for its own origin.
 	needed := []*semaphore.Weighted{o.running, g.all}
 	if !r.Known {
 		needed = []*semaphore.Weighted{o.running, g.unknown, g.all}

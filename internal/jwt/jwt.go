@@ -189,7 +189,8 @@ type Reference struct {
 	// SealedSubject is the user ID, which only the issuer can read, where the subject is another one.
 	SealedSubject string `json:"sub_sealed,omitempty"`
 
-	// Began is when that began which a revocation can void, as a rule the family: a NumericDate with milliseconds.
+	// Began is the start of the family, as a NumericDate with milliseconds. A cutoff up to this time revokes the token. Without it,
+	// the time of issue counts.
 	Began float64 `json:"family_iat,omitempty"`
 }
 

@@ -1,6 +1,6 @@
-// Package pages renders the HTML that people see: the consent pages, the list of connected apps, authorization codes to
-// copy, form posts and errors. Start reading at [Pages]. The templates are in the directory templates; layout.html is
-// the frame of all pages.
+// Package pages renders the HTML that people see: the consent pages, the pages for devices, the list of connected apps,
+// authorization codes to copy, form posts, the logout page and errors. Start reading at [Pages]. The templates are in the directory
+// templates; layout.html is the frame of all pages.
 package pages
 
 import (
