@@ -131,10 +131,10 @@ type Guard struct {
 	guard    *guard.Guard        // nil until it is prepared
 	borrowed string              // the remote issuer whose keys in the pool this guard uses, or ""
 
-	ctx   caddy.Context
-	app   *App
-	block *caddyhttp.Subroute // of the site
-	ready func() error        // prepare, once
+	ctx      caddy.Context
+	app      *App
+	block    *caddyhttp.Subroute // of the site
+	prepared func() error        // prepare, once
 }
 
 // CaddyModule returns the Caddy module information.
@@ -160,7 +160,7 @@ func (g *Guard) Provision(ctx caddy.Context) error {
 	if err != nil {
 		return err
 	}
-	g.ctx, g.app, g.block, g.ready = ctx, app.(*App), routes.Block(ctx), sync.OnceValue(g.prepare)
+	g.ctx, g.app, g.block, g.prepared = ctx, app.(*App), routes.Block(ctx), sync.OnceValue(g.prepare)
 	g.place = guard.NewPlace(g, guardOf, ctx.Logger())
 	g.app.warnings.Warn(ctx.Logger(), g.headerMistakes())
 	if g.CORS != nil {
@@ -184,7 +184,7 @@ func (g *Guard) Provision(ctx caddy.Context) error {
 func (g *Guard) reference() (issuer string, block *caddyhttp.Subroute) { return g.Issuer, g.block }
 
 // connect implements borrower.
-func (g *Guard) connect() error { return g.ready() }
+func (g *Guard) connect() error { return g.prepared() }
 
 // prepare finds the issuer and prepares the checks.
 func (g *Guard) prepare() error {
@@ -265,7 +265,7 @@ func (g *Guard) ServeHTTP(w http.ResponseWriter, r *http.Request, next caddyhttp
 	if request.Restart(w, r, false) {
 		return nil
 	}
-	if err := g.connect(); err != nil {
+	if err := g.prepared(); err != nil {
 		return err
 	}
 	return g.guard.ServeHTTP(w, r, next)

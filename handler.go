@@ -68,11 +68,11 @@ type Handler struct {
 
 	certHeader string // the setting client_cert_header of the issuer
 
-	block *caddyhttp.Subroute // of the site
-	place *guard.Place
-	ready func() error // prepare, once
-	log   *zap.Logger
-	noted *sync.Map // what noteOnce has logged
+	block    *caddyhttp.Subroute // of the site
+	place    *guard.Place
+	prepared func() error // prepare, once
+	log      *zap.Logger
+	noted    *sync.Map // what noteOnce has logged
 }
 
 // CaddyModule returns the Caddy module information.
@@ -89,7 +89,7 @@ func (h *Handler) Provision(ctx caddy.Context) error {
 	if err != nil {
 		return err
 	}
-	h.app, h.block, h.ready = app.(*App), routes.Block(ctx), sync.OnceValue(h.prepare)
+	h.app, h.block, h.prepared = app.(*App), routes.Block(ctx), sync.OnceValue(h.prepare)
 	h.place, h.log, h.noted = guard.NewPlace(h, guardOf, ctx.Logger()), ctx.Logger(), new(sync.Map)
 	if h.User == "" {
 		h.User = signin.DefaultUser
@@ -118,7 +118,7 @@ func (h *Handler) Provision(ctx caddy.Context) error {
 func (h *Handler) reference() (issuer string, block *caddyhttp.Subroute) { return h.Issuer, nil }
 
 // connect implements borrower.
-func (h *Handler) connect() error { return h.ready() }
+func (h *Handler) connect() error { return h.prepared() }
 
 // provision loads the handlers.
 func (l *Login) provision(ctx caddy.Context) error {
@@ -179,7 +179,7 @@ func (h *Handler) check() error {
 
 // ServeHTTP implements caddyhttp.MiddlewareHandler.
 func (h *Handler) ServeHTTP(w http.ResponseWriter, r *http.Request, next caddyhttp.Handler) error {
-	if err := h.connect(); err != nil {
+	if err := h.prepared(); err != nil {
 		return err
 	}
 	e := h.endpoint(request.Original(r).Path)
@@ -187,7 +187,7 @@ func (h *Handler) ServeHTTP(w http.ResponseWriter, r *http.Request, next caddyht
 		return nil
 	}
 	if h.certHeader != "" {
-		guard.DropClientCert(r)
+		request.DropClientCert(r)
 	}
 	if h.place.Enter(w, r) {
 		return nil

@@ -34,7 +34,7 @@ var allowedImports = []struct {
 		"storage storage/caddy storage/memory"},
 
 	// What the guards do with requests.
-	{"internal/guard", "grants internal/bearer internal/dpop internal/jwt internal/mcp internal/mtls internal/request internal/routes internal/tokenwatch internal/trail internal/wire"},
+	{"internal/guard", "grants internal/bearer internal/dpop internal/jwt internal/mcp internal/request internal/routes internal/tokenwatch internal/trail internal/wire"},
 
 	// How a site's login runs before an endpoint.
 	{"internal/signin", "internal/directive internal/request internal/routes"},

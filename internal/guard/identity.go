@@ -12,7 +12,6 @@ import (
 
 	"github.com/caddy-oauth/caddy-oauth/internal/bearer"
 	"github.com/caddy-oauth/caddy-oauth/internal/jwt"
-	"github.com/caddy-oauth/caddy-oauth/internal/mtls"
 	"github.com/caddy-oauth/caddy-oauth/internal/request"
 )
 
@@ -42,7 +41,7 @@ func (p *Place) Enter(w http.ResponseWriter, r *http.Request) (answered bool) {
 func (p *Place) enter(w http.ResponseWriter, r *http.Request) (found *identity, answered bool) {
 	p.find(r)
 	if p.clientCert {
-		DropClientCert(r)
+		request.DropClientCert(r)
 	}
 	if !p.guarded {
 		return nil, false
@@ -114,67 +113,7 @@ func (i *identity) placeholder(name string) (any, bool) {
 // configured to expect them; and trailers, which some servers merge into the headers (RFC 9110 §6.5.1).
 func (p *Place) dropForgeries(r *http.Request) {
 	for _, name := range p.headers {
-		for sent := range r.Header {
-			if lookAlike(sent, name) {
-				delete(r.Header, sent)
-			}
-		}
-		keepFromConnection(r.Header, name)
+		request.DropHeader(r, name, false)
 	}
 	r.Trailer = nil
-}
-
-// lookAlike reports whether the names of two headers differ only in case and in the characters between words.
-func lookAlike(a, b string) bool {
-	if len(a) != len(b) {
-		return false
-	}
-	for i := range len(a) {
-		if fold(a[i]) != fold(b[i]) {
-			return false
-		}
-	}
-	return true
-}
-
-func fold(c byte) byte {
-	switch {
-	case 'A' <= c && c <= 'Z':
-		return c + 'a' - 'A'
-	case c == '_' || c == '.':
-		return '-'
-	}
-	return c
-}
-
-// keepFromConnection removes a header from the Connection header. A proxy would drop it otherwise, since the client said that
-// it is hop-by-hop (RFC 9110 §7.6.1).
-func keepFromConnection(h http.Header, name string) {
-	values := h.Values("Connection")
-	if len(values) == 0 {
-		return
-	}
-	h.Del("Connection")
-	for _, value := range values {
-		for option := range strings.SplitSeq(value, ",") {
-			if option = strings.TrimSpace(option); !strings.EqualFold(option, name) {
-				h.Add("Connection", option)
-			}
-		}
-	}
-}
-
-// DropClientCert removes the headers by which a trusted proxy tells of certificates (RFC 9440), if anybody else has sent them, and those
-// that many servers cannot tell from them.
-func DropClientCert(r *http.Request) {
-	trusted := request.FromTrustedProxy(r)
-	for _, name := range []string{mtls.Header, mtls.ChainHeader} {
-		for sent := range r.Header {
-			if lookAlike(sent, name) && !(trusted && sent == name) {
-				delete(r.Header, sent)
-			}
-		}
-		keepFromConnection(r.Header, name)
-	}
-	r.Trailer = nil // see dropForgeries
 }

@@ -93,7 +93,7 @@ func (g *Guard) readMessage(w http.ResponseWriter, r *http.Request, found *ident
 func readMessage(w http.ResponseWriter, r *http.Request) (body []byte, changed bool, _ error) {
 	for _, name := range []string{mcp.MethodHeader, mcp.NameHeader} {
 		for sent := range r.Header {
-			if sent != name && lookAlike(sent, name) {
+			if sent != name && request.LookAlike(sent, name) {
 				delete(r.Header, sent)
 				changed = true
 			}

@@ -1,8 +1,12 @@
 package wire
 
 import (
+	"bytes"
 	"cmp"
+	"crypto/sha256"
+	"encoding/base64"
 	"encoding/json"
+	"fmt"
 	"net/http"
 	"slices"
 	"strconv"
@@ -222,4 +226,46 @@ func setRetryAfter(h http.Header, refusal *grants.Error) {
 func SetRetryAfter(h http.Header, after time.Duration) {
 	seconds := max(1, int((after+time.Second-1)/time.Second))
 	h.Set("Retry-After", strconv.Itoa(seconds))
+}
+
+// WriteJSON writes a response that must not be cached (RFC 6749 §5.1).
+func WriteJSON(w http.ResponseWriter, status int, contentType string, v any) error {
+	body, err := json.Marshal(v)
+	if err != nil {
+		return err
+	}
+	WriteBody(w, status, contentType, body)
+	return nil
+}
+
+// WriteBody is WriteJSON for a body that is encoded already.
+func WriteBody(w http.ResponseWriter, status int, contentType string, body []byte) {
+	SetHeaders(w.Header(),
+		[2]string{"Content-Type", contentType},
+		[2]string{"Content-Length", strconv.Itoa(len(body))},
+		[2]string{"Cache-Control", "no-store"},
+		[2]string{"Pragma", "no-cache"},
+	)
+	w.WriteHeader(status)
+	// An error means that the client is gone, and nobody else is waiting.
+	_, _ = w.Write(body)
+}
+
+// SetHeaders sets headers, given by their canonical names, with one slice for all values.
+func SetHeaders(h http.Header, headers ...[2]string) {
+	values := make([]string, len(headers))
+	for i, header := range headers {
+		values[i] = header[1]
+		h[header[0]] = values[i : i+1 : i+1]
+	}
+}
+
+// ServeDocument serves a public JSON document, which caches may keep for maxAge.
+func ServeDocument(w http.ResponseWriter, r *http.Request, body []byte, maxAge time.Duration) {
+	sum := sha256.Sum256(body)
+	h := w.Header()
+	h.Set("Content-Type", "application/json")
+	h.Set("Cache-Control", fmt.Sprintf("public, max-age=%d", int(maxAge.Seconds())))
+	h.Set("ETag", `"`+base64.RawURLEncoding.EncodeToString(sum[:16])+`"`)
+	http.ServeContent(w, r, "", time.Time{}, bytes.NewReader(body))
 }
