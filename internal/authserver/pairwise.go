@@ -6,12 +6,8 @@ import (
 	"crypto/sha256"
 	"encoding/base64"
 	"errors"
-	"net/http"
-	"slices"
-	"strings"
 	"time"
 
-	"github.com/caddy-oauth/caddy-oauth/grants"
 	"github.com/caddy-oauth/caddy-oauth/internal/jwt"
 	"github.com/caddy-oauth/caddy-oauth/storage"
 )
@@ -75,25 +71,3 @@ func (p *pairwise) reveal(ctx context.Context, claims *jwt.Claims) error {
 	claims.Subject = user
 	return nil
 }
-
-// checkSubjectFor checks that a user can be the subject of the client's tokens.
-func checkSubjectFor(client *storage.Client, scopes []string, user string) error {
-	switch {
-	case client.Origin != "" && user == client.ID:
-		return errClientAsUser
-	case client.OpenID != nil && slices.Contains(scopes, grants.OpenID) && !isPairwise(client) && strings.ContainsFunc(user, func(r rune) bool { return r < ' ' || r > '~' }):
-		return errNotASCII
-	}
-	return nil
-}
-
-// errClientAsUser refuses a user whose ID is that of a client that nobody added. A token of both says that the client acts for itself, and
-// a guard would let it in without a user (RFC 9700 §4.15). Anybody can register a client, and then take its ID as the name of an account.
-var errClientAsUser = grants.Refuse(grants.AccessDenied, "this account cannot be used with this app").
-	Explain("a user whose ID is the client ID", "another user ID", "user of the oauth directive")
-
-// errNotASCII refuses a user whose ID no ID token can have (OpenID Connect Core §2). Applications store a subject in fields that may
-// not hold any other characters, or hold them as those of another user.
-var errNotASCII = (&grants.Error{
-	Code: grants.AccessDenied, Description: "this account cannot be used to sign in to apps", Status: http.StatusForbidden,
-}).Explain("a user whose ID has other characters than ASCII", "a user ID of ASCII, or subject_type pairwise", "user of the oauth directive")

@@ -6,6 +6,7 @@ import (
 	"strings"
 	"testing"
 
+	"github.com/caddy-oauth/caddy-oauth/grants"
 	"github.com/caddy-oauth/caddy-oauth/internal/jwt"
 	"github.com/caddy-oauth/caddy-oauth/storage"
 )
@@ -160,4 +161,10 @@ func TestSubjectsAreASCII(t *testing.T) {
 	if claims, err := s.AccessToken(t.Context(), token.(string), 0); err != nil || claims.Subject != "älice" {
 		t.Errorf("got %+v, %v", claims, err)
 	}
+
+	// The client was pairwise when the person approved it.
+	tokens := s.signIn(t, "openid")
+	s.config.Clients["webapp"].OpenID = &storage.OpenIDPolicy{IDTokenAlgorithm: "RS256"}
+	s.restart(t, s.config)
+	s.token(t, refreshes(tokens["refresh_token"].(string))).check(t, http.StatusForbidden, grants.AccessDenied)
 }

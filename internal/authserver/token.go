@@ -190,7 +190,8 @@ func (e *tokenEndpoint) throttleRefusal(c *call, err error) error {
 
 // issue makes the tokens that a grant allows, and starts a family if the authorization needs one.
 func (e *tokenEndpoint) issue(c *call, signer keyring.Signer, auth *grants.Authorization, now time.Time) (*wire.TokenResponse, error) {
-	if err := checkSubjectFor(c.client, auth.Scopes, auth.Subject); err != nil { // of a password, which nobody has asked before
+	// Checked at an approval too. But there may have been none, and the client may have other settings now.
+	if err := checkSubjectFor(c.client, auth.Scopes, auth.Subject); err != nil {
 		return nil, err
 	}
 	if auth.Started.IsZero() {
