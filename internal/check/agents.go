@@ -73,21 +73,21 @@ func readAgents() ([]*agent, error) {
 	})
 }
 
-// visitor is an agent that is played.
-type visitor struct {
-	*player
+// testAgent is an agent whose requests the check sends.
+type testAgent struct {
+	*testClient
 	agent *agent
 	named bool // the owner asks about this agent
 }
 
-// agents plays the agents. only is the name of one, "" is all if the issuer lets clients connect that nobody configured.
+// agents tests the agents. only is the name of one, "" is all if the issuer lets clients connect that nobody configured.
 func (l *live) agents(all []*agent, only string) {
 	open := l.issuer.open() || l.metadata.Documents || l.metadata.Register != ""
 	switch {
 	case only != "":
 		all = slices.DeleteFunc(slices.Clone(all), func(a *agent) bool { return a.Name != only })
 	case !open:
-		l.ok("agents", "only clients that you configure can connect, as the issuer has neither mcp nor cimd nor dynamic; agents are not played")
+		l.ok("agents", "only clients that you configure can connect, as the issuer has neither mcp nor cimd nor dynamic; agents are not tested")
 		return
 	}
 	if len(all) == 0 {
@@ -96,7 +96,7 @@ func (l *live) agents(all []*agent, only string) {
 	l.wellKnown()
 	for _, a := range all {
 		c := &client{RedirectURIs: []string{a.RedirectURI}, GrantTypes: []string{"authorization_code", "refresh_token"}}
-		v := &visitor{&player{live: l, client: c, literal: true}, a, only != ""}
+		v := &testAgent{&testClient{live: l, client: c, literal: true}, a, only != ""}
 		f := v.connect()
 		f.Check, f.Issuer = "as "+a.Title, l.issuer.Name
 		l.report.add(*f)
@@ -128,8 +128,8 @@ func (l *live) wellKnown() {
 	l.ok("agents", "they find the metadata at each address where they look")
 }
 
-// connect plays the agent as far as the login, and redeems a code that nobody issued.
-func (v *visitor) connect() *Finding {
+// connect sends the requests of the agent up to the login page, and redeems a code that nobody issued.
+func (v *testAgent) connect() *Finding {
 	if missing := v.agent.Requires.missing(&v.metadata); missing != "" {
 		_, problem := stops("discovery", "the metadata does not have "+missing, v.agent.Title+" does not connect without it. Something before Caddy changes the "+
 			"metadata, or another server answers.", "", "docs/reference/oauth.md#directive-oauth")
@@ -137,15 +137,15 @@ func (v *visitor) connect() *Finding {
 	}
 	way, reached, problem := v.identify()
 	done := []string{"it would connect", reached}
-	rest := []func(*player) (string, *Finding){(*player).discover, (*player).authorize}
+	rest := []func(*testClient) (string, *Finding){(*testClient).discover, (*testClient).authorize}
 	if way == "dcr" {
-		rest = append(rest, (*player).redeem)
+		rest = append(rest, (*testClient).redeem)
 	}
 	for _, step := range rest {
 		if problem != nil {
 			return problem
 		}
-		reached, problem = step(v.player)
+		reached, problem = step(v.testClient)
 		done = append(done, reached)
 	}
 	seen := strings.Join(done, ", ")
@@ -163,14 +163,14 @@ func (v *visitor) connect() *Finding {
 }
 
 // ways are how an agent gets a client ID. Each returns false if the agent goes another way.
-var ways = map[string]func(v *visitor) (reached string, problem *Finding, ok bool){
-	"static": (*visitor).static,
-	"cimd":   (*visitor).document,
-	"dcr":    (*visitor).register,
+var ways = map[string]func(v *testAgent) (reached string, problem *Finding, ok bool){
+	"static": (*testAgent).static,
+	"cimd":   (*testAgent).document,
+	"dcr":    (*testAgent).register,
 }
 
 // identify gets a client ID by the first way that is open.
-func (v *visitor) identify() (way, reached string, problem *Finding) {
+func (v *testAgent) identify() (way, reached string, problem *Finding) {
 	for _, way := range v.agent.Order {
 		if reached, problem, ok := ways[way](v); ok {
 			return way, reached, problem
@@ -187,7 +187,7 @@ func (v *visitor) identify() (way, reached string, problem *Finding) {
 }
 
 // closed is a stop that the settings of the issuer ask for. It is a failure only for the agent that the owner asks about.
-func (v *visitor) closed(at, seen, paste string) *Finding {
+func (v *testAgent) closed(at, seen, paste string) *Finding {
 	_, problem := stops(at, seen, v.agent.Title+" cannot connect with these settings of the issuer.", paste, "docs/reference/oauth.md#global-option-oauth")
 	if !v.named {
 		problem.Verdict = Warning
@@ -196,7 +196,7 @@ func (v *visitor) closed(at, seen, paste string) *Finding {
 }
 
 // static takes the ID of a client of the configuration, which people enter in the agent.
-func (v *visitor) static() (string, *Finding, bool) {
+func (v *testAgent) static() (string, *Finding, bool) {
 	for _, id := range slices.Sorted(maps.Keys(v.issuer.Clients)) {
 		if c := v.issuer.Clients[id]; c != nil && slices.Contains(c.RedirectURIs, v.agent.RedirectURI) {
 			v.id, v.confidential = id, !c.public()
@@ -211,7 +211,7 @@ func (v *visitor) static() (string, *Finding, bool) {
 }
 
 // document takes the URL of the agent's document as the client ID.
-func (v *visitor) document() (string, *Finding, bool) {
+func (v *testAgent) document() (string, *Finding, bool) {
 	if !v.metadata.Documents || v.agent.Document.Requires.missing(&v.metadata) != "" {
 		return "", nil, false
 	}
@@ -242,7 +242,7 @@ func matchesHost(patterns []string, host string) bool {
 }
 
 // register registers the agent. The issuer removes a registration that nobody uses after a day.
-func (v *visitor) register() (string, *Finding, bool) {
+func (v *testAgent) register() (string, *Finding, bool) {
 	if v.metadata.Register == "" {
 		return "", nil, false
 	}
@@ -256,7 +256,7 @@ func (v *visitor) register() (string, *Finding, bool) {
 }
 
 // registered reads the answer of the registration endpoint.
-func (v *visitor) registered(found *answer) (problem *Finding) {
+func (v *testAgent) registered(found *answer) (problem *Finding) {
 	var answer struct {
 		ClientID     string   `json:"client_id"`
 		RedirectURIs []string `json:"redirect_uris"`

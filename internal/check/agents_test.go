@@ -165,12 +165,12 @@ func TestAgents(t *testing.T) {
 			if err != nil {
 				t.Fatal(err)
 			}
-			found, played := false, 0
+			found, tested := false, 0
 			for _, f := range report.Findings {
 				text := f.Check + ": " + strings.ReplaceAll(f.Seen, server.URL, "URL")
 				found = found || f.Verdict == tt.verdict && strings.Contains(text, tt.seen) && strings.HasPrefix(f.Paste, tt.paste)
 				if strings.HasPrefix(text, "as C") || strings.HasPrefix(text, "as V") {
-					played++
+					tested++
 				}
 				if (f.Verdict == Fail || f.Verdict == Warning) && f.Why == "" {
 					t.Errorf("%s: nothing says why it matters", text)
@@ -179,14 +179,14 @@ func TestAgents(t *testing.T) {
 			if !found {
 				t.Errorf("expected %s: %s\n%+v", tt.verdict, tt.seen, report.Findings)
 			}
-			if tt.only != "" && played != 1 {
-				t.Errorf("%d agents are played, and one is named", played)
+			if tt.only != "" && tested != 1 {
+				t.Errorf("%d agents were tested, and one is named", tested)
 			}
 		})
 	}
 }
 
-// A name that is a client's or a kind's plays no agent, and nothing is registered then.
+// A name that is a client's or a kind's tests no agent, and nothing is registered then.
 func TestNoAgents(t *testing.T) {
 	for _, only := range []string{"browser", "claude"} {
 		site := &openSite{register: http.StatusCreated}
@@ -197,7 +197,7 @@ func TestNoAgents(t *testing.T) {
 		if err != nil {
 			t.Fatal(err)
 		}
-		if played := report.find("with the client ID https://claude.ai") != nil; played != (only == "claude") || len(site.registered) > 0 {
+		if tested := report.find("with the client ID https://claude.ai") != nil; tested != (only == "claude") || len(site.registered) > 0 {
 			t.Errorf("%s: %v, %+v", only, site.registered, report.Findings)
 		}
 	}

@@ -1,10 +1,10 @@
-// Package check checks an issuer: its configuration, the site that runs, and what clients of several kinds would meet there, as far as
-// the login page. It reads only what everybody can read, and sends no secret. It writes nothing, but that agents register themselves
-// where everybody can: the issuer removes their records after a day. With the headers of somebody who is signed in, it goes on from there.
+// Package check checks an issuer: its configuration, the site that runs, and what clients of several kinds would meet there, up to the
+// login page. It reads only what everybody can read, and sends no secret. It writes nothing, except that agents register themselves
+// where everybody can: the issuer removes their records after a day. With the headers of a signed-in user, it continues after the login.
 //
-// Start reading at [Checker.Run]. static.go has the checks of the configuration, live.go those of the running site, and profiles.go plays
-// the clients of the configuration, and agents.go those that nobody configured; JSON files describe both. person.go plays both as somebody
-// who is signed in.
+// Start reading at [Checker.Run]. static.go has the checks of the configuration, and live.go those of the running site. profiles.go sends
+// the requests of configured clients, and agents.go those of clients that need no configuration; JSON files describe both. person.go
+// continues as the signed-in user.
 package check
 
 import (
@@ -65,7 +65,7 @@ type Checker struct {
 	Config  json.RawMessage // Caddy's JSON; nil if only the running site is known
 	URLs    []string        // of issuers to check that are not in Config
 	Issuer  string          // the name of the only issuer to check; "" is all of them
-	Client  string          // the ID of the only client to play, or the name of a profile or of an agent; "" is all of them
+	Client  string          // the ID of the only client to test, or the name of a profile or of an agent; "" is all of them
 	Offline bool            // leaves the running site alone
 
 	// Outside is the URL of a proxy on another machine, by which the running site is asked as others see it. It may be nil.
@@ -74,7 +74,7 @@ type Checker struct {
 	// Noted returns the address from which a request came that the running site has refused with this error ID. It may be nil.
 	Noted func(errorID string) (address string, err error)
 
-	// AsUser are headers of somebody who is signed in at the issuer, names and values. With them, clients are played on: see asPerson.
+	// AsUser are headers of somebody who is signed in at the issuer, names and values. With them, the check continues after the login: see asPerson.
 	// They go over https only, or to this machine.
 	AsUser []string
 
@@ -130,7 +130,7 @@ func (c *Checker) Run(ctx context.Context) (*Report, error) {
 		if l.site() {
 			l.guards()
 			for _, p := range profiles {
-				l.play(p, c.Client)
+				l.testClients(p, c.Client)
 			}
 			l.agents(agents, c.Client)
 		}

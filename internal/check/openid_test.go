@@ -10,7 +10,7 @@ import (
 	"testing"
 )
 
-// TestOpenID plays what applications need of an issuer that signs people in.
+// TestOpenID checks what applications need of an issuer that signs people in.
 func TestOpenID(t *testing.T) {
 	const (
 		keys   = `{"keys":[{"kty":"EC","kid":"a","alg":"ES256"},{"kty":"RSA","kid":"b","alg":"RS256","n":"` + rsaModulus + `"}]}`

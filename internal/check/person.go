@@ -16,9 +16,9 @@ import (
 	"golang.org/x/net/html"
 )
 
-// person is the browser of somebody who is signed in. The headers that say so go to the issuer alone.
-type person struct {
-	*player
+// signedInUser is the browser of somebody who is signed in. The headers that say so go to the issuer alone.
+type signedInUser struct {
+	*testClient
 	browser http.Client
 	header  []string
 }
@@ -26,9 +26,9 @@ type person struct {
 // maxHops is how many redirects of the site a browser follows on the way to the app.
 const maxHops = 10
 
-// asPerson plays the client on, with somebody who is signed in: it approves what the client asks for, redeems the code, calls the APIs
+// asPerson continues after the login as somebody who is signed in: it approves what the client asks for, redeems the code, calls the APIs
 // that the scopes are for, and revokes the tokens.
-func (p *player) asPerson() (reached string, problem *Finding) {
+func (p *testClient) asPerson() (reached string, problem *Finding) {
 	if p.untrusted {
 		return unseen("as a person", errors.New("the certificate is not valid, so that the headers of --as-user were not sent"))
 	}
@@ -36,7 +36,7 @@ func (p *player) asPerson() (reached string, problem *Finding) {
 	if err != nil {
 		return unseen("as a person", err)
 	}
-	as := &person{player: p, browser: *p.http, header: p.asUser}
+	as := &signedInUser{testClient: p, browser: *p.http, header: p.asUser}
 	as.browser.Jar = jar
 
 	redirect := p.redirectURI()
@@ -75,7 +75,7 @@ func (p *player) asPerson() (reached string, problem *Finding) {
 }
 
 // approve goes from an authorization request to the app, and returns the code that the app gets.
-func (p *person) approve(target, redirect, state string) (code, reached string, problem *Finding) {
+func (p *signedInUser) approve(target, redirect, state string) (code, reached string, problem *Finding) {
 	method, form, pages := http.MethodGet, url.Values(nil), ""
 	for range maxHops {
 		found, err := p.open(method, target, form)
@@ -108,7 +108,7 @@ func (p *person) approve(target, redirect, state string) (code, reached string, 
 }
 
 // open sends a request with the headers of the person, if it is for the issuer. A login elsewhere is not for a check.
-func (p *person) open(method, target string, form url.Values) (*answer, error) {
+func (p *signedInUser) open(method, target string, form url.Values) (*answer, error) {
 	to, err := url.Parse(target)
 	if err != nil {
 		return nil, err
@@ -178,7 +178,7 @@ type grantedTokens struct {
 }
 
 // exchange redeems the code of a client without a secret.
-func (p *player) exchange(code, redirect, verifier string) (*grantedTokens, *Finding) {
+func (p *testClient) exchange(code, redirect, verifier string) (*grantedTokens, *Finding) {
 	found, err := p.ask(http.MethodPost, p.metadata.Token, url.Values{
 		"grant_type": {"authorization_code"}, "client_id": {p.id}, "code": {code}, "code_verifier": {verifier}, "redirect_uri": {redirect},
 	})
@@ -200,7 +200,7 @@ func (p *player) exchange(code, redirect, verifier string) (*grantedTokens, *Fin
 }
 
 // call calls an API behind each guard of the issuer that asks for no other scopes and no other audience than those of the token.
-func (p *player) call(granted *grantedTokens) (called string, problem *Finding) {
+func (p *testClient) call(granted *grantedTokens) (called string, problem *Finding) {
 	issuer, err := url.Parse(p.issuer.URL)
 	if err != nil {
 		return "", nil
@@ -238,7 +238,7 @@ func (p *player) call(granted *grantedTokens) (called string, problem *Finding) 
 }
 
 // meantFor reports whether a token has an audience of a guard.
-func (p *player) meantFor(g *guard, granted *grantedTokens) bool {
+func (p *testClient) meantFor(g *guard, granted *grantedTokens) bool {
 	byDefault := p.issuer.Audience
 	if len(byDefault) == 0 {
 		byDefault = []string{p.issuer.URL}
@@ -303,7 +303,7 @@ func audience(token string) (values []string, readable bool) {
 }
 
 // revoke revokes the tokens, and returns a warning if that fails.
-func (p *player) revoke(granted *grantedTokens) *Finding {
+func (p *testClient) revoke(granted *grantedTokens) *Finding {
 	for _, token := range []string{granted.Refresh, granted.Access} {
 		if token == "" {
 			continue

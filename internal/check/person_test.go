@@ -75,7 +75,7 @@ func (s *personSite) asPerson(t *testing.T, only, client, issuer, guard string) 
 			return report, f
 		}
 	}
-	t.Fatalf("nobody was played: %+v", report)
+	t.Fatalf("nobody was tested: %+v", report)
 	return nil, Finding{}
 }
 
@@ -164,7 +164,7 @@ func TestHeadersOfAPersonAreNotSentInClear(t *testing.T) {
 	}
 }
 
-// A client that has to push or sign its requests is right, although the check cannot play it on.
+// A client that has to push or sign its requests is right, although the check cannot continue after the login.
 func TestClientsThatPushOrSignAreNotChecked(t *testing.T) {
 	const pushes, signs = "require_pushed_authorization_requests", "require_signed_request_object"
 	for _, tt := range []struct{ setting, member string }{

@@ -81,8 +81,8 @@ func (p *profile) fits(c *client) bool {
 		(!p.Needs.Redirect || web) && (!p.Needs.Introspects || len(c.Introspects) > 0)
 }
 
-// player is a client of a kind that is played.
-type player struct {
+// testClient is a client whose requests the check sends.
+type testClient struct {
 	*live
 	id      string
 	client  *client
@@ -91,14 +91,14 @@ type player struct {
 	confidential bool // it authenticates, although nothing here says how
 }
 
-// play plays the clients of the configuration that are of a kind. only is the ID of a client, or the name of a kind, "" is all.
-func (l *live) play(p *profile, only string) {
+// testClients tests the clients of the configuration that are of a kind. only is the ID of a client, or the name of a kind, "" is all.
+func (l *live) testClients(p *profile, only string) {
 	for _, id := range slices.Sorted(maps.Keys(l.issuer.Clients)) {
 		c := l.issuer.Clients[id]
 		if c == nil || !p.fits(c) || only != "" && only != id && only != p.Name {
 			continue
 		}
-		as := &player{live: l, id: id, client: c}
+		as := &testClient{live: l, id: id, client: c}
 		seen, problem := "it would connect", (*Finding)(nil)
 		for _, step := range p.Steps {
 			reached, stopped := steps[step](as)
@@ -121,12 +121,12 @@ func (l *live) play(p *profile, only string) {
 }
 
 // steps are what clients do. Each returns how far the client has come, or what stops it.
-var steps = map[string]func(p *player) (reached string, problem *Finding){
-	"discover":     (*player).discover,
-	"authorize":    (*player).authorize,
-	"redeem":       (*player).redeem,
-	"authenticate": (*player).authenticate,
-	"introspect":   (*player).introspect,
+var steps = map[string]func(p *testClient) (reached string, problem *Finding){
+	"discover":     (*testClient).discover,
+	"authorize":    (*testClient).authorize,
+	"redeem":       (*testClient).redeem,
+	"authenticate": (*testClient).authenticate,
+	"introspect":   (*testClient).introspect,
 }
 
 func stops(at, seen, why, paste, read string) (string, *Finding) {
@@ -138,7 +138,7 @@ func unseen(what string, err error) (string, *Finding) {
 }
 
 // discover looks for the endpoints in the metadata.
-func (p *player) discover() (string, *Finding) {
+func (p *testClient) discover() (string, *Finding) {
 	for _, grant := range p.client.grantTypes() {
 		if !slices.ContainsFunc(p.metadata.GrantTypes, func(name string) bool { return name == grant || strings.HasSuffix(name, ":grant-type:"+grant) }) {
 			return stops("discovery", "the metadata does not have its grant type "+grant, "The running site has another configuration than this one.", "", "")
@@ -156,7 +156,7 @@ func (p *player) discover() (string, *Finding) {
 const verifier = "made-up-by-caddy-oauth-check-0123456789abcdefghij"
 
 // authorize sends the authorization request of a person who is not signed in. The answer must be a login.
-func (p *player) authorize() (string, *Finding) {
+func (p *testClient) authorize() (string, *Finding) {
 	if p.metadata.RequirePushed || p.metadata.RequireSigned || p.client.RequirePushed || p.client.RequireSigned || p.client.Profile != "" {
 		return unseen("the authorize endpoint", errors.New("this client pushes or signs its requests, which the check does not"))
 	}
@@ -188,7 +188,7 @@ func (p *player) authorize() (string, *Finding) {
 }
 
 // redirectURI returns a redirect URI of the client, "" if all have placeholders.
-func (p *player) redirectURI() string {
+func (p *testClient) redirectURI() string {
 	for _, uri := range p.client.RedirectURIs {
 		if !strings.Contains(uri, "{") {
 			return uri
@@ -198,7 +198,7 @@ func (p *player) redirectURI() string {
 }
 
 // forgery returns headers by which logins pass on who a person is, as a stranger would forge them.
-func (p *player) forgery() []string {
+func (p *testClient) forgery() []string {
 	names := []string{"Remote-User", "X-Remote-User", "X-Forwarded-User", "X-Auth-Request-User", "X-User", "X-authentik-username", "Tailscale-User-Login"}
 	for _, s := range p.config.Served {
 		for _, prefix := range []string{"{http.reverse_proxy.header.", "{http.request.header."} {
@@ -224,7 +224,7 @@ func signedIn(found *answer, redirect string) bool {
 }
 
 // login looks at how the site asks a person to sign in.
-func (p *player) login(found *answer) (string, *Finding) {
+func (p *testClient) login(found *answer) (string, *Finding) {
 	switch to := found.Header.Get("Location"); {
 	case found.StatusCode == http.StatusUnauthorized && strings.HasPrefix(strings.ToLower(found.Header.Get("WWW-Authenticate")), "basic"):
 		return "gets to the login dialog of the browser", nil
@@ -241,7 +241,7 @@ func (p *player) login(found *answer) (string, *Finding) {
 }
 
 // loginPage follows the redirect to the login page.
-func (p *player) loginPage(found *answer, to string) (string, *Finding) {
+func (p *testClient) loginPage(found *answer, to string) (string, *Finding) {
 	target, err := found.Request.URL.Parse(to)
 	if err != nil {
 		return stops("the login", "it redirects to "+to, "No browser can follow that.", "", "docs/guides/login-page.md")
@@ -262,7 +262,7 @@ func (p *player) loginPage(found *answer, to string) (string, *Finding) {
 }
 
 // redeem brings a code that nobody issued.
-func (p *player) redeem() (string, *Finding) {
+func (p *testClient) redeem() (string, *Finding) {
 	if !p.client.public() {
 		return "and then needs its secret, which was not tried", nil
 	}
@@ -286,7 +286,7 @@ func (p *player) redeem() (string, *Finding) {
 }
 
 // authenticate asks for a token without the secret.
-func (p *player) authenticate() (string, *Finding) {
+func (p *testClient) authenticate() (string, *Finding) {
 	found, err := p.ask(http.MethodPost, p.metadata.Token, url.Values{"grant_type": {"client_credentials"}, "client_id": {p.id}})
 	switch {
 	case err != nil:
@@ -301,7 +301,7 @@ func (p *player) authenticate() (string, *Finding) {
 }
 
 // introspect asks about a token without the secret.
-func (p *player) introspect() (string, *Finding) {
+func (p *testClient) introspect() (string, *Finding) {
 	found, err := p.ask(http.MethodPost, p.metadata.Introspect, url.Values{"client_id": {p.id}, "token": {"made-up-by-caddy-oauth-check"}})
 	switch {
 	case err != nil:

@@ -56,7 +56,7 @@ func checkFlags(f caddycmd.Flags) {
 	f.FlagSet.String("as-user", "", "File with headers of somebody who is signed in, such as Cookie: session=… (- is standard input), to go on from the login")
 	f.FlagSet.String("address", "", "Address of the admin API (default: that of the configuration)")
 	f.FlagSet.String("issuer", "", "Name of the only issuer to check")
-	f.FlagSet.String("client", "", "ID of the only client to play, a kind (browser, web, script or api), or an agent, such as claude or cursor")
+	f.FlagSet.String("client", "", "ID of the only client to test, a kind (browser, web, script or api), or an agent, such as claude or cursor")
 	f.FlagSet.Bool("offline", false, "Check the configuration only")
 	f.FlagSet.String("fail-on", "fail", "What makes the command fail: fail or warn")
 	f.FlagSet.Bool("json", false, "Print JSON")
