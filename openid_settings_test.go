@@ -80,7 +80,7 @@ func TestSessionOfTheSite(t *testing.T) {
 		if tt.want == 0 != authTime.IsZero() || !authTime.IsZero() && authTime.Unix() != tt.want || (err != nil) != tt.fails {
 			t.Errorf("auth_time %q: %v with error %v", tt.authTime, authTime, err)
 		}
-		if want := (storage.Session{ID: "s1", AMR: []string{"pwd", "otp"}}); !reflect.DeepEqual(session, want) {
+		if want := (storage.SiteSession{ID: "s1", AMR: []string{"pwd", "otp"}}); !reflect.DeepEqual(session, want) {
 			t.Errorf("session %+v, want %+v", session, want)
 		}
 	}

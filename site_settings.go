@@ -288,7 +288,7 @@ const (
 )
 
 // read returns what the site says of the session.
-func (s *Session) read(repl *caddy.Replacer, now time.Time) (authTime time.Time, session storage.Session, err error) {
+func (s *Session) read(repl *caddy.Replacer, now time.Time) (authTime time.Time, session storage.SiteSession, err error) {
 	text := func(placeholder string) string {
 		value := strings.TrimSpace(repl.ReplaceAll(placeholder, ""))
 		if len(value) > maxSessionText || strings.ContainsFunc(value, func(r rune) bool { return r < ' ' || r > '~' }) {
@@ -297,7 +297,7 @@ func (s *Session) read(repl *caddy.Replacer, now time.Time) (authTime time.Time,
 		}
 		return value
 	}
-	session = storage.Session{
+	session = storage.SiteSession{
 		ID: text(s.SID), ACR: text(s.ACR),
 		AMR: strings.FieldsFunc(text(s.AMR), func(r rune) bool { return r == ' ' || r == ',' }),
 	}

@@ -66,7 +66,7 @@ type Authorization struct {
 	Audience []string       // see [ChooseAudience]; empty: no aud, and as a rule no guard accepts the token
 	Claims   map[string]any // further claims of the access token
 	AuthTime time.Time      // when the user signed in; zero: not known
-	Session  storage.Session
+	Session  storage.SiteSession
 	Asked    storage.AskedClaims // claims beside those of the scopes
 	Nonce    string              // for the ID token, if the authorization request had one
 

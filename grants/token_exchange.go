@@ -184,7 +184,7 @@ func exchangeFor(req *Request, subject *Token) (*Authorization, error) {
 	}
 	return &Authorization{
 		Subject: subject.Subject, Scopes: scopes, Audience: audience, Claims: subject.Claims, AuthTime: subject.AuthTime,
-		Session: storage.Session{ACR: subject.ACR}, Family: subject.Family, Ends: subject.Expires, Sources: subject.Sources,
+		Session: storage.SiteSession{ACR: subject.ACR}, Family: subject.Family, Ends: subject.Expires, Sources: subject.Sources,
 		Actor:     &storage.Actor{Subject: req.Client.ID, Actor: subject.Actor},
 		TokenType: typeAccessToken,
 	}, nil

@@ -29,13 +29,13 @@ type Consent struct {
 	Unasked []string  `json:"unasked,omitempty"` // scopes it got without approval
 	Used    time.Time `json:"used,omitzero"`     // when it last got a token, up to UseInterval ago
 
-	// Limits are of those Scopes, and of those resources in Audience, that the user has ever approved for a limited time. Anything
+	// ApprovalEnds are for those Scopes, and those resources in Audience, that the user has ever approved for a limited time. Anything
 	// else is approved until the user takes it back.
-	Limits []Limit `json:"limits,omitempty"`
+	ApprovalEnds []ApprovalEnd `json:"limits,omitempty"`
 }
 
-// Limit says when the approval of a scope or a resource ends.
-type Limit struct {
+// ApprovalEnd says when the approval of a scope or a resource ends.
+type ApprovalEnd struct {
 	Scope    string    `json:"scope,omitempty"`
 	Resource string    `json:"aud,omitempty"`
 	Until    time.Time `json:"until,omitzero"` // when the latest approval ends; zero: never
@@ -54,24 +54,24 @@ func (c Consent) Approved() bool { return !c.Last.IsZero() }
 // All returns all scopes of the client, approved or not.
 func (c Consent) All() []string { return union(c.Scopes, c.Unasked) }
 
-// limit returns the limit of a scope or of a resource, of which the other is "". Without one, nothing ends.
-func (c Consent) limit(scope, resource string) Limit {
-	for _, l := range c.Limits {
-		if l.Scope == scope && l.Resource == resource {
-			return l
+// approvalEnd returns the end of a scope or of a resource, of which the other is "". Without one, nothing ends.
+func (c Consent) approvalEnd(scope, resource string) ApprovalEnd {
+	for _, e := range c.ApprovalEnds {
+		if e.Scope == scope && e.Resource == resource {
+			return e
 		}
 	}
-	return Limit{Scope: scope, Resource: resource}
+	return ApprovalEnd{Scope: scope, Resource: resource}
 }
 
-// filter returns the consent without the scopes and the resources whose limit has passed.
-func (c Consent) filter(passed func(Limit) bool) Consent {
-	if !slices.ContainsFunc(c.Limits, passed) {
+// filter returns the consent without the scopes and the resources whose end has passed.
+func (c Consent) filter(passed func(ApprovalEnd) bool) Consent {
+	if !slices.ContainsFunc(c.ApprovalEnds, passed) {
 		return c
 	}
-	c.Scopes = slices.DeleteFunc(slices.Clone(c.Scopes), func(scope string) bool { return passed(c.limit(scope, "")) })
-	c.Audience = slices.DeleteFunc(slices.Clone(c.Audience), func(resource string) bool { return passed(c.limit("", resource)) })
-	c.Limits = slices.DeleteFunc(slices.Clone(c.Limits), passed)
+	c.Scopes = slices.DeleteFunc(slices.Clone(c.Scopes), func(scope string) bool { return passed(c.approvalEnd(scope, "")) })
+	c.Audience = slices.DeleteFunc(slices.Clone(c.Audience), func(resource string) bool { return passed(c.approvalEnd("", resource)) })
+	c.ApprovalEnds = slices.DeleteFunc(slices.Clone(c.ApprovalEnds), passed)
 	if len(c.Scopes)+len(c.Audience) == 0 {
 		c.Last, c.Redirects = time.Time{}, nil
 	}
@@ -80,7 +80,7 @@ func (c Consent) filter(passed func(Limit) bool) Consent {
 
 // At returns the consent without what the client has no access to any more, since the time is over for which the user approved it.
 func (c Consent) At(now time.Time) Consent {
-	return c.filter(func(l Limit) bool { return Expired(l.Tokens, now) })
+	return c.filter(func(e ApprovalEnd) bool { return Expired(e.Tokens, now) })
 }
 
 // Over reports whether the client has no access any more, since the time is over for which the user approved it.
@@ -90,12 +90,12 @@ func (c Consent) Over(now time.Time) bool {
 
 // Ends returns when the access of the client ends by itself, zero for never.
 func (c Consent) Ends() (end time.Time) {
-	if len(c.Limits) == 0 || len(c.Unasked) > 0 || len(c.Limits) < len(c.Scopes)+len(c.Audience) {
+	if len(c.ApprovalEnds) == 0 || len(c.Unasked) > 0 || len(c.ApprovalEnds) < len(c.Scopes)+len(c.Audience) {
 		return time.Time{}
 	}
-	end = c.Limits[0].Tokens
-	for _, l := range c.Limits[1:] {
-		end = Later(end, l.Tokens)
+	end = c.ApprovalEnds[0].Tokens
+	for _, e := range c.ApprovalEnds[1:] {
+		end = Later(end, e.Tokens)
 	}
 	return end
 }
@@ -107,7 +107,7 @@ func ConsentKey(subject string) Key {
 
 // Approved returns what the user has approved for the client and what is not over.
 func (c *Consents) Approved(client string, now time.Time) Consent {
-	return c.Clients[client].filter(func(l Limit) bool { return Expired(l.Until, now) })
+	return c.Clients[client].filter(func(e ApprovalEnd) bool { return Expired(e.Until, now) })
 }
 
 // Covers reports whether the user has approved all of the scopes and the audience for the client, and until when, zero for ever.
@@ -116,10 +116,10 @@ func (c *Consents) Covers(client string, scopes, audience []string, now time.Tim
 	if !consent.Approved() || !subset(scopes, consent.Scopes) || !subset(audience, consent.Audience) {
 		return time.Time{}, false
 	}
-	for _, l := range consent.Limits {
-		if l.Scope != "" && slices.Contains(scopes, l.Scope) || l.Resource != "" && slices.Contains(audience, l.Resource) {
-			if !l.Until.IsZero() {
-				until = earlier(until, l.Until)
+	for _, e := range consent.ApprovalEnds {
+		if e.Scope != "" && slices.Contains(scopes, e.Scope) || e.Resource != "" && slices.Contains(audience, e.Resource) {
+			if !e.Until.IsZero() {
+				until = earlier(until, e.Until)
 			}
 		}
 	}
@@ -139,29 +139,29 @@ func (c *Consents) Approve(client string, scopes, audience []string, until, now 
 		consent.Since = now
 	}
 	consent = consent.At(now)
-	var limits []Limit
-	add := func(l Limit, known bool) {
-		l.Until = until
-		if l.Tokens = Later(l.Tokens, until); !known {
-			l.Tokens = until
+	var ends []ApprovalEnd
+	add := func(e ApprovalEnd, known bool) {
+		e.Until = until
+		if e.Tokens = Later(e.Tokens, until); !known {
+			e.Tokens = until
 		}
-		if !l.Until.IsZero() || !l.Tokens.IsZero() {
-			limits = append(limits, l)
+		if !e.Until.IsZero() || !e.Tokens.IsZero() {
+			ends = append(ends, e)
 		}
 	}
 	for _, scope := range union(scopes, nil) {
 		// Tokens that the client got without asking end at no time that was approved.
-		add(consent.limit(scope, ""), slices.Contains(consent.Scopes, scope) || slices.Contains(consent.Unasked, scope))
+		add(consent.approvalEnd(scope, ""), slices.Contains(consent.Scopes, scope) || slices.Contains(consent.Unasked, scope))
 	}
 	for _, resource := range union(audience, nil) {
-		add(consent.limit("", resource), slices.Contains(consent.Audience, resource))
+		add(consent.approvalEnd("", resource), slices.Contains(consent.Audience, resource))
 	}
-	for _, l := range consent.Limits {
-		if !slices.Contains(scopes, l.Scope) && !slices.Contains(audience, l.Resource) {
-			limits = append(limits, l)
+	for _, e := range consent.ApprovalEnds {
+		if !slices.Contains(scopes, e.Scope) && !slices.Contains(audience, e.Resource) {
+			ends = append(ends, e)
 		}
 	}
-	consent.Last, consent.Limits = now, limits
+	consent.Last, consent.ApprovalEnds = now, ends
 	consent.Scopes = union(consent.Scopes, scopes)
 	consent.Audience = union(consent.Audience, audience)
 	c.Clients[client] = consent
@@ -221,16 +221,16 @@ const (
 	consentLast
 	consentUnasked // repeated
 	consentUsed
-	consentRedirect // repeated
-	consentLimit    // repeated
+	consentRedirect    // repeated
+	consentApprovalEnd // repeated
 )
 
-// The fields of a limit.
+// The fields of an ApprovalEnd.
 const (
-	limitScope protowire.Number = iota + 1
-	limitResource
-	limitUntil
-	limitTokens
+	endScope protowire.Number = iota + 1
+	endResource
+	endUntil
+	endTokens
 )
 
 // Encode returns the record.
@@ -248,31 +248,31 @@ func (c *Consents) Encode() ([]byte, error) {
 			w.texts(consentUnasked, consent.Unasked)
 			w.time(consentUsed, consent.Used)
 			w.texts(consentRedirect, consent.Redirects)
-			for _, l := range consent.Limits {
-				w.message(consentLimit, l.encode)
+			for _, e := range consent.ApprovalEnds {
+				w.message(consentApprovalEnd, e.encode)
 			}
 		})
 	}
 	return w.record, nil
 }
 
-func (l Limit) encode(w *fieldWriter) {
-	w.text(limitScope, l.Scope)
-	w.text(limitResource, l.Resource)
-	w.time(limitUntil, l.Until)
-	w.time(limitTokens, l.Tokens)
+func (e ApprovalEnd) encode(w *fieldWriter) {
+	w.text(endScope, e.Scope)
+	w.text(endResource, e.Resource)
+	w.time(endUntil, e.Until)
+	w.time(endTokens, e.Tokens)
 }
 
-func (l *Limit) decode(f field) (err error) {
+func (e *ApprovalEnd) decode(f field) (err error) {
 	switch f.number {
-	case limitScope:
-		l.Scope = f.text
-	case limitResource:
-		l.Resource = f.text
-	case limitUntil:
-		l.Until, err = f.time()
-	case limitTokens:
-		l.Tokens, err = f.time()
+	case endScope:
+		e.Scope = f.text
+	case endResource:
+		e.Resource = f.text
+	case endUntil:
+		e.Until, err = f.time()
+	case endTokens:
+		e.Tokens, err = f.time()
 	}
 	return err
 }
@@ -316,10 +316,10 @@ func (c *Consents) decode(f field) error {
 				consent.Used, err = f.time()
 			case consentRedirect:
 				consent.Redirects = append(consent.Redirects, f.text)
-			case consentLimit:
-				var l Limit
-				err = readFields(f.bytes, f.text, l.decode)
-				consent.Limits = append(consent.Limits, l)
+			case consentApprovalEnd:
+				var e ApprovalEnd
+				err = readFields(f.bytes, f.text, e.decode)
+				consent.ApprovalEnds = append(consent.ApprovalEnds, e)
 			}
 			return err
 		})

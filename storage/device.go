@@ -34,7 +34,7 @@ type Approval struct {
 	Subject  string         `json:"sub"`
 	Claims   map[string]any `json:"claims,omitempty"`
 	AuthTime time.Time      `json:"auth_time,omitzero"`
-	Session  Session        `json:"session,omitzero"`
+	Session  SiteSession    `json:"session,omitzero"`
 	Started  time.Time      `json:"started"`        // when the family starts
 	Ends     time.Time      `json:"ends,omitzero"`  // when the family ends; zero: never
 	Until    time.Time      `json:"until,omitzero"` // when the approval ends, see Family
@@ -78,7 +78,7 @@ func (d *Device) NewFamily() *Family {
 		Client: d.Client, Subject: a.Subject, Scopes: d.Scopes, Audience: d.Audience, Claims: a.Claims, AuthTime: a.AuthTime,
 		Session: a.Session, Started: a.Started, Ends: a.Ends,
 	}
-	f.Limit(a.Until)
+	f.EndBy(a.Until)
 	return f
 }
 

@@ -20,7 +20,7 @@ type Family struct {
 	Audience []string
 	Claims   map[string]any
 	AuthTime time.Time // when the user signed in; zero: not known
-	Session  Session
+	Session  SiteSession
 	Asked    AskedClaims
 
 	Started time.Time
@@ -42,13 +42,6 @@ type Family struct {
 	// Revoked, if not zero, makes the record a tombstone, which refuses all tokens that still arrive.
 	Revoked time.Time
 	Reason  string
-}
-
-// Session is what the site knows of the session in which a person has approved something. All of it may be unknown.
-type Session struct {
-	ID  string   `json:"sid,omitempty"` // of the session at the site (sid of OpenID Connect Front-Channel Logout §3)
-	ACR string   `json:"acr,omitempty"` // how well the person was authenticated (OpenID Connect Core §2)
-	AMR []string `json:"amr,omitempty"` // how (RFC 8176)
 }
 
 // AskedClaims are the names of claims that a client has asked for one by one (OpenID Connect Core §5.5), and that the user has approved.
@@ -247,8 +240,8 @@ func (f *Family) Revoke(reason string, now time.Time) {
 // tombstoneLife is how long a tombstone of a family without an end is kept.
 const tombstoneLife = 30 * 24 * time.Hour
 
-// Limit makes an approval end at a time that the user has chosen, zero for none. All other fields must be set before.
-func (f *Family) Limit(until time.Time) {
+// EndBy makes an approval end at a time that the user has chosen, zero for none. All other fields must be set before.
+func (f *Family) EndBy(until time.Time) {
 	if until.IsZero() {
 		return
 	}

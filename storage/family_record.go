@@ -137,9 +137,9 @@ func (c *Code) encode(w *fieldWriter) {
 }
 
 // IsZero reports whether nothing is known of the session.
-func (s *Session) IsZero() bool { return s.ID == "" && s.ACR == "" && len(s.AMR) == 0 }
+func (s *SiteSession) IsZero() bool { return s.ID == "" && s.ACR == "" && len(s.AMR) == 0 }
 
-func (s *Session) encode(w *fieldWriter) {
+func (s *SiteSession) encode(w *fieldWriter) {
 	w.text(sessionID, s.ID)
 	w.text(sessionACR, s.ACR)
 	w.texts(sessionAMR, s.AMR)
@@ -239,7 +239,7 @@ func (c *Code) decode(field field) (err error) {
 	return err
 }
 
-func (s *Session) decode(field field) error {
+func (s *SiteSession) decode(field field) error {
 	switch field.number {
 	case sessionID:
 		s.ID = field.text

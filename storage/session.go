@@ -17,13 +17,13 @@ type Sessions struct {
 
 // SignIn is a user who has signed in at one client, in one session at the site.
 type SignIn struct {
-	Client  string
-	Session string    // "" if the site does not tell
-	Last    time.Time // when the client last got a code
-	Until   time.Time
-	Tokens  []SessionFamily
+	Client   string
+	Session  string    // "" if the site does not tell
+	Last     time.Time // when the client last got a code
+	Until    time.Time
+	Families []SessionFamily
 
-	// More says that there are more families than Tokens can have, the last of which ends by itself at MoreEnds, zero: never. Until then,
+	// More says that there are more families than Families can have, the last of which ends by itself at MoreEnds, zero: never. Until then,
 	// all tokens of the user at the client end with the session.
 	More     bool
 	MoreEnds time.Time
@@ -33,6 +33,13 @@ type SignIn struct {
 type SessionFamily struct {
 	ID   string
 	Ends time.Time // when it has ended by itself, zero: never
+}
+
+// SiteSession is what the site knows of the session in which a person has approved something. All of it may be unknown.
+type SiteSession struct {
+	ID  string   `json:"sid,omitempty"` // of the session at the site (sid of OpenID Connect Front-Channel Logout §3)
+	ACR string   `json:"acr,omitempty"` // how well the person was authenticated (OpenID Connect Core §2)
+	AMR []string `json:"amr,omitempty"` // how (RFC 8176)
 }
 
 // The bounds of a record. Beyond the first, the sign-ins are forgotten that were used the longest time ago. The others are of the families
@@ -56,40 +63,40 @@ func (s *Sessions) Add(client, session string, until time.Time, family SessionFa
 	if i := slices.IndexFunc(s.SignIns, func(in SignIn) bool { return in.Client == client && in.Session == session }); i >= 0 {
 		before := s.SignIns[i]
 		s.SignIns = slices.Delete(s.SignIns, i, i+1)
-		added.Tokens, added.Until = before.Tokens, Later(before.Until, until)
+		added.Families, added.Until = before.Families, Later(before.Until, until)
 		added.More, added.MoreEnds = before.More, before.MoreEnds
 	}
 	added.Last = now
 	if family.ID != "" {
-		added.Tokens = append(added.Tokens, family)
+		added.Families = append(added.Families, family)
 	}
-	added.dropTokens(len(added.Tokens) - maxSessionFamilies)
+	added.dropFamilies(len(added.Families) - maxSessionFamilies)
 	s.SignIns = append(s.SignIns, added)
 	if n := len(s.SignIns) - MaxSignIns; n > 0 {
 		s.SignIns = slices.Delete(s.SignIns, 0, n)
 	}
 	tooMany := -maxFamilies
 	for _, in := range s.SignIns {
-		tooMany += len(in.Tokens)
+		tooMany += len(in.Families)
 	}
 	for i := 0; tooMany > 0; i++ {
-		tooMany -= s.SignIns[i].dropTokens(min(tooMany, len(s.SignIns[i].Tokens)))
+		tooMany -= s.SignIns[i].dropFamilies(min(tooMany, len(s.SignIns[i].Families)))
 	}
 }
 
-// dropTokens drops the first n families, if n is more than 0, and returns n.
-func (in *SignIn) dropTokens(n int) int {
+// dropFamilies drops the first n families, if n is more than 0, and returns n.
+func (in *SignIn) dropFamilies(n int) int {
 	if n <= 0 {
 		return n
 	}
-	for _, f := range in.Tokens[:n] {
+	for _, f := range in.Families[:n] {
 		if in.More {
 			in.MoreEnds = Later(in.MoreEnds, f.Ends)
 		} else {
 			in.More, in.MoreEnds = true, f.Ends
 		}
 	}
-	in.Tokens = slices.Delete(in.Tokens, 0, n)
+	in.Families = slices.Delete(in.Families, 0, n)
 	return n
 }
 
@@ -97,7 +104,7 @@ func (in *SignIn) dropTokens(n int) int {
 func (s *Sessions) prune(now time.Time) {
 	s.SignIns = slices.DeleteFunc(s.SignIns, func(in SignIn) bool { return Expired(in.Until, now) })
 	for i, in := range s.SignIns {
-		s.SignIns[i].Tokens = slices.DeleteFunc(in.Tokens, func(f SessionFamily) bool { return Expired(f.Ends, now) })
+		s.SignIns[i].Families = slices.DeleteFunc(in.Families, func(f SessionFamily) bool { return Expired(f.Ends, now) })
 		if Expired(in.MoreEnds, now) {
 			s.SignIns[i].More, s.SignIns[i].MoreEnds = false, time.Time{}
 		}
@@ -194,7 +201,7 @@ func (s *Sessions) Encode() ([]byte, error) {
 	size := 64 + len(s.Subject)
 	for _, in := range s.SignIns {
 		size += 64 + len(in.Client) + len(in.Session)
-		for _, f := range in.Tokens {
+		for _, f := range in.Families {
 			size += 24 + len(f.ID)
 		}
 	}
@@ -211,7 +218,7 @@ func (in *SignIn) encode(w *fieldWriter) {
 	w.text(signInSession, in.Session)
 	w.time(signInLast, in.Last)
 	w.time(signInUntil, in.Until)
-	for _, f := range in.Tokens {
+	for _, f := range in.Families {
 		w.message(signInFamily, f.encode)
 	}
 	w.flag(signInMore, in.More)
@@ -262,7 +269,7 @@ func (in *SignIn) decode(f field) (err error) {
 	case signInFamily:
 		var family SessionFamily
 		err = readFields(f.bytes, f.text, family.decode)
-		in.Tokens = append(in.Tokens, family)
+		in.Families = append(in.Families, family)
 	case signInMore:
 		in.More = f.flag()
 	case signInMoreEnds:

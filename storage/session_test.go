@@ -33,7 +33,7 @@ func TestSessions(t *testing.T) {
 		t.Fatalf("%+v, %v", s, err)
 	}
 	got := s.Select(sessionTime.Add(2*time.Minute), func(in *SignIn) bool { return in.Session == "s1" })
-	if len(got) != 1 || len(got[0].Tokens) != 1 || got[0].Tokens[0].ID != "f1" || !got[0].Until.Equal(hour) {
+	if len(got) != 1 || len(got[0].Families) != 1 || got[0].Families[0].ID != "f1" || !got[0].Until.Equal(hour) {
 		t.Errorf("the family that has ended is still there, or the later end is not: %+v", got)
 	}
 	s.Add("app", "s1", hour, SessionFamily{}, sessionTime.Add(3*time.Minute))
@@ -61,7 +61,7 @@ func TestSessionsAreBounded(t *testing.T) {
 		s.Add("app", "s1", time.Time{}, SessionFamily{ID: fmt.Sprint(n)}, sessionTime)
 	}
 	last := s.SignIns[len(s.SignIns)-1]
-	if len(last.Tokens) != maxSessionFamilies || !last.More || !last.MoreEnds.IsZero() || last.Tokens[0].ID != fmt.Sprint(maxSessionFamilies) {
+	if len(last.Families) != maxSessionFamilies || !last.More || !last.MoreEnds.IsZero() || last.Families[0].ID != fmt.Sprint(maxSessionFamilies) {
 		t.Errorf("%+v", last)
 	}
 	for app := range 2 * maxFamilies / maxSessionFamilies {
@@ -71,7 +71,7 @@ func TestSessionsAreBounded(t *testing.T) {
 	}
 	families := 0
 	for _, in := range s.SignIns {
-		families += len(in.Tokens)
+		families += len(in.Families)
 	}
 	if families != maxFamilies {
 		t.Errorf("%d families", families)
@@ -92,8 +92,8 @@ func TestMoreFamiliesEnd(t *testing.T) {
 	if in := s.Select(hour.Add(-time.Second), all)[0]; !in.More || !in.MoreEnds.Equal(hour) {
 		t.Errorf("more %v until %s", in.More, in.MoreEnds)
 	}
-	if in := s.Select(hour.Add(time.Second), all)[0]; in.More || len(in.Tokens) != maxSessionFamilies {
-		t.Errorf("more %v, %d families", in.More, len(in.Tokens))
+	if in := s.Select(hour.Add(time.Second), all)[0]; in.More || len(in.Families) != maxSessionFamilies {
+		t.Errorf("more %v, %d families", in.More, len(in.Families))
 	}
 }
 
@@ -101,7 +101,7 @@ func TestMoreFamiliesEnd(t *testing.T) {
 func TestSessionsRecord(t *testing.T) {
 	day := sessionTime.Add(24 * time.Hour)
 	want := &Sessions{Subject: "alice", SignIns: []SignIn{
-		{Client: "app", Session: "s1", Last: sessionTime.Add(time.Nanosecond), Until: day, Tokens: []SessionFamily{{"zzzz.1", day}, {ID: "zzzz.2"}}},
+		{Client: "app", Session: "s1", Last: sessionTime.Add(time.Nanosecond), Until: day, Families: []SessionFamily{{"zzzz.1", day}, {ID: "zzzz.2"}}},
 		{Client: "shop", Last: sessionTime, More: true, MoreEnds: day},
 	}}
 	record, err := want.Encode()

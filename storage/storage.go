@@ -36,6 +36,8 @@ type Store interface {
 	// Update is the only way to make a decision that depends on the stored record. It is atomic across all processes that
 	// share the backend. If change returns an error, Update writes nothing and returns that error unchanged. A written
 	// record is as durable as with Put.
+	//
+	// To follow a request through the code, read change next: whatever store is below, that is where the decision is.
 	Update(ctx context.Context, key Key, change Change) error
 
 	// Delete removes the record at key. An absent record is no error.

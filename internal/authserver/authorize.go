@@ -162,7 +162,7 @@ func (e *authorizeEndpoint) approve(c *call, req *authorizeRequest, user *User) 
 		f.Ends = client.RefreshToken.Ends(now)
 		f.Code.Expires = client.RefreshToken.EndsCode(f.Code.Expires, now)
 	}
-	f.Limit(req.until)
+	f.EndBy(req.until)
 	code, err := e.issueCode(c, f)
 	if err != nil {
 		return err

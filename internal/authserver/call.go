@@ -44,7 +44,7 @@ type User struct {
 	Claims  map[string]any // for the tokens
 
 	AuthTime  time.Time // when the person signed in; zero: the site does not tell
-	Session   storage.Session
+	Session   storage.SiteSession
 	ACRValues []string // those that a session at the site can have, lowest first; none: not known
 }
 

@@ -193,7 +193,7 @@ func TestDeviceHasNoSession(t *testing.T) {
 	s := newTestServer(t, openID(), withDevices, func(c *Config) {
 		c.Clients["cli"].OpenID, c.Clients["cli"].Scopes = c.Clients["webapp"].OpenID, c.Clients["webapp"].Scopes
 	})
-	s.site.user.Session = storage.Session{ID: "browser", ACR: "high"}
+	s.site.user.Session = storage.SiteSession{ID: "browser", ACR: "high"}
 	d := s.startDevice(t, "cli", "scope", "openid")
 	s.approveDevice(t, d)
 	a := s.poll(t, d)

@@ -65,7 +65,7 @@ func TestIDToken(t *testing.T) {
 		s := newTestServer(t, openID(func(p *storage.OpenIDPolicy) { p.IDTokenAlgorithm = alg }))
 		s.site.user = &User{
 			Subject: "alice", Claims: map[string]any{"email": "alice@example.com", "name": "Alice"},
-			AuthTime: epoch.Add(-time.Hour), Session: storage.Session{ID: "s1", ACR: "mfa", AMR: []string{"pwd", "otp"}},
+			AuthTime: epoch.Add(-time.Hour), Session: storage.SiteSession{ID: "s1", ACR: "mfa", AMR: []string{"pwd", "otp"}},
 		}
 		a := s.token(t, redeems(s.code(t, asks("webapp", "scope", "openid email", "nonce", "n-0S6_WzA2Mj"))))
 		a.check(t, http.StatusOK, "")

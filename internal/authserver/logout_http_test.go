@@ -91,9 +91,9 @@ func TestLogoutOfSiteThatDoesNot(t *testing.T) {
 func TestLogoutOfOthers(t *testing.T) {
 	s := newLogoutServer(t)
 	old := s.signIn(t, "webapp")
-	s.site.user = &User{Subject: "bob", Session: storage.Session{ID: "b1"}}
+	s.site.user = &User{Subject: "bob", Session: storage.SiteSession{ID: "b1"}}
 	bobs := s.signIn(t, "webapp")
-	s.site.user = &User{Subject: "alice", Session: storage.Session{ID: "s2"}}
+	s.site.user = &User{Subject: "alice", Session: storage.SiteSession{ID: "s2"}}
 	mine := s.signIn(t, "webapp")
 	for name, hint := range map[string]map[string]any{"of another session": old, "of another person": bobs} {
 		s.logout(t, hinted(hint)).logoutPage(t, askHeading)

@@ -115,7 +115,7 @@ func (l *logouts) plan(ctx context.Context, subject string, ended []storage.Sign
 		logout := &storage.Logout{Subject: subject, Reason: reason, Created: now}
 		for _, in := range group {
 			if tokens {
-				for _, f := range in.Tokens {
+				for _, f := range in.Families {
 					logout.Families = append(logout.Families, f.ID)
 				}
 				if in.More && !slices.Contains(logout.Clients, in.Client) {

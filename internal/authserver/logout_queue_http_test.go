@@ -262,7 +262,7 @@ func TestLogoutWithAnUnreadableFamily(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	unreadable = sessions.SignIns[0].Tokens[0].ID
+	unreadable = sessions.SignIns[0].Families[0].ID
 	s.atSite(t, s.logout(t, hinted(all[0])))
 	if s.alive(t, all[1]) || s.alive(t, all[2]) {
 		t.Error("the other tokens live on")
@@ -311,7 +311,7 @@ func TestLogoutRoundsWaitForNobody(t *testing.T) {
 	}
 	rounds := s.logouts.newRounds()
 	for i, id := range []string{"webapp", "other"} {
-		s.site.user = &User{Subject: "alice", Session: storage.Session{ID: fmt.Sprint("s", i)}}
+		s.site.user = &User{Subject: "alice", Session: storage.SiteSession{ID: fmt.Sprint("s", i)}}
 		s.atSite(t, s.logout(t, hinted(s.signIn(t, id))))
 		if err := rounds.round(t.Context()); err != nil {
 			t.Error(err)

@@ -90,7 +90,7 @@ func newLogoutServer(t *testing.T, edits ...func(*Config)) *logoutServer {
 		c.OpenID, c.IDTokenAlgorithms = true, []string{"ES256"}
 	}
 	s := &logoutServer{newTestServer(t, append([]func(*Config){signsIn}, edits...)...), told}
-	s.site.user = &User{Subject: "alice", Session: storage.Session{ID: "s1"}}
+	s.site.user = &User{Subject: "alice", Session: storage.SiteSession{ID: "s1"}}
 	if err := s.AddSite(SiteFacts{Claims: []string{"sid"}, SignsOut: true}); err != nil {
 		t.Fatal(err)
 	}

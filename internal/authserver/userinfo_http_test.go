@@ -55,7 +55,7 @@ func TestUserinfo(t *testing.T) {
 	for name, shape := range accessTokenShapes {
 		t.Run(name, func(t *testing.T) {
 			s := newTestServer(t, openID(), client("webapp", func(c *storage.Client) { c.Scopes = append(c.Scopes, "address") }), shape)
-			s.site.user = &User{Subject: "alice", Claims: profile(), AuthTime: epoch, Session: storage.Session{ID: "s1", ACR: "mfa"}}
+			s.site.user = &User{Subject: "alice", Claims: profile(), AuthTime: epoch, Session: storage.SiteSession{ID: "s1", ACR: "mfa"}}
 			email := map[string]any{"sub": "alice", "email": "alice@example.com", "email_verified": true, "team": []any{"red", "blue"}}
 			for scope, want := range map[string]map[string]any{
 				"openid":                {"sub": "alice", "team": []any{"red", "blue"}},
