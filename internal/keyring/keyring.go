@@ -1,5 +1,6 @@
 // Package keyring keeps the keys that sign an issuer's tokens. It makes them, publishes them, rotates them and retires
-// them. Nodes that share a store share the keys, in one record.
+// them. Nodes that share a store share the keys, in one record. Two nodes never make two keys for the same time: updateRecord plans the
+// keys inside of [storage.Store.Update], and again if another node was first.
 //
 // A node learns of the keys of other nodes from [Ring.Maintain], which runs every minute and after each change that an owner
 // makes. [Ring.Verify] also reads the record when a token names an unknown key.
@@ -187,7 +188,7 @@ func fileKey(keys []*jwt.Key, alg string) (*jwt.Key, error) {
 // Maintain makes, rotates and retires keys according to the policy, and picks up changes by other nodes. Every node calls
 // it at startup and once a minute. After an error, the keys in memory continue to sign.
 func (r *Ring) Maintain(ctx context.Context) error {
-	return r.update(ctx, r.current.Load())
+	return r.refresh(ctx, r.current.Load())
 }
 
 // Load returns the keys in memory. The first call makes the first key.
@@ -213,11 +214,11 @@ func (r *Ring) loadFor(ctx context.Context, alg string) (*snapshot, error) {
 		return nil, fmt.Errorf("no signing key for %s", alg)
 	}
 	r.use(alg)
-	if err := r.update(ctx, keys); err != nil {
+	if err := r.refresh(ctx, keys); err != nil {
 		return nil, fmt.Errorf("making a signing key for %s: %w", alg, err)
 	}
 	if keys = r.current.Load(); keys.signer(alg, r.now()) == nil { // another caller updated them before it knew the algorithm
-		if err := r.update(ctx, keys); err != nil {
+		if err := r.refresh(ctx, keys); err != nil {
 			return nil, err
 		}
 		keys = r.current.Load()
@@ -253,7 +254,7 @@ func (r *Ring) Verify(ctx context.Context, token string) ([]byte, error) {
 	key, err := keys.find(t, r.config.Type)
 	if errors.Is(err, jwt.ErrKey) && r.config.File == nil && r.unknown.AllowN(r.now(), 1) {
 		// Another node may have made a key that signs at once.
-		if err := r.update(ctx, keys); err != nil {
+		if err := r.refresh(ctx, keys); err != nil {
 			return nil, err
 		}
 		key, err = r.current.Load().find(t, r.config.Type)
@@ -321,7 +322,7 @@ func (r *Ring) Secret(ctx context.Context) ([secretLength]byte, error) {
 		return [secretLength]byte{}, err
 	}
 	if keys.secret == nil { // the keys are from a file
-		if err := r.update(ctx, keys); err != nil {
+		if err := r.refresh(ctx, keys); err != nil {
 			return [secretLength]byte{}, err
 		}
 		keys = r.current.Load()
@@ -339,7 +340,7 @@ const (
 func (r *Ring) load(ctx context.Context) (*snapshot, error) {
 	keys := r.current.Load()
 	if keys == nil {
-		if err := r.update(ctx, nil); err != nil {
+		if err := r.refresh(ctx, nil); err != nil {
 			return nil, fmt.Errorf("loading the signing keys: %w", err)
 		}
 		return r.current.Load(), nil
@@ -350,7 +351,7 @@ func (r *Ring) load(ctx context.Context) (*snapshot, error) {
 	}
 	ctx, cancel := context.WithTimeout(ctx, refreshTimeout)
 	defer cancel()
-	if err := r.update(ctx, keys); err != nil {
+	if err := r.refresh(ctx, keys); err != nil {
 		r.config.Logger.Warn("signing keys not refreshed", zap.Error(err))
 	}
 	return r.current.Load(), nil

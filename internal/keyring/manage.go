@@ -31,7 +31,7 @@ var (
 
 // List returns the keys, in the order in which they sign.
 func (r *Ring) List(ctx context.Context) ([]Info, error) {
-	if err := r.update(ctx, r.current.Load()); err != nil {
+	if err := r.refresh(ctx, r.current.Load()); err != nil {
 		return nil, err
 	}
 	keys, now := r.current.Load(), r.now()
@@ -155,7 +155,7 @@ func (r *Ring) edit(
 		return err
 	}
 	defer unlock()
-	rec, err := r.updateRecord(ctx) // so that there are keys to change
+	rec, err := r.updateOrMend(ctx) // so that there are keys to change
 	if err != nil {
 		return err
 	}

@@ -66,9 +66,9 @@ func newKey(alg string) (*scheduledKey, error) {
 	return &scheduledKey{ID: id, Algorithm: alg, JWK: jwk}, nil
 }
 
-// advance returns what the record becomes now, and whether that differs from old, which may be nil. It returns a noSpareError if it
+// nextRecord returns what the record becomes now, and whether that differs from old, which may be nil. It returns a noSpareError if it
 // needs a spare key, since making one takes too long to do it with the record locked.
-func (r *Ring) advance(old []byte) (rec record, changed bool, err error) {
+func (r *Ring) nextRecord(old []byte) (rec record, changed bool, err error) {
 	if rec, err = readRecord(old); err != nil {
 		return record{}, false, err
 	}
@@ -109,9 +109,9 @@ func (r *Ring) lock(ctx context.Context) (unlock func(), err error) {
 	return func() { r.updating.Release(1) }, nil
 }
 
-// update brings the record and the keys in memory up to date, unless another caller has done that since this one loaded
+// refresh brings the record and the keys in memory up to date, unless another caller has done that since this one loaded
 // seen.
-func (r *Ring) update(ctx context.Context, seen *snapshot) error {
+func (r *Ring) refresh(ctx context.Context, seen *snapshot) error {
 	unlock, err := r.lock(ctx)
 	if err != nil {
 		return err
@@ -121,7 +121,7 @@ func (r *Ring) update(ctx context.Context, seen *snapshot) error {
 	if current != seen {
 		return nil
 	}
-	rec, err := r.updateRecord(ctx)
+	rec, err := r.updateOrMend(ctx)
 	if err != nil {
 		return err
 	}
@@ -138,16 +138,16 @@ func (r *Ring) update(ctx context.Context, seen *snapshot) error {
 	return r.adopt(rec)
 }
 
-// updateRecord brings the record up to date and returns it. If the record is damaged, it writes what is in memory.
-func (r *Ring) updateRecord(ctx context.Context) (record, error) {
-	rec, err := r.advanceRecord(ctx)
+// updateOrMend brings the record up to date and returns it. If the record is damaged, it writes what is in memory.
+func (r *Ring) updateOrMend(ctx context.Context) (record, error) {
+	rec, err := r.updateRecord(ctx)
 	if !errors.Is(err, storage.ErrDamaged) {
 		return rec, err
 	}
 	if err := r.mend(ctx, err); err != nil {
 		return record{}, err
 	}
-	return r.advanceRecord(ctx)
+	return r.updateRecord(ctx)
 }
 
 // mend writes the keys in memory in the place of a damaged record. Without them, the record stays: with new keys, every JWT would be
@@ -178,20 +178,20 @@ func (r *Ring) mend(ctx context.Context, damage error) error {
 	return nil
 }
 
-// advanceRecord brings a record up to date that can be read, and returns it. It reads before it locks the record, since there is seldom
+// updateRecord brings a record up to date that can be read, and returns it. It reads before it locks the record, since there is seldom
 // anything to change, and it makes a key without holding that lock, since RSA takes long.
-func (r *Ring) advanceRecord(ctx context.Context) (record, error) {
+func (r *Ring) updateRecord(ctx context.Context) (record, error) {
 	old, err := r.config.Store.Get(ctx, recordKey)
 	if err != nil && !errors.Is(err, storage.ErrNotFound) {
 		return record{}, err
 	}
-	rec, changed, err := r.advance(old)
+	rec, changed, err := r.nextRecord(old)
 	if err == nil && !changed {
 		return rec, nil
 	}
 	for {
 		err := r.config.Store.Update(ctx, recordKey, func(old []byte) (value []byte, never time.Time, err error) {
-			rec, changed, err = r.advance(old)
+			rec, changed, err = r.nextRecord(old)
 			if err == nil && !changed {
 				err = storage.ErrKeep
 			}
