@@ -37,7 +37,7 @@ func (e *authorizeEndpoint) serve(c *call) error {
 	}
 	pushed := ""
 	if uri := params.Get("request_uri"); storage.IsPushedURI(uri) {
-		c.named = clients.Named{ID: params.Get("client_id")}
+		c.named = clients.NamedClient{ID: params.Get("client_id")}
 		if params, err = e.pushed(c, params); err != nil {
 			return err
 		}
@@ -47,7 +47,7 @@ func (e *authorizeEndpoint) serve(c *call) error {
 	if toSignIn {
 		return e.signInFirst(c, params, pushed)
 	}
-	c.client, c.named = client, clients.Named{ID: params.Get("client_id"), Client: client}
+	c.client, c.named = client, clients.NamedClient{ID: params.Get("client_id"), Client: client}
 	var brought requestObject
 	if client != nil && pushed == "" && params.Has("request") && client.SignsRequests() {
 		var problem, fatal error

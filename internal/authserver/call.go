@@ -62,13 +62,13 @@ type call struct {
 
 	proven storage.Confirmation // the key and the certificate that the client has, see checkPossession
 
-	named   clients.Named   // the client that the request says it comes from
-	client  *storage.Client // if known; at the endpoints that authenticate clients, once it is authenticated
-	grant   string          // a grant type this server has
-	subject string          // who is signed in
-	code    bool            // the client got an authorization code
-	result  string          // "ok" or an error code
-	errorID string          // of a failure
+	named   clients.NamedClient // the client that the request says it comes from
+	client  *storage.Client     // if known; at the endpoints that authenticate clients, once it is authenticated
+	grant   string              // a grant type this server has
+	subject string              // who is signed in
+	code    bool                // the client got an authorization code
+	result  string              // "ok" or an error code
+	errorID string              // of a failure
 }
 
 // isKnown reports whether the owner has added the client of a request, and it has authenticated. Anybody can ask in the name of a public

@@ -97,7 +97,7 @@ func (e *logoutEndpoint) read(c *call, params url.Values) (*logoutRequest, error
 	}
 	if id != "" {
 		client, err := e.clients.Find(c.ctx, id)
-		c.client, c.named = client, clients.Named{ID: id, Client: client}
+		c.client, c.named = client, clients.NamedClient{ID: id, Client: client}
 		switch {
 		case err != nil:
 			return nil, err

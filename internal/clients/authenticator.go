@@ -6,7 +6,6 @@ import (
 	"net/http"
 	"net/url"
 	"slices"
-	"time"
 
 	"golang.org/x/sync/semaphore"
 
@@ -42,24 +41,28 @@ func NewAuthenticator(directory *Directory, limiter *throttle.Limiter, keys *ass
 	}
 }
 
-// TooManyFailures returns the refusal of an attempt after too many failures, with the status of RFC 6585 §4. Of the
-// error codes of RFC 6749, this is the one that tells the client to come back later.
-func TooManyFailures(wait time.Duration) *grants.Error {
-	return &grants.Error{
-		Code: grants.TemporarilyUnavailable, Description: "too many failed attempts, try again later",
-		Status: http.StatusTooManyRequests, RetryAfter: wait,
-	}
+// NamedClient is the client that a request says it comes from, whether it can authenticate or not.
+type NamedClient struct {
+	ID     string          // as it was sent; "" if it was not, or if it may be a secret
+	Client *storage.Client // nil if there is no client with this ID
+	Method string          // by which it has authenticated; "" if it has not
 }
 
 // credentials are what a request says of its client: an ID, a secret unless it is public, and the method of client
 // authentication.
 type credentials struct{ id, secret, method string }
 
+const (
+	byBasic = storage.MethodBasic
+	inBody  = storage.MethodPost
+)
+
 // candidate is what the credentials of a request can mean.
 type candidate struct {
 	credentials
 
 	client *storage.Client // nil if there is none of that ID
+	hashes []string        // that the secret is compared with
 }
 
 // Authenticate returns the client of a request, given the parameters of its body and who has sent it: client_secret_basic,
@@ -68,13 +71,13 @@ type candidate struct {
 // that brings nothing else. named is the client that the request names, even if it could not authenticate.
 func (a *Authenticator) Authenticate(
 	ctx context.Context, r *http.Request, form url.Values, peer mtls.Peer,
-) (client *storage.Client, named Named, err error) {
+) (client *storage.Client, named NamedClient, err error) {
 	if form.Has("client_assertion") || form.Has("client_assertion_type") {
 		return a.byKey(ctx, r, form, peer.Address)
 	}
 	found, err := readCredentials(r, form, a.header)
 	if err != nil {
-		return nil, Named{ID: form.Get("client_id")}, err
+		return nil, NamedClient{ID: form.Get("client_id")}, err
 	}
 	candidates := make([]candidate, 0, 2)
 	for _, cred := range found {
@@ -82,16 +85,16 @@ func (a *Authenticator) Authenticate(
 		if err != nil {
 			return nil, named, err
 		}
-		candidates = append(candidates, candidate{cred, client})
+		candidates = append(candidates, candidate{cred, client, a.hashes(client)})
 		if client != nil && client.Public() && cred.secret == "" {
-			return client, Named{ID: cred.id, Client: client}, nil
+			return client, NamedClient{ID: cred.id, Client: client}, nil
 		}
 		if client != nil && client.Certificate != nil && cred.method == inBody && cred.secret == "" {
 			return a.byCertificate(ctx, client, peer)
 		}
 	}
 	if client, err = a.compare(ctx, candidates, peer.Address); client != nil {
-		return client, Named{client.ID, client, candidates[0].method}, nil
+		return client, NamedClient{client.ID, client, candidates[0].method}, nil
 	}
 	meant := candidates[max(0, slices.IndexFunc(candidates, func(c candidate) bool { return c.client != nil }))]
 	named = a.name(ctx, meant)
@@ -99,84 +102,6 @@ func (a *Authenticator) Authenticate(
 		err = a.explain(named, meant)
 	}
 	return nil, named, err
-}
-
-// compare authenticates with a secret, unless there were too many wrong ones: for a client that is meant, if the address
-// has never had its secret right, and from the address. A wrong secret for a client that has none, or that does not
-// exist, counts for the address only.
-//
-// Failures are counted after the comparison, see [throttle.Limiter.Check]. So guesses that are compared at the same time
-// can exceed the limit: by slowAtOnce where hashes are slow, else by the number of processors.
-func (a *Authenticator) compare(ctx context.Context, candidates []candidate, address string) (*storage.Client, error) {
-	var ids []string
-	for _, meant := range candidates {
-		if c := meant.client; c != nil && c.HasSecrets() && !slices.Contains(ids, c.ID) {
-			ids = append(ids, c.ID)
-		}
-	}
-	if slices.ContainsFunc(candidates, a.isSlow) {
-		if err := a.slow.Acquire(ctx, 1); err != nil {
-			return nil, err
-		}
-		defer a.slow.Release(1)
-	}
-	attempt, wait := a.limiter.Check(throttle.Client, address, ids...)
-	if attempt == nil {
-		return nil, TooManyFailures(wait)
-	}
-	for _, meant := range candidates {
-		if a.verify(meant) {
-			attempt.Succeeded(meant.client.ID)
-			return meant.client, nil
-		}
-	}
-	attempt.Failed()
-	return nil, ErrFailed
-}
-
-// isSlow reports whether a comparison with the hashes of the client, or of one that does not exist, takes long.
-func (a *Authenticator) isSlow(meant candidate) bool {
-	return slices.ContainsFunc(a.hashes(meant), func(hash string) bool {
-		return a.directory.Secrets.kind(hash) != nil && !a.verified.Has(hash, meant.secret)
-	})
-}
-
-// verify reports whether the secret is one of the client's secrets.
-func (a *Authenticator) verify(meant candidate) bool {
-	match := false
-	for _, hash := range a.hashes(meant) {
-		if a.matches(hash, meant.secret) {
-			match = true
-		}
-	}
-	return match && meant.client != nil
-}
-
-// hashes returns the hashes of the client's secrets, or hashes that match nothing, so that it takes as long to refuse a
-// client that does not exist. A client that does not authenticate with a secret has none.
-func (a *Authenticator) hashes(meant candidate) []string {
-	if meant.client == nil {
-		return a.directory.unknown().SecretHashes
-	}
-	if !meant.client.HasSecrets() {
-		return nil
-	}
-	return meant.client.SecretHashes
-}
-
-// matches is Secrets.matches that computes a slow hash once for a right secret.
-func (a *Authenticator) matches(hash, secret string) bool {
-	if a.directory.Secrets.kind(hash) == nil {
-		return a.directory.Secrets.matches(hash, secret)
-	}
-	if a.verified.Has(hash, secret) {
-		return true
-	}
-	match := a.directory.Secrets.matches(hash, secret)
-	if match {
-		a.verified.Add(hash, secret)
-	}
-	return match
 }
 
 // readCredentials returns what the credentials of a request can mean, the likeliest first.
@@ -244,4 +169,84 @@ func readBasic(r *http.Request, clientID string) ([]credentials, error) {
 			Explain(clientID+" in the body", "the client ID of the Authorization header", "")
 	}
 	return same, nil
+}
+
+// hashes returns the hashes of a client's secrets; for a client that does not exist, nil, hashes that match nothing, so that it takes as
+// long to refuse it. A client that does not authenticate with a secret has none.
+func (a *Authenticator) hashes(client *storage.Client) []string {
+	switch {
+	case client == nil:
+		return a.directory.unknown().SecretHashes
+	case !client.HasSecrets():
+		return nil
+	}
+	return client.SecretHashes
+}
+
+// compare authenticates with a secret, unless there were too many wrong ones: for a client that is meant, if the address
+// has never had its secret right, and from the address. A wrong secret for a client that has none, or that does not
+// exist, counts for the address only.
+//
+// Failures are counted after the comparison, see [throttle.Limiter.Check]. So guesses that are compared at the same time
+// can exceed the limit: by slowAtOnce where hashes are slow, else by the number of processors.
+func (a *Authenticator) compare(ctx context.Context, candidates []candidate, address string) (*storage.Client, error) {
+	var ids []string
+	for _, meant := range candidates {
+		if c := meant.client; c != nil && len(meant.hashes) > 0 && !slices.Contains(ids, c.ID) {
+			ids = append(ids, c.ID)
+		}
+	}
+	if slices.ContainsFunc(candidates, a.isSlow) {
+		if err := a.slow.Acquire(ctx, 1); err != nil {
+			return nil, err
+		}
+		defer a.slow.Release(1)
+	}
+	attempt, wait := a.limiter.Check(throttle.Client, address, ids...)
+	if attempt == nil {
+		return nil, TooManyFailures(wait)
+	}
+	for _, meant := range candidates {
+		if a.verify(meant) {
+			attempt.Succeeded(meant.client.ID)
+			return meant.client, nil
+		}
+	}
+	attempt.Failed() // Here a wrong secret counts.
+	return nil, ErrFailed
+}
+
+// isSlow reports whether a comparison with the hashes of the client, or of one that does not exist, takes long.
+func (a *Authenticator) isSlow(meant candidate) bool {
+	return slices.ContainsFunc(meant.hashes, func(hash string) bool {
+		return a.directory.Secrets.kind(hash) != nil && !a.verified.Has(hash, meant.secret)
+	})
+}
+
+// verify reports whether the secret is one of the client's secrets.
+func (a *Authenticator) verify(meant candidate) bool {
+	match := false
+	for _, hash := range meant.hashes {
+		if a.matches(hash, meant.secret) {
+			match = true
+		}
+	}
+	return match && meant.client != nil
+}
+
+// matches reports whether hash is the hash of secret. It computes a slow hash once for a right secret.
+func (a *Authenticator) matches(hash, secret string) bool {
+	kind := a.directory.Secrets.kind(hash)
+	switch {
+	case kind == nil:
+		return matchesPlain(hash, secret)
+	case a.verified.Has(hash, secret):
+		return true
+	}
+	match, err := kind.Compare([]byte(hash), []byte(secret))
+	if !match || err != nil {
+		return false
+	}
+	a.verified.Add(hash, secret)
+	return true
 }

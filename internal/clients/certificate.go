@@ -16,8 +16,8 @@ import (
 // byCertificate is Authenticate for a client with a certificate that names itself and sends nothing else (RFC 8705 §2).
 func (a *Authenticator) byCertificate(
 	ctx context.Context, client *storage.Client, peer mtls.Peer,
-) (*storage.Client, Named, error) {
-	named := Named{ID: client.ID, Client: client}
+) (*storage.Client, NamedClient, error) {
+	named := NamedClient{ID: client.ID, Client: client}
 	attempt, wait := a.limiter.Check(throttle.Key, peer.Address, client.ID)
 	if attempt == nil {
 		return nil, named, TooManyFailures(wait)

@@ -18,19 +18,19 @@ import (
 // often a public URL.
 func (a *Authenticator) byKey(
 	ctx context.Context, r *http.Request, form url.Values, address string,
-) (*storage.Client, Named, error) {
+) (*storage.Client, NamedClient, error) {
 	if err := a.onlyKey(r, form); err != nil {
-		return nil, Named{ID: form.Get("client_id")}, err
+		return nil, NamedClient{ID: form.Get("client_id")}, err
 	}
 	sent, problem := readAssertion(form)
 	if problem != nil {
-		return a.refuseKey(problem, Named{ID: form.Get("client_id")}, address)
+		return a.refuseKey(problem, NamedClient{ID: form.Get("client_id")}, address)
 	}
 	client, err := a.directory.Find(ctx, sent.ClientID)
 	if err != nil {
-		return nil, Named{}, err
+		return nil, NamedClient{}, err
 	}
-	named := Named{ID: sent.ClientID, Client: client}
+	named := NamedClient{ID: sent.ClientID, Client: client}
 	switch {
 	case client == nil:
 		return a.refuseKey(&assertion.Error{Sent: named.ID, Expected: a.directory.Missing(named.ID), Setting: "client"}, named, address)
@@ -82,7 +82,7 @@ func readAssertion(form url.Values) (*assertion.Assertion, error) {
 }
 
 // refuseKey refuses an assertion that no client can have made. It counts as a failure of the address.
-func (a *Authenticator) refuseKey(problem error, named Named, address string) (*storage.Client, Named, error) {
+func (a *Authenticator) refuseKey(problem error, named NamedClient, address string) (*storage.Client, NamedClient, error) {
 	attempt, wait := a.limiter.Check(throttle.Key, address)
 	if attempt == nil {
 		return nil, named, TooManyFailures(wait)
@@ -92,7 +92,7 @@ func (a *Authenticator) refuseKey(problem error, named Named, address string) (*
 }
 
 // explainKey returns the refusal that the client gets, which is always the same, with the reason for the log.
-func explainKey(err error, named Named) error {
+func explainKey(err error, named NamedClient) error {
 	problem, ok := errors.AsType[*assertion.Error](err)
 	if !ok {
 		return err

@@ -6,6 +6,7 @@ import (
 	"net/http"
 	"net/url"
 	"strings"
+	"time"
 
 	"github.com/caddy-oauth/caddy-oauth/grants"
 	"github.com/caddy-oauth/caddy-oauth/storage"
@@ -24,19 +25,21 @@ func refuse(description string) *grants.Error {
 	}
 }
 
-// Named is the client that a request says it comes from, whether it can authenticate or not.
-type Named struct {
-	ID     string          // as it was sent; "" if it was not, or if it may be a secret
-	Client *storage.Client // nil if there is no client with this ID
-	Method string          // by which it has authenticated; "" if it has not
+// TooManyFailures returns the refusal of an attempt after too many failures, with the status of RFC 6585 §4. Of the
+// error codes of RFC 6749, this is the one that tells the client to come back later.
+func TooManyFailures(wait time.Duration) *grants.Error {
+	return &grants.Error{
+		Code: grants.TemporarilyUnavailable, Description: "too many failed attempts, try again later",
+		Status: http.StatusTooManyRequests, RetryAfter: wait,
+	}
 }
 
 // name returns the client that a candidate names.
-func (a *Authenticator) name(ctx context.Context, meant candidate) Named {
+func (a *Authenticator) name(ctx context.Context, meant candidate) NamedClient {
 	if meant.client == nil && a.swapped(ctx, meant) {
-		return Named{}
+		return NamedClient{}
 	}
-	return Named{ID: meant.id, Client: meant.client}
+	return NamedClient{ID: meant.id, Client: meant.client}
 }
 
 // swapped reports whether the ID stands in the place of the secret. Then the secret stands in the place of the ID.
@@ -46,7 +49,7 @@ func (a *Authenticator) swapped(ctx context.Context, meant candidate) bool {
 }
 
 // explain says for the log why the client could not authenticate. No part of a secret is in it.
-func (a *Authenticator) explain(named Named, meant candidate) *grants.Error {
+func (a *Authenticator) explain(named NamedClient, meant candidate) *grants.Error {
 	setting := "client " + named.ID
 	switch {
 	case named.ID == "":
@@ -106,11 +109,6 @@ func (x *index) missing(id string) string {
 	}
 	return "a client whose settings this issuer allows: " + x.problems[id]
 }
-
-const (
-	byBasic = storage.MethodBasic
-	inBody  = storage.MethodPost
-)
 
 // sentMethods names the methods of client authentication that a request tries.
 func sentMethods(r *http.Request, form url.Values, secretHeader string) string {
