@@ -110,8 +110,8 @@ func (e *codeExchange) decide(f *storage.Family) (write bool, err error) {
 	auth.Nonce = f.Code.Nonce
 	f.Code.RedirectAgain = req.Form.Has("redirect_uri")
 	bind(f, req)
-	auth.RefreshToken = withPrefix(req.Client.RefreshToken.Prefix, f.RedeemCode(e.code, req.Now))
-	if auth.RefreshToken != "" {
+	if token := f.RedeemCode(e.code, req.Now); token != "" {
+		auth.RefreshToken = req.Client.RefreshToken.Prefix + token
 		auth.RefreshEnds = f.RefreshEnds(req.Now, req.Client.RefreshToken)
 	}
 	return true, nil

@@ -97,35 +97,31 @@ func (g *DeviceCode) Exchange(ctx context.Context, req *Request) (*Authorization
 	case !d.Pending(req.Now):
 		return nil, errExpiredDevice.Explain("a device code that expired at "+moment(d.Expires), "", "")
 	case g.polls.early(key.ID, time.Duration(d.Interval)*time.Second, req.Now):
-		if d.Interval >= slowest {
-			return nil, errSlowDown
+		if d.Interval < slowest {
+			if err := req.Store.Update(ctx, key, slower); err != nil {
+				return nil, err
+			}
 		}
-		return nil, slowerFor(ctx, req.Store, key)
+		return nil, errSlowDown
 	}
 	return nil, errPending
 }
 
-// slowerFor makes the interval of a program longer, for good and on all nodes.
-func slowerFor(ctx context.Context, store storage.Store, key storage.Key) error {
-	err := store.Update(ctx, key, func(record []byte) ([]byte, time.Time, error) {
-		if record == nil {
-			return nil, time.Time{}, storage.ErrKeep
-		}
-		d, err := storage.DecodeDevice(record)
-		if err != nil {
-			return nil, time.Time{}, err
-		}
-		if d.Approval != nil || !d.Denied.IsZero() {
-			return nil, time.Time{}, storage.ErrKeep // the program learns it with its next poll
-		}
-		d.Interval = min(d.Interval+slowDown, slowest)
-		value, err := d.Encode()
-		return value, d.End(), err
-	})
-	if err != nil {
-		return err
+// slower is a change of a Device that makes the interval of the program longer, for good and on all nodes.
+func slower(record []byte) ([]byte, time.Time, error) {
+	if record == nil {
+		return nil, time.Time{}, storage.ErrKeep
 	}
-	return errSlowDown
+	d, err := storage.DecodeDevice(record)
+	if err != nil {
+		return nil, time.Time{}, err
+	}
+	if d.Approval != nil || !d.Denied.IsZero() {
+		return nil, time.Time{}, storage.ErrKeep // the program learns it with its next poll
+	}
+	d.Interval = min(d.Interval+slowDown, slowest)
+	value, err := d.Encode()
+	return value, d.End(), err
 }
 
 // deviceExchange is the exchange of a device code that a person has approved.
@@ -137,79 +133,80 @@ type deviceExchange struct {
 	device *storage.Device
 	auth   *Authorization
 	again  bool // the program has had an answer before, which may be lost
+
+	family       storage.Key // of the tokens, if there are refresh tokens
+	refreshToken string      // the first one
 }
 
 // run redeems the code, and then writes the family. If the process dies between the two, the program repeats its poll, and the family
 // is written then.
 func (e *deviceExchange) run(ctx context.Context) (*Authorization, error) {
-	if err := e.redeem(ctx); err != nil {
+	err := e.req.Store.Update(ctx, e.key, e.redeem)
+	if err != nil {
 		return nil, err
 	}
 	if e.device.Family == "" {
 		return e.auth, nil
 	}
-	key := storage.Key{Kind: storage.KindFamily, ID: e.device.Family}
-	refreshToken, err := e.device.RefreshToken(e.code)
-	if err != nil {
+	e.family = storage.Key{Kind: storage.KindFamily, ID: e.device.Family}
+	if e.refreshToken, err = e.device.RefreshToken(e.code); err != nil {
 		return nil, err
 	}
-	if err := e.startFamily(ctx, key, refreshToken); err != nil {
+	if err := e.req.Store.Update(ctx, e.family, e.startFamily); err != nil {
 		return nil, err
 	}
 	policy := e.req.Client.RefreshToken
-	e.auth.Family, e.auth.RefreshToken = key.ID, withPrefix(policy.Prefix, refreshToken)
+	e.auth.Family, e.auth.RefreshToken = e.family.ID, policy.Prefix+e.refreshToken
 	e.auth.RefreshEnds = e.device.NewFamily().RefreshEnds(e.device.Redeemed, policy)
 	return e.auth, nil
 }
 
-// redeem marks the code as used, or finds that this request is the repeat of the one that used it.
-func (e *deviceExchange) redeem(ctx context.Context) error {
+// redeem is a change of the Device that marks the code as used, or finds that this request is the repeat of the one that used it.
+func (e *deviceExchange) redeem(record []byte) ([]byte, time.Time, error) {
 	req := e.req
-	return req.Store.Update(ctx, e.key, func(record []byte) ([]byte, time.Time, error) {
-		refuse := func(err error) ([]byte, time.Time, error) { return nil, time.Time{}, err }
-		if record == nil {
-			return refuse(errExpiredDevice.because("expired"))
-		}
-		d, err := storage.DecodeDevice(record)
-		if err != nil {
+	refuse := func(err error) ([]byte, time.Time, error) { return nil, time.Time{}, err }
+	if record == nil {
+		return refuse(errExpiredDevice.because("expired"))
+	}
+	d, err := storage.DecodeDevice(record)
+	if err != nil {
+		return refuse(err)
+	}
+	e.device, e.again = d, !d.Redeemed.IsZero()
+	f := d.NewFamily()
+	family := storage.Key{Kind: storage.KindFamily, ID: d.Family}
+	switch {
+	case storage.Expired(f.Until, req.Now): // then Ends is over too
+		return refuse(errExpiredDevice.Explain("an approval that ended at "+moment(f.Until), "", "client "+req.Client.ID+": consent_lifetime"))
+	case !f.Ends.IsZero() && !req.Now.Before(f.Ends):
+		return refuse(errExpiredDevice.Explain("a device code whose tokens would have expired at "+moment(f.Ends), "",
+			"client "+req.Client.ID+": refresh_token lifetime"))
+	case req.Void != nil && req.Void(family.ID, f):
+		return refuse(errBadDeviceCode.because("void: all tokens of its user or its client were revoked").about(family.ID, f.Subject))
+	}
+	if e.auth, err = authorizationFor(req, f, family, ""); err != nil {
+		return refuse(err)
+	}
+	switch {
+	case e.again && !d.Bound.ProvenBy(req.Proven):
+		return refuse(errOtherKey(errBadDeviceCode, req, d.Bound))
+	case e.again && e.mayRepeat():
+		return refuse(storage.ErrKeep)
+	case e.again:
+		return refuse(e.replayed())
+	}
+	d.Redeemed = req.Now
+	if !req.Authenticated {
+		d.Bound = req.Client.Binding(req.Proven)
+	}
+	if req.Client.MayUse("refresh_token") {
+		refreshToken, key := f.Start(req.Client.RefreshToken.Length)
+		if err := d.Redeem(e.code, refreshToken, key, req.Now); err != nil {
 			return refuse(err)
 		}
-		e.device, e.again = d, !d.Redeemed.IsZero()
-		f := d.NewFamily()
-		family := storage.Key{Kind: storage.KindFamily, ID: d.Family}
-		switch {
-		case storage.Expired(f.Until, req.Now): // then Ends is over too
-			return refuse(errExpiredDevice.Explain("an approval that ended at "+moment(f.Until), "", "client "+req.Client.ID+": consent_lifetime"))
-		case !f.Ends.IsZero() && !req.Now.Before(f.Ends):
-			return refuse(errExpiredDevice.Explain("a device code whose tokens would have expired at "+moment(f.Ends), "",
-				"client "+req.Client.ID+": refresh_token lifetime"))
-		case req.Void != nil && req.Void(family.ID, f):
-			return refuse(errBadDeviceCode.because("void: all tokens of its user or its client were revoked").about(family.ID, f.Subject))
-		}
-		if e.auth, err = authorizationFor(req, f, family, ""); err != nil {
-			return refuse(err)
-		}
-		switch {
-		case e.again && !d.Bound.ProvenBy(req.Proven):
-			return refuse(errOtherKey(errBadDeviceCode, req, d.Bound))
-		case e.again && e.mayRepeat():
-			return refuse(storage.ErrKeep)
-		case e.again:
-			return refuse(e.replayed())
-		}
-		d.Redeemed = req.Now
-		if !req.Authenticated {
-			d.Bound = req.Client.Binding(req.Proven)
-		}
-		if req.Client.MayUse("refresh_token") {
-			refreshToken, key := f.Start(req.Client.RefreshToken.Length)
-			if err := d.Redeem(e.code, refreshToken, key, req.Now); err != nil {
-				return refuse(err)
-			}
-		}
-		value, err := d.Encode()
-		return value, d.End(), err
-	})
+	}
+	value, err := d.Encode()
+	return value, d.End(), err
 }
 
 // mayRepeat reports whether a program may get the answer to its last poll again, as it could get that to a refresh.
@@ -234,35 +231,33 @@ func (e *deviceExchange) replayed() error {
 		"client "+e.req.Client.ID+": refresh_token retry").about(e.device.Family, e.device.Approval.Subject)
 }
 
-// startFamily writes the record of the family, unless it is there. A family that was revoked stays so, and one whose refresh token was
+// startFamily is a change that writes the family, unless it is there. A family that was revoked stays so, and one whose refresh token was
 // used shows that the answer was not lost.
-func (e *deviceExchange) startFamily(ctx context.Context, key storage.Key, refreshToken string) error {
+func (e *deviceExchange) startFamily(record []byte) ([]byte, time.Time, error) {
 	req := e.req
-	return req.Store.Update(ctx, key, func(record []byte) ([]byte, time.Time, error) {
-		refuse := func(err error) ([]byte, time.Time, error) { return nil, time.Time{}, err }
-		if record != nil {
-			f, err := storage.DecodeFamily(record)
-			switch {
-			case err != nil:
-				return refuse(err)
-			case !f.Revoked.IsZero():
-				ended := errBadDeviceCode.about(key.ID, f.Subject)
-				ended.Cause = &Ended{Family: key.ID, Revoked: f.Revoked, Reason: f.Reason}
-				return refuse(ended)
-			case !f.Bound.ProvenBy(req.Proven):
-				return refuse(errOtherKey(errBadDeviceCode, req, f.Bound).about(key.ID, f.Subject))
-			case f.Refreshed():
-				return refuse(e.replayed())
-			}
-			return refuse(storage.ErrKeep)
+	refuse := func(err error) ([]byte, time.Time, error) { return nil, time.Time{}, err }
+	if record != nil {
+		f, err := storage.DecodeFamily(record)
+		switch {
+		case err != nil:
+			return refuse(err)
+		case !f.Revoked.IsZero():
+			ended := errBadDeviceCode.about(e.family.ID, f.Subject)
+			ended.Cause = &Ended{Family: e.family.ID, Revoked: f.Revoked, Reason: f.Reason}
+			return refuse(ended)
+		case !f.Bound.ProvenBy(req.Proven):
+			return refuse(errOtherKey(errBadDeviceCode, req, f.Bound).about(e.family.ID, f.Subject))
+		case f.Refreshed():
+			return refuse(e.replayed())
 		}
-		f := e.device.NewFamily()
-		f.Authenticated = req.Authenticated && req.Client.Public()
-		bind(f, req)
-		f.Resume(refreshToken)
-		value, err := f.Encode()
-		return value, f.Expires(req.Now, req.Client.RefreshToken.Idle), err
-	})
+		return refuse(storage.ErrKeep)
+	}
+	f := e.device.NewFamily()
+	f.Authenticated = req.Authenticated && req.Client.Public()
+	bind(f, req)
+	f.Resume(e.refreshToken)
+	value, err := f.Encode()
+	return value, f.Expires(req.Now, req.Client.RefreshToken.Idle), err
 }
 
 // polls remembers when programs last polled this node. It is bounded, and forgetting a poll does no harm.

@@ -142,14 +142,6 @@ func (req *Request) token(parameter, prefix string, bad *Error) (string, error) 
 	return token, nil
 }
 
-// withPrefix returns a token with the prefix of its kind, and nothing for no token.
-func withPrefix(prefix, token string) string {
-	if token == "" {
-		return ""
-	}
-	return prefix + token
-}
-
 // neverIssued says what a text is that is not of the kind that was expected.
 func neverIssued(text string) string {
 	_, code := storage.CodeKey(text)
