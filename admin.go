@@ -19,7 +19,7 @@ func init() {
 	cli.Register(issuerStores, settings)
 }
 
-// source has the comments of the configuration's structs, for `caddy oauth explain setting`. They are the only text about the settings.
+// source embeds the Go files that declare the configuration. `caddy oauth explain setting` prints the comments of their fields.
 //
 //go:embed module.go issuer.go client.go client_keys.go client_rights.go dynamic_clients.go handler.go guard.go *_settings.go
 //go:embed grants/jwt_bearer.go grants/jwt_bearer_settings.go grants/password.go grants/password_site.go grants/refresh_check.go storage/redis/redis.go
@@ -36,7 +36,7 @@ func settings() (explain.Settings, error) {
 		{Name: "grant password", Package: "grants", Type: "Password"},
 		{Name: "store redis", Package: "redis", Type: "Redis"},
 	})
-	return slices.DeleteFunc(all, func(s explain.Setting) bool { // those of an issuer, which the app has too
+	return slices.DeleteFunc(all, func(s explain.Setting) bool { // the settings of an issuer are listed under the app already
 		return len(s.Path) > 2 && s.Path[0] == directive && s.Path[1] == "settings"
 	}), err
 }
@@ -72,7 +72,7 @@ func parseSettings(settings json.RawMessage, public bool) (adminapi.ClientSettin
 	}
 	stored, err := json.Marshal(c)
 	if !public {
-		c.SecretHashes = []string{"in the store"} // for the grant types
+		c.SecretHashes = []string{"in the store"} // any value: the default grant types depend on whether the client has a secret
 	}
 	return adminapi.ClientSettings{Stored: stored, Shown: c.shown(), HasKeys: c.hasKeys() || c.hasCertificate()}, err
 }
@@ -99,7 +99,7 @@ func issuerStores(apps map[string]json.RawMessage) (map[string]cli.IssuerStore, 
 	if app.Issuers == nil {
 		app.Issuers = make(map[string]*Issuer)
 	}
-	if err := app.addBrought(apps["http"]); err != nil {
+	if err := app.addDefined(apps["http"]); err != nil {
 		return nil, err
 	}
 	stores := make(map[string]cli.IssuerStore, len(app.Issuers))
@@ -122,12 +122,12 @@ func issuerStores(apps map[string]json.RawMessage) (map[string]cli.IssuerStore, 
 	return stores, nil
 }
 
-// addBrought adds the issuers that handlers bring, wherever they stand in the JSON.
-func (a *App) addBrought(config json.RawMessage) error {
+// addDefined adds the issuers that oauth handlers define in their settings, at any depth of the JSON.
+func (a *App) addDefined(config json.RawMessage) error {
 	var list []json.RawMessage
 	if json.Unmarshal(config, &list) == nil {
 		for _, inner := range list {
-			if err := a.addBrought(inner); err != nil {
+			if err := a.addDefined(inner); err != nil {
 				return err
 			}
 		}
@@ -155,7 +155,7 @@ func (a *App) addBrought(config json.RawMessage) error {
 		}
 	}
 	for _, inner := range object {
-		if err := a.addBrought(inner); err != nil {
+		if err := a.addDefined(inner); err != nil {
 			return err
 		}
 	}

@@ -59,7 +59,7 @@ func init() {
 //				support  <url>
 //				privacy  <url>
 //				language <language> <file>
-//				template apps|code|consent|device|error|form_post <file>
+//				template apps|code|consent|device|error|form_post|logout <file>
 //			}
 //			code {
 //				lifetime <duration>
@@ -295,6 +295,22 @@ func (p parser) scope(i *Issuer) directive.Setting {
 	})
 }
 
+// scopeSettings reads whether a scope is private, its claims, and its descriptions in other languages.
+func (p parser) scopeSettings(scope *Scope) directive.Settings {
+	claims := p.Words("one claim or more", &scope.Claims)
+	return directive.Settings{"private": p.Flag(&scope.Private), "claims": claims, directive.AnyName: func(tag string) error {
+		var description string
+		if err := p.Word("a description, in quotes", &description)(tag); err != nil {
+			return err
+		}
+		if scope.Languages == nil {
+			scope.Languages = make(map[string]string)
+		}
+		scope.Languages[tag] = description
+		return nil
+	}}
+}
+
 func (p parser) dynamic(i *Issuer) directive.Setting {
 	return p.Once("open, off, token and one token or more, or a block", 0, -1, func(args []string) (directive.Settings, error) {
 		d := new(DynamicSettings)
@@ -387,7 +403,7 @@ func (p parser) client(i *Issuer) directive.Setting {
 	})
 }
 
-// exchange reads a rule. The parser remembers where it stands by its resources.
+// exchange parses one exchange rule. Its two resources identify it in errors and warnings, which name its line.
 func (p parser) exchange(c *Client) directive.Setting {
 	const expected = "from, a URI, to, a URI and, optionally, scopes"
 	return func(string) error {

@@ -20,7 +20,11 @@ import (
 	"github.com/caddy-oauth/caddy-oauth/storage"
 )
 
-// parser reads the settings of this module. Its methods return what reads one of them; the grammar is at parseApp.
+// This file has the blocks of settings inside an issuer, and those about a site's login inside a directive. caddyfile.go has the issuer
+// itself, its scopes, and who its clients are.
+
+// parser parses the settings of this module. Each method returns the function that parses one setting. The grammar is
+// above parseApp.
 type parser struct{ *directive.Parser }
 
 func (p parser) lifetime(value *Lifetime) directive.Setting {
@@ -366,22 +370,6 @@ func (p parser) page(i *Issuer) directive.Setting {
 			"template": p.Pair("the name of a page and a file", &s.Templates),
 		}
 	})
-}
-
-// scopeSettings reads whether a scope is private, its claims, and its descriptions in other languages.
-func (p parser) scopeSettings(scope *Scope) directive.Settings {
-	claims := p.Words("one claim or more", &scope.Claims)
-	return directive.Settings{"private": p.Flag(&scope.Private), "claims": claims, directive.AnyName: func(tag string) error {
-		var description string
-		if err := p.Word("a description, in quotes", &description)(tag); err != nil {
-			return err
-		}
-		if scope.Languages == nil {
-			scope.Languages = make(map[string]string)
-		}
-		scope.Languages[tag] = description
-		return nil
-	}}
 }
 
 // login reads the directives of a login as Caddy reads those of handle.

@@ -32,7 +32,8 @@ func init() {
 	httpcaddyfile.RegisterDirectiveOrder("oauth_guard", httpcaddyfile.Before, "redir")
 }
 
-// parseHandlerRoute reads the directive as a route. The site is looked at before the matcher is taken out of it.
+// parseHandlerRoute parses the directive into a route. It reads the surrounding site first, because ExtractMatcherSet
+// removes the matcher from the tokens.
 func parseHandlerRoute(h httpcaddyfile.Helper) ([]httpcaddyfile.ConfigValue, error) {
 	h.Next()
 	site := siteblock.Of(h)
@@ -103,7 +104,7 @@ func parseHandler(helper httpcaddyfile.Helper, site *siteblock.Site) (caddyhttp.
 		if err := p.Block(settings); err != nil {
 			return err
 		}
-		if err := known.bring(h.Issuer, h.Settings, own); err != nil {
+		if err := known.define(h.Issuer, h.Settings, own); err != nil {
 			return p.Locate(directive.At("oauth", err))
 		}
 		warning.Adapted(p.Parser, h.Settings.mistakes("oauth"))
@@ -184,13 +185,13 @@ func (p parser) handlerSettings(helper httpcaddyfile.Helper, h *Handler) directi
 	}
 }
 
-// knownIssuers are the issuers of a Caddyfile that a directive can know: those of the global option, and those that directives
-// above it define. Of those that directives below it define, it can only find out that they are there.
+// knownIssuers are the issuers that are parsed before a directive: those of the global option and of the directives above it.
+// For issuers that are defined below, only their existence can be checked (definedBelow).
 type knownIssuers struct {
 	app    *App
 	taken  *taken
 	at     map[string]caddyfile.Token // the directives that define them, by name
-	hidden bool                       // some have a name that is not known yet, as their URL has a placeholder
+	hidden bool                       // an issuer above has a placeholder in its URL, so its name is unknown here
 }
 
 func issuersSoFar(h httpcaddyfile.Helper) *knownIssuers {
@@ -207,8 +208,8 @@ func issuersSoFar(h httpcaddyfile.Helper) *knownIssuers {
 	return known
 }
 
-// bring checks and adds the issuer that a directive defines.
-func (k *knownIssuers) bring(name string, issuer *Issuer, begin caddyfile.Token) error {
+// define checks and adds the issuer that a directive defines.
+func (k *knownIssuers) define(name string, issuer *Issuer, begin caddyfile.Token) error {
 	if name == "" && unresolved(issuer.URL) {
 		k.hidden = true
 		return issuer.check()
@@ -275,8 +276,8 @@ func (k *knownIssuers) others() string {
 	return " above this line, expected " + directive.OneOf(slices.Sorted(maps.Keys(k.app.Issuers)))
 }
 
-// checkGuard checks a guard against its issuer. Which one that is, is not known of a guard without a name if there are several: it
-// depends on the site.
+// checkGuard checks a guard against its issuer. If the guard names no issuer and there are several, the issuer depends on the
+// site, and Provision checks the guard instead.
 func (k *knownIssuers) checkGuard(g *Guard, namedRoute bool, site *siteblock.Site) error {
 	name, ours := k.app.named(g.Issuer)
 	switch {
@@ -365,8 +366,8 @@ func parseGuard(h httpcaddyfile.Helper) ([]httpcaddyfile.ConfigValue, error) {
 	return values, nil
 }
 
-// setMCP finds out which server a guard with mcp in a Caddyfile is for: by the argument of mcp, or else by the path of the matcher. A
-// guard of the path of a server is also one of what is below that path.
+// setMCP sets the path and the resource of a guard with mcp. The path is the argument of mcp, or else that of the matcher. It extends
+// a matcher for one path to the paths below it.
 func (g *Guard) setMCP(matcher caddy.ModuleMap, site *siteblock.Site, issuer *Issuer) error {
 	if g.MCP == nil {
 		return nil

@@ -19,7 +19,8 @@ import (
 	"github.com/caddy-oauth/caddy-oauth/internal/warning"
 )
 
-// This file finds what loads and cannot work in a Caddyfile because of where a directive stands, or of what stands beside it.
+// This file warns about Caddyfiles that load but cannot work because of the position of a directive or of the directives
+// beside it.
 
 // resolved are the settings whose placeholders are replaced when the configuration is loaded.
 var resolved = []string{
@@ -31,7 +32,7 @@ var resolved = []string{
 func missing(lines []directive.Line) (found []warning.Mistake) {
 	for _, line := range lines {
 		if line.Words[0] == "login" {
-			continue // what its directives need, they know
+			continue // nested directives check their own placeholders and files
 		}
 		for _, name := range directive.Placeholders(strings.Join(line.Words, " ")) {
 			if seen, instead := unset(name, line.Words[0]); seen != "" {
@@ -131,7 +132,7 @@ func placeMistakes(s *siteblock.Site, line directive.Line, around []directive.Li
 		found = append(found, warning.Mistake{At: line.Token(), Seen: seen, Instead: instead})
 	}
 	if args := line.Words[1:]; len(args) > 0 && siteblock.IsMatcher(args[0]) {
-		add("oauth has the matcher "+args[0]+", and endpoints outside of it are not there", strings.TrimSpace("oauth "+strings.Join(args[1:], " "))+", which passes on all that is not its own")
+		add("oauth has the matcher "+args[0]+", so endpoints outside of it are not served", strings.TrimSpace("oauth "+strings.Join(args[1:], " "))+", which passes on all that is not its own")
 	}
 	twice := 0
 	s.Walk(func(l directive.Line, _ []directive.Line) {
@@ -143,7 +144,7 @@ func placeMistakes(s *siteblock.Site, line directive.Line, around []directive.Li
 	})
 	for _, outer := range around {
 		if name := outer.Words[0]; name == "handle" || name == "handle_path" {
-			add("oauth stands in "+strings.Join(outer.Words, " ")+", and requests that go elsewhere do not reach it", "oauth outside of "+name)
+			add("oauth stands in "+strings.Join(outer.Words, " ")+", so requests that another block handles never reach it", "oauth outside of "+name)
 		}
 		if outer.Words[0] != "route" {
 			continue
@@ -252,7 +253,7 @@ func guardMistakes(s *siteblock.Site, g *Guard, own caddyfile.Token, matchers ca
 	}
 	for _, outer := range around {
 		if name := outer.Words[0]; name == "handle" || name == "handle_path" {
-			add(own, "oauth_guard stands in "+strings.Join(outer.Words, " ")+": a rewrite can lead around it, and the metadata of the resource is not there",
+			add(own, "oauth_guard stands in "+strings.Join(outer.Words, " ")+": a rewrite can bypass it, and the metadata of the resource is not served",
 				"oauth_guard with its own matcher, such as /api/*, outside of "+name)
 		}
 	}
@@ -261,15 +262,15 @@ func guardMistakes(s *siteblock.Site, g *Guard, own caddyfile.Token, matchers ca
 	case matcher == "" && len(around) == 0 && !g.Optional && strings.HasPrefix(loginPage, "/"):
 		add(own, "oauth_guard has no matcher, and refuses the login page "+loginPage+" too", "oauth_guard /api/*, or the path of your API")
 	case g.MCP == nil && strings.HasPrefix(matcher, "/") && last != "" && !strings.ContainsAny(last, "*.{") && !others[matcher]:
-		add(own, "oauth_guard is for "+matcher+" only, and not for what is below it", "oauth_guard "+matcher+"/*")
+		add(own, "oauth_guard is for "+matcher+" only, not for the paths below it", "oauth_guard "+matcher+"/*")
 	}
 	for _, settings := range matchers {
 		switch {
 		case g.MCP == nil && mcp.NamesHeader(string(settings)):
-			add(own, "the matcher looks at what a message of MCP asks for, and the guard does not say which server that is for",
+			add(own, "the matcher looks at messages of MCP, and the guard has no mcp setting with the path of the server",
 				"mcp and the path of the server, such as mcp /mcp")
 		case strings.Contains(strings.ToLower(string(settings)), "mcp-param-"):
-			add(own, "nobody checks that a header Mcp-Param-... says what the message says", "a matcher of Mcp-Method and Mcp-Name alone")
+			add(own, "guards do not check that headers Mcp-Param-... say what the message says", "a matcher of Mcp-Method and Mcp-Name alone")
 		}
 	}
 	for _, l := range line.Block {
@@ -287,8 +288,8 @@ func guardMistakes(s *siteblock.Site, g *Guard, own caddyfile.Token, matchers ca
 	return found
 }
 
-// inlineSecrets finds secrets that stand in the Caddyfile itself, and which everybody knows who may read it. Those of an issuer on a
-// loopback host are for a trial.
+// inlineSecrets finds secrets that are written in the Caddyfile itself, where everybody who can read the file sees them. It skips
+// issuers on loopback hosts, which are for development.
 func inlineSecrets(issuer string, lines []directive.Line) (found []warning.Mistake) {
 	if u, err := url.Parse(issuer); err != nil || unresolved(issuer) || uris.IsLoopback(u.Hostname()) {
 		return nil

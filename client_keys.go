@@ -157,7 +157,8 @@ func checkAlias(alias string) error {
 	return nil
 }
 
-// ClientCertificates say which TLS certificate authenticates a client (RFC 8705). Such a client has no secret, and is not public.
+// ClientCertificates say which TLS certificate authenticates a client (RFC 8705). Such a client is not public, even without a
+// secret.
 type ClientCertificates struct {
 	// The subject of its certificate as RFC 4514 writes it, such as `CN=app,O=Example,C=DE`: the name of the client itself comes first, as
 	// with `openssl x509 -noout -subject -nameopt RFC2253`. One of the five names of a client, by which it authenticates with any
@@ -373,8 +374,8 @@ func (i *Issuer) checkProfileSigning(alg string) error {
 	return directive.At("profile", fmt.Errorf("expected signing with one of %s at the issuer, not %s", strings.Join(algs, ", "), alg))
 }
 
-// checkProfile returns an error if a client is held to a profile, and the key of the file that signs its access tokens is none for that. It
-// is the first one, unless signing names an algorithm, which the settings of the client are checked with.
+// checkProfile returns an error if the client's profile forbids the algorithm of the file's first key, which signs access tokens. If
+// signing names an algorithm, checkProfileAlgorithms has checked that one.
 func (f fileAlgorithms) checkProfile(client *storage.Client, issuer *Issuer) error {
 	if !client.FAPI || len(f) == 0 || issuer.Signing != nil && issuer.Signing.Algorithm != "" {
 		return nil
@@ -390,7 +391,7 @@ func (c *Client) profileRefresh() *RefreshTokenSettings {
 	return &RefreshTokenSettings{Rotate: "never"}
 }
 
-// profileIDToken returns the algorithm of ID tokens that the profile has in place of the issuer's; "" if that is good.
+// profileIDToken returns ES256 if the profile forbids the issuer's algorithm for ID tokens, else "".
 func (c *Client) profileIDToken(issuer *Issuer) string {
 	if c.Profile == "" || slices.Contains(jwt.FAPIAlgorithms(), issuer.OpenID.algorithm()) {
 		return ""

@@ -97,7 +97,8 @@ func (c *Client) exchangeRules() (rules []storage.ExchangeRule) {
 	return rules
 }
 
-// checkTrusted finds scopes of issuers elsewhere that this issuer does not have, and keys that only an issuer on this machine may fetch.
+// checkTrusted refuses a trusted issuer with a scope that this issuer does not have, or with a loopback jwks_uri unless this issuer is
+// on a loopback host too.
 func (i *Issuer) checkTrusted(g *grants.JWTBearer) error {
 	for _, name := range slices.Sorted(maps.Keys(g.Issuers)) {
 		if err := checkKeysURI(g.Issuers[name].JWKSURI, i.URL); err != nil {
@@ -113,8 +114,8 @@ func (i *Issuer) checkTrusted(g *grants.JWTBearer) error {
 	return nil
 }
 
-// sharedIssuers returns the trusted issuers whose assertions more than one client can bring, without the issuers or the owner having named
-// these: a client of one partner could bring the assertions of another. An ID-JAG names its client.
+// sharedIssuers returns the trusted issuers whose assertions several clients may present, because no setting names the clients. A client
+// of one partner could then present an assertion of another partner. ID-JAGs are exempt: each names its client.
 func (i *Issuer) sharedIssuers() (names []string) {
 	g := i.jwtBearer()
 	if g == nil {

@@ -42,12 +42,12 @@ type DynamicSettings struct {
 	// the person's own device. Default: `any`.
 	Redirects string `json:"redirects,omitempty"`
 
-	// How many registrations are kept. When there are more, the oldest go of those that nobody has used; if all are in use, nobody
-	// can register until one ends. Default: 1000.
+	// How many registrations are kept. Beyond that, the server deletes registrations that were never used, and then those whose
+	// tokens have expired, the oldest first. If all have valid tokens, nobody can register. Default: 1000.
 	Max int `json:"max,omitempty"`
 
-	// How long a registration is kept that has no tokens any more. Its client has to register again then. A registration that was never
-	// used goes after a day, and one with tokens stays. Default: 90 days.
+	// How long a registration is kept after its last token has expired. After that, its client has to register again. A registration
+	// that was never used is deleted after a day. Default: 90 days.
 	Unused Lifetime `json:"unused,omitempty"`
 
 	// When people are asked for consent. `always`: each time. `once`: the first time, and again if the client asks for more or
@@ -250,7 +250,7 @@ func (i *Issuer) dynamic() *DynamicSettings {
 	return i.Dynamic
 }
 
-// documents returns what makes the clients that their websites describe, nil if there are none.
+// documents returns the constructor of the source of Client ID Metadata Documents, nil if the issuer accepts none.
 func (i *Issuer) documents(name string, issuer *url.URL, fetcher *fetch.Fetcher, log *zap.Logger) func(storage.Store) authserver.Documents {
 	settings := i.cimd()
 	if settings == nil {
@@ -258,7 +258,7 @@ func (i *Issuer) documents(name string, issuer *url.URL, fetcher *fetch.Fetcher,
 	}
 	policy, loopback := cimd.Policy{Allow: settings.Allow, Deny: settings.Deny}, uris.IsLoopback(issuer.Hostname())
 	if len(settings.Allow) == 0 && !loopback {
-		// Who may put a file on the site would appear in its name on the consent page.
+		// Otherwise anybody who can upload a file to the site could ask for consent in the site's name.
 		policy.Deny = append(slices.Clone(policy.Deny), issuer.Hostname())
 	}
 	return func(store storage.Store) authserver.Documents {
@@ -342,8 +342,8 @@ var describedMethods = map[storage.ClientOrigin]registration.Supported{
 }
 
 // described returns a client that describes itself, with the settings that the issuer has for such clients. secretHashes are those of a
-// registered client that has a secret. A client that cannot have what OpenID Connect needs here is one that signs nobody in: it may have been
-// there before the settings changed, or never meant to. The error is a *registration.Error.
+// registered client that has a secret. If the metadata does not fit the issuer's OpenID Connect settings, the client loses only openid: it
+// may be older than these settings, or may not want openid. The error is a *registration.Error.
 func (i *Issuer) described(id string, m *registration.Metadata, origin storage.ClientOrigin, secretHashes ...string) (*storage.Client, error) {
 	n, err := m.Negotiate(i.supported(origin))
 	if err != nil {

@@ -30,8 +30,9 @@ func init() {
 }
 
 // Guard requires a valid access token (RFC 6750): one of the issuer, neither expired nor revoked, for this resource and with
-// the scopes that the route needs. It refuses all other requests with 401, 403 or 400, which `handle_errors` can style. The log
-// says why, under the ID in the header `Error-Id`, which `{err.id}` shows too.
+// the scopes that the route needs. It refuses all other requests with 401, 403 or 400, with 429 after too many invalid tokens,
+// and with 503 while it cannot check a token. `handle_errors` can style the responses. The log says why, under the ID in the
+// header `Error-Id`, which `{err.id}` shows too.
 //
 // It sets `{http.auth.user.id}` to the subject of the token, and `{http.auth.user.<claim>}` to each claim, such as
 // `{http.auth.user.client_id}` and `{http.auth.user.scope}`. It also serves the metadata of the resource (RFC 9728) at
@@ -54,8 +55,8 @@ type Guard struct {
 	// `insufficient_user_authentication` and the values, and a client that knows RFC 9470 has the person sign in again. Default: any.
 	ACR []string `json:"acr,omitempty"`
 
-	// How long after they have signed in people pass: a token must have an `auth_time` that is not longer ago. The answer to others is
-	// as with `acr`, with the number of seconds. Default: for ever.
+	// The maximum age of the login, as `auth_time` in the token has it. A request with an older login is refused as with `acr`, and
+	// the challenge has `max_age` in seconds. Default: no limit.
 	MaxAge caddy.Duration `json:"max_age,omitempty"`
 
 	// The audiences of which a token must have one. Default: the resource, or the audience of the issuer. Either this or the resource
@@ -89,21 +90,21 @@ type Guard struct {
 
 	// Who the user is if a client got the token for itself, by client credentials: `as_nobody` leaves `{http.auth.user.id}` empty,
 	// `as_user` makes it the client ID. `{http.auth.user.client_id}` names the client in any case. Default: `as_nobody`. **Danger:**
-	// with `as_user`, a site that has a user of the name of a client takes the one for the other. Tokens of a remote issuer are known
-	// by their `sub`, which is the client ID (RFC 9068).
+	// with `as_user`, the site takes a client for the user whose ID is the client ID. Tokens of a remote issuer are known by their
+	// `sub`, which is the client ID (RFC 9068).
 	Machines string `json:"machines,omitempty"`
 
 	// The values of `typ` that tokens of a remote issuer can have beside `at+jwt`. Default: none. **Danger:** with `JWT`, tokens
 	// that are no access tokens, such as ID tokens, can pass.
 	Types []string `json:"types,omitempty"`
 
-	// How long a JWT is still accepted after it has expired, as clocks differ: at most 5 minutes. An opaque token of an issuer
-	// of this Caddy has none, and neither has introspection. Default: 30 seconds. **Danger:** a thief can use a stolen token for as
-	// much longer.
+	// How long a JWT is still accepted after it has expired, as clocks differ: at most 5 minutes. Opaque tokens of an issuer of
+	// this Caddy, and introspection, have no leeway. Default: 30 seconds. **Danger:** a thief can use a stolen token for as much
+	// longer.
 	Leeway *caddy.Duration `json:"leeway,omitempty"`
 
 	// Lets scripts of other origins call the route: the guard answers preflights, with any header that a script asks for, and scripts
-	// may read all responses, refusals too. If a response says already which origin may read it, that stays. Default: none, and
+	// may read all responses, refusals too. A response that already has `Access-Control-Allow-Origin` keeps it. Default: none, and
 	// preflights are refused, unless the site answers them itself in a route that is for the method OPTIONS only.
 	CORS *CORS `json:"cors,omitempty"`
 
@@ -118,12 +119,12 @@ type Guard struct {
 	MCP *MCP `json:"mcp,omitempty"`
 
 	// Which requests to guard: those whose URL matches as the client sent it, whatever a rewrite before the guard has made of it.
-	// Default: all that reach the handler. For a guard with a matcher, the Caddyfile adapter adds such a handler to a route for all
-	// requests: no rewrite leads around the guard, and it does for all requests of the site what guards do for them.
+	// Default: all that reach the handler. For a guard with a matcher, the Caddyfile adapter also adds this handler to a route for
+	// all requests, so that no rewrite bypasses the guard and forged headers are removed from every request of the site.
 	MatchersRaw caddyhttp.RawMatcherSets `json:"match,omitempty" caddy:"namespace=http.matchers"`
 
 	matchers caddyhttp.MatcherSets
-	settings string // all that tells two guards apart, but for the requests they are for
+	settings string // the guard in JSON without its matchers: equal for guards that differ only in which requests they match
 	cors     *bearer.CORS
 	place    *guard.Place
 	endpoint caddyhttp.MatchPath // of MCP; nil: all of the site
@@ -172,7 +173,8 @@ func (g *Guard) Provision(ctx caddy.Context) error {
 	if err := g.app.await(g); err != nil || g.Issuer != "" || len(g.app.Issuers) != 1 {
 		return err
 	}
-	// Unless another issuer comes, which the guard would have to name then, it is for this one.
+	// There is one issuer so far. Check the guard against it now; if a handler defines a second one later, prepare asks
+	// for a name.
 	_, only, err := g.app.issuer("")
 	if err != nil {
 		return err
@@ -180,10 +182,10 @@ func (g *Guard) Provision(ctx caddy.Context) error {
 	return directive.At("oauth_guard", only.checkGuard(g))
 }
 
-// reference implements borrower.
+// reference implements issuerUser.
 func (g *Guard) reference() (issuer string, block *caddyhttp.Subroute) { return g.Issuer, g.block }
 
-// connect implements borrower.
+// connect implements issuerUser.
 func (g *Guard) connect() error { return g.prepared() }
 
 // prepare finds the issuer and prepares the checks.
@@ -332,7 +334,7 @@ func (g *Guard) looksAtMessages() bool {
 	return false
 }
 
-// provisionMCP sets what follows from mcp.
+// provisionMCP applies the defaults of mcp: CORS for all origins, and a matcher for the path of the server.
 func (g *Guard) provisionMCP(ctx caddy.Context) error {
 	if g.MCP == nil {
 		return nil
@@ -355,8 +357,8 @@ func (g *Guard) provisionMCP(ctx caddy.Context) error {
 	return g.endpoint.Provision(ctx)
 }
 
-// addResource lets clients of the issuer request tokens for the resource of a guard with mcp, and reports whether that was needed: no
-// audience has it.
+// addResource lets clients of the issuer request tokens for the resource of a guard with mcp. It reports false if the resource is in
+// an audience already.
 func (g *Guard) addResource(issuerURL string) bool {
 	name, ours := g.app.named(issuerURL)
 	if !ours || g.MCP == nil || g.app.Issuers[name].checkResources([]string{g.Resource}) == nil {
@@ -366,8 +368,9 @@ func (g *Guard) addResource(issuerURL string) bool {
 	return true
 }
 
-// audienceOfMCP returns the audiences of a resource that clients can request without its being the audience of any. Clients of
-// revisions before 2025-06-18 request no resource, and get tokens for the default one.
+// audienceOfMCP returns the audiences that a guard accepts for a resource that addResource has added. MCP clients before
+// revision 2025-06-18 send no resource parameter and get tokens for the issuer's default audience, so it is accepted too if
+// there is only one.
 func (g *Guard) audienceOfMCP(byDefault []string) []string {
 	switch {
 	case len(g.Audience) > 0:
@@ -421,5 +424,5 @@ var (
 	_ caddy.Provisioner           = (*Guard)(nil)
 	_ caddy.CleanerUpper          = (*Guard)(nil)
 	_ caddyhttp.MiddlewareHandler = (*Guard)(nil)
-	_ borrower                    = (*Guard)(nil)
+	_ issuerUser                  = (*Guard)(nil)
 )

@@ -134,7 +134,8 @@ func (g *Guard) checkMCP() error {
 	return nil
 }
 
-// checkGuard finds settings of a guard that no token of the issuer satisfies, and those that leave open which resource it is for.
+// checkGuard refuses a guard that no token of the issuer can satisfy, or that does not say which of several resources it
+// protects.
 func (i *Issuer) checkGuard(g *Guard) error {
 	if i.AccessToken != nil && i.AccessToken.Claims == "minimal" && i.AccessToken.Format != "opaque" {
 		if len(g.Scopes) > 0 {

@@ -34,15 +34,15 @@ func init() {
 //
 // It has no login of its own. The site's login says who a person is: the handlers of `login`, and whatever ran before.
 //
-// The issuer is one of the app's, or the handler brings it with `settings`.
+// The issuer is one of the app's, or the handler defines it with `settings`.
 type Handler struct {
 	// The name of the issuer. Default: with `settings`, the host of the issuer's URL, with the port and the path if it has any, as in
 	// `example.com-shop`; without, the only issuer of the app, or `default`. **Danger:** the keys and records of an issuer are stored
 	// under its name. An issuer with another name starts without them: all its tokens become invalid.
 	Issuer string `json:"issuer,omitempty"`
 
-	// The settings of the issuer, which this handler then brings: the `oauth` app need not have it. If the handlers of several
-	// servers bring the same issuer, their settings must be the same. Default: none, the app or another handler has the issuer.
+	// The settings of the issuer, which this handler then defines: the `oauth` app need not have it. If the handlers of several
+	// servers define the same issuer, their settings must be the same. Default: none, the app or another handler has the issuer.
 	// **Danger:** Caddy writes the settings of all handlers to its log at level DEBUG. Write secrets as placeholders, such as
 	// `{env.BILLING_SECRET}` or `{file./run/secrets/billing}`. The Caddyfile adapter replaces the secrets of clients by their hashes.
 	Settings *Issuer `json:"settings,omitempty"`
@@ -83,7 +83,7 @@ func (Handler) CaddyModule() caddy.ModuleInfo {
 	}
 }
 
-// Provision finds the issuer, or brings it to the app, and checks the settings.
+// Provision finds the issuer, or adds it to the app, and checks the settings.
 func (h *Handler) Provision(ctx caddy.Context) error {
 	app, err := ctx.App("oauth")
 	if err != nil {
@@ -98,7 +98,7 @@ func (h *Handler) Provision(ctx caddy.Context) error {
 		return err
 	}
 	if h.Settings != nil {
-		if h.Issuer, err = h.app.bring(h); err != nil {
+		if h.Issuer, err = h.app.define(h); err != nil {
 			return err
 		}
 	} else if h.Issuer == "" {
@@ -114,10 +114,10 @@ func (h *Handler) Provision(ctx caddy.Context) error {
 	return h.app.await(h)
 }
 
-// reference implements borrower.
+// reference implements issuerUser.
 func (h *Handler) reference() (issuer string, block *caddyhttp.Subroute) { return h.Issuer, nil }
 
-// connect implements borrower.
+// connect implements issuerUser.
 func (h *Handler) connect() error { return h.prepared() }
 
 // provision loads the handlers.
@@ -150,7 +150,8 @@ func (h *Handler) prepare() error {
 	return h.server.AddSite(h.facts())
 }
 
-// facts returns what the site tells of people.
+// facts returns which claims and acr values this site provides, and whether it can sign people out. The metadata needs
+// them.
 func (h *Handler) facts() authserver.SiteFacts {
 	facts := authserver.SiteFacts{Claims: slices.Collect(maps.Keys(h.Claims))}
 	for name, placeholder := range h.Session.placeholders() {
@@ -201,8 +202,8 @@ func (h *Handler) ServeHTTP(w http.ResponseWriter, r *http.Request, next caddyht
 	return h.answerPerson(w, r, e)
 }
 
-// endpoint returns the endpoint at a path, nil if the path is not for this handler. Metadata of an issuer that nobody has is for any of
-// a host's handlers.
+// endpoint returns the endpoint at a path, nil if the path is not for this handler. A request for the metadata of an unknown issuer on
+// this host is for this handler too, which answers 404.
 func (h *Handler) endpoint(path string) *authserver.Endpoint {
 	if e := h.server.Endpoint(path); e != nil {
 		return e
@@ -236,7 +237,7 @@ func (h *Handler) login(r *http.Request) signin.Login {
 }
 
 // wantsNoPage reports whether an authorization request must be answered without a page of the login (OpenID Connect Core §3.1.2.1,
-// prompt=none): an application has sent it from a place that nobody sees.
+// prompt=none): the application may have sent it from a hidden iframe.
 func (h *Handler) wantsNoPage(w http.ResponseWriter, r *http.Request) bool {
 	params := request.Original(r).Query()
 	if r.Method == http.MethodPost {
@@ -321,7 +322,7 @@ func (s site) User(r *http.Request) (*authserver.User, error) {
 	for name, claim := range s.h.Claims {
 		value, err := claim.value(repl)
 		if err != nil {
-			s.h.noteOnce("a claim is left out", zap.String("claim", name), zap.Error(err))
+			s.h.noteOnce("a claim is left out: its value does not have the type of the setting", zap.String("claim", name), zap.Error(err))
 		}
 		if value != nil {
 			if user.Claims == nil {
@@ -332,14 +333,14 @@ func (s site) User(r *http.Request) (*authserver.User, error) {
 	}
 	if s.h.Session != nil {
 		if user.AuthTime, user.Session, err = s.h.Session.read(repl, time.Now()); err != nil {
-			s.h.noteOnce("what the site says of the session is not used", zap.Error(err))
+			s.h.noteOnce("the session is ignored: a value from the login is malformed", zap.Error(err))
 		}
 		user.ACRValues = s.h.Session.ACRValues
 	}
 	return user, nil
 }
 
-// noteOnce warns about something in the configuration that every request meets, once.
+// noteOnce logs a warning about the configuration once, although every request triggers it.
 func (h *Handler) noteOnce(message string, fields ...zap.Field) {
 	if _, noted := h.noted.LoadOrStore(message+fields[0].String, true); !noted {
 		h.log.Warn(message, fields...)
@@ -370,7 +371,7 @@ func (s site) LogoutURL(returnTo string) string {
 var (
 	_ caddy.Provisioner           = (*Handler)(nil)
 	_ caddyhttp.MiddlewareHandler = (*Handler)(nil)
-	_ borrower                    = (*Handler)(nil)
+	_ issuerUser                  = (*Handler)(nil)
 	_ authserver.Site             = site{}
 	_ authserver.Logouter         = site{}
 )

@@ -31,9 +31,8 @@ type Issuer struct {
 	Scopes []Scope `json:"scopes,omitempty"`
 
 	// What becomes of a request that names scopes which the client may not have. `refuse`: the answer is `invalid_scope`. `drop`:
-	// these scopes are left out; if no other remains, the client gets what it gets without naming any. Default: `refuse` for
-	// clients of the configuration, and `drop` for clients that were added at run time, since many apps ask every server for
-	// the same scopes.
+	// these scopes are left out; if none remains, the client gets its default scopes. Default: `refuse` for clients of the
+	// configuration, and `drop` for clients that were added at run time, since many apps ask every server for the same scopes.
 	UnknownScopes string `json:"unknown_scopes,omitempty"`
 
 	// The resources (RFC 8707) that clients may ask tokens for. A request may spell them with upper case in scheme and host, with
@@ -84,9 +83,9 @@ type Issuer struct {
 	Consent storage.ConsentMode `json:"consent,omitempty"`
 
 	// How long people can let a client have access: durations of whole minutes, such as `7d`, and `never`, which means until they take
-	// it back. The consent page offers them, and the first is chosen beforehand; if there is only one, the page just says so. When
-	// the time is over, all tokens are, and the person is asked again. A client can have its own setting. Clients that
-	// need no consent, and grants without a page such as `password`, have no such end. Default: `never`.
+	// it back. The consent page offers them, and the first is chosen beforehand; if there is only one, the page just says so. After
+	// that time all tokens have expired, and the person is asked again. A client can have its own setting. Clients that need no
+	// consent, and grants without a page such as `password`, have no such end. Default: `never`.
 	ConsentLifetime []Lifetime `json:"consent_lifetime,omitempty"`
 
 	// The look and the language of the pages that people see.

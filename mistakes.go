@@ -20,8 +20,8 @@ import (
 	"github.com/caddy-oauth/caddy-oauth/storage"
 )
 
-// This file finds settings that load, and cannot work or are not what their owner means, for warnings of the Caddyfile adapter and of
-// Provision. What an owner can mean gets no warning.
+// This file finds settings that load but cannot work, or are probably not what their owner means, for warnings of the Caddyfile adapter
+// and of Provision. A setting that can be intentional gets no warning.
 //
 // caddyfile_mistakes.go finds what can only be seen in a Caddyfile: where directives stand, and what stands beside them.
 
@@ -320,8 +320,8 @@ func emptyHeader(name string, path ...string) warning.Mistake {
 	return warning.Mistake{Path: path, Seen: "nothing sets {" + name + "}, and the header is empty", Instead: "{http.auth.user.id}, or {http.auth.user.<claim>}"}
 }
 
-// warnOfPlaces warns about handlers that stand where they cannot work, and about issuers whose host no site has that serves them. Only
-// the names are compared: a proxy before Caddy may have another port and another scheme.
+// warnOfPlaces warns about handlers in routes where they cannot work, and about issuers whose host is not a host of a site that serves
+// them. It compares host names only: a proxy before Caddy may use another port and scheme.
 func (a *App) warnOfPlaces() error {
 	if len(a.handlers) == 0 {
 		return nil
@@ -441,7 +441,7 @@ func (s *MutualTLSSettings) aliasHost() string {
 	return u.Hostname()
 }
 
-// wrongAlias is the mistake of a second site of an issuer that is not there.
+// wrongAlias is the warning that no site of the issuer has the host of mtls_endpoint_aliases.
 func wrongAlias(issuer *Issuer, sites []string, path ...string) warning.Mistake {
 	return warning.Mistake{
 		Path: path, Seen: "no site of the issuer " + issuer.URL + " has the host of " + issuer.MTLSEndpointAliases + ", but " + strings.Join(sites, ", "),

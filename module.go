@@ -63,9 +63,9 @@ type App struct {
 	stop       context.CancelFunc
 	running    sync.WaitGroup
 	configured []string          // the names of its own issuers
-	brought    map[string]string // the settings of the other ones in JSON, by their names
+	defined    map[string]string // settings of the issuers that handlers define, in JSON, by issuer name
 	handlers   []*Handler
-	waiting    []borrower                       // for an issuer that may still be brought
+	waiting    []issuerUser                     // handlers and guards whose issuer is not defined yet
 	blocks     map[*caddyhttp.Subroute][]string // the names of the issuers that sites serve
 }
 
@@ -80,7 +80,7 @@ func (*App) CaddyModule() caddy.ModuleInfo {
 // Provision checks the configuration and prepares the issuers. It writes nothing and sends nothing.
 func (a *App) Provision(ctx caddy.Context) error {
 	a.ctx, a.log, a.taken, a.warnings = ctx, ctx.Logger(), newTaken(), warning.NewLog()
-	a.servers, a.brought = make(map[string]*authserver.Server), make(map[string]string)
+	a.servers, a.defined = make(map[string]*authserver.Server), make(map[string]string)
 	a.blocks = make(map[*caddyhttp.Subroute][]string)
 	var err error
 	if a.events, err = events.New(ctx); err != nil {
@@ -154,8 +154,8 @@ func (t *taken) take(name string, issuer *Issuer) error {
 // Start starts the background work of the issuers, such as the rotation of keys. All handlers are provisioned by now, so that an
 // issuer that is not there is an error.
 func (a *App) Start() error {
-	for _, b := range a.waiting {
-		if err := b.connect(); err != nil {
+	for _, u := range a.waiting {
+		if err := u.connect(); err != nil {
 			return err
 		}
 	}
@@ -179,9 +179,9 @@ func (a *App) Stop() error {
 	return nil
 }
 
-// sharedPool has the state that all configurations of this process share. During a reload, the old and the new one both run: the new
-// one must know the failures that the old one counted, what the old one revokes, when the old one stops writing, the codes that it
-// issued, what it refused, and what it fetched.
+// sharedPool has the state that all configurations of this process share. During a reload, the old and the new configuration both
+// run. The new one continues with the old one's failure counts, revocations, issued codes, recent failures, fetched keys and used
+// DPoP proofs, and can wait for its last writes. The guards of remote issuers and the stores have pools of their own.
 var sharedPool = caddy.NewUsagePool()
 
 const sharedKey = "shared"
@@ -207,12 +207,12 @@ func (a *App) Cleanup() error {
 	return err
 }
 
-// Handlers bring issuers, and handlers and guards use them, in the order in which Caddy provisions the routes of its servers,
-// which is any order. So who uses an issuer that is not there yet waits for it, until Start at the latest. A request may come
-// before that, but not before all handlers are provisioned.
+// A handler can define an issuer that other handlers and guards use. Caddy provisions them in no particular order, so a
+// handler or guard whose issuer is not defined yet waits for it, at the latest until Start. Requests come only after all
+// handlers are provisioned, but possibly before Start.
 
-// borrower is a handler that uses an issuer.
-type borrower interface {
+// issuerUser is a handler or a guard that uses an issuer.
+type issuerUser interface {
 	// reference returns the name or the URL of the issuer, and without either, the block of a site whose issuer it is.
 	reference() (issuer string, block *caddyhttp.Subroute)
 
@@ -221,18 +221,18 @@ type borrower interface {
 	connect() error
 }
 
-// await connects a borrower as soon as its issuer is there.
-func (a *App) await(b borrower) error {
-	if a.has(b) {
-		return b.connect()
+// await connects a handler or a guard as soon as its issuer is there.
+func (a *App) await(u issuerUser) error {
+	if a.has(u) {
+		return u.connect()
 	}
-	a.waiting = append(a.waiting, b)
+	a.waiting = append(a.waiting, u)
 	return nil
 }
 
-// has reports whether the issuer of a borrower is there.
-func (a *App) has(b borrower) bool {
-	issuer, block := b.reference()
+// has reports whether the issuer of a handler or a guard is there.
+func (a *App) has(u issuerUser) bool {
+	issuer, block := u.reference()
 	if issuer == "" {
 		return len(a.blocks[block]) == 1
 	}
@@ -241,7 +241,7 @@ func (a *App) has(b borrower) bool {
 	return byName || byURL
 }
 
-// issuer returns the named issuer, or without a name, the only one. Before Start, handlers may still bring others.
+// issuer returns the named issuer, or without a name, the only one. Before Start, handlers may still define others.
 func (a *App) issuer(name string) (string, *Issuer, error) {
 	if name == "" && len(a.Issuers) == 1 {
 		name = slices.Sorted(maps.Keys(a.Issuers))[0]
@@ -259,8 +259,8 @@ func (a *App) issuer(name string) (string, *Issuer, error) {
 	return "", nil, fmt.Errorf("there is no issuer %q, expected %s", name, directive.OneOf(slices.Sorted(maps.Keys(a.Issuers))))
 }
 
-// bring adds the issuer of a handler, and returns its name.
-func (a *App) bring(h *Handler) (string, error) {
+// define adds the issuer that a handler defines, and returns its name.
+func (a *App) define(h *Handler) (string, error) {
 	issuer := h.Settings
 	settings, err := json.Marshal(issuer)
 	if err != nil {
@@ -270,12 +270,12 @@ func (a *App) bring(h *Handler) (string, error) {
 	if err != nil {
 		return "", directive.At("issuer "+issuer.URL, err)
 	}
-	before, again := a.brought[name]
+	before, again := a.defined[name]
 	switch _, there := a.Issuers[name]; {
 	case again && before == string(settings):
 		return name, nil
 	case again:
-		err = errors.New("another site brings the issuer with other settings")
+		err = errors.New("another site defines the issuer with other settings")
 	case there:
 		err = errors.New("expected another name than that of an issuer of the app")
 	default:
@@ -284,14 +284,14 @@ func (a *App) bring(h *Handler) (string, error) {
 	if err != nil {
 		return "", directive.At("issuer "+name, err)
 	}
-	a.brought[name] = string(settings)
+	a.defined[name] = string(settings)
 	if a.Issuers == nil {
 		a.Issuers = make(map[string]*Issuer)
 	}
 	a.Issuers[name] = issuer
-	for _, b := range a.waiting {
-		if a.has(b) {
-			if err := b.connect(); err != nil {
+	for _, u := range a.waiting {
+		if a.has(u) {
+			if err := u.connect(); err != nil {
 				return "", err
 			}
 		}
@@ -299,7 +299,7 @@ func (a *App) bring(h *Handler) (string, error) {
 	return name, nil
 }
 
-// issuerName returns the name of the issuer that the handler brings.
+// issuerName returns the name of the issuer that the handler defines.
 func (h *Handler) issuerName() (string, error) {
 	if h.Issuer != "" {
 		return h.Issuer, nil
@@ -329,8 +329,8 @@ func (a *App) serveIn(block *caddyhttp.Subroute, name string) {
 	}
 }
 
-// issuerOfServer returns the name of the issuer that the site of a guard serves, if the site is a whole server: the Caddyfile adapter
-// makes no block of a site without a host name. It returns "" if there is no such issuer, or more than one.
+// issuerOfServer returns the name of the issuer of the guard's site, if the site is a whole server: for a site without a host name,
+// the Caddyfile adapter makes no subroute. It returns "" if there is no such issuer, or more than one.
 func (a *App) issuerOfServer(g *Guard) (string, error) {
 	app, err := a.ctx.App("http")
 	if err != nil {

@@ -42,9 +42,9 @@ type OpenIDSettings struct {
 	// somebody else.
 	PairwiseSalt string `json:"pairwise_salt,omitempty"`
 
-	// What ends when a person signs out at an application, and the site does not tell which of the person's sessions that is (`sid` of
-	// `session`): `app`, the sign-ins at this application, or `all`, those at all applications, on all devices. Default: `app`. Where the
-	// site tells, what ends is the session: the sign-ins at all applications in it.
+	// Which sign-ins end when a person signs out at an application and the site gives no `sid` in `session`: `app`, those at this
+	// application, or `all`, those at all applications; both on all devices. Default: `app`. If the site gives a `sid`, the sign-ins of
+	// that session end, at all applications.
 	LogoutEnds string `json:"logout_ends,omitempty"`
 
 	// Whether clients that describe themselves may sign people in, see `dynamic` and `cimd`: they may have the scope `openid` and the other
@@ -115,9 +115,9 @@ type ClientOpenID struct {
 	// decide. Default: the host of its redirect URIs.
 	SectorIdentifierURI string `json:"sector_identifier_uri,omitempty"`
 
-	// How long ago a person may have signed in whom the application signs in, such as `12h`, if a request does not say so itself with
-	// `max_age`. Who signed in before that signs in anew; with `0`, everybody does each time. It needs `auth_time` of `session`: nobody
-	// can sign in to the application without it. Default: none, any login will do.
+	// The `max_age` of requests that have none, such as `12h`: a person whose login is older has to sign in again; with `0`, each time.
+	// It needs `auth_time` in `session`; without that, nobody can sign in to the application. Default: none, a login of any age is
+	// accepted.
 	DefaultMaxAge *caddy.Duration `json:"default_max_age,omitempty"`
 
 	// Whether nobody may sign in to the application unless its ID tokens say when the person signed in (`auth_time`), which your site
@@ -132,12 +132,12 @@ type ClientOpenID struct {
 	// https, and of a public host. Default: none.
 	BackchannelLogoutURI string `json:"backchannel_logout_uri,omitempty"`
 
-	// Whether the application can end a session only if it learns which one. It is not told of a logout then if the site gives no
-	// `sid` in `session`. Default: false.
+	// Whether the application needs a `sid` in each logout token. If so and the site gives no `sid` in `session`, no logout token
+	// is sent. Default: false.
 	BackchannelLogoutSessionRequired bool `json:"backchannel_logout_session_required,omitempty"`
 }
 
-// sector returns the host of the clients that know a person by the same subject as this one, "" if its subjects are user IDs.
+// sector returns the host of the client's sector identifier (OpenID Connect Core §8.1), "" if its subjects are public.
 func (c *ClientOpenID) sector(redirectURIs []string, issuer *Issuer) (string, error) {
 	switch {
 	case cmp.Or(c.SubjectType, issuer.OpenID.SubjectType) != pairwise:
@@ -274,8 +274,8 @@ func (o *OpenIDSettings) algorithm() string {
 	return cmp.Or(o.IDTokenAlgorithm, defaultIDTokenAlgorithm)
 }
 
-// algorithms tells the server which algorithms clients can ask for, and returns those that configured clients use, and that of described clients
-// who name none: the server has keys for these before anybody asks.
+// algorithms sets which algorithms the metadata offers. It returns those for which the server keeps a key from the start: the ones that
+// configured clients use, and the default of described clients.
 func (i *Issuer) algorithms(config *authserver.Config) (used []string) {
 	if i.OpenID == nil {
 		return nil

@@ -42,8 +42,8 @@ type PageSettings struct {
 	// have, such as `en` or `de-CH`, has those that differ.
 	Languages map[string]string `json:"languages,omitempty"`
 
-	// Files with your own pages, as Go html/templates, by the name of the page: `apps`, `code`, `consent`, `error` and
-	// `form_post`. They are tried when the configuration is loaded. Default: the built-in pages.
+	// Files with your own pages, as Go html/templates, by the name of the page: `apps`, `code`, `consent`, `device`,
+	// `error`, `form_post` or `logout`. They are tried when the configuration is loaded. Default: the built-in pages.
 	Templates map[string]string `json:"templates,omitempty"`
 }
 

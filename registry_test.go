@@ -149,7 +149,7 @@ func TestSiteWithSeveralAddresses(t *testing.T) {
 	}
 	config := string(s.adapt(t, "", site))
 	for edited, want := range map[string]string{
-		strings.Replace(config, `"scopes":[{"name":"orders"}]`, `"scopes":[{"name":"orders"},{"name":"other"}]`, 1): "issuer shop.localhost-" + s.port + ": another site brings the issuer with other settings",
+		strings.Replace(config, `"scopes":[{"name":"orders"}]`, `"scopes":[{"name":"orders"},{"name":"other"}]`, 1): "issuer shop.localhost-" + s.port + ": another site defines the issuer with other settings",
 		strings.Replace(config, `"handler":"oauth"`, `"handler":"oauth","issuer":"another"`, 1):                     "expected another URL than that of issuer ",
 	} {
 		if err := caddy.Load([]byte(edited), true); err == nil || !strings.Contains(err.Error(), want) {

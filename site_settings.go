@@ -169,9 +169,9 @@ type Session struct {
 	// session cookie: whoever has that is signed in.
 	SID string `json:"sid,omitempty"`
 
-	// The page where people sign in again who are signed in: those that an application asks to (`prompt=login`), whose login is too long
-	// ago (`max_age`), or who must authenticate in another way (`acr_values`). It must not send anybody back who has not signed in
-	// again. If it does, AuthTime shows it, and the application gets `login_required`. Default: the page of `login`.
+	// The page where people who are signed in sign in again: because the application asks for it (`prompt=login`), because the login is
+	// too old (`max_age`), or because another way to authenticate is needed (`acr_values`). It must send people back only after a new
+	// login. Otherwise `auth_time` is too old, and the application gets `login_required`. Default: the page of `login`.
 	Reauthenticate *SitePage `json:"reauthenticate,omitempty"`
 
 	// The page where people sign out of the site, and which sends them back afterwards. Whoever signs out at an application is sent there,

@@ -25,8 +25,8 @@ type ThrottleSettings struct {
 	// the store.
 	Off bool `json:"off,omitempty"`
 
-	// Wrong secrets of one client, at the token, introspection and revocation endpoints. Default: 30 in 10 minutes.
-	// **Danger:** with a low limit, anybody can lock the client out at addresses that it has not used before.
+	// Wrong secrets of one client, at all endpoints where clients authenticate. Default: 30 in 10 minutes. **Danger:**
+	// with a low limit, anybody can lock the client out at addresses that it has not used before.
 	Clients *FailureLimit `json:"clients,omitempty"`
 
 	// Wrong passwords of one account. Default: 10 in 10 minutes. **Danger:** with a low limit, anybody can lock people out at
@@ -47,10 +47,11 @@ type ThrottleSettings struct {
 	// Default: 60 in 10 minutes. **Danger:** with a high limit, one address can fill the store.
 	Devices *CodeLimit `json:"devices,omitempty"`
 
-	// Authorization requests that public clients, and clients that nobody has added here, push from one address (RFC 9126), used or
-	// not, since each becomes a record. All addresses together can push a hundred times as many for one client, and a client that the
-	// configuration has with a secret or a key 20 times as many. As many visits of one address, with such a request and before the
-	// login, make the record stay for the time of a login. Default: 300 in 10 minutes. **Danger:** with a high limit, one address can fill the store.
+	// Authorization requests that public clients, and clients that nobody has added here, push from one address (RFC 9126), used or not,
+	// since each becomes a record. All addresses together can push a hundred times as many for one client, and a client that the
+	// configuration has with a secret or a key 20 times as many. The first visit of a browser that is not signed in keeps such a record for
+	// an hour more; one address can do that as often as it can push. Default: 300 in 10 minutes. **Danger:** with a high limit, one address
+	// can fill the store.
 	Pushed *RequestLimit `json:"pushed,omitempty"`
 
 	// Authorization codes of one user for one client, used or not, since each can become a record that lives as long as a
@@ -61,8 +62,8 @@ type ThrottleSettings struct {
 	Codes []CodeLimit `json:"codes,omitempty"`
 }
 
-// FailureLimit allows a number of failures in a time. They can come all at once; each can be repeated after its share of the
-// time.
+// FailureLimit allows a number of failures in a time. It is a token bucket: all of them may come at once, and each is
+// allowed again after its share of the time.
 type FailureLimit struct {
 	// The number of failures.
 	Failures int `json:"failures"`

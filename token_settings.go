@@ -257,7 +257,7 @@ const (
 	maxConsentLifetime  = 10 * 366 * 24 * time.Hour
 )
 
-// checkConsentLifetime finds choices that cannot be, and those that nobody gets as nobody is asked.
+// checkConsentLifetime refuses invalid choices, and choices with consent never, which nobody would see.
 func checkConsentLifetime(choices []Lifetime, mode storage.ConsentMode) error {
 	if len(choices) > maxConsentLifetimes {
 		return fmt.Errorf("expected at most %d choices", maxConsentLifetimes)
@@ -374,7 +374,8 @@ func (s *Signing) policy(lifetime time.Duration) (keyring.Policy, error) {
 // fileAlgorithms are those that the owner's file has private keys for; nil: the server makes its keys, for every algorithm.
 type fileAlgorithms []string
 
-// algorithmsOf returns the algorithms of a policy. A file that cannot be read is an error of the ring.
+// algorithmsOf returns the algorithms of a policy. It returns nil for a file that cannot be parsed: keyring.New reports
+// that error.
 func algorithmsOf(policy keyring.Policy) fileAlgorithms {
 	if policy.File == nil {
 		return nil
@@ -400,7 +401,7 @@ func (f fileAlgorithms) check(alg string) error {
 	return fmt.Errorf("expected %s, of which jwks_file has a private key, not %s", directive.OneOf(f), alg)
 }
 
-// checkOpenID is check for what a client signs people in with.
+// checkOpenID checks the algorithms of a client's ID tokens and userinfo responses.
 func (f fileAlgorithms) checkOpenID(policy *storage.OpenIDPolicy) error {
 	if policy == nil {
 		return nil

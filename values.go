@@ -120,8 +120,8 @@ func (r Retry) MarshalJSON() ([]byte, error) {
 	return json.Marshal(caddy.Duration(r))
 }
 
-// A check returns what was expected instead of a value. Whoever calls it adds the name of the setting (directive.At).
-// Values with placeholders are checked when the configuration is loaded, not when a Caddyfile is adapted: the values of
+// A check returns an error that says what it expected. Its caller adds the name of the setting (directive.At). Values
+// with placeholders are checked when the configuration is loaded, not when a Caddyfile is adapted: the values of
 // placeholders are only known to the Caddy that runs.
 
 // unresolved reports whether a value has a placeholder.

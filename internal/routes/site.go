@@ -26,8 +26,8 @@ func (s Site) HasHost(host string) bool {
 
 func isPlaceholder(host string) bool { return strings.Contains(host, "{") }
 
-// ClientAuth returns what the server does about TLS certificates of clients on connections for the hosts of the site, and about all that
-// it accepts if that also depends on other things.
+// ClientAuth returns the modes of client_auth in the connection policies for the hosts of the site. If a policy depends on more than the
+// name of the host, it returns the modes of all policies.
 func (s Site) ClientAuth() (modes []tls.ClientAuthType) {
 	policies := s.Server.TLSConnPolicies
 	choose := policies.TLSConfig(caddy.Context{}).GetConfigForClient
@@ -50,7 +50,7 @@ func (s Site) ClientAuth() (modes []tls.ClientAuthType) {
 	return modes
 }
 
-// noConn is the connection of nobody. It notes that a policy is for some addresses only.
+// noConn is a fake connection. asked becomes true if a policy matches by address.
 type noConn struct {
 	net.Conn
 

@@ -30,7 +30,7 @@ const maxKept = 128 << 10
 func (b *keptBody) Read(p []byte) (int, error) {
 	b.mu.Lock()
 	defer b.mu.Unlock()
-	if b.over { // a proxy may read on after it got its answer
+	if b.over { // reverse_proxy may still read the body after its upstream has answered
 		return 0, io.EOF
 	}
 	n, err := b.ReadCloser.Read(p)

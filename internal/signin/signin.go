@@ -28,7 +28,7 @@ func (l Login) Run(w http.ResponseWriter, r *http.Request, answer caddyhttp.Hand
 	if len(l.Routes) == 0 {
 		return l.runBeside(w, r, answer)
 	}
-	// In place: placeholders have the URL of this very request.
+	// Change the URL in place: the replacer reads placeholders from this *http.Request.
 	rewritten, target, method := *r.URL, r.RequestURI, r.Method
 	*r.URL = *request.Original(r)
 	r.RequestURI = r.URL.RequestURI()
@@ -43,23 +43,23 @@ func (l Login) Run(w http.ResponseWriter, r *http.Request, answer caddyhttp.Hand
 
 var errLoginFailed = errors.New("the login has failed")
 
-// Ask is Run for an endpoint that also answers people who are not signed in, by nobody. What the handlers answer to them is dropped,
-// unless the login has failed.
+// Ask is Run for an endpoint that also serves people who are not signed in. If the handlers refuse the request, Ask discards their
+// response and calls nobody. If the login fails, Ask returns an error.
 func (l Login) Ask(w http.ResponseWriter, r *http.Request, answer, nobody caddyhttp.HandlerFunc) error {
-	g := &gate{ResponseWriterWrapper: &caddyhttp.ResponseWriterWrapper{ResponseWriter: w}}
+	g := &discarding{ResponseWriterWrapper: &caddyhttp.ResponseWriterWrapper{ResponseWriter: w}}
 	before, again, method := w.Header().Clone(), KeepBody(r), r.Method
 	err := l.Run(g, r, func(w http.ResponseWriter, r *http.Request) error {
-		g.open = true
+		g.answers = true
 		return answer(w, r)
 	})
 	refusal, refused := errors.AsType[caddyhttp.HandlerError](err)
 	status := cmp.Or(refusal.StatusCode, g.status)
 	switch {
-	case g.open:
+	case g.answers:
 		return err
 	case err != nil && !refused:
 		return caddyhttp.Error(http.StatusServiceUnavailable, err)
-	case status == http.StatusTooManyRequests: // it does not say who this is
+	case status == http.StatusTooManyRequests: // rate limited: whether the person is signed in is unknown
 		return caddyhttp.Error(http.StatusServiceUnavailable, cmp.Or(refusal.Err, errLoginFailed))
 	case refusal.StatusCode >= http.StatusInternalServerError:
 		return err
@@ -72,17 +72,17 @@ func (l Login) Ask(w http.ResponseWriter, r *http.Request, answer, nobody caddyh
 	return nobody(w, r)
 }
 
-// gate drops a response until it is open.
-type gate struct {
+// discarding is a ResponseWriter that discards the response of the login handlers until the endpoint answers.
+type discarding struct {
 	*caddyhttp.ResponseWriterWrapper
 
-	open   bool
-	status int // of the response that was dropped
+	answers bool // the endpoint does
+	status  int  // of the response that was discarded
 }
 
 // WriteHeader implements http.ResponseWriter.
-func (g *gate) WriteHeader(status int) {
-	if g.open {
+func (g *discarding) WriteHeader(status int) {
+	if g.answers {
 		g.ResponseWriterWrapper.WriteHeader(status)
 		return
 	}
@@ -90,24 +90,24 @@ func (g *gate) WriteHeader(status int) {
 }
 
 // Write implements http.ResponseWriter.
-func (g *gate) Write(b []byte) (int, error) {
-	if g.open {
+func (g *discarding) Write(b []byte) (int, error) {
+	if g.answers {
 		return g.ResponseWriterWrapper.Write(b)
 	}
 	return len(b), nil
 }
 
 // ReadFrom implements io.ReaderFrom.
-func (g *gate) ReadFrom(r io.Reader) (int64, error) {
-	if g.open {
+func (g *discarding) ReadFrom(r io.Reader) (int64, error) {
+	if g.answers {
 		return g.ResponseWriterWrapper.ReadFrom(r)
 	}
 	return io.Copy(io.Discard, r)
 }
 
 // FlushError is what http.ResponseController calls.
-func (g *gate) FlushError() error {
-	if g.open {
+func (g *discarding) FlushError() error {
+	if g.answers {
 		return http.NewResponseController(g.ResponseWriterWrapper.ResponseWriter).Flush()
 	}
 	return nil

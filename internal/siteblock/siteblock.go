@@ -1,5 +1,5 @@
-// Package siteblock looks around in the Caddyfile that is being adapted. Caddy's adapter passes a directive its own lines; this package
-// finds what stands around them: the site, and the whole file.
+// Package siteblock looks around in the Caddyfile that is being adapted. Caddy's adapter gives a directive only its own tokens. This
+// package finds the site block around them, and reads the whole file again.
 //
 // Start reading at Of.
 package siteblock
@@ -16,16 +16,15 @@ import (
 	"github.com/caddy-oauth/caddy-oauth/internal/directive"
 )
 
-// Site is a site whose directives are being adapted.
+// Site is the site block that is being adapted.
 type Site struct {
 	block caddyfile.ServerBlock
 	lines []directive.Line
 
-	// Ordered says that the Caddyfile has the option order. Then nothing is known of what runs before what.
+	// Ordered says that the Caddyfile has the option order, so that the order of its directives is unknown here.
 	Ordered bool
 
-	// ownPorts says that the Caddyfile has options about ports or auto_https, so that an address may have another scheme and another port
-	// than it says.
+	// ownPorts says that http_port, https_port or auto_https is set, so that an address does not imply its scheme and port.
 	ownPorts bool
 }
 
@@ -115,7 +114,7 @@ func IsMatcher(argument string) bool {
 	return strings.HasPrefix(argument, "@") || strings.HasPrefix(argument, "/")
 }
 
-// HasWord reports whether a word stands on a line of the file as it is, and not as the default of a variable.
+// HasWord reports whether a word is written on a line of the file itself, and does not come from a {$VARIABLE}.
 func HasWord(line directive.Line, word string) bool {
 	text, err := os.ReadFile(line.File)
 	if err != nil {

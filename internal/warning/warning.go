@@ -1,7 +1,8 @@
 // Package warning tells owners of settings that load, and that cannot work or are not what their owner means.
 //
 // The same configuration is looked at twice. Adapted warns while a Caddyfile is adapted, with the file and the line. Log warns when a
-// configuration in any format is provisioned, without a line, and says nothing again that the adapter has said.
+// configuration in any format is provisioned, without a line, and repeats nothing that the adapter
+// has said.
 package warning
 
 import (
@@ -29,7 +30,7 @@ type Mistake struct {
 
 const message = "the configuration loads, but this is probably a mistake"
 
-// listed is how many mistakes of an issuer or of a site are logged one by one. More is a script that wrote ten thousand clients.
+// listed is how many mistakes of an issuer or of a site are logged one by one. More come from a generated configuration.
 const listed = 100
 
 // Adapted logs mistakes that were found while a Caddyfile is adapted. It uses the logger of Caddy's own directives, so that `caddy
@@ -75,7 +76,7 @@ func write(log *zap.Logger, p *directive.Parser, mistakes []Mistake) {
 	}
 }
 
-// adapted has what the Caddyfile adapter has warned of since this process provisioned a configuration.
+// adapted has the warnings of the Caddyfile adapter since this process last provisioned a configuration.
 var adapted memory
 
 // memory has the mistakes that were warned of.
