@@ -22,10 +22,12 @@ import (
 // This file warns about Caddyfiles that load but cannot work because of the position of a directive or of the directives
 // beside it.
 
-// resolved are the settings whose placeholders are replaced when the configuration is loaded.
+// resolved are the settings whose placeholders are replaced when the configuration is loaded. It lacks name, which is replaced in page
+// and not in client.
 var resolved = []string{
-	"audience", "encryption_key", "introspects", "iss", "issuer", "mtls_endpoint_aliases", "oauth", "redirect_uris", "secret", "secret_hash",
-	"self_signed_tls_client_auth", "tls_client_auth",
+	"audience", "backchannel_logout_uri", "encryption_key", "exchange", "introspects", "iss", "issuer", "jwks", "jwks_file", "jwks_uri",
+	"language", "logo", "mtls_endpoint_aliases", "oauth", "pairwise_salt", "post_logout_redirect_uris", "privacy", "redirect_uris", "secret",
+	"secret_hash", "self_signed_tls_client_auth", "support", "template", "tls_client_auth", "token",
 }
 
 // missing finds placeholders that have no value when the configuration is loaded, and files that are not there.
