@@ -323,9 +323,8 @@ func (c *Cutoffs) Removed(subject, client string, began time.Time) bool {
 	return !before.IsZero() && began.UnixMilli() <= before.Add(-ClockSkew).UnixMilli()
 }
 
-// Begin returns the time as of which something counts that begins now, for a user through a client: now, unless a revocation
-// that is known here would void it. Then it is the first moment after that. Call [Cutoffs.Sync] before, so that the
-// revocations of other nodes are known.
+// Begin returns the start time of what a user starts through a client now, such as a family: now, or the first moment after the
+// latest cutoff that would revoke it. Call [Cutoffs.Sync] before, so that the revocations of other nodes are known.
 func (c *Cutoffs) Begin(subject, client string, now time.Time) time.Time {
 	c.mu.RLock()
 	defer c.mu.RUnlock()

@@ -208,8 +208,8 @@ func (c *Cutoffs) known() map[string]*storage.Cutoff {
 // maxSample is how many records of known cutoffs are read with each list, to find damaged ones while somebody can write them again.
 const maxSample = 500
 
-// sample returns the IDs of records to read although their cutoffs are known: any, so that in time it is each. Those in unread are
-// read anyway.
+// sample returns the IDs of some of the known cutoffs, without those in unread. Their records are read again, others each time, so
+// that each is checked in time.
 func (c *Cutoffs) sample(known map[string]*storage.Cutoff, listed map[string]bool, unread []string) (ids []string) {
 	for id, cutoff := range known {
 		if len(ids) == maxSample {

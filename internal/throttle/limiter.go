@@ -166,8 +166,8 @@ func (l *Limiter) ReserveDevice(client, address string, known bool) (a *Attempt,
 }
 
 const (
-	timesOfKnown  = 20  // the limit of an address is allowed to a client that is known
-	timesOfPublic = 100 // it is allowed to a client that anybody can be, from all addresses together
+	timesOfKnown  = 20  // times the limit of an address: for a client that is known
+	timesOfPublic = 100 // times the limit of an address: for a client that anybody can be, from all addresses together
 )
 
 // reserveRecord allows a client a request that leaves a record. A known client has authenticated, and the owner has added it. It may
