@@ -149,6 +149,10 @@ func TestExplainWhatGoesWrongMost(t *testing.T) {
 			[]string{"What came: +scope orders$", "expected: +orders admin$", "User: +alice$", "API: +" + issuer + "$", "So the app asked for less", "client block: scopes orders admin"},
 		},
 		{
+			"guard: a path of two meanings", func() string { return s.get(t, issuer+"/public/..%2fapi").header.Get("Error-Id") }, "",
+			[]string{`What came: +/public/\.\.%2fapi$`, "can be read in two ways", "without dot segments"},
+		},
+		{
 			"expired code", func() string {
 				s.run(t, strings.Replace(shop, "lifetime 1m", "lifetime 1s", 1), site)
 				location, err := url.Parse(s.authorize(t, issuer, callback).header.Get("Location"))

@@ -218,13 +218,14 @@ func (a *accessTokens) check(ctx context.Context, token string, leeway time.Dura
 	if err := a.cutoffs.Load(ctx); err != nil {
 		return nil, err
 	}
-	claims := a.cache.Get(token, a.now())
+	slot := a.cache.Find(token)
+	claims := slot.Get(a.now())
 	if claims == nil || !claims.Opaque && !a.keys.Has(token) {
 		var err error
 		if claims, err = a.read(ctx, token, leeway); err != nil {
 			return nil, err
 		}
-		a.cache.Put(token, claims)
+		slot.Put(claims)
 	}
 	ended, err := a.clients.Ended(ctx, claims.ClientID)
 	if err != nil {

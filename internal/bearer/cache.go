@@ -28,37 +28,41 @@ const (
 
 type cacheKey [16]byte
 
-// find returns the shard and the key of a token.
-func (c *Cache) find(token string) (*cacheShard, cacheKey) {
-	sum := sha256.Sum256([]byte(token))
-	return &c.shards[int(binary.LittleEndian.Uint16(sum[:]))%cacheShards], cacheKey(sum[:16])
+// Slot is where a cache has the claims of a token, or would have them.
+type Slot struct {
+	shard *cacheShard
+	key   cacheKey
 }
 
-// Get returns the claims of a token, or nil if it is not cached or has expired. Callers must not change the claims.
-func (c *Cache) Get(token string, now time.Time) *jwt.Claims {
-	shard, key := c.find(token)
-	shard.mu.RLock()
-	defer shard.mu.RUnlock()
-	claims := shard.claims[key]
+// Find returns the slot of a token.
+func (c *Cache) Find(token string) Slot {
+	sum := sha256.Sum256([]byte(token))
+	return Slot{&c.shards[int(binary.LittleEndian.Uint16(sum[:]))%cacheShards], cacheKey(sum[:16])}
+}
+
+// Get returns the claims of the token, or nil if it is not cached or has expired. Callers must not change the claims.
+func (s Slot) Get(now time.Time) *jwt.Claims {
+	s.shard.mu.RLock()
+	defer s.shard.mu.RUnlock()
+	claims := s.shard.claims[s.key]
 	if claims == nil || !now.Before(claims.Expires) {
 		return nil
 	}
 	return claims
 }
 
-// Put caches the claims of a token.
-func (c *Cache) Put(token string, claims *jwt.Claims) {
-	shard, key := c.find(token)
-	shard.mu.Lock()
-	defer shard.mu.Unlock()
-	if shard.claims == nil {
-		shard.claims = make(map[cacheKey]*jwt.Claims, cachePerShard)
+// Put caches the claims of the token.
+func (s Slot) Put(claims *jwt.Claims) {
+	s.shard.mu.Lock()
+	defer s.shard.mu.Unlock()
+	if s.shard.claims == nil {
+		s.shard.claims = make(map[cacheKey]*jwt.Claims, cachePerShard)
 	}
-	if len(shard.claims) >= cachePerShard {
-		for other := range shard.claims {
-			delete(shard.claims, other)
+	if len(s.shard.claims) >= cachePerShard {
+		for other := range s.shard.claims {
+			delete(s.shard.claims, other)
 			break
 		}
 	}
-	shard.claims[key] = claims
+	s.shard.claims[s.key] = claims
 }

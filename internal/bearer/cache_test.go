@@ -12,14 +12,14 @@ import (
 
 func TestCacheForgetsInTime(t *testing.T) {
 	var c Cache
-	c.Put("token", &jwt.Claims{Subject: "alice", Expires: testclock.Epoch.Add(time.Minute)})
-	if got := c.Get("token", testclock.Epoch.Add(time.Minute-1)); got == nil || got.Subject != "alice" {
+	c.Find("token").Put(&jwt.Claims{Subject: "alice", Expires: testclock.Epoch.Add(time.Minute)})
+	if got := c.Find("token").Get(testclock.Epoch.Add(time.Minute - 1)); got == nil || got.Subject != "alice" {
 		t.Errorf("before its end: %v", got)
 	}
-	if got := c.Get("token", testclock.Epoch.Add(time.Minute)); got != nil {
+	if got := c.Find("token").Get(testclock.Epoch.Add(time.Minute)); got != nil {
 		t.Errorf("at its end: %v", got)
 	}
-	if got := c.Get("token ", testclock.Epoch); got != nil {
+	if got := c.Find("token ").Get(testclock.Epoch); got != nil {
 		t.Errorf("another token: %v", got)
 	}
 }
@@ -30,9 +30,9 @@ func TestCacheIsBounded(t *testing.T) {
 	for client := range 4 {
 		clients.Go(func() {
 			for i := range 10 * cacheShards * cachePerShard / 4 {
-				token := strconv.Itoa(client) + "." + strconv.Itoa(i)
-				c.Put(token, &jwt.Claims{Expires: testclock.Epoch.Add(time.Hour)})
-				if c.Get(token, testclock.Epoch) == nil && i == 0 {
+				slot := c.Find(strconv.Itoa(client) + "." + strconv.Itoa(i))
+				slot.Put(&jwt.Claims{Expires: testclock.Epoch.Add(time.Hour)})
+				if slot.Get(testclock.Epoch) == nil && i == 0 {
 					t.Error("the first token of an empty cache is forgotten")
 				}
 			}

@@ -56,25 +56,19 @@ func Union(list, more []string) []string {
 	return list
 }
 
-// Serve serves the document at a path. It reports false if the path is not that of a document; a well-known path without one
-// is not found, whatever the site has for unknown paths.
-func (c Catalog) Serve(w http.ResponseWriter, r *http.Request, path string) bool {
-	if !IsMetadata(path) {
-		return false
-	}
+// Serve serves the document at a path that [IsMetadata]. A path without a document is not found, whatever the site has for unknown paths.
+func (c Catalog) Serve(w http.ResponseWriter, r *http.Request, path string) {
 	wire.AllowOrigin(w.Header(), "*")
 	m := c[strings.TrimSuffix(path, "/")]
 	switch {
 	case r.Method == http.MethodOptions:
 		wire.AllowRequest(w.Header(), r, "GET, HEAD")
 		w.WriteHeader(http.StatusNoContent)
-		return true
 	case m != nil:
 		m.serve(w, r)
-		return true
+	default:
+		wire.WriteBody(w, http.StatusNotFound, "application/json", []byte(`{"error":"not_found","error_description":"no protected resource has its metadata here"}`))
 	}
-	wire.WriteBody(w, http.StatusNotFound, "application/json", []byte(`{"error":"not_found","error_description":"no protected resource has its metadata here"}`))
-	return true
 }
 
 // IsMetadata reports whether the metadata of a protected resource can be at a path (RFC 9728 §3).

@@ -14,8 +14,8 @@ func ask(c Catalog, method, path string, header ...string) *httptest.ResponseRec
 	}
 	w := httptest.NewRecorder()
 	w.Code = 0
-	if c.Serve(w, r, path) == (w.Code == 0) {
-		panic("what Serve reports is not what it did")
+	if IsMetadata(path) {
+		c.Serve(w, r, path)
 	}
 	return w
 }

@@ -52,14 +52,15 @@ func (i *RemoteIssuer) AccessToken(ctx context.Context, token string, leeway tim
 		return nil, err
 	}
 	i.warned.Do(func() { i.warnOfScopes(set.metadata.Scopes) })
-	if claims := set.cache.Get(token, i.Keys.now()); claims != nil {
+	slot := set.cache.Find(token)
+	if claims := slot.Get(i.Keys.now()); claims != nil {
 		return claims, nil
 	}
 	claims, err := i.verify(t, keys, leeway)
 	if err != nil {
 		return nil, err
 	}
-	set.cache.Put(token, claims)
+	slot.Put(claims)
 	return claims, nil
 }
 

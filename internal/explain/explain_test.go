@@ -242,6 +242,7 @@ func TestEachSituationIsFound(t *testing.T) {
 		{"guard: revoked", trail.Failure{Endpoint: "guard", Code: "invalid_token", Cause: "revoked"}, "was revoked", "audit log"},
 		{"guard: audience", trail.Failure{Endpoint: "guard", Code: "invalid_token", Cause: "other audience"}, "another API", "resource="},
 		{"guard: other token", trail.Failure{Endpoint: "guard", Code: "invalid_token", Cause: "bad signature"}, "has issued", "token inspect"},
+		{"guard: two meanings", trail.Failure{Endpoint: "guard", Code: "invalid_request", Status: 400, Cause: "two programs can read the path differently"}, "read in two ways", "dot segments"},
 		{"guard: in the URL", trail.Failure{Endpoint: "guard", Code: "invalid_request", Status: 400}, "in its URL", "Authorization: Bearer"},
 		{"exchange: another resource", trail.Failure{Code: "invalid_request", Description: "subject_token is not for this client to exchange", Sent: "a token for a"}, "it came with a token for a", "exchange from"},
 		{"exchange: bound", trail.Failure{Code: "invalid_request", Description: "subject_token is bound to a key: send"}, "has sent no proof", "DPoP proof"},

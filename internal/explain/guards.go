@@ -73,6 +73,16 @@ var guards = []situation{
 		},
 	},
 	{
+		is: func(f *trail.Failure) bool { return atGuard(f) && says(f, "read the path differently") },
+		why: "The path of the request can be read in two ways: {sent}. The guard could take it for a path that needs no token, and the site for one that " +
+			"does. So no site with a guard answers such a request.",
+		next: stopsAndShows,
+		do: []string{
+			"The developer of the app: send the path that is meant, without dot segments (/./ and /../, also in an escaped form), and without zero bytes.",
+			"If nobody has such an app, somebody was looking for a way around the guard. There is nothing to do.",
+		},
+	},
+	{
 		is: func(f *trail.Failure) bool { return atGuard(f) && f.Code == grants.InvalidRequest },
 		why: "The request had an access token in its URL, or more than one token. Tokens in URLs get into logs and histories, so that no guard " +
 			"accepts them.",

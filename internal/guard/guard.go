@@ -62,22 +62,22 @@ func New(config Config) (*Guard, error) {
 
 // ServeHTTP answers a request, or passes it on to next. It returns a refusal as an error for Caddy.
 func (g *Guard) ServeHTTP(w http.ResponseWriter, r *http.Request, next caddyhttp.Handler) error {
-	found, answered := g.config.Place.enter(w, r)
+	known, answered := g.config.Place.enter(w, r)
 	if answered {
 		return nil
 	}
-	applies, err := g.applies(r, found)
+	applies, err := g.applies(r, known)
 	if err != nil {
 		return err
 	}
-	if g.readMessage(w, r, found, applies) {
+	if g.readMessage(w, r, known, applies) {
 		return nil
 	}
 	if !applies {
 		return next.ServeHTTP(w, r)
 	}
 	if !g.config.KeepToken {
-		g.config.Resource.Take(r, &found.tokens)
+		g.config.Resource.Take(r, &known.tokens)
 	}
 	rules := g.rules(r)
 	if wire.IsPreflight(r) && (rules != nil || !g.config.Optional) {
@@ -85,10 +85,7 @@ func (g *Guard) ServeHTTP(w http.ResponseWriter, r *http.Request, next caddyhttp
 			return err
 		}
 	}
-	claims, err := g.config.Resource.Check(r, &found.tokens)
-	if err := g.offerNonce(w, r, claims, err); err != nil {
-		return err
-	}
+	claims, err := g.config.Resource.Check(r, &known.tokens)
 	if err != nil {
 		if rules != nil {
 			rules.Allow(w.Header(), r, "WWW-Authenticate, Retry-After, Error-Id, DPoP-Nonce")
@@ -97,21 +94,26 @@ func (g *Guard) ServeHTTP(w http.ResponseWriter, r *http.Request, next caddyhttp
 			return err
 		}
 	}
-	found.passed = append(found.passed, g.config.Settings)
+	known.passed = append(known.passed, g.config.Settings)
 	if claims != nil {
+		if claims.Bound.Thumbprint != "" {
+			if err := g.offerNonce(w, r); err != nil {
+				return err
+			}
+		}
 		if claims.ClientID != "" {
 			request.Log(r, zap.String("client_id", claims.ClientID))
 		}
 		if g.config.Trail.Watched() {
 			g.config.Trail.Step(g.step(r, claims.ClientID, claims.Subject, "ok"))
 		}
-		g.identify(r, found, claims)
+		g.identify(r, known, claims)
 	}
-	if rules != nil || claims != nil && found.watched != claims {
+	if rules != nil || claims != nil && known.watched != claims {
 		var watched *tokenwatch.Watch
-		if claims != nil && found.watched != claims {
-			found.watched = claims
-			watched = tokenwatch.Begin(w, r, &g.config.Resource, found.tokens.Last(), claims, g.config.Place.log)
+		if claims != nil && known.watched != claims {
+			known.watched = claims
+			watched = tokenwatch.Begin(w, r, &g.config.Resource, known.tokens.Last(), claims, g.config.Place.log)
 			defer watched.Stop()
 		}
 		w = tokenwatch.NewResponse(w, r, rules, watched)
@@ -120,11 +122,11 @@ func (g *Guard) ServeHTTP(w http.ResponseWriter, r *http.Request, next caddyhttp
 }
 
 // applies reports whether the guard is to check a request: no other of the same settings has, and the matchers match.
-func (g *Guard) applies(r *http.Request, found *identity) (bool, error) {
+func (g *Guard) applies(r *http.Request, known *state) (bool, error) {
 	if g.config.Matchers == nil {
 		return true, nil
 	}
-	if slices.Contains(found.passed, g.config.Settings) {
+	if slices.Contains(known.passed, g.config.Settings) {
 		return false, nil
 	}
 	return g.matches(r)

@@ -65,19 +65,19 @@ type mirroredKey struct{}
 //
 // A message is read once, for the first guard that sees the request. That guard does not read it for a client that it is going to
 // refuse in any case.
-func (g *Guard) readMessage(w http.ResponseWriter, r *http.Request, found *identity, applies bool) (answered bool) {
-	if !g.config.Place.tools || found.mirrored {
+func (g *Guard) readMessage(w http.ResponseWriter, r *http.Request, known *state, applies bool) (answered bool) {
+	if !g.config.Place.tools || known.mirrored {
 		return false
 	}
 	server := g.config.Place.serverOf(r)
 	if server == nil || r.Context().Value(mirroredKey{}) != nil {
-		found.mirrored = true
+		known.mirrored = true
 		return false
 	}
-	if applies && !g.config.Optional && !g.config.Resource.Admits(r, &found.tokens) {
+	if applies && !g.config.Optional && !g.config.Resource.Admits(r, &known.tokens) {
 		return false
 	}
-	found.mirrored = true
+	known.mirrored = true
 	body, changed, err := readMessage(w, r)
 	if err != nil {
 		g.refuseMessage(w, r, server, err)

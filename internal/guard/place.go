@@ -1,18 +1,25 @@
 package guard
 
 import (
+	"cmp"
 	"iter"
 	"maps"
 	"net/http"
+	"net/url"
 	"slices"
 	"strings"
 	"sync"
 
+	"github.com/caddyserver/caddy/v2"
 	"github.com/caddyserver/caddy/v2/modules/caddyhttp"
 	"go.uber.org/zap"
 
+	"github.com/caddy-oauth/caddy-oauth/grants"
 	"github.com/caddy-oauth/caddy-oauth/internal/bearer"
+	"github.com/caddy-oauth/caddy-oauth/internal/request"
 	"github.com/caddy-oauth/caddy-oauth/internal/routes"
+	"github.com/caddy-oauth/caddy-oauth/internal/trail"
+	"github.com/caddy-oauth/caddy-oauth/internal/wire"
 )
 
 // Place is where a handler of this module stands among the routes of a site, and what it has to know of the others there. It
@@ -32,7 +39,8 @@ type Place struct {
 	guarded bool       // there are some
 	headers []string   // that they set
 
-	clientCert bool // one of them believes the header Client-Cert of a proxy
+	trail      *trail.Trail // nil without guards
+	clientCert bool         // one of them believes the header Client-Cert of a proxy
 
 	catalog bearer.Catalog
 
@@ -60,6 +68,62 @@ func NewPlace(h caddyhttp.MiddlewareHandler, guardOf func(caddyhttp.MiddlewareHa
 func (p *Place) List(r *http.Request) caddyhttp.RouteList {
 	p.find(r)
 	return p.list
+}
+
+// Enter does what the guards of a site do for each of its requests, once, whichever handler sees the request first. It reports
+// whether it has answered the request. Without guards, there is nothing to do.
+func (p *Place) Enter(w http.ResponseWriter, r *http.Request) (answered bool) {
+	_, answered = p.enter(w, r)
+	return answered
+}
+
+// enter also returns what the guards know of the request; nil: there are none.
+func (p *Place) enter(w http.ResponseWriter, r *http.Request) (known *state, answered bool) {
+	p.find(r)
+	if p.clientCert {
+		request.DropClientCert(r)
+	}
+	if !p.guarded {
+		return nil, false
+	}
+	if known, ok := caddyhttp.GetVar(r.Context(), request.StateVar).(*state); ok {
+		return known, false
+	}
+	known = new(state)
+	caddyhttp.SetVar(r.Context(), request.StateVar, known)
+	r.Context().Value(caddy.ReplacerCtxKey).(*caddy.Replacer).Map(known.placeholder)
+	p.dropForgeries(r)
+	sent := request.Original(r)
+	if bearer.Ambiguous(sent) {
+		p.refuseTarget(w, r, sent)
+		return known, true
+	}
+	if bearer.IsMetadata(sent.Path) {
+		p.catalog.Serve(request.KeepHeaders(w), r, sent.Path)
+		return known, true
+	}
+	return known, false
+}
+
+// refuseTarget answers a request whose target two programs can read differently. No handler of the site gets it, not even one for errors.
+func (p *Place) refuseTarget(w http.ResponseWriter, r *http.Request, sent *url.URL) {
+	id := wire.NewErrorID()
+	p.trail.Log(p.log, zap.InfoLevel, "request refused",
+		zap.String("endpoint", "guard"), zap.String("client_ip", request.ClientIP(r)), zap.String("error", grants.InvalidRequest),
+		zap.String("sent", wire.Loggable(cmp.Or(sent.Opaque, sent.EscapedPath()))), zap.String("expected", "a path that begins with a slash, without dot segments and zero bytes"),
+		zap.String("error_id", id), zap.Int("status", http.StatusBadRequest), zap.String("cause", "two programs can read the path differently"))
+	w.Header().Set("Error-Id", id)
+	http.Error(w, "The path of this request can be read in two ways.", http.StatusBadRequest)
+}
+
+// dropForgeries removes everything that the client sent and that the site could take for the word of a guard: headers of the
+// same names; headers whose names many servers cannot tell from these (RFC 3875 §4.1.18), which Caddy itself drops unless it is
+// configured to expect them; and trailers, which some servers merge into the headers (RFC 9110 §6.5.1).
+func (p *Place) dropForgeries(r *http.Request) {
+	for _, name := range p.headers {
+		request.DropHeader(r, name, false)
+	}
+	r.Trailer = nil
 }
 
 // find looks the handler up in the server that has the request.
@@ -118,6 +182,7 @@ func (p *Place) join(guards []*Guard) {
 	for _, g := range guards {
 		p.headers = bearer.Union(p.headers, slices.Sorted(maps.Keys(g.config.Headers)))
 		p.clientCert = p.clientCert || g.config.ClientCert
+		p.trail = g.config.Trail
 		document := *g.config.Metadata
 		if some[g.config.Settings] {
 			document.Scopes = nil // clients ask for all that the metadata has; the challenge has these when they are needed

@@ -26,6 +26,11 @@ func (g *Guard) refuse(w http.ResponseWriter, r *http.Request, err error) (passe
 	case refusal.Code == "" && g.config.Optional:
 		return true, nil
 	}
+	if refusal.Code == grants.UseDPoPNonce {
+		if err := g.offerNonce(w, r); err != nil {
+			return false, err
+		}
+	}
 	if refusal.Challenge != "" {
 		w.Header().Set("WWW-Authenticate", refusal.Challenge)
 	}

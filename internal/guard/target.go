@@ -1,14 +1,10 @@
 package guard
 
 import (
-	"errors"
 	"net/http"
 	"net/url"
 
-	"github.com/caddy-oauth/caddy-oauth/grants"
-	"github.com/caddy-oauth/caddy-oauth/internal/bearer"
 	"github.com/caddy-oauth/caddy-oauth/internal/dpop"
-	"github.com/caddy-oauth/caddy-oauth/internal/jwt"
 	"github.com/caddy-oauth/caddy-oauth/internal/request"
 )
 
@@ -58,14 +54,10 @@ func (g *Guard) target(r *http.Request) string {
 	return g.origins[0].url + path
 }
 
-// offerNonce tells a client which nonce its next DPoP proof must have, if it uses proofs and they need one.
-func (g *Guard) offerNonce(w http.ResponseWriter, r *http.Request, claims *jwt.Claims, err error) error {
+// offerNonce tells a client which nonce its next DPoP proof must have, if proofs need one.
+func (g *Guard) offerNonce(w http.ResponseWriter, r *http.Request) error {
 	if g.config.Resource.Proofs.Nonces == nil {
 		return nil
 	}
-	refusal, refused := errors.AsType[*bearer.Error](err)
-	if refused && refusal.Code == grants.UseDPoPNonce || claims != nil && claims.Bound.Thumbprint != "" {
-		return g.config.Resource.Proofs.Offer(r.Context(), w.Header())
-	}
-	return nil
+	return g.config.Resource.Proofs.Offer(r.Context(), w.Header())
 }
