@@ -54,7 +54,8 @@ type Request struct {
 	Tokens Tokens
 	// Assertions checks the assertions of issuers elsewhere.
 	Assertions Assertions
-	// Void reports whether the family with the record of that ID is void, by itself or with others; nil is no.
+	// Void reports whether a family was revoked, alone or with all that its user or its client has. id is the ID of its record. nil: no
+	// family was.
 	Void func(id string, f *storage.Family) bool
 	Now  time.Time
 }
@@ -71,15 +72,13 @@ type Authorization struct {
 	Nonce    string              // for the ID token, if the authorization request had one
 
 	Family  string    // the ID of the family's record, "" if there is none
-	Started time.Time // when the family did: the access token is void if what began then is; zero: when it is issued
+	Started time.Time // when the family started: a revocation of what began up to then voids the access token; zero: when that is issued
+	Ends    time.Time // when the access token expires at the latest; zero: after its lifetime
 
-	// Ends is when the access token expires at the latest; zero is no limit but its lifetime. Actor is who acts for the subject (RFC
-	// 8693 §4.1), nil for nobody. Sources are the tokens that it was exchanged for: what voids one of them voids it. TokenType is the
-	// issued_token_type of the response, "" for none.
-	Ends      time.Time
-	Actor     *storage.Actor
-	Sources   []storage.Source
-	TokenType string
+	// Of a token exchange (RFC 8693).
+	Actor     *storage.Actor   // who acts for the subject (§4.1); nil: nobody
+	Sources   []storage.Source // the tokens that it was exchanged for: what voids one of them voids the access token
+	TokenType string           // the issued_token_type of the response (§2.2.1), "" for none
 
 	// RefreshToken is the refresh token to hand out, if the grant has made or kept one. Offline asks
 	// for a new family with a first one instead.
@@ -116,7 +115,7 @@ type Account struct {
 	Subject string
 	Client  string
 	Scopes  []string // that the user has approved
-	Family  string   // the ID of the record of the refresh tokens
+	Family  string   // the ID of the record of the refresh tokens; "" for an assertion
 }
 
 // ErrNoAccount says that the site has no account for a user any more.

@@ -80,7 +80,8 @@ const maxResources = 16
 
 // ChooseAudience returns the resources that the resource parameters of a request name, all of which must be allowed, or all that
 // are allowed if there are none (RFC 8707 §2, §2.2). A request may also name some of others. ChooseAudience returns the resources
-// as they are spelled here; a request may spell them in some other ways, see findResource.
+// as they are spelled there. A request may spell them differently: scheme and host in upper case, with the default port, or with a slash at
+// the end.
 func ChooseAudience(parameters, allowed []string, others ...string) ([]string, error) {
 	var wanted []string
 	named := allowed

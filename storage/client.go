@@ -320,12 +320,12 @@ func (p RefreshPolicy) KeptUntil(now time.Time) time.Time {
 	return time.Time{}
 }
 
-// Ends returns when a family that is approved now ends, zero for never.
-func (p RefreshPolicy) Ends(now time.Time) time.Time {
+// Ends returns when a family that started at that time ends, zero for never.
+func (p RefreshPolicy) Ends(started time.Time) time.Time {
 	if p.Lifetime == 0 {
 		return time.Time{}
 	}
-	return now.Add(p.Lifetime)
+	return started.Add(p.Lifetime)
 }
 
 // AddedClient is a client that was added at run time. Its record never expires, except after its deletion.

@@ -40,9 +40,9 @@ type ApprovalEnd struct {
 	Resource string    `json:"aud,omitempty"`
 	Until    time.Time `json:"until,omitzero"` // when the latest approval ends; zero: never
 
-	// Tokens is when the last token ends that an approval allowed, this one or one before; zero: never. A shorter approval does not
+	// TokensUntil is when the last token ends that an approval allowed, this one or one before; zero: never. A shorter approval does not
 	// shorten what an earlier one gave to another copy of the app.
-	Tokens time.Time `json:"tokens,omitzero"`
+	TokensUntil time.Time `json:"tokens,omitzero"`
 }
 
 // UseInterval is how long Consent.Used may lag behind, to save writes.
@@ -80,7 +80,7 @@ func (c Consent) filter(passed func(ApprovalEnd) bool) Consent {
 
 // At returns the consent without what the client has no access to any more, since the time is over for which the user approved it.
 func (c Consent) At(now time.Time) Consent {
-	return c.filter(func(e ApprovalEnd) bool { return Expired(e.Tokens, now) })
+	return c.filter(func(e ApprovalEnd) bool { return Expired(e.TokensUntil, now) })
 }
 
 // Over reports whether the client has no access any more, since the time is over for which the user approved it.
@@ -93,9 +93,9 @@ func (c Consent) Ends() (end time.Time) {
 	if len(c.ApprovalEnds) == 0 || len(c.Unasked) > 0 || len(c.ApprovalEnds) < len(c.Scopes)+len(c.Audience) {
 		return time.Time{}
 	}
-	end = c.ApprovalEnds[0].Tokens
+	end = c.ApprovalEnds[0].TokensUntil
 	for _, e := range c.ApprovalEnds[1:] {
-		end = Later(end, e.Tokens)
+		end = Later(end, e.TokensUntil)
 	}
 	return end
 }
@@ -142,10 +142,10 @@ func (c *Consents) Approve(client string, scopes, audience []string, until, now 
 	var ends []ApprovalEnd
 	add := func(e ApprovalEnd, known bool) {
 		e.Until = until
-		if e.Tokens = Later(e.Tokens, until); !known {
-			e.Tokens = until
+		if e.TokensUntil = Later(e.TokensUntil, until); !known {
+			e.TokensUntil = until
 		}
-		if !e.Until.IsZero() || !e.Tokens.IsZero() {
+		if !e.Until.IsZero() || !e.TokensUntil.IsZero() {
 			ends = append(ends, e)
 		}
 	}
@@ -260,7 +260,7 @@ func (e ApprovalEnd) encode(w *fieldWriter) {
 	w.text(endScope, e.Scope)
 	w.text(endResource, e.Resource)
 	w.time(endUntil, e.Until)
-	w.time(endTokens, e.Tokens)
+	w.time(endTokens, e.TokensUntil)
 }
 
 func (e *ApprovalEnd) decode(f field) (err error) {
@@ -272,7 +272,7 @@ func (e *ApprovalEnd) decode(f field) (err error) {
 	case endUntil:
 		e.Until, err = f.time()
 	case endTokens:
-		e.Tokens, err = f.time()
+		e.TokensUntil, err = f.time()
 	}
 	return err
 }

@@ -42,12 +42,12 @@ type SiteSession struct {
 	AMR []string `json:"amr,omitempty"` // how (RFC 8176)
 }
 
-// The bounds of a record. Beyond the first, the sign-ins are forgotten that were used the longest time ago. The others are of the families
-// of one sign-in, and of all.
+// MaxSignIns is how many sign-ins of a user are remembered: those that were used last.
+const MaxSignIns = 200
+
 const (
-	MaxSignIns         = 200
-	maxSessionFamilies = 256
-	maxFamilies        = 2048
+	maxSessionFamilies = 256  // of one sign-in
+	maxFamilies        = 2048 // of all sign-ins of a user
 )
 
 // SessionsKey returns the key of a user's Sessions.

@@ -5,12 +5,17 @@
 // suite in package storetest. Package memory is the shortest example. A store may do more than Store asks; the interfaces for
 // that are [Sweeper], [Exporter], [Watcher] and [Slow], and [As] finds them.
 //
-// The records that each request of a client may need are [Family] (a code and the refresh tokens that come of it), [Access] (an opaque
-// access token), [Device] and [UserCode] (an authorization of another device), [Pushed] (a request that a client has pushed), [Registered]
-// clients and [Document]s of clients. Those of people are [Consents] and [Sessions] (where a user has signed in), with [Logout] for
-// what a logout still has to do. Revocations are a [Cutoff] each, and the [Journal] has the latest. [Once] notes what must not be used
-// twice, and [InitialUses] what may be used a few times. The signing keys (internal/keyring), and clients that have registered themselves
-// (internal/registration), are records of the packages that make them. [Encrypted] encrypts any of them at rest, with [EncryptionKeys].
+// The records are:
+//
+//   - of tokens: [Family] (a code and the refresh tokens that come of it), [Access] (an opaque access token), [Device] and [UserCode] (an
+//     authorization of another device), [Pushed] (a request that a client has pushed)
+//   - of revocations: [Cutoff], a record for each, and [Journal], with the latest
+//   - of clients: [AddedClient] (by the owner, at run time), [Document] (of its website), [InitialUses] (of a token to register with)
+//   - of people: [Consents], [Sessions] (where a user has signed in), [Logout] (what a logout still has to do)
+//   - of what must not be used twice: see [Once]
+//
+// The keys that sign (internal/keyring) and the clients that register themselves (internal/registration) are records of the packages
+// that make them. [Encrypted] encrypts all of them at rest, with [EncryptionKeys].
 package storage
 
 import (

@@ -28,8 +28,10 @@ const (
 	shortChecksum = 3
 	refreshLength = bucketLength + 16 + 22 + secretLength + longChecksum
 	accessLength  = bucketLength + secretLength + longChecksum
+)
 
-	// MinTokenLength and MaxTokenLength bound the configured length.
+// The least and the greatest length of refresh tokens and opaque access tokens that can be configured.
+const (
 	MinTokenLength = 30
 	MaxTokenLength = 128
 )
