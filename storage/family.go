@@ -97,10 +97,10 @@ func (f *Family) IssueCode() (code string, key Key) {
 	if !end.IsZero() && end.Before(f.Code.Expires) {
 		end = f.Code.Expires // the record must not outlive its bucket
 	}
-	selector := newSelector(layoutFor(f.Code.RefreshLength), BucketFor(end))
-	code = newToken(isCode, selector, secretLength, longChecksum)
+	l := layoutFor(f.Code.RefreshLength)
+	code = newToken(isCode, string(BucketFor(end)), l.selector+secretLength, longChecksum)
 	f.Code.Hash = hash(code)
-	return code, familyKey(selector)
+	return code, familyKey(code[:l.selectorEnd()])
 }
 
 // HasCode reports whether code is the family's authorization code, used or not.
@@ -120,15 +120,16 @@ func (f *Family) RedeemCode(code string, now time.Time) (refreshToken string) {
 // Start starts a family without a code, and returns its first refresh token and the key of the record. length is the length of its
 // refresh tokens, 0 for the default.
 func (f *Family) Start(length int) (refreshToken string, key Key) {
-	selector := newSelector(layoutFor(length), BucketFor(f.Ends))
-	return f.startRefresh(selector, length), familyKey(selector)
+	refreshToken = f.startRefresh(string(BucketFor(f.Ends)), length)
+	return refreshToken, familyKey(refreshToken[:layoutFor(length).selectorEnd()])
 }
 
-func (f *Family) startRefresh(selector string, length int) string {
+// startRefresh returns the first refresh token. begin is its bucket or, after a code, the bucket and the selector of the code.
+func (f *Family) startRefresh(begin string, length int) string {
 	if length == 0 {
 		length = refreshLength
 	}
-	token := nextRefreshToken(selector, length)
+	token := nextRefreshToken(begin, length)
 	f.Resume(token)
 	return token
 }

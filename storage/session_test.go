@@ -128,7 +128,8 @@ func TestSessionsRecord(t *testing.T) {
 func BenchmarkSessions(b *testing.B) {
 	s := &Sessions{Subject: "alice"}
 	for n := range maxSessionFamilies {
-		s.Add("app", "", time.Time{}, SessionFamily{familyKey(newSelector(standard, Never)).ID, sessionTime.Add(time.Duration(n+1) * time.Hour)}, sessionTime)
+		_, key := new(Family).Start(0)
+		s.Add("app", "", time.Time{}, SessionFamily{key.ID, sessionTime.Add(time.Duration(n+1) * time.Hour)}, sessionTime)
 	}
 	record, err := s.Encode()
 	if err != nil {

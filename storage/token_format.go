@@ -61,9 +61,6 @@ func (l layout) familyEnd() int { return l.selectorEnd() + l.familySecret }
 // code is the length of a code.
 func (l layout) code() int { return l.selectorEnd() + secretLength + longChecksum }
 
-// newSelector returns a bucket with a new selector behind it.
-func newSelector(l layout, bucket Bucket) string { return string(bucket) + random(l.selector) }
-
 // familyKey returns the key of a family's record. selector has its bucket before it.
 func familyKey(selector string) Key {
 	return Key{Kind: KindFamily, ID: bucketID(selector[:bucketLength], selector[bucketLength:])}
@@ -95,8 +92,8 @@ func isRefreshToken(token string) bool {
 		intact(isRefresh, token, layoutFor(len(token)).checksum)
 }
 
-// nextRefreshToken returns a new token of that length. begin is what all refresh tokens of its family begin with; for the first one, the
-// selector.
+// nextRefreshToken returns a new token of that length. begin is what all refresh tokens of its family begin with or, for the first one, a
+// part of that.
 func nextRefreshToken(begin string, length int) string {
 	n := layoutFor(length).checksum
 	return newToken(isRefresh, begin, length-len(begin)-n, n)
@@ -176,12 +173,6 @@ var values = func() (values [256]int8) {
 	}
 	return values
 }()
-
-// random returns n characters of the alphabet, all equally likely.
-func random(n int) string {
-	var buffer [MaxTokenLength]byte
-	return string(appendRandom(buffer[:0], n))
-}
 
 // appendRandom appends n characters of the alphabet, all equally likely.
 func appendRandom(text []byte, n int) []byte {

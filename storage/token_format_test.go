@@ -177,7 +177,7 @@ func damaged(token string) []string {
 			edit(func(text []byte) { text[i] = c })
 		}
 		for range 100 {
-			edit(func(text []byte) { copy(text[i:], random(2)) })
+			edit(func(text []byte) { appendRandom(text[:i], 2) })
 		}
 		edit(func(text []byte) { slices.Reverse(text[i:min(i+2, len(text))]) })
 	}
@@ -186,7 +186,7 @@ func damaged(token string) []string {
 
 // The kind is part of the checksum.
 func TestTokenOfAnotherKind(t *testing.T) {
-	text := string(Never) + random(40)
+	text := string(appendRandom([]byte(Never), 40))
 	for _, n := range []int{shortChecksum, longChecksum} {
 		for _, kind := range []tokenKind{isCode, isRefresh, isAccess} {
 			token := string(appendChecksum(kind, []byte(text), n))

@@ -107,7 +107,11 @@ func roomForPushed(known bool) int {
 
 // forget forgets a code or a pushed request, if it is remembered.
 func (c *Codes) forget(code issuedCode) {
-	if c.ends[code].place {
+	r, ok := c.ends[code]
+	if !ok {
+		return
+	}
+	if r.place {
 		c.pushed--
 	}
 	delete(c.ends, code)
