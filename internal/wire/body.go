@@ -92,7 +92,7 @@ func ReadJSON(w http.ResponseWriter, r *http.Request, limit int64) ([]byte, erro
 
 // ReadBody reads the body of a request, and ends the limit of LimitTime. Its errors are of type *grants.Error.
 func ReadBody(w http.ResponseWriter, r *http.Request, maxSize int64) ([]byte, error) {
-	body, err := io.ReadAll(http.MaxBytesReader(w, r.Body, maxSize))
+	body, err := readAll(w, r, maxSize)
 	if err != nil {
 		return nil, badBody(err) // with the deadline as it is: the server reads the rest of the body before it answers
 	}
@@ -101,6 +101,19 @@ func ReadBody(w http.ResponseWriter, r *http.Request, maxSize int64) ([]byte, er
 		setReadDeadline(w, time.Time{})
 	}
 	return body, nil
+}
+
+// usualSize is more than the length of most token requests.
+const usualSize = 4 << 10
+
+// readAll reads a body of the usual size into as much memory as the request says that it needs: net/http returns no more than that.
+func readAll(w http.ResponseWriter, r *http.Request, maxSize int64) ([]byte, error) {
+	if r.ContentLength <= 0 || r.ContentLength > min(usualSize, maxSize) {
+		return io.ReadAll(http.MaxBytesReader(w, r.Body, maxSize))
+	}
+	body := make([]byte, r.ContentLength)
+	_, err := io.ReadFull(r.Body, body)
+	return body, err
 }
 
 // ReadQuery reads the parameters in the query of a request, by the same rules as ReadForm.

@@ -4,7 +4,9 @@ import (
 	"bytes"
 	"encoding/json"
 	"errors"
+	"fmt"
 	"io"
+	"net"
 	"net/http"
 	"net/http/httptest"
 	"net/url"
@@ -334,7 +336,28 @@ func (r *trickle) Read(p []byte) (int, error) {
 	return 1, nil
 }
 
-// The memory for a body grows with the bytes that arrive, whatever length the request announces.
+// A body that is shorter than announced is refused, and not taken for a shorter form.
+func TestBodyThatEndsEarly(t *testing.T) {
+	for _, announced := range []int64{7, usualSize, usualSize + 1} {
+		server := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+			form, err := ReadForm(w, r)
+			if err == nil || form != nil || refusalOf(err).HTTPStatus() != http.StatusBadRequest {
+				t.Errorf("%d bytes announced, 6 sent: %v with error %v", announced, form, err)
+			}
+		}))
+		conn, err := new(net.Dialer).DialContext(t.Context(), "tcp", server.Listener.Addr().String())
+		if err != nil {
+			t.Fatal(err)
+		}
+		fmt.Fprintf(conn, "POST / HTTP/1.1\r\nHost: x\r\nContent-Type: application/x-www-form-urlencoded\r\nContent-Length: %d\r\n\r\ncode=x", announced)
+		_ = conn.(*net.TCPConn).CloseWrite()
+		_, _ = io.ReadAll(conn) // until the handler has returned
+		_ = conn.Close()
+		server.Close()
+	}
+}
+
+// The memory for a large body grows with the bytes that arrive, whatever length the request announces.
 func TestBufferGrowsWithTheBody(t *testing.T) {
 	body := &trickle{left: maxSize}
 	r := httptest.NewRequest(http.MethodPost, "/", body)
