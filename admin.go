@@ -21,7 +21,7 @@ func init() {
 
 // source embeds the Go files that declare the configuration. `caddy oauth explain setting` prints the comments of their fields.
 //
-//go:embed module.go issuer.go client.go client_keys.go client_rights.go dynamic_clients.go handler.go guard.go *_settings.go
+//go:embed module.go issuer.go client.go client_keys.go client_rights.go described_clients.go handler.go guard.go *_settings.go
 //go:embed grants/jwt_bearer.go grants/jwt_bearer_settings.go grants/password.go grants/password_site.go grants/refresh_check.go storage/redis/redis.go
 var source embed.FS
 

@@ -25,6 +25,9 @@ import (
 	"github.com/caddy-oauth/caddy-oauth/storage"
 )
 
+// This file has the clients that describe themselves: those that register (dynamic), and those whose ID is the URL of a document
+// (cimd). Both get what Issuer.described gives them.
+
 // DynamicSettings are about clients that register themselves (RFC 7591), as AI agents and their tools do. Such a client gets
 // `authorization_code` and `refresh_token` alone, must use PKCE, and may ask for every scope that is not private. Each person decides
 // about it on the consent page.
