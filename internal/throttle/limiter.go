@@ -1,31 +1,35 @@
 package throttle
 
 import (
-	"fmt"
 	"net/netip"
+	"slices"
 	"strconv"
-	"strings"
+	"sync"
 	"time"
 )
 
-// Kind is what somebody failed at, or does too often, and a label of the metrics.
+// Kind is what the failures or requests that are counted together are, and a label of the metrics.
 type Kind string
 
-// The kinds. Each has limits of its own.
+// The kinds of failures. Each has limits of its own.
 const (
-	Register Kind = "register" // to register a client, which is no failure
-	Code     Kind = "code"     // to get a code, which is no failure
-	Push     Kind = "push"     // to push an authorization request, which is no failure
-	Visit    Kind = "visit"    // to come to the login with a pushed request, which is no failure
-	Device   Kind = "device"   // to get a device code, which is no failure
-	Login    Kind = "login"    // to get a refresh token for a password, which is none either
-	Client   Kind = "client"   // to authenticate as a client, with a secret
-	Key      Kind = "key"      // to authenticate as a client, with a key
-	Password Kind = "password" // to give the password of an account
-	Grant    Kind = "grant"    // to present a valid code or refresh token
-	Token    Kind = "token"    // to present a valid access token
-	Request  Kind = "request"  // to present a request object that the client has signed
-	UserCode Kind = "usercode" // to type the code that a device shows
+	Client   Kind = "client"   // wrong secrets of clients
+	Key      Kind = "key"      // wrong assertions and certificates of clients
+	Password Kind = "password" // wrong passwords of accounts
+	UserCode Kind = "usercode" // wrong codes that a device shows
+	Grant    Kind = "grant"    // invalid codes, refresh tokens, subject tokens and assertions
+	Token    Kind = "token"    // invalid access tokens
+	Request  Kind = "request"  // invalid request objects
+)
+
+// The kinds of requests that are no failures, see quota.go. Each has a count of its own.
+const (
+	Register Kind = "register" // clients that register themselves
+	Code     Kind = "code"     // authorization codes, and approvals of devices
+	Login    Kind = "login"    // refresh tokens for passwords, and other authorizations that begin without a code
+	Push     Kind = "push"     // pushed authorization requests
+	Visit    Kind = "visit"    // pushed requests that a browser comes to the login with
+	Device   Kind = "device"   // device codes
 )
 
 // Limits are the limits of an issuer. A Limit that is zero has its default.
@@ -134,73 +138,6 @@ func (l *Limiter) Reserve(kind Kind, address, account string) (a *Attempt, wait 
 	return l.reserve(a)
 }
 
-// ReserveFamily allows a user a Code for a client, or a refresh token for a Login, and counts it unless the Attempt is Canceled.
-// account is the hash of user and client. Each kind has its own count: a program that logs in again and again must not keep its user
-// from getting a code.
-func (l *Limiter) ReserveFamily(kind Kind, account string) (a *Attempt, wait time.Duration) {
-	if l.limits.Off {
-		return &Attempt{}, 0
-	}
-	a = &Attempt{limiter: l, kind: kind}
-	a.limits = make([]limited, 0, len(l.limits.Codes))
-	for n, limit := range l.limits.Codes {
-		a.limits = append(a.limits, limited{key{l.issuer, l.families[kind][n], account, ""}, limit})
-	}
-	return l.reserve(a)
-}
-
-// ReserveRegistration allows an address to register a client, and counts it unless the Attempt is Canceled.
-func (l *Limiter) ReserveRegistration(address string) (a *Attempt, wait time.Duration) {
-	return l.reserveAddress(Register, l.limits.Registrations, address)
-}
-
-// ReservePush allows a client to push an authorization request, and counts it unless the Attempt is Canceled. known is as in
-// reserveRecord.
-func (l *Limiter) ReservePush(client, address string, known bool) (a *Attempt, wait time.Duration) {
-	return l.reserveRecord(Push, l.limits.Pushed, client, address, known)
-}
-
-// ReserveDevice allows a client to get a device code, and counts it unless the Attempt is Canceled. known is as in reserveRecord.
-func (l *Limiter) ReserveDevice(client, address string, known bool) (a *Attempt, wait time.Duration) {
-	return l.reserveRecord(Device, l.limits.Devices, client, address, known)
-}
-
-const (
-	timesOfKnown  = 20  // times the limit of an address: for a client that is known
-	timesOfPublic = 100 // times the limit of an address: for a client that anybody can be, from all addresses together
-)
-
-// reserveRecord allows a client a request that leaves a record. A known client has authenticated, and the owner has added it. It may
-// serve many people from one address, so that only the client counts. Anybody can ask in the name of a public client, and can register
-// others: these have the limit of the address, and a high one for all addresses.
-func (l *Limiter) reserveRecord(kind Kind, limit Limit, client, address string, known bool) (a *Attempt, wait time.Duration) {
-	if l.limits.Off {
-		return &Attempt{}, 0
-	}
-	a = &Attempt{limiter: l, kind: kind}
-	times := timesOfKnown
-	if !known {
-		own, site := networks(address)
-		a.limits, times = l.addressLimits(kind, "", own, site, limit), timesOfPublic
-	}
-	a.limits = append(a.limits, limited{key{l.issuer, kind, client, ""}, limit.times(times)})
-	return l.reserve(a)
-}
-
-// ReserveVisit allows an address to have a pushed request kept for a login, and counts it unless the Attempt is Canceled. It has the
-// limit of an address for pushes, and a count of its own.
-func (l *Limiter) ReserveVisit(address string) (a *Attempt, wait time.Duration) {
-	return l.reserveAddress(Visit, l.limits.Pushed, address)
-}
-
-func (l *Limiter) reserveAddress(kind Kind, limit Limit, address string) (a *Attempt, wait time.Duration) {
-	if l.limits.Off {
-		return &Attempt{}, 0
-	}
-	own, site := networks(address)
-	return l.reserve(&Attempt{limiter: l, kind: kind, limits: l.addressLimits(kind, "", own, site, limit)})
-}
-
 // reserve counts an attempt against all of its limits, or against none if one of them is reached.
 func (l *Limiter) reserve(a *Attempt) (reserved *Attempt, wait time.Duration) {
 	if a.reserved, wait = l.throttle.reserve(l.now(), a.limits); wait > 0 {
@@ -208,15 +145,6 @@ func (l *Limiter) reserve(a *Attempt) (reserved *Attempt, wait time.Duration) {
 		return nil, wait
 	}
 	return a, 0
-}
-
-// CodeLimits says which limits ReserveFamily has, such as "20 in 1m0s, 200 in 24h0m0s".
-func (l *Limiter) CodeLimits() string {
-	limits := make([]string, 0, len(l.limits.Codes))
-	for _, limit := range l.limits.Codes {
-		limits = append(limits, fmt.Sprintf("%d in %s", limit.Burst, time.Duration(limit.Burst)*limit.Every))
-	}
-	return strings.Join(limits, ", ")
 }
 
 func (l *Limiter) attempt(kind Kind, address string, accounts []string) *Attempt {
@@ -239,7 +167,7 @@ func (l *Limiter) secretLimits(kind Kind, own, site string, accounts []string) (
 	unknown := len(accounts) == 0
 	for _, account := range accounts {
 		address := own
-		if !l.throttle.knows(key{l.issuer, kind, account, ""}, own) {
+		if !l.throttle.known.has(key{l.issuer, kind, account, ""}, own) {
 			unknown = true
 			if kind != Key {
 				address = ""
@@ -251,6 +179,49 @@ func (l *Limiter) secretLimits(kind Kind, own, site string, accounts []string) (
 		limits = append(limits, l.addressLimits(kind, "", own, site, l.limits.Addresses)...)
 	}
 	return limits
+}
+
+// knownAddresses are the addresses that accounts have authenticated from: failures elsewhere must not lock them out there.
+type knownAddresses struct {
+	mu sync.RWMutex
+	of map[key][]string // by account, the newest last
+}
+
+const (
+	maxKnown          = 20_000 // accounts
+	maxKnownAddresses = 64     // addresses: one account must not push out those of others
+)
+
+func (k *knownAddresses) has(account key, address string) bool {
+	k.mu.RLock()
+	defer k.mu.RUnlock()
+	return slices.Contains(k.of[account], address)
+}
+
+// add adds an address of an account. When the memory is full, it forgets an arbitrary account, and of an account the address that it has
+// known the longest.
+func (k *knownAddresses) add(account key, address string) {
+	if k.has(account, address) {
+		return
+	}
+	k.mu.Lock()
+	defer k.mu.Unlock()
+	addresses := k.of[account]
+	if slices.Contains(addresses, address) {
+		return
+	}
+	if addresses == nil {
+		for other := range k.of {
+			if len(k.of) < maxKnown {
+				break
+			}
+			delete(k.of, other)
+		}
+	}
+	if len(addresses) >= maxKnownAddresses {
+		addresses = slices.Delete(addresses, 0, 1)
+	}
+	k.of[account] = append(addresses, address)
 }
 
 // addressLimits returns the limits for the failures of an account at an address.
@@ -276,7 +247,7 @@ func (a *Attempt) Succeeded(account string) {
 		return
 	}
 	a.Canceled()
-	a.limiter.throttle.remember(key{a.limiter.issuer, a.kind, account, ""}, a.address)
+	a.limiter.throttle.known.add(key{a.limiter.issuer, a.kind, account, ""}, a.address)
 }
 
 // Failed notes that the secret was wrong.

@@ -23,8 +23,8 @@ func TestSuccessLeavesNoBucket(t *testing.T) {
 		}
 		attempt.Succeeded("billing")
 	}
-	if len(throttle.memories) != 0 || len(throttle.known) != 1 {
-		t.Errorf("%d memories, %d known", len(throttle.memories), len(throttle.known))
+	if len(throttle.memories) != 0 || len(throttle.known.of) != 1 {
+		t.Errorf("%d memories, %d known", len(throttle.memories), len(throttle.known.of))
 	}
 }
 

@@ -16,7 +16,8 @@ import (
 type Throttle struct {
 	mu       sync.RWMutex
 	memories map[space]*memory
-	known    map[key][]string // addresses by account, the newest last; see remember
+
+	known knownAddresses
 }
 
 // space names a memory. Each issuer and kind has memories of its own for accounts and for addresses, so that what fills
@@ -50,16 +51,11 @@ type Limit struct {
 	Every time.Duration
 }
 
-const (
-	maxBuckets = 20_000 // in each memory
-
-	maxKnown          = 20_000 // accounts
-	maxKnownAddresses = 64     // addresses: one account must not push out those of others
-)
+const maxBuckets = 20_000 // in each memory
 
 // New returns an empty Throttle.
 func New() *Throttle {
-	return &Throttle{memories: make(map[space]*memory), known: make(map[key][]string)}
+	return &Throttle{memories: make(map[space]*memory), known: knownAddresses{of: make(map[key][]string)}}
 }
 
 // wait returns how long to wait until every limit allows an attempt, 0 for not at all. It only looks, so that any
@@ -135,38 +131,6 @@ func (t *Throttle) find(k key) *bucket {
 		return m.buckets[k]
 	}
 	return nil
-}
-
-// remember notes that an account has authenticated from an address: failures elsewhere must not lock it out there. When
-// the memory is full, it forgets an arbitrary account, and of an account the address that it has known the longest.
-func (t *Throttle) remember(account key, address string) {
-	if t.knows(account, address) {
-		return
-	}
-	t.mu.Lock()
-	defer t.mu.Unlock()
-	addresses := t.known[account]
-	if slices.Contains(addresses, address) {
-		return
-	}
-	if addresses == nil {
-		for other := range t.known {
-			if len(t.known) < maxKnown {
-				break
-			}
-			delete(t.known, other)
-		}
-	}
-	if len(addresses) >= maxKnownAddresses {
-		addresses = slices.Delete(addresses, 0, 1)
-	}
-	t.known[account] = append(addresses, address)
-}
-
-func (t *Throttle) knows(account key, address string) bool {
-	t.mu.RLock()
-	defer t.mu.RUnlock()
-	return slices.Contains(t.known[account], address)
 }
 
 // bucket counts the failures of one key, as the time it takes to make up for them.

@@ -174,24 +174,24 @@ func TestMemoryShrinks(t *testing.T) {
 func TestKnownPairsAreBounded(t *testing.T) {
 	throttle := New()
 	for n := range maxKnown + 100 {
-		throttle.remember(key{account: fmt.Sprint(n)}, "192.0.2.1")
+		throttle.known.add(key{account: fmt.Sprint(n)}, "192.0.2.1")
 	}
-	if len(throttle.known) != maxKnown || !throttle.knows(key{account: fmt.Sprint(maxKnown + 99)}, "192.0.2.1") {
-		t.Errorf("%d accounts", len(throttle.known))
+	if len(throttle.known.of) != maxKnown || !throttle.known.has(key{account: fmt.Sprint(maxKnown + 99)}, "192.0.2.1") {
+		t.Errorf("%d accounts", len(throttle.known.of))
 	}
 }
 
 // A client with one password and many addresses does not push out the addresses of others.
 func TestKnownAddressesOfAPartyAreBounded(t *testing.T) {
 	throttle, alice, mallory := New(), key{account: "alice"}, key{account: "mallory"}
-	throttle.remember(alice, "192.0.2.1")
+	throttle.known.add(alice, "192.0.2.1")
 	for n := range 100_000 {
-		throttle.remember(mallory, fmt.Sprint(n))
+		throttle.known.add(mallory, fmt.Sprint(n))
 	}
-	if !throttle.knows(alice, "192.0.2.1") || !throttle.knows(mallory, "99999") || throttle.knows(mallory, "0") {
+	if !throttle.known.has(alice, "192.0.2.1") || !throttle.known.has(mallory, "99999") || throttle.known.has(mallory, "0") {
 		t.Error("alice's address or mallory's newest is forgotten, or mallory's first is not")
 	}
-	if n := len(throttle.known[mallory]); n != maxKnownAddresses {
+	if n := len(throttle.known.of[mallory]); n != maxKnownAddresses {
 		t.Errorf("mallory has %d addresses", n)
 	}
 }
