@@ -31,11 +31,13 @@ type Actor struct {
 	Actor   *Actor `json:"act,omitempty"` // who acted before, and gave the token to this one
 }
 
-// Source is an access token that another one was exchanged for. What voids it voids the other one too.
+// Source is an access token that was exchanged for another one. A revocation of the Source revokes the other token too.
 type Source struct {
-	Client string    `json:"client_id"`
-	Token  string    `json:"jti"`            // or the ID of its record
-	Began  time.Time `json:"began,omitzero"` // when that began which a revocation can void
+	Client string `json:"client_id"`
+	Token  string `json:"jti"` // or the ID of its record
+
+	// Began is the start of its family, or when it was issued if it has none. A Cutoff up to then revokes it.
+	Began time.Time `json:"began,omitzero"`
 
 	// Subject and Family are empty if they are those of the other token.
 	Subject string `json:"sub,omitempty"`

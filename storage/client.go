@@ -255,7 +255,8 @@ const (
 	ConsentNever  ConsentMode = "never"  // for the owner's own clients
 )
 
-// Outlasts reports whether an approval that ends at a time, zero for never, would last longer than a person can choose now.
+// Outlasts reports whether an approval until a time (zero: without end) would last longer than the longest of the current
+// ConsentLifetimes.
 func (c *Client) Outlasts(until, now time.Time) bool {
 	if len(c.ConsentLifetimes) == 0 || slices.Contains(c.ConsentLifetimes, 0) {
 		return false

@@ -14,7 +14,7 @@ type Cutoff struct {
 	Family  string    `json:"family,omitempty"` // the ID of its record
 	Subject string    `json:"sub,omitempty"`
 	Client  string    `json:"client_id,omitempty"` // with Subject: of this user only
-	Before  time.Time `json:"before"`              // what began up to this millisecond is void
+	Before  time.Time `json:"before"`              // families, and tokens without one, that began up to this millisecond are revoked
 	Expires time.Time `json:"exp,omitzero"`        // when the last token that it voids has expired; zero: never
 	Reason  string    `json:"reason,omitempty"`
 }

@@ -14,7 +14,7 @@ type InitialUses struct {
 // InitialUsesKey returns the key of the uses of the token with this hash.
 func InitialUsesKey(hash string) Key { return Key{Kind: KindInitial, ID: HashID(hash)} }
 
-// Add adds a client, and reports whether it may register: it is one of the first of that number, or was added before.
+// Add adds a client unless there are already most clients. It reports whether the client is in the list now, and so may register.
 func (u *InitialUses) Add(client string, most int) bool {
 	if slices.Contains(u.Clients, client) {
 		return true

@@ -76,8 +76,8 @@ func (j *Journal) Merge(other *Journal) {
 	}
 }
 
-// Since returns the cutoffs that were announced since the journal was at another state. complete is false if there are more, which
-// only their own records tell.
+// Since returns the cutoffs that were announced after the state with that id and counter. complete is false if the journal no
+// longer has all of them: the caller must read the records of the cutoffs.
 func (j *Journal) Since(id string, announced uint64) (news []*Cutoff, complete bool) {
 	if id != j.ID || announced > j.Announced || j.Announced-announced > uint64(len(j.Latest)) {
 		return j.Latest, false

@@ -18,11 +18,11 @@ type Logout struct {
 	Clients  []string `json:"clients,omitempty"`  // all of whose tokens of the user end, up to Created
 	Notices  []Notice `json:"notices,omitempty"`
 
-	// Claimed is until when one node is at it. If that node dies, another one goes on afterwards.
+	// Claimed is until when one node has reserved the record. If that node dies, another one continues after this time.
 	Claimed time.Time `json:"claimed,omitzero"`
 }
 
-// Notice is a client that is to be told.
+// Notice is a logout token to send to one client.
 type Notice struct {
 	ID       string    `json:"jti"` // of the logout token: the same for all attempts
 	Client   string    `json:"client_id"`

@@ -11,8 +11,8 @@ import (
 type Pushed struct {
 	Client  string        `json:"client_id"`
 	Params  url.Values    `json:"params"`
-	Expires time.Time     `json:"exp"`            // until then, a browser must come with it
-	Kept    time.Duration `json:"kept,omitempty"` // so much longer, since a browser has come: the person signs in or decides
+	Expires time.Time     `json:"exp"`            // the request_uri must be used at the authorization endpoint before
+	Kept    time.Duration `json:"kept,omitempty"` // added to Expires once the request_uri was used, while the person signs in or decides
 	Used    string        `json:"used,omitempty"` // the hash of the form that has used it up; Params are gone
 }
 

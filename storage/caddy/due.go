@@ -43,8 +43,8 @@ const (
 	shortInterval = 5 * time.Minute
 	wholeHour     = "z"
 
-	// shortMargin is clockSkew for short-lived records, which should go soon. Those that a clock puts an end to are codes, which the
-	// node with that clock would not accept either.
+	// shortMargin is used instead of clockSkew for short-lived records, which should be deleted soon. A clock that is fast can only
+	// delete codes too early, and a node with that clock would not accept them either.
 	shortMargin = time.Minute
 )
 

@@ -4,7 +4,8 @@ package caddystore
 
 import "runtime"
 
-// syncWrites is 0: a write is followed by a sync. On macOS, O_DSYNC would leave data in the cache of the disk.
+// syncWrites is 0: files are opened without a sync flag, and each write is followed by a sync. On macOS, O_DSYNC would leave data in the
+// cache of the disk.
 const syncWrites = 0
 
 // noPoll is explained in os_linux.go.
