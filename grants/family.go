@@ -11,8 +11,8 @@ import (
 )
 
 // decideFamily lets decide look at the family at key and change it, in one atomic step. write says
-// whether the change is kept; with an error it is not. A family that is not there or was revoked is never shown: the
-// request is refused with absent. So is it if the record is damaged.
+// whether the change is kept; with an error it is not. decide never sees a family that openFamily refuses. If there is none, or if
+// its record is damaged, the request is refused with absent.
 //
 // decide may run more than once, and only its last run counts.
 func decideFamily(
@@ -20,28 +20,9 @@ func decideFamily(
 	decide func(f *storage.Family) (write bool, err error),
 ) error {
 	err := req.Store.Update(ctx, key, func(record []byte) ([]byte, time.Time, error) {
-		if record == nil {
-			return nil, time.Time{}, absent.because(gone(key, req.Now)).about(key.ID, "")
-		}
-		f, err := storage.DecodeFamily(record)
+		f, err := openFamily(req, key, record, absent)
 		if err != nil {
 			return nil, time.Time{}, err
-		}
-		if f.Client != req.Client.ID {
-			return nil, time.Time{}, absent.because("issued to another client").
-				Explain("client "+req.Client.ID, "client "+f.Client, "").about(key.ID, f.Subject)
-		}
-		if !f.Revoked.IsZero() || req.Void != nil && req.Void(key.ID, f) {
-			ended := absent.about(key.ID, f.Subject)
-			ended.Cause = &Ended{Family: key.ID, Revoked: f.Revoked, Reason: f.Reason}
-			return nil, time.Time{}, ended
-		}
-		if storage.Expired(f.Until, req.Now) {
-			return nil, time.Time{}, absent.because("expired").about(key.ID, f.Subject).Explain("an approval that ended at "+moment(f.Until),
-				"", "client "+req.Client.ID+": consent_lifetime")
-		}
-		if f.Authenticated && !req.Authenticated {
-			return nil, time.Time{}, errUnauthenticated.about(key.ID, f.Subject)
 		}
 		write, err := decide(f)
 		if refusal, ok := errors.AsType[*Error](err); ok {
@@ -65,6 +46,32 @@ func decideFamily(
 		return refusal
 	}
 	return err
+}
+
+// openFamily reads the family of a record, nil for none. It refuses one that is not the client's, that was revoked or has ended, or
+// that the client must authenticate for.
+func openFamily(req *Request, key storage.Key, record []byte, absent *Error) (*storage.Family, error) {
+	if record == nil {
+		return nil, absent.because(gone(key, req.Now)).about(key.ID, "")
+	}
+	f, err := storage.DecodeFamily(record)
+	switch {
+	case err != nil:
+		return nil, err
+	case f.Client != req.Client.ID:
+		return nil, absent.because("issued to another client").
+			Explain("client "+req.Client.ID, "client "+f.Client, "").about(key.ID, f.Subject)
+	case !f.Revoked.IsZero() || req.Void != nil && req.Void(key.ID, f):
+		ended := absent.about(key.ID, f.Subject)
+		ended.Cause = &Ended{Family: key.ID, Revoked: f.Revoked, Reason: f.Reason}
+		return nil, ended
+	case storage.Expired(f.Until, req.Now):
+		return nil, absent.because("expired").about(key.ID, f.Subject).
+			Explain("an approval that ended at "+moment(f.Until), "", "client "+req.Client.ID+": consent_lifetime")
+	case f.Authenticated && !req.Authenticated:
+		return nil, errUnauthenticated.about(key.ID, f.Subject)
+	}
+	return f, nil
 }
 
 // errUnauthenticated refuses a client that used its key before, see [storage.Family].
