@@ -1,8 +1,6 @@
 package authserver
 
 import (
-	"errors"
-	"net/http"
 	"net/url"
 	"slices"
 	"strconv"
@@ -10,14 +8,12 @@ import (
 	"time"
 
 	"github.com/caddy-oauth/caddy-oauth/grants"
-	"github.com/caddy-oauth/caddy-oauth/internal/pages"
-	"github.com/caddy-oauth/caddy-oauth/internal/uris"
 	"github.com/caddy-oauth/caddy-oauth/storage"
 )
 
 // authorizeRequest is an authorization request that has passed all checks that do not depend on the person.
 type authorizeRequest struct {
-	answerTo
+	redirectTarget
 
 	client       *storage.Client
 	redirectSent bool
@@ -38,72 +34,15 @@ type authorizeRequest struct {
 	essentialACR []string       // one of them is a must; nil: none is
 	subjects     subjects
 	claims       *claimsRequest // nil: none
-}
 
-// findClient returns the client of a request. The person must see an error on a page, since no redirect URI is known. A client that
-// its website describes may have to be fetched. toSignIn says that the person must sign in before: nobody else can make this
-// server fetch what they like.
-func (e *authorizeEndpoint) findClient(c *call, params url.Values) (client *storage.Client, toSignIn bool, err error) {
-	id := params.Get("client_id")
-	if client, err = e.clients.Find(c.ctx, id); client != nil || err != nil {
-		return client, false, err
-	}
-	ended, err := e.clients.Ended(c.ctx, id)
-	switch {
-	case err != nil:
-		return nil, false, err
-	case ended || e.documents == nil || !e.documents.Owns(id):
-		return nil, false, grants.Refuse(grants.InvalidClient, "the app is not known here: client_id is missing or wrong").
-			Explain(id, e.clients.Missing(id), "client")
-	}
-	user, err := e.user(c)
-	if user == nil || err != nil {
-		return nil, user == nil && err == nil, err
-	}
-	client, err = e.documents.Fetch(c.ctx, id)
-	if refusal, ok := errors.AsType[*grants.Error](err); ok && refusal.HTTPStatus() == http.StatusUnauthorized {
-		page := *refusal // 401 would ask the person to sign in, who has
-		page.Status = http.StatusBadRequest
-		err = &page
-	}
-	if err == nil {
-		client, err = e.clients.UnlessBlocked(c.ctx, client)
-	}
-	if client == nil && err == nil {
-		err = grants.Refuse(grants.InvalidClient, "the app is not known here: the owner of this site has blocked it").
-			Explain(id, "an app that is not blocked", "caddy oauth clients unblock")
-	}
-	return client, false, err
-}
-
-// findAnswerTo returns where the response for a client goes. If it returns an error, the person must see it on a page: nothing may be
-// sent to a redirect URI that is not known to be the client's (RFC 6749 §4.1.2.1).
-func (e *authorizeEndpoint) findAnswerTo(client *storage.Client, params url.Values) (answerTo, error) {
-	none := answerTo{}
-	uri := params.Get("redirect_uri")
-	switch {
-	case uri == "" && len(client.RedirectURIs) == 1 && !client.RedirectRules.Authorize:
-		uri = client.RedirectURIs[0]
-	case uri == "":
-		return none, grants.Refuse(grants.InvalidRequest, "redirect_uri is missing").
-			Explain("", list(client.RedirectURIs), "client "+client.ID+": redirect_uris")
-	case !uris.MatchRedirect(client.RedirectURIs, uri):
-		return none, grants.Refuse(grants.InvalidRequest, "redirect_uri is not one that is registered for this app").
-			Explain(uri, list(client.RedirectURIs), "client "+client.ID+": redirect_uris")
-	}
-	to := answerTo{redirectURI: uri, mode: "query", state: params.Get("state"), issuer: e.config.URL}
-	if client.OmitIssuer {
-		to.issuer = ""
-	}
-	if params.Get("response_mode") == "form_post" && pages.AcceptsFormPost(uri) {
-		to.mode = "form_post"
-	}
-	return to, nil
+	// What is known once somebody is signed in.
+	came        *visit              // the visit to the login page from which the person comes back; nil: none
+	askedClaims storage.AskedClaims // what the client gets of the person since it asks for it one by one
 }
 
 // checkAuthorizeRequest checks the rest of an authorization request. Its errors go to the client.
 func (e *authorizeEndpoint) checkAuthorizeRequest(
-	client *storage.Client, to answerTo, params url.Values,
+	client *storage.Client, to redirectTarget, params url.Values,
 ) (*authorizeRequest, error) {
 	refuse := func(code, description, sent, expected, setting string) (*authorizeRequest, error) {
 		return nil, &redirectError{grants.Refuse(code, description).Explain(sent, expected, setting), to}
@@ -138,11 +77,11 @@ func (e *authorizeEndpoint) checkAuthorizeRequest(
 		return refuse(grants.InvalidRequest, "prompt=none cannot be combined", params.Get("prompt"), "none alone", "")
 	}
 	req := &authorizeRequest{
-		answerTo:     to,
-		client:       client,
-		redirectSent: params.Has("redirect_uri"),
-		prompt:       prompt,
-		params:       params,
+		redirectTarget: to,
+		client:         client,
+		redirectSent:   params.Has("redirect_uri"),
+		prompt:         prompt,
+		params:         params,
 	}
 	var refusal error
 	if req.scopes, req.audience, refusal = e.chooseFor(client, params); refusal != nil {
@@ -156,6 +95,23 @@ func (e *authorizeEndpoint) checkAuthorizeRequest(
 		return nil, &redirectError{refusal, to}
 	}
 	return req, nil
+}
+
+// chooseFor returns the scopes and the resources that a client gets that asks a person for access.
+func (s *core) chooseFor(client *storage.Client, params url.Values) (scopes, audience []string, err error) {
+	scope := params.Get("scope")
+	if scopes, err = grants.ChooseScopes(client, scope, grants.AllowedScopes(client, scope)); err == nil {
+		more := s.resources.all()
+		if client.OwnAudience {
+			more = nil
+		}
+		audience, err = grants.ChooseAudience(params["resource"], client.Audience, more...)
+	}
+	if err != nil {
+		explained := asRefusal(err)
+		return nil, nil, explained.Explain("", "", "client "+client.ID+": "+explained.Setting)
+	}
+	return scopes, audience, nil
 }
 
 const (

@@ -13,9 +13,9 @@ import (
 	"github.com/caddy-oauth/caddy-oauth/internal/wire"
 )
 
-// answerTo is where the response to an authorization request goes. It is known before the rest of the request is
+// redirectTarget is where the response to an authorization request goes. It is known before the rest of the request is
 // checked, because refusals go there too.
-type answerTo struct {
+type redirectTarget struct {
 	redirectURI string
 	mode        string // response_mode: query or form_post
 	state       string
@@ -25,7 +25,7 @@ type answerTo struct {
 // redirectError is a refusal that the browser takes to the client (RFC 6749 §4.1.2.1).
 type redirectError struct {
 	refusal *grants.Error
-	to      answerTo
+	to      redirectTarget
 }
 
 func (e *redirectError) Error() string { return e.refusal.Error() }
@@ -40,7 +40,7 @@ func (e *personError) Error() string { return e.refusal.Error() }
 func (e *personError) Unwrap() error { return e.refusal }
 
 // toClient turns any error into a redirectError, except a personError and 401: the person can sign in and go on.
-func toClient(err error, to answerTo) error {
+func toClient(err error, to redirectTarget) error {
 	if err == nil {
 		return nil
 	}
@@ -54,7 +54,7 @@ func toClient(err error, to answerTo) error {
 
 // respondCode sends the authorization response (RFC 6749 §4.1.2) to the client. If the redirect URI is out-of-band, it
 // shows the code to the person instead.
-func (e *authorizeEndpoint) respondCode(c *call, to answerTo, code string) error {
+func (e *authorizeEndpoint) respondCode(c *call, to redirectTarget, code string) error {
 	if uris.IsOutOfBand(to.redirectURI) {
 		return e.pages.Code(c.w, c.r, pages.CodePage{Client: appOf(c.client).Name, Code: code, State: to.state})
 	}
@@ -63,7 +63,7 @@ func (e *authorizeEndpoint) respondCode(c *call, to answerTo, code string) error
 
 // respond sends a response or a refusal (RFC 6749 §4.1.2.1) to the client, with the state as it came and the issuer
 // (RFC 9207 §2), unless the client goes without. It leaves out parameters without a value.
-func (e *authorizeEndpoint) respond(c *call, to answerTo, params ...[2]string) error {
+func (e *authorizeEndpoint) respond(c *call, to redirectTarget, params ...[2]string) error {
 	params = slices.Concat(params, [][2]string{{"state", to.state}, {"iss", to.issuer}})
 	params = slices.DeleteFunc(params, func(p [2]string) bool { return p[1] == "" })
 	if to.mode == "form_post" {

@@ -124,9 +124,8 @@ func (e *authorizeEndpoint) askedClaims(req *authorizeRequest, user *User) (aske
 }
 
 // beyondScopes returns those of the askedClaims that no scope of the request gives, and none of the others that the user has approved.
-func (e *authorizeEndpoint) beyondScopes(req *authorizeRequest, user *User, approved []string) []string {
-	asked := e.askedClaims(req, user)
-	names := slices.Concat(asked.UserInfo, asked.IDToken)
+func (e *authorizeEndpoint) beyondScopes(req *authorizeRequest, approved []string) []string {
+	names := slices.Concat(req.askedClaims.UserInfo, req.askedClaims.IDToken)
 	slices.Sort(names)
 	return slices.DeleteFunc(slices.Compact(names), func(name string) bool {
 		return e.accessTokens.claims.gives(req.scopes, name) || len(approved) > 0 && e.accessTokens.claims.gives(approved, name)

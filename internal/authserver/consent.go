@@ -18,13 +18,14 @@ import (
 // maxAsk is how long a consent page can be answered.
 const maxAsk = time.Hour
 
-// mustAsk reports whether the person must be asked for consent.
+// mustAsk reports whether the person must be asked for consent. Without a mode that is once, but always for a client that another program
+// could pose as, see [storage.ConsentMode].
 func (e *authorizeEndpoint) mustAsk(c *call, req *authorizeRequest, user *User) (bool, error) {
 	mode := req.client.Consent
-	if mode == storage.ConsentOnce && req.client.Origin != "" && !typed(c.r, req.redirectURI) {
-		mode = storage.ConsentAlways
-	}
-	if mode == "" && impersonable(req.client, req.redirectURI) {
+	switch {
+	case mode == storage.ConsentOnce && req.client.Origin != "" && !openedDirectly(c.r, req.redirectURI):
+		mode = storage.ConsentAlways // anybody can name a client that nobody has added
+	case mode == "" && impersonable(req.client, req.redirectURI):
 		mode = storage.ConsentAlways
 	}
 	switch {
@@ -37,43 +38,42 @@ func (e *authorizeEndpoint) mustAsk(c *call, req *authorizeRequest, user *User) 
 	if err != nil {
 		return false, err
 	}
-	before := consents.Approved(req.client.ID, e.now())
-	if len(e.beyondScopes(req, user, before.Scopes)) > 0 {
-		return true, nil
-	}
+	now := e.now()
+	before := consents.Approved(req.client.ID, now)
 	switch {
+	case len(e.beyondScopes(req, before.Scopes)) > 0: // claims that no approved scope gives
+		return true, nil
 	case before.Last.Before(req.client.Created): // the approval was for a removed client that had the same ID
 		return true, nil
-	case req.client.Origin != "" && !slices.Contains(before.Redirects, pages.HostOf(req.redirectURI)):
+	case req.client.Origin != "" && !slices.Contains(before.Redirects, pages.HostOf(req.redirectURI)): // the code goes to another website than before
 		return true, nil
 	}
-	until, covered := consents.Covers(req.client.ID, req.scopes, req.audience, e.now())
+	until, covered := consents.Covers(req.client.ID, req.scopes, req.audience, now)
 	req.until = until
-	return !covered || req.client.Outlasts(until, e.now()), nil
+	return !covered || req.client.Outlasts(until, now), nil // more access than before, or for longer
 }
 
-// typed reports whether nobody can use an approval of before for somebody else's sake, of a client that brought its own metadata and
+// openedDirectly reports whether nobody can use an approval of before for somebody else's sake, of a client that brought its own metadata and
 // that anybody can name: the person or a program has opened the address, and no other site led here, and the answer goes to a
 // website, and not to any program that listens on the device.
-func typed(r *http.Request, redirectURI string) bool {
+func openedDirectly(r *http.Request, redirectURI string) bool {
 	return r.Header.Get("Sec-Fetch-Site") == "none" && strings.HasPrefix(redirectURI, "https://")
 }
 
 // ask shows the consent page. The form carries the request, sealed for this user: the server need not remember it, and
 // nobody can make another person's browser post an answer to it.
 func (e *authorizeEndpoint) ask(c *call, req *authorizeRequest, user *User) error {
-	ctx := c.ctx
 	// A revocation after this page voids an answer to it.
 	began := e.cutoffs.Begin(user.Subject, req.client.ID, e.now())
-	if err := e.open(c, req, user); err != nil {
+	if err := e.keepPushed(c, req, user); err != nil {
 		return err
 	}
 	text := strings.Join([]string{strconv.FormatInt(began.UnixMilli(), 10), req.pushed, req.object, e.shown(req, user), req.params.Encode()}, "\n")
-	sealed, err := e.sealer.seal(ctx, consentPurpose(user), text, maxAsk)
+	sealed, err := e.sealer.seal(c.ctx, consentPurpose(user), text, maxAsk)
 	if err != nil {
 		return err
 	}
-	consents, err := e.consents.of(ctx, user.Subject)
+	consents, err := e.consents.of(c.ctx, user.Subject)
 	if err != nil {
 		return err
 	}
@@ -91,7 +91,7 @@ func (e *authorizeEndpoint) ask(c *call, req *authorizeRequest, user *User) erro
 		SwitchURL:   c.site.LoginURL(LoginRequest{ReturnTo: back}),
 		Action:      e.config.Paths.Authorize,
 		Request:     sealed,
-		Claims:      e.beyondScopes(req, user, nil),
+		Claims:      e.beyondScopes(req, nil),
 	}
 	return e.pages.Consent(c.w, c.r, page)
 }
@@ -183,7 +183,7 @@ func appOf(client *storage.Client) pages.App {
 // request demands a new login, it also says which one it was, so that no older session of the same person answers the page.
 func (e *authorizeEndpoint) shown(req *authorizeRequest, user *User) string {
 	what := url.Values{
-		"redirect_uri": {req.redirectURI}, "scope": req.scopes, "resource": req.audience, "claim": e.beyondScopes(req, user, nil),
+		"redirect_uri": {req.redirectURI}, "scope": req.scopes, "resource": req.audience, "claim": e.beyondScopes(req, nil),
 	}
 	if choices := offered(req.client); choices != "" {
 		what.Set("lifetime", choices)
@@ -211,8 +211,9 @@ func foreign(audience []string, issuer string) []string {
 	return slices.DeleteFunc(slices.Clone(audience), func(r string) bool { return r == issuer })
 }
 
-// answer handles what the person posted from the consent page.
-func (e *authorizeEndpoint) answer(c *call, form url.Values) error {
+// decided handles what the person posted from the consent page.
+func (e *authorizeEndpoint) decided(c *call, form url.Values) error {
+	c.setDeadline(e.config.StoreTimeout)
 	user, err := e.user(c)
 	if err != nil {
 		return err
@@ -223,8 +224,7 @@ func (e *authorizeEndpoint) answer(c *call, form url.Values) error {
 	case !e.fromThisSite(c.r):
 		return errOtherSite
 	}
-	ctx := c.ctx
-	sealed, err := e.sealer.open(ctx, consentPurpose(user), form.Get("request"))
+	sealed, err := e.sealer.open(c.ctx, consentPurpose(user), form.Get("request"))
 	if err != nil {
 		return err
 	}
@@ -238,17 +238,20 @@ func (e *authorizeEndpoint) answer(c *call, form url.Values) error {
 		return err
 	}
 	c.client = client
-	to, err := e.findAnswerTo(client, asked.params)
+	to, err := e.findRedirectTarget(client, asked.params)
 	if err != nil {
 		return err
 	}
 	req, err := e.checkAuthorizeRequest(client, to, asked.params)
-	switch {
-	case err != nil:
+	if err != nil {
 		return err
+	}
+	req.pushed, req.object, req.form = asked.pushed, asked.object, storage.HashID(form.Get("request"))
+	req.askedClaims = e.askedClaims(req, user)
+	switch {
 	case form.Get("decision") != "allow":
 		if key, ok := storage.PushedKey(asked.pushed); ok {
-			_ = e.store.Delete(ctx, key) // it ends soon anyway
+			_ = e.store.Delete(c.ctx, key) // it ends soon anyway
 		}
 		return &redirectError{errDenied, to}
 	case asked.shown != e.shown(req, user):
@@ -261,14 +264,19 @@ func (e *authorizeEndpoint) answer(c *call, form url.Values) error {
 	if req.until, err = chosenUntil(client, form, e.now()); err != nil {
 		return err
 	}
-	if err := e.cutoffs.Sync(ctx); err != nil {
+	if err := e.cutoffs.Sync(c.ctx); err != nil {
 		return toClient(err, to)
 	}
 	if e.cutoffs.Voids(user.Subject, client.ID, asked.began) {
 		return errStale
 	}
-	req.pushed, req.object, req.form = asked.pushed, asked.object, storage.HashID(form.Get("request"))
-	if err := e.remember(ctx, req, user); err != nil {
+	if err := checkSubjectFor(client, req.scopes, user.Subject); err != nil {
+		return toClient(err, to)
+	}
+	if req.came, err = e.cameFromLogin(c, req); err != nil {
+		return toClient(err, to)
+	}
+	if err := e.remember(c.ctx, req, user); err != nil {
 		return toClient(err, to)
 	}
 	e.events.record(&Event{Name: eventConsentGiven, Address: c.peer.Address, Client: client.ID, Subject: user.Subject, Scopes: req.scopes, Until: req.until})

@@ -181,23 +181,6 @@ func familyAccount(client, subject string) string {
 	return storage.HashID(client + "\x00" + subject)
 }
 
-// chooseFor returns the scopes and the resources that a client gets that asks a person for access.
-func (s *core) chooseFor(client *storage.Client, params url.Values) (scopes, audience []string, err error) {
-	scope := params.Get("scope")
-	if scopes, err = grants.ChooseScopes(client, scope, grants.AllowedScopes(client, scope)); err == nil {
-		more := s.resources.all()
-		if client.OwnAudience {
-			more = nil
-		}
-		audience, err = grants.ChooseAudience(params["resource"], client.Audience, more...)
-	}
-	if err != nil {
-		explained := asRefusal(err)
-		return nil, nil, explained.Explain("", "", "client "+client.ID+": "+explained.Setting)
-	}
-	return scopes, audience, nil
-}
-
 // longestLifetimes returns the longest lifetimes of all clients, with an error those of the clients of the configuration.
 func (s *core) longestLifetimes(ctx context.Context) (storage.Lifetimes, error) {
 	longest := storage.Lifetimes{AccessToken: s.config.Keys.Lifetime + jwt.MaxLeeway, Family: longestCode}

@@ -25,7 +25,7 @@ import (
 func (e *authorizeEndpoint) signIn(c *call, req *authorizeRequest, user *User) error {
 	if slices.Contains(req.prompt, "none") {
 		return &redirectError{grants.Refuse("login_required", "the user is not signed in").
-			Explain("prompt=none", "a user", "user of the oauth directive"), req.answerTo}
+			Explain("prompt=none", "a user", "user of the oauth directive"), req.redirectTarget}
 	}
 	login, err := e.loginURL(c, req, user)
 	switch {
@@ -36,7 +36,7 @@ func (e *authorizeEndpoint) signIn(c *call, req *authorizeRequest, user *User) e
 		return nil
 	case req.newLogin():
 		return &redirectError{grants.Refuse("login_required", "this site cannot ask the user to sign in again").
-			Explain("prompt=login or max_age", "a login page", "login and session of the oauth directive"), req.answerTo}
+			Explain("prompt=login or max_age", "a login page", "login and session of the oauth directive"), req.redirectTarget}
 	}
 	return &grants.Error{
 		Code: "login_required", Description: "you are not signed in", Status: http.StatusUnauthorized,
@@ -65,15 +65,11 @@ func (e *authorizeEndpoint) signInAgain(c *call, req *authorizeRequest, user *Us
 	if !req.demanding() {
 		return false, nil
 	}
-	came, err := e.cameFromLogin(c, req)
-	if err != nil {
-		return false, err
-	}
-	unmet, must := e.unmet(req, user, came)
+	unmet, must := e.unmet(req, user)
 	if unmet == nil {
 		return false, nil
 	}
-	if came == nil && !slices.Contains(req.prompt, "none") && unmet != errNoAuthTime {
+	if req.came == nil && !slices.Contains(req.prompt, "none") && unmet != errNoAuthTime {
 		login, err := e.loginURL(c, req, user)
 		if err != nil {
 			return false, err
@@ -84,7 +80,7 @@ func (e *authorizeEndpoint) signInAgain(c *call, req *authorizeRequest, user *Us
 		}
 	}
 	if must {
-		return false, &redirectError{unmet, req.answerTo}
+		return false, &redirectError{unmet, req.redirectTarget}
 	}
 	return false, nil
 }
@@ -105,18 +101,18 @@ var (
 )
 
 // unmet returns what the request demands and the user has not done, as a refusal; nil if there is nothing. must says that there is no
-// answer without it. came is nil if the user does not come from the login page.
-func (e *authorizeEndpoint) unmet(req *authorizeRequest, user *User, came *visit) (refusal *grants.Error, must bool) {
+// answer without it.
+func (e *authorizeEndpoint) unmet(req *authorizeRequest, user *User) (refusal *grants.Error, must bool) {
 	switch {
 	case !req.subjects.accept(e.pairwise.subject(req.client, user.Subject)):
 		return errOtherUser, true
 	case (req.maxAge != nil || req.needsAuthTime()) && user.AuthTime.IsZero():
 		return errNoAuthTime, true
-	case slices.Contains(req.prompt, "login") && !came.proves(user):
+	case slices.Contains(req.prompt, "login") && !req.came.proves(user):
 		return errOldLogin, true
-	case req.maxAge != nil && (*req.maxAge == 0 || e.now().Sub(user.AuthTime) > *req.maxAge) && !came.proves(user):
+	case req.maxAge != nil && (*req.maxAge == 0 || e.now().Sub(user.AuthTime) > *req.maxAge) && !req.came.proves(user):
 		return errOldLogin, true
-	case slices.Contains(req.prompt, "select_account") && came == nil:
+	case slices.Contains(req.prompt, "select_account") && req.came == nil:
 		return errNotSelected, true
 	case req.essentialACR != nil && !slices.Contains(req.essentialACR, user.Session.ACR):
 		return errUnmetACR, true
@@ -197,7 +193,7 @@ const maxLogin = time.Hour
 // loginURL returns the URL of the login page, "" if there is none. It leads back to the authorization endpoint, so a client cannot make
 // the login page an open redirector. user is who is signed in, or nil.
 func (e *authorizeEndpoint) loginURL(c *call, req *authorizeRequest, user *User) (string, error) {
-	if err := e.open(c, req, user); err != nil {
+	if err := e.keepPushed(c, req, user); err != nil {
 		return "", err
 	}
 	back, err := e.wayBack(c, req, user)
@@ -368,12 +364,11 @@ func (e *authorizeEndpoint) rememberBrowser(c *call, request string) string {
 	return windows[i]
 }
 
-// forgetVisit makes all visits for the request worthless, when one of them has led to a code: they cannot be used again, by who finds
-// them in the history. Other windows of the browser keep theirs.
-func (e *authorizeEndpoint) forgetVisit(c *call, req *authorizeRequest) error {
-	v, err := e.cameFromLogin(c, req)
-	if v == nil || v.elsewhere || err != nil {
-		return err
+// forgetVisit makes all visits for a request worthless, when one of them has led to a code: they cannot be used again, by who finds
+// them in the history. Other windows of the browser keep theirs. The visit is nil if there was none.
+func (e *authorizeEndpoint) forgetVisit(c *call, v *visit) {
+	if v == nil || v.elsewhere {
+		return
 	}
 	windows := slices.DeleteFunc(e.windows(c), v.isOf)
 	lifetime := maxLogin
@@ -381,7 +376,6 @@ func (e *authorizeEndpoint) forgetVisit(c *call, req *authorizeRequest) error {
 		lifetime = -time.Second
 	}
 	e.setBrowser(c.w, strings.Join(windows, "~"), lifetime)
-	return nil
 }
 
 func (e *authorizeEndpoint) setBrowser(w http.ResponseWriter, secret string, lifetime time.Duration) {

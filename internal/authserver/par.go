@@ -112,7 +112,7 @@ func (e *parEndpoint) bindKey(c *call, params url.Values) error {
 
 // check checks all that does not depend on the person.
 func (e *parEndpoint) check(c *call, params url.Values) error {
-	to, err := e.findAnswerTo(c.client, params)
+	to, err := e.findRedirectTarget(c.client, params)
 	if err != nil {
 		return err
 	}
@@ -206,9 +206,9 @@ func (c *call) speak(params url.Values) {
 	}
 }
 
-// open keeps a pushed request for a person who signs in or decides, so that the page can be loaded again. Without a user, anybody can
+// keepPushed keeps a pushed request for a person who signs in or decides, so that the page can be loaded again. Without a user, anybody can
 // make the record stay: the address of the browser has the limit of pushes. Beyond it, the person must sign in while the record lives.
-func (e *authorizeEndpoint) open(c *call, req *authorizeRequest, user *User) error {
+func (e *authorizeEndpoint) keepPushed(c *call, req *authorizeRequest, user *User) error {
 	key, ok := storage.PushedKey(req.pushed)
 	if !ok {
 		return nil
@@ -250,9 +250,9 @@ func (e *authorizeEndpoint) open(c *call, req *authorizeRequest, user *User) err
 	return err
 }
 
-// use uses a pushed request up: of many answers to it, one gets a code. The same form of the consent page gets another one within
+// usePushed uses a pushed request up: of many answers to it, one gets a code. The same form of the consent page gets another one within
 // seconds: a double click sends it twice, and the browser only sees the second answer.
-func (e *authorizeEndpoint) use(ctx context.Context, req *authorizeRequest) error {
+func (e *authorizeEndpoint) usePushed(ctx context.Context, req *authorizeRequest) error {
 	key, ok := storage.PushedKey(req.pushed)
 	if !ok {
 		return nil
