@@ -27,6 +27,7 @@ type Consent struct {
 	Redirects []string `json:"redirects,omitempty"`
 
 	Unasked []string  `json:"unasked,omitempty"` // scopes it got without approval
+	Until   time.Time `json:"until,omitzero"`    // when what it got without approval is over; zero: never
 	Used    time.Time `json:"used,omitzero"`     // when it last got a token, up to UseInterval ago
 
 	// ApprovalEnds are for those Scopes, and those resources in Audience, that the user has ever approved for a limited time. Anything
@@ -83,14 +84,26 @@ func (c Consent) At(now time.Time) Consent {
 	return c.filter(func(e ApprovalEnd) bool { return Expired(e.TokensUntil, now) })
 }
 
-// Over reports whether the client has no access any more, since the time is over for which the user approved it.
+// unasked reports whether the client got something without approval.
+func (c Consent) unasked() bool { return !c.Approved() || len(c.Unasked) > 0 }
+
+// Over reports whether the client has no access any more, since the time is over for which the user approved it, and that of what it got
+// without approval.
 func (c Consent) Over(now time.Time) bool {
-	return c.Approved() && !c.At(now).Approved() && len(c.Unasked) == 0
+	return !c.At(now).Approved() && (!c.unasked() || Expired(c.Until, now))
 }
 
 // Ends returns when the access of the client ends by itself, zero for never.
-func (c Consent) Ends() (end time.Time) {
-	if len(c.ApprovalEnds) == 0 || len(c.Unasked) > 0 || len(c.ApprovalEnds) < len(c.Scopes)+len(c.Audience) {
+func (c Consent) Ends() time.Time {
+	if c.unasked() {
+		return time.Time{}
+	}
+	return c.lastEnd()
+}
+
+// lastEnd returns when all that the user has approved ends, zero for never.
+func (c Consent) lastEnd() (end time.Time) {
+	if len(c.ApprovalEnds) == 0 || len(c.ApprovalEnds) < len(c.Scopes)+len(c.Audience) {
 		return time.Time{}
 	}
 	end = c.ApprovalEnds[0].TokensUntil
@@ -124,6 +137,23 @@ func (c *Consents) Covers(client string, scopes, audience []string, now time.Tim
 		}
 	}
 	return until, true
+}
+
+// Expires returns when the access of all clients is over, and with it the record, zero for never.
+func (c *Consents) Expires() time.Time {
+	var ends []time.Time
+	for _, consent := range c.Clients {
+		if consent.Approved() {
+			ends = append(ends, consent.lastEnd())
+		}
+		if consent.unasked() {
+			ends = append(ends, consent.Until)
+		}
+	}
+	if len(ends) == 0 || slices.ContainsFunc(ends, time.Time.IsZero) {
+		return time.Time{}
+	}
+	return slices.MaxFunc(ends, time.Time.Compare)
 }
 
 // Prune forgets the clients whose access is over.
@@ -174,12 +204,14 @@ func (c *Consents) ApproveRedirect(client, host string) {
 	c.Clients[client] = consent
 }
 
-// Use notes that the client got a token with those scopes, and reports whether that changes the record.
-func (c *Consents) Use(client string, scopes []string, at time.Time) bool {
+// Use notes that the client got a token with those scopes, and reports whether that changes the record. What the user has not approved is
+// kept until a time, zero for ever.
+func (c *Consents) Use(client string, scopes []string, at, until time.Time) bool {
 	consent, ok := c.Clients[client]
 	if !ok {
 		consent.Since = at
 	}
+	unasked := ok && consent.unasked()
 	consent = consent.At(at)
 	if ok && subset(scopes, consent.All()) && at.Sub(consent.Used) < UseInterval {
 		return false
@@ -189,6 +221,12 @@ func (c *Consents) Use(client string, scopes []string, at time.Time) bool {
 	})
 	if at.After(consent.Used) {
 		consent.Used = at
+	}
+	if unasked {
+		until = Later(consent.Until, until)
+	}
+	if consent.unasked() {
+		consent.Until = until
 	}
 	c.Clients[client] = consent
 	return true
@@ -223,6 +261,7 @@ const (
 	consentUsed
 	consentRedirect    // repeated
 	consentApprovalEnd // repeated
+	consentUntil
 )
 
 // The fields of an ApprovalEnd.
@@ -251,6 +290,7 @@ func (c *Consents) Encode() ([]byte, error) {
 			for _, e := range consent.ApprovalEnds {
 				w.message(consentApprovalEnd, e.encode)
 			}
+			w.time(consentUntil, consent.Until)
 		})
 	}
 	return w.record, nil
@@ -320,6 +360,8 @@ func (c *Consents) decode(f field) error {
 				var e ApprovalEnd
 				err = readFields(f.bytes, f.text, e.decode)
 				consent.ApprovalEnds = append(consent.ApprovalEnds, e)
+			case consentUntil:
+				consent.Until, err = f.time()
 			}
 			return err
 		})

@@ -145,7 +145,7 @@ func TestConsentUse(t *testing.T) {
 			if reflect.DeepEqual(row.before, Consent{}) {
 				delete(c.Clients, "app")
 			}
-			changed := c.Use("app", row.scopes, row.at)
+			changed := c.Use("app", row.scopes, row.at, time.Time{})
 			got := c.Clients["app"]
 			if len(got.Unasked) == 0 {
 				got.Unasked = nil
@@ -160,7 +160,7 @@ func TestConsentUse(t *testing.T) {
 // A client that got tokens without approval still has to ask.
 func TestUseIsNoApproval(t *testing.T) {
 	c := &Consents{Clients: map[string]Consent{}}
-	c.Use("app", []string{"orders"}, approval)
+	c.Use("app", []string{"orders"}, approval, time.Time{})
 	covers := func(scopes ...string) bool {
 		_, covered := c.Covers("app", scopes, nil, approval)
 		return covered
@@ -298,7 +298,7 @@ func TestConsentEnds(t *testing.T) {
 func TestConsentEndsAfterUseWithoutApproval(t *testing.T) {
 	const day = 24 * time.Hour
 	c := &Consents{Clients: map[string]Consent{}}
-	c.Use("app", []string{"a"}, approval)
+	c.Use("app", []string{"a"}, approval, time.Time{})
 	c.Approve("app", []string{"a", "b"}, nil, approval.Add(day), approval)
 	got := c.Clients["app"].At(approval.Add(2 * day))
 	if !reflect.DeepEqual(got.Scopes, []string{"a"}) || !got.Ends().IsZero() || got.Over(approval.Add(2*day)) {
@@ -313,10 +313,73 @@ func TestConsentEndsAfterUseWithoutApproval(t *testing.T) {
 func TestUseAfterTheEnd(t *testing.T) {
 	c := &Consents{Clients: map[string]Consent{}}
 	c.Approve("app", []string{"orders"}, nil, approval.Add(time.Hour), approval)
-	if !c.Use("app", []string{"orders"}, approval.Add(2*time.Hour)) {
+	if !c.Use("app", []string{"orders"}, approval.Add(2*time.Hour), time.Time{}) {
 		t.Error("the use is not noted")
 	}
 	if got := c.Clients["app"]; got.Over(approval.Add(3*time.Hour)) || !reflect.DeepEqual(got.All(), []string{"orders"}) || !got.Ends().IsZero() {
 		t.Errorf("got %+v", got)
+	}
+}
+
+// What clients got without approval does not fill the store for ever: the record ends with the last of it, unless the user has approved
+// something without end.
+func TestConsentsExpire(t *testing.T) {
+	const day = 24 * time.Hour
+	at := func(days int) time.Time { return approval.Add(time.Duration(days) * day) }
+	use := func(client string, on, until int) func(*Consents) {
+		return func(c *Consents) {
+			end := time.Time{}
+			if until > 0 {
+				end = at(until)
+			}
+			c.Use(client, []string{"orders"}, at(on), end)
+		}
+	}
+	approve := func(client, scope string, until time.Time) func(*Consents) {
+		return func(c *Consents) { c.Approve(client, []string{scope}, nil, until, approval) }
+	}
+	for _, row := range []struct {
+		name    string
+		changes []func(*Consents)
+		want    time.Time
+		over    []string // on day 45
+	}{
+		{"a use", []func(*Consents){use("a", 0, 30)}, at(30), []string{"a"}},
+		{"a later use", []func(*Consents){use("a", 0, 30), use("a", 20, 50)}, at(50), nil},
+		{"a later use of shorter tokens", []func(*Consents){use("a", 0, 50), use("a", 10, 40)}, at(50), nil},
+		{"tokens without end", []func(*Consents){use("a", 0, 0), use("a", 10, 40)}, time.Time{}, nil},
+		{"two clients", []func(*Consents){use("a", 0, 30), use("b", 0, 50)}, at(50), []string{"a"}},
+		{"a client approved without end", []func(*Consents){use("a", 0, 30), approve("b", "mail", time.Time{})}, time.Time{}, []string{"a"}},
+		{"a client approved for some time", []func(*Consents){use("a", 0, 30), approve("b", "mail", at(40))}, at(40), []string{"a", "b"}},
+		{"more than was approved for some time", []func(*Consents){approve("a", "mail", at(40)), use("a", 0, 50)}, at(50), nil},
+		{"less than was approved for some time", []func(*Consents){approve("a", "orders", at(40)), use("a", 0, 50)}, at(40), []string{"a"}},
+		{"a use after what was approved", []func(*Consents){approve("a", "orders", at(10)), use("a", 20, 50)}, at(50), nil},
+		{"no clients", nil, time.Time{}, nil},
+	} {
+		t.Run(row.name, func(t *testing.T) {
+			c := &Consents{Clients: map[string]Consent{}}
+			for _, change := range row.changes {
+				change(c)
+			}
+			record, err := c.Encode()
+			if err != nil {
+				t.Fatal(err)
+			}
+			if c, err = DecodeConsents("alice", record); err != nil {
+				t.Fatal(err)
+			}
+			if got := c.Expires(); !got.Equal(row.want) {
+				t.Errorf("expires %s, want %s", got, row.want)
+			}
+			var over []string
+			for _, client := range []string{"a", "b"} {
+				if consent, ok := c.Clients[client]; ok && consent.Over(at(45)) {
+					over = append(over, client)
+				}
+			}
+			if !reflect.DeepEqual(over, row.over) {
+				t.Errorf("over: %q, want %q", over, row.over)
+			}
+		})
 	}
 }

@@ -36,7 +36,8 @@ func (c *consentRecords) of(ctx context.Context, subject string) (*storage.Conse
 	return storage.DecodeConsents(subject, nil)
 }
 
-// change changes what a user has approved, in one atomic step. The record goes with the last client in it.
+// change changes what a user has approved, in one atomic step. The record goes with the last client in it, or once
+// the access of all clients is over.
 func (c *consentRecords) change(ctx context.Context, subject string, change func(*storage.Consents) error) error {
 	key := storage.ConsentKey(subject)
 	update := func() error {
@@ -49,7 +50,7 @@ func (c *consentRecords) change(ctx context.Context, subject string, change func
 				return nil, time.Time{}, err
 			}
 			record, err := consents.Encode()
-			return record, time.Time{}, err
+			return record, consents.Expires(), err
 		})
 	}
 	err := update()

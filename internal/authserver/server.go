@@ -168,7 +168,7 @@ func (s *Server) assemble() (err error) {
 	if config.OpenID {
 		s.revoker.tell = s.logouts.revoked
 	}
-	s.uses = newUses(s.consents, s.cutoffs)
+	s.uses = newUses(s.consents, s.cutoffs, s.clients.Find)
 	s.upkeep = s.newUpkeep()
 	return nil
 }

@@ -17,6 +17,7 @@ import (
 type uses struct {
 	consents *consentRecords
 	cutoffs  *revocation.Cutoffs
+	find     func(ctx context.Context, id string) (*storage.Client, error)
 
 	mu      sync.Mutex
 	noted   map[pair]use // what was noted last, to pass over what is not new
@@ -35,10 +36,16 @@ type pair struct{ subject, client string }
 
 const (
 	maxUses = 50_000 // in each of the maps
+
+	// keptUnasked is how long a person sees a client that needs no approval after its last token, at least.
+	keptUnasked = 90 * 24 * time.Hour
 )
 
-func newUses(consents *consentRecords, cutoffs *revocation.Cutoffs) *uses {
-	return &uses{consents: consents, cutoffs: cutoffs, noted: make(map[pair]use), pending: make(map[pair]use)}
+// newUses returns uses. find returns a client, nil if there is none.
+func newUses(
+	consents *consentRecords, cutoffs *revocation.Cutoffs, find func(ctx context.Context, id string) (*storage.Client, error),
+) *uses {
+	return &uses{consents: consents, cutoffs: cutoffs, find: find, noted: make(map[pair]use), pending: make(map[pair]use)}
 }
 
 // note takes a use. It is a look into memory, and touches no store.
@@ -117,10 +124,33 @@ func (u *uses) done(p pair, written use) {
 // makes its cutoff known here, and then takes the consent back, so that either it sees what is written here or this
 // sees the cutoff.
 func (u *uses) writeOne(ctx context.Context, p pair, next use) error {
+	until, err := u.keptUntil(ctx, p.client, next.at)
+	if err != nil {
+		return err
+	}
 	return u.consents.change(ctx, p.subject, func(consents *storage.Consents) error {
-		if u.cutoffs.Voids(p.subject, p.client, next.began) || !consents.Use(p.client, next.scopes, next.at) {
+		consents.Prune(next.at)
+		if u.cutoffs.Voids(p.subject, p.client, next.began) || !consents.Use(p.client, next.scopes, next.at, until) {
 			return storage.ErrKeep
 		}
 		return nil
 	})
+}
+
+// keptUntil returns until when a person sees what a client got without approval: as long as its tokens can live, zero for ever. The users of
+// a grant can be of other issuers, and are not bounded in number.
+func (u *uses) keptUntil(ctx context.Context, client string, at time.Time) (time.Time, error) {
+	kept := keptUnasked
+	c, err := u.find(ctx, client)
+	if err != nil {
+		return time.Time{}, err
+	}
+	if c != nil {
+		life := lifetimesOf(c)
+		if life.Family == storage.Forever {
+			return time.Time{}, nil
+		}
+		kept = max(kept, life.Family+life.AccessToken)
+	}
+	return at.Add(kept), nil
 }

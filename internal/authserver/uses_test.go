@@ -6,15 +6,16 @@ import (
 	"fmt"
 	"net/http"
 	"slices"
+	"strings"
 	"testing"
 	"time"
 
 	"go.uber.org/zap"
 
+	"github.com/caddy-oauth/caddy-oauth/internal/jwt"
 	"github.com/caddy-oauth/caddy-oauth/internal/revocation"
 	"github.com/caddy-oauth/caddy-oauth/internal/testclock"
 	"github.com/caddy-oauth/caddy-oauth/storage"
-	"github.com/caddy-oauth/caddy-oauth/storage/memory"
 )
 
 // tripStore counts the operations on consents.
@@ -40,11 +41,11 @@ func (s *tripStore) Update(ctx context.Context, key storage.Key, change storage.
 // usesFixture is uses over a store that knows no consents and, unless a test adds some, no cutoffs.
 func usesFixture(t *testing.T) (*uses, *tripStore) {
 	t.Helper()
-	store := &tripStore{Store: memory.New()}
 	clock := testclock.New()
+	store := &tripStore{Store: testclock.NewStore(clock.Now)}
 	return newUses(&consentRecords{store: store}, revocation.New(revocation.Config{
 		Store: store, Timeout: time.Minute, LocalServers: revocation.NewLocalServers(), Logger: zap.NewNop(), Now: clock.Now,
-	})), store
+	}), func(context.Context, string) (*storage.Client, error) { return nil, nil }), store
 }
 
 // written returns the record of alice's use of the client app.
@@ -174,5 +175,42 @@ func TestRunWritesUsesAtItsEnd(t *testing.T) {
 	consents, err := s.consents.of(t.Context(), "alice")
 	if err != nil || !consents.Clients["webapp"].Used.Equal(s.clock.Now()) {
 		t.Errorf("%+v %v", consents, err)
+	}
+}
+
+// What a person did not approve is kept for as long as tokens of the client can live, at least for a while, and no longer: the users of a
+// grant can be of other issuers, and without number.
+func TestConsentWithoutApprovalExpires(t *testing.T) {
+	for _, tt := range []struct {
+		name     string
+		grants   []string
+		lifetime time.Duration // of refresh tokens
+		want     time.Duration
+	}{
+		{"no refresh tokens", []string{"authorization_code"}, 365 * day, keptUnasked},
+		{"short refresh tokens", []string{"authorization_code", "refresh_token"}, 30 * day, keptUnasked},
+		{"long refresh tokens", []string{"authorization_code", "refresh_token"}, 365 * day, 365*day + testClients()["webapp"].AccessTokenLifetime + jwt.MaxLeeway},
+		{"refresh tokens without end", []string{"authorization_code", "refresh_token"}, 0, 0},
+	} {
+		t.Run(tt.name, func(t *testing.T) {
+			s := newTestServer(t, client("webapp", func(c *storage.Client) {
+				c.Consent, c.GrantTypes, c.RefreshToken.Lifetime = storage.ConsentNever, tt.grants, tt.lifetime
+			}))
+			s.token(t, redeems(s.code(t, asks("webapp")))).check(t, http.StatusOK, "")
+			if _, text := s.openApps(t, ""); !strings.Contains(text, "webapp") {
+				t.Errorf("the page has not the client: %s", text)
+			}
+			want := time.Time{}
+			if tt.want > 0 {
+				want = s.clock.Now().Add(tt.want)
+			}
+			if got := s.store.Expiry(storage.ConsentKey("alice")); !got.Equal(want) {
+				t.Fatalf("the record expires %s, want %s", got, want)
+			}
+			s.clock.Advance(400 * day)
+			if _, text := s.openApps(t, ""); strings.Contains(text, "webapp") == (tt.want > 0) {
+				t.Errorf("400 days later: %s", text)
+			}
+		})
 	}
 }
