@@ -175,8 +175,8 @@ func verifyPKCE(challenge, verifier string) error {
 	return nil
 }
 
-// checkRedirect compares the redirect_uri of the exchange of a code with where the code went to. Unless the rule
-// is another, it must be there if it was in the authorization request (RFC 6749 §4.1.3).
+// checkRedirect compares the redirect_uri of a code exchange with that of the authorization request. By default it is required if
+// the authorization request had one (RFC 6749 §4.1.3).
 func checkRedirect(code *storage.Code, uri string, rule storage.RedirectRule) error {
 	needed := code.RedirectSent
 	switch rule {

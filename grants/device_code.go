@@ -56,7 +56,8 @@ var (
 const (
 	// slowDown is what a program must wait longer after it was told to slow down (RFC 8628 §3.5), in seconds.
 	slowDown = 5
-	// slowest is the longest interval that a program is told, in seconds. It bounds what a program that never slows down writes.
+	// slowest is the longest polling interval, in seconds. Each increase is a write, so it also bounds the writes that a program
+	// causes by polling too fast.
 	slowest = 60
 )
 
@@ -79,7 +80,7 @@ func (g *DeviceCode) Exchange(ctx context.Context, req *Request) (*Authorization
 		d, err = storage.DecodeDevice(record)
 	}
 	switch {
-	case errors.Is(err, storage.ErrDamaged): // It stays so: the program must start again.
+	case errors.Is(err, storage.ErrDamaged): // A damaged record stays damaged, so the program must start again.
 		refusal := *errExpiredDevice
 		refusal.Cause = err
 		return nil, &refusal
@@ -269,7 +270,7 @@ type polls struct {
 const (
 	maxPolls = 10_000
 
-	// jitter is how much earlier than told a poll may come: networks delay one request more than the next.
+	// jitter is how much too early a poll may arrive: network delay varies from one request to the next.
 	jitter = time.Second
 )
 

@@ -14,8 +14,7 @@ type Error struct {
 	Status      int    // of the HTTP response; zero is 400
 	Cause       error  // for the log only
 
-	// What the operator needs to mend it, for the log only and without any secret: what the request said, what it could have
-	// said, and the setting that decides.
+	// Help for the operator, for the log only and never secret: what the request had, what was expected, and the setting that decides.
 	Sent, Expected, Setting string
 
 	// Whose code or refresh token was refused, as far as it is known, for the log only: the ID of the record of its family, and

@@ -10,9 +10,9 @@ import (
 	"github.com/caddy-oauth/caddy-oauth/storage"
 )
 
-// decideFamily lets decide look at the family at key and change it, in one atomic step. write says
-// whether the change is kept; with an error it is not. decide never sees a family that openFamily refuses. If there is none, or if
-// its record is damaged, the request is refused with absent.
+// decideFamily loads the family at key and calls decide, which may change it, in one atomic Update. The change is stored if decide
+// returns write and no error. decide is not called if openFamily refuses the family, or if its record is missing or damaged, which is
+// refused with absent.
 //
 // decide may run more than once, and only its last run counts.
 func decideFamily(
@@ -40,7 +40,7 @@ func decideFamily(
 		value, err := f.Encode()
 		return value, f.Expires(req.Now, req.Client.RefreshToken.Idle), err
 	})
-	if errors.Is(err, storage.ErrDamaged) { // It stays so: the client must not try again, but ask the user.
+	if errors.Is(err, storage.ErrDamaged) { // A damaged record stays damaged, so the client must ask the user again instead of retrying.
 		refusal := absent.about(key.ID, "")
 		refusal.Cause = err
 		return refusal

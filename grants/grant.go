@@ -26,8 +26,8 @@ type Grant interface {
 	// Type returns the grant_type value.
 	Type() string
 
-	// Exchange decides on one token request. An *Error goes to the client; any other error is the
-	// server's fault and only said to be one.
+	// Exchange decides on one token request. An *Error is sent to the client. Of any other error the client learns only that the
+	// server failed.
 	Exchange(ctx context.Context, req *Request) (*Authorization, error)
 }
 
@@ -35,7 +35,8 @@ type Grant interface {
 type Request struct {
 	Issuer string // the issuer's URL
 	Client *storage.Client
-	// Authenticated says that the client has authenticated, with a secret or a key. Only a client that is Public may not have.
+	// Authenticated is whether the client has authenticated, with a secret or a key. It is always true for a client that is not
+	// Public.
 	Authenticated bool
 	// Proven is the key and the TLS certificate that the client has proven to have, if any. See [storage.Client.Binding]: the access token is
 	// bound to them, and so are the refresh tokens of a client that does not authenticate.
@@ -62,7 +63,7 @@ type Request struct {
 
 // Authorization is what a grant allows: the access token to make, and the refresh token to go with it.
 type Authorization struct {
-	Subject  string // whom the token speaks for; the client's ID if for itself
+	Subject  string // the sub of the token; the client ID if the client acts for itself
 	Scopes   []string
 	Audience []string       // see [ChooseAudience]; empty: no aud, and as a rule no guard accepts the token
 	Claims   map[string]any // further claims of the access token
@@ -127,8 +128,7 @@ type VerifierProvider interface {
 	ProvideVerifier() Verifier
 }
 
-// token returns the value of a parameter without the prefix that all of its kind have here; one without the
-// prefix is refused with bad.
+// token returns the value of a parameter without prefix. It returns bad for a value that does not have the prefix.
 func (req *Request) token(parameter, prefix string, bad *Error) (string, error) {
 	value := req.Form.Get(parameter)
 	if value == "" {
@@ -141,7 +141,7 @@ func (req *Request) token(parameter, prefix string, bad *Error) (string, error) 
 	return token, nil
 }
 
-// neverIssued says what a text is that is not of the kind that was expected.
+// neverIssued describes, for the log, a token of the wrong kind, such as a refresh token that was sent as a code.
 func neverIssued(text string) string {
 	_, code := storage.CodeKey(text)
 	_, refresh := storage.RefreshKey(text)

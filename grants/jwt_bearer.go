@@ -19,9 +19,9 @@ func init() {
 	caddy.RegisterModule(new(JWTBearer))
 }
 
-// JWTBearer gives a client an access token for a user about whom an issuer elsewhere has made an assertion, a signed JWT (RFC 7523
-// §2.1). One kind of them are ID-JAGs, by which the identity provider of a company lets an app, such as an AI agent, act for its people
-// without a consent page (draft-ietf-oauth-identity-assertion-authz-grant).
+// JWTBearer exchanges an assertion, a JWT about a user that a trusted issuer has signed, for an access token (RFC 7523 §2.1). One
+// kind of assertion is the ID-JAG (draft-ietf-oauth-identity-assertion-authz-grant): with it, the identity provider of a company
+// lets an app, such as an AI agent, act for its employees without a consent page.
 //
 // The client must authenticate, and each assertion works once. There is no refresh token: the client gets a new assertion.
 //
@@ -193,7 +193,7 @@ func matchSubject(pattern, subject string) bool {
 func (t *TrustedIssuer) choose(a *Assertion, req *Request) (scopes, audience []string, err error) {
 	allowed := withoutOpenID(req.Client)
 	if own := allowed; len(t.Scopes) > 0 {
-		// A resource may take a token without scopes for one that can do everything.
+		// Refuse instead of issuing a token without scopes, which some resource servers treat as full access.
 		if allowed = both(own, t.Scopes); len(allowed) == 0 && len(own) > 0 {
 			return nil, nil, Refuse(InvalidScope, "the client may have none of the scopes that the issuer of the assertion can give").
 				Explain(strings.Join(t.Scopes, " "), strings.Join(own, " "), "grant jwt_bearer: issuer "+a.Issuer+": scopes")
@@ -241,8 +241,8 @@ func textsOf(claim any) ([]string, bool) {
 	return texts, ok && len(texts) > 0
 }
 
-// askAccount asks the site whether the user has an account there, if there is somebody to ask, and returns the claims in the answer. The
-// client can repeat a request that the site has not answered: nothing has changed.
+// askAccount asks the site whether the user has an account, if that is configured, and returns the claims in the answer. It changes
+// nothing in the store, so the client can repeat a request that fails because the site did not answer.
 func askAccount(ctx context.Context, req *Request, subject string, scopes []string) (map[string]any, error) {
 	if req.Accounts == nil {
 		return nil, nil

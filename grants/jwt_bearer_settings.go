@@ -17,7 +17,7 @@ import (
 	"github.com/caddy-oauth/caddy-oauth/internal/uris"
 )
 
-// TrustedIssuer is an issuer elsewhere whose word about its users counts at this site.
+// TrustedIssuer is another issuer whose assertions about users this issuer accepts.
 type TrustedIssuer struct {
 	// A file with the public keys of the issuer: a JWK set, one JWK, or PEM. It is read when the configuration is loaded.
 	JWKSFile string `json:"jwks_file,omitempty"`
@@ -122,7 +122,7 @@ func (t *TrustedIssuer) check() error {
 	return nil
 }
 
-// checkKeysURL refuses a URL that the server would not fetch. One of this machine is for an issuer on this machine.
+// checkKeysURL refuses a URL that the server would not fetch. A loopback URL is allowed only for an issuer on this machine.
 func checkKeysURL(uri string) error {
 	if uri == "" || strings.Contains(uri, "{") {
 		return nil

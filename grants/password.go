@@ -126,7 +126,7 @@ func (p provider) Verify(ctx context.Context, username, password string) (*Perso
 	case !ok:
 		return nil, ErrBadUser
 	case user.ID == "":
-		return nil, errors.New("asking the authentication provider about a password: it said yes, but not to whom")
+		return nil, errors.New("asking the authentication provider about a password: it accepted the password but returned no user ID")
 	}
 	person := &Person{Subject: user.ID}
 	for name, value := range user.Metadata {

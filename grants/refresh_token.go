@@ -71,7 +71,7 @@ type refresh struct {
 	key   storage.Key // of the family
 	token string      // without the prefix
 
-	askAbout *Account       // to ask the site about before anything is decided; nil: nobody
+	askAbout *Account       // the account to check with the site before the family changes; nil: no check is due
 	checked  map[string]any // the claims in its answer; nil: it was not asked
 
 	auth *Authorization
@@ -95,8 +95,8 @@ func (r *refresh) decide(f *storage.Family) (write bool, err error) {
 			"the newest, or the one before it within retry and while the newest is unused",
 			"client "+req.Client.ID+": refresh_token retry")
 	}
-	// A lifetime that was made shorter holds for the families that are there: revocations are kept as long as
-	// a family can live by the settings of the day.
+	// The current lifetime applies to existing families too: revocations are stored only as long as a family can live under the
+	// current settings.
 	ends := f.RefreshEnds(req.Now, policy)
 	if storage.Expired(ends, req.Now) {
 		return false, errBadRefreshToken.because("expired").
@@ -128,7 +128,7 @@ func (r *refresh) decide(f *storage.Family) (write bool, err error) {
 	case policy.Keep:
 		auth.RefreshToken = r.token
 		first := f.Keep()
-		return first || check || policy.Idle > 0, nil // with an idle time, every use moves its end
+		return first || check || policy.Idle > 0, nil // each use extends the idle expiry
 	}
 	auth.RefreshToken, err = f.Rotate(r.token, req.Now)
 	return err == nil, err

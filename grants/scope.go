@@ -17,14 +17,14 @@ func ValidScope(s string) bool {
 	})
 }
 
-// maxDropped is how many scopes a request may name in vain, for a client whose unknown scopes are dropped.
+// maxDropped is how many unknown scopes one request may have, for a client whose unknown scopes are dropped.
 const maxDropped = 100
 
 // ChooseScopes returns the scopes that a request of the client gets of those that are allowed: those that its scope parameter
 // names, or all if it names none (RFC 6749 §3.3, §6).
 //
-// The first name that is not allowed refuses the request. For a client that DropUnknownScopes, such names are left out; if no other
-// is there, the client gets what it gets without the parameter.
+// A scope that is not allowed is an error. For a client with DropUnknownScopes it is left out instead; if no other scope remains,
+// the result is the same as without the parameter.
 func ChooseScopes(client *storage.Client, parameter string, allowed []string) ([]string, error) {
 	if parameter == "" {
 		return allowed, nil
@@ -65,7 +65,7 @@ func refuseScope(name string, allowed []string) *Error {
 
 // both returns what is in both lists, in the order of the first.
 func both(a, b []string) []string {
-	if contains(b, a) { // as it is until the configuration changes
+	if contains(b, a) { // the usual case, without a copy
 		return a
 	}
 	return slices.DeleteFunc(slices.Clone(a), func(s string) bool { return !slices.Contains(b, s) })
@@ -197,7 +197,9 @@ func (req *Request) granted(f *storage.Family, scope string) (scopes, audience [
 		resources = both(resources, req.allResources())
 	}
 	scopes, audience, err = req.choose(scope, both(f.Scopes, req.Client.Scopes), resources)
-	switch { // an access token needs an audience (RFC 9068 §2.2), and no scope says: as asked for (RFC 6749 §5.1)
+	// An access token needs an audience (RFC 9068 §2.2), and a response without scope means that the requested scope was granted (RFC
+	// 6749 §5.1).
+	switch {
 	case err != nil:
 		return nil, nil, err
 	case len(scopes) == 0 && len(f.Scopes) > 0:
@@ -232,7 +234,7 @@ func (req *Request) allResources() []string {
 	return slices.Concat(req.Client.Audience, req.otherResources())
 }
 
-// ofClient says in a refusal that its setting is one of the client's.
+// ofClient prefixes the setting that a refusal names with the client.
 func (req *Request) ofClient(err error) error {
 	if refusal, ok := errors.AsType[*Error](err); ok && refusal.Setting != "" {
 		return refusal.Explain("", "", "client "+req.Client.ID+": "+refusal.Setting)

@@ -44,8 +44,8 @@ const (
 	typeJWT         = "urn:ietf:params:oauth:token-type:jwt"
 )
 
-// maxExchanges is how many tokens a token that is exchanged, or that shows an actor, can stem from, itself included. It bounds the chain
-// of actors, and the size of a token.
+// maxExchanges is the greatest length of the chain of exchanges behind a subject_token or an actor_token, the token itself
+// included. It bounds the chain of actors and so the size of a token.
 const maxExchanges = 4
 
 // Tokens reads access tokens of the issuer. Safe for concurrent use.
@@ -131,7 +131,7 @@ func checkExchanged(req *Request, subject *Token) error {
 	case subject.Subject == req.Client.ID: // its token would pass for one of the client itself
 		return Refuse(InvalidRequest, "subject_token is that of a user with the ID of this client").
 			Explain("a token of the user "+subject.Subject, "a user whose ID is not that of the client", "")
-	// Otherwise an exchange would make a token for everybody of one that is useless to a thief.
+	// Otherwise an exchange would turn a sender-constrained token into a bearer token.
 	case !subject.Bound.IsZero() && req.Client.Binding(req.Proven).IsZero():
 		return Refuse(InvalidRequest, "subject_token is bound to a key: prove a key of your own, to which the new token is bound").
 			Explain("neither a DPoP proof nor a certificate that binds tokens", "a proof of the client's own key", "")
@@ -176,7 +176,7 @@ func exchangeFor(req *Request, subject *Token) (*Authorization, error) {
 	}
 	scopes, err := ChooseScopes(req.Client, req.Form.Get("scope"), allowed)
 	if own := withoutOpenID(req.Client); err == nil && len(allowed) == 0 && len(own) > 0 && namesAccess(subject.Scopes) {
-		// A resource may take a token without scopes for one that can do everything.
+		// Refuse instead of issuing a token without scopes, which some resource servers treat as full access.
 		err = Refuse(InvalidScope, "the client may have none of the scopes of subject_token").Explain(strings.Join(subject.Scopes, " "), strings.Join(own, " "), "")
 	}
 	if err != nil {
@@ -204,7 +204,7 @@ func exchangeScopes(client *storage.Client, subject *Token, target string) (scop
 	return scopes
 }
 
-// explainSetting says that another setting decides than a refusal has it.
+// explainSetting replaces the setting that a refusal names.
 func explainSetting(err error, setting string) error {
 	if refusal, ok := errors.AsType[*Error](err); ok {
 		return refusal.Explain("", "", setting)
@@ -212,8 +212,7 @@ func explainSetting(err error, setting string) error {
 	return err
 }
 
-// actFor makes the subject of the actor_token the actor, if the request has one: a token that the client got for somebody who acts
-// through it. Otherwise the client itself is.
+// actFor sets the actor (RFC 8693 §4.1): the subject of actor_token, or the client itself if the request has none.
 func actFor(ctx context.Context, req *Request, auth *Authorization) error {
 	if !req.Form.Has("actor_token") {
 		if req.Form.Has("actor_token_type") { // RFC 8693 §2.1

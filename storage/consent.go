@@ -180,7 +180,7 @@ func (c *Consents) Approve(client string, scopes, audience []string, until, now 
 		}
 	}
 	for _, scope := range union(scopes, nil) {
-		// Tokens that the client got without asking end at no time that was approved.
+		// Tokens that the client got without asking the user have no approved end.
 		add(consent.approvalEnd(scope, ""), slices.Contains(consent.Scopes, scope) || slices.Contains(consent.Unasked, scope))
 	}
 	for _, resource := range union(audience, nil) {

@@ -140,7 +140,7 @@ func (f *Family) Resume(refreshToken string) {
 	f.Refresh = &Refresh{FamilySecret: hash(refreshToken[l.selectorEnd():l.familyEnd()]), Current: hash(refreshToken)}
 }
 
-// TokenStatus is what a refresh token that a client presents is to its family.
+// TokenStatus classifies a refresh token that a client presents.
 type TokenStatus int
 
 // The statuses of a refresh token.
@@ -178,7 +178,7 @@ func (f *Family) Refreshed() bool {
 	return f.Refresh != nil && (f.Refresh.Kept || !f.Refresh.Rotated.IsZero())
 }
 
-// Keep notes that the current token was used and stays. It reports whether that was not known.
+// Keep marks the current token as used without replacing it. It reports whether the record changed.
 func (f *Family) Keep() (changed bool) {
 	changed = !f.Refresh.Kept
 	f.Refresh.Kept = true
@@ -288,7 +288,7 @@ func earlier(end, t time.Time) time.Time {
 // A family keeps its current refresh token encrypted with a key derived from the token before. Only a client that presents the
 // previous token again gets the same successor, and whoever steals the store can decrypt nothing.
 
-var errSuccessor = errors.New("the sealed successor does not open")
+var errSuccessor = errors.New("cannot decrypt the successor of the refresh token")
 
 // sealSuccessor encrypts next with a key derived from token. The random nonce comes first.
 func sealSuccessor(token, next string) ([]byte, error) {

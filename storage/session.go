@@ -56,7 +56,8 @@ func SessionsKey(subject string) Key { return Key{Kind: KindSession, ID: "u-" + 
 // SessionKey returns the key of the record that says whose a session is.
 func SessionKey(session string) Key { return Key{Kind: KindSession, ID: "s-" + HashID(session)} }
 
-// Add notes that a client gets a code. until is how long this matters, zero for ever. family, if it has an ID, ends with the session.
+// Add records that a client gets a code. until is when the sign-in can be dropped; zero: never. family, if it has an ID, ends with
+// the session.
 func (s *Sessions) Add(client, session string, until time.Time, family SessionFamily, now time.Time) {
 	s.prune(now)
 	added := SignIn{Client: client, Session: session, Until: until}

@@ -86,8 +86,7 @@ type Error struct {
 	RetryAfter time.Duration // 0 if unknown
 	ID         string        // the same as in the log; "" for none
 
-	// What the operator needs to mend it, for the log only and without any secret: what the request said, what it could have
-	// said, and the setting that decides.
+	// Help for the operator, for the log only and never secret: what the request had, what was expected, and the setting that decides.
 	Sent, Expected, Setting string
 	Claims                  *jwt.Claims // of the token; nil if nobody can tell that the issuer has made it
 }
