@@ -216,15 +216,19 @@ func (h *Handler) endpoint(path string) *authserver.Endpoint {
 
 // answerPerson answers a request for a page, after the login of the site.
 func (h *Handler) answerPerson(w http.ResponseWriter, r *http.Request, e *authserver.Endpoint) error {
+	login := h.login(r)
+	if login.IsZero() { // handlers before this one find out who a person is
+		return h.answer(w, r, e, site{h: h})
+	}
 	answer := func(w http.ResponseWriter, r *http.Request) error { return h.answer(w, r, e, site{h: h}) }
 	nobody := func(w http.ResponseWriter, r *http.Request) error { return h.answer(w, r, e, site{h: h, nobody: true}) }
 	switch {
 	case e.Login == authserver.LoginOptional:
-		return h.login(r).Ask(w, r, answer, nobody)
+		return login.Ask(w, r, answer, nobody)
 	case e.Login == authserver.LoginUnlessSilent && h.wantsNoPage(w, r):
-		return h.answerWithoutPage(w, r, e, answer, nobody)
+		return h.answerWithoutPage(w, r, e, login, answer, nobody)
 	}
-	return h.login(r).Run(w, r, answer)
+	return login.Run(w, r, answer)
 }
 
 // login returns the login of the site.
@@ -251,7 +255,9 @@ func (h *Handler) wantsNoPage(w http.ResponseWriter, r *http.Request) bool {
 
 // answerWithoutPage answers an authorization request. If the login lets nobody pass, or has failed, the application gets an error, and
 // no page or challenge of the login.
-func (h *Handler) answerWithoutPage(w http.ResponseWriter, r *http.Request, e *authserver.Endpoint, answer, nobody caddyhttp.HandlerFunc) error {
+func (h *Handler) answerWithoutPage(
+	w http.ResponseWriter, r *http.Request, e *authserver.Endpoint, login signin.Login, answer, nobody caddyhttp.HandlerFunc,
+) error {
 	answered := false
 	noting := func(answer caddyhttp.HandlerFunc) caddyhttp.HandlerFunc {
 		return func(w http.ResponseWriter, r *http.Request) error {
@@ -260,7 +266,7 @@ func (h *Handler) answerWithoutPage(w http.ResponseWriter, r *http.Request, e *a
 		}
 	}
 	again, method := signin.KeepBody(r), r.Method
-	err := h.login(r).Ask(w, r, noting(answer), noting(nobody))
+	err := login.Ask(w, r, noting(answer), noting(nobody))
 	if err == nil || answered {
 		return err
 	}

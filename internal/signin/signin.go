@@ -23,6 +23,9 @@ type Login struct {
 	Beside []Beside            // run instead, if there are none
 }
 
+// IsZero reports whether there are no handlers to run.
+func (l Login) IsZero() bool { return len(l.Routes) == 0 && len(l.Beside) == 0 }
+
 // Run runs the handlers, and then answer.
 func (l Login) Run(w http.ResponseWriter, r *http.Request, answer caddyhttp.HandlerFunc) error {
 	if len(l.Routes) == 0 {
