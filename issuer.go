@@ -309,7 +309,7 @@ func (i *Issuer) endpointURLs() []string {
 
 // open returns the server of an issuer whose settings were checked.
 func (i *Issuer) open(
-	ctx caddy.Context, name string, common *authserver.Shared, emitter *events.Emitter, log *zap.Logger,
+	ctx caddy.Context, name string, common *authserver.ProcessState, emitter *events.Emitter, log *zap.Logger,
 ) (*authserver.Server, error) {
 	issuer, err := url.Parse(i.URL)
 	if err != nil {
@@ -326,8 +326,8 @@ func (i *Issuer) open(
 			RequirePushed: i.RequirePushed, RequireSigned: i.RequireSigned,
 			TellEnds: len(consentLifetimes(i.ConsentLifetime)) > 0 || i.TokenResponse.namesEnds(),
 		},
-		Persistence: authserver.Persistence{ReadOnly: i.ReadOnly, RevocationPoll: time.Duration(i.RevocationPoll)},
-		Shared:      *common,
+		Persistence:  authserver.Persistence{ReadOnly: i.ReadOnly, RevocationPoll: time.Duration(i.RevocationPoll)},
+		ProcessState: *common,
 		Observers: authserver.Observers{
 			Logger: log, Audit: log.Named("audit"), Registry: ctx.GetMetricsRegistry(), Observe: emitter.Observe,
 		},

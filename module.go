@@ -55,7 +55,7 @@ type App struct {
 	ctx        caddy.Context
 	servers    map[string]*authserver.Server
 	taken      *taken
-	common     *authserver.Shared
+	common     *authserver.ProcessState
 	shares     bool // holds common, until Cleanup
 	events     *events.Emitter
 	log        *zap.Logger
@@ -187,10 +187,10 @@ var sharedPool = caddy.NewUsagePool()
 const sharedKey = "shared"
 
 // share returns the shared state, which lives until Cleanup was called on every app that has it.
-func share() *authserver.Shared {
-	fresh := authserver.NewShared()
+func share() *authserver.ProcessState {
+	fresh := authserver.NewProcessState()
 	common, _ := sharedPool.LoadOrStore(sharedKey, &fresh)
-	return common.(*authserver.Shared)
+	return common.(*authserver.ProcessState)
 }
 
 // Cleanup closes the servers, and releases the shared state if this app has it: Caddy also calls Cleanup after a Provision

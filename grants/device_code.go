@@ -244,7 +244,7 @@ func (e *deviceExchange) startFamily(record []byte) ([]byte, time.Time, error) {
 			return refuse(err)
 		case !f.Revoked.IsZero():
 			ended := errBadDeviceCode.about(e.family.ID, f.Subject)
-			ended.Cause = &Ended{Family: e.family.ID, Revoked: f.Revoked, Reason: f.Reason}
+			ended.Cause = &AlreadyRevoked{Family: e.family.ID, Revoked: f.Revoked, Reason: f.Reason}
 			return refuse(ended)
 		case !f.Bound.ProvenBy(req.Proven):
 			return refuse(errOtherKey(errBadDeviceCode, req, f.Bound).about(e.family.ID, f.Subject))

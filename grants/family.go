@@ -63,7 +63,7 @@ func openFamily(req *Request, key storage.Key, record []byte, absent *Error) (*s
 			Explain("client "+req.Client.ID, "client "+f.Client, "").about(key.ID, f.Subject)
 	case !f.Revoked.IsZero() || req.Void != nil && req.Void(key.ID, f):
 		ended := absent.about(key.ID, f.Subject)
-		ended.Cause = &Ended{Family: key.ID, Revoked: f.Revoked, Reason: f.Reason}
+		ended.Cause = &AlreadyRevoked{Family: key.ID, Revoked: f.Revoked, Reason: f.Reason}
 		return nil, ended
 	case storage.Expired(f.Until, req.Now):
 		return nil, absent.because("expired").about(key.ID, f.Subject).
@@ -147,7 +147,7 @@ func replayed(f *storage.Family, key storage.Key, what string, refusal *Error) *
 }
 
 // Replay is the Cause of an Error when a used code or refresh token was presented again. The token endpoint then revokes the family
-// (Revoker.RevokeRefused in internal/authserver).
+// (Revoker.RevokeForRefusal in internal/authserver).
 type Replay struct {
 	What    string // "authorization code" or "refresh token"
 	Family  string // the ID of its record
@@ -170,15 +170,15 @@ func (c *Closed) Error() string { return c.Err.Error() }
 
 func (c *Closed) Unwrap() error { return c.Err }
 
-// Ended is the Cause of an Error when something of a revoked family is presented. The token endpoint then completes the revocation,
+// AlreadyRevoked is the Cause of an Error when something of a revoked family is presented. The token endpoint then completes the revocation,
 // as for a [Replay]: whoever revoked the family may have failed half way.
-type Ended struct {
+type AlreadyRevoked struct {
 	Family  string    // the ID of its record
 	Revoked time.Time // when its record became a tombstone; zero: it did not, and Request.Void says that the family is void
 	Reason  string
 }
 
-func (e *Ended) Error() string {
+func (e *AlreadyRevoked) Error() string {
 	if e.Revoked.IsZero() {
 		return "family " + e.Family + " is void: it was revoked, or all tokens of its user or its client were"
 	}

@@ -31,7 +31,7 @@ type Config struct {
 	Identity
 	ClientConfig
 	Persistence
-	Shared
+	ProcessState
 	Observers
 
 	Keys   keyring.Policy
@@ -128,8 +128,8 @@ type Persistence struct {
 	RevocationPoll time.Duration
 }
 
-// Shared is what the servers of this process have in common, so that a reload forgets nothing. Each that is nil is new.
-type Shared struct {
+// ProcessState is what the servers of this process have in common, so that a reload forgets nothing. Each that is nil is new.
+type ProcessState struct {
 	Throttle    *throttle.Throttle       // remembers failures, which Limits bounds
 	Revocations *revocation.LocalServers // passes revocations on between the servers of one issuer in this process
 	Servers     *RunningServers          // of all configurations
@@ -140,11 +140,11 @@ type Shared struct {
 	Proofs      *dpop.Memory             // remembers DPoP proofs
 }
 
-// NewShared returns what the servers of a process that starts have in common.
-func NewShared() Shared { return Shared{}.withDefaults(time.Now) }
+// NewProcessState returns what the servers of a process that starts have in common.
+func NewProcessState() ProcessState { return ProcessState{}.withDefaults(time.Now) }
 
 // withDefaults returns s with something new in place of each nil.
-func (s Shared) withDefaults(now func() time.Time) Shared {
+func (s ProcessState) withDefaults(now func() time.Time) ProcessState {
 	if s.Revocations == nil {
 		s.Revocations = revocation.NewLocalServers()
 	}
@@ -188,7 +188,7 @@ func (c Config) withDefaults() Config {
 	if c.Audit == nil {
 		c.Audit = zap.NewNop()
 	}
-	c.Shared = c.Shared.withDefaults(c.Now)
+	c.ProcessState = c.ProcessState.withDefaults(c.Now)
 	if c.OpenID {
 		c.Scopes = withOpenIDScopes(c.Scopes)
 	}

@@ -193,7 +193,7 @@ func (s *Server) wait(c *call, e *Endpoint, refusal *grants.Error) error {
 // severity returns the level and the message of a failure in the log. A refusal is logged at info, a possible theft at warn,
 // and an error of the server at error. A failure of the store is logged at error once per outage, and then at debug.
 func (s *Server) severity(ctx context.Context, err error, status int) (zapcore.Level, string) {
-	var ended *endedFamily
+	var ended *revokedNow
 	switch {
 	case errors.As(err, &ended):
 		return ended.outcome()

@@ -200,7 +200,7 @@ func TestStoreFails(t *testing.T) {
 		if n := damagedInLog(s, string(key.Kind)+"/"+key.ID); n != 1 {
 			t.Errorf("the log names the record %d times", n)
 		}
-		if err := s.revoker.RevokeFamily(t.Context(), key.ID, "test", ""); err != nil || !s.cutoffs.EndsFamily(key.ID) {
+		if err := s.revoker.RevokeFamily(t.Context(), key.ID, "test", ""); err != nil || !s.cutoffs.HasFamilyCutoff(key.ID) {
 			t.Errorf("the access tokens of the family cannot be revoked: %v", err)
 		}
 	})

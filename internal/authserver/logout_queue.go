@@ -189,7 +189,7 @@ func (l *logouts) endTokens(ctx context.Context, logout *storage.Logout) (failed
 		return left
 	}
 	logout.Families = left(logout.Families, func(id string) error {
-		if l.revoker.cutoffs.EndsFamily(id) { // it was revoked before
+		if l.revoker.cutoffs.HasFamilyCutoff(id) { // it was revoked before
 			return nil
 		}
 		return l.revoker.RevokeFamily(ctx, id, logout.Reason, "")

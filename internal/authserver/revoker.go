@@ -34,7 +34,7 @@ type Revoker struct {
 	tell func(ctx context.Context, subject, client, reason string) error
 
 	mu      sync.Mutex
-	endings []ending // which the store did not take yet
+	pending []pendingRevocation // which the store did not take yet
 }
 
 // RevokeFamily ends a family: its code, its refresh tokens and its access tokens. A family that is not there any more has
@@ -80,12 +80,12 @@ func (r *Revoker) cutFamily(ctx context.Context, id, reason string) error {
 }
 
 // finishFamily does what is left of the revocation of a family, if anything, when a token of it is presented again: the node that
-// revoked it may have died before it had done all. f is the family as its record or a [grants.Ended] says.
+// revoked it may have died before it had done all. f is the family as its record or a [grants.AlreadyRevoked] says.
 func (r *Revoker) finishFamily(ctx context.Context, id string, f *storage.Family) error {
 	if err := r.cutoffs.Load(ctx); err != nil {
 		return err
 	}
-	cut := r.cutoffs.EndsFamily(id)
+	cut := r.cutoffs.HasFamilyCutoff(id)
 	switch {
 	case cut && f.Revoked.IsZero():
 		_, err := r.revokeRecord(ctx, id, "revoked before")
@@ -173,11 +173,11 @@ func (r *Revoker) forget(ctx context.Context, subject, client string) error {
 	})
 }
 
-// maxEndings bounds how many families to end wait for the store.
-const maxEndings = 100_000
+// maxPending bounds how many families to end wait for the store.
+const maxPending = 100_000
 
-// ending is a family that has to end since a request was refused.
-type ending struct {
+// pendingRevocation is a family that has to end since a request was refused.
+type pendingRevocation struct {
 	family, client, subject string
 
 	reason  string
@@ -185,37 +185,37 @@ type ending struct {
 	level   zapcore.Level // at this level, once the family has ended
 }
 
-// endingOf returns the family that a refusal ends: that of something which was used before (RFC 6749 §4.1.2, RFC 9700
+// revocationOf returns the family that a refusal ends: that of something which was used before (RFC 6749 §4.1.2, RFC 9700
 // §4.14.2), or whose user has no account any more.
-func endingOf(refusal error) (ending, bool) {
+func revocationOf(refusal error) (pendingRevocation, bool) {
 	if replay, ok := errors.AsType[*grants.Replay](refusal); ok {
-		return ending{
+		return pendingRevocation{
 			replay.Family, replay.Client, replay.Subject, replay.What + " used again", "reuse detected", zap.WarnLevel,
 		}, true
 	}
 	if closed, ok := errors.AsType[*grants.Closed](refusal); ok {
 		a := closed.Account
-		return ending{a.Family, a.Client, a.Subject, reasonClosed, "account closed", zap.InfoLevel}, true
+		return pendingRevocation{a.Family, a.Client, a.Subject, reasonClosed, "account closed", zap.InfoLevel}, true
 	}
-	return ending{}, false
+	return pendingRevocation{}, false
 }
 
-// endedFamily is a refusal that ends a family, with what became of that.
-type endedFamily struct {
-	ending
+// revokedNow is a refusal that ends a family, with what became of that.
+type revokedNow struct {
+	pendingRevocation
 	refusal error
 
 	refresh error // why the refresh tokens of the family are not revoked yet; nil: they are
 	access  error // the same of its access tokens
 }
 
-func (e *endedFamily) Error() string { return e.refusal.Error() }
+func (e *revokedNow) Error() string { return e.refusal.Error() }
 
 // Unwrap returns the refusal.
-func (e *endedFamily) Unwrap() error { return e.refusal }
+func (e *revokedNow) Unwrap() error { return e.refusal }
 
 // outcome returns the level and the message in the log.
-func (e *endedFamily) outcome() (zapcore.Level, string) {
+func (e *revokedNow) outcome() (zapcore.Level, string) {
 	switch {
 	case e.refresh != nil:
 		return zap.ErrorLevel, e.message + ", but the store does not take the revocation of the family: " +
@@ -227,73 +227,73 @@ func (e *endedFamily) outcome() (zapcore.Level, string) {
 	return e.level, e.message + ": family revoked"
 }
 
-// RevokeRefused ends the family that the refusal of a request ends, if any, even if the client does not wait for it. If the store
-// fails, the next polls try again, see RetryRefused. It returns the refusal.
-func (r *Revoker) RevokeRefused(ctx context.Context, refusal error) error {
+// RevokeForRefusal ends the family that the refusal of a request ends, if any, even if the client does not wait for it. If the store
+// fails, the next polls try again, see RetryPending. It returns the refusal.
+func (r *Revoker) RevokeForRefusal(ctx context.Context, refusal error) error {
 	ctx = context.WithoutCancel(ctx)
-	if ended, ok := errors.AsType[*grants.Ended](refusal); ok {
+	if ended, ok := errors.AsType[*grants.AlreadyRevoked](refusal); ok {
 		// If that fails, the client is refused nevertheless, and whoever comes next makes another attempt.
 		_ = r.finishFamily(ctx, ended.Family, &storage.Family{Revoked: ended.Revoked, Reason: ended.Reason})
 		return refusal
 	}
-	end, ok := endingOf(refusal)
+	p, ok := revocationOf(refusal)
 	if !ok {
 		return refusal
 	}
-	e := r.end(ctx, end)
+	e := r.revokeNow(ctx, p)
 	switch {
 	case errors.Is(e.refresh, storage.ErrReadOnly):
 		return e.refresh // Don't queue it: this node is read-only and may be retired; the client retries elsewhere.
 	case e.refresh != nil || e.access != nil:
-		r.queue(end)
+		r.queue(p)
 	}
 	e.refusal = refusal
 	return e
 }
 
-// end ends a family, and tells of it once it has ended.
-func (r *Revoker) end(ctx context.Context, end ending) *endedFamily {
-	e := &endedFamily{ending: end}
-	if _, e.refresh = r.revokeRecord(ctx, end.family, end.reason); errors.Is(e.refresh, storage.ErrReadOnly) {
+// revokeNow ends a family, and tells of it once it has ended.
+func (r *Revoker) revokeNow(ctx context.Context, p pendingRevocation) *revokedNow {
+	e := &revokedNow{pendingRevocation: p}
+	if _, e.refresh = r.revokeRecord(ctx, p.family, p.reason); errors.Is(e.refresh, storage.ErrReadOnly) {
 		return e
 	}
-	e.access = r.cutFamily(ctx, end.family, end.reason)
+	e.access = r.cutFamily(ctx, p.family, p.reason)
 	if e.refresh == nil && e.access == nil {
-		r.revoked("family", &Event{Family: end.family, Client: end.client, Subject: end.subject, Reason: end.reason})
+		r.revoked("family", &Event{Family: p.family, Client: p.client, Subject: p.subject, Reason: p.reason})
 	}
 	return e
 }
 
-// RetryRefused ends the families that could not be ended before.
-func (r *Revoker) RetryRefused(ctx context.Context) (err error) {
-	for _, end := range r.dequeue() {
+// RetryPending ends the families that could not be ended before.
+func (r *Revoker) RetryPending(ctx context.Context) (err error) {
+	for _, p := range r.dequeue() {
 		if err == nil {
-			e := r.end(ctx, end)
+			e := r.revokeNow(ctx, p)
 			if err = cmp.Or(e.refresh, e.access); err == nil {
 				r.log.Warn("family revoked, which the store did not take before", zap.String("issuer", r.issuer),
-					zap.String("client_id", end.client), zap.String("sub", end.subject), zap.String("family", end.family))
+					zap.String("client_id", p.client), zap.String("sub", p.subject), zap.String("family", p.family))
 			}
 		}
 		if err != nil {
-			r.queue(end)
+			r.queue(p)
 		}
 	}
 	return err
 }
 
-func (r *Revoker) queue(end ending) {
+func (r *Revoker) queue(p pendingRevocation) {
 	r.mu.Lock()
 	defer r.mu.Unlock()
-	if len(r.endings) >= maxEndings {
-		r.endings = r.endings[1:]
+	if len(r.pending) >= maxPending {
+		r.pending = r.pending[1:]
 	}
-	r.endings = append(r.endings, end)
+	r.pending = append(r.pending, p)
 }
 
-func (r *Revoker) dequeue() []ending {
+func (r *Revoker) dequeue() []pendingRevocation {
 	r.mu.Lock()
 	defer r.mu.Unlock()
-	queued := r.endings
-	r.endings = nil
+	queued := r.pending
+	r.pending = nil
 	return queued
 }

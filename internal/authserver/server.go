@@ -53,25 +53,24 @@ func New(config Config) (*Server, error) {
 	if err != nil {
 		return nil, err
 	}
-	shared := &core{
-		config: config,
-		origin: issuer.Scheme + "://" + issuer.Host,
-		log:    config.Logger,
-		now:    config.Now,
-	}
-	if shared.metrics, err = metrics.New(config.Registry, config.Name); err != nil {
-		return nil, err
-	}
-	if shared.pages, err = shared.newPages(issuer); err != nil {
-		return nil, err
-	}
-	shared.events = &eventLog{issuer: config.Name, log: config.Audit, observe: config.Observe, metrics: shared.metrics}
 	s := &Server{
-		core:      shared,
-		authorize: &authorizeEndpoint{shared},
-		outages:   bounded.NewOutages(config.Logger.With(zap.String("issuer", config.Name)), config.Now),
-		started:   config.Now(),
+		core: &core{
+			config: config,
+			origin: issuer.Scheme + "://" + issuer.Host,
+			log:    config.Logger,
+			now:    config.Now,
+		},
+		outages: bounded.NewOutages(config.Logger.With(zap.String("issuer", config.Name)), config.Now),
+		started: config.Now(),
 	}
+	if s.metrics, err = metrics.New(config.Registry, config.Name); err != nil {
+		return nil, err
+	}
+	if s.pages, err = s.newPages(issuer); err != nil {
+		return nil, err
+	}
+	s.events = &eventLog{issuer: config.Name, log: config.Audit, observe: config.Observe, metrics: s.metrics}
+	s.authorize = &authorizeEndpoint{s.core}
 	if err := s.assemble(); err != nil {
 		return nil, err
 	}

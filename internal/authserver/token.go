@@ -31,12 +31,12 @@ type tokenEndpoint struct {
 	void func(id string, f *storage.Family) bool // cutoffs.VoidsFamily, made a value once
 }
 
-func newTokenEndpoint(shared *core) *tokenEndpoint {
+func newTokenEndpoint(s *core) *tokenEndpoint {
 	e := &tokenEndpoint{
-		core: shared, grants: make(map[string]grants.Grant), verifiers: make(map[string]grants.Verifier),
-		tokens: ownTokens{shared.accessTokens}, assertions: foreignAssertions{shared}, void: shared.cutoffs.VoidsFamily,
+		core: s, grants: make(map[string]grants.Grant), verifiers: make(map[string]grants.Verifier),
+		tokens: ownTokens{s.accessTokens}, assertions: foreignAssertions{s}, void: s.cutoffs.VoidsFamily,
 	}
-	for _, g := range shared.config.Grants {
+	for _, g := range s.config.Grants {
 		e.grants[g.Type()] = g
 		if provider, ok := g.(grants.VerifierProvider); ok {
 			e.verifiers[g.Type()] = provider.ProvideVerifier()
@@ -162,7 +162,7 @@ func (e *tokenEndpoint) exchange(c *call, grant grants.Grant, form url.Values, n
 		Proven:        c.proven,
 	})
 	if err != nil {
-		return nil, e.throttleRefusal(c, e.revoker.RevokeRefused(c.ctx, err))
+		return nil, e.throttleRefusal(c, e.revoker.RevokeForRefusal(c.ctx, err))
 	}
 	if e.sweeps && c.grant == "authorization_code" {
 		e.config.Codes.redeemed(e.config.Name, storage.Key{Kind: storage.KindFamily, ID: auth.Family})

@@ -135,7 +135,7 @@ func (u *upkeep) writeUses(ctx context.Context) {
 
 // poll picks up what other nodes did: revocations, and changes of clients and keys.
 func (u *upkeep) poll(ctx context.Context) error {
-	return errors.Join(u.cutoffs.Poll(ctx), u.revoker.RetryRefused(ctx), u.pollChanges(ctx))
+	return errors.Join(u.cutoffs.Poll(ctx), u.revoker.RetryPending(ctx), u.pollChanges(ctx))
 }
 
 // pollChanges reloads clients and keys after an owner changed them on another node. Scheduled rotations do not set the marker:

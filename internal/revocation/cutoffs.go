@@ -299,8 +299,8 @@ func (c *Cutoffs) VoidsFamily(id string, f *storage.Family) bool {
 	return c.index.hasFamily(id) || c.index.voids(f.Subject, f.Client, f.Started)
 }
 
-// EndsFamily reports whether the family with the record of that ID was revoked by itself, and its access tokens are void.
-func (c *Cutoffs) EndsFamily(id string) bool {
+// HasFamilyCutoff reports whether the family with the record of that ID was revoked by itself, and its access tokens are void.
+func (c *Cutoffs) HasFamilyCutoff(id string) bool {
 	c.mu.RLock()
 	defer c.mu.RUnlock()
 	return c.index.hasFamily(id)

@@ -139,8 +139,8 @@ func TestPollReadsTheJournal(t *testing.T) {
 	asked := store.asked.Load()
 	writer.add(t, storage.Cutoff{Family: "one more"})
 	reader.poll(t)
-	if n := store.asked.Load() - asked; n != 1 || !reader.EndsFamily("one more") {
-		t.Errorf("a poll with one new revocation asks the store %d times; it is known: %v", n, reader.EndsFamily("one more"))
+	if n := store.asked.Load() - asked; n != 1 || !reader.HasFamilyCutoff("one more") {
+		t.Errorf("a poll with one new revocation asks the store %d times; it is known: %v", n, reader.HasFamilyCutoff("one more"))
 	}
 }
 
@@ -181,12 +181,12 @@ func TestRevocationOfANodeThatDied(t *testing.T) {
 		t.Fatal("the failure is not told")
 	}
 	other.poll(t)
-	if !other.EndsFamily("family") {
+	if !other.HasFamilyCutoff("family") {
 		t.Error("another node does not know of it after its poll")
 	}
 	late := newNode(t, store)
 	late.poll(t)
-	if !late.EndsFamily("family") {
+	if !late.HasFamilyCutoff("family") {
 		t.Error("a node that starts later does not know of it")
 	}
 	other.advance(listInterval)
@@ -395,11 +395,11 @@ func TestRevocationsThatVanishFromTheStore(t *testing.T) {
 			fresh.poll(t)
 			n.advance(listInterval)
 			n.poll(t)
-			if !n.EndsFamily("family") || !n.Voids("alice", "app", start) || n.Count() != 52 {
+			if !n.HasFamilyCutoff("family") || !n.Voids("alice", "app", start) || n.Count() != 52 {
 				t.Errorf("the node has forgotten what it knew: %d are in force", n.Count())
 			}
 			fresh.poll(t)
-			if !fresh.EndsFamily("family") || !fresh.Voids("alice", "app", start) || fresh.Count() != 52 {
+			if !fresh.HasFamilyCutoff("family") || !fresh.Voids("alice", "app", start) || fresh.Count() != 52 {
 				t.Errorf("they are not back: %d are in force at another node", fresh.Count())
 			}
 		})
@@ -489,7 +489,7 @@ func TestDamagedJournal(t *testing.T) {
 	}
 	for _, reader := range []*node{other, newNode(t, store)} {
 		reader.poll(t)
-		if !reader.EndsFamily("family") || !reader.Voids("alice", "app", start) {
+		if !reader.HasFamilyCutoff("family") || !reader.Voids("alice", "app", start) {
 			t.Error("a revocation is not known")
 		}
 	}
@@ -511,7 +511,7 @@ func TestDamagedRevocations(t *testing.T) {
 		n.advance(listInterval)
 		n.poll(t)
 	}
-	if !n.EndsFamily("family") || !n.Voids("alice", "app", start) {
+	if !n.HasFamilyCutoff("family") || !n.Voids("alice", "app", start) {
 		t.Error("a revocation is not in force any more")
 	}
 	for _, key := range []string{"cutoff/" + family.Key().ID, "cutoff/" + user.Key().ID, "cutoff/of-nobody"} {
@@ -521,7 +521,7 @@ func TestDamagedRevocations(t *testing.T) {
 	}
 	other := newNode(t, store)
 	other.poll(t)
-	if !other.EndsFamily("family") || !other.Voids("alice", "app", start) {
+	if !other.HasFamilyCutoff("family") || !other.Voids("alice", "app", start) {
 		t.Error("a node that starts later does not know a revocation")
 	}
 }
@@ -536,7 +536,7 @@ func TestBroadcast(t *testing.T) {
 	a.add(t, storage.Cutoff{Family: "one"})
 	leave()
 	a.add(t, storage.Cutoff{Family: "two"})
-	if !b.EndsFamily("one") || b.EndsFamily("two") {
+	if !b.HasFamilyCutoff("one") || b.HasFamilyCutoff("two") {
 		t.Error("it does not know what it should know")
 	}
 }
