@@ -264,7 +264,7 @@ func guardOf(h caddyhttp.MiddlewareHandler) (*guard.Guard, error) {
 
 // ServeHTTP implements caddyhttp.MiddlewareHandler.
 func (g *Guard) ServeHTTP(w http.ResponseWriter, r *http.Request, next caddyhttp.Handler) error {
-	if request.Restart(w, r, false) {
+	if request.HideSecretsFromLogs(w, r, false) {
 		return nil
 	}
 	if err := g.prepared(); err != nil {

@@ -184,7 +184,7 @@ func (h *Handler) ServeHTTP(w http.ResponseWriter, r *http.Request, next caddyht
 		return err
 	}
 	e := h.endpoint(request.Original(r).Path)
-	if request.Restart(w, r, e != nil && e.SecretLocation) {
+	if request.HideSecretsFromLogs(w, r, e != nil && e.SecretLocation) {
 		return nil
 	}
 	if h.certHeader != "" {

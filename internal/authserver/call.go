@@ -2,13 +2,11 @@ package authserver
 
 import (
 	"context"
-	"errors"
 	"net/http"
 	"net/url"
 	"strings"
 	"time"
 
-	"github.com/caddy-oauth/caddy-oauth/grants"
 	"github.com/caddy-oauth/caddy-oauth/internal/clients"
 	"github.com/caddy-oauth/caddy-oauth/internal/dpop"
 	"github.com/caddy-oauth/caddy-oauth/internal/mtls"
@@ -74,23 +72,6 @@ type call struct {
 // isKnown reports whether the owner has added the client of a request, and it has authenticated. Anybody can ask in the name of a public
 // client, and can register a client with a secret.
 func (c *call) isKnown() bool { return c.named.Method != "" && c.client.Origin == "" }
-
-// asRefusal returns what the client may know of an error.
-func asRefusal(err error) *grants.Error {
-	if refusal, ok := errors.AsType[*grants.Error](err); ok {
-		return refusal
-	}
-	description := "the server cannot answer now, try again later"
-	if errors.Is(err, storage.ErrReadOnly) {
-		description = "the issuer is read-only at the moment, try again later"
-	}
-	return &grants.Error{
-		Code:        grants.TemporarilyUnavailable,
-		Description: description,
-		Status:      http.StatusServiceUnavailable,
-		Cause:       err,
-	}
-}
 
 // readAuthorizeParams reads the parameters of an authorization request, a GET or a POST (RFC 6749 §3.1).
 func readAuthorizeParams(w http.ResponseWriter, r *http.Request) (url.Values, error) {

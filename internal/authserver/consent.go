@@ -276,7 +276,7 @@ func (e *authorizeEndpoint) decided(c *call, form url.Values) error {
 	if req.came, err = e.cameFromLogin(c, req); err != nil {
 		return toClient(err, to)
 	}
-	if err := e.remember(c.ctx, req, user); err != nil {
+	if err := e.remember(c.ctx, user.Subject, approval{client, req.scopes, req.audience, req.until, req.redirectURI}); err != nil {
 		return toClient(err, to)
 	}
 	e.events.record(&Event{Name: eventConsentGiven, Address: c.peer.Address, Client: client.ID, Subject: user.Subject, Scopes: req.scopes, Until: req.until})
@@ -342,17 +342,25 @@ const maxConnected = 100
 
 var errTooManyApps = grants.Refuse(grants.AccessDenied, "this account has too many connected apps: remove some, and start again")
 
-// remember records the approval.
-func (e *authorizeEndpoint) remember(ctx context.Context, req *authorizeRequest, user *User) error {
-	now := e.now()
-	return e.consents.change(ctx, user.Subject, func(consents *storage.Consents) error {
+// approval is what a person has approved on a page.
+type approval struct {
+	client           *storage.Client
+	scopes, audience []string
+	until            time.Time // zero: never
+	redirectURI      string    // where the code goes; "" for a device
+}
+
+// remember records what a user approves now.
+func (s *core) remember(ctx context.Context, subject string, a approval) error {
+	now := s.now()
+	return s.consents.change(ctx, subject, func(consents *storage.Consents) error {
 		consents.Prune(now)
-		if _, known := consents.Clients[req.client.ID]; !known && req.client.Origin != "" && len(consents.Clients) >= maxConnected {
+		if _, known := consents.Clients[a.client.ID]; !known && a.client.Origin != "" && len(consents.Clients) >= maxConnected {
 			return errTooManyApps
 		}
-		consents.Approve(req.client.ID, req.scopes, req.audience, req.until, now)
-		if host := pages.HostOf(req.redirectURI); req.client.Origin != "" && host != "" {
-			consents.ApproveRedirect(req.client.ID, host)
+		consents.Approve(a.client.ID, a.scopes, a.audience, a.until, now)
+		if host := pages.HostOf(a.redirectURI); a.client.Origin != "" && host != "" {
+			consents.ApproveRedirect(a.client.ID, host)
 		}
 		return nil
 	})

@@ -297,11 +297,7 @@ func (e *deviceEndpoint) approve(c *call, user *User, id string, d *storage.Devi
 		return e.tooManyCodes(wait)
 	}
 	now := e.now()
-	err = e.consents.change(c.ctx, user.Subject, func(consents *storage.Consents) error {
-		consents.Prune(now)
-		consents.Approve(d.Client, d.Scopes, d.Audience, until, now)
-		return nil
-	})
+	err = e.remember(c.ctx, user.Subject, approval{client: c.client, scopes: d.Scopes, audience: d.Audience, until: until})
 	if err == nil {
 		session := user.Session
 		session.ID = "" // the person's browser has that session, and not the device, which stays connected after a logout

@@ -123,7 +123,8 @@ func (s *Server) answerAt(c *call, e *Endpoint) error {
 	return nil
 }
 
-// fail is the one place that turns an error into a response, a log line and a count.
+// fail turns an error of an endpoint into a response, a log line and a count. Only a program that polls gets its answer elsewhere, by wait.
+// Failures of guards are logged by logGuardFailure here and by package guard.
 func (s *Server) fail(c *call, e *Endpoint, err error) error {
 	refusal := asRefusal(err)
 	if isPending(refusal) {
@@ -172,6 +173,23 @@ func (s *Server) fail(c *call, e *Endpoint, err error) error {
 	c.w.Header().Set("Cache-Control", "no-store")
 	wire.SetRetryAfterOf(c.w.Header(), refusal)
 	return &PageError{Status: refusal.HTTPStatus(), ID: id, Err: refusal}
+}
+
+// asRefusal returns what the client may know of an error: of any that is no [grants.Error], only that the server has failed, with 503.
+func asRefusal(err error) *grants.Error {
+	if refusal, ok := errors.AsType[*grants.Error](err); ok {
+		return refusal
+	}
+	description := "the server cannot answer now, try again later"
+	if errors.Is(err, storage.ErrReadOnly) {
+		description = "the issuer is read-only at the moment, try again later"
+	}
+	return &grants.Error{
+		Code:        grants.TemporarilyUnavailable,
+		Description: description,
+		Status:      http.StatusServiceUnavailable,
+		Cause:       err,
+	}
 }
 
 // isPending reports whether an error only says that a person has not decided yet (RFC 8628 §3.5). Programs poll, so that it is no

@@ -28,7 +28,7 @@ import (
 type Source interface {
 	// AccessToken returns the claims of a token that is valid now, or that has expired within the leeway. If the token is
 	// wrong, the error is a [jwt.InvalidToken]; with any other error the token may be valid. Callers must not change the
-	// claims.
+	// claims. The server of an issuer of this process also knows what is revoked; a RemoteIssuer does not.
 	AccessToken(ctx context.Context, token string, leeway time.Duration) (*jwt.Claims, error)
 }
 

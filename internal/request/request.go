@@ -1,5 +1,5 @@
 // Package request tells what Caddy knows of a request: the URL, the scheme and the address of the client, as they were before any
-// handler has changed them. It also keeps secrets of requests out of Caddy's logs, see [Restart], drops headers that only a trusted program may
+// handler has changed them. It also keeps secrets of requests out of Caddy's logs, see [HideSecretsFromLogs], drops headers that only a trusted program may
 // send, see [DropHeader], and keeps the headers of a response from being changed, see [KeepHeaders].
 package request
 

@@ -14,13 +14,13 @@ import (
 // restartedKey is the key of the request target as the client sent it, in the context of a request that was restarted.
 type restartedKey struct{}
 
-// Restart answers a request from its start if Caddy's logs would have a secret of it, and reports whether it did. Caddy copies each
+// HideSecretsFromLogs answers a request from its start if Caddy's logs would have a secret of it, and reports whether it did. Caddy copies each
 // request, as it came, for the access log and for the logs of errors, and nothing can change that copy. So the first request is not
 // logged, and the second is. That has no secret in what Caddy logs of it: its RequestURI and its Referer. Its URL, which
 // matchers, placeholders and handlers use, is the same.
 //
 // With codes, the response can have an authorization code in its Location, which is another in the log.
-func Restart(w http.ResponseWriter, r *http.Request, codes bool) bool {
+func HideSecretsFromLogs(w http.ResponseWriter, r *http.Request, codes bool) bool {
 	ctx := r.Context()
 	sent, ok := ctx.Value(caddyhttp.OriginalRequestCtxKey).(http.Request)
 	if !ok || !codes && !wire.MayHaveSecrets(sent.RequestURI) && r.Referer() == "" { // as most requests, at every handler of a site
