@@ -95,7 +95,7 @@ func (e *authorizeEndpoint) findClient(c *call, params url.Values) (client *stor
 	}
 	client, err = e.documents.Fetch(c.ctx, id)
 	if refusal, ok := errors.AsType[*grants.Error](err); ok && refusal.HTTPStatus() == http.StatusUnauthorized {
-		page := *refusal // 401 would ask the person to sign in, who has
+		page := *refusal // not 401: the person is already signed in
 		page.Status = http.StatusBadRequest
 		err = &page
 	}
@@ -146,7 +146,7 @@ func (e *authorizeEndpoint) proceed(c *call, req *authorizeRequest) error {
 	if user == nil {
 		return e.signIn(c, req, nil)
 	}
-	if err := e.cutoffs.Sync(c.ctx); err != nil { // so that no revocation before voids what begins here
+	if err := e.cutoffs.Sync(c.ctx); err != nil { // load the cutoffs of other nodes first, so that the new family starts after all of them
 		return err
 	}
 	if req.came, err = e.cameFromLogin(c, req); err != nil {
@@ -230,7 +230,8 @@ func (e *authorizeEndpoint) issueCode(c *call, f *storage.Family, now time.Time)
 	if count == nil {
 		return "", e.tooManyCodes(wait)
 	}
-	// Until when the tokens of the code live, so that its exchange, which cannot be repeated, need not write this.
+	// Record here until when the tokens of the code live. The exchange of the code cannot be repeated, so it should have as few
+	// writes as possible.
 	until := f.Code.Expires
 	if f.Code.Offline {
 		until = c.client.RefreshToken.KeptUntil(now)

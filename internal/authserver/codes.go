@@ -21,7 +21,7 @@ type Codes struct {
 	dropped time.Time // when entries that nobody removes were looked for
 }
 
-// remembered is until when a code or a pushed request is of use.
+// remembered is an entry of Codes.
 type remembered struct {
 	end   time.Time
 	place bool // it is a pushed request that no browser has come with, and has one of their places
@@ -39,8 +39,8 @@ const (
 	// codeMargin is how far the clock of a node may be behind, without another node removing a code that it would accept.
 	codeMargin = time.Minute
 
-	// abandoned is how long before the end of a new entry another one has ended that nobody removes: its issuer is gone, or may not
-	// write. It is long enough for several sweeps.
+	// abandoned is how much later than an old entry a new one must end for the old one to be dropped. If the old one is still there
+	// by then, its issuer was removed or may not write. It is long enough for several sweeps.
 	abandoned = 20 * time.Minute
 )
 
@@ -53,7 +53,7 @@ func (c *Codes) add(issuer string, key storage.Key, end time.Time) {
 	c.put(issuedCode{issuer, key}, remembered{end: end}, maxCodes)
 }
 
-// put remembers what is new, or has another end now. It reports false if there are as many of its kind as there is room for.
+// put adds or replaces an entry. It reports false if there are already room entries of that kind.
 func (c *Codes) put(code issuedCode, r remembered, room int) bool {
 	c.forget(code)
 	count := func() int {
@@ -89,9 +89,9 @@ func (c *Codes) dropAbandoned(end time.Time) {
 	}
 }
 
-// addPushed is add for a request that a client is about to push. It reports false, and the request must be refused, if clients push
-// faster than the records can go: they would stay for hours. A client that is not known, see call.isKnown, has half of the room, so that
-// strangers never keep out the clients that the owner has added.
+// addPushed is add for a request that a client is about to push. It reports false if there are too many; then the request must be
+// refused, or its record would stay in the store for hours. Clients that are not known (see call.isKnown) can use only half of the
+// room, so that they never lock out the clients that the owner has added.
 func (c *Codes) addPushed(issuer string, key storage.Key, end time.Time, known bool) bool {
 	c.mu.Lock()
 	defer c.mu.Unlock()

@@ -139,8 +139,8 @@ func offered(client *storage.Client) string {
 	return strings.Join(values, " ")
 }
 
-// chosenUntil returns when the access ends that a person gives a client now, zero for never. The page of an owner need not have the
-// choice; then it is the one that is chosen beforehand.
+// chosenUntil returns the end of the access for the lifetime that the person chose on the consent page; zero: no end. The first
+// lifetime is the default, also for a custom template without the choice.
 func chosenUntil(client *storage.Client, form url.Values, now time.Time) (time.Time, error) {
 	choices := client.ConsentLifetimes
 	if len(choices) == 0 {

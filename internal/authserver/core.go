@@ -181,7 +181,7 @@ func familyAccount(client, subject string) string {
 	return storage.HashID(client + "\x00" + subject)
 }
 
-// longestLifetimes returns the longest lifetimes of all clients, with an error those of the clients of the configuration.
+// longestLifetimes returns the longest lifetimes of all clients. With an error, it returns those of the configured clients only.
 func (s *core) longestLifetimes(ctx context.Context) (storage.Lifetimes, error) {
 	longest := storage.Lifetimes{AccessToken: s.config.Keys.Lifetime + jwt.MaxLeeway, Family: longestCode}
 	for _, c := range s.config.Clients {

@@ -283,7 +283,7 @@ func (e *deviceEndpoint) approve(c *call, user *User, id string, d *storage.Devi
 	if err := checkSubjectFor(c.client, d.Scopes, user.Subject); err != nil {
 		return err
 	}
-	if err := e.cutoffs.Sync(c.ctx); err != nil { // so that no revocation before voids what begins here
+	if err := e.cutoffs.Sync(c.ctx); err != nil { // load the cutoffs of other nodes first, so that the new family starts after all of them
 		return err
 	}
 	if e.cutoffs.Voids(user.Subject, d.Client, began) {

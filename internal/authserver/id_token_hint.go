@@ -23,8 +23,8 @@ type idTokenHint struct {
 var errHint = grants.Refuse(grants.InvalidRequest, "id_token_hint is not an ID token of this issuer").
 	Explain("id_token_hint", "an ID token that this issuer has made", "")
 
-// openHint reads an ID token of this server. It may have expired, and its session may have ended. An ID token whose key is not on the
-// ring any more says nothing that can be checked: the hint is nil then.
+// openHint reads an ID token of this server. It may have expired, and its session may have ended. If the signing key of the ID
+// token was removed, the signature cannot be verified, and the hint is nil.
 func (s *core) openHint(ctx context.Context, token string) (*idTokenHint, error) {
 	payload, err := s.keys.VerifyAs(ctx, idTokenType, token)
 	switch {

@@ -156,8 +156,8 @@ func (r *authorizeRequest) newLogin() bool {
 // maxHint is how long a parameter of the client may be that the login page gets.
 const maxHint = 255
 
-// hints returns what the login page learns of the request. What an application says of it is shown to nobody here, so that it is only
-// bounded.
+// hints returns what the login page learns of the request. Values from the client are not shown on pages of this server, so that
+// only their length and control characters are checked.
 func (r *authorizeRequest) hints(again bool) url.Values {
 	hints := make(url.Values)
 	for _, name := range []string{"login_hint", "ui_locales", "acr_values"} {
@@ -302,10 +302,10 @@ func (e *authorizeEndpoint) cameFromLogin(c *call, req *authorizeRequest) (*visi
 	return v, nil
 }
 
-// proves reports whether the user has signed in since the browser was sent to the login page. If the site tells when somebody has signed
-// in, that must be after, to the second. The clock of the login may be ahead of ours, so that it must also be later than
-// what the site said before. If its clock is behind, a new login may not be seen as one; that is an error for the client, and never a
-// yes without a login. If the site does not tell, it is only known that somebody has signed in if nobody or somebody else was before.
+// proves reports whether the user has signed in since the browser was sent to the login page. If the site tells when somebody has
+// signed in, that must be after, to the second. The clock of the login may be ahead of ours, so that it must also be later than
+// what the site said before. If its clock is behind, a new login may be taken for the old one; the client then gets an error, which
+// is safe. If the site does not report the time, a new login is only known if no user, or another one, was signed in before.
 func (v *visit) proves(user *User) bool {
 	switch {
 	case v == nil || v.elsewhere:

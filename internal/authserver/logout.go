@@ -186,7 +186,7 @@ func (e *logoutEndpoint) answer(c *call, user *User, form url.Values) error {
 	return e.signOut(c, user, req)
 }
 
-// signOut ends what ends when a person signs out, and sends the person to the site.
+// signOut ends the sign-ins that the logout is about, with their tokens, and sends the person to the site to end its own session.
 func (e *logoutEndpoint) signOut(c *call, user *User, req *logoutRequest) error {
 	err := e.end(c, user.Subject, func(in *storage.SignIn) bool {
 		switch {

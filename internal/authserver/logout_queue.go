@@ -22,10 +22,10 @@ import (
 	"github.com/caddy-oauth/caddy-oauth/storage"
 )
 
-// logouts ends sign-ins: their tokens, and the sessions of the clients, which it tells (OpenID Connect Back-Channel Logout). What it has to
-// do is a record in the store before anybody gets an answer, so that no crash and no reload loses it. Any node does what is in the
-// store, one at a time: a node claims a record before it begins. If it dies then, another one goes on, and a client can get the same
-// logout token, with the same jti, a second time.
+// logouts ends sign-ins: their tokens, and the sessions of the clients, which it tells (OpenID Connect Back-Channel Logout). Each
+// logout is stored as a record before the request is answered, so that no crash and no reload loses it. Any node works on the
+// records; it claims a record before it begins, so that only one node at a time works on it. If that node dies, another one
+// continues, and a client can get the same logout token, with the same jti, a second time.
 type logouts struct {
 	issuer, url string
 	store       storage.Store
@@ -60,7 +60,7 @@ const (
 	logoutTokenLife = 2 * time.Minute
 	logoutTokenType = "logout+jwt"
 	logoutEvent     = "http://schemas.openid.net/event/backchannel-logout"
-	// noticeAge is how long after the logout a client is told whose address may not get messages faster.
+	// noticeAge is how long after the logout the server still sends a notice that the rate limit of its address has delayed.
 	noticeAge = 48 * time.Hour
 )
 
@@ -70,8 +70,8 @@ var noticePauses = []time.Duration{3 * time.Second, 10 * time.Second, 25 * time.
 // end ends sign-ins of a person. It returns when that is in the store, and as a rule when the tokens have ended. address is as in
 // RevokeFamily.
 //
-// Tokens can end where a new record finds no room, since tombstones overwrite records. So they do, whatever else fails. The caller gets the
-// error, and can try again: what has ended stays ended.
+// Tokens are revoked even if the store is full, since tombstones overwrite records. end goes on after an error and returns it. The
+// caller can try again: what was revoked stays revoked.
 func (l *logouts) end(ctx context.Context, subject string, ended []storage.SignIn, reason, address string) error {
 	if len(ended) == 0 {
 		return nil
@@ -313,7 +313,7 @@ func (r *logoutRounds) begin(id string) bool {
 	return true
 }
 
-// end notes that this node is no longer at a record. due is when there is more of it to do, zero if there is nothing.
+// end records that this node has stopped working on a record. due is when to continue; zero: it is done.
 func (r *logoutRounds) end(id string, due time.Time, err error) {
 	r.mu.Lock()
 	defer r.mu.Unlock()

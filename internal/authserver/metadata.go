@@ -165,7 +165,7 @@ func (s *core) metadata(sites *SiteFacts) ([]byte, error) {
 		}
 	}
 	slices.Sort(doc.GrantTypes)
-	if s.anyRevokesUsers() { // a body of JSON has no client_secret
+	if s.anyRevokesUsers() { // without client_secret_post: the request body is JSON
 		doc.RevokeUserEndpoint = s.origin + s.config.Paths.RevokeUser
 		doc.RevokeUserMethods = append([]string{storage.MethodBasic, storage.MethodKey}, s.certificateMethods()...)
 	}

@@ -51,7 +51,8 @@ func (p *pairwise) seal(ctx context.Context, subject, user string, lifetime time
 	return p.sealer.seal(ctx, sealedSubject+"\x00"+subject, user, lifetime+jwt.MaxLeeway)
 }
 
-// reveal puts the user ID into the claims of an access token that has it sealed. It takes it from Raw, which is what others may see.
+// reveal decrypts the user ID of an access token with a pairwise subject into the claims. It deletes the encrypted ID from Raw,
+// which other parties can see.
 func (p *pairwise) reveal(ctx context.Context, claims *jwt.Claims) error {
 	sealed := claims.SealedSubject
 	if sealed == "" {

@@ -6,8 +6,8 @@ import (
 	"sync/atomic"
 )
 
-// resources are the resources of the guards of an issuer that no audience of its clients has. Safe for concurrent use; the zero
-// value is ready for use.
+// resources are the resources of the guards of an issuer that are not in the audience of any of its clients. Safe for concurrent
+// use; the zero value is ready for use.
 type resources struct {
 	mu   sync.Mutex
 	list atomic.Pointer[[]string]

@@ -59,7 +59,7 @@ func (s *sessionRecords) note(ctx context.Context, client *storage.Client, f *st
 	})
 }
 
-// ownerLife is how long it is kept whose a session is, after the last sign-in in it, if its tokens never end.
+// ownerLife is how long the record of the owner of a session is kept after the last sign-in in it, if its tokens never expire.
 const ownerLife = 400 * 24 * time.Hour
 
 // claim notes whose a session is. That is a write with the first sign-in of the session, and with a later one on another day.

@@ -170,7 +170,7 @@ func (e *tokenEndpoint) exchange(c *call, grant grants.Grant, form url.Values, n
 	return auth, nil
 }
 
-// guessed are the situations in which somebody may guess what a client has.
+// guessed are the situations of a refusal that count as a failed guess of a code or token.
 var guessed = []string{grants.BadCode, grants.BadRefreshToken, grants.BadSubjectToken, grants.BadAssertion}
 
 // throttleRefusal counts the refusal of a code or of a token. After too many it returns another refusal.

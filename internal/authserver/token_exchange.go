@@ -130,7 +130,8 @@ func sourceClaims(sources []storage.Source) (claims []sourceClaim) {
 	return claims
 }
 
-// readSources takes the sources of a token of this issuer from its claims, which others see without them.
+// readSources moves the sources of a token of this issuer from the raw claims to Sources: other readers of the claims must not see
+// them.
 func readSources(claims *jwt.Claims) error {
 	value, ok := claims.Raw[exchangedFrom]
 	if !ok {

@@ -27,7 +27,7 @@ type uses struct {
 // use is that a client got a token with those scopes.
 type use struct {
 	at     time.Time
-	began  time.Time // when that began which a revocation can void
+	began  time.Time // start of the family, or when the token was issued if it has none
 	scopes []string
 }
 
