@@ -16,7 +16,7 @@ type CORS struct {
 	Origins []string // none: all
 }
 
-// CheckOrigin returns why no browser sends an origin (RFC 6454 §6.2).
+// CheckOrigin returns an error unless s is an origin as a browser serializes it (RFC 6454 §6.2).
 func CheckOrigin(s string) error {
 	u, err := url.Parse(s)
 	if err != nil || u.Scheme == "" || u.Host == "" || s != strings.ToLower(u.Scheme+"://"+u.Host) {

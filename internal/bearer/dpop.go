@@ -96,7 +96,7 @@ type proven struct {
 // provenKey is the key of what a request has proven before it started again, in its context.
 type provenKey struct{}
 
-// Again returns a context for the same request, which starts again from the client's headers: its proof is not a second one.
+// Again returns a context for handling the same request a second time, so that its DPoP proof is not refused as a replay.
 func (t *Tokens) Again(ctx context.Context) context.Context {
 	if t.proven == nil {
 		return ctx

@@ -63,7 +63,8 @@ func New(store storage.Store, options Options) *Store {
 	return s
 }
 
-// Timeout returns how long a request may wait for a store in all, and anything else for one operation.
+// Timeout returns how long a request may wait for the store in total. For anything but a request, it is the limit for one
+// operation.
 func Timeout(store storage.Store) time.Duration {
 	if slow, ok := storage.As[storage.Slow](store); ok && slow.Timeout() > 0 {
 		return slow.Timeout()

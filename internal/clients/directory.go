@@ -40,7 +40,8 @@ type Source interface {
 	InUse(ctx context.Context, id string, until time.Time) error
 }
 
-// Explainer is a Source that can say, for the owner, what an ID should be that its Find does not know, and "" if it has no such IDs.
+// Explainer is a Source whose Missing returns, for the owner, what an ID that Find does not know should be. It returns "" if such
+// an ID is never one of the Source.
 type Explainer interface {
 	Missing(id string) string
 }

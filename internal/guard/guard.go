@@ -30,7 +30,7 @@ type Config struct {
 	CORS     *bearer.CORS     // nil: scripts of other origins are refused, unless the site answers their preflights
 	Optional bool             // a request without a token passes
 
-	Settings string                // all that tells two guards apart, but for the requests they are for
+	Settings string                // the guard in JSON without its matchers: equal for guards that differ only in which requests they match
 	Matchers caddyhttp.MatcherSets // of the requests to check; nil: all
 
 	KeepToken bool              // handlers after the guard see the token

@@ -172,7 +172,7 @@ func (p *Place) take(guards []*Guard, h caddyhttp.MiddlewareHandler) []*Guard {
 	return guards
 }
 
-// join takes in the guards of the site.
+// join collects the settings and resource metadata of all guards of the site.
 func (p *Place) join(guards []*Guard) {
 	documents := make([]*bearer.Metadata, 0, len(guards))
 	some := make(map[string]bool) // settings of guards of some requests to an MCP server

@@ -24,7 +24,7 @@ type Claims struct {
 	IssuedAt, NotBefore       time.Time
 	ID                        string // jti; for an opaque token, the ID of its record
 	Family                    string
-	Began                     time.Time // when that began which a revocation can void, zero: IssuedAt
+	Began                     time.Time // start of the family; zero: IssuedAt
 	Bound                     Confirmation
 
 	// Sources are the tokens of this issuer that the token was exchanged for. Whoever reads the token sets them, not ParseClaims.
@@ -41,7 +41,7 @@ type Claims struct {
 type Source struct {
 	ClientID, ID    string
 	Subject, Family string    // empty: those of the other token
-	Began           time.Time // when that began which a revocation can void
+	Began           time.Time // start of its family, or when it was issued if it has none
 }
 
 // ParseClaims decodes a payload. It checks the type of every claim it knows, and that the required ones are there. It
