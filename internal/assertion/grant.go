@@ -11,9 +11,9 @@ import (
 	"github.com/caddy-oauth/caddy-oauth/storage"
 )
 
-// TypeIDJAG is the typ of an Identity Assertion JWT Authorization Grant (draft-ietf-oauth-identity-assertion-authz-grant §3.1): the
+// typeIDJAG is the typ of an Identity Assertion JWT Authorization Grant (draft-ietf-oauth-identity-assertion-authz-grant §3.1): the
 // identity provider of a company says which of its users a client may act for at this server.
-const TypeIDJAG = "oauth-id-jag+jwt"
+const typeIDJAG = "oauth-id-jag+jwt"
 
 // maxGrantLife is how long an assertion of an issuer elsewhere can be valid.
 const maxGrantLife = time.Hour
@@ -23,7 +23,7 @@ type Trusted struct {
 	Issuer  string
 	JWKS    json.RawMessage // its keys; or else their URL
 	JWKSURI string
-	IDJAG   bool // its assertions are of TypeIDJAG; otherwise none is
+	IDJAG   bool // its assertions are ID-JAGs; otherwise none is
 }
 
 // Grant is an assertion of an issuer elsewhere, of which nothing is verified yet.
@@ -82,7 +82,7 @@ func (c *Checker) CheckGrant(ctx context.Context, g *Grant, from *Trusted) (*jwt
 func checkGrantType(header jwt.Header, from *Trusted) error {
 	expected := []string{"", "JWT", "authorization-grant+jwt"}
 	if from.IDJAG {
-		expected = []string{TypeIDJAG}
+		expected = []string{typeIDJAG}
 	}
 	if slices.ContainsFunc(expected, header.IsType) {
 		return nil

@@ -21,7 +21,7 @@ func FuzzGrant(f *testing.F) {
 		jwttest.Encode(`{"alg":"ES256"}`) + "." + jwttest.Encode(`{"iss":["a"],"sub":{},"aud":[[]],"exp":1e999,"cnf":[]}`) + ".AA",
 	}
 	prefixes := make([]string, 0, 2)
-	for _, typ := range []string{"JWT", TypeIDJAG} {
+	for _, typ := range []string{"JWT", typeIDJAG} {
 		signed, err := key.SignAs(typ, payload)
 		if err != nil {
 			f.Fatal(err)

@@ -15,8 +15,8 @@ import (
 	"github.com/caddy-oauth/caddy-oauth/storage"
 )
 
-// RequestType is the typ of request objects (RFC 9101 §10.8).
-const RequestType = "oauth-authz-req+jwt"
+// requestType is the typ of request objects (RFC 9101 §10.8).
+const requestType = "oauth-authz-req+jwt"
 
 const (
 	maxRequest  = 16 << 10         // bytes of a request object
@@ -48,7 +48,7 @@ func (c *Checker) ReadRequest(ctx context.Context, text string, client *storage.
 	if err != nil {
 		return nil, err
 	}
-	if algs := RequestAlgorithms(client); !slices.Contains(algs, signed.header.Algorithm) {
+	if algs := requestAlgorithms(client); !slices.Contains(algs, signed.header.Algorithm) {
 		return nil, &Error{
 			Sent: "a request object with alg " + signed.header.Algorithm, Expected: strings.Join(algs, ", "),
 			Setting: "request_object_signing_alg",
@@ -70,8 +70,8 @@ func (c *Checker) ReadRequest(ctx context.Context, text string, client *storage.
 	}
 }
 
-// RequestAlgorithms returns the algorithms by which a client may sign its requests.
-func RequestAlgorithms(client *storage.Client) []string {
+// requestAlgorithms returns the algorithms by which a client may sign its requests.
+func requestAlgorithms(client *storage.Client) []string {
 	if client.RequestAlgorithm != "" {
 		return []string{client.RequestAlgorithm}
 	}
@@ -118,8 +118,8 @@ func readRequest(text string) (*signedRequest, error) {
 		return nil, errKeyInHeader
 	case err != nil:
 		return nil, errNoRequest
-	case !slices.ContainsFunc([]string{"", "JWT", RequestType}, header.IsType):
-		return nil, &Error{Sent: "a request object with typ " + header.Type, Expected: RequestType + ", JWT or none"}
+	case !slices.ContainsFunc([]string{"", "JWT", requestType}, header.IsType):
+		return nil, &Error{Sent: "a request object with typ " + header.Type, Expected: requestType + ", JWT or none"}
 	}
 	return &signedRequest{token, header, payload}, nil
 }

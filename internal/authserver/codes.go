@@ -44,8 +44,8 @@ const (
 	abandoned = 20 * time.Minute
 )
 
-// NewCodes returns a Codes that remembers none.
-func NewCodes() *Codes { return &Codes{ends: make(map[issuedCode]remembered)} }
+// newCodes returns a Codes that remembers none.
+func newCodes() *Codes { return &Codes{ends: make(map[issuedCode]remembered)} }
 
 func (c *Codes) add(issuer string, key storage.Key, end time.Time) {
 	c.mu.Lock()

@@ -45,7 +45,7 @@ func files(t *testing.T, dir, text string) (n int) {
 func diskServer(t *testing.T, on certmagic.Storage) *testServer {
 	t.Helper()
 	return newTestServer(t, withoutConsent("webapp"), func(c *Config) {
-		c.Store, c.Now, c.Limits.Off, c.Codes = caddystore.New(on, "default"), time.Now, true, NewCodes()
+		c.Store, c.Now, c.Limits.Off, c.Codes = caddystore.New(on, "default"), time.Now, true, newCodes()
 	})
 }
 
@@ -115,7 +115,7 @@ func TestCodeOfAnotherNodeIsKept(t *testing.T) {
 
 // What a store refuses to remove is removed later.
 func TestRemovalOfCodesIsRepeated(t *testing.T) {
-	store, codes := testclock.NewStore(time.Now), NewCodes()
+	store, codes := testclock.NewStore(time.Now), newCodes()
 	store.Err = errDown
 	now := time.Now()
 	for n := range 10 {
@@ -133,7 +133,7 @@ func TestRemovalOfCodesIsRepeated(t *testing.T) {
 }
 
 func TestRememberedCodesAreBounded(t *testing.T) {
-	codes := NewCodes()
+	codes := newCodes()
 	for n := range maxCodes + 100 {
 		codes.add("default", storage.Key{Kind: storage.KindFamily, ID: fmt.Sprint(n)}, epoch)
 	}
@@ -144,7 +144,7 @@ func TestRememberedCodesAreBounded(t *testing.T) {
 
 // Whoever floods the server with pushed requests does not keep it from removing the codes that nobody redeems.
 func TestPushedRequestsLeaveRoomForCodes(t *testing.T) {
-	codes := NewCodes()
+	codes := newCodes()
 	code, late := storage.Key{Kind: storage.KindFamily, ID: "x"}, storage.Key{Kind: storage.KindPushed, ID: "late"}
 	flood := func() {
 		for n := range maxCodes + 100 {
@@ -265,7 +265,7 @@ func TestPushedRequestThatIsNotKeptHasItsPlace(t *testing.T) {
 
 // An issuer that a reload has taken away, or that may not write, sweeps nothing. What it has left keeps nobody out for ever.
 func TestRequestsOfAnIssuerThatIsGone(t *testing.T) {
-	codes := NewCodes()
+	codes := newCodes()
 	key := func(n int) storage.Key { return storage.Key{Kind: storage.KindPushed, ID: fmt.Sprint(n)} }
 	for n := range maxCodes {
 		codes.addPushed("gone", key(n), epoch, true)

@@ -152,10 +152,10 @@ func (s ProcessState) withDefaults(now func() time.Time) ProcessState {
 		s.Throttle = throttle.New()
 	}
 	if s.Servers == nil {
-		s.Servers = NewRunningServers()
+		s.Servers = newRunningServers()
 	}
 	if s.Codes == nil {
-		s.Codes = NewCodes()
+		s.Codes = newCodes()
 	}
 	if s.Trail == nil {
 		s.Trail = trail.New()

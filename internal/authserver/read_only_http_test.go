@@ -209,7 +209,7 @@ func newSlowServer(t *testing.T, over func(storage.Store) storage.Store) (*testS
 		slow.Store = c.Store
 		c.Store = over(slow)
 		c.Clients["webapp"].Consent = storage.ConsentNever
-		c.Servers = NewRunningServers()
+		c.Servers = newRunningServers()
 	})
 	return s, slow
 }
@@ -252,7 +252,7 @@ func TestOlderRequestsEnd(t *testing.T) {
 // A slow request of the older configuration must not write any more.
 func TestOlderRequestsThatTakeLong(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
-		s := newTestServer(t, func(c *Config) { c.Servers = NewRunningServers() })
+		s := newTestServer(t, func(c *Config) { c.Servers = newRunningServers() })
 		form := refreshes(s.tokens(t)["refresh_token"].(string), "client_id", "webapp", "client_secret", webSecret).Encode()
 		body, sends := io.Pipe()
 		r := postRequest("/oauth/token", "")

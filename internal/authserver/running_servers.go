@@ -21,8 +21,8 @@ type RunningServers struct {
 	all []*runningServer
 }
 
-// NewRunningServers returns a RunningServers without servers.
-func NewRunningServers() *RunningServers { return new(RunningServers) }
+// newRunningServers returns a RunningServers without servers.
+func newRunningServers() *RunningServers { return new(RunningServers) }
 
 // runningServer is a server that may still write to its store.
 type runningServer struct {

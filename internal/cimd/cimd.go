@@ -121,10 +121,10 @@ func (s *Source) Missing(id string) string {
 
 // check refuses an ID that cannot be that of a client, whatever there is at the URL.
 func (s *Source) check(id string) error {
-	if err := CheckID(id, s.Loopback); err != nil {
+	if err := checkID(id, s.Loopback); err != nil {
 		return refuse("the client ID is not the URL of a client metadata document").Explain(id, err.Error(), setting)
 	}
-	if err := s.Policy.permit(Host(id)); err != nil {
+	if err := s.Policy.permit(hostOf(id)); err != nil {
 		return refuse("this server does not accept clients of that host").Explain(id, err.Error(), setting)
 	}
 	return nil

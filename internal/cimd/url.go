@@ -33,13 +33,13 @@ var (
 	domain = regexp.MustCompile(`^(?:[0-9a-z_-]+\.)*[a-z][0-9a-z-]*$`)
 )
 
-// CheckID returns why a client ID is not the URL of a metadata document (section 3 of the draft). loopback allows URLs on this machine,
+// checkID returns why a client ID is not the URL of a metadata document (section 3 of the draft). loopback allows URLs on this machine,
 // for an issuer that is there too.
 //
 // IDs are compared letter by letter, so there must be no second way to write one. The draft leaves it open who normalizes what; here,
 // what would change is refused: a host in upper case or with a dot at its end, a port with leading zeros, and addresses instead of names,
 // which nobody recognizes on a page.
-func CheckID(id string, loopback bool) error {
+func checkID(id string, loopback bool) error {
 	u, err := url.Parse(id)
 	switch {
 	case len(id) > maxID:
@@ -98,8 +98,8 @@ func checkPath(u *url.URL) error {
 	return nil
 }
 
-// Host returns the host of a client ID, without the port: whom people know the client by. It returns "" for an ID that is no URL.
-func Host(id string) string {
+// hostOf returns the host of a client ID, without the port: whom people know the client by. It returns "" for an ID that is no URL.
+func hostOf(id string) string {
 	u, err := url.Parse(id)
 	if err != nil {
 		return ""

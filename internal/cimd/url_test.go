@@ -84,7 +84,7 @@ func TestCheckID(t *testing.T) {
 		"ftp://app.example.com/a":                 false,
 		"javascript:alert(1)":                     false,
 	} {
-		if err := CheckID(id, false); (err == nil) != want {
+		if err := checkID(id, false); (err == nil) != want {
 			t.Errorf("%q: %v", id, err)
 		}
 	}
@@ -94,7 +94,7 @@ func TestCheckID(t *testing.T) {
 		"http://app.example.com/client": false, "http://localhost/": false, "http://localhost.example/a": false, "http://10.0.0.1/a": false,
 		"https://10.0.0.1/a": false, "http://localhost@evil.example/a": false, "HTTP://localhost/a": false, "http://0.0.0.0/a": false,
 	} {
-		if err := CheckID(id, true); (err == nil) != want {
+		if err := checkID(id, true); (err == nil) != want {
 			t.Errorf("on loopback, %q: %v", id, err)
 		}
 	}
@@ -157,7 +157,7 @@ func FuzzCheckID(f *testing.F) {
 		f.Add(seed, false)
 	}
 	f.Fuzz(func(t *testing.T, id string, loopback bool) {
-		if CheckID(id, loopback) != nil {
+		if checkID(id, loopback) != nil {
 			return
 		}
 		u, err := url.Parse(id)

@@ -36,8 +36,8 @@ var ErrOwned = errors.New("the client was added here: disable it instead")
 // hostPrefix begins the ID of a record that blocks a redirect host. No client ID has this character.
 const hostPrefix = "\x00"
 
-// RedirectHost returns the host that a redirect URI leads to, and for an app's own scheme, the scheme and a colon.
-func RedirectHost(uri string) string {
+// redirectHost returns the host that a redirect URI leads to, and for an app's own scheme, the scheme and a colon.
+func redirectHost(uri string) string {
 	u, err := url.Parse(uri)
 	switch {
 	case err != nil:
@@ -86,7 +86,7 @@ func (d *Directory) Described(ctx context.Context) (list []Described, hosts []st
 
 // blocksRedirect reports whether a redirect URI leads to a host that is blocked.
 func (x *index) blocksRedirect(redirectURIs []string) bool {
-	return len(x.hosts) > 0 && slices.ContainsFunc(redirectURIs, func(uri string) bool { return x.hosts[RedirectHost(uri)] })
+	return len(x.hosts) > 0 && slices.ContainsFunc(redirectURIs, func(uri string) bool { return x.hosts[redirectHost(uri)] })
 }
 
 // Block refuses a client that nobody added, and voids its tokens. It need not be there yet.
@@ -105,7 +105,7 @@ func (d *Directory) Unblock(ctx context.Context, id string) error {
 	return d.setBlocked(ctx, id, "no longer blocked", false)
 }
 
-// BlockHost refuses every client that nobody added and that has a redirect URI with this host, see RedirectHost, and voids the tokens
+// BlockHost refuses every client that nobody added and that has a redirect URI with this host, see redirectHost, and voids the tokens
 // of those that are known.
 func (d *Directory) BlockHost(ctx context.Context, host string) error {
 	host = strings.ToLower(host)
@@ -117,7 +117,7 @@ func (d *Directory) BlockHost(ctx context.Context, host string) error {
 		return err
 	}
 	for _, client := range list {
-		if slices.ContainsFunc(client.RedirectURIs, func(uri string) bool { return RedirectHost(uri) == host }) {
+		if slices.ContainsFunc(client.RedirectURIs, func(uri string) bool { return redirectHost(uri) == host }) {
 			if err := d.Revoke(ctx, client.ID, "redirect host blocked"); err != nil {
 				return err
 			}

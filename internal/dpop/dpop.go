@@ -22,8 +22,8 @@ import (
 // Header is the name of the header with the proof, as net/http spells it.
 const Header = "Dpop"
 
-// NonceHeader is the name of the header with a nonce (RFC 9449 §8), as net/http spells it.
-const NonceHeader = "Dpop-Nonce"
+// nonceHeader is the name of the header with a nonce (RFC 9449 §8), as net/http spells it.
+const nonceHeader = "Dpop-Nonce"
 
 const (
 	maxLength       = 8 << 10 // of a proof
@@ -204,7 +204,7 @@ func (c *Checker) Offer(ctx context.Context, h http.Header) error {
 	}
 	nonce, err := c.Nonces.current(ctx, c.Now())
 	if err == nil {
-		h.Set(NonceHeader, nonce)
+		h.Set(nonceHeader, nonce)
 	}
 	return err
 }

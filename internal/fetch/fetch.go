@@ -224,7 +224,7 @@ func (f *Fetcher) response(resp *http.Response, body []byte) *Response {
 	}
 	return &Response{
 		Status: resp.StatusCode, Body: body, ETag: validator("ETag"), LastModified: validator("Last-Modified"),
-		Fresh: Usual.Freshness(resp.Header, f.now()),
+		Fresh: usual.Freshness(resp.Header, f.now()),
 	}
 }
 

@@ -10,8 +10,8 @@ import (
 // Bounds are how long a document is fresh: at least and at most, whatever its headers say; and without headers.
 type Bounds struct{ Min, Max, Default time.Duration }
 
-// Usual are the bounds of documents whose URL a stranger named.
-var Usual = Bounds{Min: 5 * time.Minute, Max: 24 * time.Hour, Default: time.Hour}
+// usual are the bounds of documents whose URL a stranger named.
+var usual = Bounds{Min: 5 * time.Minute, Max: 24 * time.Hour, Default: time.Hour}
 
 // Freshness returns the freshness lifetime of a response (RFC 9111 §4.2) within the bounds.
 func (b Bounds) Freshness(h http.Header, now time.Time) time.Duration {

@@ -31,7 +31,7 @@ func TestFreshness(t *testing.T) {
 		{"Expires and max-age", http.Header{"Expires": {at(3 * time.Hour)}, "Cache-Control": {"max-age=600"}}, 10 * time.Minute},
 		{"an Expires that is none", http.Header{"Expires": {"0"}}, 5 * time.Minute},
 	} {
-		if got := Usual.Freshness(c.header, testclock.Epoch); got != c.want {
+		if got := usual.Freshness(c.header, testclock.Epoch); got != c.want {
 			t.Errorf("%s: %s, want %s", c.name, got, c.want)
 		}
 	}

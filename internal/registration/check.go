@@ -15,7 +15,7 @@ const (
 	maxRedirectLength = 512
 )
 
-// Check returns an *Error for metadata that no client may have: without redirect URIs or with one that CheckRedirect refuses, or
+// Check returns an *Error for metadata that no client may have: without redirect URIs or with one that checkRedirect refuses, or
 // with keys that nobody can use.
 func (m *Metadata) Check() error {
 	switch n := len(m.RedirectURIs); {
@@ -25,7 +25,7 @@ func (m *Metadata) Check() error {
 		return &Error{InvalidRedirectURI, "redirect_uris", fmt.Sprintf("expected at most %d, not %d", maxRedirects, n)}
 	}
 	for _, uri := range m.RedirectURIs {
-		if err := CheckRedirect(uri); err != nil {
+		if err := checkRedirect(uri); err != nil {
 			return &Error{InvalidRedirectURI, "redirect_uris", err.Error() + ": " + short(uri)}
 		}
 	}
@@ -41,10 +41,10 @@ func (m *Metadata) Check() error {
 // short returns a text as an error may show it.
 func short(text string) string { return fmt.Sprintf("%.120s", text) }
 
-// CheckRedirect returns why a client that describes itself cannot have a redirect URI. It may have an app's own scheme without a
+// checkRedirect returns why a client that describes itself cannot have a redirect URI. It may have an app's own scheme without a
 // period, as Cursor does. Plain http must stay on the person's own device. Out-of-band URIs are for the owner's clients: to have
 // somebody copy a code is how a stranger would steal it.
-func CheckRedirect(uri string) error {
+func checkRedirect(uri string) error {
 	if len(uri) > maxRedirectLength {
 		return fmt.Errorf("expected at most %d bytes", maxRedirectLength)
 	}

@@ -31,7 +31,7 @@ func IsKnownClient(uri string) bool {
 	return ok && id != "" && strings.Trim(id, "-0123456789ABCDEFGHIJKLMNOPQRSTUVWXYZ_abcdefghijklmnopqrstuvwxyz") == ""
 }
 
-// isKnownRedirect reports whether a redirect URI that CheckRedirect accepts is that of a known client, or of any on the person's own
+// isKnownRedirect reports whether a redirect URI that checkRedirect accepts is that of a known client, or of any on the person's own
 // device.
 func isKnownRedirect(uri string) bool {
 	if IsKnownClient(uri) {

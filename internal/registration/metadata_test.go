@@ -72,7 +72,7 @@ func TestCheckRedirect(t *testing.T) {
 		"ms-msdt:/id": false, "search-ms:query": false, "intent://x#Intent;end": false, "intent://x": false, "smb://a.example/x": false,
 		"https://a.example/" + strings.Repeat("x", 494): true, "https://a.example/" + strings.Repeat("x", 495): false,
 	} {
-		if err := CheckRedirect(uri); (err == nil) != want {
+		if err := checkRedirect(uri); (err == nil) != want {
 			t.Errorf("%q: %v", uri, err)
 		}
 	}
@@ -111,11 +111,11 @@ func TestCheck(t *testing.T) {
 
 func TestNegotiate(t *testing.T) {
 	all := Supported{
-		AuthMethods: []string{AuthNone, AuthSecretBasic, AuthSecretPost, AuthPrivateKeyJWT}, DefaultAuthMethod: AuthSecretBasic,
+		AuthMethods: []string{authNone, authSecretBasic, authSecretPost, authPrivateKeyJWT}, DefaultAuthMethod: authSecretBasic,
 		SigningAlgs: []string{"ES256", "RS256"},
 	}
 	document := all
-	document.AuthMethods, document.DefaultAuthMethod = []string{AuthNone, AuthPrivateKeyJWT}, AuthNone
+	document.AuthMethods, document.DefaultAuthMethod = []string{authNone, authPrivateKeyJWT}, authNone
 	for _, c := range []struct {
 		name      string
 		supported Supported

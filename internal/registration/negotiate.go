@@ -8,10 +8,10 @@ import (
 
 // The ways to authenticate at the token endpoint that a client can ask for.
 const (
-	AuthNone          = "none"
-	AuthSecretBasic   = "client_secret_basic"
-	AuthSecretPost    = "client_secret_post"
-	AuthPrivateKeyJWT = "private_key_jwt"
+	authNone          = "none"
+	authSecretBasic   = "client_secret_basic"
+	authSecretPost    = "client_secret_post"
+	authPrivateKeyJWT = "private_key_jwt"
 )
 
 // Supported is what an issuer offers to clients that describe themselves.
@@ -133,10 +133,10 @@ func (m *Metadata) checkAuthMethod(method string, supported Supported) error {
 	case !slices.Contains(supported.AuthMethods, method):
 		return invalid("token_endpoint_auth_method",
 			fmt.Sprintf("expected one of %s, not %s", strings.Join(supported.AuthMethods, ", "), short(method)))
-	case method != AuthPrivateKeyJWT:
+	case method != authPrivateKeyJWT:
 		return nil
 	case m.JWKS == nil && m.JWKSURI == "":
-		return invalid("jwks_uri", "expected jwks or jwks_uri with "+AuthPrivateKeyJWT)
+		return invalid("jwks_uri", "expected jwks or jwks_uri with "+authPrivateKeyJWT)
 	case alg != "" && !slices.Contains(supported.SigningAlgs, alg):
 		return invalid("token_endpoint_auth_signing_alg",
 			fmt.Sprintf("expected one of %s, not %s", strings.Join(supported.SigningAlgs, ", "), short(alg)))

@@ -113,7 +113,7 @@ func (m *OpenIDMetadata) checkLogout() *Error {
 		return invalid("post_logout_redirect_uris", fmt.Sprintf("expected at most %d, not %d", maxRedirects, n))
 	}
 	for _, uri := range m.PostLogoutRedirectURIs {
-		if err := CheckRedirect(uri); err != nil {
+		if err := checkRedirect(uri); err != nil {
 			return invalid("post_logout_redirect_uris", err.Error()+": "+short(uri))
 		}
 	}

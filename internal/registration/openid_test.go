@@ -10,7 +10,7 @@ import (
 
 // OpenID Connect Dynamic Client Registration §2.
 func TestNegotiateOpenID(t *testing.T) {
-	supported := Supported{AuthMethods: []string{AuthNone}, DefaultAuthMethod: AuthNone, OpenID: &OpenIDSupported{
+	supported := Supported{AuthMethods: []string{authNone}, DefaultAuthMethod: authNone, OpenID: &OpenIDSupported{
 		Algs: []string{"ES256", "RS256"}, DefaultAlg: "RS256", SubjectTypes: []string{"public", "pairwise"}, DefaultSubject: "public", Sectors: true,
 	}}
 	for _, tt := range []struct{ metadata, want, wrong string }{
@@ -75,7 +75,7 @@ func TestNegotiateOpenID(t *testing.T) {
 
 // A client is refused for what it names. A default that does not fit it only means that it signs nobody in.
 func TestPairwiseByDefault(t *testing.T) {
-	supported := Supported{AuthMethods: []string{AuthNone}, DefaultAuthMethod: AuthNone, OpenID: &OpenIDSupported{
+	supported := Supported{AuthMethods: []string{authNone}, DefaultAuthMethod: authNone, OpenID: &OpenIDSupported{
 		Algs: []string{"RS256"}, DefaultAlg: "RS256", SubjectTypes: []string{"public", "pairwise"}, DefaultSubject: "pairwise", Sectors: true,
 	}}
 	const twoHosts, ownScheme = `{"redirect_uris":["https://a.example","https://b.example"]`, `{"redirect_uris":["cursor:callback"]`
@@ -116,7 +116,7 @@ func TestCheckSector(t *testing.T) {
 
 // RFC 9101 §10.5. An alg that is not offered is left out, unless the client always signs.
 func TestSignedRequests(t *testing.T) {
-	supported := Supported{AuthMethods: []string{AuthNone}, DefaultAuthMethod: AuthNone, SigningAlgs: []string{"ES256"}}
+	supported := Supported{AuthMethods: []string{authNone}, DefaultAuthMethod: authNone, SigningAlgs: []string{"ES256"}}
 	const keys = `,"jwks":{"keys":[]}`
 	for text, want := range map[string]string{
 		`"request_object_signing_alg":"ES256"` + keys:                                     "ES256",

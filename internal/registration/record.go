@@ -48,8 +48,8 @@ func recordKey(id string) storage.Key {
 	return storage.Key{Kind: storage.KindDynamic, ID: storage.EscapeID(id)}
 }
 
-// DecodeRecord reads a record.
-func DecodeRecord(text []byte) (*Record, error) {
+// decodeRecord reads a record.
+func decodeRecord(text []byte) (*Record, error) {
 	if err := storage.CheckReadable(text); err != nil {
 		return nil, fmt.Errorf("registration record: %w", err)
 	}
@@ -64,7 +64,7 @@ func DecodeRecord(text []byte) (*Record, error) {
 func (r *Registrations) All(ctx context.Context) iter.Seq2[*Record, error] {
 	return func(yield func(*Record, error) bool) {
 		now := r.config.Now()
-		for record, err := range clients.Records(ctx, r.config.Store, storage.KindDynamic, DecodeRecord) {
+		for record, err := range clients.Records(ctx, r.config.Store, storage.KindDynamic, decodeRecord) {
 			if err == nil && (!record.live(now) || !strings.HasPrefix(record.ID, idPrefix)) {
 				continue
 			}

@@ -251,7 +251,7 @@ func (r *Registrations) update(ctx context.Context, id string, change func(old *
 		var old *Record
 		if text != nil {
 			var err error
-			if old, err = DecodeRecord(text); err != nil {
+			if old, err = decodeRecord(text); err != nil {
 				return nil, time.Time{}, err
 			}
 		}
@@ -305,7 +305,7 @@ func (r *Registrations) find(ctx context.Context, id string) (cached, error) {
 	if err != nil {
 		return cached{}, err
 	}
-	record, err := DecodeRecord(text)
+	record, err := decodeRecord(text)
 	if err != nil {
 		return cached{}, err
 	}

@@ -31,7 +31,7 @@ func newStore() *store {
 func (s *store) node(edits ...func(*Config)) *Registrations {
 	config := Config{
 		Issuer: "default", Store: s, Logger: zap.NewNop(), Now: s.clock.Now, Max: 1000, Unused: 90 * day,
-		Supported: Supported{AuthMethods: []string{AuthNone, AuthSecretBasic, AuthSecretPost}, DefaultAuthMethod: AuthSecretBasic},
+		Supported: Supported{AuthMethods: []string{authNone, authSecretBasic, authSecretPost}, DefaultAuthMethod: authSecretBasic},
 		Describe: func(id string, m *Metadata, secret string) (*storage.Client, error) {
 			return &storage.Client{ID: id, Name: m.ClientName, RedirectURIs: m.RedirectURIs, Origin: storage.OriginRegistered}, nil
 		},

@@ -10,7 +10,7 @@ import (
 // DropClientCert removes the headers by which a trusted proxy tells of certificates (RFC 9440), if anybody else has sent them, and those
 // that many servers cannot tell from them. It removes all trailers too: some servers merge them into the headers (RFC 9110 §6.5.1).
 func DropClientCert(r *http.Request) {
-	trusted := FromTrustedProxy(r)
+	trusted := fromTrustedProxy(r)
 	for _, name := range []string{mtls.Header, mtls.ChainHeader} {
 		DropHeader(r, name, trusted)
 	}

@@ -26,7 +26,7 @@ func ClientIP(r *http.Request) string {
 // is the setting client_cert_header. A connection of a proxy has the certificate of the proxy, if any, and never that of a client.
 func Certificate(r *http.Request, header string) (*mtls.Certificate, error) {
 	switch {
-	case FromTrustedProxy(r) && header != "":
+	case fromTrustedProxy(r) && header != "":
 		return mtls.OfHeader(r.Header, header == "verified")
 	case hasTrustedAddress(r) && isForwarded(r):
 		return nil, errProxied
@@ -43,9 +43,9 @@ var (
 	errNotTrusted = errors.New("no TLS client certificate, and not from a proxy of trusted_proxies, of which alone the header Client-Cert counts")
 )
 
-// FromTrustedProxy reports whether a request comes from a proxy of trusted_proxies. One that has come before the end of its TLS handshake
+// fromTrustedProxy reports whether a request comes from a proxy of trusted_proxies. One that has come before the end of its TLS handshake
 // does not: in the first packet of HTTP/3 (0-RTT), the address of the sender can be forged.
-func FromTrustedProxy(r *http.Request) bool {
+func fromTrustedProxy(r *http.Request) bool {
 	return hasTrustedAddress(r) && (r.TLS == nil || r.TLS.HandshakeComplete)
 }
 

@@ -57,8 +57,8 @@ func TestCertificate(t *testing.T) {
 			if got != tt.want || (err != nil) != (tt.want == none) {
 				t.Errorf("got %q, %v; want %q", got, err, tt.want)
 			}
-			if early := tt.tls != nil && !tt.tls.HandshakeComplete; FromTrustedProxy(r) != (tt.trusted && !early) {
-				t.Errorf("from a trusted proxy: %v", FromTrustedProxy(r))
+			if early := tt.tls != nil && !tt.tls.HandshakeComplete; fromTrustedProxy(r) != (tt.trusted && !early) {
+				t.Errorf("from a trusted proxy: %v", fromTrustedProxy(r))
 			}
 		})
 	}

@@ -46,7 +46,7 @@ func Innermost(w http.ResponseWriter) http.ResponseWriter {
 
 // Scheme returns the scheme by which a client has sent a request. A proxy before Caddy may have decrypted it.
 func Scheme(r *http.Request) string {
-	if r.TLS != nil || FromTrustedProxy(r) && r.Header.Get("X-Forwarded-Proto") == "https" {
+	if r.TLS != nil || fromTrustedProxy(r) && r.Header.Get("X-Forwarded-Proto") == "https" {
 		return "https"
 	}
 	return "http"
