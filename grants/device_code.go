@@ -73,7 +73,7 @@ func (g *DeviceCode) Exchange(ctx context.Context, req *Request) (*Authorization
 	}
 	record, err := req.Store.Get(ctx, key)
 	if errors.Is(err, storage.ErrNotFound) {
-		return nil, errExpiredDevice.because(gone(key, req.Now))
+		return nil, errExpiredDevice.because(explainMissing(key, req.Now))
 	}
 	var d *storage.Device
 	if err == nil {

@@ -52,7 +52,7 @@ func decideFamily(
 // that the client must authenticate for.
 func openFamily(req *Request, key storage.Key, record []byte, absent *Error) (*storage.Family, error) {
 	if record == nil {
-		return nil, absent.because(gone(key, req.Now)).about(key.ID, "")
+		return nil, absent.because(explainMissing(key, req.Now)).about(key.ID, "")
 	}
 	f, err := storage.DecodeFamily(record)
 	switch {
@@ -80,9 +80,9 @@ var errUnauthenticated = &Error{
 	Sent: "no client_assertion", Expected: "a client_assertion, as the client used its key before for these tokens",
 }
 
-// gone says why there is no record of the family that a code or refresh token belongs to. The token passes its check, so that a
+// explainMissing says why there is no record of the family that a code or refresh token belongs to. The token passes its check, so that a
 // server of this kind has issued it.
-func gone(key storage.Key, now time.Time) string {
+func explainMissing(key storage.Key, now time.Time) string {
 	if key.Bucket().Ended(now) {
 		return "expired"
 	}

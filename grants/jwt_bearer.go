@@ -194,7 +194,7 @@ func (t *TrustedIssuer) choose(a *Assertion, req *Request) (scopes, audience []s
 	allowed := withoutOpenID(req.Client)
 	if own := allowed; len(t.Scopes) > 0 {
 		// Refuse instead of issuing a token without scopes, which some resource servers treat as full access.
-		if allowed = both(own, t.Scopes); len(allowed) == 0 && len(own) > 0 {
+		if allowed = intersect(own, t.Scopes); len(allowed) == 0 && len(own) > 0 {
 			return nil, nil, Refuse(InvalidScope, "the client may have none of the scopes that the issuer of the assertion can give").
 				Explain(strings.Join(t.Scopes, " "), strings.Join(own, " "), "grant jwt_bearer: issuer "+a.Issuer+": scopes")
 		}
@@ -204,7 +204,7 @@ func (t *TrustedIssuer) choose(a *Assertion, req *Request) (scopes, audience []s
 		if !ok {
 			return nil, nil, RefuseAssertion("a scope that is no text", "scopes with spaces between them", a.Issuer, "")
 		}
-		if allowed = both(allowed, strings.Fields(named)); len(allowed) == 0 && named != "" {
+		if allowed = intersect(allowed, strings.Fields(named)); len(allowed) == 0 && named != "" {
 			return nil, nil, req.ofClient(Refuse(InvalidScope, "the client may have none of the scopes of the assertion").
 				Explain(named, strings.Join(req.Client.Scopes, " "), "scopes"))
 		}

@@ -119,7 +119,7 @@ func (p provider) Verify(ctx context.Context, username, password string) (*Perso
 		return nil, err
 	}
 	req.SetBasicAuth(username, password)
-	user, ok, err := p.Authenticate(nowhere{}, req)
+	user, ok, err := p.Authenticate(discardResponse{}, req)
 	switch {
 	case err != nil:
 		return nil, err
@@ -160,9 +160,9 @@ func (a accounts) Verify(ctx context.Context, username, password string) (*Perso
 	return person, err
 }
 
-// nowhere is a ResponseWriter that discards the challenge of a provider that rejects a password.
-type nowhere struct{}
+// discardResponse is a ResponseWriter that discards the challenge of a provider that rejects a password.
+type discardResponse struct{}
 
-func (nowhere) Header() http.Header         { return make(http.Header) }
-func (nowhere) Write(b []byte) (int, error) { return len(b), nil }
-func (nowhere) WriteHeader(int)             {}
+func (discardResponse) Header() http.Header         { return make(http.Header) }
+func (discardResponse) Write(b []byte) (int, error) { return len(b), nil }
+func (discardResponse) WriteHeader(int)             {}

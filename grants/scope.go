@@ -63,8 +63,8 @@ func refuseScope(name string, allowed []string) *Error {
 	return Refuse(InvalidScope, description).Explain(name, strings.Join(allowed, " "), "scopes")
 }
 
-// both returns what is in both lists, in the order of the first.
-func both(a, b []string) []string {
+// intersect returns what is in both lists, in the order of the first.
+func intersect(a, b []string) []string {
 	if contains(b, a) { // the usual case, without a copy
 		return a
 	}
@@ -194,9 +194,9 @@ func ValidResource(s string) bool {
 func (req *Request) granted(f *storage.Family, scope string) (scopes, audience []string, err error) {
 	resources := f.Audience
 	if !contains(req.Client.Audience, resources) {
-		resources = both(resources, req.allResources())
+		resources = intersect(resources, req.allResources())
 	}
-	scopes, audience, err = req.choose(scope, both(f.Scopes, req.Client.Scopes), resources)
+	scopes, audience, err = req.choose(scope, intersect(f.Scopes, req.Client.Scopes), resources)
 	// An access token needs an audience (RFC 9068 §2.2), and a response without scope means that the requested scope was granted (RFC
 	// 6749 §5.1).
 	switch {

@@ -170,9 +170,9 @@ func exchangeFor(req *Request, subject *Token) (*Authorization, error) {
 	if err != nil {
 		return nil, explainSetting(err, setting)
 	}
-	allowed := both(subject.Scopes, withoutOpenID(req.Client))
+	allowed := intersect(subject.Scopes, withoutOpenID(req.Client))
 	for _, target := range audience {
-		allowed = both(allowed, exchangeScopes(req.Client, subject, target))
+		allowed = intersect(allowed, exchangeScopes(req.Client, subject, target))
 	}
 	scopes, err := ChooseScopes(req.Client, req.Form.Get("scope"), allowed)
 	if own := withoutOpenID(req.Client); err == nil && len(allowed) == 0 && len(own) > 0 && namesAccess(subject.Scopes) {

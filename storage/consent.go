@@ -79,18 +79,18 @@ func (c Consent) filter(passed func(ApprovalEnd) bool) Consent {
 	return c
 }
 
-// At returns the consent without what the client has no access to any more, since the time is over for which the user approved it.
-func (c Consent) At(now time.Time) Consent {
+// ValidAt returns the consent without what the client has no access to any more, since the time is over for which the user approved it.
+func (c Consent) ValidAt(now time.Time) Consent {
 	return c.filter(func(e ApprovalEnd) bool { return Expired(e.TokensUntil, now) })
 }
 
 // unasked reports whether the client got something without approval.
 func (c Consent) unasked() bool { return !c.Approved() || len(c.Unasked) > 0 }
 
-// Over reports whether the client has no access any more, since the time is over for which the user approved it, and that of what it got
+// Expired reports whether the client has no access any more, since the time is over for which the user approved it, and that of what it got
 // without approval.
-func (c Consent) Over(now time.Time) bool {
-	return !c.At(now).Approved() && (!c.unasked() || Expired(c.Until, now))
+func (c Consent) Expired(now time.Time) bool {
+	return !c.ValidAt(now).Approved() && (!c.unasked() || Expired(c.Until, now))
 }
 
 // Ends returns when the access of the client ends by itself, zero for never.
@@ -158,7 +158,7 @@ func (c *Consents) Expires() time.Time {
 
 // Prune forgets the clients whose access is over.
 func (c *Consents) Prune(now time.Time) {
-	maps.DeleteFunc(c.Clients, func(_ string, consent Consent) bool { return consent.Over(now) })
+	maps.DeleteFunc(c.Clients, func(_ string, consent Consent) bool { return consent.Expired(now) })
 }
 
 // Approve adds to what the user has approved for the client before. until is when this ends, zero for never: for what was approved before
@@ -168,7 +168,7 @@ func (c *Consents) Approve(client string, scopes, audience []string, until, now 
 	if !ok {
 		consent.Since = now
 	}
-	consent = consent.At(now)
+	consent = consent.ValidAt(now)
 	var ends []ApprovalEnd
 	add := func(e ApprovalEnd, known bool) {
 		e.Until = until
@@ -212,7 +212,7 @@ func (c *Consents) Use(client string, scopes []string, at, until time.Time) bool
 		consent.Since = at
 	}
 	unasked := ok && consent.unasked()
-	consent = consent.At(at)
+	consent = consent.ValidAt(at)
 	if ok && subset(scopes, consent.All()) && at.Sub(consent.Used) < UseInterval {
 		return false
 	}

@@ -276,10 +276,10 @@ func TestConsentEnds(t *testing.T) {
 			if covered != row.covered || !until.Equal(want) {
 				t.Errorf("covered %v until %v, want %v until %v", covered, until, row.covered, want)
 			}
-			if over := c.Clients["app"].Over(at(row.now)); over != (row.left == nil) {
+			if over := c.Clients["app"].Expired(at(row.now)); over != (row.left == nil) {
 				t.Errorf("over: %v", over)
 			}
-			left := c.Clients["app"].At(at(row.now))
+			left := c.Clients["app"].ValidAt(at(row.now))
 			if len(left.Scopes)+len(row.left) > 0 && !reflect.DeepEqual(left.Scopes, row.left) {
 				t.Errorf("scopes %q, want %q", left.Scopes, row.left)
 			}
@@ -300,8 +300,8 @@ func TestConsentEndsAfterUseWithoutApproval(t *testing.T) {
 	c := &Consents{Clients: map[string]Consent{}}
 	c.Use("app", []string{"a"}, approval, time.Time{})
 	c.Approve("app", []string{"a", "b"}, nil, approval.Add(day), approval)
-	got := c.Clients["app"].At(approval.Add(2 * day))
-	if !reflect.DeepEqual(got.Scopes, []string{"a"}) || !got.Ends().IsZero() || got.Over(approval.Add(2*day)) {
+	got := c.Clients["app"].ValidAt(approval.Add(2 * day))
+	if !reflect.DeepEqual(got.Scopes, []string{"a"}) || !got.Ends().IsZero() || got.Expired(approval.Add(2*day)) {
 		t.Errorf("after the end: %+v", got)
 	}
 	if _, covered := c.Covers("app", []string{"a"}, nil, approval.Add(2*day)); covered {
@@ -316,7 +316,7 @@ func TestUseAfterTheEnd(t *testing.T) {
 	if !c.Use("app", []string{"orders"}, approval.Add(2*time.Hour), time.Time{}) {
 		t.Error("the use is not noted")
 	}
-	if got := c.Clients["app"]; got.Over(approval.Add(3*time.Hour)) || !reflect.DeepEqual(got.All(), []string{"orders"}) || !got.Ends().IsZero() {
+	if got := c.Clients["app"]; got.Expired(approval.Add(3*time.Hour)) || !reflect.DeepEqual(got.All(), []string{"orders"}) || !got.Ends().IsZero() {
 		t.Errorf("got %+v", got)
 	}
 }
@@ -373,7 +373,7 @@ func TestConsentsExpire(t *testing.T) {
 			}
 			var over []string
 			for _, client := range []string{"a", "b"} {
-				if consent, ok := c.Clients[client]; ok && consent.Over(at(45)) {
+				if consent, ok := c.Clients[client]; ok && consent.Expired(at(45)) {
 					over = append(over, client)
 				}
 			}

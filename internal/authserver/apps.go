@@ -120,7 +120,7 @@ func (e *appsEndpoint) appLines(ctx context.Context, user *User) ([]pages.Connec
 	}
 	var ids []string
 	for id, consent := range consents.Clients {
-		if !consent.Over(e.now()) {
+		if !consent.Expired(e.now()) {
 			ids = append(ids, id)
 		}
 	}
@@ -139,7 +139,7 @@ func (e *appsEndpoint) appLines(ctx context.Context, user *User) ([]pages.Connec
 }
 
 func (e *appsEndpoint) appLine(ctx context.Context, id string, consent storage.Consent) (pages.ConnectedApp, error) {
-	consent = consent.At(e.now())
+	consent = consent.ValidAt(e.now())
 	line := pages.ConnectedApp{App: pages.App{ID: id, Name: id}, Since: consent.Since, Used: consent.Used, Ends: consent.Ends()}
 	for _, name := range e.inOrder(consent.All()) {
 		line.Scopes = append(line.Scopes, pages.Scope{Name: name})

@@ -59,7 +59,7 @@ func (o Owner) UserConsents(ctx context.Context, subject string) (*storage.Conse
 	now := o.s.now()
 	consents.Prune(now)
 	for id, consent := range consents.Clients {
-		consents.Clients[id] = consent.At(now)
+		consents.Clients[id] = consent.ValidAt(now)
 	}
 	return consents, nil
 }

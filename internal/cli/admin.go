@@ -140,8 +140,8 @@ func printable(r rune) rune {
 	return r
 }
 
-// moment returns a time for people.
-func moment(t time.Time) string {
+// formatTime returns a time for people.
+func formatTime(t time.Time) string {
 	if t.IsZero() {
 		return ""
 	}

@@ -221,14 +221,14 @@ func (c *invocation) printClient(client adminapi.Client) error {
 		for _, name := range slices.Sorted(maps.Keys(settings.rest)) {
 			row(w, name, string(settings.rest[name]))
 		}
-		row(w, "Created", moment(client.Created))
-		row(w, "Changed", moment(client.Changed))
+		row(w, "Created", formatTime(client.Created))
+		row(w, "Changed", formatTime(client.Changed))
 		for _, secret := range client.Secrets {
 			until := "never expires"
 			if !secret.Expires.IsZero() {
 				until = "expires " + secret.Expires.Local().Format(time.DateTime)
 			}
-			row(w, "Secret", "made "+moment(secret.Created)+", "+until)
+			row(w, "Secret", "made "+formatTime(secret.Created)+", "+until)
 		}
 		if client.Secret != "" {
 			row(w, "New secret", client.Secret+"  (shown only once)")

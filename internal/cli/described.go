@@ -27,7 +27,7 @@ func runClientsDescribed(c *invocation) error {
 			if client.Blocked {
 				status = "blocked"
 			}
-			row(w, client.ID, client.Name, strings.Join(client.RedirectURIs, " "), moment(client.Used), status)
+			row(w, client.ID, client.Name, strings.Join(client.RedirectURIs, " "), formatTime(client.Used), status)
 		}
 		for _, host := range described.RedirectHosts {
 			row(w, "", "", host, "", "blocked")

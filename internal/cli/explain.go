@@ -69,7 +69,7 @@ func (c *invocation) listFailures() error {
 	return c.print(failures, func(w io.Writer) {
 		row(w, "ERROR ID", "TIME", "ENDPOINT", "CLIENT", "ERROR", "DESCRIPTION")
 		for _, f := range failures {
-			row(w, f.ID, moment(f.Time), f.Endpoint, f.Client, f.Code, cmp.Or(f.Description, f.Cause))
+			row(w, f.ID, formatTime(f.Time), f.Endpoint, f.Client, f.Code, cmp.Or(f.Description, f.Cause))
 		}
 	})
 }

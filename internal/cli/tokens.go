@@ -78,7 +78,7 @@ func runGrants(c *invocation) error {
 		row(w, "CLIENT", "SCOPES", "AUDIENCE", "SINCE", "LAST APPROVED", "LAST USED")
 		for _, grant := range grants {
 			row(w, grant.ClientID, strings.Join(grant.All(), " "), strings.Join(grant.Audience, " "),
-				moment(grant.Since), moment(grant.Last), moment(grant.Used))
+				formatTime(grant.Since), formatTime(grant.Last), formatTime(grant.Used))
 		}
 	})
 }
@@ -91,7 +91,7 @@ func runSessionsList(c *invocation) error {
 	return c.print(signIns, func(w io.Writer) {
 		row(w, "CLIENT", "SESSION", "LAST")
 		for _, in := range signIns {
-			row(w, in.ClientID, in.Session, moment(in.Last))
+			row(w, in.ClientID, in.Session, formatTime(in.Last))
 		}
 	})
 }
@@ -165,7 +165,7 @@ func (c *invocation) keys(method, path string, body any) error {
 	return c.print(keys, func(w io.Writer) {
 		row(w, "KID", "ALGORITHM", "STATUS", "CREATED", "SIGNS FROM", "SIGNS UNTIL", "RETIRES")
 		for _, key := range keys {
-			row(w, key.ID, key.Algorithm, key.Status, moment(key.Created), moment(key.Signs), moment(key.Until), moment(key.Expires))
+			row(w, key.ID, key.Algorithm, key.Status, formatTime(key.Created), formatTime(key.Signs), formatTime(key.Until), formatTime(key.Expires))
 		}
 		for _, key := range keys {
 			if key.Status == "signing" {
@@ -190,8 +190,8 @@ func future(key *keyring.Info, all []keyring.Info) string {
 			successor = "Then " + other.ID + " takes over, which is published already."
 		}
 	}
-	return "The key " + key.ID + " signs until " + moment(key.Until) + ". " + successor + " " + key.ID + " is retired at " +
-		moment(key.Expires) + ", when every token that it signed has expired."
+	return "The key " + key.ID + " signs until " + formatTime(key.Until) + ". " + successor + " " + key.ID + " is retired at " +
+		formatTime(key.Expires) + ", when every token that it signed has expired."
 }
 
 func keyIDs(c *invocation) ([]string, error) {
@@ -210,7 +210,7 @@ func runStats(c *invocation) error {
 		return err
 	}
 	return c.print(stats, func(w io.Writer) {
-		row(w, "Since", moment(stats.Since))
+		row(w, "Since", formatTime(stats.Since))
 		row(w, "Clients", fmt.Sprintf("%d in the configuration, %d in the store", stats.Configured, stats.Added))
 		row(w, "Revocations in force", strconv.Itoa(stats.Cutoffs))
 		row(w, "Keys", strconv.Itoa(len(stats.Keys)))
@@ -276,7 +276,7 @@ func when(name string, value any) string {
 	if err != nil || name != "exp" && name != "iat" && name != "nbf" && name != "auth_time" && name != "family_iat" {
 		return ""
 	}
-	return " (" + moment(time.Unix(int64(seconds), 0)) + ")"
+	return " (" + formatTime(time.Unix(int64(seconds), 0)) + ")"
 }
 
 // decodeJWT decodes a JWT without checking its signature.

@@ -65,7 +65,7 @@ func (a *Authenticator) checkCertificate(ctx context.Context, client *storage.Cl
 	now := a.directory.Now() // a connection can be older than the end of its certificate
 	switch {
 	case now.Before(certificate.NotBefore) || now.After(certificate.NotAfter):
-		return sent, "a certificate that is valid now, not from " + moment(certificate.NotBefore) + " to " + moment(certificate.NotAfter), nil
+		return sent, "a certificate that is valid now, not from " + formatTime(certificate.NotBefore) + " to " + formatTime(certificate.NotAfter), nil
 	case registered.SelfSigned:
 	case !certificate.HasName(kind, name):
 		return sent, expected, nil
@@ -83,6 +83,6 @@ func (a *Authenticator) isRegistered(ctx context.Context, client *storage.Client
 	return slices.ContainsFunc(client.Certificate.Certificates, func(der []byte) bool { return bytes.Equal(der, certificate.Raw) }), nil
 }
 
-func moment(t time.Time) string { return t.UTC().Format(time.RFC3339) }
+func formatTime(t time.Time) string { return t.UTC().Format(time.RFC3339) }
 
 var errWrongCertificate = errors.New("the TLS client certificate was refused")
