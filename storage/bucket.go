@@ -1,6 +1,7 @@
 package storage
 
 import (
+	"encoding/hex"
 	"strconv"
 	"strings"
 	"time"
@@ -42,7 +43,7 @@ func (b Bucket) End() (time.Time, bool) {
 // Ended reports whether all records of the bucket have expired. Never and an invalid bucket do not end.
 func (b Bucket) Ended(now time.Time) bool {
 	end, ends := b.End()
-	return ends && Expired(end, now)
+	return ends && !now.Before(end)
 }
 
 // Valid reports whether b is four digits of base 36, Never included.
@@ -67,4 +68,11 @@ func (k Key) Bucket() Bucket {
 		return b
 	}
 	return ""
+}
+
+// bucketID is HashID in a bucket.
+func bucketID(bucket, value string) string {
+	var id [bucketLength + 1 + 2*16]byte
+	sum := hashOf(value)
+	return string(hex.AppendEncode(append(append(id[:0], bucket...), '.'), sum[:16]))
 }

@@ -81,13 +81,6 @@ func HashID(value string) string {
 	return hex.EncodeToString(sum[:16])
 }
 
-// bucketID is HashID in a bucket.
-func bucketID(bucket, value string) string {
-	var id [bucketLength + 1 + 2*16]byte
-	sum := hashOf(value)
-	return string(hex.AppendEncode(append(append(id[:0], bucket...), '.'), sum[:16]))
-}
-
 // EscapeID returns an ID for a name that people should recognize in the backend. Bytes that are not allowed become '=' and two hex
 // digits. If the result is too long, it is a hash instead. Different names have different IDs.
 func EscapeID(name string) string {
@@ -114,7 +107,7 @@ func hash(token string) []byte {
 
 // hashOf returns the SHA-256 of the concatenated texts. It copies them to the stack, because converting them would allocate.
 func hashOf(texts ...string) [sha256.Size]byte {
-	var buffer [2 * MaxTokenLength]byte
+	var buffer [256]byte // two tokens of the greatest length
 	whole := buffer[:0]
 	for _, text := range texts {
 		whole = append(whole, text...)
