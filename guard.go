@@ -221,11 +221,11 @@ func (g *Guard) prepare() error {
 		resource.Leeway = time.Duration(*g.Leeway)
 	}
 	if server, ok := source.(*authserver.Server); ok {
-		resource.AllowNoAudience, resource.Monitor = server.MinimalTokens(), server.Monitor(request.ClientIP)
+		resource.AllowNoAudience, resource.Monitor = server.MinimalTokens(), server.Monitor()
 		resource.Proofs = server.Proofs()
 	} else {
 		resource.Proofs = &dpop.Checker{Memory: g.app.common.Proofs, Now: time.Now}
-		if resource.Monitor, err = bearer.NewMonitor(issuer, g.ctx.GetMetricsRegistry(), request.ClientIP); err != nil {
+		if resource.Monitor, err = bearer.NewMonitor(issuer, g.ctx.GetMetricsRegistry()); err != nil {
 			return err
 		}
 	}

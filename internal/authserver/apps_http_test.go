@@ -65,7 +65,7 @@ func (s *testServer) lives(t *testing.T, h held, want bool) {
 	t.Helper()
 	r := httptest.NewRequest(http.MethodGet, "/api", nil)
 	r.Header.Set("Authorization", "Bearer "+h.access)
-	_, err := (&bearer.Resource{Source: s, Audience: []string{testAPI}}).Check(r, new(bearer.Tokens))
+	_, err := (&bearer.Resource{Source: s, Audience: []string{testAPI}}).Check(r, new(bearer.Tokens), "")
 	var refusal *bearer.Error
 	switch {
 	case want && err != nil:

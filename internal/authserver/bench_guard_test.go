@@ -14,13 +14,13 @@ func BenchmarkGuard(b *testing.B) {
 		s := newBenchServer(b, algorithm)
 		guard := &bearer.Resource{
 			Source: s.Server, Audience: []string{testIssuer}, Scopes: []string{"orders"},
-			Monitor: s.Monitor(func(*http.Request) string { return here }),
+			Monitor: s.Monitor(),
 		}
 		r := &http.Request{Method: http.MethodGet, URL: &url.URL{Path: "/api/orders"}, Header: http.Header{"Authorization": {""}}}
 		check := func(b *testing.B, authorization string) {
 			b.Helper()
 			r.Header["Authorization"][0] = authorization
-			if claims, err := guard.Check(r, new(bearer.Tokens)); err != nil || claims.ClientID != "webapp" {
+			if claims, err := guard.Check(r, new(bearer.Tokens), ""); err != nil || claims.ClientID != "webapp" {
 				b.Fatal(err)
 			}
 		}

@@ -200,7 +200,7 @@ func (f *fapi) resource(t *testing.T, scheme, token string, edits ...func(*http.
 		Target:      func(*http.Request) string { return target },
 		Certificate: func(r *http.Request) (*mtls.Certificate, error) { return mtls.OfConnection(r.TLS), nil },
 	}
-	_, err := api.Check(r, new(bearer.Tokens))
+	_, err := api.Check(r, new(bearer.Tokens), "")
 	if refusal, ok := errors.AsType[*bearer.Error](err); ok {
 		return refusal.Status
 	}

@@ -137,13 +137,13 @@ func TestTokensRevocationsAndFailuresAreCounted(t *testing.T) {
 	if err := s.revoker.Revoke(t.Context(), "bob", "", "left us", ""); err != nil {
 		t.Fatal(err)
 	}
-	guard := &bearer.Resource{Source: s.Server, Audience: []string{testIssuer}, Monitor: s.Monitor(func(*http.Request) string { return "" })}
+	guard := &bearer.Resource{Source: s.Server, Audience: []string{testIssuer}, Monitor: s.Monitor()}
 	for _, authorization := range []string{"", "Bearer x", "Bearer x", "Bearer x", "Bearer x", "Bearer "} {
 		r := httptest.NewRequest(http.MethodGet, "/", nil)
 		if authorization != "" {
 			r.Header.Set("Authorization", authorization)
 		}
-		_, _ = guard.Check(r, new(bearer.Tokens)) // this test is about the counters
+		_, _ = guard.Check(r, new(bearer.Tokens), "") // this test is about the counters
 	}
 	want := `# HELP caddy_oauth_cutoffs Revocations that are in force, by issuer.
 # TYPE caddy_oauth_cutoffs gauge
@@ -218,12 +218,12 @@ func TestStoreIsMeasured(t *testing.T) {
 func TestMetricsOfAGuardOfAnIssuerElsewhere(t *testing.T) {
 	reg := prometheus.NewPedanticRegistry()
 	newTestServer(t, registry(reg, "default"))
-	monitor, err := bearer.NewMonitor("https://idp.example", reg, func(*http.Request) string { return "" })
+	monitor, err := bearer.NewMonitor("https://idp.example", reg)
 	if err != nil {
 		t.Fatal(err)
 	}
 	guard := &bearer.Resource{Monitor: monitor}
-	if _, err := guard.Check(httptest.NewRequest(http.MethodGet, "/", nil), new(bearer.Tokens)); err == nil {
+	if _, err := guard.Check(httptest.NewRequest(http.MethodGet, "/", nil), new(bearer.Tokens), ""); err == nil {
 		t.Fatal("a request without a token passes")
 	}
 	want := `# HELP caddy_oauth_guard_decisions_total Requests at guards by issuer and result: ok, no_token, throttled or an error code.

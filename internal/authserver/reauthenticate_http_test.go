@@ -437,7 +437,7 @@ func TestStepUp(t *testing.T) {
 			check := func(token string) error {
 				r := httptest.NewRequest(http.MethodGet, "/", nil)
 				r.Header.Set("Authorization", "Bearer "+token)
-				_, err := resource.Check(r, new(bearer.Tokens))
+				_, err := resource.Check(r, new(bearer.Tokens), "")
 				return err
 			}
 			a := s.token(t, redeems(s.get(t, asks("webapp", "scope", "orders")).location().Get("code")))

@@ -265,9 +265,9 @@ func (s *Server) Recheck(ctx context.Context, token string, leeway time.Duration
 	return err
 }
 
-// Monitor returns the monitor of a guard of this issuer. address returns the address of a client, as the site trusts it.
-func (s *Server) Monitor(address func(r *http.Request) string) *bearer.Monitor {
-	return &bearer.Monitor{Limiter: s.limiter, Metrics: &s.metrics.Guard, Address: address, Failed: s.logGuardFailure}
+// Monitor returns the monitor of a guard of this issuer.
+func (s *Server) Monitor() *bearer.Monitor {
+	return &bearer.Monitor{Limiter: s.limiter, Metrics: &s.metrics.Guard, Failed: s.logGuardFailure}
 }
 
 // logGuardFailure logs that a token could not be checked, as a rule because the store failed.

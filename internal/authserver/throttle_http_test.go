@@ -176,13 +176,13 @@ func TestBadTokensAtAGuardAreThrottled(t *testing.T) {
 	good, _ := s.token(t, asBilling()).json(t)["access_token"].(string)
 	address := "192.0.2.1"
 	resource := &bearer.Resource{
-		Source: s.Server, Audience: []string{testIssuer}, Monitor: s.Monitor(func(*http.Request) string { return address }),
+		Source: s.Server, Audience: []string{testIssuer}, Monitor: s.Monitor(),
 	}
 	check := func(token string, want int) {
 		t.Helper()
 		r := httptest.NewRequest(http.MethodGet, "/", nil)
 		r.Header.Set("Authorization", "Bearer "+token)
-		_, err := resource.Check(r, new(bearer.Tokens))
+		_, err := resource.Check(r, new(bearer.Tokens), address)
 		refusal, _ := err.(*bearer.Error) //nolint:errorlint // never wrapped
 		if status := statusOf(refusal); status != want {
 			t.Errorf("%d, want %d", status, want)

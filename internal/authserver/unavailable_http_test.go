@@ -99,8 +99,8 @@ func guarded(t *testing.T, s *testServer, token string) answer {
 	a := answer{recorder: newRecorder()}
 	r := httptest.NewRequest(http.MethodGet, "/orders", nil)
 	r.Header.Set("Authorization", "Bearer "+token)
-	guard := &bearer.Resource{Source: s, Audience: []string{testIssuer}, Monitor: s.Monitor(func(*http.Request) string { return here })}
-	_, err := guard.Check(r, new(bearer.Tokens))
+	guard := &bearer.Resource{Source: s, Audience: []string{testIssuer}, Monitor: s.Monitor()}
+	_, err := guard.Check(r, new(bearer.Tokens), "")
 	if refusal, ok := errors.AsType[*bearer.Error](err); ok {
 		a.Header().Set("Retry-After", strconv.FormatFloat(refusal.RetryAfter.Seconds(), 'f', -1, 64))
 		a.Code = refusal.Status

@@ -162,13 +162,13 @@ func isScheme(authorization, name string) bool {
 	return strings.EqualFold(scheme, name)
 }
 
-// Check returns the claims of the request's access token. Every error is an *Error.
-func (p *Resource) Check(r *http.Request, t *Tokens) (*jwt.Claims, error) {
+// Check returns the claims of the access token of a request from an address. Every error is an *Error.
+func (p *Resource) Check(r *http.Request, t *Tokens, address string) (*jwt.Claims, error) {
 	claims, err := p.check(r, t)
 	if p.Monitor == nil {
 		return claims, err
 	}
-	return claims, p.Monitor.observe(r, err)
+	return claims, p.Monitor.observe(r, address, err)
 }
 
 func (p *Resource) check(r *http.Request, t *Tokens) (*jwt.Claims, error) {
@@ -394,23 +394,22 @@ func quotable(s string) string {
 type Monitor struct {
 	Limiter *throttle.Limiter
 	Metrics *metrics.Guard
-	Address func(r *http.Request) string          // of the client, as the site trusts it
 	Failed  func(r *http.Request, refusal *Error) // is called if a token cannot be checked
 }
 
 // NewMonitor returns the Monitor of a resource whose issuer is elsewhere.
-func NewMonitor(issuer string, registry metrics.Registry, address func(r *http.Request) string) (*Monitor, error) {
+func NewMonitor(issuer string, registry metrics.Registry) (*Monitor, error) {
 	m, err := metrics.NewGuard(registry, issuer)
 	if err != nil {
 		return nil, err
 	}
 	limiter := throttle.New().Limiter(issuer, throttle.Limits{}, m.Throttled, time.Now)
 	// RemoteKeys has logged already why a token cannot be checked.
-	return &Monitor{Limiter: limiter, Metrics: m, Address: address, Failed: func(*http.Request, *Error) {}}, nil
+	return &Monitor{Limiter: limiter, Metrics: m, Failed: func(*http.Request, *Error) {}}, nil
 }
 
 // observe counts a decision. It returns the refusal to answer with, nil if the request may pass.
-func (m *Monitor) observe(r *http.Request, err error) error {
+func (m *Monitor) observe(r *http.Request, address string, err error) error {
 	refusal, refused := errors.AsType[*Error](err)
 	switch {
 	case !refused:
@@ -418,7 +417,7 @@ func (m *Monitor) observe(r *http.Request, err error) error {
 	case refusal.Code == "":
 		m.Metrics.Decision("no_token")
 	case refusal.Code == invalidToken || refusal.Code == grants.InvalidDPoPProof:
-		if wait := m.Limiter.Invalid(throttle.Token, "", m.Address(r)); wait > 0 {
+		if wait := m.Limiter.Invalid(throttle.Token, "", address); wait > 0 {
 			m.Metrics.Decision("throttled")
 			tooMany := *refusal
 			tooMany.Status, tooMany.Code, tooMany.Challenge, tooMany.Offer = http.StatusTooManyRequests, grants.TemporarilyUnavailable, "", ""

@@ -81,7 +81,7 @@ func TestRFC6750Transport(t *testing.T) {
 			for i := 0; i < len(tt.header); i += 2 {
 				r.Header.Add(tt.header[i], tt.header[i+1])
 			}
-			claims, err := p.Check(r, new(Tokens))
+			claims, err := p.Check(r, new(Tokens), "")
 			if tt.status == 0 {
 				if err != nil || claims.Subject != "alice" {
 					t.Errorf("refused: %v", err)
@@ -140,7 +140,7 @@ func TestRFC6750Refusals(t *testing.T) {
 			tt.edit(p)
 			r := httptest.NewRequest(http.MethodGet, "/", nil)
 			r.Header.Set("Authorization", "Bearer good")
-			_, err := p.Check(r, new(Tokens))
+			_, err := p.Check(r, new(Tokens), "")
 			var refusal *Error
 			if !errors.As(err, &refusal) || refusal.Status != tt.status || refusal.Challenge != tt.challenge {
 				t.Errorf("%#v\nwant %d %s", err, tt.status, tt.challenge)
@@ -181,7 +181,7 @@ func TestStepUp(t *testing.T) {
 			p.Source = fakeSource{claims: &jwt.Claims{Subject: "alice", Audience: []string{testAPI}, Raw: tt.claims}}
 			r := httptest.NewRequest(http.MethodGet, "/", nil)
 			r.Header.Set("Authorization", "Bearer good")
-			_, err := p.Check(r, new(Tokens))
+			_, err := p.Check(r, new(Tokens), "")
 			refusal, ok := errors.AsType[*Error](err)
 			if !ok {
 				t.Fatal(err)
@@ -212,11 +212,11 @@ func TestTokensThatDoNotSayWhomTheyAreFor(t *testing.T) {
 	p.Source = fakeSource{claims: &jwt.Claims{Subject: "alice", Scope: "orders"}}
 	r := httptest.NewRequest(http.MethodGet, "/", nil)
 	r.Header.Set("Authorization", "Bearer good")
-	if _, err := p.Check(r, new(Tokens)); err != nil {
+	if _, err := p.Check(r, new(Tokens), ""); err != nil {
 		t.Error(err)
 	}
 	p.Source = fakeSource{claims: &jwt.Claims{Subject: "alice", Scope: "orders", Audience: []string{"https://other.example"}}}
-	if _, err := p.Check(r, new(Tokens)); !errors.Is(err, jwt.ErrAudience) {
+	if _, err := p.Check(r, new(Tokens), ""); !errors.Is(err, jwt.ErrAudience) {
 		t.Errorf("a token with another audience: %v", err)
 	}
 }
@@ -235,18 +235,18 @@ func TestTokensOfARequestWithTwoResources(t *testing.T) {
 	r.Header.Set("Authorization", "bearer good")
 	for _, p := range []*Resource{first, second} {
 		p.Take(r, tokens)
-		if got, err := p.Check(r, tokens); err != nil || got != claims || r.Header.Get("Authorization") != "" {
+		if got, err := p.Check(r, tokens, ""); err != nil || got != claims || r.Header.Get("Authorization") != "" {
 			t.Errorf("%v, %v, and the request keeps %v", got, err, r.Header)
 		}
 	}
 	if asked != 1 {
 		t.Errorf("the token is checked %d times", asked)
 	}
-	if _, err := elsewhere.Check(r, tokens); !errors.Is(err, jwt.ErrIssuer) {
+	if _, err := elsewhere.Check(r, tokens, ""); !errors.Is(err, jwt.ErrIssuer) {
 		t.Errorf("at a resource of another issuer: %v", err)
 	}
 	r.Header.Set("X-Token", "good")
-	if _, err := named.Check(r, tokens); err == nil {
+	if _, err := named.Check(r, tokens, ""); err == nil {
 		t.Error("two tokens are accepted if one was taken")
 	}
 
@@ -268,7 +268,7 @@ func TestLeewayOfAResource(t *testing.T) {
 	r.Header.Set("Authorization", "Bearer good")
 	for n, leeway := range []time.Duration{time.Minute, time.Minute, 0, time.Second} {
 		p := &Resource{Source: source, Audience: []string{testAPI}, Leeway: leeway}
-		if _, err := p.Check(r, tokens); err != nil {
+		if _, err := p.Check(r, tokens, ""); err != nil {
 			t.Error(err)
 		}
 		if want := []int{1, 1, 2, 2}[n]; asked != want {

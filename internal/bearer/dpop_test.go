@@ -56,7 +56,7 @@ func testTwoPorts(t *testing.T, resource *Resource, name, proof, peer string, lo
 		r.RemoteAddr = peer
 		r.Header.Set("Authorization", "DPoP good")
 		r.Header.Set(dpop.Header, proof)
-		if _, err := resource.Check(r, new(Tokens)); (err == nil) != (n == 0 || passes) {
+		if _, err := resource.Check(r, new(Tokens), ""); (err == nil) != (n == 0 || passes) {
 			t.Errorf("%s, the first one has ended: %t: request %d: %v", name, ended, n+1, err)
 		}
 		if ended {

@@ -85,7 +85,7 @@ func (g *Guard) ServeHTTP(w http.ResponseWriter, r *http.Request, next caddyhttp
 			return err
 		}
 	}
-	claims, err := g.config.Resource.Check(r, &known.tokens)
+	claims, err := g.config.Resource.Check(r, &known.tokens, request.ClientIP(r))
 	if err != nil {
 		if rules != nil {
 			rules.Allow(w.Header(), r, "WWW-Authenticate, Retry-After, Error-Id, DPoP-Nonce")
