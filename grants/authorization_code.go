@@ -90,7 +90,7 @@ func (e *codeExchange) decide(f *storage.Family) (write bool, err error) {
 		return false, errRepeatedCode.because("already used, by the same client").
 			Explain("a code that was used at "+moment(f.Code.Redeemed), "one request for each code", "")
 	default: // RFC 6749 §4.1.2: the token endpoint revokes the family, see Replay
-		return false, replayed(f, e.key, "authorization code", errBadCode).
+		return false, replayed(f, e.key, ReplayedCode, errBadCode).
 			Explain("a code that was used at "+moment(f.Code.Redeemed), "one request for each code", "")
 	}
 	if err := checkRedirect(f.Code, req.Form.Get("redirect_uri"), req.Client.RedirectRules.Code); err != nil {

@@ -226,7 +226,7 @@ func (e *deviceExchange) replayed() error {
 	refusal := errBadDeviceCode.because("already used")
 	if e.device.Family != "" {
 		key := storage.Key{Kind: storage.KindFamily, ID: e.device.Family}
-		refusal = replayed(e.device.NewFamily(), key, "device code", errBadDeviceCode)
+		refusal = replayed(e.device.NewFamily(), key, ReplayedDeviceCode, errBadDeviceCode)
 	}
 	return refusal.Explain("a device code that was used at "+moment(e.device.Redeemed), "one answer with tokens for each device code",
 		"client "+e.req.Client.ID+": refresh_token retry").about(e.device.Family, e.device.Approval.Subject)

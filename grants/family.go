@@ -149,11 +149,18 @@ func replayed(f *storage.Family, key storage.Key, what string, refusal *Error) *
 // Replay is the Cause of an Error when a used code or refresh token was presented again. The token endpoint then revokes the family
 // (Revoker.RevokeForRefusal in internal/authserver).
 type Replay struct {
-	What    string // "authorization code" or "refresh token"
+	What    string // ReplayedCode, ReplayedDeviceCode or ReplayedRefreshToken; a grant of another module can have its own
 	Family  string // the ID of its record
 	Client  string
 	Subject string
 }
+
+// What the grants of this package find used again, for Replay.What.
+const (
+	ReplayedCode         = "authorization code"
+	ReplayedDeviceCode   = "device code"
+	ReplayedRefreshToken = "refresh token"
+)
 
 func (r *Replay) Error() string {
 	return r.What + " of family " + r.Family + " of client " + r.Client + " and subject " + r.Subject + " used again"

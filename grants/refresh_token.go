@@ -90,7 +90,7 @@ func (r *refresh) decide(f *storage.Family) (write bool, err error) {
 	case storage.TokenUnknown:
 		return false, errBadRefreshToken.because("never issued here, or damaged on its way: its family has other refresh tokens, or none")
 	case storage.TokenReused: // the token endpoint revokes the family, see Replay
-		return false, replayed(f, r.key, "refresh token", errBadRefreshToken).Explain(
+		return false, replayed(f, r.key, ReplayedRefreshToken, errBadRefreshToken).Explain(
 			"an old refresh token; the newest is of "+moment(f.Refresh.Rotated),
 			"the newest, or the one before it within retry and while the newest is unused",
 			"client "+req.Client.ID+": refresh_token retry")

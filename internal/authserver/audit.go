@@ -157,14 +157,20 @@ func (l *eventLog) refused(c *call, endpoint string, err error, code, id string)
 	l.record(event)
 }
 
-// revoked counts and audits a revocation.
-func (l *eventLog) revoked(what string, e *Event) {
+// revoked counts and audits a revocation: of what and why, as labels of the metrics.
+func (l *eventLog) revoked(what, why string, e *Event) {
 	e.Name = eventRevoked
-	l.metrics.Revocation(what, reasonLabel(e.Reason))
+	l.metrics.Revocation(what, why)
 	l.record(e)
 }
 
-// reasonLabel returns the reason of a revocation as a label of the metrics. All reasons in an owner's own words are
+// The reasons of revocations that follow from the refusal of a request, as labels of the metrics.
+const (
+	labelReuse  = "reuse"  // something was used again
+	labelClosed = "closed" // the user has no account any more
+)
+
+// reasonLabel returns the reason of any other revocation as a label of the metrics. All reasons in an owner's own words are
 // "owner".
 func reasonLabel(reason string) string {
 	switch reason {
@@ -172,12 +178,8 @@ func reasonLabel(reason string) string {
 		return "client"
 	case reasonUser:
 		return "user"
-	case reasonClosed:
-		return "closed"
 	case reasonSignedOut, reasonSiteEnded:
 		return "logout"
-	case "authorization code used again", "refresh token used again":
-		return "reuse"
 	}
 	return "owner"
 }

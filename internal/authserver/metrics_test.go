@@ -13,6 +13,7 @@ import (
 	"github.com/prometheus/client_golang/prometheus"
 	"github.com/prometheus/client_golang/prometheus/testutil"
 
+	"github.com/caddy-oauth/caddy-oauth/grants"
 	"github.com/caddy-oauth/caddy-oauth/internal/bearer"
 )
 
@@ -231,6 +232,39 @@ func TestMetricsOfAGuardOfAnIssuerElsewhere(t *testing.T) {
 caddy_oauth_guard_decisions_total{issuer="https://idp.example",result="no_token"} 1
 `
 	if err := testutil.GatherAndCompare(reg, strings.NewReader(want), "caddy_oauth_guard_decisions_total"); err != nil {
+		t.Error(err)
+	}
+}
+
+// The theft of anything that can be used once is counted as reuse. What an owner writes is not.
+func TestReuseIsCounted(t *testing.T) {
+	reg := prometheus.NewPedanticRegistry()
+	s := newTestServer(t, registry(reg, "default"), withoutConsent("webapp"), withDevices)
+	d := s.startDevice(t, "cli")
+	s.approveDevice(t, d)
+	s.poll(t, d).check(t, http.StatusOK, "")
+	s.clock.Advance(time.Minute)
+	s.poll(t, d).check(t, http.StatusBadRequest, grants.InvalidGrant)
+
+	code := s.code(t, asks("webapp"))
+	first := s.token(t, redeems(code)).json(t)["refresh_token"].(string)
+	s.token(t, refreshes(first)).check(t, http.StatusOK, "") // else it may be a repeat
+	s.token(t, redeems(code)).check(t, http.StatusBadRequest, grants.InvalidGrant)
+
+	used := s.tokens(t)["refresh_token"].(string)
+	next := s.token(t, refreshes(used)).json(t)["refresh_token"].(string)
+	s.token(t, refreshes(next)).check(t, http.StatusOK, "")
+	s.token(t, refreshes(used)).check(t, http.StatusBadRequest, grants.InvalidGrant)
+
+	if err := s.revoker.Revoke(t.Context(), "bob", "", grants.ReplayedRefreshToken+" used again", ""); err != nil {
+		t.Fatal(err)
+	}
+	want := `# HELP caddy_oauth_revocations_total Revocations by issuer, of what, and why.
+# TYPE caddy_oauth_revocations_total counter
+caddy_oauth_revocations_total{issuer="default",reason="owner",what="user"} 1
+caddy_oauth_revocations_total{issuer="default",reason="reuse",what="family"} 3
+`
+	if err := testutil.GatherAndCompare(reg, strings.NewReader(want), "caddy_oauth_revocations_total"); err != nil {
 		t.Error(err)
 	}
 }

@@ -28,7 +28,7 @@ type Revoker struct {
 	now      func() time.Time
 	log      *zap.Logger
 	issuer   string
-	revoked  func(what string, e *Event) // is told of each revocation
+	revoked  func(what, why string, e *Event) // is told of each revocation, see eventLog.revoked
 
 	// tell tells clients that all tokens of a user, or those at a client, were revoked; nil: nobody signs in here.
 	tell func(ctx context.Context, subject, client, reason string) error
@@ -47,7 +47,7 @@ func (r *Revoker) RevokeFamily(ctx context.Context, id, reason, address string) 
 	if err := r.cutFamily(ctx, id, reason); err != nil {
 		return err
 	}
-	r.revoked("family", &Event{Address: address, Family: id, Client: f.Client, Subject: f.Subject, Reason: reason})
+	r.revoked("family", reasonLabel(reason), &Event{Address: address, Family: id, Client: f.Client, Subject: f.Subject, Reason: reason})
 	return nil
 }
 
@@ -110,7 +110,7 @@ func (r *Revoker) revokeToken(ctx context.Context, c *jwt.Claims, reason, addres
 			return err
 		}
 	}
-	r.revoked("token", &Event{
+	r.revoked("token", reasonLabel(reason), &Event{
 		Address: address, TokenID: c.ID, Client: c.ClientID, Subject: c.Subject, Family: c.Family, Reason: reason,
 	})
 	return nil
@@ -135,7 +135,7 @@ func (r *Revoker) Revoke(ctx context.Context, subject, client, reason, address s
 			}
 		}
 	}
-	r.revoked(revokedOf(subject, client), &Event{Address: address, Subject: subject, Client: client, Reason: reason})
+	r.revoked(revokedOf(subject, client), reasonLabel(reason), &Event{Address: address, Subject: subject, Client: client, Reason: reason})
 	return nil
 }
 
@@ -144,7 +144,7 @@ func (r *Revoker) cutTokens(ctx context.Context, subject, client, reason string)
 	if err := r.cutoffs.Add(ctx, &storage.Cutoff{Subject: subject, Client: client, Reason: reason}); err != nil {
 		return err
 	}
-	r.revoked(revokedOf(subject, client), &Event{Subject: subject, Client: client, Reason: reason})
+	r.revoked(revokedOf(subject, client), reasonLabel(reason), &Event{Subject: subject, Client: client, Reason: reason})
 	return nil
 }
 
@@ -181,6 +181,7 @@ type pendingRevocation struct {
 	family, client, subject string
 
 	reason  string
+	label   string        // of the reason
 	message string        // what the log says of it
 	level   zapcore.Level // at this level, once the family has ended
 }
@@ -190,12 +191,12 @@ type pendingRevocation struct {
 func revocationOf(refusal error) (pendingRevocation, bool) {
 	if replay, ok := errors.AsType[*grants.Replay](refusal); ok {
 		return pendingRevocation{
-			replay.Family, replay.Client, replay.Subject, replay.What + " used again", "reuse detected", zap.WarnLevel,
+			replay.Family, replay.Client, replay.Subject, replay.What + " used again", labelReuse, "reuse detected", zap.WarnLevel,
 		}, true
 	}
 	if closed, ok := errors.AsType[*grants.Closed](refusal); ok {
 		a := closed.Account
-		return pendingRevocation{a.Family, a.Client, a.Subject, reasonClosed, "account closed", zap.InfoLevel}, true
+		return pendingRevocation{a.Family, a.Client, a.Subject, reasonClosed, labelClosed, "account closed", zap.InfoLevel}, true
 	}
 	return pendingRevocation{}, false
 }
@@ -259,7 +260,7 @@ func (r *Revoker) revokeNow(ctx context.Context, p pendingRevocation) *revokedNo
 	}
 	e.access = r.cutFamily(ctx, p.family, p.reason)
 	if e.refresh == nil && e.access == nil {
-		r.revoked("family", &Event{Family: p.family, Client: p.client, Subject: p.subject, Reason: p.reason})
+		r.revoked("family", p.label, &Event{Family: p.family, Client: p.client, Subject: p.subject, Reason: p.reason})
 	}
 	return e
 }
