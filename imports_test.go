@@ -63,7 +63,7 @@ var allowedImports = []struct {
 	// The parts of the endpoints.
 	{"internal/bearer", "grants internal/dpop internal/fetch internal/jwt internal/metrics internal/mtls internal/throttle internal/uris internal/wire"},
 	{"internal/cimd", "grants internal/clients internal/fetch internal/registration internal/uris storage"},
-	{"internal/clients", "grants internal/assertion internal/mtls internal/recall internal/throttle storage"},
+	{"internal/clients", "grants internal/assertion internal/mtls internal/secretcache internal/throttle storage"},
 	{"internal/assertion", "internal/fetch internal/jwt storage"},
 	{"internal/dpop", "grants internal/jwt"},
 	{"internal/keyring", "internal/jwt storage"},
@@ -80,7 +80,7 @@ var allowedImports = []struct {
 	{"internal/mcp", ""},
 
 	// Public: grant types and stores.
-	{"grants", "internal/directive internal/jwt internal/recall internal/uris storage"},
+	{"grants", "internal/directive internal/jwt internal/secretcache internal/uris storage"},
 	{"storage/redis", "internal/directive storage"},
 	{"storage/caddy", "internal/stripes storage"},
 	{"storage/memory", "internal/stripes storage"},
@@ -93,7 +93,7 @@ var allowedImports = []struct {
 	{"internal/warning", "internal/directive"},
 	{"internal/directive", ""},
 	{"internal/jwt", ""},
-	{"internal/recall", ""},
+	{"internal/secretcache", ""},
 	{"internal/stripes", ""},
 	{"internal/uris", ""},
 }

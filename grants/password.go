@@ -10,7 +10,7 @@ import (
 	"github.com/caddyserver/caddy/v2"
 	"github.com/caddyserver/caddy/v2/modules/caddyhttp/caddyauth"
 
-	"github.com/caddy-oauth/caddy-oauth/internal/recall"
+	"github.com/caddy-oauth/caddy-oauth/internal/secretcache"
 )
 
 func init() {
@@ -60,7 +60,7 @@ func (p *Password) Provision(ctx caddy.Context) error {
 	asked := provider{module.(caddyauth.Authenticator)}
 	p.verifier = asked
 	if _, ok := module.(*caddyauth.HTTPBasicAuth); ok {
-		p.verifier = accounts{asked, recall.New(maxRecalled)}
+		p.verifier = accounts{asked, secretcache.New(maxRecalled)}
 	}
 	return nil
 }
@@ -145,7 +145,7 @@ const maxRecalled = 10_000
 // remembered, and its hash is not computed again.
 type accounts struct {
 	provider
-	right *recall.Memory
+	right *secretcache.Cache
 }
 
 // Verify implements Verifier.

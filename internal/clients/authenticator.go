@@ -12,7 +12,7 @@ import (
 	"github.com/caddy-oauth/caddy-oauth/grants"
 	"github.com/caddy-oauth/caddy-oauth/internal/assertion"
 	"github.com/caddy-oauth/caddy-oauth/internal/mtls"
-	"github.com/caddy-oauth/caddy-oauth/internal/recall"
+	"github.com/caddy-oauth/caddy-oauth/internal/secretcache"
 	"github.com/caddy-oauth/caddy-oauth/internal/throttle"
 	"github.com/caddy-oauth/caddy-oauth/storage"
 )
@@ -24,7 +24,7 @@ type Authenticator struct {
 	keys      *assertion.Checker
 	header    string              // that may carry a secret, "" for none
 	slow      *semaphore.Weighted // held to compare with a hash that is slow on purpose
-	verified  *recall.Memory      // the secrets that a slow hash was computed for, and that were right
+	verified  *secretcache.Cache  // the secrets that a slow hash was computed for, and that were right
 }
 
 const (
@@ -37,7 +37,7 @@ const (
 func NewAuthenticator(directory *Directory, limiter *throttle.Limiter, keys *assertion.Checker, secretHeader string) *Authenticator {
 	return &Authenticator{
 		directory: directory, limiter: limiter, keys: keys, header: secretHeader,
-		slow: semaphore.NewWeighted(slowAtOnce), verified: recall.New(maxVerified),
+		slow: semaphore.NewWeighted(slowAtOnce), verified: secretcache.New(maxVerified),
 	}
 }
 

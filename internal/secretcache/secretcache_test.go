@@ -1,4 +1,4 @@
-package recall
+package secretcache
 
 import (
 	"strconv"
@@ -6,7 +6,7 @@ import (
 	"testing"
 )
 
-func TestMemory(t *testing.T) {
+func TestCache(t *testing.T) {
 	m := New(10)
 	m.Add("$2a$14$hash", "secret")
 	for _, c := range []struct {
@@ -29,7 +29,7 @@ func TestMemory(t *testing.T) {
 	}
 }
 
-func TestMemoryIsBounded(t *testing.T) {
+func TestCacheIsBounded(t *testing.T) {
 	const most = 50
 	m := New(most)
 	var crowd sync.WaitGroup
