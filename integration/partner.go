@@ -56,33 +56,34 @@ type PartnerTokens struct {
 	RefreshToken string `json:"refresh_token"`
 }
 
-// get requests a page of the issuer, and returns the answer, whose body it has closed.
-func (s *PartnerSession) get(ctx context.Context, path string, query url.Values) (*http.Response, error) {
+// get requests a page of the issuer, and returns the status, and the parameters of the URL to which the answer leads.
+func (s *PartnerSession) get(ctx context.Context, path string, query url.Values) (status int, to url.Values, err error) {
 	req, err := http.NewRequestWithContext(ctx, http.MethodGet, s.URL+path+"?"+query.Encode(), nil)
 	if err != nil {
-		return nil, err
+		return 0, nil, err
 	}
 	req.Header.Set("X-Session", s.ID)
 	resp, err := s.Browser.Do(req)
 	if err != nil {
-		return nil, err
+		return 0, nil, err
 	}
-	return resp, resp.Body.Close()
+	defer resp.Body.Close()
+	location, err := url.Parse(resp.Header.Get("Location"))
+	if err != nil {
+		return 0, nil, err
+	}
+	return resp.StatusCode, location.Query(), nil
 }
 
 // Code signs alice in at the application, and returns its code.
 func (s *PartnerSession) Code(ctx context.Context) (string, error) {
-	resp, err := s.get(ctx, "/oauth/authorize", url.Values{
+	status, to, err := s.get(ctx, "/oauth/authorize", url.Values{
 		"response_type": {"code"}, "client_id": {"partner"}, "redirect_uri": {partnerCallback}, "scope": {"openid"},
 	})
-	if err != nil {
-		return "", err
+	if err == nil && !to.Has("code") {
+		err = fmt.Errorf("no code: %d", status)
 	}
-	to, err := resp.Location()
-	if err != nil {
-		return "", fmt.Errorf("%s: %w", resp.Status, err)
-	}
-	return to.Query().Get("code"), nil
+	return to.Get("code"), err
 }
 
 // Tokens exchanges a code.
@@ -120,9 +121,9 @@ func (s *PartnerSession) SignIn(ctx context.Context) (PartnerTokens, error) {
 
 // SignOut signs alice out by the application.
 func (s *PartnerSession) SignOut(ctx context.Context, tokens PartnerTokens) error {
-	resp, err := s.get(ctx, "/oauth/logout", url.Values{"id_token_hint": {tokens.IDToken}})
-	if err == nil && resp.StatusCode != http.StatusOK {
-		err = fmt.Errorf("signing out: %s", resp.Status)
+	status, _, err := s.get(ctx, "/oauth/logout", url.Values{"id_token_hint": {tokens.IDToken}})
+	if err == nil && status != http.StatusOK {
+		err = fmt.Errorf("signing out: %d", status)
 	}
 	return err
 }

@@ -459,7 +459,7 @@ func TestMalformedClaimsOfExchangedTokens(t *testing.T) {
 		if err := decoder.Decode(&c.Raw); err != nil {
 			t.Fatal(err)
 		}
-		got := ""
+		var got string
 		actor, err := actorOf(c)
 		switch {
 		case err != nil || readSources(c) != nil:
