@@ -1,14 +1,11 @@
 package authserver
 
 import (
-	"cmp"
 	"context"
 	"crypto/rand"
 	"encoding/json"
-	"errors"
 	"maps"
 	"slices"
-	"strconv"
 	"strings"
 	"time"
 
@@ -24,7 +21,7 @@ import (
 	"github.com/caddy-oauth/caddy-oauth/storage"
 )
 
-// accessTokens issues the access tokens of an issuer and checks them. Safe for concurrent use.
+// accessTokens issues the access tokens of an issuer, and checks them, see access_token_check.go. Safe for concurrent use.
 type accessTokens struct {
 	issuer   string // its URL
 	shape    AccessTokenShape
@@ -210,151 +207,3 @@ func (a *accessTokens) issueOpaque(
 	}
 	return a.shape.Prefix + token, key.ID, nil
 }
-
-// check returns the claims of an access token of this issuer that is valid now: its signature or record, type,
-// issuer and time, and that it is not revoked. If the token is wrong, the error is a jwt.InvalidToken; with any other
-// error the store failed, and the token may be valid.
-func (a *accessTokens) check(ctx context.Context, token string, leeway time.Duration) (*jwt.Claims, error) {
-	if err := a.cutoffs.Load(ctx); err != nil {
-		return nil, err
-	}
-	slot := a.cache.Find(token)
-	claims := slot.Get(a.now())
-	if claims == nil || !claims.Opaque && !a.keys.Has(token) {
-		var err error
-		if claims, err = a.read(ctx, token, leeway); err != nil {
-			return nil, err
-		}
-		slot.Put(claims)
-	}
-	ended, err := a.clients.Ended(ctx, claims.ClientID)
-	if err != nil {
-		return nil, err
-	}
-	switch {
-	case ended:
-		return nil, jwt.ErrRevoked.Explain("a token of the client "+claims.ClientID+", which was removed", "", "client").Of(claims)
-	case a.cutoffs.VoidsToken(revocable(claims)):
-		return nil, jwt.ErrRevoked.Explain(a.cutoffs.Why(revocable(claims)), "", "").Of(claims)
-	}
-	if err := a.checkSources(ctx, claims); err != nil {
-		return nil, err
-	}
-	return claims, nil
-}
-
-// revocable returns what a revocation can name of a token.
-func revocable(c *jwt.Claims) revocation.Token {
-	t := revocation.Token{ID: c.ID, Family: c.Family, Subject: c.Subject, Client: c.ClientID, Began: c.IssuedAt}
-	if !c.Began.IsZero() {
-		t.Began = c.Began
-	}
-	return t
-}
-
-// read returns the claims of a token that is not cached.
-func (a *accessTokens) read(ctx context.Context, token string, leeway time.Duration) (*jwt.Claims, error) {
-	if !strings.Contains(token, ".") {
-		return a.readOpaque(ctx, token)
-	}
-	payload, err := a.keys.Verify(ctx, token)
-	if err != nil {
-		return nil, err
-	}
-	claims, err := jwt.ParseClaims(payload)
-	if err != nil {
-		return nil, err
-	}
-	// A minimal token has no iss. It is still ours, because these keys sign no tokens of other issuers.
-	minimal := a.shape.Minimal && claims.Issuer == ""
-	if !minimal && claims.ClientID == "" { // an ID token, where access tokens are of its type
-		return nil, jwt.ErrClaims.Explain("no client_id", "an access token", "").Of(claims)
-	}
-	if claims.Issuer != a.issuer && !minimal {
-		return nil, jwt.ErrIssuer.Explain("iss "+claims.Issuer, a.issuer, "issuer").Of(claims)
-	}
-	if minimal {
-		parts, err := jwt.Split(token)
-		if err != nil {
-			return nil, err
-		}
-		ref, err := parts.Reference()
-		if err != nil {
-			return nil, err
-		}
-		if ref.ClientID == "" {
-			return nil, jwt.ErrClaims.Explain("no client_id in the header", "an access token", "").Of(claims)
-		}
-		claims.Refer(ref)
-	}
-	if err := claims.CheckTime(a.now(), leeway); err != nil {
-		return nil, err
-	}
-	if err := readSources(claims); err != nil {
-		return nil, err
-	}
-	return claims, a.pairwise.reveal(ctx, claims)
-}
-
-// readOpaque returns the claims of an opaque token, from its record.
-func (a *accessTokens) readOpaque(ctx context.Context, token string) (*jwt.Claims, error) {
-	body, ok := strings.CutPrefix(token, a.shape.Prefix)
-	key, valid := storage.AccessKey(body)
-	if !ok || !valid {
-		return nil, jwt.ErrMalformed.Explain("no JWT, and no opaque token of this issuer, or a damaged one", "", "")
-	}
-	record, err := a.store.Get(ctx, key)
-	if errors.Is(err, storage.ErrNotFound) {
-		return nil, jwt.ErrExpired.Explain("an opaque token without a record: it has expired or was revoked", "", "access_token: lifetime")
-	}
-	var access *storage.Access
-	if err == nil {
-		access, err = storage.DecodeAccess(record)
-	}
-	if errors.Is(err, storage.ErrDamaged) { // It stays so: the client needs a new token.
-		if first, fields := a.outages.Failed(bounded.Reading, bounded.NameRecord(key, err)); first {
-			a.log.Error("damaged record of an opaque access token; the token is refused", append(fields, zap.Error(err))...)
-		}
-		return nil, jwt.ErrMalformed.Explain("an opaque token whose record is damaged", "", "store")
-	}
-	if err != nil {
-		return nil, err
-	}
-	return a.opaqueClaims(access, key), nil
-}
-
-// opaqueClaims returns the claims that a JWT would have instead of the record.
-func (a *accessTokens) opaqueClaims(access *storage.Access, key storage.Key) *jwt.Claims {
-	claims := &jwt.Claims{
-		Issuer: a.issuer, Subject: access.Subject, ClientID: access.Client, Scope: strings.Join(access.Scopes, " "),
-		Audience: access.Audience, Expires: access.Expires, IssuedAt: access.IssuedAt, Family: access.Family, ID: key.ID,
-		Began:  access.Started,
-		Raw:    make(map[string]any, len(access.Claims)+8),
-		Opaque: true,
-	}
-	maps.Copy(claims.Raw, access.Claims)
-	maps.Copy(claims.Raw, map[string]any{
-		"iss": claims.Issuer, "sub": cmp.Or(access.Pairwise, access.Subject), "client_id": access.Client, "scope": claims.Scope, "aud": access.Audience,
-		"exp": numericDate(access.Expires), "iat": numericDate(access.IssuedAt), "jti": key.ID,
-	})
-	if !access.AuthTime.IsZero() {
-		claims.Raw["auth_time"] = numericDate(access.AuthTime)
-	}
-	if access.ACR != "" {
-		claims.Raw["acr"] = access.ACR
-	}
-	if !access.Bound.IsZero() {
-		claims.Bound = jwt.Confirmation{Thumbprint: access.Bound.Thumbprint, Certificate: access.Bound.Certificate}
-		claims.Raw["cnf"] = access.Bound
-	}
-	if access.Actor != nil {
-		claims.Raw["act"] = actClaim(access.Actor)
-	}
-	for _, s := range access.Sources {
-		claims.Sources = append(claims.Sources, jwt.Source{ClientID: s.Client, ID: s.Token, Began: s.Began, Subject: s.Subject, Family: s.Family})
-	}
-	return claims
-}
-
-// numericDate returns a time as in a JWT (RFC 7519 §2).
-func numericDate(t time.Time) json.Number { return json.Number(strconv.FormatInt(t.Unix(), 10)) }

@@ -2,7 +2,6 @@ package authserver
 
 import (
 	"context"
-	"encoding/json"
 	"errors"
 	"maps"
 	"slices"
@@ -10,7 +9,6 @@ import (
 
 	"github.com/caddy-oauth/caddy-oauth/grants"
 	"github.com/caddy-oauth/caddy-oauth/internal/jwt"
-	"github.com/caddy-oauth/caddy-oauth/internal/revocation"
 	"github.com/caddy-oauth/caddy-oauth/storage"
 )
 
@@ -128,89 +126,4 @@ func sourceClaims(sources []storage.Source) (claims []sourceClaim) {
 		claims = append(claims, sourceClaim{s.Client, s.Token, jwt.NumericDate(s.Began), s.Subject, s.Family})
 	}
 	return claims
-}
-
-// readSources moves the sources of a token of this issuer from the raw claims to Sources: other readers of the claims must not see
-// them.
-func readSources(claims *jwt.Claims) error {
-	value, ok := claims.Raw[exchangedFrom]
-	if !ok {
-		return nil
-	}
-	delete(claims.Raw, exchangedFrom)
-	list, ok := value.([]any)
-	for i := 0; ok && i < len(list); i++ {
-		var source jwt.Source
-		source, ok = readSource(list[i])
-		claims.Sources = append(claims.Sources, source)
-	}
-	if !ok {
-		return jwt.ErrClaims.Explain("a malformed "+exchangedFrom, "", "").Of(claims)
-	}
-	return nil
-}
-
-// readSource reads a sourceClaim. It returns false if that is malformed.
-func readSource(claim any) (source jwt.Source, ok bool) {
-	members, ok := claim.(map[string]any)
-	for name, to := range map[string]*string{
-		"client_id": &source.ClientID, "jti": &source.ID, "sub": &source.Subject, "family": &source.Family,
-	} {
-		if value, there := members[name]; there {
-			text, is := value.(string)
-			*to, ok = text, ok && is
-		}
-	}
-	if value, there := members["family_iat"]; there {
-		number, _ := value.(json.Number)
-		seconds, err := number.Float64()
-		source.Began, ok = jwt.FromNumericDate(seconds), ok && err == nil
-	}
-	return source, ok
-}
-
-// checkSources returns an error if one of the tokens that a token was exchanged for is void, see check. It is also an error if the user
-// had removed a client before it exchanged one of them, on a node that did not know that yet.
-func (a *accessTokens) checkSources(ctx context.Context, claims *jwt.Claims) error {
-	for i, source := range claims.Sources {
-		ended, err := a.clients.Ended(ctx, source.ClientID)
-		if err != nil {
-			return err
-		}
-		t := revocation.Token{ID: source.ID, Family: source.Family, Subject: source.Subject, Client: source.ClientID, Began: source.Began}
-		if t.Subject == "" {
-			t.Subject = claims.Subject
-		}
-		if t.Family == "" {
-			t.Family = claims.Family
-		}
-		switch {
-		case ended:
-			return jwt.ErrRevoked.Explain("exchanged for a token of the client "+source.ClientID+", which was removed", "", "client").Of(claims)
-		case a.cutoffs.VoidsToken(t):
-			return jwt.ErrRevoked.Explain("exchanged for a token that is void: "+a.cutoffs.Why(t), "", "").Of(claims)
-		}
-		if client := a.removedAfter(claims, i); client != "" {
-			return jwt.ErrRevoked.Explain("exchanged by the client "+client+", which the user had removed", "", "").Of(claims)
-		}
-	}
-	return nil
-}
-
-// removedAfter returns a client that exchanged the source at i, or what came of it, although the user had removed the client before; ""
-// if there is none. A source of an actor has nothing to do with the other clients.
-func (a *accessTokens) removedAfter(claims *jwt.Claims, i int) string {
-	first := claims.Sources[i]
-	if first.Subject != "" {
-		return ""
-	}
-	for _, by := range claims.Sources[i+1:] {
-		if by.Subject == "" && a.cutoffs.Removed(claims.Subject, by.ClientID, first.Began) {
-			return by.ClientID
-		}
-	}
-	if a.cutoffs.Removed(claims.Subject, claims.ClientID, first.Began) {
-		return claims.ClientID
-	}
-	return ""
 }
