@@ -84,7 +84,7 @@ func (e *authorizeEndpoint) ask(c *call, req *authorizeRequest, user *User) erro
 	before := consents.Approved(req.client.ID, e.now())
 	page := pages.ConsentPage{
 		Access:      e.access(req.client, req.scopes, req.audience, before),
-		SignIn:      signsIn(req.scopes),
+		SignIn:      onlySignIn(req.scopes),
 		RedirectURI: req.redirectURI,
 		Local:       impersonable(req.client, req.redirectURI),
 		User:        displayName(user),
@@ -159,8 +159,8 @@ func chosenUntil(client *storage.Client, form url.Values, now time.Time) (time.T
 	return now.Add(choices[i]), nil
 }
 
-// signsIn reports whether these scopes are for nothing but to sign a person in, and to learn who that is.
-func signsIn(scopes []string) bool {
+// onlySignIn reports whether these scopes are for nothing but to sign a person in, and to learn who that is.
+func onlySignIn(scopes []string) bool {
 	return slices.Contains(scopes, grants.OpenID) && !slices.ContainsFunc(scopes, func(scope string) bool {
 		return scope == "offline_access" || !slices.Contains(grants.OpenIDScopes, scope)
 	})

@@ -76,7 +76,7 @@ func (l *logouts) end(ctx context.Context, subject string, ended []storage.SignI
 	if len(ended) == 0 {
 		return nil
 	}
-	defer l.awake()
+	defer l.wakeUp()
 	work := l.plan(ctx, subject, ended, reason, true)
 	queued, err := l.enqueue(ctx, work)
 	if err == nil {
@@ -101,7 +101,7 @@ func (l *logouts) revoked(ctx context.Context, subject, client, reason string) e
 	if len(ended) == 0 {
 		return nil
 	}
-	defer l.awake()
+	defer l.wakeUp()
 	if _, err := l.enqueue(ctx, l.plan(ctx, subject, ended, reason, false)); err != nil {
 		return err
 	}
@@ -159,7 +159,8 @@ func (l *logouts) enqueue(ctx context.Context, work []*storage.Logout) (queued i
 
 var errTooManyLogouts = errors.New("too many logouts are waiting")
 
-func (l *logouts) awake() {
+// wakeUp starts the next round at once.
+func (l *logouts) wakeUp() {
 	select {
 	case l.wake <- struct{}{}:
 	default: // it is awake
@@ -225,8 +226,8 @@ func (l *logouts) run(ctx context.Context, attempt func(ctx context.Context, wha
 	}
 }
 
-// logoutRounds is how a node does what is in the store: each round begins what is due, and waits for nothing of it. So clients that do not
-// answer hold up no others, unless they have all slots.
+// logoutRounds works on the logouts in the store, in rounds. Each round starts those that are due and does not wait for them, so that
+// clients which do not answer delay no others, unless they occupy all slots.
 type logoutRounds struct {
 	*logouts
 	slots   chan struct{}
@@ -234,7 +235,7 @@ type logoutRounds struct {
 	sooner  chan struct{} // next is earlier than it was
 
 	mu     sync.Mutex
-	busy   map[string]bool  // the records that this node is at, by their IDs
+	busy   map[string]bool  // the records that this node works on, by their IDs
 	failed map[string]error // what was wrong with a record the last time
 	next   time.Time        // when the next round is due
 }
@@ -445,7 +446,7 @@ func (l *logouts) tellAll(ctx context.Context, logout *storage.Logout, claimed t
 			continue
 		}
 		telling.Go(func() {
-			result := l.tell(ctx, logout, n)
+			result := l.sendNotice(ctx, logout, n)
 			mu.Lock()
 			defer mu.Unlock()
 			results[n.ID] = result
@@ -455,8 +456,8 @@ func (l *logouts) tellAll(ctx context.Context, logout *storage.Logout, claimed t
 	return results
 }
 
-// tell tells one client, and returns the notice as it is to be tried again, nil if it is not.
-func (l *logouts) tell(ctx context.Context, logout *storage.Logout, n storage.Notice) (again *storage.Notice) {
+// sendNotice sends one logout token. It returns the notice for the next attempt, nil if there is none.
+func (l *logouts) sendNotice(ctx context.Context, logout *storage.Logout, n storage.Notice) (again *storage.Notice) {
 	defer func() {
 		if p := recover(); p != nil { // nobody else does in a goroutine of its own
 			again = nil

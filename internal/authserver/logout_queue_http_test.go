@@ -203,7 +203,7 @@ func TestLogoutNoticeThatComesDueMeanwhile(t *testing.T) {
 		t.Errorf("%d logout tokens, and %v, want that of the notice that was due", len(s.told.got()), results)
 	}
 	// What an older record says of attempts is no reason to panic.
-	if again := s.logouts.tell(t.Context(), claimed, storage.Notice{ID: "three", Client: "webapp", Session: "s1", Attempts: -1}); again == nil || again.Next.Before(s.clock.Now()) {
+	if again := s.logouts.sendNotice(t.Context(), claimed, storage.Notice{ID: "three", Client: "webapp", Session: "s1", Attempts: -1}); again == nil || again.Next.Before(s.clock.Now()) {
 		t.Errorf("%+v", again)
 	}
 }
