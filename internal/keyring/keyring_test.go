@@ -358,9 +358,13 @@ func TestRecordIsReadTolerantly(t *testing.T) {
 	edit := func(change func(record map[string]any)) {
 		t.Helper()
 		err := store.Update(t.Context(), recordKey, func(old []byte) ([]byte, time.Time, error) {
-			record := object(string(old))
+			var record map[string]any
+			if err := json.Unmarshal(old, &record); err != nil {
+				return nil, time.Time{}, err
+			}
 			change(record)
-			return []byte(encode(record)), time.Time{}, nil
+			value, err := json.Marshal(record)
+			return value, time.Time{}, err
 		})
 		if err != nil {
 			t.Fatal(err)
@@ -389,20 +393,4 @@ func TestRecordIsReadTolerantly(t *testing.T) {
 	if _, err := k.Verify(t.Context(), sign(t, k, `{}`)); err != nil {
 		t.Errorf("and the keys in memory do not go on: %v", err)
 	}
-}
-
-func object(encoded string) map[string]any {
-	var members map[string]any
-	if err := json.Unmarshal([]byte(encoded), &members); err != nil {
-		panic(err)
-	}
-	return members
-}
-
-func encode(members map[string]any) string {
-	encoded, err := json.Marshal(members)
-	if err != nil {
-		panic(err)
-	}
-	return string(encoded)
 }
