@@ -102,7 +102,7 @@ func appsPurpose(user *User) string { return "apps\x00" + user.Subject }
 
 // connected returns the clients that have access to the account, including uses that this node has not written yet.
 func (e *appsEndpoint) connected(ctx context.Context, user *User) (*storage.Consents, error) {
-	if err := e.uses.write(ctx, user.Subject); err != nil {
+	if err := e.lastUses.write(ctx, user.Subject); err != nil {
 		return nil, err
 	}
 	return e.consents.of(ctx, user.Subject)

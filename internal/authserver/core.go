@@ -47,7 +47,7 @@ type core struct {
 	cutoffs       *revocation.Cutoffs
 	revoker       *Revoker
 	consents      *consentRecords
-	uses          *uses
+	lastUses      *lastUses
 	sessions      *sessionRecords
 	logouts       *logouts
 	limiter       *throttle.Limiter

@@ -136,7 +136,7 @@ func TestReadOnlyInTheBackground(t *testing.T) {
 			check(t, http.StatusOK, "")
 	}
 	s.state(t, token, jwt.ErrExpired)
-	if err := s.uses.write(t.Context(), ""); err != nil {
+	if err := s.lastUses.write(t.Context(), ""); err != nil {
 		t.Error(err)
 	}
 	if after := s.dump(t); !slices.Equal(before, after) {

@@ -167,7 +167,7 @@ func (s *Server) assemble() (err error) {
 	if config.OpenID {
 		s.revoker.tell = s.logouts.revoked
 	}
-	s.uses = newUses(s.consents, s.cutoffs, s.clients.Find)
+	s.lastUses = newLastUses(s.consents, s.cutoffs, s.clients.Find)
 	s.upkeep = s.newUpkeep()
 	return nil
 }
@@ -211,7 +211,7 @@ func (s *Server) newLogouts() *logouts {
 func (s *Server) newUpkeep() *upkeep {
 	u := &upkeep{
 		issuer: s.config.Name, store: s.store, keys: s.keys, clients: s.clients, cutoffs: s.cutoffs, local: s.config.Revocations,
-		revoker: s.revoker, uses: s.uses, marker: changeMarker{store: s.store, now: s.now},
+		revoker: s.revoker, lastUses: s.lastUses, marker: changeMarker{store: s.store, now: s.now},
 		interval: s.config.RevocationPoll, outages: s.outages, log: s.log, codes: s.config.Codes, now: s.now,
 	}
 	if s.config.OpenID {

@@ -199,7 +199,7 @@ func (e *tokenEndpoint) issue(c *call, signer keyring.Signer, auth *grants.Autho
 			return nil, err
 		}
 	}
-	if auth.RefreshToken != "" {
+	if auth.RefreshToken != "" && c.client.Origin != "" { // Nobody added the client: its record must stay as long as the tokens.
 		if err := e.clients.InUse(c.ctx, c.client, c.client.RefreshToken.KeptUntil(now)); err != nil {
 			return nil, err
 		}
@@ -219,7 +219,7 @@ func (e *tokenEndpoint) issue(c *call, signer keyring.Signer, auth *grants.Autho
 		if began.IsZero() {
 			began = now
 		}
-		e.uses.note(auth.Subject, c.client.ID, use{now, began, auth.Scopes})
+		e.lastUses.record(auth.Subject, c.client.ID, use{now, began, auth.Scopes})
 	}
 	tokenType := "Bearer"
 	if c.proof != nil {
@@ -239,30 +239,6 @@ func (e *tokenEndpoint) issue(c *call, signer keyring.Signer, auth *grants.Autho
 		response.RefreshTokenTimeout, response.AuthorizationExpiresIn = secondsTo(auth.RefreshEnds, now), secondsTo(auth.Ends, now)
 	}
 	return response, nil
-}
-
-// tellsEnds reports whether the token responses of a client say when its refresh tokens and approvals end.
-func (s *core) tellsEnds(client *storage.Client) bool {
-	return s.config.TellEnds || len(client.ConsentLifetimes) > 0
-}
-
-// secondsTo returns the seconds until a time, at least one, or 0 if the time is zero, which is never.
-func secondsTo(end, now time.Time) int64 {
-	if end.IsZero() {
-		return 0
-	}
-	return max(1, int64(end.Sub(now)/time.Second))
-}
-
-// stillAsked returns those of the askedClaims whose scopes the client may still ask for.
-func (e *tokenEndpoint) stillAsked(client *storage.Client, asked storage.AskedClaims) storage.AskedClaims {
-	gone := func(name string) bool { return !e.accessTokens.claims.gives(client.Scopes, name) }
-	for _, names := range []*[]string{&asked.UserInfo, &asked.IDToken} {
-		if slices.ContainsFunc(*names, gone) {
-			*names = slices.DeleteFunc(slices.Clone(*names), gone)
-		}
-	}
-	return asked
 }
 
 // begin is for an authorization that has no family yet: it sets when the authorization began, and starts a family if it needs one.
@@ -323,4 +299,28 @@ func (e *tokenEndpoint) startFamily(c *call, auth *grants.Authorization, now tim
 	auth.RefreshToken, auth.Family, auth.Started = client.RefreshToken.Prefix+refreshToken, key.ID, now
 	auth.RefreshEnds = f.RefreshEnds(now, client.RefreshToken)
 	return nil
+}
+
+// stillAsked returns those of the askedClaims whose scopes the client may still ask for.
+func (e *tokenEndpoint) stillAsked(client *storage.Client, asked storage.AskedClaims) storage.AskedClaims {
+	gone := func(name string) bool { return !e.accessTokens.claims.gives(client.Scopes, name) }
+	for _, names := range []*[]string{&asked.UserInfo, &asked.IDToken} {
+		if slices.ContainsFunc(*names, gone) {
+			*names = slices.DeleteFunc(slices.Clone(*names), gone)
+		}
+	}
+	return asked
+}
+
+// tellsEnds reports whether the token responses of a client say when its refresh tokens and approvals end.
+func (s *core) tellsEnds(client *storage.Client) bool {
+	return s.config.TellEnds || len(client.ConsentLifetimes) > 0
+}
+
+// secondsTo returns the seconds until a time, at least one, or 0 if the time is zero, which is never.
+func secondsTo(end, now time.Time) int64 {
+	if end.IsZero() {
+		return 0
+	}
+	return max(1, int64(end.Sub(now)/time.Second))
 }

@@ -27,7 +27,7 @@ type upkeep struct {
 	cutoffs  *revocation.Cutoffs
 	local    *revocation.LocalServers
 	revoker  *Revoker
-	uses     *uses
+	lastUses *lastUses
 	codes    *Codes
 	logouts  *logouts // nil without OpenID Connect
 	marker   changeMarker
@@ -126,7 +126,7 @@ func (u *upkeep) attempt(ctx context.Context, what string, do func(context.Conte
 
 // writeUses writes when apps were used until ctx ends, and then what is left.
 func (u *upkeep) writeUses(ctx context.Context) {
-	write := func(ctx context.Context) error { return u.uses.write(ctx, "") }
+	write := func(ctx context.Context) error { return u.lastUses.write(ctx, "") }
 	u.every(ctx, usesInterval, writingUses, write)
 	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), lastWrite)
 	defer cancel()

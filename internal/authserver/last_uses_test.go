@@ -38,18 +38,18 @@ func (s *tripStore) Update(ctx context.Context, key storage.Key, change storage.
 	return s.Store.Update(ctx, key, change)
 }
 
-// usesFixture is uses over a store that knows no consents and, unless a test adds some, no cutoffs.
-func usesFixture(t *testing.T) (*uses, *tripStore) {
+// usesFixture is a lastUses over a store that knows no consents and, unless a test adds some, no cutoffs.
+func usesFixture(t *testing.T) (*lastUses, *tripStore) {
 	t.Helper()
 	clock := testclock.New()
 	store := &tripStore{Store: testclock.NewStore(clock.Now)}
-	return newUses(&consentRecords{store: store}, revocation.New(revocation.Config{
+	return newLastUses(&consentRecords{store: store}, revocation.New(revocation.Config{
 		Store: store, Timeout: time.Minute, LocalServers: revocation.NewLocalServers(), Logger: zap.NewNop(), Now: clock.Now,
 	}), func(context.Context, string) (*storage.Client, error) { return nil, nil }), store
 }
 
 // written returns the record of alice's use of the client app.
-func (u *uses) written(t *testing.T, write string) (storage.Consent, bool) {
+func (u *lastUses) written(t *testing.T, write string) (storage.Consent, bool) {
 	t.Helper()
 	if err := u.write(t.Context(), write); err != nil {
 		t.Fatal(err)
@@ -84,15 +84,15 @@ func TestTokensCostNoConsentTrip(t *testing.T) {
 func TestClientCredentialsAreNoUse(t *testing.T) {
 	s := newTestServer(t)
 	s.token(t, asBilling()).check(t, http.StatusOK, "")
-	if len(s.uses.pending) != 0 {
-		t.Errorf("%v is pending, want nothing", s.uses.pending)
+	if len(s.lastUses.pending) != 0 {
+		t.Errorf("%v is pending, want nothing", s.lastUses.pending)
 	}
 }
 
 func TestUsesAreWrittenOnceAnHour(t *testing.T) {
 	u, store := usesFixture(t)
 	for minute := range 121 {
-		u.note("alice", "app", use{epoch.Add(time.Duration(minute) * time.Minute), epoch.Add(time.Duration(minute) * time.Minute), []string{"orders"}})
+		u.record("alice", "app", use{epoch.Add(time.Duration(minute) * time.Minute), epoch.Add(time.Duration(minute) * time.Minute), []string{"orders"}})
 		u.written(t, "")
 	}
 	consent, _ := u.written(t, "")
@@ -104,7 +104,7 @@ func TestUsesAreWrittenOnceAnHour(t *testing.T) {
 func TestFurtherScopesAreWrittenAtOnce(t *testing.T) {
 	u, store := usesFixture(t)
 	for _, scopes := range [][]string{{"orders"}, {"orders", "mail"}, {"mail"}, {}, {"orders"}} {
-		u.note("alice", "app", use{epoch, epoch, scopes})
+		u.record("alice", "app", use{epoch, epoch, scopes})
 		u.written(t, "")
 	}
 	if consent, _ := u.written(t, ""); store.trips != 2 || !slices.Equal(consent.All(), []string{"mail", "orders"}) {
@@ -115,7 +115,7 @@ func TestFurtherScopesAreWrittenAtOnce(t *testing.T) {
 func TestUsesOfOnePersonAreWrittenAlone(t *testing.T) {
 	u, store := usesFixture(t)
 	for _, person := range []string{"alice", "bob"} {
-		u.note(person, "app", use{epoch, epoch, nil})
+		u.record(person, "app", use{epoch, epoch, nil})
 	}
 	if _, ok := u.written(t, "alice"); !ok || store.trips != 1 {
 		t.Errorf("written is %v, after %d writes", ok, store.trips)
@@ -128,7 +128,7 @@ func TestUsesOfOnePersonAreWrittenAlone(t *testing.T) {
 // A use before a revocation must not be written after it. A use after it must be written.
 func TestUsesAndRevocation(t *testing.T) {
 	u, _ := usesFixture(t)
-	u.note("alice", "app", use{epoch, epoch, []string{"orders"}})
+	u.record("alice", "app", use{epoch, epoch, []string{"orders"}})
 	cutoff := &storage.Cutoff{Subject: "alice", Client: "app", Before: epoch.Add(time.Minute)}
 	if err := u.cutoffs.Add(t.Context(), cutoff); err != nil {
 		t.Fatal(err)
@@ -136,7 +136,7 @@ func TestUsesAndRevocation(t *testing.T) {
 	if consent, ok := u.written(t, ""); ok {
 		t.Errorf("revoked access is back: %+v", consent)
 	}
-	u.note("alice", "app", use{epoch.Add(2 * time.Minute), epoch.Add(2 * time.Minute), []string{"mail"}})
+	u.record("alice", "app", use{epoch.Add(2 * time.Minute), epoch.Add(2 * time.Minute), []string{"mail"}})
 	if consent, ok := u.written(t, ""); !ok || !slices.Equal(consent.All(), []string{"mail"}) {
 		t.Errorf("the use after the revocation is %v, %q", ok, consent.All())
 	}
@@ -144,7 +144,7 @@ func TestUsesAndRevocation(t *testing.T) {
 
 func TestUsesSurviveABrokenStore(t *testing.T) {
 	u, _ := usesFixture(t)
-	u.note("alice", "app", use{epoch, epoch, nil})
+	u.record("alice", "app", use{epoch, epoch, nil})
 	ctx, cancel := context.WithCancel(t.Context())
 	cancel()
 	if err := u.write(ctx, ""); err == nil {
@@ -158,10 +158,10 @@ func TestUsesSurviveABrokenStore(t *testing.T) {
 func TestUsesAreBounded(t *testing.T) {
 	u, _ := usesFixture(t)
 	for i := range maxUses + 10 {
-		u.note(fmt.Sprint(i), "app", use{epoch, epoch, nil})
+		u.record(fmt.Sprint(i), "app", use{epoch, epoch, nil})
 	}
-	if len(u.noted) != maxUses || len(u.pending) != maxUses {
-		t.Errorf("%d are noted, %d pending, want %d", len(u.noted), len(u.pending), maxUses)
+	if len(u.recorded) != maxUses || len(u.pending) != maxUses {
+		t.Errorf("%d are recorded, %d pending, want %d", len(u.recorded), len(u.pending), maxUses)
 	}
 }
 

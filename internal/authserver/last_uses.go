@@ -11,17 +11,17 @@ import (
 	"github.com/caddy-oauth/caddy-oauth/storage"
 )
 
-// uses knows when clients last got a token for a person, and writes that to the person's consents: away from the
+// lastUses knows when clients last got a token for a person, and writes that to the person's consents: away from the
 // requests, and at most once in a storage.UseInterval for each person and client. What it could not write before the
 // process died, the client's next token brings up again.
-type uses struct {
+type lastUses struct {
 	consents *consentRecords
 	cutoffs  *revocation.Cutoffs
 	find     func(ctx context.Context, id string) (*storage.Client, error)
 
-	mu      sync.Mutex
-	noted   map[pair]use // what was noted last, to pass over what is not new
-	pending map[pair]use // what of it is yet to be written
+	mu       sync.Mutex
+	recorded map[pair]use // what was recorded last, to pass over what is not new
+	pending  map[pair]use // what of it is yet to be written
 }
 
 // use is that a client got a token with those scopes.
@@ -41,19 +41,19 @@ const (
 	keptUnasked = 90 * 24 * time.Hour
 )
 
-// newUses returns uses. find returns a client, nil if there is none.
-func newUses(
+// newLastUses returns a lastUses that knows of none. find returns a client, nil if there is none.
+func newLastUses(
 	consents *consentRecords, cutoffs *revocation.Cutoffs, find func(ctx context.Context, id string) (*storage.Client, error),
-) *uses {
-	return &uses{consents: consents, cutoffs: cutoffs, find: find, noted: make(map[pair]use), pending: make(map[pair]use)}
+) *lastUses {
+	return &lastUses{consents: consents, cutoffs: cutoffs, find: find, recorded: make(map[pair]use), pending: make(map[pair]use)}
 }
 
-// note takes a use. It is a look into memory, and touches no store.
-func (u *uses) note(subject, client string, next use) {
+// record takes a use. It is a look into memory, and touches no store.
+func (u *lastUses) record(subject, client string, next use) {
 	p := pair{subject, client}
 	u.mu.Lock()
 	defer u.mu.Unlock()
-	if last, ok := u.noted[p]; ok && !u.cutoffs.Voids(subject, client, last.began) { // else the record of it is gone
+	if last, ok := u.recorded[p]; ok && !u.cutoffs.Voids(subject, client, last.began) { // else the record of it is gone
 		unknown := func(scope string) bool { return !slices.Contains(last.scopes, scope) }
 		if next.at.Sub(last.at) < storage.UseInterval && !slices.ContainsFunc(next.scopes, unknown) {
 			return
@@ -66,7 +66,7 @@ func (u *uses) note(subject, client string, next use) {
 		}
 		next.scopes = all
 	}
-	keep(u.noted, p, next)
+	keep(u.recorded, p, next)
 	keep(u.pending, p, next)
 }
 
@@ -82,7 +82,7 @@ func keep(m map[pair]use, p pair, next use) {
 }
 
 // write writes what is pending of a person or, with "", of everybody.
-func (u *uses) write(ctx context.Context, subject string) error {
+func (u *lastUses) write(ctx context.Context, subject string) error {
 	if err := u.cutoffs.Load(ctx); err != nil {
 		return err
 	}
@@ -99,7 +99,7 @@ func (u *uses) write(ctx context.Context, subject string) error {
 	return nil
 }
 
-func (u *uses) due(subject string) map[pair]use {
+func (u *lastUses) due(subject string) map[pair]use {
 	u.mu.Lock()
 	defer u.mu.Unlock()
 	due := make(map[pair]use)
@@ -112,7 +112,7 @@ func (u *uses) due(subject string) map[pair]use {
 }
 
 // done forgets what was written, unless there is more by now.
-func (u *uses) done(p pair, written use) {
+func (u *lastUses) done(p pair, written use) {
 	u.mu.Lock()
 	defer u.mu.Unlock()
 	if u.pending[p].at.Equal(written.at) && len(u.pending[p].scopes) == len(written.scopes) {
@@ -123,7 +123,7 @@ func (u *uses) done(p pair, written use) {
 // writeOne adds a use to the person's consents. Access that was revoked meanwhile stays revoked: a revocation first
 // makes its cutoff known here, and then takes the consent back, so that either it sees what is written here or this
 // sees the cutoff.
-func (u *uses) writeOne(ctx context.Context, p pair, next use) error {
+func (u *lastUses) writeOne(ctx context.Context, p pair, next use) error {
 	until, err := u.keptUntil(ctx, p.client, next.at)
 	if err != nil {
 		return err
@@ -139,7 +139,7 @@ func (u *uses) writeOne(ctx context.Context, p pair, next use) error {
 
 // keptUntil returns until when a person sees what a client got without approval: as long as its tokens can live, zero for ever. The users of
 // a grant can be of other issuers, and are not bounded in number.
-func (u *uses) keptUntil(ctx context.Context, client string, at time.Time) (time.Time, error) {
+func (u *lastUses) keptUntil(ctx context.Context, client string, at time.Time) (time.Time, error) {
 	kept := keptUnasked
 	c, err := u.find(ctx, client)
 	if err != nil {
