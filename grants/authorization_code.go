@@ -84,14 +84,14 @@ func (e *codeExchange) decide(f *storage.Family) (write bool, err error) {
 		return false, errBadCode.because("never issued here, or damaged on its way: its family has another code, or none")
 	case !req.Now.Before(f.Code.Expires):
 		return false, errBadCode.because("expired").
-			Explain("a code that expired at "+moment(f.Code.Expires), "", "code: lifetime")
+			Explain("a code that expired at "+formatTime(f.Code.Expires), "", "code: lifetime")
 	case f.Code.Redeemed.IsZero():
 	case isRepeat(f, req):
 		return false, errRepeatedCode.because("already used, by the same client").
-			Explain("a code that was used at "+moment(f.Code.Redeemed), "one request for each code", "")
+			Explain("a code that was used at "+formatTime(f.Code.Redeemed), "one request for each code", "")
 	default: // RFC 6749 §4.1.2: the token endpoint revokes the family, see Replay
 		return false, replayed(f, e.key, ReplayedCode, errBadCode).
-			Explain("a code that was used at "+moment(f.Code.Redeemed), "one request for each code", "")
+			Explain("a code that was used at "+formatTime(f.Code.Redeemed), "one request for each code", "")
 	}
 	if err := checkRedirect(f.Code, req.Form.Get("redirect_uri"), req.Client.RedirectRules.Code); err != nil {
 		return false, err

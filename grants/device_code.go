@@ -96,7 +96,7 @@ func (g *DeviceCode) Exchange(ctx context.Context, req *Request) (*Authorization
 		e := &deviceExchange{req: req, key: key, code: code}
 		return e.run(ctx)
 	case !d.Pending(req.Now):
-		return nil, errExpiredDevice.Explain("a device code that expired at "+moment(d.Expires), "", "")
+		return nil, errExpiredDevice.Explain("a device code that expired at "+formatTime(d.Expires), "", "")
 	case g.polls.early(key.ID, time.Duration(d.Interval)*time.Second, req.Now):
 		if d.Interval < slowest {
 			if err := req.Store.Update(ctx, key, slower); err != nil {
@@ -178,9 +178,9 @@ func (e *deviceExchange) redeem(record []byte) ([]byte, time.Time, error) {
 	family := storage.Key{Kind: storage.KindFamily, ID: d.Family}
 	switch {
 	case storage.Expired(f.Until, req.Now): // then Ends is over too
-		return refuse(errExpiredDevice.Explain("an approval that ended at "+moment(f.Until), "", "client "+req.Client.ID+": consent_lifetime"))
+		return refuse(errExpiredDevice.Explain("an approval that ended at "+formatTime(f.Until), "", "client "+req.Client.ID+": consent_lifetime"))
 	case !f.Ends.IsZero() && !req.Now.Before(f.Ends):
-		return refuse(errExpiredDevice.Explain("a device code whose tokens would have expired at "+moment(f.Ends), "",
+		return refuse(errExpiredDevice.Explain("a device code whose tokens would have expired at "+formatTime(f.Ends), "",
 			"client "+req.Client.ID+": refresh_token lifetime"))
 	case req.Void != nil && req.Void(family.ID, f):
 		return refuse(errBadDeviceCode.because("void: all tokens of its user or its client were revoked").about(family.ID, f.Subject))
@@ -228,7 +228,7 @@ func (e *deviceExchange) replayed() error {
 		key := storage.Key{Kind: storage.KindFamily, ID: e.device.Family}
 		refusal = replayed(e.device.NewFamily(), key, ReplayedDeviceCode, errBadDeviceCode)
 	}
-	return refusal.Explain("a device code that was used at "+moment(e.device.Redeemed), "one answer with tokens for each device code",
+	return refusal.Explain("a device code that was used at "+formatTime(e.device.Redeemed), "one answer with tokens for each device code",
 		"client "+e.req.Client.ID+": refresh_token retry").about(e.device.Family, e.device.Approval.Subject)
 }
 

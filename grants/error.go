@@ -109,5 +109,5 @@ func (e *Error) HTTPStatus() int {
 	return e.Status
 }
 
-// moment returns a time as the log has it.
-func moment(t time.Time) string { return t.UTC().Format(time.RFC3339) }
+// formatTime returns a time as the log has it.
+func formatTime(t time.Time) string { return t.UTC().Format(time.RFC3339) }

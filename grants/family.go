@@ -67,7 +67,7 @@ func openFamily(req *Request, key storage.Key, record []byte, absent *Error) (*s
 		return nil, ended
 	case storage.Expired(f.Until, req.Now):
 		return nil, absent.because("expired").about(key.ID, f.Subject).
-			Explain("an approval that ended at "+moment(f.Until), "", "client "+req.Client.ID+": consent_lifetime")
+			Explain("an approval that ended at "+formatTime(f.Until), "", "client "+req.Client.ID+": consent_lifetime")
 	case f.Authenticated && !req.Authenticated:
 		return nil, errUnauthenticated.about(key.ID, f.Subject)
 	}

@@ -91,7 +91,7 @@ func (r *refresh) decide(f *storage.Family) (write bool, err error) {
 		return false, errBadRefreshToken.because("never issued here, or damaged on its way: its family has other refresh tokens, or none")
 	case storage.TokenReused: // the token endpoint revokes the family, see Replay
 		return false, replayed(f, r.key, ReplayedRefreshToken, errBadRefreshToken).Explain(
-			"an old refresh token; the newest is of "+moment(f.Refresh.Rotated),
+			"an old refresh token; the newest is of "+formatTime(f.Refresh.Rotated),
 			"the newest, or the one before it within retry and while the newest is unused",
 			"client "+req.Client.ID+": refresh_token retry")
 	}
@@ -100,7 +100,7 @@ func (r *refresh) decide(f *storage.Family) (write bool, err error) {
 	ends := f.RefreshEnds(req.Now, policy)
 	if storage.Expired(ends, req.Now) {
 		return false, errBadRefreshToken.because("expired").
-			Explain("a refresh token that expired at "+moment(ends), "", "client "+req.Client.ID+": refresh_token lifetime")
+			Explain("a refresh token that expired at "+formatTime(ends), "", "client "+req.Client.ID+": refresh_token lifetime")
 	}
 	if err := checkRefreshRedirect(f.Code, req.Form.Get("redirect_uri"), req.Client.RedirectRules.Refresh); err != nil {
 		return false, err

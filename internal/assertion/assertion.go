@@ -242,21 +242,21 @@ func (c *Checker) checkAudience(claims *jwt.Claims, client *storage.Client) erro
 	return &Error{Sent: "aud " + strings.Join(claims.Audience, " "), Expected: expected, Setting: setting}
 }
 
-// at returns a time as the log has it.
-func at(t time.Time) string { return t.UTC().Format(time.RFC3339) }
+// formatTime returns a time as the log has it.
+func formatTime(t time.Time) string { return t.UTC().Format(time.RFC3339) }
 
 // checkTimes checks that the assertion is valid now, and not for longer than life. The clocks may differ a little.
 func checkTimes(claims *jwt.Claims, now time.Time, life time.Duration) error {
 	soon := now.Add(skew)
 	switch {
 	case !now.Before(claims.Expires.Add(skew)):
-		return &Error{Sent: "exp " + at(claims.Expires), Expected: "an exp after now, " + at(now)}
+		return &Error{Sent: "exp " + formatTime(claims.Expires), Expected: "an exp after now, " + formatTime(now)}
 	case claims.Expires.After(soon.Add(life)):
-		return &Error{Sent: "exp " + at(claims.Expires), Expected: "an exp at most " + life.String() + " after now, " + at(now)}
+		return &Error{Sent: "exp " + formatTime(claims.Expires), Expected: "an exp at most " + life.String() + " after now, " + formatTime(now)}
 	case claims.IssuedAt.After(soon):
-		return &Error{Sent: "iat " + at(claims.IssuedAt), Expected: "an iat before now, " + at(now) + ": the clocks differ"}
+		return &Error{Sent: "iat " + formatTime(claims.IssuedAt), Expected: "an iat before now, " + formatTime(now) + ": the clocks differ"}
 	case claims.NotBefore.After(soon):
-		return &Error{Sent: "nbf " + at(claims.NotBefore), Expected: "an nbf before now, " + at(now) + ": the clocks differ"}
+		return &Error{Sent: "nbf " + formatTime(claims.NotBefore), Expected: "an nbf before now, " + formatTime(now) + ": the clocks differ"}
 	}
 	return nil
 }

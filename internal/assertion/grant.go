@@ -144,7 +144,7 @@ func checkGrantTimes(claims *jwt.Claims, from *Trusted, now time.Time) error {
 		return &Error{Sent: "no iat", Expected: "an iat"}
 	case !claims.IssuedAt.IsZero() && claims.Expires.Sub(claims.IssuedAt) > maxGrantLife:
 		return &Error{
-			Sent: "iat " + at(claims.IssuedAt) + " and exp " + at(claims.Expires), Expected: "an assertion that is valid for at most " + maxGrantLife.String(),
+			Sent: "iat " + formatTime(claims.IssuedAt) + " and exp " + formatTime(claims.Expires), Expected: "an assertion that is valid for at most " + maxGrantLife.String(),
 		}
 	}
 	return checkTimes(claims, now, maxGrantLife)

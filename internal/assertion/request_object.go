@@ -213,15 +213,14 @@ func (c *Checker) CheckRequest(r *Request, client *storage.Client, seen time.Tim
 // checkRequestTimes checks the exp, nbf and iat of a request object. All are optional, and without exp it does not expire: the
 // example in RFC 9101 §4 has none of them.
 func checkRequestTimes(claims *jwt.Claims, seen, now time.Time) error {
-	at := func(t time.Time) string { return t.UTC().Format(time.RFC3339) }
 	soon := now.Add(requestSkew)
 	switch {
 	case !claims.Expires.IsZero() && !seen.Before(claims.Expires.Add(requestSkew)):
-		return &Error{Sent: "a request object with exp " + at(claims.Expires), Expected: "an exp after now, " + at(seen)}
+		return &Error{Sent: "a request object with exp " + formatTime(claims.Expires), Expected: "an exp after now, " + formatTime(seen)}
 	case claims.IssuedAt.After(soon):
-		return &Error{Sent: "a request object with iat " + at(claims.IssuedAt), Expected: "an iat before now, " + at(now) + ": the clocks differ"}
+		return &Error{Sent: "a request object with iat " + formatTime(claims.IssuedAt), Expected: "an iat before now, " + formatTime(now) + ": the clocks differ"}
 	case claims.NotBefore.After(soon):
-		return &Error{Sent: "a request object with nbf " + at(claims.NotBefore), Expected: "an nbf before now, " + at(now) + ": the clocks differ"}
+		return &Error{Sent: "a request object with nbf " + formatTime(claims.NotBefore), Expected: "an nbf before now, " + formatTime(now) + ": the clocks differ"}
 	}
 	return nil
 }
