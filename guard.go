@@ -264,7 +264,7 @@ func guardOf(h caddyhttp.MiddlewareHandler) (*guard.Guard, error) {
 
 // ServeHTTP implements caddyhttp.MiddlewareHandler.
 func (g *Guard) ServeHTTP(w http.ResponseWriter, r *http.Request, next caddyhttp.Handler) error {
-	if request.HideSecretsFromLogs(w, r, false) {
+	if request.HideSecretsFromLogs(w, r, false) { // before any error, which Caddy logs with the URL
 		return nil
 	}
 	if err := g.prepared(); err != nil {

@@ -79,6 +79,39 @@ func (c Consent) filter(passed func(ApprovalEnd) bool) Consent {
 	return c
 }
 
+// Covers reports whether the user has approved all of the scopes and the audience, and until when, zero for ever. What is over counts too,
+// unless [Consents.Approved] has left it out.
+func (c Consent) Covers(scopes, audience []string) (until time.Time, covered bool) {
+	if !c.Approved() || !subset(scopes, c.Scopes) || !subset(audience, c.Audience) {
+		return time.Time{}, false
+	}
+	for _, e := range c.ApprovalEnds {
+		if e.Scope != "" && slices.Contains(scopes, e.Scope) || e.Resource != "" && slices.Contains(audience, e.Resource) {
+			if !e.Until.IsZero() {
+				until = earlier(until, e.Until)
+			}
+		}
+	}
+	return until, true
+}
+
+// Expires returns when the access of all clients is over, and with it the record, zero for never.
+func (c *Consents) Expires() time.Time {
+	var ends []time.Time
+	for _, consent := range c.Clients {
+		if consent.Approved() {
+			ends = append(ends, consent.lastEnd())
+		}
+		if consent.unasked() {
+			ends = append(ends, consent.Until)
+		}
+	}
+	if len(ends) == 0 || slices.ContainsFunc(ends, time.Time.IsZero) {
+		return time.Time{}
+	}
+	return slices.MaxFunc(ends, time.Time.Compare)
+}
+
 // ValidAt returns the consent without what the client has no access to any more, since the time is over for which the user approved it.
 func (c Consent) ValidAt(now time.Time) Consent {
 	return c.filter(func(e ApprovalEnd) bool { return Expired(e.TokensUntil, now) })
@@ -121,39 +154,6 @@ func ConsentKey(subject string) Key {
 // Approved returns what the user has approved for the client and what is not over.
 func (c *Consents) Approved(client string, now time.Time) Consent {
 	return c.Clients[client].filter(func(e ApprovalEnd) bool { return Expired(e.Until, now) })
-}
-
-// Covers reports whether the user has approved all of the scopes and the audience for the client, and until when, zero for ever.
-func (c *Consents) Covers(client string, scopes, audience []string, now time.Time) (until time.Time, covered bool) {
-	consent := c.Approved(client, now)
-	if !consent.Approved() || !subset(scopes, consent.Scopes) || !subset(audience, consent.Audience) {
-		return time.Time{}, false
-	}
-	for _, e := range consent.ApprovalEnds {
-		if e.Scope != "" && slices.Contains(scopes, e.Scope) || e.Resource != "" && slices.Contains(audience, e.Resource) {
-			if !e.Until.IsZero() {
-				until = earlier(until, e.Until)
-			}
-		}
-	}
-	return until, true
-}
-
-// Expires returns when the access of all clients is over, and with it the record, zero for never.
-func (c *Consents) Expires() time.Time {
-	var ends []time.Time
-	for _, consent := range c.Clients {
-		if consent.Approved() {
-			ends = append(ends, consent.lastEnd())
-		}
-		if consent.unasked() {
-			ends = append(ends, consent.Until)
-		}
-	}
-	if len(ends) == 0 || slices.ContainsFunc(ends, time.Time.IsZero) {
-		return time.Time{}
-	}
-	return slices.MaxFunc(ends, time.Time.Compare)
 }
 
 // Prune forgets the clients whose access is over.

@@ -32,7 +32,7 @@ func TestConsentCovers(t *testing.T) {
 		{"a scope for that", "plain", []string{"profile"}, nil, false},
 	} {
 		t.Run(row.name, func(t *testing.T) {
-			if _, got := c.Covers(row.client, row.scopes, row.audience, approval); got != row.want {
+			if _, got := c.Approved(row.client, approval).Covers(row.scopes, row.audience); got != row.want {
 				t.Errorf("got %v, want %v", got, row.want)
 			}
 		})
@@ -162,7 +162,7 @@ func TestUseIsNoApproval(t *testing.T) {
 	c := &Consents{Clients: map[string]Consent{}}
 	c.Use("app", []string{"orders"}, approval, time.Time{})
 	covers := func(scopes ...string) bool {
-		_, covered := c.Covers("app", scopes, nil, approval)
+		_, covered := c.Approved("app", approval).Covers(scopes, nil)
 		return covered
 	}
 	if covers("orders") || covers() {
@@ -265,7 +265,7 @@ func TestConsentEnds(t *testing.T) {
 			if c, err = DecodeConsents("alice", record); err != nil {
 				t.Fatal(err)
 			}
-			until, covered := c.Covers("app", row.asked, []string{"https://api.example.com"}, at(row.now))
+			until, covered := c.Approved("app", at(row.now)).Covers(row.asked, []string{"https://api.example.com"})
 			var want, ends time.Time
 			if row.until > 0 {
 				want = at(row.until)
@@ -304,7 +304,7 @@ func TestConsentEndsAfterUseWithoutApproval(t *testing.T) {
 	if !reflect.DeepEqual(got.Scopes, []string{"a"}) || !got.Ends().IsZero() || got.Expired(approval.Add(2*day)) {
 		t.Errorf("after the end: %+v", got)
 	}
-	if _, covered := c.Covers("app", []string{"a"}, nil, approval.Add(2*day)); covered {
+	if _, covered := c.Approved("app", approval.Add(2*day)).Covers([]string{"a"}, nil); covered {
 		t.Error("the approval does not end")
 	}
 }

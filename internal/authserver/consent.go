@@ -48,7 +48,7 @@ func (e *authorizeEndpoint) mustAsk(c *call, req *authorizeRequest, user *User) 
 	case req.client.Origin != "" && !slices.Contains(before.Redirects, pages.HostOf(req.redirectURI)): // the code goes to another website than before
 		return true, nil
 	}
-	until, covered := consents.Covers(req.client.ID, req.scopes, req.audience, now)
+	until, covered := before.Covers(req.scopes, req.audience)
 	req.until = until
 	return !covered || req.client.Outlasts(until, now), nil // more access than before, or for longer
 }
