@@ -368,7 +368,7 @@ func (i *Issuer) open(
 			return nil, directive.At("openid", directive.At("id_token_signed_response_alg", err))
 		}
 	}
-	config.Keys.More, config.Keys.Kept = used, slices.Concat(config.IDTokenAlgorithms, config.UserinfoAlgorithms)
+	config.Keys.Further, config.Keys.Kept = used, slices.Concat(config.IDTokenAlgorithms, config.UserinfoAlgorithms)
 	config.Resolve = i.resolver(longest, algs)
 	if i.AccessToken != nil && i.AccessToken.Type == "JWT" {
 		config.Keys.Type = "JWT"

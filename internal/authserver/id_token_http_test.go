@@ -22,7 +22,7 @@ func openID(edits ...func(*storage.OpenIDPolicy)) func(*Config) {
 			edit(policy)
 		}
 		c.OpenID, c.IDTokenAlgorithms = true, []string{policy.IDTokenAlgorithm}
-		c.Keys.More = c.IDTokenAlgorithms
+		c.Keys.Further = c.IDTokenAlgorithms
 		webapp := c.Clients["webapp"]
 		webapp.OpenID = policy
 		webapp.Scopes = append(slices.Clone(webapp.Scopes), "openid", "email", "offline_access")

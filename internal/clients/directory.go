@@ -115,7 +115,7 @@ func (d *Directory) Find(ctx context.Context, id string) (*storage.Client, error
 	if err != nil {
 		return nil, err
 	}
-	if client := x.clients[id]; client != nil || x.decides(id) {
+	if client := x.clients[id]; client != nil || x.overridesSources(id) {
 		return client, nil
 	}
 	for _, source := range d.Sources {
@@ -126,8 +126,8 @@ func (d *Directory) Find(ctx context.Context, id string) (*storage.Client, error
 	return nil, nil
 }
 
-// decides reports whether what the owner has stored of a client decides, and no source is asked.
-func (x *index) decides(id string) bool {
+// overridesSources reports whether what the owner has stored of a client counts, and no source is asked.
+func (x *index) overridesSources(id string) bool {
 	r := x.stored[id]
 	return r != nil && !(r.BlocksDescribed && r.Disabled.IsZero())
 }

@@ -84,7 +84,7 @@ func sentSecret(meant candidate) string {
 
 // Missing says what a client ID that Find does not know should be, as far as this node knows.
 func (d *Directory) Missing(id string) string {
-	if x := d.latest.Load(); x != nil && x.decides(id) {
+	if x := d.latest.Load(); x != nil && x.overridesSources(id) {
 		return x.missing(id)
 	}
 	for _, source := range d.Sources {

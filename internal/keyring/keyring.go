@@ -34,9 +34,9 @@ type Policy struct {
 	// key in the file decides.
 	Algorithm string
 
-	// More are further algorithms that the ring has keys for, see [Ring.LoadFor]. An algorithm that is not among them gets its first
+	// Further are the other algorithms that the ring has keys for, see [Ring.LoadFor]. An algorithm that is not among them gets its first
 	// key when it is first used.
-	More []string
+	Further []string
 
 	// Kept are algorithms that clients can ask for. If there is a key for one of them, the ring goes on with it, although nobody has used it
 	// since this node started.
@@ -88,7 +88,7 @@ type Ring struct {
 	config Config
 	now    func() time.Time
 
-	more      atomic.Pointer[[]string] // the further algorithms that are used
+	further   atomic.Pointer[[]string] // the further algorithms that are used
 	current   atomic.Pointer[snapshot] // nil before the first update
 	refreshAt atomic.Int64             // Unix time from which current must be refreshed before use
 	unknown   *rate.Limiter            // of reads of the store for a kid that perhaps no node has made
@@ -114,7 +114,7 @@ func New(config Config) (*Ring, error) {
 		spares:   make(map[string]*scheduledKey),
 		inUse:    make(map[string]string),
 	}
-	r.more.Store(&config.More)
+	r.further.Store(&config.Further)
 	if config.File != nil {
 		keys, signer, err := jwt.ParsePrivateKeys(config.File, config.Algorithm)
 		if err != nil {
@@ -122,7 +122,7 @@ func New(config Config) (*Ring, error) {
 		}
 		r.config.Algorithm = signer.Algorithm
 		lines := map[string][]*scheduledKey{signer.Algorithm: {{ID: signer.ID, Algorithm: signer.Algorithm}}}
-		for _, alg := range config.More {
+		for _, alg := range config.Further {
 			key, err := fileKey(keys, alg)
 			if err != nil {
 				return nil, err
@@ -155,7 +155,7 @@ func New(config Config) (*Ring, error) {
 // policy returns the policy with all algorithms that are used.
 func (r *Ring) policy() Policy {
 	p := r.config.Policy
-	p.More = *r.more.Load()
+	p.Further = *r.further.Load()
 	return p
 }
 
@@ -167,7 +167,7 @@ func (r *Ring) algorithms() []string {
 
 func (p *Policy) algorithms() []string {
 	all := []string{p.Algorithm}
-	for _, alg := range p.More {
+	for _, alg := range p.Further {
 		if !slices.Contains(all, alg) {
 			all = append(all, alg)
 		}
@@ -232,9 +232,9 @@ func (r *Ring) loadFor(ctx context.Context, alg string) (*snapshot, error) {
 // use adds an algorithm to those that the ring has keys for.
 func (r *Ring) use(alg string) {
 	for {
-		more := r.more.Load()
-		all := append(slices.Clone(*more), alg)
-		if slices.Contains(*more, alg) || r.more.CompareAndSwap(more, &all) {
+		further := r.further.Load()
+		all := append(slices.Clone(*further), alg)
+		if slices.Contains(*further, alg) || r.further.CompareAndSwap(further, &all) {
 			return
 		}
 	}

@@ -172,7 +172,7 @@ func (r *rotation) checkSlots(t *testing.T) {
 
 // A reload keeps the key of an algorithm that clients ask for now and then, and a rotation includes it.
 func TestReloadKeepsKeysOfOtherAlgorithms(t *testing.T) {
-	for name, policy := range map[string]Policy{"always there": {More: []string{"EdDSA"}}, "made on demand": {Kept: []string{"EdDSA", "ES384"}}} {
+	for name, policy := range map[string]Policy{"always there": {Further: []string{"EdDSA"}}, "made on demand": {Kept: []string{"EdDSA", "ES384"}}} {
 		store, clock := memory.New(), testclock.New()
 		signed := func(k *Ring) string {
 			t.Helper()

@@ -121,13 +121,13 @@ func TestPlan(t *testing.T) {
 		},
 		{
 			name: "a further algorithm gets a key too", now: 50, wantNew: 50, wantFor: "RS256",
-			change:   func(p *Policy) { p.More = []string{"RS256", "ES256"} },
+			change:   func(p *Policy) { p.Further = []string{"RS256", "ES256"} },
 			keys:     []scheduledKey{scheduled("a", "ES256", 40, 5003+tail)},
 			wantKept: []scheduledKey{scheduled("a", "ES256", 40, 5003+tail)},
 		},
 		{
 			name: "keys of a further algorithm are rotated and retired", now: 50, wantNew: -1, wantChanged: true,
-			change: func(p *Policy) { p.More = []string{"RS256"} },
+			change: func(p *Policy) { p.Further = []string{"RS256"} },
 			keys: []scheduledKey{
 				scheduled("a", "RS256", 0, 50), scheduled("b", "RS256", 40, 53), scheduled("c", "ES256", 40, 5003+tail),
 			},

@@ -48,7 +48,7 @@ type Cutoffs struct {
 	listed  time.Time           // when all records were last listed
 	damaged map[string]bool     // records that cannot be read; each was logged once
 
-	at atomic.Pointer[followed] // nil before the first load
+	lastJournal atomic.Pointer[journalRecord] // nil before the first load
 
 	mu      sync.RWMutex // never held while the store is asked
 	index   index

@@ -17,8 +17,8 @@ import (
 	"github.com/caddy-oauth/caddy-oauth/storage"
 )
 
-// followed is the journal as it was followed last.
-type followed struct {
+// journalRecord is the journal, and the record that it was read from.
+type journalRecord struct {
 	*storage.Journal
 	record []byte
 }
@@ -43,14 +43,14 @@ func (c *Cutoffs) Load(ctx context.Context) error {
 	})
 }
 
-func (c *Cutoffs) loaded() bool { return c.at.Load() != nil }
+func (c *Cutoffs) loaded() bool { return c.lastJournal.Load() != nil }
 
 // Sync makes sure that all revocations are in force here that any node has announced until now. If there is none that is not,
 // it reads one record.
 func (c *Cutoffs) Sync(ctx context.Context) error {
-	if at := c.at.Load(); at != nil {
+	if last := c.lastJournal.Load(); last != nil {
 		journal, err := c.readJournal(ctx)
-		if err != nil || journal == at {
+		if err != nil || journal == last {
 			return err
 		}
 	}
@@ -87,18 +87,18 @@ func (c *Cutoffs) whileLoading(ctx context.Context, do func() error) error {
 
 // follow reads the journal and takes in what is new there. If the journal does not have all of that, or is another one than
 // before, it lists all records.
-func (c *Cutoffs) follow(ctx context.Context) (*followed, error) {
+func (c *Cutoffs) follow(ctx context.Context) (*journalRecord, error) {
 	journal, err := c.readJournal(ctx)
 	if err != nil {
 		return nil, err
 	}
-	at, now := c.at.Load(), c.Now()
+	last, now := c.lastJournal.Load(), c.Now()
 	news, complete := journal.Latest, false
-	if at != nil && now.Sub(c.listed) < listInterval {
-		news, complete = journal.Since(at.ID, at.Announced)
+	if last != nil && now.Sub(c.listed) < listInterval {
+		news, complete = journal.Since(last.ID, last.Announced)
 	}
 	if !complete {
-		if err := c.list(ctx, at); err != nil {
+		if err := c.list(ctx, last); err != nil {
 			return nil, err
 		}
 		c.listed = now
@@ -106,7 +106,7 @@ func (c *Cutoffs) follow(ctx context.Context) (*followed, error) {
 	c.learn(news...)
 	c.expire()
 	c.learnLifetimes(journal.Lifetimes)
-	c.at.Store(journal)
+	c.lastJournal.Store(journal)
 	return journal, nil
 }
 
@@ -119,7 +119,7 @@ func (c *Cutoffs) expire() {
 
 // readJournal returns the journal, an empty one if there is none. One that is damaged is as good as none: the next change of
 // the journal begins a new one. If it is the same as before, the result is the same pointer.
-func (c *Cutoffs) readJournal(ctx context.Context) (*followed, error) {
+func (c *Cutoffs) readJournal(ctx context.Context) (*journalRecord, error) {
 	record, err := c.Store.Get(ctx, storage.JournalKey)
 	switch {
 	case errors.Is(err, storage.ErrNotFound), errors.Is(err, storage.ErrDamaged):
@@ -127,14 +127,14 @@ func (c *Cutoffs) readJournal(ctx context.Context) (*followed, error) {
 	case err != nil:
 		return nil, err
 	}
-	if at := c.at.Load(); at != nil && bytes.Equal(record, at.record) {
-		return at, nil
+	if last := c.lastJournal.Load(); last != nil && bytes.Equal(record, last.record) {
+		return last, nil
 	}
 	journal, err := storage.DecodeJournal(record)
 	if errors.Is(err, storage.ErrDamaged) {
 		journal, err = new(storage.Journal), nil
 	}
-	return &followed{journal, record}, err
+	return &journalRecord{journal, record}, err
 }
 
 // updateJournal changes the journal, and returns what it is then. It begins one if there is none.
@@ -174,8 +174,8 @@ func (c *Cutoffs) updateJournal(
 	return journal, err
 }
 
-// list reads the records that it has not read before. at is the journal that was followed until now, nil for none.
-func (c *Cutoffs) list(ctx context.Context, at *followed) error {
+// list reads the records that it has not read before. last is the journal that was followed until now, nil for none.
+func (c *Cutoffs) list(ctx context.Context, last *journalRecord) error {
 	known := c.known()
 	listed := make(map[string]bool, len(known))
 	var unread []string
@@ -184,7 +184,7 @@ func (c *Cutoffs) list(ctx context.Context, at *followed) error {
 			return err
 		}
 		listed[id] = true
-		if cutoff, ok := known[id]; !ok || cutoff != nil && mayHaveChanged(cutoff, at) {
+		if cutoff, ok := known[id]; !ok || cutoff != nil && mayHaveChanged(cutoff, last) {
 			unread = append(unread, id)
 		}
 	}
@@ -224,8 +224,8 @@ func (c *Cutoffs) sample(known map[string]*storage.Cutoff, listed map[string]boo
 
 // mayHaveChanged reports whether a record can have changed since the journal was at that state: revocations within the same second
 // share a record.
-func mayHaveChanged(c *storage.Cutoff, at *followed) bool {
-	return c.Dated() && (at == nil || c.Before.Unix() >= at.Clock.Add(ClockSkew).Unix())
+func mayHaveChanged(c *storage.Cutoff, last *journalRecord) bool {
+	return c.Dated() && (last == nil || c.Before.Unix() >= last.Clock.Add(ClockSkew).Unix())
 }
 
 // merge takes in what list has found. A record that is not listed any more and has not expired has vanished from the store, as when
@@ -373,7 +373,7 @@ func (c *Cutoffs) unsavedCutoffs() map[string]*storage.Cutoff {
 }
 
 // coverAll makes sure that the journal has the lifetimes that this node has ever read there, and those of its configuration.
-func (c *Cutoffs) coverAll(ctx context.Context, journal *followed) error {
+func (c *Cutoffs) coverAll(ctx context.Context, journal *journalRecord) error {
 	need, err := c.longest(ctx)
 	if err != nil {
 		return err
