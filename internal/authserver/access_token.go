@@ -61,38 +61,34 @@ var ReservedClaims = []string{
 	exchangedFrom,
 }
 
-// audience returns the value of an aud claim: one string for a single resource, else a list, or nil for none (RFC 7519
-// §4.1.3).
-func audience(resources []string) any {
-	switch len(resources) {
-	case 0:
-		return nil
-	case 1:
-		return resources[0]
-	}
-	return resources
+// issuedToken is an access token that was just made.
+type issuedToken struct {
+	text string
+	id   string // by which it can be revoked
+	life time.Duration
 }
 
-// issue makes an access token: a JWT as in RFC 9068, or the configured shape. It is bound to what bound names. issue also
-// returns the ID by which the token can be revoked.
+// issue makes an access token: a JWT as in RFC 9068, or the configured shape. It is bound to what bound names.
 func (a *accessTokens) issue(
 	ctx context.Context, signer keyring.Signer, client *storage.Client, auth *grants.Authorization, bound storage.Confirmation, now time.Time,
-) (token, id string, err error) {
+) (issuedToken, error) {
 	subject := a.pairwise.subject(client, auth.Subject)
-	more := renameClaims(subject, a.claims.granted(auth.Claims, auth.Scopes, auth.Asked.UserInfo), a.shape.Rename)
+	extra := renameClaims(subject, a.claims.granted(auth.Claims, auth.Scopes, auth.Asked.UserInfo), a.shape.Rename)
 	if a.shape.Opaque {
-		return a.issueOpaque(ctx, client, auth, subject, bound, more, now)
+		return a.issueOpaque(ctx, client, auth, subject, bound, extra, now)
 	}
-	life := lifetime(client, auth, now)
-	ref := jwt.Reference{ID: rand.Text(), ClientID: client.ID, Family: auth.Family, Began: jwt.NumericDate(auth.Started)}
+	issued := issuedToken{id: rand.Text(), life: lifetime(client, auth, now)}
+	ref := jwt.Reference{ID: issued.id, ClientID: client.ID, Family: auth.Family, Began: jwt.NumericDate(auth.Started)}
 	if subject != auth.Subject {
-		if ref.SealedSubject, err = a.pairwise.seal(ctx, subject, auth.Subject, life); err != nil {
-			return "", "", err
+		sealed, err := a.pairwise.seal(ctx, subject, auth.Subject, issued.life)
+		if err != nil {
+			return issuedToken{}, err
 		}
+		ref.SealedSubject = sealed
 	}
 	own := tokenClaims{
 		Subject:  subject,
-		Expires:  now.Add(life).Unix(),
+		Expires:  now.Add(issued.life).Unix(),
 		IssuedAt: now.Unix(),
 		Actor:    auth.Actor,
 		Sources:  sourceClaims(auth.Sources),
@@ -105,12 +101,12 @@ func (a *accessTokens) issue(
 		if slices.Contains(auth.Scopes, grants.OpenID) {
 			ref.Scope = grants.OpenID
 		}
-		payload, err := joinClaims(&own, more)
+		payload, err := joinClaims(&own, extra)
 		if err != nil {
-			return "", "", err
+			return issuedToken{}, err
 		}
-		token, err = signer.SignReferenced(ref, payload)
-		return token, ref.ID, err
+		issued.text, err = signer.SignReferenced(ref, payload)
+		return issued, err
 	}
 	own.Reference = ref
 	own.Issuer = a.issuer
@@ -120,34 +116,48 @@ func (a *accessTokens) issue(
 	if !auth.AuthTime.IsZero() {
 		own.AuthTime = auth.AuthTime.Unix()
 	}
-	payload, err := joinClaims(&own, more)
+	payload, err := joinClaims(&own, extra)
 	if err != nil {
-		return "", "", err
+		return issuedToken{}, err
 	}
-	token, err = signer.Sign(payload)
-	return token, ref.ID, err
+	issued.text, err = signer.Sign(payload)
+	return issued, err
 }
 
-// lifetime returns how long an access token lives that is issued now.
-func lifetime(client *storage.Client, auth *grants.Authorization, now time.Time) time.Duration {
-	if auth.Ends.IsZero() {
-		return client.AccessTokenLifetime
+// issueOpaque makes an access token that is a reference to a record with the claims.
+func (a *accessTokens) issueOpaque(
+	ctx context.Context, client *storage.Client, auth *grants.Authorization, subject string, bound storage.Confirmation, claims map[string]any,
+	now time.Time,
+) (issuedToken, error) {
+	life := lifetime(client, auth, now)
+	access := &storage.Access{
+		Client:   client.ID,
+		Subject:  auth.Subject,
+		Scopes:   auth.Scopes,
+		Audience: auth.Audience,
+		Claims:   claims,
+		AuthTime: auth.AuthTime,
+		ACR:      auth.Session.ACR,
+		IssuedAt: now,
+		Expires:  now.Add(life),
+		Family:   auth.Family,
+		Started:  auth.Started,
+		Bound:    bound,
+		Actor:    auth.Actor,
+		Sources:  auth.Sources,
 	}
-	return min(client.AccessTokenLifetime, auth.Ends.Sub(now))
-}
-
-// joinClaims returns the server's own claims and more claims as one JSON object.
-func joinClaims(own any, more map[string]any) ([]byte, error) {
-	payload, err := json.Marshal(own)
-	if err != nil || len(more) == 0 {
-		return payload, err
+	if subject != auth.Subject {
+		access.Pairwise = subject
 	}
-	members, err := json.Marshal(more)
+	token, key := access.IssueToken(a.shape.Length)
+	record, err := access.Encode()
 	if err != nil {
-		return nil, err
+		return issuedToken{}, err
 	}
-	payload[len(payload)-1] = ','
-	return append(payload, members[1:]...), nil
+	if err := a.store.Put(ctx, key, record, access.Expires); err != nil {
+		return issuedToken{}, err
+	}
+	return issuedToken{a.shape.Prefix + token, key.ID, life}, nil
 }
 
 // renameClaims returns the granted claims about a subject under their configured names. None can replace a claim that the
@@ -173,37 +183,36 @@ func renameClaims(subject string, granted map[string]any, names map[string]strin
 	return claims
 }
 
-// issueOpaque makes an access token that is a reference to a record with the claims.
-func (a *accessTokens) issueOpaque(
-	ctx context.Context, client *storage.Client, auth *grants.Authorization, subject string, bound storage.Confirmation, claims map[string]any,
-	now time.Time,
-) (token, id string, err error) {
-	access := &storage.Access{
-		Client:   client.ID,
-		Subject:  auth.Subject,
-		Scopes:   auth.Scopes,
-		Audience: auth.Audience,
-		Claims:   claims,
-		AuthTime: auth.AuthTime,
-		ACR:      auth.Session.ACR,
-		IssuedAt: now,
-		Expires:  now.Add(lifetime(client, auth, now)),
-		Family:   auth.Family,
-		Started:  auth.Started,
-		Bound:    bound,
-		Actor:    auth.Actor,
-		Sources:  auth.Sources,
+// lifetime returns how long an access token lives that is issued now.
+func lifetime(client *storage.Client, auth *grants.Authorization, now time.Time) time.Duration {
+	if auth.Ends.IsZero() {
+		return client.AccessTokenLifetime
 	}
-	if subject != auth.Subject {
-		access.Pairwise = subject
+	return min(client.AccessTokenLifetime, auth.Ends.Sub(now))
+}
+
+// audience returns the value of an aud claim: one string for a single resource, else a list, or nil for none (RFC 7519
+// §4.1.3).
+func audience(resources []string) any {
+	switch len(resources) {
+	case 0:
+		return nil
+	case 1:
+		return resources[0]
 	}
-	token, key := access.IssueToken(a.shape.Length)
-	record, err := access.Encode()
+	return resources
+}
+
+// joinClaims returns the server's own claims and extra claims as one JSON object.
+func joinClaims(own any, extra map[string]any) ([]byte, error) {
+	payload, err := json.Marshal(own)
+	if err != nil || len(extra) == 0 {
+		return payload, err
+	}
+	members, err := json.Marshal(extra)
 	if err != nil {
-		return "", "", err
+		return nil, err
 	}
-	if err := a.store.Put(ctx, key, record, access.Expires); err != nil {
-		return "", "", err
-	}
-	return a.shape.Prefix + token, key.ID, nil
+	payload[len(payload)-1] = ','
+	return append(payload, members[1:]...), nil
 }

@@ -61,8 +61,8 @@ func (e *tokenEndpoint) idToken(c *call, signer keyring.Signer, auth *grants.Aut
 			granted[name] = value
 		}
 	}
-	more := renameClaims(auth.Subject, granted, nil)
-	payload, err := joinClaims(&own, more)
+	extra := renameClaims(auth.Subject, granted, nil)
+	payload, err := joinClaims(&own, extra)
 	if err != nil {
 		return "", err
 	}

@@ -205,15 +205,15 @@ func (e *tokenEndpoint) issue(c *call, signer keyring.Signer, auth *grants.Autho
 		}
 	}
 	auth.Asked = e.stillAsked(c.client, auth.Asked)
-	accessToken, id, err := e.accessTokens.issue(c.ctx, signer, c.client, auth, c.client.Binding(c.proven), now)
+	accessToken, err := e.accessTokens.issue(c.ctx, signer, c.client, auth, c.client.Binding(c.proven), now)
 	if err != nil {
 		return nil, err
 	}
-	idToken, err := e.idToken(c, signer, auth, accessToken, now)
+	idToken, err := e.idToken(c, signer, auth, accessToken.text, now)
 	if err != nil {
 		return nil, err
 	}
-	e.events.issued(c, auth, id)
+	e.events.issued(c, auth, accessToken.id)
 	if !c.forItself() {
 		began := auth.Started
 		if began.IsZero() {
@@ -226,9 +226,9 @@ func (e *tokenEndpoint) issue(c *call, signer keyring.Signer, auth *grants.Autho
 		tokenType = wire.TypeDPoP
 	}
 	response := &wire.TokenResponse{
-		AccessToken:  accessToken,
+		AccessToken:  accessToken.text,
 		TokenType:    tokenType,
-		ExpiresIn:    int64(lifetime(c.client, auth, now) / time.Second),
+		ExpiresIn:    int64(accessToken.life / time.Second),
 		RefreshToken: auth.RefreshToken,
 		Scope:        strings.Join(auth.Scopes, " "),
 		IDToken:      idToken,
