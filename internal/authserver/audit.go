@@ -158,30 +158,35 @@ func (l *eventLog) refused(c *call, endpoint string, err error, code, id string)
 }
 
 // revoked counts and audits a revocation: of what and why, as labels of the metrics.
-func (l *eventLog) revoked(what, why string, e *Event) {
+func (l *eventLog) revoked(what string, why revocationLabel, e *Event) {
 	e.Name = eventRevoked
-	l.metrics.Revocation(what, why)
+	l.metrics.Revocation(what, string(why))
 	l.record(e)
 }
 
-// The reasons of revocations that follow from the refusal of a request, as labels of the metrics.
+// revocationLabel is why something was revoked, as a label of the metrics.
+type revocationLabel string
+
 const (
-	labelReuse  = "reuse"  // something was used again
-	labelClosed = "closed" // the user has no account any more
+	labelReuse  revocationLabel = "reuse"  // something was used again
+	labelClosed revocationLabel = "closed" // the user has no account any more
+	labelClient revocationLabel = "client"
+	labelUser   revocationLabel = "user"
+	labelLogout revocationLabel = "logout"
+	labelOwner  revocationLabel = "owner" // any reason in an owner's own words
 )
 
-// reasonLabel returns the reason of any other revocation as a label of the metrics. All reasons in an owner's own words are
-// "owner".
-func reasonLabel(reason string) string {
+// labelOf returns the label of a reason. Those of labelReuse and labelClosed follow from the refusal of a request instead.
+func labelOf(reason string) revocationLabel {
 	switch reason {
 	case reasonClient:
-		return "client"
+		return labelClient
 	case reasonUser:
-		return "user"
+		return labelUser
 	case reasonSignedOut, reasonSiteEnded:
-		return "logout"
+		return labelLogout
 	}
-	return "owner"
+	return labelOwner
 }
 
 // keyChanged audits a change of a signing key. For a key in use, since is when it began to sign.

@@ -28,7 +28,7 @@ type Revoker struct {
 	now      func() time.Time
 	log      *zap.Logger
 	issuer   string
-	revoked  func(what, why string, e *Event) // is told of each revocation, see eventLog.revoked
+	revoked  func(what string, why revocationLabel, e *Event) // is told of each revocation, see eventLog.revoked
 
 	// tell tells clients that all tokens of a user, or those at a client, were revoked; nil: nobody signs in here.
 	tell func(ctx context.Context, subject, client, reason string) error
@@ -47,7 +47,7 @@ func (r *Revoker) RevokeFamily(ctx context.Context, id, reason, address string) 
 	if err := r.cutFamily(ctx, id, reason); err != nil {
 		return err
 	}
-	r.revoked("family", reasonLabel(reason), &Event{Address: address, Family: id, Client: f.Client, Subject: f.Subject, Reason: reason})
+	r.revoked("family", labelOf(reason), &Event{Address: address, Family: id, Client: f.Client, Subject: f.Subject, Reason: reason})
 	return nil
 }
 
@@ -110,7 +110,7 @@ func (r *Revoker) revokeToken(ctx context.Context, c *jwt.Claims, reason, addres
 			return err
 		}
 	}
-	r.revoked("token", reasonLabel(reason), &Event{
+	r.revoked("token", labelOf(reason), &Event{
 		Address: address, TokenID: c.ID, Client: c.ClientID, Subject: c.Subject, Family: c.Family, Reason: reason,
 	})
 	return nil
@@ -135,7 +135,7 @@ func (r *Revoker) Revoke(ctx context.Context, subject, client, reason, address s
 			}
 		}
 	}
-	r.revoked(revokedOf(subject, client), reasonLabel(reason), &Event{Address: address, Subject: subject, Client: client, Reason: reason})
+	r.revoked(revokedOf(subject, client), labelOf(reason), &Event{Address: address, Subject: subject, Client: client, Reason: reason})
 	return nil
 }
 
@@ -144,7 +144,7 @@ func (r *Revoker) cutTokens(ctx context.Context, subject, client, reason string)
 	if err := r.cutoffs.Add(ctx, &storage.Cutoff{Subject: subject, Client: client, Reason: reason}); err != nil {
 		return err
 	}
-	r.revoked(revokedOf(subject, client), reasonLabel(reason), &Event{Subject: subject, Client: client, Reason: reason})
+	r.revoked(revokedOf(subject, client), labelOf(reason), &Event{Subject: subject, Client: client, Reason: reason})
 	return nil
 }
 
@@ -181,7 +181,7 @@ type pendingRevocation struct {
 	family, client, subject string
 
 	reason  string
-	label   string        // of the reason
+	label   revocationLabel
 	message string        // what the log says of it
 	level   zapcore.Level // at this level, once the family has ended
 }
