@@ -2,11 +2,13 @@ package authserver
 
 import (
 	"context"
+	"errors"
 	"net/http"
 	"net/url"
 	"strings"
 	"time"
 
+	"github.com/caddy-oauth/caddy-oauth/grants"
 	"github.com/caddy-oauth/caddy-oauth/internal/clients"
 	"github.com/caddy-oauth/caddy-oauth/internal/dpop"
 	"github.com/caddy-oauth/caddy-oauth/internal/mtls"
@@ -87,4 +89,21 @@ func list(values []string) string {
 		return "none"
 	}
 	return strings.Join(values, " ")
+}
+
+// asRefusal returns what the client may know of an error: of any that is no [grants.Error], only that the server has failed, with 503.
+func asRefusal(err error) *grants.Error {
+	if refusal, ok := errors.AsType[*grants.Error](err); ok {
+		return refusal
+	}
+	description := "the server cannot answer now, try again later"
+	if errors.Is(err, storage.ErrReadOnly) {
+		description = "the issuer is read-only at the moment, try again later"
+	}
+	return &grants.Error{
+		Code:        grants.TemporarilyUnavailable,
+		Description: description,
+		Status:      http.StatusServiceUnavailable,
+		Cause:       err,
+	}
 }

@@ -175,23 +175,6 @@ func (s *Server) fail(c *call, e *Endpoint, err error) error {
 	return &PageError{Status: refusal.HTTPStatus(), ID: id, Err: refusal}
 }
 
-// asRefusal returns what the client may know of an error: of any that is no [grants.Error], only that the server has failed, with 503.
-func asRefusal(err error) *grants.Error {
-	if refusal, ok := errors.AsType[*grants.Error](err); ok {
-		return refusal
-	}
-	description := "the server cannot answer now, try again later"
-	if errors.Is(err, storage.ErrReadOnly) {
-		description = "the issuer is read-only at the moment, try again later"
-	}
-	return &grants.Error{
-		Code:        grants.TemporarilyUnavailable,
-		Description: description,
-		Status:      http.StatusServiceUnavailable,
-		Cause:       err,
-	}
-}
-
 // isPending reports whether an error only says that a person has not decided yet (RFC 8628 §3.5). Programs poll, so that it is no
 // failure.
 func isPending(refusal *grants.Error) bool {

@@ -30,11 +30,12 @@ type Endpoint struct {
 // Login is whether people sign in before an endpoint answers.
 type Login int
 
+// An endpoint for programs has LoginNone. All others are pages for people.
 const (
-	LoginNone         Login = iota // it speaks to programs; all others are pages for people
-	LoginRequired                  // who is not signed in sees the login of the site
-	LoginUnlessSilent              // as LoginRequired, but for requests that want no page, see [Server.WantsNoPage]
-	LoginOptional                  // it also answers people who are not signed in
+	LoginNone         Login = iota
+	LoginRequired           // a person who is not signed in gets the login of the site
+	LoginUnlessSilent       // as LoginRequired, but not for requests that want no page, see [Server.WantsNoPage]
+	LoginOptional           // the endpoint also answers people who are not signed in
 )
 
 // route fills the table of endpoints by path.
