@@ -48,7 +48,7 @@ func (a *Authenticator) checkCertificate(ctx context.Context, client *storage.Cl
 	certificate := peer.Certificate
 	switch {
 	case peer.Problem != nil:
-		return peer.Problem.Error(), expected, nil
+		return peer.Problem.Error(), expected, nil //nolint:nilerr // what the peer sent is no certificate: a refusal
 	case certificate == nil:
 		return "no TLS client certificate", expected, nil
 	}
