@@ -5,6 +5,8 @@
 // the methods built on them read the arguments of a line. Then the checks of the configuration run, the same ones as for
 // JSON; their errors have a path of names (Error, At), and Parser.Locate adds the place where the setting stands.
 //
+// [ReadLines] and [Find] read a Caddyfile without knowing its settings, for warnings and for explanations.
+//
 // Start reading at [Parser].
 package directive
 
