@@ -98,6 +98,33 @@ func (r *Record) live(now time.Time) bool {
 	return r.Deleted.IsZero() && (r.Expires.IsZero() || now.Before(r.Expires))
 }
 
+// mustKeep reports whether a record would expire too early for a client with tokens until then.
+func (r *Record) mustKeep(now, until time.Time, unused time.Duration) bool {
+	if r.Used.IsZero() || !r.Expires.IsZero() && r.Expires.Before(now.Add(unused)) {
+		return true
+	}
+	return !r.Expires.IsZero() && (until.IsZero() || r.Expires.Before(until))
+}
+
+// use extends a record for a client with tokens until then.
+func (r *Record) use(now, until time.Time, unused time.Duration) {
+	first := r.Used.IsZero()
+	r.Used = now
+	if until.IsZero() || !first && r.Until.IsZero() {
+		r.Until, r.Expires = time.Time{}, time.Time{}
+		return
+	}
+	r.Until = later(r.Until, until)
+	r.Expires = later(r.Expires, later(r.Until, now.Add(unused)).Add(slack))
+}
+
+func later(a, b time.Time) time.Time {
+	if a.After(b) {
+		return a
+	}
+	return b
+}
+
 // Confidential reports whether the client has a secret.
 func (m *Metadata) Confidential() bool {
 	return m.TokenEndpointAuthMethod == storage.MethodBasic || m.TokenEndpointAuthMethod == storage.MethodPost

@@ -5,8 +5,9 @@
 // [Metadata.Negotiate] decides what the client gets of what it asks for.
 //
 // [Registrations] are the clients that have registered, one [Record] each. A record is deleted a day after the registration if its
-// client never gets a code, and otherwise some time after its last use, but not before its tokens have expired (Record.use). Beyond
-// the greatest number of registrations, room.go drops the oldest ones without valid tokens.
+// client never gets a code, and otherwise some time after its last use, but not before its tokens have expired (Record.use). A
+// client with a secret can change its registration or delete it (RFC 7592), see [Registrations.Manage]; what is left of a deleted one for
+// an hour tells the other nodes. Beyond the greatest number of registrations, room.go drops the oldest ones without valid tokens.
 //
 // Start reading at [Registrations.Register].
 package registration
@@ -377,33 +378,6 @@ func (r *Registrations) InUse(ctx context.Context, id string, until time.Time) e
 		next.use(now, until, r.config.Unused)
 		return next, nil
 	})
-}
-
-// mustKeep reports whether a record would expire too early for a client with tokens until then.
-func (r *Record) mustKeep(now, until time.Time, unused time.Duration) bool {
-	if r.Used.IsZero() || !r.Expires.IsZero() && r.Expires.Before(now.Add(unused)) {
-		return true
-	}
-	return !r.Expires.IsZero() && (until.IsZero() || r.Expires.Before(until))
-}
-
-// use extends a record for a client with tokens until then.
-func (r *Record) use(now, until time.Time, unused time.Duration) {
-	first := r.Used.IsZero()
-	r.Used = now
-	if until.IsZero() || !first && r.Until.IsZero() {
-		r.Until, r.Expires = time.Time{}, time.Time{}
-		return
-	}
-	r.Until = later(r.Until, until)
-	r.Expires = later(r.Expires, later(r.Until, now.Add(unused)).Add(slack))
-}
-
-func later(a, b time.Time) time.Time {
-	if a.After(b) {
-		return a
-	}
-	return b
 }
 
 // Manage returns a registration for whoever presents its registration access token (RFC 7592 §2), or ErrGone.
