@@ -209,6 +209,9 @@ func (s *Server) severity(ctx context.Context, err error, status int) (zapcore.L
 		if first, _ := s.outages.Failed(bounded.Reading, err); first {
 			return zap.ErrorLevel, "damaged record in the store"
 		}
+		if status >= 500 { // otherwise it is a refusal like any other: the client can get a new token
+			return zap.DebugLevel, "request failed: a damaged record"
+		}
 	case bounded.IsStoreFailure(err):
 		if first, _ := s.outages.Failed(bounded.Reading, err); first {
 			return zap.ErrorLevel, "store failing"
@@ -216,9 +219,6 @@ func (s *Server) severity(ctx context.Context, err error, status int) (zapcore.L
 		return zap.DebugLevel, "store still failing"
 	case status >= 500:
 		return zap.ErrorLevel, "request failed"
-	}
-	if status >= http.StatusInternalServerError {
-		return zap.DebugLevel, "request failed: a damaged record"
 	}
 	return zap.InfoLevel, "request refused"
 }
