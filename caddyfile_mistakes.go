@@ -27,7 +27,7 @@ import (
 var resolved = []string{
 	"audience", "backchannel_logout_uri", "encryption_key", "exchange", "introspects", "iss", "issuer", "jwks", "jwks_file", "jwks_uri",
 	"language", "logo", "mtls_endpoint_aliases", "oauth", "pairwise_salt", "post_logout_redirect_uris", "privacy", "redirect_uris", "secret",
-	"secret_hash", "self_signed_tls_client_auth", "support", "template", "tls_client_auth", "token",
+	"secret_hash", "sector_identifier_uri", "self_signed_tls_client_auth", "support", "template", "tls_client_auth", "token",
 }
 
 // missing finds placeholders that have no value when the configuration is loaded, and files that are not there.

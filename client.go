@@ -158,9 +158,8 @@ func (c *Client) resolve(repl *caddy.Replacer) error {
 		directive.At("introspects", replaceAll(repl, c.Introspects)),
 		c.resolveRevokesUsers(repl),
 		c.resolveExchanges(repl),
-		directive.At("post_logout_redirect_uris", replaceAll(repl, c.PostLogoutRedirectURIs)),
-		directive.At("backchannel_logout_uri", replace(repl, &c.BackchannelLogoutURI)),
 		c.ClientCertificates.resolve(repl),
+		c.ClientOpenID.resolve(repl),
 	)
 }
 

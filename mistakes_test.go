@@ -146,6 +146,7 @@ func TestMistakes(t *testing.T) {
 		{"variable in the global option", global(scope+strings.Replace(job, "{env.ENDED_VARIABLE}", "{env.EMPTY_VARIABLE}", 1), "oauth"), "secret", "the environment variable EMPTY_VARIABLE is not set here", "a variable that Caddy has"},
 		{"unknown placeholder", site(scope+strings.Replace(job, "{env.ENDED_VARIABLE}", "{vault.app}", 1), ""), "secret", "{vault.app} has no value when Caddy loads the configuration", "{env.NAME}"},
 		{"unknown placeholder in the URI of keys", site(scope+strings.Replace(job, "secret {env.ENDED_VARIABLE}", "jwks_uri https://{vault.host}/jwks", 1), ""), "jwks_uri", "{vault.host} has no value when Caddy loads the configuration", "{env.NAME}"},
+		{"unknown placeholder in the sector", site(login+"openid {\npairwise_salt {env.ENDED_VARIABLE}\n}\nclient wiki {\nredirect_uris https://wiki.example/cb\nscopes openid\nsector_identifier_uri https://{vault.host}\n}\n", ""), "sector_identifier_uri", "{vault.host} has no value when Caddy loads the configuration", "{env.NAME}"},
 		{"unknown placeholder in a page", site("page {\nsupport https://{vault.host}/help\n}\n"+scope+job, ""), "support", "{vault.host} has no value when Caddy loads the configuration", "{env.NAME}"},
 		{"file of a secret", site(scope+strings.Replace(job, "{env.ENDED_VARIABLE}", "{file."+missing+"}", 1), ""), "secret", "the file cannot be read", "a file that Caddy can read"},
 		{"JWKS file", site("signing {\njwks_file "+missing+"\n}\n"+scope+job, ""), "jwks_file", "the file cannot be read", "a file that Caddy can read"},

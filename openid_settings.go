@@ -137,6 +137,19 @@ type ClientOpenID struct {
 	BackchannelLogoutSessionRequired bool `json:"backchannel_logout_session_required,omitempty"`
 }
 
+// resolve replaces placeholders.
+func (c *ClientOpenID) resolve(repl *caddy.Replacer) error {
+	sector := []string{c.SectorIdentifierURI} // without braces afterwards, with which its host would not count
+	if err := replaceAll(repl, sector); err != nil {
+		return directive.At("sector_identifier_uri", err)
+	}
+	c.SectorIdentifierURI = sector[0]
+	return cmp.Or(
+		directive.At("post_logout_redirect_uris", replaceAll(repl, c.PostLogoutRedirectURIs)),
+		directive.At("backchannel_logout_uri", replace(repl, &c.BackchannelLogoutURI)),
+	)
+}
+
 // sector returns the host of the client's sector identifier (OpenID Connect Core §8.1), "" if its subjects are public.
 func (c *ClientOpenID) sector(redirectURIs []string, issuer *Issuer) (string, error) {
 	switch {
@@ -161,7 +174,10 @@ func (c *ClientOpenID) sector(redirectURIs []string, issuer *Issuer) (string, er
 }
 
 func checkSectorURI(uri string) error {
-	if u, err := url.Parse(uri); uri != "" && (err != nil || u.Scheme != "https" || u.Hostname() == "" || u.User != nil || u.Fragment != "") {
+	if uri == "" || unresolved(uri) {
+		return nil
+	}
+	if u, err := url.Parse(uri); err != nil || u.Scheme != "https" || u.Hostname() == "" || u.User != nil || u.Fragment != "" {
 		return fmt.Errorf("expected an https URL, not %s", uri)
 	}
 	return nil

@@ -104,6 +104,7 @@ func TestSectors(t *testing.T) {
 		{nil, ClientOpenID{SubjectType: "pairwise"}, "error"},
 		{[]string{"https://a.example/1", "https://b.example/2"}, ClientOpenID{SubjectType: "pairwise", SectorIdentifierURI: "https://C.example/x"}, "c.example"},
 		{[]string{"{env.URL}"}, ClientOpenID{SubjectType: "pairwise"}, ""},
+		{nil, ClientOpenID{SubjectType: "pairwise", SectorIdentifierURI: "https://{env.HOST}"}, ""}, // a Caddyfile is adapted
 	} {
 		sector, err := tt.client.sector(tt.uris, issuer)
 		if err != nil {
@@ -115,6 +116,32 @@ func TestSectors(t *testing.T) {
 	}
 	if _, err := (&ClientOpenID{SubjectType: "pairwise"}).sector([]string{"https://a.example"}, &Issuer{OpenID: new(OpenIDSettings)}); err == nil {
 		t.Error("pairwise without a salt is accepted")
+	}
+}
+
+// The sector of a client is the host that placeholders give it.
+func TestSectorOfAPlaceholder(t *testing.T) {
+	t.Setenv("SECTOR_HOST", "c.example")
+	issuer := &Issuer{URL: "https://example.com", OpenID: &OpenIDSettings{PairwiseSalt: "{env.SALT}"}}
+	for uri, want := range map[string]string{ // "" is an error
+		"https://{env.SECTOR_HOST}/x":             "c.example",
+		"http://{env.SECTOR_HOST}/x":              "",
+		"https://{env.NO_SUCH_SECTOR}/x":          "",
+		`https://{env.SECTOR_HOST}/\{literally\}`: "",
+	} {
+		c := &ClientOpenID{SubjectType: pairwise, SectorIdentifierURI: uri}
+		scopes := []string{"openid"}
+		if err := c.check(scopes, nil, issuer); err != nil {
+			t.Errorf("%s in a Caddyfile: %v", uri, err)
+		}
+		err := c.resolve(caddy.NewReplacer())
+		if err == nil {
+			err = c.check(scopes, nil, issuer)
+		}
+		sector, _ := c.sector(nil, issuer)
+		if (err == nil) != (want != "") || err == nil && sector != want {
+			t.Errorf("%s: sector %q, error %v, want %q", uri, sector, err, want)
+		}
 	}
 }
 
