@@ -336,7 +336,8 @@ const (
 )
 
 // load returns the keys in memory, after a first update if there are none. If Maintain has not run for long, as after the
-// machine was suspended, one caller refreshes the keys; if the store fails then, the keys in memory stay.
+// machine was suspended, one caller refreshes the keys, for all of them: it goes on if its own request ends. If the store fails then, the
+// keys in memory stay.
 func (r *Ring) load(ctx context.Context) (*snapshot, error) {
 	keys := r.current.Load()
 	if keys == nil {
@@ -349,7 +350,7 @@ func (r *Ring) load(ctx context.Context) (*snapshot, error) {
 	if now.Unix() < due || !r.refreshAt.CompareAndSwap(due, now.Add(refreshInterval).Unix()) {
 		return keys, nil
 	}
-	ctx, cancel := context.WithTimeout(ctx, refreshTimeout)
+	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), refreshTimeout)
 	defer cancel()
 	if err := r.refresh(ctx, keys); err != nil {
 		r.config.Logger.Warn("signing keys not refreshed", zap.Error(err))

@@ -262,6 +262,26 @@ func TestRequestsDoNotQueueBehindAStoreThatHangs(t *testing.T) {
 }
 
 // During a rolling reload, nodes with two algorithms sign at the same time, here for a whole day.
+// The caller that refreshes the keys does it for all, and may be a client that goes away.
+func TestRefreshGoesOnWhenItsRequestEnds(t *testing.T) {
+	store, clock := memory.New(), testclock.New()
+	k := newTestKeys(t, Policy{Rotate: 24 * time.Hour, Publish: time.Hour}, store, clock)
+	other := newTestKeys(t, Policy{Rotate: 24 * time.Hour, Publish: time.Hour}, store, clock)
+	sign(t, k, `{}`)
+	clock.Advance(24 * time.Hour)
+	if err := other.Maintain(t.Context()); err != nil {
+		t.Fatal(err)
+	}
+	ctx, cancel := context.WithCancel(t.Context())
+	cancel()
+	if _, err := k.Load(ctx); err != nil {
+		t.Fatal(err)
+	}
+	if got, want := kidsIn(t, k), kidsIn(t, other); !slices.Equal(got, want) {
+		t.Errorf("after a refresh, the keys are %v, want %v", got, want)
+	}
+}
+
 func TestChangeOfAlgorithm(t *testing.T) {
 	store, clock := memory.New(), testclock.New()
 	before := newTestKeys(t, Policy{Algorithm: "ES256", Lifetime: 10 * time.Minute}, store, clock)
