@@ -33,10 +33,11 @@ func ChooseScopes(client *storage.Client, parameter string, allowed []string) ([
 	dropped := ""
 	count := 0
 	for name := range strings.SplitSeq(parameter, " ") {
+		place := slices.Index(allowed, name)
 		switch {
 		case name == "" || slices.Contains(wanted, name):
-		case slices.Contains(allowed, name):
-			wanted = append(wanted, name)
+		case place >= 0:
+			wanted = append(wanted, allowed[place]) // name is a part of the body: who keeps it would keep all of that in memory
 		case !ValidScope(name):
 			return nil, Refuse(InvalidScope, "scope is malformed").Explain(name, "printable ASCII without quotes and backslashes", "scopes")
 		default:
@@ -118,8 +119,8 @@ func findResource(parameter string, allowed []string) (string, error) {
 		return "", Refuse(InvalidTarget, "resource must be an absolute URI without a fragment").
 			Explain(parameter, strings.Join(allowed, " "), "audience")
 	}
-	if slices.Contains(allowed, parameter) {
-		return parameter, nil
+	if place := slices.Index(allowed, parameter); place >= 0 {
+		return allowed[place], nil
 	}
 	asked, ok := parseResource(parameter)
 	if !ok {

@@ -3,10 +3,12 @@ package grants
 import (
 	"errors"
 	"fmt"
+	"net/url"
 	"regexp"
 	"slices"
 	"strings"
 	"testing"
+	"unsafe"
 
 	"github.com/caddy-oauth/caddy-oauth/storage"
 )
@@ -45,6 +47,27 @@ func TestChooseScopes(t *testing.T) {
 				t.Errorf("got %q with error %v, want %q", got, err, c.want)
 			}
 		})
+	}
+}
+
+// The server keeps scopes and resources in memory. As parts of the body of a request, they would keep all of it there.
+func TestChoicesAreNoPartsOfTheRequest(t *testing.T) {
+	scopes, resources := []string{"profile", "orders"}, []string{"https://api.example.com/", "https://shop.example.com/"}
+	body := "refresh_token=secret&scope=orders&resource=https://shop.example.com/"
+	form, err := url.ParseQuery(body)
+	if err != nil {
+		t.Fatal(err)
+	}
+	scope, err1 := ChooseScopes(new(storage.Client), form.Get("scope"), scopes)
+	resource, err2 := ChooseAudience(form["resource"], resources)
+	if err := errors.Join(err1, err2); err != nil || len(scope) != 1 || len(resource) != 1 {
+		t.Fatal(scope, resource, err)
+	}
+	if unsafe.StringData(scope[0]) != unsafe.StringData(scopes[1]) {
+		t.Error("the scope is not that of the settings")
+	}
+	if unsafe.StringData(resource[0]) != unsafe.StringData(resources[1]) {
+		t.Error("the resource is not that of the settings")
 	}
 }
 
