@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"slices"
+	"strings"
 	"sync"
 	"time"
 
@@ -48,24 +49,28 @@ func newLastUses(
 	return &lastUses{consents: consents, cutoffs: cutoffs, find: find, recorded: make(map[pair]use), pending: make(map[pair]use)}
 }
 
-// record takes a use. It is a look into memory, and touches no store.
+// record notes a use in memory, if it is new. It touches no store.
 func (u *lastUses) record(subject, client string, next use) {
 	p := pair{subject, client}
 	u.mu.Lock()
 	defer u.mu.Unlock()
-	if last, ok := u.recorded[p]; ok && !u.cutoffs.Voids(subject, client, last.began) { // else the record of it is gone
-		unknown := func(scope string) bool { return !slices.Contains(last.scopes, scope) }
-		if next.at.Sub(last.at) < storage.UseInterval && !slices.ContainsFunc(next.scopes, unknown) {
-			return
-		}
-		all := slices.Clone(last.scopes)
-		for _, scope := range next.scopes {
-			if unknown(scope) {
-				all = append(all, scope)
-			}
-		}
-		next.scopes = all
+	last := u.recorded[p]
+	if u.cutoffs.Voids(subject, client, last.began) { // the consent was taken back, and with it what it said of the last use
+		last = use{}
 	}
+	unknown := func(scope string) bool { return !slices.Contains(last.scopes, scope) }
+	if next.at.Sub(last.at) < storage.UseInterval && !slices.ContainsFunc(next.scopes, unknown) {
+		return
+	}
+	// Copy the texts: as parts of a decoded record, they would keep all of it in memory.
+	p.subject = strings.Clone(subject)
+	all := slices.Clone(last.scopes)
+	for _, scope := range next.scopes {
+		if unknown(scope) {
+			all = append(all, strings.Clone(scope))
+		}
+	}
+	next.scopes = all
 	keep(u.recorded, p, next)
 	keep(u.pending, p, next)
 }

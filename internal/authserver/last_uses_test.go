@@ -9,6 +9,7 @@ import (
 	"strings"
 	"testing"
 	"time"
+	"unsafe"
 
 	"go.uber.org/zap"
 
@@ -212,5 +213,27 @@ func TestConsentWithoutApprovalExpires(t *testing.T) {
 				t.Errorf("400 days later: %s", text)
 			}
 		})
+	}
+}
+
+// The texts of a decoded record are parts of it: what is remembered must not keep the whole record in memory.
+func TestLastUsesKeepNoPartsOfRecords(t *testing.T) {
+	u, _ := usesFixture(t)
+	record := "token alice orders profile"
+	subject, orders, profile := record[6:11], record[12:18], record[19:]
+	at := testclock.New().Now()
+	u.record(subject, "app", use{at, at, []string{orders}})
+	u.record(subject, "app", use{at, at, []string{orders, profile}})
+	for _, known := range []map[pair]use{u.recorded, u.pending} {
+		for p, last := range known {
+			if !slices.Equal(last.scopes, []string{"orders", "profile"}) {
+				t.Errorf("scopes %q", last.scopes)
+			}
+			for _, text := range append([]string{p.subject}, last.scopes...) {
+				if kept := unsafe.StringData(text); kept == unsafe.StringData(subject) || kept == unsafe.StringData(orders) || kept == unsafe.StringData(profile) {
+					t.Errorf("%s is a part of the record", text)
+				}
+			}
+		}
 	}
 }

@@ -9,6 +9,7 @@ import (
 	"strings"
 	"testing"
 	"time"
+	"unsafe"
 
 	"github.com/prometheus/client_golang/prometheus"
 	"github.com/prometheus/client_golang/prometheus/testutil"
@@ -266,5 +267,19 @@ caddy_oauth_revocations_total{issuer="default",reason="reuse",what="family"} 3
 `
 	if err := testutil.GatherAndCompare(reg, strings.NewReader(want), "caddy_oauth_revocations_total"); err != nil {
 		t.Error(err)
+	}
+}
+
+// The metrics keep the grant type as a label. As a part of the body, it would keep all of it in memory.
+func TestGrantTypeIsNoPartOfTheBody(t *testing.T) {
+	s := newTestServer(t)
+	c := &call{client: s.config.Clients["webapp"]}
+	body := "grant_type=refresh_token"
+	grant, err := newTokenEndpoint(s.core).findGrant(c, body[11:])
+	if err != nil {
+		t.Fatal(err)
+	}
+	if c.grant != "refresh_token" || unsafe.StringData(c.grant) != unsafe.StringData(grant.Type()) {
+		t.Errorf("the grant type of the call, %s, is not that of the grant", c.grant)
 	}
 }

@@ -106,7 +106,7 @@ func (e *tokenEndpoint) findGrant(c *call, grantType string) (grants.Grant, erro
 		return nil, grants.Refuse(grants.UnauthorizedClient, "the client may not use this grant_type").
 			Explain(grantType, list(c.client.GrantTypes), "client "+c.client.ID+": grant_types")
 	}
-	c.grant = grantType
+	c.grant = grant.Type() // not grantType, a part of the body: the metrics keep it as a label
 	return grant, nil
 }
 

@@ -11,6 +11,7 @@ import (
 	"context"
 	"errors"
 	"net/http"
+	"strings"
 	"time"
 
 	"go.uber.org/zap"
@@ -206,7 +207,8 @@ func (s *Source) fetch(ctx context.Context, id string, old *document) (*storage.
 	}
 	now := s.Now()
 	next := &storage.Document{
-		ID: id, Body: response.Body, ETag: response.ETag, LastModified: response.LastModified,
+		ID:   strings.Clone(id), // as a part of the request, it would keep all of that in memory
+		Body: response.Body, ETag: response.ETag, LastModified: response.LastModified,
 		Fetched: now, Fresh: now.Add(response.Fresh), Created: now,
 	}
 	if response.NotModified() {

@@ -11,6 +11,7 @@ import (
 	"sync"
 	"testing"
 	"time"
+	"unsafe"
 
 	"go.uber.org/zap/zapcore"
 
@@ -39,6 +40,24 @@ func TestFetch(t *testing.T) {
 	n.clock.Advance(time.Hour)
 	n.fetched(t)
 	n.asked(t, 1)
+}
+
+// A document stays in memory for long. Its ID is a part of the first request, all of which would stay there with it.
+func TestDocumentKeepsNoPartOfTheRequest(t *testing.T) {
+	n := newNode(t)
+	id := n.id()
+	client, err := n.Fetch(t.Context(), id)
+	if err != nil || client.ID != id {
+		t.Fatal(client, err)
+	}
+	if unsafe.StringData(client.ID) == unsafe.StringData(id) {
+		t.Error("the client ID is a part of the request")
+	}
+	for known := range n.cache.byID {
+		if unsafe.StringData(known) == unsafe.StringData(id) {
+			t.Error("the key is a part of the request")
+		}
+	}
 }
 
 // Strangers cannot make the server fetch anything: not what is unknown, nor what somebody has only looked at.

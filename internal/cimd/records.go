@@ -5,6 +5,7 @@ import (
 	"errors"
 	"iter"
 	"slices"
+	"strings"
 	"sync"
 	"time"
 
@@ -72,7 +73,7 @@ func (r *records) logDamaged(id string, err error) {
 	if r.damaged[id] || len(r.damaged) >= maxDamaged {
 		return
 	}
-	r.damaged[id] = true
+	r.damaged[strings.Clone(id)] = true
 	r.log.Error("unreadable client metadata document in the store", zap.String("cimd", id),
 		zap.String("record", storage.DocumentKey(id).ID), zap.Error(err))
 }

@@ -327,7 +327,7 @@ func (r *Registrations) find(ctx context.Context, id string) (cached, error) {
 			zap.String("issuer", r.config.Issuer), zap.String("client_id", id), zap.Error(refused))
 	}
 	found := cached{record, made.Client, now}
-	r.remember(id, found)
+	r.remember(record.ID, found) // not id, a part of the request, all of which would stay in memory
 	return found, nil
 }
 

@@ -9,6 +9,7 @@ package revocation
 import (
 	"context"
 	"errors"
+	"strings"
 	"sync"
 	"sync/atomic"
 	"time"
@@ -73,6 +74,8 @@ func New(config Config) *Cutoffs {
 // The cutoff is in force here at once, even if the store fails: then the next polls write it. On other nodes it is in force
 // as soon as it is announced and they have polled.
 func (c *Cutoffs) Add(ctx context.Context, cutoff *storage.Cutoff) error {
+	// Copy the texts that can be parts of a decoded record: all of it would stay in memory.
+	cutoff.Subject, cutoff.Client, cutoff.Reason = strings.Clone(cutoff.Subject), strings.Clone(cutoff.Client), strings.Clone(cutoff.Reason)
 	journal, err := c.announce(ctx, cutoff)
 	if errors.Is(err, storage.ErrReadOnly) {
 		return err

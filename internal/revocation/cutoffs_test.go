@@ -9,6 +9,7 @@ import (
 	"sync/atomic"
 	"testing"
 	"time"
+	"unsafe"
 
 	"go.uber.org/zap"
 	"go.uber.org/zap/zaptest/observer"
@@ -578,5 +579,29 @@ func BenchmarkCutoffs(b *testing.B) {
 				other.poll(b)
 			}
 		})
+	}
+}
+
+// The texts of a decoded record are parts of it: a cutoff must not keep the whole record in memory.
+func TestCutoffKeepsNoPartsOfRecords(t *testing.T) {
+	record := "token alice app"
+	subject, client := record[6:11], record[12:]
+	n := newNode(t, memory.New())
+	n.add(t, storage.Cutoff{Subject: subject, Client: client, Reason: record[:5]})
+	for about := range n.index.entries {
+		if about.subject != "alice" || about.client != "app" {
+			t.Errorf("%+v is in force", about)
+		}
+		if unsafe.StringData(about.subject) == unsafe.StringData(subject) || unsafe.StringData(about.client) == unsafe.StringData(client) {
+			t.Error("the target is a part of the record")
+		}
+	}
+	for _, c := range n.index.known {
+		if unsafe.StringData(c.Reason) == unsafe.StringData(record) {
+			t.Error("the reason is a part of the record")
+		}
+	}
+	if n.Count() != 1 {
+		t.Errorf("%d are in force", n.Count())
 	}
 }

@@ -4,6 +4,7 @@ import (
 	"net/netip"
 	"slices"
 	"strconv"
+	"strings"
 	"sync"
 	"time"
 )
@@ -221,7 +222,7 @@ func (k *knownAddresses) add(account key, address string) {
 	if len(addresses) >= maxKnownAddresses {
 		addresses = slices.Delete(addresses, 0, 1)
 	}
-	k.of[account] = append(addresses, address)
+	k.of[account] = append(addresses, strings.Clone(address)) // as in memory.add
 }
 
 // addressLimits returns the limits for the failures of an account at an address.

@@ -2,10 +2,13 @@ package throttle
 
 import (
 	"fmt"
+	"maps"
 	"net/netip"
+	"slices"
 	"strconv"
 	"testing"
 	"time"
+	"unsafe"
 )
 
 func newTestLimiter(throttle *Throttle, limits Limits) *Limiter {
@@ -29,6 +32,31 @@ func TestSuccessLeavesNoBucket(t *testing.T) {
 }
 
 // A refused client can send any number of names.
+// An address can be a part of a long header, all of which would stay in memory with it.
+func TestKeysKeepNoPartsOfRequests(t *testing.T) {
+	throttle := New()
+	limiter := newTestLimiter(throttle, Limits{})
+	header := "192.0.2.1, 198.51.100.7"
+	address := header[:9]
+	limiter.Invalid(Token, "", address)
+	attempt, _ := limiter.Check(Client, address, "app")
+	attempt.Succeeded("app")
+	kept := slices.Concat(slices.Collect(maps.Values(throttle.known.of))...)
+	for _, m := range throttle.memories {
+		for k, b := range m.buckets {
+			kept = append(kept, k.address, b.key.address)
+		}
+	}
+	if len(kept) != 3 {
+		t.Fatalf("%q are in memory", kept)
+	}
+	for _, text := range kept {
+		if text != "192.0.2.1" || unsafe.StringData(text) == unsafe.StringData(address) {
+			t.Errorf("%s is a part of the header", text)
+		}
+	}
+}
+
 func TestRefusedPartiesAreNotKept(t *testing.T) {
 	throttle := New()
 	limiter := newTestLimiter(throttle, Limits{})

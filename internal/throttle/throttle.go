@@ -8,6 +8,7 @@ package throttle
 import (
 	"container/heap"
 	"slices"
+	"strings"
 	"sync"
 	"time"
 )
@@ -163,8 +164,10 @@ func (m *memory) add(now time.Time, l limited) *bucket {
 	b, ok := m.buckets[l.key]
 	if !ok {
 		m.makeRoom(now)
-		b = &bucket{key: l.key, every: l.limit.Every, free: now}
-		m.buckets[l.key] = b
+		k := l.key
+		k.address = strings.Clone(k.address) // it can be a part of a header, all of which would stay in memory
+		b = &bucket{key: k, every: l.limit.Every, free: now}
+		m.buckets[k] = b
 		heap.Push(&m.order, b)
 	}
 	m.adjust(b, now, l.limit)
