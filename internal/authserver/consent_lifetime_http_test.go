@@ -129,6 +129,18 @@ func TestAccessEndsWhenThePersonSaid(t *testing.T) {
 	s.get(t, asks("webapp", "prompt", "none")).check(t, http.StatusSeeOther, "consent_required")
 }
 
+// A client must not take the last token for one that never expires: 0 is no lifetime (RFC 6749 §5.1).
+func TestLastTokenExpiresInASecond(t *testing.T) {
+	s := newTestServer(t, lasting("webapp", hour))
+	tokens := s.tokensFor(t, "3600")
+	s.clock.Advance(hour - time.Second/2)
+	a := s.token(t, refreshes(tokens["refresh_token"].(string)))
+	a.check(t, http.StatusOK, "")
+	if got := a.json(t)["expires_in"]; got != 1. {
+		t.Errorf("expires_in is %v", got)
+	}
+}
+
 func TestAccessWithoutEnd(t *testing.T) {
 	s := newTestServer(t, lasting("webapp", 7*day, 0))
 	tokens := s.tokensFor(t, "never")

@@ -228,7 +228,7 @@ func (e *tokenEndpoint) issue(c *call, signer keyring.Signer, auth *grants.Autho
 	response := &wire.TokenResponse{
 		AccessToken:  accessToken.text,
 		TokenType:    tokenType,
-		ExpiresIn:    int64(accessToken.life / time.Second),
+		ExpiresIn:    max(1, int64(accessToken.life/time.Second)),
 		RefreshToken: auth.RefreshToken,
 		Scope:        strings.Join(auth.Scopes, " "),
 		IDToken:      idToken,
