@@ -76,6 +76,10 @@ func (s *Server) ServeHTTP(w http.ResponseWriter, r *http.Request, e *Endpoint, 
 	ctx, span := metrics.StartSpan(r.Context(), "oauth."+e.name)
 	c := &call{w: w, r: r, site: site, peer: peer, ctx: ctx}
 	defer c.end()
+	var outcome Outcome
+	defer func() { // after a panic, too
+		span.End("issuer", s.config.Name, "client_id", outcome.Client, "grant_type", c.grant, "result", c.result)
+	}()
 	s.running.requests.Add(1)
 	defer s.running.requests.Add(-1)
 	var err error
@@ -84,11 +88,9 @@ func (s *Server) ServeHTTP(w http.ResponseWriter, r *http.Request, e *Endpoint, 
 	} else {
 		err = s.answerAt(c, e)
 	}
-	var outcome Outcome
 	if c.client != nil {
 		outcome = Outcome{Client: c.client.ID, GrantType: c.grant, Code: c.code}
 	}
-	span.End("issuer", s.config.Name, "client_id", outcome.Client, "grant_type", c.grant, "result", c.result)
 	return outcome, err
 }
 

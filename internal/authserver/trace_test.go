@@ -2,6 +2,7 @@ package authserver
 
 import (
 	"net/http"
+	"net/http/httptest"
 	"slices"
 	"strings"
 	"testing"
@@ -38,5 +39,30 @@ func TestSpans(t *testing.T) {
 	}
 	if !slices.Equal(got, want) {
 		t.Errorf("spans %q, want %q", got, want)
+	}
+}
+
+// panickingSite is a site with a bug.
+type panickingSite struct{ testSite }
+
+func (*panickingSite) User(*http.Request) (*User, error) { panic("a nil map") }
+
+func TestSpanEndsAfterAPanic(t *testing.T) {
+	s := newTestServer(t)
+	spans := tracetest.NewSpanRecorder()
+	provider := sdktrace.NewTracerProvider(sdktrace.WithSpanProcessor(spans))
+	ctx, request := provider.Tracer("test").Start(t.Context(), "request")
+	func() {
+		defer func() {
+			if recover() == nil {
+				t.Error("no panic")
+			}
+		}()
+		r := httptest.NewRequest(http.MethodGet, "/oauth/authorize?"+asks("webapp").Encode(), nil).WithContext(ctx)
+		_ = s.ServeHTTP(newRecorder(), r, new(panickingSite))
+	}()
+	request.End()
+	if ended := spans.Ended(); len(ended) == 0 || ended[0].Name() != "oauth.authorize" {
+		t.Errorf("%d spans ended, want that of the endpoint first", len(ended))
 	}
 }
