@@ -25,16 +25,18 @@ type ThrottleSettings struct {
 	// the store.
 	Off bool `json:"off,omitempty"`
 
-	// Wrong secrets of one client, at all endpoints where clients authenticate. Default: 30 in 10 minutes. **Danger:**
-	// with a low limit, anybody can lock the client out at addresses that it has not used before.
+	// Wrong secrets of one client, at all endpoints where clients authenticate. Wrong assertions and certificates have the same limit and
+	// a count of their own for each address, so that nobody else can lock out a client with a key. Default: 30 in 10 minutes.
+	// **Danger:** with a low limit, anybody can lock a client with a secret out at addresses that it has not used before.
 	Clients *FailureLimit `json:"clients,omitempty"`
 
 	// Wrong passwords of one account. Default: 10 in 10 minutes. **Danger:** with a low limit, anybody can lock people out at
 	// addresses that they have not used before.
 	Passwords *FailureLimit `json:"passwords,omitempty"`
 
-	// Wrong secrets, and wrong passwords, from one address. Default: 30 in 5 minutes. **Danger:** a whole office can share one
-	// address, and without `trusted_proxies`, all who come through your proxy do.
+	// Wrong secrets from one address; and, each with a count of its own, wrong assertions and certificates of clients, wrong passwords, and
+	// wrong codes that people type for a device. Default: 30 in 5 minutes. **Danger:** a whole office can share one address, and
+	// without `trusted_proxies`, all who come through your proxy do.
 	Addresses *FailureLimit `json:"addresses,omitempty"`
 
 	// Invalid codes, refresh tokens and signed requests from one address with one client, and invalid access tokens from one address

@@ -38,7 +38,7 @@ type Limits struct {
 	Off       bool  // nothing is limited
 	Clients   Limit // wrong secrets for one client; wrong assertions or certificates for one client at one address
 	Passwords Limit // wrong passwords for one account
-	Addresses Limit // both, from one address
+	Addresses Limit // all of the above, and wrong user codes, from one address; each Kind has a count of its own
 	Tokens    Limit // invalid codes, refresh tokens, access tokens and request objects from one address
 
 	Registrations Limit // clients that register themselves, from one address

@@ -2,7 +2,11 @@
 // address may fail a number of times at once, and gets those failures back over time. Successes cost nothing.
 //
 // Start reading at [Limiter], which is what an issuer uses. [Throttle] is the memory behind it, which survives a reload
-// of the configuration.
+// of the configuration. Limits.withDefaults has the defaults.
+//
+// Its callers are: for secrets of clients Authenticator.compare in internal/clients, and for their assertions and certificates the files
+// key.go and certificate.go there; for passwords the type throttled in internal/authserver/password.go; for codes and tokens
+// tokenEndpoint in internal/authserver/token.go; for access tokens at guards Monitor in internal/bearer.
 package throttle
 
 import (
