@@ -24,7 +24,8 @@ type CORS struct {
 	Origins []string `json:"origins,omitempty"`
 }
 
-// MCP says that a guarded resource is a server of the Model Context Protocol.
+// MCP says that a guarded resource is a server of the Model Context Protocol. To let agents connect, set `mcp` at the
+// issuer too, see Issuer.MCP.
 type MCP struct {
 	// The path of the server on this site, such as `/mcp`; what is below it is the server's too. Several guards can have the same,
 	// such as one for the whole server and one for some of its tools. Default: the path of the resource.

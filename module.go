@@ -179,9 +179,10 @@ func (a *App) Stop() error {
 	return nil
 }
 
-// sharedPool has the state that all configurations of this process share. During a reload, the old and the new configuration both
-// run. The new one continues with the old one's failure counts, revocations, issued codes, recent failures, fetched keys and used
-// DPoP proofs, and can wait for its last writes. The guards of remote issuers and the stores have pools of their own.
+// sharedPool has the state that all configurations of this process share, see [authserver.ProcessState]. During a reload, the old and
+// the new configuration both run, and the new one continues with what the old one knows. Other pools keep the keys of remote issuers
+// (remoteKeys in guard.go), and what the stores share: stripePool in storage/caddy, connections in storage/redis, memories in
+// storage/memory.
 var sharedPool = caddy.NewUsagePool()
 
 const sharedKey = "shared"

@@ -14,6 +14,9 @@
 //   - of people: [Consents], [Sessions] (where a user has signed in), [Logout] (what a logout still has to do)
 //   - of what must not be used twice: see [Once]
 //
+// Records and their keys have only hashes of codes, access tokens and refresh tokens (key.go). The exception is a refresh token that a
+// client may ask for once more: it is encrypted with a key from the token or the device code before it, which no record has.
+//
 // The keys that sign (internal/keyring) and the clients that register themselves (internal/registration) are records of the packages
 // that make them. [Encrypted] encrypts all of them at rest, with [EncryptionKeys].
 package storage

@@ -132,7 +132,7 @@ type Persistence struct {
 type ProcessState struct {
 	Throttle    *throttle.Throttle       // remembers failures, which Limits bounds
 	Revocations *revocation.LocalServers // passes revocations on between the servers of one issuer in this process
-	Servers     *RunningServers          // of all configurations
+	Servers     *RunningServers          // of all configurations: the old ones may still write
 	Codes       *Codes                   // remembers codes until they have ended
 	Trail       *trail.Trail             // remembers the last failures
 	ClientKeys  *assertion.Keys          // finds the keys of clients

@@ -12,6 +12,9 @@ import (
 )
 
 // consentRecords are the records of what people have approved. A damaged one is made anew, and the person is asked again.
+//
+// core.remember (consent.go) writes what a person approves, lastUses.writeOne when a client has used it, and Revoker.forget takes it back.
+// authorizeEndpoint.mustAsk (consent.go) decides by it.
 type consentRecords struct {
 	store   storage.Store
 	outages *bounded.Outages

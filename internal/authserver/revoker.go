@@ -118,6 +118,13 @@ func (r *Revoker) revokeToken(ctx context.Context, c *jwt.Claims, reason, addres
 
 // Revoke voids all tokens of a user, of a client, or, with both, of the user at this client; and it forgets the consents of
 // the user. For address see RevokeFamily.
+//
+// A person who removes an app expects it to stay away. But something that began before can end afterwards, so these ask the cutoffs too:
+//
+//   - a consent page that was open (authorizeEndpoint.decided), and the page for a device (deviceEndpoint.approve)
+//   - a use that is not written yet (lastUses.writeOne)
+//   - the exchange of a token of the user that another client got before: checkExchanged of package grants refuses it, and
+//     accessTokens.removedAfter the token from a node that did not know of the removal
 func (r *Revoker) Revoke(ctx context.Context, subject, client, reason, address string) error {
 	if subject == "" && client == "" {
 		return errors.New("expected a user, a client or both")

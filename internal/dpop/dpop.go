@@ -1,7 +1,8 @@
 // Package dpop checks the proofs by which a client shows with each request that it has a key (DPoP, RFC 9449). A token that is bound to
 // the key is of no use to a thief who does not have it.
 //
-// Start reading at [Checker.Check]. target.go compares URLs, memory.go remembers which proofs were used, and nonce.go has the nonces.
+// Start reading at [Checker.Check]. target.go compares URLs, nonce.go has the nonces, and memory.go remembers which proofs were used at
+// this node; of other nodes: useProofOnce in internal/authserver/proof.go.
 package dpop
 
 import (
