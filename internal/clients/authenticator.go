@@ -6,6 +6,7 @@ import (
 	"net/http"
 	"net/url"
 	"slices"
+	"time"
 
 	"golang.org/x/sync/semaphore"
 
@@ -28,8 +29,9 @@ type Authenticator struct {
 }
 
 const (
-	slowAtOnce  = 16     // comparisons with slow hashes that run at once
-	maxVerified = 10_000 // secrets to remember
+	slowAtOnce  = 16              // comparisons with slow hashes that run at once
+	slowWait    = 5 * time.Second // how long a request waits until it may compute one
+	maxVerified = 10_000          // secrets to remember
 )
 
 // NewAuthenticator returns an Authenticator for the clients of a directory, which checks the signatures of clients with keys.
@@ -196,51 +198,80 @@ func (a *Authenticator) compare(ctx context.Context, candidates []candidate, add
 			ids = append(ids, c.ID)
 		}
 	}
-	if slices.ContainsFunc(candidates, a.isSlow) {
-		if err := a.slow.Acquire(ctx, 1); err != nil {
-			return nil, err
-		}
-		defer a.slow.Release(1)
-	}
 	attempt, wait := a.limiter.Check(throttle.Client, address, ids...)
 	if attempt == nil {
 		return nil, TooManyFailures(wait)
 	}
+	right, slow := a.compareFast(candidates)
+	if right == nil && slow {
+		if err := a.waitForSlow(ctx); err != nil {
+			return nil, err
+		}
+		defer a.slow.Release(1)
+		if attempt, wait = a.limiter.Check(throttle.Client, address, ids...); attempt == nil { // others have failed meanwhile
+			return nil, TooManyFailures(wait)
+		}
+		right = a.compareSlow(candidates)
+	}
+	if right == nil {
+		attempt.Failed() // Here a wrong secret counts.
+		return nil, ErrFailed
+	}
+	attempt.Succeeded(right.ID)
+	return right, nil
+}
+
+// compareFast returns the client whose secret is right, as far as fast hashes and the memory of verified secrets tell, for all that the
+// request can mean: it costs a client with a verified secret nothing that the other meaning is wrong. slow reports whether there are other
+// hashes.
+func (a *Authenticator) compareFast(candidates []candidate) (right *storage.Client, slow bool) {
 	for _, meant := range candidates {
-		if a.verify(meant) {
-			attempt.Succeeded(meant.client.ID)
-			return meant.client, nil
+		for _, hash := range meant.hashes {
+			match := false
+			if a.directory.Secrets.kind(hash) == nil {
+				match = matchesPlain(hash, meant.secret)
+			} else if match = a.verified.Has(hash, meant.secret); !match {
+				slow = true
+			}
+			if match && right == nil {
+				right = meant.client
+			}
 		}
 	}
-	attempt.Failed() // Here a wrong secret counts.
-	return nil, ErrFailed
+	return right, slow
 }
 
-// isSlow reports whether a comparison with the hashes of the client, or of one that does not exist, takes long.
-func (a *Authenticator) isSlow(meant candidate) bool {
-	return slices.ContainsFunc(meant.hashes, func(hash string) bool {
-		return a.directory.Secrets.kind(hash) != nil && !a.verified.Has(hash, meant.secret)
-	})
+// waitForSlow waits until a slow hash may be computed. The caller releases slow.
+func (a *Authenticator) waitForSlow(ctx context.Context) error {
+	limited, cancel := context.WithTimeout(ctx, slowWait)
+	defer cancel()
+	switch err := a.slow.Acquire(limited, 1); {
+	case err == nil:
+		return nil
+	case ctx.Err() != nil:
+		return ctx.Err()
+	}
+	return errBusy
 }
 
-// verify reports whether the secret is one of the client's secrets.
-func (a *Authenticator) verify(meant candidate) bool {
-	match := false
-	for _, hash := range meant.hashes {
-		if a.matches(hash, meant.secret) {
-			match = true
+// compareSlow returns the client whose secret is right, as slow hashes tell. It remembers right secrets.
+func (a *Authenticator) compareSlow(candidates []candidate) (right *storage.Client) {
+	for _, meant := range candidates {
+		for _, hash := range meant.hashes {
+			if kind := a.directory.Secrets.kind(hash); kind != nil && a.matchesSlow(kind, hash, meant.secret) && right == nil {
+				right = meant.client
+			}
+		}
+		if right != nil {
+			break
 		}
 	}
-	return match && meant.client != nil
+	return right
 }
 
-// matches reports whether hash is the hash of secret. It computes a slow hash once for a right secret.
-func (a *Authenticator) matches(hash, secret string) bool {
-	kind := a.directory.Secrets.kind(hash)
-	switch {
-	case kind == nil:
-		return matchesPlain(hash, secret)
-	case a.verified.Has(hash, secret):
+// matchesSlow reports whether hash is the hash of secret. Another request may have found that out while this one waited.
+func (a *Authenticator) matchesSlow(kind SecretHash, hash, secret string) bool {
+	if a.verified.Has(hash, secret) {
 		return true
 	}
 	match, err := kind.Compare([]byte(hash), []byte(secret))

@@ -129,6 +129,18 @@ var server = []situation{
 		},
 	},
 	{
+		is: func(f *trail.Failure) bool {
+			return f.Status == http.StatusServiceUnavailable && decides(f, "secret_hash")
+		},
+		why: "The hash of the client's secret is slow on purpose, and too many secrets waited to be compared, most of them wrong. Clients whose " +
+			"secret was right before, since the configuration was loaded, do not wait.",
+		next: "The client is told to try again, with Retry-After.",
+		do: []string{
+			"See who sends wrong secrets with: caddy oauth explain",
+			"For secrets that a program made, use a fast hash, as caddy oauth hash-secret prints it: only what people choose needs a slow one.",
+		},
+	},
+	{
 		is:   func(f *trail.Failure) bool { return f.Status == http.StatusServiceUnavailable },
 		why:  "The store of the issuer failed, was full, or did not answer in time. The request itself may be fine.",
 		next: "The client is told to try again, with Retry-After. What it has stays valid.",
