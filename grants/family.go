@@ -4,7 +4,6 @@ import (
 	"context"
 	"errors"
 	"net/http"
-	"slices"
 	"time"
 
 	"github.com/caddy-oauth/caddy-oauth/storage"
@@ -87,30 +86,6 @@ func explainMissing(key storage.Key, now time.Time) string {
 		return "expired"
 	}
 	return "expired, or issued by another issuer or with another store: there is no record of it"
-}
-
-// authorizationFor returns what a family allows the request, whose scope parameter is scope.
-func authorizationFor(req *Request, f *storage.Family, key storage.Key, scope string) (*Authorization, error) {
-	scopes, audience, err := req.granted(f, scope)
-	if err != nil {
-		return nil, err
-	}
-	var asked storage.AskedClaims
-	if slices.Contains(scopes, OpenID) {
-		asked = f.Asked
-	}
-	return &Authorization{
-		Subject:  f.Subject,
-		Scopes:   scopes,
-		Audience: audience,
-		Claims:   f.Claims,
-		AuthTime: f.AuthTime,
-		Session:  f.Session,
-		Asked:    asked,
-		Family:   key.ID,
-		Started:  f.Started,
-		Ends:     f.Until,
-	}, nil
 }
 
 // bind binds the refresh tokens of a family that starts to the key or the certificate of a client that does not authenticate (RFC 9449 §5,

@@ -1,7 +1,6 @@
 package storage
 
 import (
-	"encoding/hex"
 	"strconv"
 	"strings"
 	"time"
@@ -68,11 +67,4 @@ func (k Key) Bucket() Bucket {
 		return b
 	}
 	return ""
-}
-
-// bucketID is HashID in a bucket.
-func bucketID(bucket, value string) string {
-	var id [bucketLength + 1 + 2*16]byte
-	sum := hashOf(value)
-	return string(hex.AppendEncode(append(append(id[:0], bucket...), '.'), sum[:16]))
 }

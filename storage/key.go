@@ -81,6 +81,13 @@ func HashID(value string) string {
 	return hex.EncodeToString(sum[:16])
 }
 
+// bucketID is HashID in a bucket.
+func bucketID(bucket, value string) string {
+	var id [bucketLength + 1 + 2*16]byte
+	sum := hashOf(value)
+	return string(hex.AppendEncode(append(append(id[:0], bucket...), '.'), sum[:16]))
+}
+
 // EscapeID returns an ID for a name that people should recognize in the backend. Bytes that are not allowed become '=' and two hex
 // digits. If the result is too long, it is a hash instead. Different names have different IDs.
 func EscapeID(name string) string {

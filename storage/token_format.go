@@ -61,10 +61,16 @@ func (l layout) familyEnd() int { return l.selectorEnd() + l.familySecret }
 // code is the length of a code.
 func (l layout) code() int { return l.selectorEnd() + secretLength + longChecksum }
 
-// familyKey returns the key of a family's record. selector has its bucket before it.
-func familyKey(selector string) Key {
-	return Key{Kind: KindFamily, ID: bucketID(selector[:bucketLength], selector[bucketLength:])}
-}
+// tokenKind is part of the checksum, so that a token of one kind is not taken for one of another kind.
+type tokenKind uint64
+
+const (
+	isCode tokenKind = iota + 1
+	isRefresh
+	isAccess
+	isDevice
+	isPushed
+)
 
 // CodeKey returns the key of the family that an authorization code belongs to, and false for a text that was never issued as a code.
 func CodeKey(code string) (Key, bool) {
@@ -90,42 +96,6 @@ func RefreshKey(token string) (Key, bool) {
 func isRefreshToken(token string) bool {
 	return len(token) >= MinTokenLength && len(token) <= MaxTokenLength &&
 		intact(isRefresh, token, layoutFor(len(token)).checksum)
-}
-
-// nextRefreshToken returns a new token of that length. begin is what all refresh tokens of its family begin with or, for the first one, a
-// part of that.
-func nextRefreshToken(begin string, length int) string {
-	n := layoutFor(length).checksum
-	return newToken(isRefresh, begin, length-len(begin)-n, n)
-}
-
-// tokenKind is part of the checksum, so that a token of one kind is not taken for one of another kind.
-type tokenKind uint64
-
-const (
-	isCode tokenKind = iota + 1
-	isRefresh
-	isAccess
-	isDevice
-	isPushed
-)
-
-// newToken returns a new code or token: what it begins with, that many random characters, and a checksum of n.
-func newToken(kind tokenKind, begin string, secret, n int) string {
-	var buffer [MaxTokenLength]byte
-	text := appendRandom(append(buffer[:0], begin...), secret)
-	return string(appendChecksum(kind, text, n))
-}
-
-// appendChecksum appends the checksum of a text, of n characters, to it.
-func appendChecksum(kind tokenKind, text []byte, n int) []byte {
-	rest, _ := remainder(kind, text, n)
-	var checksum [longChecksum]byte
-	for i := n - 1; i >= 0; i-- {
-		checksum[i] = alphabet[rest%uint64(len(alphabet))]
-		rest /= uint64(len(alphabet))
-	}
-	return append(text, checksum[:n]...)
 }
 
 // intact reports whether a token, which is longer than a bucket and its checksum of n characters, begins with a bucket and is undamaged.
@@ -174,6 +144,25 @@ var values = func() (values [256]int8) {
 	return values
 }()
 
+// familyKey returns the key of a family's record. selector has its bucket before it.
+func familyKey(selector string) Key {
+	return Key{Kind: KindFamily, ID: bucketID(selector[:bucketLength], selector[bucketLength:])}
+}
+
+// nextRefreshToken returns a new token of that length. begin is what all refresh tokens of its family begin with or, for the first one, a
+// part of that.
+func nextRefreshToken(begin string, length int) string {
+	n := layoutFor(length).checksum
+	return newToken(isRefresh, begin, length-len(begin)-n, n)
+}
+
+// newToken returns a new code or token: what it begins with, that many random characters, and a checksum of n.
+func newToken(kind tokenKind, begin string, secret, n int) string {
+	var buffer [MaxTokenLength]byte
+	text := appendRandom(append(buffer[:0], begin...), secret)
+	return string(appendChecksum(kind, text, n))
+}
+
 // appendRandom appends n characters of the alphabet, all equally likely.
 func appendRandom(text []byte, n int) []byte {
 	const unbiased = 256 / len(alphabet) * len(alphabet)
@@ -188,4 +177,15 @@ func appendRandom(text []byte, n int) []byte {
 		}
 	}
 	return text
+}
+
+// appendChecksum appends the checksum of a text, of n characters, to it.
+func appendChecksum(kind tokenKind, text []byte, n int) []byte {
+	rest, _ := remainder(kind, text, n)
+	var checksum [longChecksum]byte
+	for i := n - 1; i >= 0; i-- {
+		checksum[i] = alphabet[rest%uint64(len(alphabet))]
+		rest /= uint64(len(alphabet))
+	}
+	return append(text, checksum[:n]...)
 }

@@ -78,15 +78,6 @@ func (s *Store) Timeout() time.Duration { return s.timeout }
 // Unwrap returns the store below. Its operations have no limits.
 func (s *Store) Unwrap() storage.Store { return s.store }
 
-// withTimeout returns a context that ends after the timeout, if it does not end earlier anyway: a request has one deadline
-// for all it asks of the store.
-func withTimeout(ctx context.Context, timeout time.Duration) (context.Context, context.CancelFunc) {
-	if deadline, ok := ctx.Deadline(); ok && time.Until(deadline) <= timeout {
-		return ctx, func() {}
-	}
-	return context.WithTimeout(ctx, timeout)
-}
-
 // Get implements storage.Store.
 func (s *Store) Get(ctx context.Context, key storage.Key) ([]byte, error) {
 	var value []byte
@@ -142,20 +133,141 @@ func (s *Store) Update(ctx context.Context, key storage.Key, change storage.Chan
 	return failureAt(ctx, Writing, key, err)
 }
 
-// updateReadOnly is Update without writing.
-func (s *Store) updateReadOnly(ctx context.Context, key storage.Key, change storage.Change) error {
-	old, err := s.Get(ctx, key)
-	if err != nil && !errors.Is(err, storage.ErrNotFound) {
-		return err
+// Delete implements storage.Store.
+func (s *Store) Delete(ctx context.Context, key storage.Key) error {
+	err := s.do(ctx, operation{metrics.Delete, key.Kind, func(ctx context.Context) error {
+		return s.store.Delete(ctx, key)
+	}})
+	if err != nil {
+		return failureAt(ctx, Writing, key, err)
 	}
-	switch _, _, err := change(old); {
-	case errors.Is(err, storage.ErrKeep):
-		return nil
-	case err != nil:
-		return NameRecord(key, err)
-	}
-	return storage.ErrReadOnly
+	return nil // It does not end an outage: a full disk allows it too.
 }
+
+// operation is an operation of the store below.
+type operation struct {
+	op   metrics.Op
+	kind storage.Kind
+	run  func(ctx context.Context) error
+}
+
+// do runs an operation within the timeout.
+func (s *Store) do(ctx context.Context, o operation) error {
+	ctx, m := s.measure(ctx, o.op, o.kind)
+	defer m.end()
+	if s.instant {
+		return s.call(ctx, o)
+	}
+	ctx, cancel := withTimeout(ctx, s.timeout)
+	defer cancel()
+	err := ctx.Err()
+	switch {
+	case err != nil:
+	case s.detached == nil:
+		err = s.call(ctx, o)
+	default:
+		if err = s.detached.Acquire(ctx, 1); err == nil {
+			err = runDetached(ctx, func(ctx context.Context) error {
+				defer s.detached.Release(1)
+				return s.call(ctx, o)
+			})
+		}
+	}
+	if err != nil && ctx.Err() != nil { // The error of a context does not say what took so long.
+		return fmt.Errorf("store: %s of kind %s: %w", o.op, o.kind, err)
+	}
+	return err
+}
+
+// measure begins to measure and to trace an operation.
+func (s *Store) measure(ctx context.Context, op metrics.Op, kind storage.Kind) (context.Context, measurement) {
+	ctx, span := metrics.StartSpan(ctx, spanNames[op])
+	return ctx, measurement{s.metrics, op, kind, time.Now(), span}
+}
+
+var spanNames = map[metrics.Op]string{
+	metrics.Get: "oauth.store.get", metrics.Put: "oauth.store.put", metrics.Update: "oauth.store.update",
+	metrics.Delete: "oauth.store.delete", metrics.List: "oauth.store.list",
+}
+
+// measurement is the time and the span of an operation.
+type measurement struct {
+	metrics *metrics.Issuer
+	op      metrics.Op
+	kind    storage.Kind
+	began   time.Time
+	span    metrics.Span
+}
+
+func (m measurement) end() {
+	m.metrics.StoreOperation(m.op, m.began)
+	m.span.End("kind", string(m.kind))
+}
+
+// withTimeout returns a context that ends after the timeout, if it does not end earlier anyway: a request has one deadline
+// for all it asks of the store.
+func withTimeout(ctx context.Context, timeout time.Duration) (context.Context, context.CancelFunc) {
+	if deadline, ok := ctx.Deadline(); ok && time.Until(deadline) <= timeout {
+		return ctx, func() {}
+	}
+	return context.WithTimeout(ctx, timeout)
+}
+
+// runDetached runs something that may ignore its context, such as a system call on a disk that hangs, in a goroutine of its
+// own, and returns when it is done or ctx ends. If it never ends, the goroutine stays, but nobody waits for it. What was
+// cancelled, as all is when a configuration is replaced, gets a moment to end, so that as a rule it writes nothing
+// afterwards. run must recover from panics, since nobody else does in that goroutine.
+func runDetached(ctx context.Context, run func(ctx context.Context) error) error {
+	ended := make(chan error, 1)
+	go func() { ended <- run(ctx) }()
+	select {
+	case err := <-ended:
+		return err
+	case <-ctx.Done():
+	}
+	last := time.NewTimer(0)
+	defer last.Stop()
+	if errors.Is(ctx.Err(), context.Canceled) {
+		last.Reset(afterCancel)
+	}
+	select {
+	case err := <-ended:
+		return err
+	case <-last.C:
+		return ctx.Err()
+	}
+}
+
+// afterCancel is how long something that was cancelled may take to end.
+const afterCancel = time.Second
+
+// call runs an operation, unless it writes and the store is read-only.
+func (s *Store) call(ctx context.Context, o operation) (err error) {
+	defer recovered(&err)
+	if o.op != metrics.Get {
+		s.writes.Add(1) // before the look at readOnly, so that MakeReadOnly waits for it
+		defer s.writes.Add(-1)
+		if s.readOnly.Load() {
+			return storage.ErrReadOnly
+		}
+	}
+	return o.run(ctx)
+}
+
+// recovered makes a panic an error. It has to be deferred.
+func recovered(err *error) {
+	if p := recover(); p != nil {
+		*err = &panicError{p, debug.Stack()}
+	}
+}
+
+// panicError is a panic of a store.
+type panicError struct {
+	value any
+	stack []byte
+}
+
+func (e *panicError) Error() string { return fmt.Sprintf("panic: %v\n%s", e.value, e.stack) }
 
 // awaitedChange is a change that is made only as long as the caller of Update waits. A caller that has given up cannot learn
 // of it, and may be using again what the change uses.
@@ -187,15 +299,19 @@ func (c *awaitedChange) giveUp() (ran bool, err error) {
 	return c.ran, c.err
 }
 
-// Delete implements storage.Store.
-func (s *Store) Delete(ctx context.Context, key storage.Key) error {
-	err := s.do(ctx, operation{metrics.Delete, key.Kind, func(ctx context.Context) error {
-		return s.store.Delete(ctx, key)
-	}})
-	if err != nil {
-		return failureAt(ctx, Writing, key, err)
+// updateReadOnly is Update without writing.
+func (s *Store) updateReadOnly(ctx context.Context, key storage.Key, change storage.Change) error {
+	old, err := s.Get(ctx, key)
+	if err != nil && !errors.Is(err, storage.ErrNotFound) {
+		return err
 	}
-	return nil // It does not end an outage: a full disk allows it too.
+	switch _, _, err := change(old); {
+	case errors.Is(err, storage.ErrKeep):
+		return nil
+	case err != nil:
+		return NameRecord(key, err)
+	}
+	return storage.ErrReadOnly
 }
 
 // ReadOnly reports whether nothing may be written.
@@ -218,122 +334,6 @@ func (s *Store) MakeReadOnly(ctx context.Context) error {
 	}
 	return nil
 }
-
-// operation is an operation of the store below.
-type operation struct {
-	op   metrics.Op
-	kind storage.Kind
-	run  func(ctx context.Context) error
-}
-
-// measurement is the time and the span of an operation.
-type measurement struct {
-	metrics *metrics.Issuer
-	op      metrics.Op
-	kind    storage.Kind
-	began   time.Time
-	span    metrics.Span
-}
-
-// measure begins to measure and to trace an operation.
-func (s *Store) measure(ctx context.Context, op metrics.Op, kind storage.Kind) (context.Context, measurement) {
-	ctx, span := metrics.StartSpan(ctx, spanNames[op])
-	return ctx, measurement{s.metrics, op, kind, time.Now(), span}
-}
-
-var spanNames = map[metrics.Op]string{
-	metrics.Get: "oauth.store.get", metrics.Put: "oauth.store.put", metrics.Update: "oauth.store.update",
-	metrics.Delete: "oauth.store.delete", metrics.List: "oauth.store.list",
-}
-
-func (m measurement) end() {
-	m.metrics.StoreOperation(m.op, m.began)
-	m.span.End("kind", string(m.kind))
-}
-
-// do runs an operation within the timeout.
-func (s *Store) do(ctx context.Context, o operation) error {
-	ctx, m := s.measure(ctx, o.op, o.kind)
-	defer m.end()
-	if s.instant {
-		return s.call(ctx, o)
-	}
-	ctx, cancel := withTimeout(ctx, s.timeout)
-	defer cancel()
-	err := ctx.Err()
-	switch {
-	case err != nil:
-	case s.detached == nil:
-		err = s.call(ctx, o)
-	default:
-		if err = s.detached.Acquire(ctx, 1); err == nil {
-			err = runDetached(ctx, func(ctx context.Context) error {
-				defer s.detached.Release(1)
-				return s.call(ctx, o)
-			})
-		}
-	}
-	if err != nil && ctx.Err() != nil { // The error of a context does not say what took so long.
-		return fmt.Errorf("store: %s of kind %s: %w", o.op, o.kind, err)
-	}
-	return err
-}
-
-// call runs an operation, unless it writes and the store is read-only.
-func (s *Store) call(ctx context.Context, o operation) (err error) {
-	defer recovered(&err)
-	if o.op != metrics.Get {
-		s.writes.Add(1) // before the look at readOnly, so that MakeReadOnly waits for it
-		defer s.writes.Add(-1)
-		if s.readOnly.Load() {
-			return storage.ErrReadOnly
-		}
-	}
-	return o.run(ctx)
-}
-
-// runDetached runs something that may ignore its context, such as a system call on a disk that hangs, in a goroutine of its
-// own, and returns when it is done or ctx ends. If it never ends, the goroutine stays, but nobody waits for it. What was
-// cancelled, as all is when a configuration is replaced, gets a moment to end, so that as a rule it writes nothing
-// afterwards. run must recover from panics, since nobody else does in that goroutine.
-func runDetached(ctx context.Context, run func(ctx context.Context) error) error {
-	ended := make(chan error, 1)
-	go func() { ended <- run(ctx) }()
-	select {
-	case err := <-ended:
-		return err
-	case <-ctx.Done():
-	}
-	last := time.NewTimer(0)
-	defer last.Stop()
-	if errors.Is(ctx.Err(), context.Canceled) {
-		last.Reset(afterCancel)
-	}
-	select {
-	case err := <-ended:
-		return err
-	case <-last.C:
-		return ctx.Err()
-	}
-}
-
-// afterCancel is how long something that was cancelled may take to end.
-const afterCancel = time.Second
-
-// recovered makes a panic an error. It has to be deferred.
-func recovered(err *error) {
-	if p := recover(); p != nil {
-		*err = &panicError{p, debug.Stack()}
-	}
-}
-
-// panicError is a panic of a store.
-type panicError struct {
-	value any
-	stack []byte
-}
-
-func (e *panicError) Error() string { return fmt.Sprintf("panic: %v\n%s", e.value, e.stack) }
 
 var (
 	_ storage.Store   = (*Store)(nil)

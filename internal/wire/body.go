@@ -82,53 +82,6 @@ func ReadForm(w http.ResponseWriter, r *http.Request, kinds ...string) (url.Valu
 	return parseForm(string(body))
 }
 
-// ReadJSON reads the body of a request, which must be JSON of at most limit bytes. It does not look at the JSON.
-func ReadJSON(w http.ResponseWriter, r *http.Request, limit int64) ([]byte, error) {
-	if sent := r.Header.Get("Content-Type"); !IsJSON(sent) {
-		return nil, grants.Refuse(grants.InvalidRequest, "the body must be application/json").Explain(sent, "application/json", "")
-	}
-	return ReadBody(w, r, limit)
-}
-
-// ReadBody reads the body of a request, and ends the limit of LimitTime. Its errors are of type *grants.Error.
-func ReadBody(w http.ResponseWriter, r *http.Request, maxSize int64) ([]byte, error) {
-	body, err := readAll(w, r, maxSize)
-	if err != nil {
-		return nil, badBody(err) // with the deadline as it is: the server reads the rest of the body before it answers
-	}
-	if hasLimit(r) {
-		// The server reads on, to learn whether the client has gone, for as long as the answer takes.
-		setReadDeadline(w, time.Time{})
-	}
-	return body, nil
-}
-
-// usualSize is more than the length of most token requests.
-const usualSize = 4 << 10
-
-// readAll reads a body of the usual size into as much memory as the request says that it needs: net/http returns no more than that.
-func readAll(w http.ResponseWriter, r *http.Request, maxSize int64) ([]byte, error) {
-	if r.ContentLength <= 0 || r.ContentLength > min(usualSize, maxSize) {
-		return io.ReadAll(http.MaxBytesReader(w, r.Body, maxSize))
-	}
-	body := make([]byte, r.ContentLength)
-	_, err := io.ReadFull(r.Body, body)
-	return body, err
-}
-
-// ReadQuery reads the parameters in the query of a request, by the same rules as ReadForm.
-func ReadQuery(r *http.Request) (url.Values, error) {
-	if len(r.URL.RawQuery) > maxSize {
-		return nil, &grants.Error{
-			Code: grants.InvalidRequest, Description: "the query is too large", Status: http.StatusRequestURITooLong,
-		}
-	}
-	return parseForm(r.URL.RawQuery)
-}
-
-// IsJSON reports whether a Content-Type is that of a JSON body.
-func IsJSON(contentType string) bool { return bodyKind(contentType) == jsonBody }
-
 // bodyKind returns the kind of a body, or "" for an unknown media type.
 func bodyKind(contentType string) string {
 	if kind, ok := bodyKinds[contentType]; ok { // the usual spelling, without parameters
@@ -147,6 +100,32 @@ func mediaTypes(kinds []string) []string {
 		}
 	}
 	return types
+}
+
+// ReadBody reads the body of a request, of at most limit bytes, and ends the time that LimitTime set. Its errors are of type *grants.Error.
+func ReadBody(w http.ResponseWriter, r *http.Request, limit int64) ([]byte, error) {
+	body, err := readAll(w, r, limit)
+	if err != nil {
+		return nil, badBody(err) // with the deadline as it is: the server reads the rest of the body before it answers
+	}
+	if hasLimit(r) {
+		// The server reads on, to learn whether the client has gone, for as long as the answer takes.
+		setReadDeadline(w, time.Time{})
+	}
+	return body, nil
+}
+
+// usualSize is more than the length of most token requests.
+const usualSize = 4 << 10
+
+// readAll reads a body of the usual size into as much memory as the request says that it needs: net/http returns no more than that.
+func readAll(w http.ResponseWriter, r *http.Request, limit int64) ([]byte, error) {
+	if r.ContentLength <= 0 || r.ContentLength > min(usualSize, limit) {
+		return io.ReadAll(http.MaxBytesReader(w, r.Body, limit))
+	}
+	body := make([]byte, r.ContentLength)
+	_, err := io.ReadFull(r.Body, body)
+	return body, err
 }
 
 func badBody(err error) error {
@@ -217,6 +196,27 @@ func (*RepeatedError) Error() string { return errRepeated.Error() }
 func (e *RepeatedError) Unwrap() error {
 	return errRepeated.Explain(strings.Join(e.names, " "), "each parameter once", "")
 }
+
+// ReadQuery reads the parameters in the query of a request, by the same rules as ReadForm.
+func ReadQuery(r *http.Request) (url.Values, error) {
+	if len(r.URL.RawQuery) > maxSize {
+		return nil, &grants.Error{
+			Code: grants.InvalidRequest, Description: "the query is too large", Status: http.StatusRequestURITooLong,
+		}
+	}
+	return parseForm(r.URL.RawQuery)
+}
+
+// ReadJSON reads the body of a request, which must be JSON of at most limit bytes. It does not look at the JSON.
+func ReadJSON(w http.ResponseWriter, r *http.Request, limit int64) ([]byte, error) {
+	if sent := r.Header.Get("Content-Type"); !IsJSON(sent) {
+		return nil, grants.Refuse(grants.InvalidRequest, "the body must be application/json").Explain(sent, "application/json", "")
+	}
+	return ReadBody(w, r, limit)
+}
+
+// IsJSON reports whether a Content-Type is that of a JSON body.
+func IsJSON(contentType string) bool { return bodyKind(contentType) == jsonBody }
 
 var errBadJSON = errors.New("not an object of plain values")
 
