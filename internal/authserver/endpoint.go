@@ -72,6 +72,8 @@ type Outcome struct {
 // ServeHTTP answers a request of a peer at one of the server's endpoints. It returns a *PageError for the caller to show, and has answered
 // everything else itself.
 func (s *Server) ServeHTTP(w http.ResponseWriter, r *http.Request, e *Endpoint, peer mtls.Peer, site Site) (Outcome, error) {
+	s.running.requests.Add(1)
+	defer s.running.requests.Add(-1)
 	wire.LimitTime(w, r)
 	ctx, span := metrics.StartSpan(r.Context(), "oauth."+e.name)
 	c := &call{w: w, r: r, site: site, peer: peer, ctx: ctx}

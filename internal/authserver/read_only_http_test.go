@@ -8,6 +8,7 @@ import (
 	"net/http"
 	"net/http/httptest"
 	"net/url"
+	"runtime"
 	"slices"
 	"strconv"
 	"testing"
@@ -240,7 +241,7 @@ func TestOlderRequestsEnd(t *testing.T) {
 		}
 		time.Sleep(idleInterval)
 		synctest.Wait()
-		if len(s.config.Servers.before(s.running)) > 0 {
+		if older, _ := s.config.Servers.before(s.running); len(older) > 0 {
 			t.Error("the older server is still known")
 		}
 		if err := old.revoker.RevokeFamily(t.Context(), "zzzz.1", "test", ""); !errors.Is(err, storage.ErrReadOnly) {
@@ -271,6 +272,61 @@ func TestOlderRequestsThatTakeLong(t *testing.T) {
 		putOff(t, "the older request", <-answered)
 		time.Sleep(idleInterval) // until the server is forgotten
 	})
+}
+
+// A request can come to the older configuration late: it had to wait at another handler of the site.
+func TestOlderRequestsThatComeLate(t *testing.T) {
+	s := newTestServer(t, func(c *Config) { c.Servers = newRunningServers() })
+	refreshToken := s.tokens(t)["refresh_token"].(string)
+	old := *s
+	old.Close()
+	refreshToken = s.refresh(t, refreshToken) // nobody has said so far that it may not write
+	s.readOnly(t)
+	if err := s.Owner().EndOlderWrites(t.Context()); err != nil {
+		t.Fatal(err)
+	}
+	putOff(t, "a refresh of before", old.token(t, refreshes(refreshToken)))
+	if err := old.revoker.RevokeFamily(t.Context(), "zzzz.1", "test", ""); !errors.Is(err, storage.ErrReadOnly) {
+		t.Errorf("the older server writes: %v", err)
+	}
+}
+
+// An owner may ask an older configuration, such as one that is being replaced, which must not keep the newer one from writing.
+func TestNewerServersMayWrite(t *testing.T) {
+	s := newTestServer(t, func(c *Config) { c.Servers = newRunningServers() })
+	old := *s
+	s.restart(t, s.config)
+	old.Close()
+	if err := old.Owner().EndOlderWrites(t.Context()); err != nil {
+		t.Fatal(err)
+	}
+	s.tokens(t)
+}
+
+// What has ended is forgotten when nothing can reach it.
+func TestOlderServersAreForgotten(t *testing.T) {
+	s := newTestServer(t, func(c *Config) { c.Servers = newRunningServers() })
+	for range 10 {
+		old := s.Server
+		s.restart(t, s.config)
+		old.Close()
+	}
+	deadline := time.Now().Add(time.Minute)
+	for {
+		runtime.GC()
+		if _, ended := s.config.Servers.before(s.running); len(ended) == 0 {
+			break
+		}
+		if time.Now().After(deadline) {
+			t.Fatal("servers that nobody uses are still in memory")
+		}
+		time.Sleep(time.Millisecond)
+	}
+	s.restart(t, s.config)
+	s.Close()
+	if n := len(s.config.Servers.ended); n != 1 {
+		t.Errorf("%d servers are remembered, want the last one", n)
+	}
 }
 
 // hangingStore ignores the contexts of its operations.
