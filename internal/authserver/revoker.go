@@ -4,6 +4,7 @@ import (
 	"cmp"
 	"context"
 	"errors"
+	"strings"
 	"sync"
 	"time"
 
@@ -295,6 +296,7 @@ func (r *Revoker) queue(p pendingRevocation) {
 	if len(r.pending) >= maxPending {
 		r.pending = r.pending[1:]
 	}
+	p.client, p.subject = strings.Clone(p.client), strings.Clone(p.subject) // not as parts of a decoded record
 	r.pending = append(r.pending, p)
 }
 
