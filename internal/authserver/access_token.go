@@ -91,7 +91,9 @@ func (a *accessTokens) issue(
 		Expires:  now.Add(issued.life).Unix(),
 		IssuedAt: now.Unix(),
 		Actor:    auth.Actor,
-		Sources:  sourceClaims(auth.Sources),
+	}
+	if len(auth.Sources) > 0 {
+		own.Sources = sourceClaims(auth.Sources)
 	}
 	if !bound.IsZero() {
 		confirmation := bound // &bound would take memory for every token
