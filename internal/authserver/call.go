@@ -48,27 +48,27 @@ type User struct {
 	ACRValues []string // those that a session at the site can have, lowest first; none: not known
 }
 
-// call is one request at an endpoint. The last fields are for the log and the metrics, and the endpoint sets them as it
-// learns them.
+// call is one request at an endpoint, and what the endpoint learns of it. The fields from subject on are for the log, the metrics and the
+// events.
 type call struct {
 	w    http.ResponseWriter
 	r    *http.Request
 	site Site
 	peer mtls.Peer
 
-	ctx   context.Context // has the deadline; r.Context() has none, since r.WithContext would copy the request
-	limit *deadline       // of ctx; nil: none yet
-	proof *dpop.Proof     // of a key that the client has; nil: none
+	ctx      context.Context // has the deadline; r.Context() has none, since r.WithContext would copy the request
+	deadline *deadline       // of ctx; nil: none yet
 
+	named  clients.NamedClient  // the client that the request says it comes from
+	client *storage.Client      // if known; at the endpoints that authenticate clients, once it is authenticated
+	grant  string               // a grant type this server has
+	proof  *dpop.Proof          // of a key that the client has; nil: none
 	proven storage.Confirmation // the key and the certificate that the client has, see checkPossession
 
-	named   clients.NamedClient // the client that the request says it comes from
-	client  *storage.Client     // if known; at the endpoints that authenticate clients, once it is authenticated
-	grant   string              // a grant type this server has
-	subject string              // who is signed in
-	code    bool                // the client got an authorization code
-	result  string              // "ok" or an error code
-	errorID string              // of a failure
+	subject string // who is signed in
+	code    bool   // the client got an authorization code
+	result  string // "ok" or an error code
+	errorID string // of a failure
 }
 
 // isKnown reports whether the owner has added the client of a request, and it has authenticated. Anybody can ask in the name of a public

@@ -10,20 +10,21 @@ import (
 // what can take long for other reasons, such as reading the body and comparing a slow hash of a secret. Until then, each
 // operation of the store has the limit.
 func (c *call) setDeadline(timeout time.Duration) {
-	c.limit = &deadline{Context: c.ctx, at: time.Now().Add(timeout)}
-	c.ctx = c.limit
+	c.deadline = &deadline{Context: c.ctx, at: time.Now().Add(timeout)}
+	c.ctx = c.deadline
 }
 
 // end releases what the call holds.
 func (c *call) end() {
-	if c.limit != nil {
-		c.limit.stop()
+	if c.deadline != nil {
+		c.deadline.stop()
 	}
 }
 
 // deadline is the context of a request from when it may wait for the store: it ends at a time, like one of
-// context.WithDeadline, but makes its timer when somebody begins to wait for its end. Most requests find all they need in
-// memory and never wait. Without a wait there is nothing to cancel either: the parent ends with the request.
+// context.WithDeadline, but makes its timer when somebody begins to wait for its end. A request that finds all it needs in
+// memory, such as the introspection of a JWT, never waits, and neither does one whose store is in memory. Without a wait there is nothing
+// to cancel either: the parent ends with the request.
 type deadline struct {
 	context.Context // the parent
 

@@ -111,12 +111,12 @@ func readCredentials(r *http.Request, form url.Values, secretHeader string) ([]c
 	if err := checkURL(r); err != nil {
 		return nil, err
 	}
-	var named []string
+	var headerSecrets []string
 	if secretHeader != "" {
-		named = r.Header.Values(secretHeader)
+		headerSecrets = r.Header.Values(secretHeader)
 	}
 	authorization := r.Header.Values("Authorization")
-	methods := len(authorization) + len(named)
+	methods := len(authorization) + len(headerSecrets)
 	if form.Has("client_secret") {
 		methods++
 	}
@@ -128,8 +128,8 @@ func readCredentials(r *http.Request, form url.Values, secretHeader string) ([]c
 	case !form.Has("client_id"):
 		return nil, refuse("client authentication is missing").
 			Explain("", "client_id, or the Authorization header with Basic", "")
-	case len(named) == 1:
-		return []credentials{{form.Get("client_id"), named[0], secretHeader}}, nil
+	case len(headerSecrets) == 1:
+		return []credentials{{form.Get("client_id"), headerSecrets[0], secretHeader}}, nil
 	}
 	return []credentials{{form.Get("client_id"), form.Get("client_secret"), inBody}}, nil
 }
@@ -173,8 +173,8 @@ func readBasic(r *http.Request, clientID string) ([]credentials, error) {
 	return same, nil
 }
 
-// hashes returns the hashes of a client's secrets; for a client that does not exist, nil, hashes that match nothing, so that it takes as
-// long to refuse it. A client that does not authenticate with a secret has none.
+// hashes returns the hashes of a client's secrets. For nil, a client that does not exist, it returns hashes that match nothing, so that it
+// takes as long to refuse it. A client that does not authenticate with a secret has none.
 func (a *Authenticator) hashes(client *storage.Client) []string {
 	switch {
 	case client == nil:

@@ -207,7 +207,7 @@ func (r *Ring) LoadFor(ctx context.Context, alg string) (Signer, error) {
 // loadFor returns the keys in memory with a key for the algorithm.
 func (r *Ring) loadFor(ctx context.Context, alg string) (*snapshot, error) {
 	keys, err := r.load(ctx)
-	if err != nil || keys.signer(alg, r.now()) != nil {
+	if err != nil || keys.signingKey(alg, r.now()) != nil {
 		return keys, err
 	}
 	if r.config.File != nil || !jwt.Asymmetric(alg) {
@@ -217,13 +217,13 @@ func (r *Ring) loadFor(ctx context.Context, alg string) (*snapshot, error) {
 	if err := r.refresh(ctx, keys); err != nil {
 		return nil, fmt.Errorf("making a signing key for %s: %w", alg, err)
 	}
-	if keys = r.current.Load(); keys.signer(alg, r.now()) == nil { // another caller updated them before it knew the algorithm
+	if keys = r.current.Load(); keys.signingKey(alg, r.now()) == nil { // another caller updated them before it knew the algorithm
 		if err := r.refresh(ctx, keys); err != nil {
 			return nil, err
 		}
 		keys = r.current.Load()
 	}
-	if keys.signer(alg, r.now()) == nil {
+	if keys.signingKey(alg, r.now()) == nil {
 		return nil, fmt.Errorf("no signing key for %s, and none can be made: %w", alg, storage.ErrReadOnly)
 	}
 	return keys, nil

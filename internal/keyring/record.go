@@ -294,15 +294,15 @@ func (r *Ring) report(before, after *snapshot, rec record) {
 		}
 	}
 	for _, alg := range r.algorithms() {
-		signer := after.signer(alg, r.now())
-		if signer == nil || signer.ID == r.inUse[alg] {
+		key := after.signingKey(alg, r.now())
+		if key == nil || key.ID == r.inUse[alg] {
 			continue
 		}
-		r.inUse[alg] = signer.ID
-		log.Info("signing key in use", zap.String("kid", signer.ID), zap.String("alg", alg))
+		r.inUse[alg] = key.ID
+		log.Info("signing key in use", zap.String("kid", key.ID), zap.String("alg", alg))
 		for _, scheduled := range rec.Keys {
-			if scheduled.ID == signer.ID {
-				r.config.Changed(InUse, signer.ID, scheduled.Signs)
+			if scheduled.ID == key.ID {
+				r.config.Changed(InUse, key.ID, scheduled.Signs)
 			}
 		}
 	}

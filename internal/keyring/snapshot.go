@@ -47,8 +47,8 @@ func newSnapshot(keys []*jwt.Key, lines map[string][]*scheduledKey, secret []byt
 // kids lists the IDs of the keys, for the log.
 func (s *snapshot) kids() string { return strings.Join(slices.Sorted(maps.Keys(s.byID)), " ") }
 
-// signer returns the key that signs with an algorithm at that time, nil if there are no keys for it.
-func (s *snapshot) signer(alg string, now time.Time) *jwt.Key {
+// signingKey returns the key that signs with an algorithm at that time, nil if there are no keys for it.
+func (s *snapshot) signingKey(alg string, now time.Time) *jwt.Key {
 	line := s.lines[alg]
 	if len(line) == 0 {
 		return nil
@@ -74,22 +74,22 @@ func (s Signer) Sign(claims []byte) (string, error) {
 	if s.typ != "" {
 		return s.SignAs(s.typ, claims)
 	}
-	return s.keys.signer(s.alg, s.now).Sign(claims)
+	return s.keys.signingKey(s.alg, s.now).Sign(claims)
 }
 
 // SignReferenced is Sign for claims that do not say which token it is: the header does.
 func (s Signer) SignReferenced(ref jwt.Reference, claims []byte) (string, error) {
-	return s.keys.signer(s.alg, s.now).SignReferenced(cmp.Or(s.typ, jwt.AccessTokenType), ref, claims)
+	return s.keys.signingKey(s.alg, s.now).SignReferenced(cmp.Or(s.typ, jwt.AccessTokenType), ref, claims)
 }
 
 // SignAs is Sign for a JWT of another type than an access token.
 func (s Signer) SignAs(typ string, claims []byte) (string, error) {
-	return s.keys.signer(s.alg, s.now).SignAs(typ, claims)
+	return s.keys.signingKey(s.alg, s.now).SignAs(typ, claims)
 }
 
 // SignWith is SignAs with a key for an algorithm, which must be that of [Ring.LoadFor].
 func (s Signer) SignWith(alg, typ string, claims []byte) (string, error) {
-	key := s.keys.signer(alg, s.now)
+	key := s.keys.signingKey(alg, s.now)
 	if key == nil {
 		return "", fmt.Errorf("no signing key for %s", alg)
 	}
