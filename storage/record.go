@@ -113,7 +113,7 @@ func (w *fieldWriter) message(n protowire.Number, encode func(*fieldWriter)) {
 type field struct {
 	number protowire.Number
 	bytes  []byte // shares memory with the record
-	text   string // the same as text
+	text   string // the same as bytes; shares memory with all other texts of the record
 	varint uint64
 }
 

@@ -45,7 +45,8 @@ func newTokenEndpoint(s *core) *tokenEndpoint {
 	return e
 }
 
-// serve answers a token request. Its steps are below, in the order in which they run.
+// serve answers a token request. Its steps are below, in the order in which they run, but for authenticate (core.go), checkPossession and
+// useProofOnce (proof.go), and idToken, a part of issue (id_token.go).
 func (e *tokenEndpoint) serve(c *call) error {
 	form, err := wire.ReadForm(c.w, c.r, e.config.Wire.Bodies...)
 	if err != nil {
@@ -118,7 +119,8 @@ func (e *tokenEndpoint) asksSite(grantType string) bool {
 	return e.verifiers[grantType] != nil || e.config.Accounts != nil && slices.Contains(asksAccount, grantType)
 }
 
-// prepare loads what the tokens of the client need, so that no code is used up for tokens that cannot be signed or could not be revoked.
+// prepare loads what the tokens of the client need, so that no code or refresh token is used up for tokens that cannot be signed or
+// could not be revoked.
 func (e *tokenEndpoint) prepare(c *call) (keyring.Signer, error) {
 	if err := e.cutoffs.Cover(c.ctx, lifetimesOf(c.client)); err != nil {
 		return keyring.Signer{}, err
