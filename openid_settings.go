@@ -139,7 +139,7 @@ type ClientOpenID struct {
 
 // resolve replaces placeholders.
 func (c *ClientOpenID) resolve(repl *caddy.Replacer) error {
-	sector := []string{c.SectorIdentifierURI} // without braces afterwards, with which its host would not count
+	sector := []string{c.SectorIdentifierURI} // not replace alone: sector ignores a URI with braces
 	if err := replaceAll(repl, sector); err != nil {
 		return directive.At("sector_identifier_uri", err)
 	}

@@ -267,7 +267,7 @@ func (e *authorizeEndpoint) decided(c *call, form url.Values) error {
 	if err := e.cutoffs.Sync(c.ctx); err != nil {
 		return toClient(err, to)
 	}
-	if e.cutoffs.Voids(user.Subject, client.ID, asked.began) {
+	if e.cutoffs.Voids(user.Subject, client.ID, asked.began) { // see Revoker.Revoke
 		return errStale
 	}
 	if err := checkSubjectFor(client, req.scopes, user.Subject); err != nil {

@@ -286,7 +286,7 @@ func (e *deviceEndpoint) approve(c *call, user *User, id string, d *storage.Devi
 	if err := e.cutoffs.Sync(c.ctx); err != nil { // load the cutoffs of other nodes first, so that the new family starts after all of them
 		return err
 	}
-	if e.cutoffs.Voids(user.Subject, d.Client, began) {
+	if e.cutoffs.Voids(user.Subject, d.Client, began) { // see Revoker.Revoke
 		return errStale
 	}
 	if err := e.cutoffs.Cover(c.ctx, lifetimesOf(c.client)); err != nil {

@@ -127,7 +127,7 @@ func (u *lastUses) done(p pair, written use) {
 
 // writeOne adds a use to the person's consents. Access that was revoked meanwhile stays revoked: a revocation first
 // makes its cutoff known here, and then takes the consent back, so that either it sees what is written here or this
-// sees the cutoff.
+// sees the cutoff. See Revoker.Revoke.
 func (u *lastUses) writeOne(ctx context.Context, p pair, next use) error {
 	until, err := u.keptUntil(ctx, p.client, next.at)
 	if err != nil {

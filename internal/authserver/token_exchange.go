@@ -49,7 +49,7 @@ func (o ownTokens) Read(ctx context.Context, text string) (*grants.Token, error)
 	return token, nil
 }
 
-// Removed implements grants.Tokens.
+// Removed implements grants.Tokens, see Revoker.Revoke.
 func (o ownTokens) Removed(client string, token *grants.Token) bool {
 	return slices.ContainsFunc(token.Sources, func(s storage.Source) bool {
 		return s.Subject == "" && o.cutoffs.Removed(token.Subject, client, s.Began) // the others are those of an actor
