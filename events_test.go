@@ -22,6 +22,7 @@ import (
 
 func init() {
 	caddy.RegisterModule(new(listener))
+	caddy.RegisterModule(new(slowListener))
 }
 
 // listener is an event handler that keeps the data of events, by their names.
@@ -48,6 +49,20 @@ func (*listener) Handle(_ context.Context, e caddy.Event) error {
 	maps.Copy(data, e.Data)
 	received.events[e.Name()] = append(received.events[e.Name()], data)
 	return nil
+}
+
+// slowListener is a listener that takes its time.
+type slowListener struct{ listener }
+
+var letSlowListeners chan struct{} // closed: they go on
+
+func (*slowListener) CaddyModule() caddy.ModuleInfo {
+	return caddy.ModuleInfo{ID: "events.handlers.test_slow_listener", New: func() caddy.Module { return new(slowListener) }}
+}
+
+func (l *slowListener) Handle(ctx context.Context, e caddy.Event) error {
+	<-letSlowListeners
+	return l.listener.Handle(ctx, e)
 }
 
 // receive returns the data of the only event of a name since the last call.
@@ -142,6 +157,36 @@ func TestEventsBeforeTheStart(t *testing.T) {
 	events.Emit(ctx, "started", nil)
 	if made := receive(t, "key_made"); !strings.Contains(w.Body.String(), made["kid"].(string)) {
 		t.Errorf("%v, and the keys are %s", made, w.Body)
+	}
+}
+
+// No answer waits for the handler of an event, and when Caddy stops, handlers get the events that wait.
+func TestSlowHandlersOfEvents(t *testing.T) {
+	letSlowListeners = make(chan struct{})
+	s := newServer(t)
+	s.run(t, shop+`
+	events {
+		on code_issued test_slow_listener
+		on token_issued test_slow_listener
+	}`, shopSite)
+	s.signIn(t, s.url("shop.localhost"))
+	received.Lock()
+	early := len(received.events["code_issued"])
+	received.Unlock()
+	if early > 0 {
+		t.Fatal("the handler was not slow")
+	}
+	go close(letSlowListeners)
+	if err := caddy.Stop(); err != nil {
+		t.Fatal(err)
+	}
+	received.Lock()
+	defer received.Unlock()
+	for _, name := range []string{"code_issued", "token_issued"} {
+		if n := len(received.events[name]); n != 1 {
+			t.Errorf("%d events %s", n, name)
+		}
+		delete(received.events, name)
 	}
 }
 

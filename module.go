@@ -23,6 +23,7 @@ import (
 	"maps"
 	"slices"
 	"sync"
+	"time"
 
 	"github.com/caddyserver/caddy/v2"
 	"github.com/caddyserver/caddy/v2/modules/caddyhttp"
@@ -170,12 +171,16 @@ func (a *App) Start() error {
 	return nil
 }
 
-// Stop ends the background work.
+// flushLimit is how long handlers of events may take at the end of a configuration.
+const flushLimit = 5 * time.Second
+
+// Stop ends the background work, and lets the handlers of events have those that wait.
 func (a *App) Stop() error {
 	if a.stop != nil {
 		a.stop()
 	}
 	a.running.Wait()
+	a.events.Flush(flushLimit)
 	return nil
 }
 

@@ -177,7 +177,7 @@ type Observers struct {
 	Logger   *zap.Logger
 	Audit    *zap.Logger // gets a line for each Event; nil is none
 	Registry metrics.Registry
-	Observe  func(e *Event) // is called with each Event before the answer is written; nil is nobody
+	Observe  func(e *Event) // is called with each Event before the answer is written, and must not take long; nil is nobody
 }
 
 // withDefaults returns the config with nothing left open but what depends on the store.
