@@ -55,7 +55,7 @@ func (osDisk) create(name string) (file, error) {
 }
 
 func openFile(name string, flags int) (file, error) {
-	f, err := os.OpenFile(name, flags|noPoll, 0o600)
+	f, err := os.OpenFile(name, flags, 0o600)
 	if err != nil {
 		return nil, err
 	}
@@ -83,7 +83,7 @@ func (f osFile) size() (int64, error) {
 func (f osFile) close() { _ = f.Close() } // all writes are synced already
 
 func (osDisk) add(name string, data []byte) error {
-	f, err := os.OpenFile(name, os.O_APPEND|os.O_CREATE|os.O_WRONLY|noPoll, 0o600)
+	f, err := os.OpenFile(name, os.O_APPEND|os.O_CREATE|os.O_WRONLY, 0o600)
 	if err != nil {
 		return err
 	}

@@ -121,7 +121,7 @@ func explainFileLock(path string, err error) error {
 // files after somebody has deleted the folder.
 func lockFile(name string, wait bool) (unlock func() error, err error) {
 	// For writing, as NFS needs for an exclusive lock.
-	lock := flock.New(name, flock.SetFlag(os.O_CREATE|os.O_RDWR|noPoll))
+	lock := flock.New(name, flock.SetFlag(os.O_CREATE|os.O_RDWR))
 	take := lock.TryLock
 	if wait {
 		take = func() (bool, error) { return true, lock.Lock() }

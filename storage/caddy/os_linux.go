@@ -9,10 +9,6 @@ import (
 // syncWrites opens a file so that each write returns when the data is on the disk: one call instead of two.
 const syncWrites = unix.O_DSYNC
 
-// noPoll opens a regular file, for which O_NONBLOCK means nothing, without the four system calls by which package os would find out
-// that nobody can poll it.
-const noPoll = unix.O_NONBLOCK
-
 // onNetwork reports whether other machines may change the files below a path. A network client checks the modification time of a
 // file, which does not distinguish two updates in quick succession, so it may show old content; but it never takes a new file for
 // an old one. FUSE may have anything behind it.

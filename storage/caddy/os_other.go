@@ -8,9 +8,6 @@ import "runtime"
 // cache of the disk.
 const syncWrites = 0
 
-// noPoll is explained in os_linux.go.
-const noPoll = 0
-
 // onNetwork is explained in os_linux.go. Windows makes a client give up its cache before another one writes. Of other systems we do
 // not know.
 func onNetwork(string) bool { return runtime.GOOS != "windows" }
