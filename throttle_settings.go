@@ -26,7 +26,7 @@ type ThrottleSettings struct {
 	Off bool `json:"off,omitempty"`
 
 	// Wrong secrets of one client, at all endpoints where clients authenticate. Wrong assertions and certificates have the same limit and
-	// a count of their own for each address, so that nobody else can lock out a client with a key. Default: 30 in 10 minutes.
+	// a count of their own for each address, so that nobody at another address can lock out a client with a key. Default: 30 in 10 minutes.
 	// **Danger:** with a low limit, anybody can lock a client with a secret out at addresses that it has not used before.
 	Clients *FailureLimit `json:"clients,omitempty"`
 

@@ -18,7 +18,6 @@ import (
 type lastUses struct {
 	consents *consentRecords
 	cutoffs  *revocation.Cutoffs
-	find     func(ctx context.Context, id string) (*storage.Client, error)
 
 	mu       sync.Mutex
 	recorded map[pair]use // what was recorded last, to pass over what is not new
@@ -30,6 +29,7 @@ type use struct {
 	at     time.Time
 	began  time.Time // start of the family, or when the token was issued if it has none
 	scopes []string
+	until  time.Time // until when the person sees the client if it needs no approval; zero: for ever
 }
 
 // pair is a user at a client.
@@ -42,11 +42,8 @@ const (
 	keptUnasked = 90 * 24 * time.Hour
 )
 
-// newLastUses returns a lastUses that knows of none. find returns a client, nil if there is none.
-func newLastUses(
-	consents *consentRecords, cutoffs *revocation.Cutoffs, find func(ctx context.Context, id string) (*storage.Client, error),
-) *lastUses {
-	return &lastUses{consents: consents, cutoffs: cutoffs, find: find, recorded: make(map[pair]use), pending: make(map[pair]use)}
+func newLastUses(consents *consentRecords, cutoffs *revocation.Cutoffs) *lastUses {
+	return &lastUses{consents: consents, cutoffs: cutoffs, recorded: make(map[pair]use), pending: make(map[pair]use)}
 }
 
 // record notes a use in memory, if it is new. It touches no store.
@@ -129,33 +126,22 @@ func (u *lastUses) done(p pair, written use) {
 // makes its cutoff known here, and then takes the consent back, so that either it sees what is written here or this
 // sees the cutoff. See Revoker.Revoke.
 func (u *lastUses) writeOne(ctx context.Context, p pair, next use) error {
-	until, err := u.keptUntil(ctx, p.client, next.at)
-	if err != nil {
-		return err
-	}
 	return u.consents.change(ctx, p.subject, func(consents *storage.Consents) error {
 		consents.Prune(next.at)
-		if u.cutoffs.Voids(p.subject, p.client, next.began) || !consents.Use(p.client, next.scopes, next.at, until) {
+		if u.cutoffs.Voids(p.subject, p.client, next.began) || !consents.Use(p.client, next.scopes, next.at, next.until) {
 			return storage.ErrKeep
 		}
 		return nil
 	})
 }
 
-// keptUntil returns until when a person sees what a client got without approval: as long as its tokens can live, zero for ever. The users of
+// seenUntil returns until when a person sees what a client got without approval: as long as its tokens can live, zero for ever. The users of
 // a grant can be of other issuers, and are not bounded in number.
-func (u *lastUses) keptUntil(ctx context.Context, client string, at time.Time) (time.Time, error) {
-	kept := keptUnasked
-	c, err := u.find(ctx, client)
-	if err != nil {
-		return time.Time{}, err
+func seenUntil(client *storage.Client, now time.Time) time.Time {
+	life := lifetimesOf(client)
+	if life.Family == storage.Forever {
+		return time.Time{}
 	}
-	if c != nil {
-		life := lifetimesOf(c)
-		if life.Family == storage.Forever {
-			return time.Time{}, nil
-		}
-		kept = max(kept, life.Family+life.AccessToken)
-	}
-	return at.Add(kept), nil
+	// The uses of the next storage.UseInterval are not recorded.
+	return now.Add(max(keptUnasked, life.Family+life.AccessToken) + storage.UseInterval)
 }

@@ -46,7 +46,7 @@ func usesFixture(t *testing.T) (*lastUses, *tripStore) {
 	store := &tripStore{Store: testclock.NewStore(clock.Now)}
 	return newLastUses(&consentRecords{store: store}, revocation.New(revocation.Config{
 		Store: store, Timeout: time.Minute, LocalServers: revocation.NewLocalServers(), Logger: zap.NewNop(), Now: clock.Now,
-	}), func(context.Context, string) (*storage.Client, error) { return nil, nil }), store
+	})), store
 }
 
 // written returns the record of alice's use of the client app.
@@ -93,7 +93,7 @@ func TestClientCredentialsAreNoUse(t *testing.T) {
 func TestUsesAreWrittenOnceAnHour(t *testing.T) {
 	u, store := usesFixture(t)
 	for minute := range 121 {
-		u.record("alice", "app", use{epoch.Add(time.Duration(minute) * time.Minute), epoch.Add(time.Duration(minute) * time.Minute), []string{"orders"}})
+		u.record("alice", "app", use{epoch.Add(time.Duration(minute) * time.Minute), epoch.Add(time.Duration(minute) * time.Minute), []string{"orders"}, time.Time{}})
 		u.written(t, "")
 	}
 	consent, _ := u.written(t, "")
@@ -105,7 +105,7 @@ func TestUsesAreWrittenOnceAnHour(t *testing.T) {
 func TestFurtherScopesAreWrittenAtOnce(t *testing.T) {
 	u, store := usesFixture(t)
 	for _, scopes := range [][]string{{"orders"}, {"orders", "mail"}, {"mail"}, {}, {"orders"}} {
-		u.record("alice", "app", use{epoch, epoch, scopes})
+		u.record("alice", "app", use{epoch, epoch, scopes, time.Time{}})
 		u.written(t, "")
 	}
 	if consent, _ := u.written(t, ""); store.trips != 2 || !slices.Equal(consent.All(), []string{"mail", "orders"}) {
@@ -116,7 +116,7 @@ func TestFurtherScopesAreWrittenAtOnce(t *testing.T) {
 func TestUsesOfOnePersonAreWrittenAlone(t *testing.T) {
 	u, store := usesFixture(t)
 	for _, person := range []string{"alice", "bob"} {
-		u.record(person, "app", use{epoch, epoch, nil})
+		u.record(person, "app", use{epoch, epoch, nil, time.Time{}})
 	}
 	if _, ok := u.written(t, "alice"); !ok || store.trips != 1 {
 		t.Errorf("written is %v, after %d writes", ok, store.trips)
@@ -129,7 +129,7 @@ func TestUsesOfOnePersonAreWrittenAlone(t *testing.T) {
 // A use before a revocation must not be written after it. A use after it must be written.
 func TestUsesAndRevocation(t *testing.T) {
 	u, _ := usesFixture(t)
-	u.record("alice", "app", use{epoch, epoch, []string{"orders"}})
+	u.record("alice", "app", use{epoch, epoch, []string{"orders"}, time.Time{}})
 	cutoff := &storage.Cutoff{Subject: "alice", Client: "app", Before: epoch.Add(time.Minute)}
 	if err := u.cutoffs.Add(t.Context(), cutoff); err != nil {
 		t.Fatal(err)
@@ -137,7 +137,7 @@ func TestUsesAndRevocation(t *testing.T) {
 	if consent, ok := u.written(t, ""); ok {
 		t.Errorf("revoked access is back: %+v", consent)
 	}
-	u.record("alice", "app", use{epoch.Add(2 * time.Minute), epoch.Add(2 * time.Minute), []string{"mail"}})
+	u.record("alice", "app", use{epoch.Add(2 * time.Minute), epoch.Add(2 * time.Minute), []string{"mail"}, time.Time{}})
 	if consent, ok := u.written(t, ""); !ok || !slices.Equal(consent.All(), []string{"mail"}) {
 		t.Errorf("the use after the revocation is %v, %q", ok, consent.All())
 	}
@@ -145,7 +145,7 @@ func TestUsesAndRevocation(t *testing.T) {
 
 func TestUsesSurviveABrokenStore(t *testing.T) {
 	u, _ := usesFixture(t)
-	u.record("alice", "app", use{epoch, epoch, nil})
+	u.record("alice", "app", use{epoch, epoch, nil, time.Time{}})
 	ctx, cancel := context.WithCancel(t.Context())
 	cancel()
 	if err := u.write(ctx, ""); err == nil {
@@ -159,7 +159,7 @@ func TestUsesSurviveABrokenStore(t *testing.T) {
 func TestUsesAreBounded(t *testing.T) {
 	u, _ := usesFixture(t)
 	for i := range maxUses + 10 {
-		u.record(fmt.Sprint(i), "app", use{epoch, epoch, nil})
+		u.record(fmt.Sprint(i), "app", use{epoch, epoch, nil, time.Time{}})
 	}
 	if len(u.recorded) != maxUses || len(u.pending) != maxUses {
 		t.Errorf("%d are recorded, %d pending, want %d", len(u.recorded), len(u.pending), maxUses)
@@ -203,7 +203,7 @@ func TestConsentWithoutApprovalExpires(t *testing.T) {
 			}
 			want := time.Time{}
 			if tt.want > 0 {
-				want = s.clock.Now().Add(tt.want)
+				want = s.clock.Now().Add(tt.want + storage.UseInterval)
 			}
 			if got := s.store.Expiry(storage.ConsentKey("alice")); !got.Equal(want) {
 				t.Fatalf("the record expires %s, want %s", got, want)
@@ -222,8 +222,8 @@ func TestLastUsesKeepNoPartsOfRecords(t *testing.T) {
 	record := "token alice orders profile"
 	subject, orders, profile := record[6:11], record[12:18], record[19:]
 	at := testclock.New().Now()
-	u.record(subject, "app", use{at, at, []string{orders}})
-	u.record(subject, "app", use{at, at, []string{orders, profile}})
+	u.record(subject, "app", use{at, at, []string{orders}, time.Time{}})
+	u.record(subject, "app", use{at, at, []string{orders, profile}, time.Time{}})
 	for _, known := range []map[pair]use{u.recorded, u.pending} {
 		for p, last := range known {
 			if !slices.Equal(last.scopes, []string{"orders", "profile"}) {

@@ -167,7 +167,7 @@ func (s *Server) assemble() (err error) {
 	if config.OpenID {
 		s.revoker.tell = s.logouts.revoked
 	}
-	s.lastUses = newLastUses(s.consents, s.cutoffs, s.clients.Find)
+	s.lastUses = newLastUses(s.consents, s.cutoffs)
 	s.upkeep = s.newUpkeep()
 	return nil
 }

@@ -76,6 +76,9 @@ func (e *tokenEndpoint) serve(c *call) error {
 	}
 	if asksSite {
 		c.setDeadline(e.config.StoreTimeout)
+		if newest, err := e.prepare(c); err == nil { // the owner may have retired the key while the site was asked
+			signer = newest
+		}
 	}
 	if c.proof != nil {
 		if err := e.useProofOnce(c); err != nil {
@@ -221,7 +224,7 @@ func (e *tokenEndpoint) issue(c *call, signer keyring.Signer, auth *grants.Autho
 		if began.IsZero() {
 			began = now
 		}
-		e.lastUses.record(auth.Subject, c.client.ID, use{now, began, auth.Scopes})
+		e.lastUses.record(auth.Subject, c.client.ID, use{now, began, auth.Scopes, seenUntil(c.client, now)})
 	}
 	tokenType := "Bearer"
 	if c.proof != nil {

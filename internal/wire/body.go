@@ -104,7 +104,7 @@ func mediaTypes(kinds []string) []string {
 
 // ReadBody reads the body of a request, of at most limit bytes, and ends the time that LimitTime set. Its errors are of type *grants.Error.
 func ReadBody(w http.ResponseWriter, r *http.Request, limit int64) ([]byte, error) {
-	body, err := readAll(w, r, limit)
+	body, err := io.ReadAll(http.MaxBytesReader(w, r.Body, limit))
 	if err != nil {
 		return nil, badBody(err) // with the deadline as it is: the server reads the rest of the body before it answers
 	}
@@ -113,19 +113,6 @@ func ReadBody(w http.ResponseWriter, r *http.Request, limit int64) ([]byte, erro
 		setReadDeadline(w, time.Time{})
 	}
 	return body, nil
-}
-
-// usualSize is more than the length of most token requests.
-const usualSize = 4 << 10
-
-// readAll reads a body of the usual size into as much memory as the request says that it needs: net/http returns no more than that.
-func readAll(w http.ResponseWriter, r *http.Request, limit int64) ([]byte, error) {
-	if r.ContentLength <= 0 || r.ContentLength > min(usualSize, limit) {
-		return io.ReadAll(http.MaxBytesReader(w, r.Body, limit))
-	}
-	body := make([]byte, r.ContentLength)
-	_, err := io.ReadFull(r.Body, body)
-	return body, err
 }
 
 func badBody(err error) error {
