@@ -16,6 +16,7 @@ import (
 	"go.uber.org/zap"
 
 	"github.com/caddy-oauth/caddy-oauth/grants"
+	"github.com/caddy-oauth/caddy-oauth/internal/jwt"
 	"github.com/caddy-oauth/caddy-oauth/internal/throttle"
 	"github.com/caddy-oauth/caddy-oauth/storage"
 )
@@ -28,6 +29,7 @@ type testPasswords struct {
 	person *grants.Person // the result; nil for one with the user name as subject
 	err    error          // the result instead
 	hold   chan struct{}  // the result waits until this is closed
+	asked  func()         // what happens while the site is asked; nil: nothing
 }
 
 func (p *testPasswords) ProvideVerifier() grants.Verifier { return p }
@@ -35,6 +37,9 @@ func (p *testPasswords) ProvideVerifier() grants.Verifier { return p }
 func (p *testPasswords) Verify(_ context.Context, username, password string) (*grants.Person, error) {
 	if p.hold != nil {
 		<-p.hold
+	}
+	if p.asked != nil {
+		p.asked()
 	}
 	switch {
 	case p.err != nil:
@@ -72,6 +77,32 @@ func (s *testServer) login(t *testing.T, address, username, password string, mor
 }
 
 const here = "192.0.2.7"
+
+// A site may take long to answer. If the owner retires the key in that time, the token is signed with the next one.
+func TestKeyIsRetiredDuringALogin(t *testing.T) {
+	passwords := new(testPasswords)
+	s := newPasswordServer(t, passwords)
+	parts, err := jwt.Split(s.tokens(t)["access_token"].(string))
+	if err != nil {
+		t.Fatal(err)
+	}
+	header, err := parts.ParseHeader()
+	if err != nil {
+		t.Fatal(err)
+	}
+	passwords.asked = func() {
+		_, err1 := s.keys.RotateNow(t.Context(), true)
+		err2 := s.keys.RetireNow(t.Context(), header.KeyID)
+		if err1 != nil || err2 != nil {
+			t.Errorf("%v, %v", err1, err2)
+		}
+	}
+	a := s.login(t, here, "hatter", wonderland)
+	a.check(t, http.StatusOK, "")
+	if _, err := s.AccessToken(t.Context(), a.json(t)["access_token"].(string), 0); err != nil {
+		t.Errorf("the new token is refused: %v", err)
+	}
+}
 
 func TestPasswordGrant(t *testing.T) {
 	t.Run("RFC 9700 §2.4 off by default", func(t *testing.T) {
