@@ -13,6 +13,7 @@ import (
 	"strings"
 	"sync"
 	"testing"
+	"time"
 
 	"github.com/caddyserver/caddy/v2"
 	"github.com/caddyserver/caddy/v2/caddyconfig/caddyfile"
@@ -62,6 +63,7 @@ func (*slowListener) CaddyModule() caddy.ModuleInfo {
 
 func (l *slowListener) Handle(ctx context.Context, e caddy.Event) error {
 	<-letSlowListeners
+	time.Sleep(100 * time.Millisecond) // longer than Caddy takes to stop all else
 	return l.listener.Handle(ctx, e)
 }
 
