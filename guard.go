@@ -135,7 +135,7 @@ type Guard struct {
 	ctx      caddy.Context
 	app      *App
 	block    *caddyhttp.Subroute // of the site
-	prepared func() error        // prepare, once
+	prepared func() error        // prepare, once; an error stays, as it is one of the configuration, which then does not load
 }
 
 // CaddyModule returns the Caddy module information.

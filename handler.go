@@ -70,7 +70,7 @@ type Handler struct {
 
 	block    *caddyhttp.Subroute // of the site
 	place    *guard.Place
-	prepared func() error // prepare, once
+	prepared func() error // prepare, once; an error stays, as it is one of the configuration, which then does not load
 	log      *zap.Logger
 	noted    *sync.Map // what noteOnce has logged
 }
