@@ -373,7 +373,7 @@ func TestWaitForASlowHashIsBounded(t *testing.T) {
 		}
 		_, err := a.authenticate(t.Context(), "billing", "secret")
 		refusal, ok := errors.AsType[*grants.Error](err)
-		if !ok || refusal.Code != grants.TemporarilyUnavailable || refusal.HTTPStatus() != http.StatusServiceUnavailable || refusal.Setting != "secret_hash" {
+		if !ok || refusal.Code != grants.TemporarilyUnavailable || refusal.HTTPStatus() != http.StatusTooManyRequests || refusal.Setting != "secret_hash" {
 			t.Errorf("%v", err)
 		}
 		a.slow.Release(slowAtOnce)

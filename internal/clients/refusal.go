@@ -20,8 +20,10 @@ var ErrFailed = refuse("client authentication failed")
 var errTwoMethods = grants.Refuse(grants.InvalidRequest, "more than one way of client authentication")
 
 // errBusy is the refusal of a client whose secret could not be compared in time: others have taken all the time there is for slow hashes.
+// The server itself works, so that it is no error of the server in the log.
 var errBusy = (&grants.Error{
-	Code: grants.TemporarilyUnavailable, Description: "the server is busy, try again later", Status: http.StatusServiceUnavailable,
+	Code: grants.TemporarilyUnavailable, Description: "the server is busy, try again later",
+	Status: http.StatusTooManyRequests, RetryAfter: slowWait,
 }).Explain("a secret that is compared with a slow hash", fmt.Sprintf("at most %d such comparisons at once", slowAtOnce), "secret_hash")
 
 func refuse(description string) *grants.Error {

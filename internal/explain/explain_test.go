@@ -233,7 +233,7 @@ func TestEachSituationIsFound(t *testing.T) {
 		{"read-only", trail.Failure{Status: 503, Description: "the issuer is read-only at the moment, try again later"}, "read_only", "Finish the move"},
 		{"site away", trail.Failure{Status: 503, Endpoint: "token", Setting: "refresh_check", Cause: "status 500"}, "neither yes nor no: status 500", "log of your site"},
 		{"account closed", trail.Failure{Code: "invalid_grant", Status: 400, Description: "refresh token is invalid", Setting: "refresh_check", Cause: "status 404"}, "no account any more (refresh_check): status 404", "URL of refresh_check"},
-		{"slow hashes", trail.Failure{Status: 503, Endpoint: "token", Setting: "secret_hash"}, "slow on purpose", "hash-secret"},
+		{"slow hashes", trail.Failure{Status: 429, Endpoint: "token", Setting: "secret_hash"}, "slow on purpose", "hash-secret"},
 		{"store away", trail.Failure{Status: 503, Endpoint: "token"}, "store", "store failing"},
 		{"guard cannot tell", trail.Failure{Status: 503, Endpoint: "guard"}, "could not find out", "remote"},
 		{"guard: no token", trail.Failure{Status: 401, Endpoint: "guard"}, "no access token", "Authorization: Bearer"},

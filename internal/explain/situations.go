@@ -79,6 +79,18 @@ var server = []situation{
 		},
 	},
 	{
+		is: func(f *trail.Failure) bool {
+			return f.Status == http.StatusTooManyRequests && decides(f, "secret_hash")
+		},
+		why: "The hash of the client's secret is slow on purpose, and too many secrets waited to be compared, most of them wrong. Clients whose " +
+			"secret was right before, since the configuration was loaded, do not wait.",
+		next: "The client is told to try again, with Retry-After.",
+		do: []string{
+			"See who sends wrong secrets with: caddy oauth explain",
+			"For secrets that a program made, use a fast hash, as caddy oauth hash-secret prints it: only what people choose needs a slow one.",
+		},
+	},
+	{
 		is: func(f *trail.Failure) bool { return f.Status == http.StatusTooManyRequests },
 		why: "Too many attempts from this address, or for this client or account, failed before. The limit protects secrets and passwords from " +
 			"guessing.",
@@ -126,18 +138,6 @@ var server = []situation{
 		do: []string{
 			"If the account is closed, there is nothing to do.",
 			"If it is not: see that the URL of refresh_check is right, and what your site answers when the form has sub=<the user>. The user can then approve the app again.",
-		},
-	},
-	{
-		is: func(f *trail.Failure) bool {
-			return f.Status == http.StatusServiceUnavailable && decides(f, "secret_hash")
-		},
-		why: "The hash of the client's secret is slow on purpose, and too many secrets waited to be compared, most of them wrong. Clients whose " +
-			"secret was right before, since the configuration was loaded, do not wait.",
-		next: "The client is told to try again, with Retry-After.",
-		do: []string{
-			"See who sends wrong secrets with: caddy oauth explain",
-			"For secrets that a program made, use a fast hash, as caddy oauth hash-secret prints it: only what people choose needs a slow one.",
 		},
 	},
 	{
