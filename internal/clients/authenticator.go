@@ -227,7 +227,7 @@ func (a *Authenticator) compare(ctx context.Context, candidates []candidate, add
 func (a *Authenticator) compareFast(candidates []candidate) (right *storage.Client, slow bool) {
 	for _, meant := range candidates {
 		for _, hash := range meant.hashes {
-			match := false
+			var match bool
 			if a.directory.Secrets.kind(hash) == nil {
 				match = matchesPlain(hash, meant.secret)
 			} else if match = a.verified.Has(hash, meant.secret); !match {
