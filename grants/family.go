@@ -10,16 +10,16 @@ import (
 )
 
 // decideFamily loads the family at key and calls decide, which may change it, in one atomic Update. The change is stored if decide
-// returns write and no error. decide is not called if openFamily refuses the family, or if its record is missing or damaged, which is
-// refused with absent.
+// returns write and no error, and also if the client authenticates here for the first time. decide is not called if openFamily refuses
+// the family, or if its record is missing or damaged. The client gets missing then.
 //
 // decide may run more than once, and only its last run counts.
 func decideFamily(
-	ctx context.Context, req *Request, key storage.Key, absent *Error,
+	ctx context.Context, req *Request, key storage.Key, missing *Error,
 	decide func(f *storage.Family) (write bool, err error),
 ) error {
 	err := req.Store.Update(ctx, key, func(record []byte) ([]byte, time.Time, error) {
-		f, err := openFamily(req, key, record, absent)
+		f, err := openFamily(req, key, record, missing)
 		if err != nil {
 			return nil, time.Time{}, err
 		}
@@ -40,7 +40,7 @@ func decideFamily(
 		return value, f.Expires(req.Now, req.Client.RefreshToken.Idle), err
 	})
 	if errors.Is(err, storage.ErrDamaged) { // A damaged record stays damaged, so the client must ask the user again instead of retrying.
-		refusal := absent.about(key.ID, "")
+		refusal := missing.about(key.ID, "")
 		refusal.Cause = err
 		return refusal
 	}
@@ -49,23 +49,23 @@ func decideFamily(
 
 // openFamily reads the family of a record, nil for none. It refuses one that is not the client's, that was revoked or has ended, or
 // that the client must authenticate for.
-func openFamily(req *Request, key storage.Key, record []byte, absent *Error) (*storage.Family, error) {
+func openFamily(req *Request, key storage.Key, record []byte, missing *Error) (*storage.Family, error) {
 	if record == nil {
-		return nil, absent.because(explainMissing(key, req.Now)).about(key.ID, "")
+		return nil, missing.because(explainMissing(key, req.Now)).about(key.ID, "")
 	}
 	f, err := storage.DecodeFamily(record)
 	switch {
 	case err != nil:
 		return nil, err
 	case f.Client != req.Client.ID:
-		return nil, absent.because("issued to another client").
+		return nil, missing.because("issued to another client").
 			Explain("client "+req.Client.ID, "client "+f.Client, "").about(key.ID, f.Subject)
 	case !f.Revoked.IsZero() || req.Void != nil && req.Void(key.ID, f):
-		ended := absent.about(key.ID, f.Subject)
+		ended := missing.about(key.ID, f.Subject)
 		ended.Cause = &AlreadyRevoked{Family: key.ID, Revoked: f.Revoked, Reason: f.Reason}
 		return nil, ended
 	case storage.Expired(f.Until, req.Now):
-		return nil, absent.because("expired").about(key.ID, f.Subject).
+		return nil, missing.because("expired").about(key.ID, f.Subject).
 			Explain("an approval that ended at "+formatTime(f.Until), "", "client "+req.Client.ID+": consent_lifetime")
 	case f.Authenticated && !req.Authenticated:
 		return nil, errUnauthenticated.about(key.ID, f.Subject)
@@ -79,7 +79,7 @@ var errUnauthenticated = &Error{
 	Sent: "no client_assertion", Expected: "a client_assertion, as the client used its key before for these tokens",
 }
 
-// explainMissing says why there is no record of the family that a code or refresh token belongs to. The token passes its check, so that a
+// explainMissing says why there is no record of the family that a code or refresh token belongs to. The checksum of the token is right, so a
 // server of this kind has issued it.
 func explainMissing(key storage.Key, now time.Time) string {
 	if key.Bucket().Ended(now) {
@@ -88,7 +88,7 @@ func explainMissing(key storage.Key, now time.Time) string {
 	return "expired, or issued by another issuer or with another store: there is no record of it"
 }
 
-// bind binds the refresh tokens of a family that starts to the key or the certificate of a client that does not authenticate (RFC 9449 §5,
+// bind binds the refresh tokens of a new family to the key or the certificate of a client that does not authenticate (RFC 9449 §5,
 // RFC 8705 §4). Later it is too late: who has stolen an unbound refresh token could bind it to a key of their own, and its owner could not
 // end that.
 func bind(f *storage.Family, req *Request) {

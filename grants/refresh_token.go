@@ -95,8 +95,7 @@ func (r *refresh) decide(f *storage.Family) (write bool, err error) {
 			"the newest, or the one before it within retry and while the newest is unused",
 			"client "+req.Client.ID+": refresh_token retry")
 	}
-	// The current lifetime applies to existing families too: revocations are stored only as long as a family can live under the
-	// current settings.
+	// A lifetime that has become shorter is that of existing families, too.
 	ends := f.RefreshEnds(req.Now, policy)
 	if storage.Expired(ends, req.Now) {
 		return false, errBadRefreshToken.because("expired").

@@ -91,7 +91,8 @@ type Refresh struct {
 	Kept         bool // the current token was used, and stays
 }
 
-// IssueCode returns a new authorization code and the key of the family's record. All other fields must be set before.
+// IssueCode returns a new authorization code and the key of the family's record. All other fields must be set before. token_format.go
+// describes the parts of codes and tokens.
 func (f *Family) IssueCode() (code string, key Key) {
 	end := f.Ends
 	if !end.IsZero() && end.Before(f.Code.Expires) {
@@ -238,7 +239,7 @@ func (f *Family) Revoke(reason string, now time.Time) {
 	}
 }
 
-// tombstoneLife is how long a tombstone of a family without an end is kept.
+// tombstoneLife is how long a tombstone is kept at most.
 const tombstoneLife = 30 * 24 * time.Hour
 
 // EndBy makes an approval end at a time that the user has chosen, zero for none. All other fields must be set before.
@@ -265,7 +266,7 @@ func (f *Family) Expires(now time.Time, idle time.Duration) time.Time {
 	return f.Ends
 }
 
-// RefreshEnds returns when a refresh token of the family expires that was issued, or used without being replaced, at a time; zero: never.
+// RefreshEnds returns when a refresh token expires that was issued, or used without being replaced, at since; zero: never.
 func (f *Family) RefreshEnds(since time.Time, policy RefreshPolicy) time.Time {
 	end := f.Ends
 	if policy.Lifetime > 0 { // which may be shorter than when the family started
@@ -333,7 +334,7 @@ func successorCipher(token string) (cipher.AEAD, error) {
 }
 
 // successorKey derives a key from a token. The store holds the plain SHA-256 of the token, which must not
-// help to compute the key: the purpose stands before the token, so no extension of that hash gets there.
+// help to compute the key: the purpose stands before the token, so that the key is no extension of that hash.
 func successorKey(token string) [sha256.Size]byte {
 	return hashOf(successorPurpose, "\x00", token)
 }

@@ -34,7 +34,7 @@ type issuedCode struct {
 }
 
 const (
-	maxCodes = 100_000 // more are left to the sweep of the store; of pushed requests, there are no more
+	maxCodes = 100_000 // more are left to the sweep of the store; of pushed requests, there are 50,000 at most, see roomForPushed
 
 	// codeMargin is how far the clock of a node may be behind, without another node removing a code that it would accept.
 	codeMargin = time.Minute

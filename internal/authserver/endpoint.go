@@ -82,8 +82,6 @@ func (s *Server) ServeHTTP(w http.ResponseWriter, r *http.Request, e *Endpoint, 
 	defer func() { // after a panic, too
 		span.End("issuer", s.config.Name, "client_id", outcome.Client, "grant_type", c.grant, "result", c.result)
 	}()
-	s.running.requests.Add(1)
-	defer s.running.requests.Add(-1)
 	var err error
 	if s.config.Trail.Watched() {
 		err = s.answerWatched(c, e)

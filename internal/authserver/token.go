@@ -28,7 +28,7 @@ type tokenEndpoint struct {
 	tokens     grants.Tokens     // of this issuer, that clients exchange
 	assertions grants.Assertions // of other issuers
 
-	void func(id string, f *storage.Family) bool // cutoffs.VoidsFamily, made a value once
+	void func(id string, f *storage.Family) bool // cutoffs.VoidsFamily, kept since each use of a method as a value allocates
 }
 
 func newTokenEndpoint(s *core) *tokenEndpoint {
@@ -76,7 +76,9 @@ func (e *tokenEndpoint) serve(c *call) error {
 	}
 	if asksSite {
 		c.setDeadline(e.config.StoreTimeout)
-		if newest, err := e.prepare(c); err == nil { // the owner may have retired the key while the site was asked
+		// The owner may have retired the key while the site was asked. If the keys cannot be loaded now, the first signer stays: what the
+		// client has sent is used up.
+		if newest, err := e.prepare(c); err == nil {
 			signer = newest
 		}
 	}
@@ -169,19 +171,19 @@ func (e *tokenEndpoint) exchange(c *call, grant grants.Grant, form url.Values, n
 	if err != nil {
 		return nil, e.throttleRefusal(c, e.revoker.RevokeForRefusal(c.ctx, err))
 	}
-	if e.sweeps && c.grant == "authorization_code" {
+	if e.sweeps && c.grant == "authorization_code" { // the family lives on: there is no unused code to sweep
 		e.config.Codes.redeemed(e.config.Name, storage.Key{Kind: storage.KindFamily, ID: auth.Family})
 	}
 	return auth, nil
 }
 
-// guessed are the situations of a refusal that count as a failed guess of a code or token.
-var guessed = []string{grants.BadCode, grants.BadRefreshToken, grants.BadSubjectToken, grants.BadAssertion}
+// countedRefusals are the situations of a refusal that the throttle counts.
+var countedRefusals = []string{grants.BadCode, grants.BadRefreshToken, grants.BadSubjectToken, grants.BadAssertion}
 
 // throttleRefusal counts the refusal of a code or of a token. After too many it returns another refusal.
 func (e *tokenEndpoint) throttleRefusal(c *call, err error) error {
 	refusal, ok := errors.AsType[*grants.Error](err)
-	if !ok || !slices.Contains(guessed, refusal.Situation) {
+	if !ok || !slices.Contains(countedRefusals, refusal.Situation) {
 		return err
 	}
 	wait := e.limiter.Invalid(throttle.Grant, c.client.ID, c.peer.Address)
@@ -209,7 +211,7 @@ func (e *tokenEndpoint) issue(c *call, signer keyring.Signer, auth *grants.Autho
 			return nil, err
 		}
 	}
-	auth.Asked = e.stillAsked(c.client, auth.Asked)
+	auth.Asked = e.stillAllowed(c.client, auth.Asked)
 	accessToken, err := e.accessTokens.issue(c.ctx, signer, c.client, auth, c.client.Binding(c.proven), now)
 	if err != nil {
 		return nil, err
@@ -246,7 +248,7 @@ func (e *tokenEndpoint) issue(c *call, signer keyring.Signer, auth *grants.Autho
 	return response, nil
 }
 
-// begin is for an authorization that has no family yet: it sets when the authorization began, and starts a family if it needs one.
+// begin is for an authorization that has no family yet: it starts a family if the authorization needs one.
 // A cutoff also voids what begins shortly after it, see [revocation.ClockSkew]. So that a user whose access was revoked a moment
 // ago can sign in again, Started is then later than now. The cutoff may be of another node: begin syncs first.
 func (e *tokenEndpoint) begin(c *call, auth *grants.Authorization, now time.Time) error {
@@ -268,10 +270,10 @@ func (e *tokenEndpoint) begin(c *call, auth *grants.Authorization, now time.Time
 // startFamily starts the family of an authorization that has none, with its first refresh token. The number of families is
 // limited. Beyond the limits, the client gets an access token only (RFC 6749 §4.3.3), so that a script goes on that logs in for
 // each of its jobs.
-func (e *tokenEndpoint) startFamily(c *call, auth *grants.Authorization, now time.Time) error {
+func (e *tokenEndpoint) startFamily(c *call, auth *grants.Authorization, started time.Time) error {
 	client := c.client
-	count, wait := e.limiter.ReserveFamily(throttle.Login, familyAccount(client.ID, auth.Subject))
-	if count == nil {
+	reservation, wait := e.limiter.ReserveFamily(throttle.Login, familyAccount(client.ID, auth.Subject))
+	if reservation == nil {
 		e.log.Info("no refresh token: too many for this user and client", zap.String("issuer", e.config.Name),
 			zap.String("client_id", client.ID), zap.String("expected", e.limiter.CodeLimits()),
 			zap.String("setting", "throttle: codes"), zap.Duration("next", wait))
@@ -284,8 +286,8 @@ func (e *tokenEndpoint) startFamily(c *call, auth *grants.Authorization, now tim
 		Audience: auth.Audience,
 		Claims:   auth.Claims,
 		AuthTime: auth.AuthTime,
-		Started:  now,
-		Ends:     client.RefreshToken.Ends(now),
+		Started:  started,
+		Ends:     client.RefreshToken.Ends(started),
 
 		Authenticated: c.named.Method != "" && client.Public(),
 	}
@@ -295,19 +297,19 @@ func (e *tokenEndpoint) startFamily(c *call, auth *grants.Authorization, now tim
 	refreshToken, key := f.Start(client.RefreshToken.Length)
 	record, err := f.Encode()
 	if err == nil {
-		err = e.store.Put(c.ctx, key, record, f.Expires(now, client.RefreshToken.Idle))
+		err = e.store.Put(c.ctx, key, record, f.Expires(started, client.RefreshToken.Idle))
 	}
 	if err != nil {
-		count.Canceled()
+		reservation.Canceled()
 		return err
 	}
-	auth.RefreshToken, auth.Family, auth.Started = client.RefreshToken.Prefix+refreshToken, key.ID, now
-	auth.RefreshEnds = f.RefreshEnds(now, client.RefreshToken)
+	auth.RefreshToken, auth.Family, auth.Started = client.RefreshToken.Prefix+refreshToken, key.ID, started
+	auth.RefreshEnds = f.RefreshEnds(started, client.RefreshToken)
 	return nil
 }
 
-// stillAsked returns those of the askedClaims whose scopes the client may still ask for.
-func (e *tokenEndpoint) stillAsked(client *storage.Client, asked storage.AskedClaims) storage.AskedClaims {
+// stillAllowed returns those of the askedClaims whose scopes the client may still ask for.
+func (e *tokenEndpoint) stillAllowed(client *storage.Client, asked storage.AskedClaims) storage.AskedClaims {
 	gone := func(name string) bool { return !e.accessTokens.claims.gives(client.Scopes, name) }
 	for _, names := range []*[]string{&asked.UserInfo, &asked.IDToken} {
 		if slices.ContainsFunc(*names, gone) {
@@ -323,9 +325,9 @@ func (s *core) tellsEnds(client *storage.Client) bool {
 }
 
 // secondsTo returns the seconds until a time, at least one, or 0 if the time is zero, which is never.
-func secondsTo(end, now time.Time) int64 {
+func secondsTo(end, started time.Time) int64 {
 	if end.IsZero() {
 		return 0
 	}
-	return max(1, int64(end.Sub(now)/time.Second))
+	return max(1, int64(end.Sub(started)/time.Second))
 }

@@ -41,7 +41,7 @@ const (
 	keysInterval  = time.Minute
 	sweepInterval = 2 * time.Minute // at most; the store knows how often it should
 	codesInterval = time.Minute
-	usesInterval  = 10 * time.Second
+	usesInterval  = 10 * time.Second // of what storage.UseInterval has left
 
 	// lastWrite is how long a process that ends may take to write when apps were used.
 	lastWrite = 3 * time.Second

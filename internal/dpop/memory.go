@@ -13,7 +13,7 @@ import (
 const (
 	// remembered is how long a proof is remembered at least: as long as it can be valid.
 	remembered = past + future
-	// maxUsed is how many proofs are remembered in half of the time. Of more, the oldest are forgotten: at over 7000 requests a second.
+	// maxUsed is how many proofs are remembered in half of the time. Of more, the oldest are forgotten: at over 3,700 requests a second.
 	maxUsed = 1 << 18
 	// maxKeys is how many keys are remembered.
 	maxKeys = 1 << 10

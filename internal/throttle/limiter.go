@@ -75,8 +75,8 @@ func (l Limits) withDefaults() Limits {
 // Limiter is a Throttle as one issuer uses it. It is asked before a secret is compared (Check or Reserve), and told the
 // outcome after (the methods of Attempt).
 //
-// Addresses are those of clients as the site trusts them. Of an IPv6 address only the first 64 bits count, since
-// everybody has more of the rest than anybody can count. Many have 2^16 such networks: all of the same first 48 bits
+// Addresses are those of clients as the site trusts them. Of an IPv6 address only the first 64 bits count (the network, /64), since
+// everybody has more of the rest than anybody can count. Many have 2^16 such networks: all of the same first 48 bits (the site, /48)
 // together have ten times the limit of one.
 type Limiter struct {
 	throttle *Throttle
