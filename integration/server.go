@@ -207,6 +207,9 @@ func (s *Server) checkLog(t *testing.T) {
 		all = append(all, `"level":"error"`)
 	}
 	for line := range bytes.Lines(log) {
+		if bytes.Contains(line, []byte("no configuration is running yet")) {
+			continue // The owner was faster than a node that starts, and is told to try again.
+		}
 		for _, bad := range all {
 			if bytes.Contains(line, []byte(bad)) {
 				t.Errorf("an error in the log: %s", line)

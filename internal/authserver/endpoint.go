@@ -80,6 +80,9 @@ func (s *Server) ServeHTTP(w http.ResponseWriter, r *http.Request, e *Endpoint, 
 	defer c.end()
 	var outcome Outcome
 	defer func() { // after a panic, too
+		if c.client != nil {
+			outcome.Client = c.client.ID
+		}
 		span.End("issuer", s.config.Name, "client_id", outcome.Client, "grant_type", c.grant, "result", c.result)
 	}()
 	var err error
