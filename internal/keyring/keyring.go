@@ -254,7 +254,7 @@ func (r *Ring) Verify(ctx context.Context, token string) ([]byte, error) {
 	key, err := keys.find(t, r.config.Type)
 	if errors.Is(err, jwt.ErrKey) && r.config.File == nil && r.unknown.AllowN(r.now(), 1) {
 		// Another node may have made a key that signs at once.
-		if err := r.refresh(ctx, keys); err != nil {
+		if err := r.refreshForAll(ctx, keys); err != nil {
 			return nil, err
 		}
 		key, err = r.current.Load().find(t, r.config.Type)
@@ -336,8 +336,7 @@ const (
 )
 
 // load returns the keys in memory, after a first update if there are none. If Maintain has not run for long, as after the
-// machine was suspended, one caller refreshes the keys, for all of them: it goes on if its own request ends. If the store fails then, the
-// keys in memory stay.
+// machine was suspended, one caller refreshes the keys, for all of them. If the store fails then, the keys in memory stay.
 func (r *Ring) load(ctx context.Context) (*snapshot, error) {
 	keys := r.current.Load()
 	if keys == nil {
@@ -350,10 +349,16 @@ func (r *Ring) load(ctx context.Context) (*snapshot, error) {
 	if now.Unix() < due || !r.refreshAt.CompareAndSwap(due, now.Add(refreshInterval).Unix()) {
 		return keys, nil
 	}
-	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), refreshTimeout)
-	defer cancel()
-	if err := r.refresh(ctx, keys); err != nil {
+	if err := r.refreshForAll(ctx, keys); err != nil {
 		r.config.Logger.Warn("signing keys not refreshed", zap.Error(err))
 	}
 	return r.current.Load(), nil
+}
+
+// refreshForAll is refresh for a caller that takes the turn of others: it goes on if the request of this caller ends, since none of them
+// would read the store then.
+func (r *Ring) refreshForAll(ctx context.Context, seen *snapshot) error {
+	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), min(r.config.Timeout, refreshTimeout))
+	defer cancel()
+	return r.refresh(ctx, seen)
 }

@@ -261,7 +261,6 @@ func TestRequestsDoNotQueueBehindAStoreThatHangs(t *testing.T) {
 	})
 }
 
-// During a rolling reload, nodes with two algorithms sign at the same time, here for a whole day.
 // The caller that refreshes the keys does it for all, and may be a client that goes away.
 func TestRefreshGoesOnWhenItsRequestEnds(t *testing.T) {
 	store, clock := memory.New(), testclock.New()
@@ -282,6 +281,7 @@ func TestRefreshGoesOnWhenItsRequestEnds(t *testing.T) {
 	}
 }
 
+// During a rolling reload, nodes with two algorithms sign at the same time, here for a whole day.
 func TestChangeOfAlgorithm(t *testing.T) {
 	store, clock := memory.New(), testclock.New()
 	before := newTestKeys(t, Policy{Algorithm: "ES256", Lifetime: 10 * time.Minute}, store, clock)
@@ -324,6 +324,23 @@ func TestChangeOfAlgorithm(t *testing.T) {
 	}
 	if kids := kidsIn(t, after); !slices.Equal(kids, []string{newKid}) {
 		t.Errorf("the keys are %v, want %s", kids, newKid)
+	}
+}
+
+// Reads for unknown kids are limited. So a client that goes away must not take them from others.
+func TestUnknownKidIsReadWhenItsRequestEnds(t *testing.T) {
+	store, clock := memory.New(), testclock.New()
+	k := newTestKeys(t, Policy{}, store, clock)
+	sign(t, k, `{}`)
+	other := newTestKeys(t, Policy{Algorithm: "EdDSA"}, store, clock) // its key signs at once
+	token := sign(t, other, `{}`)
+	ctx, cancel := context.WithCancel(t.Context())
+	cancel()
+	if _, err := k.Verify(ctx, token); err != nil {
+		t.Errorf("%v", err)
+	}
+	if _, err := k.Verify(t.Context(), token); err != nil {
+		t.Errorf("afterwards: %v", err)
 	}
 }
 
