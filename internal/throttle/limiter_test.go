@@ -31,7 +31,6 @@ func TestSuccessLeavesNoBucket(t *testing.T) {
 	}
 }
 
-// A refused client can send any number of names.
 // An address can be a part of a long header, all of which would stay in memory with it.
 func TestKeysKeepNoPartsOfRequests(t *testing.T) {
 	throttle := New()
@@ -57,6 +56,7 @@ func TestKeysKeepNoPartsOfRequests(t *testing.T) {
 	}
 }
 
+// A refused client can send any number of names.
 func TestRefusedPartiesAreNotKept(t *testing.T) {
 	throttle := New()
 	limiter := newTestLimiter(throttle, Limits{})
