@@ -11,6 +11,8 @@ import (
 
 	"github.com/caddyserver/caddy/v2"
 	"github.com/caddyserver/caddy/v2/modules/caddyevents"
+	"go.uber.org/zap"
+	"go.uber.org/zap/zaptest/observer"
 
 	"github.com/caddy-oauth/caddy-oauth/internal/authserver"
 )
@@ -83,17 +85,124 @@ func TestNobodyWaitsForHandlers(t *testing.T) {
 	if got := h.clients(); len(got) > 0 {
 		t.Fatalf("handled already: %q", got)
 	}
-	e.Flush(0) // which does not wait for ever
 	close(h.let)
 	e.Flush(enough)
 	if got := h.clients(); !slices.Equal(got, want) {
 		t.Errorf("got %q", got)
 	}
-	e.Observe(issued("later"))
+}
+
+// Caddy may stop this app before it waits for the requests under way, so they wait for their events.
+func TestEventsAfterFlushAreHandledInTheirRequests(t *testing.T) {
+	h := &slowHandler{let: make(chan struct{})}
+	close(h.let)
+	e, start := newEmitter(t, h)
+	start()
+	e.Observe(issued("first"))
 	e.Flush(enough)
-	if got := h.clients(); got[len(got)-1] != "later" {
-		t.Errorf("afterwards %q", got)
+	want := []string{"first"}
+	for n := range 100 {
+		e.Observe(issued(strconv.Itoa(n)))
+		want = append(want, strconv.Itoa(n))
+		if got := h.clients(); !slices.Equal(got, want) {
+			t.Fatalf("after Observe: %q", got)
+		}
 	}
+	var requests sync.WaitGroup
+	for range 20 {
+		requests.Go(func() { e.Observe(issued("one of many")) })
+	}
+	requests.Wait()
+	if got := h.clients(); len(got) != len(want)+20 {
+		t.Errorf("after 20 at once: %q", got)
+	}
+}
+
+// A handler that hangs neither keeps events in memory nor holds up requests, and the log says once how many it has not had.
+func TestHandlerThatHangsAtTheEnd(t *testing.T) {
+	const moment = 10 * time.Millisecond
+	for name, waits := range map[string]func(*Emitter){
+		"Flush waits": func(e *Emitter) {
+			e.Observe(issued("hangs"))
+			e.Observe(issued("not handled"))
+			e.Observe(issued("not handled"))
+			e.Flush(moment)
+		},
+		"Observe waits": func(e *Emitter) {
+			e.Flush(moment)
+			for range 2 {
+				e.add(event{name: "token_issued", data: map[string]any{"client_id": "of another request"}})
+			}
+			e.Observe(issued("not handled"))
+		},
+	} {
+		t.Run(name, func(t *testing.T) {
+			h := &slowHandler{let: make(chan struct{})}
+			e, start := newEmitter(t, h)
+			logs := logsOf(e)
+			start()
+			waits(e)
+			for range 50 {
+				e.Observe(issued("late"))
+			}
+			dropped := droppedIn(t, logs)
+			close(h.let)
+			e.wait(enough)
+			if got := h.clients(); slices.Contains(got, "late") || len(got)+dropped != 3 {
+				t.Errorf("%q are handled, and %d dropped", got, dropped)
+			}
+			droppedIn(t, logs)
+		})
+	}
+}
+
+// Requests can outlast the grace period of Caddy. Then the events app takes no events any more.
+func TestEventsAfterTheEndAreLoggedOnce(t *testing.T) {
+	h := &slowHandler{let: make(chan struct{})}
+	e, start := newEmitter(t, h)
+	logs := logsOf(e)
+	var cancel context.CancelFunc
+	e.ctx.Context, cancel = context.WithCancel(e.ctx.Context)
+	start()
+	e.Flush(enough)
+	cancel()
+	for range 50 {
+		e.Observe(issued("late"))
+	}
+	if dropped := droppedIn(t, logs); dropped != 1 || len(h.clients()) > 0 {
+		t.Errorf("%d events are dropped, handled are %q", dropped, h.clients())
+	}
+}
+
+// A configuration that does not start has no handlers.
+func TestFlushBeforeTheStart(t *testing.T) {
+	e, _ := newEmitter(t, &slowHandler{})
+	logs := logsOf(e)
+	e.Observe(issued("first"))
+	e.Flush(enough)
+	e.Observe(issued("second"))
+	if dropped := droppedIn(t, logs); dropped != 1 || len(e.waiting) > 0 {
+		t.Errorf("%d are dropped, %d kept", dropped, len(e.waiting))
+	}
+}
+
+func logsOf(e *Emitter) *observer.ObservedLogs {
+	core, logs := observer.New(zap.WarnLevel)
+	e.log = zap.New(core)
+	return logs
+}
+
+// droppedIn returns how many events were dropped, as the only line of the log says.
+func droppedIn(t *testing.T, logs *observer.ObservedLogs) int {
+	t.Helper()
+	if logs.Len() != 1 {
+		t.Fatalf("%d lines: %v", logs.Len(), logs.All())
+	}
+	dropped, ok := logs.All()[0].ContextMap()["events"].(int64)
+	if !ok {
+		t.Fatalf("logged is %v", logs.All())
+	}
+	return int(dropped)
 }
 
 func TestWaitingEventsAreBounded(t *testing.T) {
@@ -115,7 +224,6 @@ func TestWaitingEventsAreBounded(t *testing.T) {
 		}
 	}
 	e.Observe(issued("later"))
-	e.Flush(enough)
 	if got := h.clients(); got[len(got)-1] != "later" {
 		t.Errorf("there is no room afterwards: %q", got[len(got)-1])
 	}
