@@ -161,8 +161,8 @@ func (e *Emitter) emit(next event) {
 func (e *Emitter) Flush(limit time.Duration) {
 	e.mu.Lock()
 	e.limit = limit
-	if !e.started.Load() {
-		e.endLocked()
+	if !e.started.Load() { // another app has not: perhaps nobody subscribes to these events, so no warning
+		e.waiting, e.ended = nil, true
 	}
 	e.mu.Unlock()
 	e.wait(limit)
