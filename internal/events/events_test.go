@@ -161,8 +161,8 @@ func TestEventsAfterTheEndAreLoggedOnce(t *testing.T) {
 	h := &slowHandler{let: make(chan struct{})}
 	e, start := newEmitter(t, h)
 	logs := logsOf(e)
-	var cancel context.CancelFunc
-	e.ctx.Context, cancel = context.WithCancel(e.ctx.Context)
+	ctx, cancel := context.WithCancel(e.ctx.Context)
+	e.ctx.Context = ctx //nolint:fatcontext // it is that of the emitter, once
 	start()
 	e.Flush(enough)
 	cancel()
