@@ -11,15 +11,15 @@ import (
 
 // decideFamily loads the family at key and calls decide, which may change it, in one atomic Update. The change is stored if decide
 // returns write and no error, and also if the client authenticates here for the first time. decide is not called if openFamily refuses
-// the family, or if its record is missing or damaged. The client gets missing then.
+// the family, or if its record is missing or damaged. bad is the refusal then.
 //
 // decide may run more than once, and only its last run counts.
 func decideFamily(
-	ctx context.Context, req *Request, key storage.Key, missing *Error,
+	ctx context.Context, req *Request, key storage.Key, bad *Error,
 	decide func(f *storage.Family) (write bool, err error),
 ) error {
 	err := req.Store.Update(ctx, key, func(record []byte) ([]byte, time.Time, error) {
-		f, err := openFamily(req, key, record, missing)
+		f, err := openFamily(req, key, record, bad)
 		if err != nil {
 			return nil, time.Time{}, err
 		}
@@ -40,7 +40,7 @@ func decideFamily(
 		return value, f.Expires(req.Now, req.Client.RefreshToken.Idle), err
 	})
 	if errors.Is(err, storage.ErrDamaged) { // A damaged record stays damaged, so the client must ask the user again instead of retrying.
-		refusal := missing.about(key.ID, "")
+		refusal := bad.about(key.ID, "")
 		refusal.Cause = err
 		return refusal
 	}
@@ -49,23 +49,23 @@ func decideFamily(
 
 // openFamily reads the family of a record, nil for none. It refuses one that is not the client's, that was revoked or has ended, or
 // that the client must authenticate for.
-func openFamily(req *Request, key storage.Key, record []byte, missing *Error) (*storage.Family, error) {
+func openFamily(req *Request, key storage.Key, record []byte, bad *Error) (*storage.Family, error) {
 	if record == nil {
-		return nil, missing.because(explainMissing(key, req.Now)).about(key.ID, "")
+		return nil, bad.because(explainMissing(key, req.Now)).about(key.ID, "")
 	}
 	f, err := storage.DecodeFamily(record)
 	switch {
 	case err != nil:
 		return nil, err
 	case f.Client != req.Client.ID:
-		return nil, missing.because("issued to another client").
+		return nil, bad.because("issued to another client").
 			Explain("client "+req.Client.ID, "client "+f.Client, "").about(key.ID, f.Subject)
 	case !f.Revoked.IsZero() || req.Void != nil && req.Void(key.ID, f):
-		ended := missing.about(key.ID, f.Subject)
+		ended := bad.about(key.ID, f.Subject)
 		ended.Cause = &AlreadyRevoked{Family: key.ID, Revoked: f.Revoked, Reason: f.Reason}
 		return nil, ended
 	case storage.Expired(f.Until, req.Now):
-		return nil, missing.because("expired").about(key.ID, f.Subject).
+		return nil, bad.because("expired").about(key.ID, f.Subject).
 			Explain("an approval that ended at "+formatTime(f.Until), "", "client "+req.Client.ID+": consent_lifetime")
 	case f.Authenticated && !req.Authenticated:
 		return nil, errUnauthenticated.about(key.ID, f.Subject)

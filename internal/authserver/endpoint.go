@@ -78,12 +78,8 @@ func (s *Server) ServeHTTP(w http.ResponseWriter, r *http.Request, e *Endpoint, 
 	ctx, span := metrics.StartSpan(r.Context(), "oauth."+e.name)
 	c := &call{w: w, r: r, site: site, peer: peer, ctx: ctx}
 	defer c.end()
-	var outcome Outcome
 	defer func() { // after a panic, too
-		if c.client != nil {
-			outcome.Client = c.client.ID
-		}
-		span.End("issuer", s.config.Name, "client_id", outcome.Client, "grant_type", c.grant, "result", c.result)
+		span.End("issuer", s.config.Name, "client_id", c.outcome().Client, "grant_type", c.grant, "result", c.result)
 	}()
 	var err error
 	if s.config.Trail.Watched() {
@@ -91,10 +87,14 @@ func (s *Server) ServeHTTP(w http.ResponseWriter, r *http.Request, e *Endpoint, 
 	} else {
 		err = s.answerAt(c, e)
 	}
-	if c.client != nil {
-		outcome = Outcome{Client: c.client.ID, GrantType: c.grant, Code: c.code}
+	return c.outcome(), err
+}
+
+func (c *call) outcome() Outcome {
+	if c.client == nil {
+		return Outcome{}
 	}
-	return outcome, err
+	return Outcome{Client: c.client.ID, GrantType: c.grant, Code: c.code}
 }
 
 // answerAt answers a request at an endpoint.

@@ -248,9 +248,9 @@ func (e *tokenEndpoint) issue(c *call, signer keyring.Signer, auth *grants.Autho
 	return response, nil
 }
 
-// begin is for an authorization that has no family yet: it starts a family if the authorization needs one.
-// A cutoff also voids what begins shortly after it, see [revocation.ClockSkew]. So that a user whose access was revoked a moment
-// ago can sign in again, Started is then later than now. The cutoff may be of another node: begin syncs first.
+// begin is for an authorization that has no family yet: it starts a family if the authorization needs one. A cutoff
+// also voids what begins shortly after it, see [revocation.ClockSkew]. So that a user whose access was revoked a moment ago can sign in
+// again, Started is then later than now. The cutoff may be of another node: begin reads those of other nodes first.
 func (e *tokenEndpoint) begin(c *call, auth *grants.Authorization, now time.Time) error {
 	if !c.forItself() {
 		if err := e.cutoffs.Sync(c.ctx); err != nil {
@@ -325,9 +325,9 @@ func (s *core) tellsEnds(client *storage.Client) bool {
 }
 
 // secondsTo returns the seconds until a time, at least one, or 0 if the time is zero, which is never.
-func secondsTo(end, started time.Time) int64 {
+func secondsTo(end, now time.Time) int64 {
 	if end.IsZero() {
 		return 0
 	}
-	return max(1, int64(end.Sub(started)/time.Second))
+	return max(1, int64(end.Sub(now)/time.Second))
 }
