@@ -7,8 +7,6 @@ import (
 	"io/fs"
 	"iter"
 	"os"
-	"runtime"
-	"syscall"
 )
 
 // disk is the part of the operating system that files needs. Tests replace it by one that fails or loses power.
@@ -40,47 +38,8 @@ type file interface {
 	close()
 }
 
-// osDisk is the disk of the operating system.
+// osDisk is the disk of the operating system. The systems differ in open, create and sync, which os_linux.go and os_portable.go have.
 type osDisk struct{}
-
-func (osDisk) open(name string, write bool) (file, error) {
-	if write {
-		return openFile(name, os.O_RDWR|syncWrites)
-	}
-	return openFile(name, os.O_RDONLY)
-}
-
-func (osDisk) create(name string) (file, error) {
-	return openFile(name, os.O_RDWR|os.O_CREATE|os.O_EXCL|syncWrites)
-}
-
-func openFile(name string, flags int) (file, error) {
-	f, err := os.OpenFile(name, flags, 0o600)
-	if err != nil {
-		return nil, err
-	}
-	return osFile{f}, nil
-}
-
-type osFile struct{ *os.File }
-
-func (f osFile) writeSynced(data []byte, at int64) error {
-	_, err := f.WriteAt(data, at)
-	if err != nil || syncWrites != 0 {
-		return err
-	}
-	return f.Sync()
-}
-
-func (f osFile) size() (int64, error) {
-	info, err := f.Stat()
-	if err != nil {
-		return 0, err
-	}
-	return info.Size(), nil
-}
-
-func (f osFile) close() { _ = f.Close() } // all writes are synced already
 
 func (osDisk) add(name string, data []byte) error {
 	f, err := os.OpenFile(name, os.O_APPEND|os.O_CREATE|os.O_WRONLY, 0o600)
@@ -94,22 +53,6 @@ func (osDisk) add(name string, data []byte) error {
 func (osDisk) rename(from, to string) error { return os.Rename(from, to) }
 func (osDisk) remove(name string) error     { return os.Remove(name) }
 func (osDisk) mkdir(name string) error      { return os.Mkdir(name, 0o700) }
-
-func (osDisk) sync(dir string) error {
-	if runtime.GOOS == "windows" {
-		return nil // Windows cannot sync a directory, see the documentation of Caddy
-	}
-	d, err := os.Open(dir)
-	if err != nil {
-		return err
-	}
-	defer d.Close()
-	err = d.Sync()
-	if errors.Is(err, syscall.EINVAL) || errors.Is(err, errors.ErrUnsupported) {
-		return nil // this file system cannot sync directories
-	}
-	return err
-}
 
 // list reads a large directory in parts. It neither sorts the entries nor asks for the status of each file.
 func (osDisk) list(dir string) iter.Seq2[fs.DirEntry, error] {

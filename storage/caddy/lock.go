@@ -6,11 +6,9 @@ import (
 	"errors"
 	"fmt"
 	"io/fs"
-	"os"
 	"path/filepath"
 	"syscall"
 
-	"github.com/gofrs/flock"
 	"go.uber.org/zap"
 
 	"github.com/caddy-oauth/caddy-oauth/internal/stripes"
@@ -83,6 +81,10 @@ func (b *files) waitLock(_ context.Context, _ storage.Key, stripe uint8) (unlock
 }
 
 // lock locks the file of a stripe.
+//
+// It opens the file every time. A lock that two goroutines share does not exclude either of them; and an open file would have
+// to be compared with the one of that name, which takes as long as opening it, or two processes would lock two files after
+// somebody has deleted the folder.
 func (b *files) lock(stripe uint8, wait bool) (func(), error) {
 	const separator = string(filepath.Separator)
 	name := b.folder.dir + separator + "locks" + separator + hex.EncodeToString([]byte{stripe})
@@ -112,28 +114,4 @@ func explainFileLock(path string, err error) error {
 			"without which records are not safe; use another file system or another Caddy storage: %w", path, err)
 	}
 	return fmt.Errorf("storage: locking %s: %w", path, err)
-}
-
-// lockFile locks a file, which it creates if need be, and returns nil if it must not wait and the file is already locked.
-//
-// It opens the file every time. A flock.Flock that two goroutines share does not exclude either of them; and an open file
-// would have to be compared with the one of that name, which takes as long as opening it, or two processes would lock two
-// files after somebody has deleted the folder.
-func lockFile(name string, wait bool) (unlock func() error, err error) {
-	// For writing, as NFS needs for an exclusive lock.
-	lock := flock.New(name, flock.SetFlag(os.O_CREATE|os.O_RDWR))
-	take := lock.TryLock
-	if wait {
-		take = func() (bool, error) { return true, lock.Lock() }
-	}
-	for {
-		locked, err := take()
-		switch {
-		case errors.Is(err, syscall.EINTR): // a signal, on a file system over a network
-		case err != nil || !locked:
-			return nil, err
-		default:
-			return lock.Unlock, nil
-		}
-	}
 }

@@ -8,9 +8,6 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// syncWrites is 0: a write is followed by a sync. On macOS, O_DSYNC would leave data in the cache of the disk.
-const syncWrites = 0
-
 // onNetwork is explained in os_linux.go.
 func onNetwork(path string) bool {
 	var stat unix.Statfs_t
