@@ -3,7 +3,6 @@ package authserver
 import (
 	"context"
 	"crypto/rand"
-	"encoding/json"
 	"maps"
 	"slices"
 	"strings"
@@ -18,6 +17,7 @@ import (
 	"github.com/caddy-oauth/caddy-oauth/internal/jwt"
 	"github.com/caddy-oauth/caddy-oauth/internal/keyring"
 	"github.com/caddy-oauth/caddy-oauth/internal/revocation"
+	"github.com/caddy-oauth/caddy-oauth/internal/wire"
 	"github.com/caddy-oauth/caddy-oauth/storage"
 )
 
@@ -37,22 +37,6 @@ type accessTokens struct {
 	now      func() time.Time
 }
 
-// tokenClaims are the claims that the server sets in an access token (RFC 9068 §2.2), in this order.
-type tokenClaims struct {
-	Issuer   string                `json:"iss,omitempty"`
-	Subject  string                `json:"sub"`
-	Audience any                   `json:"aud,omitempty"` // see audience
-	Expires  int64                 `json:"exp"`
-	IssuedAt int64                 `json:"iat"`
-	Scope    string                `json:"scope,omitempty"`
-	AuthTime int64                 `json:"auth_time,omitempty"`
-	ACR      string                `json:"acr,omitempty"`
-	Bound    *storage.Confirmation `json:"cnf,omitempty"`
-	Actor    *storage.Actor        `json:"act,omitempty"`
-	Sources  []sourceClaim         `json:"exchanged_from,omitempty"`
-	jwt.Reference
-}
-
 // ReservedClaims are the claims that no configuration may set: those that the server sets, and those that would make a
 // resource take the token for something else (RFC 7519 §4.1, RFC 9068 §2.2).
 var ReservedClaims = []string{
@@ -68,7 +52,7 @@ type issuedToken struct {
 	life time.Duration
 }
 
-// issue makes an access token: a JWT as in RFC 9068, or the configured shape. It is bound to what bound names.
+// issue makes an access token: a JWT as in RFC 9068 §2.2, or the configured shape. It is bound to what bound names.
 func (a *accessTokens) issue(
 	ctx context.Context, signer keyring.Signer, client *storage.Client, auth *grants.Authorization, bound storage.Confirmation, now time.Time,
 ) (issuedToken, error) {
@@ -86,43 +70,47 @@ func (a *accessTokens) issue(
 		}
 		ref.SealedSubject = sealed
 	}
-	own := tokenClaims{
-		Subject:  subject,
-		Expires:  now.Add(issued.life).Unix(),
-		IssuedAt: now.Unix(),
-		Actor:    auth.Actor,
+	claims := wire.NewObject()
+	defer claims.Release()
+	if !a.shape.Minimal {
+		claims.Text("iss", a.issuer)
 	}
-	if len(auth.Sources) > 0 {
-		own.Sources = sourceClaims(auth.Sources)
+	claims.Text("sub", subject)
+	claims.Number("exp", now.Add(issued.life).Unix())
+	claims.Number("iat", now.Unix())
+	if !a.shape.Minimal {
+		claims.Audience(auth.Audience)
+		claims.Text("scope", strings.Join(auth.Scopes, " "))
+		claims.Time("auth_time", auth.AuthTime)
+		claims.Text("acr", auth.Session.ACR)
+		claims.Text("jti", ref.ID)
+		claims.Text("client_id", ref.ClientID)
+		claims.Text("family", ref.Family)
+		claims.Text("sub_sealed", ref.SealedSubject)
+		claims.Decimal("family_iat", ref.Began)
 	}
 	if !bound.IsZero() {
-		confirmation := bound // &bound would take memory for every token
-		own.Bound = &confirmation
+		claims.Value("cnf", bound)
 	}
-	if a.shape.Minimal {
+	if auth.Actor != nil {
+		claims.Value("act", auth.Actor)
+	}
+	if len(auth.Sources) > 0 {
+		claims.Value(exchangedFrom, sourceClaims(auth.Sources))
+	}
+	claims.Members(extra)
+	payload, err := claims.Bytes()
+	switch {
+	case err != nil:
+		return issuedToken{}, err
+	case a.shape.Minimal:
 		if slices.Contains(auth.Scopes, grants.OpenID) {
 			ref.Scope = grants.OpenID
 		}
-		payload, err := joinClaims(&own, extra)
-		if err != nil {
-			return issuedToken{}, err
-		}
 		issued.text, err = signer.SignReferenced(ref, payload)
-		return issued, err
+	default:
+		issued.text, err = signer.Sign(payload)
 	}
-	own.Reference = ref
-	own.Issuer = a.issuer
-	own.Audience = audience(auth.Audience)
-	own.Scope = strings.Join(auth.Scopes, " ")
-	own.ACR = auth.Session.ACR
-	if !auth.AuthTime.IsZero() {
-		own.AuthTime = auth.AuthTime.Unix()
-	}
-	payload, err := joinClaims(&own, extra)
-	if err != nil {
-		return issuedToken{}, err
-	}
-	issued.text, err = signer.Sign(payload)
 	return issued, err
 }
 
@@ -191,30 +179,4 @@ func lifetime(client *storage.Client, auth *grants.Authorization, now time.Time)
 		return client.AccessTokenLifetime
 	}
 	return min(client.AccessTokenLifetime, auth.Ends.Sub(now))
-}
-
-// audience returns the value of an aud claim: one string for a single resource, else a list, or nil for none (RFC 7519
-// §4.1.3).
-func audience(resources []string) any {
-	switch len(resources) {
-	case 0:
-		return nil
-	case 1:
-		return resources[0]
-	}
-	return resources
-}
-
-// joinClaims returns the server's own claims and extra claims as one JSON object.
-func joinClaims(own any, extra map[string]any) ([]byte, error) {
-	payload, err := json.Marshal(own)
-	if err != nil || len(extra) == 0 {
-		return payload, err
-	}
-	members, err := json.Marshal(extra)
-	if err != nil {
-		return nil, err
-	}
-	payload[len(payload)-1] = ','
-	return append(payload, members[1:]...), nil
 }

@@ -11,46 +11,17 @@ import (
 
 	"github.com/caddy-oauth/caddy-oauth/grants"
 	"github.com/caddy-oauth/caddy-oauth/internal/keyring"
+	"github.com/caddy-oauth/caddy-oauth/internal/wire"
 )
 
 // idTokenType is the typ of ID tokens. Core has none; it keeps an ID token from being taken for an access token.
 const idTokenType = "JWT"
 
-// idTokenClaims are the claims that the server sets in an ID token (OpenID Connect Core §2, §3.1.3.6).
-type idTokenClaims struct {
-	Issuer   string   `json:"iss"`
-	Subject  string   `json:"sub"`
-	Audience string   `json:"aud"`
-	Expires  int64    `json:"exp"`
-	IssuedAt int64    `json:"iat"`
-	AuthTime int64    `json:"auth_time,omitempty"`
-	Nonce    string   `json:"nonce,omitempty"`
-	ACR      string   `json:"acr,omitempty"`
-	AMR      []string `json:"amr,omitempty"`
-	Session  string   `json:"sid,omitempty"`
-	AtHash   string   `json:"at_hash"`
-}
-
-// idToken returns the ID token for an authorization, "" if it signs nobody in. A refresh gets one without a nonce (Core §12.2).
+// idToken returns the ID token for an authorization (OpenID Connect Core §2, §3.1.3.6), "" if it signs nobody in. A refresh gets one without a nonce (Core §12.2).
 func (e *tokenEndpoint) idToken(c *call, signer keyring.Signer, auth *grants.Authorization, accessToken string, now time.Time) (string, error) {
 	policy := c.client.OpenID
 	if policy == nil || !slices.Contains(auth.Scopes, grants.OpenID) {
 		return "", nil
-	}
-	own := idTokenClaims{
-		Issuer:   e.config.URL,
-		Subject:  e.pairwise.subject(c.client, auth.Subject),
-		Audience: c.client.ID,
-		Expires:  now.Add(c.client.AccessTokenLifetime).Unix(),
-		IssuedAt: now.Unix(),
-		Nonce:    auth.Nonce,
-		ACR:      auth.Session.ACR,
-		AMR:      auth.Session.AMR,
-		Session:  e.pairwise.session(c.client, auth.Session.ID),
-		AtHash:   tokenHash(policy.IDTokenAlgorithm, accessToken),
-	}
-	if !auth.AuthTime.IsZero() {
-		own.AuthTime = auth.AuthTime.Unix()
 	}
 	granted := make(map[string]any)
 	if policy.ClaimsInIDToken {
@@ -61,8 +32,23 @@ func (e *tokenEndpoint) idToken(c *call, signer keyring.Signer, auth *grants.Aut
 			granted[name] = value
 		}
 	}
-	extra := renameClaims(auth.Subject, granted, nil)
-	payload, err := joinClaims(&own, extra)
+	claims := wire.NewObject()
+	defer claims.Release()
+	claims.Text("iss", e.config.URL)
+	claims.Text("sub", e.pairwise.subject(c.client, auth.Subject))
+	claims.Text("aud", c.client.ID)
+	claims.Number("exp", now.Add(c.client.AccessTokenLifetime).Unix())
+	claims.Number("iat", now.Unix())
+	claims.Time("auth_time", auth.AuthTime)
+	claims.Text("nonce", auth.Nonce)
+	claims.Text("acr", auth.Session.ACR)
+	if len(auth.Session.AMR) > 0 {
+		claims.Value("amr", auth.Session.AMR)
+	}
+	claims.Text("sid", e.pairwise.session(c.client, auth.Session.ID))
+	claims.Text("at_hash", tokenHash(policy.IDTokenAlgorithm, accessToken))
+	claims.Members(renameClaims(auth.Subject, granted, nil))
+	payload, err := claims.Bytes()
 	if err != nil {
 		return "", err
 	}

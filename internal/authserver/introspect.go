@@ -141,3 +141,14 @@ func (e *introspectEndpoint) writeIntrospectionJWT(c *call, answer map[string]an
 	wire.WriteBody(c.w, http.StatusOK, "application/"+introspectionType, []byte(token))
 	return nil
 }
+
+// audience returns the value of an aud member: one string for a single resource, else a list, or nil for none (RFC 7519 §4.1.3).
+func audience(resources []string) any {
+	switch len(resources) {
+	case 0:
+		return nil
+	case 1:
+		return resources[0]
+	}
+	return resources
+}

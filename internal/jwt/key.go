@@ -17,6 +17,8 @@ import (
 	"github.com/lestrrat-go/jwx/v2/jwa"
 	"github.com/lestrrat-go/jwx/v2/jwk"
 	"github.com/lestrrat-go/jwx/v2/jws"
+
+	"github.com/caddy-oauth/caddy-oauth/internal/scratch"
 )
 
 // Algorithms are the algorithms that sign tokens (RFC 7518 §3.1, RFC 8037 §3.1).
@@ -202,8 +204,10 @@ func (k *Key) join(header string, payload []byte) (string, error) {
 	if size > maxLength {
 		return "", fmt.Errorf("a token of %d bytes, over the limit of %d", size, maxLength)
 	}
-	token := make([]byte, 0, size)
-	token = append(token, header...)
+	buffer := scratch.Take()
+	defer scratch.Release(buffer)
+	buffer.Grow(size)
+	token := append(buffer.AvailableBuffer(), header...)
 	token = append(token, '.')
 	token = base64.RawURLEncoding.AppendEncode(token, payload)
 	signature, err := k.signer.Sign(token, k.private)
@@ -211,8 +215,7 @@ func (k *Key) join(header string, payload []byte) (string, error) {
 		return "", fmt.Errorf("signing with key %q: %w", k.ID, err)
 	}
 	token = append(token, '.')
-	token = base64.RawURLEncoding.AppendEncode(token, signature)
-	return string(token), nil
+	return string(base64.RawURLEncoding.AppendEncode(token, signature)), nil
 }
 
 func (k *Key) verify(signed, signature []byte) bool {

@@ -16,6 +16,7 @@ import (
 	"time"
 
 	"github.com/caddy-oauth/caddy-oauth/grants"
+	"github.com/caddy-oauth/caddy-oauth/internal/scratch"
 )
 
 const (
@@ -68,18 +69,19 @@ func ReadForm(w http.ResponseWriter, r *http.Request, kinds ...string) (url.Valu
 		return nil, grants.Refuse(grants.InvalidRequest, "the body must be "+strings.Join(mediaTypes(kinds), " or ")).
 			Explain(r.Header.Get("Content-Type"), strings.Join(mediaTypes(kinds), ", "), "request_body")
 	}
-	body, err := ReadBody(w, r, maxSize)
-	if err != nil {
+	buffer := scratch.Take()
+	defer scratch.Release(buffer)
+	if err := readInto(buffer, w, r, maxSize); err != nil {
 		return nil, err
 	}
 	if kind == jsonBody {
-		form, err := parseJSON(body)
+		form, err := parseJSON(buffer.Bytes())
 		if err != nil {
 			return nil, err
 		}
 		return tidy(form)
 	}
-	return parseForm(string(body))
+	return parseForm(buffer.String())
 }
 
 // bodyKind returns the kind of a body, or "" for an unknown media type.
@@ -104,15 +106,20 @@ func mediaTypes(kinds []string) []string {
 
 // ReadBody reads the body of a request, of at most limit bytes, and ends the time that LimitTime set. Its errors are of type *grants.Error.
 func ReadBody(w http.ResponseWriter, r *http.Request, limit int64) ([]byte, error) {
-	body, err := io.ReadAll(http.MaxBytesReader(w, r.Body, limit))
-	if err != nil {
-		return nil, badBody(err) // with the deadline as it is: the server reads the rest of the body before it answers
+	var body bytes.Buffer
+	err := readInto(&body, w, r, limit)
+	return body.Bytes(), err
+}
+
+func readInto(body *bytes.Buffer, w http.ResponseWriter, r *http.Request, limit int64) error {
+	if _, err := body.ReadFrom(http.MaxBytesReader(w, r.Body, limit)); err != nil {
+		return badBody(err) // with the deadline as it is: the server reads the rest of the body before it answers
 	}
 	if hasLimit(r) {
 		// The server reads on, to learn whether the client has gone, for as long as the answer takes.
 		setReadDeadline(w, time.Time{})
 	}
-	return body, nil
+	return nil
 }
 
 func badBody(err error) error {

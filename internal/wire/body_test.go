@@ -326,7 +326,7 @@ type trickle struct {
 }
 
 func (r *trickle) Read(p []byte) (int, error) {
-	r.excess = max(r.excess, float64(len(p))/float64(r.arrived+512))
+	r.excess = max(r.excess, float64(len(p))/float64(r.arrived+(2<<10)))
 	if r.left == 0 {
 		return 0, io.EOF
 	}

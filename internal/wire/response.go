@@ -8,7 +8,6 @@ import (
 	"encoding/json"
 	"fmt"
 	"net/http"
-	"slices"
 	"strconv"
 	"strings"
 	"time"
@@ -16,21 +15,22 @@ import (
 	"github.com/caddy-oauth/caddy-oauth/grants"
 )
 
-// TokenResponse is the response to a successful token request (RFC 6749 §5.1).
+// TokenResponse is the response to a successful token request (RFC 6749 §5.1). Each field is a member of it, which is left out if the field
+// has its zero value.
 type TokenResponse struct {
-	AccessToken  string `json:"access_token"`
-	TokenType    string `json:"token_type"`
-	ExpiresIn    int64  `json:"expires_in"` // seconds
-	RefreshToken string `json:"refresh_token,omitempty"`
-	Scope        string `json:"scope,omitempty"`
-	IDToken      string `json:"id_token,omitempty"` // OpenID Connect Core §3.1.3.3
+	AccessToken  string
+	TokenType    string
+	ExpiresIn    int64 // seconds
+	RefreshToken string
+	Scope        string
+	IDToken      string // OpenID Connect Core §3.1.3.3
 
-	IssuedTokenType string `json:"issued_token_type,omitempty"` // RFC 8693 §2.2.1
+	IssuedTokenType string // RFC 8693 §2.2.1
 
 	// In seconds, 0 for no end: how long the client may keep the refresh token unused, and how long the user's approval lasts
 	// (draft-ietf-oauth-refresh-token-expiration).
-	RefreshTokenTimeout    int64 `json:"refresh_token_timeout,omitempty"`
-	AuthorizationExpiresIn int64 `json:"authorization_expires_in,omitempty"`
+	RefreshTokenTimeout    int64
+	AuthorizationExpiresIn int64
 }
 
 // TypeDPoP is the token_type of an access token that is bound to a key (RFC 9449 §5).
@@ -52,67 +52,56 @@ type ResponseShape struct {
 
 // Write writes a token response in the shape.
 func (s *ResponseShape) Write(w http.ResponseWriter, response *TokenResponse) error {
-	if response.TokenType != TypeDPoP {
-		response.TokenType = cmp.Or(s.TokenType, response.TokenType)
-	}
-	contentType := cmp.Or(s.ContentType, "application/json")
-	if len(s.Members) == 0 && !s.ExpiresText {
-		return WriteJSON(w, http.StatusOK, contentType, response)
-	}
-	body, err := s.encode(response)
-	if err != nil {
-		return err
-	}
-	WriteBody(w, http.StatusOK, contentType, body)
-	return nil
-}
-
-// encode encodes the members of the response that the shape names.
-func (s *ResponseShape) encode(r *TokenResponse) ([]byte, error) {
-	values := map[string]any{"access_token": r.AccessToken, "token_type": r.TokenType, "expires_in": r.ExpiresIn}
-	if s.ExpiresText {
-		values["expires_in"] = strconv.FormatInt(r.ExpiresIn, 10)
-	}
-	if r.RefreshToken != "" {
-		values["refresh_token"] = r.RefreshToken
-	}
-	if r.IDToken != "" {
-		values["id_token"] = r.IDToken
-	}
-	if r.IssuedTokenType != "" {
-		values["issued_token_type"] = r.IssuedTokenType
-	}
-	if r.RefreshTokenTimeout != 0 {
-		values["refresh_token_timeout"] = r.RefreshTokenTimeout
-	}
-	if r.AuthorizationExpiresIn != 0 {
-		values["authorization_expires_in"] = r.AuthorizationExpiresIn
-	}
-	// An owner who names this member wants it in every response, empty or not.
-	if r.Scope != "" || slices.Contains(s.Members, "scope") {
-		values["scope"] = r.Scope
-	}
+	object := NewObject()
+	defer object.Release()
 	members := s.Members
 	if len(members) == 0 {
 		members = ResponseMembers
 	}
-	body := []byte{'{'}
 	for _, name := range members {
-		value, ok := values[name]
-		if !ok {
-			continue
-		}
-		encoded, err := json.Marshal(value)
-		if err != nil {
-			return nil, err
-		}
-		if len(body) > 1 {
-			body = append(body, ',')
-		}
-		body = append(strconv.AppendQuote(body, name), ':')
-		body = append(body, encoded...)
+		s.writeMember(&object, name, response)
 	}
-	return append(body, '}'), nil
+	body, err := object.Bytes()
+	if err != nil {
+		return err
+	}
+	WriteBody(w, http.StatusOK, cmp.Or(s.ContentType, "application/json"), body)
+	return nil
+}
+
+func (s *ResponseShape) writeMember(object *Object, name string, r *TokenResponse) {
+	switch name {
+	case "access_token":
+		object.Text(name, r.AccessToken)
+	case "token_type":
+		if r.TokenType != TypeDPoP {
+			object.Text(name, cmp.Or(s.TokenType, r.TokenType))
+		} else {
+			object.Text(name, r.TokenType)
+		}
+	case "expires_in":
+		if s.ExpiresText {
+			object.Text(name, strconv.FormatInt(r.ExpiresIn, 10))
+		} else {
+			object.Number(name, r.ExpiresIn)
+		}
+	case "refresh_token":
+		object.Text(name, r.RefreshToken)
+	case "scope":
+		if r.Scope == "" && len(s.Members) > 0 { // An owner who names this member wants it in every response, empty or not.
+			object.Value(name, r.Scope)
+		} else {
+			object.Text(name, r.Scope)
+		}
+	case "id_token":
+		object.Text(name, r.IDToken)
+	case "issued_token_type":
+		object.Text(name, r.IssuedTokenType)
+	case "refresh_token_timeout":
+		object.Number(name, r.RefreshTokenTimeout)
+	case "authorization_expires_in":
+		object.Number(name, r.AuthorizationExpiresIn)
+	}
 }
 
 // ErrorShape is where errors differ from RFC 6749 §5.2.
