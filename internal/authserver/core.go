@@ -157,6 +157,8 @@ func (s *core) checkSubject(ctx context.Context, subject string) error {
 // checkSubjectFor checks that a user can be the subject of the client's tokens.
 func checkSubjectFor(client *storage.Client, scopes []string, user string) error {
 	switch {
+	case user == "":
+		return errNoSubject
 	case client.Origin != "" && user == client.ID:
 		return errClientAsUser
 	case client.OpenID != nil && slices.Contains(scopes, grants.OpenID) && !isPairwise(client) && strings.ContainsFunc(user, func(r rune) bool { return r < ' ' || r > '~' }):
@@ -164,6 +166,9 @@ func checkSubjectFor(client *storage.Client, scopes []string, user string) error
 	}
 	return nil
 }
+
+// errNoSubject is a fault of a grant of somebody else's: a token has a subject (RFC 9068 §2.2).
+var errNoSubject = errors.New("the grant names no subject")
 
 // errClientAsUser refuses a user whose ID is that of a client that nobody added. A token of both says that the client acts for itself, and
 // a guard would let it in without a user (RFC 9700 §4.15). Anybody can register a client, and then take its ID as the name of an account.

@@ -17,7 +17,8 @@ import (
 // idTokenType is the typ of ID tokens. Core has none; it keeps an ID token from being taken for an access token.
 const idTokenType = "JWT"
 
-// idToken returns the ID token for an authorization (OpenID Connect Core §2, §3.1.3.6), "" if it signs nobody in. A refresh gets one without a nonce (Core §12.2).
+// idToken returns the ID token for an authorization (OpenID Connect Core §2, §3.1.3.6), "" if it signs nobody in. A refresh gets one without
+// a nonce (Core §12.2).
 func (e *tokenEndpoint) idToken(c *call, signer keyring.Signer, auth *grants.Authorization, accessToken string, now time.Time) (string, error) {
 	policy := c.client.OpenID
 	if policy == nil || !slices.Contains(auth.Scopes, grants.OpenID) {

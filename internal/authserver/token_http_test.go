@@ -1,6 +1,7 @@
 package authserver
 
 import (
+	"context"
 	"fmt"
 	"net/http"
 	"net/http/httptest"
@@ -9,6 +10,7 @@ import (
 	"strings"
 	"testing"
 
+	"github.com/caddy-oauth/caddy-oauth/grants"
 	"github.com/caddy-oauth/caddy-oauth/storage"
 )
 
@@ -219,5 +221,25 @@ func TestClientCredentials(t *testing.T) {
 				t.Errorf("RFC 9700 §2.3: scope %v, aud %v", claims["scope"], claims["aud"])
 			}
 		})
+	}
+}
+
+// nobody is a grant that forgets to name the subject.
+type nobody struct{}
+
+func (nobody) Type() string { return "password" }
+
+func (nobody) Exchange(context.Context, *grants.Request) (*grants.Authorization, error) {
+	return &grants.Authorization{Scopes: []string{"orders"}, Offline: true}, nil
+}
+
+func TestGrantThatNamesNoSubject(t *testing.T) {
+	s := newTestServer(t, func(c *Config) {
+		c.Grants = append(c.Grants, nobody{})
+		c.Clients["billing"].GrantTypes = []string{"password", "refresh_token"}
+	})
+	s.token(t, asBilling("grant_type", "password")).check(t, http.StatusServiceUnavailable, "temporarily_unavailable")
+	if n := s.store.Count(t, storage.KindFamily); n != 0 {
+		t.Errorf("%d families", n)
 	}
 }

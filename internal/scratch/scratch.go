@@ -10,7 +10,7 @@ import (
 
 const (
 	usual   = 2 << 10  // the capacity of a new buffer, in bytes
-	largest = 16 << 10 // that of a buffer which is kept
+	largest = 16 << 10 // buffers of a larger capacity are not kept
 )
 
 var buffers = sync.Pool{New: func() any { return bytes.NewBuffer(make([]byte, 0, usual)) }}

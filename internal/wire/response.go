@@ -16,7 +16,7 @@ import (
 )
 
 // TokenResponse is the response to a successful token request (RFC 6749 §5.1). Each field is a member of it, which is left out if the field
-// has its zero value.
+// has its zero value, except a scope that the owner names in ResponseShape.Members.
 type TokenResponse struct {
 	AccessToken  string
 	TokenType    string

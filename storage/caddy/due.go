@@ -3,6 +3,7 @@ package caddystore
 import (
 	"bufio"
 	"errors"
+	"fmt"
 	"io"
 	"io/fs"
 	"math"
@@ -148,5 +149,8 @@ func (l dueLists) read(name string, visit func(storage.Key) error) error {
 			return err
 		}
 	}
-	return lines.Err()
+	if err := lines.Err(); err != nil {
+		return fmt.Errorf("storage: reading %s: %w", name, err)
+	}
+	return nil
 }
