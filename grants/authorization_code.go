@@ -51,7 +51,7 @@ const repeatTime = 10 * time.Second
 
 // Exchange implements Grant.
 func (AuthorizationCode) Exchange(ctx context.Context, req *Request) (*Authorization, error) {
-	code, err := req.token("code", req.Client.CodePrefix, errBadCode)
+	code, err := req.token("code", req.Client.CodePrefix, "code: prefix", errBadCode)
 	if err != nil {
 		return nil, err
 	}
@@ -100,7 +100,7 @@ func (e *codeExchange) decide(f *storage.Family) (write bool, err error) {
 		return false, err
 	}
 	if key := f.Code.KeyThumbprint; key != "" && key != req.Proven.Thumbprint {
-		return false, errOtherKey(errBadCode, req, storage.Confirmation{Thumbprint: key})
+		return false, refuseOtherKey(errBadCode, req, storage.Confirmation{Thumbprint: key})
 	}
 	auth, err := authorizationFor(req, f, e.key, "")
 	if err != nil {

@@ -63,7 +63,7 @@ const (
 
 // Exchange implements Grant.
 func (g *DeviceCode) Exchange(ctx context.Context, req *Request) (*Authorization, error) {
-	code, err := req.token("device_code", "", errBadDeviceCode)
+	code, err := req.token("device_code", "", "", errBadDeviceCode)
 	if err != nil {
 		return nil, err
 	}
@@ -182,7 +182,7 @@ func (e *deviceExchange) redeem(record []byte) ([]byte, time.Time, error) {
 	case !f.Ends.IsZero() && !req.Now.Before(f.Ends):
 		return refuse(errExpiredDevice.Explain("a device code whose tokens would have expired at "+formatTime(f.Ends), "",
 			"client "+req.Client.ID+": refresh_token lifetime"))
-	case req.Void != nil && req.Void(family.ID, f):
+	case req.IsVoid != nil && req.IsVoid(family.ID, f):
 		return refuse(errBadDeviceCode.because("void: all tokens of its user or its client were revoked").about(family.ID, f.Subject))
 	}
 	if e.auth, err = authorizationFor(req, f, family, ""); err != nil {
@@ -190,7 +190,7 @@ func (e *deviceExchange) redeem(record []byte) ([]byte, time.Time, error) {
 	}
 	switch {
 	case e.again && !d.Bound.ProvenBy(req.Proven):
-		return refuse(errOtherKey(errBadDeviceCode, req, d.Bound))
+		return refuse(refuseOtherKey(errBadDeviceCode, req, d.Bound))
 	case e.again && e.mayRepeat():
 		return refuse(storage.ErrKeep)
 	case e.again:
@@ -247,7 +247,7 @@ func (e *deviceExchange) startFamily(record []byte) ([]byte, time.Time, error) {
 			ended.Cause = &AlreadyRevoked{Family: e.family.ID, Revoked: f.Revoked, Reason: f.Reason}
 			return refuse(ended)
 		case !f.Bound.ProvenBy(req.Proven):
-			return refuse(errOtherKey(errBadDeviceCode, req, f.Bound).about(e.family.ID, f.Subject))
+			return refuse(refuseOtherKey(errBadDeviceCode, req, f.Bound).about(e.family.ID, f.Subject))
 		case f.Refreshed():
 			return refuse(e.replayed())
 		}

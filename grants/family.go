@@ -60,7 +60,7 @@ func openFamily(req *Request, key storage.Key, record []byte, bad *Error) (*stor
 	case f.Client != req.Client.ID:
 		return nil, bad.because("issued to another client").
 			Explain("client "+req.Client.ID, "client "+f.Client, "").about(key.ID, f.Subject)
-	case !f.Revoked.IsZero() || req.Void != nil && req.Void(key.ID, f):
+	case !f.Revoked.IsZero() || req.IsVoid != nil && req.IsVoid(key.ID, f):
 		ended := bad.about(key.ID, f.Subject)
 		ended.Cause = &AlreadyRevoked{Family: key.ID, Revoked: f.Revoked, Reason: f.Reason}
 		return nil, ended
@@ -73,10 +73,10 @@ func openFamily(req *Request, key storage.Key, record []byte, bad *Error) (*stor
 	return f, nil
 }
 
-// errUnauthenticated refuses a client that used its key before, see [storage.Family].
+// errUnauthenticated refuses a client that authenticated before, see [storage.Family].
 var errUnauthenticated = &Error{
 	Code: InvalidClient, Description: "client authentication is missing", Status: http.StatusUnauthorized, Situation: BadClient,
-	Sent: "no client_assertion", Expected: "a client_assertion, as the client used its key before for these tokens",
+	Sent: "no client authentication", Expected: "client authentication, as the client authenticated before for these tokens",
 }
 
 // explainMissing says why there is no record of the family that a code or refresh token belongs to. The checksum of the token is right, so a
@@ -97,9 +97,9 @@ func bind(f *storage.Family, req *Request) {
 	}
 }
 
-// errOtherKey refuses something that is bound to a key which the client has not proven to have. It leaves the family alone: whoever has
+// refuseOtherKey refuses something that is bound to a key which the client has not proven to have. It leaves the family alone: whoever has
 // stolen a token without the key must not be able to end it.
-func errOtherKey(what *Error, req *Request, bound storage.Confirmation) *Error {
+func refuseOtherKey(what *Error, req *Request, bound storage.Confirmation) *Error {
 	if bound.Certificate != "" && bound.Certificate != req.Proven.Certificate {
 		sent := "the certificate " + req.Proven.Certificate
 		if req.Proven.Certificate == "" {
@@ -116,9 +116,9 @@ func errOtherKey(what *Error, req *Request, bound storage.Confirmation) *Error {
 
 // replayed returns the refusal of something of a family that was used and is presented again, with a Replay as its cause.
 func replayed(f *storage.Family, key storage.Key, what string, refusal *Error) *Error {
-	replayed := *refusal
-	replayed.Cause = &Replay{What: what, Family: key.ID, Client: f.Client, Subject: f.Subject}
-	return &replayed
+	refused := *refusal
+	refused.Cause = &Replay{What: what, Family: key.ID, Client: f.Client, Subject: f.Subject}
+	return &refused
 }
 
 // Replay is the Cause of an Error when a used code or refresh token was presented again. The token endpoint then revokes the family
@@ -156,7 +156,7 @@ func (c *Closed) Unwrap() error { return c.Err }
 // as for a [Replay]: whoever revoked the family may have failed half way.
 type AlreadyRevoked struct {
 	Family  string    // the ID of its record
-	Revoked time.Time // when its record became a tombstone; zero: it did not, and Request.Void says that the family is void
+	Revoked time.Time // when its record became a tombstone; zero: it did not, and Request.IsVoid says that the family is void
 	Reason  string
 }
 

@@ -35,7 +35,7 @@ type Grant interface {
 type Request struct {
 	Issuer string // the issuer's URL
 	Client *storage.Client
-	// Authenticated is whether the client has authenticated, with a secret or a key. It is always true for a client that is not
+	// Authenticated is whether the client has authenticated, with a secret, a key or a certificate. It is always true for a client that is not
 	// Public.
 	Authenticated bool
 	// Proven is the key and the TLS certificate that the client has proven to have, if any. See [storage.Client.Binding]: the access token is
@@ -43,7 +43,7 @@ type Request struct {
 	Proven storage.Confirmation
 	// Resources are those that the issuer has beside the Audience of its clients.
 	Resources []string
-	// Form holds the parameters of the body. None but resource stands there twice; empty ones are
+	// Form holds the parameters of the body. None stands there twice but resource and, in a token exchange, audience; empty ones are
 	// left out (RFC 6749 §3.2).
 	Form  url.Values
 	Store storage.Store
@@ -55,10 +55,10 @@ type Request struct {
 	Tokens Tokens
 	// Assertions checks the assertions of issuers elsewhere.
 	Assertions Assertions
-	// Void reports whether a family was revoked, alone or with all that its user or its client has. id is the ID of its record. nil: no
+	// IsVoid reports whether a family was revoked, alone or with all that its user or its client has. id is the ID of its record. nil: no
 	// family was.
-	Void func(id string, f *storage.Family) bool
-	Now  time.Time
+	IsVoid func(id string, f *storage.Family) bool
+	Now    time.Time
 }
 
 // Authorization is what a grant allows: the access token to make, and the refresh token to go with it.
@@ -74,7 +74,7 @@ type Authorization struct {
 
 	Family  string    // the ID of the family's record, "" if there is none
 	Started time.Time // when the family started: a revocation of what began up to then voids the access token; zero: when that is issued
-	Ends    time.Time // when the access token expires at the latest; zero: after its lifetime
+	Until   time.Time // when the access token expires at the latest; zero: after its lifetime
 
 	// Of a token exchange (RFC 8693).
 	Actor     *storage.Actor   // who acts for the subject (§4.1); nil: nobody
@@ -128,35 +128,56 @@ type VerifierProvider interface {
 	ProvideVerifier() Verifier
 }
 
-// token returns the value of a parameter without prefix. It returns bad for a value that does not have the prefix.
-func (req *Request) token(parameter, prefix string, bad *Error) (string, error) {
+// token returns the value of a parameter without prefix. A parameter that is missing is an invalid_request; the error for a value that
+// does not have the prefix is bad. setting is that of the prefix, for the log.
+func (req *Request) token(parameter, prefix, setting string, bad *Error) (string, error) {
 	value := req.Form.Get(parameter)
 	if value == "" {
 		return "", Refuse(InvalidRequest, parameter+" is missing")
 	}
 	token, ok := strings.CutPrefix(value, prefix)
 	if !ok {
-		return "", bad.because(neverIssued(value)).Explain("no prefix", prefix, "prefix")
+		cause := neverIssued(value)
+		if parameter == kindOf(value) {
+			cause = "without the prefix"
+		}
+		return "", bad.because(cause).Explain("no prefix", prefix, setting)
 	}
 	return token, nil
 }
 
-// neverIssued describes, for the log, a token of the wrong kind, such as a refresh token that was sent as a code.
-func neverIssued(text string) string {
+// kindOf returns the name of a kind of token, such as refresh_token, "" if a text is of no kind that is issued here.
+func kindOf(text string) string {
 	_, code := storage.CodeKey(text)
 	_, refresh := storage.RefreshKey(text)
 	_, access := storage.AccessKey(text)
 	_, device := storage.DeviceKey(text)
 	switch {
 	case code:
-		return "never issued as one: it is an authorization code"
+		return "code"
 	case refresh:
-		return "never issued as one: it is a refresh token"
+		return "refresh_token"
 	case access:
-		return "never issued as one: it is an opaque access token"
+		return "access_token"
 	case device:
+		return "device_code"
+	}
+	return ""
+}
+
+// neverIssued describes, for the log, a token of the wrong kind, such as a refresh token that was sent as a code.
+func neverIssued(text string) string {
+	switch kindOf(text) {
+	case "code":
+		return "never issued as one: it is an authorization code"
+	case "refresh_token":
+		return "never issued as one: it is a refresh token"
+	case "access_token":
+		return "never issued as one: it is an opaque access token"
+	case "device_code":
 		return "never issued as one: it is a device code"
-	case strings.HasPrefix(text, "eyJ"):
+	}
+	if strings.HasPrefix(text, "eyJ") {
 		return "never issued as one: it is a JWT"
 	}
 	return fmt.Sprintf("never issued here, or damaged on its way: %d characters", len(text))

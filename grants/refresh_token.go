@@ -42,7 +42,7 @@ var errBadRefreshToken = &Error{
 // Exchange implements Grant.
 func (RefreshToken) Exchange(ctx context.Context, req *Request) (*Authorization, error) {
 	policy := req.Client.RefreshToken
-	token, err := req.token("refresh_token", policy.Prefix, errBadRefreshToken)
+	token, err := req.token("refresh_token", policy.Prefix, "client "+req.Client.ID+": refresh_token prefix", errBadRefreshToken)
 	if err != nil {
 		return nil, err
 	}
@@ -84,7 +84,7 @@ func (r *refresh) decide(f *storage.Family) (write bool, err error) {
 	r.askAbout = nil
 	status := f.TokenStatus(r.token, req.Now, policy.Retry)
 	if status != storage.TokenUnknown && !f.Bound.ProvenBy(req.Proven) {
-		return false, errOtherKey(errBadRefreshToken, req, f.Bound)
+		return false, refuseOtherKey(errBadRefreshToken, req, f.Bound)
 	}
 	switch status {
 	case storage.TokenUnknown:
@@ -110,24 +110,24 @@ func (r *refresh) decide(f *storage.Family) (write bool, err error) {
 	}
 	r.auth = auth
 	auth.RefreshEnds = ends
-	check := req.Accounts != nil && req.Accounts.Due(f.LastChecked(), req.Now)
+	due := req.Accounts != nil && req.Accounts.Due(f.LastChecked(), req.Now)
 	switch {
-	case check && r.checked == nil:
+	case due && r.checked == nil:
 		r.askAbout = &Account{Subject: f.Subject, Client: f.Client, Scopes: f.Scopes, Family: r.key.ID}
 		return false, nil
-	case check:
-		f.Check(r.checked, req.Now)
+	case due:
+		f.NoteChecked(r.checked, req.Now)
 		auth.Claims = f.Claims
 	}
 	switch {
 	case status == storage.TokenRetryable:
 		auth.RefreshEnds = f.RefreshEnds(f.Refresh.Rotated, policy)
 		auth.RefreshToken, err = f.Successor(r.token)
-		return check && err == nil, err
+		return due && err == nil, err
 	case policy.Keep:
 		auth.RefreshToken = r.token
-		first := f.Keep()
-		return first || check || policy.Idle > 0, nil // each use extends the idle expiry
+		changed := f.Keep()
+		return changed || due || policy.Idle > 0, nil // each use extends the idle expiry
 	}
 	auth.RefreshToken, err = f.Rotate(r.token, req.Now)
 	return err == nil, err

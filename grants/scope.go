@@ -30,7 +30,7 @@ func authorizationFor(req *Request, f *storage.Family, key storage.Key, scope st
 		Asked:    asked,
 		Family:   key.ID,
 		Started:  f.Started,
-		Ends:     f.Until,
+		Until:    f.Until,
 	}, nil
 }
 

@@ -184,7 +184,7 @@ func exchangeFor(req *Request, subject *Token) (*Authorization, error) {
 	}
 	return &Authorization{
 		Subject: subject.Subject, Scopes: scopes, Audience: audience, Claims: subject.Claims, AuthTime: subject.AuthTime,
-		Session: storage.SiteSession{ACR: subject.ACR}, Family: subject.Family, Ends: subject.Expires, Sources: subject.Sources,
+		Session: storage.SiteSession{ACR: subject.ACR}, Family: subject.Family, Until: subject.Expires, Sources: subject.Sources,
 		Actor:     &storage.Actor{Subject: req.Client.ID, Actor: subject.Actor},
 		TokenType: typeAccessToken,
 	}, nil
@@ -229,7 +229,7 @@ func actFor(ctx context.Context, req *Request, auth *Authorization) error {
 		return Refuse(InvalidRequest, "actor_token was issued to another client").
 			Explain("a token of the client "+actor.Client, "a token of the client "+req.Client.ID, "")
 	case !actor.Bound.ProvenBy(req.Proven):
-		return errOtherKey(Refuse(InvalidRequest, "actor_token is bound to another key"), req, actor.Bound)
+		return refuseOtherKey(Refuse(InvalidRequest, "actor_token is bound to another key"), req, actor.Bound)
 	case len(actor.Sources) > maxExchanges:
 		return errTooLong("actor_token")
 	case actor.Known != actor.Subject: // which others must not learn
@@ -242,8 +242,8 @@ func actFor(ctx context.Context, req *Request, auth *Authorization) error {
 		source.Subject, source.Family = cmp.Or(source.Subject, actor.Subject), cmp.Or(source.Family, actor.Family)
 		auth.Sources = append(auth.Sources, source)
 	}
-	if actor.Expires.Before(auth.Ends) {
-		auth.Ends = actor.Expires
+	if actor.Expires.Before(auth.Until) {
+		auth.Until = actor.Expires
 	}
 	return nil
 }

@@ -194,8 +194,8 @@ func (f *Family) LastChecked() time.Time {
 	return f.Checked
 }
 
-// Check notes that the site has said at that time that the user has an account. The claims get new values; nil removes one.
-func (f *Family) Check(claims map[string]any, now time.Time) {
+// NoteChecked notes that the site has said at that time that the user has an account. The claims get new values; nil removes one.
+func (f *Family) NoteChecked(claims map[string]any, now time.Time) {
 	f.Checked = now
 	for name, value := range claims {
 		switch {

@@ -113,7 +113,7 @@ func TestCheckedFamily(t *testing.T) {
 		{map[string]any{"role": nil, "uid": nil}, "null"},
 	} {
 		now := approval.Add(time.Duration(n+1) * time.Hour)
-		f.Check(c.claims, now)
+		f.NoteChecked(c.claims, now)
 		f = decoded(t, encoded(t, f))
 		got, err := json.Marshal(f.Claims)
 		if err != nil || string(got) != c.want || !f.LastChecked().Equal(now) {

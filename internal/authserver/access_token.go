@@ -86,7 +86,7 @@ func (a *accessTokens) issue(
 		claims.Text("jti", ref.ID)
 		claims.Text("client_id", ref.ClientID)
 		claims.Text("family", ref.Family)
-		claims.Text("sub_sealed", ref.SealedSubject)
+		claims.Text(sealedSubject, ref.SealedSubject)
 		claims.Decimal("family_iat", ref.Began)
 	}
 	if !bound.IsZero() {
@@ -175,8 +175,8 @@ func renameClaims(subject string, granted map[string]any, names map[string]strin
 
 // lifetime returns how long an access token lives that is issued now.
 func lifetime(client *storage.Client, auth *grants.Authorization, now time.Time) time.Duration {
-	if auth.Ends.IsZero() {
+	if auth.Until.IsZero() {
 		return client.AccessTokenLifetime
 	}
-	return min(client.AccessTokenLifetime, auth.Ends.Sub(now))
+	return min(client.AccessTokenLifetime, auth.Until.Sub(now))
 }

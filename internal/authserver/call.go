@@ -73,7 +73,10 @@ type call struct {
 
 // isKnown reports whether the owner has added the client of a request, and it has authenticated. Anybody can ask in the name of a public
 // client, and can register a client with a secret.
-func (c *call) isKnown() bool { return c.named.Method != "" && c.client.Origin == "" }
+func (c *call) isKnown() bool { return c.authenticated() && c.client.Origin == "" }
+
+// authenticated reports whether the client has authenticated, with a secret, a key or a certificate.
+func (c *call) authenticated() bool { return c.named.Method != "" }
 
 // readAuthorizeParams reads the parameters of an authorization request, a GET or a POST (RFC 6749 §3.1).
 func readAuthorizeParams(w http.ResponseWriter, r *http.Request) (url.Values, error) {

@@ -14,7 +14,7 @@ func (c *call) setDeadline(timeout time.Duration) {
 	c.ctx = c.deadline
 }
 
-// end releases what the call holds.
+// end stops the timer of the deadline, if there is one.
 func (c *call) end() {
 	if c.deadline != nil {
 		c.deadline.stop()

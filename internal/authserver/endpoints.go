@@ -22,9 +22,9 @@ type Endpoint struct {
 	name    string
 	paths   []string
 	methods []string
-	cors    bool // scripts of other sites may call it (RFC 9700 §2.6)
-	bearer  bool // whoever may call it has a Bearer token, and its errors are as RFC 6750 §3 and RFC 7591 §3.2.2 have them
-	serve   func(c *call) error
+	cors    bool                // scripts of other sites may call it (RFC 9700 §2.6)
+	bearer  bool                // whoever may call it has a Bearer token, and its errors are as RFC 6750 §3 and RFC 7591 §3.2.2 have them
+	serve   func(c *call) error // of the type that is named after the endpoint, such as tokenEndpoint in token.go
 }
 
 // Login is whether people sign in before an endpoint answers.

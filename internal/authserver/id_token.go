@@ -33,10 +33,11 @@ func (e *tokenEndpoint) idToken(c *call, signer keyring.Signer, auth *grants.Aut
 			granted[name] = value
 		}
 	}
+	subject := e.pairwise.subject(c.client, auth.Subject)
 	claims := wire.NewObject()
 	defer claims.Release()
 	claims.Text("iss", e.config.URL)
-	claims.Text("sub", e.pairwise.subject(c.client, auth.Subject))
+	claims.Text("sub", subject)
 	claims.Text("aud", c.client.ID)
 	claims.Number("exp", now.Add(c.client.AccessTokenLifetime).Unix())
 	claims.Number("iat", now.Unix())
@@ -48,7 +49,7 @@ func (e *tokenEndpoint) idToken(c *call, signer keyring.Signer, auth *grants.Aut
 	}
 	claims.Text("sid", e.pairwise.session(c.client, auth.Session.ID))
 	claims.Text("at_hash", tokenHash(policy.IDTokenAlgorithm, accessToken))
-	claims.Members(renameClaims(auth.Subject, granted, nil))
+	claims.Members(renameClaims(subject, granted, nil))
 	payload, err := claims.Bytes()
 	if err != nil {
 		return "", err

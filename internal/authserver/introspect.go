@@ -27,7 +27,7 @@ func (e *introspectEndpoint) serve(c *call) error {
 	if err != nil {
 		return err
 	}
-	if c.named.Method == "" { // §2.1: it has not authenticated
+	if !c.authenticated() { // §2.1: it has not authenticated
 		return clients.ErrFailed.Explain("no secret", "a client with a secret or a key, as only such a client can authenticate", "client "+c.client.ID)
 	}
 	answer, err := e.describe(c.ctx, c.client, token)

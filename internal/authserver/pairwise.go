@@ -40,6 +40,7 @@ func (p *pairwise) session(client *storage.Client, sid string) string {
 	return base64.RawURLEncoding.EncodeToString(mac.Sum(nil))
 }
 
+// isPairwise reports whether the client has subjects of its own for the users (OpenID Connect Core §8.1).
 func isPairwise(client *storage.Client) bool {
 	return client.OpenID != nil && client.OpenID.Sector != ""
 }

@@ -56,7 +56,7 @@ func (e *revokeUserEndpoint) serve(c *call) error {
 	}
 	c.setDeadline(e.config.StoreTimeout)
 	setting := "client " + c.client.ID + ": revokes_users"
-	if c.named.Method == "" || c.client.RevokesUsers == nil {
+	if !c.authenticated() || c.client.RevokesUsers == nil {
 		return (&grants.Error{
 			Code: grants.UnauthorizedClient, Description: "the client may not revoke the tokens of users", Status: http.StatusForbidden,
 		}).Explain("a request to revoke all tokens of a user", "a client that authenticates and may do so", setting)

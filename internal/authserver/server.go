@@ -1,7 +1,7 @@
 // Package authserver is the OAuth 2.0 authorization server over net/http. It does not import Caddy: it asks a [Site] who is
 // signed in, where people sign in, and which address a request came from.
 //
-// Start reading at the table of endpoints in endpoints.go, and then at [Server.ServeHTTP] in endpoint.go; fail answers all errors. Each
+// Start reading at the table of endpoints in endpoints.go, and then at [Server.ServeHTTP] in answer.go; fail answers all errors. Each
 // endpoint has a file of its own, such as token.go; all of them share a core (core.go). upkeep.go has the background work,
 // and owner.go has what the admin API calls.
 package authserver

@@ -23,7 +23,7 @@ func (e *sessionsEndpoint) serve(c *call) error {
 	c.setDeadline(e.config.StoreTimeout)
 	sid, subject := form.Get("sid"), form.Get("sub")
 	switch {
-	case c.named.Method == "" || !c.client.EndsSessions:
+	case !c.authenticated() || !c.client.EndsSessions:
 		return grants.Refuse(grants.UnauthorizedClient, "the client may not end sessions").
 			Explain("a request to end a session", "a client of the site itself", "client "+c.client.ID+": ends_sessions")
 	case sid == "" && subject == "":

@@ -28,13 +28,13 @@ type tokenEndpoint struct {
 	tokens     grants.Tokens     // of this issuer, that clients exchange
 	assertions grants.Assertions // of other issuers
 
-	void func(id string, f *storage.Family) bool // cutoffs.VoidsFamily, kept since each use of a method as a value allocates
+	isVoid func(id string, f *storage.Family) bool // cutoffs.VoidsFamily, kept since each use of a method as a value allocates
 }
 
 func newTokenEndpoint(s *core) *tokenEndpoint {
 	e := &tokenEndpoint{
 		core: s, grants: make(map[string]grants.Grant), verifiers: make(map[string]grants.Verifier),
-		tokens: ownTokens{s.accessTokens}, assertions: foreignAssertions{s}, void: s.cutoffs.VoidsFamily,
+		tokens: ownTokens{s.accessTokens}, assertions: foreignAssertions{s}, isVoid: s.cutoffs.VoidsFamily,
 	}
 	for _, g := range s.config.Grants {
 		e.grants[g.Type()] = g
@@ -46,7 +46,7 @@ func newTokenEndpoint(s *core) *tokenEndpoint {
 }
 
 // serve answers a token request. Its steps are below, in the order in which they run, but for authenticate (core.go), checkPossession and
-// useProofOnce (proof.go), and idToken, a part of issue (id_token.go).
+// useProofOnce (proof.go), setDeadline (deadline.go), and two parts of issue: checkSubjectFor (subject.go) and idToken (id_token.go).
 func (e *tokenEndpoint) serve(c *call) error {
 	form, err := wire.ReadForm(c.w, c.r, e.config.Wire.Bodies...)
 	if err != nil {
@@ -76,6 +76,7 @@ func (e *tokenEndpoint) serve(c *call) error {
 	}
 	if asksSite {
 		c.setDeadline(e.config.StoreTimeout)
+		now = e.now()
 		// The owner may have retired the key while the site was asked. If the keys cannot be loaded now, the first signer stays: what the
 		// client has sent is used up.
 		if newest, err := e.prepare(c); err == nil {
@@ -162,10 +163,10 @@ func (e *tokenEndpoint) exchange(c *call, grant grants.Grant, form url.Values, n
 		Tokens:   e.tokens,
 
 		Assertions: e.assertions,
-		Void:       e.void,
+		IsVoid:     e.isVoid,
 
 		Resources:     e.resources.all(),
-		Authenticated: c.named.Method != "",
+		Authenticated: c.authenticated(),
 		Proven:        c.proven,
 	})
 	if err != nil {
@@ -243,7 +244,7 @@ func (e *tokenEndpoint) issue(c *call, signer keyring.Signer, auth *grants.Autho
 		IssuedTokenType: auth.TokenType,
 	}
 	if auth.RefreshToken != "" && e.tellsEnds(c.client) {
-		response.RefreshTokenTimeout, response.AuthorizationExpiresIn = secondsTo(auth.RefreshEnds, now), secondsTo(auth.Ends, now)
+		response.RefreshTokenTimeout, response.AuthorizationExpiresIn = secondsTo(auth.RefreshEnds, now), secondsTo(auth.Until, now)
 	}
 	return response, nil
 }
@@ -289,9 +290,9 @@ func (e *tokenEndpoint) startFamily(c *call, auth *grants.Authorization, started
 		Started:  started,
 		Ends:     client.RefreshToken.Ends(started),
 
-		Authenticated: c.named.Method != "" && client.Public(),
+		Authenticated: c.authenticated() && client.Public(),
 	}
-	if c.named.Method == "" {
+	if !c.authenticated() {
 		f.Bound = client.Binding(c.proven)
 	}
 	refreshToken, key := f.Start(client.RefreshToken.Length)

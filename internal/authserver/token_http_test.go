@@ -9,6 +9,7 @@ import (
 	"strconv"
 	"strings"
 	"testing"
+	"time"
 
 	"github.com/caddy-oauth/caddy-oauth/grants"
 	"github.com/caddy-oauth/caddy-oauth/storage"
@@ -241,5 +242,35 @@ func TestGrantThatNamesNoSubject(t *testing.T) {
 	s.token(t, asBilling("grant_type", "password")).check(t, http.StatusServiceUnavailable, "temporarily_unavailable")
 	if n := s.store.Count(t, storage.KindFamily); n != 0 {
 		t.Errorf("%d families", n)
+	}
+}
+
+// slowAlice is aliceOnly with a site that takes long to check a password.
+type slowAlice struct {
+	aliceOnly
+
+	wait func()
+}
+
+func (a slowAlice) ProvideVerifier() grants.Verifier { return a }
+
+func (a slowAlice) Verify(ctx context.Context, username, password string) (*grants.Person, error) {
+	a.wait()
+	return a.aliceOnly.Verify(ctx, username, password)
+}
+
+// RFC 6749 §5.1: expires_in counts from when the response is made.
+func TestTokenIsIssuedWhenTheSiteHasAnswered(t *testing.T) {
+	var s *testServer
+	s = newTestServer(t, func(c *Config) {
+		c.Clients["billing"].GrantTypes = []string{"password"}
+		c.Grants = append(c.Grants, slowAlice{wait: func() { s.clock.Advance(40 * time.Second) }})
+	})
+	a := s.token(t, asBilling("grant_type", "password", "username", "alice", "password", "right"))
+	a.check(t, http.StatusOK, "")
+	answered := float64(s.clock.Now().Unix())
+	claims := s.claims(t, a.json(t)["access_token"])
+	if claims["iat"] != answered || claims["exp"] != answered+a.json(t)["expires_in"].(float64) {
+		t.Errorf("%v, the site had answered at %v", claims, answered)
 	}
 }

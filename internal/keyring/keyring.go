@@ -204,6 +204,11 @@ func (r *Ring) LoadFor(ctx context.Context, alg string) (Signer, error) {
 	return r.signer(keys), err
 }
 
+// signer returns what signs with the keys from now on.
+func (r *Ring) signer(keys *snapshot) Signer {
+	return Signer{keys, r.config.Algorithm, r.config.Type, r.now()}
+}
+
 // loadFor returns the keys in memory with a key for the algorithm.
 func (r *Ring) loadFor(ctx context.Context, alg string) (*snapshot, error) {
 	keys, err := r.load(ctx)

@@ -65,10 +65,6 @@ type Signer struct {
 	now  time.Time
 }
 
-func (r *Ring) signer(keys *snapshot) Signer {
-	return Signer{keys, r.config.Algorithm, r.config.Type, r.now()}
-}
-
 // Sign returns a JWT of these claims, a JSON object, of type at+jwt (RFC 9068 §2.1) or of the configured Type.
 func (s Signer) Sign(claims []byte) (string, error) {
 	if s.typ != "" {

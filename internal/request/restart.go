@@ -19,11 +19,11 @@ type restartedKey struct{}
 // logged, and the second is. That has no secret in what Caddy logs of it: its RequestURI and its Referer. Its URL, which
 // matchers, placeholders and handlers use, is the same.
 //
-// With codes, the response can have an authorization code in its Location, which is another in the log.
-func HideSecretsFromLogs(w http.ResponseWriter, r *http.Request, codes bool) bool {
+// With secretLocation, the Location of the response can have a secret, such as an authorization code. The log then has it without that.
+func HideSecretsFromLogs(w http.ResponseWriter, r *http.Request, secretLocation bool) bool {
 	ctx := r.Context()
 	sent, ok := ctx.Value(caddyhttp.OriginalRequestCtxKey).(http.Request)
-	if !ok || !codes && !wire.MayHaveSecrets(sent.RequestURI) && r.Referer() == "" { // as most requests, at every handler of a site
+	if !ok || !secretLocation && !wire.MayHaveSecrets(sent.RequestURI) && r.Referer() == "" { // as most requests, at every handler of a site
 		return false
 	}
 	if target, again := ctx.Value(restartedKey{}).(string); again {
@@ -34,9 +34,9 @@ func HideSecretsFromLogs(w http.ResponseWriter, r *http.Request, codes bool) boo
 	if !ok || ctx.Value(caddyhttp.ErrorCtxKey) != nil { // a site that has failed is not asked again
 		return false
 	}
-	codes = codes && server.Logs != nil
+	secretLocation = secretLocation && server.Logs != nil
 	target, referer := wire.HideSecrets(sent.RequestURI), wire.HideSecrets(r.Referer())
-	if target == sent.RequestURI && referer == r.Referer() && !codes {
+	if target == sent.RequestURI && referer == r.Referer() && !secretLocation {
 		return false
 	}
 	second := secondRequest(context.WithValue(ctx, restartedKey{}, sent.RequestURI), r, &sent)
@@ -45,7 +45,7 @@ func HideSecretsFromLogs(w http.ResponseWriter, r *http.Request, codes bool) boo
 		second.Header.Set("Referer", referer)
 	}
 	w = beginAgain(w, r)
-	if codes {
+	if secretLocation {
 		w = &locationHider{ResponseWriter: w, header: make(http.Header)}
 	}
 	server.ServeHTTP(w, second)

@@ -247,7 +247,7 @@ func (a *Attempt) Succeeded(account string) {
 	if a.limiter == nil {
 		return
 	}
-	a.Canceled()
+	a.giveBack()
 	a.limiter.throttle.known.add(key{a.limiter.issuer, a.kind, account, ""}, a.address)
 }
 
@@ -259,7 +259,10 @@ func (a *Attempt) Failed() {
 }
 
 // Canceled notes that the attempt neither succeeded nor failed.
-func (a *Attempt) Canceled() {
+func (a *Attempt) Canceled() { a.giveBack() }
+
+// giveBack takes back what Reserve has counted as failures.
+func (a *Attempt) giveBack() {
 	if a.reserved != nil {
 		a.limiter.throttle.giveBack(a.limiter.now(), a.reserved)
 	}

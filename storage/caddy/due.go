@@ -49,6 +49,7 @@ const (
 	shortMargin = time.Minute
 )
 
+// valid reports whether l is the name of a list, not notDue.
 func (l dueList) valid() bool {
 	_, ok := l.end()
 	return ok

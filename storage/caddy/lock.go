@@ -72,20 +72,20 @@ func (s *store) waitLock(ctx context.Context, key storage.Key, stripe uint8) (re
 
 // tryLock takes a lock of the operating system, which the kernel releases when a process dies.
 func (b *files) tryLock(_ storage.Key, stripe uint8) (unlock func(), err error) {
-	return b.lock(stripe, false)
+	return b.lockStripe(stripe, false)
 }
 
 // waitLock blocks until the holder unlocks the file or dies.
 func (b *files) waitLock(_ context.Context, _ storage.Key, stripe uint8) (unlock func(), err error) {
-	return b.lock(stripe, true)
+	return b.lockStripe(stripe, true)
 }
 
-// lock locks the file of a stripe.
+// lockStripe locks the file of a stripe.
 //
 // It opens the file every time. A lock that two goroutines share does not exclude either of them; and an open file would have
 // to be compared with the one of that name, which takes as long as opening it, or two processes would lock two files after
 // somebody has deleted the folder.
-func (b *files) lock(stripe uint8, wait bool) (func(), error) {
+func (b *files) lockStripe(stripe uint8, wait bool) (func(), error) {
 	const separator = string(filepath.Separator)
 	name := b.folder.dir + separator + "locks" + separator + hex.EncodeToString([]byte{stripe})
 	unlock, err := lockFile(name, wait)

@@ -10,7 +10,7 @@ import (
 
 // The file of a record has two slots of the same size, and an update overwrites the older one in place. No file is created, renamed
 // or grown, so all there is to sync is a block of data. Whatever a crash leaves of that write, the other slot is as it was.
-// A slot is a line of text, of fixed length, then the value, then whatever was there before:
+// A slot is a line of text, of fixed length, then the value, then zeros:
 //
 //	oauth2 <sequence, 16 hex digits> <expiry, 15 digits: milliseconds since 1970, 0 for never> <due, a dueList or ----->
 //	<size of a slot, 8 hex digits> <length of the value, 8 hex digits> <CRC-32C of all before it and the value, 8 hex digits>
@@ -47,7 +47,7 @@ func slotSizeFor(value []byte) int {
 	return max(smallestSlot, (size+sector-1)/sector*sector)
 }
 
-// appendSlot appends the beginning of a slot of that size: all but what was there before.
+// appendSlot appends the beginning of a slot of that size: all but the zeros after its value.
 func appendSlot(data []byte, s slot, size int) []byte {
 	start := len(data)
 	data = appendSlotFields(data, s, size)
