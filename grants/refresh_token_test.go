@@ -1,6 +1,7 @@
 package grants_test
 
 import (
+	"errors"
 	"slices"
 	"strings"
 	"testing"
@@ -328,5 +329,29 @@ func TestRefreshTokenMadeOfACode(t *testing.T) {
 	}
 	if _, err := s.refresh(auth.RefreshToken, nil); err != nil {
 		t.Errorf("afterwards: %v", err)
+	}
+}
+
+// A token without the prefix that the owner has set since is of the right kind, and the log must not say otherwise.
+func TestTokensWithoutTheirPrefix(t *testing.T) {
+	s := newSite(t)
+	token := s.firstToken()
+	s.client.RefreshToken.Prefix = "refresh_"
+	for sent, cause := range map[string]string{
+		token:                   "without the prefix",
+		"refresh-" + token:      "never issued here, or damaged on its way: ",
+		"eyJhbGciOiJub25lIn0.e": "never issued as one: it is a JWT",
+	} {
+		_, err := s.refresh(sent, nil)
+		refusal, ok := errors.AsType[*grants.Error](err)
+		if !ok || refusal.Code != grants.InvalidGrant || refusal.Setting != "client app: refresh_token prefix" {
+			t.Fatalf("%v", err)
+		}
+		if got := refusal.Cause.Error(); !strings.HasPrefix(got, cause) {
+			t.Errorf("%q: cause %q, want %q", sent, got, cause)
+		}
+	}
+	if _, err := s.refresh("refresh_"+token, nil); err != nil {
+		t.Error(err)
 	}
 }
