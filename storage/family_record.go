@@ -107,7 +107,8 @@ func (f *Family) Encode() ([]byte, error) {
 // size returns about the length of the record without claims, and rarely less.
 func (f *Family) size() int {
 	const text = 2 // tag and length
-	size := 64 + len(f.Client) + len(f.Subject) + len(f.Reason) + len(f.Bound.Thumbprint) + len(f.Bound.Certificate) + len(f.Session.ID) + len(f.Session.ACR)
+	size := 64 + len(f.Client) + len(f.Subject) + len(f.Reason)
+	size += len(f.Bound.Thumbprint) + len(f.Bound.Certificate) + len(f.Session.ID) + len(f.Session.ACR)
 	for _, list := range [...][]string{f.Scopes, f.Audience, f.Session.AMR, f.Asked.UserInfo, f.Asked.IDToken} {
 		for _, s := range list {
 			size += text + len(s)

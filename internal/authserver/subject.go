@@ -48,7 +48,7 @@ func checkSubjectFor(client *storage.Client, scopes []string, user string) error
 	return nil
 }
 
-// errNoSubject is a fault of a grant of somebody else's: a token has a subject (RFC 9068 §2.2).
+// errNoSubject is the fault of a grant that another module brings: every token has a subject (RFC 9068 §2.2).
 var errNoSubject = errors.New("the grant names no subject")
 
 // errClientAsUser refuses a user whose ID is that of a client that nobody added. A token of both says that the client acts for itself, and

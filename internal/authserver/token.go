@@ -76,7 +76,7 @@ func (e *tokenEndpoint) serve(c *call) error {
 	}
 	if asksSite {
 		c.setDeadline(e.config.StoreTimeout)
-		now = e.now()
+		now = e.now() // The lifetimes of the tokens begin here.
 		// The owner may have retired the key while the site was asked. If the keys cannot be loaded now, the first signer stays: what the
 		// client has sent is used up.
 		if newest, err := e.prepare(c); err == nil {

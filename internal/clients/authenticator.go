@@ -185,8 +185,8 @@ func (a *Authenticator) hashes(client *storage.Client) []string {
 	return client.SecretHashes
 }
 
-// compare authenticates with a secret, unless there were too many wrong ones of the client or from the address: which of both counts, says
-// secretLimits in internal/throttle. A wrong secret for a client that has none, or that does not exist, counts for the address only.
+// compare authenticates with a secret, unless there were too many wrong ones of the client or from the address. secretLimits in
+// internal/throttle says which of the two limits holds. A wrong secret for a client that has none, or that does not exist, counts for the address only.
 //
 // Failures are counted after the comparison, see [throttle.Limiter.Check]. So guesses that are compared at the same time
 // can exceed the limit: by slowAtOnce where hashes are slow, else by the number of processors.

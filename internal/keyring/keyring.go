@@ -204,7 +204,7 @@ func (r *Ring) LoadFor(ctx context.Context, alg string) (Signer, error) {
 	return r.signer(keys), err
 }
 
-// signer returns what signs with the keys from now on.
+// signer returns a Signer with these keys.
 func (r *Ring) signer(keys *snapshot) Signer {
 	return Signer{keys, r.config.Algorithm, r.config.Type, r.now()}
 }

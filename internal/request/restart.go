@@ -19,7 +19,7 @@ type restartedKey struct{}
 // logged, and the second is. That has no secret in what Caddy logs of it: its RequestURI and its Referer. Its URL, which
 // matchers, placeholders and handlers use, is the same.
 //
-// With secretLocation, the Location of the response can have a secret, such as an authorization code. The log then has it without that.
+// With secretLocation, the Location of the response can have a secret, such as an authorization code. The log then has the Location without the secret.
 func HideSecretsFromLogs(w http.ResponseWriter, r *http.Request, secretLocation bool) bool {
 	ctx := r.Context()
 	sent, ok := ctx.Value(caddyhttp.OriginalRequestCtxKey).(http.Request)

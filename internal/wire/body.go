@@ -107,10 +107,13 @@ func mediaTypes(kinds []string) []string {
 // ReadBody reads the body of a request, of at most limit bytes, and ends the time that LimitTime set. Its errors are of type *grants.Error.
 func ReadBody(w http.ResponseWriter, r *http.Request, limit int64) ([]byte, error) {
 	var body bytes.Buffer
-	err := readInto(&body, w, r, limit)
-	return body.Bytes(), err
+	if err := readInto(&body, w, r, limit); err != nil {
+		return nil, err
+	}
+	return body.Bytes(), nil
 }
 
+// readInto is ReadBody into a buffer of the caller's.
 func readInto(body *bytes.Buffer, w http.ResponseWriter, r *http.Request, limit int64) error {
 	if _, err := body.ReadFrom(http.MaxBytesReader(w, r.Body, limit)); err != nil {
 		return badBody(err) // with the deadline as it is: the server reads the rest of the body before it answers

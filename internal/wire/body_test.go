@@ -319,7 +319,8 @@ func TestLimitOfTheTimeForABody(t *testing.T) {
 	}
 }
 
-// trickle is a body that arrives byte by byte. It records the largest buffer for it, relative to the bytes that have arrived.
+// trickle is a body that arrives byte by byte. It records the largest buffer for it, relative to the bytes that have arrived and 8 KB: a buffer
+// of twice that may come from other requests.
 type trickle struct {
 	left, arrived int
 	excess        float64

@@ -3,7 +3,7 @@
 // Start with [Caddy], the Caddy module, which says what the store promises. store.go decides what a record means, and lock.go who may
 // change it. There are two backends. On Caddy's file system storage, files.go keeps each record in a file of two slots (slots.go), and
 // locks are those of the operating system; files_sweep.go removes what has expired, which it finds by lists (due.go). folder.go makes files
-// survive a power cut, and disk.go and the files os_*.go ask the operating system. On any other
+// survive a power cut; disk.go and the files os_*.go call the operating system. On any other
 // storage, objects.go keeps records as values, and objects_lock.go uses the locks of that storage.
 package caddystore
 

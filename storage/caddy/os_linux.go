@@ -77,7 +77,10 @@ func (osDisk) sync(dir string) error {
 	}
 	defer d.close()
 	_, err = uninterrupted(func() (int, error) { return 0, unix.Fsync(int(d)) })
-	if err == nil || errors.Is(err, unix.EINVAL) || errors.Is(err, errors.ErrUnsupported) {
+	switch {
+	case err == nil:
+		return nil
+	case errors.Is(err, unix.EINVAL), errors.Is(err, errors.ErrUnsupported):
 		return nil // this file system cannot sync directories
 	}
 	return &fs.PathError{Op: "sync", Path: dir, Err: err}
@@ -95,7 +98,7 @@ func lockFile(name string, wait bool) (unlock func() error, err error) {
 	}
 	_, err = uninterrupted(func() (int, error) { return 0, unix.Flock(int(f), how) })
 	if err == nil {
-		return func() error { return unix.Close(int(f)) }, nil // which unlocks it
+		return func() error { return unix.Close(int(f)) }, nil // closing it unlocks it
 	}
 	f.close()
 	if !wait && errors.Is(err, unix.EWOULDBLOCK) {
